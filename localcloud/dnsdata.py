@@ -1,0 +1,30 @@
+"""What the local DNS server asks of a cloud that holds zones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class RecordSet:
+    """All values of one name and type, as an authoritative server answers them.
+
+    `name` is lower case without the final dot; `values` are in presentation format (RFC 1035 section 5.1), TXT quoted,
+    host names in SRV, PTR and CNAME with or without the final dot.
+    """
+
+    name: str
+    type: str
+    ttl: int
+    values: tuple[str, ...]
+
+
+class ZoneSource(Protocol):
+    """A cloud's zones as its name servers see them (after propagation). Called often, from many threads: be quick."""
+
+    def zones(self) -> tuple[str, ...]:
+        """The zones' names, lower case without the final dot."""
+
+    def lookup(self, zone: str, name: str) -> tuple[RecordSet, ...] | None:
+        """Every record set at `name`; empty where the name exists only as a parent of others; None where it does not exist."""

@@ -1,0 +1,151 @@
+"""What a machine is told, as data: one table of keys, EC2 tags and Joyent metadata alike.
+
+The values use only the characters that EC2 allows in tags, and a value fits EC2's 256 characters. Each membership
+(a site or an incarnation of a service that the machine joins) is one value of `key=value` words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Union
+
+STACK = "rollcall-stack"
+FLEET = "rollcall-fleet"
+MACHINE = "rollcall-machine"
+GENERATION = "rollcall-generation"
+WORKLOADS = "rollcall-workloads"
+DRAIN = "rollcall-drain"
+JOIN = "rollcall-join-"
+MOST_JOINS = 10
+LONGEST_VALUE = 256
+
+
+class SettingsError(ValueError):
+    """A machine was told something that it cannot use; the message names the key and what it should be."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CloudflareJoin:
+    """Register the machine's public address under `host` in the Cloudflare zone with id `zone`.
+
+    `ttl` in seconds (1: automatic); `token` names the secret that holds the API token (an SSM parameter on EC2, a
+    metadata key on Joyent); `check` is `http:PORT:PATH`, `tcp:PORT` or `command:PATH`.
+    """
+
+    zone: str
+    host: str
+    token: str
+    ttl: int = 120
+    proxied: bool = False
+    check: str = "http:80:/"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Route53Join:
+    """Register the machine in the SRV record set of one incarnation of a service (RFC 2782, RFC 6763).
+
+    `zone` is the hosted zone's id (`Z…`), `domain` its name; the set is at `incarnation.service.domain`, as
+    `v1._theService._tcp.unilans.net`. `key` names the secret with an IAM user's key (`ACCESS_KEY_ID SECRET`) where the
+    machine has no instance role; empty: the role is used.
+    """
+
+    zone: str
+    domain: str
+    service: str
+    incarnation: str
+    port: int
+    priority: int = 10
+    weight: int = 10
+    ttl: int = 30
+    check: str = ""
+    key: str = ""
+
+
+Join = Union[CloudflareJoin, Route53Join]
+_KINDS: dict[str, type[CloudflareJoin] | type[Route53Join]] = {"cloudflare": CloudflareJoin, "route53": Route53Join}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineSettings:
+    """All that a machine is told. `drain` asks it to leave and stay away while it goes on serving."""
+
+    stack: str
+    fleet: str
+    machine: str
+    generation: str
+    workloads: tuple[str, ...] = ()
+    joins: tuple[Join, ...] = field(default=())
+    drain: bool = False
+
+    def as_keys(self) -> dict[str, str]:
+        """The keys and values, as EC2 tags or Joyent metadata carry them. Raises SettingsError over EC2's limits."""
+        if len(self.joins) > MOST_JOINS:
+            raise SettingsError(f"a machine can join {MOST_JOINS} at most, not {len(self.joins)}")
+        keys = {STACK: self.stack, FLEET: self.fleet, MACHINE: self.machine, GENERATION: self.generation}
+        keys[WORKLOADS] = " ".join(self.workloads)
+        keys.update({f"{JOIN}{index}": format_join(join) for index, join in enumerate(self.joins)})
+        if self.drain:
+            keys[DRAIN] = "true"
+        for key, value in keys.items():
+            if len(value) > LONGEST_VALUE:
+                raise SettingsError(f"{key} is {len(value)} characters long, EC2 takes {LONGEST_VALUE}: {value}")
+        return keys
+
+    @classmethod
+    def from_keys(cls, keys: Mapping[str, str]) -> MachineSettings:
+        """Read the table; keys that are not Rollcall's are ignored. Raises SettingsError naming the key at fault."""
+        missing = [key for key in (STACK, FLEET, MACHINE, GENERATION) if not keys.get(key)]
+        if missing:
+            raise SettingsError(f"the machine's tags or metadata lack {', '.join(missing)}")
+        joins = [(int(key[len(JOIN) :]), key) for key in keys if key.startswith(JOIN) and key[len(JOIN) :].isdecimal()]
+        return cls(
+            stack=keys[STACK],
+            fleet=keys[FLEET],
+            machine=keys[MACHINE],
+            generation=keys[GENERATION],
+            workloads=tuple(keys.get(WORKLOADS, "").split()),
+            joins=tuple(parse_join(keys[key], key) for _, key in sorted(joins)),
+            drain=keys.get(DRAIN, "").lower() == "true",
+        )
+
+
+def format_join(join: Join) -> str:
+    """One membership as words: `cloudflare zone=… host=… token=… ttl=120 proxied=false check=http:80:/`."""
+    kind = next(word for word, of in _KINDS.items() if isinstance(join, of))
+    words = [kind]
+    for item in fields(join):
+        value = getattr(join, item.name)
+        if value != "":
+            words.append(f"{item.name}={str(value).lower() if isinstance(value, bool) else value}")
+    return " ".join(words)
+
+
+def parse_join(text: str, key: str = "join") -> Join:
+    """The membership that `format_join` wrote. Raises SettingsError naming `key` and the word at fault."""
+    kind, *words = text.split()
+    if kind not in _KINDS:
+        raise SettingsError(f"{key}: {kind!r} is none of {', '.join(_KINDS)}")
+    known = {item.name: item for item in fields(_KINDS[kind])}
+    values: dict[str, str | int | bool] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or name not in known:
+            raise SettingsError(f"{key}: {word!r} is none of {', '.join(known)} with =VALUE")
+        values[name] = _typed(value, str(known[name].type), f"{key}: {name}")
+    try:
+        return _KINDS[kind](**values)  # type: ignore[arg-type]
+    except TypeError as lacking:
+        raise SettingsError(f"{key}: {lacking}") from lacking
+
+
+def _typed(value: str, kind: str, where: str) -> str | int | bool:
+    if kind == "int":
+        if not value.isdecimal():
+            raise SettingsError(f"{where} must be a whole number, not {value!r}")
+        return int(value)
+    if kind == "bool":
+        if value not in ("true", "false"):
+            raise SettingsError(f"{where} must be true or false, not {value!r}")
+        return value == "true"
+    return value
