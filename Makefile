@@ -1,0 +1,58 @@
+# `make help` lists what there is. All of it stays on this machine: only loopback is ever reached.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PY := .venv/bin/python
+STACK ?= local
+PLUGINS ?= stand-in
+
+.PHONY: help prepare up down preview status env test prove bench soak check format lint types requirements
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+prepare: ## install what is missing: Debian packages, .venv, the Pulumi engine, the machines' image
+	@command -v python3 >/dev/null || apt-get install -y -qq python3 python3-venv
+	@python3 -m localcloud.prepare
+
+up: prepare ## everything from nothing to a site that answers from two clouds (STACK=prod, PLUGINS=real)
+	@$(PY) -m localcloud.rehearsal up --stack $(STACK) --plugins $(PLUGINS)
+
+down: ## destroy the stack, then stop the local clouds; nothing is left on the machine
+	@if [ -x $(PY) ]; then $(PY) -m localcloud.rehearsal down --stack $(STACK); else echo "nothing is up"; fi
+
+preview: prepare ## what `pulumi up` would change, on the local clouds (STACK=prod)
+	@$(PY) -m localcloud.rehearsal preview --stack $(STACK) --plugins $(PLUGINS)
+
+status: ## state, clouds and DNS side by side
+	@$(PY) -m localcloud.rehearsal status --stack $(STACK)
+
+env: ## `eval "$$(make -s env)"` points any client at the running local clouds
+	@$(PY) -m localcloud.rehearsal env --stack $(STACK)
+
+test: prepare check ## all tests: unit, local clouds, booted machines, the real engine
+	@$(PY) -m pytest -m "not prove"
+
+prove: prepare ## every slow row of the issues' tables (an hour)
+	@$(PY) -m pytest -m prove -s
+
+check: format-check lint types shell ## what runs before every commit
+
+format: ## format the Python code
+	@$(PY) -m ruff format . && $(PY) -m ruff check --fix --select I .
+
+.PHONY: format-check shell
+format-check:
+	@$(PY) -m ruff format --check .
+
+lint: ## ruff
+	@$(PY) -m ruff check .
+
+types: ## mypy, strict
+	@$(PY) -m mypy
+
+shell: ## shellcheck
+	@git ls-files -z '*.sh' | xargs -0 -r shellcheck
+
+requirements: ## pin requirements anew, with hashes and without addresses
+	@for each in requirements requirements-dev; do $(PY) -m piptools compile -q --upgrade --generate-hashes --allow-unsafe \
+	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --strip-extras -o $$each.txt $$each.in; done

@@ -1,0 +1,164 @@
+"""What should be in DNS against what is there: one pure function of values. No I/O, no clock, no logging.
+
+The same code serves `preview` (what a reviewer sees), `up` (what it waits for) and `make status`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from rollcall.ownership import Owner
+
+
+@dataclass(frozen=True, order=True, kw_only=True)
+class Member:
+    """A machine in the stack's state. `instance` is the cloud's id, `machine` its name in the fleet (`0`, `1`, …)."""
+
+    fleet: str
+    machine: str
+    generation: str
+    instance: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.fleet}-{self.machine}"
+
+
+@dataclass(frozen=True, order=True, kw_only=True)
+class Entry:
+    """One value in DNS, as its API lists it. `place` is the record set (`www.scalability.expert A`), `owner` who the
+    ownership text names (None: nobody of ours), `id` what its API calls it."""
+
+    place: str
+    value: str
+    owner: Owner | None
+    id: str = ""
+
+
+@dataclass(frozen=True, order=True, kw_only=True)
+class Seen:
+    """A machine as its cloud lists it. `running` is what the API says; `addresses` are the public ones (empty: none yet)."""
+
+    instance: str
+    fleet: str
+    machine: str
+    generation: str
+    running: bool
+    addresses: tuple[str, ...] = ()
+    state: str = ""
+    drained: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Roll:
+    """What is asked for: `members` of the stack's `fleet` must stand at each of `places`; `leaving` may but need not.
+
+    `fleets` are all fleets of the stack; the fleet with `keeper` set also answers for entries of fleets that are gone.
+    `acknowledged` are foreign entries that an earlier `up` has shown.
+    """
+
+    stack: str
+    fleet: str
+    members: tuple[Member, ...]
+    places: tuple[str, ...]
+    leaving: tuple[Member, ...] = ()
+    fleets: tuple[str, ...] = ()
+    keeper: bool = False
+    acknowledged: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """Readable lines, sorted. `stray` are the left-over entries themselves."""
+
+    missing: tuple[str, ...] = ()
+    stale: tuple[str, ...] = ()
+    left_over: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
+    stray: tuple[Entry, ...] = field(default=())
+
+    @property
+    def complete(self) -> bool:
+        """Promise 1 for this fleet: all members answer, with the address that they have."""
+        return not self.missing and not self.stale
+
+    @property
+    def clean(self) -> bool:
+        return self.complete and not self.left_over and not self.foreign
+
+
+def difference(roll: Roll, entries: Iterable[Entry], seen: Iterable[Seen], answers: Mapping[str, frozenset[str] | None]) -> Difference:
+    """How DNS differs from the roll.
+
+    `answers` holds for each place the values with which every name server of its zone answers, or None where the
+    answers say nothing about single machines (a proxied name answers with the edge's addresses).
+    """
+    listed = tuple(entries)
+    machines = {machine.instance: machine for machine in seen}
+    missing: list[str] = []
+    stale: list[str] = []
+    for place in roll.places:
+        here = [entry for entry in listed if entry.place == place]
+        for member in roll.members:
+            values = {entry.value for entry in here if entry.owner is not None and belongs(entry.owner, roll.stack, member)}
+            fault, is_stale = _fault_of(member, place, values, machines.get(member.instance), answers.get(place))
+            if fault:
+                (stale if is_stale else missing).append(fault)
+    stray = tuple(sorted(entry for entry in listed if entry.place in roll.places and _is_left_over(entry, roll)))
+    foreign = sorted({_foreign_line(entry) for entry in listed if entry.place in roll.places and is_foreign(entry, roll.stack)})
+    return Difference(
+        missing=tuple(sorted(missing)),
+        stale=tuple(sorted(stale)),
+        left_over=tuple(f"{entry.value} of {_owner_name(entry)} at {entry.place}" for entry in stray),
+        foreign=tuple(line for line in foreign if line not in roll.acknowledged),
+        stray=stray,
+    )
+
+
+def belongs(owner: Owner, stack: str, member: Member) -> bool:
+    return owner == Owner(stack, member.fleet, member.machine, member.generation, member.instance)
+
+
+def is_foreign(entry: Entry, stack: str) -> bool:
+    """Not written by a machine of this stack: left as it is, and shown."""
+    return entry.owner is None or entry.owner.stack != stack
+
+
+def describe(member: Member) -> str:
+    return f"{member.name} ({member.instance})"
+
+
+def _fault_of(
+    member: Member, place: str, values: set[str], machine: Seen | None, answered: frozenset[str] | None
+) -> tuple[str, bool]:
+    """What is wrong with a member at a place, or an empty text; and whether the entry is there but with another address."""
+    who = describe(member)
+    if not values:
+        return f"{who} is not at {place}", False
+    current = set(machine.addresses) if machine is not None else set()
+    if current and not values <= current:
+        return f"{who} is at {place} with {', '.join(sorted(values - current))}, it has {', '.join(sorted(current))}", True
+    if answered is not None and not values & answered:
+        return f"{who} is in the zone with {', '.join(sorted(values))}, but the name servers do not answer with it at {place}", False
+    return "", False
+
+
+def _is_left_over(entry: Entry, roll: Roll) -> bool:
+    owner = entry.owner
+    if owner is None or owner.stack != roll.stack:
+        return False
+    if owner.fleet != roll.fleet and not (roll.keeper and owner.fleet not in roll.fleets):
+        return False
+    return not any(belongs(owner, roll.stack, member) for member in (*roll.members, *roll.leaving))
+
+
+def _foreign_line(entry: Entry) -> str:
+    by = "no owner" if entry.owner is None else f"stack {entry.owner.stack}"
+    return f"{entry.value} ({by}) at {entry.place}"
+
+
+def _owner_name(entry: Entry) -> str:
+    owner = entry.owner
+    return f"{owner.fleet}-{owner.machine} ({owner.instance})" if owner is not None else "nobody"

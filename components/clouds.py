@@ -1,0 +1,87 @@
+"""The stack's machines as their clouds list them, and the mark that asks one to leave. One small class for each cloud.
+
+One list call serves a whole fleet, whatever its size.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from components.attendance import Seen
+from rollcall.settings import DRAIN, FLEET, GENERATION, MACHINE, STACK
+
+# Public means: none of these. `ipaddress.is_private` would also refuse documentation addresses, which rehearsals use.
+_NOT_PUBLIC = tuple(
+    ipaddress.ip_network(net)
+    for net in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "fc00::/7", "fe80::/10", "::1/128")
+)
+
+
+class CloudView(Protocol):
+    def machines(self, stack: str) -> tuple[Seen, ...]:
+        """Every machine tagged with this stack that is not destroyed."""
+
+    def drain(self, stack: str, instances: Sequence[str]) -> None:
+        """Mark machines as leaving: their agents see it within 10 s and leave. One that is gone is no error."""
+
+    def undrain(self, stack: str, instances: Sequence[str]) -> None:
+        """Take the mark away where it is."""
+
+
+def view_of(cloud: str, region: str, config: Mapping[str, str]) -> CloudView:
+    return Ec2View(region) if cloud == "aws" else JoyentView(config)
+
+
+def public(addresses: Sequence[str | None]) -> tuple[str, ...]:
+    """The public ones among `addresses`, as given."""
+    given = [address for address in addresses if address]
+    return tuple(each for each in given if not any(ipaddress.ip_address(each) in net for net in _NOT_PUBLIC))
+
+
+class Ec2View:
+    """EC2 by boto3, credentials as boto3 finds them (environment, profile, instance role)."""
+
+    def __init__(self, region: str) -> None:
+        self._region = region
+        self._made: Any = None
+
+    @property
+    def _ec2(self) -> Any:
+        if self._made is None:
+            import boto3
+
+            self._made = boto3.client("ec2", region_name=self._region or None)
+        return self._made
+
+    def machines(self, stack: str) -> tuple[Seen, ...]:
+        pages = self._ec2.get_paginator("describe_instances").paginate(Filters=[{"Name": f"tag:{STACK}", "Values": [stack]}])
+        found = [each for page in pages for reservation in page["Reservations"] for each in reservation["Instances"]]
+        return tuple(_ec2_seen(each) for each in found if each["State"]["Name"] != "terminated")
+
+    def drain(self, stack: str, instances: Sequence[str]) -> None:
+        alive = [each.instance for each in self.machines(stack) if each.instance in instances]
+        if alive:
+            self._ec2.create_tags(Resources=alive, Tags=[{"Key": DRAIN, "Value": "true"}])
+
+    def undrain(self, stack: str, instances: Sequence[str]) -> None:
+        marked = [each.instance for each in self.machines(stack) if each.instance in instances and each.drained]
+        if marked:
+            self._ec2.delete_tags(Resources=marked, Tags=[{"Key": DRAIN}])
+
+
+def _ec2_seen(instance: Mapping[str, Any]) -> Seen:
+    tags = {tag["Key"]: tag["Value"] for tag in instance.get("Tags", ())}
+    state = instance["State"]["Name"]
+    return Seen(
+        instance=instance["InstanceId"],
+        fleet=tags.get(FLEET, ""),
+        machine=tags.get(MACHINE, ""),
+        generation=tags.get(GENERATION, ""),
+        running=state in ("pending", "running", "stopping", "shutting-down"),
+        addresses=public([instance.get("PublicIpAddress")]),
+        state=state,
+        drained=tags.get(DRAIN) == "true",
+        note=(instance.get("StateReason") or {}).get("Message", "") if state == "stopped" else "",
+    )

@@ -1,0 +1,259 @@
+"""Ec2Fleet and JoyentFleet: machines with the same job.
+
+Around each machine stands the bracket that keeps state and DNS in step: a Deregistration made before it (and deleted after
+it) gives its generation; what replaces a machine replaces its Deregistration first, so that a successor serves before its
+predecessor leaves. The RollCalls, which close the bracket, are made by `call_rolls` once all fleets are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pulumi
+import pulumi_aws as aws
+
+from components import userdata
+from components.joyent import Machine, MachineArgs, Ready, ReadyArgs
+from components.registration import Deregistration, RollCall, RollCallArgs
+from components.registries import Access, Place
+from components.settings import FleetSettings
+from rollcall.settings import CloudflareJoin, MachineSettings
+
+# Where each cloud publishes the current image of a name.
+EC2_IMAGES = {
+    "debian-12": "/aws/service/debian/release/12/latest/amd64",
+    "ubuntu-24.04": "/aws/service/canonical/ubuntu/server/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id",
+}
+JOYENT_PUBLIC_NETWORK = "Joyent-SDC-Public"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Membership:
+    """One thing that a fleet joins: where its entries stand, and what its machines are told. `token` is the name of the
+    secret on that cloud; `secret` its value, for clouds that keep it with the machine."""
+
+    place: pulumi.Output[dict[str, Any]]
+    workload: str
+    host: str
+    ttl: int
+    proxied: bool
+    token: pulumi.Input[str]
+    secret: pulumi.Output[str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FleetArgs:
+    """`needs` is what must be there before a machine registers and after it has left; `linger` in seconds."""
+
+    settings: FleetSettings
+    memberships: Sequence[Membership]
+    needs: Sequence[pulumi.Resource] = field(default=())
+    linger: int = 120
+
+
+class Fleet(pulumi.ComponentResource):
+    """What both clouds' fleets share. `machines` are the machine resources, `members` what a RollCall is told of them,
+    `addresses` maps each instance's id to its public address."""
+
+    access: Access
+    machines: list[pulumi.Resource]
+    members: list[dict[str, pulumi.Input[str]]]
+
+    def __init__(self, name: str, args: FleetArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__(f"rollcall:index:{type(self).__name__}", name, None, opts)
+        self.name = name
+        self.args = args
+        self.settings = args.settings
+        self.stack = pulumi.get_stack()
+        self.machines = []
+        self.members = []
+        self.places = [membership.place for membership in args.memberships]
+        self.make()
+        self.register_outputs({"members": self.members})
+
+    def make(self) -> None:
+        raise NotImplementedError
+
+    def bracket(self, index: int, needs: Sequence[pulumi.Resource]) -> Deregistration:
+        """The Deregistration of machine `index`. What replaces the machine is its trigger."""
+        return Deregistration(
+            f"{self.name}-{index}",
+            stack=self.stack,
+            fleet=self.name,
+            machine=str(index),
+            places=self.places,
+            cloud=self.access.as_inputs(),
+            timeout=self.settings.timeout,
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                depends_on=[*self.args.needs, *needs],
+                replacement_trigger=[userdata.sources_hash(), self.settings.image, self.settings.size],
+            ),
+        )
+
+    def told(self, index: int, deregistration: Deregistration) -> pulumi.Output[dict[str, str]]:
+        """The tags or metadata of machine `index`: who it is and what it joins."""
+        tokens = [membership.token for membership in self.args.memberships]
+        places = [membership.place for membership in self.args.memberships]
+        return pulumi.Output.all(deregistration.generation, tokens, places).apply(lambda known: self._keys(index, *known))
+
+    def _keys(self, index: int, generation: str, tokens: Sequence[str], places: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+        joins = tuple(
+            CloudflareJoin(zone=place["zone"], host=membership.host, token=token, ttl=membership.ttl, proxied=membership.proxied)
+            for membership, token, place in zip(self.args.memberships, tokens, places, strict=True)
+        )
+        told = MachineSettings(
+            stack=self.stack,
+            fleet=self.name,
+            machine=str(index),
+            generation=generation,
+            workloads=tuple(dict.fromkeys(membership.workload for membership in self.args.memberships)),
+            joins=joins,
+        )
+        return told.as_keys()
+
+    def enlist(self, index: int, deregistration: Deregistration, machine: pulumi.Resource, instance: pulumi.Output[str]) -> None:
+        self.machines.append(machine)
+        self.members.append({"machine": str(index), "generation": deregistration.generation, "instance": instance})
+
+
+class Ec2Fleet(Fleet):
+    """EC2 instances over the default VPC's zones, IMDSv2 only, their root volume encrypted, no key pair."""
+
+    def __init__(
+        self, name: str, args: FleetArgs, *, profile: pulumi.Input[str], opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        self._profile = profile
+        super().__init__(name, args, opts)
+
+    def make(self) -> None:
+        region = self.settings.region or aws.config.region or ""
+        self.access = Access(cloud="aws", region=region)
+        subnets = default_subnets(self)
+        group = self._security_group()
+        image = ec2_image(self.settings.image, self)
+        for index in range(self.settings.count):
+            deregistration = self.bracket(index, [group])
+            instance = aws.ec2.Instance(
+                f"{self.name}-{index}",
+                ami=image,
+                instance_type=self.settings.size,
+                subnet_id=subnets.apply(lambda ids, index=index: ids[index % len(ids)]),
+                associate_public_ip_address=True,
+                vpc_security_group_ids=[group.id],
+                iam_instance_profile=self._profile,
+                user_data_base64=userdata.gzipped_base64(),
+                metadata_options={
+                    "http_endpoint": "enabled",
+                    "http_tokens": "required",
+                    "http_put_response_hop_limit": 1,
+                    "instance_metadata_tags": "enabled",
+                },
+                root_block_device={"encrypted": True, "volume_type": "gp3"},
+                tags=self.told(index, deregistration).apply(lambda keys, index=index: {"Name": f"{self.name}-{index}", **keys}),
+                opts=pulumi.ResourceOptions(
+                    parent=self,
+                    depends_on=[deregistration],
+                    replace_with=[deregistration],
+                    # The trigger decides on a replacement: compressed bytes differ between zlib versions, and an image's
+                    # name moves to newer builds.
+                    ignore_changes=["userDataBase64", "ami", "subnetId"],
+                ),
+            )
+            self.enlist(index, deregistration, instance, instance.id)
+        self.addresses = pulumi.Output.all(*(machine.id for machine in self.machines), *(machine.public_ip for machine in self.machines)).apply(
+            lambda both: dict(zip(both[: len(both) // 2], both[len(both) // 2 :], strict=True))
+        )
+
+    def _security_group(self) -> aws.ec2.SecurityGroup:
+        vpc = aws.ec2.get_vpc_output(default=True, opts=pulumi.InvokeOutputOptions(parent=self))
+        anywhere = {"cidr_blocks": ["0.0.0.0/0"]}
+        return aws.ec2.SecurityGroup(
+            f"{self.name}-group",
+            description=f"Rollcall {self.stack} {self.name}",
+            vpc_id=vpc.id,
+            ingress=[{"protocol": "tcp", "from_port": 80, "to_port": 80, "description": "visitors", **anywhere}],
+            egress=[{"protocol": "-1", "from_port": 0, "to_port": 0, "description": "updates and DNS APIs", **anywhere}],
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+
+
+class JoyentFleet(Fleet):
+    """Triton machines by the dynamic provider over CloudAPI, with one waiter for the whole fleet."""
+
+    def make(self) -> None:
+        self.access = Access(cloud="joyent")
+        made: list[Machine] = []
+        for index in range(self.settings.count):
+            deregistration = self.bracket(index, [])
+            machine = Machine(
+                f"{self.name}-{index}",
+                MachineArgs(
+                    machine_name=pulumi.Output.concat(f"{self.name}-{index}-", deregistration.generation),
+                    package=self.settings.size,
+                    image=self.settings.image,
+                    networks=[JOYENT_PUBLIC_NETWORK],
+                    tags=self.told(index, deregistration),
+                    metadata=self.told(index, deregistration),
+                    secret_metadata=self._secrets(),
+                    userdata=userdata.build(),
+                ),
+                opts=pulumi.ResourceOptions(parent=self, depends_on=[deregistration], replace_with=[deregistration]),
+            )
+            made.append(machine)
+            self.enlist(index, deregistration, machine, machine.id)
+        ready = Ready(
+            f"{self.name}-ready",
+            ReadyArgs(machines=[machine.id for machine in made], timeout=self.settings.timeout),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=made),
+        )
+        self.machines.append(ready)
+        self.addresses = ready.addresses
+
+    def _secrets(self) -> dict[str, pulumi.Output[str]]:
+        return {str(each.token): each.secret for each in self.args.memberships if each.secret is not None}
+
+
+def call_rolls(fleets: Sequence[Fleet]) -> list[RollCall]:
+    """A RollCall for each fleet, after the machines of all fleets: no predecessor leaves before every successor answers."""
+    everybody = [machine for fleet in fleets for machine in fleet.machines]
+    return [
+        RollCall(
+            fleet.name,
+            RollCallArgs(
+                stack=fleet.stack,
+                fleet=fleet.name,
+                fleets=[each.name for each in fleets],
+                members=fleet.members,
+                places=fleet.places,
+                cloud=fleet.access.as_inputs(),
+                timeout=fleet.settings.timeout,
+                linger=fleet.args.linger,
+            ),
+            opts=pulumi.ResourceOptions(parent=fleet, depends_on=everybody),
+        )
+        for fleet in fleets
+    ]
+
+
+def ec2_image(name: str, parent: pulumi.Resource) -> pulumi.Output[str]:
+    """The AMI of an image's name (`debian-12`), by the SSM public parameter that its vendor keeps; an `ami-…` is itself."""
+    if name.startswith("ami-"):
+        return pulumi.Output.from_input(name)
+    parameter = aws.ssm.get_parameter_output(name=EC2_IMAGES.get(name, name), opts=pulumi.InvokeOutputOptions(parent=parent))
+    return parameter.value
+
+
+def default_subnets(parent: pulumi.Resource) -> pulumi.Output[Sequence[str]]:
+    """The default VPC's subnets, one a zone, sorted, so that machines spread over zones by their index."""
+    found = aws.ec2.get_subnets_output(
+        filters=[{"name": "default-for-az", "values": ["true"]}], opts=pulumi.InvokeOutputOptions(parent=parent)
+    )
+    return found.ids.apply(sorted)
+
+
+def site_place(zone: pulumi.Output[str], domain: str, host: str, ttl: int, proxied: bool) -> pulumi.Output[dict[str, Any]]:
+    """The inputs of the Place where a site's members stand."""
+    return zone.apply(lambda known: Place(zone=known, domain=domain, host=host, ttl=ttl, proxied=proxied).as_inputs())

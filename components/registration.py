@@ -1,0 +1,322 @@
+"""RollCall and Deregistration: the two dynamic resources that keep the stack's state and DNS in step.
+
+A provider here is stored in the state by reference to its module and class, so `components.registration` and the
+classes' names are part of the state's format and are never renamed. No secret is in a provider or in its inputs:
+credentials come from the environment first and the stack's config second, at each call.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+from pulumi.dynamic import CheckFailure, CheckResult, CreateResult, DiffResult, ReadResult, Resource, ResourceProvider, UpdateResult
+
+from components.attendance import Difference, Entry, Member, Roll, Seen, describe, difference
+from components.progress import Engine
+from components.registries import Access, Place, Registries
+from rollcall.ownership import Owner
+
+POLL = 1.0
+DRAIN_BOUND = 90.0
+_FOUND = ("missing", "stale", "left_over", "foreign")
+
+
+class RollCallError(Exception):
+    """A machine does not answer, or one that leaves does not go; the message names each and why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RollCallArgs:
+    """`members` are mappings `{machine, generation, instance}`; `places` what `Place.as_inputs` gives; `cloud` what
+    `Access.as_inputs` gives; `timeout` in seconds; `linger` the seconds that a machine serves on after its entries are gone."""
+
+    stack: str
+    fleet: str
+    fleets: Sequence[str]
+    members: pulumi.Input[Sequence[pulumi.Input[Mapping[str, pulumi.Input[str]]]]]
+    places: pulumi.Input[Sequence[pulumi.Input[Mapping[str, Any]]]]
+    cloud: pulumi.Input[Mapping[str, Any]]
+    timeout: int = 300
+    linger: int = 120
+
+
+class _Provider(ResourceProvider):
+    serialize_as_secret_always = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._config: dict[str, str] = {}
+
+    def configure(self, req: Any) -> None:
+        self._config = dict(req.config.raw_config) if hasattr(req.config, "raw_config") else {}
+
+    def _registries(self, props: Mapping[str, Any]) -> Registries:
+        places = tuple(Place.from_inputs(each) for each in props["places"])
+        return Registries(places, Access.from_inputs(props["cloud"]), self._config)
+
+
+class RollCallProvider(_Provider):
+    """Create and update return when every member answers; delete when every member has left."""
+
+    def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
+        timeout = news.get("timeout")
+        failures = [CheckFailure("timeout", "must be 10 to 3600 seconds")] if not isinstance(timeout, int | float) or not 10 <= timeout <= 3600 else []
+        return CheckResult(news, failures)
+
+    def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
+        keys = ("members", "places", "cloud", "fleets", *_FOUND)
+        changed = [key for key in keys if _plain(_olds.get(key)) != _plain(_news.get(key))]
+        return DiffResult(changes=bool(changed), replaces=[], stables=[], delete_before_replace=False)
+
+    def create(self, props: dict[str, Any]) -> CreateResult:
+        found = _answer(self._registries(props), props, leaving=(), engine=Engine())
+        return CreateResult(f"{props['stack']}/{props['fleet']}", {**props, **_found(found), "acknowledged": list(found.foreign)})
+
+    def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
+        engine = Engine()
+        registries = self._registries(_news)
+        members = _members(_news)
+        leaving = tuple(each for each in _members(_olds) if each not in members)
+        found = _answer(registries, _news, leaving=leaving, engine=engine)
+        if leaving:
+            before = self._registries({**_olds, "cloud": _news["cloud"]})
+            _see_off(before, _news["stack"], leaving, engine, linger=_linger(before, _news) if members else 0)
+        for line in found.foreign:
+            engine.say(f"{_news['fleet']}: {line} is not Rollcall's; it is left as it is", warning=True)
+        acknowledged = sorted({*_olds.get("acknowledged", []), *found.foreign})
+        return UpdateResult({**_news, **dict.fromkeys(_FOUND, []), "acknowledged": acknowledged})
+
+    def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
+        registries = self._registries(props)
+        found = _look(registries, _roll(props, leaving=()))
+        changed = {**props, **_found(found)}
+        inputs = {key: value for key, value in changed.items() if key not in ("acknowledged", "__provider")}
+        return ReadResult(id_, changed, inputs)
+
+    def delete(self, _id: str, _props: dict[str, Any]) -> None:
+        _see_off(self._registries(_props), _props["stack"], _members(_props), Engine(), linger=0)
+
+
+class DeregistrationProvider(_Provider):
+    """Made before its machine and deleted after it: whatever the machine could not take down itself goes then."""
+
+    def create(self, props: dict[str, Any]) -> CreateResult:
+        generation = secrets.token_hex(3)
+        return CreateResult(f"{props['fleet']}-{props['machine']}-{generation}", {**props, "generation": generation})
+
+    def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
+        changed = any(_plain(_olds.get(key)) != _plain(_news.get(key)) for key in ("places", "cloud", "timeout"))
+        moved = [key for key in ("stack", "fleet", "machine") if _olds.get(key) != _news.get(key)]
+        return DiffResult(changes=changed or bool(moved), replaces=moved, stables=[], delete_before_replace=False)
+
+    def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
+        return UpdateResult({**_news, "generation": _olds["generation"]})
+
+    def delete(self, _id: str, _props: dict[str, Any]) -> None:
+        engine = Engine()
+        registries = self._registries(_props)
+        generation = _props["generation"]
+        _wait_until_gone(registries, _props, engine)
+
+        def ours(owner: Owner) -> bool:
+            return (owner.stack, owner.fleet, owner.generation) == (_props["stack"], _props["fleet"], generation)
+
+        left = [entry for entry in registries.entries() if entry.owner is not None and ours(entry.owner)]
+        registries.remove(left)
+        for entry in left:
+            engine.say(f"{_props['fleet']}-{_props['machine']}: removed {entry.value} from {entry.place}, its machine is gone")
+
+
+class RollCall(Resource, module="rollcall", name="RollCall"):
+    """One for each fleet. Succeeds when every machine of the fleet is answered by the zone's own name servers.
+
+    `missing`, `stale`, `left_over` and `foreign` (lists of lines) are what a refresh found: declared empty here, so a
+    preview shows them as a change.
+    """
+
+    missing: pulumi.Output[Sequence[str]]
+    stale: pulumi.Output[Sequence[str]]
+    left_over: pulumi.Output[Sequence[str]]
+    foreign: pulumi.Output[Sequence[str]]
+
+    def __init__(self, name: str, args: RollCallArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        props: dict[str, Any] = {
+            "stack": args.stack,
+            "fleet": args.fleet,
+            "fleets": list(args.fleets),
+            "members": args.members,
+            "places": args.places,
+            "cloud": args.cloud,
+            "timeout": args.timeout,
+            "linger": args.linger,
+            **{key: [] for key in _FOUND},
+        }
+        super().__init__(RollCallProvider(), name, props, opts)
+
+
+class Deregistration(Resource, module="rollcall", name="Deregistration"):
+    """One for each machine, made before it. `generation` (6 hex digits) is new at each create and marks all that the
+    machine writes to DNS. Depends on everything that its machine needs in order to register and leave."""
+
+    generation: pulumi.Output[str]
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        stack: str,
+        fleet: str,
+        machine: str,
+        places: pulumi.Input[Sequence[pulumi.Input[Mapping[str, Any]]]],
+        cloud: pulumi.Input[Mapping[str, Any]],
+        timeout: int = 300,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        props = {
+            "stack": stack,
+            "fleet": fleet,
+            "machine": machine,
+            "places": places,
+            "cloud": cloud,
+            "timeout": timeout,
+            "generation": None,
+        }
+        super().__init__(DeregistrationProvider(), name, props, opts)
+
+
+def _answer(registries: Registries, props: Mapping[str, Any], *, leaving: tuple[Member, ...], engine: Engine) -> Difference:
+    """Wait until every member answers, and remove what is left over. Raises RollCallError after the time-out."""
+    roll = _roll(props, leaving=leaving)
+    end = time.monotonic() + float(props["timeout"])
+    said = ""
+    registries.undrain(roll.stack, roll.members)
+    while True:
+        found = _look(registries, roll)
+        _remove_strays(registries, roll, found.stray, engine)
+        if found.complete and not found.stray:
+            return found
+        waiting = (*found.missing, *found.stale, *found.left_over)
+        line = f"{roll.fleet}: {len(roll.members)} called, waiting for: {'; '.join(waiting)}"
+        if line != said:
+            engine.say(line)
+            said = line
+        if time.monotonic() > end:
+            raise RollCallError(_complaint(roll, found, registries.seen(roll.stack), float(props["timeout"])))
+        engine.sleep(POLL)
+
+
+def _look(registries: Registries, roll: Roll) -> Difference:
+    return difference(roll, registries.entries(), registries.seen(roll.stack), registries.answers())
+
+
+def _remove_strays(registries: Registries, roll: Roll, stray: Sequence[Entry], engine: Engine) -> None:
+    """A left-over entry goes only if its owner does not run; one that runs is an orphan and would come back."""
+    running = {machine.instance for machine in registries.seen(roll.stack) if machine.running}
+    dead = [entry for entry in stray if entry.owner is not None and entry.owner.instance not in running]
+    registries.remove(dead)
+    for entry in dead:
+        engine.say(f"{roll.fleet}: removed {entry.value} from {entry.place}, nobody's machine runs there")
+
+
+def _see_off(registries: Registries, stack: str, leaving: Sequence[Member], engine: Engine, *, linger: float) -> None:
+    """Ask `leaving` to leave, wait until their entries are gone, then `linger` seconds for answers still in caches."""
+    if not leaving:
+        return
+    registries.drain(stack, leaving)
+    end = time.monotonic() + DRAIN_BOUND
+    said = ""
+    while staying := _staying(registries, stack, leaving):
+        running = {machine.instance for machine in registries.seen(stack) if machine.running}
+        dead = [entry for entry in staying if entry.owner is not None and entry.owner.instance not in running]
+        registries.remove(dead)
+        line = f"waiting for {', '.join(sorted({_named(entry, leaving) for entry in staying}))} to leave"
+        if line != said:
+            engine.say(line)
+            said = line
+        if time.monotonic() > end:
+            # Its agent hangs. Its machine is about to go, and its Deregistration removes the entry then.
+            engine.say(f"{line}: not within {DRAIN_BOUND:.0f} s, going on; what is left is removed after the machine", warning=True)
+            return
+        engine.sleep(POLL)
+    if linger:
+        engine.say(f"{len(leaving)} left; waiting {linger:.0f} s for answers that caches still hold")
+        engine.sleep(linger)
+
+
+def _staying(registries: Registries, stack: str, leaving: Sequence[Member]) -> list[Entry]:
+    gone = {Owner(stack, each.fleet, each.machine, each.generation, each.instance) for each in leaving}
+    return [entry for entry in registries.entries() if entry.owner in gone]
+
+
+def _named(entry: Entry, leaving: Sequence[Member]) -> str:
+    owner = entry.owner
+    return next((describe(each) for each in leaving if owner is not None and each.instance == owner.instance), entry.value)
+
+
+def _wait_until_gone(registries: Registries, props: Mapping[str, Any], engine: Engine) -> None:
+    """Raises RollCallError when a machine of this generation still runs after the time-out."""
+    end = time.monotonic() + float(props["timeout"])
+    while True:
+        running = [each for each in registries.seen(props["stack"]) if each.generation == props["generation"] and each.running]
+        if not running:
+            return
+        if time.monotonic() > end:
+            raise RollCallError(
+                f"{props['fleet']}-{props['machine']}: {running[0].instance} still runs after {props['timeout']:.0f} s; "
+                "terminate it and run `pulumi destroy` or `pulumi up` again"
+            )
+        engine.sleep(POLL)
+
+
+def _complaint(roll: Roll, found: Difference, seen: Sequence[Seen], timeout: float) -> str:
+    machines = {machine.instance: machine for machine in seen}
+    lines = [f"{roll.fleet}: the roll call was not answered within {timeout:.0f} s:"]
+    for line in (*found.missing, *found.stale, *found.left_over):
+        machine = next((each for instance, each in machines.items() if instance in line), None)
+        state = f"; its cloud says {machine.state}{', ' + machine.note if machine.note else ''}" if machine else "; its cloud does not list it"
+        lines.append(f"  - {line}{state}")
+    lines.append("  Look into /var/log/rollcall.log on the machine; `pulumi up` again once it is mended.")
+    return "\n".join(lines)
+
+
+def _roll(props: Mapping[str, Any], *, leaving: tuple[Member, ...]) -> Roll:
+    fleets = tuple(props.get("fleets", ()))
+    return Roll(
+        stack=props["stack"],
+        fleet=props["fleet"],
+        members=_members(props),
+        places=tuple(name for each in props["places"] for name in Place.from_inputs(each).record_sets),
+        leaving=leaving,
+        fleets=fleets,
+        keeper=bool(fleets) and props["fleet"] == min(fleets),
+        acknowledged=tuple(props.get("acknowledged", ())),
+    )
+
+
+def _members(props: Mapping[str, Any]) -> tuple[Member, ...]:
+    return tuple(
+        Member(fleet=props["fleet"], machine=each["machine"], generation=each["generation"], instance=each["instance"]) for each in props["members"]
+    )
+
+
+def _found(found: Difference) -> dict[str, list[str]]:
+    return {key: list(getattr(found, key)) for key in _FOUND}
+
+
+def _linger(registries: Registries, props: Mapping[str, Any]) -> float:
+    return min(float(props["linger"]), registries.longest_ttl)
+
+
+def _plain(value: Any) -> Any:
+    """Lists and mappings of the wire compared by value; numbers arrive as floats."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(item) for item in value]
+    return value
+

@@ -1,0 +1,314 @@
+"""The stack's configuration, typed. Read whole and checked whole before anything is created.
+
+`read(values)` takes the plain values of the `rollcall:` keys and returns `Settings`, or raises `ConfigurationError` with
+every fault: its key, what is wrong, and the mend. docs/configuration.md is made from this file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from components.reading import Faults, Reader
+from rollcall.ownership import Owner, OwnershipError
+
+KEYS = ("site", "directory", "fleets", "joyent", "linger")
+CLOUDS = ("aws", "joyent")
+PROTECTIONS = ("off", "low", "medium", "high", "under_attack")
+SITE_JOIN = "site"
+_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_SERVICE = re.compile(r"(?=.{1,15}$)(?=.*[A-Za-z])[A-Za-z0-9](?:[A-Za-z0-9]|-(?!-))*(?<!-)")
+_SECRET = re.compile(r"(?i)(passw|secret|token|api.?key|private.?key)|AKIA[0-9A-Z]{16}|-----BEGIN|[0-9A-Za-z+/_-]{40,}")
+_LONGEST_UUID = "00000000-0000-0000-0000-000000000000"
+_CLOUDFLARE_FREE_RECORDS = 200
+
+
+class ConfigurationError(Exception):
+    """The stack's configuration cannot be used; the message lists every fault with its key and the mend."""
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = tuple(faults)
+        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        super().__init__(f"the configuration has {count}, nothing was changed:\n" + "\n".join(f"  - {fault}" for fault in faults))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteSettings:
+    """The public site. `ttl` in seconds; `apex`: a proxied CNAME from the zone's apex to the host."""
+
+    zone: str
+    host: str = "www"
+    ttl: int = 120
+    proxied: bool = False
+    protection: str = "off"
+    acceleration: bool = False
+    apex: bool = True
+    create: bool = False
+    records: int = _CLOUDFLARE_FREE_RECORDS
+
+    @property
+    def fqdn(self) -> str:
+        return f"{self.host}.{self.zone}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class IncarnationSettings:
+    """One incarnation of a service: a DNS-SD service instance (RFC 6763 section 4.1) with its TXT keys and values."""
+
+    name: str
+    txt: Mapping[str, str] = field(default_factory=dict)
+    shards: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceSettings:
+    """A service as RFC 6763 section 7 names it; `name` without the underscore, `port` of every member."""
+
+    name: str
+    protocol: str
+    port: int
+    incarnations: tuple[IncarnationSettings, ...]
+
+    @property
+    def label(self) -> str:
+        return f"_{self.name}._{self.protocol}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectorySettings:
+    """DNS-SD in a Route53 hosted zone."""
+
+    zone: str
+    services: tuple[ServiceSettings, ...]
+    ttl: int = 300
+    create: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class FleetSettings:
+    """Machines with the same job. `timeout` in seconds for the roll call; `priority` and `weight` as in RFC 2782."""
+
+    name: str
+    cloud: Literal["aws", "joyent"]
+    count: int
+    size: str
+    image: str
+    joins: tuple[str, ...]
+    region: str | None = None
+    timeout: int = 300
+    priority: int = 10
+    weight: int = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoyentSettings:
+    """Where CloudAPI is, for who does not set TRITON_* in the environment (which comes first). Never the key itself."""
+
+    url: str | None = None
+    account: str | None = None
+    key_id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The whole of it. `linger`: the seconds that a leaving machine serves on after its entries are gone; the longest TTL
+    where that is shorter."""
+
+    stack: str
+    site: SiteSettings | None
+    directory: DirectorySettings | None
+    fleets: tuple[FleetSettings, ...]
+    joyent: JoyentSettings
+    linger: int = 86400
+
+    def fleets_of(self, cloud: str) -> tuple[FleetSettings, ...]:
+        return tuple(fleet for fleet in self.fleets if fleet.cloud == cloud)
+
+
+def read(stack: str, values: Mapping[str, Any]) -> Settings:
+    """The settings in `values` (`site`, `directory`, `fleets`, `joyent` as YAML gives them).
+
+    Raises ConfigurationError with every fault found.
+    """
+    faults = Faults()
+    top = Reader(values, "rollcall", faults)
+    site = _site(Reader(values["site"], "rollcall:site", faults)) if values.get("site") is not None else None
+    directory = _directory(Reader(values["directory"], "rollcall:directory", faults)) if values.get("directory") is not None else None
+    fleets_reader = Reader(values.get("fleets"), "rollcall:fleets", faults)
+    fleets = tuple(_fleet(name, Reader(values["fleets"][name], f"rollcall:fleets.{name}", faults)) for name in fleets_reader.names())
+    joyent = _joyent(Reader(values.get("joyent"), "rollcall:joyent", faults))
+    for name in top.names():
+        if name not in KEYS:
+            faults.add(f"rollcall:{name}", "is not a setting", f"remove it; known are {', '.join(KEYS)}")
+    linger = top.number("linger", 86400, least=0, most=86400, unit=" seconds")
+    settings = Settings(stack=stack, site=site, directory=directory, fleets=fleets, joyent=joyent, linger=linger)
+    if not fleets and not faults:
+        faults.add("rollcall:fleets", "names no fleet", "add one, as web-aws: {cloud: aws, count: 2, size: t3.micro, image: debian-12, joins: [site]}")
+    _check_whole(settings, faults)
+    if faults:
+        raise ConfigurationError(faults.found)
+    return settings
+
+
+def _site(reader: Reader) -> SiteSettings:
+    site = SiteSettings(
+        zone=reader.text("zone", check=_zone_fault),
+        host=reader.text("host", "www", check=_host_fault),
+        ttl=_ttl(reader, 120),
+        proxied=reader.flag("proxied", False),
+        protection=reader.choice("protection", PROTECTIONS, "off"),
+        acceleration=reader.flag("acceleration", False),
+        apex=reader.flag("apex", True),
+        create=reader.flag("create", False),
+        records=reader.number("records", _CLOUDFLARE_FREE_RECORDS, least=1, most=1_000_000),
+    )
+    reader.done()
+    return site
+
+
+def _ttl(reader: Reader, default: int) -> int:
+    ttl = reader.number("ttl", default, least=1, most=86400, unit=" seconds (1: automatic)")
+    if 1 < ttl < 60:
+        reader.fault("ttl", f"is {ttl}", "Cloudflare takes 60 to 86400 seconds, or 1 for automatic")
+    return ttl
+
+
+def _directory(reader: Reader) -> DirectorySettings:
+    services = reader.inner("services")
+    directory = DirectorySettings(
+        zone=reader.text("zone", check=_zone_fault),
+        services=tuple(_service(name, services.inner(name)) for name in services.names()),
+        ttl=reader.number("ttl", 300, least=1, most=86400, unit=" seconds"),
+        create=reader.flag("create", False),
+    )
+    if not directory.services:
+        reader.fault("services", "names no service", "add one, as theService: {protocol: tcp, port: 4218, incarnations: {v1: {}}}")
+    reader.done()
+    return directory
+
+
+def _service(name: str, reader: Reader) -> ServiceSettings:
+    if not _SERVICE.fullmatch(name):
+        reader.fault(
+            "",
+            "is no service name",
+            "RFC 6335 section 5.1 takes 1 to 15 letters, digits and single inner hyphens with at least one letter",
+        )
+    incarnations = reader.inner("incarnations")
+    service = ServiceSettings(
+        name=name,
+        protocol=reader.choice("protocol", ("tcp", "udp"), "tcp"),
+        port=reader.number("port", None, least=1, most=65535),
+        incarnations=tuple(_incarnation(each, incarnations.inner(each)) for each in incarnations.names()),
+    )
+    if not service.incarnations:
+        reader.fault("incarnations", "is empty", "name one at least, as {v1: {txt: {path: /}}}")
+    reader.done()
+    return service
+
+
+def _incarnation(name: str, reader: Reader) -> IncarnationSettings:
+    if not _LABEL.fullmatch(name):
+        reader.fault("", "is no incarnation's name", "use one DNS label: 1 to 63 of a-z, 0-9 and inner hyphens")
+    incarnation = IncarnationSettings(
+        name=name,
+        txt=reader.texts_by_name("txt"),
+        shards=reader.number("shards", 1, least=1, most=100),
+    )
+    for key, value in incarnation.txt.items():
+        _check_txt(reader, key, value)
+    reader.done()
+    return incarnation
+
+
+def _check_txt(reader: Reader, key: str, value: str) -> None:
+    """RFC 6763 section 6: a key is printable US-ASCII without `=`; key, `=` and value fit one string of 255 bytes."""
+    if not key or not all(0x20 <= ord(char) <= 0x7E and char != "=" for char in key):
+        reader.fault(f"txt.{key}", "is no TXT key", "use printable ASCII without `=` (RFC 6763 section 6.4)")
+    if len(f"{key}={value}".encode()) > 255:
+        reader.fault(f"txt.{key}", "makes a string of over 255 bytes", "shorten it (RFC 6763 section 6.1)")
+    if _SECRET.search(f"{key}={value}"):
+        reader.fault(f"txt.{key}", "looks like a secret", "take it out: anyone can read a TXT record")
+
+
+def _fleet(name: str, reader: Reader) -> FleetSettings:
+    if not _LABEL.fullmatch(name) or len(name) > 30:
+        reader.fault("", "is no fleet's name", "use 1 to 30 of a-z, 0-9 and inner hyphens")
+    cloud = reader.choice("cloud", CLOUDS)
+    fleet = FleetSettings(
+        name=name,
+        cloud="joyent" if cloud == "joyent" else "aws",
+        count=reader.number("count", 1, least=0, most=1000),
+        size=reader.text("size"),
+        image=reader.text("image"),
+        joins=reader.texts("joins"),
+        region=reader.optional_text("region"),
+        timeout=reader.number("timeout", 300, least=10, most=3600, unit=" seconds"),
+        priority=reader.number("priority", 10, least=0, most=65535),
+        weight=reader.number("weight", 10, least=0, most=65535),
+    )
+    reader.done()
+    return fleet
+
+
+def _joyent(reader: Reader) -> JoyentSettings:
+    joyent = JoyentSettings(
+        url=reader.optional_text("url", check=_url_fault),
+        account=reader.optional_text("account"),
+        key_id=reader.optional_text("keyId"),
+    )
+    reader.done()
+    return joyent
+
+
+def _check_whole(settings: Settings, faults: Faults) -> None:
+    """What no single key shows: joins that lead nowhere, ownership texts that do not fit, the zone's record quota."""
+    joins = known_joins(settings)
+    for fleet in settings.fleets:
+        key = f"rollcall:fleets.{fleet.name}"
+        for join in fleet.joins:
+            if join not in joins:
+                known = f"name one of {', '.join(joins)}" if joins else "configure rollcall:site or rollcall:directory"
+                faults.add(f"{key}.joins", f"{join!r} leads nowhere", known)
+        if len(set(fleet.joins)) != len(fleet.joins):
+            faults.add(f"{key}.joins", "names the same twice", "name each once")
+        try:
+            Owner(settings.stack, fleet.name, str(max(fleet.count - 1, 0)), "000000", _LONGEST_UUID)
+        except OwnershipError as wrong:
+            faults.add(key, f"its machines could not be named in DNS ({wrong})", "shorten the stack's or the fleet's name")
+    if settings.site is not None:
+        members = sum(fleet.count for fleet in settings.fleets if SITE_JOIN in fleet.joins)
+        # A replacement doubles a fleet for a while, so the zone must hold the largest fleet twice.
+        largest = max((fleet.count for fleet in settings.fleets if SITE_JOIN in fleet.joins), default=0)
+        if members + largest + 1 > settings.site.records:
+            faults.add(
+                "rollcall:fleets",
+                f"{members} machines join the site and a replacement adds up to {largest}; the zone's plan holds {settings.site.records} records",
+                "lower the counts, or set rollcall:site.records to what your plan holds",
+            )
+
+
+def known_joins(settings: Settings) -> tuple[str, ...]:
+    """Every name that a fleet's `joins` may hold: `site`, `SERVICE/INCARNATION`."""
+    site = (SITE_JOIN,) if settings.site is not None else ()
+    services = settings.directory.services if settings.directory is not None else ()
+    return site + tuple(f"{service.name}/{each.name}" for service in services for each in service.incarnations)
+
+
+def _zone_fault(name: str) -> str | None:
+    labels = name.split(".")
+    if len(labels) < 2 or len(name) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
+        return "no zone's name; write it in lower case without a final dot, as scalability.expert"
+    return None
+
+
+def _host_fault(name: str) -> str | None:
+    if not all(_LABEL.fullmatch(label) for label in name.split(".")):
+        return "no host name below the zone; write one label or more, as www"
+    return None
+
+
+def _url_fault(url: str) -> str | None:
+    return None if re.fullmatch(r"https?://[^\s/]+/?", url) else "no URL of a CloudAPI; write it as https://HOST"

@@ -1,0 +1,88 @@
+"""Site: the Cloudflare zone of the public site and all that is static in it. The machines' own entries are not here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_cloudflare as cloudflare
+
+from components.settings import SiteSettings
+
+# What `acceleration` turns on; each may be had on the free plan. docs/configuration.md lists them for the user.
+# https://developers.cloudflare.com/api/resources/zones/subresources/settings/
+ACCELERATION = {
+    "brotli": "on",
+    "early_hints": "on",
+    "http3": "on",
+    "0rtt": "on",
+    "always_online": "on",
+    "rocket_loader": "off",
+}
+_PROTECTION_SETTING = "security_level"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteArgs:
+    """`settings` as the stack's configuration has them."""
+
+    settings: SiteSettings
+
+
+class Site(pulumi.ComponentResource):
+    """The adopted zone (or a new one with `create`), the proxied apex, and zone settings where they were asked for.
+
+    Off, the default, touches no zone setting at all. `zone_id` is Cloudflare's id of the zone.
+    """
+
+    zone_id: pulumi.Output[str]
+
+    def __init__(self, name: str, args: SiteArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("rollcall:index:Site", name, None, opts)
+        settings = args.settings
+        self.zone_id = self._zone(name, settings)
+        self.static: list[pulumi.Resource] = [
+            *self._apex(name, settings),
+            *(self._setting(name, key, value) for key, value in zone_settings(settings).items()),
+        ]
+        self.register_outputs({"zone_id": self.zone_id, "host": settings.fqdn})
+
+    def _zone(self, name: str, settings: SiteSettings) -> pulumi.Output[str]:
+        if settings.create:
+            # Never emptied by force: the zone outlives the stack.
+            kept = pulumi.ResourceOptions(parent=self, protect=True, retain_on_delete=True)
+            account = cloudflare.get_accounts_output(opts=pulumi.InvokeOutputOptions(parent=self)).results[0].id
+            made = cloudflare.Zone(f"{name}-zone", name=settings.zone, account={"id": account}, opts=kept)
+            return made.id
+        found = cloudflare.get_zone_output(filter={"name": settings.zone}, opts=pulumi.InvokeOutputOptions(parent=self))
+        return found.id.apply(lambda zone: str(zone))
+
+    def _apex(self, name: str, settings: SiteSettings) -> list[pulumi.Resource]:
+        if not settings.apex:
+            return []
+        record = cloudflare.DnsRecord(
+            f"{name}-apex",
+            zone_id=self.zone_id,
+            name=settings.zone,
+            type="CNAME",
+            content=settings.fqdn,
+            proxied=True,
+            ttl=1,
+            comment=f"the site's apex, kept by Rollcall's stack {pulumi.get_stack()}",
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        return [record]
+
+    def _setting(self, name: str, key: str, value: str) -> pulumi.Resource:
+        options = pulumi.ResourceOptions(parent=self)
+        return cloudflare.ZoneSetting(f"{name}-{key.replace('_', '-')}", zone_id=self.zone_id, setting_id=key, value=value, opts=options)
+
+
+def zone_settings(settings: SiteSettings) -> dict[str, str]:
+    """The zone settings that the site's `protection` and `acceleration` ask for; empty when both are off."""
+    wanted: dict[str, str] = {}
+    if settings.protection != "off":
+        wanted[_PROTECTION_SETTING] = settings.protection
+    if settings.acceleration:
+        wanted.update(ACCELERATION)
+    return wanted

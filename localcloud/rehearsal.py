@@ -1,0 +1,308 @@
+"""`make up`, `down`, `preview`, `status`, `env`: the real Pulumi engine on the local clouds.
+
+The program runs from a folder of links, so that what Pulumi writes beside the project (the encryption salt of a stack's
+configuration) does not touch the checkout. The environment that it gets holds nothing of the caller's but PATH and HOME:
+whatever a stack's configuration says, no address but loopback can be reached with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from localcloud.prepare import ROOT, VENV
+
+PASSED_ON = ("PATH", "HOME", "LANG", "TERM", "TMPDIR", "XDG_CACHE_HOME", "NO_COLOR")
+LINKED = ("__main__.py", "components", "userdata", "localcloud", ".venv")
+
+
+class RehearsalError(Exception):
+    """The rehearsal cannot go on; the message names what to do."""
+
+
+def say(text: str) -> None:
+    print(f"==> {text}", flush=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rehearsal:
+    """One set of local clouds with one stack on it. `instance` names both; `make` uses `local`, each test its own."""
+
+    stack: str = "local"
+    instance: str = "local"
+    plugins: str = "stand-in"
+    config: Path | None = None
+
+    @property
+    def state(self) -> Path:
+        return ROOT / ".rollcall" / self.instance
+
+    @property
+    def work(self) -> Path:
+        """The folder that Pulumi works in: links to the program, a copy of the stack's configuration."""
+        return self.state / "program"
+
+    def environment(self) -> dict[str, str]:
+        """What `make -s env` prints, as a mapping. Raises RehearsalError when the local clouds are not up."""
+        printed = self.localcloud("env", capture=True)
+        found = dict(_exports(printed))
+        home, backend = self.state / "pulumi-home", self.state / "backend"
+        passphrase = self.state / "passphrase"
+        if not passphrase.exists():
+            with contextlib.suppress(FileExistsError), open(os.open(passphrase, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+                file.write(secrets.token_urlsafe(24))
+        found.update(
+            PULUMI_BACKEND_URL=f"file://{backend}",
+            PULUMI_CONFIG_PASSPHRASE=passphrase.read_text(),
+            PULUMI_HOME=str(home),
+            PULUMI_SKIP_UPDATE_CHECK="true",
+            PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION="false" if self.plugins == "real" else "true",
+            PATH=os.pathsep.join((engine_folder(), str(VENV / "bin"), os.environ["PATH"])),
+        )
+        for name in ("AWS_ENDPOINT_URL", "CLOUDFLARE_BASE_URL", "TRITON_URL", "ROLLCALL_SITE_URL"):
+            if urlsplit(found[name]).hostname != "127.0.0.1":
+                raise RehearsalError(f"{name} is {found[name]}, which is not this machine; a rehearsal reaches loopback only")
+        return found
+
+    def start(self) -> None:
+        """Start the local clouds unless they run; forget a stack whose clouds are gone, since their memory is too."""
+        self.state.mkdir(parents=True, exist_ok=True)
+        if self.running():
+            return
+        for left in ("backend", "program"):
+            shutil.rmtree(self.state / left, ignore_errors=True)
+        self.localcloud("start")
+
+    def running(self) -> bool:
+        return subprocess.run(self._localcloud("status"), capture_output=True, check=False, cwd=ROOT).returncode == 0
+
+    def stop(self) -> None:
+        """Stop the local clouds with all their machines; no error when they do not run."""
+        self.localcloud("stop")
+        for left in ("backend", "program", "pulumi-home"):
+            shutil.rmtree(self.state / left, ignore_errors=True)
+
+    def localcloud(self, *words: str, capture: bool = False) -> str:
+        done = subprocess.run(self._localcloud(*words), stdout=subprocess.PIPE if capture else None, check=False, text=True, cwd=ROOT)
+        if done.returncode:
+            raise RehearsalError(f"`localcloud {' '.join(words)}` failed, see above")
+        return done.stdout or ""
+
+    def _localcloud(self, *words: str) -> list[str]:
+        return [str(VENV / "bin" / "python"), "-m", "localcloud", "--instance", self.instance, *words]
+
+    def pulumi(self, *words: str, capture: bool = False, check: bool = True, extra: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        """Run the engine in the work folder. With `check` a failure raises RehearsalError."""
+        passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        env = {**passed, **self.environment(), **(extra or {})}
+        pipe = subprocess.PIPE if capture else None
+        done = subprocess.run(["pulumi", *words, "--non-interactive"], cwd=self.work, env=env, stdout=pipe, stderr=pipe, text=True, check=False, stdin=subprocess.DEVNULL)
+        if check and done.returncode:
+            raise RehearsalError(f"`pulumi {words[0]}` failed, see above\n{(done.stdout or '')[-4000:]}{(done.stderr or '')[-4000:]}")
+        return done
+
+    def lay_out(self) -> None:
+        """The work folder, the plugins and the stack, ready for `pulumi up`. A dead process's lock is cleared."""
+        self.work.mkdir(parents=True, exist_ok=True)
+        for name in LINKED:
+            link = self.work / name
+            if not link.is_symlink():
+                link.symlink_to(ROOT / name)
+        shutil.copyfile(ROOT / "Pulumi.yaml", self.work / "Pulumi.yaml")
+        source = self.config or ROOT / f"Pulumi.{self.stack}.yaml"
+        if not source.exists():
+            raise RehearsalError(f"there is no {source.name}; write one, or choose another stack with STACK=")
+        target = self.work / f"Pulumi.{self.stack}.yaml"
+        salt = [line for line in (target.read_text().splitlines() if target.exists() else ()) if line.startswith("encryptionsalt:")]
+        target.write_text(source.read_text().rstrip() + "\n" + "".join(f"{line}\n" for line in salt))
+        self._install_plugins()
+        (self.state / "backend").mkdir(parents=True, exist_ok=True)
+        self.pulumi("stack", "select", "--create", self.stack, capture=True)
+        if any((self.state / "backend" / ".pulumi" / "locks").rglob("*.json")):
+            # We hold the checkout's own lock, so whoever left this one is dead.
+            self.pulumi("cancel", "--yes", "--stack", self.stack, capture=True, check=False)
+
+    def _install_plugins(self) -> None:
+        from localcloud.plugins import STAND_INS, install
+
+        real = set() if self.plugins == "stand-in" else set(STAND_INS) if self.plugins == "real" else set(self.plugins.split(","))
+        unknown = real - set(STAND_INS)
+        if unknown:
+            raise RehearsalError(f"PLUGINS names {', '.join(sorted(unknown))}; known are real, stand-in, or a list of {', '.join(STAND_INS)}")
+        home = self.state / "pulumi-home"
+        install(home, VENV / "bin" / "python", which=set(STAND_INS) - real)
+        users = Path(os.environ.get("PULUMI_HOME") or Path.home() / ".pulumi") / "plugins"
+        for name in real:
+            for each in users.glob(f"resource-{name}-v*"):
+                link = home / "plugins" / each.name
+                if not link.exists():
+                    link.symlink_to(each)
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold this instance for ourselves. Raises RehearsalError when another one holds it."""
+        self.state.mkdir(parents=True, exist_ok=True)
+        with (self.state / "make.lock").open("a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.seek(0)
+                raise RehearsalError(f"another `make` of this checkout is at work (process {lock.read().strip() or '?'}); wait until it ends") from None
+            lock.seek(0)
+            lock.truncate()
+            lock.write(str(os.getpid()))
+            lock.flush()
+            yield
+
+
+def engine_folder() -> str:
+    """The folder of the engine that `localcloud.prepare` chose or built."""
+    found = subprocess.run([sys.executable, "-m", "localcloud.engine"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    if found.returncode:
+        raise RehearsalError("there is no Pulumi engine, see above; run `make prepare`")
+    return found.stdout.strip().splitlines()[-1]
+
+
+def up(rehearsal: Rehearsal) -> None:
+    times: dict[str, float] = {}
+    with rehearsal.alone():
+        with _timed("local clouds", times):
+            rehearsal.start()
+        with _timed("pulumi up", times):
+            rehearsal.lay_out()
+            rehearsal.pulumi("up", "--yes", "--stack", rehearsal.stack)
+        with _timed("show", times):
+            show(rehearsal)
+        (rehearsal.state / "up.json").write_text(json.dumps(times))
+
+
+def down(rehearsal: Rehearsal) -> None:
+    with rehearsal.alone():
+        if rehearsal.running():
+            rehearsal.lay_out()
+            done = rehearsal.pulumi("destroy", "--yes", "--stack", rehearsal.stack, check=False)
+            if done.returncode:
+                say("destroy failed, see above; the local clouds are stopped all the same, and everything on them goes")
+        rehearsal.stop()
+        say("down: nothing is left on this machine")
+
+
+def preview(rehearsal: Rehearsal) -> None:
+    with rehearsal.alone():
+        rehearsal.start()
+        rehearsal.lay_out()
+        rehearsal.pulumi("preview", "--diff", "--stack", rehearsal.stack)
+
+
+def env(rehearsal: Rehearsal) -> None:
+    import shlex
+
+    for name, value in sorted(rehearsal.environment().items()):
+        print(f"export {name}={shlex.quote(value)}")
+
+
+def show(rehearsal: Rehearsal) -> None:
+    """The fleet, the records, and the site answering: what a new user sees after `make up`."""
+    outputs = json.loads(rehearsal.pulumi("stack", "output", "--json", "--stack", rehearsal.stack, capture=True).stdout)
+    found = rehearsal.environment()
+    machines = json.loads(rehearsal.localcloud("ps", capture=True))
+    print("\nFleet")
+    for each in sorted(machines, key=lambda machine: (machine["cloud"], machine["name"])):
+        print(f"  {each['cloud']:<7} {each['name']:<24} {each['id']:<37} {each['state']:<9} {', '.join(each['addresses'])}")
+    _say_stand_ins(rehearsal)
+    if "site" not in outputs:
+        return
+    host = outputs["site"]["host"]
+    print(f"\nDNS, as the zone's name servers answer (dig @{found['ROLLCALL_DNS'].replace(':', ' -p ')} {host} A)")
+    for address in addresses(found["ROLLCALL_DNS"], host):
+        print(f"  {host} A {address}")
+    served = visit(found["ROLLCALL_SITE_URL"], 20)
+    print(f"\n20 requests to {found['ROLLCALL_SITE_URL']} were served by")
+    for instance, count in sorted(served.items()):
+        print(f"  {count:>3} × {instance}")
+    print(f"\nOpen {found['ROLLCALL_SITE_URL']} in a browser; `make status` any time; `make down` ends it.")
+
+
+def _say_stand_ins(rehearsal: Rehearsal) -> None:
+    config = (rehearsal.work / f"Pulumi.{rehearsal.stack}.yaml").read_text()
+    if "ubuntu" in config:
+        print("  (the stack asks for Ubuntu; on the local clouds Debian 12 stands in for it)")
+
+
+def addresses(server: str, host: str) -> list[str]:
+    """The A records of `host` at the name server `HOST:PORT`, sorted."""
+    import dns.message
+    import dns.query
+    import dns.rdatatype
+
+    name, _, port = server.rpartition(":")
+    reply, _ = dns.query.udp_with_fallback(dns.message.make_query(host, "A"), name, port=int(port), timeout=5)
+    return sorted(item.to_text() for rrset in reply.answer if rrset.rdtype == dns.rdatatype.A for item in rrset)
+
+
+def visit(url: str, count: int) -> collections.Counter[str]:
+    """Ask the site `count` times; who served each request (`X-Served-By`), or what went wrong."""
+    import requests
+
+    served: collections.Counter[str] = collections.Counter()
+    for _ in range(count):
+        try:
+            reply = requests.get(url, timeout=10, allow_redirects=False)
+            served[reply.headers.get("X-Served-By") or f"HTTP {reply.status_code}"] += 1
+        except requests.RequestException as failed:
+            served[type(failed).__name__] += 1
+    return served
+
+
+def _exports(printed: str) -> Iterator[tuple[str, str]]:
+    import shlex
+
+    for line in printed.splitlines():
+        words = shlex.split(line)
+        if len(words) == 2 and words[0] == "export":
+            name, _, value = words[1].partition("=")
+            yield name, value
+
+
+@contextlib.contextmanager
+def _timed(step: str, times: dict[str, float]) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    times[step] = round(time.monotonic() - began, 1)
+    say(f"{step:<13} {times[step]:6.1f} s")
+
+
+COMMANDS: dict[str, Any] = {"up": up, "down": down, "preview": preview, "env": env, "status": show}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("command", choices=COMMANDS)
+    parser.add_argument("--stack", default="local")
+    parser.add_argument("--instance", default="local")
+    parser.add_argument("--plugins", default="stand-in", help="stand-in, real, or a comma-separated list of those to take real")
+    chosen = parser.parse_args(arguments)
+    try:
+        COMMANDS[chosen.command](Rehearsal(stack=chosen.stack, instance=chosen.instance, plugins=chosen.plugins))
+    except RehearsalError as fault:
+        print(f"rollcall: {fault}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
