@@ -40,7 +40,11 @@ def membership(cloud: str) -> Membership:
 def fleet(told: FleetSettings) -> Fleet:
     """A fleet of machines on its cloud; whatever they need in order to register and leave outlives them."""
     memberships = [membership(told.cloud) for join in told.joins if join == SITE_JOIN]
-    needs = [*(token.made if token else ()), *(site.static if site else ()), *(registrar.all_made if registrar and told.cloud == "aws" else ())]
+    needs = [
+        *(token.made if token else ()),
+        *(site.static if site else ()),
+        *(registrar.all_made if registrar and told.cloud == "aws" else ()),
+    ]
     args = FleetArgs(settings=told, memberships=memberships, needs=needs, linger=settings.linger)
     if told.cloud == "aws":
         assert registrar
@@ -51,6 +55,12 @@ def fleet(told: FleetSettings) -> Fleet:
 fleets = [fleet(told) for told in settings.fleets]
 call_rolls(fleets)
 
-pulumi.export("fleets", {each.name: {"cloud": each.settings.cloud, "joins": each.settings.joins, "addresses": each.addresses} for each in fleets})
+pulumi.export(
+    "fleets",
+    {
+        each.name: {"cloud": each.settings.cloud, "joins": each.settings.joins, "addresses": each.addresses}
+        for each in fleets
+    },
+)
 if settings.site and site:
     pulumi.export("site", {"host": settings.site.fqdn, "zone": site.zone_id})

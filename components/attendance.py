@@ -89,7 +89,9 @@ class Difference:
         return self.complete and not self.left_over and not self.foreign
 
 
-def difference(roll: Roll, entries: Iterable[Entry], seen: Iterable[Seen], answers: Mapping[str, frozenset[str] | None]) -> Difference:
+def difference(
+    roll: Roll, entries: Iterable[Entry], seen: Iterable[Seen], answers: Mapping[str, frozenset[str] | None]
+) -> Difference:
     """How DNS differs from the roll.
 
     `answers` holds for each place the values with which every name server of its zone answers, or None where the
@@ -102,12 +104,16 @@ def difference(roll: Roll, entries: Iterable[Entry], seen: Iterable[Seen], answe
     for place in roll.places:
         here = [entry for entry in listed if entry.place == place]
         for member in roll.members:
-            values = {entry.value for entry in here if entry.owner is not None and belongs(entry.owner, roll.stack, member)}
+            values = {
+                entry.value for entry in here if entry.owner is not None and belongs(entry.owner, roll.stack, member)
+            }
             fault, is_stale = _fault_of(member, place, values, machines.get(member.instance), answers.get(place))
             if fault:
                 (stale if is_stale else missing).append(fault)
     stray = tuple(sorted(entry for entry in listed if entry.place in roll.places and _is_left_over(entry, roll)))
-    foreign = sorted({_foreign_line(entry) for entry in listed if entry.place in roll.places and is_foreign(entry, roll.stack)})
+    foreign = sorted(
+        {_foreign_line(entry) for entry in listed if entry.place in roll.places and is_foreign(entry, roll.stack)}
+    )
     return Difference(
         missing=tuple(sorted(missing)),
         stale=tuple(sorted(stale)),
@@ -139,9 +145,15 @@ def _fault_of(
         return f"{who} is not at {place}", False
     current = set(machine.addresses) if machine is not None else set()
     if current and not values <= current:
-        return f"{who} is at {place} with {', '.join(sorted(values - current))}, it has {', '.join(sorted(current))}", True
+        return (
+            f"{who} is at {place} with {', '.join(sorted(values - current))}, it has {', '.join(sorted(current))}",
+            True,
+        )
     if answered is not None and not values & answered:
-        return f"{who} is in the zone with {', '.join(sorted(values))}, but the name servers do not answer with it at {place}", False
+        return (
+            f"{who} is in the zone with {', '.join(sorted(values))}, but the name servers do not answer with it at {place}",
+            False,
+        )
     return "", False
 
 

@@ -15,7 +15,17 @@ from rollcall.settings import DRAIN, FLEET, GENERATION, MACHINE, STACK
 # Public means: none of these. `ipaddress.is_private` would also refuse documentation addresses, which rehearsals use.
 _NOT_PUBLIC = tuple(
     ipaddress.ip_network(net)
-    for net in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "fc00::/7", "fe80::/10", "::1/128")
+    for net in (
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "fc00::/7",
+        "fe80::/10",
+        "::1/128",
+    )
 )
 
 
@@ -56,7 +66,9 @@ class Ec2View:
         return self._made
 
     def machines(self, stack: str) -> tuple[Seen, ...]:
-        pages = self._ec2.get_paginator("describe_instances").paginate(Filters=[{"Name": f"tag:{STACK}", "Values": [stack]}])
+        pages = self._ec2.get_paginator("describe_instances").paginate(
+            Filters=[{"Name": f"tag:{STACK}", "Values": [stack]}]
+        )
         found = [each for page in pages for reservation in page["Reservations"] for each in reservation["Instances"]]
         return tuple(_ec2_seen(each) for each in found if each["State"]["Name"] != "terminated")
 

@@ -97,11 +97,17 @@ class Fleet(pulumi.ComponentResource):
         """The tags or metadata of machine `index`: who it is and what it joins."""
         tokens = [membership.token for membership in self.args.memberships]
         places = [membership.place for membership in self.args.memberships]
-        return pulumi.Output.all(deregistration.generation, tokens, places).apply(lambda known: self._keys(index, *known))
+        return pulumi.Output.all(deregistration.generation, tokens, places).apply(
+            lambda known: self._keys(index, *known)
+        )
 
-    def _keys(self, index: int, generation: str, tokens: Sequence[str], places: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    def _keys(
+        self, index: int, generation: str, tokens: Sequence[str], places: Sequence[Mapping[str, Any]]
+    ) -> dict[str, str]:
         joins = tuple(
-            CloudflareJoin(zone=place["zone"], host=membership.host, token=token, ttl=membership.ttl, proxied=membership.proxied)
+            CloudflareJoin(
+                zone=place["zone"], host=membership.host, token=token, ttl=membership.ttl, proxied=membership.proxied
+            )
             for membership, token, place in zip(self.args.memberships, tokens, places, strict=True)
         )
         told = MachineSettings(
@@ -114,7 +120,9 @@ class Fleet(pulumi.ComponentResource):
         )
         return told.as_keys()
 
-    def enlist(self, index: int, deregistration: Deregistration, machine: pulumi.Resource, instance: pulumi.Output[str]) -> None:
+    def enlist(
+        self, index: int, deregistration: Deregistration, machine: pulumi.Resource, instance: pulumi.Output[str]
+    ) -> None:
         self.machines.append(machine)
         self.members.append({"machine": str(index), "generation": deregistration.generation, "instance": instance})
 
@@ -152,7 +160,9 @@ class Ec2Fleet(Fleet):
                     "instance_metadata_tags": "enabled",
                 },
                 root_block_device={"encrypted": True, "volume_type": "gp3"},
-                tags=self.told(index, deregistration).apply(lambda keys, index=index: {"Name": f"{self.name}-{index}", **keys}),
+                tags=self.told(index, deregistration).apply(
+                    lambda keys, index=index: {"Name": f"{self.name}-{index}", **keys}
+                ),
                 opts=pulumi.ResourceOptions(
                     parent=self,
                     depends_on=[deregistration],
@@ -163,9 +173,9 @@ class Ec2Fleet(Fleet):
                 ),
             )
             self.enlist(index, deregistration, instance, instance.id)
-        self.addresses = pulumi.Output.all(*(machine.id for machine in self.machines), *(machine.public_ip for machine in self.machines)).apply(
-            lambda both: dict(zip(both[: len(both) // 2], both[len(both) // 2 :], strict=True))
-        )
+        self.addresses = pulumi.Output.all(
+            *(machine.id for machine in self.machines), *(machine.public_ip for machine in self.machines)
+        ).apply(lambda both: dict(zip(both[: len(both) // 2], both[len(both) // 2 :], strict=True)))
 
     def _security_group(self) -> aws.ec2.SecurityGroup:
         vpc = aws.ec2.get_vpc_output(default=True, opts=pulumi.InvokeOutputOptions(parent=self))
@@ -175,7 +185,9 @@ class Ec2Fleet(Fleet):
             description=f"Rollcall {self.stack} {self.name}",
             vpc_id=vpc.id,
             ingress=[{"protocol": "tcp", "from_port": 80, "to_port": 80, "description": "visitors", **anywhere}],
-            egress=[{"protocol": "-1", "from_port": 0, "to_port": 0, "description": "updates and DNS APIs", **anywhere}],
+            egress=[
+                {"protocol": "-1", "from_port": 0, "to_port": 0, "description": "updates and DNS APIs", **anywhere}
+            ],
             opts=pulumi.ResourceOptions(parent=self),
         )
 
@@ -242,7 +254,9 @@ def ec2_image(name: str, parent: pulumi.Resource) -> pulumi.Output[str]:
     """The AMI of an image's name (`debian-12`), by the SSM public parameter that its vendor keeps; an `ami-…` is itself."""
     if name.startswith("ami-"):
         return pulumi.Output.from_input(name)
-    parameter = aws.ssm.get_parameter_output(name=EC2_IMAGES.get(name, name), opts=pulumi.InvokeOutputOptions(parent=parent))
+    parameter = aws.ssm.get_parameter_output(
+        name=EC2_IMAGES.get(name, name), opts=pulumi.InvokeOutputOptions(parent=parent)
+    )
     return parameter.value
 
 
@@ -254,6 +268,8 @@ def default_subnets(parent: pulumi.Resource) -> pulumi.Output[Sequence[str]]:
     return found.ids.apply(sorted)
 
 
-def site_place(zone: pulumi.Output[str], domain: str, host: str, ttl: int, proxied: bool) -> pulumi.Output[dict[str, Any]]:
+def site_place(
+    zone: pulumi.Output[str], domain: str, host: str, ttl: int, proxied: bool
+) -> pulumi.Output[dict[str, Any]]:
     """The inputs of the Place where a site's members stand."""
     return zone.apply(lambda known: Place(zone=known, domain=domain, host=host, ttl=ttl, proxied=proxied).as_inputs())

@@ -52,7 +52,9 @@ def cloudflare_fault(zone: str | None) -> str | None:
         session.headers["Authorization"] = f"Bearer {token}"
         verified = session.get(f"{url.rstrip('/')}/user/tokens/verify", timeout=_TIMEOUT)
         if verified.status_code != 200:
-            return f"CLOUDFLARE_API_TOKEN: Cloudflare does not accept it (HTTP {verified.status_code}); give a valid token"
+            return (
+                f"CLOUDFLARE_API_TOKEN: Cloudflare does not accept it (HTTP {verified.status_code}); give a valid token"
+            )
         if zone is None:
             return None
         found = session.get(f"{url.rstrip('/')}/zones", params={"name": zone}, timeout=_TIMEOUT).json()
@@ -97,4 +99,6 @@ def _object(config: pulumi.Config, key: str) -> Any:
     try:
         return config.get_object(key)
     except pulumi.ConfigTypeError as wrong:
-        raise ConfigurationError([f"rollcall:{key}: is no mapping ({wrong}); write it as `{{name: value, …}}`"]) from wrong
+        raise ConfigurationError(
+            [f"rollcall:{key}: is no mapping ({wrong}); write it as `{{name: value, …}}`"]
+        ) from wrong

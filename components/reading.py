@@ -90,8 +90,14 @@ class Reader:
 
     def texts(self, name: str, default: tuple[str, ...] | None = None) -> tuple[str, ...]:
         value = self._take(name, list(default) if default is not None else None)
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value) or not (value or default == ()):
-            self.fault(name, "is missing" if value is None else f"is {_shown(value)}", "set it to a list of names, as [a, b]")
+        if (
+            not isinstance(value, list)
+            or not all(isinstance(item, str) for item in value)
+            or not (value or default == ())
+        ):
+            self.fault(
+                name, "is missing" if value is None else f"is {_shown(value)}", "set it to a list of names, as [a, b]"
+            )
             return default or ()
         return tuple(value)
 
@@ -113,7 +119,9 @@ class Reader:
     def done(self) -> None:
         for name in self._values:
             if name not in self._asked:
-                self.fault(name, "is not a setting", f"remove it; known are {', '.join(self._asked)}{_near(name, self._asked)}")
+                self.fault(
+                    name, "is not a setting", f"remove it; known are {', '.join(self._asked)}{_near(name, self._asked)}"
+                )
 
     def _take(self, name: str, default: object) -> Any:
         self._asked.append(name)

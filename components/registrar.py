@@ -50,7 +50,9 @@ class SiteToken(pulumi.ComponentResource):
                 {
                     "effect": "allow",
                     "permission_groups": [{"id": groups.results.apply(lambda found: str(found[0].id))}],
-                    "resources": pulumi.Output.from_input(args.zone_id).apply(lambda zone: json.dumps({f"{_ZONE_RESOURCE}.{zone}": "*"})),
+                    "resources": pulumi.Output.from_input(args.zone_id).apply(
+                        lambda zone: json.dumps({f"{_ZONE_RESOURCE}.{zone}": "*"})
+                    ),
                 }
             ],
             opts=pulumi.ResourceOptions(parent=self, additional_secret_outputs=["value"]),
@@ -81,7 +83,9 @@ class Ec2Registrar(pulumi.ComponentResource):
         mine = pulumi.ResourceOptions(parent=self)
         stack = pulumi.get_stack()
         parameters = {
-            short: aws.ssm.Parameter(f"{name}-{short}", name=f"/rollcall/{stack}/{short}", type="SecureString", value=value, opts=mine)
+            short: aws.ssm.Parameter(
+                f"{name}-{short}", name=f"/rollcall/{stack}/{short}", type="SecureString", value=value, opts=mine
+            )
             for short, value in args.secrets.items()
         }
         role = aws.iam.Role(
@@ -105,5 +109,10 @@ class Ec2Registrar(pulumi.ComponentResource):
 
 def read_policy(parameters: list[str]) -> str:
     """The policy, as JSON, that lets a machine read exactly the SSM parameters with these ARNs."""
-    statement = {"Sid": "ReadOwnSecrets", "Effect": "Allow", "Action": "ssm:GetParameter", "Resource": sorted(parameters)}
+    statement = {
+        "Sid": "ReadOwnSecrets",
+        "Effect": "Allow",
+        "Action": "ssm:GetParameter",
+        "Resource": sorted(parameters),
+    }
     return json.dumps({"Version": "2012-10-17", "Statement": [statement]}, sort_keys=True)

@@ -14,7 +14,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import pulumi
-from pulumi.dynamic import CheckFailure, CheckResult, CreateResult, DiffResult, ReadResult, Resource, ResourceProvider, UpdateResult
+from pulumi.dynamic import (
+    CheckFailure,
+    CheckResult,
+    CreateResult,
+    DiffResult,
+    ReadResult,
+    Resource,
+    ResourceProvider,
+    UpdateResult,
+)
 
 from components.attendance import Difference, Entry, Member, Roll, Seen, describe, difference
 from components.progress import Engine
@@ -65,7 +74,11 @@ class RollCallProvider(_Provider):
 
     def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
         timeout = news.get("timeout")
-        failures = [CheckFailure("timeout", "must be 10 to 3600 seconds")] if not isinstance(timeout, int | float) or not 10 <= timeout <= 3600 else []
+        failures = (
+            [CheckFailure("timeout", "must be 10 to 3600 seconds")]
+            if not isinstance(timeout, int | float) or not 10 <= timeout <= 3600
+            else []
+        )
         return CheckResult(news, failures)
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
@@ -75,7 +88,9 @@ class RollCallProvider(_Provider):
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         found = _answer(self._registries(props), props, leaving=(), engine=Engine())
-        return CreateResult(f"{props['stack']}/{props['fleet']}", {**props, **_found(found), "acknowledged": list(found.foreign)})
+        return CreateResult(
+            f"{props['stack']}/{props['fleet']}", {**props, **_found(found), "acknowledged": list(found.foreign)}
+        )
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
         engine = Engine()
@@ -89,7 +104,7 @@ class RollCallProvider(_Provider):
         for line in found.foreign:
             engine.say(f"{_news['fleet']}: {line} is not Rollcall's; it is left as it is", warning=True)
         acknowledged = sorted({*_olds.get("acknowledged", []), *found.foreign})
-        return UpdateResult({**_news, **dict.fromkeys(_FOUND, []), "acknowledged": acknowledged})
+        return UpdateResult({**_news, **_found(Difference()), "acknowledged": acknowledged})
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
         registries = self._registries(props)
@@ -129,7 +144,9 @@ class DeregistrationProvider(_Provider):
         left = [entry for entry in registries.entries() if entry.owner is not None and ours(entry.owner)]
         registries.remove(left)
         for entry in left:
-            engine.say(f"{_props['fleet']}-{_props['machine']}: removed {entry.value} from {entry.place}, its machine is gone")
+            engine.say(
+                f"{_props['fleet']}-{_props['machine']}: removed {entry.value} from {entry.place}, its machine is gone"
+            )
 
 
 class RollCall(Resource, module="rollcall", name="RollCall"):
@@ -189,7 +206,9 @@ class Deregistration(Resource, module="rollcall", name="Deregistration"):
         super().__init__(DeregistrationProvider(), name, props, opts)
 
 
-def _answer(registries: Registries, props: Mapping[str, Any], *, leaving: tuple[Member, ...], engine: Engine) -> Difference:
+def _answer(
+    registries: Registries, props: Mapping[str, Any], *, leaving: tuple[Member, ...], engine: Engine
+) -> Difference:
     """Wait until every member answers, and remove what is left over. Raises RollCallError after the time-out."""
     roll = _roll(props, leaving=leaving)
     end = time.monotonic() + float(props["timeout"])
@@ -240,7 +259,10 @@ def _see_off(registries: Registries, stack: str, leaving: Sequence[Member], engi
             said = line
         if time.monotonic() > end:
             # Its agent hangs. Its machine is about to go, and its Deregistration removes the entry then.
-            engine.say(f"{line}: not within {DRAIN_BOUND:.0f} s, going on; what is left is removed after the machine", warning=True)
+            engine.say(
+                f"{line}: not within {DRAIN_BOUND:.0f} s, going on; what is left is removed after the machine",
+                warning=True,
+            )
             return
         engine.sleep(POLL)
     if linger:
@@ -255,14 +277,18 @@ def _staying(registries: Registries, stack: str, leaving: Sequence[Member]) -> l
 
 def _named(entry: Entry, leaving: Sequence[Member]) -> str:
     owner = entry.owner
-    return next((describe(each) for each in leaving if owner is not None and each.instance == owner.instance), entry.value)
+    return next(
+        (describe(each) for each in leaving if owner is not None and each.instance == owner.instance), entry.value
+    )
 
 
 def _wait_until_gone(registries: Registries, props: Mapping[str, Any], engine: Engine) -> None:
     """Raises RollCallError when a machine of this generation still runs after the time-out."""
     end = time.monotonic() + float(props["timeout"])
     while True:
-        running = [each for each in registries.seen(props["stack"]) if each.generation == props["generation"] and each.running]
+        running = [
+            each for each in registries.seen(props["stack"]) if each.generation == props["generation"] and each.running
+        ]
         if not running:
             return
         if time.monotonic() > end:
@@ -278,7 +304,11 @@ def _complaint(roll: Roll, found: Difference, seen: Sequence[Seen], timeout: flo
     lines = [f"{roll.fleet}: the roll call was not answered within {timeout:.0f} s:"]
     for line in (*found.missing, *found.stale, *found.left_over):
         machine = next((each for instance, each in machines.items() if instance in line), None)
-        state = f"; its cloud says {machine.state}{', ' + machine.note if machine.note else ''}" if machine else "; its cloud does not list it"
+        state = (
+            f"; its cloud says {machine.state}{', ' + machine.note if machine.note else ''}"
+            if machine
+            else "; its cloud does not list it"
+        )
         lines.append(f"  - {line}{state}")
     lines.append("  Look into /var/log/rollcall.log on the machine; `pulumi up` again once it is mended.")
     return "\n".join(lines)
@@ -300,7 +330,8 @@ def _roll(props: Mapping[str, Any], *, leaving: tuple[Member, ...]) -> Roll:
 
 def _members(props: Mapping[str, Any]) -> tuple[Member, ...]:
     return tuple(
-        Member(fleet=props["fleet"], machine=each["machine"], generation=each["generation"], instance=each["instance"]) for each in props["members"]
+        Member(fleet=props["fleet"], machine=each["machine"], generation=each["generation"], instance=each["instance"])
+        for each in props["members"]
     )
 
 
@@ -319,4 +350,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [_plain(item) for item in value]
     return value
-

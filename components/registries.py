@@ -11,10 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rollcall.cloudflare import CloudflareStore, Record
+
 from components.attendance import Entry, Member, Seen
 from components.clouds import CloudView, view_of
 from components.resolving import answered_by_all
-from rollcall.cloudflare import CloudflareStore, Record
 from rollcall.ownership import Owner
 
 ADDRESS_TYPES = ("A", "AAAA")
@@ -79,7 +80,9 @@ class Registries:
     def longest_ttl(self) -> float:
         """Seconds for which a resolver may still answer with an entry that is gone. Cloudflare answers proxied names, and
         those with an automatic TTL, for 300 s, but a proxied name's addresses do not change when a machine leaves."""
-        return max((300.0 if place.ttl == 1 else float(place.ttl) for place in self._places if not place.proxied), default=0.0)
+        return max(
+            (300.0 if place.ttl == 1 else float(place.ttl) for place in self._places if not place.proxied), default=0.0
+        )
 
     def entries(self) -> tuple[Entry, ...]:
         """Every address record at the places, ours and foreign."""
@@ -96,7 +99,9 @@ class Registries:
         found: dict[str, frozenset[str] | None] = {}
         for place in self._places:
             for name in place.record_sets:
-                found[name] = None if place.proxied else answered_by_all(place.domain, place.host, name.rpartition(" ")[2])
+                found[name] = (
+                    None if place.proxied else answered_by_all(place.domain, place.host, name.rpartition(" ")[2])
+                )
         return found
 
     def seen(self, stack: str) -> tuple[Seen, ...]:
@@ -115,4 +120,6 @@ class Registries:
 
 def _entry(record: Record) -> Entry:
     owner = Owner.parse(record.comment)
-    return Entry(place=f"{record.name} {record.type}", value=record.content, owner=owner, id=f"{record.zone}/{record.id}")
+    return Entry(
+        place=f"{record.name} {record.type}", value=record.content, owner=owner, id=f"{record.zone}/{record.id}"
+    )

@@ -36,7 +36,9 @@ def name_servers(zone: str) -> tuple[tuple[str, int], ...]:
         return ((host, int(port)),) if host else ((override, 53),)
     try:
         names = [str(record.target) for record in dns.resolver.resolve(zone, "NS", lifetime=_TIMEOUT * 2)]
-        return tuple((record.address, 53) for name in names for record in dns.resolver.resolve(name, "A", lifetime=_TIMEOUT * 2))
+        return tuple(
+            (record.address, 53) for name in names for record in dns.resolver.resolve(name, "A", lifetime=_TIMEOUT * 2)
+        )
     except dns.exception.DNSException:
         return ()
 

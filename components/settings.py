@@ -31,7 +31,9 @@ class ConfigurationError(Exception):
     def __init__(self, faults: list[str]) -> None:
         self.faults = tuple(faults)
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        super().__init__(f"the configuration has {count}, nothing was changed:\n" + "\n".join(f"  - {fault}" for fault in faults))
+        super().__init__(
+            f"the configuration has {count}, nothing was changed:\n" + "\n".join(f"  - {fault}" for fault in faults)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,9 +137,16 @@ def read(stack: str, values: Mapping[str, Any]) -> Settings:
     faults = Faults()
     top = Reader(values, "rollcall", faults)
     site = _site(Reader(values["site"], "rollcall:site", faults)) if values.get("site") is not None else None
-    directory = _directory(Reader(values["directory"], "rollcall:directory", faults)) if values.get("directory") is not None else None
+    directory = (
+        _directory(Reader(values["directory"], "rollcall:directory", faults))
+        if values.get("directory") is not None
+        else None
+    )
     fleets_reader = Reader(values.get("fleets"), "rollcall:fleets", faults)
-    fleets = tuple(_fleet(name, Reader(values["fleets"][name], f"rollcall:fleets.{name}", faults)) for name in fleets_reader.names())
+    fleets = tuple(
+        _fleet(name, Reader(values["fleets"][name], f"rollcall:fleets.{name}", faults))
+        for name in fleets_reader.names()
+    )
     joyent = _joyent(Reader(values.get("joyent"), "rollcall:joyent", faults))
     for name in top.names():
         if name not in KEYS:
@@ -145,7 +154,11 @@ def read(stack: str, values: Mapping[str, Any]) -> Settings:
     linger = top.number("linger", 86400, least=0, most=86400, unit=" seconds")
     settings = Settings(stack=stack, site=site, directory=directory, fleets=fleets, joyent=joyent, linger=linger)
     if not fleets and not faults:
-        faults.add("rollcall:fleets", "names no fleet", "add one, as web-aws: {cloud: aws, count: 2, size: t3.micro, image: debian-12, joins: [site]}")
+        faults.add(
+            "rollcall:fleets",
+            "names no fleet",
+            "add one, as web-aws: {cloud: aws, count: 2, size: t3.micro, image: debian-12, joins: [site]}",
+        )
     _check_whole(settings, faults)
     if faults:
         raise ConfigurationError(faults.found)
@@ -184,7 +197,11 @@ def _directory(reader: Reader) -> DirectorySettings:
         create=reader.flag("create", False),
     )
     if not directory.services:
-        reader.fault("services", "names no service", "add one, as theService: {protocol: tcp, port: 4218, incarnations: {v1: {}}}")
+        reader.fault(
+            "services",
+            "names no service",
+            "add one, as theService: {protocol: tcp, port: 4218, incarnations: {v1: {}}}",
+        )
     reader.done()
     return directory
 
@@ -277,7 +294,9 @@ def _check_whole(settings: Settings, faults: Faults) -> None:
         try:
             Owner(settings.stack, fleet.name, str(max(fleet.count - 1, 0)), "000000", _LONGEST_UUID)
         except OwnershipError as wrong:
-            faults.add(key, f"its machines could not be named in DNS ({wrong})", "shorten the stack's or the fleet's name")
+            faults.add(
+                key, f"its machines could not be named in DNS ({wrong})", "shorten the stack's or the fleet's name"
+            )
     if settings.site is not None:
         members = sum(fleet.count for fleet in settings.fleets if SITE_JOIN in fleet.joins)
         # A replacement doubles a fleet for a while, so the zone must hold the largest fleet twice.

@@ -75,7 +75,9 @@ class Site(pulumi.ComponentResource):
 
     def _setting(self, name: str, key: str, value: str) -> pulumi.Resource:
         options = pulumi.ResourceOptions(parent=self)
-        return cloudflare.ZoneSetting(f"{name}-{key.replace('_', '-')}", zone_id=self.zone_id, setting_id=key, value=value, opts=options)
+        return cloudflare.ZoneSetting(
+            f"{name}-{key.replace('_', '-')}", zone_id=self.zone_id, setting_id=key, value=value, opts=options
+        )
 
 
 def zone_settings(settings: SiteSettings) -> dict[str, str]:

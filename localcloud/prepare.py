@@ -50,28 +50,44 @@ def cache() -> Path:
 
 def check_machine() -> str:
     if sys.platform != "linux":
-        raise CannotPrepareError(f"the local clouds boot Linux containers; this is {platform.system()}. Run it on Linux, or deploy with plain `pulumi up`")
+        raise CannotPrepareError(
+            f"the local clouds boot Linux containers; this is {platform.system()}. Run it on Linux, or deploy with plain `pulumi up`"
+        )
     if os.geteuid() != 0:
-        raise CannotPrepareError("the local clouds make network namespaces and boot machines, which takes root; run it as root (sudo -E make up)")
+        raise CannotPrepareError(
+            "the local clouds make network namespaces and boot machines, which takes root; run it as root (sudo -E make up)"
+        )
     if sys.version_info < (3, 11):
-        raise CannotPrepareError(f"Python 3.11 or newer is needed, this is {platform.python_version()}; install python3.11")
+        raise CannotPrepareError(
+            f"Python 3.11 or newer is needed, this is {platform.python_version()}; install python3.11"
+        )
     for place in (ROOT, cache()):
         place.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(place).free // 2**20
         if free < LEAST_DISK_MIB:
-            raise CannotPrepareError(f"{place} has {free} MiB free, {LEAST_DISK_MIB} are needed; free some, or set XDG_CACHE_HOME to a larger disk")
+            raise CannotPrepareError(
+                f"{place} has {free} MiB free, {LEAST_DISK_MIB} are needed; free some, or set XDG_CACHE_HOME to a larger disk"
+            )
     return "ok"
 
 
 def install_packages() -> str:
-    missing = sorted({package for command, package in PACKAGES.items() if shutil.which(command) is None} | _venv_package())
+    missing = sorted(
+        {package for command, package in PACKAGES.items() if shutil.which(command) is None} | _venv_package()
+    )
     if not missing:
         return "up to date"
     if shutil.which("apt-get") is None:
-        raise CannotPrepareError(f"{', '.join(missing)} are missing and there is no apt-get; install what brings {', '.join(PACKAGES)}")
+        raise CannotPrepareError(
+            f"{', '.join(missing)} are missing and there is no apt-get; install what brings {', '.join(PACKAGES)}"
+        )
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     run(["apt-get", "update", "-qq"], env=quiet, mend="check the machine's package sources")
-    run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing], env=quiet, mend="check the machine's package sources and disk")
+    run(
+        ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing],
+        env=quiet,
+        mend="check the machine's package sources and disk",
+    )
     return f"installed {' '.join(missing)}"
 
 
@@ -85,7 +101,9 @@ def _venv_package() -> set[str]:
 
 
 def make_venv() -> str:
-    wanted = hashlib.sha256((ROOT / "requirements-dev.txt").read_bytes() + (ROOT / "pyproject.toml").read_bytes()).hexdigest()
+    wanted = hashlib.sha256(
+        (ROOT / "requirements-dev.txt").read_bytes() + (ROOT / "pyproject.toml").read_bytes()
+    ).hexdigest()
     stamp = VENV / "rollcall-requirements"
     if stamp.exists() and stamp.read_text() == wanted and (VENV / "bin" / "python").exists():
         return "up to date"
@@ -93,7 +111,10 @@ def make_venv() -> str:
         shutil.rmtree(VENV)
     run([sys.executable, "-m", "venv", str(VENV)], mend="install python3-venv")
     pip = [str(VENV / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-    run([*pip, "--require-hashes", "-r", str(ROOT / "requirements-dev.txt")], mend="check that PyPI (or your index) can be reached")
+    run(
+        [*pip, "--require-hashes", "-r", str(ROOT / "requirements-dev.txt")],
+        mend="check that PyPI (or your index) can be reached",
+    )
     run([*pip, "--no-deps", "--no-build-isolation", "--editable", str(ROOT)], mend="see pip's message")
     stamp.write_text(wanted)
     return "made .venv"
@@ -122,7 +143,9 @@ def run(command: list[str], *, mend: str, env: dict[str, str] | None = None, cap
             text=True,
         )
     except (subprocess.CalledProcessError, OSError) as failed:
-        raise CannotPrepareError(f"`{' '.join(command[:4])} …` failed ({failed.__class__.__name__}); {mend}") from failed
+        raise CannotPrepareError(
+            f"`{' '.join(command[:4])} …` failed ({failed.__class__.__name__}); {mend}"
+        ) from failed
     return done.stdout or ""
 
 

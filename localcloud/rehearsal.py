@@ -63,7 +63,10 @@ class Rehearsal:
         home, backend = self.state / "pulumi-home", self.state / "backend"
         passphrase = self.state / "passphrase"
         if not passphrase.exists():
-            with contextlib.suppress(FileExistsError), open(os.open(passphrase, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+            with (
+                contextlib.suppress(FileExistsError),
+                open(os.open(passphrase, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file,
+            ):
                 file.write(secrets.token_urlsafe(24))
         found.update(
             PULUMI_BACKEND_URL=f"file://{backend}",
@@ -75,7 +78,9 @@ class Rehearsal:
         )
         for name in ("AWS_ENDPOINT_URL", "CLOUDFLARE_BASE_URL", "TRITON_URL", "ROLLCALL_SITE_URL"):
             if urlsplit(found[name]).hostname != "127.0.0.1":
-                raise RehearsalError(f"{name} is {found[name]}, which is not this machine; a rehearsal reaches loopback only")
+                raise RehearsalError(
+                    f"{name} is {found[name]}, which is not this machine; a rehearsal reaches loopback only"
+                )
         return found
 
     def start(self) -> None:
@@ -97,7 +102,9 @@ class Rehearsal:
             shutil.rmtree(self.state / left, ignore_errors=True)
 
     def localcloud(self, *words: str, capture: bool = False) -> str:
-        done = subprocess.run(self._localcloud(*words), stdout=subprocess.PIPE if capture else None, check=False, text=True, cwd=ROOT)
+        done = subprocess.run(
+            self._localcloud(*words), stdout=subprocess.PIPE if capture else None, check=False, text=True, cwd=ROOT
+        )
         if done.returncode:
             raise RehearsalError(f"`localcloud {' '.join(words)}` failed, see above")
         return done.stdout or ""
@@ -105,14 +112,27 @@ class Rehearsal:
     def _localcloud(self, *words: str) -> list[str]:
         return [str(VENV / "bin" / "python"), "-m", "localcloud", "--instance", self.instance, *words]
 
-    def pulumi(self, *words: str, capture: bool = False, check: bool = True, extra: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    def pulumi(
+        self, *words: str, capture: bool = False, check: bool = True, extra: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Run the engine in the work folder. With `check` a failure raises RehearsalError."""
         passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         env = {**passed, **self.environment(), **(extra or {})}
         pipe = subprocess.PIPE if capture else None
-        done = subprocess.run(["pulumi", *words, "--non-interactive"], cwd=self.work, env=env, stdout=pipe, stderr=pipe, text=True, check=False, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            ["pulumi", *words, "--non-interactive"],
+            cwd=self.work,
+            env=env,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
         if check and done.returncode:
-            raise RehearsalError(f"`pulumi {words[0]}` failed, see above\n{(done.stdout or '')[-4000:]}{(done.stderr or '')[-4000:]}")
+            raise RehearsalError(
+                f"`pulumi {words[0]}` failed, see above\n{(done.stdout or '')[-4000:]}{(done.stderr or '')[-4000:]}"
+            )
         return done
 
     def lay_out(self) -> None:
@@ -127,7 +147,11 @@ class Rehearsal:
         if not source.exists():
             raise RehearsalError(f"there is no {source.name}; write one, or choose another stack with STACK=")
         target = self.work / f"Pulumi.{self.stack}.yaml"
-        salt = [line for line in (target.read_text().splitlines() if target.exists() else ()) if line.startswith("encryptionsalt:")]
+        salt = [
+            line
+            for line in (target.read_text().splitlines() if target.exists() else ())
+            if line.startswith("encryptionsalt:")
+        ]
         target.write_text(source.read_text().rstrip() + "\n" + "".join(f"{line}\n" for line in salt))
         self._install_plugins()
         (self.state / "backend").mkdir(parents=True, exist_ok=True)
@@ -139,10 +163,18 @@ class Rehearsal:
     def _install_plugins(self) -> None:
         from localcloud.plugins import STAND_INS, install
 
-        real = set() if self.plugins == "stand-in" else set(STAND_INS) if self.plugins == "real" else set(self.plugins.split(","))
+        real = (
+            set()
+            if self.plugins == "stand-in"
+            else set(STAND_INS)
+            if self.plugins == "real"
+            else set(self.plugins.split(","))
+        )
         unknown = real - set(STAND_INS)
         if unknown:
-            raise RehearsalError(f"PLUGINS names {', '.join(sorted(unknown))}; known are real, stand-in, or a list of {', '.join(STAND_INS)}")
+            raise RehearsalError(
+                f"PLUGINS names {', '.join(sorted(unknown))}; known are real, stand-in, or a list of {', '.join(STAND_INS)}"
+            )
         home = self.state / "pulumi-home"
         install(home, VENV / "bin" / "python", which=set(STAND_INS) - real)
         users = Path(os.environ.get("PULUMI_HOME") or Path.home() / ".pulumi") / "plugins"
@@ -161,7 +193,9 @@ class Rehearsal:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 lock.seek(0)
-                raise RehearsalError(f"another `make` of this checkout is at work (process {lock.read().strip() or '?'}); wait until it ends") from None
+                raise RehearsalError(
+                    f"another `make` of this checkout is at work (process {lock.read().strip() or '?'}); wait until it ends"
+                ) from None
             lock.seek(0)
             lock.truncate()
             lock.write(str(os.getpid()))
@@ -171,7 +205,9 @@ class Rehearsal:
 
 def engine_folder() -> str:
     """The folder of the engine that `localcloud.prepare` chose or built."""
-    found = subprocess.run([sys.executable, "-m", "localcloud.engine"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    found = subprocess.run(
+        [sys.executable, "-m", "localcloud.engine"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
+    )
     if found.returncode:
         raise RehearsalError("there is no Pulumi engine, see above; run `make prepare`")
     return found.stdout.strip().splitlines()[-1]
@@ -222,7 +258,9 @@ def show(rehearsal: Rehearsal) -> None:
     machines = json.loads(rehearsal.localcloud("ps", capture=True))
     print("\nFleet")
     for each in sorted(machines, key=lambda machine: (machine["cloud"], machine["name"])):
-        print(f"  {each['cloud']:<7} {each['name']:<24} {each['id']:<37} {each['state']:<9} {', '.join(each['addresses'])}")
+        print(
+            f"  {each['cloud']:<7} {each['name']:<24} {each['id']:<37} {each['state']:<9} {', '.join(each['addresses'])}"
+        )
     _say_stand_ins(rehearsal)
     if "site" not in outputs:
         return
@@ -294,7 +332,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("command", choices=COMMANDS)
     parser.add_argument("--stack", default="local")
     parser.add_argument("--instance", default="local")
-    parser.add_argument("--plugins", default="stand-in", help="stand-in, real, or a comma-separated list of those to take real")
+    parser.add_argument(
+        "--plugins", default="stand-in", help="stand-in, real, or a comma-separated list of those to take real"
+    )
     chosen = parser.parse_args(arguments)
     try:
         COMMANDS[chosen.command](Rehearsal(stack=chosen.stack, instance=chosen.instance, plugins=chosen.plugins))

@@ -14,8 +14,16 @@ LONGEST = 100
 _STACK = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _GENERATION = re.compile(r"[0-9a-f]{6}")
-_INSTANCE = re.compile(r"i-[0-9a-f]{8}(?:[0-9a-f]{9})?|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[a-z0-9][a-z0-9-]{1,40}")
-_FIELDS = (("stack", _STACK), ("fleet", _NAME), ("machine", _NAME), ("generation", _GENERATION), ("instance", _INSTANCE))
+_INSTANCE = re.compile(
+    r"i-[0-9a-f]{8}(?:[0-9a-f]{9})?|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[a-z0-9][a-z0-9-]{1,40}"
+)
+_FIELDS = (
+    ("stack", _STACK),
+    ("fleet", _NAME),
+    ("machine", _NAME),
+    ("generation", _GENERATION),
+    ("instance", _INSTANCE),
+)
 
 
 class OwnershipError(ValueError):
@@ -43,7 +51,9 @@ class Owner:
             if not form.fullmatch(getattr(self, name)):
                 raise OwnershipError(f"{name} {getattr(self, name)!r} does not fit {form.pattern}")
         if len(str(self)) > LONGEST:
-            raise OwnershipError(f"the ownership text {str(self)!r} is over {LONGEST} characters; shorten the stack's or the fleet's name")
+            raise OwnershipError(
+                f"the ownership text {str(self)!r} is over {LONGEST} characters; shorten the stack's or the fleet's name"
+            )
 
     def __str__(self) -> str:
         return " ".join((PREFIX, self.stack, self.fleet, self.machine, self.generation, self.instance))

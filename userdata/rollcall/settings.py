@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Union
 
 STACK = "rollcall-stack"
 FLEET = "rollcall-fleet"
@@ -62,7 +61,7 @@ class Route53Join:
     key: str = ""
 
 
-Join = Union[CloudflareJoin, Route53Join]
+Join = CloudflareJoin | Route53Join
 _KINDS: dict[str, type[CloudflareJoin] | type[Route53Join]] = {"cloudflare": CloudflareJoin, "route53": Route53Join}
 
 

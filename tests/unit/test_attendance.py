@@ -1,0 +1,159 @@
+"""components.attendance: one table. Each row without a difference has a twin in which one field differs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from components.attendance import Difference, Entry, Member, Roll, Seen, difference
+from rollcall.ownership import Owner
+
+PLACE = "www.scalability.expert A"
+ONE = Member(fleet="web", machine="0", generation="aaaaaa", instance="i-00000000000000001")
+TWO = Member(fleet="web", machine="1", generation="bbbbbb", instance="i-00000000000000002")
+OWNER = Owner("local", "web", "0", "aaaaaa", ONE.instance)
+ENTRY = Entry(place=PLACE, value="198.51.100.10", owner=OWNER, id="z/1")
+SEEN = Seen(
+    instance=ONE.instance,
+    fleet="web",
+    machine="0",
+    generation="aaaaaa",
+    running=True,
+    addresses=("198.51.100.10",),
+    state="running",
+)
+ROLL = Roll(stack="local", fleet="web", members=(ONE,), places=(PLACE,), fleets=("web",), keeper=True)
+ANSWERS = {PLACE: frozenset({"198.51.100.10"})}
+
+# name, roll, entries, machines, answers, what must be found
+ROWS: list[tuple[str, Roll, list[Entry], list[Seen], dict[str, frozenset[str] | None], dict[str, int]]] = [
+    ("in step", ROLL, [ENTRY], [SEEN], ANSWERS, {}),
+    ("not registered", ROLL, [], [SEEN], ANSWERS, {"missing": 1}),
+    (
+        "registered by an older generation",
+        ROLL,
+        [replace(ENTRY, owner=replace(OWNER, generation="cccccc"))],
+        [SEEN],
+        ANSWERS,
+        {"missing": 1, "left_over": 1},
+    ),
+    (
+        "registered by another instance",
+        ROLL,
+        [replace(ENTRY, owner=replace(OWNER, instance="i-00000000000000009"))],
+        [SEEN],
+        ANSWERS,
+        {"missing": 1, "left_over": 1},
+    ),
+    ("in the API but not answered", ROLL, [ENTRY], [SEEN], {PLACE: frozenset()}, {"missing": 1}),
+    ("proxied: the answers say nothing", ROLL, [ENTRY], [SEEN], {PLACE: None}, {}),
+    (
+        "another address than the machine's",
+        ROLL,
+        [replace(ENTRY, value="198.51.100.99")],
+        [SEEN],
+        {PLACE: frozenset({"198.51.100.99"})},
+        {"stale": 1},
+    ),
+    ("its address is not known yet", ROLL, [ENTRY], [replace(SEEN, addresses=())], ANSWERS, {}),
+    (
+        "an old address beside the new one",
+        ROLL,
+        [ENTRY, replace(ENTRY, value="198.51.100.99", id="z/2")],
+        [SEEN],
+        ANSWERS,
+        {"stale": 1},
+    ),
+    ("two expected, one there", replace(ROLL, members=(ONE, TWO)), [ENTRY], [SEEN], ANSWERS, {"missing": 1}),
+    ("left over: expected no more", replace(ROLL, members=()), [ENTRY], [SEEN], ANSWERS, {"left_over": 1}),
+    ("leaving: neither missing nor left over", replace(ROLL, members=(), leaving=(ONE,)), [ENTRY], [SEEN], ANSWERS, {}),
+    ("leaving and gone", replace(ROLL, members=(), leaving=(ONE,)), [], [], ANSWERS, {}),
+    (
+        "another fleet's entry is not ours",
+        replace(ROLL, fleets=("web", "api")),
+        [ENTRY, replace(ENTRY, owner=replace(OWNER, fleet="api"), id="z/2")],
+        [SEEN],
+        ANSWERS,
+        {},
+    ),
+    (
+        "a fleet that is gone: its entries are left over",
+        ROLL,
+        [ENTRY, replace(ENTRY, owner=replace(OWNER, fleet="api"), id="z/2")],
+        [SEEN],
+        ANSWERS,
+        {"left_over": 1},
+    ),
+    (
+        "a fleet that is gone, but another one keeps",
+        replace(ROLL, keeper=False),
+        [ENTRY, replace(ENTRY, owner=replace(OWNER, fleet="api"), id="z/2")],
+        [SEEN],
+        ANSWERS,
+        {},
+    ),
+    (
+        "foreign: no owner",
+        ROLL,
+        [ENTRY, Entry(place=PLACE, value="192.0.2.1", owner=None, id="z/9")],
+        [SEEN],
+        ANSWERS,
+        {"foreign": 1},
+    ),
+    (
+        "foreign: another stack",
+        ROLL,
+        [ENTRY, replace(ENTRY, owner=replace(OWNER, stack="prod"), id="z/9")],
+        [SEEN],
+        ANSWERS,
+        {"foreign": 1},
+    ),
+    (
+        "foreign and acknowledged",
+        replace(ROLL, acknowledged=("192.0.2.1 (no owner) at " + PLACE,)),
+        [ENTRY, Entry(place=PLACE, value="192.0.2.1", owner=None, id="z/9")],
+        [SEEN],
+        ANSWERS,
+        {},
+    ),
+    ("at another place", ROLL, [replace(ENTRY, place="blog.scalability.expert A")], [SEEN], ANSWERS, {"missing": 1}),
+    (
+        "foreign at another place",
+        ROLL,
+        [ENTRY, Entry(place="blog.scalability.expert A", value="192.0.2.1", owner=None)],
+        [SEEN],
+        ANSWERS,
+        {},
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("roll", "entries", "seen", "answers", "expected"), [row[1:] for row in ROWS], ids=[row[0] for row in ROWS]
+)
+def test_the_difference_is(
+    roll: Roll,
+    entries: list[Entry],
+    seen: list[Seen],
+    answers: dict[str, frozenset[str] | None],
+    expected: dict[str, int],
+) -> None:
+    found = difference(roll, entries, seen, answers)
+    counts = {
+        key: len(getattr(found, key)) for key in ("missing", "stale", "left_over", "foreign") if getattr(found, key)
+    }
+    assert counts == expected, found
+    assert len(found.stray) == len(found.left_over)
+    assert found.clean == (not expected)
+
+
+def test_lines_name_the_machine_its_instance_and_the_place() -> None:
+    (line,) = difference(ROLL, [], [SEEN], ANSWERS).missing
+    assert "web-0" in line and ONE.instance in line and PLACE in line
+
+
+def test_an_empty_difference_is_complete_and_clean() -> None:
+    assert Difference().complete and Difference().clean
+    assert not Difference(missing=("x",)).complete
+    assert Difference(foreign=("x",)).complete and not Difference(foreign=("x",)).clean

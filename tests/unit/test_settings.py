@@ -1,0 +1,153 @@
+"""components.settings: every fault at once, each with its key and the mend."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from components.settings import ConfigurationError, known_joins, read
+
+GOOD: dict[str, Any] = {
+    "site": {"zone": "scalability.expert", "host": "www", "ttl": 120},
+    "directory": {
+        "zone": "unilans.net",
+        "services": {"theService": {"protocol": "tcp", "port": 4218, "incarnations": {"v1": {"txt": {"path": "/"}}}}},
+    },
+    "fleets": {
+        "web-aws": {"cloud": "aws", "count": 2, "size": "t3.micro", "image": "debian-12", "joins": ["site"]},
+        "web-joyent": {
+            "cloud": "joyent",
+            "count": 2,
+            "size": "g1.micro",
+            "image": "debian-12",
+            "joins": ["site", "theService/v1"],
+        },
+    },
+}
+
+
+def changed(path: str, value: object) -> dict[str, Any]:
+    """GOOD with the value at `path` (dotted) replaced; None removes it."""
+    config = copy.deepcopy(GOOD)
+    *above, last = path.split("/")
+    place = config
+    for name in above:
+        place = place.setdefault(name, {})
+    if value is None:
+        del place[last]
+    else:
+        place[last] = value
+    return config
+
+
+def faults(config: dict[str, Any], stack: str = "local") -> tuple[str, ...]:
+    try:
+        read(stack, config)
+    except ConfigurationError as error:
+        return error.faults
+    return ()
+
+
+def test_what_both_articles_need_is_read_with_the_articles_defaults() -> None:
+    settings = read("local", GOOD)
+    assert settings.site is not None and settings.site.fqdn == "www.scalability.expert"
+    assert (settings.site.proxied, settings.site.protection, settings.site.acceleration) == (False, "off", False)
+    assert known_joins(settings) == ("site", "theService/v1")
+    assert [fleet.name for fleet in settings.fleets_of("aws")] == ["web-aws"]
+
+
+# path in GOOD, a wrong value, a right one beside it (in which nothing else differs), and what the fault must name
+TABLE = [
+    ("site/zone", "Scalability.expert", "scalability.example", "rollcall:site.zone"),
+    ("site/zone", "scalability", "scalability.expert", "rollcall:site.zone"),
+    ("site/host", "www_1", "www.eu", "rollcall:site.host"),
+    ("site/ttl", 59, 60, "60 to 86400"),
+    ("site/ttl", 86401, 86400, "rollcall:site.ttl"),
+    ("site/ttl", "120", 1, "rollcall:site.ttl"),
+    ("site/proxied", "yes", True, "true or false"),
+    ("site/protection", "strong", "high", "off, low, medium, high, under_attack"),
+    ("site/acceleration", 1, True, "rollcall:site.acceleration"),
+    ("site/records", 4, 200, "record"),
+    ("directory/zone", "unilans", "unilans.net", "rollcall:directory.zone"),
+    ("directory/services/theService/port", 0, 1, "rollcall:directory.services.theService.port"),
+    ("directory/services/theService/port", 65536, 65535, "1 to 65535"),
+    ("directory/services/theService/protocol", "sctp", "udp", "tcp, udp"),
+    ("directory/services/theService/incarnations/v1/txt", {"a=b": "c"}, {"ab": "c"}, "RFC 6763"),
+    ("directory/services/theService/incarnations/v1/txt", {"k": "v" * 254}, {"k": "v " * 126}, "255 bytes"),
+    ("directory/services/theService/incarnations/v1/txt", {"password": "x"}, {"path": "x"}, "secret"),
+    ("directory/services/theService/incarnations/v1/txt", {"k": 1}, {"k": "1"}, "quotes"),
+    ("directory/services/theService/incarnations", {"V1": {}}, {"v1": {}}, "DNS label"),
+    ("directory/services/theService/incarnations/v1/shards", 0, 1, "shards"),
+    ("fleets/web-aws/cloud", "gcp", "aws", "one of aws, joyent"),
+    ("fleets/web-aws/count", -1, 0, "0 to 1000"),
+    ("fleets/web-aws/count", "2", 2, "rollcall:fleets.web-aws.count"),
+    ("fleets/web-aws/joins", ["sit"], ["site"], "name one of site, theService/v1"),
+    ("fleets/web-aws/joins", ["site", "site"], ["site", "theService/v1"], "twice"),
+    ("fleets/web-aws/joins", [], ["site"], "list of names"),
+    ("fleets/web-aws/timeout", 9, 10, "10 to 3600 seconds"),
+    ("fleets/web-aws/weight", 65536, 65535, "rollcall:fleets.web-aws.weight"),
+    ("fleets/web-aws/priority", -1, 0, "rollcall:fleets.web-aws.priority"),
+    ("joyent/url", "us-east-1", "https://us-east-1.example", "https://HOST"),
+    ("linger", -1, 0, "rollcall.linger"),
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "wrong", "right", "named"), TABLE, ids=[f"{path}={wrong!r}"[:60] for path, wrong, _, _ in TABLE]
+)
+def test_a_wrong_value_is_one_fault_that_names_it_and_the_right_one_none(
+    path: str, wrong: object, right: object, named: str
+) -> None:
+    found = faults(changed(path, wrong))
+    assert any(named in fault for fault in found), found
+    assert len(found) <= 2, found
+    assert faults(changed(path, right)) == ()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "site/zone",
+        "directory/services/theService/port",
+        "fleets/web-aws/size",
+        "fleets/web-aws/image",
+        "fleets/web-aws/cloud",
+    ],
+)
+def test_what_is_missing_is_named(path: str) -> None:
+    assert any("is missing" in fault for fault in faults(changed(path, None)))
+
+
+def test_a_misspelt_key_is_a_fault_that_suggests_the_right_one() -> None:
+    assert any("did you mean proxied?" in fault for fault in faults(changed("site/prxied", True)))
+
+
+def test_a_service_name_over_15_characters_is_refused() -> None:
+    config = copy.deepcopy(GOOD)
+    config["directory"]["services"]["aServiceWithALongName"] = {"port": 1, "incarnations": {"v1": {}}}
+    assert any("RFC 6335" in fault for fault in faults(config))
+
+
+def test_all_faults_are_reported_at_once() -> None:
+    config = changed("site/ttl", 5)
+    config["fleets"]["web-aws"]["cloud"] = "gcp"
+    config["fleets"]["web-joyent"]["count"] = -5
+    found = faults(config)
+    assert len(found) == 3, found
+
+
+def test_a_stack_name_that_makes_the_ownership_text_too_long_is_refused() -> None:
+    assert any("ownership" in fault for fault in faults(GOOD, stack="s" * 40))
+    assert faults(GOOD, stack="s" * 20) == ()
+
+
+def test_no_fleet_at_all_is_refused_with_an_example() -> None:
+    assert any("add one, as web-aws" in fault for fault in faults({**GOOD, "fleets": {}}))
+
+
+@pytest.mark.parametrize("value", ["text", 5, ["a"]])
+def test_a_section_that_is_no_mapping_is_refused_and_not_a_crash(value: object) -> None:
+    assert faults({**GOOD, "site": value})
+    assert faults({**GOOD, "fleets": value})
