@@ -61,7 +61,8 @@ def cloudflare_fault(zone: str | None) -> str | None:
     except (requests.RequestException, ValueError) as unreachable:
         return f"CLOUDFLARE_BASE_URL: {url} cannot be reached ({type(unreachable).__name__}); check the network and the address"
     if not found.get("result"):
-        return f"rollcall:site.zone: {zone} is not in the account of this Cloudflare token; add the zone there, correct the name, or set create: true"
+        mend = "add the zone there, correct the name, or set create: true"
+        return f"rollcall:site.zone: {zone} is not in the account of this Cloudflare token; {mend}"
     return None
 
 

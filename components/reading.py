@@ -58,7 +58,10 @@ class Reader:
         return value
 
     def optional_text(self, name: str, *, check: Callable[[str], str | None] | None = None) -> str | None:
-        return self.text(name, check=check) if self._values.get(name) is not None else self._skip(name)
+        if self._values.get(name) is None:
+            self._asked.append(name)
+            return None
+        return self.text(name, check=check)
 
     def number(self, name: str, default: int | None, *, least: int, most: int, unit: str = "") -> int:
         value = self._take(name, default)
@@ -127,9 +130,6 @@ class Reader:
         self._asked.append(name)
         value = self._values.get(name)
         return default if value is None else value
-
-    def _skip(self, name: str) -> None:
-        self._asked.append(name)
 
 
 def _near(value: object, known: Iterable[str]) -> str:

@@ -304,7 +304,8 @@ def _check_whole(settings: Settings, faults: Faults) -> None:
         if members + largest + 1 > settings.site.records:
             faults.add(
                 "rollcall:fleets",
-                f"{members} machines join the site and a replacement adds up to {largest}; the zone's plan holds {settings.site.records} records",
+                f"{members} machines join the site and a replacement adds up to {largest}; "
+                f"the zone's plan holds {settings.site.records} records",
                 "lower the counts, or set rollcall:site.records to what your plan holds",
             )
 
