@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 from localcloud.prepare import ROOT, VENV
 
 PASSED_ON = ("PATH", "HOME", "LANG", "TERM", "TMPDIR", "XDG_CACHE_HOME", "NO_COLOR")
-LINKED = ("__main__.py", "components", "userdata", "localcloud", ".venv")
+LINKED = ("__main__.py", "components", "userdata", ".venv")
 
 
 class RehearsalError(Exception):

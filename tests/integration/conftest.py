@@ -1,0 +1,47 @@
+"""Local clouds of the tests' own, with a stack on them; never those of a running `make up`."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from localcloud.rehearsal import Rehearsal
+
+
+def wait_until(what: str, true: Callable[[], object], seconds: float, every: float = 0.25) -> float:
+    """Poll until `true()` holds; the seconds it took. Fails the test after `seconds` with what was waited for."""
+    began = time.monotonic()
+    while not true():
+        if time.monotonic() - began > seconds:
+            pytest.fail(f"not within {seconds:.0f} s: {what}")
+        time.sleep(every)
+    return time.monotonic() - began
+
+
+@contextmanager
+def rehearsed(name: str, config: Path | None = None) -> Iterator[Rehearsal]:
+    """Local clouds named after this test run, stopped at the end whatever happened."""
+    rehearsal = Rehearsal(stack="local", instance=f"{name}-{os.getpid()}", config=config)
+    try:
+        rehearsal.start()
+        rehearsal.lay_out()
+        yield rehearsal
+    finally:
+        rehearsal.stop()
+
+
+def machines(rehearsal: Rehearsal) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(rehearsal.localcloud("ps", capture=True))
+    return found
+
+
+@pytest.fixture
+def unprivileged() -> bool:
+    return os.geteuid() != 0

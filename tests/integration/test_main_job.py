@@ -1,0 +1,188 @@
+"""The main job, on booted machines with the real engine: `up`, a stop, a start, a crash, `up` again, `destroy`.
+
+The tests of this file share one deployment and run in the order in which they stand.
+"""
+
+from __future__ import annotations
+
+import base64
+import collections
+import gzip
+import ipaddress
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import requests
+
+from components import userdata
+from localcloud.prepare import ROOT
+from localcloud.rehearsal import Rehearsal, addresses, visit
+from tests.integration.conftest import machines, rehearsed, wait_until
+
+pytestmark = [pytest.mark.machines, pytest.mark.engine]
+HOST = "www.scalability.expert"
+AWS_NET, JOYENT_NET = ipaddress.ip_network("198.51.100.0/24"), ipaddress.ip_network("203.0.113.0/24")
+
+
+class Deployed:
+    """A deployed stack, seen through its clouds' own clients."""
+
+    def __init__(self, rehearsal: Rehearsal, output: str) -> None:
+        self.rehearsal = rehearsal
+        self.output = output
+        self.env = rehearsal.environment()
+        self.ec2: Any = boto3.client(
+            "ec2",
+            endpoint_url=self.env["AWS_ENDPOINT_URL"],
+            region_name=self.env["AWS_REGION"],
+            aws_access_key_id=self.env["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=self.env["AWS_SECRET_ACCESS_KEY"],
+        )
+
+    def answers(self) -> list[str]:
+        return addresses(self.env["ROLLCALL_DNS"], HOST)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Every A record of the host, as Cloudflare's API lists them."""
+        base, token = self.env["CLOUDFLARE_BASE_URL"], {"Authorization": f"Bearer {self.env['CLOUDFLARE_API_TOKEN']}"}
+        zone = requests.get(f"{base}/zones", params={"name": "scalability.expert"}, headers=token, timeout=10).json()["result"][0]["id"]
+        found = requests.get(f"{base}/zones/{zone}/dns_records", params={"per_page": 500}, headers=token, timeout=10)
+        return [record for record in found.json()["result"] if record["name"] == HOST and record["type"] == "A"]
+
+    def machine(self, name: str) -> dict[str, Any]:
+        return next(each for each in machines(self.rehearsal) if each["name"].startswith(name) and each["state"] != "terminated")
+
+    def triton(self, *words: str) -> str:
+        """The official client of CloudAPI."""
+        from tests.cloud.triton import triton
+
+        return triton(self.env, *words)
+
+    def up(self, *words: str) -> str:
+        return self.rehearsal.pulumi("up", "--yes", "--stack", "local", *words, capture=True).stdout
+
+
+@pytest.fixture(scope="module")
+def deployed() -> Iterator[Deployed]:
+    with rehearsed("main") as rehearsal:
+        output = rehearsal.pulumi("up", "--yes", "--stack", "local", capture=True).stdout
+        yield Deployed(rehearsal, output)
+
+
+def test_up_ends_with_four_addresses_of_two_clouds(deployed: Deployed) -> None:
+    found = [ipaddress.ip_address(address) for address in deployed.answers()]
+    assert len(found) == 4, deployed.output
+    assert sum(address in AWS_NET for address in found) == 2
+    assert sum(address in JOYENT_NET for address in found) == 2
+
+
+def test_a_hundred_requests_reach_all_four_machines(deployed: Deployed) -> None:
+    served = visit(deployed.env["ROLLCALL_SITE_URL"], 100)
+    assert set(served) == {each["id"] for each in machines(deployed.rehearsal)}, served
+    assert min(served.values()) >= 10, served
+
+
+def test_up_again_changes_nothing(deployed: Deployed) -> None:
+    assert "unchanged" in (output := deployed.up("--expect-no-changes")), output
+
+
+def test_both_clouds_were_given_the_same_bytes(deployed: Deployed) -> None:
+    instance = deployed.machine("web-aws-0")["id"]
+    attribute = deployed.ec2.describe_instance_attribute(InstanceId=instance, Attribute="userData")
+    sent = base64.b64decode(attribute["UserData"]["Value"])
+    joyent = json.loads(deployed.triton("instance", "get", "-j", deployed.machine("web-joyent-0")["id"]))
+    assert len(sent) < 16384
+    assert gzip.decompress(sent).decode() == joyent["metadata"]["user-script"] == userdata.build()
+
+
+def test_nginx_logs_its_visitors(deployed: Deployed) -> None:
+    visit(deployed.env["ROLLCALL_SITE_URL"], 8)
+    for name in ("web-aws-0", "web-joyent-0"):
+        log = deployed.rehearsal.localcloud("exec", deployed.machine(name)["id"], "--", "cat", "/var/log/nginx/access.log", capture=True)
+        assert any(line.startswith(("198.51.100.3 ", "203.0.113.3 ")) for line in log.splitlines()), log[-500:]
+
+
+def test_a_stop_by_each_clouds_own_client_leaves_and_a_start_returns(deployed: Deployed) -> None:
+    aws, joyent = deployed.machine("web-aws-1"), deployed.machine("web-joyent-1")
+    deployed.ec2.stop_instances(InstanceIds=[aws["id"]])
+    deployed.triton("instance", "stop", "-w", joyent["id"])
+    wait_until("the EC2 instance is down", lambda: deployed.machine("web-aws-1")["state"] == "stopped", 60)
+    wait_until("both entries are gone", lambda: len(deployed.records()) == 2 and len(deployed.answers()) == 2, 5)
+    assert set(visit(deployed.env["ROLLCALL_SITE_URL"], 20)) == {
+        deployed.machine("web-aws-0")["id"],
+        deployed.machine("web-joyent-0")["id"],
+    }
+    deployed.ec2.start_instances(InstanceIds=[aws["id"]])
+    deployed.triton("instance", "start", "-w", joyent["id"])
+    wait_until("all four answer again, with no operator", lambda: len(deployed.answers()) == 4, 60)
+
+
+def test_up_after_they_are_back_changes_no_resource(deployed: Deployed) -> None:
+    output = deployed.up()
+    assert "created" not in output and "replaced" not in output, output
+
+
+def test_a_terminated_machine_is_replaced_and_its_entry_is_gone(deployed: Deployed) -> None:
+    old = deployed.machine("web-aws-1")
+    deployed.ec2.terminate_instances(InstanceIds=[old["id"]])
+    wait_until("its entry is gone", lambda: len(deployed.records()) == 3, 60)
+    deployed.up()
+    assert len(deployed.answers()) == 4
+    assert deployed.machine("web-aws-1")["id"] != old["id"]
+
+
+def test_what_a_crash_left_is_removed_by_the_next_up(deployed: Deployed) -> None:
+    victim = deployed.machine("web-joyent-1")
+    address = victim["addresses"][0]
+    deployed.rehearsal.localcloud("crash", victim["id"])
+    wait_until("CloudAPI shows it stopped", lambda: deployed.machine("web-joyent-1")["state"] == "stopped", 30)
+    deployed.triton("instance", "delete", "-f", "-w", victim["id"])
+    deployed.up()
+    assert len(deployed.answers()) == 4
+    assert all(victim["id"] not in (record["comment"] or "") for record in deployed.records()), address
+
+
+def test_the_token_is_in_no_log_no_state_and_no_process_list(deployed: Deployed) -> None:
+    name = "rollcall-cloudflare-token"
+    ssm: Any = boto3.client(
+        "ssm",
+        endpoint_url=deployed.env["AWS_ENDPOINT_URL"],
+        region_name=deployed.env["AWS_REGION"],
+        aws_access_key_id=deployed.env["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=deployed.env["AWS_SECRET_ACCESS_KEY"],
+    )
+    parameters = ssm.get_parameters_by_path(Path="/rollcall/local", WithDecryption=True)["Parameters"]
+    (token,) = [each["Value"] for each in parameters]
+    assert len(token) == 40, name
+    state = deployed.rehearsal.pulumi("stack", "export", "--stack", "local", capture=True).stdout
+    assert token not in state and token not in deployed.output and token not in userdata.build()
+    for file in deployed.rehearsal.state.rglob("*"):
+        if file.is_file() and not file.is_symlink() and "machines" not in file.parts:
+            assert token.encode() not in file.read_bytes(), file
+    for each in ("web-aws-0", "web-joyent-0"):
+        seen = deployed.rehearsal.localcloud(
+            "exec", deployed.machine(each)["id"], "--", "sh", "-c", "journalctl --no-pager; cat /var/log/rollcall.log /proc/[0-9]*/cmdline /proc/[0-9]*/environ", capture=True
+        )
+        assert "rollcall" in seen and token not in seen
+
+
+def test_destroy_leaves_no_entry_and_stop_leaves_nothing_on_the_machine(deployed: Deployed) -> None:
+    deployed.rehearsal.pulumi("destroy", "--yes", "--stack", "local", capture=True)
+    assert deployed.records() == []
+    instance = deployed.rehearsal.instance
+    deployed.rehearsal.stop()
+    namespaces = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
+    assert instance not in namespaces
+    assert instance not in Path("/proc/mounts").read_text()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            assert f"--instance\0{instance}" not in (process / "cmdline").read_text(errors="replace")
+        except OSError:
+            continue
+    assert collections.Counter(os.listdir(ROOT / ".rollcall" / instance)).keys().isdisjoint({"backend", "program"})
