@@ -1,0 +1,165 @@
+"""CloudAPI, the API of a Triton data centre, call by call. Knows nothing of Pulumi.
+
+Every call raises an error of `components.joyent.errors` and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from components.joyent.credentials import Credentials
+from components.joyent.records import ImageRecord, MachineRecord, NetworkRecord, PackageRecord, TagValue
+from components.joyent.transport import Query, Transport
+
+PAGE = 1000
+
+
+class CloudApi:
+    """One account in one data centre. Threads may share it; all its calls share one rate limiter."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> CloudApi:
+        """By `TRITON_…`, or else `SDC_…`. Raises ConfigurationError naming what is not set."""
+        return cls(Transport(Credentials.read(environ), environ=environ))
+
+    @classmethod
+    def from_settings(
+        cls, settings: Mapping[str, Any] | None = None, environ: Mapping[str, str] = os.environ
+    ) -> CloudApi:
+        """By the environment first and `settings` second (`url`, `account`, `user`, `keyId`, `keyFile`, `keyMaterial`,
+        `keyPassphrase`, `insecure`). Raises ConfigurationError naming what is not set."""
+        return cls(Transport(Credentials.read(environ, settings), environ=environ))
+
+    # Machines
+
+    def list_machines(
+        self, *, name: str | None = None, tags: Mapping[str, TagValue] | None = None, tombstone: bool = False
+    ) -> list[MachineRecord]:
+        """Every machine that is not deleted and has not failed; with `tombstone` those too.
+
+        Paging by offset is no snapshot, so what moved between pages is listed once. Lists lack `dns_names`.
+        """
+        query = [("name", name)] if name is not None else []
+        query += [(f"tag.{key}", _text(value)) for key, value in (tags or {}).items()]
+        query += [("tombstone", "true")] if tombstone else []
+        return list({each["id"]: MachineRecord.of(each) for each in self._pages("/machines", query)}.values())
+
+    def get_machine(self, machine: str) -> MachineRecord:
+        """Raises NotFoundError for one that was deleted, too (410)."""
+        return MachineRecord.of(self._get(f"/machines/{machine}"))
+
+    def create_machine(self, fields: Mapping[str, Any]) -> MachineRecord:
+        """`fields` as CreateMachine takes them: flat `metadata.K` and `tag.K`. It is not repeated by itself: after a
+        LostReplyError, look for the machine by its name before you ask again."""
+        return MachineRecord.of(self.transport.send("POST", "/machines", body=fields).body)
+
+    def act(self, machine: str, action: str, **values: Any) -> None:
+        """start, stop, reboot, rename, resize, enable_firewall, … Accepted is not done: wait for the field or state."""
+        self.transport.send(
+            "POST", f"/machines/{machine}", body={"action": action, **values}, idempotent=action != "reboot"
+        )
+
+    def delete_machine(self, machine: str) -> None:
+        """A power cut. Accepted is not done: wait for 404 or 410."""
+        self.transport.send("DELETE", f"/machines/{machine}")
+
+    def audit(self, machine: str) -> list[Mapping[str, Any]]:
+        """Finished jobs, newest first: `{action, success: "yes"|"no", time, …}`."""
+        return list(self._get(f"/machines/{machine}/audit"))
+
+    def get_tags(self, machine: str) -> dict[str, TagValue]:
+        return dict(self._get(f"/machines/{machine}/tags"))
+
+    def merge_tags(self, machine: str, tags: Mapping[str, TagValue]) -> None:
+        """Set these and leave all others. The reply is a guess, not what is stored, so nothing is returned."""
+        self.transport.send("POST", f"/machines/{machine}/tags", body=dict(tags), idempotent=True)
+
+    def delete_tag(self, machine: str, key: str) -> None:
+        self.transport.send("DELETE", f"/machines/{machine}/tags/{_part(key)}")
+
+    def get_metadata(self, machine: str) -> dict[str, str]:
+        return dict(self._get(f"/machines/{machine}/metadata"))
+
+    def merge_metadata(self, machine: str, metadata: Mapping[str, str]) -> None:
+        """Set these and leave all others."""
+        self.transport.send("POST", f"/machines/{machine}/metadata", body=dict(metadata), idempotent=True)
+
+    def delete_metadata(self, machine: str, key: str) -> None:
+        self.transport.send("DELETE", f"/machines/{machine}/metadata/{_part(key)}")
+
+    def list_nics(self, machine: str) -> list[Mapping[str, Any]]:
+        return list(self._get(f"/machines/{machine}/nics"))
+
+    def add_nic(self, machine: str, network: str) -> Mapping[str, Any]:
+        """Reboots the machine. Not repeated by itself: a second NIC on the same network would be refused or made."""
+        body: Mapping[str, Any] = self.transport.send(
+            "POST", f"/machines/{machine}/nics", body={"network": network}
+        ).body
+        return body
+
+    def get_nic(self, machine: str, mac: str) -> Mapping[str, Any]:
+        body: Mapping[str, Any] = self._get(f"/machines/{machine}/nics/{mac.replace(':', '')}")
+        return body
+
+    def remove_nic(self, machine: str, mac: str) -> None:
+        """Reboots the machine."""
+        self.transport.send("DELETE", f"/machines/{machine}/nics/{mac.replace(':', '')}")
+
+    # Catalogue and account
+
+    def list_images(self, *, state: str = "active") -> list[ImageRecord]:
+        return [ImageRecord.of(each) for each in self._get("/images", [("state", state)])]
+
+    def list_packages(self) -> list[PackageRecord]:
+        return [PackageRecord.of(each) for each in self._get("/packages")]
+
+    def list_networks(self) -> list[NetworkRecord]:
+        return [NetworkRecord.of(each) for each in self._get("/networks")]
+
+    def list_datacenters(self) -> dict[str, str]:
+        return dict(self._get("/datacenters"))
+
+    def get_account(self) -> Mapping[str, Any]:
+        body: Mapping[str, Any] = self._get("")
+        return body
+
+    # Everything else is a thing at a path
+
+    def get(self, path: str, query: Query = ()) -> Any:
+        return self._get(path, query)
+
+    def post(self, path: str, body: Mapping[str, Any], *, idempotent: bool = False) -> Any:
+        return self.transport.send("POST", path, body=body, idempotent=idempotent).body
+
+    def put(self, path: str, body: Mapping[str, Any]) -> Any:
+        return self.transport.send("PUT", path, body=body).body
+
+    def delete(self, path: str) -> None:
+        self.transport.send("DELETE", path)
+
+    def _get(self, path: str, query: Query = ()) -> Any:
+        return self.transport.send("GET", path, query=query).body
+
+    def _pages(self, path: str, query: Sequence[tuple[str, str]]) -> Iterator[Mapping[str, Any]]:
+        offset = 0
+        while True:
+            page = self._get(path, [*query, ("limit", str(PAGE)), ("offset", str(offset))])
+            yield from page
+            # X-Resource-Count is the number of rows in this page, not the total: a short page is the last.
+            if len(page) < PAGE:
+                return
+            offset += PAGE
+
+
+def _text(value: TagValue) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _part(key: str) -> str:
+    return quote(key, safe="")

@@ -1,0 +1,106 @@
+"""Where CloudAPI is and who we are there: from the environment first, then from what a program configures.
+
+The names are the official client's, `TRITON_…` before `SDC_…` (node-triton lib/config.js); `…_KEY_FILE`,
+`…_KEY_MATERIAL` and `…_KEY_PASSPHRASE` are those of the Terraform provider and ours.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from components.joyent.errors import ConfigurationError
+from components.joyent.signing import Signer, find_signer
+
+_TRUE, _FALSE = ("1", "true", "yes", "y", "on"), ("0", "false", "no", "n", "off", "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Credentials:
+    """`url` has no trailing slash. `key_id` is an MD5 (`MD5:` or not) or SHA256 fingerprint, or a key's name. Secrets
+    are not shown by `repr`."""
+
+    url: str
+    account: str
+    user: str = ""
+    key_id: str = ""
+    key_file: str = ""
+    key_material: str = field(default="", repr=False)
+    passphrase: str = field(default="", repr=False)
+    insecure: bool = False
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str] = os.environ, settings: Mapping[str, Any] | None = None) -> Credentials:
+        """Each value from the environment, or else from `settings` (`url`, `account`, `user`, `keyId`, `keyFile`,
+        `keyMaterial`, `keyPassphrase`, `insecure`). Raises ConfigurationError naming every one that lacks.
+
+        A key in the environment of whatever form hides every form of key in the settings: the two would not fit.
+        """
+        settings = settings or {}
+        forms = ("KEY_ID", "KEY_FILE", "KEY_MATERIAL", "KEY_PASSPHRASE")
+        own = {} if any(_environment(environ, name) for name in forms[:3]) else settings
+        url, account = (
+            _environment(environ, name) or str(settings.get(name.lower()) or "") for name in ("URL", "ACCOUNT")
+        )
+        lacking = [name for name, value in (("URL", url), ("ACCOUNT", account)) if not value]
+        if lacking:
+            raise ConfigurationError(
+                "set "
+                + " and ".join(f"TRITON_{name} (config: {name.lower()})" for name in lacking)
+                + " to reach CloudAPI"
+            )
+        key_id, key_file, key_material, passphrase = (
+            _environment(environ, form) or str(own.get(setting) or "")
+            for form, setting in zip(forms, ("keyId", "keyFile", "keyMaterial", "keyPassphrase"), strict=True)
+        )
+        return cls(
+            url=_checked_url(url),
+            account=account,
+            user=_environment(environ, "USER") or str(settings.get("user") or ""),
+            key_id=key_id,
+            key_file=key_file,
+            key_material=key_material,
+            passphrase=passphrase,
+            insecure=_insecure(environ, settings),
+        )
+
+    def signer(self, environ: Mapping[str, str] = os.environ) -> Signer:
+        """Raises ConfigurationError when the key cannot be used."""
+        return find_signer(
+            key_id=self.key_id,
+            key_file=self.key_file,
+            key_material=self.key_material,
+            passphrase=self.passphrase,
+            environ=environ,
+        )
+
+
+def _environment(environ: Mapping[str, str], name: str) -> str:
+    return environ.get(f"TRITON_{name}") or environ.get(f"SDC_{name}") or ""
+
+
+def _insecure(environ: Mapping[str, str], settings: Mapping[str, Any]) -> bool:
+    for name in ("TRITON_TLS_INSECURE", "SDC_TLS_INSECURE"):
+        if environ.get(name):
+            return _truth(environ[name], name)
+    if environ.get("SDC_TESTING"):  # Any text counts, as with the old smartdc tools.
+        return True
+    return _truth(str(settings.get("insecure") or ""), "insecure")
+
+
+def _truth(text: str, name: str) -> bool:
+    if text.lower() not in _TRUE + _FALSE:
+        raise ConfigurationError(f"{name} is {text!r}; set it to true or false")
+    return text.lower() in _TRUE
+
+
+def _checked_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigurationError(
+            f"the CloudAPI URL {url!r} is none; set TRITON_URL to something like https://us-central-1.api.example.com"
+        )
+    return url.rstrip("/")

@@ -1,0 +1,60 @@
+"""What can go wrong between us and CloudAPI: one root, transient and fatal below it.
+
+Every message is one sentence or two that says what happened and what mends it; it is shown to the user as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class CloudApiError(Exception):
+    """The root. `status` is the HTTP status, `code` CloudAPI's error code; 0 and "" where no answer came.
+    `retry_after` is what the server asked to wait, in seconds, if it did."""
+
+    retry_after: float | None = None
+
+    def __init__(
+        self, message: str, *, status: int = 0, code: str = "", details: tuple[Mapping[str, Any], ...] = ()
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.details = details
+
+
+class TransientError(CloudApiError):
+    """The same request may work later: throttled, read-only mode, not reachable just now."""
+
+
+class LostReplyError(TransientError):
+    """The request was sent and no answer came: it may or may not have been carried out. Look before you repeat it."""
+
+
+class FatalError(CloudApiError):
+    """Repeating the request changes nothing."""
+
+
+class NotFoundError(FatalError):
+    """404 (never existed, purged, or not yours) or 410 (deleted); both mean gone."""
+
+
+class AuthenticationError(FatalError):
+    """401 and 403, and the 400 for a skewed clock."""
+
+
+class ConfigurationError(FatalError):
+    """URL, account or key are missing, malformed or do not fit together; nothing was sent."""
+
+
+class RefusedError(FatalError):
+    """CloudAPI does not accept the request as it is (400, 409 and the like); 409 mostly means bad input."""
+
+
+class AmbiguousError(FatalError):
+    """A look-up has more than one answer."""
+
+
+class WaitTimeoutError(FatalError):
+    """What was waited for did not come within the time allowed."""

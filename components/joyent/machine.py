@@ -1,0 +1,211 @@
+"""Machine: one Triton machine. Its id is in the state as soon as CloudAPI has accepted it; `Ready` waits for it to run."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+import pulumi
+from pulumi.dynamic import CheckFailure, CheckResult, CreateResult, DiffResult, ReadResult, Resource, UpdateResult
+
+from components.joyent import engine
+from components.joyent.client import CloudApi
+from components.joyent.errors import CloudApiError, FatalError, NotFoundError, WaitTimeoutError
+from components.joyent.machine_birth import Birth
+from components.joyent.machine_changes import Change, power
+from components.joyent.machine_checks import faults
+from components.joyent.machine_fields import (
+    FIELDS,
+    differing,
+    foreign,
+    inputs_of,
+    live_inputs,
+    needs_new_machine,
+)
+from components.joyent.provider import JoyentProvider, unknown
+from components.joyent.records import MachineRecord
+from components.joyent.session import seal
+
+_REPLACING = tuple(field.name for field in FIELDS if field.change == "replace")
+_COMPUTED = ("image_id", "machine_brand", "foreign_tags", "foreign_metadata")
+# How old the list of machines that all refreshes share may be, in seconds.
+_REFRESH_AGE = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineArgs:
+    """What a machine should be. Tags, metadata and whatever else is not declared here is left alone.
+
+    `machine_name`: unique in the account; with a part that is new for each replacement (a generation), a successor can
+    be made before its predecessor goes. `package`: name or id. `image`: id, `name@version`, first 8 characters of an id, or
+    a name (then the newest at creation; a newer one later replaces nothing). `networks`: names or ids, in the NICs' order;
+    left out, CloudAPI chooses. `tags` keep their types. `secret_metadata` and `userdata` (a script that runs at
+    every boot) are in the state as SHA-256 only. `affinity`: rules like `role!=db`, for the placement at creation.
+    `adopt`: the id or name of a machine that is there and becomes this resource. Time-outs in seconds.
+    """
+
+    machine_name: pulumi.Input[str]
+    package: pulumi.Input[str]
+    image: pulumi.Input[str]
+    networks: pulumi.Input[Sequence[pulumi.Input[str]]] | None = None
+    tags: pulumi.Input[Mapping[str, pulumi.Input[str | bool | int | float]]] | None = None
+    metadata: pulumi.Input[Mapping[str, pulumi.Input[str]]] | None = None
+    secret_metadata: pulumi.Input[Mapping[str, pulumi.Input[str]]] | None = None
+    userdata: pulumi.Input[str] | None = None
+    firewall_enabled: pulumi.Input[bool] | None = None
+    deletion_protection: pulumi.Input[bool] | None = None
+    power: pulumi.Input[Literal["running", "stopped"]] | None = "running"
+    affinity: pulumi.Input[Sequence[pulumi.Input[str]]] | None = None
+    brand: pulumi.Input[str] | None = None
+    delegate_dataset: pulumi.Input[bool] | None = None
+    allow_shared_images: pulumi.Input[bool] | None = None
+    adopt: pulumi.Input[str] | None = None
+    update_timeout: pulumi.Input[float] = 300
+    delete_timeout: pulumi.Input[float] = 120
+
+
+class Machine(Resource, module="joyent", name="Machine"):  # type: ignore[misc, call-arg]
+    """A machine; `id` is its UUID. Addresses are outputs of `Ready`, which also waits until it runs.
+
+    Replacing it with the same `machine_name` deletes it first, because CloudAPI's names are unique.
+    """
+
+    image_id: pulumi.Output[str]
+
+    def __init__(self, name: str, args: MachineArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        props: dict[str, Any] = {field.name: getattr(args, field.name) for field in fields(args)}
+        if args.secret_metadata is not None:
+            props["secret_metadata"] = pulumi.Output.secret(args.secret_metadata)
+        # The mark makes a machine ours even if the program was killed before its id came into the state.
+        props["mark"] = f"{pulumi.get_project()}/{pulumi.get_stack()}/{name}"
+        super().__init__(MachineProvider(), name, {**props, "image_id": None}, opts)
+
+
+class MachineProvider(JoyentProvider):
+    """The shell over CloudAPI; see `machine_fields` for what changes in place and what replaces."""
+
+    def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
+        """Puts seals in the place of the userdata and the secrets, so that no text of theirs gets into a checkpoint."""
+        inputs = inputs_of(news)
+        found = faults(inputs, self.session.catalogue)
+        if inputs.get("userdata") and not unknown(inputs["userdata"]):
+            inputs["userdata"] = seal(inputs["userdata"])
+        if isinstance(inputs.get("secret_metadata"), Mapping):
+            inputs["secret_metadata"] = {
+                key: text if unknown(text) else seal(text) for key, text in inputs["secret_metadata"].items()
+            }
+        return CheckResult(inputs, [CheckFailure(name, reason) for name, reason in found])
+
+    def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
+        old, new = inputs_of(_olds), inputs_of(_news)
+        changed = differing(old, new)
+        replaces = [name for name in changed if name in _REPLACING and self._needs_replacement(name, _olds, new)]
+        if "package" in changed and not unknown(new.get("package")):
+            package = self.session.catalogue.package(new["package"])
+            replaces += ["package"] if needs_new_machine(str(_olds.get("machine_brand", "")), package) else []
+        if old.get("power") == "failed":
+            replaces.append("power")
+        if replaces:
+            engine.say(f"machine {old.get('machine_name')} ({_id}) must be replaced: {_reasons(replaces, _olds, new)}")
+        notes = [
+            f"{field.name} {field.note}" for field in FIELDS if field.name in changed and field.note and not replaces
+        ]
+        if notes:
+            engine.say(f"machine {old.get('machine_name')} ({_id}): {'; '.join(notes)}")
+        return DiffResult(
+            changes=bool(changed),
+            replaces=replaces,
+            delete_before_replace=bool(replaces) and old.get("machine_name") == new.get("machine_name"),
+        )
+
+    def _needs_replacement(self, name: str, olds: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+        """Whether a changed input is more than another word for the same thing, or something no longer declared."""
+        if new.get(name) is None:
+            return False
+        if name == "image" and not unknown(new["image"]):
+            return self.session.catalogue.image(new["image"]).id != olds.get("image_id")
+        return name != "brand" or new["brand"] != olds.get("machine_brand")
+
+    def create(self, props: dict[str, Any]) -> CreateResult:
+        """Returns when CloudAPI has accepted the machine; raises nothing after that, since then nothing would be stored."""
+        inputs = inputs_of(props)
+        machine = Birth(self.session, inputs).machine()
+        if inputs.get("power") == "stopped" and machine.id not in self.session.adopted:
+            self._stop_new(machine, float(inputs["update_timeout"]))
+        return CreateResult(machine.id, {**inputs, "image_id": machine.image, "machine_brand": machine.brand})
+
+    def _stop_new(self, machine: MachineRecord, timeout: float) -> None:
+        """CloudAPI starts every new machine. If it cannot be stopped, the next refresh shows it and the next `up` does."""
+        try:
+            power(self.session, machine.id, "running", timeout)
+            power(self.session, machine.id, "stopped", timeout)
+        except CloudApiError as fault:
+            engine.say(f"machine {machine.name} ({machine.id}) is made but not stopped: {fault}")
+
+    def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
+        machine = self.session.machines.find(id_, _REFRESH_AGE)
+        if machine is None:
+            return ReadResult("", {})
+        live = live_inputs(props, machine, str(props.get("image_id", "")), self.session.catalogue)
+        outs = {**live, **foreign(live, machine), "image_id": machine.image, "machine_brand": machine.brand}
+        if machine.state == "failed":
+            outs["failure"] = failure(self.session.api, id_)
+            engine.say(f"machine {machine.name} ({id_}) has failed: {outs['failure']}")
+        return ReadResult(id_, outs, live)
+
+    def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
+        new = inputs_of(_news)
+        Change(self.session, _id, inputs_of(_olds), new, float(new["update_timeout"])).carry_out()
+        kept: dict[str, Any] = {name: _olds[name] for name in _COMPUTED if name in _olds}
+        return UpdateResult({**kept, **new})
+
+    def delete(self, _id: str, _props: dict[str, Any]) -> None:
+        """Stops the machine in order (DELETE alone is a power cut), then returns when its deletion is accepted."""
+        session = self.session
+        if _id in session.adopted:
+            # An unforced replacement under the same name found this very machine again: it is the successor now.
+            return
+        machine = session.machines.find(_id, 1.0)
+        if machine is None:
+            return
+        if machine.deletion_protection:
+            raise FatalError(
+                f"machine {machine.name} ({_id}) is protected; set deletion_protection to False, `pulumi up`, then delete"
+            )
+        if machine.state in ("running", "stopping"):
+            try:
+                power(session, _id, "stopped", float(_props.get("delete_timeout") or 120))
+            except WaitTimeoutError as slow:
+                engine.say(f"{slow}; its power is cut")
+        with contextlib.suppress(NotFoundError):
+            session.api.delete_machine(_id)
+        session.deleted.add(_id)
+        session.machines.changed()
+
+
+def failure(api: CloudApi, machine: str) -> str:
+    """Why a machine has failed, as far as its audit trail says."""
+    try:
+        failed = [job for job in api.audit(machine) if job.get("success") == "no"]
+    except CloudApiError as fault:
+        return f"the audit trail cannot be read: {fault}"
+    if not failed:
+        return "the audit trail gives no reason"
+    return (
+        f"{failed[0].get('action', 'a job')} failed at {failed[0].get('time', 'an unknown time')}: {_said(failed[0])}"
+    )
+
+
+def _said(job: Mapping[str, Any]) -> str:
+    return str(job.get("error") or job.get("message") or "no reason given")
+
+
+def _reasons(replaces: Sequence[str], olds: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    def shown(value: Any) -> str:
+        return "something not known yet" if unknown(value) else repr(value)
+
+    if olds.get("power") == "failed":
+        return f"it has failed ({olds.get('failure', 'no reason given')})"
+    return ", ".join(f"{name} changes from {shown(olds.get(name))} to {shown(new.get(name))}" for name in replaces)

@@ -1,0 +1,126 @@
+"""How a machine comes to be ours: adopted by name or id, found from an interrupted attempt, or asked for, once.
+
+CloudAPI has no idempotency key and takes no id from its clients. The unique name is the only guard against a double, and
+the mark in a tag tells our own attempt from somebody else's machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from components.joyent.catalogue import is_uuid
+from components.joyent.errors import AmbiguousError, FatalError, LostReplyError, NotFoundError, RefusedError
+from components.joyent.machine_changes import Change
+from components.joyent.machine_fields import MARK_TAG, Inputs, create_fields, live_inputs, same
+from components.joyent.pacing import wait_until
+from components.joyent.records import MachineRecord
+from components.joyent.session import Session
+
+# Seconds: the age at which a list still shows what an earlier run left behind, and how long a predecessor may take to go.
+_EARLIER_AGE = 600.0
+_LOOKS = 3
+_LOOK_PAUSE = 2.0
+_ATTEMPTS = 3
+# What cannot be changed on a machine that is there, of what CloudAPI shows.
+_FIXED = ("image", "brand")
+
+
+class Birth:
+    """One creation. `machine` raises a CloudApiError only while no machine has been made for it."""
+
+    def __init__(self, session: Session, inputs: Inputs) -> None:
+        self._session, self._api, self._inputs = session, session.api, inputs
+        self._name, self._mark = str(inputs["machine_name"]), inputs.get("mark")
+
+    def machine(self) -> MachineRecord:
+        """The one machine of these inputs; what was found rather than made is brought in line and noted as adopted."""
+        if self._inputs.get("adopt"):
+            return self._taken(self._named(str(self._inputs["adopt"])))
+        earlier = self._ours(self._session.machines.all(_EARLIER_AGE).values())
+        if earlier is not None:
+            return self._taken(earlier)
+        return self._made()
+
+    def _made(self) -> MachineRecord:
+        fields = create_fields(self._inputs, self._session.catalogue)
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return self._api.create_machine(fields)
+            except LostReplyError:
+                # Carried out or not? Look, with patience: the machine may take a moment to be listed.
+                found = self._looked_for()
+                if found is not None:
+                    return found
+                if attempt == _ATTEMPTS:
+                    raise
+            except RefusedError as refused:
+                holder = next((each for each in self._api.list_machines(name=self._name)), None)
+                if holder is None:
+                    raise
+                if self._ours([holder]) is not None:
+                    return self._taken(holder)
+                raise FatalError(f"the name {self._name} is taken by machine {holder.id}; {_mend(holder)}") from refused
+            finally:
+                self._session.machines.changed()
+        raise AssertionError("the last attempt returns or raises")
+
+    def _looked_for(self) -> MachineRecord | None:
+        for look in range(_LOOKS):
+            if look:
+                self._session.sleep(_LOOK_PAUSE)
+            found = self._ours(self._api.list_machines(name=self._name))
+            if found is not None:
+                return found
+        return None
+
+    def _ours(self, machines: Iterable[MachineRecord]) -> MachineRecord | None:
+        """The machine with our name and our mark; a predecessor that this run has deleted is waited for until it is gone."""
+        for machine in machines:
+            if machine.name == self._name and self._mark and same(machine.tags.get(MARK_TAG), self._mark):
+                if machine.id not in self._session.deleted:
+                    return machine
+                self._await_end(machine.id)
+        return None
+
+    def _await_end(self, machine: str) -> None:
+        timeout = float(self._inputs.get("delete_timeout") or 120)
+        wait_until(
+            f"machine {machine}, whose name {self._name} is needed again, deleted",
+            lambda: True if self._session.machines.find(machine, 1.0) is None else None,
+            timeout=timeout,
+            sleep=self._session.sleep,
+        )
+
+    def _named(self, text: str) -> MachineRecord:
+        if is_uuid(text):
+            return self._api.get_machine(text)
+        found = self._api.list_machines(name=text)
+        if len(found) > 1:
+            raise AmbiguousError(
+                f"adopt={text!r} names {len(found)} machines: {', '.join(each.id for each in found)}; give one id"
+            )
+        if not found:
+            raise NotFoundError(
+                f"adopt={text!r}: there is no such machine; give the name or id of one, or leave adopt out"
+            )
+        return found[0]
+
+    def _taken(self, machine: MachineRecord) -> MachineRecord:
+        if machine.id not in self._session.adopted:
+            image = self._session.catalogue.image(str(self._inputs["image"])).id
+            live = live_inputs(self._inputs, machine, image, self._session.catalogue)
+            wrong = [name for name in _FIXED if name in live and live[name] != self._inputs[name]]
+            if wrong:
+                told = ", ".join(f"{name} is {live[name]}, not {self._inputs[name]}" for name in wrong)
+                raise FatalError(
+                    f"machine {machine.name} ({machine.id}) cannot be adopted: {told}; describe it as it is, or delete it"
+                )
+            self._session.adopted.add(machine.id)
+            Change(self._session, machine.id, live, self._inputs, float(self._inputs["update_timeout"])).carry_out()
+        return machine
+
+
+def _mend(holder: MachineRecord) -> str:
+    mark: Mapping[str, object] = holder.tags
+    whose = f"which belongs to {mark[MARK_TAG]}" if MARK_TAG in mark else "which no program has made"
+    return f"{whose}: choose another machine_name, or set adopt={holder.id!r} to take it over"

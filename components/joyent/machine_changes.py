@@ -1,0 +1,178 @@
+"""Brings a machine in line with its description, in place: each request, and a bounded wait for what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from components.joyent.errors import FatalError, NotFoundError
+from components.joyent.machine_fields import Inputs, opened_metadata, owned_metadata, owned_tags, same
+from components.joyent.pacing import wait_until
+from components.joyent.records import MachineRecord
+from components.joyent.session import Session
+
+Probe = Callable[[MachineRecord], bool]
+
+
+class Change:
+    """One machine from `old` to `new` inputs. Only what is declared in either is touched.
+
+    `carry_out` raises a CloudApiError; what was done before it stays done, and the next refresh shows it.
+    """
+
+    def __init__(self, session: Session, machine: str, old: Inputs, new: Inputs, timeout: float) -> None:
+        self._session, self._api, self._id = session, session.api, machine
+        self._old, self._new, self._timeout = old, new, timeout
+
+    def carry_out(self) -> None:
+        try:
+            # One wait for all that CloudAPI does beside each other; then what needs its turn.
+            self._wait({**self._tags(), **self._metadata(), **self._name(), **self._switches()})
+            self._package()
+            self._networks()
+            self._power()
+        finally:
+            self._session.machines.changed()
+
+    def _changed(self, name: str) -> bool:
+        return self._new.get(name) is not None and not same(self._old.get(name), self._new[name])
+
+    def _tags(self) -> dict[str, Probe]:
+        old, new = owned_tags(self._old), owned_tags(self._new)
+        setting = {key: value for key, value in new.items() if key not in old or not same(old[key], value)}
+        removing = old.keys() - new.keys()
+        if setting:
+            self._api.merge_tags(self._id, setting)
+        for key in sorted(removing):
+            _unless_gone(self._api.delete_tag, self._id, key)
+        return {"tags": lambda machine: _shows(machine.tags, setting, removing)} if setting or removing else {}
+
+    def _metadata(self) -> dict[str, Probe]:
+        old, new = owned_metadata(self._old), owned_metadata(self._new)
+        setting = opened_metadata(self._new, [key for key, value in new.items() if old.get(key) != value])
+        removing = old.keys() - new.keys()
+        if setting:
+            self._api.merge_metadata(self._id, setting)
+        for key in sorted(removing):
+            _unless_gone(self._api.delete_metadata, self._id, key)
+        return {"metadata": lambda machine: _shows(machine.metadata, setting, removing)} if setting or removing else {}
+
+    def _name(self) -> dict[str, Probe]:
+        if not self._changed("machine_name"):
+            return {}
+        name = self._new["machine_name"]
+        self._api.act(self._id, "rename", name=name)
+        return {"name": lambda machine: machine.name == name}
+
+    def _switches(self) -> dict[str, Probe]:
+        probes: dict[str, Probe] = {}
+        for field, action in (("firewall_enabled", "firewall"), ("deletion_protection", "deletion_protection")):
+            if self._changed(field):
+                wanted = bool(self._new[field])
+                self._api.act(self._id, f"{'enable' if wanted else 'disable'}_{action}")
+                probes[field] = _is(field, wanted)
+        return probes
+
+    def _package(self) -> None:
+        if self._changed("package"):
+            package = self._session.catalogue.package(self._new["package"])
+            self._api.act(self._id, "resize", package=package.id)
+            # A stopped machine may show no package name, but it shows the new memory.
+            self._wait({"package": lambda machine: package.name == machine.package or package.memory == machine.memory})
+
+    def _networks(self) -> None:
+        """NICs one after the other, since each addition and removal reboots the machine; the order is the declared one."""
+        if not self._changed("networks"):
+            return
+        listed = {network.id for network in self._session.catalogue.networks()}
+        wanted = [self._session.catalogue.network(text).id for text in self._new["networks"]]
+        nics = self._api.list_nics(self._id)
+        keep = 0
+        for nic, network in zip(nics, wanted, strict=False):
+            # What no list shows is a pool's member: it may well be what was asked for, so it stays.
+            if nic["network"] != network and nic["network"] in listed:
+                break
+            keep += 1
+        for nic in nics[keep:]:
+            _unless_gone(self._api.remove_nic, self._id, nic["mac"])
+            self._until(f"NIC {nic['mac']} removed", partial(self._nic_gone, nic["mac"]))
+        for network in wanted[keep:]:
+            mac = self._api.add_nic(self._id, network)["mac"]
+            self._until(f"NIC on network {network}", partial(self._nic_running, mac))
+
+    def _nic_gone(self, mac: str) -> bool | None:
+        return True if self._nic_state(mac) is None else None
+
+    def _nic_state(self, mac: str) -> str | None:
+        try:
+            return str(self._api.get_nic(self._id, mac).get("state", "running"))
+        except NotFoundError:
+            return None
+
+    def _nic_running(self, mac: str) -> bool | None:
+        state = self._nic_state(mac)
+        if state is None:
+            raise FatalError(
+                f"machine {self._id}: the NIC {mac} could not be added; `triton instance audit {self._id}` has why"
+            )
+        return True if state == "running" else None
+
+    def _power(self) -> None:
+        if self._changed("power"):
+            power(self._session, self._id, str(self._new["power"]), self._timeout)
+
+    def _wait(self, probes: Mapping[str, Probe]) -> None:
+        if probes:
+            self._until(
+                ", ".join(probes),
+                lambda: all(probe(self._api.get_machine(self._id)) for probe in probes.values()) or None,
+            )
+
+    def _until(self, what: str, probe: Callable[[], Any]) -> None:
+        wait_until(f"machine {self._id}: {what}", probe, timeout=self._timeout, sleep=self._session.sleep)
+
+
+def power(session: Session, machine: str, wanted: str, timeout: float) -> None:
+    """Start or stop a machine and wait for it; `wanted` is running or stopped. One that is gone counts as stopped.
+
+    The waits of all machines share one list call a second.
+    """
+    asked = False
+
+    def there() -> bool | None:
+        nonlocal asked
+        found = session.machines.find(machine, 0.0 if not asked else 1.0)
+        if found is None or found.state == "failed":
+            if wanted == "stopped":
+                return True
+            raise FatalError(
+                f"machine {machine} cannot be started: it {'has failed' if found else 'is gone'}; run `pulumi up` again"
+            )
+        if found.state == wanted:
+            return True
+        # From any other state (provisioning, stopping) there is nothing to ask for yet.
+        if not asked and found.state == ("stopped" if wanted == "running" else "running"):
+            session.api.act(machine, "start" if wanted == "running" else "stop")
+            session.machines.changed()
+            asked = True
+        return None
+
+    wait_until(f"machine {machine}: {wanted}", there, timeout=timeout, sleep=session.sleep)
+
+
+def _is(field: str, wanted: bool) -> Probe:
+    return lambda machine: getattr(machine, field) is wanted
+
+
+def _shows(live: Mapping[str, Any], setting: Mapping[str, Any], removing: Any) -> bool:
+    return all(key in live and same(live[key], value) for key, value in setting.items()) and not set(removing) & set(
+        live
+    )
+
+
+def _unless_gone(call: Callable[[str, str], None], machine: str, key: str) -> None:
+    try:
+        call(machine, key)
+    except NotFoundError:
+        return

@@ -1,0 +1,155 @@
+"""Refuses, before anything is made, what CloudAPI would refuse: every fault of a machine's description with its mend."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from components.joyent.catalogue import Catalogue
+from components.joyent.errors import AmbiguousError, NotFoundError, RefusedError
+from components.joyent.machine_fields import MARK_TAG, SYSTEM_METADATA, Inputs
+from components.joyent.provider import unknown
+
+Fault = tuple[str, str]
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+_AFFINITY = re.compile(r"[\w.:-]{3,}(==|!=)~?.+")
+# Parameters of CloudAPI's own in the same calls (its lib/tags.js, lib/metadata.js): as keys they would be lost.
+_PARAMETERS = ("account", "machine", "uuid", "owner_uuid", "context", "image")
+_TRITON_TAGS: Mapping[str, type] = {
+    "triton.cns.services": str,
+    "triton.cns.disable": bool,
+    "triton.cns.reverse_ptr": str,
+}
+_LONGEST_NAME, _LONGEST_NAME_IN_DNS = 189, 63
+_COMPOSED = ("tags", "metadata", "secret_metadata", "networks", "affinity")
+# CloudAPI reads at most 100,000 bytes of a request's body (its app.js).
+LARGEST_BODY = 100_000
+
+
+def faults(inputs: Inputs, catalogue: Catalogue) -> list[Fault]:
+    """(input, what is wrong and what mends it), all of them. Values that are not known yet pass.
+
+    `inputs` has the userdata and the secrets as texts. Asks the live catalogue; raises a CloudApiError if that fails.
+    """
+    # A whole map or list may be unknown, where it comes out of one output.
+    inputs = {name: value for name, value in inputs.items() if name not in _COMPOSED or not isinstance(value, str)}
+    found = [*_name(inputs, catalogue), *_tags(inputs.get("tags") or {}), *_metadata(inputs), *_scalars(inputs)]
+    found += [*_offers(inputs, catalogue), *_size(inputs)]
+    return found
+
+
+def _name(inputs: Inputs, catalogue: Catalogue) -> Iterator[Fault]:
+    name = inputs.get("machine_name")
+    if not name:
+        yield "machine_name", "is missing; every machine needs a name that no other machine of the account has"
+    elif not unknown(name):
+        if not _NAME.fullmatch(str(name)):
+            yield "machine_name", f"{name!r} must begin with a letter or digit and go on with these, '_', '.' and '-'"
+        if len(str(name)) > _LONGEST_NAME:
+            yield "machine_name", f"is {len(name)} characters long, CloudAPI takes {_LONGEST_NAME}; shorten it"
+        elif len(str(name)) > _LONGEST_NAME_IN_DNS and catalogue.cns_enabled():
+            yield (
+                "machine_name",
+                f"is {len(name)} characters long, an account with CNS takes {_LONGEST_NAME_IN_DNS}; shorten it",
+            )
+
+
+def _tags(tags: Mapping[str, Any]) -> Iterator[Fault]:
+    for key, value in tags.items():
+        if key in _PARAMETERS or key == MARK_TAG:
+            yield "tags", f"{key!r} is reserved; choose another key"
+        elif key.startswith("docker:label:com.docker."):
+            yield "tags", f"{key!r} is reserved for Docker; choose another key"
+        elif key.startswith("triton."):
+            kind = _TRITON_TAGS.get(key)
+            if kind is None:
+                yield "tags", f"{key!r} is none of {', '.join(_TRITON_TAGS)}; 'triton.' is reserved"
+            elif not isinstance(value, kind):
+                yield "tags", f"{key!r} must be {'true or false' if kind is bool else 'a text'}, not {value!r}"
+        elif not isinstance(value, str | bool | int | float):
+            yield "tags", f"{key!r} must be a text, a number, true or false"
+
+
+def _metadata(inputs: Inputs) -> Iterator[Fault]:
+    plain, secret = inputs.get("metadata") or {}, inputs.get("secret_metadata") or {}
+    for key in sorted(plain.keys() & secret.keys()):
+        yield "metadata", f"{key!r} is in secret_metadata too; keep one of the two"
+    for name, values in (("metadata", plain), ("secret_metadata", secret)):
+        for key, value in values.items():
+            if key in _PARAMETERS or key in ("credentials", "administrator_pw"):
+                yield name, f"{key!r} is reserved; choose another key"
+            elif key in SYSTEM_METADATA:
+                mend = "give it as userdata" if key != "root_authorized_keys" else "the account's keys are put there"
+                yield name, f"{key!r} is CloudAPI's own; {mend}"
+            elif key.endswith("_pw"):
+                yield name, f"{key!r}: CloudAPI drops keys that end in _pw without a word; choose another key"
+            elif not isinstance(value, str):
+                yield name, f"{key!r} must be a text"
+
+
+def _scalars(inputs: Inputs) -> Iterator[Fault]:
+    if inputs.get("power") not in (None, "running", "stopped") and not unknown(inputs["power"]):
+        yield "power", f"{inputs['power']!r} is none of running, stopped"
+    for name in ("firewall_enabled", "deletion_protection", "delegate_dataset", "allow_shared_images"):
+        # Compared with === true by CloudAPI: the text "true" would silently count as false.
+        if inputs.get(name) is not None and not isinstance(inputs[name], bool) and not unknown(inputs[name]):
+            yield name, f"must be true or false, not {inputs[name]!r}"
+    for name in ("update_timeout", "delete_timeout"):
+        value = inputs.get(name)
+        if not unknown(value) and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
+            yield name, f"must be a number of seconds above 0, not {value!r}"
+    if inputs.get("brand") not in (None, "kvm", "bhyve") and not unknown(inputs["brand"]):
+        yield (
+            "brand",
+            f"{inputs['brand']!r}: only kvm and bhyve can be asked for, the image decides all else; leave it out",
+        )
+    for rule in inputs.get("affinity") or ():
+        if not unknown(rule) and not _AFFINITY.fullmatch(str(rule)):
+            yield (
+                "affinity",
+                f"{rule!r} is no rule; write KEY==VALUE, KEY!=VALUE, KEY==~VALUE or KEY!=~VALUE, KEY of 3 or more",
+            )
+
+
+def _offers(inputs: Inputs, catalogue: Catalogue) -> Iterator[Fault]:
+    offers: dict[str, Any] = {}
+    for name, find in (("image", catalogue.image), ("package", catalogue.package)):
+        text = inputs.get(name)
+        if not text:
+            yield name, "is missing"
+        elif not unknown(text):
+            try:
+                offers[name] = find(str(text))
+            except (AmbiguousError, NotFoundError, RefusedError) as fault:
+                yield name, str(fault)
+    if len(offers) == 2:
+        image, package = offers["image"], offers["package"]
+        if image.min_memory > package.memory:
+            yield (
+                "package",
+                f"{package} is too small for {image}, which needs {image.min_memory} MiB; choose a larger one",
+            )
+        elif 0 < image.max_memory < package.memory:
+            yield "package", f"{package} is too large for {image}, which takes up to {image.max_memory} MiB"
+    public = []
+    for text in inputs.get("networks") or ():
+        if not unknown(text):
+            try:
+                network = catalogue.network(str(text))
+                public += [str(network)] if network.public else []
+            except (AmbiguousError, NotFoundError) as fault:
+                yield "networks", str(fault)
+    if len(public) > 1:
+        yield "networks", f"a machine can be on one public network, not on {', '.join(public)}"
+
+
+def _size(inputs: Inputs) -> Iterator[Fault]:
+    parts = [inputs.get("userdata") or "", *(inputs.get("metadata") or {}).values()]
+    parts += (inputs.get("secret_metadata") or {}).values()
+    size = sum(len(str(each).encode()) for each in parts)
+    if size > LARGEST_BODY - 4096:
+        yield (
+            "userdata",
+            f"userdata and metadata are {size} bytes, CloudAPI takes {LARGEST_BODY} in all; shorten the userdata",
+        )

@@ -1,0 +1,211 @@
+"""What a machine is described by: the table of its inputs, and how they look on a machine that is there.
+
+The table's names are the names in the state: they are never changed. Triton's word for our userdata is `user-script`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from components.joyent.catalogue import Catalogue, is_uuid
+from components.joyent.records import MachineRecord, PackageRecord, TagValue
+from components.joyent.session import opened, seal
+
+Inputs = Mapping[str, Any]
+MARK_TAG = "pulumi-resource"
+USER_SCRIPT = "user-script"
+# What CloudAPI itself keeps in a machine's metadata.
+SYSTEM_METADATA = ("root_authorized_keys", USER_SCRIPT)
+
+
+@dataclass(frozen=True)
+class Field:
+    """`change`: what a new value of this input does. `note`: what a user should know before it happens."""
+
+    name: str
+    change: Literal["in place", "replace", "none"]
+    note: str = ""
+
+
+FIELDS = (
+    Field("machine_name", "in place"),
+    Field("package", "in place", "a kvm machine, or bhyve without flexible disk, is replaced"),
+    Field("image", "replace"),
+    Field("networks", "in place", "reboots the machine"),
+    Field("tags", "in place"),
+    Field("metadata", "in place"),
+    Field("secret_metadata", "in place"),
+    Field("userdata", "in place", "works from the next boot on"),
+    Field("firewall_enabled", "in place"),
+    Field("deletion_protection", "in place"),
+    Field("power", "in place"),
+    Field("mark", "in place"),
+    Field("affinity", "replace"),
+    Field("brand", "replace"),
+    Field("delegate_dataset", "replace"),
+    Field("allow_shared_images", "none"),
+    Field("adopt", "none"),
+    Field("update_timeout", "none"),
+    Field("delete_timeout", "none"),
+)
+NAMES = tuple(field.name for field in FIELDS)
+
+
+def inputs_of(props: Inputs) -> dict[str, Any]:
+    """The inputs among a resource's properties, without those that are not declared."""
+    return {name: plain(props[name]) for name in NAMES if props.get(name) is not None}
+
+
+def plain(value: Any) -> Any:
+    """Numbers come from the engine as floats; a whole one is an int to CloudAPI, whose tags are typed."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, Mapping):
+        return {key: plain(each) for key, each in value.items()}
+    return [plain(each) for each in value] if isinstance(value, list) else value
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equal in value and type: to CloudAPI the tag 1 is neither "1" nor true."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
+
+
+def owned_tags(inputs: Inputs) -> dict[str, TagValue]:
+    """The tags that are ours on this machine: the declared ones and the mark of the resource."""
+    mark = inputs.get("mark")
+    return {**(inputs.get("tags") or {}), **({MARK_TAG: mark} if mark else {})}
+
+
+def owned_metadata(inputs: Inputs) -> dict[str, str]:
+    """The metadata that are ours, as the state holds them: secrets and the userdata as seals."""
+    userdata = {USER_SCRIPT: inputs["userdata"]} if inputs.get("userdata") else {}
+    return {**(inputs.get("metadata") or {}), **(inputs.get("secret_metadata") or {}), **userdata}
+
+
+def opened_metadata(inputs: Inputs, keys: Iterable[str]) -> dict[str, str]:
+    """The text of some of our metadata, as it goes to the machine. Raises FatalError where a seal cannot be opened."""
+    owned, sealed = owned_metadata(inputs), _sealed_keys(inputs)
+    return {key: opened(owned[key]) if key in sealed else owned[key] for key in keys}
+
+
+def create_fields(inputs: Inputs, catalogue: Catalogue) -> dict[str, Any]:
+    """The body of CreateMachine: flat `tag.K` and `metadata.K` (nested objects are ignored), booleans as JSON booleans."""
+    fields: dict[str, Any] = {
+        "name": inputs["machine_name"],
+        "package": catalogue.package(inputs["package"]).id,
+        "image": catalogue.image(inputs["image"]).id,
+    }
+    if inputs.get("networks"):
+        fields["networks"] = [catalogue.network(text).id for text in inputs["networks"]]
+    for name in (
+        "firewall_enabled",
+        "deletion_protection",
+        "affinity",
+        "brand",
+        "delegate_dataset",
+        "allow_shared_images",
+    ):
+        if inputs.get(name) is not None:
+            fields[name] = inputs[name]
+    fields.update({f"tag.{key}": value for key, value in owned_tags(inputs).items()})
+    texts = opened_metadata(inputs, owned_metadata(inputs))
+    fields.update({f"metadata.{key}": value for key, value in texts.items()})
+    return fields
+
+
+def live_inputs(declared: Inputs, machine: MachineRecord, image_id: str, catalogue: Catalogue) -> dict[str, Any]:
+    """The declared inputs as they are on the machine, so that each drift is a difference in a property.
+
+    What CloudAPI does not show (affinity, time-outs) stays as declared. Undeclared inputs, tags and metadata are nobody's
+    business here. `image_id` is the id that the declared image stood for when the machine was made.
+    """
+    live = inputs_of(declared)
+    sealed = {key: seal(value) for key, value in machine.metadata.items() if key in _sealed_keys(live)}
+    shown: dict[str, Any] = {
+        "machine_name": machine.name,
+        "package": _package(str(live.get("package", "")), machine, catalogue),
+        "image": live.get("image") if machine.image == image_id else machine.image,
+        "tags": _kept(live.get("tags"), machine.tags),
+        "metadata": _kept(live.get("metadata"), machine.metadata),
+        "secret_metadata": _kept(live.get("secret_metadata"), sealed),
+        "userdata": sealed.get(USER_SCRIPT, ""),
+        "firewall_enabled": machine.firewall_enabled,
+        "deletion_protection": machine.deletion_protection,
+        "power": _power(machine.state, str(live.get("power", ""))),
+        "mark": machine.tags.get(MARK_TAG, ""),
+        "brand": machine.brand,
+    }
+    if "networks" in live:
+        shown["networks"] = _networks(live["networks"], machine, catalogue)
+    live.update({name: value for name, value in shown.items() if name in live})
+    return live
+
+
+def foreign(inputs: Inputs, machine: MachineRecord) -> dict[str, list[str]]:
+    """The names of tags and metadata that somebody else put on the machine; values may be secret, names are shown."""
+    ours = {*(inputs.get("metadata") or {}), *(inputs.get("secret_metadata") or {}), *SYSTEM_METADATA}
+    return {
+        "foreign_tags": sorted(set(machine.tags) - set(owned_tags(inputs)) - {MARK_TAG}),
+        "foreign_metadata": sorted(set(machine.metadata) - ours),
+    }
+
+
+def needs_new_machine(brand: str, package: PackageRecord) -> bool:
+    """Whether this machine cannot be resized: kvm never, bhyve only to packages with a flexible disk."""
+    return brand == "kvm" or (brand == "bhyve" and not package.flexible_disk)
+
+
+def _sealed_keys(inputs: Inputs) -> set[str]:
+    return {*(inputs.get("secret_metadata") or {}), *([USER_SCRIPT] if inputs.get("userdata") else [])}
+
+
+def _kept(declared: Mapping[str, Any] | None, live: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: live[key] for key in declared or {} if key in live}
+
+
+def _package(declared: str, machine: MachineRecord, catalogue: Catalogue) -> str:
+    """CloudAPI shows a package by name, and "" where it does not know; an id that stands for that name is as declared."""
+    if not machine.package or not is_uuid(declared):
+        return machine.package or declared
+    name = next((each.name for each in catalogue.packages() if each.id == declared), "")
+    return declared if name == machine.package else machine.package
+
+
+def _power(state: str, declared: str) -> str:
+    if state == "failed":
+        return "failed"
+    if state in ("stopped", "stopping"):
+        return "stopped"
+    return "running" if state in ("running", "ready", "provisioning") and declared == "stopped" else declared
+
+
+def _networks(declared: Sequence[str], machine: MachineRecord, catalogue: Catalogue) -> list[str]:
+    """The machine's networks in the words of the declaration, in its order.
+
+    A machine on a pool shows the member it got, which no list has: such a one stands for a declared network that is missing.
+    """
+    if not machine.networks and machine.state == "provisioning":
+        return list(declared)
+    listed = {network.id: network.name for network in catalogue.networks()}
+    left = list(machine.networks)
+    matched: set[int] = set()
+    for at, text in enumerate(declared):
+        own = next((each for each in left if text in (each, listed.get(each))), None)
+        if own is not None:
+            left.remove(own)
+            matched.add(at)
+    for at in range(len(declared)):
+        member = next((each for each in left if each not in listed), None)
+        if at not in matched and member is not None:
+            left.remove(member)
+            matched.add(at)
+    return [text for at, text in enumerate(declared) if at in matched] + left
+
+
+def differing(old: Inputs, new: Inputs, names: Iterable[str] = NAMES) -> list[str]:
+    """The inputs that differ; one that is no longer declared differs too, if it was."""
+    return [name for name in names if not same(plain(old.get(name)), plain(new.get(name)))]

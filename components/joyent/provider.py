@@ -1,0 +1,57 @@
+"""What every dynamic provider here shares.
+
+A provider in an importable module is stored in the state by reference (module and class), so those names are part of the
+state's format: `components.joyent.machine.MachineProvider` and its like are never renamed. No provider holds a secret.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pulumi.dynamic import ConfigureRequest, ResourceProvider
+from pulumi.runtime import rpc
+
+from components.joyent.errors import ConfigurationError
+from components.joyent.session import Session, session_of
+
+
+class JoyentProvider(ResourceProvider):  # type: ignore[misc]
+    """Credentials come from the environment first, and from the project's config key `joyent` (`rollcall:joyent` in the
+    project rollcall) second. The engine hands over the config of the last `up`, so rotate keys by the environment."""
+
+    serialize_as_secret_always = False
+    # Class attributes, so that what is stored in the state stays a bare reference.
+    settings: Mapping[str, Any] = {}
+    fixed_session: Session | None = None
+
+    def configure(self, req: ConfigureRequest) -> None:
+        self.settings = read_settings(req.config.get("joyent"))
+
+    @property
+    def session(self) -> Session:
+        """Raises ConfigurationError naming what is not configured."""
+        return self.fixed_session or session_of(self.settings)
+
+
+def read_settings(value: Any) -> Mapping[str, Any]:
+    """The config key `joyent`, an object or its JSON. Raises ConfigurationError."""
+    if value is None:
+        return {}
+    try:
+        found = json.loads(value) if isinstance(value, str) else value
+    except ValueError as wrong:
+        raise ConfigurationError(f"the config key joyent is no object: {wrong}") from wrong
+    if not isinstance(found, Mapping):
+        raise ConfigurationError("the config key joyent is no object; write it as {url: …, account: …, keyId: …}")
+    return found
+
+
+def unknown(value: Any) -> bool:
+    """Whether a value, or something in it, is not known before `up` has made what it comes from."""
+    if isinstance(value, Mapping):
+        return any(unknown(each) for each in value.values())
+    if isinstance(value, list):
+        return any(unknown(each) for each in value)
+    return isinstance(value, str) and value == rpc.UNKNOWN

@@ -1,0 +1,102 @@
+"""What all resources of one provider host share: a client, its catalogue, one list of machines, and the sealed texts."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from components.joyent import engine
+from components.joyent.catalogue import Catalogue
+from components.joyent.client import CloudApi
+from components.joyent.credentials import Credentials
+from components.joyent.errors import FatalError, NotFoundError
+from components.joyent.pacing import Sleep
+from components.joyent.records import MachineRecord
+from components.joyent.transport import Transport
+
+_SEALED = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+class MachineList:
+    """One ListMachines for everybody who asks within `max_age` seconds, whatever the number of machines and threads."""
+
+    def __init__(self, api: CloudApi, clock: Callable[[], float] = time.monotonic) -> None:
+        self._api, self._clock = api, clock
+        self._lock = threading.Lock()
+        self._taken = self._stale = float("-inf")
+        self._machines: dict[str, MachineRecord] = {}
+
+    def all(self, max_age: float) -> Mapping[str, MachineRecord]:
+        """All machines by id, as they were at most `max_age` seconds ago; failed and deleted ones are not in it."""
+        with self._lock:
+            now = self._clock()
+            if self._taken <= self._stale or now - self._taken > max_age:
+                self._machines = {each.id: each for each in self._api.list_machines()}
+                self._taken = now
+            return self._machines
+
+    def find(self, machine: str, max_age: float) -> MachineRecord | None:
+        """The machine, failed ones too; None when it is gone. One that is not in the list costs a call of its own."""
+        found = self.all(max_age).get(machine)
+        if found is None:
+            try:
+                found = self._api.get_machine(machine)
+            except NotFoundError:
+                return None
+        return None if found.gone else found
+
+    def changed(self) -> None:
+        """Something was written: what was listed before does not count any more."""
+        with self._lock:
+            self._stale = self._clock()
+
+
+class Session:
+    """`deleted` and `adopted` are the ids that this host has deleted, or found as earlier, interrupted attempts."""
+
+    def __init__(self, api: CloudApi, sleep: Sleep = engine.sleep) -> None:
+        self.api, self.sleep = api, sleep
+        self.machines = MachineList(api)
+        self.catalogue = Catalogue(api)
+        self.deleted: set[str] = set()
+        self.adopted: set[str] = set()
+
+
+_SESSIONS: dict[Credentials, Session] = {}
+_LOCK = threading.Lock()
+
+
+def session_of(settings: Mapping[str, Any]) -> Session:
+    """The one session for these settings and the environment. Raises ConfigurationError."""
+    credentials = Credentials.read(settings=settings)
+    with _LOCK:
+        if credentials not in _SESSIONS:
+            _SESSIONS[credentials] = Session(CloudApi(Transport(credentials, sleep=engine.sleep)))
+        return _SESSIONS[credentials]
+
+
+_TEXTS: dict[str, str] = {}
+
+
+def seal(text: str) -> str:
+    """`sha256:…` of a text, which is kept in this process only: the state holds the hash, never the text.
+
+    The engine always checks a resource before it creates or updates it, in the same provider host, so whoever makes the
+    machine finds the text by `opened`. A text that is sealed already stays as it is.
+    """
+    if _SEALED.fullmatch(text):
+        return text
+    mark = f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+    _TEXTS[mark] = text
+    return mark
+
+
+def opened(mark: str) -> str:
+    """The text behind `seal`'s mark. Raises FatalError when this process never saw it."""
+    if mark not in _TEXTS:
+        raise FatalError(f"the text behind {mark} is not known to this run of the provider; run `pulumi up` again")
+    return _TEXTS[mark]

@@ -1,0 +1,225 @@
+"""Signs CloudAPI requests: `Authorization: Signature …` over `(request-target)` and `date`, like the official client.
+
+A key comes as a file, as PEM text, or stays inside an ssh-agent. What goes on the wire as its id is always the MD5
+fingerprint, whatever form the user configured (server: lib/auth.js takes a key's name or its MD5, nothing else).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from email.utils import formatdate
+from pathlib import Path
+from typing import Protocol
+
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+
+from components.joyent.errors import ConfigurationError
+
+PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
+_MD5 = re.compile(r"(?:MD5:)?((?:[0-9a-f]{2}:){15}[0-9a-f]{2})", re.IGNORECASE)
+
+
+class Signer(Protocol):
+    """`md5` is the colon-hex fingerprint without a prefix, `algorithm` the name that CloudAPI knows (`rsa-sha256`)."""
+
+    @property
+    def md5(self) -> str: ...
+
+    @property
+    def algorithm(self) -> str: ...
+
+    def sign(self, message: bytes) -> bytes:
+        """The signature of the unhashed `message`: RSA PKCS#1 v1.5, ECDSA as DER, ed25519 as 64 raw bytes."""
+
+
+@dataclass(frozen=True)
+class KeySigner:
+    """Signs with a private key in this process. The key is not shown by `repr`."""
+
+    md5: str
+    algorithm: str
+    _sign: Callable[[bytes], bytes]
+
+    def __repr__(self) -> str:
+        return f"KeySigner({self.md5}, {self.algorithm})"
+
+    def sign(self, message: bytes) -> bytes:
+        return self._sign(message)
+
+
+def headers(
+    signer: Signer, *, account: str, user: str, method: str, target: str, date: str | None = None
+) -> dict[str, str]:
+    """The `Date` and `Authorization` headers of one request; `target` is the path with its query.
+
+    A space after a comma in the parameters is refused by the server's parser.
+    """
+    date = date or formatdate(usegmt=True)
+    text = f"(request-target): {method.lower()} {target}\ndate: {date}"
+    signature = base64.b64encode(signer.sign(text.encode())).decode()
+    owner = f"/{account}/users/{user}" if user else f"/{account}"
+    parameters = (
+        f'keyId="{owner}/keys/{signer.md5}",algorithm="{signer.algorithm}",'
+        f'headers="(request-target) date",signature="{signature}"'
+    )
+    return {"Date": date, "Authorization": f"Signature {parameters}"}
+
+
+def md5_of(blob: bytes) -> str:
+    """The MD5 fingerprint of a public key in SSH's wire form."""
+    digest = hashlib.md5(blob, usedforsecurity=False).hexdigest()
+    return ":".join(digest[at : at + 2] for at in range(0, 32, 2))
+
+
+def sha256_of(blob: bytes) -> str:
+    """The fingerprint as `ssh-keygen -l` shows it: `SHA256:` and base64 without padding."""
+    return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
+
+
+def is_fingerprint(key_id: str) -> bool:
+    return bool(_MD5.fullmatch(key_id)) or key_id.startswith("SHA256:")
+
+
+def names(key_id: str, blob: bytes) -> bool:
+    """Whether the fingerprint `key_id`, in any of its forms, is that of the public key `blob`."""
+    md5 = _MD5.fullmatch(key_id)
+    if md5:
+        return md5[1].lower() == md5_of(blob)
+    return key_id.rstrip("=") == sha256_of(blob)
+
+
+def blob_of(key: PublicKey) -> bytes:
+    text = key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    return base64.b64decode(text.split()[1])
+
+
+def algorithm_of(key: PublicKey) -> tuple[str, hashes.HashAlgorithm | None]:
+    """The algorithm's name on the wire and its hash.
+
+    P-384's own hash is SHA-384, which the server's http-signature does not know; forced to SHA-512 it is accepted.
+    """
+    if isinstance(key, rsa.RSAPublicKey):
+        return "rsa-sha256", hashes.SHA256()
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return ("ecdsa-sha256", hashes.SHA256()) if key.key_size == 256 else ("ecdsa-sha512", hashes.SHA512())
+    return "ed25519-sha512", None
+
+
+def signer_of(pem: bytes, *, source: str, passphrase: str = "", key_id: str = "") -> KeySigner:
+    """A signer for a private key as text (OpenSSH, PKCS#1, PKCS#8, SEC1).
+
+    `source` says where the key comes from, for messages. With `key_id` as a fingerprint the key must be that one; any
+    other `key_id` is taken as the key's name in the account. Raises ConfigurationError.
+    """
+    key = _load(pem, source, passphrase)
+    blob = blob_of(key.public_key())
+    if is_fingerprint(key_id) and not names(key_id, blob):
+        raise ConfigurationError(
+            f"{source} is the key {md5_of(blob)}, not {key_id} as the key id says; correct the one or the other"
+        )
+    name, digest = algorithm_of(key.public_key())
+    return KeySigner(md5_of(blob), name, _signing(key, digest))
+
+
+def _signing(key: PrivateKey, digest: hashes.HashAlgorithm | None) -> Callable[[bytes], bytes]:
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        return key.sign
+    assert digest is not None
+    if isinstance(key, rsa.RSAPrivateKey):
+        return lambda message: key.sign(message, padding.PKCS1v15(), digest)
+    return lambda message: key.sign(message, ec.ECDSA(digest))
+
+
+def _load(pem: bytes, source: str, passphrase: str) -> PrivateKey:
+    openssh = b"BEGIN OPENSSH PRIVATE KEY" in pem
+    if not openssh and b"PRIVATE KEY-----" not in pem:
+        public = pem.lstrip().startswith((b"ssh-", b"ecdsa-")) or b"PUBLIC KEY" in pem
+        kind = "a public key" if public else "not a private key"
+        raise ConfigurationError(f"{source} is {kind}; name the private key that signs the requests (OpenSSH or PEM)")
+    loader = serialization.load_ssh_private_key if openssh else serialization.load_pem_private_key
+    secret = passphrase.encode() if passphrase else None
+    encrypted = _encrypted(pem, openssh)
+    if encrypted and secret is None:
+        raise ConfigurationError(
+            f"{source} is encrypted and there is no passphrase; set TRITON_KEY_PASSPHRASE, or add the key to an ssh-agent"
+        )
+    try:
+        key = loader(pem, password=secret if encrypted else None)
+    except (ValueError, TypeError) as unusable:
+        mend = "the passphrase is wrong" if encrypted else f"it cannot be read: {unusable}"
+        raise ConfigurationError(f"{source}: {mend}") from unusable
+    if not isinstance(key, PrivateKey):
+        raise ConfigurationError(f"{source} is a {type(key).__name__}; CloudAPI takes RSA, ECDSA and ed25519 keys")
+    return key
+
+
+def _encrypted(pem: bytes, openssh: bool) -> bool:
+    if not openssh:
+        return b"ENCRYPTED" in pem
+    # PROTOCOL.key of OpenSSH: magic "openssh-key-v1\0", then the cipher's name as a string; "none" is unencrypted.
+    body = b"".join(line for line in pem.splitlines() if line and not line.startswith(b"-----"))
+    try:
+        return base64.b64decode(body)[15:23] != b"\x00\x00\x00\x04none"
+    except ValueError:
+        return False
+
+
+def find_signer(
+    *,
+    key_id: str,
+    key_file: str,
+    key_material: str,
+    passphrase: str,
+    environ: Mapping[str, str],
+    home: Path | None = None,
+) -> Signer:
+    """The signer that the user means: text first, then a file, then the ssh-agent, then ~/.ssh by fingerprint.
+
+    Raises ConfigurationError when none fits.
+    """
+    if key_material and "PRIVATE KEY-----" not in key_material and Path(key_material).expanduser().is_file():
+        key_file, key_material = key_material, ""
+    if key_material:
+        return signer_of(key_material.encode(), source="the key material", passphrase=passphrase, key_id=key_id)
+    if key_file:
+        return _from_file(Path(key_file).expanduser(), passphrase, key_id)
+    if not key_id:
+        raise ConfigurationError(
+            "no key is configured; set TRITON_KEY_ID to its fingerprint, and TRITON_KEY_FILE unless an ssh-agent has it"
+        )
+    from components.joyent.agent import signer_from_agent
+
+    found = signer_from_agent(key_id, environ.get("SSH_AUTH_SOCK", ""))
+    if found is not None:
+        return found
+    for public in sorted(((home or Path.home()) / ".ssh").glob("*.pub")):
+        words = public.read_text(errors="replace").split()
+        private = public.with_suffix("")
+        if len(words) >= 2 and private.is_file() and is_fingerprint(key_id) and names(key_id, _decoded(words[1])):
+            return _from_file(private, passphrase, key_id)
+    raise ConfigurationError(
+        f"no key {key_id} in an ssh-agent or in ~/.ssh; set TRITON_KEY_FILE to its private key, or ssh-add it"
+    )
+
+
+def _from_file(path: Path, passphrase: str, key_id: str) -> KeySigner:
+    try:
+        pem = path.read_bytes()
+    except OSError as unreadable:
+        raise ConfigurationError(
+            f"the key file {path} cannot be read: {unreadable.strerror}; set TRITON_KEY_FILE"
+        ) from unreadable
+    return signer_of(pem, source=f"the key file {path}", passphrase=passphrase, key_id=key_id)
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return base64.b64decode(text)
+    except ValueError:
+        return b""

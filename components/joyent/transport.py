@@ -1,0 +1,231 @@
+"""One signed request to CloudAPI and what becomes of it: limited, retried, and each failure told in one message."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlencode
+
+import requests
+import urllib3
+
+from components.joyent import signing
+from components.joyent.credentials import Credentials
+from components.joyent.errors import (
+    AuthenticationError,
+    CloudApiError,
+    FatalError,
+    LostReplyError,
+    NotFoundError,
+    RefusedError,
+    TransientError,
+)
+from components.joyent.pacing import RateLimiter, Sleep, back_off, retry_after
+from components.joyent.signing import Signer
+
+ACCEPT_VERSION = "~9||~8"
+Query = Sequence[tuple[str, str]]
+_IDEMPOTENT = ("GET", "HEAD", "PUT", "DELETE")
+_ALLOWED_SKEW = 300
+
+
+@dataclass(frozen=True)
+class Reply:
+    """`body` is the parsed JSON, None where there is none; header names are case-insensitive."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: Any
+
+
+class Transport:
+    """Sends requests for one account. Threads may share it.
+
+    `attempts` and `patience` (seconds) bound the retries of one request; a wait that a server asks for
+    beyond `patience` is not waited for.
+    """
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        *,
+        limiter: RateLimiter | None = None,
+        sleep: Sleep = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+        attempts: int = 8,
+        patience: float = 90.0,
+        timeout: tuple[float, float] = (10.0, 60.0),
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        self.credentials = credentials
+        self.sleep, self.clock = sleep, clock
+        self._limiter = limiter or RateLimiter(clock=clock)
+        self._attempts, self._patience, self._timeout, self._environ = attempts, patience, timeout, environ
+        self._threads = threading.local()
+        if credentials.insecure:
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        self._signer: Signer | None = None
+        self._lock = threading.Lock()
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query = (),
+        body: Mapping[str, Any] | None = None,
+        idempotent: bool | None = None,
+    ) -> Reply:
+        """`path` is relative to the account (`/machines`). `idempotent` says that repeating is harmless though the method
+        is POST. Raises an error of `components.joyent.errors`; LostReplyError when a request that must not be repeated may
+        have been carried out.
+        """
+        target = f"/{self.credentials.account}{path}" + (f"?{urlencode(query)}" if query else "")
+        repeat = method in _IDEMPOTENT if idempotent is None else idempotent
+        end, attempt = self.clock() + self._patience, 0
+        while True:
+            try:
+                return self._once(method, target, body)
+            except TransientError as failed:
+                pause = failed.retry_after if failed.retry_after is not None else back_off(attempt)
+                attempt += 1
+                if isinstance(failed, LostReplyError) and not repeat:
+                    raise
+                if attempt >= self._attempts or self.clock() + pause > end:
+                    raise
+            self.sleep(pause)
+
+    def _once(self, method: str, target: str, body: Mapping[str, Any] | None) -> Reply:
+        delay = self._limiter.reserve()
+        if delay:
+            self.sleep(delay)
+        try:
+            response = self._session().request(
+                method,
+                self.credentials.url + target,
+                json=body,
+                headers={"Accept": "application/json", "Accept-Version": ACCEPT_VERSION},
+                auth=self._sign,
+                timeout=self._timeout,
+                verify=not self.credentials.insecure,
+                allow_redirects=False,
+            )
+        except requests.RequestException as failed:
+            raise self._unanswered(failed) from failed
+        if response.status_code == 429:
+            self._limiter.empty()
+        reply = Reply(response.status_code, response.headers, _json(response))
+        if reply.status >= 400:
+            raise _error(method, target, reply)
+        if method == "GET" and reply.status == 200 and reply.body is None:
+            raise FatalError(f"{method} {target}: the answer is no JSON; is TRITON_URL that of a CloudAPI?")
+        return reply
+
+    def _sign(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        # As an auth hook: `requests` would else put a ~/.netrc entry in the place of our Authorization header.
+        told, mine = self.credentials, self.signer
+        request.headers.update(
+            signing.headers(
+                mine, account=told.account, user=told.user, method=str(request.method), target=request.path_url
+            )
+        )
+        return request
+
+    @property
+    def signer(self) -> Signer:
+        """Raises ConfigurationError when the key cannot be used."""
+        with self._lock:
+            if self._signer is None:
+                self._signer = self.credentials.signer(self._environ)
+            return self._signer
+
+    def _session(self) -> requests.Session:
+        if not hasattr(self._threads, "session"):
+            self._threads.session = requests.Session()
+        session: requests.Session = self._threads.session
+        return session
+
+    def _unanswered(self, failed: requests.RequestException) -> CloudApiError:
+        url = self.credentials.url
+        if isinstance(failed, requests.exceptions.SSLError):
+            return FatalError(
+                f"CloudAPI at {url}: TLS failed ({_root(failed)}); check TRITON_URL, or set TRITON_TLS_INSECURE=1"
+            )
+        if isinstance(failed, requests.exceptions.InvalidURL):
+            return FatalError(f"the CloudAPI URL {url} is not usable ({_root(failed)}); check TRITON_URL")
+        if isinstance(failed, requests.ConnectTimeout) or isinstance(
+            _reason(failed), urllib3.exceptions.NewConnectionError
+        ):
+            return TransientError(
+                f"CloudAPI at {url} cannot be reached ({_root(failed)}); check TRITON_URL and the network"
+            )
+        return LostReplyError(
+            f"CloudAPI at {url} gave no answer ({_root(failed)}); the request may have been carried out"
+        )
+
+
+def _reason(failed: BaseException) -> BaseException | None:
+    inner = failed.args[0] if failed.args else None
+    return getattr(inner, "reason", None) if isinstance(inner, BaseException) else None
+
+
+def _root(failed: BaseException) -> str:
+    return str(_reason(failed) or failed).rpartition(": ")[2] or type(failed).__name__
+
+
+def _json(response: requests.Response) -> Any:
+    if not response.content:
+        return None
+    try:
+        return response.json()
+    except ValueError:
+        return None
+
+
+def _error(method: str, target: str, reply: Reply) -> CloudApiError:
+    body = reply.body if isinstance(reply.body, Mapping) else {}
+    code, said = str(body.get("code", "")), str(body.get("message", "") or "no message")
+    details = tuple(each for each in body.get("errors") or () if isinstance(each, Mapping))
+    said += "".join(f"; {each.get('field')}: {each.get('message') or each.get('code')}" for each in details)
+    kind, mend = _kind(reply, code, said)
+    where = f"{method} {target.partition('?')[0]}"
+    error = kind(f"{where}: {reply.status} {code}: {said}{mend}", status=reply.status, code=code, details=details)
+    error.retry_after = retry_after(reply.headers.get("Retry-After"), reply.headers.get("Date"))
+    return error
+
+
+def _kind(reply: Reply, code: str, said: str) -> tuple[type[CloudApiError], str]:
+    """By status: the codes vary between versions and proxies (CLOUDAPI reference against restify-errors)."""
+    status = reply.status
+    if status in (404, 410):
+        return NotFoundError, ""
+    if status in (429, 503):  # Refused at the door (throttle, read-only mode, proxy without a server): not carried out.
+        return TransientError, ""
+    if status >= 500:
+        return LostReplyError, ""
+    if status == 401:
+        return (
+            AuthenticationError,
+            "; check TRITON_ACCOUNT and TRITON_USER, and that the account has the public key of TRITON_KEY_ID",
+        )
+    if status == 403:
+        return AuthenticationError, "; this key may not do that: check TRITON_ACCOUNT, or the user's roles"
+    if status == 400 and "skew" in said.lower():
+        skew = _skew(reply.headers.get("Date"))
+        by = f" (it is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'})" if abs(skew) > _ALLOWED_SKEW / 2 else ""
+        return AuthenticationError, f"; set this machine's clock{by}"
+    if code == "KeyRequired":
+        return RefusedError, "; add an SSH key to the account first"
+    return RefusedError, ""
+
+
+def _skew(date: str | None) -> float:
+    try:
+        return time.time() - parsedate_to_datetime(date).timestamp() if date else 0.0
+    except ValueError:
+        return 0.0
