@@ -5,28 +5,15 @@ One list call serves a whole fleet, whatever its size.
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Mapping, Sequence
+import contextlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from components.attendance import Seen
+from components.joyent.errors import NotFoundError
+from components.joyent.records import MachineRecord, is_public
 from rollcall.settings import DRAIN, FLEET, GENERATION, MACHINE, STACK
-
-# Public means: none of these. `ipaddress.is_private` would also refuse documentation addresses, which rehearsals use.
-_NOT_PUBLIC = tuple(
-    ipaddress.ip_network(net)
-    for net in (
-        "10.0.0.0/8",
-        "172.16.0.0/12",
-        "192.168.0.0/16",
-        "100.64.0.0/10",
-        "127.0.0.0/8",
-        "169.254.0.0/16",
-        "fc00::/7",
-        "fe80::/10",
-        "::1/128",
-    )
-)
 
 
 class CloudView(Protocol):
@@ -44,10 +31,9 @@ def view_of(cloud: str, region: str, config: Mapping[str, str]) -> CloudView:
     return Ec2View(region) if cloud == "aws" else JoyentView(config)
 
 
-def public(addresses: Sequence[str | None]) -> tuple[str, ...]:
+def public(addresses: Iterable[str | None]) -> tuple[str, ...]:
     """The public ones among `addresses`, as given."""
-    given = [address for address in addresses if address]
-    return tuple(each for each in given if not any(ipaddress.ip_address(each) in net for net in _NOT_PUBLIC))
+    return tuple(each for each in addresses if each and is_public(each))
 
 
 class Ec2View:
@@ -96,4 +82,42 @@ def _ec2_seen(instance: Mapping[str, Any]) -> Seen:
         state=state,
         drained=tags.get(DRAIN) == "true",
         note=(instance.get("StateReason") or {}).get("Message", "") if state == "stopped" else "",
+    )
+
+
+class JoyentView:
+    """Triton by CloudAPI: `TRITON_*` from the environment first, `rollcall:joyent` of the stack's configuration second."""
+
+    def __init__(self, config: Mapping[str, str]) -> None:
+        from components.joyent.session import session_of
+
+        self._api = session_of(json.loads(config.get("rollcall:joyent") or "{}")).api
+
+    def machines(self, stack: str) -> tuple[Seen, ...]:
+        return tuple(_joyent_seen(each) for each in self._api.list_machines(tags={STACK: stack}))
+
+    def drain(self, stack: str, instances: Sequence[str]) -> None:
+        for machine in self.machines(stack):
+            if machine.instance in instances and not machine.drained:
+                with contextlib.suppress(NotFoundError):
+                    self._api.merge_metadata(machine.instance, {DRAIN: "true"})
+
+    def undrain(self, stack: str, instances: Sequence[str]) -> None:
+        for machine in self.machines(stack):
+            if machine.instance in instances and machine.drained:
+                with contextlib.suppress(NotFoundError):
+                    self._api.delete_metadata(machine.instance, DRAIN)
+
+
+def _joyent_seen(machine: MachineRecord) -> Seen:
+    tags = {key: str(value) for key, value in machine.tags.items()}
+    return Seen(
+        instance=machine.id,
+        fleet=tags.get(FLEET, ""),
+        machine=tags.get(MACHINE, ""),
+        generation=tags.get(GENERATION, ""),
+        running=machine.state in ("provisioning", "ready", "running", "stopping", "offline", "unknown"),
+        addresses=public(machine.ips),
+        state=machine.state,
+        drained=machine.metadata.get(DRAIN) == "true",
     )

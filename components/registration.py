@@ -62,7 +62,8 @@ class _Provider(ResourceProvider):
         self._config: dict[str, str] = {}
 
     def configure(self, req: Any) -> None:
-        self._config = dict(req.config.raw_config) if hasattr(req.config, "raw_config") else {}
+        kept = ("cloudflare:apiToken", "cloudflare:baseUrl", "rollcall:joyent")
+        self._config = {key: value for key in kept if (value := req.config.get(key)) is not None}
 
     def _registries(self, props: Mapping[str, Any]) -> Registries:
         places = tuple(Place.from_inputs(each) for each in props["places"])

@@ -1,0 +1,262 @@
+"""components.registration: what RollCall waits for, whom it asks to leave, and what a Deregistration removes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+import components.registration as registration
+from components.attendance import Entry, Member, Seen
+from components.registration import DeregistrationProvider, RollCallError, RollCallProvider
+from rollcall.ownership import Owner
+
+HOST = "www.scalability.expert"
+PLACE = f"{HOST} A"
+PLACES = [
+    {"zone": "z", "domain": "scalability.expert", "host": HOST, "ttl": 60, "proxied": False, "kind": "cloudflare"}
+]
+
+
+class World:
+    """Machines that join a second after they run and leave when they are told to, on a clock that only sleeps move."""
+
+    longest_ttl = 60.0
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.seen_: dict[str, Seen] = {}
+        self.entries_: list[Entry] = []
+        self.stuck: set[str] = set()
+        self.said: list[str] = []
+        self.slept: list[float] = []
+        self.removed: list[Entry] = []
+
+    def machine(
+        self, index: int, *, generation: str = "aaaaaa", running: bool = True, registered: bool = True
+    ) -> dict[str, str]:
+        instance = f"i-{index:017x}"
+        address = f"198.51.100.{10 + index}"
+        state = "running" if running else "stopped"
+        self.seen_[instance] = Seen(
+            instance=instance,
+            fleet="web",
+            machine=str(index),
+            generation=generation,
+            running=running,
+            addresses=(address,),
+            state=state,
+        )
+        if registered:
+            self.register(instance)
+        return {"machine": str(index), "generation": generation, "instance": instance}
+
+    def register(self, instance: str) -> None:
+        seen = self.seen_[instance]
+        owner = Owner("local", "web", seen.machine, seen.generation, instance)
+        self.entries_.append(Entry(place=PLACE, value=seen.addresses[0], owner=owner, id=f"z/{instance}"))
+
+    # What Registries offers
+    def entries(self) -> tuple[Entry, ...]:
+        return tuple(self.entries_)
+
+    def remove(self, entries: Iterable[Entry]) -> None:
+        gone = list(entries)
+        self.removed += gone
+        self.entries_ = [entry for entry in self.entries_ if entry not in gone]
+
+    def answers(self) -> Mapping[str, frozenset[str] | None]:
+        return {PLACE: frozenset(entry.value for entry in self.entries_)}
+
+    def seen(self, stack: str) -> tuple[Seen, ...]:
+        return tuple(self.seen_.values())
+
+    def drain(self, stack: str, members: Sequence[Member]) -> None:
+        for member in members:
+            if member.instance in self.seen_:
+                self.seen_[member.instance] = replace(self.seen_[member.instance], drained=True)
+
+    def undrain(self, stack: str, members: Sequence[Member]) -> None:
+        for member in members:
+            if member.instance in self.seen_:
+                self.seen_[member.instance] = replace(self.seen_[member.instance], drained=False)
+
+    # What Engine offers
+    def say(self, text: str, *, warning: bool = False) -> None:
+        self.said.append(text)
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.slept.append(seconds)
+        here = {entry.owner.instance for entry in self.entries_ if entry.owner}
+        for instance, seen in self.seen_.items():
+            if seen.running and not seen.drained and instance not in here and instance not in self.stuck:
+                self.register(instance)
+            if seen.running and seen.drained and instance not in self.stuck:
+                self.entries_ = [
+                    entry for entry in self.entries_ if entry.owner is None or entry.owner.instance != instance
+                ]
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    world = World()
+    monkeypatch.setattr(registration, "Engine", lambda: world)
+    monkeypatch.setattr(registration, "Registries", lambda *_: world)
+    monkeypatch.setattr(registration.time, "monotonic", lambda: world.now)
+    return world
+
+
+def props(members: list[dict[str, str]], **others: Any) -> dict[str, Any]:
+    return {
+        "stack": "local",
+        "fleet": "web",
+        "fleets": ["web"],
+        "members": members,
+        "places": PLACES,
+        "cloud": {"cloud": "aws", "region": "us-west-2"},
+        "timeout": 60,
+        "linger": 30,
+        "missing": [],
+        "stale": [],
+        "left_over": [],
+        "foreign": [],
+        **others,
+    }
+
+
+def test_create_returns_when_every_machine_answers(world: World) -> None:
+    members = [world.machine(0), world.machine(1, registered=False)]
+    made = RollCallProvider().create(props(members))
+    assert made.id == "local/web"
+    assert len(world.entries()) == 2
+    assert any("web-1" in line for line in world.said)
+
+
+def test_a_machine_that_never_answers_fails_the_call_by_name_and_state(world: World) -> None:
+    members = [world.machine(0), world.machine(1, running=False, registered=False)]
+    with pytest.raises(RollCallError, match=r"web-1 \(i-00000000000000001\).*stopped"):
+        RollCallProvider().create(props(members))
+    assert len(world.entries()) == 1
+
+
+def test_read_shows_drift_in_its_inputs_and_preview_sees_a_difference(world: World) -> None:
+    members = [world.machine(0), world.machine(1)]
+    state = props(members)
+    clean = RollCallProvider().read("local/web", dict(state))
+    assert clean.inputs is not None and not RollCallProvider().diff("", clean.inputs, state).changes
+    world.remove([world.entries()[1]])
+    drifted = RollCallProvider().read("local/web", dict(state))
+    assert drifted.inputs is not None and "web-1" in drifted.inputs["missing"][0]
+    assert RollCallProvider().diff("", drifted.inputs, state).changes
+
+
+def test_a_leaver_is_drained_and_lingers_one_ttl_after_its_entry_is_gone(world: World) -> None:
+    members = [world.machine(0), world.machine(1)]
+    RollCallProvider().update("", props(members), props(members[:1]))
+    assert world.seen_[members[1]["instance"]].drained and not world.seen_[members[0]["instance"]].drained
+    assert [entry.value for entry in world.entries()] == ["198.51.100.10"]
+    assert world.removed == [], "a machine that runs removes its own entry"
+    assert 30 in world.slept
+
+
+def test_a_fleet_that_leaves_whole_waits_for_nobody(world: World) -> None:
+    members = [world.machine(0), world.machine(1)]
+    RollCallProvider().delete("", props(members))
+    assert world.entries() == ()
+    assert max(world.slept) <= registration.POLL
+
+
+def test_the_entry_of_a_leaver_that_does_not_run_is_removed_for_it(world: World) -> None:
+    members = [world.machine(0), world.machine(1, running=False)]
+    RollCallProvider().update("", props(members), props(members[:1]))
+    assert [entry.value for entry in world.removed] == ["198.51.100.11"]
+
+
+def test_a_leaver_that_hangs_does_not_block_for_ever(world: World) -> None:
+    members = [world.machine(0), world.machine(1)]
+    world.stuck.add(members[1]["instance"])
+    RollCallProvider().update("", props(members), props(members[:1]))
+    assert registration.DRAIN_BOUND <= world.now < registration.DRAIN_BOUND + 60
+    assert any("what is left is removed after the machine" in line for line in world.said)
+
+
+def test_nobody_leaves_before_the_successor_answers(world: World) -> None:
+    old = world.machine(0)
+    new = world.machine(1, generation="bbbbbb", running=False, registered=False)
+    with pytest.raises(RollCallError):
+        RollCallProvider().update("", props([old]), props([{**new, "machine": "1"}]))
+    assert not world.seen_[old["instance"]].drained
+    assert len(world.entries()) == 1
+
+
+def test_a_left_over_entry_without_a_machine_is_removed_and_a_foreign_one_kept(world: World) -> None:
+    members = [world.machine(0)]
+    ghost = Entry(
+        place=PLACE,
+        value="198.51.100.99",
+        owner=Owner("local", "web", "7", "cccccc", "i-00000000000000077"),
+        id="z/ghost",
+    )
+    foreign = Entry(place=PLACE, value="192.0.2.1", owner=None, id="z/foreign")
+    world.entries_ += [ghost, foreign]
+    made = RollCallProvider().create(props(members))
+    assert world.removed == [ghost] and foreign in world.entries()
+    assert made.outs is not None and made.outs["acknowledged"] == [f"192.0.2.1 (no owner) at {PLACE}"]
+
+
+def test_an_acknowledged_foreign_entry_is_no_drift_and_a_new_one_is(world: World) -> None:
+    members = [world.machine(0)]
+    world.entries_.append(Entry(place=PLACE, value="192.0.2.1", owner=None, id="z/f"))
+    state = RollCallProvider().create(props(members)).outs
+    assert state is not None
+    assert RollCallProvider().read("", {**props(members), "acknowledged": state["acknowledged"]}).outs["foreign"] == []
+    world.entries_.append(Entry(place=PLACE, value="192.0.2.2", owner=None, id="z/g"))
+    found = RollCallProvider().read("", {**props(members), "acknowledged": state["acknowledged"]}).outs["foreign"]
+    assert len(found) == 1 and "192.0.2.2" in found[0]
+
+
+ASKED = {
+    "stack": "local",
+    "fleet": "web",
+    "machine": "0",
+    "generation": "aaaaaa",
+    "places": PLACES,
+    "cloud": {"cloud": "aws"},
+    "timeout": 60,
+}
+
+
+def test_a_deregistration_waits_for_its_machine_and_removes_its_generation_only(world: World) -> None:
+    world.machine(0, generation="aaaaaa", running=False)
+    successor = world.machine(1, generation="bbbbbb")
+    DeregistrationProvider().delete("", ASKED)
+    assert [entry.owner.instance for entry in world.entries() if entry.owner] == [successor["instance"]]
+
+
+def test_a_deregistration_of_a_machine_that_still_runs_fails_and_removes_nothing(world: World) -> None:
+    world.machine(0, generation="aaaaaa")
+    with pytest.raises(RollCallError, match="still runs"):
+        DeregistrationProvider().delete("", ASKED)
+    assert len(world.entries()) == 1
+
+
+def test_generations_are_new_at_each_create() -> None:
+    asked = {"stack": "local", "fleet": "web", "machine": "0"}
+    found = {DeregistrationProvider().create(dict(asked)).outs["generation"] for _ in range(50)}  # type: ignore[index]
+    assert len(found) == 50 and all(len(each) == 6 for each in found)
+
+
+def test_the_names_that_are_part_of_the_states_format_stay() -> None:
+    assert (RollCallProvider.__module__, RollCallProvider.__qualname__) == (
+        "components.registration",
+        "RollCallProvider",
+    )
+    assert (DeregistrationProvider.__module__, DeregistrationProvider.__qualname__) == (
+        "components.registration",
+        "DeregistrationProvider",
+    )
+    assert registration.RollCall._resource_type_name == "dynamic/rollcall:RollCall"
+    assert registration.Deregistration._resource_type_name == "dynamic/rollcall:Deregistration"
