@@ -47,7 +47,7 @@ class Transport:
     """Sends requests for one account. Threads may share it.
 
     `attempts` and `patience` (seconds) bound the retries of one request; a wait that a server asks for
-    beyond `patience` is not waited for.
+    beyond `patience` is not waited for. `adapter` stands in for the network.
     """
 
     def __init__(
@@ -61,12 +61,14 @@ class Transport:
         patience: float = 90.0,
         timeout: tuple[float, float] = (10.0, 60.0),
         environ: Mapping[str, str] = os.environ,
+        adapter: requests.adapters.BaseAdapter | None = None,
     ) -> None:
         self.credentials = credentials
         self.sleep, self.clock = sleep, clock
         self._limiter = limiter or RateLimiter(clock=clock)
         self._attempts, self._patience, self._timeout, self._environ = attempts, patience, timeout, environ
         self._threads = threading.local()
+        self._adapter = adapter
         if credentials.insecure:
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         self._signer: Signer | None = None
@@ -147,6 +149,8 @@ class Transport:
     def _session(self) -> requests.Session:
         if not hasattr(self._threads, "session"):
             self._threads.session = requests.Session()
+            if self._adapter is not None:
+                self._threads.session.mount(self.credentials.url, self._adapter)
         session: requests.Session = self._threads.session
         return session
 
