@@ -64,11 +64,12 @@ def current() -> Image:
 
 
 def _hash_of_inputs(folder: Path) -> str:
+    """Of what decides the image's content; what is not in the image (this file, how sources are found) is left out."""
     digest = hashlib.sha256(SUITE.encode())
-    for path in sorted(folder.rglob("*")):
-        if path.is_dir() or "__pycache__" in path.parts:
+    for path in [folder / "build.py", *sorted((folder / "rootfs").rglob("*"))]:
+        if path.is_dir() and not path.is_symlink():
             continue
-        content = os.readlink(path).encode() if path.is_symlink() else path.read_bytes()
+        content = str(path.readlink()).encode() if path.is_symlink() else path.read_bytes()
         executable = not path.is_symlink() and bool(path.stat().st_mode & 0o100)
         digest.update(f"{path.relative_to(folder)}\0{executable}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()[:12]

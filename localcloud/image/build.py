@@ -30,7 +30,9 @@ MASKED = (
 )  # fmt: skip
 ENABLED = {
     "multi-user.target.wants": ("joyent-user-script.service",),
+    "cloud-init.service.wants": ("ec2-hypervisor-uuid.service",),
 }
+UNUSED_FOR = 30 * 24 * 3600
 ROOM_NEEDED = 1536 * 1024 * 1024
 # Docs, manual pages and translations: half the size of a small Debian, and no machine reads them.
 LEFT_OUT = ("doc", "man", "locale", "info")
@@ -44,6 +46,7 @@ def ensure(say: Callable[[str], None] = print) -> Image:
     """
     image = current()
     if image.complete:
+        os.utime(image.root / "manifest.json")
         return image
     _check(image.root.parent)
     with _locked(image.root.parent / "image.lock", say):
@@ -51,6 +54,7 @@ def ensure(say: Callable[[str], None] = print) -> Image:
             return image
         say("image: building Debian 12 for the machines (once; a few minutes)")
         started = time.monotonic()
+        _prune(image.root.parent)
         partial = image.root.with_name(f"{image.root.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -62,6 +66,13 @@ def ensure(say: Callable[[str], None] = print) -> Image:
             raise
         say(f"image: ready in {time.monotonic() - started:.0f} s at {image.root}")
     return image
+
+
+def _prune(folder: Path) -> None:
+    """Remove images of earlier sources that nobody has asked for in a month; a machine may run on a younger one."""
+    for manifest in folder.glob("image-*/manifest.json"):
+        if time.time() - manifest.stat().st_mtime > UNUSED_FOR:
+            shutil.rmtree(manifest.parent, ignore_errors=True)
 
 
 def _check(folder: Path) -> None:
@@ -114,7 +125,13 @@ def _bootstrap(root: Path, log: Path) -> None:
         f' && cp "$1"/var/cache/apt/archives/*.deb {repo}/'
     )
     exclude = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in LEFT_OUT]
-    command = ["mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory", f"--include={','.join(PACKAGES)}"]
+    command = [
+        "mmdebstrap",
+        "--mode=root",
+        "--variant=minbase",
+        "--format=directory",
+        f"--include={','.join(PACKAGES)}",
+    ]
     command += [*exclude, f"--aptopt={options}", f"--customize-hook={fetch}", SUITE, str(root / "base"), "-"]
     _run(command, log, debian_sources(), f"mmdebstrap could not build Debian {SUITE}")
     options.unlink()
@@ -137,8 +154,7 @@ def _finish_base(base: Path) -> None:
     _link(units / "multi-user.target.wants/systemd-networkd.service", "/lib/systemd/system/systemd-networkd.service")
     wait = "/lib/systemd/system/systemd-networkd-wait-online.service"
     _link(units / "network-online.target.wants/systemd-networkd-wait-online.service", wait)
-    (units / "multi-user.target.wants/ssh.service").unlink(missing_ok=True)
-    (units / "sshd.service").unlink(missing_ok=True)
+    _link(units / "multi-user.target.wants/ssh.service", "/lib/systemd/system/ssh.service")
     leftovers = ["etc/hostname", "etc/resolv.conf", "etc/machine-id", "var/lib/dbus/machine-id", "etc/apt/sources.list"]
     leftovers += ["etc/apt/apt.conf.d/99mmdebstrap"]
     keys = [path.relative_to(base).as_posix() for path in (base / "etc/ssh").glob("ssh_host_*")]
@@ -177,7 +193,7 @@ def _run(command: list[str], log: Path, stdin: str, failure: str, cwd: Path | No
     environment = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C.UTF-8", "HOME": "/root"}
     environment |= {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
     with log.open("ab") as output:
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             command, input=stdin.encode(), stdout=output, stderr=output, cwd=cwd, env=environment, check=False
         )
     if done.returncode == 0:

@@ -28,7 +28,7 @@ def debian_sources(suite: str = SUITE, apt: Path = Path("/etc/apt")) -> str:
 def apt_options(dump: str | None = None) -> list[str]:
     """This machine's settings of how to fetch (proxies, checks of dates), as lines of an apt configuration."""
     if dump is None:
-        dump = subprocess.run(["apt-config", "dump", "Acquire"], capture_output=True, text=True, check=True).stdout  # noqa: S607
+        dump = subprocess.run(["apt-config", "dump", "Acquire"], capture_output=True, text=True, check=True).stdout
     wanted = ("Acquire::Check-", "Acquire::http", "Acquire::https", "Acquire::Retries", "Acquire::Force", "Acquire::Pr")
     return [line for line in dump.splitlines() if line.startswith(wanted) and not line.endswith('"";')]
 

@@ -1,0 +1,17 @@
+"""Machines that really boot: `NspawnHypervisor`, and what the daemon needs beside it."""
+
+from localcloud.hypervisor.container import enter_command
+from localcloud.hypervisor.disk import REPOSITORY_PORT
+from localcloud.hypervisor.metadata import MetadataServer, MetadataSide
+from localcloud.hypervisor.nspawn import HypervisorError, MachineStatus, NspawnHypervisor, cleanup
+
+__all__ = [
+    "REPOSITORY_PORT",
+    "HypervisorError",
+    "MachineStatus",
+    "MetadataServer",
+    "MetadataSide",
+    "NspawnHypervisor",
+    "cleanup",
+    "enter_command",
+]

@@ -1,0 +1,259 @@
+"""The hypervisor: machines of both clouds as systemd-nspawn containers in the clouds' network namespace."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import queue
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from localcloud.compute import Hypervisor, Machine, Observer, Power
+from localcloud.hypervisor.cgroups import Group
+from localcloud.hypervisor.container import Container, enter_command
+from localcloud.hypervisor.disk import Disk, Layers, write_record
+from localcloud.hypervisor.metadata import MetadataServer, MetadataSide
+from localcloud.hypervisor.power import MachinePower, Slots
+from localcloud.hypervisor.processes import Process, memory_of
+from localcloud.image import Image
+from localcloud.namespace import Namespace
+
+_log = logging.getLogger(__name__)
+_LAYERS = ".layers"
+
+
+class HypervisorError(Exception):
+    """A request that cannot be met: no such machine, or it is not running."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineStatus:
+    """What runs, for people: `pid` is the machine's init as the host numbers it (None when off)."""
+
+    id: str
+    cloud: str
+    name: str
+    state: Power
+    frozen: bool
+    addresses: tuple[str, ...]
+    image: str
+    pid: int | None
+
+
+class NspawnHypervisor(Hypervisor):
+    """Boots machines. The namespace and the image must exist; takes root.
+
+    `machines` is this instance's own directory: whatever an earlier process left there is killed and removed.
+    `guest_metadata` is asked at each request of a Joyent guest. No more than `boots_at_once` machines boot at a time.
+    """
+
+    def __init__(
+        self,
+        *,
+        namespace: Namespace,
+        image: Image,
+        machines: Path,
+        guest_metadata: Callable[[str], MetadataSide | None],
+        ca_pem: str = "",
+        boots_at_once: int = 4,
+    ) -> None:
+        cleanup(machines)
+        machines.mkdir(parents=True, exist_ok=True)
+        self.slots = Slots(boots_at_once)
+        self._namespace = namespace
+        self._folder = machines.resolve()
+        self._guest_metadata = guest_metadata
+        self._layers = Layers(self._folder / _LAYERS, image, ca_pem)
+        self._lock = threading.Lock()
+        self._machines: dict[str, MachinePower] = {}
+        self._observers: dict[str, Observer] = {}
+        self._metadata: dict[str, MetadataServer] = {}
+        self._news: queue.SimpleQueue[tuple[Observer, str, str, str] | None] = queue.SimpleQueue()
+        threading.Thread(target=self._tell_observers, name="observers", daemon=True).start()
+
+    # What the compute APIs ask for (localcloud.compute.Hypervisor).
+
+    def boot(self, machine: Machine, observer: Observer) -> None:
+        with self._lock:
+            power = self._machines.get(machine.id)
+            if power is None:
+                power = MachinePower(machine, Disk(self._folder / machine.id), self)
+                self._machines[machine.id] = power
+            power.machine = machine
+            self._observers[machine.id] = observer
+        power.on()
+
+    def shut_down(self, machine_id: str) -> None:
+        self._do(machine_id, lambda power: power.off())
+
+    def reboot(self, machine_id: str) -> None:
+        self._do(machine_id, lambda power: power.off(again=True))
+
+    def cut_power(self, machine_id: str) -> None:
+        self._do(machine_id, lambda power: power.cut())
+
+    def remove(self, machine_id: str) -> None:
+        with self._lock:
+            power = self._machines.pop(machine_id, None)
+            self._observers.pop(machine_id, None)
+        if power is not None:
+            power.cut()
+            # Deleting a disk takes a moment, and no method here may.
+            threading.Thread(target=self._delete, args=(power,), name=f"remove {machine_id}").start()
+
+    # What people and tests ask for.
+
+    def freeze(self, machine_id: str) -> None:
+        """Hang it: nothing of it runs any more, while its API goes on saying that it does."""
+        self._do(machine_id, lambda power: power.freeze(True))
+
+    def thaw(self, machine_id: str) -> None:
+        self._do(machine_id, lambda power: power.freeze(False))
+
+    def ps(self) -> list[MachineStatus]:
+        """Every machine that has a disk, by id."""
+        with self._lock:
+            machines = sorted(self._machines.values(), key=lambda power: power.machine.id)
+        return [_status(power) for power in machines]
+
+    def memory(self, machine_id: str) -> int:
+        """Bytes that its processes take, systemd-nspawn included; 0 when it is off."""
+        container = self._power(machine_id).container
+        return 0 if container is None else memory_of(container.group.pids())
+
+    def console(self, machine_id: str) -> Path:
+        """The file with what its boots printed."""
+        return self._power(machine_id).disk.console
+
+    def exec(
+        self, machine_id: str, argv: Sequence[str], stdin: bytes = b"", timeout: float = 60.0
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run a command inside, as root. HypervisorError if it is not running; subprocess.TimeoutExpired after
+        `timeout` seconds, and then the command is killed."""
+        leader = _leader(self._power(machine_id))
+        if leader is None:
+            raise HypervisorError(f"{machine_id} is not running")
+        return subprocess.run(
+            enter_command(leader.pid, argv), input=stdin, capture_output=True, timeout=timeout, check=False
+        )
+
+    def close(self) -> None:
+        """Cut every machine's power, and remove all machines and their disks. Observers hear nothing of it."""
+        with self._lock:
+            powers = list(self._machines.values())
+            self._machines.clear()
+            self._observers.clear()
+        for power in powers:
+            power.cut()
+        for power in powers:
+            self._delete(power)
+        self._news.put(None)
+        self._layers.remove()
+        Group.below_own(self._namespace.name).remove()
+
+    # What a machine's own thread needs (localcloud.hypervisor.power.Host).
+
+    def start(self, machine: Machine, disk: Disk) -> Container:
+        if machine.cloud == "joyent" and machine.id not in self._metadata:
+            self._metadata[machine.id] = MetadataServer(disk.zonecontrol, lambda: self._guest_metadata(machine.id))
+        return Container(machine, disk, self._namespace, self._layers.options(machine, disk))
+
+    def tell(self, machine_id: str, what: str, reason: str = "") -> None:
+        with self._lock:
+            observer = self._observers.get(machine_id)
+        if observer is not None:
+            self._news.put((observer, what, machine_id, reason))
+
+    def record(self, power: MachinePower) -> None:
+        container = power.container
+        record: dict[str, object] = asdict(_status(power))
+        if container is not None:
+            record["group"] = [str(folder) for folder in container.group.folders]
+            record["processes"] = [asdict(each) for each in (container.process, container.leader) if each is not None]
+        # A machine that is being removed has no directory any more.
+        with contextlib.suppress(FileNotFoundError):
+            write_record(power.disk.folder.with_suffix(".json"), record)
+
+    def _tell_observers(self) -> None:
+        """One thread, so that an observer hears one thing at a time and in order."""
+        while (news := self._news.get()) is not None:
+            observer, what, machine_id, reason = news
+            try:
+                if what == "running":
+                    observer.running(machine_id)
+                elif what == "stopped":
+                    observer.stopped(machine_id)
+                else:
+                    observer.failed(machine_id, reason)
+            except Exception:  # noqa: BLE001 - one cloud's fault must not silence the other's news
+                _log.exception("the cloud of %s did not take in that it is %s", machine_id, what)
+
+    def _do(self, machine_id: str, action: Callable[[MachinePower], None]) -> None:
+        with self._lock:
+            power = self._machines.get(machine_id)
+        if power is not None:
+            action(power)
+
+    def _power(self, machine_id: str) -> MachinePower:
+        with self._lock:
+            power = self._machines.get(machine_id)
+        if power is None:
+            raise HypervisorError(f"no machine {machine_id}")
+        return power
+
+    def _delete(self, power: MachinePower) -> None:
+        if not power.join(30):
+            _log.error("%s does not die; its directory %s stays", power.machine.id, power.disk.folder)
+            return
+        server = self._metadata.pop(power.machine.id, None)
+        if server is not None:
+            server.close()
+        power.close()
+        power.disk.remove()
+        power.disk.folder.with_suffix(".json").unlink(missing_ok=True)
+
+
+def cleanup(machines: Path, patience: float = 10.0) -> list[str]:
+    """Kill and remove what a killed process left in a machines directory; the ids of the machines that still ran.
+
+    Goes by what is recorded there, and by a process only if its start time is the recorded one.
+    """
+    ran = []
+    for path in sorted(machines.glob("*.json")):
+        try:
+            record = json.loads(path.read_text())
+        except ValueError:
+            record = {}
+        group = Group(tuple(Path(folder) for folder in record.get("group", ())))
+        processes = [Process(**each) for each in record.get("processes", ())]
+        if any(process.alive for process in processes):
+            ran.append(path.stem)
+            for process in processes:
+                process.send(9)
+            deadline = time.monotonic() + patience
+            while any(process.alive for process in processes) and time.monotonic() < deadline:
+                time.sleep(0.02)
+        if group.folders:
+            group.remove()
+        path.unlink()
+    shutil.rmtree(machines, ignore_errors=True)
+    return ran
+
+
+def _leader(power: MachinePower) -> Process | None:
+    container = power.container
+    return container.leader if container is not None else None
+
+
+def _status(power: MachinePower) -> MachineStatus:
+    machine, leader = power.machine, _leader(power)
+    return MachineStatus(
+        id=machine.id, cloud=machine.cloud, name=machine.name, state=power.state, frozen=power.frozen,
+        addresses=(machine.address,), image=machine.image, pid=leader.pid if leader else None,
+    )  # fmt: skip
