@@ -14,16 +14,73 @@ if TYPE_CHECKING:
     from components.joyent.errors import FatalError as FatalError
     from components.joyent.errors import NotFoundError as NotFoundError
     from components.joyent.errors import TransientError as TransientError
+    from components.joyent.fabric import FabricNetwork as FabricNetwork
+    from components.joyent.fabric import FabricNetworkArgs as FabricNetworkArgs
+    from components.joyent.fabric import Vlan as Vlan
+    from components.joyent.fabric import VlanArgs as VlanArgs
+    from components.joyent.firewall import FirewallRule as FirewallRule
+    from components.joyent.firewall import FirewallRuleArgs as FirewallRuleArgs
+    from components.joyent.image import Image as Image
+    from components.joyent.image import ImageArgs as ImageArgs
+    from components.joyent.key import Key as Key
+    from components.joyent.key import KeyArgs as KeyArgs
+    from components.joyent.lookups import get_account as get_account
+    from components.joyent.lookups import get_datacenter as get_datacenter
+    from components.joyent.lookups import get_image as get_image
+    from components.joyent.lookups import get_network as get_network
+    from components.joyent.lookups import get_package as get_package
     from components.joyent.machine import Machine as Machine
     from components.joyent.machine import MachineArgs as MachineArgs
     from components.joyent.ready import Ready as Ready
     from components.joyent.ready import ReadyArgs as ReadyArgs
+    from components.joyent.snapshot import Snapshot as Snapshot
+    from components.joyent.snapshot import SnapshotArgs as SnapshotArgs
 
 _HOMES = {
     "client": ("CloudApi",),
-    "errors": ("CloudApiError", "FatalError", "NotFoundError", "TransientError"),
-    "machine": ("Machine", "MachineArgs"),
-    "ready": ("Ready", "ReadyArgs"),
+    "errors": (
+        "CloudApiError",
+        "FatalError",
+        "NotFoundError",
+        "TransientError",
+    ),
+    "fabric": (
+        "FabricNetwork",
+        "FabricNetworkArgs",
+        "Vlan",
+        "VlanArgs",
+    ),
+    "firewall": (
+        "FirewallRule",
+        "FirewallRuleArgs",
+    ),
+    "image": (
+        "Image",
+        "ImageArgs",
+    ),
+    "key": (
+        "Key",
+        "KeyArgs",
+    ),
+    "lookups": (
+        "get_account",
+        "get_datacenter",
+        "get_image",
+        "get_network",
+        "get_package",
+    ),
+    "machine": (
+        "Machine",
+        "MachineArgs",
+    ),
+    "ready": (
+        "Ready",
+        "ReadyArgs",
+    ),
+    "snapshot": (
+        "Snapshot",
+        "SnapshotArgs",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -15,6 +15,7 @@ from email.utils import formatdate
 from pathlib import Path
 from typing import Protocol
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
@@ -151,6 +152,11 @@ def _load(pem: bytes, source: str, passphrase: str) -> PrivateKey:
         )
     try:
         key = loader(pem, password=secret if encrypted else None)
+    except UnsupportedAlgorithm as lacking:
+        # OpenSSH encrypts its keys with bcrypt, for which `cryptography` needs a package of its own.
+        raise ConfigurationError(
+            f"{source} cannot be opened here: {lacking}; `pip install bcrypt`, or add the key to an ssh-agent"
+        ) from lacking
     except (ValueError, TypeError) as unusable:
         mend = "the passphrase is wrong" if encrypted else f"it cannot be read: {unusable}"
         raise ConfigurationError(f"{source}: {mend}") from unusable

@@ -1,0 +1,93 @@
+"""Key: an SSH key of the account. Its id is its MD5 fingerprint, since CloudAPI's key names are not unique."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import pulumi
+from pulumi.dynamic import Resource
+
+from components.joyent.errors import FatalError, NotFoundError
+from components.joyent.session import Session
+from components.joyent.signing import md5_of
+from components.joyent.things import Body, Fault, ThingField, ThingProvider
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyArgs:
+    """`key`: a public key as in authorized_keys; its comment is of no account. `key_name`: what to call it."""
+
+    key_name: pulumi.Input[str]
+    key: pulumi.Input[str]
+
+
+class Key(Resource, module="joyent", name="Key"):  # type: ignore[misc, call-arg]
+    """`fingerprint` is the MD5 fingerprint, as the key's id on the wire. Every change replaces the key."""
+
+    fingerprint: pulumi.Output[str]
+
+    def __init__(self, name: str, args: KeyArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        props = {"key_name": args.key_name, "key": args.key, "fingerprint": None}
+        super().__init__(KeyProvider(), name, props, opts)
+
+
+class _Keys:
+    fields = (ThingField("key_name", "replace", needed=True), ThingField("key", "replace", needed=True))
+
+    def faults(self, inputs: Body) -> Iterable[Fault]:
+        if not _blob(inputs["key"]):
+            yield "key", "is no public key; give one line as in authorized_keys (`ssh-ed25519 AAAA…`)"
+
+    def find(self, session: Session, inputs: Body) -> tuple[str, Body] | None:
+        """The same key under the same name is what we would make; under another name it is somebody's."""
+        try:
+            body = self.look(session, md5_of(_blob(inputs["key"])), inputs)
+        except NotFoundError:
+            return None
+        if body["name"] != inputs["key_name"]:
+            raise FatalError(
+                f"the key {body['fingerprint']} is in the account already, as {body['name']!r}; "
+                f"set key_name to that, or `triton key delete` it first"
+            )
+        return str(body["fingerprint"]), body
+
+    def make(self, session: Session, inputs: Body) -> tuple[str, Body]:
+        body = session.api.post("/keys", {"name": inputs["key_name"], "key": inputs["key"].strip()})
+        return str(body["fingerprint"]), body
+
+    def look(self, session: Session, id_: str, props: Body) -> Body:
+        body: Body = session.api.get(f"/keys/{quote(id_, safe='')}")
+        return body
+
+    def live(self, inputs: Body, body: Body) -> Body:
+        equal = _blob(body["key"]) == _blob(inputs["key"])
+        return {"key_name": body["name"], "key": inputs["key"] if equal else body["key"]}
+
+    def outputs(self, body: Body) -> Body:
+        return {"fingerprint": body["fingerprint"]}
+
+    def change(self, session: Session, id_: str, inputs: Body, changed: Iterable[str]) -> Body:
+        raise FatalError(f"a key is never changed in place: {', '.join(changed)}")
+
+    def remove(self, session: Session, id_: str, props: Body) -> None:
+        session.api.delete(f"/keys/{quote(id_, safe='')}")
+
+
+class KeyProvider(ThingProvider):
+    kind = _Keys()
+
+
+def _blob(key: str) -> bytes:
+    words = str(key).split()
+    if len(words) < 2:
+        return b""
+    try:
+        blob = base64.b64decode(words[1], validate=True)
+    except binascii.Error:
+        return b""
+    # The blob begins with the algorithm's name as a string, the same as the line's first word (RFC 4253, 6.6).
+    return blob if blob[4:].startswith(words[0].encode()) else b""

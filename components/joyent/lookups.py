@@ -1,0 +1,89 @@
+"""Look-ups for programs: what is there already. Each refuses an ambiguous answer and names the candidates.
+
+They run in the program itself, at preview and at `up`, with the same credentials as the resources.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from components.joyent.errors import AmbiguousError, NotFoundError
+from components.joyent.records import ImageRecord, NetworkRecord, PackageRecord
+from components.joyent.session import Session, session_of
+
+
+@dataclass(frozen=True)
+class Account:
+    id: str
+    login: str
+    email: str
+    cns_enabled: bool
+
+
+@dataclass(frozen=True)
+class Datacenter:
+    name: str
+    url: str
+
+
+def get_image(image: str, *, settings: Mapping[str, Any] | None = None) -> ImageRecord:
+    """By id, `name@version`, the first 8 characters of an id, or the newest with that name; active ones only."""
+    return _session(settings).catalogue.image(image)
+
+
+def get_package(
+    package: str | None = None,
+    *,
+    memory: int | None = None,
+    group: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> PackageRecord:
+    """By name or id, or the only one with that `memory` (MiB) and `group`. Raises AmbiguousError where several fit."""
+    catalogue = _session(settings).catalogue
+    if package is not None:
+        return catalogue.package(package)
+    fitting = [each for each in catalogue.packages() if memory in (None, each.memory) and group in (None, each.group)]
+    if len(fitting) > 1:
+        raise AmbiguousError(f"{len(fitting)} packages fit: {', '.join(map(str, fitting))}; give the name of one")
+    if not fitting:
+        raise NotFoundError(
+            f"no package has {memory} MiB in group {group}; there is {', '.join(map(str, catalogue.packages()))}"
+        )
+    return fitting[0]
+
+
+def get_network(network: str, *, settings: Mapping[str, Any] | None = None) -> NetworkRecord:
+    """By name or id; a fabric network or a pool, too."""
+    return _session(settings).catalogue.network(network)
+
+
+def get_datacenter(name: str | None = None, *, settings: Mapping[str, Any] | None = None) -> Datacenter:
+    """The data centre of that name, or the one whose URL ours is. Raises NotFoundError naming those that there are."""
+    session = _session(settings)
+    url = session.api.transport.credentials.url
+    known = session.api.list_datacenters()
+    for each, address in known.items():
+        if each == name or (name is None and address.rstrip("/") == url):
+            return Datacenter(each, address)
+    told = ", ".join(f"{each} ({address})" for each, address in sorted(known.items())) or "none at all"
+    raise NotFoundError(f"no data centre {name or f'at {url}'}; there is {told}")
+
+
+def get_account(*, settings: Mapping[str, Any] | None = None) -> Account:
+    """The account whose key signs."""
+    body = _session(settings).api.get_account()
+    return Account(
+        str(body["id"]), str(body["login"]), str(body.get("email", "")), bool(body.get("triton_cns_enabled"))
+    )
+
+
+def _session(settings: Mapping[str, Any] | None) -> Session:
+    if settings is None:
+        import pulumi
+
+        from components.joyent.provider import read_settings
+
+        settings = read_settings(pulumi.Config().get("joyent"))
+    return session_of(settings)

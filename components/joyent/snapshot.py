@@ -1,0 +1,116 @@
+"""Snapshot: a point in a machine's time, from which it can be started again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import pulumi
+from pulumi.dynamic import Resource
+
+from components.joyent import engine
+from components.joyent.errors import CloudApiError, FatalError, NotFoundError, WaitTimeoutError
+from components.joyent.pacing import wait_until
+from components.joyent.session import Session
+from components.joyent.things import Body, Fault, ThingField, ThingProvider
+
+
+@dataclass(frozen=True, kw_only=True)
+class SnapshotArgs:
+    """`machine`: its id. `snapshot_name` is unique on the machine. `timeout` in seconds, for taking it and for removing it.
+    `adopt`: a snapshot that is there under this name becomes this resource; otherwise it is an error."""
+
+    machine: pulumi.Input[str]
+    snapshot_name: pulumi.Input[str]
+    adopt: pulumi.Input[bool] = False
+    timeout: pulumi.Input[float] = 600
+
+
+class Snapshot(Resource, module="joyent", name="Snapshot"):  # type: ignore[misc, call-arg]
+    """`state` is created once it can be used. One that failed is replaced by the next `up`. Every change replaces it."""
+
+    state: pulumi.Output[str]
+
+    def __init__(self, name: str, args: SnapshotArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        props = {**vars(args), "wanted": "created", "state": None}
+        super().__init__(SnapshotProvider(), name, props, opts)
+
+
+class _Snapshots:
+    fields = (
+        ThingField("machine", "replace", needed=True),
+        ThingField("snapshot_name", "replace", needed=True),
+        ThingField("wanted", "replace"),
+        ThingField("adopt", "none", hidden=True),
+        ThingField("timeout", hidden=True),
+    )
+
+    def faults(self, inputs: Body) -> Iterable[Fault]:
+        if "/" in str(inputs["snapshot_name"]) or not inputs["snapshot_name"]:
+            yield "snapshot_name", f"{inputs['snapshot_name']!r} must be a text without '/'"
+
+    def find(self, session: Session, inputs: Body) -> tuple[str, Body] | None:
+        try:
+            body = self.look(session, "", inputs)
+        except NotFoundError:
+            return None
+        if not inputs.get("adopt"):
+            raise FatalError(
+                f"machine {inputs['machine']} has a snapshot {inputs['snapshot_name']!r} already; "
+                f"set adopt=True to take it over, or choose another snapshot_name"
+            )
+        return _id(inputs), body
+
+    def make(self, session: Session, inputs: Body) -> tuple[str, Body]:
+        """Waits until it is taken, but raises nothing once it is asked for: its state says what came of it."""
+        body = session.api.post(f"/machines/{inputs['machine']}/snapshots", {"name": inputs["snapshot_name"]})
+        try:
+            body = wait_until(
+                f"snapshot {_id(inputs)}",
+                lambda: found if (found := self.look(session, "", inputs))["state"] in ("created", "failed") else None,
+                timeout=float(inputs["timeout"]),
+                sleep=session.sleep,
+            )
+        except CloudApiError as fault:
+            engine.say(f"snapshot {_id(inputs)} is asked for but not awaited: {fault}")
+        return _id(inputs), body
+
+    def look(self, session: Session, id_: str, props: Body) -> Body:
+        body: Body = session.api.get(f"/machines/{props['machine']}/snapshots/{quote(props['snapshot_name'], safe='')}")
+        return body
+
+    def live(self, inputs: Body, body: Body) -> Body:
+        # What is still being taken is as good as wanted; a failed one differs from it, so it is replaced.
+        return {"snapshot_name": body["name"], "wanted": "failed" if body["state"] == "failed" else "created"}
+
+    def outputs(self, body: Body) -> Body:
+        return {"state": body["state"]}
+
+    def change(self, session: Session, id_: str, inputs: Body, changed: Iterable[str]) -> Body:
+        return self.look(session, id_, inputs)
+
+    def remove(self, session: Session, id_: str, props: Body) -> None:
+        path = f"/machines/{props['machine']}/snapshots/{quote(props['snapshot_name'], safe='')}"
+        session.api.delete(path)
+
+        def gone() -> Any:
+            try:
+                session.api.get(path)
+            except NotFoundError:
+                return True
+            return None
+
+        try:
+            wait_until(f"snapshot {id_} removed", gone, timeout=float(props["timeout"]), sleep=session.sleep)
+        except WaitTimeoutError as slow:
+            raise WaitTimeoutError(f"{slow}; run `pulumi up` again, or raise its timeout") from slow
+
+
+class SnapshotProvider(ThingProvider):
+    kind = _Snapshots()
+
+
+def _id(inputs: Body) -> str:
+    return f"{inputs['machine']}/{inputs['snapshot_name']}"

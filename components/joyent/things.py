@@ -1,0 +1,121 @@
+"""Account things that are simpler than a machine: one provider for all, told by a `Kind` what is special about each.
+
+Making one looks for what an interrupted attempt has left first, as far as CloudAPI lets us tell ours from others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from pulumi.dynamic import CheckFailure, CheckResult, CreateResult, DiffResult, ReadResult, UpdateResult
+
+from components.joyent.errors import LostReplyError, NotFoundError
+from components.joyent.machine_fields import plain, same
+from components.joyent.provider import JoyentProvider, unknown
+from components.joyent.session import Session
+
+Body = Mapping[str, Any]
+Fault = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class ThingField:
+    """An input: what a change of it does, and whether there must be one. `hidden`: CloudAPI does not show it."""
+
+    name: str
+    change: Literal["in place", "replace", "none"] = "in place"
+    needed: bool = False
+    hidden: bool = False
+
+
+class Kind(Protocol):
+    """What one kind of thing is. `look`, `change` and `remove` raise NotFoundError when it is gone."""
+
+    @property
+    def fields(self) -> tuple[ThingField, ...]: ...
+
+    def faults(self, inputs: Body) -> Iterable[Fault]:
+        """(input, what is wrong and what mends it); values may be unknown."""
+
+    def find(self, session: Session, inputs: Body) -> tuple[str, Body] | None:
+        """What an earlier, interrupted attempt at just this has left: its id and body. Raises where a mend needs a person."""
+
+    def make(self, session: Session, inputs: Body) -> tuple[str, Body]: ...
+
+    def look(self, session: Session, id_: str, props: Body) -> Body: ...
+
+    def live(self, inputs: Body, body: Body) -> Body:
+        """The inputs that CloudAPI shows, in the words of `inputs` where they mean the same."""
+
+    def outputs(self, body: Body) -> Body: ...
+
+    def change(self, session: Session, id_: str, inputs: Body, changed: Iterable[str]) -> Body: ...
+
+    def remove(self, session: Session, id_: str, props: Body) -> None: ...
+
+
+class ThingProvider(JoyentProvider):
+    """The shell; `kind` is a class attribute, so that the state holds a bare reference to the class."""
+
+    kind: Kind
+
+    def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
+        inputs = self._inputs(news)
+        lacking = [
+            (field.name, "is missing") for field in self.kind.fields if field.needed and field.name not in inputs
+        ]
+        found = lacking or [each for each in self.kind.faults(inputs) if not unknown(inputs.get(each[0]))]
+        return CheckResult(inputs, [CheckFailure(name, reason) for name, reason in found])
+
+    def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
+        changed = self._changed(_olds, _news)
+        replaces = [field.name for field in self.kind.fields if field.change == "replace" and field.name in changed]
+        # Names and numbers of these things are unique, so a successor cannot stand beside its predecessor.
+        return DiffResult(changes=bool(changed), replaces=replaces, delete_before_replace=bool(replaces))
+
+    def create(self, props: dict[str, Any]) -> CreateResult:
+        inputs = self._inputs(props)
+        found = self.kind.find(self.session, inputs)
+        if found is None:
+            try:
+                found = self.kind.make(self.session, inputs)
+            except LostReplyError:
+                found = self.kind.find(self.session, inputs)
+                if found is None:
+                    raise
+        return CreateResult(found[0], {**inputs, **self.kind.outputs(found[1])})
+
+    def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
+        try:
+            body = self.kind.look(self.session, id_, props)
+        except NotFoundError:
+            return ReadResult("", {})
+        inputs = self._inputs(props)
+        shown = self.kind.live(inputs, body)
+        hidden = {field.name for field in self.kind.fields if field.hidden}
+        live = {name: value if name in hidden else shown.get(name, value) for name, value in inputs.items()}
+        return ReadResult(id_, {**live, **self.kind.outputs(body)}, live)
+
+    def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
+        inputs = self._inputs(_news)
+        body = self.kind.change(self.session, _id, inputs, self._changed(_olds, _news))
+        return UpdateResult({**inputs, **self.kind.outputs(body)})
+
+    def delete(self, _id: str, _props: dict[str, Any]) -> None:
+        with contextlib.suppress(NotFoundError):
+            self.kind.remove(self.session, _id, _props)
+
+    def _inputs(self, props: Body) -> dict[str, Any]:
+        return {field.name: plain(props[field.name]) for field in self.kind.fields if props.get(field.name) is not None}
+
+    def _changed(self, olds: Body, news: Body) -> list[str]:
+        old, new = self._inputs(olds), self._inputs(news)
+        return [field.name for field in self.kind.fields if not same(old.get(field.name), new.get(field.name))]
+
+
+def chosen(inputs: Body, names: Iterable[str]) -> dict[str, Any]:
+    """Some of the inputs, as far as they are declared."""
+    return {name: inputs[name] for name in names if name in inputs}
