@@ -1,0 +1,7 @@
+"""`python3 -m rollcall`."""
+
+import sys
+
+from rollcall.cli import main
+
+sys.exit(main())

@@ -1,0 +1,302 @@
+"""The agent: keeps this machine's own entries in DNS true to its health, until it is told to leave.
+
+`Agent.tick()` does what is due at one moment; `run()` calls it every two seconds. So tests drive it on a clock of theirs.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rollcall.clouds import Cloud
+from rollcall.errors import FatalError, RollcallError, TransientError
+from rollcall.health import Health, check_of
+from rollcall.ownership import Owner
+from rollcall.registry import CloudflareRegistry, Registry
+from rollcall.retrying import LONGEST, retried
+from rollcall.settings import CloudflareJoin, Join, MachineSettings, SettingsError
+
+TICK = 2.0
+REREAD = 10.0
+LOOK_UP = 30.0
+CONFIRM = 600.0
+LEAVE_WITHIN = 20.0
+log = logging.getLogger("rollcall")
+
+
+@dataclass
+class Membership:
+    """One thing that the machine joins, and how far it has come."""
+
+    told: Join
+    registry: Registry
+    health: Health
+    joined: bool = False
+    address: str = ""
+    next_look: float = 0.0
+    next_confirm: float = 0.0
+    pause: float = 0.0
+    not_before: float = 0.0
+    error: str = ""
+
+
+@dataclass
+class Status:
+    """The last step reached: booted, settings read, workload healthy, registered, draining, left; and what went wrong."""
+
+    step: str = "booted"
+    error: str = ""
+    since: float = field(default_factory=time.time)
+
+
+class Agent:
+    """`places` is where the status file goes; `look_up` resolves a host to its addresses (None: no answer)."""
+
+    def __init__(
+        self,
+        cloud: Cloud,
+        *,
+        status_file: Path = Path("/run/rollcall/status.json"),
+        clock: Callable[[], float] = time.monotonic,
+        look_up: Callable[[str], frozenset[str] | None] | None = None,
+        registry_of: Callable[[Join, Callable[[str], str]], Registry] | None = None,
+    ) -> None:
+        self.cloud = cloud
+        self.status = Status()
+        self.memberships: list[Membership] = []
+        self._status_file = status_file
+        self._clock = clock
+        self._look_up = look_up or addresses_of
+        self._registry_of = registry_of or make_registry
+        self._settings: MachineSettings | None = None
+        self._owner: Owner | None = None
+        self._addresses: tuple[str, ...] = ()
+        self._next_read = 0.0
+        self._secrets: dict[str, str] = {}
+
+    def tick(self) -> None:
+        """Whatever is due now. Never raises RollcallError: it is logged once, kept in the status, and tried again."""
+        try:
+            self._read()
+        except (RollcallError, SettingsError) as fault:
+            self._note("no settings", str(fault))
+            return
+        for membership in self.memberships:
+            self._attend(membership)
+        self._tell()
+
+    def settle(self) -> None:
+        """Read who we are and what we were told, for a command that runs once. Raises RollcallError, SettingsError."""
+        self._read()
+
+    def leave(self, within: float = LEAVE_WITHIN) -> bool:
+        """Take all entries away, trying for `within` seconds; whether all are gone."""
+        clean = True
+        for membership in self.memberships:
+            try:
+                retried(lambda membership=membership: self._leave(membership), within)  # type: ignore[misc]
+            except RollcallError as fault:
+                log.error("leave failed: %s; whoever cleans up after this machine removes the entry", fault)
+                clean = False
+        self._note("left" if clean else "leave failed")
+        return clean
+
+    def _read(self) -> None:
+        """Identity and settings; every ten seconds, since addresses, weights and drain may change."""
+        now = self._clock()
+        if self._settings is not None and now < self._next_read:
+            return
+        try:
+            settings = MachineSettings.from_keys(self.cloud.keys())
+            addresses = self.cloud.addresses()
+            instance = self.cloud.instance()
+        except TransientError:
+            # Metadata that is silent for a while is no reason to leave.
+            if self._settings is None:
+                raise
+            return
+        self._next_read = now + REREAD
+        self._addresses = addresses
+        if settings == self._settings:
+            return
+        log.info(
+            "settings read: fleet=%s machine=%s generation=%s", settings.fleet, settings.machine, settings.generation
+        )
+        self._owner = Owner(settings.stack, settings.fleet, settings.machine, settings.generation, instance)
+        self._take(settings)
+        self._settings = settings
+
+    def _take(self, settings: MachineSettings) -> None:
+        """New settings: keep how far an unchanged membership has come, leave what is no longer asked for."""
+        before = {repr(each.told): each for each in self.memberships}
+        after = []
+        for told in settings.joins:
+            known = before.pop(repr(told), None)
+            after.append(known or Membership(told, self._registry_of(told, self._secret), Health(check_of(told.check))))
+        for old in before.values():
+            successor = next((each for each in after if _same_place(each.told, old.told)), None)
+            if successor is not None:
+                successor.health = old.health
+            elif old.joined:
+                self._try(old, lambda old=old: self._leave(old))  # type: ignore[misc]
+        self.memberships = after
+
+    def _attend(self, membership: Membership) -> None:
+        assert self._settings is not None
+        healthy = membership.health.look()
+        if self._settings.drain or not healthy:
+            if membership.joined or self._settings.drain:
+                self._note("draining" if self._settings.drain else "workload unhealthy")
+                if membership.joined or membership.next_confirm <= self._clock():
+                    self._try(membership, lambda: self._leave(membership))
+                    membership.next_confirm = self._clock() + CONFIRM
+            return
+        if self._due(membership):
+            self._try(membership, lambda: self._join(membership))
+
+    def _due(self, membership: Membership) -> bool:
+        """Join now? When not joined, at a new address, when DNS answers without us, and every ten minutes anyway."""
+        now = self._clock()
+        if not membership.joined or membership.address not in self._addresses or now >= membership.next_confirm:
+            return True
+        if now < membership.next_look:
+            return False
+        membership.next_look = now + LOOK_UP * random.uniform(0.8, 1.2)  # noqa: S311
+        told = membership.told
+        if not isinstance(told, CloudflareJoin) or told.proxied:
+            return False
+        answered = self._look_up(told.host)
+        return answered is not None and membership.address not in answered
+
+    def _join(self, membership: Membership) -> None:
+        assert self._owner is not None
+        if not self._addresses:
+            raise TransientError("reason=no-public-address look=instance-metadata")
+        address = self._addresses[0]
+        changed = membership.registry.join(self._owner, address)
+        now = self._clock()
+        if changed or not membership.joined:
+            log.info("registered: %s address=%s", describe(membership.told), address)
+        membership.joined, membership.address = True, address
+        membership.next_look = now + LOOK_UP
+        membership.next_confirm = now + CONFIRM * random.uniform(0.8, 1.2)  # noqa: S311
+        self._note("registered")
+
+    def _leave(self, membership: Membership) -> None:
+        if self._owner is not None and membership.registry.leave(self._owner):
+            log.info("left: %s", describe(membership.told))
+        membership.joined, membership.next_confirm = False, 0.0
+        if self._settings is not None and self._settings.drain:
+            self._note("left")
+
+    def _try(self, membership: Membership, action: Callable[[], None]) -> None:
+        """Do it, unless it failed a moment ago; back off with full jitter while it fails."""
+        now = self._clock()
+        if now < membership.not_before:
+            return
+        try:
+            action()
+        except RollcallError as fault:
+            if isinstance(fault, FatalError):
+                # A token may have been rotated: read it again before the next try.
+                self._secrets.clear()
+            membership.pause = min(max(membership.pause * 2, TICK), LONGEST)
+            after = fault.after if isinstance(fault, TransientError) else 0.0
+            membership.not_before = now + max(after, random.uniform(TICK / 2, membership.pause))  # noqa: S311
+            if str(fault) != membership.error:
+                log.warning("%s: %s", describe(membership.told), fault)
+            membership.error = str(fault)
+            self._note(self.status.step, str(fault))
+        else:
+            membership.pause, membership.not_before, membership.error = 0.0, 0.0, ""
+
+    def _secret(self, name: str) -> str:
+        """Kept in memory: at shutdown the parameter store may be out of reach already."""
+        if name not in self._secrets:
+            self._secrets[name] = self.cloud.secret(name)
+        return self._secrets[name]
+
+    def _note(self, step: str, error: str = "") -> None:
+        if (step, error) != (self.status.step, self.status.error):
+            if error and error != self.status.error:
+                log.warning("%s: %s", step, error)
+            self.status = Status(step, error)
+            self._tell()
+            self.cloud.tell(f"{step}{': ' + error if error else ''}")
+
+    def _tell(self) -> None:
+        shown = {"step": self.status.step, "error": self.status.error, "since": self.status.since}
+        shown["memberships"] = [
+            {"join": describe(each.told), "joined": each.joined, "healthy": each.health.healthy, "error": each.error}
+            for each in self.memberships
+        ]
+        try:
+            self._status_file.parent.mkdir(parents=True, exist_ok=True)
+            fresh = self._status_file.with_suffix(".new")
+            fresh.write_text(json.dumps(shown))
+            fresh.rename(self._status_file)
+        except OSError as failed:
+            log.debug("status not written: %s", failed)
+
+
+def run(agent: Agent) -> int:
+    """Until SIGTERM or SIGINT: then leave, and return. Tells systemd when it is ready and when it stops."""
+    stop = threading.Event()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, lambda *_: stop.set())
+    notify("READY=1")
+    while not stop.is_set():
+        agent.tick()
+        notify(f"STATUS={agent.status.step} {agent.status.error}"[:200])
+        stop.wait(TICK)
+    notify("STOPPING=1")
+    return 0 if agent.leave() else 1
+
+
+def make_registry(told: Join, secret: Callable[[str], str]) -> Registry:
+    if isinstance(told, CloudflareJoin):
+        return CloudflareRegistry(told, lambda: secret(told.token))
+    raise FatalError(f"reason=unknown-registry join={describe(told)}")
+
+
+def describe(told: Join) -> str:
+    return (
+        f"host={told.host}"
+        if isinstance(told, CloudflareJoin)
+        else f"service={told.incarnation}.{told.service}.{told.domain}"
+    )
+
+
+def addresses_of(host: str) -> frozenset[str] | None:
+    """What this machine's resolver answers; None where it does not answer at all (then nothing follows from it)."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except socket.gaierror as failed:
+        return frozenset() if failed.errno in (socket.EAI_NONAME, socket.EAI_NODATA) else None
+    return frozenset(str(each[4][0]) for each in found)
+
+
+def notify(line: str) -> None:
+    """sd_notify(3), where systemd started us."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        try:
+            channel.sendto(line.encode(), "\0" + address[1:] if address.startswith("@") else address)
+        except OSError as failed:
+            log.debug("systemd was not told: %s", failed)
+
+
+def _same_place(one: Join, other: Join) -> bool:
+    """The same entry with another setting (a TTL, a weight): to be changed, not left and joined again."""
+    return type(one) is type(other) and describe(one) == describe(other) and one.zone == other.zone

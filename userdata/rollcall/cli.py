@@ -1,0 +1,75 @@
+"""`rollcall join | leave | run | status`: exit code 0 done, 1 not done (why, in one line on stderr), 2 wrong usage."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import logging.handlers
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rollcall.agent import Agent, run
+from rollcall.clouds import detect
+from rollcall.errors import RollcallError
+from rollcall.settings import MachineSettings, SettingsError
+
+LOG = Path("/var/log/rollcall.log")
+STATUS = Path("/run/rollcall/status.json")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="rollcall", description="Registers this machine in DNS.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("run", help="join when healthy, leave when not, when told to drain, and at SIGTERM")
+    commands.add_parser("join", help="join once, if the workload is healthy")
+    commands.add_parser("leave", help="take this machine's entries away once")
+    commands.add_parser("whoami", help="the cloud, the instance's id and the workloads, on one line")
+    commands.add_parser("status", help="what the agent last did, as JSON")
+    chosen = parser.parse_args(arguments)
+    if chosen.command == "status":
+        return _status()
+    _log_to(LOG)
+    try:
+        return _do(chosen.command)
+    except (RollcallError, SettingsError) as fault:
+        print(f"rollcall {chosen.command}: {fault} look={LOG}", file=sys.stderr)
+        return 1
+
+
+def _do(command: str) -> int:
+    if command == "whoami":
+        cloud = detect()
+        workloads = MachineSettings.from_keys(cloud.keys()).workloads
+        print(" ".join((cloud.name, cloud.instance(), *workloads)))
+        return 0
+    agent = Agent(detect(), status_file=STATUS if command == "run" else STATUS.with_name(f"{command}.json"))
+    if command == "run":
+        return run(agent)
+    agent.settle()
+    if command == "leave":
+        return 0 if agent.leave() else 1
+    agent.tick()
+    faults = [each.error or "reason=workload-unhealthy" for each in agent.memberships if not each.joined]
+    for fault in faults:
+        print(f"rollcall join: {fault} look={LOG}", file=sys.stderr)
+    return 1 if faults else 0
+
+
+def _status() -> int:
+    try:
+        print(STATUS.read_text())
+    except OSError:
+        print("rollcall status: reason=not-running look='systemctl status rollcall'", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _log_to(file: Path) -> None:
+    """Standard output goes to the journal; the file is there for who has no journal at hand."""
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
+    try:
+        handlers.append(logging.handlers.WatchedFileHandler(file))
+    except OSError:
+        print(f"rollcall: reason=log-not-writable file={file}", file=sys.stderr)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", handlers=handlers)

@@ -1,0 +1,231 @@
+"""What a machine asks the cloud that it runs on. One small class for each cloud; another cloud is one more.
+
+All of them answer the same five questions: the instance's id, its public addresses, what it was told (`rollcall-*` tags or
+metadata), a secret by name, and the AWS region where there is one.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import requests
+
+from rollcall.errors import FatalError, RollcallError, TransientError
+
+IMDS = "http://169.254.169.254"
+_TIMEOUT = 3.0
+_TOKEN_SECONDS = 21600
+_STATUS = "rollcall-status"
+# RFC 1918, RFC 6598, loopback, link-local and unique local addresses. `is_private` would refuse documentation addresses too.
+_LOCAL = "10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 ::1/128 fc00::/7 fe80::/10"
+_NOT_PUBLIC = [ipaddress.ip_network(each) for each in _LOCAL.split()]
+
+
+class Cloud(Protocol):
+    """Every method raises TransientError while the cloud does not answer, and FatalError where it says no."""
+
+    name: str
+
+    def instance(self) -> str:
+        """The cloud's id of this machine."""
+
+    def addresses(self) -> tuple[str, ...]:
+        """Its public addresses, IPv4 first; empty where it has none."""
+
+    def keys(self) -> dict[str, str]:
+        """The `rollcall-*` keys that it was told, read anew."""
+
+    def secret(self, name: str) -> str:
+        """The value of a secret. It is never logged."""
+
+    def region(self) -> str:
+        """The AWS region, or an empty text."""
+
+    def tell(self, status: str) -> None:
+        """Leave one line where the operator can see it, if this cloud has such a place. Never raises."""
+
+
+def is_public(address: str) -> bool:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return not any(parsed in net for net in _NOT_PUBLIC)
+
+
+class Ec2:
+    """Instance metadata, version 2 only, and SSM by the instance role.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-metadata.html
+    """
+
+    name = "aws"
+
+    def __init__(self, url: str = IMDS) -> None:
+        self._url = url
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._token, self._until = "", 0.0
+
+    def instance(self) -> str:
+        return self._meta("instance-id")
+
+    def addresses(self) -> tuple[str, ...]:
+        found = [self._meta("public-ipv4", missing=""), *self._meta("ipv6", missing="").split()]
+        return tuple(each for each in found if is_public(each))
+
+    def keys(self) -> dict[str, str]:
+        names = self._meta("tags/instance", missing="").split()
+        return {name: self._meta(f"tags/instance/{name}", missing="") for name in names if name.startswith("rollcall-")}
+
+    def region(self) -> str:
+        return self._meta("placement/region")
+
+    def secret(self, name: str) -> str:
+        # boto3 takes 40 MB that an idle agent need not hold, so another process asks.
+        program = (
+            "import boto3,sys;"
+            "p=boto3.client('ssm',region_name=sys.argv[1]).get_parameter(Name=sys.argv[2],WithDecryption=True);"
+            "sys.stdout.write(p['Parameter']['Value'])"
+        )
+        done = _run(["/usr/bin/python3", "-c", program, self.region(), name])
+        if done.returncode:
+            said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+            raise TransientError(f"reason=no-secret parameter={name} said={said[:200]!r}")
+        return done.stdout
+
+    def tell(self, status: str) -> None:
+        """An instance may not tag itself; the console shows what the unit prints."""
+
+    def _meta(self, path: str, missing: str | None = None) -> str:
+        try:
+            if time.monotonic() > self._until:
+                lifetime = {"X-aws-ec2-metadata-token-ttl-seconds": str(_TOKEN_SECONDS)}
+                reply = self._session.put(f"{self._url}/latest/api/token", headers=lifetime, timeout=_TIMEOUT)
+                reply.raise_for_status()
+                self._token, self._until = reply.text, time.monotonic() + _TOKEN_SECONDS / 2
+            token = {"X-aws-ec2-metadata-token": self._token}
+            reply = self._session.get(f"{self._url}/latest/meta-data/{path}", headers=token, timeout=_TIMEOUT)
+        except requests.RequestException as failed:
+            raise TransientError(f"reason=no-metadata error={type(failed).__name__}") from failed
+        if reply.status_code == 404 and missing is not None:
+            return missing
+        if reply.status_code == 401:
+            self._until = 0.0
+        if not reply.ok:
+            raise TransientError(f"reason=no-metadata path={path} status={reply.status_code}")
+        return reply.text
+
+
+class Joyent:
+    """The guest tools of Triton: `mdata-get`, `mdata-list`, `mdata-put`.
+
+    https://docs.tritondatacenter.com/private-cloud/instances/using-mdata
+    """
+
+    name = "joyent"
+
+    def instance(self) -> str:
+        return self._get("sdc:uuid")
+
+    def addresses(self) -> tuple[str, ...]:
+        nics = json.loads(self._get("sdc:nics"))
+        found = [each.partition("/")[0] for nic in nics for each in (nic.get("ips") or [nic.get("ip", "")])]
+        return tuple(sorted({each for each in found if is_public(each)}, key=lambda each: (":" in each, each)))
+
+    def keys(self) -> dict[str, str]:
+        listed = self._tool("mdata-list").split()
+        return {name: self._get(name) for name in listed if name.startswith("rollcall-") and name != _STATUS}
+
+    def region(self) -> str:
+        return ""
+
+    def secret(self, name: str) -> str:
+        return self._get(name)
+
+    def tell(self, status: str) -> None:
+        try:
+            self._tool("mdata-put", _STATUS, status)
+        except RollcallError:
+            return
+
+    def _get(self, key: str) -> str:
+        return self._tool("mdata-get", key)
+
+    def _tool(self, *words: str) -> str:
+        done = _run(list(words))
+        if done.returncode == 1:
+            raise FatalError(f"reason=no-metadata key={words[-1]}")
+        if done.returncode:
+            raise TransientError(f"reason=no-metadata tool={words[0]} exit={done.returncode}")
+        return done.stdout.rstrip("\n")
+
+
+class File:
+    """A machine that Rollcall did not make: `{"instance": …, "addresses": […], "keys": {…}, "secrets": {…}}`."""
+
+    name = "file"
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def instance(self) -> str:
+        return str(self._read("instance"))
+
+    def addresses(self) -> tuple[str, ...]:
+        return tuple(self._read("addresses"))
+
+    def keys(self) -> dict[str, str]:
+        return {str(key): str(value) for key, value in self._read("keys").items()}
+
+    def region(self) -> str:
+        return str(self._all().get("region", ""))
+
+    def secret(self, name: str) -> str:
+        secrets = self._all().get("secrets", {})
+        if name not in secrets:
+            raise FatalError(f"reason=no-secret name={name} file={self._path}")
+        return str(secrets[name])
+
+    def tell(self, status: str) -> None:
+        """Nobody to tell."""
+
+    def _read(self, key: str) -> Any:
+        found = self._all()
+        if key not in found:
+            raise FatalError(f"reason=no-{key} file={self._path}")
+        return found[key]
+
+    def _all(self) -> dict[str, Any]:
+        try:
+            found = json.loads(self._path.read_text())
+        except (OSError, ValueError) as unread:
+            raise FatalError(f"reason=unreadable-settings file={self._path} error={type(unread).__name__}") from unread
+        return found if isinstance(found, dict) else {}
+
+
+def detect(root: Path = Path("/"), which: Callable[[str], str | None] = shutil.which, url: str = IMDS) -> Cloud:
+    """The cloud that this machine is on: a settings file, Triton's guest tools with their socket, or else EC2."""
+    settings = root / "etc" / "rollcall.json"
+    if settings.exists():
+        return File(settings)
+    sockets = [root / "native/.zonecontrol/metadata.sock", root / ".zonecontrol/metadata.sock", root / "dev/ttyS1"]
+    if which("mdata-get") and any(each.exists() for each in sockets[:2]):
+        return Joyent()
+    if which("mdata-get") and sockets[2].exists() and _run(["mdata-get", "sdc:uuid"]).returncode == 0:
+        return Joyent()
+    return Ec2(url)
+
+
+def _run(words: list[str]) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(words, capture_output=True, text=True, timeout=30, check=False, stdin=subprocess.DEVNULL)
+    except (OSError, subprocess.TimeoutExpired) as failed:
+        raise TransientError(f"reason=tool-failed tool={words[0]} error={type(failed).__name__}") from failed

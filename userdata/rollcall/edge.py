@@ -1,0 +1,52 @@
+"""Tells nginx from which addresses it may believe `CF-Connecting-IP`: Cloudflare's published ranges, and nothing else.
+
+https://api.cloudflare.com/client/v4/ips; what does not look like a list of networks is not taken.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import requests
+
+from rollcall.cloudflare import URL
+
+CONFIG = Path("/etc/nginx/rollcall-edge.conf")
+WIDEST = {4: 8, 6: 19}
+
+
+def ranges(url: str = "") -> list[str]:
+    """The ranges, sorted. Raises ValueError for an answer that would make nginx believe too many."""
+    reply = requests.get(f"{url or os.environ.get('CLOUDFLARE_BASE_URL') or URL}/ips", timeout=20)
+    reply.raise_for_status()
+    result = reply.json()["result"]
+    found = [ipaddress.ip_network(each) for each in (*result["ipv4_cidrs"], *result.get("ipv6_cidrs", ()))]
+    if not found or any(each.prefixlen < WIDEST[each.version] for each in found):
+        raise ValueError(f"{len(found)} ranges, or one that is too wide")
+    return sorted(str(each) for each in found)
+
+
+def nginx_lines(believed: list[str]) -> str:
+    return "".join(f"set_real_ip_from {each};\n" for each in believed) + "real_ip_header CF-Connecting-IP;\n"
+
+
+def main() -> int:
+    try:
+        text = nginx_lines(ranges())
+    except (requests.RequestException, ValueError, KeyError, TypeError) as failed:
+        print(
+            f"rollcall edge: reason=no-ranges error={type(failed).__name__}; what was believed stays", file=sys.stderr
+        )
+        return 1
+    if CONFIG.exists() and CONFIG.read_text() == text:
+        return 0
+    CONFIG.write_text(text)
+    return subprocess.run(["systemctl", "reload", "nginx.service"], check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

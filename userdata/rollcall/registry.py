@@ -1,0 +1,59 @@
+"""A machine's entry in one registry: put it there, take it away, ask whether it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from rollcall import plan
+from rollcall.cloudflare import CloudflareStore, Record
+from rollcall.errors import RefusedError
+from rollcall.ownership import Owner
+from rollcall.settings import CloudflareJoin
+
+
+class Registry(Protocol):
+    """One membership. Every method is idempotent and raises the errors of `rollcall.errors`."""
+
+    def join(self, owner: Owner, address: str) -> bool:
+        """Make the entry stand with this public address; whether anything had to be changed."""
+
+    def leave(self, owner: Owner) -> bool:
+        """Take away what this generation on this instance wrote; whether there was anything."""
+
+
+class CloudflareRegistry:
+    """The A (or AAAA) records of a host in a Cloudflare zone. `token` is asked for at each use, so it may be rotated."""
+
+    def __init__(self, join: CloudflareJoin, token: Callable[[], str]) -> None:
+        self._told = join
+        self._token = token
+        self._store: CloudflareStore | None = None
+        self._used = ""
+
+    def join(self, owner: Owner, address: str) -> bool:
+        told = self._told
+        rtype = "AAAA" if ":" in address else "A"
+        wanted = Record(name=told.host, type=rtype, content=address, ttl=told.ttl, proxied=told.proxied, zone=told.zone)
+        return self._apply(plan.joining(self._open().list(told.zone, told.host), owner, wanted))
+
+    def leave(self, owner: Owner) -> bool:
+        return self._apply(plan.leaving(self._open().list(self._told.zone, self._told.host), owner))
+
+    def _apply(self, changes: plan.Plan) -> bool:
+        if changes.refused:
+            raise RefusedError(changes.refused)
+        store = self._open()
+        for record in changes.deletes:
+            store.delete(record.zone, record.id)
+        for record in changes.updates:
+            store.update(record)
+        for record in changes.creates:
+            store.create(record)
+        return not changes.empty
+
+    def _open(self) -> CloudflareStore:
+        token = self._token()
+        if self._store is None or token != self._used:
+            self._store, self._used = CloudflareStore(token), token
+        return self._store

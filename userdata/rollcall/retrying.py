@@ -1,0 +1,31 @@
+"""Another try after a transient error: exponential back-off with full jitter, no sooner than the API asked for."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from rollcall.errors import TransientError
+
+T = TypeVar("T")
+FIRST, LONGEST = 0.5, 30.0
+
+
+def retried(action: Callable[[], T], within: float, sleep: Callable[[float], None] = time.sleep) -> T:
+    """What `action` returns; TransientError is retried for `within` seconds, then raised.
+
+    https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/ (full jitter)
+    """
+    end = time.monotonic() + within
+    pause = FIRST
+    while True:
+        try:
+            return action()
+        except TransientError as fault:
+            wait = max(fault.after, random.uniform(0, pause))  # noqa: S311
+            if time.monotonic() + wait > end:
+                raise
+            sleep(wait)
+            pause = min(pause * 2, LONGEST)

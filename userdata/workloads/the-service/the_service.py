@@ -1,0 +1,28 @@
+"""theService: a TCP service that speaks no HTTP. A client sends a line; the answer says which instance it came from."""
+
+from __future__ import annotations
+
+import socket
+import socketserver
+
+PORT = 4218
+LONGEST = 512
+
+
+class Handler(socketserver.StreamRequestHandler):
+    timeout = 30
+
+    def handle(self) -> None:
+        while line := self.rfile.readline(LONGEST):
+            said = line.strip().decode(errors="replace")
+            self.wfile.write(f"{socket.gethostname()} theService heard: {said}\n".encode())
+
+
+class Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+    address_family = socket.AF_INET6
+
+
+if __name__ == "__main__":
+    Server(("::", PORT), Handler).serve_forever()
