@@ -1,0 +1,272 @@
+"""An authoritative name server over what the local clouds hold, and the resolver that the machines ask.
+
+RFC 1034 and 1035; EDNS by RFC 6891. Two personalities: `Authority` answers for its zones only (REFUSED for others);
+`Resolver` answers the same with RA set, knows the vendors' API hosts, and says NXDOMAIN to everything else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import socket
+import struct
+import threading
+import time
+from collections.abc import Mapping, Sequence
+
+import dns.exception
+import dns.flags
+import dns.message
+import dns.name
+import dns.rcode
+import dns.rdataclass
+import dns.rdatatype
+import dns.rrset
+
+from localcloud.dnsdata import RecordSet, ZoneSource
+from localcloud.faults import Faults
+
+NEGATIVE_TTL = 30
+_PLAIN_UDP = 512
+_LARGEST_UDP = 1232
+_LONGEST_CHAIN = 8
+
+
+class Authority:
+    """Answers from `sources`. `name_servers` maps the names of the zones' servers to their address."""
+
+    recursive = False
+
+    def __init__(
+        self, sources: Sequence[ZoneSource], name_servers: Mapping[str, str], faults: Faults | None = None
+    ) -> None:
+        self._sources = tuple(sources)
+        self._servers = dict(name_servers)
+        self._faults = faults
+        self._turn = itertools.count()
+
+    def answer(self, wire: bytes, *, over_tcp: bool = False) -> bytes | None:
+        """The reply to a query; None where a fault swallows it or it is no query."""
+        try:
+            query = dns.message.from_wire(wire)
+        except dns.exception.DNSException:
+            return None
+        fault = self._faults.take("dns", "", "") if self._faults else None
+        if fault is not None and fault.action in ("drop", "lose"):
+            return None
+        if fault is not None and fault.action == "slow":
+            time.sleep(float(fault.value))
+        reply = dns.message.make_response(query)
+        if fault is not None and fault.action in ("status", "throttle"):
+            reply.set_rcode(dns.rcode.SERVFAIL)
+        elif len(query.question) != 1 or query.opcode() != 0:
+            reply.set_rcode(dns.rcode.NOTIMP)
+        else:
+            self._fill(reply, query.question[0].name, query.question[0].rdtype)
+        return self._fitted(reply, query, over_tcp)
+
+    def _fill(self, reply: dns.message.Message, name: dns.name.Name, rdtype: dns.rdatatype.RdataType) -> None:
+        if self.recursive:
+            reply.flags |= dns.flags.RA
+        asked, chain = _text(name), 0
+        shown = name
+        while chain <= _LONGEST_CHAIN:
+            zone = self._zone_of(asked)
+            if zone is None:
+                if chain == 0:
+                    self._outside(reply, asked, shown, rdtype)
+                return
+            found = self._at(zone, asked)
+            if not self.recursive:
+                reply.flags |= dns.flags.AA
+            if found is None:
+                reply.set_rcode(dns.rcode.NXDOMAIN)
+                self._say_soa(reply, zone)
+                return
+            here = [each for each in found if each.type == dns.rdatatype.to_text(rdtype)]
+            alias = next((each for each in found if each.type == "CNAME"), None)
+            if here or alias is None or rdtype == dns.rdatatype.CNAME:
+                for each in here:
+                    reply.answer.append(self._rrset(shown, each))
+                if not here:
+                    self._say_soa(reply, zone)
+                return
+            reply.answer.append(self._rrset(shown, alias))
+            asked = alias.values[0].rstrip(".").lower()
+            shown, chain = dns.name.from_text(asked), chain + 1
+
+    def _outside(
+        self, reply: dns.message.Message, asked: str, shown: dns.name.Name, rdtype: dns.rdatatype.RdataType
+    ) -> None:
+        reply.set_rcode(dns.rcode.REFUSED)
+
+    def _at(self, zone: tuple[str, ZoneSource], name: str) -> tuple[RecordSet, ...] | None:
+        domain, source = zone
+        found = source.lookup(domain, name)
+        if name != domain:
+            return found
+        types = {each.type for each in found or ()}
+        apex = [
+            RecordSet(domain, "SOA", 900, (self._soa(domain),)),
+            RecordSet(domain, "NS", 3600, tuple(self._servers)),
+        ]
+        return (*(found or ()), *(each for each in apex if each.type not in types))
+
+    def _zone_of(self, name: str) -> tuple[str, ZoneSource] | None:
+        """The most specific zone that holds `name`."""
+        found = [
+            (zone, source)
+            for source in self._sources
+            for zone in source.zones()
+            if name == zone or name.endswith(f".{zone}")
+        ]
+        return max(found, key=lambda each: len(each[0]), default=None)
+
+    def _soa(self, zone: str) -> str:
+        return f"{next(iter(self._servers))}. hostmaster.{zone}. {int(time.time())} 3600 600 604800 {NEGATIVE_TTL}"
+
+    def _say_soa(self, reply: dns.message.Message, zone: tuple[str, ZoneSource]) -> None:
+        """RFC 2308 section 3: a negative answer carries the SOA."""
+        reply.authority.append(
+            self._rrset(dns.name.from_text(zone[0]), RecordSet(zone[0], "SOA", NEGATIVE_TTL, (self._soa(zone[0]),)))
+        )
+
+    def _rrset(self, name: dns.name.Name, records: RecordSet) -> dns.rrset.RRset:
+        values = [_absolute(each, records.type) for each in records.values]
+        if records.type in ("A", "AAAA") and len(values) > 1:
+            start = next(self._turn) % len(values)
+            values = values[start:] + values[:start]
+        return dns.rrset.from_text_list(name, records.ttl, dns.rdataclass.IN, records.type, values)
+
+    @staticmethod
+    def _fitted(reply: dns.message.Message, query: dns.message.Message, over_tcp: bool) -> bytes:
+        size = 65535 if over_tcp else min(max(query.payload, _PLAIN_UDP), _LARGEST_UDP)
+        try:
+            return reply.to_wire(max_size=size)
+        except dns.exception.TooBig:
+            short = dns.message.make_response(query)
+            short.flags |= (reply.flags & (dns.flags.AA | dns.flags.RA)) | dns.flags.TC
+            short.set_rcode(reply.rcode())
+            return short.to_wire(max_size=size)
+
+
+class Resolver(Authority):
+    """What the machines ask. `hosts` maps names (`*.` in front for all below) to addresses inside the namespace."""
+
+    recursive = True
+
+    def __init__(
+        self,
+        sources: Sequence[ZoneSource],
+        name_servers: Mapping[str, str],
+        hosts: Mapping[str, str],
+        faults: Faults | None = None,
+    ) -> None:
+        super().__init__(sources, name_servers, faults)
+        self._hosts = {**hosts, **name_servers}
+
+    def _outside(
+        self, reply: dns.message.Message, asked: str, shown: dns.name.Name, rdtype: dns.rdatatype.RdataType
+    ) -> None:
+        labels = asked.split(".")
+        wild = (f"*.{'.'.join(labels[at:])}" for at in range(1, len(labels)))
+        address = next((self._hosts[each] for each in (asked, *wild) if each in self._hosts), None)
+        if address is None:
+            reply.set_rcode(dns.rcode.NXDOMAIN)
+        elif rdtype == dns.rdatatype.A:
+            reply.answer.append(self._rrset(shown, RecordSet(asked, "A", 60, (address,))))
+
+
+class Listener:
+    """Serves an Authority on UDP and TCP sockets that were bound before."""
+
+    def __init__(self, authority: Authority, udp: Sequence[socket.socket], tcp: Sequence[socket.socket]) -> None:
+        self._authority = authority
+        self._udp, self._tcp = tuple(udp), tuple(tcp)
+        self._threads: list[threading.Thread] = []
+        self._ended = threading.Event()
+
+    def start(self) -> None:
+        for made, serve in [
+            *((each, self._serve_udp) for each in self._udp),
+            *((each, self._serve_tcp) for each in self._tcp),
+        ]:
+            made.settimeout(0.5)
+            thread = threading.Thread(target=serve, args=(made,), daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join(timeout=3)
+        for made in (*self._udp, *self._tcp):
+            made.close()
+
+    def _serve_udp(self, made: socket.socket) -> None:
+        while not self._ended.is_set():
+            with contextlib.suppress(TimeoutError, ConnectionError):
+                wire, client = made.recvfrom(4096)
+                threading.Thread(target=self._reply, args=(made, wire, client), daemon=True).start()
+
+    def _reply(self, made: socket.socket, wire: bytes, client: tuple[str, int]) -> None:
+        reply = self._authority.answer(wire)
+        if reply is not None:
+            with contextlib.suppress(OSError):
+                made.sendto(reply, client)
+
+    def _serve_tcp(self, made: socket.socket) -> None:
+        while not self._ended.is_set():
+            with contextlib.suppress(TimeoutError, ConnectionError):
+                connection, _ = made.accept()
+                threading.Thread(target=self._converse, args=(connection,), daemon=True).start()
+
+    def _converse(self, connection: socket.socket) -> None:
+        """RFC 7766: several queries on one connection, each with its length in front."""
+        with connection, contextlib.suppress(OSError, EOFError):
+            connection.settimeout(10)
+            while True:
+                (length,) = struct.unpack("!H", _exactly(connection, 2))
+                reply = self._authority.answer(_exactly(connection, length), over_tcp=True)
+                if reply is None:
+                    return
+                connection.sendall(struct.pack("!H", len(reply)) + reply)
+
+
+def bound_pair(host: str, port: int = 0) -> tuple[socket.socket, socket.socket]:
+    """A UDP and a TCP socket on the same port, in the calling thread's network namespace."""
+    for _ in range(50):
+        tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        tcp.bind((host, port))
+        tcp.listen(64)
+        udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            udp.bind((host, tcp.getsockname()[1]))
+        except OSError:
+            tcp.close()
+            udp.close()
+            if port:
+                raise
+            continue
+        return udp, tcp
+    raise OSError(f"no port is free on {host} for UDP and TCP alike")
+
+
+def _exactly(connection: socket.socket, count: int) -> bytes:
+    found = b""
+    while len(found) < count:
+        more = connection.recv(count - len(found))
+        if not more:
+            raise EOFError
+        found += more
+    return found
+
+
+def _text(name: dns.name.Name) -> str:
+    return name.to_text(omit_final_dot=True).lower()
+
+
+def _absolute(value: str, rtype: str) -> str:
+    """Host names in values may lack the final dot, which in presentation format would make them relative."""
+    return value if rtype not in ("CNAME", "NS", "PTR", "SRV", "MX") or value.endswith(".") else f"{value}."
