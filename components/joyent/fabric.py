@@ -10,7 +10,7 @@ from typing import Any
 import pulumi
 from pulumi.dynamic import Resource
 
-from components.joyent.errors import FatalError, NotFoundError, RefusedError
+from components.joyent.errors import FatalError, NotFoundError, RefusedError, WaitTimeoutError
 from components.joyent.pacing import wait_until
 from components.joyent.session import Session
 from components.joyent.things import Body, Fault, ThingField, ThingProvider, chosen
@@ -187,12 +187,10 @@ class _Networks:
                 return None
             return True
 
-        wait_until(
-            f"network {props['network_name']} deleted ({id_})",
-            gone,
-            timeout=float(props["delete_timeout"]),
-            sleep=session.sleep,
-        )
+        try:
+            wait_until(f"network {id_} deleted", gone, timeout=float(props["delete_timeout"]), sleep=session.sleep)
+        except WaitTimeoutError as late:
+            raise WaitTimeoutError(f"{late}: {refusal}; delete what is on it, or raise delete_timeout") from late
 
 
 class VlanProvider(ThingProvider):

@@ -83,7 +83,8 @@ class ThingProvider(JoyentProvider):
             try:
                 found = self.kind.make(self.session, inputs)
             except LostReplyError:
-                found = self.kind.find(self.session, inputs)
+                # It was not there a moment ago, so what is there now is what we asked for.
+                found = self.kind.find(self.session, {**inputs, "adopt": True})
                 if found is None:
                     raise
         return CreateResult(found[0], {**inputs, **self.kind.outputs(found[1])})

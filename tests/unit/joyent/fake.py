@@ -21,6 +21,7 @@ from components.joyent.credentials import Credentials
 from components.joyent.pacing import RateLimiter
 from components.joyent.session import Session
 from components.joyent.transport import Transport
+from tests.unit.joyent.fake_things import GONE, Answer, FakeThings
 
 PEM = (
     ed25519.Ed25519PrivateKey.generate()
@@ -55,7 +56,6 @@ NETWORKS = [
     {"id": PRIVATE, "name": "Joyent-SDC-Private", "public": False},
     {"id": POOL, "name": "pool", "public": False},
 ]
-Answer = tuple[int, Any]
 
 
 class FakeCloud(BaseAdapter):
@@ -67,6 +67,7 @@ class FakeCloud(BaseAdapter):
         self.cns = False
         self.faults: list[tuple[str, Callable[[], Answer | None]]] = []
         self.failing = False
+        self.things = FakeThings()
 
     # Wiring
 
@@ -115,11 +116,10 @@ class FakeCloud(BaseAdapter):
         match method, words:
             case "GET", []:
                 return 200, {"id": "a", "login": "rollcall", "email": "a@example.com", "triton_cns_enabled": self.cns}
-            case "GET", ["images"]:
+            case "GET", ["images"] if query.get("state") == "active":
                 return 200, [image for image in IMAGES if image["state"] == "active"]
-            case "GET", ["images", image]:
-                found = [each for each in IMAGES if each["id"] == image]
-                return (200, found[0]) if found else _gone()
+            case "GET", ["images", image] if any(each["id"] == image for each in IMAGES):
+                return 200, next(each for each in IMAGES if each["id"] == image)
             case "GET", ["packages"]:
                 return 200, PACKAGES
             case "GET", ["networks"]:
@@ -129,9 +129,13 @@ class FakeCloud(BaseAdapter):
                 return 200, self._listed(query)
             case "POST", ["machines"]:
                 return self._create(body)
+            case _, ["machines", _, "snapshots", *_]:
+                return self.things.route(method, words, body)
             case _, ["machines", machine, *rest]:
                 return self._machine(method, machine, rest, body)
-        return _gone()
+            case "GET", ["datacenters"]:
+                return 200, {"here": "http://cloudapi.test", "there": "https://there.example"}
+        return self.things.route(method, words, body)
 
     def _listed(self, query: Mapping[str, str]) -> list[dict[str, Any]]:
         offset, limit = int(query["offset"]), int(query["limit"])
@@ -153,7 +157,8 @@ class FakeCloud(BaseAdapter):
         }  # fmt: skip
         machine["metadata"]["root_authorized_keys"] = "ssh-ed25519 AAAA"
         self.machines[machine["id"]] = machine
-        address = f"203.0.113.{9 + len(self.machines)}"
+        count = len(self.machines)
+        address = f"203.0.113.{9 + count}" if count < 200 else f"198.18.{count // 250}.{1 + count % 250}"
         done = {"state": "running", "networks": networks, "ips": [address], "primaryIp": address}
         outcome = {"state": "failed"} if self.failing else done
         self._job(machine, lambda: outcome)
@@ -162,7 +167,7 @@ class FakeCloud(BaseAdapter):
     def _machine(self, method: str, machine_id: str, rest: list[str], body: dict[str, Any]) -> Answer:
         machine = self.machines.get(machine_id)
         if machine is None:
-            return _gone()
+            return GONE
         self._work()
         if machine["state"] == "deleted":
             return 410, _shown(machine)
@@ -186,7 +191,7 @@ class FakeCloud(BaseAdapter):
                 return 200, {**machine[kind], **body}
             case "DELETE", ["tags" | "metadata" as kind, key]:
                 if key not in machine[kind]:
-                    return _gone()
+                    return GONE
                 self._job(
                     machine, lambda: {kind: {each: value for each, value in machine[kind].items() if each != key}}
                 )
@@ -199,12 +204,12 @@ class FakeCloud(BaseAdapter):
             case (("GET" | "DELETE"), ["nics", mac]):
                 found = [each for each in machine["networks"] if _mac(each).replace(":", "") == mac]
                 if not found:
-                    return _gone()
+                    return GONE
                 if method == "DELETE":
                     machine["networks"] = [each for each in machine["networks"] if each not in found]
                     return 204, None
                 return 200, {"mac": mac, "network": found[0], "state": "running"}
-        return _gone()
+        return GONE
 
     def _act(self, machine: dict[str, Any], body: dict[str, Any]) -> Answer:
         package = next((each for each in PACKAGES if each["id"] == body.get("package")), {})
@@ -236,10 +241,6 @@ class FakeCloud(BaseAdapter):
 
 def _shown(machine: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in machine.items() if key not in ("jobs", "cut")}
-
-
-def _gone() -> Answer:
-    return 404, {"code": "ResourceNotFound", "message": "not found"}
 
 
 def _mac(network: str) -> str:

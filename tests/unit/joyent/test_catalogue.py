@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pulumi.runtime import rpc
+
+from components.joyent import lookups
+from components.joyent.catalogue import Catalogue
+from components.joyent.errors import AmbiguousError, CloudApiError, NotFoundError, RefusedError
+from components.joyent.machine_checks import faults
+from tests.unit.joyent import fake
+from tests.unit.joyent.fake import IMAGES, NETWORKS, PACKAGES, POOL, PRIVATE, PUBLIC, FakeCloud
+from tests.unit.joyent.test_machine import DECLARED
+
+
+@pytest.fixture
+def cloud() -> FakeCloud:
+    return FakeCloud()
+
+
+@pytest.fixture
+def catalogue(cloud: FakeCloud) -> Catalogue:
+    return cloud.session().catalogue
+
+
+NEWEST, OLDER, _, OLD, _ = IMAGES
+
+
+@pytest.mark.parametrize(
+    ("text", "image"),
+    [
+        ("debian-12", NEWEST), ("debian-12@20261101", NEWEST), ("debian-12@20250101", OLDER), (OLDER["id"], OLDER),
+        (str(OLDER["id"])[:8], OLDER),
+    ],
+)  # fmt: skip
+def test_an_image_is_found_by_each_of_its_words(catalogue: Catalogue, text: str, image: dict[str, Any]) -> None:
+    assert catalogue.image(text).id == image["id"]
+
+
+@pytest.mark.parametrize(
+    ("what", "text", "kind", "said"),
+    [
+        ("image", "debain-12", NotFoundError, "no image 'debain-12' in this data centre; there is debian-12"),
+        ("image", "debian-12@2", NotFoundError, "there is debian-12"),
+        ("image", "old", NotFoundError, "no image 'old'"),
+        ("image", OLD["id"], RefusedError, "is disabled, not active; choose another"),
+        ("package", "g1.large", NotFoundError, "there is g1"),
+        ("package", PUBLIC, NotFoundError, "no package"),
+        ("network", "Joyent-SDC-Publik", NotFoundError, "there is Joyent-SDC-Public"),
+    ],
+)
+def test_what_is_not_there_names_what_is_near(
+    catalogue: Catalogue, what: str, text: str, kind: type[CloudApiError], said: str
+) -> None:
+    with pytest.raises(kind, match=said):
+        getattr(catalogue, what)(text)
+
+
+def test_two_networks_with_one_name_are_ambiguous(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fake, "NETWORKS", [*NETWORKS, {"id": POOL, "name": "Joyent-SDC-Public"}])
+    with pytest.raises(AmbiguousError, match=rf"{PUBLIC}.*{POOL}.*give the id"):
+        catalogue.network("Joyent-SDC-Public")
+
+
+def test_two_images_with_one_name_and_version_are_ambiguous(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fake, "IMAGES", [*IMAGES, {**NEWEST, "id": PRIVATE}])
+    for text in ("debian-12", "debian-12@20261101"):
+        with pytest.raises(AmbiguousError, match=str(NEWEST["id"])):
+            catalogue.image(text)
+
+
+def test_of_several_packages_with_a_name_the_highest_version_counts(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newer = {**PACKAGES[0], "id": PRIVATE, "version": "1.0.10"}
+    monkeypatch.setattr(fake, "PACKAGES", [newer, *PACKAGES, {**newer, "id": POOL, "version": "1.0.9"}])
+    assert catalogue.package("g1.nano").id == PRIVATE
+
+
+def test_the_catalogue_is_asked_for_once(cloud: FakeCloud, catalogue: Catalogue) -> None:
+    for _ in range(50):
+        catalogue.image("debian-12")
+        catalogue.package("g1.nano")
+        catalogue.network("pool")
+    assert sorted(cloud.calls) == ["GET /images", "GET /networks", "GET /packages"]
+
+
+FAULTS: tuple[tuple[dict[str, Any], str], ...] = (
+    ({"machine_name": None}, "machine_name: is missing"),
+    ({"machine_name": "-web"}, "machine_name: '-web' must begin with"),
+    ({"machine_name": "web joyent"}, "machine_name: 'web joyent' must begin with"),
+    ({"machine_name": "x" * 190}, "machine_name: is 190 characters long, CloudAPI takes 189"),
+    ({"image": "nothing"}, "image: there is no image 'nothing'"),
+    ({"image": OLD["id"]}, "image: the image old"),
+    ({"image": "large"}, "package: g1.nano"),
+    ({"package": "huge"}, "package: there is no package 'huge'"),
+    ({"package": None}, "package: is missing"),
+    ({"networks": ["nowhere"]}, "networks: there is no network 'nowhere'"),
+    ({"networks": ["Joyent-SDC-Public", PUBLIC]}, "networks: a machine can be on one public network"),
+    ({"tags": {"account": "x"}}, "tags: 'account' is reserved"),
+    ({"tags": {"pulumi-resource": "x"}}, "tags: 'pulumi-resource' is reserved"),
+    ({"tags": {"triton.cns.service": "x"}}, "tags: 'triton.cns.service' is none of"),
+    ({"tags": {"triton.cns.disable": "true"}}, "tags: 'triton.cns.disable' must be true or false"),
+    ({"tags": {"docker:label:com.docker.x": "x"}}, "tags: 'docker:label:com.docker.x' is reserved"),
+    ({"tags": {"list": ["x"]}}, "tags: 'list' must be a text, a number"),
+    ({"metadata": {"root_pw": "x"}}, "metadata: 'root_pw': CloudAPI drops"),
+    ({"metadata": {"user-script": "x"}}, "metadata: 'user-script' is CloudAPI's own; give it as userdata"),
+    ({"metadata": {"credentials": "x"}}, "metadata: 'credentials' is reserved"),
+    ({"metadata": {"n": 1}}, "metadata: 'n' must be a text"),
+    ({"metadata": {"cloudflare": "x"}}, "metadata: 'cloudflare' is in secret_metadata too"),
+    ({"secret_metadata": {"root_pw": "x"}}, "secret_metadata: 'root_pw': CloudAPI drops"),
+    ({"power": "off"}, "power: 'off' is none of running, stopped"),
+    ({"firewall_enabled": "true"}, "firewall_enabled: must be true or false, not 'true'"),
+    ({"update_timeout": 0}, "update_timeout: must be a number of seconds above 0"),
+    ({"brand": "lx"}, "brand: 'lx': only kvm and bhyve"),
+    ({"affinity": ["db != x"]}, "affinity: 'db != x' is no rule"),
+    ({"affinity": ["ro==x"]}, "affinity: 'ro==x' is no rule"),
+    ({"userdata": "x" * 100_000}, "userdata: userdata and metadata are"),
+)
+
+
+@pytest.mark.parametrize(("change", "said"), FAULTS, ids=[each[1][:40] for each in FAULTS])
+def test_what_cloudapi_would_refuse_is_refused_at_preview(
+    catalogue: Catalogue, change: dict[str, Any], said: str
+) -> None:
+    found = [f"{name}: {reason}" for name, reason in faults({**DECLARED, **change}, catalogue)]
+    assert [each.startswith(said) for each in found] == [True], found
+
+
+def test_a_good_description_has_no_fault(catalogue: Catalogue) -> None:
+    tags = {"triton.cns.services": "web:80", "triton.cns.disable": False, "n": 1.5}
+    good = {
+        "tags": tags,
+        "affinity": ["role!=db", "instance==~/web/"],
+        "networks": [PUBLIC, "pool"],
+        "machine_name": "x" * 189,
+    }
+    assert faults({**DECLARED, **good}, catalogue) == []
+
+
+def test_a_name_is_shorter_where_it_is_a_name_in_dns(cloud: FakeCloud, catalogue: Catalogue) -> None:
+    cloud.cns = True
+    assert faults({**DECLARED, "machine_name": "x" * 64}, catalogue)[0][1].startswith("is 64 characters long")
+    assert faults({**DECLARED, "machine_name": "x" * 63}, catalogue) == []
+
+
+def test_all_faults_are_told_at_once(catalogue: Catalogue) -> None:
+    wrong = {"machine_name": "-", "image": "x", "package": "y", "networks": ["z"], "power": "off"}
+    assert {name for name, _ in faults({**DECLARED, **wrong}, catalogue)} == set(wrong)
+
+
+def test_what_is_not_known_yet_is_no_fault(catalogue: Catalogue) -> None:
+    assert faults({**DECLARED, **dict.fromkeys(DECLARED, rpc.UNKNOWN)}, catalogue) == []
+
+
+@pytest.fixture
+def settings(cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    session = cloud.session()
+    monkeypatch.setattr(lookups, "session_of", lambda _: session)
+    return {}
+
+
+def test_look_ups_find_what_is_there(settings: dict[str, str]) -> None:
+    assert lookups.get_image("debian-12", settings=settings).version == "20261101"
+    assert lookups.get_package("g1.micro", settings=settings).memory == 1024
+    assert lookups.get_package(memory=2048, settings=settings).name == "g1.small"
+    assert lookups.get_network("Joyent-SDC-Private", settings=settings).id == PRIVATE
+    assert lookups.get_datacenter(settings=settings).name == "here"
+    assert lookups.get_datacenter("there", settings=settings).url == "https://there.example"
+    assert lookups.get_account(settings=settings).login == "rollcall"
+
+
+def test_look_ups_refuse_an_ambiguous_answer(settings: dict[str, str]) -> None:
+    with pytest.raises(AmbiguousError, match=r"3 packages fit: g1.nano"):
+        lookups.get_package(settings=settings)
+    with pytest.raises(NotFoundError, match="no package has 77"):
+        lookups.get_package(memory=77, settings=settings)
+    with pytest.raises(NotFoundError, match=r"no data centre nowhere; there is here \(http"):
+        lookups.get_datacenter("nowhere", settings=settings)
