@@ -138,6 +138,20 @@ def enter_command(leader: int, argv: Sequence[str], environment: Mapping[str, st
     return [*command, "env", "--ignore-environment", *(f"{name}={value}" for name, value in variables.items()), *argv]
 
 
+def run_inside(leader: int, argv: Sequence[str], stdin: bytes, timeout: float) -> subprocess.CompletedProcess[bytes]:
+    """Run a command inside and wait for it; after `timeout` seconds it is killed and subprocess.TimeoutExpired raised."""
+    command = enter_command(leader, argv)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True) as process:
+        try:
+            output, errors = process.communicate(stdin, timeout)
+        except BaseException:
+            # nsenter forks to get into the other numbering of processes: its child would survive it.
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+        return subprocess.CompletedProcess(command, process.returncode, output, errors)
+
+
 def _command(machine: Machine, disk: Disk, namespace: Namespace, group: Group, overlay: str) -> list[str]:
     root = disk.folder / "root"
     start = [" ".join(map(str, group.folders)), overlay, str(root), str(disk.run / "notify")]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from localcloud.compute import Hypervisor, Machine, Observer, Power
 from localcloud.hypervisor.cgroups import Group
-from localcloud.hypervisor.container import Container, enter_command
+from localcloud.hypervisor.container import Container, run_inside
 from localcloud.hypervisor.disk import Disk, Layers, write_record
 from localcloud.hypervisor.metadata import MetadataServer, MetadataSide
 from localcloud.hypervisor.power import MachinePower, Slots
@@ -74,6 +74,7 @@ class NspawnHypervisor(Hypervisor):
         self._machines: dict[str, MachinePower] = {}
         self._observers: dict[str, Observer] = {}
         self._metadata: dict[str, MetadataServer] = {}
+        self._deleting: list[threading.Thread] = []
         self._news: queue.SimpleQueue[tuple[Observer, str, str, str] | None] = queue.SimpleQueue()
         threading.Thread(target=self._tell_observers, name="observers", daemon=True).start()
 
@@ -105,7 +106,9 @@ class NspawnHypervisor(Hypervisor):
         if power is not None:
             power.cut()
             # Deleting a disk takes a moment, and no method here may.
-            threading.Thread(target=self._delete, args=(power,), name=f"remove {machine_id}").start()
+            deleting = threading.Thread(target=self._delete, args=(power,), name=f"remove {machine_id}", daemon=True)
+            self._deleting = [each for each in self._deleting if each.is_alive()] + [deleting]
+            deleting.start()
 
     # What people and tests ask for.
 
@@ -139,9 +142,7 @@ class NspawnHypervisor(Hypervisor):
         leader = _leader(self._power(machine_id))
         if leader is None:
             raise HypervisorError(f"{machine_id} is not running")
-        return subprocess.run(
-            enter_command(leader.pid, argv), input=stdin, capture_output=True, timeout=timeout, check=False
-        )
+        return run_inside(leader.pid, argv, stdin, timeout)
 
     def close(self) -> None:
         """Cut every machine's power, and remove all machines and their disks. Observers hear nothing of it."""
@@ -153,6 +154,8 @@ class NspawnHypervisor(Hypervisor):
             power.cut()
         for power in powers:
             self._delete(power)
+        for deleting in self._deleting:
+            deleting.join(30)
         self._news.put(None)
         self._layers.remove()
         Group.below_own(self._namespace.name).remove()
@@ -239,8 +242,11 @@ def cleanup(machines: Path, patience: float = 10.0) -> list[str]:
             deadline = time.monotonic() + patience
             while any(process.alive for process in processes) and time.monotonic() < deadline:
                 time.sleep(0.02)
-        if group.folders:
-            group.remove()
+        if group.folders and group.remove():
+            for folder in group.folders:
+                # The group that all machines of the instance share; the last one takes it along.
+                with contextlib.suppress(OSError):
+                    folder.parent.rmdir()
         path.unlink()
     shutil.rmtree(machines, ignore_errors=True)
     return ran

@@ -122,7 +122,8 @@ class MachinePower:
 
     def join(self, patience: float) -> bool:
         """Wait until it is off; whether it is."""
-        thread = self._thread
+        with self._lock:
+            thread = self._thread
         if thread is not None:
             thread.join(patience)
         return self._thread is None
@@ -142,24 +143,29 @@ class MachinePower:
 
     def _run(self) -> None:
         """The thread: boot after boot until the machine stays off."""
-        outcome, reason = "stopped", ""
-        try:
-            while True:
+        reason = ""
+        while True:
+            code = None
+            try:
                 code = self._one_boot()
-                with self._lock:
-                    again = self._orders.again or (code == REBOOTED and not self._orders.stop and not self._orders.cut)
-                    self._orders = _Orders()
-                    if again:
-                        self.state = "booting"
-                    else:
-                        break
-        except Exception as error:  # noqa: BLE001 - whatever stops a machine from starting is its API's to show
-            outcome, reason = "failed", f"{type(error).__name__}: {error}"
-        with self._lock:
-            self.state = "failed" if outcome == "failed" else "stopped"
-            self._thread = None
+            except Exception as error:  # noqa: BLE001 - whatever keeps a machine from starting is its API's to show
+                reason = f"{type(error).__name__}: {error}"
+            if self._is_over(code, reason):
+                break
         self._host.record(self)
-        self._host.tell(self.machine.id, outcome, reason)
+        self._host.tell(self.machine.id, "failed" if reason else "stopped", reason)
+
+    def _is_over(self, code: int | None, reason: str) -> bool:
+        """Decide between off and another boot; as one step, so that no order is lost in between."""
+        with self._lock:
+            orders, self._orders = self._orders, _Orders()
+            by_itself = code == REBOOTED and not orders.stop and not orders.cut
+            if not reason and (orders.again or by_itself):
+                self.state = "booting"
+                return False
+            self.state = "failed" if reason else "stopped"
+            self._thread = None
+            return True
 
     def _one_boot(self) -> int | None:
         """Boot it and stay with it to its end: systemd-nspawn's exit code, or None if it was not started at all."""

@@ -27,6 +27,8 @@ MASKED = (
     "systemd-timesyncd.service", "systemd-logind.service", "networking.service", "systemd-udevd.service",
     "systemd-udev-trigger.service", "systemd-hwdb-update.service", "dev-hugepages.mount", "dev-mqueue.mount",
     "systemd-firstboot.service", "systemd-pcrphase.service", "ldconfig.service", "cloud-init-hotplugd.socket",
+    # Looks for metadata before there is a network, and at a second boot waits 5 s in vain to tell whether it moved.
+    "cloud-init-local.service",
 )  # fmt: skip
 ENABLED = {
     "multi-user.target.wants": ("joyent-user-script.service",),

@@ -1,41 +1,27 @@
-"""What the tests of booting machines share: a namespace, a hypervisor, and stand-ins for what the clouds serve them."""
+"""What the tests of booting machines share: a namespace with stand-ins for the clouds, and a hypervisor."""
 
 from __future__ import annotations
 
-import socket
-import socketserver
+import os
+import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler
-from typing import Any
-from wsgiref.simple_server import ServerHandler, WSGIRequestHandler
+from pathlib import Path
 
-from localcloud.namespace import Namespace
+from localcloud.compute import Machine
+from localcloud.hypervisor import MetadataSide, NspawnHypervisor
+from localcloud.image import Image
+from localcloud.image.build import ensure
+from localcloud.namespace import NETWORKS, Namespace, name_for
+from tests.integration.cloud_stubs import Imds, self_signed, serve_imds, serve_no_names
 
-Answer = tuple[int, bytes]
-
-
-class Metadata:
-    """One Joyent machine's metadata, in memory."""
-
-    def __init__(self, **values: str) -> None:
-        self.values = {name.replace("_", "-"): value for name, value in values.items()}
-
-    def get(self, key: str) -> str | None:
-        return self.values.get(key)
-
-    def put(self, key: str, value: str) -> None:
-        if key.startswith("sdc:"):
-            raise ValueError(f"{key} is read-only")
-        self.values[key] = value
-
-    def delete(self, key: str) -> None:
-        self.values.pop(key, None)
-
-    def keys(self) -> list[str]:
-        return [key for key in self.values if not key.startswith("sdc:")]
+ON_AWS = Machine(id="i-0123456789abcdef0", cloud="aws", name="web-aws-0", address="198.51.100.10")
+ON_JOYENT = Machine(
+    id="9f5b7a52-7a0b-4c55-9d0e-2d7c3c1f0a01", cloud="joyent", name="web-joyent-0", address="203.0.113.10"
+)
 
 
 @dataclass
@@ -68,108 +54,66 @@ class Heard:
             self._changed.notify_all()
 
 
-class Imds:
-    """EC2 metadata for one machine a source address, as much of it as cloud-init asks for; tokens are required."""
+@dataclass
+class Room:
+    """A namespace with what the clouds serve in it, and a hypervisor."""
 
-    def __init__(self) -> None:
-        self.user_data: dict[str, bytes] = {}
-        self.seen_from: list[str] = []
+    namespace: Namespace
+    image: Image
+    machines: Path
+    hypervisor: NspawnHypervisor
+    imds: Imds
+    metadata: dict[str, MetadataSide]
+    tls: ssl.SSLContext
 
-    def answer(self, source: str, method: str, path: str, headers: Any) -> Answer:
-        self.seen_from.append(source)
-        _, _, rest = path.strip("/").partition("/")
-        if method == "PUT" and rest == "api/token":
-            return 200, b"a-token"
-        if headers.get("X-aws-ec2-metadata-token") != "a-token":
-            return 401, b""
-        if rest == "user-data":
-            data = self.user_data.get(source)
-            return (404, b"") if data is None else (200, data)
-        tree = {
-            "dynamic/instance-identity": "document\n",
-            "dynamic/instance-identity/document": "{}",
-            "meta-data": "ami-id\nhostname\ninstance-id\nlocal-hostname\nlocal-ipv4\n",
-            "meta-data/ami-id": "ami-0",
-            "meta-data/hostname": "web-0.ec2.internal",
-            "meta-data/local-hostname": "web-0.ec2.internal",
-            "meta-data/local-ipv4": source,
-            "meta-data/instance-id": "i-" + source.replace(".", "").rjust(17, "0"),
-        }
-        text = tree.get(rest.rstrip("/"))
-        return (404, b"") if text is None else (200, text.encode())
+    def boot(self, machine: Machine, *heard: str) -> Heard:
+        observer = Heard()
+        self.hypervisor.boot(machine, observer)
+        observer.wait(*(heard or ("running",)))
+        return observer
 
+    def answers(self, address: str, port: int = 80, source: str | None = None) -> bool:
+        try:
+            self.namespace.connect((address, port), source, timeout=0.5).close()
+        except OSError:
+            return False
+        return True
 
-class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
-    daemon_threads = True
+    def run(self, machine: Machine, script: str) -> str:
+        done = self.hypervisor.exec(machine.id, ["sh", "-c", script])
+        assert done.returncode == 0, (script, done.stdout, done.stderr)
+        return done.stdout.decode().strip()
 
-    def __init__(self, namespace: Namespace, address: str, port: int, handler: Callable[..., Any]) -> None:
-        super().__init__((address, port), handler, bind_and_activate=False)
-        self.socket.close()
-        self.socket = namespace.listen(address, port)
-        threading.Thread(target=self.serve_forever, args=(0.1,), daemon=True).start()
+    def settled(self, machine: Machine) -> str:
+        """Wait until all that starts at boot, userdata included, has; `running` or `degraded`."""
+        states: list[str] = []
 
-    def __exit__(self, *_: object) -> None:
-        self.shutdown()
-        self.server_close()
+        def known() -> bool:
+            done = self.hypervisor.exec(machine.id, ["systemctl", "is-system-running"])
+            states.append(done.stdout.decode().strip())
+            return states[-1] in ("running", "degraded")
+
+        assert until(known, 30), (states[-1], self.hypervisor.console(machine.id).read_text()[-800:])
+        return states[-1]
 
 
-class _NoNames(socketserver.BaseRequestHandler):
-    def handle(self) -> None:
-        question, reply_to = self.request
-        # The same message as an answer (QR) that says NXDOMAIN (RFC 1035, section 4.1.1).
-        reply_to.sendto(question[:2] + b"\x81\x83" + question[4:], self.client_address)
-
-
-class _NameServer(socketserver.UDPServer):
-    def __init__(self, namespace: Namespace, address: str) -> None:
-        super().__init__((address, 53), _NoNames, bind_and_activate=False)
-        self.socket.close()
-        self.socket = namespace.listen(address, 53, socket.SOCK_DGRAM)
-        threading.Thread(target=self.serve_forever, args=(0.1,), daemon=True).start()
-
-    def __exit__(self, *_: object) -> None:
-        self.shutdown()
-        self.server_close()
-
-
-def serve_no_names(namespace: Namespace, address: str) -> _NameServer:
-    """A DNS server that knows no name, so that nothing waits for an answer."""
-    return _NameServer(namespace, address)
-
-
-def serve_imds(namespace: Namespace, imds: Imds) -> _Server:
-    """Answer at 169.254.169.254, in the namespace only."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            status, body = imds.answer(self.client_address[0], self.command, self.path, self.headers)
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        do_PUT = do_GET
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    return _Server(namespace, "169.254.169.254", 80, Handler)
-
-
-def serve_wsgi(namespace: Namespace, address: str, port: int, application: Any) -> _Server:
-    """Serve a WSGI application in the namespace."""
-
-    class Handler(WSGIRequestHandler):
-        def handle(self) -> None:
-            self.raw_requestline = self.rfile.readline(65537)
-            if self.parse_request():
-                environ = {
-                    "REQUEST_METHOD": self.command, "PATH_INFO": self.path, "SERVER_NAME": address, "SERVER_PORT": str(port),
-                    "SERVER_PROTOCOL": "HTTP/1.0",
-                }  # fmt: skip
-                ServerHandler(self.rfile, self.wfile, self.get_stderr(), environ, multithread=True).run(application)
-
-    return _Server(namespace, address, port, Handler)
+@contextmanager
+def open_room(tmp_path: Path) -> Iterator[Room]:
+    """A room of its own, and nothing of it left afterwards. `tmp_path` names the namespace, so it must be unique."""
+    namespace = Namespace(name_for(tmp_path, f"test-{os.getpid()}"))
+    namespace.create()
+    imds, metadata, image = Imds(), dict[str, MetadataSide](), ensure()
+    with ExitStack() as stack:
+        stack.callback(namespace.destroy)
+        stack.enter_context(serve_imds(namespace, imds))
+        for network in NETWORKS.values():
+            stack.enter_context(serve_no_names(namespace, network.gateway))
+        pem, tls = self_signed(tmp_path, "route53.amazonaws.com")
+        hypervisor = NspawnHypervisor(
+            namespace=namespace, image=image, machines=tmp_path / "machines", guest_metadata=metadata.get, ca_pem=pem
+        )
+        stack.callback(hypervisor.close)
+        yield Room(namespace, image, tmp_path / "machines", hypervisor, imds, metadata, tls)
 
 
 def until(condition: Callable[[], bool], timeout: float = 20.0) -> bool:
