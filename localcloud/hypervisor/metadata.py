@@ -7,9 +7,9 @@ Protocol: https://eng.tritondatacenter.com/mdata/protocol.html. A connection sta
 from __future__ import annotations
 
 import base64
-import binascii
 import contextlib
 import os
+import re
 import socket
 import threading
 import zlib
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 _LONGEST_LINE = 1 << 20
+_FRAME = re.compile(r"V2 ([0-9]+) ([0-9a-f]{8}) ([^ ]+ [^ ]+(?: [^ ]*)?)", re.ASCII)
 
 
 class MetadataSide(Protocol):
@@ -50,13 +51,15 @@ def frame(request_id: str, code: str, payload: str | None = None) -> str:
 def parse(line: str) -> tuple[str, str, str | None]:
     """A line -> (request id, command or code, payload); FrameError if it is damaged."""
     try:
-        version, length, checksum, body = line.split(" ", 3)
-        intact = version == "V2" and int(length) == len(body) and int(checksum, 16) == zlib.crc32(body.encode("ascii"))
+        found = _FRAME.fullmatch(line)
+        if found is None:
+            raise FrameError("not a frame of version 2")
+        length, checksum, body = found.groups()
+        if int(length) != len(body) or int(checksum, 16) != zlib.crc32(body.encode("ascii")):
+            raise FrameError("damaged frame: length or CRC-32 differs")
         words = body.split(" ")
-        if not intact or not 2 <= len(words) <= 3:
-            raise FrameError("damaged frame")
         return words[0], words[1], _decoded(words[2]) if len(words) == 3 else None
-    except (UnicodeError, binascii.Error, ValueError) as error:
+    except ValueError as error:
         raise FrameError(str(error)) from error
 
 

@@ -1,0 +1,151 @@
+"""Files that make a machine, names, control groups and processes: what needs no root."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from localcloud.compute import Machine
+from localcloud.hypervisor.cgroups import _memberships, _mounts
+from localcloud.hypervisor.container import enter_command, short_name
+from localcloud.hypervisor.disk import Disk, Layers, cloud_files, machine_files
+from localcloud.hypervisor.nspawn import cleanup
+from localcloud.hypervisor.processes import Process, memory_of
+from localcloud.image import Image, ImageError
+from localcloud.namespace import NETWORKS, hardware_address, name_for
+
+WEB = Machine(id="9f5b7a52-7a0b-4c55-9d0e-2d7c3c1f0a01", cloud="joyent", name="web-0", address="203.0.113.77")
+
+HYBRID = """31 24 0:27 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
+38 31 0:34 / /sys/fs/cgroup/freezer rw,relatime - cgroup cgroup rw,freezer
+41 31 0:37 / /sys/fs/cgroup/systemd rw,relatime - cgroup cgroup rw,name=systemd
+42 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
+"""
+
+
+def test_a_machines_network_is_set_before_it_boots() -> None:
+    network = machine_files(WEB)["etc/systemd/network/10-host0.network"]
+    assert "\nAddress=203.0.113.77/24\nGateway=203.0.113.1\n" in network
+    assert "\nMACAddress=02:00:cb:00:71:4d\n" in network
+
+
+def test_machines_differ_in_name_and_id_and_only_those_with_keys_have_keys() -> None:
+    files = machine_files(WEB)
+    assert files["etc/hostname"] == "web-0\n"
+    assert len(files["etc/machine-id"].strip()) == 32
+    other = machine_files(Machine(id="i-0123456789abcdef0", cloud="aws", name="", address="198.51.100.9"))
+    assert other["etc/machine-id"] != files["etc/machine-id"]
+    assert other["etc/hostname"] == "i-0123456789abcdef0\n"
+    assert "root/.ssh/authorized_keys" not in files
+    keyed = Machine(id="x", cloud="aws", name="x", address="198.51.100.9", ssh_keys=("ssh-ed25519 A", "ssh-ed25519 B"))
+    assert machine_files(keyed)["root/.ssh/authorized_keys"] == "ssh-ed25519 A\nssh-ed25519 B\n"
+
+
+def test_only_joyent_machines_have_cloud_init_off() -> None:
+    assert "etc/cloud/cloud-init.disabled" in cloud_files("joyent")
+    assert "etc/cloud/cloud-init.disabled" not in cloud_files("aws")
+    assert cloud_files("aws")["etc/resolv.conf"].startswith("nameserver 198.51.100.1\n")
+
+
+def test_a_disk_keeps_what_was_written_when_it_is_prepared_again(tmp_path: Path) -> None:
+    disk = Disk(tmp_path / WEB.id)
+    disk.prepare(WEB)
+    (disk.upper / "etc/hostname").write_text("renamed\n")
+    disk.prepare(WEB)
+    assert (disk.upper / "etc/hostname").read_text() == "renamed\n"
+    disk.remove()
+    assert not disk.folder.exists()
+
+
+def test_a_private_directory_stays_private_through_the_overlay(tmp_path: Path) -> None:
+    disk = Disk(tmp_path / "x")
+    disk.prepare(Machine(id="x", cloud="aws", name="x", address="198.51.100.9", ssh_keys=("ssh-ed25519 A",)))
+    modes = {name: (disk.upper / name).stat().st_mode & 0o777 for name in ("", "etc", "root", "root/.ssh")}
+    assert modes == {"": 0o755, "etc": 0o755, "root": 0o700, "root/.ssh": 0o700}
+    assert (disk.upper / "root/.ssh/authorized_keys").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_path_that_overlayfs_would_misread_is_refused(tmp_path: Path) -> None:
+    layers = Layers(tmp_path / "layers", Image(tmp_path / "image"), ca_pem="")
+    good, bad = Disk(tmp_path / "x"), Disk(tmp_path / "a:b")
+    assert layers.options(WEB, good) == (
+        f"lowerdir={tmp_path}/layers/joyent:{tmp_path}/image/nginx:{tmp_path}/image/base,"
+        f"upperdir={tmp_path}/x/upper,workdir={tmp_path}/x/work"
+    )
+    with pytest.raises(ImageError, match="a:b"):
+        layers.options(WEB, bad)
+
+
+def test_names_of_interfaces_fit_and_differ() -> None:
+    names = {short_name(f"i-{number:017x}") for number in range(2000)}
+    assert len(names) == 2000
+    assert {len(f"vb-{name}") for name in names} == {15}
+
+
+def test_checkouts_and_instances_have_namespaces_of_their_own(tmp_path: Path) -> None:
+    names = {name_for(tmp_path / folder, instance) for folder in ("a", "b") for instance in ("local", "test")}
+    assert len(names) == 4
+    assert name_for(tmp_path / "a" / ".." / "a", "local") in names
+    assert all(name.startswith("rc-") for name in names)
+
+
+def test_a_bridge_has_the_gateway_first_and_only_ec2s_has_the_metadata_address() -> None:
+    assert NETWORKS["aws"].addresses == (
+        "198.51.100.1/24", "198.51.100.2/24", "198.51.100.3/24", "169.254.169.254/32",
+    )  # fmt: skip
+    assert NETWORKS["joyent"].addresses == ("203.0.113.1/24", "203.0.113.2/24", "203.0.113.3/24")
+    assert hardware_address("198.51.100.10") == "02:00:c6:33:64:0a"
+
+
+def test_the_hierarchies_of_a_hybrid_host_are_told_apart() -> None:
+    assert _mounts(HYBRID) == {"name=systemd": Path("/sys/fs/cgroup/systemd"), "": Path("/sys/fs/cgroup/unified")}
+    unified = "25 20 0:22 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
+    assert _mounts(unified) == {"": Path("/sys/fs/cgroup")}
+    assert _memberships("9:name=systemd:/a\n4:memory:/b\n0::/c:d\n") == {
+        "name=systemd": "/a",
+        "memory": "/b",
+        "": "/c:d",
+    }
+
+
+def test_a_process_is_known_by_its_start_as_well() -> None:
+    with subprocess.Popen(["sleep", "60"]) as child:
+        process = Process.of(child.pid)
+        assert process is not None
+        assert process.alive
+        impostor = Process(process.pid, process.started + 1)
+        impostor.send(signal.SIGKILL)
+        assert not impostor.alive
+        assert process.alive
+        process.send(signal.SIGKILL)
+        child.wait()
+    assert not process.alive
+    assert Process.of(child.pid) is None
+
+
+def test_memory_is_counted_and_processes_that_are_gone_count_nothing() -> None:
+    assert memory_of([os.getpid()]) > 5 * 2**20
+    assert memory_of([2**22 + 1]) == 0
+
+
+def test_clean_up_spares_a_process_that_was_given_the_number_of_a_dead_one(tmp_path: Path) -> None:
+    machines = tmp_path / "machines"
+    machines.mkdir()
+    with subprocess.Popen(["sleep", "60"]) as child:
+        (machines / "i-1.json").write_text(f'{{"processes": [{{"pid": {child.pid}, "started": 1}}]}}')
+        (machines / "i-2.json").write_text("{ half a rec")
+        assert cleanup(machines) == []
+        assert child.poll() is None
+        assert not machines.exists()
+        child.kill()
+
+
+def test_a_command_inside_starts_in_a_clean_environment() -> None:
+    command = enter_command(42, ["id", "-u"], {"LANG": "C"})
+    assert command[:2] == ["nsenter", "--target=42"]
+    assert command[command.index("env") + 1] == "--ignore-environment"
+    assert command[-3:] == ["LANG=C", "id", "-u"]
