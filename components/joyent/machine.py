@@ -167,7 +167,8 @@ class MachineProvider(JoyentProvider):
         if _id in session.adopted:
             # An unforced replacement under the same name found this very machine again: it is the successor now.
             return
-        machine = session.machines.find(_id, 1.0)
+        # Others being deleted at the same time change nothing about this one: their list will do.
+        machine = session.machines.find(_id, _REFRESH_AGE, own_writes=False)
         if machine is None:
             return
         if machine.deletion_protection:

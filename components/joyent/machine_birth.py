@@ -16,8 +16,7 @@ from components.joyent.pacing import wait_until
 from components.joyent.records import MachineRecord
 from components.joyent.session import Session
 
-# Seconds: the age at which a list still shows what an earlier run left behind, and how long a predecessor may take to go.
-_EARLIER_AGE = 600.0
+# After a lost reply: how often to look for the machine before asking again, and the seconds between.
 _LOOKS = 3
 _LOOK_PAUSE = 2.0
 _ATTEMPTS = 3
@@ -36,8 +35,8 @@ class Birth:
         """The one machine of these inputs; what was found rather than made is brought in line and noted as adopted."""
         if self._inputs.get("adopt"):
             return self._taken(self._named(str(self._inputs["adopt"])))
-        earlier = self._ours(self._session.machines.all(_EARLIER_AGE).values())
-        if earlier is not None:
+        earlier = self._ours(self._session.machines.at_first().values())
+        if earlier is not None and self._session.machines.find(earlier.id, 1.0) is not None:
             return self._taken(earlier)
         return self._made()
 
@@ -59,6 +58,8 @@ class Birth:
                     raise
                 if self._ours([holder]) is not None:
                     return self._taken(holder)
+                if holder.id in self._session.deleted and attempt < _ATTEMPTS:
+                    continue  # It was this machine's predecessor, and it has gone by now.
                 raise FatalError(f"the name {self._name} is taken by machine {holder.id}; {_mend(holder)}") from refused
             finally:
                 self._session.machines.changed()

@@ -142,7 +142,7 @@ def power(session: Session, machine: str, wanted: str, timeout: float) -> None:
 
     def there() -> bool | None:
         nonlocal asked
-        found = session.machines.find(machine, 0.0 if not asked else 1.0)
+        found = session.machines.find(machine, 1.0, own_writes=False)
         if found is None or found.state == "failed":
             if wanted == "stopped":
                 return True
@@ -154,7 +154,6 @@ def power(session: Session, machine: str, wanted: str, timeout: float) -> None:
         # From any other state (provisioning, stopping) there is nothing to ask for yet.
         if not asked and found.state == ("stopped" if wanted == "running" else "running"):
             session.api.act(machine, "start" if wanted == "running" else "stop")
-            session.machines.changed()
             asked = True
         return None
 

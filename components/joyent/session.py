@@ -29,19 +29,31 @@ class MachineList:
         self._lock = threading.Lock()
         self._taken = self._stale = float("-inf")
         self._machines: dict[str, MachineRecord] = {}
+        self._first: dict[str, MachineRecord] | None = None
 
-    def all(self, max_age: float) -> Mapping[str, MachineRecord]:
-        """All machines by id, as they were at most `max_age` seconds ago; failed and deleted ones are not in it."""
+    def all(self, max_age: float, *, own_writes: bool = True) -> Mapping[str, MachineRecord]:
+        """All machines by id, as they were at most `max_age` seconds ago; failed and deleted ones are not in it.
+
+        With `own_writes`, and after everything that this run has noted by `changed`.
+        """
         with self._lock:
             now = self._clock()
-            if self._taken <= self._stale or now - self._taken > max_age:
+            if (own_writes and self._taken <= self._stale) or now - self._taken > max_age:
                 self._machines = {each.id: each for each in self._api.list_machines()}
                 self._taken = now
+                self._first = self._machines if self._first is None else self._first
             return self._machines
 
-    def find(self, machine: str, max_age: float) -> MachineRecord | None:
+    def at_first(self) -> Mapping[str, MachineRecord]:
+        """All machines as this run first saw them, whatever it has done since: what earlier runs have left is in it."""
+        with self._lock:
+            if self._first is not None:
+                return self._first
+        return self.all(float("inf"))
+
+    def find(self, machine: str, max_age: float, *, own_writes: bool = True) -> MachineRecord | None:
         """The machine, failed ones too; None when it is gone. One that is not in the list costs a call of its own."""
-        found = self.all(max_age).get(machine)
+        found = self.all(max_age, own_writes=own_writes).get(machine)
         if found is None:
             try:
                 found = self._api.get_machine(machine)
