@@ -1,0 +1,114 @@
+"""Cloudflare on this machine: the v4 API, and its zones as name servers and edge see them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from localcloud.cloudflare.app import App
+from localcloud.cloudflare.identity import OriginCertificates
+from localcloud.cloudflare.limits import Limiter, RateLimit
+from localcloud.cloudflare.store import NAME_SERVERS, Store
+from localcloud.cloudflare.tokens import Tokens
+from localcloud.cloudflare.zoneview import EdgeRoute, Resolve, edge_route
+from localcloud.dnsdata import RecordSet
+
+if TYPE_CHECKING:
+    from localcloud.faults import Faults
+
+__all__ = ["NAME_SERVERS", "Cloudflare", "EdgeRoute", "RateLimit"]
+
+_LONGEST_CHAIN = 8
+
+
+def _nothing(name: str) -> tuple[RecordSet, ...]:
+    return ()
+
+
+class Cloudflare:
+    """One user with one account; a `localcloud.dnsdata.ZoneSource`. Thread-safe.
+
+    `operator_token` (40 to 80 of `0-9A-Za-z_-`) may do everything. `edge_addresses` are where proxied names lead.
+    `resolve` gives the address sets of hosts outside our zones, for flattened CNAMEs. The switch
+    `cloudflare propagation=SECONDS` of `faults` makes lookups lag behind what is written while it is on.
+    """
+
+    def __init__(
+        self,
+        *,
+        operator_token: str,
+        edge_addresses: tuple[str, ...],
+        clock: Callable[[], float] = time.time,
+        faults: Faults | None = None,
+        rate_limit: RateLimit | None = None,
+        resolve: Resolve = _nothing,
+    ) -> None:
+        self._faults, self._outside, self._clock = faults, resolve, clock
+        self._store = Store(
+            tokens=Tokens(operator_token, clock()), edges=tuple(edge_addresses), clock=clock, lag=self._lag
+        )
+        self._certificates = OriginCertificates()
+        self.app = App(self._store, Limiter(rate_limit or RateLimit(), clock), self._certificates)
+        """The API as a WSGI app, below /client/v4; its `throttled` answers as when the rate limit is exceeded."""
+
+    @property
+    def account_id(self) -> str:
+        return self._store.account_id
+
+    @property
+    def user_id(self) -> str:
+        return self._store.user_id
+
+    @property
+    def origin_ca_pem(self) -> str:
+        """The certificate of the Origin CA, which the edge trusts on origins."""
+        with self._store.lock:
+            return self._certificates.ca(self._clock()).pem
+
+    def add_zone(self, name: str, plan: str = "free") -> str:
+        """Make an active zone; its id. `plan` is a key of `model.PLANS`: `free` (200 records), `free-1000`, `pro` …"""
+        return self._store.add_zone(name, plan).id
+
+    def zones(self) -> tuple[str, ...]:
+        return tuple(zone.name for zone in self._store.zones.values())
+
+    def lookup(self, zone: str, name: str) -> tuple[RecordSet, ...] | None:
+        found = next((each for each in self._store.zones.values() if each.name == zone), None)
+        return self._store.view(found, self._resolve).lookup(name) if found else None
+
+    def edge_origins(self, host: str) -> EdgeRoute | None:
+        """Where the edge forwards requests for `host` (lower case, no final dot); None where it is not proxied."""
+        zone = self._store.zone_of(host)
+        return edge_route(self._store.view(zone, self._resolve), host) if zone else None
+
+    def _resolve(self, name: str) -> tuple[RecordSet, ...]:
+        """The address sets that `name` leads to, along CNAMEs in our own zones."""
+        least: int | None = None
+        for _ in range(_LONGEST_CHAIN):
+            zone = self._store.zone_of(name)
+            if zone is None:
+                return self._outside(name)
+            # An apex that is flattened in its turn would come back here: its own CNAME is followed instead.
+            found = self._store.view(zone, _nothing).lookup(name) or ()
+            addresses = tuple(each for each in found if each.type in ("A", "AAAA"))
+            if addresses:
+                ttl = min(each.ttl for each in addresses) if least is None else least
+                return tuple(RecordSet(each.name, each.type, min(each.ttl, ttl), each.values) for each in addresses)
+            alias = self._alias(zone.name, name)
+            if alias is None:
+                return ()
+            least = alias.ttl if least is None else min(least, alias.ttl)
+            name = alias.values[0].rstrip(".")
+        return ()
+
+    def _alias(self, zone: str, name: str) -> RecordSet | None:
+        found = next(each for each in self._store.zones.values() if each.name == zone)
+        for fields in self._store.view(found, _nothing).at(name) or ():
+            if fields.type == "CNAME":
+                return RecordSet(name, "CNAME", 300 if fields.ttl == 1 else fields.ttl, (f"{fields.content}.",))
+        return None
+
+    def _lag(self) -> float:
+        value = self._faults.switch("cloudflare", "propagation") if self._faults else None
+        return float(value) if value else 0.0

@@ -1,0 +1,141 @@
+"""The v4 API as a WSGI app: routes, authentication, rate limit and the envelope around every answer."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.routing import Map, Rule
+from werkzeug.wrappers import Request, Response
+
+from localcloud.cloudflare import errors, handlers, identity
+from localcloud.cloudflare.call import Call, Reply, authenticated
+from localcloud.cloudflare.limits import Limiter
+from localcloud.cloudflare.store import Store
+from localcloud.cloudflare.tokens import Token
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+PREFIX = "/client/v4"
+Handler = Callable[[Call], Reply]
+
+
+class App:
+    """The API over a Store. Callable as WSGI."""
+
+    def __init__(self, store: Store, limiter: Limiter, origin_certificates: identity.OriginCertificates) -> None:
+        self._store, self._limiter = store, limiter
+        table = _routes(origin_certificates)
+        self._handlers = {f"{method} {path}": handler for method, path, handler in table}
+        rules = [Rule(f"{PREFIX}{path}", methods=[method], endpoint=f"{method} {path}") for method, path, _ in table]
+        self._map = Map(rules, strict_slashes=False, redirect_defaults=False, merge_slashes=False)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        request = Request(environ)
+        headers: dict[str, str] = {}
+        try:
+            reply = self._answer(request, headers)
+            response = _envelope(200, True, reply.result, messages=list(reply.messages), info=reply.info)
+        except errors.ApiError as refusal:
+            headers.update(refusal.headers)
+            response = _envelope(refusal.status, False, None, refusals=refusal.body())
+        response.headers.update(headers)
+        return response(environ, start_response)
+
+    def throttled(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answers as when the rate limit is exceeded."""
+        refusal = self._limiter.refusal(retry_after=5)
+        response = _envelope(refusal.status, False, None, refusals=refusal.body())
+        response.headers.update(refusal.headers)
+        return response(environ, start_response)
+
+    def _answer(self, request: Request, headers: dict[str, str]) -> Reply:
+        endpoint, args = self._route(request)
+        if endpoint == "GET /ips":
+            token: Token | None = None
+        else:
+            token = authenticated(request, self._store, verifies=endpoint.endswith("/tokens/verify"))
+            headers.update(self._limiter.count(self._store.user if token.owner == "user" else token.id))
+        return self._handlers[endpoint](Call(self._store, request, args, token))
+
+    def _route(self, request: Request) -> tuple[str, dict[str, Any]]:
+        adapter = self._map.bind("api.cloudflare.com")
+        try:
+            endpoint, args = adapter.match(request.path, method=request.method)
+        except MethodNotAllowed as wrong:
+            raise errors.ApiError(405, 10405, "Method not allowed for this authentication scheme") from wrong
+        except HTTPException as unknown:
+            raise errors.no_route(request.path) from unknown
+        for name, value in args.items():
+            if name in ("zone_id", "account_id", "record_id", "token_id") and not _is_id(value):
+                raise errors.no_route(request.path)
+        return str(endpoint), dict(args)
+
+
+def _routes(origin: identity.OriginCertificates) -> list[tuple[str, str, Handler]]:
+    zone, records = "/zones/<zone_id>", "/zones/<zone_id>/dns_records"
+    table: list[tuple[str, str, Handler]] = [
+        ("GET", "/ips", handlers.list_ips),
+        ("GET", "/accounts", handlers.list_accounts),
+        ("GET", "/accounts/<account_id>", handlers.get_account),
+        ("GET", "/zones", handlers.list_zones),
+        ("POST", "/zones", handlers.create_zone),
+        ("GET", zone, handlers.get_zone),
+        ("PATCH", zone, handlers.edit_zone),
+        ("DELETE", zone, handlers.delete_zone),
+        ("PUT", f"{zone}/activation_check", handlers.check_activation),
+        ("GET", records, handlers.list_records),
+        ("POST", records, handlers.create_record),
+        ("POST", f"{records}/batch", handlers.batch_records),
+        ("GET", f"{records}/<record_id>", handlers.get_record),
+        ("PATCH", f"{records}/<record_id>", handlers.edit_record),
+        ("PUT", f"{records}/<record_id>", handlers.overwrite_record),
+        ("DELETE", f"{records}/<record_id>", handlers.delete_record),
+        ("GET", f"{zone}/settings", handlers.list_settings),
+        ("PATCH", f"{zone}/settings", handlers.edit_settings),
+        ("GET", f"{zone}/settings/<setting_id>", handlers.get_setting),
+        ("PATCH", f"{zone}/settings/<setting_id>", handlers.edit_setting),
+        ("GET", "/user", identity.get_user),
+        ("GET", "/certificates", origin.list),
+        ("POST", "/certificates", origin.create),
+        ("GET", "/certificates/<certificate_id>", origin.get),
+        ("DELETE", "/certificates/<certificate_id>", origin.revoke),
+    ]
+    for owner in ("/user", "/accounts/<account_id>"):
+        table += [
+            ("GET", f"{owner}/tokens", identity.list_tokens),
+            ("POST", f"{owner}/tokens", identity.create_token),
+            ("GET", f"{owner}/tokens/verify", identity.verify_token),
+            ("GET", f"{owner}/tokens/permission_groups", identity.list_groups),
+            ("GET", f"{owner}/tokens/<token_id>", identity.get_token),
+            ("PUT", f"{owner}/tokens/<token_id>", identity.update_token),
+            ("DELETE", f"{owner}/tokens/<token_id>", identity.delete_token),
+            ("PUT", f"{owner}/tokens/<token_id>/value", identity.roll_token),
+        ]
+    return table
+
+
+def _is_id(text: str) -> bool:
+    return len(text) == 32 and set(text) <= set("0123456789abcdef")
+
+
+def _envelope(
+    status: int,
+    success: bool,
+    result: Any,
+    *,
+    refusals: list[dict[str, Any]] | None = None,
+    messages: list[Any] | None = None,
+    info: Any = None,
+) -> Response:
+    body = {"success": success, "errors": refusals or [], "messages": messages or [], "result": result}
+    if info is not None:
+        body["result_info"] = info
+    response = Response(json.dumps(body), status, content_type="application/json")
+    response.headers["CF-RAY"] = f"{secrets.token_hex(8)}-LAB"
+    response.headers["Server"] = "cloudflare"
+    return response
