@@ -1,0 +1,223 @@
+"""`localcloud`: starts, stops and disturbs the local clouds of this checkout."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import logging
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from localcloud.control import ControlError, ask
+
+ROOT = Path(__file__).resolve().parent.parent
+READY_WITHIN, GONE_WITHIN = 60.0, 60.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    chosen = _parser().parse_args(arguments)
+    state: Path = chosen.state or ROOT / ".rollcall" / chosen.instance
+    try:
+        return COMMANDS[chosen.command](state, chosen)
+    except ControlError as wrong:
+        print(f"localcloud: {wrong}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="localcloud", description=__doc__)
+    parser.add_argument("--instance", default=os.environ.get("LOCALCLOUD_INSTANCE", "local"))
+    parser.add_argument("--state", type=Path)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in (
+        ("serve", "run in the foreground"),
+        ("start", "run in the background; returns when all answers"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("--no-machines", action="store_true", help="boot nothing; no root and no namespace needed")
+        command.add_argument("--delay", type=float, default=0.0, help="seconds until a machine that is not booted runs")
+    commands.add_parser("stop", help="stop everything; nothing is left")
+    status = commands.add_parser("status", help="exit code 0 when the local clouds run")
+    status.add_argument("--json", action="store_true")
+    commands.add_parser("env", help="export lines for any client")
+    commands.add_parser("ps", help="what runs, as JSON")
+    for name, text in (
+        ("crash", "pull the plug"),
+        ("freeze", "hang it; its API says running"),
+        ("thaw", "let it go on"),
+        ("logs", "what it printed while booting"),
+    ):
+        commands.add_parser(name, help=text).add_argument("machine", help="id, name or the start of one")
+    execute = commands.add_parser("exec", help="run a command inside: exec MACHINE -- COMMAND …")
+    execute.add_argument("machine")
+    execute.add_argument("argv", nargs="+")
+    fault = commands.add_parser("fault", help="switch a fault on, list them, or clear them")
+    fault.add_argument("spec", nargs="*", help="SERVICE[:METHOD][:PATH] ACTION[=VALUE] [times=N] [for=S] [p=P]")
+    fault.add_argument("--clear", nargs="?", const="", metavar="SERVICE")
+    fault.add_argument("--list", action="store_true")
+    commands.add_parser("partition", help="cut the clouds off from each other")
+    commands.add_parser("isolate", help="cut one cloud off from everything").add_argument(
+        "cloud", choices=["aws", "joyent"]
+    )
+    commands.add_parser("heal", help="undo partition and isolate")
+    return parser
+
+
+def _serve(state: Path, chosen: Any) -> int:
+    from localcloud.daemon import DaemonError, Options, serve
+    from localcloud.namespace import NamespaceError
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    try:
+        return serve(
+            Options(instance=chosen.instance, state=state, machines=not chosen.no_machines, delay=chosen.delay)
+        )
+    except (DaemonError, NamespaceError) as wrong:
+        print(f"localcloud: {wrong}", file=sys.stderr)
+        return 1
+
+
+def _start(state: Path, chosen: Any) -> int:
+    """In a session of its own, so that Ctrl-C at `make up` does not take the machines along."""
+    logs = state / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    log = logs / "daemon.log"
+    words = [sys.executable, "-m", "localcloud", "--instance", chosen.instance, "--state", str(state), "serve"]
+    words += ["--no-machines"] if chosen.no_machines else []
+    words += ["--delay", str(chosen.delay)]
+    with log.open("ab") as file:
+        daemon = subprocess.Popen(
+            words, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
+        )
+    end = time.monotonic() + READY_WITHIN
+    while time.monotonic() < end:
+        if (state / "daemon.json").exists():
+            return 0
+        if daemon.poll() is not None:
+            break
+        time.sleep(0.1)
+    if daemon.poll() is None:
+        daemon.terminate()
+    tail = "\n".join(log.read_text(errors="replace").splitlines()[-12:])
+    raise ControlError(f"the local clouds did not start; {log} ends with\n{tail}")
+
+
+def _stop(state: Path, _chosen: Any) -> int:
+    """By the process id in daemon.json, if that is still the process that wrote it. Then whatever a killed daemon left."""
+    running = _process(state)
+    if running is not None:
+        os.kill(running, signal.SIGTERM)
+        end = time.monotonic() + GONE_WITHIN
+        while _process(state) is not None and time.monotonic() < end:
+            time.sleep(0.1)
+        if _process(state) is not None:
+            raise ControlError(f"process {running} does not stop; look into {state / 'logs' / 'daemon.log'}")
+        return 0
+    _clean(state)
+    return 0
+
+
+def _clean(state: Path) -> None:
+    """What a daemon left that was killed: its machines, its namespace, its files."""
+    written = state / "daemon.json"
+    if (state / "machines").exists():
+        from localcloud.hypervisor import cleanup
+
+        cleanup(state / "machines")
+    if written.exists():
+        namespace = json.loads(written.read_text()).get("namespace")
+        if namespace:
+            from localcloud.namespace import Namespace
+
+            Namespace(namespace).destroy()
+        written.unlink()
+
+
+def _process(state: Path) -> int | None:
+    """The daemon's process id, if it is still the process that wrote it down."""
+    try:
+        written = json.loads((state / "daemon.json").read_text())
+        fields = Path(f"/proc/{written['pid']}/stat").read_text().rpartition(")")[2].split()
+    except (OSError, ValueError, KeyError):
+        return None
+    return int(written["pid"]) if fields[19] == written["started"] and fields[0] != "Z" else None
+
+
+def _status(state: Path, chosen: Any) -> int:
+    found = ask(state / "control.sock", "status")
+    shown = f"process {found['pid']}, {found['rss'] // 2**20} MiB, faults: {', '.join(found['faults']) or 'none'}"
+    print(json.dumps(found) if chosen.json else shown)
+    return 0
+
+
+def _env(state: Path, _chosen: Any) -> int:
+    for name, value in sorted(ask(state / "control.sock", "env").items()):
+        print(f"export {name}={shlex.quote(value)}")
+    return 0
+
+
+def _ps(state: Path, _chosen: Any) -> int:
+    print(json.dumps(ask(state / "control.sock", "ps"), indent=1))
+    return 0
+
+
+def _machine(state: Path, chosen: Any) -> int:
+    ask(state / "control.sock", chosen.command, machine=chosen.machine)
+    return 0
+
+
+def _logs(state: Path, chosen: Any) -> int:
+    console = Path(ask(state / "control.sock", "console", machine=chosen.machine))
+    sys.stdout.write(console.read_text(errors="replace") if console.exists() else "")
+    return 0
+
+
+def _exec(state: Path, chosen: Any) -> int:
+    given = "" if sys.stdin is None or sys.stdin.isatty() else base64.b64encode(sys.stdin.buffer.read()).decode()
+    done = ask(state / "control.sock", "exec", machine=chosen.machine, argv=chosen.argv, stdin=given)
+    sys.stdout.buffer.write(base64.b64decode(done["stdout"]))
+    sys.stderr.buffer.write(base64.b64decode(done["stderr"]))
+    return int(done["code"])
+
+
+def _fault(state: Path, chosen: Any) -> int:
+    control = state / "control.sock"
+    if chosen.clear is not None:
+        ask(control, "clear", service=chosen.clear or None)
+    elif chosen.spec:
+        print(ask(control, "fault", spec=" ".join(chosen.spec)))
+    else:
+        print("\n".join(ask(control, "faults")))
+    return 0
+
+
+def _network(state: Path, chosen: Any) -> int:
+    ask(state / "control.sock", chosen.command, cloud=getattr(chosen, "cloud", None))
+    return 0
+
+
+COMMANDS = {
+    "serve": _serve,
+    "start": _start,
+    "stop": _stop,
+    "status": _status,
+    "env": _env,
+    "ps": _ps,
+    "crash": _machine,
+    "freeze": _machine,
+    "thaw": _machine,
+    "logs": _logs,
+    "exec": _exec,
+    "fault": _fault,
+    "partition": _network,
+    "isolate": _network,
+    "heal": _network,
+}
