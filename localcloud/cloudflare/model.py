@@ -7,10 +7,8 @@ import hashlib
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
-_NONE: Mapping[str, Any] = MappingProxyType({})
 PROXIABLE = ("A", "AAAA", "CNAME")
 
 
@@ -74,7 +72,7 @@ class Fields:
     tags: tuple[str, ...] = ()
     priority: int | None = None
     data: Mapping[str, Any] | None = None
-    settings: Mapping[str, bool] = field(default=_NONE)
+    settings: Mapping[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
