@@ -1,0 +1,98 @@
+"""The provider on the real engine: what is in the state, what a preview shows, and what a killed run leaves behind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("localcloud.cloudapi")
+
+from tests.cloud.joyent_stack import SCRIPT, TOKEN, Kill, Stack, make_stack
+
+pytestmark = [pytest.mark.clouds, pytest.mark.engine]
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[Stack]:
+    yield from make_stack(tmp_path)
+
+
+def test_up_twice_changes_nothing_and_a_refresh_costs_few_calls(stack: Stack) -> None:
+    stack.up()
+    assert {each.state for each in stack.machines()} == {"running"}
+    stack.wire.requests.clear()
+    assert "unchanged" in stack.up()
+    assert stack.wire.count("POST .*") == 0
+    assert stack.wire.count("GET .*") <= 5
+
+
+def test_no_secret_and_no_userdata_is_in_the_backend(stack: Stack) -> None:
+    stack.up()
+    stack.up(round="2")
+    written = [path.read_bytes() for path in stack.folder.parent.joinpath("backend").rglob("*") if path.is_file()]
+    assert written
+    assert not [text for text in written if TOKEN.encode() in text or SCRIPT.encode() in text]
+    for machine in stack.resources().values():
+        assert len(json.dumps([machine["inputs"], machine["outputs"]])) < 4096
+
+
+def test_drift_shows_in_a_preview_and_is_mended(stack: Stack) -> None:
+    stack.up()
+    first, second = sorted(stack.machines(), key=lambda each: each.name)
+    stack.client.act(first.id, "stop")
+    stack.client.merge_metadata(second.id, {"round": "by hand"})
+    stack.settled(lambda: stack.client.get_machine(first.id).state == "stopped")
+    shown = stack.run("preview")
+    assert "[diff: ~power]" in shown
+    assert "[diff: ~metadata]" in shown
+    stack.up()
+    assert {each.state for each in stack.machines()} == {"running"}
+    assert stack.client.get_machine(second.id).metadata["round"] == "1"
+
+
+def test_a_machine_that_vanished_is_made_again(stack: Stack) -> None:
+    stack.up()
+    gone = stack.machines()[0]
+    stack.client.delete_machine(gone.id)
+    stack.settled(lambda: gone.id not in [each.id for each in stack.machines()])
+    stack.up()
+    assert len(stack.machines()) == 2
+
+
+def test_destroy_stops_each_machine_before_it_deletes_it(stack: Stack) -> None:
+    stack.up()
+    stack.wire.requests.clear()
+    stack.run("destroy", "--yes", "--skip-preview")
+    stack.settled(lambda: not stack.machines())
+    assert stack.wire.count("POST /machines/[^/]+") == stack.wire.count("DELETE /machines/[^/]+") == 2
+
+
+MACHINE = "/machines/[0-9a-f-]{36}"
+KILLS: dict[str, tuple[Kill, dict[str, Any]]] = {
+    "before the first machine is asked for": (Kill("POST /machines", "before"), {}),
+    "after a machine is made, before its id is stored": (Kill("POST /machines", "after"), {}),
+    "after the last machine is made": (Kill("POST /machines", "after", nth=2), {}),
+    "while it waits for the machines": (Kill("GET /machines", "after", nth=2), {}),
+    "while a change is under way": (Kill(f"POST {MACHINE}/metadata", "after"), {"round": "2"}),
+    "while a machine is stopped before its deletion": (Kill(f"POST {MACHINE}", "after"), {"count": 1}),
+    "after a deletion is accepted": (Kill(f"DELETE {MACHINE}", "after"), {"count": 1}),
+}
+
+
+@pytest.mark.parametrize("where", KILLS)
+def test_a_run_killed_at_any_point_is_finished_by_the_next(stack: Stack, where: str) -> None:
+    kill, change = KILLS[where]
+    if change:
+        stack.up()
+    stack.up(kill=kill, **change)
+    stack.recover()
+    stack.up(**change)
+    count = change.get("count", 2)
+    stack.settled(lambda: len(stack.machines()) == count)
+    assert {each.id for each in stack.machines()} == {each["id"] for each in stack.resources().values()}
+    assert {each.metadata["round"] for each in stack.machines()} == {change.get("round", "1")}
+    assert "unchanged" in stack.up(**change)
