@@ -3,7 +3,7 @@
 from localcloud.hypervisor.container import enter_command
 from localcloud.hypervisor.disk import REPOSITORY_PORT
 from localcloud.hypervisor.metadata import MetadataServer, MetadataSide
-from localcloud.hypervisor.nspawn import HypervisorError, MachineStatus, NspawnHypervisor, cleanup
+from localcloud.hypervisor.nspawn import HypervisorError, MachineStatus, NspawnHypervisor, check_host, cleanup
 
 __all__ = [
     "REPOSITORY_PORT",
@@ -12,6 +12,7 @@ __all__ = [
     "MetadataServer",
     "MetadataSide",
     "NspawnHypervisor",
+    "check_host",
     "cleanup",
     "enter_command",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import uuid
@@ -34,9 +35,10 @@ class Disk:
         return self.folder / "console.log"
 
     def last_words(self) -> str:
-        """The last line on its console."""
-        lines = self.console.read_text(errors="replace").split("\n") if self.console.exists() else []
-        return next((line.strip() for line in reversed(lines) if line.strip()), "nothing on its console")
+        """The last lines on its console, as one."""
+        lines = self.console.read_text(errors="replace").splitlines() if self.console.exists() else []
+        words = [line.strip() for line in lines if line.strip()]
+        return " / ".join(words[-3:]) or "nothing on its console"
 
     @property
     def zonecontrol(self) -> Path:
@@ -65,7 +67,7 @@ class Disk:
 def machine_files(machine: Machine) -> dict[str, str]:
     """The files that make a copy of the image this machine: path -> content."""
     network = NETWORKS[machine.cloud]
-    name = machine.name or machine.id
+    name = host_name(machine.name) or machine.id
     length = network.prefix.partition("/")[2]
     files = {
         "etc/hostname": f"{name}\n",
@@ -82,6 +84,11 @@ def machine_files(machine: Machine) -> dict[str, str]:
     if machine.ssh_keys:
         files["root/.ssh/authorized_keys"] = "".join(f"{key}\n" for key in machine.ssh_keys)
     return files
+
+
+def host_name(name: str) -> str:
+    """What hostname(7) allows of a machine's name, which on EC2 is any text; empty if nothing is left."""
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-.")[:63].rstrip("-.")
 
 
 def cloud_files(cloud: Cloud) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import queue
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from localcloud.compute import Hypervisor, Machine, Observer, Power
-from localcloud.hypervisor.cgroups import Group
+from localcloud.hypervisor.cgroups import CgroupError, Group, own_folders
 from localcloud.hypervisor.container import Container, run_inside
 from localcloud.hypervisor.disk import Disk, Layers, write_record
 from localcloud.hypervisor.metadata import MetadataServer, MetadataSide
@@ -26,6 +27,7 @@ from localcloud.namespace import Namespace
 
 _log = logging.getLogger(__name__)
 _LAYERS = ".layers"
+_INOTIFY_INSTANCES = 4096
 
 
 class HypervisorError(Exception):
@@ -47,7 +49,7 @@ class MachineStatus:
 
 
 class NspawnHypervisor(Hypervisor):
-    """Boots machines. The namespace and the image must exist; takes root.
+    """Boots machines. The namespace and the image must exist; raises HypervisorError where no machine can run.
 
     `machines` is this instance's own directory: whatever an earlier process left there is killed and removed.
     `guest_metadata` is asked at each request of a Joyent guest. No more than `boots_at_once` machines boot at a time.
@@ -63,7 +65,9 @@ class NspawnHypervisor(Hypervisor):
         ca_pem: str = "",
         boots_at_once: int = 4,
     ) -> None:
+        check_host()
         cleanup(machines)
+        _make_room_for_many()
         machines.mkdir(parents=True, exist_ok=True)
         self.slots = Slots(boots_at_once)
         self._namespace = namespace
@@ -250,6 +254,33 @@ def cleanup(machines: Path, patience: float = 10.0) -> list[str]:
         path.unlink()
     shutil.rmtree(machines, ignore_errors=True)
     return ran
+
+
+def check_host() -> None:
+    """HypervisorError, with what mends it, if this host cannot run machines at all."""
+    if os.geteuid() != 0:
+        raise HypervisorError("booting machines takes root: run as root")
+    packages = {"systemd-nspawn": "systemd-container", "ip": "iproute2", "nft": "nftables", "nsenter": "util-linux"}
+    missing = sorted(package for tool, package in packages.items() if shutil.which(tool) is None)
+    if missing:
+        raise HypervisorError(f"booting machines needs Debian packages: `apt-get install {' '.join(missing)}`")
+    try:
+        own_folders()
+    except CgroupError as error:
+        raise HypervisorError(str(error)) from error
+
+
+def _make_room_for_many() -> None:
+    """Raise the number of inotify instances that root may have until the host's next boot, if it is low.
+
+    The default of 128 (inotify(7)) is for all machines together; each takes four, and an init that gets none gives up.
+    """
+    path = Path("/proc/sys/fs/inotify/max_user_instances")
+    if int(path.read_text()) < _INOTIFY_INSTANCES:
+        try:
+            path.write_text(f"{_INOTIFY_INSTANCES}\n")
+        except OSError as error:
+            _log.warning("%s cannot be raised (%s): no more than about 30 machines will boot", path, error.strerror)
 
 
 def _leader(power: MachinePower) -> Process | None:

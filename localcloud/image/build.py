@@ -27,6 +27,8 @@ MASKED = (
     "systemd-timesyncd.service", "systemd-logind.service", "networking.service", "systemd-udevd.service",
     "systemd-udev-trigger.service", "systemd-hwdb-update.service", "dev-hugepages.mount", "dev-mqueue.mount",
     "systemd-firstboot.service", "systemd-pcrphase.service", "ldconfig.service", "cloud-init-hotplugd.socket",
+    # Each takes an inotify instance of a small number that all machines share.
+    "systemd-ask-password-console.path", "systemd-ask-password-wall.path",
     # Looks for metadata before there is a network, and at a second boot waits 5 s in vain to tell whether it moved.
     "cloud-init-local.service",
 )  # fmt: skip
@@ -38,6 +40,13 @@ UNUSED_FOR = 30 * 24 * 3600
 ROOM_NEEDED = 1536 * 1024 * 1024
 # Docs, manual pages and translations: half the size of a small Debian, and no machine reads them.
 LEFT_OUT = ("doc", "man", "locale", "info")
+
+
+# Whatever a build mounts and starts ends with it, even if it is killed: a mount of /dev that survived in a half-made image
+# would take the host's devices along when that is deleted.
+CONTAINED = (
+    "setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
+)  # fmt: skip
 
 
 def ensure(say: Callable[[str], None] = print) -> Image:
@@ -80,7 +89,9 @@ def _prune(folder: Path) -> None:
 def _check(folder: Path) -> None:
     if os.geteuid() != 0:
         raise ImageError("building the machines' image needs root: run as root")
-    missing = [tool for tool in ("mmdebstrap", "dpkg-deb", "unshare", "chroot") if shutil.which(tool) is None]
+    missing = [
+        tool for tool in ("mmdebstrap", "dpkg-deb", "unshare", "setpriv", "chroot") if shutil.which(tool) is None
+    ]
     if missing:
         raise ImageError(f"missing: {', '.join(missing)}; `apt-get install mmdebstrap util-linux dpkg` mends it")
     folder.mkdir(parents=True, exist_ok=True)
@@ -175,8 +186,8 @@ def _install_layer(root: Path, log: Path) -> None:
     """Install the repository's packages over the base; what that changes is the layer `nginx`."""
     for name in ("nginx", "work", "merged"):
         (root / name).mkdir()
-    # In a mount namespace of its own, so that no mount outlives a build that is killed. Services do not start: exit 101
-    # of policy-rc.d says so (https://people.debian.org/~hmh/invokerc.d-policyrc.d-specification.txt).
+    # Services do not start: exit 101 of policy-rc.d says so
+    # (https://people.debian.org/~hmh/invokerc.d-policyrc.d-specification.txt).
     script = """set -eu
     mount -t overlay overlay -o lowerdir=base,upperdir=nginx,workdir=work merged
     mount -t proc proc merged/proc
@@ -186,7 +197,7 @@ def _install_layer(root: Path, log: Path) -> None:
     DEBIAN_FRONTEND=noninteractive chroot merged sh -c 'dpkg --install /mnt/*.deb && systemctl disable nginx.service'
     rm merged/usr/sbin/policy-rc.d
     """
-    _run(["unshare", "--mount", "sh", "-c", script], log, "", "nginx could not be installed into the image", cwd=root)
+    _run(["sh", "-c", script], log, "", "nginx could not be installed into the image", cwd=root)
     for name in ("work", "merged"):
         shutil.rmtree(root / name)
 
@@ -196,7 +207,13 @@ def _run(command: list[str], log: Path, stdin: str, failure: str, cwd: Path | No
     environment |= {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
     with log.open("ab") as output:
         done = subprocess.run(
-            command, input=stdin.encode(), stdout=output, stderr=output, cwd=cwd, env=environment, check=False
+            [*CONTAINED, *command],
+            input=stdin.encode(),
+            stdout=output,
+            stderr=output,
+            cwd=cwd,
+            env=environment,
+            check=False,
         )
     if done.returncode == 0:
         return

@@ -12,8 +12,8 @@ import pytest
 from localcloud.compute import Machine
 from localcloud.hypervisor.cgroups import _memberships, _mounts
 from localcloud.hypervisor.container import enter_command, short_name
-from localcloud.hypervisor.disk import Disk, Layers, cloud_files, machine_files
-from localcloud.hypervisor.nspawn import cleanup
+from localcloud.hypervisor.disk import Disk, Layers, cloud_files, host_name, machine_files
+from localcloud.hypervisor.nspawn import HypervisorError, check_host, cleanup
 from localcloud.hypervisor.processes import Process, memory_of
 from localcloud.image import Image, ImageError
 from localcloud.namespace import NETWORKS, hardware_address, name_for
@@ -43,6 +43,24 @@ def test_machines_differ_in_name_and_id_and_only_those_with_keys_have_keys() -> 
     assert "root/.ssh/authorized_keys" not in files
     keyed = Machine(id="x", cloud="aws", name="x", address="198.51.100.9", ssh_keys=("ssh-ed25519 A", "ssh-ed25519 B"))
     assert machine_files(keyed)["root/.ssh/authorized_keys"] == "ssh-ed25519 A\nssh-ed25519 B\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("web-0", "web-0"), ("web 0\n1.2.3.4 x", "web-0-1.2.3.4-x"), ("_-", ""), ("a" * 80, "a" * 63), ("Käse", "K-se")],
+)
+def test_any_name_becomes_a_host_name(name: str, expected: str) -> None:
+    assert host_name(name) == expected
+
+
+def test_a_host_without_the_tools_is_told_the_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(HypervisorError, match="apt-get install iproute2 nftables systemd-container util-linux"):
+        check_host()
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(HypervisorError, match="takes root"):
+        check_host()
 
 
 def test_only_joyent_machines_have_cloud_init_off() -> None:

@@ -7,11 +7,12 @@ import hashlib
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from localcloud.image import ROOTFS, Image, ImageError, _hash_of_inputs, cache_dir
+from localcloud.image import ROOTFS, Image, ImageError, _hash_of_inputs, build, cache_dir
 from localcloud.image.repository import serve, write_index
 from localcloud.image.sources import apt_options, debian_sources
 
@@ -183,3 +184,38 @@ def test_only_the_repositorys_own_files_are_served(repository: Path, method: str
     body = b"".join(serve(repository)(environ, lambda *arguments: said.append(arguments)))  # type: ignore[arg-type]
     assert said[0][0] == status
     assert body == ((repository / "Packages").read_bytes() if (method, status) == ("GET", "200 OK") else b"")
+
+
+@pytest.mark.parametrize(
+    ("uid", "free", "tools", "message"),
+    [
+        (1000, 2**40, True, "needs root"),
+        (0, 100 * 2**20, True, r"100 MiB free in .*, \d+ MiB needed.*XDG_CACHE_HOME"),
+        (0, 2**40, False, "missing: .*mmdebstrap.*apt-get install mmdebstrap"),
+    ],
+)
+def test_an_image_that_cannot_be_built_says_why_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uid: int, free: int, tools: bool, message: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("os.geteuid", lambda: uid)
+    monkeypatch.setattr(
+        "localcloud.image.build.shutil", SimpleNamespace(
+            disk_usage=lambda path: SimpleNamespace(free=free), which=lambda tool: "/usr/bin/tool" if tools else None
+        ),
+    )  # fmt: skip
+    with pytest.raises(ImageError, match=message):
+        build.ensure()
+    assert list(tmp_path.rglob("image*")) == []
+
+
+def test_a_build_that_fails_shows_the_end_of_its_log_and_removes_what_it_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(build, "_check", lambda folder: folder.mkdir(parents=True))
+    monkeypatch.setattr(build, "CONTAINED", ("sh", "-c", "echo no such mirror >&2; exit 25", "sh"))
+    monkeypatch.setattr(build, "debian_sources", lambda: "deb http://nowhere.example bookworm main\n")
+    with pytest.raises(ImageError, match=r"exit code 25.*image-build.log\):\nno such mirror"):
+        build.ensure(lambda line: None)
+    assert {path.name for path in (tmp_path / "rollcall").iterdir()} == {"image.lock", "image-build.log"}
