@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from localcloud.cloudflare.app import App
 from localcloud.cloudflare.identity import OriginCertificates
@@ -70,6 +70,15 @@ class Cloudflare:
         """Make an active zone; its id. `plan` is a key of `model.PLANS`: `free` (200 records), `free-1000`, `pro` …"""
         return self._store.add_zone(name, plan).id
 
+    def add_record(self, zone_id: str, **fields: Any) -> str:
+        """Make a record as `POST …/dns_records` would, for the start of a rehearsal; its id. Raises ApiError, KeyError."""
+        with self._store.lock:
+            zone = self._store.zones[zone_id]
+            change = self._store.change(zone)
+            record = change.create(fields)
+            self._store.publish(zone, change)
+        return record.id
+
     def zones(self) -> tuple[str, ...]:
         return tuple(zone.name for zone in self._store.zones.values())
 
@@ -78,7 +87,8 @@ class Cloudflare:
         return self._store.view(found, self._resolve).lookup(name) if found else None
 
     def edge_origins(self, host: str) -> EdgeRoute | None:
-        """Where the edge forwards requests for `host` (lower case, no final dot); None where it is not proxied."""
+        """Where the edge forwards requests for `host`; None where it is not proxied."""
+        host = host.lower().rstrip(".")
         zone = self._store.zone_of(host)
         return edge_route(self._store.view(zone, self._resolve), host) if zone else None
 

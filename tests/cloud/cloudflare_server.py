@@ -104,7 +104,7 @@ def refused(status: int, code: int, message: str = "") -> Iterator[None]:
     try:
         yield
     except cloudflare.APIStatusError as refusal:
-        first = refusal.body["errors"][0]  # type: ignore[index]
+        first = refusal.body["errors"][0]
         assert (refusal.status_code, first["code"]) == (status, code), first
         assert message in str(first), first
     else:

@@ -184,11 +184,11 @@ class TestBesideOthers:
 
     def test_the_plan_s_quota_of_records_holds(self, lab: Lab) -> None:
         posts = [{"type": "A", "name": f"h{n}", "content": "198.51.100.1", "ttl": 60} for n in range(200)]
-        lab.api.dns.records.batch(zone_id=lab.zone, posts=posts)  # type: ignore[arg-type]
+        lab.api.dns.records.batch(zone_id=lab.zone, posts=posts)
         with refused(400, 81045, "quota"):
             lab.record(name="one-more")
         older = lab.cloud.add_zone("older.example", plan="free-1000")
-        lab.api.dns.records.batch(zone_id=older, posts=posts)  # type: ignore[arg-type]
+        lab.api.dns.records.batch(zone_id=older, posts=posts)
         assert lab.api.dns.records.create(zone_id=older, **posts[0] | {"name": "more"}) is not None
 
 
