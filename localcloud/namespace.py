@@ -190,7 +190,10 @@ class Namespace:
         self._ip("link", "set", network.bridge, "up")
 
     def _enter(self) -> None:
-        handle = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            handle = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise NamespaceError(f"there is no namespace {self.name}: {error.strerror}") from error
         try:
             # os.setns came with Python 3.12.
             if ctypes.CDLL(None, use_errno=True).setns(handle, _CLONE_NEWNET) != 0:

@@ -1,12 +1,12 @@
 """Machines that really boot: `NspawnHypervisor`, and what the daemon needs beside it."""
 
 from localcloud.hypervisor.container import enter_command
-from localcloud.hypervisor.disk import REPOSITORY_PORT
+from localcloud.hypervisor.disk import REPOSITORY
 from localcloud.hypervisor.metadata import MetadataServer, MetadataSide
 from localcloud.hypervisor.nspawn import HypervisorError, MachineStatus, NspawnHypervisor, check_host, cleanup
 
 __all__ = [
-    "REPOSITORY_PORT",
+    "REPOSITORY",
     "HypervisorError",
     "MachineStatus",
     "MetadataServer",

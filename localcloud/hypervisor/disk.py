@@ -14,8 +14,8 @@ from localcloud.compute import Cloud, Machine
 from localcloud.image import Image, ImageError
 from localcloud.namespace import NETWORKS, hardware_address
 
-# Where the daemon serves the image's package repository: this port of each cloud's gateway.
-REPOSITORY_PORT = 3142
+# Where the daemon serves the image's package repository to the machines of both clouds.
+REPOSITORY = f"http://{NETWORKS['aws'].gateway}/"
 _BUNDLE = "etc/ssl/certs/ca-certificates.crt"
 
 
@@ -96,7 +96,7 @@ def cloud_files(cloud: Cloud) -> dict[str, str]:
     gateway = NETWORKS[cloud].gateway
     files = {
         "etc/resolv.conf": f"nameserver {gateway}\noptions timeout:2 attempts:3\n",
-        "etc/apt/sources.list.d/local.list": f"deb [trusted=yes] http://{gateway}:{REPOSITORY_PORT}/ ./\n",
+        "etc/apt/sources.list.d/local.list": f"deb [trusted=yes] {REPOSITORY} ./\n",
     }
     if cloud == "joyent":
         files["etc/cloud/cloud-init.disabled"] = "Joyent machines run their user-script instead.\n"

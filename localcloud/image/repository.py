@@ -5,13 +5,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import subprocess
-from collections.abc import Iterable
 from email.utils import formatdate
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 
 def write_index(folder: Path) -> list[str]:
@@ -33,26 +28,6 @@ def write_index(folder: Path) -> list[str]:
     (folder / "Packages.gz").write_bytes(gzip.compress(packages, mtime=0))
     (folder / "Release").write_text(_release(folder, ("Packages", "Packages.gz")))
     return names
-
-
-def serve(folder: Path) -> WSGIApplication:
-    """A WSGI application that serves the repository in `folder`, for apt: GET and HEAD of its files, nothing else."""
-
-    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        # Flat, so only a last component can name a file; "./" is how apt writes the folder itself.
-        name = environ.get("PATH_INFO", "").rpartition("/")[2]
-        path = folder / name
-        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            start_response("405 Method Not Allowed", [("Allow", "GET, HEAD"), ("Content-Length", "0")])
-            return []
-        if name in ("", ".", "..") or not path.is_file():
-            start_response("404 Not Found", [("Content-Length", "0")])
-            return []
-        content = path.read_bytes()
-        start_response("200 OK", [("Content-Type", "application/octet-stream"), ("Content-Length", str(len(content)))])
-        return [content] if environ["REQUEST_METHOD"] == "GET" else []
-
-    return application
 
 
 def _release(folder: Path, indexes: tuple[str, ...]) -> str:

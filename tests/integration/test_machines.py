@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from localcloud.hypervisor import REPOSITORY_PORT, HypervisorError
-from localcloud.image.repository import serve
+from localcloud.daemon import files
+from localcloud.hypervisor import HypervisorError
+from localcloud.namespace import NETWORKS
 from tests.integration.cloud_stubs import Metadata, Visits, serve_wsgi
 from tests.integration.machine_room import ON_AWS, ON_JOYENT, Room, open_room, until
 
@@ -72,7 +73,7 @@ def test_only_ec2_machines_reach_ec2_metadata_and_the_others_learn_it_at_once(ro
 
 
 def test_a_bare_machine_installs_nginx_from_the_packages_of_the_namespace(room: Room) -> None:
-    with serve_wsgi(room.namespace, "203.0.113.1", REPOSITORY_PORT, serve(room.image.repository)):
+    with serve_wsgi(room.namespace, NETWORKS["aws"].gateway, 80, files(room.image.repository)):
         bare = replace(ON_JOYENT, image="debian-12-bare")
         room.boot(bare)
         room.settled(bare)

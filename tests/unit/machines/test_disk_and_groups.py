@@ -16,7 +16,7 @@ from localcloud.hypervisor.disk import Disk, Layers, cloud_files, host_name, mac
 from localcloud.hypervisor.nspawn import HypervisorError, check_host, cleanup
 from localcloud.hypervisor.processes import Process, memory_of
 from localcloud.image import Image, ImageError
-from localcloud.namespace import NETWORKS, hardware_address, name_for
+from localcloud.namespace import NETWORKS, Namespace, NamespaceError, hardware_address, name_for
 
 WEB = Machine(id="9f5b7a52-7a0b-4c55-9d0e-2d7c3c1f0a01", cloud="joyent", name="web-0", address="203.0.113.77")
 
@@ -109,6 +109,11 @@ def test_checkouts_and_instances_have_namespaces_of_their_own(tmp_path: Path) ->
     assert len(names) == 4
     assert name_for(tmp_path / "a" / ".." / "a", "local") in names
     assert all(name.startswith("rc-") for name in names)
+
+
+def test_a_namespace_that_is_not_there_cannot_be_entered() -> None:
+    with pytest.raises(NamespaceError, match="no namespace rc-000000-none"):
+        Namespace("rc-000000-none").run(os.getpid)
 
 
 def test_a_bridge_has_the_gateway_first_and_only_ec2s_has_the_metadata_address() -> None:

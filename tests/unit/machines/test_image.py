@@ -8,12 +8,11 @@ import shutil
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from localcloud.image import ROOTFS, Image, ImageError, _hash_of_inputs, build, cache_dir
-from localcloud.image.repository import serve, write_index
+from localcloud.image.repository import write_index
 from localcloud.image.sources import apt_options, debian_sources
 
 STANZA = """Types: deb
@@ -164,26 +163,6 @@ def test_the_index_names_each_package_with_size_and_hash(repository: Path) -> No
         f" {hashlib.sha256(packages.encode()).hexdigest()} {len(packages)} Packages\n"
         in (repository / "Release").read_text()
     )
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "status"),
-    [
-        ("GET", "/./Packages", "200 OK"),
-        ("HEAD", "/Packages", "200 OK"),
-        ("GET", "/", "404 Not Found"),
-        ("GET", "/..", "404 Not Found"),
-        ("GET", "/../manifest.json", "404 Not Found"),
-        ("PUT", "/Packages", "405 Method Not Allowed"),
-    ],
-)
-def test_only_the_repositorys_own_files_are_served(repository: Path, method: str, path: str, status: str) -> None:
-    (repository.parent / "manifest.json").write_text("{}")
-    said: list[Any] = []
-    environ: dict[str, Any] = {"REQUEST_METHOD": method, "PATH_INFO": path}
-    body = b"".join(serve(repository)(environ, lambda *arguments: said.append(arguments)))  # type: ignore[arg-type]
-    assert said[0][0] == status
-    assert body == ((repository / "Packages").read_bytes() if (method, status) == ("GET", "200 OK") else b"")
 
 
 @pytest.mark.parametrize(
