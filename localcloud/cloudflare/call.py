@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,8 +45,8 @@ class Call:
     def body(self) -> Mapping[str, Any]:
         """The JSON object that was sent. Raises ApiError."""
         try:
-            body = json.loads(self.request.get_data())
-        except ValueError as unreadable:
+            body = json.loads(self.request.get_data(), parse_constant=_no_json, parse_float=_finite)
+        except (ValueError, RecursionError) as unreadable:
             raise errors.unreadable_body() from unreadable
         if self.request.mimetype != "application/json" or not isinstance(body, dict):
             raise errors.unreadable_body()
@@ -86,3 +87,14 @@ def authenticated(request: Request, store: Store, *, verifies: bool) -> Token:
     if not verifies:
         token.check_use(request.remote_addr or "", store.clock())
     return token
+
+
+def _no_json(word: str) -> float:
+    raise ValueError(f"{word} is no JSON")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(f"{digits} is out of range")
+    return number

@@ -187,7 +187,10 @@ def _location(data: Mapping[str, Any]) -> str:
                 raise errors.data_field_required(f"{axis}_{part}")
             words.append(_word(data[f"{axis}_{part}"]))
     for field, usual in (("altitude", 0), ("size", 1), ("precision_horz", 10000), ("precision_vert", 10)):
-        words.append(f"{float(data.get(field, usual)):.2f}m")
+        metres = data.get(field, usual)
+        if isinstance(metres, bool) or not isinstance(metres, (int, float)):
+            raise errors.invalid(f"{field} must be a number of metres")
+        words.append(f"{metres:.2f}m")
     return " ".join(words)
 
 

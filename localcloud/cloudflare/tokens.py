@@ -71,7 +71,7 @@ class Token:
             raise errors.invalid_access_token()
         limits = self.condition.get("request_ip", {})
         allowed, barred = limits.get("in"), limits.get("not_in") or ()
-        if (allowed and not _within(address, allowed)) or _within(address, barred):
+        if limits and (not address or (allowed and not _within(address, allowed)) or _within(address, barred)):
             raise errors.wrong_location(address)
 
 
