@@ -1,0 +1,370 @@
+"""aws:ec2: SecurityGroup, Instance."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from localcloud.plugins.aws.common import REGION, TAGS, from_tags, gone_on, to_tags
+from localcloud.plugins.resource import (
+    GoneError,
+    PluginError,
+    Type,
+    Values,
+    flag,
+    mapping,
+    number,
+    plain,
+    several,
+    text,
+)
+
+_POLL, _PATIENCE = 0.5, 600.0
+
+
+class SecurityGroup(Type):
+    token = "aws:ec2/securityGroup:SecurityGroup"
+    named = "name"
+    inputs = {
+        "name": text(replaces=True),
+        "namePrefix": text(replaces=True),
+        "description": text(replaces=True, default="Managed by Pulumi"),
+        "vpcId": text(replaces=True, computed=True),
+        "ingress": several(computed=True),
+        "egress": several(computed=True),
+        "revokeRulesOnDelete": flag(default=False),
+        **REGION,
+        **TAGS,
+    }
+
+    def create(self, given: Values) -> tuple[str, dict[str, Any]]:
+        ec2 = self.api.client("ec2")
+        vpc = {"VpcId": given["vpcId"]} if given.get("vpcId") else {}
+        tags = (
+            {"TagSpecifications": [{"ResourceType": "security-group", "Tags": to_tags(given["tags"])}]}
+            if given.get("tags")
+            else {}
+        )
+        made = ec2.create_security_group(GroupName=given["name"], Description=given["description"], **vpc, **tags)[
+            "GroupId"
+        ]
+        self._set_rules(made, given)
+        return made, self._outputs(made, given)
+
+    def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:
+        found = self._describe(identity)
+        tags = from_tags(found.get("Tags"))
+        now = {
+            "name": found["GroupName"],
+            "description": found["Description"],
+            "vpcId": found.get("VpcId"),
+            "ingress": _rules(found["IpPermissions"]),
+            "egress": _rules(found["IpPermissionsEgress"]),
+            "tags": tags or None,
+        }
+        return {"arn": self._arn(identity, found["OwnerId"]), "ownerId": found["OwnerId"], "tagsAll": tags}, now
+
+    def update(self, identity: str, old: Values, new: Values) -> dict[str, Any]:
+        self._set_rules(identity, new)
+        _retag(self.api.client("ec2"), identity, old.get("tags"), new.get("tags"))
+        return self._outputs(identity, new)
+
+    def delete(self, identity: str, state: Values) -> None:
+        with gone_on("InvalidGroup.NotFound"):
+            self.api.client("ec2").delete_security_group(GroupId=identity)
+
+    def same(self, key: str, before: Any, after: Any) -> bool:
+        if key in ("ingress", "egress"):
+            return sorted(map(_rule_key, before or ())) == sorted(map(_rule_key, after or ()))
+        return super().same(key, before, after)
+
+    def _describe(self, identity: str) -> Mapping[str, Any]:
+        with gone_on("InvalidGroup.NotFound", "InvalidGroupId.Malformed"):
+            groups = self.api.client("ec2").describe_security_groups(GroupIds=[identity])["SecurityGroups"]
+        if not groups:
+            raise GoneError(identity)
+        found: Mapping[str, Any] = groups[0]
+        return found
+
+    def _set_rules(self, identity: str, given: Values) -> None:
+        """The rules that are given, and no others: not even the one that AWS makes at first, which lets all out."""
+        ec2, found = self.api.client("ec2"), self._describe(identity)
+        for key, api, revoke, allow in (
+            ("ingress", "IpPermissions", ec2.revoke_security_group_ingress, ec2.authorize_security_group_ingress),
+            ("egress", "IpPermissionsEgress", ec2.revoke_security_group_egress, ec2.authorize_security_group_egress),
+        ):
+            wanted, present = list(given.get(key) or ()), _rules(found[api])
+            gone = [each for each in present if _rule_key(each) not in set(map(_rule_key, wanted))]
+            new = [each for each in wanted if _rule_key(each) not in set(map(_rule_key, present))]
+            if gone:
+                revoke(GroupId=identity, IpPermissions=[_permission(each) for each in gone])
+            if new:
+                allow(GroupId=identity, IpPermissions=[_permission(each) for each in new])
+
+    def _outputs(self, identity: str, given: Values) -> dict[str, Any]:
+        owner = self._describe(identity)["OwnerId"]
+        return {"arn": self._arn(identity, owner), "ownerId": owner, "tagsAll": dict(given.get("tags") or {})}
+
+    def _arn(self, identity: str, owner: str) -> str:
+        return f"arn:aws:ec2:{self.api.region}:{owner}:security-group/{identity}"
+
+
+def _permission(rule: Values) -> dict[str, Any]:
+    described = {"Description": rule["description"]} if rule.get("description") else {}
+    made: dict[str, Any] = {"IpProtocol": str(rule["protocol"])}
+    if made["IpProtocol"] != "-1":
+        made |= {"FromPort": int(rule["fromPort"]), "ToPort": int(rule["toPort"])}
+    made["IpRanges"] = [{"CidrIp": each, **described} for each in rule.get("cidrBlocks") or ()]
+    made["Ipv6Ranges"] = [{"CidrIpv6": each, **described} for each in rule.get("ipv6CidrBlocks") or ()]
+    made["UserIdGroupPairs"] = [{"GroupId": each, **described} for each in rule.get("securityGroups") or ()]
+    return {key: value for key, value in made.items() if value}
+
+
+def _rules(permissions: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One rule for each protocol, ports and description, as a program writes them."""
+    found = []
+    for each in permissions:
+        open_ports = each["IpProtocol"] == "-1"
+        base = {
+            "protocol": each["IpProtocol"],
+            "fromPort": 0 if open_ports else each.get("FromPort", 0),
+            "toPort": 0 if open_ports else each.get("ToPort", 0),
+        }
+        by_text: dict[str, dict[str, list[str]]] = {}
+        for key, inner, name in (
+            ("IpRanges", "CidrIp", "cidrBlocks"),
+            ("Ipv6Ranges", "CidrIpv6", "ipv6CidrBlocks"),
+            ("UserIdGroupPairs", "GroupId", "securityGroups"),
+        ):
+            for item in each.get(key) or ():
+                by_text.setdefault(item.get("Description") or "", {}).setdefault(name, []).append(item[inner])
+        for description, ranges in by_text.items():
+            found.append({**base, **ranges, **({"description": description} if description else {})})
+    return found
+
+
+def _rule_key(rule: Values) -> tuple[Any, ...]:
+    ports = (0, 0) if str(rule["protocol"]) == "-1" else (int(rule["fromPort"]), int(rule["toPort"]))
+    ranges = tuple(tuple(sorted(rule.get(key) or ())) for key in ("cidrBlocks", "ipv6CidrBlocks", "securityGroups"))
+    return (str(rule["protocol"]), *ports, *ranges, rule.get("description") or "")
+
+
+class Instance(Type):
+    token = "aws:ec2/instance:Instance"
+    inputs = {
+        "ami": text(replaces=True, computed=True),
+        "instanceType": text(computed=True),
+        "subnetId": text(replaces=True, computed=True),
+        "availabilityZone": text(replaces=True, computed=True),
+        "vpcSecurityGroupIds": several(computed=True),
+        "associatePublicIpAddress": flag(replaces=True, computed=True),
+        "iamInstanceProfile": text(computed=True),
+        "userData": text(),
+        "userDataBase64": text(computed=True),
+        "userDataReplaceOnChange": flag(default=False),
+        "keyName": text(replaces=True, computed=True),
+        "metadataOptions": mapping(computed=True),
+        "rootBlockDevice": mapping(computed=True),
+        "disableApiTermination": flag(computed=True),
+        "ebsOptimized": flag(computed=True),
+        "monitoring": flag(computed=True),
+        "creditSpecification": mapping(computed=True),
+        "ipv6AddressCount": number(computed=True),
+        "instanceInitiatedShutdownBehavior": text(computed=True, choices=("stop", "terminate")),
+        "volumeTags": mapping(),
+        **REGION,
+        **TAGS,
+    }
+
+    def create(self, given: Values) -> tuple[str, dict[str, Any]]:
+        made = self.api.client("ec2").run_instances(**self._request(given))["Instances"][0]["InstanceId"]
+        found = self._wait(made, "running")
+        return made, _instance_outputs(found, self.api.region)
+
+    def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:
+        found = self._describe(identity)
+        if found["State"]["Name"] in ("terminated", "shutting-down"):
+            raise GoneError(identity)
+        options = found.get("MetadataOptions") or {}
+        profile = (found.get("IamInstanceProfile") or {}).get("Arn", "").rpartition("/")[2]
+        given = state.get("metadataOptions") or {}
+        names = {
+            "httpEndpoint": "HttpEndpoint",
+            "httpTokens": "HttpTokens",
+            "httpPutResponseHopLimit": "HttpPutResponseHopLimit",
+            "instanceMetadataTags": "InstanceMetadataTags",
+        }
+        now = {
+            "ami": found["ImageId"],
+            "instanceType": found["InstanceType"],
+            "subnetId": found.get("SubnetId"),
+            "vpcSecurityGroupIds": sorted(each["GroupId"] for each in found.get("SecurityGroups", ())),
+            "iamInstanceProfile": profile or None,
+            "metadataOptions": {
+                key: options.get(api, given.get(key))
+                for key, api in names.items()
+                if key in given or not state.get("ami")
+            },
+            "keyName": found.get("KeyName"),
+            "tags": from_tags(found.get("Tags")) or None,
+        }
+        return _instance_outputs(found, self.api.region), {
+            key: value for key, value in now.items() if value is not None or key == "tags"
+        }
+
+    def update(self, identity: str, old: Values, new: Values) -> dict[str, Any]:
+        ec2 = self.api.client("ec2")
+        _retag(ec2, identity, old.get("tags"), new.get("tags"))
+        if plain(old.get("vpcSecurityGroupIds")) != plain(new.get("vpcSecurityGroupIds")):
+            ec2.modify_instance_attribute(InstanceId=identity, Groups=list(new["vpcSecurityGroupIds"]))
+        if plain(old.get("metadataOptions")) != plain(new.get("metadataOptions")):
+            ec2.modify_instance_metadata_options(InstanceId=identity, **_metadata_options(new["metadataOptions"]))
+        stopped = [
+            key
+            for key in ("instanceType", "userDataBase64")
+            if new.get(key) and plain(old.get(key)) != plain(new.get(key))
+        ]
+        if stopped:
+            self._change_stopped(identity, new, stopped)
+        return {**_instance_outputs(self._describe(identity), self.api.region), "tags": dict(new.get("tags") or {})}
+
+    def delete(self, identity: str, state: Values) -> None:
+        with gone_on("InvalidInstanceID.NotFound"):
+            self.api.client("ec2").terminate_instances(InstanceIds=[identity])
+        self._wait(identity, "terminated")
+
+    def faults(self, given: Values) -> list[tuple[str, str]]:
+        found = super().faults(given)
+        if given.get("userData") is not None and given.get("userDataBase64") is not None:
+            found.append(("userData", "userData and userDataBase64 exclude each other"))
+        return found
+
+    def differences(self, old: Values, new: Values) -> dict[str, str]:
+        found = super().differences(old, new)
+        if new.get("userDataReplaceOnChange"):
+            return {
+                key: f"{how}_replace" if key.startswith("userData") and "_" not in how else how
+                for key, how in found.items()
+            }
+        return found
+
+    def _change_stopped(self, identity: str, new: Values, keys: list[str]) -> None:
+        """A new type or userdata takes a stop and a start, as the real plugin does it."""
+        ec2 = self.api.client("ec2")
+        ec2.stop_instances(InstanceIds=[identity])
+        self._wait(identity, "stopped")
+        if "instanceType" in keys:
+            ec2.modify_instance_attribute(InstanceId=identity, InstanceType={"Value": new["instanceType"]})
+        if "userDataBase64" in keys:
+            ec2.modify_instance_attribute(
+                InstanceId=identity, UserData={"Value": base64.b64decode(new["userDataBase64"])}
+            )
+        ec2.start_instances(InstanceIds=[identity])
+        self._wait(identity, "running")
+
+    def _request(self, given: Values) -> dict[str, Any]:
+        request: dict[str, Any] = {
+            "MinCount": 1,
+            "MaxCount": 1,
+            "ImageId": given["ami"],
+            "InstanceType": given.get("instanceType", "t3.micro"),
+        }
+        interface: dict[str, Any] = {"DeviceIndex": 0}
+        if given.get("subnetId"):
+            interface["SubnetId"] = given["subnetId"]
+        if given.get("vpcSecurityGroupIds"):
+            interface["Groups"] = list(given["vpcSecurityGroupIds"])
+        if given.get("associatePublicIpAddress") is not None:
+            interface["AssociatePublicIpAddress"] = given["associatePublicIpAddress"]
+        request["NetworkInterfaces"] = [interface]
+        if given.get("iamInstanceProfile"):
+            request["IamInstanceProfile"] = {"Name": given["iamInstanceProfile"]}
+        if given.get("userDataBase64"):
+            # boto3 encodes user data itself.
+            request["UserData"] = base64.b64decode(given["userDataBase64"])
+        elif given.get("userData"):
+            request["UserData"] = given["userData"]
+        if given.get("keyName"):
+            request["KeyName"] = given["keyName"]
+        if given.get("metadataOptions"):
+            request["MetadataOptions"] = _metadata_options(given["metadataOptions"])
+        if given.get("rootBlockDevice"):
+            disk = given["rootBlockDevice"]
+            ebs = {
+                "Encrypted": disk.get("encrypted"),
+                "VolumeType": disk.get("volumeType"),
+                "VolumeSize": disk.get("volumeSize"),
+            }
+            request["BlockDeviceMappings"] = [
+                {"DeviceName": "/dev/xvda", "Ebs": {key: value for key, value in ebs.items() if value is not None}}
+            ]
+        if given.get("tags"):
+            request["TagSpecifications"] = [{"ResourceType": "instance", "Tags": to_tags(given["tags"])}]
+        return request
+
+    def _describe(self, identity: str) -> Mapping[str, Any]:
+        with gone_on("InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed"):
+            reservations = self.api.client("ec2").describe_instances(InstanceIds=[identity])["Reservations"]
+        found: list[Mapping[str, Any]] = [each for reservation in reservations for each in reservation["Instances"]]
+        if not found:
+            raise GoneError(identity)
+        return found[0]
+
+    def _wait(self, identity: str, state: str) -> Mapping[str, Any]:
+        end = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                found = self._describe(identity)
+            except GoneError:
+                if state == "terminated":
+                    return {}
+                raise PluginError(f"aws: {identity} is gone while it was expected to be {state}") from None
+            name = found["State"]["Name"]
+            if name == state:
+                return found
+            if state == "running" and name in ("terminated", "shutting-down", "stopped"):
+                reason = (found.get("StateReason") or {}).get("Message", "no reason given")
+                raise PluginError(f"aws: {identity} is {name} instead of running: {reason}")
+            if time.monotonic() > end:
+                raise PluginError(f"aws: {identity} is {name}, not {state}, after {_PATIENCE:.0f} s")
+            time.sleep(_POLL)
+
+
+def _metadata_options(given: Values) -> dict[str, Any]:
+    names = {
+        "httpEndpoint": "HttpEndpoint",
+        "httpTokens": "HttpTokens",
+        "httpPutResponseHopLimit": "HttpPutResponseHopLimit",
+        "instanceMetadataTags": "InstanceMetadataTags",
+    }
+    return {names[key]: plain(value) for key, value in given.items() if key in names}
+
+
+def _instance_outputs(found: Mapping[str, Any], region: str) -> dict[str, Any]:
+    tags = from_tags(found.get("Tags"))
+    return {
+        "arn": f"arn:aws:ec2:{region}::instance/{found['InstanceId']}",
+        "availabilityZone": (found.get("Placement") or {}).get("AvailabilityZone"),
+        "instanceState": found["State"]["Name"],
+        "publicIp": found.get("PublicIpAddress") or "",
+        "publicDns": found.get("PublicDnsName") or "",
+        "privateIp": found.get("PrivateIpAddress") or "",
+        "privateDns": found.get("PrivateDnsName") or "",
+        "primaryNetworkInterfaceId": next(
+            (each["NetworkInterfaceId"] for each in found.get("NetworkInterfaces", ())), ""
+        ),
+        "tagsAll": tags,
+    }
+
+
+def _retag(ec2: Any, identity: str, old: Values | None, new: Values | None) -> None:
+    gone = set(old or {}) - set(new or {})
+    if gone:
+        ec2.delete_tags(Resources=[identity], Tags=[{"Key": key} for key in sorted(gone)])
+    if new:
+        ec2.create_tags(Resources=[identity], Tags=to_tags(new))
+
+
+TYPES = (SecurityGroup, Instance)

@@ -1,0 +1,305 @@
+"""The stand-in for the Cloudflare plugin 6.x, over the v4 API by requests."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import requests
+
+from localcloud.plugins.resource import (
+    GoneError,
+    Input,
+    PluginError,
+    Type,
+    Values,
+    flag,
+    mapping,
+    number,
+    plain,
+    several,
+    text,
+)
+from localcloud.plugins.server import Plugin
+from localcloud.plugins.values import secret
+
+_URL = "https://api.cloudflare.com/client/v4"
+_GONE = (81044, 1003, 7003)
+_TIMEOUT = 30
+
+
+class Api:
+    """Calls with the operator's token. Raises PluginError with Cloudflare's codes, GoneError for what is not there."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        token = settings.get("apiToken") or os.environ.get("CLOUDFLARE_API_TOKEN")
+        if not token:
+            raise PluginError("cloudflare: no credentials; set CLOUDFLARE_API_TOKEN or cloudflare:apiToken")
+        self._url = (settings.get("baseUrl") or os.environ.get("CLOUDFLARE_BASE_URL") or _URL).rstrip("/")
+        self._session = requests.Session()
+        self._session.headers["Authorization"] = f"Bearer {token}"
+
+    def call(self, method: str, path: str, body: Any = None, query: Mapping[str, Any] | None = None) -> Any:
+        try:
+            reply = self._session.request(method, self._url + path, json=body, params=query, timeout=_TIMEOUT)
+            answer = reply.json()
+        except (requests.RequestException, ValueError) as failed:
+            raise PluginError(f"cloudflare: {method} {path}: {type(failed).__name__}: {failed}") from failed
+        if reply.ok and answer.get("success"):
+            return answer["result"]
+        errors = answer.get("errors") or []
+        if reply.status_code == 404 or any(each.get("code") in _GONE for each in errors):
+            raise GoneError(path)
+        said = "; ".join(f"{each.get('message')} ({each.get('code')})" for each in errors)
+        raise PluginError(f"cloudflare: {method} {path}: HTTP {reply.status_code}: {said}")
+
+
+class DnsRecord(Type):
+    token = "cloudflare:index/dnsRecord:DnsRecord"
+    inputs = {
+        "zoneId": text(required=True, replaces=True),
+        "name": text(required=True, replaces=True),
+        "type": text(required=True, replaces=True),
+        "ttl": number(required=True),
+        "content": text(computed=True),
+        "proxied": flag(computed=True),
+        "comment": text(),
+        "priority": number(),
+        "data": mapping(computed=True),
+        "tags": several(),
+        "settings": mapping(computed=True),
+        "includeShadowMetadata": flag(),
+        "privateRouting": flag(),
+    }
+    _sent = ("name", "type", "ttl", "content", "proxied", "comment", "priority", "data", "tags", "settings")
+
+    def create(self, given: Values) -> tuple[str, dict[str, Any]]:
+        made = self.api.call("POST", f"/zones/{given['zoneId']}/dns_records", self._body(given))
+        return made["id"], self._outputs(made)
+
+    def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:
+        zone, _, record = identity.rpartition("/")
+        zone = zone or state["zoneId"]
+        found = self.api.call("GET", f"/zones/{zone}/dns_records/{record}")
+        now = {key: found.get(key) for key in self._sent if found.get(key) not in (None, [], {})}
+        return self._outputs(found), {**now, "zoneId": zone}
+
+    def update(self, identity: str, old: Values, new: Values) -> dict[str, Any]:
+        return self._outputs(self.api.call("PUT", f"/zones/{new['zoneId']}/dns_records/{identity}", self._body(new)))
+
+    def delete(self, identity: str, state: Values) -> None:
+        self.api.call("DELETE", f"/zones/{state['zoneId']}/dns_records/{identity}")
+
+    def _body(self, given: Values) -> dict[str, Any]:
+        return {key: plain(given[key]) for key in self._sent if given.get(key) is not None}
+
+    @staticmethod
+    def _outputs(found: Values) -> dict[str, Any]:
+        return {
+            "content": found.get("content"),
+            "proxiable": found.get("proxiable"),
+            "proxied": found.get("proxied"),
+            "createdOn": found.get("created_on"),
+            "modifiedOn": found.get("modified_on"),
+            "commentModifiedOn": found.get("comment_modified_on"),
+            "meta": json.dumps(found.get("meta") or {}),
+        }
+
+
+class ZoneSetting(Type):
+    token = "cloudflare:index/zoneSetting:ZoneSetting"
+    inputs = {
+        "zoneId": text(required=True, replaces=True),
+        "settingId": text(required=True, replaces=True),
+        "value": Input(required=True),
+        "enabled": flag(),
+    }
+
+    def create(self, given: Values) -> tuple[str, dict[str, Any]]:
+        return str(given["settingId"]), self.update("", {}, given)
+
+    def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:
+        zone, _, setting = identity.rpartition("/")
+        zone = zone or state["zoneId"]
+        found = self.api.call("GET", f"/zones/{zone}/settings/{setting}")
+        return self._outputs(found), {"zoneId": zone, "settingId": setting, "value": found["value"]}
+
+    def update(self, identity: str, old: Values, new: Values) -> dict[str, Any]:
+        path = f"/zones/{new['zoneId']}/settings/{new['settingId']}"
+        return self._outputs(self.api.call("PATCH", path, {"value": plain(new["value"])}))
+
+    def delete(self, identity: str, state: Values) -> None:
+        """The real plugin forgets a setting and leaves it as it is, since a setting cannot be deleted."""
+
+    @staticmethod
+    def _outputs(found: Values) -> dict[str, Any]:
+        return {"editable": found.get("editable"), "modifiedOn": found.get("modified_on")}
+
+
+class ApiToken(Type):
+    token = "cloudflare:index/apiToken:ApiToken"
+    inputs = {
+        "name": text(required=True),
+        "policies": several(required=True),
+        "condition": mapping(),
+        "expiresOn": text(),
+        "notBefore": text(),
+        "status": text(computed=True, choices=("active", "disabled", "expired")),
+    }
+
+    def create(self, given: Values) -> tuple[str, dict[str, Any]]:
+        made = self.api.call("POST", "/user/tokens", self._body(given))
+        return made["id"], {**self._outputs(made), "value": secret(made["value"])}
+
+    def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:
+        found = self.api.call("GET", f"/user/tokens/{identity}")
+        policies = [_policy_input(each) for each in found["policies"]]
+        # The value is shown once, at creation: what the state has is kept.
+        kept = {"value": secret(state["value"])} if state.get("value") else {}
+        now = {"name": found["name"], "policies": policies, "condition": found.get("condition")}
+        now |= {
+            "expiresOn": found.get("expires_on"),
+            "notBefore": found.get("not_before"),
+            "status": found.get("status"),
+        }
+        return {**self._outputs(found), **kept}, now
+
+    def update(self, identity: str, old: Values, new: Values) -> dict[str, Any]:
+        body = {**self._body(new), "status": new.get("status", "active")}
+        return self._outputs(self.api.call("PUT", f"/user/tokens/{identity}", body))
+
+    def delete(self, identity: str, state: Values) -> None:
+        self.api.call("DELETE", f"/user/tokens/{identity}")
+
+    def same(self, key: str, before: Any, after: Any) -> bool:
+        if key == "policies" and before and after:
+            return [_comparable(each) for each in before] == [_comparable(each) for each in after]
+        return super().same(key, before, after)
+
+    @staticmethod
+    def _body(given: Values) -> dict[str, Any]:
+        policies = [
+            {
+                "effect": policy["effect"],
+                "permission_groups": [{"id": group["id"]} for group in policy["permissionGroups"]],
+                "resources": json.loads(policy["resources"]),
+            }
+            for policy in given["policies"]
+        ]
+        body = {"name": given["name"], "policies": policies, "condition": given.get("condition")}
+        body |= {"expires_on": given.get("expiresOn"), "not_before": given.get("notBefore")}
+        return {key: value for key, value in body.items() if value is not None}
+
+    @staticmethod
+    def _outputs(found: Values) -> dict[str, Any]:
+        return {
+            "issuedOn": found.get("issued_on"),
+            "modifiedOn": found.get("modified_on"),
+            "status": found.get("status"),
+        }
+
+
+def _policy_input(policy: Values) -> dict[str, Any]:
+    groups = [{"id": each["id"]} for each in policy["permission_groups"]]
+    return {"effect": policy["effect"], "permissionGroups": groups, "resources": json.dumps(policy["resources"])}
+
+
+def _comparable(policy: Values) -> tuple[Any, ...]:
+    groups = tuple(sorted(each["id"] for each in policy["permissionGroups"]))
+    return policy["effect"], groups, json.dumps(json.loads(policy["resources"]), sort_keys=True)
+
+
+class Zone(Type):
+    token = "cloudflare:index/zone:Zone"
+    inputs = {
+        "account": mapping(required=True, replaces=True),
+        "name": text(required=True, replaces=True),
+        "type": text(computed=True, choices=("full", "partial", "secondary", "internal")),
+        "paused": flag(computed=True),
+        "vanityNameServers": several(computed=True),
+    }
+
+    def create(self, given: Values) -> tuple[str, dict[str, Any]]:
+        made = self.api.call(
+            "POST", "/zones", {"name": given["name"], "account": given["account"], "type": given.get("type", "full")}
+        )
+        return made["id"], _zone_outputs(made)
+
+    def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:
+        found = self.api.call("GET", f"/zones/{identity}")
+        return _zone_outputs(found), {
+            "name": found["name"],
+            "account": {"id": found["account"]["id"]},
+            "type": found["type"],
+        }
+
+    def update(self, identity: str, old: Values, new: Values) -> dict[str, Any]:
+        return _zone_outputs(self.api.call("PATCH", f"/zones/{identity}", {"paused": bool(new.get("paused"))}))
+
+    def delete(self, identity: str, state: Values) -> None:
+        self.api.call("DELETE", f"/zones/{identity}")
+
+
+def _zone_outputs(found: Values) -> dict[str, Any]:
+    return {
+        "zoneId": found["id"],
+        "name": found["name"],
+        "status": found["status"],
+        "nameServers": found["name_servers"],
+        "paused": found["paused"],
+        "type": found["type"],
+        "createdOn": found["created_on"],
+        "modifiedOn": found["modified_on"],
+    }
+
+
+def get_zone(api: Api, given: Values) -> dict[str, Any]:
+    wanted = given.get("filter") or {}
+    if given.get("zoneId"):
+        zone = api.call("GET", f"/zones/{given['zoneId']}")
+    else:
+        query = {key: wanted[key] for key in ("name", "status") if wanted.get(key)}
+        found = api.call("GET", "/zones", query=query)
+        if len(found) != 1:
+            raise PluginError(f"cloudflare: {len(found)} zones fit the filter {query}; exactly one must")
+        (zone,) = found
+    return {**_zone_outputs(zone), "id": zone["id"], "account": zone["account"]}
+
+
+def get_groups(api: Api, given: Values) -> dict[str, Any]:
+    query = {key: given[key] for key in ("name", "scope") if given.get(key)}
+    return {**query, "id": "groups", "results": api.call("GET", "/user/tokens/permission_groups", query=query)}
+
+
+def get_accounts(api: Api, given: Values) -> dict[str, Any]:
+    return {"id": "accounts", "results": api.call("GET", "/accounts")}
+
+
+def get_ranges(api: Api, given: Values) -> dict[str, Any]:
+    found = api.call("GET", "/ips")
+    return {
+        "id": "ips",
+        "ipv4Cidrs": found["ipv4_cidrs"],
+        "ipv6Cidrs": found.get("ipv6_cidrs", []),
+        "etag": found["etag"],
+    }
+
+
+class Cloudflare(Plugin):
+    name = "cloudflare"
+    types = (DnsRecord, ZoneSetting, ApiToken, Zone)
+    functions = {
+        "cloudflare:index/getZone:getZone": get_zone,
+        "cloudflare:index/getApiTokenPermissionGroupsList:getApiTokenPermissionGroupsList": get_groups,
+        "cloudflare:index/getAccounts:getAccounts": get_accounts,
+        "cloudflare:index/getIpRanges:getIpRanges": get_ranges,
+    }
+    settings = ("apiToken", "apiKey", "email", "baseUrl", "apiUserServiceKey", "userAgentOperatorSuffix")
+
+    def client(self, settings: Mapping[str, Any]) -> Api:
+        return Api(settings)
+
+
+PLUGIN = Cloudflare()

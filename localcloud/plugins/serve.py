@@ -1,0 +1,23 @@
+"""`python -m localcloud.plugins.serve NAME`: one stand-in, as the engine starts it."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from importlib.metadata import version
+
+from localcloud.plugins import STAND_INS
+from localcloud.plugins.server import serve
+
+
+def main() -> int:
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    if name not in STAND_INS:
+        print(f"usage: serve {'|'.join(STAND_INS)}", file=sys.stderr)
+        return 2
+    serve(import_module(f"localcloud.plugins.{name}").PLUGIN, version(f"pulumi-{name}"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,237 @@
+"""A resource provider over gRPC for a table of types. https://www.pulumi.com/docs/iac/concepts/providers/"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent import futures
+from typing import Any
+
+import grpc
+from google.protobuf import empty_pb2
+from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc
+
+from localcloud.plugins.resource import UNKNOWN, GoneError, PluginError, Type, type_of_urn
+from localcloud.plugins.values import received, sent
+
+_WORKERS = 32
+_LARGEST = 400 * 2**20
+_KINDS = {
+    "add": provider_pb2.PropertyDiff.ADD,
+    "add_replace": provider_pb2.PropertyDiff.ADD_REPLACE,
+    "delete": provider_pb2.PropertyDiff.DELETE,
+    "delete_replace": provider_pb2.PropertyDiff.DELETE_REPLACE,
+    "update": provider_pb2.PropertyDiff.UPDATE,
+    "update_replace": provider_pb2.PropertyDiff.UPDATE_REPLACE,
+}
+
+
+class Plugin:
+    """A plugin: its types, its functions, the configuration keys it takes, and what its clients raise."""
+
+    name: str
+    types: Sequence[type[Type]]
+    functions: Mapping[str, Callable[[Any, Mapping[str, Any]], Mapping[str, Any]]]
+    settings: Sequence[str]
+
+    def client(self, settings: Mapping[str, Any]) -> Any:
+        """The client for these settings; made at first use."""
+        raise NotImplementedError
+
+    def explained(self, error: Exception) -> str | None:
+        """What a client's error says to a user; None for one that is not a client's."""
+        return None
+
+
+class Servicer(provider_pb2_grpc.ResourceProviderServicer):  # type: ignore[misc]
+    """Serves one Plugin."""
+
+    def __init__(self, plugin: Plugin, version: str) -> None:
+        self._plugin, self._version = plugin, version
+        self._types = {each.token: each for each in plugin.types}
+        self._settings: dict[str, Any] = {}
+        self._client: Any = None
+        self._lock = threading.Lock()
+
+    def GetPluginInfo(self, request: Any, context: Any) -> Any:
+        return plugin_pb2.PluginInfo(version=self._version)
+
+    def GetSchema(self, request: Any, context: Any) -> Any:
+        return provider_pb2.GetSchemaResponse(schema="{}")
+
+    def CheckConfig(self, request: Any, context: Any) -> Any:
+        known = {*self._plugin.settings, "version"}
+        unknown = [key for key in request.news.fields if key not in known and not key.startswith("__")]
+        failures = [
+            provider_pb2.CheckFailure(property=key, reason=f"{self._plugin.name} has no setting {key!r}")
+            for key in unknown
+        ]
+        return provider_pb2.CheckResponse(inputs=request.news, failures=failures)
+
+    def DiffConfig(self, request: Any, context: Any) -> Any:
+        before = request.old_inputs if request.old_inputs.fields else request.olds
+        changed = before != request.news
+        changes = provider_pb2.DiffResponse.DIFF_SOME if changed else provider_pb2.DiffResponse.DIFF_NONE
+        return provider_pb2.DiffResponse(changes=changes)
+
+    def Configure(self, request: Any, context: Any) -> Any:
+        self._settings = received(request.args)
+        for key, value in request.variables.items():
+            self._settings.setdefault(key.rpartition(":")[2], value)
+        return provider_pb2.ConfigureResponse(
+            acceptSecrets=False, supportsPreview=False, acceptResources=False, acceptOutputs=False
+        )
+
+    def Cancel(self, request: Any, context: Any) -> Any:
+        return empty_pb2.Empty()
+
+    def Invoke(self, request: Any, context: Any) -> Any:
+        function = self._plugin.functions.get(request.tok)
+        if function is None:
+            return self._refuse(context, f"the stand-in for {self._plugin.name} has no function {request.tok}")
+        result = self._guarded(context, lambda: function(self._api(), received(request.args)))
+        if result is None:
+            return provider_pb2.InvokeResponse()
+        return provider_pb2.InvokeResponse(**{"return": sent(result)})
+
+    def Check(self, request: Any, context: Any) -> Any:
+        kind = self._type(request.urn, context)
+        if kind is None:
+            return provider_pb2.CheckResponse()
+        filled = kind.filled(request.urn, received(request.olds), received(request.news))
+        failures = [provider_pb2.CheckFailure(property=key, reason=why) for key, why in kind.faults(filled)]
+        return provider_pb2.CheckResponse(inputs=sent(filled), failures=failures)
+
+    def Diff(self, request: Any, context: Any) -> Any:
+        kind = self._type(request.urn, context)
+        if kind is None:
+            return provider_pb2.DiffResponse()
+        before = request.old_inputs if request.old_inputs.fields else request.olds
+        found = kind.differences(received(before), received(request.news))
+        replaces = [key for key, how in found.items() if how.endswith("_replace")]
+        changes = provider_pb2.DiffResponse.DIFF_SOME if found else provider_pb2.DiffResponse.DIFF_NONE
+        return provider_pb2.DiffResponse(
+            changes=changes,
+            diffs=list(found),
+            replaces=replaces,
+            deleteBeforeReplace=bool(replaces) and kind.deletes_first,
+            detailedDiff={
+                key: provider_pb2.PropertyDiff(kind=_KINDS[how], inputDiff=True) for key, how in found.items()
+            },
+            hasDetailedDiff=True,
+        )
+
+    def Create(self, request: Any, context: Any) -> Any:
+        kind = self._type(request.urn, context)
+        if kind is None:
+            return provider_pb2.CreateResponse()
+        given = received(request.properties)
+        if request.preview:
+            return provider_pb2.CreateResponse(id="", properties=request.properties)
+        made = self._guarded(context, lambda: kind.create(given))
+        if made is None:
+            return provider_pb2.CreateResponse()
+        return provider_pb2.CreateResponse(id=made[0], properties=sent({**given, **made[1]}))
+
+    def Read(self, request: Any, context: Any) -> Any:
+        kind = self._type(request.urn, context)
+        if kind is None:
+            return provider_pb2.ReadResponse()
+        before = received(request.inputs)
+        try:
+            found = self._guarded(context, lambda: kind.read(request.id, {**received(request.properties), **before}))
+        except GoneError:
+            return provider_pb2.ReadResponse()
+        if found is None:
+            return provider_pb2.ReadResponse()
+        outputs, now = found
+        inputs = _refreshed(kind, before, now)
+        return provider_pb2.ReadResponse(id=request.id, properties=sent({**inputs, **outputs}), inputs=sent(inputs))
+
+    def Update(self, request: Any, context: Any) -> Any:
+        kind = self._type(request.urn, context)
+        if kind is None:
+            return provider_pb2.UpdateResponse()
+        new = received(request.news)
+        old = received(request.olds)
+        if request.preview:
+            return provider_pb2.UpdateResponse(properties=request.news)
+        outputs = self._guarded(context, lambda: kind.update(request.id, old, new))
+        return provider_pb2.UpdateResponse(properties=sent({**old, **new, **(outputs or {})}))
+
+    def Delete(self, request: Any, context: Any) -> Any:
+        kind = self._type(request.urn, context)
+        if kind is not None:
+            self._guarded(context, lambda: _deleted(kind, request.id, received(request.properties)))
+        return empty_pb2.Empty()
+
+    def _type(self, urn: str, context: Any) -> Type | None:
+        token = type_of_urn(urn)
+        if token not in self._types:
+            self._refuse(
+                context,
+                f"the stand-in for {self._plugin.name} has no type {token}; PLUGINS=real takes the vendor's plugin",
+            )
+            return None
+        return self._types[token](self._api())
+
+    def _api(self) -> Any:
+        with self._lock:
+            if self._client is None:
+                self._client = self._plugin.client(self._settings)
+            return self._client
+
+    def _guarded(self, context: Any, action: Callable[[], Any]) -> Any:
+        """What `action` returns, or None after the engine was told why not. GoneError goes through."""
+        try:
+            return action()
+        except GoneError:
+            raise
+        except PluginError as refused:
+            return self._refuse(context, str(refused))
+        except Exception as error:
+            why = self._plugin.explained(error)
+            if why is None:
+                raise
+            return self._refuse(context, why)
+
+    @staticmethod
+    def _refuse(context: Any, why: str) -> None:
+        context.set_code(grpc.StatusCode.UNKNOWN)
+        context.set_details(why)
+
+
+def _refreshed(kind: Type, before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs after a refresh: what the cloud has where that differs, for those that the user gave; all for an import."""
+    if not before:
+        return {key: value for key, value in now.items() if value is not None and key in kind.inputs}
+    result = dict(before)
+    for key, value in now.items():
+        if key not in kind.inputs or (key not in before and kind.inputs[key].computed):
+            continue
+        if not kind.same(key, before.get(key), value):
+            result[key] = value
+    return {key: value for key, value in result.items() if value is not None}
+
+
+def _deleted(kind: Type, identity: str, state: Mapping[str, Any]) -> None:
+    try:
+        kind.delete(identity, state)
+    except GoneError:
+        return
+
+
+def serve(plugin: Plugin, version: str) -> None:
+    """Print the port, as the engine expects, and serve until the engine ends us."""
+    options = [("grpc.max_receive_message_length", _LARGEST), ("grpc.max_send_message_length", _LARGEST)]
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=_WORKERS), options=options)
+    provider_pb2_grpc.add_ResourceProviderServicer_to_server(Servicer(plugin, version), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    sys.stdout.write(f"{port}\n")
+    sys.stdout.flush()
+    server.wait_for_termination()
+
+
+__all__ = ["UNKNOWN", "Plugin", "serve"]
