@@ -1,0 +1,120 @@
+"""Whether a principal may do what it asks: its policies in IAM, against the actions and resources of a request."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import unquote
+
+from localcloud.aws.identity import Principal
+from localcloud.aws.policy import Decision, Policy, Request, Value, evaluate
+from localcloud.aws.wire import AwsError, Call
+
+
+@dataclass(frozen=True, kw_only=True)
+class Need:
+    """One action on one resource that a request takes, with the condition keys that its service adds."""
+
+    action: str
+    resource: str = "*"
+    context: tuple[tuple[str, Value], ...] = ()
+
+
+class Authorization:
+    """`iam` gives moto's IAM backend of the account."""
+
+    def __init__(self, *, account: str, region: str, iam: Callable[[], Any], clock: Callable[[], float]) -> None:
+        self._account = account
+        self._region = region
+        self._iam = iam
+        self._clock = clock
+
+    def check(self, principal: Principal, call: Call, needs: list[Need]) -> None:
+        """Raises AwsError, in the words and the code of the call's service, for the first need that is not allowed."""
+        if principal.kind == "operator":
+            return
+        policies, boundary = self._policies(principal)
+        shared = self._context(principal, call)
+        for need in needs:
+            request = Request(action=need.action, resource=need.resource, context={**shared, **dict(need.context)})
+            decision = evaluate(policies, request)
+            if decision is Decision.ALLOWED and boundary is not None:
+                bounded = evaluate([boundary], request)
+                if bounded is not Decision.ALLOWED:
+                    raise _denied(call, principal, need, bounded, "permissions boundary")
+            if decision is not Decision.ALLOWED:
+                raise _denied(call, principal, need, decision, "identity-based policy")
+
+    def _policies(self, principal: Principal) -> tuple[list[Policy], Policy | None]:
+        iam = self._iam()
+        if principal.kind == "role":
+            holder = next((role for role in list(iam.roles.values()) if role.name == principal.name), None)
+            groups: list[Any] = []
+        else:
+            holder = iam.users.get(principal.name)
+            groups = [group for group in list(iam.groups.values()) if holder in group.users]
+        if holder is None:
+            return [], None
+        found = [policy for each in (holder, *groups) for policy in _documents(each)]
+        boundary = iam.managed_policies.get(getattr(holder, "permissions_boundary_arn", None))
+        return found, _read(_current(boundary)) if boundary is not None else None
+
+    def _context(self, principal: Principal, call: Call) -> dict[str, Value]:
+        now = self._clock()
+        found: dict[str, Value] = {
+            "aws:CurrentTime": datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "aws:EpochTime": str(int(now)),
+            "aws:PrincipalAccount": self._account,
+            "aws:PrincipalArn": principal.arn,
+            "aws:PrincipalType": "User" if principal.kind == "user" else "AssumedRole",
+            "aws:RequestedRegion": "us-east-1" if call.service in ("iam", "route53") else self._region,
+            "aws:SecureTransport": "true",
+            "aws:SourceIp": call.source,
+            "aws:UserAgent": call.headers.get("user-agent", ""),
+            "aws:userid": principal.user_id,
+        }
+        if principal.kind == "role":
+            # A role's own ARN, not the session's: that is what policies compare with.
+            found["aws:PrincipalArn"] = f"arn:aws:iam::{self._account}:role/{principal.name}"
+        else:
+            found["aws:username"] = principal.name
+        if principal.instance:
+            arn = f"arn:aws:ec2:{self._region}:{self._account}:instance/{principal.instance}"
+            found["ec2:SourceInstanceARN"] = found["aws:Ec2InstanceSourceArn"] = arn
+        return found
+
+
+def _documents(holder: Any) -> Iterator[Policy]:
+    """Inline and attached policies of a user, a group or a role as moto keeps them."""
+    for text in list(holder.policies.values()):
+        yield _read(text)
+    for managed in list(holder.managed_policies.values()):
+        yield _read(_current(managed))
+
+
+def _current(managed: Any) -> str:
+    version = next(each for each in managed.versions if each.version_id == managed.default_version_id)
+    return str(version.document)
+
+
+def _read(text: str) -> Policy:
+    loaded = json.loads(text if text.lstrip().startswith("{") else unquote(text))
+    return loaded if isinstance(loaded, dict) else {}
+
+
+def _denied(call: Call, principal: Principal, need: Need, decision: Decision, where: str) -> AwsError:
+    """https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html"""
+    if decision is Decision.DENIED:
+        article = "a" if where[0] == "p" else "an"
+        why = f"with an explicit deny in {article} {where}"
+    else:
+        why = f"because no {where} allows the {need.action} action"
+    message = f"User: {principal.arn} is not authorized to perform: {need.action} on resource: {need.resource} {why}"
+    if call.service == "ec2":
+        return AwsError("UnauthorizedOperation", f"You are not authorized to perform this operation. {message}", 403)
+    if call.service == "ssm":
+        return AwsError("AccessDeniedException", message, 400)
+    return AwsError("AccessDenied", message, 403)

@@ -1,0 +1,62 @@
+"""The machine images of the local EC2, and the public parameters by which programs find them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_BUILT = "2026-11-01T00:00:00.000Z"
+_VERSION = "20261101"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """`machine` is the image's name in the hypervisor's catalogue; `owner` the account that publishes it."""
+
+    ami: str
+    name: str
+    machine: str
+    description: str
+    owner: str
+    parameters: tuple[str, ...] = ()
+    root_device: str = "/dev/xvda"
+
+    @property
+    def built(self) -> str:
+        return _BUILT
+
+
+# The accounts by which Debian and Canonical publish; programs filter by them.
+_DEBIAN = "136693071363"
+_CANONICAL = "099720109477"
+
+IMAGES = (
+    Image(
+        ami="ami-0deb1a0120a5d6401",
+        name=f"debian-12-amd64-{_VERSION}-local",
+        machine="debian-12",
+        description="Debian 12 (bookworm) of the local catalogue, with nginx and cloud-init",
+        owner=_DEBIAN,
+        parameters=("/aws/service/debian/release/12/latest/amd64",),
+    ),
+    Image(
+        ami="ami-0b00070420a5d6402",
+        name=f"ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-amd64-server-{_VERSION}",
+        machine="debian-12",
+        description="Debian 12 stands in for Ubuntu 24.04 in the local catalogue",
+        owner=_CANONICAL,
+        parameters=("/aws/service/canonical/ubuntu/server/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id",),
+        root_device="/dev/sda1",
+    ),
+    Image(
+        ami="ami-0deb1a0120ba3e403",
+        name=f"debian-12-bare-amd64-{_VERSION}-local",
+        machine="debian-12-bare",
+        description="Debian 12 (bookworm) of the local catalogue without nginx: userdata has to install it",
+        owner=_DEBIAN,
+        parameters=("/aws/service/debian/release/12-bare/latest/amd64",),
+    ),
+)
+
+
+def image_of(ami: str) -> Image | None:
+    return next((image for image in IMAGES if image.ami == ami), None)

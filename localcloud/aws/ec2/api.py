@@ -1,0 +1,226 @@
+"""EC2's API: what moto would answer too gently is answered or checked here, the rest goes to moto."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+from urllib.parse import urlencode
+from xml.sax.saxutils import escape
+
+from localcloud.aws.ec2.launch import check_metadata_options, check_user_data, prepare
+from localcloud.aws.ec2.power import CODES, Change, Power
+from localcloud.aws.ec2.tags import check_count, check_metadata_keys, check_tags
+from localcloud.aws.moto_backends import Moto
+from localcloud.aws.wire import AwsError, Call, Reply, request_id, xml
+
+_NAMESPACE = "http://ec2.amazonaws.com/doc/2016-11-15/"
+_MOST_IDS = 100
+_PAGE = 1000
+_STOPPED_ONLY = ("InstanceType", "UserData", "Kernel", "Ramdisk", "EbsOptimized")
+
+
+class Ec2Api:
+    """`vcpu_limit` is the account's quota of vCPUs that run at a time (VcpuLimitExceeded)."""
+
+    def __init__(self, moto: Moto, store: Any, power: Power, *, vcpu_limit: int) -> None:
+        self._moto = moto
+        self._store = store
+        self._power = power
+        self._vcpu_limit = vcpu_limit
+        self._launched: dict[str, tuple[frozenset[tuple[str, str]], Reply]] = {}
+        self._launching = threading.Lock()
+        self._own: dict[str, Callable[[Call], Reply]] = {
+            "RunInstances": self._run,
+            "StartInstances": lambda call: self._power_reply(call, self._power.start(_ids(call))),
+            "StopInstances": self._stop,
+            "RebootInstances": self._reboot,
+            "TerminateInstances": self._terminate,
+            "DescribeInstances": self._describe,
+            "CreateTags": self._tag,
+            "ModifyInstanceAttribute": self._modify,
+            "ModifyInstanceMetadataOptions": self._modify_options,
+            "DeleteSecurityGroup": self._delete_group,
+        }
+
+    def answer(self, call: Call) -> Reply:
+        """Raises AwsError."""
+        if not call.action:
+            raise AwsError("MissingAction", "The request must contain the parameter Action")
+        self._power.tidy()
+        return self._own.get(call.action, self._moto.answer)(call)
+
+    def tags_of(self, resource: str) -> dict[str, str]:
+        return dict(self._store.tags.get(resource, {}))
+
+    def _run(self, call: Call) -> Reply:
+        token = call.get("ClientToken")
+        asked = frozenset(pair for pair in call.form if pair[0] != "ClientToken")
+        with self._launching:
+            if token and token in self._launched:
+                before, reply = self._launched[token]
+                if before != asked:
+                    raise AwsError(
+                        "IdempotentParameterMismatch",
+                        "Arguments on this idempotent request are inconsistent with arguments used in previous request(s).",
+                    )
+                return reply
+            reply = self._launch(call)
+            if token and reply.status == 200:
+                self._launched[token] = (asked, reply)
+            return reply
+
+    def _launch(self, call: Call) -> Reply:
+        with self._moto.lock:
+            fields = prepare(
+                call,
+                self._store,
+                self._moto.iam,
+                vcpus_left=self._vcpu_limit - self._vcpus_used(),
+                vcpu_limit=self._vcpu_limit,
+                addresses_left=self._power.free,
+            )
+            before = set(self._store.reservations)
+            reply = self._moto.answer(call, urlencode(fields).encode())
+            made = [
+                instance
+                for known, reservation in self._store.reservations.items()
+                if known not in before
+                for instance in reservation.instances
+            ]
+            if reply.status != 200:
+                return reply
+            for instance in made:
+                # moto takes no notice of it at launch.
+                instance.disable_api_termination = call.get("DisableApiTermination") == "true"
+            self._power.launch(made)
+            return self._as_launched(reply, made)
+
+    def _as_launched(self, reply: Reply, made: Sequence[Any]) -> Reply:
+        """moto invents public addresses while it makes an instance; EC2's answer has none yet."""
+        text = re.sub(r"<(publicIp|ipAddress|dnsName|publicDnsName)>[^<]*</\1>", r"<\1></\1>", reply.body.decode())
+        text = re.sub(r"<association>.*?</association>", "", text, flags=re.DOTALL)
+        return Reply(status=reply.status, body=text.encode(), content_type=reply.content_type)
+
+    def _vcpus_used(self) -> int:
+        kinds = {each["InstanceType"]: int(each["VCpuInfo"]["DefaultVCpus"]) for each in self._store.instance_types}
+        return sum(
+            kinds[instance.instance_type]
+            for reservation in self._store.reservations.values()
+            for instance in reservation.instances
+            if self._power.state(instance.id) in ("pending", "running")
+        )
+
+    def _stop(self, call: Call) -> Reply:
+        force = "true" in (call.get("Force"), call.get("SkipOsShutdown"))
+        self._refuse_dry_run(call)
+        return self._power_reply(call, self._power.stop(_ids(call), force=force))
+
+    def _terminate(self, call: Call) -> Reply:
+        force = "true" in (call.get("Force"), call.get("SkipOsShutdown"))
+        self._refuse_dry_run(call)
+        return self._power_reply(call, self._power.terminate(_ids(call), force=force))
+
+    def _reboot(self, call: Call) -> Reply:
+        self._refuse_dry_run(call)
+        self._power.reboot(_ids(call))
+        return _done(call, "<return>true</return>")
+
+    def _refuse_dry_run(self, call: Call) -> None:
+        if call.get("DryRun") == "true":
+            raise AwsError("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
+
+    def _power_reply(self, call: Call, changes: Sequence[Change]) -> Reply:
+        items = "".join(
+            f"<item><instanceId>{change.id}</instanceId>{_state('currentState', change.after)}"
+            f"{_state('previousState', change.before)}</item>"
+            for change in changes
+        )
+        return _done(call, f"<instancesSet>{items}</instancesSet>")
+
+    def _describe(self, call: Call) -> Reply:
+        ids, token = _ids(call), call.get("NextToken")
+        wanted = call.get("MaxResults")
+        if ids and wanted:
+            raise AwsError(
+                "InvalidParameterCombination",
+                "The parameter instancesSet cannot be used with the parameter maxResults",
+            )
+        if wanted is not None and not (wanted.isdecimal() and 5 <= int(wanted) <= _PAGE):
+            raise AwsError("InvalidParameterValue", f"Value ( {wanted} ) for parameter maxResults is invalid.")
+        if token and token not in self._store.reservations:
+            raise AwsError("InvalidParameterValue", "Unable to parse pagination token")
+        self._check_ids(ids)
+        fields = list(call.form)
+        if len(ids) > _MOST_IDS:
+            # moto cuts a list of ids at 100 reservations; as a filter it does not.
+            fields = [(key, value) for key, value in fields if not key.startswith("InstanceId.")]
+            number = len(call.groups("Filter")) + 1
+            fields.append((f"Filter.{number}.Name", "instance-id"))
+            fields += [(f"Filter.{number}.Value.{index}", each) for index, each in enumerate(ids, 1)]
+        if wanted is None and (len(ids) > _MOST_IDS or not ids):
+            fields.append(("MaxResults", str(_PAGE)))
+        return self._moto.answer(call, urlencode(fields).encode())
+
+    def _check_ids(self, ids: Sequence[str]) -> None:
+        for each in ids:
+            if not re.fullmatch(r"i-[0-9a-f]{8}(?:[0-9a-f]{9})?", each):
+                raise AwsError("InvalidInstanceID.Malformed", f'Invalid id: "{each}"')
+        missing = [each for each in ids if self._power.state(each) is None]
+        if missing:
+            what, verb = ("IDs", "do") if len(missing) > 1 else ("ID", "does")
+            listed = ", ".join(missing)
+            raise AwsError("InvalidInstanceID.NotFound", f"The instance {what} '{listed}' {verb} not exist")
+
+    def _tag(self, call: Call) -> Reply:
+        tags = check_tags(call.groups("Tag").values())
+        with self._moto.lock:
+            for resource in call.members("ResourceId"):
+                check_count(self.tags_of(resource), tags)
+                instance = self._store.get_instance_by_id(resource)
+                if instance is not None and instance.metadata_options.instance_metadata_tags == "enabled":
+                    check_metadata_keys(tags)
+            return self._moto.answer(call)
+
+    def _modify(self, call: Call) -> Reply:
+        instance = call.get("InstanceId") or ""
+        self._check_ids([instance])
+        check_user_data(call.get("UserData.Value"))
+        attribute = call.get("Attribute") or ""
+        changed = [name for name in _STOPPED_ONLY if call.get(f"{name}.Value") is not None]
+        if attribute and attribute[0].upper() + attribute[1:] in _STOPPED_ONLY:
+            changed.append(attribute)
+        if changed and self._power.state(instance) != "stopped":
+            raise AwsError("IncorrectInstanceState", f"The instance '{instance}' is not in the 'stopped' state.")
+        return self._moto.answer(call)
+
+    def _modify_options(self, call: Call) -> Reply:
+        instance = call.get("InstanceId") or ""
+        self._check_ids([instance])
+        check_metadata_options(call, "")
+        if call.get("InstanceMetadataTags") == "enabled":
+            check_metadata_keys(self.tags_of(instance))
+        return self._moto.answer(call)
+
+    def _delete_group(self, call: Call) -> Reply:
+        """A group that a machine still has cannot be deleted; moto forgets the machines that are shutting down."""
+        group = call.get("GroupId")
+        with self._moto.lock:
+            for interface in list(self._store.enis.values()):
+                if group and any(each.id == group for each in interface.group_set):
+                    raise AwsError("DependencyViolation", f"resource {group} has a dependent object")
+            return self._moto.answer(call)
+
+
+def _ids(call: Call) -> list[str]:
+    return call.members("InstanceId")
+
+
+def _state(tag: str, name: str) -> str:
+    return f"<{tag}><code>{CODES[name]}</code><name>{escape(name)}</name></{tag}>"
+
+
+def _done(call: Call, content: str) -> Reply:
+    name = f"{call.action}Response"
+    return Reply(body=xml(f'<{name} xmlns="{_NAMESPACE}"><requestId>{request_id()}</requestId>{content}</{name}>'))

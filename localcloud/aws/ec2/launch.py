@@ -1,0 +1,196 @@
+"""RunInstances: checked whole, in EC2's own codes, before moto makes anything."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any
+
+from localcloud.aws.catalogue import image_of
+from localcloud.aws.ec2.tags import check_count, check_metadata_keys, check_tags
+from localcloud.aws.wire import AwsError, Call
+
+LONGEST_USER_DATA = 16384
+_ROOT_GIB = 8
+_OPTIONS = {
+    "HttpTokens": ("optional", "required"),
+    "HttpEndpoint": ("enabled", "disabled"),
+    "InstanceMetadataTags": ("enabled", "disabled"),
+    "HttpProtocolIpv6": ("enabled", "disabled"),
+}
+Fields = list[tuple[str, str]]
+
+
+def prepare(call: Call, store: Any, iam: Any, *, vcpus_left: int, vcpu_limit: int, addresses_left: int) -> Fields:
+    """The fields to give to moto: the count that can be had, a subnet, the root device. Raises AwsError."""
+    least, most = _count(call, "MinCount"), _count(call, "MaxCount")
+    if most < least:
+        raise AwsError("InvalidParameterValue", f"The maximum count {most} is smaller than the minimum count {least}")
+    image = _image(call)
+    kind = _instance_type(call, store)
+    subnet = _subnet(call, store)
+    _check_groups(call, store, subnet)
+    _check_key(call, store)
+    _check_profile(call, iam)
+    check_user_data(call.get("UserData"))
+    check_metadata_options(call, "MetadataOptions.")
+    _check_tags(call)
+    each = int(kind["VCpuInfo"]["DefaultVCpus"])
+    possible = min(most, vcpus_left // each)
+    if possible < least:
+        raise AwsError(
+            "VcpuLimitExceeded",
+            f"You have requested more vCPU capacity than your current vCPU limit of {vcpu_limit} allows for the instance "
+            "bucket that the specified instance type belongs to. Please visit http://aws.amazon.com/contact-us/ec2-request "
+            "to request an adjustment to this limit.",
+        )
+    possible = min(possible, addresses_left)
+    if possible < least:
+        raise AwsError("InsufficientAddressCapacity", "Not enough available addresses to satisfy your request.")
+    default_group = next(group.id for group in store.groups[subnet.vpc_id].values() if group.name == "default")
+    return _rewritten(call, possible, subnet, image.root_device, default_group)
+
+
+def check_user_data(text: str | None) -> None:
+    """Raises AwsError unless it is base64 of at most 16,384 bytes."""
+    if not text:
+        return
+    try:
+        decoded = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as invalid:
+        raise AwsError("InvalidParameterValue", "Invalid BASE64 encoding of user data") from invalid
+    if len(decoded) > LONGEST_USER_DATA:
+        raise AwsError("InvalidParameterValue", f"User data is limited to {LONGEST_USER_DATA} bytes")
+
+
+def check_metadata_options(call: Call, prefix: str) -> None:
+    for name, allowed in _OPTIONS.items():
+        value = call.get(f"{prefix}{name}")
+        if value is not None and value not in allowed:
+            raise AwsError("InvalidParameterValue", f"The value '{value}' of {name} is not one of {', '.join(allowed)}")
+    hops = call.get(f"{prefix}HttpPutResponseHopLimit")
+    if hops is not None and not (hops.isdecimal() and 1 <= int(hops) <= 64):
+        raise AwsError("InvalidParameterValue", f"HttpPutResponseHopLimit must be from 1 to 64, not '{hops}'")
+
+
+def _count(call: Call, name: str) -> int:
+    text = call.get(name)
+    if text is None:
+        raise AwsError("MissingParameter", f"The request must contain the parameter {name}")
+    if not text.isdecimal() or int(text) < 1:
+        raise AwsError("InvalidParameterValue", f"Value ({text}) for parameter {name} is invalid.")
+    return int(text)
+
+
+def _image(call: Call) -> Any:
+    ami = call.get("ImageId")
+    if not ami:
+        raise AwsError("MissingParameter", "The request must contain the parameter ImageId")
+    if not ami.startswith("ami-"):
+        raise AwsError("InvalidAMIID.Malformed", f'Invalid id: "{ami}" (expecting "ami-...")')
+    image = image_of(ami)
+    if image is None:
+        raise AwsError("InvalidAMIID.NotFound", f"The image id '[{ami}]' does not exist")
+    return image
+
+
+def _instance_type(call: Call, store: Any) -> Any:
+    wanted = call.get("InstanceType") or "m1.small"
+    found = next((each for each in store.instance_types if each["InstanceType"] == wanted), None)
+    if found is None:
+        raise AwsError("InvalidParameterValue", f"Invalid value '{wanted}' for InstanceType.")
+    architectures = found["ProcessorInfo"]["SupportedArchitectures"]
+    if "x86_64" not in architectures:
+        raise AwsError(
+            "InvalidParameterValue",
+            f"The architecture '{','.join(architectures)}' of the specified instance type does not match the architecture "
+            "'x86_64' of the specified AMI. Specify an instance type and an AMI that have matching architectures, and try "
+            "again. You can use 'describe-instance-types' or 'describe-images' to discover the architecture of the "
+            "instance type or AMI.",
+        )
+    return found
+
+
+def _subnet(call: Call, store: Any) -> Any:
+    interface = call.groups("NetworkInterface").get(1, {})
+    wanted = call.get("SubnetId") or interface.get("SubnetId")
+    subnets = {each.id: each for zone in store.subnets.values() for each in zone.values()}
+    if wanted:
+        if wanted not in subnets:
+            raise AwsError("InvalidSubnetID.NotFound", f"The subnet ID '{wanted}' does not exist")
+        return subnets[wanted]
+    zone = call.get("Placement.AvailabilityZone")
+    defaults = sorted(
+        (each for each in subnets.values() if each.default_for_az), key=lambda each: str(each.availability_zone)
+    )
+    if not defaults:
+        raise AwsError("MissingInput", "No subnets found for the default VPC. Please specify a subnet.")
+    if zone is None:
+        return defaults[0]
+    fitting = [each for each in defaults if each.availability_zone == zone]
+    if not fitting:
+        raise AwsError("InvalidParameterValue", f"Invalid availability zone: [{zone}]")
+    return fitting[0]
+
+
+def _check_groups(call: Call, store: Any, subnet: Any) -> None:
+    interface = call.groups("NetworkInterface").get(1, {})
+    within = [value for key, value in interface.items() if key.startswith("SecurityGroupId.")]
+    for group in [*call.members("SecurityGroupId"), *within]:
+        found = store.get_security_group_from_id(group)
+        if found is None:
+            raise AwsError("InvalidGroup.NotFound", f"The security group '{group}' does not exist")
+        if found.vpc_id != subnet.vpc_id:
+            raise AwsError(
+                "InvalidParameter", f"Security group {group} and subnet {subnet.id} belong to different networks."
+            )
+
+
+def _check_key(call: Call, store: Any) -> None:
+    name = call.get("KeyName")
+    if name and name not in store.key_pairs:
+        raise AwsError("InvalidKeyPair.NotFound", f"The key pair '{name}' does not exist")
+
+
+def _check_profile(call: Call, iam: Any) -> None:
+    profiles = list(iam.instance_profiles.values())
+    for field, attribute in (("Name", "name"), ("Arn", "arn")):
+        wanted = call.get(f"IamInstanceProfile.{field}")
+        if wanted and not any(getattr(each, attribute) == wanted for each in profiles):
+            raise AwsError(
+                "InvalidParameterValue",
+                f"Value ({wanted}) for parameter iamInstanceProfile.{field.lower()} is invalid. "
+                f"Invalid IAM Instance Profile {'name' if field == 'Name' else 'ARN'}",
+            )
+
+
+def _check_tags(call: Call) -> None:
+    shown = call.get("MetadataOptions.InstanceMetadataTags") == "enabled"
+    for specification in call.groups("TagSpecification").values():
+        numbers = sorted({key.split(".")[1] for key in specification if key.startswith("Tag.")}, key=int)
+        tags = check_tags(
+            {part: specification.get(f"Tag.{number}.{part}", "") for part in ("Key", "Value")} for number in numbers
+        )
+        check_count((), tags)
+        if shown and specification.get("ResourceType") == "instance":
+            check_metadata_keys(tags)
+
+
+def _rewritten(call: Call, count: int, subnet: Any, root_device: str, default_group: str) -> Fields:
+    skipped = ("MinCount", "MaxCount", "BlockDeviceMapping.")
+    fields = [(key, value) for key, value in call.form if not key.startswith(skipped)]
+    fields += [("MinCount", str(count)), ("MaxCount", str(count))]
+    if not call.get("SubnetId") and not call.groups("NetworkInterface"):
+        fields.append(("SubnetId", subnet.id))
+    if not any(key.startswith(("SecurityGroup", "NetworkInterface.")) for key, _ in call.form):
+        fields.append(("SecurityGroupId.1", default_group))
+    mappings = call.groups("BlockDeviceMapping")
+    if not any(each.get("DeviceName") == root_device for each in mappings.values()):
+        mappings[max(mappings, default=0) + 1] = {"DeviceName": root_device}
+    for number, mapping in mappings.items():
+        whole = {"Ebs.VolumeType": "gp3", "Ebs.DeleteOnTermination": "true", **mapping}
+        if whole["DeviceName"] == root_device and "Ebs.VolumeSize" not in mapping:
+            # The size of the image's snapshot, which moto would ask for.
+            whole["Ebs.VolumeSize"] = str(_ROOT_GIB)
+        fields += [(f"BlockDeviceMapping.{number}.{key}", value) for key, value in whole.items()]
+    return fields

@@ -1,0 +1,307 @@
+"""The power of EC2 instances: their states, the hypervisor that follows them, and the public addresses they have meanwhile.
+
+https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-lifecycle.html
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from localcloud.aws.catalogue import image_of
+from localcloud.aws.ec2.addresses import AddressPool
+from localcloud.aws.wire import AwsError
+from localcloud.compute import Hypervisor, Machine, Observer
+
+CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
+_BY_USER = ("Client.UserInitiatedShutdown", "User initiated shutdown")
+_BY_GUEST = ("Client.InstanceInitiatedShutdown", "Instance initiated shutdown")
+_BY_SERVER = ("Server.InternalError", "Internal error on launch")
+
+
+@dataclass(frozen=True)
+class Change:
+    """An instance's state before and after a request, by name."""
+
+    id: str
+    before: str
+    after: str
+
+
+@dataclass
+class _Unit:
+    """`address` is what the machine has on the wire, shown as public only where the instance has a public address."""
+
+    instance: Any
+    address: str = ""
+    ran: bool = False
+    ended: float | None = None
+
+
+class Power:
+    """All instances of the account. Thread-safe; `lock` is the one that moto's objects are changed under."""
+
+    def __init__(
+        self,
+        *,
+        hypervisor: Hypervisor,
+        observer: Observer,
+        pool: AddressPool,
+        lock: threading.RLock,
+        forget: Callable[[str], None],
+        clock: Callable[[], float],
+        terminated_visible: float,
+    ) -> None:
+        self._hypervisor = hypervisor
+        self._observer = observer
+        self._pool = pool
+        self._lock = lock
+        self._forget = forget
+        self._clock = clock
+        self._visible = terminated_visible
+        self._units: dict[str, _Unit] = {}
+        self._at: dict[str, str] = {}
+
+    # What clients ask for.
+
+    def launch(self, instances: Sequence[Any]) -> None:
+        """Boot instances that moto has just made. There must be an address for each (`free`)."""
+        with self._lock:
+            for instance in instances:
+                unit = _Unit(instance)
+                self._units[instance.id] = unit
+                self._boot(unit)
+
+    @property
+    def free(self) -> int:
+        """How many more machines can have an address."""
+        return len(self._pool)
+
+    def start(self, ids: Sequence[str]) -> list[Change]:
+        with self._lock:
+            units = self._chosen(ids)
+            for unit in units:
+                if _state(unit) not in ("stopped", "pending", "running"):
+                    raise _wrong_state(unit, "started")
+            starting = [unit for unit in units if _state(unit) == "stopped"]
+            if len(starting) > self.free:
+                raise AwsError("InsufficientAddressCapacity", "Not enough available addresses to satisfy your request.")
+            return [self._changed(unit, self._boot if unit in starting else _nothing) for unit in units]
+
+    def stop(self, ids: Sequence[str], *, force: bool = False) -> list[Change]:
+        def stop(unit: _Unit) -> None:
+            if _state(unit) in ("pending", "running"):
+                _set(unit, "stopping", _BY_USER, self._clock())
+                self._turn_off(unit, force)
+
+        with self._lock:
+            units = self._chosen(ids)
+            for unit in units:
+                if _state(unit) in ("shutting-down", "terminated"):
+                    raise _wrong_state(unit, "stopped")
+                if unit.instance.disable_api_stop:
+                    raise AwsError(
+                        "OperationNotPermitted",
+                        f"The instance '{unit.instance.id}' may not be stopped. Modify its 'disableApiStop' instance "
+                        "attribute and try again.",
+                    )
+            return [self._changed(unit, stop) for unit in units]
+
+    def reboot(self, ids: Sequence[str]) -> None:
+        with self._lock:
+            units = self._chosen(ids)
+            for unit in units:
+                if _state(unit) not in ("running", "pending"):
+                    raise _wrong_state(unit, "rebooted")
+            for unit in units:
+                self._hypervisor.reboot(unit.instance.id)
+
+    def terminate(self, ids: Sequence[str], *, force: bool = False) -> list[Change]:
+        """A graceful shutdown first, as EC2 does, unless `force`; instances of the same request all or none."""
+
+        def terminate(unit: _Unit) -> None:
+            if _state(unit) in ("shutting-down", "terminated"):
+                return
+            off, waiting = _state(unit) == "stopped", _state(unit) == "stopping"
+            _set(unit, "shutting-down", _BY_USER, self._clock())
+            if off:
+                self._end(unit)
+            elif not waiting or force:
+                self._turn_off(unit, force)
+
+        with self._lock:
+            units = self._chosen(ids)
+            for unit in units:
+                if str(unit.instance.disable_api_termination).lower() == "true":
+                    raise AwsError(
+                        "OperationNotPermitted",
+                        f"The instance '{unit.instance.id}' may not be terminated. Modify its 'disableApiTermination' "
+                        "instance attribute and try again.",
+                    )
+            return [self._changed(unit, terminate) for unit in units]
+
+    def at(self, address: str) -> Any | None:
+        """The instance whose machine has this address now."""
+        with self._lock:
+            found = self._at.get(address)
+            return self._units[found].instance if found is not None else None
+
+    def state(self, instance_id: str) -> str | None:
+        with self._lock:
+            unit = self._units.get(instance_id)
+            return _state(unit) if unit is not None else None
+
+    def tidy(self) -> None:
+        """Forget instances that have been terminated for long enough."""
+        with self._lock:
+            for known, unit in list(self._units.items()):
+                if unit.ended is not None and self._clock() - unit.ended > self._visible:
+                    del self._units[known]
+                    self._forget(known)
+
+    # What the hypervisor says (localcloud.compute.Observer).
+
+    def running(self, instance_id: str) -> None:
+        with self._lock:
+            unit = self._units.get(instance_id)
+            if unit is not None and _state(unit) == "pending":
+                unit.ran = True
+                _set(unit, "running")
+
+    def stopped(self, instance_id: str) -> None:
+        with self._lock:
+            unit = self._units.get(instance_id)
+            if unit is None or _state(unit) in ("stopped", "terminated"):
+                return
+            if _state(unit) == "shutting-down":
+                self._end(unit)
+            elif _state(unit) == "stopping":
+                self._off(unit)
+            elif unit.instance.instance_initiated_shutdown_behavior == "terminate":
+                _set(unit, "shutting-down", _BY_GUEST)
+                self._end(unit)
+            else:
+                self._off(unit, _BY_GUEST)
+
+    def failed(self, instance_id: str, reason: str) -> None:
+        with self._lock:
+            unit = self._units.get(instance_id)
+            if unit is None or _state(unit) in ("stopped", "terminated"):
+                return
+            why = (_BY_SERVER[0], f"{_BY_SERVER[1]}: {reason}")
+            if unit.ran and _state(unit) != "shutting-down":
+                self._off(unit, why)
+            else:
+                _set(unit, "shutting-down", why)
+                self._end(unit)
+
+    def _chosen(self, ids: Sequence[str]) -> list[_Unit]:
+        if not ids:
+            raise AwsError("MissingParameter", "The request must contain the parameter InstanceId")
+        for each in ids:
+            if not each.startswith("i-"):
+                raise AwsError("InvalidInstanceID.Malformed", f'Invalid id: "{each}"')
+        missing = [each for each in ids if each not in self._units]
+        if missing:
+            what = "IDs" if len(missing) > 1 else "ID"
+            verb = "do" if len(missing) > 1 else "does"
+            listed = ", ".join(missing)
+            raise AwsError("InvalidInstanceID.NotFound", f"The instance {what} '{listed}' {verb} not exist")
+        return [self._units[each] for each in dict.fromkeys(ids)]
+
+    def _changed(self, unit: _Unit, act: Callable[[_Unit], None]) -> Change:
+        before = _state(unit)
+        act(unit)
+        after = _state(unit)
+        # A stopped machine ends at once; the answer still says what EC2 would.
+        return Change(unit.instance.id, before, after)
+
+    def _boot(self, unit: _Unit) -> None:
+        instance = unit.instance
+        unit.address = self._pool.take()
+        self._at[unit.address] = instance.id
+        nic = instance.nics[0]
+        if nic.public_ip_auto_assign:
+            nic.public_ip = unit.address
+        _set(unit, "pending")
+        self._hypervisor.boot(self._machine(unit), self._observer)
+
+    def _machine(self, unit: _Unit) -> Machine:
+        instance = unit.instance
+        backend = instance.ec2_backend
+        image = image_of(instance.image_id)
+        kind = next(each for each in backend.instance_types if each["InstanceType"] == instance.instance_type)
+        pair = backend.key_pairs.get(instance.key_name)
+        material = pair.material_public if pair is not None else b""
+        key = material.decode() if isinstance(material, bytes) else str(material)
+        return Machine(
+            id=instance.id,
+            cloud="aws",
+            name=backend.tags.get(instance.id, {}).get("Name") or instance.id,
+            address=unit.address,
+            image=image.machine if image is not None else "debian-12",
+            memory_mib=int(kind["MemoryInfo"]["SizeInMiB"]),
+            ssh_keys=(key.strip(),) if key.strip() else (),
+        )
+
+    def _turn_off(self, unit: _Unit, force: bool) -> None:
+        if force:
+            self._hypervisor.cut_power(unit.instance.id)
+        else:
+            self._hypervisor.shut_down(unit.instance.id)
+
+    def _off(self, unit: _Unit, why: tuple[str, str] | None = None) -> None:
+        reason = why or (unit.instance.state_reason.code, unit.instance.state_reason.message.partition(": ")[2])
+        note = unit.instance._reason
+        _set(unit, "stopped", reason)
+        unit.instance._reason = note if why is None else ""
+        self._release(unit)
+
+    def _end(self, unit: _Unit) -> None:
+        reason, note = unit.instance.state_reason, unit.instance._reason
+        self._hypervisor.remove(unit.instance.id)
+        unit.instance.terminate()
+        unit.instance.state_reason, unit.instance._reason = reason, note
+        for nic in unit.instance.nics.values():
+            # The primary interface goes with its instance, and with it what keeps a security group in use.
+            unit.instance.ec2_backend.enis.pop(nic.id, None)
+        self._release(unit)
+        unit.ended = self._clock()
+
+    def _release(self, unit: _Unit) -> None:
+        nic = unit.instance.nics.get(0)
+        if nic is not None and nic.public_ip_auto_assign:
+            nic.public_ip = None
+        if unit.address:
+            self._at.pop(unit.address, None)
+            self._pool.give_back([unit.address])
+            unit.address = ""
+
+
+def _nothing(_unit: _Unit) -> None:
+    return
+
+
+def _state(unit: _Unit) -> str:
+    return str(unit.instance._state.name)
+
+
+def _set(unit: _Unit, state: str, why: tuple[str, str] | None = None, asked_at: float | None = None) -> None:
+    instance = unit.instance
+    # A new object: moto may be rendering the one before.
+    kind = type(instance._state)
+    instance._state = kind(state, CODES[state])
+    reason = type(instance.state_reason)
+    instance.state_reason = reason(f"{why[0]}: {why[1]}", why[0]) if why else reason()
+    stamp = datetime.fromtimestamp(asked_at, UTC).strftime("%Y-%m-%d %H:%M:%S GMT") if asked_at is not None else ""
+    instance._reason = f"User initiated ({stamp})" if stamp else ""
+
+
+def _wrong_state(unit: _Unit, wanted: str) -> AwsError:
+    return AwsError(
+        "IncorrectInstanceState",
+        f"The instance '{unit.instance.id}' is not in a state from which it can be {wanted}.",
+    )

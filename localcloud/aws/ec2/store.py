@@ -1,0 +1,68 @@
+"""moto's EC2 backend with our catalogue, whole metadata options, and an instance profile on every instance of a launch."""
+
+from __future__ import annotations
+
+import importlib
+from datetime import datetime
+from typing import Any
+
+from localcloud.aws.catalogue import IMAGES
+
+
+def install(account: str, region: str) -> Any:
+    """Make the account's EC2 backend. To be called before anything asks moto for it."""
+    models = importlib.import_module("moto.ec2.models")
+    amis = importlib.import_module("moto.ec2.models.amis")
+    instances = importlib.import_module("moto.ec2.models.instances")
+
+    class Store(models.EC2Backend):  # type: ignore[misc, name-defined]
+        def _load_amis(self) -> None:
+            for image in IMAGES:
+                self.amis[image.ami] = amis.Ami(
+                    self,
+                    image.ami,
+                    name=image.name,
+                    description=image.description,
+                    owner_id=image.owner,
+                    owner_alias="amazon",
+                    public=True,
+                    virtualization_type="hvm",
+                    architecture="x86_64",
+                    creation_date=datetime.fromisoformat(image.built.replace("Z", "+00:00")),
+                    hypervisor="xen",
+                    image_location=f"{image.owner}/{image.name}",
+                    root_device_type="ebs",
+                    root_device_name=image.root_device,
+                    region_name=region,
+                    boot_mode="uefi-preferred",
+                )
+
+        def run_instances(self, *args: Any, **options: Any) -> Any:
+            made = super().run_instances(*args, **options)
+            # moto's response associates the profile with the first instance only.
+            for instance in made.instances[1:]:
+                name = options.get("iam_instance_profile_name")
+                arn = options.get("iam_instance_profile_arn")
+                if name or arn:
+                    self.associate_iam_instance_profile(
+                        instance_id=instance.id, iam_instance_profile_name=name, iam_instance_profile_arn=arn
+                    )
+            return made
+
+        def modify_instance_metadata_options(self, instance_id: str, **changes: Any) -> Any:
+            """What is not given stays as it is (moto resets it)."""
+            instance = self.get_instance(instance_id)
+            before = instance.metadata_options
+            given = {
+                "HttpTokens": changes.get("http_tokens") or before.http_tokens,
+                "HttpPutResponseHopLimit": changes.get("hop_limit") or before.http_put_response_hop_limit,
+                "HttpEndpoint": changes.get("http_endpoint") or before.http_endpoint,
+                "HttpProtocolIpv6": changes.get("http_protocol") or before.http_protocol_ipv6,
+                "InstanceMetadataTags": changes.get("metadata_tags") or before.instance_metadata_tags,
+            }
+            instance.metadata_options = instances.MetadataOptions(given)
+            return instance.metadata_options
+
+    store = Store(region, account)
+    models.ec2_backends[account][region] = store
+    return store

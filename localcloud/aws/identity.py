@@ -1,0 +1,206 @@
+"""Who asks: the operator's key, IAM users' keys, and the credentials that roles have for a while."""
+
+from __future__ import annotations
+
+import secrets
+import string
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from localcloud.aws.sigv4 import Claim, ClockError, SignatureError, verify
+from localcloud.aws.wire import AwsError, Call
+
+GLOBAL_SERVICES = ("iam", "route53")
+GLOBAL_REGION = "us-east-1"
+_ALPHABET = string.ascii_uppercase + "234567"
+# How each API says the same thing: EC2's own codes, the JSON protocol's longer ones, and the rest.
+_CODES = {
+    "unknown": {"ec2": ("AuthFailure", 401), "ssm": ("UnrecognizedClientException", 400)},
+    "mismatch": {"ssm": ("InvalidSignatureException", 400)},
+    "clock": {"ec2": ("RequestExpired", 400), "ssm": ("InvalidSignatureException", 400)},
+    "expired": {"ec2": ("RequestExpired", 400), "ssm": ("ExpiredTokenException", 400)},
+    "missing": {"ssm": ("MissingAuthenticationTokenException", 400)},
+}
+_USUAL = {
+    "unknown": ("InvalidClientTokenId", 403),
+    "mismatch": ("SignatureDoesNotMatch", 403),
+    "clock": ("SignatureDoesNotMatch", 403),
+    "expired": ("ExpiredToken", 403),
+    "missing": ("MissingAuthenticationToken", 403),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Principal:
+    """`kind` decides what may be done; `name` is the user's or the role's name, `user_id` what IAM calls aws:userid.
+
+    `instance` is the EC2 instance that a role's credentials were issued to, or an empty text.
+    """
+
+    kind: Literal["operator", "user", "role"]
+    name: str
+    arn: str
+    user_id: str
+    instance: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Credentials:
+    """A role's credentials; times in seconds since 1970."""
+
+    key_id: str
+    secret: str
+    token: str
+    issued: float
+    expires: float
+    principal: Principal
+    role_id: str
+
+
+class Sessions:
+    """The role credentials that were issued and have not expired. Thread-safe."""
+
+    def __init__(self, account: str, clock: Callable[[], float], lifetime: float = 21600.0) -> None:
+        self.account = account
+        self.lifetime = lifetime
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._issued: dict[str, Credentials] = {}
+        self._current: dict[tuple[str, str], Credentials] = {}
+
+    def for_instance(self, role: Any, instance: str) -> Credentials:
+        """The instance's credentials of this role: the same until a while before they expire, as real IMDS has it."""
+        now = self._clock()
+        with self._lock:
+            current = self._current.get((instance, role.id))
+            if current is None or current.expires - now <= min(900.0, self.lifetime / 2):
+                current = self._issue(role.name, role.id, instance, now, self.lifetime, instance)
+                self._current[instance, role.id] = current
+            return current
+
+    def assume(self, role: Any, session: str, seconds: float) -> Credentials:
+        """New credentials of a role under a session's name, for `seconds`."""
+        with self._lock:
+            return self._issue(role.name, role.id, session, self._clock(), seconds, "")
+
+    def find(self, key_id: str) -> Credentials | None:
+        with self._lock:
+            return self._issued.get(key_id)
+
+    def _issue(self, role: str, role_id: str, session: str, now: float, seconds: float, instance: str) -> Credentials:
+        self._issued = {key: each for key, each in self._issued.items() if each.expires > now - 3600}
+        made = Credentials(
+            key_id="ASIA" + "".join(secrets.choice(_ALPHABET) for _ in range(16)),
+            secret=secrets.token_urlsafe(30),
+            token=secrets.token_urlsafe(192),
+            issued=now,
+            expires=now + seconds,
+            role_id=role_id,
+            principal=Principal(
+                kind="role",
+                name=role,
+                arn=f"arn:aws:sts::{self.account}:assumed-role/{role}/{session}",
+                user_id=f"{role_id}:{session}",
+                instance=instance,
+            ),
+        )
+        self._issued[made.key_id] = made
+        return made
+
+
+class Identities:
+    """Tells who signed a request. `iam` gives moto's IAM backend of the account."""
+
+    def __init__(
+        self,
+        *,
+        account: str,
+        region: str,
+        operator: tuple[str, str],
+        sessions: Sessions,
+        iam: Callable[[], Any],
+        clock: Callable[[], float],
+    ) -> None:
+        self._operator_key, self._operator_secret = operator
+        self._operator = Principal(
+            kind="operator", name="operator", arn=f"arn:aws:iam::{account}:user/operator", user_id="AIDAOPERATOR"
+        )
+        self._account = account
+        self._region = region
+        self._sessions = sessions
+        self._iam = iam
+        self._clock = clock
+
+    def of(self, call: Call) -> Principal:
+        """Raises AwsError, in the codes of the call's service, unless the request is signed by someone known."""
+        header = call.headers.get("authorization", "")
+        if not header:
+            raise self._refused(call, "missing", "Request is missing Authentication Token")
+        try:
+            claim = Claim.parse(header)
+        except SignatureError as malformed:
+            raise AwsError("IncompleteSignature", str(malformed), 400) from malformed
+        principal, secret = self._known(call, claim.key_id)
+        try:
+            self._check_scope(call, claim)
+            verify(
+                claim,
+                secret,
+                method=call.method,
+                path=call.path,
+                query=call.query,
+                headers=call.headers,
+                body=call.body,
+                now=self._clock(),
+            )
+        except ClockError as late:
+            message = "Request has expired." if call.service == "ec2" else str(late)
+            raise self._refused(call, "clock", message) from late
+        except SignatureError as wrong:
+            raise self._refused(call, "mismatch", str(wrong)) from wrong
+        return principal
+
+    def _known(self, call: Call, key_id: str) -> tuple[Principal, str]:
+        if key_id == self._operator_key:
+            return self._operator, self._operator_secret
+        session = self._sessions.find(key_id)
+        if session is not None:
+            return self._of_session(call, session)
+        for user in list(self._iam().users.values()):
+            for key in list(user.access_keys):
+                if key.access_key_id == key_id and key.status == "Active":
+                    made = Principal(kind="user", name=user.name, arn=user.arn, user_id=user.id)
+                    return made, key.secret_access_key
+        raise self._unknown(call)
+
+    def _of_session(self, call: Call, session: Credentials) -> tuple[Principal, str]:
+        if call.headers.get("x-amz-security-token") != session.token:
+            raise self._unknown(call)
+        if session.expires <= self._clock():
+            message = "The security token included in the request is expired"
+            raise self._refused(call, "expired", "Request has expired." if call.service == "ec2" else message)
+        if not any(role.id == session.role_id for role in list(self._iam().roles.values())):
+            raise self._unknown(call)
+        return session.principal, session.secret
+
+    def _check_scope(self, call: Call, claim: Claim) -> None:
+        allowed = {self._region}
+        if call.service in GLOBAL_SERVICES:
+            # Given an endpoint, SDKs sign for their own region; at the real host only the global one will do.
+            real = call.headers.get("host", "").endswith("amazonaws.com")
+            allowed = {GLOBAL_REGION} if real else {GLOBAL_REGION, self._region}
+        elif call.service == "sts":
+            allowed = {self._region, GLOBAL_REGION}
+        if claim.region not in allowed:
+            raise SignatureError(f"Credential should be scoped to a valid region, not '{claim.region}'.")
+
+    def _unknown(self, call: Call) -> AwsError:
+        if call.service == "ec2":
+            return self._refused(call, "unknown", "AWS was not able to validate the provided access credentials")
+        return self._refused(call, "unknown", "The security token included in the request is invalid.")
+
+    def _refused(self, call: Call, why: str, message: str) -> AwsError:
+        code, status = _CODES[why].get(call.service, _USUAL[why])
+        return AwsError(code, message, status)

@@ -1,0 +1,115 @@
+"""moto's backends of one account, loaded late and small.
+
+Its Flask server is not used: the response classes are called with a request, which is what that server does. Instance types
+are kept for one region only: all regions of the world took 100 MiB.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from localcloud.aws.wire import AwsError, Call, Reply
+
+_log = logging.getLogger(__name__)
+_CLASSES = {
+    "ec2": ("moto.ec2.responses", "EC2Response"),
+    "iam": ("moto.iam.responses", "IamResponse"),
+    "ssm": ("moto.ssm.responses", "SimpleSystemManagerResponse"),
+}
+_OFFERINGS = "ec2/resources/instance_type_offerings/"
+_TYPES = "ec2/resources/instance_types.json"
+_loading = threading.Lock()
+
+
+def load(region: str) -> None:
+    """Import moto's EC2, IAM and SSM, with no images and only this region's instance types. Once a process."""
+    with _loading:
+        if "moto.ec2.models.instance_types" in sys.modules:
+            return
+        settings: Any = importlib.import_module("moto.settings")
+        utilities: Any = importlib.import_module("moto.utilities.utils")
+        # The catalogue is ours (localcloud.aws.catalogue).
+        settings.ec2_load_default_amis = lambda: False
+        original = utilities.load_resource
+
+        def smaller(resource: str) -> Any:
+            name = resource.replace("\\", "/")
+            if _OFFERINGS in name:
+                return original(resource) if name.rpartition("/")[2].startswith(f"{region}.") else []
+            if name == _TYPES:
+                offered = {each["InstanceType"] for each in original(f"{_OFFERINGS}region/{region}.json")}
+                return {key: value for key, value in original(resource).items() if key in offered}
+            return original(resource)
+
+        utilities.load_resource = smaller
+        try:
+            importlib.import_module("moto.ec2.models.instance_types")
+        finally:
+            utilities.load_resource = original
+
+
+class Moto:
+    """One account in moto. Every call into it goes through `lock`, because moto is not thread-safe."""
+
+    def __init__(self, account: str, region: str) -> None:
+        load(region)
+        self.account = account
+        self.region = region
+        self.lock = threading.RLock()
+
+    @property
+    def iam(self) -> Any:
+        return importlib.import_module("moto.iam.models").iam_backends[self.account]["aws"]
+
+    @property
+    def ssm(self) -> Any:
+        return importlib.import_module("moto.ssm.models").ssm_backends[self.account][self.region]
+
+    @property
+    def ec2(self) -> Any:
+        return importlib.import_module("moto.ec2.models").ec2_backends[self.account][self.region]
+
+    def answer(self, call: Call, body: bytes | None = None) -> Reply:
+        """What moto says to this request (with another body, if given). Raises AwsError for what moto cannot do."""
+        request_class = importlib.import_module("moto.core.request").Request
+        module, name = _CLASSES[call.service]
+        responder = getattr(importlib.import_module(module), name)
+        sent = call.body if body is None else body
+        # POST, so that a GET's query is read as the same form.
+        request = request_class.from_primitives("POST", self._url(call), self._headers(call, sent), sent)
+        with self.lock:
+            try:
+                status, headers, text = responder.dispatch(request)
+            except NotImplementedError as lacking:
+                _log.warning("the local %s lacks %s: %s", call.service, call.action, lacking)
+                message = f"The local {call.service} cannot do this: {str(lacking)[:200]}"
+                raise AwsError("UnsupportedOperation", message, 501) from lacking
+        content = str(headers.get("Content-Type") or headers.get("content-type") or "text/xml;charset=UTF-8")
+        return Reply(
+            status=int(status), body=text.encode() if isinstance(text, str) else bytes(text), content_type=content
+        )
+
+    def _url(self, call: Call) -> str:
+        host = (
+            f"{call.service}.amazonaws.com" if call.service == "iam" else f"{call.service}.{self.region}.amazonaws.com"
+        )
+        return f"https://{host}/"
+
+    def _headers(self, call: Call, body: bytes) -> Mapping[str, str]:
+        kept = {"x-moto-account-id": self.account, "Content-Length": str(len(body))}
+        kept["Content-Type"] = call.headers.get("content-type") or "application/x-www-form-urlencoded; charset=utf-8"
+        for name in ("x-amz-target", "authorization", "user-agent"):
+            if name in call.headers:
+                kept[name] = call.headers[name]
+        return kept
+
+    def forget(self) -> None:
+        """Drop everything of this account."""
+        for service in ("ec2", "iam", "ssm"):
+            backends = getattr(importlib.import_module(f"moto.{service}.models"), f"{service}_backends")
+            backends.pop(self.account, None)

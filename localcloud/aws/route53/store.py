@@ -1,0 +1,167 @@
+"""Hosted zones: their record sets, tags and changes."""
+
+from __future__ import annotations
+
+import secrets
+import string
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from localcloud import dnsdata
+from localcloud.aws.route53.names import normalize, order
+from localcloud.aws.route53.records import BatchError, Change, Key, RecordSet, apply
+from localcloud.aws.route53.view import View
+from localcloud.aws.wire import AwsError
+
+# Every zone of the local account has the same four; the DNS server must answer under these names.
+NAME_SERVERS = ("ns-2048.awsdns-64.com", "ns-2049.awsdns-65.net", "ns-2050.awsdns-66.org", "ns-2051.awsdns-67.co.uk")
+_NS_TTL = 172800
+_SOA_TTL = 900
+_ID_ALPHABET = string.ascii_uppercase + string.digits
+_MOST_ZONES = 500
+
+
+@dataclass
+class Zone:
+    """`name` is normalized, `view` what its name servers answer."""
+
+    id: str
+    name: str
+    reference: str
+    comment: str
+    view: View
+    sets: dict[Key, RecordSet] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+
+    def ordered(self) -> list[RecordSet]:
+        """As ListResourceRecordSets has them: by the labels of the name from the last one, then by type."""
+        return sorted(self.sets.values(), key=lambda each: (order(each.name), each.type, each.identifier))
+
+
+@dataclass(frozen=True)
+class ChangeInfo:
+    """A change that was accepted, when, and when it has reached all name servers."""
+
+    id: str
+    submitted: float
+    due: float
+    comment: str = ""
+
+
+class Store:
+    """All zones of the account. Thread-safe. `delay` says how many seconds a change that is made now takes to propagate."""
+
+    def __init__(self, clock: Callable[[], float], delay: Callable[[], float]) -> None:
+        self.clock = clock
+        self._delay = delay
+        self._lock = threading.RLock()
+        self._zones: dict[str, Zone] = {}
+        self._names: dict[str, Zone] = {}
+        self._changes: dict[str, ChangeInfo] = {}
+
+    def add_zone(self, name: str, reference: str = "", comment: str = "") -> Zone:
+        """Raises AwsError for a used reference (whether or not the name differs) and over the account's quota."""
+        with self._lock:
+            normal = normalize(name)
+            if "." not in normal:
+                raise AwsError("InvalidDomainName", f"{name} is not a valid domain name")
+            reference = reference or secrets.token_hex(16)
+            if any(zone.reference == reference for zone in self._zones.values()):
+                raise AwsError(
+                    "HostedZoneAlreadyExists",
+                    f"A hosted zone has already been created with the specified caller reference: {reference}",
+                    409,
+                )
+            if len(self._zones) >= _MOST_ZONES:
+                raise AwsError("TooManyHostedZones", "The limit of hosted zones of the account is reached")
+            zone = Zone(_identifier("Z", 20), normal, reference, comment, View(normal, self.clock))
+            for each in _own_sets(normal):
+                zone.sets[each.key] = each
+            zone.view.publish(dict(zone.sets), self.clock())
+            self._zones[zone.id] = zone
+            self._names.setdefault(normal, zone)
+            return zone
+
+    def remove_zone(self, zone_id: str) -> ChangeInfo:
+        with self._lock:
+            zone = self.zone(zone_id)
+            if any(key not in {each.key for each in _own_sets(zone.name)} for key in zone.sets):
+                raise AwsError(
+                    "HostedZoneNotEmpty",
+                    "The specified hosted zone contains non-required resource record sets and so cannot be deleted.",
+                )
+            del self._zones[zone.id]
+            self._names = {}
+            for each in self._zones.values():
+                self._names.setdefault(each.name, each)
+            return self._submitted("", 0.0)
+
+    def zone(self, zone_id: str) -> Zone:
+        """By its id, with or without `/hostedzone/`. Raises AwsError."""
+        short = zone_id.rpartition("/")[2]
+        with self._lock:
+            if short not in self._zones:
+                raise AwsError("NoSuchHostedZone", f"No hosted zone found with ID: {short}", 404)
+            return self._zones[short]
+
+    def all(self) -> list[Zone]:
+        with self._lock:
+            return list(self._zones.values())
+
+    def change(self, zone_id: str, changes: Sequence[Change], comment: str = "") -> ChangeInfo:
+        """All of the batch or nothing. Raises AwsError (InvalidChangeBatch)."""
+        with self._lock:
+            zone = self.zone(zone_id)
+            try:
+                changed = apply(zone.name, zone.sets, changes)
+            except BatchError as refused:
+                raise AwsError("InvalidChangeBatch", f"[{refused}]") from refused
+            for key, each in changed.items():
+                if each is None:
+                    zone.sets.pop(key, None)
+                else:
+                    zone.sets[key] = each
+            info = self._submitted(comment, self._delay())
+            zone.view.publish(changed, info.due)
+            return info
+
+    def submitted(self, comment: str = "") -> ChangeInfo:
+        """A change that propagates at once, as of a zone that was made."""
+        with self._lock:
+            return self._submitted(comment, 0.0)
+
+    def info(self, change_id: str) -> ChangeInfo:
+        short = change_id.rpartition("/")[2]
+        with self._lock:
+            if short not in self._changes:
+                raise AwsError("NoSuchChange", f"Could not find resource with ID: {short}", 404)
+            return self._changes[short]
+
+    def zones(self) -> tuple[str, ...]:
+        with self._lock:
+            return tuple(self._names)
+
+    def lookup(self, zone: str, name: str) -> tuple[dnsdata.RecordSet, ...] | None:
+        with self._lock:
+            found = self._names.get(zone)
+        return found.view.lookup(name) if found is not None else None
+
+    def _submitted(self, comment: str, delay: float) -> ChangeInfo:
+        now = self.clock()
+        info = ChangeInfo(_identifier("C", 20), now, now + delay, comment)
+        self._changes[info.id] = info
+        return info
+
+
+def _own_sets(zone: str) -> list[RecordSet]:
+    soa = f"{NAME_SERVERS[0]}. awsdns-hostmaster.amazon.com. 1 7200 900 1209600 86400"
+    servers = tuple(f"{name}." for name in NAME_SERVERS)
+    return [
+        RecordSet(name=zone, type="NS", ttl=_NS_TTL, values=servers),
+        RecordSet(name=zone, type="SOA", ttl=_SOA_TTL, values=(soa,)),
+    ]
+
+
+def _identifier(first: str, length: int) -> str:
+    return first + "".join(secrets.choice(_ID_ALPHABET) for _ in range(length))

@@ -1,0 +1,125 @@
+"""Signature Version 4, the server's side.
+
+https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
+Only the Authorization header is taken; none of the clients of this project presigns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from urllib.parse import quote, unquote
+
+ALGORITHM = "AWS4-HMAC-SHA256"
+SKEW = 300.0
+_HEADER = re.compile(
+    rf"{ALGORITHM} +Credential=(?P<key>[^/, ]+)/(?P<date>\d{{8}})/(?P<region>[^/, ]+)/(?P<service>[^/, ]+)/aws4_request,"
+    r" *SignedHeaders=(?P<headers>[^, ]+), *Signature=(?P<signature>[0-9a-f]{64})"
+)
+
+
+class SignatureError(ValueError):
+    """The signature is none, is malformed, or does not fit; the message says which."""
+
+
+class ClockError(SignatureError):
+    """The request was signed too long ago or in the future."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """What an Authorization header says: who signed, for which region and service, and what."""
+
+    key_id: str
+    date: str
+    region: str
+    service: str
+    signed_headers: tuple[str, ...]
+    signature: str
+
+    @classmethod
+    def parse(cls, header: str) -> Claim:
+        """Raises SignatureError for anything but one well-formed SigV4 header."""
+        found = _HEADER.fullmatch(header.strip())
+        if found is None:
+            raise SignatureError("Authorization header is not a complete AWS4-HMAC-SHA256 signature")
+        return cls(
+            key_id=found["key"],
+            date=found["date"],
+            region=found["region"],
+            service=found["service"],
+            signed_headers=tuple(found["headers"].split(";")),
+            signature=found["signature"],
+        )
+
+
+def verify(
+    claim: Claim,
+    secret: str,
+    *,
+    method: str,
+    path: str,
+    query: str,
+    headers: Mapping[str, str],
+    body: bytes,
+    now: float,
+) -> None:
+    """Raises ClockError or SignatureError unless `secret` made this signature over this request.
+
+    `path` and `query` are as they came over the wire; `headers` have lower-case names; `now` in seconds since 1970.
+    """
+    stamp = headers.get("x-amz-date", "")
+    if not stamp.startswith(claim.date):
+        raise SignatureError("Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP")
+    if "host" not in claim.signed_headers or "x-amz-date" not in claim.signed_headers:
+        raise SignatureError("'Host' and 'X-Amz-Date' must be signed headers")
+    _check_clock(stamp, now)
+    digest = hashlib.sha256(body).hexdigest()
+    if headers.get("x-amz-content-sha256", digest) not in (digest, "UNSIGNED-PAYLOAD"):
+        raise SignatureError("The provided 'x-amz-content-sha256' header does not match what was computed.")
+    canonical = "\n".join(
+        (
+            method,
+            quote(path, safe="/~"),
+            _canonical_query(query),
+            *(f"{name}:{' '.join(headers.get(name, '').split())}" for name in claim.signed_headers),
+            "",
+            ";".join(claim.signed_headers),
+            headers.get("x-amz-content-sha256", digest),
+        )
+    )
+    scope = f"{claim.date}/{claim.region}/{claim.service}/aws4_request"
+    to_sign = "\n".join((ALGORITHM, stamp, scope, hashlib.sha256(canonical.encode()).hexdigest()))
+    key = f"AWS4{secret}".encode()
+    for part in (claim.date, claim.region, claim.service, "aws4_request"):
+        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+    expected = hmac.new(key, to_sign.encode(), hashlib.sha256).hexdigest()
+    if not hmac.compare_digest(expected, claim.signature):
+        raise SignatureError(
+            "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access"
+            " Key and signing method. Consult the service documentation for details."
+        )
+
+
+def _check_clock(stamp: str, now: float) -> None:
+    try:
+        signed = datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
+    except ValueError as unread:
+        raise SignatureError("Date must be in ISO-8601 'basic format'") from unread
+    here = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
+    if signed < now - SKEW:
+        raise ClockError(f"Signature expired: {stamp} is now earlier than {here} less 5 min.")
+    if signed > now + SKEW:
+        raise ClockError(f"Signature not yet current: {stamp} is still later than {here} plus 5 min.")
+
+
+def _canonical_query(query: str) -> str:
+    pairs = []
+    for part in query.split("&") if query else []:
+        name, _, value = part.partition("=")
+        pairs.append((quote(unquote(name), safe="-_.~"), quote(unquote(value), safe="-_.~")))
+    return "&".join(f"{name}={value}" for name, value in sorted(pairs))

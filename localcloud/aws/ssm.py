@@ -1,0 +1,90 @@
+"""SSM parameters: moto keeps them; a SecureString's text leaves only when it was asked for decrypted."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import importlib
+import json
+import secrets
+from typing import Any
+
+from localcloud.aws.catalogue import IMAGES
+from localcloud.aws.moto_backends import Moto
+from localcloud.aws.wire import AwsError, Call, Reply
+
+_PUBLIC = "/aws/service/"
+# https://docs.aws.amazon.com/systems-manager/latest/userguide/parameter-store-advanced-parameters.html
+_LONGEST_STANDARD = 4096
+_LONGEST_ADVANCED = 8192
+
+
+class SsmApi:
+    def __init__(self, moto: Moto) -> None:
+        self._moto = moto
+        self._mask = secrets.token_bytes(32)
+        self._publish()
+
+    def answer(self, call: Call) -> Reply:
+        """Raises AwsError."""
+        if not call.action:
+            raise AwsError("UnknownOperationException", "The request names no operation")
+        asked = call.json()
+        if call.action == "PutParameter":
+            _check_size(asked)
+        reply = self._moto.answer(call)
+        if reply.status != 200 or not reply.body:
+            return reply
+        said = json.loads(reply.body)
+        if call.action == "DescribeParameters":
+            said["Parameters"] = [each for each in said["Parameters"] if not each["Name"].startswith(_PUBLIC)]
+        if asked.get("WithDecryption") is not True:
+            self._hide(said)
+        return Reply(status=reply.status, body=json.dumps(said).encode(), content_type="application/x-amz-json-1.1")
+
+    def _hide(self, said: Any) -> None:
+        """moto's undecrypted text is the plain text with a prefix; real SSM gives the ciphertext."""
+        if isinstance(said, list):
+            for each in said:
+                self._hide(each)
+        elif isinstance(said, dict):
+            if said.get("Type") == "SecureString" and "Value" in said:
+                digest = hmac.new(self._mask, str(said["Value"]).encode(), hashlib.sha512).digest()
+                said["Value"] = base64.b64encode(b"\x01\x02\x02\x00" + digest).decode()
+            for each in said.values():
+                self._hide(each)
+
+    def _publish(self) -> None:
+        parameter = importlib.import_module("moto.ssm.models").Parameter
+        now = importlib.import_module("moto.core.utils").utcnow()
+        for image in IMAGES:
+            for name in image.parameters:
+                made = parameter(
+                    account_id=self._moto.account,
+                    name=name,
+                    value=image.ami,
+                    parameter_type="String",
+                    description=None,
+                    allowed_pattern=None,
+                    keyid=None,
+                    last_modified_date=now,
+                    version=1,
+                    data_type="aws:ec2:image",
+                )
+                self._moto.ssm._parameters[name].append(made)
+
+
+def _check_size(asked: dict[str, Any]) -> None:
+    size = len(str(asked.get("Value", "")).encode())
+    if asked.get("Tier") == "Advanced":
+        if size > _LONGEST_ADVANCED:
+            raise AwsError(
+                "ValidationException", f"Advanced tier parameters support a maximum of {_LONGEST_ADVANCED} bytes."
+            )
+    elif size > _LONGEST_STANDARD and asked.get("Tier") != "Intelligent-Tiering":
+        raise AwsError(
+            "ValidationException",
+            f"Standard tier parameters support a maximum parameter value of {_LONGEST_STANDARD} characters. To create a "
+            "larger parameter value, upgrade the parameter to use the advanced-parameter tier.",
+        )
