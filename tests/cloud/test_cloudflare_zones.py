@@ -89,6 +89,10 @@ class TestZones:
     def test_what_is_no_identifier_is_7003(self, lab: Lab) -> None:
         with refused(404, 7003, ZONE):
             lab.api.dns.records.list(zone_id=ZONE)
+        with refused(404, 7003, "645577699"):
+            lab.api.dns.records.get("645577699", zone_id=lab.zone)
+        with refused(404, 7003):
+            lab.api.user.tokens.get("mine")
 
     def test_what_the_api_does_not_know_is_7003_and_a_wrong_method_405(self, lab: Lab) -> None:
         assert lab.raw("GET", "/nothing/here").json()["errors"][0]["code"] == 7003
