@@ -76,10 +76,6 @@ class MachineRecord:
         """Its public IPv4 address, the primary one rather than others; "" when it has none."""
         return next((ip for ip in (self.primary_ip, *self.ips) if ip and is_public(ip)), "")
 
-    @property
-    def gone(self) -> bool:
-        return self.state == "deleted"
-
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRecord:

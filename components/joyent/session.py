@@ -59,7 +59,7 @@ class MachineList:
                 found = self._api.get_machine(machine)
             except NotFoundError:
                 return None
-        return None if found.gone else found
+        return found
 
     def changed(self) -> None:
         """Something was written: what was listed before does not count any more."""

@@ -6,6 +6,7 @@ Jobs take `pace` reads of the machine (or lists) before they are done. `calls` i
 from __future__ import annotations
 
 import json
+import threading
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -63,11 +64,14 @@ class FakeCloud(BaseAdapter):
         super().__init__()
         self.machines: dict[str, dict[str, Any]] = {}
         self.calls: list[str] = []
+        self.bodies: list[dict[str, Any]] = []
         self.pace = 1
         self.cns = False
         self.faults: list[tuple[str, Callable[[], Answer | None]]] = []
         self.failing = False
+        self.hide_packages = False
         self.things = FakeThings()
+        self._lock = threading.Lock()
 
     # Wiring
 
@@ -81,9 +85,11 @@ class FakeCloud(BaseAdapter):
         parts = urlsplit(str(request.url))
         path = parts.path.removeprefix("/rollcall")
         call = f"{request.method} {path}"
-        self.calls.append(call)
         body = json.loads(request.body) if request.body else {}
-        status, answer = self._answer(call, path, dict(parse_qsl(parts.query)), body)
+        self.calls.append(call)
+        self.bodies.append(body)
+        with self._lock:
+            status, answer = self._answer(call, path, dict(parse_qsl(parts.query)), body)
         response = requests.Response()
         response.status_code, response.request, response.url = status, request, str(request.url)
         response._content = b"" if answer is None else json.dumps(answer).encode()
@@ -173,7 +179,7 @@ class FakeCloud(BaseAdapter):
             return 410, _shown(machine)
         match method, rest:
             case "GET", []:
-                return 200, _shown(machine)
+                return 200, {**_shown(machine), **({"package": ""} if self.hide_packages else {})}
             case "GET", ["audit"]:
                 return 200, [
                     {"action": "provision", "success": "no", "time": "2026-11-23", "error": "no server has room"}

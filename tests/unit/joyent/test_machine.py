@@ -350,6 +350,18 @@ class TestRefreshing:
 
 
 class TestChanging:
+    def test_only_what_differs_is_sent(self, engine: Engine) -> None:
+        engine.create()
+        settle(engine.cloud)
+        engine.refresh()
+        engine.update(tags={**DECLARED["tags"], "weight": 11}, metadata={"rollcall-fleet": "api"})
+        sent = {
+            call.rpartition("/")[2]: body
+            for call, body in zip(engine.cloud.calls, engine.cloud.bodies, strict=True)
+            if body
+        }
+        assert (sent["tags"], sent["metadata"]) == ({"weight": 11}, {"rollcall-fleet": "api"})
+
     IN_PLACE: tuple[tuple[str, Any, str, Any], ...] = (
         ("machine_name", "new-name", "name", "new-name"),
         ("package", "g1.small", "package", "g1.small"),
