@@ -32,6 +32,7 @@ ACCEPT_VERSION = "~9||~8"
 Query = Sequence[tuple[str, str]]
 _IDEMPOTENT = ("GET", "HEAD", "PUT", "DELETE")
 _ALLOWED_SKEW = 300
+_FIRST_ATTEMPTS = 4
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Transport:
         self._attempts, self._patience, self._timeout, self._environ = attempts, patience, timeout, environ
         self._threads = threading.local()
         self._adapter = adapter
+        self._answered = False
         if credentials.insecure:
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         self._signer: Signer | None = None
@@ -98,7 +100,9 @@ class Transport:
                 attempt += 1
                 if isinstance(failed, LostReplyError) and not repeat:
                     raise
-                if attempt >= self._attempts or self.clock() + pause > end:
+                # A URL that never answered is more likely wrong than down: tell soon.
+                most = self._attempts if self._answered else min(self._attempts, _FIRST_ATTEMPTS)
+                if attempt >= most or self.clock() + pause > end:
                     raise
             self.sleep(pause)
 
@@ -119,6 +123,7 @@ class Transport:
             )
         except requests.RequestException as failed:
             raise self._unanswered(failed) from failed
+        self._answered = True
         if response.status_code == 429:
             self._limiter.empty()
         reply = Reply(response.status_code, response.headers, _json(response))

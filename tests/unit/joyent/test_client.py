@@ -127,6 +127,17 @@ def test_a_netrc_entry_does_not_take_the_place_of_the_signature(tmp_path: Any, m
     assert answers.asked[0].headers["Authorization"].startswith("Signature ")
 
 
+def test_a_url_that_never_answered_is_given_up_soon_and_one_that_did_is_not() -> None:
+    never, once = Answers(REFUSED_CONNECTION), Answers(OK, REFUSED_CONNECTION)
+    with pytest.raises(TransientError):
+        api(never).list_networks()
+    client = api(once)
+    client.list_networks()
+    with pytest.raises(TransientError):
+        client.list_networks()
+    assert (len(never.asked), len(once.asked)) == (4, 9)
+
+
 def test_attempts_are_bounded() -> None:
     answers = Answers((503, {"code": "ServiceUnavailable", "message": "read-only mode"}, {}))
     with pytest.raises(TransientError, match="503 ServiceUnavailable: read-only mode"):
