@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from localcloud import listing
 from localcloud.faults import FaultError
 
 if TYPE_CHECKING:
@@ -97,12 +98,8 @@ class ControlServer:
     def _ps(self) -> list[dict[str, Any]]:
         """What the clouds list, with what runs of it: the two may differ, and then it is the clouds' word that counts."""
         running = {each.id: each for each in self._machines.ps()} if self._daemon.options.machines else {}
-        found = []
-        for cloud in (self._daemon.aws, self._daemon.cloudapi):
-            for each in cloud.list_instances():
-                runs = running.get(each["id"])
-                found.append({**each, "pid": runs.pid if runs else None, "power": runs.state if runs else None})
-        return found
+        listed = [*listing.instances_of_aws(self._daemon.aws), *listing.machines_of_joyent(self._daemon.cloudapi)]
+        return [{**each, **_power(running.get(each["id"]))} for each in listed]
 
     def _find(self, name: str) -> str:
         """A machine's id by its id, its name or the start of its name, where that names one."""
@@ -123,6 +120,10 @@ class ControlServer:
             "stdout": base64.b64encode(done.stdout).decode(),
             "stderr": base64.b64encode(done.stderr).decode(),
         }
+
+
+def _power(runs: Any) -> dict[str, Any]:
+    return {"pid": runs.pid if runs else None, "power": runs.state if runs else None}
 
 
 def ask(path: Path, command: str, timeout: float = 90.0, **values: Any) -> Any:
