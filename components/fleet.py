@@ -19,7 +19,7 @@ from components.joyent import Machine, MachineArgs, Ready, ReadyArgs
 from components.registration import Deregistration, RollCall, RollCallArgs
 from components.registries import Access, Place
 from components.settings import FleetSettings
-from rollcall.settings import CloudflareJoin, MachineSettings
+from rollcall.settings import FLEET, GENERATION, JOIN, MACHINE, STACK, WORKLOADS, CloudflareJoin, format_join
 
 # Where each cloud publishes the current image of a name.
 EC2_IMAGES = {
@@ -41,6 +41,11 @@ class Membership:
     proxied: bool
     token: pulumi.Input[str]
     secret: pulumi.Output[str] | None = None
+
+    def words(self, place: Mapping[str, Any], token: str) -> str:
+        """What a machine is told of this membership, once the zone's id and the token's name are known."""
+        join = CloudflareJoin(zone=place["zone"], host=self.host, token=token, ttl=self.ttl, proxied=self.proxied)
+        return format_join(join)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,32 +98,21 @@ class Fleet(pulumi.ComponentResource):
             ),
         )
 
-    def told(self, index: int, deregistration: Deregistration) -> pulumi.Output[dict[str, str]]:
-        """The tags or metadata of machine `index`: who it is and what it joins."""
-        tokens = [membership.token for membership in self.args.memberships]
-        places = [membership.place for membership in self.args.memberships]
-        return pulumi.Output.all(deregistration.generation, tokens, places).apply(
-            lambda known: self._keys(index, *known)
-        )
-
-    def _keys(
-        self, index: int, generation: str, tokens: Sequence[str], places: Sequence[Mapping[str, Any]]
-    ) -> dict[str, str]:
-        joins = tuple(
-            CloudflareJoin(
-                zone=place["zone"], host=membership.host, token=token, ttl=membership.ttl, proxied=membership.proxied
+    def told(self, index: int, deregistration: Deregistration) -> dict[str, pulumi.Input[str]]:
+        """The tags or metadata of machine `index`: who it is and what it joins. The keys are known at preview."""
+        workloads = dict.fromkeys(membership.workload for membership in self.args.memberships)
+        keys: dict[str, pulumi.Input[str]] = {
+            STACK: self.stack,
+            FLEET: self.name,
+            MACHINE: str(index),
+            GENERATION: deregistration.generation,
+            WORKLOADS: " ".join(workloads),
+        }
+        for at, membership in enumerate(self.args.memberships):
+            keys[f"{JOIN}{at}"] = pulumi.Output.all(membership.place, membership.token).apply(
+                lambda known, membership=membership: membership.words(*known)
             )
-            for membership, token, place in zip(self.args.memberships, tokens, places, strict=True)
-        )
-        told = MachineSettings(
-            stack=self.stack,
-            fleet=self.name,
-            machine=str(index),
-            generation=generation,
-            workloads=tuple(dict.fromkeys(membership.workload for membership in self.args.memberships)),
-            joins=joins,
-        )
-        return told.as_keys()
+        return keys
 
     def enlist(
         self, index: int, deregistration: Deregistration, machine: pulumi.Resource, instance: pulumi.Output[str]
@@ -160,9 +154,7 @@ class Ec2Fleet(Fleet):
                     "instance_metadata_tags": "enabled",
                 },
                 root_block_device={"encrypted": True, "volume_type": "gp3"},
-                tags=self.told(index, deregistration).apply(
-                    lambda keys, index=index: {"Name": f"{self.name}-{index}", **keys}
-                ),
+                tags={"Name": f"{self.name}-{index}", **self.told(index, deregistration)},
                 opts=pulumi.ResourceOptions(
                     parent=self,
                     depends_on=[deregistration],

@@ -136,11 +136,9 @@ def read(stack: str, values: Mapping[str, Any]) -> Settings:
     """
     faults = Faults()
     top = Reader(values, "rollcall", faults)
-    site = _site(Reader(values["site"], "rollcall:site", faults)) if values.get("site") is not None else None
+    site = _site(Reader(values["site"], "rollcall:site", faults)) if values.get("site") else None
     directory = (
-        _directory(Reader(values["directory"], "rollcall:directory", faults))
-        if values.get("directory") is not None
-        else None
+        _directory(Reader(values["directory"], "rollcall:directory", faults)) if values.get("directory") else None
     )
     fleets_reader = Reader(values.get("fleets"), "rollcall:fleets", faults)
     fleets = tuple(

@@ -94,6 +94,8 @@ class Daemon:
         from localcloud.cloudapi import CloudApi
         from localcloud.cloudflare import Cloudflare
 
+        # Closed last: who waits for the daemon to end waits for this file to go.
+        self._closers.append(lambda: (self.options.state / "daemon.json").unlink(missing_ok=True))
         ca = CertificateAuthority(self.options.state / "keys")
         self._closers.append(self._keys.forget)
         if self.options.machines:
@@ -137,23 +139,18 @@ class Daemon:
     def _seed(self) -> None:
         """Both articles' zones, each with records of somebody else, which nothing of ours may touch."""
         zone = self.cloudflare.add_zone("scalability.expert")
-        self._foreign_records(zone)
+        add = functools.partial(self.cloudflare.add_record, zone)
+        add(type="MX", name="scalability.expert", content="mail.scalability.expert", priority=10, ttl=3600)
+        add(type="TXT", name="scalability.expert", content='"v=spf1 mx -all"', ttl=3600)
+        add(type="A", name="blog.scalability.expert", content="198.51.100.9", ttl=3600, comment="kept by hand")
         self.aws.add_zone("unilans.net")
-
-    def _foreign_records(self, zone: str) -> None:
-        token = {"Authorization": f"Bearer {self._keys.cloudflare}"}
-        for body in (
-            {"type": "MX", "name": "@", "content": "mail.scalability.expert", "priority": 10, "ttl": 3600},
-            {"type": "TXT", "name": "@", "content": '"v=spf1 mx -all"', "ttl": 3600},
-            {"type": "A", "name": "blog", "content": "198.51.100.9", "ttl": 3600, "comment": "kept by hand"},
-        ):
-            post(self.cloudflare.app, f"/client/v4/zones/{zone}/dns_records", body, token)
 
     def _serve_apis(self, ca: CertificateAuthority) -> None:
         apis: dict[str, WSGIApp] = {
-            "cloudflare": self.faults.middleware("cloudflare", self.cloudflare.app),
+            "cloudflare": self.faults.middleware("cloudflare", self.cloudflare.app, self.cloudflare.app.throttled),
             "cloudapi": self.faults.middleware("cloudapi", self.cloudapi.app),
-            "aws": self.faults.middleware(aws_service, self.aws.app, self.aws.throttled),
+            # AWS has its faults inside, since each of its services answers them in its own way.
+            "aws": self.aws.app,
         }
         for name, app in apis.items():
             self._serve(name, app, [listen("127.0.0.1")])
@@ -194,7 +191,7 @@ class Daemon:
             self.cloudflare.edge_origins,
             self.resolve,
             self._connect("edge"),
-            getattr(self.cloudflare, "origin_ca_pem", ""),
+            self.cloudflare.origin_ca_pem,
         )
         if self.options.machines:
             for network in NETWORKS.values():
@@ -252,7 +249,6 @@ class Daemon:
         fresh = file.with_suffix(".new")
         fresh.write_text(json.dumps(written))
         fresh.rename(file)
-        self._closers.append(lambda: file.unlink(missing_ok=True))
 
     def environment(self) -> dict[str, str]:
         """What points any client here."""
@@ -336,12 +332,6 @@ def fingerprint(public: str) -> str:
     return ":".join(digest[at : at + 2] for at in range(0, 32, 2))
 
 
-def aws_service(environ: WSGIEnvironment) -> str:
-    """The AWS service that a request is for, by the scope of its signature."""
-    scope = environ.get("HTTP_AUTHORIZATION", "").partition("Credential=")[2].split(",")[0].split("/")
-    return scope[3] if len(scope) > 3 else "ec2"
-
-
 def by_host(apps: dict[str, WSGIApp]) -> WSGIApp:
     """The app of the host that a request names, or of a parent domain of it."""
 
@@ -381,15 +371,6 @@ def files(folder: Path) -> WSGIApp:
         return [body]
 
     return serve
-
-
-def post(app: WSGIApp, path: str, body: dict[str, Any], headers: dict[str, str]) -> None:
-    """One POST to an app of ours, without a socket. Raises DaemonError unless it succeeds."""
-    from werkzeug.test import Client
-
-    reply = Client(app).post(path, json=body, headers=headers)
-    if reply.status_code != 200:
-        raise DaemonError(f"seeding {path} failed: {reply.status_code} {reply.get_data(as_text=True)[:300]}")
 
 
 def serve(options: Options) -> int:

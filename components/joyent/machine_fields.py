@@ -9,6 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pulumi.output import Unknown
+from pulumi.runtime import rpc
+
 from components.joyent.catalogue import Catalogue, is_uuid
 from components.joyent.records import MachineRecord, PackageRecord, TagValue
 from components.joyent.session import opened, seal
@@ -59,7 +62,10 @@ def inputs_of(props: Inputs) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Numbers come from the engine as floats; a whole one is an int to CloudAPI, whose tags are typed."""
+    """Numbers come from the engine as floats; a whole one is an int to CloudAPI, whose tags are typed. A value that is
+    not known yet, even one inside a map, is the engine's own word for that."""
+    if isinstance(value, Unknown):
+        return rpc.UNKNOWN
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, Mapping):

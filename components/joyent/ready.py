@@ -108,7 +108,7 @@ def _runs(machine: MachineRecord) -> bool:
 
 def _inputs(props: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "machines": list(props["machines"]) if isinstance(props["machines"], list) else props["machines"],
+        "machines": plain(props["machines"]),
         "timeout": plain(props["timeout"]),
     }
 

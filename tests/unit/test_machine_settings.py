@@ -76,5 +76,5 @@ def test_a_machine_without_identity_names_all_that_lacks() -> None:
 
 
 def test_a_value_over_ec2s_limit_is_refused_by_name() -> None:
-    with pytest.raises(SettingsError, match=r"rollcall-join-0 is .* 256"):
+    with pytest.raises(SettingsError, match=r"characters long, EC2 takes 256"):
         replace(TOLD, joins=(replace(SITE, host="x" * 250),)).as_keys()

@@ -110,14 +110,20 @@ class MachineSettings:
 
 
 def format_join(join: Join) -> str:
-    """One membership as words: `cloudflare zone=… host=… token=… ttl=120 proxied=false check=http:80:/`."""
+    """One membership as words: `cloudflare zone=… host=… token=… ttl=120 proxied=false check=http:80:/`.
+
+    Raises SettingsError where EC2 would not take it.
+    """
     kind = next(word for word, of in _KINDS.items() if isinstance(join, of))
     words = [kind]
     for item in fields(join):
         value = getattr(join, item.name)
         if value != "":
             words.append(f"{item.name}={str(value).lower() if isinstance(value, bool) else value}")
-    return " ".join(words)
+    text = " ".join(words)
+    if len(text) > LONGEST_VALUE:
+        raise SettingsError(f"a membership is {len(text)} characters long, EC2 takes {LONGEST_VALUE}: {text}")
+    return text
 
 
 def parse_join(text: str, key: str = "join") -> Join:

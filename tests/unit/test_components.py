@@ -1,0 +1,74 @@
+"""The resource graph that the components make, against golden files. `UPDATE_GOLDEN=1 pytest …` writes them anew."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+GOLDEN = HERE / "golden"
+
+
+@functools.cache
+def printed(cloud: str, seed: str = "0") -> str:
+    """The graph of a fleet on `cloud`, from a new process with this hash seed."""
+    root = HERE.parent.parent
+    env = {
+        **os.environ,
+        "PYTHONPATH": f"{root}:{root / 'userdata'}",
+        "PYTHONHASHSEED": seed,
+        "PYTHONWARNINGS": "ignore",
+    }
+    done = subprocess.run(
+        [sys.executable, str(HERE / "resource_graph.py"), cloud], env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.parametrize("cloud", ["aws", "joyent"])
+def test_the_graph_is_the_golden_one(cloud: str) -> None:
+    found = printed(cloud)
+    golden = GOLDEN / f"{cloud}-fleet.json"
+    if os.environ.get("UPDATE_GOLDEN"):
+        golden.parent.mkdir(exist_ok=True)
+        golden.write_text(found)
+    assert json.loads(found) == json.loads(golden.read_text())
+
+
+def test_two_builds_ask_for_the_same() -> None:
+    assert printed("aws", "0") == printed("aws", "1")
+
+
+def test_off_means_that_no_zone_setting_is_touched() -> None:
+    from components.settings import SiteSettings
+    from components.site import zone_settings
+
+    assert zone_settings(SiteSettings(zone="scalability.expert")) == {}
+    on = zone_settings(SiteSettings(zone="scalability.expert", protection="high", acceleration=True))
+    assert on["security_level"] == "high" and on["brotli"] == "on"
+
+
+def test_a_machines_policy_names_its_own_parameters_and_nothing_else() -> None:
+    from components.registrar import read_policy
+
+    (statement,) = json.loads(read_policy(["arn:b", "arn:a"]))["Statement"]
+    assert statement["Action"] == "ssm:GetParameter" and statement["Resource"] == ["arn:a", "arn:b"]
+
+
+def test_every_machine_has_its_bracket() -> None:
+    for cloud, machine in (("aws", "aws:ec2/instance:Instance"), ("joyent", "pulumi-python:dynamic/joyent:Machine")):
+        found: dict[str, dict[str, Any]] = json.loads(printed(cloud))
+        machines = [name for name in found if name.startswith(machine)]
+        brackets = [name for name in found if ":Deregistration::" in name]
+        calls = [each for name, each in found.items() if ":RollCall::" in name]
+        assert len(machines) == len(brackets) == 2 and len(calls) == 1
+        assert [member["generation"] for member in calls[0]["members"]] == ["ab12cd", "ab12cd"]
+        assert {each["tags"]["rollcall-generation"] for name, each in found.items() if name in machines} == {"ab12cd"}
