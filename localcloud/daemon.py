@@ -259,6 +259,8 @@ class Daemon:
             "AWS_ACCESS_KEY_ID": key,
             "AWS_SECRET_ACCESS_KEY": secret,
             "AWS_REGION": REGION,
+            # boto3 knows the region by this name only.
+            "AWS_DEFAULT_REGION": REGION,
             "CLOUDFLARE_BASE_URL": f"http://127.0.0.1:{ports['cloudflare']}/client/v4",
             "CLOUDFLARE_API_TOKEN": self._keys.cloudflare,
             "TRITON_URL": f"http://127.0.0.1:{ports['cloudapi']}",

@@ -178,7 +178,18 @@ def _check_tags(call: Call) -> None:
 
 def _rewritten(call: Call, count: int, subnet: Any, root_device: str, default_group: str) -> Fields:
     skipped = ("MinCount", "MaxCount", "BlockDeviceMapping.")
-    fields = [(key, value) for key, value in call.form if not key.startswith(skipped)]
+    # moto overlooks the groups of an interface, and knows those of the launch.
+    inner = "NetworkInterface.1.SecurityGroupId."
+    fields = [
+        (f"SecurityGroupId.{key[len(inner) :]}" if key.startswith(inner) else key, value)
+        for key, value in call.form
+        if not key.startswith(skipped)
+    ]
+    given = {key for key, _ in fields}
+    for key in list(given):
+        # A tag without a value is one with an empty value, which moto does not know.
+        if key.startswith("TagSpecification.") and key.endswith(".Key") and f"{key[:-3]}Value" not in given:
+            fields.append((f"{key[:-3]}Value", ""))
     fields += [("MinCount", str(count)), ("MaxCount", str(count))]
     if not call.get("SubnetId") and not call.groups("NetworkInterface"):
         fields.append(("SubnetId", subnet.id))
