@@ -42,7 +42,8 @@ class Aws(Observer, ZoneSource):
     """One account. `operator` is the key id and secret of the one who may do everything.
 
     `addresses` are the first and last public address; `vcpu_limit` is the quota of running vCPUs; `credential_lifetime` and
-    `terminated_visible` are seconds. `account` (12 digits) is random unless given, so that several can live in one process.
+    `terminated_visible` are seconds; `faults` is asked for Route53's switches only. `account` (12 digits) is random unless
+    given, so that several can live in one process.
     """
 
     def __init__(
@@ -63,7 +64,6 @@ class Aws(Observer, ZoneSource):
         self.account = account or str(10**11 + secrets.randbelow(9 * 10**11))
         self.region = region
         self._moto = Moto(self.account, region)
-        self._faults = faults
         kept = store.install(self.account, region)
         self._power = Power(
             hypervisor=hypervisor,
@@ -94,8 +94,6 @@ class Aws(Observer, ZoneSource):
         )
         self.route53 = Route53(clock=clock, faults=faults, limits=route53_limits)
         self.app: WSGIApp = self._serve
-        if faults is not None:
-            self.app = faults.middleware(_service, self._serve, _throttled)
 
     def close(self) -> None:
         """Forget the account."""
@@ -110,6 +108,12 @@ class Aws(Observer, ZoneSource):
     ) -> tuple[int, dict[str, str], bytes]:
         """The metadata service's answer (status, headers, body) for the machine with that address."""
         return self._imds.answer(address, method, path, headers)
+
+    def throttled(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """What the request's service says to one request too many, for whoever puts faults before `app`."""
+        service = _service(environ)
+        reply = render(service, AwsError(*_THROTTLED.get(service, ("Throttling", "Rate exceeded", 400))))
+        return _send(reply, environ, start_response)
 
     # Observer
 
@@ -142,12 +146,7 @@ class Aws(Observer, ZoneSource):
             where = "".join(traceback.format_tb(broken.__traceback__))
             _log.error("the local %s failed at a request: %s\n%s", service, type(broken).__name__, where)
             reply = render(service, AwsError("InternalFailure", "The local AWS failed; its log says more.", 500))
-        body = b"" if environ["REQUEST_METHOD"] == "HEAD" else reply.body
-        headers = [("Content-Type", reply.content_type), ("Content-Length", str(len(reply.body)))]
-        start_response(
-            f"{reply.status} {'OK' if reply.status < 400 else 'Refused'}", [*headers, *reply.headers.items()]
-        )
-        return [body]
+        return _send(reply, environ, start_response)
 
     def _answer(self, call: Call) -> Reply:
         if call.service and call.service not in SERVICES:
@@ -176,16 +175,14 @@ class Aws(Observer, ZoneSource):
             self._authorization.check(principal, call, needs)
 
 
+def _send(reply: Reply, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    headers = [("Content-Type", reply.content_type), ("Content-Length", str(len(reply.body)))]
+    start_response(f"{reply.status} {'OK' if reply.status < 400 else 'Refused'}", [*headers, *reply.headers.items()])
+    return [b"" if environ["REQUEST_METHOD"] == "HEAD" else reply.body]
+
+
 def _service(environ: WSGIEnvironment) -> str:
     return service_of({"authorization": environ.get("HTTP_AUTHORIZATION", ""), "host": environ.get("HTTP_HOST", "")})
-
-
-def _throttled(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    service = _service(environ)
-    reply = render(service, AwsError(*_THROTTLED.get(service, ("Throttling", "Rate exceeded", 400))))
-    headers = [("Content-Type", reply.content_type), ("Content-Length", str(len(reply.body)))]
-    start_response(f"{reply.status} Throttled", [*headers, *reply.headers.items()])
-    return [reply.body]
 
 
 def _forget(kept: object, instance_id: str) -> None:

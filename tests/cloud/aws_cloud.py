@@ -12,11 +12,14 @@ import boto3
 from botocore.config import Config
 
 from localcloud.aws import Aws
+from localcloud.aws.wire import service_of
 from localcloud.compute import Hypervisor, Machine, Observer
 from localcloud.faults import Faults
 from localcloud.http import Server, listen
 
 OPERATOR = ("AKIAOPERATOR00000001", "a-secret-of-the-operator")
+# One session: it reads the descriptions of the services once.
+_SESSION = boto3.session.Session()
 TRUST = json.dumps(
     {
         "Version": "2012-10-17",
@@ -70,19 +73,27 @@ class Cloud:
         self.hands = Hands()
         options.setdefault("hypervisor", self.hands)
         self.aws = Aws(operator=OPERATOR, clock=self.clock, faults=self.faults, **options)
-        self.server = Server(self.aws.app, [listen("127.0.0.1")])
+        faulty = self.faults.middleware(_service, self.aws.app, self.aws.throttled)
+        self._listener = listen("127.0.0.1")
+        self.server = Server(faulty, [self._listener])
         self.server.start()
+        self._clients: dict[tuple[Any, ...], Any] = {}
         self.url = f"http://127.0.0.1:{self.server.ports[0]}"
 
     def client(self, service: str, key: tuple[str, ...] = OPERATOR, region: str = "us-west-2") -> Any:
-        session = boto3.session.Session(
-            aws_access_key_id=key[0],
-            aws_secret_access_key=key[1],
-            aws_session_token=key[2] if len(key) > 2 else None,
-            region_name=region,
-        )
-        quick = Config(retries={"max_attempts": 0, "mode": "standard"}, connect_timeout=5, read_timeout=30)
-        return session.client(service, endpoint_url=self.url, config=quick)
+        known = (service, key, region)
+        if known not in self._clients:
+            quick = Config(retries={"total_max_attempts": 1, "mode": "standard"}, connect_timeout=5, read_timeout=30)
+            self._clients[known] = _SESSION.client(
+                service,
+                endpoint_url=self.url,
+                config=quick,
+                region_name=region,
+                aws_access_key_id=key[0],
+                aws_secret_access_key=key[1],
+                aws_session_token=key[2] if len(key) > 2 else None,
+            )
+        return self._clients[known]
 
     def run(self, count: int = 1, **options: Any) -> list[str]:
         """Launch instances that are up (where the hypervisor is a test's hands); their ids."""
@@ -126,8 +137,15 @@ class Cloud:
         return said["AccessKeyId"], said["SecretAccessKey"], said["Token"]
 
     def close(self) -> None:
+        for client in self._clients.values():
+            client.close()
         self.server.stop()
+        self._listener.close()
         self.aws.close()
+
+
+def _service(environ: Any) -> str:
+    return service_of({"authorization": environ.get("HTTP_AUTHORIZATION", "")})
 
 
 def debian(cloud: Cloud) -> str:
@@ -138,7 +156,7 @@ def image(cloud: Cloud, parameter: str) -> str:
     return str(cloud.client("ssm").get_parameter(Name=parameter)["Parameter"]["Value"])
 
 
-def allow(action: str | list[str], resource: str | list[str] = "*", **condition: Any) -> dict[str, Any]:
+def allow(action: str, resource: str = "*", /, **condition: Any) -> dict[str, Any]:
     statement: dict[str, Any] = {"Effect": "Allow", "Action": action, "Resource": resource}
     if condition:
         statement["Condition"] = condition

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import threading
 from collections.abc import Callable, Sequence
@@ -99,7 +100,8 @@ class Ec2Api:
 
     def _as_launched(self, reply: Reply, made: Sequence[Any]) -> Reply:
         """moto invents public addresses while it makes an instance; EC2's answer has none yet."""
-        text = re.sub(r"<(publicIp|ipAddress|dnsName|publicDnsName)>[^<]*</\1>", r"<\1></\1>", reply.body.decode())
+        text = re.sub(r"<ipAddress>[^<]*</ipAddress>", "", reply.body.decode())
+        text = re.sub(r"<dnsName>[^<]*</dnsName>", "<dnsName></dnsName>", text)
         text = re.sub(r"<association>.*?</association>", "", text, flags=re.DOTALL)
         return Reply(status=reply.status, body=text.encode(), content_type=reply.content_type)
 
@@ -175,24 +177,36 @@ class Ec2Api:
 
     def _tag(self, call: Call) -> Reply:
         tags = check_tags(call.groups("Tag").values())
+        self._check_ids([each for each in call.members("ResourceId") if each.startswith("i-")])
         with self._moto.lock:
             for resource in call.members("ResourceId"):
                 check_count(self.tags_of(resource), tags)
                 instance = self._store.get_instance_by_id(resource)
                 if instance is not None and instance.metadata_options.instance_metadata_tags == "enabled":
                     check_metadata_keys(tags)
-            return self._moto.answer(call)
+            # A tag without a value is one with an empty value, which moto does not know.
+            fields = [pair for pair in call.form if not pair[0].startswith("Tag.")]
+            for number, (key, value) in enumerate(tags.items(), 1):
+                fields += [(f"Tag.{number}.Key", key), (f"Tag.{number}.Value", value)]
+            return self._moto.answer(call, urlencode(fields).encode())
 
     def _modify(self, call: Call) -> Reply:
         instance = call.get("InstanceId") or ""
         self._check_ids([instance])
-        check_user_data(call.get("UserData.Value"))
         attribute = call.get("Attribute") or ""
+        userdata = call.get("UserData.Value") if attribute != "userData" else call.get("Value")
+        check_user_data(userdata)
         changed = [name for name in _STOPPED_ONLY if call.get(f"{name}.Value") is not None]
         if attribute and attribute[0].upper() + attribute[1:] in _STOPPED_ONLY:
             changed.append(attribute)
         if changed and self._power.state(instance) != "stopped":
             raise AwsError("IncorrectInstanceState", f"The instance '{instance}' is not in the 'stopped' state.")
+        if userdata is not None:
+            # moto decodes it twice.
+            kept = importlib.import_module("moto.core.types").Base64EncodedString(userdata)
+            with self._moto.lock:
+                self._store.modify_instance_attribute(instance, "user_data", kept if userdata else None)
+            return _done(call, "<return>true</return>")
         return self._moto.answer(call)
 
     def _modify_options(self, call: Call) -> Reply:
