@@ -19,6 +19,9 @@ from localcloud.aws.identity import Identities, Principal, Sessions
 from localcloud.aws.moto_backends import Moto
 from localcloud.aws.needs import needs_of
 from localcloud.aws.route53 import PRESENT, Limits, Route53
+from localcloud.aws.route53.names import normalize
+from localcloud.aws.route53.records import Change
+from localcloud.aws.route53.records import RecordSet as Route53RecordSet
 from localcloud.aws.ssm import SsmApi
 from localcloud.aws.sts import StsApi
 from localcloud.aws.wire import SERVICES, AwsError, Call, Reply, render, service_of
@@ -102,6 +105,11 @@ class Aws(Observer, ZoneSource):
     def add_zone(self, name: str) -> str:
         """A hosted zone that exists from the start; its id."""
         return self.route53.store.add_zone(name).id
+
+    def add_record_set(self, zone: str, name: str, kind: str, ttl: int, *values: str) -> None:
+        """A record set that is in the zone with this id from the start, as somebody else's. Raises AwsError as the API does."""
+        made = Route53RecordSet(name=normalize(name), type=kind, ttl=ttl, values=values)
+        self.route53.store.change(zone, [Change("CREATE", made)])
 
     def imds(
         self, address: str, method: str, path: str, headers: Mapping[str, str]

@@ -325,6 +325,26 @@ class TestPower:
         machine = cloud.hands.machines[instance]
         assert machine.memory_mib == 2048 and cloud.metadata(machine.address, "user-data") == (200, "new")
 
+    def test_what_happens_at_poweroff_is_changed_without_touching_the_groups(self, cloud: Cloud) -> None:
+        ec2, instance = cloud.client("ec2"), cloud.run()[0]
+        ec2.modify_instance_attribute(InstanceId=instance, InstanceInitiatedShutdownBehavior={"Value": "terminate"})
+        assert [each["GroupName"] for each in cloud.describe(instance)["SecurityGroups"]] == ["default"]
+        cloud.aws.stopped(instance)
+        assert cloud.describe(instance)["State"]["Name"] == "terminated"
+
+    def test_a_group_that_was_replaced_can_be_deleted(self, cloud: Cloud) -> None:
+        ec2 = cloud.client("ec2")
+        vpc = ec2.describe_vpcs()["Vpcs"][0]["VpcId"]
+        old, new = (
+            ec2.create_security_group(GroupName=name, Description=name, VpcId=vpc)["GroupId"] for name in ("old", "new")
+        )
+        instance = cloud.run(SecurityGroupIds=[old])[0]
+        refused("InvalidGroup.NotFound", lambda: ec2.modify_instance_attribute(InstanceId=instance, Groups=["sg-0123"]))
+        ec2.modify_instance_attribute(InstanceId=instance, Groups=[new])
+        assert [each["GroupId"] for each in cloud.describe(instance)["SecurityGroups"]] == [new]
+        ec2.delete_security_group(GroupId=old)
+        refused("DependencyViolation", lambda: ec2.delete_security_group(GroupId=new))
+
     def test_status_follows_the_state(self, cloud: Cloud) -> None:
         ec2, ids = cloud.client("ec2"), cloud.run(2)
         cloud.aws.stopped(ids[1])

@@ -117,6 +117,11 @@ class TestChanges:
         lab.batch(change("DELETE", f"\\052.{ZONE}.", "A", "198.51.100.10"))
         assert lab.at(f"anything.{ZONE}") is None
 
+    def test_a_set_that_was_there_from_the_start_is_like_any_other(self, lab: Lab) -> None:
+        lab.cloud.aws.add_record_set(lab.zone, f"Kept.{ZONE}", "TXT", 300, '"by hand"')
+        assert lab.at(f"kept.{ZONE}") == {"TXT": (300, ('"by hand"',))}
+        lab.batch(change("DELETE", f"kept.{ZONE}", "TXT", '"by hand"', ttl=300))
+
     def test_an_upsert_makes_or_replaces(self, lab: Lab) -> None:
         for ttl, value in ((30, "198.51.100.10"), (60, "198.51.100.11")):
             lab.batch(change("UPSERT", f"h.{ZONE}", "A", value, ttl=ttl))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import threading
 from collections.abc import Callable, Sequence
@@ -10,7 +9,8 @@ from typing import Any
 from urllib.parse import urlencode
 from xml.sax.saxutils import escape
 
-from localcloud.aws.ec2.launch import check_metadata_options, check_user_data, prepare
+from localcloud.aws.ec2.launch import check_metadata_options, prepare
+from localcloud.aws.ec2.modify import modify
 from localcloud.aws.ec2.power import CODES, Change, Power
 from localcloud.aws.ec2.tags import check_count, check_metadata_keys, check_tags
 from localcloud.aws.moto_backends import Moto
@@ -19,7 +19,6 @@ from localcloud.aws.wire import AwsError, Call, Reply, request_id, xml
 _NAMESPACE = "http://ec2.amazonaws.com/doc/2016-11-15/"
 _MOST_IDS = 100
 _PAGE = 1000
-_STOPPED_ONLY = ("InstanceType", "UserData", "Kernel", "Ramdisk", "EbsOptimized")
 
 
 class Ec2Api:
@@ -193,21 +192,11 @@ class Ec2Api:
     def _modify(self, call: Call) -> Reply:
         instance = call.get("InstanceId") or ""
         self._check_ids([instance])
-        attribute = call.get("Attribute") or ""
-        userdata = call.get("UserData.Value") if attribute != "userData" else call.get("Value")
-        check_user_data(userdata)
-        changed = [name for name in _STOPPED_ONLY if call.get(f"{name}.Value") is not None]
-        if attribute and attribute[0].upper() + attribute[1:] in _STOPPED_ONLY:
-            changed.append(attribute)
-        if changed and self._power.state(instance) != "stopped":
-            raise AwsError("IncorrectInstanceState", f"The instance '{instance}' is not in the 'stopped' state.")
-        if userdata is not None:
-            # moto decodes it twice.
-            kept = importlib.import_module("moto.core.types").Base64EncodedString(userdata)
-            with self._moto.lock:
-                self._store.modify_instance_attribute(instance, "user_data", kept if userdata else None)
-            return _done(call, "<return>true</return>")
-        return self._moto.answer(call)
+        self._refuse_dry_run(call)
+        with self._moto.lock:
+            if not modify(call, self._store, self._power.state(instance) or ""):
+                return self._moto.answer(call)
+        return _done(call, "<return>true</return>")
 
     def _modify_options(self, call: Call) -> Reply:
         instance = call.get("InstanceId") or ""
