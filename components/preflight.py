@@ -90,7 +90,7 @@ def joyent_fault(settings: Settings) -> str | None:
 
     told = settings.joyent
     try:
-        from_settings(url=told.url, account=told.account, key_id=told.key_id).get_account()
+        from_settings(url=told.url or "", account=told.account or "", key_id=told.key_id or "").get_account()
     except CloudApiError as fault:
         return f"rollcall:joyent: {fault}"
     return None

@@ -44,7 +44,8 @@ class Engine:
             if self._stub is None:
                 self._stub = engine_pb2_grpc.EngineStub(grpc.insecure_channel(self._address))
             severity = engine_pb2.WARNING if warning else engine_pb2.INFO
-            self._stub.Log(engine_pb2.LogRequest(severity=severity, message=text, streamId=os.getpid()), timeout=5)
+            line = engine_pb2.LogRequest(severity=severity, message=f"{text}\n", streamId=os.getpid())
+            self._stub.Log(line, timeout=5)
 
     def check(self) -> None:
         """Raises EngineGoneError when the engine does not answer any more; asks every 2 s at the most."""

@@ -150,7 +150,7 @@ class DeregistrationProvider(_Provider):
             )
 
 
-class RollCall(Resource, module="rollcall", name="RollCall"):
+class RollCall(Resource, module="rollcall", name="RollCall"):  # type: ignore[call-arg]
     """One for each fleet. Succeeds when every machine of the fleet is answered by the zone's own name servers.
 
     `missing`, `stale`, `left_over` and `foreign` (lists of lines) are what a refresh found: declared empty here, so a
@@ -177,7 +177,7 @@ class RollCall(Resource, module="rollcall", name="RollCall"):
         super().__init__(RollCallProvider(), name, props, opts)
 
 
-class Deregistration(Resource, module="rollcall", name="Deregistration"):
+class Deregistration(Resource, module="rollcall", name="Deregistration"):  # type: ignore[call-arg]
     """One for each machine, made before it. `generation` (6 hex digits) is new at each create and marks all that the
     machine writes to DNS. Depends on everything that its machine needs in order to register and leave."""
 

@@ -11,11 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rollcall.cloudflare import CloudflareStore, Record
-
 from components.attendance import Entry, Member, Seen
 from components.clouds import CloudView, view_of
 from components.resolving import answered_by_all
+from rollcall.cloudflare import CloudflareStore, Record
 from rollcall.ownership import Owner
 
 ADDRESS_TYPES = ("A", "AAAA")

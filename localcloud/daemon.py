@@ -85,7 +85,7 @@ class Daemon:
         for closer in reversed(self._closers):
             try:
                 closer()
-            except Exception:
+            except Exception:  # noqa: BLE001 - what is left is closed all the same
                 _log.exception("closing")
         self._closers.clear()
 
@@ -298,7 +298,7 @@ class Keys:
                 serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
             )
         )
-        self.triton_file.with_suffix(".pub").write_text(f"{self.triton_public}\n")
+        self.triton_file.with_name("triton_rsa.pub").write_text(f"{self.triton_public}\n")
 
     def forget(self) -> None:
         for file in self._folder.glob("*"):

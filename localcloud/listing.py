@@ -22,4 +22,4 @@ def instances_of_aws(aws: Aws) -> list[dict[str, Any]]:
 
 
 def machines_of_joyent(api: CloudApi) -> list[dict[str, Any]]:
-    return [{**each, "cloud": "joyent"} for each in api.list_instances()]
+    return api.list_instances()

@@ -51,7 +51,8 @@ class Disk:
         return self.folder / "run"
 
     def prepare(self, machine: Machine) -> None:
-        """Make the directories; the first time also what tells this machine from others."""
+        """Make the directories; the first time also what tells this machine from others. It is off: its address may be
+        another one than at its last boot."""
         for folder in (self.folder / "root", self.folder / "work", self.zonecontrol, self.run):
             folder.mkdir(parents=True, exist_ok=True)
         if not self.upper.exists():
@@ -59,9 +60,13 @@ class Disk:
             shutil.rmtree(fresh, ignore_errors=True)
             _write(fresh, machine_files(machine))
             fresh.rename(self.upper)
+        (self.upper / _NETWORK).write_text(machine_files(machine)[_NETWORK])
 
     def remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+_NETWORK = "etc/systemd/network/10-host0.network"
 
 
 def machine_files(machine: Machine) -> dict[str, str]:
@@ -74,7 +79,7 @@ def machine_files(machine: Machine) -> dict[str, str]:
         "etc/hosts": f"127.0.0.1 localhost\n127.0.1.1 {name}\n::1 localhost ip6-localhost ip6-loopback\n",
         "etc/machine-id": f"{uuid.uuid5(uuid.NAMESPACE_OID, machine.id).hex}\n",
         # No link-local address and no router to wait for: the network is up as soon as the address is set.
-        "etc/systemd/network/10-host0.network": (
+        _NETWORK: (
             "[Match]\nName=host0\n\n"
             f"[Link]\nMACAddress={hardware_address(machine.address)}\n\n"
             f"[Network]\nAddress={machine.address}/{length}\nGateway={network.gateway}\n"

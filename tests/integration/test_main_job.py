@@ -6,11 +6,9 @@ The tests of this file share one deployment and run in the order in which they s
 from __future__ import annotations
 
 import base64
-import collections
 import gzip
 import ipaddress
 import json
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +24,7 @@ from localcloud.rehearsal import Rehearsal, addresses, visit
 from tests.integration.conftest import machines, rehearsed, wait_until
 
 pytestmark = [pytest.mark.machines, pytest.mark.engine]
+EVERYTHING = "journalctl --no-pager; cat /var/log/rollcall.log /proc/[0-9]*/cmdline /proc/[0-9]*/environ"
 HOST = "www.scalability.expert"
 AWS_NET, JOYENT_NET = ipaddress.ip_network("198.51.100.0/24"), ipaddress.ip_network("203.0.113.0/24")
 
@@ -51,12 +50,16 @@ class Deployed:
     def records(self) -> list[dict[str, Any]]:
         """Every A record of the host, as Cloudflare's API lists them."""
         base, token = self.env["CLOUDFLARE_BASE_URL"], {"Authorization": f"Bearer {self.env['CLOUDFLARE_API_TOKEN']}"}
-        zone = requests.get(f"{base}/zones", params={"name": "scalability.expert"}, headers=token, timeout=10).json()["result"][0]["id"]
+        zone = requests.get(f"{base}/zones", params={"name": "scalability.expert"}, headers=token, timeout=10).json()[
+            "result"
+        ][0]["id"]
         found = requests.get(f"{base}/zones/{zone}/dns_records", params={"per_page": 500}, headers=token, timeout=10)
         return [record for record in found.json()["result"] if record["name"] == HOST and record["type"] == "A"]
 
     def machine(self, name: str) -> dict[str, Any]:
-        return next(each for each in machines(self.rehearsal) if each["name"].startswith(name) and each["state"] != "terminated")
+        return next(
+            each for each in machines(self.rehearsal) if each["name"].startswith(name) and each["state"] != "terminated"
+        )
 
     def triton(self, *words: str) -> str:
         """The official client of CloudAPI."""
@@ -104,7 +107,9 @@ def test_both_clouds_were_given_the_same_bytes(deployed: Deployed) -> None:
 def test_nginx_logs_its_visitors(deployed: Deployed) -> None:
     visit(deployed.env["ROLLCALL_SITE_URL"], 8)
     for name in ("web-aws-0", "web-joyent-0"):
-        log = deployed.rehearsal.localcloud("exec", deployed.machine(name)["id"], "--", "cat", "/var/log/nginx/access.log", capture=True)
+        log = deployed.rehearsal.localcloud(
+            "exec", deployed.machine(name)["id"], "--", "cat", "/var/log/nginx/access.log", capture=True
+        )
         assert any(line.startswith(("198.51.100.3 ", "203.0.113.3 ")) for line in log.splitlines()), log[-500:]
 
 
@@ -167,7 +172,7 @@ def test_the_token_is_in_no_log_no_state_and_no_process_list(deployed: Deployed)
             assert token.encode() not in file.read_bytes(), file
     for each in ("web-aws-0", "web-joyent-0"):
         seen = deployed.rehearsal.localcloud(
-            "exec", deployed.machine(each)["id"], "--", "sh", "-c", "journalctl --no-pager; cat /var/log/rollcall.log /proc/[0-9]*/cmdline /proc/[0-9]*/environ", capture=True
+            "exec", deployed.machine(each)["id"], "--", "sh", "-c", EVERYTHING, capture=True
         )
         assert "rollcall" in seen and token not in seen
 
@@ -185,4 +190,5 @@ def test_destroy_leaves_no_entry_and_stop_leaves_nothing_on_the_machine(deployed
             assert f"--instance\0{instance}" not in (process / "cmdline").read_text(errors="replace")
         except OSError:
             continue
-    assert collections.Counter(os.listdir(ROOT / ".rollcall" / instance)).keys().isdisjoint({"backend", "program"})
+    left = {each.name for each in (ROOT / ".rollcall" / instance).iterdir()}
+    assert left.isdisjoint({"backend", "program", "daemon.json"})

@@ -24,7 +24,7 @@ SEEN = Seen(
     state="running",
 )
 ROLL = Roll(stack="local", fleet="web", members=(ONE,), places=(PLACE,), fleets=("web",), keeper=True)
-ANSWERS = {PLACE: frozenset({"198.51.100.10"})}
+ANSWERS: dict[str, frozenset[str] | None] = {PLACE: frozenset({"198.51.100.10"})}
 
 # name, roll, entries, machines, answers, what must be found
 ROWS: list[tuple[str, Roll, list[Entry], list[Seen], dict[str, frozenset[str] | None], dict[str, int]]] = [

@@ -105,7 +105,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     world = World()
     monkeypatch.setattr(registration, "Engine", lambda: world)
     monkeypatch.setattr(registration, "Registries", lambda *_: world)
-    monkeypatch.setattr(registration.time, "monotonic", lambda: world.now)
+    monkeypatch.setattr("components.registration.time.monotonic", lambda: world.now)
     return world
 
 
