@@ -45,7 +45,7 @@ class Aws(Observer, ZoneSource):
     """One account. `operator` is the key id and secret of the one who may do everything.
 
     `addresses` are the first and last public address; `vcpu_limit` is the quota of running vCPUs; `credential_lifetime` and
-    `terminated_visible` are seconds; `faults` is asked for Route53's switches only. `account` (12 digits) is random unless
+    `terminated_visible` are seconds; `faults` are in front of `app`, by service. `account` (12 digits) is random unless
     given, so that several can live in one process.
     """
 
@@ -97,6 +97,8 @@ class Aws(Observer, ZoneSource):
         )
         self.route53 = Route53(clock=clock, faults=faults, limits=route53_limits)
         self.app: WSGIApp = self._serve
+        if faults is not None:
+            self.app = faults.middleware(_service, self._serve, _throttled)
 
     def close(self) -> None:
         """Forget the account."""
@@ -116,12 +118,6 @@ class Aws(Observer, ZoneSource):
     ) -> tuple[int, dict[str, str], bytes]:
         """The metadata service's answer (status, headers, body) for the machine with that address."""
         return self._imds.answer(address, method, path, headers)
-
-    def throttled(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """What the request's service says to one request too many, for whoever puts faults before `app`."""
-        service = _service(environ)
-        reply = render(service, AwsError(*_THROTTLED.get(service, ("Throttling", "Rate exceeded", 400))))
-        return _send(reply, environ, start_response)
 
     # Observer
 
@@ -191,6 +187,13 @@ def _send(reply: Reply, environ: WSGIEnvironment, start_response: StartResponse)
 
 def _service(environ: WSGIEnvironment) -> str:
     return service_of({"authorization": environ.get("HTTP_AUTHORIZATION", ""), "host": environ.get("HTTP_HOST", "")})
+
+
+def _throttled(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """What the request's service says to one request too many."""
+    service = _service(environ)
+    reply = render(service, AwsError(*_THROTTLED.get(service, ("Throttling", "Rate exceeded", 400))))
+    return _send(reply, environ, start_response)
 
 
 def _forget(kept: object, instance_id: str) -> None:

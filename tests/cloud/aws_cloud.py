@@ -12,7 +12,6 @@ import boto3
 from botocore.config import Config
 
 from localcloud.aws import Aws
-from localcloud.aws.wire import service_of
 from localcloud.compute import Hypervisor, Machine, Observer
 from localcloud.faults import Faults
 from localcloud.http import Server, listen
@@ -73,9 +72,8 @@ class Cloud:
         self.hands = Hands()
         options.setdefault("hypervisor", self.hands)
         self.aws = Aws(operator=OPERATOR, clock=self.clock, faults=self.faults, **options)
-        faulty = self.faults.middleware(_service, self.aws.app, self.aws.throttled)
         self._listener = listen("127.0.0.1")
-        self.server = Server(faulty, [self._listener])
+        self.server = Server(self.aws.app, [self._listener])
         self.server.start()
         self._clients: dict[tuple[Any, ...], Any] = {}
         self.url = f"http://127.0.0.1:{self.server.ports[0]}"
@@ -142,10 +140,6 @@ class Cloud:
         self.server.stop()
         self._listener.close()
         self.aws.close()
-
-
-def _service(environ: Any) -> str:
-    return service_of({"authorization": environ.get("HTTP_AUTHORIZATION", "")})
 
 
 def debian(cloud: Cloud) -> str:

@@ -90,6 +90,28 @@ def test_an_unsigned_request_and_a_foreign_region_or_service_are_refused(shared:
     assert requests.get(shared.url, timeout=5).status_code == 403
 
 
+@pytest.mark.parametrize(
+    ("service", "throttled"),
+    [
+        ("ec2", ("RequestLimitExceeded", 503)),
+        ("iam", ("Throttling", 400)),
+        ("ssm", ("ThrottlingException", 400)),
+        ("sts", ("Throttling", 400)),
+        ("route53", ("Throttling", 400)),
+    ],
+)
+def test_a_fault_hits_its_service_only_and_in_its_own_words(
+    shared: Cloud, service: str, throttled: tuple[str, int]
+) -> None:
+    shared.faults.add(f"{service} throttle")
+    try:
+        assert refusal(lambda: CALLS[service](shared.client(service)))[:2] == throttled
+        other = next(each for each in CALLS if each != service)
+        CALLS[other](shared.client(other))
+    finally:
+        shared.faults.clear()
+
+
 def test_a_body_changed_on_the_way_is_noticed(shared: Cloud) -> None:
     client = shared.client("iam")
 
