@@ -143,7 +143,8 @@ class Daemon:
         add(type="MX", name="scalability.expert", content="mail.scalability.expert", priority=10, ttl=3600)
         add(type="TXT", name="scalability.expert", content='"v=spf1 mx -all"', ttl=3600)
         add(type="A", name="blog.scalability.expert", content="198.51.100.9", ttl=3600, comment="kept by hand")
-        self.aws.add_zone("unilans.net")
+        hosted = self.aws.add_zone("unilans.net")
+        self.aws.add_record_set(hosted, "unilans.net", "TXT", 300, '"kept by hand"')
 
     def _serve_apis(self, ca: CertificateAuthority) -> None:
         apis: dict[str, WSGIApp] = {
@@ -165,9 +166,13 @@ class Daemon:
         self._serve("", files(current().repository), [self.namespace.listen(inside, 80)])
 
     def _serve_dns(self) -> None:
+        from localcloud import cloudflare
+        from localcloud.aws.route53 import store as route53
+
         sources = [self.cloudflare, self.aws]
         gateways = [network.gateway for network in NETWORKS.values()]
-        servers = dict(zip(("ada.ns.cloudflare.com", "bob.ns.cloudflare.com"), gateways, strict=True))
+        names = (*cloudflare.NAME_SERVERS, *route53.NAME_SERVERS)
+        servers = {name: gateways[at % len(gateways)] for at, name in enumerate(names)}
         udp, tcp = bound_pair("127.0.0.1")
         self._ports["dns"] = udp.getsockname()[1]
         authority = Authority(sources, servers, self.faults)
