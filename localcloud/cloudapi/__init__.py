@@ -26,7 +26,7 @@ class CloudApi:
     """One account in one data centre, in memory; a `localcloud.compute.Observer`. Thread-safe.
 
     `provisioning` and `job_delay` are how long a machine's provisioning and each other job take, in seconds, beside what
-    the hypervisor needs. `throttle` None answers as fast as it can. `quota` limits the number of machines. Public
+    the hypervisor needs (npm's `triton` misses jobs that are done before it looks at its watch). `throttle` None answers as fast as it can. `quota` limits the number of machines. Public
     addresses come from `public_range`; with `pool` the public network is a pool of two. `cns`: Triton CNS is on.
     Switches of `faults`: `readonly[=SECONDS]`, `failed-provisioning[=REASON]`, `failed-image[=REASON]`, `capacity`,
     `skew=SECONDS`.
@@ -40,7 +40,7 @@ class CloudApi:
         clock: Callable[[], float] = time.time,
         faults: Faults | None = None,
         provisioning: float = 0.0,
-        job_delay: float = 0.05,
+        job_delay: float = 0.2,
         throttle: Throttle | None = None,
         quota: int | None = None,
         public_range: str = "203.0.113.0/24",

@@ -16,7 +16,7 @@ _SETTABLE = ("name", "version", "description", "homepage", "eula", "acl", "tags"
 
 
 def list_images(call: Call) -> Reply:
-    """Active ones unless told otherwise; images for docker never without `type`."""
+    """Active ones unless told otherwise, the newest last; images for docker never without `type`."""
     params = call.params
     state, kind = str(params.get("state") or "active"), params.get("type")
     if state not in _STATES:
@@ -28,7 +28,8 @@ def list_images(call: Call) -> Reply:
     wanted = {name: str(params[name]) for name in ("name", "os", "version", "owner") if params.get(name)}
     found = [
         image
-        for image in call.store.images
+        # npm's triton takes the last of several with one name for the newest.
+        for image in sorted(call.store.images, key=lambda image: image.published)
         if image.visible_to(call.store.id)
         and state in ("all", image.state)
         and (image.type == kind if kind else image.type != "docker")

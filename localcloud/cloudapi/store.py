@@ -41,7 +41,7 @@ class Options:
     """`job_delay` is how long each job but provisioning takes, in seconds; `quota` limits the number of machines."""
 
     provisioning: float = 0.0
-    job_delay: float = 0.05
+    job_delay: float = 0.2
     quota: int | None = None
     cns: bool = False
 
