@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import quote
 
 import pulumi
@@ -56,6 +55,8 @@ class _Snapshots:
             body = self.look(session, "", inputs)
         except NotFoundError:
             return None
+        if body["state"] == "failed":
+            return None
         if not inputs.get("adopt"):
             raise FatalError(
                 f"machine {inputs['machine']} has a snapshot {inputs['snapshot_name']!r} already; "
@@ -78,7 +79,10 @@ class _Snapshots:
         return _id(inputs), body
 
     def look(self, session: Session, id_: str, props: Body) -> Body:
-        body: Body = session.api.get(f"/machines/{props['machine']}/snapshots/{quote(props['snapshot_name'], safe='')}")
+        body: Body = session.api.get(_path(props))
+        if body["state"] == "deleted":
+            # CloudAPI goes on showing a snapshot that was removed.
+            raise NotFoundError(f"snapshot {props['snapshot_name']} is deleted")
         return body
 
     def live(self, inputs: Body, body: Body) -> Body:
@@ -92,12 +96,11 @@ class _Snapshots:
         return self.look(session, id_, inputs)
 
     def remove(self, session: Session, id_: str, props: Body) -> None:
-        path = f"/machines/{props['machine']}/snapshots/{quote(props['snapshot_name'], safe='')}"
-        session.api.delete(path)
+        session.api.delete(_path(props))
 
-        def gone() -> Any:
+        def gone() -> bool | None:
             try:
-                session.api.get(path)
+                self.look(session, id_, props)
             except NotFoundError:
                 return True
             return None
@@ -114,3 +117,7 @@ class SnapshotProvider(ThingProvider):
 
 def _id(inputs: Body) -> str:
     return f"{inputs['machine']}/{inputs['snapshot_name']}"
+
+
+def _path(inputs: Body) -> str:
+    return f"/machines/{inputs['machine']}/snapshots/{quote(inputs['snapshot_name'], safe='')}"

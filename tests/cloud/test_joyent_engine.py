@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("localcloud.cloudapi")
-
 from tests.cloud.joyent_stack import SCRIPT, TOKEN, Kill, Stack, make_stack
 
 pytestmark = [pytest.mark.clouds, pytest.mark.engine]
