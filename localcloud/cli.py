@@ -113,15 +113,15 @@ def _start(state: Path, chosen: Any) -> int:
 def _stop(state: Path, _chosen: Any) -> int:
     """By the process id in daemon.json, if that is still the process that wrote it. Then whatever a killed daemon left."""
     running = _process(state)
-    if running is not None:
-        os.kill(running, signal.SIGTERM)
-        end = time.monotonic() + GONE_WITHIN
-        while _process(state) is not None and time.monotonic() < end:
-            time.sleep(0.1)
-        if _process(state) is not None:
-            raise ControlError(f"process {running} does not stop; look into {state / 'logs' / 'daemon.log'}")
+    if running is None:
+        _clean(state)
         return 0
-    _clean(state)
+    os.kill(running[0], signal.SIGTERM)
+    end = time.monotonic() + GONE_WITHIN
+    while _alive(*running):
+        if time.monotonic() > end:
+            raise ControlError(f"process {running[0]} does not stop; look into {state / 'logs' / 'daemon.log'}")
+        time.sleep(0.05)
     return 0
 
 
@@ -141,14 +141,23 @@ def _clean(state: Path) -> None:
         written.unlink()
 
 
-def _process(state: Path) -> int | None:
-    """The daemon's process id, if it is still the process that wrote it down."""
+def _process(state: Path) -> tuple[int, str] | None:
+    """The daemon's process id and start time, if it is still the process that wrote them down."""
     try:
         written = json.loads((state / "daemon.json").read_text())
-        fields = Path(f"/proc/{written['pid']}/stat").read_text().rpartition(")")[2].split()
+        found = int(written["pid"]), str(written["started"])
     except (OSError, ValueError, KeyError):
         return None
-    return int(written["pid"]) if fields[19] == written["started"] and fields[0] != "Z" else None
+    return found if _alive(*found) else None
+
+
+def _alive(process: int, started: str) -> bool:
+    """Whether this very process still runs: its id may have been given to another one."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return False
+    return fields[19] == started and fields[0] != "Z"
 
 
 def _status(state: Path, chosen: Any) -> int:

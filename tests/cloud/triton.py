@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import os
 import shutil
 import subprocess
@@ -11,23 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-PINS = Path(__file__).parent.parent / "node" / "package.json"
-
-
-def installed() -> Path:
-    """The client's program, installed once into the user's cache. Raises CalledProcessError with npm's output."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rollcall"
-    folder = base / f"node-{hashlib.sha256(PINS.read_bytes()).hexdigest()[:12]}"
-    program = folder / "node_modules" / ".bin" / "triton"
-    base.mkdir(parents=True, exist_ok=True)
-    with (base / "node.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not program.exists():
-            folder.mkdir(exist_ok=True)
-            shutil.copy(PINS, folder / "package.json")
-            words = ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts", "--silent"]
-            subprocess.run(words, cwd=folder, check=True, capture_output=True)
-    return program
+from tests.cloud.triton_client import installed
 
 
 def triton(env: Mapping[str, str], *words: str, timeout: float = 120.0) -> str:
@@ -41,7 +23,7 @@ def triton(env: Mapping[str, str], *words: str, timeout: float = 120.0) -> str:
         shutil.copy(f"{env['TRITON_KEY_FILE']}.pub", keys / "id_rsa.pub")
         told = {name: env[name] for name in ("TRITON_URL", "TRITON_ACCOUNT", "TRITON_KEY_ID")}
         done = subprocess.run(
-            [str(program), *words],
+            ["node", str(program), *words],
             env={"HOME": home, "PATH": os.environ["PATH"], **told},
             capture_output=True,
             text=True,

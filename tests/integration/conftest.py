@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ def rehearsed(name: str, config: Path | None = None) -> Iterator[Rehearsal]:
         yield rehearsal
     finally:
         rehearsal.stop()
+        shutil.rmtree(rehearsal.state, ignore_errors=True)
 
 
 def machines(rehearsal: Rehearsal) -> list[dict[str, Any]]:
