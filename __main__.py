@@ -5,14 +5,13 @@ from __future__ import annotations
 import pulumi
 
 from components.fleet import Ec2Fleet, Fleet, FleetArgs, JoyentFleet, Membership, call_rolls, site_place
-from components.preflight import configured, preflight
+from components.preflight import checked
 from components.registrar import Ec2Registrar, Ec2RegistrarArgs, SiteToken, SiteTokenArgs
 from components.settings import SITE_JOIN, FleetSettings
 from components.site import Site, SiteArgs
 
 SECRET = "cloudflare-token"
-settings = configured(pulumi.get_stack())
-preflight(settings)
+settings = checked(pulumi.get_stack())
 
 site = Site("site", SiteArgs(settings=settings.site)) if settings.site else None
 token = SiteToken("machines", SiteTokenArgs(zone_id=site.zone_id)) if site else None

@@ -17,6 +17,16 @@ _CLOUDFLARE = "https://api.cloudflare.com/client/v4"
 _TIMEOUT = 20.0
 
 
+def checked(stack: str) -> Settings:
+    """The stack's settings, after every check. Ends the program with one message, and no stack trace, at any fault."""
+    try:
+        settings = configured(stack)
+        preflight(settings)
+    except ConfigurationError as faults:
+        raise pulumi.RunError(str(faults)) from faults
+    return settings
+
+
 def configured(stack: str) -> Settings:
     """The stack's settings. Raises ConfigurationError with every fault."""
     config = pulumi.Config("rollcall")

@@ -46,6 +46,7 @@ class Rehearsal:
     instance: str = "local"
     plugins: str = "stand-in"
     config: Path | None = None
+    machines: bool = True
 
     @property
     def state(self) -> Path:
@@ -90,7 +91,7 @@ class Rehearsal:
             return
         for left in ("backend", "program"):
             shutil.rmtree(self.state / left, ignore_errors=True)
-        self.localcloud("start")
+        self.localcloud("start", *([] if self.machines else ["--no-machines"]))
 
     def running(self) -> bool:
         return subprocess.run(self._localcloud("status"), capture_output=True, check=False, cwd=ROOT).returncode == 0

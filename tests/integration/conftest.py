@@ -27,9 +27,9 @@ def wait_until(what: str, true: Callable[[], object], seconds: float, every: flo
 
 
 @contextmanager
-def rehearsed(name: str, config: Path | None = None) -> Iterator[Rehearsal]:
+def rehearsed(name: str, config: Path | None = None, *, machines: bool = True) -> Iterator[Rehearsal]:
     """Local clouds named after this test run, stopped at the end whatever happened."""
-    rehearsal = Rehearsal(stack="local", instance=f"{name}-{os.getpid()}", config=config)
+    rehearsal = Rehearsal(stack="local", instance=f"{name}-{os.getpid()}", config=config, machines=machines)
     try:
         rehearsal.start()
         rehearsal.lay_out()
@@ -42,8 +42,3 @@ def rehearsed(name: str, config: Path | None = None) -> Iterator[Rehearsal]:
 def machines(rehearsal: Rehearsal) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads(rehearsal.localcloud("ps", capture=True))
     return found
-
-
-@pytest.fixture
-def unprivileged() -> bool:
-    return os.geteuid() != 0

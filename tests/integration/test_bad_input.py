@@ -1,0 +1,138 @@
+"""Whatever is wrong at the start ends with one clear message, an exit code that is not 0, and nothing made."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from localcloud.prepare import ROOT
+from localcloud.rehearsal import Rehearsal, RehearsalError
+from tests.integration.conftest import rehearsed
+
+pytestmark = [pytest.mark.clouds, pytest.mark.engine]
+SITE = "rollcall:site: { zone: scalability.expert, ttl: 60 }"
+FLEETS = "rollcall:fleets: { web: { cloud: aws, count: 1, size: t3.micro, image: debian-12, joins: [site] } }"
+JOYENT = "rollcall:fleets: { web: { cloud: joyent, count: 1, size: g1.micro, image: debian-12, joins: [site] } }"
+
+
+@pytest.fixture(scope="module")
+def clouds() -> Iterator[Rehearsal]:
+    with rehearsed("bad", machines=False) as rehearsal:
+        yield rehearsal
+
+
+def refused(clouds: Rehearsal, site: str = SITE, fleets: str = FLEETS, **env: str) -> str:
+    """What `pulumi up` says to this configuration; it must fail, and leave no resource in the state."""
+    target = clouds.work / "Pulumi.local.yaml"
+    salt = [line for line in target.read_text().splitlines() if line.startswith("encryptionsalt")]
+    target.write_text("\n".join(["config:", "  aws:region: us-west-2", f"  {site}", f"  {fleets}", *salt]) + "\n")
+    done = clouds.pulumi("up", "--yes", "--stack", "local", capture=True, check=False, extra=env)
+    said = done.stdout + done.stderr
+    assert done.returncode != 0, said
+    assert "Traceback" not in said, said
+    state = json.loads(clouds.pulumi("stack", "export", "--stack", "local", capture=True).stdout)
+    made = [each["type"] for each in state["deployment"].get("resources") or ()]
+    assert not [each for each in made if each != "pulumi:pulumi:Stack"], made
+    return said
+
+
+def test_an_unknown_cloud_and_every_other_fault_are_named_at_once(clouds: Rehearsal) -> None:
+    said = refused(clouds, SITE.replace("60", "5"), FLEETS.replace("cloud: aws", "cloud: gcp"))
+    assert "2 faults, nothing was changed" in said
+    assert "rollcall:fleets.web.cloud: is 'gcp'; set it to one of aws, joyent" in said
+    assert "rollcall:site.ttl: is 5" in said
+
+
+def test_a_zone_that_is_not_in_the_account_is_named_with_the_mend(clouds: Rehearsal) -> None:
+    said = refused(clouds, SITE.replace("scalability.expert", "scalability.example"))
+    assert "scalability.example is not in the account" in said and "create: true" in said
+
+
+def test_a_wrong_cloudflare_token_is_named(clouds: Rehearsal) -> None:
+    assert "CLOUDFLARE_API_TOKEN: Cloudflare does not accept it" in refused(clouds, CLOUDFLARE_API_TOKEN="x" * 40)
+
+
+def test_a_wrong_aws_key_is_named(clouds: Rehearsal) -> None:
+    assert "AWS_ACCESS_KEY_ID: AWS does not accept" in refused(clouds, AWS_ACCESS_KEY_ID="AKIAAAAAAAAAAAAAAAAA")
+
+
+def test_a_wrong_triton_key_is_named(clouds: Rehearsal) -> None:
+    said = refused(clouds, fleets=JOYENT, TRITON_KEY_ID=":".join(["00"] * 16))
+    assert "rollcall:joyent" in said and "key" in said.lower()
+
+
+def test_an_unreachable_cloudflare_is_named(clouds: Rehearsal) -> None:
+    assert "cannot be reached" in refused(clouds, CLOUDFLARE_BASE_URL="http://127.0.0.1:9/client/v4")
+
+
+def test_a_second_make_of_the_same_checkout_is_refused_by_process_id(clouds: Rehearsal) -> None:
+    with (clouds.state / "make.lock").open("a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(RehearsalError, match="another `make` of this checkout is at work"), clouds.alone():
+            pytest.fail("it was let in")
+
+
+def prepared(tmp_path: Path, *steps: str, **env: str) -> subprocess.CompletedProcess[str]:
+    only = [word for step in steps for word in ("--only", step)]
+    told = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1", **env}
+    return subprocess.run(
+        [sys.executable, "-m", "localcloud.prepare", *only],
+        cwd=ROOT,
+        env=told,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_no_way_to_an_engine_is_said_with_both_mends(tmp_path: Path) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    done = prepared(tmp_path, "engine", PATH=str(tools))
+    assert done.returncode != 0
+    assert "install Go 1.25 or newer" in done.stderr and "pulumi 3.259 or newer" in done.stderr
+    assert not list(tmp_path.glob("rollcall/engine-*/bin"))
+
+
+def test_a_full_disk_is_said_with_what_is_needed(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system takes root")
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(small)], check=True)
+    try:
+        done = prepared(small, "machine")
+        assert done.returncode != 0
+        assert "MiB free" in done.stderr and "XDG_CACHE_HOME" in done.stderr
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+# The program is loaded first: nobody else may read this interpreter's library.
+_AS = (
+    "import os, sys; sys.path.insert(0, sys.argv[1]); from localcloud import prepare; {change}; prepare.check_machine()"
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("os.setuid(65534)", "run it as root"),
+        ("sys.platform = 'darwin'", "Run it on Linux, or deploy with plain `pulumi up`"),
+    ],
+    ids=["no root", "not Linux"],
+)
+def test_a_machine_that_cannot_rehearse_is_told_why(change: str, said: str) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("giving up root takes root")
+    program = _AS.format(change=change)
+    done = subprocess.run([sys.executable, "-c", program, str(ROOT)], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert said in done.stderr.splitlines()[-1]
