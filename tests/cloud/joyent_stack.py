@@ -16,7 +16,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from components.joyent.client import CloudApi as Client
 from components.joyent.records import MachineRecord
+from localcloud.cloudapi import CloudApi
 from localcloud.compute import InstantHypervisor
 from localcloud.http import Server
 
@@ -180,18 +181,16 @@ def end_session(session: int) -> None:
                 os.kill(int(entry.name), signal.SIGKILL)
 
 
-def make_stack(folder: Path, *, provisioning: float = 0.0, delay: float = 0.0) -> Iterator[Stack]:
-    """A stack named `trial` on a local CloudAPI of its own, until the generator is closed."""
+def make_stack(folder: Path, **options: Any) -> Generator[Stack, None, None]:
+    """A stack named `trial` on a local CloudAPI of its own, with its `options`, until the generator is closed."""
     if shutil.which("pulumi") is None:
         pytest.skip("no pulumi on the PATH")
-    from localcloud.cloudapi import CloudApi
-
     key = ed25519.Ed25519PrivateKey.generate()
     public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
     (folder / "key").write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
     )
-    cloud = CloudApi(account="rollcall", hypervisor=InstantHypervisor(delay), provisioning=provisioning)
+    cloud = CloudApi(account="rollcall", hypervisor=InstantHypervisor(), **options)
     cloud.add_key("trial", public.decode())
     listening = socket.create_server(("127.0.0.1", 0))
     wire = Wire(cloud.app)

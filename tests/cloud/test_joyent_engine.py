@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from localcloud.cloudapi import Throttle
 from tests.cloud.joyent_stack import SCRIPT, TOKEN, Kill, Stack, make_stack
 
 pytestmark = [pytest.mark.clouds, pytest.mark.engine]
@@ -94,3 +96,21 @@ def test_a_run_killed_at_any_point_is_finished_by_the_next(stack: Stack, where: 
     assert {each.id for each in stack.machines()} == {each["id"] for each in stack.resources().values()}
     assert {each.metadata["round"] for each in stack.machines()} == {change.get("round", "1")}
     assert "unchanged" in stack.up(**change)
+
+
+@pytest.mark.prove
+def test_three_hundred_machines_with_the_throttle_on(tmp_path: Path) -> None:
+    """30 s of provisioning and CloudAPI's own limits; nothing is booted. Prints the time and the calls spent."""
+    made = make_stack(tmp_path, provisioning=30, throttle=Throttle(), public_range="198.18.0.0/15")
+    stack = next(made)
+    began = time.monotonic()
+    stack.up(count=300, timeout=300)
+    took = time.monotonic() - began
+    assert len(stack.resources("Ready")["ready"]["outputs"]["addresses"]) == 300
+    print(f"300 machines in {took:.0f} s with {len(stack.wire.requests)} calls")
+    stack.wire.requests.clear()
+    assert "302 unchanged" in stack.up(count=300, timeout=300)
+    print(f"a second up with {len(stack.wire.requests)} calls")
+    made.close()
+    assert took < 90
+    assert len(stack.wire.requests) <= 5
