@@ -98,16 +98,14 @@ class Fleet(pulumi.ComponentResource):
             ),
         )
 
+    def identity(self, index: int, deregistration: Deregistration) -> dict[str, pulumi.Input[str]]:
+        """By what a machine is found: its stack, fleet, name and generation."""
+        return {STACK: self.stack, FLEET: self.name, MACHINE: str(index), GENERATION: deregistration.generation}
+
     def told(self, index: int, deregistration: Deregistration) -> dict[str, pulumi.Input[str]]:
-        """The tags or metadata of machine `index`: who it is and what it joins. The keys are known at preview."""
+        """All that machine `index` is told: who it is and what it joins. The keys are known at preview."""
         workloads = dict.fromkeys(membership.workload for membership in self.args.memberships)
-        keys: dict[str, pulumi.Input[str]] = {
-            STACK: self.stack,
-            FLEET: self.name,
-            MACHINE: str(index),
-            GENERATION: deregistration.generation,
-            WORKLOADS: " ".join(workloads),
-        }
+        keys = {**self.identity(index, deregistration), WORKLOADS: " ".join(workloads)}
         for at, membership in enumerate(self.args.memberships):
             keys[f"{JOIN}{at}"] = pulumi.Output.all(membership.place, membership.token).apply(
                 lambda known, membership=membership: membership.words(*known)
@@ -199,7 +197,7 @@ class JoyentFleet(Fleet):
                     package=self.settings.size,
                     image=self.settings.image,
                     networks=[JOYENT_PUBLIC_NETWORK],
-                    tags=self.told(index, deregistration),
+                    tags=self.identity(index, deregistration),
                     metadata=self.told(index, deregistration),
                     secret_metadata=self._secrets(),
                     userdata=userdata.build(),

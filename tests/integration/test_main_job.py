@@ -16,59 +16,16 @@ from typing import Any
 
 import boto3
 import pytest
-import requests
 
 from components import userdata
 from localcloud.prepare import ROOT
-from localcloud.rehearsal import Rehearsal, addresses, visit
+from localcloud.rehearsal import visit
 from tests.integration.conftest import machines, rehearsed, wait_until
+from tests.integration.deployed import Deployed
 
 pytestmark = [pytest.mark.machines, pytest.mark.engine]
 EVERYTHING = "journalctl --no-pager; cat /var/log/rollcall.log /proc/[0-9]*/cmdline /proc/[0-9]*/environ"
-HOST = "www.scalability.expert"
 AWS_NET, JOYENT_NET = ipaddress.ip_network("198.51.100.0/24"), ipaddress.ip_network("203.0.113.0/24")
-
-
-class Deployed:
-    """A deployed stack, seen through its clouds' own clients."""
-
-    def __init__(self, rehearsal: Rehearsal, output: str) -> None:
-        self.rehearsal = rehearsal
-        self.output = output
-        self.env = rehearsal.environment()
-        self.ec2: Any = boto3.client(
-            "ec2",
-            endpoint_url=self.env["AWS_ENDPOINT_URL"],
-            region_name=self.env["AWS_REGION"],
-            aws_access_key_id=self.env["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=self.env["AWS_SECRET_ACCESS_KEY"],
-        )
-
-    def answers(self) -> list[str]:
-        return addresses(self.env["ROLLCALL_DNS"], HOST)
-
-    def records(self) -> list[dict[str, Any]]:
-        """Every A record of the host, as Cloudflare's API lists them."""
-        base, token = self.env["CLOUDFLARE_BASE_URL"], {"Authorization": f"Bearer {self.env['CLOUDFLARE_API_TOKEN']}"}
-        zone = requests.get(f"{base}/zones", params={"name": "scalability.expert"}, headers=token, timeout=10).json()[
-            "result"
-        ][0]["id"]
-        found = requests.get(f"{base}/zones/{zone}/dns_records", params={"per_page": 500}, headers=token, timeout=10)
-        return [record for record in found.json()["result"] if record["name"] == HOST and record["type"] == "A"]
-
-    def machine(self, name: str) -> dict[str, Any]:
-        return next(
-            each for each in machines(self.rehearsal) if each["name"].startswith(name) and each["state"] != "terminated"
-        )
-
-    def triton(self, *words: str) -> str:
-        """The official client of CloudAPI."""
-        from tests.cloud.triton import triton
-
-        return triton(self.env, *words)
-
-    def up(self, *words: str) -> str:
-        return self.rehearsal.pulumi("up", "--yes", "--stack", "local", *words, capture=True).stdout
 
 
 @pytest.fixture(scope="module")

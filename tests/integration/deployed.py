@@ -1,0 +1,60 @@
+"""A deployed stack, seen through its clouds' own clients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import boto3
+import requests
+
+from localcloud.rehearsal import Rehearsal, addresses
+from tests.cloud.triton import triton
+from tests.integration.conftest import machines
+
+HOST = "www.scalability.expert"
+
+
+class Deployed:
+    """A deployed stack, seen through its clouds' own clients."""
+
+    def __init__(self, rehearsal: Rehearsal, output: str) -> None:
+        self.rehearsal = rehearsal
+        self.output = output
+        self.env = rehearsal.environment()
+        self.ec2: Any = boto3.client(
+            "ec2",
+            endpoint_url=self.env["AWS_ENDPOINT_URL"],
+            region_name=self.env["AWS_REGION"],
+            aws_access_key_id=self.env["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=self.env["AWS_SECRET_ACCESS_KEY"],
+        )
+
+    def answers(self) -> list[str]:
+        return addresses(self.env["ROLLCALL_DNS"], HOST)
+
+    def zone(self) -> str:
+        """Cloudflare's id of the site's zone."""
+        return str(self._get("/zones", name="scalability.expert")["result"][0]["id"])
+
+    def records(self) -> list[dict[str, Any]]:
+        """Every A record of the host, as Cloudflare's API lists them."""
+        found = self._get(f"/zones/{self.zone()}/dns_records", per_page="500")["result"]
+        return [record for record in found if record["name"] == HOST and record["type"] == "A"]
+
+    def _get(self, path: str, **query: str) -> dict[str, Any]:
+        token = {"Authorization": f"Bearer {self.env['CLOUDFLARE_API_TOKEN']}"}
+        url = self.env["CLOUDFLARE_BASE_URL"] + path
+        found: dict[str, Any] = requests.get(url, params=query, headers=token, timeout=10).json()
+        return found
+
+    def machine(self, name: str) -> dict[str, Any]:
+        return next(
+            each for each in machines(self.rehearsal) if each["name"].startswith(name) and each["state"] != "terminated"
+        )
+
+    def triton(self, *words: str) -> str:
+        """The official client of CloudAPI."""
+        return triton(self.env, *words)
+
+    def up(self, *words: str) -> str:
+        return self.rehearsal.pulumi("up", "--yes", "--stack", "local", *words, capture=True).stdout

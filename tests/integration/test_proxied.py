@@ -1,0 +1,112 @@
+"""A proxied site with protection and acceleration on, and a machine whose image has no nginx: it installs it by itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from localcloud.rehearsal import addresses, visit
+from tests.integration.conftest import machines, rehearsed, wait_until
+from tests.integration.deployed import HOST, Deployed
+
+pytestmark = [pytest.mark.machines, pytest.mark.engine]
+CONFIG = """
+config:
+  aws:region: us-west-2
+  rollcall:linger: 2
+  rollcall:site: { zone: scalability.expert, host: www, proxied: true, protection: high, acceleration: true }
+  rollcall:fleets:
+    web-aws: { cloud: aws, count: 1, size: t3.micro, image: debian-12, joins: [site] }
+    web-bare: { cloud: joyent, count: 1, size: g1.micro, image: debian-12-bare, joins: [site] }
+"""
+EDGE = ["198.51.100.2", "203.0.113.2"]
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+    config = tmp_path_factory.mktemp("proxied") / "Pulumi.local.yaml"
+    config.write_text(CONFIG)
+    with rehearsed("proxied", Path(config)) as rehearsal:
+        output = rehearsal.pulumi("up", "--yes", "--stack", "local", capture=True).stdout
+        yield Deployed(rehearsal, output)
+
+
+def test_the_name_leads_to_the_edge_and_each_record_is_proxied(deployed: Deployed) -> None:
+    assert deployed.answers() == EDGE
+    records = deployed.records()
+    assert len(records) == 2 and all(record["proxied"] for record in records)
+    assert addresses(deployed.env["ROLLCALL_DNS"], "scalability.expert") == EDGE
+
+
+def test_both_machines_serve_through_the_edge(deployed: Deployed) -> None:
+    served = visit(deployed.env["ROLLCALL_SITE_URL"], 20)
+    assert set(served) == {each["id"] for each in machines(deployed.rehearsal)}, served
+
+
+def test_the_bare_machine_installed_nginx_from_its_repository(deployed: Deployed) -> None:
+    bare = deployed.machine("web-bare-0")["id"]
+    log = deployed.rehearsal.localcloud("exec", bare, "--", "cat", "/var/log/dpkg.log", capture=True)
+    assert "status installed nginx" in log
+
+
+def test_nginx_logs_the_visitor_and_not_the_edge(deployed: Deployed) -> None:
+    machine = deployed.machine("web-aws-0")["id"]
+
+    def log() -> str:
+        return deployed.rehearsal.localcloud("exec", machine, "--", "cat", "/var/log/nginx/access.log", capture=True)
+
+    def visited() -> bool:
+        visit(deployed.env["ROLLCALL_SITE_URL"], 4)
+        return any(line.startswith(("198.51.100.3 ", "203.0.113.3 ")) for line in log().splitlines())
+
+    wait_until("the edge's ranges are known and a visit is logged by the visitor's address", visited, 30)
+
+
+def test_a_header_from_elsewhere_is_not_believed(deployed: Deployed) -> None:
+    machine = deployed.machine("web-aws-0")
+    forged = ["curl", "-s", "-o", "/dev/null", "-H", "CF-Connecting-IP: 192.0.2.66", "http://127.0.0.1/forged"]
+    deployed.rehearsal.localcloud("exec", machine["id"], "--", *forged)
+    log = deployed.rehearsal.localcloud(
+        "exec", machine["id"], "--", "grep", "forged", "/var/log/nginx/access.log", capture=True
+    )
+    assert log.startswith("127.0.0.1 ") and "192.0.2.66" not in log
+
+
+def test_protection_and_acceleration_are_on_and_nothing_else_was_touched(deployed: Deployed) -> None:
+    headers = {"Authorization": f"Bearer {deployed.env['CLOUDFLARE_API_TOKEN']}"}
+    found = requests.get(
+        f"{deployed.env['CLOUDFLARE_BASE_URL']}/zones/{deployed.zone()}/settings", headers=headers, timeout=10
+    )
+    values = {each["id"]: each for each in found.json()["result"]}
+    assert values["security_level"]["value"] == "high"
+    assert values["early_hints"]["value"] == "on" and values["http3"]["value"] == "on"
+    assert values["ssl"]["modified_on"] is None
+
+
+def test_up_again_changes_nothing(deployed: Deployed) -> None:
+    assert "unchanged" in deployed.up("--expect-no-changes")
+
+
+def test_drift_is_a_diff_on_the_fleets_roll_call(deployed: Deployed) -> None:
+    """Promise 3: an entry that somebody removed or added shows in a preview, before any repair."""
+    instance = deployed.machine("web-aws-0")["id"]
+    deployed.rehearsal.localcloud("freeze", instance)
+    try:
+        (record,) = [each for each in deployed.records() if instance in each["comment"]]
+        headers = {"Authorization": f"Bearer {deployed.env['CLOUDFLARE_API_TOKEN']}"}
+        base = f"{deployed.env['CLOUDFLARE_BASE_URL']}/zones/{deployed.zone()}/dns_records"
+        assert requests.delete(f"{base}/{record['id']}", headers=headers, timeout=10).ok
+        foreign = {"type": "A", "name": HOST, "content": "198.51.100.77", "ttl": 1, "proxied": True}
+        assert requests.post(base, json=foreign, headers=headers, timeout=10).ok
+        said = deployed.rehearsal.pulumi("preview", "--diff", "--stack", "local", capture=True).stdout
+        assert f"web-aws-0 ({instance}) is not at {HOST} A" in said, said
+        assert f"198.51.100.77 (no owner) at {HOST} A" in said
+    finally:
+        deployed.rehearsal.localcloud("thaw", instance)
+    deployed.up()
+    assert {json.dumps(each["content"]) for each in deployed.records()} >= {'"198.51.100.77"'}
+    assert len(deployed.records()) == 3
