@@ -5,10 +5,10 @@ PY := .venv/bin/python
 STACK ?= local
 PLUGINS ?= stand-in
 
-.PHONY: help prepare up down preview status env test prove bench soak check format lint types requirements
+.PHONY: help prepare up down preview status env test prove bench-start check format lint types requirements
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{gsub(/\$\$/, "$$"); printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 prepare: ## install what is missing: Debian packages, .venv, the Pulumi engine, the machines' image
 	@command -v python3 >/dev/null || apt-get install -y -qq python3 python3-venv
@@ -34,6 +34,9 @@ test: prepare check ## all tests: unit, local clouds, booted machines, the real 
 
 prove: prepare ## every slow row of the issues' tables (an hour)
 	@$(PY) -m pytest -m prove -s
+
+bench-start: prepare ## how long `make up` takes and what it holds in memory (COLD=1: from nothing)
+	@$(PY) bench/start.py
 
 check: format-check lint types shell ## what runs before every commit
 

@@ -44,7 +44,7 @@ class ControlServer:
         self._commands: dict[str, Callable[[dict[str, Any]], Any]] = {
             "env": lambda _: daemon.environment(),
             "ps": lambda _: self._ps(),
-            "status": lambda _: {"pid": os.getpid(), "rss": rss(), "faults": daemon.faults.active()},
+            "status": lambda _: self._status(),
             "crash": lambda ask: self._machines.cut_power(self._find(ask["machine"])),
             "freeze": lambda ask: self._machines.freeze(self._find(ask["machine"])),
             "thaw": lambda ask: self._machines.thaw(self._find(ask["machine"])),
@@ -94,6 +94,12 @@ class ControlServer:
             except Exception as broken:  # noqa: BLE001 - said to whoever asked, and the daemon goes on
                 reply = {"error": f"{type(broken).__name__}: {broken}"}
             connection.sendall(json.dumps(reply).encode())
+
+    def _status(self) -> dict[str, Any]:
+        """Sizes in bytes: the daemon's resident set, and for each machine that is on the proportional set of all in it."""
+        on = [each.id for each in self._machines.ps() if each.pid] if self._daemon.options.machines else []
+        sizes = {machine: self._machines.memory(machine) for machine in on}
+        return {"pid": os.getpid(), "rss": rss(), "machines": sizes, "faults": self._daemon.faults.active()}
 
     def _ps(self) -> list[dict[str, Any]]:
         """What the clouds list, with what runs of it: the two may differ, and then it is the clouds' word that counts."""
