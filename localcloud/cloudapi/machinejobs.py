@@ -91,7 +91,7 @@ def _failed(machine: Machine) -> bool:
 def release(machine: Machine) -> None:
     for nic in {id(each): each for each in (*machine.wanted_nics, *machine.nics, *machine.pending_nics)}.values():
         nic.network.addresses.release(nic.ip)
-    machine.wanted_nics, machine.pending_nics = [], []
+    machine.wanted_nics, machine.pending_nics, machine.nics = [], [], []
 
 
 def start(store: Store, machine: Machine, caller: dict[str, Any]) -> Job:

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
 from localcloud.cloudapi import CloudApi
-from localcloud.compute import InstantHypervisor
+from localcloud.compute import InstantHypervisor, Machine, Observer
 from localcloud.faults import Faults
 from localcloud.http import Server, listen
 
@@ -62,7 +62,9 @@ class Signer:
     def __post_init__(self) -> None:
         if not self.algorithm:
             usual = {rsa.RSAPrivateKey: "rsa-sha256", ec.EllipticCurvePrivateKey: "ecdsa-sha256"}
-            self.algorithm = next((name for kind, name in usual.items() if isinstance(self.key, kind)), "ed25519-sha512")
+            self.algorithm = next(
+                (name for kind, name in usual.items() if isinstance(self.key, kind)), "ed25519-sha512"
+            )
 
     def sign(self, text: str) -> str:
         digest = _HASHES[self.algorithm.partition("-")[2].lower()]()
@@ -93,6 +95,40 @@ def private_text(key: PrivateKey) -> bytes:
     if isinstance(key, rsa.RSAPrivateKey):
         form = serialization.PrivateFormat.TraditionalOpenSSL
     return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+
+
+class ManualHypervisor:
+    """Writes down what it is asked for; nothing happens until a test says so, but with `obedient` at once."""
+
+    def __init__(self, obedient: bool = True) -> None:
+        self.asked: list[str] = []
+        self.guests: dict[str, Machine] = {}
+        self.observer: Observer | None = None
+        self.obedient = obedient
+
+    def boot(self, machine: Machine, observer: Observer) -> None:
+        self.asked.append("boot")
+        self.guests[machine.id], self.observer = machine, observer
+        if self.obedient:
+            observer.running(machine.id)
+
+    def shut_down(self, machine_id: str) -> None:
+        self.asked.append("shut down")
+        if self.obedient and self.observer:
+            self.observer.stopped(machine_id)
+
+    def reboot(self, machine_id: str) -> None:
+        self.asked.append("reboot")
+        if self.obedient and self.observer:
+            self.observer.running(machine_id)
+
+    def cut_power(self, machine_id: str) -> None:
+        self.asked.append("cut power")
+        if self.observer:
+            self.observer.stopped(machine_id)
+
+    def remove(self, machine_id: str) -> None:
+        self.asked.append("remove")
 
 
 RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
