@@ -8,7 +8,7 @@ PLUGINS ?= stand-in
 .PHONY: help prepare up down preview status env test prove bench-start check format lint types requirements
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{gsub(/\$\$/, "$$"); printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 prepare: ## install what is missing: Debian packages, .venv, the Pulumi engine, the machines' image
 	@command -v python3 >/dev/null || apt-get install -y -qq python3 python3-venv
@@ -26,7 +26,7 @@ preview: prepare ## what `pulumi up` would change, on the local clouds (STACK=pr
 status: ## state, clouds and DNS side by side
 	@$(PY) -m localcloud.rehearsal status --stack $(STACK)
 
-env: ## `eval "$$(make -s env)"` points any client at the running local clouds
+env: ## export lines that point any client at the running local clouds: eval "`make -s env`"
 	@$(PY) -m localcloud.rehearsal env --stack $(STACK)
 
 test: prepare check ## all tests: unit, local clouds, booted machines, the real engine
