@@ -15,6 +15,9 @@ from rollcall.settings import CloudflareJoin
 class Registry(Protocol):
     """One membership. Every method is idempotent and raises the errors of `rollcall.errors`."""
 
+    size: int
+    """How many entries stood there at the last look."""
+
     def join(self, owner: Owner, address: str) -> bool:
         """Make the entry stand with this public address; whether anything had to be changed."""
 
@@ -30,12 +33,15 @@ class CloudflareRegistry:
         self._token = token
         self._store: CloudflareStore | None = None
         self._used = ""
+        self.size = 0
 
     def join(self, owner: Owner, address: str) -> bool:
         told = self._told
         rtype = "AAAA" if ":" in address else "A"
         wanted = Record(name=told.host, type=rtype, content=address, ttl=told.ttl, proxied=told.proxied, zone=told.zone)
-        return self._apply(plan.joining(self._open().list(told.zone, told.host), owner, wanted))
+        present = self._open().list(told.zone, told.host)
+        self.size = len(present)
+        return self._apply(plan.joining(present, owner, wanted))
 
     def leave(self, owner: Owner) -> bool:
         return self._apply(plan.leaving(self._open().list(self._told.zone, self._told.host), owner))
