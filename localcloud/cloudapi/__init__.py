@@ -26,10 +26,10 @@ class CloudApi:
     """One account in one data centre, in memory; a `localcloud.compute.Observer`. Thread-safe.
 
     `provisioning` and `job_delay` are how long a machine's provisioning and each other job take, in seconds, beside what
-    the hypervisor needs (npm's `triton` misses jobs that are done before it looks at its watch). `throttle` None answers as fast as it can. `quota` limits the number of machines. Public
-    addresses come from `public_range`; with `pool` the public network is a pool of two. `cns`: Triton CNS is on.
-    Switches of `faults`: `readonly[=SECONDS]`, `failed-provisioning[=REASON]`, `failed-image[=REASON]`, `capacity`,
-    `skew=SECONDS`.
+    the hypervisor needs (npm's `triton` misses jobs that are done before it looks at its watch). `throttle` None answers
+    as fast as it can. `quota` limits the number of machines. Public addresses come from `public_range`; with `pool` the
+    public network is a pool of two. `cns`: Triton CNS is on. Switches of `faults`: `readonly[=SECONDS]`,
+    `failed-provisioning[=REASON]`, `failed-image[=REASON]`, `capacity`, `skew=SECONDS`.
     """
 
     def __init__(

@@ -186,8 +186,8 @@ def create_fabric_network(call: Call) -> Reply:
     if any(each.vlan_id == vlan["vlan_id"] and each.name == params["name"] for each in call.store.networks):
         raise invalid_argument('property "name": already exists')
     nat, gateway = bool(params.get("internet_nat", True)), params.get("gateway")
-    if "gateway" not in params and params.get("internet_nat") is True:
-        raise invalid_argument('property "gateway": must be set for internet_nat')
+    if gateway is None and nat:
+        raise invalid_argument('property "gateway": must be set unless internet_nat is false')
     if gateway is not None and _address(gateway, "gateway") not in addresses.subnet:
         raise invalid_argument('property "gateway": cannot be outside subnet')
     for other in call.store.networks:
@@ -195,7 +195,7 @@ def create_fabric_network(call: Call) -> Reply:
             raise invalid_argument('property "subnet": overlaps with another network of this VLAN')
     network = Network(
         params["name"], str(uuid.uuid4()), addresses, False, params.get("description", ""), call.store.id,
-        vlan_id=vlan["vlan_id"], gateway=gateway, internet_nat=nat and gateway is not None,
+        vlan_id=vlan["vlan_id"], gateway=gateway, internet_nat=nat,
         resolvers=params.get("resolvers", []), routes=params.get("routes", {}),
     )  # fmt: skip
     if gateway is not None:

@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from localcloud.cloudapi import Throttle
-from tests.cloud.cloudapi_server import RSA_KEY, Front, Lab, Signer, public_text
+from tests.cloud.cloudapi_server import RSA_KEY, Front, Lab, PrivateKey, Signer, public_text
 
 pytestmark = pytest.mark.clouds
 
@@ -34,7 +34,7 @@ def status(lab: Lab, signer: Signer, path: str = "/packages", **options: Any) ->
     return lab.raw("GET", path, signer=signer, **options).status_code
 
 
-KEYS = {
+KEYS: dict[str, tuple[PrivateKey, tuple[str, ...]]] = {
     "rsa": (RSA_KEY, ("rsa-sha1", "rsa-sha256", "rsa-sha512")),
     "p256": (ec.generate_private_key(ec.SECP256R1()), ("ecdsa-sha256", "ecdsa-sha512")),
     "p384": (ec.generate_private_key(ec.SECP384R1()), ("ecdsa-sha512",)),
