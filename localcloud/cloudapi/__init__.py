@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from localcloud.faults import Faults
 
 __all__ = ["CloudApi", "Throttle"]
+_USUAL = Throttle()
 
 
 class CloudApi:
@@ -41,7 +42,7 @@ class CloudApi:
         faults: Faults | None = None,
         provisioning: float = 0.0,
         job_delay: float = 0.2,
-        throttle: Throttle | None = None,
+        throttle: Throttle | None = _USUAL,
         quota: int | None = None,
         public_range: str = "203.0.113.0/24",
         pool: bool = False,

@@ -24,7 +24,12 @@ from localcloud.faults import Faults
 from localcloud.http import Server, listen
 
 ACCOUNT = "rollcall"
-_HASHES = {"sha1": hashes.SHA1, "sha256": hashes.SHA256, "sha384": hashes.SHA384, "sha512": hashes.SHA512}
+_HASHES: dict[str, Callable[[], hashes.HashAlgorithm]] = {
+    "sha1": hashes.SHA1,
+    "sha256": hashes.SHA256,
+    "sha384": hashes.SHA384,
+    "sha512": hashes.SHA512,
+}
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
 
@@ -144,7 +149,7 @@ class Lab:
     def __post_init__(self) -> None:
         self.faults = Faults()
         self.hypervisor = self.options.pop("hypervisor", None) or InstantHypervisor()
-        options = {"job_delay": 0.0, **self.options}
+        options = {"job_delay": 0.0, "throttle": None, **self.options}
         self.cloud = CloudApi(account=ACCOUNT, hypervisor=self.hypervisor, faults=self.faults, **options)
         self.front.cloud = self.cloud
         self.url = self.front.url

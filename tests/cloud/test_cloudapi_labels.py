@@ -139,7 +139,10 @@ def test_the_guest_reads_its_machine(lab: Lab) -> None:
     found = lab.running(
         name="web-1", **{"tag.role": "web", "tag.n": 1, "metadata.user-script": "#!/bin/sh\n", "metadata.n": 1}
     )
-    get = lambda key: lab.cloud.metadata_get(found["id"], key)  # noqa: E731
+
+    def get(key: str) -> str | None:
+        return lab.cloud.metadata_get(found["id"], key)
+
     assert get("user-script") == "#!/bin/sh\n"
     assert get("n") == "1"
     assert get("root_authorized_keys") == f"{public_text(RSA_KEY)}\n"
@@ -170,9 +173,7 @@ def test_what_the_guest_writes_shows_in_the_api_and_back(lab: Lab) -> None:
     assert "drained" not in lab.get(path(found))["metadata"]
     lab.cloud.metadata_put(found["id"], "x_pw", "secret")
     assert "secret" not in str(lab.get(path(found)))
-    for act in (
-        lambda: lab.cloud.metadata_put(found["id"], "sdc:alias", "x"),
-        lambda: lab.cloud.metadata_delete(found["id"], "sdc:uuid"),
-    ):
-        with pytest.raises(ValueError, match="read-only"):
-            act()
+    with pytest.raises(ValueError, match="read-only"):
+        lab.cloud.metadata_put(found["id"], "sdc:alias", "x")
+    with pytest.raises(ValueError, match="read-only"):
+        lab.cloud.metadata_delete(found["id"], "sdc:uuid")
