@@ -51,12 +51,13 @@ class Server:
         self, app: WSGIApp, sockets: Sequence[socket.socket], ssl_context: ssl.SSLContext | None = None
     ) -> None:
         self._sockets = tuple(sockets)
+        self._ports = tuple(int(each.getsockname()[1]) for each in sockets)
         self._servers = [_serve_on(app, each, ssl_context) for each in sockets]
         self._threads: list[threading.Thread] = []
 
     @property
     def ports(self) -> tuple[int, ...]:
-        return tuple(int(each.getsockname()[1]) for each in self._sockets)
+        return self._ports
 
     def start(self) -> None:
         for server in self._servers:
@@ -65,12 +66,17 @@ class Server:
             self._threads.append(thread)
 
     def stop(self) -> None:
-        """Stop listening; requests under way are cut off with their threads."""
+        """Stop listening and close the sockets; requests under way are cut off with their threads."""
         for server in self._servers:
-            server.shutdown()
+            # shutdown() of a server that never served waits for ever.
+            if self._threads:
+                server.shutdown()
             server.server_close()
         for thread in self._threads:
             thread.join(timeout=5)
+        # The servers had duplicates: the port takes connections until the last descriptor is closed.
+        for each in self._sockets:
+            each.close()
 
 
 def listen(host: str, port: int = 0) -> socket.socket:
