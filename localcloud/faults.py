@@ -9,6 +9,7 @@ service; any other word is a switch that the service itself asks for (`cloudapi 
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 import re
 import socket
@@ -59,12 +60,16 @@ class Fault:
         bounds = dict(word.partition("=")[::2] for word in words[2:])
         unknown = set(bounds) - {"times", "for", "p"}
         try:
+            if not action:
+                raise ValueError(
+                    f"{words[1]!r} names no action; known are {', '.join(ACTIONS)}, and a service's switches"
+                )
             if unknown:
                 raise ValueError(f"{', '.join(sorted(unknown))} is none of times, for, p")
             if action == "slow":
-                float(value)
+                _number("slow=SECONDS", value, 0, 3600)
             if action == "status":
-                int(value)
+                _number("status=CODE", value, 100, 999, whole=True)
             re.compile(target["path"] or "")
             return cls(
                 service=target["service"],
@@ -72,19 +77,21 @@ class Fault:
                 value=value,
                 method=target["method"] or "",
                 path=target["path"] or "",
-                times=int(bounds["times"]) if "times" in bounds else None,
-                seconds=float(bounds["for"]) if "for" in bounds else None,
-                chance=float(bounds.get("p", 1)),
+                times=int(_number("times=N", bounds["times"], 1, whole=True)) if "times" in bounds else None,
+                seconds=_number("for=SECONDS", bounds["for"], 0) if "for" in bounds else None,
+                chance=_number("p=P", bounds["p"], 0, 1) if "p" in bounds else 1.0,
             )
-        except (ValueError, re.error) as wrong:
+        except re.error as wrong:
+            raise FaultError(f"{spec!r}: {target['path']!r} is no regular expression ({wrong})") from wrong
+        except ValueError as wrong:
             raise FaultError(f"{spec!r}: {wrong}") from wrong
 
     def __str__(self) -> str:
         target = ":".join(part for part in (self.service, self.method, self.path) if part)
         action = f"{self.action}={self.value}" if self.value else self.action
         bounds = [f"times={self.times}"] if self.times is not None else []
-        bounds += [f"for={self.seconds:g}"] if self.seconds is not None else []
-        bounds += [f"p={self.chance:g}"] if self.chance != 1 else []
+        bounds += [f"for={_shortest(self.seconds)}"] if self.seconds is not None else []
+        bounds += [f"p={_shortest(self.chance)}"] if self.chance != 1 else []
         return " ".join((target, action, *bounds))
 
     def fits(self, service: str, method: str, path: str) -> bool:
@@ -184,6 +191,21 @@ class Faults:
             for each in self._active
             if (each.until is None or each.until > now) and (each.left is None or each.left > 0)
         ]
+
+
+def _number(form: str, text: str, least: float, most: float = math.inf, *, whole: bool = False) -> float:
+    """The number that `text` is. Raises ValueError with `form` and the bounds when it is none between them."""
+    with contextlib.suppress(ValueError):
+        found = int(text) if whole else float(text)
+        if least <= found <= most and found != math.inf:
+            return found
+    kind = "a whole number" if whole else "a number"
+    bounds = f"from {least:g}" + (f" to {most:g}" if most != math.inf else "")
+    raise ValueError(f"{text!r} is no {form}; write {kind} {bounds}")
+
+
+def _shortest(number: float) -> str:
+    return str(int(number)) if number == int(number) else repr(number)
 
 
 def _answer(start_response: StartResponse, status: int) -> Iterable[bytes]:
