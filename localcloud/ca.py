@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import tempfile
 import threading
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -48,17 +49,17 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])])
         certificate = self._sign(subject, key.public_key(), host=name)
-        file = self._folder / f"{name.replace('*', '_')}.pem"
-        file.touch(mode=0o600)
-        file.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-            + certificate.public_bytes(serialization.Encoding.PEM)
-        )
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(file)
-        file.unlink()
+        # load_cert_chain reads files only. A client chose the name, so it is no part of the file's.
+        with tempfile.NamedTemporaryFile(dir=self._folder, suffix=".pem") as file:
+            file.write(
+                key.private_bytes(
+                    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+                )
+                + certificate.public_bytes(serialization.Encoding.PEM)
+            )
+            file.flush()
+            context.load_cert_chain(file.name)
         return context
 
     def _sign(
