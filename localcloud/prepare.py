@@ -101,9 +101,9 @@ def _venv_package() -> set[str]:
 
 
 def make_venv() -> str:
-    wanted = hashlib.sha256(
-        (ROOT / "requirements-dev.txt").read_bytes() + (ROOT / "pyproject.toml").read_bytes()
-    ).hexdigest()
+    # Of pyproject.toml only what is installed counts, which stands before the settings of the checks.
+    package = (ROOT / "pyproject.toml").read_text().partition("[tool.ruff]")[0]
+    wanted = hashlib.sha256((ROOT / "requirements-dev.txt").read_bytes() + package.encode()).hexdigest()
     stamp = VENV / "rollcall-requirements"
     if stamp.exists() and stamp.read_text() == wanted and (VENV / "bin" / "python").exists():
         return "up to date"

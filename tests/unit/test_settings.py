@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from components.settings import ConfigurationError, known_joins, read
+from components.settings import (
+    ConfigurationError,
+    DirectorySettings,
+    FleetSettings,
+    IncarnationSettings,
+    ServiceSettings,
+    SiteSettings,
+    known_joins,
+    read,
+)
 
 GOOD: dict[str, Any] = {
     "site": {"zone": "scalability.expert", "host": "www", "ttl": 120},
@@ -151,3 +162,10 @@ def test_no_fleet_at_all_is_refused_with_an_example() -> None:
 def test_a_section_that_is_no_mapping_is_refused_and_not_a_crash(value: object) -> None:
     assert faults({**GOOD, "site": value})
     assert faults({**GOOD, "fleets": value})
+
+
+def test_the_manual_names_every_key() -> None:
+    manual = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+    kinds = (SiteSettings, FleetSettings, DirectorySettings, ServiceSettings, IncarnationSettings)
+    names = {item.name for kind in kinds for item in fields(kind)} - {"name", "label"}
+    assert {name for name in names if f"`{name}`" not in manual} == set()
