@@ -12,6 +12,7 @@ import socket
 import struct
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import dns.exception
@@ -43,13 +44,16 @@ class Authority:
         self._sources = tuple(sources)
         self._servers = dict(name_servers)
         self._faults = faults
-        self._turn = itertools.count()
+        # One for each name, or two names that are asked for in turn would never turn themselves.
+        self._turns: defaultdict[str, itertools.count[int]] = defaultdict(itertools.count)
 
     def answer(self, wire: bytes, *, over_tcp: bool = False) -> bytes | None:
         """The reply to a query; None where a fault swallows it or it is no query."""
         try:
             query = dns.message.from_wire(wire)
         except dns.exception.DNSException:
+            return None
+        if query.flags & dns.flags.QR:
             return None
         fault = self._faults.take("dns", "", "") if self._faults else None
         if fault is not None and fault.action in ("drop", "lose"):
@@ -134,7 +138,7 @@ class Authority:
     def _rrset(self, name: dns.name.Name, records: RecordSet) -> dns.rrset.RRset:
         values = [_absolute(each, records.type) for each in records.values]
         if records.type in ("A", "AAAA") and len(values) > 1:
-            start = next(self._turn) % len(values)
+            start = next(self._turns[records.name]) % len(values)
             values = values[start:] + values[:start]
         return dns.rrset.from_text_list(name, records.ttl, dns.rdataclass.IN, records.type, values)
 
@@ -142,7 +146,8 @@ class Authority:
     def _fitted(reply: dns.message.Message, query: dns.message.Message, over_tcp: bool) -> bytes:
         size = 65535 if over_tcp else min(max(query.payload, _PLAIN_UDP), _LARGEST_UDP)
         try:
-            return reply.to_wire(max_size=size)
+            # Unless told, dnspython shuffles the addresses that we have put in turn.
+            return reply.to_wire(max_size=size, want_shuffle=False)
         except dns.exception.TooBig:
             short = dns.message.make_response(query)
             short.flags |= (reply.flags & (dns.flags.AA | dns.flags.RA)) | dns.flags.TC
