@@ -96,7 +96,8 @@ class Edge:
         except (OSError, http.client.HTTPException) as broken:
             return _page(start_response, 520, "Error 520: unknown error", type(broken).__name__)
         named = [("CF-RAY", headers["Cf-Ray"]), ("Server", "cloudflare"), ("CF-Cache-Status", "DYNAMIC")]
-        return answer(start_response, status, reason, [*given, *named], body)
+        kept = [(key, value) for key, value in given if key.lower() != "server"]
+        return answer(start_response, status, reason, [*kept, *named], body)
 
     @staticmethod
     def _headers(environ: WSGIEnvironment, host: str, scheme: str) -> dict[str, str]:

@@ -52,7 +52,13 @@ def request_headers(environ: WSGIEnvironment) -> dict[str, str]:
     for key in ("CONTENT_TYPE", "CONTENT_LENGTH"):
         if environ.get(key):
             found[key.replace("_", "-").title()] = str(environ[key])
-    return {key: value for key, value in found.items() if key.lower() not in HOP_BY_HOP}
+    hops = _hops(found.get("Connection"))
+    return {key: value for key, value in found.items() if key.lower() not in hops}
+
+
+def _hops(connection: str | None) -> frozenset[str]:
+    """The headers that end here: those that always do, and those that `Connection` names."""
+    return HOP_BY_HOP | {each.strip().lower() for each in (connection or "").split(",")}
 
 
 def send(
@@ -88,7 +94,8 @@ def send(
             try:
                 connection.request(environ["REQUEST_METHOD"], path, body=body, headers=dict(headers))
                 reply = connection.getresponse()
-                kept = [(key, value) for key, value in reply.getheaders() if key.lower() not in HOP_BY_HOP]
+                hops = _hops(reply.getheader("Connection"))
+                kept = [(key, value) for key, value in reply.getheaders() if key.lower() not in hops]
                 return reply.status, reply.reason, kept, reply.read()
             finally:
                 connection.close()
@@ -98,6 +105,6 @@ def send(
 def answer(
     start_response: StartResponse, status: int, reason: str, headers: Iterable[tuple[str, str]], body: bytes
 ) -> list[bytes]:
-    kept = [(key, value) for key, value in headers if key.lower() not in ("content-length", "date", "server")]
+    kept = [(key, value) for key, value in headers if key.lower() not in ("content-length", "date")]
     start_response(f"{status} {reason or 'OK'}", [*kept, ("Content-Length", str(len(body)))])
     return [body]

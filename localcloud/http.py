@@ -30,6 +30,11 @@ class Handler(WSGIRequestHandler):
     def log(self, type: str, message: str, *args: Any) -> None:
         return
 
+    def send_response(self, code: int, message: str | None = None) -> None:
+        """Without a `Server` of our own: what an app says of itself stands alone."""
+        self.send_response_only(code, message)
+        self.send_header("Date", self.date_time_string())
+
     def make_environ(self) -> WSGIEnvironment:
         environ = super().make_environ()
         environ["rollcall.socket"] = self.connection
