@@ -24,7 +24,8 @@ READY_WITHIN, GONE_WITHIN = 60.0, 60.0
 
 def main(arguments: Sequence[str] | None = None) -> int:
     chosen = _parser().parse_args(arguments)
-    state: Path = chosen.state or ROOT / ".rollcall" / chosen.instance
+    # Absolute, since the daemon works in another folder.
+    state: Path = (chosen.state or ROOT / ".rollcall" / chosen.instance).absolute()
     try:
         return COMMANDS[chosen.command](state, chosen)
     except ControlError as wrong:
@@ -87,6 +88,11 @@ def _serve(state: Path, chosen: Any) -> int:
 
 def _start(state: Path, chosen: Any) -> int:
     """In a session of its own, so that Ctrl-C at `make up` does not take the machines along."""
+    running = _process(state)
+    if running is not None:
+        raise ControlError(
+            f"the local clouds of {state} run already (process {running[0]}); `localcloud stop` ends them"
+        )
     logs = state / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     log = logs / "daemon.log"
@@ -99,7 +105,8 @@ def _start(state: Path, chosen: Any) -> int:
         )
     end = time.monotonic() + READY_WITHIN
     while time.monotonic() < end:
-        if (state / "daemon.json").exists():
+        # One that was killed leaves its daemon.json, and another start may have won the race for the folder.
+        if (ready := _process(state)) is not None and ready[0] == daemon.pid:
             return 0
         if daemon.poll() is not None:
             break
@@ -138,7 +145,10 @@ def _clean(state: Path) -> None:
             from localcloud.namespace import Namespace
 
             Namespace(namespace).destroy()
-        written.unlink()
+        for key in (state / "keys").glob("*"):
+            key.unlink()
+        for left in ("control.sock", "daemon.json"):
+            (state / left).unlink(missing_ok=True)
 
 
 def _process(state: Path) -> tuple[int, str] | None:
