@@ -288,6 +288,8 @@ def test_stopping_shows_until_the_guest_is_off(front: Front) -> None:
     assert lab.get(f"/machines/{made['id']}")["state"] == "stopping"
     lab.cloud.stopped(made["id"])
     lab.until(made["id"], "deleted")
+    assert hypervisor.asked.count("remove") == 1
+    assert [each["action"] for each in lab.get(f"/machines/{made['id']}/audit")] == ["destroy", "stop", "provision"]
 
 
 def test_a_machine_that_turns_itself_off_is_stopped(lab: Lab) -> None:
