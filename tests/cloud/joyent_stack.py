@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -21,7 +20,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
@@ -29,6 +27,7 @@ from components.joyent.client import CloudApi as Client
 from components.joyent.records import MachineRecord
 from localcloud.cloudapi import CloudApi
 from localcloud.compute import InstantHypervisor
+from localcloud.engine import ensure
 from localcloud.http import Server
 
 if TYPE_CHECKING:
@@ -183,8 +182,7 @@ def end_session(session: int) -> None:
 
 def make_stack(folder: Path, **options: Any) -> Generator[Stack, None, None]:
     """A stack named `trial` on a local CloudAPI of its own, with its `options`, until the generator is closed."""
-    if shutil.which("pulumi") is None:
-        pytest.skip("no pulumi on the PATH")
+    engine = ensure(lambda line: print(line, file=sys.stderr))
     key = ed25519.Ed25519PrivateKey.generate()
     public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
     (folder / "key").write_bytes(
@@ -203,7 +201,7 @@ def make_stack(folder: Path, **options: Any) -> Generator[Stack, None, None]:
     (program / "__main__.py").write_text(textwrap.dedent(text))
     (folder / "backend").mkdir()
     own = {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PATH": f"{engine}:{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PULUMI_HOME": str(folder / "home"), "PULUMI_BACKEND_URL": f"file://{folder / 'backend'}",
         "PULUMI_CONFIG_PASSPHRASE": "trial", "PULUMI_SKIP_UPDATE_CHECK": "1", "PYTHONPATH": str(ROOT),
         "TRITON_URL": f"http://127.0.0.1:{server.ports[0]}", "TRITON_ACCOUNT": "rollcall", "TRITON_KEY_FILE": str(folder / "key"),
