@@ -149,7 +149,7 @@ class Daemon:
     def _serve_apis(self, ca: CertificateAuthority) -> None:
         apis: dict[str, WSGIApp] = {
             "cloudflare": self.faults.middleware("cloudflare", self.cloudflare.app, self.cloudflare.app.throttled),
-            "cloudapi": self.faults.middleware("cloudapi", self.cloudapi.app),
+            "cloudapi": self.faults.middleware("cloudapi", self.cloudapi.app, self.cloudapi.app.throttled),
             # AWS has its faults inside, since each of its services answers them in its own way.
             "aws": self.aws.app,
         }
