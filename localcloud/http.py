@@ -5,6 +5,7 @@ A socket stays in the namespace where it was made, so the daemon binds in each a
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import threading
@@ -12,6 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
+
+from localcloud.keepalive import Exchange
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -22,10 +25,13 @@ _IDLE_SECONDS = 75.0
 
 
 class Handler(WSGIRequestHandler):
-    """HTTP/1.1 with keep-alive. Logs nothing: a request's query and headers may hold secrets."""
+    """HTTP/1.1 with keep-alive. Says nothing on stderr: a request's query and headers may hold secrets."""
 
     protocol_version = "HTTP/1.1"
     timeout = _IDLE_SECONDS
+    # A reply's head and body leave in one packet, and no part waits for the client's delayed acknowledgement of another.
+    wbufsize = -1
+    disable_nagle_algorithm = True
 
     def log(self, type: str, message: str, *args: Any) -> None:
         return
@@ -40,10 +46,39 @@ class Handler(WSGIRequestHandler):
         environ["rollcall.socket"] = self.connection
         return environ
 
+    def handle_expect_100(self) -> bool:
+        go_on = super().handle_expect_100()
+        self.wfile.flush()
+        return go_on
+
+    def run_wsgi(self) -> None:
+        self.environ = self.make_environ()
+        Exchange(self, self.environ).serve(self.server.app)
+
 
 class _WSGIServer(ThreadedWSGIServer):
     daemon_threads = True
     block_on_close = False
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        self._open: set[socket.socket] = set()
+        super().__init__(*arguments, **named)
+
+    def get_request(self) -> Any:
+        accepted, client = super().get_request()
+        self._open.add(accepted)
+        return accepted, client
+
+    def shutdown_request(self, request: Any) -> None:
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def cut_off(self) -> None:
+        """End the connections that are open, idle ones too; their threads see the end and go."""
+        for each in list(self._open):
+            with contextlib.suppress(OSError):
+                # Not TLS's own, which would make the thread that reads from it go on in the clear.
+                socket.socket.shutdown(each, socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away, or a fault that cut its connection, is no news."""
@@ -77,6 +112,7 @@ class Server:
             if self._threads:
                 server.shutdown()
             server.server_close()
+            server.cut_off()
         for thread in self._threads:
             thread.join(timeout=5)
         # The servers had duplicates: the port takes connections until the last descriptor is closed.
