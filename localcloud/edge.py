@@ -6,6 +6,7 @@ https://developers.cloudflare.com/support/troubleshooting/http-status-codes/clou
 
 from __future__ import annotations
 
+import errno
 import http.client
 import secrets
 import socket
@@ -13,7 +14,16 @@ import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from localcloud.forward import Balancer, UnreachableError, answer, request_headers, send
+from localcloud.forward import (
+    Balancer,
+    TooLongError,
+    UnreachableError,
+    answer,
+    pass_on,
+    request_headers,
+    request_target,
+    send,
+)
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -46,6 +56,7 @@ class Edge:
     ) -> None:
         self._route_of, self._resolve, self._connect = route_of, resolve, connect
         self._origin_ca = origin_ca
+        self._contexts: dict[str, ssl.SSLContext] = {}
         self._balancer = Balancer()
 
     def app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -54,8 +65,9 @@ class Edge:
         if route is None:
             return _page(start_response, 409, "Error 1001: DNS resolution error", f"{host} is not proxied here")
         scheme = str(environ["wsgi.url_scheme"])
-        if scheme == "http" and route.settings.get("always_use_https") == "on":
-            location = f"https://{host}{environ.get('REQUEST_URI') or environ.get('PATH_INFO', '/')}"
+        other = self._other_scheme(scheme, route.settings)
+        if other is not None:
+            location = f"{other}://{host}{request_target(environ)}"
             return answer(start_response, 301, "Moved Permanently", [("Location", location)], b"")
         addresses = sorted(route.origins) or (self._resolve(route.target) if route.target else [])
         if not addresses:
@@ -71,22 +83,24 @@ class Edge:
         settings: Mapping[str, Any],
         addresses: Sequence[str],
     ) -> Iterable[bytes]:
-        mode = settings.get("ssl", "full")
+        mode = str(settings.get("ssl", "full"))
         secured = scheme == "https" and mode in ("full", "strict")
         headers = self._headers(environ, host, scheme)
         try:
-            tls = self._tls(str(mode)) if secured else None
-            status, reason, given, body = send(
+            reply = send(
                 environ,
                 headers,
                 self._balancer.order(addresses),
                 self._connect,
                 port=443 if secured else 80,
-                tls=tls,
+                tls=self._tls(mode) if secured else None,
                 server_name=host,
             )
         except UnreachableError as down:
-            return _page(start_response, 521, "Error 521: Web server is down", str(down))
+            status, title = _down(down.last)
+            return _page(start_response, status, title, str(down))
+        except TooLongError:
+            return _page(start_response, 413, "Payload Too Large", host)
         except ssl.SSLCertVerificationError as bad:
             return _page(start_response, 526, "Error 526: Invalid SSL certificate", bad.verify_message)
         except ssl.SSLError as bad:
@@ -96,22 +110,34 @@ class Edge:
         except (OSError, http.client.HTTPException) as broken:
             return _page(start_response, 520, "Error 520: unknown error", type(broken).__name__)
         named = [("CF-RAY", headers["Cf-Ray"]), ("Server", "cloudflare"), ("CF-Cache-Status", "DYNAMIC")]
-        kept = [(key, value) for key, value in given if key.lower() != "server"]
-        return answer(start_response, status, reason, [*kept, *named], body)
+        return pass_on(
+            start_response, reply, [*(each for each in reply.headers if each[0].lower() != "server"), *named]
+        )
+
+    @staticmethod
+    def _other_scheme(scheme: str, settings: Mapping[str, Any]) -> str | None:
+        """Where a visitor is sent to: https if the zone always uses it, http if it has TLS switched off.
+
+        https://developers.cloudflare.com/ssl/origin-configuration/ssl-modes/off/
+        """
+        if settings.get("ssl") == "off":
+            return "http" if scheme == "https" else None
+        return "https" if scheme == "http" and settings.get("always_use_https") == "on" else None
 
     @staticmethod
     def _headers(environ: WSGIEnvironment, host: str, scheme: str) -> dict[str, str]:
         """What the visitor sent, less what only the edge may say."""
         headers = {key: value for key, value in request_headers(environ).items() if not key.lower().startswith("cf-")}
         visitor = str(environ.get("REMOTE_ADDR", ""))
-        before = headers.get("X-Forwarded-For")
+        before, loop = headers.get("X-Forwarded-For"), headers.get("Cdn-Loop")
         headers.update(
             {
                 "Host": host,
                 "Cf-Connecting-Ip": visitor,
                 "Cf-Ray": f"{secrets.token_hex(8)}-LOC",
                 "Cf-Visitor": f'{{"scheme":"{scheme}"}}',
-                "Cdn-Loop": "cloudflare; loops=1",
+                # RFC 8586: what other networks wrote stays.
+                "Cdn-Loop": f"{loop}, cloudflare; loops=1" if loop else "cloudflare; loops=1",
                 "X-Forwarded-For": f"{before}, {visitor}" if before else visitor,
                 "X-Forwarded-Proto": scheme,
             }
@@ -120,12 +146,21 @@ class Edge:
 
     def _tls(self, mode: str) -> ssl.SSLContext:
         """`full` takes any certificate; `strict` one that the Origin CA signed for this name."""
-        if mode == "strict":
-            return ssl.create_default_context(cadata=self._origin_ca or None)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        return context
+        if mode not in self._contexts:
+            context = ssl.create_default_context(cadata=self._origin_ca or None)
+            if mode != "strict":
+                context.check_hostname = False
+                context.verify_mode = ssl.CERT_NONE
+            self._contexts[mode] = context
+        return self._contexts[mode]
+
+
+def _down(why: OSError | None) -> tuple[int, str]:
+    if isinstance(why, TimeoutError):
+        return 522, "Error 522: Connection timed out"
+    if why is not None and why.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH):
+        return 523, "Error 523: Origin is unreachable"
+    return 521, "Error 521: Web server is down"
 
 
 def _page(start_response: StartResponse, status: int, title: str, why: str) -> list[bytes]:

@@ -1,4 +1,7 @@
-"""One HTTP request sent on to one of several addresses, from inside the namespace: what the edge and the visitor share."""
+"""One HTTP request sent on to one of several addresses, from inside the namespace: what the edge and the visitor share.
+
+Bodies flow through in both directions, so that a large or slow one takes no memory and its beginning is not held back.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,10 @@ import http.client
 import itertools
 import socket
 import ssl
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -26,13 +31,23 @@ HOP_BY_HOP = frozenset(
         "proxy-connection",
     ]
 )
-LONGEST_BODY = 10 * 2**20
-CONNECT_SECONDS, ANSWER_SECONDS = 3.0, 30.0
+# Cloudflare takes 100 MB on its free plan and says 413 to more.
+LONGEST_BODY = 100 * 2**20
+ANSWER_SECONDS = 30.0
+_PIECE = 2**16
 Connect = Callable[[str, int], socket.socket]
 
 
 class UnreachableError(Exception):
-    """None of the addresses took the request; the message names each and why."""
+    """None of the addresses took a connection; the message names each and why, `last` is what the last one said."""
+
+    def __init__(self, message: str, last: OSError | None) -> None:
+        super().__init__(message)
+        self.last = last
+
+
+class TooLongError(Exception):
+    """The request's body is longer than LONGEST_BODY."""
 
 
 class Balancer:
@@ -46,6 +61,16 @@ class Balancer:
         return [*addresses[start:], *addresses[:start]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """`headers` are those that go on from here; `body` comes in pieces and ends the connection at its own end."""
+
+    status: int
+    reason: str
+    headers: tuple[tuple[str, str], ...]
+    body: Iterable[bytes]
+
+
 def request_headers(environ: WSGIEnvironment) -> dict[str, str]:
     """The end-to-end headers of a WSGI request."""
     found = {key[5:].replace("_", "-").title(): str(value) for key, value in environ.items() if key.startswith("HTTP_")}
@@ -56,9 +81,14 @@ def request_headers(environ: WSGIEnvironment) -> dict[str, str]:
     return {key: value for key, value in found.items() if key.lower() not in hops}
 
 
-def _hops(connection: str | None) -> frozenset[str]:
-    """The headers that end here: those that always do, and those that `Connection` names."""
-    return HOP_BY_HOP | {each.strip().lower() for each in (connection or "").split(",")}
+def request_target(environ: WSGIEnvironment) -> str:
+    """The path and query as the client wrote them; without the host, which an absolute form (RFC 9112 3.2.2) names."""
+    written = str(environ.get("REQUEST_URI") or environ.get("PATH_INFO") or "/")
+    if not written.startswith("/"):
+        query = environ.get("QUERY_STRING")
+        written = quote(str(environ.get("PATH_INFO") or "/"), encoding="latin-1") + (f"?{query}" if query else "")
+    # What is no ASCII may not stand in a request line; all that is was written so by the client.
+    return quote(written, safe="".join(map(chr, range(0x21, 0x7F))), encoding="latin-1")
 
 
 def send(
@@ -70,41 +100,103 @@ def send(
     port: int = 80,
     tls: ssl.SSLContext | None = None,
     server_name: str = "",
-) -> tuple[int, str, list[tuple[str, str]], bytes]:
-    """Status, reason, end-to-end headers and body of the first address that takes the request.
+) -> Reply:
+    """The reply of the first address that takes the request; its body must be read to its end or closed.
 
-    Only a connection that could not be made is tried elsewhere: a request that was sent may have acted.
-    Raises UnreachableError; http.client.HTTPException, OSError and ssl.SSLError once a connection stood.
+    Only a connection that could not be made is tried elsewhere: a request that was sent may have acted. Raises
+    UnreachableError and TooLongError; http.client.HTTPException, OSError and ssl.SSLError once a connection stood.
     """
-    length = min(int(environ.get("CONTENT_LENGTH") or 0), LONGEST_BODY)
-    body = environ["wsgi.input"].read(length) if length else None
-    path = environ.get("REQUEST_URI") or environ.get("RAW_URI") or environ.get("PATH_INFO") or "/"
-    failures = []
-    for address in addresses:
-        try:
-            stream = connect(address, port)
-        except OSError as failed:
-            failures.append(f"{address}: {failed.strerror or type(failed).__name__}")
-            continue
-        with stream:
-            stream.settimeout(ANSWER_SECONDS)
-            secured = tls.wrap_socket(stream, server_hostname=server_name) if tls else stream
-            connection = http.client.HTTPConnection(address, port)
-            connection.sock = secured
-            try:
-                connection.request(environ["REQUEST_METHOD"], path, body=body, headers=dict(headers))
-                reply = connection.getresponse()
-                hops = _hops(reply.getheader("Connection"))
-                kept = [(key, value) for key, value in reply.getheaders() if key.lower() not in hops]
-                return reply.status, reply.reason, kept, reply.read()
-            finally:
-                connection.close()
-    raise UnreachableError("; ".join(failures) or "there is no address")
+    body = _Body(environ)
+    stream = _connected(addresses, connect, port)
+    try:
+        stream.settimeout(ANSWER_SECONDS)
+        if tls is not None:
+            stream = tls.wrap_socket(stream, server_hostname=server_name)
+        connection = http.client.HTTPConnection("origin", port)
+        connection.sock = stream
+        # http.client would add an Accept-Encoding of its own.
+        connection.putrequest(
+            environ["REQUEST_METHOD"], request_target(environ), skip_host=True, skip_accept_encoding=True
+        )
+        for key, value in headers.items():
+            connection.putheader(key, value)
+        if body.chunked:
+            connection.putheader("Transfer-Encoding", "chunked")
+        connection.endheaders(body if body.some else None, encode_chunked=body.chunked)
+        reply = connection.getresponse()
+    except BaseException:
+        stream.close()
+        raise
+    hops = _hops(reply.getheader("Connection"))
+    kept = tuple((key, value) for key, value in reply.getheaders() if key.lower() not in hops)
+    return Reply(status=reply.status, reason=reply.reason, headers=kept, body=_Pieces(reply, stream))
+
+
+def pass_on(start_response: StartResponse, reply: Reply, headers: Iterable[tuple[str, str]]) -> Iterable[bytes]:
+    """Answer with `reply`, under `headers` instead of its own."""
+    start_response(f"{reply.status} {reply.reason or 'OK'}", list(headers))
+    return reply.body
 
 
 def answer(
     start_response: StartResponse, status: int, reason: str, headers: Iterable[tuple[str, str]], body: bytes
 ) -> list[bytes]:
-    kept = [(key, value) for key, value in headers if key.lower() not in ("content-length", "date")]
-    start_response(f"{status} {reason or 'OK'}", [*kept, ("Content-Length", str(len(body)))])
+    """Answer with words of our own."""
+    start_response(f"{status} {reason}", [*headers, ("Content-Length", str(len(body)))])
     return [body]
+
+
+class _Body:
+    """A request's body, as http.client reads it. Raises TooLongError where it is, or turns out to be, too long."""
+
+    def __init__(self, environ: WSGIEnvironment) -> None:
+        self._source: IO[bytes] = environ["wsgi.input"]
+        self._read = 0
+        self.chunked = bool(environ.get("wsgi.input_terminated"))
+        length = int(environ.get("CONTENT_LENGTH") or 0)
+        self.some = self.chunked or length > 0
+        if length > LONGEST_BODY:
+            raise TooLongError(str(length))
+
+    def read(self, size: int = _PIECE) -> bytes:
+        found = self._source.read(size)
+        self._read += len(found)
+        if self._read > LONGEST_BODY:
+            raise TooLongError(str(self._read))
+        return found
+
+
+class _Pieces:
+    """A reply's body, each piece as it arrives; whoever iterates must close it (PEP 3333)."""
+
+    def __init__(self, reply: http.client.HTTPResponse, stream: socket.socket) -> None:
+        self._reply, self._stream = reply, stream
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            while piece := self._reply.read1(_PIECE):
+                yield piece
+        except http.client.HTTPException as broken:
+            raise ConnectionResetError("the reply broke off") from broken
+        if self._reply.length:
+            raise ConnectionResetError("the reply broke off")
+
+    def close(self) -> None:
+        self._reply.close()
+        self._stream.close()
+
+
+def _connected(addresses: Sequence[str], connect: Connect, port: int) -> socket.socket:
+    failures, last = [], None
+    for address in addresses:
+        try:
+            return connect(address, port)
+        except OSError as failed:
+            failures.append(f"{address}: {failed.strerror or type(failed).__name__}")
+            last = failed
+    raise UnreachableError("; ".join(failures) or "there is no address", last)
+
+
+def _hops(connection: str | None) -> frozenset[str]:
+    """The headers that end here: those that always do, and those that `Connection` names."""
+    return HOP_BY_HOP | {each.strip().lower() for each in (connection or "").split(",")}
