@@ -1,6 +1,6 @@
 """An authoritative name server over what the local clouds hold, and the resolver that the machines ask.
 
-RFC 1034 and 1035; EDNS by RFC 6891. Two personalities: `Authority` answers for its zones only (REFUSED for others);
+RFC 1034 and 1035; EDNS by RFC 6891; ANY by RFC 8482. Two personalities: `Authority` answers for its zones only (REFUSED for others);
 `Resolver` answers the same with RA set, knows the vendors' API hosts, and says NXDOMAIN to everything else.
 """
 
@@ -19,6 +19,7 @@ import dns.exception
 import dns.flags
 import dns.message
 import dns.name
+import dns.opcode
 import dns.rcode
 import dns.rdataclass
 import dns.rdatatype
@@ -31,6 +32,8 @@ NEGATIVE_TTL = 30
 _PLAIN_UDP = 512
 _LARGEST_UDP = 1232
 _LONGEST_CHAIN = 8
+# RFC 8482 section 4.2, with the TTL that Cloudflare gives it.
+_SAYS_LITTLE = RecordSet("", "HINFO", 3789, ('"RFC8482" ""',))
 
 
 class Authority:
@@ -52,7 +55,7 @@ class Authority:
         try:
             query = dns.message.from_wire(wire)
         except dns.exception.DNSException:
-            return None
+            return _ill_formed(wire)
         if query.flags & dns.flags.QR:
             return None
         fault = self._faults.take("dns", "", "") if self._faults else None
@@ -60,11 +63,12 @@ class Authority:
             return None
         if fault is not None and fault.action == "slow":
             time.sleep(float(fault.value))
-        reply = dns.message.make_response(query)
+        reply = dns.message.make_response(query, our_payload=_LARGEST_UDP)
+        refusal = _refusal(query)
         if fault is not None and fault.action in ("status", "throttle"):
             reply.set_rcode(dns.rcode.SERVFAIL)
-        elif len(query.question) != 1 or query.opcode() != 0:
-            reply.set_rcode(dns.rcode.NOTIMP)
+        elif refusal is not None:
+            reply.set_rcode(refusal)
         else:
             self._fill(reply, query.question[0].name, query.question[0].rdtype)
         return self._fitted(reply, query, over_tcp)
@@ -77,7 +81,8 @@ class Authority:
         while chain <= _LONGEST_CHAIN:
             zone = self._zone_of(asked)
             if zone is None:
-                if chain == 0:
+                # Where an alias leads out of the zones, a resolver goes after it.
+                if chain == 0 or self.recursive:
                     self._outside(reply, asked, shown, rdtype)
                 return
             found = self._at(zone, asked)
@@ -87,6 +92,9 @@ class Authority:
                 reply.set_rcode(dns.rcode.NXDOMAIN)
                 self._say_soa(reply, zone)
                 return
+            if rdtype == dns.rdatatype.ANY and found:
+                found = (_SAYS_LITTLE,)
+                rdtype = dns.rdatatype.HINFO
             here = [each for each in found if each.type == dns.rdatatype.to_text(rdtype)]
             alias = next((each for each in found if each.type == "CNAME"), None)
             if here or alias is None or rdtype == dns.rdatatype.CNAME:
@@ -109,12 +117,11 @@ class Authority:
         found = source.lookup(domain, name)
         if name != domain:
             return found
-        types = {each.type for each in found or ()}
-        apex = [
-            RecordSet(domain, "SOA", 900, (self._soa(domain),)),
-            RecordSet(domain, "NS", 3600, tuple(self._servers)),
-        ]
-        return (*(found or ()), *(each for each in apex if each.type not in types))
+        given = {each.type: each for each in found or ()}
+        servers = given.get("NS") or RecordSet(domain, "NS", 3600, tuple(self._servers))
+        start = RecordSet(domain, "SOA", 900, (self._soa(domain, servers.values[0]),))
+        apex = {"SOA": start, "NS": servers, **given}
+        return tuple(apex.values())
 
     def _zone_of(self, name: str) -> tuple[str, ZoneSource] | None:
         """The most specific zone that holds `name`."""
@@ -126,14 +133,15 @@ class Authority:
         ]
         return max(found, key=lambda each: len(each[0]), default=None)
 
-    def _soa(self, zone: str) -> str:
-        return f"{next(iter(self._servers))}. hostmaster.{zone}. {int(time.time())} 3600 600 604800 {NEGATIVE_TTL}"
+    @staticmethod
+    def _soa(zone: str, server: str) -> str:
+        return f"{server.rstrip('.')}. hostmaster.{zone}. {int(time.time())} 3600 600 604800 {NEGATIVE_TTL}"
 
     def _say_soa(self, reply: dns.message.Message, zone: tuple[str, ZoneSource]) -> None:
-        """RFC 2308 section 3: a negative answer carries the SOA."""
-        reply.authority.append(
-            self._rrset(dns.name.from_text(zone[0]), RecordSet(zone[0], "SOA", NEGATIVE_TTL, (self._soa(zone[0]),)))
-        )
+        """RFC 2308 section 3: a negative answer carries the SOA, with the lower of its TTL and its minimum."""
+        found = next(each for each in self._at(zone, zone[0]) or () if each.type == "SOA")
+        ttl = min(found.ttl, int(found.values[0].split()[-1]))
+        reply.authority.append(self._rrset(dns.name.from_text(zone[0]), RecordSet(zone[0], "SOA", ttl, found.values)))
 
     def _rrset(self, name: dns.name.Name, records: RecordSet) -> dns.rrset.RRset:
         values = [_absolute(each, records.type) for each in records.values]
@@ -149,7 +157,7 @@ class Authority:
             # Unless told, dnspython shuffles the addresses that we have put in turn.
             return reply.to_wire(max_size=size, want_shuffle=False)
         except dns.exception.TooBig:
-            short = dns.message.make_response(query)
+            short = dns.message.make_response(query, our_payload=_LARGEST_UDP)
             short.flags |= (reply.flags & (dns.flags.AA | dns.flags.RA)) | dns.flags.TC
             short.set_rcode(reply.rcode())
             return short.to_wire(max_size=size)
@@ -256,6 +264,25 @@ def bound_pair(host: str, port: int = 0) -> tuple[socket.socket, socket.socket]:
             continue
         return udp, tcp
     raise OSError(f"no port is free on {host} for UDP and TCP alike")
+
+
+def _refusal(query: dns.message.Message) -> dns.rcode.Rcode | None:
+    """What a query is refused with whatever it asks for, or None."""
+    if query.edns > 0:
+        return dns.rcode.BADVERS
+    if query.opcode() != dns.opcode.QUERY or len(query.question) != 1:
+        return dns.rcode.NOTIMP
+    transfer = query.question[0].rdtype in (dns.rdatatype.AXFR, dns.rdatatype.IXFR)
+    known = query.question[0].rdclass in (dns.rdataclass.IN, dns.rdataclass.ANY)
+    return dns.rcode.REFUSED if transfer or not known else None
+
+
+def _ill_formed(wire: bytes) -> bytes | None:
+    """FORMERR to a query whose header can be read and whose rest cannot; nothing to a response, or two servers would
+    answer each other for ever."""
+    if len(wire) < 12 or wire[2] & 0x80:
+        return None
+    return wire[:2] + bytes((0x80 | wire[2] & 0x79, dns.rcode.FORMERR)) + bytes(8)
 
 
 def _exactly(connection: socket.socket, count: int) -> bytes:
