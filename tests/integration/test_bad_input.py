@@ -55,6 +55,13 @@ def test_a_zone_that_is_not_in_the_account_is_named_with_the_mend(clouds: Rehear
     assert "scalability.example is not in the account" in said and "create: true" in said
 
 
+def test_a_directory_is_refused_rather_than_ignored(clouds: Rehearsal) -> None:
+    directory = (
+        "rollcall:directory: { zone: unilans.net, services: { theService: { port: 4218, incarnations: { v1: {} } } } }"
+    )
+    assert "deploys no service directory yet" in refused(clouds, fleets=f"{FLEETS}\n  {directory}")
+
+
 def test_a_wrong_cloudflare_token_is_named(clouds: Rehearsal) -> None:
     assert "CLOUDFLARE_API_TOKEN: Cloudflare does not accept it" in refused(clouds, CLOUDFLARE_API_TOKEN="x" * 40)
 
