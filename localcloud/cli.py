@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
+import fcntl
 import json
 import logging
 import os
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from localcloud.control import ControlError, ask
+from localcloud.namespace import Namespace, NamespaceError
 
 ROOT = Path(__file__).resolve().parent.parent
 READY_WITHIN, GONE_WITHIN = 60.0, 60.0
@@ -28,9 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     state: Path = (chosen.state or ROOT / ".rollcall" / chosen.instance).absolute()
     try:
         return COMMANDS[chosen.command](state, chosen)
-    except ControlError as wrong:
+    except (ControlError, NamespaceError) as wrong:
         print(f"localcloud: {wrong}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -58,6 +63,8 @@ def _parser() -> argparse.ArgumentParser:
     ):
         commands.add_parser(name, help=text).add_argument("machine", help="id, name or the start of one")
     execute = commands.add_parser("exec", help="run a command inside: exec MACHINE -- COMMAND …")
+    # Told, and not guessed: a pipe that nobody closes would never end.
+    execute.add_argument("-i", "--stdin", action="store_true", help="give the command what comes on standard input")
     execute.add_argument("machine")
     execute.add_argument("argv", nargs="+")
     fault = commands.add_parser("fault", help="switch a fault on, list them, or clear them")
@@ -74,25 +81,26 @@ def _parser() -> argparse.ArgumentParser:
 
 def _serve(state: Path, chosen: Any) -> int:
     from localcloud.daemon import DaemonError, Options, serve
-    from localcloud.namespace import NamespaceError
+    from localcloud.hypervisor import HypervisorError
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
         return serve(
             Options(instance=chosen.instance, state=state, machines=not chosen.no_machines, delay=chosen.delay)
         )
-    except (DaemonError, NamespaceError) as wrong:
+    except (DaemonError, HypervisorError, NamespaceError) as wrong:
         print(f"localcloud: {wrong}", file=sys.stderr)
         return 1
 
 
 def _start(state: Path, chosen: Any) -> int:
     """In a session of its own, so that Ctrl-C at `make up` does not take the machines along."""
-    running = _process(state)
+    running = _process(state) or _holder(state)
     if running is not None:
         raise ControlError(
             f"the local clouds of {state} run already (process {running[0]}); `localcloud stop` ends them"
         )
+    _clean(state)
     logs = state / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     log = logs / "daemon.log"
@@ -118,8 +126,8 @@ def _start(state: Path, chosen: Any) -> int:
 
 
 def _stop(state: Path, _chosen: Any) -> int:
-    """By the process id in daemon.json, if that is still the process that wrote it. Then whatever a killed daemon left."""
-    running = _process(state)
+    """By the process id that the daemon wrote down, if that is still the same process. What a killed one left goes too."""
+    running = _process(state) or _holder(state)
     if running is None:
         _clean(state)
         return 0
@@ -140,11 +148,10 @@ def _clean(state: Path) -> None:
 
         cleanup(state / "machines")
     if written.exists():
-        namespace = json.loads(written.read_text()).get("namespace")
-        if namespace:
-            from localcloud.namespace import Namespace
-
-            Namespace(namespace).destroy()
+        with contextlib.suppress(ValueError):
+            namespace = json.loads(written.read_text()).get("namespace")
+            if namespace:
+                Namespace(namespace).destroy()
         for key in (state / "keys").glob("*"):
             key.unlink()
         for left in ("control.sock", "daemon.json"):
@@ -159,6 +166,24 @@ def _process(state: Path) -> tuple[int, str] | None:
     except (OSError, ValueError, KeyError):
         return None
     return found if _alive(*found) else None
+
+
+def _holder(state: Path) -> tuple[int, str] | None:
+    """The process that holds the state folder: a daemon that has not got so far as to write itself down."""
+    try:
+        with (state / "daemon.lock").open("r+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                process = int(lock.read())
+                return process, _start_time(process)
+    except (OSError, ValueError):
+        return None
+    return None
+
+
+def _start_time(process: int) -> str:
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
 
 
 def _alive(process: int, started: str) -> bool:
@@ -200,7 +225,7 @@ def _logs(state: Path, chosen: Any) -> int:
 
 
 def _exec(state: Path, chosen: Any) -> int:
-    given = "" if sys.stdin is None or sys.stdin.isatty() else base64.b64encode(sys.stdin.buffer.read()).decode()
+    given = base64.b64encode(sys.stdin.buffer.read()).decode() if chosen.stdin else ""
     done = ask(state / "control.sock", "exec", machine=chosen.machine, argv=chosen.argv, stdin=given)
     sys.stdout.buffer.write(base64.b64decode(done["stdout"]))
     sys.stderr.buffer.write(base64.b64decode(done["stderr"]))

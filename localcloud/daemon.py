@@ -12,14 +12,14 @@ import fcntl
 import functools
 import json
 import logging
+import logging.handlers
 import os
 import secrets
 import signal
 import socket
-import string
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,19 +29,25 @@ from localcloud.compute import Hypervisor, InstantHypervisor
 from localcloud.dns import Authority, Listener, Resolver, bound_pair
 from localcloud.edge import Edge
 from localcloud.faults import Faults
+from localcloud.fronts import Guest, by_host, imds
+from localcloud.fronts import files as files
 from localcloud.http import Server, listen
+from localcloud.keys import Keys
 from localcloud.namespace import IMDS, NETWORKS, Namespace, name_for
 from localcloud.visitor import Visitor
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
-
     from localcloud.http import WSGIApp
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = "www.scalability.expert"
 REGION = "us-west-2"
 ACCOUNT = "rollcall"
+# Under one of these a machine would reach its CloudAPI (https://docs.mnx.io, and Joyent's own until 2019).
+CLOUDAPI_HOSTS = ("api.mnx.io", "api.joyentcloud.com", "api.joyent.com")
+# RFC 2544 keeps 198.18.0.0/15 for tests that load networks. EC2 has the lower half, Joyent the upper.
+MANY = (("198.18.0.10", "198.18.255.250"), "198.19.0.0/16")
+_LOG_BYTES = 4 * 2**20
 _log = logging.getLogger("localcloud")
 
 
@@ -51,14 +57,13 @@ class DaemonError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """`machines` off boots nothing: machines are running `delay` seconds after they were asked for. `rate_limits` off
-    answers as fast as it can."""
+    """`machines` off boots nothing: machines are running `delay` seconds after they were asked for. They get addresses of
+    MANY, so that there may be thousands, and none that is on an interface."""
 
     instance: str
     state: Path
     machines: bool = True
     delay: float = 0.0
-    rate_limits: bool = True
 
 
 class Daemon:
@@ -107,9 +112,11 @@ class Daemon:
             edge_addresses=tuple(each.edge for each in NETWORKS.values()),
             faults=self.faults,
         )
-        self.cloudapi = CloudApi(account=ACCOUNT, hypervisor=self.hypervisor, faults=self.faults)
+        ranges: dict[str, Any] = {} if self.options.machines else {"addresses": MANY[0]}
+        self.aws = Aws(operator=self._keys.aws, hypervisor=self.hypervisor, region=REGION, faults=self.faults, **ranges)
+        ranges = {} if self.options.machines else {"public_range": MANY[1]}
+        self.cloudapi = CloudApi(account=ACCOUNT, hypervisor=self.hypervisor, faults=self.faults, **ranges)
         self.cloudapi.add_key("operator", self._keys.triton_public)
-        self.aws = Aws(operator=self._keys.aws, hypervisor=self.hypervisor, region=REGION, faults=self.faults)
         self._seed()
         self._serve_apis(ca)
         self._serve_dns()
@@ -159,6 +166,7 @@ class Daemon:
             return
         inside = NETWORKS["aws"].gateway
         fronts = {"api.cloudflare.com": apis["cloudflare"], "amazonaws.com": apis["aws"]}
+        fronts.update(dict.fromkeys(CLOUDAPI_HOSTS, apis["cloudapi"]))
         self._serve("", by_host(fronts), [self.namespace.listen(inside, 443)], ca.context())
         self._serve("", functools.partial(imds, self.aws), [self.namespace.listen(IMDS, 80)])
         from localcloud.image import current
@@ -179,9 +187,8 @@ class Daemon:
         self.authority = authority
         self._listen_dns(authority, [udp], [tcp])
         if self.options.machines:
-            hosts = dict.fromkeys(
-                ("api.cloudflare.com", "*.amazonaws.com", "deb.debian.org", "*.debian.org"), gateways[0]
-            )
+            wild = ("*.amazonaws.com", "*.debian.org", *(f"*.{each}" for each in CLOUDAPI_HOSTS))
+            hosts = dict.fromkeys(("api.cloudflare.com", *wild), gateways[0])
             resolver = Resolver(sources, servers, hosts, self.faults)
             pairs = [self.namespace.run(functools.partial(bound_pair, each, 53)) for each in gateways]
             self._listen_dns(resolver, [each[0] for each in pairs], [each[1] for each in pairs])
@@ -199,9 +206,10 @@ class Daemon:
             self.cloudflare.origin_ca_pem,
         )
         if self.options.machines:
+            app = self.faults.middleware("edge", edge.app)
             for network in NETWORKS.values():
-                self._serve("", edge.app, [self.namespace.listen(network.edge, 80)])
-                self._serve("", edge.app, [self.namespace.listen(network.edge, 443)], ca.context())
+                self._serve("", app, [self.namespace.listen(network.edge, 80)])
+                self._serve("", app, [self.namespace.listen(network.edge, 443)], ca.context())
         self._serve("site", Visitor(SITE, self.resolve, self._connect("visitor")).app, [listen("127.0.0.1")])
 
     def _connect(self, who: str) -> Callable[[str, int], socket.socket]:
@@ -277,107 +285,14 @@ class Daemon:
         }
 
 
-class Keys:
-    """The operator's credentials, made for this run."""
-
-    def __init__(self, folder: Path) -> None:
-        from cryptography.hazmat.primitives import serialization
-        from cryptography.hazmat.primitives.asymmetric import rsa
-
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._folder = folder
-        letters = string.ascii_letters + string.digits
-        self.cloudflare = "".join(secrets.choice(letters) for _ in range(40))
-        self.aws = (
-            "AKIA" + "".join(secrets.choice(string.ascii_uppercase + "234567") for _ in range(16)),
-            "".join(secrets.choice(letters) for _ in range(40)),
-        )
-        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
-        self.triton_public = public.decode()
-        self.triton_fingerprint = fingerprint(self.triton_public)
-        self.triton_file = folder / "triton_rsa"
-        self.triton_file.touch(mode=0o600)
-        self.triton_file.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
-            )
-        )
-        self.triton_file.with_name("triton_rsa.pub").write_text(f"{self.triton_public}\n")
-
-    def forget(self) -> None:
-        for file in self._folder.glob("*"):
-            file.unlink()
-
-
-class Guest:
-    """A Joyent machine's metadata as its guest tools see it."""
-
-    def __init__(self, api: Any, machine: str) -> None:
-        self._api, self._machine = api, machine
-
-    def get(self, key: str) -> str | None:
-        found: str | None = self._api.metadata_get(self._machine, key)
-        return found
-
-    def put(self, key: str, value: str) -> None:
-        self._api.metadata_put(self._machine, key, value)
-
-    def delete(self, key: str) -> None:
-        self._api.metadata_delete(self._machine, key)
-
-    def keys(self) -> list[str]:
-        return list(self._api.metadata_list(self._machine))
-
-
-def fingerprint(public: str) -> str:
-    """The MD5 fingerprint of an OpenSSH public key, as CloudAPI writes it: 16 bytes in hex with colons."""
-    import base64
-    import hashlib
-
-    digest = hashlib.md5(base64.b64decode(public.split()[1])).hexdigest()  # noqa: S324 - CloudAPI's own form
-    return ":".join(digest[at : at + 2] for at in range(0, 32, 2))
-
-
-def by_host(apps: dict[str, WSGIApp]) -> WSGIApp:
-    """The app of the host that a request names, or of a parent domain of it."""
-
-    def choose(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        host = environ.get("HTTP_HOST", "").partition(":")[0].lower()
-        app = next((app for name, app in apps.items() if host == name or host.endswith(f".{name}")), None)
-        if app is None:
-            start_response("421 Misdirected Request", [("Content-Length", "0")])
-            return [b""]
-        return app(environ, start_response)
-
-    return choose
-
-
-def imds(aws: Any, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    """Instance metadata for the machine that asks, by its address."""
-    headers = {
-        key[5:].replace("_", "-").lower(): str(value) for key, value in environ.items() if key.startswith("HTTP_")
-    }
-    path = environ.get("PATH_INFO", "/")
-    status, given, body = aws.imds(environ["REMOTE_ADDR"], environ["REQUEST_METHOD"], path, headers)
-    kept = [(key, value) for key, value in dict(given).items() if key.lower() != "content-length"]
-    start_response(f"{status} Metadata", [*kept, ("Content-Length", str(len(body)))])
-    return [body]
-
-
-def files(folder: Path) -> WSGIApp:
-    """The package repository, under whatever path a sources.list names."""
-
-    def serve(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        file = folder / Path(environ.get("PATH_INFO", "/")).name
-        if not file.is_file():
-            start_response("404 Not Found", [("Content-Length", "0")])
-            return [b""]
-        body = file.read_bytes()
-        start_response("200 OK", [("Content-Length", str(len(body))), ("Content-Type", "application/octet-stream")])
-        return [body]
-
-    return serve
+def _log_requests(folder: Path) -> None:
+    """One line for each request, in a file of its own that does not grow for ever."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handler = logging.handlers.RotatingFileHandler(folder / "access.log", maxBytes=_LOG_BYTES, backupCount=1)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    logger = logging.getLogger("localcloud.access")
+    logger.addHandler(handler)
+    logger.propagate = False
 
 
 def serve(options: Options) -> int:
@@ -399,6 +314,7 @@ def serve(options: Options) -> int:
         stop = threading.Event()
         for each in (signal.SIGTERM, signal.SIGINT):
             signal.signal(each, lambda *_: stop.set())
+        _log_requests(options.state / "logs")
         daemon = Daemon(options)
         began = time.monotonic()
         daemon.start()

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import boto3
 import dns.message
 import dns.query
 import pytest
@@ -22,8 +23,10 @@ import requests
 
 from localcloud import cli
 from localcloud.control import ControlError, ControlServer, ask
-from localcloud.daemon import SITE, Daemon, by_host, files, fingerprint
+from localcloud.daemon import SITE, Daemon
 from localcloud.faults import Faults
+from localcloud.fronts import by_host, files
+from localcloud.keys import fingerprint
 
 pytestmark = pytest.mark.clouds
 
@@ -111,6 +114,15 @@ def runs(written: dict[str, Any]) -> bool:
     return cli._alive(written["pid"], written["started"])
 
 
+def client_options(found: dict[str, str]) -> dict[str, str]:
+    return {
+        "endpoint_url": found["AWS_ENDPOINT_URL"],
+        "region_name": found["AWS_REGION"],
+        "aws_access_key_id": found["AWS_ACCESS_KEY_ID"],
+        "aws_secret_access_key": found["AWS_SECRET_ACCESS_KEY"],
+    }
+
+
 class TestRunning:
     def test_env_points_any_client_at_what_answers(self, running: Local) -> None:
         found = running.environment()
@@ -136,6 +148,22 @@ class TestRunning:
         assert not [each for each in secrets if each in written]
         assert not [each for each in secrets if each in (running.state / "logs" / "daemon.log").read_text()]
 
+    def test_each_request_is_logged_and_no_secret_of_it(self, running: Local) -> None:
+        found = running.environment()
+        url, token = f"{found['CLOUDFLARE_BASE_URL']}/zones", found["CLOUDFLARE_API_TOKEN"]
+        requests.get(url, params={"name": "in-the-query"}, headers={"Authorization": f"Bearer {token}"}, timeout=10)
+        log = running.state / "logs" / "access.log"
+        until(lambda: " GET /client/v4/zones 200 " in log.read_text())
+        assert token not in log.read_text() and "in-the-query" not in log.read_text()
+
+    def test_machines_that_are_not_booted_have_addresses_that_are_on_no_interface(self, running: Local) -> None:
+        ec2: Any = boto3.client("ec2", **client_options(running.environment()))
+        image = ec2.describe_images(Filters=[{"Name": "name", "Values": ["*debian-12*"]}])["Images"][0]["ImageId"]
+        made = ec2.run_instances(ImageId=image, InstanceType="t3.micro", MinCount=1, MaxCount=1)["Instances"][0]
+        found = {each["id"]: each for each in json.loads(running("ps"))}[made["InstanceId"]]
+        ec2.terminate_instances(InstanceIds=[made["InstanceId"]])
+        assert found["addresses"] == ["198.18.0.10"]
+
     def test_the_name_server_answers_for_both_zones(self, running: Local) -> None:
         host, port = running.environment()["ROLLCALL_DNS"].split(":")
         for zone in ("scalability.expert", "unilans.net"):
@@ -147,7 +175,7 @@ class TestRunning:
         assert (reply.status_code, reply.text) == (502, f"{SITE} resolves to nothing: no machine is registered\n")
 
     def test_ps_lists_no_machine_before_one_is_made(self, running: Local) -> None:
-        assert json.loads(running("ps")) == []
+        assert [each for each in json.loads(running("ps")) if each["state"] != "terminated"] == []
 
     def test_status_tells_the_process_and_its_faults(self, running: Local) -> None:
         running("fault", "cloudapi", "readonly")
@@ -225,6 +253,25 @@ class TestLife:
         second = local.start()
         assert (second["pid"], second["epoch"]) != (first["pid"], first["epoch"])
         assert json.loads(local("status", "--json"))["pid"] == second["pid"]
+
+    def test_a_stop_ends_a_daemon_that_is_just_starting(self, local: Local) -> None:
+        command = [sys.executable, "-m", "localcloud", "--state", str(local.state), "serve", "--no-machines"]
+        with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as daemon:
+            lock = local.state / "daemon.lock"
+            until(lambda: lock.exists() and lock.read_text() == str(daemon.pid))
+            assert not (local.state / "daemon.json").exists()
+            assert f"run already (process {daemon.pid})" in local.refused("start", "--no-machines")
+            local("stop")
+            assert daemon.wait(timeout=10) == 0
+        assert local.left() == []
+
+    def test_a_start_clears_up_after_a_daemon_that_was_killed(self, local: Local) -> None:
+        first = local.start()
+        os.kill(first["pid"], signal.SIGKILL)
+        until(lambda: not runs(first))
+        (local.state / "machines" / "left").mkdir(parents=True)
+        local.start()
+        assert not (local.state / "machines" / "left").exists()
 
     def test_a_daemon_that_cannot_start_says_why(self, local: Local) -> None:
         local.state.mkdir()
