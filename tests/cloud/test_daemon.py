@@ -36,11 +36,11 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 class Local:
     """The command on a state folder of its own."""
 
-    def __init__(self, state: Path) -> None:
-        self.state = state
+    def __init__(self, state: Path, instance: str = "test-daemon") -> None:
+        self.state, self.instance = state, instance
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "localcloud", "--instance", "test-daemon", "--state", str(self.state), *words]
+        command = [sys.executable, "-m", "localcloud", "--instance", self.instance, "--state", str(self.state), *words]
         return subprocess.run(
             command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=90, check=False
         )
