@@ -15,6 +15,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -119,17 +120,7 @@ class Rehearsal:
         """Run the engine in the work folder. With `check` a failure raises RehearsalError."""
         passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         env = {**passed, **self.environment(), **(extra or {})}
-        pipe = subprocess.PIPE if capture else None
-        done = subprocess.run(
-            ["pulumi", *words, "--non-interactive"],
-            cwd=self.work,
-            env=env,
-            stdout=pipe,
-            stderr=pipe,
-            text=True,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
+        done = _run_in_group(["pulumi", *words, "--non-interactive"], self.work, env, capture)
         if check and done.returncode:
             raise RehearsalError(
                 f"`pulumi {words[0]}` failed, see above\n{(done.stdout or '')[-4000:]}{(done.stderr or '')[-4000:]}"
@@ -202,6 +193,36 @@ class Rehearsal:
             lock.write(str(os.getpid()))
             lock.flush()
             yield
+
+
+def _run_in_group(
+    words: Sequence[str], folder: Path, env: Mapping[str, str], capture: bool
+) -> subprocess.CompletedProcess[str]:
+    """Run to the end in a process group of its own. Interrupted, the command gets 60 s to end well (the engine writes its
+    checkpoint then); whatever of its group still runs after it, ends."""
+    pipe = subprocess.PIPE if capture else None
+    process = subprocess.Popen(
+        words,
+        cwd=folder,
+        env=env,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        out, err = process.communicate()
+    except BaseException:
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=60)
+        raise
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    return subprocess.CompletedProcess(list(words), process.returncode, out, err)
 
 
 def engine_folder() -> str:
@@ -337,12 +358,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--plugins", default="stand-in", help="stand-in, real, or a comma-separated list of those to take real"
     )
     chosen = parser.parse_args(arguments)
+    for each in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, _interrupt)
     try:
         COMMANDS[chosen.command](Rehearsal(stack=chosen.stack, instance=chosen.instance, plugins=chosen.plugins))
     except RehearsalError as fault:
         print(f"rollcall: {fault}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("rollcall: interrupted; the same `make` again goes on from here, `make down` ends it", file=sys.stderr)
+        return 130
     return 0
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`python -m localcloud.plugins.serve NAME`: one stand-in, as the engine starts it."""
+"""`python -m localcloud.plugins.serve NAME [ENGINE]`: one stand-in, as the engine starts it with its own address."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ def main() -> int:
     if name not in STAND_INS:
         print(f"usage: serve {'|'.join(STAND_INS)}", file=sys.stderr)
         return 2
-    serve(import_module(f"localcloud.plugins.{name}").PLUGIN, version(f"pulumi-{name}"))
+    engine = next((each for each in sys.argv[2:] if not each.startswith("-")), "")
+    serve(import_module(f"localcloud.plugins.{name}").PLUGIN, version(f"pulumi-{name}"), engine)
     return 0
 
 

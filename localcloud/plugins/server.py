@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from localcloud.plugins.resource import UNKNOWN, GoneError, PluginError, Type, t
 from localcloud.plugins.values import received, sent
 
 _WORKERS = 32
+_HEARTBEAT = 2.0
 _LARGEST = 400 * 2**20
 _KINDS = {
     "add": provider_pb2.PropertyDiff.ADD,
@@ -222,8 +224,11 @@ def _deleted(kind: Type, identity: str, state: Mapping[str, Any]) -> None:
         return
 
 
-def serve(plugin: Plugin, version: str) -> None:
-    """Print the port, as the engine expects, and serve until the engine ends us."""
+def serve(plugin: Plugin, version: str, engine: str = "") -> None:
+    """Print the port, as the engine expects, and serve until the engine ends us or no longer answers at `engine`.
+
+    `engine` is `HOST:PORT`, the argument with which the engine starts a plugin; without one nothing is watched.
+    """
     options = [("grpc.max_receive_message_length", _LARGEST), ("grpc.max_send_message_length", _LARGEST)]
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=_WORKERS), options=options)
     provider_pb2_grpc.add_ResourceProviderServicer_to_server(Servicer(plugin, version), server)
@@ -231,7 +236,20 @@ def serve(plugin: Plugin, version: str) -> None:
     server.start()
     sys.stdout.write(f"{port}\n")
     sys.stdout.flush()
-    server.wait_for_termination()
+    while server.wait_for_termination(_HEARTBEAT):
+        if engine and not _answers(engine):
+            server.stop(0)
+            return
+
+
+def _answers(address: str) -> bool:
+    """A killed engine ends nobody, and its plugins would be there for ever."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_HEARTBEAT).close()
+    except OSError:
+        return False
+    return True
 
 
 __all__ = ["UNKNOWN", "Plugin", "serve"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -166,3 +167,29 @@ class TestRehearsal:
         object.__setattr__(printed, "stack", "nowhere")
         with pytest.raises(RehearsalError, match=r"there is no Pulumi\.nowhere\.yaml"):
             printed.lay_out()
+
+
+class TestGroup:
+    def test_what_a_command_leaves_behind_ends_with_it(self, tmp_path: Path) -> None:
+        words = ["sh", "-c", "sleep 60 >/dev/null 2>&1 & echo $!; exit 3"]
+        done = rehearsal._run_in_group(words, tmp_path, dict(os.environ), capture=True)
+        assert done.returncode == 3
+        assert ended(int(done.stdout))
+
+    def test_an_interrupted_command_may_end_well(self, tmp_path: Path) -> None:
+        """Our own SIGINT comes while the command runs; the command gets one, writes its checkpoint, and ends."""
+        script = "trap 'echo kept >checkpoint; exit 0' INT; kill -INT $PPID; while :; do sleep 0.1; done"
+        with pytest.raises(KeyboardInterrupt):
+            rehearsal._run_in_group(["sh", "-c", script], tmp_path, dict(os.environ), capture=True)
+        assert (tmp_path / "checkpoint").read_text() == "kept\n"
+
+
+def ended(pid: int) -> bool:
+    for _ in range(50):
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except FileNotFoundError:
+            return True
+        time.sleep(0.02)
+    return False
