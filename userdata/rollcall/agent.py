@@ -21,9 +21,10 @@ from rollcall.clouds import Cloud
 from rollcall.errors import FatalError, RollcallError, TransientError
 from rollcall.health import Health, check_of
 from rollcall.ownership import Owner
-from rollcall.registry import CloudflareRegistry, Registry
+from rollcall.registry import CloudflareRegistry, Registry, Route53Process
 from rollcall.retrying import LONGEST, retried
-from rollcall.settings import CloudflareJoin, Join, MachineSettings, SettingsError
+from rollcall.route53 import host_name, set_name
+from rollcall.settings import CloudflareJoin, Join, MachineSettings, Route53Join, SettingsError
 
 TICK = 2.0
 REREAD = 10.0
@@ -63,7 +64,8 @@ class Status:
 
 
 class Agent:
-    """`places` is where the status file goes; `look_up` resolves a host to its addresses (None: no answer)."""
+    """`status_file` is where the status goes; `look_up` resolves a host to its addresses and a service's name to its
+    targets (None: no answer); `told` stands for what the machine was told to join."""
 
     def __init__(
         self,
@@ -73,14 +75,16 @@ class Agent:
         clock: Callable[[], float] = time.monotonic,
         look_up: Callable[[str], frozenset[str] | None] | None = None,
         registry_of: Callable[[Join, Callable[[str], str]], Registry] | None = None,
+        told: tuple[Join, ...] | None = None,
     ) -> None:
         self.cloud = cloud
         self.status = Status()
         self.memberships: list[Membership] = []
         self._status_file = status_file
         self._clock = clock
-        self._look_up = look_up or addresses_of
+        self._look_up = look_up or answers_of
         self._registry_of = registry_of or make_registry
+        self._told = told
         self._settings: MachineSettings | None = None
         self._owner: Owner | None = None
         self._addresses: tuple[str, ...] = ()
@@ -120,9 +124,9 @@ class Agent:
         if self._settings is not None and now < self._next_read:
             return
         try:
-            settings = MachineSettings.from_keys(self.cloud.keys())
-            addresses = self.cloud.addresses()
             instance = self.cloud.instance()
+            settings = MachineSettings.from_keys(self.cloud.keys(), instance)
+            addresses = self.cloud.addresses()
         except TransientError:
             # Metadata that is silent for a while is no reason to leave.
             if self._settings is None:
@@ -143,9 +147,9 @@ class Agent:
         """New settings: keep how far an unchanged membership has come, leave what is no longer asked for."""
         before = {repr(each.told): each for each in self.memberships}
         after = []
-        for told in settings.joins:
+        for told in settings.joins if self._told is None else self._told:
             known = before.pop(repr(told), None)
-            after.append(known or Membership(told, self._registry_of(told, self._secret), Health(check_of(told.check))))
+            after.append(known or Membership(told, self._registry_of(told, self._secret), health_of(told)))
         for old in before.values():
             successor = next((each for each in after if _same_place(each.told, old.told)), None)
             if successor is not None:
@@ -176,10 +180,16 @@ class Agent:
             return False
         membership.next_look = now + LOOK_UP * random.uniform(0.8, 1.2)  # noqa: S311
         told = membership.told
-        if not isinstance(told, CloudflareJoin) or told.proxied:
+        if isinstance(told, CloudflareJoin) and told.proxied:
             return False
-        answered = self._look_up(told.host)
-        return answered is not None and membership.address not in answered
+        assert self._settings is not None
+        name, wanted = (
+            (told.host, membership.address)
+            if isinstance(told, CloudflareJoin)
+            else (set_name(told), host_name(self._settings.generation, told.domain))
+        )
+        answered = self._look_up(name)
+        return answered is not None and wanted not in answered
 
     def _join(self, membership: Membership) -> None:
         assert self._owner is not None
@@ -190,8 +200,10 @@ class Agent:
         now = self._clock()
         if changed or not membership.joined:
             log.info("registered: %s address=%s", describe(membership.told), address)
+        # The API has it and a resolver has not: it keeps an older answer, so asking the API again would not help soon.
+        kept = membership.joined and not changed
         membership.joined, membership.address = True, address
-        membership.next_look = now + LOOK_UP
+        membership.next_look = now + (CONFIRM / 2 if kept else LOOK_UP)
         membership.next_confirm = now + _confirm_after(membership) * random.uniform(0.8, 1.2)  # noqa: S311
         self._note("registered")
 
@@ -269,7 +281,12 @@ def run(agent: Agent) -> int:
 def make_registry(told: Join, secret: Callable[[str], str]) -> Registry:
     if isinstance(told, CloudflareJoin):
         return CloudflareRegistry(told, lambda: secret(told.token))
-    raise FatalError(f"reason=unknown-registry join={describe(told)}")
+    return Route53Process(told, lambda: secret(told.key) if told.key else "")
+
+
+def health_of(told: Join) -> Health:
+    check = told.check or f"tcp:{told.port}" if isinstance(told, Route53Join) else told.check
+    return Health(check_of(check), told.rise, told.fall)
 
 
 def describe(told: Join) -> str:
@@ -280,13 +297,29 @@ def describe(told: Join) -> str:
     )
 
 
-def addresses_of(host: str) -> frozenset[str] | None:
-    """What this machine's resolver answers; None where it does not answer at all (then nothing follows from it)."""
+def answers_of(name: str) -> frozenset[str] | None:
+    """What this machine's resolver answers: a host's addresses, or the targets of a service (`v1._theService._tcp…`). None
+    where it does not answer at all: nothing follows from that."""
+    if "._" in name:
+        return _targets_of(name)
     try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except socket.gaierror as failed:
         return frozenset() if failed.errno in (socket.EAI_NONAME, socket.EAI_NODATA) else None
     return frozenset(str(each[4][0]) for each in found)
+
+
+def _targets_of(name: str) -> frozenset[str] | None:
+    import dns.exception
+    import dns.resolver
+
+    try:
+        found = dns.resolver.resolve(name, "SRV", lifetime=5)
+    except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
+        return frozenset()
+    except dns.exception.DNSException:
+        return None
+    return frozenset(str(each.target).rstrip(".").lower() for each in found)
 
 
 def notify(line: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from rollcall.agent import Agent, run
 from rollcall.clouds import detect
 from rollcall.errors import RollcallError
-from rollcall.settings import MachineSettings, SettingsError
+from rollcall.settings import Join, MachineSettings, SettingsError, parse_join
 
 LOG = Path("/var/log/rollcall.log")
 STATUS = Path("/run/rollcall/status.json")
@@ -22,8 +22,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="rollcall", description="Registers this machine in DNS.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("run", help="join when healthy, leave when not, when told to drain, and at SIGTERM")
-    commands.add_parser("join", help="join once, if the workload is healthy")
-    commands.add_parser("leave", help="take this machine's entries away once")
+    for command, text in (
+        ("join", "join once, if the workload is healthy"),
+        ("leave", "take this machine's entries away once"),
+    ):
+        words = (
+            "what to join, as `route53 zone=Z1 domain=unilans.net service=_theService._tcp incarnation=v1 port=4218`"
+        )
+        commands.add_parser(command, help=text).add_argument(
+            "membership", nargs="*", help=f"{words}; else what it was told"
+        )
     commands.add_parser("whoami", help="the cloud, the instance's id and the workloads, on one line")
     commands.add_parser("status", help="what the agent last did, as JSON")
     chosen = parser.parse_args(arguments)
@@ -31,19 +39,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _status()
     _log_to(LOG)
     try:
-        return _do(chosen.command)
+        told = (parse_join(" ".join(chosen.membership)),) if getattr(chosen, "membership", ()) else None
+        return _do(chosen.command, told)
     except (RollcallError, SettingsError) as fault:
         print(f"rollcall {chosen.command}: {fault} look={LOG}", file=sys.stderr)
         return 1
 
 
-def _do(command: str) -> int:
+def _do(command: str, told: tuple[Join, ...] | None) -> int:
     if command == "whoami":
         cloud = detect()
-        workloads = MachineSettings.from_keys(cloud.keys()).workloads
-        print(" ".join((cloud.name, cloud.instance(), *workloads)))
+        instance = cloud.instance()
+        print(" ".join((cloud.name, instance, *MachineSettings.from_keys(cloud.keys(), instance).workloads)))
         return 0
-    agent = Agent(detect(), status_file=STATUS if command == "run" else STATUS.with_name(f"{command}.json"))
+    agent = Agent(detect(), told=told, status_file=STATUS if command == "run" else STATUS.with_name(f"{command}.json"))
     if command == "run":
         return run(agent)
     agent.settle()

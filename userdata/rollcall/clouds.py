@@ -169,12 +169,13 @@ class Joyent:
 
 
 class File:
-    """A machine that Rollcall did not make: `{"instance": …, "addresses": […], "keys": {…}, "secrets": {…}}`."""
+    """A machine that Rollcall did not make, as `{"keys": {…}, "secrets": {…}}`. Its `instance`, `addresses` and `region` may be
+    there too; where they are not, the cloud that it is on knows them."""
 
-    name = "file"
-
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, under: Cloud | None = None) -> None:
         self._path = path
+        self._under = under
+        self.name = under.name if under else "file"
 
     def instance(self) -> str:
         return str(self._read("instance"))
@@ -186,22 +187,27 @@ class File:
         return {str(key): str(value) for key, value in self._read("keys").items()}
 
     def region(self) -> str:
-        return str(self._all().get("region", ""))
+        return str(self._all().get("region") or (self._under.region() if self._under else ""))
 
     def secret(self, name: str) -> str:
         secrets = self._all().get("secrets", {})
-        if name not in secrets:
+        if name in secrets:
+            return str(secrets[name])
+        if self._under is None:
             raise FatalError(f"reason=no-secret name={name} file={self._path}")
-        return str(secrets[name])
+        return self._under.secret(name)
 
     def tell(self, status: str) -> None:
-        """Nobody to tell."""
+        if self._under is not None:
+            self._under.tell(status)
 
     def _read(self, key: str) -> Any:
         found = self._all()
-        if key not in found:
+        if key in found:
+            return found[key]
+        if self._under is None:
             raise FatalError(f"reason=no-{key} file={self._path}")
-        return found[key]
+        return getattr(self._under, key)()
 
     def _all(self) -> dict[str, Any]:
         try:
@@ -215,7 +221,12 @@ def detect(root: Path = Path("/"), which: Callable[[str], str | None] = shutil.w
     """The cloud that this machine is on: a settings file, Triton's guest tools with their socket, or else EC2."""
     settings = root / "etc" / "rollcall.json"
     if settings.exists():
-        return File(settings)
+        told = File(settings)
+        return told if "instance" in told._all() else File(settings, _detected(root, which, url))
+    return _detected(root, which, url)
+
+
+def _detected(root: Path, which: Callable[[str], str | None], url: str) -> Cloud:
     sockets = [root / "native/.zonecontrol/metadata.sock", root / ".zonecontrol/metadata.sock", root / "dev/ttyS1"]
     if which("mdata-get") and any(each.exists() for each in sockets[:2]):
         return Joyent()

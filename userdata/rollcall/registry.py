@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from rollcall import plan
 from rollcall.cloudflare import CloudflareStore, Record
-from rollcall.errors import RefusedError
+from rollcall.errors import FatalError, RefusedError, TransientError
 from rollcall.ownership import Owner
-from rollcall.settings import CloudflareJoin
+from rollcall.settings import CloudflareJoin, Route53Join, format_join
+
+# systemd gives a stop 30 s, and what has to be tried again is tried by the agent.
+_WITHIN = 12.0
+_BOUND = 40.0
 
 
 class Registry(Protocol):
@@ -63,3 +70,38 @@ class CloudflareRegistry:
         if self._store is None or token != self._used:
             self._store, self._used = CloudflareStore(token), token
         return self._store
+
+
+class Route53Process:
+    """`rollcall.route53` in a process of its own for each change; `key` gives an IAM user's key, or nothing for the role."""
+
+    def __init__(self, join: Route53Join, key: Callable[[], str]) -> None:
+        self._told = join
+        self._key = key
+        self._fresh = True
+        self.size = 0
+
+    def join(self, owner: Owner, address: str) -> bool:
+        changed = self._ask(owner, address)
+        self._fresh = False
+        return changed
+
+    def leave(self, owner: Owner) -> bool:
+        return self._ask(owner, "")
+
+    def _ask(self, owner: Owner, address: str) -> bool:
+        asked = {"join": format_join(self._told), "owner": str(owner), "address": address, "key": self._key()}
+        words = [sys.executable, "-m", "rollcall.route53"]
+        sent = json.dumps({**asked, "fresh": self._fresh, "within": _WITHIN})
+        try:
+            done = subprocess.run(words, input=sent, capture_output=True, text=True, timeout=_BOUND, check=False)
+            answer: dict[str, Any] = json.loads(done.stdout)
+        except subprocess.TimeoutExpired as late:
+            raise TransientError(f"reason=too-slow api=route53 seconds={_BOUND:.0f}") from late
+        except ValueError as broken:
+            said = (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]
+            raise TransientError(f"reason=no-answer api=route53 said={said[:200]!r}") from broken
+        if "error" in answer:
+            raise FatalError(answer["error"]) if answer["fatal"] else TransientError(answer["error"])
+        self.size = answer["size"]
+        return bool(answer["changed"])

@@ -6,6 +6,7 @@ The values use only the characters that EC2 allows in tags, and a value fits EC2
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
@@ -29,7 +30,8 @@ class CloudflareJoin:
     """Register the machine's public address under `host` in the Cloudflare zone with id `zone`.
 
     `ttl` in seconds (1: automatic); `token` names the secret that holds the API token (an SSM parameter on EC2, a
-    metadata key on Joyent); `check` is `http:PORT:PATH`, `tcp:PORT` or `command:PATH`.
+    metadata key on Joyent); `check` is `http:PORT:PATH`, `tcp:PORT` or `command:PATH`; healthy after `rise` good ones in a
+    row, unhealthy after `fall` bad ones.
     """
 
     zone: str
@@ -38,6 +40,8 @@ class CloudflareJoin:
     ttl: int = 120
     proxied: bool = False
     check: str = "http:80:/"
+    rise: int = 1
+    fall: int = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +50,7 @@ class Route53Join:
 
     `zone` is the hosted zone's id (`Z…`), `domain` its name; the set is at `incarnation.service.domain`, as
     `v1._theService._tcp.unilans.net`. `key` names the secret with an IAM user's key (`ACCESS_KEY_ID SECRET`) where the
-    machine has no instance role; empty: the role is used.
+    machine has no instance role; empty: the role is used. `check` is that the port accepts, unless told.
     """
 
     zone: str
@@ -59,6 +63,8 @@ class Route53Join:
     ttl: int = 30
     check: str = ""
     key: str = ""
+    rise: int = 1
+    fall: int = 3
 
 
 Join = CloudflareJoin | Route53Join
@@ -92,8 +98,15 @@ class MachineSettings:
         return keys
 
     @classmethod
-    def from_keys(cls, keys: Mapping[str, str]) -> MachineSettings:
-        """Read the table; keys that are not Rollcall's are ignored. Raises SettingsError naming the key at fault."""
+    def from_keys(cls, keys: Mapping[str, str], instance: str = "") -> MachineSettings:
+        """Read the table; keys that are not Rollcall's are ignored. Raises SettingsError naming the key at fault.
+
+        A machine that Rollcall did not make (of an Auto Scaling group) is told the same as its brothers, so its generation
+        and its name come from its `instance` id.
+        """
+        if instance:
+            own = hashlib.sha256(instance.encode()).hexdigest()[:6]
+            keys = {GENERATION: own, MACHINE: own, **keys}
         missing = [key for key in (STACK, FLEET, MACHINE, GENERATION) if not keys.get(key)]
         if missing:
             raise SettingsError(f"the machine's tags or metadata lack {', '.join(missing)}")

@@ -1,0 +1,417 @@
+"""A machine in the SRV record set of a service's incarnation, in Route53.
+
+The machine's host name lives below one label of the zone that belongs to Rollcall (`GENERATION.rc.unilans.net`): its A or
+AAAA, and a TXT that says whose it is, at which address, and in which sets it should stand. The SRV set of an incarnation is
+everybody's, so it changes by compare-and-swap: one batch deletes the exact old values and creates the new ones.
+
+https://docs.aws.amazon.com/Route53/latest/APIReference/API_ChangeResourceRecordSets.html
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from rollcall.errors import FatalError, RefusedError, RollcallError, TransientError
+from rollcall.ownership import Owner
+from rollcall.retrying import retried
+from rollcall.settings import Route53Join, parse_join
+
+LABEL = "rc"
+MOST_VALUES = 400
+LONGEST_BATCH = 32_000
+_HOST_TTL = 60
+_TRIES = 25
+_WITHIN = 60.0
+_JOINS, _AT = "joins", "at"
+_BUSY = "Throttling", "ThrottlingException", "PriorRequestNotComplete", "ServiceUnavailable", "InternalError"
+
+
+class ConflictError(RollcallError):
+    """The record set was not what the batch said it was: read it again."""
+
+
+@dataclass(frozen=True, order=True)
+class RecordSet:
+    """As Route53 lists it: `name` in lower case without the final dot, `ttl` in seconds, `values` sorted, as in a zone file.
+    `routed`: it has a routing policy or is an alias, so it is not ours to change."""
+
+    name: str
+    type: str
+    ttl: int
+    values: tuple[str, ...]
+    routed: bool = False
+
+
+class Store(Protocol):
+    """The record sets of one hosted zone. Raises TransientError, FatalError, and ConflictError where it says so."""
+
+    def at(self, name: str) -> tuple[RecordSet, ...]:
+        """The record sets of every type at `name`."""
+
+    def below(self, name: str) -> tuple[RecordSet, ...]:
+        """Every record set below `name`."""
+
+    def change(self, deletes: Iterable[RecordSet], creates: Iterable[RecordSet]) -> None:
+        """All of it or nothing. Raises ConflictError when a set to be deleted is another, or one to be created is there."""
+
+
+class Route53Store:
+    """By boto3: the instance's role, or `key` (`ACCESS_KEY_ID SECRET`). It does not retry: who calls knows what to read again."""
+
+    def __init__(self, zone: str, key: str = "", client: Any = None) -> None:
+        self._zone = zone
+        self._client = client or _client(key)
+
+    def at(self, name: str) -> tuple[RecordSet, ...]:
+        found = self._page(StartRecordName=name, MaxItems="20")["ResourceRecordSets"]
+        return tuple(each for each in map(_record_set, found) if each.name == name.lower())
+
+    def below(self, name: str) -> tuple[RecordSet, ...]:
+        start, found = {"StartRecordName": name}, []
+        while start:
+            page = self._page(**start)
+            sets = [_record_set(each) for each in page["ResourceRecordSets"]]
+            # Sorted by labels from the right: what is below `name` follows it at once.
+            found += [each for each in sets if each.name.endswith(f".{name}")]
+            more = page["IsTruncated"] and (not sets or sets[-1].name == name or sets[-1].name.endswith(f".{name}"))
+            keys = {"StartRecordName": "NextRecordName", "StartRecordType": "NextRecordType"}
+            keys["StartRecordIdentifier"] = "NextRecordIdentifier"
+            start = {mine: page[theirs] for mine, theirs in keys.items() if theirs in page} if more else {}
+        return tuple(found)
+
+    def change(self, deletes: Iterable[RecordSet], creates: Iterable[RecordSet]) -> None:
+        changes = [_change("DELETE", each) for each in deletes] + [_change("CREATE", each) for each in creates]
+        if sum(len(value) for each in changes for value in _values_of(each)) > LONGEST_BATCH:
+            raise RefusedError(
+                "reason=set-too-long look='give the incarnation shards: Route53 takes 32,000 characters'"
+            )
+        if changes:
+            self._call("change_resource_record_sets", ChangeBatch={"Changes": changes})
+
+    def _page(self, **asked: str) -> Any:
+        return self._call("list_resource_record_sets", **{"MaxItems": "300", **asked})
+
+    def _call(self, name: str, **asked: Any) -> Any:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            return getattr(self._client, name)(HostedZoneId=self._zone, **asked)
+        except ClientError as refused:
+            code, said = refused.response["Error"]["Code"], refused.response["Error"].get("Message", "")
+            status = refused.response["ResponseMetadata"].get("HTTPStatusCode", 0)
+            if code in _BUSY or status >= 500:
+                raise TransientError(f"reason=api-failing api=route53 code={code}") from refused
+            if code == "InvalidChangeBatch" and ("but it" in said or "do not match" in said):
+                raise ConflictError(said) from refused
+            raise FatalError(f"reason=refused api=route53 code={code} message={said[:200]!r}") from refused
+        except BotoCoreError as failed:
+            raise TransientError(f"reason=unreachable api=route53 error={type(failed).__name__}") from failed
+
+
+class Route53Registry:
+    """One membership. `fresh`: nothing of this machine is there yet, as far as is known, so the first join need not look.
+    `pause` is slept between a conflict and the next look; `size` counts the values at the last one."""
+
+    def __init__(
+        self,
+        told: Route53Join,
+        store: Store,
+        fresh: bool = True,
+        pause: Callable[[float], None] = time.sleep,
+        dice: random.Random | None = None,
+    ) -> None:
+        self._told = told
+        self._store = store
+        self._fresh = fresh
+        self._pause = pause
+        self._dice = dice or random.Random()  # noqa: S311
+        self._set = set_name(told)
+        self._label = f"{LABEL}.{told.domain}"
+        self.size = 0
+
+    def join(self, owner: Owner, address: str) -> bool:
+        """Host first, so that no value ever leads nowhere; then the set, with every registered host that it lacks."""
+        host = host_name(owner.generation, self._told.domain)
+        changed = self._register(host, owner, address)
+        value = srv_value(self._told, host)
+        dead: list[RecordSet] = []
+
+        def with_us(current: RecordSet) -> tuple[str, ...] | None:
+            if [each for each in current.values if _target(each) == host] == [value] and current.ttl == self._told.ttl:
+                return None
+            sets = self._store.below(self._label)
+            dead[:] = _dead_with(address, sets, owner)
+            names = {each.name for each in dead}
+            hosts = {name: joins for name, joins in hosts_of(sets).items() if name not in names}
+            return joined(current.values, self._set, self._told.domain, hosts, value)
+
+        swapped = self._swap(with_us)
+        if swapped is None:
+            return changed
+        before, after = ({_target(each) for each in values} for values in swapped)
+        self._take_back(after - before - {host})
+        if dead:
+            with contextlib.suppress(ConflictError):
+                self._store.change(dead, [])
+        return True
+
+    def leave(self, owner: Owner) -> bool:
+        """Say so first: whoever adds missing hosts would bring us back. Then the set, then the host."""
+        host = host_name(owner.generation, self._told.domain)
+        present = self._store.at(host)
+        text = next((each for each in present if each.type == "TXT" and _owner(each) == owner), None)
+        kept: tuple[str, ...] = ()
+        if text is not None:
+            kept = tuple(each for each in text.values if not each.startswith(f'"{_JOINS} {self._set} '))
+            if kept != text.values:
+                self._store.change([text], [replace(text, values=kept)])
+        gone = self._swap(lambda current: _without(current.values, {host})) is not None
+        if text is None or any(each.startswith(f'"{_JOINS} ') for each in kept):
+            return gone
+        addresses = [each for each in present if each.type in ("A", "AAAA") and not each.routed]
+        mine = _noted_address(text)
+        rest = [
+            (each, replace(each, values=tuple(value for value in each.values if value != mine))) for each in addresses
+        ]
+        taken = [(old, new) for old, new in rest if old != new]
+        self._store.change(
+            [replace(text, values=kept), *(old for old, _ in taken)], [new for _, new in taken if new.values]
+        )
+        return True
+
+    def _register(self, host: str, owner: Owner, address: str) -> bool:
+        """Our A and TXT stand; whether anything had to be changed. A machine's first join needs no look before."""
+        wanted = f'"{_JOINS} {self._set} {srv_value(self._told, host)}"'
+        kind = "AAAA" if ":" in address else "A"
+        texts = tuple(sorted((f'"{owner}"', f'"{_AT} {address}"', wanted)))
+        fresh = [RecordSet(host, kind, _HOST_TTL, (address,)), RecordSet(host, "TXT", _HOST_TTL, texts)]
+        if self._fresh:
+            self._fresh = False
+            try:
+                self._store.change([], fresh)
+            except ConflictError:
+                pass
+            else:
+                return True
+        for _ in range(_TRIES):
+            present = self._store.at(host)
+            deletes, creates = _host_changes(present, fresh, owner, self._set, wanted)
+            if not deletes and not creates:
+                return False
+            try:
+                self._store.change(deletes, creates)
+            except ConflictError:
+                continue
+            return True
+        raise TransientError(f"reason=contended name={host}")
+
+    def _take_back(self, helped: set[str]) -> None:
+        """Those whom we added may have left meanwhile. They look after they have said so, we say so after we have looked."""
+        if helped:
+            hosts = hosts_of(self._store.below(self._label))
+            left = {each for each in helped if self._set not in hosts.get(each, {})}
+            if left:
+                self._swap(lambda current: _without(current.values, left))
+
+    def _swap(
+        self, change: Callable[[RecordSet], tuple[str, ...] | None]
+    ) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+        """Change the set by compare-and-swap; its values before and after, or None where `change` found nothing to do."""
+        told = self._told
+        for attempt in range(_TRIES):
+            present = self._store.at(self._set)
+            alias = next((each for each in present if each.type == "CNAME"), None)
+            if alias is not None:
+                raise RefusedError(f"reason=cname-in-the-way name={self._set} target={alias.values[0]}")
+            current = next((each for each in present if each.type == "SRV"), RecordSet(self._set, "SRV", told.ttl, ()))
+            if current.routed:
+                raise RefusedError(f"reason=routed-set name={self._set} look='give it simple routing'")
+            self.size = len(current.values)
+            values = change(current)
+            if values is None:
+                return None
+            if len(values) > MOST_VALUES:
+                raise RefusedError(f"reason=set-full name={self._set} values={len(values)} look='give it shards'")
+            wanted = replace(current, ttl=told.ttl, values=tuple(sorted(values)))
+            try:
+                self._store.change([current] if current.values else [], [wanted] if values else [])
+            except ConflictError:
+                # Whoever was first has probably written us too, so the next look is often the last.
+                self._pause(self._dice.uniform(0, min(0.1 * 2**attempt, 5.0)))
+                continue
+            self.size = len(values)
+            return current.values, values
+        raise TransientError(f"reason=contended name={self._set}")
+
+
+def set_name(told: Route53Join) -> str:
+    return f"{told.incarnation}.{told.service}.{told.domain}".lower()
+
+
+def host_name(generation: str, domain: str) -> str:
+    return f"{generation}.{LABEL}.{domain}"
+
+
+def srv_value(told: Route53Join, host: str) -> str:
+    return f"{told.priority} {told.weight} {told.port} {host}."
+
+
+def hosts_of(sets: Iterable[RecordSet]) -> dict[str, dict[str, str]]:
+    """For each host below our label the sets in which it should stand, with its value there. A host without a TXT of
+    Rollcall's is there with none."""
+    found: dict[str, dict[str, str]] = {}
+    for each in sets:
+        joins = found.setdefault(each.name, {})
+        if each.type == "TXT" and _owner(each) is not None:
+            for text in each.values:
+                word, _, rest = text.strip('"').partition(" ")
+                name, _, value = rest.partition(" ")
+                if word == _JOINS and value.endswith(f" {each.name}."):
+                    joins[name] = value
+    return found
+
+
+def owner_of(sets: Iterable[RecordSet]) -> Owner | None:
+    """Whose a host is, by the TXT among its record sets."""
+    return next((owner for each in sets if each.type == "TXT" and (owner := _owner(each)) is not None), None)
+
+
+def joined(
+    values: Iterable[str], name: str, domain: str, hosts: dict[str, dict[str, str]], mine: str
+) -> tuple[str, ...]:
+    """The set's new values: `mine` instead of our old one, every registered host that was missing, and no value that leads
+    to a name below our label where nothing stands. Everybody else's values to the byte."""
+    ours = _target(mine)
+    kept = [each for each in values if _target(each) != ours and not is_dead(each, domain, hosts)]
+    present = {_target(each) for each in kept}
+    missing = [joins[name] for host, joins in hosts.items() if name in joins and host not in present and host != ours]
+    room = max(MOST_VALUES - len(kept) - 1, 0)
+    return (*kept, *sorted(missing)[:room], mine)
+
+
+def is_dead(value: str, domain: str, hosts: dict[str, dict[str, str]]) -> bool:
+    """`hosts` must have been read after the set: a host is registered before its value, and its value goes before it."""
+    target = _target(value)
+    return target.endswith(f".{LABEL}.{domain}") and target not in hosts
+
+
+def _without(values: tuple[str, ...], targets: set[str]) -> tuple[str, ...] | None:
+    kept = tuple(each for each in values if _target(each) not in targets)
+    return None if kept == values else kept
+
+
+def _host_changes(
+    present: Iterable[RecordSet], fresh: list[RecordSet], owner: Owner, name: str, wanted: str
+) -> tuple[list[RecordSet], list[RecordSet]]:
+    """How what is at our host becomes what we want there, with what others put beside it."""
+    here = {each.type: each for each in present}
+    if "CNAME" in here:
+        raise RefusedError(f"reason=cname-in-the-way name={fresh[0].name} target={here['CNAME'].values[0]}")
+    text = here.get("TXT")
+    noted = _noted_address(text) if text is not None and _owner(text) == owner else ""
+    deletes, creates = [], []
+    for each in fresh:
+        old = here.get(each.type)
+        if old is None:
+            creates.append(each)
+            continue
+        if old.routed:
+            raise RefusedError(f"reason=routed-set name={each.name} type={each.type}")
+        if each.type == "TXT":
+            other = [value for value in old.values if value.startswith(f'"{_JOINS} ') and f" {name} " not in value]
+            values = {*each.values, *(other if _owner(old) == owner else ()), *_foreign(old)}
+        else:
+            values = {*each.values, *(value for value in old.values if value != noted)}
+        new = replace(old, values=tuple(sorted(values)))
+        if new != old:
+            deletes.append(old)
+            creates.append(new)
+    return deletes, creates
+
+
+def _dead_with(address: str, sets: Iterable[RecordSet], owner: Owner) -> list[RecordSet]:
+    """What other hosts of our stack have at our address: its machine is dead, since the address is ours now."""
+    here: dict[str, list[RecordSet]] = {}
+    for each in sets:
+        here.setdefault(each.name, []).append(each)
+    found = []
+    for records in here.values():
+        other = owner_of(records)
+        there = {value for each in records if each.type in ("A", "AAAA") for value in each.values}
+        if other is not None and other.stack == owner.stack and other != owner and there == {address}:
+            found += records
+    return found
+
+
+def _foreign(text: RecordSet) -> list[str]:
+    words = ('"rollcall/', f'"{_JOINS} ', f'"{_AT} ')
+    return [value for value in text.values if not value.startswith(words)]
+
+
+def _noted_address(text: RecordSet) -> str:
+    return next((each.strip('"').split(" ")[1] for each in text.values if each.startswith(f'"{_AT} ')), "")
+
+
+def _owner(text: RecordSet) -> Owner | None:
+    return next((found for each in text.values if (found := Owner.parse(each.strip('"'))) is not None), None)
+
+
+def _target(value: str) -> str:
+    return value.rpartition(" ")[2].rstrip(".").lower()
+
+
+def _record_set(found: Any) -> RecordSet:
+    routed = any(key in found for key in ("SetIdentifier", "AliasTarget", "TrafficPolicyInstanceId"))
+    values = tuple(sorted(each["Value"] for each in found.get("ResourceRecords", ())))
+    # Route53 writes `*` as `\\052`.
+    name = found["Name"].rstrip(".").replace("\\052", "*")
+    return RecordSet(name, found["Type"], int(found.get("TTL", 0)), values, routed)
+
+
+def _change(action: str, record: RecordSet) -> dict[str, Any]:
+    values = [{"Value": value} for value in record.values]
+    shown = {"Name": record.name, "Type": record.type, "TTL": record.ttl, "ResourceRecords": values}
+    return {"Action": action, "ResourceRecordSet": shown}
+
+
+def _values_of(change: dict[str, Any]) -> list[str]:
+    return [each["Value"] for each in change["ResourceRecordSet"]["ResourceRecords"]]
+
+
+def _client(key: str) -> Any:
+    import boto3
+    from botocore.config import Config
+
+    given = dict(zip(("aws_access_key_id", "aws_secret_access_key"), key.split(), strict=False))
+    once = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=15)
+    return boto3.client("route53", region_name="us-east-1", config=once, **given)
+
+
+def main() -> int:
+    """One join or leave, asked and answered as JSON on standard input and output, in a process of its own: boto3 takes 40
+    MB that an idle agent need not hold."""
+    asked = json.load(sys.stdin)
+    told = parse_join(asked["join"])
+    owner = Owner.parse(asked["owner"])
+    assert isinstance(told, Route53Join) and owner is not None
+    try:
+        registry = Route53Registry(told, Route53Store(told.zone, asked["key"]), asked["fresh"])
+        action = (
+            (lambda: registry.join(owner, asked["address"])) if asked["address"] else (lambda: registry.leave(owner))
+        )
+        answer: dict[str, Any] = {"changed": retried(action, asked.get("within", _WITHIN)), "size": registry.size}
+    except RollcallError as fault:
+        answer = {"error": str(fault), "fatal": isinstance(fault, FatalError)}
+    json.dump(answer, sys.stdout)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
