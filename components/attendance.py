@@ -26,14 +26,34 @@ class Member:
 
 
 @dataclass(frozen=True, order=True, kw_only=True)
+class Stand:
+    """A record set in which members of a fleet stand: all of them, or with `shards` those whose number it is (from 0).
+
+    `value` is what each must stand there with (`10 20 4218 {generation}.rc.unilans.net.`); empty where it is the member's
+    public address. At a `shared` place other stacks stand by right, in names of their own.
+    """
+
+    place: str
+    value: str = ""
+    shard: int = 0
+    shards: int = 1
+    shared: bool = False
+
+    def holds(self, member: Member) -> bool:
+        return int(member.machine) % self.shards == self.shard
+
+
+@dataclass(frozen=True, order=True, kw_only=True)
 class Entry:
     """One value in DNS, as its API lists it. `place` is the record set (`www.scalability.expert A`), `owner` who the
-    ownership text names (None: nobody of ours), `id` what its API calls it."""
+    ownership text names (None: nobody of ours), `id` what its API calls it. `dead`: it leads to a name of Rollcall's where
+    nothing stands, so it is nobody's any more."""
 
     place: str
     value: str
     owner: Owner | None
     id: str = ""
+    dead: bool = False
 
 
 @dataclass(frozen=True, order=True, kw_only=True)
@@ -53,7 +73,7 @@ class Seen:
 
 @dataclass(frozen=True, kw_only=True)
 class Roll:
-    """What is asked for: `members` of the stack's `fleet` must stand at each of `places`; `leaving` may but need not.
+    """What is asked for: `members` of the stack's `fleet` must stand at each of `stands`; `leaving` may but need not.
 
     `fleets` are all fleets of the stack; the fleet with `keeper` set also answers for entries of fleets that are gone.
     `acknowledged` are foreign entries that an earlier `up` has shown.
@@ -62,7 +82,7 @@ class Roll:
     stack: str
     fleet: str
     members: tuple[Member, ...]
-    places: tuple[str, ...]
+    stands: tuple[Stand, ...]
     leaving: tuple[Member, ...] = ()
     fleets: tuple[str, ...] = ()
     keeper: bool = False
@@ -101,19 +121,21 @@ def difference(
     machines = {machine.instance: machine for machine in seen}
     missing: list[str] = []
     stale: list[str] = []
-    for place in roll.places:
-        here = [entry for entry in listed if entry.place == place]
+    for stand in roll.stands:
+        here = [entry for entry in listed if entry.place == stand.place]
         for member in roll.members:
+            if not stand.holds(member):
+                continue
             values = {
                 entry.value for entry in here if entry.owner is not None and belongs(entry.owner, roll.stack, member)
             }
-            fault, is_stale = _fault_of(member, place, values, machines.get(member.instance), answers.get(place))
+            fault, is_stale = _fault_of(member, stand, values, machines.get(member.instance), answers.get(stand.place))
             if fault:
                 (stale if is_stale else missing).append(fault)
-    stray = tuple(sorted(entry for entry in listed if entry.place in roll.places and _is_left_over(entry, roll)))
-    foreign = sorted(
-        {_foreign_line(entry) for entry in listed if entry.place in roll.places and is_foreign(entry, roll.stack)}
-    )
+    ours = {stand.place: stand for stand in roll.stands}
+    at_ours = [entry for entry in listed if entry.place in ours]
+    stray = tuple(sorted({entry for entry in at_ours if _is_left_over(entry, roll)}))
+    foreign = sorted({_foreign_line(entry) for entry in at_ours if is_foreign(entry, roll.stack, ours[entry.place])})
     return Difference(
         missing=tuple(sorted(missing)),
         stale=tuple(sorted(stale)),
@@ -127,9 +149,11 @@ def belongs(owner: Owner, stack: str, member: Member) -> bool:
     return owner == Owner(stack, member.fleet, member.machine, member.generation, member.instance)
 
 
-def is_foreign(entry: Entry, stack: str) -> bool:
+def is_foreign(entry: Entry, stack: str, stand: Stand) -> bool:
     """Not written by a machine of this stack: left as it is, and shown."""
-    return entry.owner is None or entry.owner.stack != stack
+    if entry.owner is None:
+        return not entry.dead
+    return entry.owner.stack != stack and not stand.shared
 
 
 def describe(member: Member) -> str:
@@ -137,16 +161,18 @@ def describe(member: Member) -> str:
 
 
 def _fault_of(
-    member: Member, place: str, values: set[str], machine: Seen | None, answered: frozenset[str] | None
+    member: Member, stand: Stand, values: set[str], machine: Seen | None, answered: frozenset[str] | None
 ) -> tuple[str, bool]:
-    """What is wrong with a member at a place, or an empty text; and whether the entry is there but with another address."""
-    who = describe(member)
+    """What is wrong with a member at a stand, or an empty text; and whether the entry is there but with another value."""
+    who, place = describe(member), stand.place
     if not values:
         return f"{who} is not at {place}", False
-    current = set(machine.addresses) if machine is not None else set()
+    has = {stand.value.format(generation=member.generation)} if stand.value else set()
+    current = has or set(machine.addresses if machine is not None else ())
     if current and not values <= current:
+        verb = "it should be with" if has else "it has"
         return (
-            f"{who} is at {place} with {', '.join(sorted(values - current))}, it has {', '.join(sorted(current))}",
+            f"{who} is at {place} with {', '.join(sorted(values - current))}, {verb} {', '.join(sorted(current))}",
             True,
         )
     if answered is not None and not values & answered:
@@ -158,12 +184,18 @@ def _fault_of(
 
 
 def _is_left_over(entry: Entry, roll: Roll) -> bool:
+    if entry.dead:
+        return True
     owner = entry.owner
     if owner is None or owner.stack != roll.stack:
         return False
     if owner.fleet != roll.fleet and not (roll.keeper and owner.fleet not in roll.fleets):
         return False
-    return not any(belongs(owner, roll.stack, member) for member in (*roll.members, *roll.leaving))
+    here = [stand for stand in roll.stands if stand.place == entry.place]
+    return not any(
+        belongs(owner, roll.stack, member) and any(stand.holds(member) for stand in here)
+        for member in (*roll.members, *roll.leaving)
+    )
 
 
 def _foreign_line(entry: Entry) -> str:

@@ -27,7 +27,7 @@ from pulumi.dynamic import (
 
 from components.attendance import Difference, Entry, Member, Roll, Seen, describe, difference
 from components.progress import Engine
-from components.registries import Access, Place, Registries
+from components.registries import Access, Registries, place_of
 from rollcall.ownership import Owner
 
 POLL = 1.0
@@ -66,7 +66,7 @@ class _Provider(ResourceProvider):
         self._config = {key: value for key in kept if (value := req.config.get(key)) is not None}
 
     def _registries(self, props: Mapping[str, Any]) -> Registries:
-        places = tuple(Place.from_inputs(each) for each in props["places"])
+        places = tuple(place_of(each) for each in props["places"])
         return Registries(places, Access.from_inputs(props["cloud"]), self._config)
 
 
@@ -142,7 +142,7 @@ class DeregistrationProvider(_Provider):
         def ours(owner: Owner) -> bool:
             return (owner.stack, owner.fleet, owner.generation) == (_props["stack"], _props["fleet"], generation)
 
-        left = [entry for entry in registries.entries() if entry.owner is not None and ours(entry.owner)]
+        left = [each for each in registries.entries() if each.dead or (each.owner is not None and ours(each.owner))]
         registries.remove(left)
         for entry in left:
             engine.say(
@@ -237,7 +237,7 @@ def _look(registries: Registries, roll: Roll) -> Difference:
 def _remove_strays(registries: Registries, roll: Roll, stray: Sequence[Entry], engine: Engine) -> None:
     """A left-over entry goes only if its owner does not run; one that runs is an orphan and would come back."""
     running = {machine.instance for machine in registries.seen(roll.stack) if machine.running}
-    dead = [entry for entry in stray if entry.owner is not None and entry.owner.instance not in running]
+    dead = [each for each in stray if each.dead or (each.owner is not None and each.owner.instance not in running)]
     registries.remove(dead)
     for entry in dead:
         engine.say(f"{roll.fleet}: removed {entry.value} from {entry.place}, nobody's machine runs there")
@@ -321,7 +321,7 @@ def _roll(props: Mapping[str, Any], *, leaving: tuple[Member, ...]) -> Roll:
         stack=props["stack"],
         fleet=props["fleet"],
         members=_members(props),
-        places=tuple(name for each in props["places"] for name in Place.from_inputs(each).record_sets),
+        stands=tuple(stand for each in props["places"] for stand in place_of(each).stands),
         leaving=leaving,
         fleets=fleets,
         keeper=bool(fleets) and props["fleet"] == min(fleets),

@@ -1,7 +1,7 @@
 """What RollCall and Deregistration look at: the records of a place, what name servers answer, and the clouds' machines.
 
-`Place` and `Access` are the plain inputs that name them in the state; `Registries` does the looking. Credentials come from
-the environment first and the stack's config second (`cloudflare:apiToken`), never from the inputs.
+`Place`, `ServicePlace` and `Access` are the plain inputs that name them in the state; `Registries` does the looking.
+Credentials come from the environment first and the stack's config second (`cloudflare:apiToken`), never from the inputs.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from components.attendance import Entry, Member, Seen
+from components.attendance import Entry, Member, Seen, Stand
 from components.clouds import CloudView, view_of
 from components.resolving import answered_by_all
+from components.serviceplace import ServicePlace, ServiceRecords
 from rollcall.cloudflare import CloudflareStore, Record
 from rollcall.ownership import Owner
 
@@ -46,9 +47,22 @@ class Place:
         )
 
     @property
-    def record_sets(self) -> tuple[str, ...]:
+    def stands(self) -> tuple[Stand, ...]:
         """The record sets that every member must be in."""
-        return (f"{self.host} A",)
+        return (Stand(place=f"{self.host} A"),)
+
+    @property
+    def lingering(self) -> float:
+        """Seconds for which a resolver may still answer with an entry that is gone. Cloudflare answers names with an
+        automatic TTL for 300 s; a proxied name's addresses do not change when a machine leaves."""
+        return 0.0 if self.proxied else 300.0 if self.ttl == 1 else float(self.ttl)
+
+
+AnyPlace = Place | ServicePlace
+
+
+def place_of(inputs: Mapping[str, Any]) -> AnyPlace:
+    return ServicePlace.from_inputs(inputs) if inputs["kind"] == "route53" else Place.from_inputs(inputs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,41 +80,77 @@ class Access:
         return cls(cloud=inputs["cloud"], region=inputs.get("region") or "")
 
 
+class Records(Protocol):
+    """What stands at one place. Raises the errors of `rollcall.errors`."""
+
+    def entries(self) -> tuple[Entry, ...]:
+        """Every entry there, ours and foreign."""
+
+    def answers(self) -> dict[str, frozenset[str] | None]:
+        """For each record set what every name server answers; None where that says nothing about single machines."""
+
+    def remove(self, entries: Iterable[Entry]) -> None:
+        """Remove those of `entries` that are of this place; one that is gone already is no error."""
+
+
+class SiteRecords:
+    """The address records of a host in a Cloudflare zone."""
+
+    def __init__(self, place: Place, store: CloudflareStore) -> None:
+        self._place = place
+        self._store = store
+
+    def entries(self) -> tuple[Entry, ...]:
+        listed = self._store.list(self._place.zone, self._place.host)
+        return tuple(_entry(record) for record in listed if record.type in ADDRESS_TYPES)
+
+    def answers(self) -> dict[str, frozenset[str] | None]:
+        """A proxied name answers with the edge's addresses."""
+        place = self._place
+        answered = None if place.proxied else answered_by_all(place.domain, place.host, "A")
+        return {stand.place: answered for stand in place.stands}
+
+    def remove(self, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            zone, _, record = entry.id.partition("/")
+            if zone == self._place.zone and entry.place.startswith(f"{self._place.host} "):
+                self._store.delete(zone, record)
+
+
 class Registries:
     """All places of one fleet, and its cloud."""
 
-    def __init__(self, places: Sequence[Place], access: Access, config: Mapping[str, str]) -> None:
+    def __init__(self, places: Sequence[AnyPlace], access: Access, config: Mapping[str, str]) -> None:
         self._places = tuple(places)
         self._view: CloudView = view_of(access.cloud, access.region, config)
         token = os.environ.get("CLOUDFLARE_API_TOKEN") or config.get("cloudflare:apiToken", "")
-        self._store = CloudflareStore(token)
+        store = CloudflareStore(token)
+        self._records: tuple[Records, ...] = tuple(
+            SiteRecords(place, store) if isinstance(place, Place) else ServiceRecords(place) for place in self._places
+        )
 
     @property
     def longest_ttl(self) -> float:
-        """Seconds for which a resolver may still answer with an entry that is gone. Cloudflare answers proxied names, and
-        those with an automatic TTL, for 300 s, but a proxied name's addresses do not change when a machine leaves."""
-        return max(
-            (300.0 if place.ttl == 1 else float(place.ttl) for place in self._places if not place.proxied), default=0.0
-        )
+        """Seconds for which a resolver may still answer with an entry that is gone."""
+        return max((place.lingering for place in self._places), default=0.0)
 
     def entries(self) -> tuple[Entry, ...]:
-        """Every address record at the places, ours and foreign."""
-        return tuple(_entry(record) for place in self._places for record in self._records(place))
+        """Every entry at the places, ours and foreign; once each, though services share the place of their hosts."""
+        return tuple(dict.fromkeys(entry for records in self._records for entry in records.entries()))
 
     def remove(self, entries: Iterable[Entry]) -> None:
         """Remove these entries; one that is gone already is no error."""
-        for entry in entries:
-            zone, _, record = entry.id.partition("/")
-            self._store.delete(zone, record)
+        gone = list(entries)
+        for records in self._records:
+            records.remove(gone)
 
     def answers(self) -> dict[str, frozenset[str] | None]:
-        """For each place what every name server answers; None for a proxied one, which answers with the edge's addresses."""
+        """For each record set what every name server answers; None where that says nothing about single machines."""
         found: dict[str, frozenset[str] | None] = {}
-        for place in self._places:
-            for name in place.record_sets:
-                found[name] = (
-                    None if place.proxied else answered_by_all(place.domain, place.host, name.rpartition(" ")[2])
-                )
+        for records in self._records:
+            for place, values in records.answers().items():
+                before = found.get(place)
+                found[place] = values if before is None or values is None else before | values
         return found
 
     def seen(self, stack: str) -> tuple[Seen, ...]:
@@ -112,9 +162,6 @@ class Registries:
 
     def undrain(self, stack: str, members: Sequence[Member]) -> None:
         self._view.undrain(stack, [member.instance for member in members])
-
-    def _records(self, place: Place) -> tuple[Record, ...]:
-        return tuple(record for record in self._store.list(place.zone, place.host) if record.type in ADDRESS_TYPES)
 
 
 def _entry(record: Record) -> Entry:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from components.attendance import Difference, Entry, Member, Roll, Seen, difference
+from components.attendance import Difference, Entry, Member, Roll, Seen, Stand, difference
 from rollcall.ownership import Owner
 
 PLACE = "www.scalability.expert A"
@@ -23,7 +23,7 @@ SEEN = Seen(
     addresses=("198.51.100.10",),
     state="running",
 )
-ROLL = Roll(stack="local", fleet="web", members=(ONE,), places=(PLACE,), fleets=("web",), keeper=True)
+ROLL = Roll(stack="local", fleet="web", members=(ONE,), stands=(Stand(place=PLACE),), fleets=("web",), keeper=True)
 ANSWERS: dict[str, frozenset[str] | None] = {PLACE: frozenset({"198.51.100.10"})}
 
 # name, roll, entries, machines, answers, what must be found

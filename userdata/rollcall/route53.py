@@ -216,9 +216,12 @@ class Route53Registry:
         """Those whom we added may have left meanwhile. They look after they have said so, we say so after we have looked."""
         if helped:
             hosts = hosts_of(self._store.below(self._label))
-            left = {each for each in helped if self._set not in hosts.get(each, {})}
-            if left:
-                self._swap(lambda current: _without(current.values, left))
+            self.drop({each for each in helped if self._set not in hosts.get(each, {})})
+
+    def drop(self, targets: set[str]) -> None:
+        """Take the values that lead to `targets` out of the set."""
+        if targets:
+            self._swap(lambda current: _without(current.values, targets))
 
     def _swap(
         self, change: Callable[[RecordSet], tuple[str, ...] | None]

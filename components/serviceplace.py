@@ -1,0 +1,126 @@
+"""Where members of a DNS-SD service stand: the SRV record set of an incarnation in Route53, and their hosts beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from components.attendance import Entry, Stand
+from components.resolving import answered_by_all
+from rollcall.retrying import retried
+from rollcall.route53 import LABEL, RecordSet, Route53Registry, Route53Store, is_dead, owner_of, set_name
+from rollcall.settings import Route53Join
+
+HOST_TTL = 60
+_WITHIN = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServicePlace:
+    """The SRV set of `incarnation` of `service` (`_theService._tcp`) in the hosted zone with id `zone`, named `domain`.
+
+    `shards` and `shard` (from 0): which machines of the fleet stand in this set, where an incarnation has several.
+    """
+
+    zone: str
+    domain: str
+    service: str
+    incarnation: str
+    port: int
+    priority: int
+    weight: int
+    ttl: int
+    shard: int = 0
+    shards: int = 1
+    kind: str = "route53"
+
+    def as_inputs(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_inputs(cls, inputs: Mapping[str, Any]) -> ServicePlace:
+        # Numbers arrive as floats.
+        known = {each.name: inputs[each.name] for each in fields(cls)}
+        return cls(**{name: int(value) if isinstance(value, float) else value for name, value in known.items()})
+
+    @property
+    def told(self) -> Route53Join:
+        """What the machines that stand here are told."""
+        return Route53Join(
+            zone=self.zone,
+            domain=self.domain,
+            service=self.service,
+            incarnation=self.incarnation,
+            port=self.port,
+            priority=self.priority,
+            weight=self.weight,
+            ttl=self.ttl,
+        )
+
+    @property
+    def stands(self) -> tuple[Stand, ...]:
+        value = f"{self.priority} {self.weight} {self.port} {{generation}}.{LABEL}.{self.domain}."
+        services = Stand(place=f"{set_name(self.told)} SRV", value=value, shard=self.shard, shards=self.shards)
+        return services, replace(services, place=f"{LABEL}.{self.domain} A", value="", shared=True)
+
+    @property
+    def lingering(self) -> float:
+        return float(max(self.ttl, HOST_TTL))
+
+
+class ServiceRecords:
+    """The SRV set and the hosts of one place. The set is read before the hosts: a host is registered before its value, and
+    its value goes before it, so a value without a host is dead."""
+
+    def __init__(self, place: ServicePlace, store: Route53Store | None = None) -> None:
+        self._place = place
+        self._store = store or Route53Store(place.zone)
+        self._hosts: dict[str, list[RecordSet]] = {}
+        self._answered: dict[str, frozenset[str]] = {}
+
+    def entries(self) -> tuple[Entry, ...]:
+        place = self._place
+        services, hosts = place.stands
+        current = retried(lambda: self._store.at(set_name(place.told)), _WITHIN)
+        below: dict[str, list[RecordSet]] = {}
+        for each in retried(lambda: self._store.below(f"{LABEL}.{place.domain}"), _WITHIN):
+            below.setdefault(each.name, []).append(each)
+        self._hosts = below
+        names: dict[str, dict[str, str]] = {name: {} for name in below}
+        found = []
+        for value in (value for each in current if each.type == "SRV" for value in each.values):
+            target = value.rpartition(" ")[2].rstrip(".").lower()
+            owner = owner_of(below.get(target, ()))
+            dead = is_dead(value, place.domain, names)
+            found.append(Entry(place=services.place, value=value, owner=owner, id=target, dead=dead))
+        for name, sets in below.items():
+            owner = owner_of(sets)
+            addresses = [value for each in sets if each.type in ("A", "AAAA") for value in each.values]
+            found += [Entry(place=hosts.place, value=value, owner=owner, id=name) for value in addresses]
+        return tuple(found)
+
+    def answers(self) -> dict[str, frozenset[str] | None]:
+        """Each host that the last look found is a name of its own; one that was answered as it is listed is not asked again."""
+        place = self._place
+        services, hosts = place.stands
+        values = answered_by_all(place.domain, set_name(place.told), "SRV")
+        for name, sets in self._hosts.items():
+            listed = {value for each in sets if each.type in ("A", "AAAA") for value in each.values}
+            if self._answered.get(name) != listed:
+                types = {each.type for each in sets} & {"A", "AAAA"}
+                asked = [answered_by_all(place.domain, name, rtype) for rtype in sorted(types)]
+                self._answered[name] = frozenset().union(*asked)
+        addresses = frozenset().union(*(self._answered[name] for name in self._hosts))
+        return {services.place: frozenset(value.lower() for value in values), hosts.place: addresses}
+
+    def remove(self, entries: Iterable[Entry]) -> None:
+        """An owner's entries go together, as its own leave would take them; a dead value goes from the set."""
+        mine = {stand.place for stand in self._place.stands}
+        here = [entry for entry in entries if entry.place in mine]
+        registry = Route53Registry(self._place.told, self._store, fresh=False)
+        for owner in sorted({entry.owner for entry in here if entry.owner is not None}):
+            retried(lambda owner=owner: registry.leave(owner), _WITHIN)  # type: ignore[misc]
+        dead = {entry.id for entry in here if entry.dead}
+        if dead:
+            retried(lambda: registry.drop(dead), _WITHIN)
