@@ -4,51 +4,59 @@ from __future__ import annotations
 
 import pulumi
 
-from components.fleet import Ec2Fleet, Fleet, FleetArgs, JoyentFleet, Membership, call_rolls, site_place
+from components import memberships
+from components.directory import ServiceDirectory, ServiceDirectoryArgs
+from components.fleet import Ec2Fleet, Fleet, FleetArgs, JoyentFleet, Membership, call_rolls
 from components.preflight import checked
-from components.registrar import Ec2Registrar, Ec2RegistrarArgs, SiteToken, SiteTokenArgs
+from components.registrar import Ec2Registrar, Ec2RegistrarArgs, SiteToken, SiteTokenArgs, UserRegistrar
 from components.settings import SITE_JOIN, FleetSettings
 from components.site import Site, SiteArgs
 
-SECRET = "cloudflare-token"
+TOKEN, KEY = "cloudflare-token", "route53-key"
 settings = checked(pulumi.get_stack())
 
 site = Site("site", SiteArgs(settings=settings.site)) if settings.site else None
 token = SiteToken("machines", SiteTokenArgs(zone_id=site.zone_id)) if site else None
-secrets = {SECRET: token.value} if token else {}
-registrar = Ec2Registrar("ec2", Ec2RegistrarArgs(secrets=secrets)) if settings.fleets_of("aws") else None
-
-
-def membership(cloud: str) -> Membership:
-    """What joining the site means for a machine on `cloud`."""
-    assert settings.site and site and token
-    told = settings.site
-    where = site_place(site.zone_id, told.zone, told.fqdn, told.ttl, told.proxied)
-    ec2 = registrar if cloud == "aws" else None
-    return Membership(
-        place=where,
-        workload=SITE_JOIN,
-        host=told.fqdn,
-        ttl=told.ttl,
-        proxied=told.proxied,
-        token=ec2.parameters[SECRET] if ec2 else SECRET,
-        secret=None if ec2 else token.value,
-    )
+directory = (
+    ServiceDirectory("directory", ServiceDirectoryArgs(settings=settings.directory)) if settings.directory else None
+)
 
 
 def fleet(told: FleetSettings) -> Fleet:
-    """A fleet of machines on its cloud; whatever they need in order to register and leave outlives them."""
-    memberships = [membership(told.cloud) for join in told.joins if join == SITE_JOIN]
-    needs = [
-        *(token.made if token else ()),
-        *(site.static if site else ()),
-        *(registrar.all_made if registrar and told.cloud == "aws" else ()),
-    ]
-    args = FleetArgs(settings=told, memberships=memberships, needs=needs, linger=settings.linger)
-    if told.cloud == "aws":
-        assert registrar
-        return Ec2Fleet(told.name, args, profile=registrar.profile)
-    return JoyentFleet(told.name, args)
+    """A fleet of machines on its cloud. Whatever they need in order to register and leave outlives them."""
+    joins_site = SITE_JOIN in told.joins
+    secrets = {TOKEN: token.value} if token and joins_site else {}
+    grant = (
+        memberships.grant(settings.directory, told.joins, directory.zone_arn)
+        if settings.directory and directory
+        else None
+    )
+    grants = [grant] if grant else []
+    role = Ec2Registrar(told.name, Ec2RegistrarArgs(secrets=secrets, grants=grants)) if told.cloud == "aws" else None
+    user = UserRegistrar(told.name, grants) if told.cloud == "joyent" and grants else None
+
+    def membership(join: str) -> Membership:
+        if join == SITE_JOIN:
+            assert settings.site and site
+            name = role.parameters[TOKEN] if role else TOKEN
+            return memberships.site_membership(settings.site, site.zone_id, name, {} if role else secrets)
+        assert settings.directory and directory
+        keys = {KEY: user.key} if user else {}
+        return memberships.service_membership(told, settings.directory, join, directory.zone_id, keys)
+
+    args = FleetArgs(
+        settings=told,
+        memberships=[membership(join) for join in told.joins],
+        needs=[
+            *(token.made if token and joins_site else ()),
+            *(site.static if site and joins_site else ()),
+            *(directory.static if directory and grant else ()),
+            *(role.all_made if role else ()),
+            *(user.all_made if user else ()),
+        ],
+        linger=settings.linger,
+    )
+    return Ec2Fleet(told.name, args, profile=role.profile) if role else JoyentFleet(told.name, args)
 
 
 fleets = [fleet(told) for told in settings.fleets]
@@ -63,3 +71,11 @@ pulumi.export(
 )
 if settings.site and site:
     pulumi.export("site", {"host": settings.site.fqdn, "zone": site.zone_id})
+if settings.directory and directory:
+    pulumi.export(
+        "directory",
+        {
+            "zone": settings.directory.zone,
+            "services": {each.name: f"{each.label}.{settings.directory.zone}" for each in settings.directory.services},
+        },
+    )

@@ -7,7 +7,7 @@ predecessor leaves. The RollCalls, which close the bracket, are made by `call_ro
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,9 +17,9 @@ import pulumi_aws as aws
 from components import userdata
 from components.joyent import Machine, MachineArgs, Ready, ReadyArgs
 from components.registration import Deregistration, RollCall, RollCallArgs
-from components.registries import Access, Place
+from components.registries import Access
 from components.settings import FleetSettings
-from rollcall.settings import FLEET, GENERATION, JOIN, MACHINE, STACK, WORKLOADS, CloudflareJoin, format_join
+from rollcall.settings import FLEET, GENERATION, JOIN, MACHINE, STACK, WORKLOADS
 
 # Where each cloud publishes the current image of a name.
 EC2_IMAGES = {
@@ -31,21 +31,17 @@ JOYENT_PUBLIC_NETWORK = "Joyent-SDC-Public"
 
 @dataclass(frozen=True, kw_only=True)
 class Membership:
-    """One thing that a fleet joins: where its entries stand, and what its machines are told. `token` is the name of the
-    secret on that cloud; `secret` its value, for clouds that keep it with the machine."""
+    """One thing that a fleet joins.
 
-    place: pulumi.Output[dict[str, Any]]
+    `places` are where its entries stand, as inputs of RollCall; `words` what machine `index` is told; `port` what visitors
+    or clients come to (`80/tcp`); `secrets` what clouds that keep secrets with the machine give it, by name.
+    """
+
+    places: Sequence[pulumi.Output[dict[str, Any]]]
     workload: str
-    host: str
-    ttl: int
-    proxied: bool
-    token: pulumi.Input[str]
-    secret: pulumi.Output[str] | None = None
-
-    def words(self, place: Mapping[str, Any], token: str) -> str:
-        """What a machine is told of this membership, once the zone's id and the token's name are known."""
-        join = CloudflareJoin(zone=place["zone"], host=self.host, token=token, ttl=self.ttl, proxied=self.proxied)
-        return format_join(join)
+    port: str
+    words: Callable[[int], pulumi.Output[str]]
+    secrets: Mapping[str, pulumi.Output[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +70,7 @@ class Fleet(pulumi.ComponentResource):
         self.stack = pulumi.get_stack()
         self.machines = []
         self.members = []
-        self.places = [membership.place for membership in args.memberships]
+        self.places = [place for membership in args.memberships for place in membership.places]
         self.make()
         self.register_outputs({"members": self.members})
 
@@ -107,9 +103,7 @@ class Fleet(pulumi.ComponentResource):
         workloads = dict.fromkeys(membership.workload for membership in self.args.memberships)
         keys = {**self.identity(index, deregistration), WORKLOADS: " ".join(workloads)}
         for at, membership in enumerate(self.args.memberships):
-            keys[f"{JOIN}{at}"] = pulumi.Output.all(membership.place, membership.token).apply(
-                lambda known, membership=membership: membership.words(*known)
-            )
+            keys[f"{JOIN}{at}"] = membership.words(index)
         return keys
 
     def enlist(
@@ -174,7 +168,16 @@ class Ec2Fleet(Fleet):
             f"{self.name}-group",
             description=f"Rollcall {self.stack} {self.name}",
             vpc_id=vpc.id,
-            ingress=[{"protocol": "tcp", "from_port": 80, "to_port": 80, "description": "visitors", **anywhere}],
+            ingress=[
+                {
+                    "protocol": protocol,
+                    "from_port": int(port),
+                    "to_port": int(port),
+                    "description": "visitors",
+                    **anywhere,
+                }
+                for port, protocol in sorted({tuple(each.port.split("/")) for each in self.args.memberships})
+            ],
             egress=[
                 {"protocol": "-1", "from_port": 0, "to_port": 0, "description": "updates and DNS APIs", **anywhere}
             ],
@@ -215,7 +218,7 @@ class JoyentFleet(Fleet):
         self.addresses = ready.addresses
 
     def _secrets(self) -> dict[str, pulumi.Output[str]]:
-        return {str(each.token): each.secret for each in self.args.memberships if each.secret is not None}
+        return {name: value for each in self.args.memberships for name, value in each.secrets.items()}
 
 
 def call_rolls(fleets: Sequence[Fleet]) -> list[RollCall]:
@@ -256,10 +259,3 @@ def default_subnets(parent: pulumi.Resource) -> pulumi.Output[Sequence[str]]:
         filters=[{"name": "default-for-az", "values": ["true"]}], opts=pulumi.InvokeOutputOptions(parent=parent)
     )
     return found.ids.apply(sorted)
-
-
-def site_place(
-    zone: pulumi.Output[str], domain: str, host: str, ttl: int, proxied: bool
-) -> pulumi.Output[dict[str, Any]]:
-    """The inputs of the Place where a site's members stand."""
-    return zone.apply(lambda known: Place(zone=known, domain=domain, host=host, ttl=ttl, proxied=proxied).as_inputs())

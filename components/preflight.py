@@ -11,7 +11,7 @@ from typing import Any
 
 import pulumi
 
-from components.settings import ConfigurationError, Settings, read
+from components.settings import ConfigurationError, DirectorySettings, Settings, read
 
 _CLOUDFLARE = "https://api.cloudflare.com/client/v4"
 _TIMEOUT = 20.0
@@ -37,14 +37,11 @@ def configured(stack: str) -> Settings:
 def preflight(settings: Settings) -> None:
     """Ask each cloud that the settings use whether it knows us. Raises ConfigurationError naming all that do not."""
     checks: list[Callable[[], str | None]] = []
-    if settings.directory is not None:
-        # Read and checked already, so that a configuration can be written now; silence would look like success.
-        checks.append(lambda: "rollcall:directory: this version deploys no service directory yet; take it out")
     if settings.site is not None:
         zone = None if settings.site.create else settings.site.zone
         checks.append(lambda: cloudflare_fault(zone))
-    if settings.fleets_of("aws"):
-        checks.append(aws_fault)
+    if settings.fleets_of("aws") or settings.directory is not None:
+        checks.append(lambda: aws_fault(settings))
     if settings.fleets_of("joyent"):
         checks.append(lambda: joyent_fault(settings))
     faults = [fault for check in checks if (fault := check())]
@@ -79,8 +76,8 @@ def cloudflare_fault(zone: str | None) -> str | None:
     return None
 
 
-def aws_fault() -> str | None:
-    """What keeps us from working in AWS."""
+def aws_fault(settings: Settings) -> str | None:
+    """What keeps us from working in AWS, and in the directory's hosted zone."""
     import boto3
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -89,11 +86,46 @@ def aws_fault() -> str | None:
         return "aws:region: is not set; `pulumi config set aws:region us-west-2`, or export AWS_REGION"
     try:
         boto3.client("sts", region_name=region).get_caller_identity()
+        return (
+            zone_fault(boto3.client("route53", region_name=region), settings.directory) if settings.directory else None
+        )
     except ClientError as refused:
         code = refused.response.get("Error", {}).get("Code", "refused")
+        if refused.operation_name != "GetCallerIdentity":
+            return f"AWS credentials: AWS does not let them {refused.operation_name} ({code}); docs/operations.md has the policy"
         return f"AWS_ACCESS_KEY_ID: AWS does not accept the credentials ({code}); give valid ones"
     except BotoCoreError as unusable:
         return f"AWS credentials: {unusable}; export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+
+
+def zone_fault(route53: Any, directory: DirectorySettings) -> str | None:
+    """What keeps the directory from standing in its hosted zone."""
+    found = route53.list_hosted_zones_by_name(DNSName=directory.zone)["HostedZones"]
+    public = [each for each in found if each["Name"] == f"{directory.zone}." and not each["Config"].get("PrivateZone")]
+    key = "rollcall:directory.zone"
+    if not public:
+        if directory.create:
+            return None
+        return f"{key}: there is no public hosted zone {directory.zone} in this AWS account; make it, correct the name, or set create: true"
+    if len(public) > 1:
+        ids = ", ".join(each["Id"].rpartition("/")[2] for each in public)
+        return f"{key}: {directory.zone} is the name of {len(public)} hosted zones ({ids}); delete the one that nobody delegates to"
+    names = {
+        f"{each}.{service.label}.{directory.zone}.".lower()
+        for service in directory.services
+        for one in service.incarnations
+        for each in one.sets
+    }
+    for name in sorted(names):
+        sets = route53.list_resource_record_sets(HostedZoneId=public[0]["Id"], StartRecordName=name, MaxItems="10")[
+            "ResourceRecordSets"
+        ]
+        here = {each["Type"]: each for each in sets if each["Name"] == name}
+        if "CNAME" in here:
+            target = here["CNAME"]["ResourceRecords"][0]["Value"]
+            return f"{key}: {name} is a CNAME to {target} already, and can be nothing else beside it; delete it or rename the incarnation"
+        if "SRV" in here and "SetIdentifier" in here["SRV"]:
+            return f"{key}: the SRV set {name} has a routing policy; give it simple routing or rename the incarnation"
     return None
 
 

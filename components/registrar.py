@@ -2,16 +2,22 @@
 
 In Cloudflare a token for DNS edits in the one zone (Cloudflare scopes no token below a zone). EC2 machines read it from an
 SSM SecureString with their instance role; Joyent machines have it in their metadata. It is in no userdata.
+
+In Route53 a policy for the hosts below Rollcall's label and the SRV sets of the services that a fleet joins: of the
+instance role on EC2, of an IAM user with a key in their metadata for machines elsewhere.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import pulumi
 import pulumi_aws as aws
 import pulumi_cloudflare as cloudflare
+
+from rollcall.route53 import LABEL
 
 _ZONE_RESOURCE = "com.cloudflare.api.account.zone"
 _ASSUME = {
@@ -62,14 +68,27 @@ class SiteToken(pulumi.ComponentResource):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ec2RegistrarArgs:
-    """`secrets` are the values that machines of this registrar may read, by a short name."""
+class Grant:
+    """Joining services in one hosted zone: its ARN, its name, and the names of the SRV sets."""
 
-    secrets: dict[str, pulumi.Output[str]]
+    zone_arn: pulumi.Output[str]
+    domain: str
+    sets: Sequence[str]
+
+    def statements(self) -> pulumi.Output[list[dict[str, object]]]:
+        return self.zone_arn.apply(lambda arn: join_statements(arn, self.domain, self.sets))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ec2RegistrarArgs:
+    """`secrets` are the values that machines of this registrar may read, by a short name; `grants` what they may join."""
+
+    secrets: dict[str, pulumi.Output[str]] = field(default_factory=dict)
+    grants: Sequence[Grant] = ()
 
 
 class Ec2Registrar(pulumi.ComponentResource):
-    """Role and instance profile of the stack's EC2 machines, and the SSM parameters that they may read.
+    """Role and instance profile of a fleet's EC2 machines, and the SSM parameters that they may read.
 
     `profile` is the profile's name; `parameters` maps each secret's short name to its parameter's name; `all_made` is what
     must outlive every machine.
@@ -84,22 +103,18 @@ class Ec2Registrar(pulumi.ComponentResource):
         stack = pulumi.get_stack()
         parameters = {
             short: aws.ssm.Parameter(
-                f"{name}-{short}", name=f"/rollcall/{stack}/{short}", type="SecureString", value=value, opts=mine
+                f"{name}-{short}", name=f"/rollcall/{stack}/{name}/{short}", type="SecureString", value=value, opts=mine
             )
             for short, value in args.secrets.items()
         }
         role = aws.iam.Role(
             f"{name}-role",
-            description=f"Machines of Rollcall's stack {stack}",
+            description=f"Machines of Rollcall's stack {stack}, fleet {name}",
             assume_role_policy=json.dumps(_ASSUME),
             opts=mine,
         )
-        policy = aws.iam.RolePolicy(
-            f"{name}-policy",
-            role=role.name,
-            policy=pulumi.Output.all(*(parameter.arn for parameter in parameters.values())).apply(read_policy),
-            opts=mine,
-        )
+        arns = [parameter.arn for parameter in parameters.values()]
+        policy = aws.iam.RolePolicy(f"{name}-policy", role=role.name, policy=_policy(arns, args.grants), opts=mine)
         profile = aws.iam.InstanceProfile(f"{name}-profile", role=role.name, opts=mine)
         self.profile = profile.name
         self.parameters = {short: parameter.name for short, parameter in parameters.items()}
@@ -107,12 +122,63 @@ class Ec2Registrar(pulumi.ComponentResource):
         self.register_outputs({"profile": self.profile})
 
 
-def read_policy(parameters: list[str]) -> str:
-    """The policy, as JSON, that lets a machine read exactly the SSM parameters with these ARNs."""
-    statement = {
-        "Sid": "ReadOwnSecrets",
-        "Effect": "Allow",
-        "Action": "ssm:GetParameter",
-        "Resource": sorted(parameters),
-    }
-    return json.dumps({"Version": "2012-10-17", "Statement": [statement]}, sort_keys=True)
+class UserRegistrar(pulumi.ComponentResource):
+    """An IAM user with the same limits, for machines that have no instance role. `key` is `ACCESS_KEY_ID SECRET`, a secret."""
+
+    key: pulumi.Output[str]
+
+    def __init__(self, name: str, grants: Sequence[Grant], opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("rollcall:index:UserRegistrar", name, None, opts)
+        mine = pulumi.ResourceOptions(parent=self)
+        user = aws.iam.User(f"{name}-user", path="/rollcall/", opts=mine)
+        policy = aws.iam.UserPolicy(f"{name}-policy", user=user.name, policy=_policy([], grants), opts=mine)
+        key = aws.iam.AccessKey(f"{name}-key", user=user.name, opts=mine)
+        self.key = pulumi.Output.secret(pulumi.Output.concat(key.id, " ", key.secret))
+        self.all_made: list[pulumi.Resource] = [user, policy, key]
+        self.register_outputs({})
+
+
+def _policy(parameters: Sequence[pulumi.Output[str]], grants: Sequence[Grant]) -> pulumi.Output[str]:
+    found = pulumi.Output.all(*parameters).apply(read_statements)
+    joins = pulumi.Output.all(*(grant.statements() for grant in grants))
+    return pulumi.Output.all(found, joins).apply(
+        lambda both: json.dumps(
+            {"Version": "2012-10-17", "Statement": [*both[0], *(each for listed in both[1] for each in listed)]},
+            sort_keys=True,
+        )
+    )
+
+
+def read_statements(parameters: list[str]) -> list[dict[str, object]]:
+    """Lets a machine read exactly the SSM parameters with these ARNs."""
+    if not parameters:
+        return []
+    resources = sorted(parameters)
+    return [{"Sid": "ReadOwnSecrets", "Effect": "Allow", "Action": "ssm:GetParameter", "Resource": resources}]
+
+
+def join_statements(zone_arn: str, domain: str, sets: Sequence[str]) -> list[dict[str, object]]:
+    """Lets a machine read the zone, keep hosts below Rollcall's label, and change the SRV sets with these names.
+
+    Two statements for changes, since the conditions of one hold for every change of a batch: so hosts and sets are changed
+    in two requests. Names are compared as Route53 normalises them: lower case, no final dot.
+    https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/specifying-rrset-conditions.html
+    """
+    here = {"Effect": "Allow", "Resource": zone_arn}
+    hosts = _only("StringLike", [f"*.{LABEL}.{domain.lower()}"], ["A", "AAAA", "TXT"])
+    services = _only("StringEquals", sorted({each.lower() for each in sets}), ["SRV"])
+    return [
+        {"Sid": "ReadZone", "Action": "route53:ListResourceRecordSets", **here},
+        {"Sid": "KeepOwnHost", "Action": "route53:ChangeResourceRecordSets", "Condition": hosts, **here},
+        {"Sid": "JoinServices", "Action": "route53:ChangeResourceRecordSets", "Condition": services, **here},
+    ]
+
+
+def _only(compare: str, names: list[str], types: list[str]) -> dict[str, dict[str, object]]:
+    """`ForAllValues` holds for a request without the key as well, so `Null` must say that the key is there."""
+    prefix = "route53:ChangeResourceRecordSets"
+    name, rtype, action = (f"{prefix}{each}" for each in ("NormalizedRecordNames", "RecordTypes", "Actions"))
+    found: dict[str, dict[str, object]] = {"ForAllValues:StringEquals": {rtype: types, action: ["CREATE", "DELETE"]}}
+    found.setdefault(f"ForAllValues:{compare}", {})[name] = names
+    found["Null"] = {name: "false", rtype: "false", action: "false"}
+    return found

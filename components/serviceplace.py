@@ -40,9 +40,11 @@ class ServicePlace:
 
     @classmethod
     def from_inputs(cls, inputs: Mapping[str, Any]) -> ServicePlace:
-        # Numbers arrive as floats.
-        known = {each.name: inputs[each.name] for each in fields(cls)}
-        return cls(**{name: int(value) if isinstance(value, float) else value for name, value in known.items()})
+        known: dict[str, Any] = {each.name: inputs[each.name] for each in fields(cls)}
+        for name, value in known.items():
+            # Numbers arrive as floats.
+            known[name] = int(value) if isinstance(value, float) else value
+        return cls(**known)
 
     @property
     def told(self) -> Route53Join:
@@ -106,7 +108,7 @@ class ServiceRecords:
         services, hosts = place.stands
         values = answered_by_all(place.domain, set_name(place.told), "SRV")
         for name, sets in self._hosts.items():
-            listed = {value for each in sets if each.type in ("A", "AAAA") for value in each.values}
+            listed = frozenset(value for each in sets if each.type in ("A", "AAAA") for value in each.values)
             if self._answered.get(name) != listed:
                 types = {each.type for each in sets} & {"A", "AAAA"}
                 asked = [answered_by_all(place.domain, name, rtype) for rtype in sorted(types)]

@@ -20,9 +20,13 @@ PROTECTIONS = ("off", "low", "medium", "high", "under_attack")
 SITE_JOIN = "site"
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _SERVICE = re.compile(r"(?=.{1,15}$)(?=.*[A-Za-z])[A-Za-z0-9](?:[A-Za-z0-9]|-(?!-))*(?<!-)")
+_CHECK = re.compile(r"http:\d{1,5}:/\S*|tcp:\d{1,5}|command:/\S+")
 _SECRET = re.compile(r"(?i)(passw|secret|token|api.?key|private.?key)|AKIA[0-9A-Z]{16}|-----BEGIN|[0-9A-Za-z+/_-]{40,}")
 _LONGEST_UUID = "00000000-0000-0000-0000-000000000000"
 _CLOUDFLARE_FREE_RECORDS = 200
+_ROUTE53_VALUES = 400
+_LONGEST_TXT = 1300
+_ROUTE53_COMFORTABLE = 300
 
 
 class ConfigurationError(Exception):
@@ -34,6 +38,16 @@ class ConfigurationError(Exception):
         super().__init__(
             f"the configuration has {count}, nothing was changed:\n" + "\n".join(f"  - {fault}" for fault in faults)
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class HealthSettings:
+    """When a machine may join: `check` (`http:PORT:PATH`, `tcp:PORT`, `command:/PATH`) is good `rise` times in a row, and not
+    bad `fall` times in a row since."""
+
+    check: str
+    rise: int = 1
+    fall: int = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +63,7 @@ class SiteSettings:
     apex: bool = True
     create: bool = False
     records: int = _CLOUDFLARE_FREE_RECORDS
+    health: HealthSettings = HealthSettings(check="http:80:/")
 
     @property
     def fqdn(self) -> str:
@@ -63,15 +78,25 @@ class IncarnationSettings:
     txt: Mapping[str, str] = field(default_factory=dict)
     shards: int = 1
 
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """The names of its SRV sets: its own, or `v1-1` to `v1-N` where it has shards."""
+        return (
+            (self.name,) if self.shards == 1 else tuple(f"{self.name}-{number}" for number in range(1, self.shards + 1))
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceSettings:
-    """A service as RFC 6763 section 7 names it; `name` without the underscore, `port` of every member."""
+    """A service as RFC 6763 section 7 names it; `name` without the underscore, `port` of every member, `ttl` in seconds of the
+    machines' own records."""
 
     name: str
     protocol: str
     port: int
     incarnations: tuple[IncarnationSettings, ...]
+    ttl: int = 30
+    health: HealthSettings
 
     @property
     def label(self) -> str:
@@ -80,7 +105,7 @@ class ServiceSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class DirectorySettings:
-    """DNS-SD in a Route53 hosted zone."""
+    """DNS-SD in a Route53 hosted zone; `ttl` in seconds of its static records."""
 
     zone: str
     services: tuple[ServiceSettings, ...]
@@ -174,9 +199,21 @@ def _site(reader: Reader) -> SiteSettings:
         apex=reader.flag("apex", True),
         create=reader.flag("create", False),
         records=reader.number("records", _CLOUDFLARE_FREE_RECORDS, least=1, most=1_000_000),
+        health=_health(reader, "http:80:/"),
     )
     reader.done()
     return site
+
+
+def _health(reader: Reader, default: str) -> HealthSettings:
+    health = HealthSettings(
+        check=reader.text("check", default),
+        rise=reader.number("rise", 1, least=1, most=100),
+        fall=reader.number("fall", 3, least=1, most=100),
+    )
+    if not _CHECK.fullmatch(health.check):
+        reader.fault("check", f"is {health.check!r}", "write http:PORT:PATH, tcp:PORT or command:/PATH")
+    return health
 
 
 def _ttl(reader: Reader, default: int) -> int:
@@ -212,10 +249,18 @@ def _service(name: str, reader: Reader) -> ServiceSettings:
             "RFC 6335 section 5.1 takes 1 to 15 letters, digits and single inner hyphens with at least one letter",
         )
     incarnations = reader.inner("incarnations")
+    port = reader.number("port", None, least=1, most=65535)
+    protocol = reader.choice("protocol", ("tcp", "udp"), "tcp")
+    if protocol == "udp" and "check" not in reader:
+        reader.fault(
+            "check", "is needed for a UDP service", "write command:/PATH, or the tcp: or http: port that tells"
+        )
     service = ServiceSettings(
         name=name,
-        protocol=reader.choice("protocol", ("tcp", "udp"), "tcp"),
-        port=reader.number("port", None, least=1, most=65535),
+        protocol=protocol,
+        port=port,
+        ttl=reader.number("ttl", 30, least=1, most=86400, unit=" seconds"),
+        health=_health(reader, f"tcp:{port}"),
         incarnations=tuple(_incarnation(each, incarnations.inner(each)) for each in incarnations.names()),
     )
     if not service.incarnations:
@@ -234,6 +279,11 @@ def _incarnation(name: str, reader: Reader) -> IncarnationSettings:
     )
     for key, value in incarnation.txt.items():
         _check_txt(reader, key, value)
+    if len({key.lower() for key in incarnation.txt}) < len(incarnation.txt):
+        reader.fault("txt", "has keys that differ in case only", "rename one (RFC 6763 section 6.4)")
+    size = sum(1 + len(f"{key}={value}".encode()) for key, value in incarnation.txt.items())
+    if size > _LONGEST_TXT:
+        reader.fault("txt", f"has {size} bytes", f"shorten it to {_LONGEST_TXT} (RFC 6763 section 6.2)")
     reader.done()
     return incarnation
 
@@ -295,6 +345,8 @@ def _check_whole(settings: Settings, faults: Faults) -> None:
             faults.add(
                 key, f"its machines could not be named in DNS ({wrong})", "shorten the stack's or the fleet's name"
             )
+    for service in settings.directory.services if settings.directory is not None else ():
+        _check_service(settings, service, faults)
     if settings.site is not None:
         members = sum(fleet.count for fleet in settings.fleets if SITE_JOIN in fleet.joins)
         # A replacement doubles a fleet for a while, so the zone must hold the largest fleet twice.
@@ -305,6 +357,25 @@ def _check_whole(settings: Settings, faults: Faults) -> None:
                 f"{members} machines join the site and a replacement adds up to {largest}; "
                 f"the zone's plan holds {settings.site.records} records",
                 "lower the counts, or set rollcall:site.records to what your plan holds",
+            )
+
+
+def _check_service(settings: Settings, service: ServiceSettings, faults: Faults) -> None:
+    """Sets of one name, and more machines than a set holds while a fleet is replaced."""
+    key = f"rollcall:directory.services.{service.name}"
+    names = [name for each in service.incarnations for name in each.sets]
+    for name in sorted({each for each in names if names.count(each) > 1}):
+        faults.add(
+            f"{key}.incarnations", f"two make a set called {name}", "rename one: shards are called NAME-1, NAME-2, …"
+        )
+    for each in service.incarnations:
+        joining = [fleet.count for fleet in settings.fleets if f"{service.name}/{each.name}" in fleet.joins]
+        most = (sum(joining) + max(joining, default=0)) / each.shards
+        if most > _ROUTE53_VALUES:
+            faults.add(
+                f"{key}.incarnations.{each.name}",
+                f"would hold {most:.0f} machines in a set while a fleet is replaced, Route53 takes {_ROUTE53_VALUES}",
+                f"give it shards: {-(-(sum(joining) + max(joining)) // _ROUTE53_COMFORTABLE)}",
             )
 
 

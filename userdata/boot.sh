@@ -108,6 +108,7 @@ set_up_site() {
 }
 
 set_up_service() {
+    printf 'INSTANCE=%s\n' "$instance" | put /etc/default/the-service 644
     systemctl enable -q the-service.service
     case $CHANGED in
         *the-service*) systemctl restart the-service.service ;;
@@ -126,7 +127,7 @@ main() {
     cloud=$1 instance=$2
     shift 2
     say "cloud=$cloud instance=$instance workloads=$*"
-    [ "$cloud" != aws ] || need python3-boto3
+    need python3-boto3 python3-dnspython
     systemctl daemon-reload
     for workload in "$@"; do
         case $workload in

@@ -55,11 +55,10 @@ def test_a_zone_that_is_not_in_the_account_is_named_with_the_mend(clouds: Rehear
     assert "scalability.example is not in the account" in said and "create: true" in said
 
 
-def test_a_directory_is_refused_rather_than_ignored(clouds: Rehearsal) -> None:
-    directory = (
-        "rollcall:directory: { zone: unilans.net, services: { theService: { port: 4218, incarnations: { v1: {} } } } }"
-    )
-    assert "deploys no service directory yet" in refused(clouds, fleets=f"{FLEETS}\n  {directory}")
+def test_a_hosted_zone_that_is_not_ours_is_named_with_the_mend(clouds: Rehearsal) -> None:
+    directory = "rollcall:directory: { zone: unilans.example, services: { theService: { port: 4218, incarnations: { v1: {} } } } }"
+    said = refused(clouds, fleets=f"{FLEETS}\n  {directory}")
+    assert "there is no public hosted zone unilans.example" in said and "create: true" in said
 
 
 def test_a_wrong_cloudflare_token_is_named(clouds: Rehearsal) -> None:

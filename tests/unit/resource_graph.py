@@ -1,4 +1,4 @@
-"""Prints, as JSON, what the components of one fleet ask the engine for: `python tests/unit/resource_graph.py aws|joyent`.
+"""Prints, as JSON, what the program asks the engine for: `python tests/unit/resource_graph.py aws|joyent|services`.
 
 A process of its own, since pulumi keeps its event loops and its settings for the life of the process.
 """
@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import runpy
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pulumi
@@ -24,7 +26,7 @@ class Cloud(mocks.Mocks):
     def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
         inputs = {key: value for key, value in args.inputs.items() if key != "__provider"}
         self.made[args.name if args.typ.startswith("rollcall") else f"{args.typ}::{args.name}"] = inputs
-        outs = {**inputs, "arn": f"arn:{args.name}", "publicIp": "198.51.100.10", "value": "secret"}
+        outs = {**inputs, "arn": f"arn:{args.name}", "publicIp": "198.51.100.10", "value": "secret", "secret": "hush"}
         if args.typ.endswith(":Deregistration"):
             outs["generation"] = "ab12cd"
         if args.typ.endswith(":Ready"):
@@ -40,6 +42,7 @@ class Cloud(mocks.Mocks):
             "aws:ssm/getParameter:getParameter": {"value": "ami-0123456789abcdef0"},
             "aws:ec2/getSubnets:getSubnets": {"ids": ["subnet-b", "subnet-a", "subnet-c"]},
             "aws:ec2/getVpc:getVpc": {"id": "vpc-1"},
+            "aws:route53/getZone:getZone": {"zoneId": "Z1", "arn": "arn:aws:route53:::hostedzone/Z1"},
         }
         return answers[args.token]
 
@@ -58,52 +61,39 @@ def graph(build: Callable[[], Any]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def fleets(cloud: str) -> Callable[[], Any]:
-    def build() -> Any:
-        from components.fleet import Ec2Fleet, FleetArgs, JoyentFleet, Membership, call_rolls, site_place
-        from components.registrar import Ec2Registrar, Ec2RegistrarArgs, SiteToken, SiteTokenArgs
-        from components.settings import FleetSettings, SiteSettings
-        from components.site import Site, SiteArgs
+_WEB = {"count": 2, "image": "debian-12", "joins": ["site"]}
+_THE_SERVICE = {"port": 4218, "incarnations": {"v1": {"txt": {"path": "/", "quoted": 'a "b"'}}, "v2": {"shards": 2}}}
+CONFIGS: dict[str, dict[str, Any]] = {
+    "aws": {
+        "site": {"zone": "scalability.expert", "protection": "high", "acceleration": True},
+        "fleets": {"web": {"cloud": "aws", "size": "t3.micro", **_WEB}},
+    },
+    "joyent": {
+        "site": {"zone": "scalability.expert"},
+        "fleets": {"web": {"cloud": "joyent", "size": "g1.micro", **_WEB}},
+    },
+    "services": {
+        "directory": {"zone": "unilans.net", "services": {"theService": _THE_SERVICE}},
+        "fleets": {
+            "api": {"cloud": "aws", "size": "t3.micro", **_WEB, "count": 1, "joins": ["theService/v1"], "weight": 20},
+            "old": {"cloud": "joyent", "size": "g1.micro", **_WEB, "joins": ["theService/v2"]},
+        },
+    },
+}
 
-        told = (
-            SiteSettings(zone="scalability.expert", protection="high", acceleration=True)
-            if cloud == "aws"
-            else SiteSettings(zone="scalability.expert")
-        )
-        site = Site("site", SiteArgs(settings=told))
-        token = SiteToken("machines", SiteTokenArgs(zone_id=site.zone_id))
-        place = site_place(site.zone_id, told.zone, told.fqdn, told.ttl, told.proxied)
-        size = "t3.micro" if cloud == "aws" else "g1.micro"
-        fleet = FleetSettings(
-            name="web",
-            cloud="aws" if cloud == "aws" else "joyent",
-            count=2,
-            size=size,
-            image="debian-12",
-            joins=("site",),
-        )
-        if cloud == "aws":
-            registrar = Ec2Registrar("ec2", Ec2RegistrarArgs(secrets={"cloudflare-token": token.value}))
-            name: Any = registrar.parameters["cloudflare-token"]
-            member = Membership(
-                place=place, workload="site", host=told.fqdn, ttl=told.ttl, proxied=told.proxied, token=name
-            )
-            made: Any = Ec2Fleet("web", FleetArgs(settings=fleet, memberships=[member]), profile=registrar.profile)
-        else:
-            member = Membership(
-                place=place,
-                workload="site",
-                host=told.fqdn,
-                ttl=told.ttl,
-                proxied=told.proxied,
-                token="cloudflare-token",
-                secret=token.value,
-            )
-            made = JoyentFleet("web", FleetArgs(settings=fleet, memberships=[member]))
-        call_rolls([made])
+
+def program(config: str) -> Callable[[], Any]:
+    """Rollcall's own program with this configuration, whose accounts nobody is asked about."""
+
+    def build() -> Any:
+        from components import preflight
+        from components.settings import read
+
+        preflight.checked = lambda stack: read(stack, CONFIGS[config])
+        runpy.run_path(str(Path(__file__).resolve().parents[2] / "__main__.py"))
 
     return build
 
 
 if __name__ == "__main__":
-    print(json.dumps(graph(fleets(sys.argv[1])), indent=2, sort_keys=True))
+    print(json.dumps(graph(program(sys.argv[1])), indent=2, sort_keys=True))

@@ -33,10 +33,10 @@ def printed(cloud: str, seed: str = "0") -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("cloud", ["aws", "joyent"])
+@pytest.mark.parametrize("cloud", ["aws", "joyent", "services"])
 def test_the_graph_is_the_golden_one(cloud: str) -> None:
     found = printed(cloud)
-    golden = GOLDEN / f"{cloud}-fleet.json"
+    golden = GOLDEN / f"{cloud}.json"
     if os.environ.get("UPDATE_GOLDEN"):
         golden.parent.mkdir(exist_ok=True)
         golden.write_text(found)
@@ -44,7 +44,8 @@ def test_the_graph_is_the_golden_one(cloud: str) -> None:
 
 
 def test_two_builds_ask_for_the_same() -> None:
-    assert printed("aws", "0") == printed("aws", "1")
+    for config in ("aws", "services"):
+        assert printed(config, "0") == printed(config, "1")
 
 
 def test_off_means_that_no_zone_setting_is_touched() -> None:
@@ -57,9 +58,10 @@ def test_off_means_that_no_zone_setting_is_touched() -> None:
 
 
 def test_a_machines_policy_names_its_own_parameters_and_nothing_else() -> None:
-    from components.registrar import read_policy
+    from components.registrar import read_statements
 
-    (statement,) = json.loads(read_policy(["arn:b", "arn:a"]))["Statement"]
+    assert read_statements([]) == []
+    (statement,) = read_statements(["arn:b", "arn:a"])
     assert statement["Action"] == "ssm:GetParameter" and statement["Resource"] == ["arn:a", "arn:b"]
 
 

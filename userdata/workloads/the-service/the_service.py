@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import socketserver
 
 PORT = 4218
 LONGEST = 512
+INSTANCE = os.environ.get("INSTANCE") or socket.gethostname()
 
 
 class Handler(socketserver.StreamRequestHandler):
@@ -15,7 +17,7 @@ class Handler(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         while line := self.rfile.readline(LONGEST):
             said = line.strip().decode(errors="replace")
-            self.wfile.write(f"{socket.gethostname()} theService heard: {said}\n".encode())
+            self.wfile.write(f"{INSTANCE} theService heard: {said}\n".encode())
 
 
 class Server(socketserver.ThreadingTCPServer):

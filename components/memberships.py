@@ -1,0 +1,110 @@
+"""What a fleet joins, as its machines are told it and as its RollCall looks for it: the site, or incarnations of services."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import Any
+
+import pulumi
+
+from components.fleet import Membership
+from components.registrar import Grant
+from components.registries import Place
+from components.serviceplace import ServicePlace
+from components.settings import (
+    SITE_JOIN,
+    DirectorySettings,
+    FleetSettings,
+    IncarnationSettings,
+    ServiceSettings,
+    SiteSettings,
+)
+from rollcall.settings import CloudflareJoin, format_join
+
+THE_SERVICE = "the-service"
+SITE_PORT = "80/tcp"
+
+
+def site_membership(
+    settings: SiteSettings, zone: pulumi.Output[str], token: pulumi.Input[str], secrets: dict[str, pulumi.Output[str]]
+) -> Membership:
+    """Joining the site. `zone` is Cloudflare's id of its zone, `token` the name of the secret with the API token."""
+
+    def place(known: str) -> dict[str, Any]:
+        return Place(
+            zone=known, domain=settings.zone, host=settings.fqdn, ttl=settings.ttl, proxied=settings.proxied
+        ).as_inputs()
+
+    def words(known: list[str]) -> str:
+        zone_id, name = known
+        health = asdict(settings.health)
+        return format_join(
+            CloudflareJoin(
+                zone=zone_id, host=settings.fqdn, token=name, ttl=settings.ttl, proxied=settings.proxied, **health
+            )
+        )
+
+    told = pulumi.Output.all(zone, token).apply(words)
+    return Membership(
+        places=[zone.apply(place)], workload=SITE_JOIN, port=SITE_PORT, words=lambda _: told, secrets=secrets
+    )
+
+
+def service_membership(
+    fleet: FleetSettings,
+    directory: DirectorySettings,
+    joined: str,
+    zone: pulumi.Output[str],
+    secrets: dict[str, pulumi.Output[str]],
+) -> Membership:
+    """Joining the incarnation `joined` (`theService/v1`). `zone` is the hosted zone's id; `secrets` holds at most one, the
+    key of an IAM user, for machines that have no instance role."""
+    service, incarnation = found(directory, joined)
+    key = next(iter(secrets), "")
+
+    def place(known: str, shard: int) -> ServicePlace:
+        return ServicePlace(
+            zone=known,
+            domain=directory.zone,
+            service=service.label,
+            incarnation=incarnation.sets[shard],
+            port=service.port,
+            priority=fleet.priority,
+            weight=fleet.weight,
+            ttl=service.ttl,
+            shard=shard,
+            shards=incarnation.shards,
+        )
+
+    def words(index: int) -> pulumi.Output[str]:
+        health = asdict(service.health)
+        return zone.apply(
+            lambda known: format_join(replace(place(known, index % incarnation.shards).told, key=key, **health))
+        )
+
+    return Membership(
+        places=[
+            zone.apply(lambda known, shard=shard: place(known, shard).as_inputs())
+            for shard in range(incarnation.shards)
+        ],
+        workload=THE_SERVICE,
+        port=f"{service.port}/{service.protocol}",
+        words=words,
+        secrets=secrets,
+    )
+
+
+def grant(directory: DirectorySettings, joins: tuple[str, ...], zone_arn: pulumi.Output[str]) -> Grant | None:
+    """What a fleet with these `joins` must be allowed to change; None where it joins no service."""
+    services = [found(directory, joined) for joined in joins if joined != SITE_JOIN]
+    sets = [
+        f"{each}.{service.label}.{directory.zone}" for service, incarnation in services for each in incarnation.sets
+    ]
+    return Grant(zone_arn=zone_arn, domain=directory.zone, sets=sets) if sets else None
+
+
+def found(directory: DirectorySettings, joined: str) -> tuple[ServiceSettings, IncarnationSettings]:
+    """The service and the incarnation that `theService/v1` names. The settings were checked: both are there."""
+    name, _, wanted = joined.partition("/")
+    service = next(each for each in directory.services if each.name == name)
+    return service, next(each for each in service.incarnations if each.name == wanted)
