@@ -19,6 +19,8 @@ HOME = Path(__file__).resolve().parent.parent / "userdata"
 LIMIT = 16_384
 _LIB = "/usr/local/lib/rollcall"
 _MARK = "#FILES\n"
+# Of the package, but not of the agent: docs/decisions/0004.
+_NOT_SHIPPED = ("rollcall/resolve.py",)
 
 
 @functools.cache
@@ -57,7 +59,10 @@ def _sources() -> list[Path]:
     return sorted(
         path
         for path in HOME.rglob("*")
-        if path.is_file() and path.suffix not in (".pyc", ".sh") and "egg-info" not in str(path)
+        if path.is_file()
+        and path.suffix not in (".pyc", ".sh")
+        and "egg-info" not in str(path)
+        and str(path.relative_to(HOME)) not in _NOT_SHIPPED
     )
 
 

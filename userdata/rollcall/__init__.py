@@ -1,1 +1,19 @@
 """Rollcall on a machine: the agent that registers it in DNS, and the client that finds services there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rollcall.resolve import discover
+
+__all__ = ["discover"]
+
+
+def __getattr__(name: str) -> Any:
+    """`from rollcall import discover` loads the client; the agent does without it."""
+    if name != "discover":
+        raise AttributeError(f"module 'rollcall' has no attribute {name!r}")
+    from rollcall import resolve
+
+    return resolve.discover

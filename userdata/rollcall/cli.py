@@ -34,7 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     commands.add_parser("whoami", help="the cloud, the instance's id and the workloads, on one line")
     commands.add_parser("status", help="what the agent last did, as JSON")
-    chosen = parser.parse_args(arguments)
+    commands.add_parser("resolve", help="a service's live machines, in the order to try them", add_help=False)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["resolve"]:
+        return _resolve(given[1:])
+    chosen = parser.parse_args(given)
     if chosen.command == "status":
         return _status()
     _log_to(LOG)
@@ -63,6 +67,16 @@ def _do(command: str, told: tuple[Join, ...] | None) -> int:
     for fault in faults:
         print(f"rollcall join: {fault} look={LOG}", file=sys.stderr)
     return 1 if faults else 0
+
+
+def _resolve(words: list[str]) -> int:
+    """The client is in the package, not in the userdata, which has no room for it."""
+    try:
+        from rollcall import resolve
+    except ImportError:
+        print("rollcall resolve: reason=no-client look='pip install rollcall', or dig", file=sys.stderr)
+        return 1
+    return resolve.main(words)
 
 
 def _status() -> int:

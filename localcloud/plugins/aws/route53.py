@@ -10,8 +10,8 @@ from localcloud.plugins.aws.common import TAGS, from_tags, gone_on, to_tags
 from localcloud.plugins.resource import GoneError, PluginError, Type, Values, flag, mapping, number, several, text
 
 _QUOTED = ("TXT", "SPF")
-_TYPES = ("A", "AAAA", "CAA", "CNAME", "DS", "HTTPS", "MX", "NAPTR", "NS", "PTR", "SOA", "SPF", "SRV", "SSHFP", "SVCB")
-_TYPES += ("TLSA", "TXT")
+_HOSTS = ("A", "AAAA", "CNAME", "MX", "NS", "PTR", "SRV", "SVCB", "HTTPS")
+_TYPES = (*_HOSTS, "CAA", "DS", "NAPTR", "SOA", "SPF", "SSHFP", "TLSA", "TXT")
 
 
 def _bare(name: str) -> str:
