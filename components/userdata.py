@@ -6,12 +6,12 @@ the files are packed by bzip2, which gets them a tenth smaller than EC2's gzip c
 
 from __future__ import annotations
 
+import ast
 import base64
 import bz2
 import functools
 import gzip
 import hashlib
-import json
 import textwrap
 from pathlib import Path
 
@@ -82,16 +82,22 @@ def files() -> dict[str, str]:
 
 
 def minified(source: str) -> str:
-    """Python source that does the same in fewer bytes. Names that other modules or a traceback's reader use stay."""
+    """Python source that does the same in fewer bytes. Names that other modules use stay."""
     import python_minifier
 
+    names = {name for node in ast.walk(ast.parse(source)) if (name := getattr(node, "id", getattr(node, "name", None)))}
     return python_minifier.minify(
-        source, remove_literal_statements=True, rename_locals=True, rename_globals=False, hoist_literals=False
+        source,
+        remove_literal_statements=True,
+        hoist_literals=False,
+        rename_globals=True,
+        preserve_globals=sorted(name for name in names if not name.startswith("_")),
     )
 
 
 def _packed(texts: dict[str, str]) -> str:
-    packed = bz2.compress(json.dumps(texts, separators=(",", ":"), ensure_ascii=False).encode(), 9)
+    """`PATH NUL TEXT NUL PATH …`, compressed."""
+    packed = bz2.compress("\0".join(word for each in texts.items() for word in each).encode(), 9)
     return "\n".join(textwrap.wrap(base64.b64encode(packed).decode(), 1000)) + "\n"
 
 

@@ -33,11 +33,12 @@ put() {
     fi
 }
 
-# The builder puts the agent, the units and the workloads here, packed: {path: text}. CHANGED names what was different.
+# The builder puts the agent, the units and the workloads here, packed. CHANGED names what was different.
 put_files() {
     CHANGED="$CHANGED $(/usr/bin/python3 -c '
-import base64, bz2, json, os, sys
-for path, text in json.loads(bz2.decompress(base64.b64decode(sys.stdin.read()))).items():
+import base64, bz2, os, sys
+words = bz2.decompress(base64.b64decode(sys.stdin.read())).decode().split("\0")
+for path, text in zip(words[::2], words[1::2]):
     place = sys.argv[1] + path
     os.makedirs(os.path.dirname(place), exist_ok=True)
     if not os.path.exists(place) or open(place).read() != text:
@@ -97,14 +98,13 @@ set_up_site() {
     rm -f "$ROOT/etc/nginx/sites-enabled/default"
     sed -e "s/@INSTANCE@/$instance/g" "$LIB/site/nginx.conf" | put /etc/nginx/conf.d/rollcall.conf 644
     sed -e "s/@INSTANCE@/$instance/g" -e "s/@CLOUD@/$cloud/g" "$LIB/site/index.html" | put /var/www/rollcall/index.html 644
-    # Without ranges no header is believed: an empty file is the safe one.
+    # Without ranges no header is believed: an empty file is the safe one, until the agent has read them.
     [ -e "$ROOT/etc/nginx/rollcall-edge.conf" ] || put /etc/nginx/rollcall-edge.conf 644 </dev/null
-    systemctl enable -q nginx.service rollcall-edge.timer
+    systemctl enable -q nginx.service
     case $CHANGED in
         *nginx/*) systemctl restart nginx.service ;;
         *) systemctl start nginx.service ;;
     esac || die "reason=nginx-not-started"
-    systemctl start --no-block rollcall-edge.service rollcall-edge.timer
 }
 
 set_up_service() {

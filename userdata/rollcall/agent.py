@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rollcall import edge
 from rollcall.clouds import Cloud
 from rollcall.errors import FatalError, RollcallError, TransientError
 from rollcall.health import Health, check_of
@@ -35,6 +36,7 @@ CONFIRM = 600.0
 CONFIRM_PROXIED = 30.0
 EACH_MEMBER = 0.5
 LEAVE_WITHIN = 20.0
+EDGE_DAILY, EDGE_AGAIN = 86400.0, 60.0
 log = logging.getLogger("rollcall")
 
 
@@ -90,6 +92,11 @@ class Agent:
         self._addresses: tuple[str, ...] = ()
         self._next_read = 0.0
         self._secrets: dict[str, str] = {}
+
+    @property
+    def workloads(self) -> tuple[str, ...]:
+        """What this machine serves, once it was told."""
+        return self._settings.workloads if self._settings else ()
 
     def tick(self) -> None:
         """Whatever is due now. Never raises RollcallError: it is logged once, kept in the status, and tried again."""
@@ -270,8 +277,11 @@ def run(agent: Agent) -> int:
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda *_: stop.set())
     notify("READY=1")
+    due = 0.0
     while not stop.is_set():
         agent.tick()
+        if "site" in agent.workloads and time.monotonic() >= due:
+            due = time.monotonic() + (EDGE_DAILY if edge.refresh() else EDGE_AGAIN)
         notify(f"STATUS={agent.status.step} {agent.status.error}"[:200])
         stop.wait(TICK)
     notify("STOPPING=1")

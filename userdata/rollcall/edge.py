@@ -6,9 +6,9 @@ https://api.cloudflare.com/client/v4/ips; what does not look like a list of netw
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import requests
@@ -17,11 +17,12 @@ from rollcall.cloudflare import URL
 
 CONFIG = Path("/etc/nginx/rollcall-edge.conf")
 WIDEST = {4: 8, 6: 19}
+log = logging.getLogger("rollcall")
 
 
 def ranges(url: str = "") -> list[str]:
     """The ranges, sorted. Raises ValueError for an answer that would make nginx believe too many."""
-    reply = requests.get(f"{url or os.environ.get('CLOUDFLARE_BASE_URL') or URL}/ips", timeout=20)
+    reply = requests.get(f"{url or os.environ.get('CLOUDFLARE_BASE_URL') or URL}/ips", timeout=5)
     reply.raise_for_status()
     result = reply.json()["result"]
     found = [ipaddress.ip_network(each) for each in (*result["ipv4_cidrs"], *result.get("ipv6_cidrs", ()))]
@@ -34,19 +35,14 @@ def nginx_lines(believed: list[str]) -> str:
     return "".join(f"set_real_ip_from {each};\n" for each in believed) + "real_ip_header CF-Connecting-IP;\n"
 
 
-def main() -> int:
+def refresh() -> bool:
+    """Whether nginx believes what Cloudflare publishes now; where not, what it believed stays."""
     try:
         text = nginx_lines(ranges())
-    except (requests.RequestException, ValueError, KeyError, TypeError) as failed:
-        print(
-            f"rollcall edge: reason=no-ranges error={type(failed).__name__}; what was believed stays", file=sys.stderr
-        )
-        return 1
-    if CONFIG.exists() and CONFIG.read_text() == text:
-        return 0
-    CONFIG.write_text(text)
-    return subprocess.run(["systemctl", "reload", "nginx.service"], check=False).returncode
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        if not CONFIG.exists() or CONFIG.read_text() != text:
+            CONFIG.write_text(text)
+            subprocess.run(["systemctl", "reload", "nginx.service"], check=True, timeout=30)
+    except (requests.RequestException, subprocess.SubprocessError, OSError, ValueError, KeyError, TypeError) as failed:
+        log.warning("edge: reason=no-ranges error=%s", type(failed).__name__)
+        return False
+    return True
