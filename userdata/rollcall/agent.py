@@ -208,7 +208,7 @@ class Agent:
         if changed or not membership.joined:
             log.info("registered: %s address=%s", describe(membership.told), address)
         # The API has it and a resolver has not: it keeps an older answer, so asking the API again would not help soon.
-        kept = membership.joined and not changed
+        kept = membership.joined and not changed and now < membership.next_confirm
         membership.joined, membership.address = True, address
         membership.next_look = now + (CONFIRM / 2 if kept else LOOK_UP)
         membership.next_confirm = now + _confirm_after(membership) * random.uniform(0.8, 1.2)  # noqa: S311
