@@ -114,11 +114,11 @@ class Agent:
         self._read()
 
     def leave(self, within: float = LEAVE_WITHIN) -> bool:
-        """Take all entries away, trying for `within` seconds; whether all are gone."""
-        clean = True
+        """Take all entries away, trying for `within` seconds together, each at least once; whether all are gone."""
+        clean, end = True, time.monotonic() + within
         for membership in self.memberships:
             try:
-                retried(lambda membership=membership: self._leave(membership), within)  # type: ignore[misc]
+                retried(lambda membership=membership: self._leave(membership), end - time.monotonic())  # type: ignore[misc]
             except RollcallError as fault:
                 log.error("leave failed: %s; whoever cleans up after this machine removes the entry", fault)
                 clean = False
