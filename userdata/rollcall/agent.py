@@ -167,16 +167,18 @@ class Agent:
 
     def _attend(self, membership: Membership) -> None:
         assert self._settings is not None
-        healthy = membership.health.look()
-        if self._settings.drain or not healthy:
-            if membership.joined or self._settings.drain:
-                self._note("draining" if self._settings.drain else "workload unhealthy")
-                if membership.joined or membership.next_confirm <= self._clock():
-                    self._try(membership, lambda: self._leave(membership))
-                    membership.next_confirm = self._clock() + CONFIRM
+        drain = self._settings.drain
+        if membership.health.look() and not drain:
+            if self._due(membership):
+                self._try(membership, lambda: self._join(membership))
             return
-        if self._due(membership):
-            self._try(membership, lambda: self._join(membership))
+        # An earlier process may have joined, so what this one did not join is left too, and now and then again.
+        unwanted = drain or membership.health.healthy is False
+        if membership.joined or (unwanted and membership.next_confirm <= self._clock()):
+            step = "draining" if drain else "workload unhealthy"
+            if step != self.status.step:
+                self._note(step)
+            self._try(membership, lambda: self._leave(membership))
 
     def _due(self, membership: Membership) -> bool:
         """Join now? When not joined, at a new address, when DNS answers without us, and now and then anyway."""
@@ -217,9 +219,8 @@ class Agent:
     def _leave(self, membership: Membership) -> None:
         if self._owner is not None and membership.registry.leave(self._owner):
             log.info("left: %s", describe(membership.told))
-        membership.joined, membership.next_confirm = False, 0.0
-        if self._settings is not None and self._settings.drain:
-            self._note("left")
+        membership.joined, membership.next_confirm = False, self._clock() + CONFIRM
+        self._note("left" if self._settings is not None and self._settings.drain else self.status.step)
 
     def _try(self, membership: Membership, action: Callable[[], None]) -> None:
         """Do it, unless it failed a moment ago; back off with full jitter while it fails."""
@@ -259,7 +260,12 @@ class Agent:
     def _tell(self) -> None:
         shown = {"step": self.status.step, "error": self.status.error, "since": self.status.since}
         shown["memberships"] = [
-            {"join": describe(each.told), "joined": each.joined, "healthy": each.health.healthy, "error": each.error}
+            {
+                "join": describe(each.told),
+                "joined": each.joined,
+                "healthy": bool(each.health.healthy),
+                "error": each.error,
+            }
             for each in self.memberships
         ]
         try:
