@@ -90,6 +90,8 @@ class Agent:
         self._settings: MachineSettings | None = None
         self._owner: Owner | None = None
         self._addresses: tuple[str, ...] = ()
+        # Told no more, and not left yet.
+        self._dropped: list[Membership] = []
         self._next_read = 0.0
         self._secrets: dict[str, str] = {}
 
@@ -107,6 +109,9 @@ class Agent:
             return
         for membership in self.memberships:
             self._attend(membership)
+        for old in self._dropped:
+            self._try(old, lambda old=old: self._leave(old))  # type: ignore[misc]
+        self._dropped = [each for each in self._dropped if each.joined]
         self._tell()
 
     def settle(self) -> None:
@@ -116,7 +121,7 @@ class Agent:
     def leave(self, within: float = LEAVE_WITHIN) -> bool:
         """Take all entries away, trying for `within` seconds together, each at least once; whether all are gone."""
         clean, end = True, time.monotonic() + within
-        for membership in self.memberships:
+        for membership in (*self.memberships, *self._dropped):
             try:
                 retried(lambda membership=membership: self._leave(membership), end - time.monotonic())  # type: ignore[misc]
             except RollcallError as fault:
@@ -157,13 +162,15 @@ class Agent:
         for told in settings.joins if self._told is None else self._told:
             known = before.pop(repr(told), None)
             after.append(known or Membership(told, self._registry_of(told, self._secret), health_of(told)))
-        for old in before.values():
+        dropped = []
+        for old in (*before.values(), *self._dropped):
             successor = next((each for each in after if _same_place(each.told, old.told)), None)
-            if successor is not None:
-                successor.health = old.health
-            elif old.joined:
-                self._try(old, lambda old=old: self._leave(old))  # type: ignore[misc]
-        self.memberships = after
+            if successor is None:
+                dropped.append(old)
+            else:
+                # It may have another check, and does not know its address yet, so it joins in place.
+                successor.joined, successor.health.healthy = old.joined, old.health.healthy
+        self.memberships, self._dropped = after, dropped
 
     def _attend(self, membership: Membership) -> None:
         assert self._settings is not None
