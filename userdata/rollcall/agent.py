@@ -25,7 +25,7 @@ from rollcall.ownership import Owner
 from rollcall.registry import CloudflareRegistry, Registry, Route53Process
 from rollcall.retrying import LONGEST, retried
 from rollcall.route53 import host_name, set_name
-from rollcall.settings import CloudflareJoin, Join, MachineSettings, Route53Join, SettingsError
+from rollcall.settings import CloudflareJoin, Join, MachineSettings, Route53Join
 
 TICK = 2.0
 REREAD = 10.0
@@ -90,6 +90,7 @@ class Agent:
         self._settings: MachineSettings | None = None
         self._owner: Owner | None = None
         self._addresses: tuple[str, ...] = ()
+        self._unread = ""
         # Told no more, and not left yet.
         self._dropped: list[Membership] = []
         self._next_read = 0.0
@@ -101,12 +102,17 @@ class Agent:
         return self._settings.workloads if self._settings else ()
 
     def tick(self) -> None:
-        """Whatever is due now. Never raises RollcallError: it is logged once, kept in the status, and tried again."""
+        """Whatever is due now. Never raises RollcallError: it is logged once, kept in the status, and tried again.
+
+        With settings that it cannot use, a machine goes on with those that it has.
+        """
+        before, self._unread = self._unread, ""
         try:
             self._read()
-        except (RollcallError, SettingsError) as fault:
-            self._note("no settings", str(fault))
-            return
+        except (RollcallError, ValueError) as fault:
+            self._unread = str(fault)
+        if self._unread or before:
+            self._note(self.status.step if self._settings else "no settings", self._unread)
         for membership in self.memberships:
             self._attend(membership)
         for old in self._dropped:
@@ -115,7 +121,7 @@ class Agent:
         self._tell()
 
     def settle(self) -> None:
-        """Read who we are and what we were told, for a command that runs once. Raises RollcallError, SettingsError."""
+        """Read who we are and what we were told, for a command that runs once. Raises RollcallError, ValueError."""
         self._read()
 
     def leave(self, within: float = LEAVE_WITHIN) -> bool:
@@ -144,16 +150,13 @@ class Agent:
             if self._settings is None:
                 raise
             return
-        self._next_read = now + REREAD
         self._addresses = addresses
-        if settings == self._settings:
-            return
-        log.info(
-            "settings read: fleet=%s machine=%s generation=%s", settings.fleet, settings.machine, settings.generation
-        )
-        self._owner = Owner(settings.stack, settings.fleet, settings.machine, settings.generation, instance)
-        self._take(settings)
-        self._settings = settings
+        if settings != self._settings:
+            owner = Owner(settings.stack, settings.fleet, settings.machine, settings.generation, instance)
+            self._take(settings)
+            self._settings, self._owner = settings, owner
+            log.info("settings read: fleet=%s machine=%s generation=%s", owner.fleet, owner.machine, owner.generation)
+        self._next_read = now + REREAD
 
     def _take(self, settings: MachineSettings) -> None:
         """New settings: keep how far an unchanged membership has come, leave what is no longer asked for."""
