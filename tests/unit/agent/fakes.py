@@ -84,6 +84,7 @@ class FakeDns:
         self.broken: RollcallError | None = None
         self.token = TOKEN
         self.looks = 0
+        self.size = 1
         self._answers: frozenset[str] | str | None = ""
         self._clock = clock
 
@@ -117,11 +118,9 @@ class FakeDns:
 
 
 class FakeRegistry:
-    size = 1
-
     def __init__(self, dns: FakeDns, told: Join, secret: Callable[[str], str]) -> None:
         self._dns, self._told, self._secret = dns, told, secret
-        self._place = describe(told)
+        self._place, self.size = describe(told), dns.size
 
     def join(self, owner: Owner, address: str) -> bool:
         self._call("join")
@@ -157,13 +156,22 @@ class Guest:
             )
         )
         self.status_file = home / "run" / "status.json"
-        self.agent = Agent(
+        self.agent = self._agent()
+
+    def _agent(self) -> Agent:
+        return Agent(
             self.cloud,
             status_file=self.status_file,
             clock=self.clock,
             look_up=self.dns.look_up,
             registry_of=self.dns.registry,
         )
+
+    def restarted(self) -> Guest:
+        """The agent was killed, and systemd started it again: what stood stands, what it knew is forgotten."""
+        self.agent = self._agent()
+        self.dns.calls.clear()
+        return self
 
     def join_of(self, host: str = HOST, **told: Any) -> CloudflareJoin:
         return CloudflareJoin(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,11 +42,13 @@ class TestDrain:
         joined.pass_time(REREAD + TICK)
         assert joined.standing == {HOST: ADDRESS} and joined.status()["step"] == "registered"
 
-    def test_it_leaves_though_its_workload_is_unhealthy(self, joined: Guest) -> None:
+    def test_it_stays_away_when_its_workload_recovers_meanwhile(self, joined: Guest) -> None:
         joined.healthy(False)
         joined.tell(drain=True)
         joined.pass_time(REREAD + TICK)
-        assert joined.standing == {} and joined.status()["step"] == "left"
+        joined.healthy(True)
+        joined.pass_time(60)
+        assert joined.standing == {} and joined.dns.count("join") == 0
 
     def test_a_drained_machine_never_joins(self, guest: Guest) -> None:
         guest.tell(drain=True)
@@ -68,7 +71,7 @@ class TestDrain:
 
 class TestChanges:
     @pytest.mark.parametrize("changed", [{"ttl": 60}, {"proxied": True}, {"rise": 2}, {"check": "command:/bin/true"}])
-    def test_a_setting_changes_in_place_without_leaving(self, joined: Guest, changed: dict[str, object]) -> None:
+    def test_a_setting_changes_in_place_without_leaving(self, joined: Guest, changed: dict[str, Any]) -> None:
         joined.tell(joins=(joined.join_of(**changed),))
         joined.pass_time(REREAD + TICK)
         assert joined.standing == {HOST: ADDRESS} and joined.dns.count("leave") == 0
@@ -85,6 +88,11 @@ class TestChanges:
         joined.pass_time(REREAD + TICK)
         assert joined.standing == {BLOG: ADDRESS}
         assert [each["join"] for each in joined.status()["memberships"]] == [f"host={BLOG}"]
+
+    def test_another_check_is_the_one_that_counts(self, joined: Guest) -> None:
+        joined.tell(joins=(joined.join_of(check="command:/bin/false"),))
+        joined.pass_time(REREAD + 4 * TICK)
+        assert joined.standing == {}
 
     def test_one_that_moves_to_another_zone_leaves_the_old_one(self, joined: Guest) -> None:
         joined.tell(joins=(joined.join_of(zone="b" * 32),))
