@@ -35,7 +35,7 @@ put() {
 
 # The builder puts the agent, the units and the workloads here, packed. CHANGED names what was different.
 put_files() {
-    CHANGED="$CHANGED $(/usr/bin/python3 -c '
+    CHANGED="$CHANGED $("$ROOT/usr/bin/python3" -c '
 import base64, bz2, os, sys
 words = bz2.decompress(base64.b64decode(sys.stdin.read())).decode().split("\0")
 for path, text in zip(words[::2], words[1::2]):
@@ -85,7 +85,7 @@ need() {
 # Who we are, as the agent sees it: CLOUD INSTANCE WORKLOAD…; metadata may take a moment to answer.
 whoami_line() {
     tries=0
-    until line=$(PYTHONPATH=$LIB /usr/bin/python3 -m rollcall whoami 2>>"$LOG"); do
+    until line=$(PYTHONPATH=$LIB "$ROOT/usr/bin/python3" -m rollcall whoami 2>>"$LOG"); do
         tries=$((tries + 1))
         [ "$tries" -lt 30 ] || return 1
         sleep 2

@@ -25,7 +25,7 @@ from rollcall.ownership import Owner
 from rollcall.registry import CloudflareRegistry, Registry, Route53Process
 from rollcall.retrying import LONGEST, retried
 from rollcall.route53 import host_name, set_name
-from rollcall.settings import CloudflareJoin, Join, MachineSettings, Route53Join, SettingsError
+from rollcall.settings import CloudflareJoin, Join, MachineSettings, Route53Join
 
 TICK = 2.0
 REREAD = 10.0
@@ -90,6 +90,9 @@ class Agent:
         self._settings: MachineSettings | None = None
         self._owner: Owner | None = None
         self._addresses: tuple[str, ...] = ()
+        self._unread = ""
+        # Told no more, and not left yet.
+        self._dropped: list[Membership] = []
         self._next_read = 0.0
         self._secrets: dict[str, str] = {}
 
@@ -99,26 +102,34 @@ class Agent:
         return self._settings.workloads if self._settings else ()
 
     def tick(self) -> None:
-        """Whatever is due now. Never raises RollcallError: it is logged once, kept in the status, and tried again."""
+        """Whatever is due now. Never raises RollcallError: it is logged once, kept in the status, and tried again.
+
+        With settings that it cannot use, a machine goes on with those that it has.
+        """
+        before, self._unread = self._unread, ""
         try:
             self._read()
-        except (RollcallError, SettingsError) as fault:
-            self._note("no settings", str(fault))
-            return
+        except (RollcallError, ValueError) as fault:
+            self._unread = str(fault)
+        if self._unread or before:
+            self._note(self.status.step if self._settings else "no settings", self._unread)
         for membership in self.memberships:
             self._attend(membership)
+        for old in self._dropped:
+            self._try(old, lambda old=old: self._leave(old))  # type: ignore[misc]
+        self._dropped = [each for each in self._dropped if each.joined]
         self._tell()
 
     def settle(self) -> None:
-        """Read who we are and what we were told, for a command that runs once. Raises RollcallError, SettingsError."""
+        """Read who we are and what we were told, for a command that runs once. Raises RollcallError, ValueError."""
         self._read()
 
     def leave(self, within: float = LEAVE_WITHIN) -> bool:
-        """Take all entries away, trying for `within` seconds; whether all are gone."""
-        clean = True
-        for membership in self.memberships:
+        """Take all entries away, trying for `within` seconds together, each at least once; whether all are gone."""
+        clean, end = True, time.monotonic() + within
+        for membership in (*self.memberships, *self._dropped):
             try:
-                retried(lambda membership=membership: self._leave(membership), within)  # type: ignore[misc]
+                retried(lambda membership=membership: self._leave(membership), end - time.monotonic())  # type: ignore[misc]
             except RollcallError as fault:
                 log.error("leave failed: %s; whoever cleans up after this machine removes the entry", fault)
                 clean = False
@@ -139,16 +150,13 @@ class Agent:
             if self._settings is None:
                 raise
             return
-        self._next_read = now + REREAD
         self._addresses = addresses
-        if settings == self._settings:
-            return
-        log.info(
-            "settings read: fleet=%s machine=%s generation=%s", settings.fleet, settings.machine, settings.generation
-        )
-        self._owner = Owner(settings.stack, settings.fleet, settings.machine, settings.generation, instance)
-        self._take(settings)
-        self._settings = settings
+        if settings != self._settings:
+            owner = Owner(settings.stack, settings.fleet, settings.machine, settings.generation, instance)
+            self._take(settings)
+            self._settings, self._owner = settings, owner
+            log.info("settings read: fleet=%s machine=%s generation=%s", owner.fleet, owner.machine, owner.generation)
+        self._next_read = now + REREAD
 
     def _take(self, settings: MachineSettings) -> None:
         """New settings: keep how far an unchanged membership has come, leave what is no longer asked for."""
@@ -157,26 +165,30 @@ class Agent:
         for told in settings.joins if self._told is None else self._told:
             known = before.pop(repr(told), None)
             after.append(known or Membership(told, self._registry_of(told, self._secret), health_of(told)))
-        for old in before.values():
+        dropped = []
+        for old in (*before.values(), *self._dropped):
             successor = next((each for each in after if _same_place(each.told, old.told)), None)
-            if successor is not None:
-                successor.health = old.health
-            elif old.joined:
-                self._try(old, lambda old=old: self._leave(old))  # type: ignore[misc]
-        self.memberships = after
+            if successor is None:
+                dropped.append(old)
+            else:
+                # It may have another check, and does not know its address yet, so it joins in place.
+                successor.joined, successor.health.healthy = old.joined, old.health.healthy
+        self.memberships, self._dropped = after, dropped
 
     def _attend(self, membership: Membership) -> None:
         assert self._settings is not None
-        healthy = membership.health.look()
-        if self._settings.drain or not healthy:
-            if membership.joined or self._settings.drain:
-                self._note("draining" if self._settings.drain else "workload unhealthy")
-                if membership.joined or membership.next_confirm <= self._clock():
-                    self._try(membership, lambda: self._leave(membership))
-                    membership.next_confirm = self._clock() + CONFIRM
+        drain = self._settings.drain
+        if membership.health.look() and not drain:
+            if self._due(membership):
+                self._try(membership, lambda: self._join(membership))
             return
-        if self._due(membership):
-            self._try(membership, lambda: self._join(membership))
+        # An earlier process may have joined, so what this one did not join is left too, and now and then again.
+        unwanted = drain or membership.health.healthy is False
+        if membership.joined or (unwanted and membership.next_confirm <= self._clock()):
+            step = "draining" if drain else "workload unhealthy"
+            if step != self.status.step:
+                self._note(step)
+            self._try(membership, lambda: self._leave(membership))
 
     def _due(self, membership: Membership) -> bool:
         """Join now? When not joined, at a new address, when DNS answers without us, and now and then anyway."""
@@ -208,7 +220,7 @@ class Agent:
         if changed or not membership.joined:
             log.info("registered: %s address=%s", describe(membership.told), address)
         # The API has it and a resolver has not: it keeps an older answer, so asking the API again would not help soon.
-        kept = membership.joined and not changed
+        kept = membership.joined and not changed and now < membership.next_confirm
         membership.joined, membership.address = True, address
         membership.next_look = now + (CONFIRM / 2 if kept else LOOK_UP)
         membership.next_confirm = now + _confirm_after(membership) * random.uniform(0.8, 1.2)  # noqa: S311
@@ -217,9 +229,8 @@ class Agent:
     def _leave(self, membership: Membership) -> None:
         if self._owner is not None and membership.registry.leave(self._owner):
             log.info("left: %s", describe(membership.told))
-        membership.joined, membership.next_confirm = False, 0.0
-        if self._settings is not None and self._settings.drain:
-            self._note("left")
+        membership.joined, membership.next_confirm = False, self._clock() + CONFIRM
+        self._note("left" if self._settings is not None and self._settings.drain else self.status.step)
 
     def _try(self, membership: Membership, action: Callable[[], None]) -> None:
         """Do it, unless it failed a moment ago; back off with full jitter while it fails."""
@@ -259,7 +270,12 @@ class Agent:
     def _tell(self) -> None:
         shown = {"step": self.status.step, "error": self.status.error, "since": self.status.since}
         shown["memberships"] = [
-            {"join": describe(each.told), "joined": each.joined, "healthy": each.health.healthy, "error": each.error}
+            {
+                "join": describe(each.told),
+                "joined": each.joined,
+                "healthy": bool(each.health.healthy),
+                "error": each.error,
+            }
             for each in self.memberships
         ]
         try:

@@ -12,7 +12,7 @@ from pathlib import Path
 from rollcall.agent import Agent, run
 from rollcall.clouds import detect
 from rollcall.errors import RollcallError
-from rollcall.settings import Join, MachineSettings, SettingsError, parse_join
+from rollcall.settings import Join, MachineSettings, parse_join
 
 LOG = Path("/var/log/rollcall.log")
 STATUS = Path("/run/rollcall/status.json")
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         told = (parse_join(" ".join(chosen.membership)),) if getattr(chosen, "membership", ()) else None
         return _do(chosen.command, told)
-    except (RollcallError, SettingsError) as fault:
+    except (RollcallError, ValueError) as fault:
         print(f"rollcall {chosen.command}: {fault} look={LOG}", file=sys.stderr)
         return 1
 
