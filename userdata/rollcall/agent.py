@@ -156,6 +156,8 @@ class Agent:
             self._take(settings)
             self._settings, self._owner = settings, owner
             log.info("settings read: fleet=%s machine=%s generation=%s", owner.fleet, owner.machine, owner.generation)
+            if self.status.step in ("booted", "no settings"):
+                self._note("settings read")
         self._next_read = now + REREAD
 
     def _take(self, settings: MachineSettings) -> None:

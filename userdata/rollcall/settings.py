@@ -16,6 +16,7 @@ MACHINE = "rollcall-machine"
 GENERATION = "rollcall-generation"
 WORKLOADS = "rollcall-workloads"
 DRAIN = "rollcall-drain"
+STATUS = "rollcall-status"
 JOIN = "rollcall-join-"
 MOST_JOINS = 10
 LONGEST_VALUE = 256

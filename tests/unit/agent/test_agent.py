@@ -254,7 +254,7 @@ class TestStatus:
 
     def test_each_step_is_told_to_the_cloud_once(self, joined: Guest) -> None:
         joined.pass_time(60)
-        assert joined.cloud.said == ["registered"]
+        assert joined.cloud.said == ["settings read", "registered"]
 
     def test_no_secret_is_in_the_status_the_log_or_what_the_cloud_is_told(
         self, guest: Guest, caplog: pytest.LogCaptureFixture
