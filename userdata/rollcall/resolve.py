@@ -99,7 +99,9 @@ class Incarnation:
                     except OSError as refused:
                         why = refused.strerror or refused
                         failed.append(f"{target.host}:{target.port} at {each.address}: {why}")
-        raise TransientError(f"reason=nobody-accepts service={self.name} tried={'; '.join(failed) or 'no address'!r}")
+                if not found:
+                    failed.append(f"{target.host} has no {rtype}")
+        raise TransientError(f"reason=nobody-accepts service={self.name} tried={'; '.join(failed)!r}")
 
 
 class Client:
@@ -152,10 +154,11 @@ class Client:
         until, found = self._ask(name, "SRV") if incarnation else (now + _LONGEST, ())
         sets: tuple[str, ...] = (name,)
         if not found:
-            until, chosen = min(until, self._browsed(base)[0]), self._chosen(base, domain, incarnation)
-            name, sets = f"{_label(chosen[0])}.{base}", tuple(f"{_label(each)}.{base}" for each in chosen[1])
+            listed, names = self._browsed(base)
+            whole, parts = self._chosen(names, base, domain, incarnation)
+            name, sets = f"{_label(whole)}.{base}", tuple(f"{_label(each)}.{base}" for each in parts)
             answers = [self._ask(each, "SRV") for each in sets]
-            until = min(until, *(each[0] for each in answers))
+            until = min(until, listed, *(each[0] for each in answers))
             found = tuple(record for each in answers for record in each[1])
         # RFC 2782: the target "." says that the service is decidedly not available.
         alive = [each for each in found if each.target != dns.name.root]
@@ -211,25 +214,27 @@ class Client:
         parent = _name(base)
         return until, tuple(sorted(_unlabelled(each.target) for each in found if _is_below(each.target, parent)))
 
-    def _chosen(self, base: str, domain: str, incarnation: str) -> tuple[str, list[str]]:
-        """The incarnation, and the names of its sets: its own, or its shards."""
-        names = {each.lower(): each for each in self._browsed(base)[1]}
+    def _chosen(self, listed: Sequence[str], base: str, domain: str, incarnation: str) -> tuple[str, list[str]]:
+        """The incarnation of those `listed`, and the names of its sets: its own, or its shards."""
+        names = {each.lower(): each for each in listed}
         if not names:
             known = ",".join(map(_plain, self.services(domain)))
             raise FatalError(f"reason=no-such-service service={base} known={known or 'none'}")
         groups: dict[str, list[str]] = {}
-        for low, name in names.items():
+        spelled: dict[str, str] = {}
+        for name in names.values():
             shard = re.fullmatch(r"(.+)-[0-9]+", name, re.DOTALL)
             # `v1-2` is a shard of `v1` unless there is a `v1` itself: then it is somebody's own name.
             whole = shard[1] if shard and shard[1].lower() not in names else name
             groups.setdefault(whole.lower(), []).append(name)
-            if low == incarnation.lower():
-                return name, [name]
+            spelled.setdefault(whole.lower(), whole)
         wanted = incarnation.lower() or (next(iter(groups)) if len(groups) == 1 else "")
+        if wanted in names:
+            return names[wanted], [names[wanted]]
         if wanted not in groups:
-            asked, known = _plain(incarnation) or "any", ",".join(map(_plain, sorted(groups)))
+            asked, known = _plain(incarnation) or "any", ",".join(map(_plain, sorted(spelled.values())))
             raise FatalError(f"reason=no-such-incarnation service={base} asked={asked} known={known}")
-        return incarnation or wanted, groups[wanted]
+        return spelled[wanted], groups[wanted]
 
     def _reply(self, name: str, rtype: str) -> tuple[Any, Any]:
         """The first answer that a resolver gives, and the end of its chain of aliases."""
@@ -247,7 +252,9 @@ class Client:
                         wire = self._exchange(server, query, self._timeout, True)
                     if not _answers(wire, query):
                         raise ValueError("answers another question")
-                    reply: Any = dns.message.from_wire(wire)
+                    reply = dns.message.from_wire(wire)
+                    if not isinstance(reply, dns.message.QueryMessage):
+                        raise ValueError("answers another operation")
                     chain = reply.resolve_chaining()
                 except (dns.exception.DNSException, OSError, ValueError) as failed:
                     said[where] = getattr(failed, "strerror", None) or type(failed).__name__
@@ -438,8 +445,8 @@ def _split(resolver: str) -> Server:
     host, colon, port = resolver.rpartition(":")
     if not colon or (":" in host and not host.endswith("]")):
         host, port = resolver, "53"
-    host = host.strip("[]")
-    if not host or not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65_536:
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not host or "[" in host or not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65_536:
         raise FatalError(f"reason=no-resolver resolver={_plain(resolver)} look='HOST, HOST:PORT or [IPv6]:PORT'")
     return host, int(port)
 
