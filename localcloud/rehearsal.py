@@ -30,6 +30,7 @@ from localcloud.prepare import ROOT, VENV
 
 PASSED_ON = ("PATH", "HOME", "LANG", "TERM", "TMPDIR", "XDG_CACHE_HOME", "NO_COLOR")
 GONE = ("terminated", "deleted")
+SAMPLE = "theService"
 LINKED = ("__main__.py", "components", "userdata", ".venv")
 
 
@@ -307,13 +308,19 @@ def _show_services(rehearsal: Rehearsal, directory: Mapping[str, Any], server: s
 
     client = Client([server])
     for service, name in sorted(directory["services"].items()):
+        if service != SAMPLE:
+            continue
         print(f"\nService discovery (dig @{server.replace(':', ' -p ')} {name} PTR)")
-        for incarnation in client.browse(service, directory["zone"]):
+        for incarnation in client.browse(SAMPLE, directory["zone"]):
             for each in sorted(client.ask(f"{incarnation}.{name}", "SRV"), key=str):
                 print(f"  {incarnation}.{name} SRV {each}")
-            words = ["--incarnation", incarnation, "--service", service, "--resolver", f"{RESOLVER}:53", "--calls", "9"]
+            words = ["--domain", directory["zone"], "--incarnation", incarnation, "--resolver", f"{RESOLVER}:53"]
             sample = [str(VENV / "bin" / "python"), str(ROOT / "docs/examples/the_service_client.py"), *words]
-            rehearsal.localcloud("run", "--", *sample, directory["zone"], capture=True)
+            printed = rehearsal.localcloud("run", "--", *sample, "--calls", "9", capture=True)
+            answered = collections.Counter(line.split()[1] for line in printed.splitlines() if line[:9] == "answered:")
+            print(f"  9 calls of {incarnation} were answered by")
+            for instance, count in sorted(answered.items()):
+                print(f"  {count:>3} × {instance}")
 
 
 def _say_stand_ins(rehearsal: Rehearsal) -> None:

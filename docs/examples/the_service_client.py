@@ -1,47 +1,56 @@
-"""Calls theService as the article's client does: find a live machine by DNS, connect to it, ask it something.
+#!/usr/bin/env python3
+"""Calls theService as a client does that knows nothing but its name: browse, choose an incarnation and a machine, call it.
 
-    python docs/examples/the_service_client.py --incarnation v1 --calls 6 [--resolver 127.0.0.1:5353] [unilans.net]
+    python3 docs/examples/the_service_client.py --domain unilans.net --incarnation v1 --resolver 127.0.0.1:41553
 
-Prints for each call which machine answered, and at the end how often each did.
+It needs the package (`pip install .` in the checkout) and any resolver; no AWS, no credentials.
 """
 
 from __future__ import annotations
 
 import argparse
-import collections
+import socket
 import sys
 
-from rollcall import discover
 from rollcall.errors import RollcallError
+from rollcall.resolve import Client
+
+SERVICE = "theService"
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("domain", nargs="?", default="unilans.net")
-    parser.add_argument("--service", default="theService")
-    parser.add_argument("--incarnation", default="v1")
-    parser.add_argument("--resolver", action="append", default=[], help="HOST or HOST:PORT; the system's unless told")
-    parser.add_argument("--calls", type=int, default=1)
+    parser = argparse.ArgumentParser(description="Calls theService and says which instance answered.")
+    parser.add_argument("--domain", default="unilans.net")
+    parser.add_argument("--incarnation", default="", help="as v1; needed where there are several")
+    parser.add_argument("--resolver", action="append", default=[], help="HOST:PORT; the system's unless told")
+    parser.add_argument("--calls", type=int, default=1, help="how often; each call chooses anew")
+    parser.add_argument("--each", action="store_true", help="call every live machine once, in the order chosen")
     chosen = parser.parse_args()
-    answered: collections.Counter[str] = collections.Counter()
-    for number in range(chosen.calls):
-        try:
-            # Each call asks again; within the TTL the answer comes from the client's own cache.
-            found = discover(
-                chosen.service, chosen.domain, incarnation=chosen.incarnation, resolvers=tuple(chosen.resolver)
-            )
-            with found.connect(timeout=3) as connection, connection.makefile("rw") as stream:
-                stream.write(f"call {number}\n")
-                stream.flush()
-                line = stream.readline().strip()
-        except (RollcallError, OSError) as fault:
-            print(f"call {number}: {fault}", file=sys.stderr)
-            return 1
-        print(line)
-        answered[line.partition(" ")[0]] += 1
-    for instance, count in sorted(answered.items()):
-        print(f"{count:>4} × {instance}", file=sys.stderr)
+    try:
+        client = Client(chosen.resolver)
+        print("incarnations:", *client.browse(SERVICE, chosen.domain))
+        for _ in range(chosen.calls):
+            # Asked for again at each call: the client keeps answers for their TTL, so it costs a query seldom, and machines
+            # that came or went are seen as soon as DNS allows.
+            service = client.discover(SERVICE, chosen.domain, chosen.incarnation)
+            if not chosen.each:
+                with service.connect(timeout=5) as connection:
+                    print("answered:", call(connection, "hello"))
+                continue
+            for target in service.order():
+                with socket.create_connection((client.addresses(target.host)[0], target.port), timeout=5) as connection:
+                    print(f"{target.host}:{target.port} answered:", call(connection, "hello"))
+    except (RollcallError, OSError) as fault:
+        print(f"theService: {fault}", file=sys.stderr)
+        return 1
     return 0
+
+
+def call(connection: socket.socket, line: str) -> str:
+    """theService's own protocol: a line there, a line back that starts with the instance's name."""
+    connection.sendall(f"{line}\n".encode())
+    with connection.makefile(encoding="utf-8", newline="\n") as answers:
+        return answers.readline().rstrip("\n")
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ class Services(Deployed):
         sample = [sys.executable, str(ROOT / "docs/examples/the_service_client.py"), "--incarnation", incarnation]
         words = [*sample, "--resolver", f"{RESOLVER}:53", "--calls", str(calls)]
         printed = self.rehearsal.localcloud("run", "--", *words, capture=True)
-        return {line.split()[0] for line in printed.splitlines()}
+        return {line.split()[1] for line in printed.splitlines() if line.startswith("answered:")}
 
     def ids(self, fleet: str) -> set[str]:
         return {each["id"] for each in self.machines(f"{fleet}-") if each["state"] == "running"}

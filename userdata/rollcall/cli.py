@@ -74,7 +74,7 @@ def _resolve(words: list[str]) -> int:
     try:
         from rollcall import resolve
     except ImportError:
-        print("rollcall resolve: reason=no-client look='pip install rollcall', or dig", file=sys.stderr)
+        print("rollcall resolve: reason=no-client look='docs/discovery.md, or dig'", file=sys.stderr)
         return 1
     return resolve.main(words)
 

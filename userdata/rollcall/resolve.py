@@ -5,15 +5,20 @@
     with discover("theService", "unilans.net", incarnation="v1").connect() as connection: ...
 
 Any resolver will do. RFC 6763 sections 4 to 6 and 9 (PTR, TXT, enumeration), RFC 2782 (SRV), RFC 2308 (negative answers).
+Whatever goes wrong is a FatalError or a TransientError of `rollcall.errors`, with one line that says what.
 """
 
 from __future__ import annotations
 
 import argparse
+import bisect
+import itertools
 import json
 import random
 import re
+import secrets
 import socket
+import struct
 import sys
 import threading
 import time
@@ -22,10 +27,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import dns.exception
-import dns.flags
 import dns.message
-import dns.query
+import dns.name
 import dns.rcode
+import dns.rdataclass
 import dns.rdatatype
 import dns.resolver
 
@@ -33,7 +38,17 @@ from rollcall.errors import FatalError, RollcallError, TransientError
 
 ENUMERATION = "_services._dns-sd._udp"
 _LARGEST = 10_000
+# What fits a datagram everywhere (RFC 6891 section 6.2.5); larger answers come over TCP.
 _PAYLOAD = 1232
+_OPTIONS = struct.pack("!BHHIH", 0, dns.rdatatype.OPT, _PAYLOAD, 0, 0)
+_HEADER = 12
+# A day; RFC 2308 section 5 has found one to three hours to be sensible for what is not there.
+_LONGEST, _LONGEST_NEGATIVE = 86_400.0, 10_800.0
+
+_PLAIN_LABEL = re.compile("[0-9A-Za-z_-]{1,63}")
+
+Server = tuple[str, int]
+Exchange = Callable[[Server, bytes, float, bool], bytes]
 
 
 @dataclass(frozen=True, order=True)
@@ -48,7 +63,10 @@ class Target:
 
 @dataclass(frozen=True)
 class Incarnation:
-    """One incarnation of a service (a service instance of RFC 6763) with its live machines, as DNS had them."""
+    """One incarnation of a service (a service instance of RFC 6763) with its live machines, as DNS had them.
+
+    `sets` are the names of the record sets that it was read from: its own, or one for each shard.
+    """
 
     name: str
     targets: tuple[Target, ...]
@@ -66,47 +84,59 @@ class Incarnation:
 
     def connect(self, timeout: float = 5.0) -> socket.socket:
         """A TCP connection to the first target that accepts. Raises TransientError naming each that does not."""
-        failed = []
+        failed: list[str] = []
         for target in self.order():
-            for address in self.client.addresses(target.host) or ("",):
+            # One kind of address after the other: where IPv4 answers, IPv6 is not even asked for.
+            for rtype in ("A", "AAAA"):
                 try:
-                    if address:
-                        return socket.create_connection((address, target.port), timeout=timeout)
-                    failed.append(f"{target.host} has no address")
-                except OSError as refused:
-                    failed.append(f"{target.host}:{target.port} at {address}: {refused.strerror or refused}")
+                    found = self.client.ask(target.host, rtype)
+                except RollcallError as unknown:
+                    failed.append(str(unknown))
+                    continue
+                for each in found:
+                    try:
+                        return socket.create_connection((each.address, target.port), timeout=timeout)
+                    except OSError as refused:
+                        why = refused.strerror or refused
+                        failed.append(f"{target.host}:{target.port} at {each.address}: {why}")
+                if not found:
+                    failed.append(f"{target.host} has no {rtype}")
         raise TransientError(f"reason=nobody-accepts service={self.name} tried={'; '.join(failed)!r}")
 
 
 class Client:
-    """Asks resolvers and keeps their answers for their TTL. `resolvers` are `HOST` or `HOST:PORT`, the system's unless told;
-    the next one is asked when one does not answer within `timeout` seconds. Threads may share it."""
+    """Asks resolvers and keeps their answers for their TTL. `resolvers` are `HOST` or `HOST:PORT`, the system's unless told.
+
+    One that does not answer within a third of `timeout` seconds, or fails, is passed over for the next; then each is asked
+    once more, for all of `timeout`. Who answered last is asked first. Threads may share a client.
+    """
 
     def __init__(
         self,
-        resolvers: Sequence[str] = (),
+        resolvers: str | Sequence[str] = (),
         *,
         timeout: float = 3.0,
         clock: Callable[[], float] = time.monotonic,
         dice: random.Random | None = None,
+        exchange: Exchange | None = None,
     ) -> None:
         self.dice = dice or random.SystemRandom()
-        self._resolvers = [_split(each) for each in resolvers] or _system()
+        self._resolvers = [_split(each) for each in _several(resolvers)] or _system()
         self._timeout = timeout
         self._clock = clock
+        self._exchange = exchange or _exchange
         self._lock = threading.Lock()
-        self._kept: dict[tuple[str, str], tuple[float, tuple[Any, ...]]] = {}
-        self._found: dict[str, tuple[float, Incarnation]] = {}
+        self._kept: dict[tuple[str, ...], tuple[float, Any]] = {}
 
     def services(self, domain: str) -> tuple[str, ...]:
         """The services that the domain enumerates, as `_theService._tcp`."""
-        found = self.ask(f"{ENUMERATION}.{domain}", "PTR")
-        return tuple(sorted(str(each.target).rstrip(".").removesuffix(f".{domain}") for each in found))
+        base = _name(domain)
+        found = (each.target for each in self.ask(f"{ENUMERATION}.{domain}", "PTR"))
+        return tuple(sorted(str(each.relativize(base)) for each in found if each.is_subdomain(base)))
 
     def browse(self, service: str, domain: str, protocol: str = "tcp") -> tuple[str, ...]:
         """The incarnations of a service (`v1`, `v2`); of one with shards each (`v1-1`, `v1-2`)."""
-        found = self.ask(f"_{service}._{protocol}.{domain}", "PTR")
-        return tuple(sorted(str(each.target).partition("._")[0] for each in found))
+        return self._browsed(_base(service, domain, protocol))[1]
 
     def discover(self, service: str, domain: str, incarnation: str = "", protocol: str = "tcp") -> Incarnation:
         """The incarnation with its live machines; where it has shards, all of them. Without a name the only one that there is.
@@ -114,24 +144,29 @@ class Client:
         Raises FatalError where there is no such service or incarnation, naming those that there are, and TransientError where
         no machine is alive or no resolver answers.
         """
-        base = f"_{service}._{protocol}.{domain}"
-        key = f"{incarnation}.{base}"
-        kept = self._found.get(key)
-        if kept is not None and kept[0] > self._clock():
-            return kept[1]
-        sets: tuple[str, ...] = (key,) if incarnation else ()
-        found = self.ask(key, "SRV") if incarnation else ()
+        key = (service, domain, incarnation, protocol)
+        now = self._clock()
+        kept = self._kept.get(key)
+        if kept is not None and kept[0] > now:
+            return kept[1]  # type: ignore[no-any-return]
+        base = _base(service, domain, protocol)
+        name = f"{_label(incarnation)}.{base}" if incarnation else base
+        until, found = self._ask(name, "SRV") if incarnation else (now + _LONGEST, ())
+        sets: tuple[str, ...] = (name,)
         if not found:
-            sets = tuple(f"{each}.{base}" for each in self._chosen(service, domain, incarnation, protocol))
-            found = tuple(each for name in sets for each in self.ask(name, "SRV"))
-        targets = tuple(
-            Target(each.priority, each.weight, each.port, str(each.target).rstrip(".").lower()) for each in found
-        )
+            listed, names = self._browsed(base)
+            whole, parts = self._chosen(names, base, domain, incarnation)
+            name, sets = f"{_label(whole)}.{base}", tuple(f"{_label(each)}.{base}" for each in parts)
+            answers = [self._ask(each, "SRV") for each in sets]
+            until = min(until, listed, *(each[0] for each in answers))
+            found = tuple(record for each in answers for record in each[1])
         # RFC 2782: the target "." says that the service is decidedly not available.
-        if not any(each.host for each in targets):
-            raise TransientError(f"reason=nobody-alive service={sets[0]}")
-        made = Incarnation(key.lstrip("."), tuple(each for each in targets if each.host), self, sets)
-        self._found[key] = (min(self._kept.get((name, "SRV"), (0.0,))[0] for name in sets), made)
+        alive = [each for each in found if each.target != dns.name.root]
+        if not alive:
+            raise TransientError(f"reason=nobody-alive service={name}")
+        targets = (Target(each.priority, each.weight, each.port, _text(each.target)) for each in alive)
+        made = Incarnation(name, tuple(targets), self, sets)
+        self._keep(key, until, made)
         return made
 
     def addresses(self, host: str) -> tuple[str, ...]:
@@ -139,90 +174,122 @@ class Client:
         return tuple(str(each.address) for rtype in ("A", "AAAA") for each in self.ask(host, rtype))
 
     def ask(self, name: str, rtype: str) -> tuple[Any, ...]:
-        """The records of this type, from the cache or a resolver; empty where there are none. Raises TransientError."""
+        """The records of this type, from the cache or a resolver; empty where there are none.
+
+        Raises TransientError where no resolver answers, FatalError where `name` is none.
+        """
+        return self._ask(name, rtype)[1]
+
+    def _ask(self, name: str, rtype: str) -> tuple[float, tuple[Any, ...]]:
+        """Until when the answer holds, and its records."""
         now = self._clock()
-        with self._lock:
-            kept = self._kept.get((name, rtype))
-            if kept is not None and kept[0] > now:
-                return kept[1]
-        reply = self._reply(name, rtype)
-        wanted = dns.rdatatype.from_text(rtype)
-        sets = [each for each in reply.answer if each.rdtype == wanted]
-        found = tuple(record for each in sets for record in each)
-        ttl = min((each.ttl for each in reply.answer), default=_negative(reply)) if found else _negative(reply)
+        key = (name.rstrip(".").lower(), rtype)
+        kept = self._kept.get(key)
+        if kept is not None and kept[0] > now:
+            return kept
+        reply, chain = self._reply(name, rtype)
+        found = tuple(chain.answer or ())
+        until = now + (min(chain.minimum_ttl, _LONGEST) if found else _negative(reply))
+        self._keep(key, until, found)
+        if rtype == "SRV":
+            hosts = {each.target for each in found}
+            for each in reply.additional:
+                # What comes along is worth less than what was asked for (RFC 2181 section 5.4.1), and only for the targets.
+                there = (_text(each.name), dns.rdatatype.to_text(each.rdtype))
+                if each.name in hosts and there[1] in ("A", "AAAA") and self._kept.get(there, (0.0,))[0] <= now:
+                    self._keep(there, now + min(each.ttl, _LONGEST), tuple(each))
+        return until, found
+
+    def _keep(self, key: tuple[str, ...], until: float, value: Any) -> None:
         with self._lock:
             if len(self._kept) >= _LARGEST:
-                self._kept = {key: value for key, value in self._kept.items() if value[0] > now}
-            self._kept[name, rtype] = (now + ttl, found)
-            for each in reply.additional:
-                if each.rdtype in (dns.rdatatype.A, dns.rdatatype.AAAA):
-                    there = str(each.name).rstrip(".").lower(), dns.rdatatype.to_text(each.rdtype)
-                    self._kept[there] = (now + each.ttl, tuple(each))
-        return found
+                now = self._clock()
+                self._kept = {each: held for each, held in self._kept.items() if held[0] > now}
+                if len(self._kept) >= _LARGEST:
+                    self._kept = {}
+            self._kept[key] = (until, value)
 
-    def _chosen(self, service: str, domain: str, incarnation: str, protocol: str) -> list[str]:
-        """The names of the sets: the incarnation's own, or its shards."""
-        names = self.browse(service, domain, protocol)
-        what = f"service=_{service}._{protocol}.{domain}"
+    def _browsed(self, base: str) -> tuple[float, tuple[str, ...]]:
+        until, found = self._ask(base, "PTR")
+        parent = _name(base)
+        return until, tuple(sorted(_unlabelled(each.target) for each in found if _is_below(each.target, parent)))
+
+    def _chosen(self, listed: Sequence[str], base: str, domain: str, incarnation: str) -> tuple[str, list[str]]:
+        """The incarnation of those `listed`, and the names of its sets: its own, or its shards."""
+        names = {each.lower(): each for each in listed}
         if not names:
-            raise FatalError(f"reason=no-such-service {what} known={','.join(self.services(domain)) or 'none'}")
+            known = ",".join(map(_plain, self.services(domain)))
+            raise FatalError(f"reason=no-such-service service={base} known={known or 'none'}")
         groups: dict[str, list[str]] = {}
-        for name in names:
-            groups.setdefault(name, []).append(name)
-            shard = re.fullmatch(r"(.+)-\d+", name)
-            if shard and shard[1] not in names:
-                groups.setdefault(shard[1], []).append(name)
-                groups.pop(name)
-        wanted = incarnation or (next(iter(groups)) if len(groups) == 1 else "")
+        spelled: dict[str, str] = {}
+        for name in names.values():
+            shard = re.fullmatch(r"(.+)-[0-9]+", name, re.DOTALL)
+            # `v1-2` is a shard of `v1` unless there is a `v1` itself: then it is somebody's own name.
+            whole = shard[1] if shard and shard[1].lower() not in names else name
+            groups.setdefault(whole.lower(), []).append(name)
+            spelled.setdefault(whole.lower(), whole)
+        wanted = incarnation.lower() or (next(iter(groups)) if len(groups) == 1 else "")
         if wanted in names:
-            return [wanted]
+            return names[wanted], [names[wanted]]
         if wanted not in groups:
-            raise FatalError(
-                f"reason=no-such-incarnation {what} asked={incarnation or 'any'} known={','.join(sorted(groups))}"
-            )
-        return groups[wanted]
+            asked, known = _plain(incarnation) or "any", ",".join(map(_plain, sorted(spelled.values())))
+            raise FatalError(f"reason=no-such-incarnation service={base} asked={asked} known={known}")
+        return spelled[wanted], groups[wanted]
 
-    def _reply(self, name: str, rtype: str) -> Any:
-        try:
-            query = dns.message.make_query(name, rtype, use_edns=0, payload=_PAYLOAD)
-        except dns.exception.DNSException as wrong:
-            raise FatalError(f"reason=no-dns-name name={name!r}") from wrong
-        said = "none configured"
-        for host, port in self._resolvers:
-            try:
-                reply, _ = dns.query.udp_with_fallback(query, host, port=port, timeout=self._timeout)
-            except (dns.exception.DNSException, OSError, ValueError) as failed:
-                said = f"{host}: {type(failed).__name__}"
-                continue
-            if reply.rcode() in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
-                return reply
-            said = f"{host}: {dns.rcode.to_text(reply.rcode())}"
-        raise TransientError(f"reason=no-resolver-answers name={name} type={rtype} said={said!r}")
+    def _reply(self, name: str, rtype: str) -> tuple[Any, Any]:
+        """The first answer that a resolver gives, and the end of its chain of aliases."""
+        question = _name(name).to_digestable() + struct.pack("!HH", dns.rdatatype.from_text(rtype), dns.rdataclass.IN)
+        # Recursion desired; one question, and the EDNS record.
+        header = struct.pack("!6H", secrets.randbits(16), 0x0100, 1, 0, 0, 1)
+        query = header + question + _OPTIONS
+        said: dict[str, str] = {}
+        for wait in (self._timeout / 3, self._timeout):
+            for server in self._resolvers:
+                where = f"{server[0]}:{server[1]}"
+                try:
+                    wire = self._exchange(server, query, wait, False)
+                    if _is_truncated(wire):
+                        wire = self._exchange(server, query, self._timeout, True)
+                    if not _answers(wire, query):
+                        raise ValueError("answers another question")
+                    reply = dns.message.from_wire(wire)
+                    if not isinstance(reply, dns.message.QueryMessage):
+                        raise ValueError("answers another operation")
+                    chain = reply.resolve_chaining()
+                except (dns.exception.DNSException, OSError, ValueError) as failed:
+                    said[where] = getattr(failed, "strerror", None) or type(failed).__name__
+                    continue
+                if reply.rcode() not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
+                    said[where] = dns.rcode.to_text(reply.rcode())
+                    continue
+                if server is not self._resolvers[0]:
+                    self._resolvers = [server, *(each for each in self._resolvers if each is not server)]
+                return reply, chain
+        tried = "; ".join(f"{where}: {what}" for where, what in said.items())
+        raise TransientError(f"reason=no-resolver-answers name={name} type={rtype} said={tried!r}")
 
 
 def ordered(targets: Sequence[Target], dice: random.Random) -> Iterator[Target]:
-    """RFC 2782, "Usage rules": priorities ascending; within one, those of weight 0 first, then a running sum of weights and
-    a number from 0 to the sum, inclusive, until none is left."""
+    """RFC 2782, "Usage rules": priorities ascending; within one, again and again, a number from 0 to the sum of the weights,
+    inclusive, and the first whose running sum reaches it, those of weight 0 in front and the others in any order."""
     for priority in sorted({each.priority for each in targets}):
         left = [each for each in targets if each.priority == priority]
-        dice.shuffle(left)
-        left.sort(key=lambda each: each.weight > 0)
         while left:
-            number = dice.randint(0, sum(each.weight for each in left))
-            for at, each in enumerate(left):
-                number -= each.weight
-                if number <= 0:
-                    yield left.pop(at)
-                    break
+            sums = list(itertools.accumulate(each.weight for each in left))
+            number = dice.randint(0, sums[-1])
+            # 0 means whoever is in front; all that may be are as likely. Any other number means a weight, wherever it stands.
+            front = [at for at, each in enumerate(left) if not each.weight] or range(len(left))
+            yield left.pop(bisect.bisect_left(sums, number) if number else front[dice.randrange(len(front))])
 
 
 def pairs(records: Sequence[Any]) -> dict[str, str | None]:
-    """The keys and values of TXT records. A string that starts with `=` is ignored, as RFC 6763 section 6.4 has it."""
+    """The keys and values of TXT records. A string that starts with `=` is ignored, as RFC 6763 section 6.4 has it, and so is
+    one whose key is not printable ASCII. What is no UTF-8 in a value is replaced."""
     found: dict[str, str | None] = {}
     for text in (text for record in records for text in record.strings):
-        key, equals, value = text.decode(errors="replace").partition("=")
-        if key:
-            found.setdefault(key.lower(), value if equals else None)
+        name, equals, value = text.partition(b"=")
+        if name and all(0x20 <= each <= 0x7E for each in name):
+            found.setdefault(name.decode().lower(), value.decode(errors="replace") if equals else None)
     return found
 
 
@@ -230,11 +297,11 @@ _shared: dict[tuple[str, ...], Client] = {}
 
 
 def discover(
-    service: str, domain: str, *, incarnation: str = "", protocol: str = "tcp", resolvers: Sequence[str] = ()
+    service: str, domain: str, *, incarnation: str = "", protocol: str = "tcp", resolvers: str | Sequence[str] = ()
 ) -> Incarnation:
     """`Client.discover` with one client, and so one cache, for all calls with the same resolvers."""
-    key = tuple(resolvers)
-    client = _shared.get(key) or _shared.setdefault(key, Client(resolvers))
+    key = _several(resolvers)
+    client = _shared.get(key) or _shared.setdefault(key, Client(key))
     return client.discover(service, domain, incarnation, protocol)
 
 
@@ -266,7 +333,9 @@ def _resolved(chosen: argparse.Namespace, client: Client) -> tuple[Any, list[str
         protocol, domain = domain[1:4], domain[5:]
     if chosen.browse:
         names = list(client.services(chosen.service) or client.browse(service, domain, protocol))
-        return names, names
+        if not names:
+            raise FatalError(f"reason=nothing-to-browse name={chosen.service}")
+        return names, [_plain(each) for each in names]
     found = client.discover(service, domain, chosen.incarnation, protocol)
     rows = [{**asdict(target), "addresses": client.addresses(target.host)} for target in found.order()]
     lines = [
@@ -276,21 +345,113 @@ def _resolved(chosen: argparse.Namespace, client: Client) -> tuple[Any, list[str
     return {"incarnation": found.name, "txt": found.txt, "targets": rows}, lines
 
 
+def _exchange(server: Server, query: bytes, timeout: float, over_tcp: bool) -> bytes:
+    """What the server answers to the query. Raises OSError (TimeoutError after `timeout` seconds, however it drips)."""
+    ends = time.monotonic() + timeout
+    family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM if over_tcp else socket.SOCK_DGRAM) as asked:
+        asked.settimeout(timeout)
+        # A datagram socket that is connected hears of nobody else, and of a port where nobody listens.
+        asked.connect(server)
+        if over_tcp:
+            asked.sendall(struct.pack("!H", len(query)) + query)
+            (length,) = struct.unpack("!H", _exactly(asked, 2, ends))
+            return _exactly(asked, length, ends)
+        asked.send(query)
+        while not _answers(reply := asked.recv(65_535), query):
+            asked.settimeout(_left(ends))
+        return reply
+
+
+def _exactly(asked: socket.socket, count: int, ends: float) -> bytes:
+    found = b""
+    while len(found) < count:
+        asked.settimeout(_left(ends))
+        more = asked.recv(count - len(found))
+        if not more:
+            raise ConnectionResetError("the connection ended within an answer")
+        found += more
+    return found
+
+
+def _left(ends: float) -> float:
+    left = ends - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
+def _answers(reply: bytes, query: bytes) -> bool:
+    """Whether it is a response with our id and our question, or without one, as of servers that did not understand it."""
+    asked = query[_HEADER : -len(_OPTIONS)]
+    ours = reply[:2] == query[:2] and len(reply) >= _HEADER and bool(reply[2] & 0x80)
+    return ours and (reply[4:6] == b"\0\0" or reply[_HEADER : _HEADER + len(asked)].lower() == asked.lower())
+
+
+def _is_truncated(reply: bytes) -> bool:
+    return len(reply) >= _HEADER and bool(reply[2] & 0x02)
+
+
 def _negative(reply: Any) -> float:
     """RFC 2308 section 5: the lesser of the SOA's TTL and its minimum; nothing without an SOA."""
     found = [min(each.ttl, each[0].minimum) for each in reply.authority if each.rdtype == dns.rdatatype.SOA]
-    return float(min(found, default=0))
+    return min(_LONGEST_NEGATIVE, *found) if found else 0.0
 
 
-def _split(resolver: str) -> tuple[str, int]:
+def _base(service: str, domain: str, protocol: str) -> str:
+    return f"{_label(f'_{service}')}._{protocol}.{domain.rstrip('.')}"
+
+
+def _name(text: str) -> dns.name.Name:
+    try:
+        return dns.name.from_text(text)
+    except (dns.exception.DNSException, ValueError) as wrong:
+        raise FatalError(f"reason=no-dns-name name={_plain(text)}") from wrong
+
+
+def _label(text: str) -> str:
+    """One label as it stands in a name: an incarnation's may hold dots and spaces (RFC 6763 section 4.3)."""
+    if _PLAIN_LABEL.fullmatch(text):
+        return text
+    try:
+        return dns.name.Name((text.encode(errors="surrogateescape"),)).to_text()
+    except (dns.exception.DNSException, ValueError) as wrong:
+        raise FatalError(f"reason=no-dns-label label={_plain(text)}") from wrong
+
+
+def _unlabelled(name: dns.name.Name) -> str:
+    return name.labels[0].decode(errors="surrogateescape")
+
+
+def _is_below(name: dns.name.Name, parent: dns.name.Name) -> bool:
+    return len(name) == len(parent) + 1 and name.is_subdomain(parent)
+
+
+def _text(name: dns.name.Name) -> str:
+    return name.to_text(omit_final_dot=True).lower()
+
+
+def _plain(text: str) -> str:
+    """For one line on a terminal: anyone who writes to the zone could put control characters into a name."""
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
+def _several(resolvers: str | Sequence[str]) -> tuple[str, ...]:
+    return (resolvers,) if isinstance(resolvers, str) else tuple(resolvers)
+
+
+def _split(resolver: str) -> Server:
     """`HOST`, `HOST:PORT`, `[IPv6]:PORT` or an IPv6 address."""
     host, colon, port = resolver.rpartition(":")
-    if not colon or not port.isdecimal() or (":" in host and not host.endswith("]")):
-        return resolver.strip("[]"), 53
-    return host.strip("[]"), int(port)
+    if not colon or (":" in host and not host.endswith("]")):
+        host, port = resolver, "53"
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not host or "[" in host or not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65_536:
+        raise FatalError(f"reason=no-resolver resolver={_plain(resolver)} look='HOST, HOST:PORT or [IPv6]:PORT'")
+    return host, int(port)
 
 
-def _system() -> list[tuple[str, int]]:
+def _system() -> list[Server]:
     try:
         found = dns.resolver.get_default_resolver()
     except dns.exception.DNSException as none:
