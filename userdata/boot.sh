@@ -20,7 +20,8 @@ die() {
     exit 1
 }
 
-# put PATH MODE: the file below $ROOT gets what is on standard input; CHANGED names what was different.
+# put PATH MODE: the file below $ROOT gets what is on standard input; CHANGED names what was different. Never at the end of a
+# pipe: that is a shell of its own, whose CHANGED is lost.
 put() {
     mkdir -p "$(dirname "$ROOT$1")"
     cat >"$ROOT$1.rollcall-new"
@@ -96,8 +97,12 @@ whoami_line() {
 set_up_site() {
     need nginx
     rm -f "$ROOT/etc/nginx/sites-enabled/default"
-    sed -e "s/@INSTANCE@/$instance/g" "$LIB/site/nginx.conf" | put /etc/nginx/conf.d/rollcall.conf 644
-    sed -e "s/@INSTANCE@/$instance/g" -e "s/@CLOUD@/$cloud/g" "$LIB/site/index.html" | put /var/www/rollcall/index.html 644
+    put /etc/nginx/conf.d/rollcall.conf 644 <<END
+$(sed -e "s/@INSTANCE@/$instance/g" "$LIB/site/nginx.conf")
+END
+    put /var/www/rollcall/index.html 644 <<END
+$(sed -e "s/@INSTANCE@/$instance/g" -e "s/@CLOUD@/$cloud/g" "$LIB/site/index.html")
+END
     # Without ranges no header is believed: an empty file is the safe one, until the agent has read them.
     [ -e "$ROOT/etc/nginx/rollcall-edge.conf" ] || put /etc/nginx/rollcall-edge.conf 644 </dev/null
     systemctl enable -q nginx.service
@@ -108,7 +113,9 @@ set_up_site() {
 }
 
 set_up_service() {
-    printf 'INSTANCE=%s\n' "$instance" | put /etc/default/the-service 644
+    put /etc/default/the-service 644 <<END
+INSTANCE=$instance
+END
     systemctl enable -q the-service.service
     case $CHANGED in
         *the-service*) systemctl restart the-service.service ;;

@@ -173,8 +173,8 @@ class Agent:
             if successor is None:
                 dropped.append(old)
             else:
-                # It may have another check, and does not know its address yet, so it joins in place.
-                successor.joined, successor.health.healthy = old.joined, old.health.healthy
+                # It may have another check, and joins in place.
+                successor.health.healthy = old.health.healthy
         self.memberships, self._dropped = after, dropped
 
     def _attend(self, membership: Membership) -> None:

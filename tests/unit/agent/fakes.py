@@ -43,7 +43,7 @@ class FakeCloud:
         self.known: tuple[str, ...] = (ADDRESS,)
         self.secrets = {TOKEN_NAME: TOKEN}
         self.silent: RollcallError | None = None
-        self.secrets_read = 0
+        self.secrets_read = self.keys_read = 0
         self.said: list[str] = []
 
     def instance(self) -> str:
@@ -53,6 +53,7 @@ class FakeCloud:
         return self._answer(self.known)
 
     def keys(self) -> dict[str, str]:
+        self.keys_read += 1
         return self._answer({**self.settings.as_keys(), **self.extra})
 
     def secret(self, name: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from rollcall import retrying
 from rollcall.agent import CONFIRM, CONFIRM_PROXIED, LOOK_UP, REREAD, TICK
 from rollcall.errors import FatalError, TransientError
 from rollcall.retrying import LONGEST
@@ -120,14 +121,14 @@ class TestStanding:
         guest.pass_time(TICK)
         guest.dns.standing.clear()
         guest.pass_time(CONFIRM_PROXIED * MOST + TICK)
-        assert guest.standing == {HOST: ADDRESS} and guest.dns.looks == 0
+        assert guest.standing == {HOST: ADDRESS}
 
     def test_the_members_of_a_large_proxied_set_ask_twice_a_second_together(self, tmp_path: Path) -> None:
         guest = Guest(tmp_path, proxied=True)
         guest.dns.size = 300
         guest.pass_time(TICK)
         guest.pass_time(150 * LEAST - TICK)
-        assert guest.dns.count("join") == 1
+        assert guest.dns.count("join") == 1 and guest.dns.looks == 0
         guest.pass_time(150 * (MOST - LEAST) + 2 * TICK)
         assert guest.dns.count("join") == 2
 
@@ -215,7 +216,11 @@ class TestLeave:
         successor.agent.settle()
         assert successor.agent.leave() is True and successor.standing == {}
 
-    def test_it_ends_within_its_bound_and_every_membership_is_tried(self, guest: Guest) -> None:
+    def test_it_ends_within_its_bound_and_every_membership_is_tried(
+        self, guest: Guest, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Without jitter, so that one wait fits into the bound and two do not.
+        monkeypatch.setattr(retrying, "FIRST", 0.0)
         hosts = [f"h{at}.scalability.expert" for at in range(5)]
         guest.tell(joins=tuple(guest.join_of(each) for each in hosts))
         guest.pass_time(TICK)
@@ -253,8 +258,8 @@ class TestStatus:
         assert joined.status()["memberships"] == [{**told, "healthy": False, "error": str(DOWN)}]
 
     def test_each_step_is_told_to_the_cloud_once(self, joined: Guest) -> None:
-        joined.pass_time(60)
-        assert joined.cloud.said == ["settings read", "registered"]
+        joined.pass_time(2 * CONFIRM, step=10)
+        assert joined.dns.count("join") >= 1 and joined.cloud.said == ["settings read", "registered"]
 
     def test_no_secret_is_in_the_status_the_log_or_what_the_cloud_is_told(
         self, guest: Guest, caplog: pytest.LogCaptureFixture

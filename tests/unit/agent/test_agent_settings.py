@@ -105,6 +105,13 @@ class TestChanges:
         joined.pass_time(REREAD + 3 * LONGEST)
         assert joined.standing == {} and joined.status()["memberships"] == []
 
+    def test_what_is_told_no_more_and_not_left_yet_is_left_at_the_end(self, joined: Guest) -> None:
+        joined.tell(joins=())
+        joined.dns.faults = [TransientError("down", after=1000)]
+        joined.pass_time(2 * REREAD)
+        assert joined.standing == {HOST: ADDRESS}
+        assert joined.agent.leave(within=0) is True and joined.standing == {}
+
     def test_what_is_told_again_before_it_was_left_stands(self, joined: Guest) -> None:
         told = joined.cloud.settings.joins
         joined.tell(joins=())
@@ -134,7 +141,13 @@ class TestSilence:
         joined.cloud.silent = SILENT
         joined.pass_time(120)
         assert joined.standing == {HOST: ADDRESS} and joined.dns.calls == []
-        assert joined.status()["step"] == "registered"
+        assert (joined.status()["step"], joined.status()["error"]) == ("registered", "")
+        assert joined.cloud.said[-1] == "registered"
+
+    def test_metadata_are_read_every_ten_seconds(self, joined: Guest) -> None:
+        before = joined.cloud.keys_read
+        joined.pass_time(6 * REREAD)
+        assert 5 <= joined.cloud.keys_read - before <= 6
 
     def test_health_is_looked_at_meanwhile(self, joined: Guest) -> None:
         joined.cloud.silent = SILENT

@@ -160,6 +160,13 @@ def test_a_reply_that_is_no_answer(
     assert getattr(failed.value, "after", 0) == after
 
 
+def test_the_code_of_a_record_that_is_gone_is_enough(scripted: Scripted) -> None:
+    scripted.answer = lambda method, path, headers: (400, {}, b'{"errors": [{"code": 81044, "message": "gone"}]}')
+    CloudflareStore("t", scripted.url).delete("z", "1")
+    with pytest.raises(FatalError, match="code=81044"):
+        CloudflareStore("t", scripted.url).list("z", HOST)
+
+
 def test_an_api_that_is_out_of_reach_is_worth_another_try(scripted: Scripted) -> None:
     gone = Scripted(scripted.answer)
     gone.stop()
