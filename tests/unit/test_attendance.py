@@ -66,7 +66,14 @@ ROWS: list[tuple[str, Roll, list[Entry], list[Seen], dict[str, frozenset[str] | 
         {"stale": 1},
     ),
     ("two expected, one there", replace(ROLL, members=(ONE, TWO)), [ENTRY], [SEEN], ANSWERS, {"missing": 1}),
-    ("left over: expected no more", replace(ROLL, members=()), [ENTRY], [SEEN], ANSWERS, {"left_over": 1, "orphaned": 1}),
+    (
+        "left over: expected no more",
+        replace(ROLL, members=()),
+        [ENTRY],
+        [SEEN],
+        ANSWERS,
+        {"left_over": 1, "orphaned": 1},
+    ),
     ("leaving: neither missing nor left over", replace(ROLL, members=(), leaving=(ONE,)), [ENTRY], [SEEN], ANSWERS, {}),
     ("leaving and gone", replace(ROLL, members=(), leaving=(ONE,)), [], [], ANSWERS, {}),
     (
