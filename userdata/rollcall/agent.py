@@ -182,15 +182,10 @@ class Agent:
         for told in settings.joins if self._told is None else self._told:
             known = before.pop(repr(told), None)
             after.append(known or Membership(told, self._registry_of(told, self._secret), health_of(told)))
-        dropped = []
-        for old in (*before.values(), *self._dropped):
-            successor = next((each for each in after if _same_place(each.told, old.told)), None)
-            if successor is None:
-                dropped.append(old)
-            else:
-                # It may have another check, and joins in place.
-                successor.health.healthy = old.health.healthy
-        self.memberships, self._dropped = after, dropped
+        # With another setting it joins in place, as soon as its check, perhaps another one too, says that it is healthy.
+        olds = (*before.values(), *self._dropped)
+        self._dropped = [old for old in olds if not any(_same_place(each.told, old.told) for each in after)]
+        self.memberships = after
 
     def _attend(self, membership: Membership) -> None:
         assert self._settings is not None

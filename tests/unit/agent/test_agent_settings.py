@@ -73,7 +73,7 @@ class TestChanges:
     @pytest.mark.parametrize("changed", [{"ttl": 60}, {"proxied": True}, {"rise": 2}, {"check": "command:/bin/true"}])
     def test_a_setting_changes_in_place_without_leaving(self, joined: Guest, changed: dict[str, Any]) -> None:
         joined.tell(joins=(joined.join_of(**changed),))
-        joined.pass_time(REREAD + TICK)
+        joined.pass_time(REREAD + 2 * TICK)
         assert joined.standing == {HOST: ADDRESS} and joined.dns.count("leave") == 0
         (_, _, told) = joined.dns.standing[f"host={HOST}"]
         assert isinstance(told, CloudflareJoin) and all(getattr(told, key) == value for key, value in changed.items())
