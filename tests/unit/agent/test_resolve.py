@@ -211,6 +211,7 @@ class TestShards:
         fresh = Client(server.address)
         assert hosts(found(fresh)) == ["a1"]
         assert hosts(found(fresh, "v1-2")) == ["c1"]
+        assert refused(FatalError, lambda: found(fresh, "")).endswith("asked=any known=v1,v1-2")
 
     def test_shards_count_as_one_where_nothing_was_named(self, server: Served, client: Client) -> None:
         said = refused(FatalError, lambda: found(client, ""))
