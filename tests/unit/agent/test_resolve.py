@@ -18,6 +18,7 @@ from typing import Any
 import dns.exception
 import dns.message
 import dns.name
+import dns.opcode
 import dns.rcode
 import dns.rdata
 import dns.rdataclass
@@ -202,6 +203,10 @@ class TestShards:
         clock.now += 2
         assert hosts(found(client)) == ["a1", "a2", "a4"]
 
+    def test_a_machine_in_two_shards_stands_once(self, server: Served, client: Client) -> None:
+        server.zone.live("v1-2", "10 10 4218 a1")
+        assert hosts(found(client)) == ["a1", "a2", "a3"]
+
     def test_one_shard_can_be_asked_for(self, client: Client) -> None:
         assert hosts(found(client, "v1-1")) == ["a1", "a2"]
 
@@ -278,6 +283,14 @@ class TestCache:
         found(client)
         assert len(server.asked) == 2
 
+    def test_a_ttl_with_its_highest_bit_set_is_none(self, clock: Clock) -> None:
+        wire = answered(V1, "SRV", f"{V1}. 30 IN SRV 1 1 1 a1.rc.{ZONE}.").to_wire()
+        for ttl, queries in (((30).to_bytes(4, "big"), 1), ((2**31 + 30).to_bytes(4, "big"), 2)):
+            canned = Canned(wire.replace((30).to_bytes(4, "big"), ttl))
+            client = Client("resolver:1", clock=clock, exchange=canned)
+            assert hosts(found(client)) == hosts(found(client)) == ["a1"]
+            assert len(canned.asked) == queries
+
     def test_an_endless_ttl_ends_after_a_day(self, server: Served, client: Client, clock: Clock) -> None:
         server.zone.live("v1", "10 10 4218 a1", ttl=2**31 - 1)
         found(client)
@@ -325,6 +338,21 @@ class TestAddresses:
             canned = Canned(reply)
             found(Client("resolver:1", clock=clock, exchange=canned)).connect(5).close()
             assert canned.asked == [1]
+
+    def test_all_addresses_that_come_along_are_kept_for_the_lowest_ttl(self, clock: Clock) -> None:
+        host = f"a1.rc.{ZONE}"
+        reply = answered(V1, "SRV", f"{V1}. 30 IN SRV 1 1 1 {host}.")
+        reply.additional.extend(
+            rrset(f"{host}. {ttl} IN A {address}") for ttl, address in ((5, "127.0.0.1"), (9, "127.0.0.2"))
+        )
+        canned = Canned(reply)
+        client = Client("resolver:1", clock=clock, exchange=canned)
+        found(client)
+        clock.now += 4.9
+        assert [each.address for each in client.ask(host, "A")] == ["127.0.0.1", "127.0.0.2"]
+        assert canned.asked == [1]
+        clock.now += 0.1
+        refused(TransientError, lambda: client.ask(host, "A"))
 
     def test_an_address_of_somebody_who_was_not_asked_about_is_not_believed(self, clock: Clock) -> None:
         reply = answered(V1, "SRV", f"{V1}. 30 IN SRV 1 1 1 a1.rc.{ZONE}.")
@@ -440,6 +468,18 @@ class TestResolvers:
         said = refused(TransientError, lambda: found(client))
         assert said == f"reason=no-resolver-answers name={V1} type=SRV said='{server.address}: SERVFAIL'"
         assert hosts(found(client)) == ["a1", "a2", "a3"]
+
+    def test_an_answer_to_another_operation_is_none(self) -> None:
+        reply = answered(V1, "SRV", f"{V1}. 30 IN SRV 1 1 1 a1.rc.{ZONE}.")
+        assert hosts(found(Client("resolver:1", exchange=Canned(reply)))) == ["a1"]
+        reply.set_opcode(dns.opcode.NOTIFY)
+        refused(TransientError, lambda: found(Client("resolver:1", exchange=Canned(reply))))
+
+    def test_an_answer_that_ends_too_early_is_none_even_where_it_does_not_matter(self) -> None:
+        reply = answered(V1, "SRV", f"{V1}. 30 IN SRV 1 1 1 a1.rc.{ZONE}.")
+        reply.additional.append(rrset(f"{ZONE}. 30 IN SPF v=spf1"))
+        assert hosts(found(Client("resolver:1", exchange=Canned(reply)))) == ["a1"]
+        refused(TransientError, lambda: found(Client("resolver:1", exchange=Canned(reply.to_wire()[:-1]))))
 
     def test_where_none_answers_each_is_named(self) -> None:
         canned = Canned(TimeoutError(), ConnectionRefusedError(111, "Connection refused"), b"rubbish")
