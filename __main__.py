@@ -55,6 +55,7 @@ def fleet(told: FleetSettings) -> Fleet:
             *(user.all_made if user else ()),
         ],
         linger=settings.linger,
+        brake=settings.brake,
     )
     return Ec2Fleet(told.name, args, profile=role.profile) if role else JoyentFleet(told.name, args)
 

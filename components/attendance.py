@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 
 from rollcall.ownership import Owner
 
+BRAKE_FROM, BRAKE_SHARE = 10, 0.3
+GOING = ("shutting-down", "terminated", "deleted", "destroyed")
+
 
 @dataclass(frozen=True, order=True, kw_only=True)
 class Member:
@@ -58,7 +61,8 @@ class Entry:
 
 @dataclass(frozen=True, order=True, kw_only=True)
 class Seen:
-    """A machine as its cloud lists it. `running` is what the API says; `addresses` are the public ones (empty: none yet)."""
+    """A machine as its cloud lists it. `running` is what the API says; `addresses` are the public ones (empty: none yet);
+    `note` is what the machine or its cloud says of it; `since` when it was made, as its cloud writes it."""
 
     instance: str
     fleet: str
@@ -69,14 +73,16 @@ class Seen:
     state: str = ""
     drained: bool = False
     note: str = ""
+    since: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Roll:
     """What is asked for: `members` of the stack's `fleet` must stand at each of `stands`; `leaving` may but need not.
 
-    `fleets` are all fleets of the stack; the fleet with `keeper` set also answers for entries of fleets that are gone.
-    `acknowledged` are foreign entries that an earlier `up` has shown.
+    `fleets` are all fleets that the stack has or is about to give up; an entry of any other fleet is left over wherever it
+    stands. The fleet with `keeper` set answers for the machines of such fleets on its cloud. `acknowledged` are foreign
+    entries that an earlier `up` has shown.
     """
 
     stack: str
@@ -91,13 +97,15 @@ class Roll:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """Readable lines, sorted. `stray` are the left-over entries themselves."""
+    """Readable lines, sorted. `stray` are the left-over entries themselves, `orphans` the machines that are in no state."""
 
     missing: tuple[str, ...] = ()
     stale: tuple[str, ...] = ()
     left_over: tuple[str, ...] = ()
     foreign: tuple[str, ...] = ()
+    orphaned: tuple[str, ...] = ()
     stray: tuple[Entry, ...] = field(default=())
+    orphans: tuple[Seen, ...] = field(default=())
 
     @property
     def complete(self) -> bool:
@@ -106,7 +114,7 @@ class Difference:
 
     @property
     def clean(self) -> bool:
-        return self.complete and not self.left_over and not self.foreign
+        return self.complete and not self.left_over and not self.foreign and not self.orphaned
 
 
 def difference(
@@ -136,7 +144,10 @@ def difference(
     at_ours = [entry for entry in listed if entry.place in ours]
     stray = tuple(sorted({entry for entry in at_ours if _is_left_over(entry, roll)}))
     foreign = sorted({_foreign_line(entry) for entry in at_ours if is_foreign(entry, roll.stack, ours[entry.place])})
+    orphans = tuple(sorted(each for each in machines.values() if _is_orphan(each, roll)))
     return Difference(
+        orphaned=tuple(f"{each.instance} ({each.state}) is tagged {each.fleet}-{each.machine}" for each in orphans),
+        orphans=orphans,
         missing=tuple(sorted(missing)),
         stale=tuple(sorted(stale)),
         left_over=tuple(f"{entry.value} of {_owner_name(entry)} at {entry.place}" for entry in stray),
@@ -189,13 +200,30 @@ def _is_left_over(entry: Entry, roll: Roll) -> bool:
     owner = entry.owner
     if owner is None or owner.stack != roll.stack:
         return False
-    if owner.fleet != roll.fleet and not (roll.keeper and owner.fleet not in roll.fleets):
+    if owner.fleet != roll.fleet and owner.fleet in roll.fleets:
         return False
     here = [stand for stand in roll.stands if stand.place == entry.place]
     return not any(
         belongs(owner, roll.stack, member) and any(stand.holds(member) for stand in here)
         for member in (*roll.members, *roll.leaving)
     )
+
+
+def _is_orphan(machine: Seen, roll: Roll) -> bool:
+    """Tagged as one of ours, and in no state: made by an `up` that was killed before it could write that down."""
+    ours = machine.fleet == roll.fleet or (roll.keeper and machine.fleet not in roll.fleets)
+    known = {member.instance for member in (*roll.members, *roll.leaving)}
+    return ours and machine.instance not in known and machine.state not in GOING
+
+
+def within_brake(total: int, removed: int) -> bool:
+    """May so many go at once? Three in ten, where there are ten or more: what removes more is more often a mistake."""
+    return total < BRAKE_FROM or removed <= total * BRAKE_SHARE
+
+
+def cloud_of(instance: str) -> str:
+    """The cloud that gives out ids of this form."""
+    return "aws" if instance.startswith("i-") else "joyent"
 
 
 def _foreign_line(entry: Entry) -> str:

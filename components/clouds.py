@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from components.attendance import Seen
 from components.joyent.errors import NotFoundError
 from components.joyent.records import MachineRecord, is_public
-from rollcall.settings import DRAIN, FLEET, GENERATION, MACHINE, STACK
+from rollcall.settings import DRAIN, FLEET, GENERATION, MACHINE, STACK, STATUS
+
+# A console is a call for each machine, so only the first few of many that are waited for are asked.
+_MOST_CONSOLES = 10
+_SAID = re.compile(r"rollcall: ([^\r\n]*)")
 
 
 class CloudView(Protocol):
@@ -25,6 +30,12 @@ class CloudView(Protocol):
 
     def undrain(self, stack: str, instances: Sequence[str]) -> None:
         """Take the mark away where it is."""
+
+    def steps(self, machines: Sequence[Seen]) -> dict[str, str]:
+        """What each machine's agent last said of itself, by instance, where it has said anything that the cloud shows."""
+
+    def end(self, instances: Sequence[str]) -> None:
+        """Terminate, without a drain; one that is gone is no error."""
 
 
 def view_of(cloud: str, region: str, config: Mapping[str, str]) -> CloudView:
@@ -68,6 +79,29 @@ class Ec2View:
         if marked:
             self._ec2.delete_tags(Resources=marked, Tags=[{"Key": DRAIN}])
 
+    def steps(self, machines: Sequence[Seen]) -> dict[str, str]:
+        """From the console, where the agent's unit prints: an instance may not tag itself."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        found = {}
+        for machine in machines[:_MOST_CONSOLES]:
+            with contextlib.suppress(BotoCoreError, ClientError):
+                printed = str(self._ec2.get_console_output(InstanceId=machine.instance, Latest=True).get("Output", ""))
+                said = _SAID.findall(printed)
+                if said:
+                    found[machine.instance] = said[-1].strip()
+        return found
+
+    def end(self, instances: Sequence[str]) -> None:
+        from botocore.exceptions import ClientError
+
+        for instance in instances:
+            try:
+                self._ec2.terminate_instances(InstanceIds=[instance])
+            except ClientError as refused:
+                if refused.response.get("Error", {}).get("Code") != "InvalidInstanceID.NotFound":
+                    raise
+
 
 def _ec2_seen(instance: Mapping[str, Any]) -> Seen:
     tags = {tag["Key"]: tag["Value"] for tag in instance.get("Tags", ())}
@@ -82,6 +116,7 @@ def _ec2_seen(instance: Mapping[str, Any]) -> Seen:
         state=state,
         drained=tags.get(DRAIN) == "true",
         note=(instance.get("StateReason") or {}).get("Message", "") if state == "stopped" else "",
+        since=str(instance.get("LaunchTime", "")),
     )
 
 
@@ -108,6 +143,15 @@ class JoyentView:
                 with contextlib.suppress(NotFoundError):
                     self._api.delete_metadata(machine.instance, DRAIN)
 
+    def steps(self, machines: Sequence[Seen]) -> dict[str, str]:
+        """From the metadata that the agent puts: each machine was listed with it."""
+        return {machine.instance: machine.note for machine in machines if machine.note}
+
+    def end(self, instances: Sequence[str]) -> None:
+        for instance in instances:
+            with contextlib.suppress(NotFoundError):
+                self._api.delete_machine(instance)
+
 
 def _joyent_seen(machine: MachineRecord) -> Seen:
     tags = {key: str(value) for key, value in machine.tags.items()}
@@ -120,4 +164,6 @@ def _joyent_seen(machine: MachineRecord) -> Seen:
         addresses=public(machine.ips),
         state=machine.state,
         drained=machine.metadata.get(DRAIN) == "true",
+        note=machine.metadata.get(STATUS, ""),
+        since=machine.created,
     )

@@ -52,6 +52,7 @@ class FleetArgs:
     memberships: Sequence[Membership]
     needs: Sequence[pulumi.Resource] = field(default=())
     linger: int = 120
+    brake: bool = True
 
 
 class Fleet(pulumi.ComponentResource):
@@ -236,6 +237,8 @@ def call_rolls(fleets: Sequence[Fleet]) -> list[RollCall]:
                 cloud=fleet.access.as_inputs(),
                 timeout=fleet.settings.timeout,
                 linger=fleet.args.linger,
+                peers=[each.name for each in fleets if each.settings.cloud == fleet.settings.cloud],
+                brake=fleet.args.brake,
             ),
             opts=pulumi.ResourceOptions(parent=fleet, depends_on=everybody),
         )

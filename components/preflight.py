@@ -11,7 +11,7 @@ from typing import Any
 
 import pulumi
 
-from components.settings import ConfigurationError, DirectorySettings, Settings, read
+from components.settings import KEYS, ConfigurationError, DirectorySettings, Settings, read
 
 _CLOUDFLARE = "https://api.cloudflare.com/client/v4"
 _TIMEOUT = 20.0
@@ -30,7 +30,7 @@ def checked(stack: str) -> Settings:
 def configured(stack: str) -> Settings:
     """The stack's settings. Raises ConfigurationError with every fault."""
     config = pulumi.Config("rollcall")
-    values = {key: _object(config, key) for key in ("site", "directory", "fleets", "joyent", "linger")}
+    values = {key: _object(config, key) for key in KEYS}
     return read(stack, {key: value for key, value in values.items() if value is not None})
 
 

@@ -25,24 +25,27 @@ from pulumi.dynamic import (
     UpdateResult,
 )
 
-from components.attendance import Difference, Entry, Member, Roll, Seen, describe, difference
+from components.attendance import Difference, Entry, Member, Roll, Seen, describe, difference, within_brake
 from components.progress import Engine
 from components.registries import Access, Registries, place_of
 from rollcall.ownership import Owner
 
 POLL = 1.0
 DRAIN_BOUND = 90.0
-_FOUND = ("missing", "stale", "left_over", "foreign")
+STEPS_EVERY = 4.0
+_BRAKE_MEND = "Nothing was removed. If that is meant, `pulumi config set rollcall:brake false` for one `pulumi up`."
+_FOUND = ("missing", "stale", "left_over", "foreign", "orphaned")
 
 
 class RollCallError(Exception):
-    """A machine does not answer, or one that leaves does not go; the message names each and why."""
+    """A machine does not answer, one that leaves does not go, or too many would go; the message names each and why."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RollCallArgs:
     """`members` are mappings `{machine, generation, instance}`; `places` what `Place.as_inputs` gives; `cloud` what
-    `Access.as_inputs` gives; `timeout` in seconds; `linger` the seconds that a machine serves on after its entries are gone."""
+    `Access.as_inputs` gives; `timeout` in seconds; `linger` the seconds that a machine serves on after its entries are gone.
+    `peers` are the fleets on the same cloud; `brake` refuses to remove many entries or machines at once."""
 
     stack: str
     fleet: str
@@ -52,6 +55,8 @@ class RollCallArgs:
     cloud: pulumi.Input[Mapping[str, Any]]
     timeout: int = 300
     linger: int = 120
+    peers: Sequence[str] = ()
+    brake: bool = True
 
 
 class _Provider(ResourceProvider):
@@ -84,7 +89,8 @@ class RollCallProvider(_Provider):
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
         keys = ("members", "places", "cloud", "fleets", *_FOUND)
-        changed = [key for key in keys if _plain(_olds.get(key)) != _plain(_news.get(key))]
+        # A state of an earlier version lacks the younger keys.
+        changed = [key for key in keys if _plain(_olds.get(key, [])) != _plain(_news.get(key, []))]
         return DiffResult(changes=bool(changed), replaces=[], stables=[], delete_before_replace=False)
 
     def create(self, props: dict[str, Any]) -> CreateResult:
@@ -98,7 +104,9 @@ class RollCallProvider(_Provider):
         registries = self._registries(_news)
         members = _members(_news)
         leaving = tuple(each for each in _members(_olds) if each not in members)
-        found = _answer(registries, _news, leaving=leaving, engine=engine)
+        # A fleet that this `up` gives up still serves, until its own RollCall goes.
+        fleets = sorted({*_olds.get("fleets", ()), *_news["fleets"]})
+        found = _answer(registries, {**_news, "fleets": fleets}, leaving=leaving, engine=engine)
         if leaving:
             before = self._registries({**_olds, "cloud": _news["cloud"]})
             _see_off(before, _news["stack"], leaving, engine, linger=_linger(before, _news) if members else 0)
@@ -153,14 +161,15 @@ class DeregistrationProvider(_Provider):
 class RollCall(Resource, module="rollcall", name="RollCall"):  # type: ignore[call-arg]
     """One for each fleet. Succeeds when every machine of the fleet is answered by the zone's own name servers.
 
-    `missing`, `stale`, `left_over` and `foreign` (lists of lines) are what a refresh found: declared empty here, so a
-    preview shows them as a change.
+    `missing`, `stale`, `left_over`, `foreign` and `orphaned` (lists of lines) are what a refresh found: declared empty
+    here, so a preview shows them as a change.
     """
 
     missing: pulumi.Output[Sequence[str]]
     stale: pulumi.Output[Sequence[str]]
     left_over: pulumi.Output[Sequence[str]]
     foreign: pulumi.Output[Sequence[str]]
+    orphaned: pulumi.Output[Sequence[str]]
 
     def __init__(self, name: str, args: RollCallArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         props: dict[str, Any] = {
@@ -172,6 +181,8 @@ class RollCall(Resource, module="rollcall", name="RollCall"):  # type: ignore[ca
             "cloud": args.cloud,
             "timeout": args.timeout,
             "linger": args.linger,
+            "peers": list(args.peers),
+            "brake": args.brake,
             **{key: [] for key in _FOUND},
         }
         super().__init__(RollCallProvider(), name, props, opts)
@@ -210,23 +221,31 @@ class Deregistration(Resource, module="rollcall", name="Deregistration"):  # typ
 def _answer(
     registries: Registries, props: Mapping[str, Any], *, leaving: tuple[Member, ...], engine: Engine
 ) -> Difference:
-    """Wait until every member answers, and remove what is left over. Raises RollCallError after the time-out."""
+    """Wait until every member answers, remove what is left over, end orphans. Raises RollCallError after the time-out."""
     roll = _roll(props, leaving=leaving)
-    end = time.monotonic() + float(props["timeout"])
-    said = ""
+    brake = bool(props.get("brake", True))
+    began = time.monotonic()
+    said, looked = "", began
     registries.undrain(roll.stack, roll.members)
     while True:
-        found = _look(registries, roll)
-        _remove_strays(registries, roll, found.stray, engine)
-        if found.complete and not found.stray:
+        seen = registries.seen(roll.stack)
+        entries = registries.entries()
+        found = difference(roll, entries, seen, registries.answers())
+        stray = [each for each in found.stray if each.dead or (each.owner and registries.sees(each.owner.instance))]
+        _remove_strays(registries, roll, stray, seen, len(entries), brake, engine)
+        if found.complete and found.orphans:
+            _end_orphans(registries, roll, found.orphans, len(seen), brake, engine)
+        elif found.complete and not stray:
             return found
-        waiting = (*found.missing, *found.stale, *found.left_over)
-        line = f"{roll.fleet}: {len(roll.members)} called, waiting for: {'; '.join(waiting)}"
+        now = time.monotonic()
+        steps = registries.steps(_waiting(roll, found), seen) if now - looked >= STEPS_EVERY or not said else None
+        looked = now if steps is not None else looked
+        line = _progress(roll, found, seen, steps) if steps is not None else said
         if line != said:
             engine.say(line)
             said = line
-        if time.monotonic() > end:
-            raise RollCallError(_complaint(roll, found, registries.seen(roll.stack), float(props["timeout"])))
+        if now - began > float(props["timeout"]):
+            raise RollCallError(_complaint(roll, found, seen, registries, float(props["timeout"])))
         engine.sleep(POLL)
 
 
@@ -234,13 +253,49 @@ def _look(registries: Registries, roll: Roll) -> Difference:
     return difference(roll, registries.entries(), registries.seen(roll.stack), registries.answers())
 
 
-def _remove_strays(registries: Registries, roll: Roll, stray: Sequence[Entry], engine: Engine) -> None:
+def _remove_strays(
+    registries: Registries,
+    roll: Roll,
+    stray: Sequence[Entry],
+    seen: Sequence[Seen],
+    total: int,
+    brake: bool,
+    engine: Engine,
+) -> None:
     """A left-over entry goes only if its owner does not run; one that runs is an orphan and would come back."""
-    running = {machine.instance for machine in registries.seen(roll.stack) if machine.running}
+    running = {machine.instance for machine in seen if machine.running}
     dead = [each for each in stray if each.dead or (each.owner is not None and each.owner.instance not in running)]
+    if brake and not within_brake(total, len(dead)):
+        raise RollCallError(
+            f"{roll.fleet}: {len(dead)} of {total} entries are left over and would be removed at once:\n"
+            + "\n".join(f"  - {each.value} at {each.place}" for each in dead)
+            + f"\n{_BRAKE_MEND}"
+        )
     registries.remove(dead)
     for entry in dead:
         engine.say(f"{roll.fleet}: removed {entry.value} from {entry.place}, nobody's machine runs there")
+
+
+def _end_orphans(
+    registries: Registries, roll: Roll, orphans: Sequence[Seen], total: int, brake: bool, engine: Engine
+) -> None:
+    """Machines that are in no state leave as any other would, and are ended then."""
+    if brake and not within_brake(total, len(orphans)):
+        raise RollCallError(
+            f"{roll.fleet}: {len(orphans)} of {total} machines are tagged with stack {roll.stack} and are in no state:\n"
+            + "\n".join(f"  - {each.instance} ({each.fleet}-{each.machine}, {each.state})" for each in orphans)
+            + f"\n{_BRAKE_MEND}"
+        )
+    members = [
+        Member(fleet=each.fleet, machine=each.machine, generation=each.generation, instance=each.instance)
+        for each in orphans
+    ]
+    _see_off(registries, roll.stack, members, engine, linger=0)
+    registries.end(member.instance for member in members)
+    for each in orphans:
+        engine.say(
+            f"{roll.fleet}: ended {each.instance} ({each.fleet}-{each.machine}), which was in no state", warning=True
+        )
 
 
 def _see_off(registries: Registries, stack: str, leaving: Sequence[Member], engine: Engine, *, linger: float) -> None:
@@ -300,31 +355,49 @@ def _wait_until_gone(registries: Registries, props: Mapping[str, Any], engine: E
         engine.sleep(POLL)
 
 
-def _complaint(roll: Roll, found: Difference, seen: Sequence[Seen], timeout: float) -> str:
+def _waiting(roll: Roll, found: Difference) -> list[Member]:
+    lines = (*found.missing, *found.stale)
+    return [member for member in roll.members if any(member.instance in line for line in lines)]
+
+
+def _progress(roll: Roll, found: Difference, seen: Sequence[Seen], steps: Mapping[str, str]) -> str:
+    """Who has answered, who has not, and the last step that those have reached."""
+    waiting = _waiting(roll, found)
     machines = {machine.instance: machine for machine in seen}
+    shown = [f"{describe(each)}: {_step(machines.get(each.instance), steps)}" for each in waiting]
+    shown += [f"{line} to go" for line in found.left_over]
+    answering = len(roll.members) - len(waiting)
+    return f"{roll.fleet}: {answering} of {len(roll.members)} answer; waiting for {'; '.join(shown) or 'the last look'}"
+
+
+def _step(machine: Seen | None, steps: Mapping[str, str]) -> str:
+    if machine is None:
+        return "its cloud does not list it"
+    said = steps.get(machine.instance) or machine.note
+    return f"{machine.state}{f', {said}' if said else ', booting' if machine.running else ''}"
+
+
+def _complaint(roll: Roll, found: Difference, seen: Sequence[Seen], registries: Registries, timeout: float) -> str:
+    machines = {machine.instance: machine for machine in seen}
+    steps = registries.steps(_waiting(roll, found), seen)
     lines = [f"{roll.fleet}: the roll call was not answered within {timeout:.0f} s:"]
     for line in (*found.missing, *found.stale, *found.left_over):
-        machine = next((each for instance, each in machines.items() if instance in line), None)
-        state = (
-            f"; its cloud says {machine.state}{', ' + machine.note if machine.note else ''}"
-            if machine
-            else "; its cloud does not list it"
-        )
-        lines.append(f"  - {line}{state}")
+        instance = next((each.instance for each in roll.members if each.instance in line), "")
+        lines.append(f"  - {line}; {_step(machines.get(instance), steps)}" if instance else f"  - {line}")
     lines.append("  Look into /var/log/rollcall.log on the machine; `pulumi up` again once it is mended.")
     return "\n".join(lines)
 
 
 def _roll(props: Mapping[str, Any], *, leaving: tuple[Member, ...]) -> Roll:
-    fleets = tuple(props.get("fleets", ()))
+    peers = props.get("peers") or props.get("fleets") or ()
     return Roll(
         stack=props["stack"],
         fleet=props["fleet"],
         members=_members(props),
         stands=tuple(stand for each in props["places"] for stand in place_of(each).stands),
         leaving=leaving,
-        fleets=fleets,
-        keeper=bool(fleets) and props["fleet"] == min(fleets),
+        fleets=tuple(props.get("fleets", ())),
+        keeper=bool(peers) and props["fleet"] == min(peers),
         acknowledged=tuple(props.get("acknowledged", ())),
     )
 

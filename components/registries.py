@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from components.attendance import Entry, Member, Seen, Stand
+from components.attendance import Entry, Member, Seen, Stand, cloud_of
 from components.clouds import CloudView, view_of
 from components.resolving import answered_by_all
 from components.serviceplace import ServicePlace, ServiceRecords
@@ -122,6 +122,7 @@ class Registries:
 
     def __init__(self, places: Sequence[AnyPlace], access: Access, config: Mapping[str, str]) -> None:
         self._places = tuple(places)
+        self._cloud = access.cloud
         self._view: CloudView = view_of(access.cloud, access.region, config)
         token = os.environ.get("CLOUDFLARE_API_TOKEN") or config.get("cloudflare:apiToken", "")
         store = CloudflareStore(token)
@@ -156,6 +157,19 @@ class Registries:
     def seen(self, stack: str) -> tuple[Seen, ...]:
         """The stack's machines on this fleet's cloud."""
         return self._view.machines(stack)
+
+    def sees(self, instance: str) -> bool:
+        """Whether `seen` would show a machine with this id, if it ran: it is of this cloud."""
+        return cloud_of(instance) == self._cloud
+
+    def steps(self, members: Sequence[Member], seen: Sequence[Seen]) -> dict[str, str]:
+        """The last step that each of these machines has told of, by instance; nothing for those that have told of none."""
+        wanted = {member.instance for member in members}
+        return self._view.steps([machine for machine in seen if machine.instance in wanted])
+
+    def end(self, instances: Iterable[str]) -> None:
+        """Terminate machines for good; one that is gone is no error."""
+        self._view.end(list(instances))
 
     def drain(self, stack: str, members: Sequence[Member]) -> None:
         self._view.drain(stack, [member.instance for member in members])

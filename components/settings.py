@@ -14,7 +14,7 @@ from typing import Any, Literal
 from components.reading import Faults, Reader
 from rollcall.ownership import Owner, OwnershipError
 
-KEYS = ("site", "directory", "fleets", "joyent", "linger")
+KEYS = ("site", "directory", "fleets", "joyent", "linger", "brake")
 CLOUDS = ("aws", "joyent")
 PROTECTIONS = ("off", "low", "medium", "high", "under_attack")
 SITE_JOIN = "site"
@@ -141,7 +141,7 @@ class JoyentSettings:
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """The whole of it. `linger`: the seconds that a leaving machine serves on after its entries are gone; the longest TTL
-    where that is shorter."""
+    where that is shorter. `brake`: refuse to remove many left-over entries or machines at once."""
 
     stack: str
     site: SiteSettings | None
@@ -149,6 +149,7 @@ class Settings:
     fleets: tuple[FleetSettings, ...]
     joyent: JoyentSettings
     linger: int = 86400
+    brake: bool = True
 
     def fleets_of(self, cloud: str) -> tuple[FleetSettings, ...]:
         return tuple(fleet for fleet in self.fleets if fleet.cloud == cloud)
@@ -175,7 +176,15 @@ def read(stack: str, values: Mapping[str, Any]) -> Settings:
         if name not in KEYS:
             faults.add(f"rollcall:{name}", "is not a setting", f"remove it; known are {', '.join(KEYS)}")
     linger = top.number("linger", 86400, least=0, most=86400, unit=" seconds")
-    settings = Settings(stack=stack, site=site, directory=directory, fleets=fleets, joyent=joyent, linger=linger)
+    settings = Settings(
+        stack=stack,
+        site=site,
+        directory=directory,
+        fleets=fleets,
+        joyent=joyent,
+        linger=linger,
+        brake=top.flag("brake", True),
+    )
     if not fleets and not faults:
         faults.add(
             "rollcall:fleets",

@@ -19,8 +19,8 @@ HOME = Path(__file__).resolve().parent.parent / "userdata"
 LIMIT = 16_384
 _LIB = "/usr/local/lib/rollcall"
 _MARK = "#FILES\n"
-# Of the package, but not of the agent: docs/decisions/0004.
-_NOT_SHIPPED = ("rollcall/resolve.py",)
+# Of the package, but not of the agent: docs/decisions/0004. A folder of modules is a package without the other one.
+_NOT_SHIPPED = ("rollcall/resolve.py", "rollcall/__init__.py")
 
 
 @functools.cache

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from localcloud.control import ControlError, ask
-from localcloud.namespace import Namespace, NamespaceError
+from localcloud.namespace import NETWORKS, Namespace, NamespaceError
 
 ROOT = Path(__file__).resolve().parent.parent
+RESOLVER = NETWORKS["aws"].gateway
 READY_WITHIN, GONE_WITHIN = 60.0, 60.0
 
 
@@ -67,6 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     execute.add_argument("-i", "--stdin", action="store_true", help="give the command what comes on standard input")
     execute.add_argument("machine")
     execute.add_argument("argv", nargs="+")
+    run = commands.add_parser("run", help="run a command of the host in the machines' network: run -- COMMAND …")
+    run.add_argument("argv", nargs="+")
     fault = commands.add_parser("fault", help="switch a fault on, list them, or clear them")
     fault.add_argument("spec", nargs="*", help="SERVICE[:METHOD][:PATH] ACTION[=VALUE] [times=N] [for=S] [p=P]")
     fault.add_argument("--clear", nargs="?", const="", metavar="SERVICE")
@@ -232,6 +235,15 @@ def _exec(state: Path, chosen: Any) -> int:
     return int(done["code"])
 
 
+def _run(state: Path, chosen: Any) -> int:
+    """As a client of the services would be: `ROLLCALL_DNS` is a resolver there. Nothing else of the host can be reached."""
+    written = json.loads((state / "daemon.json").read_text()) if _process(state) else {}
+    if not written.get("namespace"):
+        raise ControlError("there is no network of machines; start the local clouds first, without --no-machines")
+    words = ["nsenter", f"--net=/run/netns/{written['namespace']}", "--", *chosen.argv]
+    return subprocess.run(words, env={**os.environ, "ROLLCALL_DNS": f"{RESOLVER}:53"}, check=False).returncode
+
+
 def _fault(state: Path, chosen: Any) -> int:
     control = state / "control.sock"
     if chosen.clear is not None:
@@ -260,6 +272,7 @@ COMMANDS = {
     "thaw": _machine,
     "logs": _logs,
     "exec": _exec,
+    "run": _run,
     "fault": _fault,
     "partition": _network,
     "isolate": _network,

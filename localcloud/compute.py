@@ -64,6 +64,10 @@ class Hypervisor(Protocol):
     def remove(self, machine_id: str) -> None:
         """Cut the power if it runs and remove its disk."""
 
+    def printed(self, machine_id: str) -> str:
+        """What the machine has printed on its console, as far as it is kept."""
+        return ""
+
 
 class InstantHypervisor:
     """Boots nothing: every machine is running (or stopped) `delay` seconds after it was asked for."""
@@ -88,6 +92,9 @@ class InstantHypervisor:
 
     def remove(self, machine_id: str) -> None:
         self._observers.pop(machine_id, None)
+
+    def printed(self, machine_id: str) -> str:
+        return ""
 
     def _tell(self, what: Literal["running", "stopped"], machine_id: str) -> None:
         observer = self._observers.get(machine_id)

@@ -25,9 +25,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from localcloud.cli import RESOLVER
 from localcloud.prepare import ROOT, VENV
 
 PASSED_ON = ("PATH", "HOME", "LANG", "TERM", "TMPDIR", "XDG_CACHE_HOME", "NO_COLOR")
+GONE = ("terminated", "deleted")
+SAMPLE = "theService"
 LINKED = ("__main__.py", "components", "userdata", ".venv")
 
 
@@ -277,13 +280,15 @@ def show(rehearsal: Rehearsal) -> None:
     """The fleet, the records, and the site answering: what a new user sees after `make up`."""
     outputs = json.loads(rehearsal.pulumi("stack", "output", "--json", "--stack", rehearsal.stack, capture=True).stdout)
     found = rehearsal.environment()
-    machines = json.loads(rehearsal.localcloud("ps", capture=True))
+    machines = [each for each in json.loads(rehearsal.localcloud("ps", capture=True)) if each["state"] not in GONE]
     print("\nFleet")
     for each in sorted(machines, key=lambda machine: (machine["cloud"], machine["name"])):
         print(
             f"  {each['cloud']:<7} {each['name']:<24} {each['id']:<37} {each['state']:<9} {', '.join(each['addresses'])}"
         )
     _say_stand_ins(rehearsal)
+    if "directory" in outputs:
+        _show_services(rehearsal, outputs["directory"], found["ROLLCALL_DNS"])
     if "site" not in outputs:
         return
     host = outputs["site"]["host"]
@@ -295,6 +300,27 @@ def show(rehearsal: Rehearsal) -> None:
     for instance, count in sorted(served.items()):
         print(f"  {count:>3} × {instance}")
     print(f"\nOpen {found['ROLLCALL_SITE_URL']} in a browser; `make status` any time; `make down` ends it.")
+
+
+def _show_services(rehearsal: Rehearsal, directory: Mapping[str, Any], server: str) -> None:
+    """Each incarnation's SRV values, and who answers calls of the sample client."""
+    from rollcall.resolve import Client
+
+    client = Client([server])
+    for service, name in sorted(directory["services"].items()):
+        if service != SAMPLE:
+            continue
+        print(f"\nService discovery (dig @{server.replace(':', ' -p ')} {name} PTR)")
+        for incarnation in client.browse(SAMPLE, directory["zone"]):
+            for each in sorted(client.ask(f"{incarnation}.{name}", "SRV"), key=str):
+                print(f"  {incarnation}.{name} SRV {each}")
+            words = ["--domain", directory["zone"], "--incarnation", incarnation, "--resolver", f"{RESOLVER}:53"]
+            sample = [str(VENV / "bin" / "python"), str(ROOT / "docs/examples/the_service_client.py"), *words]
+            printed = rehearsal.localcloud("run", "--", *sample, "--calls", "9", capture=True)
+            answered = collections.Counter(line.split()[1] for line in printed.splitlines() if line[:9] == "answered:")
+            print(f"  9 calls of {incarnation} were answered by")
+            for instance, count in sorted(answered.items()):
+                print(f"  {count:>3} × {instance}")
 
 
 def _say_stand_ins(rehearsal: Rehearsal) -> None:

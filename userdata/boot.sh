@@ -20,7 +20,8 @@ die() {
     exit 1
 }
 
-# put PATH MODE: the file below $ROOT gets what is on standard input; CHANGED names what was different.
+# put PATH MODE: the file below $ROOT gets what is on standard input; CHANGED names what was different. Never at the end of a
+# pipe: that is a shell of its own, whose CHANGED is lost.
 put() {
     mkdir -p "$(dirname "$ROOT$1")"
     cat >"$ROOT$1.rollcall-new"
@@ -35,7 +36,7 @@ put() {
 
 # The builder puts the agent, the units and the workloads here, packed. CHANGED names what was different.
 put_files() {
-    CHANGED="$CHANGED $(/usr/bin/python3 -c '
+    CHANGED="$CHANGED $("$ROOT/usr/bin/python3" -c '
 import base64, bz2, os, sys
 words = bz2.decompress(base64.b64decode(sys.stdin.read())).decode().split("\0")
 for path, text in zip(words[::2], words[1::2]):
@@ -85,7 +86,7 @@ need() {
 # Who we are, as the agent sees it: CLOUD INSTANCE WORKLOAD…; metadata may take a moment to answer.
 whoami_line() {
     tries=0
-    until line=$(PYTHONPATH=$LIB /usr/bin/python3 -m rollcall whoami 2>>"$LOG"); do
+    until line=$(PYTHONPATH=$LIB "$ROOT/usr/bin/python3" -m rollcall whoami 2>>"$LOG"); do
         tries=$((tries + 1))
         [ "$tries" -lt 30 ] || return 1
         sleep 2
@@ -96,8 +97,12 @@ whoami_line() {
 set_up_site() {
     need nginx
     rm -f "$ROOT/etc/nginx/sites-enabled/default"
-    sed -e "s/@INSTANCE@/$instance/g" "$LIB/site/nginx.conf" | put /etc/nginx/conf.d/rollcall.conf 644
-    sed -e "s/@INSTANCE@/$instance/g" -e "s/@CLOUD@/$cloud/g" "$LIB/site/index.html" | put /var/www/rollcall/index.html 644
+    put /etc/nginx/conf.d/rollcall.conf 644 <<END
+$(sed -e "s/@INSTANCE@/$instance/g" "$LIB/site/nginx.conf")
+END
+    put /var/www/rollcall/index.html 644 <<END
+$(sed -e "s/@INSTANCE@/$instance/g" -e "s/@CLOUD@/$cloud/g" "$LIB/site/index.html")
+END
     # Without ranges no header is believed: an empty file is the safe one, until the agent has read them.
     [ -e "$ROOT/etc/nginx/rollcall-edge.conf" ] || put /etc/nginx/rollcall-edge.conf 644 </dev/null
     systemctl enable -q nginx.service
@@ -108,7 +113,9 @@ set_up_site() {
 }
 
 set_up_service() {
-    printf 'INSTANCE=%s\n' "$instance" | put /etc/default/the-service 644
+    put /etc/default/the-service 644 <<END
+INSTANCE=$instance
+END
     systemctl enable -q the-service.service
     case $CHANGED in
         *the-service*) systemctl restart the-service.service ;;

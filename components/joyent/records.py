@@ -50,6 +50,7 @@ class MachineRecord:
     firewall_enabled: bool
     deletion_protection: bool
     compute_node: str
+    created: str = ""
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> MachineRecord:
@@ -69,6 +70,7 @@ class MachineRecord:
             firewall_enabled=bool(body.get("firewall_enabled", False)),
             deletion_protection=bool(body.get("deletion_protection", False)),
             compute_node=str(body.get("compute_node") or ""),
+            created=str(body.get("created") or ""),
         )
 
     @property

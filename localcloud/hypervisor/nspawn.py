@@ -138,6 +138,12 @@ class NspawnHypervisor(Hypervisor):
         """The file with what its boots printed."""
         return self._power(machine_id).disk.console
 
+    def printed(self, machine_id: str) -> str:
+        with self._lock:
+            known = machine_id in self._machines
+        path = self.console(machine_id) if known else None
+        return path.read_text(errors="replace") if path is not None and path.exists() else ""
+
     def exec(
         self, machine_id: str, argv: Sequence[str], stdin: bytes = b"", timeout: float = 60.0
     ) -> subprocess.CompletedProcess[bytes]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 from typing import Any
 
 import boto3
 import requests
 
-from localcloud.rehearsal import Rehearsal, addresses
+from localcloud.rehearsal import GONE, Rehearsal, addresses
 from tests.cloud.triton import triton
 from tests.integration.conftest import machines
 
@@ -21,8 +22,12 @@ class Deployed:
         self.rehearsal = rehearsal
         self.output = output
         self.env = rehearsal.environment()
-        self.ec2: Any = boto3.client(
-            "ec2",
+        self.ec2: Any = self.aws("ec2")
+
+    def aws(self, service: str) -> Any:
+        """boto3's client of an AWS service, as the operator."""
+        return boto3.client(
+            service,
             endpoint_url=self.env["AWS_ENDPOINT_URL"],
             region_name=self.env["AWS_REGION"],
             aws_access_key_id=self.env["AWS_ACCESS_KEY_ID"],
@@ -41,6 +46,16 @@ class Deployed:
         found = self._get(f"/zones/{self.zone()}/dns_records", per_page="500")["result"]
         return [record for record in found if record["name"] == HOST and record["type"] == "A"]
 
+    def dig(self, name: str, rtype: str) -> list[str]:
+        """What `dig +short` at the authoritative server prints, sorted."""
+        host, _, port = self.env["ROLLCALL_DNS"].rpartition(":")
+        words = ["dig", f"@{host}", "-p", port, "+short", name, rtype]
+        return sorted(subprocess.run(words, capture_output=True, text=True, check=True, timeout=20).stdout.splitlines())
+
+    def inside(self, instance: str, *words: str) -> str:
+        """What a command prints on a machine."""
+        return self.rehearsal.localcloud("exec", instance, "--", *words, capture=True)
+
     def _get(self, path: str, **query: str) -> dict[str, Any]:
         token = {"Authorization": f"Bearer {self.env['CLOUDFLARE_API_TOKEN']}"}
         url = self.env["CLOUDFLARE_BASE_URL"] + path
@@ -48,9 +63,13 @@ class Deployed:
         return found
 
     def machine(self, name: str) -> dict[str, Any]:
-        return next(
-            each for each in machines(self.rehearsal) if each["name"].startswith(name) and each["state"] != "terminated"
-        )
+        return next(each for each in self.machines(name))
+
+    def machines(self, name: str) -> list[dict[str, Any]]:
+        """Those of this name (or fleet) that are not gone for good."""
+        return [
+            each for each in machines(self.rehearsal) if each["name"].startswith(name) and each["state"] not in GONE
+        ]
 
     def triton(self, *words: str) -> str:
         """The official client of CloudAPI."""

@@ -12,15 +12,13 @@ import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import boto3
 import pytest
 
 from components import userdata
 from localcloud.prepare import ROOT
 from localcloud.rehearsal import visit
-from tests.integration.conftest import machines, rehearsed, wait_until
+from tests.integration.conftest import rehearsed, wait_until
 from tests.integration.deployed import Deployed
 
 pytestmark = [pytest.mark.machines, pytest.mark.engine]
@@ -44,7 +42,7 @@ def test_up_ends_with_four_addresses_of_two_clouds(deployed: Deployed) -> None:
 
 def test_a_hundred_requests_reach_all_four_machines(deployed: Deployed) -> None:
     served = visit(deployed.env["ROLLCALL_SITE_URL"], 100)
-    assert set(served) == {each["id"] for each in machines(deployed.rehearsal)}, served
+    assert set(served) == {each["id"] for each in deployed.machines("web-")}, served
     assert min(served.values()) >= 10, served
 
 
@@ -112,14 +110,9 @@ def test_what_a_crash_left_is_removed_by_the_next_up(deployed: Deployed) -> None
 
 def test_the_token_is_in_no_log_no_state_and_no_process_list(deployed: Deployed) -> None:
     name = "rollcall-cloudflare-token"
-    ssm: Any = boto3.client(
-        "ssm",
-        endpoint_url=deployed.env["AWS_ENDPOINT_URL"],
-        region_name=deployed.env["AWS_REGION"],
-        aws_access_key_id=deployed.env["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=deployed.env["AWS_SECRET_ACCESS_KEY"],
-    )
-    parameters = ssm.get_parameters_by_path(Path="/rollcall/local", WithDecryption=True)["Parameters"]
+    parameters = deployed.aws("ssm").get_parameters_by_path(
+        Path="/rollcall/local", Recursive=True, WithDecryption=True
+    )["Parameters"]
     (token,) = [each["Value"] for each in parameters]
     assert len(token) == 40, name
     state = deployed.rehearsal.pulumi("stack", "export", "--stack", "local", capture=True).stdout

@@ -66,7 +66,14 @@ ROWS: list[tuple[str, Roll, list[Entry], list[Seen], dict[str, frozenset[str] | 
         {"stale": 1},
     ),
     ("two expected, one there", replace(ROLL, members=(ONE, TWO)), [ENTRY], [SEEN], ANSWERS, {"missing": 1}),
-    ("left over: expected no more", replace(ROLL, members=()), [ENTRY], [SEEN], ANSWERS, {"left_over": 1}),
+    (
+        "left over: expected no more",
+        replace(ROLL, members=()),
+        [ENTRY],
+        [SEEN],
+        ANSWERS,
+        {"left_over": 1, "orphaned": 1},
+    ),
     ("leaving: neither missing nor left over", replace(ROLL, members=(), leaving=(ONE,)), [ENTRY], [SEEN], ANSWERS, {}),
     ("leaving and gone", replace(ROLL, members=(), leaving=(ONE,)), [], [], ANSWERS, {}),
     (
@@ -86,10 +93,50 @@ ROWS: list[tuple[str, Roll, list[Entry], list[Seen], dict[str, frozenset[str] | 
         {"left_over": 1},
     ),
     (
-        "a fleet that is gone, but another one keeps",
-        replace(ROLL, keeper=False),
+        "an entry of another fleet of the stack",
+        replace(ROLL, fleets=("api", "web")),
         [ENTRY, replace(ENTRY, owner=replace(OWNER, fleet="api"), id="z/2")],
         [SEEN],
+        ANSWERS,
+        {},
+    ),
+    (
+        "a machine that is in no state",
+        ROLL,
+        [ENTRY],
+        [SEEN, replace(SEEN, instance="i-00000000000000009", machine="7")],
+        ANSWERS,
+        {"orphaned": 1},
+    ),
+    (
+        "a machine that is in no state and is going already",
+        ROLL,
+        [ENTRY],
+        [SEEN, replace(SEEN, instance="i-00000000000000009", machine="7", state="shutting-down")],
+        ANSWERS,
+        {},
+    ),
+    (
+        "a machine of another fleet",
+        replace(ROLL, fleets=("api", "web")),
+        [ENTRY],
+        [SEEN, replace(SEEN, instance="i-00000000000000009", fleet="api")],
+        ANSWERS,
+        {},
+    ),
+    (
+        "a machine of a fleet that is gone, at the one that keeps",
+        ROLL,
+        [ENTRY],
+        [SEEN, replace(SEEN, instance="i-00000000000000009", fleet="api")],
+        ANSWERS,
+        {"orphaned": 1},
+    ),
+    (
+        "a machine of a fleet that is gone, at one that does not keep",
+        replace(ROLL, keeper=False),
+        [ENTRY],
+        [SEEN, replace(SEEN, instance="i-00000000000000009", fleet="api")],
         ANSWERS,
         {},
     ),
@@ -141,7 +188,9 @@ def test_the_difference_is(
 ) -> None:
     found = difference(roll, entries, seen, answers)
     counts = {
-        key: len(getattr(found, key)) for key in ("missing", "stale", "left_over", "foreign") if getattr(found, key)
+        key: len(getattr(found, key))
+        for key in ("missing", "stale", "left_over", "foreign", "orphaned")
+        if getattr(found, key)
     }
     assert counts == expected, found
     assert len(found.stray) == len(found.left_over)

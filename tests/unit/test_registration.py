@@ -33,6 +33,7 @@ class World:
         self.said: list[str] = []
         self.slept: list[float] = []
         self.removed: list[Entry] = []
+        self.ended: list[str] = []
 
     def machine(
         self, index: int, *, generation: str = "aaaaaa", running: bool = True, registered: bool = True
@@ -72,6 +73,17 @@ class World:
 
     def seen(self, stack: str) -> tuple[Seen, ...]:
         return tuple(self.seen_.values())
+
+    def sees(self, instance: str) -> bool:
+        return instance.startswith("i-")
+
+    def steps(self, members: Sequence[Member], seen: Sequence[Seen]) -> dict[str, str]:
+        return {member.instance: "settings read" for member in members}
+
+    def end(self, instances: Iterable[str]) -> None:
+        for instance in instances:
+            self.ended.append(instance)
+            self.seen_.pop(instance)
 
     def drain(self, stack: str, members: Sequence[Member]) -> None:
         for member in members:
@@ -216,6 +228,79 @@ def test_an_acknowledged_foreign_entry_is_no_drift_and_a_new_one_is(world: World
     world.entries_.append(Entry(place=PLACE, value="192.0.2.2", owner=None, id="z/g"))
     found = RollCallProvider().read("", {**props(members), "acknowledged": state["acknowledged"]}).outs["foreign"]
     assert len(found) == 1 and "192.0.2.2" in found[0]
+
+
+def test_a_machine_in_no_state_is_shown_by_a_refresh_and_leaves_before_it_is_ended(world: World) -> None:
+    members = [world.machine(0)]
+    orphan = world.machine(5, generation="dddddd")
+    found = RollCallProvider().read("", props(members)).outs["orphaned"]
+    assert found == [f"{orphan['instance']} (running) is tagged web-5"]
+    RollCallProvider().update("", props(members), props(members))
+    assert world.ended == [orphan["instance"]]
+    assert [entry.value for entry in world.entries()] == ["198.51.100.10"] and world.removed == []
+
+
+def test_a_machine_that_leaves_in_this_update_is_no_orphan(world: World) -> None:
+    members = [world.machine(0), world.machine(1)]
+    RollCallProvider().update("", props(members), props(members[:1]))
+    assert world.ended == []
+
+
+@pytest.mark.parametrize(("brake", "ends"), [(True, False), (False, True)])
+def test_many_orphans_are_ended_only_without_the_brake(world: World, brake: bool, ends: bool) -> None:
+    members = [world.machine(each) for each in range(6)]
+    orphans = [world.machine(each)["instance"] for each in range(6, 10)]
+    if ends:
+        RollCallProvider().update("", props(members), props(members, brake=brake))
+    else:
+        with pytest.raises(RollCallError, match=r"4 of 10 machines .* in no state[\s\S]*rollcall:brake false"):
+            RollCallProvider().update("", props(members), props(members, brake=brake))
+    assert world.ended == (orphans if ends else [])
+
+
+def test_many_left_over_entries_are_removed_only_without_the_brake(world: World) -> None:
+    members = [world.machine(each) for each in range(8)]
+    for each in range(8, 13):
+        world.machine(each)
+        world.seen_.pop(f"i-{each:017x}")
+    with pytest.raises(RollCallError, match=r"5 of 13 entries are left over"):
+        RollCallProvider().update("", props(members), props(members))
+    assert world.removed == []
+    RollCallProvider().update("", props(members), props(members, brake=False))
+    assert len(world.removed) == 5
+
+
+def test_a_fleet_that_is_given_up_serves_until_its_own_roll_call_goes(world: World) -> None:
+    members = [world.machine(0)]
+    other = Owner("local", "old", "0", "eeeeee", "i-00000000000000044")
+    entry = Entry(place=PLACE, value="198.51.100.44", owner=other, id="z/old")
+    world.entries_.append(entry)
+    before = props(members, fleets=["old", "web"], peers=["old", "web"])
+    RollCallProvider().update("", before, props(members, peers=["web"]))
+    assert entry in world.entries() and world.removed == []
+
+
+def test_what_a_given_up_fleet_left_is_removed_by_the_next_up(world: World) -> None:
+    members = [world.machine(0)]
+    other = Owner("local", "old", "0", "eeeeee", "i-00000000000000044")
+    world.entries_.append(Entry(place=PLACE, value="198.51.100.44", owner=other, id="z/old"))
+    RollCallProvider().update("", props(members), props(members))
+    assert [entry.id for entry in world.removed] == ["z/old"]
+
+
+def test_an_entry_of_another_clouds_machine_is_not_judged_by_this_one(world: World) -> None:
+    """Whether it runs cannot be seen from here; the fleet on its cloud decides."""
+    members = [world.machine(0)]
+    other = Owner("local", "old", "0", "eeeeee", "00000000-0000-4000-8000-000000000001")
+    world.entries_.append(Entry(place=PLACE, value="203.0.113.44", owner=other, id="z/old"))
+    RollCallProvider().update("", props(members), props(members))
+    assert world.removed == []
+
+
+def test_progress_says_who_answers_and_the_last_step_of_who_does_not(world: World) -> None:
+    members = [world.machine(0), world.machine(1, registered=False)]
+    RollCallProvider().create(props(members))
+    assert "web: 1 of 2 answer; waiting for web-1 (i-00000000000000001): running, settings read" in world.said
 
 
 ASKED = {

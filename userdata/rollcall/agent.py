@@ -25,7 +25,7 @@ from rollcall.ownership import Owner
 from rollcall.registry import CloudflareRegistry, Registry, Route53Process
 from rollcall.retrying import LONGEST, retried
 from rollcall.route53 import host_name, set_name
-from rollcall.settings import CloudflareJoin, Join, MachineSettings, Route53Join, SettingsError
+from rollcall.settings import CloudflareJoin, Join, MachineSettings, Route53Join, challenge_name
 
 TICK = 2.0
 REREAD = 10.0
@@ -36,6 +36,8 @@ CONFIRM = 600.0
 CONFIRM_PROXIED = 30.0
 EACH_MEMBER = 0.5
 LEAVE_WITHIN = 20.0
+WATCH, ANSWER_WITHIN = 10.0, 20.0
+SILENT, CALM = 2, 12
 EDGE_DAILY, EDGE_AGAIN = 86400.0, 60.0
 log = logging.getLogger("rollcall")
 
@@ -54,6 +56,17 @@ class Membership:
     pause: float = 0.0
     not_before: float = 0.0
     error: str = ""
+    next_watch: float = 0.0
+    suspects: dict[str, Suspect] = field(default_factory=dict)
+
+
+@dataclass
+class Suspect:
+    """A machine that this one watches: how often in a row it was silent, and since when a challenge for it stands."""
+
+    silent: int = 0
+    owner: Owner | None = None
+    since: float = 0.0
 
 
 @dataclass
@@ -78,6 +91,7 @@ class Agent:
         look_up: Callable[[str], frozenset[str] | None] | None = None,
         registry_of: Callable[[Join, Callable[[str], str]], Registry] | None = None,
         told: tuple[Join, ...] | None = None,
+        reach: Callable[[str, Join], bool] | None = None,
     ) -> None:
         self.cloud = cloud
         self.status = Status()
@@ -87,9 +101,13 @@ class Agent:
         self._look_up = look_up or answers_of
         self._registry_of = registry_of or make_registry
         self._told = told
+        self._reach = reach or reachable
         self._settings: MachineSettings | None = None
         self._owner: Owner | None = None
         self._addresses: tuple[str, ...] = ()
+        self._unread = ""
+        # Told no more, and not left yet.
+        self._dropped: list[Membership] = []
         self._next_read = 0.0
         self._secrets: dict[str, str] = {}
 
@@ -99,26 +117,34 @@ class Agent:
         return self._settings.workloads if self._settings else ()
 
     def tick(self) -> None:
-        """Whatever is due now. Never raises RollcallError: it is logged once, kept in the status, and tried again."""
+        """Whatever is due now. Never raises RollcallError: it is logged once, kept in the status, and tried again.
+
+        With settings that it cannot use, a machine goes on with those that it has.
+        """
+        before, self._unread = self._unread, ""
         try:
             self._read()
-        except (RollcallError, SettingsError) as fault:
-            self._note("no settings", str(fault))
-            return
+        except (RollcallError, ValueError) as fault:
+            self._unread = str(fault)
+        if self._unread or before:
+            self._note(self.status.step if self._settings else "no settings", self._unread)
         for membership in self.memberships:
             self._attend(membership)
+        for old in self._dropped:
+            self._try(old, lambda old=old: self._leave(old))  # type: ignore[misc]
+        self._dropped = [each for each in self._dropped if each.joined]
         self._tell()
 
     def settle(self) -> None:
-        """Read who we are and what we were told, for a command that runs once. Raises RollcallError, SettingsError."""
+        """Read who we are and what we were told, for a command that runs once. Raises RollcallError, ValueError."""
         self._read()
 
     def leave(self, within: float = LEAVE_WITHIN) -> bool:
-        """Take all entries away, trying for `within` seconds; whether all are gone."""
-        clean = True
-        for membership in self.memberships:
+        """Take all entries away, trying for `within` seconds together, each at least once; whether all are gone."""
+        clean, end = True, time.monotonic() + within
+        for membership in (*self.memberships, *self._dropped):
             try:
-                retried(lambda membership=membership: self._leave(membership), within)  # type: ignore[misc]
+                retried(lambda membership=membership: self._leave(membership), end - time.monotonic())  # type: ignore[misc]
             except RollcallError as fault:
                 log.error("leave failed: %s; whoever cleans up after this machine removes the entry", fault)
                 clean = False
@@ -139,16 +165,15 @@ class Agent:
             if self._settings is None:
                 raise
             return
-        self._next_read = now + REREAD
         self._addresses = addresses
-        if settings == self._settings:
-            return
-        log.info(
-            "settings read: fleet=%s machine=%s generation=%s", settings.fleet, settings.machine, settings.generation
-        )
-        self._owner = Owner(settings.stack, settings.fleet, settings.machine, settings.generation, instance)
-        self._take(settings)
-        self._settings = settings
+        if settings != self._settings:
+            owner = Owner(settings.stack, settings.fleet, settings.machine, settings.generation, instance)
+            self._take(settings)
+            self._settings, self._owner = settings, owner
+            log.info("settings read: fleet=%s machine=%s generation=%s", owner.fleet, owner.machine, owner.generation)
+            if self.status.step in ("booted", "no settings"):
+                self._note("settings read")
+        self._next_read = now + REREAD
 
     def _take(self, settings: MachineSettings) -> None:
         """New settings: keep how far an unchanged membership has come, leave what is no longer asked for."""
@@ -157,26 +182,28 @@ class Agent:
         for told in settings.joins if self._told is None else self._told:
             known = before.pop(repr(told), None)
             after.append(known or Membership(told, self._registry_of(told, self._secret), health_of(told)))
-        for old in before.values():
-            successor = next((each for each in after if _same_place(each.told, old.told)), None)
-            if successor is not None:
-                successor.health = old.health
-            elif old.joined:
-                self._try(old, lambda old=old: self._leave(old))  # type: ignore[misc]
+        # With another setting it joins in place, as soon as its check, perhaps another one too, says that it is healthy.
+        olds = (*before.values(), *self._dropped)
+        self._dropped = [old for old in olds if not any(_same_place(each.told, old.told) for each in after)]
         self.memberships = after
 
     def _attend(self, membership: Membership) -> None:
         assert self._settings is not None
-        healthy = membership.health.look()
-        if self._settings.drain or not healthy:
-            if membership.joined or self._settings.drain:
-                self._note("draining" if self._settings.drain else "workload unhealthy")
-                if membership.joined or membership.next_confirm <= self._clock():
-                    self._try(membership, lambda: self._leave(membership))
-                    membership.next_confirm = self._clock() + CONFIRM
+        drain = self._settings.drain
+        if membership.health.look() and not drain:
+            if self._due(membership):
+                self._try(membership, lambda: self._join(membership))
+            if membership.joined and self._clock() >= membership.next_watch:
+                membership.next_watch = self._clock() + WATCH
+                self._try(membership, lambda: self._watch(membership))
             return
-        if self._due(membership):
-            self._try(membership, lambda: self._join(membership))
+        # An earlier process may have joined, so what this one did not join is left too, and now and then again.
+        unwanted = drain or membership.health.healthy is False
+        if membership.joined or (unwanted and membership.next_confirm <= self._clock()):
+            step = "draining" if drain else "workload unhealthy"
+            if step != self.status.step:
+                self._note(step)
+            self._try(membership, lambda: self._leave(membership))
 
     def _due(self, membership: Membership) -> bool:
         """Join now? When not joined, at a new address, when DNS answers without us, and now and then anyway."""
@@ -189,14 +216,17 @@ class Agent:
         told = membership.told
         if isinstance(told, CloudflareJoin) and told.proxied:
             return False
-        assert self._settings is not None
-        name, wanted = (
-            (told.host, membership.address)
-            if isinstance(told, CloudflareJoin)
-            else (set_name(told), host_name(self._settings.generation, told.domain))
-        )
+        name, wanted = self._entry(membership)
         answered = self._look_up(name)
         return answered is not None and wanted not in answered
+
+    def _entry(self, membership: Membership) -> tuple[str, str]:
+        """The name at which a membership stands, and with what."""
+        told = membership.told
+        assert self._owner is not None
+        if isinstance(told, CloudflareJoin):
+            return told.host, membership.address
+        return set_name(told), host_name(self._owner.generation, told.domain)
 
     def _join(self, membership: Membership) -> None:
         assert self._owner is not None
@@ -207,19 +237,49 @@ class Agent:
         now = self._clock()
         if changed or not membership.joined:
             log.info("registered: %s address=%s", describe(membership.told), address)
-        # The API has it and a resolver has not: it keeps an older answer, so asking the API again would not help soon.
-        kept = membership.joined and not changed
         membership.joined, membership.address = True, address
-        membership.next_look = now + (CONFIRM / 2 if kept else LOOK_UP)
+        membership.next_look = now + LOOK_UP
         membership.next_confirm = now + _confirm_after(membership) * random.uniform(0.8, 1.2)  # noqa: S311
         self._note("registered")
 
     def _leave(self, membership: Membership) -> None:
         if self._owner is not None and membership.registry.leave(self._owner):
             log.info("left: %s", describe(membership.told))
-        membership.joined, membership.next_confirm = False, 0.0
-        if self._settings is not None and self._settings.drain:
-            self._note("left")
+        membership.joined, membership.next_confirm = False, self._clock() + CONFIRM
+        self._note("left" if self._settings is not None and self._settings.drain else self.status.step)
+
+    def _watch(self, membership: Membership) -> None:
+        """Answer a challenge for this machine, and look after the two that follow it in the set.
+
+        Silence removes nobody: the clouds may be cut off from each other. The silent one is challenged by a TXT in its zone,
+        which it finds there and takes away if it lives; after 20 s unanswered, what it left is removed.
+        """
+        assert self._owner is not None
+        now, told, registry, suspects = self._clock(), membership.told, membership.registry, membership.suspects
+        if self._look_up(challenge_name(self._owner, told)):
+            registry.challenge(self._owner, False)
+        name, mine = self._entry(membership)
+        # A proxied name answers with the edge's addresses: the API's last list has the machines'.
+        ring = sorted(registry.members or self._look_up(name) or ())
+        watched = {*([each for each in ring if each > mine] + ring)[:2]} - {mine}
+        membership.suspects = {key: suspects.get(key, Suspect()) for key in watched}
+        for key, suspect in membership.suspects.items():
+            if self._reach(key, told):
+                suspect.silent = 0
+            else:
+                suspect.silent += 1
+            if suspect.owner is None and suspect.silent >= SILENT:
+                suspect.owner = registry.owner_at(key)
+                if suspect.owner is not None and suspect.owner.stack == self._owner.stack:
+                    registry.challenge(suspect.owner, True)
+                    suspect.since = now
+                    log.warning("%s is silent: challenged it", key)
+            elif suspect.owner is not None and (not suspect.silent or now - suspect.since >= ANSWER_WITHIN):
+                if registry.challenge(suspect.owner, False) and suspect.silent:
+                    registry.leave(suspect.owner)
+                    log.warning("%s does not answer: removed it", suspect.owner)
+                # It lives, and we cannot reach it: that may last, so the next challenge has time.
+                suspect.owner, suspect.silent = None, -CALM
 
     def _try(self, membership: Membership, action: Callable[[], None]) -> None:
         """Do it, unless it failed a moment ago; back off with full jitter while it fails."""
@@ -259,7 +319,12 @@ class Agent:
     def _tell(self) -> None:
         shown = {"step": self.status.step, "error": self.status.error, "since": self.status.since}
         shown["memberships"] = [
-            {"join": describe(each.told), "joined": each.joined, "healthy": each.health.healthy, "error": each.error}
+            {
+                "join": describe(each.told),
+                "joined": each.joined,
+                "healthy": bool(each.health.healthy),
+                "error": each.error,
+            }
             for each in self.memberships
         ]
         try:
@@ -307,29 +372,40 @@ def describe(told: Join) -> str:
     )
 
 
-def answers_of(name: str) -> frozenset[str] | None:
-    """What this machine's resolver answers: a host's addresses, or the targets of a service (`v1._theService._tcp…`). None
-    where it does not answer at all: nothing follows from that."""
-    if "._" in name:
-        return _targets_of(name)
+def reachable(key: str, told: Join) -> bool:
+    """Whether a machine shows any sign of life: one that refuses a connection lives."""
+    port = told.port if isinstance(told, Route53Join) else int(told.check.split(":")[1])
     try:
-        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-    except socket.gaierror as failed:
-        return frozenset() if failed.errno in (socket.EAI_NONAME, socket.EAI_NODATA) else None
-    return frozenset(str(each[4][0]) for each in found)
+        socket.create_connection((key, port), timeout=3).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
-def _targets_of(name: str) -> frozenset[str] | None:
+def answers_of(name: str) -> frozenset[str] | None:
+    """What the zone's own servers answer: a host's addresses, the targets of a service (`v1._theService._tcp…`), the texts of
+    a challenge. A resolver would remember for half an hour that there was nothing. None where nobody answers: nothing
+    follows from that."""
     import dns.exception
     import dns.resolver
 
+    types = ["SRV"] if "._" in name else ["TXT"] if ".c.rc." in name else ["A", "AAAA"]
+    found: set[str] = set()
     try:
-        found = dns.resolver.resolve(name, "SRV", lifetime=5)
-    except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
-        return frozenset()
-    except dns.exception.DNSException:
+        resolver = dns.resolver.Resolver()
+        resolver.lifetime = 5
+        servers = resolver.resolve(dns.resolver.zone_for_name(name), "NS")
+        resolver.nameservers = [socket.gethostbyname(str(each.target)) for each in servers]
+        for rtype in types:
+            answer = resolver.resolve(name, rtype, raise_on_no_answer=False)
+            found |= {str(getattr(each, "target", each)).rstrip(".").lower() for each in answer}
+    except dns.resolver.NXDOMAIN:
+        pass
+    except (dns.exception.DNSException, OSError):
         return None
-    return frozenset(str(each.target).rstrip(".").lower() for each in found)
+    return frozenset(found)
 
 
 def notify(line: str) -> None:

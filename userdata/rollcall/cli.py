@@ -12,7 +12,7 @@ from pathlib import Path
 from rollcall.agent import Agent, run
 from rollcall.clouds import detect
 from rollcall.errors import RollcallError
-from rollcall.settings import Join, MachineSettings, SettingsError, parse_join
+from rollcall.settings import Join, MachineSettings, parse_join
 
 LOG = Path("/var/log/rollcall.log")
 STATUS = Path("/run/rollcall/status.json")
@@ -21,20 +21,13 @@ STATUS = Path("/run/rollcall/status.json")
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="rollcall", description="Registers this machine in DNS.")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("run", help="join when healthy, leave when not, when told to drain, and at SIGTERM")
-    for command, text in (
-        ("join", "join once, if the workload is healthy"),
-        ("leave", "take this machine's entries away once"),
-    ):
-        words = (
-            "what to join, as `route53 zone=Z1 domain=unilans.net service=_theService._tcp incarnation=v1 port=4218`"
-        )
-        commands.add_parser(command, help=text).add_argument(
-            "membership", nargs="*", help=f"{words}; else what it was told"
-        )
-    commands.add_parser("whoami", help="the cloud, the instance's id and the workloads, on one line")
+    commands.add_parser("run", help="join when healthy, leave when not, when told to drain, and when stopped")
+    for command in ("join", "leave"):
+        words = "what, if not what it was told, as `route53 zone=Z1 domain=… service=_theService._tcp incarnation=v1 port=4218`"
+        commands.add_parser(command, help="once").add_argument("membership", nargs="*", help=words)
+    commands.add_parser("whoami", help="cloud, instance and workloads")
     commands.add_parser("status", help="what the agent last did, as JSON")
-    commands.add_parser("resolve", help="a service's live machines, in the order to try them", add_help=False)
+    commands.add_parser("resolve", help="a service's live machines", add_help=False)
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["resolve"]:
         return _resolve(given[1:])
@@ -45,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         told = (parse_join(" ".join(chosen.membership)),) if getattr(chosen, "membership", ()) else None
         return _do(chosen.command, told)
-    except (RollcallError, SettingsError) as fault:
+    except (RollcallError, ValueError) as fault:
         print(f"rollcall {chosen.command}: {fault} look={LOG}", file=sys.stderr)
         return 1
 

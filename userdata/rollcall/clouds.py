@@ -18,11 +18,11 @@ from typing import Any, Protocol
 import requests
 
 from rollcall.errors import FatalError, RollcallError, TransientError
+from rollcall.settings import STATUS
 
 IMDS = "http://169.254.169.254"
 _TIMEOUT = 3.0
 _TOKEN_SECONDS = 21600
-_STATUS = "rollcall-status"
 # RFC 1918, RFC 6598, loopback, link-local and unique local addresses. `is_private` would refuse documentation addresses too.
 _LOCAL = "10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 ::1/128 fc00::/7 fe80::/10"
 _NOT_PUBLIC = [ipaddress.ip_network(each) for each in _LOCAL.split()]
@@ -102,7 +102,8 @@ class Ec2:
         return done.stdout
 
     def tell(self, status: str) -> None:
-        """An instance may not tag itself; the console shows what the unit prints."""
+        # An instance may not tag itself; EC2 shows its console.
+        print(f"rollcall: {status}", flush=True)
 
     def _meta(self, path: str, missing: str | None = None) -> str:
         try:
@@ -142,7 +143,7 @@ class Joyent:
 
     def keys(self) -> dict[str, str]:
         listed = self._tool("mdata-list").split()
-        return {name: self._get(name) for name in listed if name.startswith("rollcall-") and name != _STATUS}
+        return {name: self._get(name) for name in listed if name.startswith("rollcall-") and name != STATUS}
 
     def region(self) -> str:
         return ""
@@ -152,7 +153,7 @@ class Joyent:
 
     def tell(self, status: str) -> None:
         try:
-            self._tool("mdata-put", _STATUS, status)
+            self._tool("mdata-put", STATUS, status)
         except RollcallError:
             return
 

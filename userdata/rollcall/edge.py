@@ -39,9 +39,15 @@ def refresh() -> bool:
     """Whether nginx believes what Cloudflare publishes now; where not, what it believed stays."""
     try:
         text = nginx_lines(ranges())
-        if not CONFIG.exists() or CONFIG.read_text() != text:
+        before = CONFIG.read_text() if CONFIG.exists() else ""
+        if before != text:
             CONFIG.write_text(text)
-            subprocess.run(["systemctl", "reload", "nginx.service"], check=True, timeout=30)
+            try:
+                subprocess.run(["systemctl", "reload", "nginx.service"], check=True, timeout=30)
+            except subprocess.SubprocessError:
+                # So that the next refresh tells nginx again.
+                CONFIG.write_text(before)
+                raise
     except (requests.RequestException, subprocess.SubprocessError, OSError, ValueError, KeyError, TypeError) as failed:
         log.warning("edge: reason=no-ranges error=%s", type(failed).__name__)
         return False

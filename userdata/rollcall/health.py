@@ -25,19 +25,22 @@ def check_of(text: str) -> Callable[[], bool]:
 
 
 class Health:
-    """Healthy after `rise` good checks in a row, unhealthy after `fall` bad ones; unhealthy at first."""
+    """Healthy after `rise` good checks in a row, unhealthy after `fall` bad ones; before that nobody knows (None)."""
 
     def __init__(self, check: Callable[[], bool], rise: int = RISE, fall: int = FALL) -> None:
         self._check, self._rise, self._fall = check, rise, fall
         self._row = 0
-        self.healthy = False
+        self._last = False
+        self.healthy: bool | None = None
 
     def look(self) -> bool:
+        """Look, and say whether it is known to be healthy."""
         good = self._check()
-        self._row = 0 if good == self.healthy else self._row + 1
-        if self._row >= (self._fall if self.healthy else self._rise):
-            self.healthy, self._row = good, 0
-        return self.healthy
+        self._row = self._row + 1 if good == self._last else 1
+        self._last = good
+        if self._row >= (self._rise if good else self._fall):
+            self.healthy = good
+        return bool(self.healthy)
 
 
 def _http(port: int, path: str) -> bool:

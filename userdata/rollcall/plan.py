@@ -26,9 +26,10 @@ class Plan:
 def joining(present: Iterable[Record], owner: Owner, wanted: Record) -> Plan:
     """How `wanted` (with an empty id) comes to stand, owned by `owner`.
 
-    Our own entry with another address or setting is updated; a second one is deleted. An entry of our stack with our
-    address belonged to a machine that is dead, since its address is ours now: taken over. The same content of anybody
-    else, or a CNAME at the name (RFC 1034 section 3.6.2), is refused.
+    Our own entry with another address or setting is updated; a second one, or one of the other family (A, AAAA), is
+    deleted, since a machine stands at one address. An entry of our stack with our address belonged to a machine that is
+    dead, since its address is ours now: taken over. The same content of anybody else, or a CNAME at the name (RFC 1034
+    section 3.6.2), is refused.
     """
     here = sorted(record for record in present if record.name == wanted.name)
     wanted = replace(wanted, comment=str(owner))
@@ -36,7 +37,7 @@ def joining(present: Iterable[Record], owner: Owner, wanted: Record) -> Plan:
     if alias is not None:
         return Plan(refused=f"reason=cname-in-the-way name={wanted.name} target={alias.content}")
     typed = [record for record in here if record.type == wanted.type]
-    mine = [record for record in typed if Owner.parse(record.comment) == owner]
+    mine = [record for record in here if Owner.parse(record.comment) == owner]
     same = [record for record in typed if record.content == wanted.content]
     foreign = next((record for record in same if not _of_stack(record, owner.stack)), None)
     if foreign is not None:
@@ -44,10 +45,10 @@ def joining(present: Iterable[Record], owner: Owner, wanted: Record) -> Plan:
             refused=f"reason=foreign-entry name={wanted.name} content={foreign.content} comment={foreign.comment!r}"
         )
     # The entry that has the content already is kept: another one could not be changed to it (81058).
-    kept = next(iter(same or mine), None)
+    kept = next((record for record in same + mine if record.type == wanted.type), None)
+    deletes = tuple(record for record in mine if record != kept)
     if kept is None:
-        return Plan(creates=(wanted,))
-    deletes = tuple(record for record in mine if record.id != kept.id)
+        return Plan(deletes=deletes, creates=(wanted,))
     target = replace(wanted, id=kept.id, ttl=1 if wanted.proxied else wanted.ttl)
     return Plan(deletes=deletes, updates=() if kept == target else (target,))
 

@@ -12,7 +12,7 @@ from rollcall import plan
 from rollcall.cloudflare import CloudflareStore, Record
 from rollcall.errors import FatalError, RefusedError, TransientError
 from rollcall.ownership import Owner
-from rollcall.settings import CloudflareJoin, Route53Join, format_join
+from rollcall.settings import CloudflareJoin, Route53Join, challenge_name, format_join
 
 # systemd gives a stop 30 s, and what has to be tried again is tried by the agent.
 _WITHIN = 12.0
@@ -25,11 +25,20 @@ class Registry(Protocol):
     size: int
     """How many entries stood there at the last look."""
 
+    members: tuple[str, ...]
+    """With what they stand there, where DNS does not show it."""
+
     def join(self, owner: Owner, address: str) -> bool:
         """Make the entry stand with this public address; whether anything had to be changed."""
 
     def leave(self, owner: Owner) -> bool:
         """Take away what this generation on this instance wrote; whether there was anything."""
+
+    def owner_at(self, key: str) -> Owner | None:
+        """Whose entry an answer of DNS is: an address, or a service's target."""
+
+    def challenge(self, owner: Owner, on: bool) -> bool:
+        """Put up a challenge for this machine, or take it away; whether there was one."""
 
 
 class CloudflareRegistry:
@@ -41,6 +50,7 @@ class CloudflareRegistry:
         self._store: CloudflareStore | None = None
         self._used = ""
         self.size = 0
+        self.members: tuple[str, ...] = ()
 
     def join(self, owner: Owner, address: str) -> bool:
         told = self._told
@@ -48,10 +58,24 @@ class CloudflareRegistry:
         wanted = Record(name=told.host, type=rtype, content=address, ttl=told.ttl, proxied=told.proxied, zone=told.zone)
         present = self._open().list(told.zone, told.host)
         self.size = len(present)
+        self.members = tuple(each.content for each in present if told.proxied and Owner.parse(each.comment))
         return self._apply(plan.joining(present, owner, wanted))
 
     def leave(self, owner: Owner) -> bool:
         return self._apply(plan.leaving(self._open().list(self._told.zone, self._told.host), owner))
+
+    def owner_at(self, key: str) -> Owner | None:
+        listed = self._open().list(self._told.zone, self._told.host)
+        return next((Owner.parse(record.comment) for record in listed if record.content == key), None)
+
+    def challenge(self, owner: Owner, on: bool) -> bool:
+        name, store = challenge_name(owner, self._told), self._open()
+        there = [each for each in store.list(self._told.zone, name) if each.type == "TXT"]
+        if on and not there:
+            store.create(Record(name=name, type="TXT", content=f'"{owner}"', ttl=60, zone=self._told.zone))
+        for each in () if on else there:
+            store.delete(each.zone, each.id)
+        return bool(there)
 
     def _apply(self, changes: plan.Plan) -> bool:
         if changes.refused:
@@ -80,21 +104,34 @@ class Route53Process:
         self._key = key
         self._fresh = True
         self.size = 0
+        self.members: tuple[str, ...] = ()
 
     def join(self, owner: Owner, address: str) -> bool:
-        changed = self._ask(owner, address)
+        changed = self._ask("join", owner, address)
         self._fresh = False
-        return changed
+        return bool(changed)
 
     def leave(self, owner: Owner) -> bool:
-        return self._ask(owner, "")
+        return bool(self._ask("leave", owner))
 
-    def _ask(self, owner: Owner, address: str) -> bool:
-        asked = {"join": format_join(self._told), "owner": str(owner), "address": address, "key": self._key()}
+    def owner_at(self, key: str) -> Owner | None:
+        return Owner.parse(self._ask("owner_at", key))
+
+    def challenge(self, owner: Owner, on: bool) -> bool:
+        return bool(self._ask("challenge", owner, on))
+
+    def _ask(self, verb: str, *given: Any) -> Any:
+        sent = {"do": verb, "given": given, "join": format_join(self._told), "key": self._key(), "fresh": self._fresh}
         words = [sys.executable, "-m", "rollcall.route53"]
-        sent = json.dumps({**asked, "fresh": self._fresh, "within": _WITHIN})
         try:
-            done = subprocess.run(words, input=sent, capture_output=True, text=True, timeout=_BOUND, check=False)
+            done = subprocess.run(
+                words,
+                input=json.dumps({**sent, "within": _WITHIN}, default=str),
+                capture_output=True,
+                text=True,
+                timeout=_BOUND,
+                check=False,
+            )
             answer: dict[str, Any] = json.loads(done.stdout)
         except subprocess.TimeoutExpired as late:
             raise TransientError(f"reason=too-slow api=route53 seconds={_BOUND:.0f}") from late
@@ -104,4 +141,4 @@ class Route53Process:
         if "error" in answer:
             raise FatalError(answer["error"]) if answer["fatal"] else TransientError(answer["error"])
         self.size = answer["size"]
-        return bool(answer["changed"])
+        return answer["result"]

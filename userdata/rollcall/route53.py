@@ -14,21 +14,19 @@ import json
 import random
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from rollcall.errors import FatalError, RefusedError, RollcallError, TransientError
 from rollcall.ownership import Owner
 from rollcall.retrying import retried
-from rollcall.settings import Route53Join, parse_join
+from rollcall.settings import Route53Join, challenge_name, parse_join
 
 LABEL = "rc"
 MOST_VALUES = 400
-LONGEST_BATCH = 32_000
 _HOST_TTL = 60
 _TRIES = 25
-_WITHIN = 60.0
 _JOINS, _AT = "joins", "at"
 _BUSY = "Throttling", "ThrottlingException", "PriorRequestNotComplete", "ServiceUnavailable", "InternalError"
 
@@ -70,49 +68,48 @@ class Route53Store:
         self._client = client or _client(key)
 
     def at(self, name: str) -> tuple[RecordSet, ...]:
-        found = self._page(StartRecordName=name, MaxItems="20")["ResourceRecordSets"]
-        return tuple(each for each in map(_record_set, found) if each.name == name.lower())
+        return tuple(each for each in self._listed(name) if each.name == name.lower())
 
     def below(self, name: str) -> tuple[RecordSet, ...]:
-        start, found = {"StartRecordName": name}, []
-        while start:
-            page = self._page(**start)
-            sets = [_record_set(each) for each in page["ResourceRecordSets"]]
-            # Sorted by labels from the right: what is below `name` follows it at once.
-            found += [each for each in sets if each.name.endswith(f".{name}")]
-            more = page["IsTruncated"] and (not sets or sets[-1].name == name or sets[-1].name.endswith(f".{name}"))
-            keys = {"StartRecordName": "NextRecordName", "StartRecordType": "NextRecordType"}
-            keys["StartRecordIdentifier"] = "NextRecordIdentifier"
-            start = {mine: page[theirs] for mine, theirs in keys.items() if theirs in page} if more else {}
-        return tuple(found)
+        return tuple(each for each in self._listed(name) if each.name != name.lower())
 
     def change(self, deletes: Iterable[RecordSet], creates: Iterable[RecordSet]) -> None:
         changes = [_change("DELETE", each) for each in deletes] + [_change("CREATE", each) for each in creates]
-        if sum(len(value) for each in changes for value in _values_of(each)) > LONGEST_BATCH:
-            raise RefusedError(
-                "reason=set-too-long look='give the incarnation shards: Route53 takes 32,000 characters'"
-            )
         if changes:
-            self._call("change_resource_record_sets", ChangeBatch={"Changes": changes})
+            with _explained():
+                self._client.change_resource_record_sets(HostedZoneId=self._zone, ChangeBatch={"Changes": changes})
 
-    def _page(self, **asked: str) -> Any:
-        return self._call("list_resource_record_sets", **{"MaxItems": "300", **asked})
+    def _listed(self, name: str) -> list[RecordSet]:
+        """What is at `name` and below it: sets are sorted by their labels from the right, so it comes in one run."""
+        found: list[RecordSet] = []
+        lists = self._client.get_paginator("list_resource_record_sets")
+        with _explained():
+            for page in lists.paginate(
+                HostedZoneId=self._zone, StartRecordName=name, PaginationConfig={"PageSize": 300}
+            ):
+                for each in map(_record_set, page["ResourceRecordSets"]):
+                    if not f".{each.name}".endswith(f".{name.lower()}"):
+                        return found
+                    found.append(each)
+        return found
 
-    def _call(self, name: str, **asked: Any) -> Any:
-        from botocore.exceptions import BotoCoreError, ClientError
 
-        try:
-            return getattr(self._client, name)(HostedZoneId=self._zone, **asked)
-        except ClientError as refused:
-            code, said = refused.response["Error"]["Code"], refused.response["Error"].get("Message", "")
-            status = refused.response["ResponseMetadata"].get("HTTPStatusCode", 0)
-            if code in _BUSY or status >= 500:
-                raise TransientError(f"reason=api-failing api=route53 code={code}") from refused
-            if code == "InvalidChangeBatch" and ("but it" in said or "do not match" in said):
-                raise ConflictError(said) from refused
-            raise FatalError(f"reason=refused api=route53 code={code} message={said[:200]!r}") from refused
-        except BotoCoreError as failed:
-            raise TransientError(f"reason=unreachable api=route53 error={type(failed).__name__}") from failed
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Turns what boto3 raises into our errors."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except ClientError as refused:
+        code, said = refused.response["Error"]["Code"], refused.response["Error"].get("Message", "")
+        if code in _BUSY or refused.response["ResponseMetadata"].get("HTTPStatusCode", 0) >= 500:
+            raise TransientError(f"reason=api-failing api=route53 code={code}") from refused
+        if code == "InvalidChangeBatch" and ("but it" in said or "do not match" in said):
+            raise ConflictError(said) from refused
+        raise FatalError(f"reason=refused api=route53 code={code} message={said[:200]!r}") from refused
+    except BotoCoreError as failed:
+        raise TransientError(f"reason=unreachable api=route53 error={type(failed).__name__}") from failed
 
 
 class Route53Registry:
@@ -185,6 +182,19 @@ class Route53Registry:
             [replace(text, values=kept), *(old for old, _ in taken)], [new for _, new in taken if new.values]
         )
         return True
+
+    def owner_at(self, key: str) -> Owner | None:
+        """Whose host this is."""
+        return owner_of(self._store.at(key))
+
+    def challenge(self, owner: Owner, on: bool) -> bool:
+        """Put up a challenge for this machine, or take it away; whether there was one."""
+        name = challenge_name(owner, self._told)
+        there = self._store.at(name)
+        with contextlib.suppress(ConflictError):
+            if on != bool(there):
+                self._store.change(there, [RecordSet(name, "TXT", _HOST_TTL, (f'"{owner}"',))] if on else [])
+        return bool(there)
 
     def _register(self, host: str, owner: Owner, address: str) -> bool:
         """Our A and TXT stand; whether anything had to be changed. A machine's first join needs no look before."""
@@ -384,10 +394,6 @@ def _change(action: str, record: RecordSet) -> dict[str, Any]:
     return {"Action": action, "ResourceRecordSet": shown}
 
 
-def _values_of(change: dict[str, Any]) -> list[str]:
-    return [each["Value"] for each in change["ResourceRecordSet"]["ResourceRecords"]]
-
-
 def _client(key: str) -> Any:
     import boto3
     from botocore.config import Config
@@ -398,21 +404,19 @@ def _client(key: str) -> Any:
 
 
 def main() -> int:
-    """One join or leave, asked and answered as JSON on standard input and output, in a process of its own: boto3 takes 40
-    MB that an idle agent need not hold."""
+    """One call of a registry, asked and answered as JSON on standard input and output, in a process of its own: boto3 takes
+    40 MB that an idle agent need not hold."""
     asked = json.load(sys.stdin)
     told = parse_join(asked["join"])
-    owner = Owner.parse(asked["owner"])
-    assert isinstance(told, Route53Join) and owner is not None
+    assert isinstance(told, Route53Join)
+    given = [(isinstance(each, str) and Owner.parse(each)) or each for each in asked["given"]]
     try:
         registry = Route53Registry(told, Route53Store(told.zone, asked["key"]), asked["fresh"])
-        action = (
-            (lambda: registry.join(owner, asked["address"])) if asked["address"] else (lambda: registry.leave(owner))
-        )
-        answer: dict[str, Any] = {"changed": retried(action, asked.get("within", _WITHIN)), "size": registry.size}
+        result = retried(lambda: getattr(registry, asked["do"])(*given), asked["within"])
+        answer = {"result": result, "size": registry.size}
     except RollcallError as fault:
         answer = {"error": str(fault), "fatal": isinstance(fault, FatalError)}
-    json.dump(answer, sys.stdout)
+    json.dump(answer, sys.stdout, default=str)
     return 0
 
 

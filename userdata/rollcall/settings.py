@@ -10,12 +10,15 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
+from rollcall.ownership import Owner
+
 STACK = "rollcall-stack"
 FLEET = "rollcall-fleet"
 MACHINE = "rollcall-machine"
 GENERATION = "rollcall-generation"
 WORKLOADS = "rollcall-workloads"
 DRAIN = "rollcall-drain"
+STATUS = "rollcall-status"
 JOIN = "rollcall-join-"
 MOST_JOINS = 10
 LONGEST_VALUE = 256
@@ -120,6 +123,11 @@ class MachineSettings:
             joins=tuple(parse_join(keys[key], key) for _, key in sorted(joins)),
             drain=keys.get(DRAIN, "").lower() == "true",
         )
+
+
+def challenge_name(owner: Owner, told: Join) -> str:
+    """Where a machine is asked whether it lives: a TXT below the label of Rollcall, under what it joins."""
+    return f"{owner.generation}.c.rc.{told.host if isinstance(told, CloudflareJoin) else told.domain}"
 
 
 def format_join(join: Join) -> str:

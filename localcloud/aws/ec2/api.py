@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import threading
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 from xml.sax.saxutils import escape
@@ -38,6 +40,7 @@ class Ec2Api:
             "RebootInstances": self._reboot,
             "TerminateInstances": self._terminate,
             "DescribeInstances": self._describe,
+            "GetConsoleOutput": self._console,
             "CreateTags": self._tag,
             "ModifyInstanceAttribute": self._modify,
             "ModifyInstanceMetadataOptions": self._modify_options,
@@ -139,6 +142,18 @@ class Ec2Api:
             for change in changes
         )
         return _done(call, f"<instancesSet>{items}</instancesSet>")
+
+    def _console(self, call: Call) -> Reply:
+        """The last 64 KiB. https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_GetConsoleOutput.html"""
+        self._refuse_dry_run(call)
+        instance = call.get("InstanceId") or ""
+        self._check_ids([instance])
+        # Without Latest, EC2 shows a copy from soon after the last change of state; here there is the one.
+        printed = base64.b64encode(self._power.printed(instance).encode()[-65536:]).decode()
+        stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+        return _done(
+            call, f"<instanceId>{instance}</instanceId><timestamp>{stamp}</timestamp><output>{printed}</output>"
+        )
 
     def _describe(self, call: Call) -> Reply:
         ids, token = _ids(call), call.get("NextToken")

@@ -67,6 +67,10 @@ class Power:
 
     # What clients ask for.
 
+    def printed(self, machine_id: str) -> str:
+        """The console of an instance."""
+        return self._hypervisor.printed(machine_id)
+
     def launch(self, instances: Sequence[Any]) -> None:
         """Boot instances that moto has just made. There must be an address for each (`free`)."""
         with self._lock:

@@ -1,0 +1,231 @@
+"""What the agent's tests share: a clock, a cloud and a registry in memory, and a server whose answers a test writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from localcloud.http import Server, listen
+from rollcall.agent import TICK, Agent, describe
+from rollcall.errors import FatalError, RollcallError
+from rollcall.ownership import Owner
+from rollcall.settings import CloudflareJoin, Join, MachineSettings
+
+T = TypeVar("T")
+INSTANCE = "i-0123456789abcdef0"
+ADDRESS, OTHER_ADDRESS = "198.51.100.10", "198.51.100.11"
+OWNER = Owner("local", "web-aws", "0", "ab12cd", INSTANCE)
+HOST = "www.scalability.expert"
+TOKEN_NAME = "rollcall-token"
+TOKEN = "a-token-that-nobody-may-see"
+
+
+class Clock:
+    """Time that stands still until it is moved."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class FakeCloud:
+    """Metadata in memory. `silent`, where it is set, is raised by every question."""
+
+    name = "fake"
+
+    def __init__(self, settings: MachineSettings) -> None:
+        self.settings = settings
+        self.extra: dict[str, str] = {}
+        self.known: tuple[str, ...] = (ADDRESS,)
+        self.secrets = {TOKEN_NAME: TOKEN}
+        self.silent: RollcallError | None = None
+        self.secrets_read = self.keys_read = 0
+        self.said: list[str] = []
+
+    def instance(self) -> str:
+        return self._answer(INSTANCE)
+
+    def addresses(self) -> tuple[str, ...]:
+        return self._answer(self.known)
+
+    def keys(self) -> dict[str, str]:
+        self.keys_read += 1
+        return self._answer({**self.settings.as_keys(), **self.extra})
+
+    def secret(self, name: str) -> str:
+        self.secrets_read += 1
+        return self._answer(self.secrets[name])
+
+    def region(self) -> str:
+        return ""
+
+    def tell(self, status: str) -> None:
+        self.said.append(status)
+
+    def _answer(self, value: T) -> T:
+        if self.silent is not None:
+            raise self.silent
+        return value
+
+
+class FakeDns:
+    """What stands where, for all memberships of a test; the API and the name servers in one.
+
+    `faults` are raised by the next calls, `broken` by all of them; `token` is the only one that is let in.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.standing: dict[str, tuple[Owner, str, Join]] = {}
+        self.calls: list[tuple[float, str, str]] = []
+        self.faults: list[RollcallError] = []
+        self.broken: RollcallError | None = None
+        self.token = TOKEN
+        self.looks = 0
+        self.size = 1
+        self._answers: frozenset[str] | str | None = ""
+        self._clock = clock
+
+    def registry(self, told: Join, secret: Callable[[str], str]) -> FakeRegistry:
+        return FakeRegistry(self, told, secret)
+
+    def look_up(self, name: str) -> frozenset[str] | None:
+        """What name servers say: the truth, unless `answers` was told."""
+        self.looks += 1
+        if isinstance(self._answers, str):
+            return frozenset(address for place, (_, address, _) in self.standing.items() if place == f"host={name}")
+        return self._answers
+
+    def answers(self, given: frozenset[str] | None) -> None:
+        self._answers = given
+
+    def count(self, verb: str) -> int:
+        return sum(each[1] == verb for each in self.calls)
+
+    def times(self, verb: str) -> list[float]:
+        return [each[0] for each in self.calls if each[1] == verb]
+
+    def called(self, verb: str, place: str, token: str) -> None:
+        self.calls.append((self._clock(), verb, place))
+        if self.faults:
+            raise self.faults.pop(0)
+        if self.broken is not None:
+            raise self.broken
+        if token != self.token:
+            raise FatalError("reason=refused api=fake status=403 code=9109 message='Invalid access token'")
+
+
+class FakeRegistry:
+    def __init__(self, dns: FakeDns, told: Join, secret: Callable[[str], str]) -> None:
+        self._dns, self._told, self._secret = dns, told, secret
+        self._place, self.size = describe(told), dns.size
+
+    def join(self, owner: Owner, address: str) -> bool:
+        self._call("join")
+        wanted = (owner, address, self._told)
+        changed = self._dns.standing.get(self._place) != wanted
+        self._dns.standing[self._place] = wanted
+        return changed
+
+    def leave(self, owner: Owner) -> bool:
+        self._call("leave")
+        standing = self._dns.standing.get(self._place)
+        if standing is None or standing[0] != owner:
+            return False
+        del self._dns.standing[self._place]
+        return True
+
+    def _call(self, verb: str) -> None:
+        token = self._secret(self._told.token) if isinstance(self._told, CloudflareJoin) else TOKEN
+        self._dns.called(verb, self._place, token)
+
+
+class Guest:
+    """An agent on a machine whose workload is healthy when the test says so, on the test's clock."""
+
+    def __init__(self, home: Path, **told: Any) -> None:
+        self._check = home / "check"
+        self.healthy(True)
+        self.clock = Clock()
+        self.dns = FakeDns(self.clock)
+        self.cloud = FakeCloud(
+            MachineSettings(
+                stack="local", fleet="web-aws", machine="0", generation="ab12cd", joins=(self.join_of(**told),)
+            )
+        )
+        self.status_file = home / "run" / "status.json"
+        self.agent = self._agent()
+
+    def _agent(self) -> Agent:
+        return Agent(
+            self.cloud,
+            status_file=self.status_file,
+            clock=self.clock,
+            look_up=self.dns.look_up,
+            registry_of=self.dns.registry,
+        )
+
+    def restarted(self) -> Guest:
+        """The agent was killed, and systemd started it again: what stood stands, what it knew is forgotten."""
+        self.agent = self._agent()
+        self.dns.calls.clear()
+        return self
+
+    def join_of(self, host: str = HOST, **told: Any) -> CloudflareJoin:
+        return CloudflareJoin(
+            **{"zone": "a" * 32, "host": host, "token": TOKEN_NAME, "check": f"command:{self._check}", **told}
+        )
+
+    def healthy(self, is_healthy: bool) -> None:
+        self._check.unlink(missing_ok=True)
+        self._check.symlink_to("/bin/true" if is_healthy else "/bin/false")
+
+    def tell(self, **changed: Any) -> None:
+        """The operator changes what the machine is told."""
+        said = {name: getattr(self.cloud.settings, name) for name in MachineSettings.__dataclass_fields__}
+        self.cloud.settings = MachineSettings(**{**said, **changed})
+
+    def pass_time(self, seconds: float, step: float = TICK) -> None:
+        """Tick as `run` does; in larger steps where nothing but time matters."""
+        end = self.clock.now + seconds
+        while self.clock.now + step <= end:
+            self.clock.now += step
+            self.agent.tick()
+        self.clock.now = end
+
+    @property
+    def standing(self) -> dict[str, str]:
+        """Address by place."""
+        return {place.partition("=")[2]: address for place, (_, address, _) in self.dns.standing.items()}
+
+    def status(self) -> dict[str, Any]:
+        shown: dict[str, Any] = json.loads(self.status_file.read_text())
+        return shown
+
+
+Reply = tuple[int, Mapping[str, str], bytes]
+
+
+class Scripted:
+    """An HTTP server on loopback; `answer(method, path, headers)` says what each request gets."""
+
+    def __init__(self, answer: Callable[[str, str, Mapping[str, str]], Reply]) -> None:
+        self.answer = answer
+        self.asked: list[str] = []
+        self._server = Server(self._serve, [listen("127.0.0.1")])
+        self._server.start()
+        self.port = self._server.ports[0]
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def stop(self) -> None:
+        self._server.stop()
+
+    def _serve(self, environ: Any, start_response: Any) -> Iterable[bytes]:
+        headers = {key[5:].replace("_", "-").lower(): value for key, value in environ.items() if key[:5] == "HTTP_"}
+        self.asked.append(f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}")
+        status, sent, body = self.answer(environ["REQUEST_METHOD"], environ["PATH_INFO"], headers)
+        start_response(f"{status} -", [*sent.items(), ("Content-Length", str(len(body)))])
+        return [body]

@@ -1,0 +1,282 @@
+"""rollcall.agent: when a machine joins and leaves, on a clock of the test's own."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+from pathlib import Path
+
+import pytest
+
+from rollcall import retrying
+from rollcall.agent import CONFIRM, CONFIRM_PROXIED, LOOK_UP, REREAD, TICK
+from rollcall.errors import FatalError, TransientError
+from rollcall.retrying import LONGEST
+from tests.unit.agent.fakes import ADDRESS, HOST, OTHER_ADDRESS, TOKEN, TOKEN_NAME, Guest
+
+MOST = 1.2  # how far jitter stretches an interval
+LEAST = 0.8
+DOWN = TransientError("reason=api-failing api=fake status=503")
+
+
+@pytest.fixture
+def guest(tmp_path: Path) -> Guest:
+    return Guest(tmp_path)
+
+
+@pytest.fixture
+def joined(guest: Guest) -> Guest:
+    guest.pass_time(TICK)
+    assert guest.standing == {HOST: ADDRESS} and guest.status()["step"] == "registered"
+    guest.dns.calls.clear()
+    return guest
+
+
+class TestHealth:
+    def test_it_joins_at_the_first_healthy_look(self, guest: Guest) -> None:
+        guest.healthy(False)
+        guest.pass_time(20)
+        assert guest.standing == {} and guest.dns.count("join") == 0
+        guest.healthy(True)
+        guest.pass_time(TICK)
+        assert guest.standing == {HOST: ADDRESS}
+
+    def test_it_leaves_at_the_third_bad_look_and_joins_again(self, joined: Guest) -> None:
+        joined.healthy(False)
+        joined.pass_time(2 * TICK)
+        assert joined.standing == {HOST: ADDRESS}
+        joined.pass_time(TICK)
+        assert joined.standing == {} and joined.status()["step"] == "workload unhealthy"
+        joined.healthy(True)
+        joined.pass_time(TICK)
+        assert joined.standing == {HOST: ADDRESS} and joined.status()["step"] == "registered"
+
+    def test_how_many_looks_it_takes_can_be_told(self, tmp_path: Path) -> None:
+        guest = Guest(tmp_path, rise=3, fall=1)
+        guest.pass_time(2 * TICK)
+        assert guest.standing == {}
+        guest.pass_time(TICK)
+        assert guest.standing == {HOST: ADDRESS}
+        guest.healthy(False)
+        guest.pass_time(TICK)
+        assert guest.standing == {}
+
+    def test_a_leave_that_fails_is_tried_until_it_is_done(self, joined: Guest) -> None:
+        joined.dns.faults = [DOWN] * 3
+        joined.healthy(False)
+        joined.pass_time(60)
+        assert joined.standing == {} and joined.dns.count("leave") == 4
+
+    def test_unhealthy_from_its_start_it_takes_away_what_an_earlier_process_wrote(self, joined: Guest) -> None:
+        joined.healthy(False)
+        successor = joined.restarted()
+        successor.pass_time(2 * TICK)
+        assert successor.standing == {HOST: ADDRESS}
+        successor.pass_time(2 * TICK)
+        assert successor.standing == {}
+        successor.pass_time(60)
+        assert successor.dns.count("leave") == 1
+
+
+class TestStanding:
+    def test_what_vanished_from_dns_is_written_again_at_the_next_look(self, joined: Guest) -> None:
+        joined.dns.standing.clear()
+        joined.pass_time(LOOK_UP * MOST + TICK)
+        assert joined.standing == {HOST: ADDRESS}
+
+    def test_a_name_that_answers_is_asked_about_no_more_than_that(self, joined: Guest) -> None:
+        joined.pass_time(LOOK_UP * 4)
+        assert joined.dns.calls == [] and 3 <= joined.dns.looks <= 5
+
+    def test_nothing_follows_from_a_resolver_that_does_not_answer(self, joined: Guest) -> None:
+        joined.dns.answers(None)
+        joined.pass_time(LOOK_UP * 4)
+        assert joined.dns.calls == [] and joined.dns.looks >= 3
+
+    def test_a_resolver_that_keeps_an_older_answer_does_not_make_the_api_busy(self, joined: Guest) -> None:
+        joined.dns.answers(frozenset({OTHER_ADDRESS}))
+        joined.pass_time(CONFIRM / 2)
+        assert joined.dns.count("join") == 1
+
+    def test_what_vanished_behind_a_resolver_s_back_is_found_at_the_confirmation(self, joined: Guest) -> None:
+        joined.dns.answers(frozenset({ADDRESS}))
+        joined.dns.standing.clear()
+        joined.pass_time(CONFIRM * LEAST - TICK, step=10)
+        assert joined.standing == {}
+        joined.pass_time(CONFIRM * (MOST - LEAST) + 20, step=10)
+        assert joined.standing == {HOST: ADDRESS}
+
+    def test_after_a_confirmation_what_vanishes_is_found_as_soon_as_before(self, joined: Guest) -> None:
+        joined.pass_time(CONFIRM * MOST + TICK, step=10)
+        assert joined.dns.count("join") == 1, "it was confirmed"
+        while joined.dns.count("join") == 1:
+            joined.pass_time(10, step=10)
+        joined.dns.standing.clear()
+        joined.pass_time(LOOK_UP * MOST + 2 * TICK)
+        assert joined.standing == {HOST: ADDRESS}
+
+    def test_of_a_proxied_name_only_the_api_knows(self, tmp_path: Path) -> None:
+        guest = Guest(tmp_path, proxied=True)
+        guest.pass_time(TICK)
+        guest.dns.standing.clear()
+        guest.pass_time(CONFIRM_PROXIED * MOST + TICK)
+        assert guest.standing == {HOST: ADDRESS}
+
+    def test_the_members_of_a_large_proxied_set_ask_twice_a_second_together(self, tmp_path: Path) -> None:
+        guest = Guest(tmp_path, proxied=True)
+        guest.dns.size = 300
+        guest.pass_time(TICK)
+        guest.pass_time(150 * LEAST - TICK)
+        assert guest.dns.count("join") == 1 and guest.dns.looks == 0
+        guest.pass_time(150 * (MOST - LEAST) + 2 * TICK)
+        assert guest.dns.count("join") == 2
+
+
+class TestAddress:
+    def test_a_new_address_takes_the_place_of_the_old_one(self, joined: Guest) -> None:
+        joined.cloud.known = (OTHER_ADDRESS,)
+        joined.pass_time(REREAD + TICK)
+        assert joined.standing == {HOST: OTHER_ADDRESS} and joined.dns.count("leave") == 0
+
+    def test_without_a_public_address_it_waits_and_says_so(self, guest: Guest) -> None:
+        guest.cloud.known = ()
+        guest.pass_time(TICK)
+        assert guest.standing == {} and "no-public-address" in guest.status()["error"]
+        guest.cloud.known = (ADDRESS,)
+        guest.pass_time(REREAD + 20)
+        assert guest.standing == {HOST: ADDRESS} and guest.status()["error"] == ""
+
+
+class TestFaults:
+    def test_it_backs_off_while_the_api_fails_and_then_joins(self, guest: Guest) -> None:
+        guest.dns.broken = DOWN
+        guest.pass_time(600)
+        tries = guest.dns.times("join")
+        gaps = [after - before for before, after in itertools.pairwise(tries)]
+        assert all(TICK / 2 <= gap <= LONGEST + TICK for gap in gaps)
+        assert all(gap <= 2**at * 2 + TICK for at, gap in enumerate(gaps))
+        assert 600 / (LONGEST + TICK) <= len(tries) < 100
+        guest.dns.broken = None
+        guest.pass_time(LONGEST + TICK)
+        assert guest.standing == {HOST: ADDRESS} and guest.status()["error"] == ""
+
+    def test_machines_that_fail_together_come_back_apart(self, tmp_path: Path) -> None:
+        seconds = set()
+        for at in range(12):
+            (tmp_path / str(at)).mkdir()
+            guest = Guest(tmp_path / str(at))
+            guest.dns.broken = DOWN
+            guest.pass_time(40)
+            seconds.add(tuple(guest.dns.times("join")))
+        assert len(seconds) > 6
+
+    def test_no_sooner_than_the_api_asked_for(self, guest: Guest) -> None:
+        guest.dns.faults = [TransientError("reason=api-failing api=fake status=429", after=50)]
+        guest.pass_time(TICK + 49)
+        assert guest.dns.count("join") == 1
+        guest.pass_time(2 * TICK)
+        assert guest.dns.count("join") == 2 and guest.standing == {HOST: ADDRESS}
+
+    def test_a_rotated_token_is_read_again_after_a_refusal(self, joined: Guest) -> None:
+        joined.dns.token = joined.cloud.secrets[TOKEN_NAME] = "the-new-one"
+        joined.healthy(False)
+        joined.pass_time(60)
+        assert joined.standing == {} and joined.cloud.secrets_read == 2
+
+    def test_a_transient_fault_reads_no_secret_again(self, joined: Guest) -> None:
+        joined.dns.faults = [DOWN]
+        joined.healthy(False)
+        joined.pass_time(60)
+        assert joined.standing == {} and joined.cloud.secrets_read == 1
+
+    def test_one_fault_is_logged_once(self, guest: Guest, caplog: pytest.LogCaptureFixture) -> None:
+        guest.dns.broken = DOWN
+        guest.pass_time(120)
+        assert guest.dns.count("join") > 3
+        assert sum("status=503" in each.message for each in caplog.records if HOST in each.message) == 1
+
+    def test_a_fault_of_one_membership_does_not_hold_up_another(self, guest: Guest) -> None:
+        guest.tell(joins=(guest.join_of(), guest.join_of("blog.scalability.expert")))
+        guest.dns.faults = [TransientError("down", after=1000)]
+        guest.pass_time(TICK)
+        assert guest.standing == {"blog.scalability.expert": ADDRESS}
+
+
+class TestLeave:
+    def test_all_entries_go(self, guest: Guest) -> None:
+        guest.tell(joins=(guest.join_of(), guest.join_of("blog.scalability.expert")))
+        guest.pass_time(TICK)
+        assert len(guest.standing) == 2
+        assert guest.agent.leave() is True
+        assert guest.standing == {} and guest.status()["step"] == "left"
+
+    def test_another_process_s_entry_goes_too(self, joined: Guest) -> None:
+        successor = joined.restarted()
+        successor.agent.settle()
+        assert successor.agent.leave() is True and successor.standing == {}
+
+    def test_it_ends_within_its_bound_and_every_membership_is_tried(
+        self, guest: Guest, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Without jitter, so that one wait fits into the bound and two do not.
+        monkeypatch.setattr(retrying, "FIRST", 0.0)
+        hosts = [f"h{at}.scalability.expert" for at in range(5)]
+        guest.tell(joins=tuple(guest.join_of(each) for each in hosts))
+        guest.pass_time(TICK)
+        guest.dns.broken = TransientError("reason=api-failing api=fake status=429", after=0.04)
+        began = time.monotonic()
+        assert guest.agent.leave(within=0.05) is False
+        assert time.monotonic() - began < 0.15
+        assert {place for _, verb, place in guest.dns.calls if verb == "leave"} == {f"host={each}" for each in hosts}
+        assert guest.status()["step"] == "leave failed"
+
+    def test_one_that_cannot_be_left_is_named_and_the_rest_goes(
+        self, guest: Guest, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        guest.tell(joins=(guest.join_of(), guest.join_of("blog.scalability.expert")))
+        guest.pass_time(TICK)
+        guest.dns.faults = [FatalError("reason=refused code=9109")]
+        assert guest.agent.leave() is False
+        assert guest.standing == {HOST: ADDRESS}
+        assert any(each.levelno == logging.ERROR and "code=9109" in each.message for each in caplog.records)
+
+    def test_a_secret_that_is_out_of_reach_at_shutdown_is_remembered(self, joined: Guest) -> None:
+        joined.cloud.silent = DOWN
+        assert joined.agent.leave(within=0) is True and joined.standing == {}
+
+
+class TestStatus:
+    def test_it_says_how_far_each_membership_has_come(self, joined: Guest) -> None:
+        shown = joined.status()
+        assert abs(shown.pop("since") - time.time()) < 60
+        told = {"join": f"host={HOST}", "joined": True, "healthy": True, "error": ""}
+        assert shown == {"step": "registered", "error": "", "memberships": [told]}
+        joined.dns.broken = DOWN
+        joined.healthy(False)
+        joined.pass_time(4 * TICK)
+        assert joined.status()["memberships"] == [{**told, "healthy": False, "error": str(DOWN)}]
+
+    def test_each_step_is_told_to_the_cloud_once(self, joined: Guest) -> None:
+        joined.pass_time(2 * CONFIRM, step=10)
+        assert joined.dns.count("join") >= 1 and joined.cloud.said == ["settings read", "registered"]
+
+    def test_no_secret_is_in_the_status_the_log_or_what_the_cloud_is_told(
+        self, guest: Guest, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.DEBUG)
+        seen = []
+        guest.dns.token = "another"
+        for healthy in (True, False, True):
+            guest.healthy(healthy)
+            guest.pass_time(40)
+            guest.dns.token = TOKEN
+            seen.append(guest.status_file.read_text())
+        guest.agent.leave()
+        assert guest.dns.count("leave") and guest.cloud.secrets_read > 1 and "registered" in caplog.text
+        assert TOKEN not in caplog.text + "".join(seen) + guest.status_file.read_text() + "".join(guest.cloud.said)
+
+    def test_a_status_that_cannot_be_written_stops_nothing(self, guest: Guest) -> None:
+        guest.status_file.parent.write_text("a file where a folder should be")
+        guest.pass_time(TICK)
+        assert guest.standing == {HOST: ADDRESS}

@@ -1,0 +1,220 @@
+"""rollcall.agent: what a change of what the machine was told does, and silence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rollcall.agent import CONFIRM, REREAD, TICK
+from rollcall.errors import FatalError, TransientError
+from rollcall.retrying import LONGEST
+from rollcall.settings import CloudflareJoin
+from tests.unit.agent.fakes import ADDRESS, HOST, INSTANCE, OWNER, Guest
+
+BLOG = "blog.scalability.expert"
+SILENT = TransientError("reason=no-metadata error=ConnectTimeout")
+DOWN = TransientError("reason=api-failing api=fake status=503")
+
+
+@pytest.fixture
+def guest(tmp_path: Path) -> Guest:
+    return Guest(tmp_path)
+
+
+@pytest.fixture
+def joined(guest: Guest) -> Guest:
+    guest.pass_time(TICK)
+    assert guest.standing == {HOST: ADDRESS}
+    guest.dns.calls.clear()
+    return guest
+
+
+class TestDrain:
+    def test_it_leaves_stays_away_and_comes_back_when_it_is_lifted(self, joined: Guest) -> None:
+        joined.tell(drain=True)
+        joined.pass_time(REREAD + TICK)
+        assert joined.standing == {} and joined.status()["step"] == "left"
+        joined.pass_time(2 * CONFIRM, step=10)
+        assert joined.dns.count("join") == 0
+        joined.tell(drain=False)
+        joined.pass_time(REREAD + TICK)
+        assert joined.standing == {HOST: ADDRESS} and joined.status()["step"] == "registered"
+
+    def test_it_stays_away_when_its_workload_recovers_meanwhile(self, joined: Guest) -> None:
+        joined.healthy(False)
+        joined.tell(drain=True)
+        joined.pass_time(REREAD + TICK)
+        joined.healthy(True)
+        joined.pass_time(60)
+        assert joined.standing == {} and joined.dns.count("join") == 0
+
+    def test_a_drained_machine_never_joins(self, guest: Guest) -> None:
+        guest.tell(drain=True)
+        guest.pass_time(60)
+        assert guest.dns.count("join") == 0 and guest.dns.count("leave") == 1
+
+    def test_a_new_process_leaves_what_an_earlier_one_wrote(self, joined: Guest) -> None:
+        joined.tell(drain=True)
+        successor = joined.restarted()
+        successor.pass_time(TICK)
+        assert successor.standing == {}
+
+    def test_a_new_process_tries_until_it_has_left(self, joined: Guest) -> None:
+        joined.tell(drain=True)
+        joined.dns.faults = [DOWN, DOWN]
+        successor = joined.restarted()
+        successor.pass_time(60)
+        assert successor.standing == {} and successor.status()["step"] == "left"
+
+
+class TestChanges:
+    @pytest.mark.parametrize("changed", [{"ttl": 60}, {"proxied": True}, {"rise": 2}, {"check": "command:/bin/true"}])
+    def test_a_setting_changes_in_place_without_leaving(self, joined: Guest, changed: dict[str, Any]) -> None:
+        joined.tell(joins=(joined.join_of(**changed),))
+        joined.pass_time(REREAD + 2 * TICK)
+        assert joined.standing == {HOST: ADDRESS} and joined.dns.count("leave") == 0
+        (_, _, told) = joined.dns.standing[f"host={HOST}"]
+        assert isinstance(told, CloudflareJoin) and all(getattr(told, key) == value for key, value in changed.items())
+
+    def test_the_same_settings_change_nothing(self, joined: Guest) -> None:
+        joined.tell(joins=(joined.join_of(),))
+        joined.pass_time(2 * REREAD)
+        assert joined.dns.calls == []
+
+    def test_a_membership_that_is_told_no_more_is_left(self, joined: Guest) -> None:
+        joined.tell(joins=(joined.join_of(BLOG),))
+        joined.pass_time(REREAD + TICK)
+        assert joined.standing == {BLOG: ADDRESS}
+        assert [each["join"] for each in joined.status()["memberships"]] == [f"host={BLOG}"]
+
+    def test_another_check_is_the_one_that_counts(self, joined: Guest) -> None:
+        joined.tell(joins=(joined.join_of(check="command:/bin/false"),))
+        joined.pass_time(REREAD + 4 * TICK)
+        assert joined.standing == {}
+
+    def test_one_that_moves_to_another_zone_leaves_the_old_one(self, joined: Guest) -> None:
+        joined.tell(joins=(joined.join_of(zone="b" * 32),))
+        joined.pass_time(REREAD + TICK)
+        assert joined.dns.count("leave") == 1
+
+    def test_leaving_what_is_told_no_more_is_tried_until_it_is_done(self, joined: Guest) -> None:
+        joined.tell(joins=())
+        joined.dns.faults = [DOWN, DOWN, DOWN]
+        joined.pass_time(REREAD + 3 * LONGEST)
+        assert joined.standing == {} and joined.status()["memberships"] == []
+
+    def test_what_is_told_no_more_and_not_left_yet_is_left_at_the_end(self, joined: Guest) -> None:
+        joined.tell(joins=())
+        joined.dns.faults = [TransientError("down", after=1000)]
+        joined.pass_time(2 * REREAD)
+        assert joined.standing == {HOST: ADDRESS}
+        assert joined.agent.leave(within=0) is True and joined.standing == {}
+
+    def test_what_is_told_again_before_it_was_left_stands(self, joined: Guest) -> None:
+        told = joined.cloud.settings.joins
+        joined.tell(joins=())
+        joined.dns.faults = [TransientError("down", after=25)]
+        joined.pass_time(REREAD + TICK)
+        joined.tell(joins=told)
+        joined.pass_time(60)
+        assert joined.standing == {HOST: ADDRESS}
+
+    def test_a_setting_that_changes_while_a_leave_fails_does_not_stop_it(self, joined: Guest) -> None:
+        joined.dns.faults = [TransientError("down", after=12)]
+        joined.healthy(False)
+        joined.pass_time(3 * TICK)
+        joined.tell(joins=(joined.join_of(ttl=60),))
+        joined.pass_time(60)
+        assert joined.standing == {}
+
+    def test_a_second_membership_joins_beside_the_first(self, joined: Guest) -> None:
+        joined.tell(joins=(joined.join_of(), joined.join_of(BLOG)))
+        joined.pass_time(REREAD + TICK)
+        assert joined.standing == {HOST: ADDRESS, BLOG: ADDRESS}
+        assert [place for _, _, place in joined.dns.calls] == [f"host={BLOG}"]
+
+
+class TestSilence:
+    def test_metadata_that_is_silent_for_a_while_changes_nothing(self, joined: Guest) -> None:
+        joined.cloud.silent = SILENT
+        joined.pass_time(120)
+        assert joined.standing == {HOST: ADDRESS} and joined.dns.calls == []
+        assert (joined.status()["step"], joined.status()["error"]) == ("registered", "")
+        assert joined.cloud.said[-1] == "registered"
+
+    def test_metadata_are_read_every_ten_seconds(self, joined: Guest) -> None:
+        before = joined.cloud.keys_read
+        joined.pass_time(6 * REREAD)
+        assert 5 <= joined.cloud.keys_read - before <= 6
+
+    def test_health_is_looked_at_meanwhile(self, joined: Guest) -> None:
+        joined.cloud.silent = SILENT
+        joined.healthy(False)
+        joined.pass_time(3 * TICK)
+        assert joined.standing == {}
+
+    def test_a_new_machine_waits_for_its_metadata_and_says_so(self, guest: Guest) -> None:
+        guest.cloud.silent = SILENT
+        guest.pass_time(20)
+        assert guest.standing == {} and guest.status()["step"] == "no settings"
+        assert guest.status()["error"] == str(SILENT)
+        guest.cloud.silent = None
+        guest.pass_time(TICK)
+        assert guest.standing == {HOST: ADDRESS} and guest.status()["error"] == ""
+
+
+class TestMistakes:
+    @pytest.mark.parametrize(
+        ("extra", "said"),
+        [
+            ({"rollcall-fleet": ""}, "lack rollcall-fleet"),
+            ({"rollcall-join-0": "cloudflare zone=a host=b token=c ttl=soon"}, "ttl must be a whole number"),
+            ({"rollcall-join-0": "gopher zone=a"}, "'gopher' is none of"),
+            ({"rollcall-join-0": "cloudflare zone=a host=b token=c check=udp:53"}, "unknown-check"),
+            ({"rollcall-generation": "not six hex digits"}, "generation 'not six hex digits'"),
+        ],
+    )
+    def test_what_cannot_be_used_is_said_in_one_line(self, guest: Guest, extra: dict[str, str], said: str) -> None:
+        guest.cloud.extra = extra
+        guest.pass_time(6)
+        assert guest.standing == {} and guest.status()["step"] == "no settings"
+        assert said in guest.status()["error"] and "\n" not in guest.status()["error"]
+        guest.cloud.extra = {}
+        guest.pass_time(REREAD + TICK)
+        assert guest.standing == {HOST: ADDRESS}
+
+    @pytest.mark.parametrize("silent", [None, FatalError("reason=no-metadata key=rollcall-fleet")])
+    def test_a_mistake_in_new_settings_does_not_stop_the_looks_at_health(
+        self, joined: Guest, silent: FatalError | None
+    ) -> None:
+        joined.cloud.extra, joined.cloud.silent = {"rollcall-fleet": ""}, silent
+        joined.pass_time(2 * REREAD)
+        assert joined.standing == {HOST: ADDRESS} and joined.status()["error"]
+        joined.healthy(False)
+        joined.pass_time(4 * TICK)
+        assert joined.standing == {}
+
+    def test_a_mistake_that_is_mended_is_no_more_in_the_status(self, joined: Guest) -> None:
+        joined.cloud.extra = {"rollcall-fleet": ""}
+        joined.pass_time(2 * REREAD)
+        joined.cloud.extra = {}
+        joined.pass_time(REREAD + TICK)
+        assert (joined.status()["step"], joined.status()["error"]) == ("registered", "")
+
+
+def test_an_entry_names_stack_fleet_machine_generation_and_instance(joined: Guest) -> None:
+    owner, _, _ = joined.dns.standing[f"host={HOST}"]
+    assert owner == OWNER and owner.instance == INSTANCE
+
+
+def test_a_machine_that_nobody_gave_a_name_takes_one_from_its_instance(guest: Guest) -> None:
+    guest.cloud.keys = lambda: {  # type: ignore[method-assign]
+        key: value
+        for key, value in guest.cloud.settings.as_keys().items()
+        if key not in ("rollcall-machine", "rollcall-generation")
+    }
+    guest.pass_time(TICK)
+    owner, _, _ = guest.dns.standing[f"host={HOST}"]
+    assert owner.machine == owner.generation and owner.instance == INSTANCE

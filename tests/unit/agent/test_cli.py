@@ -1,0 +1,212 @@
+"""`rollcall`: exit codes, one-line messages and the log, as a process of its own before a local Cloudflare."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rollcall.ownership import Owner
+from rollcall.settings import CloudflareJoin, MachineSettings
+from tests.cloud.cloudflare_server import OPERATOR, ZONE, Front, Lab
+from tests.unit.agent.fakes import ADDRESS, INSTANCE, OWNER
+
+pytestmark = pytest.mark.clouds
+HOST = f"www.{ZONE}"
+USERDATA = Path(__file__).resolve().parents[3] / "userdata"
+# The command as it is, with its places and its machine's settings file below another root, and time between its ticks.
+BELOW = """
+import pathlib, sys
+from rollcall import agent, cli, clouds
+agent.TICK = 60.0
+root = pathlib.Path(sys.argv[1])
+cli.LOG, cli.STATUS = root / "rollcall.log", root / "run" / "status.json"
+cli.detect = lambda: clouds.detect(root)
+sys.exit(cli.main(sys.argv[2:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def front() -> Iterator[Front]:
+    made = Front()
+    yield made
+    made.stop()
+
+
+class Machine:
+    """One that Rollcall did not make: a settings file says who it is, and its workload is a program that says yes."""
+
+    def __init__(self, root: Path, front: Front) -> None:
+        self.root, self.lab = root, Lab(front)
+        self.log, self.status = root / "rollcall.log", root / "run" / "status.json"
+        self._settings = root / "etc" / "rollcall.json"
+        self._settings.parent.mkdir()
+        self.secret = OPERATOR
+        self.told: dict[str, Any] = {"zone": self.lab.zone, "host": HOST, "token": "t", "check": "command:/bin/true"}
+        self.describe()
+
+    def describe(self, **changed: Any) -> None:
+        settings = MachineSettings(
+            stack="local",
+            fleet="web-aws",
+            machine="0",
+            generation="ab12cd",
+            workloads=("the-service",),
+            joins=(CloudflareJoin(**{**self.told, **changed}),),
+        )
+        self.write({"keys": settings.as_keys(), "instance": INSTANCE, "addresses": [ADDRESS]})
+
+    def write(self, content: dict[str, Any]) -> None:
+        self._settings.write_text(json.dumps({"secrets": {"t": self.secret}, **content}))
+
+    def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
+        known = {**os.environ, "PYTHONPATH": str(USERDATA), "CLOUDFLARE_BASE_URL": self.lab.url, **environment}
+        command = [sys.executable, "-c", BELOW, str(self.root), *words]
+        return subprocess.Popen(command, env=known, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def rollcall(self, *words: str) -> tuple[int, str, str]:
+        """Exit code, standard output, standard error."""
+        with self.start(*words) as process:
+            out, err = process.communicate(timeout=30)
+        assert OPERATOR not in out + err + (self.log.read_text() if self.log.exists() else "")
+        return process.returncode, out, err
+
+    def standing(self) -> list[tuple[str, Owner | None]]:
+        found = self.lab.api.dns.records.list(zone_id=self.lab.zone)
+        return sorted((str(each.content), Owner.parse(each.comment or "")) for each in found)
+
+
+@pytest.fixture
+def machine(tmp_path: Path, front: Front) -> Machine:
+    return Machine(tmp_path, front)
+
+
+class TestOnce:
+    def test_join_and_leave_are_done_when_they_exit_with_0(self, machine: Machine) -> None:
+        code, out, err = machine.rollcall("join")
+        assert (code, err) == (0, "") and f"registered: host={HOST} address={ADDRESS}" in out
+        assert machine.standing() == [(ADDRESS, OWNER)]
+        assert machine.rollcall("leave")[0] == 0
+        assert machine.standing() == []
+        assert "registered" in machine.log.read_text() and f"left: host={HOST}" in machine.log.read_text()
+
+    def test_an_unhealthy_workload_does_not_join(self, machine: Machine) -> None:
+        machine.describe(check="command:/bin/false")
+        code, _, err = machine.rollcall("join")
+        assert (code, err) == (1, f"rollcall join: reason=workload-unhealthy look={machine.log}\n")
+        assert machine.standing() == []
+
+    def test_what_is_in_the_way_is_said_in_one_line(self, machine: Machine) -> None:
+        machine.lab.record(name="www", content=ADDRESS, comment="the old load balancer")
+        code, _, err = machine.rollcall("join")
+        assert code == 1 and err.count("\n") == 1
+        assert err.startswith(f"rollcall join: reason=foreign-entry name={HOST} content={ADDRESS}")
+        assert err.endswith(f"look={machine.log}\n") and "the old load balancer" in err
+
+    def test_a_wrong_token_is_said_in_one_line_without_it(self, machine: Machine) -> None:
+        machine.secret = "wrong-" + "x" * 40
+        machine.describe()
+        code, out, err = machine.rollcall("join")
+        assert code == 1 and err.startswith("rollcall join: reason=refused api=cloudflare status=40")
+        assert err.count("\n") == 1 and machine.secret not in out + err + machine.log.read_text()
+        assert machine.rollcall("leave")[0] == 1
+
+    def test_a_membership_can_be_given_as_words(self, machine: Machine) -> None:
+        words = [f"{key}={value}" for key, value in {**machine.told, "host": f"blog.{ZONE}"}.items()]
+        assert machine.rollcall("join", "cloudflare", *words)[0] == 0
+        assert machine.lab.names() == ["blog"]
+        assert machine.rollcall("leave", "cloudflare", *words)[0] == 0
+        assert machine.lab.names() == []
+
+    def test_whoami_is_one_line_of_words(self, machine: Machine) -> None:
+        assert machine.rollcall("whoami") == (0, f"file {INSTANCE} the-service\n", "")
+
+    def test_status_before_anything_ran_says_where_to_look(self, machine: Machine) -> None:
+        expected = "rollcall status: reason=not-running look='systemctl status rollcall'\n"
+        assert machine.rollcall("status") == (1, "", expected)
+
+
+class TestMistakes:
+    @pytest.mark.parametrize("command", ["join", "leave", "whoami"])
+    def test_settings_that_lack_something_are_said_in_one_line(self, machine: Machine, command: str) -> None:
+        machine.write({"keys": {"rollcall-stack": "local"}, "instance": INSTANCE, "addresses": []})
+        code, _, err = machine.rollcall(command)
+        assert code == 1
+        assert err == f"rollcall {command}: the machine's tags or metadata lack rollcall-fleet look={machine.log}\n"
+
+    def test_an_instance_that_dns_could_not_name_is_said_in_one_line(self, machine: Machine) -> None:
+        machine.write({"keys": {"rollcall-stack": "s", "rollcall-fleet": "f"}, "instance": "my host", "addresses": []})
+        code, _, err = machine.rollcall("join")
+        assert code == 1 and err.startswith("rollcall join: instance 'my host' does not fit") and err.count("\n") == 1
+
+    @pytest.mark.parametrize("word", ["cloudflare", "gopher", "ttl=soon"])
+    def test_words_that_are_no_membership_are_said_in_one_line(self, machine: Machine, word: str) -> None:
+        code, _, err = machine.rollcall("join", "cloudflare", word)
+        assert code == 1 and err.startswith("rollcall join: join") and err.count("\n") == 1
+
+    @pytest.mark.parametrize("words", [(), ("dance",), ("run", "away")])
+    def test_wrong_usage_is_2(self, machine: Machine, words: tuple[str, ...]) -> None:
+        code, out, err = machine.rollcall(*words)
+        assert (code, out) == (2, "") and err.startswith("usage: rollcall")
+        assert not machine.log.exists()
+
+    def test_a_log_that_cannot_be_written_is_said_and_stops_nothing(self, machine: Machine) -> None:
+        machine.log.mkdir()
+        with machine.start("join") as process:
+            _, err = process.communicate(timeout=30)
+        assert (process.returncode, err) == (0, f"rollcall: reason=log-not-writable file={machine.log}\n")
+        assert machine.standing() == [(ADDRESS, OWNER)]
+
+
+class TestRun:
+    @pytest.mark.parametrize("ended_by", [signal.SIGTERM, signal.SIGINT])
+    def test_it_joins_and_leaves_at_a_signal_and_systemd_is_told(
+        self, machine: Machine, tmp_path: Path, ended_by: signal.Signals
+    ) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+            systemd.settimeout(20)
+            systemd.bind(str(tmp_path / "notify"))
+            with machine.start("run", NOTIFY_SOCKET=str(tmp_path / "notify")) as process:
+                try:
+                    told = [systemd.recv(300).decode(), systemd.recv(300).decode()]
+                    assert machine.standing() == [(ADDRESS, OWNER)]
+                    code, out, _ = machine.rollcall("status")
+                    assert code == 0 and json.loads(out)["step"] == "registered"
+                    began = time.monotonic()
+                    process.send_signal(ended_by)
+                    out, _ = process.communicate(timeout=30)
+                finally:
+                    process.kill()
+            while told[-1] != "STOPPING=1":
+                told.append(systemd.recv(300).decode())
+        assert (process.returncode, machine.standing()) == (0, [])
+        assert list(dict.fromkeys(told)) == ["READY=1", "STATUS=registered ", "STOPPING=1"]
+        assert time.monotonic() - began < 20, "it waited for its next tick"
+        assert json.loads(machine.status.read_text())["step"] == "left"
+        assert OPERATOR not in out + machine.log.read_text() + machine.status.read_text()
+
+    def test_a_leave_that_fails_is_not_0(self, machine: Machine, tmp_path: Path, front: Front) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+            systemd.settimeout(20)
+            systemd.bind(str(tmp_path / "notify"))
+            with machine.start("run", NOTIFY_SOCKET=str(tmp_path / "notify")) as process:
+                try:
+                    systemd.recv(300)
+                    systemd.recv(300)
+                    # Another cloud behind the same address: neither the zone nor the entry is there.
+                    assert Lab(front).zone != machine.lab.zone
+                    process.terminate()
+                    out, _ = process.communicate(timeout=30)
+                finally:
+                    process.kill()
+        assert process.returncode == 1 and "leave failed" in out
+        assert json.loads(machine.status.read_text())["step"] == "leave failed"

@@ -1,0 +1,298 @@
+"""rollcall.clouds: EC2 by a strict IMDSv2 on loopback, Triton by stand-ins for its guest tools, and a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from rollcall.clouds import Cloud, Ec2, File, Joyent, detect, is_public
+from rollcall.errors import FatalError, TransientError
+from tests.unit.agent.fakes import INSTANCE, Reply, Scripted
+
+UUID = "0f4c5b5e-7e5f-4c1a-9d3e-2f6b8a7c9d10"
+NICS = [
+    {"interface": "net0", "ip": "10.88.88.5", "ips": ["10.88.88.5/24", "2001:db8::7/64"]},
+    {"interface": "net1", "ip": "203.0.113.9", "ips": ["203.0.113.9/24", "fe80::1/64"]},
+]
+
+
+class Imds:
+    """Instance metadata, version 2: nothing without a token that was asked for with a lifetime and is known still."""
+
+    def __init__(self) -> None:
+        self.tokens: set[str] = set()
+        self.issued = 0
+        self.down = False
+        self.leaves = {
+            "instance-id": INSTANCE,
+            "public-ipv4": "198.51.100.10",
+            "placement/region": "us-west-2",
+            "tags/instance": "Name\nrollcall-fleet\nrollcall-join-0",
+            "tags/instance/Name": "web 0",
+            "tags/instance/rollcall-fleet": "web-aws",
+            "tags/instance/rollcall-join-0": "cloudflare zone=a host=b token=c",
+        }
+
+    def __call__(self, method: str, path: str, headers: Mapping[str, str]) -> Reply:
+        if self.down:
+            return 503, {}, b""
+        if (method, path) == ("PUT", "/latest/api/token"):
+            if not 1 <= int(headers.get("x-aws-ec2-metadata-token-ttl-seconds", "0")) <= 21600:
+                return 400, {}, b""
+            self.issued += 1
+            self.tokens.add(f"token-{self.issued}")
+            return 200, {}, f"token-{self.issued}".encode()
+        if method != "GET" or headers.get("x-aws-ec2-metadata-token") not in self.tokens:
+            return 401, {}, b""
+        found = self.leaves.get(path.removeprefix("/latest/meta-data/"))
+        return (404, {}, b"") if found is None else (200, {}, found.encode())
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Scripted]:
+    made = Scripted(lambda method, path, headers: (500, {}, b""))
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def imds(server: Scripted) -> Imds:
+    made = Imds()
+    server.answer = made
+    return made
+
+
+@pytest.fixture
+def ec2(server: Scripted, imds: Imds) -> Ec2:
+    return Ec2(server.url)
+
+
+class TestEc2:
+    def test_it_knows_its_instance_region_and_addresses_by_one_token(self, ec2: Ec2, imds: Imds) -> None:
+        assert (ec2.instance(), ec2.region(), ec2.addresses()) == (INSTANCE, "us-west-2", ("198.51.100.10",))
+        assert imds.issued == 1
+
+    def test_only_our_tags_are_read(self, ec2: Ec2, imds: Imds) -> None:
+        assert ec2.keys() == {"rollcall-fleet": "web-aws", "rollcall-join-0": "cloudflare zone=a host=b token=c"}
+        imds.leaves["tags/instance/rollcall-fleet"] = "another"
+        assert ec2.keys()["rollcall-fleet"] == "another"
+
+    def test_ipv4_comes_first_and_what_is_not_public_never(self, ec2: Ec2, imds: Imds) -> None:
+        imds.leaves["ipv6"] = "2001:db8::7\nfe80::1"
+        assert ec2.addresses() == ("198.51.100.10", "2001:db8::7")
+        imds.leaves["public-ipv4"] = "10.0.0.4"
+        assert ec2.addresses() == ("2001:db8::7",)
+
+    def test_a_machine_without_addresses_or_tags_has_none(self, ec2: Ec2, imds: Imds) -> None:
+        del imds.leaves["public-ipv4"], imds.leaves["tags/instance"]
+        assert ec2.addresses() == () and ec2.keys() == {}
+
+    def test_a_token_that_ended_is_replaced_at_the_next_try(self, ec2: Ec2, imds: Imds) -> None:
+        ec2.instance()
+        imds.tokens.clear()
+        with pytest.raises(TransientError, match="status=401"):
+            ec2.instance()
+        assert ec2.instance() == INSTANCE and imds.issued == 2
+
+    def test_what_must_be_there_and_is_not_is_worth_another_try(self, ec2: Ec2, imds: Imds) -> None:
+        del imds.leaves["instance-id"]
+        with pytest.raises(TransientError, match="reason=no-metadata path=instance-id status=404"):
+            ec2.instance()
+
+    def test_silence_is_worth_another_try(self, ec2: Ec2, imds: Imds) -> None:
+        imds.down = True
+        for ask in (ec2.instance, ec2.addresses, ec2.keys, ec2.region):
+            with pytest.raises(TransientError, match="reason=no-metadata"):
+                ask()
+        imds.down = False
+        assert ec2.instance() == INSTANCE
+
+    def test_no_proxy_of_the_environment_is_asked(self, ec2: Ec2, imds: Imds, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+        for each in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(each, raising=False)
+        assert ec2.instance() == INSTANCE
+
+
+TOOL = """#!/bin/sh
+# The guest tools as https://docs.tritondatacenter.com/private-cloud/instances/using-mdata has them: 1 where there is no such key.
+home=@HOME@
+[ ! -e "$home/down" ] || exit 2
+case ${0##*/} in
+    mdata-list) ls "$home/keys" ;;
+    mdata-get) [ -e "$home/keys/$1" ] || { echo "No metadata for '$1'" >&2; exit 1; }; cat "$home/keys/$1" ;;
+    mdata-put) printf '%s\\n' "$2" >"$home/keys/$1" ;;
+esac
+"""
+
+
+class Zone:
+    """A machine on Triton: its metadata are files."""
+
+    def __init__(self, home: Path) -> None:
+        self.keys, self.down, self.bin = home / "keys", home / "down", home / "bin"
+        self.keys.mkdir()
+        self.bin.mkdir()
+        for each in ("mdata-get", "mdata-list", "mdata-put"):
+            (self.bin / each).write_text(TOOL.replace("@HOME@", str(home)))
+            (self.bin / each).chmod(0o755)
+        self.put("sdc:uuid", UUID)
+        self.put("sdc:nics", json.dumps(NICS))
+
+    def put(self, key: str, value: str) -> None:
+        (self.keys / key).write_text(f"{value}\n")
+
+    def which(self, name: str) -> str | None:
+        return str(self.bin / name) if (self.bin / name).exists() else None
+
+
+@pytest.fixture
+def zone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Zone:
+    made = Zone(tmp_path)
+    monkeypatch.setenv("PATH", f"{made.bin}:/usr/bin:/bin")
+    return made
+
+
+class TestJoyent:
+    def test_it_knows_its_instance_and_its_public_addresses_ipv4_first(self, zone: Zone) -> None:
+        assert Joyent().instance() == UUID and Joyent().region() == ""
+        assert Joyent().addresses() == ("203.0.113.9", "2001:db8::7")
+
+    @pytest.mark.parametrize(
+        ("nics", "expected"), [([], ()), ([{"ip": "203.0.113.9"}], ("203.0.113.9",)), ([{"ips": ["dhcp"]}], ())]
+    )
+    def test_older_and_odd_network_cards(self, zone: Zone, nics: list[object], expected: tuple[str, ...]) -> None:
+        zone.put("sdc:nics", json.dumps(nics))
+        assert Joyent().addresses() == expected
+
+    def test_only_our_keys_are_read_and_not_what_we_said_ourselves(self, zone: Zone) -> None:
+        zone.put("user-script", "#!/bin/sh")
+        zone.put("rollcall-fleet", "web-joyent")
+        Joyent().tell("registered")
+        assert (zone.keys / "rollcall-status").read_text() == "registered\n"
+        assert Joyent().keys() == {"rollcall-fleet": "web-joyent"}
+
+    def test_a_secret_is_a_key_and_one_that_is_not_there_is_fatal(self, zone: Zone) -> None:
+        zone.put("rollcall-token", "hush")
+        assert Joyent().secret("rollcall-token") == "hush"
+        with pytest.raises(FatalError, match="reason=no-metadata key=another"):
+            Joyent().secret("another")
+
+    def test_silence_is_worth_another_try_and_telling_never_fails(self, zone: Zone) -> None:
+        zone.down.touch()
+        with pytest.raises(TransientError, match="reason=no-metadata tool=mdata-get exit=2"):
+            Joyent().instance()
+        Joyent().tell("registered")
+
+    def test_tools_that_are_not_there_are_worth_another_try(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("PATH", "/no/such/place")
+        with pytest.raises(TransientError, match="reason=tool-failed tool=mdata-get"):
+            Joyent().instance()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Callable[..., Path]:
+    """Write the settings file below a root."""
+
+    def write(**content: object) -> Path:
+        path = tmp_path / "etc" / "rollcall.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(content))
+        return path
+
+    return write
+
+
+class TestFile:
+    def test_it_says_everything_itself(self, settings: Callable[..., Path]) -> None:
+        path = settings(instance="m1", addresses=["192.0.2.1"], keys={"a": 1}, secrets={"t": "hush"}, region="eu")
+        file = File(path)
+        assert (file.name, file.instance(), file.addresses(), file.keys()) == ("file", "m1", ("192.0.2.1",), {"a": "1"})
+        assert (file.secret("t"), file.region()) == ("hush", "eu")
+
+    def test_what_it_lacks_the_cloud_below_it_knows(self, settings: Callable[..., Path], ec2: Ec2) -> None:
+        file = File(settings(keys={"a": "b"}, secrets={"t": "hush"}), ec2)
+        assert (file.name, file.instance(), file.region()) == ("aws", INSTANCE, "us-west-2")
+        assert (file.addresses(), file.keys(), file.secret("t")) == (("198.51.100.10",), {"a": "b"}, "hush")
+
+    @pytest.mark.parametrize("ask", [File.instance, File.addresses, File.keys, lambda file: file.secret("t")])
+    def test_what_nobody_knows_is_fatal_and_names_the_file(
+        self, settings: Callable[..., Path], ask: Callable[[File], object]
+    ) -> None:
+        path = settings(other=1)
+        with pytest.raises(FatalError, match=rf"reason=no-\w+ .*file={path}"):
+            ask(File(path))
+
+    @pytest.mark.parametrize("text", ["", "{", "\xff"])
+    def test_what_is_no_json_is_fatal_and_names_the_file(self, tmp_path: Path, text: str) -> None:
+        path = tmp_path / "broken.json"
+        path.write_bytes(text.encode("latin-1"))
+        with pytest.raises(FatalError, match=f"reason=unreadable-settings file={path}"):
+            File(path).instance()
+
+    def test_it_is_read_anew(self, settings: Callable[..., Path]) -> None:
+        file = File(settings(keys={"rollcall-drain": "false"}))
+        file.keys()
+        settings(keys={"rollcall-drain": "true"})
+        assert file.keys() == {"rollcall-drain": "true"}
+
+
+class TestDetect:
+    @pytest.mark.parametrize("socket", ["native/.zonecontrol/metadata.sock", ".zonecontrol/metadata.sock", "dev/ttyS1"])
+    def test_the_guest_tools_with_their_socket_are_triton(self, zone: Zone, tmp_path: Path, socket: str) -> None:
+        assert detect(tmp_path, zone.which).name == "aws"
+        (tmp_path / socket).parent.mkdir(parents=True)
+        (tmp_path / socket).touch()
+        assert detect(tmp_path, zone.which).name == "joyent"
+        assert detect(tmp_path, lambda name: None).name == "aws"
+
+    def test_a_serial_line_on_which_nobody_answers_is_not_triton(self, zone: Zone, tmp_path: Path) -> None:
+        (tmp_path / "dev").mkdir()
+        (tmp_path / "dev/ttyS1").touch()
+        zone.down.touch()
+        assert detect(tmp_path, zone.which).name == "aws"
+
+    def test_a_file_that_names_the_instance_is_asked_alone(self, settings: Callable[..., Path], tmp_path: Path) -> None:
+        settings(instance="m1")
+        found: Cloud = detect(tmp_path, lambda name: None)
+        assert (found.name, found.instance()) == ("file", "m1")
+
+    def test_another_file_stands_before_the_cloud(
+        self, settings: Callable[..., Path], tmp_path: Path, zone: Zone, server: Scripted, imds: Imds
+    ) -> None:
+        settings(keys={"a": "b"})
+        assert detect(tmp_path, lambda name: None, server.url).instance() == INSTANCE
+        (tmp_path / ".zonecontrol").mkdir()
+        (tmp_path / ".zonecontrol/metadata.sock").touch()
+        found = detect(tmp_path, zone.which, server.url)
+        assert (found.name, found.instance(), found.keys()) == ("joyent", UUID, {"a": "b"})
+
+
+@pytest.mark.parametrize(
+    "address", ["198.51.100.1", "203.0.113.1", "1.1.1.1", "2001:db8::1", "172.32.0.1", "100.63.0.1"]
+)
+def test_public(address: str) -> None:
+    assert is_public(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "dhcp",
+        "10.1.2.3",
+        "172.31.255.1",
+        "192.168.0.1",
+        "100.64.0.1",
+        "127.0.0.1",
+        "169.254.1.1",
+        "::1",
+        "fd00::1",
+        "fe80::1",
+    ],
+)
+def test_not_public(address: str) -> None:
+    assert not is_public(address)

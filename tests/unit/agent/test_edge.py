@@ -1,0 +1,136 @@
+"""rollcall.edge: which addresses nginx believes. Too many would let anybody write a visitor's address."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from rollcall import edge
+from tests.unit.agent.fakes import Scripted
+
+V4, V6 = ["173.245.48.0/20", "103.21.244.0/22"], ["2400:cb00::/32"]
+GOOD: Any = {"result": {"ipv4_cidrs": V4, "ipv6_cidrs": V6}, "success": True}
+LINES = (
+    "set_real_ip_from 103.21.244.0/22;\nset_real_ip_from 173.245.48.0/20;\nset_real_ip_from 2400:cb00::/32;\n"
+    "real_ip_header CF-Connecting-IP;\n"
+)
+
+
+class Edge:
+    """The API that publishes the ranges, nginx's file, and a systemctl that keeps what it was asked."""
+
+    def __init__(self, home: Path, server: Scripted) -> None:
+        self.config, self._server = home / "rollcall-edge.conf", server
+        self._asked, self._exit = home / "asked", home / "exit"
+        self.bin = home / "bin"
+        self.bin.mkdir()
+        (self.bin / "systemctl").write_text(f'#!/bin/sh\necho "$*" >>{self._asked}\n[ ! -e {self._exit} ]\n')
+        (self.bin / "systemctl").chmod(0o755)
+        self.publishes(GOOD)
+
+    def publishes(self, body: Any, status: int = 200) -> None:
+        text = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self._server.answer = lambda method, path, headers: (status, {}, text) if path == "/ips" else (404, {}, b"{}")
+
+    def reload_works(self, works: bool) -> None:
+        self._exit.unlink(missing_ok=True) if works else self._exit.touch()
+
+    @property
+    def reloads(self) -> int:
+        asked = self._asked.read_text().splitlines() if self._asked.exists() else []
+        assert set(asked) <= {"reload nginx.service"}
+        return len(asked)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Scripted]:
+    made = Scripted(lambda method, path, headers: (500, {}, b""))
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def place(tmp_path: Path, server: Scripted, monkeypatch: pytest.MonkeyPatch) -> Edge:
+    made = Edge(tmp_path, server)
+    monkeypatch.setattr(edge, "CONFIG", made.config)
+    monkeypatch.setenv("CLOUDFLARE_BASE_URL", server.url)
+    monkeypatch.setenv("PATH", f"{made.bin}:/usr/bin:/bin")
+    return made
+
+
+def test_nginx_believes_what_is_published_and_is_told_once(place: Edge) -> None:
+    assert edge.refresh() is True
+    assert place.config.read_text() == LINES and place.reloads == 1
+    assert edge.refresh() is True
+    assert place.reloads == 1
+
+
+def test_ranges_that_change_are_believed(place: Edge) -> None:
+    edge.refresh()
+    place.publishes({"result": {"ipv4_cidrs": ["192.0.2.0/24"]}})
+    assert edge.refresh() is True
+    assert place.config.read_text() == "set_real_ip_from 192.0.2.0/24;\nreal_ip_header CF-Connecting-IP;\n"
+    assert place.reloads == 2
+
+
+# name, body, status
+WRONG: list[tuple[str, Any, int]] = [
+    ("everybody", {"result": {"ipv4_cidrs": ["0.0.0.0/0"], "ipv6_cidrs": []}}, 200),
+    ("everybody in two halves", {"result": {"ipv4_cidrs": ["0.0.0.0/1", "128.0.0.0/1"]}}, 200),
+    ("one that is too wide among good ones", {"result": {"ipv4_cidrs": [*V4, "128.0.0.0/7"], "ipv6_cidrs": V6}}, 200),
+    ("IPv6 that is too wide", {"result": {"ipv4_cidrs": V4, "ipv6_cidrs": ["2000::/18"]}}, 200),
+    ("nobody", {"result": {"ipv4_cidrs": [], "ipv6_cidrs": []}}, 200),
+    ("no IPv4 list", {"result": {"ipv6_cidrs": V6}}, 200),
+    ("no result", {"success": False}, 200),
+    ("a null result", {"result": None}, 200),
+    ("a list", [1], 200),
+    ("what is no network", {"result": {"ipv4_cidrs": ["1.2.3.4/8; include /etc/passwd"]}}, 200),
+    ("host bits that are set", {"result": {"ipv4_cidrs": ["173.245.48.1/20"]}}, 200),
+    ("no JSON", b"<html>", 200),
+    ("an error with ranges", GOOD, 500),
+    ("throttled", GOOD, 429),
+]
+
+
+@pytest.mark.parametrize(("body", "status"), [row[1:] for row in WRONG], ids=[row[0] for row in WRONG])
+def test_what_was_believed_stays_when_the_answer_is(
+    place: Edge, body: Any, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    edge.refresh()
+    place.publishes(body, status)
+    assert edge.refresh() is False
+    assert place.config.read_text() == LINES and place.reloads == 1
+    assert [each.message.partition(" error=")[0] for each in caplog.records] == ["edge: reason=no-ranges"]
+
+
+def test_the_widest_ranges_that_are_believed(place: Edge) -> None:
+    place.publishes({"result": {"ipv4_cidrs": ["104.0.0.0/8"], "ipv6_cidrs": ["2400::/19"]}})
+    assert edge.ranges() == ["104.0.0.0/8", "2400::/19"]
+
+
+def test_what_was_believed_stays_when_the_api_is_out_of_reach(place: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    edge.refresh()
+    with pytest.raises(requests.ConnectionError):
+        edge.ranges("http://127.0.0.1:1")
+    assert place.config.read_text() == LINES
+
+
+def test_a_reload_that_failed_is_tried_again_and_nginx_keeps_a_file_that_it_took(place: Edge) -> None:
+    edge.refresh()
+    place.publishes({"result": {"ipv4_cidrs": ["192.0.2.0/24"]}})
+    place.reload_works(False)
+    assert edge.refresh() is False
+    assert place.config.read_text() == LINES, "a start of nginx reads it"
+    place.reload_works(True)
+    assert edge.refresh() is True
+    assert "192.0.2.0/24" in place.config.read_text() and place.reloads == 3
+
+
+def test_a_machine_without_nginx_says_so_and_goes_on(place: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edge, "CONFIG", place.config / "no" / "such" / "place")
+    assert edge.refresh() is False and place.reloads == 0

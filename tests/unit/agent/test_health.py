@@ -1,0 +1,141 @@
+"""rollcall.health: what each check takes for healthy, on real sockets and programs, and how many looks it takes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from localcloud.http import listen
+from rollcall import health
+from rollcall.errors import FatalError
+from rollcall.health import Health, check_of
+from tests.unit.agent.fakes import Scripted
+
+
+@pytest.fixture
+def server() -> Iterator[Scripted]:
+    made = Scripted(lambda method, path, headers: (int(path.strip("/") or 200), {}, b""))
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def closed() -> int:
+    """A port on which nobody listens."""
+    with listen("127.0.0.1") as taken:
+        return int(taken.getsockname()[1])
+
+
+class TestHttp:
+    @pytest.mark.parametrize(
+        ("status", "good"),
+        [(200, True), (204, True), (301, True), (399, True), (400, False), (404, False), (503, False)],
+    )
+    def test_2xx_and_3xx_are_healthy(self, server: Scripted, status: int, good: bool) -> None:
+        assert check_of(f"http:{server.port}:/{status}")() is good
+
+    def test_the_path_is_the_root_unless_told(self, server: Scripted) -> None:
+        assert check_of(f"http:{server.port}")() and check_of(f"http:{server.port}:")()
+        assert server.asked == ["GET /", "GET /"]
+
+    def test_a_closed_port_is_unhealthy(self, closed: int) -> None:
+        assert check_of(f"http:{closed}:/")() is False
+
+    def test_what_speaks_no_http_is_unhealthy(self) -> None:
+        with listen("127.0.0.1") as door:
+            speaker = threading.Thread(target=_say, args=(door, b"220 smtp ready\r\n"))
+            speaker.start()
+            assert check_of(f"http:{door.getsockname()[1]}:/")() is False
+            speaker.join()
+
+    def test_one_that_never_answers_is_unhealthy_after_the_time_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(health, "TIMEOUT", 0.05)
+        with listen("127.0.0.1") as door:
+            assert check_of(f"http:{door.getsockname()[1]}:/")() is False
+
+
+class TestTcp:
+    def test_a_port_that_accepts_is_healthy(self) -> None:
+        with listen("127.0.0.1") as door:
+            assert check_of(f"tcp:{door.getsockname()[1]}")() is True
+
+    def test_a_closed_port_is_unhealthy(self, closed: int) -> None:
+        assert check_of(f"tcp:{closed}")() is False
+
+
+class TestCommand:
+    @pytest.mark.parametrize(("path", "good"), [("/bin/true", True), ("/bin/false", False), ("/no/such", False)])
+    def test_the_exit_code_says_it(self, path: str, good: bool) -> None:
+        assert check_of(f"command:{path}")() is good
+
+    def test_a_path_may_hold_a_colon_and_is_given_to_no_shell(self, tmp_path: Path) -> None:
+        program = tmp_path / "a:b; exit 0"
+        program.write_text("#!/bin/sh\nexit 3\n")
+        program.chmod(0o755)
+        assert check_of(f"command:{program}")() is False
+        program.write_text("#!/bin/sh\nexit 0\n")
+        assert check_of(f"command:{program}")() is True
+
+    def test_one_that_hangs_is_unhealthy_and_ended(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setattr(health, "TIMEOUT", 0.03)
+        program, pid = tmp_path / "hangs", tmp_path / "pid"
+        program.write_text(f"#!/bin/sh\necho $$ >{pid}\nexec sleep 60\n")
+        program.chmod(0o755)
+        assert check_of(f"command:{program}")() is False
+        if pid.exists():
+            with pytest.raises(ProcessLookupError):
+                os.kill(int(pid.read_text()), 0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "http",
+        "http:",
+        "http:0:/",
+        "http:65536:/",
+        "http:x:/",
+        "http:-1",
+        "tcp:",
+        "tcp:99999",
+        "command:relative",
+        "udp:53",
+    ],
+)
+def test_a_check_that_is_none_is_refused_with_what_there_is(text: str) -> None:
+    with pytest.raises(FatalError, match=r"unknown-check.*known=http:PORT:PATH"):
+        check_of(text)
+
+
+# name, rise, fall, what the check says, what each look answers
+LOOKS: list[tuple[str, int, int, str, str]] = [
+    ("unhealthy at first", 1, 3, "0", "0"),
+    ("one good look is enough", 1, 3, "01", "01"),
+    ("two good looks are asked for", 2, 3, "11", "01"),
+    ("good looks must be in a row", 2, 3, "1011", "0001"),
+    ("two bad looks change nothing", 1, 3, "100", "111"),
+    ("three do", 1, 3, "1000", "1110"),
+    ("bad looks must be in a row", 1, 3, "10010010", "11111111"),
+    ("back at the first good one", 1, 3, "100010", "111011"),
+    ("after a fall the count begins anew", 2, 2, "110011", "011001"),
+]
+
+
+@pytest.mark.parametrize(("rise", "fall", "says", "expected"), [r[1:] for r in LOOKS], ids=[r[0] for r in LOOKS])
+def test_looks(rise: int, fall: int, says: str, expected: str) -> None:
+    said = iter(says)
+    watched = Health(lambda: next(said) == "1", rise, fall)
+    assert "".join(str(int(watched.look())) for _ in says) == expected
+
+
+def _say(door: socket.socket, text: bytes) -> None:
+    client, _ = door.accept()
+    with client:
+        client.recv(1000)
+        client.sendall(text)

@@ -1,0 +1,266 @@
+"""userdata/boot.sh: the real script under a real `sh`, on a root of the test's, with nothing on its PATH but what it may use."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from components import userdata
+
+SOURCE = userdata.HOME / "boot.sh"
+# What the script may use of a machine as it is; what would change this one is replaced by a stub.
+TOOLS = ["cat", "chmod", "cmp", "date", "dirname", "grep", "mkdir", "mv", "rm", "sed", "sh", "tee", "timeout", "touch"]
+STUBS = {
+    "dpkg-query": """for last; do :; done; grep -qx "$last" "$HOME/installed" && printf installed""",
+    "apt-get": """echo "apt-get $*" >>"$HOME/calls"
+[ ! -e "$HOME/no-repository" ] || exit 100
+case " $* " in *" install "*) for last; do :; done; echo "$last" >>"$HOME/installed" ;; esac""",
+    "systemctl": """echo "systemctl $*" >>"$HOME/calls"
+[ ! -e "$HOME/refuses" ] || ! grep -qxF "$*" "$HOME/refuses" """,
+    "sleep": """echo "sleep $*" >>"$HOME/calls" """,
+}
+# Writes the files with the real Python; who the machine is, a file says.
+PYTHON = """#!/bin/sh
+[ "$1" != -c ] || exec @PYTHON@ "$@"
+echo "python3 $* PYTHONPATH=$PYTHONPATH" >>"$HOME/calls"
+cat "$HOME/whoami"
+"""
+BASE = ["python3", "python3-requests", "python3-boto3", "python3-dnspython"]
+
+
+class Host:
+    """A machine: a root, the packages that are installed, and who it is."""
+
+    def __init__(self, home: Path) -> None:
+        self.home, self.root, self.bin = home, home / "root", home / "bin"
+        self.bin.mkdir()
+        for each in TOOLS:
+            (self.bin / each).symlink_to(str(shutil.which(each)))
+        for name, text in STUBS.items():
+            self._program(self.bin / name, f"#!/bin/sh\n{text}\n")
+        (self.root / "usr/bin").mkdir(parents=True)
+        self._program(self.root / "usr/bin/python3", PYTHON.replace("@PYTHON@", sys.executable))
+        self.installed(*BASE, "nginx")
+        self.is_("aws i-0123 site")
+
+    def _program(self, path: Path, text: str) -> None:
+        path.write_text(text)
+        path.chmod(0o755)
+
+    def installed(self, *packages: str) -> None:
+        (self.home / "installed").write_text("".join(f"{each}\n" for each in packages))
+
+    def is_(self, line: str) -> None:
+        (self.home / "whoami").write_text(f"{line}\n")
+
+    def refuses(self, words: str) -> None:
+        (self.home / "refuses").write_text(f"{words}\n")
+
+    def sh(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        known = {"PATH": str(self.bin), "HOME": str(self.home), "ROOT": str(self.root), **environment}
+        return subprocess.run(
+            ["/bin/sh", *words], env=known, capture_output=True, text=True, timeout=60, check=False, cwd=self.home
+        )
+
+    def sourced(self, commands: str) -> subprocess.CompletedProcess[str]:
+        """The functions of the script as it is in the repository, called one by one."""
+        return self.sh("-c", f'. {SOURCE}; mkdir -p "$KEPT" "${{LOG%/*}}"; {commands}', ROLLCALL_SOURCED="1")
+
+    def boot(self) -> subprocess.CompletedProcess[str]:
+        """What a machine gets, run whole."""
+        script = self.home / "userdata"
+        script.write_text(userdata.build())
+        return self.sh(str(script))
+
+    def calls(self, of: str = "") -> list[str]:
+        """What was asked of the stubs since the last time, without apt's options."""
+        path = self.home / "calls"
+        found = path.read_text().splitlines() if path.exists() else []
+        path.unlink(missing_ok=True)
+        return [each for each in found if each.startswith(of)]
+
+    def read(self, path: str) -> str:
+        return (self.root / path.lstrip("/")).read_text()
+
+    @property
+    def log(self) -> str:
+        return self.read("/var/log/rollcall.log")
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+class TestText:
+    @pytest.mark.parametrize("text", [SOURCE.read_text(), userdata.build()], ids=["source", "built"])
+    def test_it_is_a_posix_script(self, text: str) -> None:
+        assert text.startswith("#!/bin/sh\n")
+        checked = subprocess.run(["/bin/sh", "-n"], input=text, text=True, capture_output=True, timeout=30, check=False)
+        assert (checked.returncode, checked.stderr) == (0, "")
+
+    def test_sourced_it_does_nothing(self, host: Host) -> None:
+        done = host.sh("-c", f". {SOURCE}; echo $LIB", ROLLCALL_SOURCED="1")
+        assert (done.returncode, done.stdout) == (0, f"{host.root}/usr/local/lib/rollcall\n")
+        assert host.calls() == [] and list(host.root.iterdir()) == [host.root / "usr"]
+
+
+class TestPut:
+    def test_a_file_is_written_with_its_mode_and_named_as_changed(self, host: Host) -> None:
+        done = host.sourced('echo a >in; put /etc/a/b.conf 640 <in; put /etc/c 644 </dev/null; echo "$CHANGED"')
+        assert done.stdout.split() == ["/etc/a/b.conf", "/etc/c"]
+        assert (host.read("/etc/a/b.conf"), host.read("/etc/c")) == ("a\n", "")
+        assert list((host.root / "etc/a").iterdir()) == [host.root / "etc/a/b.conf"]
+        assert (host.root / "etc/a/b.conf").stat().st_mode & 0o777 == 0o640
+
+    def test_the_same_text_changes_nothing_and_another_does(self, host: Host) -> None:
+        again = 'echo a >in; put /x 644 <in; CHANGED=; put /x 644 <in; echo "same:$CHANGED"; '
+        done = host.sourced(again + 'echo b >in; put /x 644 <in; echo "other:$CHANGED"')
+        assert done.stdout.splitlines() == ["same:", "other: /x"]
+        assert host.read("/x") == "b\n" and not (host.root / "x.rollcall-new").exists()
+
+
+class TestPackages:
+    def test_what_is_installed_needs_no_repository(self, host: Host) -> None:
+        assert host.sourced("need python3 nginx").returncode == 0 and host.calls() == []
+
+    def test_what_is_missing_is_installed_without_a_question(self, host: Host) -> None:
+        host.installed("python3")
+        assert host.sourced("need python3 nginx").returncode == 0
+        (asked,) = host.calls()
+        assert asked.endswith("install --no-install-recommends nginx") and " -qq -y " in asked
+
+    def test_what_cannot_be_installed_is_said_in_one_line(self, host: Host) -> None:
+        (host.home / "no-repository").touch()
+        done = host.sourced("need no-such-thing; echo went on")
+        assert done.returncode == 1 and done.stdout == ""
+        expected = f"ERROR boot: reason=package-missing package=no-such-thing look={host.root}/var/log/rollcall.log\n"
+        assert done.stderr.endswith(expected) and done.stderr.count("\n") == 1 and host.log.endswith(expected)
+
+    def test_the_system_is_updated_once_in_a_machine_s_life(self, host: Host) -> None:
+        assert host.sourced("update_system").returncode == 0
+        assert [each.split()[-1] for each in host.calls()] == ["update", "upgrade"]
+        assert host.sourced("update_system").returncode == 0 and host.calls() == []
+
+    def test_a_repository_that_is_out_of_reach_delays_nobody(self, host: Host) -> None:
+        (host.home / "no-repository").touch()
+        done = host.sourced("update_system && update_system")
+        assert done.returncode == 0 and "reason=repository-out-of-reach" in done.stdout
+        assert [each.split()[-1] for each in host.calls()] == ["update"]
+
+
+class TestWhoAmI:
+    def test_the_agent_that_was_just_written_says_it(self, host: Host) -> None:
+        assert host.sourced("whoami_line").stdout == "aws i-0123 site\n"
+        assert host.calls() == [f"python3 -m rollcall whoami PYTHONPATH={host.root}/usr/local/lib/rollcall"]
+
+    def test_metadata_that_is_silent_is_waited_for_and_then_given_up(self, host: Host) -> None:
+        (host.home / "whoami").unlink()
+        done = host.sourced('whoami_line || die "reason=unknown-machine"')
+        assert done.returncode == 1 and "reason=unknown-machine look=" in done.stderr
+        assert host.calls().count("sleep 2") == 29
+
+
+SITE = ["enable -q nginx.service", "restart nginx.service"]
+AGENT = ["enable -q rollcall.service", "restart rollcall.service"]
+
+
+class TestBoot:
+    def test_a_site_s_machine_serves_and_registers(self, host: Host) -> None:
+        done = host.boot()
+        assert (done.returncode, done.stderr) == (0, "") and done.stdout.endswith("INFO boot: done\n")
+        assert host.calls("systemctl") == [f"systemctl {each}" for each in ("daemon-reload", *SITE, *AGENT)]
+        assert "add_header X-Served-By i-0123 always;" in host.read("/etc/nginx/conf.d/rollcall.conf")
+        page = host.read("/var/www/rollcall/index.html")
+        assert "i-0123" in page and "aws" in page and "@" not in page
+        assert host.read("/etc/nginx/rollcall-edge.conf") == "", (
+            "nobody's header is believed before the ranges are read"
+        )
+        assert "cloud=aws instance=i-0123 workloads=site" in host.log
+
+    def test_every_file_lands_to_the_byte(self, host: Host) -> None:
+        host.boot()
+        for path, text in userdata.files().items():
+            assert host.read(path) == text, path
+            assert (host.root / path.lstrip("/")).stat().st_mode & 0o777 == 0o644
+        assert not list(host.root.rglob("*.rollcall-new"))
+
+    def test_booting_again_starts_what_may_have_stopped_and_restarts_nothing(self, host: Host) -> None:
+        host.boot()
+        host.calls()
+        before = {each: each.stat().st_mtime_ns for each in host.root.rglob("*") if each.is_file()}
+        assert host.boot().returncode == 0
+        started = [each for each in host.calls() if " -q " not in each and not each.startswith("python3")]
+        assert started == [
+            "systemctl daemon-reload",
+            "systemctl start nginx.service",
+            "systemctl start rollcall.service",
+        ]
+        changed = {each.name for each, when in before.items() if each.stat().st_mtime_ns != when}
+        assert changed == {"rollcall.log"}
+
+    @pytest.mark.parametrize(
+        ("path", "restarted"),
+        [
+            ("/usr/local/lib/rollcall/rollcall/agent.py", "rollcall.service"),
+            ("/etc/systemd/system/rollcall.service", "rollcall.service"),
+            ("/etc/nginx/conf.d/rollcall.conf", "nginx.service"),
+            ("/etc/default/the-service", "the-service.service"),
+        ],
+    )
+    def test_what_changed_is_restarted(self, host: Host, path: str, restarted: str) -> None:
+        host.is_("aws i-0123 site the-service")
+        host.boot()
+        host.calls()
+        (host.root / path.lstrip("/")).write_text("of an older version")
+        assert host.boot().returncode == 0
+        assert "of an older version" not in host.read(path)
+        assert f"systemctl restart {restarted}" in host.calls()
+
+    def test_the_ranges_that_the_agent_read_stay(self, host: Host) -> None:
+        host.boot()
+        (host.root / "etc/nginx/rollcall-edge.conf").write_text("set_real_ip_from 192.0.2.0/24;\n")
+        host.boot()
+        assert host.read("/etc/nginx/rollcall-edge.conf") == "set_real_ip_from 192.0.2.0/24;\n"
+
+    def test_the_sample_service_s_machine_needs_no_nginx(self, host: Host) -> None:
+        host.installed(*BASE)
+        host.is_("joyent 0f4c5b5e the-service")
+        assert host.boot().returncode == 0
+        assert not (host.root / "etc/nginx").exists() and "nginx" not in "".join(host.calls("apt-get"))
+        assert host.read("/etc/default/the-service") == "INSTANCE=0f4c5b5e\n"
+
+    def test_a_new_machine_gets_the_packages_that_its_agent_needs(self, host: Host) -> None:
+        host.installed()
+        assert host.boot().returncode == 0
+        installed = [each.split()[-1] for each in host.calls("apt-get") if " install " in each]
+        assert sorted(installed) == sorted([*BASE, "nginx"])
+
+    @pytest.mark.parametrize(
+        ("line", "refuses", "reason"),
+        [
+            ("aws i-0123 gopher", "", "reason=unknown-workload workload=gopher"),
+            ("aws i-0123 site", "restart nginx.service", "reason=nginx-not-started"),
+            ("aws i-0123 the-service", "restart the-service.service", "reason=the-service-not-started"),
+            ("aws i-0123", "restart rollcall.service", "reason=agent-not-started"),
+        ],
+    )
+    def test_what_does_not_start_is_said_in_one_line(self, host: Host, line: str, refuses: str, reason: str) -> None:
+        host.is_(line)
+        host.refuses(refuses)
+        done = host.boot()
+        assert done.returncode == 1 and reason in done.stderr and done.stderr.count("\n") == 1
+        assert done.stderr in host.log and "boot: done" not in host.log
+
+    def test_files_that_did_not_arrive_whole_are_not_started(self, host: Host) -> None:
+        cut = host.home / "cut"
+        lines = userdata.build().splitlines(keepends=True)
+        longest = max(range(len(lines)), key=lambda at: len(lines[at]))
+        cut.write_text("".join([*lines[:longest], *lines[longest + 1 :]]))
+        done = host.sh(str(cut))
+        assert done.returncode == 1 and "reason=files-not-written" in done.stderr
+        assert host.calls("systemctl") == [] and not (host.root / "usr/local").exists()

@@ -1,0 +1,256 @@
+"""components.userdata: one text for all machines, small enough for EC2, holding programs that do the same as ours."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import functools
+import gzip
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from components import userdata
+
+ROOT = Path(__file__).resolve().parents[2]
+# docs/decisions/0004: the client is of the package, but no machine needs it.
+ELSEWHERE = {"boot.sh", "rollcall/resolve.py"}
+SOURCES = sorted(
+    str(path.relative_to(userdata.HOME))
+    for path in userdata.HOME.rglob("*")
+    if path.is_file() and "__pycache__" not in path.parts and "egg-info" not in str(path)
+)
+SHIPPED = [each for each in SOURCES if each not in ELSEWHERE]
+PYTHON = [each for each in SHIPPED if each.endswith(".py")]
+HASH = "from components import userdata as u; import hashlib; print(hashlib.sha256(u.gzipped()).hexdigest(), u.sources_hash())"
+
+
+def place_of(source: str) -> str:
+    """Where a file below userdata/ lands."""
+    folder, _, rest = source.partition("/")
+    if folder == "units":
+        return f"/etc/systemd/system/{rest}"
+    return f"/usr/local/lib/rollcall/{rest if folder == 'workloads' else source}"
+
+
+@functools.cache
+def landing() -> dict[str, str]:
+    return userdata.files()
+
+
+@pytest.fixture
+def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of userdata/ that the builder reads instead."""
+    home = tmp_path / "userdata"
+    shutil.copytree(userdata.HOME, home, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    monkeypatch.setattr(userdata, "HOME", home)
+    userdata.build.cache_clear()
+    yield home
+    userdata.build.cache_clear()
+
+
+class TestText:
+    def test_it_is_the_same_text_whoever_builds_it(self, copied: Path, tmp_path: Path) -> None:
+        built = userdata.build()
+        said = set()
+        for seed, cloud in (("1", "aws"), ("2", "joyent")):
+            environment = {**os.environ, "PYTHONHASHSEED": seed, "ROLLCALL_CLOUD": cloud, "PYTHONPATH": str(ROOT)}
+            words = [sys.executable, "-c", HASH]
+            done = subprocess.run(
+                words, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+            )
+            said.add(done.stdout)
+        userdata.build.cache_clear()
+        assert len(said) == 1 and userdata.build() == built
+        assert next(iter(said)).split()[1] == userdata.sources_hash()
+
+    def test_it_holds_every_file_and_no_other(self) -> None:
+        assert sorted(landing()) == sorted(map(place_of, SHIPPED))
+
+    def test_ec2_takes_it(
+        self, record_property: Callable[[str, object], None], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        packed = userdata.gzipped()
+        left = userdata.LIMIT - len(packed)
+        record_property("left", left)
+        with capsys.disabled():
+            print(f"\nuserdata: {len(packed)} bytes compressed, {left} left of {userdata.LIMIT}")
+        assert userdata.LIMIT == 16_384 and left >= 0
+        assert gzip.decompress(packed).decode() == userdata.build()
+        assert base64.b64decode(userdata.gzipped_base64()) == packed
+
+    def test_one_that_is_too_long_is_refused_with_both_numbers(self, copied: Path) -> None:
+        (copied / "workloads" / "noise.bin").write_text(base64.b64encode(os.urandom(12_000)).decode())
+        with pytest.raises(ValueError, match=r"\d{5} bytes compressed, EC2 takes 16384"):
+            userdata.gzipped()
+
+    @pytest.mark.parametrize("text", ["#!/bin/sh\n", "#!/bin/sh\n#FILES\n:\n#FILES\n"])
+    def test_a_script_without_one_place_for_its_files_is_refused(self, copied: Path, text: str) -> None:
+        (copied / "boot.sh").write_text(text)
+        with pytest.raises(ValueError, match="no place for its files"):
+            userdata.build()
+
+    def test_no_comment_leaves_the_repository(self) -> None:
+        script = userdata.build()
+        assert [each for each in script.splitlines() if each.lstrip().startswith("#")] == ["#!/bin/sh"]
+        for place, text in landing().items():
+            if place.endswith((".service", ".timer")):
+                assert "#" not in text and "\n\n" not in text, place
+
+
+class TestHash:
+    @pytest.mark.parametrize("source", ["boot.sh", *SHIPPED])
+    def test_it_changes_with_any_source(self, copied: Path, source: str) -> None:
+        before = userdata.sources_hash()
+        path = copied / source
+        text = path.read_bytes()
+        path.write_bytes(text + b"\n")
+        assert userdata.sources_hash() != before
+        path.write_bytes(text)
+        assert userdata.sources_hash() == before
+
+    def test_it_changes_with_a_name_and_with_a_file_that_comes_or_goes(self, copied: Path) -> None:
+        seen = [userdata.sources_hash()]
+        (copied / "workloads" / "new").write_text("")
+        seen.append(userdata.sources_hash())
+        (copied / "workloads" / "new").rename(copied / "workloads" / "other")
+        seen.append(userdata.sources_hash())
+        assert len(set(seen)) == 3
+        (copied / "workloads" / "other").unlink()
+        assert userdata.sources_hash() == seen[0]
+
+    def test_it_changes_with_nothing_else(self, copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        before = userdata.sources_hash()
+        for each in ("rollcall/__pycache__/agent.cpython-311.pyc", "rollcall.egg-info/PKG-INFO"):
+            (copied / each).parent.mkdir()
+            (copied / each).write_text("made by a machine")
+        with (copied / "rollcall/resolve.py").open("a") as client:
+            client.write("\n")
+        (copied.parent / "README.md").write_text("beside it")
+        os.utime(copied / "boot.sh", (0, 0))
+        (copied / "boot.sh").chmod(0o700)
+        # Another zlib packs to other bytes.
+        monkeypatch.setattr(gzip, "compress", lambda *given, **named: b"other bytes")
+        assert userdata.sources_hash() == before and userdata.gzipped() == b"other bytes"
+
+
+def signatures(source: str) -> dict[str, object]:
+    """What other modules see of one: its public names, and the arguments of its functions by name, kind and count."""
+    found: dict[str, object] = {}
+
+    def visit(body: list[ast.stmt], inside: str) -> None:
+        for node in body:
+            if isinstance(node, ast.ClassDef):
+                found[inside + node.name] = [ast.dump(each) for each in node.bases]
+                visit(node.body, f"{inside}{node.name}.")
+            elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_"):
+                given = node.args
+                # Nobody gives `self` or `cls` by name.
+                named = [each.arg for each in (*given.args[bool(inside) :], *given.kwonlyargs)]
+                kinds = (len(given.posonlyargs), len(given.args), len(given.kwonlyargs), bool(given.vararg))
+                found[inside + node.name] = (named, *kinds, [ast.dump(each) for each in given.defaults])
+            elif isinstance(node, ast.Assign | ast.AnnAssign):
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                found.update({inside + each.id: "" for each in targets if isinstance(each, ast.Name)})
+
+    visit(ast.parse(source).body, "")
+    return {name: shape for name, shape in found.items() if not any(part[0] == "_" for part in name.split("."))}
+
+
+def texts(source: str) -> list[str]:
+    """All strings of a program that it can see: no docstring, no annotation."""
+    tree = ast.parse(source)
+    unseen: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            unseen.add(id(node.value))
+        for part in ("annotation", "returns"):
+            unseen |= {id(each) for each in ast.walk(getattr(node, part, None) or ast.Pass())}
+    return sorted(
+        each.value
+        for each in ast.walk(tree)
+        if isinstance(each, ast.Constant) and isinstance(each.value, str) and id(each) not in unseen
+    )
+
+
+class TestPrograms:
+    @pytest.mark.parametrize("source", PYTHON)
+    def test_each_compiles_and_shows_and_says_the_same(self, source: str) -> None:
+        ours, theirs = (userdata.HOME / source).read_text(), landing()[place_of(source)]
+        compile(theirs, source, "exec", dont_inherit=True)
+        # Private names get shorter ones.
+        assert {name: signatures(theirs).get(name) for name in signatures(ours)} == signatures(ours)
+        assert [each for each in texts(theirs) if each not in texts(ours)] == []
+        assert re.sub(r"\s", "", "".join(texts(theirs))) == re.sub(r"\s", "", "".join(texts(ours)))
+        described = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+        assert not any(ast.get_docstring(each) for each in ast.walk(ast.parse(theirs)) if isinstance(each, described))
+
+    def test_what_lands_passes_the_tests_of_what_is_in_the_repository(self, tmp_path: Path) -> None:
+        for place, text in landing().items():
+            path = tmp_path / place.lstrip("/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        lib = tmp_path / "usr/local/lib/rollcall"
+        own = tmp_path / "test_own.py"
+        own.write_text(
+            f"import rollcall.agent\ndef test_it(): assert rollcall.agent.__file__.startswith({str(lib)!r})\n"
+        )
+        parts = ("plan", "registry", "agent_settings", "health")
+        chosen = [f"tests/unit/agent/test_{part}.py" for part in parts]
+        words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", f"pythonpath=. {lib}", "-x"]
+        done = subprocess.run(
+            [*words, str(own), *chosen], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stdout[-3000:]
+        assert int(re.findall(r"(\d+) passed", done.stdout)[0]) > 100
+
+
+lines = st.lists(
+    st.sampled_from(["", "# no comment", "  ", "    # indented", "a#b", "x = 1", "#", '"', "\\n"]), max_size=6
+)
+awkward = st.one_of(lines.map("\n".join), st.text(alphabet="#\n\\'\" {}a\t", max_size=30), st.text(max_size=20))
+
+
+def run(source: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    exec(compile(source, "program", "exec"), found)  # noqa: S102
+    return found
+
+
+@settings(max_examples=60, deadline=None)
+@given(awkward, st.sampled_from(['"""', "'''"]))
+def test_strings_with_hashes_and_blank_lines_stay(text: str, quotes: str) -> None:
+    escaped = text.replace("\\", "\\\\").replace(quotes[0], f"\\{quotes[0]}").replace("\r", "\\r")
+    source = f"""'''A docstring.'''
+# A comment.
+PLAIN = {text!r}  # Another one.
+
+LONG = {quotes}{escaped}{quotes}
+
+def told(name: str = {text!r}) -> str:
+    {quotes}{escaped}{quotes}
+    # Why.
+    return f"{{name}}#{{PLAIN!r}}" + {quotes}{escaped}{quotes}
+
+def documented() -> None:
+    {quotes}{escaped}{quotes}
+"""
+    before, after = run(source), run(userdata.minified(source))
+    assert after["PLAIN"] == after["LONG"] == text
+    assert after["told"]() == before["told"]() and after["documented"]() is None
+    assert after["told"].__doc__ is None
+
+
+@given(st.lists(st.sampled_from(["[Unit]", "# why", "  # why", "", "   ", "A=b # not a comment", "#!x"]), max_size=8))
+def test_of_a_script_or_unit_only_full_line_comments_and_blank_lines_go(given_lines: list[str]) -> None:
+    kept = userdata._without_comments("".join(f"{each}\n" for each in given_lines)).splitlines()
+    assert kept == [each for each in given_lines if each in ("[Unit]", "A=b # not a comment", "#!x")]
