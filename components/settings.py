@@ -26,6 +26,7 @@ _LONGEST_UUID = "00000000-0000-0000-0000-000000000000"
 _CLOUDFLARE_FREE_RECORDS = 200
 _ROUTE53_VALUES = 400
 _LONGEST_TXT = 1300
+_MOST_JOINS = 10
 _ROUTE53_COMFORTABLE = 300
 
 
@@ -346,6 +347,10 @@ def _check_whole(settings: Settings, faults: Faults) -> None:
             if join not in joins:
                 known = f"name one of {', '.join(joins)}" if joins else "configure rollcall:site or rollcall:directory"
                 faults.add(f"{key}.joins", f"{join!r} leads nowhere", known)
+        if len(fleet.joins) > _MOST_JOINS:
+            faults.add(
+                f"{key}.joins", f"names {len(fleet.joins)}", f"name {_MOST_JOINS} at most: each is a tag of the machine"
+            )
         if len(set(fleet.joins)) != len(fleet.joins):
             faults.add(f"{key}.joins", "names the same twice", "name each once")
         try:

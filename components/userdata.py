@@ -13,6 +13,7 @@ import functools
 import gzip
 import hashlib
 import textwrap
+from collections.abc import Collection
 from pathlib import Path
 
 HOME = Path(__file__).resolve().parent.parent / "userdata"
@@ -71,7 +72,7 @@ def files() -> dict[str, str]:
     found = {}
     for path in _sources():
         inside = path.relative_to(HOME)
-        text = minified(path.read_text()) if path.suffix == ".py" else path.read_text()
+        text = minified(path.read_text(), used_elsewhere()) if path.suffix == ".py" else path.read_text()
         if inside.parts[0] == "units":
             found[f"/etc/systemd/system/{path.name}"] = _without_comments(text)
         elif inside.parts[0] == "workloads":
@@ -81,18 +82,30 @@ def files() -> dict[str, str]:
     return found
 
 
-def minified(source: str) -> str:
-    """Python source that does the same in fewer bytes. Names that other modules use stay."""
+def minified(source: str, keep: Collection[str]) -> str:
+    """Python source that does the same in fewer bytes. Global names that are not in `keep` get shorter ones."""
     import python_minifier
 
-    names = {name for node in ast.walk(ast.parse(source)) if (name := getattr(node, "id", getattr(node, "name", None)))}
     return python_minifier.minify(
         source,
         remove_literal_statements=True,
         hoist_literals=False,
         rename_globals=True,
-        preserve_globals=sorted(name for name in names if not name.startswith("_")),
+        preserve_globals=sorted(keep),
     )
+
+
+@functools.cache
+def used_elsewhere() -> frozenset[str]:
+    """Every name that a module of ours imports from another, or takes as another's attribute."""
+    found: set[str] = set()
+    for path in (each for each in _sources() if each.suffix == ".py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                found |= {each.name for each in node.names}
+            elif isinstance(node, ast.Attribute):
+                found.add(node.attr)
+    return frozenset(found)
 
 
 def _packed(texts: dict[str, str]) -> str:

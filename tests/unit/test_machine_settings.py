@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollcall.settings import CloudflareJoin, MachineSettings, Route53Join, SettingsError, format_join, parse_join
+from tests.unit.agent.told import as_keys
 
 SITE = CloudflareJoin(zone="a" * 32, host="www.scalability.expert", token="/rollcall/local/cloudflare-token")
 SERVICE = Route53Join(
@@ -29,20 +30,18 @@ EC2_IMDS_KEY = re.compile(r"[A-Za-z0-9+=.,_:@-]{1,128}")
 
 
 def test_what_a_machine_is_told_is_read_back() -> None:
-    assert MachineSettings.from_keys(TOLD.as_keys()) == TOLD
-    assert MachineSettings.from_keys(replace(TOLD, drain=True).as_keys()).drain
+    assert MachineSettings.from_keys(as_keys(TOLD)) == TOLD
+    assert MachineSettings.from_keys(as_keys(replace(TOLD, drain=True))).drain
 
 
 def test_keys_and_values_fit_ec2_tags_as_imds_shows_them() -> None:
-    for key, value in TOLD.as_keys().items():
+    for key, value in as_keys(TOLD).items():
         assert EC2_IMDS_KEY.fullmatch(key), key
         assert EC2_VALUE.fullmatch(value), value
 
 
 def test_the_keys_of_others_are_ignored() -> None:
-    assert (
-        MachineSettings.from_keys({**TOLD.as_keys(), "Name": "x", "rollcall-join-x": "y", "user-script": "z"}) == TOLD
-    )
+    assert MachineSettings.from_keys({**as_keys(TOLD), "Name": "x", "rollcall-join-x": "y", "user-script": "z"}) == TOLD
 
 
 @given(st.integers(0, 65535), st.integers(0, 65535), st.integers(1, 86400), st.booleans())
@@ -77,4 +76,4 @@ def test_a_machine_without_identity_names_all_that_lacks() -> None:
 
 def test_a_value_over_ec2s_limit_is_refused_by_name() -> None:
     with pytest.raises(SettingsError, match=r"characters long, EC2 takes 256"):
-        replace(TOLD, joins=(replace(SITE, host="x" * 250),)).as_keys()
+        format_join(replace(SITE, host="x" * 250))

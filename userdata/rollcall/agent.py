@@ -29,7 +29,6 @@ from rollcall.settings import CloudflareJoin, Join, MachineSettings, Route53Join
 
 TICK = 2.0
 REREAD = 10.0
-LOOK_UP = 30.0
 CONFIRM = 600.0
 # A proxied name answers with the edge's addresses, so only the API knows. All members together ask it twice a second at
 # the most, half of what Cloudflare answers (1,200 requests in five minutes).
@@ -51,6 +50,7 @@ class Membership:
     health: Health
     joined: bool = False
     address: str = ""
+    vanished: bool = False
     next_look: float = 0.0
     next_confirm: float = 0.0
     pause: float = 0.0
@@ -207,18 +207,8 @@ class Agent:
 
     def _due(self, membership: Membership) -> bool:
         """Join now? When not joined, at a new address, when DNS answers without us, and now and then anyway."""
-        now = self._clock()
-        if not membership.joined or membership.address not in self._addresses or now >= membership.next_confirm:
-            return True
-        if now < membership.next_look:
-            return False
-        membership.next_look = now + LOOK_UP * random.uniform(0.8, 1.2)  # noqa: S311
-        told = membership.told
-        if isinstance(told, CloudflareJoin) and told.proxied:
-            return False
-        name, wanted = self._entry(membership)
-        answered = self._look_up(name)
-        return answered is not None and wanted not in answered
+        changed = not membership.joined or membership.address not in self._addresses
+        return changed or membership.vanished or self._clock() >= membership.next_confirm
 
     def _entry(self, membership: Membership) -> tuple[str, str]:
         """The name at which a membership stands, and with what."""
@@ -237,8 +227,9 @@ class Agent:
         now = self._clock()
         if changed or not membership.joined:
             log.info("registered: %s address=%s", describe(membership.told), address)
-        membership.joined, membership.address = True, address
-        membership.next_look = now + LOOK_UP
+        # The API has it and DNS has not: it is late, and asking the API again would not help soon.
+        membership.next_look = now + (CONFIRM / 2 if membership.vanished and not changed else 0.0)
+        membership.joined, membership.address, membership.vanished = True, address, False
         membership.next_confirm = now + _confirm_after(membership) * random.uniform(0.8, 1.2)  # noqa: S311
         self._note("registered")
 
@@ -260,7 +251,12 @@ class Agent:
             registry.challenge(self._owner, False)
         name, mine = self._entry(membership)
         # A proxied name answers with the edge's addresses: the API's last list has the machines'.
-        ring = sorted(registry.members or self._look_up(name) or ())
+        proxied = isinstance(told, CloudflareJoin) and told.proxied
+        answered = registry.members if proxied else self._look_up(name)
+        membership.vanished = (
+            answered is not None and mine not in answered and not proxied and now >= membership.next_look
+        )
+        ring = sorted(answered or ())
         watched = {*([each for each in ring if each > mine] + ring)[:2]} - {mine}
         membership.suspects = {key: suspects.get(key, Suspect()) for key in watched}
         for key, suspect in membership.suspects.items():

@@ -21,7 +21,7 @@ def check_of(text: str) -> Callable[[], bool]:
     port, _, path = rest.partition(":")
     if kind in ("http", "tcp") and port.isdecimal() and 0 < int(port) < 65536:
         return (lambda: _http(int(port), path or "/")) if kind == "http" else (lambda: _tcp(int(port)))
-    raise FatalError(f"reason=unknown-check check={text!r} known=http:PORT:PATH,tcp:PORT,command:/PATH")
+    raise FatalError(f"reason=unknown-check check={text!r}")
 
 
 class Health:

@@ -20,7 +20,6 @@ WORKLOADS = "rollcall-workloads"
 DRAIN = "rollcall-drain"
 STATUS = "rollcall-status"
 JOIN = "rollcall-join-"
-MOST_JOINS = 10
 LONGEST_VALUE = 256
 
 
@@ -85,20 +84,6 @@ class MachineSettings:
     workloads: tuple[str, ...] = ()
     joins: tuple[Join, ...] = field(default=())
     drain: bool = False
-
-    def as_keys(self) -> dict[str, str]:
-        """The keys and values, as EC2 tags or Joyent metadata carry them. Raises SettingsError over EC2's limits."""
-        if len(self.joins) > MOST_JOINS:
-            raise SettingsError(f"a machine can join {MOST_JOINS} at most, not {len(self.joins)}")
-        keys = {STACK: self.stack, FLEET: self.fleet, MACHINE: self.machine, GENERATION: self.generation}
-        keys[WORKLOADS] = " ".join(self.workloads)
-        keys.update({f"{JOIN}{index}": format_join(join) for index, join in enumerate(self.joins)})
-        if self.drain:
-            keys[DRAIN] = "true"
-        for key, value in keys.items():
-            if len(value) > LONGEST_VALUE:
-                raise SettingsError(f"{key} is {len(value)} characters long, EC2 takes {LONGEST_VALUE}: {value}")
-        return keys
 
     @classmethod
     def from_keys(cls, keys: Mapping[str, str], instance: str = "") -> MachineSettings:

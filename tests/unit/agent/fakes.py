@@ -12,6 +12,7 @@ from rollcall.agent import TICK, Agent, describe
 from rollcall.errors import FatalError, RollcallError
 from rollcall.ownership import Owner
 from rollcall.settings import CloudflareJoin, Join, MachineSettings
+from tests.unit.agent.told import as_keys
 
 T = TypeVar("T")
 INSTANCE = "i-0123456789abcdef0"
@@ -54,7 +55,7 @@ class FakeCloud:
 
     def keys(self) -> dict[str, str]:
         self.keys_read += 1
-        return self._answer({**self.settings.as_keys(), **self.extra})
+        return self._answer({**as_keys(self.settings), **self.extra})
 
     def secret(self, name: str) -> str:
         self.secrets_read += 1
@@ -94,6 +95,8 @@ class FakeDns:
 
     def look_up(self, name: str) -> frozenset[str] | None:
         """What name servers say: the truth, unless `answers` was told."""
+        if ".c.rc." in name:
+            return frozenset()
         self.looks += 1
         if isinstance(self._answers, str):
             return frozenset(address for place, (_, address, _) in self.standing.items() if place == f"host={name}")
@@ -122,6 +125,7 @@ class FakeRegistry:
     def __init__(self, dns: FakeDns, told: Join, secret: Callable[[str], str]) -> None:
         self._dns, self._told, self._secret = dns, told, secret
         self._place, self.size = describe(told), dns.size
+        self.members: tuple[str, ...] = ()
 
     def join(self, owner: Owner, address: str) -> bool:
         self._call("join")
@@ -137,6 +141,14 @@ class FakeRegistry:
             return False
         del self._dns.standing[self._place]
         return True
+
+    def owner_at(self, key: str) -> Owner | None:
+        self._call("owner_at")
+        return next((owner for owner, address, _ in self._dns.standing.values() if address == key), None)
+
+    def challenge(self, owner: Owner, on: bool) -> bool:
+        self._call("challenge")
+        return False
 
     def _call(self, verb: str) -> None:
         token = self._secret(self._told.token) if isinstance(self._told, CloudflareJoin) else TOKEN
@@ -166,6 +178,7 @@ class Guest:
             clock=self.clock,
             look_up=self.dns.look_up,
             registry_of=self.dns.registry,
+            reach=lambda *_: True,
         )
 
     def restarted(self) -> Guest:

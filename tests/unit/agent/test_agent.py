@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rollcall import retrying
-from rollcall.agent import CONFIRM, CONFIRM_PROXIED, LOOK_UP, REREAD, TICK
+from rollcall.agent import CONFIRM, CONFIRM_PROXIED, REREAD, TICK, WATCH
 from rollcall.errors import FatalError, TransientError
 from rollcall.retrying import LONGEST
 from tests.unit.agent.fakes import ADDRESS, HOST, OTHER_ADDRESS, TOKEN, TOKEN_NAME, Guest
@@ -82,16 +82,16 @@ class TestHealth:
 class TestStanding:
     def test_what_vanished_from_dns_is_written_again_at_the_next_look(self, joined: Guest) -> None:
         joined.dns.standing.clear()
-        joined.pass_time(LOOK_UP * MOST + TICK)
+        joined.pass_time(WATCH * MOST + TICK)
         assert joined.standing == {HOST: ADDRESS}
 
     def test_a_name_that_answers_is_asked_about_no_more_than_that(self, joined: Guest) -> None:
-        joined.pass_time(LOOK_UP * 4)
-        assert joined.dns.calls == [] and 3 <= joined.dns.looks <= 5
+        joined.pass_time(WATCH * 12)
+        assert joined.dns.calls == [] and 11 <= joined.dns.looks <= 13
 
     def test_nothing_follows_from_a_resolver_that_does_not_answer(self, joined: Guest) -> None:
         joined.dns.answers(None)
-        joined.pass_time(LOOK_UP * 4)
+        joined.pass_time(WATCH * 4)
         assert joined.dns.calls == [] and joined.dns.looks >= 3
 
     def test_a_resolver_that_keeps_an_older_answer_does_not_make_the_api_busy(self, joined: Guest) -> None:
@@ -113,7 +113,7 @@ class TestStanding:
         while joined.dns.count("join") == 1:
             joined.pass_time(10, step=10)
         joined.dns.standing.clear()
-        joined.pass_time(LOOK_UP * MOST + 2 * TICK)
+        joined.pass_time(WATCH * MOST + 2 * TICK)
         assert joined.standing == {HOST: ADDRESS}
 
     def test_of_a_proxied_name_only_the_api_knows(self, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from rollcall.errors import FatalError, TransientError
 from rollcall.retrying import LONGEST
 from rollcall.settings import CloudflareJoin
 from tests.unit.agent.fakes import ADDRESS, HOST, INSTANCE, OWNER, Guest
+from tests.unit.agent.told import as_keys
 
 BLOG = "blog.scalability.expert"
 SILENT = TransientError("reason=no-metadata error=ConnectTimeout")
@@ -212,7 +213,7 @@ def test_an_entry_names_stack_fleet_machine_generation_and_instance(joined: Gues
 def test_a_machine_that_nobody_gave_a_name_takes_one_from_its_instance(guest: Guest) -> None:
     guest.cloud.keys = lambda: {  # type: ignore[method-assign]
         key: value
-        for key, value in guest.cloud.settings.as_keys().items()
+        for key, value in as_keys(guest.cloud.settings).items()
         if key not in ("rollcall-machine", "rollcall-generation")
     }
     guest.pass_time(TICK)

@@ -19,6 +19,7 @@ from rollcall.ownership import Owner
 from rollcall.settings import CloudflareJoin, MachineSettings
 from tests.cloud.cloudflare_server import OPERATOR, ZONE, Front, Lab
 from tests.unit.agent.fakes import ADDRESS, INSTANCE, OWNER
+from tests.unit.agent.told import as_keys
 
 pytestmark = pytest.mark.clouds
 HOST = f"www.{ZONE}"
@@ -63,7 +64,7 @@ class Machine:
             workloads=("the-service",),
             joins=(CloudflareJoin(**{**self.told, **changed}),),
         )
-        self.write({"keys": settings.as_keys(), "instance": INSTANCE, "addresses": [ADDRESS]})
+        self.write({"keys": as_keys(settings), "instance": INSTANCE, "addresses": [ADDRESS]})
 
     def write(self, content: dict[str, Any]) -> None:
         self._settings.write_text(json.dumps({"secrets": {"t": self.secret}, **content}))

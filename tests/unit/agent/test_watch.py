@@ -1,0 +1,205 @@
+"""The agent looks after two others: what a crash leaves goes within a minute, and silence alone removes nobody."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rollcall.agent import TICK, Agent, reachable
+from rollcall.errors import TransientError
+from rollcall.ownership import Owner
+from rollcall.settings import CloudflareJoin, Join, MachineSettings, Route53Join, challenge_name
+from tests.unit.agent.fakes import Clock, FakeCloud
+
+HOST = "www.scalability.expert"
+
+
+class World:
+    """Machines of two clouds (`a…`, `b…`), one zone, and who can reach whom."""
+
+    def __init__(self, home: Path, *names: str, proxied: bool = False) -> None:
+        self.clock = Clock()
+        self.zone: dict[str, Owner] = {}
+        self.challenges: dict[str, Owner] = {}
+        self.put_up = 0
+        self.cut = False
+        self.api_down = self.dns_down = False
+        self.agents: dict[str, Agent] = {}
+        self.dead: set[str] = set()
+        self.told = CloudflareJoin(zone="z", host=HOST, token="t", proxied=proxied, check="command:/bin/true")
+        for number, name in enumerate(names):
+            settings = MachineSettings(
+                stack="local", fleet="web", machine=str(number), generation=f"{number:06x}", joins=(self.told,)
+            )
+            self.agents[name] = Agent(
+                Machine(settings, name),
+                status_file=home / f"{name}.json",
+                clock=self.clock,
+                look_up=self.look_up,
+                registry_of=lambda told, _: WorldRegistry(self, told),
+                reach=self.reach_from(name),
+            )
+
+    def reach_from(self, name: str) -> Callable[[str, Join], bool]:
+        return lambda key, _: key not in self.dead and not (self.cut and key[0] != name[0])
+
+    def look_up(self, name: str) -> frozenset[str] | None:
+        if self.dns_down:
+            return None
+        if ".c.rc." in name:
+            return frozenset(str(owner) for at, owner in self.challenges.items() if at == name)
+        return frozenset({"edge"} if self.told.proxied else self.zone)
+
+    def run(self, seconds: float) -> None:
+        end = self.clock.now + seconds
+        while self.clock.now < end:
+            for name, agent in self.agents.items():
+                if name not in self.dead:
+                    agent.tick()
+            self.clock.now += TICK
+
+    @property
+    def standing(self) -> set[str]:
+        return set(self.zone)
+
+
+class Machine(FakeCloud):
+    def __init__(self, settings: MachineSettings, name: str) -> None:
+        super().__init__(settings)
+        self._name = name
+
+    def instance(self) -> str:
+        return f"i-{int(self.settings.machine):017x}"
+
+    def addresses(self) -> tuple[str, ...]:
+        return (self._name,)
+
+
+class WorldRegistry:
+    def __init__(self, world: World, told: Join) -> None:
+        self._world, self._told = world, told
+        self.size = 0
+        self.members: tuple[str, ...] = ()
+
+    def join(self, owner: Owner, address: str) -> bool:
+        zone = self._zone()
+        changed = zone.get(address) != owner
+        zone[address] = owner
+        self.members = tuple(zone) if self._world.told.proxied else ()
+        self.size = len(zone)
+        return changed
+
+    def leave(self, owner: Owner) -> bool:
+        zone = self._zone()
+        gone = [address for address, each in zone.items() if each == owner]
+        for address in gone:
+            del zone[address]
+        return bool(gone)
+
+    def owner_at(self, key: str) -> Owner | None:
+        return self._zone().get(key)
+
+    def challenge(self, owner: Owner, on: bool) -> bool:
+        self._zone()
+        name = challenge_name(owner, self._told)
+        there = name in self._world.challenges
+        if on and not there:
+            self._world.challenges[name] = owner
+            self._world.put_up += 1
+        elif not on:
+            self._world.challenges.pop(name, None)
+        return there
+
+    def _zone(self) -> dict[str, Owner]:
+        if self._world.api_down:
+            raise TransientError("reason=api-failing")
+        return self._world.zone
+
+
+@pytest.mark.parametrize("proxied", [False, True])
+@pytest.mark.parametrize("victim", ["a1", "b1", "b2"])
+def test_what_a_crash_leaves_goes_within_a_minute_and_nothing_else(tmp_path: Path, victim: str, proxied: bool) -> None:
+    world = World(tmp_path, "a1", "a2", "b1", "b2", proxied=proxied)
+    world.run(40)
+    assert world.standing == {"a1", "a2", "b1", "b2"}
+    world.dead.add(victim)
+    world.run(60)
+    assert world.standing == {"a1", "a2", "b1", "b2"} - {victim}
+    assert world.challenges == {}
+
+
+def test_of_all_but_one_the_last_stays(tmp_path: Path) -> None:
+    world = World(tmp_path, "a1", "a2", "b1", "b2")
+    world.run(20)
+    world.dead |= {"a1", "a2", "b2"}
+    world.run(180)
+    assert world.standing == {"b1"} and world.challenges == {}
+
+
+def test_clouds_that_are_cut_off_from_each_other_remove_nobody(tmp_path: Path) -> None:
+    names = [f"{cloud}{number}" for cloud in "ab" for number in range(4)]
+    world = World(tmp_path, *names)
+    world.run(20)
+    world.cut = True
+    world.run(300)
+    assert world.standing == set(names)
+    assert 0 < world.put_up <= 16, "each edge of the ring asks now and then, not all the time"
+    world.cut = False
+    world.run(60)
+    assert world.standing == set(names) and world.challenges == {}
+
+
+def test_a_cloud_that_is_lost_whole_goes_whole_and_the_other_is_untouched(tmp_path: Path) -> None:
+    names = [f"{cloud}{number}" for cloud in "ab" for number in range(4)]
+    world = World(tmp_path, *names)
+    world.run(20)
+    world.dead |= {name for name in names if name[0] == "a"}
+    world.run(240)
+    assert world.standing == {name for name in names if name[0] == "b"}
+
+
+@pytest.mark.parametrize("down", ["api_down", "dns_down"])
+def test_without_the_api_or_dns_nothing_is_removed_and_afterwards_it_is(tmp_path: Path, down: str) -> None:
+    world = World(tmp_path, "a1", "a2", "b1")
+    world.run(20)
+    setattr(world, down, True)
+    world.dead.add("b1")
+    world.run(120)
+    assert world.standing == {"a1", "a2", "b1"}
+    setattr(world, down, False)
+    world.run(120)
+    assert world.standing == {"a1", "a2"}
+
+
+def test_the_entry_of_another_stack_is_not_challenged(tmp_path: Path) -> None:
+    world = World(tmp_path, "a1", "a2")
+    world.zone["b1"] = Owner("staging", "web", "0", "abcdef", "i-00000000000000077")
+    world.dead.add("b1")
+    world.run(200)
+    assert "b1" in world.zone and world.put_up == 0
+
+
+def test_a_challenge_for_a_live_machine_is_taken_away_whoever_put_it_up(tmp_path: Path) -> None:
+    world = World(tmp_path, "a1")
+    world.run(12)
+    owner = world.zone["a1"]
+    world.challenges[challenge_name(owner, world.told)] = owner
+    world.run(14)
+    assert world.challenges == {} and world.standing == {"a1"}
+
+
+def test_who_refuses_a_connection_lives_and_who_does_not_answer_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        told = Route53Join(zone="Z", domain="unilans.net", service="_s._tcp", incarnation="v1", port=port)
+        assert reachable("127.0.0.1", told)
+    assert reachable("127.0.0.1", told), "refused, so something is there"
+
+    def lost(*_: object, **__: object) -> socket.socket:
+        raise TimeoutError
+
+    monkeypatch.setattr("rollcall.agent.socket.create_connection", lost)
+    assert not reachable("127.0.0.1", told)

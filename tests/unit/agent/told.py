@@ -1,0 +1,13 @@
+"""What a machine is told, written as its cloud carries it: the other way round than the agent reads it."""
+
+from __future__ import annotations
+
+from rollcall.settings import DRAIN, FLEET, GENERATION, JOIN, MACHINE, STACK, WORKLOADS, MachineSettings, format_join
+
+
+def as_keys(settings: MachineSettings) -> dict[str, str]:
+    """The keys and values, as EC2 tags or Joyent metadata."""
+    keys = {STACK: settings.stack, FLEET: settings.fleet, MACHINE: settings.machine, GENERATION: settings.generation}
+    keys[WORKLOADS] = " ".join(settings.workloads)
+    keys.update({f"{JOIN}{index}": format_join(join) for index, join in enumerate(settings.joins)})
+    return {**keys, DRAIN: "true"} if settings.drain else keys
