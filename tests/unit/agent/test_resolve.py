@@ -62,7 +62,8 @@ def clock() -> Clock:
 
 @pytest.fixture
 def client(server: Served, clock: Clock) -> Client:
-    return Client(server.address, clock=clock, dice=random.Random(1))  # noqa: S311
+    # So patient that a busy machine makes it ask nothing twice.
+    return Client(server.address, timeout=30, clock=clock, dice=random.Random(1))  # noqa: S311
 
 
 def found(client: Client, incarnation: str = "v1") -> Incarnation:
@@ -313,7 +314,7 @@ class TestCache:
             assert len(client._kept) <= 20
 
     def test_threads_share_it(self, server: Served) -> None:
-        client = Client(server.address)
+        client = Client(server.address, timeout=30)
         seen: list[list[str]] = []
 
         def work() -> None:
@@ -428,7 +429,7 @@ class TestConnecting:
     def test_a_target_whose_address_nobody_tells_leads_to_the_next(self, server: Served) -> None:
         with listening() as port:
             server.zone.live("v1", "1 1 4218 a1", f"2 1 {port} a2")
-            client = Client(server.address, timeout=0.3)
+            client = Client(server.address, timeout=0.9)
             incarnation = found(client)
             # Twice for its A, twice for its AAAA; then the server answers again.
             server.faults.add("dns drop times=4")
@@ -444,24 +445,23 @@ class TestConnecting:
 
 class TestResolvers:
     def test_the_next_is_asked_where_one_says_nothing_and_then_stays_first(self, server: Served) -> None:
-        with silent() as port:
-            client = Client([f"127.0.0.1:{port}", server.address], timeout=0.6)
-            began = time.monotonic()
+        with silent() as quiet:
+            client = Client([f"127.0.0.1:{quiet.getsockname()[1]}", server.address], timeout=1.5)
             assert hosts(found(client)) == ["a1", "a2", "a3"]
-            assert 0.2 <= time.monotonic() - began < 2
-            began = time.monotonic()
-            found(client, "v2")
-            assert time.monotonic() - began < 0.2, "who answered last is asked first"
+            assert len(quiet.recv(512)) > 12, "it was asked first"
+            assert hosts(found(client, "v2")) == ["b1", "b2"]
+            with pytest.raises(BlockingIOError):
+                quiet.recv(512)
 
     def test_the_next_is_asked_at_once_where_nobody_listens(self, server: Served) -> None:
         with refusing(socket.SOCK_DGRAM) as port:
             began = time.monotonic()
-            assert hosts(found(Client([f"127.0.0.1:{port}", server.address]))) == ["a1", "a2", "a3"]
-            assert time.monotonic() - began < 0.9
+            assert hosts(found(Client([f"127.0.0.1:{port}", server.address], timeout=30))) == ["a1", "a2", "a3"]
+            assert time.monotonic() - began < 9, "not after a third of the time-out"
 
     def test_a_lost_datagram_is_asked_again(self, server: Served) -> None:
         server.faults.add("dns drop times=1")
-        assert hosts(found(Client(server.address, timeout=0.6))) == ["a1", "a2", "a3"]
+        assert hosts(found(Client(server.address, timeout=1.5))) == ["a1", "a2", "a3"]
 
     def test_a_server_failure_is_asked_again_and_not_remembered(self, server: Served, client: Client) -> None:
         server.faults.add("dns status=500 times=2")
@@ -529,7 +529,7 @@ class TestResolvers:
             client = Client(f"127.0.0.1:{port}", timeout=0.4)
             began = time.monotonic()
             refused(TransientError, lambda: found(client))
-            assert time.monotonic() - began < 3
+            assert time.monotonic() - began < 10, "all of it would take half an hour"
 
     def test_an_answer_to_something_else_is_waited_past(self) -> None:
         with forging() as port:
@@ -620,16 +620,18 @@ class TestCommand:
 class TestAnyAnswer:
     """Whatever comes from the network, the client finds a service or raises one of its own errors."""
 
+    @settings(deadline=None)
     @given(st.binary(max_size=200))
     def test_of_random_bytes(self, rubbish: bytes) -> None:
         self.survives(lambda query: rubbish)
 
+    @settings(deadline=None)
     @given(st.integers(0, 255), st.integers(0, 255), st.lists(st.integers(0, 9), min_size=4, max_size=4), st.binary())
     def test_with_a_header_and_question_of_ours(self, high: int, low: int, counts: list[int], rest: bytes) -> None:
         numbers = b"".join(each.to_bytes(2, "big") for each in (1, *counts[1:]))
         self.survives(lambda query: query[:2] + bytes((high | 0x80, low)) + numbers + query[12:-11] + rest)
 
-    @settings(max_examples=400)
+    @settings(deadline=None, max_examples=400)
     @given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=6), st.integers(0, 40))
     def test_that_is_almost_right(self, flips: list[tuple[int, int]], cut: int) -> None:
         def mangled(query: bytes) -> bytes:
@@ -669,7 +671,7 @@ RECORDS = st.one_of(
 class TestAgainstDnspython:
     """The client reads answers itself, record by record; dnspython reads the same ones as sets, in twice the time."""
 
-    @settings(max_examples=300)
+    @settings(deadline=None, max_examples=300)
     @given(
         st.lists(st.tuples(RECORDS, st.integers(0, 90_000)), max_size=8),
         st.lists(st.tuples(RECORDS, st.integers(0, 90_000)), max_size=3),
@@ -747,10 +749,11 @@ def refusing(kind: socket.SocketKind = socket.SOCK_STREAM) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def silent() -> Iterator[int]:
+def silent() -> Iterator[socket.socket]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
         made.bind(("127.0.0.1", 0))
-        yield made.getsockname()[1]
+        made.setblocking(False)
+        yield made
 
 
 @contextlib.contextmanager
