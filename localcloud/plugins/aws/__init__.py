@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from localcloud.plugins.aws import ec2, functions, iam, ssm
+from localcloud.plugins.aws import ec2, functions, iam, route53, ssm
 from localcloud.plugins.server import Plugin
 
 
@@ -32,8 +32,8 @@ class Api:
 
 class Aws(Plugin):
     name = "aws"
-    types = (*ec2.TYPES, *iam.TYPES, *ssm.TYPES)
-    functions = functions.FUNCTIONS
+    types = (*ec2.TYPES, *iam.TYPES, *route53.TYPES, *ssm.TYPES)
+    functions = {**functions.FUNCTIONS, "aws:route53/getZone:getZone": route53.get_zone}
     settings = (
         "region",
         "profile",

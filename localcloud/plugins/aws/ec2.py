@@ -1,4 +1,4 @@
-"""aws:ec2: SecurityGroup, Instance."""
+"""aws:ec2: SecurityGroup, Instance; aws:ec2transitgateway: InstanceState (where the SDK has it)."""
 
 from __future__ import annotations
 
@@ -180,11 +180,11 @@ class Instance(Type):
 
     def create(self, given: Values) -> tuple[str, dict[str, Any]]:
         made = self.api.client("ec2").run_instances(**self._request(given))["Instances"][0]["InstanceId"]
-        found = self._wait(made, "running")
+        found = _wait(self.api, made, "running")
         return made, _instance_outputs(found, self.api.region)
 
     def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:
-        found = self._describe(identity)
+        found = _describe(self.api, identity)
         if found["State"]["Name"] in ("terminated", "shutting-down"):
             raise GoneError(identity)
         options = found.get("MetadataOptions") or {}
@@ -228,12 +228,15 @@ class Instance(Type):
         ]
         if stopped:
             self._change_stopped(identity, new, stopped)
-        return {**_instance_outputs(self._describe(identity), self.api.region), "tags": dict(new.get("tags") or {})}
+        return {
+            **_instance_outputs(_describe(self.api, identity), self.api.region),
+            "tags": dict(new.get("tags") or {}),
+        }
 
     def delete(self, identity: str, state: Values) -> None:
         with gone_on("InvalidInstanceID.NotFound"):
             self.api.client("ec2").terminate_instances(InstanceIds=[identity])
-        self._wait(identity, "terminated")
+        _wait(self.api, identity, "terminated")
 
     def faults(self, given: Values) -> list[tuple[str, str]]:
         found = super().faults(given)
@@ -254,7 +257,7 @@ class Instance(Type):
         """A new type or userdata takes a stop and a start, as the real plugin does it."""
         ec2 = self.api.client("ec2")
         ec2.stop_instances(InstanceIds=[identity])
-        self._wait(identity, "stopped")
+        _wait(self.api, identity, "stopped")
         if "instanceType" in keys:
             ec2.modify_instance_attribute(InstanceId=identity, InstanceType={"Value": new["instanceType"]})
         if "userDataBase64" in keys:
@@ -262,7 +265,7 @@ class Instance(Type):
                 InstanceId=identity, UserData={"Value": base64.b64decode(new["userDataBase64"])}
             )
         ec2.start_instances(InstanceIds=[identity])
-        self._wait(identity, "running")
+        _wait(self.api, identity, "running")
 
     def _request(self, given: Values) -> dict[str, Any]:
         request: dict[str, Any] = {
@@ -304,32 +307,71 @@ class Instance(Type):
             request["TagSpecifications"] = [{"ResourceType": "instance", "Tags": to_tags(given["tags"])}]
         return request
 
-    def _describe(self, identity: str) -> Mapping[str, Any]:
-        with gone_on("InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed"):
-            reservations = self.api.client("ec2").describe_instances(InstanceIds=[identity])["Reservations"]
-        found: list[Mapping[str, Any]] = [each for reservation in reservations for each in reservation["Instances"]]
-        if not found:
-            raise GoneError(identity)
-        return found[0]
 
-    def _wait(self, identity: str, state: str) -> Mapping[str, Any]:
-        end = time.monotonic() + _PATIENCE
-        while True:
-            try:
-                found = self._describe(identity)
-            except GoneError:
-                if state == "terminated":
-                    return {}
-                raise PluginError(f"aws: {identity} is gone while it was expected to be {state}") from None
-            name = found["State"]["Name"]
-            if name == state:
-                return found
-            if state == "running" and name in ("terminated", "shutting-down", "stopped"):
-                reason = (found.get("StateReason") or {}).get("Message", "no reason given")
-                raise PluginError(f"aws: {identity} is {name} instead of running: {reason}")
-            if time.monotonic() > end:
-                raise PluginError(f"aws: {identity} is {name}, not {state}, after {_PATIENCE:.0f} s")
-            time.sleep(_POLL)
+class InstanceState(Type):
+    """Whether an instance runs. Its end leaves the instance as it is."""
+
+    token = "aws:ec2transitgateway/instanceState:InstanceState"
+    inputs = {
+        "instanceId": text(required=True, replaces=True),
+        "state": text(required=True, choices=("running", "stopped")),
+        "force": flag(default=False),
+        **REGION,
+    }
+
+    def create(self, given: Values) -> tuple[str, dict[str, Any]]:
+        self.update(given["instanceId"], {}, given)
+        return given["instanceId"], {}
+
+    def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:
+        found = _describe(self.api, identity)["State"]["Name"]
+        if found in ("terminated", "shutting-down"):
+            raise GoneError(identity)
+        return {}, {"instanceId": identity, "state": found, "force": bool(state.get("force"))}
+
+    def update(self, identity: str, old: Values, new: Values) -> dict[str, Any]:
+        ec2 = self.api.client("ec2")
+        if _wait(self.api, identity, "running", "stopped")["State"]["Name"] != new["state"]:
+            if new["state"] == "stopped":
+                ec2.stop_instances(InstanceIds=[identity], Force=bool(new.get("force")))
+            else:
+                ec2.start_instances(InstanceIds=[identity])
+            _wait(self.api, identity, new["state"])
+        return {}
+
+    def delete(self, identity: str, state: Values) -> None:
+        """Nothing: only the watching ends."""
+
+
+def _describe(api: Any, identity: str) -> Mapping[str, Any]:
+    with gone_on("InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed"):
+        reservations = api.client("ec2").describe_instances(InstanceIds=[identity])["Reservations"]
+    found: list[Mapping[str, Any]] = [each for reservation in reservations for each in reservation["Instances"]]
+    if not found:
+        raise GoneError(identity)
+    return found[0]
+
+
+def _wait(api: Any, identity: str, *states: str) -> Mapping[str, Any]:
+    """The instance once it is in one of `states`. Raises PluginError as soon as it cannot come to any of them."""
+    wanted, end = " or ".join(states), time.monotonic() + _PATIENCE
+    while True:
+        try:
+            found = _describe(api, identity)
+        except GoneError:
+            if "terminated" in states:
+                return {}
+            raise PluginError(f"aws: {identity} is gone while it was expected to be {wanted}") from None
+        name = found["State"]["Name"]
+        if name in states:
+            return found
+        ended = name in ("terminated", "shutting-down") or (name == "stopped" and "running" in states)
+        if ended and "terminated" not in states:
+            reason = (found.get("StateReason") or {}).get("Message", "no reason given")
+            raise PluginError(f"aws: {identity} is {name} instead of {wanted}: {reason}")
+        if time.monotonic() > end:
+            raise PluginError(f"aws: {identity} is {name}, not {wanted}, after {_PATIENCE:.0f} s")
+        time.sleep(_POLL)
 
 
 def _metadata_options(given: Values) -> dict[str, Any]:
@@ -367,4 +409,4 @@ def _retag(ec2: Any, identity: str, old: Values | None, new: Values | None) -> N
         ec2.create_tags(Resources=[identity], Tags=to_tags(new))
 
 
-TYPES = (SecurityGroup, Instance)
+TYPES = (SecurityGroup, Instance, InstanceState)

@@ -1,13 +1,17 @@
-"""aws:iam: Role, RolePolicy, InstanceProfile."""
+"""aws:iam: Role, RolePolicy, InstanceProfile, User, UserPolicy, AccessKey."""
 
 from __future__ import annotations
 
+import base64
+import hmac
 import json
+import re
 from typing import Any
 from urllib.parse import unquote
 
 from localcloud.plugins.aws.common import TAGS, from_tags, gone_on, to_tags
-from localcloud.plugins.resource import Type, Values, flag, number, plain, text
+from localcloud.plugins.resource import GoneError, Type, Values, flag, number, plain, text
+from localcloud.plugins.values import secret
 
 _GONE = "NoSuchEntity"
 
@@ -180,4 +184,163 @@ class InstanceProfile(Type):
         return {"arn": found["Arn"], "uniqueId": found["InstanceProfileId"], "tagsAll": dict(given.get("tags") or {})}
 
 
-TYPES = (Role, RolePolicy, InstanceProfile)
+class User(Type):
+    """A new name or path moves the user in place, as IAM and the provider do it."""
+
+    token = "aws:iam/user:User"
+    named = "name"
+    inputs = {
+        "name": text(),
+        "path": text(default="/"),
+        "permissionsBoundary": text(),
+        "forceDestroy": flag(default=False),
+        **TAGS,
+    }
+
+    def create(self, given: Values) -> tuple[str, dict[str, Any]]:
+        boundary = {"PermissionsBoundary": given["permissionsBoundary"]} if given.get("permissionsBoundary") else {}
+        made = self.api.client("iam").create_user(
+            UserName=given["name"], Path=given["path"], Tags=to_tags(given.get("tags")), **boundary
+        )["User"]
+        return made["UserName"], self._outputs(made, given.get("tags"))
+
+    def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:
+        found = self._get(state.get("name") or identity)
+        tags = from_tags(found.get("Tags"))
+        now = {
+            "name": found["UserName"],
+            "path": found["Path"],
+            "permissionsBoundary": (found.get("PermissionsBoundary") or {}).get("PermissionsBoundaryArn"),
+            "tags": tags or None,
+        }
+        # Whether keys go with the user is not a property of the user.
+        force = {} if state.get("forceDestroy") is not None else {"forceDestroy": False}
+        return self._outputs(found, tags), {**now, **force}
+
+    def update(self, identity: str, old: Values, new: Values) -> dict[str, Any]:
+        iam, name = self.api.client("iam"), new["name"]
+        with gone_on(_GONE):
+            if (old["name"], old["path"]) != (name, new["path"]):
+                iam.update_user(UserName=old["name"], NewUserName=name, NewPath=new["path"])
+            if old.get("permissionsBoundary") != new.get("permissionsBoundary"):
+                if new.get("permissionsBoundary"):
+                    iam.put_user_permissions_boundary(UserName=name, PermissionsBoundary=new["permissionsBoundary"])
+                else:
+                    iam.delete_user_permissions_boundary(UserName=name)
+            gone = sorted(set(old.get("tags") or {}) - set(new.get("tags") or {}))
+            if gone:
+                iam.untag_user(UserName=name, TagKeys=gone)
+            if new.get("tags"):
+                iam.tag_user(UserName=name, Tags=to_tags(new["tags"]))
+        return self._outputs(self._get(name), new.get("tags"))
+
+    def delete(self, identity: str, state: Values) -> None:
+        iam, name = self.api.client("iam"), state.get("name") or identity
+        with gone_on(_GONE):
+            for group in iam.list_groups_for_user(UserName=name)["Groups"]:
+                iam.remove_user_from_group(GroupName=group["GroupName"], UserName=name)
+            if state.get("forceDestroy"):
+                for key in iam.list_access_keys(UserName=name)["AccessKeyMetadata"]:
+                    iam.delete_access_key(UserName=name, AccessKeyId=key["AccessKeyId"])
+            iam.delete_user(UserName=name)
+
+    def faults(self, given: Values) -> list[tuple[str, str]]:
+        found, name = super().faults(given), given.get("name")
+        if isinstance(name, str) and not re.fullmatch(r"[0-9A-Za-z=,.@\-_+]+", name):
+            found.append(("name", f"{name!r} must only contain letters, digits and any of =,.@-_+"))
+        return found
+
+    def _get(self, name: str) -> Values:
+        with gone_on(_GONE):
+            found: Values = self.api.client("iam").get_user(UserName=name)["User"]
+        return found
+
+    @staticmethod
+    def _outputs(found: Values, tags: Values | None) -> dict[str, Any]:
+        return {"arn": found["Arn"], "uniqueId": found["UserId"], "tagsAll": dict(tags or {})}
+
+
+class UserPolicy(Type):
+    token = "aws:iam/userPolicy:UserPolicy"
+    named = "name"
+    inputs = {"name": text(replaces=True), "user": text(required=True, replaces=True), "policy": text(required=True)}
+
+    def create(self, given: Values) -> tuple[str, dict[str, Any]]:
+        self.update("", {}, given)
+        return f"{given['user']}:{given['name']}", {}
+
+    def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:
+        user, _, name = identity.partition(":")
+        with gone_on(_GONE):
+            found = self.api.client("iam").get_user_policy(UserName=user, PolicyName=name)
+        return {}, {"user": user, "name": name, "policy": _read_document(found["PolicyDocument"])}
+
+    def update(self, identity: str, old: Values, new: Values) -> dict[str, Any]:
+        self.api.client("iam").put_user_policy(
+            UserName=new["user"], PolicyName=new["name"], PolicyDocument=_document(new["policy"])
+        )
+        return {}
+
+    def delete(self, identity: str, state: Values) -> None:
+        user, _, name = identity.partition(":")
+        with gone_on(_GONE):
+            self.api.client("iam").delete_user_policy(UserName=user, PolicyName=name)
+
+    def same(self, key: str, before: Any, after: Any) -> bool:
+        return _same_document(before, after) if key == "policy" else super().same(key, before, after)
+
+
+class AccessKey(Type):
+    """The secret is shown once, at creation: an imported key has none."""
+
+    token = "aws:iam/accessKey:AccessKey"
+    inputs = {
+        "user": text(required=True, replaces=True),
+        "status": text(default="Active", choices=("Active", "Inactive")),
+    }
+    _secrets = ("secret", "sesSmtpPasswordV4")
+
+    def create(self, given: Values) -> tuple[str, dict[str, Any]]:
+        iam = self.api.client("iam")
+        made = iam.create_access_key(UserName=given["user"])["AccessKey"]
+        if given["status"] != made["Status"]:
+            iam.update_access_key(UserName=given["user"], AccessKeyId=made["AccessKeyId"], Status=given["status"])
+        password = smtp_password(made["SecretAccessKey"], self.api.region)
+        shown = {"secret": secret(made["SecretAccessKey"]), "sesSmtpPasswordV4": secret(password)}
+        return made["AccessKeyId"], {**shown, "createDate": _date(made["CreateDate"])}
+
+    def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:
+        iam = self.api.client("iam")
+        with gone_on(_GONE):
+            # An import knows the key, but not whose it is.
+            user = state.get("user") or iam.get_access_key_last_used(AccessKeyId=identity)["UserName"]
+            keys = iam.list_access_keys(UserName=user)["AccessKeyMetadata"]
+        found = next((each for each in keys if each["AccessKeyId"] == identity), None)
+        if found is None:
+            raise GoneError(identity)
+        kept = {key: secret(state[key]) for key in self._secrets if state.get(key)}
+        return {**kept, "createDate": _date(found["CreateDate"])}, {"user": user, "status": found["Status"]}
+
+    def update(self, identity: str, old: Values, new: Values) -> dict[str, Any]:
+        with gone_on(_GONE):
+            self.api.client("iam").update_access_key(UserName=new["user"], AccessKeyId=identity, Status=new["status"])
+        return {key: secret(old[key]) for key in self._secrets if old.get(key)}
+
+    def delete(self, identity: str, state: Values) -> None:
+        with gone_on(_GONE):
+            self.api.client("iam").delete_access_key(UserName=state["user"], AccessKeyId=identity)
+
+
+def _date(value: Any) -> str:
+    return str(value.strftime("%Y-%m-%dT%H:%M:%SZ"))
+
+
+def smtp_password(key: str, region: str) -> str:
+    """https://docs.aws.amazon.com/ses/latest/dg/smtp-credentials.html#smtp-credentials-convert"""
+    signature = f"AWS4{key}".encode()
+    for word in ("11111111", region, "ses", "aws4_request", "SendRawEmail"):
+        signature = hmac.digest(signature, word.encode(), "sha256")
+    return base64.b64encode(b"\x04" + signature).decode()
+
+
+TYPES = (Role, RolePolicy, InstanceProfile, User, UserPolicy, AccessKey)
