@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -31,6 +32,24 @@ class PluginError(Exception):
 
 class GoneError(Exception):
     """The resource is not there any more."""
+
+
+class PartialError(Exception):
+    """The resource exists, but its creation was not finished; the cause says why. The engine keeps it in the state, and
+    replaces it the next time."""
+
+    def __init__(self, identity: str, outputs: Values) -> None:
+        super().__init__(identity)
+        self.identity, self.outputs = identity, outputs
+
+
+@contextmanager
+def keeping(identity: str, outputs: Values | None = None) -> Iterator[None]:
+    """Around what a `create` still does once the resource exists: whatever it raises, the resource is not forgotten."""
+    try:
+        yield
+    except Exception as error:
+        raise PartialError(identity, outputs or {}) from error
 
 
 @dataclass(frozen=True, kw_only=True)

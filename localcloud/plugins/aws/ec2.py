@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from localcloud.plugins.aws.common import REGION, TAGS, from_tags, gone_on, to_tags
@@ -14,6 +14,7 @@ from localcloud.plugins.resource import (
     Type,
     Values,
     flag,
+    keeping,
     mapping,
     number,
     plain,
@@ -22,6 +23,15 @@ from localcloud.plugins.resource import (
 )
 
 _POLL, _PATIENCE = 0.5, 600.0
+# Changed while the instance runs: the input, and what EC2 calls it.
+_ATTRIBUTES = {
+    "disableApiTermination": "DisableApiTermination",
+    "ebsOptimized": "EbsOptimized",
+    "instanceInitiatedShutdownBehavior": "InstanceInitiatedShutdownBehavior",
+}
+# The cloud fills in the options that a program does not give.
+_COMPUTED_WITHIN = ("metadataOptions", "rootBlockDevice", "creditSpecification")
+_NOT_IN_PLACE = ("creditSpecification", "monitoring", "rootBlockDevice", "volumeTags")
 
 
 class SecurityGroup(Type):
@@ -50,7 +60,8 @@ class SecurityGroup(Type):
         made = ec2.create_security_group(GroupName=given["name"], Description=given["description"], **vpc, **tags)[
             "GroupId"
         ]
-        self._set_rules(made, given)
+        with keeping(made):
+            self._set_rules(made, given)
         return made, self._outputs(made, given)
 
     def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -171,7 +182,7 @@ class Instance(Type):
         "ebsOptimized": flag(computed=True),
         "monitoring": flag(computed=True),
         "creditSpecification": mapping(computed=True),
-        "ipv6AddressCount": number(computed=True),
+        "ipv6AddressCount": number(replaces=True, computed=True),
         "instanceInitiatedShutdownBehavior": text(computed=True, choices=("stop", "terminate")),
         "volumeTags": mapping(),
         **REGION,
@@ -180,7 +191,8 @@ class Instance(Type):
 
     def create(self, given: Values) -> tuple[str, dict[str, Any]]:
         made = self.api.client("ec2").run_instances(**self._request(given))["Instances"][0]["InstanceId"]
-        found = _wait(self.api, made, "running")
+        with keeping(made):
+            found = _wait(self.api, made, "running")
         return made, _instance_outputs(found, self.api.region)
 
     def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -210,24 +222,30 @@ class Instance(Type):
             "keyName": found.get("KeyName"),
             "tags": from_tags(found.get("Tags")) or None,
         }
+        if not state.get("ami"):
+            # An import. Later this would replace whatever is stopped: an instance has no public address then.
+            now["associatePublicIpAddress"] = bool(found.get("PublicIpAddress"))
         return _instance_outputs(found, self.api.region), {
             key: value for key, value in now.items() if value is not None or key == "tags"
         }
 
     def update(self, identity: str, old: Values, new: Values) -> dict[str, Any]:
         ec2 = self.api.client("ec2")
+        changed = set(super().differences(old, new))
+        if fixed := sorted(changed & set(_NOT_IN_PLACE)):
+            raise PluginError(f"aws: the stand-in does not change {', '.join(fixed)} of an instance that exists")
         _retag(ec2, identity, old.get("tags"), new.get("tags"))
-        if plain(old.get("vpcSecurityGroupIds")) != plain(new.get("vpcSecurityGroupIds")):
+        if "vpcSecurityGroupIds" in changed:
             ec2.modify_instance_attribute(InstanceId=identity, Groups=list(new["vpcSecurityGroupIds"]))
-        if plain(old.get("metadataOptions")) != plain(new.get("metadataOptions")):
+        if "metadataOptions" in changed:
             ec2.modify_instance_metadata_options(InstanceId=identity, **_metadata_options(new["metadataOptions"]))
-        stopped = [
-            key
-            for key in ("instanceType", "userDataBase64")
-            if new.get(key) and plain(old.get(key)) != plain(new.get(key))
-        ]
-        if stopped:
-            self._change_stopped(identity, new, stopped)
+        for key, element in _ATTRIBUTES.items():
+            if key in changed:
+                ec2.modify_instance_attribute(InstanceId=identity, **{element: {"Value": new[key]}})
+        if "iamInstanceProfile" in changed:
+            self._change_profile(identity, new["iamInstanceProfile"])
+        if changed & {"instanceType", "userData", "userDataBase64"}:
+            self._change_stopped(identity, new, changed)
         return {
             **_instance_outputs(_describe(self.api, identity), self.api.region),
             "tags": dict(new.get("tags") or {}),
@@ -244,6 +262,11 @@ class Instance(Type):
             found.append(("userData", "userData and userDataBase64 exclude each other"))
         return found
 
+    def same(self, key: str, before: Any, after: Any) -> bool:
+        if key in _COMPUTED_WITHIN and isinstance(before, Mapping) and isinstance(after, Mapping):
+            return all(plain(before.get(option)) == plain(value) for option, value in after.items())
+        return super().same(key, before, after)
+
     def differences(self, old: Values, new: Values) -> dict[str, str]:
         found = super().differences(old, new)
         if new.get("userDataReplaceOnChange"):
@@ -253,17 +276,25 @@ class Instance(Type):
             }
         return found
 
-    def _change_stopped(self, identity: str, new: Values, keys: list[str]) -> None:
+    def _change_profile(self, identity: str, wanted: str) -> None:
+        ec2 = self.api.client("ec2")
+        mine = [{"Name": "instance-id", "Values": [identity]}]
+        found = ec2.describe_iam_instance_profile_associations(Filters=mine)["IamInstanceProfileAssociations"]
+        held = [each["AssociationId"] for each in found if each["State"] in ("associating", "associated")]
+        if held:
+            ec2.replace_iam_instance_profile_association(AssociationId=held[0], IamInstanceProfile={"Name": wanted})
+        else:
+            ec2.associate_iam_instance_profile(InstanceId=identity, IamInstanceProfile={"Name": wanted})
+
+    def _change_stopped(self, identity: str, new: Values, keys: Collection[str]) -> None:
         """A new type or userdata takes a stop and a start, as the real plugin does it."""
         ec2 = self.api.client("ec2")
         ec2.stop_instances(InstanceIds=[identity])
         _wait(self.api, identity, "stopped")
         if "instanceType" in keys:
             ec2.modify_instance_attribute(InstanceId=identity, InstanceType={"Value": new["instanceType"]})
-        if "userDataBase64" in keys:
-            ec2.modify_instance_attribute(
-                InstanceId=identity, UserData={"Value": base64.b64decode(new["userDataBase64"])}
-            )
+        if "userDataBase64" in keys or "userData" in keys:
+            ec2.modify_instance_attribute(InstanceId=identity, UserData={"Value": _user_data(new)})
         ec2.start_instances(InstanceIds=[identity])
         _wait(self.api, identity, "running")
 
@@ -279,16 +310,15 @@ class Instance(Type):
             interface["SubnetId"] = given["subnetId"]
         if given.get("vpcSecurityGroupIds"):
             interface["Groups"] = list(given["vpcSecurityGroupIds"])
+        if given.get("ipv6AddressCount"):
+            interface["Ipv6AddressCount"] = int(given["ipv6AddressCount"])
         if given.get("associatePublicIpAddress") is not None:
             interface["AssociatePublicIpAddress"] = given["associatePublicIpAddress"]
         request["NetworkInterfaces"] = [interface]
         if given.get("iamInstanceProfile"):
             request["IamInstanceProfile"] = {"Name": given["iamInstanceProfile"]}
-        if given.get("userDataBase64"):
-            # boto3 encodes user data itself.
-            request["UserData"] = base64.b64decode(given["userDataBase64"])
-        elif given.get("userData"):
-            request["UserData"] = given["userData"]
+        if given.get("userDataBase64") or given.get("userData"):
+            request["UserData"] = _user_data(given)
         if given.get("keyName"):
             request["KeyName"] = given["keyName"]
         if given.get("metadataOptions"):
@@ -303,9 +333,19 @@ class Instance(Type):
             request["BlockDeviceMappings"] = [
                 {"DeviceName": "/dev/xvda", "Ebs": {key: value for key, value in ebs.items() if value is not None}}
             ]
-        if given.get("tags"):
-            request["TagSpecifications"] = [{"ResourceType": "instance", "Tags": to_tags(given["tags"])}]
-        return request
+        for key, element in _ATTRIBUTES.items():
+            if given.get(key) is not None:
+                request[element] = given[key]
+        if given.get("monitoring") is not None:
+            request["Monitoring"] = {"Enabled": given["monitoring"]}
+        if (given.get("creditSpecification") or {}).get("cpuCredits"):
+            request["CreditSpecification"] = {"CpuCredits": given["creditSpecification"]["cpuCredits"]}
+        tagged = [
+            {"ResourceType": kind, "Tags": to_tags(given[key])}
+            for kind, key in (("instance", "tags"), ("volume", "volumeTags"))
+            if given.get(key)
+        ]
+        return {**request, "TagSpecifications": tagged} if tagged else request
 
 
 class InstanceState(Type):
@@ -372,6 +412,11 @@ def _wait(api: Any, identity: str, *states: str) -> Mapping[str, Any]:
         if time.monotonic() > end:
             raise PluginError(f"aws: {identity} is {name}, not {wanted}, after {_PATIENCE:.0f} s")
         time.sleep(_POLL)
+
+
+def _user_data(given: Values) -> bytes:
+    """As it is: boto3 encodes it itself."""
+    return base64.b64decode(given["userDataBase64"]) if given.get("userDataBase64") else str(given["userData"]).encode()
 
 
 def _metadata_options(given: Values) -> dict[str, Any]:

@@ -6,11 +6,12 @@ import base64
 import hmac
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
 from localcloud.plugins.aws.common import TAGS, from_tags, gone_on, to_tags
-from localcloud.plugins.resource import GoneError, Type, Values, flag, number, plain, text
+from localcloud.plugins.resource import GoneError, Type, Values, flag, keeping, number, plain, text
 from localcloud.plugins.values import secret
 
 _GONE = "NoSuchEntity"
@@ -29,6 +30,14 @@ def _same_document(before: Any, after: Any) -> bool:
         return bool(json.loads(before or "null") == json.loads(after or "null"))
     except (TypeError, ValueError):
         return bool(before == after)
+
+
+def _retag(tag: Callable[..., Any], untag: Callable[..., Any], old: Values, new: Values, **who: str) -> None:
+    gone = sorted(set(old.get("tags") or {}) - set(new.get("tags") or {}))
+    if gone:
+        untag(**who, TagKeys=gone)
+    if new.get("tags"):
+        tag(**who, Tags=to_tags(new["tags"]))
 
 
 class Role(Type):
@@ -66,6 +75,7 @@ class Role(Type):
             "description": found.get("Description") or None,
             "path": found["Path"],
             "maxSessionDuration": found.get("MaxSessionDuration", 3600),
+            "permissionsBoundary": (found.get("PermissionsBoundary") or {}).get("PermissionsBoundaryArn"),
             "tags": from_tags(found.get("Tags")) or None,
         }
         return self._outputs(found, now), now
@@ -78,11 +88,12 @@ class Role(Type):
             Description=new.get("description") or "",
             MaxSessionDuration=int(new["maxSessionDuration"]),
         )
-        gone = set(old.get("tags") or {}) - set(new.get("tags") or {})
-        if gone:
-            iam.untag_role(RoleName=identity, TagKeys=sorted(gone))
-        if new.get("tags"):
-            iam.tag_role(RoleName=identity, Tags=to_tags(new["tags"]))
+        if old.get("permissionsBoundary") != new.get("permissionsBoundary"):
+            if new.get("permissionsBoundary"):
+                iam.put_role_permissions_boundary(RoleName=identity, PermissionsBoundary=new["permissionsBoundary"])
+            else:
+                iam.delete_role_permissions_boundary(RoleName=identity)
+        _retag(iam.tag_role, iam.untag_role, old, new, RoleName=identity)
         return {"tagsAll": dict(new.get("tags") or {})}
 
     def delete(self, identity: str, state: Values) -> None:
@@ -148,7 +159,8 @@ class InstanceProfile(Type):
             InstanceProfileName=given["name"], Path=given["path"], Tags=to_tags(given.get("tags"))
         )
         if given.get("role"):
-            iam.add_role_to_instance_profile(InstanceProfileName=given["name"], RoleName=given["role"])
+            with keeping(given["name"]):
+                iam.add_role_to_instance_profile(InstanceProfileName=given["name"], RoleName=given["role"])
         return given["name"], self._outputs(made["InstanceProfile"], given)
 
     def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -170,7 +182,8 @@ class InstanceProfile(Type):
                 iam.remove_role_from_instance_profile(InstanceProfileName=identity, RoleName=old["role"])
             if new.get("role"):
                 iam.add_role_to_instance_profile(InstanceProfileName=identity, RoleName=new["role"])
-        return {}
+        _retag(iam.tag_instance_profile, iam.untag_instance_profile, old, new, InstanceProfileName=identity)
+        return {"tagsAll": dict(new.get("tags") or {})}
 
     def delete(self, identity: str, state: Values) -> None:
         iam = self.api.client("iam")
@@ -213,9 +226,7 @@ class User(Type):
             "permissionsBoundary": (found.get("PermissionsBoundary") or {}).get("PermissionsBoundaryArn"),
             "tags": tags or None,
         }
-        # Whether keys go with the user is not a property of the user.
-        force = {} if state.get("forceDestroy") is not None else {"forceDestroy": False}
-        return self._outputs(found, tags), {**now, **force}
+        return self._outputs(found, tags), now
 
     def update(self, identity: str, old: Values, new: Values) -> dict[str, Any]:
         iam, name = self.api.client("iam"), new["name"]
@@ -227,11 +238,7 @@ class User(Type):
                     iam.put_user_permissions_boundary(UserName=name, PermissionsBoundary=new["permissionsBoundary"])
                 else:
                     iam.delete_user_permissions_boundary(UserName=name)
-            gone = sorted(set(old.get("tags") or {}) - set(new.get("tags") or {}))
-            if gone:
-                iam.untag_user(UserName=name, TagKeys=gone)
-            if new.get("tags"):
-                iam.tag_user(UserName=name, Tags=to_tags(new["tags"]))
+            _retag(iam.tag_user, iam.untag_user, old, new, UserName=name)
         return self._outputs(self._get(name), new.get("tags"))
 
     def delete(self, identity: str, state: Values) -> None:
@@ -303,10 +310,11 @@ class AccessKey(Type):
     def create(self, given: Values) -> tuple[str, dict[str, Any]]:
         iam = self.api.client("iam")
         made = iam.create_access_key(UserName=given["user"])["AccessKey"]
-        if given["status"] != made["Status"]:
-            iam.update_access_key(UserName=given["user"], AccessKeyId=made["AccessKeyId"], Status=given["status"])
         password = smtp_password(made["SecretAccessKey"], self.api.region)
         shown = {"secret": secret(made["SecretAccessKey"]), "sesSmtpPasswordV4": secret(password)}
+        if given["status"] != made["Status"]:
+            with keeping(made["AccessKeyId"], shown):
+                iam.update_access_key(UserName=given["user"], AccessKeyId=made["AccessKeyId"], Status=given["status"])
         return made["AccessKeyId"], {**shown, "createDate": _date(made["CreateDate"])}
 
     def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:

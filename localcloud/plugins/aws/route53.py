@@ -16,6 +16,7 @@ from localcloud.plugins.resource import (
     Type,
     Values,
     flag,
+    keeping,
     number,
     plain,
     several,
@@ -111,8 +112,9 @@ class Zone(Type):
             HostedZoneConfig={"Comment": given.get("comment") or ""},
         )
         identity = _bare(made["HostedZone"]["Id"])
-        _wait(self.api, made.get("ChangeInfo"))
-        self._retag(identity, {}, given.get("tags") or {})
+        with keeping(identity):
+            _wait(self.api, made.get("ChangeInfo"))
+            self._retag(identity, {}, given.get("tags") or {})
         return identity, self._outputs(identity, made, given.get("tags") or {})
 
     def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -123,9 +125,7 @@ class Zone(Type):
             "comment": (zone.get("Config") or {}).get("Comment") or "",
             "tags": tags or None,
         }
-        # Whether records go with the zone is not a property of the zone.
-        force = {} if state.get("forceDestroy") is not None else {"forceDestroy": False}
-        return self._outputs(identity, found, tags), {**now, **force}
+        return self._outputs(identity, found, tags), now
 
     def update(self, identity: str, old: Values, new: Values) -> dict[str, Any]:
         tags = new.get("tags") or {}
