@@ -106,6 +106,10 @@ class Type:
     def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:
         raise NotImplementedError
 
+    def identity(self, given: str) -> str:
+        """The id that the state gets, of an id that an import was given."""
+        return given
+
     def update(self, identity: str, old: Values, new: Values) -> dict[str, Any]:
         raise NotImplementedError
 

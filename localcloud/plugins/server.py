@@ -148,7 +148,9 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):  # type: ignore[misc
             return provider_pb2.ReadResponse()
         outputs, now = found
         inputs = _refreshed(kind, before, now)
-        return provider_pb2.ReadResponse(id=request.id, properties=sent({**inputs, **outputs}), inputs=sent(inputs))
+        return provider_pb2.ReadResponse(
+            id=kind.identity(request.id), properties=sent({**inputs, **outputs}), inputs=sent(inputs)
+        )
 
     def Update(self, request: Any, context: Any) -> Any:
         kind = self._type(request.urn, context)

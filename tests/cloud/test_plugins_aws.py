@@ -50,8 +50,9 @@ class Lab:
     def state(self, identity: str) -> str:
         return str(self.cloud.describe(identity)["State"]["Name"])
 
-    def settled(self, identity: str, state: str) -> None:
+    def settled(self, identity: str, state: str) -> str:
         assert until(lambda: self.state(identity) == state), self.state(identity)
+        return state
 
     def record(self, name: str, kind: str) -> dict[str, Any] | None:
         found = self.route53.list_resource_record_sets(
@@ -517,7 +518,7 @@ def test_a_routed_set_and_an_alias_are_read_as_they_were_given(lab: Lab) -> None
     lab.host.delete(target)
 
 
-WRONG = {
+WRONG: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "neither records nor aliases": ({"records": []}, {"records": "exactly one of"}),
     "records and aliases": (
         {"aliases": [{"name": "a", "zoneId": "Z1", "evaluateTargetHealth": True}]},

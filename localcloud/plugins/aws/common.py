@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from localcloud.plugins.resource import GoneError, Input, mapping, text
 
-REGION: Mapping[str, Input] = {"region": text(computed=True)}
+REGION: Mapping[str, Input] = {"region": text(replaces=True, computed=True)}
 TAGS: Mapping[str, Input] = {"tags": mapping(), "tagsAll": mapping(computed=True)}
 
 
