@@ -179,7 +179,8 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):  # type: ignore[misc
                 f"the stand-in for {self._plugin.name} has no type {token}; PLUGINS=real takes the vendor's plugin",
             )
             return None
-        return self._types[token](self._api())
+        kind: Type | None = self._guarded(context, lambda: self._types[token](self._api()))
+        return kind
 
     def _api(self) -> Any:
         with self._lock:

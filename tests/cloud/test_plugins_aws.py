@@ -16,7 +16,7 @@ from localcloud.compute import InstantHypervisor
 from localcloud.plugins.aws import PLUGIN, Aws
 from localcloud.plugins.aws.iam import smtp_password
 from tests.cloud.aws_cloud import OPERATOR, TRUST, Cloud, allow, debian, image, running, until
-from tests.plugin_host import Host, RefusedError, Resource, hosted
+from tests.plugin_host import Host, RefusedError, Resource, hosted, secrets_in
 
 pytestmark = pytest.mark.clouds
 NONE, SOME = provider_pb2.DiffResponse.DIFF_NONE, provider_pb2.DiffResponse.DIFF_SOME
@@ -607,11 +607,6 @@ def test_the_smtp_password_is_the_vendors_for_the_same_key() -> None:
         "us-west-1": "BH+jbMzper5WwlwUar9E1ySBqHa9whi0GPo+sJ0mVYJj",
     }
     assert {region: smtp_password("some+secret+key", region) for region in expected} == expected
-
-
-def secrets_in(made: Resource) -> set[str]:
-    signature = "4dabf18193072939515e22adb298388d"
-    return {key for key, value in made.raw.fields.items() if signature in value.struct_value.fields}
 
 
 def test_a_user_with_keys_goes_only_by_force(lab: Lab) -> None:
