@@ -152,7 +152,10 @@ class Type:
         found = {}
         for key, spec in self.inputs.items():
             before, after = old.get(key), new.get(key)
-            if self.same(key, before, after) or (after is None and spec.computed):
+            # What is not known yet is a change, and nothing that `same` can look into.
+            if after is None and spec.computed:
+                continue
+            if not unknown_in(after) and self.same(key, before, after):
                 continue
             kind = "add" if before is None else "delete" if after is None else "update"
             found[key] = f"{kind}_replace" if spec.replaces else kind
@@ -160,6 +163,14 @@ class Type:
 
     def same(self, key: str, before: Any, after: Any) -> bool:
         return bool(plain(before) == plain(after))
+
+
+def unknown_in(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(unknown_in, value.values()))
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return any(map(unknown_in, value))
+    return value is UNKNOWN
 
 
 def plain(value: Any) -> Any:

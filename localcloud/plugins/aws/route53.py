@@ -273,7 +273,7 @@ class Record(Type):
 
     def same(self, key: str, before: Any, after: Any) -> bool:
         compare = _COMPARED.get(key)
-        if compare is None or UNKNOWN in (before, after):
+        if compare is None:
             return super().same(key, before, after)
         return bool(compare(before) == compare(after))
 
