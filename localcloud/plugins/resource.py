@@ -36,7 +36,7 @@ class GoneError(Exception):
 
 class PartialError(Exception):
     """The resource exists, but its creation was not finished; the cause says why. The engine keeps it in the state, and
-    replaces it the next time."""
+    updates it the next time: `outputs` says None of the inputs that it does not have yet."""
 
     def __init__(self, identity: str, outputs: Values) -> None:
         super().__init__(identity)

@@ -15,6 +15,7 @@ from localcloud.aws.route53 import UNLIMITED
 from localcloud.compute import InstantHypervisor
 from localcloud.plugins.aws import PLUGIN, Aws
 from localcloud.plugins.aws.iam import smtp_password
+from localcloud.plugins.values import received
 from tests.cloud.aws_cloud import OPERATOR, TRUST, Cloud, allow, debian, image, running, until
 from tests.plugin_host import Host, RefusedError, Resource, hosted, secrets_in
 
@@ -619,12 +620,21 @@ def test_a_user_with_keys_goes_only_by_force(lab: Lab) -> None:
     assert lab.host.refresh(made) is None
 
 
-def test_what_was_made_half_is_kept(lab: Lab) -> None:
+def test_what_was_made_half_is_kept_and_finished_by_an_update(lab: Lab) -> None:
+    token, inputs = "aws:iam/instanceProfile:InstanceProfile", {"name": "half", "role": "nobody"}
     with pytest.raises(RefusedError, match="nobody") as refused:
-        lab.host.create("aws:iam/instanceProfile:InstanceProfile", {"name": "half", "role": "nobody"})
-    assert refused.value.partial.id == "half"
-    assert "nobody" in refused.value.partial.reasons[0]
+        lab.host.create(token, inputs)
+    partial = refused.value.partial
+    assert partial.id == "half"
+    assert "nobody" in partial.reasons[0]
     assert lab.iam.get_instance_profile(InstanceProfileName="half")["InstanceProfile"]["Roles"] == []
+    lab.iam.create_role(RoleName="nobody", AssumeRolePolicyDocument=TRUST)
+    kept = Resource(
+        token, "one", partial.id, received(partial.inputs), received(partial.properties), partial.properties
+    )
+    made = lab.host.update(kept, inputs)
+    assert profile(lab, made)[0] == ["nobody"]
+    lab.host.delete(made)
 
 
 def test_an_update_of_what_is_gone_says_so(lab: Lab) -> None:

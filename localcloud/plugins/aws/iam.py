@@ -159,7 +159,7 @@ class InstanceProfile(Type):
             InstanceProfileName=given["name"], Path=given["path"], Tags=to_tags(given.get("tags"))
         )
         if given.get("role"):
-            with keeping(given["name"]):
+            with keeping(given["name"], {**self._outputs(made["InstanceProfile"], given), "role": None}):
                 iam.add_role_to_instance_profile(InstanceProfileName=given["name"], RoleName=given["role"])
         return given["name"], self._outputs(made["InstanceProfile"], given)
 
@@ -183,7 +183,7 @@ class InstanceProfile(Type):
             if new.get("role"):
                 iam.add_role_to_instance_profile(InstanceProfileName=identity, RoleName=new["role"])
         _retag(iam.tag_instance_profile, iam.untag_instance_profile, old, new, InstanceProfileName=identity)
-        return {"tagsAll": dict(new.get("tags") or {})}
+        return self._outputs(iam.get_instance_profile(InstanceProfileName=identity)["InstanceProfile"], new)
 
     def delete(self, identity: str, state: Values) -> None:
         iam = self.api.client("iam")
@@ -311,11 +311,15 @@ class AccessKey(Type):
         iam = self.api.client("iam")
         made = iam.create_access_key(UserName=given["user"])["AccessKey"]
         password = smtp_password(made["SecretAccessKey"], self.api.region)
-        shown = {"secret": secret(made["SecretAccessKey"]), "sesSmtpPasswordV4": secret(password)}
+        shown = {
+            "secret": secret(made["SecretAccessKey"]),
+            "sesSmtpPasswordV4": secret(password),
+            "createDate": _date(made["CreateDate"]),
+        }
         if given["status"] != made["Status"]:
             with keeping(made["AccessKeyId"], shown):
                 iam.update_access_key(UserName=given["user"], AccessKeyId=made["AccessKeyId"], Status=given["status"])
-        return made["AccessKeyId"], {**shown, "createDate": _date(made["CreateDate"])}
+        return made["AccessKeyId"], shown
 
     def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:
         iam = self.api.client("iam")

@@ -112,7 +112,7 @@ class Zone(Type):
             HostedZoneConfig={"Comment": given.get("comment") or ""},
         )
         identity = _bare(made["HostedZone"]["Id"])
-        with keeping(identity):
+        with keeping(identity, {**self._outputs(identity, made, {}), "tags": None}):
             _wait(self.api, made.get("ChangeInfo"))
             self._retag(identity, {}, given.get("tags") or {})
         return identity, self._outputs(identity, made, given.get("tags") or {})
@@ -133,7 +133,7 @@ class Zone(Type):
             if (old.get("comment") or "") != (new.get("comment") or ""):
                 self.api.client("route53").update_hosted_zone_comment(Id=identity, Comment=new.get("comment") or "")
             self._retag(identity, old.get("tags") or {}, tags)
-        return {"name": _name(new["name"]), "tagsAll": dict(tags)}
+        return self._outputs(identity, _get_zone(self.api, identity), tags)
 
     def delete(self, identity: str, state: Values) -> None:
         if state.get("forceDestroy"):
