@@ -192,6 +192,7 @@ def test_one_program_with_every_type_from_up_to_destroy(trial: Trial) -> None:
     after = trial.resources()["instance"]["id"]
     assert (after != before, trial.resources()["power"]["id"]) == (True, after)
 
+    imports(trial, made)
     trial.run("destroy", "--yes", "--skip-preview")
     assert trial.resources() == {}
     assert sorted(trial.log) == ["far", "made", "unmade"]
@@ -230,6 +231,29 @@ def drifts(trial: Trial, made: Mapping[str, Any]) -> None:
         zone_id=site, dns_record_id=made["www"]["id"], type="A", name="www.example.net", content="198.51.100.99", ttl=60
     )
     trial.site.api.zones.settings.edit(zone_id=site, setting_id="security_level", value="low")
+
+
+def imports(trial: Trial, made: Mapping[str, Any]) -> None:
+    """What was made by hand comes into the state, a Cloudflare record under the id that the cloud has for it."""
+    site, zone = made["site"]["id"], made["zone"]["id"]
+    there = trial.site.api.dns.records.create(
+        zone_id=site, type="A", name="hand.example.net", content="198.51.100.44", ttl=60
+    )
+    record = {"Name": "hand.unilans.net", "Type": "A", "TTL": 60, "ResourceRecords": [{"Value": "198.51.100.44"}]}
+    trial.aws.client("route53").change_resource_record_sets(
+        HostedZoneId=zone, ChangeBatch={"Changes": [{"Action": "CREATE", "ResourceRecordSet": record}]}
+    )
+    wanted = {
+        "aws:route53/record:Record": f"{zone}_hand.unilans.net_A",
+        "cloudflare:index/dnsRecord:DnsRecord": f"{site}/{there.id}",
+    }
+    for token, identity in wanted.items():
+        trial.run(
+            "import", token, token[:3], identity, "--yes", "--protect=false", "--generate-code=false", "--skip-preview"
+        )
+    held = trial.resources()
+    assert held["aws"]["inputs"]["records"] == ["198.51.100.44"]
+    assert (held["clo"]["id"], held["clo"]["inputs"]["content"]) == (there.id, "198.51.100.44")
 
 
 def nothing_is_left(trial: Trial, instance: str) -> None:
