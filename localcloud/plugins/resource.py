@@ -116,6 +116,10 @@ class Type:
     def delete(self, identity: str, state: Values) -> None:
         raise NotImplementedError
 
+    def always(self) -> Values:
+        """Outputs that the resource has after every verb, beside those that the verb returns."""
+        return {}
+
     def filled(self, urn: str, old: Values, new: Values) -> dict[str, Any]:
         """The inputs with defaults, and with a name like `web-1a2b3c4` where the user gave none."""
         result = {key: value for key, value in new.items() if value is not None}

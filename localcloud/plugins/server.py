@@ -133,10 +133,10 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):  # type: ignore[misc
         try:
             made = self._guarded(context, lambda: kind.create(given))
         except PartialError as partial:
-            return self._half_made(context, given, partial)
+            return self._half_made(context, given, {**kind.always(), **partial.outputs}, partial)
         if made is None:
             return provider_pb2.CreateResponse()
-        return provider_pb2.CreateResponse(id=made[0], properties=sent({**given, **made[1]}))
+        return provider_pb2.CreateResponse(id=made[0], properties=sent({**given, **kind.always(), **made[1]}))
 
     def Read(self, request: Any, context: Any) -> Any:
         kind = self._type(request.urn, context)
@@ -149,7 +149,7 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):  # type: ignore[misc
         outputs, now = found
         inputs = _refreshed(kind, before, now)
         return provider_pb2.ReadResponse(
-            id=kind.identity(request.id), properties=sent({**inputs, **outputs}), inputs=sent(inputs)
+            id=kind.identity(request.id), properties=sent({**inputs, **kind.always(), **outputs}), inputs=sent(inputs)
         )
 
     def Update(self, request: Any, context: Any) -> Any:
@@ -163,7 +163,7 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):  # type: ignore[misc
         outputs = self._guarded(context, lambda: kind.update(request.id, old, new))
         if outputs is None:
             return provider_pb2.UpdateResponse()
-        return provider_pb2.UpdateResponse(properties=sent({**_kept(kind, old), **new, **outputs}))
+        return provider_pb2.UpdateResponse(properties=sent({**_kept(kind, old), **new, **kind.always(), **outputs}))
 
     def Delete(self, request: Any, context: Any) -> Any:
         kind = self._type(request.urn, context)
@@ -207,13 +207,15 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):  # type: ignore[misc
             return f"{self._plugin.name}: {error} is not there any more"
         return self._plugin.explained(error) if isinstance(error, Exception) else None
 
-    def _half_made(self, context: Any, given: Mapping[str, Any], partial: PartialError) -> Any:
+    def _half_made(
+        self, context: Any, given: Mapping[str, Any], outputs: Mapping[str, Any], partial: PartialError
+    ) -> Any:
         """Refuse, with what the engine needs to keep the resource. The detail is how gRPC carries more than a text."""
         why = self._explained(partial.__cause__) or f"{type(partial.__cause__).__name__}: {partial.__cause__}"
         status = status_pb2.Status(code=grpc.StatusCode.UNKNOWN.value[0], message=why)
         detail = provider_pb2.ErrorResourceInitFailed(
             id=partial.identity,
-            properties=sent({**given, **partial.outputs}),
+            properties=sent({**given, **outputs}),
             inputs=sent(given),
             reasons=[why],
         )

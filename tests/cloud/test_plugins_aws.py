@@ -40,7 +40,8 @@ class Lab:
         for user in ("ann", "bob"):
             self.iam.create_user(UserName=user)
         self.zone = cloud.aws.add_zone("unilans.net")
-        self.instance = self.run()
+        self.instance, self.sought = self.run(), self.run()
+        self.ec2.create_tags(Resources=[self.sought], Tags=[{"Key": "kind", "Value": "sought"}])
 
     def run(self) -> str:
         made = self.ec2.run_instances(MinCount=1, MaxCount=1, ImageId=self.debian, InstanceType="t3.micro")
@@ -644,6 +645,21 @@ def test_an_update_of_what_is_gone_says_so(lab: Lab) -> None:
         lab.host.update(made, {"name": "erin", "tags": {"a": "1"}})
 
 
+REGIONAL = [name for name, case in CASES.items() if case.token.startswith(("aws:ec2", "aws:ssm"))]
+
+
+@pytest.mark.parametrize("name", REGIONAL)
+def test_another_region_is_refused_and_the_providers_is_an_output(lab: Lab, name: str) -> None:
+    case = CASES[name]
+    inputs = known(lab, case.inputs)
+    assert set(lab.host.faults(case.token, {**inputs, "region": "eu-west-1"})) == {"region"}
+    assert lab.host.faults(case.token, {**inputs, "region": "us-west-2"}) == {}
+    made = lab.host.create(case.token, inputs)
+    assert made.outputs["region"] == "us-west-2"
+    assert f":{lab.cloud.aws.account}:" in made.outputs.get("arn", f":{lab.cloud.aws.account}:")
+    lab.host.delete(made)
+
+
 def test_an_instance_does_not_change_in_place_what_the_stand_in_cannot(lab: Lab) -> None:
     inputs = {"ami": lab.debian, "instanceType": "t3.micro", "monitoring": False}
     made = lab.host.create("aws:ec2/instance:Instance", inputs)
@@ -665,6 +681,10 @@ FUNCTIONS: dict[str, tuple[dict[str, Any], Callable[[Lab, dict[str, Any]], bool]
     "aws:ec2/getAmi:getAmi": (
         {"mostRecent": True, "filters": [{"name": "image-id", "values": ["*"]}]},
         lambda lab, found: found["id"].startswith("ami-"),
+    ),
+    "aws:ec2/getInstances:getInstances": (
+        {"instanceTags": {"kind": "sought"}, "instanceStateNames": ["running", "stopped"]},
+        lambda lab, found: found["ids"] == [lab.sought] and len(found["privateIps"]) == 1,
     ),
     "aws:index/getRegion:getRegion": ({}, lambda lab, found: found["name"] == "us-west-2"),
     "aws:index/getCallerIdentity:getCallerIdentity": (

@@ -7,11 +7,10 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from localcloud.plugins.aws.common import REGION, TAGS, from_tags, gone_on, to_tags
+from localcloud.plugins.aws.common import REGION, TAGS, Regional, from_tags, gone_on, to_tags
 from localcloud.plugins.resource import (
     GoneError,
     PluginError,
-    Type,
     Values,
     flag,
     keeping,
@@ -34,7 +33,7 @@ _COMPUTED_WITHIN = ("metadataOptions", "rootBlockDevice", "creditSpecification")
 _NOT_IN_PLACE = ("creditSpecification", "monitoring", "rootBlockDevice", "volumeTags")
 
 
-class SecurityGroup(Type):
+class SecurityGroup(Regional):
     token = "aws:ec2/securityGroup:SecurityGroup"
     named = "name"
     inputs = {
@@ -162,7 +161,7 @@ def _rule_key(rule: Values) -> tuple[Any, ...]:
     return (str(rule["protocol"]), *ports, *ranges, rule.get("description") or "")
 
 
-class Instance(Type):
+class Instance(Regional):
     token = "aws:ec2/instance:Instance"
     inputs = {
         "ami": text(replaces=True, computed=True),
@@ -348,7 +347,7 @@ class Instance(Type):
         return {**request, "TagSpecifications": tagged} if tagged else request
 
 
-class InstanceState(Type):
+class InstanceState(Regional):
     """Whether an instance runs. Its end leaves the instance as it is."""
 
     token = "aws:ec2transitgateway/instanceState:InstanceState"
@@ -386,7 +385,11 @@ class InstanceState(Type):
 def _describe(api: Any, identity: str) -> Mapping[str, Any]:
     with gone_on("InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed"):
         reservations = api.client("ec2").describe_instances(InstanceIds=[identity])["Reservations"]
-    found: list[Mapping[str, Any]] = [each for reservation in reservations for each in reservation["Instances"]]
+    found: list[Mapping[str, Any]] = [
+        {**each, "OwnerId": reservation.get("OwnerId", "")}
+        for reservation in reservations
+        for each in reservation["Instances"]
+    ]
     if not found:
         raise GoneError(identity)
     return found[0]
@@ -432,7 +435,7 @@ def _metadata_options(given: Values) -> dict[str, Any]:
 def _instance_outputs(found: Mapping[str, Any], region: str) -> dict[str, Any]:
     tags = from_tags(found.get("Tags"))
     return {
-        "arn": f"arn:aws:ec2:{region}::instance/{found['InstanceId']}",
+        "arn": f"arn:aws:ec2:{region}:{found['OwnerId']}:instance/{found['InstanceId']}",
         "availabilityZone": (found.get("Placement") or {}).get("AvailabilityZone"),
         "instanceState": found["State"]["Name"],
         "publicIp": found.get("PublicIpAddress") or "",
