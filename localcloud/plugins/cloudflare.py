@@ -114,6 +114,12 @@ class DnsRecord(Type):
     def delete(self, identity: str, state: Values) -> None:
         self.api.call("DELETE", f"/zones/{state['zoneId']}/dns_records/{identity}")
 
+    def same(self, key: str, before: Any, after: Any) -> bool:
+        if key == "settings" and isinstance(before, Mapping) and isinstance(after, Mapping):
+            # Cloudflare fills in those that a program does not give.
+            return all(before.get(option) == value for option, value in after.items())
+        return super().same(key, before, after)
+
     def _body(self, given: Values) -> dict[str, Any]:
         return {key: _renamed(plain(given[key]), _snake) for key in self._sent if given.get(key) is not None}
 

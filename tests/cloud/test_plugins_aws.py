@@ -510,13 +510,14 @@ def test_a_routed_set_and_an_alias_are_read_as_they_were_given(lab: Lab) -> None
         for value, weight in (("blue", 10), ("green", 0))
     ]
     wanted = [*weights, {"zoneId": lab.zone, "name": "alias", "type": "A", "aliases": [alias]}]
-    for index, inputs in enumerate(wanted):
-        made = lab.host.create(TOKEN, inputs, name=f"n{index}")
-        imported = lab.host.imported(TOKEN, made.id, name=f"n{index}")
+    made = [lab.host.create(TOKEN, inputs, name=f"n{index}") for index, inputs in enumerate(wanted)]
+    for each, inputs in zip(made, wanted, strict=True):
+        imported = lab.host.imported(TOKEN, each.id, name=each.name)
         assert imported is not None
         assert lab.host.diff(imported, inputs).changes == NONE
-        lab.host.delete(made)
-        assert lab.host.refresh(made) is None
+    for each in made:
+        lab.host.delete(each)
+        assert lab.host.refresh(each) is None
     lab.host.delete(target)
 
 

@@ -266,6 +266,20 @@ def test_what_is_within_an_input_has_the_apis_names_there(lab: Lab) -> None:
         lab.host.create(RECORD, {**flat, "settings": {"flattenCname": "no"}})
 
 
+def test_settings_come_back_by_the_programs_names(lab: Lab) -> None:
+    inputs = {
+        "zoneId": lab.zone, "name": f"four.{ZONE}", "type": "A", "content": "198.51.100.10", "ttl": 1, "proxied": True,
+        "settings": {"ipv4Only": True},
+    }  # fmt: skip
+    made = lab.host.create(RECORD, inputs)
+    assert lab.get(f"/zones/{lab.zone}/dns_records/{made.id}")["settings"]["ipv4_only"] is True
+    imported = lab.host.imported(RECORD, f"{lab.zone}/{made.id}")
+    assert imported is not None
+    assert imported.inputs["settings"]["ipv4Only"] is True
+    assert lab.host.diff(imported, inputs).changes == NONE
+    assert list(lab.host.diff(imported, {**inputs, "settings": {"ipv4Only": False}}).diffs) == ["settings"]
+
+
 def test_a_change_of_an_imported_record_goes_to_that_record(lab: Lab) -> None:
     record = lab.record()
     imported = lab.host.imported(RECORD, f"{lab.zone}/{record.id}")
