@@ -174,9 +174,10 @@ class Namespace:
         self._set_faults("")
 
     def plug(self, interface: str, plugged: bool) -> None:
-        """Plug a machine's interface in or out, as its cable; one that is not there is no error."""
+        """Plug a machine's port of its bridge in or out, as its cable; one that is not there is no error. The interface stays
+        up: taking it down would flush what the machine knows of its network."""
         with contextlib.suppress(NamespaceError):
-            self._ip("link", "set", interface, "up" if plugged else "down")
+            _command(["bridge", "-n", self.name, "link", "set", "dev", interface, "state", "3" if plugged else "0"])
 
     def _set_faults(self, chains: str) -> None:
         # One transaction: the first line makes the table if there is none, so that the second can remove it.

@@ -35,8 +35,8 @@ CONFIRM = 600.0
 CONFIRM_PROXIED = 30.0
 EACH_MEMBER = 0.5
 LEAVE_WITHIN = 20.0
-WATCH, ANSWER_WITHIN = 10.0, 20.0
-SILENT, CALM = 2, 12
+WATCH, ANSWER_WITHIN = 7.0, 20.0
+SILENT, CALM = 2, 16
 EDGE_DAILY, EDGE_AGAIN = 86400.0, 60.0
 log = logging.getLogger("rollcall")
 
@@ -275,7 +275,7 @@ class Agent:
                     registry.leave(suspect.owner)
                     log.warning("%s does not answer: removed it", suspect.owner)
                 # It lives, and we cannot reach it: that may last, so the next challenge has time.
-                suspect.owner, suspect.silent = None, -CALM
+                suspect.owner, suspect.silent = None, -CALM if suspect.silent else 0
 
     def _try(self, membership: Membership, action: Callable[[], None]) -> None:
         """Do it, unless it failed a moment ago; back off with full jitter while it fails."""
@@ -372,7 +372,7 @@ def reachable(key: str, told: Join) -> bool:
     """Whether a machine shows any sign of life: one that refuses a connection lives."""
     port = told.port if isinstance(told, Route53Join) else int(told.check.split(":")[1])
     try:
-        socket.create_connection((key, port), timeout=3).close()
+        socket.create_connection((key, port), timeout=2).close()
     except ConnectionRefusedError:
         return True
     except OSError:

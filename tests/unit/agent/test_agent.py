@@ -87,7 +87,7 @@ class TestStanding:
 
     def test_a_name_that_answers_is_asked_about_no_more_than_that(self, joined: Guest) -> None:
         joined.pass_time(WATCH * 12)
-        assert joined.dns.calls == [] and 11 <= joined.dns.looks <= 13
+        assert joined.dns.calls == [] and 10 <= joined.dns.looks <= 13
 
     def test_nothing_follows_from_a_resolver_that_does_not_answer(self, joined: Guest) -> None:
         joined.dns.answers(None)
