@@ -87,12 +87,42 @@ def minified(source: str, keep: Collection[str]) -> str:
     import python_minifier
 
     return python_minifier.minify(
-        source,
+        _without_types(source),
         remove_literal_statements=True,
         hoist_literals=False,
         rename_globals=True,
         preserve_globals=sorted(keep),
     )
+
+
+def _without_types(source: str) -> str:
+    """A program without what only a type checker reads: annotations of functions, protocols, and the imports for them.
+
+    Annotations of classes stay, since dataclasses are made of them, but nobody looks up what they name.
+    """
+    tree = ast.parse(source)
+    tree.body = [
+        node
+        for node in tree.body
+        if not (isinstance(node, ast.ClassDef) and any(getattr(base, "id", "") == "Protocol" for base in node.bases))
+    ]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg):
+            node.annotation = None
+        elif isinstance(node, ast.FunctionDef):
+            node.returns = None
+            for at, inner in enumerate(node.body):
+                if isinstance(inner, ast.AnnAssign) and inner.value is not None:
+                    node.body[at] = ast.copy_location(ast.Assign([inner.target], inner.value), inner)
+    told = [each for node in ast.walk(tree) if isinstance(node, ast.AnnAssign) for each in ast.walk(node.annotation)]
+    unseen = {id(each) for each in told}
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in unseen}
+    for node in [*tree.body]:
+        if isinstance(node, ast.Import | ast.ImportFrom) and getattr(node, "module", "") != "__future__":
+            node.names = [each for each in node.names if (each.asname or each.name).partition(".")[0] in used]
+            if not node.names:
+                tree.body.remove(node)
+    return ast.unparse(tree)
 
 
 @functools.cache

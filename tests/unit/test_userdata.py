@@ -150,6 +150,8 @@ def signatures(source: str) -> dict[str, object]:
 
     def visit(body: list[ast.stmt], inside: str) -> None:
         for node in body:
+            if isinstance(node, ast.ClassDef) and any(getattr(base, "id", "") == "Protocol" for base in node.bases):
+                continue
             if isinstance(node, ast.ClassDef):
                 found[inside + node.name] = len(node.bases)
                 visit(node.body, f"{inside}{node.name}.")

@@ -18,12 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rollcall import edge
+from rollcall.answers import answers_of
 from rollcall.clouds import Cloud
 from rollcall.errors import FatalError, RollcallError, TransientError
 from rollcall.health import Health, check_of
 from rollcall.ownership import Owner
 from rollcall.registry import CloudflareRegistry, Registry, Route53Process
-from rollcall.retrying import LONGEST, retried
+from rollcall.retrying import retried
 from rollcall.route53 import host_name, set_name
 from rollcall.settings import CloudflareJoin, Join, MachineSettings, Route53Join, challenge_name
 
@@ -35,6 +36,7 @@ CONFIRM = 600.0
 CONFIRM_PROXIED = 30.0
 EACH_MEMBER = 0.5
 LEAVE_WITHIN = 20.0
+LONGEST = 30.0
 WATCH, ANSWER_WITHIN = 7.0, 20.0
 SILENT, CALM = 2, 16
 EDGE_DAILY, EDGE_AGAIN = 86400.0, 60.0
@@ -378,30 +380,6 @@ def reachable(key: str, told: Join) -> bool:
     except OSError:
         return False
     return True
-
-
-def answers_of(name: str) -> frozenset[str] | None:
-    """What the zone's own servers answer: a host's addresses, the targets of a service (`v1._theService._tcp…`), the texts of
-    a challenge. A resolver would remember for half an hour that there was nothing. None where nobody answers: nothing
-    follows from that."""
-    import dns.exception
-    import dns.resolver
-
-    types = ["SRV"] if "._" in name else ["TXT"] if ".c.rc." in name else ["A", "AAAA"]
-    found: set[str] = set()
-    try:
-        resolver = dns.resolver.Resolver()
-        resolver.lifetime = 5
-        servers = resolver.resolve(dns.resolver.zone_for_name(name), "NS")
-        resolver.nameservers = [socket.gethostbyname(str(each.target)) for each in servers]
-        for rtype in types:
-            answer = resolver.resolve(name, rtype, raise_on_no_answer=False)
-            found |= {str(getattr(each, "target", each)).rstrip(".").lower() for each in answer}
-    except dns.resolver.NXDOMAIN:
-        pass
-    except (dns.exception.DNSException, OSError):
-        return None
-    return frozenset(found)
 
 
 def notify(line: str) -> None:

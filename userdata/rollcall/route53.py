@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from rollcall.answers import answers_of
 from rollcall.errors import FatalError, RefusedError, RollcallError, TransientError
 from rollcall.ownership import Owner
 from rollcall.retrying import retried
@@ -27,6 +28,7 @@ LABEL = "rc"
 MOST_VALUES = 400
 _HOST_TTL = 60
 _TRIES = 25
+_PATIENCE = 3
 _JOINS, _AT = "joins", "at"
 _BUSY = "Throttling", "ThrottlingException", "PriorRequestNotComplete", "ServiceUnavailable", "InternalError"
 
@@ -114,7 +116,7 @@ def _explained() -> Iterator[None]:
 
 class Route53Registry:
     """One membership. `fresh`: nothing of this machine is there yet, as far as is known, so the first join need not look.
-    `pause` is slept between a conflict and the next look; `size` counts the values at the last one."""
+    `pause` sleeps, `look` asks DNS for the set's targets; `size` counts the values at the last look."""
 
     def __init__(
         self,
@@ -123,10 +125,14 @@ class Route53Registry:
         fresh: bool = True,
         pause: Callable[[float], None] = time.sleep,
         dice: random.Random | None = None,
+        look: Callable[[str], frozenset[str] | None] = lambda _: None,
     ) -> None:
         self._told = told
         self._store = store
         self._fresh = fresh
+        self._look = look
+        self._pressed = 0
+        self._registered, self._new = "", False
         self._pause = pause
         self._dice = dice or random.Random()  # noqa: S311
         self._set = set_name(told)
@@ -135,8 +141,24 @@ class Route53Registry:
 
     def join(self, owner: Owner, address: str) -> bool:
         """Host first, so that no value ever leads nowhere; then the set, with every registered host that it lacks."""
+        try:
+            return self._join(owner, address)
+        except TransientError:
+            self._pressed += 1
+            raise
+
+    def _join(self, owner: Owner, address: str) -> bool:
         host = host_name(owner.generation, self._told.domain)
-        changed = self._register(host, owner, address)
+        changed = False
+        if self._registered != address:
+            first = self._fresh
+            changed = self._register(host, owner, address)
+            self._registered, self._new = address, first and changed
+        # Where the account is at its limit many join at once, and whoever writes next writes us too; DNS tells for nothing.
+        for _ in range(_PATIENCE if self._new and self._pressed else 0):
+            self._pause(self._dice.uniform(0, 2 * _PATIENCE))
+            if host in (self._look(self._set) or ()):
+                return True
         value = srv_value(self._told, host)
         dead: list[RecordSet] = []
 
@@ -162,6 +184,7 @@ class Route53Registry:
     def leave(self, owner: Owner) -> bool:
         """Say so first: whoever adds missing hosts would bring us back. Then the set, then the host."""
         host = host_name(owner.generation, self._told.domain)
+        self._registered = ""
         present = self._store.at(host)
         text = next((each for each in present if each.type == "TXT" and _owner(each) == owner), None)
         kept: tuple[str, ...] = ()
@@ -203,12 +226,12 @@ class Route53Registry:
         texts = tuple(sorted((f'"{owner}"', f'"{_AT} {address}"', wanted)))
         fresh = [RecordSet(host, kind, _HOST_TTL, (address,)), RecordSet(host, "TXT", _HOST_TTL, texts)]
         if self._fresh:
-            self._fresh = False
             try:
                 self._store.change([], fresh)
             except ConflictError:
-                pass
+                self._fresh = False
             else:
+                self._fresh = False
                 return True
         for _ in range(_TRIES):
             present = self._store.at(host)
@@ -411,7 +434,7 @@ def main() -> int:
     assert isinstance(told, Route53Join)
     given = [(isinstance(each, str) and Owner.parse(each)) or each for each in asked["given"]]
     try:
-        registry = Route53Registry(told, Route53Store(told.zone, asked["key"]), asked["fresh"])
+        registry = Route53Registry(told, Route53Store(told.zone, asked["key"]), asked["fresh"], look=answers_of)
         result = retried(lambda: getattr(registry, asked["do"])(*given), asked["within"])
         answer = {"result": result, "size": registry.size}
     except RollcallError as fault:

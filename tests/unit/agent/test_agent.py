@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from rollcall import retrying
-from rollcall.agent import CONFIRM, CONFIRM_PROXIED, REREAD, TICK, WATCH
+from rollcall.agent import CONFIRM, CONFIRM_PROXIED, LONGEST, REREAD, TICK, WATCH
 from rollcall.errors import FatalError, TransientError
-from rollcall.retrying import LONGEST
 from tests.unit.agent.fakes import ADDRESS, HOST, OTHER_ADDRESS, TOKEN, TOKEN_NAME, Guest
 
 MOST = 1.2  # how far jitter stretches an interval

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from rollcall.agent import CONFIRM, REREAD, TICK
+from rollcall.agent import CONFIRM, LONGEST, REREAD, TICK
 from rollcall.errors import FatalError, TransientError
-from rollcall.retrying import LONGEST
 from rollcall.settings import CloudflareJoin
 from tests.unit.agent.fakes import ADDRESS, HOST, INSTANCE, OWNER, Guest
 from tests.unit.agent.told import as_keys

@@ -1,0 +1,224 @@
+"""rollcall.route53 over a strict zone in memory: what a join, a second join and a leave change, and what they leave alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from localcloud.aws.route53 import UNLIMITED
+from localcloud.aws.route53.pace import Throttle
+from rollcall.errors import RefusedError
+from rollcall.ownership import Owner
+from rollcall.route53 import RecordSet, Route53Registry, hosts_of, is_dead, joined
+from rollcall.settings import Route53Join
+from tests.unit.agent.contention import DOMAIN, Scheduler, Zone
+
+TOLD = Route53Join(zone="Z", domain=DOMAIN, service="_theService._tcp", incarnation="v1", port=4218)
+SET = f"v1._theservice._tcp.{DOMAIN}"
+ONE = Owner("local", "api", "0", "aaaaaa", "i-00000000000000001")
+TWO = Owner("local", "api", "1", "bbbbbb", "i-00000000000000002")
+HOST, OTHER = f"aaaaaa.rc.{DOMAIN}", f"bbbbbb.rc.{DOMAIN}"
+VALUE, OTHER_VALUE = f"10 10 4218 {HOST}.", f"10 10 4218 {OTHER}."
+
+
+class Still(Scheduler):
+    """Time stands still: one caller, nobody meanwhile."""
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def zone() -> Zone:
+    scheduler = Still(1)
+    return Zone(scheduler, Throttle(UNLIMITED, lambda: scheduler.now))
+
+
+def registry(zone: Zone, told: Route53Join = TOLD, *, fresh: bool = True) -> Route53Registry:
+    return Route53Registry(told, zone, fresh, zone.scheduler.sleep)
+
+
+def put(zone: Zone, name: str, kind: str, *values: str, routed: bool = False) -> RecordSet:
+    made = RecordSet(name, kind, 30, tuple(sorted(values)), routed)
+    zone.sets[name, kind] = made
+    return made
+
+
+def values(zone: Zone, name: str = SET, kind: str = "SRV") -> tuple[str, ...]:
+    found = zone.sets.get((name, kind))
+    return found.values if found else ()
+
+
+class TestJoin:
+    def test_the_first_join_needs_no_look_at_its_host(self, zone: Zone) -> None:
+        assert registry(zone).join(ONE, "198.51.100.1")
+        assert values(zone) == (VALUE,) and values(zone, HOST, "A") == ("198.51.100.1",)
+        assert zone.calls == 4, "the host, the set, the hosts, the set"
+
+    def test_a_second_join_changes_nothing_and_costs_two_looks(self, zone: Zone) -> None:
+        registry(zone).join(ONE, "198.51.100.1")
+        before, zone.calls = dict(zone.sets), 0
+        assert not registry(zone, fresh=False).join(ONE, "198.51.100.1")
+        assert zone.sets == before and zone.calls == 2
+
+    def test_a_new_address_takes_the_place_of_the_old_one(self, zone: Zone) -> None:
+        registry(zone).join(ONE, "198.51.100.1")
+        assert registry(zone, fresh=False).join(ONE, "198.51.100.2")
+        assert values(zone, HOST, "A") == ("198.51.100.2",) and values(zone) == (VALUE,)
+
+    @pytest.mark.parametrize("change", [{"weight": 20}, {"priority": 1}, {"port": 4219}])
+    def test_a_new_setting_replaces_our_value_and_no_other(self, zone: Zone, change: dict[str, int]) -> None:
+        registry(zone).join(ONE, "198.51.100.1")
+        registry(zone).join(TWO, "198.51.100.2")
+        told = replace(TOLD, **change)  # type: ignore[arg-type]
+        assert registry(zone, told, fresh=False).join(ONE, "198.51.100.1")
+        assert OTHER_VALUE in values(zone) and VALUE not in values(zone) and len(values(zone)) == 2
+
+    def test_a_new_ttl_counts(self, zone: Zone) -> None:
+        registry(zone).join(ONE, "198.51.100.1")
+        assert registry(zone, replace(TOLD, ttl=5), fresh=False).join(ONE, "198.51.100.1")
+        assert zone.sets[SET, "SRV"].ttl == 5
+
+    def test_who_writes_adds_every_registered_host_that_the_set_lacks(self, zone: Zone) -> None:
+        registry(zone).join(TWO, "198.51.100.2")
+        del zone.sets[SET, "SRV"]
+        registry(zone).join(ONE, "198.51.100.1")
+        assert set(values(zone)) == {VALUE, OTHER_VALUE}
+
+    def test_a_value_that_leads_to_no_host_of_ours_goes(self, zone: Zone) -> None:
+        put(zone, SET, "SRV", f"10 10 4218 cccccc.rc.{DOMAIN}.")
+        registry(zone).join(ONE, "198.51.100.1")
+        assert values(zone) == (VALUE,)
+
+    def test_values_of_others_stay_to_the_byte(self, zone: Zone) -> None:
+        foreign = (f"0 5 4218 By-Hand.{DOMAIN}", "0 0 1 elsewhere.example.")
+        put(zone, SET, "SRV", *foreign)
+        registry(zone).join(ONE, "198.51.100.1")
+        assert set(values(zone)) == {VALUE, *foreign}
+
+    def test_an_address_of_others_beside_ours_stays(self, zone: Zone) -> None:
+        put(zone, HOST, "A", "192.0.2.9")
+        registry(zone).join(ONE, "198.51.100.1")
+        assert values(zone, HOST, "A") == ("192.0.2.9", "198.51.100.1")
+
+    def test_a_dead_machine_with_our_address_is_taken_over(self, zone: Zone) -> None:
+        registry(zone).join(TWO, "198.51.100.1")
+        registry(zone).join(ONE, "198.51.100.1")
+        assert values(zone) == (VALUE,) and (OTHER, "A") not in zone.sets and (OTHER, "TXT") not in zone.sets
+
+    def test_another_stacks_machine_with_our_address_is_not(self, zone: Zone) -> None:
+        registry(zone).join(replace(TWO, stack="staging"), "198.51.100.1")
+        registry(zone).join(ONE, "198.51.100.1")
+        assert set(values(zone)) == {VALUE, OTHER_VALUE} and (OTHER, "A") in zone.sets
+
+    def test_a_machine_in_two_sets_has_one_host(self, zone: Zone) -> None:
+        second = replace(TOLD, incarnation="v2")
+        registry(zone).join(ONE, "198.51.100.1")
+        registry(zone, second).join(ONE, "198.51.100.1")
+        assert values(zone, f"v2._theservice._tcp.{DOMAIN}") == (VALUE,) == values(zone)
+        registry(zone).leave(ONE)
+        assert (HOST, "A") in zone.sets and values(zone) == ()
+        registry(zone, second).leave(ONE)
+        assert zone.sets == {}
+
+
+class TestRefusals:
+    """Each says what was found; nothing of the set is written."""
+
+    @pytest.mark.parametrize(
+        ("name", "kind", "given", "routed", "said"),
+        [
+            (SET, "CNAME", ("other.example.",), False, "reason=cname-in-the-way .*target=other.example."),
+            (HOST, "CNAME", ("other.example.",), False, "reason=cname-in-the-way"),
+            (SET, "SRV", ("1 1 1 a.b.",), True, "reason=routed-set"),
+            (HOST, "A", ("192.0.2.1",), True, "reason=routed-set"),
+            (SET, "SRV", tuple(f"1 1 1 h{number}.example." for number in range(400)), False, "reason=set-full .*401"),
+        ],
+    )
+    def test_what_is_in_the_way(
+        self, zone: Zone, name: str, kind: str, given: tuple[str, ...], routed: bool, said: str
+    ) -> None:
+        before = put(zone, name, kind, *given, routed=routed)
+        with pytest.raises(RefusedError, match=said):
+            registry(zone, fresh=False).join(ONE, "198.51.100.1")
+        assert zone.sets[name, kind] == before and VALUE not in values(zone)
+
+
+class TestLeave:
+    def test_the_last_value_takes_the_set_along_and_another_one_stays(self, zone: Zone) -> None:
+        registry(zone).join(ONE, "198.51.100.1")
+        registry(zone).join(TWO, "198.51.100.2")
+        assert registry(zone).leave(ONE)
+        assert values(zone) == (OTHER_VALUE,) and (HOST, "A") not in zone.sets
+        assert registry(zone).leave(TWO)
+        assert zone.sets == {}
+
+    def test_a_second_leave_changes_nothing(self, zone: Zone) -> None:
+        registry(zone).join(TWO, "198.51.100.2")
+        before = dict(zone.sets)
+        assert not registry(zone).leave(ONE)
+        assert zone.sets == before
+
+    def test_a_predecessors_late_leave_changes_nothing_of_its_successors(self, zone: Zone) -> None:
+        successor = replace(ONE, generation="dddddd", instance="i-00000000000000009")
+        registry(zone).join(ONE, "198.51.100.1")
+        registry(zone).join(successor, "198.51.100.9")
+        registry(zone).leave(ONE)
+        after = dict(zone.sets)
+        registry(zone).leave(ONE)
+        assert zone.sets == after and values(zone) == (f"10 10 4218 dddddd.rc.{DOMAIN}.",)
+
+    def test_an_address_of_others_stays_when_we_leave(self, zone: Zone) -> None:
+        put(zone, HOST, "A", "192.0.2.9")
+        registry(zone).join(ONE, "198.51.100.1")
+        registry(zone).leave(ONE)
+        assert values(zone, HOST, "A") == ("192.0.2.9",)
+
+    def test_who_said_that_it_leaves_is_not_brought_back(self, zone: Zone) -> None:
+        registry(zone).join(ONE, "198.51.100.1")
+        text = zone.sets[HOST, "TXT"]
+        zone.sets[HOST, "TXT"] = replace(text, values=tuple(each for each in text.values if "joins" not in each))
+        del zone.sets[SET, "SRV"]
+        registry(zone).join(TWO, "198.51.100.2")
+        assert values(zone) == (OTHER_VALUE,)
+
+    def test_a_join_after_a_leave_registers_anew(self, zone: Zone) -> None:
+        same = registry(zone)
+        same.join(ONE, "198.51.100.1")
+        same.leave(ONE)
+        assert same.join(ONE, "198.51.100.1") and values(zone) == (VALUE,)
+
+
+class TestChallenge:
+    def test_it_is_put_up_once_and_taken_away_once(self, zone: Zone) -> None:
+        mine = registry(zone)
+        assert [mine.challenge(ONE, on) for on in (True, True, False, False)] == [False, True, True, False]
+        assert zone.sets == {}
+
+    def test_the_owner_of_a_target_is_told_by_its_text(self, zone: Zone) -> None:
+        registry(zone).join(ONE, "198.51.100.1")
+        assert registry(zone).owner_at(HOST) == ONE and registry(zone).owner_at(OTHER) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "dead"),
+    [
+        (f"10 10 4218 cccccc.rc.{DOMAIN}.", True),
+        (VALUE, False),
+        (f"10 10 4218 cccccc.{DOMAIN}.", False),
+        ("10 10 4218 cccccc.rc.example.", False),
+    ],
+)
+def test_a_dead_value_leads_below_our_label_to_nothing(value: str, dead: bool) -> None:
+    assert is_dead(value, DOMAIN, {HOST: {}}) is dead
+
+
+def test_a_full_set_helps_no_others_and_still_takes_us() -> None:
+    hosts = {f"{number:06x}.rc.{DOMAIN}": {SET: f"1 1 1 {number:06x}.rc.{DOMAIN}."} for number in range(500)}
+    assert len(joined((), SET, DOMAIN, hosts, VALUE)) == 400
+
+
+def test_a_text_that_names_another_host_joins_nobody() -> None:
+    text = RecordSet(HOST, "TXT", 60, (f'"{ONE}"', f'"joins {SET} {OTHER_VALUE}"'))
+    assert hosts_of([text]) == {HOST: {}}
