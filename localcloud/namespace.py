@@ -6,6 +6,7 @@ inside, since a socket stays in the namespace of the thread that made it (networ
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import os
@@ -171,6 +172,11 @@ class Namespace:
     def heal(self) -> None:
         """Undo partition() and isolate()."""
         self._set_faults("")
+
+    def plug(self, interface: str, plugged: bool) -> None:
+        """Plug a machine's interface in or out, as its cable; one that is not there is no error."""
+        with contextlib.suppress(NamespaceError):
+            self._ip("link", "set", interface, "up" if plugged else "down")
 
     def _set_faults(self, chains: str) -> None:
         # One transaction: the first line makes the table if there is none, so that the second can remove it.

@@ -165,7 +165,16 @@ class Aws(Observer, ZoneSource):
             return self._ssm.answer(call)
         if call.service == "sts":
             return self._sts.answer(call, principal)
+        if call.action == "DeleteUser":
+            self._check_no_keys(call.get("UserName") or "")
         return self._moto.answer(call)
+
+    def _check_no_keys(self, user: str) -> None:
+        """moto deletes a user with access keys. https://docs.aws.amazon.com/IAM/latest/APIReference/API_DeleteUser.html"""
+        with self._moto.lock:
+            found = self._moto.iam.users.get(user)
+            if found is not None and found.access_keys:
+                raise AwsError("DeleteConflict", "Cannot delete entity, must delete access keys first.", 409)
 
     def _authorize(self, principal: Principal, call: Call) -> None:
         if principal.kind != "operator":

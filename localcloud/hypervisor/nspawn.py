@@ -17,7 +17,7 @@ from pathlib import Path
 
 from localcloud.compute import Hypervisor, Machine, Observer, Power
 from localcloud.hypervisor.cgroups import CgroupError, Group, own_folders
-from localcloud.hypervisor.container import Container, run_inside
+from localcloud.hypervisor.container import Container, run_inside, short_name
 from localcloud.hypervisor.disk import Disk, Layers, write_record
 from localcloud.hypervisor.metadata import MetadataServer, MetadataSide
 from localcloud.hypervisor.power import MachinePower, Slots
@@ -117,10 +117,15 @@ class NspawnHypervisor(Hypervisor):
     # What people and tests ask for.
 
     def freeze(self, machine_id: str) -> None:
-        """Hang it: nothing of it runs any more, while its API goes on saying that it does."""
+        """Hang it: nothing of it runs any more, while its API goes on saying that it does.
+
+        A kernel that hangs takes no connection either; here the host's kernel would, so the cable is pulled too.
+        """
         self._do(machine_id, lambda power: power.freeze(True))
+        self._namespace.plug(f"vb-{short_name(machine_id)}", plugged=False)
 
     def thaw(self, machine_id: str) -> None:
+        self._namespace.plug(f"vb-{short_name(machine_id)}", plugged=True)
         self._do(machine_id, lambda power: power.freeze(False))
 
     def ps(self) -> list[MachineStatus]:

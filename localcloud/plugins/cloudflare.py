@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import requests
@@ -16,6 +17,7 @@ from localcloud.plugins.resource import (
     Type,
     Values,
     flag,
+    keeping,
     mapping,
     number,
     plain,
@@ -28,6 +30,7 @@ from localcloud.plugins.values import secret
 _URL = "https://api.cloudflare.com/client/v4"
 _GONE = (81044, 1003, 7003)
 _TIMEOUT = 30
+_ADDRESSES = (("in", "ins"), ("not_in", "notIns"))
 
 
 class Api:
@@ -52,11 +55,27 @@ class Api:
         errors = answer.get("errors") or []
         if reply.status_code == 404 or any(each.get("code") in _GONE for each in errors):
             raise GoneError(path)
-        said = "; ".join(f"{each.get('message')} ({each.get('code')})" for each in errors)
+        told = [inner for each in errors for inner in (each, *(each.get("error_chain") or ()))]
+        said = "; ".join(f"{each.get('message')} ({each.get('code')})" for each in told)
         raise PluginError(f"cloudflare: {method} {path}: HTTP {reply.status_code}: {said}")
 
 
+def _snake(word: str) -> str:
+    return re.sub(r"([A-Z])", lambda match: f"_{match[1].lower()}", word)
+
+
+def _camel(word: str) -> str:
+    return re.sub(r"_([a-z0-9])", lambda match: match[1].upper(), word)
+
+
+def _renamed(value: Any, rename: Callable[[str], str]) -> Any:
+    """An object within an input, or within an answer, with the other side's names."""
+    return {rename(key): _renamed(item, rename) for key, item in value.items()} if isinstance(value, Mapping) else value
+
+
 class DnsRecord(Type):
+    """Imported as `ZONE/RECORD`."""
+
     token = "cloudflare:index/dnsRecord:DnsRecord"
     inputs = {
         "zoneId": text(required=True, replaces=True),
@@ -83,8 +102,11 @@ class DnsRecord(Type):
         zone, _, record = identity.rpartition("/")
         zone = zone or state["zoneId"]
         found = self.api.call("GET", f"/zones/{zone}/dns_records/{record}")
-        now = {key: found.get(key) for key in self._sent if found.get(key) not in (None, [], {})}
+        now = {key: None if found.get(key) in ([], {}) else _renamed(found.get(key), _camel) for key in self._sent}
         return self._outputs(found), {**now, "zoneId": zone}
+
+    def identity(self, given: str) -> str:
+        return given.rpartition("/")[2]
 
     def update(self, identity: str, old: Values, new: Values) -> dict[str, Any]:
         return self._outputs(self.api.call("PUT", f"/zones/{new['zoneId']}/dns_records/{identity}", self._body(new)))
@@ -92,8 +114,14 @@ class DnsRecord(Type):
     def delete(self, identity: str, state: Values) -> None:
         self.api.call("DELETE", f"/zones/{state['zoneId']}/dns_records/{identity}")
 
+    def same(self, key: str, before: Any, after: Any) -> bool:
+        if key == "settings" and isinstance(before, Mapping) and isinstance(after, Mapping):
+            # Cloudflare fills in those that a program does not give.
+            return all(before.get(option) == value for option, value in after.items())
+        return super().same(key, before, after)
+
     def _body(self, given: Values) -> dict[str, Any]:
-        return {key: plain(given[key]) for key in self._sent if given.get(key) is not None}
+        return {key: _renamed(plain(given[key]), _snake) for key in self._sent if given.get(key) is not None}
 
     @staticmethod
     def _outputs(found: Values) -> dict[str, Any]:
@@ -109,6 +137,8 @@ class DnsRecord(Type):
 
 
 class ZoneSetting(Type):
+    """Imported as `ZONE/SETTING`."""
+
     token = "cloudflare:index/zoneSetting:ZoneSetting"
     inputs = {
         "zoneId": text(required=True, replaces=True),
@@ -125,6 +155,9 @@ class ZoneSetting(Type):
         zone = zone or state["zoneId"]
         found = self.api.call("GET", f"/zones/{zone}/settings/{setting}")
         return self._outputs(found), {"zoneId": zone, "settingId": setting, "value": found["value"]}
+
+    def identity(self, given: str) -> str:
+        return given.rpartition("/")[2]
 
     def update(self, identity: str, old: Values, new: Values) -> dict[str, Any]:
         path = f"/zones/{new['zoneId']}/settings/{new['settingId']}"
@@ -151,14 +184,20 @@ class ApiToken(Type):
 
     def create(self, given: Values) -> tuple[str, dict[str, Any]]:
         made = self.api.call("POST", "/user/tokens", self._body(given))
-        return made["id"], {**self._outputs(made), "value": secret(made["value"])}
+        shown = {"value": secret(made["value"])}
+        if given.get("status", "active") != "active":
+            with keeping(made["id"], shown):
+                made = self.api.call(
+                    "PUT", f"/user/tokens/{made['id']}", {**self._body(given), "status": given["status"]}
+                )
+        return made["id"], {**self._outputs(made), **shown}
 
     def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:
         found = self.api.call("GET", f"/user/tokens/{identity}")
         policies = [_policy_input(each) for each in found["policies"]]
         # The value is shown once, at creation: what the state has is kept.
         kept = {"value": secret(state["value"])} if state.get("value") else {}
-        now = {"name": found["name"], "policies": policies, "condition": found.get("condition")}
+        now = {"name": found["name"], "policies": policies, "condition": _condition_input(found.get("condition"))}
         now |= {
             "expiresOn": found.get("expires_on"),
             "notBefore": found.get("not_before"),
@@ -168,7 +207,8 @@ class ApiToken(Type):
 
     def update(self, identity: str, old: Values, new: Values) -> dict[str, Any]:
         body = {**self._body(new), "status": new.get("status", "active")}
-        return self._outputs(self.api.call("PUT", f"/user/tokens/{identity}", body))
+        outputs = self._outputs(self.api.call("PUT", f"/user/tokens/{identity}", body))
+        return {**outputs, **({"value": secret(old["value"])} if old.get("value") else {})}
 
     def delete(self, identity: str, state: Values) -> None:
         self.api.call("DELETE", f"/user/tokens/{identity}")
@@ -188,7 +228,7 @@ class ApiToken(Type):
             }
             for policy in given["policies"]
         ]
-        body = {"name": given["name"], "policies": policies, "condition": given.get("condition")}
+        body = {"name": given["name"], "policies": policies, "condition": _condition(given.get("condition"))}
         body |= {"expires_on": given.get("expiresOn"), "not_before": given.get("notBefore")}
         return {key: value for key, value in body.items() if value is not None}
 
@@ -199,6 +239,19 @@ class ApiToken(Type):
             "modifiedOn": found.get("modified_on"),
             "status": found.get("status"),
         }
+
+
+def _condition(given: Values | None) -> dict[str, Any] | None:
+    """Which addresses a token may be used from; Pulumi has lists in the plural."""
+    found = (given or {}).get("requestIp")
+    if not found:
+        return None
+    return {"request_ip": {key: list(found[name]) for key, name in _ADDRESSES if found.get(name)}}
+
+
+def _condition_input(found: Values | None) -> dict[str, Any] | None:
+    wanted = (found or {}).get("request_ip")
+    return {"requestIp": {name: wanted[key] for key, name in _ADDRESSES if wanted.get(key)}} if wanted else None
 
 
 def _policy_input(policy: Values) -> dict[str, Any]:
@@ -225,6 +278,9 @@ class Zone(Type):
         made = self.api.call(
             "POST", "/zones", {"name": given["name"], "account": given["account"], "type": given.get("type", "full")}
         )
+        if given.get("paused"):
+            with keeping(made["id"], _zone_outputs(made)):
+                made = self.api.call("PATCH", f"/zones/{made['id']}", {"paused": True})
         return made["id"], _zone_outputs(made)
 
     def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -233,10 +289,13 @@ class Zone(Type):
             "name": found["name"],
             "account": {"id": found["account"]["id"]},
             "type": found["type"],
+            "paused": found["paused"],
         }
 
     def update(self, identity: str, old: Values, new: Values) -> dict[str, Any]:
-        return _zone_outputs(self.api.call("PATCH", f"/zones/{identity}", {"paused": bool(new.get("paused"))}))
+        names = {"paused": "paused", "type": "type", "vanityNameServers": "vanity_name_servers"}
+        changed = {names[key]: plain(new[key]) for key in self.differences(old, new)}
+        return _zone_outputs(self.api.call("PATCH", f"/zones/{identity}", changed))
 
     def delete(self, identity: str, state: Values) -> None:
         self.api.call("DELETE", f"/zones/{identity}")

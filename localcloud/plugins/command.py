@@ -6,13 +6,18 @@ import os
 import secrets
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping
 from typing import Any
 
-from localcloud.plugins.resource import Input, PluginError, Type, Values, mapping, several, text
+from localcloud.plugins.resource import PluginError, Type, Values, flag, mapping, several, text
 from localcloud.plugins.server import Plugin
 
 _SHELL = ("/bin/sh", "-c")
+_DIAL_FAILED = 255
+# What a connection may have; the rest (passwords, proxies, host keys) takes the real plugin.
+_CONNECTION = ("host", "user", "port", "privateKey", "perDialTimeout", "dialErrorLimit")
+_PAUSE = 1.0
 
 
 class _Command(Type):
@@ -25,8 +30,8 @@ class _Command(Type):
         "stdin": text(),
         "environment": mapping(),
         "triggers": several(replaces=True),
-        "logging": Input(),
-        "addPreviousOutputInEnv": Input(),
+        "logging": text(choices=("stdout", "stderr", "stdoutAndStderr", "none")),
+        "addPreviousOutputInEnv": flag(),
     }
 
     def create(self, given: Values) -> tuple[str, dict[str, Any]]:
@@ -34,6 +39,8 @@ class _Command(Type):
 
     def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:
         """A command has nothing to look at: the state is what there is."""
+        if not state:
+            raise PluginError("command: a command cannot be imported")
         return {key: state[key] for key in ("stdout", "stderr") if key in state}, {}
 
     def update(self, identity: str, old: Values, new: Values) -> dict[str, Any]:
@@ -47,9 +54,14 @@ class _Command(Type):
         if not script:
             return {"stdout": before.get("stdout", ""), "stderr": before.get("stderr", "")}
         previous = {
-            f"PULUMI_COMMAND_{key.upper()}": str(before[key]) for key in ("stdout", "stderr") if before.get(key)
+            f"PULUMI_COMMAND_{key.upper()}": str(before[key])
+            for key in ("stdout", "stderr")
+            if before.get(key) and given.get("addPreviousOutputInEnv", True)
         }
-        done = self.execute(str(script), given, {**previous, **(given.get("environment") or {})})
+        try:
+            done = self.execute(str(script), given, {**previous, **(given.get("environment") or {})})
+        except OSError as failed:
+            raise PluginError(f"command: {verb} cannot be run: {failed}") from failed
         if done.returncode:
             raise PluginError(f"command: {verb} ended with {done.returncode}: {done.stderr.strip()[-400:]}")
         return {"stdout": done.stdout.rstrip("\n"), "stderr": done.stderr.rstrip("\n")}
@@ -64,8 +76,6 @@ class LocalCommand(_Command):
         **_Command._common,
         "dir": text(),
         "interpreter": several(),
-        "archivePaths": several(),
-        "assetPaths": several(),
     }
 
     def execute(self, script: str, given: Values, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
@@ -83,34 +93,61 @@ class LocalCommand(_Command):
 
 
 class RemoteCommand(_Command):
+    """By the machine's own ssh. A host that does not answer is tried `dialErrorLimit` times (10 unless told, 0 for ever)."""
+
     token = "command:remote:Command"
     inputs = {**_Command._common, "connection": mapping(required=True)}
 
+    def faults(self, given: Values) -> list[tuple[str, str]]:
+        found, to = super().faults(given), given.get("connection")
+        if isinstance(to, Mapping):
+            found += [
+                (
+                    f"connection.{key}",
+                    f"the stand-in for command connects without {key}; PLUGINS=real takes the vendor's",
+                )
+                for key in to
+                if key not in _CONNECTION and to[key] is not None
+            ]
+            if to.get("host") is None:
+                found.append(("connection.host", "needs the host to connect to"))
+        return found
+
     def execute(self, script: str, given: Values, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
         to = given["connection"]
-        limit = int(to.get("perDialTimeout") or 15)
+        limit = int(to.get("dialErrorLimit") if to.get("dialErrorLimit") is not None else 10)
+        tried = 0
+        while True:
+            done = self._once(to, script, given.get("stdin", ""), environment)
+            tried += 1
+            unreachable = done.returncode == _DIAL_FAILED and "ssh: " in done.stderr
+            if not unreachable or (limit and tried >= limit):
+                return done
+            time.sleep(_PAUSE)
+
+    @staticmethod
+    def _once(to: Values, script: str, stdin: str, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
         options = [
             "-oBatchMode=yes",
             "-oStrictHostKeyChecking=accept-new",
             "-oUserKnownHostsFile=/dev/null",
-            f"-oConnectTimeout={limit}",
+            f"-oConnectTimeout={int(to.get('perDialTimeout') or 15)}",
+            # By name: a value would be seen by all in the list of processes. The server must accept it (AcceptEnv).
+            *(f"-oSendEnv={name}" for name in sorted(environment)),
         ]
         with tempfile.NamedTemporaryFile("w", prefix="rollcall-key-") as key:
-            key.write(str(to.get("privateKey") or "").rstrip() + "\n")
-            key.flush()
-            words = [
-                "ssh",
-                *options,
-                "-p",
-                str(int(to.get("port") or 22)),
-                "-i",
-                key.name,
-                f"{to.get('user', 'root')}@{to['host']}",
-                script,
-            ]
-            env = {**os.environ, **environment}
+            if to.get("privateKey"):
+                key.write(str(to["privateKey"]).rstrip() + "\n")
+                key.flush()
+                options += ["-oIdentitiesOnly=yes", "-i", key.name]
+            where = f"{to.get('user') or 'root'}@{to['host']}"
             return subprocess.run(
-                words, env=env, input=given.get("stdin", ""), capture_output=True, text=True, check=False
+                ["ssh", *options, "-p", str(int(to.get("port") or 22)), where, script],
+                env={**os.environ, **environment},
+                input=stdin,
+                capture_output=True,
+                text=True,
+                check=False,
             )
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -31,6 +32,24 @@ class PluginError(Exception):
 
 class GoneError(Exception):
     """The resource is not there any more."""
+
+
+class PartialError(Exception):
+    """The resource exists, but its creation was not finished; the cause says why. The engine keeps it in the state, and
+    updates it the next time: `outputs` says None of the inputs that it does not have yet."""
+
+    def __init__(self, identity: str, outputs: Values) -> None:
+        super().__init__(identity)
+        self.identity, self.outputs = identity, outputs
+
+
+@contextmanager
+def keeping(identity: str, outputs: Values | None = None) -> Iterator[None]:
+    """Around what a `create` still does once the resource exists: whatever it raises, the resource is not forgotten."""
+    try:
+        yield
+    except Exception as error:
+        raise PartialError(identity, outputs or {}) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,11 +106,19 @@ class Type:
     def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:
         raise NotImplementedError
 
+    def identity(self, given: str) -> str:
+        """The id that the state gets, of an id that an import was given."""
+        return given
+
     def update(self, identity: str, old: Values, new: Values) -> dict[str, Any]:
         raise NotImplementedError
 
     def delete(self, identity: str, state: Values) -> None:
         raise NotImplementedError
+
+    def always(self) -> Values:
+        """Outputs that the resource has after every verb, beside those that the verb returns."""
+        return {}
 
     def filled(self, urn: str, old: Values, new: Values) -> dict[str, Any]:
         """The inputs with defaults, and with a name like `web-1a2b3c4` where the user gave none."""
@@ -129,7 +156,10 @@ class Type:
         found = {}
         for key, spec in self.inputs.items():
             before, after = old.get(key), new.get(key)
-            if self.same(key, before, after) or (after is None and spec.computed):
+            # What is not known yet is a change, and nothing that `same` can look into.
+            if after is None and spec.computed:
+                continue
+            if not unknown_in(after) and self.same(key, before, after):
                 continue
             kind = "add" if before is None else "delete" if after is None else "update"
             found[key] = f"{kind}_replace" if spec.replaces else kind
@@ -137,6 +167,14 @@ class Type:
 
     def same(self, key: str, before: Any, after: Any) -> bool:
         return bool(plain(before) == plain(after))
+
+
+def unknown_in(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(unknown_in, value.values()))
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return any(map(unknown_in, value))
+    return value is UNKNOWN
 
 
 def plain(value: Any) -> Any:

@@ -11,9 +11,10 @@ from typing import Any
 
 import grpc
 from google.protobuf import empty_pb2
+from google.rpc import status_pb2
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc
 
-from localcloud.plugins.resource import UNKNOWN, GoneError, PluginError, Type, type_of_urn
+from localcloud.plugins.resource import UNKNOWN, GoneError, PartialError, PluginError, Type, type_of_urn
 from localcloud.plugins.values import received, sent
 
 _WORKERS = 32
@@ -131,25 +132,27 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):  # type: ignore[misc
         given = received(request.properties)
         if request.preview:
             return provider_pb2.CreateResponse(id="", properties=request.properties)
-        made = self._guarded(context, lambda: kind.create(given))
+        try:
+            made = self._guarded(context, lambda: kind.create(given))
+        except PartialError as partial:
+            return self._half_made(context, given, {**kind.always(), **partial.outputs}, partial)
         if made is None:
             return provider_pb2.CreateResponse()
-        return provider_pb2.CreateResponse(id=made[0], properties=sent({**given, **made[1]}))
+        return provider_pb2.CreateResponse(id=made[0], properties=sent({**given, **kind.always(), **made[1]}))
 
     def Read(self, request: Any, context: Any) -> Any:
         kind = self._type(request.urn, context)
         if kind is None:
             return provider_pb2.ReadResponse()
         before = received(request.inputs)
-        try:
-            found = self._guarded(context, lambda: kind.read(request.id, {**received(request.properties), **before}))
-        except GoneError:
-            return provider_pb2.ReadResponse()
+        found = self._guarded(context, lambda: _found(kind, request.id, {**received(request.properties), **before}))
         if found is None:
             return provider_pb2.ReadResponse()
         outputs, now = found
         inputs = _refreshed(kind, before, now)
-        return provider_pb2.ReadResponse(id=request.id, properties=sent({**inputs, **outputs}), inputs=sent(inputs))
+        return provider_pb2.ReadResponse(
+            id=kind.identity(request.id), properties=sent({**inputs, **kind.always(), **outputs}), inputs=sent(inputs)
+        )
 
     def Update(self, request: Any, context: Any) -> Any:
         kind = self._type(request.urn, context)
@@ -160,7 +163,9 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):  # type: ignore[misc
         if request.preview:
             return provider_pb2.UpdateResponse(properties=request.news)
         outputs = self._guarded(context, lambda: kind.update(request.id, old, new))
-        return provider_pb2.UpdateResponse(properties=sent({**old, **new, **(outputs or {})}))
+        if outputs is None:
+            return provider_pb2.UpdateResponse()
+        return provider_pb2.UpdateResponse(properties=sent({**_kept(kind, old), **new, **kind.always(), **outputs}))
 
     def Delete(self, request: Any, context: Any) -> Any:
         kind = self._type(request.urn, context)
@@ -176,7 +181,8 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):  # type: ignore[misc
                 f"the stand-in for {self._plugin.name} has no type {token}; PLUGINS=real takes the vendor's plugin",
             )
             return None
-        return self._types[token](self._api())
+        kind: Type | None = self._guarded(context, lambda: self._types[token](self._api()))
+        return kind
 
     def _api(self) -> Any:
         with self._lock:
@@ -185,18 +191,40 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):  # type: ignore[misc
             return self._client
 
     def _guarded(self, context: Any, action: Callable[[], Any]) -> Any:
-        """What `action` returns, or None after the engine was told why not. GoneError goes through."""
+        """What `action` returns, or None after the engine was told why not. PartialError goes through."""
         try:
             return action()
-        except GoneError:
+        except PartialError:
             raise
-        except PluginError as refused:
-            return self._refuse(context, str(refused))
         except Exception as error:
-            why = self._plugin.explained(error)
+            why = self._explained(error)
             if why is None:
                 raise
             return self._refuse(context, why)
+
+    def _explained(self, error: BaseException | None) -> str | None:
+        if isinstance(error, PluginError):
+            return str(error)
+        if isinstance(error, GoneError):
+            return f"{self._plugin.name}: {error} is not there any more"
+        return self._plugin.explained(error) if isinstance(error, Exception) else None
+
+    def _half_made(
+        self, context: Any, given: Mapping[str, Any], outputs: Mapping[str, Any], partial: PartialError
+    ) -> Any:
+        """Refuse, with what the engine needs to keep the resource. The detail is how gRPC carries more than a text."""
+        why = self._explained(partial.__cause__) or f"{type(partial.__cause__).__name__}: {partial.__cause__}"
+        status = status_pb2.Status(code=grpc.StatusCode.UNKNOWN.value[0], message=why)
+        detail = provider_pb2.ErrorResourceInitFailed(
+            id=partial.identity,
+            properties=sent({**given, **outputs}),
+            inputs=sent(given),
+            reasons=[why],
+        )
+        status.details.add().Pack(detail)
+        context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
+        self._refuse(context, why)
+        return provider_pb2.CreateResponse()
 
     @staticmethod
     def _refuse(context: Any, why: str) -> None:
@@ -205,9 +233,11 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):  # type: ignore[misc
 
 
 def _refreshed(kind: Type, before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """The inputs after a refresh: what the cloud has where that differs, for those that the user gave; all for an import."""
+    """The inputs after a refresh: what the cloud has where that differs, for those that the user gave; all for an import,
+    with the defaults of those that the cloud does not know."""
     if not before:
-        return {key: value for key, value in now.items() if value is not None and key in kind.inputs}
+        found = {key: spec.default if now.get(key) is None else now[key] for key, spec in kind.inputs.items()}
+        return {key: value for key, value in found.items() if value is not None}
     result = dict(before)
     for key, value in now.items():
         if key not in kind.inputs or (key not in before and kind.inputs[key].computed):
@@ -215,6 +245,18 @@ def _refreshed(kind: Type, before: Mapping[str, Any], now: Mapping[str, Any]) ->
         if not kind.same(key, before.get(key), value):
             result[key] = value
     return {key: value for key, value in result.items() if value is not None}
+
+
+def _kept(kind: Type, old: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the old state what an update leaves: the outputs, and the inputs that the cloud fills in."""
+    return {key: value for key, value in old.items() if key not in kind.inputs or kind.inputs[key].computed}
+
+
+def _found(kind: Type, identity: str, state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    try:
+        return kind.read(identity, state)
+    except GoneError:
+        return None
 
 
 def _deleted(kind: Type, identity: str, state: Mapping[str, Any]) -> None:

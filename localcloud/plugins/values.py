@@ -14,6 +14,18 @@ from google.protobuf import struct_pb2
 from localcloud.plugins.resource import UNKNOWN
 
 _UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
+# By the kind that the value will have: a string, boolean, number, list, asset, archive or object.
+_UNKNOWNS = frozenset(
+    {
+        _UNKNOWN,
+        "1c4a061d-8072-4f0a-a4cb-0ff528b18fe7",
+        "3eeb2bf0-c639-47a8-9e75-3b44932eb421",
+        "6a19a0b0-7e62-4c92-b797-7f8e31da9cc2",
+        "030794c1-ac77-496b-92df-f27374a8bd58",
+        "e48ece36-62e2-4504-bad9-02848725956a",
+        "dd056dcd-154b-4c76-9bd3-c8f88648b5ff",
+    }
+)
 _SIGNATURE = "4dabf18193072939515e22adb298388d"
 _SECRET = "1b47061264138c4ac30d75fd1eb44270"
 
@@ -45,7 +57,7 @@ def _received(value: struct_pb2.Value) -> Any:
     if kind == "number_value":
         return int(value.number_value) if value.number_value.is_integer() else value.number_value
     if kind == "string_value":
-        return UNKNOWN if value.string_value == _UNKNOWN else value.string_value
+        return UNKNOWN if value.string_value in _UNKNOWNS else value.string_value
     return value.bool_value if kind == "bool_value" else None
 
 

@@ -82,6 +82,7 @@ def test_names_are_ordered_by_their_labels_from_the_last() -> None:
         ("TXT", '"path=/" "b"', "path=/"),
         ("TXT", '"a \\"b\\" c"', '"a"b"'),
         ("TXT", f'"{"x" * 255}"', f'"{"x" * 256}"'),
+        ("TXT", f'"{"x" * 255}""y"', '"x" y'),
         ("PTR", "v1._theService._tcp.unilans.net", "two words"),
         ("CNAME", "a.example.", "a..example"),
     ],

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -218,6 +219,29 @@ class TestPrograms:
         )
         assert done.returncode == 0, done.stdout[-3000:]
         assert int(re.findall(r"(\d+) passed", done.stdout)[0]) > 100
+
+    def test_what_lands_reads_what_a_machine_is_told(self, tmp_path: Path) -> None:
+        """With the names that it has on a machine."""
+        for place, text in landing().items():
+            path = tmp_path / place.lstrip("/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        program = (
+            "import rollcall.agent, rollcall.cli, rollcall.edge, rollcall.route53\n"
+            "from rollcall.settings import parse_join as parse\n"
+            "told = parse('route53 zone=Z domain=unilans.net service=_s._tcp incarnation=v1 port=4218 weight=7 fall=5')\n"
+            "site = parse('cloudflare zone=z host=www.a.b token=t proxied=true')\n"
+            "print(told.port + told.weight + told.fall, site.proxied)\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-S", "-c", program],
+            env={"PYTHONPATH": f"{tmp_path}/usr/local/lib/rollcall:{Path(requests.__file__).parent.parent}"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.stdout == "4230 True\n", done.stderr
 
 
 lines = st.lists(

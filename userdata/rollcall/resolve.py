@@ -27,9 +27,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import dns.exception
-import dns.message
 import dns.name
 import dns.rcode
+import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
 import dns.resolver
@@ -42,9 +42,12 @@ _LARGEST = 10_000
 _PAYLOAD = 1232
 _OPTIONS = struct.pack("!BHHIH", 0, dns.rdatatype.OPT, _PAYLOAD, 0, 0)
 _HEADER = 12
+_RECORD = struct.Struct("!HHIH")
 # A day; RFC 2308 section 5 has found one to three hours to be sensible for what is not there.
 _LONGEST, _LONGEST_NEGATIVE = 86_400.0, 10_800.0
 
+_ADDRESSES: dict[int, str] = {dns.rdatatype.A: "A", dns.rdatatype.AAAA: "AAAA"}
+_USED = {*_ADDRESSES, *map(dns.rdatatype.from_text, ("CNAME", "PTR", "SOA", "SRV", "TXT"))}
 _PLAIN_LABEL = re.compile("[0-9A-Za-z_-]{1,63}")
 
 Server = tuple[str, int]
@@ -164,7 +167,8 @@ class Client:
         alive = [each for each in found if each.target != dns.name.root]
         if not alive:
             raise TransientError(f"reason=nobody-alive service={name}")
-        targets = (Target(each.priority, each.weight, each.port, _text(each.target)) for each in alive)
+        # In a set of DNS nothing stands twice; that it does not in shards either is for us to see to.
+        targets = dict.fromkeys(Target(each.priority, each.weight, each.port, _text(each.target)) for each in alive)
         made = Incarnation(name, tuple(targets), self, sets)
         self._keep(key, until, made)
         return made
@@ -187,18 +191,16 @@ class Client:
         kept = self._kept.get(key)
         if kept is not None and kept[0] > now:
             return kept
-        reply, chain = self._reply(name, rtype)
-        found = tuple(chain.answer or ())
-        until = now + (min(chain.minimum_ttl, _LONGEST) if found else _negative(reply))
-        self._keep(key, until, found)
-        if rtype == "SRV":
-            hosts = {each.target for each in found}
-            for each in reply.additional:
+        reply = self._reply(name, rtype)
+        until = now + reply.ttl
+        self._keep(key, until, reply.found)
+        if rtype == "SRV" and reply.addresses:
+            hosts = {_text(each.target) for each in reply.found}
+            for there, (ttl, records) in reply.addresses.items():
                 # What comes along is worth less than what was asked for (RFC 2181 section 5.4.1), and only for the targets.
-                there = (_text(each.name), dns.rdatatype.to_text(each.rdtype))
-                if each.name in hosts and there[1] in ("A", "AAAA") and self._kept.get(there, (0.0,))[0] <= now:
-                    self._keep(there, now + min(each.ttl, _LONGEST), tuple(each))
-        return until, found
+                if there[0] in hosts and self._kept.get(there, (0.0,))[0] <= now:
+                    self._keep(there, now + ttl, tuple(records))
+        return until, reply.found
 
     def _keep(self, key: tuple[str, ...], until: float, value: Any) -> None:
         with self._lock:
@@ -236,9 +238,10 @@ class Client:
             raise FatalError(f"reason=no-such-incarnation service={base} asked={asked} known={known}")
         return spelled[wanted], groups[wanted]
 
-    def _reply(self, name: str, rtype: str) -> tuple[Any, Any]:
-        """The first answer that a resolver gives, and the end of its chain of aliases."""
-        question = _name(name).to_digestable() + struct.pack("!HH", dns.rdatatype.from_text(rtype), dns.rdataclass.IN)
+    def _reply(self, name: str, rtype: str) -> _Reply:
+        """The first answer that a resolver gives."""
+        asked = _name(name)
+        question = asked.to_digestable() + struct.pack("!HH", dns.rdatatype.from_text(rtype), dns.rdataclass.IN)
         # Recursion desired; one question, and the EDNS record.
         header = struct.pack("!6H", secrets.randbits(16), 0x0100, 1, 0, 0, 1)
         query = header + question + _OPTIONS
@@ -252,19 +255,16 @@ class Client:
                         wire = self._exchange(server, query, self._timeout, True)
                     if not _answers(wire, query):
                         raise ValueError("answers another question")
-                    reply = dns.message.from_wire(wire)
-                    if not isinstance(reply, dns.message.QueryMessage):
-                        raise ValueError("answers another operation")
-                    chain = reply.resolve_chaining()
-                except (dns.exception.DNSException, OSError, ValueError) as failed:
+                    reply = _parsed(wire, asked, dns.rdatatype.from_text(rtype))
+                except (dns.exception.DNSException, OSError, ValueError, struct.error) as failed:
                     said[where] = getattr(failed, "strerror", None) or type(failed).__name__
                     continue
-                if reply.rcode() not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
-                    said[where] = dns.rcode.to_text(reply.rcode())
+                if reply.rcode not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
+                    said[where] = dns.rcode.to_text(reply.rcode)
                     continue
                 if server is not self._resolvers[0]:
                     self._resolvers = [server, *(each for each in self._resolvers if each is not server)]
-                return reply, chain
+                return reply
         tried = "; ".join(f"{where}: {what}" for where, what in said.items())
         raise TransientError(f"reason=no-resolver-answers name={name} type={rtype} said={tried!r}")
 
@@ -392,10 +392,84 @@ def _is_truncated(reply: bytes) -> bool:
     return len(reply) >= _HEADER and bool(reply[2] & 0x02)
 
 
-def _negative(reply: Any) -> float:
-    """RFC 2308 section 5: the lesser of the SOA's TTL and its minimum; nothing without an SOA."""
-    found = [min(each.ttl, each[0].minimum) for each in reply.authority if each.rdtype == dns.rdatatype.SOA]
-    return min(_LONGEST_NEGATIVE, *found) if found else 0.0
+@dataclass(frozen=True)
+class _Reply:
+    """The records that were asked for, for how long they (or their absence) hold, and the addresses that came along."""
+
+    rcode: dns.rcode.Rcode
+    found: tuple[Any, ...]
+    ttl: float
+    addresses: dict[tuple[str, str], tuple[float, list[Any]]]
+
+
+def _parsed(wire: bytes, name: dns.name.Name, rtype: dns.rdatatype.RdataType) -> _Reply:
+    """What a response to a question for `name` and `rtype` says, at the end of its aliases.
+
+    Record by record: `dns.message` makes sets of them first, which takes longer than all the rest. Raises DNSException or
+    ValueError where it makes no sense.
+    """
+    if wire[2] & 0x78:
+        raise ValueError("answers another operation")
+    answer, authority, additional = _sections(wire)
+    rcode = wire[3] & 0x0F
+    # RFC 6891 section 6.1.3: the upper bits are where other records have a TTL.
+    rcode |= sum(ttl >> 24 << 4 for _, kind, ttl, _ in additional if kind == dns.rdatatype.OPT)
+    lowest, links = _LONGEST, 0
+    while not (found := [each for each in answer if each[1] == rtype and each[0] == name]):
+        alias = next((each for each in answer if each[1] == dns.rdatatype.CNAME and each[0] == name), None)
+        if alias is None:
+            break
+        name, lowest, links = alias[3].target, min(lowest, _held(alias[2])), links + 1
+        if links > len(answer):
+            raise ValueError("goes round in circles")
+    if found and rcode == dns.rcode.NXDOMAIN:
+        raise ValueError("is there and is not")
+    if found:
+        lowest = min(lowest, *(_held(each[2]) for each in found))
+    else:
+        # RFC 2308 section 5: the lesser of the SOA's TTL and its minimum; nothing without an SOA.
+        held = (min(_held(ttl), soa.minimum) for _, kind, ttl, soa in authority if kind == dns.rdatatype.SOA)
+        lowest = min(_LONGEST_NEGATIVE, min(held, default=0))
+    along: dict[tuple[str, str], tuple[float, list[Any]]] = {}
+    for owner, kind, ttl, record in additional:
+        if kind in _ADDRESSES:
+            there = (_text(owner), _ADDRESSES[kind])
+            before, records = along.get(there, (_LONGEST, []))
+            along[there] = (min(before, _held(ttl)), [*records, record])
+    return _Reply(dns.rcode.Rcode.make(rcode), tuple(each[3] for each in found), lowest, along)
+
+
+def _sections(wire: bytes) -> list[list[tuple[dns.name.Name, int, int, Any]]]:
+    """Owner, type, TTL and value of each record in a section's place; only of the types that the client has a use for."""
+    questions, *counts = struct.unpack_from("!4H", wire, 4)
+    at = _HEADER
+    if questions:
+        at += dns.name.from_wire(wire, at)[1] + 4
+    # Most owners are a pointer of two bytes to a name that was read before.
+    pointers: dict[bytes, dns.name.Name] = {}
+    sections = []
+    for count in counts:
+        section: list[tuple[dns.name.Name, int, int, Any]] = []
+        for _ in range(count):
+            pointer = wire[at : at + 2]
+            owner, used = (pointers[pointer], 2) if pointer in pointers else dns.name.from_wire(wire, at)
+            if used == 2:
+                pointers[pointer] = owner
+            kind, rdclass, ttl, length = _RECORD.unpack(wire[at + used : at + used + _RECORD.size])
+            at += used + _RECORD.size + length
+            if kind == dns.rdatatype.OPT:
+                section.append((owner, kind, ttl, None))
+            elif kind in _USED and rdclass == dns.rdataclass.IN:
+                section.append((owner, kind, ttl, dns.rdata.from_wire(rdclass, kind, wire, at - length, length)))
+        sections.append(section)
+    if at > len(wire):
+        raise ValueError("ends too early")
+    return sections
+
+
+def _held(ttl: int) -> float:
+    """RFC 2181 section 8: one with its highest bit set is none."""
+    return 0.0 if ttl >> 31 else min(float(ttl), _LONGEST)
 
 
 def _base(service: str, domain: str, protocol: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from typing import get_type_hints
 
 from rollcall.ownership import Owner
 
@@ -137,25 +138,25 @@ def parse_join(text: str, key: str = "join") -> Join:
     kind, *words = text.split()
     if kind not in _KINDS:
         raise SettingsError(f"{key}: {kind!r} is none of {', '.join(_KINDS)}")
-    known = {item.name: item for item in fields(_KINDS[kind])}
+    known = get_type_hints(_KINDS[kind])
     values: dict[str, str | int | bool] = {}
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or name not in known:
             raise SettingsError(f"{key}: {word!r} is none of {', '.join(known)} with =VALUE")
-        values[name] = _typed(value, str(known[name].type), f"{key}: {name}")
+        values[name] = _typed(value, known[name], f"{key}: {name}")
     try:
         return _KINDS[kind](**values)  # type: ignore[arg-type]
     except TypeError as lacking:
         raise SettingsError(f"{key}: {lacking}") from lacking
 
 
-def _typed(value: str, kind: str, where: str) -> str | int | bool:
-    if kind == "int":
+def _typed(value: str, kind: type, where: str) -> str | int | bool:
+    if kind is int:
         if not value.isdecimal():
             raise SettingsError(f"{where} must be a whole number, not {value!r}")
         return int(value)
-    if kind == "bool":
+    if kind is bool:
         if value not in ("true", "false"):
             raise SettingsError(f"{where} must be true or false, not {value!r}")
         return value == "true"

@@ -49,6 +49,13 @@ def install(account: str, region: str) -> Any:
                     )
             return made
 
+        def replace_iam_instance_profile_association(self, *args: Any, **options: Any) -> Any:
+            """moto replaces the association and goes on showing the instance with its former profile."""
+            made = super().replace_iam_instance_profile_association(*args, **options)
+            shown = {"Arn": made.iam_instance_profile.arn, "Id": made.association_id}
+            self.modify_instance_attribute(made.instance_id, "iam_instance_profile", shown)
+            return made
+
         def modify_instance_metadata_options(self, instance_id: str, **changes: Any) -> Any:
             """What is not given stays as it is (moto resets it)."""
             instance = self.get_instance(instance_id)

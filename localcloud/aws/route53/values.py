@@ -16,7 +16,8 @@ TYPES = (
 )  # fmt: skip
 _LONGEST_VALUE = 4000
 _LONGEST_STRING = 255
-_STRING = re.compile(r'"((?:[^"\\]|\\[0-7]{3}|\\.)*)"(?:\s+|$)')
+# One string may follow the other without a space: Terraform's documentation of aws_route53_record tells to write it so.
+_STRING = re.compile(r'"((?:[^"\\]|\\[0-7]{3}|\\.)*)"(?:\s+|$|(?="))')
 _WORD16 = 65535
 
 

@@ -33,7 +33,7 @@ class Api:
 class Aws(Plugin):
     name = "aws"
     types = (*ec2.TYPES, *iam.TYPES, *route53.TYPES, *ssm.TYPES)
-    functions = {**functions.FUNCTIONS, **route53.FUNCTIONS}
+    functions = {**functions.FUNCTIONS, "aws:route53/getZone:getZone": route53.get_zone}
     settings = (
         "region",
         "profile",

@@ -1,14 +1,27 @@
-"""What the AWS types share: tags both ways, and what AWS says when something is gone."""
+"""What the AWS types share: the region, tags both ways, and what AWS says when something is gone."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from localcloud.plugins.resource import GoneError, Input, mapping, text
+from localcloud.plugins.resource import GoneError, Input, Type, Values, mapping, text
 
-REGION: Mapping[str, Input] = {"region": text(computed=True)}
+REGION: Mapping[str, Input] = {"region": text(replaces=True, computed=True)}
 TAGS: Mapping[str, Input] = {"tags": mapping(), "tagsAll": mapping(computed=True)}
+
+
+class Regional(Type):
+    """A type with REGION among its inputs. The stand-in has one region, the provider's."""
+
+    def always(self) -> Values:
+        return {"region": self.api.region}
+
+    def faults(self, given: Values) -> list[tuple[str, str]]:
+        found, region = super().faults(given), given.get("region")
+        if isinstance(region, str) and region != self.api.region:
+            found.append(("region", f"the stand-in for aws has only the provider's region {self.api.region}"))
+        return found
 
 
 def to_tags(tags: Mapping[str, str] | None) -> list[dict[str, str]]:

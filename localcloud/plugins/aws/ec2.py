@@ -1,19 +1,19 @@
-"""aws:ec2: SecurityGroup, Instance."""
+"""aws:ec2: SecurityGroup, Instance; aws:ec2transitgateway: InstanceState (where the SDK has it)."""
 
 from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from localcloud.plugins.aws.common import REGION, TAGS, from_tags, gone_on, to_tags
+from localcloud.plugins.aws.common import REGION, TAGS, Regional, from_tags, gone_on, to_tags
 from localcloud.plugins.resource import (
     GoneError,
     PluginError,
-    Type,
     Values,
     flag,
+    keeping,
     mapping,
     number,
     plain,
@@ -22,9 +22,18 @@ from localcloud.plugins.resource import (
 )
 
 _POLL, _PATIENCE = 0.5, 600.0
+# Changed while the instance runs: the input, and what EC2 calls it.
+_ATTRIBUTES = {
+    "disableApiTermination": "DisableApiTermination",
+    "ebsOptimized": "EbsOptimized",
+    "instanceInitiatedShutdownBehavior": "InstanceInitiatedShutdownBehavior",
+}
+# The cloud fills in the options that a program does not give.
+_COMPUTED_WITHIN = ("metadataOptions", "rootBlockDevice", "creditSpecification")
+_NOT_IN_PLACE = ("creditSpecification", "monitoring", "rootBlockDevice", "volumeTags")
 
 
-class SecurityGroup(Type):
+class SecurityGroup(Regional):
     token = "aws:ec2/securityGroup:SecurityGroup"
     named = "name"
     inputs = {
@@ -50,7 +59,8 @@ class SecurityGroup(Type):
         made = ec2.create_security_group(GroupName=given["name"], Description=given["description"], **vpc, **tags)[
             "GroupId"
         ]
-        self._set_rules(made, given)
+        with keeping(made):
+            self._set_rules(made, given)
         return made, self._outputs(made, given)
 
     def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -151,7 +161,7 @@ def _rule_key(rule: Values) -> tuple[Any, ...]:
     return (str(rule["protocol"]), *ports, *ranges, rule.get("description") or "")
 
 
-class Instance(Type):
+class Instance(Regional):
     token = "aws:ec2/instance:Instance"
     inputs = {
         "ami": text(replaces=True, computed=True),
@@ -171,7 +181,7 @@ class Instance(Type):
         "ebsOptimized": flag(computed=True),
         "monitoring": flag(computed=True),
         "creditSpecification": mapping(computed=True),
-        "ipv6AddressCount": number(computed=True),
+        "ipv6AddressCount": number(replaces=True, computed=True),
         "instanceInitiatedShutdownBehavior": text(computed=True, choices=("stop", "terminate")),
         "volumeTags": mapping(),
         **REGION,
@@ -180,11 +190,12 @@ class Instance(Type):
 
     def create(self, given: Values) -> tuple[str, dict[str, Any]]:
         made = self.api.client("ec2").run_instances(**self._request(given))["Instances"][0]["InstanceId"]
-        found = self._wait(made, "running")
+        with keeping(made):
+            found = _wait(self.api, made, "running")
         return made, _instance_outputs(found, self.api.region)
 
     def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:
-        found = self._describe(identity)
+        found = _describe(self.api, identity)
         if found["State"]["Name"] in ("terminated", "shutting-down"):
             raise GoneError(identity)
         options = found.get("MetadataOptions") or {}
@@ -210,36 +221,50 @@ class Instance(Type):
             "keyName": found.get("KeyName"),
             "tags": from_tags(found.get("Tags")) or None,
         }
+        if not state.get("ami"):
+            # An import. Later this would replace whatever is stopped: an instance has no public address then.
+            now["associatePublicIpAddress"] = bool(found.get("PublicIpAddress"))
         return _instance_outputs(found, self.api.region), {
             key: value for key, value in now.items() if value is not None or key == "tags"
         }
 
     def update(self, identity: str, old: Values, new: Values) -> dict[str, Any]:
         ec2 = self.api.client("ec2")
+        changed = set(super().differences(old, new))
+        if fixed := sorted(changed & set(_NOT_IN_PLACE)):
+            raise PluginError(f"aws: the stand-in does not change {', '.join(fixed)} of an instance that exists")
         _retag(ec2, identity, old.get("tags"), new.get("tags"))
-        if plain(old.get("vpcSecurityGroupIds")) != plain(new.get("vpcSecurityGroupIds")):
+        if "vpcSecurityGroupIds" in changed:
             ec2.modify_instance_attribute(InstanceId=identity, Groups=list(new["vpcSecurityGroupIds"]))
-        if plain(old.get("metadataOptions")) != plain(new.get("metadataOptions")):
+        if "metadataOptions" in changed:
             ec2.modify_instance_metadata_options(InstanceId=identity, **_metadata_options(new["metadataOptions"]))
-        stopped = [
-            key
-            for key in ("instanceType", "userDataBase64")
-            if new.get(key) and plain(old.get(key)) != plain(new.get(key))
-        ]
-        if stopped:
-            self._change_stopped(identity, new, stopped)
-        return {**_instance_outputs(self._describe(identity), self.api.region), "tags": dict(new.get("tags") or {})}
+        for key, element in _ATTRIBUTES.items():
+            if key in changed:
+                ec2.modify_instance_attribute(InstanceId=identity, **{element: {"Value": new[key]}})
+        if "iamInstanceProfile" in changed:
+            self._change_profile(identity, new["iamInstanceProfile"])
+        if changed & {"instanceType", "userData", "userDataBase64"}:
+            self._change_stopped(identity, new, changed)
+        return {
+            **_instance_outputs(_describe(self.api, identity), self.api.region),
+            "tags": dict(new.get("tags") or {}),
+        }
 
     def delete(self, identity: str, state: Values) -> None:
         with gone_on("InvalidInstanceID.NotFound"):
             self.api.client("ec2").terminate_instances(InstanceIds=[identity])
-        self._wait(identity, "terminated")
+        _wait(self.api, identity, "terminated")
 
     def faults(self, given: Values) -> list[tuple[str, str]]:
         found = super().faults(given)
         if given.get("userData") is not None and given.get("userDataBase64") is not None:
             found.append(("userData", "userData and userDataBase64 exclude each other"))
         return found
+
+    def same(self, key: str, before: Any, after: Any) -> bool:
+        if key in _COMPUTED_WITHIN and isinstance(before, Mapping) and isinstance(after, Mapping):
+            return all(plain(before.get(option)) == plain(value) for option, value in after.items())
+        return super().same(key, before, after)
 
     def differences(self, old: Values, new: Values) -> dict[str, str]:
         found = super().differences(old, new)
@@ -250,19 +275,27 @@ class Instance(Type):
             }
         return found
 
-    def _change_stopped(self, identity: str, new: Values, keys: list[str]) -> None:
+    def _change_profile(self, identity: str, wanted: str) -> None:
+        ec2 = self.api.client("ec2")
+        mine = [{"Name": "instance-id", "Values": [identity]}]
+        found = ec2.describe_iam_instance_profile_associations(Filters=mine)["IamInstanceProfileAssociations"]
+        held = [each["AssociationId"] for each in found if each["State"] in ("associating", "associated")]
+        if held:
+            ec2.replace_iam_instance_profile_association(AssociationId=held[0], IamInstanceProfile={"Name": wanted})
+        else:
+            ec2.associate_iam_instance_profile(InstanceId=identity, IamInstanceProfile={"Name": wanted})
+
+    def _change_stopped(self, identity: str, new: Values, keys: Collection[str]) -> None:
         """A new type or userdata takes a stop and a start, as the real plugin does it."""
         ec2 = self.api.client("ec2")
         ec2.stop_instances(InstanceIds=[identity])
-        self._wait(identity, "stopped")
+        _wait(self.api, identity, "stopped")
         if "instanceType" in keys:
             ec2.modify_instance_attribute(InstanceId=identity, InstanceType={"Value": new["instanceType"]})
-        if "userDataBase64" in keys:
-            ec2.modify_instance_attribute(
-                InstanceId=identity, UserData={"Value": base64.b64decode(new["userDataBase64"])}
-            )
+        if "userDataBase64" in keys or "userData" in keys:
+            ec2.modify_instance_attribute(InstanceId=identity, UserData={"Value": _user_data(new)})
         ec2.start_instances(InstanceIds=[identity])
-        self._wait(identity, "running")
+        _wait(self.api, identity, "running")
 
     def _request(self, given: Values) -> dict[str, Any]:
         request: dict[str, Any] = {
@@ -276,16 +309,15 @@ class Instance(Type):
             interface["SubnetId"] = given["subnetId"]
         if given.get("vpcSecurityGroupIds"):
             interface["Groups"] = list(given["vpcSecurityGroupIds"])
+        if given.get("ipv6AddressCount"):
+            interface["Ipv6AddressCount"] = int(given["ipv6AddressCount"])
         if given.get("associatePublicIpAddress") is not None:
             interface["AssociatePublicIpAddress"] = given["associatePublicIpAddress"]
         request["NetworkInterfaces"] = [interface]
         if given.get("iamInstanceProfile"):
             request["IamInstanceProfile"] = {"Name": given["iamInstanceProfile"]}
-        if given.get("userDataBase64"):
-            # boto3 encodes user data itself.
-            request["UserData"] = base64.b64decode(given["userDataBase64"])
-        elif given.get("userData"):
-            request["UserData"] = given["userData"]
+        if given.get("userDataBase64") or given.get("userData"):
+            request["UserData"] = _user_data(given)
         if given.get("keyName"):
             request["KeyName"] = given["keyName"]
         if given.get("metadataOptions"):
@@ -300,36 +332,94 @@ class Instance(Type):
             request["BlockDeviceMappings"] = [
                 {"DeviceName": "/dev/xvda", "Ebs": {key: value for key, value in ebs.items() if value is not None}}
             ]
-        if given.get("tags"):
-            request["TagSpecifications"] = [{"ResourceType": "instance", "Tags": to_tags(given["tags"])}]
-        return request
+        for key, element in _ATTRIBUTES.items():
+            if given.get(key) is not None:
+                request[element] = given[key]
+        if given.get("monitoring") is not None:
+            request["Monitoring"] = {"Enabled": given["monitoring"]}
+        if (given.get("creditSpecification") or {}).get("cpuCredits"):
+            request["CreditSpecification"] = {"CpuCredits": given["creditSpecification"]["cpuCredits"]}
+        tagged = [
+            {"ResourceType": kind, "Tags": to_tags(given[key])}
+            for kind, key in (("instance", "tags"), ("volume", "volumeTags"))
+            if given.get(key)
+        ]
+        return {**request, "TagSpecifications": tagged} if tagged else request
 
-    def _describe(self, identity: str) -> Mapping[str, Any]:
-        with gone_on("InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed"):
-            reservations = self.api.client("ec2").describe_instances(InstanceIds=[identity])["Reservations"]
-        found: list[Mapping[str, Any]] = [each for reservation in reservations for each in reservation["Instances"]]
-        if not found:
+
+class InstanceState(Regional):
+    """Whether an instance runs. Its end leaves the instance as it is."""
+
+    token = "aws:ec2transitgateway/instanceState:InstanceState"
+    inputs = {
+        "instanceId": text(required=True, replaces=True),
+        "state": text(required=True, choices=("running", "stopped")),
+        "force": flag(default=False),
+        **REGION,
+    }
+
+    def create(self, given: Values) -> tuple[str, dict[str, Any]]:
+        self.update(given["instanceId"], {}, given)
+        return given["instanceId"], {}
+
+    def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:
+        found = _describe(self.api, identity)["State"]["Name"]
+        if found in ("terminated", "shutting-down"):
             raise GoneError(identity)
-        return found[0]
+        return {}, {"instanceId": identity, "state": found, "force": bool(state.get("force"))}
 
-    def _wait(self, identity: str, state: str) -> Mapping[str, Any]:
-        end = time.monotonic() + _PATIENCE
-        while True:
-            try:
-                found = self._describe(identity)
-            except GoneError:
-                if state == "terminated":
-                    return {}
-                raise PluginError(f"aws: {identity} is gone while it was expected to be {state}") from None
-            name = found["State"]["Name"]
-            if name == state:
-                return found
-            if state == "running" and name in ("terminated", "shutting-down", "stopped"):
-                reason = (found.get("StateReason") or {}).get("Message", "no reason given")
-                raise PluginError(f"aws: {identity} is {name} instead of running: {reason}")
-            if time.monotonic() > end:
-                raise PluginError(f"aws: {identity} is {name}, not {state}, after {_PATIENCE:.0f} s")
-            time.sleep(_POLL)
+    def update(self, identity: str, old: Values, new: Values) -> dict[str, Any]:
+        ec2 = self.api.client("ec2")
+        if _wait(self.api, identity, "running", "stopped")["State"]["Name"] != new["state"]:
+            if new["state"] == "stopped":
+                ec2.stop_instances(InstanceIds=[identity], Force=bool(new.get("force")))
+            else:
+                ec2.start_instances(InstanceIds=[identity])
+            _wait(self.api, identity, new["state"])
+        return {}
+
+    def delete(self, identity: str, state: Values) -> None:
+        """Nothing: only the watching ends."""
+
+
+def _describe(api: Any, identity: str) -> Mapping[str, Any]:
+    with gone_on("InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed"):
+        reservations = api.client("ec2").describe_instances(InstanceIds=[identity])["Reservations"]
+    found: list[Mapping[str, Any]] = [
+        {**each, "OwnerId": reservation.get("OwnerId", "")}
+        for reservation in reservations
+        for each in reservation["Instances"]
+    ]
+    if not found:
+        raise GoneError(identity)
+    return found[0]
+
+
+def _wait(api: Any, identity: str, *states: str) -> Mapping[str, Any]:
+    """The instance once it is in one of `states`. Raises PluginError as soon as it cannot come to any of them."""
+    wanted, end = " or ".join(states), time.monotonic() + _PATIENCE
+    while True:
+        try:
+            found = _describe(api, identity)
+        except GoneError:
+            if "terminated" in states:
+                return {}
+            raise PluginError(f"aws: {identity} is gone while it was expected to be {wanted}") from None
+        name = found["State"]["Name"]
+        if name in states:
+            return found
+        ended = name in ("terminated", "shutting-down") or (name == "stopped" and "running" in states)
+        if ended and "terminated" not in states:
+            reason = (found.get("StateReason") or {}).get("Message", "no reason given")
+            raise PluginError(f"aws: {identity} is {name} instead of {wanted}: {reason}")
+        if time.monotonic() > end:
+            raise PluginError(f"aws: {identity} is {name}, not {wanted}, after {_PATIENCE:.0f} s")
+        time.sleep(_POLL)
+
+
+def _user_data(given: Values) -> bytes:
+    """As it is: boto3 encodes it itself."""
+    return base64.b64decode(given["userDataBase64"]) if given.get("userDataBase64") else str(given["userData"]).encode()
 
 
 def _metadata_options(given: Values) -> dict[str, Any]:
@@ -345,7 +435,7 @@ def _metadata_options(given: Values) -> dict[str, Any]:
 def _instance_outputs(found: Mapping[str, Any], region: str) -> dict[str, Any]:
     tags = from_tags(found.get("Tags"))
     return {
-        "arn": f"arn:aws:ec2:{region}::instance/{found['InstanceId']}",
+        "arn": f"arn:aws:ec2:{region}:{found['OwnerId']}:instance/{found['InstanceId']}",
         "availabilityZone": (found.get("Placement") or {}).get("AvailabilityZone"),
         "instanceState": found["State"]["Name"],
         "publicIp": found.get("PublicIpAddress") or "",
@@ -367,4 +457,4 @@ def _retag(ec2: Any, identity: str, old: Values | None, new: Values | None) -> N
         ec2.create_tags(Resources=[identity], Tags=to_tags(new))
 
 
-TYPES = (SecurityGroup, Instance)
+TYPES = (SecurityGroup, Instance, InstanceState)

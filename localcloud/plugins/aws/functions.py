@@ -1,10 +1,11 @@
-"""aws functions: getParameter, getVpc, getSubnets, getAmi, getRegion, getCallerIdentity, getAvailabilityZones."""
+"""aws functions: getParameter, getVpc, getSubnets, getAmi, getInstances, getRegion, getCallerIdentity, getAvailabilityZones."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from localcloud.plugins.aws.common import from_tags
 from localcloud.plugins.resource import PluginError, Values
 
 
@@ -41,7 +42,8 @@ def get_vpc(api: Any, given: Values) -> dict[str, Any]:
         "cidrBlock": vpc["CidrBlock"],
         "default": vpc.get("IsDefault", False),
         "state": vpc["State"],
-        "tags": {},
+        "tags": from_tags(vpc.get("Tags")),
+        "region": api.region,
     }
 
 
@@ -61,6 +63,26 @@ def get_ami(api: Any, given: Values) -> dict[str, Any]:
         "imageId": image["ImageId"],
         "name": image["Name"],
         "architecture": image.get("Architecture", "x86_64"),
+        "region": api.region,
+    }
+
+
+def get_instances(api: Any, given: Values) -> dict[str, Any]:
+    states = list(given.get("instanceStateNames") or ("running",))
+    filters = [
+        {"Name": "instance-state-name", "Values": states},
+        *_filters({**given, "tags": given.get("instanceTags")}),
+    ]
+    pages = api.client("ec2").get_paginator("describe_instances").paginate(Filters=filters)
+    found = [each for page in pages for reservation in page["Reservations"] for each in reservation["Instances"]]
+    return {
+        **{key: given[key] for key in ("filters", "instanceTags", "instanceStateNames") if given.get(key)},
+        "id": api.region,
+        "ids": [each["InstanceId"] for each in found],
+        "privateIps": [each["PrivateIpAddress"] for each in found if each.get("PrivateIpAddress")],
+        "publicIps": [each["PublicIpAddress"] for each in found if each.get("PublicIpAddress")],
+        "ipv6Addresses": [each["Ipv6Address"] for each in found if each.get("Ipv6Address")],
+        "region": api.region,
     }
 
 
@@ -94,6 +116,7 @@ FUNCTIONS: Mapping[str, Callable[[Any, Values], dict[str, Any]]] = {
     "aws:ec2/getVpc:getVpc": get_vpc,
     "aws:ec2/getSubnets:getSubnets": get_subnets,
     "aws:ec2/getAmi:getAmi": get_ami,
+    "aws:ec2/getInstances:getInstances": get_instances,
     "aws:index/getRegion:getRegion": get_region,
     "aws:index/getCallerIdentity:getCallerIdentity": get_caller_identity,
     "aws:index/getAvailabilityZones:getAvailabilityZones": get_zones,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 import json
+import re
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
 from localcloud.plugins.aws.common import TAGS, from_tags, gone_on, to_tags
-from localcloud.plugins.resource import GoneError, PluginError, Type, Values, flag, number, plain, text
+from localcloud.plugins.resource import GoneError, Type, Values, flag, keeping, number, plain, text
 from localcloud.plugins.values import secret
 
 _GONE = "NoSuchEntity"
@@ -26,6 +30,14 @@ def _same_document(before: Any, after: Any) -> bool:
         return bool(json.loads(before or "null") == json.loads(after or "null"))
     except (TypeError, ValueError):
         return bool(before == after)
+
+
+def _retag(tag: Callable[..., Any], untag: Callable[..., Any], old: Values, new: Values, **who: str) -> None:
+    gone = sorted(set(old.get("tags") or {}) - set(new.get("tags") or {}))
+    if gone:
+        untag(**who, TagKeys=gone)
+    if new.get("tags"):
+        tag(**who, Tags=to_tags(new["tags"]))
 
 
 class Role(Type):
@@ -63,6 +75,7 @@ class Role(Type):
             "description": found.get("Description") or None,
             "path": found["Path"],
             "maxSessionDuration": found.get("MaxSessionDuration", 3600),
+            "permissionsBoundary": (found.get("PermissionsBoundary") or {}).get("PermissionsBoundaryArn"),
             "tags": from_tags(found.get("Tags")) or None,
         }
         return self._outputs(found, now), now
@@ -75,11 +88,12 @@ class Role(Type):
             Description=new.get("description") or "",
             MaxSessionDuration=int(new["maxSessionDuration"]),
         )
-        gone = set(old.get("tags") or {}) - set(new.get("tags") or {})
-        if gone:
-            iam.untag_role(RoleName=identity, TagKeys=sorted(gone))
-        if new.get("tags"):
-            iam.tag_role(RoleName=identity, Tags=to_tags(new["tags"]))
+        if old.get("permissionsBoundary") != new.get("permissionsBoundary"):
+            if new.get("permissionsBoundary"):
+                iam.put_role_permissions_boundary(RoleName=identity, PermissionsBoundary=new["permissionsBoundary"])
+            else:
+                iam.delete_role_permissions_boundary(RoleName=identity)
+        _retag(iam.tag_role, iam.untag_role, old, new, RoleName=identity)
         return {"tagsAll": dict(new.get("tags") or {})}
 
     def delete(self, identity: str, state: Values) -> None:
@@ -145,7 +159,8 @@ class InstanceProfile(Type):
             InstanceProfileName=given["name"], Path=given["path"], Tags=to_tags(given.get("tags"))
         )
         if given.get("role"):
-            iam.add_role_to_instance_profile(InstanceProfileName=given["name"], RoleName=given["role"])
+            with keeping(given["name"], {**self._outputs(made["InstanceProfile"], given), "role": None}):
+                iam.add_role_to_instance_profile(InstanceProfileName=given["name"], RoleName=given["role"])
         return given["name"], self._outputs(made["InstanceProfile"], given)
 
     def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -167,7 +182,8 @@ class InstanceProfile(Type):
                 iam.remove_role_from_instance_profile(InstanceProfileName=identity, RoleName=old["role"])
             if new.get("role"):
                 iam.add_role_to_instance_profile(InstanceProfileName=identity, RoleName=new["role"])
-        return {}
+        _retag(iam.tag_instance_profile, iam.untag_instance_profile, old, new, InstanceProfileName=identity)
+        return self._outputs(iam.get_instance_profile(InstanceProfileName=identity)["InstanceProfile"], new)
 
     def delete(self, identity: str, state: Values) -> None:
         iam = self.api.client("iam")
@@ -182,53 +198,73 @@ class InstanceProfile(Type):
 
 
 class User(Type):
+    """A new name or path moves the user in place, as IAM and the provider do it."""
+
     token = "aws:iam/user:User"
     named = "name"
     inputs = {
         "name": text(),
         "path": text(default="/"),
-        "forceDestroy": flag(default=False),
         "permissionsBoundary": text(),
+        "forceDestroy": flag(default=False),
         **TAGS,
     }
 
     def create(self, given: Values) -> tuple[str, dict[str, Any]]:
-        optional = {"PermissionsBoundary": given.get("permissionsBoundary"), "Tags": to_tags(given.get("tags"))}
+        boundary = {"PermissionsBoundary": given["permissionsBoundary"]} if given.get("permissionsBoundary") else {}
         made = self.api.client("iam").create_user(
-            UserName=given["name"], Path=given["path"], **{key: value for key, value in optional.items() if value}
+            UserName=given["name"], Path=given["path"], Tags=to_tags(given.get("tags")), **boundary
         )["User"]
-        return made["UserName"], self._outputs(made, given)
+        return made["UserName"], self._outputs(made, given.get("tags"))
 
     def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:
-        iam = self.api.client("iam")
-        with gone_on(_GONE):
-            found = iam.get_user(UserName=identity)["User"]
-            tags = from_tags(iam.list_user_tags(UserName=identity)["Tags"])
-        now = {"name": found["UserName"], "path": found["Path"], "tags": tags or None}
-        return self._outputs(found, now), now
+        found = self._get(state.get("name") or identity)
+        tags = from_tags(found.get("Tags"))
+        now = {
+            "name": found["UserName"],
+            "path": found["Path"],
+            "permissionsBoundary": (found.get("PermissionsBoundary") or {}).get("PermissionsBoundaryArn"),
+            "tags": tags or None,
+        }
+        return self._outputs(found, tags), now
 
     def update(self, identity: str, old: Values, new: Values) -> dict[str, Any]:
-        iam = self.api.client("iam")
-        if (old["name"], old["path"]) != (new["name"], new["path"]):
-            iam.update_user(UserName=old["name"], NewUserName=new["name"], NewPath=new["path"])
-        gone = set(old.get("tags") or {}) - set(new.get("tags") or {})
-        if gone:
-            iam.untag_user(UserName=new["name"], TagKeys=sorted(gone))
-        if new.get("tags"):
-            iam.tag_user(UserName=new["name"], Tags=to_tags(new["tags"]))
-        return self._outputs(iam.get_user(UserName=new["name"])["User"], new)
+        iam, name = self.api.client("iam"), new["name"]
+        with gone_on(_GONE):
+            if (old["name"], old["path"]) != (name, new["path"]):
+                iam.update_user(UserName=old["name"], NewUserName=name, NewPath=new["path"])
+            if old.get("permissionsBoundary") != new.get("permissionsBoundary"):
+                if new.get("permissionsBoundary"):
+                    iam.put_user_permissions_boundary(UserName=name, PermissionsBoundary=new["permissionsBoundary"])
+                else:
+                    iam.delete_user_permissions_boundary(UserName=name)
+            _retag(iam.tag_user, iam.untag_user, old, new, UserName=name)
+        return self._outputs(self._get(name), new.get("tags"))
 
     def delete(self, identity: str, state: Values) -> None:
-        iam = self.api.client("iam")
+        iam, name = self.api.client("iam"), state.get("name") or identity
         with gone_on(_GONE):
+            for group in iam.list_groups_for_user(UserName=name)["Groups"]:
+                iam.remove_user_from_group(GroupName=group["GroupName"], UserName=name)
             if state.get("forceDestroy"):
-                for key in iam.list_access_keys(UserName=identity)["AccessKeyMetadata"]:
-                    iam.delete_access_key(UserName=identity, AccessKeyId=key["AccessKeyId"])
-            iam.delete_user(UserName=identity)
+                for key in iam.list_access_keys(UserName=name)["AccessKeyMetadata"]:
+                    iam.delete_access_key(UserName=name, AccessKeyId=key["AccessKeyId"])
+            iam.delete_user(UserName=name)
+
+    def faults(self, given: Values) -> list[tuple[str, str]]:
+        found, name = super().faults(given), given.get("name")
+        if isinstance(name, str) and not re.fullmatch(r"[0-9A-Za-z=,.@\-_+]+", name):
+            found.append(("name", f"{name!r} must only contain letters, digits and any of =,.@-_+"))
+        return found
+
+    def _get(self, name: str) -> Values:
+        with gone_on(_GONE):
+            found: Values = self.api.client("iam").get_user(UserName=name)["User"]
+        return found
 
     @staticmethod
-    def _outputs(found: Values, given: Values) -> dict[str, Any]:
-        return {"arn": found["Arn"], "uniqueId": found["UserId"], "tagsAll": dict(given.get("tags") or {})}
+    def _outputs(found: Values, tags: Values | None) -> dict[str, Any]:
+        return {"arn": found["Arn"], "uniqueId": found["UserId"], "tagsAll": dict(tags or {})}
 
 
 class UserPolicy(Type):
@@ -262,43 +298,61 @@ class UserPolicy(Type):
 
 
 class AccessKey(Type):
-    """Its secret is told once, at creation: it lives in the state, encrypted, and cannot be read again."""
+    """The secret is shown once, at creation: an imported key has none."""
 
     token = "aws:iam/accessKey:AccessKey"
     inputs = {
         "user": text(required=True, replaces=True),
-        "pgpKey": text(replaces=True),
         "status": text(default="Active", choices=("Active", "Inactive")),
     }
+    _secrets = ("secret", "sesSmtpPasswordV4")
 
     def create(self, given: Values) -> tuple[str, dict[str, Any]]:
-        if given.get("pgpKey"):
-            raise PluginError("aws: the stand-in encrypts with no PGP key; PLUGINS=real takes the vendor's plugin")
         iam = self.api.client("iam")
         made = iam.create_access_key(UserName=given["user"])["AccessKey"]
-        if given["status"] != "Active":
-            self.update(made["AccessKeyId"], {}, given)
-        outputs = {"secret": secret(made["SecretAccessKey"]), "createDate": str(made.get("CreateDate", ""))}
-        return made["AccessKeyId"], outputs
+        password = smtp_password(made["SecretAccessKey"], self.api.region)
+        shown = {
+            "secret": secret(made["SecretAccessKey"]),
+            "sesSmtpPasswordV4": secret(password),
+            "createDate": _date(made["CreateDate"]),
+        }
+        if given["status"] != made["Status"]:
+            with keeping(made["AccessKeyId"], shown):
+                iam.update_access_key(UserName=given["user"], AccessKeyId=made["AccessKeyId"], Status=given["status"])
+        return made["AccessKeyId"], shown
 
     def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:
-        if not state.get("user"):
-            raise PluginError("aws: an AccessKey cannot be imported: its secret is told at creation only")
+        iam = self.api.client("iam")
         with gone_on(_GONE):
-            keys = self.api.client("iam").list_access_keys(UserName=state["user"])["AccessKeyMetadata"]
+            # An import knows the key, but not whose it is.
+            user = state.get("user") or iam.get_access_key_last_used(AccessKeyId=identity)["UserName"]
+            keys = iam.list_access_keys(UserName=user)["AccessKeyMetadata"]
         found = next((each for each in keys if each["AccessKeyId"] == identity), None)
         if found is None:
             raise GoneError(identity)
-        kept = {"secret": secret(state["secret"])} if state.get("secret") else {}
-        return {**kept, "createDate": state.get("createDate")}, {"user": state["user"], "status": found["Status"]}
+        kept = {key: secret(state[key]) for key in self._secrets if state.get(key)}
+        return {**kept, "createDate": _date(found["CreateDate"])}, {"user": user, "status": found["Status"]}
 
     def update(self, identity: str, old: Values, new: Values) -> dict[str, Any]:
-        self.api.client("iam").update_access_key(UserName=new["user"], AccessKeyId=identity, Status=new["status"])
-        return {"secret": secret(old["secret"])} if old.get("secret") else {}
+        with gone_on(_GONE):
+            self.api.client("iam").update_access_key(UserName=new["user"], AccessKeyId=identity, Status=new["status"])
+        return {key: secret(old[key]) for key in self._secrets if old.get(key)}
 
     def delete(self, identity: str, state: Values) -> None:
         with gone_on(_GONE):
             self.api.client("iam").delete_access_key(UserName=state["user"], AccessKeyId=identity)
+
+
+def _date(value: Any) -> str:
+    return str(value.strftime("%Y-%m-%dT%H:%M:%SZ"))
+
+
+def smtp_password(key: str, region: str) -> str:
+    """https://docs.aws.amazon.com/ses/latest/dg/smtp-credentials.html#smtp-credentials-convert"""
+    signature = f"AWS4{key}".encode()
+    for word in ("11111111", region, "ses", "aws4_request", "SendRawEmail"):
+        signature = hmac.digest(signature, word.encode(), "sha256")
+    return base64.b64encode(b"\x04" + signature).decode()
 
 
 TYPES = (Role, RolePolicy, InstanceProfile, User, UserPolicy, AccessKey)

@@ -1,33 +1,98 @@
-"""aws:route53: Zone, Record, getZone. https://www.pulumi.com/registry/packages/aws/api-docs/route53/record/"""
+"""aws:route53: Zone, Record, and the function getZone. Route53 has no region."""
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Mapping
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from localcloud.plugins.aws.common import TAGS, from_tags, gone_on, to_tags
-from localcloud.plugins.resource import GoneError, PluginError, Type, Values, flag, mapping, number, several, text
+from localcloud.plugins.resource import (
+    UNKNOWN,
+    GoneError,
+    PluginError,
+    Type,
+    Values,
+    flag,
+    keeping,
+    number,
+    plain,
+    several,
+    text,
+)
 
+RECORD_TYPES = (
+    "A", "AAAA", "CAA", "CNAME", "DS", "HTTPS", "MX", "NAPTR", "NS", "PTR", "SOA", "SPF", "SRV", "SSHFP", "SVCB", "TLSA", "TXT",
+)  # fmt: skip
+_GONE = "NoSuchHostedZone"
 _QUOTED = ("TXT", "SPF")
-_HOSTS = ("A", "AAAA", "CNAME", "MX", "NS", "PTR", "SRV", "SVCB", "HTTPS")
-_TYPES = (*_HOSTS, "CAA", "DS", "NAPTR", "SOA", "SPF", "SSHFP", "TLSA", "TXT")
+_PATIENCE = 1800.0
+_LONGEST_COMMENT = 256
+# Input, its field, and the API's element. Each of these makes a set one of several with the same name and type.
+_POLICIES = (
+    ("weightedRoutingPolicies", "weight", "Weight"),
+    ("latencyRoutingPolicies", "region", "Region"),
+    ("failoverRoutingPolicies", "type", "Failover"),
+)
+_PLACES = {"continent": "ContinentCode", "country": "CountryCode", "subdivision": "SubdivisionCode"}
+_ROUTING = (*(each[0] for each in _POLICIES), "geolocationRoutingPolicies", "multivalueAnswerRoutingPolicy")
 
 
-def _bare(name: str) -> str:
-    """A name as the provider keeps it: lower case, no final dot, `*` for `\\052`."""
-    return name.rstrip(".").lower().replace("\\052", "*")
+def _bare(identity: str) -> str:
+    """`/hostedzone/Z1` and `/change/C1` -> what follows the last slash."""
+    return identity.rpartition("/")[2]
 
 
-def _zone_outputs(api: Any, found: Values) -> dict[str, Any]:
-    identity = found["HostedZone"]["Id"].rpartition("/")[2]
-    servers = sorted((found.get("DelegationSet") or {}).get("NameServers", ()))
-    return {
-        "zoneId": identity,
-        "arn": f"arn:aws:route53:::hostedzone/{identity}",
-        "nameServers": servers,
-        "primaryNameServer": servers[0] if servers else "",
-    }
+def _name(name: str) -> str:
+    """As the provider keeps a name: lower case, no final dot."""
+    return name.removesuffix(".").lower()
+
+
+def _unescaped(name: str) -> str:
+    """A name of an answer: Route53 writes `*` as `\\052`."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), name)
+
+
+def _full(name: str, zone: str) -> str:
+    """`www` and `www.unilans.net` are the same in the zone unilans.net; the empty name is the zone's."""
+    wanted, end = _name(name), _name(zone)
+    if wanted.endswith(end):
+        return wanted
+    return f"{wanted}.{end}" if wanted else end
+
+
+def _wait(api: Any, info: Values | None) -> None:
+    """Until the change has reached all name servers; the first look is at once, since the local one is quick."""
+    pause, end = 0.2, time.monotonic() + _PATIENCE
+    while info is not None and info["Status"] != "INSYNC":
+        if time.monotonic() > end:
+            raise PluginError(f"aws: {info['Id']} is not INSYNC after {_PATIENCE:.0f} s")
+        info = api.client("route53").get_change(Id=_bare(info["Id"]))["ChangeInfo"]
+        if info["Status"] != "INSYNC":
+            time.sleep(pause)
+            pause = min(pause * 2, 5.0)
+
+
+def _sets(api: Any, zone: str, **start: str) -> Iterator[Mapping[str, Any]]:
+    with gone_on(_GONE):
+        for page in (
+            api.client("route53").get_paginator("list_resource_record_sets").paginate(HostedZoneId=zone, **start)
+        ):
+            yield from page["ResourceRecordSets"]
+
+
+def _get_zone(api: Any, identity: str) -> Mapping[str, Any]:
+    with gone_on(_GONE):
+        found: Mapping[str, Any] = api.client("route53").get_hosted_zone(Id=_bare(identity))
+    return found
+
+
+def _tags_of(api: Any, identity: str) -> dict[str, str]:
+    with gone_on(_GONE):
+        found = api.client("route53").list_tags_for_resource(ResourceType="hostedzone", ResourceId=identity)
+    return from_tags(found["ResourceTagSet"].get("Tags"))
 
 
 class Zone(Type):
@@ -36,254 +101,310 @@ class Zone(Type):
     inputs = {
         "name": text(replaces=True),
         "comment": text(default="Managed by Pulumi"),
-        "delegationSetId": text(replaces=True),
-        "enableAcceleratedRecovery": flag(),
         "forceDestroy": flag(default=False),
-        "vpcs": several(),
         **TAGS,
     }
 
     def create(self, given: Values) -> tuple[str, dict[str, Any]]:
-        if given.get("vpcs"):
-            raise PluginError(
-                "aws: the stand-in makes public hosted zones only; PLUGINS=real takes the vendor's plugin"
-            )
-        api = self.api.client("route53")
-        optional = {"DelegationSetId": given["delegationSetId"]} if given.get("delegationSetId") else {}
-        made = api.create_hosted_zone(
+        made = self.api.client("route53").create_hosted_zone(
             Name=given["name"],
-            CallerReference=uuid.uuid4().hex,
+            CallerReference=f"pulumi-{time.time_ns()}-{secrets.token_hex(4)}",
             HostedZoneConfig={"Comment": given.get("comment") or ""},
-            **optional,
         )
-        identity = made["HostedZone"]["Id"].rpartition("/")[2]
-        if given.get("tags"):
-            self._tag(identity, given["tags"], ())
-        return identity, {**_zone_outputs(self.api, made), "tagsAll": dict(given.get("tags") or {})}
+        identity = _bare(made["HostedZone"]["Id"])
+        with keeping(identity, {**self._outputs(identity, made, {}), "tags": None}):
+            _wait(self.api, made.get("ChangeInfo"))
+            self._retag(identity, {}, given.get("tags") or {})
+        return identity, self._outputs(identity, made, given.get("tags") or {})
 
     def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:
-        api = self.api.client("route53")
-        with gone_on("NoSuchHostedZone"):
-            found = api.get_hosted_zone(Id=identity)
-            tags = api.list_tags_for_resource(ResourceType="hostedzone", ResourceId=identity)["ResourceTagSet"]
+        found, tags = _get_zone(self.api, identity), _tags_of(self.api, identity)
+        zone = found["HostedZone"]
         now = {
-            "name": _bare(found["HostedZone"]["Name"]),
-            "comment": found["HostedZone"]["Config"].get("Comment") or None,
-            "tags": from_tags(tags.get("Tags")) or None,
+            "name": _name(zone["Name"]),
+            "comment": (zone.get("Config") or {}).get("Comment") or "",
+            "tags": tags or None,
         }
-        return {**_zone_outputs(self.api, found), "tagsAll": now["tags"] or {}}, now
+        return self._outputs(identity, found, tags), now
 
     def update(self, identity: str, old: Values, new: Values) -> dict[str, Any]:
-        if old.get("comment") != new.get("comment"):
-            self.api.client("route53").update_hosted_zone_comment(Id=identity, Comment=new.get("comment") or "")
-        gone = set(old.get("tags") or {}) - set(new.get("tags") or {})
-        if gone or new.get("tags"):
-            self._tag(identity, new.get("tags") or {}, sorted(gone))
-        return {"tagsAll": dict(new.get("tags") or {})}
+        tags = new.get("tags") or {}
+        with gone_on(_GONE):
+            if (old.get("comment") or "") != (new.get("comment") or ""):
+                self.api.client("route53").update_hosted_zone_comment(Id=identity, Comment=new.get("comment") or "")
+            self._retag(identity, old.get("tags") or {}, tags)
+        return self._outputs(identity, _get_zone(self.api, identity), tags)
 
     def delete(self, identity: str, state: Values) -> None:
-        api = self.api.client("route53")
-        with gone_on("NoSuchHostedZone"):
-            if state.get("forceDestroy"):
-                pages = api.get_paginator("list_resource_record_sets").paginate(HostedZoneId=identity)
-                sets = [
-                    each for page in pages for each in page["ResourceRecordSets"] if each["Type"] not in ("SOA", "NS")
-                ]
-                for each in sets:
-                    change = {"Action": "DELETE", "ResourceRecordSet": each}
-                    api.change_resource_record_sets(HostedZoneId=identity, ChangeBatch={"Changes": [change]})
-            api.delete_hosted_zone(Id=identity)
+        if state.get("forceDestroy"):
+            self._empty(identity, state["name"])
+        with gone_on(_GONE):
+            _wait(self.api, self.api.client("route53").delete_hosted_zone(Id=identity).get("ChangeInfo"))
+
+    def faults(self, given: Values) -> list[tuple[str, str]]:
+        found, comment = super().faults(given), given.get("comment")
+        if isinstance(comment, str) and len(comment) > _LONGEST_COMMENT:
+            found.append(("comment", f"expected length of comment to be in the range (0 - {_LONGEST_COMMENT})"))
+        return found
 
     def same(self, key: str, before: Any, after: Any) -> bool:
         if key == "name" and isinstance(before, str) and isinstance(after, str):
-            return _bare(before) == _bare(after)
+            return _name(before) == _name(after)
         return super().same(key, before, after)
 
-    def _tag(self, identity: str, tags: Mapping[str, str], gone: Any) -> None:
-        asked = {"AddTags": to_tags(tags), "RemoveTagKeys": list(gone)}
-        self.api.client("route53").change_tags_for_resource(
-            ResourceType="hostedzone", ResourceId=identity, **{key: value for key, value in asked.items() if value}
-        )
+    def _retag(self, identity: str, old: Values, new: Values) -> None:
+        changes: dict[str, Any] = {}
+        if added := {key: value for key, value in new.items() if old.get(key) != value}:
+            changes["AddTags"] = to_tags(added)
+        if gone := sorted(set(old) - set(new)):
+            changes["RemoveTagKeys"] = gone
+        if changes:
+            self.api.client("route53").change_tags_for_resource(
+                ResourceType="hostedzone", ResourceId=identity, **changes
+            )
+
+    def _empty(self, identity: str, name: str) -> None:
+        """Delete all but the zone's own NS and SOA, a hundred at a time."""
+        mine = [
+            each
+            for each in _sets(self.api, identity)
+            if _name(each["Name"]) != _name(name) or each["Type"] not in ("NS", "SOA")
+        ]
+        for first in range(0, len(mine), 100):
+            changes = [{"Action": "DELETE", "ResourceRecordSet": each} for each in mine[first : first + 100]]
+            _change(self.api, identity, changes, "Deleted by Pulumi")
+
+    @staticmethod
+    def _outputs(identity: str, found: Values, tags: Values) -> dict[str, Any]:
+        servers = list((found.get("DelegationSet") or {}).get("NameServers", ()))
+        return {
+            "arn": f"arn:aws:route53:::hostedzone/{identity}",
+            "zoneId": identity,
+            "name": _name(found["HostedZone"]["Name"]),
+            "nameServers": sorted(servers),
+            "primaryNameServer": servers[0] if servers else "",
+            "tagsAll": dict(tags),
+        }
+
+
+def _change(api: Any, zone: str, changes: Sequence[Values], comment: str = "Managed by Pulumi") -> None:
+    done = api.client("route53").change_resource_record_sets(
+        HostedZoneId=zone, ChangeBatch={"Comment": comment, "Changes": list(changes)}
+    )
+    _wait(api, done.get("ChangeInfo"))
 
 
 class Record(Type):
-    """A record set with simple, weighted or multivalue routing. TXT values lack their outer quotes, which are added."""
+    """A TXT or SPF value is given without its outer quotes, and `" "` within it where one string ends and the next begins;
+    the provider puts the outer quotes and splits nothing, so that a string over 255 characters is refused by Route53."""
 
     token = "aws:route53/record:Record"
     inputs = {
         "zoneId": text(required=True, replaces=True),
         "name": text(required=True, replaces=True),
-        "type": text(
-            required=True,
-            choices=_TYPES,
-        ),
+        "type": text(required=True, choices=RECORD_TYPES),
         "ttl": number(),
         "records": several(),
         "aliases": several(),
         "setIdentifier": text(),
+        "allowOverwrite": flag(computed=True),
+        "healthCheckId": text(),
         "weightedRoutingPolicies": several(),
-        "multivalueAnswerRoutingPolicy": flag(),
+        "latencyRoutingPolicies": several(),
         "failoverRoutingPolicies": several(),
         "geolocationRoutingPolicies": several(),
-        "geoproximityRoutingPolicy": mapping(),
-        "latencyRoutingPolicies": several(),
-        "cidrRoutingPolicy": mapping(),
-        "healthCheckId": text(),
-        "allowOverwrite": flag(computed=True),
+        "multivalueAnswerRoutingPolicy": flag(),
     }
-    _elsewhere = (
-        "aliases",
-        "failoverRoutingPolicies",
-        "geolocationRoutingPolicies",
-        "geoproximityRoutingPolicy",
-        "latencyRoutingPolicies",
-        "cidrRoutingPolicy",
-        "healthCheckId",
-    )
+
+    def create(self, given: Values) -> tuple[str, dict[str, Any]]:
+        zone = self._zone_name(given["zoneId"])
+        _change(
+            self.api,
+            _bare(given["zoneId"]),
+            [_to(_set(given, zone), "UPSERT" if given.get("allowOverwrite") else "CREATE")],
+        )
+        words = [given["zoneId"], _name(given["name"]), given["type"]]
+        return "_".join(words + [each for each in [given.get("setIdentifier")] if each]), self._outputs(given, zone)
+
+    def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:
+        # A changed type or set identifier leaves the id as it was, so what the state has goes before the id.
+        key = state if state.get("type") else _parsed(identity)
+        zone, found = self._find(key)
+        now = {"zoneId": key["zoneId"], "name": _name(key["name"]), "type": found["Type"], **_inputs(found)}
+        return self._outputs(now, zone), now
+
+    def update(self, identity: str, old: Values, new: Values) -> dict[str, Any]:
+        zone = self._zone_name(new["zoneId"])
+        if (old["type"], old.get("setIdentifier") or "") == (new["type"], new.get("setIdentifier") or ""):
+            changes = [_to(_set(new, zone), "UPSERT")]
+        else:
+            made = "UPSERT" if new.get("allowOverwrite") else "CREATE"
+            changes = [_to(_set(old, zone), "DELETE"), _to(_set(new, zone), made)]
+        _change(self.api, _bare(new["zoneId"]), changes)
+        return self._outputs(new, zone)
+
+    def delete(self, identity: str, state: Values) -> None:
+        """Whatever the set's values are now. One that changes at the same moment is left, as the provider does it."""
+        from botocore.exceptions import ClientError
+
+        _, found = self._find(state if state.get("type") else _parsed(identity))
+        try:
+            with gone_on(_GONE):
+                _change(self.api, _bare(state["zoneId"]), [_to(found, "DELETE")], "Deleted by Pulumi")
+        except ClientError as refused:
+            if refused.response.get("Error", {}).get("Code") != "InvalidChangeBatch":
+                raise
 
     def faults(self, given: Values) -> list[tuple[str, str]]:
         found = super().faults(given)
-        for key in self._elsewhere:
-            if given.get(key):
-                found.append((key, f"the stand-in has no {key}; PLUGINS=real takes the vendor's plugin"))
-        if given.get("records") is not None and given.get("ttl") is None:
-            found.append(("ttl", "all of `records,ttl` must be specified"))
-        if not given.get("records") and not given.get("aliases"):
-            found.append(("records", "one of `aliases,records` must be specified"))
+        # An empty list counts as not given; one that is not known yet may be anything.
+        if UNKNOWN not in (given.get("records"), given.get("aliases")):
+            given_ones = [key for key in ("aliases", "records") if given.get(key)]
+            if len(given_ones) != 1:
+                found.append(("records", "exactly one of `aliases`, `records` must be given"))
+            if given.get("aliases") and given.get("ttl") is not None:
+                found.append(("ttl", "`ttl` conflicts with `aliases`"))
+        policies = [key for key in _ROUTING if given.get(key)]
+        if len(policies) > 1:
+            found += [(key, f"conflicts with {policies[0]!r}") for key in policies[1:]]
+        if policies and not given.get("setIdentifier"):
+            found.append((policies[0], "needs `setIdentifier`"))
         return found
 
-    def create(self, given: Values) -> tuple[str, dict[str, Any]]:
-        action = "UPSERT" if given.get("allowOverwrite") else "CREATE"
-        self._change(given["zoneId"], (action, given))
-        name = self._full(given)
-        parts = [
-            given["zoneId"],
-            name,
-            given["type"],
-            *([given["setIdentifier"]] if given.get("setIdentifier") else []),
-        ]
-        return "_".join(parts), {
-            "fqdn": name,
-            "name": given["name"],
-            "allowOverwrite": bool(given.get("allowOverwrite")),
-        }
-
-    def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:
-        zone, _, rest = identity.partition("_")
-        name, _, rtype = rest.rpartition("_")
-        if state.get("type"):
-            rtype, name = state["type"], self._full(state)
-        found = self._find(zone, name, rtype, state.get("setIdentifier"))
-        values = [each["Value"] for each in found.get("ResourceRecords", ())]
-        now = {
-            "zoneId": zone,
-            "name": state.get("name") or name,
-            "type": rtype,
-            "ttl": found.get("TTL"),
-            "records": [_unquoted(value) if rtype in _QUOTED else value for value in values],
-            "setIdentifier": found.get("SetIdentifier"),
-        }
-        return {"fqdn": name}, now
-
-    def update(self, identity: str, old: Values, new: Values) -> dict[str, Any]:
-        moved = (old["type"], old.get("setIdentifier")) != (new["type"], new.get("setIdentifier"))
-        if moved:
-            self._change(new["zoneId"], ("DELETE", old), ("CREATE", new))
-        else:
-            self._change(new["zoneId"], ("UPSERT", new))
-        return {"fqdn": self._full(new)}
-
-    def delete(self, identity: str, state: Values) -> None:
-        found = self._find(state["zoneId"], self._full(state), state["type"], state.get("setIdentifier"))
-        change = {"Action": "DELETE", "ResourceRecordSet": found}
-        with gone_on("NoSuchHostedZone"):
-            self.api.client("route53").change_resource_record_sets(
-                HostedZoneId=state["zoneId"], ChangeBatch={"Changes": [change]}
-            )
-
     def same(self, key: str, before: Any, after: Any) -> bool:
-        if key == "name" and isinstance(before, str) and isinstance(after, str):
-            return _bare(before) == _bare(after)
-        if key == "records" and isinstance(before, list) and isinstance(after, list):
-            return sorted(map(str, before)) == sorted(map(str, after))
-        return super().same(key, before, after)
+        compare = _COMPARED.get(key)
+        if compare is None:
+            return super().same(key, before, after)
+        return bool(compare(before) == compare(after))
 
-    def _find(self, zone: str, name: str, rtype: str, identifier: str | None) -> dict[str, Any]:
-        with gone_on("NoSuchHostedZone"):
-            start = {"StartRecordName": name, "StartRecordType": rtype}
-            listed = self.api.client("route53").list_resource_record_sets(HostedZoneId=zone, MaxItems="100", **start)
-        for each in listed["ResourceRecordSets"]:
-            if (_bare(each["Name"]), each["Type"], each.get("SetIdentifier")) == (_bare(name), rtype, identifier):
-                return dict(each)
-        raise GoneError(f"{zone}_{name}_{rtype}")
+    def _zone_name(self, identity: str) -> str:
+        return str(_get_zone(self.api, identity)["HostedZone"]["Name"])
 
-    def _change(self, zone: str, *changes: tuple[str, Values]) -> None:
-        batch = [{"Action": action, "ResourceRecordSet": self._set(values)} for action, values in changes]
-        self.api.client("route53").change_resource_record_sets(
-            HostedZoneId=zone, ChangeBatch={"Comment": "Managed by Pulumi", "Changes": batch}
+    def _find(self, key: Values) -> tuple[str, Mapping[str, Any]]:
+        zone = self._zone_name(key["zoneId"])
+        name, kind, identifier = _full(key["name"], zone), key["type"], key.get("setIdentifier") or ""
+        for each in _sets(self.api, _bare(key["zoneId"]), StartRecordName=name, StartRecordType=kind):
+            if (_name(_unescaped(each["Name"])), each["Type"]) != (name, kind):
+                break
+            if each.get("SetIdentifier", "") == identifier:
+                return zone, each
+        raise GoneError(f"{name} {kind}")
+
+    @staticmethod
+    def _outputs(given: Values, zone: str) -> dict[str, Any]:
+        return {"name": _name(given["name"]), "fqdn": _full(given["name"], zone)}
+
+
+# What is compared of an input where the order, the case or an absence makes no difference.
+_COMPARED: Mapping[str, Callable[[Any], Any]] = {
+    "zoneId": lambda value: _bare(value or ""),
+    "name": lambda value: _name(value or ""),
+    "records": lambda value: sorted(value or ()),
+    "aliases": lambda value: [plain({**each, "name": _name(each["name"])}) for each in value or ()],
+    "multivalueAnswerRoutingPolicy": bool,
+}
+
+
+def _to(record_set: Values, action: str) -> dict[str, Any]:
+    return {"Action": action, "ResourceRecordSet": dict(record_set)}
+
+
+def _set(given: Values, zone: str) -> dict[str, Any]:
+    """Inputs -> ResourceRecordSet"""
+    made: dict[str, Any] = {"Name": _full(given["name"], zone), "Type": given["type"]}
+    if given.get("records"):
+        quoted = given["type"] in _QUOTED
+        made["ResourceRecords"] = [{"Value": f'"{each}"' if quoted else each} for each in given["records"]]
+        if given.get("ttl") is not None:
+            made["TTL"] = int(given["ttl"])
+    for each in given.get("aliases") or ():
+        target = {"HostedZoneId": each["zoneId"], "DNSName": each["name"]}
+        made["AliasTarget"] = {**target, "EvaluateTargetHealth": bool(each["evaluateTargetHealth"])}
+    for key, field, element in _POLICIES:
+        for each in given.get(key) or ():
+            made[element] = plain(each[field])
+    for each in given.get("geolocationRoutingPolicies") or ():
+        made["GeoLocation"] = {_PLACES[key]: value for key, value in each.items() if value}
+    if given.get("multivalueAnswerRoutingPolicy"):
+        made["MultiValueAnswer"] = True
+    for key, element in (("healthCheckId", "HealthCheckId"), ("setIdentifier", "SetIdentifier")):
+        if given.get(key):
+            made[element] = given[key]
+    return made
+
+
+def _inputs(found: Values) -> dict[str, Any]:
+    """ResourceRecordSet -> inputs, None for what it has not."""
+    values = [each["Value"] for each in found.get("ResourceRecords") or ()]
+    if found["Type"] in _QUOTED:
+        values = [each[1:-1] if len(each) > 1 and each[0] == each[-1] == '"' else each for each in values]
+    now: dict[str, Any] = {"records": values or None, "ttl": found.get("TTL"), "aliases": None}
+    if alias := found.get("AliasTarget"):
+        target = {"name": _name(alias["DNSName"]), "zoneId": alias["HostedZoneId"]}
+        now["aliases"] = [{**target, "evaluateTargetHealth": alias["EvaluateTargetHealth"]}]
+    for key, field, element in _POLICIES:
+        now[key] = [{field: found[element]}] if found.get(element) is not None else None
+    place = found.get("GeoLocation")
+    now["geolocationRoutingPolicies"] = (
+        [{key: place[_PLACES[key]] for key in _PLACES if _PLACES[key] in place}] if place else None
+    )
+    now["multivalueAnswerRoutingPolicy"] = found.get("MultiValueAnswer") or None
+    return {**now, "healthCheckId": found.get("HealthCheckId"), "setIdentifier": found.get("SetIdentifier")}
+
+
+def _parsed(identity: str) -> dict[str, Any]:
+    """`ZONEID_name_TYPE` or `ZONEID_name_TYPE_identifier`; names and identifiers may have underscores themselves."""
+    zone, *words = identity.split("_")
+    place = next((index for index, word in enumerate(words) if index and word in RECORD_TYPES), 0)
+    if not zone or not place:
+        raise PluginError(
+            f"aws: unexpected format of ID ({identity!r}), expected ZONEID_RECORDNAME_TYPE_SET-IDENTIFIER "
+            "(e.g. Z4KAPRWWNC7JR_dev.example.com_NS_dev), where SET-IDENTIFIER is optional"
         )
-
-    def _set(self, given: Values) -> dict[str, Any]:
-        values = [f'"{each}"' if given["type"] in _QUOTED else each for each in given["records"]]
-        shown: dict[str, Any] = {
-            "Name": self._full(given),
-            "Type": given["type"],
-            "TTL": int(given["ttl"]),
-            "ResourceRecords": [{"Value": each} for each in values],
-        }
-        if given.get("setIdentifier"):
-            shown["SetIdentifier"] = given["setIdentifier"]
-        for policy in given.get("weightedRoutingPolicies") or ():
-            shown["Weight"] = int(policy["weight"])
-        if given.get("multivalueAnswerRoutingPolicy"):
-            shown["MultiValueAnswer"] = True
-        return shown
-
-    def _full(self, given: Values) -> str:
-        """The name below its zone, whether or not the user wrote the zone too."""
-        zone = _bare(self.api.client("route53").get_hosted_zone(Id=given["zoneId"])["HostedZone"]["Name"])
-        name = _bare(given["name"])
-        return zone if not name else name if name == zone or name.endswith(f".{zone}") else f"{name}.{zone}"
-
-
-def _unquoted(value: str) -> str:
-    return value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
+    made = {"zoneId": zone, "name": "_".join(words[:place]).removesuffix("."), "type": words[place]}
+    return {**made, "setIdentifier": "_".join(words[place + 1 :]) or None}
 
 
 def get_zone(api: Any, given: Values) -> dict[str, Any]:
-    """One hosted zone by id or name. Raises PluginError for none and for several, as the provider does."""
-    client = api.client("route53")
+    if given.get("zoneId") and given.get("name"):
+        raise PluginError("aws: getZone: only one of `zone_id` or `name` may be set")
     if given.get("zoneId"):
-        chosen = client.get_hosted_zone(Id=given["zoneId"])["HostedZone"]
+        identity = _bare(given["zoneId"])
     else:
-        if not given.get("name"):
-            raise PluginError("aws: getZone: one of `name,zoneId` must be specified")
-        private = bool(given.get("privateZone"))
-        pages = client.get_paginator("list_hosted_zones").paginate()
-        wanted = [
-            each
+        private = bool(given.get("privateZone") or given.get("vpcId"))
+        pages = api.client("route53").get_paginator("list_hosted_zones").paginate()
+        found = [
+            _bare(each["Id"])
             for page in pages
             for each in page["HostedZones"]
-            if _bare(each["Name"]) == _bare(given["name"]) and bool(each["Config"].get("PrivateZone")) == private
+            if (not given.get("name") or _name(each["Name"]) == _name(given["name"]))
+            and bool((each.get("Config") or {}).get("PrivateZone")) == private
         ]
-        if not wanted:
-            raise PluginError(f"aws: getZone: no matching Route 53 Hosted Zone found for {given['name']}")
-        if len(wanted) > 1:
-            raise PluginError(f"aws: getZone: multiple Route 53 Hosted Zones matched {given['name']}; use zoneId")
-        (chosen,) = wanted
-    found = client.get_hosted_zone(Id=chosen["Id"])
-    outputs = _zone_outputs(api, found)
+        if wanted := given.get("tags"):
+            found = [each for each in found if wanted.items() <= _tags_of(api, each).items()]
+        if not found:
+            raise PluginError("aws: getZone: no matching Route 53 Hosted Zone found")
+        if len(found) > 1:
+            raise PluginError(
+                "aws: getZone: multiple Route 53 Hosted Zones matched; use additional constraints to reduce matches to a "
+                "single Route 53 Hosted Zone"
+            )
+        (identity,) = found
+    answer = _get_zone(api, identity)
+    zone, servers = answer["HostedZone"], list((answer.get("DelegationSet") or {}).get("NameServers", ()))
     return {
-        **outputs,
-        "id": outputs["zoneId"],
-        "name": _bare(chosen["Name"]),
-        "privateZone": bool(chosen["Config"].get("PrivateZone")),
-        "comment": chosen["Config"].get("Comment", ""),
-        "callerReference": chosen.get("CallerReference", ""),
-        "resourceRecordSetCount": chosen.get("ResourceRecordSetCount", 0),
-        "tags": {},
+        "id": identity,
+        "zoneId": identity,
+        "arn": f"arn:aws:route53:::hostedzone/{identity}",
+        "name": _name(zone["Name"]),
+        "callerReference": zone["CallerReference"],
+        "comment": (zone.get("Config") or {}).get("Comment") or "",
+        "privateZone": bool((zone.get("Config") or {}).get("PrivateZone")),
+        "resourceRecordSetCount": zone["ResourceRecordSetCount"],
+        "nameServers": servers,
+        "primaryNameServer": servers[0] if servers else "",
+        "tags": _tags_of(api, identity),
     }
 
 
 TYPES = (Zone, Record)
-FUNCTIONS: Mapping[str, Callable[[Any, Values], dict[str, Any]]] = {"aws:route53/getZone:getZone": get_zone}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from localcloud.plugins.aws.common import REGION, TAGS, from_tags, gone_on, to_tags
-from localcloud.plugins.resource import Type, Values, flag, text
+from localcloud.plugins.aws.common import REGION, TAGS, Regional, from_tags, gone_on, to_tags
+from localcloud.plugins.resource import Values, flag, text
 from localcloud.plugins.values import secret
 
 
-class Parameter(Type):
+class Parameter(Regional):
     token = "aws:ssm/parameter:Parameter"
     named = "name"
     inputs = {

@@ -15,10 +15,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import dns.flags
+import dns.exception
 import dns.message
 import dns.name
+import dns.opcode
 import dns.rcode
+import dns.rdata
+import dns.rdataclass
+import dns.rdatatype
 import dns.rrset
 import pytest
 from hypothesis import given, settings
@@ -58,7 +62,8 @@ def clock() -> Clock:
 
 @pytest.fixture
 def client(server: Served, clock: Clock) -> Client:
-    return Client(server.address, clock=clock, dice=random.Random(1))  # noqa: S311
+    # So patient that a busy machine makes it ask nothing twice.
+    return Client(server.address, timeout=30, clock=clock, dice=random.Random(1))  # noqa: S311
 
 
 def found(client: Client, incarnation: str = "v1") -> Incarnation:
@@ -199,6 +204,10 @@ class TestShards:
         clock.now += 2
         assert hosts(found(client)) == ["a1", "a2", "a4"]
 
+    def test_a_machine_in_two_shards_stands_once(self, server: Served, client: Client) -> None:
+        server.zone.live("v1-2", "10 10 4218 a1")
+        assert hosts(found(client)) == ["a1", "a2", "a3"]
+
     def test_one_shard_can_be_asked_for(self, client: Client) -> None:
         assert hosts(found(client, "v1-1")) == ["a1", "a2"]
 
@@ -211,6 +220,7 @@ class TestShards:
         fresh = Client(server.address)
         assert hosts(found(fresh)) == ["a1"]
         assert hosts(found(fresh, "v1-2")) == ["c1"]
+        assert refused(FatalError, lambda: found(fresh, "")).endswith("asked=any known=v1,v1-2")
 
     def test_shards_count_as_one_where_nothing_was_named(self, server: Served, client: Client) -> None:
         said = refused(FatalError, lambda: found(client, ""))
@@ -274,6 +284,14 @@ class TestCache:
         found(client)
         assert len(server.asked) == 2
 
+    def test_a_ttl_with_its_highest_bit_set_is_none(self, clock: Clock) -> None:
+        wire = answered(V1, "SRV", f"{V1}. 30 IN SRV 1 1 1 a1.rc.{ZONE}.").to_wire()
+        for ttl, queries in (((30).to_bytes(4, "big"), 1), ((2**31 + 30).to_bytes(4, "big"), 2)):
+            canned = Canned(wire.replace((30).to_bytes(4, "big"), ttl))
+            client = Client("resolver:1", clock=clock, exchange=canned)
+            assert hosts(found(client)) == hosts(found(client)) == ["a1"]
+            assert len(canned.asked) == queries
+
     def test_an_endless_ttl_ends_after_a_day(self, server: Served, client: Client, clock: Clock) -> None:
         server.zone.live("v1", "10 10 4218 a1", ttl=2**31 - 1)
         found(client)
@@ -296,7 +314,7 @@ class TestCache:
             assert len(client._kept) <= 20
 
     def test_threads_share_it(self, server: Served) -> None:
-        client = Client(server.address)
+        client = Client(server.address, timeout=30)
         seen: list[list[str]] = []
 
         def work() -> None:
@@ -321,6 +339,21 @@ class TestAddresses:
             canned = Canned(reply)
             found(Client("resolver:1", clock=clock, exchange=canned)).connect(5).close()
             assert canned.asked == [1]
+
+    def test_all_addresses_that_come_along_are_kept_for_the_lowest_ttl(self, clock: Clock) -> None:
+        host = f"a1.rc.{ZONE}"
+        reply = answered(V1, "SRV", f"{V1}. 30 IN SRV 1 1 1 {host}.")
+        reply.additional.extend(
+            rrset(f"{host}. {ttl} IN A {address}") for ttl, address in ((5, "127.0.0.1"), (9, "127.0.0.2"))
+        )
+        canned = Canned(reply)
+        client = Client("resolver:1", clock=clock, exchange=canned)
+        found(client)
+        clock.now += 4.9
+        assert [each.address for each in client.ask(host, "A")] == ["127.0.0.1", "127.0.0.2"]
+        assert canned.asked == [1]
+        clock.now += 0.1
+        refused(TransientError, lambda: client.ask(host, "A"))
 
     def test_an_address_of_somebody_who_was_not_asked_about_is_not_believed(self, clock: Clock) -> None:
         reply = answered(V1, "SRV", f"{V1}. 30 IN SRV 1 1 1 a1.rc.{ZONE}.")
@@ -396,7 +429,7 @@ class TestConnecting:
     def test_a_target_whose_address_nobody_tells_leads_to_the_next(self, server: Served) -> None:
         with listening() as port:
             server.zone.live("v1", "1 1 4218 a1", f"2 1 {port} a2")
-            client = Client(server.address, timeout=0.3)
+            client = Client(server.address, timeout=0.9)
             incarnation = found(client)
             # Twice for its A, twice for its AAAA; then the server answers again.
             server.faults.add("dns drop times=4")
@@ -412,30 +445,41 @@ class TestConnecting:
 
 class TestResolvers:
     def test_the_next_is_asked_where_one_says_nothing_and_then_stays_first(self, server: Served) -> None:
-        with silent() as port:
-            client = Client([f"127.0.0.1:{port}", server.address], timeout=0.6)
-            began = time.monotonic()
+        with silent() as quiet:
+            client = Client([f"127.0.0.1:{quiet.getsockname()[1]}", server.address], timeout=1.5)
             assert hosts(found(client)) == ["a1", "a2", "a3"]
-            assert 0.2 <= time.monotonic() - began < 2
-            began = time.monotonic()
-            found(client, "v2")
-            assert time.monotonic() - began < 0.2, "who answered last is asked first"
+            assert len(quiet.recv(512)) > 12, "it was asked first"
+            assert hosts(found(client, "v2")) == ["b1", "b2"]
+            with pytest.raises(BlockingIOError):
+                quiet.recv(512)
 
     def test_the_next_is_asked_at_once_where_nobody_listens(self, server: Served) -> None:
         with refusing(socket.SOCK_DGRAM) as port:
             began = time.monotonic()
-            assert hosts(found(Client([f"127.0.0.1:{port}", server.address]))) == ["a1", "a2", "a3"]
-            assert time.monotonic() - began < 0.9
+            assert hosts(found(Client([f"127.0.0.1:{port}", server.address], timeout=30))) == ["a1", "a2", "a3"]
+            assert time.monotonic() - began < 9, "not after a third of the time-out"
 
     def test_a_lost_datagram_is_asked_again(self, server: Served) -> None:
         server.faults.add("dns drop times=1")
-        assert hosts(found(Client(server.address, timeout=0.6))) == ["a1", "a2", "a3"]
+        assert hosts(found(Client(server.address, timeout=1.5))) == ["a1", "a2", "a3"]
 
     def test_a_server_failure_is_asked_again_and_not_remembered(self, server: Served, client: Client) -> None:
         server.faults.add("dns status=500 times=2")
         said = refused(TransientError, lambda: found(client))
         assert said == f"reason=no-resolver-answers name={V1} type=SRV said='{server.address}: SERVFAIL'"
         assert hosts(found(client)) == ["a1", "a2", "a3"]
+
+    def test_an_answer_to_another_operation_is_none(self) -> None:
+        reply = answered(V1, "SRV", f"{V1}. 30 IN SRV 1 1 1 a1.rc.{ZONE}.")
+        assert hosts(found(Client("resolver:1", exchange=Canned(reply)))) == ["a1"]
+        reply.set_opcode(dns.opcode.NOTIFY)
+        refused(TransientError, lambda: found(Client("resolver:1", exchange=Canned(reply))))
+
+    def test_an_answer_that_ends_too_early_is_none_even_where_it_does_not_matter(self) -> None:
+        reply = answered(V1, "SRV", f"{V1}. 30 IN SRV 1 1 1 a1.rc.{ZONE}.")
+        reply.additional.append(rrset(f"{ZONE}. 30 IN SPF v=spf1"))
+        assert hosts(found(Client("resolver:1", exchange=Canned(reply)))) == ["a1"]
+        refused(TransientError, lambda: found(Client("resolver:1", exchange=Canned(reply.to_wire()[:-1]))))
 
     def test_where_none_answers_each_is_named(self) -> None:
         canned = Canned(TimeoutError(), ConnectionRefusedError(111, "Connection refused"), b"rubbish")
@@ -485,7 +529,7 @@ class TestResolvers:
             client = Client(f"127.0.0.1:{port}", timeout=0.4)
             began = time.monotonic()
             refused(TransientError, lambda: found(client))
-            assert time.monotonic() - began < 3
+            assert time.monotonic() - began < 10, "all of it would take half an hour"
 
     def test_an_answer_to_something_else_is_waited_past(self) -> None:
         with forging() as port:
@@ -576,16 +620,18 @@ class TestCommand:
 class TestAnyAnswer:
     """Whatever comes from the network, the client finds a service or raises one of its own errors."""
 
+    @settings(deadline=None)
     @given(st.binary(max_size=200))
     def test_of_random_bytes(self, rubbish: bytes) -> None:
         self.survives(lambda query: rubbish)
 
+    @settings(deadline=None)
     @given(st.integers(0, 255), st.integers(0, 255), st.lists(st.integers(0, 9), min_size=4, max_size=4), st.binary())
     def test_with_a_header_and_question_of_ours(self, high: int, low: int, counts: list[int], rest: bytes) -> None:
         numbers = b"".join(each.to_bytes(2, "big") for each in (1, *counts[1:]))
         self.survives(lambda query: query[:2] + bytes((high | 0x80, low)) + numbers + query[12:-11] + rest)
 
-    @settings(max_examples=400)
+    @settings(deadline=None, max_examples=400)
     @given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=6), st.integers(0, 40))
     def test_that_is_almost_right(self, flips: list[tuple[int, int]], cut: int) -> None:
         def mangled(query: bytes) -> bytes:
@@ -611,6 +657,47 @@ class TestAnyAnswer:
                 act(Client("resolver:1", exchange=exchange))
             except RollcallError as said:
                 assert "\n" not in str(said)
+
+
+OWNERS = [V1, V2, f"v3.{SERVICE}", f"V1.{SERVICE.upper()}"]
+RECORDS = st.one_of(
+    st.tuples(st.sampled_from(OWNERS), st.just("CNAME"), st.sampled_from(OWNERS).map("{}.".format)),
+    st.tuples(st.sampled_from(OWNERS), st.just("SRV"), st.integers(0, 65_535).map("1 1 {} a1.rc.unilans.net.".format)),
+    st.tuples(st.sampled_from(OWNERS), st.just("A"), st.just("127.0.0.1")),
+    st.tuples(st.just(ZONE), st.just("SOA"), st.integers(0, 20_000).map("ns. host. 1 1 1 1 {}".format)),
+)
+
+
+class TestAgainstDnspython:
+    """The client reads answers itself, record by record; dnspython reads the same ones as sets, in twice the time."""
+
+    @settings(deadline=None, max_examples=300)
+    @given(
+        st.lists(st.tuples(RECORDS, st.integers(0, 90_000)), max_size=8),
+        st.lists(st.tuples(RECORDS, st.integers(0, 90_000)), max_size=3),
+        st.sampled_from([dns.rcode.NOERROR, dns.rcode.NXDOMAIN, dns.rcode.SERVFAIL, dns.rcode.BADVERS]),
+    )
+    def test_both_read_the_same(self, answer: list[Any], authority: list[Any], rcode: dns.rcode.Rcode) -> None:
+        reply = dns.message.make_response(dns.message.make_query(V1, "SRV", use_edns=0))
+        for section, records in ((reply.answer, answer), (reply.authority, authority)):
+            for (owner, rtype, value), ttl in records:
+                reply.find_rrset(
+                    section, dns.name.from_text(owner), dns.rdataclass.IN, dns.rdatatype.from_text(rtype), create=True
+                ).add(dns.rdata.from_text("IN", rtype, value), ttl)
+        reply.set_rcode(rcode)
+        wire = reply.to_wire()
+        clock = Clock(0)
+        client = Client("resolver:1", clock=clock, exchange=Canned(wire))
+        try:
+            expected = dns.message.from_wire(wire).resolve_chaining()  # type: ignore[attr-defined]
+        except dns.exception.DNSException:
+            expected = None
+        if expected is None or rcode not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
+            refused(TransientError, lambda: client.ask(V1, "SRV"))
+            return
+        assert set(client.ask(V1, "SRV")) == set(expected.answer or ())
+        if expected.answer:
+            assert client._kept[V1.lower(), "SRV"][0] == min(expected.minimum_ttl, 86_400)
 
 
 class Good:
@@ -662,10 +749,11 @@ def refusing(kind: socket.SocketKind = socket.SOCK_STREAM) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def silent() -> Iterator[int]:
+def silent() -> Iterator[socket.socket]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
         made.bind(("127.0.0.1", 0))
-        yield made.getsockname()[1]
+        made.setblocking(False)
+        yield made
 
 
 @contextlib.contextmanager

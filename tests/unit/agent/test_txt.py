@@ -7,7 +7,7 @@ import dns.rdataclass
 import dns.rdatatype
 import pytest
 from dns.rdtypes.ANY.TXT import TXT
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rollcall.resolve import pairs
@@ -51,6 +51,7 @@ def test_several_records_read_as_one_in_their_order() -> None:
     assert pairs([record(b"a=1"), record(b"a=2", b"b=2")]) == {"a": "1", "b": "2"}
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=255), min_size=1, max_size=20))
 def test_any_text_from_the_wire_reads_and_keeps_the_rules(strings: list[bytes]) -> None:
     wire = record(*strings).to_wire()
@@ -64,6 +65,7 @@ def test_any_text_from_the_wire_reads_and_keeps_the_rules(strings: list[bytes]) 
         assert (value is None) == (b"=" not in first)
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         st.text("abcdefgh-0123456789", min_size=1, max_size=9),

@@ -1,0 +1,271 @@
+"""The stand-ins under the real engine: one program with each of their types, on local clouds that boot nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from localcloud.aws.route53 import UNLIMITED
+from localcloud.compute import InstantHypervisor
+from localcloud.engine import ensure
+from localcloud.plugins import STAND_INS, install
+from tests.cloud.aws_cloud import OPERATOR, TRUST, Cloud, running
+from tests.cloud.cloudflare_server import OPERATOR as TOKEN
+from tests.cloud.cloudflare_server import Front, Lab
+from tests.cloud.joyent_stack import end_session
+
+pytestmark = [pytest.mark.clouds, pytest.mark.engine]
+WORD = "a-word-that-the-state-must-not-hold-in-clear"
+PROGRAM = """
+import json
+import os
+import pulumi
+import pulumi_aws as aws
+import pulumi_cloudflare as cloudflare
+import pulumi_command as command
+
+told = json.loads(os.environ["TRIAL"])
+policy = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "route53:*", "Resource": "*"}]})
+
+zone = aws.route53.Zone("zone", name="unilans.net", tags={"of": "trial"})
+found = aws.route53.get_zone_output(zone_id=zone.zone_id)
+aws.route53.Record("txt", zone_id=found.zone_id, name="_x._tcp.unilans.net", type="TXT", ttl=60, records=[told["txt"]])
+role = aws.iam.Role("role", assume_role_policy=told["trust"], description="of the trial")
+aws.iam.RolePolicy("role-policy", role=role.name, policy=policy)
+profile = aws.iam.InstanceProfile("profile", role=role.name if told["whole"] else "nobody")
+user = aws.iam.User("user", name="machine-user")
+aws.iam.UserPolicy("user-policy", user=user.name, policy=policy)
+key = aws.iam.AccessKey("key", user=user.name)
+aws.ssm.Parameter("parameter", name="/trial/word", type="SecureString", value=pulumi.Config().require_secret("word"))
+group = aws.ec2.SecurityGroup("group", ingress=[{
+    "protocol": "tcp", "from_port": 80, "to_port": 80, "cidr_blocks": ["0.0.0.0/0"],
+}])
+instance = aws.ec2.Instance(
+    "instance",
+    ami=aws.ssm.get_parameter_output(name="/aws/service/debian/release/12/latest/amd64").value,
+    instance_type="t3.micro",
+    iam_instance_profile=profile.name,
+    vpc_security_group_ids=[group.id],
+    user_data=told["user_data"],
+    user_data_replace_on_change=True,
+    tags={"Name": "trial"},
+)
+aws.ec2transitgateway.InstanceState("power", instance_id=instance.id, state="running")
+
+account = cloudflare.get_accounts_output().results[0].id
+site = cloudflare.Zone("site", name="example.net", account={"id": account})
+cloudflare.DnsRecord("www", zone_id=site.id, name="www.example.net", type="A", content="198.51.100.10", ttl=60, comment="ours")
+cloudflare.ZoneSetting("level", zone_id=site.id, setting_id="security_level", value="high")
+groups = cloudflare.get_api_token_permission_groups_list_output(name="DNS Write")
+token = cloudflare.ApiToken("token", name="machines", policies=[{
+    "effect": "allow",
+    "permission_groups": [{"id": groups.results[0].id}],
+    "resources": site.id.apply(lambda zone: json.dumps({f"com.cloudflare.api.account.zone.{zone}": "*"})),
+}])
+
+command.local.Command("local", create="echo made >> $LOG", delete="echo unmade >> $LOG", environment={"LOG": told["log"]})
+command.remote.Command("remote", connection={"host": "192.0.2.1"}, create=f"echo far >> {told['log']}")
+pulumi.export("secret", key.secret)
+pulumi.export("token", token.value)
+pulumi.export("word", zone.tags_all)
+"""
+
+
+@dataclass
+class Trial:
+    folder: Path
+    environ: dict[str, str]
+    aws: Cloud
+    site: Lab
+
+    @property
+    def log(self) -> list[str]:
+        log = self.folder / "log"
+        return log.read_text().split() if log.exists() else []
+
+    def run(self, *words: str, check: bool = True, **told: Any) -> str:
+        """`pulumi WORDS`; what it printed."""
+        usual = {
+            "txt": "path=/",
+            "trust": TRUST,
+            "whole": True,
+            "user_data": "#!/bin/sh\n",
+            "log": str(self.folder / "log"),
+        }
+        process = subprocess.Popen(
+            ["pulumi", *words, "--non-interactive"],
+            cwd=self.folder / "program", env={**self.environ, "TRIAL": json.dumps({**usual, **told})},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        )  # fmt: skip
+        try:
+            printed, _ = process.communicate(timeout=240)
+        finally:
+            end_session(process.pid)
+            process.wait()
+        assert (process.returncode == 0) == check, printed
+        return printed
+
+    def up(self, **told: Any) -> str:
+        return self.run("up", "--yes", "--skip-preview", **told)
+
+    def resources(self) -> dict[str, dict[str, Any]]:
+        """What is in the state, by name; secrets are encrypted there."""
+        held = json.loads((self.folder / "backend/.pulumi/stacks/trial/trial.json").read_text())["checkpoint"]["latest"]
+        found = [each for each in held.get("resources", []) if not each["type"].startswith("pulumi:")]
+        return {each["urn"].rpartition("::")[2]: each for each in found}
+
+
+@pytest.fixture
+def trial(tmp_path: Path) -> Iterator[Trial]:
+    engine = ensure(lambda line: print(line, file=sys.stderr))
+    for name in ("program", "backend", "bin"):
+        (tmp_path / name).mkdir()
+    install(tmp_path / "home", Path(sys.executable))
+    (tmp_path / "program" / "Pulumi.yaml").write_text("name: trial\nruntime: python\noptions: {refresh: always}\n")
+    (tmp_path / "program" / "__main__.py").write_text(PROGRAM)
+    # The machine that is not there: what ssh is given runs here.
+    ssh = tmp_path / "bin" / "ssh"
+    ssh.write_text('#!/bin/sh\nfor last; do :; done\nexec /bin/sh -c "$last"\n')
+    ssh.chmod(0o755)
+    front = Front()
+    try:
+        with running(hypervisor=InstantHypervisor(), route53_limits=UNLIMITED) as cloud:
+            own = {
+                "PATH": f"{tmp_path / 'bin'}:{engine}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+                "PULUMI_HOME": str(tmp_path / "home"), "PULUMI_BACKEND_URL": f"file://{tmp_path / 'backend'}",
+                "PULUMI_CONFIG_PASSPHRASE": "trial", "PULUMI_SKIP_UPDATE_CHECK": "1",
+                "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
+                "AWS_ENDPOINT_URL": cloud.url, "AWS_ACCESS_KEY_ID": OPERATOR[0], "AWS_SECRET_ACCESS_KEY": OPERATOR[1],
+                "AWS_REGION": "us-west-2", "AWS_EC2_METADATA_DISABLED": "true",
+                "CLOUDFLARE_API_TOKEN": TOKEN, "CLOUDFLARE_BASE_URL": front.url,
+            }  # fmt: skip
+            foreign = ("AWS_", "CLOUDFLARE_", "PULUMI_", "SSH_AUTH")
+            kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+            made = Trial(tmp_path, {**kept, **own}, cloud, Lab(front))
+            made.run("stack", "init", "trial")
+            made.run("config", "set", "--secret", "word", WORD)
+            yield made
+    finally:
+        front.stop()
+
+
+def of_the_stand_ins(resources: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    return {str(each["type"]) for each in resources.values()}
+
+
+def test_one_program_with_every_type_from_up_to_destroy(trial: Trial) -> None:
+    # What fails half-way is in the state, with the reason, and the next run finishes it.
+    assert "nobody" in trial.run("up", "--yes", "--skip-preview", check=False, whole=False)
+    (why,) = trial.resources()["profile"]["initErrors"]
+    assert "nobody" in why
+    trial.up()
+    made = trial.resources()
+    types = {each.token for name in STAND_INS for each in import_module(f"localcloud.plugins.{name}").PLUGIN.types}
+    assert of_the_stand_ins(made) == types
+    assert not [name for name, each in made.items() if each.get("initErrors")]
+    assert sorted(trial.log) == ["far", "made"]
+
+    assert "unchanged" in trial.run("preview", "--expect-no-changes")
+    the_state_holds_no_secret(trial)
+
+    drifts(trial, made)
+    shown = trial.run("preview", "--diff")
+    for name in ("txt", "role", "group", "power", "parameter", "www", "level"):
+        assert f"::{name}]" in shown, shown
+    assert "path=/by-hand" in shown
+    trial.up()
+    assert "198.51.100.10" in {each.content for each in trial.site.api.dns.records.list(zone_id=made["site"]["id"])}
+    assert "unchanged" in trial.run("preview", "--expect-no-changes")
+
+    # A replacement: the new one first, then the old one goes, and what depends on it follows.
+    before = made["instance"]["id"]
+    trial.up(user_data="#!/bin/sh\n: other\n")
+    after = trial.resources()["instance"]["id"]
+    assert (after != before, trial.resources()["power"]["id"]) == (True, after)
+
+    imports(trial, made)
+    trial.run("destroy", "--yes", "--skip-preview")
+    assert trial.resources() == {}
+    assert sorted(trial.log) == ["far", "made", "unmade"]
+    nothing_is_left(trial, after)
+
+
+def the_state_holds_no_secret(trial: Trial) -> None:
+    shown = json.loads(trial.run("stack", "output", "--json", "--show-secrets"))
+    held = (trial.folder / "backend/.pulumi/stacks/trial/trial.json").read_text()
+    assert not [name for name in ("secret", "token") if shown[name] in held]
+    assert WORD not in held
+    assert trial.resources()["key"]["id"] in held
+
+
+def drifts(trial: Trial, made: Mapping[str, Any]) -> None:
+    """Somebody else's hand on one resource of most kinds."""
+    route53, iam, ec2 = (trial.aws.client(name) for name in ("route53", "iam", "ec2"))
+    record = {
+        "Name": "_x._tcp.unilans.net",
+        "Type": "TXT",
+        "TTL": 60,
+        "ResourceRecords": [{"Value": '"path=/by-hand"'}],
+    }
+    route53.change_resource_record_sets(
+        HostedZoneId=made["zone"]["id"], ChangeBatch={"Changes": [{"Action": "UPSERT", "ResourceRecordSet": record}]}
+    )
+    iam.update_role(RoleName=made["role"]["id"], Description="by hand")
+    ec2.authorize_security_group_ingress(
+        GroupId=made["group"]["id"],
+        IpPermissions=[{"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}],
+    )
+    ec2.stop_instances(InstanceIds=[made["instance"]["id"]])
+    trial.aws.client("ssm").put_parameter(Name="/trial/word", Value="by hand", Type="SecureString", Overwrite=True)
+    site = made["site"]["id"]
+    trial.site.api.dns.records.edit(
+        zone_id=site, dns_record_id=made["www"]["id"], type="A", name="www.example.net", content="198.51.100.99", ttl=60
+    )
+    trial.site.api.zones.settings.edit(zone_id=site, setting_id="security_level", value="low")
+
+
+def imports(trial: Trial, made: Mapping[str, Any]) -> None:
+    """What was made by hand comes into the state, a Cloudflare record under the id that the cloud has for it."""
+    site, zone = made["site"]["id"], made["zone"]["id"]
+    there = trial.site.api.dns.records.create(
+        zone_id=site, type="A", name="hand.example.net", content="198.51.100.44", ttl=60
+    )
+    record = {"Name": "hand.unilans.net", "Type": "A", "TTL": 60, "ResourceRecords": [{"Value": "198.51.100.44"}]}
+    trial.aws.client("route53").change_resource_record_sets(
+        HostedZoneId=zone, ChangeBatch={"Changes": [{"Action": "CREATE", "ResourceRecordSet": record}]}
+    )
+    wanted = {
+        "aws:route53/record:Record": f"{zone}_hand.unilans.net_A",
+        "cloudflare:index/dnsRecord:DnsRecord": f"{site}/{there.id}",
+    }
+    for token, identity in wanted.items():
+        trial.run(
+            "import", token, token[:3], identity, "--yes", "--protect=false", "--generate-code=false", "--skip-preview"
+        )
+    held = trial.resources()
+    assert held["aws"]["inputs"]["records"] == ["198.51.100.44"]
+    assert (held["clo"]["id"], held["clo"]["inputs"]["content"]) == (there.id, "198.51.100.44")
+
+
+def nothing_is_left(trial: Trial, instance: str) -> None:
+    iam = trial.aws.client("iam")
+    assert trial.aws.client("route53").list_hosted_zones()["HostedZones"] == []
+    assert (iam.list_users()["Users"], iam.list_roles()["Roles"], iam.list_instance_profiles()["InstanceProfiles"]) == (
+        [],
+        [],
+        [],
+    )
+    assert trial.aws.describe(instance)["State"]["Name"] == "terminated"
+    groups = trial.aws.client("ec2").describe_security_groups()["SecurityGroups"]
+    assert {each["GroupName"] for each in groups} == {"default"}
+    assert "example.net" not in [each.name for each in trial.site.api.zones.list()]
+    assert "machines" not in [each.name for each in trial.site.api.user.tokens.list()]
