@@ -61,7 +61,9 @@ def test_each_machines_last_leave_succeeds(clouds: Rehearsal, slow: tuple[str, .
             said = logs.text(machine["id"])
             assert "left: " in said and "leave failed" not in said, (machine, said[-3000:])
             _assert_the_last_call_was_answered(clouds, machine, since)
-        print(f"\ndestroy with {', '.join(slow) or 'nothing'} slow: {took:.0f} s, {len(machines)} machines left and none failed to")
+        print(
+            f"\ndestroy with {', '.join(slow) or 'nothing'} slow: {took:.0f} s, {len(machines)} machines left and none failed to"
+        )
     assert deployed.records() == []
     sets = deployed.aws("route53").list_resource_record_sets(
         HostedZoneId=deployed.aws("route53").list_hosted_zones()["HostedZones"][0]["Id"]

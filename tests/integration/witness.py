@@ -14,7 +14,9 @@ from typing import IO
 
 from localcloud.rehearsal import Rehearsal
 
-_LINE = re.compile(r"(?P<at>[\d-]+ [\d:]+,\d+) (?P<who>\S+) \S+ (?P<method>\S+) (?P<path>\S+) (?P<code>\S+) (?P<ms>\d+) ms")
+_LINE = re.compile(
+    r"(?P<at>[\d-]+ [\d:]+,\d+) (?P<who>\S+) \S+ (?P<method>\S+) (?P<path>\S+) (?P<code>\S+) (?P<ms>\d+) ms"
+)
 CLOUDFLARE, ROUTE53 = "/client/v4/", "/2013-04-01/"
 
 
