@@ -68,8 +68,9 @@ class InStep(Deployed):
         values = []
         for each in self.record_sets():
             texts = [value["Value"] for value in each.get("ResourceRecords", ())]
-            if each["Type"] == "TXT" and (owner := Owner.parse(texts[0].strip('"'))):
-                hosts[each["Name"].rstrip(".")] = owner
+            if each["Type"] == "TXT":
+                found = (Owner.parse(text.strip('"')) for text in texts)
+                hosts.update({each["Name"].rstrip("."): owner for owner in found if owner})
             elif each["Type"] == "SRV":
                 values += [value.split()[3].rstrip(".") for value in texts if ".rc." in value]
         ours = {name: owner.instance for name, owner in hosts.items() if owner.stack == "local"}
