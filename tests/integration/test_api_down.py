@@ -1,0 +1,103 @@
+"""Both DNS APIs down: machines serve, entries stay, all catches up unaided, and agents' calls stay within the rate limits.
+
+Every agent is killed when it begins, and one machine of each cloud is started meanwhile: so all of them ask all the time, which
+is the worst that an outage can do to a rate.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.conftest import rehearsed, wait_until
+from tests.integration.instep import SERVICE, InStep
+from tests.integration.witness import CLOUDFLARE, ROUTE53, Prober, config_file, is_machine, most_in, requests_of
+
+pytestmark = [pytest.mark.machines, pytest.mark.engine]
+CONFIG = """\
+config:
+  aws:region: us-west-2
+  rollcall:linger: 0
+  rollcall:site: { zone: scalability.expert, host: www, ttl: 60 }
+  rollcall:directory: { zone: unilans.net, services: { theService: { port: 4218, ttl: 5, incarnations: { v1: {} } } } }
+  rollcall:fleets:
+    web-aws: { cloud: aws, count: 2, size: t3.micro, image: debian-12, joins: [site, theService/v1] }
+    web-joyent: { cloud: joyent, count: 2, size: g1.micro, image: debian-12, joins: [site, theService/v1] }
+"""
+# Cloudflare's for an account in five minutes, and Route53's for an account in a second (docs/decisions, DESIGN.md).
+CLOUDFLARE_LIMIT, ROUTE53_LIMIT = 1200, 5
+# An agent waits 30 s between two tries at the most, and joins two places one after the other.
+CAUGHT_UP_WITHIN = 75.0
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InStep]:
+    with rehearsed("apidown", config_file(tmp_path_factory.mktemp("apidown"), CONFIG)) as rehearsal:
+        stack = InStep(rehearsal)
+        stack.up()
+        yield stack
+
+
+@pytest.mark.parametrize("seconds", [60, pytest.param(300, marks=pytest.mark.prove)])
+def test_machines_serve_entries_stay_and_all_catches_up(stack: InStep, seconds: int) -> None:
+    everybody = stack.assert_in_step()
+    late = {stack.machine(name)["id"] for name in ("web-aws-1", "web-joyent-1")}
+    _stop(stack, "web-aws-1", "web-joyent-1")
+    stood = _standing(stack)
+    assert [len(each) for each in stood] == [2, 2]
+    began = time.time()
+    stack.rehearsal.localcloud("fault", "cloudflare", "status=503", capture=True)
+    stack.rehearsal.localcloud("fault", "route53", "status=503", capture=True)
+    try:
+        stack.ec2.start_instances(InstanceIds=[stack.machine("web-aws-1")["id"]])
+        stack.triton("instance", "start", stack.machine("web-joyent-1")["id"])
+        for name in ("web-aws-0", "web-joyent-0"):
+            stack.inside(stack.machine(name)["id"], "systemctl", "kill", "--signal=KILL", "rollcall")
+        with Prober(stack.ask_site).running() as site, Prober(stack.ask_service).running() as service:
+            while time.time() < began + seconds:
+                assert _standing(stack) == stood
+                time.sleep(1)
+        for prober in (site, service):
+            assert len(prober.answers) > seconds
+            assert prober.failures((everybody - late).__contains__) == []
+        assert stack.inside(sorted(late)[0], "systemctl", "is-active", "rollcall").strip() == "active"
+    finally:
+        stack.rehearsal.localcloud("fault", "--clear", capture=True)
+    took = wait_until("all four stand", lambda: [len(each) for each in _standing(stack)] == [4, 4], CAUGHT_UP_WITHIN)
+    assert stack.assert_in_step() == everybody
+    _assert_within_limits(stack, began, f"{seconds} s without the APIs, all caught up {took:.0f} s after")
+
+
+def _assert_within_limits(stack: InStep, began: float, what: str) -> None:
+    """Of four agents; what they may take is an account's limit, so what a hundred would take is said too."""
+    asked = {
+        name: [each for each in requests_of(stack.rehearsal, api, is_machine) if each.at >= began]
+        for name, api in (("Cloudflare", CLOUDFLARE), ("Route53", ROUTE53))
+    }
+    failed = {name: [each for each in found if each.code == 503] for name, found in asked.items()}
+    assert all(len(found) >= 8 for found in failed.values()), failed
+    lasted = time.time() - began
+    most = most_in(asked["Cloudflare"], 300)
+    steady = {name: len(found) / lasted for name, found in asked.items()}
+    print(
+        f"\n{what}; four agents sent Cloudflare {len(asked['Cloudflare'])} requests in {lasted:.0f} s, at most {most} in 5 min "
+        f"({steady['Cloudflare'] / 4 * 300:.0f} each), and Route53 {len(asked['Route53'])}, at most "
+        f"{most_in(asked['Route53'], 1)} in any second, {steady['Route53']:.2f}/s on average"
+    )
+    assert most <= CLOUDFLARE_LIMIT
+    # In a burst of five seconds, which is how long one join may take: the rate, not its every wave.
+    assert most_in(asked["Route53"], 5) <= 5 * ROUTE53_LIMIT
+    assert not [each for found in asked.values() for each in found if each.code == 429]
+
+
+def _standing(stack: InStep) -> tuple[list[str], list[str]]:
+    return stack.answers(), stack.dig(SERVICE, "SRV")
+
+
+def _stop(stack: InStep, aws: str, joyent: str) -> None:
+    stack.ec2.stop_instances(InstanceIds=[stack.machine(aws)["id"]])
+    stack.triton("instance", "stop", "-w", stack.machine(joyent)["id"])
+    wait_until("the instance is down", lambda: stack.machine(aws)["state"] == "stopped", 60)
+    wait_until("both have left", lambda: [len(each) for each in _standing(stack)] == [2, 2], 10)

@@ -1,0 +1,79 @@
+"""`destroy` in order: whatever cloud is slow, all that a machine needs in order to leave outlives its shutdown."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from localcloud.rehearsal import Rehearsal
+from tests.integration.conftest import rehearsed
+from tests.integration.deployed import Deployed
+from tests.integration.witness import CLOUDFLARE, ROUTE53, Logs, config_file, requests_of
+
+pytestmark = [pytest.mark.machines, pytest.mark.engine]
+CONFIG = """\
+config:
+  aws:region: us-west-2
+  rollcall:linger: 0
+  rollcall:site: { zone: scalability.expert, host: www, ttl: 60 }
+  rollcall:directory:
+    zone: unilans.net
+    services: { theService: { port: 4218, ttl: 5, incarnations: { v1: {}, v2: {} } } }
+  rollcall:fleets:
+    web-aws: { cloud: aws, count: 1, size: t3.micro, image: debian-12, timeout: 40, joins: [site] }
+    web-joyent: { cloud: joyent, count: 1, size: g1.micro, image: debian-12, timeout: 40, joins: [site] }
+    api: { cloud: aws, count: 1, size: t3.micro, image: debian-12, timeout: 40, joins: [theService/v1] }
+    next: { cloud: joyent, count: 1, size: g1.micro, image: debian-12, timeout: 40, joins: [theService/v2] }
+"""
+SLOW = {"cloudflare": "slow=2", "route53": "slow=1.5", "ec2": "slow=1", "cloudapi": "slow=0.7"}
+ORDERS = [
+    pytest.param((), id="instant"),
+    pytest.param(tuple(SLOW), id="all slow"),
+    *(pytest.param((name,), id=f"{name} slow", marks=pytest.mark.prove) for name in SLOW),
+]
+
+
+@pytest.fixture(scope="module")
+def clouds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
+    with rehearsed("order", config_file(tmp_path_factory.mktemp("order"), CONFIG)) as rehearsal:
+        yield rehearsal
+
+
+@pytest.mark.parametrize("slow", ORDERS)
+def test_each_machines_last_leave_succeeds(clouds: Rehearsal, slow: tuple[str, ...]) -> None:
+    with Logs(clouds) as logs:
+        deployed = Deployed(clouds, "")
+        deployed.up()
+        machines = [*deployed.machines("web-"), *deployed.machines("api"), *deployed.machines("next")]
+        assert len(machines) == 4 and all(each["state"] == "running" for each in machines), machines
+        for name in slow:
+            clouds.localcloud("fault", name, SLOW[name], capture=True)
+        began, since = time.monotonic(), time.time()
+        try:
+            clouds.pulumi("destroy", "--yes", "--stack", "local", capture=True)
+        finally:
+            clouds.localcloud("fault", "--clear", capture=True)
+        took = time.monotonic() - began
+        for machine in machines:
+            said = logs.text(machine["id"])
+            assert "left: " in said and "leave failed" not in said, (machine, said[-3000:])
+            _assert_the_last_call_was_answered(clouds, machine, since)
+        print(
+            f"\ndestroy with {', '.join(slow) or 'nothing'} slow: {took:.0f} s, {len(machines)} machines left and none failed to"
+        )
+    assert deployed.records() == []
+    sets = deployed.aws("route53").list_resource_record_sets(
+        HostedZoneId=deployed.aws("route53").list_hosted_zones()["HostedZones"][0]["Id"]
+    )["ResourceRecordSets"]
+    assert not [each for each in sets if each["Type"] == "SRV" or ".rc." in each["Name"]], json.dumps(sets)
+
+
+def _assert_the_last_call_was_answered(clouds: Rehearsal, machine: dict[str, list[str]], since: float) -> None:
+    """The leave at shutdown finds nothing any more, and says nothing then; but it asks the API, which must still let it."""
+    api = CLOUDFLARE if str(machine["name"]).startswith("web-") else ROUTE53
+    asked = [each for each in requests_of(clouds, api, lambda who: who in machine["addresses"]) if each.at >= since]
+    assert len(asked) >= 2, (machine, asked)
+    assert [each for each in asked if each.code != 200] == [], (machine, asked)

@@ -1,0 +1,134 @@
+"""What tests see of machines that are gone by then: their logs to the last line, and what they asked of the clouds."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import IO
+
+from localcloud.rehearsal import Rehearsal
+
+_LINE = re.compile(
+    r"(?P<at>[\d-]+ [\d:]+,\d+) (?P<who>\S+) \S+ (?P<method>\S+) (?P<path>\S+) (?P<code>\S+) (?P<ms>\d+) ms"
+)
+CLOUDFLARE, ROUTE53 = "/client/v4/", "/2013-04-01/"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One line of the local clouds' access log; `at` in seconds of the day's clock, `code` 0 where the reply was cut."""
+
+    at: float
+    who: str
+    method: str
+    path: str
+    code: int
+
+
+def requests_of(rehearsal: Rehearsal, api: str, who: Callable[[str], bool] = lambda _: True) -> list[Request]:
+    """Every request to this API by a client whose address `who` takes, in the order in which they ended."""
+    found = []
+    for file in ("access.log.1", "access.log"):
+        with contextlib.suppress(FileNotFoundError):
+            for line in (rehearsal.state / "logs" / file).read_text().splitlines():
+                parts = _LINE.match(line)
+                if parts and parts["path"].startswith(api) and who(parts["who"]):
+                    at = datetime.strptime(parts["at"], "%Y-%m-%d %H:%M:%S,%f").timestamp()
+                    code = int(parts["code"]) if parts["code"].isdigit() else 0
+                    found.append(Request(at, parts["who"], parts["method"], parts["path"], code))
+    return found
+
+
+def is_machine(address: str) -> bool:
+    return not address.startswith("127.")
+
+
+def most_in(requests: Sequence[Request], seconds: float) -> int:
+    """The most requests in any span of so many seconds."""
+    times = sorted(each.at for each in requests)
+    most, first = 0, 0
+    for last, at in enumerate(times):
+        while times[first] <= at - seconds:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
+
+
+class Logs:
+    """The agents' logs of all machines, by instance, kept open from the host: so they are whole when the machines are gone."""
+
+    def __init__(self, rehearsal: Rehearsal) -> None:
+        self._folder = rehearsal.state / "machines"
+        self._files: dict[str, IO[bytes]] = {}
+        self._stop = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+
+    def text(self, instance: str) -> str:
+        file = self._files[instance]
+        file.seek(0)
+        return file.read().decode(errors="replace")
+
+    @property
+    def instances(self) -> set[str]:
+        return set(self._files)
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.2):
+            self._open_new()
+
+    def _open_new(self) -> None:
+        for log in self._folder.glob("*/upper/var/log/rollcall.log"):
+            if (name := log.parents[3].name) not in self._files:
+                with contextlib.suppress(FileNotFoundError):
+                    self._files[name] = log.open("rb")
+
+    def __enter__(self) -> Logs:
+        self._watcher.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._watcher.join()
+        for file in self._files.values():
+            file.close()
+
+
+@dataclass
+class Prober:
+    """Asks again and again on a thread of its own, resolving each time as `ask` does; keeps every answer with its time."""
+
+    ask: Callable[[], str]
+    every: float = 0.1
+    answers: list[tuple[float, str]] = field(default_factory=list)
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Prober]:
+        thread = threading.Thread(target=self._run, daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self._stop.set()
+            thread.join(30)
+
+    def _run(self) -> None:
+        while not self._stop.wait(self.every):
+            at = time.time()
+            self.answers.append((at, self.ask()))
+
+    def failures(self, good: Callable[[str], bool]) -> list[tuple[float, str]]:
+        return [each for each in list(self.answers) if not good(each[1])]
+
+
+def config_file(folder: Path, text: str) -> Path:
+    """A stack's configuration of a test's own."""
+    path = folder / "Pulumi.local.yaml"
+    path.write_text(text)
+    return path
