@@ -16,6 +16,9 @@ from pulumi.runtime import rpc
 from components.joyent.errors import ConfigurationError
 from components.joyent.session import Session, session_of
 
+# The input of every resource that says where it is, if not in the data centre that is configured.
+DATACENTER = "datacenter"
+
 
 class JoyentProvider(ResourceProvider):  # type: ignore[misc]
     """Credentials come from the environment first, and from the project's config key `joyent` (`rollcall:joyent` in the
@@ -31,8 +34,15 @@ class JoyentProvider(ResourceProvider):  # type: ignore[misc]
 
     @property
     def session(self) -> Session:
-        """Raises ConfigurationError naming what is not configured."""
-        return self.fixed_session or session_of(self.settings)
+        """That of the configured data centre. Raises ConfigurationError naming what is not configured."""
+        return self.session_for({})
+
+    def session_for(self, props: Mapping[str, Any]) -> Session:
+        """That of the data centre which a resource's `datacenter` names, or else of the one that is configured.
+
+        Raises ConfigurationError naming what is not configured, or NotFoundError for a data centre that there is not.
+        """
+        return self.fixed_session or session_of(self.settings, str(props.get(DATACENTER) or ""))
 
 
 def read_settings(value: Any) -> Mapping[str, Any]:

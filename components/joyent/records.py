@@ -50,6 +50,7 @@ class MachineRecord:
     firewall_enabled: bool
     deletion_protection: bool
     compute_node: str
+    encrypted: bool = False
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> MachineRecord:
@@ -69,6 +70,7 @@ class MachineRecord:
             firewall_enabled=bool(body.get("firewall_enabled", False)),
             deletion_protection=bool(body.get("deletion_protection", False)),
             compute_node=str(body.get("compute_node") or ""),
+            encrypted=bool(body.get("encrypted", False)),
         )
 
     @property

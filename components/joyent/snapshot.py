@@ -25,6 +25,7 @@ class SnapshotArgs:
     snapshot_name: pulumi.Input[str]
     adopt: pulumi.Input[bool] = False
     timeout: pulumi.Input[float] = 600
+    datacenter: pulumi.Input[str] | None = None
 
 
 class Snapshot(Resource, module="joyent", name="Snapshot"):  # type: ignore[misc, call-arg]

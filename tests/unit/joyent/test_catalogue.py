@@ -159,7 +159,7 @@ def test_what_is_not_known_yet_is_no_fault(catalogue: Catalogue) -> None:
 @pytest.fixture
 def settings(cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     session = cloud.session()
-    monkeypatch.setattr(lookups, "session_of", lambda _: session)
+    monkeypatch.setattr(lookups, "session_of", lambda *_: session)
     return {}
 
 
@@ -178,5 +178,5 @@ def test_look_ups_refuse_an_ambiguous_answer(settings: dict[str, str]) -> None:
         lookups.get_package(settings=settings)
     with pytest.raises(NotFoundError, match="no package has 77"):
         lookups.get_package(memory=77, settings=settings)
-    with pytest.raises(NotFoundError, match=r"no data centre nowhere; there is here \(http"):
+    with pytest.raises(NotFoundError, match=r"there is no data centre nowhere; there is here \(http"):
         lookups.get_datacenter("nowhere", settings=settings)
