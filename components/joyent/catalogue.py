@@ -105,7 +105,12 @@ class Catalogue:
         return known[name].rstrip("/")
 
     def _inactive(self, image: str) -> ImageRecord:
-        found = ImageRecord.of(self._api.get(f"/images/{image}"))
+        try:
+            found = ImageRecord.of(self._api.get(f"/images/{image}"))
+        except NotFoundError as unknown:
+            raise NotFoundError(
+                f"there is no image {image} in this data centre that the account may use; `triton image list` has those there are"
+            ) from unknown
         if found.state != "active":
             raise RefusedError(f"the image {found} is {found.state}, not active; choose another (`triton images`)")
         return found
@@ -118,7 +123,10 @@ def _only(text: str, found: Sequence[_O], all_: Iterable[_O], what: str) -> _O:
         raise AmbiguousError(f"the {what} {text!r} is ambiguous: {', '.join(map(str, found))}; give the id of one")
     names = sorted({each.name for each in all_})
     near = get_close_matches(text.partition("@")[0], names, n=3) or names[:8]
-    raise NotFoundError(f"there is no {what} {text!r} in this data centre; there is {', '.join(near) or 'none at all'}")
+    raise NotFoundError(
+        f"there is no {what} {text!r} in this data centre; there is {', '.join(near) or 'none at all'}: "
+        f"correct it (`triton {what} list` has all)"
+    )
 
 
 def _volumes(api: CloudApi) -> list[str] | None:

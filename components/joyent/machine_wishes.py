@@ -59,12 +59,8 @@ def _fixed_ips(inputs: Inputs, catalogue: Catalogue) -> Iterator[Fault]:
             yield "fixed_ips", f"{text} is not among the machine's networks; add it there, in the same words"
         if network.public:
             yield "fixed_ips", f"{network} is public, where CloudAPI chooses the address; leave {text} out"
-        elif not network.subnet:
-            yield (
-                "fixed_ips",
-                f"{network} is a pool, which gives no fixed address; use one of its members' own networks",
-            )
-        elif not unknown(ip) and not _within(str(ip), network.subnet):
+        # The subnet is shown of fabric networks only; a pool, which gives no fixed address, looks like the others.
+        elif network.subnet and not unknown(ip) and not _within(str(ip), network.subnet):
             yield "fixed_ips", f"{ip} is no address in {network.subnet}, which {network} has"
 
 
