@@ -21,7 +21,7 @@ _LOOKS = 3
 _LOOK_PAUSE = 2.0
 _ATTEMPTS = 3
 # What cannot be changed on a machine that is there, of what CloudAPI shows.
-_FIXED = ("image", "brand")
+_FIXED = ("image", "brand", "encrypted")
 
 
 class Birth:

@@ -98,9 +98,9 @@ class Change:
         for nic in nics[keep:]:
             _unless_gone(self._api.remove_nic, self._id, nic["mac"])
             self._until(f"NIC {nic['mac']} removed", partial(self._nic_gone, nic["mac"]))
-        for network in wanted[keep:]:
+        for network, id_ in zip(wanted[keep:], ids[keep:], strict=True):
             mac = self._api.add_nic(self._id, network)["mac"]
-            self._until(f"NIC on network {network}", partial(self._nic_running, mac))
+            self._until(f"NIC on network {id_}", partial(self._nic_running, mac))
 
     def _nic_gone(self, mac: str) -> bool | None:
         return True if self._nic_state(mac) is None else None
