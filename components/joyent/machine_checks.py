@@ -60,7 +60,7 @@ def _name(inputs: Inputs, catalogue: Catalogue) -> Iterator[Fault]:
 
 def _tags(tags: Mapping[str, Any]) -> Iterator[Fault]:
     for key, value in tags.items():
-        if key in _PARAMETERS or key == MARK_TAG:
+        if key in _PARAMETERS or key.partition(":")[0] == MARK_TAG:
             yield "tags", f"{key!r} is reserved; choose another key"
         elif key.startswith("docker:label:com.docker."):
             yield "tags", f"{key!r} is reserved for Docker; choose another key"

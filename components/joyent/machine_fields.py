@@ -19,6 +19,7 @@ from components.joyent.session import opened, seal
 Inputs = Mapping[str, Any]
 MARK_TAG = "pulumi-resource"
 USER_SCRIPT = "user-script"
+_SNAPSHOT_TAG = f"{MARK_TAG}:"
 # What CloudAPI itself keeps in a machine's metadata.
 SYSTEM_METADATA = ("root_authorized_keys", USER_SCRIPT)
 
@@ -90,6 +91,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: plain(each) for key, each in value.items()}
     return [plain(each) for each in value] if isinstance(value, list) else value
+
+
+def snapshot_tag(name: str) -> str:
+    """The tag of a machine that says whose its snapshot of that name is."""
+    return f"{_SNAPSHOT_TAG}{name}"
 
 
 def same(one: Any, other: Any) -> bool:
@@ -182,7 +188,9 @@ def foreign(inputs: Inputs, machine: MachineRecord) -> dict[str, list[str]]:
     """The names of tags and metadata that somebody else put on the machine; values may be secret, names are shown."""
     ours = {*(inputs.get("metadata") or {}), *(inputs.get("secret_metadata") or {}), *SYSTEM_METADATA}
     return {
-        "foreign_tags": sorted(set(machine.tags) - set(owned_tags(inputs)) - {MARK_TAG}),
+        "foreign_tags": sorted(
+            key for key in set(machine.tags) - set(owned_tags(inputs)) - {MARK_TAG} if not key.startswith(_SNAPSHOT_TAG)
+        ),
         "foreign_metadata": sorted(set(machine.metadata) - ours),
     }
 

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from components.joyent.machine_fields import MARK_TAG
-from tests.cloud.joyent_stack import Stack, make_stack
+from tests.cloud.joyent_stack import Kill, Stack, make_stack
+from tests.cloud.test_joyent_provider import public_key
+from tests.cloud.test_joyent_table import PROGRAM as TABLE
 
 pytestmark = [pytest.mark.clouds, pytest.mark.engine, pytest.mark.prove]
 
@@ -61,6 +63,62 @@ def test_fifty_kills_at_random_moments_leave_no_orphan_and_no_double(stack: Stac
         f"\n{killed} of {ROUNDS} runs killed before they were done (seed {seed}): {orphans} orphans, {doubles} doubles"
     )
     assert killed >= ROUNDS // 2
+
+
+MACHINE = "/machines/[0-9a-f-]{36}"
+BASE = [
+    ("Machine", "base", {"machine_name": "base", "package": "g1.nano", "image": "debian-12", "power": "stopped"}),
+    ("Vlan", "lan", {"vlan_id": 100, "vlan_name": "lan"}),
+]
+NET = {
+    "subnet": "10.9.0.0/24",
+    "provision_start_ip": "10.9.0.10",
+    "provision_end_ip": "10.9.0.20",
+    "internet_nat": False,
+}
+THINGS: dict[str, tuple[dict[str, Any], str, str]] = {
+    # The arguments of one, the request that asks for it, and where all of its kind are listed.
+    "Key": ({"key_name": "laptop", "key": public_key(1)}, "/keys", "/keys"),
+    "FirewallRule": ({"rule": "FROM any TO tag role = web ALLOW tcp PORT 80"}, "/fwrules", "/fwrules"),
+    "Vlan": ({"vlan_id": 7, "vlan_name": "v"}, "/fabrics/default/vlans", "/fabrics/default/vlans"),
+    "FabricNetwork": ({"vlan_id": 100, "network_name": "n", **NET}, "/fabrics/default/vlans/100/networks",
+                      "/fabrics/default/vlans/100/networks"),
+    "Snapshot": ({"machine": {"id of": "base"}, "snapshot_name": "s"}, f"{MACHINE}/snapshots", "/machines/{base}/snapshots"),
+    "Image": ({"machine": {"id of": "base"}, "image_name": "i", "version": "1"}, "/images", "/images"),
+}  # fmt: skip
+
+
+@pytest.fixture
+def things(tmp_path: Path) -> Iterator[Stack]:
+    yield from make_stack(tmp_path, program=TABLE, job_delay=0.3)
+
+
+def test_each_other_thing_is_found_again_when_the_run_dies_after_it_was_asked_for(things: Stack) -> None:
+    things.up(things=BASE)
+    base = things.resources()["base"]["id"]
+    for kind, (args, request, listed) in THINGS.items():
+        path = listed.replace("{base}", base)
+        before = {str(each) for each in names(things, path)}
+        wanted = [*BASE, (kind, "it", args)]
+        things.up(things=wanted, kill=Kill(f"POST {request}", "after"))
+        things.recover()
+        things.up(things=wanted)
+        made = [each for each in names(things, path) if str(each) not in before]
+        assert len(made) == 1, f"{kind}: {made}"
+        assert things.preview(things=wanted) == {}, kind
+        things.up(things=BASE)
+        assert {str(each) for each in names(things, path)} == before, kind
+    shown = things.client.get_machine(base)
+    assert set(shown.tags) == {MARK_TAG}
+
+
+def names(stack: Stack, path: str) -> list[Any]:
+    words = ("fingerprint", "vlan_id", "id", "name")
+    return [
+        next(each[word] for word in words if word in each)
+        for each in stack.client.get(path)
+        if each.get("state") not in ("deleted", "failed")
+    ]
 
 
 def alien(stack: Stack, ids: set[str], patience: float = 10.0) -> list[str]:

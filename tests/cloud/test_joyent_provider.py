@@ -247,6 +247,30 @@ def test_a_snapshot_is_taken_and_removed(machine: Thing, session: Session) -> No
     assert thing.provider.read(thing.id, thing.state).id == ""
 
 
+def test_a_snapshot_of_a_killed_run_is_taken_up_and_somebody_elses_is_not(machine: Thing, session: Session) -> None:
+    declared = {
+        "machine": machine.id,
+        "snapshot_name": "before",
+        "wanted": "created",
+        "timeout": 30,
+        "mark": "p/s/before",
+    }
+    first = Thing(session, SnapshotProvider()).create(declared)
+    again = Thing(Session(session.api, session.sleep), SnapshotProvider()).create(declared)
+    assert again.id == first.id
+    with pytest.raises(FatalError, match="has a snapshot 'before' already; set adopt=True"):
+        Thing(session, SnapshotProvider()).create({**declared, "mark": "p/s/other"})
+    # The mark is on the machine, but it is no foreign tag there.
+    assert machine.same(MACHINE)
+    assert machine.state["foreign_tags"] == []
+    again.delete()
+    tags = session.api.get_tags
+    ends = time.monotonic() + 10
+    while "pulumi-resource:before" in tags(machine.id) and time.monotonic() < ends:
+        time.sleep(0.05)
+    assert set(tags(machine.id)) == {*MACHINE["tags"], "pulumi-resource"}
+
+
 def test_an_image_is_made_from_a_stopped_machine_and_used(machine: Thing, session: Session) -> None:
     machine.update({**MACHINE, "power": "stopped"})
     declared = {
