@@ -102,8 +102,11 @@ class MachineProvider(JoyentProvider):
     def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
         """Puts seals in the place of the userdata and the secrets, so that no text of theirs gets into a checkpoint."""
         inputs = inputs_of(news)
+        misplaced = self.place_faults(inputs)
         # Of a data centre that is not known yet there is no catalogue.
-        found = [] if unknown(inputs.get(DATACENTER)) else faults(inputs, self.session_for(inputs).catalogue)
+        found = (
+            [] if misplaced or unknown(inputs.get(DATACENTER)) else faults(inputs, self.session_for(inputs).catalogue)
+        )
         for name in ("userdata", "administrator_password"):
             if inputs.get(name) and not unknown(inputs[name]):
                 inputs[name] = seal(inputs[name])
@@ -111,7 +114,7 @@ class MachineProvider(JoyentProvider):
             inputs["secret_metadata"] = {
                 key: text if unknown(text) else seal(text) for key, text in inputs["secret_metadata"].items()
             }
-        return CheckResult(inputs, [CheckFailure(name, reason) for name, reason in found])
+        return CheckResult(inputs, [*misplaced, *(CheckFailure(name, reason) for name, reason in found)])
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
         old, new = inputs_of(_olds), inputs_of(_news)

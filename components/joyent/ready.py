@@ -55,7 +55,7 @@ class ReadyProvider(JoyentProvider):
             return CheckResult(
                 inputs, [CheckFailure("timeout", f"must be a number of seconds above 0, not {timeout!r}")]
             )
-        return CheckResult(inputs, [])
+        return CheckResult(inputs, self.place_faults(inputs))
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
         return DiffResult(changes=_inputs(_olds) != _inputs(_news), replaces=[])
