@@ -465,20 +465,28 @@ def wanted(environ: Mapping[str, str]) -> bool:
 
 def place(environ: Mapping[str, str], *, real: bool) -> Place:
     """The data centre that `environ` names, with the smallest package and the newest image that fit each other, or those
-    of ROLLCALL_CONTRACT_PACKAGE and ROLLCALL_CONTRACT_IMAGE."""
+    of ROLLCALL_CONTRACT_PACKAGE and ROLLCALL_CONTRACT_IMAGE. Raises ValueError where there is none."""
     api = CloudApi.from_environment(environ)
     packages = sorted(api.get("/packages"), key=lambda each: (each["memory"], each["name"]))
     plain = [each for each in packages if not each.get("brand") and each["memory"] >= 256]
     named = environ.get("ROLLCALL_CONTRACT_PACKAGE")
-    package = next(each for each in (packages if named else plain) if named in (None, each["name"], each["id"]))
+    usable = [each for each in (packages if named else plain) if named in (None, each["name"], each["id"])]
+    if not usable:
+        raise ValueError(
+            "there is no such package, or none without a brand; set ROLLCALL_CONTRACT_PACKAGE to one there is"
+        )
+    package = usable[0]
     larger = next(
         (each for each in plain if each["memory"] > package["memory"] and each.get("group") == package.get("group")),
         None,
     )
     images = [each for each in api.list_images() if each.type in ("lx-dataset", "zone-dataset")]
     fitting = [each for each in images if each.min_memory <= package["memory"]]
-    usual = max(fitting, key=lambda each: (each.os == "linux", each.published_at)).id
-    image = environ.get("ROLLCALL_CONTRACT_IMAGE") or usual
+    image = environ.get("ROLLCALL_CONTRACT_IMAGE")
+    if not image:
+        if not fitting:
+            raise ValueError(f"no container image fits {package['name']}; set ROLLCALL_CONTRACT_IMAGE to an image's id")
+        image = max(fitting, key=lambda each: (each.os == "linux", each.published_at)).id
     return Place(real, environ, api, image, package, larger, 600.0 if real else 20.0)
 
 
