@@ -5,7 +5,7 @@ PY := .venv/bin/python
 STACK ?= local
 PLUGINS ?= stand-in
 
-.PHONY: help prepare up down preview status env test prove bench-start check format lint types requirements
+.PHONY: help prepare up down preview status env test prove bench-start bench-joyent check format lint types requirements
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ prove: prepare ## every slow row of the issues' tables (an hour)
 
 bench-start: prepare ## how long `make up` takes and what it holds in memory (COLD=1: from nothing)
 	@$(PY) bench/start.py
+
+bench-joyent: prepare ## 300 Triton machines: time and calls; the usual ways of waiting beside it (ROUNDS, COUNT, LARGE)
+	@$(PY) bench/joyent.py
 
 check: format-check lint types shell ## what runs before every commit
 

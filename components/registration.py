@@ -233,7 +233,14 @@ def _answer(
         found = difference(roll, entries, seen, registries.answers())
         stray = [each for each in found.stray if each.dead or (each.owner and registries.sees(each.owner.instance))]
         _remove_strays(registries, roll, stray, seen, len(entries), brake, engine)
-        if found.complete and found.orphans:
+        twins = _twins(roll, found.orphans)
+        if twins:
+            # It has a member's generation, so it stands in that one's way.
+            registries.end(each.instance for each in twins)
+            engine.say(
+                f"{roll.fleet}: ended {', '.join(each.instance for each in twins)}, made by an `up` that was interrupted"
+            )
+        elif found.complete and found.orphans:
             _end_orphans(registries, roll, found.orphans, len(seen), brake, engine)
         elif found.complete and not stray:
             return found
@@ -274,6 +281,12 @@ def _remove_strays(
     registries.remove(dead)
     for entry in dead:
         engine.say(f"{roll.fleet}: removed {entry.value} from {entry.place}, nobody's machine runs there")
+
+
+def _twins(roll: Roll, orphans: Sequence[Seen]) -> list[Seen]:
+    """Machines in no state with the generation of a member: made by an `up` that was killed before it could write it down."""
+    generations = {member.generation for member in roll.members}
+    return [each for each in orphans if each.generation in generations]
 
 
 def _end_orphans(

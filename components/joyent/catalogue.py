@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Generic, Protocol, TypeVar
 
@@ -57,6 +57,9 @@ class Catalogue:
         self.images: Callable[[], Sequence[ImageRecord]] = _Cached(api.list_images)
         self.packages: Callable[[], Sequence[PackageRecord]] = _Cached(api.list_packages)
         self.networks: Callable[[], Sequence[NetworkRecord]] = _Cached(api.list_networks)
+        self.datacenters: Callable[[], Mapping[str, str]] = _Cached(api.list_datacenters)
+        self.volumes: Callable[[], Sequence[str] | None] = _Cached(lambda: _volumes(api))
+        """The names of the account's volumes; None where the data centre has no volumes at all."""
         self.cns_enabled: Callable[[], bool] = _Cached(lambda: bool(api.get_account().get("triton_cns_enabled")))
 
     def image(self, text: str) -> ImageRecord:
@@ -93,8 +96,21 @@ class Catalogue:
             text, [each for each in networks if text == (each.id if by_id else each.name)], networks, "network"
         )
 
+    def datacenter(self, name: str) -> str:
+        """The URL of the data centre with that name."""
+        known = self.datacenters()
+        if name not in known:
+            told = ", ".join(f"{each} ({url})" for each, url in sorted(known.items())) or "none at all"
+            raise NotFoundError(f"there is no data centre {name!r}; there is {told}")
+        return known[name].rstrip("/")
+
     def _inactive(self, image: str) -> ImageRecord:
-        found = ImageRecord.of(self._api.get(f"/images/{image}"))
+        try:
+            found = ImageRecord.of(self._api.get(f"/images/{image}"))
+        except NotFoundError as unknown:
+            raise NotFoundError(
+                f"there is no image {image} in this data centre that the account may use; `triton image list` has those there are"
+            ) from unknown
         if found.state != "active":
             raise RefusedError(f"the image {found} is {found.state}, not active; choose another (`triton images`)")
         return found
@@ -107,7 +123,17 @@ def _only(text: str, found: Sequence[_O], all_: Iterable[_O], what: str) -> _O:
         raise AmbiguousError(f"the {what} {text!r} is ambiguous: {', '.join(map(str, found))}; give the id of one")
     names = sorted({each.name for each in all_})
     near = get_close_matches(text.partition("@")[0], names, n=3) or names[:8]
-    raise NotFoundError(f"there is no {what} {text!r} in this data centre; there is {', '.join(near) or 'none at all'}")
+    raise NotFoundError(
+        f"there is no {what} {text!r} in this data centre; there is {', '.join(near) or 'none at all'}: "
+        f"correct it (`triton {what} list` has all)"
+    )
+
+
+def _volumes(api: CloudApi) -> list[str] | None:
+    try:
+        return [str(each["name"]) for each in api.get("/volumes")]
+    except NotFoundError:
+        return None
 
 
 def _version(text: str) -> tuple[int, ...]:

@@ -96,8 +96,9 @@ class CloudApi:
     def list_nics(self, machine: str) -> list[Mapping[str, Any]]:
         return list(self._get(f"/machines/{machine}/nics"))
 
-    def add_nic(self, machine: str, network: str) -> Mapping[str, Any]:
-        """Reboots the machine. Not repeated by itself: a second NIC on the same network would be refused or made."""
+    def add_nic(self, machine: str, network: str | Mapping[str, Any]) -> Mapping[str, Any]:
+        """`network` is its id, or an object `{ipv4_uuid, ipv4_ips: [one]}`. Reboots the machine. Not repeated by itself:
+        a second NIC on the same network would be refused or made."""
         body: Mapping[str, Any] = self.transport.send(
             "POST", f"/machines/{machine}/nics", body={"network": network}
         ).body

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -33,18 +33,22 @@ class Credentials:
     insecure: bool = False
 
     @classmethod
-    def read(cls, environ: Mapping[str, str] = os.environ, settings: Mapping[str, Any] | None = None) -> Credentials:
+    def read(
+        cls, environ: Mapping[str, str] = os.environ, settings: Mapping[str, Any] | None = None, *, url: str = ""
+    ) -> Credentials:
         """Each value from the environment, or else from `settings` (`url`, `account`, `user`, `keyId`, `keyFile`,
         `keyMaterial`, `keyPassphrase`, `insecure`). Raises ConfigurationError naming every one that lacks.
 
-        A key in the environment of whatever form hides every form of key in the settings: the two would not fit.
+        A `url` given by itself counts before both. A key in the environment of whatever form hides every form of key in
+        the settings: the two would not fit.
         """
         settings = settings or {}
         forms = ("KEY_ID", "KEY_FILE", "KEY_MATERIAL", "KEY_PASSPHRASE")
         own = {} if any(_environment(environ, name) for name in forms[:3]) else settings
-        url, account = (
+        usual, account = (
             _environment(environ, name) or str(settings.get(name.lower()) or "") for name in ("URL", "ACCOUNT")
         )
+        url = url or usual
         lacking = [name for name, value in (("URL", url), ("ACCOUNT", account)) if not value]
         if lacking:
             raise ConfigurationError(
@@ -66,6 +70,10 @@ class Credentials:
             passphrase=passphrase,
             insecure=_insecure(environ, settings),
         )
+
+    def at(self, url: str) -> Credentials:
+        """The same account and key at another URL. Raises ConfigurationError for one that is none."""
+        return replace(self, url=_checked_url(url))
 
     def signer(self, environ: Mapping[str, str] = os.environ) -> Signer:
         """Raises ConfigurationError when the key cannot be used."""

@@ -25,6 +25,7 @@ class VlanArgs:
     vlan_id: pulumi.Input[int]
     vlan_name: pulumi.Input[str]
     description: pulumi.Input[str] | None = None
+    datacenter: pulumi.Input[str] | None = None
 
 
 class Vlan(Resource, module="joyent", name="Vlan"):  # type: ignore[misc, call-arg]
@@ -33,8 +34,7 @@ class Vlan(Resource, module="joyent", name="Vlan"):  # type: ignore[misc, call-a
     vlan_id: pulumi.Output[int]
 
     def __init__(self, name: str, args: VlanArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        props = {"vlan_id": args.vlan_id, "vlan_name": args.vlan_name, "description": args.description}
-        super().__init__(VlanProvider(), name, props, opts)
+        super().__init__(VlanProvider(), name, dict(vars(args)), opts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +54,7 @@ class FabricNetworkArgs:
     internet_nat: pulumi.Input[bool] | None = None
     description: pulumi.Input[str] | None = None
     delete_timeout: pulumi.Input[float] = 120
+    datacenter: pulumi.Input[str] | None = None
 
 
 class FabricNetwork(Resource, module="joyent", name="FabricNetwork"):  # type: ignore[misc, call-arg]

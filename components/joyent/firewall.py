@@ -26,6 +26,7 @@ class FirewallRuleArgs:
     enabled: pulumi.Input[bool] = True
     description: pulumi.Input[str] | None = None
     log: pulumi.Input[bool] | None = None
+    datacenter: pulumi.Input[str] | None = None
 
 
 class FirewallRule(Resource, module="joyent", name="FirewallRule"):  # type: ignore[misc, call-arg]
@@ -35,7 +36,7 @@ class FirewallRule(Resource, module="joyent", name="FirewallRule"):  # type: ign
         # A rule has no name: its description is the only place for the mark that finds an interrupted attempt.
         mark = f"[{pulumi.get_project()}/{pulumi.get_stack()}/{name}]"
         described = pulumi.Output.concat(args.description, " ", mark) if args.description is not None else mark
-        props = {"rule": args.rule, "enabled": args.enabled, "log": args.log, "description": described, "mark": mark}
+        props = {**vars(args), "description": described, "mark": mark}
         super().__init__(FirewallRuleProvider(), name, props, opts)
 
 

@@ -33,6 +33,7 @@ class ImageArgs:
     acl: pulumi.Input[Sequence[pulumi.Input[str]]] | None = None
     tags: pulumi.Input[Mapping[str, pulumi.Input[str]]] | None = None
     timeout: pulumi.Input[float] = 1800
+    datacenter: pulumi.Input[str] | None = None
 
 
 class Image(Resource, module="joyent", name="Image"):  # type: ignore[misc, call-arg]

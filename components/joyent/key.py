@@ -19,10 +19,12 @@ from components.joyent.things import Body, Fault, ThingField, ThingProvider
 
 @dataclass(frozen=True, kw_only=True)
 class KeyArgs:
-    """`key`: a public key as in authorized_keys; its comment is of no account. `key_name`: what to call it."""
+    """`key`: a public key as in authorized_keys; its comment is of no account. `key_name`: what to call it. `datacenter`: the
+    name or URL of the one that it is in, if it is not the configured one (on all resources)."""
 
     key_name: pulumi.Input[str]
     key: pulumi.Input[str]
+    datacenter: pulumi.Input[str] | None = None
 
 
 class Key(Resource, module="joyent", name="Key"):  # type: ignore[misc, call-arg]
@@ -31,7 +33,7 @@ class Key(Resource, module="joyent", name="Key"):  # type: ignore[misc, call-arg
     fingerprint: pulumi.Output[str]
 
     def __init__(self, name: str, args: KeyArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        props = {"key_name": args.key_name, "key": args.key, "fingerprint": None}
+        props = {**vars(args), "fingerprint": None}
         super().__init__(KeyProvider(), name, props, opts)
 
 

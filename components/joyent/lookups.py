@@ -1,6 +1,7 @@
 """Look-ups for programs: what is there already. Each refuses an ambiguous answer and names the candidates.
 
-They run in the program itself, at preview and at `up`, with the same credentials as the resources.
+They run in the program itself, at preview and at `up`, with the same credentials as the resources. `datacenter` is the name
+or URL of another data centre of the same account.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ class Datacenter:
     url: str
 
 
-def get_image(image: str, *, settings: Mapping[str, Any] | None = None) -> ImageRecord:
+def get_image(image: str, *, datacenter: str = "", settings: Mapping[str, Any] | None = None) -> ImageRecord:
     """By id, `name@version`, the first 8 characters of an id, or the newest with that name; active ones only."""
-    return _session(settings).catalogue.image(image)
+    return _session(settings, datacenter).catalogue.image(image)
 
 
 def get_package(
@@ -38,10 +39,11 @@ def get_package(
     *,
     memory: int | None = None,
     group: str | None = None,
+    datacenter: str = "",
     settings: Mapping[str, Any] | None = None,
 ) -> PackageRecord:
     """By name or id, or the only one with that `memory` (MiB) and `group`. Raises AmbiguousError where several fit."""
-    catalogue = _session(settings).catalogue
+    catalogue = _session(settings, datacenter).catalogue
     if package is not None:
         return catalogue.package(package)
     fitting = [each for each in catalogue.packages() if memory in (None, each.memory) and group in (None, each.group)]
@@ -54,9 +56,9 @@ def get_package(
     return fitting[0]
 
 
-def get_network(network: str, *, settings: Mapping[str, Any] | None = None) -> NetworkRecord:
+def get_network(network: str, *, datacenter: str = "", settings: Mapping[str, Any] | None = None) -> NetworkRecord:
     """By name or id; a fabric network or a pool, too."""
-    return _session(settings).catalogue.network(network)
+    return _session(settings, datacenter).catalogue.network(network)
 
 
 def get_datacenter(name: str | None = None, *, settings: Mapping[str, Any] | None = None) -> Datacenter:
@@ -68,22 +70,22 @@ def get_datacenter(name: str | None = None, *, settings: Mapping[str, Any] | Non
         if each == name or (name is None and address.rstrip("/") == url):
             return Datacenter(each, address)
     told = ", ".join(f"{each} ({address})" for each, address in sorted(known.items())) or "none at all"
-    raise NotFoundError(f"no data centre {name or f'at {url}'}; there is {told}")
+    raise NotFoundError(f"there is no data centre {name or f'at {url}'}; there is {told}")
 
 
-def get_account(*, settings: Mapping[str, Any] | None = None) -> Account:
+def get_account(*, datacenter: str = "", settings: Mapping[str, Any] | None = None) -> Account:
     """The account whose key signs."""
-    body = _session(settings).api.get_account()
+    body = _session(settings, datacenter).api.get_account()
     return Account(
         str(body["id"]), str(body["login"]), str(body.get("email", "")), bool(body.get("triton_cns_enabled"))
     )
 
 
-def _session(settings: Mapping[str, Any] | None) -> Session:
+def _session(settings: Mapping[str, Any] | None, datacenter: str = "") -> Session:
     if settings is None:
         import pulumi
 
         from components.joyent.provider import read_settings
 
         settings = read_settings(pulumi.Config().get("joyent"))
-    return session_of(settings)
+    return session_of(settings, datacenter)

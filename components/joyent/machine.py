@@ -24,9 +24,9 @@ from components.joyent.machine_fields import (
     live_inputs,
     needs_new_machine,
 )
-from components.joyent.provider import JoyentProvider, unknown
+from components.joyent.provider import DATACENTER, JoyentProvider, unknown
 from components.joyent.records import MachineRecord
-from components.joyent.session import seal
+from components.joyent.session import Session, seal
 
 _REPLACING = tuple(field.name for field in FIELDS if field.change == "replace")
 _COMPUTED = ("image_id", "machine_brand", "foreign_tags", "foreign_metadata")
@@ -42,7 +42,11 @@ class MachineArgs:
     be made before its predecessor goes. `package`: name or id. `image`: id, `name@version`, first 8 characters of an id, or
     a name (then the newest at creation; a newer one later replaces nothing). `networks`: names or ids, in the NICs' order;
     left out, CloudAPI chooses. `tags` keep their types. `secret_metadata` and `userdata` (a script that runs at
-    every boot) are in the state as SHA-256 only. `affinity`: rules like `role!=db`, for the placement at creation.
+    every boot) are in the state as SHA-256 only. `fixed_ips`: addresses on private networks, `{network: address}`.
+    `affinity` (rules like `role!=db`) or the older `locality` (`{near: [ids], far: [ids], strict: bool}`) is for the placement
+    at creation. `disks` (bhyve with a flexible package): sizes in MiB or "remaining", the boot disk's first. `volumes`:
+    `{name: …, mountpoint: …, mode: ro|rw}`. `administrator_password` is for Windows images. `datacenter`: the name or URL of
+    the one that the machine is in, if it is not the configured one.
     `adopt`: the id or name of a machine that is there and becomes this resource. Time-outs in seconds.
     """
 
@@ -61,6 +65,13 @@ class MachineArgs:
     brand: pulumi.Input[str] | None = None
     delegate_dataset: pulumi.Input[bool] | None = None
     allow_shared_images: pulumi.Input[bool] | None = None
+    fixed_ips: pulumi.Input[Mapping[str, pulumi.Input[str]]] | None = None
+    locality: pulumi.Input[Mapping[str, Any]] | None = None
+    disks: pulumi.Input[Sequence[pulumi.Input[int | str]]] | None = None
+    volumes: pulumi.Input[Sequence[Mapping[str, Any]]] | None = None
+    encrypted: pulumi.Input[bool] | None = None
+    administrator_password: pulumi.Input[str] | None = None
+    datacenter: pulumi.Input[str] | None = None
     adopt: pulumi.Input[str] | None = None
     update_timeout: pulumi.Input[float] = 300
     delete_timeout: pulumi.Input[float] = 120
@@ -78,6 +89,8 @@ class Machine(Resource, module="joyent", name="Machine"):  # type: ignore[misc, 
         props: dict[str, Any] = {field.name: getattr(args, field.name) for field in fields(args)}
         if args.secret_metadata is not None:
             props["secret_metadata"] = pulumi.Output.secret(args.secret_metadata)
+        if args.administrator_password is not None:
+            props["administrator_password"] = pulumi.Output.secret(args.administrator_password)
         # The mark makes a machine ours even if the program was killed before its id came into the state.
         props["mark"] = f"{pulumi.get_project()}/{pulumi.get_stack()}/{name}"
         super().__init__(MachineProvider(), name, {**props, "image_id": None}, opts)
@@ -89,21 +102,32 @@ class MachineProvider(JoyentProvider):
     def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
         """Puts seals in the place of the userdata and the secrets, so that no text of theirs gets into a checkpoint."""
         inputs = inputs_of(news)
-        found = faults(inputs, self.session.catalogue)
-        if inputs.get("userdata") and not unknown(inputs["userdata"]):
-            inputs["userdata"] = seal(inputs["userdata"])
+        misplaced = self.place_faults(inputs)
+        # Of a data centre that is not known yet there is no catalogue.
+        found = (
+            [] if misplaced or unknown(inputs.get(DATACENTER)) else faults(inputs, self.session_for(inputs).catalogue)
+        )
+        for name in ("userdata", "administrator_password"):
+            if inputs.get(name) and not unknown(inputs[name]):
+                inputs[name] = seal(inputs[name])
         if isinstance(inputs.get("secret_metadata"), Mapping):
             inputs["secret_metadata"] = {
                 key: text if unknown(text) else seal(text) for key, text in inputs["secret_metadata"].items()
             }
-        return CheckResult(inputs, [CheckFailure(name, reason) for name, reason in found])
+        return CheckResult(inputs, [*misplaced, *(CheckFailure(name, reason) for name, reason in found)])
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
         old, new = inputs_of(_olds), inputs_of(_news)
         changed = differing(old, new)
-        replaces = [name for name in changed if name in _REPLACING and self._needs_replacement(name, _olds, new)]
-        if "package" in changed and not unknown(new.get("package")):
-            package = self.session.catalogue.package(new["package"])
+        moved = DATACENTER in changed
+        # Another data centre has another catalogue: nothing of the old one can be compared with it.
+        replaces = (
+            [DATACENTER]
+            if moved
+            else [name for name in changed if name in _REPLACING and self._needs_replacement(name, _olds, new)]
+        )
+        if "package" in changed and not moved and not unknown(new.get("package")):
+            package = self.session_for(old).catalogue.package(new["package"])
             replaces += ["package"] if needs_new_machine(str(_olds.get("machine_brand", "")), package) else []
         if old.get("power") == "failed":
             replaces.append("power")
@@ -117,7 +141,7 @@ class MachineProvider(JoyentProvider):
         return DiffResult(
             changes=bool(changed),
             replaces=replaces,
-            delete_before_replace=bool(replaces) and old.get("machine_name") == new.get("machine_name"),
+            delete_before_replace=bool(replaces) and not moved and old.get("machine_name") == new.get("machine_name"),
         )
 
     def _needs_replacement(self, name: str, olds: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
@@ -125,45 +149,39 @@ class MachineProvider(JoyentProvider):
         if new.get(name) is None:
             return False
         if name == "image" and not unknown(new["image"]):
-            return self.session.catalogue.image(new["image"]).id != olds.get("image_id")
+            return self.session_for(olds).catalogue.image(new["image"]).id != olds.get("image_id")
         return name != "brand" or new["brand"] != olds.get("machine_brand")
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         """Returns when CloudAPI has accepted the machine; raises nothing after that, since then nothing would be stored."""
         inputs = inputs_of(props)
-        machine = Birth(self.session, inputs).machine()
-        if inputs.get("power") == "stopped" and machine.id not in self.session.adopted:
-            self._stop_new(machine, float(inputs["update_timeout"]))
+        session = self.session_for(inputs)
+        machine = Birth(session, inputs).machine()
+        if inputs.get("power") == "stopped" and machine.id not in session.adopted:
+            _stop_new(session, machine, float(inputs["update_timeout"]))
         return CreateResult(machine.id, {**inputs, "image_id": machine.image, "machine_brand": machine.brand})
 
-    def _stop_new(self, machine: MachineRecord, timeout: float) -> None:
-        """CloudAPI starts every new machine. If it cannot be stopped, the next refresh shows it and the next `up` does."""
-        try:
-            power(self.session, machine.id, "running", timeout)
-            power(self.session, machine.id, "stopped", timeout)
-        except CloudApiError as fault:
-            engine.say(f"machine {machine.name} ({machine.id}) is made but not stopped: {fault}")
-
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
-        machine = self.session.machines.find(id_, _REFRESH_AGE)
+        session = self.session_for(props)
+        machine = session.machines.find(id_, _REFRESH_AGE)
         if machine is None:
             return ReadResult("", {})
-        live = live_inputs(props, machine, str(props.get("image_id", "")), self.session.catalogue)
+        live = live_inputs(props, machine, str(props.get("image_id", "")), session.catalogue)
         outs = {**live, **foreign(live, machine), "image_id": machine.image, "machine_brand": machine.brand}
         if machine.state == "failed":
-            outs["failure"] = failure(self.session.api, id_)
+            outs["failure"] = failure(session.api, id_)
             engine.say(f"machine {machine.name} ({id_}) has failed: {outs['failure']}")
         return ReadResult(id_, outs, live)
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
         new = inputs_of(_news)
-        Change(self.session, _id, inputs_of(_olds), new, float(new["update_timeout"])).carry_out()
+        Change(self.session_for(new), _id, inputs_of(_olds), new, float(new["update_timeout"])).carry_out()
         kept: dict[str, Any] = {name: _olds[name] for name in _COMPUTED if name in _olds}
         return UpdateResult({**kept, **new})
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         """Stops the machine in order (DELETE alone is a power cut), then returns when its deletion is accepted."""
-        session = self.session
+        session = self.session_for(_props)
         if _id in session.adopted:
             # An unforced replacement under the same name found this very machine again: it is the successor now.
             return
@@ -184,6 +202,15 @@ class MachineProvider(JoyentProvider):
             session.api.delete_machine(_id)
         session.deleted.add(_id)
         session.machines.changed()
+
+
+def _stop_new(session: Session, machine: MachineRecord, timeout: float) -> None:
+    """CloudAPI starts every new machine. If it cannot be stopped, the next refresh shows it and the next `up` does."""
+    try:
+        power(session, machine.id, "running", timeout)
+        power(session, machine.id, "stopped", timeout)
+    except CloudApiError as fault:
+        engine.say(f"machine {machine.name} ({machine.id}) is made but not stopped: {fault}")
 
 
 def failure(api: CloudApi, machine: str) -> str:

@@ -21,7 +21,7 @@ _LOOKS = 3
 _LOOK_PAUSE = 2.0
 _ATTEMPTS = 3
 # What cannot be changed on a machine that is there, of what CloudAPI shows.
-_FIXED = ("image", "brand")
+_FIXED = ("image", "brand", "encrypted")
 
 
 class Birth:
@@ -60,7 +60,7 @@ class Birth:
                     return self._taken(holder)
                 if holder.id in self._session.deleted and attempt < _ATTEMPTS:
                     continue  # It was this machine's predecessor, and it has gone by now.
-                raise FatalError(f"the name {self._name} is taken by machine {holder.id}; {_mend(holder)}") from refused
+                raise FatalError(f"the name {self._name} is taken by machine {holder.id}, {_mend(holder)}") from refused
             finally:
                 self._session.machines.changed()
         raise AssertionError("the last attempt returns or raises")
@@ -124,4 +124,4 @@ class Birth:
 def _mend(holder: MachineRecord) -> str:
     mark: Mapping[str, object] = holder.tags
     whose = f"which belongs to {mark[MARK_TAG]}" if MARK_TAG in mark else "which no program has made"
-    return f"{whose}: choose another machine_name, or set adopt={holder.id!r} to take it over"
+    return f"{whose}; choose another machine_name, or set adopt={holder.id!r} to take it over"

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from components.joyent.errors import FatalError, NotFoundError
-from components.joyent.machine_fields import Inputs, opened_metadata, owned_metadata, owned_tags, same
+from components.joyent.machine_fields import Inputs, opened_metadata, owned_metadata, owned_tags, same, wanted_networks
 from components.joyent.pacing import wait_until
 from components.joyent.records import MachineRecord
 from components.joyent.session import Session
@@ -86,10 +86,11 @@ class Change:
         if not self._changed("networks"):
             return
         listed = {network.id for network in self._session.catalogue.networks()}
-        wanted = [self._session.catalogue.network(text).id for text in self._new["networks"]]
+        wanted = wanted_networks(self._new, self._session.catalogue)
+        ids = [each if isinstance(each, str) else each["ipv4_uuid"] for each in wanted]
         nics = self._api.list_nics(self._id)
         keep = 0
-        for nic, network in zip(nics, wanted, strict=False):
+        for nic, network in zip(nics, ids, strict=False):
             # What no list shows is a pool's member: it may well be what was asked for, so it stays.
             if nic["network"] != network and nic["network"] in listed:
                 break
@@ -97,9 +98,9 @@ class Change:
         for nic in nics[keep:]:
             _unless_gone(self._api.remove_nic, self._id, nic["mac"])
             self._until(f"NIC {nic['mac']} removed", partial(self._nic_gone, nic["mac"]))
-        for network in wanted[keep:]:
+        for network, id_ in zip(wanted[keep:], ids[keep:], strict=True):
             mac = self._api.add_nic(self._id, network)["mac"]
-            self._until(f"NIC on network {network}", partial(self._nic_running, mac))
+            self._until(f"NIC on network {id_}", partial(self._nic_running, mac))
 
     def _nic_gone(self, mac: str) -> bool | None:
         return True if self._nic_state(mac) is None else None

@@ -9,6 +9,7 @@ from typing import Any
 from components.joyent.catalogue import Catalogue
 from components.joyent.errors import AmbiguousError, NotFoundError, RefusedError
 from components.joyent.machine_fields import MARK_TAG, SYSTEM_METADATA, Inputs
+from components.joyent.machine_wishes import wishes
 from components.joyent.provider import unknown
 
 Fault = tuple[str, str]
@@ -22,7 +23,9 @@ _TRITON_TAGS: Mapping[str, type] = {
     "triton.cns.reverse_ptr": str,
 }
 _LONGEST_NAME, _LONGEST_NAME_IN_DNS = 189, 63
-_COMPOSED = ("tags", "metadata", "secret_metadata", "networks", "affinity")
+_COMPOSED = (
+    "tags", "metadata", "secret_metadata", "networks", "affinity", "locality", "fixed_ips", "disks", "volumes",
+)  # fmt: skip
 # CloudAPI reads at most 100,000 bytes of a request's body (its app.js).
 LARGEST_BODY = 100_000
 
@@ -35,7 +38,7 @@ def faults(inputs: Inputs, catalogue: Catalogue) -> list[Fault]:
     # A whole map or list may be unknown, where it comes out of one output.
     inputs = {name: value for name, value in inputs.items() if name not in _COMPOSED or not isinstance(value, str)}
     found = [*_name(inputs, catalogue), *_tags(inputs.get("tags") or {}), *_metadata(inputs), *_scalars(inputs)]
-    found += [*_offers(inputs, catalogue), *_size(inputs)]
+    found += [*_offers(inputs, catalogue), *wishes(inputs, catalogue), *_size(inputs)]
     return found
 
 
@@ -57,7 +60,7 @@ def _name(inputs: Inputs, catalogue: Catalogue) -> Iterator[Fault]:
 
 def _tags(tags: Mapping[str, Any]) -> Iterator[Fault]:
     for key, value in tags.items():
-        if key in _PARAMETERS or key == MARK_TAG:
+        if key in _PARAMETERS or key.partition(":")[0] == MARK_TAG:
             yield "tags", f"{key!r} is reserved; choose another key"
         elif key.startswith("docker:label:com.docker."):
             yield "tags", f"{key!r} is reserved for Docker; choose another key"
@@ -91,7 +94,7 @@ def _metadata(inputs: Inputs) -> Iterator[Fault]:
 def _scalars(inputs: Inputs) -> Iterator[Fault]:
     if inputs.get("power") not in (None, "running", "stopped") and not unknown(inputs["power"]):
         yield "power", f"{inputs['power']!r} is none of running, stopped"
-    for name in ("firewall_enabled", "deletion_protection", "delegate_dataset", "allow_shared_images"):
+    for name in ("firewall_enabled", "deletion_protection", "delegate_dataset", "allow_shared_images", "encrypted"):
         # Compared with === true by CloudAPI: the text "true" would silently count as false.
         if inputs.get(name) is not None and not isinstance(inputs[name], bool) and not unknown(inputs[name]):
             yield name, f"must be true or false, not {inputs[name]!r}"

@@ -19,6 +19,7 @@ from components.joyent.session import opened, seal
 Inputs = Mapping[str, Any]
 MARK_TAG = "pulumi-resource"
 USER_SCRIPT = "user-script"
+_SNAPSHOT_TAG = f"{MARK_TAG}:"
 # What CloudAPI itself keeps in a machine's metadata.
 SYSTEM_METADATA = ("root_authorized_keys", USER_SCRIPT)
 
@@ -49,9 +50,28 @@ FIELDS = (
     Field("brand", "replace"),
     Field("delegate_dataset", "replace"),
     Field("allow_shared_images", "none"),
+    Field("fixed_ips", "replace"),
+    Field("locality", "replace"),
+    Field("disks", "replace"),
+    Field("volumes", "replace"),
+    Field("encrypted", "replace"),
+    Field("administrator_password", "replace"),
+    Field("datacenter", "replace"),
     Field("adopt", "none"),
     Field("update_timeout", "none"),
     Field("delete_timeout", "none"),
+)
+# What CreateMachine takes under the same name and in the same form.
+_AS_THEY_ARE = (
+    "firewall_enabled",
+    "deletion_protection",
+    "affinity",
+    "locality",
+    "brand",
+    "delegate_dataset",
+    "allow_shared_images",
+    "volumes",
+    "encrypted",
 )
 NAMES = tuple(field.name for field in FIELDS)
 
@@ -71,6 +91,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: plain(each) for key, each in value.items()}
     return [plain(each) for each in value] if isinstance(value, list) else value
+
+
+def snapshot_tag(name: str) -> str:
+    """The tag of a machine that says whose its snapshot of that name is."""
+    return f"{_SNAPSHOT_TAG}{name}"
 
 
 def same(one: Any, other: Any) -> bool:
@@ -106,28 +131,35 @@ def create_fields(inputs: Inputs, catalogue: Catalogue) -> dict[str, Any]:
         "image": catalogue.image(inputs["image"]).id,
     }
     if inputs.get("networks"):
-        fields["networks"] = [catalogue.network(text).id for text in inputs["networks"]]
-    for name in (
-        "firewall_enabled",
-        "deletion_protection",
-        "affinity",
-        "brand",
-        "delegate_dataset",
-        "allow_shared_images",
-    ):
-        if inputs.get(name) is not None:
-            fields[name] = inputs[name]
+        fields["networks"] = wanted_networks(inputs, catalogue)
+    fields.update({name: inputs[name] for name in _AS_THEY_ARE if inputs.get(name) is not None})
+    if inputs.get("disks"):
+        first, *others = inputs["disks"]
+        fields["disks"] = [{"boot": True, "size": first}, *({"size": each} for each in others)]
+    if inputs.get("administrator_password"):
+        fields["password"] = opened(inputs["administrator_password"])
     fields.update({f"tag.{key}": value for key, value in owned_tags(inputs).items()})
     texts = opened_metadata(inputs, owned_metadata(inputs))
     fields.update({f"metadata.{key}": value for key, value in texts.items()})
     return fields
 
 
+def wanted_networks(inputs: Inputs, catalogue: Catalogue) -> list[Any]:
+    """The declared networks as CloudAPI takes them: ids, or objects for all as soon as one has a fixed address, since it
+    takes no mixture."""
+    fixed = {catalogue.network(text).id: ip for text, ip in (inputs.get("fixed_ips") or {}).items()}
+    ids = [catalogue.network(text).id for text in inputs.get("networks") or ()]
+    if not fixed:
+        return list(ids)
+    return [{"ipv4_uuid": each, **({"ipv4_ips": [fixed[each]]} if each in fixed else {})} for each in ids]
+
+
 def live_inputs(declared: Inputs, machine: MachineRecord, image_id: str, catalogue: Catalogue) -> dict[str, Any]:
     """The declared inputs as they are on the machine, so that each drift is a difference in a property.
 
-    What CloudAPI does not show (affinity, time-outs) stays as declared. Undeclared inputs, tags and metadata are nobody's
-    business here. `image_id` is the id that the declared image stood for when the machine was made.
+    What CloudAPI does not show (affinity, locality, volumes, time-outs), or not in the description's words (disks), stays as
+    declared. Undeclared inputs, tags and metadata are nobody's business here. `image_id` is the id that the declared image
+    stood for when the machine was made.
     """
     live = inputs_of(declared)
     sealed = {key: seal(value) for key, value in machine.metadata.items() if key in _sealed_keys(live)}
@@ -144,6 +176,7 @@ def live_inputs(declared: Inputs, machine: MachineRecord, image_id: str, catalog
         "power": _power(machine.state, str(live.get("power", ""))),
         "mark": machine.tags.get(MARK_TAG, ""),
         "brand": machine.brand,
+        "encrypted": machine.encrypted,
     }
     if "networks" in live:
         shown["networks"] = _networks(live["networks"], machine, catalogue)
@@ -155,7 +188,9 @@ def foreign(inputs: Inputs, machine: MachineRecord) -> dict[str, list[str]]:
     """The names of tags and metadata that somebody else put on the machine; values may be secret, names are shown."""
     ours = {*(inputs.get("metadata") or {}), *(inputs.get("secret_metadata") or {}), *SYSTEM_METADATA}
     return {
-        "foreign_tags": sorted(set(machine.tags) - set(owned_tags(inputs)) - {MARK_TAG}),
+        "foreign_tags": sorted(
+            key for key in set(machine.tags) - set(owned_tags(inputs)) - {MARK_TAG} if not key.startswith(_SNAPSHOT_TAG)
+        ),
         "foreign_metadata": sorted(set(machine.metadata) - ours),
     }
 

@@ -10,11 +10,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pulumi.dynamic import ConfigureRequest, ResourceProvider
+from pulumi.dynamic import CheckFailure, ConfigureRequest, ResourceProvider
 from pulumi.runtime import rpc
 
-from components.joyent.errors import ConfigurationError
+from components.joyent.errors import ConfigurationError, NotFoundError
 from components.joyent.session import Session, session_of
+
+# The input of every resource that says where it is, if not in the data centre that is configured.
+DATACENTER = "datacenter"
 
 
 class JoyentProvider(ResourceProvider):  # type: ignore[misc]
@@ -31,8 +34,26 @@ class JoyentProvider(ResourceProvider):  # type: ignore[misc]
 
     @property
     def session(self) -> Session:
-        """Raises ConfigurationError naming what is not configured."""
-        return self.fixed_session or session_of(self.settings)
+        """That of the configured data centre. Raises ConfigurationError naming what is not configured."""
+        return self.session_for({})
+
+    def session_for(self, props: Mapping[str, Any]) -> Session:
+        """That of the data centre which a resource's `datacenter` names, or else of the one that is configured.
+
+        Raises ConfigurationError naming what is not configured, or NotFoundError for a data centre that there is not.
+        """
+        return self.fixed_session or session_of(self.settings, str(props.get(DATACENTER) or ""))
+
+    def place_faults(self, inputs: Mapping[str, Any]) -> list[CheckFailure]:
+        """What is wrong with `datacenter`, so that a preview says so on that very input."""
+        wanted = inputs.get(DATACENTER)
+        if wanted is None or unknown(wanted):
+            return []
+        try:
+            self.session_for(inputs)
+        except (NotFoundError, ConfigurationError) as fault:
+            return [CheckFailure(DATACENTER, str(fault))]
+        return []
 
 
 def read_settings(value: Any) -> Mapping[str, Any]:

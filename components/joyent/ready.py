@@ -13,8 +13,9 @@ from components.joyent.errors import FatalError, WaitTimeoutError
 from components.joyent.machine import failure
 from components.joyent.machine_fields import plain
 from components.joyent.pacing import wait_until
-from components.joyent.provider import JoyentProvider, unknown
+from components.joyent.provider import DATACENTER, JoyentProvider, unknown
 from components.joyent.records import MachineRecord
+from components.joyent.session import Session
 
 _REFRESH_AGE = 10.0
 _POLL_AGE = 1.0
@@ -22,10 +23,12 @@ _POLL_AGE = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class ReadyArgs:
-    """`machines`: the ids to wait for, all together. `timeout` in seconds, for all of them."""
+    """`machines`: the ids to wait for, all together. `timeout` in seconds, for all of them. `datacenter`: the name or URL of
+    the one that they are in, if it is not the configured one."""
 
     machines: pulumi.Input[Sequence[pulumi.Input[str]]]
     timeout: pulumi.Input[float] = 600
+    datacenter: pulumi.Input[str] | None = None
 
 
 class Ready(Resource, module="joyent", name="Ready"):  # type: ignore[misc, call-arg]
@@ -39,7 +42,7 @@ class Ready(Resource, module="joyent", name="Ready"):  # type: ignore[misc, call
     primary_ips: pulumi.Output[Mapping[str, str]]
 
     def __init__(self, name: str, args: ReadyArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        props = {"machines": args.machines, "timeout": args.timeout, "addresses": None, "primary_ips": None}
+        props = {**vars(args), "addresses": None, "primary_ips": None}
         super().__init__(ReadyProvider(), name, props, opts)
 
 
@@ -52,7 +55,7 @@ class ReadyProvider(JoyentProvider):
             return CheckResult(
                 inputs, [CheckFailure("timeout", f"must be a number of seconds above 0, not {timeout!r}")]
             )
-        return CheckResult(inputs, [])
+        return CheckResult(inputs, self.place_faults(inputs))
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
         return DiffResult(changes=_inputs(_olds) != _inputs(_news), replaces=[])
@@ -65,40 +68,42 @@ class ReadyProvider(JoyentProvider):
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
         inputs = _inputs(props)
-        listed = self.session.machines.all(_REFRESH_AGE)
+        listed = self.session_for(inputs).machines.all(_REFRESH_AGE)
         found = [listed[machine] for machine in inputs["machines"] if machine in listed]
         return ReadResult(id_, {**inputs, **_addresses(found)}, inputs)
 
     def _wait(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         ids: Sequence[str] = inputs["machines"]
+        session = self.session_for(inputs)
         waiting: list[str] = []
 
         def all_run() -> list[MachineRecord] | None:
-            found = {machine: self.session.machines.find(machine, _POLL_AGE) for machine in ids}
-            self._refuse_failed(found)
+            found = {machine: session.machines.find(machine, _POLL_AGE) for machine in ids}
+            _refuse_failed(session, found)
             waiting[:] = [
                 f"{each.name} ({each.id}) is {each.state}" for each in found.values() if each and not _runs(each)
             ]
             return None if waiting else [each for each in found.values() if each]
 
         try:
-            running = wait_until("machines", all_run, timeout=float(inputs["timeout"]), sleep=self.session.sleep)
+            running = wait_until("machines", all_run, timeout=float(inputs["timeout"]), sleep=session.sleep)
         except WaitTimeoutError as late:
             told = ", ".join(waiting)
             mend = "run `pulumi up` again to wait on, or raise the time-out"
             raise WaitTimeoutError(f"not running after {inputs['timeout']:g} s: {told}; {mend}") from late
         return {**inputs, **_addresses(running)}
 
-    def _refuse_failed(self, found: Mapping[str, MachineRecord | None]) -> None:
-        """At once, naming all that can never run, rather than at the end of the time-out."""
-        dead = [f"{machine} is gone" for machine, each in found.items() if each is None]
-        dead += [
-            f"{each.name} ({each.id}) has failed: {failure(self.session.api, each.id)}"
-            for each in found.values()
-            if each and each.state == "failed"
-        ]
-        if dead:
-            raise FatalError(f"{'; '.join(dead)}. Run `pulumi up --refresh`: it shows these machines and replaces them")
+
+def _refuse_failed(session: Session, found: Mapping[str, MachineRecord | None]) -> None:
+    """At once, naming all that can never run, rather than at the end of the time-out."""
+    dead = [f"{machine} is gone" for machine, each in found.items() if each is None]
+    dead += [
+        f"{each.name} ({each.id}) has failed: {failure(session.api, each.id)}"
+        for each in found.values()
+        if each and each.state == "failed"
+    ]
+    if dead:
+        raise FatalError(f"{'; '.join(dead)}. Run `pulumi up --refresh`: it shows these machines and replaces them")
 
 
 def _runs(machine: MachineRecord) -> bool:
@@ -107,10 +112,8 @@ def _runs(machine: MachineRecord) -> bool:
 
 
 def _inputs(props: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "machines": plain(props["machines"]),
-        "timeout": plain(props["timeout"]),
-    }
+    there = {DATACENTER: plain(props[DATACENTER])} if props.get(DATACENTER) is not None else {}
+    return {"machines": plain(props["machines"]), "timeout": plain(props["timeout"]), **there}
 
 
 def _addresses(machines: Sequence[MachineRecord]) -> dict[str, dict[str, str]]:

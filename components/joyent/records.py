@@ -51,6 +51,7 @@ class MachineRecord:
     deletion_protection: bool
     compute_node: str
     created: str = ""
+    encrypted: bool = False
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> MachineRecord:
@@ -71,6 +72,7 @@ class MachineRecord:
             deletion_protection=bool(body.get("deletion_protection", False)),
             compute_node=str(body.get("compute_node") or ""),
             created=str(body.get("created") or ""),
+            encrypted=bool(body.get("encrypted", False)),
         )
 
     @property

@@ -82,9 +82,19 @@ _SESSIONS: dict[Credentials, Session] = {}
 _LOCK = threading.Lock()
 
 
-def session_of(settings: Mapping[str, Any]) -> Session:
-    """The one session for these settings and the environment. Raises ConfigurationError."""
-    credentials = Credentials.read(settings=settings)
+def session_of(settings: Mapping[str, Any], datacenter: str = "") -> Session:
+    """The one session for these settings and the environment; with `datacenter`, the name or URL of another data centre
+    of the same account, the one for that. Raises ConfigurationError, or NotFoundError naming the data centres there are.
+    """
+    if "://" in datacenter:
+        return _session(Credentials.read(settings=settings, url=datacenter))
+    here = Credentials.read(settings=settings)
+    if not datacenter:
+        return _session(here)
+    return _session(here.at(_session(here).catalogue.datacenter(datacenter)))
+
+
+def _session(credentials: Credentials) -> Session:
     with _LOCK:
         if credentials not in _SESSIONS:
             _SESSIONS[credentials] = Session(CloudApi(Transport(credentials, sleep=engine.sleep)))

@@ -158,7 +158,9 @@ def _load(pem: bytes, source: str, passphrase: str) -> PrivateKey:
             f"{source} cannot be opened here: {lacking}; `pip install bcrypt`, or add the key to an ssh-agent"
         ) from lacking
     except (ValueError, TypeError) as unusable:
-        mend = "the passphrase is wrong" if encrypted else f"it cannot be read: {unusable}"
+        mend = (
+            "the passphrase is wrong; correct TRITON_KEY_PASSPHRASE" if encrypted else f"it cannot be read: {unusable}"
+        )
         raise ConfigurationError(f"{source}: {mend}") from unusable
     if not isinstance(key, PrivateKey):
         raise ConfigurationError(f"{source} is a {type(key).__name__}; CloudAPI takes RSA, ECDSA and ed25519 keys")

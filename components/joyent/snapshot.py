@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -11,6 +12,7 @@ from pulumi.dynamic import Resource
 
 from components.joyent import engine
 from components.joyent.errors import CloudApiError, FatalError, NotFoundError, WaitTimeoutError
+from components.joyent.machine_fields import snapshot_tag
 from components.joyent.pacing import wait_until
 from components.joyent.session import Session
 from components.joyent.things import Body, Fault, ThingField, ThingProvider
@@ -25,6 +27,7 @@ class SnapshotArgs:
     snapshot_name: pulumi.Input[str]
     adopt: pulumi.Input[bool] = False
     timeout: pulumi.Input[float] = 600
+    datacenter: pulumi.Input[str] | None = None
 
 
 class Snapshot(Resource, module="joyent", name="Snapshot"):  # type: ignore[misc, call-arg]
@@ -33,7 +36,8 @@ class Snapshot(Resource, module="joyent", name="Snapshot"):  # type: ignore[misc
     state: pulumi.Output[str]
 
     def __init__(self, name: str, args: SnapshotArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        props = {**vars(args), "wanted": "created", "state": None}
+        mark = f"{pulumi.get_project()}/{pulumi.get_stack()}/{name}"
+        props = {**vars(args), "mark": mark, "wanted": "created", "state": None}
         super().__init__(SnapshotProvider(), name, props, opts)
 
 
@@ -43,6 +47,7 @@ class _Snapshots:
         ThingField("snapshot_name", "replace", needed=True),
         ThingField("wanted", "replace"),
         ThingField("adopt", "none", hidden=True),
+        ThingField("mark", "none", hidden=True),
         ThingField("timeout", hidden=True),
     )
 
@@ -57,7 +62,7 @@ class _Snapshots:
             return None
         if body["state"] == "failed":
             return None
-        if not inputs.get("adopt"):
+        if not (inputs.get("adopt") or self._marked(session, inputs)):
             raise FatalError(
                 f"machine {inputs['machine']} has a snapshot {inputs['snapshot_name']!r} already; "
                 f"set adopt=True to take it over, or choose another snapshot_name"
@@ -65,7 +70,13 @@ class _Snapshots:
         return _id(inputs), body
 
     def make(self, session: Session, inputs: Body) -> tuple[str, Body]:
-        """Waits until it is taken, but raises nothing once it is asked for: its state says what came of it."""
+        """Waits until it is taken, but raises nothing once it is asked for: its state says what came of it.
+
+        A snapshot has no place for a mark, so a tag of its machine has it, from before it is asked for.
+        """
+        if inputs.get("mark"):
+            with contextlib.suppress(NotFoundError):
+                session.api.merge_tags(inputs["machine"], {snapshot_tag(inputs["snapshot_name"]): inputs["mark"]})
         body = session.api.post(f"/machines/{inputs['machine']}/snapshots", {"name": inputs["snapshot_name"]})
         try:
             body = wait_until(
@@ -77,6 +88,13 @@ class _Snapshots:
         except CloudApiError as fault:
             engine.say(f"snapshot {_id(inputs)} is asked for but not awaited: {fault}")
         return _id(inputs), body
+
+    def _marked(self, session: Session, inputs: Body) -> bool:
+        """Whether an interrupted attempt of this very resource has asked for it."""
+        if not inputs.get("mark"):
+            return False
+        tags = session.api.get_tags(inputs["machine"])
+        return bool(tags.get(snapshot_tag(inputs["snapshot_name"])) == inputs["mark"])
 
     def look(self, session: Session, id_: str, props: Body) -> Body:
         body: Body = session.api.get(_path(props))
@@ -97,6 +115,8 @@ class _Snapshots:
 
     def remove(self, session: Session, id_: str, props: Body) -> None:
         session.api.delete(_path(props))
+        with contextlib.suppress(NotFoundError):
+            session.api.delete_tag(props["machine"], snapshot_tag(props["snapshot_name"]))
 
         def gone() -> bool | None:
             try:

@@ -14,7 +14,7 @@ from pulumi.dynamic import CheckFailure, CheckResult, CreateResult, DiffResult, 
 
 from components.joyent.errors import LostReplyError, NotFoundError
 from components.joyent.machine_fields import plain, same
-from components.joyent.provider import JoyentProvider, unknown
+from components.joyent.provider import DATACENTER, JoyentProvider, unknown
 from components.joyent.session import Session
 
 Body = Mapping[str, Any]
@@ -62,59 +62,66 @@ class ThingProvider(JoyentProvider):
 
     kind: Kind
 
+    @property
+    def fields(self) -> tuple[ThingField, ...]:
+        """Those of the kind, and where it is."""
+        return (*self.kind.fields, ThingField(DATACENTER, "replace", hidden=True))
+
     def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
         inputs = self._inputs(news)
-        lacking = [
-            (field.name, "is missing") for field in self.kind.fields if field.needed and field.name not in inputs
-        ]
+        lacking = [(field.name, "is missing") for field in self.fields if field.needed and field.name not in inputs]
         found = lacking or [each for each in self.kind.faults(inputs) if not unknown(inputs.get(each[0]))]
-        return CheckResult(inputs, [CheckFailure(name, reason) for name, reason in found])
+        return CheckResult(
+            inputs, [*self.place_faults(inputs), *(CheckFailure(name, reason) for name, reason in found)]
+        )
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
         changed = self._changed(_olds, _news)
-        replaces = [field.name for field in self.kind.fields if field.change == "replace" and field.name in changed]
-        # Names and numbers of these things are unique, so a successor cannot stand beside its predecessor.
-        return DiffResult(changes=bool(changed), replaces=replaces, delete_before_replace=bool(replaces))
+        replaces = [field.name for field in self.fields if field.change == "replace" and field.name in changed]
+        # Names and numbers of these things are unique, so a successor cannot stand beside its predecessor; but elsewhere.
+        beside = DATACENTER in replaces
+        return DiffResult(changes=bool(changed), replaces=replaces, delete_before_replace=bool(replaces) and not beside)
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         inputs = self._inputs(props)
-        found = self.kind.find(self.session, inputs)
+        session = self.session_for(inputs)
+        found = self.kind.find(session, inputs)
         if found is None:
             try:
-                found = self.kind.make(self.session, inputs)
+                found = self.kind.make(session, inputs)
             except LostReplyError:
                 # It was not there a moment ago, so what is there now is what we asked for.
-                found = self.kind.find(self.session, {**inputs, "adopt": True})
+                found = self.kind.find(session, {**inputs, "adopt": True})
                 if found is None:
                     raise
         return CreateResult(found[0], {**inputs, **self.kind.outputs(found[1])})
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
         try:
-            body = self.kind.look(self.session, id_, props)
+            body = self.kind.look(self.session_for(props), id_, props)
         except NotFoundError:
             return ReadResult("", {})
         inputs = self._inputs(props)
         shown = self.kind.live(inputs, body)
-        hidden = {field.name for field in self.kind.fields if field.hidden}
+        hidden = {field.name for field in self.fields if field.hidden}
         live = {name: value if name in hidden else shown.get(name, value) for name, value in inputs.items()}
         return ReadResult(id_, {**live, **self.kind.outputs(body)}, live)
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
         inputs = self._inputs(_news)
-        body = self.kind.change(self.session, _id, inputs, self._changed(_olds, _news))
+        body = self.kind.change(self.session_for(inputs), _id, inputs, self._changed(_olds, _news))
         return UpdateResult({**inputs, **self.kind.outputs(body)})
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         with contextlib.suppress(NotFoundError):
-            self.kind.remove(self.session, _id, _props)
+            self.kind.remove(self.session_for(_props), _id, _props)
 
     def _inputs(self, props: Body) -> dict[str, Any]:
-        return {field.name: plain(props[field.name]) for field in self.kind.fields if props.get(field.name) is not None}
+        return {field.name: plain(props[field.name]) for field in self.fields if props.get(field.name) is not None}
 
     def _changed(self, olds: Body, news: Body) -> list[str]:
         old, new = self._inputs(olds), self._inputs(news)
-        return [field.name for field in self.kind.fields if not same(old.get(field.name), new.get(field.name))]
+        return [field.name for field in self.fields if not same(old.get(field.name), new.get(field.name))]
 
 
 def chosen(inputs: Body, names: Iterable[str]) -> dict[str, Any]:

@@ -202,6 +202,7 @@ def _error(method: str, target: str, reply: Reply) -> CloudApiError:
     details = tuple(each for each in body.get("errors") or () if isinstance(each, Mapping))
     said += "".join(f"; {each.get('field')}: {each.get('message') or each.get('code')}" for each in details)
     kind, mend = _kind(reply, code, said)
+    mend = mend or next((mended for each in details if (mended := _room(each))), "")
     where = f"{method} {target.partition('?')[0]}"
     error = kind(f"{where}: {reply.status} {code}: {said}{mend}", status=reply.status, code=code, details=details)
     error.retry_after = retry_after(reply.headers.get("Retry-After"), reply.headers.get("Date"))
@@ -231,6 +232,15 @@ def _kind(reply: Reply, code: str, said: str) -> tuple[type[CloudApiError], str]
     if code == "KeyRequired":
         return RefusedError, "; add an SSH key to the account first"
     return RefusedError, ""
+
+
+def _room(detail: Mapping[str, Any]) -> str:
+    """The mend where there is no room for a machine: the account's limit is reached, or no server has enough left."""
+    if detail.get("code") != "InsufficientCapacity":
+        return ""
+    if detail.get("field") == "quota":
+        return "; delete machines that nobody needs, or have the account's limit raised"
+    return "; choose a smaller package, or try again later"
 
 
 def _skew(date: str | None) -> float:

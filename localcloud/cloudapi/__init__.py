@@ -78,6 +78,11 @@ class CloudApi:
             self._store.users[user.id] = user
             return user.id
 
+    def add_datacenter(self, name: str, url: str) -> None:
+        """Another data centre that the account is in, as this one lists it."""
+        with self._store.lock:
+            self._store.datacenters[name] = url
+
     def disable(self, disabled: bool = True) -> None:
         """Disable the account, as its operator may: everything is then 403."""
         with self._store.lock:

@@ -51,14 +51,15 @@ def limits(call: Call) -> Reply:
 
 
 def datacenters(call: Call) -> Reply:
-    return Reply(200, {DATACENTER: _own_url(call)}, {"Triton-Datacenter-Name": DATACENTER})
+    return Reply(200, {DATACENTER: _own_url(call), **call.store.datacenters}, {"Triton-Datacenter-Name": DATACENTER})
 
 
 def datacenter(call: Call) -> Reply:
-    if call.path["name"] != DATACENTER:
-        raise not_found(f"{call.path['name']} is not an available datacenter")
-    url = _own_url(call)
-    return Reply(302, {"code": "ResourceMoved", "message": f"{DATACENTER} {url}"}, {"Location": url})
+    name = call.path["name"]
+    url = _own_url(call) if name == DATACENTER else call.store.datacenters.get(name)
+    if url is None:
+        raise not_found(f"{name} is not an available datacenter")
+    return Reply(302, {"code": "ResourceMoved", "message": f"{name} {url}"}, {"Location": url})
 
 
 def _own_url(call: Call) -> str:

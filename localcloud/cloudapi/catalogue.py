@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 DATACENTER = "local-1"
+# Of a zvol, in MiB.
+IMAGE_SIZE = 10240
 _NAMES = uuid.UUID("6a8f3f0e-7c0e-4f2b-9a55-1d9a2f1c7b11")
 
 
@@ -57,7 +59,7 @@ class Image:
             "requirements": self._requirements(), "type": self.type if modern else old_type,
         }  # fmt: skip
         if self.type == "zvol":
-            body["image_size"] = 10240
+            body["image_size"] = IMAGE_SIZE
         optional = {
             "description": self.description, "acl": self.acl, "tags": self.tags, "origin": self.origin,
             "homepage": self.homepage, "eula": self.eula, "error": self.error,
@@ -89,6 +91,10 @@ def images() -> list[Image]:
         Image("ubuntu-24.04", "20261101", "debian-12", description=stand_in),
         Image("debian-11", "20240601", "debian-12", description="No longer offered", published=june, state="disabled"),
         Image("large-only", "1.0.0", "debian-12", description="Needs 2 GiB", published=january, requirements=large),
+        Image(
+            "debian-12-hvm", "20261101", "debian-12", type="zvol", description="For bhyve", published=january,
+            requirements={"min_ram": 256},
+        ),
         Image(
             "windows-2022", "1.0.0", "debian-12", os="windows", type="zvol", description="Needs a password",
             published=january, requirements=windows,
@@ -139,5 +145,8 @@ def packages() -> list[Package]:
         # One that can no longer be bought, one of a brand of its own, one whose servers differ.
         Package("g1.retired", 1024, active=False),
         Package("k1.medium", 4096, group="k1", brand="kvm", disk=102400, vcpus=2),
+        Package("b1.small", 2048, group="b1", brand="bhyve", disk=51200, flexible_disk=True),
+        Package("b1.medium", 4096, group="b1", brand="bhyve", disk=102400, flexible_disk=True),
+        Package("b1.rigid", 2048, group="b1", brand="bhyve", disk=51200),
         Package("s1.small", 2048, group="s1", traits=("ssd",)),
     ]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from localcloud.cloudapi import affinity
+from localcloud.cloudapi import affinity, disks
 from localcloud.cloudapi.call import Call, Reply
 from localcloud.cloudapi.catalogue import OPERATOR_ID, Image, Package
 from localcloud.cloudapi.errors import ApiError, invalid_argument, missing_parameter, not_found, validation_failed
@@ -39,7 +39,8 @@ def create(call: Call) -> Reply:
     keys = _keys(call, image)
     brand = _brand(call.params, image, package)
     nics = _networks(call)
-    machine = Machine(str(call.params.get("name") or ""), image, package, brand, call.store.clock())
+    drives = disks.of(call.params, image, package, brand)
+    machine = Machine(str(call.params.get("name") or ""), image, package, brand, call.store.clock(), disks=drives)
     _fill(call, machine, keys)
     if image.requirements.get("min_ram", 0) > package.memory:
         raise invalid_argument(
@@ -52,6 +53,8 @@ def create(call: Call) -> Reply:
         )
     if call.store.cns and len(machine.name) > LONGEST_CNS_NAME:
         raise too_long_for_cns()
+    if call.params.get("volumes") and brand in HVM:
+        raise invalid_argument(f'volumes not yet supported with brand "{brand}"')
     if call.params.get("volumes"):
         raise invalid_argument("Support for automounting volumes is not enabled")
     networks = [nic.network for nic in nics if nic.network is not None]
@@ -144,10 +147,6 @@ def _brand(params: Mapping[str, Any], image: Image, package: Package) -> str:
         raise invalid_argument(f'Brand "{brand}" requires the image type to be "zvol"')
     if brand not in HVM and image.type == "zvol":
         raise invalid_argument(f'Brand "{brand}" cannot use an image of type "zvol"')
-    if params.get("disks") and not package.flexible_disk:
-        raise invalid_argument(
-            "The use of `disks` is only supported if the package has the flexible_disk attr set to true"
-        )
     if params.get("delegate_dataset") is True and brand in HVM:
         raise invalid_argument(f"delegate_dataset is not supported with brand {brand}")
     return brand

@@ -87,6 +87,7 @@ class Machine:
     firewall: bool = False
     protected: bool = False
     delegate_dataset: bool | None = None
+    disks: list[dict[str, Any]] = field(default_factory=list)
     updated: float = 0.0
     jobs: deque[Job] = field(default_factory=deque)
     audit: list[dict[str, Any]] = field(default_factory=list)
@@ -114,6 +115,8 @@ class Machine:
         }  # fmt: skip
         if self.delegate_dataset is not None:
             body["delegate_dataset"] = self.delegate_dataset
+        if self.brand == "bhyve":
+            body.update(flexible=bool(self.package.flexible_disk), disks=[dict(each) for each in self.disks])
         primary = self.primary()
         if primary is not None:
             body["nics"] = [nic.body() for nic in self.nics]

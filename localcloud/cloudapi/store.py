@@ -66,6 +66,8 @@ class Store:
         self.fields: dict[str, Any] = {"email": f"{login}@rollcall.invalid"}
         self.keys = KeyRing()
         self.users: dict[str, User] = {}
+        self.datacenters: dict[str, str] = {}
+        """Other data centres of the same cloud: name and URL."""
         self.machines: dict[str, Machine] = {}
         self.images: list[Image] = catalogue.images()
         self.packages: list[Package] = catalogue.packages()

@@ -29,6 +29,7 @@ from localcloud.cloudapi import CloudApi
 from localcloud.compute import InstantHypervisor
 from localcloud.engine import ensure
 from localcloud.http import Server
+from tests.cloud.triton import triton
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -56,7 +57,7 @@ made = [
             package="g1.nano",
             image="debian-12",
             networks=["Joyent-SDC-Public"],
-            tags={{"role": "web", "index": index}},
+            tags={{**told.get("tags", {{"role": "web"}}), "index": index}},
             metadata={{"round": told.get("round", "1")}},
             secret_metadata={{"token": {token!r}}},
             userdata="#!/bin/sh\\n" + {script!r},
@@ -118,9 +119,19 @@ class Stack:
     wire: Wire
     environ: dict[str, str]
     client: Client
+    cloud: CloudApi
 
-    def run(self, *words: str, kill: Kill | None = None, check: bool = True, timeout: float = 240, **told: Any) -> str:
-        """`pulumi WORDS`; what it printed. With `kill` it is expected to die there."""
+    def run(
+        self,
+        *words: str,
+        kill: Kill | None = None,
+        kill_after: float | None = None,
+        check: bool = True,
+        timeout: float = 240,
+        **told: Any,
+    ) -> str:
+        """`pulumi WORDS`; what it printed. With `kill` it is expected to die there; with `kill_after` all of its processes
+        are killed after so many seconds, if it is not done before."""
         environ = {**self.environ, "TRIAL": json.dumps({"count": 2, **told})}
         process = subprocess.Popen(
             ["pulumi", *words, "--non-interactive"],
@@ -129,6 +140,11 @@ class Stack:
         try:
             if kill is not None:
                 kill.pid, self.wire.kill = process.pid, kill
+            printed, _ = process.communicate(timeout=timeout if kill_after is None else kill_after)
+        except subprocess.TimeoutExpired:
+            if kill_after is None:
+                raise
+            end_session(process.pid)
             printed, _ = process.communicate(timeout=timeout)
         finally:
             self.wire.kill = None
@@ -136,12 +152,29 @@ class Stack:
             process.wait()
         if kill is not None:
             assert kill.done, f"{kill.request} was never asked:\n{printed}"
-        elif check:
+        elif check and kill_after is None:
             assert process.returncode == 0, printed
         return printed
 
     def up(self, *words: str, **options: Any) -> str:
         return self.run("up", "--yes", "--skip-preview", *words, **options)
+
+    def preview(self, **told: Any) -> dict[str, dict[str, Any]]:
+        """The steps of a preview by the resource's name, those that change nothing left out; of a replacement the one with its
+        reasons."""
+        printed = self.run("preview", "--json", **told)
+        steps = json.loads(printed[printed.index("{") :])["steps"]
+        told_of = ("create", "update", "replace", "delete")
+        return {each["urn"].rpartition("::")[2]: each for each in steps if each["op"] in told_of}
+
+    def triton(self, *words: str) -> Any:
+        """What the official client prints: JSON, an object or one on each line, else text."""
+        printed = triton(self.environ, *words).strip()
+        try:
+            return json.loads(printed)
+        except ValueError:
+            lines = printed.splitlines()
+            return [json.loads(line) for line in lines] if printed.startswith("{") else printed
 
     def recover(self) -> None:
         """What `pulumi cancel` does after a kill: clear the lock."""
@@ -180,8 +213,9 @@ def end_session(session: int) -> None:
                 os.kill(int(entry.name), signal.SIGKILL)
 
 
-def make_stack(folder: Path, **options: Any) -> Generator[Stack, None, None]:
-    """A stack named `trial` on a local CloudAPI of its own, with its `options`, until the generator is closed."""
+def make_stack(folder: Path, *, program: str = PROGRAM, **options: Any) -> Generator[Stack, None, None]:
+    """A stack named `trial` on a local CloudAPI of its own, with its `options`, until the generator is closed. `program` is its
+    text, in which {{root}} is the checkout, {{token}} and {{script}} are what the state must not hold."""
     engine = ensure(lambda line: print(line, file=sys.stderr))
     key = ed25519.Ed25519PrivateKey.generate()
     public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
@@ -189,26 +223,28 @@ def make_stack(folder: Path, **options: Any) -> Generator[Stack, None, None]:
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
     )
     cloud = CloudApi(account="rollcall", hypervisor=InstantHypervisor(), **options)
-    cloud.add_key("trial", public.decode())
+    (folder / "key.pub").write_bytes(public)
+    fingerprint = cloud.add_key("trial", public.decode())
     listening = socket.create_server(("127.0.0.1", 0))
     wire = Wire(cloud.app)
     server = Server(wire, [listening])
     server.start()
-    program = folder / "program"
-    program.mkdir()
-    (program / "Pulumi.yaml").write_text("name: trial\nruntime: python\noptions: {refresh: always}\n")
-    text = PROGRAM.format(root=str(ROOT), token=TOKEN, script=SCRIPT)
-    (program / "__main__.py").write_text(textwrap.dedent(text))
+    project = folder / "program"
+    project.mkdir()
+    (project / "Pulumi.yaml").write_text("name: trial\nruntime: python\noptions: {refresh: always}\n")
+    text = program.format(root=str(ROOT), token=TOKEN, script=SCRIPT)
+    (project / "__main__.py").write_text(textwrap.dedent(text))
     (folder / "backend").mkdir()
     own = {
         "PATH": f"{engine}:{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PULUMI_HOME": str(folder / "home"), "PULUMI_BACKEND_URL": f"file://{folder / 'backend'}",
         "PULUMI_CONFIG_PASSPHRASE": "trial", "PULUMI_SKIP_UPDATE_CHECK": "1", "PYTHONPATH": str(ROOT),
         "TRITON_URL": f"http://127.0.0.1:{server.ports[0]}", "TRITON_ACCOUNT": "rollcall", "TRITON_KEY_FILE": str(folder / "key"),
+        "TRITON_KEY_ID": fingerprint,
     }  # fmt: skip
     foreign = ("TRITON_", "SDC_", "PULUMI_", "SSH_AUTH")
     environ = {**{name: value for name, value in os.environ.items() if not name.startswith(foreign)}, **own}
-    stack = Stack(program, wire, environ, Client.from_environment(own))
+    stack = Stack(project, wire, environ, Client.from_environment(own), cloud)
     try:
         stack.run("stack", "init", "trial")
         yield stack

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from components.joyent.machine_fields import MARK_TAG
 from localcloud.cloudapi import Throttle
 from tests.cloud.joyent_stack import SCRIPT, TOKEN, Kill, Stack, make_stack
 
@@ -69,6 +71,33 @@ def test_destroy_stops_each_machine_before_it_deletes_it(stack: Stack) -> None:
     stack.run("destroy", "--yes", "--skip-preview")
     stack.settled(lambda: not stack.machines())
     assert stack.wire.count("POST /machines/[^/]+") == stack.wire.count("DELETE /machines/[^/]+") == 2
+
+
+@pytest.mark.prove
+@pytest.mark.skipif(shutil.which("npm") is None, reason="no npm on the PATH")
+def test_what_a_guest_and_an_operator_wrote_survives_ten_updates(stack: Stack) -> None:
+    stack.up(count=1)
+    (machine,) = stack.machines()
+    stack.cloud.metadata_put(machine.id, "from-the-guest", "put by mdata-put")
+    stack.triton("instance", "tag", "set", "-w", machine.id, "team=ops", "cost=3", "spare=true")
+    stack.triton("instance", "metadata", "set", "-w", machine.id, "operator=by hand")
+    tags, metadata = (
+        {"team": "ops", "cost": 3, "spare": True},
+        {"from-the-guest": "put by mdata-put", "operator": "by hand"},
+    )
+    for at in range(10):
+        own = {f"own-{at % 3}": at} if at % 2 else {"role": "db", f"own-{at}": True}
+        stack.up(count=1, round=f"round {at}", tags=own)
+        shown = stack.triton("instance", "get", "-j", machine.id)
+        assert {key: shown["tags"].get(key) for key in tags} == tags
+        assert {key: shown["metadata"].get(key) for key in metadata} == metadata
+        # Ours are what we declared, and what we declare no longer is gone.
+        assert set(shown["tags"]) == {*tags, *own, "index", MARK_TAG}
+        assert shown["metadata"]["round"] == f"round {at}"
+        assert stack.cloud.metadata_get(machine.id, "from-the-guest") == "put by mdata-put"
+    assert stack.preview(count=1, round="round 9", tags=own) == {}
+    outputs = stack.resources()["web-0"]["outputs"]
+    assert (outputs["foreign_tags"], outputs["foreign_metadata"]) == (sorted(tags), sorted(metadata))
 
 
 MACHINE = "/machines/[0-9a-f-]{36}"

@@ -7,6 +7,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -246,6 +247,30 @@ def test_a_snapshot_is_taken_and_removed(machine: Thing, session: Session) -> No
     assert thing.provider.read(thing.id, thing.state).id == ""
 
 
+def test_a_snapshot_of_a_killed_run_is_taken_up_and_somebody_elses_is_not(machine: Thing, session: Session) -> None:
+    declared = {
+        "machine": machine.id,
+        "snapshot_name": "before",
+        "wanted": "created",
+        "timeout": 30,
+        "mark": "p/s/before",
+    }
+    first = Thing(session, SnapshotProvider()).create(declared)
+    again = Thing(Session(session.api, session.sleep), SnapshotProvider()).create(declared)
+    assert again.id == first.id
+    with pytest.raises(FatalError, match="has a snapshot 'before' already; set adopt=True"):
+        Thing(session, SnapshotProvider()).create({**declared, "mark": "p/s/other"})
+    # The mark is on the machine, but it is no foreign tag there.
+    assert machine.same(MACHINE)
+    assert machine.state["foreign_tags"] == []
+    again.delete()
+    tags = session.api.get_tags
+    ends = time.monotonic() + 10
+    while "pulumi-resource:before" in tags(machine.id) and time.monotonic() < ends:
+        time.sleep(0.05)
+    assert set(tags(machine.id)) == {*MACHINE["tags"], "pulumi-resource"}
+
+
 def test_an_image_is_made_from_a_stopped_machine_and_used(machine: Thing, session: Session) -> None:
     machine.update({**MACHINE, "power": "stopped"})
     declared = {
@@ -264,3 +289,38 @@ def test_keys_are_read_from_a_file_that_the_environment_names(url: str, tmp_path
     (tmp_path / "key").write_text(pem(KEYS["rsa"]))
     told = {"TRITON_URL": url, "SDC_ACCOUNT": "rollcall", "TRITON_KEY_FILE": str(tmp_path / "key")}
     assert Client.from_environment(told).get_account()["login"] == "rollcall"
+
+
+def test_three_hundred_unchanged_machines_are_read_with_five_calls_at_most() -> None:
+    """Each `read` and each comparison of a refresh and a preview, four at a time as the engine does, in a run of their own."""
+    cloud = CloudApi(account="rollcall", hypervisor=InstantHypervisor(), throttle=None, public_range="198.18.0.0/15")
+    cloud.add_key("ed25519", public(KEYS["ed25519"]))
+    requests: list[str] = []
+
+    def counted(environ: Any, start_response: Any) -> Any:
+        requests.append(f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}")
+        return cloud.app(environ, start_response)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = Server(counted, [listening])
+        server.start()
+        first = Session(client(f"http://127.0.0.1:{server.ports[0]}"))
+        declared = [{**MACHINE, "machine_name": f"web-{at}", "mark": f"p/s/web-{at}"} for at in range(300)]
+        things = [Thing(first, MachineProvider()) for _ in declared]
+        with ThreadPoolExecutor(4) as four:
+            list(four.map(Thing.create, things, declared))
+            ready(first, *(thing.id for thing in things))
+            requests.clear()
+            later = Session(client(f"http://127.0.0.1:{server.ports[0]}"))
+
+            def unchanged(thing: Thing, inputs: dict[str, Any]) -> bool:
+                thing.provider.fixed_session = later
+                read = thing.provider.read(thing.id, thing.state)
+                return (
+                    read.id == thing.id and not thing.provider.diff(thing.id, read.outs, thing.checked(inputs)).changes
+                )
+
+            assert all(four.map(unchanged, things, declared))
+        server.stop()
+    print(f"300 machines refreshed and compared with {len(requests)} calls")
+    assert len(requests) <= 5, requests

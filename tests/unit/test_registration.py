@@ -240,6 +240,13 @@ def test_a_machine_in_no_state_is_shown_by_a_refresh_and_leaves_before_it_is_end
     assert [entry.value for entry in world.entries()] == ["198.51.100.10"] and world.removed == []
 
 
+def test_a_twin_of_a_member_is_ended_at_once_since_it_stands_in_its_way(world: World) -> None:
+    members = [world.machine(0, generation="aaaaaa", registered=False)]
+    twin = world.machine(1, generation="aaaaaa", registered=False)
+    RollCallProvider().create(props(members))
+    assert world.ended == [twin["instance"]]
+
+
 def test_a_machine_that_leaves_in_this_update_is_no_orphan(world: World) -> None:
     members = [world.machine(0), world.machine(1)]
     RollCallProvider().update("", props(members), props(members[:1]))
@@ -249,7 +256,7 @@ def test_a_machine_that_leaves_in_this_update_is_no_orphan(world: World) -> None
 @pytest.mark.parametrize(("brake", "ends"), [(True, False), (False, True)])
 def test_many_orphans_are_ended_only_without_the_brake(world: World, brake: bool, ends: bool) -> None:
     members = [world.machine(each) for each in range(6)]
-    orphans = [world.machine(each)["instance"] for each in range(6, 10)]
+    orphans = [world.machine(each, generation="dddddd")["instance"] for each in range(6, 10)]
     if ends:
         RollCallProvider().update("", props(members), props(members, brake=brake))
     else:

@@ -186,7 +186,9 @@ class Route53Registry:
         host = host_name(owner.generation, self._told.domain)
         self._registered = ""
         present = self._store.at(host)
-        text = next((each for each in present if each.type == "TXT" and _owner(each) == owner), None)
+        if owner_of(present) not in (None, owner):
+            return False
+        text = next((each for each in present if each.type == "TXT" and _owner(each)), None)
         kept: tuple[str, ...] = ()
         if text is not None:
             kept = tuple(each for each in text.values if not each.startswith(f'"{_JOINS} {self._set} '))
@@ -351,7 +353,9 @@ def _host_changes(
     if "CNAME" in here:
         raise RefusedError(f"reason=cname-in-the-way name={fresh[0].name} target={here['CNAME'].values[0]}")
     text = here.get("TXT")
-    noted = _noted_address(text) if text is not None and _owner(text) == owner else ""
+    before = _owner(text) if text is not None else None
+    # An earlier life of ours, or a twin that an interrupted `up` left: nobody else has this generation.
+    noted = _noted_address(text) if text is not None and before is not None and before.stack == owner.stack else ""
     deletes, creates = [], []
     for each in fresh:
         old = here.get(each.type)

@@ -128,6 +128,8 @@ class FakeCloud(BaseAdapter):
                 return 200, next(each for each in IMAGES if each["id"] == image)
             case "GET", ["packages"]:
                 return 200, PACKAGES
+            case "GET", ["volumes"]:
+                return 200, [{"name": "data"}]
             case "GET", ["networks"]:
                 return 200, NETWORKS
             case "GET", ["machines"]:
@@ -153,7 +155,8 @@ class FakeCloud(BaseAdapter):
         if any(each["name"] == body["name"] for each in alive):
             return 409, {"code": "InvalidArgument", "message": "alias: Duplicate"}
         package = next(each for each in PACKAGES if body["package"] in (each["id"], each["name"]))
-        networks = [MEMBER if each == POOL else each for each in body.get("networks", [PUBLIC])]
+        asked = [each["ipv4_uuid"] if isinstance(each, dict) else each for each in body.get("networks", [PUBLIC])]
+        networks = [MEMBER if each == POOL else each for each in asked]
         machine = {
             "id": str(uuid.uuid4()), "name": body["name"], "state": "provisioning", "brand": "lx", "image": body["image"],
             "package": package["name"], "memory": package["memory"], "ips": [], "networks": [],
@@ -205,7 +208,8 @@ class FakeCloud(BaseAdapter):
             case "GET", ["nics"]:
                 return 200, [{"mac": _mac(each), "network": each, "state": "running"} for each in machine["networks"]]
             case "POST", ["nics"]:
-                machine["networks"] = [*machine["networks"], MEMBER if body["network"] == POOL else body["network"]]
+                asked = body["network"]["ipv4_uuid"] if isinstance(body["network"], dict) else body["network"]
+                machine["networks"] = [*machine["networks"], MEMBER if asked == POOL else asked]
                 return 201, {"mac": _mac(machine["networks"][-1]), "state": "provisioning"}
             case (("GET" | "DELETE"), ["nics", mac]):
                 found = [each for each in machine["networks"] if _mac(each).replace(":", "") == mac]

@@ -9,6 +9,7 @@ from components.joyent import lookups
 from components.joyent.catalogue import Catalogue
 from components.joyent.errors import AmbiguousError, CloudApiError, NotFoundError, RefusedError
 from components.joyent.machine_checks import faults
+from components.joyent.machine_fields import NAMES
 from tests.unit.joyent import fake
 from tests.unit.joyent.fake import IMAGES, NETWORKS, PACKAGES, POOL, PRIVATE, PUBLIC, FakeCloud
 from tests.unit.joyent.test_machine import DECLARED
@@ -118,6 +119,12 @@ FAULTS: tuple[tuple[dict[str, Any], str], ...] = (
     ({"brand": "lx"}, "brand: 'lx': only kvm and bhyve"),
     ({"affinity": ["db != x"]}, "affinity: 'db != x' is no rule"),
     ({"affinity": ["ro==x"]}, "affinity: 'ro==x' is no rule"),
+    ({"volumes": [{"name": "dtaa", "mountpoint": "/d"}]}, "volumes: there is no volume 'dtaa'; there is data"),
+    ({"volumes": [{"name": "data", "mountpoint": "d"}]}, "volumes: data: 'd' is no mount point; give a path below /"),
+    ({"volumes": [{"name": "data", "mountpoint": "/d", "mode": "rx"}]}, "volumes: data: mode 'rx' is none of ro, rw"),
+    ({"volumes": ["data"]}, "volumes: 'data' is none; write it as {name"),
+    ({"volumes": [{"name": "data", "mountpoint": "/d"}], "brand": "kvm"}, "volumes: are not for machines of brand kvm"),
+    ({"locality": {"strict": "yes"}}, "locality: strict must be true or false"),
     ({"userdata": "x" * 100_000}, "userdata: userdata and metadata are"),
 )
 
@@ -137,6 +144,7 @@ def test_a_good_description_has_no_fault(catalogue: Catalogue) -> None:
         "affinity": ["role!=db", "instance==~/web/"],
         "networks": [PUBLIC, "pool"],
         "machine_name": "x" * 189,
+        "volumes": [{"name": "data", "mountpoint": "/data", "mode": "ro"}],
     }
     assert faults({**DECLARED, **good}, catalogue) == []
 
@@ -153,13 +161,13 @@ def test_all_faults_are_told_at_once(catalogue: Catalogue) -> None:
 
 
 def test_what_is_not_known_yet_is_no_fault(catalogue: Catalogue) -> None:
-    assert faults({**DECLARED, **dict.fromkeys(DECLARED, rpc.UNKNOWN)}, catalogue) == []
+    assert faults({**DECLARED, **dict.fromkeys(NAMES, rpc.UNKNOWN)}, catalogue) == []
 
 
 @pytest.fixture
 def settings(cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     session = cloud.session()
-    monkeypatch.setattr(lookups, "session_of", lambda _: session)
+    monkeypatch.setattr(lookups, "session_of", lambda *_: session)
     return {}
 
 
@@ -178,5 +186,5 @@ def test_look_ups_refuse_an_ambiguous_answer(settings: dict[str, str]) -> None:
         lookups.get_package(settings=settings)
     with pytest.raises(NotFoundError, match="no package has 77"):
         lookups.get_package(memory=77, settings=settings)
-    with pytest.raises(NotFoundError, match=r"no data centre nowhere; there is here \(http"):
+    with pytest.raises(NotFoundError, match=r"there is no data centre nowhere; there is here \(http"):
         lookups.get_datacenter("nowhere", settings=settings)

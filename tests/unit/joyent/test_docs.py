@@ -23,20 +23,20 @@ class Recorder(pulumi.runtime.Mocks):  # type: ignore[misc]
 
 
 def test_the_program_in_the_manual_describes_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    program = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)[0]
+    programs = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     recorder = Recorder()
     pulumi.runtime.set_mocks(recorder, project="trial", stack="dev", preview=False)
     pulumi.runtime.set_all_config({"trial:publicKey": "ssh-ed25519 AAAA", "trial:apiToken": "secret"})
 
     @pulumi.runtime.test  # type: ignore[untyped-decorator]
     def run() -> None:
-        exec(compile(program, "docs/joyent.md", "exec"), {})  # noqa: S102
+        exec(compile("\n".join(programs), "docs/joyent.md", "exec"), {})  # noqa: S102
 
     run()
     names = [(typ.rpartition("/")[2], name) for typ, name, _ in recorder.made if "joyent" in typ]
     assert sorted(names) == [
-        ("joyent:FirewallRule", "http"), ("joyent:Key", "laptop"), ("joyent:Machine", "web-0"),
-        ("joyent:Machine", "web-1"), ("joyent:Machine", "web-2"), ("joyent:Ready", "web"),
+        ("joyent:FirewallRule", "http"), ("joyent:Key", "laptop"), ("joyent:Machine", "east"), ("joyent:Machine", "web-0"),
+        ("joyent:Machine", "web-1"), ("joyent:Machine", "web-2"), ("joyent:Ready", "east"), ("joyent:Ready", "web"),
     ]  # fmt: skip
     machine = next(inputs for _, name, inputs in recorder.made if name == "web-1")
     assert machine["mark"] == "trial/dev/web-1"

@@ -1,4 +1,7 @@
-"""Old states must load for ever: `state-1.json` is what version 1 wrote. Add a file for a new form, never change one."""
+"""Old states must load for ever: `state-1.json` is what version 1 wrote, `state-2.json` has its later inputs and marks too.
+
+Add a file for a new form, never change one.
+"""
 
 from __future__ import annotations
 

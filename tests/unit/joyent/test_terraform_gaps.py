@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from components.joyent.errors import FatalError
 from components.joyent.transport import ACCEPT_VERSION
 from tests.unit.joyent.fake import PACKAGES, PRIVATE, PUBLIC, FakeCloud
 from tests.unit.joyent.test_machine import DECLARED, Engine, settle
@@ -94,6 +95,54 @@ def test_a_changed_script_needs_no_new_machine(engine: Engine) -> None:
     assert engine.diff(userdata="#!/bin/sh\necho new\n").replaces == []
     engine.update(userdata="#!/bin/sh\necho new\n")
     assert engine.machine["metadata"]["user-script"] == "#!/bin/sh\necho new\n"
+
+
+def test_a_fixed_address_is_asked_for_at_creation_and_again_when_its_nic_comes_back(engine: Engine) -> None:
+    fixed = {"fixed_ips": {"Joyent-SDC-Private": "10.0.0.9"}}
+    wish = {"ipv4_uuid": PRIVATE, "ipv4_ips": ["10.0.0.9"]}
+    engine.create(networks=[PUBLIC, "Joyent-SDC-Private"], **fixed)
+    # All in one form: CloudAPI takes no mixture of ids and objects.
+    assert engine.cloud.bodies[-1]["networks"] == [{"ipv4_uuid": PUBLIC}, wish]
+    settle(engine.cloud)
+    engine.refresh()
+    engine.update(networks=["Joyent-SDC-Private", PUBLIC], **fixed)
+    assert [body["network"] for body in engine.cloud.bodies if "network" in body] == [wish, {"ipv4_uuid": PUBLIC}]
+    engine.refresh()
+    assert engine.diff(networks=["Joyent-SDC-Private", PUBLIC], **fixed).changes is False
+
+
+def test_the_windows_password_goes_under_cloudapis_own_parameter_and_not_into_the_state(engine: Engine) -> None:
+    engine.create(administrator_password="for Windows only")
+    assert engine.cloud.bodies[-1]["password"] == "for Windows only"
+    assert "for Windows only" not in str(engine.state)
+    settle(engine.cloud)
+    engine.refresh()
+    assert engine.diff(administrator_password="for Windows only").changes is False
+    assert engine.diff(administrator_password="another").replaces == ["administrator_password"]
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after"),
+    [
+        ("locality", {"far": [PRIVATE]}, {"near": [PRIVATE]}),
+        ("volumes", [{"name": "data", "mountpoint": "/a"}], [{"name": "data", "mountpoint": "/b"}]),
+        ("delegate_dataset", False, True),
+    ],
+)
+def test_no_change_is_silently_ignored(engine: Engine, name: str, before: object, after: object) -> None:
+    engine.create(**{name: before})
+    assert engine.cloud.bodies[-1][name] == before
+    settle(engine.cloud)
+    engine.refresh()
+    assert engine.diff(**{name: before}).changes is False
+    assert engine.diff(**{name: after}).replaces == [name]
+
+
+def test_an_adopted_machine_that_is_not_encrypted_is_not_replaced_by_one_that_is(engine: Engine) -> None:
+    there = Engine(engine.cloud).create(mark="")
+    settle(engine.cloud)
+    with pytest.raises(FatalError, match="cannot be adopted: encrypted is False, not True"):
+        engine.create(adopt=there.id, encrypted=True)
 
 
 def test_deleted_elsewhere_between_refresh_and_update_is_an_error_that_says_so(engine: Engine) -> None:

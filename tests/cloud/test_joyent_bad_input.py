@@ -1,0 +1,307 @@
+"""What a user gets wrong is told in one message, whole, with what mends it; each against the local CloudAPI over HTTP."""
+
+from __future__ import annotations
+
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+
+from components.joyent.client import CloudApi as Client
+from components.joyent.credentials import Credentials
+from components.joyent.errors import CloudApiError
+from components.joyent.machine import MachineProvider
+from components.joyent.pacing import RateLimiter
+from components.joyent.session import Session
+from components.joyent.signing import blob_of, md5_of
+from components.joyent.transport import Transport
+from tests.cloud.cloudapi_server import RSA_KEY, Front, Lab, PrivateKey
+from tests.cloud.test_joyent_provider import MACHINE, Thing
+
+pytestmark = pytest.mark.clouds
+
+UNKNOWN = "0d5ecf6c-5b1c-4c4f-8a76-6f5f3a1f8b10"
+STRANGER = ed25519.Ed25519PrivateKey.generate()
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    front = Front()
+    yield Lab(front, {"quota": 1})
+    front.stop()
+
+
+def pem(key: PrivateKey, passphrase: bytes = b"") -> str:
+    form = serialization.PrivateFormat.PKCS8
+    sealed = serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
+    return key.private_bytes(serialization.Encoding.PEM, form, sealed).decode()
+
+
+def client(url: str, material: str = pem(RSA_KEY), **others: Any) -> Client:
+    told = Credentials(url=url, account="rollcall", key_material=material, **others)
+    return Client(Transport(told, limiter=RateLimiter(burst=10_000), environ={}))
+
+
+def asked(lab: Lab, material: str, **others: str) -> Callable[[], Any]:
+    return lambda: client(lab.url, material, **others).get_account()
+
+
+KEYS: tuple[tuple[str, str, dict[str, str], str], ...] = (
+    (
+        "a key that the account does not have", pem(STRANGER), {},
+        "GET /rollcall: 401 InvalidCredentials: Invalid authorization credentials supplied; check TRITON_ACCOUNT and TRITON_USER, "
+        "and that the account has the public key of TRITON_KEY_ID",
+    ),
+    (
+        "another key than the key id says", pem(STRANGER), {"key_id": md5_of(blob_of(RSA_KEY.public_key()))},
+        f"the key material is the key {md5_of(blob_of(STRANGER.public_key()))}, not {md5_of(blob_of(RSA_KEY.public_key()))} "
+        "as the key id says; correct the one or the other",
+    ),
+    (
+        "an encrypted key without its passphrase", pem(RSA_KEY, b"open sesame"), {},
+        "the key material is encrypted and there is no passphrase; set TRITON_KEY_PASSPHRASE, or add the key to an ssh-agent",
+    ),
+    (
+        "an encrypted key with a wrong passphrase", pem(RSA_KEY, b"open sesame"), {"passphrase": "open barley"},
+        "the key material: the passphrase is wrong; correct TRITON_KEY_PASSPHRASE",
+    ),
+    (
+        "a public key", "ssh-ed25519 AAAA", {},
+        "the key material is a public key; name the private key that signs the requests (OpenSSH or PEM)",
+    ),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("material", "others", "said"), [each[1:] for each in KEYS], ids=[each[0] for each in KEYS])
+def test_a_wrong_key(lab: Lab, material: str, others: dict[str, str], said: str) -> None:
+    with pytest.raises(CloudApiError) as told:
+        asked(lab, material, **others)()
+    assert str(told.value) == said
+
+
+@pytest.mark.parametrize(("skew", "which"), [(900, "behind"), (-900, "ahead")])
+def test_a_skewed_clock(lab: Lab, skew: int, which: str) -> None:
+    lab.faults.add(f"cloudapi skew={skew}")
+    with pytest.raises(CloudApiError) as told:
+        client(lab.url).get_account()
+    assert re.fullmatch(
+        r"GET /rollcall: 400 InvalidHeader: Authorization header invalid: clock skew of (899|90\d)\.?\d*s was greater than 300s; "
+        rf"set this machine's clock \(it is (899|90\d) s {which}\)",
+        str(told.value),
+    )
+
+
+OFFERS: tuple[tuple[str, dict[str, Any], str], ...] = (
+    (
+        "an unknown image", {"image": "debain-12"},
+        "image: there is no image 'debain-12' in this data centre; there is debian-12, debian-12-hvm, debian-12-bare: "
+        "correct it (`triton image list` has all)",
+    ),
+    (
+        "an unknown image id", {"image": UNKNOWN},
+        f"image: there is no image {UNKNOWN} in this data centre that the account may use; "
+        "`triton image list` has those there are",
+    ),
+    (
+        "an unknown package", {"package": "g1.mirco"},
+        "package: there is no package 'g1.mirco' in this data centre; there is g1.micro: correct it (`triton package list` has all)",
+    ),
+    (
+        "an unknown network", {"networks": ["Joyent-SDC-Pubilc"]},
+        "networks: there is no network 'Joyent-SDC-Pubilc' in this data centre; there is Joyent-SDC-Public, Joyent-SDC-Private: "
+        "correct it (`triton network list` has all)",
+    ),
+    (
+        "locality beside affinity", {"locality": {"near": [UNKNOWN]}, "affinity": ["role!=db"]},
+        "locality: cannot stand beside affinity, which replaces it; keep one of the two",
+    ),
+    (
+        "locality by name", {"locality": {"near": ["web-1"]}},
+        "locality: near: 'web-1' is no id of a machine; give its UUID",
+    ),
+    (
+        "locality of no known form", {"locality": {"close": UNKNOWN}},
+        f"locality: {{'close': '{UNKNOWN}'}} is none; write it as {{near: [ids of machines], far: [ids], strict: true}}",
+    ),
+    (
+        "disks on a package without flexible disk", {"disks": [20480]},
+        "disks: {nano} has no flexible disk; of the packages with one there is b1.small, b1.medium",
+    ),
+    (
+        "too many disks", {"disks": [20480, *[1] * 8], "package": "b1.small", "image": "debian-12-hvm"},
+        "disks: are 9, CloudAPI takes 8; leave some out",
+    ),
+    (
+        "two disks for the rest", {"disks": [20480, "remaining", "remaining"], "package": "b1.small", "image": "debian-12-hvm"},
+        "disks: only one of them can be the text remaining; give the others a size",
+    ),
+    (
+        "disks larger than the package", {"disks": [51200, 1], "package": "b1.small", "image": "debian-12-hvm"},
+        "disks: are larger than the 51200 MiB of {small}; make them smaller",
+    ),
+    (
+        "a disk of no size", {"disks": [20480, "large"], "package": "b1.small", "image": "debian-12-hvm"},
+        "disks: 'large' is no size; give MiB as a whole number, or the text remaining",
+    ),
+    (
+        "volumes where there are none", {"volumes": [{"name": "data", "mountpoint": "/data"}]},
+        "volumes: are not offered by this data centre; leave them out",
+    ),
+    (
+        "a fixed address on a public network", {"fixed_ips": {"Joyent-SDC-Public": "203.0.113.9"}},
+        "fixed_ips: {public} is public, where CloudAPI chooses the address; leave Joyent-SDC-Public out",
+    ),
+    (
+        "a fixed address on a network that the machine is not on", {"fixed_ips": {"Joyent-SDC-Private": "10.88.1.1"}},
+        "fixed_ips: Joyent-SDC-Private is not among the machine's networks; add it there, in the same words",
+    ),
+    ("encryption as a text", {"encrypted": "true"}, "encrypted: must be true or false, not 'true'"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "said"), [each[1:] for each in OFFERS], ids=[each[0] for each in OFFERS])
+def test_what_the_data_centre_does_not_offer(lab: Lab, change: dict[str, Any], said: str) -> None:
+    session = Session(client(lab.url))
+    public = session.catalogue.network("Joyent-SDC-Public")
+    nano, small = (session.catalogue.package(name) for name in ("g1.nano", "b1.small"))
+    provider = MachineProvider()
+    provider.fixed_session = session
+    found = [f"{each.property}: {each.reason}" for each in provider.check({}, {**MACHINE, **change}).failures]
+    for name, value in (("nano", nano), ("small", small), ("public", public)):
+        said = said.replace(f"{{{name}}}", str(value))
+    assert found == [said]
+
+
+REFUSED_BY_THE_API: tuple[dict[str, Any], ...] = (
+    {"locality": {"near": [UNKNOWN]}, "affinity": ["role!=db"]},
+    {"locality": {"near": ["web-1"]}},
+    # Of an image that is no virtual machine's CloudAPI drops them without a word.
+    {"disks": [{"size": 20480}], "package": "b1.rigid", "image": "debian-12-hvm"},
+    {"disks": [{"size": 20480}, *[{"size": 1}] * 8], "package": "b1.small", "image": "debian-12-hvm"},
+    {
+        "disks": [{"size": 20480}, {"size": "remaining"}, {"size": "remaining"}],
+        "package": "b1.small",
+        "image": "debian-12-hvm",
+    },
+    {"disks": [{"size": 51200}, {"size": 1}], "package": "b1.small", "image": "debian-12-hvm"},
+    {"disks": [{"size": 20480}, {"size": "large"}], "package": "b1.small", "image": "debian-12-hvm"},
+    {"volumes": [{"name": "data", "mountpoint": "/data"}]},
+)
+
+
+@pytest.mark.parametrize("fields", REFUSED_BY_THE_API, ids=str)
+def test_what_is_refused_at_preview_is_refused_by_the_api_too(lab: Lab, fields: dict[str, Any]) -> None:
+    usual = {"package": "g1.nano", "image": "debian-12", "name": "m"}
+    wanted = {**usual, **fields}
+    response = lab.raw("POST", "/machines", {**wanted, "image": lab.image(wanted["image"])})
+    assert response.status_code == 409, response.text
+
+
+def test_an_ambiguous_name(lab: Lab) -> None:
+    api = client(lab.url).post
+    api("/fabrics/default/vlans", {"vlan_id": 5, "name": "v"})
+    net = {
+        "subnet": "10.1.0.0/24",
+        "provision_start_ip": "10.1.0.10",
+        "provision_end_ip": "10.1.0.20",
+        "internet_nat": False,
+    }
+    twin = api("/fabrics/default/vlans/5/networks", {"name": "Joyent-SDC-Private", **net})["id"]
+    provider = MachineProvider()
+    provider.fixed_session = Session(client(lab.url))
+    (found,) = provider.check({}, {**MACHINE, "networks": ["Joyent-SDC-Private"]}).failures
+    first = lab.network("Joyent-SDC-Private")
+    assert found.reason == (
+        f"the network 'Joyent-SDC-Private' is ambiguous: Joyent-SDC-Private ({first}), Joyent-SDC-Private ({twin}); give the id of one"
+    )
+
+
+def created(lab: Lab, **change: Any) -> Thing:
+    session = Session(client(lab.url), sleep=lambda seconds: time.sleep(min(seconds, 0.05)))
+    return Thing(session, MachineProvider()).create({**MACHINE, **change})
+
+
+def test_a_name_that_is_taken(lab: Lab) -> None:
+    holder = created(lab).id
+    with pytest.raises(CloudApiError) as told:
+        created(lab, mark="p/s/other")
+    assert str(told.value) == (
+        f"the name web-0 is taken by machine {holder}, which belongs to p/s/web-0; choose another machine_name, or set "
+        f"adopt='{holder}' to take it over"
+    )
+
+
+def test_a_quota_that_is_reached(lab: Lab) -> None:
+    created(lab)
+    with pytest.raises(CloudApiError) as told:
+        created(lab, machine_name="web-1", mark="p/s/web-1")
+    assert str(told.value) == (
+        "POST /rollcall/machines: 409 ValidationFailed: Invalid VM parameters: Insufficient capacity in datacenter to provision "
+        "machine; quota: The account may have 1 machines; delete machines that nobody needs, or have the account's limit raised"
+    )
+
+
+def test_a_data_centre_without_room(lab: Lab) -> None:
+    lab.faults.add("cloudapi capacity")
+    with pytest.raises(CloudApiError) as told:
+        created(lab)
+    assert str(told.value) == (
+        "POST /rollcall/machines: 409 ValidationFailed: Invalid VM parameters: Insufficient capacity in datacenter to provision "
+        "machine; ram: No compute resources available; choose a smaller package, or try again later"
+    )
+
+
+def test_a_url_where_nobody_answers() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    told = Credentials(url=url, account="rollcall", key_material=pem(RSA_KEY))
+    began = time.monotonic()
+    with pytest.raises(CloudApiError) as error:
+        Client(Transport(told, environ={})).get_account()
+    assert str(error.value) == (
+        f"CloudAPI at {url} cannot be reached ([Errno 111] Connection refused); check TRITON_URL and the network"
+    )
+    assert time.monotonic() - began < 15
+
+
+def test_a_url_that_is_none() -> None:
+    with pytest.raises(CloudApiError) as told:
+        Credentials.read({"TRITON_URL": "us-central-1.api.example.com", "TRITON_ACCOUNT": "a"})
+    assert str(told.value) == (
+        "the CloudAPI URL 'us-central-1.api.example.com' is none; set TRITON_URL to something like https://us-central-1.api.example.com"
+    )
+
+
+def test_a_url_that_is_no_cloudapi() -> None:
+    front = Front()
+    front.cloud = type("Web", (), {"app": staticmethod(_page)})()  # type: ignore[assignment]
+    try:
+        with pytest.raises(CloudApiError) as told:
+            client(front.url).get_account()
+        assert str(told.value) == "GET /rollcall: the answer is no JSON; is TRITON_URL that of a CloudAPI?"
+    finally:
+        front.stop()
+
+
+def _page(_environ: Any, start_response: Any) -> list[bytes]:
+    start_response("200 OK", [("Content-Type", "text/html")])
+    return [b"<html>"]
+
+
+def test_nothing_configured() -> None:
+    with pytest.raises(CloudApiError) as told:
+        Credentials.read({})
+    assert str(told.value) == "set TRITON_URL (config: url) and TRITON_ACCOUNT (config: account) to reach CloudAPI"
+
+
+def test_no_message_shows_a_secret(lab: Lab) -> None:
+    secret = pem(rsa.generate_private_key(public_exponent=65537, key_size=2048))
+    with pytest.raises(CloudApiError) as told:
+        asked(lab, secret, passphrase="open sesame")()
+    assert "open sesame" not in repr(told.value)
+    assert secret.splitlines()[1] not in repr(told.value)
