@@ -5,7 +5,7 @@ PY := .venv/bin/python
 STACK ?= local
 PLUGINS ?= stand-in
 
-.PHONY: help prepare up down preview status env test prove bench-start bench-joyent check format lint types requirements
+.PHONY: help prepare up down preview status env test prove bench-start bench-join bench-joyent check format lint types requirements
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ test: prepare check ## all tests: unit, local clouds, booted machines, the real 
 
 prove: prepare ## every slow row of the issues' tables (an hour)
 	@$(PY) -m pytest -m prove -s
+
+bench-join: prepare ## what joins cost in Route53, beside one write each and the article's way
+	@$(PY) bench/join.py
 
 bench-start: prepare ## how long `make up` takes and what it holds in memory (COLD=1: from nothing)
 	@$(PY) bench/start.py

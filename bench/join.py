@@ -1,0 +1,102 @@
+"""What joins cost in one SRV set: time and API calls, beside the floor of one write each and the article's read-then-upsert.
+
+    make bench-join
+
+On a virtual clock (tests/unit/agent/contention.py), with Route53's present limits of an account (a bucket of 50, 10 a second)
+and at 5 a second; a call takes 20 to 120 ms. The last row is real time: threads, boto3 and the local Route53 at 5 a second,
+beside the virtual clock at the same rate. Ratios are to the floor of the same row: as many writes as there are machines, as fast
+as the account may. "lost" are machines that joined and are not in the set.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+import time
+from pathlib import Path
+from statistics import mean
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from localcloud.aws.route53 import HARSH, PRESENT
+from localcloud.aws.route53.pace import Limits, Throttle
+from rollcall.ownership import Owner
+from rollcall.retrying import retried
+from rollcall.route53 import Route53Registry, Route53Store, set_name
+from rollcall.settings import Route53Join
+from tests.cloud.aws_cloud import running
+from tests.unit.agent.contention import Contest, Outcome, Scheduler
+
+SEEDS = range(5)
+REAL = 20
+
+
+def floor(limits: Limits, machines: int) -> float:
+    """Seconds until so many writes have been let through, asked for as soon as there is room."""
+    scheduler = Scheduler(0)
+    throttle = Throttle(limits, lambda: scheduler.now)
+    for _ in range(machines):
+        while not throttle.admits("ChangeResourceRecordSets"):
+            scheduler.now += 0.01
+    return max(scheduler.now, 0.07)
+
+
+def row(name: str, limits: Limits, machines: int) -> None:
+    least = floor(limits, machines)
+
+    def shown(runs: list[Outcome]) -> str:
+        seconds, calls = mean(each.seconds for each in runs), mean(each.calls for each in runs)
+        lost = sum(len(each.lost) for each in runs)
+        return f"{seconds:7.1f} s {seconds / least:6.1f} x {calls / machines:5.1f} calls each, {lost} lost"
+
+    sides: dict[str, list[Outcome]] = {"one set": [], "4 shards": [], "read-then-upsert": []}
+    for seed in SEEDS:
+        given = {"seed": seed, "agents": machines, "leaving": 0, "limits": limits, "faults": 0.0}
+        sides["one set"].append(Contest(**given).run())  # type: ignore[arg-type]
+        sides["4 shards"].append(Contest(**given, shards=4).run())  # type: ignore[arg-type]
+        sides["read-then-upsert"].append(Contest(**given).run_upserts())  # type: ignore[arg-type]
+    print(f"{name}, {machines} joins at once (floor {least:.1f} s; N = {len(SEEDS)} seeds)")
+    for side, runs in sides.items():
+        print(f"  {side:<17} {shown(runs)}")
+
+
+def real() -> None:
+    """The same code with real threads, real HTTP and boto3."""
+    with running(route53_limits=HARSH) as cloud:
+        zone = cloud.aws.add_zone("unilans.net")
+        told = Route53Join(zone=zone, domain="unilans.net", service="_s._tcp", incarnation="v1", port=4218)
+
+        def look(name: str) -> frozenset[str]:
+            found = cloud.aws.lookup("unilans.net", name) or ()
+            return frozenset(value.split(" ")[3].rstrip(".") for each in found for value in each.values)
+
+        def join(index: int) -> None:
+            owner = Owner("local", "api", str(index), f"{index:06x}", f"i-{index:017x}")
+            store = Route53Store(zone, client=cloud.client("route53"))
+            registry = Route53Registry(told, store, dice=random.Random(index), look=look)  # noqa: S311
+            retried(lambda: registry.join(owner, f"198.18.0.{index}"), 300)
+
+        threads = [threading.Thread(target=join, args=(index,)) for index in range(REAL)]
+        began = time.monotonic()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        took, standing = time.monotonic() - began, len(look(set_name(told)))
+    virtual = mean(Contest(seed=seed, agents=REAL, leaving=0, limits=HARSH, faults=0.0).run().seconds for seed in SEEDS)
+    print(
+        f"real time at 5 a second, {REAL} joins: {took:.1f} s, {REAL - standing} lost; on the virtual clock {virtual:.1f} s"
+    )
+
+
+def main() -> int:
+    for machines in (10, 50, 200):
+        row("present limits", PRESENT, machines)
+        row("5 a second", HARSH, machines)
+    real()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

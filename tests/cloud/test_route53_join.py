@@ -1,0 +1,100 @@
+"""Joins and leaves in real time: threads as agents, boto3, the local Route53 with faults; and the process that an agent starts."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from localcloud.aws.route53 import PRESENT, UNLIMITED
+from rollcall.errors import FatalError
+from rollcall.ownership import Owner
+from rollcall.registry import Route53Process
+from rollcall.retrying import retried
+from rollcall.route53 import Route53Registry, Route53Store, set_name
+from rollcall.settings import Route53Join
+from tests.cloud.aws_cloud import OPERATOR, Cloud, running
+
+pytestmark = pytest.mark.clouds
+ZONES = itertools.count()
+FAULTS = ("route53 status=500 p=0.05", "route53:POST lose p=0.05", "route53:POST prior-request p=0.05")
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Cloud]:
+    with running(route53_limits=UNLIMITED) as made:
+        yield made
+
+
+@pytest.fixture
+def told(shared: Cloud) -> Iterator[Route53Join]:
+    domain = f"z{next(ZONES)}.unilans.net"
+    yield Route53Join(zone=shared.aws.add_zone(domain), domain=domain, service="_s._tcp", incarnation="v1", port=4218)
+    shared.faults.clear()
+    shared.aws.route53.limits = UNLIMITED
+
+
+def owner(index: int) -> Owner:
+    return Owner("local", "api", str(index), f"{index:06x}", f"i-{index:017x}")
+
+
+def targets(cloud: Cloud, told: Route53Join) -> list[str]:
+    found = cloud.aws.lookup(told.domain, set_name(told)) or ()
+    return sorted(value.split(" ")[3].rstrip(".") for each in found for value in each.values)
+
+
+@pytest.mark.parametrize("count", [40, pytest.param(200, marks=pytest.mark.prove)])
+def test_threads_that_join_and_leave_at_once_lose_nobody(shared: Cloud, told: Route53Join, count: int) -> None:
+    shared.aws.route53.limits = PRESENT
+    for fault in FAULTS:
+        shared.faults.add(fault)
+    failed: list[BaseException] = []
+
+    def act(index: int) -> None:
+        try:
+            store = Route53Store(told.zone, client=shared.client("route53"))
+            look = lambda _: frozenset(targets(shared, told))  # noqa: E731
+            registry = Route53Registry(told, store, dice=random.Random(index), look=look)  # noqa: S311
+            retried(lambda: registry.join(owner(index), f"198.18.0.{index}"), 300)
+            if index % 3 == 0:
+                retried(lambda: registry.leave(owner(index)), 300)
+        except BaseException as fault:  # noqa: BLE001 - shown below
+            failed.append(fault)
+
+    threads = [threading.Thread(target=act, args=(index,)) for index in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    assert targets(shared, told) == sorted(f"{each:06x}.rc.{told.domain}" for each in range(count) if each % 3)
+
+
+@pytest.fixture
+def endpoint(shared: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", shared.url)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("endpoint")
+class TestProcess:
+    """What an agent starts for each change, so that it need not hold boto3 itself."""
+
+    def test_it_joins_is_challenged_and_leaves(self, shared: Cloud, told: Route53Join) -> None:
+        process = Route53Process(told, lambda: " ".join(OPERATOR))
+        host = f"000001.rc.{told.domain}"
+        assert process.join(owner(1), "198.51.100.1") and targets(shared, told) == [host]
+        assert not process.join(owner(1), "198.51.100.1") and process.size == 1
+        assert process.owner_at(host) == owner(1) and process.owner_at(f"000002.rc.{told.domain}") is None
+        assert [process.challenge(owner(1), on) for on in (True, False)] == [False, True]
+        assert process.leave(owner(1)) and targets(shared, told) == []
+
+    def test_a_key_that_is_wrong_is_said_in_one_line_without_the_key(self, told: Route53Join) -> None:
+        key = "AKIAWRONG00000000001 a-secret-that-nobody-may-see"
+        with pytest.raises(FatalError, match=r"reason=refused api=route53 code=\w+") as caught:
+            Route53Process(told, lambda: key).join(owner(1), "198.51.100.1")
+        assert "a-secret" not in str(caught.value) and "\n" not in str(caught.value)
