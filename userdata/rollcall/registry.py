@@ -115,7 +115,7 @@ class Route53Process:
         return bool(self._ask("leave", owner))
 
     def owner_at(self, key: str) -> Owner | None:
-        return Owner.parse(self._ask("owner_at", key))
+        return Owner.parse(self._ask("owner_at", key) or "")
 
     def challenge(self, owner: Owner, on: bool) -> bool:
         return bool(self._ask("challenge", owner, on))
