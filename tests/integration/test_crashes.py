@@ -94,6 +94,7 @@ def test_a_cloud_that_is_lost_whole_is_removed_whole_and_the_other_stays(crashes
     wait_until("it is back by itself", lambda: [len(each) for each in crashes.standing()] == [4, 4], 90)
 
 
+@pytest.mark.prove
 def test_of_all_but_one_the_last_stays(crashes: Crashes) -> None:
     last = {crashes.address("web-joyent-0")}
     for name in ("web-aws-0", "web-aws-1", "web-joyent-1"):
@@ -103,6 +104,7 @@ def test_of_all_but_one_the_last_stays(crashes: Crashes) -> None:
     assert crashes.standing() == (last, last)
 
 
+@pytest.mark.prove
 def test_up_brings_back_what_crashed(crashes: Crashes) -> None:
     preview = crashes.rehearsal.pulumi("preview", "--diff", "--stack", "local", capture=True).stdout
     assert "web-aws-0" in preview and "is not at www.scalability.expert A" in preview, preview
