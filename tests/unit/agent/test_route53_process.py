@@ -1,0 +1,100 @@
+"""How often Route53 is asked while it fails: hard at first, and then once for each try of the agent."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from rollcall import registry
+from rollcall.errors import FatalError, TransientError
+from rollcall.settings import Route53Join
+from tests.unit.agent.fakes import ADDRESS, OWNER
+
+pytestmark = pytest.mark.clouds
+TOLD = Route53Join(
+    zone="Z1",
+    domain="unilans.net",
+    service="_theService._tcp",
+    incarnation="v1",
+    port=4218,
+    priority=1,
+    weight=1,
+    ttl=5,
+)
+EMPTY = (
+    b'<ListResourceRecordSetsResponse xmlns="https://route53.amazonaws.com/doc/2013-04-01/"><ResourceRecordSets/>'
+    b"<IsTruncated>false</IsTruncated><MaxItems>300</MaxItems></ListResourceRecordSetsResponse>"
+)
+
+
+class Api(ThreadingHTTPServer):
+    """Answers every request with `code` and an empty zone, and counts."""
+
+    daemon_threads = True
+    code = 503
+    asked = 0
+
+    def counted(self) -> int:
+        """Requests since the last time that this was asked."""
+        found, self.asked = self.asked, 0
+        return found
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Api
+
+    def do_GET(self) -> None:
+        self.server.asked += 1
+        self.send_response(self.server.code)
+        self.send_header("Content-Length", str(len(EMPTY)))
+        self.end_headers()
+        self.wfile.write(EMPTY)
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.do_GET()
+
+    def log_message(self, format: str, *args: object) -> None:
+        return
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
+    with Api(("127.0.0.1", 0), Handler) as server:
+        serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        serving.start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("PYTHONPATH", "userdata")
+        monkeypatch.setattr(registry, "_WITHIN", 6.0)
+        yield server
+        server.shutdown()
+        serving.join()
+
+
+def test_an_outage_costs_one_request_for_each_try_after_the_first(api: Api) -> None:
+    process = registry.Route53Process(TOLD, lambda: "AKIAIOSFODNN7EXAMPLE secret")
+    with pytest.raises(TransientError, match="api-failing"):
+        process.join(OWNER, ADDRESS)
+    assert api.counted() >= 3
+    for _ in range(2):
+        with pytest.raises(TransientError, match="api-failing"):
+            process.leave(OWNER)
+        assert api.counted() == 1
+    api.code = 200
+    assert process.leave(OWNER) is False
+    api.code = 503
+    api.counted()
+    with pytest.raises(TransientError, match="api-failing"):
+        process.leave(OWNER)
+    assert api.counted() >= 3
+
+
+def test_what_does_not_go_away_is_asked_once(api: Api) -> None:
+    api.code = 403
+    process = registry.Route53Process(TOLD, lambda: "AKIAIOSFODNN7EXAMPLE secret")
+    with pytest.raises(FatalError):
+        process.leave(OWNER)
+    assert api.counted() == 1
