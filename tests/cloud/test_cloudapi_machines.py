@@ -427,3 +427,64 @@ def test_instances_are_listed_for_the_operator(lab: Lab) -> None:
     assert lab.cloud.list_instances() == [
         {"id": found["id"], "cloud": "joyent", "name": "web-1", "state": "running", "addresses": found["ips"]}
     ]
+
+
+HVM = {"package": "b1.small"}
+
+
+def test_flexible_disks_take_what_they_ask_for_and_the_rest(lab: Lab) -> None:
+    image = lab.image("debian-12-hvm")
+    made = lab.create(
+        image=image, **HVM, disks=[{"size": 20480}, {"size": 1024, "block_size": 4096}, {"size": "remaining"}]
+    )
+    assert (made["brand"], made["flexible"]) == ("bhyve", True)
+    assert [(disk["size"], disk["block_size"]) for disk in made["disks"]] == [
+        (20480, 8192),
+        (1024, 4096),
+        (29696, 8192),
+    ]
+    assert [disk.get("boot", False) for disk in made["disks"]] == [True, False, False]
+    assert made["disks"][0]["image"] == image
+    usual = lab.create(image=image, **HVM)["disks"]
+    assert [disk["size"] for disk in usual] == [10240, 40960]
+    rigid = lab.create(image=image, package="b1.rigid")
+    assert (rigid["flexible"], [disk["size"] for disk in rigid["disks"]]) == (False, [10240, 51200])
+
+
+@pytest.mark.parametrize(
+    ("disks", "said"),
+    [
+        ([{"size": 5120}], "Size must be greater than or equal to image size for the boot disk"),
+        ([{"size": 51201}], "The size of the disks must not be greater than the package quota"),
+        ([{"size": 51200}, {"size": "remaining"}], "The size of the disks must not be greater than the package quota"),
+        ([{"size": "remaining"}, {"size": "remaining"}], "Only one disk.size can be set to `remaining`"),
+        ([{}] * 9, "A maximum of 8 disks per VM are supported"),
+        ([{"block_size": 4096}], "Cannot set block_size and image_uuid."),
+        (
+            [{}, {"size": 1, "block_size": 1000}],
+            "Invalid block_size: 1000 on disk: 1. Must be 512-131072 and a power of 2.",
+        ),
+    ],
+)
+def test_disks_that_do_not_fit_are_refused(lab: Lab, disks: list[dict[str, Any]], said: str) -> None:
+    wanted = {"image": lab.image("debian-12-hvm"), **HVM, "disks": disks}
+    assert lab.refused("POST", "/machines", wanted, 409, "InvalidArgument")["message"] == said
+
+
+@pytest.mark.parametrize(
+    ("locality", "said"),
+    [
+        ("near", "malformed locality object"),
+        ({"near": 7}, "locality entry is neither string nor array"),
+        ({"far": ["web-1"]}, "locality contains malformed UUID"),
+    ],
+)
+def test_a_locality_that_cannot_be_read_is_refused(lab: Lab, locality: Any, said: str) -> None:
+    wanted = {"image": lab.image("debian-12"), "package": "g1.nano", "locality": locality}
+    (detail,) = lab.refused("POST", "/machines", wanted, 409, "ValidationFailed")["errors"]
+    assert (detail["field"], detail["message"]) == ("locality", said)
+
+
+def test_a_locality_by_ids_is_taken(lab: Lab) -> None:
+    other = lab.create()["id"]
+    assert lab.create(locality={"near": other, "far": [other], "strict": False})["state"] == "provisioning"
