@@ -69,10 +69,10 @@ class CloudflareRegistry:
         return next((Owner.parse(record.comment) for record in listed if record.content == key), None)
 
     def challenge(self, owner: Owner, on: bool) -> bool:
-        name, store = challenge_name(owner, self._told), self._open()
-        there = [each for each in store.list(self._told.zone, name) if each.type == "TXT"]
+        name, text, store = challenge_name(owner, self._told), f'"{owner}"', self._open()
+        there = [each for each in store.list(self._told.zone, name) if each.type == "TXT" and each.content == text]
         if on and not there:
-            store.create(Record(name=name, type="TXT", content=f'"{owner}"', ttl=60, zone=self._told.zone))
+            store.create(Record(name=name, type="TXT", content=text, ttl=60, zone=self._told.zone))
         for each in () if on else there:
             store.delete(each.zone, each.id)
         return bool(there)
