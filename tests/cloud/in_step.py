@@ -402,7 +402,7 @@ def _kind(actor: Box | str) -> str:
 
 def challenge_of(text: str, name: str, joins: Iterable[Join], stack: str) -> str:
     """The generation that a TXT challenges, where it is a challenge of the stack's; an empty text for any other TXT."""
-    owner = Owner.parse(text.strip('"'))
+    owner = Owner.parse(" ".join(text.strip('"').split(" ")[:6]))
     if owner is None or owner.stack != stack or name not in {challenge_name(owner, each) for each in joins}:
         return ""
     return owner.generation

@@ -187,14 +187,18 @@ class Route53Registry:
         """Whose host this is."""
         return owner_of(self._store.at(key))
 
-    def challenge(self, owner: Owner, on: bool) -> bool:
-        """Put up a challenge for this machine, or take it away; whether there was one."""
-        name = challenge_name(owner, self._told)
-        there = self._store.at(name)
-        with contextlib.suppress(ConflictError):
-            if on != bool(there):
-                self._store.change(there, [RecordSet(name, "TXT", _HOST_TTL, (f'"{owner}"',))] if on else [])
-        return bool(there)
+    def challenge(self, owner: Owner, on: bool, by: str = "") -> bool:
+        """Put up the challenge of `by` for this machine, or take it away (without `by` everybody's); whether there was one.
+        Raises ConflictError when another changes them at this moment: whether there is one has to be seen again."""
+        name, text = challenge_name(owner, self._told), f'"{owner} {by}'.rstrip()
+        none = RecordSet(name, "TXT", _HOST_TTL, ())
+        old = next((each for each in self._store.at(name) if each.type == "TXT"), none)
+        rest = tuple(each for each in old.values if not each.startswith(text))
+        there = rest != old.values
+        if on != there:
+            values = (*rest, f'{text}"') if on else rest
+            self._store.change([old] if old.values else [], [replace(old, values=values)] if values else [])
+        return there
 
     def _register(self, host: str, owner: Owner, address: str) -> bool:
         """Our A and TXT stand; whether anything had to be changed. A machine's first join needs no look before."""
