@@ -156,7 +156,7 @@ class Route53Registry:
         self._take_back(after - before - {host})
         if dead:
             with contextlib.suppress(ConflictError):
-                self._store.change(dead, [])
+                self._store.change(*_cleared(dead, address))
         return True
 
     def leave(self, owner: Owner) -> bool:
@@ -172,15 +172,8 @@ class Route53Registry:
         gone = self._swap(lambda current: _without(current.values, {host})) is not None
         if text is None or any(each.startswith(f'"{_JOINS} ') for each in kept):
             return gone
-        addresses = [each for each in present if each.type in ("A", "AAAA") and not each.routed]
-        mine = _noted_address(text)
-        rest = [
-            (each, replace(each, values=tuple(value for value in each.values if value != mine))) for each in addresses
-        ]
-        taken = [(old, new) for old, new in rest if old != new]
-        self._store.change(
-            [replace(text, values=kept), *(old for old, _ in taken)], [new for _, new in taken if new.values]
-        )
+        rest = [each for each in present if each.type != "TXT"]
+        self._store.change(*_cleared([replace(text, values=kept), *rest], _noted_address(text)))
         return True
 
     def owner_at(self, key: str) -> Owner | None:
@@ -365,6 +358,18 @@ def _dead_with(address: str, sets: Iterable[RecordSet], owner: Owner) -> list[Re
         if other is not None and other.stack == owner.stack and other != owner and there == {address}:
             found += records
     return found
+
+
+def _cleared(sets: Iterable[RecordSet], address: str) -> tuple[list[RecordSet], list[RecordSet]]:
+    """What goes of a machine's host when it stands nowhere any more, and what others have in the same sets comes back."""
+    deletes, creates = [], []
+    for each in sets:
+        if each.type in ("A", "AAAA", "TXT") and not each.routed:
+            values = _foreign(each) if each.type == "TXT" else [value for value in each.values if value != address]
+            if values != list(each.values):
+                deletes.append(each)
+                creates += [replace(each, values=tuple(values))] if values else []
+    return deletes, creates
 
 
 def _foreign(text: RecordSet) -> list[str]:

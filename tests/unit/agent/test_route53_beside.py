@@ -12,7 +12,7 @@ from localcloud.aws.route53 import UNLIMITED
 from rollcall.route53 import RecordSet, Route53Registry, Route53Store, host_name
 from rollcall.settings import Route53Join, challenge_name
 from tests.cloud.aws_cloud import Cloud, running
-from tests.unit.agent.fakes import OWNER
+from tests.unit.agent.fakes import ADDRESS, OTHER_ADDRESS, OWNER
 
 pytestmark = pytest.mark.clouds
 ZONE = "unilans.net"
@@ -66,3 +66,25 @@ def test_a_challenge_goes_without_what_a_user_has_at_its_name(zone: str, store: 
     assert mine.challenge(OWNER, False, "aaaaaa") is False
     assert mine.challenge(OWNER, False) is True, "the machine takes away everybody's"
     assert foreign(store) == before
+
+
+def test_what_a_user_has_beside_a_machine_stays_when_it_leaves(zone: str, store: Route53Store) -> None:
+    mine = registry(zone, store)
+    mine.join(OWNER, ADDRESS)
+    users = [("A", "192.0.2.7"), ("AAAA", "2001:db8::7"), ("MX", "10 mail.example.net."), ("TXT", '"of a user"')]
+    for kind, value in users:
+        beside(store, HERE, kind, value)
+    assert mine.leave(OWNER) is True
+    assert foreign(store) == [(HERE, *each) for each in users]
+
+
+def test_what_a_user_has_beside_a_dead_machine_stays_when_its_address_is_taken_over(
+    zone: str, store: Route53Store
+) -> None:
+    registry(zone, store).join(OWNER, ADDRESS)
+    users = [("AAAA", "2001:db8::7"), ("MX", "10 mail.example.net."), ("TXT", '"of a user"')]
+    for kind, value in (users[1], users[2]):
+        beside(store, HERE, kind, value)
+    registry(zone, store).join(SUCCESSOR, ADDRESS)
+    assert [each for each in foreign(store) if each[0] == HERE] == [(HERE, *each) for each in users[1:]]
+    assert registry(zone, store).join(SUCCESSOR, OTHER_ADDRESS) is True
