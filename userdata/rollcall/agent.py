@@ -269,12 +269,13 @@ class Agent:
             if suspect.owner is None and suspect.silent >= SILENT:
                 suspect.owner = registry.owner_at(key)
                 if suspect.owner is not None and suspect.owner.stack == self._owner.stack:
-                    registry.challenge(suspect.owner, True)
+                    registry.challenge(suspect.owner, True, self._owner.generation)
                     suspect.since = now
                     log.warning("%s is silent: challenged it", key)
             elif suspect.owner is not None and (not suspect.silent or now - suspect.since >= ANSWER_WITHIN):
-                if registry.challenge(suspect.owner, False) and suspect.silent:
+                if registry.challenge(suspect.owner, False, self._owner.generation) and suspect.silent:
                     registry.leave(suspect.owner)
+                    registry.challenge(suspect.owner, False)
                     log.warning("%s does not answer: removed it", suspect.owner)
                 # It lives, and we cannot reach it: that may last, so the next challenge has time.
                 suspect.owner, suspect.silent = None, -CALM if suspect.silent else 0

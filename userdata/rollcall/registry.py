@@ -37,8 +37,8 @@ class Registry(Protocol):
     def owner_at(self, key: str) -> Owner | None:
         """Whose entry an answer of DNS is: an address, or a service's target."""
 
-    def challenge(self, owner: Owner, on: bool) -> bool:
-        """Put up a challenge for this machine, or take it away; whether there was one."""
+    def challenge(self, owner: Owner, on: bool, by: str = "") -> bool:
+        """Put up the challenge of `by` for this machine, or take it away (without `by` everybody's); whether there was one."""
 
 
 class CloudflareRegistry:
@@ -68,11 +68,13 @@ class CloudflareRegistry:
         listed = self._open().list(self._told.zone, self._told.host)
         return next((Owner.parse(record.comment) for record in listed if record.content == key), None)
 
-    def challenge(self, owner: Owner, on: bool) -> bool:
-        name, store = challenge_name(owner, self._told), self._open()
-        there = [each for each in store.list(self._told.zone, name) if each.type == "TXT"]
+    def challenge(self, owner: Owner, on: bool, by: str = "") -> bool:
+        name, text, store = challenge_name(owner, self._told), f'"{owner} {by}'.rstrip(), self._open()
+        there = [
+            each for each in store.list(self._told.zone, name) if each.type == "TXT" and each.content.startswith(text)
+        ]
         if on and not there:
-            store.create(Record(name=name, type="TXT", content=f'"{owner}"', ttl=60, zone=self._told.zone))
+            store.create(Record(name=name, type="TXT", content=f'{text}"', ttl=60, zone=self._told.zone))
         for each in () if on else there:
             store.delete(each.zone, each.id)
         return bool(there)
@@ -118,8 +120,8 @@ class Route53Process:
     def owner_at(self, key: str) -> Owner | None:
         return Owner.parse(self._ask("owner_at", key) or "")
 
-    def challenge(self, owner: Owner, on: bool) -> bool:
-        return bool(self._ask("challenge", owner, on))
+    def challenge(self, owner: Owner, on: bool, by: str = "") -> bool:
+        return bool(self._ask("challenge", owner, on, by))
 
     def _ask(self, verb: str, *given: Any) -> Any:
         sent = {"do": verb, "given": given, "join": format_join(self._told), "key": self._key(), "fresh": self._fresh}

@@ -178,7 +178,7 @@ class Route53Registry:
         self._take_back(after - before - {host})
         if dead:
             with contextlib.suppress(ConflictError):
-                self._store.change(dead, [])
+                self._store.change(*_cleared(dead, address))
         return True
 
     def leave(self, owner: Owner) -> bool:
@@ -197,29 +197,26 @@ class Route53Registry:
         gone = self._swap(lambda current: _without(current.values, {host})) is not None
         if text is None or any(each.startswith(f'"{_JOINS} ') for each in kept):
             return gone
-        addresses = [each for each in present if each.type in ("A", "AAAA") and not each.routed]
-        mine = _noted_address(text)
-        rest = [
-            (each, replace(each, values=tuple(value for value in each.values if value != mine))) for each in addresses
-        ]
-        taken = [(old, new) for old, new in rest if old != new]
-        self._store.change(
-            [replace(text, values=kept), *(old for old, _ in taken)], [new for _, new in taken if new.values]
-        )
+        rest = [each for each in present if each.type != "TXT"]
+        self._store.change(*_cleared([replace(text, values=kept), *rest], _noted_address(text)))
         return True
 
     def owner_at(self, key: str) -> Owner | None:
         """Whose host this is."""
         return owner_of(self._store.at(key))
 
-    def challenge(self, owner: Owner, on: bool) -> bool:
-        """Put up a challenge for this machine, or take it away; whether there was one."""
-        name = challenge_name(owner, self._told)
-        there = self._store.at(name)
-        with contextlib.suppress(ConflictError):
-            if on != bool(there):
-                self._store.change(there, [RecordSet(name, "TXT", _HOST_TTL, (f'"{owner}"',))] if on else [])
-        return bool(there)
+    def challenge(self, owner: Owner, on: bool, by: str = "") -> bool:
+        """Put up the challenge of `by` for this machine, or take it away (without `by` everybody's); whether there was one.
+        Raises ConflictError when another changes them at this moment: whether there is one has to be seen again."""
+        name, text = challenge_name(owner, self._told), f'"{owner} {by}'.rstrip()
+        none = RecordSet(name, "TXT", _HOST_TTL, ())
+        old = next((each for each in self._store.at(name) if each.type == "TXT"), none)
+        rest = tuple(each for each in old.values if not each.startswith(text))
+        there = rest != old.values
+        if on != there:
+            values = (*rest, f'{text}"') if on else rest
+            self._store.change([old] if old.values else [], [replace(old, values=values)] if values else [])
+        return there
 
     def _register(self, host: str, owner: Owner, address: str) -> bool:
         """Our A and TXT stand; whether anything had to be changed. A machine's first join needs no look before."""
@@ -388,6 +385,18 @@ def _dead_with(address: str, sets: Iterable[RecordSet], owner: Owner) -> list[Re
         if other is not None and other.stack == owner.stack and other != owner and there == {address}:
             found += records
     return found
+
+
+def _cleared(sets: Iterable[RecordSet], address: str) -> tuple[list[RecordSet], list[RecordSet]]:
+    """What goes of a machine's host when it stands nowhere any more, and what others have in the same sets comes back."""
+    deletes, creates = [], []
+    for each in sets:
+        if each.type in ("A", "AAAA", "TXT") and not each.routed:
+            values = _foreign(each) if each.type == "TXT" else [value for value in each.values if value != address]
+            if values != list(each.values):
+                deletes.append(each)
+                creates += [replace(each, values=tuple(values))] if values else []
+    return deletes, creates
 
 
 def _foreign(text: RecordSet) -> list[str]:

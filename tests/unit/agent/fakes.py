@@ -146,7 +146,7 @@ class FakeRegistry:
         self._call("owner_at")
         return next((owner for owner, address, _ in self._dns.standing.values() if address == key), None)
 
-    def challenge(self, owner: Owner, on: bool) -> bool:
+    def challenge(self, owner: Owner, on: bool, by: str = "") -> bool:
         self._call("challenge")
         return False
 

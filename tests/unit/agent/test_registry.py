@@ -172,3 +172,15 @@ class TestToken:
         assert mine.join(OWNER, ADDRESS) is True
         assert mine.join(OWNER, OTHER_ADDRESS) is True
         assert mine.leave(OWNER) is True
+
+
+class TestChallenge:
+    def test_it_is_put_up_once_and_taken_away_and_a_users_text_at_its_name_keeps_every_byte(self, lab: Lab) -> None:
+        mine = registry(lab)
+        lab.record(name=f"{OWNER.generation}.c.rc.{HOST}", type="TXT", content='"of a user"')
+        before = whole(lab)
+        assert mine.challenge(OWNER, False) is False
+        assert [mine.challenge(OWNER, True), mine.challenge(OWNER, True)] == [False, True]
+        assert len(whole(lab)) == 2
+        assert mine.challenge(OWNER, False) is True
+        assert whole(lab) == before

@@ -23,9 +23,10 @@ class World:
     def __init__(self, home: Path, *names: str, proxied: bool = False) -> None:
         self.clock = Clock()
         self.zone: dict[str, Owner] = {}
-        self.challenges: dict[str, Owner] = {}
+        self.challenges: dict[str, set[str]] = {}
         self.put_up = 0
         self.cut = False
+        self.cut_off: set[frozenset[str]] = set()
         self.api_down = self.dns_down = False
         self.agents: dict[str, Agent] = {}
         self.dead: set[str] = set()
@@ -44,13 +45,15 @@ class World:
             )
 
     def reach_from(self, name: str) -> Callable[[str, Join], bool]:
-        return lambda key, _: key not in self.dead and not (self.cut and key[0] != name[0])
+        return lambda key, _: (
+            key not in self.dead and not (self.cut and key[0] != name[0]) and frozenset({name, key}) not in self.cut_off
+        )
 
     def look_up(self, name: str) -> frozenset[str] | None:
         if self.dns_down:
             return None
         if ".c.rc." in name:
-            return frozenset(str(owner) for at, owner in self.challenges.items() if at == name)
+            return frozenset(self.challenges.get(name, ()))
         return frozenset({"edge"} if self.told.proxied else self.zone)
 
     def run(self, seconds: float) -> None:
@@ -102,16 +105,16 @@ class WorldRegistry:
     def owner_at(self, key: str) -> Owner | None:
         return self._zone().get(key)
 
-    def challenge(self, owner: Owner, on: bool) -> bool:
+    def challenge(self, owner: Owner, on: bool, by: str = "") -> bool:
         self._zone()
         name = challenge_name(owner, self._told)
-        there = name in self._world.challenges
-        if on and not there:
-            self._world.challenges[name] = owner
-            self._world.put_up += 1
-        elif not on:
-            self._world.challenges.pop(name, None)
-        return there
+        texts = self._world.challenges.pop(name, set())
+        mine = {text for text in texts if text.startswith(f"{owner} {by}".rstrip())}
+        left = texts | {f"{owner} {by}"} if on else texts - mine
+        if left:
+            self._world.challenges[name] = left
+        self._world.put_up += on and not mine
+        return bool(mine)
 
     def _zone(self) -> dict[str, Owner]:
         if self._world.api_down:
@@ -152,6 +155,22 @@ def test_clouds_that_are_cut_off_from_each_other_remove_nobody(tmp_path: Path) -
     assert world.standing == set(names) and world.challenges == {}
 
 
+@pytest.mark.parametrize("later", [4, 12, 16, 20])
+def test_one_that_is_cut_off_from_one_watcher_after_the_other_is_not_removed(tmp_path: Path, later: int) -> None:
+    """The second watcher's challenge is young when the first one's time is over: it says nothing to the first."""
+    world = World(tmp_path, "a1", "a2", "b1")
+    world.run(20)
+    for name, ahead in (("a2", 0), ("a1", 2), ("b1", 8)):
+        world.agents[name].memberships[0].next_watch = world.clock.now + ahead
+    world.cut_off.add(frozenset({"a1", "b1"}))
+    world.run(later)
+    world.cut_off.add(frozenset({"a2", "b1"}))
+    for _ in range(40):
+        world.run(TICK)
+        assert world.standing == {"a1", "a2", "b1"}
+    assert world.put_up
+
+
 def test_a_cloud_that_is_lost_whole_goes_whole_and_the_other_is_untouched(tmp_path: Path) -> None:
     names = [f"{cloud}{number}" for cloud in "ab" for number in range(4)]
     world = World(tmp_path, *names)
@@ -186,7 +205,7 @@ def test_a_challenge_for_a_live_machine_is_taken_away_whoever_put_it_up(tmp_path
     world = World(tmp_path, "a1")
     world.run(12)
     owner = world.zone["a1"]
-    world.challenges[challenge_name(owner, world.told)] = owner
+    world.challenges[challenge_name(owner, world.told)] = {str(owner), f"{owner} abcdef"}
     world.run(14)
     assert world.challenges == {} and world.standing == {"a1"}
 

@@ -1,0 +1,417 @@
+"""Machines of one stack, their agents, the engine's providers and a user who edits the same zone, on one clock.
+
+Who acts says so (`World.acting`), and whatever it did to the zone is judged at once: a foreign byte that changed, an entry of
+a live machine that another took, a machine that stands twice, an entry of a machine that is gone for good.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Protocol
+
+import pytest
+
+from components import registration
+from components.attendance import Seen
+from components.registration import DeregistrationProvider, RollCallError, RollCallProvider
+from localcloud.faults import Faults
+from rollcall import agent as agents
+from rollcall.agent import TICK, Agent
+from rollcall.errors import RollcallError
+from rollcall.health import Health
+from rollcall.ownership import Owner
+from rollcall.registry import Registry
+from rollcall.retrying import retried
+from rollcall.settings import CloudflareJoin, Join, MachineSettings, challenge_name
+from tests.unit.agent.told import as_keys
+
+STACK, FLEET = "local", "web"
+OURS = tuple(f"198.51.100.{each}" for each in range(10, 18))
+ENTRY = tuple[str, ...]
+
+
+@dataclass
+class Clock:
+    now: float = 1_790_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A zone at one moment: the entries of each owner, the challenges that stand, and every foreign byte by its key."""
+
+    entries: Mapping[Owner, frozenset[ENTRY]]
+    challenged: frozenset[str]
+    foreign: Mapping[tuple[str, ...], str]
+
+
+class Zone(Protocol):
+    """A zone of a local cloud, made anew for each example."""
+
+    service: str
+    clock: Clock
+    faults: Faults
+
+    def places(self) -> list[dict[str, Any]]: ...
+
+    def joins(self) -> tuple[Join, ...]: ...
+
+    def registry(self, told: Join) -> Registry: ...
+
+    def answers(self, name: str, *types: str) -> frozenset[str]: ...
+
+    def standing(self, stack: str, generations: Mapping[str, set[str]]) -> Standing:
+        """`generations` are all that ever were of the stack, with the addresses that each had."""
+
+    def twice(self, entries: Iterable[ENTRY]) -> bool:
+        """Whether these entries of one machine are more than one machine may have."""
+
+    def patch(self, patcher: pytest.MonkeyPatch) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(eq=False)
+class Box:
+    """A machine as its cloud has it; `agent` is the process on it."""
+
+    owner: Owner
+    address: str
+    settings: MachineSettings
+    name: str = "box"
+    agent: Agent | None = None
+    powered: bool = True
+    ended: bool = False
+    healthy: bool = True
+    drained: bool = False
+    reachable: bool = True
+    deregistered: bool = False
+    had: set[str] = field(default_factory=set)
+
+    @property
+    def member(self) -> dict[str, str]:
+        return {"machine": self.owner.machine, "generation": self.owner.generation, "instance": self.owner.instance}
+
+    @property
+    def answering(self) -> bool:
+        """It lives, and would say so to whoever challenges it."""
+        return self.powered and self.healthy and not self.drained and (self.agent is not None or self.reachable)
+
+    # What the agent asks of its cloud
+    def instance(self) -> str:
+        return self.owner.instance
+
+    def addresses(self) -> tuple[str, ...]:
+        return (self.address,)
+
+    def keys(self) -> dict[str, str]:
+        return as_keys(replace(self.settings, drain=self.drained))
+
+    def secret(self, name: str) -> str:
+        return name
+
+    def region(self) -> str:
+        return ""
+
+    def tell(self, status: str) -> None:
+        pass
+
+
+class World:
+    """One fleet over one zone. `boxes` are all machines that ever were, `state` those that the RollCall knows of,
+    `desired` those that the next `up` asks for."""
+
+    def __init__(self, zone: Zone, home: Path) -> None:
+        self.zone, self.clock, self._home = zone, zone.clock, home
+        self.boxes: list[Box] = []
+        self.state: list[dict[str, str]] = []
+        self.desired: list[dict[str, str]] = []
+        self.seen: Counter[str] = Counter()
+        self._numbers = itertools.count(1)
+        self._patcher = pytest.MonkeyPatch()
+        self._patcher.setattr(registration, "Engine", lambda: self)
+        self._patcher.setattr(registration, "time", SimpleNamespace(monotonic=self.clock))
+        self._patcher.setattr(registration, "POLL", TICK)
+        self._patcher.setattr(registration, "DRAIN_BOUND", 20.0)
+        self._patcher.setattr(registration, "secrets", SimpleNamespace(token_hex=lambda _: self._generation()))
+        self._patcher.setattr("components.registries.view_of", lambda *_: self)
+        self._patcher.setattr("components.registries.answered_by_all", lambda _, name, rtype: zone.answers(name, rtype))
+        self._patcher.setattr(
+            "components.serviceplace.answered_by_all", lambda _, name, rtype: zone.answers(name, rtype)
+        )
+        self._patcher.setattr(
+            "components.serviceplace.retried", lambda act, within: retried(act, within, sleep=lambda _: None)
+        )
+        self._patcher.setattr(agents, "health_of", lambda _: Health(lambda: self._healthy, 1, 1))
+        zone.patch(self._patcher)
+        self._healthy = True
+        self._actor: Box | str = "nobody"
+        self._before = self._look()
+        self._foreign = self._before.foreign
+
+    def close(self) -> None:
+        self._patcher.undo()
+        self.zone.close()
+
+    # Who does what
+
+    def new_machine(self, name: str, address: str) -> Box:
+        """A Deregistration, and the machine after it."""
+        asked = {"stack": STACK, "fleet": FLEET, "machine": name, **self._where()}
+        made = DeregistrationProvider().create(asked).outs
+        assert made is not None
+        owner = Owner(STACK, FLEET, name, made["generation"], f"i-{next(self._numbers):017x}")
+        settings = MachineSettings(
+            stack=STACK, fleet=FLEET, machine=name, generation=owner.generation, joins=self.zone.joins()
+        )
+        box = Box(owner, address, settings, had={address})
+        self.boxes.append(box)
+        self.start_agent(box)
+        return box
+
+    def start_agent(self, box: Box) -> None:
+        box.agent = Agent(
+            box,
+            status_file=self._home / f"{box.owner.instance}.json",
+            clock=self.clock,
+            look_up=self._look_up,
+            registry_of=lambda told, _: self.zone.registry(told),
+            reach=lambda key, _: self._reaches(box, key),
+        )
+
+    def power_off(self, box: Box) -> None:
+        box.powered, box.agent = False, None
+
+    def power_on(self, box: Box, address: str) -> None:
+        box.powered, box.address = True, address
+        box.had.add(address)
+        self.start_agent(box)
+
+    def leave(self, box: Box) -> None:
+        """What the unit's stop does; one try."""
+        if box.agent is not None:
+            with self.acting(box):
+                box.agent.leave(within=0.0)
+
+    def late_leave(self, box: Box) -> None:
+        """A leave of a machine of any time, whoever still sends it."""
+        for told in self.zone.joins():
+            with self.acting(box), contextlib.suppress(RollcallError):
+                self.zone.registry(told).leave(box.owner)
+
+    def pass_time(self, seconds: float) -> None:
+        """All agents tick as they do, every two seconds."""
+        end = self.clock.now + seconds
+        while self.clock.now < end:
+            self.clock.now += TICK
+            for box in self.boxes:
+                if box.agent is not None:
+                    self._healthy = box.healthy
+                    with self.acting(box):
+                        box.agent.tick()
+
+    def up(self, brake: bool) -> bool:
+        """RollCall's update; whether it succeeded. Then every member stands."""
+        desired = list(self.desired)
+        olds, news = self.props(self.state, brake), self.props(desired, brake)
+        try:
+            with self.acting("engine"):
+                RollCallProvider().update("", olds, news)
+        except (RollCallError, RollcallError):
+            return False
+        self.state = desired
+        return True
+
+    def read(self) -> None:
+        before = self._look()
+        with self.acting("engine"), contextlib.suppress(RollcallError):
+            RollCallProvider().read("", self.props(self.state, True))
+        assert self._look() == before, "a refresh changed the zone"
+
+    def destroy(self) -> None:
+        with self.acting("engine"), contextlib.suppress(RollcallError):
+            RollCallProvider().delete("", self.props(self.state, True))
+            self.state, self.desired = [], []
+
+    def deregister(self, box: Box) -> None:
+        """A Deregistration's delete, whether or not its machine is gone."""
+        props = {"stack": STACK, "fleet": FLEET, "machine": box.owner.machine, **self._where()}
+        ran = False
+        with self.acting("engine"), contextlib.suppress(RollCallError, RollcallError):
+            DeregistrationProvider().delete("", {**props, "generation": box.owner.generation})
+            ran = True
+        if ran:
+            assert not box.powered, "a Deregistration did not wait for its machine"
+            box.deregistered = True
+            self._check_gone(self._look())
+
+    def props(self, members: Sequence[Mapping[str, str]], brake: bool) -> dict[str, Any]:
+        found: dict[str, Any] = {key: [] for key in ("missing", "stale", "left_over", "foreign", "orphaned")}
+        named = {"stack": STACK, "fleet": FLEET, "fleets": [FLEET], "members": list(members), **self._where()}
+        return {**named, "linger": 4, "peers": [FLEET], "brake": brake, **found}
+
+    def edit(self, by: str, action: Callable[[], object]) -> None:
+        """What a user, or another stack, does to the zone; from then on that is how it has to stay."""
+        with self.acting(by):
+            action()
+
+    # What a provider's cloud view offers
+    def machines(self, stack: str) -> tuple[Seen, ...]:
+        return tuple(
+            Seen(
+                instance=box.owner.instance,
+                fleet=FLEET,
+                machine=box.owner.machine,
+                generation=box.owner.generation,
+                running=box.powered,
+                addresses=(box.address,),
+                state="running" if box.powered else "stopped",
+                drained=box.drained,
+            )
+            for box in self.boxes
+            if not box.ended
+        )
+
+    def drain(self, stack: str, instances: Sequence[str]) -> None:
+        self._mark(instances, True)
+
+    def undrain(self, stack: str, instances: Sequence[str]) -> None:
+        self._mark(instances, False)
+
+    def steps(self, machines: Sequence[Seen]) -> dict[str, str]:
+        return {}
+
+    def end(self, instances: Iterable[str]) -> None:
+        for instance in instances:
+            box = next(each for each in self.boxes if each.owner.instance == instance)
+            self.power_off(box)
+            box.ended = True
+
+    # What Engine offers
+    def say(self, text: str, *, warning: bool = False) -> None:
+        pass
+
+    def sleep(self, seconds: float) -> None:
+        """Others act while the engine waits."""
+        self.judge()
+        self.pass_time(seconds)
+        self._actor = "engine"
+
+    # Judging
+
+    @contextlib.contextmanager
+    def acting(self, actor: Box | str) -> Iterator[None]:
+        self._actor = actor
+        yield
+        self.judge()
+
+    def judge(self) -> None:
+        actor, before, now = self._actor, self._before, self._look()
+        who = f"{actor.owner}" if isinstance(actor, Box) else actor
+        if actor in ("user", "another stack"):
+            self._foreign = now.foreign
+        assert now.foreign == self._foreign, f"{who} changed foreign bytes: {_difference(self._foreign, now.foreign)}"
+        for box in self.boxes:
+            if actor not in (box, "user") and self._counts(box, before):
+                lost = before.entries[box.owner] - now.entries.get(box.owner, frozenset())
+                assert not lost, f"{who} removed {sorted(lost)} of {box.owner}, which lives"
+        for owner, entries in before.entries.items():
+            if owner.stack != STACK and actor not in ("user", "another stack"):
+                lost = entries - now.entries.get(owner, frozenset())
+                assert not lost, f"{who} removed {sorted(lost)} of {owner}, of another stack"
+        for owner, entries in now.entries.items():
+            assert not self.zone.twice(entries), f"{owner} stands twice: {sorted(entries)}"
+        self._check_gone(now)
+        self._count(actor, before, now)
+        self._before = now
+
+    def _count(self, actor: Box | str, before: Standing, now: Standing) -> None:
+        """What came of it: a property of machines that never join would hold as well."""
+        self.seen["joins"] += len(now.entries.keys() - before.entries.keys())
+        for owner in before.entries.keys() - now.entries.keys():
+            self.seen[
+                "leaves" if isinstance(actor, Box) and actor.owner == owner else f"removals by {_kind(actor)}"
+            ] += 1
+        self.seen["challenges"] += len(now.challenged - before.challenged)
+        self.seen["foreign edits"] += self._foreign != before.foreign
+
+    def _counts(self, box: Box, before: Standing) -> bool:
+        """Nobody else may take anything of it: it lives, and stands at the address that it has."""
+        there = before.entries.get(box.owner, frozenset())
+        return box.answering and any(box.address in entry for entry in there)
+
+    def _check_gone(self, now: Standing) -> None:
+        gone = {box.owner.generation for box in self.boxes if box.deregistered}
+        left = {owner: entries for owner, entries in now.entries.items() if owner.generation in gone}
+        assert not left, f"left of a machine that was deregistered: {left}"
+        waiting = {
+            suspect.owner.generation
+            for box in self.boxes
+            if box.agent is not None
+            for membership in box.agent.memberships
+            for suspect in membership.suspects.values()
+            if suspect.owner is not None
+        }
+        assert not (now.challenged & gone) - waiting, (
+            f"a challenge of a machine that was deregistered: {now.challenged}"
+        )
+
+    def _look(self) -> Standing:
+        return self.zone.standing(STACK, {box.owner.generation: box.had for box in self.boxes})
+
+    def _mark(self, instances: Sequence[str], drained: bool) -> None:
+        for box in self.boxes:
+            if box.owner.instance in instances:
+                box.drained = drained
+
+    def _reaches(self, one: Box, key: str) -> bool:
+        other = next((each for each in self.boxes if each.powered and self._is_at(each, key)), None)
+        return other is not None and one.reachable and other.reachable
+
+    @property
+    def judged(self) -> Standing:
+        """The zone when it was judged last."""
+        return self._before
+
+    @staticmethod
+    def _is_at(box: Box, key: str) -> bool:
+        return key == box.address or key.startswith(f"{box.owner.generation}.")
+
+    def _look_up(self, name: str) -> frozenset[str] | None:
+        types = ("SRV",) if "._" in name else ("TXT",) if ".c.rc." in name else ("A", "AAAA")
+        return frozenset(each.rpartition(" ")[2].rstrip(".").lower() for each in self.zone.answers(name, *types))
+
+    def _where(self) -> dict[str, Any]:
+        return {"places": self.zone.places(), "cloud": {"cloud": "aws", "region": "us-west-2"}, "timeout": 10}
+
+    def _generation(self) -> str:
+        return f"{0xABC000 + next(self._numbers):06x}"
+
+
+def _kind(actor: Box | str) -> str:
+    return actor if isinstance(actor, str) else "others"
+
+
+def challenge_of(text: str, name: str, joins: Iterable[Join], stack: str) -> str:
+    """The generation that a TXT challenges, where it is a challenge of the stack's; an empty text for any other TXT."""
+    owner = Owner.parse(" ".join(text.strip('"').split(" ")[:6]))
+    if owner is None or owner.stack != stack or name not in {challenge_name(owner, each) for each in joins}:
+        return ""
+    return owner.generation
+
+
+def _difference(before: Mapping[tuple[str, ...], str], now: Mapping[tuple[str, ...], str]) -> str:
+    keys = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+    return "; ".join(f"{key}: {before.get(key)} -> {now.get(key)}" for key in keys)
+
+
+def site_join(zone: str, host: str) -> CloudflareJoin:
+    return CloudflareJoin(zone=zone, host=host, token="rollcall-token", ttl=60)

@@ -1,0 +1,254 @@
+"""The two zones of the property test: the local Cloudflare and the local Route53, through the product's own clients."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any
+
+import pytest
+
+import rollcall.registry
+from localcloud.aws.route53 import UNLIMITED
+from localcloud.aws.route53.records import Change, RecordSet
+from localcloud.aws.wire import AwsError
+from localcloud.cloudflare import Cloudflare, RateLimit
+from localcloud.cloudflare.errors import ApiError
+from localcloud.faults import Faults
+from localcloud.http import Server, listen
+from rollcall.cloudflare import CloudflareStore
+from rollcall.ownership import Owner
+from rollcall.registry import CloudflareRegistry, Registry
+from rollcall.route53 import LABEL, Route53Registry, Route53Store
+from rollcall.settings import CloudflareJoin, Join, Route53Join
+from tests.cloud.aws_cloud import Cloud
+from tests.cloud.cloudflare_server import EDGES, OPERATOR
+from tests.cloud.in_step import ENTRY, Clock, Standing, challenge_of, site_join
+
+SITE, DIRECTORY = "scalability.expert", "unilans.net"
+HOST = f"www.{SITE}"
+RC = f"{LABEL}.{DIRECTORY}"
+SERVICE = "_theService._tcp"
+SETS = tuple(f"{each}.{SERVICE}.{DIRECTORY}".lower() for each in ("v1", "v2"))
+_FAST = RateLimit(requests=10**9)
+
+
+class CloudflareFront:
+    """One server and one client for all examples."""
+
+    def __init__(self) -> None:
+        self.faults = Faults(seed=1)
+        self.cloud: Cloudflare | None = None
+        self._socket = listen("127.0.0.1")
+        self._server = Server(self.faults.middleware("cloudflare", self._serve), [self._socket])
+        self._server.start()
+        self.store = CloudflareStore(OPERATOR, f"http://127.0.0.1:{self._server.ports[0]}/client/v4")
+
+    def _serve(self, environ: Any, start_response: Any) -> Iterable[bytes]:
+        assert self.cloud is not None
+        return self.cloud.app(environ, start_response)
+
+    def stop(self) -> None:
+        self._server.stop()
+        self._socket.close()
+
+
+class CloudflareZone:
+    service = "cloudflare"
+
+    def __init__(self, front: CloudflareFront) -> None:
+        self._front, self.faults, self.clock = front, front.faults, Clock()
+        self.cloud = front.cloud = Cloudflare(
+            operator_token=OPERATOR, edge_addresses=EDGES, clock=self.clock, rate_limit=_FAST
+        )
+        self.id = self.cloud.add_zone(SITE, "pro")
+        self._zone = self.cloud._store.zones[self.id]
+
+    def patch(self, patcher: pytest.MonkeyPatch) -> None:
+        patcher.setattr("components.registries.CloudflareStore", lambda *_: self._front.store)
+        patcher.setattr(rollcall.registry, "CloudflareStore", lambda *_: self._front.store)
+
+    def close(self) -> None:
+        self.faults.clear()
+
+    def places(self) -> list[dict[str, Any]]:
+        return [
+            {"zone": self.id, "domain": SITE, "host": HOST, "ttl": 60, "proxied": False, "kind": "cloudflare"},
+        ]
+
+    def joins(self) -> tuple[Join, ...]:
+        return (site_join(self.id, HOST),)
+
+    def registry(self, told: Join) -> Registry:
+        assert isinstance(told, CloudflareJoin)
+        return CloudflareRegistry(told, lambda: OPERATOR)
+
+    def answers(self, name: str, *types: str) -> frozenset[str]:
+        found = self.cloud.lookup(SITE, name) or ()
+        return frozenset(value for each in found if each.type in types for value in each.values)
+
+    def standing(self, stack: str, generations: Mapping[str, set[str]]) -> Standing:
+        entries: dict[Owner, set[ENTRY]] = {}
+        foreign: dict[tuple[str, ...], str] = {}
+        challenged = set()
+        for record in self._zone.data.records.values():
+            fields = record.fields
+            owner = Owner.parse(fields.comment or "")
+            challenge = fields.type == "TXT" and challenge_of(fields.content, fields.name, self.joins(), stack)
+            if owner is not None and owner.stack == stack:
+                entries.setdefault(owner, set()).add((fields.type, fields.content, record.id))
+            elif challenge:
+                challenged.add(challenge)
+            else:
+                foreign[fields.name, fields.type, record.id] = json.dumps(record.body(), sort_keys=True)
+        return Standing({key: frozenset(each) for key, each in entries.items()}, frozenset(challenged), foreign)
+
+    def twice(self, entries: Iterable[ENTRY]) -> bool:
+        return len(list(entries)) > 1
+
+    # What a user does by hand
+
+    def ids(self, ours: bool) -> list[str]:
+        """Of the records that are (not) ours, in an order that does not depend on random ids."""
+        found = []
+        for record in self._zone.data.records.values():
+            owner = Owner.parse(record.fields.comment or "")
+            if (owner is not None and owner.stack == "local") is ours and ".c." not in record.fields.name:
+                found.append(record)
+        return [each.id for each in sorted(found, key=lambda each: (str(each.fields), each.created_on))]
+
+    def write(self, action: str, *given: Any) -> None:
+        """A change as the API makes it; one that it refuses is none."""
+        with contextlib.suppress(ApiError), self.cloud._store.lock:
+            change = self.cloud._store.change(self._zone)
+            getattr(change, action)(*given)
+            self.cloud._store.publish(self._zone, change)
+
+
+class Route53Zone:
+    service = "route53"
+
+    def __init__(self, cloud: Cloud) -> None:
+        self._cloud, self.faults, self.clock = cloud, cloud.faults, Clock()
+        cloud.aws.route53.limits = UNLIMITED
+        self.id = cloud.aws.add_zone(DIRECTORY)
+        self._store = cloud.aws.route53.store
+        self._zone = self._store.zone(self.id)
+        self._client = cloud.client("route53")
+
+    def patch(self, patcher: pytest.MonkeyPatch) -> None:
+        patcher.setattr("components.serviceplace.Route53Store", partial(Route53Store, client=self._client))
+
+    def close(self) -> None:
+        self.faults.clear()
+        self._store.change(self.id, [Change("DELETE", each) for each in self.sets()])
+        self._store.remove_zone(self.id)
+
+    def sets(self) -> list[RecordSet]:
+        return [each for each in self._zone.ordered() if each.type not in ("SOA", "NS")]
+
+    def places(self) -> list[dict[str, Any]]:
+        shared = {"zone": self.id, "domain": DIRECTORY, "service": SERVICE, "port": 4218, "kind": "route53"}
+        told = {"priority": 10, "weight": 20, "ttl": 30, "shard": 0, "shards": 1}
+        return [{**shared, **told, "incarnation": each} for each in ("v1", "v2")]
+
+    def joins(self, stack_ttl: int = 30) -> tuple[Join, ...]:
+        return tuple(
+            Route53Join(
+                zone=self.id,
+                domain=DIRECTORY,
+                service=SERVICE,
+                incarnation=each,
+                port=4218,
+                priority=10,
+                weight=20,
+                ttl=stack_ttl,
+            )
+            for each in ("v1", "v2")
+        )
+
+    def registry(self, told: Join) -> Registry:
+        assert isinstance(told, Route53Join)
+        made = Route53Registry(told, Route53Store(self.id, client=self._client), pause=lambda _: None)
+        made.members = ()  # type: ignore[attr-defined]
+        return made  # type: ignore[return-value]
+
+    def answers(self, name: str, *types: str) -> frozenset[str]:
+        found = self._cloud.aws.lookup(DIRECTORY, name) or ()
+        return frozenset(value for each in found if each.type in types for value in each.values)
+
+    def standing(self, stack: str, generations: Mapping[str, set[str]]) -> Standing:
+        """Of a set that several share each value is somebody's; of any other the whole set, with its TTL."""
+        hosts = {f"{generation}.{RC}": generation for generation in generations}
+        owners: dict[str, Owner] = {}
+        for each in self._zone.sets.values():
+            if each.type == "TXT" and each.name.endswith(f".{RC}") and f".c.{RC}" not in each.name:
+                owner = next((found for value in each.values if (found := Owner.parse(value.strip('"')))), None)
+                owners |= {each.name: owner} if owner else {}
+        entries: dict[Owner, set[ENTRY]] = {}
+        foreign: dict[tuple[str, ...], str] = {}
+        challenged = set()
+        for each in self.sets():
+            shared = not each.identifier and (
+                (each.type == "SRV" and each.name in SETS)
+                or (each.name in (hosts | owners) and each.type in ("A", "AAAA", "TXT"))
+            )
+            for value in each.values:
+                target = value.rpartition(" ")[2].rstrip(".").lower() if each.type == "SRV" else each.name
+                owner = owners.get(target) or _unnamed(target, hosts)
+                challenge = each.type == "TXT" and challenge_of(value, each.name, self.joins(), stack)
+                if challenge:
+                    challenged.add(challenge)
+                elif shared and each.type == "SRV" and target.endswith(f".{RC}") and not owner:
+                    if self._stands(target):
+                        foreign[each.name, each.type, value] = ""
+                elif shared and owner and (each.type == "SRV" or _is_ours(each.type, value, owner, generations)):
+                    entries.setdefault(owner, set()).add((each.type, each.name, value))
+                elif shared:
+                    foreign[each.name, each.type, value] = ""
+                else:
+                    foreign[each.name, each.type, each.identifier, value] = f"{each.ttl} {each.routing} {each.values}"
+        return Standing({key: frozenset(each) for key, each in entries.items()}, frozenset(challenged), foreign)
+
+    def _stands(self, name: str) -> bool:
+        return any(key[0] == name for key in self._zone.sets)
+
+    def twice(self, entries: Iterable[ENTRY]) -> bool:
+        places = [entry[:2] for entry in entries if entry[0] != "TXT"]
+        return len(places) != len(set(places))
+
+    # What a user does by hand
+
+    def put(self, kind: str, name: str, value: str, ttl: int, identifier: str = "") -> None:
+        """`value` beside those that are there."""
+        old = self._zone.sets.get((name, kind, identifier))
+        values = tuple(dict.fromkeys((*(old.values if old else ()), value)))
+        routing = {"Weight": "10"} if identifier else {}
+        kept = old.ttl if old else ttl
+        self._write(
+            "UPSERT",
+            RecordSet(name=name, type=kind, ttl=kept, values=values, identifier=identifier, routing=routing),
+        )
+
+    def take(self, old: RecordSet, values: Iterable[str]) -> None:
+        """Leave only `values` of a set; none: the set goes."""
+        kept = tuple(values)
+        self._write("UPSERT", RecordSet(**{**vars(old), "values": kept})) if kept else self._write("DELETE", old)
+
+    def _write(self, action: Any, *sets: RecordSet) -> None:
+        with contextlib.suppress(AwsError):
+            self._store.change(self.id, [Change(action, each) for each in sets])
+
+
+def _unnamed(target: str, hosts: Mapping[str, str]) -> Owner | None:
+    """The owner of a host of ours whose mark is gone."""
+    generation = hosts.get(target)
+    return Owner("local", "web", "unnamed", generation, "i-00000000") if generation else None
+
+
+def _is_ours(kind: str, value: str, owner: Owner, generations: Mapping[str, set[str]]) -> bool:
+    if kind == "TXT":
+        return value.startswith(('"rollcall/', '"joins ', '"at '))
+    return owner.stack != "local" or value in generations.get(owner.generation, ())
