@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("run", help="join when healthy, leave when not, when told to drain, and when stopped")
     for command in ("join", "leave"):
-        words = "what, if not what it was told, as `route53 zone=Z1 domain=… service=_theService._tcp incarnation=v1 port=4218`"
+        words = "what, if not what it was told: `route53 zone=… domain=… service=… incarnation=… port=…`"
         commands.add_parser(command, help="once").add_argument("membership", nargs="*", help=words)
     commands.add_parser("whoami", help="cloud, instance and workloads")
     commands.add_parser("status", help="what the agent last did, as JSON")

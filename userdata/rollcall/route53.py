@@ -267,7 +267,7 @@ class Route53Registry:
                 raise RefusedError(f"reason=cname-in-the-way name={self._set} target={alias.values[0]}")
             current = next((each for each in present if each.type == "SRV"), RecordSet(self._set, "SRV", told.ttl, ()))
             if current.routed:
-                raise RefusedError(f"reason=routed-set name={self._set} look='give it simple routing'")
+                raise RefusedError(f"reason=routed-set name={self._set}")
             self.size = len(current.values)
             values = change(current)
             if values is None:
