@@ -8,9 +8,11 @@ from typing import Any
 
 from components.attendance import Entry, Stand
 from components.resolving import answered_by_all
+from rollcall.errors import TransientError
+from rollcall.ownership import Owner
 from rollcall.retrying import retried
-from rollcall.route53 import LABEL, RecordSet, Route53Registry, Route53Store, is_dead, owner_of, set_name
-from rollcall.settings import Route53Join
+from rollcall.route53 import LABEL, ConflictError, RecordSet, Route53Registry, Route53Store, is_dead, owner_of, set_name
+from rollcall.settings import Route53Join, challenge_name
 
 HOST_TTL = 60
 _WITHIN = 60.0
@@ -126,3 +128,21 @@ class ServiceRecords:
         dead = {entry.id for entry in here if entry.dead}
         if dead:
             retried(lambda: registry.drop(dead), _WITHIN)
+
+    def unchallenge(self, gone: Owner) -> None:
+        retried(lambda: self._unchallenge(gone), _WITHIN)
+
+    def _unchallenge(self, gone: Owner) -> None:
+        here = self._store.at(challenge_name(gone, self._place.told))
+        for old in (each for each in here if each.type == "TXT" and not each.routed):
+            rest = tuple(value for value in old.values if not challenges(value, gone))
+            if rest != old.values:
+                try:
+                    self._store.change([old], [replace(old, values=rest)] if rest else [])
+                except ConflictError as changed:
+                    raise TransientError(f"reason=contended name={old.name}") from changed
+
+
+def challenges(text: str, gone: Owner) -> bool:
+    """Whether a TXT challenges this machine: who it is, with any instance, and perhaps by whom."""
+    return text.startswith(f'"{str(gone).rpartition(" ")[0]} ')
