@@ -83,6 +83,10 @@ class ServiceRecords:
         self._hosts: dict[str, list[RecordSet]] = {}
         self._answered: dict[str, frozenset[str]] = {}
 
+    @property
+    def _marks(self) -> str:
+        return f"{LABEL}.{self._place.domain} TXT"
+
     def entries(self) -> tuple[Entry, ...]:
         place = self._place
         services, hosts = place.stands
@@ -99,9 +103,12 @@ class ServiceRecords:
             dead = is_dead(value, place.domain, names)
             found.append(Entry(place=services.place, value=value, owner=owner, id=target, dead=dead))
         for name, sets in below.items():
-            owner = owner_of(sets)
+            owner = None if f".c.{LABEL}." in name else owner_of(sets)
             addresses = [value for each in sets if each.type in ("A", "AAAA") for value in each.values]
             found += [Entry(place=hosts.place, value=value, owner=owner, id=name) for value in addresses]
+            if owner is not None and not addresses:
+                # No member stands by its mark alone, but it goes with its machine.
+                found.append(Entry(place=self._marks, value=str(owner), owner=owner, id=name))
         return tuple(found)
 
     def answers(self) -> dict[str, frozenset[str] | None]:
@@ -120,7 +127,7 @@ class ServiceRecords:
 
     def remove(self, entries: Iterable[Entry]) -> None:
         """An owner's entries go together, as its own leave would take them; a dead value goes from the set."""
-        mine = {stand.place for stand in self._place.stands}
+        mine = {self._marks, *(stand.place for stand in self._place.stands)}
         here = [entry for entry in entries if entry.place in mine]
         registry = Route53Registry(self._place.told, self._store, fresh=False)
         for owner in sorted({entry.owner for entry in here if entry.owner is not None}):
