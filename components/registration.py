@@ -152,6 +152,7 @@ class DeregistrationProvider(_Provider):
 
         left = [each for each in registries.entries() if each.dead or (each.owner is not None and ours(each.owner))]
         registries.remove(left)
+        registries.unchallenge(Owner(_props["stack"], _props["fleet"], _props["machine"], generation, "unknown"))
         for entry in left:
             engine.say(
                 f"{_props['fleet']}-{_props['machine']}: removed {entry.value} from {entry.place}, its machine is gone"

@@ -14,9 +14,10 @@ from typing import Any, Protocol
 from components.attendance import Entry, Member, Seen, Stand, cloud_of
 from components.clouds import CloudView, view_of
 from components.resolving import answered_by_all
-from components.serviceplace import ServicePlace, ServiceRecords
+from components.serviceplace import ServicePlace, ServiceRecords, challenges
 from rollcall.cloudflare import CloudflareStore, Record
 from rollcall.ownership import Owner
+from rollcall.settings import CloudflareJoin, challenge_name
 
 ADDRESS_TYPES = ("A", "AAAA")
 
@@ -50,6 +51,11 @@ class Place:
     def stands(self) -> tuple[Stand, ...]:
         """The record sets that every member must be in."""
         return (Stand(place=f"{self.host} A"),)
+
+    @property
+    def told(self) -> CloudflareJoin:
+        """What the machines that stand here are told, without their token."""
+        return CloudflareJoin(zone=self.zone, host=self.host, token="", ttl=self.ttl, proxied=self.proxied)
 
     @property
     def lingering(self) -> float:
@@ -92,6 +98,9 @@ class Records(Protocol):
     def remove(self, entries: Iterable[Entry]) -> None:
         """Remove those of `entries` that are of this place; one that is gone already is no error."""
 
+    def unchallenge(self, gone: Owner) -> None:
+        """Take away the challenges for `gone`, whatever its instance was; none is no error."""
+
 
 class SiteRecords:
     """The address records of a host in a Cloudflare zone."""
@@ -115,6 +124,11 @@ class SiteRecords:
             zone, _, record = entry.id.partition("/")
             if zone == self._place.zone and entry.place.startswith(f"{self._place.host} "):
                 self._store.delete(zone, record)
+
+    def unchallenge(self, gone: Owner) -> None:
+        for record in self._store.list(self._place.zone, challenge_name(gone, self._place.told)):
+            if record.type == "TXT" and challenges(record.content, gone):
+                self._store.delete(record.zone, record.id)
 
 
 class Registries:
@@ -144,6 +158,11 @@ class Registries:
         gone = list(entries)
         for records in self._records:
             records.remove(gone)
+
+    def unchallenge(self, gone: Owner) -> None:
+        """Take away the challenges for a machine that is gone, whatever its instance was: their watchers may be gone too."""
+        for records in self._records:
+            records.unchallenge(gone)
 
     def answers(self) -> dict[str, frozenset[str] | None]:
         """For each record set what every name server answers; None where that says nothing about single machines."""

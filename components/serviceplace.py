@@ -8,9 +8,11 @@ from typing import Any
 
 from components.attendance import Entry, Stand
 from components.resolving import answered_by_all
+from rollcall.errors import TransientError
+from rollcall.ownership import Owner
 from rollcall.retrying import retried
-from rollcall.route53 import LABEL, RecordSet, Route53Registry, Route53Store, is_dead, owner_of, set_name
-from rollcall.settings import Route53Join
+from rollcall.route53 import LABEL, ConflictError, RecordSet, Route53Registry, Route53Store, is_dead, owner_of, set_name
+from rollcall.settings import Route53Join, challenge_name
 
 HOST_TTL = 60
 _WITHIN = 60.0
@@ -81,6 +83,10 @@ class ServiceRecords:
         self._hosts: dict[str, list[RecordSet]] = {}
         self._answered: dict[str, frozenset[str]] = {}
 
+    @property
+    def _marks(self) -> str:
+        return f"{LABEL}.{self._place.domain} TXT"
+
     def entries(self) -> tuple[Entry, ...]:
         place = self._place
         services, hosts = place.stands
@@ -97,9 +103,12 @@ class ServiceRecords:
             dead = is_dead(value, place.domain, names)
             found.append(Entry(place=services.place, value=value, owner=owner, id=target, dead=dead))
         for name, sets in below.items():
-            owner = owner_of(sets)
+            owner = None if f".c.{LABEL}." in name else owner_of(sets)
             addresses = [value for each in sets if each.type in ("A", "AAAA") for value in each.values]
             found += [Entry(place=hosts.place, value=value, owner=owner, id=name) for value in addresses]
+            if owner is not None and not addresses:
+                # No member stands by its mark alone, but it goes with its machine.
+                found.append(Entry(place=self._marks, value=str(owner), owner=owner, id=name))
         return tuple(found)
 
     def answers(self) -> dict[str, frozenset[str] | None]:
@@ -118,7 +127,7 @@ class ServiceRecords:
 
     def remove(self, entries: Iterable[Entry]) -> None:
         """An owner's entries go together, as its own leave would take them; a dead value goes from the set."""
-        mine = {stand.place for stand in self._place.stands}
+        mine = {self._marks, *(stand.place for stand in self._place.stands)}
         here = [entry for entry in entries if entry.place in mine]
         registry = Route53Registry(self._place.told, self._store, fresh=False)
         for owner in sorted({entry.owner for entry in here if entry.owner is not None}):
@@ -126,3 +135,21 @@ class ServiceRecords:
         dead = {entry.id for entry in here if entry.dead}
         if dead:
             retried(lambda: registry.drop(dead), _WITHIN)
+
+    def unchallenge(self, gone: Owner) -> None:
+        retried(lambda: self._unchallenge(gone), _WITHIN)
+
+    def _unchallenge(self, gone: Owner) -> None:
+        here = self._store.at(challenge_name(gone, self._place.told))
+        for old in (each for each in here if each.type == "TXT" and not each.routed):
+            rest = tuple(value for value in old.values if not challenges(value, gone))
+            if rest != old.values:
+                try:
+                    self._store.change([old], [replace(old, values=rest)] if rest else [])
+                except ConflictError as changed:
+                    raise TransientError(f"reason=contended name={old.name}") from changed
+
+
+def challenges(text: str, gone: Owner) -> bool:
+    """Whether a TXT challenges this machine: who it is, with any instance, and perhaps by whom."""
+    return text.startswith(f'"{str(gone).rpartition(" ")[0]} ')

@@ -34,6 +34,7 @@ class World:
         self.slept: list[float] = []
         self.removed: list[Entry] = []
         self.ended: list[str] = []
+        self.unchallenged: list[str] = []
 
     def machine(
         self, index: int, *, generation: str = "aaaaaa", running: bool = True, registered: bool = True
@@ -67,6 +68,9 @@ class World:
         gone = list(entries)
         self.removed += gone
         self.entries_ = [entry for entry in self.entries_ if entry not in gone]
+
+    def unchallenge(self, gone: Owner) -> None:
+        self.unchallenged.append(gone.generation)
 
     def answers(self) -> Mapping[str, frozenset[str] | None]:
         return {PLACE: frozenset(entry.value for entry in self.entries_)}
@@ -326,6 +330,7 @@ def test_a_deregistration_waits_for_its_machine_and_removes_its_generation_only(
     successor = world.machine(1, generation="bbbbbb")
     DeregistrationProvider().delete("", ASKED)
     assert [entry.owner.instance for entry in world.entries() if entry.owner] == [successor["instance"]]
+    assert world.unchallenged == ["aaaaaa"]
 
 
 def test_a_deregistration_of_a_machine_that_still_runs_fails_and_removes_nothing(world: World) -> None:

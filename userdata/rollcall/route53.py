@@ -262,16 +262,17 @@ class Route53Registry:
         told = self._told
         for attempt in range(_TRIES):
             present = self._store.at(self._set)
-            alias = next((each for each in present if each.type == "CNAME"), None)
-            if alias is not None:
-                raise RefusedError(f"reason=cname-in-the-way name={self._set} target={alias.values[0]}")
             current = next((each for each in present if each.type == "SRV"), RecordSet(self._set, "SRV", told.ttl, ()))
-            if current.routed:
-                raise RefusedError(f"reason=routed-set name={self._set}")
             self.size = len(current.values)
             values = change(current)
             if values is None:
                 return None
+            # What is not there need not be taken away, so these are only in the way of what is to be written.
+            alias = next((each for each in present if each.type == "CNAME"), None)
+            if alias is not None:
+                raise RefusedError(f"reason=cname-in-the-way name={self._set} target={alias.values[0]}")
+            if current.routed:
+                raise RefusedError(f"reason=routed-set name={self._set}")
             if len(values) > MOST_VALUES:
                 raise RefusedError(f"reason=set-full name={self._set} values={len(values)} look='give it shards'")
             wanted = replace(current, ttl=told.ttl, values=tuple(sorted(values)))
