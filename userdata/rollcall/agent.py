@@ -233,7 +233,10 @@ class Agent:
         membership.next_look = now + (CONFIRM / 2 if membership.vanished and not changed else 0.0)
         membership.joined, membership.address, membership.vanished = True, address, False
         membership.next_confirm = now + _confirm_after(membership) * random.uniform(0.8, 1.2)  # noqa: S311
-        self._note("registered")
+        # Where another membership does not stand, a roll call must be told why.
+        self._note(
+            "registered", next((each.error for each in self.memberships if each is not membership and each.error), "")
+        )
 
     def _leave(self, membership: Membership) -> None:
         if self._owner is not None and membership.registry.leave(self._owner):

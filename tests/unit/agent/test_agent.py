@@ -246,6 +246,15 @@ class TestLeave:
 
 
 class TestStatus:
+    def test_a_membership_that_stands_does_not_hide_why_another_does_not(self, guest: Guest) -> None:
+        guest.tell(joins=(guest.join_of(), guest.join_of("blog.scalability.expert")))
+        guest.dns.faults = [DOWN]
+        guest.pass_time(TICK)
+        assert list(guest.standing) == ["blog.scalability.expert"]
+        assert guest.cloud.said[-1] == f"registered: {DOWN}"
+        guest.pass_time(LONGEST)
+        assert len(guest.standing) == 2 and guest.cloud.said[-1] == "registered"
+
     def test_it_says_how_far_each_membership_has_come(self, joined: Guest) -> None:
         shown = joined.status()
         assert abs(shown.pop("since") - time.time()) < 60
