@@ -33,6 +33,8 @@ from tests.unit.agent.told import as_keys
 
 STACK, FLEET = "local", "web"
 OURS = tuple(f"198.51.100.{each}" for each in range(10, 18))
+# Where no status can be written: nobody reads it here.
+NOWHERE = Path("/dev/null/status")
 ENTRY = tuple[str, ...]
 
 
@@ -129,8 +131,8 @@ class World:
     """One fleet over one zone. `boxes` are all machines that ever were, `state` those that the RollCall knows of,
     `desired` those that the next `up` asks for."""
 
-    def __init__(self, zone: Zone, home: Path) -> None:
-        self.zone, self.clock, self._home = zone, zone.clock, home
+    def __init__(self, zone: Zone) -> None:
+        self.zone, self.clock = zone, zone.clock
         self.boxes: list[Box] = []
         self.state: list[dict[str, str]] = []
         self.desired: list[dict[str, str]] = []
@@ -180,7 +182,7 @@ class World:
     def start_agent(self, box: Box) -> None:
         box.agent = Agent(
             box,
-            status_file=self._home / f"{box.owner.instance}.json",
+            status_file=NOWHERE,
             clock=self.clock,
             look_up=self._look_up,
             registry_of=lambda told, _: self.zone.registry(told),
