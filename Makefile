@@ -23,8 +23,8 @@ down: ## destroy the stack, then stop the local clouds; nothing is left on the m
 preview: prepare ## what `pulumi up` would change, on the local clouds (STACK=prod)
 	@$(PY) -m localcloud.rehearsal preview --stack $(STACK) --plugins $(PLUGINS)
 
-status: ## state, clouds and DNS side by side
-	@$(PY) -m localcloud.rehearsal status --stack $(STACK)
+status: ## state, clouds and DNS side by side, differences first; fails when there are any (JSON=1 for programs)
+	@$(PY) -m localcloud.rehearsal status --stack $(STACK) $(if $(JSON),--json)
 
 env: ## export lines that point any client at the running local clouds: eval "`make -s env`"
 	@$(PY) -m localcloud.rehearsal env --stack $(STACK)

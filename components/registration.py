@@ -257,6 +257,11 @@ def _answer(
         engine.sleep(POLL)
 
 
+def roll_of(props: Mapping[str, Any]) -> Roll:
+    """The roll that a RollCall's properties in the state call, with nobody leaving."""
+    return _roll(props, leaving=())
+
+
 def _look(registries: Registries, roll: Roll) -> Difference:
     return difference(roll, registries.entries(), registries.seen(roll.stack), registries.answers())
 

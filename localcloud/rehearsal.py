@@ -276,6 +276,14 @@ def env(rehearsal: Rehearsal) -> None:
         print(f"export {name}={shlex.quote(value)}")
 
 
+def status(rehearsal: Rehearsal, *words: str) -> int:
+    """State, clouds and DNS side by side: `components.status`, pointed at the local clouds."""
+    passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    command = [str(VENV / "bin" / "python"), "-m", "components.status", "--stack", rehearsal.stack, *words]
+    env = {**passed, **rehearsal.environment()}
+    return subprocess.run(command, cwd=rehearsal.work, env=env, stdin=subprocess.DEVNULL, check=False).returncode
+
+
 def show(rehearsal: Rehearsal) -> None:
     """The fleet, the records, and the site answering: what a new user sees after `make up`."""
     outputs = json.loads(rehearsal.pulumi("stack", "output", "--json", "--stack", rehearsal.stack, capture=True).stdout)
@@ -372,7 +380,7 @@ def _timed(step: str, times: dict[str, float]) -> Iterator[None]:
     say(f"{step:<13} {times[step]:6.1f} s")
 
 
-COMMANDS: dict[str, Any] = {"up": up, "down": down, "preview": preview, "env": env, "status": show}
+COMMANDS: dict[str, Any] = {"up": up, "down": down, "preview": preview, "env": env, "status": status}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -383,11 +391,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--plugins", default="stand-in", help="stand-in, real, or a comma-separated list of those to take real"
     )
+    parser.add_argument("--json", action="store_true", help="status as JSON")
     chosen = parser.parse_args(arguments)
     for each in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, _interrupt)
     try:
-        COMMANDS[chosen.command](Rehearsal(stack=chosen.stack, instance=chosen.instance, plugins=chosen.plugins))
+        rehearsal = Rehearsal(stack=chosen.stack, instance=chosen.instance, plugins=chosen.plugins)
+        if chosen.command == "status":
+            return status(rehearsal, *(["--json"] if chosen.json else []))
+        COMMANDS[chosen.command](rehearsal)
     except RehearsalError as fault:
         print(f"rollcall: {fault}", file=sys.stderr)
         return 1

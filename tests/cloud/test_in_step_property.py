@@ -35,7 +35,7 @@ from tests.cloud.in_step_zones import (
     Route53Zone,
 )
 
-pytestmark = pytest.mark.clouds
+pytestmark = [pytest.mark.clouds, pytest.mark.prove]
 STEPS = 50
 NAMES = st.sampled_from(["0", "1", "2", "3"])
 PICK = st.integers(0, 9)

@@ -14,7 +14,7 @@ import pytest
 from tests.integration.conftest import rehearsed, wait_until
 from tests.integration.deployed import Deployed
 
-pytestmark = [pytest.mark.machines, pytest.mark.engine]
+pytestmark = [pytest.mark.machines, pytest.mark.engine, pytest.mark.prove]
 CONFIG = """\
 config:
   aws:region: us-west-2

@@ -1,0 +1,161 @@
+"""`python -m components.status`: state, clouds and DNS of a stack side by side, differences first.
+
+    python -m components.status --stack prod [--json]
+
+Needs what `pulumi up` needs: the engine on the PATH, the backend, and the clouds' credentials in the environment. It only looks.
+Exit code 0: in step; 1: something differs; 2: it could not be told (why, on stderr).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from components.attendance import Difference, Entry, Member, Roll, Seen, belongs, difference
+from components.joyent.errors import CloudApiError
+from components.registration import roll_of
+from components.registries import Access, Registries, place_of
+from rollcall.errors import RollcallError
+
+_ROLL_CALL = "pulumi-python:dynamic/rollcall:RollCall"
+_DIFFERENCES = ("missing", "stale", "left_over", "orphaned", "foreign")
+
+
+class StatusError(Exception):
+    """The stack cannot be looked at; the message says why and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineStatus:
+    """One machine: as the state names it, as its cloud lists it, and where DNS has it. `since` is when it was made."""
+
+    name: str
+    instance: str
+    state: str
+    addresses: tuple[str, ...]
+    since: str
+    stands: tuple[str, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FleetStatus:
+    """A fleet's machines, and each way in which DNS or its cloud differs from the state."""
+
+    fleet: str
+    cloud: str
+    machines: tuple[MachineStatus, ...]
+    differences: Mapping[str, tuple[str, ...]]
+
+    @property
+    def in_step(self) -> bool:
+        return not any(self.differences.values())
+
+
+def status_of(cloud: str, roll: Roll, entries: Sequence[Entry], seen: Sequence[Seen], found: Difference) -> FleetStatus:
+    """What is shown of one fleet: a pure function of what was seen."""
+    listed = {machine.instance: machine for machine in seen}
+    return FleetStatus(
+        fleet=roll.fleet,
+        cloud=cloud,
+        machines=tuple(_machine(member, roll, entries, listed.get(member.instance)) for member in roll.members),
+        differences={key: getattr(found, key) for key in _DIFFERENCES},
+    )
+
+
+def _machine(member: Member, roll: Roll, entries: Iterable[Entry], seen: Seen | None) -> MachineStatus:
+    mine = [entry for entry in entries if entry.owner is not None and belongs(entry.owner, roll.stack, member)]
+    return MachineStatus(
+        name=member.name,
+        instance=member.instance,
+        state=seen.state if seen else "not listed by its cloud",
+        addresses=seen.addresses if seen else (),
+        since=seen.since if seen else "",
+        stands=tuple(sorted({entry.place for entry in mine})),
+        note=seen.note if seen else "",
+    )
+
+
+def look(resources: Iterable[Mapping[str, Any]], config: Mapping[str, str]) -> list[FleetStatus]:
+    """Every fleet of an exported state, with its cloud and DNS looked at now. Raises the errors of the clouds' clients."""
+    found = []
+    for props in (each["outputs"] for each in resources if each.get("type") == _ROLL_CALL and not each.get("delete")):
+        access = Access.from_inputs(props["cloud"])
+        registries = Registries(tuple(place_of(each) for each in props["places"]), access, config)
+        roll = roll_of(props)
+        entries, seen = registries.entries(), registries.seen(roll.stack)
+        differs = difference(roll, entries, seen, registries.answers())
+        found.append(status_of(access.cloud, roll, entries, seen, differs))
+    return sorted(found, key=lambda fleet: fleet.fleet)
+
+
+def shown(fleets: Sequence[FleetStatus]) -> str:
+    """The same for people: differences first."""
+    lines = [
+        f"  {fleet.fleet}: {key.replace('_', ' ')}: {line}"
+        for fleet in fleets
+        for key, listed in fleet.differences.items()
+        for line in listed
+    ]
+    lines = ["Differences", *lines, ""] if lines else ["In step: state, clouds and DNS say the same.", ""]
+    for fleet in fleets:
+        lines.append(f"{fleet.fleet} ({fleet.cloud})")
+        for machine in fleet.machines:
+            addresses = ", ".join(machine.addresses) or "no address"
+            row = f"  {machine.name:<16} {machine.instance:<37} {machine.state:<9} {addresses:<16} {machine.since}"
+            lines.append(row.rstrip())
+            lines += [f"      at {place}" for place in machine.stands]
+    return "\n".join(lines)
+
+
+def exported(stack: str) -> tuple[list[Mapping[str, Any]], dict[str, str]]:
+    """The resources in the stack's state, and the configuration that its clouds' clients need. Raises StatusError."""
+    state = json.loads(_pulumi("stack", "export", "--stack", stack) or "{}")
+    config = json.loads(_pulumi("config", "--json", "--stack", stack) or "{}")
+    values = {key: str(each.get("value", "")) for key, each in config.items() if not each.get("secret")}
+    return state.get("deployment", {}).get("resources") or [], values
+
+
+def _pulumi(*words: str) -> str:
+    try:
+        done = subprocess.run(
+            ["pulumi", *words, "--non-interactive"],
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+    except OSError as missing:
+        raise StatusError(f"pulumi cannot be started ({missing.strerror}); put the engine on the PATH") from missing
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise StatusError(f"`pulumi {' '.join(words)}` failed: {said}")
+    return done.stdout
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="components.status", description=__doc__)
+    parser.add_argument("--stack", required=True)
+    parser.add_argument("--json", action="store_true")
+    chosen = parser.parse_args(arguments)
+    try:
+        fleets = look(*exported(chosen.stack))
+    except (StatusError, RollcallError, CloudApiError) as fault:
+        print(f"status: {fault}", file=sys.stderr)
+        return 2
+    if chosen.json:
+        print(
+            json.dumps({"in_step": all(each.in_step for each in fleets), "fleets": [asdict(each) for each in fleets]})
+        )
+    else:
+        print(shown(fleets))
+    return 0 if all(fleet.in_step for fleet in fleets) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

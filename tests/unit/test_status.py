@@ -1,0 +1,86 @@
+"""components.status: what is shown of a stack, differences first, and the exit code that monitoring reads."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from components import status
+from components.attendance import Entry, Member, Roll, Seen, Stand, difference
+from components.status import FleetStatus, StatusError, shown, status_of
+from rollcall.ownership import Owner
+
+PLACE = "www.scalability.expert A"
+MEMBER = Member(fleet="web", machine="0", generation="aaaaaa", instance="i-00000000000000001")
+ROLL = Roll(stack="local", fleet="web", members=(MEMBER,), stands=(Stand(place=PLACE),), fleets=("web",), keeper=True)
+ENTRY = Entry(place=PLACE, value="198.51.100.10", owner=Owner("local", "web", "0", "aaaaaa", MEMBER.instance), id="z/1")
+SEEN = Seen(
+    instance=MEMBER.instance,
+    fleet="web",
+    machine="0",
+    generation="aaaaaa",
+    running=True,
+    addresses=("198.51.100.10",),
+    state="running",
+    since="2026-11-23T14:00:00Z",
+)
+
+
+def fleet(entries: list[Entry], seen: list[Seen]) -> FleetStatus:
+    answers = {PLACE: frozenset(entry.value for entry in entries)}
+    return status_of("aws", ROLL, entries, seen, difference(ROLL, entries, seen, answers))
+
+
+def test_in_step_says_so_first_and_then_each_machine_with_address_and_since_when() -> None:
+    lines = shown([fleet([ENTRY], [SEEN])]).splitlines()
+    assert lines[0] == "In step: state, clouds and DNS say the same."
+    assert "web-0" in lines[3] and "198.51.100.10" in lines[3] and "2026-11-23T14:00:00Z" in lines[3]
+    assert lines[4].strip() == f"at {PLACE}"
+
+
+@pytest.mark.parametrize(
+    ("entries", "seen", "said"),
+    [
+        ([], [SEEN], f"web: missing: web-0 ({MEMBER.instance}) is not at {PLACE}"),
+        ([ENTRY], [replace(SEEN, addresses=("198.51.100.77",))], "web: stale: web-0"),
+        (
+            [ENTRY],
+            [SEEN, replace(SEEN, instance="i-00000000000000009", machine="7")],
+            "web: orphaned: i-00000000000000009",
+        ),
+        ([ENTRY, Entry(place=PLACE, value="192.0.2.1", owner=None)], [SEEN], "web: foreign: 192.0.2.1"),
+    ],
+)
+def test_what_differs_stands_first(entries: list[Entry], seen: list[Seen], said: str) -> None:
+    found = fleet(entries, seen)
+    assert not found.in_step
+    lines = shown([found]).splitlines()
+    assert lines[0] == "Differences" and said in lines[1]
+
+
+def test_a_machine_that_its_cloud_does_not_list_is_shown_as_such() -> None:
+    assert "not listed by its cloud" in shown([fleet([], [])])
+
+
+@pytest.mark.parametrize(("entries", "code"), [([ENTRY], 0), ([], 1)])
+def test_the_exit_code_tells_monitoring(
+    entries: list[Entry], code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(status, "exported", lambda stack: ([], {}))
+    monkeypatch.setattr(status, "look", lambda *_: [fleet(entries, [SEEN])])
+    assert status.main(["--stack", "local", "--json"]) == code
+    found = json.loads(capsys.readouterr().out)
+    assert found["in_step"] is (code == 0) and found["fleets"][0]["machines"][0]["instance"] == MEMBER.instance
+
+
+def test_what_cannot_be_told_is_two_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(stack: str) -> None:
+        raise StatusError(f"no stack {stack}")
+
+    monkeypatch.setattr(status, "exported", refuse)
+    assert status.main(["--stack", "nope"]) == 2
+    assert capsys.readouterr().err == "status: no stack nope\n"
