@@ -123,7 +123,7 @@ class Rehearsal:
         """Run the engine in the work folder. With `check` a failure raises RehearsalError."""
         passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         env = {**passed, **self.environment(), **(extra or {})}
-        done = _run_in_group(["pulumi", *words, "--non-interactive"], self.work, env, capture)
+        done = _run_in_session(["pulumi", *words, "--non-interactive"], self.work, env, capture)
         if check and done.returncode:
             raise RehearsalError(
                 f"`pulumi {words[0]}` failed, see above\n{(done.stdout or '')[-4000:]}{(done.stderr or '')[-4000:]}"
@@ -198,11 +198,11 @@ class Rehearsal:
             yield
 
 
-def _run_in_group(
+def _run_in_session(
     words: Sequence[str], folder: Path, env: Mapping[str, str], capture: bool
 ) -> subprocess.CompletedProcess[str]:
-    """Run to the end in a process group of its own. Interrupted, the command gets 60 s to end well (the engine writes its
-    checkpoint then); whatever of its group still runs after it, ends."""
+    """Run to the end in a session of its own. Interrupted, the command gets 60 s to end well (the engine writes its
+    checkpoint then); whatever of its session still runs after it, ends."""
     pipe = subprocess.PIPE if capture else None
     process = subprocess.Popen(
         words,
@@ -222,10 +222,21 @@ def _run_in_group(
             process.communicate(timeout=60)
         raise
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        # The engine gives its plugins process groups of their own, but the session stays.
+        for each in _of_session(process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
         process.wait()
     return subprocess.CompletedProcess(list(words), process.returncode, out, err)
+
+
+def _of_session(session: int) -> list[int]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if int(stat.read_text().rpartition(")")[2].split()[3]) == session:
+                found.append(int(stat.parent.name))
+    return found
 
 
 def engine_folder() -> str:

@@ -169,7 +169,7 @@ def test_a_stopped_instance_takes_its_host_and_its_value_along(services: Service
     assert services.call("v1") == services.ids("api") and len(services.ids("api")) == 2
     everybody = [each["id"] for each in services.machines("api-")]
     services.ec2.stop_instances(InstanceIds=everybody)
-    wait_until("all are down", lambda: not services.ids("api"), 60)
+    wait_until("all are down", lambda: {each["state"] for each in services.machines("api-")} == {"stopped"}, 60)
     wait_until("no SRV is left", lambda: services.values("v1") == [], 5)
     assert f"v1.{SERVICE}." in services.dig(SERVICE, "PTR") and services.dig(f"v1.{SERVICE}", "TXT")
     services.ec2.start_instances(InstanceIds=everybody)

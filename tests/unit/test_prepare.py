@@ -171,8 +171,8 @@ class TestRehearsal:
 
 class TestGroup:
     def test_what_a_command_leaves_behind_ends_with_it(self, tmp_path: Path) -> None:
-        words = ["sh", "-c", "sleep 60 >/dev/null 2>&1 & echo $!; exit 3"]
-        done = rehearsal._run_in_group(words, tmp_path, dict(os.environ), capture=True)
+        words = ["sh", "-mc", "sleep 60 >/dev/null 2>&1 & echo $!; exit 3"]
+        done = rehearsal._run_in_session(words, tmp_path, dict(os.environ), capture=True)
         assert done.returncode == 3
         assert ended(int(done.stdout))
 
@@ -180,7 +180,7 @@ class TestGroup:
         """Our own SIGINT comes while the command runs; the command gets one, writes its checkpoint, and ends."""
         script = "trap 'echo kept >checkpoint; exit 0' INT; kill -INT $PPID; while :; do sleep 0.1; done"
         with pytest.raises(KeyboardInterrupt):
-            rehearsal._run_in_group(["sh", "-c", script], tmp_path, dict(os.environ), capture=True)
+            rehearsal._run_in_session(["sh", "-c", script], tmp_path, dict(os.environ), capture=True)
         assert (tmp_path / "checkpoint").read_text() == "kept\n"
 
 

@@ -13,6 +13,7 @@ from components.settings import (
     ConfigurationError,
     DirectorySettings,
     FleetSettings,
+    HealthSettings,
     IncarnationSettings,
     ServiceSettings,
     SiteSettings,
@@ -84,7 +85,7 @@ TABLE = [
     ("directory/zone", "unilans", "unilans.net", "rollcall:directory.zone"),
     ("directory/services/theService/port", 0, 1, "rollcall:directory.services.theService.port"),
     ("directory/services/theService/port", 65536, 65535, "1 to 65535"),
-    ("directory/services/theService/protocol", "sctp", "udp", "tcp, udp"),
+    ("directory/services/theService/protocol", "sctp", "tcp", "tcp, udp"),
     ("directory/services/theService/incarnations/v1/txt", {"a=b": "c"}, {"ab": "c"}, "RFC 6763"),
     ("directory/services/theService/incarnations/v1/txt", {"k": "v" * 254}, {"k": "v " * 126}, "255 bytes"),
     ("directory/services/theService/incarnations/v1/txt", {"password": "x"}, {"path": "x"}, "secret"),
@@ -166,6 +167,6 @@ def test_a_section_that_is_no_mapping_is_refused_and_not_a_crash(value: object) 
 
 def test_the_manual_names_every_key() -> None:
     manual = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
-    kinds = (SiteSettings, FleetSettings, DirectorySettings, ServiceSettings, IncarnationSettings)
-    names = {item.name for kind in kinds for item in fields(kind)} - {"name", "label"}
+    kinds = (SiteSettings, FleetSettings, DirectorySettings, ServiceSettings, IncarnationSettings, HealthSettings)
+    names = {item.name for kind in kinds for item in fields(kind)} - {"name", "label", "health"}
     assert {name for name in names if f"`{name}`" not in manual} == set()
