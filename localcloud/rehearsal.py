@@ -14,6 +14,7 @@ import fcntl
 import json
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import subprocess
@@ -31,6 +32,8 @@ from localcloud.prepare import ROOT, VENV
 PASSED_ON = ("PATH", "HOME", "LANG", "TERM", "TMPDIR", "XDG_CACHE_HOME", "NO_COLOR")
 GONE = ("terminated", "deleted")
 SAMPLE = "theService"
+# The key pair that a stack's `ssh.keyName` may name.
+OPERATORS = "operators"
 LINKED = ("__main__.py", "components", "userdata", ".venv")
 
 
@@ -81,6 +84,8 @@ class Rehearsal:
             PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION="false" if self.plugins == "real" else "true",
             PATH=os.pathsep.join((engine_folder(), str(VENV / "bin"), os.environ["PATH"])),
         )
+        inside = ["env", f"PYTHONPATH={ROOT}", *self._localcloud("run", "--")]
+        found["ROLLCALL_SSH"] = shlex.join([*inside, "ssh", "-i", str(self.state / "keys" / OPERATORS)])
         for name in ("AWS_ENDPOINT_URL", "CLOUDFLARE_BASE_URL", "TRITON_URL", "ROLLCALL_SITE_URL"):
             if urlsplit(found[name]).hostname != "127.0.0.1":
                 raise RehearsalError(
@@ -149,11 +154,37 @@ class Rehearsal:
         ]
         target.write_text(source.read_text().rstrip() + "\n" + "".join(f"{line}\n" for line in salt))
         self._install_plugins()
+        self._bring_operators_key()
         (self.state / "backend").mkdir(parents=True, exist_ok=True)
         self.pulumi("stack", "select", "--create", self.stack, capture=True)
         if any((self.state / "backend" / ".pulumi" / "locks").rglob("*.json")):
             # We hold the checkout's own lock, so whoever left this one is dead.
             self.pulumi("cancel", "--yes", "--stack", self.stack, capture=True, check=False)
+
+    def _bring_operators_key(self) -> None:
+        """The key pair that operators have in their account before a stack names it."""
+        import boto3
+        from botocore.exceptions import ClientError
+
+        key = self.state / "keys" / OPERATORS
+        if not key.exists():
+            key.parent.mkdir(parents=True, exist_ok=True)
+            make = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", OPERATORS, "-f", str(key)]
+            subprocess.run(make, stdin=subprocess.DEVNULL, check=True)
+        told = self.environment()
+        ec2 = boto3.client(
+            "ec2",
+            endpoint_url=told["AWS_ENDPOINT_URL"],
+            region_name=told["AWS_REGION"],
+            aws_access_key_id=told["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=told["AWS_SECRET_ACCESS_KEY"],
+        )
+        public = key.with_name(f"{key.name}.pub").read_bytes()
+        try:
+            ec2.import_key_pair(KeyName=OPERATORS, PublicKeyMaterial=public)
+        except ClientError as refused:
+            if refused.response.get("Error", {}).get("Code") != "InvalidKeyPair.Duplicate":
+                raise
 
     def _install_plugins(self) -> None:
         from localcloud.plugins import STAND_INS, install
@@ -281,8 +312,6 @@ def preview(rehearsal: Rehearsal) -> None:
 
 
 def env(rehearsal: Rehearsal) -> None:
-    import shlex
-
     for name, value in sorted(rehearsal.environment().items()):
         print(f"export {name}={shlex.quote(value)}")
 
@@ -374,8 +403,6 @@ def visit(url: str, count: int) -> collections.Counter[str]:
 
 
 def _exports(printed: str) -> Iterator[tuple[str, str]]:
-    import shlex
-
     for line in printed.splitlines():
         words = shlex.split(line)
         if len(words) == 2 and words[0] == "export":
