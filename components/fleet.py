@@ -88,7 +88,6 @@ class Fleet(pulumi.ComponentResource):
             machine=str(index),
             places=self.places,
             cloud=self.access.as_inputs(),
-            timeout=self.settings.timeout,
             opts=pulumi.ResourceOptions(
                 parent=self,
                 depends_on=[*self.args.needs, *needs],

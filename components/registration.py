@@ -32,6 +32,8 @@ from rollcall.ownership import Owner
 
 POLL = 1.0
 DRAIN_BOUND = 90.0
+# Between a cloud's word that it deletes a machine and the machine's end.
+GONE_WITHIN = 300.0
 LOOK_AGAIN = 3.0
 STEPS_EVERY = 4.0
 _BRAKE_MEND = "Nothing was removed. If that is meant, `pulumi config set rollcall:brake false` for one `pulumi up`."
@@ -140,7 +142,7 @@ class DeregistrationProvider(_Provider):
         return CreateResult(f"{props['fleet']}-{props['machine']}-{generation}", {**props, "generation": generation})
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
-        changed = any(_plain(_olds.get(key)) != _plain(_news.get(key)) for key in ("places", "cloud", "timeout"))
+        changed = any(_plain(_olds.get(key)) != _plain(_news.get(key)) for key in ("places", "cloud"))
         moved = [key for key in ("stack", "fleet", "machine") if _olds.get(key) != _news.get(key)]
         return DiffResult(changes=changed or bool(moved), replaces=moved, stables=[], delete_before_replace=False)
 
@@ -210,7 +212,6 @@ class Deregistration(Resource, module="rollcall", name="Deregistration"):  # typ
         machine: str,
         places: pulumi.Input[Sequence[pulumi.Input[Mapping[str, Any]]]],
         cloud: pulumi.Input[Mapping[str, Any]],
-        timeout: int = 300,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         props = {
@@ -219,7 +220,6 @@ class Deregistration(Resource, module="rollcall", name="Deregistration"):  # typ
             "machine": machine,
             "places": places,
             "cloud": cloud,
-            "timeout": timeout,
             "generation": None,
         }
         super().__init__(DeregistrationProvider(), name, props, opts)
@@ -389,7 +389,7 @@ def _named(entry: Entry, leaving: Sequence[Member]) -> str:
 
 def _wait_until_gone(registries: Registries, props: Mapping[str, Any], engine: Engine) -> None:
     """Raises RollCallError when a machine of this generation still runs after the time-out."""
-    end = time.monotonic() + float(props["timeout"])
+    end = time.monotonic() + GONE_WITHIN
     while True:
         running = [
             each for each in registries.seen(props["stack"]) if each.generation == props["generation"] and each.running
@@ -398,7 +398,7 @@ def _wait_until_gone(registries: Registries, props: Mapping[str, Any], engine: E
             return
         if time.monotonic() > end:
             raise RollCallError(
-                f"{props['fleet']}-{props['machine']}: {running[0].instance} still runs after {props['timeout']:.0f} s; "
+                f"{props['fleet']}-{props['machine']}: {running[0].instance} still runs after {GONE_WITHIN:.0f} s; "
                 "terminate it and run `pulumi destroy` or `pulumi up` again"
             )
         engine.sleep(POLL)

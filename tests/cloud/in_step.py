@@ -392,7 +392,7 @@ class World:
         return frozenset(each.rpartition(" ")[2].rstrip(".").lower() for each in self.zone.answers(name, *types))
 
     def _where(self) -> dict[str, Any]:
-        return {"places": self.zone.places(), "cloud": {"cloud": "aws", "region": "us-west-2"}, "timeout": 10}
+        return {"places": self.zone.places(), "cloud": {"cloud": "aws", "region": "us-west-2"}}
 
     def _generation(self) -> str:
         return f"{0xABC000 + next(self._numbers):06x}"
