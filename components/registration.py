@@ -115,6 +115,12 @@ class RollCallProvider(_Provider):
             _see_off(before, _news["stack"], leaving, engine, linger=_linger(before, _news) if members else 0)
             if not members:
                 _wait_for_caches(before, _olds, engine)
+            try:
+                # That took a while, and nobody may go unless those that stay answer.
+                found = _answer(registries, {**_news, "fleets": fleets}, leaving=leaving, engine=engine)
+            except RollCallError:
+                before.undrain(_news["stack"], leaving)
+                raise
         for line in found.foreign:
             engine.say(f"{_news['fleet']}: {line} is not Rollcall's; it is left as it is", warning=True)
         acknowledged = sorted({*_olds.get("acknowledged", []), *found.foreign})

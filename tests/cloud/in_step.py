@@ -145,10 +145,11 @@ class World:
         self._patcher.setattr(registration, "DRAIN_BOUND", 20.0)
         self._patcher.setattr(registration, "secrets", SimpleNamespace(token_hex=lambda _: self._generation()))
         self._patcher.setattr("components.registries.view_of", lambda *_: self)
-        self._patcher.setattr("components.registries.answered_by_all", lambda _, name, rtype: zone.answers(name, rtype))
-        self._patcher.setattr(
-            "components.serviceplace.answered_by_all", lambda _, name, rtype: zone.answers(name, rtype)
-        )
+        for asked in ("all", "any"):
+            for module in ("registries", "serviceplace"):
+                self._patcher.setattr(
+                    f"components.{module}.answered_by_{asked}", lambda _, name, rtype: zone.answers(name, rtype)
+                )
         self._patcher.setattr(
             "components.serviceplace.retried", lambda act, within: retried(act, within, sleep=lambda _: None)
         )

@@ -218,6 +218,25 @@ def test_in_destroy_a_fleet_waits_no_longer_than_the_others_stand(world: World) 
     assert world.now < 10 and world.entries() == ()
 
 
+def test_leavers_come_back_when_those_that_stay_fail_meanwhile(world: World) -> None:
+    members = [world.machine(0), world.machine(1)]
+    world.answered_until["198.51.100.11"] = 3.0
+    sleep = world.sleep
+
+    def fails_at_two(seconds: float) -> None:
+        sleep(seconds)
+        if world.now >= 2:
+            world.stuck.add(members[0]["instance"])
+            world.entries_ = [each for each in world.entries_ if each.value != "198.51.100.10"]
+
+    world.sleep = fails_at_two  # type: ignore[method-assign]
+    with pytest.raises(RollCallError, match="web-0"):
+        RollCallProvider().update("", props(members), props(members[:1]))
+    assert not world.seen_[members[1]["instance"]].drained
+    sleep(1)
+    assert [entry.value for entry in world.entries()] == ["198.51.100.11"]
+
+
 def test_a_leaver_lingers_from_when_no_name_server_answers_with_it(world: World) -> None:
     members = [world.machine(0), world.machine(1)]
     world.answered_until["198.51.100.11"] = 12.0
