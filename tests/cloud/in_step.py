@@ -259,7 +259,7 @@ class World:
     def props(self, members: Sequence[Mapping[str, str]], brake: bool) -> dict[str, Any]:
         found: dict[str, Any] = {key: [] for key in ("missing", "stale", "left_over", "foreign", "orphaned")}
         named = {"stack": STACK, "fleet": FLEET, "fleets": [FLEET], "members": list(members), **self._where()}
-        return {**named, "linger": 4, "peers": [FLEET], "brake": brake, **found}
+        return {**named, "timeout": 10, "linger": 4, "peers": [FLEET], "brake": brake, **found}
 
     def edit(self, by: str, action: Callable[[], object]) -> None:
         """What a user, or another stack, does to the zone; from then on that is how it has to stay."""
