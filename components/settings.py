@@ -108,12 +108,14 @@ class ServiceSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class DirectorySettings:
-    """DNS-SD in a Route53 hosted zone; `ttl` in seconds of its static records."""
+    """DNS-SD in a Route53 hosted zone; `ttl` in seconds of its static records. `enumerate`: keep the list of the zone's service
+    types (RFC 6763 section 9), which is one record set and so one stack's."""
 
     zone: str
     services: tuple[ServiceSettings, ...]
     ttl: int = 300
     create: bool = False
+    enumerate: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,6 +255,7 @@ def _directory(reader: Reader) -> DirectorySettings:
         services=tuple(_service(name, services.inner(name)) for name in services.names()),
         ttl=reader.number("ttl", 300, least=1, most=86400, unit=" seconds"),
         create=reader.flag("create", False),
+        enumerate=reader.flag("enumerate", True),
     )
     if not directory.services:
         reader.fault(

@@ -26,8 +26,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import yaml
+
 from localcloud.cli import RESOLVER
 from localcloud.prepare import ROOT, VENV
+from localcloud.stackconfig import rehearsed
 
 PASSED_ON = ("PATH", "HOME", "LANG", "TERM", "TMPDIR", "XDG_CACHE_HOME", "NO_COLOR")
 GONE = ("terminated", "deleted")
@@ -47,7 +50,7 @@ def say(text: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Rehearsal:
-    """One set of local clouds with one stack on it. `instance` names both; `make` uses `local`, each test its own."""
+    """One set of local clouds with one stack on it. `instance` names both; `make` uses the stack's name, each test its own."""
 
     stack: str = "local"
     instance: str = "local"
@@ -146,13 +149,7 @@ class Rehearsal:
         source = self.config or ROOT / f"Pulumi.{self.stack}.yaml"
         if not source.exists():
             raise RehearsalError(f"there is no {source.name}; write one, or choose another stack with STACK=")
-        target = self.work / f"Pulumi.{self.stack}.yaml"
-        salt = [
-            line
-            for line in (target.read_text().splitlines() if target.exists() else ())
-            if line.startswith("encryptionsalt:")
-        ]
-        target.write_text(source.read_text().rstrip() + "\n" + "".join(f"{line}\n" for line in salt))
+        self._write_config(source)
         self._install_plugins()
         self._bring_operators_key()
         (self.state / "backend").mkdir(parents=True, exist_ok=True)
@@ -160,6 +157,18 @@ class Rehearsal:
         if any((self.state / "backend" / ".pulumi" / "locks").rglob("*.json")):
             # We hold the checkout's own lock, so whoever left this one is dead.
             self.pulumi("cancel", "--yes", "--stack", self.stack, capture=True, check=False)
+
+    def _write_config(self, source: Path) -> None:
+        target = self.work / f"Pulumi.{self.stack}.yaml"
+        before = target.read_text().splitlines() if target.exists() else ()
+        salt = [line for line in before if line.startswith("encryptionsalt:")]
+        try:
+            told, left = rehearsed(source.read_text())
+        except (ValueError, yaml.YAMLError) as wrong:
+            raise RehearsalError(f"{source.name} {wrong}") from wrong
+        if left:
+            say(f"of {source.name} this leaves out {', '.join(left)}: the local clouds stand for the real ones")
+        target.write_text(yaml.safe_dump(told, sort_keys=False) + "".join(f"{line}\n" for line in salt))
 
     def _bring_operators_key(self) -> None:
         """The key pair that operators have in their account before a stack names it."""
@@ -425,7 +434,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("command", choices=COMMANDS)
     parser.add_argument("--stack", default="local")
-    parser.add_argument("--instance", default="local")
+    parser.add_argument("--instance", help="which local clouds; each stack has its own unless told")
     parser.add_argument(
         "--plugins", default="stand-in", help="stand-in, real, or a comma-separated list of those to take real"
     )
@@ -434,7 +443,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for each in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, _interrupt)
     try:
-        rehearsal = Rehearsal(stack=chosen.stack, instance=chosen.instance, plugins=chosen.plugins)
+        rehearsal = Rehearsal(stack=chosen.stack, instance=chosen.instance or chosen.stack, plugins=chosen.plugins)
         if chosen.command == "status":
             return status(rehearsal, *(["--json"] if chosen.json else []))
         COMMANDS[chosen.command](rehearsal)
