@@ -9,10 +9,10 @@ import pulumi_cloudflare as cloudflare
 
 from components.settings import SiteSettings
 
-# What `acceleration` turns on; each may be had on the free plan. docs/configuration.md lists them for the user.
+# What `acceleration` turns on; each may be had on the free plan. docs/configuration.md lists them for the user. Brotli is on
+# for every zone, and its setting was taken away: https://developers.cloudflare.com/fundamentals/api/reference/deprecations/
 # https://developers.cloudflare.com/api/resources/zones/subresources/settings/
 ACCELERATION = {
-    "brotli": "on",
     "early_hints": "on",
     "http3": "on",
     "0rtt": "on",

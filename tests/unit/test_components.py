@@ -54,7 +54,20 @@ def test_off_means_that_no_zone_setting_is_touched() -> None:
 
     assert zone_settings(SiteSettings(zone="scalability.expert")) == {}
     on = zone_settings(SiteSettings(zone="scalability.expert", protection="high", acceleration=True))
-    assert on["security_level"] == "high" and on["brotli"] == "on"
+    assert on["security_level"] == "high" and on["http3"] == "on"
+
+
+def test_every_setting_is_one_that_the_free_plan_may_edit() -> None:
+    from components.settings import PROTECTIONS, SiteSettings
+    from components.site import zone_settings
+    from localcloud.cloudflare.settings import SETTINGS
+
+    for protection in PROTECTIONS:
+        asked = SiteSettings(zone="scalability.expert", protection=protection, acceleration=True)
+        for name, value in zone_settings(asked).items():
+            setting = SETTINGS[name]
+            assert setting.accepts(value) and "free" in setting.plans, name
+            assert "free" in setting.only.get(value, ("free",)), (name, value)
 
 
 def test_a_machines_policy_names_its_own_parameters_and_nothing_else() -> None:
