@@ -18,6 +18,7 @@ import pulumi
 import pulumi_aws as aws
 import pulumi_cloudflare as cloudflare
 
+from components.naming import deployment
 from rollcall.route53 import LABEL
 
 _ZONE_RESOURCE = "com.cloudflare.api.account.zone"
@@ -53,7 +54,7 @@ class SiteToken(pulumi.ComponentResource):
         )
         token = cloudflare.ApiToken(
             name,
-            name=f"rollcall {pulumi.get_stack()} machines",
+            name=f"rollcall {deployment()} machines",
             policies=[
                 {
                     "effect": "allow",
@@ -111,7 +112,7 @@ class Ec2Registrar(pulumi.ComponentResource):
     def __init__(self, name: str, args: Ec2RegistrarArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("rollcall:index:Ec2Registrar", name, None, opts)
         mine = pulumi.ResourceOptions(parent=self)
-        stack = pulumi.get_stack()
+        stack = deployment()
         parameters = {
             short: aws.ssm.Parameter(
                 f"{name}-{short}", name=f"/rollcall/{stack}/{name}/{short}", type="SecureString", value=value, opts=mine

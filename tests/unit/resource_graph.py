@@ -16,6 +16,8 @@ from typing import Any
 import pulumi
 from pulumi.runtime import mocks
 
+_AMI = "ami-0123456789abcdef0"
+
 
 class Cloud(mocks.Mocks):
     """Answers for every provider, and keeps what was asked for."""
@@ -39,7 +41,8 @@ class Cloud(mocks.Mocks):
             "cloudflare:index/getApiTokenPermissionGroupsList:getApiTokenPermissionGroupsList": {
                 "results": [{"id": "dns-write", "name": "DNS Write"}]
             },
-            "aws:ssm/getParameter:getParameter": {"value": "ami-0123456789abcdef0"},
+            "aws:ssm/getParameter:getParameter": {"value": _AMI, "insecureValue": _AMI},
+            "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings": {"locations": ["us-west-2b", "us-west-2a"]},
             "aws:ec2/getSubnets:getSubnets": {"ids": ["subnet-b", "subnet-a", "subnet-c"]},
             "aws:ec2/getVpc:getVpc": {"id": "vpc-1"},
             "aws:route53/getZone:getZone": {"zoneId": "Z1", "arn": "arn:aws:route53:::hostedzone/Z1"},
