@@ -16,7 +16,7 @@ import pulumi_aws as aws
 
 from components import ec2, userdata
 from components.joyent import Machine, MachineArgs, Ready, ReadyArgs
-from components.naming import deployment, marks
+from components.naming import VERSION, deployment, marks, version
 from components.registration import Deregistration, RollCall, RollCallArgs
 from components.registries import Access
 from components.settings import FleetSettings
@@ -148,7 +148,11 @@ class Ec2Fleet(Fleet):
                     "volume_type": "gp3",
                     "tags": {"Name": f"{self.name}-{index}", **marks()},
                 },
-                tags={"Name": f"{self.name}-{index}", **self.told(index, deregistration)},
+                tags={
+                    "Name": f"{self.name}-{index}",
+                    VERSION: version(self.settings),
+                    **self.told(index, deregistration),
+                },
                 opts=pulumi.ResourceOptions(
                     parent=self,
                     depends_on=[deregistration],
@@ -203,7 +207,7 @@ class JoyentFleet(Fleet):
                     package=self.settings.size,
                     image=self.settings.image,
                     networks=[JOYENT_PUBLIC_NETWORK],
-                    tags={**marks(), **self.identity(index, deregistration)},
+                    tags={**marks(), VERSION: version(self.settings), **self.identity(index, deregistration)},
                     metadata=self.told(index, deregistration),
                     secret_metadata=self._secrets(),
                     userdata=userdata.build(),
