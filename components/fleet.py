@@ -14,7 +14,7 @@ from typing import Any
 import pulumi
 import pulumi_aws as aws
 
-from components import ec2, userdata
+from components import drain, ec2, userdata
 from components.joyent import Machine, MachineArgs, Ready, ReadyArgs
 from components.naming import VERSION, deployment, marks, version
 from components.registration import Deregistration, RollCall, RollCallArgs
@@ -67,6 +67,7 @@ class Fleet(pulumi.ComponentResource):
         self.stack = deployment()
         self.image: pulumi.Input[str] = f"{self.settings.image} {self.settings.renew}".strip()
         self.machines = []
+        self.farewells: list[pulumi.Resource] = []
         self.members = []
         self.places = [place for membership in args.memberships for place in membership.places]
         self.make()
@@ -84,13 +85,23 @@ class Fleet(pulumi.ComponentResource):
             machine=str(index),
             places=self.places,
             cloud=self.access.as_inputs(),
-            timeout=self.settings.timeout,
             opts=pulumi.ResourceOptions(
                 parent=self,
                 depends_on=[*self.args.needs, *needs],
-                replacement_trigger=[userdata.sources_hash(), self.image, self.settings.size],
+                replacement_trigger=[userdata.sources_hash(), self.image, self.settings.size, *self._login()],
             ),
         )
+
+    def _login(self) -> list[str]:
+        """EC2 gives a machine its key pair when it is made, and never again."""
+        ssh = self.settings.ssh
+        return [ssh.key_name] if ssh and ssh.key_name else []
+
+    def drained_by_ssh(self, index: int, machine: pulumi.CustomResource, address: pulumi.Output[str]) -> None:
+        """Where SSH is configured, machine `index` is told to leave by it as well, after its RollCall and before it goes."""
+        if self.settings.ssh:
+            name = f"{self.name}-{index}"
+            self.farewells.append(drain.over_ssh(name, self.settings.ssh, machine, address, parent=self))
 
     def identity(self, index: int, deregistration: Deregistration) -> dict[str, pulumi.Input[str]]:
         """By what a machine is found: its stack, fleet, name and generation."""
@@ -112,7 +123,8 @@ class Fleet(pulumi.ComponentResource):
 
 
 class Ec2Fleet(Fleet):
-    """EC2 instances over the default VPC's zones, IMDSv2 only, their root volume encrypted, no key pair."""
+    """EC2 instances over the default VPC's zones, IMDSv2 only, their root volume encrypted, no key pair unless SSH is
+    configured."""
 
     def __init__(
         self, name: str, args: FleetArgs, *, profile: pulumi.Input[str], opts: pulumi.ResourceOptions | None = None
@@ -136,6 +148,7 @@ class Ec2Fleet(Fleet):
                 associate_public_ip_address=True,
                 vpc_security_group_ids=[group.id],
                 iam_instance_profile=self._profile,
+                key_name=self.settings.ssh.key_name if self.settings.ssh else None,
                 user_data_base64=userdata.gzipped_base64(),
                 metadata_options={
                     "http_endpoint": "enabled",
@@ -163,6 +176,7 @@ class Ec2Fleet(Fleet):
                 ),
             )
             self.enlist(index, deregistration, instance, instance.id)
+            self.drained_by_ssh(index, instance, instance.public_ip)
         self.addresses = pulumi.Output.all(
             *(machine.id for machine in self.machines), *(machine.public_ip for machine in self.machines)
         ).apply(lambda both: dict(zip(both[: len(both) // 2], both[len(both) // 2 :], strict=True)))
@@ -183,13 +197,22 @@ class Ec2Fleet(Fleet):
                     **anywhere,
                 }
                 for port, protocol in sorted({tuple(each.port.split("/")) for each in self.args.memberships})
-            ],
+            ]
+            + self._operators(),
             egress=[
                 {"protocol": "-1", "from_port": 0, "to_port": 0, "description": "updates and DNS APIs", **anywhere}
             ],
             tags={"Name": f"rollcall-{self.stack}-{self.name}"},
             opts=pulumi.ResourceOptions(parent=self),
         )
+
+    def _operators(self) -> list[dict[str, Any]]:
+        if not self.settings.ssh:
+            return []
+        where = {"cidr_blocks": [each for each in self.settings.ssh.sources if ":" not in each]}
+        where["ipv6_cidr_blocks"] = [each for each in self.settings.ssh.sources if ":" in each]
+        given = {key: value for key, value in where.items() if value}
+        return [{"protocol": "tcp", "from_port": 22, "to_port": 22, "description": "operators", **given}]
 
 
 class JoyentFleet(Fleet):
@@ -223,6 +246,9 @@ class JoyentFleet(Fleet):
         )
         self.machines.append(ready)
         self.addresses = ready.addresses
+        for index, machine in enumerate(made):
+            address = pulumi.Output.all(ready.addresses, machine.id).apply(lambda both: str(both[0].get(both[1], "")))
+            self.drained_by_ssh(index, machine, address)
 
     def _secrets(self) -> dict[str, pulumi.Output[str]]:
         return {name: value for each in self.args.memberships for name, value in each.secrets.items()}
@@ -230,7 +256,7 @@ class JoyentFleet(Fleet):
 
 def call_rolls(fleets: Sequence[Fleet]) -> list[RollCall]:
     """A RollCall for each fleet, after the machines of all fleets: no predecessor leaves before every successor answers."""
-    everybody = [machine for fleet in fleets for machine in fleet.machines]
+    everybody = [each for fleet in fleets for each in (*fleet.machines, *fleet.farewells)]
     return [
         RollCall(
             fleet.name,

@@ -255,7 +255,9 @@ def test_the_sdks_own_words_agree() -> None:
 
 def test_every_entry_says_where_it_was_looked_up() -> None:
     for token, listed in (RESOURCES | FUNCTIONS).items():
-        assert re.fullmatch(r"https://registry\.terraform\.io/providers/\S+", listed["source"]), token
+        assert re.fullmatch(
+            r"https://(registry\.terraform\.io/providers|www\.pulumi\.com/registry)/\S+", listed["source"]
+        ), token
         assert set(listed) <= {"source", "note", "inputs"}, token
         for told in listed["inputs"].values():
             assert set(told) <= {"on_change", "values", "note"}, token

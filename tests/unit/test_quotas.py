@@ -9,7 +9,7 @@ import pytest
 
 from components.naming import is_of, version
 from components.quotas import Births, Found, Quota, births, over
-from components.settings import FleetSettings
+from components.settings import FleetSettings, SshSettings
 
 WEB = FleetSettings(name="web", cloud="aws", count=3, size="t3.micro", image="debian-12", joins=("site",))
 QUOTA = Quota(what="vCPUs in us-west-2", value=12, used=6, mend="ask for {need}")
@@ -74,6 +74,8 @@ CHANGES: list[tuple[dict[str, Any], bool]] = [
     ({"size": "t3.small"}, False),
     ({"image": "ubuntu-24.04"}, False),
     ({"renew": "2"}, False),
+    ({"ssh": SshSettings(user="admin")}, True),
+    ({"ssh": SshSettings(user="admin", key_name="operators")}, False),
 ]
 
 

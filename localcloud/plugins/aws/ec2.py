@@ -290,10 +290,6 @@ class Instance(Regional):
             }
         return found
 
-    def _root_device(self, image: str) -> str:
-        found = self.api.client("ec2").describe_images(ImageIds=[image])["Images"]
-        return str(found[0]["RootDeviceName"])
-
     def _root(self, found: Mapping[str, Any], given: Values) -> dict[str, Any]:
         """Of the root volume what the program gives."""
         volume = self.api.client("ec2").describe_volumes(VolumeIds=[_root_volume(found)])["Volumes"][0]
@@ -359,11 +355,10 @@ class Instance(Regional):
                 "VolumeType": disk.get("volumeType"),
                 "VolumeSize": disk.get("volumeSize"),
             }
+            images = self.api.client("ec2").describe_images(ImageIds=[given["ami"]])["Images"]
+            root = images[0]["RootDeviceName"] if images else "/dev/xvda"
             request["BlockDeviceMappings"] = [
-                {
-                    "DeviceName": self._root_device(given["ami"]),
-                    "Ebs": {key: value for key, value in ebs.items() if value is not None},
-                }
+                {"DeviceName": root, "Ebs": {key: value for key, value in ebs.items() if value is not None}}
             ]
         for key, element in _ATTRIBUTES.items():
             if given.get(key) is not None:
