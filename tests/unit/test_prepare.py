@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -162,7 +163,12 @@ class TestRehearsal:
 
     def test_plugins_that_are_not_known_are_named(self) -> None:
         with pytest.raises(RehearsalError, match="PLUGINS names azure; known are real, stand-in"):
-            Rehearsal(plugins="aws,azure")._install_plugins()
+            Rehearsal(plugins="aws,azure").install_plugins()
+
+    def test_down_uses_the_plugins_that_the_stack_is_up_with(self, printed: Printed) -> None:
+        assert printed.as_it_is_up().plugins == "stand-in"
+        printed.install_plugins()
+        assert replace(printed, plugins="real").as_it_is_up().plugins == "stand-in"
 
     def test_a_stack_without_configuration_is_named(self, printed: Printed) -> None:
         object.__setattr__(printed, "stack", "nowhere")
