@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from components.joyent.credentials import Credentials
+from components.joyent.errors import NotFoundError
 from components.joyent.records import ImageRecord, MachineRecord, NetworkRecord, PackageRecord, TagValue
 from components.joyent.transport import Query, Transport
 
@@ -129,6 +130,14 @@ class CloudApi:
     def get_account(self) -> Mapping[str, Any]:
         body: Mapping[str, Any] = self._get("")
         return body
+
+    def get_limits(self) -> list[Mapping[str, Any]]:
+        """What the account may have and has, where Triton's operator has the plugin for it (CloudAPI 9.8); else nothing."""
+        try:
+            found: list[Mapping[str, Any]] = self._get("/limits")
+        except NotFoundError:
+            return []
+        return found
 
     # Everything else is a thing at a path
 
