@@ -81,6 +81,8 @@ def graph(build: Callable[[], Any]) -> dict[str, dict[str, Any]]:
         for moving in ("userDataBase64", "userdata"):
             if moving in inputs:
                 inputs[moving] = f"<{moving}>"
+        if "rollcall-version" in inputs.get("tags", {}):
+            inputs["tags"]["rollcall-version"] = "<version>"
     return found
 
 
