@@ -34,6 +34,7 @@ from localcloud.fronts import files as files
 from localcloud.http import Server, listen
 from localcloud.keys import Keys
 from localcloud.namespace import IMDS, NETWORKS, Namespace, name_for
+from localcloud.packets import Gatekeeper
 from localcloud.visitor import Visitor
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ class Daemon:
         ranges = {} if self.options.machines else {"public_range": MANY[1]}
         self.cloudapi = CloudApi(account=ACCOUNT, hypervisor=self.hypervisor, faults=self.faults, **ranges)
         self.cloudapi.add_key("operator", self._keys.triton_public)
+        self._keep_gates()
         self._seed()
         self._serve_apis(ca)
         self._serve_dns()
@@ -142,6 +144,16 @@ class Daemon:
         )
         self._closers.append(made.close)
         return made
+
+    def _keep_gates(self) -> None:
+        """What the clouds' firewalls say happens to packets. EC2 has no machine without a security group; Triton's machines
+        are open unless their firewall is on."""
+        if self.options.machines:
+            keeper = Gatekeeper(
+                self.namespace, lambda: [*self.aws.gates(), *self.cloudapi.gates()], [NETWORKS["aws"].prefix]
+            )
+            self._closers.append(keeper.stop)
+            keeper.start()
 
     def _seed(self) -> None:
         """Both articles' zones, each with records of somebody else, which nothing of ours may touch."""
