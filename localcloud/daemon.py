@@ -79,6 +79,7 @@ class Daemon:
         self._servers: list[Server] = []
         self._ports: dict[str, int] = {}
         self.hypervisor: Hypervisor | None = None
+        self._ca_file = options.state / "keys" / "ca.pem"
 
     def start(self) -> None:
         try:
@@ -104,6 +105,7 @@ class Daemon:
         self._closers.append(lambda: (self.options.state / "daemon.json").unlink(missing_ok=True))
         ca = CertificateAuthority(self.options.state / "keys")
         self._closers.append(self._keys.forget)
+        self._ca_file.write_text(ca.pem)
         if self.options.machines:
             self.namespace.create()
             self._closers.append(self.namespace.destroy)
@@ -216,13 +218,15 @@ class Daemon:
             self.resolve,
             self._connect("edge"),
             self.cloudflare.origin_ca_pem,
+            self.cloudflare.is_revoked,
         )
         if self.options.machines:
             app = self.faults.middleware("edge", edge.app)
             for network in NETWORKS.values():
                 self._serve("", app, [self.namespace.listen(network.edge, 80)])
                 self._serve("", app, [self.namespace.listen(network.edge, 443)], ca.context())
-        self._serve("site", Visitor(SITE, self.resolve, self._connect("visitor")).app, [listen("127.0.0.1")])
+        visitor = Visitor(SITE, self.resolve, self._connect("visitor"), ca.pem)
+        self._serve("site", visitor.app, [listen("127.0.0.1")])
 
     def _connect(self, who: str) -> Callable[[str, int], socket.socket]:
         """How the edge, or the visitor, connects: inside the namespace, from its own address on the cloud's network."""
@@ -293,6 +297,7 @@ class Daemon:
             "TRITON_KEY_ID": self._keys.triton_fingerprint,
             "TRITON_KEY_FILE": str(self._keys.triton_file),
             "ROLLCALL_DNS": f"127.0.0.1:{ports['dns']}",
+            "ROLLCALL_CA_FILE": str(self._ca_file),
             "ROLLCALL_SITE_URL": f"http://127.0.0.1:{ports['site']}/",
         }
 
