@@ -14,7 +14,7 @@ from typing import Any
 import pulumi
 import pulumi_aws as aws
 
-from components import userdata
+from components import doors, userdata
 from components.joyent import Machine, MachineArgs, Ready, ReadyArgs
 from components.registration import Deregistration, RollCall, RollCallArgs
 from components.registries import Access
@@ -34,7 +34,8 @@ class Membership:
     """One thing that a fleet joins.
 
     `places` are where its entries stand, as inputs of RollCall; `words` what machine `index` is told; `port` what visitors
-    or clients come to (`80/tcp`); `secrets` what clouds that keep secrets with the machine give it, by name.
+    or clients come to (`80/tcp`), and `only_from` the networks that may, if not everybody; `secrets` what clouds that keep
+    secrets with the machine give it, by name.
     """
 
     places: Sequence[pulumi.Output[dict[str, Any]]]
@@ -42,6 +43,7 @@ class Membership:
     port: str
     words: Callable[[int], pulumi.Output[str]]
     secrets: Mapping[str, pulumi.Output[str]] = field(default_factory=dict)
+    only_from: doors.Ranges | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,23 +166,19 @@ class Ec2Fleet(Fleet):
 
     def _security_group(self) -> aws.ec2.SecurityGroup:
         vpc = aws.ec2.get_vpc_output(default=True, opts=pulumi.InvokeOutputOptions(parent=self))
-        anywhere = {"cidr_blocks": ["0.0.0.0/0"]}
         return aws.ec2.SecurityGroup(
             f"{self.name}-group",
             description=f"Rollcall {self.stack} {self.name}",
             vpc_id=vpc.id,
-            ingress=[
-                {
-                    "protocol": protocol,
-                    "from_port": int(port),
-                    "to_port": int(port),
-                    "description": "visitors",
-                    **anywhere,
-                }
-                for port, protocol in sorted({tuple(each.port.split("/")) for each in self.args.memberships})
-            ],
+            ingress=doors.ingress(self.args.memberships),
             egress=[
-                {"protocol": "-1", "from_port": 0, "to_port": 0, "description": "updates and DNS APIs", **anywhere}
+                {
+                    "protocol": "-1",
+                    "from_port": 0,
+                    "to_port": 0,
+                    "description": "updates and DNS APIs",
+                    "cidr_blocks": ["0.0.0.0/0"],
+                }
             ],
             opts=pulumi.ResourceOptions(parent=self),
         )
@@ -192,8 +190,10 @@ class JoyentFleet(Fleet):
     def make(self) -> None:
         self.access = Access(cloud="joyent")
         made: list[Machine] = []
+        closed = doors.is_closed(self.args.memberships)
+        rules = doors.firewall_rules(self.name, self.args.memberships, self)
         for index in range(self.settings.count):
-            deregistration = self.bracket(index, [])
+            deregistration = self.bracket(index, rules)
             machine = Machine(
                 f"{self.name}-{index}",
                 MachineArgs(
@@ -201,7 +201,8 @@ class JoyentFleet(Fleet):
                     package=self.settings.size,
                     image=self.settings.image,
                     networks=[JOYENT_PUBLIC_NETWORK],
-                    tags=self.identity(index, deregistration),
+                    tags={**self.identity(index, deregistration), **(doors.tags(self.name) if closed else {})},
+                    firewall_enabled=closed,
                     metadata=self.told(index, deregistration),
                     secret_metadata=self._secrets(),
                     userdata=userdata.build(),
