@@ -38,7 +38,9 @@ class ServiceDirectory(pulumi.ComponentResource):
         self._settings = settings = args.settings
         self.zone_id, self.zone_arn = self._zone(name)
         services = sorted(f"{service.label}.{settings.zone}." for service in settings.services)
-        self.static: list[pulumi.Resource] = [self._record(f"{name}-services", _ENUMERATION, "PTR", services)]
+        self.static: list[pulumi.Resource] = []
+        if settings.enumerate:
+            self.static.append(self._record(f"{name}-services", _ENUMERATION, "PTR", services))
         for service in settings.services:
             self.static += self._service(f"{name}-{service.name}", service)
         self.register_outputs({"zone_id": self.zone_id})

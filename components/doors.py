@@ -6,7 +6,7 @@ EC2 has it in a security group, Triton in firewall rules for the machines that c
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 DOORS_TAG = "rollcall-doors"
 # Where agents of a closed fleet are asked by each other whether they live; what is not signed with the fleet's key is dropped.
 WATCH = (4217, "udp")
+SSH = (22, "tcp")
 _ANYONE = "0.0.0.0/0"
 # sdc-fwrule, lib/rule.js: "maximum of 24 targets allowed per side".
 _MOST_TARGETS = 24
@@ -47,14 +48,15 @@ def published(parent: pulumi.Resource) -> Ranges:
     """Cloudflare's ranges of this moment (https://www.cloudflare.com/ips/). Known at once, since Triton's rules are as many as
     it takes to name them all. Raises ValueError where there is none: it would close the site to everybody."""
     found = cloudflare.get_ip_ranges(opts=pulumi.InvokeOptions(parent=parent))
-    ranges = Ranges(v4=tuple(sorted(found.ipv4_cidrs or ())), v6=tuple(sorted(found.ipv6_cidrs or ())))
+    ranges = _ranges((*(found.ipv4_cidrs or ()), *(found.ipv6_cidrs or ())))
     if not ranges.v4:
         raise ValueError("Cloudflare published no addresses of its edge")
     return ranges
 
 
-def doors(memberships: Sequence[Membership]) -> list[Door]:
-    """One for each port, by port. Where one membership has a port for everybody, it is."""
+def doors(memberships: Sequence[Membership], operators: Sequence[str] = ()) -> list[Door]:
+    """One for each port, by port. Where one membership has a port for everybody, it is. `operators` are the networks that SSH is
+    for."""
     found: dict[tuple[int, str], Door] = {}
     for each in memberships:
         port, _, protocol = each.port.partition("/")
@@ -63,6 +65,8 @@ def doors(memberships: Sequence[Membership]) -> list[Door]:
         found[door.port, door.protocol] = known if known is not None and known.only_from is None else door
     if is_closed(memberships):
         found.setdefault(WATCH, Door(port=WATCH[0], protocol=WATCH[1]))
+    if operators:
+        found[SSH] = Door(port=SSH[0], protocol=SSH[1], only_from=_ranges(operators))
     return [found[key] for key in sorted(found)]
 
 
@@ -71,7 +75,12 @@ def is_closed(memberships: Sequence[Membership]) -> bool:
     return any(each.only_from is not None for each in memberships)
 
 
-def ingress(memberships: Sequence[Membership]) -> list[dict[str, Any]]:
+def _ranges(networks: Iterable[str]) -> Ranges:
+    known = sorted(set(networks))
+    return Ranges(v4=tuple(each for each in known if ":" not in each), v6=tuple(each for each in known if ":" in each))
+
+
+def ingress(found: Sequence[Door]) -> list[dict[str, Any]]:
     """The rules of a security group. An EC2 group holds 60 networks; Cloudflare has published 22 for years."""
     return [
         {
@@ -79,17 +88,20 @@ def ingress(memberships: Sequence[Membership]) -> list[dict[str, Any]]:
             "from_port": door.port,
             "to_port": door.port,
             "description": _described(door),
-            "cidr_blocks": [*(door.only_from.v4 if door.only_from else (_ANYONE,))],
-            **({"ipv6_cidr_blocks": [*door.only_from.v6]} if door.only_from and door.only_from.v6 else {}),
+            **{key: [*networks] for key, networks in _by_family(door).items() if networks},
         }
-        for door in doors(memberships)
+        for door in found
     ]
 
 
+def _by_family(door: Door) -> dict[str, tuple[str, ...]]:
+    ranges = door.only_from or Ranges(v4=(_ANYONE,))
+    return {"cidr_blocks": ranges.v4, "ipv6_cidr_blocks": ranges.v6}
+
+
 def _described(door: Door) -> str:
-    if (door.port, door.protocol) == WATCH:
-        return "agents asking agents"
-    return "visitors" if door.only_from is None else "Cloudflare's edge"
+    known = {WATCH: "agents asking agents", SSH: "operators"}
+    return known.get((door.port, door.protocol)) or ("visitors" if door.only_from is None else "Cloudflare's edge")
 
 
 def tags(fleet: str) -> dict[str, str]:
@@ -98,11 +110,9 @@ def tags(fleet: str) -> dict[str, str]:
 
 
 def firewall_rules(
-    fleet: str, memberships: Sequence[Membership], parent: pulumi.Resource, datacenter: str | None = None
+    fleet: str, found: Sequence[Door], parent: pulumi.Resource, datacenter: str | None = None
 ) -> list[FirewallRule]:
-    """Triton's rules of a closed fleet; none where everything is for everybody, since there the firewall stays off."""
-    if not is_closed(memberships):
-        return []
+    """Triton's rules for the machines with the fleet's tag; they count where a machine's firewall is on."""
     ((key, value),) = tags(fleet).items()
     machines = f'tag "{key}" = "{value}"'
     return [
@@ -115,7 +125,7 @@ def firewall_rules(
             ),
             opts=pulumi.ResourceOptions(parent=parent),
         )
-        for door in doors(memberships)
+        for door in found
         for number, source in enumerate(_sources(door))
     ]
 

@@ -14,7 +14,7 @@ from typing import Any
 import pulumi
 import pulumi_aws as aws
 
-from components import doors, userdata
+from components import doors, drain, userdata
 from components.joyent import Machine, MachineArgs, Ready, ReadyArgs
 from components.registration import Deregistration, RollCall, RollCallArgs
 from components.registries import Access
@@ -72,6 +72,7 @@ class Fleet(pulumi.ComponentResource):
         self.settings = args.settings
         self.stack = pulumi.get_stack()
         self.machines = []
+        self.farewells: list[pulumi.Resource] = []
         self.members = []
         self.places = [place for membership in args.memberships for place in membership.places]
         self.make()
@@ -89,13 +90,27 @@ class Fleet(pulumi.ComponentResource):
             machine=str(index),
             places=self.places,
             cloud=self.access.as_inputs(),
-            timeout=self.settings.timeout,
             opts=pulumi.ResourceOptions(
                 parent=self,
                 depends_on=[*self.args.needs, *needs],
-                replacement_trigger=[userdata.sources_hash(), self.settings.image, self.settings.size],
+                replacement_trigger=[userdata.sources_hash(), self.settings.image, self.settings.size, *self._login()],
             ),
         )
+
+    def _login(self) -> list[str]:
+        """EC2 gives a machine its key pair when it is made, and never again."""
+        ssh = self.settings.ssh
+        return [ssh.key_name] if ssh and ssh.key_name else []
+
+    def drained_by_ssh(self, index: int, machine: pulumi.CustomResource, address: pulumi.Output[str]) -> None:
+        """Where SSH is configured, machine `index` is told to leave by it as well, after its RollCall and before it goes."""
+        if self.settings.ssh:
+            name = f"{self.name}-{index}"
+            self.farewells.append(drain.over_ssh(name, self.settings.ssh, machine, address, parent=self))
+
+    def doors(self) -> list[doors.Door]:
+        """What others may come to: what the fleet joins, and SSH where it is configured."""
+        return doors.doors(self.args.memberships, self.settings.ssh.sources if self.settings.ssh else ())
 
     def identity(self, index: int, deregistration: Deregistration) -> dict[str, pulumi.Input[str]]:
         """By what a machine is found: its stack, fleet, name and generation."""
@@ -117,7 +132,8 @@ class Fleet(pulumi.ComponentResource):
 
 
 class Ec2Fleet(Fleet):
-    """EC2 instances over the default VPC's zones, IMDSv2 only, their root volume encrypted, no key pair."""
+    """EC2 instances over the default VPC's zones, IMDSv2 only, their root volume encrypted, no key pair unless SSH is
+    configured."""
 
     def __init__(
         self, name: str, args: FleetArgs, *, profile: pulumi.Input[str], opts: pulumi.ResourceOptions | None = None
@@ -141,6 +157,7 @@ class Ec2Fleet(Fleet):
                 associate_public_ip_address=True,
                 vpc_security_group_ids=[group.id],
                 iam_instance_profile=self._profile,
+                key_name=self.settings.ssh.key_name if self.settings.ssh else None,
                 user_data_base64=userdata.gzipped_base64(),
                 metadata_options={
                     "http_endpoint": "enabled",
@@ -160,6 +177,7 @@ class Ec2Fleet(Fleet):
                 ),
             )
             self.enlist(index, deregistration, instance, instance.id)
+            self.drained_by_ssh(index, instance, instance.public_ip)
         self.addresses = pulumi.Output.all(
             *(machine.id for machine in self.machines), *(machine.public_ip for machine in self.machines)
         ).apply(lambda both: dict(zip(both[: len(both) // 2], both[len(both) // 2 :], strict=True)))
@@ -170,7 +188,7 @@ class Ec2Fleet(Fleet):
             f"{self.name}-group",
             description=f"Rollcall {self.stack} {self.name}",
             vpc_id=vpc.id,
-            ingress=doors.ingress(self.args.memberships),
+            ingress=doors.ingress(self.doors()),
             egress=[
                 {
                     "protocol": "-1",
@@ -191,7 +209,7 @@ class JoyentFleet(Fleet):
         self.access = Access(cloud="joyent")
         made: list[Machine] = []
         closed = doors.is_closed(self.args.memberships)
-        rules = doors.firewall_rules(self.name, self.args.memberships, self)
+        rules = doors.firewall_rules(self.name, self.doors(), self) if closed else []
         for index in range(self.settings.count):
             deregistration = self.bracket(index, rules)
             machine = Machine(
@@ -218,6 +236,9 @@ class JoyentFleet(Fleet):
         )
         self.machines.append(ready)
         self.addresses = ready.addresses
+        for index, machine in enumerate(made):
+            address = pulumi.Output.all(ready.addresses, machine.id).apply(lambda both: str(both[0].get(both[1], "")))
+            self.drained_by_ssh(index, machine, address)
 
     def _secrets(self) -> dict[str, pulumi.Output[str]]:
         return {name: value for each in self.args.memberships for name, value in each.secrets.items()}
@@ -225,7 +246,7 @@ class JoyentFleet(Fleet):
 
 def call_rolls(fleets: Sequence[Fleet]) -> list[RollCall]:
     """A RollCall for each fleet, after the machines of all fleets: no predecessor leaves before every successor answers."""
-    everybody = [machine for fleet in fleets for machine in fleet.machines]
+    everybody = [each for fleet in fleets for each in (*fleet.machines, *fleet.farewells)]
     return [
         RollCall(
             fleet.name,

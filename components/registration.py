@@ -32,6 +32,9 @@ from rollcall.ownership import Owner
 
 POLL = 1.0
 DRAIN_BOUND = 90.0
+# Between a cloud's word that it deletes a machine and the machine's end.
+GONE_WITHIN = 300.0
+LOOK_AGAIN = 3.0
 STEPS_EVERY = 4.0
 _BRAKE_MEND = "Nothing was removed. If that is meant, `pulumi config set rollcall:brake false` for one `pulumi up`."
 _FOUND = ("missing", "stale", "left_over", "foreign", "orphaned")
@@ -110,6 +113,14 @@ class RollCallProvider(_Provider):
         if leaving:
             before = self._registries({**_olds, "cloud": _news["cloud"]})
             _see_off(before, _news["stack"], leaving, engine, linger=_linger(before, _news) if members else 0)
+            if not members:
+                _wait_for_caches(before, _olds, engine)
+            try:
+                # That took a while, and nobody may go unless those that stay answer.
+                found = _answer(registries, {**_news, "fleets": fleets}, leaving=leaving, engine=engine)
+            except RollCallError:
+                before.undrain(_news["stack"], leaving)
+                raise
         for line in found.foreign:
             engine.say(f"{_news['fleet']}: {line} is not Rollcall's; it is left as it is", warning=True)
         acknowledged = sorted({*_olds.get("acknowledged", []), *found.foreign})
@@ -123,7 +134,10 @@ class RollCallProvider(_Provider):
         return ReadResult(id_, changed, inputs)
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
-        _see_off(self._registries(_props), _props["stack"], _members(_props), Engine(), linger=0)
+        engine, registries = Engine(), self._registries(_props)
+        _see_off(registries, _props["stack"], _members(_props), engine, linger=0)
+        if _members(_props):
+            _wait_for_caches(registries, _props, engine)
 
 
 class DeregistrationProvider(_Provider):
@@ -134,7 +148,7 @@ class DeregistrationProvider(_Provider):
         return CreateResult(f"{props['fleet']}-{props['machine']}-{generation}", {**props, "generation": generation})
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
-        changed = any(_plain(_olds.get(key)) != _plain(_news.get(key)) for key in ("places", "cloud", "timeout"))
+        changed = any(_plain(_olds.get(key)) != _plain(_news.get(key)) for key in ("places", "cloud"))
         moved = [key for key in ("stack", "fleet", "machine") if _olds.get(key) != _news.get(key)]
         return DiffResult(changes=changed or bool(moved), replaces=moved, stables=[], delete_before_replace=False)
 
@@ -204,7 +218,6 @@ class Deregistration(Resource, module="rollcall", name="Deregistration"):  # typ
         machine: str,
         places: pulumi.Input[Sequence[pulumi.Input[Mapping[str, Any]]]],
         cloud: pulumi.Input[Mapping[str, Any]],
-        timeout: int = 300,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         props = {
@@ -213,7 +226,6 @@ class Deregistration(Resource, module="rollcall", name="Deregistration"):  # typ
             "machine": machine,
             "places": places,
             "cloud": cloud,
-            "timeout": timeout,
             "generation": None,
         }
         super().__init__(DeregistrationProvider(), name, props, opts)
@@ -324,11 +336,18 @@ def _see_off(registries: Registries, stack: str, leaving: Sequence[Member], engi
     registries.drain(stack, leaving)
     end = time.monotonic() + DRAIN_BOUND
     said = ""
-    while staying := _staying(registries, stack, leaving):
-        running = {machine.instance for machine in registries.seen(stack) if machine.running}
+    stood: set[Entry] = set()
+    while True:
+        staying = _staying(registries, stack, leaving)
+        stood.update(staying)
+        running = {machine.instance for machine in registries.seen(stack) if machine.running} if staying else set()
         dead = [entry for entry in staying if entry.owner is not None and entry.owner.instance not in running]
         registries.remove(dead)
-        line = f"waiting for {', '.join(sorted({_named(entry, leaving) for entry in staying}))} to leave"
+        still = [] if staying else registries.still_answered(stood)
+        if not staying and not still:
+            break
+        names = ", ".join(sorted({_named(entry, leaving) for entry in staying or still}))
+        line = f"waiting for {names} to leave" if staying else f"waiting for the name servers to forget {names}"
         if line != said:
             engine.say(line)
             said = line
@@ -345,6 +364,23 @@ def _see_off(registries: Registries, stack: str, leaving: Sequence[Member], engi
         engine.sleep(linger)
 
 
+def _wait_for_caches(registries: Registries, props: Mapping[str, Any], engine: Engine) -> None:
+    """A fleet that has left whole serves on while others stand in its places: a cache may still lead to it, and who asks it
+    must not fail since the name has others. In `destroy` the others leave too, and nobody waits longer than they stand."""
+    roll = _roll(props, leaving=())
+    ours = {stand.place for stand in roll.stands if not stand.shared}
+    end = time.monotonic() + _linger(registries, props)
+    said = False
+    while time.monotonic() < end:
+        here = [each for each in registries.entries() if each.place in ours]
+        if not any(each.owner is not None and each.owner.stack == roll.stack for each in here):
+            return
+        if not said:
+            engine.say(f"{roll.fleet} has left; waiting {end - time.monotonic():.0f} s at most for answers in caches")
+            said = True
+        engine.sleep(LOOK_AGAIN)
+
+
 def _staying(registries: Registries, stack: str, leaving: Sequence[Member]) -> list[Entry]:
     gone = {Owner(stack, each.fleet, each.machine, each.generation, each.instance) for each in leaving}
     return [entry for entry in registries.entries() if entry.owner in gone]
@@ -359,7 +395,7 @@ def _named(entry: Entry, leaving: Sequence[Member]) -> str:
 
 def _wait_until_gone(registries: Registries, props: Mapping[str, Any], engine: Engine) -> None:
     """Raises RollCallError when a machine of this generation still runs after the time-out."""
-    end = time.monotonic() + float(props["timeout"])
+    end = time.monotonic() + GONE_WITHIN
     while True:
         running = [
             each for each in registries.seen(props["stack"]) if each.generation == props["generation"] and each.running
@@ -368,7 +404,7 @@ def _wait_until_gone(registries: Registries, props: Mapping[str, Any], engine: E
             return
         if time.monotonic() > end:
             raise RollCallError(
-                f"{props['fleet']}-{props['machine']}: {running[0].instance} still runs after {props['timeout']:.0f} s; "
+                f"{props['fleet']}-{props['machine']}: {running[0].instance} still runs after {GONE_WITHIN:.0f} s; "
                 "terminate it and run `pulumi destroy` or `pulumi up` again"
             )
         engine.sleep(POLL)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from components.attendance import Entry, Member, Seen, Stand, cloud_of
 from components.clouds import CloudView, view_of
-from components.resolving import answered_by_all
+from components.resolving import answered_by_all, answered_by_any
 from components.serviceplace import ServicePlace, ServiceRecords, challenges
 from rollcall.cloudflare import CloudflareStore, Record
 from rollcall.ownership import Owner
@@ -98,6 +98,9 @@ class Records(Protocol):
     def remove(self, entries: Iterable[Entry]) -> None:
         """Remove those of `entries` that are of this place; one that is gone already is no error."""
 
+    def still_answered(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Those of `entries`, which the API lists no more, that a name server still answers with."""
+
     def unchallenge(self, gone: Owner) -> None:
         """Take away the challenges for `gone`, whatever its instance was; none is no error."""
 
@@ -124,6 +127,13 @@ class SiteRecords:
             zone, _, record = entry.id.partition("/")
             if zone == self._place.zone and entry.place.startswith(f"{self._place.host} "):
                 self._store.delete(zone, record)
+
+    def still_answered(self, entries: Iterable[Entry]) -> list[Entry]:
+        place = self._place
+        mine = [] if place.proxied else [each for each in entries if each.place.startswith(f"{place.host} ")]
+        types = {each.place.rpartition(" ")[2] for each in mine}
+        known = {rtype: answered_by_any(place.domain, place.host, rtype) for rtype in types}
+        return [each for each in mine if each.value in known[each.place.rpartition(" ")[2]]]
 
     def unchallenge(self, gone: Owner) -> None:
         for record in self._store.list(self._place.zone, challenge_name(gone, self._place.told)):
@@ -158,6 +168,11 @@ class Registries:
         gone = list(entries)
         for records in self._records:
             records.remove(gone)
+
+    def still_answered(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Those of `entries`, which the APIs list no more, that a name server still answers with."""
+        gone = list(entries)
+        return [each for records in self._records for each in records.still_answered(gone)]
 
     def unchallenge(self, gone: Owner) -> None:
         """Take away the challenges for a machine that is gone, whatever its instance was: their watchers may be gone too."""

@@ -24,8 +24,13 @@ def answered_by_all(zone: str, name: str, rtype: str) -> frozenset[str]:
     A server that does not answer at all has no say (RFC 2182: a resolver asks the next one), unless none does; then the
     result is empty.
     """
-    answers = [found for server, port in name_servers(zone) if (found := _ask(server, port, name, rtype)) is not None]
+    answers = _answers(zone, name, rtype)
     return frozenset.intersection(*answers) if answers else frozenset()
+
+
+def answered_by_any(zone: str, name: str, rtype: str) -> frozenset[str]:
+    """The values of `name` that one name server of `zone` at least still answers with: a cache may take them up yet."""
+    return frozenset().union(*_answers(zone, name, rtype))
 
 
 def name_servers(zone: str) -> tuple[tuple[str, int], ...]:
@@ -41,6 +46,10 @@ def name_servers(zone: str) -> tuple[tuple[str, int], ...]:
         )
     except dns.exception.DNSException:
         return ()
+
+
+def _answers(zone: str, name: str, rtype: str) -> list[frozenset[str]]:
+    return [found for server, port in name_servers(zone) if (found := _ask(server, port, name, rtype)) is not None]
 
 
 def _ask(server: str, port: int, name: str, rtype: str) -> frozenset[str] | None:

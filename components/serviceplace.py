@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from components.attendance import Entry, Stand
-from components.resolving import answered_by_all
+from components.resolving import answered_by_all, answered_by_any
 from rollcall.errors import TransientError
 from rollcall.ownership import Owner
 from rollcall.retrying import retried
@@ -135,6 +135,14 @@ class ServiceRecords:
         dead = {entry.id for entry in here if entry.dead}
         if dead:
             retried(lambda: registry.drop(dead), _WITHIN)
+
+    def still_answered(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Of the set: a host has a name of its own, and whoever asks for that has read the set before."""
+        services, _ = self._place.stands
+        mine = [each for each in entries if each.place == services.place]
+        known = answered_by_any(self._place.domain, set_name(self._place.told), "SRV") if mine else frozenset()
+        values = {value.lower() for value in known}
+        return [each for each in mine if each.value.lower() in values]
 
     def unchallenge(self, gone: Owner) -> None:
         retried(lambda: self._unchallenge(gone), _WITHIN)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from typing import Any, Literal
 
 from components.reading import Faults, Reader
@@ -20,6 +21,7 @@ PROTECTIONS = ("off", "low", "medium", "high", "under_attack")
 SITE_JOIN = "site"
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _SERVICE = re.compile(r"(?=.{1,15}$)(?=.*[A-Za-z])[A-Za-z0-9](?:[A-Za-z0-9]|-(?!-))*(?<!-)")
+_USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _CHECK = re.compile(r"http:\d{1,5}:/\S*|tcp:\d{1,5}|command:/\S+")
 _SECRET = re.compile(r"(?i)(passw|secret|token|api.?key|private.?key)|AKIA[0-9A-Z]{16}|-----BEGIN|[0-9A-Za-z+/_-]{40,}")
 _LONGEST_UUID = "00000000-0000-0000-0000-000000000000"
@@ -106,12 +108,24 @@ class ServiceSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class DirectorySettings:
-    """DNS-SD in a Route53 hosted zone; `ttl` in seconds of its static records."""
+    """DNS-SD in a Route53 hosted zone; `ttl` in seconds of its static records. `enumerate`: keep the list of the zone's service
+    types (RFC 6763 section 9), which is one record set and so one stack's."""
 
     zone: str
     services: tuple[ServiceSettings, ...]
     ttl: int = 300
     create: bool = False
+    enumerate: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class SshSettings:
+    """Who may log in to a fleet's machines: as `user`, from the networks `sources` (CIDR; on Triton they count where the fleet's
+    firewall is on). On EC2 `key_name` names a key pair of the account; Triton gives a machine the account's own keys."""
+
+    user: str
+    key_name: str | None = None
+    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +142,7 @@ class FleetSettings:
     timeout: int = 300
     priority: int = 10
     weight: int = 10
+    ssh: SshSettings | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,6 +255,7 @@ def _directory(reader: Reader) -> DirectorySettings:
         services=tuple(_service(name, services.inner(name)) for name in services.names()),
         ttl=reader.number("ttl", 300, least=1, most=86400, unit=" seconds"),
         create=reader.flag("create", False),
+        enumerate=reader.flag("enumerate", True),
     )
     if not directory.services:
         reader.fault(
@@ -323,9 +339,26 @@ def _fleet(name: str, reader: Reader) -> FleetSettings:
         timeout=reader.number("timeout", 300, least=10, most=3600, unit=" seconds"),
         priority=reader.number("priority", 10, least=0, most=65535),
         weight=reader.number("weight", 10, least=0, most=65535),
+        ssh=_ssh(reader.inner("ssh"), cloud) if "ssh" in reader else None,
     )
     reader.done()
     return fleet
+
+
+def _ssh(reader: Reader, cloud: str) -> SshSettings:
+    on_ec2 = cloud == "aws"
+    ssh = SshSettings(
+        user=reader.text("user", None if on_ec2 else "root", check=_user_fault),
+        key_name=(reader.text("keyName") if on_ec2 else None),
+        sources=reader.texts("from", None if on_ec2 else ()),
+    )
+    for each in ssh.sources:
+        try:
+            ip_network(each)
+        except ValueError as wrong:
+            reader.fault("from", f"names {each!r} ({wrong})", "name networks, as 198.51.100.0/24")
+    reader.done()
+    return ssh
 
 
 def _joyent(reader: Reader) -> JoyentSettings:
@@ -411,6 +444,10 @@ def _host_fault(name: str) -> str | None:
     if not all(_LABEL.fullmatch(label) for label in name.split(".")):
         return "no host name below the zone; write one label or more, as www"
     return None
+
+
+def _user_fault(name: str) -> str | None:
+    return None if _USER.fullmatch(name) else "no user's name; write it as admin"
 
 
 def _url_fault(url: str) -> str | None:

@@ -28,6 +28,7 @@ PACKAGES = {
     "systemd-nspawn": "systemd-container",
     "mmdebstrap": "mmdebstrap",
     "ip": "iproute2",
+    "ssh": "openssh-client",
     "nft": "nftables",
     "dig": "bind9-dnsutils",
     "shellcheck": "shellcheck",

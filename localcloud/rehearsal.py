@@ -14,6 +14,7 @@ import fcntl
 import json
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import subprocess
@@ -25,12 +26,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import yaml
+
 from localcloud.cli import RESOLVER
 from localcloud.prepare import ROOT, VENV
+from localcloud.stackconfig import rehearsed
 
 PASSED_ON = ("PATH", "HOME", "LANG", "TERM", "TMPDIR", "XDG_CACHE_HOME", "NO_COLOR")
 GONE = ("terminated", "deleted")
 SAMPLE = "theService"
+# The key pair that a stack's `ssh.keyName` may name.
+OPERATORS = "operators"
 LINKED = ("__main__.py", "components", "userdata", ".venv")
 
 
@@ -44,7 +50,7 @@ def say(text: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Rehearsal:
-    """One set of local clouds with one stack on it. `instance` names both; `make` uses `local`, each test its own."""
+    """One set of local clouds with one stack on it. `instance` names both; `make` uses the stack's name, each test its own."""
 
     stack: str = "local"
     instance: str = "local"
@@ -81,6 +87,8 @@ class Rehearsal:
             PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION="false" if self.plugins == "real" else "true",
             PATH=os.pathsep.join((engine_folder(), str(VENV / "bin"), os.environ["PATH"])),
         )
+        inside = ["env", f"PYTHONPATH={ROOT}", *self._localcloud("run", "--")]
+        found["ROLLCALL_SSH"] = shlex.join([*inside, "ssh", "-i", str(self.state / "keys" / OPERATORS)])
         for name in ("AWS_ENDPOINT_URL", "CLOUDFLARE_BASE_URL", "TRITON_URL", "ROLLCALL_SITE_URL"):
             if urlsplit(found[name]).hostname != "127.0.0.1":
                 raise RehearsalError(
@@ -141,19 +149,51 @@ class Rehearsal:
         source = self.config or ROOT / f"Pulumi.{self.stack}.yaml"
         if not source.exists():
             raise RehearsalError(f"there is no {source.name}; write one, or choose another stack with STACK=")
-        target = self.work / f"Pulumi.{self.stack}.yaml"
-        salt = [
-            line
-            for line in (target.read_text().splitlines() if target.exists() else ())
-            if line.startswith("encryptionsalt:")
-        ]
-        target.write_text(source.read_text().rstrip() + "\n" + "".join(f"{line}\n" for line in salt))
+        self._write_config(source)
         self._install_plugins()
+        self._bring_operators_key()
         (self.state / "backend").mkdir(parents=True, exist_ok=True)
         self.pulumi("stack", "select", "--create", self.stack, capture=True)
         if any((self.state / "backend" / ".pulumi" / "locks").rglob("*.json")):
             # We hold the checkout's own lock, so whoever left this one is dead.
             self.pulumi("cancel", "--yes", "--stack", self.stack, capture=True, check=False)
+
+    def _write_config(self, source: Path) -> None:
+        target = self.work / f"Pulumi.{self.stack}.yaml"
+        before = target.read_text().splitlines() if target.exists() else ()
+        salt = [line for line in before if line.startswith("encryptionsalt:")]
+        try:
+            told, left = rehearsed(source.read_text())
+        except (ValueError, yaml.YAMLError) as wrong:
+            raise RehearsalError(f"{source.name} {wrong}") from wrong
+        if left:
+            say(f"of {source.name} this leaves out {', '.join(left)}: the local clouds stand for the real ones")
+        target.write_text(yaml.safe_dump(told, sort_keys=False) + "".join(f"{line}\n" for line in salt))
+
+    def _bring_operators_key(self) -> None:
+        """The key pair that operators have in their account before a stack names it."""
+        import boto3
+        from botocore.exceptions import ClientError
+
+        key = self.state / "keys" / OPERATORS
+        if not key.exists():
+            key.parent.mkdir(parents=True, exist_ok=True)
+            make = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", OPERATORS, "-f", str(key)]
+            subprocess.run(make, stdin=subprocess.DEVNULL, check=True)
+        told = self.environment()
+        ec2 = boto3.client(
+            "ec2",
+            endpoint_url=told["AWS_ENDPOINT_URL"],
+            region_name=told["AWS_REGION"],
+            aws_access_key_id=told["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=told["AWS_SECRET_ACCESS_KEY"],
+        )
+        public = key.with_name(f"{key.name}.pub").read_bytes()
+        try:
+            ec2.import_key_pair(KeyName=OPERATORS, PublicKeyMaterial=public)
+        except ClientError as refused:
+            if refused.response.get("Error", {}).get("Code") != "InvalidKeyPair.Duplicate":
+                raise
 
     def _install_plugins(self) -> None:
         from localcloud.plugins import STAND_INS, install
@@ -281,8 +321,6 @@ def preview(rehearsal: Rehearsal) -> None:
 
 
 def env(rehearsal: Rehearsal) -> None:
-    import shlex
-
     for name, value in sorted(rehearsal.environment().items()):
         print(f"export {name}={shlex.quote(value)}")
 
@@ -374,8 +412,6 @@ def visit(url: str, count: int) -> collections.Counter[str]:
 
 
 def _exports(printed: str) -> Iterator[tuple[str, str]]:
-    import shlex
-
     for line in printed.splitlines():
         words = shlex.split(line)
         if len(words) == 2 and words[0] == "export":
@@ -398,7 +434,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("command", choices=COMMANDS)
     parser.add_argument("--stack", default="local")
-    parser.add_argument("--instance", default="local")
+    parser.add_argument("--instance", help="which local clouds; each stack has its own unless told")
     parser.add_argument(
         "--plugins", default="stand-in", help="stand-in, real, or a comma-separated list of those to take real"
     )
@@ -407,7 +443,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for each in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, _interrupt)
     try:
-        rehearsal = Rehearsal(stack=chosen.stack, instance=chosen.instance, plugins=chosen.plugins)
+        rehearsal = Rehearsal(stack=chosen.stack, instance=chosen.instance or chosen.stack, plugins=chosen.plugins)
         if chosen.command == "status":
             return status(rehearsal, *(["--json"] if chosen.json else []))
         COMMANDS[chosen.command](rehearsal)

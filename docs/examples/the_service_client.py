@@ -38,8 +38,9 @@ def main() -> int:
                     print("answered:", call(connection, "hello"))
                 continue
             for target in service.order():
-                with socket.create_connection((client.addresses(target.host)[0], target.port), timeout=5) as connection:
-                    print(f"{target.host}:{target.port} answered:", call(connection, "hello"))
+                for address in client.addresses(target.host)[:1]:
+                    with socket.create_connection((address, target.port), timeout=5) as connection:
+                        print(f"{target.host}:{target.port} answered:", call(connection, "hello"))
     except (RollcallError, OSError) as fault:
         print(f"theService: {fault}", file=sys.stderr)
         return 1

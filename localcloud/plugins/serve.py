@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from importlib import import_module
 from importlib.metadata import version
@@ -16,7 +17,9 @@ def main() -> int:
         print(f"usage: serve {'|'.join(STAND_INS)}", file=sys.stderr)
         return 2
     engine = next((each for each in sys.argv[2:] if not each.startswith("-")), "")
-    serve(import_module(f"localcloud.plugins.{name}").PLUGIN, version(f"pulumi-{name}"), engine)
+    # An engine that is interrupted, or that has failed, interrupts its plugins.
+    with contextlib.suppress(KeyboardInterrupt):
+        serve(import_module(f"localcloud.plugins.{name}").PLUGIN, version(f"pulumi-{name}"), engine)
     return 0
 
 

@@ -145,10 +145,11 @@ class World:
         self._patcher.setattr(registration, "DRAIN_BOUND", 20.0)
         self._patcher.setattr(registration, "secrets", SimpleNamespace(token_hex=lambda _: self._generation()))
         self._patcher.setattr("components.registries.view_of", lambda *_: self)
-        self._patcher.setattr("components.registries.answered_by_all", lambda _, name, rtype: zone.answers(name, rtype))
-        self._patcher.setattr(
-            "components.serviceplace.answered_by_all", lambda _, name, rtype: zone.answers(name, rtype)
-        )
+        for asked in ("all", "any"):
+            for module in ("registries", "serviceplace"):
+                self._patcher.setattr(
+                    f"components.{module}.answered_by_{asked}", lambda _, name, rtype: zone.answers(name, rtype)
+                )
         self._patcher.setattr(
             "components.serviceplace.retried", lambda act, within: retried(act, within, sleep=lambda _: None)
         )
@@ -258,7 +259,7 @@ class World:
     def props(self, members: Sequence[Mapping[str, str]], brake: bool) -> dict[str, Any]:
         found: dict[str, Any] = {key: [] for key in ("missing", "stale", "left_over", "foreign", "orphaned")}
         named = {"stack": STACK, "fleet": FLEET, "fleets": [FLEET], "members": list(members), **self._where()}
-        return {**named, "linger": 4, "peers": [FLEET], "brake": brake, **found}
+        return {**named, "timeout": 10, "linger": 4, "peers": [FLEET], "brake": brake, **found}
 
     def edit(self, by: str, action: Callable[[], object]) -> None:
         """What a user, or another stack, does to the zone; from then on that is how it has to stay."""
@@ -392,7 +393,7 @@ class World:
         return frozenset(each.rpartition(" ")[2].rstrip(".").lower() for each in self.zone.answers(name, *types))
 
     def _where(self) -> dict[str, Any]:
-        return {"places": self.zone.places(), "cloud": {"cloud": "aws", "region": "us-west-2"}, "timeout": 10}
+        return {"places": self.zone.places(), "cloud": {"cloud": "aws", "region": "us-west-2"}}
 
     def _generation(self) -> str:
         return f"{0xABC000 + next(self._numbers):06x}"

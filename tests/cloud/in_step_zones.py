@@ -194,6 +194,8 @@ class Route53Zone:
             shared = not each.identifier and (
                 (each.type == "SRV" and each.name in SETS)
                 or (each.name in (hosts | owners) and each.type in ("A", "AAAA", "TXT"))
+                # A challenge stands beside what a user has put there, and goes without it.
+                or (each.name.endswith(f".c.{RC}") and each.type == "TXT")
             )
             for value in each.values:
                 target = value.rpartition(" ")[2].rstrip(".").lower() if each.type == "SRV" else each.name

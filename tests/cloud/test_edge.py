@@ -302,9 +302,12 @@ class TestTls:
         origin = lab.origin(port=443, tls=authority.context())
         lab.routes[HOST].settings["ssl"] = mode
         asked: list[int] = []
-        reply = ask_over_tls(
-            lab.edge(authority.pem, authority.context(), lambda serial: not asked.append(serial)), authority.pem
-        )
+
+        def revoked(serial: int) -> bool:
+            asked.append(serial)
+            return True
+
+        reply = ask_over_tls(lab.edge(authority.pem, authority.context(), revoked), authority.pem)
         assert reply.startswith(f"HTTP/1.1 {status} ".encode())
         assert origin.asked == (1 if status == 203 else 0)
         assert len(asked) == (mode == "strict")

@@ -669,6 +669,19 @@ def test_an_instance_does_not_change_in_place_what_the_stand_in_cannot(lab: Lab)
     lab.host.delete(made)
 
 
+@pytest.mark.parametrize("image", ["debian", "ubuntu"])
+def test_the_root_volume_is_the_images_own_device(lab: Lab, image: str) -> None:
+    disk = {"encrypted": True, "volumeType": "gp3"}
+    inputs = {"ami": getattr(lab, image), "instanceType": "t3.micro", "rootBlockDevice": disk}
+    made = lab.host.create("aws:ec2/instance:Instance", inputs)
+    (volume,) = lab.cloud.describe(made.id)["BlockDeviceMappings"]
+    root = lab.ec2.describe_images(ImageIds=[getattr(lab, image)])["Images"][0]["RootDeviceName"]
+    assert volume["DeviceName"] == root
+    (held,) = lab.ec2.describe_volumes(VolumeIds=[volume["Ebs"]["VolumeId"]])["Volumes"]
+    assert held["Encrypted"] and held["VolumeType"] == "gp3"
+    lab.host.delete(made)
+
+
 FUNCTIONS: dict[str, tuple[dict[str, Any], Callable[[Lab, dict[str, Any]], bool]]] = {
     "aws:ssm/getParameter:getParameter": ({"name": UBUNTU}, lambda lab, found: found["value"] == lab.ubuntu),
     "aws:ec2/getVpc:getVpc": (

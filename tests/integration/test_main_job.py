@@ -127,9 +127,20 @@ def test_the_token_is_in_no_log_no_state_and_no_process_list(deployed: Deployed)
         assert "rollcall" in seen and token not in seen
 
 
-def test_destroy_leaves_no_entry_and_stop_leaves_nothing_on_the_machine(deployed: Deployed) -> None:
-    deployed.rehearsal.pulumi("destroy", "--yes", "--stack", "local", capture=True)
+def test_destroy_drains_by_ssh_too_and_a_dead_machine_holds_up_nothing(deployed: Deployed, tmp_path: Path) -> None:
+    """`web-aws` has SSH: one of it is alive, one has lost its power."""
+    deployed.rehearsal.localcloud("crash", deployed.machine("web-aws-1")["id"])
+    exits, client = tmp_path / "exits", tmp_path / "ssh"
+    client.write_text(f'#!/bin/sh\n{deployed.env["ROLLCALL_SSH"]} "$@"; code=$?\necho $code >>{exits}; exit $code\n')
+    client.chmod(0o755)
+    told = {"ROLLCALL_SSH": str(client)}
+    deployed.rehearsal.pulumi("destroy", "--yes", "--stack", "local", capture=True, extra=told)
     assert deployed.records() == []
+    # 0: the agent's unit was stopped, 255: nobody there.
+    assert sorted(exits.read_text().split()) == ["0", "255"]
+
+
+def test_stop_leaves_nothing_on_the_machine(deployed: Deployed) -> None:
     instance = deployed.rehearsal.instance
     deployed.rehearsal.stop()
     namespaces = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout

@@ -75,8 +75,11 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "services": {
         "directory": {"zone": "unilans.net", "services": {"theService": _THE_SERVICE}},
         "fleets": {
-            "api": {"cloud": "aws", "size": "t3.micro", **_WEB, "count": 1, "joins": ["theService/v1"], "weight": 20},
-            "old": {"cloud": "joyent", "size": "g1.micro", **_WEB, "joins": ["theService/v2"]},
+            "api": {
+                **{"cloud": "aws", "size": "t3.micro", **_WEB, "count": 1, "joins": ["theService/v1"], "weight": 20},
+                "ssh": {"user": "admin", "keyName": "operators", "from": ["198.51.100.0/24", "2001:db8::/32"]},
+            },
+            "old": {"cloud": "joyent", "size": "g1.micro", **_WEB, "joins": ["theService/v2"], "ssh": {}},
         },
     },
 }

@@ -46,15 +46,21 @@ def test_a_port_that_one_membership_has_for_everybody_is(turned: bool) -> None:
 
 
 def test_a_security_group_names_both_families_of_the_edge_and_nobody_else() -> None:
-    web, watch = doors.ingress([CLOSED])
+    web, watch = doors.ingress(doors.doors([CLOSED]))
     assert (web["protocol"], web["from_port"], web["to_port"]) == ("tcp", 443, 443)
     assert (web["cidr_blocks"], web["ipv6_cidr_blocks"]) == ([*EDGE.v4], [*EDGE.v6])
     assert (watch["protocol"], watch["from_port"], watch["cidr_blocks"]) == ("udp", 4217, ["0.0.0.0/0"])
 
 
 def test_an_edge_without_ipv6_makes_no_empty_list() -> None:
-    web, _ = doors.ingress([membership("443/tcp", Ranges(v4=EDGE.v4))])
+    web, _ = doors.ingress(doors.doors([membership("443/tcp", Ranges(v4=EDGE.v4))]))
     assert "ipv6_cidr_blocks" not in web
+
+
+def test_ssh_is_for_operators_and_closed_where_none_are_named() -> None:
+    ssh, web = doors.doors([OPEN], ["192.0.2.0/24", "2001:db8::/32"])
+    assert ssh == Door(port=22, protocol="tcp", only_from=Ranges(v4=("192.0.2.0/24",), v6=("2001:db8::/32",)))
+    assert web.port == 80 and doors.ingress([ssh])[0]["description"] == "operators"
 
 
 def sources(count: int) -> list[str]:

@@ -83,7 +83,7 @@ def test_a_revocation_waits_only_after_a_successor_was_handed_over(
 ) -> None:
     slept: list[float] = []
     monkeypatch.setattr(origin, "_handed_over", False)
-    monkeypatch.setattr(origin.Engine, "sleep", lambda _, seconds: slept.append(seconds))
+    monkeypatch.setattr("components.progress.Engine.sleep", lambda _, seconds: slept.append(seconds))
     provider = HandoverProvider()
     if handed_over:
         provider.create({"certificate": "2"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import time
 from pathlib import Path
@@ -178,9 +179,14 @@ class TestGroup:
 
     def test_an_interrupted_command_may_end_well(self, tmp_path: Path) -> None:
         """Our own SIGINT comes while the command runs; the command gets one, writes its checkpoint, and ends."""
-        script = "trap 'echo kept >checkpoint; exit 0' INT; kill -INT $PPID; while :; do sleep 0.1; done"
-        with pytest.raises(KeyboardInterrupt):
-            rehearsal._run_in_session(["sh", "-c", script], tmp_path, dict(os.environ), capture=True)
+        script = "trap 'echo kept >checkpoint; exit 0' INT; sleep 0.5; kill -INT $PPID; while :; do sleep 0.1; done"
+        # Tests that run in a shell's background have SIGINT ignored, and so have their children.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                rehearsal._run_in_session(["sh", "-c", script], tmp_path, dict(os.environ), capture=True)
+        finally:
+            signal.signal(signal.SIGINT, before)
         assert (tmp_path / "checkpoint").read_text() == "kept\n"
 
 

@@ -35,6 +35,7 @@ class World:
         self.removed: list[Entry] = []
         self.ended: list[str] = []
         self.unchallenged: list[str] = []
+        self.answered_until: dict[str, float] = {}
 
     def machine(
         self, index: int, *, generation: str = "aaaaaa", running: bool = True, registered: bool = True
@@ -74,6 +75,9 @@ class World:
 
     def answers(self) -> Mapping[str, frozenset[str] | None]:
         return {PLACE: frozenset(entry.value for entry in self.entries_)}
+
+    def still_answered(self, entries: Iterable[Entry]) -> list[Entry]:
+        return [each for each in entries if self.now < self.answered_until.get(each.value, 0)]
 
     def seen(self, stack: str) -> tuple[Seen, ...]:
         return tuple(self.seen_.values())
@@ -183,6 +187,62 @@ def test_a_fleet_that_leaves_whole_waits_for_nobody(world: World) -> None:
     RollCallProvider().delete("", props(members))
     assert world.entries() == ()
     assert max(world.slept) <= registration.POLL
+
+
+def test_a_fleet_that_leaves_whole_serves_on_while_the_name_has_others(world: World) -> None:
+    """As when a fleet moves to another cloud, or is given up: whoever asks a cache must not be led to nobody."""
+    members = [world.machine(0), world.machine(1)]
+    other = Owner("local", "elsewhere", "0", "cccccc", "d1e2a3d4-0000-4000-8000-000000000000")
+    world.entries_.append(Entry(place=PLACE, value="203.0.113.9", owner=other, id="z/other"))
+    RollCallProvider().delete("", props(members))
+    assert 30 <= world.now < 30 + 3 * registration.LOOK_AGAIN
+    assert [each.owner for each in world.entries()] == [other]
+
+
+@pytest.mark.parametrize("owner", [None, Owner("prod", "web", "0", "cccccc", "i-0ccc")])
+def test_what_is_not_ours_holds_up_no_fleet_that_leaves_whole(world: World, owner: Owner | None) -> None:
+    world.entries_.append(Entry(place=PLACE, value="203.0.113.9", owner=owner, id="z/other"))
+    RollCallProvider().delete("", props([world.machine(0)]))
+    assert world.now <= 2 * registration.POLL
+
+
+def test_in_destroy_a_fleet_waits_no_longer_than_the_others_stand(world: World) -> None:
+    members = [world.machine(0)]
+    other = Owner("local", "elsewhere", "0", "cccccc", "i-0000000000000eeee")
+    world.entries_.append(Entry(place=PLACE, value="203.0.113.9", owner=other, id="z/other"))
+    world.seen_[other.instance] = Seen(
+        instance=other.instance, fleet="elsewhere", machine="0", generation="cccccc", running=True, drained=True,
+        addresses=("203.0.113.9",), state="running",
+    )  # fmt: skip
+    RollCallProvider().delete("", props(members))
+    assert world.now < 10 and world.entries() == ()
+
+
+def test_leavers_come_back_when_those_that_stay_fail_meanwhile(world: World) -> None:
+    members = [world.machine(0), world.machine(1)]
+    world.answered_until["198.51.100.11"] = 3.0
+    sleep = world.sleep
+
+    def fails_at_two(seconds: float) -> None:
+        sleep(seconds)
+        if world.now >= 2:
+            world.stuck.add(members[0]["instance"])
+            world.entries_ = [each for each in world.entries_ if each.value != "198.51.100.10"]
+
+    world.sleep = fails_at_two  # type: ignore[method-assign]
+    with pytest.raises(RollCallError, match="web-0"):
+        RollCallProvider().update("", props(members), props(members[:1]))
+    assert not world.seen_[members[1]["instance"]].drained
+    sleep(1)
+    assert [entry.value for entry in world.entries()] == ["198.51.100.11"]
+
+
+def test_a_leaver_lingers_from_when_no_name_server_answers_with_it(world: World) -> None:
+    members = [world.machine(0), world.machine(1)]
+    world.answered_until["198.51.100.11"] = 12.0
+    RollCallProvider().update("", props(members), props(members[:1]))
+    assert 12 + 30 <= world.now < 12 + 30 + 2 * registration.POLL
+    assert any("name servers to forget web-1" in line for line in world.said)
 
 
 def test_the_entry_of_a_leaver_that_does_not_run_is_removed_for_it(world: World) -> None:

@@ -71,6 +71,7 @@ def test_what_both_articles_need_is_read_with_the_articles_defaults() -> None:
 
 
 # path in GOOD, a wrong value, a right one beside it (in which nothing else differs), and what the fault must name
+SSH = {"user": "admin", "keyName": "operators", "from": ["198.51.100.0/24"]}
 TABLE = [
     ("site/zone", "Scalability.expert", "scalability.example", "rollcall:site.zone"),
     ("site/zone", "scalability", "scalability.expert", "rollcall:site.zone"),
@@ -101,6 +102,11 @@ TABLE = [
     ("fleets/web-aws/timeout", 9, 10, "10 to 3600 seconds"),
     ("fleets/web-aws/weight", 65536, 65535, "rollcall:fleets.web-aws.weight"),
     ("fleets/web-aws/priority", -1, 0, "rollcall:fleets.web-aws.priority"),
+    ("fleets/web-aws/ssh", {"user": "admin", "from": ["198.51.100.0/24"]}, SSH, "rollcall:fleets.web-aws.ssh.keyName"),
+    ("fleets/web-aws/ssh", {**SSH, "from": []}, SSH, "rollcall:fleets.web-aws.ssh.from"),
+    ("fleets/web-aws/ssh", {**SSH, "from": ["198.51.100.1/24"]}, SSH, "rollcall:fleets.web-aws.ssh.from"),
+    ("fleets/web-aws/ssh", {**SSH, "user": "-oProxyCommand=x"}, SSH, "rollcall:fleets.web-aws.ssh.user"),
+    ("fleets/web-joyent/ssh", {"keyName": "operators"}, {}, "rollcall:fleets.web-joyent.ssh.keyName"),
     ("joyent/url", "us-east-1", "https://us-east-1.example", "https://HOST"),
     ("linger", -1, 0, "rollcall.linger"),
 ]

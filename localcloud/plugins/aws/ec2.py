@@ -329,8 +329,10 @@ class Instance(Regional):
                 "VolumeType": disk.get("volumeType"),
                 "VolumeSize": disk.get("volumeSize"),
             }
+            images = self.api.client("ec2").describe_images(ImageIds=[given["ami"]])["Images"]
+            root = images[0]["RootDeviceName"] if images else "/dev/xvda"
             request["BlockDeviceMappings"] = [
-                {"DeviceName": "/dev/xvda", "Ebs": {key: value for key, value in ebs.items() if value is not None}}
+                {"DeviceName": root, "Ebs": {key: value for key, value in ebs.items() if value is not None}}
             ]
         for key, element in _ATTRIBUTES.items():
             if given.get(key) is not None:

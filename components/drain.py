@@ -1,0 +1,45 @@
+"""Drain over SSH, for fleets with `ssh`: a machine's agent is stopped, and so leaves, right before the machine is deleted.
+
+RollCall has asked it by its tags before; this reaches a machine whose metadata do not. It never fails, and dials for ten
+seconds at most: a dead machine must not keep `destroy` from going on.
+"""
+
+from __future__ import annotations
+
+import pulumi
+import pulumi_command as command
+
+from components.settings import SshSettings
+
+# Known hosts are not kept: nothing secret is said, and a machine that is new has a key that nobody has seen.
+_OPTIONS = (
+    "-axT -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=5 -o ServerAliveCountMax=2"
+    " -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
+)
+# Stopping the unit is the agent's own leave.
+_LEAVE = 'if [ "$(id -u)" = 0 ]; then systemctl stop rollcall; else sudo -n systemctl stop rollcall; fi'
+# The shell reads ROLLCALL_SSH when this runs, as git's GIT_SSH_COMMAND: a key, a jump host, another client.
+_SCRIPT = f"""timeout 60 sh -c "${{ROLLCALL_SSH:-ssh}} {_OPTIONS} "'"$ROLLCALL_TO" "$ROLLCALL_LEAVE"' ||
+  echo "$ROLLCALL_TO did not leave by SSH ($?); its entries are removed when it is gone"
+"""
+
+
+def over_ssh(
+    name: str,
+    ssh: SshSettings,
+    machine: pulumi.CustomResource,
+    address: pulumi.Input[str],
+    *,
+    parent: pulumi.Resource,
+) -> command.local.Command:
+    """The command that drains `machine`, which is at `address`, once that is to be deleted; a new one for each instance.
+
+    https://www.pulumi.com/registry/packages/command/api-docs/local/command/
+    """
+    return command.local.Command(
+        f"{name}-leave",
+        delete=_SCRIPT,
+        environment={"ROLLCALL_TO": pulumi.Output.concat(ssh.user, "@", address), "ROLLCALL_LEAVE": _LEAVE},
+        triggers=[machine.id],
+        opts=pulumi.ResourceOptions(parent=parent, depends_on=[machine]),
+    )

@@ -1,0 +1,52 @@
+"""A stack's configuration as the rehearsal runs it: all that describes the deployment, nothing that says where real clouds are.
+
+What names an account, an endpoint, a profile or a secret of the real stack stays out: the environment names the local clouds,
+and a secret that only the stack's own secrets provider can open is of no use here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+# Of the providers' own settings these describe the deployment.
+_KEPT = ("aws:region", "aws:defaultTags")
+# Beside `config`: how the real stack's secrets are encrypted.
+_SECRETS = ("encryptionsalt", "encryptedkey", "secretsprovider")
+_OURS = "rollcall:"
+_ACCOUNTS = {"rollcall:joyent": ("url", "account", "keyId")}
+
+
+def rehearsed(text: str) -> tuple[dict[str, Any], list[str]]:
+    """What the rehearsal's copy of this `Pulumi.<stack>.yaml` holds, and the keys that it leaves out, sorted.
+
+    Raises ValueError where the text is no mapping.
+    """
+    whole = yaml.safe_load(text) or {}
+    if not isinstance(whole, Mapping) or not isinstance(whole.get("config") or {}, Mapping):
+        raise ValueError("is no mapping with a `config`")
+    kept: dict[str, Any] = {}
+    left = [key for key in _SECRETS if key in whole]
+    for key, value in (whole.get("config") or {}).items():
+        plain = _without_secrets(value)
+        if (not key.startswith(_OURS) and key not in _KEPT) or plain is None:
+            left.append(key)
+        elif key in _ACCOUNTS and isinstance(plain, Mapping):
+            left += [f"{key}.{each}" for each in plain if each in _ACCOUNTS[key]]
+            kept[key] = {each: item for each, item in plain.items() if each not in _ACCOUNTS[key]}
+        else:
+            kept[key] = plain
+            left += [f"the secrets in {key}"] if plain != value else []
+    return {"config": kept}, sorted(left)
+
+
+def _without_secrets(value: Any) -> Any:
+    """The value, or None where it is or holds what only the stack's secrets provider can read."""
+    if not isinstance(value, Mapping):
+        return value
+    if set(value) == {"secure"}:
+        return None
+    found = {key: _without_secrets(item) for key, item in value.items()}
+    return {key: item for key, item in found.items() if item is not None or value[key] is None}

@@ -1,0 +1,79 @@
+"""localcloud.stackconfig: nothing of a stack's configuration leads a rehearsal to a real cloud, and what it describes stays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from components.settings import read
+from localcloud.stackconfig import rehearsed
+
+ROOT = Path(__file__).parents[2]
+
+# key, value, and what stays of it (None: nothing)
+TABLE: list[tuple[str, Any, Any]] = [
+    ("rollcall:site", {"zone": "scalability.expert"}, {"zone": "scalability.expert"}),
+    ("rollcall:brake", False, False),
+    ("rollcall:linger", 0, 0),
+    ("aws:region", "eu-west-1", "eu-west-1"),
+    ("aws:defaultTags", {"tags": {"team": "web"}}, {"tags": {"team": "web"}}),
+    ("aws:profile", "production", None),
+    ("aws:endpoints", [{"route53": "https://route53.amazonaws.com"}], None),
+    ("aws:accessKey", {"secure": "v1:abc"}, None),
+    ("aws:assumeRoles", [{"roleArn": "arn:aws:iam::1:role/x"}], None),
+    ("aws:sharedCredentialsFiles", ["/etc/aws"], None),
+    ("cloudflare:baseUrl", "https://api.cloudflare.com/client/v4", None),
+    ("cloudflare:apiToken", {"secure": "v1:abc"}, None),
+    ("pulumi:disable-default-providers", ["aws"], None),
+    ("rollcall:joyent", {"url": "https://cloudapi.example", "account": "me", "keyId": "SHA256:x"}, {}),
+    ("rollcall:token", {"secure": "v1:abc"}, None),
+    ("rollcall:site", {"zone": "z.example", "token": {"secure": "v1:abc"}}, {"zone": "z.example"}),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "stays"), TABLE, ids=[f"{row[0]}={row[1]!r}"[:50] for row in TABLE])
+def test_what_stays_of(key: str, value: Any, stays: Any) -> None:
+    told, left = rehearsed(yaml.safe_dump({"config": {key: value}}))
+    assert told == {"config": {} if stays is None else {key: stays}}
+    assert bool(left) == (stays != value)
+    assert all(key in each for each in left)
+
+
+def test_the_stacks_own_secrets_provider_stays_out() -> None:
+    text = "secretsprovider: awskms://alias/pulumi\nencryptedkey: abc\nencryptionsalt: v1:x\nconfig: {aws:region: us-west-2}\n"
+    told, left = rehearsed(text)
+    assert told == {"config": {"aws:region": "us-west-2"}}
+    assert left == ["encryptedkey", "encryptionsalt", "secretsprovider"]
+
+
+@pytest.mark.parametrize("text", ["- a\n", "config: [a]\n", "text\n"])
+def test_what_is_no_configuration_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is no mapping"):
+        rehearsed(text)
+
+
+def test_an_empty_file_is_an_empty_configuration() -> None:
+    assert rehearsed("") == ({"config": {}}, [])
+
+
+@pytest.mark.parametrize("stack", ["local", "prod", "staging"])
+def test_every_stack_of_the_project_is_whole_and_rehearsed_as_it_is_written(stack: str) -> None:
+    text = (ROOT / f"Pulumi.{stack}.yaml").read_text()
+    told, left = rehearsed(text)
+    assert (told, left) == ({"config": yaml.safe_load(text)["config"]}, [])
+    ours = {key.partition(":")[2]: value for key, value in told["config"].items() if key.startswith("rollcall:")}
+    assert read(stack, ours).fleets
+
+
+def test_production_has_protection_and_acceleration_on_and_the_default_has_them_off() -> None:
+    stacks = {name: yaml.safe_load((ROOT / f"Pulumi.{name}.yaml").read_text())["config"] for name in ("local", "prod")}
+    sites = {
+        name: read(name, {key[9:]: value for key, value in told.items() if key.startswith("rollcall:")}).site
+        for name, told in stacks.items()
+    }
+    prod, local = sites["prod"], sites["local"]
+    assert prod is not None and (prod.proxied, prod.protection, prod.acceleration) == (True, "high", True)
+    assert local is not None and (local.proxied, local.protection, local.acceleration) == (False, "off", False)
