@@ -7,7 +7,9 @@ class names are part of the state's format and are never renamed.
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +25,7 @@ DAY = 86400
 # One of the numbers of days that Cloudflare offers.
 VALIDITY = 365
 RENEWED_BEFORE = 30
-# What the edge no longer trusts must not be what a machine still shows: agents read their secrets anew within this time.
-HANDOVER = 60.0
+_CLOUDFLARE = "https://api.cloudflare.com/client/v4"
 
 
 class OriginKeyProvider(ResourceProvider):
@@ -87,18 +88,23 @@ class OriginKey(Resource, module="rollcall", name="OriginKey"):  # type: ignore[
         super().__init__(OriginKeyProvider(), name, props, pulumi.ResourceOptions.merge(opts, secret))
 
 
-_handed_over = False
+class RevocationError(Exception):
+    """Cloudflare did not revoke a certificate; the message says what it answered."""
 
 
-class HandoverProvider(ResourceProvider):
-    """Stands before a certificate's revocation. Deletes come last in an `up`, so the machines have been told of the successor
-    by then; what is left is to let them take it. A `destroy` hands nothing over, and waits for nobody."""
+class RevocationProvider(ResourceProvider):
+    """Revokes a certificate when the stack is destroyed. One that has a successor is left to expire: Cloudflare does not trust
+    what is revoked, and a machine takes the successor when it next asks its cloud, which may be a day later."""
 
     serialize_as_secret_always = False
+    # A class attribute, so that what is stored in the state stays a bare reference.
+    config: Mapping[str, str] = {}
+
+    def configure(self, req: Any) -> None:
+        kept = ("cloudflare:apiToken", "cloudflare:baseUrl")
+        self.config = {key: value for key in kept if (value := req.config.get(key)) is not None}
 
     def create(self, props: dict[str, Any]) -> CreateResult:
-        global _handed_over
-        _handed_over = True
         return CreateResult(str(props["certificate"]), props)
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
@@ -108,24 +114,62 @@ class HandoverProvider(ResourceProvider):
         )
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
-        if _handed_over:
-            engine = Engine()
-            engine.say(f"the machines take the new origin certificate; the old one is revoked in {HANDOVER:.0f} s")
-            engine.sleep(HANDOVER)
+        query = {"zone_id": _props["zone"], "per_page": "50"}
+        newer = [
+            each["id"]
+            for each in self._call("GET", "/certificates", query)
+            if each["id"] != _id and _props["host"] in each["hostnames"] and each["expires_on"] > _props["expires"]
+        ]
+        if newer:
+            Engine().say(
+                f"the origin certificate {_id} has a successor; machines take that within a day, so the old one is not revoked "
+                f"and expires on {_props['expires']}"
+            )
+        else:
+            self._call("DELETE", f"/certificates/{_id}")
+
+    def _call(self, method: str, path: str, query: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+        import requests
+
+        token = os.environ.get("CLOUDFLARE_API_TOKEN") or self.config.get("cloudflare:apiToken", "")
+        url = os.environ.get("CLOUDFLARE_BASE_URL") or self.config.get("cloudflare:baseUrl") or _CLOUDFLARE
+        headers = {"Authorization": f"Bearer {token}"}
+        try:
+            reply = requests.request(method, f"{url.rstrip('/')}{path}", params=query, headers=headers, timeout=20)
+            if reply.status_code == 404:
+                return []
+            body = reply.json()
+        except (requests.RequestException, ValueError) as failed:
+            raise RevocationError(f"cloudflare: {method} {path}: {type(failed).__name__}") from failed
+        if not body.get("success"):
+            raise RevocationError(f"cloudflare: {method} {path}: HTTP {reply.status_code} {body.get('errors')}")
+        found: list[dict[str, Any]] = body["result"] if isinstance(body["result"], list) else []
+        return found
 
 
-class Handover(Resource, module="rollcall", name="Handover"):  # type: ignore[call-arg]
-    """Depends on a certificate, so that its predecessor's delete comes before the predecessor's certificate's."""
+class Revocation(Resource, module="rollcall", name="Revocation"):  # type: ignore[call-arg]
+    """Of the certificate with that id, for `host` in a zone (its id); `expires` as Cloudflare writes it."""
 
-    def __init__(self, name: str, certificate: pulumi.Input[str], opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__(HandoverProvider(), name, {"certificate": certificate}, opts)
+    def __init__(
+        self,
+        name: str,
+        *,
+        certificate: pulumi.Input[str],
+        zone: pulumi.Input[str],
+        host: str,
+        expires: pulumi.Input[str],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        props = {"certificate": certificate, "zone": zone, "host": host, "expires": expires}
+        super().__init__(RevocationProvider(), name, props, opts)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClosedOriginArgs:
-    """`settings` of a site that is proxied."""
+    """`settings` of a site that is proxied; `zone_id` as Site gives it."""
 
     settings: SiteSettings
+    zone_id: pulumi.Input[str]
 
 
 class ClosedOrigin(pulumi.ComponentResource):
@@ -141,7 +185,8 @@ class ClosedOrigin(pulumi.ComponentResource):
     def __init__(self, name: str, args: ClosedOriginArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("rollcall:index:ClosedOrigin", name, None, opts)
         self.ranges = published(self)
-        hostnames = sorted({args.settings.zone, args.settings.fqdn})
+        host = args.settings.fqdn
+        hostnames = sorted({host, args.settings.zone} if args.settings.apex else {host})
         key = OriginKey(f"{name}-key", hostnames, VALIDITY, pulumi.ResourceOptions(parent=self))
         certificate = cloudflare.OriginCaCertificate(
             f"{name}-certificate",
@@ -154,14 +199,23 @@ class ClosedOrigin(pulumi.ComponentResource):
                 # A new key is what replaces it. What Cloudflare says of these differs in order and form from what it was
                 # told, which would be a new certificate at each `up` (terraform-provider-cloudflare, issues 5392 and 6239).
                 replace_with=[key],
+                # Its Revocation decides on that.
+                retain_on_delete=True,
                 ignore_changes=["csr", "hostnames", "requestType", "requestedValidity"],
             ),
         )
-        handover = Handover(f"{name}-handover", certificate.id, pulumi.ResourceOptions(parent=self))
+        revocation = Revocation(
+            f"{name}-revocation",
+            certificate=certificate.id,
+            zone=args.zone_id,
+            host=host,
+            expires=certificate.expires_on,
+            opts=pulumi.ResourceOptions(parent=self),
+        )
         self.pem = pulumi.Output.secret(
             pulumi.Output.all(key.private_key, certificate.certificate).apply(
                 lambda both: "".join(f"{each.strip()}\n" for each in both)
             )
         )
-        self.made: list[pulumi.Resource] = [key, certificate, handover]
+        self.made: list[pulumi.Resource] = [key, certificate, revocation]
         self.register_outputs({})

@@ -1,4 +1,4 @@
-"""Prints, as JSON, what the program asks the engine for: `python tests/unit/resource_graph.py aws|joyent|services`.
+"""Prints, as JSON, what the program asks the engine for: `python tests/unit/resource_graph.py aws|joyent|closed|services`.
 
 A process of its own, since pulumi keeps its event loops and its settings for the life of the process.
 """
@@ -31,6 +31,10 @@ class Cloud(mocks.Mocks):
             outs["generation"] = "ab12cd"
         if args.typ.endswith(":Ready"):
             outs["addresses"] = {}
+        if args.typ.endswith(":OriginKey"):
+            outs.update(private_key="KEY\n", csr="CSR", made=1)
+        if args.typ.endswith(":OriginCaCertificate"):
+            outs.update(certificate="CERTIFICATE", expiresOn="2027-11-23 12:00:00 +0000 UTC")
         return f"{args.name}-id", outs
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> dict[Any, Any]:
@@ -38,6 +42,10 @@ class Cloud(mocks.Mocks):
             "cloudflare:index/getZone:getZone": {"id": "z" * 32, "zoneId": "z" * 32},
             "cloudflare:index/getApiTokenPermissionGroupsList:getApiTokenPermissionGroupsList": {
                 "results": [{"id": "dns-write", "name": "DNS Write"}]
+            },
+            "cloudflare:index/getIpRanges:getIpRanges": {
+                "ipv4Cidrs": ["173.245.48.0/20", "103.21.244.0/22"],
+                "ipv6Cidrs": ["2400:cb00::/32"],
             },
             "aws:ssm/getParameter:getParameter": {"value": "ami-0123456789abcdef0"},
             "aws:ec2/getSubnets:getSubnets": {"ids": ["subnet-b", "subnet-a", "subnet-c"]},
@@ -71,6 +79,20 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "joyent": {
         "site": {"zone": "scalability.expert"},
         "fleets": {"web": {"cloud": "joyent", "size": "g1.micro", **_WEB}},
+    },
+    "closed": {
+        "site": {"zone": "scalability.expert", "proxied": True},
+        "directory": {"zone": "unilans.net", "services": {"theService": _THE_SERVICE}},
+        "fleets": {
+            "web-aws": {"cloud": "aws", "size": "t3.micro", **_WEB, "joins": ["site", "theService/v1"]},
+            "web-joyent": {
+                "cloud": "joyent",
+                "size": "g1.micro",
+                **_WEB,
+                "count": 1,
+                "joins": ["site", "theService/v1"],
+            },
+        },
     },
     "services": {
         "directory": {"zone": "unilans.net", "services": {"theService": _THE_SERVICE}},

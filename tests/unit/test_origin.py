@@ -11,8 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from pulumi.dynamic.dynamic import serialize_provider
 
-from components import origin
-from components.origin import DAY, HandoverProvider, OriginKeyProvider
+from components.origin import DAY, OriginKeyProvider, RevocationProvider
 from localcloud.cloudflare.certificates import OriginCa
 
 NAMES = ["scalability.expert", "www.scalability.expert"]
@@ -27,7 +26,7 @@ INPUTS: dict[str, Any] = {
 # As a state of this version has them: users' states are read by later ones.
 STORED: dict[type[Any], str] = {
     OriginKeyProvider: "gASVLgAAAAAAAACMEWNvbXBvbmVudHMub3JpZ2lulIwRT3JpZ2luS2V5UHJvdmlkZXKUk5QpgZQu",
-    HandoverProvider: "gASVLQAAAAAAAACMEWNvbXBvbmVudHMub3JpZ2lulIwQSGFuZG92ZXJQcm92aWRlcpSTlCmBlC4=",
+    RevocationProvider: "gASVLwAAAAAAAACMEWNvbXBvbmVudHMub3JpZ2lulIwSUmV2b2NhdGlvblByb3ZpZGVylJOUKYGULg==",
 }
 
 
@@ -77,20 +76,42 @@ def test_what_the_certificate_is_for_replaces_the_key(name: str, value: Any) -> 
     assert OriginKeyProvider().diff(id_, outs, {**INPUTS, name: value}).replaces == [name]
 
 
-@pytest.mark.parametrize("handed_over", [False, True])
-def test_a_revocation_waits_only_after_a_successor_was_handed_over(
-    monkeypatch: pytest.MonkeyPatch, handed_over: bool
+OLD = {"certificate": "1", "zone": "z", "host": NAMES[1], "expires": "2027-01-01 00:00:00 +0000 UTC"}
+
+
+def certificate(id_: str, host: str, expires: str) -> dict[str, Any]:
+    return {"id": id_, "hostnames": [NAMES[0], host], "expires_on": f"{expires} 00:00:00 +0000 UTC"}
+
+
+@pytest.mark.parametrize(
+    ("others", "revoked"),
+    [
+        ([], True),
+        ([certificate("2", NAMES[1], "2027-06-01")], False),
+        ([certificate("2", NAMES[1], "2026-06-01")], True),
+        ([certificate("2", "staging.scalability.expert", "2027-06-01")], True),
+    ],
+    ids=["none", "a successor", "a predecessor", "another stack's"],
+)
+def test_a_certificate_is_revoked_unless_it_has_a_successor(
+    monkeypatch: pytest.MonkeyPatch, others: list[dict[str, Any]], revoked: bool
 ) -> None:
-    slept: list[float] = []
-    monkeypatch.setattr(origin, "_handed_over", False)
-    monkeypatch.setattr("components.progress.Engine.sleep", lambda _, seconds: slept.append(seconds))
-    provider = HandoverProvider()
-    if handed_over:
-        provider.create({"certificate": "2"})
-    provider.delete("1", {"certificate": "1"})
-    assert slept == ([origin.HANDOVER] if handed_over else [])
-    assert provider.diff("1", {"certificate": "1"}, {"certificate": "2"}).replaces == ["certificate"]
-    assert provider.diff("1", {"certificate": "1"}, {"certificate": "1"}).changes is False
+    asked: list[tuple[str, str, Any]] = []
+
+    def call(_: Any, method: str, path: str, query: Any = None) -> list[dict[str, Any]]:
+        asked.append((method, path, query))
+        return [certificate("1", NAMES[1], "2027-01-01"), *others] if method == "GET" else []
+
+    monkeypatch.setattr(RevocationProvider, "_call", call)
+    RevocationProvider().delete("1", OLD)
+    assert asked[0] == ("GET", "/certificates", {"zone_id": "z", "per_page": "50"})
+    assert asked[1:] == ([("DELETE", "/certificates/1", None)] if revoked else [])
+
+
+def test_another_certificate_is_another_revocation() -> None:
+    provider = RevocationProvider()
+    assert provider.diff("1", OLD, {**OLD, "certificate": "2"}).replaces == ["certificate"]
+    assert provider.diff("1", OLD, {**OLD, "expires": "later"}).changes is False
 
 
 @pytest.mark.parametrize("kind", STORED)
