@@ -93,7 +93,9 @@ def measured(machines: int) -> list[Row]:
         for action in (first, cached, peer):
             each(action)
         assert len(list(kept.discover("theService", ZONE, "v1").order())) == machines
-        found = in_turn({"first": lambda: each(first), "cached": lambda: each(cached), "peer": lambda: each(peer)}, ROUNDS)
+        found = in_turn(
+            {"first": lambda: each(first), "cached": lambda: each(cached), "peer": lambda: each(peer)}, ROUNDS
+        )
     finally:
         server.terminate()
         server.join(5)

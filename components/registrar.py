@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 
 import pulumi
 import pulumi_aws as aws
-import pulumi_cloudflare as cloudflare
 
+from components import cloudflare
 from rollcall.route53 import LABEL
 
 _ZONE_RESOURCE = "com.cloudflare.api.account.zone"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pulumi
-import pulumi_cloudflare as cloudflare
 
+from components import cloudflare
 from components.settings import SiteSettings
 
 # What `acceleration` turns on; each may be had on the free plan. docs/configuration.md lists them for the user.
