@@ -297,6 +297,9 @@ def _remove_strays(
             + f"\n{_BRAKE_MEND}"
         )
     registries.remove(dead)
+    # Whoever watches it may have challenged it, and no Deregistration of a machine that is in no state takes that away.
+    for owner in sorted({entry.owner for entry in dead if entry.owner is not None}):
+        registries.unchallenge(owner)
     for entry in dead:
         engine.say(f"{roll.fleet}: removed {entry.value} from {entry.place}, nobody's machine runs there")
 

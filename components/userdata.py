@@ -1,7 +1,7 @@
 """Builds the one userdata text: `userdata/boot.sh` with the agent, the units and the workloads inside.
 
-EC2 takes 16,384 bytes, compressed. So comments, docstrings, annotations and the names of locals stay in the repository, and
-the files are packed by bzip2, which gets them a tenth smaller than EC2's gzip could.
+EC2 takes 16,384 bytes, compressed. So comments, docstrings, annotations and names stay in the repository, the agent's modules
+become one, and the files are packed by bzip2, which gets them a tenth smaller than EC2's gzip could.
 """
 
 from __future__ import annotations
@@ -10,16 +10,18 @@ import ast
 import base64
 import bz2
 import functools
-import gzip
 import hashlib
-import textwrap
-from collections.abc import Collection
+import zlib
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 HOME = Path(__file__).resolve().parent.parent / "userdata"
 LIMIT = 16_384
 _LIB = "/usr/local/lib/rollcall"
 _MARK = "#FILES\n"
+_END = "\nEND_OF_FILES\n"
+# The window's size, and 16 for a gzip header, which holds no time.
+_GZIP = 31
 # Of the package, but not of the agent: docs/decisions/0004. A folder of modules is a package without the other one.
 _NOT_SHIPPED = ("rollcall/resolve.py", "rollcall/__init__.py")
 
@@ -43,13 +45,25 @@ def sources_hash() -> str:
 
 
 def gzipped() -> bytes:
-    """Compressed, as EC2 gets it: cloud-init decompresses it. Raises ValueError over EC2's limit."""
-    packed = gzip.compress(build().encode(), compresslevel=9, mtime=0)
+    """Compressed, as EC2 gets it: cloud-init decompresses it. Raises ValueError over EC2's limit.
+
+    In three members (RFC 1952 section 2.2): what is packed already repeats nothing, so it is coded by letter only.
+    """
+    text = build()
+    at = text.index(_END) if _END in text else len(text)
+    start = text.rindex("<<", 0, at) if _END in text else at
+    parts = ((text[:start], zlib.Z_DEFAULT_STRATEGY), (text[start:at], zlib.Z_HUFFMAN_ONLY))
+    packed = b"".join(_member(part, how) for part, how in (*parts, (text[at:], zlib.Z_DEFAULT_STRATEGY)))
     if len(packed) > LIMIT:
         raise ValueError(
             f"the userdata has {len(packed)} bytes compressed, EC2 takes {LIMIT}; shorten what is below userdata/"
         )
     return packed
+
+
+def _member(text: str, strategy: int) -> bytes:
+    coder = zlib.compressobj(9, zlib.DEFLATED, _GZIP, 9, strategy)
+    return coder.compress(text.encode()) + coder.flush()
 
 
 def gzipped_base64() -> str:
@@ -69,16 +83,14 @@ def _sources() -> list[Path]:
 
 def files() -> dict[str, str]:
     """Where each file goes on the machine, and its text there."""
-    found = {}
+    found = {f"{_LIB}/rollcall.py": minified(bundled(), ())}
     for path in _sources():
         inside = path.relative_to(HOME)
-        text = minified(path.read_text(), used_elsewhere()) if path.suffix == ".py" else path.read_text()
+        text = path.read_text()
         if inside.parts[0] == "units":
             found[f"/etc/systemd/system/{path.name}"] = _without_comments(text)
         elif inside.parts[0] == "workloads":
-            found[f"{_LIB}/{inside.relative_to('workloads')}"] = text
-        else:
-            found[f"{_LIB}/{inside}"] = text
+            found[f"{_LIB}/{inside.relative_to('workloads')}"] = minified(text, ()) if path.suffix == ".py" else text
     return found
 
 
@@ -125,23 +137,91 @@ def _without_types(source: str) -> str:
     return ast.unparse(tree)
 
 
-@functools.cache
-def used_elsewhere() -> frozenset[str]:
-    """Every name that a module of ours imports from another, or takes as another's attribute."""
-    found: set[str] = set()
-    for path in (each for each in _sources() if each.suffix == ".py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom):
-                found |= {each.name for each in node.names}
-            elif isinstance(node, ast.Attribute):
-                found.add(node.attr)
-    return frozenset(found)
+def bundled() -> str:
+    """The agent's modules as one program: what they import of each other is there already. `python3 -m rollcall` runs it.
+
+    Raises ValueError where two modules have different things of one name.
+    """
+    modules = {path.stem: path.read_text() for path in _sources() if path.parent.name == "rollcall"}
+    imports: dict[str, None] = {}
+    known: dict[str, tuple[str, str]] = {}
+    body: list[str] = []
+    for name in _in_order(modules):
+        tree = ast.parse(_without_types(modules[name]))
+        theirs = _imported_modules(tree)
+        for node in tree.body:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                imports.update(dict.fromkeys(_foreign(node)))
+                continue
+            text = ast.unparse(_Unqualified(theirs).visit(node))
+            fresh = [each for each in _bound(node) if known.setdefault(each, (name, text)) == (name, text)]
+            other = [each for each in _bound(node) if known[each][1] != text]
+            if other:
+                raise ValueError(f"{name} and {known[other[0]][0]} both have a {other[0]}: rename one below userdata/")
+            if fresh or not _bound(node):
+                body.append(text)
+    return "\n".join(["from __future__ import annotations", *imports, *body])
+
+
+class _Unqualified(ast.NodeTransformer):
+    """`plan.joining` becomes `joining` where `plan` is a module of the agent."""
+
+    def __init__(self, modules: Collection[str]) -> None:
+        self._modules = modules
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
+        if isinstance(node.value, ast.Name) and node.value.id in self._modules:
+            return ast.copy_location(ast.Name(node.attr, node.ctx), node)
+        self.generic_visit(node)
+        return node
+
+
+def _in_order(modules: Mapping[str, str]) -> list[str]:
+    """Each module after those that it imports, `__main__` last."""
+    found: list[str] = []
+
+    def visit(name: str) -> None:
+        if name not in found:
+            for node in ast.parse(modules[name]).body:
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rollcall"):
+                    inner = (node.module or "").partition(".")[2]
+                    for each in [inner] if inner else [each.name for each in node.names]:
+                        visit(each)
+            found.append(name)
+
+    for name in sorted(modules, key=lambda each: (each == "__main__", each)):
+        visit(name)
+    return found
+
+
+def _imported_modules(tree: ast.Module) -> frozenset[str]:
+    froms = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "rollcall"]
+    return frozenset(each.name for node in froms for each in node.names)
+
+
+def _foreign(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
+    """One line for each name that is imported from elsewhere."""
+    module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
+    if module != "__future__" and module.partition(".")[0] != "rollcall":
+        for each in node.names:
+            line = ast.ImportFrom(module, [each], 0) if isinstance(node, ast.ImportFrom) else ast.Import([each])
+            yield ast.unparse(line)
+
+
+def _bound(node: ast.stmt) -> list[str]:
+    """The names that a statement of a module gives something to."""
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return [node.name]
+    if isinstance(node, ast.Assign | ast.AnnAssign):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        return [each.id for target in targets for each in ast.walk(target) if isinstance(each, ast.Name)]
+    return []
 
 
 def _packed(texts: dict[str, str]) -> str:
     """`PATH NUL TEXT NUL PATH …`, compressed."""
     packed = bz2.compress("\0".join(word for each in texts.items() for word in each).encode(), 9)
-    return "\n".join(textwrap.wrap(base64.b64encode(packed).decode(), 1000)) + "\n"
+    return f"{base64.b64encode(packed).decode()}\n"
 
 
 def _without_comments(text: str) -> str:

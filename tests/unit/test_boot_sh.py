@@ -206,7 +206,7 @@ class TestBoot:
     @pytest.mark.parametrize(
         ("path", "restarted"),
         [
-            ("/usr/local/lib/rollcall/rollcall/agent.py", "rollcall.service"),
+            ("/usr/local/lib/rollcall/rollcall.py", "rollcall.service"),
             ("/etc/systemd/system/rollcall.service", "rollcall.service"),
             ("/etc/nginx/conf.d/rollcall.conf", "nginx.service"),
             ("/etc/default/the-service", "the-service.service"),
@@ -260,7 +260,8 @@ class TestBoot:
         cut = host.home / "cut"
         lines = userdata.build().splitlines(keepends=True)
         longest = max(range(len(lines)), key=lambda at: len(lines[at]))
-        cut.write_text("".join([*lines[:longest], *lines[longest + 1 :]]))
+        lines[longest] = lines[longest][: len(lines[longest]) // 2] + "\n"
+        cut.write_text("".join(lines))
         done = host.sh(str(cut))
         assert done.returncode == 1 and "reason=files-not-written" in done.stderr
         assert host.calls("systemctl") == [] and not (host.root / "usr/local").exists()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollcall.ownership import LONGEST, Owner, OwnershipError
+from rollcall.ownership import LONGEST_TEXT, Owner, OwnershipError
 
 OWNER = Owner("local", "web-aws", "0", "ab12cd", "i-0123456789abcdef0")
 
@@ -30,7 +30,7 @@ owners = st.builds(
 @given(owners)
 def test_what_is_written_is_read_back(owner: Owner) -> None:
     assert Owner.parse(str(owner)) == owner
-    assert len(str(owner)) <= LONGEST
+    assert len(str(owner)) <= LONGEST_TEXT
 
 
 @given(st.text(max_size=120))

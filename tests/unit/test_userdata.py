@@ -6,6 +6,7 @@ import ast
 import base64
 import functools
 import gzip
+import json
 import os
 import re
 import shutil
@@ -21,6 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components import userdata
+from rollcall.ownership import Owner
 
 ROOT = Path(__file__).resolve().parents[2]
 # docs/decisions/0004: the client is of the package, but no machine needs it.
@@ -40,7 +42,7 @@ def place_of(source: str) -> str:
     folder, _, rest = source.partition("/")
     if folder == "units":
         return f"/etc/systemd/system/{rest}"
-    return f"/usr/local/lib/rollcall/{rest if folder == 'workloads' else source}"
+    return f"/usr/local/lib/rollcall/{rest if folder == 'workloads' else 'rollcall.py'}"
 
 
 @functools.cache
@@ -75,7 +77,7 @@ class TestText:
         assert next(iter(said)).split()[1] == userdata.sources_hash()
 
     def test_it_holds_every_file_and_no_other(self) -> None:
-        assert sorted(landing()) == sorted(map(place_of, SHIPPED))
+        assert sorted(landing()) == sorted(set(map(place_of, SHIPPED)))
 
     def test_ec2_takes_it(
         self, record_property: Callable[[str, object], None], capsys: pytest.CaptureFixture[str]
@@ -140,8 +142,8 @@ class TestHash:
         os.utime(copied / "boot.sh", (0, 0))
         (copied / "boot.sh").chmod(0o700)
         # Another zlib packs to other bytes.
-        monkeypatch.setattr(gzip, "compress", lambda *given, **named: b"other bytes")
-        assert userdata.sources_hash() == before and userdata.gzipped() == b"other bytes"
+        monkeypatch.setattr(userdata, "_member", lambda *_: b"other bytes ")
+        assert userdata.sources_hash() == before and userdata.gzipped() == b"other bytes " * 3
 
 
 def signatures(source: str) -> dict[str, object]:
@@ -185,71 +187,115 @@ def texts(source: str) -> list[str]:
     )
 
 
+def modules() -> dict[str, str]:
+    return {each: (userdata.HOME / each).read_text() for each in PYTHON if each.startswith("rollcall/")}
+
+
+@functools.cache
+def words() -> frozenset[str]:
+    """For tests that know more names than a machine does: every global name stays."""
+    return frozenset(re.findall(r"\w+", "".join((userdata.HOME / each).read_text() for each in PYTHON)))
+
+
+@functools.cache
+def bundle() -> str:
+    return userdata.minified(userdata.bundled(), words())
+
+
+@pytest.fixture(scope="module")
+def landed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a machine has below /, with the names that it has there."""
+    root = tmp_path_factory.mktemp("landed")
+    for place, text in landing().items():
+        path = root / place.lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+def rollcall(landed: Path, *said: str, given: str = "", **told: str) -> subprocess.CompletedProcess[str]:
+    """`python3 -m rollcall …` as the units call it, without what is of this checkout."""
+    libraries = Path(requests.__file__).parent.parent
+    env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{landed}/usr/local/lib/rollcall:{libraries}", **told}
+    program = [sys.executable, "-S", "-m", "rollcall", *said]
+    return subprocess.run(program, env=env, input=given, capture_output=True, text=True, timeout=60, check=False)
+
+
 class TestPrograms:
-    @pytest.mark.parametrize("source", PYTHON)
+    @pytest.mark.parametrize("source", [each for each in PYTHON if not each.endswith("__main__.py")])
     def test_each_compiles_and_shows_and_says_the_same(self, source: str) -> None:
-        ours, theirs = (userdata.HOME / source).read_text(), landing()[place_of(source)]
+        ours = (userdata.HOME / source).read_text()
+        theirs = bundle() if source in modules() else userdata.minified(ours, words())
         compile(theirs, source, "exec", dont_inherit=True)
-        # What no other module uses gets a shorter name.
-        shown = {name: what for name, what in signatures(ours).items() if name in userdata.used_elsewhere()}
-        assert {name: signatures(theirs).get(name) for name in shown} == shown
-        assert [each for each in texts(theirs) if each not in texts(ours)] == []
-        assert re.sub(r"\s", "", "".join(texts(theirs))) == re.sub(r"\s", "", "".join(texts(ours)))
+        assert {name: signatures(theirs).get(name) for name in signatures(ours)} == signatures(ours)
         described = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
         assert not any(ast.get_docstring(each) for each in ast.walk(ast.parse(theirs)) if isinstance(each, described))
 
-    def test_what_lands_passes_the_tests_of_what_is_in_the_repository(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        # The tests use more names than the modules do of each other, so for them all global names stay.
-        words = re.findall(r"\w+", "".join((userdata.HOME / each).read_text() for each in PYTHON))
-        monkeypatch.setattr(userdata, "used_elsewhere", lambda: frozenset(words))
-        for place, text in userdata.files().items():
-            path = tmp_path / place.lstrip("/")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-        lib = tmp_path / "usr/local/lib/rollcall"
+    def test_all_that_is_said_is_said_and_nothing_else(self) -> None:
+        ours = [text for source in modules().values() for text in texts(source)]
+        assert [each for each in texts(bundle()) if each not in ours] == []
+        # What two modules define alike is there once.
+        assert set(re.findall(r"\w+=", " ".join(texts(bundle())))) == set(re.findall(r"\w+=", " ".join(ours)))
+
+    def test_two_things_of_one_name_are_refused_by_name(self, copied: Path) -> None:
+        with (copied / "rollcall/health.py").open("a") as module:
+            module.write("\n\ndef host_name() -> str:\n    return ''\n")
+        with pytest.raises(ValueError, match="both have a host_name: rename one"):
+            userdata.bundled()
+
+    def test_minified_modules_pass_the_tests_of_what_is_in_the_repository(self, tmp_path: Path) -> None:
+        lib = tmp_path / "lib"
+        (lib / "rollcall").mkdir(parents=True)
+        for source, text in modules().items():
+            (lib / source).write_text(userdata.minified(text, words()))
         own = tmp_path / "test_own.py"
         own.write_text(
             f"import rollcall.agent\ndef test_it(): assert rollcall.agent.__file__.startswith({str(lib)!r})\n"
         )
         parts = ("plan", "registry", "agent_settings", "health")
         chosen = [f"tests/unit/agent/test_{part}.py" for part in parts]
-        words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", f"pythonpath=. {lib}", "-x"]
+        program = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", f"pythonpath=. {lib}", "-x"]
         done = subprocess.run(
-            [*words, str(own), *chosen], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+            [*program, str(own), *chosen], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
         )
         assert done.returncode == 0, done.stdout[-3000:]
         assert int(re.findall(r"(\d+) passed", done.stdout)[0]) > 100
 
-    def test_what_lands_reads_what_a_machine_is_told(self, tmp_path: Path) -> None:
-        """With the names that it has on a machine."""
-        for place, text in landing().items():
-            path = tmp_path / place.lstrip("/")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-        program = (
-            "import rollcall.agent, rollcall.cli, rollcall.edge, rollcall.route53\n"
-            "from rollcall.settings import parse_join as parse\n"
-            "told = parse('route53 zone=Z domain=unilans.net service=_s._tcp incarnation=v1 port=4218 weight=7 fall=5')\n"
-            "site = parse('cloudflare zone=z host=www.a.b token=t proxied=true')\n"
-            "print(told.port + told.weight + told.fall, site.proxied)\n"
+    def test_the_whole_reads_what_a_machine_is_told(self) -> None:
+        held = run(bundle())
+        told = held["parse_join"](
+            "route53 zone=Z domain=unilans.net service=_s._tcp incarnation=v1 port=4218 weight=7 fall=5"
         )
-        done = subprocess.run(
-            [sys.executable, "-S", "-c", program],
-            env={"PYTHONPATH": f"{tmp_path}/usr/local/lib/rollcall:{Path(requests.__file__).parent.parent}"},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.stdout == "4230 True\n", done.stderr
+        site = held["parse_join"]("cloudflare zone=z host=www.a.b token=t proxied=true")
+        assert (told.port + told.weight + told.fall, site.proxied) == (4230, True)
+        owner = held["Owner"]("local", "web", "0", "abcdef", "i-0123456789abcdef0")
+        assert held["Owner"].parse(str(owner)) == owner
+
+    def test_it_runs_as_the_units_call_it(self, landed: Path) -> None:
+        done = rollcall(landed, "status")
+        assert (done.returncode, done.stdout) == (1, "") and "reason=not-running" in done.stderr
+        done = rollcall(landed, "resolve", "theService.unilans.net")
+        assert done.returncode == 1 and "reason=no-client" in done.stderr
+        done = rollcall(landed, "nonsense")
+        assert done.returncode == 2 and "usage: rollcall" in done.stderr
+
+    def test_it_is_its_own_process_for_a_change_of_route53(self, landed: Path) -> None:
+        join = "route53 zone=Z domain=unilans.net service=_s._tcp incarnation=v1 port=4218"
+        given = [str(Owner("local", "web", "0", "abcdef", "i-0123456789abcdef0"))]
+        asked = {"join": join, "given": given, "key": "AKID secret", "fresh": False, "do": "leave", "within": 0.0}
+        # A port where nobody listens.
+        done = rollcall(landed, "route53", given=json.dumps(asked), AWS_ENDPOINT_URL="http://127.0.0.1:1")
+        assert "reason=unreachable api=route53" in json.loads(done.stdout)["error"], done.stderr
 
 
 lines = st.lists(
     st.sampled_from(["", "# no comment", "  ", "    # indented", "a#b", "x = 1", "#", '"', "\\n"]), max_size=6
 )
-awkward = st.one_of(lines.map("\n".join), st.text(alphabet="#\n\\'\" {}a\t", max_size=30), st.text(max_size=20))
+awkward = st.one_of(
+    lines.map("\n".join),
+    st.text(alphabet="#\n\\'\" {}a\t", max_size=30),
+    st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20),
+)
 
 
 def run(source: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rollcall import edge
+from rollcall import edge, probe
 from rollcall.answers import answers_of
 from rollcall.clouds import Cloud
 from rollcall.errors import FatalError, RollcallError, TransientError
@@ -103,7 +103,7 @@ class Agent:
         self._look_up = look_up or answers_of
         self._registry_of = registry_of or make_registry
         self._told = told
-        self._reach = reach or reachable
+        self._reach = reach or self._reachable
         self._settings: MachineSettings | None = None
         self._owner: Owner | None = None
         self._addresses: tuple[str, ...] = ()
@@ -117,6 +117,20 @@ class Agent:
     def workloads(self) -> tuple[str, ...]:
         """What this machine serves, once it was told."""
         return self._settings.workloads if self._settings else ()
+
+    @property
+    def site(self) -> CloudflareJoin | None:
+        """What was told of the site, where this machine joins it."""
+        joins = self._settings.joins if self._settings else ()
+        return next((each for each in joins if isinstance(each, CloudflareJoin)), None)
+
+    def origin(self) -> str:
+        """The site's private key and certificate as its cloud keeps them now; empty where it has none."""
+        return self.cloud.secret(self.site.origin) if self.site and self.site.origin else ""
+
+    def token(self) -> str:
+        """The site's API token, once it was needed."""
+        return self._secrets.get(self.site.token, "") if self.site else ""
 
     def tick(self) -> None:
         """Whatever is due now. Never raises RollcallError: it is logged once, kept in the status, and tried again.
@@ -283,6 +297,12 @@ class Agent:
                 # It lives, and we cannot reach it: that may last, so the next challenge has time.
                 suspect.owner, suspect.silent = None, -CALM if suspect.silent else 0
 
+    def _reachable(self, key: str, told: Join) -> bool:
+        """Whether a machine shows any sign of life. Where its ports take the edge only, it is asked by a signed datagram."""
+        if isinstance(told, CloudflareJoin) and told.closed:
+            return probe.answers(key, self._secret(told.token))
+        return reachable(key, told)
+
     def _try(self, membership: Membership, action: Callable[[], None]) -> None:
         """Do it, unless it failed a moment ago; back off with full jitter while it fails."""
         now = self._clock()
@@ -344,11 +364,15 @@ def run(agent: Agent) -> int:
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda *_: stop.set())
     notify("READY=1")
-    due = 0.0
+    due, door = 0.0, None
     while not stop.is_set():
         agent.tick()
         if "site" in agent.workloads and time.monotonic() >= due:
-            due = time.monotonic() + (EDGE_DAILY if edge.refresh() else EDGE_AGAIN)
+            due = time.monotonic() + (EDGE_DAILY if edge.refresh(agent.origin) else EDGE_AGAIN)
+        if door is None and agent.site and agent.site.closed:
+            door = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            door.bind(("", probe.PORT))
+            threading.Thread(target=probe.serve, args=(agent.token, door), daemon=True).start()
         notify(f"STATUS={agent.status.step} {agent.status.error}"[:200])
         stop.wait(TICK)
     notify("STOPPING=1")
@@ -362,8 +386,11 @@ def make_registry(told: Join, secret: Callable[[str], str]) -> Registry:
 
 
 def health_of(told: Join) -> Health:
-    check = told.check or f"tcp:{told.port}" if isinstance(told, Route53Join) else told.check
-    return Health(check_of(check), told.rise, told.fall)
+    """With TLS to the edge, a machine is healthy only when it answers there too."""
+    if isinstance(told, Route53Join):
+        return Health(check_of(told.check or f"tcp:{told.port}"), told.rise, told.fall)
+    checks = [check_of(each) for each in (told.check, told.origin and "tcp:443") if each]
+    return Health(lambda: all(check() for check in checks), told.rise, told.fall)
 
 
 def describe(told: Join) -> str:

@@ -12,10 +12,11 @@ from pathlib import Path
 from rollcall.agent import Agent, run
 from rollcall.clouds import detect
 from rollcall.errors import RollcallError
+from rollcall.route53 import one_call
 from rollcall.settings import Join, MachineSettings, parse_join
 
 LOG = Path("/var/log/rollcall.log")
-STATUS = Path("/run/rollcall/status.json")
+STATUS_FILE = Path("/run/rollcall/status.json")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["resolve"]:
         return _resolve(given[1:])
+    if given == ["route53"]:
+        return one_call()
     chosen = parser.parse_args(given)
     if chosen.command == "status":
         return _status()
@@ -49,7 +52,9 @@ def _do(command: str, told: tuple[Join, ...] | None) -> int:
         instance = cloud.instance()
         print(" ".join((cloud.name, instance, *MachineSettings.from_keys(cloud.keys(), instance).workloads)))
         return 0
-    agent = Agent(detect(), told=told, status_file=STATUS if command == "run" else STATUS.with_name(f"{command}.json"))
+    agent = Agent(
+        detect(), told=told, status_file=STATUS_FILE if command == "run" else STATUS_FILE.with_name(f"{command}.json")
+    )
     if command == "run":
         return run(agent)
     agent.settle()
@@ -74,7 +79,7 @@ def _resolve(words: list[str]) -> int:
 
 def _status() -> int:
     try:
-        print(STATUS.read_text())
+        print(STATUS_FILE.read_text())
     except OSError:
         print("rollcall status: reason=not-running look='systemctl status rollcall'", file=sys.stderr)
         return 1

@@ -21,7 +21,7 @@ from rollcall.errors import FatalError, RollcallError, TransientError
 from rollcall.settings import STATUS
 
 IMDS = "http://169.254.169.254"
-_TIMEOUT = 3.0
+_METADATA_TIMEOUT = 3.0
 _TOKEN_SECONDS = 21600
 # RFC 1918, RFC 6598, loopback, link-local and unique local addresses. `is_private` would refuse documentation addresses too.
 _LOCAL = "10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 ::1/128 fc00::/7 fe80::/10"
@@ -109,11 +109,11 @@ class Ec2:
         try:
             if time.monotonic() > self._until:
                 lifetime = {"X-aws-ec2-metadata-token-ttl-seconds": str(_TOKEN_SECONDS)}
-                reply = self._session.put(f"{self._url}/latest/api/token", headers=lifetime, timeout=_TIMEOUT)
+                reply = self._session.put(f"{self._url}/latest/api/token", headers=lifetime, timeout=_METADATA_TIMEOUT)
                 reply.raise_for_status()
                 self._token, self._until = reply.text, time.monotonic() + _TOKEN_SECONDS / 2
             token = {"X-aws-ec2-metadata-token": self._token}
-            reply = self._session.get(f"{self._url}/latest/meta-data/{path}", headers=token, timeout=_TIMEOUT)
+            reply = self._session.get(f"{self._url}/latest/meta-data/{path}", headers=token, timeout=_METADATA_TIMEOUT)
         except requests.RequestException as failed:
             raise TransientError(f"reason=no-metadata error={type(failed).__name__}") from failed
         if reply.status_code == 404 and missing is not None:

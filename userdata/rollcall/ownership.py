@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 PREFIX = "rollcall/1"
-LONGEST = 100
+LONGEST_TEXT = 100
 _STACK = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _GENERATION = re.compile(r"[0-9a-f]{6}")
@@ -50,9 +50,9 @@ class Owner:
         for name, form in _FIELDS:
             if not form.fullmatch(getattr(self, name)):
                 raise OwnershipError(f"{name} {getattr(self, name)!r} does not fit {form.pattern}")
-        if len(str(self)) > LONGEST:
+        if len(str(self)) > LONGEST_TEXT:
             raise OwnershipError(
-                f"the ownership text {str(self)!r} is over {LONGEST} characters; shorten the stack's or the fleet's name"
+                f"the ownership text {str(self)!r} is over {LONGEST_TEXT} characters; shorten the stack's or the fleet's name"
             )
 
     def __str__(self) -> str:
@@ -62,7 +62,7 @@ class Owner:
     def parse(cls, text: str) -> Owner | None:
         """The owner that `text` names; None for any text that `str(Owner)` would not have written, to the byte."""
         words = text.split(" ")
-        if len(words) != len(_FIELDS) + 1 or words[0] != PREFIX or len(text) > LONGEST:
+        if len(words) != len(_FIELDS) + 1 or words[0] != PREFIX or len(text) > LONGEST_TEXT:
             return None
         if not all(form.fullmatch(word) for (_, form), word in zip(_FIELDS, words[1:], strict=True)):
             return None

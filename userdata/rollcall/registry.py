@@ -99,7 +99,7 @@ class CloudflareRegistry:
 
 
 class Route53Process:
-    """`rollcall.route53` in a process of its own for each change; `key` gives an IAM user's key, or nothing for the role."""
+    """`rollcall route53` in a process of its own for each change; `key` gives an IAM user's key, or nothing for the role."""
 
     def __init__(self, join: Route53Join, key: Callable[[], str]) -> None:
         self._told = join
@@ -125,7 +125,7 @@ class Route53Process:
 
     def _ask(self, verb: str, *given: Any) -> Any:
         sent = {"do": verb, "given": given, "join": format_join(self._told), "key": self._key(), "fresh": self._fresh}
-        words = [sys.executable, "-m", "rollcall.route53"]
+        words = [sys.executable, "-m", "rollcall", "route53"]
         # While it fails, one request for each try of the agent: an outage must not take the account's rate.
         within, self._within = self._within, 0.0
         try:

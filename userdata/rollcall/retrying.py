@@ -10,7 +10,7 @@ from typing import TypeVar
 from rollcall.errors import TransientError
 
 T = TypeVar("T")
-FIRST, LONGEST = 0.5, 8.0
+FIRST, LONGEST_PAUSE = 0.5, 8.0
 
 
 def retried(action: Callable[[], T], within: float, sleep: Callable[[float], None] = time.sleep) -> T:
@@ -28,4 +28,4 @@ def retried(action: Callable[[], T], within: float, sleep: Callable[[float], Non
             if time.monotonic() + wait > end:
                 raise
             sleep(wait)
-            pause = min(pause * 2, LONGEST)
+            pause = min(pause * 2, LONGEST_PAUSE)

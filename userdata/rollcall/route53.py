@@ -440,7 +440,7 @@ def _client(key: str) -> Any:
     return boto3.client("route53", region_name="us-east-1", config=once, **given)
 
 
-def main() -> int:
+def one_call() -> int:
     """One call of a registry, asked and answered as JSON on standard input and output, in a process of its own: boto3 takes
     40 MB that an idle agent need not hold."""
     asked = json.load(sys.stdin)
@@ -455,7 +455,3 @@ def main() -> int:
         answer = {"error": str(fault), "fatal": isinstance(fault, FatalError)}
     json.dump(answer, sys.stdout, default=str)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

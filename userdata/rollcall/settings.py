@@ -33,7 +33,8 @@ class CloudflareJoin:
     """Register the machine's public address under `host` in the Cloudflare zone with id `zone`.
 
     `ttl` in seconds (1: automatic); `token` names the secret that holds the API token (an SSM parameter on EC2, a
-    metadata key on Joyent); `check` is `http:PORT:PATH`, `tcp:PORT` or `command:PATH`; healthy after `rise` good ones in a
+    metadata key on Joyent); `origin` the one with the private key and certificate (PEM) for TLS to Cloudflare's edge; `closed`:
+    the web ports take the edge only; `check` is `http:PORT:PATH`, `tcp:PORT` or `command:PATH`; healthy after `rise` good ones in a
     row, unhealthy after `fall` bad ones.
     """
 
@@ -45,6 +46,8 @@ class CloudflareJoin:
     check: str = "http:80:/"
     rise: int = 1
     fall: int = 3
+    closed: bool = False
+    origin: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +120,7 @@ def challenge_name(owner: Owner, told: Join) -> str:
 
 
 def format_join(join: Join) -> str:
-    """One membership as words: `cloudflare zone=… host=… token=… ttl=120 proxied=false check=http:80:/`.
+    """One membership as words: `cloudflare zone=… host=… token=… ttl=60`; what is as by default goes without saying.
 
     Raises SettingsError where EC2 would not take it.
     """
@@ -125,7 +128,7 @@ def format_join(join: Join) -> str:
     words = [kind]
     for item in fields(join):
         value = getattr(join, item.name)
-        if value != "":
+        if value != item.default:
             words.append(f"{item.name}={str(value).lower() if isinstance(value, bool) else value}")
     text = " ".join(words)
     if len(text) > LONGEST_VALUE:

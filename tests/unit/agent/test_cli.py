@@ -30,7 +30,7 @@ import pathlib, sys
 from rollcall import agent, cli, clouds
 agent.TICK = 60.0
 root = pathlib.Path(sys.argv[1])
-cli.LOG, cli.STATUS = root / "rollcall.log", root / "run" / "status.json"
+cli.LOG, cli.STATUS_FILE = root / "rollcall.log", root / "run" / "status.json"
 cli.detect = lambda: clouds.detect(root)
 sys.exit(cli.main(sys.argv[2:]))
 """

@@ -11,6 +11,7 @@ import pytest
 import requests
 
 from rollcall import edge
+from rollcall.errors import TransientError
 from tests.unit.agent.fakes import Scripted
 
 V4, V6 = ["173.245.48.0/20", "103.21.244.0/22"], ["2400:cb00::/32"]
@@ -106,7 +107,52 @@ def test_what_was_believed_stays_when_the_answer_is(
     assert edge.refresh() is False
     assert place.config.read_text() == LINES and place.reloads == 1
     ours = [each for each in caplog.records if each.name == edge.log.name]
-    assert [each.getMessage().partition(" error=")[0] for each in ours] == ["edge: reason=no-ranges"]
+    assert [each.getMessage().partition(" error=")[0] for each in ours] == ["edge: reason=not-set-up"]
+
+
+PEM = "-----BEGIN PRIVATE KEY-----\nabc\n-----END PRIVATE KEY-----\n"
+
+
+@pytest.fixture
+def pem(place: Edge, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = place.config.with_name("rollcall-origin.pem")
+    monkeypatch.setattr(edge, "PEM", path)
+    return path
+
+
+def test_tls_to_the_edge_is_served_with_what_the_cloud_keeps(place: Edge, pem: Path) -> None:
+    assert edge.refresh(lambda: PEM) is True and place.reloads == 1
+    assert pem.read_text() == PEM and pem.stat().st_mode & 0o777 == 0o600
+    text = place.config.read_text()
+    assert text.startswith(LINES) and "listen 443 ssl default_server;" in text and f"ssl_certificate {pem};" in text
+    assert "PRIVATE KEY" not in text
+    assert edge.refresh(lambda: PEM) is True and place.reloads == 1, "nothing new"
+
+
+def test_a_renewed_certificate_is_taken_up(place: Edge, pem: Path) -> None:
+    edge.refresh(lambda: PEM)
+    assert edge.refresh(lambda: PEM.replace("abc", "def")) is True and place.reloads == 2
+    assert "def" in pem.read_text()
+
+
+def test_a_renewed_certificate_that_nginx_did_not_take_is_tried_again(place: Edge, pem: Path) -> None:
+    edge.refresh(lambda: PEM)
+    place.reload_works(False)
+    assert edge.refresh(lambda: PEM.replace("abc", "def")) is False
+    place.reload_works(True)
+    assert edge.refresh(lambda: PEM.replace("abc", "def")) is True and place.reloads == 3
+
+
+def test_a_secret_that_cannot_be_read_leaves_what_was(place: Edge, pem: Path, caplog: pytest.LogCaptureFixture) -> None:
+    edge.refresh(lambda: PEM)
+    before = place.config.read_text()
+
+    def refused() -> str:
+        raise TransientError("reason=no-secret")
+
+    assert edge.refresh(refused) is False
+    assert (place.config.read_text(), pem.read_text(), place.reloads) == (before, PEM, 1)
+    assert "abc" not in caplog.text
 
 
 def test_the_widest_ranges_that_are_believed(place: Edge) -> None:

@@ -48,10 +48,7 @@ def test_the_command_is_installed(site: Path) -> None:
 
 def test_on_a_machine_the_command_says_where_the_client_is(tmp_path: Path) -> None:
     """The userdata has no room for the client: docs/decisions/0004."""
-    (tmp_path / "rollcall").mkdir()
-    for target, text in userdata.files().items():
-        if "/rollcall/rollcall/" in target:
-            (tmp_path / "rollcall" / Path(target).name).write_text(text)
+    (tmp_path / "rollcall.py").write_text(userdata.files()["/usr/local/lib/rollcall/rollcall.py"])
     done = python(tmp_path, "-m", "rollcall", "resolve", "theService.unilans.net", "--resolver", ":")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "rollcall resolve: reason=no-client look='docs/discovery.md, or dig'\n"
