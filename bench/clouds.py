@@ -63,11 +63,19 @@ class Clouds:
     asked: Counter[str] = field(default_factory=Counter)
 
     def site_join(self, port: int, proxied: bool = False) -> CloudflareJoin:
-        return CloudflareJoin(zone=self.site_zone, host=HOST, token="token", ttl=60, proxied=proxied, check=f"tcp:{port}")
+        return CloudflareJoin(
+            zone=self.site_zone, host=HOST, token="token", ttl=60, proxied=proxied, check=f"tcp:{port}"
+        )
 
     def service_join(self, port: int) -> Route53Join:
         return Route53Join(
-            zone=self.hosted_zone, domain=ZONE, service="_theService._tcp", incarnation="v1", port=port, ttl=5, key="key"
+            zone=self.hosted_zone,
+            domain=ZONE,
+            service="_theService._tcp",
+            incarnation="v1",
+            port=port,
+            ttl=5,
+            key="key",
         )
 
     def answers(self, name: str, rtype: str) -> frozenset[str]:
@@ -233,7 +241,14 @@ def consul_agent() -> Iterator[ConsulAgent]:
     ports = {name: free_port() for name in ("http", "dns", "grpc", "server", "serf_lan", "serf_wan")}
     config = {"ports": {**ports, "grpc_tls": -1}, "disable_update_check": True, "log_level": "ERROR"}
     (Path(scratch) / "ports.json").write_text(json.dumps(config))
-    words = [str(program), "agent", "-dev", "-bind=127.0.0.1", "-client=127.0.0.1", f"-config-file={scratch}/ports.json"]
+    words = [
+        str(program),
+        "agent",
+        "-dev",
+        "-bind=127.0.0.1",
+        "-client=127.0.0.1",
+        f"-config-file={scratch}/ports.json",
+    ]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     made = ConsulAgent(process, f"http://127.0.0.1:{ports['http']}", ports["dns"])
     try:
