@@ -7,13 +7,15 @@ import pulumi
 from components import memberships
 from components.directory import ServiceDirectory, ServiceDirectoryArgs
 from components.fleet import Ec2Fleet, Fleet, FleetArgs, JoyentFleet, Membership, call_rolls
+from components.naming import deployment, mark_everything
 from components.preflight import checked
 from components.registrar import Ec2Registrar, Ec2RegistrarArgs, SiteToken, SiteTokenArgs, UserRegistrar
 from components.settings import SITE_JOIN, FleetSettings
 from components.site import Site, SiteArgs
 
 TOKEN, KEY = "cloudflare-token", "route53-key"
-settings = checked(pulumi.get_stack())
+settings = checked(deployment())
+mark_everything()
 
 site = Site("site", SiteArgs(settings=settings.site)) if settings.site else None
 token = SiteToken("machines", SiteTokenArgs(zone_id=site.zone_id)) if site else None

@@ -19,6 +19,11 @@ KEYS = ("site", "directory", "fleets", "joyent", "linger", "brake")
 CLOUDS = ("aws", "joyent")
 PROTECTIONS = ("off", "low", "medium", "high", "under_attack")
 SITE_JOIN = "site"
+# Where each vendor publishes the current image of a name on EC2.
+EC2_IMAGES = {
+    "debian-12": "/aws/service/debian/release/12/latest/amd64",
+    "ubuntu-24.04": "/aws/service/canonical/ubuntu/server/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id",
+}
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _SERVICE = re.compile(r"(?=.{1,15}$)(?=.*[A-Za-z])[A-Za-z0-9](?:[A-Za-z0-9]|-(?!-))*(?<!-)")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
@@ -130,7 +135,8 @@ class SshSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class FleetSettings:
-    """Machines with the same job. `timeout` in seconds for the roll call; `priority` and `weight` as in RFC 2782."""
+    """Machines with the same job. `timeout` in seconds for the roll call; `priority` and `weight` as in RFC 2782; another
+    `renew` looks the image up anew."""
 
     name: str
     cloud: Literal["aws", "joyent"]
@@ -142,6 +148,7 @@ class FleetSettings:
     timeout: int = 300
     priority: int = 10
     weight: int = 10
+    renew: str = ""
     ssh: SshSettings | None = None
 
 
@@ -339,10 +346,26 @@ def _fleet(name: str, reader: Reader) -> FleetSettings:
         timeout=reader.number("timeout", 300, least=10, most=3600, unit=" seconds"),
         priority=reader.number("priority", 10, least=0, most=65535),
         weight=reader.number("weight", 10, least=0, most=65535),
+        renew=reader.text("renew", ""),
         ssh=_ssh(reader.inner("ssh"), cloud) if "ssh" in reader else None,
     )
+    if cloud == "aws":
+        _check_ec2(reader, name, fleet.image)
     reader.done()
     return fleet
+
+
+def _check_ec2(reader: Reader, name: str, image: str) -> None:
+    if image and image not in EC2_IMAGES and not re.fullmatch(r"ami-[0-9a-f]{8}(?:[0-9a-f]{9})?|/\S+", image):
+        names = ", ".join(EC2_IMAGES)
+        reader.fault(
+            "image", f"is {image!r}", f"write {names}, an ami-… or the path of an SSM parameter that holds one"
+        )
+    # https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateSecurityGroup.html
+    if name == "sg" or name.startswith("sg-"):
+        reader.fault(
+            "", "is no fleet's name on EC2", "its security group's name must not begin with sg-; rename the fleet"
+        )
 
 
 def _ssh(reader: Reader, cloud: str) -> SshSettings:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import pulumi
 
 from components import cloudflare
+from components.naming import deployment
 from components.settings import SiteSettings
 
-# What `acceleration` turns on; each may be had on the free plan. docs/configuration.md lists them for the user.
+# What `acceleration` turns on; each may be had on the free plan. docs/configuration.md lists them for the user. Brotli is on
+# for every zone, and its setting was taken away: https://developers.cloudflare.com/fundamentals/api/reference/deprecations/
 # https://developers.cloudflare.com/api/resources/zones/subresources/settings/
 ACCELERATION = {
-    "brotli": "on",
     "early_hints": "on",
     "http3": "on",
     "0rtt": "on",
@@ -68,7 +69,7 @@ class Site(pulumi.ComponentResource):
             content=settings.fqdn,
             proxied=True,
             ttl=1,
-            comment=f"the site's apex, kept by Rollcall's stack {pulumi.get_stack()}",
+            comment=f"the site's apex, kept by Rollcall's stack {deployment()}",
             opts=pulumi.ResourceOptions(parent=self),
         )
         return [record]

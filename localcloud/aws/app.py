@@ -18,6 +18,7 @@ from localcloud.aws.ec2.power import Power
 from localcloud.aws.identity import Identities, Principal, Sessions
 from localcloud.aws.moto_backends import Moto
 from localcloud.aws.needs import needs_of
+from localcloud.aws.quotas import QuotasApi
 from localcloud.aws.route53 import PRESENT, Limits, Route53
 from localcloud.aws.route53.names import normalize
 from localcloud.aws.route53.records import Change
@@ -91,6 +92,7 @@ class Aws(Observer, ZoneSource):
         )
         self._ec2 = Ec2Api(self._moto, kept, self._power, vcpu_limit=vcpu_limit)
         self._ssm = SsmApi(self._moto)
+        self._quotas = QuotasApi(self.account, region, vcpu_limit)
         self._sts = StsApi(self._moto, sessions)
         self._imds = imds.Imds(
             store=kept, power=self._power, sessions=sessions, region=region, lock=self._moto.lock, clock=clock
@@ -163,6 +165,8 @@ class Aws(Observer, ZoneSource):
             return self._ec2.answer(call)
         if call.service == "ssm":
             return self._ssm.answer(call)
+        if call.service == "servicequotas":
+            return self._quotas.answer(call)
         if call.service == "sts":
             return self._sts.answer(call, principal)
         if call.action == "DeleteUser":

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -55,7 +56,7 @@ class Lab(Cloud):
     def policy(self, *groups: str) -> dict[str, Any]:
         found = [{"id": next(iter(self.api.user.tokens.permission_groups.list(name=each))).id} for each in groups]
         resources = {f"com.cloudflare.api.account.zone.{self.zone}": "*"}
-        return {"effect": "allow", "permissionGroups": found, "resources": json.dumps(resources)}
+        return {"effect": "allow", "permissionGroups": found, "resources": json.dumps(resources, separators=(",", ":"))}
 
 
 @pytest.fixture
@@ -90,7 +91,7 @@ CASES = {
             "proxied": False, "comment": "one",
         },
         changed={"content": "198.51.100.11", "comment": "two", "ttl": 120},
-        replaced={"name": f"other.{ZONE}", "type": "AAAA", "zoneId": "0" * 32},
+        replaced={"type": "AAAA", "zoneId": "0" * 32},
         path=lambda lab, made: f"/zones/{lab.zone}/dns_records/{made.id}",
         imported=lambda lab, made: f"{lab.zone}/{made.id}",
         first={"content": "198.51.100.10", "comment": "one", "ttl": 60, "name": f"www.{ZONE}"},
@@ -241,14 +242,46 @@ def test_a_token_can_be_made_disabled(lab: Lab) -> None:
     assert (made.outputs["status"], lab.get(f"/user/tokens/{made.id}")["status"]) == ("disabled", "disabled")
 
 
-def test_the_order_of_groups_and_the_spaces_of_resources_are_no_change(lab: Lab) -> None:
+def test_resources_come_back_without_spaces_as_the_real_plugin_has_them(lab: Lab) -> None:
     policy = lab.policy("DNS Write", "Zone Read")
-    made = lab.host.create(TOKEN, {"name": "machines", "policies": [policy]})
-    spaced = json.dumps(json.loads(policy["resources"]), indent=2)
-    turned = {**policy, "permissionGroups": policy["permissionGroups"][::-1], "resources": spaced}
-    assert lab.host.diff(made, {"name": "machines", "policies": [turned]}).changes == NONE
+    spaced = {**policy, "resources": json.dumps(json.loads(policy["resources"]), indent=2)}
+    turned = {**policy, "permissionGroups": policy["permissionGroups"][::-1]}
     fewer = {**policy, "permissionGroups": policy["permissionGroups"][:1]}
-    assert list(lab.host.diff(made, {"name": "machines", "policies": [fewer]}).diffs) == ["policies"]
+    made = lab.host.create(TOKEN, {"name": "machines", "policies": [policy]})
+    for other in (spaced, turned, fewer):
+        assert list(lab.host.diff(made, {"name": "machines", "policies": [other]}).diffs) == ["policies"]
+    for given, changes in ((policy, NONE), (spaced, SOME)):
+        read = lab.host.refresh(lab.host.create(TOKEN, {"name": "machines", "policies": [given]}))
+        assert read is not None
+        assert lab.host.diff(read, {"name": "machines", "policies": [given]}).changes == changes
+
+
+def test_an_expired_token_is_made_anew(lab: Lab) -> None:
+    until = datetime.fromtimestamp(lab.clock.now + 60, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    made = lab.host.create(TOKEN, {"name": "machines", "policies": [lab.policy("DNS Write")], "expiresOn": until})
+    assert lab.host.refresh(made) is not None
+    lab.clock.now += 61
+    assert lab.host.refresh(made) is None
+
+
+def test_a_record_moves_to_another_name_in_place(lab: Lab) -> None:
+    inputs = {"zoneId": lab.zone, "name": f"www.{ZONE}", "type": "A", "content": "198.51.100.10", "ttl": 60}
+    made = lab.host.create(RECORD, inputs)
+    found = lab.host.diff(made, {**inputs, "name": f"other.{ZONE}"})
+    assert (list(found.diffs), list(found.replaces)) == (["name"], [])
+    moved = lab.host.update(made, {**inputs, "name": f"other.{ZONE}"})
+    assert lab.get(f"/zones/{lab.zone}/dns_records/{moved.id}")["name"] == f"other.{ZONE}"
+
+
+def test_a_proxied_record_has_an_automatic_ttl_and_proxying_by_hand_is_drift(lab: Lab) -> None:
+    inputs = {"zoneId": lab.zone, "name": f"www.{ZONE}", "type": "A", "content": "198.51.100.10"}
+    with pytest.raises(RefusedError, match="ttl must be set to 1"):
+        lab.host.create(RECORD, {**inputs, "ttl": 60, "proxied": True})
+    made = lab.host.create(RECORD, {**inputs, "ttl": 1})
+    lab.send("PATCH", f"/zones/{lab.zone}/dns_records/{made.id}", {"proxied": True})
+    drifted = lab.host.refresh(made)
+    assert drifted is not None
+    assert list(lab.host.diff(drifted, {**inputs, "ttl": 1}).diffs) == ["proxied"]
 
 
 def test_what_is_within_an_input_has_the_apis_names_there(lab: Lab) -> None:
