@@ -32,6 +32,7 @@ from localcloud.rehearsal import Rehearsal  # noqa: E402
 from rollcall.ownership import Owner  # noqa: E402
 from rollcall.settings import DRAIN, FLEET, GENERATION, MACHINE  # noqa: E402
 from tests.integration.conftest import rehearsed  # noqa: E402
+from tests.integration.deployed import Deployed  # noqa: E402
 from tests.integration.instep import SERVICE, InStep  # noqa: E402
 
 SIZES = tuple(int(each) for each in os.environ.get("SIZES", "3,30,300").split(","))
@@ -70,10 +71,17 @@ for index in range(others):
 """
 
 
+class Unbooted(InStep):
+    """Seen from the APIs alone: nothing boots, so there is no network of machines."""
+
+    def __init__(self, rehearsal: Rehearsal) -> None:
+        Deployed.__init__(self, rehearsal, "")
+
+
 class Registrar(threading.Thread):
     """All machines' agents in one: every two seconds, one batch for whoever came and one for whoever leaves."""
 
-    def __init__(self, stack: InStep) -> None:
+    def __init__(self, stack: Unbooted) -> None:
         super().__init__(daemon=True)
         self._stack = stack
         self._triton = Triton.from_environment(stack.env)
@@ -186,7 +194,7 @@ def measured(count: int) -> Times:
         config = Path(scratch) / "Pulumi.local.yaml"
         config.write_text(CONFIG.format(aws=(count + 1) // 2, joyent=count // 2))
         with rehearsed(f"bench-fleet-{count}", config, machines=False) as rehearsal:
-            stack = InStep(rehearsal)
+            stack = Unbooted(rehearsal)
             ours = Project(rehearsal, rehearsal.work, "local", {})
             registrar = Registrar(stack)
             registrar.start()
