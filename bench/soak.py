@@ -232,21 +232,11 @@ class Soak:
         self.took.setdefault(what, []).append(time.monotonic() - began)
 
 
-OPERATIONS = [
-    "scale",
-    "scale",
-    "scale",
-    "replace",
-    "change_in_place",
-    "stop",
-    "crash",
-    "hang",
-    "partition",
-    "api_down",
-    "agent_killed",
-    "user_edits",
-    "user_edits",
-]
+# How likely each is.
+OPERATIONS = {
+    "scale": 3, "replace": 1, "change_in_place": 1, "stop": 1, "crash": 1, "hang": 1, "partition": 1, "api_down": 1,
+    "agent_killed": 1, "user_edits": 2,
+}  # fmt: skip
 
 
 def soaked(stack: InStep, config: Path, dice: random.Random) -> tuple[Soak, Counter[str], Prober, str]:
@@ -259,7 +249,8 @@ def soaked(stack: InStep, config: Path, dice: random.Random) -> tuple[Soak, Coun
     with LOG.open("w") as log, prober.running():
         witness.start()
         while time.monotonic() < end and not broken:
-            name, began = dice.choice(OPERATIONS), time.monotonic()
+            began = time.monotonic()
+            (name,) = dice.choices(list(OPERATIONS), list(OPERATIONS.values()))
             line = {"at": time.strftime("%H:%M:%S"), "seed": SEED, "number": done.total() + 1, "operation": name}
             try:
                 line["did"] = getattr(soak, name)()

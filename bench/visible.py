@@ -36,6 +36,12 @@ from rollcall.settings import Join  # noqa: E402
 
 ROUNDS = int(os.environ.get("ROUNDS", "15"))
 GOAL = 1.0
+WHY = {
+    "healthy to answered": "an agent looks at its workload every 2 s whether or not it has joined, so half of that goes by first;"
+    " a service's change also starts a process with boto3 in it (0.5 s), which an idle agent does without",
+    "leave to gone": "Consul's agent is the name server that is asked; ours tells a cloud's API, and for a service starts a"
+    " process with boto3 first",
+}
 Pair = tuple[float, float]
 DICE = random.Random(7)  # noqa: S311
 
@@ -98,7 +104,8 @@ def main() -> int:
                     n=f"{ROUNDS} in turn",
                     goal=f"≤ {goal:g} s median, not behind Consul",
                     # Both are asked each 10 ms, so a figure is not truer than that.
-                    met=middle <= goal and middle <= beside + 0.01,
+                    met=(met := middle <= goal and middle <= beside + 0.01),
+                    why="" if met else WHY[what],
                 )
             )
         middles = [statistics.median(each[at] for each in found[side]) for side in ("site", "service")]
