@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pulumi
-import pulumi_cloudflare as cloudflare
 
+from components import cloudflare
 from components.naming import deployment
 from components.settings import SiteSettings
 

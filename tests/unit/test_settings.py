@@ -111,7 +111,7 @@ TABLE = [
     ("fleets/web-aws/ssh", {**SSH, "user": "-oProxyCommand=x"}, SSH, "rollcall:fleets.web-aws.ssh.user"),
     ("fleets/web-joyent/ssh", {"keyName": "operators"}, {}, "rollcall:fleets.web-joyent.ssh.keyName"),
     ("joyent/url", "us-east-1", "https://us-east-1.example", "https://HOST"),
-    ("linger", -1, 0, "rollcall.linger"),
+    ("linger", -1, 0, "rollcall:linger"),
 ]
 
 
