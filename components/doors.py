@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pulumi
-import pulumi_cloudflare as cloudflare
 
+from components import cloudflare
 from components.joyent import FirewallRule, FirewallRuleArgs
 from components.naming import deployment
 

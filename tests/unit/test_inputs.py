@@ -198,6 +198,9 @@ def calls_in(path: Path) -> Iterator[tuple[str, set[str]]]:
         for each in node.names
         if each.name.startswith("pulumi_")
     }
+    # The program's own door to that SDK.
+    if any(isinstance(node, ast.ImportFrom) and node.module == "components" for node in ast.walk(tree)):
+        names["cloudflare"] = "cloudflare"
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             first, _, rest = ast.unparse(node.func).partition(".")
