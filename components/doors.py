@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pulumi
-import pulumi_cloudflare as cloudflare
 
+from components import cloudflare
 from components.joyent import FirewallRule, FirewallRuleArgs
 from components.naming import deployment
 
@@ -102,7 +102,7 @@ def _by_family(door: Door) -> dict[str, tuple[str, ...]]:
 
 def _described(door: Door) -> str:
     known = {WATCH: "agents asking agents", SSH: "operators"}
-    return known.get((door.port, door.protocol)) or ("visitors" if door.only_from is None else "Cloudflare's edge")
+    return known.get((door.port, door.protocol)) or ("visitors" if door.only_from is None else "the edge of Cloudflare")
 
 
 def tags(fleet: str) -> dict[str, str]:

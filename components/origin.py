@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pulumi
-import pulumi_cloudflare as cloudflare
 from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, ResourceProvider
 
+from components import cloudflare
 from components.doors import Ranges, published
 from components.progress import Engine
 from components.settings import SiteSettings
