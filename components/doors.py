@@ -102,7 +102,7 @@ def _by_family(door: Door) -> dict[str, tuple[str, ...]]:
 
 def _described(door: Door) -> str:
     known = {WATCH: "agents asking agents", SSH: "operators"}
-    return known.get((door.port, door.protocol)) or ("visitors" if door.only_from is None else "Cloudflare's edge")
+    return known.get((door.port, door.protocol)) or ("visitors" if door.only_from is None else "the edge of Cloudflare")
 
 
 def tags(fleet: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pulumi
@@ -63,6 +64,12 @@ def test_ssh_is_for_operators_and_closed_where_none_are_named() -> None:
     assert web.port == 80 and doors.ingress([ssh])[0]["description"] == "operators"
 
 
+def test_descriptions_have_the_characters_that_ec2_takes() -> None:
+    """https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_IpRange.html"""
+    for rule in doors.ingress(doors.doors([CLOSED, SERVICE], ["192.0.2.0/24"])):
+        assert re.fullmatch(r"[a-zA-Z0-9. _\-:/()#,@\[\]+=&;{}!$*]{1,255}", rule["description"])
+
+
 def sources(count: int) -> list[str]:
     ranges = Ranges(v4=tuple(f"10.{number}.0.0/16" for number in range(count)), v6=EDGE.v6)
     return list(doors._sources(Door(port=443, protocol="tcp", only_from=ranges)))
@@ -86,6 +93,6 @@ def test_no_addresses_of_the_edge_close_the_site_to_nobody_but_fail(monkeypatch:
     def nothing(**_: Any) -> Any:
         return type("Found", (), {"ipv4_cidrs": [], "ipv6_cidrs": ["2400:cb00::/32"]})
 
-    monkeypatch.setattr("pulumi_cloudflare.get_ip_ranges", nothing)
+    monkeypatch.setattr("components.cloudflare.get_ip_ranges", nothing)
     with pytest.raises(ValueError, match="no addresses"):
         doors.published(None)  # type: ignore[arg-type]
