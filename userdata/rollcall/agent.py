@@ -364,10 +364,11 @@ def run(agent: Agent) -> int:
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda *_: stop.set())
     notify("READY=1")
-    due, door = 0.0, None
+    due, door, site = 0.0, None, None
     while not stop.is_set():
         agent.tick()
-        if "site" in agent.workloads and time.monotonic() >= due:
+        if "site" in agent.workloads and (agent.site != site or time.monotonic() >= due):
+            site = agent.site
             due = time.monotonic() + (EDGE_DAILY if edge.refresh(agent.origin) else EDGE_AGAIN)
         if door is None and agent.site and agent.site.closed:
             door = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

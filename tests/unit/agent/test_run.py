@@ -1,0 +1,77 @@
+"""rollcall.agent.run: the loop around the agent, which sets nginx up when the site is told and whenever it is told otherwise."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import rollcall.agent as agents
+from rollcall.settings import CloudflareJoin
+
+SITE = CloudflareJoin(zone="z", host="www.a.b", token="t")
+CLOSED = CloudflareJoin(zone="z", host="www.a.b", token="t", proxied=True, origin="pem")
+
+
+class Scripted:
+    """An agent that is told something at each tick, and SIGTERM at the end."""
+
+    workloads = ("site",)
+    status = agents.Status()
+
+    def __init__(self, told: list[CloudflareJoin | None]) -> None:
+        self._told = iter(told)
+        self.site: CloudflareJoin | None = None
+        self.left = 0
+
+    def tick(self) -> None:
+        try:
+            self.site = next(self._told)
+        except StopIteration:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def origin(self) -> str:
+        return self.site.origin if self.site else ""
+
+    def leave(self) -> bool:
+        self.left += 1
+        return True
+
+
+@pytest.fixture
+def refreshed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What nginx was set up with, each time."""
+    found: list[str] = []
+
+    def refresh(origin: Callable[[], str]) -> bool:
+        found.append(origin())
+        return True
+
+    monkeypatch.setattr(agents.edge, "refresh", refresh)
+    monkeypatch.setattr(agents, "TICK", 0.01)
+    return found
+
+
+def run(agent: Any) -> int:
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        return agents.run(agent)
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def test_nginx_is_set_up_once_and_again_when_the_site_is_told_otherwise(refreshed: list[str]) -> None:
+    agent = Scripted([SITE, SITE, SITE, CLOSED, CLOSED])
+    assert run(agent) == 0 and agent.left == 1
+    assert refreshed == ["", "pem"]
+
+
+def test_a_machine_that_joins_no_site_sets_nothing_up(refreshed: list[str]) -> None:
+    agent = Scripted([None, None])
+    agent.workloads = ("the-service",)  # type: ignore[assignment]
+    assert run(agent) == 0
+    assert refreshed == []
