@@ -204,13 +204,14 @@ def _order(fleets: Sequence[Fleet]) -> Iterable[str]:
 
 
 def _entries(fleets: Sequence[Fleet]) -> Iterable[str]:
-    for place in sorted({each for fleet in fleets for each in fleet.places}):
-        here = [fleet for fleet in fleets if place in fleet.places]
-        before, after = sum(fleet.before for fleet in here), sum(fleet.after for fleet in here)
+    for place in sorted({each for fleet in fleets for each in (*fleet.stood, *fleet.places)}):
+        here = [fleet for fleet in fleets if place in fleet.stood and place in fleet.places]
+        before = sum(fleet.before for fleet in fleets if place in fleet.stood)
+        after = sum(fleet.after for fleet in fleets if place in fleet.places)
         renewed = sum(len(fleet.replaced) for fleet in here)
         if before != after or renewed:
-            again = f", {renewed} of them by successors" if renewed else ""
-            yield f"- `{place}`: {before} machines answer now, {after} afterwards{again}"
+            again = f", {renewed} of them successors" if renewed else ""
+            yield f"- {code(place)}: {before} machine{'' if before == 1 else 's'} now, {after} afterwards{again}"
 
 
 def _drift(found: Findings) -> list[Section]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -36,7 +37,8 @@ _QUIET = (
 
 @dataclass(frozen=True, kw_only=True)
 class Fleet:
-    """A fleet's machines by what becomes of them, each list sorted. `before` is how many there are now."""
+    """A fleet's machines by what becomes of them, each list sorted. `before` is how many there are now; they
+    stand at `stood` now and at `places` afterwards."""
 
     name: str
     cloud: str
@@ -46,6 +48,7 @@ class Fleet:
     replaced: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     vanished: tuple[str, ...] = ()
+    stood: tuple[str, ...] = ()
     places: tuple[str, ...] = ()
     linger: int = 0
     timeout: int = 0
@@ -276,7 +279,8 @@ def _fleet(name: str, cloud: str, lists: Mapping[str, list[str]], roll: Step | N
         replaced=sorted_lists.get("replaced", ()),
         changed=sorted_lists.get("changed", ()),
         vanished=sorted_lists.get("vanished", ()),
-        places=tuple(stand for each in told.get("places") or () for stand in _stands(each)),
+        stood=_stands(roll.old if roll else None),
+        places=_stands(roll.new if roll else None),
         linger=int(told.get("linger") or 0),
         timeout=int(told.get("timeout") or 0),
     )
@@ -287,28 +291,24 @@ def _natural(name: str) -> tuple[str, int]:
     return (fleet, int(number)) if number.isdigit() else (name, 0)
 
 
-def _stands(place: Any) -> list[str]:
-    """The record sets of a place; none where its values are not known yet."""
-    try:
-        return [each.place for each in place_of(place).stands]
-    except (KeyError, TypeError, ValueError):
-        return []
+def _stands(roll: State | None) -> tuple[str, ...]:
+    """The record sets that a RollCall looks at; none of a place whose values are not known yet."""
+    found: list[str] = []
+    for each in (roll.inputs.get("places") if roll else None) or ():
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            found += [stand.place for stand in place_of(each).stands]
+    return tuple(found)
 
 
 def _differences(steps: Iterable[Step], refreshed: Iterable[Step]) -> dict[str, tuple[tuple[str, str], ...]]:
     """(fleet, line) of each kind, as the refresh of each RollCall read them."""
-    read: dict[str, Step] = {each.urn: each for each in refreshed if each.type == ROLL_CALL}
-    read |= {each.urn: each for each in steps if each.type == ROLL_CALL and each.old and each.urn not in read}
+    read = {each.urn: (each.name, each.old) for each in steps if each.type == ROLL_CALL}
+    read |= {each.urn: (each.name, each.new) for each in refreshed if each.type == ROLL_CALL}
     found: dict[str, list[tuple[str, str]]] = {key: [] for key in DIFFERENCES}
-    for urn, step in read.items():
-        seen = (
-            (step.new if step.op != "same" or urn in {each.urn for each in refreshed} else step.old)
-            or step.old
-            or State()
-        )
+    for name, seen in read.values():
         for key in DIFFERENCES:
-            lines = seen.outputs.get(key) or seen.inputs.get(key) or ()
-            found[key] += [(step.name, line) for line in lines if isinstance(line, str) and line != UNKNOWN]
+            lines = (seen.outputs.get(key) or seen.inputs.get(key) or ()) if seen else ()
+            found[key] += [(name, line) for line in lines if isinstance(line, str) and line != UNKNOWN]
     return {key: tuple(sorted(lines)) for key, lines in found.items()}
 
 
@@ -323,7 +323,7 @@ def _dangers(
         gone = step.op in (*_GONE, "delete-replaced")
         if gone and step.old and step.old.protect:
             yield f"`{step.name}` ({step.type}) is protected and would be deleted; the deployment refuses that."
-        elif gone and step.type in (*_RECORDS, "cloudflare:index/zone:Zone", "aws:route53/zone:Zone"):
+        elif step.op in _GONE and step.type in (*_RECORDS, "cloudflare:index/zone:Zone", "aws:route53/zone:Zone"):
             kept = " (kept at its provider)" if step.old and step.old.retain else ""
             yield f"DNS: {code(_title(step))} is deleted{kept}."
         if step.type == _GROUP and step.op not in ("same", *_GONE):
@@ -334,9 +334,9 @@ def _dangers(
 
 
 def _empty_places(fleets: tuple[Fleet, ...]) -> Iterable[str]:
-    for place in sorted({each for fleet in fleets for each in fleet.places}):
-        here = [fleet for fleet in fleets if place in fleet.places]
-        if sum(fleet.before for fleet in here) and not sum(fleet.after for fleet in here):
+    for place in sorted({each for fleet in fleets for each in fleet.stood}):
+        before = sum(fleet.before for fleet in fleets if place in fleet.stood)
+        if before and not sum(fleet.after for fleet in fleets if place in fleet.places):
             yield f"Nobody answers at {code(place)} any more: its last machine goes."
 
 
@@ -357,7 +357,7 @@ def _brake(
     for step in (each for each in steps if each.type == ROLL_CALL and each.new):
         if step.new is None or step.new.inputs.get("brake") is False:
             continue
-        stands = sum(fleet.before * len(fleet.places) for fleet in fleets)
+        stands = sum(fleet.before * len(fleet.stood) for fleet in fleets)
         left = sum(1 for fleet, _ in differences["left_over"] if fleet == step.name)
         lost = sum(1 for fleet, _ in differences["orphaned"] if fleet == step.name)
         if not within_brake(stands + left, left) or not within_brake(sum(each.before for each in fleets) + lost, lost):
