@@ -108,7 +108,9 @@ def test_each_kind_of_difference_is_shown_with_its_fleet_and_its_twin_is_not(kin
 
 def test_what_somebody_changed_by_hand_is_told_from_what_the_program_changes() -> None:
     group = "aws:ec2/securityGroup:SecurityGroup"
-    ours, theirs, wanted = {"description": "a", "x": 1}, {"description": "a", "x": 2}, {"description": "b", "x": 1}
+    # `y` is what the program asks for by now, so nothing of it is put back.
+    ours, theirs = {"description": "a", "x": 1, "y": 1}, {"description": "a", "x": 2, "y": 2}
+    wanted = {"description": "b", "x": 1, "y": 2}
     log = [
         event("refresh", group, "web-group", old=ours, new=ours),
         event("refresh", group, "web-group", old=ours, new=theirs, kind="resOutputsEvent"),
