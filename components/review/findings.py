@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from components.attendance import within_brake
@@ -20,6 +20,7 @@ DIFFERENCES = ("missing", "stale", "left_over", "foreign", "orphaned")
 _RECORDS = ("cloudflare:index/dnsRecord:DnsRecord", "aws:route53/record:Record")
 _DNS = (*_RECORDS, "cloudflare:index/zoneSetting:ZoneSetting", "cloudflare:index/zone:Zone", "aws:route53/zone:Zone")
 _GROUP = "aws:ec2/securityGroup:SecurityGroup"
+_ENDED = "program exited with non-zero exit code"
 _EVERYBODY = ("0.0.0.0/0", "::/0")
 _MADE, _GONE = ("create", "create-replacement", "import"), ("delete", "discard")
 # The engine's own steps, and the second and third of the three that a replacement takes.
@@ -36,6 +37,13 @@ _QUIET = (
 
 
 @dataclass(frozen=True, kw_only=True)
+class Property:
+    path: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Fleet:
     """A fleet's machines by what becomes of them, each list sorted. `before` is how many there are now; they
     stand at `stood` now and at `places` afterwards."""
@@ -48,6 +56,7 @@ class Fleet:
     replaced: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     vanished: tuple[str, ...] = ()
+    because: tuple[Property, ...] = ()
     stood: tuple[str, ...] = ()
     places: tuple[str, ...] = ()
     linger: int = 0
@@ -65,13 +74,6 @@ class Fleet:
     @property
     def moves(self) -> bool:
         return bool(self.comes or self.goes or self.replaced or self.changed)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Property:
-    path: str
-    before: str
-    after: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +115,8 @@ class Findings:
 
 
 def findings_of(preview: Preview) -> Findings:
-    steps = [each for each in preview.steps if each.type != "pulumi:pulumi:Stack"]
+    # Sorted, since the engine takes what does not depend on each other in any order.
+    steps = sorted((each for each in preview.steps if each.type != "pulumi:pulumi:Stack"), key=_place_of_step)
     changes = [_change(each) for each in steps if each.op not in _QUIET]
     dns = tuple(sorted((each for each in changes if each.type in _DNS), key=_order))
     hidden = (*MACHINES, *BRACKET, *_DNS)
@@ -122,7 +125,7 @@ def findings_of(preview: Preview) -> Findings:
     planned = {each.urn: each for each in steps if each.op not in _QUIET}
     drifted = [each for each in preview.refreshed if each.type not in BRACKET and not each.type.startswith("pulumi:")]
     by_hand = [_undone(each, planned[each.urn]) for each in drifted if each.op == "update" and each.urn in planned]
-    vanished = [_change(each) for each in drifted if each.op == "delete"]
+    vanished = [replace(_change(each), verb="gone") for each in drifted if each.op == "delete"]
     return Findings(
         fleets=fleets,
         dns=dns,
@@ -132,8 +135,8 @@ def findings_of(preview: Preview) -> Findings:
         differences=differences,
         by_hand=tuple(sorted((each for each in by_hand if each is not None), key=_order)),
         vanished=tuple(sorted(vanished, key=_order)),
-        dangers=tuple(_dangers(steps, fleets, differences)),
-        errors=tuple(dict.fromkeys(each.text for each in preview.messages if each.severity == "error" and each.text)),
+        dangers=(*_dangers(steps, fleets, differences), *_opened_by_hand(drifted)),
+        errors=_errors(preview),
         warnings=tuple(
             dict.fromkeys(each.text for each in preview.messages if each.severity == "warning" and each.text)
         ),
@@ -143,6 +146,23 @@ def findings_of(preview: Preview) -> Findings:
             for verb in ("created", "changed", "replaced", "deleted")
         },
     )
+
+
+def _errors(preview: Preview) -> tuple[str, ...]:
+    said = list(dict.fromkeys(each.text for each in preview.messages if each.severity == "error" and each.text))
+    # That the program ended is said again after why it ended.
+    return tuple([each for each in said if _ENDED not in each] or said)
+
+
+def _opened_by_hand(drifted: Iterable[Step]) -> Iterable[str]:
+    for step in drifted:
+        if step.type == _GROUP and step.op == "update":
+            for line in _opened(step):
+                yield f"Somebody did this by hand: {line}"
+
+
+def _place_of_step(step: Step) -> tuple[str, tuple[str, int], str]:
+    return (step.type, _natural(step.name), step.op)
 
 
 def _order(change: Change) -> tuple[str, str, str]:
@@ -185,11 +205,14 @@ def _properties(step: Step) -> tuple[Property, ...]:
         or step.reasons
         or tuple(sorted(key for key in {*before, *after} if before.get(key) != after.get(key)))
     )
-    return tuple(
-        Property(path=key, before=shown(_at(before, key)), after=shown(_at(after, key)))
-        for key in keys
-        if not key.startswith("__")
-    )
+    return tuple(_property(key, _at(before, key), _at(after, key)) for key in keys if not key.startswith("__"))
+
+
+def _property(path: str, before: Any, after: Any) -> Property:
+    """Of two lists only what is not in both: a rule among many would be lost otherwise."""
+    if isinstance(before, list) and isinstance(after, list):
+        before, after = [each for each in before if each not in after], [each for each in after if each not in before]
+    return Property(path=path, before=shown(before), after=shown(after))
 
 
 def _undone(found: Step, planned: Step) -> Change | None:
@@ -197,11 +220,7 @@ def _undone(found: Step, planned: Step) -> Change | None:
     was, now = (found.old or State()).inputs, (found.new or State()).inputs
     wanted = (planned.new or State()).inputs
     keys = [key for key in sorted({*was, *now}) if was.get(key) != now.get(key) and not key.startswith("__")]
-    back = tuple(
-        Property(path=key, before=shown(now.get(key)), after=shown(wanted.get(key)))
-        for key in keys
-        if now.get(key) != wanted.get(key)
-    )
+    back = tuple(_property(key, now.get(key), wanted.get(key)) for key in keys if now.get(key) != wanted.get(key))
     return (
         Change(verb="changed", type=found.type, name=found.name, title=_title(found), properties=back) if back else None
     )
@@ -264,7 +283,25 @@ def _fleets(steps: Iterable[Step], refreshed: Iterable[Step]) -> tuple[Fleet, ..
         lists.setdefault(kind, []).append(step.name)
         if step.urn in found_gone:
             lists.setdefault("vanished", []).append(step.name)
-    return tuple(_fleet(name, cloud, lists, rolls.get(name)) for (name, cloud), lists in sorted(by_fleet.items()))
+    because = {
+        step.state.parent.rpartition("::")[2]: _because(step)
+        for step in steps
+        if step.op == "create-replacement" and step.type in MACHINES
+    }
+    return tuple(
+        replace(_fleet(name, cloud, lists, rolls.get(name)), because=because.get(name, ()))
+        for (name, cloud), lists in sorted(by_fleet.items())
+    )
+
+
+def _because(step: Step) -> tuple[Property, ...]:
+    """Which inputs of a replaced machine differ, as far as that is known by now; its tags name its generation."""
+    before, after = (step.old or State()).inputs, (step.new or State()).inputs
+    keys = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
+    plain = [key for key in keys if not isinstance(after.get(key), Mapping) and not key.startswith("__")]
+    return tuple(
+        _property(key, before.get(key), after.get(key)) for key in plain if UNKNOWN not in shown(after.get(key))
+    )
 
 
 def _fleet(name: str, cloud: str, lists: Mapping[str, list[str]], roll: Step | None) -> Fleet:
