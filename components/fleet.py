@@ -14,18 +14,14 @@ from typing import Any
 import pulumi
 import pulumi_aws as aws
 
-from components import drain, userdata
+from components import doors, drain, ec2, userdata
 from components.joyent import Machine, MachineArgs, Ready, ReadyArgs
+from components.naming import VERSION, deployment, marks, version
 from components.registration import Deregistration, RollCall, RollCallArgs
 from components.registries import Access
 from components.settings import FleetSettings
 from rollcall.settings import FLEET, GENERATION, JOIN, MACHINE, STACK, WORKLOADS
 
-# Where each cloud publishes the current image of a name.
-EC2_IMAGES = {
-    "debian-12": "/aws/service/debian/release/12/latest/amd64",
-    "ubuntu-24.04": "/aws/service/canonical/ubuntu/server/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id",
-}
 JOYENT_PUBLIC_NETWORK = "Joyent-SDC-Public"
 
 
@@ -34,7 +30,8 @@ class Membership:
     """One thing that a fleet joins.
 
     `places` are where its entries stand, as inputs of RollCall; `words` what machine `index` is told; `port` what visitors
-    or clients come to (`80/tcp`); `secrets` what clouds that keep secrets with the machine give it, by name.
+    or clients come to (`80/tcp`), and `only_from` the networks that may, if not everybody; `secrets` what clouds that keep
+    secrets with the machine give it, by name.
     """
 
     places: Sequence[pulumi.Output[dict[str, Any]]]
@@ -42,6 +39,7 @@ class Membership:
     port: str
     words: Callable[[int], pulumi.Output[str]]
     secrets: Mapping[str, pulumi.Output[str]] = field(default_factory=dict)
+    only_from: doors.Ranges | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +55,7 @@ class FleetArgs:
 
 class Fleet(pulumi.ComponentResource):
     """What both clouds' fleets share. `machines` are the machine resources, `members` what a RollCall is told of them,
-    `addresses` maps each instance's id to its public address."""
+    `addresses` maps each instance's id to its public address. Another `image` replaces the machines."""
 
     access: Access
     machines: list[pulumi.Resource]
@@ -68,7 +66,8 @@ class Fleet(pulumi.ComponentResource):
         self.name = name
         self.args = args
         self.settings = args.settings
-        self.stack = pulumi.get_stack()
+        self.stack = deployment()
+        self.image: pulumi.Input[str] = f"{self.settings.image} {self.settings.renew}".strip()
         self.machines = []
         self.farewells: list[pulumi.Resource] = []
         self.members = []
@@ -91,7 +90,7 @@ class Fleet(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(
                 parent=self,
                 depends_on=[*self.args.needs, *needs],
-                replacement_trigger=[userdata.sources_hash(), self.settings.image, self.settings.size, *self._login()],
+                replacement_trigger=[userdata.sources_hash(), self.image, self.settings.size, *self._login()],
             ),
         )
 
@@ -105,6 +104,10 @@ class Fleet(pulumi.ComponentResource):
         if self.settings.ssh:
             name = f"{self.name}-{index}"
             self.farewells.append(drain.over_ssh(name, self.settings.ssh, machine, address, parent=self))
+
+    def doors(self) -> list[doors.Door]:
+        """What others may come to: what the fleet joins, and SSH where it is configured."""
+        return doors.doors(self.args.memberships, self.settings.ssh.sources if self.settings.ssh else ())
 
     def identity(self, index: int, deregistration: Deregistration) -> dict[str, pulumi.Input[str]]:
         """By what a machine is found: its stack, fleet, name and generation."""
@@ -138,9 +141,9 @@ class Ec2Fleet(Fleet):
     def make(self) -> None:
         region = self.settings.region or aws.config.region or ""
         self.access = Access(cloud="aws", region=region)
-        subnets = default_subnets(self)
+        subnets = ec2.subnets(self.settings.size, self)
         group = self._security_group()
-        image = ec2_image(self.settings.image, self)
+        self.image = image = ec2.pinned_image(self.settings, self)
         for index in range(self.settings.count):
             deregistration = self.bracket(index, [group])
             instance = aws.ec2.Instance(
@@ -159,15 +162,23 @@ class Ec2Fleet(Fleet):
                     "http_put_response_hop_limit": 1,
                     "instance_metadata_tags": "enabled",
                 },
-                root_block_device={"encrypted": True, "volume_type": "gp3"},
-                tags={"Name": f"{self.name}-{index}", **self.told(index, deregistration)},
+                root_block_device={
+                    "encrypted": True,
+                    "volume_type": "gp3",
+                    "tags": {"Name": f"{self.name}-{index}", **marks()},
+                },
+                tags={
+                    "Name": f"{self.name}-{index}",
+                    VERSION: version(self.settings),
+                    **self.told(index, deregistration),
+                },
                 opts=pulumi.ResourceOptions(
                     parent=self,
                     depends_on=[deregistration],
                     replace_with=[deregistration],
-                    # The trigger decides on a replacement: compressed bytes differ between zlib versions, and an image's
-                    # name moves to newer builds.
-                    ignore_changes=["userDataBase64", "ami", "subnetId"],
+                    # The trigger decides on a replacement: compressed bytes differ between zlib versions, and zones come and
+                    # go. An instance that is stopped has no public address, which the provider reads as an input.
+                    ignore_changes=["userDataBase64", "ami", "subnetId", "associatePublicIpAddress"],
                 ),
             )
             self.enlist(index, deregistration, instance, instance.id)
@@ -178,35 +189,23 @@ class Ec2Fleet(Fleet):
 
     def _security_group(self) -> aws.ec2.SecurityGroup:
         vpc = aws.ec2.get_vpc_output(default=True, opts=pulumi.InvokeOutputOptions(parent=self))
-        anywhere = {"cidr_blocks": ["0.0.0.0/0"]}
         return aws.ec2.SecurityGroup(
             f"{self.name}-group",
             description=f"Rollcall {self.stack} {self.name}",
             vpc_id=vpc.id,
-            ingress=[
-                {
-                    "protocol": protocol,
-                    "from_port": int(port),
-                    "to_port": int(port),
-                    "description": "visitors",
-                    **anywhere,
-                }
-                for port, protocol in sorted({tuple(each.port.split("/")) for each in self.args.memberships})
-            ]
-            + self._operators(),
+            ingress=doors.ingress(self.doors()),
             egress=[
-                {"protocol": "-1", "from_port": 0, "to_port": 0, "description": "updates and DNS APIs", **anywhere}
+                {
+                    "protocol": "-1",
+                    "from_port": 0,
+                    "to_port": 0,
+                    "description": "updates and DNS APIs",
+                    "cidr_blocks": ["0.0.0.0/0"],
+                }
             ],
+            tags={"Name": f"rollcall-{self.stack}-{self.name}"},
             opts=pulumi.ResourceOptions(parent=self),
         )
-
-    def _operators(self) -> list[dict[str, Any]]:
-        if not self.settings.ssh:
-            return []
-        where = {"cidr_blocks": [each for each in self.settings.ssh.sources if ":" not in each]}
-        where["ipv6_cidr_blocks"] = [each for each in self.settings.ssh.sources if ":" in each]
-        given = {key: value for key, value in where.items() if value}
-        return [{"protocol": "tcp", "from_port": 22, "to_port": 22, "description": "operators", **given}]
 
 
 class JoyentFleet(Fleet):
@@ -215,8 +214,10 @@ class JoyentFleet(Fleet):
     def make(self) -> None:
         self.access = Access(cloud="joyent")
         made: list[Machine] = []
+        closed = doors.is_closed(self.args.memberships)
+        rules = doors.firewall_rules(self.name, self.doors(), self) if closed else []
         for index in range(self.settings.count):
-            deregistration = self.bracket(index, [])
+            deregistration = self.bracket(index, rules)
             machine = Machine(
                 f"{self.name}-{index}",
                 MachineArgs(
@@ -224,7 +225,13 @@ class JoyentFleet(Fleet):
                     package=self.settings.size,
                     image=self.settings.image,
                     networks=[JOYENT_PUBLIC_NETWORK],
-                    tags=self.identity(index, deregistration),
+                    tags={
+                        **marks(),
+                        VERSION: version(self.settings),
+                        **self.identity(index, deregistration),
+                        **(doors.tags(self.name) if closed else {}),
+                    },
+                    firewall_enabled=closed,
                     metadata=self.told(index, deregistration),
                     secret_metadata=self._secrets(),
                     userdata=userdata.build(),
@@ -270,21 +277,3 @@ def call_rolls(fleets: Sequence[Fleet]) -> list[RollCall]:
         )
         for fleet in fleets
     ]
-
-
-def ec2_image(name: str, parent: pulumi.Resource) -> pulumi.Output[str]:
-    """The AMI of an image's name (`debian-12`), by the SSM public parameter that its vendor keeps; an `ami-…` is itself."""
-    if name.startswith("ami-"):
-        return pulumi.Output.from_input(name)
-    parameter = aws.ssm.get_parameter_output(
-        name=EC2_IMAGES.get(name, name), opts=pulumi.InvokeOutputOptions(parent=parent)
-    )
-    return parameter.value
-
-
-def default_subnets(parent: pulumi.Resource) -> pulumi.Output[Sequence[str]]:
-    """The default VPC's subnets, one a zone, sorted, so that machines spread over zones by their index."""
-    found = aws.ec2.get_subnets_output(
-        filters=[{"name": "default-for-az", "values": ["true"]}], opts=pulumi.InvokeOutputOptions(parent=parent)
-    )
-    return found.ids.apply(sorted)

@@ -1,16 +1,19 @@
 """What is checked before anything is created: the configuration as a whole, and that each account can be reached with it.
 
-A wrong token, a wrong key or a zone that is not in the account is found here, all at once, and not half-way.
+A wrong token, a wrong key or a zone that is not in the account is found here, all at once, and not half-way; so is a quota that
+would not hold the fleets while they are replaced.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from typing import Any
 
 import pulumi
 
+from components.quotas import Found, look_at_ec2, look_at_triton
 from components.settings import KEYS, ConfigurationError, DirectorySettings, Settings, read
 
 _CLOUDFLARE = "https://api.cloudflare.com/client/v4"
@@ -47,6 +50,44 @@ def preflight(settings: Settings) -> None:
     faults = [fault for check in checks if (fault := check())]
     if faults:
         raise ConfigurationError(faults)
+    found = quotas_found(settings)
+    if found.faults:
+        raise ConfigurationError(list(found.faults))
+    if pulumi.runtime.is_dry_run():
+        for line in found.warnings:
+            pulumi.warn(line)
+        for line in found.notes:
+            pulumi.info(line)
+
+
+def quotas_found(settings: Settings) -> Found:
+    """What the fleets would make anew, and whether the accounts' quotas hold it. The clouds have just answered."""
+    import boto3
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    from components.joyent import CloudApiError, from_settings
+
+    found, stack = Found(), settings.stack
+    default = pulumi.Config("aws").get("region") or os.environ.get("AWS_REGION") or ""
+    for region in dict.fromkeys(fleet.region or default for fleet in settings.fleets_of("aws")):
+        fleets = [fleet for fleet in settings.fleets_of("aws") if (fleet.region or default) == region]
+        try:
+            found += look_at_ec2(fleets, stack, region, functools.partial(boto3.client, region_name=region))
+        except ClientError as refused:
+            code = refused.response.get("Error", {}).get("Code", "refused")
+            found += Found(
+                faults=(f"AWS credentials: AWS does not let them {refused.operation_name} in {region} ({code})",)
+            )
+        except BotoCoreError as unusable:
+            found += Found(faults=(f"aws:region: EC2 in {region} cannot be reached ({unusable}); correct the region",))
+    if settings.fleets_of("joyent"):
+        told = settings.joyent
+        try:
+            api = from_settings(url=told.url or "", account=told.account or "", key_id=told.key_id or "")
+            found += look_at_triton(settings.fleets_of("joyent"), stack, api)
+        except CloudApiError as fault:
+            found += Found(faults=(f"rollcall:joyent: {fault}",))
+    return found
 
 
 def cloudflare_fault(zone: str | None) -> str | None:

@@ -12,14 +12,17 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pulumi
 import pulumi_aws as aws
-import pulumi_cloudflare as cloudflare
 
+from components import cloudflare
+from components.naming import deployment
 from rollcall.route53 import LABEL
 
 _ZONE_RESOURCE = "com.cloudflare.api.account.zone"
+_MAY = "DNS Write"
 _ASSUME = {
     "Version": "2012-10-17",
     "Statement": [{"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}],
@@ -47,24 +50,33 @@ class SiteToken(pulumi.ComponentResource):
 
     def _make(self, name: str, args: SiteTokenArgs) -> pulumi.Output[str]:
         groups = cloudflare.get_api_token_permission_groups_list_output(
-            name="DNS Write", scope=_ZONE_RESOURCE, opts=pulumi.InvokeOutputOptions(parent=self)
+            name=_MAY, scope=_ZONE_RESOURCE, opts=pulumi.InvokeOutputOptions(parent=self)
         )
         token = cloudflare.ApiToken(
             name,
-            name=f"rollcall {pulumi.get_stack()} machines",
+            name=f"rollcall {deployment()} machines",
             policies=[
                 {
                     "effect": "allow",
-                    "permission_groups": [{"id": groups.results.apply(lambda found: str(found[0].id))}],
-                    "resources": pulumi.Output.from_input(args.zone_id).apply(
-                        lambda zone: json.dumps({f"{_ZONE_RESOURCE}.{zone}": "*"})
-                    ),
+                    "permission_groups": [{"id": groups.results.apply(group_id)}],
+                    "resources": pulumi.Output.from_input(args.zone_id).apply(token_resources),
                 }
             ],
             opts=pulumi.ResourceOptions(parent=self, additional_secret_outputs=["value"]),
         )
         self.made.append(token)
         return pulumi.Output.secret(token.value)
+
+
+def token_resources(zone: str) -> str:
+    """The zone as a policy names it. The provider reads back the text that the API answers with, which has no spaces: with
+    any, every preview would show a change."""
+    return json.dumps({f"{_ZONE_RESOURCE}.{zone}": "*"}, separators=(",", ":"))
+
+
+def group_id(found: Sequence[Any]) -> str:
+    """The permission group of exactly this name; the API's filter may find others besides."""
+    return str(next(each.id for each in found if each.name == _MAY))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +112,7 @@ class Ec2Registrar(pulumi.ComponentResource):
     def __init__(self, name: str, args: Ec2RegistrarArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("rollcall:index:Ec2Registrar", name, None, opts)
         mine = pulumi.ResourceOptions(parent=self)
-        stack = pulumi.get_stack()
+        stack = deployment()
         parameters = {
             short: aws.ssm.Parameter(
                 f"{name}-{short}", name=f"/rollcall/{stack}/{name}/{short}", type="SecureString", value=value, opts=mine

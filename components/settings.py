@@ -14,11 +14,17 @@ from typing import Any, Literal
 
 from components.reading import Faults, Reader
 from rollcall.ownership import Owner, OwnershipError
+from rollcall.settings import CloudflareJoin, SettingsError, format_join
 
 KEYS = ("site", "directory", "fleets", "joyent", "linger", "brake")
 CLOUDS = ("aws", "joyent")
 PROTECTIONS = ("off", "low", "medium", "high", "under_attack")
 SITE_JOIN = "site"
+# Where each vendor publishes the current image of a name on EC2.
+EC2_IMAGES = {
+    "debian-12": "/aws/service/debian/release/12/latest/amd64",
+    "ubuntu-24.04": "/aws/service/canonical/ubuntu/server/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id",
+}
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _SERVICE = re.compile(r"(?=.{1,15}$)(?=.*[A-Za-z])[A-Za-z0-9](?:[A-Za-z0-9]|-(?!-))*(?<!-)")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
@@ -120,8 +126,8 @@ class DirectorySettings:
 
 @dataclass(frozen=True, kw_only=True)
 class SshSettings:
-    """Who may log in to a fleet's machines: as `user`, from the networks `sources` (CIDR) on EC2, where `key_name` names a key
-    pair of the account. Triton gives a machine the account's own keys."""
+    """Who may log in to a fleet's machines: as `user`, from the networks `sources` (CIDR; on Triton they count where the fleet's
+    firewall is on). On EC2 `key_name` names a key pair of the account; Triton gives a machine the account's own keys."""
 
     user: str
     key_name: str | None = None
@@ -130,7 +136,8 @@ class SshSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class FleetSettings:
-    """Machines with the same job. `timeout` in seconds for the roll call; `priority` and `weight` as in RFC 2782."""
+    """Machines with the same job. `timeout` in seconds for the roll call; `priority` and `weight` as in RFC 2782; another
+    `renew` looks the image up anew."""
 
     name: str
     cloud: Literal["aws", "joyent"]
@@ -142,6 +149,7 @@ class FleetSettings:
     timeout: int = 300
     priority: int = 10
     weight: int = 10
+    renew: str = ""
     ssh: SshSettings | None = None
 
 
@@ -339,10 +347,26 @@ def _fleet(name: str, reader: Reader) -> FleetSettings:
         timeout=reader.number("timeout", 300, least=10, most=3600, unit=" seconds"),
         priority=reader.number("priority", 10, least=0, most=65535),
         weight=reader.number("weight", 10, least=0, most=65535),
+        renew=reader.text("renew", ""),
         ssh=_ssh(reader.inner("ssh"), cloud) if "ssh" in reader else None,
     )
+    if cloud == "aws":
+        _check_ec2(reader, name, fleet.image)
     reader.done()
     return fleet
+
+
+def _check_ec2(reader: Reader, name: str, image: str) -> None:
+    if image and image not in EC2_IMAGES and not re.fullmatch(r"ami-[0-9a-f]{8}(?:[0-9a-f]{9})?|/\S+", image):
+        names = ", ".join(EC2_IMAGES)
+        reader.fault(
+            "image", f"is {image!r}", f"write {names}, an ami-… or the path of an SSM parameter that holds one"
+        )
+    # https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateSecurityGroup.html
+    if name == "sg" or name.startswith("sg-"):
+        reader.fault(
+            "", "is no fleet's name on EC2", "its security group's name must not begin with sg-; rename the fleet"
+        )
 
 
 def _ssh(reader: Reader, cloud: str) -> SshSettings:
@@ -350,7 +374,7 @@ def _ssh(reader: Reader, cloud: str) -> SshSettings:
     ssh = SshSettings(
         user=reader.text("user", None if on_ec2 else "root", check=_user_fault),
         key_name=(reader.text("keyName") if on_ec2 else None),
-        sources=reader.texts("from") if on_ec2 else (),
+        sources=reader.texts("from", None if on_ec2 else ()),
     )
     for each in ssh.sources:
         try:
@@ -392,6 +416,8 @@ def _check_whole(settings: Settings, faults: Faults) -> None:
             faults.add(
                 key, f"its machines could not be named in DNS ({wrong})", "shorten the stack's or the fleet's name"
             )
+        if settings.site is not None and SITE_JOIN in fleet.joins:
+            _check_told(settings, settings.site, fleet, faults)
     for service in settings.directory.services if settings.directory is not None else ():
         _check_service(settings, service, faults)
     if settings.site is not None:
@@ -405,6 +431,29 @@ def _check_whole(settings: Settings, faults: Faults) -> None:
                 f"the zone's plan holds {settings.site.records} records",
                 "lower the counts, or set rollcall:site.records to what your plan holds",
             )
+
+
+def _check_told(settings: Settings, site: SiteSettings, fleet: FleetSettings, faults: Faults) -> None:
+    """What a machine is told of the site must fit a tag: on EC2 the names of its secrets are in it (components/registrar.py)."""
+    home = f"/rollcall/{settings.stack}/{fleet.name}/" if fleet.cloud == "aws" else ""
+    try:
+        format_join(
+            CloudflareJoin(
+                zone="0" * 32,
+                host=site.fqdn,
+                token=f"{home}cloudflare-token",
+                ttl=site.ttl,
+                proxied=site.proxied,
+                closed=site.proxied,
+                origin=f"{home}origin" if site.proxied else "",
+                check=site.health.check,
+                rise=site.health.rise,
+                fall=site.health.fall,
+            )
+        )
+    except SettingsError as wrong:
+        short = "shorten the stack's or the fleet's name, the site's host or its check"
+        faults.add(f"rollcall:fleets.{fleet.name}", f"could not be told of the site ({wrong})", short)
 
 
 def _check_service(settings: Settings, service: ServiceSettings, faults: Faults) -> None:

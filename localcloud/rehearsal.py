@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -84,7 +84,8 @@ class Rehearsal:
             PULUMI_CONFIG_PASSPHRASE=passphrase.read_text(),
             PULUMI_HOME=str(home),
             PULUMI_SKIP_UPDATE_CHECK="true",
-            PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION="false" if self.plugins == "real" else "true",
+            # What there is has been put there before, or asked for by name.
+            PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION="true",
             PATH=os.pathsep.join((engine_folder(), str(VENV / "bin"), os.environ["PATH"])),
         )
         inside = ["env", f"PYTHONPATH={ROOT}", *self._localcloud("run", "--")]
@@ -150,7 +151,7 @@ class Rehearsal:
         if not source.exists():
             raise RehearsalError(f"there is no {source.name}; write one, or choose another stack with STACK=")
         self._write_config(source)
-        self._install_plugins()
+        self.install_plugins()
         self._bring_operators_key()
         (self.state / "backend").mkdir(parents=True, exist_ok=True)
         self.pulumi("stack", "select", "--create", self.stack, capture=True)
@@ -195,29 +196,27 @@ class Rehearsal:
             if refused.response.get("Error", {}).get("Code") != "InvalidKeyPair.Duplicate":
                 raise
 
-    def _install_plugins(self) -> None:
-        from localcloud.plugins import STAND_INS, install
+    def install_plugins(self) -> None:
+        """The stand-ins, and those plugins that are to be real. Raises RehearsalError when one of these cannot be had."""
+        from localcloud.plugins import STAND_INS, PluginsError, bring, chosen, install
 
-        real = (
-            set()
-            if self.plugins == "stand-in"
-            else set(STAND_INS)
-            if self.plugins == "real"
-            else set(self.plugins.split(","))
-        )
-        unknown = real - set(STAND_INS)
-        if unknown:
-            raise RehearsalError(
-                f"PLUGINS names {', '.join(sorted(unknown))}; known are real, stand-in, or a list of {', '.join(STAND_INS)}"
-            )
         home = self.state / "pulumi-home"
-        install(home, VENV / "bin" / "python", which=set(STAND_INS) - real)
-        users = Path(os.environ.get("PULUMI_HOME") or Path.home() / ".pulumi") / "plugins"
-        for name in real:
-            for each in users.glob(f"resource-{name}-v*"):
-                link = home / "plugins" / each.name
-                if not link.exists():
-                    link.symlink_to(each)
+        users = Path(os.environ.get("PULUMI_HOME") or Path.home() / ".pulumi")
+        try:
+            real = chosen(self.plugins)
+            install(home, VENV / "bin" / "python", which=set(STAND_INS) - real)
+            bring(home, users, real, lambda name, version: _download(name, version, users))
+        except PluginsError as lacking:
+            raise RehearsalError(str(lacking)) from lacking
+        self._plugins_file.write_text(self.plugins)
+
+    @property
+    def _plugins_file(self) -> Path:
+        return self.state / "plugins"
+
+    def as_it_is_up(self) -> Rehearsal:
+        """The same with the plugins that it is up with."""
+        return replace(self, plugins=self._plugins_file.read_text()) if self._plugins_file.exists() else self
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
@@ -236,6 +235,17 @@ class Rehearsal:
             lock.write(str(os.getpid()))
             lock.flush()
             yield
+
+
+def _download(name: str, version: str, home: Path) -> str | None:
+    """Pulumi's own way to a plugin, into the user's PULUMI_HOME; why not, if not."""
+    say(f"plugin {name} {version}: downloading it into {home / 'plugins'}")
+    path = os.pathsep.join((engine_folder(), os.environ["PATH"]))
+    env = {**os.environ, "PATH": path, "PULUMI_HOME": str(home), "PULUMI_SKIP_UPDATE_CHECK": "true"}
+    command = ["pulumi", "plugin", "install", "resource", name, version, "--non-interactive"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    said = [line for line in done.stderr.splitlines() if line.startswith(("error:", "warning:"))]
+    return said[0].partition(": ")[2] if done.returncode and said else None
 
 
 def _run_in_session(
@@ -292,6 +302,7 @@ def engine_folder() -> str:
 def up(rehearsal: Rehearsal) -> None:
     times: dict[str, float] = {}
     with rehearsal.alone():
+        rehearsal.install_plugins()
         with _timed("local clouds", times):
             rehearsal.start()
         with _timed("pulumi up", times):
@@ -305,6 +316,7 @@ def up(rehearsal: Rehearsal) -> None:
 def down(rehearsal: Rehearsal) -> None:
     with rehearsal.alone():
         if rehearsal.running():
+            rehearsal = rehearsal.as_it_is_up()
             rehearsal.lay_out()
             done = rehearsal.pulumi("destroy", "--yes", "--stack", rehearsal.stack, check=False)
             if done.returncode:
@@ -315,6 +327,7 @@ def down(rehearsal: Rehearsal) -> None:
 
 def preview(rehearsal: Rehearsal) -> None:
     with rehearsal.alone():
+        rehearsal.install_plugins()
         rehearsal.start()
         rehearsal.lay_out()
         rehearsal.pulumi("preview", "--diff", "--stack", rehearsal.stack)

@@ -14,10 +14,12 @@ from localcloud.aws.authorization import Authorization
 from localcloud.aws.ec2 import store
 from localcloud.aws.ec2.addresses import AddressPool
 from localcloud.aws.ec2.api import Ec2Api
+from localcloud.aws.ec2.gates import gates
 from localcloud.aws.ec2.power import Power
 from localcloud.aws.identity import Identities, Principal, Sessions
 from localcloud.aws.moto_backends import Moto
 from localcloud.aws.needs import needs_of
+from localcloud.aws.quotas import QuotasApi
 from localcloud.aws.route53 import PRESENT, Limits, Route53
 from localcloud.aws.route53.names import normalize
 from localcloud.aws.route53.records import Change
@@ -27,6 +29,7 @@ from localcloud.aws.sts import StsApi
 from localcloud.aws.wire import SERVICES, AwsError, Call, Reply, render, service_of
 from localcloud.compute import Hypervisor, Observer
 from localcloud.dnsdata import RecordSet, ZoneSource
+from localcloud.packets import Gate
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -91,6 +94,7 @@ class Aws(Observer, ZoneSource):
         )
         self._ec2 = Ec2Api(self._moto, kept, self._power, vcpu_limit=vcpu_limit)
         self._ssm = SsmApi(self._moto)
+        self._quotas = QuotasApi(self.account, region, vcpu_limit)
         self._sts = StsApi(self._moto, sessions)
         self._imds = imds.Imds(
             store=kept, power=self._power, sessions=sessions, region=region, lock=self._moto.lock, clock=clock
@@ -118,6 +122,11 @@ class Aws(Observer, ZoneSource):
     ) -> tuple[int, dict[str, str], bytes]:
         """The metadata service's answer (status, headers, body) for the machine with that address."""
         return self._imds.answer(address, method, path, headers)
+
+    def gates(self) -> list[Gate]:
+        """What the security groups do to each machine's packets at this moment."""
+        with self._moto.lock:
+            return gates(self._power.on_the_wire())
 
     # Observer
 
@@ -163,6 +172,8 @@ class Aws(Observer, ZoneSource):
             return self._ec2.answer(call)
         if call.service == "ssm":
             return self._ssm.answer(call)
+        if call.service == "servicequotas":
+            return self._quotas.answer(call)
         if call.service == "sts":
             return self._sts.answer(call, principal)
         if call.action == "DeleteUser":

@@ -38,6 +38,8 @@ def needs_of(call: Call, *, account: str, region: str, principal_name: str, tags
         return _ec2(call, account, region, tags_of)
     if call.service == "ssm":
         return _ssm(call, account, region)
+    if call.service == "servicequotas":
+        return [Need(action=f"servicequotas:{call.action}")]
     if call.service == "iam":
         return [_iam(call, account, principal_name)]
     if call.service == "sts" and call.action == "AssumeRole":

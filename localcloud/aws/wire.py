@@ -13,7 +13,8 @@ from xml.sax.saxutils import escape
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-SERVICES = ("ec2", "iam", "sts", "ssm", "route53")
+SERVICES = ("ec2", "iam", "sts", "ssm", "route53", "servicequotas")
+_IN_JSON = ("ssm", "servicequotas")
 _LARGEST_BODY = 8 << 20
 _XML = "text/xml;charset=UTF-8"
 _JSON = "application/x-amz-json-1.1"
@@ -93,7 +94,7 @@ class Call:
     @property
     def action(self) -> str:
         """`RunInstances`, `GetParameter`; empty for Route53, whose actions are paths."""
-        if self.service == "ssm":
+        if self.service in _IN_JSON:
             return self.headers.get("x-amz-target", "").rpartition(".")[2]
         return self.get("Action") or ""
 
@@ -153,7 +154,7 @@ def request_id() -> str:
 def render(service: str, error: AwsError) -> Reply:
     """An error as the service's protocol writes it."""
     rid, code, message = request_id(), escape(error.code), escape(error.message)
-    if service == "ssm":
+    if service in _IN_JSON:
         body = json.dumps({"__type": error.code, "message": error.message}).encode()
         headers = {"x-amzn-RequestId": rid, "x-amzn-ErrorType": error.code}
         return Reply(status=error.status, body=body, content_type=_JSON, headers=headers)

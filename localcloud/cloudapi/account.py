@@ -46,8 +46,9 @@ def _account(call: Call) -> dict[str, Any]:
 
 
 def limits(call: Call) -> Reply:
-    quota = call.store.options.quota
-    return Reply(200, [{"by": "machines", "value": quota}] if quota is not None else [])
+    """GetAccountLimits, of a Triton whose operator has the plugin for it."""
+    quota, used = call.store.options.quota, sum(1 for _ in call.store.alive())
+    return Reply(200, [{"by": "machines", "value": quota, "used": used}] if quota is not None else [])
 
 
 def datacenters(call: Call) -> Reply:

@@ -1,6 +1,8 @@
 """Zone settings: their values at the start, what they accept, and which of them a plan lets one edit.
 
-https://developers.cloudflare.com/api/resources/zones/subresources/settings/ ; `minify` was taken away in August 2024.
+https://developers.cloudflare.com/api/resources/zones/subresources/settings/ . Taken away by
+https://developers.cloudflare.com/fundamentals/api/reference/deprecations/ are `brotli` and `server_side_exclude` (June 2024),
+`minify` (August 2024) and `mirage` (January 2026).
 """
 
 from __future__ import annotations
@@ -73,7 +75,6 @@ SETTINGS: Mapping[str, Setting] = {
     "always_online": _switch("off"),
     "always_use_https": _switch("off"),
     "automatic_https_rewrites": _switch("on"),
-    "brotli": _switch("on"),
     "browser_cache_ttl": Setting(14400, _one_of(*_BROWSER)),
     "browser_check": _switch("on"),
     "cache_level": Setting("aggressive", _one_of("aggressive", "basic", "simplified")),
@@ -94,7 +95,6 @@ SETTINGS: Mapping[str, Setting] = {
     "ipv6": _switch("on"),
     "max_upload": Setting(100, _one_of(*range(100, 501, 25)), _ENTERPRISE),
     "min_tls_version": Setting("1.0", _one_of("1.0", "1.1", "1.2", "1.3")),
-    "mirage": _switch("off", _PAID),
     "nel": Setting({"enabled": True}, _is_nel),
     "opportunistic_encryption": _switch("on"),
     "opportunistic_onion": _switch("on"),
@@ -113,7 +113,6 @@ SETTINGS: Mapping[str, Setting] = {
         _one_of("off", "essentially_off", "low", "medium", "high", "under_attack"),
         only={"off": _ENTERPRISE},
     ),
-    "server_side_exclude": _switch("on"),
     "sort_query_string_for_cache": _switch("off", _ENTERPRISE),
     "ssl": Setting("full", _one_of("off", "flexible", "full", "strict")),
     "ssl_recommender": Setting(True, lambda value: isinstance(value, bool)),

@@ -6,12 +6,64 @@ They are started by the engine like any plugin, from a PULUMI_HOME of the rehear
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from importlib.metadata import version
 from pathlib import Path
 
 STAND_INS = ("aws", "cloudflare", "command")
 _CODE = Path(__file__).resolve().parent.parent.parent
+
+
+class PluginsError(Exception):
+    """The plugins that were asked for cannot be had; the message names the mend."""
+
+
+def chosen(words: str) -> frozenset[str]:
+    """Which of them are to be real: `stand-in`, `real`, or names as in `cloudflare,command`. Raises PluginsError."""
+    real = frozenset() if words == "stand-in" else frozenset(STAND_INS if words == "real" else words.split(","))
+    if unknown := real - set(STAND_INS):
+        names = ", ".join(sorted(unknown))
+        raise PluginsError(f"PLUGINS names {names}; known are real, stand-in, or a list of {', '.join(STAND_INS)}")
+    return real
+
+
+def folder_of(name: str) -> str:
+    """What the engine calls the folder of a plugin in the version of its SDK."""
+    return f"resource-{name}-v{version(f'pulumi-{name}')}"
+
+
+def bring(home: Path, users: Path, which: Collection[str], acquire: Callable[[str, str], str | None]) -> None:
+    """Link the vendors' own plugins from the user's PULUMI_HOME `users` into `home`.
+
+    One that is not there is acquired first: `acquire(name, version)` puts it into `users` and says why not, if not. Raises
+    PluginsError naming all that cannot be had.
+    """
+    missing = []
+    for name in sorted(which):
+        theirs, link = users / "plugins" / folder_of(name), home / "plugins" / folder_of(name)
+        said = None if _is_there(theirs, name) else acquire(name, version(f"pulumi-{name}"))
+        if not _is_there(theirs, name):
+            missing.append((name, said or "nothing came"))
+            continue
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if link.is_symlink():
+            link.unlink()
+        link.symlink_to(theirs)
+    if missing:
+        commands = "; ".join(
+            f"pulumi plugin install resource {name} {version(f'pulumi-{name}')}" for name, _ in missing
+        )
+        raise PluginsError(
+            f"the real plugins {', '.join(name for name, _ in missing)} are not in {users / 'plugins'} in the versions of their "
+            f"SDKs, and could not be downloaded ({missing[0][1]}); run `{commands}` where they can be, or take the stand-ins: "
+            f"leave PLUGINS out, or name in it only what there is"
+        )
+
+
+def _is_there(folder: Path, name: str) -> bool:
+    # An interrupted download leaves a folder, and this beside it.
+    whole = not folder.with_name(f"{folder.name}.partial").exists()
+    return whole and (folder / f"pulumi-resource-{name}").exists()
 
 
 def install(home: Path, python: Path, which: Collection[str] = STAND_INS) -> None:
@@ -20,7 +72,7 @@ def install(home: Path, python: Path, which: Collection[str] = STAND_INS) -> Non
     Stand-ins of an earlier call that are not in `which` are taken away, so that real ones can be found.
     """
     for name in STAND_INS:
-        folder = home / "plugins" / f"resource-{name}-v{version(f'pulumi-{name}')}"
+        folder = home / "plugins" / folder_of(name)
         launcher = folder / f"pulumi-resource-{name}"
         if folder.is_symlink():
             folder.unlink()

@@ -31,6 +31,8 @@ _URL = "https://api.cloudflare.com/client/v4"
 _GONE = (81044, 1003, 7003)
 _TIMEOUT = 30
 _ADDRESSES = (("in", "ins"), ("not_in", "notIns"))
+# The provider forgets such a token, so that the next `up` makes a new one.
+_USELESS = ("expired", "revoked (exposed)")
 
 
 class Api:
@@ -79,11 +81,11 @@ class DnsRecord(Type):
     token = "cloudflare:index/dnsRecord:DnsRecord"
     inputs = {
         "zoneId": text(required=True, replaces=True),
-        "name": text(required=True, replaces=True),
+        "name": text(required=True),
         "type": text(required=True, replaces=True),
         "ttl": number(required=True),
         "content": text(computed=True),
-        "proxied": flag(computed=True),
+        "proxied": flag(default=False),
         "comment": text(),
         "priority": number(),
         "data": mapping(computed=True),
@@ -95,6 +97,8 @@ class DnsRecord(Type):
     _sent = ("name", "type", "ttl", "content", "proxied", "comment", "priority", "data", "tags", "settings")
 
     def create(self, given: Values) -> tuple[str, dict[str, Any]]:
+        if given.get("proxied") and given["ttl"] != 1:
+            raise PluginError("cloudflare: ttl must be set to 1 when `proxied` is true")
         made = self.api.call("POST", f"/zones/{given['zoneId']}/dns_records", self._body(given))
         return made["id"], self._outputs(made)
 
@@ -194,6 +198,8 @@ class ApiToken(Type):
 
     def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:
         found = self.api.call("GET", f"/user/tokens/{identity}")
+        if found.get("status") in _USELESS:
+            raise GoneError(identity)
         policies = [_policy_input(each) for each in found["policies"]]
         # The value is shown once, at creation: what the state has is kept.
         kept = {"value": secret(state["value"])} if state.get("value") else {}
@@ -212,11 +218,6 @@ class ApiToken(Type):
 
     def delete(self, identity: str, state: Values) -> None:
         self.api.call("DELETE", f"/user/tokens/{identity}")
-
-    def same(self, key: str, before: Any, after: Any) -> bool:
-        if key == "policies" and before and after:
-            return [_comparable(each) for each in before] == [_comparable(each) for each in after]
-        return super().same(key, before, after)
 
     @staticmethod
     def _body(given: Values) -> dict[str, Any]:
@@ -255,13 +256,38 @@ def _condition_input(found: Values | None) -> dict[str, Any] | None:
 
 
 def _policy_input(policy: Values) -> dict[str, Any]:
+    """The provider keeps `resources` as the text that the API answered with, which has no spaces."""
     groups = [{"id": each["id"]} for each in policy["permission_groups"]]
-    return {"effect": policy["effect"], "permissionGroups": groups, "resources": json.dumps(policy["resources"])}
+    resources = json.dumps(policy["resources"], separators=(",", ":"))
+    return {"effect": policy["effect"], "permissionGroups": groups, "resources": resources}
 
 
-def _comparable(policy: Values) -> tuple[Any, ...]:
-    groups = tuple(sorted(each["id"] for each in policy["permissionGroups"]))
-    return policy["effect"], groups, json.dumps(json.loads(policy["resources"]), sort_keys=True)
+class OriginCaCertificate(Type):
+    """Every change is a new certificate; a delete revokes it, and what was revoked is gone."""
+
+    token = "cloudflare:index/originCaCertificate:OriginCaCertificate"
+    inputs = {
+        "csr": text(required=True, replaces=True),
+        "hostnames": several(required=True, replaces=True),
+        "requestType": text(required=True, replaces=True, choices=("origin-rsa", "origin-ecc", "keyless-certificate")),
+        "requestedValidity": number(replaces=True, default=5475, choices=(7, 30, 90, 365, 730, 1095, 5475)),
+    }
+
+    def create(self, given: Values) -> tuple[str, dict[str, Any]]:
+        body = {_snake(key): plain(given[key]) for key in self.inputs}
+        made = self.api.call("POST", "/certificates", body)
+        return made["id"], self._outputs(made)
+
+    def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:
+        found = self.api.call("GET", f"/certificates/{identity}")
+        return self._outputs(found), {key: found.get(_snake(key)) for key in self.inputs}
+
+    def delete(self, identity: str, state: Values) -> None:
+        self.api.call("DELETE", f"/certificates/{identity}")
+
+    @staticmethod
+    def _outputs(found: Values) -> dict[str, Any]:
+        return {"certificate": found["certificate"], "expiresOn": found["expires_on"]}
 
 
 class Zone(Type):
@@ -269,8 +295,8 @@ class Zone(Type):
     inputs = {
         "account": mapping(required=True, replaces=True),
         "name": text(required=True, replaces=True),
-        "type": text(computed=True, choices=("full", "partial", "secondary", "internal")),
-        "paused": flag(computed=True),
+        "type": text(default="full", choices=("full", "partial", "secondary", "internal")),
+        "paused": flag(default=False),
         "vanityNameServers": several(computed=True),
     }
 
@@ -348,7 +374,7 @@ def get_ranges(api: Api, given: Values) -> dict[str, Any]:
 
 class Cloudflare(Plugin):
     name = "cloudflare"
-    types = (DnsRecord, ZoneSetting, ApiToken, Zone)
+    types = (DnsRecord, ZoneSetting, ApiToken, OriginCaCertificate, Zone)
     functions = {
         "cloudflare:index/getZone:getZone": get_zone,
         "cloudflare:index/getApiTokenPermissionGroupsList:getApiTokenPermissionGroupsList": get_groups,

@@ -104,7 +104,7 @@ class TestSettings:
         everything = {each["id"]: each for each in lab.raw("GET", f"/zones/{lab.zone}/settings").json()["result"]}
         wanted = {
             "security_level",
-            "brotli",
+            "websockets",
             "always_online",
             "early_hints",
             "http3",
@@ -123,7 +123,7 @@ class TestSettings:
         ("name", "value"),
         [
             ("security_level", "high"),
-            ("brotli", "off"),
+            ("websockets", "off"),
             ("always_online", "on"),
             ("early_hints", "on"),
             ("http3", "off"),
@@ -154,16 +154,16 @@ class TestSettings:
         assert lab.raw("PATCH", path, json={"value": value}).json()["result"] == changed
 
     def test_through_the_sdk(self, lab: Lab) -> None:
-        edited = lab.api.zones.settings.edit("brotli", zone_id=lab.zone, value="off")
+        edited = lab.api.zones.settings.edit("websockets", zone_id=lab.zone, value="off")
         assert edited is not None and edited.value == "off"
-        assert lab.api.zones.settings.get("brotli", zone_id=lab.zone) == edited
+        assert lab.api.zones.settings.get("websockets", zone_id=lab.zone) == edited
 
     @pytest.mark.parametrize(
         ("name", "value"),
         [
             ("security_level", "paranoid"),
-            ("brotli", True),
-            ("brotli", None),
+            ("websockets", True),
+            ("websockets", None),
             ("browser_cache_ttl", 31),
             ("browser_cache_ttl", "3600"),
             ("min_tls_version", "1.4"),
@@ -176,10 +176,10 @@ class TestSettings:
         assert (reply.status_code, reply.json()["errors"][0]["code"]) == (400, 1007)
 
     def test_a_body_without_value_is_1007_as_the_provider_s_users_saw(self, lab: Lab) -> None:
-        reply = lab.raw("PATCH", f"/zones/{lab.zone}/settings/brotli", json={})
-        assert reply.json()["errors"][0]["message"] == "Invalid value for zone setting brotli"
+        reply = lab.raw("PATCH", f"/zones/{lab.zone}/settings/websockets", json={})
+        assert reply.json()["errors"][0]["message"] == "Invalid value for zone setting websockets"
 
-    @pytest.mark.parametrize("name", ["minify", "nonsense"])
+    @pytest.mark.parametrize("name", ["minify", "brotli", "mirage", "server_side_exclude", "nonsense"])
     def test_an_unknown_setting_is_1006(self, lab: Lab, name: str) -> None:
         with refused(400, 1006, f"Unrecognized zone setting name: {name}"):
             lab.api.zones.settings.edit(name, zone_id=lab.zone, value="on")
@@ -188,7 +188,7 @@ class TestSettings:
 
     @pytest.mark.parametrize(
         ("name", "value"),
-        [("polish", "lossy"), ("mirage", "on"), ("webp", "on"), ("security_level", "off"), ("advanced_ddos", "off")],
+        [("polish", "lossy"), ("webp", "on"), ("security_level", "off"), ("advanced_ddos", "off")],
     )
     def test_what_the_free_plan_lacks_is_1015(self, lab: Lab, name: str, value: str) -> None:
         with refused(403, 1015, f"Not allowed to edit setting for {name}"):
@@ -201,11 +201,11 @@ class TestSettings:
 
     def test_several_at_once_are_all_set_or_none(self, lab: Lab) -> None:
         path = f"/zones/{lab.zone}/settings"
-        good, bad = {"id": "brotli", "value": "off"}, {"id": "ssl", "value": "none"}
+        good, bad = {"id": "websockets", "value": "off"}, {"id": "ssl", "value": "none"}
         assert lab.raw("PATCH", path, json={"items": [good, bad]}).status_code == 400
-        assert lab.raw("GET", f"{path}/brotli").json()["result"]["value"] == "on"
+        assert lab.raw("GET", f"{path}/websockets").json()["result"]["value"] == "on"
         assert lab.raw("PATCH", path, json={"items": [good]}).status_code == 200
-        assert lab.raw("GET", f"{path}/brotli").json()["result"]["value"] == "off"
+        assert lab.raw("GET", f"{path}/websockets").json()["result"]["value"] == "off"
 
     def test_the_recommender_has_enabled_instead_of_value(self, lab: Lab) -> None:
         path = f"/zones/{lab.zone}/settings/ssl_recommender"

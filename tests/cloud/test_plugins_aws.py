@@ -669,6 +669,67 @@ def test_an_instance_does_not_change_in_place_what_the_stand_in_cannot(lab: Lab)
     lab.host.delete(made)
 
 
+INSTANCE = "aws:ec2/instance:Instance"
+
+
+def volumes(lab: Lab, made: Resource) -> list[dict[str, Any]]:
+    mine = [{"Name": "attachment.instance-id", "Values": [made.id]}]
+    return [dict(each) for each in lab.ec2.describe_volumes(Filters=mine)["Volumes"]]
+
+
+@pytest.mark.parametrize("image", ["debian", "ubuntu"])
+def test_the_root_volume_is_the_images_own_and_has_its_tags(lab: Lab, image: str) -> None:
+    disk = {"encrypted": True, "volumeType": "gp3", "tags": {"a": "1", "b": "2"}}
+    inputs = {"ami": getattr(lab, image), "instanceType": "t3.micro", "rootBlockDevice": disk}
+    made = lab.host.create(INSTANCE, inputs)
+    (volume,) = volumes(lab, made)
+    assert (volume["Encrypted"], volume["VolumeType"], tags(volume["Tags"])) == (True, "gp3", {"a": "1", "b": "2"})
+    read = lab.host.refresh(made)
+    assert read is not None and read.inputs == made.inputs
+
+    wanted = {**inputs, "rootBlockDevice": {**disk, "tags": {"a": "3"}}}
+    assert list(lab.host.diff(made, wanted).replaces) == []
+    changed = lab.host.update(made, wanted)
+    (volume,) = volumes(lab, made)
+    assert tags(volume["Tags"]) == {"a": "3"}
+    lab.ec2.delete_tags(Resources=[volume["VolumeId"]], Tags=[{"Key": "a"}])
+    drifted = lab.host.refresh(changed)
+    assert drifted is not None
+    assert list(lab.host.diff(drifted, wanted).diffs) == ["rootBlockDevice"]
+    other = {**inputs, "rootBlockDevice": {**disk, "encrypted": False}}
+    assert list(lab.host.diff(made, other).replaces) == ["rootBlockDevice"]
+    bigger = {**inputs, "rootBlockDevice": {**disk, "volumeSize": 20}}
+    with pytest.raises(RefusedError, match="does not change rootBlockDevice"):
+        lab.host.update(made, bigger)
+    lab.host.delete(made)
+
+
+def test_a_stopped_instance_has_no_public_address_any_more_as_the_provider_sees_it(lab: Lab) -> None:
+    inputs = {"ami": lab.debian, "instanceType": "t3.micro", "associatePublicIpAddress": True}
+    made = lab.host.create(INSTANCE, inputs)
+    lab.ec2.stop_instances(InstanceIds=[made.id])
+    lab.settled(made.id, "stopped")
+    stopped = lab.host.refresh(made)
+    assert stopped is not None
+    assert list(lab.host.diff(stopped, inputs).replaces) == ["associatePublicIpAddress"]
+    lab.host.delete(made)
+
+
+def test_an_open_parameters_text_is_no_secret(lab: Lab) -> None:
+    kind = "aws:ssm/parameter:Parameter"
+    made = lab.host.create(kind, {"type": "String", "insecureValue": "ami-1"}, name="image")
+    assert (made.outputs["insecureValue"], secrets_in(made)) == ("ami-1", {"value"})
+    lab.ssm.put_parameter(Name=made.id, Value="ami-2", Type="String", Overwrite=True)
+    drifted = lab.host.refresh(made)
+    assert drifted is not None
+    assert (drifted.inputs["insecureValue"], drifted.inputs.get("value")) == ("ami-2", None)
+    mended = lab.host.update(drifted, made.inputs)
+    assert lab.ssm.get_parameter(Name=made.id)["Parameter"]["Value"] == mended.outputs["insecureValue"] == "ami-1"
+    lab.host.delete(mended)
+    for wrong in ({}, {"value": "a", "insecureValue": "a"}, {"type": "SecureString", "insecureValue": "a"}):
+        assert lab.host.faults(kind, {"type": "String", **wrong}), wrong
+
+
 @pytest.mark.parametrize("image", ["debian", "ubuntu"])
 def test_the_root_volume_is_the_images_own_device(lab: Lab, image: str) -> None:
     disk = {"encrypted": True, "volumeType": "gp3"}
@@ -699,6 +760,13 @@ FUNCTIONS: dict[str, tuple[dict[str, Any], Callable[[Lab, dict[str, Any]], bool]
     "aws:ec2/getInstances:getInstances": (
         {"instanceTags": {"kind": "sought"}, "instanceStateNames": ["running", "stopped"]},
         lambda lab, found: found["ids"] == [lab.sought] and len(found["privateIps"]) == 1,
+    ),
+    "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings": (
+        {
+            "locationType": "availability-zone",
+            "filters": [{"name": "instance-type", "values": ["t3.micro"]}],
+        },
+        lambda lab, found: "us-west-2a" in found["locations"] and set(found["instanceTypes"]) == {"t3.micro"},
     ),
     "aws:index/getRegion:getRegion": ({}, lambda lab, found: found["name"] == "us-west-2"),
     "aws:index/getCallerIdentity:getCallerIdentity": (

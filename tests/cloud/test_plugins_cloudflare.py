@@ -6,19 +6,24 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from pulumi.runtime.proto import provider_pb2
 
 from localcloud.plugins.cloudflare import PLUGIN, Cloudflare
 from tests.cloud.cloudflare_server import OPERATOR, ZONE, Front
 from tests.cloud.cloudflare_server import Lab as Cloud
+from tests.cloud.test_cloudflare_certificates import request_of
 from tests.plugin_host import Host, RefusedError, Resource, hosted, secrets_in
 
 pytestmark = pytest.mark.clouds
 NONE, SOME = provider_pb2.DiffResponse.DIFF_NONE, provider_pb2.DiffResponse.DIFF_SOME
 RECORD, SETTING = "cloudflare:index/dnsRecord:DnsRecord", "cloudflare:index/zoneSetting:ZoneSetting"
+CERTIFICATE = "cloudflare:index/originCaCertificate:OriginCaCertificate"
 TOKEN, ZONES = "cloudflare:index/apiToken:ApiToken", "cloudflare:index/zone:Zone"
 
 
@@ -55,7 +60,7 @@ class Lab(Cloud):
     def policy(self, *groups: str) -> dict[str, Any]:
         found = [{"id": next(iter(self.api.user.tokens.permission_groups.list(name=each))).id} for each in groups]
         resources = {f"com.cloudflare.api.account.zone.{self.zone}": "*"}
-        return {"effect": "allow", "permissionGroups": found, "resources": json.dumps(resources)}
+        return {"effect": "allow", "permissionGroups": found, "resources": json.dumps(resources, separators=(",", ":"))}
 
 
 @pytest.fixture
@@ -90,7 +95,7 @@ CASES = {
             "proxied": False, "comment": "one",
         },
         changed={"content": "198.51.100.11", "comment": "two", "ttl": 120},
-        replaced={"name": f"other.{ZONE}", "type": "AAAA", "zoneId": "0" * 32},
+        replaced={"type": "AAAA", "zoneId": "0" * 32},
         path=lambda lab, made: f"/zones/{lab.zone}/dns_records/{made.id}",
         imported=lambda lab, made: f"{lab.zone}/{made.id}",
         first={"content": "198.51.100.10", "comment": "one", "ttl": 60, "name": f"www.{ZONE}"},
@@ -162,7 +167,8 @@ def seen(lab: Lab, case: Case, made: Resource) -> dict[str, Any]:
 
 
 def test_every_type_of_the_plugin_has_a_case() -> None:
-    assert {case.token for case in CASES.values()} == {each.token for each in PLUGIN.types}
+    # A certificate never changes, so it has a test of its own.
+    assert {CERTIFICATE, *(case.token for case in CASES.values())} == {each.token for each in PLUGIN.types}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -220,6 +226,37 @@ def known_api(lab: Lab, body: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def test_a_certificate_is_asked_for_read_and_revoked(lab: Lab) -> None:
+    csr = request_of(ec.generate_private_key(ec.SECP256R1()))
+    inputs = {"csr": csr, "hostnames": [ZONE, f"www.{ZONE}"], "requestType": "origin-ecc", "requestedValidity": 365}
+    made = lab.host.create(CERTIFICATE, inputs)
+    signed = x509.load_pem_x509_certificate(made.outputs["certificate"].encode())
+    names = signed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == inputs["hostnames"]
+    assert made.id == str(signed.serial_number) and made.outputs["expiresOn"].endswith(" +0000 UTC")
+    assert lab.host.diff(made, inputs).changes == NONE
+    read = lab.host.refresh(made)
+    assert read is not None and (read.inputs, read.outputs) == (made.inputs, made.outputs)
+    imported = lab.host.imported(CERTIFICATE, made.id)
+    assert imported is not None and lab.host.diff(imported, inputs).changes == NONE
+    other = {"csr": request_of(ec.generate_private_key(ec.SECP256R1())), "hostnames": [ZONE], "requestedValidity": 90}
+    for key, value in other.items():
+        assert list(lab.host.diff(made, {**inputs, key: value}).replaces) == [key]
+    with pytest.raises(AssertionError, match="must be one of origin-rsa"):
+        lab.host.create(CERTIFICATE, {**inputs, "requestType": "rsa"})
+    with pytest.raises(RefusedError, match="1010"):
+        lab.host.create(CERTIFICATE, {**inputs, "hostnames": ["example.org"]})
+    lab.host.delete(made)
+    assert lab.host.refresh(made) is None
+    lab.host.delete(made)
+
+
+def test_a_certificates_validity_is_fifteen_years_unless_told(lab: Lab) -> None:
+    csr = request_of(ec.generate_private_key(ec.SECP256R1()))
+    made = lab.host.create(CERTIFICATE, {"csr": csr, "hostnames": [ZONE], "requestType": "origin-ecc"})
+    assert made.inputs["requestedValidity"] == 5475
+
+
 def test_a_tokens_value_is_secret_works_and_stays(lab: Lab) -> None:
     inputs = {"name": "machines", "policies": [lab.policy("DNS Write")]}
     made = lab.host.create(TOKEN, inputs)
@@ -241,14 +278,46 @@ def test_a_token_can_be_made_disabled(lab: Lab) -> None:
     assert (made.outputs["status"], lab.get(f"/user/tokens/{made.id}")["status"]) == ("disabled", "disabled")
 
 
-def test_the_order_of_groups_and_the_spaces_of_resources_are_no_change(lab: Lab) -> None:
+def test_resources_come_back_without_spaces_as_the_real_plugin_has_them(lab: Lab) -> None:
     policy = lab.policy("DNS Write", "Zone Read")
-    made = lab.host.create(TOKEN, {"name": "machines", "policies": [policy]})
-    spaced = json.dumps(json.loads(policy["resources"]), indent=2)
-    turned = {**policy, "permissionGroups": policy["permissionGroups"][::-1], "resources": spaced}
-    assert lab.host.diff(made, {"name": "machines", "policies": [turned]}).changes == NONE
+    spaced = {**policy, "resources": json.dumps(json.loads(policy["resources"]), indent=2)}
+    turned = {**policy, "permissionGroups": policy["permissionGroups"][::-1]}
     fewer = {**policy, "permissionGroups": policy["permissionGroups"][:1]}
-    assert list(lab.host.diff(made, {"name": "machines", "policies": [fewer]}).diffs) == ["policies"]
+    made = lab.host.create(TOKEN, {"name": "machines", "policies": [policy]})
+    for other in (spaced, turned, fewer):
+        assert list(lab.host.diff(made, {"name": "machines", "policies": [other]}).diffs) == ["policies"]
+    for given, changes in ((policy, NONE), (spaced, SOME)):
+        read = lab.host.refresh(lab.host.create(TOKEN, {"name": "machines", "policies": [given]}))
+        assert read is not None
+        assert lab.host.diff(read, {"name": "machines", "policies": [given]}).changes == changes
+
+
+def test_an_expired_token_is_made_anew(lab: Lab) -> None:
+    until = datetime.fromtimestamp(lab.clock.now + 60, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    made = lab.host.create(TOKEN, {"name": "machines", "policies": [lab.policy("DNS Write")], "expiresOn": until})
+    assert lab.host.refresh(made) is not None
+    lab.clock.now += 61
+    assert lab.host.refresh(made) is None
+
+
+def test_a_record_moves_to_another_name_in_place(lab: Lab) -> None:
+    inputs = {"zoneId": lab.zone, "name": f"www.{ZONE}", "type": "A", "content": "198.51.100.10", "ttl": 60}
+    made = lab.host.create(RECORD, inputs)
+    found = lab.host.diff(made, {**inputs, "name": f"other.{ZONE}"})
+    assert (list(found.diffs), list(found.replaces)) == (["name"], [])
+    moved = lab.host.update(made, {**inputs, "name": f"other.{ZONE}"})
+    assert lab.get(f"/zones/{lab.zone}/dns_records/{moved.id}")["name"] == f"other.{ZONE}"
+
+
+def test_a_proxied_record_has_an_automatic_ttl_and_proxying_by_hand_is_drift(lab: Lab) -> None:
+    inputs = {"zoneId": lab.zone, "name": f"www.{ZONE}", "type": "A", "content": "198.51.100.10"}
+    with pytest.raises(RefusedError, match="ttl must be set to 1"):
+        lab.host.create(RECORD, {**inputs, "ttl": 60, "proxied": True})
+    made = lab.host.create(RECORD, {**inputs, "ttl": 1})
+    lab.send("PATCH", f"/zones/{lab.zone}/dns_records/{made.id}", {"proxied": True})
+    drifted = lab.host.refresh(made)
+    assert drifted is not None
+    assert list(lab.host.diff(drifted, {**inputs, "ttl": 1}).diffs) == ["proxied"]
 
 
 def test_what_is_within_an_input_has_the_apis_names_there(lab: Lab) -> None:

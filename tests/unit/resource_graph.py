@@ -1,4 +1,6 @@
-"""Prints, as JSON, what the program asks the engine for: `python tests/unit/resource_graph.py aws|joyent|services`.
+"""Prints, as JSON, what the program asks the engine for: `python tests/unit/resource_graph.py aws|joyent|closed|services|new`.
+
+With `--calls` it prints the functions that were called instead, each with all that it was ever given.
 
 A process of its own, since pulumi keeps its event loops and its settings for the life of the process.
 """
@@ -16,48 +18,79 @@ from typing import Any
 import pulumi
 from pulumi.runtime import mocks
 
+_AMI = "ami-0123456789abcdef0"
+
 
 class Cloud(mocks.Mocks):
     """Answers for every provider, and keeps what was asked for."""
 
     def __init__(self) -> None:
         self.made: dict[str, dict[str, Any]] = {}
+        self.calls: dict[str, list[dict[str, Any]]] = {}
 
     def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
         inputs = {key: value for key, value in args.inputs.items() if key != "__provider"}
         self.made[args.name if args.typ.startswith("rollcall") else f"{args.typ}::{args.name}"] = inputs
-        outs = {**inputs, "arn": f"arn:{args.name}", "publicIp": "198.51.100.10", "value": "secret", "secret": "hush"}
+        # The names that Pulumi makes, and what the clouds answer with.
+        outs = {
+            "name": f"{args.name}-1a2b3c4",
+            "zoneId": "Z1",
+            **inputs,
+            "arn": f"arn:{args.name}",
+            "publicIp": "198.51.100.10",
+            "value": "secret",
+            "secret": "hush",
+        }
         if args.typ.endswith(":Deregistration"):
             outs["generation"] = "ab12cd"
         if args.typ.endswith(":Ready"):
             outs["addresses"] = {}
+        if args.typ.endswith(":OriginKey"):
+            outs.update(private_key="KEY\n", csr="CSR", made=1)
+        if args.typ.endswith(":OriginCaCertificate"):
+            outs.update(certificate="CERTIFICATE", expiresOn="2027-11-23 12:00:00 +0000 UTC")
         return f"{args.name}-id", outs
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> dict[Any, Any]:
         answers: dict[str, dict[str, Any]] = {
+            "cloudflare:index/getAccounts:getAccounts": {"results": [{"id": "a" * 32}]},
             "cloudflare:index/getZone:getZone": {"id": "z" * 32, "zoneId": "z" * 32},
             "cloudflare:index/getApiTokenPermissionGroupsList:getApiTokenPermissionGroupsList": {
                 "results": [{"id": "dns-write", "name": "DNS Write"}]
             },
-            "aws:ssm/getParameter:getParameter": {"value": "ami-0123456789abcdef0"},
+            "aws:ssm/getParameter:getParameter": {"value": _AMI, "insecureValue": _AMI},
+            "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings": {"locations": ["us-west-2b", "us-west-2a"]},
+            "cloudflare:index/getIpRanges:getIpRanges": {
+                "ipv4Cidrs": ["173.245.48.0/20", "103.21.244.0/22"],
+                "ipv6Cidrs": ["2400:cb00::/32"],
+            },
             "aws:ec2/getSubnets:getSubnets": {"ids": ["subnet-b", "subnet-a", "subnet-c"]},
             "aws:ec2/getVpc:getVpc": {"id": "vpc-1"},
             "aws:route53/getZone:getZone": {"zoneId": "Z1", "arn": "arn:aws:route53:::hostedzone/Z1"},
         }
+        self.calls.setdefault(args.token, []).append(dict(args.args))
         return answers[args.token]
 
 
-def graph(build: Callable[[], Any]) -> dict[str, dict[str, Any]]:
-    """What `build` asks the engine for, by type and name. Values that move with every source change are named, not shown."""
+def asked(build: Callable[[], Any]) -> Cloud:
+    """What `build` asks the engine for, to the byte."""
     cloud = Cloud()
     asyncio.set_event_loop(asyncio.new_event_loop())
     mocks.set_mocks(cloud, project="rollcall", stack="local", preview=False)
     pulumi.runtime.test(build)()
+    return cloud
+
+
+def graph(build: Callable[[], Any]) -> dict[str, dict[str, Any]]:
+    """What `build` makes, by type and name. Values that move with every source change are named, not shown."""
+    cloud = asked(build)
     found: dict[str, dict[str, Any]] = json.loads(json.dumps(cloud.made, default=str, sort_keys=True))
     for inputs in found.values():
         for moving in ("userDataBase64", "userdata"):
             if moving in inputs:
                 inputs[moving] = f"<{moving}>"
+        if "rollcall-version" in inputs.get("tags", {}):
+            inputs["tags"]["rollcall-version"] = "<version>"
     return found
 
 
@@ -72,6 +105,20 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "site": {"zone": "scalability.expert"},
         "fleets": {"web": {"cloud": "joyent", "size": "g1.micro", **_WEB}},
     },
+    "closed": {
+        "site": {"zone": "scalability.expert", "proxied": True},
+        "directory": {"zone": "unilans.net", "services": {"theService": _THE_SERVICE}},
+        "fleets": {
+            "web-aws": {"cloud": "aws", "size": "t3.micro", **_WEB, "joins": ["site", "theService/v1"]},
+            "web-joyent": {
+                "cloud": "joyent",
+                "size": "g1.micro",
+                **_WEB,
+                "count": 1,
+                "joins": ["site", "theService/v1"],
+            },
+        },
+    },
     "services": {
         "directory": {"zone": "unilans.net", "services": {"theService": _THE_SERVICE}},
         "fleets": {
@@ -80,6 +127,21 @@ CONFIGS: dict[str, dict[str, Any]] = {
                 "ssh": {"user": "admin", "keyName": "operators", "from": ["198.51.100.0/24", "2001:db8::/32"]},
             },
             "old": {"cloud": "joyent", "size": "g1.micro", **_WEB, "joins": ["theService/v2"], "ssh": {}},
+        },
+    },
+    "new": {
+        "site": {
+            "zone": "scalability.expert",
+            "create": True,
+            "proxied": True,
+            "protection": "high",
+            "acceleration": True,
+        },
+        "directory": {"zone": "unilans.net", "create": True, "services": {"theService": _THE_SERVICE}},
+        "fleets": {
+            "all": {"cloud": "aws", "size": "t3.micro", **_WEB, "joins": ["site", "theService/v1"], "renew": "2"},
+            "far": {"cloud": "joyent", "size": "g1.micro", **_WEB, "joins": ["site", "theService/v2"]},
+            "own": {"cloud": "aws", "size": "t3.micro", **_WEB, "count": 1, "image": "ami-0123456789abcdef0"},
         },
     },
 }
@@ -99,4 +161,6 @@ def program(config: str) -> Callable[[], Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(graph(program(sys.argv[1])), indent=2, sort_keys=True))
+    wanted = program(sys.argv[1])
+    found = asked(wanted).calls if "--calls" in sys.argv else graph(wanted)
+    print(json.dumps(found, indent=2, sort_keys=True))

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from rollcall.ownership import Owner
+
 HERE = Path(__file__).parent
 GOLDEN = HERE / "golden"
 
@@ -33,7 +35,7 @@ def printed(cloud: str, seed: str = "0") -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("cloud", ["aws", "joyent", "services"])
+@pytest.mark.parametrize("cloud", ["aws", "joyent", "closed", "services"])
 def test_the_graph_is_the_golden_one(cloud: str) -> None:
     found = printed(cloud)
     golden = GOLDEN / f"{cloud}.json"
@@ -54,7 +56,20 @@ def test_off_means_that_no_zone_setting_is_touched() -> None:
 
     assert zone_settings(SiteSettings(zone="scalability.expert")) == {}
     on = zone_settings(SiteSettings(zone="scalability.expert", protection="high", acceleration=True))
-    assert on["security_level"] == "high" and on["brotli"] == "on"
+    assert on["security_level"] == "high" and on["http3"] == "on"
+
+
+def test_every_setting_is_one_that_the_free_plan_may_edit() -> None:
+    from components.settings import PROTECTIONS, SiteSettings
+    from components.site import zone_settings
+    from localcloud.cloudflare.settings import SETTINGS
+
+    for protection in PROTECTIONS:
+        asked = SiteSettings(zone="scalability.expert", protection=protection, acceleration=True)
+        for name, value in zone_settings(asked).items():
+            setting = SETTINGS[name]
+            assert setting.accepts(value) and "free" in setting.plans, name
+            assert "free" in setting.only.get(value, ("free",)), (name, value)
 
 
 def test_a_machines_policy_names_its_own_parameters_and_nothing_else() -> None:
@@ -63,6 +78,26 @@ def test_a_machines_policy_names_its_own_parameters_and_nothing_else() -> None:
     assert read_statements([]) == []
     (statement,) = read_statements(["arn:b", "arn:a"])
     assert statement["Action"] == "ssm:GetParameter" and statement["Resource"] == ["arn:a", "arn:b"]
+
+
+def test_whatever_takes_tags_says_whose_it_is() -> None:
+    takes = {"Instance", "SecurityGroup", "Role", "InstanceProfile", "User", "Parameter"}
+    for config in ("aws", "services"):
+        for name, inputs in json.loads(printed(config)).items():
+            if name.startswith("aws:") and name.split(":")[2] in takes:
+                held = {key: inputs["tags"][key] for key in ("rollcall-stack", "rollcall-project", "managed-by")}
+                assert list(held.values()) == ["local", "rollcall", "pulumi"], name
+            else:
+                assert "tags" not in inputs or "joyent" in name, name
+            if "rootBlockDevice" in inputs:
+                assert inputs["rootBlockDevice"]["tags"].items() >= {**held, "Name": inputs["tags"]["Name"]}.items()
+
+
+def test_another_project_with_a_stack_of_the_same_name_is_another_deployment() -> None:
+    from components.naming import named
+
+    assert (named("rollcall", "prod"), named("shop", "prod")) == ("prod", "shop.prod")
+    assert Owner.parse(str(Owner(named("shop", "prod"), "web", "0", "ab12cd", "i-0123456789abcdef0"))) is not None
 
 
 def test_every_machine_has_its_bracket() -> None:

@@ -162,7 +162,17 @@ class TestRehearsal:
 
     def test_plugins_that_are_not_known_are_named(self) -> None:
         with pytest.raises(RehearsalError, match="PLUGINS names azure; known are real, stand-in"):
-            Rehearsal(plugins="aws,azure")._install_plugins()
+            Rehearsal(plugins="aws,azure").install_plugins()
+
+    def test_down_uses_the_plugins_that_the_stack_is_up_with(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(rehearsal, "ROOT", tmp_path)
+        asked = Rehearsal(instance="other", plugins="real")
+        assert asked.as_it_is_up().plugins == "real"
+        asked.state.mkdir(parents=True)
+        Rehearsal(instance="other").install_plugins()
+        assert (asked.as_it_is_up().plugins, asked.as_it_is_up().instance) == ("stand-in", "other")
 
     def test_a_stack_without_configuration_is_named(self, printed: Printed) -> None:
         object.__setattr__(printed, "stack", "nowhere")

@@ -102,13 +102,16 @@ TABLE = [
     ("fleets/web-aws/timeout", 9, 10, "10 to 3600 seconds"),
     ("fleets/web-aws/weight", 65536, 65535, "rollcall:fleets.web-aws.weight"),
     ("fleets/web-aws/priority", -1, 0, "rollcall:fleets.web-aws.priority"),
+    ("fleets/web-aws/image", "debian12", "/aws/service/debian/release/12/latest/amd64", "path of an SSM parameter"),
+    ("fleets/web-aws/image", "ami-1", "ami-0123456789abcdef0", "rollcall:fleets.web-aws.image"),
+    ("fleets/web-aws/renew", 2, "2", "rollcall:fleets.web-aws.renew"),
     ("fleets/web-aws/ssh", {"user": "admin", "from": ["198.51.100.0/24"]}, SSH, "rollcall:fleets.web-aws.ssh.keyName"),
     ("fleets/web-aws/ssh", {**SSH, "from": []}, SSH, "rollcall:fleets.web-aws.ssh.from"),
     ("fleets/web-aws/ssh", {**SSH, "from": ["198.51.100.1/24"]}, SSH, "rollcall:fleets.web-aws.ssh.from"),
     ("fleets/web-aws/ssh", {**SSH, "user": "-oProxyCommand=x"}, SSH, "rollcall:fleets.web-aws.ssh.user"),
     ("fleets/web-joyent/ssh", {"keyName": "operators"}, {}, "rollcall:fleets.web-joyent.ssh.keyName"),
     ("joyent/url", "us-east-1", "https://us-east-1.example", "https://HOST"),
-    ("linger", -1, 0, "rollcall.linger"),
+    ("linger", -1, 0, "rollcall:linger"),
 ]
 
 
@@ -122,6 +125,17 @@ def test_a_wrong_value_is_one_fault_that_names_it_and_the_right_one_none(
     assert any(named in fault for fault in found), found
     assert len(found) <= 2, found
     assert faults(changed(path, right)) == ()
+
+
+def test_ec2_refuses_a_group_whose_name_begins_with_sg() -> None:
+    for name, cloud, wrong in (
+        ("sg", "aws", True),
+        ("sg-web", "aws", True),
+        ("sgw", "aws", False),
+        ("sg-w", "joyent", False),
+    ):
+        config = changed("fleets", {name: {**GOOD["fleets"]["web-aws"], "cloud": cloud}})
+        assert bool(faults(config)) == wrong, name
 
 
 @pytest.mark.parametrize(
@@ -159,6 +173,16 @@ def test_all_faults_are_reported_at_once() -> None:
 def test_a_stack_name_that_makes_the_ownership_text_too_long_is_refused() -> None:
     assert any("ownership" in fault for fault in faults(GOOD, stack="s" * 40))
     assert faults(GOOD, stack="s" * 20) == ()
+
+
+def test_what_a_machine_could_not_be_told_of_a_closed_site_is_refused() -> None:
+    config = copy.deepcopy(GOOD)
+    config["site"].update(proxied=True, check="http:80:/" + "health" * 6)
+    assert faults(config) == ()
+    config["fleets"]["a-fleet-with-quite-a-long-name"] = config["fleets"].pop("web-aws")
+    assert any("256" in fault and "a-fleet-with" in fault for fault in faults(config))
+    config["site"]["proxied"] = False
+    assert faults(config) == ()
 
 
 def test_no_fleet_at_all_is_refused_with_an_example() -> None:

@@ -31,6 +31,7 @@ _ATTRIBUTES = {
 # The cloud fills in the options that a program does not give.
 _COMPUTED_WITHIN = ("metadataOptions", "rootBlockDevice", "creditSpecification")
 _NOT_IN_PLACE = ("creditSpecification", "monitoring", "rootBlockDevice", "volumeTags")
+_ROOT_REPLACES = ("encrypted", "kmsKeyId")
 
 
 class SecurityGroup(Regional):
@@ -192,6 +193,8 @@ class Instance(Regional):
         made = self.api.client("ec2").run_instances(**self._request(given))["Instances"][0]["InstanceId"]
         with keeping(made):
             found = _wait(self.api, made, "running")
+            # The provider tags the volume by a call of its own, once the instance runs.
+            _retag(self.api.client("ec2"), _root_volume(found), {}, (given.get("rootBlockDevice") or {}).get("tags"))
         return made, _instance_outputs(found, self.api.region)
 
     def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -221,9 +224,11 @@ class Instance(Regional):
             "keyName": found.get("KeyName"),
             "tags": from_tags(found.get("Tags")) or None,
         }
-        if not state.get("ami"):
-            # An import. Later this would replace whatever is stopped: an instance has no public address then.
+        # As the provider has it, false for one that is stopped: a program that gives it must ignore its changes.
+        if "associatePublicIpAddress" in state or not state.get("ami"):
             now["associatePublicIpAddress"] = bool(found.get("PublicIpAddress"))
+        if state.get("rootBlockDevice"):
+            now["rootBlockDevice"] = self._root(found, state["rootBlockDevice"])
         return _instance_outputs(found, self.api.region), {
             key: value for key, value in now.items() if value is not None or key == "tags"
         }
@@ -231,6 +236,11 @@ class Instance(Regional):
     def update(self, identity: str, old: Values, new: Values) -> dict[str, Any]:
         ec2 = self.api.client("ec2")
         changed = set(super().differences(old, new))
+        before, after = (dict(each.get("rootBlockDevice") or {}) for each in (old, new))
+        if "rootBlockDevice" in changed:
+            _retag(ec2, _root_volume(_describe(self.api, identity)), before.pop("tags", None), after.pop("tags", None))
+            if all(plain(before.get(key)) == plain(value) for key, value in after.items()):
+                changed.discard("rootBlockDevice")
         if fixed := sorted(changed & set(_NOT_IN_PLACE)):
             raise PluginError(f"aws: the stand-in does not change {', '.join(fixed)} of an instance that exists")
         _retag(ec2, identity, old.get("tags"), new.get("tags"))
@@ -268,12 +278,28 @@ class Instance(Regional):
 
     def differences(self, old: Values, new: Values) -> dict[str, str]:
         found = super().differences(old, new)
+        before, after = (each.get("rootBlockDevice") or {} for each in (old, new))
+        if "rootBlockDevice" in found and any(
+            plain(before.get(key)) != plain(after[key]) for key in _ROOT_REPLACES if key in after
+        ):
+            found["rootBlockDevice"] = "update_replace"
         if new.get("userDataReplaceOnChange"):
             return {
                 key: f"{how}_replace" if key.startswith("userData") and "_" not in how else how
                 for key, how in found.items()
             }
         return found
+
+    def _root(self, found: Mapping[str, Any], given: Values) -> dict[str, Any]:
+        """Of the root volume what the program gives."""
+        volume = self.api.client("ec2").describe_volumes(VolumeIds=[_root_volume(found)])["Volumes"][0]
+        here = {
+            "encrypted": volume["Encrypted"],
+            "volumeType": volume["VolumeType"],
+            "volumeSize": volume["Size"],
+            "tags": from_tags(volume.get("Tags")) or None,
+        }
+        return {**given, **{key: value for key, value in here.items() if key in given}}
 
     def _change_profile(self, identity: str, wanted: str) -> None:
         ec2 = self.api.client("ec2")
@@ -417,6 +443,12 @@ def _wait(api: Any, identity: str, *states: str) -> Mapping[str, Any]:
         if time.monotonic() > end:
             raise PluginError(f"aws: {identity} is {name}, not {wanted}, after {_PATIENCE:.0f} s")
         time.sleep(_POLL)
+
+
+def _root_volume(found: Mapping[str, Any]) -> str:
+    """The id of an instance's root volume."""
+    disks = found.get("BlockDeviceMappings", ())
+    return next(str(each["Ebs"]["VolumeId"]) for each in disks if each["DeviceName"] == found["RootDeviceName"])
 
 
 def _user_data(given: Values) -> bytes:

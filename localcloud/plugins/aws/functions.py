@@ -1,4 +1,5 @@
-"""aws functions: getParameter, getVpc, getSubnets, getAmi, getInstances, getRegion, getCallerIdentity, getAvailabilityZones."""
+"""aws functions: getParameter, getVpc, getSubnets, getAmi, getInstances, getRegion, getCallerIdentity, getAvailabilityZones,
+getInstanceTypeOfferings."""
 
 from __future__ import annotations
 
@@ -111,12 +112,30 @@ def get_zones(api: Any, given: Values) -> dict[str, Any]:
     }
 
 
+def get_offerings(api: Any, given: Values) -> dict[str, Any]:
+    where = given.get("locationType") or "region"
+    pages = api.client("ec2").get_paginator("describe_instance_type_offerings")
+    found = [
+        each
+        for page in pages.paginate(LocationType=where, Filters=_filters(given))
+        for each in page["InstanceTypeOfferings"]
+    ]
+    return {
+        "id": api.region,
+        "instanceTypes": [each["InstanceType"] for each in found],
+        "locations": [each["Location"] for each in found],
+        "locationTypes": [each["LocationType"] for each in found],
+        "region": api.region,
+    }
+
+
 FUNCTIONS: Mapping[str, Callable[[Any, Values], dict[str, Any]]] = {
     "aws:ssm/getParameter:getParameter": get_parameter,
     "aws:ec2/getVpc:getVpc": get_vpc,
     "aws:ec2/getSubnets:getSubnets": get_subnets,
     "aws:ec2/getAmi:getAmi": get_ami,
     "aws:ec2/getInstances:getInstances": get_instances,
+    "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings": get_offerings,
     "aws:index/getRegion:getRegion": get_region,
     "aws:index/getCallerIdentity:getCallerIdentity": get_caller_identity,
     "aws:index/getAvailabilityZones:getAvailabilityZones": get_zones,

@@ -16,10 +16,11 @@ class Parameter(Regional):
         "name": text(replaces=True),
         "type": text(required=True, choices=("String", "StringList", "SecureString")),
         "value": text(computed=True),
+        "insecureValue": text(computed=True),
         "description": text(),
         "tier": text(computed=True, choices=("Standard", "Advanced", "Intelligent-Tiering")),
         "keyId": text(computed=True),
-        "dataType": text(computed=True),
+        "dataType": text(replaces=True, computed=True, choices=("text", "aws:ec2:image", "aws:ssm:integration")),
         "allowedPattern": text(),
         "overwrite": flag(),
         **REGION,
@@ -35,7 +36,8 @@ class Parameter(Regional):
         with gone_on("ParameterNotFound"):
             found = ssm.get_parameter(Name=identity, WithDecryption=True)["Parameter"]
         tags = from_tags(ssm.list_tags_for_resource(ResourceType="Parameter", ResourceId=identity).get("TagList"))
-        now = {"name": identity, "type": found["Type"], "value": found["Value"], "tags": tags or None}
+        kept = "insecureValue" if _is_open(state) and found["Type"] != "SecureString" else "value"
+        now = {"name": identity, "type": found["Type"], kept: found["Value"], "tags": tags or None}
         return self._outputs(identity, now, found), now
 
     def update(self, identity: str, old: Values, new: Values) -> dict[str, Any]:
@@ -52,6 +54,14 @@ class Parameter(Regional):
         with gone_on("ParameterNotFound"):
             self.api.client("ssm").delete_parameter(Name=identity)
 
+    def faults(self, given: Values) -> list[tuple[str, str]]:
+        found = super().faults(given)
+        if (given.get("value") is None) == (given.get("insecureValue") is None):
+            found.append(("value", "exactly one of `insecureValue`, `value` must be given"))
+        if given.get("insecureValue") is not None and given.get("type") == "SecureString":
+            found.append(("insecureValue", "cannot be given with the type SecureString"))
+        return found
+
     def _put(self, given: Values, *, overwrite: bool, tags: bool) -> None:
         optional = {
             "Description": given.get("description"),
@@ -62,7 +72,7 @@ class Parameter(Regional):
         self.api.client("ssm").put_parameter(
             Name=given["name"],
             Type=given["type"],
-            Value=given["value"],
+            Value=_text(given),
             Overwrite=overwrite,
             **{key: value for key, value in optional.items() if value},
         )
@@ -72,11 +82,20 @@ class Parameter(Regional):
         return {
             "arn": now["ARN"],
             "version": now["Version"],
-            "value": secret(given["value"]),
+            "value": secret(_text(given)),
+            "insecureValue": _text(given) if _is_open(given) else None,
             "dataType": now.get("DataType", "text"),
             "tier": given.get("tier") or "Standard",
             "tagsAll": dict(given.get("tags") or {}),
         }
+
+
+def _is_open(given: Values) -> bool:
+    return given.get("insecureValue") is not None
+
+
+def _text(given: Values) -> str:
+    return str(given["insecureValue"] if _is_open(given) else given["value"])
 
 
 TYPES = (Parameter,)

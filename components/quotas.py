@@ -1,0 +1,280 @@
+"""What an `up` would make anew, and whether the accounts' quotas hold it while successors stand beside their predecessors.
+
+AWS limits the vCPUs of running on-demand instances, for each class of types and each region (Service Quotas). Triton limits
+machines, memory and disk where its operator has the plugin for it (CloudAPI's GetAccountLimits); elsewhere nothing tells.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from components.naming import VERSION, is_of
+from components.settings import FleetSettings
+from rollcall.settings import FLEET, MACHINE, STACK
+
+# Which quota holds the vCPUs of a type, by the letters that its name begins with. Other classes are not asked about.
+# https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-instance-quotas.html
+_STANDARD = ("L-1216C47A", "vCPUs of standard on-demand instances")
+_CLASSES = {
+    **dict.fromkeys(("a", "c", "d", "h", "i", "im", "is", "m", "r", "t", "z"), _STANDARD),
+    **dict.fromkeys(("g", "gr", "vt"), ("L-DB2E81BA", "vCPUs of G and VT on-demand instances")),
+    "p": ("L-417A185B", "vCPUs of P on-demand instances"),
+    "x": ("L-7295265B", "vCPUs of X on-demand instances"),
+}
+_PRESENT = ("pending", "running", "stopping", "stopped")
+_COUNTED = ("pending", "running")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Births:
+    """What a fleet would make: `made` machines, `replaced` of them in the place of others; `there` are there now."""
+
+    fleet: str
+    made: int
+    replaced: int
+    there: int
+
+    @property
+    def note(self) -> str | None:
+        """What a reviewer should know beforehand."""
+        if not self.replaced:
+            return None
+        return (
+            f"{self.fleet}: {self.replaced} of {self.there} machines are replaced, successors first: "
+            f"{self.there + self.made} run for a while"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quota:
+    """`what` is limited to `value`, and `used` of it; `mend` is how to get more."""
+
+    what: str
+    value: float
+    used: float
+    mend: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """`faults` must be mended before anything is made; `warnings` and `notes` are only said."""
+
+    faults: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __add__(self, other: Found) -> Found:
+        both = (self, other)
+        faults, warnings, notes = (sum((getattr(each, key) for each in both), ()) for key in _PARTS)
+        return Found(faults=faults, warnings=warnings, notes=notes)
+
+
+_PARTS = ("faults", "warnings", "notes")
+
+
+def births(told: FleetSettings, machines: Iterable[tuple[str, bool]]) -> Births:
+    """`machines` are those that are there: the name in the fleet (`0`, `1`, …), and whether it is what the fleet wants."""
+    there = list(machines)
+    present, fitting = {name for name, _ in there}, {name for name, fits in there if fits}
+    wanted = {str(index) for index in range(told.count)}
+    return Births(
+        fleet=told.name,
+        made=len(wanted - fitting),
+        replaced=len(wanted & present - fitting),
+        there=len(there),
+    )
+
+
+def over(quota: Quota, costs: Sequence[tuple[Births, float]], *, again: Sequence[tuple[FleetSettings, float]]) -> Found:
+    """Whether a quota holds what is made (`costs`: what each machine takes of it), and what a replacement of all machines (`again`)
+    would take. The first is a fault, the second may be long in coming and is only said."""
+    need = quota.used + sum(each.made * cost for each, cost in costs)
+    if need > quota.value:
+        made = ", ".join(
+            f"{each.fleet} makes {each.made} × {cost:g}{_instead(each)}" for each, cost in costs if each.made
+        )
+        return Found(
+            faults=(
+                f"rollcall:fleets: {need:g} {quota.what} would be taken at once ({quota.used:g} are now; {made}), the quota is "
+                f"{quota.value:g}; {quota.mend.format(need=f'{need:g}')}",
+            )
+        )
+    settled = need - sum(each.replaced * cost for each, cost in costs)
+    doubled = settled + sum(told.count * cost for told, cost in again)
+    if doubled <= quota.value or not again:
+        return Found()
+    return Found(
+        warnings=(
+            f"changed userdata replaces every machine, successors first, which would take {doubled:g} {quota.what}; the quota is "
+            f"{quota.value:g}: {quota.mend.format(need=f'{doubled:g}')}",
+        )
+    )
+
+
+def _instead(each: Births) -> str:
+    return f" ({each.replaced} in the place of others)" if each.replaced else ""
+
+
+# AWS
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Region:
+    """What EC2 has in a region: instances, and the vCPUs of each type that is used or wanted."""
+
+    name: str
+    instances: Sequence[Mapping[str, Any]]
+    vcpus: Mapping[str, int]
+    zones: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+
+def look_at_ec2(fleets: Sequence[FleetSettings], stack: str, region: str, client: Callable[[str], Any]) -> Found:
+    """The fleets of one region. `client` makes boto3's for a service. Raises what EC2's client raises."""
+    here = _seen(fleets, region, client("ec2"))
+    faults = [fault for each in fleets if (fault := _type_fault(each, here))]
+    if faults:
+        return Found(faults=tuple(faults))
+    made = {each.name: births(each, _machines(each, stack, here)) for each in fleets}
+    found = Found(notes=tuple(note for each in made.values() if (note := each.note)))
+    for code, what in dict.fromkeys(_CLASSES[kind] for each in fleets if (kind := _kind(each.size)) in _CLASSES):
+        mine = [each for each in fleets if _CLASSES.get(_kind(each.size)) == (code, what)]
+        value, warning = _applied(client("service-quotas"), code, region)
+        if value is None:
+            found += Found(warnings=(warning,))
+            continue
+        quota = Quota(
+            what=f"{what} in {region}",
+            value=value,
+            used=_used(here, code),
+            mend=(
+                "`aws service-quotas request-service-quota-increase --service-code ec2 --quota-code "
+                f"{code} --desired-value {{need}} --region {region}`, or lower a count"
+            ),
+        )
+        costs = [(made[each.name], float(here.vcpus[each.size])) for each in mine]
+        found += over(quota, costs, again=[(each, float(here.vcpus[each.size])) for each in mine])
+    return found
+
+
+def _seen(fleets: Sequence[FleetSettings], region: str, ec2: Any) -> _Region:
+    pages = ec2.get_paginator("describe_instances").paginate(
+        Filters=[{"Name": "instance-state-name", "Values": list(_PRESENT)}]
+    )
+    instances = [each for page in pages for reservation in page["Reservations"] for each in reservation["Instances"]]
+    sizes = sorted({each.size for each in fleets})
+    kinds = sorted({each["InstanceType"] for each in instances} | set(sizes))
+    types = ec2.get_paginator("describe_instance_types").paginate(Filters=[{"Name": "instance-type", "Values": kinds}])
+    vcpus = {each["InstanceType"]: each["VCpuInfo"]["DefaultVCpus"] for page in types for each in page["InstanceTypes"]}
+    offers = ec2.get_paginator("describe_instance_type_offerings").paginate(
+        LocationType="availability-zone", Filters=[{"Name": "instance-type", "Values": sizes}]
+    )
+    offered = [(each["InstanceType"], each["Location"]) for page in offers for each in page["InstanceTypeOfferings"]]
+    subnets = ec2.describe_subnets(Filters=[{"Name": "default-for-az", "Values": ["true"]}])["Subnets"]
+    open_zones = {each["AvailabilityZone"] for each in subnets}
+    zones = {size: frozenset(zone for kind, zone in offered if kind == size and zone in open_zones) for size in sizes}
+    return _Region(name=region, instances=instances, vcpus=vcpus, zones=zones)
+
+
+def _type_fault(told: FleetSettings, here: _Region) -> str | None:
+    key = f"rollcall:fleets.{told.name}.size"
+    if told.size not in here.vcpus:
+        return f"{key}: EC2 has no instance type {told.size!r} in {here.name}; `make catalogue` lists what there is"
+    if not here.zones[told.size]:
+        return (
+            f"{key}: no zone of {here.name} with {told.size} has a default subnet; "
+            "`aws ec2 create-default-subnet --availability-zone ZONE`, or choose another size"
+        )
+    return None
+
+
+def _machines(told: FleetSettings, stack: str, here: _Region) -> list[tuple[str, bool]]:
+    found = []
+    for each in here.instances:
+        tags = {tag["Key"]: tag["Value"] for tag in each.get("Tags", ())}
+        if (tags.get(STACK), tags.get(FLEET)) == (stack, told.name):
+            found.append((tags.get(MACHINE, ""), is_of(tags.get(VERSION, ""), told, each["ImageId"])))
+    return found
+
+
+def _used(here: _Region, code: str) -> float:
+    """The vCPUs that count: of what runs or is about to, not of spot instances or of hosts of one's own."""
+    counted = Counter(
+        each["InstanceType"]
+        for each in here.instances
+        if each["State"]["Name"] in _COUNTED
+        and each.get("InstanceLifecycle") != "spot"
+        and (each.get("Placement") or {}).get("Tenancy") != "host"
+        and _CLASSES.get(_kind(each["InstanceType"]), ("", ""))[0] == code
+    )
+    return float(sum(here.vcpus.get(kind, 0) * count for kind, count in counted.items()))
+
+
+def _kind(size: str) -> str:
+    found = re.match(r"[a-z]+", size)
+    return found[0] if found else ""
+
+
+def _applied(quotas: Any, code: str, region: str) -> tuple[float | None, str]:
+    """The quota, or None and why it is not known: that is no reason to fail, since EC2 itself would."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    asked = {"ServiceCode": "ec2", "QuotaCode": code}
+    try:
+        try:
+            return float(quotas.get_service_quota(**asked)["Quota"]["Value"]), ""
+        except quotas.exceptions.NoSuchResourceException:
+            # Never raised in this account, so it has no value of its own.
+            return float(quotas.get_aws_default_service_quota(**asked)["Quota"]["Value"]), ""
+    except ClientError as refused:
+        why = refused.response.get("Error", {}).get("Code", "refused")
+    except BotoCoreError as unusable:
+        why = type(unusable).__name__
+    return None, (
+        f"the account's quota of vCPUs in {region} ({code}) was not read ({why}), so nobody has checked that the fleets fit into "
+        "it; allow servicequotas:GetServiceQuota and servicequotas:GetAWSDefaultServiceQuota"
+    )
+
+
+# Triton
+
+
+def look_at_triton(fleets: Sequence[FleetSettings], stack: str, api: Any) -> Found:
+    """The fleets of one data centre. `api` is a CloudApi. Raises CloudApiError."""
+    tagged = api.list_machines(tags={STACK: stack})
+    made = {}
+    for told in fleets:
+        there = [{key: str(value) for key, value in each.tags.items()} for each in tagged]
+        mine = [tags for tags in there if tags.get(FLEET) == told.name]
+        made[told.name] = births(told, [(tags.get(MACHINE, ""), is_of(tags.get(VERSION, ""), told)) for tags in mine])
+    found = Found(notes=tuple(note for each in made.values() if (note := each.note)))
+    # 0 is unlimited; one with `check` holds for some images only.
+    limits = [each for each in api.get_limits() if int(each["value"]) and "check" not in each and "used" in each]
+    packages = {name: each for each in api.list_packages() for name in (each.name, each.id)} if limits else {}
+    for limit in limits:
+        quota = Quota(
+            what=_TRITON.get(limit["by"], limit["by"]),
+            value=float(limit["value"]),
+            used=float(limit["used"]),
+            mend="ask Triton's operator for {need}, or lower a count",
+        )
+        costs = {each.name: _cost(limit["by"], packages.get(each.size)) for each in fleets}
+        found += over(
+            quota,
+            [(made[each.name], costs[each.name]) for each in fleets],
+            again=[(each, costs[each.name]) for each in fleets],
+        )
+    return found
+
+
+_TRITON = {"machines": "machines of the Triton account", "ram": "MiB of memory", "quota": "GiB of disk"}
+
+
+def _cost(by: str, package: Any) -> float:
+    if by == "machines":
+        return 1.0
+    # An unknown package is the provider's to refuse.
+    return 0.0 if package is None else float(package.memory if by == "ram" else package.disk / 1024)

@@ -1,0 +1,207 @@
+"""components.quotas on the local clouds: the account's own answers, and what keeps fleets from fitting into it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from components.joyent.client import CloudApi
+from components.naming import version
+from components.quotas import Found, look_at_ec2, look_at_triton
+from components.settings import FleetSettings
+from localcloud.compute import InstantHypervisor
+from tests.cloud.aws_cloud import Cloud, debian, running
+from tests.cloud.cloudapi_server import ACCOUNT, RSA_KEY, Front, Lab, private_text
+
+pytestmark = pytest.mark.clouds
+WEB = FleetSettings(name="web", cloud="aws", count=2, size="t3.micro", image="debian-12", joins=("site",))
+API = replace(WEB, name="api", count=1)
+
+
+@pytest.fixture
+def cloud() -> Iterator[Cloud]:
+    with running(hypervisor=InstantHypervisor(), vcpu_limit=8) as made:
+        yield made
+
+
+def look(cloud: Cloud, *fleets: FleetSettings, stack: str = "local") -> Found:
+    return look_at_ec2(fleets or (WEB,), stack, "us-west-2", cloud.client)
+
+
+def start(cloud: Cloud, told: FleetSettings, index: int, *, stack: str = "local", of: str | None = None) -> str:
+    """A machine of a fleet as the program makes it, of another version if `of` says so."""
+    keys = {"rollcall-stack": stack, "rollcall-fleet": told.name, "rollcall-machine": str(index)}
+    tags = [{"Key": key, "Value": value} for key, value in {**keys, "rollcall-version": of or version(told)}.items()]
+    made = cloud.client("ec2").run_instances(
+        MinCount=1, MaxCount=1, ImageId=debian(cloud), InstanceType=told.size,
+        TagSpecifications=[{"ResourceType": "instance", "Tags": tags}],
+    )  # fmt: skip
+    return str(made["Instances"][0]["InstanceId"])
+
+
+def test_what_fits_also_while_everything_is_replaced_is_no_fault(cloud: Cloud) -> None:
+    assert look(cloud) == Found()
+    for index in range(2):
+        start(cloud, WEB, index)
+    assert look(cloud) == Found()
+
+
+def test_what_does_not_fit_is_one_fault_with_the_numbers_and_the_mend(cloud: Cloud) -> None:
+    (fault,) = look(cloud, replace(WEB, count=4), API).faults
+    assert fault.startswith(
+        "rollcall:fleets: 10 vCPUs of standard on-demand instances in us-west-2 would be taken at once"
+    )
+    assert "web makes 4 × 2, api makes 1 × 2" in fault and "the quota is 8" in fault
+    assert "--quota-code L-1216C47A --desired-value 10" in fault
+
+
+def test_a_replacement_of_all_fleets_counts_twice(cloud: Cloud) -> None:
+    three = replace(WEB, count=3)
+    for index in range(3):
+        start(cloud, three, index, of="old debian-12")
+    found = look(cloud, three)
+    (fault,) = found.faults
+    assert "12 vCPUs" in fault and "6 are now; web makes 3 × 2 (3 in the place of others)" in fault
+    assert found.notes == ("web: 3 of 3 machines are replaced, successors first: 6 run for a while",)
+
+
+def test_what_a_change_of_userdata_would_take_is_said_before_it_comes(cloud: Cloud) -> None:
+    three = replace(WEB, count=3)
+    for index in range(3):
+        start(cloud, three, index)
+    found = look(cloud, three)
+    assert (found.faults, found.notes) == ((), ())
+    assert "would take 12 vCPUs" in found.warnings[0]
+
+
+def test_machines_of_others_count_and_are_not_ours(cloud: Cloud) -> None:
+    start(cloud, WEB, 0, stack="shop.local")
+    start(cloud, replace(WEB, name="elsewhere"), 0)
+    (fault,) = look(cloud, replace(WEB, count=3)).faults
+    assert "10 vCPUs" in fault and "4 are now; web makes 3 × 2)" in fault
+
+
+def test_stopped_and_terminated_machines_take_nothing_and_a_stopped_one_is_there(cloud: Cloud) -> None:
+    ec2 = cloud.client("ec2")
+    one, other = (start(cloud, WEB, index) for index in range(2))
+    ec2.stop_instances(InstanceIds=[one])
+    ec2.terminate_instances(InstanceIds=[other])
+    four = replace(WEB, count=4)
+    assert look(cloud, four).faults == ()
+    (fault,) = look(cloud, replace(WEB, count=6)).faults
+    assert "0 are now; web makes 5 × 2)" in fault
+
+
+def test_a_size_that_ec2_has_not_names_its_fleet(cloud: Cloud) -> None:
+    (fault,) = look(cloud, replace(WEB, size="t3.gigantic"), API).faults
+    assert fault.startswith("rollcall:fleets.web.size: EC2 has no instance type 't3.gigantic' in us-west-2")
+
+
+def test_no_default_subnet_is_a_fault(cloud: Cloud) -> None:
+    ec2 = cloud.client("ec2")
+    for each in ec2.describe_subnets()["Subnets"]:
+        ec2.delete_subnet(SubnetId=each["SubnetId"])
+    (fault,) = look(cloud).faults
+    assert "no zone of us-west-2 with t3.micro has a default subnet" in fault
+
+
+def test_a_quota_that_was_never_raised_has_the_default(cloud: Cloud) -> None:
+    cloud.aws._quotas._vcpus = None
+    (fault,) = look(cloud, replace(WEB, count=3)).faults
+    assert "the quota is 5" in fault
+
+
+def test_without_the_right_to_read_quotas_it_is_a_warning(cloud: Cloud) -> None:
+    iam = cloud.client("iam")
+    iam.create_user(UserName="operator")
+    rights = {"Effect": "Allow", "Action": "ec2:*", "Resource": "*"}
+    iam.put_user_policy(
+        UserName="operator", PolicyName="p", PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [rights]})
+    )
+    key = iam.create_access_key(UserName="operator")["AccessKey"]
+
+    def client(name: str) -> Any:
+        return boto3.client(
+            name, region_name="us-west-2", endpoint_url=cloud.url, aws_access_key_id=key["AccessKeyId"],
+            aws_secret_access_key=key["SecretAccessKey"], config=Config(retries={"total_max_attempts": 1}),
+        )  # fmt: skip
+
+    found = look_at_ec2([replace(WEB, count=50)], "local", "us-west-2", client)
+    assert found.faults == ()
+    (warning,) = found.warnings
+    assert "L-1216C47A" in warning and "AccessDenied" in warning and "servicequotas:GetServiceQuota" in warning
+
+
+@pytest.fixture(scope="module")
+def front() -> Iterator[Front]:
+    made = Front()
+    yield made
+    made.stop()
+
+
+FAR = replace(WEB, cloud="joyent", size="g1.nano")
+
+
+def on_triton(lab: Lab, *fleets: FleetSettings) -> Found:
+    key = {"keyId": lab.fingerprint, "keyMaterial": private_text(RSA_KEY).decode()}
+    api = CloudApi.from_settings({"url": lab.url, "account": ACCOUNT, **key}, environ={})
+    return look_at_triton(fleets or (FAR,), "local", api)
+
+
+def triton_machine(lab: Lab, index: int, of: str) -> None:
+    keys = {"rollcall-stack": "local", "rollcall-fleet": "web", "rollcall-machine": str(index), "rollcall-version": of}
+    lab.running(name=f"web-{index}", **{f"tag.{key}": value for key, value in keys.items()})
+
+
+def test_triton_tells_its_limits_where_its_operator_has_set_any(front: Front) -> None:
+    lab = Lab(front, {"quota": 3})
+    triton_machine(lab, 0, version(FAR))
+    assert (on_triton(lab).faults, on_triton(lab).notes) == ((), ())
+    assert "would take 4 machines of the Triton account; the quota is 3" in on_triton(lab).warnings[0]
+    triton_machine(lab, 1, "old debian-12")
+    assert on_triton(lab).faults == ()
+    (fault,) = on_triton(lab, replace(FAR, count=3)).faults
+    assert (
+        "4 machines of the Triton account would be taken at once (2 are now; web makes 2 × 1 (1 in the place of others))"
+        in fault
+    )
+    assert "the quota is 3; ask Triton's operator for 4" in fault
+
+
+def test_triton_without_the_plugin_tells_nothing_and_a_replacement_is_said(front: Front) -> None:
+    lab = Lab(front)
+    for index in range(2):
+        triton_machine(lab, index, "old debian-12")
+    found = on_triton(lab, replace(FAR, count=40))
+    assert (found.faults, found.warnings) == ((), ())
+    assert found.notes == ("web: 2 of 2 machines are replaced, successors first: 42 run for a while",)
+
+
+def test_memory_disk_and_limits_of_some_images_only() -> None:
+    class Api:
+        def __init__(self, *limits: dict[str, Any]) -> None:
+            self._limits = limits
+
+        def list_machines(self, tags: dict[str, str]) -> list[Any]:
+            return []
+
+        def get_limits(self) -> list[dict[str, Any]]:
+            return list(self._limits)
+
+        def list_packages(self) -> list[Any]:
+            return [SimpleNamespace(id="1", name="g1.nano", memory=512, disk=10240)]
+
+    def found(**limit: Any) -> Found:
+        return look_at_triton((FAR,), "local", Api({"used": 0, **limit}))
+
+    assert found(by="ram", value=1024).faults == () and found(by="quota", value=20).faults == ()
+    assert "1024 MiB of memory" in found(by="ram", value=1023).faults[0]
+    assert "20 GiB of disk" in found(by="quota", value=19).faults[0]
+    assert found(by="ram", value=1, check="os", os="windows") == found(by="machines", value=0) == Found()

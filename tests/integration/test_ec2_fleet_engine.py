@@ -1,0 +1,132 @@
+"""An EC2 fleet under the real engine: which image its machines have, where they stand, and what replaces them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rollcall.settings import STACK
+from tests.cloud.aws_cloud import debian, image, until
+from tests.integration.trial import Trial, on_trial
+
+pytestmark = [pytest.mark.clouds, pytest.mark.engine]
+DEBIAN = "/aws/service/debian/release/12/latest/amd64"
+UBUNTU = "/aws/service/canonical/ubuntu/server/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id"
+PROGRAM = """
+import functools
+import json
+import os
+import boto3
+import pulumi
+import pulumi_aws as aws
+from components import userdata
+from components.fleet import Ec2Fleet, FleetArgs, call_rolls
+from components.naming import deployment, mark_everything
+from components.quotas import look_at_ec2
+from components.settings import FleetSettings
+
+told = {"count": 2, "image": "debian-12", "renew": "", "sources": "one", "size": "t3.micro", **json.loads(os.environ["TRIAL"])}
+sources = told.pop("sources")
+userdata.sources_hash = lambda: sources
+mark_everything()
+role = aws.iam.Role("role", assume_role_policy=told["trust"])
+profile = aws.iam.InstanceProfile("profile", role=role.name)
+kept = {key: told[key] for key in ("count", "image", "renew", "size")}
+settings = FleetSettings(name="web", cloud="aws", joins=(), **kept)
+client = functools.partial(boto3.client, region_name="us-west-2")
+for note in look_at_ec2([settings], deployment(), "us-west-2", client).notes:
+    pulumi.info(note)
+call_rolls([Ec2Fleet("web", FleetArgs(settings=settings, memberships=[], needs=[profile]), profile=profile.name)])
+"""
+
+
+@pytest.fixture
+def trial(tmp_path: Path) -> Iterator[Trial]:
+    with on_trial(tmp_path, PROGRAM) as made:
+        yield made
+
+
+def machines(trial: Trial) -> dict[str, dict[str, Any]]:
+    """The instances that run or are stopped, by id."""
+    found = trial.aws.client("ec2").describe_instances()["Reservations"]
+    listed = [dict(each) for reservation in found for each in reservation["Instances"]]
+    return {each["InstanceId"]: each for each in listed if each["State"]["Name"] not in ("terminated", "shutting-down")}
+
+
+def images(trial: Trial) -> list[str]:
+    return [each["ImageId"] for each in machines(trial).values()]
+
+
+def publish(trial: Trial, parameter: str, ami: str) -> None:
+    """The vendor has a newer build: his public parameter leads to it."""
+    trial.aws.aws._moto.ssm._parameters[parameter][-1].value = ami
+
+
+def tags(found: Any) -> dict[str, str]:
+    return {each["Key"]: each["Value"] for each in found}
+
+
+def test_a_fleet_keeps_its_image_until_it_is_told_to_renew_it(trial: Trial) -> None:
+    first, newer = debian(trial.aws), image(trial.aws, UBUNTU)
+    trial.up()
+    before = machines(trial)
+    assert images(trial) == [first] * 2
+
+    publish(trial, DEBIAN, newer)
+    assert "unchanged" in trial.run("preview", "--expect-no-changes")
+    trial.up(count=3)
+    assert (set(before) < set(machines(trial)), images(trial)) == (True, [first] * 3)
+
+    # New userdata replaces every machine, with the image that the fleet has.
+    told = "web: 2 of 3 machines are replaced, successors first: 5 run for a while"
+    assert told in trial.run("preview", sources="two")
+    trial.up(sources="two")
+    after = machines(trial)
+    assert (set(before) & set(after), images(trial)) == (set(), [first] * 2)
+
+    # Writing down what runs already changes nothing; another word renews the image, and all that have it.
+    shown = trial.run("preview", "--diff", sources="two", image=first)
+    assert "replace" not in shown, shown
+    shown = trial.run("preview", "--diff", sources="two", renew="autumn")
+    assert "web-image" in shown and shown.count("aws:ec2/instance:Instance: (replace)") == 2, shown
+    assert "web: 2 of 2 machines are replaced, successors first: 4 run for a while" in shown
+    trial.up(sources="two", renew="autumn")
+    assert (set(after) & set(machines(trial)), images(trial)) == (set(), [newer] * 2)
+    assert "unchanged" in trial.run("preview", "--expect-no-changes", sources="two", renew="autumn")
+    trial.run("destroy", "--yes", "--skip-preview")
+    assert machines(trial) == {}
+
+
+def spread(*zones: str) -> list[dict[str, int]]:
+    """Five machines over three zones, as evenly as can be."""
+    return [{zone: 1 if zone == single else 2 for zone in zones} for single in zones]
+
+
+def test_machines_are_set_up_as_a_professional_would(trial: Trial) -> None:
+    # us-west-2d has no m5n.
+    trial.up(count=5, size="m5n.large")
+    found, ec2 = machines(trial), trial.aws.client("ec2")
+    zones = [each["Placement"]["AvailabilityZone"] for each in found.values()]
+    assert {zone: zones.count(zone) for zone in sorted(zones)} in spread("us-west-2a", "us-west-2b", "us-west-2c")
+    for each in found.values():
+        options = each["MetadataOptions"]
+        assert (options["HttpTokens"], options["HttpPutResponseHopLimit"]) == ("required", 1)
+        assert "KeyName" not in each
+        (disk,) = each["BlockDeviceMappings"]
+        (volume,) = ec2.describe_volumes(VolumeIds=[disk["Ebs"]["VolumeId"]])["Volumes"]
+        assert (volume["Encrypted"], volume["VolumeType"]) == (True, "gp3")
+        held = (tags(volume["Tags"]), tags(each["Tags"]))
+        assert [(had["managed-by"], had["rollcall-project"]) for had in held] == [("pulumi", "trial")] * 2
+        # Another project's stack of the same name is another deployment.
+        assert {had[STACK] for had in held} == {"trial.trial"}
+    (group,) = [each for each in ec2.describe_security_groups()["SecurityGroups"] if each["GroupName"] != "default"]
+    assert (tags(group["Tags"])["Name"], group["IpPermissions"]) == ("rollcall-trial.trial-web", [])
+
+    one = next(iter(found))
+    ec2.stop_instances(InstanceIds=[one])
+    assert until(lambda: machines(trial)[one]["State"]["Name"] == "stopped")
+    shown = trial.run("preview", "--diff", count=5, size="m5n.large")
+    assert "replace" not in shown, shown

@@ -1,0 +1,116 @@
+"""Which plugins are the vendors' own: from the user's PULUMI_HOME, downloaded, or a message that says what to do."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from localcloud.plugins import STAND_INS, PluginsError, bring, chosen, folder_of, install
+
+
+class Store:
+    """Where plugins are downloaded from; `has` are those that it has."""
+
+    def __init__(self, users: Path, *has: str) -> None:
+        self.users, self.has = users, has
+        self.asked: list[tuple[str, str]] = []
+
+    def __call__(self, name: str, number: str) -> str | None:
+        self.asked.append((name, number))
+        if name not in self.has:
+            return "no such host"
+        put(self.users, folder_of(name), name)
+        return None
+
+
+def put(users: Path, folder: str, name: str) -> Path:
+    program = users / "plugins" / folder / f"pulumi-resource-{name}"
+    program.parent.mkdir(parents=True)
+    program.write_text(f"the vendor's {name}")
+    return program
+
+
+def kinds(home: Path) -> dict[str, str]:
+    """What the engine would find in `home`: for each plugin whether it is a stand-in or the vendor's."""
+    found = {}
+    for each in sorted((home / "plugins").iterdir()):
+        text = next(each.iterdir()).read_text()
+        found[each.name] = "stand-in" if "stand-in" in text else text
+    return found
+
+
+def both(home: Path, users: Path, words: str, *store: str) -> Store:
+    shop = Store(users, *store)
+    real = chosen(words)
+    install(home, Path(sys.executable), which=set(STAND_INS) - real)
+    bring(home, users, real, shop)
+    return shop
+
+
+def test_what_is_named_is_real_and_the_rest_stands_in(tmp_path: Path) -> None:
+    home, users = tmp_path / "home", tmp_path / "users"
+    put(users, folder_of("cloudflare"), "cloudflare")
+    put(users, "resource-command-v0.0.1", "command")
+    shop = both(home, users, "cloudflare,command", "command")
+    # What is there is taken; another version is not what the program's SDK asks for.
+    assert shop.asked == [("command", version("pulumi-command"))]
+    assert kinds(home) == {
+        folder_of("aws"): "stand-in",
+        folder_of("cloudflare"): "the vendor's cloudflare",
+        folder_of("command"): "the vendor's command",
+    }
+
+
+def test_one_can_go_back_to_the_stand_ins_and_the_users_own_stay(tmp_path: Path) -> None:
+    home, users = tmp_path / "home", tmp_path / "users"
+    both(home, users, "real", *STAND_INS)
+    assert "stand-in" not in kinds(home).values()
+    both(home, users, "real")
+    both(home, users, "stand-in")
+    assert set(kinds(home).values()) == {"stand-in"}
+    assert {each.name for each in (users / "plugins").iterdir()} == {folder_of(name) for name in STAND_INS}
+
+
+def test_all_that_cannot_be_had_are_named_with_the_mend(tmp_path: Path) -> None:
+    with pytest.raises(PluginsError) as lacking:
+        both(tmp_path / "home", tmp_path / "users", "real", "command")
+    said = str(lacking.value)
+    assert said.startswith("the real plugins aws, cloudflare are not in") and "(no such host)" in said
+    for name in ("aws", "cloudflare"):
+        assert f"pulumi plugin install resource {name} {version(f'pulumi-{name}')}" in said
+    assert "leave PLUGINS out" in said
+
+
+def test_half_a_download_is_none(tmp_path: Path) -> None:
+    users = tmp_path / "users"
+    put(users, folder_of("command"), "command")
+    (users / "plugins" / f"{folder_of('command')}.partial").touch()
+    with pytest.raises(PluginsError):
+        both(tmp_path / "home", users, "command")
+
+
+@pytest.mark.engine
+def test_make_up_with_real_plugins_that_cannot_be_had_ends_with_one_message(tmp_path: Path) -> None:
+    """The real engine's own download, from an address where nobody listens."""
+    root = Path(__file__).resolve().parents[3]
+    nowhere = {"HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
+    env = {**os.environ, "PULUMI_HOME": str(tmp_path), **nowhere}
+    instance = f"choosing-{os.getpid()}"
+    done = subprocess.run(
+        [sys.executable, "-m", "localcloud.rehearsal", "up", "--instance", instance, "--plugins", "real"],
+        cwd=root, env=env, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    state = root / ".rollcall" / instance
+    try:
+        assert done.returncode == 1
+        assert "rollcall: the real plugins aws, cloudflare, command are not in" in done.stderr
+        assert "pulumi plugin install resource aws" in done.stderr and "Traceback" not in done.stderr
+        # Before anything was started.
+        assert not (state / "logs").exists()
+    finally:
+        subprocess.run(["rm", "-rf", str(state)], check=True)

@@ -1,0 +1,307 @@
+"""docs/inputs.yaml beside what the program asks for, the SDKs and the stand-ins. `UPDATE_GOLDEN=1 pytest …` writes inputs.md."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from types import GenericAlias
+from typing import Any, get_args, get_origin
+
+import pytest
+import yaml
+from pulumi._types import input_type_py_to_pulumi_names, input_type_types, is_input_type, unwrap_type
+
+from localcloud.plugins import STAND_INS
+from tests.unit.resource_graph import CONFIGS
+
+ROOT = Path(__file__).resolve().parents[2]
+LISTED: dict[str, Any] = yaml.safe_load((ROOT / "docs/inputs.yaml").read_text())
+RESOURCES, FUNCTIONS = LISTED["resources"], LISTED["functions"]
+PROGRAM = [ROOT / "__main__.py", *sorted((ROOT / "components").glob("*.py"))]
+_SECRET = "4dabf18193072939515e22adb298388d"
+
+
+# What the program asks for, in every configuration of resource_graph.py.
+
+
+@functools.cache
+def printed(config: str, *words: str) -> Any:
+    env = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'userdata'}", "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).parent / "resource_graph.py"), config, *words],
+        env=env, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
+@functools.cache
+def made() -> dict[str, list[dict[str, Any]]]:
+    """The inputs of each vendor's resource, by type."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for config in CONFIGS:
+        for name, inputs in printed(config).items():
+            token = name.rpartition("::")[0]
+            if token and not token.startswith("pulumi-python:"):
+                found.setdefault(token, []).append(inputs)
+    return found
+
+
+@functools.cache
+def called() -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for config in CONFIGS:
+        for token, given in printed(config, "--calls").items():
+            found.setdefault(token, []).extend(given)
+    return found
+
+
+# What the SDKs say of it.
+
+
+def home(token: str) -> tuple[Any, str]:
+    """The SDK's module of a token and the last word: `aws:ec2/instance:Instance` -> pulumi_aws.ec2, `Instance`."""
+    package, path, name = token.split(":")
+    module = path.partition("/")[0]
+    return import_module(f"pulumi_{package}" if module == "index" else f"pulumi_{package}.{module}"), name
+
+
+def arguments(token: str) -> Any:
+    module, name = home(token)
+    return getattr(module, f"{name}Args")
+
+
+def snake(word: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])([A-Z])", lambda match: f"_{match[1].lower()}", word)
+
+
+def camel(word: str) -> str:
+    return re.sub(r"_([a-z0-9])", lambda match: match[1].upper(), word)
+
+
+def parameters(token: str) -> dict[str, Any]:
+    """A function's inputs: the type of each, a class of arguments where there is one."""
+    module, name = home(token)
+    found = {}
+    for key, each in inspect.signature(getattr(module, snake(name))).parameters.items():
+        inner = re.search(r"ForwardRef\('(\w+Args)'\)", str(each.annotation))
+        kind = getattr(module, inner[1]) if inner else each.annotation
+        found[camel(key)] = GenericAlias(Sequence, (kind,)) if inner and "Sequence" in str(each.annotation) else kind
+    return {key: kind for key, kind in found.items() if key != "opts"}
+
+
+def within(kind: Any) -> Any:
+    """The class of arguments that a type holds, also in a list; None for plain values and for mappings of the user's."""
+    kind = unwrap_type(kind)
+    if get_origin(kind) in (list, Sequence) and get_args(kind):
+        kind = unwrap_type(get_args(kind)[0])
+    return kind if inspect.isclass(kind) and is_input_type(kind) else None
+
+
+def leaves(value: Any, types: Mapping[str, Any], where: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Each input as a path, its value and its type; lists of objects as one."""
+    for key, item in value.items():
+        path = f"{where}{key}"
+        assert key in types, f"the SDK has no input {path}"
+        shown = item["value"] if isinstance(item, Mapping) and _SECRET in item else item
+        yield path, shown, types[key]
+        inner = within(types[key])
+        if inner is not None:
+            for each in shown if isinstance(shown, list) else [shown]:
+                yield from leaves(each, input_type_types(inner), f"{path}.")
+
+
+def used(values: Mapping[str, list[dict[str, Any]]], token: str) -> list[tuple[str, Any, Any]]:
+    types = input_type_types(arguments(token)) if token in RESOURCES else parameters(token)
+    return [found for each in values[token] for found in leaves(each, types)]
+
+
+def fits(value: Any, kind: Any) -> bool:
+    kind = unwrap_type(kind)
+    if within(kind) is not None and not get_args(kind):
+        return isinstance(value, Mapping)
+    if kind is Any or kind is inspect.Parameter.empty:
+        return True
+    words = str(kind)
+    if isinstance(value, list):
+        return "Sequence" in words
+    if isinstance(value, Mapping):
+        return "Mapping" in words
+    if isinstance(value, bool):
+        return "bool" in words
+    return "str" in words if isinstance(value, str) else "int" in words or "float" in words
+
+
+EVERY = [*((token, RESOURCES, made) for token in RESOURCES), *((token, FUNCTIONS, called) for token in FUNCTIONS)]
+
+
+@pytest.fixture(params=EVERY, ids=[token for token, _, _ in EVERY])
+def entry(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any], dict[str, list[dict[str, Any]]]]:
+    token, listed, values = request.param
+    return token, listed[token], values()
+
+
+Entry = tuple[str, dict[str, Any], dict[str, list[dict[str, Any]]]]
+
+
+def test_the_types_that_are_used_are_those_that_are_listed() -> None:
+    assert set(made()) == set(RESOURCES)
+    assert set(called()) == set(FUNCTIONS)
+
+
+def test_the_inputs_that_are_used_are_those_that_are_listed(entry: Entry) -> None:
+    token, listed, values = entry
+    assert {path for path, _, _ in used(values, token)} == set(listed["inputs"])
+
+
+def test_values_have_the_types_of_the_sdk_and_are_among_those_that_are_listed(entry: Entry) -> None:
+    token, listed, values = entry
+    for path, value, kind in used(values, token):
+        assert fits(value, kind), (path, value, kind)
+        known = listed["inputs"][path].get("values")
+        assert known is None or value in known, (path, value)
+
+
+@pytest.mark.parametrize("token", RESOURCES)
+def test_what_the_sdk_requires_is_given(token: str) -> None:
+    def check(kind: Any, given: Mapping[str, Any]) -> None:
+        names = input_type_py_to_pulumi_names(kind)
+        signature = inspect.signature(kind.__init__).parameters
+        needed = {names[key] for key, each in signature.items() if key in names and each.default is each.empty}
+        assert needed <= set(given), needed - set(given)
+        for key, value in given.items():
+            inner = within(input_type_types(kind)[key])
+            for each in (value if isinstance(value, list) else [value]) if inner else ():
+                check(inner, each)
+
+    for given in made()[token]:
+        check(arguments(token), given)
+
+
+def calls_in(path: Path) -> Iterator[tuple[str, set[str]]]:
+    """Each call of a vendor's SDK in a file, as `aws.ec2.Instance`, with its keywords."""
+    tree = ast.parse(path.read_text())
+    names = {
+        each.asname or each.name: each.name.removeprefix("pulumi_")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for each in node.names
+        if each.name.startswith("pulumi_")
+    }
+    # The program's own door to that SDK.
+    if any(isinstance(node, ast.ImportFrom) and node.module == "components" for node in ast.walk(tree)):
+        names["cloudflare"] = "cloudflare"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            first, _, rest = ast.unparse(node.func).partition(".")
+            if first in names and rest:
+                yield f"{names[first]}.{rest}", {each.arg for each in node.keywords if each.arg} - {"opts"}
+
+
+def test_no_call_in_the_program_is_left_out_by_the_configurations() -> None:
+    """Else an input that only another configuration uses would not be seen."""
+    known: dict[str, tuple[str, Any]] = {}
+    for token in [*RESOURCES, *FUNCTIONS]:
+        package, path, name = token.split(":")
+        module = path.partition("/")[0]
+        where = package if module == "index" else f"{package}.{module}"
+        known[f"{where}.{name if token in RESOURCES else snake(name)}"] = token, (RESOURCES | FUNCTIONS)[token]
+    found = [(name.removesuffix("_output"), words) for path in PROGRAM for name, words in calls_in(path)]
+    assert {name for name, _ in found} == set(known)
+    for name, keywords in found:
+        token, listed = known[name]
+        names = input_type_py_to_pulumi_names(arguments(token)) if token in RESOURCES else {}
+        given = {names.get(key, camel(key)) for key in keywords}
+        assert given <= set(listed["inputs"]), name
+
+
+def test_the_sdks_are_those_that_were_checked() -> None:
+    assert LISTED["sdks"] == {name: version(f"pulumi-{name}") for name in STAND_INS}
+
+
+@pytest.mark.parametrize("token", RESOURCES)
+def test_the_stand_ins_replace_take_and_refuse_as_listed(token: str) -> None:
+    types = {
+        each.token: each for name in STAND_INS for each in import_module(f"localcloud.plugins.{name}").PLUGIN.types
+    }
+    for path, told in RESOURCES[token]["inputs"].items():
+        assert told["on_change"] in ("in place", "replaces", "restarts"), path
+        if "." in path:
+            continue
+        spec = types[token].inputs[path]
+        assert spec.replaces == (told["on_change"] == "replaces"), path
+        assert not spec.choices or set(spec.choices) == set(told["values"]), path
+
+
+def test_the_sdks_own_words_agree() -> None:
+    """Where the SDK says that a change makes a new resource, the list does too."""
+    for token, listed in RESOURCES.items():
+        names = input_type_py_to_pulumi_names(arguments(token))
+        text = inspect.getdoc(arguments(token).__init__) or ""
+        for key, told in re.findall(r":param [^:]*\b(\w+): (.*?)(?=\n:param|\Z)", text, re.DOTALL):
+            if re.search(r"(?i)forces (?:a )?new|must be replaced", told) and names.get(key) in listed["inputs"]:
+                assert listed["inputs"][names[key]]["on_change"] == "replaces", (token, key)
+
+
+def test_every_entry_says_where_it_was_looked_up() -> None:
+    for token, listed in (RESOURCES | FUNCTIONS).items():
+        assert re.fullmatch(
+            r"https://(registry\.terraform\.io/providers|www\.pulumi\.com/registry)/\S+", listed["source"]
+        ), token
+        assert set(listed) <= {"source", "note", "inputs"}, token
+        for told in listed["inputs"].values():
+            assert set(told) <= {"on_change", "values", "note"}, token
+
+
+# docs/inputs.md
+
+
+def rendered() -> str:
+    sdks = ", ".join(f"pulumi-{name} {number}" for name, number in LISTED["sdks"].items())
+    lines = [
+        "# What the program asks the vendors' plugins for",
+        "",
+        "Made from [inputs.yaml](inputs.yaml) by `UPDATE_GOLDEN=1 pytest tests/unit/test_inputs.py`. Each line was checked against",
+        f"{sdks} and the provider's documentation and source.",
+        "A test fails when the program uses a type or an input that is not here, or when the stand-ins treat one otherwise. Ours,",
+        "and so not listed, are the dynamic resources `rollcall:RollCall`, `rollcall:Deregistration` and `joyent:*`.",
+    ]
+    for title, listed in (("Resources", RESOURCES), ("Functions", FUNCTIONS)):
+        lines += ["", f"## {title}"]
+        for token, told in listed.items():
+            lines += described(token, told)
+    return "\n".join(lines) + "\n"
+
+
+def described(token: str, told: Mapping[str, Any]) -> Iterator[str]:
+    """A type or a function: where it was looked up, and a row for each input."""
+    module, name = home(token)
+    is_resource = token in RESOURCES
+    yield from ("", f"### `{token}`", "")
+    yield f"`{module.__name__}.{name if is_resource else snake(name)}`, [{token.partition(':')[0]}]({told['source']})"
+    if told.get("note"):
+        yield from ("", " ".join(told["note"].split()))
+    heads = ["input", *(["a change"] if is_resource else []), "values", "note"]
+    if told["inputs"]:
+        yield from ("", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|")
+    for path, each in told["inputs"].items():
+        values = ", ".join(f"`{value}`" for value in each.get("values", ()))
+        cells = [f"`{path}`", *([each["on_change"]] if is_resource else []), values, each.get("note", "")]
+        yield f"| {' | '.join(map(str, cells))} |"
+
+
+def test_the_document_is_made_from_the_list() -> None:
+    target = ROOT / "docs/inputs.md"
+    if os.environ.get("UPDATE_GOLDEN"):
+        target.write_text(rendered())
+    assert target.read_text() == rendered()
