@@ -43,7 +43,7 @@ class Section:
         body = "\n".join(lines)
         if self.folded:
             return f"<details><summary>{self.title}</summary>\n\n{body}\n\n</details>\n"
-        return f"#### {self.title}\n\n{body}\n" if self.title else f"{body}\n"
+        return "\n\n".join(each for each in (f"#### {self.title}" if self.title else "", body) if each) + "\n"
 
 
 def marker(stack: str) -> str:
@@ -153,12 +153,19 @@ def _machines(fleets: Sequence[Fleet]) -> list[Section]:
         )
         if getattr(fleet, key)
     ]
+    names += [f"- `{fleet.name}` is replaced since {_why(fleet)}" for fleet in fleets if fleet.replaced]
     return [
         Section(title="Machines", head=head, lines=tuple(rows)),
         Section(title="", lines=tuple(names)),
         Section(title="In this order", lines=tuple(_order(fleets))),
         Section(title="Entries of machines in DNS", lines=tuple(_entries(fleets))),
     ]
+
+
+def _why(fleet: Fleet) -> str:
+    """What replaces a machine and stands in no input of it is what its Deregistration has as trigger."""
+    said = [f"{code(each.path)} changes: {code(each.before)} → {code(each.after)}" for each in fleet.because]
+    return "; ".join(said) or "the sources of its userdata, its image's name or its key pair change"
 
 
 def _row(name: str, cloud: str, fleets: Sequence[Fleet]) -> str:
@@ -183,9 +190,9 @@ def _order(fleets: Sequence[Fleet]) -> Iterable[str]:
     leave = sum(len(fleet.goes) + len(fleet.replaced) for fleet in fleets)
     steps = []
     if made:
-        steps.append(
-            f"{made} new machine{' is' if made == 1 else 's are'} made, successors of replaced ones among them."
-        )
+        successors = sum(len(fleet.replaced) for fleet in fleets)
+        among = f", {successors} of them successors" if successors else ""
+        steps.append(f"{made} new machine{' is' if made == 1 else 's are'} made{among}.")
         timeout = max((fleet.timeout for fleet in fleets if fleet.comes or fleet.replaced), default=0)
         steps.append(
             f"The roll is called: every machine of every fleet must answer in DNS, within {timeout} s. "
@@ -204,13 +211,14 @@ def _order(fleets: Sequence[Fleet]) -> Iterable[str]:
 
 
 def _entries(fleets: Sequence[Fleet]) -> Iterable[str]:
-    for place in sorted({each for fleet in fleets for each in fleet.places}):
-        here = [fleet for fleet in fleets if place in fleet.places]
-        before, after = sum(fleet.before for fleet in here), sum(fleet.after for fleet in here)
+    for place in sorted({each for fleet in fleets for each in (*fleet.stood, *fleet.places)}):
+        here = [fleet for fleet in fleets if place in fleet.stood and place in fleet.places]
+        before = sum(fleet.before for fleet in fleets if place in fleet.stood)
+        after = sum(fleet.after for fleet in fleets if place in fleet.places)
         renewed = sum(len(fleet.replaced) for fleet in here)
         if before != after or renewed:
-            again = f", {renewed} of them by successors" if renewed else ""
-            yield f"- `{place}`: {before} machines answer now, {after} afterwards{again}"
+            again = f", {renewed} of them successors" if renewed else ""
+            yield f"- {code(place)}: {before} machine{'' if before == 1 else 's'} now, {after} afterwards{again}"
 
 
 def _drift(found: Findings) -> list[Section]:

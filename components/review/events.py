@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 # The engine's mark of a value with a type of its own, and the type that secrets have.
@@ -108,7 +108,7 @@ def read_log(text: str) -> Preview:
             step = _step(after["metadata"])
             if step.urn in looking:
                 looking.discard(step.urn)
-                refreshed[step.urn] = step
+                refreshed[step.urn] = replace(step, op=_found(step))
         elif said := event.get("diagnosticEvent"):
             if not said.get("ephemeral") and said.get("severity") != "debug":
                 words = _COLOUR.sub("", said.get("prefix", "") + said.get("message", "")).strip()
@@ -121,6 +121,14 @@ def read_log(text: str) -> Preview:
         messages=tuple(messages),
         finished=finished,
     )
+
+
+def _found(step: Step) -> str:
+    """What a refresh found: in a preview the engine says `refresh` of it, whatever that is."""
+    if step.new is None:
+        return "delete"
+    before = step.old or State()
+    return "same" if (before.inputs, before.outputs) == (step.new.inputs, step.new.outputs) else "update"
 
 
 def _events(text: str) -> Iterable[dict[str, Any]]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from components.attendance import within_brake
@@ -19,6 +20,7 @@ DIFFERENCES = ("missing", "stale", "left_over", "foreign", "orphaned")
 _RECORDS = ("cloudflare:index/dnsRecord:DnsRecord", "aws:route53/record:Record")
 _DNS = (*_RECORDS, "cloudflare:index/zoneSetting:ZoneSetting", "cloudflare:index/zone:Zone", "aws:route53/zone:Zone")
 _GROUP = "aws:ec2/securityGroup:SecurityGroup"
+_ENDED = "program exited with non-zero exit code"
 _EVERYBODY = ("0.0.0.0/0", "::/0")
 _MADE, _GONE = ("create", "create-replacement", "import"), ("delete", "discard")
 # The engine's own steps, and the second and third of the three that a replacement takes.
@@ -35,8 +37,16 @@ _QUIET = (
 
 
 @dataclass(frozen=True, kw_only=True)
+class Property:
+    path: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Fleet:
-    """A fleet's machines by what becomes of them, each list sorted. `before` is how many there are now."""
+    """A fleet's machines by what becomes of them, each list sorted. `before` is how many there are now; they
+    stand at `stood` now and at `places` afterwards."""
 
     name: str
     cloud: str
@@ -46,6 +56,8 @@ class Fleet:
     replaced: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     vanished: tuple[str, ...] = ()
+    because: tuple[Property, ...] = ()
+    stood: tuple[str, ...] = ()
     places: tuple[str, ...] = ()
     linger: int = 0
     timeout: int = 0
@@ -62,13 +74,6 @@ class Fleet:
     @property
     def moves(self) -> bool:
         return bool(self.comes or self.goes or self.replaced or self.changed)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Property:
-    path: str
-    before: str
-    after: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +115,8 @@ class Findings:
 
 
 def findings_of(preview: Preview) -> Findings:
-    steps = [each for each in preview.steps if each.type != "pulumi:pulumi:Stack"]
+    # Sorted, since the engine takes what does not depend on each other in any order.
+    steps = sorted((each for each in preview.steps if each.type != "pulumi:pulumi:Stack"), key=_place_of_step)
     changes = [_change(each) for each in steps if each.op not in _QUIET]
     dns = tuple(sorted((each for each in changes if each.type in _DNS), key=_order))
     hidden = (*MACHINES, *BRACKET, *_DNS)
@@ -119,7 +125,7 @@ def findings_of(preview: Preview) -> Findings:
     planned = {each.urn: each for each in steps if each.op not in _QUIET}
     drifted = [each for each in preview.refreshed if each.type not in BRACKET and not each.type.startswith("pulumi:")]
     by_hand = [_undone(each, planned[each.urn]) for each in drifted if each.op == "update" and each.urn in planned]
-    vanished = [_change(each) for each in drifted if each.op == "delete"]
+    vanished = [replace(_change(each), verb="gone") for each in drifted if each.op == "delete"]
     return Findings(
         fleets=fleets,
         dns=dns,
@@ -129,8 +135,8 @@ def findings_of(preview: Preview) -> Findings:
         differences=differences,
         by_hand=tuple(sorted((each for each in by_hand if each is not None), key=_order)),
         vanished=tuple(sorted(vanished, key=_order)),
-        dangers=tuple(_dangers(steps, fleets, differences)),
-        errors=tuple(dict.fromkeys(each.text for each in preview.messages if each.severity == "error" and each.text)),
+        dangers=(*_dangers(steps, fleets, differences), *_opened_by_hand(drifted)),
+        errors=_errors(preview),
         warnings=tuple(
             dict.fromkeys(each.text for each in preview.messages if each.severity == "warning" and each.text)
         ),
@@ -140,6 +146,23 @@ def findings_of(preview: Preview) -> Findings:
             for verb in ("created", "changed", "replaced", "deleted")
         },
     )
+
+
+def _errors(preview: Preview) -> tuple[str, ...]:
+    said = list(dict.fromkeys(each.text for each in preview.messages if each.severity == "error" and each.text))
+    # That the program ended is said again after why it ended.
+    return tuple([each for each in said if _ENDED not in each] or said)
+
+
+def _opened_by_hand(drifted: Iterable[Step]) -> Iterable[str]:
+    for step in drifted:
+        if step.type == _GROUP and step.op == "update":
+            for line in _opened(step):
+                yield f"Somebody did this by hand: {line}"
+
+
+def _place_of_step(step: Step) -> tuple[str, tuple[str, int], str]:
+    return (step.type, _natural(step.name), step.op)
 
 
 def _order(change: Change) -> tuple[str, str, str]:
@@ -182,11 +205,14 @@ def _properties(step: Step) -> tuple[Property, ...]:
         or step.reasons
         or tuple(sorted(key for key in {*before, *after} if before.get(key) != after.get(key)))
     )
-    return tuple(
-        Property(path=key, before=shown(_at(before, key)), after=shown(_at(after, key)))
-        for key in keys
-        if not key.startswith("__")
-    )
+    return tuple(_property(key, _at(before, key), _at(after, key)) for key in keys if not key.startswith("__"))
+
+
+def _property(path: str, before: Any, after: Any) -> Property:
+    """Of two lists only what is not in both: a rule among many would be lost otherwise."""
+    if isinstance(before, list) and isinstance(after, list):
+        before, after = [each for each in before if each not in after], [each for each in after if each not in before]
+    return Property(path=path, before=shown(before), after=shown(after))
 
 
 def _undone(found: Step, planned: Step) -> Change | None:
@@ -194,11 +220,7 @@ def _undone(found: Step, planned: Step) -> Change | None:
     was, now = (found.old or State()).inputs, (found.new or State()).inputs
     wanted = (planned.new or State()).inputs
     keys = [key for key in sorted({*was, *now}) if was.get(key) != now.get(key) and not key.startswith("__")]
-    back = tuple(
-        Property(path=key, before=shown(now.get(key)), after=shown(wanted.get(key)))
-        for key in keys
-        if now.get(key) != wanted.get(key)
-    )
+    back = tuple(_property(key, now.get(key), wanted.get(key)) for key in keys if now.get(key) != wanted.get(key))
     return (
         Change(verb="changed", type=found.type, name=found.name, title=_title(found), properties=back) if back else None
     )
@@ -261,7 +283,25 @@ def _fleets(steps: Iterable[Step], refreshed: Iterable[Step]) -> tuple[Fleet, ..
         lists.setdefault(kind, []).append(step.name)
         if step.urn in found_gone:
             lists.setdefault("vanished", []).append(step.name)
-    return tuple(_fleet(name, cloud, lists, rolls.get(name)) for (name, cloud), lists in sorted(by_fleet.items()))
+    because = {
+        step.state.parent.rpartition("::")[2]: _because(step)
+        for step in steps
+        if step.op == "create-replacement" and step.type in MACHINES
+    }
+    return tuple(
+        replace(_fleet(name, cloud, lists, rolls.get(name)), because=because.get(name, ()))
+        for (name, cloud), lists in sorted(by_fleet.items())
+    )
+
+
+def _because(step: Step) -> tuple[Property, ...]:
+    """Which inputs of a replaced machine differ, as far as that is known by now; its tags name its generation."""
+    before, after = (step.old or State()).inputs, (step.new or State()).inputs
+    keys = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
+    plain = [key for key in keys if not isinstance(after.get(key), Mapping) and not key.startswith("__")]
+    return tuple(
+        _property(key, before.get(key), after.get(key)) for key in plain if UNKNOWN not in shown(after.get(key))
+    )
 
 
 def _fleet(name: str, cloud: str, lists: Mapping[str, list[str]], roll: Step | None) -> Fleet:
@@ -276,7 +316,8 @@ def _fleet(name: str, cloud: str, lists: Mapping[str, list[str]], roll: Step | N
         replaced=sorted_lists.get("replaced", ()),
         changed=sorted_lists.get("changed", ()),
         vanished=sorted_lists.get("vanished", ()),
-        places=tuple(stand for each in told.get("places") or () for stand in _stands(each)),
+        stood=_stands(roll.old if roll else None),
+        places=_stands(roll.new if roll else None),
         linger=int(told.get("linger") or 0),
         timeout=int(told.get("timeout") or 0),
     )
@@ -287,28 +328,24 @@ def _natural(name: str) -> tuple[str, int]:
     return (fleet, int(number)) if number.isdigit() else (name, 0)
 
 
-def _stands(place: Any) -> list[str]:
-    """The record sets of a place; none where its values are not known yet."""
-    try:
-        return [each.place for each in place_of(place).stands]
-    except (KeyError, TypeError, ValueError):
-        return []
+def _stands(roll: State | None) -> tuple[str, ...]:
+    """The record sets that a RollCall looks at; none of a place whose values are not known yet."""
+    found: list[str] = []
+    for each in (roll.inputs.get("places") if roll else None) or ():
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            found += [stand.place for stand in place_of(each).stands]
+    return tuple(found)
 
 
 def _differences(steps: Iterable[Step], refreshed: Iterable[Step]) -> dict[str, tuple[tuple[str, str], ...]]:
     """(fleet, line) of each kind, as the refresh of each RollCall read them."""
-    read: dict[str, Step] = {each.urn: each for each in refreshed if each.type == ROLL_CALL}
-    read |= {each.urn: each for each in steps if each.type == ROLL_CALL and each.old and each.urn not in read}
+    read = {each.urn: (each.name, each.old) for each in steps if each.type == ROLL_CALL}
+    read |= {each.urn: (each.name, each.new) for each in refreshed if each.type == ROLL_CALL}
     found: dict[str, list[tuple[str, str]]] = {key: [] for key in DIFFERENCES}
-    for urn, step in read.items():
-        seen = (
-            (step.new if step.op != "same" or urn in {each.urn for each in refreshed} else step.old)
-            or step.old
-            or State()
-        )
+    for name, seen in read.values():
         for key in DIFFERENCES:
-            lines = seen.outputs.get(key) or seen.inputs.get(key) or ()
-            found[key] += [(step.name, line) for line in lines if isinstance(line, str) and line != UNKNOWN]
+            lines = (seen.outputs.get(key) or seen.inputs.get(key) or ()) if seen else ()
+            found[key] += [(name, line) for line in lines if isinstance(line, str) and line != UNKNOWN]
     return {key: tuple(sorted(lines)) for key, lines in found.items()}
 
 
@@ -323,7 +360,7 @@ def _dangers(
         gone = step.op in (*_GONE, "delete-replaced")
         if gone and step.old and step.old.protect:
             yield f"`{step.name}` ({step.type}) is protected and would be deleted; the deployment refuses that."
-        elif gone and step.type in (*_RECORDS, "cloudflare:index/zone:Zone", "aws:route53/zone:Zone"):
+        elif step.op in _GONE and step.type in (*_RECORDS, "cloudflare:index/zone:Zone", "aws:route53/zone:Zone"):
             kept = " (kept at its provider)" if step.old and step.old.retain else ""
             yield f"DNS: {code(_title(step))} is deleted{kept}."
         if step.type == _GROUP and step.op not in ("same", *_GONE):
@@ -334,9 +371,9 @@ def _dangers(
 
 
 def _empty_places(fleets: tuple[Fleet, ...]) -> Iterable[str]:
-    for place in sorted({each for fleet in fleets for each in fleet.places}):
-        here = [fleet for fleet in fleets if place in fleet.places]
-        if sum(fleet.before for fleet in here) and not sum(fleet.after for fleet in here):
+    for place in sorted({each for fleet in fleets for each in fleet.stood}):
+        before = sum(fleet.before for fleet in fleets if place in fleet.stood)
+        if before and not sum(fleet.after for fleet in fleets if place in fleet.places):
             yield f"Nobody answers at {code(place)} any more: its last machine goes."
 
 
@@ -357,7 +394,7 @@ def _brake(
     for step in (each for each in steps if each.type == ROLL_CALL and each.new):
         if step.new is None or step.new.inputs.get("brake") is False:
             continue
-        stands = sum(fleet.before * len(fleet.places) for fleet in fleets)
+        stands = sum(fleet.before * len(fleet.stood) for fleet in fleets)
         left = sum(1 for fleet, _ in differences["left_over"] if fleet == step.name)
         lost = sum(1 for fleet, _ in differences["orphaned"] if fleet == step.name)
         if not within_brake(stands + left, left) or not within_brake(sum(each.before for each in fleets) + lost, lost):

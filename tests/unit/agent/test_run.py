@@ -50,7 +50,7 @@ def refreshed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         found.append(origin())
         return True
 
-    monkeypatch.setattr(agents.edge, "refresh", refresh)
+    monkeypatch.setattr("rollcall.edge.refresh", refresh)
     monkeypatch.setattr(agents, "TICK", 0.01)
     return found
 

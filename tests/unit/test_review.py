@@ -1,0 +1,267 @@
+"""The comment on a change: what it says, what it must never hold, its length, and the exit codes."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.review import LogError, commented, read_log
+from components.review.__main__ import main, without_secrets
+from components.review.comment import LIMIT
+from components.review.events import SECRET, plain
+from components.review.findings import code, findings_of
+
+STACK = "urn:pulumi:prod::rollcall::pulumi:pulumi:Stack::rollcall-prod"
+FLEET = "urn:pulumi:prod::rollcall::rollcall:index:Ec2Fleet::web"
+INSTANCE = "aws:ec2/instance:Instance"
+ROLL_CALL = "pulumi-python:dynamic/rollcall:RollCall"
+PLACE = {
+    "kind": "cloudflare",
+    "zone": "z",
+    "domain": "example.org",
+    "host": "www.example.org",
+    "ttl": 60,
+    "proxied": False,
+}
+SECRET_MARK = {"4dabf18193072939515e22adb298388d": "1b47061264138c4ac30d75fd1eb44270", "ciphertext": "hunter2-hunter2"}
+EMPTY: dict[str, Any] = {key: [] for key in ("missing", "stale", "left_over", "foreign", "orphaned")}
+
+
+def event(
+    op: str, type_: str, name: str, *, old: Any = None, new: Any = None, kind: str = "resourcePreEvent", **more: Any
+) -> str:
+    def state(told: Any) -> Any:
+        return None if told is None else {"parent": FLEET, "inputs": told, "outputs": told, **more.get("both", {})}
+
+    metadata = {
+        "op": op,
+        "urn": f"urn:pulumi:prod::rollcall::{type_}::{name}",
+        "type": type_,
+        "old": state(old),
+        "new": state(new),
+    }
+    metadata |= {key: value for key, value in more.items() if key != "both"}
+    return json.dumps({kind: {"metadata": metadata}})
+
+
+def said(text: str, severity: str = "error") -> str:
+    return json.dumps(
+        {"diagnosticEvent": {"message": text, "severity": severity, "prefix": "<{%fg 1%}>error: <{%reset%}>"}}
+    )
+
+
+END = json.dumps({"summaryEvent": {"resourceChanges": {}}})
+
+
+def comment(*events: str, limit: int = LIMIT) -> str:
+    return commented(read_log("\n".join([*events, END])), stack="prod", limit=limit)
+
+
+def machines(op: str, *names: str) -> list[str]:
+    sides: dict[str, Any] = {"create": {"new": {}}, "delete": {"old": {}}}.get(op, {"old": {}, "new": {}})
+    return [event(op, INSTANCE, name, **sides) for name in names]
+
+
+def test_a_replacement_holds_both_at_the_peak_and_successors_come_first() -> None:
+    replaced = [
+        each for name in ("web-0", "web-1") for each in machines("create-replacement", name) + machines("replace", name)
+    ]
+    text = comment(
+        *replaced,
+        *machines("same", "web-2"),
+        *machines("create", "web-3"),
+        *machines("delete-replaced", "web-0", "web-1"),
+    )
+    assert "1 machine comes, 2 machines are replaced" in text
+    assert "| `web` | AWS | 3 | 1 | 0 | 2 | 0 | 6 | 4 |" in text
+    order = (
+        text.index("3 new machines are made"),
+        text.index("The roll is called"),
+        text.index("2 machines are asked to leave"),
+    )
+    assert list(order) == sorted(order)
+
+
+def test_nothing_changes() -> None:
+    text = comment(*machines("same", "web-0"))
+    assert "nothing changes" in text and "differs" not in text and "In this order" not in text
+
+
+@pytest.mark.parametrize("kind", EMPTY)
+def test_each_kind_of_difference_is_shown_with_its_fleet_and_its_twin_is_not(kind: str) -> None:
+    line = "web-1 (i-00000000000000001) is as it is"
+    for lines in ([line], []):
+        read = {**EMPTY, kind: lines}
+        log = [
+            event("refresh", ROLL_CALL, "web", old=EMPTY, new=EMPTY),
+            event("refresh", ROLL_CALL, "web", old=EMPTY, new=read, kind="resOutputsEvent"),
+            event("update" if lines else "same", ROLL_CALL, "web", old=read, new=EMPTY, diffs=[kind]),
+        ]
+        text = comment(*log)
+        assert (f"- `web`: `{line}`" in text) == bool(lines)
+        assert ("1 difference was found" in text) == bool(lines)
+
+
+def test_what_somebody_changed_by_hand_is_told_from_what_the_program_changes() -> None:
+    group = "aws:ec2/securityGroup:SecurityGroup"
+    # `y` is what the program asks for by now, so nothing of it is put back.
+    ours, theirs = {"description": "a", "x": 1, "y": 1}, {"description": "a", "x": 2, "y": 2}
+    wanted = {"description": "b", "x": 1, "y": 2}
+    log = [
+        event("refresh", group, "web-group", old=ours, new=ours),
+        event("refresh", group, "web-group", old=ours, new=theirs, kind="resOutputsEvent"),
+        event("update", group, "web-group", old=theirs, new=wanted, diffs=["description", "x"]),
+    ]
+    by_hand = findings_of(read_log("\n".join(log))).by_hand
+    assert [(each.path, each.before, each.after) for each in by_hand[0].properties] == [("x", "2", "1")]
+
+
+def test_a_machine_that_its_cloud_has_no_more_is_found_and_comes_again() -> None:
+    log = [
+        event("refresh", INSTANCE, "web-0", old={}, new={}),
+        event("refresh", INSTANCE, "web-0", old={}, kind="resOutputsEvent"),
+        *machines("create", "web-0"),
+    ]
+    text = comment(*log)
+    assert "**Gone from their cloud** (1)" in text and "1 machine comes" in text
+
+
+def test_what_is_dangerous_stands_under_its_own_heading() -> None:
+    record = {"name": "www.example.org", "type": "CNAME", "content": "a.example.org"}
+    roll = {**EMPTY, "places": [PLACE], "linger": 5, "timeout": 60}
+    text = comment(
+        *machines("delete", "web-0", "web-1"),
+        event("delete", ROLL_CALL, "web", old=roll),
+        event("delete", "cloudflare:index/dnsRecord:DnsRecord", "site-apex", old=record),
+        event("delete", "cloudflare:index/zone:Zone", "site-zone", old={}, both={"protect": True}),
+        event("update", ROLL_CALL, "other", old={"brake": True}, new={"brake": False}),
+        event("update", "aws:ec2/securityGroup:SecurityGroup", "web-group", old={"ingress": []},
+              new={"ingress": [{"fromPort": 22, "toPort": 22, "cidrBlocks": ["0.0.0.0/0"]}]}),
+    )  # fmt: skip
+    for words in (
+        "Look at this before you approve", "Fleet `web` goes away whole: 2 machines", "Nobody answers at `www.example.org A` any more",
+        "`www.example.org CNAME a.example.org` is deleted", "is protected and would be deleted", "The brake is off", "opens SSH",
+    ):  # fmt: skip
+        assert words in text, words
+    assert "Look at this" not in comment(*machines("create", "web-9"))
+
+
+def test_no_secret_is_shown_whatever_marks_it() -> None:
+    old = {"value": SECRET_MARK, "apiToken": "plain-token", "note": "a", "nested": {"password": "hunter2"}}
+    new = {**old, "note": "b", "apiToken": "plain-token-2", "nested": {"password": "hunter3"}}
+    text = comment(event("update", "cloudflare:index/apiToken:ApiToken", "machines", old=old, new=new,
+                         diffs=["value", "apiToken", "note", "nested.password"]))  # fmt: skip
+    assert "hunter" not in text and "plain-token" not in text
+    assert "`note`: `a` → `b`" in text and text.count(SECRET) >= 4
+    assert plain({"a": SECRET_MARK}) == {"a": SECRET}
+
+
+def test_a_secret_of_the_environment_is_taken_out_of_an_error() -> None:
+    assert without_secrets("failed with abcdefghij", {"CLOUDFLARE_API_TOKEN": "abcdefghij"}) == f"failed with {SECRET}"
+    assert without_secrets("ab", {"CLOUDFLARE_API_TOKEN": "a"}) == "ab"
+
+
+def test_what_a_stranger_wrote_into_dns_does_not_come_alive() -> None:
+    line = "`</details> @everyone <img src=x> ``` [a](http://b)"
+    shown = code(line)
+    assert shown.startswith("````") and shown.endswith("````")
+    assert "\n" not in code("a\n# b")
+    text = comment(said("it said ```` and\n@everyone"))
+    assert "`````text\n" in text
+
+
+@pytest.mark.parametrize("limit", [LIMIT, 20_000])
+def test_a_long_comment_says_what_it_leaves_out(limit: int) -> None:
+    read = {
+        **EMPTY,
+        "missing": [f"web-{number} (i-{number:017x}) is not at www.example.org A" for number in range(3000)],
+    }
+    text = comment(
+        event("update", ROLL_CALL, "web", old=read, new=EMPTY),
+        *(said(f"{number} {'x' * 9000}") for number in range(40)),
+        limit=limit,
+    )
+    assert len(text) <= limit
+    assert "more. GitHub takes 65,536 characters" in text and "(3000)" in text
+    assert "left out" not in comment(*machines("create", "web-0"))
+
+
+def test_the_same_preview_is_the_same_comment_in_whatever_order_the_engine_took_it() -> None:
+    events = [*machines("create", "web-10", "web-9"), *machines("same", "web-1")]
+    assert comment(*events) == comment(*reversed(events))
+    assert "`web-9`, `web-10`" in comment(*events)
+
+
+@pytest.mark.parametrize(
+    ("log", "words", "code"),
+    [
+        pytest.param([*machines("same", "web-0"), END], [], 0, id="nothing"),
+        pytest.param([*machines("same", "web-0"), END], ["--expect-no-changes"], 0, id="nothing expected"),
+        pytest.param([*machines("create", "web-0"), END], [], 0, id="a change"),
+        pytest.param(
+            [*machines("create", "web-0"), END], ["--expect-no-changes"], 3, id="a change where none is expected"
+        ),
+        pytest.param([said("no"), END], ["--expect-no-changes"], 1, id="an error"),
+        pytest.param(machines("same", "web-0"), ["--expect-no-changes"], 1, id="an engine that died"),
+        pytest.param(["Previewing update"], [], 2, id="no event log"),
+    ],
+)
+def test_the_exit_code_says_how_it_went(
+    log: list[str], words: list[str], code: int, tmp_path: Path, capsys: Any
+) -> None:
+    file, out = tmp_path / "events.json", tmp_path / "comment.md"
+    file.write_text("\n".join(log))
+    assert main(["--stack", "prod", "--log", str(file), "--output", str(out), *words]) == code
+    if code != 2:
+        assert out.read_text().startswith("<!-- rollcall-review: prod -->\n")
+    else:
+        assert "line 1 is not JSON" in capsys.readouterr().err
+
+
+def test_drift_alone_is_a_difference_though_no_resource_changes() -> None:
+    read = {**EMPTY, "foreign": ["192.0.2.1 (no owner) at www.example.org A"]}
+    log = [event("same", ROLL_CALL, "web", old=read, new=EMPTY), END]
+    assert findings_of(read_log("\n".join(log))).changes
+
+
+def test_a_preview_without_pulumi_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(["--stack", "prod"]) == 2
+    assert "put the engine on the PATH" in capsys.readouterr().err
+    with pytest.raises(LogError, match="line 1 is no event"):
+        read_log("[]")
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_a_fleet_that_stays_and_leaves_a_name_is_seen(stays: bool) -> None:
+    before, after = {**EMPTY, "places": [PLACE]}, {**EMPTY, "places": [PLACE] if stays else []}
+    text = comment(*machines("update", "web-0"), event("update", ROLL_CALL, "web", old=before, new=after))
+    assert ("Nobody answers at `www.example.org A` any more" in text) != stays
+    assert ("- `www.example.org A`: 1 machine now, 0 afterwards" in text) != stays
+
+
+def test_a_record_that_is_replaced_is_not_called_deleted() -> None:
+    old, new = (
+        {"name": "a.example.org", "type": "A", "content": "x"},
+        {"name": "b.example.org", "type": "A", "content": "x"},
+    )
+    record = "cloudflare:index/dnsRecord:DnsRecord"
+    steps = [
+        event("create-replacement", record, "apex", old=old, new=new, keys=["name"]),
+        event("delete-replaced", record, "apex", old=old),
+    ]
+    text = comment(*steps)
+    assert (
+        "is deleted" not in text
+        and "- replaced: `b.example.org A x`" in text
+        and "`name`: `a.example.org` → `b.example.org`" in text
+    )
+
+
+def test_the_guide_names_every_exit_code() -> None:
+    guide = (Path(__file__).resolve().parents[2] / "docs" / "review.md").read_text()
+    assert re.findall(r"^\| (\d) \|", guide, re.M) == ["0", "1", "2", "3"]
