@@ -5,7 +5,7 @@ PY := .venv/bin/python
 STACK ?= local
 PLUGINS ?= stand-in
 
-.PHONY: help prepare up down preview status env test prove bench-start bench-join bench-joyent check reference format lint types requirements
+.PHONY: help prepare up down preview status env test prove bench soak check reference format lint types requirements
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,14 +35,24 @@ test: prepare check ## all tests: unit, local clouds, booted machines, the real 
 prove: prepare ## every slow row of the issues' tables (an hour)
 	@$(PY) -m pytest -m prove -s
 
-bench-join: prepare ## what joins cost in Route53, beside one write each and the article's way
-	@$(PY) bench/join.py
+bench: prepare ## every bench, one after the other (40 minutes), and docs/benchmarks.md made from them
+	@$(PY) -m bench
 
-bench-start: prepare ## how long `make up` takes and what it holds in memory (COLD=1: from nothing)
-	@$(PY) bench/start.py
+bench-%: prepare
+	@$(PY) -m bench $*
 
-bench-joyent: prepare ## 300 Triton machines: time and calls; the usual ways of waiting beside it (ROUNDS, COUNT, LARGE)
-	@$(PY) bench/joyent.py
+bench-join: ## what joins cost in Route53, beside one write each and the article's way
+bench-visible: ## how soon DNS answers, and no longer does, beside a Consul agent (ROUNDS)
+bench-fleet: ## up, preview, destroy of 3, 30, 300 machines, beside as many plain resources (SIZES, PREVIEWS)
+bench-rest: ## an idle agent's memory, CPU and API calls, beside a Consul agent
+bench-client: ## resolve and choose, beside dnspython's bare query (ROUNDS)
+bench-start: ## how long `make up` and the imports take, what it holds in memory (COLD=1: from nothing)
+bench-joyent: ## 300 Triton machines: time and calls; the usual ways of waiting beside it (ROUNDS, COUNT, LARGE)
+bench-storm: ## requests through the edge while machines come and go, beside the same without
+bench-fuzz: ## what parses foreign input, fed with random mutations (SECONDS_EACH)
+
+soak: prepare ## random operations and faults with all promises checked, for DURATION seconds (7200)
+	@$(PY) bench/soak.py
 
 check: format-check lint types shell ## what runs before every commit
 

@@ -1,15 +1,19 @@
-"""How long `make up` takes from nothing and again, where the time goes, and what the rehearsal holds in memory.
+"""How long `make up` takes from nothing and again, where the time goes, what the rehearsal holds in memory; and how long the
+program's imports take beside those of the SDKs alone.
 
-    make bench-start            # warm; cold as well with COLD=1 (builds engine, .venv and image anew in a cache of its own)
+    make bench-start            # warm; cold as well with COLD=1 (builds engine, .venv and image anew in a cache of its own);
+                                # UP=0 for the imports alone
 
 Every figure is a whole-process figure of this machine; ratios to yours are for you to take.
 """
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -17,6 +21,45 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from bench.rows import Row, in_turn, median_ratio, report  # noqa: E402
+
+SDKS = "import pulumi, pulumi_aws, pulumi_cloudflare, pulumi_command"
+ROUNDS = int(os.environ.get("ROUNDS", "7"))
+COLD_GOAL, WARM_GOAL, IMPORT_GOAL = 600.0, 60.0, 1.2
+
+
+def imports_of_the_program() -> str:
+    """What `__main__.py` imports, as its own text has it."""
+    body = ast.parse((ROOT / "__main__.py").read_text()).body
+    return "\n".join(ast.unparse(each) for each in body if isinstance(each, (ast.Import, ast.ImportFrom)))
+
+
+def imported(code: str) -> float:
+    """Seconds from the start of the interpreter to its end, which has nothing else to do."""
+    began = time.monotonic()
+    env = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'userdata'}"}
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, check=True)
+    return time.monotonic() - began
+
+
+def imports() -> Row:
+    sides = {"program": imports_of_the_program(), "sdks": SDKS}
+    for code in sides.values():
+        imported(code)
+    found = in_turn({side: (lambda code=code: imported(code)) for side, code in sides.items()}, ROUNDS)  # type: ignore[misc]
+    ratio = median_ratio(found["program"], found["sdks"])
+    return Row(
+        question="import time of the program",
+        ours=f"{statistics.median(found['program']):.2f} s",
+        other=f"imports of the four SDKs alone: {statistics.median(found['sdks']):.2f} s",
+        ratio=ratio,
+        n=f"{ROUNDS} rounds",
+        goal=f"≤ {IMPORT_GOAL} ×",
+        met=ratio <= IMPORT_GOAL,
+        why="Of Cloudflare's SDK, which is most of the four, the program imports only the modules that it uses.",
+    )
 
 
 def timed(words: list[str], folder: Path, env: dict[str, str]) -> float:
@@ -25,43 +68,66 @@ def timed(words: list[str], folder: Path, env: dict[str, str]) -> float:
     return time.monotonic() - began
 
 
-def report(name: str, total: float, folder: Path) -> None:
+def parts(name: str, total: float, goal: float, folder: Path) -> Row:
+    """One `make up`, and the four steps of it that took longest."""
     steps = json.loads((folder / ".rollcall/prepare.json").read_text())
     steps |= json.loads((folder / ".rollcall/local/up.json").read_text())
-    print(f"\n{name}: {total:.1f} s")
-    for step, seconds in steps.items():
-        print(f"  {step:<13} {seconds:7.1f} s  {100 * seconds / total:5.1f} %")
+    longest = sorted(steps.items(), key=lambda each: -each[1])[:4]
+    return Row(
+        question=f"`make up`, {name}",
+        ours=f"{total:.0f} s",
+        n="1",
+        goal=f"≤ {goal:.0f} s",
+        met=total <= goal,
+        why="Longest: " + ", ".join(f"{step} {seconds:.1f} s" for step, seconds in longest) + ".",
+    )
 
 
-def memory(folder: Path) -> None:
-    """Proportional set sizes: of the daemon, and of each machine with everything in it."""
+def memory(folder: Path) -> list[Row]:
+    """Proportional set sizes: of the daemon, and of the largest machine with everything in it."""
     lc = [str(folder / ".venv/bin/python"), "-m", "localcloud"]
     status = json.loads(subprocess.run([*lc, "status", "--json"], cwd=folder, capture_output=True, check=True).stdout)
-    print(f"\nmemory\n  local clouds  {status['rss'] / 2**20:7.1f} MiB (goal: under 600)")
-    for each, size in status["machines"].items():
-        print(f"  {each:<37} {size / 2**20:7.1f} MiB (goal: under 120)")
+    clouds, machines = status["rss"] / 2**20, [each / 2**20 for each in status["machines"].values()]
+    return [
+        Row(
+            question="memory of the local clouds",
+            ours=f"{clouds:.0f} MiB",
+            n="1",
+            goal="< 600 MiB",
+            met=clouds < 600,
+        ),
+        Row(
+            question="memory of a machine with all in it, the largest",
+            ours=f"{max(machines):.0f} MiB",
+            n=str(len(machines)),
+            goal="< 120 MiB",
+            met=max(machines) < 120,
+        ),
+    ]
 
 
-def main() -> int:
+def ups() -> list[Row]:
+    rows = []
+    cold = bool(os.environ.get("COLD"))
     with tempfile.TemporaryDirectory(prefix="rollcall-bench-") as scratch:
         clone = Path(scratch) / "clone"
         subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
         env = dict(os.environ)
-        if os.environ.get("COLD"):
+        if cold:
             env["XDG_CACHE_HOME"] = str(Path(scratch) / "cache")
         try:
-            report(
-                "cold" if os.environ.get("COLD") else "first run, caches there",
-                timed(["make", "up"], clone, env),
-                clone,
-            )
-            report("again at once", timed(["make", "up"], clone, env), clone)
-            memory(clone)
+            first = "cold: engine, .venv and image made anew" if cold else "of a new clone, caches there"
+            rows.append(parts(first, timed(["make", "up"], clone, env), COLD_GOAL, clone))
+            rows.append(parts("again at once", timed(["make", "up"], clone, env), WARM_GOAL, clone))
+            rows += memory(clone)
         finally:
-            took = timed(["make", "down"], clone, env)
-            print(f"\nmake down: {took:.1f} s")
+            timed(["make", "down"], clone, env)
             shutil.rmtree(clone, ignore_errors=True)
-    return 0
+    return rows
+
+
+def main() -> int:
+    return report("start", [imports(), *(ups() if os.environ.get("UP") != "0" else [])])
 
 
 if __name__ == "__main__":

@@ -110,14 +110,14 @@ class Reader:
         return {item: reader.text(item) for item in reader.names()}
 
     def inner(self, name: str) -> Reader:
-        return Reader(self._take(name, None), f"{self.key}.{name}", self._faults)
+        return Reader(self._take(name, None), self._at(name), self._faults)
 
     def names(self) -> Iterator[str]:
         """The keys of a mapping whose keys are the user's own names."""
         yield from list(self._values)
 
     def fault(self, name: str, wrong: str, mend: str) -> None:
-        self._faults.add(f"{self.key}.{name}" if name else self.key, wrong, mend)
+        self._faults.add(self._at(name) if name else self.key, wrong, mend)
 
     def done(self) -> None:
         for name in self._values:
@@ -125,6 +125,10 @@ class Reader:
                 self.fault(
                     name, "is not a setting", f"remove it; known are {', '.join(self._asked)}{_near(name, self._asked)}"
                 )
+
+    def _at(self, name: str) -> str:
+        """As the user writes it: `rollcall:linger`, `rollcall:site.zone`."""
+        return f"{self.key}{'.' if ':' in self.key else ':'}{name}"
 
     def _take(self, name: str, default: object) -> Any:
         self._asked.append(name)

@@ -104,14 +104,16 @@ def keys(table: str) -> list[Key]:
     found = []
     for name, (default, takes) in notes.asked.items():
         without = {key: value for key, value in least.items() if key != name}
-        needed = any(f"at.{name}:" in fault for fault in _read(read, without)[0])
+        needed = any(
+            fault.startswith((f"rollcall:at.{name}:", f"rollcall:at.{name}.")) for fault in _read(read, without)[0]
+        )
         found.append(Key(name=name, default=NEEDED if needed else _shown(default), takes=takes))
     return found
 
 
 def _read(read: Callable[[Reader], object], values: Mapping[str, Any]) -> tuple[list[str], _Notes]:
     faults, notes = Faults(), _Notes()
-    reader = _Noting(values, "at", faults)
+    reader = _Noting(values, "rollcall:at", faults)
     reader.notes = notes
     read(reader)
     return faults.found, notes

@@ -16,8 +16,8 @@ from typing import Any
 
 import pulumi
 import pulumi_aws as aws
-import pulumi_cloudflare as cloudflare
 
+from components import cloudflare
 from components.naming import deployment
 from rollcall.route53 import LABEL
 

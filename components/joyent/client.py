@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
 from components.joyent.credentials import Credentials
-from components.joyent.errors import NotFoundError
+from components.joyent.errors import CloudApiError, LostReplyError, NotFoundError, TransientError
 from components.joyent.records import ImageRecord, MachineRecord, NetworkRecord, PackageRecord, TagValue
 from components.joyent.transport import Query, Transport
 
@@ -49,16 +50,19 @@ class CloudApi:
         query = [("name", name)] if name is not None else []
         query += [(f"tag.{key}", _text(value)) for key, value in (tags or {}).items()]
         query += [("tombstone", "true")] if tombstone else []
-        return list({each["id"]: MachineRecord.of(each) for each in self._pages("/machines", query)}.values())
+        with _understood("ListMachines"):
+            return list({each["id"]: MachineRecord.of(each) for each in self._pages("/machines", query)}.values())
 
     def get_machine(self, machine: str) -> MachineRecord:
         """Raises NotFoundError for one that was deleted, too (410)."""
-        return MachineRecord.of(self._get(f"/machines/{machine}"))
+        with _understood("GetMachine"):
+            return MachineRecord.of(self._get(f"/machines/{machine}"))
 
     def create_machine(self, fields: Mapping[str, Any]) -> MachineRecord:
         """`fields` as CreateMachine takes them: flat `metadata.K` and `tag.K`. It is not repeated by itself: after a
         LostReplyError, look for the machine by its name before you ask again."""
-        return MachineRecord.of(self.transport.send("POST", "/machines", body=fields).body)
+        with _understood("CreateMachine", LostReplyError):
+            return MachineRecord.of(self.transport.send("POST", "/machines", body=fields).body)
 
     def act(self, machine: str, action: str, **values: Any) -> None:
         """start, stop, reboot, rename, resize, enable_firewall, … Accepted is not done: wait for the field or state."""
@@ -116,13 +120,16 @@ class CloudApi:
     # Catalogue and account
 
     def list_images(self, *, state: str = "active") -> list[ImageRecord]:
-        return [ImageRecord.of(each) for each in self._get("/images", [("state", state)])]
+        with _understood("ListImages"):
+            return [ImageRecord.of(each) for each in self._get("/images", [("state", state)])]
 
     def list_packages(self) -> list[PackageRecord]:
-        return [PackageRecord.of(each) for each in self._get("/packages")]
+        with _understood("ListPackages"):
+            return [PackageRecord.of(each) for each in self._get("/packages")]
 
     def list_networks(self) -> list[NetworkRecord]:
-        return [NetworkRecord.of(each) for each in self._get("/networks")]
+        with _understood("ListNetworks"):
+            return [NetworkRecord.of(each) for each in self._get("/networks")]
 
     def list_datacenters(self) -> dict[str, str]:
         return dict(self._get("/datacenters"))
@@ -165,6 +172,18 @@ class CloudApi:
             if len(page) < PAGE:
                 return
             offset += PAGE
+
+
+@contextmanager
+def _understood(call: str, kind: type[CloudApiError] = TransientError) -> Iterator[None]:
+    """A reply that is not what the API's reference says (a proxy's page, a version gone wrong) is an error like any other.
+    What was made may have been made all the same."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as garbled:
+        raise kind(
+            f"{call}: the reply is not what CloudAPI's reference says ({garbled!r}); check TRITON_URL, or try again"
+        ) from garbled
 
 
 def _text(value: TagValue) -> str:

@@ -111,7 +111,7 @@ TABLE = [
     ("fleets/web-aws/ssh", {**SSH, "user": "-oProxyCommand=x"}, SSH, "rollcall:fleets.web-aws.ssh.user"),
     ("fleets/web-joyent/ssh", {"keyName": "operators"}, {}, "rollcall:fleets.web-joyent.ssh.keyName"),
     ("joyent/url", "us-east-1", "https://us-east-1.example", "https://HOST"),
-    ("linger", -1, 0, "rollcall.linger"),
+    ("linger", -1, 0, "rollcall:linger"),
 ]
 
 
@@ -173,6 +173,16 @@ def test_all_faults_are_reported_at_once() -> None:
 def test_a_stack_name_that_makes_the_ownership_text_too_long_is_refused() -> None:
     assert any("ownership" in fault for fault in faults(GOOD, stack="s" * 40))
     assert faults(GOOD, stack="s" * 20) == ()
+
+
+def test_what_a_machine_could_not_be_told_of_a_closed_site_is_refused() -> None:
+    config = copy.deepcopy(GOOD)
+    config["site"].update(proxied=True, check="http:80:/" + "health" * 6)
+    assert faults(config) == ()
+    config["fleets"]["a-fleet-with-quite-a-long-name"] = config["fleets"].pop("web-aws")
+    assert any("256" in fault and "a-fleet-with" in fault for fault in faults(config))
+    config["site"]["proxied"] = False
+    assert faults(config) == ()
 
 
 def test_no_fleet_at_all_is_refused_with_an_example() -> None:

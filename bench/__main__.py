@@ -1,0 +1,112 @@
+"""All benches, one after the other, and docs/benchmarks.md made from their results.
+
+    make bench                  # all, bounded; `python -m bench NAME…` some, `python -m bench --table` the table alone
+
+A bench that fails or takes longer than it may is said so and does not stop the others.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+RESULTS, TABLE = HERE / "results", ROOT / "docs" / "benchmarks.md"
+# Seconds that each may take; together under 40 minutes, since no bench needs all of its own.
+BENCHES = {
+    "join": 300,
+    "visible": 420,
+    "fleet": 900,
+    "rest": 180,
+    "client": 60,
+    "start": 300,
+    "joyent": 420,
+    "storm": 300,
+    "fuzz": 480,
+}
+HEAD = """\
+# Benchmarks
+
+Made by `make bench` from `bench/results/`; do not edit. Each row is one question of `bench/`, whose first lines say how it is
+measured. Both sides of a ratio are from one run on one machine, in turn; figures of different benches are of different moments.
+An empty goal means that there is none: the figure is there to be known.
+"""
+
+
+def table() -> str:
+    """The document, from whatever results there are."""
+    parts = [HEAD]
+    missed: list[str] = []
+    for name in [*BENCHES, "soak"]:
+        path = RESULTS / f"{name}.json"
+        if not path.exists():
+            parts.append(f"## {name}\n\nNo result yet: `make bench-{name}`.\n" if name != "soak" else "")
+            continue
+        found: dict[str, Any] = json.loads(path.read_text())
+        machine = ", ".join(f"{key} {value}" for key, value in found["machine"].items())
+        lines = [
+            f"## {name}\n\nRepeat with `{found['repeat']}` ({machine}).\n",
+            "| question | ours | beside it | ratio | N | goal | met |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for row in found["rows"]:
+            ratio = "" if row["ratio"] is None else f"{row['ratio']:.2g} ×"
+            met = {None: "", True: "yes", False: "**no**"}[row["met"]]
+            cells = (row["question"], row["ours"], row["other"], ratio, row["n"], row["goal"], met)
+            lines.append("| " + " | ".join(each.replace("|", "\\|") for each in cells) + " |")
+            if row["met"] is False:
+                missed.append(f"- {name}, {row['question']}: {row['why'] or 'not explained yet'}")
+        notes = [
+            f"- {row['question']}: {row['why']}" for row in found["rows"] if row["why"] and row["met"] is not False
+        ]
+        parts.append("\n".join(lines) + "\n" + ("\n" + "\n".join(notes) + "\n" if notes else ""))
+    if missed:
+        parts.insert(1, "## What stands in the way\n\n" + "\n".join(missed) + "\n")
+    return "\n".join(each for each in parts if each)
+
+
+def run(name: str) -> str:
+    """Run one; "" or what went wrong."""
+    process = subprocess.Popen([sys.executable, str(HERE / f"{name}.py")], cwd=ROOT, start_new_session=True)
+    try:
+        code = process.wait(BENCHES[name])
+    except BaseException as stopped:
+        # It ends its clouds and machines itself when it is interrupted.
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(90)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        if isinstance(stopped, subprocess.TimeoutExpired):
+            return f"took longer than {BENCHES[name]} s"
+        raise
+    # 1 is a goal that was missed: the table has it.
+    return "" if code in (0, 1) else f"failed with {code}"
+
+
+def main(names: list[str]) -> int:
+    failed: dict[str, str] = {}
+    if names != ["--table"]:
+        for name in names or list(BENCHES):
+            began = time.monotonic()
+            if wrong := run(name):
+                failed[name] = wrong
+            print(f"== {name}: {wrong or 'done'}, {time.monotonic() - began:.0f} s\n", flush=True)
+    text = table()
+    TABLE.write_text(text)
+    print(text)
+    for name, wrong in failed.items():
+        print(f"{name}: {wrong}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,269 @@
+"""What a fleet costs the engine: `up`, `preview` and `destroy` of 3, 30 and 300 machines, half of them on each cloud.
+
+    make bench-fleet            # SIZES=3,30 for a glance, PREVIEWS
+
+The real engine and the real program, on local clouds with a hypervisor that boots nothing. In the place of agents one thread
+here registers, every two seconds, in one batch, whoever runs and is not told to drain, so that what machines need to boot and to
+join is no part of it. Beside it, in turn, a project with as many plain resources of the same two sorts: dynamic ones that do
+nothing, and SSM parameters through the stand-in of the AWS plugin. A service keeps 300 machines in one set.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "userdata")]
+
+from bench.rows import Row, in_turn, median_ratio, report  # noqa: E402
+from components.joyent.client import CloudApi as Triton  # noqa: E402
+from localcloud.rehearsal import Rehearsal  # noqa: E402
+from rollcall.ownership import Owner  # noqa: E402
+from rollcall.settings import DRAIN, FLEET, GENERATION, MACHINE  # noqa: E402
+from tests.integration.conftest import rehearsed  # noqa: E402
+from tests.integration.deployed import Deployed  # noqa: E402
+from tests.integration.instep import SERVICE, InStep  # noqa: E402
+
+SIZES = tuple(int(each) for each in os.environ.get("SIZES", "3,30,300").split(","))
+PREVIEWS = int(os.environ.get("PREVIEWS", "3"))
+CONFIG = """\
+config:
+  aws:region: us-west-2
+  rollcall:linger: 0
+  rollcall:directory: {{ zone: unilans.net, services: {{ theService: {{ port: 4218, ttl: 5, incarnations: {{ v1: {{}} }} }} }} }}
+  rollcall:fleets:
+    a: {{ cloud: aws, count: {aws}, size: t3.nano, image: debian-12, timeout: 900, joins: [theService/v1] }}
+    j: {{ cloud: joyent, count: {joyent}, size: g1.nano, image: debian-12, timeout: 900, joins: [theService/v1] }}
+"""
+PLAIN = """
+import os
+import pulumi
+import pulumi_aws as aws
+from pulumi.dynamic import CreateResult, Resource, ResourceProvider
+
+
+class Nothing(ResourceProvider):
+    def create(self, props):
+        return CreateResult(props["name"], props)
+
+
+class Plain(Resource):
+    def __init__(self, name):
+        super().__init__(Nothing(), name, {"name": name})
+
+
+dynamic, others = map(int, os.environ["PLAIN"].split())
+for index in range(dynamic):
+    Plain(f"d-{index}")
+for index in range(others):
+    aws.ssm.Parameter(f"p-{index}", name=f"/plain/{index}", type="String", value="x")
+"""
+
+
+class Unbooted(InStep):
+    """Seen from the APIs alone: nothing boots, so there is no network of machines."""
+
+    def __init__(self, rehearsal: Rehearsal) -> None:
+        Deployed.__init__(self, rehearsal, "")
+
+
+class Registrar(threading.Thread):
+    """All machines' agents in one: every two seconds, one batch for whoever came and one for whoever leaves."""
+
+    def __init__(self, stack: Unbooted) -> None:
+        super().__init__(daemon=True)
+        self._stack = stack
+        self._triton = Triton.from_environment(stack.env)
+        self._route53: Any = stack.aws("route53")
+        self._standing: dict[Owner, str] = {}
+        self._done = threading.Event()
+
+    def run(self) -> None:
+        while not self._done.wait(2.0):
+            try:
+                self._look()
+            except Exception as failed:  # noqa: BLE001 - it is said, and the roll call will name who is missing
+                print(f"registrar: {failed!r}", file=sys.stderr)
+
+    def stop(self) -> None:
+        self._done.set()
+        self.join()
+
+    def _look(self) -> None:
+        wanted = dict(self._machines())
+        came = {owner: at for owner, at in wanted.items() if owner not in self._standing}
+        left = {owner: at for owner, at in self._standing.items() if owner not in wanted}
+        if came or left:
+            self._change(came, left, wanted)
+            self._standing = wanted
+
+    def _machines(self) -> Iterator[tuple[Owner, str]]:
+        filters = [{"Name": "instance-state-name", "Values": ["running"]}]
+        for page in self._stack.ec2.get_paginator("describe_instances").paginate(Filters=filters):
+            for each in (machine for found in page["Reservations"] for machine in found["Instances"]):
+                told = {tag["Key"]: tag["Value"] for tag in each["Tags"]}
+                if told.get(DRAIN) != "true" and "PublicIpAddress" in each:
+                    yield self._owner(told, each["InstanceId"]), each["PublicIpAddress"]
+        for machine in self._triton.list_machines():
+            told = {**machine.tags, **machine.metadata}
+            if machine.state == "running" and told.get(DRAIN) != "true" and machine.ips:
+                yield self._owner(told, machine.id), machine.ips[0]
+
+    def _owner(self, told: dict[str, Any], instance: str) -> Owner:
+        return Owner("local", told[FLEET], told[MACHINE], told[GENERATION], instance)
+
+    def _change(self, came: dict[Owner, str], left: dict[Owner, str], wanted: dict[Owner, str]) -> None:
+        zone = next(each["Id"] for each in self._route53.list_hosted_zones()["HostedZones"])
+        changes = []
+        for action, which in (("DELETE", left), ("CREATE", came)):
+            for owner, address in which.items():
+                host = f"{owner.generation}.rc.unilans.net"
+                changes += [self._set(action, host, "A", address), self._set(action, host, "TXT", f'"{owner}"')]
+        for action, members in (("DELETE", self._standing), ("CREATE", wanted)):
+            values = [f"10 10 4218 {owner.generation}.rc.unilans.net." for owner in members]
+            changes += [self._set(action, SERVICE, "SRV", *values, ttl=5)] if values else []
+        # A batch holds 1,000 records at the most; an upsert would count twice.
+        self._route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": changes})
+
+    @staticmethod
+    def _set(action: str, name: str, rtype: str, *values: str, ttl: int = 60) -> dict[str, Any]:
+        records = [{"Value": each} for each in values]
+        made = {"Name": name, "Type": rtype, "TTL": ttl, "ResourceRecords": records}
+        return {"Action": action, "ResourceRecordSet": made}
+
+
+@dataclass
+class Project:
+    """One stack that can be brought up, previewed and destroyed."""
+
+    rehearsal: Rehearsal
+    folder: Path
+    stack: str
+    extra: dict[str, str]
+
+    def run(self, *words: str) -> float:
+        began = time.monotonic()
+        self.rehearsal.pulumi(*words, "--stack", self.stack, "-C", str(self.folder), capture=True, extra=self.extra)
+        return time.monotonic() - began
+
+    def up(self) -> float:
+        return self.run("up", "--yes", "--skip-preview")
+
+    def preview(self) -> float:
+        return self.run("preview", "--expect-no-changes")
+
+    def destroy(self) -> float:
+        return self.run("destroy", "--yes", "--skip-preview")
+
+
+@contextlib.contextmanager
+def plain(rehearsal: Rehearsal, dynamic: int, others: int) -> Iterator[Project]:
+    folder = rehearsal.state / "plain"
+    folder.mkdir()
+    (folder / "Pulumi.yaml").write_text("name: plain\nruntime: python\noptions: {refresh: always}\n")
+    (folder / "__main__.py").write_text(PLAIN)
+    project = Project(rehearsal, folder, "plain", {"PLAIN": f"{dynamic} {others}"})
+    rehearsal.pulumi("stack", "init", "plain", "-C", str(folder), capture=True)
+    try:
+        yield project
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass
+class Times:
+    resources: int
+    up: tuple[float, float]
+    preview: tuple[list[float], list[float]]
+    destroy: tuple[float, float]
+
+
+def measured(count: int) -> Times:
+    with tempfile.TemporaryDirectory(prefix="rollcall-bench-") as scratch:
+        config = Path(scratch) / "Pulumi.local.yaml"
+        config.write_text(CONFIG.format(aws=(count + 1) // 2, joyent=count // 2))
+        with rehearsed(f"bench-fleet-{count}", config, machines=False) as rehearsal:
+            stack = Unbooted(rehearsal)
+            ours = Project(rehearsal, rehearsal.work, "local", {})
+            registrar = Registrar(stack)
+            registrar.start()
+            try:
+                up = ours.up()
+                made = [each for each in stack.resources() if each.get("custom")]
+                dynamic = sum(each["type"].startswith("pulumi-python:") for each in made)
+                assert len(stack.in_state()) == count
+                with plain(rehearsal, dynamic, len(made) - dynamic) as floor:
+                    floor_up = floor.up()
+                    found = in_turn({"ours": ours.preview, "plain": floor.preview}, PREVIEWS)
+                    floor_destroy = floor.destroy()
+                destroy = ours.destroy()
+            finally:
+                registrar.stop()
+    return Times(len(made), (up, floor_up), (found["ours"], found["plain"]), (destroy, floor_destroy))
+
+
+def main() -> int:
+    rows = []
+    times = {}
+    for count in SIZES:
+        times[count] = found = measured(count)
+        for verb in ("up", "destroy"):
+            ours, floor = getattr(found, verb)
+            rows.append(
+                Row(
+                    question=f"`{verb}` of {count} machines",
+                    ours=f"{ours:.1f} s",
+                    other=f"{found.resources} plain resources: {floor:.1f} s",
+                    ratio=ours / floor,
+                    n="1",
+                )
+            )
+        ours_all, floor_all = found.preview
+        ratio = median_ratio(ours_all, floor_all)
+        rows.append(
+            Row(
+                question=f"`preview` of {count} machines",
+                ours=f"{statistics.median(ours_all):.1f} s",
+                other=f"{found.resources} plain resources: {statistics.median(floor_all):.1f} s",
+                ratio=ratio,
+                n=f"{PREVIEWS} in turn",
+                goal="≤ 1.2 ×",
+                met=ratio <= 1.2,
+            )
+        )
+    rows += growth({count: each.up[0] for count, each in times.items()})
+    return report("fleet", rows)
+
+
+def growth(ups: dict[int, float]) -> list[Row]:
+    """How the time of `up` grows with the machines: by what each further one takes."""
+    if len(ups) < 3:
+        return []
+    (few, short), (some, middle), (many, long) = sorted(ups.items())[-3:]
+    first, then = (middle - short) / (some - few), (long - middle) / (many - some)
+    return [
+        Row(
+            question=f"each further machine's part of `up`, from {some} to {many}",
+            ours=f"{then:.2f} s",
+            other=f"from {few} to {some}: {first:.2f} s",
+            ratio=then / first,
+            n="1",
+            goal="linear: ≤ 1.2 ×",
+            met=then <= first * 1.2,
+        )
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

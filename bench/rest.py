@@ -1,0 +1,176 @@
+"""What an idle agent takes: memory, CPU and API calls an hour, beside a Consul agent.
+
+    make bench-rest             # SECONDS
+
+Three agents, each in a site and in a service, watch each other; Consul (dev mode) has one service with the same check. All idle at
+the same time for SECONDS. The calls are those of an hour of the same three on a clock that is turned, so the agents' own code
+decides when to ask, and are counted at the local APIs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "userdata")]
+
+from bench.clouds import (  # noqa: E402
+    HOST,
+    SERVICE,
+    Clouds,
+    Workload,
+    agent,
+    clouds,
+    consul_agent,
+    free_port,
+    told,
+    until,
+)
+from bench.rows import Row, report  # noqa: E402
+from rollcall.agent import CONFIRM, CONFIRM_PROXIED, TICK, Agent  # noqa: E402
+from rollcall.clouds import File  # noqa: E402
+from rollcall.settings import Join  # noqa: E402
+
+SECONDS = float(os.environ.get("SECONDS_IDLE", "60"))
+AGENTS = 3
+HOUR = 3600.0
+
+
+def memory(pid: int) -> float:
+    """The proportional set size in MiB: what is shared counts in part."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+
+
+def cpu(pid: int) -> float:
+    """Seconds so far, of the process and of the children that it waited for."""
+    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(int(each) for each in words[11:15]) / os.sysconf("SC_CLK_TCK")
+
+
+def idle() -> list[Row]:
+    port = free_port()
+    with contextlib.ExitStack() as stack:
+        local = stack.enter_context(clouds())
+        consul = stack.enter_context(consul_agent())
+        workload = Workload(port)
+        stack.callback(workload.close)
+        joins = (local.site_join(port), local.service_join(port))
+        ours = [stack.enter_context(agent(local, joins, number)).pid for number in range(AGENTS)]
+        consul.register(port)
+        until(lambda: len(local.answers(HOST, "A")) == len(local.answers(SERVICE, "SRV")) == AGENTS, 60)
+        until(consul.stands, 30)
+        time.sleep(10)
+        pids = [*ours, consul.process.pid]
+        before = [cpu(each) for each in pids]
+        time.sleep(SECONDS)
+        spent = [(cpu(each) - was) / SECONDS * 100 for each, was in zip(pids, before, strict=True)]
+        held = [memory(each) for each in pids]
+    mine, theirs = statistics.median(held[:-1]), held[-1]
+    busy, consuls = statistics.median(spent[:-1]), spent[-1]
+    return [
+        Row(
+            question="memory of an idle agent",
+            ours=f"{mine:.1f} MiB",
+            other=f"Consul: {theirs:.1f} MiB",
+            ratio=mine / theirs,
+            n=f"{AGENTS} agents",
+            goal="≤ 1/4",
+            met=mine <= theirs / 4,
+        ),
+        Row(
+            question="CPU of an idle agent",
+            ours=f"{busy:.2f} % of a core",
+            other=f"Consul: {consuls:.2f} %",
+            ratio=busy / consuls,
+            n=f"{AGENTS} agents, {SECONDS:.0f} s",
+        ),
+    ]
+
+
+def calls(local: Clouds, join: Join, names: tuple[str, str]) -> dict[str, float]:
+    """The API calls of one of three agents in one idle hour."""
+    now = [1000.0]
+    with tempfile.TemporaryDirectory(prefix="rollcall-bench-") as scratch:
+        agents = []
+        for number in range(AGENTS):
+            settings = Path(scratch) / f"{number}.json"
+            settings.write_text(json.dumps(told((join,), number)))
+            agents.append(
+                Agent(
+                    File(settings),
+                    status_file=settings.with_suffix(".status"),
+                    clock=lambda: now[0],
+                    look_up=lambda name: _looked_up(local, name),
+                    reach=lambda *_: True,
+                )
+            )
+        for each in agents:
+            each.tick()
+        standing = local.answers(*names)
+        assert len(standing) >= min(AGENTS, 2), standing
+        local.asked.clear()
+        while now[0] < 1000.0 + HOUR:
+            now[0] += TICK
+            for each in agents:
+                each.tick()
+        asked = {what: count / AGENTS for what, count in local.asked.items()}
+        for each in agents:
+            each.leave()
+    return asked
+
+
+def _looked_up(local: Clouds, name: str) -> frozenset[str]:
+    rtype = "SRV" if "._" in name else "TXT" if ".c.rc." in name else "A"
+    return frozenset(each.split()[-1].rstrip(".").lower() for each in local.answers(name, rtype))
+
+
+def hour() -> list[Row]:
+    rows = []
+    port = free_port()
+    workload = Workload(port)
+    # A confirmation comes after 0.8 to 1.2 of its time.
+    plain, proxied = HOUR / CONFIRM / 0.8, HOUR / CONFIRM_PROXIED / 0.8
+    try:
+        with clouds() as local:
+            os.environ.update(local.environ)
+            os.environ["PYTHONPATH"] = str(ROOT / "userdata")
+            for what, join, names, most in (
+                ("a site", local.site_join(port), (HOST, "A"), plain),
+                ("a proxied site", local.site_join(port, proxied=True), (HOST, "A"), proxied),
+                # One confirmation reads the host's place and the set.
+                ("a service", local.service_join(port), (SERVICE, "SRV"), 2 * plain),
+            ):
+                asked = calls(local, join, names)
+                each = sum(asked.values())
+                listed = ", ".join(f"{count:.1f} {kind}" for kind, count in sorted(asked.items()))
+                rows.append(
+                    Row(
+                        question=f"API calls an hour of an idle agent in {what}",
+                        ours=f"{each:.1f} ({listed or 'none'})",
+                        other=f"its design, one confirmation in {CONFIRM_PROXIED if most == proxied else CONFIRM:.0f} s:"
+                        f" {most:.1f} at the most",
+                        ratio=each / most,
+                        n=f"{AGENTS} agents, 1 hour on a turned clock",
+                        goal="no more",
+                        met=each <= most,
+                    )
+                )
+    finally:
+        workload.close()
+    return rows
+
+
+def main() -> int:
+    return report("rest", [*idle(), *hour()])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

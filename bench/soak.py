@@ -1,0 +1,315 @@
+"""Random operations and faults on a booted fleet over two clouds, the promises checked all along.
+
+    make soak                   # DURATION seconds (7200), MOST machines a cloud (3), SEED
+
+After each operation the stack settles and state, clouds and DNS must name the same machines, and the zone's own servers must
+answer with them. All the time one thread looks whether foreign records keep every byte, and another visits the site each 100 ms:
+only a power cut, a hang or a cut between the clouds may cost a visit. Each operation is one line of JSON in .rollcall/soak.log.
+It ends at the first broken promise, with what led to it; else with a destroy that must leave nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import secrets
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "userdata")]
+
+from bench.rows import Row, report  # noqa: E402
+from localcloud.rehearsal import RehearsalError  # noqa: E402
+from tests.integration.conftest import rehearsed  # noqa: E402
+from tests.integration.instep import SERVICE, InStep, foreign_bytes  # noqa: E402
+from tests.integration.witness import Prober  # noqa: E402
+
+DURATION = float(os.environ.get("DURATION", "7200"))
+MOST = int(os.environ.get("MOST", "3"))
+SEED = int(os.environ.get("SEED") or secrets.randbelow(10**6))
+LOG = ROOT / ".rollcall" / "soak.log"
+# A crash is found by two silent looks, a challenge of 20 s and a little more.
+GONE_WITHIN, BACK_WITHIN = 75.0, 120.0
+CONFIG = """\
+config:
+  aws:region: us-west-2
+  rollcall:linger: 2
+  rollcall:site: {{ zone: scalability.expert, host: www, ttl: {ttl} }}
+  rollcall:directory: {{ zone: unilans.net, services: {{ theService: {{ port: 4218, ttl: 5, incarnations: {{ v1: {{}} }} }} }} }}
+  rollcall:fleets:
+    web-aws: {{ cloud: aws, count: {aws}, size: {size}, image: debian-12, timeout: 120, joins: [site, theService/v1] }}
+    web-joyent: {{ cloud: joyent, count: {joyent}, size: g1.micro, image: debian-12, timeout: 120, joins: [site, theService/v1] }}
+"""
+
+
+class BrokenError(Exception):
+    """A promise was not kept."""
+
+
+class Soak:
+    def __init__(self, stack: InStep, config: Path, dice: random.Random) -> None:
+        self.stack, self.config, self.dice = stack, config, dice
+        self.told = {"aws": 2, "joyent": 2, "ttl": 60, "size": "t3.micro"}
+        self.rough: list[tuple[float, float]] = []
+        self.edits = 0
+        self.took: dict[str, list[float]] = {}
+        # Whoever edits foreign records holds it, so that the witness does not look in between.
+        self.editing = threading.Lock()
+        self.foreign, self.looks, self.changed = "", 0, ""
+
+    # What may happen. Each returns what it did, in words; the stack settles after it.
+
+    def scale(self) -> str:
+        self.told.update(aws=self.dice.randint(1, MOST), joyent=self.dice.randint(1, MOST))
+        return f"{self.told['aws']} and {self.told['joyent']} machines"
+
+    def replace(self) -> str:
+        self.told["size"] = "t3.small" if self.told["size"] == "t3.micro" else "t3.micro"
+        return f"every EC2 machine replaced by a {self.told['size']}"
+
+    def change_in_place(self) -> str:
+        self.told["ttl"] = self.dice.choice([each for each in (60, 120, 300) if each != self.told["ttl"]])
+        return f"TTL {self.told['ttl']}"
+
+    def stop(self) -> str:
+        with self._may_fail(unless=2):
+            one = self._one()
+            if one.startswith("i-"):
+                self.stack.ec2.stop_instances(InstanceIds=[one])
+            else:
+                self.stack.triton("instance", "stop", "-w", one)
+            self._wait("its entries are gone", lambda: not self._stands(one), 60)
+        return f"{one} was stopped by its cloud"
+
+    def crash(self) -> str:
+        one = self._one()
+        alone = len(self.stack.in_state()) == 1
+        with self._may_fail():
+            self.stack.rehearsal.localcloud("crash", one, capture=True)
+            if not alone:
+                self._wait("a crashed machine's entries are gone", lambda: not self._stands(one), GONE_WITHIN)
+        return f"{one} lost its power"
+
+    def hang(self) -> str:
+        one = self._one()
+        alone = len(self.stack.in_state()) == 1
+        with self._may_fail():
+            self.stack.rehearsal.localcloud("freeze", one, capture=True)
+            try:
+                if not alone:
+                    self._wait("a hanging machine's entries are gone", lambda: not self._stands(one), GONE_WITHIN)
+            finally:
+                self.stack.rehearsal.localcloud("thaw", one, capture=True)
+            self._wait("it is back", lambda: self._stands(one), BACK_WITHIN)
+        return f"{one} hung for a while"
+
+    def partition(self) -> str:
+        before = self.stack.owners()
+        with self._may_fail():
+            self.stack.rehearsal.localcloud("partition", capture=True)
+            try:
+                self._stay(before, 40, "the clouds were cut off from each other, and somebody was removed")
+            finally:
+                self.stack.rehearsal.localcloud("heal", capture=True)
+        return "the clouds were cut off from each other"
+
+    def api_down(self) -> str:
+        which = self.dice.choice(("cloudflare", "route53"))
+        before = self._stood()
+        seconds = self.dice.choice((10, 30))
+        self.stack.rehearsal.localcloud("fault", which, "status=503", capture=True)
+        try:
+            end = time.monotonic() + seconds
+            while time.monotonic() < end:
+                if self._stood() != before:
+                    raise BrokenError(f"{which} failed, and entries went")
+                time.sleep(1)
+        finally:
+            self.stack.rehearsal.localcloud("fault", "--clear", which, capture=True)
+        return f"{which} failed for {seconds} s"
+
+    def agent_killed(self) -> str:
+        one = self._one()
+        before = self.stack.owners()
+        self.stack.inside(one, "systemctl", "kill", "--signal=KILL", "rollcall")
+        self._stay(before, 5, "an agent was killed, and its entries went")
+        return f"the agent of {one} was killed"
+
+    def user_edits(self) -> str:
+        self.edits += 1
+        value = f'"v=edit{self.edits}"'
+        made = {"Name": "user.unilans.net", "Type": "TXT", "TTL": 60, "ResourceRecords": [{"Value": value}]}
+        route53 = self.stack.aws("route53")
+        zone = route53.list_hosted_zones()["HostedZones"][0]["Id"]
+        with self.editing:
+            change = {"Changes": [{"Action": "UPSERT", "ResourceRecordSet": made}]}
+            route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch=change)
+            self.foreign = foreign_bytes(self.stack)
+        return f"a user wrote {value}"
+
+    # Around them
+
+    def settle(self) -> None:
+        """`up`, and then promises 1 and 3: all sides name the same machines, and a preview has nothing to do."""
+        self.config.write_text(CONFIG.format(**self.told))
+        with self.editing:
+            # What Pulumi writes of its own is foreign to the machines, and may change now.
+            self.stack.rehearsal.lay_out()
+            self.stack.up()
+            self.foreign = self._static()
+        wanted = self.told["aws"] + self.told["joyent"]  # type: ignore[operator]
+        self._wait("all are in step", self._in_step, BACK_WITHIN)
+        if len(self.stack.in_state()) != wanted:
+            raise BrokenError(f"{len(self.stack.in_state())} machines in the state, {wanted} were asked for")
+        if self.dice.randrange(3) == 0:
+            self.stack.rehearsal.pulumi("preview", "--expect-no-changes", "--stack", "local", capture=True)
+
+    def _static(self) -> str:
+        """A user's bytes are those that they were; what Pulumi owns may have been changed by `up`."""
+        now = foreign_bytes(self.stack)
+        if self.edits and f"v=edit{self.edits}" not in now:
+            raise BrokenError("`up` changed a user's record")
+        return now
+
+    def _in_step(self) -> bool:
+        try:
+            self.stack.assert_in_step()
+        except AssertionError as not_yet:
+            self.last = str(not_yet)
+            return False
+        return True
+
+    def watch(self, stop: threading.Event) -> None:
+        """The witness of foreign bytes."""
+        while not stop.wait(2.0):
+            with self.editing:
+                now = foreign_bytes(self.stack)
+                self.looks += 1
+                if now != self.foreign and not self.changed:
+                    self.changed = f"foreign bytes changed from {self.foreign} to {now}"
+
+    @contextlib.contextmanager
+    def _may_fail(self, unless: int = 0) -> Iterator[None]:
+        """Visits may fail meanwhile, and for a resolver's moment after; not with so many machines."""
+        began = time.time()
+        try:
+            yield
+        finally:
+            if not unless or len(self.stack.in_state()) < unless:
+                self.rough.append((began, time.time() + BACK_WITHIN))
+
+    def _one(self) -> str:
+        return self.dice.choice(sorted(self.stack.in_state()))
+
+    def _stands(self, instance: str) -> bool:
+        return any(instance in each for each in self.stack.owners().values())
+
+    def _stood(self) -> tuple[list[str], list[str]]:
+        """By DNS: an API that fails cannot be asked."""
+        return self.stack.answers(), self.stack.dig(SERVICE, "SRV")
+
+    def _stay(self, before: dict[str, set[str]], seconds: float, broken: str) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if self.stack.owners() != before:
+                raise BrokenError(broken)
+            time.sleep(1)
+
+    def _wait(self, what: str, true: Callable[[], bool], seconds: float) -> None:
+        began = time.monotonic()
+        while not true():
+            if time.monotonic() - began > seconds:
+                raise BrokenError(f"not within {seconds:.0f} s: {what} {getattr(self, 'last', '')}")
+            time.sleep(0.5)
+        self.took.setdefault(what, []).append(time.monotonic() - began)
+
+
+# How likely each is.
+OPERATIONS = {
+    "scale": 3, "replace": 1, "change_in_place": 1, "stop": 1, "crash": 1, "hang": 1, "partition": 1, "api_down": 1,
+    "agent_killed": 1, "user_edits": 2,
+}  # fmt: skip
+
+
+def soaked(stack: InStep, config: Path, dice: random.Random) -> tuple[Soak, Counter[str], Prober, str]:
+    """Until DURATION is over or a promise is broken; which."""
+    soak, done, broken = Soak(stack, config, dice), Counter[str](), ""
+    prober, stop = Prober(stack.ask_site, 0.1), threading.Event()
+    soak.settle()
+    witness = threading.Thread(target=soak.watch, args=(stop,), daemon=True)
+    end = time.monotonic() + DURATION
+    with LOG.open("w") as log, prober.running():
+        witness.start()
+        while time.monotonic() < end and not broken:
+            began = time.monotonic()
+            (name,) = dice.choices(list(OPERATIONS), list(OPERATIONS.values()))
+            line = {"at": time.strftime("%H:%M:%S"), "seed": SEED, "number": done.total() + 1, "operation": name}
+            try:
+                line["did"] = getattr(soak, name)()
+                soak.settle()
+                broken = soak.changed or unexpected(soak, prober)
+            except (BrokenError, RehearsalError, AssertionError) as fault:
+                broken = str(fault)
+            done[name] += 1
+            line |= {"seconds": round(time.monotonic() - began, 1), "machines": len(stack.in_state()), "broken": broken}
+            print(json.dumps(line), file=log, flush=True)
+        stop.set()
+        witness.join(30)
+    if not broken:
+        stack.rehearsal.pulumi("destroy", "--yes", "--skip-preview", "--stack", "local", capture=True)
+        left = {side: who for side, who in stack.owners().items() if who}
+        if left or stack.tagged():
+            broken = f"after destroy: entries {left}, machines {stack.tagged()}"
+    return soak, done, prober, broken
+
+
+def unexpected(soak: Soak, prober: Prober) -> str:
+    """Failed visits when nothing may fail."""
+    failed = [
+        (at, said)
+        for at, said in prober.failures(lambda said: said.startswith("i-") or len(said) == 36)
+        if not any(began <= at <= end for began, end in soak.rough)
+    ]
+    return f"{len(failed)} visits failed though nothing had crashed, first {failed[0][1]}" if failed else ""
+
+
+def main() -> int:
+    LOG.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="rollcall-soak-") as scratch:
+        config = Path(scratch) / "Pulumi.local.yaml"
+        config.write_text(CONFIG.format(aws=2, joyent=2, ttl=60, size="t3.micro"))
+        began = time.monotonic()
+        with rehearsed("soak", config) as rehearsal:
+            soak, done, prober, broken = soaked(InStep(rehearsal), config, random.Random(SEED))  # noqa: S311
+        took = time.monotonic() - began
+    rough = sum(not (said.startswith("i-") or len(said) == 36) for _, said in prober.answers)
+    counted = ", ".join(f"{count} {what}" for what, count in done.most_common())
+    gone = max(soak.took.get("a crashed machine's entries are gone", [0.0]))
+    return report(
+        "soak",
+        [
+            Row(
+                question=f"broken promises in {took / 60:.0f} minutes, up to {2 * MOST} booted machines, seed {SEED}",
+                ours=broken or "none",
+                n=f"{done.total()} operations",
+                goal="none",
+                met=not broken,
+                why=f"{counted}. {soak.looks} looks at foreign bytes. {len(prober.answers)} visits, {rough} failed, all of"
+                f" them after a crash, a hang or a cut. A crashed machine's entries were gone after {gone:.0f} s at the latest."
+                if not broken
+                else f"{broken}; after {counted}",
+            )
+        ],
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

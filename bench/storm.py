@@ -1,0 +1,228 @@
+"""What visitors see while machines are added, stopped, started, removed and crashed: the local fleet through the edge, at a rate.
+
+    make bench-storm            # SECONDS of load a phase
+
+Four booted machines behind the proxied name. First the ceiling: as many requests as eight visitors get through when each waits for
+its answer. Then 30 % of it, bounded, sent at fixed moments whatever the answers do; a request's time counts from its moment. Quiet
+phases stand on both sides of the changes: first the graceful ones (`up` adds two machines, two are stopped and started again
+by their clouds, `up` takes two away), then a power cut. All of it, the visitors too, shares this machine's cores.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "userdata")]
+
+from bench.rows import Row, report  # noqa: E402
+from tests.integration.conftest import rehearsed, wait_until  # noqa: E402
+from tests.integration.deployed import Deployed  # noqa: E402
+
+SECONDS = float(os.environ.get("SECONDS_LOAD", "20"))
+SHARE, MOST, VISITORS = 0.3, 60.0, 24
+CONFIG = """\
+config:
+  aws:region: us-west-2
+  rollcall:linger: 2
+  rollcall:site: {{ zone: scalability.expert, host: www, proxied: true }}
+  rollcall:fleets:
+    web-aws: {{ cloud: aws, count: {count}, size: t3.micro, image: debian-12, joins: [site] }}
+    web-joyent: {{ cloud: joyent, count: {count}, size: g1.micro, image: debian-12, joins: [site] }}
+"""
+
+
+@dataclass
+class Load:
+    """Requests at fixed moments, and what came of each: its moment, seconds, and who served it or what went wrong."""
+
+    url: str
+    rate: float
+    seen: list[tuple[float, float, str]] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        stop = threading.Event()
+        with ThreadPoolExecutor(VISITORS) as visitors:
+
+            def send() -> None:
+                began, number = time.monotonic(), 0
+                while not stop.is_set():
+                    due = began + number / self.rate
+                    time.sleep(max(0.0, due - time.monotonic()))
+                    visitors.submit(self._one, due)
+                    number += 1
+
+            sender = threading.Thread(target=send)
+            sender.start()
+            try:
+                yield
+            finally:
+                stop.set()
+                sender.join()
+
+    def _one(self, due: float) -> None:
+        said = visit(self.url)
+        self.seen.append((due, time.monotonic() - due, said))
+
+    @property
+    def failed(self) -> list[tuple[float, str]]:
+        return [(at, said) for at, _, said in self.seen if not said.startswith("served by ")]
+
+    def quantile(self, part: float) -> float:
+        times = sorted(took for _, took, _ in self.seen)
+        return times[min(int(len(times) * part), len(times) - 1)] * 1000
+
+
+def visit(url: str) -> str:
+    where = urlsplit(url)
+    connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=15)
+    try:
+        connection.request("GET", "/")
+        reply = connection.getresponse()
+        reply.read()
+        served = reply.headers.get("X-Served-By")
+        return f"served by {served}" if reply.status == 200 and served else f"HTTP {reply.status}"
+    except (OSError, http.client.HTTPException) as failed:
+        return type(failed).__name__
+    finally:
+        connection.close()
+
+
+def ceiling(url: str, seconds: float = 6.0) -> float:
+    """Requests a second that eight visitors get through."""
+    end = time.monotonic() + seconds
+
+    def one(_: int) -> int:
+        done = 0
+        while time.monotonic() < end:
+            done += visit(url).startswith("served by ")
+        return done
+
+    with ThreadPoolExecutor(8) as visitors:
+        return sum(visitors.map(one, range(8))) / seconds
+
+
+class Storm:
+    def __init__(self, stack: Deployed, configure: Callable[[int], None]) -> None:
+        self.stack, self.configure = stack, configure
+        self.url = stack.env["ROLLCALL_SITE_URL"]
+
+    def quiet(self, rate: float) -> Load:
+        load = Load(self.url, rate)
+        with load.running():
+            time.sleep(SECONDS)
+        return load
+
+    def graceful(self, rate: float) -> Load:
+        load = Load(self.url, rate)
+        with load.running():
+            self.configure(3)
+            self.stack.up()
+            aws, joyent = self.stack.machine("web-aws-1")["id"], self.stack.machine("web-joyent-1")["id"]
+            self.stack.ec2.stop_instances(InstanceIds=[aws])
+            self.stack.triton("instance", "stop", "-w", joyent)
+            wait_until("it is down", lambda: self.stack.machine("web-aws-1")["state"] == "stopped", 60)
+            self.stack.ec2.start_instances(InstanceIds=[aws])
+            self.stack.triton("instance", "start", "-w", joyent)
+            wait_until("all six are back", lambda: len(self.stack.records()) == 6, 60)
+            self.configure(2)
+            self.stack.up()
+        return load
+
+    def crash(self, rate: float) -> tuple[Load, float]:
+        load = Load(self.url, rate)
+        with load.running():
+            time.sleep(2)
+            lost = self.stack.machine("web-aws-0")["id"]
+            began = time.monotonic()
+            self.stack.rehearsal.localcloud("crash", lost, capture=True)
+            wait_until(
+                "its entry is gone",
+                lambda: not any(lost in (each["comment"] or "") for each in self.stack.records()),
+                90,
+            )
+            took = time.monotonic() - began
+            time.sleep(3)
+        return load, took
+
+
+def measured(storm: Storm) -> list[Row]:
+    most = ceiling(storm.url)
+    rate = min(SHARE * most, MOST)
+    before = storm.quiet(rate)
+    graceful = storm.graceful(rate)
+    after = storm.quiet(rate)
+    crash, took = storm.crash(rate)
+    quiet = Load(storm.url, rate, before.seen + after.seen)
+    ratio = graceful.quantile(0.99) / quiet.quantile(0.99)
+    at = f"{rate:.0f} requests a second, {SHARE:.0%} of a ceiling of {most:.0f}"
+    if rate == MOST:
+        at = f"{rate:.0f} requests a second, the bound; the ceiling is {most:.0f}"
+    reasons = Counter(said for _, said in graceful.failed)
+    lasted = crash.failed[-1][0] - crash.failed[0][0] if crash.failed else 0.0
+    return [
+        Row(
+            question=f"failed requests while machines are added, stopped, started and taken away ({at})",
+            ours=f"{len(graceful.failed)} of {len(graceful.seen)}",
+            other=f"without changes: {len(quiet.failed)} of {len(quiet.seen)}",
+            n=f"{len(graceful.seen)} requests",
+            goal="0",
+            met=not graceful.failed,
+            why=", ".join(f"{count} {said}" for said, count in reasons.items()),
+        ),
+        Row(
+            question="the 99th of a hundred requests meanwhile",
+            ours=f"{graceful.quantile(0.99):.0f} ms (median {graceful.quantile(0.5):.0f} ms)",
+            other=f"without changes: {quiet.quantile(0.99):.0f} ms (median {quiet.quantile(0.5):.0f} ms)",
+            ratio=ratio,
+            n=f"{len(graceful.seen)} and {len(quiet.seen)} requests",
+            goal="≤ 2 ×",
+            met=ratio <= 2,
+            why=""
+            if ratio <= 2
+            else "the engine, its plugins and the booting machines take the same two cores that serve the requests",
+        ),
+        Row(
+            question="failed requests after a power cut",
+            ours=f"{len(crash.failed)} of {len(crash.seen)}, over {lasted:.1f} s; the entry was gone after {took:.1f} s",
+            n=f"{len(crash.seen)} requests",
+            why=", ".join(f"{count} {said}" for said, count in Counter(said for _, said in crash.failed).items()),
+        ),
+    ]
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory(prefix="rollcall-bench-") as scratch:
+        config = Path(scratch) / "Pulumi.local.yaml"
+        config.write_text(CONFIG.format(count=2))
+        with rehearsed("bench-storm", config) as rehearsal:
+
+            def configure(count: int) -> None:
+                config.write_text(CONFIG.format(count=count))
+                rehearsal.lay_out()
+
+            stack = Deployed(rehearsal, "")
+            stack.up()
+            wait_until(
+                "all four serve", lambda: len({visit(stack.env["ROLLCALL_SITE_URL"]) for _ in range(12)}) == 4, 60
+            )
+            rows = measured(Storm(stack, configure))
+            rehearsal.pulumi("destroy", "--yes", "--skip-preview", "--stack", "local", capture=True)
+    return report("storm", rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,29 @@
+"""What parses foreign input, for a moment each: `make bench-fuzz` does it for a minute."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.fuzzing import TARGETS, fuzz
+
+SEED = int(os.environ.get("FUZZ_SEED", "0"))
+# Known to the bench's table; whoever mends one takes it away here.
+OPEN = {
+    "cloudflare-replies": "a reply of another form than Cloudflare's ends the agent with a KeyError, a TypeError or the like",
+    "metadata": "an empty membership is a ValueError that does not name its key",
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(each, marks=pytest.mark.xfail(reason=OPEN[each], strict=True)) if each in OPEN else each
+        for each in TARGETS
+    ],
+)
+def test_nothing_comes_out_that_should_not(name: str) -> None:
+    found = fuzz(TARGETS[name], 1.0, SEED)
+    assert found.runs > 100
+    assert not found.findings
