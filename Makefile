@@ -5,7 +5,7 @@ PY := .venv/bin/python
 STACK ?= local
 PLUGINS ?= stand-in
 
-.PHONY: help prepare up down preview status env test prove bench soak check format lint types requirements
+.PHONY: help prepare up down preview status env test prove bench soak check reference format lint types requirements
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ types: ## mypy, strict
 
 shell: ## shellcheck
 	@git ls-files -z '*.sh' | xargs -0 -r shellcheck
+
+reference: ## the keys and defaults in docs/configuration.md, from the code that reads them
+	@$(PY) -m components.reference --write
 
 requirements: ## pin requirements anew, with hashes and without addresses
 	@for each in requirements requirements-dev; do $(PY) -m piptools compile -q --upgrade --generate-hashes --allow-unsafe \

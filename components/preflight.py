@@ -47,7 +47,8 @@ def preflight(settings: Settings) -> None:
         checks.append(lambda: aws_fault(settings))
     if settings.fleets_of("joyent"):
         checks.append(lambda: joyent_fault(settings))
-    faults = [fault for check in checks if (fault := check())]
+    faults = region_faults(settings, pulumi.Config("aws").get("region") or os.environ.get("AWS_REGION") or "")
+    faults += [fault for check in checks if (fault := check())]
     if faults:
         raise ConfigurationError(faults)
     found = quotas_found(settings)
@@ -58,6 +59,18 @@ def preflight(settings: Settings) -> None:
             pulumi.warn(line)
         for line in found.notes:
             pulumi.info(line)
+
+
+def region_faults(settings: Settings, own: str) -> list[str]:
+    """Fleets that name another region than the stack's `own`, where all machines are made: their roll call would look for them
+    where they are not, fail, and take their entries for left-over ones."""
+    mend = "leave it out, and give other regions stacks of their own"
+    where = f"the stack's machines are all in {own or 'the region of its credentials'}"
+    return [
+        f"rollcall:fleets.{fleet.name}.region: is {fleet.region}, and {where}; {mend}"
+        for fleet in settings.fleets
+        if fleet.region is not None and (fleet.cloud != "aws" or fleet.region != own)
+    ]
 
 
 def quotas_found(settings: Settings) -> Found:

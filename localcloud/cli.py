@@ -24,6 +24,8 @@ from localcloud.namespace import NETWORKS, Namespace, NamespaceError
 ROOT = Path(__file__).resolve().parent.parent
 RESOLVER = NETWORKS["aws"].gateway
 READY_WITHIN, GONE_WITHIN = 60.0, 60.0
+# Nothing else of the caller's environment counts: a profile, a proxy or an endpoint in it leads to real clouds.
+PASSED_ON = ("PATH", "HOME", "LANG", "TERM", "TMPDIR", "XDG_CACHE_HOME", "NO_COLOR")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -112,7 +114,13 @@ def _start(state: Path, chosen: Any) -> int:
     words += ["--delay", str(chosen.delay)]
     with log.open("ab") as file:
         daemon = subprocess.Popen(
-            words, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
+            words,
+            cwd=ROOT,
+            env={name: os.environ[name] for name in PASSED_ON if name in os.environ},
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
         )
     end = time.monotonic() + READY_WITHIN
     while time.monotonic() < end:

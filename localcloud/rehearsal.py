@@ -28,11 +28,10 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from localcloud.cli import RESOLVER
+from localcloud.cli import PASSED_ON, RESOLVER
 from localcloud.prepare import ROOT, VENV
 from localcloud.stackconfig import rehearsed
 
-PASSED_ON = ("PATH", "HOME", "LANG", "TERM", "TMPDIR", "XDG_CACHE_HOME", "NO_COLOR")
 GONE = ("terminated", "deleted")
 SAMPLE = "theService"
 # The key pair that a stack's `ssh.keyName` may name.
@@ -182,19 +181,20 @@ class Rehearsal:
             make = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", OPERATORS, "-f", str(key)]
             subprocess.run(make, stdin=subprocess.DEVNULL, check=True)
         told = self.environment()
-        ec2 = boto3.client(
-            "ec2",
-            endpoint_url=told["AWS_ENDPOINT_URL"],
-            region_name=told["AWS_REGION"],
-            aws_access_key_id=told["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=told["AWS_SECRET_ACCESS_KEY"],
-        )
         public = key.with_name(f"{key.name}.pub").read_bytes()
-        try:
-            ec2.import_key_pair(KeyName=OPERATORS, PublicKeyMaterial=public)
-        except ClientError as refused:
-            if refused.response.get("Error", {}).get("Code") != "InvalidKeyPair.Duplicate":
-                raise
+        with _without_the_callers_clouds():
+            ec2 = boto3.session.Session().client(
+                "ec2",
+                endpoint_url=told["AWS_ENDPOINT_URL"],
+                region_name=told["AWS_REGION"],
+                aws_access_key_id=told["AWS_ACCESS_KEY_ID"],
+                aws_secret_access_key=told["AWS_SECRET_ACCESS_KEY"],
+            )
+            try:
+                ec2.import_key_pair(KeyName=OPERATORS, PublicKeyMaterial=public)
+            except ClientError as refused:
+                if refused.response.get("Error", {}).get("Code") != "InvalidKeyPair.Duplicate":
+                    raise
 
     def install_plugins(self) -> None:
         """The stand-ins, and those plugins that are to be real. Raises RehearsalError when one of these cannot be had."""
@@ -235,6 +235,18 @@ class Rehearsal:
             lock.write(str(os.getpid()))
             lock.flush()
             yield
+
+
+@contextlib.contextmanager
+def _without_the_callers_clouds() -> Iterator[None]:
+    """boto3 reads the environment by itself: a profile or a proxy of the caller's must not lead it elsewhere."""
+    callers = dict(os.environ)
+    for name in set(callers).difference(PASSED_ON):
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(callers)
 
 
 def _download(name: str, version: str, home: Path) -> str | None:
@@ -417,7 +429,10 @@ def visit(url: str, count: int) -> collections.Counter[str]:
     served: collections.Counter[str] = collections.Counter()
     for _ in range(count):
         try:
-            reply = requests.get(url, timeout=10, allow_redirects=False)
+            with requests.Session() as visitor:
+                # No proxy of the caller's stands between this machine and itself.
+                visitor.trust_env = False
+                reply = visitor.get(url, timeout=10, allow_redirects=False)
             served[reply.headers.get("X-Served-By") or f"HTTP {reply.status_code}"] += 1
         except requests.RequestException as failed:
             served[type(failed).__name__] += 1
