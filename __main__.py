@@ -8,17 +8,23 @@ from components import memberships
 from components.directory import ServiceDirectory, ServiceDirectoryArgs
 from components.fleet import Ec2Fleet, Fleet, FleetArgs, JoyentFleet, Membership, call_rolls
 from components.naming import deployment, mark_everything
+from components.origin import ClosedOrigin, ClosedOriginArgs
 from components.preflight import checked
 from components.registrar import Ec2Registrar, Ec2RegistrarArgs, SiteToken, SiteTokenArgs, UserRegistrar
 from components.settings import SITE_JOIN, FleetSettings
 from components.site import Site, SiteArgs
 
-TOKEN, KEY = "cloudflare-token", "route53-key"
+TOKEN, KEY, ORIGIN = "cloudflare-token", "route53-key", "origin"
 settings = checked(deployment())
 mark_everything()
 
 site = Site("site", SiteArgs(settings=settings.site)) if settings.site else None
 token = SiteToken("machines", SiteTokenArgs(zone_id=site.zone_id)) if site else None
+origin = (
+    ClosedOrigin("origin", ClosedOriginArgs(settings=settings.site, zone_id=site.zone_id))
+    if settings.site and site and settings.site.proxied
+    else None
+)
 directory = (
     ServiceDirectory("directory", ServiceDirectoryArgs(settings=settings.directory)) if settings.directory else None
 )
@@ -28,6 +34,8 @@ def fleet(told: FleetSettings) -> Fleet:
     """A fleet of machines on its cloud. Whatever they need in order to register and leave outlives them."""
     joins_site = SITE_JOIN in told.joins
     secrets = {TOKEN: token.value} if token and joins_site else {}
+    if origin and joins_site:
+        secrets[ORIGIN] = origin.pem
     grant = (
         memberships.grant(settings.directory, told.joins, directory.zone_arn)
         if settings.directory and directory
@@ -40,8 +48,15 @@ def fleet(told: FleetSettings) -> Fleet:
     def membership(join: str) -> Membership:
         if join == SITE_JOIN:
             assert settings.site and site
-            name = role.parameters[TOKEN] if role else TOKEN
-            return memberships.site_membership(settings.site, site.zone_id, name, {} if role else secrets)
+            names = role.parameters if role else {name: pulumi.Output.from_input(name) for name in secrets}
+            return memberships.site_membership(
+                settings.site,
+                site.zone_id,
+                names[TOKEN],
+                {} if role else secrets,
+                origin=names[ORIGIN] if origin else "",
+                only_from=origin.ranges if origin else None,
+            )
         assert settings.directory and directory
         keys = {KEY: user.key} if user else {}
         return memberships.service_membership(told, settings.directory, join, directory.zone_id, keys)
@@ -52,6 +67,7 @@ def fleet(told: FleetSettings) -> Fleet:
         needs=[
             *(token.made if token and joins_site else ()),
             *(site.static if site and joins_site else ()),
+            *(origin.made if origin and joins_site else ()),
             *(directory.static if directory and grant else ()),
             *(role.all_made if role else ()),
             *(user.all_made if user else ()),

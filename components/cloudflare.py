@@ -35,16 +35,20 @@ with _unopened():
     from pulumi_cloudflare.dns_record import DnsRecord
     from pulumi_cloudflare.get_accounts import get_accounts_output
     from pulumi_cloudflare.get_api_token_permission_groups_list import get_api_token_permission_groups_list_output
+    from pulumi_cloudflare.get_ip_ranges import get_ip_ranges
     from pulumi_cloudflare.get_zone import get_zone_output
+    from pulumi_cloudflare.origin_ca_certificate import OriginCaCertificate
     from pulumi_cloudflare.zone import Zone
     from pulumi_cloudflare.zone_setting import ZoneSetting
 
 __all__ = [
     "ApiToken",
     "DnsRecord",
+    "OriginCaCertificate",
     "Zone",
     "ZoneSetting",
     "get_accounts_output",
     "get_api_token_permission_groups_list_output",
+    "get_ip_ranges",
     "get_zone_output",
 ]

@@ -14,7 +14,7 @@ from typing import Any
 import pulumi
 import pulumi_aws as aws
 
-from components import drain, ec2, userdata
+from components import doors, drain, ec2, userdata
 from components.joyent import Machine, MachineArgs, Ready, ReadyArgs
 from components.naming import VERSION, deployment, marks, version
 from components.registration import Deregistration, RollCall, RollCallArgs
@@ -30,7 +30,8 @@ class Membership:
     """One thing that a fleet joins.
 
     `places` are where its entries stand, as inputs of RollCall; `words` what machine `index` is told; `port` what visitors
-    or clients come to (`80/tcp`); `secrets` what clouds that keep secrets with the machine give it, by name.
+    or clients come to (`80/tcp`), and `only_from` the networks that may, if not everybody; `secrets` what clouds that keep
+    secrets with the machine give it, by name.
     """
 
     places: Sequence[pulumi.Output[dict[str, Any]]]
@@ -38,6 +39,7 @@ class Membership:
     port: str
     words: Callable[[int], pulumi.Output[str]]
     secrets: Mapping[str, pulumi.Output[str]] = field(default_factory=dict)
+    only_from: doors.Ranges | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +104,10 @@ class Fleet(pulumi.ComponentResource):
         if self.settings.ssh:
             name = f"{self.name}-{index}"
             self.farewells.append(drain.over_ssh(name, self.settings.ssh, machine, address, parent=self))
+
+    def doors(self) -> list[doors.Door]:
+        """What others may come to: what the fleet joins, and SSH where it is configured."""
+        return doors.doors(self.args.memberships, self.settings.ssh.sources if self.settings.ssh else ())
 
     def identity(self, index: int, deregistration: Deregistration) -> dict[str, pulumi.Input[str]]:
         """By what a machine is found: its stack, fleet, name and generation."""
@@ -183,36 +189,23 @@ class Ec2Fleet(Fleet):
 
     def _security_group(self) -> aws.ec2.SecurityGroup:
         vpc = aws.ec2.get_vpc_output(default=True, opts=pulumi.InvokeOutputOptions(parent=self))
-        anywhere = {"cidr_blocks": ["0.0.0.0/0"]}
         return aws.ec2.SecurityGroup(
             f"{self.name}-group",
             description=f"Rollcall {self.stack} {self.name}",
             vpc_id=vpc.id,
-            ingress=[
-                {
-                    "protocol": protocol,
-                    "from_port": int(port),
-                    "to_port": int(port),
-                    "description": "visitors",
-                    **anywhere,
-                }
-                for port, protocol in sorted({tuple(each.port.split("/")) for each in self.args.memberships})
-            ]
-            + self._operators(),
+            ingress=doors.ingress(self.doors()),
             egress=[
-                {"protocol": "-1", "from_port": 0, "to_port": 0, "description": "updates and DNS APIs", **anywhere}
+                {
+                    "protocol": "-1",
+                    "from_port": 0,
+                    "to_port": 0,
+                    "description": "updates and DNS APIs",
+                    "cidr_blocks": ["0.0.0.0/0"],
+                }
             ],
             tags={"Name": f"rollcall-{self.stack}-{self.name}"},
             opts=pulumi.ResourceOptions(parent=self),
         )
-
-    def _operators(self) -> list[dict[str, Any]]:
-        if not self.settings.ssh:
-            return []
-        where = {"cidr_blocks": [each for each in self.settings.ssh.sources if ":" not in each]}
-        where["ipv6_cidr_blocks"] = [each for each in self.settings.ssh.sources if ":" in each]
-        given = {key: value for key, value in where.items() if value}
-        return [{"protocol": "tcp", "from_port": 22, "to_port": 22, "description": "operators", **given}]
 
 
 class JoyentFleet(Fleet):
@@ -221,8 +214,10 @@ class JoyentFleet(Fleet):
     def make(self) -> None:
         self.access = Access(cloud="joyent")
         made: list[Machine] = []
+        closed = doors.is_closed(self.args.memberships)
+        rules = doors.firewall_rules(self.name, self.doors(), self) if closed else []
         for index in range(self.settings.count):
-            deregistration = self.bracket(index, [])
+            deregistration = self.bracket(index, rules)
             machine = Machine(
                 f"{self.name}-{index}",
                 MachineArgs(
@@ -230,7 +225,13 @@ class JoyentFleet(Fleet):
                     package=self.settings.size,
                     image=self.settings.image,
                     networks=[JOYENT_PUBLIC_NETWORK],
-                    tags={**marks(), VERSION: version(self.settings), **self.identity(index, deregistration)},
+                    tags={
+                        **marks(),
+                        VERSION: version(self.settings),
+                        **self.identity(index, deregistration),
+                        **(doors.tags(self.name) if closed else {}),
+                    },
+                    firewall_enabled=closed,
                     metadata=self.told(index, deregistration),
                     secret_metadata=self._secrets(),
                     userdata=userdata.build(),

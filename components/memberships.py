@@ -7,6 +7,7 @@ from typing import Any
 
 import pulumi
 
+from components.doors import Ranges
 from components.fleet import Membership
 from components.registrar import Grant
 from components.registries import Place
@@ -22,13 +23,20 @@ from components.settings import (
 from rollcall.settings import CloudflareJoin, format_join
 
 THE_SERVICE = "the-service"
-SITE_PORT = "80/tcp"
+SITE_PORT, CLOSED_PORT = "80/tcp", "443/tcp"
 
 
 def site_membership(
-    settings: SiteSettings, zone: pulumi.Output[str], token: pulumi.Input[str], secrets: dict[str, pulumi.Output[str]]
+    settings: SiteSettings,
+    zone: pulumi.Output[str],
+    token: pulumi.Input[str],
+    secrets: dict[str, pulumi.Output[str]],
+    *,
+    origin: pulumi.Input[str] = "",
+    only_from: Ranges | None = None,
 ) -> Membership:
-    """Joining the site. `zone` is Cloudflare's id of its zone, `token` the name of the secret with the API token."""
+    """Joining the site. `zone` is Cloudflare's id of its zone, `token` the name of the secret with the API token. A closed site
+    is served by TLS to `only_from`; `origin` is the name of the secret with its key and certificate."""
 
     def place(known: str) -> dict[str, Any]:
         return Place(
@@ -36,17 +44,29 @@ def site_membership(
         ).as_inputs()
 
     def words(known: list[str]) -> str:
-        zone_id, name = known
+        zone_id, name, pem = known
         health = asdict(settings.health)
         return format_join(
             CloudflareJoin(
-                zone=zone_id, host=settings.fqdn, token=name, ttl=settings.ttl, proxied=settings.proxied, **health
+                zone=zone_id,
+                host=settings.fqdn,
+                token=name,
+                ttl=settings.ttl,
+                proxied=settings.proxied,
+                closed=only_from is not None,
+                origin=pem,
+                **health,
             )
         )
 
-    told = pulumi.Output.all(zone, token).apply(words)
+    told = pulumi.Output.all(zone, token, origin).apply(words)
     return Membership(
-        places=[zone.apply(place)], workload=SITE_JOIN, port=SITE_PORT, words=lambda _: told, secrets=secrets
+        places=[zone.apply(place)],
+        workload=SITE_JOIN,
+        port=SITE_PORT if only_from is None else CLOSED_PORT,
+        only_from=only_from,
+        words=lambda _: told,
+        secrets=secrets,
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from components.reading import Faults, Reader
 from rollcall.ownership import Owner, OwnershipError
+from rollcall.settings import CloudflareJoin, SettingsError, format_join
 
 KEYS = ("site", "directory", "fleets", "joyent", "linger", "brake")
 CLOUDS = ("aws", "joyent")
@@ -125,8 +126,8 @@ class DirectorySettings:
 
 @dataclass(frozen=True, kw_only=True)
 class SshSettings:
-    """Who may log in to a fleet's machines: as `user`, from the networks `sources` (CIDR) on EC2, where `key_name` names a key
-    pair of the account. Triton gives a machine the account's own keys."""
+    """Who may log in to a fleet's machines: as `user`, from the networks `sources` (CIDR; on Triton they count where the fleet's
+    firewall is on). On EC2 `key_name` names a key pair of the account; Triton gives a machine the account's own keys."""
 
     user: str
     key_name: str | None = None
@@ -373,7 +374,7 @@ def _ssh(reader: Reader, cloud: str) -> SshSettings:
     ssh = SshSettings(
         user=reader.text("user", None if on_ec2 else "root", check=_user_fault),
         key_name=(reader.text("keyName") if on_ec2 else None),
-        sources=reader.texts("from") if on_ec2 else (),
+        sources=reader.texts("from", None if on_ec2 else ()),
     )
     for each in ssh.sources:
         try:
@@ -415,6 +416,8 @@ def _check_whole(settings: Settings, faults: Faults) -> None:
             faults.add(
                 key, f"its machines could not be named in DNS ({wrong})", "shorten the stack's or the fleet's name"
             )
+        if settings.site is not None and SITE_JOIN in fleet.joins:
+            _check_told(settings, settings.site, fleet, faults)
     for service in settings.directory.services if settings.directory is not None else ():
         _check_service(settings, service, faults)
     if settings.site is not None:
@@ -428,6 +431,29 @@ def _check_whole(settings: Settings, faults: Faults) -> None:
                 f"the zone's plan holds {settings.site.records} records",
                 "lower the counts, or set rollcall:site.records to what your plan holds",
             )
+
+
+def _check_told(settings: Settings, site: SiteSettings, fleet: FleetSettings, faults: Faults) -> None:
+    """What a machine is told of the site must fit a tag: on EC2 the names of its secrets are in it (components/registrar.py)."""
+    home = f"/rollcall/{settings.stack}/{fleet.name}/" if fleet.cloud == "aws" else ""
+    try:
+        format_join(
+            CloudflareJoin(
+                zone="0" * 32,
+                host=site.fqdn,
+                token=f"{home}cloudflare-token",
+                ttl=site.ttl,
+                proxied=site.proxied,
+                closed=site.proxied,
+                origin=f"{home}origin" if site.proxied else "",
+                check=site.health.check,
+                rise=site.health.rise,
+                fall=site.health.fall,
+            )
+        )
+    except SettingsError as wrong:
+        short = "shorten the stack's or the fleet's name, the site's host or its check"
+        faults.add(f"rollcall:fleets.{fleet.name}", f"could not be told of the site ({wrong})", short)
 
 
 def _check_service(settings: Settings, service: ServiceSettings, faults: Faults) -> None:

@@ -21,6 +21,10 @@ ACCELERATION = {
     "rocket_loader": "off",
 }
 _PROTECTION_SETTING = "security_level"
+# The machines of a proxied site have port 443 only, for the edge only, with a certificate that it verifies. In mode `strict`
+# what a visitor asks in the clear would be asked of the origin in the clear, so visitors are sent to https first.
+# https://developers.cloudflare.com/ssl/origin-configuration/ssl-modes/full-strict/
+CLOSED = {"ssl": "strict", "always_use_https": "on"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +37,8 @@ class SiteArgs:
 class Site(pulumi.ComponentResource):
     """The adopted zone (or a new one with `create`), the proxied apex, and zone settings where they were asked for.
 
-    Off, the default, touches no zone setting at all. `zone_id` is Cloudflare's id of the zone.
+    Off, the default, touches no zone setting at all; proxied sets those that TLS up to the machines takes. `zone_id` is
+    Cloudflare's id of the zone.
     """
 
     zone_id: pulumi.Output[str]
@@ -82,8 +87,8 @@ class Site(pulumi.ComponentResource):
 
 
 def zone_settings(settings: SiteSettings) -> dict[str, str]:
-    """The zone settings that the site's `protection` and `acceleration` ask for; empty when both are off."""
-    wanted: dict[str, str] = {}
+    """The zone settings that the site's `proxied`, `protection` and `acceleration` ask for; empty when all are off."""
+    wanted: dict[str, str] = dict(CLOSED) if settings.proxied else {}
     if settings.protection != "off":
         wanted[_PROTECTION_SETTING] = settings.protection
     if settings.acceleration:

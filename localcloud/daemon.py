@@ -34,6 +34,7 @@ from localcloud.fronts import files as files
 from localcloud.http import Server, listen
 from localcloud.keys import Keys
 from localcloud.namespace import IMDS, NETWORKS, Namespace, name_for
+from localcloud.packets import Gatekeeper
 from localcloud.visitor import Visitor
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class Daemon:
         self._servers: list[Server] = []
         self._ports: dict[str, int] = {}
         self.hypervisor: Hypervisor | None = None
+        self._ca_file = options.state / "keys" / "ca.pem"
 
     def start(self) -> None:
         try:
@@ -103,6 +105,7 @@ class Daemon:
         self._closers.append(lambda: (self.options.state / "daemon.json").unlink(missing_ok=True))
         ca = CertificateAuthority(self.options.state / "keys")
         self._closers.append(self._keys.forget)
+        self._ca_file.write_text(ca.pem)
         if self.options.machines:
             self.namespace.create()
             self._closers.append(self.namespace.destroy)
@@ -117,6 +120,7 @@ class Daemon:
         ranges = {} if self.options.machines else {"public_range": MANY[1]}
         self.cloudapi = CloudApi(account=ACCOUNT, hypervisor=self.hypervisor, faults=self.faults, **ranges)
         self.cloudapi.add_key("operator", self._keys.triton_public)
+        self._keep_gates()
         self._seed()
         self._serve_apis(ca)
         self._serve_dns()
@@ -142,6 +146,16 @@ class Daemon:
         )
         self._closers.append(made.close)
         return made
+
+    def _keep_gates(self) -> None:
+        """What the clouds' firewalls say happens to packets. EC2 has no machine without a security group; Triton's machines
+        are open unless their firewall is on."""
+        if self.options.machines:
+            keeper = Gatekeeper(
+                self.namespace, lambda: [*self.aws.gates(), *self.cloudapi.gates()], [NETWORKS["aws"].prefix]
+            )
+            self._closers.append(keeper.stop)
+            keeper.start()
 
     def _seed(self) -> None:
         """Both articles' zones, each with records of somebody else, which nothing of ours may touch."""
@@ -204,13 +218,15 @@ class Daemon:
             self.resolve,
             self._connect("edge"),
             self.cloudflare.origin_ca_pem,
+            self.cloudflare.is_revoked,
         )
         if self.options.machines:
             app = self.faults.middleware("edge", edge.app)
             for network in NETWORKS.values():
                 self._serve("", app, [self.namespace.listen(network.edge, 80)])
                 self._serve("", app, [self.namespace.listen(network.edge, 443)], ca.context())
-        self._serve("site", Visitor(SITE, self.resolve, self._connect("visitor")).app, [listen("127.0.0.1")])
+        visitor = Visitor(SITE, self.resolve, self._connect("visitor"), ca.pem)
+        self._serve("site", visitor.app, [listen("127.0.0.1")])
 
     def _connect(self, who: str) -> Callable[[str, int], socket.socket]:
         """How the edge, or the visitor, connects: inside the namespace, from its own address on the cloud's network."""
@@ -281,6 +297,7 @@ class Daemon:
             "TRITON_KEY_ID": self._keys.triton_fingerprint,
             "TRITON_KEY_FILE": str(self._keys.triton_file),
             "ROLLCALL_DNS": f"127.0.0.1:{ports['dns']}",
+            "ROLLCALL_CA_FILE": str(self._ca_file),
             "ROLLCALL_SITE_URL": f"http://127.0.0.1:{ports['site']}/",
         }
 

@@ -40,11 +40,15 @@ class Route(Protocol):
     def settings(self) -> Mapping[str, Any]: ...
 
 
+class _RevokedError(Exception):
+    """The origin's certificate was revoked."""
+
+
 class Edge:
     """A WSGI app for the edge's addresses, plain and TLS alike.
 
     `connect` reaches an origin from one of the edge's addresses; `origin_ca` is the PEM of the CA that signs origin
-    certificates, which ssl mode `strict` insists on.
+    certificates, which ssl mode `strict` insists on; `revoked` tells of a serial number of that CA's whether it is.
     """
 
     def __init__(
@@ -53,9 +57,10 @@ class Edge:
         resolve: Callable[[str], list[str]],
         connect: Callable[[str, int], socket.socket],
         origin_ca: str = "",
+        revoked: Callable[[int], bool] = lambda _: False,
     ) -> None:
         self._route_of, self._resolve, self._connect = route_of, resolve, connect
-        self._origin_ca = origin_ca
+        self._origin_ca, self._revoked = origin_ca, revoked
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._balancer = Balancer()
 
@@ -95,6 +100,7 @@ class Edge:
                 port=443 if secured else 80,
                 tls=self._tls(mode) if secured else None,
                 server_name=host,
+                trusts=self._check_revoked if mode == "strict" else lambda _: None,
             )
         except UnreachableError as down:
             status, title = _down(down.last)
@@ -103,6 +109,8 @@ class Edge:
             return _page(start_response, 413, "Payload Too Large", host)
         except ssl.SSLCertVerificationError as bad:
             return _page(start_response, 526, "Error 526: Invalid SSL certificate", bad.verify_message)
+        except _RevokedError as bad:
+            return _page(start_response, 526, "Error 526: Invalid SSL certificate", str(bad))
         except ssl.SSLError as bad:
             return _page(start_response, 525, "Error 525: SSL handshake failed", str(bad.reason))
         except TimeoutError:
@@ -143,6 +151,11 @@ class Edge:
             }
         )
         return headers
+
+    def _check_revoked(self, connection: ssl.SSLSocket) -> None:
+        shown = connection.getpeercert() or {}
+        if self._revoked(int(str(shown.get("serialNumber", "0")), 16)):
+            raise _RevokedError("the certificate is revoked")
 
     def _tls(self, mode: str) -> ssl.SSLContext:
         """`full` takes any certificate; `strict` one that the Origin CA signed for this name."""

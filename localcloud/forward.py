@@ -100,18 +100,21 @@ def send(
     port: int = 80,
     tls: ssl.SSLContext | None = None,
     server_name: str = "",
+    trusts: Callable[[ssl.SSLSocket], None] = lambda _: None,
 ) -> Reply:
     """The reply of the first address that takes the request; its body must be read to its end or closed.
 
-    Only a connection that could not be made is tried elsewhere: a request that was sent may have acted. Raises
-    UnreachableError and TooLongError; http.client.HTTPException, OSError and ssl.SSLError once a connection stood.
+    Only a connection that could not be made is tried elsewhere: a request that was sent may have acted. `trusts` looks at a
+    TLS connection before anything is sent. Raises UnreachableError and TooLongError; http.client.HTTPException, OSError,
+    ssl.SSLError and whatever `trusts` raises once a connection stood.
     """
     body = _Body(environ)
     stream = _connected(addresses, connect, port)
     try:
         stream.settimeout(ANSWER_SECONDS)
         if tls is not None:
-            stream = tls.wrap_socket(stream, server_hostname=server_name)
+            stream = secured = tls.wrap_socket(stream, server_hostname=server_name)
+            trusts(secured)
         connection = http.client.HTTPConnection("origin", port)
         connection.sock = stream
         # http.client would add an Accept-Encoding of its own.
@@ -136,6 +139,13 @@ def pass_on(start_response: StartResponse, reply: Reply, headers: Iterable[tuple
     """Answer with `reply`, under `headers` instead of its own."""
     start_response(f"{reply.status} {reply.reason or 'OK'}", list(headers))
     return reply.body
+
+
+def close(reply: Reply) -> None:
+    """End the connection of a reply that nobody reads."""
+    end = getattr(reply.body, "close", None)
+    if end is not None:
+        end()
 
 
 def answer(

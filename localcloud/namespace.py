@@ -179,10 +179,26 @@ class Namespace:
         with contextlib.suppress(NamespaceError):
             _command(["bridge", "-n", self.name, "link", "set", "dev", interface, "state", "3" if plugged else "0"])
 
+    def filter(self, name: str, table: str) -> None:
+        """Put `table` (the text of `table inet NAME`, or nothing) in the place of the one of that name, in one transaction."""
+        # The first line makes the table if there is none, so that the second can remove it.
+        self._nft(f"table inet {name} {{}}\ndelete table inet {name}\n{table}")
+
+    def see_bridged_packets(self) -> None:
+        """Have the rules see what goes from machine to machine on one bridge, too (the kernel's br_netfilter)."""
+
+        def switch_on() -> None:
+            for each in ("iptables", "ip6tables"):
+                Path(f"/proc/sys/net/bridge/bridge-nf-call-{each}").write_text("1\n")
+
+        try:
+            self.run(switch_on)
+        except FileNotFoundError:
+            _command(["modprobe", "br_netfilter"])
+            self.run(switch_on)
+
     def _set_faults(self, chains: str) -> None:
-        # One transaction: the first line makes the table if there is none, so that the second can remove it.
-        table = f"table inet {_FAULTS} {{{chains}\n}}\n" if chains else ""
-        self._nft(f"table inet {_FAULTS} {{}}\ndelete table inet {_FAULTS}\n{table}")
+        self.filter(_FAULTS, f"table inet {_FAULTS} {{{chains}\n}}\n" if chains else "")
 
     def _add_bridge(self, network: CloudNetwork) -> None:
         # A bridge that waits before it forwards (15 s of spanning tree) would make each machine's first packets vanish.

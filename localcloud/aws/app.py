@@ -14,6 +14,7 @@ from localcloud.aws.authorization import Authorization
 from localcloud.aws.ec2 import store
 from localcloud.aws.ec2.addresses import AddressPool
 from localcloud.aws.ec2.api import Ec2Api
+from localcloud.aws.ec2.gates import gates
 from localcloud.aws.ec2.power import Power
 from localcloud.aws.identity import Identities, Principal, Sessions
 from localcloud.aws.moto_backends import Moto
@@ -28,6 +29,7 @@ from localcloud.aws.sts import StsApi
 from localcloud.aws.wire import SERVICES, AwsError, Call, Reply, render, service_of
 from localcloud.compute import Hypervisor, Observer
 from localcloud.dnsdata import RecordSet, ZoneSource
+from localcloud.packets import Gate
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -120,6 +122,11 @@ class Aws(Observer, ZoneSource):
     ) -> tuple[int, dict[str, str], bytes]:
         """The metadata service's answer (status, headers, body) for the machine with that address."""
         return self._imds.answer(address, method, path, headers)
+
+    def gates(self) -> list[Gate]:
+        """What the security groups do to each machine's packets at this moment."""
+        with self._moto.lock:
+            return gates(self._power.on_the_wire())
 
     # Observer
 

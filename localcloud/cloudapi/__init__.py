@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from localcloud.cloudapi import catalogue, guest, netdata
+from localcloud.cloudapi import catalogue, gates, guest, netdata
 from localcloud.cloudapi.app import App
 from localcloud.cloudapi.jobs import Jobs
 from localcloud.cloudapi.machinejobs import Reporter
@@ -15,6 +15,7 @@ from localcloud.cloudapi.schedule import Schedule, Scheduler
 from localcloud.cloudapi.store import Options, Store, User
 from localcloud.cloudapi.throttle import Buckets, Throttle
 from localcloud.compute import Hypervisor
+from localcloud.packets import Gate
 
 if TYPE_CHECKING:
     from localcloud.faults import Faults
@@ -110,6 +111,11 @@ class CloudApi:
                 }
                 for machine in self._store.machines.values()
             ]
+
+    def gates(self) -> list[Gate]:
+        """What the firewall does at this moment to the packets of each machine that has it on."""
+        with self._store.lock:
+            return gates.gates(self._store.rules.values(), self._store.alive())
 
     # The guest's side. Raises KeyError for an unknown machine.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import uuid
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,8 @@ from localcloud.cloudapi.model import Machine
 _WORD = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[()=,]|[^\s()=,"]+)')
 _PORTED = ("tcp", "udp")
 _ICMP = ("icmp", "icmp6")
+# sdc-fwrule, lib/rule.js
+_MOST = 24
 
 
 class _NoRule(ValueError):
@@ -148,12 +150,14 @@ class _Parser:
             while self._skip(","):
                 ranges = sorted({*ranges, self._range()}, key=_low)
             self._close(bracketed)
+            _check_number(ranges, "ports")
             return f"PORTS {', '.join(ranges)}"
         ports: set[str] = set()
         while not ports or self._skip("AND"):
             self._expect("PORT")
             ports.add("all" if self._skip("all") else self._number("a port", 1, 65535))
         self._close(bracketed)
+        _check_number(ports, "ports")
         written = " AND ".join(f"PORT {port}" for port in sorted(ports, key=_low))
         return f"({written})" if len(ports) > 1 else written
 
@@ -177,6 +181,7 @@ class _Parser:
                 found += f" CODE {self._number('an ICMP code', 0, 255)}"
             types.add(found)
         self._close(bracketed)
+        _check_number(types, "types")
         written = " AND ".join(f"TYPE {each}" for each in sorted(types, key=_low))
         return f"({written})" if len(types) > 1 else written
 
@@ -186,6 +191,8 @@ class _Parser:
         while bracketed and self._skip("OR"):
             targets.add(self._target())
         self._close(bracketed)
+        if len(targets) > _MOST:
+            raise _NoRule(f"maximum of {_MOST} targets allowed per side")
         return tuple(sorted(targets, key=str))
 
     def _target(self) -> Target:
@@ -237,6 +244,11 @@ class _Parser:
         if not word.isdecimal() or not low <= int(word) <= high:
             raise _NoRule(f"{word!r} is not {what} from {low} to {high}")
         return str(int(word))
+
+
+def _check_number(found: Collection[str], what: str) -> None:
+    if len(found) > _MOST:
+        raise _NoRule(f"maximum of {_MOST} {what} allowed")
 
 
 def _low(text: str) -> tuple[int, str]:

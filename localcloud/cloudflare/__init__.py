@@ -66,6 +66,11 @@ class Cloudflare:
         with self._store.lock:
             return self._certificates.ca(self._clock()).pem
 
+    def is_revoked(self, serial: int) -> bool:
+        """Whether the Origin CA signed a certificate of this serial number and has revoked it since."""
+        with self._store.lock:
+            return self._certificates.is_revoked(serial)
+
     def add_zone(self, name: str, plan: str = "free") -> str:
         """Make an active zone; its id. `plan` is a key of `model.PLANS`: `free` (200 records), `free-1000`, `pro` …"""
         return self._store.add_zone(name, plan).id

@@ -150,6 +150,10 @@ class OriginCertificates:
             self._signed[found.id] = dataclasses.replace(found, revoked_at=call.now)
         return Reply({"id": found.id, "revoked_at": stamp(call.now)})
 
+    def is_revoked(self, serial: int) -> bool:
+        found = self._signed.get(str(serial))
+        return found is not None and found.revoked_at is not None
+
     def _found(self, call: Call, names: tuple[str, ...]) -> Certificate:
         found = self._signed.get(call.args["certificate_id"])
         if found is None or found.revoked_at is not None:

@@ -262,6 +262,34 @@ def _policy_input(policy: Values) -> dict[str, Any]:
     return {"effect": policy["effect"], "permissionGroups": groups, "resources": resources}
 
 
+class OriginCaCertificate(Type):
+    """Every change is a new certificate; a delete revokes it, and what was revoked is gone."""
+
+    token = "cloudflare:index/originCaCertificate:OriginCaCertificate"
+    inputs = {
+        "csr": text(required=True, replaces=True),
+        "hostnames": several(required=True, replaces=True),
+        "requestType": text(required=True, replaces=True, choices=("origin-rsa", "origin-ecc", "keyless-certificate")),
+        "requestedValidity": number(replaces=True, default=5475, choices=(7, 30, 90, 365, 730, 1095, 5475)),
+    }
+
+    def create(self, given: Values) -> tuple[str, dict[str, Any]]:
+        body = {_snake(key): plain(given[key]) for key in self.inputs}
+        made = self.api.call("POST", "/certificates", body)
+        return made["id"], self._outputs(made)
+
+    def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:
+        found = self.api.call("GET", f"/certificates/{identity}")
+        return self._outputs(found), {key: found.get(_snake(key)) for key in self.inputs}
+
+    def delete(self, identity: str, state: Values) -> None:
+        self.api.call("DELETE", f"/certificates/{identity}")
+
+    @staticmethod
+    def _outputs(found: Values) -> dict[str, Any]:
+        return {"certificate": found["certificate"], "expiresOn": found["expires_on"]}
+
+
 class Zone(Type):
     token = "cloudflare:index/zone:Zone"
     inputs = {
@@ -346,7 +374,7 @@ def get_ranges(api: Api, given: Values) -> dict[str, Any]:
 
 class Cloudflare(Plugin):
     name = "cloudflare"
-    types = (DnsRecord, ZoneSetting, ApiToken, Zone)
+    types = (DnsRecord, ZoneSetting, ApiToken, OriginCaCertificate, Zone)
     functions = {
         "cloudflare:index/getZone:getZone": get_zone,
         "cloudflare:index/getApiTokenPermissionGroupsList:getApiTokenPermissionGroupsList": get_groups,

@@ -6,7 +6,7 @@ import contextlib
 import json
 import socket
 import ssl
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,18 @@ class Origin:
         self._server.stop()
 
 
+class Redirector(Origin):
+    """One that sends everybody on."""
+
+    def __init__(self, location: str) -> None:
+        self._location = location
+        super().__init__(FIRST)
+
+    def _serve(self, environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("301 Moved Permanently", [("Location", self._location), ("Content-Length", "0")])
+        return [b""]
+
+
 class Lab:
     """One zone's routes, origins that can be reached by their address, and an edge or a visitor in front."""
 
@@ -70,11 +82,11 @@ class Lab:
         self.names: dict[str, list[str]] = {}
         self.origins: dict[tuple[str, int], Origin] = {}
         self.tried: list[tuple[str, int]] = []
-        self._ends = contextlib.ExitStack()
+        self.ends = contextlib.ExitStack()
 
     def origin(self, address: str = FIRST, port: int = 80, tls: ssl.SSLContext | None = None) -> Origin:
         made = self.origins[address, port] = Origin(address, tls)
-        self._ends.callback(made.stop)
+        self.ends.callback(made.stop)
         return made
 
     def connect(self, address: str, port: int) -> socket.socket:
@@ -87,20 +99,25 @@ class Lab:
     def resolve(self, name: str) -> list[str]:
         return self.names.get(name, [])
 
-    def edge(self, origin_ca: str = "", tls: ssl.SSLContext | None = None) -> str:
-        return self._front(Edge(self.routes.get, self.resolve, self.connect, origin_ca).app, tls)
+    def edge(
+        self,
+        origin_ca: str = "",
+        tls: ssl.SSLContext | None = None,
+        revoked: Callable[[int], bool] = lambda _: False,
+    ) -> str:
+        return self._front(Edge(self.routes.get, self.resolve, self.connect, origin_ca, revoked).app, tls)
 
-    def visitor(self) -> str:
-        return self._front(Visitor(HOST, self.resolve, self.connect).app)
+    def visitor(self, ca: str = "") -> str:
+        return self._front(Visitor(HOST, self.resolve, self.connect, ca).app)
 
     def _front(self, app: Any, tls: ssl.SSLContext | None = None) -> str:
         server = Server(app, [listen("127.0.0.1")], tls)
         server.start()
-        self._ends.callback(server.stop)
+        self.ends.callback(server.stop)
         return f"http{'s' if tls else ''}://127.0.0.1:{server.ports[0]}"
 
     def stop(self) -> None:
-        self._ends.close()
+        self.ends.close()
 
 
 @pytest.fixture
@@ -278,6 +295,29 @@ class TestTls:
         assert origin.asked == (1 if status == 203 else 0)
         assert lab.tried == [(FIRST, 443)]
 
+    @pytest.mark.parametrize(("mode", "status"), [("strict", 526), ("full", 203)])
+    def test_strict_does_not_take_a_certificate_that_was_revoked(
+        self, lab: Lab, authority: Authority, mode: str, status: int
+    ) -> None:
+        origin = lab.origin(port=443, tls=authority.context())
+        lab.routes[HOST].settings["ssl"] = mode
+        asked: list[int] = []
+
+        def revoked(serial: int) -> bool:
+            asked.append(serial)
+            return True
+
+        reply = ask_over_tls(lab.edge(authority.pem, authority.context(), revoked), authority.pem)
+        assert reply.startswith(f"HTTP/1.1 {status} ".encode())
+        assert origin.asked == (1 if status == 203 else 0)
+        assert len(asked) == (mode == "strict")
+
+    def test_strict_does_not_take_a_certificate_for_another_host(self, lab: Lab, authority: Authority) -> None:
+        lab.origin(port=443, tls=authority._made("blog.scalability.expert"))
+        lab.routes[HOST].settings["ssl"] = "strict"
+        reply = ask_over_tls(lab.edge(authority.pem, authority.context()), authority.pem)
+        assert reply.startswith(b"HTTP/1.1 526 ")
+
     def test_525_when_the_origin_speaks_no_tls(self, lab: Lab, authority: Authority) -> None:
         lab.origin(port=443)
         reply = ask_over_tls(lab.edge(authority.pem, authority.context()), authority.pem)
@@ -324,6 +364,29 @@ class TestVisitor:
             reply = ask(lab.visitor())
         assert reply.status_code == 502
         assert f"{HOST}: the connection broke" in reply.text
+
+    def test_it_follows_to_https_and_verifies_who_serves_there(
+        self, lab: Lab, authority: Authority, tmp_path: Path
+    ) -> None:
+        lab.names[HOST] = [FIRST]
+        sent_on = lab.origins[FIRST, 80] = Redirector(f"https://{HOST}/")
+        lab.ends.callback(sent_on.stop)
+        lab.origin(port=443, tls=authority.context())
+        visitor = lab.visitor(authority.pem)
+        reply = ask(f"{visitor}/a?b=c", headers={"X-One": "1"})
+        assert (reply.status_code, reply.headers["X-Rollcall-Over"]) == (203, "tls")
+        told = reply.json()
+        assert (told["uri"], told["headers"]["host"], told["headers"]["x-one"]) == ("/a?b=c", HOST, "1")
+        assert ask(visitor, "POST", data="x").status_code == 301
+        stranger = ask(lab.visitor(Authority(tmp_path / "other").pem))
+        assert stranger.status_code == 502 and "SSLCertVerificationError" in stranger.text
+
+    def test_it_does_not_follow_to_another_host(self, lab: Lab) -> None:
+        lab.names[HOST] = [FIRST]
+        sent_on = lab.origins[FIRST, 80] = Redirector("https://elsewhere.example/")
+        lab.ends.callback(sent_on.stop)
+        reply = ask(lab.visitor())
+        assert reply.status_code == 301 and "X-Rollcall-Over" not in reply.headers
 
     def test_the_site_says_its_own_server(self, lab: Lab) -> None:
         lab.names[HOST] = [FIRST]

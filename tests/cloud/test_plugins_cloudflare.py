@@ -10,16 +10,20 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from pulumi.runtime.proto import provider_pb2
 
 from localcloud.plugins.cloudflare import PLUGIN, Cloudflare
 from tests.cloud.cloudflare_server import OPERATOR, ZONE, Front
 from tests.cloud.cloudflare_server import Lab as Cloud
+from tests.cloud.test_cloudflare_certificates import request_of
 from tests.plugin_host import Host, RefusedError, Resource, hosted, secrets_in
 
 pytestmark = pytest.mark.clouds
 NONE, SOME = provider_pb2.DiffResponse.DIFF_NONE, provider_pb2.DiffResponse.DIFF_SOME
 RECORD, SETTING = "cloudflare:index/dnsRecord:DnsRecord", "cloudflare:index/zoneSetting:ZoneSetting"
+CERTIFICATE = "cloudflare:index/originCaCertificate:OriginCaCertificate"
 TOKEN, ZONES = "cloudflare:index/apiToken:ApiToken", "cloudflare:index/zone:Zone"
 
 
@@ -163,7 +167,8 @@ def seen(lab: Lab, case: Case, made: Resource) -> dict[str, Any]:
 
 
 def test_every_type_of_the_plugin_has_a_case() -> None:
-    assert {case.token for case in CASES.values()} == {each.token for each in PLUGIN.types}
+    # A certificate never changes, so it has a test of its own.
+    assert {CERTIFICATE, *(case.token for case in CASES.values())} == {each.token for each in PLUGIN.types}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -219,6 +224,37 @@ def known_api(lab: Lab, body: Mapping[str, Any]) -> dict[str, Any]:
         groups, resources = policy["permissionGroups"], json.loads(policy["resources"])
         found["policies"] = [{"effect": "allow", "permission_groups": groups, "resources": resources}]
     return found
+
+
+def test_a_certificate_is_asked_for_read_and_revoked(lab: Lab) -> None:
+    csr = request_of(ec.generate_private_key(ec.SECP256R1()))
+    inputs = {"csr": csr, "hostnames": [ZONE, f"www.{ZONE}"], "requestType": "origin-ecc", "requestedValidity": 365}
+    made = lab.host.create(CERTIFICATE, inputs)
+    signed = x509.load_pem_x509_certificate(made.outputs["certificate"].encode())
+    names = signed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == inputs["hostnames"]
+    assert made.id == str(signed.serial_number) and made.outputs["expiresOn"].endswith(" +0000 UTC")
+    assert lab.host.diff(made, inputs).changes == NONE
+    read = lab.host.refresh(made)
+    assert read is not None and (read.inputs, read.outputs) == (made.inputs, made.outputs)
+    imported = lab.host.imported(CERTIFICATE, made.id)
+    assert imported is not None and lab.host.diff(imported, inputs).changes == NONE
+    other = {"csr": request_of(ec.generate_private_key(ec.SECP256R1())), "hostnames": [ZONE], "requestedValidity": 90}
+    for key, value in other.items():
+        assert list(lab.host.diff(made, {**inputs, key: value}).replaces) == [key]
+    with pytest.raises(AssertionError, match="must be one of origin-rsa"):
+        lab.host.create(CERTIFICATE, {**inputs, "requestType": "rsa"})
+    with pytest.raises(RefusedError, match="1010"):
+        lab.host.create(CERTIFICATE, {**inputs, "hostnames": ["example.org"]})
+    lab.host.delete(made)
+    assert lab.host.refresh(made) is None
+    lab.host.delete(made)
+
+
+def test_a_certificates_validity_is_fifteen_years_unless_told(lab: Lab) -> None:
+    csr = request_of(ec.generate_private_key(ec.SECP256R1()))
+    made = lab.host.create(CERTIFICATE, {"csr": csr, "hostnames": [ZONE], "requestType": "origin-ecc"})
+    assert made.inputs["requestedValidity"] == 5475
 
 
 def test_a_tokens_value_is_secret_works_and_stays(lab: Lab) -> None:

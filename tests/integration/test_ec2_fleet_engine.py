@@ -16,12 +16,16 @@ pytestmark = [pytest.mark.clouds, pytest.mark.engine]
 DEBIAN = "/aws/service/debian/release/12/latest/amd64"
 UBUNTU = "/aws/service/canonical/ubuntu/server/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id"
 PROGRAM = """
+import functools
 import json
 import os
+import boto3
+import pulumi
 import pulumi_aws as aws
 from components import userdata
 from components.fleet import Ec2Fleet, FleetArgs, call_rolls
-from components.naming import mark_everything
+from components.naming import deployment, mark_everything
+from components.quotas import look_at_ec2
 from components.settings import FleetSettings
 
 told = {"count": 2, "image": "debian-12", "renew": "", "sources": "one", "size": "t3.micro", **json.loads(os.environ["TRIAL"])}
@@ -32,6 +36,9 @@ role = aws.iam.Role("role", assume_role_policy=told["trust"])
 profile = aws.iam.InstanceProfile("profile", role=role.name)
 kept = {key: told[key] for key in ("count", "image", "renew", "size")}
 settings = FleetSettings(name="web", cloud="aws", joins=(), **kept)
+client = functools.partial(boto3.client, region_name="us-west-2")
+for note in look_at_ec2([settings], deployment(), "us-west-2", client).notes:
+    pulumi.info(note)
 call_rolls([Ec2Fleet("web", FleetArgs(settings=settings, memberships=[], needs=[profile]), profile=profile.name)])
 """
 
@@ -74,14 +81,18 @@ def test_a_fleet_keeps_its_image_until_it_is_told_to_renew_it(trial: Trial) -> N
     assert (set(before) < set(machines(trial)), images(trial)) == (True, [first] * 3)
 
     # New userdata replaces every machine, with the image that the fleet has.
+    told = "web: 2 of 3 machines are replaced, successors first: 5 run for a while"
+    assert told in trial.run("preview", sources="two")
     trial.up(sources="two")
     after = machines(trial)
     assert (set(before) & set(after), images(trial)) == (set(), [first] * 2)
 
     # Writing down what runs already changes nothing; another word renews the image, and all that have it.
-    assert "replace" not in trial.run("preview", "--diff", sources="two", image=first)
+    shown = trial.run("preview", "--diff", sources="two", image=first)
+    assert "replace" not in shown, shown
     shown = trial.run("preview", "--diff", sources="two", renew="autumn")
     assert "web-image" in shown and shown.count("aws:ec2/instance:Instance: (replace)") == 2, shown
+    assert "web: 2 of 2 machines are replaced, successors first: 4 run for a while" in shown
     trial.up(sources="two", renew="autumn")
     assert (set(after) & set(machines(trial)), images(trial)) == (set(), [newer] * 2)
     assert "unchanged" in trial.run("preview", "--expect-no-changes", sources="two", renew="autumn")

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import requests
 
+from components.settings import SiteSettings
+from components.site import zone_settings
 from localcloud.rehearsal import addresses, visit
 from tests.integration.conftest import machines, rehearsed, wait_until
 from tests.integration.deployed import HOST, Deployed
@@ -82,9 +84,12 @@ def test_protection_and_acceleration_are_on_and_nothing_else_was_touched(deploye
         f"{deployed.env['CLOUDFLARE_BASE_URL']}/zones/{deployed.zone()}/settings", headers=headers, timeout=10
     )
     values = {each["id"]: each for each in found.json()["result"]}
-    assert values["security_level"]["value"] == "high"
-    assert values["early_hints"]["value"] == "on" and values["http3"]["value"] == "on"
-    assert values["ssl"]["modified_on"] is None
+    wanted = {
+        **zone_settings(SiteSettings(zone="scalability.expert", proxied=True, protection="high", acceleration=True))
+    }
+    assert wanted["ssl"] == "strict" and wanted["security_level"] == "high" and wanted["early_hints"] == "on"
+    assert {key: values[key]["value"] for key in wanted} == wanted
+    assert {key for key, each in values.items() if each["modified_on"] is not None} <= set(wanted)
 
 
 def test_up_again_changes_nothing(deployed: Deployed) -> None:

@@ -1,4 +1,4 @@
-"""Prints, as JSON, what the program asks the engine for: `python tests/unit/resource_graph.py aws|joyent|services|new`.
+"""Prints, as JSON, what the program asks the engine for: `python tests/unit/resource_graph.py aws|joyent|closed|services|new`.
 
 With `--calls` it prints the functions that were called instead, each with all that it was ever given.
 
@@ -45,6 +45,10 @@ class Cloud(mocks.Mocks):
             outs["generation"] = "ab12cd"
         if args.typ.endswith(":Ready"):
             outs["addresses"] = {}
+        if args.typ.endswith(":OriginKey"):
+            outs.update(private_key="KEY\n", csr="CSR", made=1)
+        if args.typ.endswith(":OriginCaCertificate"):
+            outs.update(certificate="CERTIFICATE", expiresOn="2027-11-23 12:00:00 +0000 UTC")
         return f"{args.name}-id", outs
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> dict[Any, Any]:
@@ -56,6 +60,10 @@ class Cloud(mocks.Mocks):
             },
             "aws:ssm/getParameter:getParameter": {"value": _AMI, "insecureValue": _AMI},
             "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings": {"locations": ["us-west-2b", "us-west-2a"]},
+            "cloudflare:index/getIpRanges:getIpRanges": {
+                "ipv4Cidrs": ["173.245.48.0/20", "103.21.244.0/22"],
+                "ipv6Cidrs": ["2400:cb00::/32"],
+            },
             "aws:ec2/getSubnets:getSubnets": {"ids": ["subnet-b", "subnet-a", "subnet-c"]},
             "aws:ec2/getVpc:getVpc": {"id": "vpc-1"},
             "aws:route53/getZone:getZone": {"zoneId": "Z1", "arn": "arn:aws:route53:::hostedzone/Z1"},
@@ -81,6 +89,8 @@ def graph(build: Callable[[], Any]) -> dict[str, dict[str, Any]]:
         for moving in ("userDataBase64", "userdata"):
             if moving in inputs:
                 inputs[moving] = f"<{moving}>"
+        if "rollcall-version" in inputs.get("tags", {}):
+            inputs["tags"]["rollcall-version"] = "<version>"
     return found
 
 
@@ -94,6 +104,20 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "joyent": {
         "site": {"zone": "scalability.expert"},
         "fleets": {"web": {"cloud": "joyent", "size": "g1.micro", **_WEB}},
+    },
+    "closed": {
+        "site": {"zone": "scalability.expert", "proxied": True},
+        "directory": {"zone": "unilans.net", "services": {"theService": _THE_SERVICE}},
+        "fleets": {
+            "web-aws": {"cloud": "aws", "size": "t3.micro", **_WEB, "joins": ["site", "theService/v1"]},
+            "web-joyent": {
+                "cloud": "joyent",
+                "size": "g1.micro",
+                **_WEB,
+                "count": 1,
+                "joins": ["site", "theService/v1"],
+            },
+        },
     },
     "services": {
         "directory": {"zone": "unilans.net", "services": {"theService": _THE_SERVICE}},

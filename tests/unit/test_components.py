@@ -35,7 +35,7 @@ def printed(cloud: str, seed: str = "0") -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("cloud", ["aws", "joyent", "services"])
+@pytest.mark.parametrize("cloud", ["aws", "joyent", "closed", "services"])
 def test_the_graph_is_the_golden_one(cloud: str) -> None:
     found = printed(cloud)
     golden = GOLDEN / f"{cloud}.json"

@@ -175,6 +175,16 @@ def test_a_stack_name_that_makes_the_ownership_text_too_long_is_refused() -> Non
     assert faults(GOOD, stack="s" * 20) == ()
 
 
+def test_what_a_machine_could_not_be_told_of_a_closed_site_is_refused() -> None:
+    config = copy.deepcopy(GOOD)
+    config["site"].update(proxied=True, check="http:80:/" + "health" * 6)
+    assert faults(config) == ()
+    config["fleets"]["a-fleet-with-quite-a-long-name"] = config["fleets"].pop("web-aws")
+    assert any("256" in fault and "a-fleet-with" in fault for fault in faults(config))
+    config["site"]["proxied"] = False
+    assert faults(config) == ()
+
+
 def test_no_fleet_at_all_is_refused_with_an_example() -> None:
     assert any("add one, as web-aws" in fault for fault in faults({**GOOD, "fleets": {}}))
 

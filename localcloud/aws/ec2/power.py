@@ -153,6 +153,11 @@ class Power:
             found = self._at.get(address)
             return self._units[found].instance if found is not None else None
 
+    def on_the_wire(self) -> list[tuple[Any, tuple[str, ...]]]:
+        """Each instance whose machine has an address now, with its addresses."""
+        with self._lock:
+            return [(unit.instance, (unit.address,)) for unit in self._units.values() if unit.address]
+
     def state(self, instance_id: str) -> str | None:
         with self._lock:
             unit = self._units.get(instance_id)

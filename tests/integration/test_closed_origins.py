@@ -1,0 +1,178 @@
+"""A proxied site's machines are closed: on both clouds nobody but the edge gets to them, and the edge verifies who they are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from localcloud.namespace import NETWORKS, Namespace
+from localcloud.rehearsal import visit
+from tests.integration.conftest import machines, rehearsed, wait_until
+from tests.integration.deployed import HOST, Deployed
+
+pytestmark = [pytest.mark.machines, pytest.mark.engine]
+CONFIG = """
+config:
+  aws:region: us-west-2
+  rollcall:linger: 2
+  rollcall:site: { zone: scalability.expert, host: www, proxied: true }
+  rollcall:fleets:
+    web-aws: { cloud: aws, count: 2, size: t3.micro, image: debian-12, joins: [site] }
+    web-joyent: { cloud: joyent, count: 1, size: g1.micro, image: debian-12, joins: [site] }
+"""
+WEB = (80, 443)
+# How often a closed machine's own web server may be reached by who is not the edge: never, by nobody.
+STRANGERS = tuple(address for network in NETWORKS.values() for address in (network.gateway, network.visitor))
+# Right in all but who signed it.
+FORGED = (
+    "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 -keyout k -out c "
+    f"-subj /CN={HOST} -addext subjectAltName=DNS:{HOST} 2>/dev/null"
+)
+
+
+class Closed(Deployed):
+    @property
+    def namespace(self) -> Namespace:
+        return Namespace(json.loads((self.rehearsal.state / "daemon.json").read_text())["namespace"])
+
+    @property
+    def live(self) -> list[dict[str, Any]]:
+        return [each for each in machines(self.rehearsal) if each["state"] == "running"]
+
+    def reaches(self, source: str, machine: dict[str, Any], port: int) -> bool:
+        try:
+            self.namespace.connect((machine["addresses"][0], port), source, timeout=1.0).close()
+        except OSError:
+            return False
+        return True
+
+    def over_tls(self, edge: str, host: str = HOST) -> tuple[int, str]:
+        """What a visitor in the namespace gets from the edge by https, who trusts the local CA only: status and `X-Served-By`."""
+        words = ["curl", "-s", "-o", "/dev/null", "--max-time", "10", "--cacert", self.env["ROLLCALL_CA_FILE"]]
+        words += ["--interface", NETWORKS["aws"].visitor, "--resolve", f"{host}:443:{edge}"]
+        words += ["-w", "%{http_code} %header{x-served-by}", f"https://{host}/"]
+        code, _, by = self.rehearsal.localcloud("run", "--", *words, capture=True).partition(" ")
+        return int(code), by
+
+
+@pytest.fixture(scope="module")
+def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Closed]:
+    config = tmp_path_factory.mktemp("closed") / "Pulumi.local.yaml"
+    config.write_text(CONFIG)
+    with rehearsed("closed", Path(config)) as rehearsal:
+        output = rehearsal.pulumi("up", "--yes", "--stack", "local", capture=True).stdout
+        made = Closed(rehearsal, output)
+        everybody = {each["id"] for each in made.live}
+        wait_until(
+            "all machines serve", lambda: {made.over_tls("198.51.100.2")[1] for _ in range(6)} == everybody, 60, 1
+        )
+        yield made
+
+
+def test_nobody_but_the_edge_gets_to_a_machine(closed: Closed) -> None:
+    assert len(closed.live) == 3
+    for machine in closed.live:
+        for port in WEB:
+            assert not [each for each in STRANGERS if closed.reaches(each, machine, port)], (machine["name"], port)
+        own = NETWORKS[machine["cloud"]].edge
+        assert closed.reaches(own, machine, 443) and not closed.reaches(own, machine, 80)
+
+
+def test_a_machine_does_not_get_to_another(closed: Closed) -> None:
+    for one in closed.live:
+        for other in closed.live:
+            if one != other:
+                for port in WEB:
+                    words = f"curl -sk -m 1 -o /dev/null telnet://{other['addresses'][0]}:{port} </dev/null; echo $?"
+                    # 28: it took too long to connect.
+                    assert closed.inside(one["id"], "sh", "-c", words).strip() == "28", (one["name"], other["name"])
+
+
+def test_ssh_is_closed(closed: Closed) -> None:
+    assert not [each for each in closed.live for source in STRANGERS if closed.reaches(source, each, 22)]
+
+
+def test_through_the_edge_every_machine_serves_over_tls(closed: Closed) -> None:
+    for network in NETWORKS.values():
+        found = [closed.over_tls(network.edge) for _ in range(9)]
+        assert {status for status, _ in found} == {200}
+        assert {by for _, by in found} == {each["id"] for each in closed.live}
+
+
+def test_the_apex_is_served_over_tls_too(closed: Closed) -> None:
+    assert closed.over_tls("198.51.100.2", "scalability.expert")[0] == 200
+
+
+def test_a_visitor_in_the_clear_is_sent_to_https_and_served_there(closed: Closed) -> None:
+    sent_on = requests.post(closed.env["ROLLCALL_SITE_URL"], data="x", timeout=10, allow_redirects=False)
+    assert (sent_on.status_code, sent_on.headers["Location"]) == (301, f"https://{HOST}/")
+    reply = requests.get(closed.env["ROLLCALL_SITE_URL"], timeout=10)
+    assert (reply.status_code, reply.headers["X-Rollcall-Over"]) == (200, "tls")
+    assert set(visit(closed.env["ROLLCALL_SITE_URL"], 12)) == {each["id"] for each in closed.live}
+
+
+def test_the_key_is_on_the_machines_and_nowhere_a_user_of_them_could_read_it(closed: Closed) -> None:
+    pem = closed.aws("ssm").get_parameter(Name="/rollcall/local/web-aws/origin", WithDecryption=True)["Parameter"][
+        "Value"
+    ]
+    line = pem.splitlines()[1]
+    for machine in closed.live:
+        found = closed.inside(
+            machine["id"], "sh", "-c", f"grep -rlF -- '{line}' /etc /run /var /root /usr 2>/dev/null || true"
+        )
+        assert found.split(), machine["name"]
+        for path in found.split():
+            mode = closed.inside(machine["id"], "stat", "-c", "%a", path).strip()
+            assert mode in ("600", "400"), (machine["name"], path, mode)
+
+
+def test_up_again_changes_nothing(closed: Closed) -> None:
+    assert "unchanged" in closed.up("--expect-no-changes")
+
+
+def test_a_door_that_somebody_opened_is_a_difference_and_up_closes_it(closed: Closed) -> None:
+    (group,) = closed.ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": ["web-aws-group*"]}])[
+        "SecurityGroups"
+    ]
+    anyone = {"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
+    closed.ec2.authorize_security_group_ingress(GroupId=group["GroupId"], IpPermissions=[anyone])
+    joyent = next(each for each in closed.live if each["cloud"] == "joyent")
+    closed.triton("instance", "disable-firewall", "--wait", joyent["id"])
+    shown = closed.rehearsal.pulumi("preview", "--stack", "local", capture=True).stdout
+    assert "[diff: ~ingress]" in shown and "[diff: ~firewallEnabled]" in shown.replace(
+        "firewall_enabled", "firewallEnabled"
+    )
+    closed.up()
+    wait_until(
+        "all are closed", lambda: not [each for each in closed.live if closed.reaches(STRANGERS[0], each, 80)], 10
+    )
+
+
+def test_a_machine_with_a_certificate_of_its_own_making_is_not_served(closed: Closed) -> None:
+    wrong = next(each for each in closed.live if each["cloud"] == "joyent")
+    pem = "/etc/nginx/rollcall-origin.pem"
+    closed.inside(
+        wrong["id"], "sh", "-c", f"cp -p {pem} /root/kept && cd /root && {FORGED} && cat k c >{pem} && nginx -s reload"
+    )
+    seen: set[tuple[int, str]] = set()
+
+    def refused() -> bool:
+        seen.update({closed.over_tls(NETWORKS["joyent"].edge) for _ in range(6)})
+        return any(status == 526 for status, _ in seen)
+
+    wait_until("the edge refuses it", refused, 20)
+    others = {(200, each["id"]) for each in closed.live if each["cloud"] == "aws"}
+    assert {closed.over_tls(NETWORKS["aws"].edge) for _ in range(12)} == {(526, ""), *others}
+    closed.inside(wrong["id"], "sh", "-c", f"cp -p /root/kept {pem} && nginx -s reload")
+    wait_until("it serves again", lambda: {closed.over_tls(NETWORKS["aws"].edge)[0] for _ in range(9)} == {200}, 20)
+
+
+def test_destroy_leaves_no_rule_and_no_certificate(closed: Closed) -> None:
+    closed.rehearsal.pulumi("destroy", "--yes", "--stack", "local", capture=True)
+    assert closed.triton("fwrules", "-j").strip() == ""
+    assert closed._get("/certificates", zone_id=closed.zone())["result"] == []

@@ -1,0 +1,91 @@
+"""Who may come to a fleet's machines, as rules of both clouds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pulumi
+import pytest
+
+from components import doors
+from components.doors import WATCH, Door, Ranges
+from components.fleet import Membership
+from components.joyent import firewall
+from localcloud.cloudapi.firewall import parse
+
+EDGE = Ranges(v4=("173.245.48.0/20", "198.51.100.2/32"), v6=("2400:cb00::/32",))
+
+
+def membership(port: str, only_from: Ranges | None = None) -> Membership:
+    return Membership(
+        places=[], workload="site", port=port, words=lambda _: pulumi.Output.from_input(""), only_from=only_from
+    )
+
+
+OPEN, SERVICE, CLOSED = membership("80/tcp"), membership("4218/tcp"), membership("443/tcp", EDGE)
+WATCHED = Door(port=WATCH[0], protocol=WATCH[1])
+
+
+def test_an_open_site_and_a_service_are_for_everybody() -> None:
+    assert doors.doors([SERVICE, OPEN]) == [Door(port=80, protocol="tcp"), Door(port=4218, protocol="tcp")]
+    assert not doors.is_closed([SERVICE, OPEN])
+
+
+def test_a_closed_site_is_for_its_edge_and_its_agents_can_be_asked() -> None:
+    assert doors.doors([CLOSED]) == [Door(port=443, protocol="tcp", only_from=EDGE), WATCHED]
+
+
+def test_a_service_beside_a_closed_site_stays_open() -> None:
+    assert doors.doors([CLOSED, SERVICE])[1:] == [WATCHED, Door(port=4218, protocol="tcp")]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_port_that_one_membership_has_for_everybody_is(turned: bool) -> None:
+    both = [membership("443/tcp"), CLOSED]
+    assert doors.doors(both[::-1] if turned else both)[0] == Door(port=443, protocol="tcp")
+
+
+def test_a_security_group_names_both_families_of_the_edge_and_nobody_else() -> None:
+    web, watch = doors.ingress(doors.doors([CLOSED]))
+    assert (web["protocol"], web["from_port"], web["to_port"]) == ("tcp", 443, 443)
+    assert (web["cidr_blocks"], web["ipv6_cidr_blocks"]) == ([*EDGE.v4], [*EDGE.v6])
+    assert (watch["protocol"], watch["from_port"], watch["cidr_blocks"]) == ("udp", 4217, ["0.0.0.0/0"])
+
+
+def test_an_edge_without_ipv6_makes_no_empty_list() -> None:
+    web, _ = doors.ingress(doors.doors([membership("443/tcp", Ranges(v4=EDGE.v4))]))
+    assert "ipv6_cidr_blocks" not in web
+
+
+def test_ssh_is_for_operators_and_closed_where_none_are_named() -> None:
+    ssh, web = doors.doors([OPEN], ["192.0.2.0/24", "2001:db8::/32"])
+    assert ssh == Door(port=22, protocol="tcp", only_from=Ranges(v4=("192.0.2.0/24",), v6=("2001:db8::/32",)))
+    assert web.port == 80 and doors.ingress([ssh])[0]["description"] == "operators"
+
+
+def sources(count: int) -> list[str]:
+    ranges = Ranges(v4=tuple(f"10.{number}.0.0/16" for number in range(count)), v6=EDGE.v6)
+    return list(doors._sources(Door(port=443, protocol="tcp", only_from=ranges)))
+
+
+@pytest.mark.parametrize(("networks", "rules"), [(1, 1), (23, 1), (24, 2), (60, 3)])
+def test_a_rule_of_triton_names_no_more_than_it_may(networks: int, rules: int) -> None:
+    found = sources(networks)
+    assert len(found) == rules
+    # The local CloudAPI refuses what FWAPI refuses.
+    parsed = [parse(f'FROM {each} TO tag "a" = "b/c" ALLOW tcp PORT 443') for each in found]
+    assert sum(len(each.source) for each in parsed) == networks + 1
+
+
+def test_a_rule_means_the_same_after_triton_has_written_it_its_way() -> None:
+    written = f'FROM {sources(3)[0]} TO tag "rollcall-doors" = "prod/web" ALLOW tcp PORT 443'
+    assert firewall.meaning(str(parse(written))) == firewall.meaning(written)
+
+
+def test_no_addresses_of_the_edge_close_the_site_to_nobody_but_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(**_: Any) -> Any:
+        return type("Found", (), {"ipv4_cidrs": [], "ipv6_cidrs": ["2400:cb00::/32"]})
+
+    monkeypatch.setattr("pulumi_cloudflare.get_ip_ranges", nothing)
+    with pytest.raises(ValueError, match="no addresses"):
+        doors.published(None)  # type: ignore[arg-type]

@@ -1,0 +1,163 @@
+"""The workflows: they parse, may do as little as they can, are pinned, and every command in them exists."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from components.review import marker
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+ACTIONS = sorted((ROOT / ".github" / "actions").glob("*/action.yml"))
+ACTIONLINT = "1.7.12"
+# What a runner has, beside the shell's own words.
+TOOLS = {"gh", "head", "cat", "echo", "pulumi", "python", "exit", "if", "then", "else", "fi", "id", "mine", "{", "}"}
+
+
+def told(name: str) -> dict[Any, Any]:
+    found: dict[Any, Any] = yaml.safe_load((ROOT / ".github" / "workflows" / f"{name}.yml").read_text())
+    return found
+
+
+def jobs(workflow: dict[Any, Any]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = workflow["jobs"]
+    return found
+
+
+def steps() -> list[tuple[str, dict[str, Any]]]:
+    """Every step of every workflow and action, with the file that it is in."""
+    found = []
+    for path in (*WORKFLOWS, *ACTIONS):
+        whole = yaml.safe_load(path.read_text())
+        groups = [job["steps"] for job in whole["jobs"].values()] if "jobs" in whole else [whole["runs"]["steps"]]
+        found += [(path.relative_to(ROOT).as_posix(), step) for group in groups for step in group]
+    return found
+
+
+def test_there_are_three_workflows() -> None:
+    assert [each.stem for each in WORKFLOWS] == ["deploy", "drift", "preview"]
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_workflow_may_do_nothing_and_each_job_only_what_it_needs(path: Path) -> None:
+    workflow = told(path.stem)
+    assert workflow["permissions"] == {}
+    allowed = {"contents": "read", "id-token": "write"}
+    for name, job in jobs(workflow).items():
+        assert job["permissions"] == ({"pull-requests": "write"} if name == "comment" else allowed), name
+        assert "timeout-minutes" in job, name
+
+
+def test_what_runs_a_pull_requests_code_cannot_write_to_it_and_what_writes_runs_none_of_it() -> None:
+    found = jobs(told("preview"))
+    assert "pull-requests" not in found["preview"]["permissions"]
+    assert not [step for step in found["comment"]["steps"] if "checkout" in step.get("uses", "")]
+    assert "secrets." not in yaml.safe_dump(found["comment"])
+    # `pull_request_target` would run a stranger's code with our secrets. YAML reads the key `on` as a boolean.
+    assert list(told("preview")[True]) == ["pull_request"]
+    assert "head.repo.full_name == github.repository" in found["preview"]["if"]
+
+
+def test_two_deployments_never_run_at_once_and_wait_for_their_environment() -> None:
+    deploy = told("deploy")
+    assert deploy["concurrency"] == {"group": "deploy", "cancel-in-progress": False}
+    assert {job["environment"] for job in jobs(deploy).values()} == {"production"}
+    for name in ("preview", "drift"):
+        assert told(name)["concurrency"]["group"] != "deploy"
+        assert {job.get("environment", "preview") for job in jobs(told(name)).values()} == {"preview"}
+
+
+def test_the_drift_check_fails_on_any_difference_and_shows_it() -> None:
+    (job,) = jobs(told("drift")).values()
+    looking, saying = job["steps"][-2:]
+    assert "--expect-no-changes" in looking["run"] and "continue-on-error" not in looking
+    assert saying["if"] == "always()" and "GITHUB_STEP_SUMMARY" in saying["run"]
+    assert "schedule" in told("drift")[True]
+
+
+def test_the_comment_is_found_again_by_its_mark() -> None:
+    found = jobs(told("preview"))
+    assert found["comment"]["env"]["MARK"] == marker(found["preview"]["env"]["STACK"])
+    script = found["comment"]["steps"][-1]["run"]
+    assert "startswith(env.MARK)" in script and "PATCH" in script
+
+
+def test_every_action_is_pinned_to_a_commit_and_says_its_version() -> None:
+    for path in (*WORKFLOWS, *ACTIONS):
+        for line in path.read_text().splitlines():
+            if "uses:" in line and "./" not in line:
+                assert re.search(r"uses: [\w.-]+/[\w.-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line), (path.name, line)
+    for name, step in steps():
+        if step.get("uses", "").startswith("./"):
+            assert (ROOT / step["uses"] / "action.yml").exists(), name
+
+
+def test_nothing_that_a_stranger_writes_is_put_into_a_script() -> None:
+    for name, step in steps():
+        assert "${{" not in step.get("run", ""), name
+    for name, step in steps():
+        if "checkout" in step.get("uses", ""):
+            assert step["with"]["persist-credentials"] is False, name
+
+
+def test_every_command_exists() -> None:
+    commands = 0
+    for name, step in steps():
+        for line in step.get("run", "").splitlines():
+            for module in re.findall(r"python -m ([\w.]+)", line):
+                assert module == "venv" or importlib.util.find_spec(module), (name, module)
+            for option in re.findall(r"components\.review .*", line):
+                known = set(re.findall(r"--[a-z-]+", _help()))
+                assert set(re.findall(r"--[a-z-]+", option)) <= known, (name, option)
+            for file in re.findall(r"-r ([\w.-]+\.txt)", line):
+                assert (ROOT / file).exists(), (name, file)
+            word = re.split(r"[ =]", line.strip())[0]
+            assert word in TOOLS or (word.startswith(".venv/bin/") and word.split("/")[-1] in ("python", "pip")), (
+                name,
+                line,
+            )
+            commands += 1
+    stacks = {
+        job["env"]["STACK"] for each in WORKFLOWS for job in jobs(told(each.stem)).values() if "STACK" in job["env"]
+    }
+    assert commands > 15 and all((ROOT / f"Pulumi.{stack}.yaml").exists() for stack in stacks) and stacks
+
+
+def _help() -> str:
+    from components.review.__main__ import parser
+
+    made: argparse.ArgumentParser = parser()
+    return made.format_help()
+
+
+def test_the_engine_is_the_one_that_we_test_with() -> None:
+    (pinned,) = {step["with"]["pulumi-version"] for _, step in steps() if "pulumi/actions@" in step.get("uses", "")}
+    assert f"pulumi=={pinned}\n" in (ROOT / "requirements.in").read_text()
+
+
+def test_actionlint_has_nothing_to_say() -> None:
+    tool = _actionlint()
+    said = subprocess.run([tool, *map(str, WORKFLOWS)], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stdout + said.stderr
+
+
+def _actionlint() -> Path:
+    """Built once from its Go module into the cache."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rollcall" / f"actionlint-{ACTIONLINT}"
+    if not (cache / "actionlint").exists():
+        go = shutil.which("go")
+        if not go:
+            pytest.skip("actionlint is built with Go, which is not here")
+        module = f"github.com/rhysd/actionlint/cmd/actionlint@v{ACTIONLINT}"
+        subprocess.run([go, "install", module], env={**os.environ, "GOBIN": str(cache)}, cwd="/", check=True)
+    return cache / "actionlint"
