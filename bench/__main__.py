@@ -43,7 +43,7 @@ An empty goal means that there is none: the figure is there to be known.
 def table() -> str:
     """The document, from whatever results there are."""
     parts = [HEAD]
-    missed: list[str] = []
+    missed: dict[str, list[str]] = {}
     for name in [*BENCHES, "soak"]:
         path = RESULTS / f"{name}.json"
         if not path.exists():
@@ -57,19 +57,25 @@ def table() -> str:
             "|---|---|---|---|---|---|---|",
         ]
         for row in found["rows"]:
-            ratio = "" if row["ratio"] is None else f"{row['ratio']:.2g} ×"
+            times = row["ratio"]
+            ratio = "" if times is None else f"{times:.0f} ×" if times >= 10 else f"{times:.2g} ×"
             met = {None: "", True: "yes", False: "**no**"}[row["met"]]
             cells = (row["question"], row["ours"], row["other"], ratio, row["n"], row["goal"], met)
             lines.append("| " + " | ".join(each.replace("|", "\\|") for each in cells) + " |")
             if row["met"] is False:
-                missed.append(f"- {name}, {row['question']}: {row['why'] or 'not explained yet'}")
+                missed.setdefault(row["why"] or "not explained yet", []).append(f"{name}: {row['question']}")
         notes = [
             f"- {row['question']}: {row['why']}" for row in found["rows"] if row["why"] and row["met"] is not False
         ]
         parts.append("\n".join(lines) + "\n" + ("\n" + "\n".join(notes) + "\n" if notes else ""))
     if missed:
-        parts.insert(1, "## What stands in the way\n\n" + "\n".join(missed) + "\n")
+        parts.insert(1, "## What stands in the way\n\n" + "\n".join(way(*each) for each in missed.items()) + "\n")
     return "\n".join(each for each in parts if each)
+
+
+def way(why: str, questions: list[str]) -> str:
+    """One reason, and the questions that it stands before."""
+    return f"- {'; '.join(questions)}.\n  {why[:1].upper()}{why[1:]}"
 
 
 def run(name: str) -> str:

@@ -30,6 +30,7 @@ from bench.rows import Row, in_turn, median_ratio, report  # noqa: E402
 from components.joyent.client import CloudApi as Triton  # noqa: E402
 from localcloud.rehearsal import Rehearsal  # noqa: E402
 from rollcall.ownership import Owner  # noqa: E402
+from rollcall.route53 import host_name  # noqa: E402
 from rollcall.settings import DRAIN, FLEET, GENERATION, MACHINE  # noqa: E402
 from tests.integration.conftest import rehearsed  # noqa: E402
 from tests.integration.deployed import Deployed  # noqa: E402
@@ -125,16 +126,30 @@ class Registrar(threading.Thread):
 
     def _change(self, came: dict[Owner, str], left: dict[Owner, str], wanted: dict[Owner, str]) -> None:
         zone = next(each["Id"] for each in self._route53.list_hosted_zones()["HostedZones"])
-        changes = []
-        for action, which in (("DELETE", left), ("CREATE", came)):
-            for owner, address in which.items():
-                host = f"{owner.generation}.rc.unilans.net"
-                changes += [self._set(action, host, "A", address), self._set(action, host, "TXT", f'"{owner}"')]
-        for action, members in (("DELETE", self._standing), ("CREATE", wanted)):
-            values = [f"10 10 4218 {owner.generation}.rc.unilans.net." for owner in members]
-            changes += [self._set(action, SERVICE, "SRV", *values, ttl=5)] if values else []
-        # A batch holds 1,000 records at the most; an upsert would count twice.
-        self._route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": changes})
+        members = [
+            self._set(
+                action,
+                SERVICE,
+                "SRV",
+                *(f"10 10 4218 {host_name(owner.generation, 'unilans.net')}." for owner in of),
+                ttl=5,
+            )
+            for action, of in (("DELETE", self._standing), ("CREATE", wanted))
+            if of
+        ]
+        # A host before it is in the set, and out of the set before it goes.
+        for batch in (*self._hosts("CREATE", came), members, *self._hosts("DELETE", left)):
+            self._route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": batch})
+
+    def _hosts(self, action: str, which: dict[Owner, str]) -> Iterator[list[dict[str, Any]]]:
+        """A batch holds 32,000 characters of values at the most."""
+        owners = list(which.items())
+        for at in range(0, len(owners), 100):
+            yield [
+                self._set(action, host_name(owner.generation, "unilans.net"), rtype, value)
+                for owner, address in owners[at : at + 100]
+                for rtype, value in (("A", address), ("TXT", f'"{owner}"'))
+            ]
 
     @staticmethod
     def _set(action: str, name: str, rtype: str, *values: str, ttl: int = 60) -> dict[str, Any]:

@@ -83,6 +83,10 @@ def theirs(consul: ConsulAgent) -> Pair:
     return seen, gone
 
 
+def shown(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms" if seconds < 0.1 else f"{seconds:.2f} s"
+
+
 def main() -> int:
     found: dict[str, list[Pair]] = {"site": [], "service": [], "consul": []}
     with clouds() as local, consul_agent() as consul:
@@ -98,8 +102,8 @@ def main() -> int:
             rows.append(
                 Row(
                     question=f"{what}, {side}",
-                    ours=f"{middle:.2f} s (longest {max(mine):.2f} s)",
-                    other=f"Consul: {beside:.2f} s (longest {max(peer):.2f} s)",
+                    ours=f"{shown(middle)} (longest {shown(max(mine))})",
+                    other=f"Consul: {shown(beside)} (longest {shown(max(peer))})",
                     ratio=middle / beside,
                     n=f"{ROUNDS} in turn",
                     goal=f"≤ {goal:g} s median, not behind Consul",
