@@ -30,7 +30,7 @@ from tests.integration.review_samples import (
     slimmed,
 )
 
-pytestmark = [pytest.mark.clouds, pytest.mark.engine]
+pytestmark = [pytest.mark.clouds, pytest.mark.engine, pytest.mark.prove]
 _ENDPOINTS = ("AWS_", "CLOUDFLARE_", "TRITON_", "ROLLCALL_DNS")
 
 

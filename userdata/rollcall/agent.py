@@ -364,7 +364,7 @@ def run(agent: Agent) -> int:
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda *_: stop.set())
     notify("READY=1")
-    due, door, site = 0.0, None, None
+    due, door, site, wait = 0.0, None, None, TICK / 4
     while not stop.is_set():
         agent.tick()
         if "site" in agent.workloads and (agent.site != site or time.monotonic() >= due):
@@ -375,7 +375,10 @@ def run(agent: Agent) -> int:
             door.bind(("", probe.PORT))
             threading.Thread(target=probe.serve, args=(agent.token, door), daemon=True).start()
         notify(f"STATUS={agent.status.step} {agent.status.error}"[:200])
-        stop.wait(TICK)
+        # A machine that starts is waited for.
+        if agent.memberships and all(each.joined for each in agent.memberships):
+            wait = TICK
+        stop.wait(wait)
     notify("STOPPING=1")
     return 0 if agent.leave() else 1
 

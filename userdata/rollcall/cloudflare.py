@@ -6,7 +6,8 @@ https://developers.cloudflare.com/api/resources/dns/subresources/records/
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from rollcall.errors import FatalError, TransientError
 URL = "https://api.cloudflare.com/client/v4"
 _TIMEOUT = (5.0, 15.0)
 _PAGE = 500
+_MOST_PAGES = 100
 _NO_SUCH_RECORD = 81044
 
 
@@ -34,6 +36,15 @@ class Record:
     id: str = ""
 
 
+@contextmanager
+def _understood() -> Iterator[None]:
+    """A reply of another form than the API's, from whatever stands between, may be another one at the next try."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as other:
+        raise TransientError(f"reason=garbled-reply api=cloudflare error={type(other).__name__}") from other
+
+
 class CloudflareStore:
     """The records of the zones that `token` may edit.
 
@@ -46,11 +57,12 @@ class CloudflareStore:
         self._session = requests.Session()
         self._session.headers["Authorization"] = f"Bearer {token}"
 
+    @_understood()
     def list(self, zone: str, name: str) -> tuple[Record, ...]:
         """Every record at `name`, of any type and any owner."""
         found: list[Record] = []
         page, pages = 1, 1
-        while page <= pages:
+        while page <= min(pages, _MOST_PAGES):
             query = {"name": name, "per_page": str(_PAGE), "page": str(page)}
             body = self._call("GET", f"/zones/{zone}/dns_records", query=query)
             found += [_record(each, zone) for each in body["result"]]
@@ -58,15 +70,18 @@ class CloudflareStore:
             page += 1
         return tuple(found)
 
+    @_understood()
     def create(self, record: Record) -> Record:
         body = self._call("POST", f"/zones/{record.zone}/dns_records", _fields(record))
         return _record(body["result"], record.zone)
 
+    @_understood()
     def update(self, record: Record) -> Record:
         """Change the record with this id to what is given."""
         body = self._call("PATCH", f"/zones/{record.zone}/dns_records/{record.id}", _fields(record))
         return _record(body["result"], record.zone)
 
+    @_understood()
     def delete(self, zone: str, record: str) -> None:
         """One that is gone already is no error."""
         self._call("DELETE", f"/zones/{zone}/dns_records/{record}", gone_is_fine=True)

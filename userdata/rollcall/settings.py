@@ -138,7 +138,7 @@ def format_join(join: Join) -> str:
 
 def parse_join(text: str, key: str = "join") -> Join:
     """The membership that `format_join` wrote. Raises SettingsError naming `key` and the word at fault."""
-    kind, *words = text.split()
+    kind, *words = text.split() or [""]
     if kind not in _KINDS:
         raise SettingsError(f"{key}: {kind!r} is none of {', '.join(_KINDS)}")
     known = get_type_hints(_KINDS[kind])

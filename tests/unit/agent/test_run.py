@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,6 +28,7 @@ class Scripted:
         self._told = iter(told)
         self.site: CloudflareJoin | None = None
         self.left = 0
+        self.memberships: list[Any] = []
 
     def tick(self) -> None:
         try:
@@ -75,3 +78,33 @@ def test_a_machine_that_joins_no_site_sets_nothing_up(refreshed: list[str]) -> N
     agent.workloads = ("the-service",)  # type: ignore[assignment]
     assert run(agent) == 0
     assert refreshed == []
+
+
+def test_a_machine_that_starts_looks_four_times_as_often_until_it_has_joined_all(
+    refreshed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+
+    class Stop(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waited.append(timeout or 0)
+            return super().wait(0)
+
+    monkeypatch.setattr(agents.threading, "Event", Stop)  # type: ignore[attr-defined]
+    agent = Scripted([SITE] * 4)
+    site, service = SimpleNamespace(joined=False), SimpleNamespace(joined=False)
+    agent.memberships = [site, service]
+    steps: Iterator[Callable[[], None]] = iter(
+        [lambda: None, lambda: setattr(site, "joined", True), lambda: setattr(service, "joined", True)]
+    )
+    tick = agent.tick
+
+    def next_tick() -> None:
+        tick()
+        next(steps, lambda: setattr(site, "joined", False))()
+
+    monkeypatch.setattr(agent, "tick", next_tick)
+    run(agent)
+    quick, usual = agents.TICK / 4, agents.TICK
+    # One that has joined once and fails later goes on at its usual pace: three bad checks are six seconds.
+    assert waited == [quick, quick, usual, usual, usual]
