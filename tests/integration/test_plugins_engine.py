@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from localcloud.plugins import STAND_INS
+from tests.cloud.test_cloudflare_certificates import request_of
 from tests.integration.trial import Trial, on_trial
 
 pytestmark = [pytest.mark.clouds, pytest.mark.engine]
@@ -56,6 +58,9 @@ site = cloudflare.Zone("site", name="example.net", account={"id": account})
 cloudflare.DnsRecord("www", zone_id=site.id, name="www.example.net", type="A", content="198.51.100.10", ttl=60, comment="ours")
 cloudflare.ZoneSetting("level", zone_id=site.id, setting_id="security_level", value="high")
 groups = cloudflare.get_api_token_permission_groups_list_output(name="DNS Write")
+cloudflare.OriginCaCertificate(
+    "certificate", csr=os.environ["CSR"], hostnames=[site.name],
+    request_type="origin-ecc", requested_validity=7)
 token = cloudflare.ApiToken("token", name="machines", policies=[{
     "effect": "allow",
     "permission_groups": [{"id": groups.results[0].id}],
@@ -74,6 +79,7 @@ pulumi.export("word", zone.tags_all)
 def trial(tmp_path: Path) -> Iterator[Trial]:
     with on_trial(tmp_path, PROGRAM) as made:
         made.run("config", "set", "--secret", "word", WORD)
+        made.environ["CSR"] = request_of(ec.generate_private_key(ec.SECP256R1()))
         yield made
 
 
@@ -98,7 +104,7 @@ def test_one_program_with_every_type_from_up_to_destroy(trial: Trial) -> None:
 
     drifts(trial, made)
     shown = trial.run("preview", "--diff")
-    for name in ("txt", "role", "group", "power", "parameter", "www", "level"):
+    for name in ("txt", "role", "group", "power", "parameter", "www", "level", "certificate"):
         assert f"::{name}]" in shown, shown
     assert "path=/by-hand" in shown
     trial.up()
@@ -153,6 +159,7 @@ def drifts(trial: Trial, made: Mapping[str, Any]) -> None:
         zone_id=site, dns_record_id=made["www"]["id"], type="A", name="www.example.net", content="198.51.100.99", ttl=60
     )
     trial.site.api.zones.settings.edit(zone_id=site, setting_id="security_level", value="low")
+    trial.site.api.origin_ca_certificates.delete(made["certificate"]["id"])
 
 
 def imports(trial: Trial, made: Mapping[str, Any]) -> None:
