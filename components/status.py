@@ -1,6 +1,6 @@
-"""`python -m components.status`: state, clouds and DNS of a stack side by side, differences first.
+"""`rollcall status`: state, clouds and DNS of a stack side by side, differences first.
 
-    python -m components.status --stack prod [--json]
+    rollcall status [--stack prod] [--json]        (the same as python -m components.status; the selected stack unless told)
 
 Needs what `pulumi up` needs: the engine on the PATH, the backend, and the clouds' credentials in the environment. It only looks.
 Exit code 0: in step; 1: something differs; 2: it could not be told (why, on stderr).
@@ -102,6 +102,8 @@ def shown(fleets: Sequence[FleetStatus]) -> str:
         for key, listed in fleet.differences.items()
         for line in listed
     ]
+    if not fleets:
+        return "Nothing is deployed: the stack's state has no fleet."
     lines = ["Differences", *lines, ""] if lines else ["In step: state, clouds and DNS say the same.", ""]
     for fleet in fleets:
         lines.append(f"{fleet.fleet} ({fleet.cloud})")
@@ -114,10 +116,18 @@ def shown(fleets: Sequence[FleetStatus]) -> str:
 
 
 def exported(stack: str) -> tuple[list[Mapping[str, Any]], dict[str, str]]:
-    """The resources in the stack's state, and the configuration that its clouds' clients need. Raises StatusError."""
-    state = json.loads(_pulumi("stack", "export", "--stack", stack) or "{}")
-    config = json.loads(_pulumi("config", "--json", "--stack", stack) or "{}")
-    values = {key: str(each.get("value", "")) for key, each in config.items() if not each.get("secret")}
+    """The resources in the stack's state, and the configuration that its clouds' clients need. Raises StatusError.
+
+    `stack` may be empty: the one that is selected. Of the configuration, secrets too where they can be decrypted: an account
+    may have its credentials there.
+    """
+    chosen = ("--stack", stack) if stack else ()
+    state = json.loads(_pulumi("stack", "export", *chosen) or "{}")
+    try:
+        told = _pulumi("config", "--json", "--show-secrets", *chosen)
+    except StatusError:
+        told = _pulumi("config", "--json", *chosen)
+    values = {key: str(each["value"]) for key, each in json.loads(told or "{}").items() if "value" in each}
     return state.get("deployment", {}).get("resources") or [], values
 
 
@@ -139,14 +149,14 @@ def _pulumi(*words: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="components.status", description=__doc__)
-    parser.add_argument("--stack", required=True)
-    parser.add_argument("--json", action="store_true")
+    parser = argparse.ArgumentParser(prog="rollcall status", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--stack", default="", help="the selected one unless told")
+    parser.add_argument("--json", action="store_true", help="for programs")
     chosen = parser.parse_args(arguments)
     try:
         fleets = look(*exported(chosen.stack))
     except (StatusError, RollcallError, CloudApiError) as fault:
-        print(f"status: {fault}", file=sys.stderr)
+        print(f"rollcall status: {fault}", file=sys.stderr)
         return 2
     if chosen.json:
         print(

@@ -23,7 +23,7 @@ _END = "\nEND_OF_FILES\n"
 # The window's size, and 16 for a gzip header, which holds no time.
 _GZIP = 31
 # Of the package, but not of the agent: docs/decisions/0004. A folder of modules is a package without the other one.
-_NOT_SHIPPED = ("rollcall/resolve.py", "rollcall/__init__.py")
+_NOT_SHIPPED = ("rollcall/resolve.py", "rollcall/console.py", "rollcall/__init__.py")
 
 
 @functools.cache

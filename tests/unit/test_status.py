@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from components import status
 from components.attendance import Entry, Member, Roll, Seen, Stand, difference
 from components.status import FleetStatus, StatusError, shown, status_of
+from components.userdata import HOME
+from rollcall import console
 from rollcall.ownership import Owner
 
 PLACE = "www.scalability.expert A"
@@ -83,4 +86,66 @@ def test_what_cannot_be_told_is_two_with_the_reason(
 
     monkeypatch.setattr(status, "exported", refuse)
     assert status.main(["--stack", "nope"]) == 2
-    assert capsys.readouterr().err == "status: no stack nope\n"
+    assert capsys.readouterr().err == "rollcall status: no stack nope\n"
+
+
+def test_the_stack_is_the_selected_one_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def pulumi(*words: str) -> str:
+        asked.append(words)
+        return "{}"
+
+    monkeypatch.setattr(status, "_pulumi", pulumi)
+    status.exported("")
+    status.exported("prod")
+    assert [words[-2:] == ("--stack", "prod") for words in asked] == [False, False, True, True]
+
+
+def test_a_secret_of_the_config_is_used_where_it_can_be_read_and_missed_where_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    may = True
+
+    def pulumi(*words: str) -> str:
+        if words[0] == "stack":
+            return "{}"
+        if "--show-secrets" in words and not may:
+            raise StatusError("no passphrase")
+        secret = {"secret": True, **({"value": "word"} if "--show-secrets" in words else {})}
+        return json.dumps({"aws:region": {"value": "us-west-2", "secret": False}, "cloudflare:apiToken": secret})
+
+    monkeypatch.setattr(status, "_pulumi", pulumi)
+    assert status.exported("prod")[1] == {"aws:region": "us-west-2", "cloudflare:apiToken": "word"}
+    may = False
+    assert status.exported("prod")[1] == {"aws:region": "us-west-2"}
+
+
+def test_nothing_deployed_is_said_so() -> None:
+    assert shown([]) == "Nothing is deployed: the stack's state has no fleet."
+
+
+class TestCommand:
+    """`rollcall status`: a stack's in the folder of the program, a machine's elsewhere."""
+
+    def test_in_the_programs_folder_it_is_the_stacks(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(status, "exported", lambda stack: ([], {}))
+        monkeypatch.chdir(HOME.parent)
+        assert console.main(["status", "--stack", "prod"]) == 0
+        assert "no fleet" in capsys.readouterr().out
+
+    def test_elsewhere_it_is_the_agents(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        assert console.main(["status"]) == 1
+        assert "reason=not-running" in capsys.readouterr().err
+
+    def test_elsewhere_a_stack_is_not_there(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        assert console.main(["status", "--stack", "prod"]) == 2
+        assert "cd to the folder of Pulumi.yaml" in capsys.readouterr().err

@@ -25,8 +25,8 @@ from components import userdata
 from rollcall.ownership import Owner
 
 ROOT = Path(__file__).resolve().parents[2]
-# docs/decisions/0004: the client is of the package, but no machine needs it.
-ELSEWHERE = {"boot.sh", "rollcall/resolve.py", "rollcall/__init__.py"}
+# docs/decisions/0004: the client and the status of a stack are of the package, but no machine needs them.
+ELSEWHERE = {"boot.sh", "rollcall/resolve.py", "rollcall/console.py", "rollcall/__init__.py"}
 SOURCES = sorted(
     str(path.relative_to(userdata.HOME))
     for path in userdata.HOME.rglob("*")
