@@ -27,9 +27,11 @@ def wait_until(what: str, true: Callable[[], object], seconds: float, every: flo
 
 
 @contextmanager
-def rehearsed(name: str, config: Path | None = None, *, machines: bool = True) -> Iterator[Rehearsal]:
+def rehearsed(
+    name: str, config: Path | None = None, *, machines: bool = True, stack: str = "local"
+) -> Iterator[Rehearsal]:
     """Local clouds named after this test run, stopped at the end whatever happened."""
-    rehearsal = Rehearsal(stack="local", instance=f"{name}-{os.getpid()}", config=config, machines=machines)
+    rehearsal = Rehearsal(stack=stack, instance=f"{name}-{os.getpid()}", config=config, machines=machines)
     try:
         rehearsal.start()
         rehearsal.lay_out()

@@ -76,4 +76,4 @@ class Deployed:
         return triton(self.env, *words)
 
     def up(self, *words: str) -> str:
-        return self.rehearsal.pulumi("up", "--yes", "--stack", "local", *words, capture=True).stdout
+        return self.rehearsal.pulumi("up", "--yes", "--stack", self.rehearsal.stack, *words, capture=True).stdout

@@ -30,7 +30,7 @@ class InStep(Deployed):
 
     def resources(self) -> list[dict[str, Any]]:
         """What is in the engine's state."""
-        exported = self.rehearsal.pulumi("stack", "export", "--stack", "local", capture=True).stdout
+        exported = self.rehearsal.pulumi("stack", "export", "--stack", self.rehearsal.stack, capture=True).stdout
         found: list[dict[str, Any]] = json.loads(exported)["deployment"].get("resources") or []
         return found
 
@@ -40,12 +40,12 @@ class InStep(Deployed):
 
     def tagged(self) -> set[str]:
         """The ids of the machines of both clouds that are tagged with the stack and are not gone for good."""
-        wanted = [{"Name": "tag:rollcall-stack", "Values": ["local"]}]
+        wanted = [{"Name": "tag:rollcall-stack", "Values": [self.rehearsal.stack]}]
         reservations = self.ec2.describe_instances(Filters=wanted)["Reservations"]
         instances = [each for reservation in reservations for each in reservation["Instances"]]
         found = {each["InstanceId"] for each in instances if each["State"]["Name"] not in (*GONE, "shutting-down")}
         listed = [json.loads(line) for line in self.triton("instance", "list", "-j").splitlines()]
-        listed = [each for each in listed if each.get("tags", {}).get("rollcall-stack") == "local"]
+        listed = [each for each in listed if each.get("tags", {}).get("rollcall-stack") == self.rehearsal.stack]
         return found | {each["id"] for each in listed if each["state"] not in GONE}
 
     def record_sets(self) -> list[dict[str, Any]]:
@@ -74,10 +74,10 @@ class InStep(Deployed):
                 hosts.update({each["Name"].rstrip("."): owner for owner in found if owner})
             elif each["Type"] == "SRV":
                 values += [value.split()[3].rstrip(".") for value in texts if ".rc." in value]
-        ours = {name: owner.instance for name, owner in hosts.items() if owner.stack == "local"}
+        ours = {name: owner.instance for name, owner in hosts.items() if owner.stack == self.rehearsal.stack}
         assert set(values) <= set(hosts), f"values without a host: {set(values) - set(hosts)}"
         return {
-            "site": {each.instance for each in site if each and each.stack == "local"},
+            "site": {each.instance for each in site if each and each.stack == self.rehearsal.stack},
             "hosts": set(ours.values()),
             "service": {ours[value] for value in values if value in ours},
         }

@@ -15,7 +15,7 @@ from tests.integration.conftest import rehearsed, wait_until
 from tests.integration.instep import SERVICE, InStep
 from tests.integration.witness import CLOUDFLARE, ROUTE53, Prober, config_file, is_machine, most_in, requests_of
 
-pytestmark = [pytest.mark.machines, pytest.mark.engine, pytest.mark.prove]
+pytestmark = [pytest.mark.machines, pytest.mark.engine]
 CONFIG = """\
 config:
   aws:region: us-west-2

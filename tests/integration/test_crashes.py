@@ -14,7 +14,7 @@ import pytest
 from tests.integration.conftest import rehearsed, wait_until
 from tests.integration.deployed import Deployed
 
-pytestmark = [pytest.mark.machines, pytest.mark.engine, pytest.mark.prove]
+pytestmark = [pytest.mark.machines, pytest.mark.engine]
 CONFIG = """\
 config:
   aws:region: us-west-2
@@ -86,6 +86,7 @@ def test_what_crashed_and_what_hangs_is_gone_within_a_minute_and_comes_back(cras
     wait_until("both are back", lambda: [len(each) for each in crashes.standing()] == [4, 4], 90)
 
 
+@pytest.mark.prove
 def test_a_cloud_that_is_lost_whole_is_removed_whole_and_the_other_stays(crashes: Crashes) -> None:
     left = crashes.all_of("web-aws")
     crashes.rehearsal.localcloud("isolate", "joyent")

@@ -22,7 +22,7 @@ from tests.integration.conftest import rehearsed
 from tests.integration.instep import InStep
 from tests.integration.witness import config_file
 
-pytestmark = [pytest.mark.machines, pytest.mark.engine, pytest.mark.prove]
+pytestmark = [pytest.mark.machines, pytest.mark.engine]
 CONFIG = """\
 config:
   aws:region: us-west-2

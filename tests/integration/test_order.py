@@ -13,7 +13,7 @@ from tests.integration.conftest import rehearsed
 from tests.integration.deployed import Deployed
 from tests.integration.witness import CLOUDFLARE, ROUTE53, Logs, config_file, requests_of
 
-pytestmark = [pytest.mark.machines, pytest.mark.engine, pytest.mark.prove]
+pytestmark = [pytest.mark.machines, pytest.mark.engine]
 CONFIG = """\
 config:
   aws:region: us-west-2

@@ -21,7 +21,7 @@ from tests.integration.deployed import HOST
 from tests.integration.instep import SERVICE, InStep, foreign_bytes
 from tests.integration.witness import CLOUDFLARE, Prober, config_file, is_machine, requests_of
 
-pytestmark = [pytest.mark.machines, pytest.mark.engine, pytest.mark.prove]
+pytestmark = [pytest.mark.machines, pytest.mark.engine]
 CONFIG = """\
 config:
   aws:region: us-west-2
