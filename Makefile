@@ -5,7 +5,7 @@ PY := .venv/bin/python
 STACK ?= local
 PLUGINS ?= stand-in
 
-.PHONY: help prepare up down preview status env test prove bench soak check reference format lint types requirements
+.PHONY: help prepare up down preview status catalogue env test prove bench soak check reference format lint types requirements
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ preview: prepare ## what `pulumi up` would change, on the local clouds (STACK=pr
 
 status: ## state, clouds and DNS side by side, differences first; fails when there are any (JSON=1 for programs)
 	@$(PY) -m localcloud.rehearsal status --stack $(STACK) $(if $(JSON),--json)
+
+catalogue: ## the images and sizes of both clouds that a fleet may name (FIND="aws size t3", JSON=1)
+	@$(PY) -m localcloud.rehearsal catalogue --stack $(STACK) $(if $(JSON),--json) $(FIND)
 
 env: ## export lines that point any client at the running local clouds: eval "`make -s env`"
 	@$(PY) -m localcloud.rehearsal env --stack $(STACK)

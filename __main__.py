@@ -13,15 +13,19 @@ from components.preflight import checked
 from components.registrar import Ec2Registrar, Ec2RegistrarArgs, SiteToken, SiteTokenArgs, UserRegistrar
 from components.settings import SITE_JOIN, FleetSettings
 from components.site import Site, SiteArgs
+from components.tokens import machine_token
 
 TOKEN, KEY, ORIGIN = "cloudflare-token", "route53-key", "origin"
 settings = checked(deployment())
 mark_everything()
 
 site = Site("site", SiteArgs(settings=settings.site)) if settings.site else None
-token = SiteToken("machines", SiteTokenArgs(zone_id=site.zone_id)) if site else None
+given = pulumi.Output.secret(told) if (told := machine_token()) else None
+token = (
+    SiteToken("machines", SiteTokenArgs(zone_id=site.zone_id, given=given, rotate=settings.rotate)) if site else None
+)
 origin = (
-    ClosedOrigin("origin", ClosedOriginArgs(settings=settings.site, zone_id=site.zone_id))
+    ClosedOrigin("origin", ClosedOriginArgs(settings=settings.site, zone_id=site.zone_id, rotate=settings.rotate))
     if settings.site and site and settings.site.proxied
     else None
 )
@@ -43,7 +47,7 @@ def fleet(told: FleetSettings) -> Fleet:
     )
     grants = [grant] if grant else []
     role = Ec2Registrar(told.name, Ec2RegistrarArgs(secrets=secrets, grants=grants)) if told.cloud == "aws" else None
-    user = UserRegistrar(told.name, grants) if told.cloud == "joyent" and grants else None
+    user = UserRegistrar(told.name, grants, settings.rotate) if told.cloud == "joyent" and grants else None
 
     def membership(join: str) -> Membership:
         if join == SITE_JOIN:

@@ -69,7 +69,8 @@ class Fleet(pulumi.ComponentResource):
         self.stack = deployment()
         self.image: pulumi.Input[str] = f"{self.settings.image} {self.settings.renew}".strip()
         self.machines = []
-        self.farewells: list[pulumi.Resource] = []
+        # Their power and their farewells: what is in place, or has been done, before a roll call.
+        self.attendants: list[pulumi.Resource] = []
         self.members = []
         self.places = [place for membership in args.memberships for place in membership.places]
         self.make()
@@ -103,7 +104,7 @@ class Fleet(pulumi.ComponentResource):
         """Where SSH is configured, machine `index` is told to leave by it as well, after its RollCall and before it goes."""
         if self.settings.ssh:
             name = f"{self.name}-{index}"
-            self.farewells.append(drain.over_ssh(name, self.settings.ssh, machine, address, parent=self))
+            self.attendants.append(drain.over_ssh(name, self.settings.ssh, machine, address, parent=self))
 
     def doors(self) -> list[doors.Door]:
         """What others may come to: what the fleet joins, and SSH where it is configured."""
@@ -182,10 +183,21 @@ class Ec2Fleet(Fleet):
                 ),
             )
             self.enlist(index, deregistration, instance, instance.id)
+            self._powered(index, instance)
             self.drained_by_ssh(index, instance, instance.public_ip)
         self.addresses = pulumi.Output.all(
             *(machine.id for machine in self.machines), *(machine.public_ip for machine in self.machines)
         ).apply(lambda both: dict(zip(both[: len(both) // 2], both[len(both) // 2 :], strict=True)))
+
+    def _powered(self, index: int, instance: aws.ec2.Instance) -> None:
+        """An instance that somebody stopped, or that lost its host, is a difference, and `up` starts it."""
+        power = aws.ec2transitgateway.InstanceState(
+            f"{self.name}-{index}-power",
+            instance_id=instance.id,
+            state="running",
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        self.attendants.append(power)
 
     def _security_group(self) -> aws.ec2.SecurityGroup:
         vpc = aws.ec2.get_vpc_output(default=True, opts=pulumi.InvokeOutputOptions(parent=self))
@@ -257,7 +269,7 @@ class JoyentFleet(Fleet):
 
 def call_rolls(fleets: Sequence[Fleet]) -> list[RollCall]:
     """A RollCall for each fleet, after the machines of all fleets: no predecessor leaves before every successor answers."""
-    everybody = [each for fleet in fleets for each in (*fleet.machines, *fleet.farewells)]
+    everybody = [each for fleet in fleets for each in (*fleet.machines, *fleet.attendants)]
     return [
         RollCall(
             fleet.name,

@@ -166,10 +166,11 @@ class Revocation(Resource, module="rollcall", name="Revocation"):  # type: ignor
 
 @dataclass(frozen=True, kw_only=True)
 class ClosedOriginArgs:
-    """`settings` of a site that is proxied; `zone_id` as Site gives it."""
+    """`settings` of a site that is proxied; `zone_id` as Site gives it; another `rotate` is another key and certificate."""
 
     settings: SiteSettings
     zone_id: pulumi.Input[str]
+    rotate: str = ""
 
 
 class ClosedOrigin(pulumi.ComponentResource):
@@ -187,7 +188,8 @@ class ClosedOrigin(pulumi.ComponentResource):
         self.ranges = published(self)
         host = args.settings.fqdn
         hostnames = sorted({host, args.settings.zone} if args.settings.apex else {host})
-        key = OriginKey(f"{name}-key", hostnames, VALIDITY, pulumi.ResourceOptions(parent=self))
+        options = pulumi.ResourceOptions(parent=self, replacement_trigger=[args.rotate])
+        key = OriginKey(f"{name}-key", hostnames, VALIDITY, options)
         certificate = cloudflare.OriginCaCertificate(
             f"{name}-certificate",
             csr=key.csr,

@@ -13,8 +13,9 @@ from typing import Any
 
 import pulumi
 
+from components import tokens
 from components.quotas import Found, look_at_ec2, look_at_triton
-from components.settings import KEYS, ConfigurationError, DirectorySettings, Settings, read
+from components.settings import KEYS, TEXTS, ConfigurationError, DirectorySettings, Settings, SiteSettings, read
 
 _CLOUDFLARE = "https://api.cloudflare.com/client/v4"
 _TIMEOUT = 20.0
@@ -33,7 +34,7 @@ def checked(stack: str) -> Settings:
 def configured(stack: str) -> Settings:
     """The stack's settings. Raises ConfigurationError with every fault."""
     config = pulumi.Config("rollcall")
-    values = {key: _object(config, key) for key in KEYS}
+    values = {key: config.get(key) if key in TEXTS else _object(config, key) for key in KEYS}
     return read(stack, {key: value for key, value in values.items() if value is not None})
 
 
@@ -41,8 +42,8 @@ def preflight(settings: Settings) -> None:
     """Ask each cloud that the settings use whether it knows us. Raises ConfigurationError naming all that do not."""
     checks: list[Callable[[], str | None]] = []
     if settings.site is not None:
-        zone = None if settings.site.create else settings.site.zone
-        checks.append(lambda: cloudflare_fault(zone))
+        site = settings.site
+        checks.append(lambda: cloudflare_fault(site))
     if settings.fleets_of("aws") or settings.directory is not None:
         checks.append(lambda: aws_fault(settings))
     if settings.fleets_of("joyent"):
@@ -103,30 +104,35 @@ def quotas_found(settings: Settings) -> Found:
     return found
 
 
-def cloudflare_fault(zone: str | None) -> str | None:
-    """What keeps us from working in Cloudflare; `zone` must be in the account unless it is None."""
+def cloudflare_fault(site: SiteSettings) -> str | None:
+    """What keeps us from working in Cloudflare. The zone must be in the account unless it is to be made."""
     import requests
 
+    given = tokens.machine_token()
+    wanted = tokens.needed(site, makes_token=not given, only_looks=pulumi.runtime.is_dry_run())
     token = os.environ.get("CLOUDFLARE_API_TOKEN") or pulumi.Config("cloudflare").get("apiToken")
     if not token:
-        return "CLOUDFLARE_API_TOKEN: is not set; export a token with Zone Read, DNS Write and API Tokens Write"
+        return f"CLOUDFLARE_API_TOKEN: is not set; export a token with {', '.join(wanted)}"
     url = os.environ.get("CLOUDFLARE_BASE_URL") or pulumi.Config("cloudflare").get("baseUrl") or _CLOUDFLARE
+    url = url.rstrip("/")
     try:
         session = requests.Session()
         session.headers["Authorization"] = f"Bearer {token}"
-        verified = session.get(f"{url.rstrip('/')}/user/tokens/verify", timeout=_TIMEOUT)
+        verified = session.get(f"{url}/user/tokens/verify", timeout=_TIMEOUT)
         if verified.status_code != 200:
             return (
                 f"CLOUDFLARE_API_TOKEN: Cloudflare does not accept it (HTTP {verified.status_code}); give a valid token"
             )
-        if zone is None:
-            return None
-        found = session.get(f"{url.rstrip('/')}/zones", params={"name": zone}, timeout=_TIMEOUT).json()
-    except (requests.RequestException, ValueError) as unreachable:
+        own = str(verified.json()["result"]["id"])
+        fault = tokens.operator_fault(session, url, own, wanted) or (given and tokens.machine_fault(url, given))
+        if fault or site.create:
+            return fault or None
+        found = session.get(f"{url}/zones", params={"name": site.zone}, timeout=_TIMEOUT).json()
+    except (requests.RequestException, ValueError, KeyError, TypeError) as unreachable:
         return f"CLOUDFLARE_BASE_URL: {url} cannot be reached ({type(unreachable).__name__}); check the network and the address"
     if not found.get("result"):
         mend = "add the zone there, correct the name, or set create: true"
-        return f"rollcall:site.zone: {zone} is not in the account of this Cloudflare token; {mend}"
+        return f"rollcall:site.zone: {site.zone} is not in the account of this Cloudflare token; {mend}"
     return None
 
 

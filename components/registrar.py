@@ -31,10 +31,12 @@ _ASSUME = {
 
 @dataclass(frozen=True, kw_only=True)
 class SiteTokenArgs:
-    """`zone_id` as Site gives it; `given` is a token made elsewhere, used instead of making one."""
+    """`zone_id` as Site gives it; `given` is a token made elsewhere, used instead of making one; another `rotate` is another
+    token, which machines have before the old one is revoked."""
 
     zone_id: pulumi.Input[str]
     given: pulumi.Output[str] | None = None
+    rotate: str = ""
 
 
 class SiteToken(pulumi.ComponentResource):
@@ -62,7 +64,9 @@ class SiteToken(pulumi.ComponentResource):
                     "resources": pulumi.Output.from_input(args.zone_id).apply(token_resources),
                 }
             ],
-            opts=pulumi.ResourceOptions(parent=self, additional_secret_outputs=["value"]),
+            opts=pulumi.ResourceOptions(
+                parent=self, additional_secret_outputs=["value"], replacement_trigger=[args.rotate]
+            ),
         )
         self.made.append(token)
         return pulumi.Output.secret(token.value)
@@ -135,16 +139,21 @@ class Ec2Registrar(pulumi.ComponentResource):
 
 
 class UserRegistrar(pulumi.ComponentResource):
-    """An IAM user with the same limits, for machines that have no instance role. `key` is `ACCESS_KEY_ID SECRET`, a secret."""
+    """An IAM user with the same limits, for machines that have no instance role. `key` is `ACCESS_KEY_ID SECRET`, a secret;
+    another `rotate` is another key."""
 
     key: pulumi.Output[str]
 
-    def __init__(self, name: str, grants: Sequence[Grant], opts: pulumi.ResourceOptions | None = None) -> None:
+    def __init__(
+        self, name: str, grants: Sequence[Grant], rotate: str = "", opts: pulumi.ResourceOptions | None = None
+    ) -> None:
         super().__init__("rollcall:index:UserRegistrar", name, None, opts)
         mine = pulumi.ResourceOptions(parent=self)
         user = aws.iam.User(f"{name}-user", path="/rollcall/", opts=mine)
         policy = aws.iam.UserPolicy(f"{name}-policy", user=user.name, policy=_policy([], grants), opts=mine)
-        key = aws.iam.AccessKey(f"{name}-key", user=user.name, opts=mine)
+        # A user may have two keys, so the new one is there before the old one goes.
+        renewed = pulumi.ResourceOptions(parent=self, replacement_trigger=[rotate])
+        key = aws.iam.AccessKey(f"{name}-key", user=user.name, opts=renewed)
         self.key = pulumi.Output.secret(pulumi.Output.concat(key.id, " ", key.secret))
         self.all_made: list[pulumi.Resource] = [user, policy, key]
         self.register_outputs({})

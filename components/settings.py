@@ -16,7 +16,11 @@ from components.reading import Faults, Reader
 from rollcall.ownership import Owner, OwnershipError
 from rollcall.settings import CloudflareJoin, SettingsError, format_join
 
-KEYS = ("site", "directory", "fleets", "joyent", "linger", "brake")
+KEYS = ("site", "directory", "fleets", "joyent", "linger", "brake", "rotate")
+# Those that are no YAML of their own.
+TEXTS = ("rotate",)
+# A secret, which no check prints.
+MACHINE_TOKEN = "machineToken"
 CLOUDS = ("aws", "joyent")
 PROTECTIONS = ("off", "low", "medium", "high", "under_attack")
 SITE_JOIN = "site"
@@ -165,7 +169,8 @@ class JoyentSettings:
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """The whole of it. `linger`: the seconds that a leaving machine serves on after its entries are gone; the longest TTL
-    where that is shorter. `brake`: refuse to remove many left-over entries or machines at once."""
+    where that is shorter. `brake`: refuse to remove many left-over entries or machines at once. `rotate`: a word; another one
+    makes every secret that the stack makes anew."""
 
     stack: str
     site: SiteSettings | None
@@ -174,6 +179,7 @@ class Settings:
     joyent: JoyentSettings
     linger: int = 86400
     brake: bool = True
+    rotate: str = ""
 
     def fleets_of(self, cloud: str) -> tuple[FleetSettings, ...]:
         return tuple(fleet for fleet in self.fleets if fleet.cloud == cloud)
@@ -208,6 +214,7 @@ def read(stack: str, values: Mapping[str, Any]) -> Settings:
         joyent=joyent,
         linger=linger,
         brake=top.flag("brake", True),
+        rotate=top.text("rotate", ""),
     )
     if not fleets and not faults:
         faults.add(

@@ -351,9 +351,18 @@ def env(rehearsal: Rehearsal) -> None:
 
 
 def status(rehearsal: Rehearsal, *words: str) -> int:
-    """State, clouds and DNS side by side: `components.status`, pointed at the local clouds."""
+    """State, clouds and DNS side by side: `rollcall status`, pointed at the local clouds."""
+    return _pointed(rehearsal, "components.status", "--stack", rehearsal.stack, *words)
+
+
+def catalogue(rehearsal: Rehearsal, *words: str) -> int:
+    """The images and sizes of both clouds: `rollcall catalogue`, pointed at the local clouds."""
+    return _pointed(rehearsal, "components.catalogue", *words)
+
+
+def _pointed(rehearsal: Rehearsal, module: str, *words: str) -> int:
     passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    command = [str(VENV / "bin" / "python"), "-m", "components.status", "--stack", rehearsal.stack, *words]
+    command = [str(VENV / "bin" / "python"), "-m", module, *words]
     env = {**passed, **rehearsal.environment()}
     return subprocess.run(command, cwd=rehearsal.work, env=env, stdin=subprocess.DEVNULL, check=False).returncode
 
@@ -455,7 +464,14 @@ def _timed(step: str, times: dict[str, float]) -> Iterator[None]:
     say(f"{step:<13} {times[step]:6.1f} s")
 
 
-COMMANDS: dict[str, Any] = {"up": up, "down": down, "preview": preview, "env": env, "status": status}
+COMMANDS: dict[str, Any] = {
+    "up": up,
+    "down": down,
+    "preview": preview,
+    "env": env,
+    "status": status,
+    "catalogue": catalogue,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -466,14 +482,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--plugins", default="stand-in", help="stand-in, real, or a comma-separated list of those to take real"
     )
-    parser.add_argument("--json", action="store_true", help="status as JSON")
+    parser.add_argument("--json", action="store_true", help="status and catalogue as JSON")
+    parser.add_argument("words", nargs="*", help="of the catalogue, the lines that have all of these")
     chosen = parser.parse_args(arguments)
     for each in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, _interrupt)
     try:
         rehearsal = Rehearsal(stack=chosen.stack, instance=chosen.instance or chosen.stack, plugins=chosen.plugins)
+        as_json = ["--json"] if chosen.json else []
         if chosen.command == "status":
-            return status(rehearsal, *(["--json"] if chosen.json else []))
+            return status(rehearsal, *as_json)
+        if chosen.command == "catalogue":
+            return catalogue(rehearsal, *as_json, *chosen.words)
         COMMANDS[chosen.command](rehearsal)
     except RehearsalError as fault:
         print(f"rollcall: {fault}", file=sys.stderr)

@@ -160,7 +160,10 @@ class Agent:
         clean, end = True, time.monotonic() + within
         for membership in (*self.memberships, *self._dropped):
             try:
-                retried(lambda membership=membership: self._leave(membership), end - time.monotonic())  # type: ignore[misc]
+                retried(
+                    lambda membership=membership: self._fresh(lambda: self._leave(membership)),  # type: ignore[misc]
+                    end - time.monotonic(),
+                )
             except RollcallError as fault:
                 log.error("leave failed: %s; whoever cleans up after this machine removes the entry", fault)
                 clean = False
@@ -309,11 +312,8 @@ class Agent:
         if now < membership.not_before:
             return
         try:
-            action()
+            self._fresh(action)
         except RollcallError as fault:
-            if isinstance(fault, FatalError):
-                # A token may have been rotated: read it again before the next try.
-                self._secrets.clear()
             membership.pause = min(max(membership.pause * 2, TICK), LONGEST)
             after = fault.after if isinstance(fault, TransientError) else 0.0
             membership.not_before = now + max(after, random.uniform(TICK / 2, membership.pause))  # noqa: S311
@@ -323,6 +323,17 @@ class Agent:
             self._note(self.status.step, str(fault))
         else:
             membership.pause, membership.not_before, membership.error = 0.0, 0.0, ""
+
+    def _fresh(self, action: Callable[[], None]) -> None:
+        """What is refused may be so because a token was rotated since it was read: then it is tried with the new one."""
+        try:
+            action()
+        except FatalError:
+            read = {name: self.cloud.secret(name) for name in self._secrets}
+            if read == self._secrets:
+                raise
+            self._secrets = read
+            action()
 
     def _secret(self, name: str) -> str:
         """Kept in memory: at shutdown the parameter store may be out of reach already."""

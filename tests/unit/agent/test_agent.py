@@ -177,11 +177,21 @@ class TestFaults:
         guest.pass_time(2 * TICK)
         assert guest.dns.count("join") == 2 and guest.standing == {HOST: ADDRESS}
 
-    def test_a_rotated_token_is_read_again_after_a_refusal(self, joined: Guest) -> None:
+    def test_a_rotated_token_is_read_again_at_a_refusal_and_nothing_fails(self, joined: Guest) -> None:
         joined.dns.token = joined.cloud.secrets[TOKEN_NAME] = "the-new-one"
         joined.healthy(False)
         joined.pass_time(60)
         assert joined.standing == {} and joined.cloud.secrets_read == 2
+        joined.healthy(True)
+        joined.dns.token = joined.cloud.secrets[TOKEN_NAME] = "a-third-one"
+        joined.pass_time(TICK)
+        assert joined.standing == {HOST: ADDRESS} and joined.status()["memberships"][0]["error"] == ""
+
+    def test_a_refusal_with_the_token_that_is_valid_is_not_tried_again_at_once(self, joined: Guest) -> None:
+        joined.dns.token = "of another zone"
+        joined.healthy(False)
+        joined.pass_time(TICK * 3)
+        assert joined.dns.count("leave") == 1 and "9109" in joined.status()["memberships"][0]["error"]
 
     def test_a_transient_fault_reads_no_secret_again(self, joined: Guest) -> None:
         joined.dns.faults = [DOWN]
@@ -239,6 +249,10 @@ class TestLeave:
         assert guest.agent.leave() is False
         assert guest.standing == {HOST: ADDRESS}
         assert any(each.levelno == logging.ERROR and "code=9109" in each.message for each in caplog.records)
+
+    def test_a_machine_that_stops_right_after_a_rotation_leaves(self, joined: Guest) -> None:
+        joined.dns.token = joined.cloud.secrets[TOKEN_NAME] = "the-new-one"
+        assert joined.agent.leave(within=0) is True and joined.standing == {}
 
     def test_a_secret_that_is_out_of_reach_at_shutdown_is_remembered(self, joined: Guest) -> None:
         joined.cloud.silent = DOWN

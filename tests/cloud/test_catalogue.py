@@ -1,0 +1,72 @@
+"""`rollcall catalogue` on the local clouds: every line names what a fleet may say, and the clouds take it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from components import catalogue
+from components.catalogue import Entry, chosen, of_ec2, of_triton
+from components.joyent.client import CloudApi
+from components.settings import EC2_IMAGES
+from localcloud.compute import InstantHypervisor
+from tests.cloud.aws_cloud import Cloud, debian, running
+from tests.cloud.cloudapi_server import ACCOUNT, RSA_KEY, Front, Lab, private_text
+
+pytestmark = pytest.mark.clouds
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Iterator[Cloud]:
+    with running(hypervisor=InstantHypervisor()) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def triton() -> Iterator[CloudApi]:
+    front = Front()
+    lab = Lab(front)
+    told = {"url": lab.url, "account": ACCOUNT, "keyId": lab.fingerprint, "keyMaterial": private_text(RSA_KEY).decode()}
+    yield CloudApi.from_settings(told, environ={})
+    front.stop()
+
+
+def test_every_image_with_a_name_is_there_with_the_ami_that_it_means_now(cloud: Cloud) -> None:
+    images = {each.name: each.note for each in of_ec2(cloud.client) if each.kind == "image"}
+    assert set(images) == set(EC2_IMAGES)
+    assert images["debian-12"].startswith(f"now {debian(cloud)}, ")
+
+
+def test_sizes_have_cores_and_memory_and_run_the_images(cloud: Cloud) -> None:
+    sizes = {each.name: each for each in of_ec2(cloud.client) if each.kind == "size"}
+    assert (sizes["t3.micro"].vcpus, sizes["t3.micro"].memory) == (2, 1024)
+    assert not [name for name in sizes if name.startswith(("t4g.", "m6g.", "a1."))]
+    cloud.run(InstanceType="t3.micro")
+
+
+def test_of_triton_the_names_are_those_that_a_fleet_takes(triton: CloudApi) -> None:
+    found = of_triton(triton)
+    packages = {each.name for each in found if each.kind == "size"}
+    images = {each.name for each in found if each.kind == "image"}
+    assert packages == {each.name for each in triton.list_packages()} and "g1.micro" in packages
+    assert any(each.startswith("debian-12@") for each in images)
+
+
+def test_each_word_must_be_part_of_a_line() -> None:
+    small = Entry(cloud="aws", kind="size", vcpus=2, memory=1024, name="t3.micro")
+    large = Entry(cloud="aws", kind="size", vcpus=2, memory=8192, name="t3.large")
+    assert chosen([large, small], []) == [small, large]
+    assert chosen([large, small], ["AWS", "micro"]) == [small]
+    assert str(small).split() == ["aws", "size", "t3.micro", "2", "vCPU", "1", "GiB"]
+
+
+def test_as_json_and_without_a_cloud(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    entry = Entry(cloud="aws", kind="image", name="debian-12", note="now ami-1")
+    monkeypatch.setattr(catalogue, "look", lambda: ([entry], ["joyent is left out: no key"]))
+    assert catalogue.main(["--json"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)[0]["name"] == "debian-12" and "joyent is left out" in told.err
+    monkeypatch.setattr(catalogue, "look", lambda: ([], ["aws is left out: no region", "joyent is left out: no key"]))
+    assert catalogue.main([]) == 2

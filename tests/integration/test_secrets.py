@@ -1,0 +1,255 @@
+"""No secret anywhere: after `up`, a rotation and `destroy`, no secret's value is in state, history, output, logs, userdata,
+process arguments, the machines' journals or the repository. And a rotation is one `up` that nobody's registration fails in.
+
+The tests of this file share one deployment and run in the order in which they stand.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import gzip
+import subprocess
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import requests
+
+from localcloud.prepare import ROOT
+from rollcall.edge import PEM
+from tests.integration.conftest import rehearsed, wait_until
+from tests.integration.instep import InStep
+from tests.integration.witness import Logs, config_file
+
+pytestmark = [pytest.mark.machines, pytest.mark.engine]
+CONFIG = """\
+config:
+  aws:region: us-west-2
+  rollcall:linger: 2
+  rollcall:rotate: "{rotate}"
+  rollcall:site: {{ zone: scalability.expert, host: www, proxied: true }}
+  rollcall:directory: {{ zone: unilans.net, services: {{ theService: {{ port: 4218, ttl: 5, incarnations: {{ v1: {{}} }} }} }} }}
+  rollcall:fleets:
+    web-aws: {{ cloud: aws, count: 2, size: t3.micro, image: debian-12, joins: [site, theService/v1] }}
+    web-joyent: {{ cloud: joyent, count: 2, size: g1.micro, image: debian-12, joins: [site, theService/v1] }}
+"""
+# What a machine's cloud keeps for it, by the names that components give.
+KEPT = ("cloudflare-token", "route53-key", "origin")
+# All that systemd and the programs have said, whoever may read it.
+SAID = "journalctl -a --no-pager -o cat; cat /run/rollcall/*.json; find /var/log /var/lib/cloud -type f -exec cat {} +"
+PACKED = f"({SAID}) 2>&1 | base64 -w0"
+
+
+class Searched(InStep):
+    config: Path
+    output: str
+    secrets: dict[str, str]
+    arguments: Arguments
+    logs: Logs
+
+    def configure(self, rotate: str) -> None:
+        self.config.write_text(CONFIG.format(rotate=rotate))
+        self.rehearsal.lay_out()
+
+    def kept(self, name: str) -> str:
+        """A secret that Triton keeps for a machine."""
+        return self.inside(self.machine("web-joyent-0")["id"], "mdata-get", name).strip()
+
+    def learn(self, when: str) -> None:
+        """Every secret that there is now."""
+        for name in KEPT:
+            private, is_pem, _ = self.kept(name).partition("-----END PRIVATE KEY-----")
+            self.secrets[f"{name} {when}"] = private if is_pem else private.split(" ")[-1]
+
+    def places(self) -> Iterator[tuple[str, bytes]]:
+        """Where a secret might have got to, by name, as bytes."""
+        yield "output", self.output.encode()
+        yield "process arguments", b"\n".join(self.arguments.seen)
+        for folder in ("backend", "program", "logs"):
+            for path in sorted((self.rehearsal.state / folder).rglob("*")):
+                if path.is_file() and not path.is_relative_to(self.rehearsal.state / "program" / ".venv"):
+                    raw = path.read_bytes()
+                    yield (
+                        str(path.relative_to(self.rehearsal.state)),
+                        gzip.decompress(raw) if path.suffix == ".gz" else raw,
+                    )
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
+        for name in filter(None, listed.decode().split("\0")):
+            yield f"repository {name}", (ROOT / name).read_bytes()
+        yield "state", self.rehearsal.pulumi("stack", "export", "--stack", "local", capture=True).stdout.encode()
+        for instance in self.logs.instances:
+            yield f"agent's log of {instance}", self.logs.text(instance).encode()
+
+    def on_machines(self) -> Iterator[tuple[str, bytes]]:
+        for each in self.machines("web-"):
+            instance = each["id"]
+            yield f"journal and logs of {instance}", base64.b64decode(self.inside(instance, "sh", "-c", PACKED))
+            if instance.startswith("i-"):
+                told = self.ec2.describe_instance_attribute(InstanceId=instance, Attribute="userData")["UserData"][
+                    "Value"
+                ]
+                yield f"userdata of {instance}", gzip.decompress(base64.b64decode(told))
+            else:
+                yield f"userdata of {instance}", self.inside(instance, "mdata-get", "user-script").encode()
+
+
+class Arguments:
+    """The arguments of every process of this machine, the booted machines' included, looked at all the time."""
+
+    def __init__(self) -> None:
+        self.seen: set[bytes] = set()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.02):
+            for each in Path("/proc").glob("[0-9]*/cmdline"):
+                with contextlib.suppress(OSError):
+                    self.seen.add(each.read_bytes())
+
+    @contextlib.contextmanager
+    def looked_at(self) -> Iterator[Arguments]:
+        self._thread.start()
+        try:
+            yield self
+        finally:
+            self._stop.set()
+            self._thread.join(10)
+
+
+def found(secrets: Mapping[str, str], places: Iterable[tuple[str, bytes]]) -> list[str]:
+    """`SECRET in PLACE` for each that is there, as it is or in base64."""
+    needles = [(name, needle) for name, value in secrets.items() for needle in _forms(value)]
+    return [f"{name} in {place}" for place, text in places for name, needle in needles if needle in text]
+
+
+def _forms(value: str) -> Iterator[bytes]:
+    """Of a key in PEM, each whole line of its body; of anything else, the value and its base64 at any offset."""
+    lines = [line for line in value.splitlines() if line and not line.startswith("-----")]
+    assert lines and all(len(line) >= 16 for line in lines[:1]), "no secret's value"
+    if len(lines) > 1:
+        # The first lines say what kind of key it is, and are the same in others of it.
+        yield from (line.encode() for line in lines[1:] if len(line) >= 32)
+        return
+    yield value.encode()
+    for offset in range(3):
+        encoded = base64.b64encode(b"x" * offset + value.encode())
+        yield encoded[4 : len(encoded) - 4]
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Searched]:
+    config = config_file(tmp_path_factory.mktemp("secrets"), CONFIG.format(rotate=""))
+    with (
+        Arguments().looked_at() as arguments,
+        rehearsed("secrets", config) as rehearsal,
+        Logs(rehearsal) as logs,
+    ):
+        stack = Searched(rehearsal)
+        stack.config, stack.arguments, stack.logs = config, arguments, logs
+        env = rehearsal.environment()
+        stack.secrets = {
+            "operator's Cloudflare token": env["CLOUDFLARE_API_TOKEN"],
+            "operator's AWS key": env["AWS_SECRET_ACCESS_KEY"],
+            "operator's Triton key": Path(env["TRITON_KEY_FILE"]).read_text(),
+            "operators' SSH key": (rehearsal.state / "keys" / "operators").read_text(),
+            "passphrase": env["PULUMI_CONFIG_PASSPHRASE"],
+        }
+        stack.output = _said(stack, "up")
+        stack.learn("first")
+        yield stack
+
+
+def _said(stack: Searched, verb: str) -> str:
+    done = stack.rehearsal.pulumi(verb, "--yes", "--stack", "local", "--diff", capture=True)
+    return done.stdout + done.stderr
+
+
+def test_the_search_finds_what_is_there(stack: Searched) -> None:
+    """Where the machines need them, and where a test plants them, plain and packed."""
+    token, origin = stack.secrets["cloudflare-token first"], stack.secrets["origin first"]
+    assert found({"token": token}, [("here", f"x{token}".encode())]) == ["token in here"]
+    packed = base64.b64encode(f"machine's token: {token}, and more".encode())
+    assert found({"token": token}, [("there", packed)]) == ["token in there"]
+    instance = stack.machine("web-aws-0")["id"]
+    served = stack.inside(instance, "cat", str(PEM))
+    assert found({"origin": origin}, [("nginx's key", served.encode())])
+    assert len(stack.arguments.seen) > 50 and any(b"nginx" in each for each in stack.arguments.seen)
+
+
+def test_no_secret_is_anywhere_after_up(stack: Searched) -> None:
+    assert len(stack.secrets) == 8
+    assert found(stack.secrets, [*stack.places(), *stack.on_machines()]) == []
+
+
+def test_a_rotation_is_one_up_and_no_registration_fails(stack: Searched) -> None:
+    """Meanwhile one machine of each cloud leaves and joins again and again."""
+    before = {name: stack.secrets[f"{name} first"] for name in KEPT}
+    joined = stack.in_state()
+    movers = [stack.machine(name)["id"] for name in ("web-aws-1", "web-joyent-1")]
+    since = time.time()
+    stop = threading.Event()
+    restarts: list[str] = []
+
+    def move() -> None:
+        while not stop.wait(3):
+            for instance in movers:
+                stack.inside(instance, "systemctl", "restart", "rollcall")
+                restarts.append(instance)
+
+    mover = threading.Thread(target=move, daemon=True)
+    mover.start()
+    try:
+        stack.configure("2026-11")
+        stack.output += _said(stack, "up")
+    finally:
+        stop.set()
+        mover.join(60)
+    assert stack.in_state() == joined and len(restarts) >= 4
+    stack.learn("second")
+    for name in KEPT:
+        assert stack.secrets[f"{name} second"] != before[name], name
+    _assert_revoked(stack, before)
+    # Those that were not restarted have the old secrets in memory, and a stop is the first that they ask for.
+    for name in ("web-aws-0", "web-joyent-0"):
+        instance = stack.machine(name)["id"]
+        stack.inside(instance, "systemctl", "stop", "rollcall")
+        assert all(instance not in each for each in stack.owners().values()), name
+        stack.inside(instance, "systemctl", "start", "rollcall")
+    wait_until("all stand again", lambda: all(each == joined for each in stack.owners().values()), 30)
+    for instance in joined:
+        said = stack.logs.text(instance)
+        assert "leave failed" not in said, (instance, said[-2000:])
+        assert "status=403" not in said and "status=401" not in said and "InvalidClientTokenId" not in said, said[
+            -2000:
+        ]
+    assert time.time() - since < 300
+
+
+def _assert_revoked(stack: Searched, before: Mapping[str, str]) -> None:
+    url = stack.env["CLOUDFLARE_BASE_URL"] + "/user/tokens/verify"
+    for when, code in (("first", 401), ("second", 200)):
+        token = stack.secrets[f"cloudflare-token {when}"]
+        assert requests.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=10).status_code == code, when
+    iam = stack.aws("iam")
+    users = [each["UserName"] for each in iam.list_users(PathPrefix="/rollcall/")["Users"]]
+    keys = [each["AccessKeyId"] for user in users for each in iam.list_access_keys(UserName=user)["AccessKeyMetadata"]]
+    assert len(keys) == 1, keys
+
+
+def test_no_secret_is_anywhere_after_the_rotation(stack: Searched) -> None:
+    assert len(stack.secrets) == 11
+    assert found(stack.secrets, [*stack.places(), *stack.on_machines()]) == []
+
+
+def test_no_secret_is_anywhere_after_destroy_and_none_is_valid(stack: Searched) -> None:
+    stack.output += _said(stack, "destroy")
+    assert found(stack.secrets, stack.places()) == []
+    url = stack.env["CLOUDFLARE_BASE_URL"]
+    token = {"Authorization": f"Bearer {stack.secrets['cloudflare-token second']}"}
+    assert requests.get(f"{url}/user/tokens/verify", headers=token, timeout=10).status_code == 401
+    assert stack.aws("iam").list_users(PathPrefix="/rollcall/")["Users"] == []
+    assert stack.aws("ssm").describe_parameters()["Parameters"] == []
