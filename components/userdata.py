@@ -11,7 +11,9 @@ import base64
 import bz2
 import functools
 import hashlib
+import string
 import zlib
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
@@ -83,7 +85,7 @@ def _sources() -> list[Path]:
 
 def files() -> dict[str, str]:
     """Where each file goes on the machine, and its text there."""
-    found = {f"{_LIB}/rollcall.py": minified(bundled(), ())}
+    found = {f"{_LIB}/rollcall.py": minified(_shortened(bundled()), ())}
     for path in _sources():
         inside = path.relative_to(HOME)
         text = path.read_text()
@@ -105,6 +107,26 @@ def minified(source: str, keep: Collection[str]) -> str:
         rename_globals=True,
         preserve_globals=sorted(keep),
     )
+
+
+def _shortened(source: str) -> str:
+    """A whole program with shorter names for the private attributes and methods of its classes, which nothing else knows."""
+    tree = ast.parse(source)
+    methods = [each for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for each in node.body]
+    attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    named = [each.name for each in methods if isinstance(each, ast.FunctionDef)]
+    named += [each.attr for each in attributes if isinstance(each.ctx, ast.Store)]
+    private = {each for each in named if each.startswith("_") and not each.startswith("__")}
+    used = Counter(each for node in attributes if (each := node.attr) in private)
+    letters = string.ascii_letters
+    short = (f"_{first}{second}" for first in ("", *letters) for second in letters)
+    names = dict(zip((each for each, _ in used.most_common()), short, strict=False))
+    for node in attributes:
+        node.attr = names.get(node.attr, node.attr)
+    for each in methods:
+        if isinstance(each, ast.FunctionDef):
+            each.name = names.get(each.name, each.name)
+    return ast.unparse(tree)
 
 
 def _without_types(source: str) -> str:
