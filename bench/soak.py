@@ -61,7 +61,7 @@ class Soak:
         self.rough: list[tuple[float, float]] = []
         self.edits = 0
         self.took: dict[str, list[float]] = {}
-        # Whoever edits foreign records holds it, so that the witness does not look in between.
+        # Whoever edits foreign records, or has the APIs fail, holds it, so that the witness does not look in between.
         self.editing = threading.Lock()
         self.foreign, self.looks, self.changed = "", 0, ""
 
@@ -125,15 +125,16 @@ class Soak:
         which = self.dice.choice(("cloudflare", "route53"))
         before = self._stood()
         seconds = self.dice.choice((10, 30))
-        self.stack.rehearsal.localcloud("fault", which, "status=503", capture=True)
-        try:
-            end = time.monotonic() + seconds
-            while time.monotonic() < end:
-                if self._stood() != before:
-                    raise BrokenError(f"{which} failed, and entries went")
-                time.sleep(1)
-        finally:
-            self.stack.rehearsal.localcloud("fault", "--clear", which, capture=True)
+        with self.editing:
+            self.stack.rehearsal.localcloud("fault", which, "status=503", capture=True)
+            try:
+                end = time.monotonic() + seconds
+                while time.monotonic() < end:
+                    if self._stood() != before:
+                        raise BrokenError(f"{which} failed, and entries went")
+                    time.sleep(1)
+            finally:
+                self.stack.rehearsal.localcloud("fault", "--clear", which, capture=True)
         return f"{which} failed for {seconds} s"
 
     def agent_killed(self) -> str:
@@ -188,13 +189,17 @@ class Soak:
         return True
 
     def watch(self, stop: threading.Event) -> None:
-        """The witness of foreign bytes."""
-        while not stop.wait(2.0):
-            with self.editing:
-                now = foreign_bytes(self.stack)
-                self.looks += 1
-                if now != self.foreign and not self.changed:
-                    self.changed = f"foreign bytes changed from {self.foreign} to {now}"
+        """The witness of foreign bytes. A soak without it proves nothing, so its end is one too."""
+        try:
+            while not stop.wait(2.0):
+                with self.editing:
+                    now = foreign_bytes(self.stack)
+                    self.looks += 1
+                    if now != self.foreign and not self.changed:
+                        self.changed = f"foreign bytes changed from {self.foreign} to {now}"
+        finally:
+            if not stop.is_set():
+                self.changed = self.changed or "the witness of foreign bytes could not look, see above"
 
     @contextlib.contextmanager
     def _may_fail(self, unless: int = 0) -> Iterator[None]:
