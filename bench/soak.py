@@ -15,6 +15,7 @@ import json
 import os
 import random
 import secrets
+import signal
 import sys
 import tempfile
 import threading
@@ -287,6 +288,9 @@ def unexpected(soak: Soak, prober: Prober) -> str:
 
 
 def main() -> int:
+    for each in (signal.SIGTERM, signal.SIGINT):
+        # Also where a shell started it in the background: whatever ends it, its clouds go too.
+        signal.signal(each, signal.default_int_handler)
     LOG.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="rollcall-soak-") as scratch:
         config = Path(scratch) / "Pulumi.local.yaml"
