@@ -125,7 +125,7 @@ class TestRehearsal:
         say(printed)
         found = printed.environment()
         assert {name: found[name] for name in GOOD} == GOOD
-        assert found["PULUMI_BACKEND_URL"] == f"file://{printed.folder}/backend"
+        assert found["PULUMI_BACKEND_URL"] == f"file://{printed.folder}/backend?metadata=skip"
         assert found["PATH"].startswith("/engine:")
 
     @pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "CLOUDFLARE_BASE_URL", "TRITON_URL", "ROLLCALL_SITE_URL"])
