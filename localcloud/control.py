@@ -104,7 +104,7 @@ class ControlServer:
     def _ps(self) -> list[dict[str, Any]]:
         """What the clouds list, with what runs of it: the two may differ, and then it is the clouds' word that counts."""
         running = {each.id: each for each in self._machines.ps()} if self._daemon.options.machines else {}
-        listed = [*listing.instances_of_aws(self._daemon.aws), *listing.machines_of_joyent(self._daemon.cloudapi)]
+        listed = [*listing.instances_of_aws(self._daemon.aws), *listing.machines_of_joyent(self._daemon.datacenters)]
         return [{**each, **_power(running.get(each["id"]))} for each in listed]
 
     def _find(self, name: str) -> str:

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from localcloud.aws.catalogue import HOME
 from localcloud.ca import Authority as CertificateAuthority
 from localcloud.compute import Hypervisor, InstantHypervisor
 from localcloud.dns import Authority, Listener, Resolver, bound_pair
@@ -34,20 +35,22 @@ from localcloud.fronts import files as files
 from localcloud.http import Server, listen
 from localcloud.keys import Keys
 from localcloud.namespace import IMDS, NETWORKS, Namespace, name_for
-from localcloud.packets import Gatekeeper
+from localcloud.packets import Gate, Gatekeeper
 from localcloud.visitor import Visitor
 
 if TYPE_CHECKING:
+    from localcloud.cloudapi import CloudApi
     from localcloud.http import WSGIApp
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = "www.scalability.expert"
-REGION = "us-west-2"
 ACCOUNT = "rollcall"
+# The account's data centres, with their parts of the one network: no two machines have one address.
+DATACENTERS = {"local-1": ("203.0.113.10", "203.0.113.129"), "local-2": ("203.0.113.130", "203.0.113.250")}
 # Under one of these a machine would reach its CloudAPI (https://docs.mnx.io, and Joyent's own until 2019).
 CLOUDAPI_HOSTS = ("api.mnx.io", "api.joyentcloud.com", "api.joyent.com")
 # RFC 2544 keeps 198.18.0.0/15 for tests that load networks. EC2 has the lower half, Joyent the upper.
-MANY = (("198.18.0.10", "198.18.255.250"), "198.19.0.0/16")
+MANY = (("198.18.0.10", "198.18.255.250"), ("198.19.0.0/17", "198.19.128.0/17"))
 _LOG_BYTES = 4 * 2**20
 _log = logging.getLogger("localcloud")
 
@@ -116,10 +119,20 @@ class Daemon:
             faults=self.faults,
         )
         ranges: dict[str, Any] = {} if self.options.machines else {"addresses": MANY[0]}
-        self.aws = Aws(operator=self._keys.aws, hypervisor=self.hypervisor, region=REGION, faults=self.faults, **ranges)
-        ranges = {} if self.options.machines else {"public_range": MANY[1]}
-        self.cloudapi = CloudApi(account=ACCOUNT, hypervisor=self.hypervisor, faults=self.faults, **ranges)
-        self.cloudapi.add_key("operator", self._keys.triton_public)
+        self.aws = Aws(operator=self._keys.aws, hypervisor=self.hypervisor, faults=self.faults, **ranges)
+        self.datacenters = tuple(
+            CloudApi(
+                account=ACCOUNT,
+                hypervisor=self.hypervisor,
+                faults=self.faults,
+                datacenter=name,
+                **({"addresses": part} if self.options.machines else {"public_range": many}),
+            )
+            for (name, part), many in zip(DATACENTERS.items(), MANY[1], strict=True)
+        )
+        self.cloudapi = self.datacenters[0]
+        for each in self.datacenters:
+            each.add_key("operator", self._keys.triton_public)
         self._keep_gates()
         self._seed()
         self._serve_apis(ca)
@@ -141,18 +154,25 @@ class Daemon:
             namespace=self.namespace,
             image=image,
             machines=self.options.state / "machines",
-            guest_metadata=lambda machine: Guest(self.cloudapi, machine),
+            guest_metadata=lambda machine: Guest(self._home_of(machine), machine),
             ca_pem=ca_pem,
         )
         self._closers.append(made.close)
         return made
+
+    def _home_of(self, machine: str) -> CloudApi:
+        """The data centre that a machine is in."""
+        return next((each for each in self.datacenters if each.has(machine)), self.cloudapi)
+
+    def _gates(self) -> list[Gate]:
+        return [*self.aws.gates(), *(gate for each in self.datacenters for gate in each.gates())]
 
     def _keep_gates(self) -> None:
         """What the clouds' firewalls say happens to packets. EC2 has no machine without a security group; Triton's machines
         are open unless their firewall is on."""
         if self.options.machines:
             keeper = Gatekeeper(
-                self.namespace, lambda: [*self.aws.gates(), *self.cloudapi.gates()], [NETWORKS["aws"].prefix]
+                self.namespace, self._gates, [NETWORKS["aws"].prefix]
             )
             self._closers.append(keeper.stop)
             keeper.start()
@@ -174,8 +194,11 @@ class Daemon:
             # AWS has its faults inside, since each of its services answers them in its own way.
             "aws": self.aws.app,
         }
+        for other in self.datacenters[1:]:
+            apis[f"cloudapi {other.datacenter}"] = self.faults.middleware("cloudapi", other.app, other.app.throttled)
         for name, app in apis.items():
             self._serve(name, app, [listen("127.0.0.1")])
+        self._name_datacenters()
         if not self.options.machines:
             return
         inside = NETWORKS["aws"].gateway
@@ -186,6 +209,20 @@ class Daemon:
         from localcloud.image import current
 
         self._serve("", files(current().repository), [self.namespace.listen(inside, 80)])
+
+    def _name_datacenters(self) -> None:
+        """Each lists the others, by the address at which a client of the host reaches it."""
+        urls = {
+            each.datacenter: self._url(f"cloudapi {each.datacenter}" if at else "cloudapi")
+            for at, each in enumerate(self.datacenters)
+        }
+        for each in self.datacenters:
+            for name, url in urls.items():
+                if name != each.datacenter:
+                    each.add_datacenter(name, url)
+
+    def _url(self, api: str) -> str:
+        return f"http://127.0.0.1:{self._ports[api]}"
 
     def _serve_dns(self) -> None:
         from localcloud import cloudflare
@@ -284,15 +321,15 @@ class Daemon:
         key, secret = self._keys.aws
         ports = self._ports
         return {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{ports['aws']}",
+            "AWS_ENDPOINT_URL": self._url("aws"),
             "AWS_ACCESS_KEY_ID": key,
             "AWS_SECRET_ACCESS_KEY": secret,
-            "AWS_REGION": REGION,
+            "AWS_REGION": HOME,
             # boto3 knows the region by this name only.
-            "AWS_DEFAULT_REGION": REGION,
+            "AWS_DEFAULT_REGION": HOME,
             "CLOUDFLARE_BASE_URL": f"http://127.0.0.1:{ports['cloudflare']}/client/v4",
             "CLOUDFLARE_API_TOKEN": self._keys.cloudflare,
-            "TRITON_URL": f"http://127.0.0.1:{ports['cloudapi']}",
+            "TRITON_URL": self._url("cloudapi"),
             "TRITON_ACCOUNT": ACCOUNT,
             "TRITON_KEY_ID": self._keys.triton_fingerprint,
             "TRITON_KEY_FILE": str(self._keys.triton_file),

@@ -1,7 +1,8 @@
-"""Every machine as its cloud lists it, for `localcloud ps`: id, cloud, name, state, public addresses."""
+"""Every machine as its cloud lists it, for `localcloud ps`: id, cloud, region or data centre, name, state, public addresses."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -10,16 +11,16 @@ if TYPE_CHECKING:
 
 
 def instances_of_aws(aws: Aws) -> list[dict[str, Any]]:
-    from moto.ec2.models import ec2_backends
-
-    found = []
-    for instance in ec2_backends[aws.account][aws.region].all_instances():
-        tags = {tag["key"]: tag["value"] for tag in instance.get_tags()}
-        addresses = [instance.public_ip] if instance.public_ip and instance.state != "terminated" else []
-        name = tags.get("Name", instance.id)
-        found.append({"id": instance.id, "cloud": "aws", "name": name, "state": instance.state, "addresses": addresses})
+    found = [_of_aws(each, region.name) for region in aws.regions.values() for each in region.instances()]
     return sorted(found, key=lambda each: str(each["name"]))
 
 
-def machines_of_joyent(api: CloudApi) -> list[dict[str, Any]]:
-    return api.list_instances()
+def _of_aws(instance: Any, region: str) -> dict[str, Any]:
+    tags = {tag["key"]: tag["value"] for tag in instance.get_tags()}
+    addresses = [instance.public_ip] if instance.public_ip and instance.state != "terminated" else []
+    where = {"cloud": "aws", "region": region}
+    return {"id": instance.id, **where, "name": tags.get("Name", instance.id), "state": instance.state, "addresses": addresses}
+
+
+def machines_of_joyent(apis: Iterable[CloudApi]) -> list[dict[str, Any]]:
+    return [each for api in apis for each in api.list_instances()]

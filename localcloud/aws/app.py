@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import logging
 import secrets
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from localcloud.aws import imds
 from localcloud.aws.authorization import Authorization
-from localcloud.aws.ec2 import store
+from localcloud.aws.catalogue import REGIONS
 from localcloud.aws.ec2.addresses import AddressPool
-from localcloud.aws.ec2.api import Ec2Api
 from localcloud.aws.ec2.gates import gates
-from localcloud.aws.ec2.power import Power
 from localcloud.aws.identity import Identities, Principal, Sessions
-from localcloud.aws.moto_backends import Moto
 from localcloud.aws.needs import needs_of
-from localcloud.aws.quotas import QuotasApi
+from localcloud.aws.region import Region
 from localcloud.aws.route53 import PRESENT, Limits, Route53
 from localcloud.aws.route53.names import normalize
 from localcloud.aws.route53.records import Change
 from localcloud.aws.route53.records import RecordSet as Route53RecordSet
-from localcloud.aws.ssm import SsmApi
 from localcloud.aws.sts import StsApi
 from localcloud.aws.wire import SERVICES, AwsError, Call, Reply, render, service_of
 from localcloud.compute import Hypervisor, Observer
@@ -45,9 +41,9 @@ _THROTTLED = {
 
 
 class Aws(Observer, ZoneSource):
-    """One account. `operator` is the key id and secret of the one who may do everything.
+    """One account in `regions`, the first its home. `operator` is the key id and secret of the one who may do everything.
 
-    `addresses` are the first and last public address; `vcpu_limit` is the quota of running vCPUs; `credential_lifetime` and
+    `addresses` are the first and last public address; `vcpu_limit` is each region's quota of running vCPUs; `credential_lifetime` and
     `terminated_visible` are seconds; `faults` are in front of `app`, by service. `account` (12 digits) is random unless
     given, so that several can live in one process.
     """
@@ -57,7 +53,7 @@ class Aws(Observer, ZoneSource):
         *,
         operator: tuple[str, str],
         hypervisor: Hypervisor,
-        region: str = "us-west-2",
+        regions: tuple[str, ...] = REGIONS,
         clock: Callable[[], float] = time.time,
         faults: Faults | None = None,
         account: str | None = None,
@@ -68,37 +64,37 @@ class Aws(Observer, ZoneSource):
         route53_limits: Limits = PRESENT,
     ) -> None:
         self.account = account or str(10**11 + secrets.randbelow(9 * 10**11))
-        self.region = region
-        self._moto = Moto(self.account, region)
-        kept = store.install(self.account, region)
-        self._power = Power(
-            hypervisor=hypervisor,
-            observer=self,
-            pool=AddressPool(*addresses),
-            lock=self._moto.lock,
-            forget=lambda instance: _forget(kept, instance),
-            clock=clock,
-            terminated_visible=terminated_visible,
-        )
         sessions = Sessions(self.account, clock, credential_lifetime)
+        self._lock, pool = threading.RLock(), AddressPool(*addresses)
+        self.regions = {
+            name: Region(
+                name,
+                account=self.account,
+                lock=self._lock,
+                pool=pool,
+                hypervisor=hypervisor,
+                observer=self,
+                sessions=sessions,
+                clock=clock,
+                terminated_visible=terminated_visible,
+                vcpu_limit=vcpu_limit,
+            )
+            for name in regions
+        }
+        self._home = self.regions[regions[0]]
+        self._moto = self._home.moto
         self._identities = Identities(
             account=self.account,
-            region=region,
+            regions=regions,
             operator=operator,
             sessions=sessions,
             iam=lambda: self._moto.iam,
             clock=clock,
         )
         self._authorization = Authorization(
-            account=self.account, region=region, iam=lambda: self._moto.iam, clock=clock
+            account=self.account, region_of=self._region_of, iam=lambda: self._moto.iam, clock=clock
         )
-        self._ec2 = Ec2Api(self._moto, kept, self._power, vcpu_limit=vcpu_limit)
-        self._ssm = SsmApi(self._moto)
-        self._quotas = QuotasApi(self.account, region, vcpu_limit)
         self._sts = StsApi(self._moto, sessions)
-        self._imds = imds.Imds(
-            store=kept, power=self._power, sessions=sessions, region=region, lock=self._moto.lock, clock=clock
-        )
         self.route53 = Route53(clock=clock, faults=faults, limits=route53_limits)
         self.app: WSGIApp = self._serve
         if faults is not None:
@@ -121,23 +117,27 @@ class Aws(Observer, ZoneSource):
         self, address: str, method: str, path: str, headers: Mapping[str, str]
     ) -> tuple[int, dict[str, str], bytes]:
         """The metadata service's answer (status, headers, body) for the machine with that address."""
-        return self._imds.answer(address, method, path, headers)
+        here = (each for each in self.regions.values() if each.power.at(address) is not None)
+        return next(here, self._home).imds.answer(address, method, path, headers)
 
     def gates(self) -> list[Gate]:
         """What the security groups do to each machine's packets at this moment."""
-        with self._moto.lock:
-            return gates(self._power.on_the_wire())
+        with self._lock:
+            return gates([each for region in self.regions.values() for each in region.power.on_the_wire()])
 
-    # Observer
+    # Observer; a region knows its own machines only.
 
     def running(self, machine_id: str) -> None:
-        self._power.running(machine_id)
+        for region in self.regions.values():
+            region.power.running(machine_id)
 
     def stopped(self, machine_id: str) -> None:
-        self._power.stopped(machine_id)
+        for region in self.regions.values():
+            region.power.stopped(machine_id)
 
     def failed(self, machine_id: str, reason: str) -> None:
-        self._power.failed(machine_id, reason)
+        for region in self.regions.values():
+            region.power.failed(machine_id, reason)
 
     # ZoneSource
 
@@ -167,13 +167,15 @@ class Aws(Observer, ZoneSource):
         principal = self._identities.of(call)
         if call.service == "route53":
             return self.route53.answer(call, lambda needs: self._authorization.check(principal, call, needs))
-        self._authorize(principal, call)
+        # Of the global services the signature may name a region that we do not have.
+        region = self.regions.get(call.region, self._home)
+        self._authorize(principal, call, region)
         if call.service == "ec2":
-            return self._ec2.answer(call)
+            return region.ec2.answer(call)
         if call.service == "ssm":
-            return self._ssm.answer(call)
+            return region.ssm.answer(call)
         if call.service == "servicequotas":
-            return self._quotas.answer(call)
+            return region.quotas.answer(call)
         if call.service == "sts":
             return self._sts.answer(call, principal)
         if call.action == "DeleteUser":
@@ -182,19 +184,23 @@ class Aws(Observer, ZoneSource):
 
     def _check_no_keys(self, user: str) -> None:
         """moto deletes a user with access keys. https://docs.aws.amazon.com/IAM/latest/APIReference/API_DeleteUser.html"""
-        with self._moto.lock:
+        with self._lock:
             found = self._moto.iam.users.get(user)
             if found is not None and found.access_keys:
                 raise AwsError("DeleteConflict", "Cannot delete entity, must delete access keys first.", 409)
 
-    def _authorize(self, principal: Principal, call: Call) -> None:
+    def _region_of(self, instance: str) -> str:
+        found = (name for name, each in self.regions.items() if each.power.state(instance) is not None)
+        return next(found, self._home.name)
+
+    def _authorize(self, principal: Principal, call: Call, region: Region) -> None:
         if principal.kind != "operator":
             needs = needs_of(
                 call,
                 account=self.account,
-                region=self.region,
+                region=region.name,
                 principal_name=principal.name,
-                tags_of=self._ec2.tags_of,
+                tags_of=region.ec2.tags_of,
             )
             self._authorization.check(principal, call, needs)
 
@@ -215,11 +221,3 @@ def _throttled(environ: WSGIEnvironment, start_response: StartResponse) -> Itera
     reply = render(service, AwsError(*_THROTTLED.get(service, ("Throttling", "Rate exceeded", 400))))
     return _send(reply, environ, start_response)
 
-
-def _forget(kept: object, instance_id: str) -> None:
-    """Take an instance out of moto's reservations."""
-    reservations = kept.reservations  # type: ignore[attr-defined]
-    for known, reservation in list(reservations.items()):
-        reservation.instances = [each for each in reservation.instances if each.id != instance_id]
-        if not reservation.instances:
-            del reservations[known]

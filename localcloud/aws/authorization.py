@@ -24,11 +24,13 @@ class Need:
 
 
 class Authorization:
-    """`iam` gives moto's IAM backend of the account."""
+    """`iam` gives moto's IAM backend of the account, `region_of` the region of an instance."""
 
-    def __init__(self, *, account: str, region: str, iam: Callable[[], Any], clock: Callable[[], float]) -> None:
+    def __init__(
+        self, *, account: str, region_of: Callable[[str], str], iam: Callable[[], Any], clock: Callable[[], float]
+    ) -> None:
         self._account = account
-        self._region = region
+        self._region_of = region_of
         self._iam = iam
         self._clock = clock
 
@@ -70,7 +72,7 @@ class Authorization:
             "aws:PrincipalAccount": self._account,
             "aws:PrincipalArn": principal.arn,
             "aws:PrincipalType": "User" if principal.kind == "user" else "AssumedRole",
-            "aws:RequestedRegion": "us-east-1" if call.service in ("iam", "route53") else self._region,
+            "aws:RequestedRegion": "us-east-1" if call.service in ("iam", "route53") else call.region,
             "aws:SecureTransport": "true",
             "aws:SourceIp": call.source,
             "aws:UserAgent": call.headers.get("user-agent", ""),
@@ -82,7 +84,8 @@ class Authorization:
         else:
             found["aws:username"] = principal.name
         if principal.instance:
-            arn = f"arn:aws:ec2:{self._region}:{self._account}:instance/{principal.instance}"
+            region = self._region_of(principal.instance)
+            arn = f"arn:aws:ec2:{region}:{self._account}:instance/{principal.instance}"
             found["ec2:SourceInstanceARN"] = found["aws:Ec2InstanceSourceArn"] = arn
         return found
 

@@ -1,8 +1,13 @@
-"""The machine images of the local EC2, and the public parameters by which programs find them."""
+"""The regions of the local EC2, the machine images in each, and the public parameters by which programs find them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+import hashlib
+from dataclasses import dataclass, replace
+
+HOME = "us-west-2"
+REGIONS = (HOME, "eu-west-1")
 
 _BUILT = "2026-11-01T00:00:00.000Z"
 _VERSION = "20261101"
@@ -58,5 +63,15 @@ IMAGES = (
 )
 
 
-def image_of(ami: str) -> Image | None:
-    return next((image for image in IMAGES if image.ami == ami), None)
+@functools.cache
+def images(region: str) -> tuple[Image, ...]:
+    """What a region has. An image has an id of its own in each, so that one taken from another region is not there."""
+    return IMAGES if region == HOME else tuple(replace(each, ami=_elsewhere(each.ami, region)) for each in IMAGES)
+
+
+def image_of(ami: str, region: str = HOME) -> Image | None:
+    return next((image for image in images(region) if image.ami == ami), None)
+
+
+def _elsewhere(ami: str, region: str) -> str:
+    return f"ami-{hashlib.sha256(f'{region} {ami}'.encode()).hexdigest()[:17]}"

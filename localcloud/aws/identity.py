@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import string
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from localcloud.aws.wire import AwsError, Call
 
 GLOBAL_SERVICES = ("iam", "route53")
 GLOBAL_REGION = "us-east-1"
+REAL_HOST = re.compile(r"(?:[a-z0-9-]+\.)?(?:(?P<region>[a-z]{2}(?:-[a-z]+)+-\d)\.)?amazonaws\.com")
 _ALPHABET = string.ascii_uppercase + "234567"
 # How each API says the same thing: EC2's own codes, the JSON protocol's longer ones, and the rest.
 _CODES = {
@@ -117,7 +119,7 @@ class Identities:
         self,
         *,
         account: str,
-        region: str,
+        regions: Sequence[str],
         operator: tuple[str, str],
         sessions: Sessions,
         iam: Callable[[], Any],
@@ -128,7 +130,7 @@ class Identities:
             kind="operator", name="operator", arn=f"arn:aws:iam::{account}:user/operator", user_id="AIDAOPERATOR"
         )
         self._account = account
-        self._region = region
+        self._regions = frozenset(regions)
         self._sessions = sessions
         self._iam = iam
         self._clock = clock
@@ -186,13 +188,14 @@ class Identities:
         return session.principal, session.secret
 
     def _check_scope(self, call: Call, claim: Claim) -> None:
-        allowed = {self._region}
+        real = REAL_HOST.fullmatch(call.headers.get("host", "").partition(":")[0])
+        # A real host names its region, and a region takes what is signed for it only.
+        allowed = {real["region"]} & self._regions if real and real["region"] else self._regions
         if call.service in GLOBAL_SERVICES:
             # Given an endpoint, SDKs sign for their own region; at the real host only the global one will do.
-            real = call.headers.get("host", "").endswith("amazonaws.com")
-            allowed = {GLOBAL_REGION} if real else {GLOBAL_REGION, self._region}
+            allowed = frozenset({GLOBAL_REGION}) if real else self._regions | {GLOBAL_REGION}
         elif call.service == "sts":
-            allowed = {self._region, GLOBAL_REGION}
+            allowed = allowed | {GLOBAL_REGION}
         if claim.region not in allowed:
             raise SignatureError(f"Credential should be scoped to a valid region, not '{claim.region}'.")
 

@@ -1,7 +1,7 @@
 """moto's backends of one account, loaded late and small.
 
 Its Flask server is not used: the response classes are called with a request, which is what that server does. Instance types
-are kept for one region only: all regions of the world took 100 MiB.
+are kept for the regions that the local AWS has: all regions of the world took 100 MiB.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
+from localcloud.aws.catalogue import REGIONS
 from localcloud.aws.wire import AwsError, Call, Reply
 
 _log = logging.getLogger(__name__)
@@ -26,8 +27,8 @@ _TYPES = "ec2/resources/instance_types.json"
 _loading = threading.Lock()
 
 
-def load(region: str) -> None:
-    """Import moto's EC2, IAM and SSM, with no images and only this region's instance types. Once a process."""
+def load() -> None:
+    """Import moto's EC2, IAM and SSM, with no images and only our regions' instance types. Once a process."""
     with _loading:
         if "moto.ec2.models.instance_types" in sys.modules:
             return
@@ -40,9 +41,10 @@ def load(region: str) -> None:
         def smaller(resource: str) -> Any:
             name = resource.replace("\\", "/")
             if _OFFERINGS in name:
-                return original(resource) if name.rpartition("/")[2].startswith(f"{region}.") else []
+                return original(resource) if name.rpartition("/")[2].partition(".")[0] in REGIONS else []
             if name == _TYPES:
-                offered = {each["InstanceType"] for each in original(f"{_OFFERINGS}region/{region}.json")}
+                offers = [each for region in REGIONS for each in original(f"{_OFFERINGS}region/{region}.json")]
+                offered = {each["InstanceType"] for each in offers}
                 return {key: value for key, value in original(resource).items() if key in offered}
             return original(resource)
 
@@ -54,13 +56,14 @@ def load(region: str) -> None:
 
 
 class Moto:
-    """One account in moto. Every call into it goes through `lock`, because moto is not thread-safe."""
+    """One account's region in moto. Every call into it goes through `lock`, because moto is not thread-safe; all regions of an
+    account have the same one."""
 
-    def __init__(self, account: str, region: str) -> None:
-        load(region)
+    def __init__(self, account: str, region: str, lock: threading.RLock) -> None:
+        load()
         self.account = account
         self.region = region
-        self.lock = threading.RLock()
+        self.lock = lock
 
     @property
     def iam(self) -> Any:

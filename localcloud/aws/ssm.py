@@ -10,7 +10,7 @@ import json
 import secrets
 from typing import Any
 
-from localcloud.aws.catalogue import IMAGES
+from localcloud.aws.catalogue import images
 from localcloud.aws.moto_backends import Moto
 from localcloud.aws.wire import AwsError, Call, Reply
 
@@ -58,7 +58,7 @@ class SsmApi:
     def _publish(self) -> None:
         parameter = importlib.import_module("moto.ssm.models").Parameter
         now = importlib.import_module("moto.core.utils").utcnow()
-        for image in IMAGES:
+        for image in images(self._moto.region):
             for name in image.parameters:
                 made = parameter(
                     account_id=self._moto.account,

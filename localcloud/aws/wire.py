@@ -92,6 +92,12 @@ class Call:
         )
 
     @property
+    def region(self) -> str:
+        """The region in the signature's scope; empty without a signature."""
+        scope = _scope(self.headers)
+        return scope[2] if len(scope) == 5 else ""
+
+    @property
     def action(self) -> str:
         """`RunInstances`, `GetParameter`; empty for Route53, whose actions are paths."""
         if self.service in _IN_JSON:
@@ -139,12 +145,17 @@ class Call:
 
 def service_of(headers: Mapping[str, str]) -> str:
     """The service in the signature's scope; without a signature the host's first label; else an empty text."""
-    _, _, credential = headers.get("authorization", "").partition("Credential=")
-    scope = credential.partition(",")[0].strip().split("/")
+    scope = _scope(headers)
     if len(scope) == 5:
         return scope[3]
     host = headers.get("host", "").partition(":")[0]
     return host.partition(".")[0] if host.endswith("amazonaws.com") else ""
+
+
+def _scope(headers: Mapping[str, str]) -> list[str]:
+    """Key, date, region, service and `aws4_request`, or something shorter."""
+    _, _, credential = headers.get("authorization", "").partition("Credential=")
+    return credential.partition(",")[0].strip().split("/")
 
 
 def request_id() -> str:

@@ -29,8 +29,8 @@ class CloudApi:
 
     `provisioning` and `job_delay` are how long a machine's provisioning and each other job take, in seconds, beside what
     the hypervisor needs (npm's `triton` misses jobs that are done before it looks at its watch). `throttle` None answers
-    as fast as it can. `quota` limits the number of machines. Public addresses come from `public_range`; with `pool` the
-    public network is a pool of two. `cns`: Triton CNS is on. Switches of `faults`: `readonly[=SECONDS]`,
+    as fast as it can. `quota` limits the number of machines. Public addresses come from `public_range`, of it those from
+    the first to the last of `addresses` where that is told; with `pool` the public network is a pool of two. `cns`: Triton CNS is on. Switches of `faults`: `readonly[=SECONDS]`,
     `failed-provisioning[=REASON]`, `failed-image[=REASON]`, `capacity`, `skew=SECONDS`.
     """
 
@@ -49,11 +49,18 @@ class CloudApi:
         pool: bool = False,
         cns: bool = False,
         schedule: Schedule | None = None,
+        datacenter: str = catalogue.DATACENTER,
+        addresses: tuple[str, str] | None = None,
     ) -> None:
         self._faults = faults
         options = Options(provisioning=provisioning, job_delay=job_delay, quota=quota, cns=cns)
         self._store = Store(
-            account, options, clock, self._switch, lambda owner: netdata.networks(public_range, pool, owner)
+            account,
+            options,
+            clock,
+            self._switch,
+            lambda owner: netdata.networks(public_range, pool, owner, datacenter, addresses),
+            datacenter,
         )
         self._store.jobs = Jobs(self._store.lock, schedule or Scheduler(), hypervisor, clock)
         self._reporter = Reporter(self._store)
@@ -78,6 +85,15 @@ class CloudApi:
             user = User(login, f"{login}@rollcall.invalid", administrator, created=now, updated=now)
             self._store.users[user.id] = user
             return user.id
+
+    @property
+    def datacenter(self) -> str:
+        """Its name."""
+        return self._store.datacenter
+
+    def has(self, machine_id: str) -> bool:
+        with self._store.lock:
+            return machine_id in self._store.machines
 
     def add_datacenter(self, name: str, url: str) -> None:
         """Another data centre that the account is in, as this one lists it."""
@@ -105,6 +121,7 @@ class CloudApi:
                 {
                     "id": machine.id,
                     "cloud": "joyent",
+                    "region": self._store.datacenter,
                     "name": machine.name,
                     "state": machine.state,
                     "addresses": [nic.ip for nic in machine.nics],
@@ -121,7 +138,7 @@ class CloudApi:
 
     def metadata_get(self, machine_id: str, key: str) -> str | None:
         with self._store.lock:
-            return guest.get(self._store.machines[machine_id], key)
+            return guest.get(self._store.machines[machine_id], key, self._store.datacenter)
 
     def metadata_put(self, machine_id: str, key: str, value: str) -> None:
         """Raises ValueError for a key that a guest may not set."""

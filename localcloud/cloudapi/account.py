@@ -7,7 +7,6 @@ from typing import Any
 from urllib.parse import quote
 
 from localcloud.cloudapi.call import Call, Reply
-from localcloud.cloudapi.catalogue import DATACENTER
 from localcloud.cloudapi.errors import invalid_argument, missing_parameter, not_found
 from localcloud.cloudapi.keys import KeyRing
 from localcloud.cloudapi.model import iso
@@ -52,12 +51,13 @@ def limits(call: Call) -> Reply:
 
 
 def datacenters(call: Call) -> Reply:
-    return Reply(200, {DATACENTER: _own_url(call), **call.store.datacenters}, {"Triton-Datacenter-Name": DATACENTER})
+    own = call.store.datacenter
+    return Reply(200, {own: _own_url(call), **call.store.datacenters}, {"Triton-Datacenter-Name": own})
 
 
 def datacenter(call: Call) -> Reply:
     name = call.path["name"]
-    url = _own_url(call) if name == DATACENTER else call.store.datacenters.get(name)
+    url = _own_url(call) if name == call.store.datacenter else call.store.datacenters.get(name)
     if url is None:
         raise not_found(f"{name} is not an available datacenter")
     return Reply(302, {"code": "ResourceMoved", "message": f"{name} {url}"}, {"Location": url})

@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl, unquote
 
 from werkzeug.wrappers import Request, Response
 
-from localcloud.cloudapi import authentication, catalogue, throttle, versions
+from localcloud.cloudapi import authentication, throttle, versions
 from localcloud.cloudapi.call import Call, Reply, parameters, wire_of
 from localcloud.cloudapi.errors import ApiError, not_found
 from localcloud.cloudapi.routes import ROUTES, Route
@@ -96,7 +96,7 @@ class App:
     def _ping(self) -> Reply:
         offered = [versions.text(each) for each in versions.OFFERED]
         body = {"ping": "pong", "cloudapi": {"versions": offered}}
-        return Reply(200, body, {"Triton-Datacenter-Name": catalogue.DATACENTER})
+        return Reply(200, body, {"Triton-Datacenter-Name": self._store.datacenter})
 
     def _check_maintenance(self, method: str) -> None:
         value = self._store.switch("readonly") if method in ("PUT", "POST", "DELETE") else None

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from localcloud.cloudapi.catalogue import DATACENTER
 from localcloud.cloudapi.model import Machine
 
 _VIEWS = "sdc:"
 
 
-def get(machine: Machine, key: str) -> str | None:
+def get(machine: Machine, key: str, datacenter: str) -> str | None:
     """None where there is no such key. Keys in `sdc:` are views of the machine; those in `_pw` are internal metadata."""
     if key.startswith(_VIEWS):
-        found = _view(machine, key.removeprefix(_VIEWS))
+        found = _view(machine, key.removeprefix(_VIEWS), datacenter)
     elif key.endswith("_pw"):
         found = machine.internal.get(key)
     else:
@@ -44,11 +43,11 @@ def _holder(machine: Machine, key: str) -> dict[str, Any]:
     return machine.internal if key.endswith("_pw") else machine.metadata
 
 
-def _view(machine: Machine, key: str) -> Any:
+def _view(machine: Machine, key: str, datacenter: str) -> Any:
     if key.startswith("tags."):
         return machine.tags.get(key.removeprefix("tags."))
     views: dict[str, Any] = {
-        "uuid": machine.id, "server_uuid": machine.server, "datacenter_name": DATACENTER, "alias": machine.name,
+        "uuid": machine.id, "server_uuid": machine.server, "datacenter_name": datacenter, "alias": machine.name,
         "hostname": machine.hostname or machine.id, "dns_domain": machine.dns_domain, "state": machine.state,
         "nics": [_nic(at, machine) for at in range(len(machine.nics))], "resolvers": _resolvers(machine), "routes": [],
         "tags": machine.tags, "brand": machine.brand, "image_uuid": machine.image.id,

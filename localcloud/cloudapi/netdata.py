@@ -6,7 +6,7 @@ import ipaddress
 from dataclasses import dataclass, field
 from typing import Any
 
-from localcloud.cloudapi.catalogue import fixed_id
+from localcloud.cloudapi.catalogue import DATACENTER, fixed_id
 from localcloud.cloudapi.errors import ApiError, invalid_argument, validation_failed
 
 _RESOLVERS = ["8.8.8.8", "8.8.4.4"]
@@ -104,18 +104,27 @@ class Network:
         return {**body, "gateway": self.gateway} if self.gateway else body
 
 
-def networks(public_range: str, pool: bool, owner: str) -> list[Network]:
-    """The public and the private network. `pool`: the public one is a pool of two networks, as in the public cloud."""
+def networks(
+    public_range: str, pool: bool, owner: str, datacenter: str = DATACENTER, addresses: tuple[str, str] | None = None
+) -> list[Network]:
+    """The public and the private network; their names are those of every data centre, their ids its own. `pool`: the public one
+    is a pool of two networks, as in the public cloud."""
+    where = "" if datacenter == DATACENTER else f" in {datacenter}"
     whole = ipaddress.IPv4Network(public_range)
     parts = [str(half) for half in whole.subnets(1)] if pool else [str(whole)]
     real = tuple(
-        Network(name, fixed_id(f"network {name}"), Addresses(part), True, resolvers=_RESOLVERS)
+        Network(name, fixed_id(f"network {name}{where}"), Addresses(part, *(addresses or ())), True, resolvers=_RESOLVERS)
         for part, name in zip(parts, (f"{_PUBLIC}-1", f"{_PUBLIC}-2") if pool else (_PUBLIC,), strict=True)
     )
     public = real[0]
     if pool:
-        public = Network(_PUBLIC, fixed_id(f"pool {_PUBLIC}"), real[0].addresses, True, members=real)
+        public = Network(_PUBLIC, fixed_id(f"pool {_PUBLIC}{where}"), real[0].addresses, True, members=real)
     private = Network(
-        _PRIVATE, fixed_id(f"network {_PRIVATE}"), Addresses(_PRIVATE_RANGE), False, owner=owner, resolvers=_RESOLVERS
+        _PRIVATE,
+        fixed_id(f"network {_PRIVATE}{where}"),
+        Addresses(_PRIVATE_RANGE),
+        False,
+        owner=owner,
+        resolvers=_RESOLVERS,
     )
     return [public, private]

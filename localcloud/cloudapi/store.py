@@ -56,7 +56,9 @@ class Store:
         clock: Callable[[], float],
         switch: Callable[[str], str | None],
         networks: Callable[[str], list[Network]],
+        datacenter: str = catalogue.DATACENTER,
     ) -> None:
+        self.datacenter = datacenter
         self.lock = threading.RLock()
         self.login, self.id = login, catalogue.fixed_id(f"account {login}")
         self.options, self.clock, self.switch = options, clock, switch

@@ -31,12 +31,14 @@ _KINDS = {
 
 
 class Plugin:
-    """A plugin: its types, its functions, the configuration keys it takes, and what its clients raise."""
+    """A plugin: its types, its functions, the configuration keys it takes, and what its clients raise. Another value of a key in
+    `moving` is another place, where everything is made anew (the bridge's ForcesProviderReplace)."""
 
     name: str
     types: Sequence[type[Type]]
     functions: Mapping[str, Callable[[Any, Mapping[str, Any]], Mapping[str, Any]]]
     settings: Sequence[str]
+    moving: Sequence[str] = ()
 
     def client(self, settings: Mapping[str, Any]) -> Any:
         """The client for these settings; made at first use."""
@@ -76,7 +78,10 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):  # type: ignore[misc
         before = request.old_inputs if request.old_inputs.fields else request.olds
         changed = before != request.news
         changes = provider_pb2.DiffResponse.DIFF_SOME if changed else provider_pb2.DiffResponse.DIFF_NONE
-        return provider_pb2.DiffResponse(changes=changes)
+        old, new = received(before), received(request.news)
+        # Whatever was made with the provider is made anew with it.
+        replaces = [key for key in self._plugin.moving if old.get(key) != new.get(key)]
+        return provider_pb2.DiffResponse(changes=changes, replaces=replaces)
 
     def Configure(self, request: Any, context: Any) -> Any:
         self._settings = received(request.args)

@@ -250,7 +250,7 @@ class TestPower:
         assert seen["StateReason"]["Code"] == "Client.UserInitiatedShutdown"
         assert ec2.describe_volumes()["Volumes"] == [] and ec2.describe_network_interfaces()["NetworkInterfaces"] == []
         cloud.clock.ahead = 3700
-        cloud.aws._power.tidy()
+        cloud.aws.regions["us-west-2"].power.tidy()
         cloud.clock.ahead = 0
         refused("InvalidInstanceID.NotFound", lambda: cloud.describe(instance), f"'{instance}' does not exist")
 

@@ -26,7 +26,7 @@ def prepare(call: Call, store: Any, iam: Any, *, vcpus_left: int, vcpu_limit: in
     least, most = _count(call, "MinCount"), _count(call, "MaxCount")
     if most < least:
         raise AwsError("InvalidParameterValue", f"The maximum count {most} is smaller than the minimum count {least}")
-    image = _image(call)
+    image = _image(call, store)
     kind = _instance_type(call, store)
     subnet = _subnet(call, store)
     _check_groups(call, store, subnet)
@@ -82,13 +82,13 @@ def _count(call: Call, name: str) -> int:
     return int(text)
 
 
-def _image(call: Call) -> Any:
+def _image(call: Call, store: Any) -> Any:
     ami = call.get("ImageId")
     if not ami:
         raise AwsError("MissingParameter", "The request must contain the parameter ImageId")
     if not ami.startswith("ami-"):
         raise AwsError("InvalidAMIID.Malformed", f'Invalid id: "{ami}" (expecting "ami-...")')
-    image = image_of(ami)
+    image = image_of(ami, store.region_name)
     if image is None:
         raise AwsError("InvalidAMIID.NotFound", f"The image id '[{ami}]' does not exist")
     return image

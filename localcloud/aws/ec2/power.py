@@ -42,7 +42,7 @@ class _Unit:
 
 
 class Power:
-    """All instances of the account. Thread-safe; `lock` is the one that moto's objects are changed under."""
+    """All instances of the account in one region. Thread-safe; `lock` is the one that moto's objects are changed under."""
 
     def __init__(
         self,
@@ -241,7 +241,7 @@ class Power:
     def _machine(self, unit: _Unit) -> Machine:
         instance = unit.instance
         backend = instance.ec2_backend
-        image = image_of(instance.image_id)
+        image = image_of(instance.image_id, backend.region_name)
         kind = next(each for each in backend.instance_types if each["InstanceType"] == instance.instance_type)
         pair = backend.key_pairs.get(instance.key_name)
         material = pair.material_public if pair is not None else b""

@@ -6,7 +6,7 @@ import importlib
 from datetime import datetime
 from typing import Any
 
-from localcloud.aws.catalogue import IMAGES
+from localcloud.aws.catalogue import images
 
 
 def install(account: str, region: str) -> Any:
@@ -17,7 +17,7 @@ def install(account: str, region: str) -> Any:
 
     class Store(models.EC2Backend):  # type: ignore[misc, name-defined]
         def _load_amis(self) -> None:
-            for image in IMAGES:
+            for image in images(region):
                 self.amis[image.ami] = amis.Ami(
                     self,
                     image.ami,

@@ -47,6 +47,8 @@ class Aws(Plugin):
         "skipMetadataApiCheck",
     )
 
+    moving = ("region",)
+
     def client(self, settings: Mapping[str, Any]) -> Api:
         return Api(settings)
 

@@ -1,0 +1,66 @@
+"""What the account has in one region: EC2, SSM, its quotas, and the metadata of its machines. IAM, STS and Route53 are global."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from localcloud.aws import imds
+from localcloud.aws.ec2 import store
+from localcloud.aws.ec2.addresses import AddressPool
+from localcloud.aws.ec2.api import Ec2Api
+from localcloud.aws.ec2.power import Power
+from localcloud.aws.identity import Sessions
+from localcloud.aws.moto_backends import Moto
+from localcloud.aws.quotas import QuotasApi
+from localcloud.aws.ssm import SsmApi
+from localcloud.compute import Hypervisor, Observer
+
+
+class Region:
+    """`lock` and `pool` are the account's, for all regions together: moto is one, and no two machines have one address."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        account: str,
+        lock: threading.RLock,
+        pool: AddressPool,
+        hypervisor: Hypervisor,
+        observer: Observer,
+        sessions: Sessions,
+        clock: Callable[[], float],
+        terminated_visible: float,
+        vcpu_limit: int,
+    ) -> None:
+        self.name = name
+        self.moto = Moto(account, name, lock)
+        kept = store.install(account, name)
+        self.power = Power(
+            hypervisor=hypervisor,
+            observer=observer,
+            pool=pool,
+            lock=lock,
+            forget=lambda instance: _forget(kept, instance),
+            clock=clock,
+            terminated_visible=terminated_visible,
+        )
+        self.ec2 = Ec2Api(self.moto, kept, self.power, vcpu_limit=vcpu_limit)
+        self.ssm = SsmApi(self.moto)
+        self.quotas = QuotasApi(account, name, vcpu_limit)
+        self.imds = imds.Imds(store=kept, power=self.power, sessions=sessions, region=name, lock=lock, clock=clock)
+
+    def instances(self) -> list[Any]:
+        """moto's, terminated ones too."""
+        return list(self.moto.ec2.all_instances())
+
+
+def _forget(kept: object, instance_id: str) -> None:
+    """Take an instance out of moto's reservations."""
+    reservations = kept.reservations  # type: ignore[attr-defined]
+    for known, reservation in list(reservations.items()):
+        reservation.instances = [each for each in reservation.instances if each.id != instance_id]
+        if not reservation.instances:
+            del reservations[known]
