@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pulumi
 
-from components import memberships
+from components import ec2, memberships
 from components.directory import ServiceDirectory, ServiceDirectoryArgs
 from components.fleet import Ec2Fleet, Fleet, FleetArgs, JoyentFleet, Membership, call_rolls
 from components.naming import deployment, mark_everything
@@ -32,6 +32,8 @@ origin = (
 directory = (
     ServiceDirectory("directory", ServiceDirectoryArgs(settings=settings.directory)) if settings.directory else None
 )
+# Those of regions beside the stack's own.
+providers = ec2.providers(settings.fleets)
 
 
 def fleet(told: FleetSettings) -> Fleet:
@@ -46,7 +48,12 @@ def fleet(told: FleetSettings) -> Fleet:
         else None
     )
     grants = [grant] if grant else []
-    role = Ec2Registrar(told.name, Ec2RegistrarArgs(secrets=secrets, grants=grants)) if told.cloud == "aws" else None
+    provider = providers.get(told.region) if told.cloud == "aws" else None
+    role = (
+        Ec2Registrar(told.name, Ec2RegistrarArgs(secrets=secrets, grants=grants, region=told.region, provider=provider))
+        if told.cloud == "aws"
+        else None
+    )
     user = UserRegistrar(told.name, grants, settings.rotate) if told.cloud == "joyent" and grants else None
 
     def membership(join: str) -> Membership:
@@ -79,7 +86,10 @@ def fleet(told: FleetSettings) -> Fleet:
         linger=settings.linger,
         brake=settings.brake,
     )
-    return Ec2Fleet(told.name, args, profile=role.profile) if role else JoyentFleet(told.name, args)
+    if role is None:
+        return JoyentFleet(told.name, args)
+    there = pulumi.ResourceOptions(providers=[provider]) if provider else None
+    return Ec2Fleet(told.name, args, profile=role.profile, opts=there)
 
 
 fleets = [fleet(told) for told in settings.fleets]

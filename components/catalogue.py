@@ -1,6 +1,7 @@
-"""`make catalogue`, `rollcall catalogue [WORD …] [--json]`: the images and sizes that a fleet may name, of both clouds.
+"""`make catalogue`, `rollcall catalogue [WORD …] [--region NAME] [--json]`: the images and sizes that a fleet may name, of both clouds.
 
-Needs the clouds' credentials in the environment; a cloud without them is left out. Each WORD must be part of a line. It only looks.
+Needs the clouds' credentials in the environment; a cloud without them, or without the region or data centre NAME, is left out.
+Each WORD must be part of a line. It only looks.
 Exit code 0: shown; 2: no cloud could be asked (why, on stderr).
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -93,21 +95,23 @@ def chosen(entries: Iterable[Entry], words: Sequence[str]) -> list[Entry]:
     return sorted(each for each in entries if all(word.lower() in str(each).lower() for word in words))
 
 
-def look() -> tuple[list[Entry], list[str]]:
-    """What the clouds of the environment have, and why one could not be asked."""
+def look(region: str = "") -> tuple[list[Entry], list[str]]:
+    """What the clouds of the environment have, and why one could not be asked. `region` is an AWS region or a data centre by its
+    name, or both, since there are names that both clouds have; unless told, those of the environment."""
     import boto3
     from botocore.exceptions import BotoCoreError, ClientError
 
-    from components.joyent import CloudApiError, from_settings
+    from components.joyent import CloudApiError
+    from components.joyent.session import session_of
 
     found: list[Entry] = []
     faults = []
     try:
-        found += of_ec2(boto3.client)
+        found += of_ec2(functools.partial(boto3.client, region_name=region or None))
     except (BotoCoreError, ClientError) as fault:
         faults.append(f"aws is left out: {fault}")
     try:
-        found += of_triton(from_settings(url="", account="", key_id=""))
+        found += of_triton(session_of({}, region).api)
     except CloudApiError as fault:
         faults.append(f"joyent is left out: {fault}")
     return found, faults
@@ -116,9 +120,10 @@ def look() -> tuple[list[Entry], list[str]]:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="rollcall catalogue", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("words", nargs="*", metavar="WORD", help="show lines with all of these, as: aws size t3")
+    parser.add_argument("--region", default="", metavar="NAME", help="an AWS region, or a data centre of Triton")
     parser.add_argument("--json", action="store_true", help="for programs")
     told = parser.parse_args(arguments)
-    found, faults = look()
+    found, faults = look(told.region)
     for each in faults:
         print(f"rollcall catalogue: {each}", file=sys.stderr)
     shown = chosen(found, told.words)

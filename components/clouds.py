@@ -39,7 +39,8 @@ class CloudView(Protocol):
 
 
 def view_of(cloud: str, region: str, config: Mapping[str, str]) -> CloudView:
-    return Ec2View(region) if cloud == "aws" else JoyentView(config)
+    """`region` is the AWS region, or Triton's data centre by name; empty is the one that is configured."""
+    return Ec2View(region) if cloud == "aws" else JoyentView(config, region)
 
 
 def public(addresses: Iterable[str | None]) -> tuple[str, ...]:
@@ -123,10 +124,10 @@ def _ec2_seen(instance: Mapping[str, Any]) -> Seen:
 class JoyentView:
     """Triton by CloudAPI: `TRITON_*` from the environment first, `rollcall:joyent` of the stack's configuration second."""
 
-    def __init__(self, config: Mapping[str, str]) -> None:
+    def __init__(self, config: Mapping[str, str], datacenter: str = "") -> None:
         from components.joyent.session import session_of
 
-        self._api = session_of(json.loads(config.get("rollcall:joyent") or "{}")).api
+        self._api = session_of(json.loads(config.get("rollcall:joyent") or "{}"), datacenter).api
 
     def machines(self, stack: str) -> tuple[Seen, ...]:
         return tuple(_joyent_seen(each) for each in self._api.list_machines(tags={STACK: stack}))

@@ -1,13 +1,38 @@
-"""What an EC2 fleet finds in its account: the image that it keeps, and subnets in zones that have its instance type."""
+"""What an EC2 fleet finds in its account: the image that it keeps, and subnets in zones that have its instance type; and the
+providers of the regions beside the stack's own."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pulumi
 import pulumi_aws as aws
 
 from components.settings import EC2_IMAGES, FleetSettings
+
+
+def providers(fleets: Iterable[FleetSettings]) -> dict[str | None, aws.Provider]:
+    """A provider for each region that fleets name, by the region. All else, and what is global, has the engine's default one."""
+    regions = sorted({each.region for each in fleets if each.cloud == "aws" and each.region})
+    return {region: aws.Provider(f"aws-{region}", **{**_told(), "region": region}) for region in regions}
+
+
+def _told() -> dict[str, Any]:
+    """The stack's own settings of the provider (`aws:profile`, `aws:assumeRoles`, …), which only the default one reads."""
+    config, found = pulumi.Config("aws"), {}
+    for name, parameter in inspect.signature(aws.ProviderArgs).parameters.items():
+        key = re.sub(r"_([a-z0-9])", lambda match: match[1].upper(), name)
+        text = config.get(key)
+        if text is None:
+            continue
+        # A plain text is one as it stands; lists, mappings, numbers and flags are JSON.
+        plain = re.fullmatch(r"pulumi\.Input\[Optional\[(_builtins\.)?str\]\]", str(parameter.annotation))
+        value = text if plain else config.get_object(key)
+        found[name] = pulumi.Output.secret(value) if pulumi.runtime.is_config_secret(f"aws:{key}") else value
+    return found
 
 
 def pinned_image(fleet: FleetSettings, parent: pulumi.Resource) -> pulumi.Output[str]:

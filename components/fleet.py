@@ -7,7 +7,7 @@ predecessor leaves. The RollCalls, which close the bracket, are made by `call_ro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,8 +17,8 @@ import pulumi_aws as aws
 from components import doors, drain, ec2, userdata
 from components.joyent import Machine, MachineArgs, Ready, ReadyArgs
 from components.naming import VERSION, deployment, marks, version
+from components.realm import Access
 from components.registration import Deregistration, RollCall, RollCallArgs
-from components.registries import Access
 from components.settings import FleetSettings
 from rollcall.settings import FLEET, GENERATION, JOIN, MACHINE, STACK, WORKLOADS
 
@@ -91,9 +91,19 @@ class Fleet(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(
                 parent=self,
                 depends_on=[*self.args.needs, *needs],
-                replacement_trigger=[userdata.sources_hash(), self.image, self.settings.size, *self._login()],
+                replacement_trigger=[
+                    userdata.sources_hash(),
+                    self.image,
+                    self.settings.size,
+                    *self._login(),
+                    *self._abroad(),
+                ],
             ),
         )
+
+    def _abroad(self) -> list[str]:
+        """A machine moves by a successor there. The stack's own region is not said, so that naming it replaces nothing."""
+        return [self.settings.region] if self.settings.region else []
 
     def _login(self) -> list[str]:
         """EC2 gives a machine its key pair when it is made, and never again."""
@@ -131,7 +141,7 @@ class Fleet(pulumi.ComponentResource):
 
 class Ec2Fleet(Fleet):
     """EC2 instances over the default VPC's zones, IMDSv2 only, their root volume encrypted, no key pair unless SSH is
-    configured."""
+    configured. In another region than the stack's everything is made with the provider that `opts` gives."""
 
     def __init__(
         self, name: str, args: FleetArgs, *, profile: pulumi.Input[str], opts: pulumi.ResourceOptions | None = None
@@ -221,13 +231,14 @@ class Ec2Fleet(Fleet):
 
 
 class JoyentFleet(Fleet):
-    """Triton machines by the dynamic provider over CloudAPI, with one waiter for the whole fleet."""
+    """Triton machines by the dynamic provider over CloudAPI, with one waiter for the whole fleet; all in one data centre."""
 
     def make(self) -> None:
-        self.access = Access(cloud="joyent")
+        datacenter = self.settings.region
+        self.access = Access(cloud="joyent", region=datacenter or "")
         made: list[Machine] = []
         closed = doors.is_closed(self.args.memberships)
-        rules = doors.firewall_rules(self.name, self.doors(), self) if closed else []
+        rules = doors.firewall_rules(self.name, self.doors(), self, datacenter) if closed else []
         for index in range(self.settings.count):
             deregistration = self.bracket(index, rules)
             machine = Machine(
@@ -247,6 +258,7 @@ class JoyentFleet(Fleet):
                     metadata=self.told(index, deregistration),
                     secret_metadata=self._secrets(),
                     userdata=userdata.build(),
+                    datacenter=datacenter,
                 ),
                 opts=pulumi.ResourceOptions(parent=self, depends_on=[deregistration], replace_with=[deregistration]),
             )
@@ -254,7 +266,7 @@ class JoyentFleet(Fleet):
             self.enlist(index, deregistration, machine, machine.id)
         ready = Ready(
             f"{self.name}-ready",
-            ReadyArgs(machines=[machine.id for machine in made], timeout=self.settings.timeout),
+            ReadyArgs(machines=[machine.id for machine in made], timeout=self.settings.timeout, datacenter=datacenter),
             opts=pulumi.ResourceOptions(parent=self, depends_on=made),
         )
         self.machines.append(ready)
@@ -282,10 +294,16 @@ def call_rolls(fleets: Sequence[Fleet]) -> list[RollCall]:
                 cloud=fleet.access.as_inputs(),
                 timeout=fleet.settings.timeout,
                 linger=fleet.args.linger,
-                peers=[each.name for each in fleets if each.settings.cloud == fleet.settings.cloud],
+                peers=[each.name for each in fleets if each.access == fleet.access],
+                elsewhere=[each.as_inputs() for each in elsewhere(fleet.access, (one.access for one in fleets))],
                 brake=fleet.args.brake,
             ),
             opts=pulumi.ResourceOptions(parent=fleet, depends_on=everybody),
         )
         for fleet in fleets
     ]
+
+
+def elsewhere(home: Access, everywhere: Iterable[Access]) -> list[Access]:
+    """The other places of the same cloud, each once, sorted."""
+    return sorted({each for each in everywhere if each.cloud == home.cloud and each != home})

@@ -6,16 +6,30 @@ would not hold the fleets while they are replaced.
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import functools
 import os
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import pulumi
 
 from components import tokens
 from components.quotas import Found, look_at_ec2, look_at_triton
-from components.settings import KEYS, TEXTS, ConfigurationError, DirectorySettings, Settings, SiteSettings, read
+from components.settings import (
+    KEYS,
+    TEXTS,
+    ConfigurationError,
+    DirectorySettings,
+    FleetSettings,
+    Settings,
+    SiteSettings,
+    read,
+)
+
+if TYPE_CHECKING:
+    from components.joyent.client import CloudApi
 
 _CLOUDFLARE = "https://api.cloudflare.com/client/v4"
 _TIMEOUT = 20.0
@@ -24,7 +38,7 @@ _TIMEOUT = 20.0
 def checked(stack: str) -> Settings:
     """The stack's settings, after every check. Ends the program with one message, and no stack trace, at any fault."""
     try:
-        settings = configured(stack)
+        settings = located(configured(stack))
         preflight(settings)
     except ConfigurationError as faults:
         raise pulumi.RunError(str(faults)) from faults
@@ -38,18 +52,27 @@ def configured(stack: str) -> Settings:
     return read(stack, {key: value for key, value in values.items() if value is not None})
 
 
+def located(settings: Settings) -> Settings:
+    """The settings without the names of the stack's own AWS region and of the configured data centre: they move nothing."""
+    from components.joyent.errors import CloudApiError
+    from components.joyent.lookups import own_datacenter
+
+    own = {"aws": own_region()}
+    if any(settings.by_region("joyent")):
+        # What cannot be asked is a fault of the preflight's, which says why.
+        with contextlib.suppress(CloudApiError):
+            own["joyent"] = own_datacenter(triton(settings))
+    return settings.at_home(own)
+
+
 def preflight(settings: Settings) -> None:
     """Ask each cloud that the settings use whether it knows us. Raises ConfigurationError naming all that do not."""
-    checks: list[Callable[[], str | None]] = []
-    if settings.site is not None:
-        site = settings.site
-        checks.append(lambda: cloudflare_fault(site))
+    faults = []
+    if settings.site is not None and (fault := cloudflare_fault(settings.site)):
+        faults.append(fault)
     if settings.fleets_of("aws") or settings.directory is not None:
-        checks.append(lambda: aws_fault(settings))
-    if settings.fleets_of("joyent"):
-        checks.append(lambda: joyent_fault(settings))
-    faults = region_faults(settings, pulumi.Config("aws").get("region") or os.environ.get("AWS_REGION") or "")
-    faults += [fault for check in checks if (fault := check())]
+        faults += aws_faults(settings)
+    faults += joyent_faults(settings)
     if faults:
         raise ConfigurationError(faults)
     found = quotas_found(settings)
@@ -62,29 +85,16 @@ def preflight(settings: Settings) -> None:
             pulumi.info(line)
 
 
-def region_faults(settings: Settings, own: str) -> list[str]:
-    """Fleets that name another region than the stack's `own`, where all machines are made: their roll call would look for them
-    where they are not, fail, and take their entries for left-over ones."""
-    mend = "leave it out, and give other regions stacks of their own"
-    where = f"the stack's machines are all in {own or 'the region of its credentials'}"
-    return [
-        f"rollcall:fleets.{fleet.name}.region: is {fleet.region}, and {where}; {mend}"
-        for fleet in settings.fleets
-        if fleet.region is not None and (fleet.cloud != "aws" or fleet.region != own)
-    ]
-
-
 def quotas_found(settings: Settings) -> Found:
     """What the fleets would make anew, and whether the accounts' quotas hold it. The clouds have just answered."""
     import boto3
     from botocore.exceptions import BotoCoreError, ClientError
 
-    from components.joyent import CloudApiError, from_settings
+    from components.joyent import CloudApiError
 
     found, stack = Found(), settings.stack
-    default = pulumi.Config("aws").get("region") or os.environ.get("AWS_REGION") or ""
-    for region in dict.fromkeys(fleet.region or default for fleet in settings.fleets_of("aws")):
-        fleets = [fleet for fleet in settings.fleets_of("aws") if (fleet.region or default) == region]
+    for name, fleets in settings.by_region("aws").items():
+        region = name or own_region()
         try:
             found += look_at_ec2(fleets, stack, region, functools.partial(boto3.client, region_name=region))
         except ClientError as refused:
@@ -94,11 +104,9 @@ def quotas_found(settings: Settings) -> Found:
             )
         except BotoCoreError as unusable:
             found += Found(faults=(f"aws:region: EC2 in {region} cannot be reached ({unusable}); correct the region",))
-    if settings.fleets_of("joyent"):
-        told = settings.joyent
+    for datacenter, fleets in settings.by_region("joyent").items():
         try:
-            api = from_settings(url=told.url or "", account=told.account or "", key_id=told.key_id or "")
-            found += look_at_triton(settings.fleets_of("joyent"), stack, api)
+            found += look_at_triton(fleets, stack, triton(settings, datacenter), datacenter)
         except CloudApiError as fault:
             found += Found(faults=(f"rollcall:joyent: {fault}",))
     return found
@@ -136,26 +144,52 @@ def cloudflare_fault(site: SiteSettings) -> str | None:
     return None
 
 
-def aws_fault(settings: Settings) -> str | None:
-    """What keeps us from working in AWS, and in the directory's hosted zone."""
+def aws_faults(settings: Settings) -> list[str]:
+    """What keeps us from working in AWS, in the directory's hosted zone, and in each region that fleets name."""
     import boto3
     from botocore.exceptions import BotoCoreError, ClientError
 
-    region = pulumi.Config("aws").get("region") or os.environ.get("AWS_REGION")
+    region = own_region()
     if not region:
-        return "aws:region: is not set; `pulumi config set aws:region us-west-2`, or export AWS_REGION"
+        return ["aws:region: is not set; `pulumi config set aws:region us-west-2`, or export AWS_REGION"]
     try:
         boto3.client("sts", region_name=region).get_caller_identity()
-        return (
-            zone_fault(boto3.client("route53", region_name=region), settings.directory) if settings.directory else None
-        )
+        route53 = boto3.client("route53", region_name=region)
+        fault = zone_fault(route53, settings.directory) if settings.directory else None
+        abroad = {name: fleets for name, fleets in settings.by_region("aws").items() if name}
+        return [*([fault] if fault else []), *(each for name in abroad for each in region_faults(name, abroad[name]))]
     except ClientError as refused:
         code = refused.response.get("Error", {}).get("Code", "refused")
         if refused.operation_name != "GetCallerIdentity":
-            return f"AWS credentials: AWS does not let them {refused.operation_name} ({code}); docs/operations.md has the policy"
-        return f"AWS_ACCESS_KEY_ID: AWS does not accept the credentials ({code}); give valid ones"
+            return [
+                f"AWS credentials: AWS does not let them {refused.operation_name} ({code}); docs/operations.md has the policy"
+            ]
+        return [f"AWS_ACCESS_KEY_ID: AWS does not accept the credentials ({code}); give valid ones"]
     except BotoCoreError as unusable:
-        return f"AWS credentials: {unusable}; export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        return [f"AWS credentials: {unusable}; export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"]
+
+
+def region_faults(region: str, fleets: Sequence[FleetSettings]) -> list[str]:
+    """What keeps these fleets from another region than the stack's own, whose credentials are good."""
+    import boto3
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        boto3.client("sts", region_name=region).get_caller_identity()
+        return []
+    except ClientError as refused:
+        # https://docs.aws.amazon.com/accounts/latest/reference/manage-acct-regions.html
+        code = refused.response.get("Error", {}).get("Code", "refused")
+        said = f"AWS does not accept the credentials in {region} ({code}); enable the region in the account, or name another"
+    except BotoCoreError:
+        near = difflib.get_close_matches(region, boto3.session.Session().get_available_regions("ec2"))
+        said = f"{region} cannot be reached; {f'write {near[0]}' if near else 'correct the name, or the network'}"
+    return [f"rollcall:fleets.{fleet.name}.region: {said}" for fleet in fleets]
+
+
+def own_region() -> str:
+    """The stack's own AWS region, or an empty text."""
+    return pulumi.Config("aws").get("region") or os.environ.get("AWS_REGION") or ""
 
 
 def zone_fault(route53: Any, directory: DirectorySettings) -> str | None:
@@ -189,16 +223,28 @@ def zone_fault(route53: Any, directory: DirectorySettings) -> str | None:
     return None
 
 
-def joyent_fault(settings: Settings) -> str | None:
-    """What keeps us from working in Triton."""
-    from components.joyent import CloudApiError, from_settings
+def joyent_faults(settings: Settings) -> list[str]:
+    """What keeps us from working in Triton, in each data centre that fleets name."""
+    from components.joyent.errors import CloudApiError, NotFoundError
+
+    faults = []
+    for datacenter, fleets in settings.by_region("joyent").items():
+        try:
+            triton(settings, datacenter).get_account()
+        except NotFoundError as unknown:
+            faults += [f"rollcall:fleets.{fleet.name}.region: {unknown}; name one of these" for fleet in fleets]
+        except CloudApiError as fault:
+            faults.append(f"rollcall:joyent: {f'{datacenter}: ' if datacenter else ''}{fault}")
+    return faults
+
+
+def triton(settings: Settings, datacenter: str = "") -> CloudApi:
+    """A client of the data centre of this name, or of the one that is configured. Raises CloudApiError."""
+    from components.joyent.session import session_of
 
     told = settings.joyent
-    try:
-        from_settings(url=told.url or "", account=told.account or "", key_id=told.key_id or "").get_account()
-    except CloudApiError as fault:
-        return f"rollcall:joyent: {fault}"
-    return None
+    values = {"url": told.url or "", "account": told.account or "", "keyId": told.key_id or ""}
+    return session_of(values, datacenter).api
 
 
 def _object(config: pulumi.Config, key: str) -> Any:

@@ -242,8 +242,9 @@ def _applied(quotas: Any, code: str, region: str) -> tuple[float | None, str]:
 # Triton
 
 
-def look_at_triton(fleets: Sequence[FleetSettings], stack: str, api: Any) -> Found:
-    """The fleets of one data centre. `api` is a CloudApi. Raises CloudApiError."""
+def look_at_triton(fleets: Sequence[FleetSettings], stack: str, api: Any, datacenter: str = "") -> Found:
+    """The fleets of one data centre, which is named if it is not the configured one. `api` is a CloudApi. Raises CloudApiError."""
+    where = f" in {datacenter}" if datacenter else ""
     tagged = api.list_machines(tags={STACK: stack})
     made = {}
     for told in fleets:
@@ -256,7 +257,7 @@ def look_at_triton(fleets: Sequence[FleetSettings], stack: str, api: Any) -> Fou
     packages = {name: each for each in api.list_packages() for name in (each.name, each.id)} if limits else {}
     for limit in limits:
         quota = Quota(
-            what=_TRITON.get(limit["by"], limit["by"]),
+            what=f"{_TRITON.get(limit['by'], limit['by'])}{where}",
             value=float(limit["value"]),
             used=float(limit["used"]),
             mend="ask Triton's operator for {need}, or lower a count",

@@ -97,14 +97,20 @@ class Grant:
 
 @dataclass(frozen=True, kw_only=True)
 class Ec2RegistrarArgs:
-    """`secrets` are the values that machines of this registrar may read, by a short name; `grants` what they may join."""
+    """`secrets` are the values that machines of this registrar may read, by a short name; `grants` what they may join. `region` is
+    that of the machines and `provider` its provider, if it is not the stack's own."""
 
     secrets: dict[str, pulumi.Output[str]] = field(default_factory=dict)
     grants: Sequence[Grant] = ()
+    region: str | None = None
+    provider: pulumi.ProviderResource | None = None
 
 
 class Ec2Registrar(pulumi.ComponentResource):
-    """Role and instance profile of a fleet's EC2 machines, and the SSM parameters that they may read.
+    """Role and instance profile of a fleet's EC2 machines, and the SSM parameters that they may read, in the machines' region.
+
+    A fleet that moves to another region has all of it anew: its predecessors keep theirs until they are gone. IAM itself has no
+    region, so it is by their names that these are others.
 
     `profile` is the profile's name; `parameters` maps each secret's short name to its parameter's name; `all_made` is what
     must outlive every machine.
@@ -116,16 +122,22 @@ class Ec2Registrar(pulumi.ComponentResource):
     def __init__(self, name: str, args: Ec2RegistrarArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("rollcall:index:Ec2Registrar", name, None, opts)
         mine = pulumi.ResourceOptions(parent=self)
-        stack = deployment()
+        stack, fleet = deployment(), name
+        name = f"{fleet}-{args.region}" if args.region else fleet
+        there = pulumi.ResourceOptions(parent=self, provider=args.provider)
         parameters = {
             short: aws.ssm.Parameter(
-                f"{name}-{short}", name=f"/rollcall/{stack}/{name}/{short}", type="SecureString", value=value, opts=mine
+                f"{name}-{short}",
+                name=f"/rollcall/{stack}/{fleet}/{short}",
+                type="SecureString",
+                value=value,
+                opts=there,
             )
             for short, value in args.secrets.items()
         }
         role = aws.iam.Role(
             f"{name}-role",
-            description=f"Machines of Rollcall's stack {stack}, fleet {name}",
+            description=f"Machines of Rollcall's stack {stack}, fleet {fleet}",
             assume_role_policy=json.dumps(_ASSUME),
             opts=mine,
         )

@@ -27,7 +27,8 @@ from pulumi.dynamic import (
 
 from components.attendance import Difference, Entry, Member, Roll, Seen, describe, difference, within_brake
 from components.progress import Engine
-from components.registries import Access, Registries, place_of
+from components.realm import Realm, is_keeper, left
+from components.registries import Registries, place_of
 from rollcall.ownership import Owner
 
 POLL = 1.0
@@ -48,7 +49,8 @@ class RollCallError(Exception):
 class RollCallArgs:
     """`members` are mappings `{machine, generation, instance}`; `places` what `Place.as_inputs` gives; `cloud` what
     `Access.as_inputs` gives; `timeout` in seconds; `linger` the seconds that a machine serves on after its entries are gone.
-    `peers` are the fleets on the same cloud; `brake` refuses to remove many entries or machines at once."""
+    `peers` are the fleets in the same place of the same cloud, `elsewhere` the cloud's other places where fleets are (what
+    `Access.as_inputs` gives); `brake` refuses to remove many entries or machines at once."""
 
     stack: str
     fleet: str
@@ -59,6 +61,7 @@ class RollCallArgs:
     timeout: int = 300
     linger: int = 120
     peers: Sequence[str] = ()
+    elsewhere: Sequence[Mapping[str, Any]] = ()
     brake: bool = True
 
 
@@ -74,8 +77,7 @@ class _Provider(ResourceProvider):
         self._config = {key: value for key in kept if (value := req.config.get(key)) is not None}
 
     def _registries(self, props: Mapping[str, Any]) -> Registries:
-        places = tuple(place_of(each) for each in props["places"])
-        return Registries(places, Access.from_inputs(props["cloud"]), self._config)
+        return registries_of(props, self._config)
 
 
 class RollCallProvider(_Provider):
@@ -91,9 +93,10 @@ class RollCallProvider(_Provider):
         return CheckResult(news, failures)
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
-        keys = ("members", "places", "cloud", "fleets", *_FOUND)
+        keys = ("members", "places", "cloud", "fleets", "peers", "elsewhere", *_FOUND)
         # A state of an earlier version lacks the younger keys.
-        changed = [key for key in keys if _plain(_olds.get(key, [])) != _plain(_news.get(key, []))]
+        olds = {"peers": _news.get("peers", []), **_olds}
+        changed = [key for key in keys if _plain(olds.get(key, [])) != _plain(_news.get(key, []))]
         return DiffResult(changes=bool(changed), replaces=[], stables=[], delete_before_replace=False)
 
     def create(self, props: dict[str, Any]) -> CreateResult:
@@ -104,6 +107,8 @@ class RollCallProvider(_Provider):
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
         engine = Engine()
+        former = left(_olds, _news)
+        _news = {**_news, **({"former": former} if former else {})}
         registries = self._registries(_news)
         members = _members(_news)
         leaving = tuple(each for each in _members(_olds) if each not in members)
@@ -111,7 +116,7 @@ class RollCallProvider(_Provider):
         fleets = sorted({*_olds.get("fleets", ()), *_news["fleets"]})
         found = _answer(registries, {**_news, "fleets": fleets}, leaving=leaving, engine=engine)
         if leaving:
-            before = self._registries({**_olds, "cloud": _news["cloud"]})
+            before = self._registries(_olds)
             _see_off(before, _news["stack"], leaving, engine, linger=_linger(before, _news) if members else 0)
             if not members:
                 _wait_for_caches(before, _olds, engine)
@@ -130,7 +135,9 @@ class RollCallProvider(_Provider):
         registries = self._registries(props)
         found = _look(registries, _roll(props, leaving=()))
         changed = {**props, **_found(found)}
-        inputs = {key: value for key, value in changed.items() if key not in ("acknowledged", "__provider")}
+        if props.get("former"):
+            changed["former"] = registries.still_former(props["stack"])
+        inputs = {key: value for key, value in changed.items() if key not in ("acknowledged", "former", "__provider")}
         return ReadResult(id_, changed, inputs)
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
@@ -198,6 +205,7 @@ class RollCall(Resource, module="rollcall", name="RollCall"):  # type: ignore[ca
             "linger": args.linger,
             "peers": list(args.peers),
             "brake": args.brake,
+            **({"elsewhere": list(args.elsewhere)} if args.elsewhere else {}),
             **{key: [] for key in _FOUND},
         }
         super().__init__(RollCallProvider(), name, props, opts)
@@ -269,6 +277,11 @@ def _answer(
         engine.sleep(POLL)
 
 
+def registries_of(props: Mapping[str, Any], config: Mapping[str, str]) -> Registries:
+    """What a RollCall or a Deregistration with these properties looks at."""
+    return Registries(tuple(place_of(each) for each in props["places"]), Realm.of(props), config)
+
+
 def roll_of(props: Mapping[str, Any]) -> Roll:
     """The roll that a RollCall's properties in the state call, with nobody leaving."""
     return _roll(props, leaving=())
@@ -289,6 +302,8 @@ def _remove_strays(
 ) -> None:
     """A left-over entry goes only if its owner does not run; one that runs is an orphan and would come back."""
     running = {machine.instance for machine in seen if machine.running}
+    if any(each.owner is not None and each.owner.instance not in running for each in stray):
+        running |= registries.running_elsewhere(roll.stack)
     dead = [each for each in stray if each.dead or (each.owner is not None and each.owner.instance not in running)]
     if brake and not within_brake(total, len(dead)):
         raise RollCallError(
@@ -447,7 +462,6 @@ def _complaint(roll: Roll, found: Difference, seen: Sequence[Seen], registries: 
 
 
 def _roll(props: Mapping[str, Any], *, leaving: tuple[Member, ...]) -> Roll:
-    peers = props.get("peers") or props.get("fleets") or ()
     return Roll(
         stack=props["stack"],
         fleet=props["fleet"],
@@ -455,7 +469,7 @@ def _roll(props: Mapping[str, Any], *, leaving: tuple[Member, ...]) -> Roll:
         stands=tuple(stand for each in props["places"] for stand in place_of(each).stands),
         leaving=leaving,
         fleets=tuple(props.get("fleets", ())),
-        keeper=bool(peers) and props["fleet"] == min(peers),
+        keeper=is_keeper(props),
         acknowledged=tuple(props.get("acknowledged", ())),
     )
 

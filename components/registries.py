@@ -1,6 +1,6 @@
 """What RollCall and Deregistration look at: the records of a place, what name servers answer, and the clouds' machines.
 
-`Place`, `ServicePlace` and `Access` are the plain inputs that name them in the state; `Registries` does the looking.
+`Place`, `ServicePlace` and `Access` (components/realm.py) are the plain inputs that name them in the state; `Registries` does the looking.
 Credentials come from the environment first and the stack's config second (`cloudflare:apiToken`), never from the inputs.
 """
 
@@ -12,7 +12,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from components.attendance import Entry, Member, Seen, Stand, cloud_of
-from components.clouds import CloudView, view_of
+from components.clouds import view_of
+from components.realm import Access as Access
+from components.realm import Places, Realm
 from components.resolving import answered_by_all, answered_by_any
 from components.serviceplace import ServicePlace, ServiceRecords, challenges
 from rollcall.cloudflare import CloudflareStore, Record
@@ -71,21 +73,6 @@ def place_of(inputs: Mapping[str, Any]) -> AnyPlace:
     return ServicePlace.from_inputs(inputs) if inputs["kind"] == "route53" else Place.from_inputs(inputs)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Access:
-    """The cloud that a fleet's machines are on. `region` is the AWS region; empty on Joyent."""
-
-    cloud: str
-    region: str = ""
-
-    def as_inputs(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_inputs(cls, inputs: Mapping[str, Any]) -> Access:
-        return cls(cloud=inputs["cloud"], region=inputs.get("region") or "")
-
-
 class Records(Protocol):
     """What stands at one place. Raises the errors of `rollcall.errors`."""
 
@@ -142,12 +129,13 @@ class SiteRecords:
 
 
 class Registries:
-    """All places of one fleet, and its cloud."""
+    """All places of one fleet in DNS, and its cloud."""
 
-    def __init__(self, places: Sequence[AnyPlace], access: Access, config: Mapping[str, str]) -> None:
+    def __init__(self, places: Sequence[AnyPlace], realm: Realm, config: Mapping[str, str]) -> None:
         self._places = tuple(places)
-        self._cloud = access.cloud
-        self._view: CloudView = view_of(access.cloud, access.region, config)
+        self._cloud = realm.home.cloud
+        views = {each: view_of(each.cloud, each.region, config) for each in (realm.home, *realm.others)}
+        self._machines = Places(realm, views)
         token = os.environ.get("CLOUDFLARE_API_TOKEN") or config.get("cloudflare:apiToken", "")
         store = CloudflareStore(token)
         self._records: tuple[Records, ...] = tuple(
@@ -189,27 +177,40 @@ class Registries:
         return found
 
     def seen(self, stack: str) -> tuple[Seen, ...]:
-        """The stack's machines on this fleet's cloud."""
-        return self._view.machines(stack)
+        """The stack's machines where this fleet's are, and those that it answers for where fleets have been."""
+        return self._machines.machines(stack)
+
+    def running_elsewhere(self, stack: str) -> frozenset[str]:
+        """The instances of the stack that run elsewhere on this fleet's cloud."""
+        return self._machines.running_elsewhere(stack)
+
+    def still_former(self, stack: str) -> list[dict[str, Any]]:
+        """Where fleets have been and machines of the stack still are."""
+        return self._machines.still_former(stack)
 
     def sees(self, instance: str) -> bool:
-        """Whether `seen` would show a machine with this id, if it ran: it is of this cloud."""
+        """Whether `seen` or `running_elsewhere` would show a machine with this id, if it ran: it is of this cloud."""
         return cloud_of(instance) == self._cloud
 
     def steps(self, members: Sequence[Member], seen: Sequence[Seen]) -> dict[str, str]:
         """The last step that each of these machines has told of, by instance; nothing for those that have told of none."""
         wanted = {member.instance for member in members}
-        return self._view.steps([machine for machine in seen if machine.instance in wanted])
+        asked = [machine for machine in seen if machine.instance in wanted]
+        return {instance: step for view in self._machines.views for instance, step in view.steps(asked).items()}
 
     def end(self, instances: Iterable[str]) -> None:
         """Terminate machines for good; one that is gone is no error."""
-        self._view.end(list(instances))
+        wanted = list(instances)
+        for view in self._machines.views:
+            view.end(wanted)
 
     def drain(self, stack: str, members: Sequence[Member]) -> None:
-        self._view.drain(stack, [member.instance for member in members])
+        for view in self._machines.views:
+            view.drain(stack, [member.instance for member in members])
 
     def undrain(self, stack: str, members: Sequence[Member]) -> None:
-        self._view.undrain(stack, [member.instance for member in members])
+        for view in self._machines.views:
+            view.undrain(stack, [member.instance for member in members])
 
 
 def _entry(record: Record) -> Entry:

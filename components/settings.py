@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 from typing import Any, Literal
 
@@ -31,6 +31,7 @@ EC2_IMAGES = {
 }
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _SERVICE = re.compile(r"(?=.{1,15}$)(?=.*[A-Za-z])[A-Za-z0-9](?:[A-Za-z0-9]|-(?!-))*(?<!-)")
+_REGION = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _CHECK = re.compile(r"http:\d{1,5}:/\S*|tcp:\d{1,5}|command:/\S+")
 _SECRET = re.compile(r"(?i)(passw|secret|token|api.?key|private.?key)|AKIA[0-9A-Z]{16}|-----BEGIN|[0-9A-Za-z+/_-]{40,}")
@@ -140,8 +141,9 @@ class SshSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class FleetSettings:
-    """Machines with the same job. `timeout` in seconds for the roll call; `priority` and `weight` as in RFC 2782; another
-    `renew` looks the image up anew."""
+    """Machines with the same job. `region` is another AWS region than the stack's own, or another data centre of Triton by its
+    name; `timeout` in seconds for the roll call; `priority` and `weight` as in RFC 2782; another `renew` looks the image up
+    anew."""
 
     name: str
     cloud: Literal["aws", "joyent"]
@@ -183,6 +185,21 @@ class Settings:
 
     def fleets_of(self, cloud: str) -> tuple[FleetSettings, ...]:
         return tuple(fleet for fleet in self.fleets if fleet.cloud == cloud)
+
+    def by_region(self, cloud: str) -> dict[str, tuple[FleetSettings, ...]]:
+        """A cloud's fleets by the region or data centre that they name; an empty text is the stack's own."""
+        regions = dict.fromkeys(fleet.region or "" for fleet in self.fleets_of(cloud))
+        return {
+            region: tuple(fleet for fleet in self.fleets_of(cloud) if (fleet.region or "") == region)
+            for region in regions
+        }
+
+    def at_home(self, own: Mapping[str, str]) -> Settings:
+        """The same without the name of each cloud's own region (`own`, by cloud): it is where a fleet is that names none."""
+        fleets = (
+            replace(fleet, region=None) if fleet.region == own.get(fleet.cloud) else fleet for fleet in self.fleets
+        )
+        return replace(self, fleets=tuple(fleets))
 
 
 def read(stack: str, values: Mapping[str, Any]) -> Settings:
@@ -350,7 +367,7 @@ def _fleet(name: str, reader: Reader) -> FleetSettings:
         size=reader.text("size"),
         image=reader.text("image"),
         joins=reader.texts("joins"),
-        region=reader.optional_text("region"),
+        region=reader.optional_text("region", check=_region_fault if cloud == "aws" else _datacenter_fault),
         timeout=reader.number("timeout", 300, least=10, most=3600, unit=" seconds"),
         priority=reader.number("priority", 10, least=0, most=65535),
         weight=reader.number("weight", 10, least=0, most=65535),
@@ -500,6 +517,14 @@ def _host_fault(name: str) -> str | None:
     if not all(_LABEL.fullmatch(label) for label in name.split(".")):
         return "no host name below the zone; write one label or more, as www"
     return None
+
+
+def _region_fault(name: str) -> str | None:
+    return None if _REGION.fullmatch(name) else "no AWS region; write it as eu-west-1, without a zone's letter"
+
+
+def _datacenter_fault(name: str) -> str | None:
+    return None if _LABEL.fullmatch(name) else "no data centre's name; `triton datacenters` lists them, as us-central-1"
 
 
 def _user_fault(name: str) -> str | None:

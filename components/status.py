@@ -18,8 +18,8 @@ from typing import Any
 
 from components.attendance import Difference, Entry, Member, Roll, Seen, belongs, difference
 from components.joyent.errors import CloudApiError
-from components.registration import roll_of
-from components.registries import Access, Registries, place_of
+from components.realm import Access
+from components.registration import registries_of, roll_of
 from rollcall.errors import RollcallError
 
 _ROLL_CALL = "pulumi-python:dynamic/rollcall:RollCall"
@@ -45,10 +45,12 @@ class MachineStatus:
 
 @dataclass(frozen=True, kw_only=True)
 class FleetStatus:
-    """A fleet's machines, and each way in which DNS or its cloud differs from the state."""
+    """A fleet's machines, and each way in which DNS or its cloud differs from the state. `region` is the AWS region, or Triton's
+    data centre where it is not the configured one."""
 
     fleet: str
     cloud: str
+    region: str
     machines: tuple[MachineStatus, ...]
     differences: Mapping[str, tuple[str, ...]]
 
@@ -57,12 +59,15 @@ class FleetStatus:
         return not any(self.differences.values())
 
 
-def status_of(cloud: str, roll: Roll, entries: Sequence[Entry], seen: Sequence[Seen], found: Difference) -> FleetStatus:
+def status_of(
+    access: Access, roll: Roll, entries: Sequence[Entry], seen: Sequence[Seen], found: Difference
+) -> FleetStatus:
     """What is shown of one fleet: a pure function of what was seen."""
     listed = {machine.instance: machine for machine in seen}
     return FleetStatus(
         fleet=roll.fleet,
-        cloud=cloud,
+        cloud=access.cloud,
+        region=access.region,
         machines=tuple(_machine(member, roll, entries, listed.get(member.instance)) for member in roll.members),
         differences={key: getattr(found, key) for key in _DIFFERENCES},
     )
@@ -86,11 +91,11 @@ def look(resources: Iterable[Mapping[str, Any]], config: Mapping[str, str]) -> l
     found = []
     for props in (each["outputs"] for each in resources if each.get("type") == _ROLL_CALL and not each.get("delete")):
         access = Access.from_inputs(props["cloud"])
-        registries = Registries(tuple(place_of(each) for each in props["places"]), access, config)
+        registries = registries_of(props, config)
         roll = roll_of(props)
         entries, seen = registries.entries(), registries.seen(roll.stack)
         differs = difference(roll, entries, seen, registries.answers())
-        found.append(status_of(access.cloud, roll, entries, seen, differs))
+        found.append(status_of(access, roll, entries, seen, differs))
     return sorted(found, key=lambda fleet: fleet.fleet)
 
 
@@ -106,7 +111,7 @@ def shown(fleets: Sequence[FleetStatus]) -> str:
         return "Nothing is deployed: the stack's state has no fleet."
     lines = ["Differences", *lines, ""] if lines else ["In step: state, clouds and DNS say the same.", ""]
     for fleet in fleets:
-        lines.append(f"{fleet.fleet} ({fleet.cloud})")
+        lines.append(f"{fleet.fleet} ({f'{fleet.cloud} {fleet.region}'.strip()})")
         for machine in fleet.machines:
             addresses = ", ".join(machine.addresses) or "no address"
             row = f"  {machine.name:<16} {machine.instance:<37} {machine.state:<9} {addresses:<16} {machine.since}"
@@ -153,9 +158,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--stack", default="", help="the selected one unless told")
     parser.add_argument("--json", action="store_true", help="for programs")
     chosen = parser.parse_args(arguments)
+    from botocore.exceptions import BotoCoreError, ClientError
+
     try:
         fleets = look(*exported(chosen.stack))
-    except (StatusError, RollcallError, CloudApiError) as fault:
+    except (StatusError, RollcallError, CloudApiError, BotoCoreError, ClientError) as fault:
+        # A region that cannot be asked is no difference: nothing is known of it.
         print(f"rollcall status: {fault}", file=sys.stderr)
         return 2
     if chosen.json:

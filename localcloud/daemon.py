@@ -171,9 +171,7 @@ class Daemon:
         """What the clouds' firewalls say happens to packets. EC2 has no machine without a security group; Triton's machines
         are open unless their firewall is on."""
         if self.options.machines:
-            keeper = Gatekeeper(
-                self.namespace, self._gates, [NETWORKS["aws"].prefix]
-            )
+            keeper = Gatekeeper(self.namespace, self._gates, [NETWORKS["aws"].prefix])
             self._closers.append(keeper.stop)
             keeper.start()
 

@@ -19,7 +19,13 @@ def _of_aws(instance: Any, region: str) -> dict[str, Any]:
     tags = {tag["key"]: tag["value"] for tag in instance.get_tags()}
     addresses = [instance.public_ip] if instance.public_ip and instance.state != "terminated" else []
     where = {"cloud": "aws", "region": region}
-    return {"id": instance.id, **where, "name": tags.get("Name", instance.id), "state": instance.state, "addresses": addresses}
+    return {
+        "id": instance.id,
+        **where,
+        "name": tags.get("Name", instance.id),
+        "state": instance.state,
+        "addresses": addresses,
+    }
 
 
 def machines_of_joyent(apis: Iterable[CloudApi]) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from components.joyent.client import CloudApi
 from components.joyent.errors import AmbiguousError, NotFoundError
 from components.joyent.records import ImageRecord, NetworkRecord, PackageRecord
 from components.joyent.session import Session, session_of
@@ -66,11 +67,18 @@ def get_datacenter(name: str | None = None, *, settings: Mapping[str, Any] | Non
     session = _session(settings)
     url = session.api.transport.credentials.url
     known = session.api.list_datacenters()
-    for each, address in known.items():
-        if each == name or (name is None and address.rstrip("/") == url):
-            return Datacenter(each, address)
+    wanted = own_datacenter(session.api, known) if name is None else name
+    if wanted in known:
+        return Datacenter(wanted, known[wanted])
     told = ", ".join(f"{each} ({address})" for each, address in sorted(known.items())) or "none at all"
     raise NotFoundError(f"there is no data centre {name or f'at {url}'}; there is {told}")
+
+
+def own_datacenter(api: CloudApi, known: Mapping[str, str] | None = None) -> str:
+    """The name of the data centre whose URL is the client's; an empty text where it lists none. `known` is what it lists."""
+    url = api.transport.credentials.url
+    listed = api.list_datacenters() if known is None else known
+    return next((name for name, address in listed.items() if address.rstrip("/") == url), "")
 
 
 def get_account(*, datacenter: str = "", settings: Mapping[str, Any] | None = None) -> Account:

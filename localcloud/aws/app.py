@@ -220,4 +220,3 @@ def _throttled(environ: WSGIEnvironment, start_response: StartResponse) -> Itera
     service = _service(environ)
     reply = render(service, AwsError(*_THROTTLED.get(service, ("Throttling", "Rate exceeded", 400))))
     return _send(reply, environ, start_response)
-

@@ -30,7 +30,8 @@ class CloudApi:
     `provisioning` and `job_delay` are how long a machine's provisioning and each other job take, in seconds, beside what
     the hypervisor needs (npm's `triton` misses jobs that are done before it looks at its watch). `throttle` None answers
     as fast as it can. `quota` limits the number of machines. Public addresses come from `public_range`, of it those from
-    the first to the last of `addresses` where that is told; with `pool` the public network is a pool of two. `cns`: Triton CNS is on. Switches of `faults`: `readonly[=SECONDS]`,
+    the first to the last of `addresses` where that is told; with `pool` the public network is a pool of two. `cns`:
+    Triton CNS is on. Switches of `faults`: `readonly[=SECONDS]`,
     `failed-provisioning[=REASON]`, `failed-image[=REASON]`, `capacity`, `skew=SECONDS`.
     """
 

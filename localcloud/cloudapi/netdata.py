@@ -113,7 +113,9 @@ def networks(
     whole = ipaddress.IPv4Network(public_range)
     parts = [str(half) for half in whole.subnets(1)] if pool else [str(whole)]
     real = tuple(
-        Network(name, fixed_id(f"network {name}{where}"), Addresses(part, *(addresses or ())), True, resolvers=_RESOLVERS)
+        Network(
+            name, fixed_id(f"network {name}{where}"), Addresses(part, *(addresses or ())), True, resolvers=_RESOLVERS
+        )
         for part, name in zip(parts, (f"{_PUBLIC}-1", f"{_PUBLIC}-2") if pool else (_PUBLIC,), strict=True)
     )
     public = real[0]

@@ -69,7 +69,7 @@ def test_a_request_that_breaks_the_local_cloud_is_logged_without_what_it_said(
         raise RuntimeError(SECRET)
 
     cloud.client("ssm").put_parameter(Name="other", Type="String", Value="1")
-    monkeypatch.setattr(cloud.aws._ssm, "_hide", broken)
+    monkeypatch.setattr(cloud.aws.regions["us-west-2"].ssm, "_hide", broken)
     with pytest.raises(ClientError, match="InternalFailure"):
         cloud.client("ssm").get_parameter(Name="other")
     assert "RuntimeError" in caplog.text and SECRET not in caplog.text

@@ -64,9 +64,11 @@ def test_each_word_must_be_part_of_a_line() -> None:
 
 def test_as_json_and_without_a_cloud(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     entry = Entry(cloud="aws", kind="image", name="debian-12", note="now ami-1")
-    monkeypatch.setattr(catalogue, "look", lambda: ([entry], ["joyent is left out: no key"]))
+    monkeypatch.setattr(catalogue, "look", lambda region: ([entry], ["joyent is left out: no key"]))
     assert catalogue.main(["--json"]) == 0
     told = capsys.readouterr()
     assert json.loads(told.out)[0]["name"] == "debian-12" and "joyent is left out" in told.err
-    monkeypatch.setattr(catalogue, "look", lambda: ([], ["aws is left out: no region", "joyent is left out: no key"]))
+    monkeypatch.setattr(
+        catalogue, "look", lambda region: ([], ["aws is left out: no region", "joyent is left out: no key"])
+    )
     assert catalogue.main([]) == 2

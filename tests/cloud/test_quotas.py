@@ -113,7 +113,7 @@ def test_no_default_subnet_is_a_fault(cloud: Cloud) -> None:
 
 
 def test_a_quota_that_was_never_raised_has_the_default(cloud: Cloud) -> None:
-    cloud.aws._quotas._vcpus = None
+    cloud.aws.regions["us-west-2"].quotas._vcpus = None
     (fault,) = look(cloud, replace(WEB, count=3)).faults
     assert "the quota is 5" in fault
 

@@ -1,4 +1,4 @@
-"""Prints, as JSON, what the program asks the engine for: `python tests/unit/resource_graph.py aws|joyent|closed|services|new`.
+"""Prints, as JSON, what the program asks the engine for: `python tests/unit/resource_graph.py aws|joyent|closed|services|regions|new`.
 
 With `--calls` it prints the functions that were called instead, each with all that it was ever given.
 
@@ -30,7 +30,9 @@ class Cloud(mocks.Mocks):
 
     def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
         inputs = {key: value for key, value in args.inputs.items() if key != "__provider"}
-        self.made[args.name if args.typ.startswith("rollcall") else f"{args.typ}::{args.name}"] = inputs
+        # By which provider, where it is not the engine's default one.
+        by = f" by {args.provider.split('::')[-2]}" if args.typ.startswith("aws:") and args.provider else ""
+        self.made[args.name if args.typ.startswith("rollcall") else f"{args.typ}::{args.name}{by}"] = inputs
         # The names that Pulumi makes, and what the clouds answer with.
         outs = {
             "name": f"{args.name}-1a2b3c4",
@@ -127,6 +129,20 @@ CONFIGS: dict[str, dict[str, Any]] = {
                 "ssh": {"user": "admin", "keyName": "operators", "from": ["198.51.100.0/24", "2001:db8::/32"]},
             },
             "old": {"cloud": "joyent", "size": "g1.micro", **_WEB, "joins": ["theService/v2"], "ssh": {}},
+        },
+    },
+    "regions": {
+        "site": {"zone": "scalability.expert", "proxied": True},
+        "directory": {"zone": "unilans.net", "services": {"theService": _THE_SERVICE}},
+        "fleets": {
+            "home": {"cloud": "aws", "size": "t3.micro", **_WEB, "count": 1},
+            "away": {
+                **{"cloud": "aws", "size": "t3.micro", **_WEB, "count": 1, "joins": ["site", "theService/v1"]},
+                "region": "eu-west-1",
+            },
+            "beside": {"cloud": "aws", "size": "t3.micro", **_WEB, "count": 1, "region": "eu-west-1"},
+            "here": {"cloud": "joyent", "size": "g1.micro", **_WEB, "count": 1},
+            "there": {"cloud": "joyent", "size": "g1.micro", **_WEB, "count": 1, "region": "us-east-2"},
         },
     },
     "new": {

@@ -35,7 +35,7 @@ def printed(cloud: str, seed: str = "0") -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("cloud", ["aws", "joyent", "closed", "services"])
+@pytest.mark.parametrize("cloud", ["aws", "joyent", "closed", "services", "regions"])
 def test_the_graph_is_the_golden_one(cloud: str) -> None:
     found = printed(cloud)
     golden = GOLDEN / f"{cloud}.json"
@@ -109,3 +109,36 @@ def test_every_machine_has_its_bracket() -> None:
         assert len(machines) == len(brackets) == 2 and len(calls) == 1
         assert [member["generation"] for member in calls[0]["members"]] == ["ab12cd", "ab12cd"]
         assert {each["tags"]["rollcall-generation"] for name, each in found.items() if name in machines} == {"ab12cd"}
+
+
+def test_what_is_of_a_region_is_made_by_that_regions_provider_and_what_is_global_is_not() -> None:
+    found: dict[str, dict[str, Any]] = json.loads(printed("regions"))
+    assert found["pulumi:providers:aws::aws-eu-west-1"]["region"] == "eu-west-1"
+    assert sum(name.startswith("pulumi:providers:aws") for name in found) == 1, "one for a region, whatever its fleets"
+    aws = [name for name in found if name.startswith("aws:")]
+    abroad = {name.split(":")[2] for name in aws if name.endswith(" by aws-eu-west-1")}
+    assert abroad == {"Instance", "SecurityGroup", "InstanceState", "Parameter"}
+    for name in aws:
+        words = name.rpartition("::")[2]
+        fleet, regional = words.split(" ")[0].partition("-")[0], name.split(":")[2] in abroad
+        assert words.endswith(" by aws-eu-west-1") == (regional and fleet in ("away", "beside")), name
+
+
+def test_roll_calls_know_whom_they_share_a_place_with_and_the_other_places_of_their_cloud() -> None:
+    found: dict[str, dict[str, Any]] = json.loads(printed("regions"))
+    calls = {each["fleet"]: each for name, each in found.items() if ":RollCall::" in name}
+    assert {name: each["peers"] for name, each in calls.items()} == {
+        "home": ["home"], "away": ["away", "beside"], "beside": ["away", "beside"], "here": ["here"], "there": ["there"],
+    }  # fmt: skip
+    regions = {name: each["cloud"]["region"] for name, each in calls.items()}
+    assert regions == {"home": "", "away": "eu-west-1", "beside": "eu-west-1", "here": "", "there": "us-east-2"}
+    elsewhere = {name: [one["region"] for one in each.get("elsewhere", ())] for name, each in calls.items()}
+    assert elsewhere == {"home": ["eu-west-1"], "away": [""], "beside": [""], "here": ["us-east-2"], "there": [""]}
+
+
+def test_a_fleet_in_another_data_centre_has_all_that_it_makes_there() -> None:
+    found: dict[str, dict[str, Any]] = json.loads(printed("regions"))
+    for kind in ("Machine", "Ready", "FirewallRule"):
+        mine = {name.rpartition("::")[2]: each for name, each in found.items() if f"joyent:{kind}::" in name}
+        assert {each.get("datacenter") for name, each in mine.items() if name.startswith("there")} == {"us-east-2"}
+        assert {each.get("datacenter") for name, each in mine.items() if name.startswith("here")} == {None}

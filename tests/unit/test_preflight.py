@@ -1,41 +1,68 @@
-"""components.preflight: what is refused before any cloud is asked."""
+"""components.preflight and components.settings: where a fleet is, and what is refused before any cloud is asked."""
 
 from __future__ import annotations
 
 import pytest
 
-from components.preflight import region_faults
-from components.settings import read
+from components.settings import ConfigurationError, Settings, read
 
-TABLE = [
-    ("aws", None, "us-west-2", ""),
-    ("aws", "us-west-2", "us-west-2", ""),
-    (
-        "aws",
-        "eu-west-1",
-        "us-west-2",
-        "rollcall:fleets.web.region: is eu-west-1, and the stack's machines are all in us-west-2",
-    ),
-    (
-        "aws",
-        "eu-west-1",
-        "",
-        "rollcall:fleets.web.region: is eu-west-1, and the stack's machines are all in the region of",
-    ),
-    ("joyent", None, "us-west-2", ""),
-    ("joyent", "us-west-2", "us-west-2", "rollcall:fleets.web.region: is us-west-2"),
-]
+OWN = {"aws": "us-west-2", "joyent": "us-central-1"}
 
 
-@pytest.mark.parametrize(("cloud", "region", "own", "said"), TABLE)
-def test_a_fleet_in_a_region_where_no_machine_would_be_made_is_refused(
-    cloud: str, region: str | None, own: str, said: str
-) -> None:
+def settings(cloud: str, region: str | None) -> Settings:
     fleet = {"cloud": cloud, "size": "t3.micro", "image": "debian-12", "joins": ["site"]}
     told = {
         "site": {"zone": "scalability.expert"},
         "fleets": {"web": {**fleet, **({"region": region} if region else {})}},
     }
-    faults = region_faults(read("prod", told), own)
-    assert len(faults) == (1 if said else 0)
-    assert all(fault.startswith(said) and "stacks of their own" in fault for fault in faults)
+    return read("prod", told)
+
+
+@pytest.mark.parametrize(
+    ("cloud", "region", "found"),
+    [
+        ("aws", None, None),
+        ("aws", "us-west-2", None),
+        ("aws", "eu-west-1", "eu-west-1"),
+        # Each cloud has names of its own, and some are those of the other's.
+        ("aws", "us-central-1", "us-central-1"),
+        ("joyent", None, None),
+        ("joyent", "us-central-1", None),
+        ("joyent", "us-west-2", "us-west-2"),
+    ],
+)
+def test_naming_the_stacks_own_place_says_the_same_as_naming_none(
+    cloud: str, region: str | None, found: str | None
+) -> None:
+    assert settings(cloud, region).at_home(OWN).fleets[0].region == found
+    assert settings(cloud, region).at_home({}).fleets[0].region == region
+
+
+def test_fleets_are_told_apart_by_where_they_are() -> None:
+    fleet = {"size": "t3.micro", "image": "debian-12", "joins": ["site"]}
+    fleets = {
+        "a": {"cloud": "aws", **fleet},
+        "b": {"cloud": "aws", "region": "eu-west-1", **fleet},
+        "c": {"cloud": "joyent", "region": "eu-west-1", **fleet},
+        "d": {"cloud": "aws", "region": "eu-west-1", **fleet},
+    }
+    told = read("prod", {"site": {"zone": "scalability.expert"}, "fleets": fleets})
+    found = {
+        cloud: {region: [each.name for each in fleets] for region, fleets in told.by_region(cloud).items()}
+        for cloud in ("aws", "joyent")
+    }
+    assert found == {"aws": {"": ["a"], "eu-west-1": ["b", "d"]}, "joyent": {"eu-west-1": ["c"]}}
+
+
+@pytest.mark.parametrize(
+    ("cloud", "region", "said"),
+    [
+        ("aws", "eu-west-1a", "no AWS region; write it as eu-west-1"),
+        ("aws", "Ireland", "no AWS region"),
+        ("joyent", "https://cloudapi.example", "no data centre's name; `triton datacenters` lists them"),
+    ],
+)
+def test_what_can_be_no_place_is_refused_by_its_key(cloud: str, region: str, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"rollcall:fleets\.web\.region") as refused:
+        settings(cloud, region)
+    assert said in str(refused.value)

@@ -36,6 +36,9 @@ class World:
         self.ended: list[str] = []
         self.unchallenged: list[str] = []
         self.answered_until: dict[str, float] = {}
+        self.elsewhere: set[str] = set()
+        self.unreachable = ""
+        self.former: list[dict[str, str]] = []
 
     def machine(
         self, index: int, *, generation: str = "aaaaaa", running: bool = True, registered: bool = True
@@ -81,6 +84,14 @@ class World:
 
     def seen(self, stack: str) -> tuple[Seen, ...]:
         return tuple(self.seen_.values())
+
+    def running_elsewhere(self, stack: str) -> frozenset[str]:
+        if self.unreachable:
+            raise RollCallError(self.unreachable)
+        return frozenset(self.elsewhere)
+
+    def still_former(self, stack: str) -> list[dict[str, str]]:
+        return self.former
 
     def sees(self, instance: str) -> bool:
         return instance.startswith("i-")

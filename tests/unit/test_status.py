@@ -10,6 +10,7 @@ import pytest
 
 from components import status
 from components.attendance import Entry, Member, Roll, Seen, Stand, difference
+from components.realm import Access
 from components.status import FleetStatus, StatusError, shown, status_of
 from components.userdata import HOME
 from rollcall import console
@@ -33,7 +34,9 @@ SEEN = Seen(
 
 def fleet(entries: list[Entry], seen: list[Seen]) -> FleetStatus:
     answers = {PLACE: frozenset(entry.value for entry in entries)}
-    return status_of("aws", ROLL, entries, seen, difference(ROLL, entries, seen, answers))
+    return status_of(
+        Access(cloud="aws", region="us-west-2"), ROLL, entries, seen, difference(ROLL, entries, seen, answers)
+    )
 
 
 def test_in_step_says_so_first_and_then_each_machine_with_address_and_since_when() -> None:
