@@ -26,8 +26,8 @@ preview: prepare ## what `pulumi up` would change, on the local clouds (STACK=pr
 status: ## state, clouds and DNS side by side, differences first; fails when there are any (JSON=1 for programs)
 	@$(PY) -m localcloud.rehearsal status --stack $(STACK) $(if $(JSON),--json)
 
-catalogue: ## the images and sizes of both clouds that a fleet may name (FIND="aws size t3", JSON=1)
-	@$(PY) -m localcloud.rehearsal catalogue --stack $(STACK) $(if $(JSON),--json) $(FIND)
+catalogue: ## the images and sizes of both clouds that a fleet may name (FIND="aws size t3", REGION=eu-west-1, JSON=1)
+	@$(PY) -m localcloud.rehearsal catalogue --stack $(STACK) $(if $(JSON),--json) $(if $(REGION),--region $(REGION)) $(FIND)
 
 env: ## export lines that point any client at the running local clouds: eval "`make -s env`"
 	@$(PY) -m localcloud.rehearsal env --stack $(STACK)

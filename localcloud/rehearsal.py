@@ -28,6 +28,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from localcloud.aws.catalogue import REGIONS
 from localcloud.cli import PASSED_ON, RESOLVER
 from localcloud.prepare import ROOT, VENV
 from localcloud.stackconfig import rehearsed
@@ -185,18 +186,19 @@ class Rehearsal:
         told = self.environment()
         public = key.with_name(f"{key.name}.pub").read_bytes()
         with _without_the_callers_clouds():
-            ec2 = boto3.session.Session().client(
-                "ec2",
-                endpoint_url=told["AWS_ENDPOINT_URL"],
-                region_name=told["AWS_REGION"],
-                aws_access_key_id=told["AWS_ACCESS_KEY_ID"],
-                aws_secret_access_key=told["AWS_SECRET_ACCESS_KEY"],
-            )
-            try:
-                ec2.import_key_pair(KeyName=OPERATORS, PublicKeyMaterial=public)
-            except ClientError as refused:
-                if refused.response.get("Error", {}).get("Code") != "InvalidKeyPair.Duplicate":
-                    raise
+            for region in REGIONS:
+                ec2 = boto3.session.Session().client(
+                    "ec2",
+                    endpoint_url=told["AWS_ENDPOINT_URL"],
+                    region_name=region,
+                    aws_access_key_id=told["AWS_ACCESS_KEY_ID"],
+                    aws_secret_access_key=told["AWS_SECRET_ACCESS_KEY"],
+                )
+                try:
+                    ec2.import_key_pair(KeyName=OPERATORS, PublicKeyMaterial=public)
+                except ClientError as refused:
+                    if refused.response.get("Error", {}).get("Code") != "InvalidKeyPair.Duplicate":
+                        raise
 
     def install_plugins(self) -> None:
         """The stand-ins, and those plugins that are to be real. Raises RehearsalError when one of these cannot be had."""
@@ -485,6 +487,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--plugins", default="stand-in", help="stand-in, real, or a comma-separated list of those to take real"
     )
     parser.add_argument("--json", action="store_true", help="status and catalogue as JSON")
+    parser.add_argument("--region", default="", help="the catalogue of this AWS region or data centre")
     parser.add_argument("words", nargs="*", help="of the catalogue, the lines that have all of these")
     chosen = parser.parse_args(arguments)
     for each in (signal.SIGTERM, signal.SIGHUP):
@@ -495,7 +498,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if chosen.command == "status":
             return status(rehearsal, *as_json)
         if chosen.command == "catalogue":
-            return catalogue(rehearsal, *as_json, *chosen.words)
+            there = ["--region", chosen.region] if chosen.region else []
+            return catalogue(rehearsal, *as_json, *there, *chosen.words)
         COMMANDS[chosen.command](rehearsal)
     except RehearsalError as fault:
         print(f"rollcall: {fault}", file=sys.stderr)

@@ -1,0 +1,223 @@
+"""One site and one service over two AWS regions and two Triton data centres, a machine in each, by one deployment.
+
+The tests share it and run in the order in which they stand.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from components.joyent.credentials import Credentials
+from components.joyent.session import session_of
+from localcloud.aws.catalogue import REGIONS
+from localcloud.cli import PASSED_ON
+from localcloud.rehearsal import GONE
+from tests.integration.conftest import rehearsed, wait_until
+from tests.integration.instep import SERVICE, InStep
+from tests.integration.witness import Prober, config_file
+
+pytestmark = [pytest.mark.machines, pytest.mark.engine]
+HOME, AWAY = REGIONS
+HERE, THERE = "local-1", "local-2"
+CONFIG = """\
+config:
+  aws:region: us-west-2
+  rollcall:linger: 5
+  rollcall:site: {{ zone: scalability.expert, host: www, ttl: 60 }}
+  rollcall:directory:
+    {{ zone: unilans.net, services: {{ theService: {{ port: 4218, ttl: 5, incarnations: {{ v1: {{}} }} }} }} }}
+  rollcall:fleets:
+    home: {{ cloud: aws, size: t3.micro, image: debian-12, joins: [site, theService/v1] }}
+    away: {{ cloud: aws, region: {region}, size: t3.micro, image: debian-12, joins: [site, theService/v1] }}
+    here: {{ cloud: joyent, size: g1.micro, image: debian-12, joins: [site, theService/v1] }}
+    there: {{ cloud: joyent, region: {datacenter}, size: g1.micro, image: debian-12, joins: [site, theService/v1] }}
+"""
+
+
+class Spread(InStep):
+    config: Path
+
+    def configure(self, region: str = AWAY, datacenter: str = THERE) -> None:
+        self.config.write_text(CONFIG.format(region=region, datacenter=datacenter))
+        self.rehearsal.lay_out()
+
+    def ec2_in(self, region: str) -> Any:
+        keys = {"aws_access_key_id": "AWS_ACCESS_KEY_ID", "aws_secret_access_key": "AWS_SECRET_ACCESS_KEY"}
+        told = {name: self.env[key] for name, key in keys.items()}
+        return boto3.client("ec2", endpoint_url=self.env["AWS_ENDPOINT_URL"], region_name=region, **told)
+
+    def ssm_in(self, region: str) -> list[str]:
+        """The names of the stack's own parameters there."""
+        keys = {"aws_access_key_id": "AWS_ACCESS_KEY_ID", "aws_secret_access_key": "AWS_SECRET_ACCESS_KEY"}
+        told = {name: self.env[key] for name, key in keys.items()}
+        ssm = boto3.client("ssm", endpoint_url=self.env["AWS_ENDPOINT_URL"], region_name=region, **told)
+        return sorted(each["Name"] for each in ssm.describe_parameters()["Parameters"])
+
+    def places(self) -> dict[str, str]:
+        """Where each machine is that there is, by its fleet, as the clouds list them."""
+        found: list[dict[str, Any]] = json.loads(self.rehearsal.localcloud("ps", capture=True))
+        return {each["name"].split("-")[0]: each["region"] for each in found if each["state"] not in GONE}
+
+    def tagged(self) -> set[str]:
+        found: set[str] = set()
+        wanted = [{"Name": "tag:rollcall-stack", "Values": ["local"]}]
+        for region in REGIONS:
+            reservations = self.ec2_in(region).describe_instances(Filters=wanted)["Reservations"]
+            here = [each for reservation in reservations for each in reservation["Instances"]]
+            found |= {each["InstanceId"] for each in here if each["State"]["Name"] not in (*GONE, "shutting-down")}
+        for datacenter in (HERE, THERE):
+            machines = self.cloudapi(datacenter).list_machines(tags={"rollcall-stack": "local"})
+            found |= {each.id for each in machines if each.state not in GONE}
+        return found
+
+    def cloudapi(self, datacenter: str) -> Any:
+        settings = Credentials.read(self.env)
+        told = {
+            "url": settings.url,
+            "account": settings.account,
+            "keyId": settings.key_id,
+            "keyFile": settings.key_file,
+        }
+        return session_of(told, datacenter).api
+
+    def status(self) -> tuple[int, dict[str, Any]]:
+        """`rollcall status --json`: its exit code and what it prints."""
+        passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        words = [sys.executable, "-m", "components.status", "--stack", "local", "--json"]
+        done = subprocess.run(
+            words, cwd=self.rehearsal.work, env={**passed, **self.env}, capture_output=True, text=True, check=False
+        )
+        assert done.stdout, done.stderr
+        found: dict[str, Any] = json.loads(done.stdout)
+        return done.returncode, found
+
+    def differences(self) -> dict[str, list[str]]:
+        """The orphans that each fleet's roll call shows."""
+        return {each["fleet"]: each["differences"]["orphaned"] for each in self.status()[1]["fleets"]}
+
+
+@pytest.fixture(scope="module")
+def spread(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spread]:
+    config = config_file(tmp_path_factory.mktemp("regions"), CONFIG.format(region=AWAY, datacenter=THERE))
+    with rehearsed("regions", config) as rehearsal:
+        spread = Spread(rehearsal)
+        spread.config = config
+        began = time.monotonic()
+        spread.output = spread.up()
+        print(f"\nup: 4 machines in {time.monotonic() - began:.0f} s")
+        yield spread
+
+
+def test_each_machine_is_in_its_place_and_all_four_answer(spread: Spread) -> None:
+    assert spread.places() == {"home": HOME, "away": AWAY, "here": HERE, "there": THERE}
+    state = spread.assert_in_step()
+    assert len(state) == 4
+    assert {spread.ask_site() for _ in range(24)} == state
+    assert {spread.ask_service() for _ in range(24)} == state
+
+
+def test_a_machine_knows_its_own_region_and_asks_its_parameter_store(spread: Spread) -> None:
+    away, there = spread.machine("away-0")["id"], spread.machine("there-0")["id"]
+    ask = "from rollcall.clouds import Ec2; print(Ec2().region())"
+    assert spread.inside(away, "env", "PYTHONPATH=/opt/rollcall", "python3", "-c", ask).strip() == AWAY
+    assert spread.inside(there, "mdata-get", "sdc:datacenter_name").strip() == THERE
+    assert "/rollcall/local/away/cloudflare-token" in spread.ssm_in(AWAY)
+    assert not any("/local/away/" in name for name in spread.ssm_in(HOME))
+
+
+def test_state_clouds_and_dns_are_in_step_and_a_preview_shows_nothing(spread: Spread) -> None:
+    code, told = spread.status()
+    assert (code, told["in_step"]) == (0, True), told
+    regions = {each["fleet"]: (each["cloud"], each["region"]) for each in told["fleets"]}
+    assert regions == {
+        "home": ("aws", HOME), "away": ("aws", AWAY), "here": ("joyent", ""), "there": ("joyent", THERE),
+    }  # fmt: skip
+    assert "unchanged" in (shown := spread.up("--expect-no-changes")), shown
+
+
+def test_an_orphan_is_found_once_by_whom_it_is_of_or_by_the_keeper_of_its_region(spread: Spread) -> None:
+    ec2 = spread.ec2_in(AWAY)
+    (like,) = ec2.describe_instances(InstanceIds=[spread.machine("away-0")["id"]])["Reservations"][0]["Instances"]
+    made = {}
+    for fleet in ("away", "home", "given-up"):
+        tags = {"rollcall-stack": "local", "rollcall-fleet": fleet, "rollcall-machine": "7", "Name": f"{fleet}-7"}
+        launched = ec2.run_instances(
+            ImageId=like["ImageId"],
+            InstanceType="t3.micro",
+            MinCount=1,
+            MaxCount=1,
+            SubnetId=like["SubnetId"],
+            TagSpecifications=[
+                {"ResourceType": "instance", "Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}
+            ],
+        )
+        made[fleet] = launched["Instances"][0]["InstanceId"]
+    found = spread.differences()
+    assert len(found.pop("away")) == 2 and not any(found.values()), found
+    code, told = spread.status()
+    shown = next(each["differences"]["orphaned"] for each in told["fleets"] if each["fleet"] == "away")
+    assert code == 1 and [line.split()[0] for line in shown] == sorted([made["away"], made["given-up"]])
+    diff = spread.rehearsal.pulumi("preview", "--diff", "--stack", "local", capture=True).stdout
+    assert made["away"] in diff and made["given-up"] in diff, diff
+    # One that is tagged as of a fleet elsewhere is not this region's to end: whoever made it so knows why.
+    ec2.terminate_instances(InstanceIds=[made["home"]])
+    spread.up()
+    wait_until("all three are gone", lambda: not set(made.values()) & spread.tagged(), 90)
+    spread.assert_in_step()
+
+
+@pytest.mark.parametrize(
+    ("place", "fleet", "told"),
+    [
+        ("another region", "away", {"region": HOME}),
+        ("another data centre", "there", {"region": HOME, "datacenter": HERE}),
+        ("back to both", "away", {}),
+    ],
+)
+def test_nobody_is_answered_with_a_dead_address_while_a_fleet_moves_to(
+    spread: Spread, place: str, fleet: str, told: dict[str, str]
+) -> None:
+    before = spread.in_state()
+    known = set(before)
+    spread.configure(**told)
+    probers = {"site": Prober(spread.ask_site, 0.1), "service": Prober(spread.ask_service, 0.1)}
+    with probers["site"].running(), probers["service"].running():
+        wait_until("clients are at work", lambda: all(len(each.answers) > 10 for each in probers.values()), 20)
+        began = time.monotonic()
+        spread.up()
+        took = time.monotonic() - began
+        wait_until("asked after it", lambda: all(each.answers[-1][0] > began + took for each in probers.values()), 20)
+    after = spread.assert_in_step()
+    known |= after
+    moved = 2 if place == "back to both" else 1
+    assert len(before - after) == moved and len(after) == 4
+    failed = {name: each.failures(known.__contains__) for name, each in probers.items()}
+    counts = {name: len(each.answers) for name, each in probers.items()}
+    print(
+        f"\n{fleet} to {place}: up took {took:.0f} s; asked {counts}; failed { {k: len(v) for k, v in failed.items()} }"
+    )
+    assert failed == {"site": [], "service": []}
+    where = {"region": AWAY, "datacenter": THERE, **told}
+    assert spread.places() == {"home": HOME, "away": where["region"], "here": HERE, "there": where["datacenter"]}
+    assert "unchanged" in (shown := spread.up("--expect-no-changes")), shown
+
+
+def test_destroy_leaves_nothing_in_either_region_or_data_centre(spread: Spread) -> None:
+    spread.rehearsal.pulumi("destroy", "--yes", "--stack", "local", capture=True)
+    assert spread.tagged() == set()
+    assert spread.answers() == [] and spread.dig(SERVICE, "SRV") == []
+    for region in REGIONS:
+        groups = spread.ec2_in(region).describe_security_groups()["SecurityGroups"]
+        assert [each["GroupName"] for each in groups if each["GroupName"] != "default"] == [], region
+        assert spread.ssm_in(region) == [], region
+    assert spread.aws("iam").list_roles()["Roles"] == []
