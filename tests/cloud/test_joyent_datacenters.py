@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from components import preflight
+from components.clouds import JoyentView
 from components.joyent import lookups
 from components.joyent.client import CloudApi as Client
 from components.joyent.credentials import Credentials
@@ -17,6 +19,7 @@ from components.joyent.errors import ConfigurationError, NotFoundError
 from components.joyent.machine import MachineProvider
 from components.joyent.session import session_of
 from components.joyent.transport import Transport
+from components.settings import Settings, read
 from localcloud.cloudapi import CloudApi
 from localcloud.compute import InstantHypervisor
 from localcloud.http import Server
@@ -134,3 +137,45 @@ def test_a_move_is_compared_with_nothing_of_the_old_catalogue() -> None:
         "id", old, {**old, "package": "only-there", "image": "other", "datacenter": "there"}
     )
     assert (result.replaces, result.delete_before_replace) == (["datacenter"], False)
+
+
+def fleets(**regions: str | None) -> Settings:
+    fleet = {"cloud": "joyent", "size": "g1.nano", "image": "debian-12", "joins": ["site"]}
+    told = {name: {**fleet, **({"region": region} if region else {})} for name, region in regions.items()}
+    return read("prod", {"site": {"zone": "scalability.expert"}, "fleets": told})
+
+
+def test_a_fleets_data_centre_is_checked_beforehand_and_the_configured_one_needs_no_name(
+    two: Two, settings: dict[str, str]
+) -> None:
+    told = fleets(a=None, b="local-1", c="there", d="nowhere")
+    (fault,) = preflight.joyent_faults(told)
+    assert fault.startswith("rollcall:fleets.d.region: there is no data centre 'nowhere'; there is local-1 (")
+    assert f"there ({two.url})" in fault and fault.endswith("name one of these")
+    found = preflight.located(told)
+    assert [each.region for each in found.fleets] == [None, None, "there", "nowhere"]
+    assert preflight.joyent_faults(preflight.located(fleets(a="local-1", c="there"))) == []
+    assert lookups.get_datacenter(settings=settings).name == "local-1"
+
+
+def test_a_key_that_one_data_centre_does_not_know_is_a_fault_of_that_one(two: Two, settings: dict[str, str]) -> None:
+    two.stack.cloud.disable()
+    faults = preflight.joyent_faults(fleets(a=None))
+    assert len(faults) == 1 and faults[0].startswith("rollcall:joyent: ")
+
+
+def test_a_view_shows_the_machines_of_its_own_data_centre(two: Two, settings: dict[str, str]) -> None:
+    made = {}
+    for name, api in (("here", two.stack.client), ("there", two.there)):
+        image = next(each for each in api.list_images() if each.name == "debian-12")
+        package = next(each for each in api.list_packages() if each.name == "g1.nano")
+        body = {"name": name, "image": image.id, "package": package.id, "tag.rollcall-stack": "prod"}
+        made[name] = str(api.post("/machines", body)["id"])
+    here, there = JoyentView({}), JoyentView({}, "there")
+    assert [each.instance for each in here.machines("prod")] == [made["here"]]
+    assert [each.instance for each in there.machines("prod")] == [made["there"]]
+    with pytest.raises(NotFoundError, match="there is no data centre 'nowhere'"):
+        JoyentView({}, "nowhere")
+    # One that is elsewhere is gone here, and there it is untouched.
+    here.end([made["there"]])
+    assert [each.instance for each in there.machines("prod")] == [made["there"]]

@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LISTED: dict[str, Any] = yaml.safe_load((ROOT / "docs/inputs.yaml").read_text())
 RESOURCES, FUNCTIONS = LISTED["resources"], LISTED["functions"]
 PROGRAM = [ROOT / "__main__.py", *sorted((ROOT / "components").glob("*.py"))]
+_PROVIDER = "pulumi:providers:"
 _SECRET = "4dabf18193072939515e22adb298388d"
 
 
@@ -53,7 +54,9 @@ def made() -> dict[str, list[dict[str, Any]]]:
         for name, inputs in printed(config).items():
             token = name.rpartition("::")[0]
             if token and not token.startswith("pulumi-python:"):
-                found.setdefault(token, []).append(inputs)
+                # A provider takes what is no text as JSON.
+                flags = {"true": True, "false": False} if token.startswith(_PROVIDER) else {}
+                found.setdefault(token, []).append({key: flags.get(str(each), each) for key, each in inputs.items()})
     return found
 
 
@@ -72,6 +75,8 @@ def called() -> dict[str, list[dict[str, Any]]]:
 def home(token: str) -> tuple[Any, str]:
     """The SDK's module of a token and the last word: `aws:ec2/instance:Instance` -> pulumi_aws.ec2, `Instance`."""
     package, path, name = token.split(":")
+    if token.startswith(_PROVIDER):
+        return import_module(f"pulumi_{name}"), "Provider"
     module = path.partition("/")[0]
     return import_module(f"pulumi_{package}" if module == "index" else f"pulumi_{package}.{module}"), name
 
@@ -220,6 +225,9 @@ def test_no_call_in_the_program_is_left_out_by_the_configurations() -> None:
     known: dict[str, tuple[str, Any]] = {}
     for token in [*RESOURCES, *FUNCTIONS]:
         package, path, name = token.split(":")
+        if token.startswith(_PROVIDER):
+            known[f"{name}.Provider"] = token, RESOURCES[token]
+            continue
         module = path.partition("/")[0]
         where = package if module == "index" else f"{package}.{module}"
         known[f"{where}.{name if token in RESOURCES else snake(name)}"] = token, (RESOURCES | FUNCTIONS)[token]
@@ -236,7 +244,14 @@ def test_the_sdks_are_those_that_were_checked() -> None:
     assert LISTED["sdks"] == {name: version(f"pulumi-{name}") for name in STAND_INS}
 
 
-@pytest.mark.parametrize("token", RESOURCES)
+def test_a_stand_in_moves_and_takes_what_its_provider_does() -> None:
+    plugin = import_module("localcloud.plugins.aws").PLUGIN
+    listed = RESOURCES[f"{_PROVIDER}aws"]["inputs"]
+    assert set(listed) <= set(plugin.settings)
+    assert {path for path, told in listed.items() if told["on_change"] == "replaces"} == set(plugin.moving)
+
+
+@pytest.mark.parametrize("token", [each for each in RESOURCES if not each.startswith(_PROVIDER)])
 def test_the_stand_ins_replace_take_and_refuse_as_listed(token: str) -> None:
     types = {
         each.token: each for name in STAND_INS for each in import_module(f"localcloud.plugins.{name}").PLUGIN.types
@@ -295,7 +310,7 @@ def described(token: str, told: Mapping[str, Any]) -> Iterator[str]:
     module, name = home(token)
     is_resource = token in RESOURCES
     yield from ("", f"### `{token}`", "")
-    yield f"`{module.__name__}.{name if is_resource else snake(name)}`, [{token.partition(':')[0]}]({told['source']})"
+    yield f"`{module.__name__}.{name if is_resource else snake(name)}`, [{module.__name__.split('.')[0][7:]}]({told['source']})"
     if told.get("note"):
         yield from ("", " ".join(told["note"].split()))
     heads = ["input", *(["a change"] if is_resource else []), "values", "note"]

@@ -428,3 +428,90 @@ def test_the_names_that_are_part_of_the_states_format_stay() -> None:
     )
     assert registration.RollCall._resource_type_name == "dynamic/rollcall:RollCall"
     assert registration.Deregistration._resource_type_name == "dynamic/rollcall:Deregistration"
+
+
+class TestSeveralPlaces:
+    """A cloud's fleets in two regions: `web` in the first, `far` in the second."""
+
+    WEST, EU = {"cloud": "aws", "region": "us-west-2"}, {"cloud": "aws", "region": "eu-west-1"}
+    TOLD: Mapping[str, Any] = {"fleets": ["far", "web"], "peers": ["web"], "elsewhere": [EU]}
+
+    @pytest.fixture
+    def left_over(self, world: World) -> Entry:
+        owner = Owner("local", "old", "0", "eeeeee", "i-00000000000000044")
+        entry = Entry(place=PLACE, value="198.51.100.44", owner=owner, id="z/old")
+        world.entries_.append(entry)
+        return entry
+
+    def test_a_left_over_entry_of_a_machine_that_runs_in_another_region_stays(
+        self, world: World, left_over: Entry
+    ) -> None:
+        world.elsewhere.add(left_over.owner.instance)  # type: ignore[union-attr]
+        members = [world.machine(0)]
+        with pytest.raises(RollCallError, match="i-00000000000000044"):
+            RollCallProvider().update("", props(members, **self.TOLD), props(members, **self.TOLD))
+        assert world.removed == []
+
+    def test_one_that_runs_nowhere_is_removed(self, world: World, left_over: Entry) -> None:
+        members = [world.machine(0)]
+        RollCallProvider().update("", props(members, **self.TOLD), props(members, **self.TOLD))
+        assert world.removed == [left_over]
+
+    def test_a_region_that_cannot_be_asked_is_an_error_and_removes_nothing(
+        self, world: World, left_over: Entry
+    ) -> None:
+        world.unreachable = "eu-west-1 cannot be asked"
+        members = [world.machine(0)]
+        with pytest.raises(RollCallError, match="eu-west-1 cannot be asked"):
+            RollCallProvider().update("", props(members, **self.TOLD), props(members, **self.TOLD))
+        assert world.removed == []
+
+    def test_it_is_not_asked_while_nothing_is_left_over(self, world: World) -> None:
+        world.unreachable = "eu-west-1 cannot be asked"
+        members = [world.machine(0)]
+        RollCallProvider().update("", props(members, **self.TOLD), props(members, **self.TOLD))
+
+    def test_a_fleet_that_moves_sees_its_predecessors_off_where_they_are(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        old, new = world.machine(0), world.machine(1, generation="bbbbbb")
+        drained: list[Any] = []
+        monkeypatch.setattr(
+            registration,
+            "registries_of",
+            lambda told, _: _In(world, told["cloud"]["region"], told.get("former", []), drained),
+        )
+        moved = props([new], fleets=["far", "web"], peers=["far", "web"], cloud=self.EU)
+        made = RollCallProvider().update("", props([old], **self.TOLD), moved)
+        assert drained == [("us-west-2", old["instance"])]
+        assert made.outs is not None and made.outs["former"] == [self.WEST]
+
+    def test_a_refresh_forgets_a_former_region_once_nothing_of_the_stack_is_there(self, world: World) -> None:
+        members = [world.machine(0)]
+        world.former = [self.EU]
+        found = RollCallProvider().read("", props(members, former=[self.EU]))
+        assert found.outs is not None and found.outs["former"] == [self.EU]
+        world.former = []
+        found = RollCallProvider().read("", props(members, former=[self.EU]))
+        assert found.outs is not None and found.outs["former"] == []
+        assert found.inputs is not None and "former" not in found.inputs
+
+    @pytest.mark.parametrize("changed", [{"peers": ["far", "web"]}, {"elsewhere": []}, {"cloud": EU}])
+    def test_who_is_where_is_a_difference(self, changed: dict[str, Any]) -> None:
+        assert RollCallProvider().diff("", props([], **self.TOLD), props([], **{**self.TOLD, **changed})).changes
+        older = {key: value for key, value in props([]).items() if key not in ("peers", "elsewhere")}
+        assert not RollCallProvider().diff("", older, props([], peers=["web"])).changes
+
+
+class _In:
+    """The world as a RollCall in one region is shown it; `drained` has whom it asked to leave, and where."""
+
+    def __init__(self, world: World, region: str, former: list[Any], drained: list[Any]) -> None:
+        self._world, self._region, self._former, self._drained = world, region, former, drained
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._world, name)
+
+    def drain(self, stack: str, members: Sequence[Member]) -> None:
+        self._drained += [(self._region, member.instance) for member in members]
+        self._world.drain(stack, members)

@@ -1,0 +1,170 @@
+"""components.realm: which fleet answers for which machines, when a cloud's fleets are in several places."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pytest
+
+from components.attendance import Seen
+from components.fleet import elsewhere
+from components.realm import Access, Places, Realm, is_keeper, left
+
+WEST, EU, ASIA = (Access(cloud="aws", region=region) for region in ("us-west-2", "eu-west-1", "ap-south-1"))
+HERE, THERE = Access(cloud="joyent"), Access(cloud="joyent", region="us-east-2")
+
+
+def props(
+    fleet: str, fleets: dict[str, Access], *, at: Access | None = None, former: Iterable[Access] = ()
+) -> dict[str, Any]:
+    """What a program with these fleets tells the RollCall of one, as components.fleet.call_rolls does."""
+    home = at or fleets[fleet]
+    others = elsewhere(home, fleets.values())
+    return {
+        "stack": "prod",
+        "fleet": fleet,
+        "fleets": list(fleets),
+        "cloud": home.as_inputs(),
+        "peers": [name for name, access in fleets.items() if access == home],
+        **({"elsewhere": [each.as_inputs() for each in others]} if others else {}),
+        **({"former": [each.as_inputs() for each in former]} if former else {}),
+    }
+
+
+def seen(fleet: str, instance: str = "i-00000000000000001", *, state: str = "running") -> Seen:
+    return Seen(
+        instance=instance, fleet=fleet, machine="0", generation="aaaaaa", running=state == "running", state=state
+    )
+
+
+SPREAD = {"web": WEST, "api": WEST, "web-eu": EU, "api-eu": EU, "here": HERE, "there": THERE, "also": THERE}
+
+
+@pytest.mark.parametrize(
+    ("fleet", "peers", "keeper", "others", "first"),
+    [
+        ("web", ["web", "api"], False, [EU], False),
+        ("api", ["web", "api"], True, [EU], False),
+        ("web-eu", ["web-eu", "api-eu"], False, [WEST], False),
+        ("api-eu", ["web-eu", "api-eu"], True, [WEST], True),
+        ("here", ["here"], True, [THERE], True),
+        ("there", ["there", "also"], False, [HERE], False),
+        ("also", ["there", "also"], True, [HERE], False),
+    ],
+)
+def test_each_place_has_one_keeper_and_each_cloud_a_first(
+    fleet: str, peers: list[str], keeper: bool, others: list[Access], first: bool
+) -> None:
+    told = props(fleet, SPREAD)
+    assert told["peers"] == peers
+    assert is_keeper(told) is keeper
+    realm = Realm.of(told)
+    assert (list(realm.elsewhere), realm.first) == (others, first)
+
+
+def test_a_stack_in_one_place_is_told_nothing_new() -> None:
+    told = props("web", {"web": WEST, "here": HERE})
+    assert "elsewhere" not in told and Realm.of(told).others == ()
+
+
+OLD = {"web": WEST, "api": WEST, "web-eu": EU}
+
+
+@pytest.mark.parametrize(
+    ("case", "fleet", "before", "now", "remembered"),
+    [
+        ("nothing moves", "web", OLD, OLD, []),
+        ("a peer moves to a place that is known", "api", OLD, {**OLD, "web": EU}, []),
+        ("it moves itself, and others stay", "web", OLD, {**OLD, "web": EU}, [WEST]),
+        ("the last of a place moves", "web-eu", OLD, {**OLD, "web-eu": ASIA}, [EU]),
+        ("as another fleet has it", "api", OLD, {**OLD, "web-eu": ASIA}, [EU]),
+        ("a place's last fleet is given up", "api", OLD, {"web": WEST, "api": WEST}, [EU]),
+        ("the last of another cloud's place is given up", "web", {**OLD, "there": THERE}, OLD, []),
+    ],
+)
+def test_what_a_roll_call_remembers(
+    case: str, fleet: str, before: dict[str, Access], now: dict[str, Access], remembered: list[Access]
+) -> None:
+    assert left(props(fleet, before), props(fleet, now)) == [each.as_inputs() for each in remembered], case
+
+
+def test_what_was_remembered_stays_so_and_home_is_never_remembered() -> None:
+    before = props("web", {"web": WEST}, former=[EU, ASIA])
+    assert left(before, props("web", {"web": WEST})) == [ASIA.as_inputs(), EU.as_inputs()]
+    assert left(before, props("web", {"web": EU})) == [ASIA.as_inputs(), WEST.as_inputs()]
+
+
+@pytest.mark.parametrize(
+    ("case", "fleet", "now", "machine", "charged", "kept"),
+    [
+        ("its own, where others are", "web", {"web": WEST, "api": EU}, "web", True, True),
+        ("another's, where others are", "web", {"web": WEST, "api": EU}, "api", False, False),
+        ("nobody's, where others are", "web", {"web": WEST, "api": EU}, "gone", False, False),
+        ("its own, where nobody is", "web", {"web": WEST, "api": WEST}, "web", True, True),
+        ("another's, where nobody is", "api", {"web": WEST, "api": WEST}, "web", False, True),
+        ("nobody's, as the first", "api", {"web": WEST, "api": WEST}, "gone", True, True),
+        ("nobody's, as another", "web", {"web": WEST, "api": WEST}, "gone", False, True),
+    ],
+)
+def test_whose_a_machine_in_a_former_place_is(
+    case: str, fleet: str, now: dict[str, Access], machine: str, charged: bool, kept: bool
+) -> None:
+    realm = Realm.of(props(fleet, now, former=[EU]))
+    assert bool(realm.charges(EU, [seen(machine)])) is charged, case
+    assert realm.still(EU, [seen(machine)]) is kept, case
+    assert not realm.still(EU, [seen(machine, state="terminated")])
+    assert not realm.still(EU, [])
+
+
+class View:
+    """One place: what it lists, or that it cannot be asked."""
+
+    def __init__(self, *machines: Seen, broken: bool = False) -> None:
+        self._machines, self._broken = machines, broken
+
+    def machines(self, stack: str) -> tuple[Seen, ...]:
+        if self._broken:
+            raise ConnectionError("eu-west-1 cannot be asked")
+        return self._machines
+
+    def steps(self, machines: Sequence[Seen]) -> dict[str, str]:
+        return {}
+
+    def drain(self, stack: str, instances: Sequence[str]) -> None: ...
+
+    def undrain(self, stack: str, instances: Sequence[str]) -> None: ...
+
+    def end(self, instances: Sequence[str]) -> None: ...
+
+
+HOME, OTHER, BEHIND = (f"i-{number:017x}" for number in (1, 2, 3))
+
+
+def test_machines_of_other_regions_fleets_are_not_seen_and_count_as_running() -> None:
+    realm = Realm.of(props("web", {"web": WEST, "api": EU}, former=[ASIA]))
+    views = {WEST: View(seen("web", HOME)), EU: View(seen("api", OTHER)), ASIA: View(seen("web", BEHIND))}
+    places = Places(realm, views)
+    assert [each.instance for each in places.machines("prod")] == [HOME, BEHIND]
+    assert places.running_elsewhere("prod") == {OTHER, BEHIND}
+    assert places.still_former("prod") == [ASIA.as_inputs()]
+    assert places.views == [views[WEST], views[ASIA]]
+
+
+def test_one_that_does_not_run_elsewhere_is_not_running() -> None:
+    realm = Realm.of(props("web", {"web": WEST, "api": EU}))
+    views = {WEST: View(), EU: View(seen("api", OTHER, state="stopped"))}
+    assert Places(realm, views).running_elsewhere("prod") == frozenset()
+
+
+def test_a_place_that_cannot_be_asked_is_an_error_and_not_empty() -> None:
+    realm = Realm.of(props("web", {"web": WEST, "api": EU}, former=[ASIA]))
+    broken = View(broken=True)
+    with pytest.raises(ConnectionError):
+        Places(realm, {WEST: View(), EU: broken, ASIA: View()}).running_elsewhere("prod")
+    with pytest.raises(ConnectionError):
+        Places(realm, {WEST: View(), EU: View(), ASIA: broken}).machines("prod")
+    with pytest.raises(ConnectionError):
+        Places(realm, {WEST: broken, EU: View(), ASIA: View()}).machines("prod")
+    # It is not asked for what does not need it.
+    assert Places(realm, {WEST: View(), EU: broken, ASIA: View()}).machines("prod") == ()
