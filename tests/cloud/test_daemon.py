@@ -21,6 +21,9 @@ import dns.query
 import pytest
 import requests
 
+from components.joyent.client import CloudApi as Client
+from components.joyent.credentials import Credentials
+from components.joyent.transport import Transport
 from localcloud import cli
 from localcloud.control import ControlError, ControlServer, ask
 from localcloud.daemon import SITE, Daemon
@@ -163,6 +166,28 @@ class TestRunning:
         found = {each["id"]: each for each in json.loads(running("ps"))}[made["InstanceId"]]
         ec2.terminate_instances(InstanceIds=[made["InstanceId"]])
         assert found["addresses"] == ["198.18.0.10"]
+
+    def test_there_are_two_regions_and_two_data_centres_and_ps_says_which(self, running: Local) -> None:
+        found = running.environment()
+        ec2: Any = boto3.client("ec2", **{**client_options(found), "region_name": "eu-west-1"})
+        image = ec2.describe_images(Filters=[{"Name": "name", "Values": ["*debian-12*"]}])["Images"][0]["ImageId"]
+        made = ec2.run_instances(ImageId=image, InstanceType="t3.micro", MinCount=1, MaxCount=1)["Instances"][0]
+        here = Client(Transport(Credentials.read(found), environ={}))
+        listed = here.list_datacenters()
+        assert list(listed) == ["local-1", "local-2"] and listed["local-1"] == found["TRITON_URL"]
+        there = Client(Transport(Credentials.read(found, url=listed["local-2"]), environ={}))
+        assert there.list_datacenters() == {**listed, "local-1": found["TRITON_URL"]}
+        image = next(each for each in there.list_images() if each.name == "debian-12")
+        package = next(each for each in there.list_packages() if each.name == "g1.micro")
+        chosen = {"name": "far", "image": image.id, "package": package.id}
+        machine = there.post("/machines", chosen)
+        assert here.list_machines() == [] and [each.id for each in there.list_machines()] == [machine["id"]]
+        shown = {each["id"]: each for each in json.loads(running("ps"))}
+        there.delete_machine(machine["id"])
+        ec2.terminate_instances(InstanceIds=[made["InstanceId"]])
+        assert shown[made["InstanceId"]]["region"] == "eu-west-1"
+        assert shown[machine["id"]]["region"] == "local-2"
+        assert shown[machine["id"]]["addresses"][0].startswith("198.19.128.")
 
     def test_the_name_server_answers_for_both_zones(self, running: Local) -> None:
         host, port = running.environment()["ROLLCALL_DNS"].split(":")
