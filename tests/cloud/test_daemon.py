@@ -184,6 +184,7 @@ class TestRunning:
         assert here.list_machines() == [] and [each.id for each in there.list_machines()] == [machine["id"]]
         shown = {each["id"]: each for each in json.loads(running("ps"))}
         there.delete_machine(machine["id"])
+        until(lambda: not there.list_machines())
         ec2.terminate_instances(InstanceIds=[made["InstanceId"]])
         assert shown[made["InstanceId"]]["region"] == "eu-west-1"
         assert shown[machine["id"]]["region"] == "local-2"
@@ -200,7 +201,7 @@ class TestRunning:
         assert (reply.status_code, reply.text) == (502, f"{SITE} resolves to nothing: no machine is registered\n")
 
     def test_ps_lists_no_machine_before_one_is_made(self, running: Local) -> None:
-        assert [each for each in json.loads(running("ps")) if each["state"] != "terminated"] == []
+        assert [each for each in json.loads(running("ps")) if each["state"] not in ("terminated", "deleted")] == []
 
     def test_status_tells_the_process_and_its_faults(self, running: Local) -> None:
         running("fault", "cloudapi", "readonly")
