@@ -7,10 +7,13 @@ from collections.abc import Iterator
 import pytest
 from botocore.exceptions import ClientError
 
-from components.settings import EC2_IMAGES
+from components import catalogue, preflight
+from components.clouds import Ec2View
+from components.settings import EC2_IMAGES, Settings, read
 from localcloud.aws.catalogue import REGIONS
 from localcloud.listing import instances_of_aws
-from tests.cloud.aws_cloud import Cloud, allow, running
+from rollcall.settings import STACK
+from tests.cloud.aws_cloud import OPERATOR, Cloud, allow, running
 
 pytestmark = pytest.mark.clouds
 HOME, AWAY = REGIONS
@@ -91,6 +94,68 @@ def test_a_quota_is_of_a_region(cloud: Cloud) -> None:
         quotas = cloud.client("service-quotas", region=region)
         told = quotas.get_service_quota(ServiceCode="ec2", QuotaCode="L-1216C47A")["Quota"]
         assert region in told["QuotaArn"]
+
+
+@pytest.fixture
+def as_operator(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """boto3 finds the local AWS as it would find the real one."""
+    told = {"ENDPOINT_URL": cloud.url, "ACCESS_KEY_ID": OPERATOR[0], "SECRET_ACCESS_KEY": OPERATOR[1], "REGION": HOME}
+    for name, value in told.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+
+
+def spread(region: str) -> Settings:
+    fleet = {"cloud": "aws", "size": "t3.micro", "image": "debian-12", "joins": ["site"]}
+    fleets = {"web": fleet, "far": {**fleet, "region": region}}
+    return read("prod", {"site": {"zone": "scalability.expert"}, "fleets": fleets})
+
+
+@pytest.mark.parametrize(("region", "faults"), [(HOME, 0), (AWAY, 0), ("ap-south-1", 1)])
+def test_credentials_are_checked_in_each_region(cloud: Cloud, as_operator: None, region: str, faults: int) -> None:
+    found = preflight.aws_faults(preflight.located(spread(region)))
+    assert len(found) == faults
+    said = (
+        f"rollcall:fleets.far.region: AWS does not accept the credentials in {region} (SignatureDoesNotMatch); enable"
+    )
+    assert all(each.startswith(said) for each in found)
+
+
+def test_a_region_that_cannot_be_reached_is_named_with_what_is_near(
+    as_operator: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    (fault,) = preflight.region_faults("eu-wset-1", spread("eu-wset-1").fleets[1:])
+    assert fault == "rollcall:fleets.far.region: eu-wset-1 cannot be reached; write eu-west-1"
+
+
+def test_each_region_has_a_quota_of_its_own(cloud: Cloud, as_operator: None) -> None:
+    cloud.aws.regions[AWAY].quotas._vcpus = 1
+    found = preflight.quotas_found(spread(AWAY))
+    assert len(found.faults) == 1 and "in eu-west-1" in found.faults[0] and "--region eu-west-1" in found.faults[0]
+    cloud.aws.regions[HOME].quotas._vcpus = 1
+    assert len(preflight.quotas_found(spread(AWAY)).faults) == 2
+
+
+def test_the_catalogue_is_of_the_region_that_is_asked_for(cloud: Cloud, as_operator: None) -> None:
+    for region in REGIONS:
+        found, _ = catalogue.look(region)
+        assert f"now {image_in(cloud, region)}," in "\n".join(map(str, found))
+    found, faults = catalogue.look("ap-south-1")
+    assert found == [] and faults[0].startswith("aws is left out")
+
+
+def test_a_view_is_of_its_region(cloud: Cloud, as_operator: None) -> None:
+    tags = [{"ResourceType": "instance", "Tags": [{"Key": STACK, "Value": "prod"}]}]
+    made = {region: launched(cloud, region, TagSpecifications=tags) for region in REGIONS}
+    views = {region: Ec2View(region) for region in REGIONS}
+    assert {region: [each.instance for each in views[region].machines("prod")] for region in REGIONS} == {
+        region: [instance] for region, instance in made.items()
+    }
+    views[HOME].end([made[AWAY]])
+    assert len(views[AWAY].machines("prod")) == 1
+    with pytest.raises(ClientError):
+        Ec2View("ap-south-1").machines("prod")
 
 
 def test_what_is_global_is_the_same_from_both(cloud: Cloud) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rollcall.settings import STACK
+from rollcall.settings import FLEET, GENERATION, MACHINE, STACK
 from tests.cloud.aws_cloud import debian, image, until
 from tests.integration.trial import Trial, on_trial
 
@@ -22,24 +22,28 @@ import os
 import boto3
 import pulumi
 import pulumi_aws as aws
-from components import userdata
+from components import ec2, userdata
 from components.fleet import Ec2Fleet, FleetArgs, call_rolls
 from components.naming import deployment, mark_everything
 from components.quotas import look_at_ec2
 from components.settings import FleetSettings
 
-told = {"count": 2, "image": "debian-12", "renew": "", "sources": "one", "size": "t3.micro", **json.loads(os.environ["TRIAL"])}
+told = {"count": 2, "image": "debian-12", "renew": "", "sources": "one", "size": "t3.micro", "region": None}
+told |= json.loads(os.environ["TRIAL"])
 sources = told.pop("sources")
 userdata.sources_hash = lambda: sources
 mark_everything()
 role = aws.iam.Role("role", assume_role_policy=told["trust"])
 profile = aws.iam.InstanceProfile("profile", role=role.name)
-kept = {key: told[key] for key in ("count", "image", "renew", "size")}
+kept = {key: told[key] for key in ("count", "image", "renew", "size", "region")}
 settings = FleetSettings(name="web", cloud="aws", joins=(), **kept)
-client = functools.partial(boto3.client, region_name="us-west-2")
-for note in look_at_ec2([settings], deployment(), "us-west-2", client).notes:
+where = told["region"] or "us-west-2"
+for note in look_at_ec2([settings], deployment(), where, functools.partial(boto3.client, region_name=where)).notes:
     pulumi.info(note)
-call_rolls([Ec2Fleet("web", FleetArgs(settings=settings, memberships=[], needs=[profile]), profile=profile.name)])
+abroad = ec2.providers([settings]).get(told["region"])
+opts = pulumi.ResourceOptions(providers=[abroad]) if abroad else None
+args = FleetArgs(settings=settings, memberships=[], needs=[profile])
+call_rolls([Ec2Fleet("web", args, profile=profile.name, opts=opts)])
 """
 
 
@@ -49,9 +53,9 @@ def trial(tmp_path: Path) -> Iterator[Trial]:
         yield made
 
 
-def machines(trial: Trial) -> dict[str, dict[str, Any]]:
-    """The instances that run or are stopped, by id."""
-    found = trial.aws.client("ec2").describe_instances()["Reservations"]
+def machines(trial: Trial, region: str = "us-west-2") -> dict[str, dict[str, Any]]:
+    """The instances of a region that run or are stopped, by id."""
+    found = trial.aws.client("ec2", region=region).describe_instances()["Reservations"]
     listed = [dict(each) for reservation in found for each in reservation["Instances"]]
     return {each["InstanceId"]: each for each in listed if each["State"]["Name"] not in ("terminated", "shutting-down")}
 
@@ -130,3 +134,50 @@ def test_machines_are_set_up_as_a_professional_would(trial: Trial) -> None:
     assert until(lambda: machines(trial)[one]["State"]["Name"] == "stopped")
     shown = trial.run("preview", "--diff", count=5, size="m5n.large")
     assert "replace" not in shown, shown
+
+
+AWAY = "eu-west-1"
+
+
+def test_a_fleet_moves_to_another_region_with_all_that_is_of_a_region(trial: Trial) -> None:
+    trial.up()
+    here = machines(trial)
+    left_behind = trial.aws.run(
+        TagSpecifications=[
+            {
+                "ResourceType": "instance",
+                "Tags": [{"Key": key, "Value": value} for key, value in BEHIND.items()],
+            }
+        ]
+    )
+    shown = trial.run("preview", "--diff", region=AWAY)
+    assert shown.count("aws:ec2/instance:Instance: (replace)") == 2, shown
+    assert "aws:iam" not in shown, shown
+    said = trial.up(region=AWAY)
+    # The one that was left behind is this fleet's to find, there too.
+    assert f"ended {left_behind[0]}" in said, said
+    assert machines(trial) == {}
+    there = machines(trial, AWAY)
+    assert len(there) == 2 and set(there) & set(here) == set()
+    assert {each["ImageId"] for each in there.values()} == {image_in(trial, AWAY)}
+    assert {each["Placement"]["AvailabilityZone"][:-1] for each in there.values()} == {AWAY}
+    assert groups(trial, "us-west-2") == [] and len(groups(trial, AWAY)) == 1
+    assert "unchanged" in trial.run("up", "--yes", "--skip-preview", "--expect-no-changes", region=AWAY)
+    assert trial.resources()["web"]["outputs"].get("former") == []
+    # Home again, by its name or by none.
+    trial.up(region=None)
+    assert (len(machines(trial)), machines(trial, AWAY)) == (2, {})
+    trial.run("destroy", "--yes", "--skip-preview")
+    assert (machines(trial), groups(trial, AWAY), groups(trial, "us-west-2")) == ({}, [], [])
+
+
+BEHIND = {STACK: "trial.trial", FLEET: "web", MACHINE: "9", GENERATION: "ffffff"}
+
+
+def image_in(trial: Trial, region: str) -> str:
+    return str(trial.aws.client("ssm", region=region).get_parameter(Name=DEBIAN)["Parameter"]["Value"])
+
+
+def groups(trial: Trial, region: str) -> list[str]:
+    found = trial.aws.client("ec2", region=region).describe_security_groups()["SecurityGroups"]
+    return [each["GroupName"] for each in found if each["GroupName"] != "default"]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 
 from components import status
 from components.attendance import Entry, Member, Roll, Seen, Stand, difference
@@ -90,6 +91,24 @@ def test_what_cannot_be_told_is_two_with_the_reason(
     monkeypatch.setattr(status, "exported", refuse)
     assert status.main(["--stack", "nope"]) == 2
     assert capsys.readouterr().err == "rollcall status: no stack nope\n"
+
+
+def test_a_region_that_cannot_be_asked_is_no_difference(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise EndpointConnectionError(endpoint_url="https://ec2.eu-west-1.amazonaws.com/")
+
+    monkeypatch.setattr(status, "exported", lambda stack: ([], {}))
+    monkeypatch.setattr(status, "look", refuse)
+    assert status.main(["--stack", "prod"]) == 2
+    assert "ec2.eu-west-1.amazonaws.com" in capsys.readouterr().err
+
+
+def test_each_fleet_says_where_it_is() -> None:
+    found = fleet([ENTRY], [SEEN])
+    assert "web (aws us-west-2)" in shown([found])
+    assert "web (joyent)" in shown([replace(found, cloud="joyent", region="")])
 
 
 def test_the_stack_is_the_selected_one_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
