@@ -4,9 +4,10 @@ providers of the regions beside the stack's own."""
 from __future__ import annotations
 
 import inspect
+import json
 import re
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, get_args
 
 import pulumi
 import pulumi_aws as aws
@@ -15,24 +16,28 @@ from components.settings import EC2_IMAGES, FleetSettings
 
 
 def providers(fleets: Iterable[FleetSettings]) -> dict[str | None, aws.Provider]:
-    """A provider for each region that fleets name, by the region. All else, and what is global, has the engine's default one."""
+    """A provider for each region that fleets name, by the region. All else, and what is global, has the engine's default one,
+    which alone reads the stack's own settings (`aws:profile`, `aws:assumeRoles`, …): so these are handed over."""
     regions = sorted({each.region for each in fleets if each.cloud == "aws" and each.region})
-    return {region: aws.Provider(f"aws-{region}", **{**_told(), "region": region}) for region in regions}
+    told = provider_settings(pulumi.Config("aws").get) if regions else {}
+    held = {
+        name: pulumi.Output.secret(value) if pulumi.runtime.is_config_secret(f"aws:{_camel(name)}") else value
+        for name, value in told.items()
+    }
+    return {region: aws.Provider(f"aws-{region}", **{**held, "region": region}) for region in regions}
 
 
-def _told() -> dict[str, Any]:
-    """The stack's own settings of the provider (`aws:profile`, `aws:assumeRoles`, …), which only the default one reads."""
-    config, found = pulumi.Config("aws"), {}
-    for name, parameter in inspect.signature(aws.ProviderArgs).parameters.items():
-        key = re.sub(r"_([a-z0-9])", lambda match: match[1].upper(), name)
-        text = config.get(key)
-        if text is None:
-            continue
-        # A plain text is one as it stands; lists, mappings, numbers and flags are JSON.
-        plain = re.fullmatch(r"pulumi\.Input\[Optional\[(_builtins\.)?str\]\]", str(parameter.annotation))
-        value = text if plain else config.get_object(key)
-        found[name] = pulumi.Output.secret(value) if pulumi.runtime.is_config_secret(f"aws:{key}") else value
-    return found
+def provider_settings(config: Callable[[str], str | None]) -> dict[str, Any]:
+    """What `config` has for the inputs of the provider, by the SDK's names. A text stands as it is; the rest is JSON."""
+    inputs = inspect.signature(aws.ProviderArgs).parameters
+    found = {name: text for name in inputs if (text := config(_camel(name))) is not None}
+    return {
+        name: text if str in get_args(inputs[name].annotation) else json.loads(text) for name, text in found.items()
+    }
+
+
+def _camel(name: str) -> str:
+    return re.sub(r"_([a-z0-9])", lambda match: match[1].upper(), name)
 
 
 def pinned_image(fleet: FleetSettings, parent: pulumi.Resource) -> pulumi.Output[str]:

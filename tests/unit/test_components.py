@@ -142,3 +142,16 @@ def test_a_fleet_in_another_data_centre_has_all_that_it_makes_there() -> None:
         mine = {name.rpartition("::")[2]: each for name, each in found.items() if f"joyent:{kind}::" in name}
         assert {each.get("datacenter") for name, each in mine.items() if name.startswith("there")} == {"us-east-2"}
         assert {each.get("datacenter") for name, each in mine.items() if name.startswith("here")} == {None}
+
+
+def test_another_regions_provider_has_all_that_the_stack_says_of_its_own() -> None:
+    from components.ec2 import provider_settings
+
+    config = {
+        "profile": "operators", "region": "us-west-2", "skipMetadataApiCheck": "true", "maxRetries": "5",
+        "defaultTags": '{"tags": {"team": "web"}}', "assumeRoles": '[{"roleArn": "arn:aws:iam::1:role/deploy"}]',
+    }  # fmt: skip
+    assert provider_settings(config.get) == {
+        "profile": "operators", "region": "us-west-2", "skip_metadata_api_check": True, "max_retries": 5,
+        "default_tags": {"tags": {"team": "web"}}, "assume_roles": [{"roleArn": "arn:aws:iam::1:role/deploy"}],
+    }  # fmt: skip
