@@ -6,7 +6,8 @@ import pulumi
 
 from components import memberships
 from components.directory import ServiceDirectory, ServiceDirectoryArgs
-from components.fleet import Ec2Fleet, Fleet, FleetArgs, JoyentFleet, Membership, call_rolls
+from components.fleet import Fleet, FleetArgs, Membership, call_rolls
+from components.fleets import FLEETS
 from components.naming import deployment, mark_everything
 from components.origin import ClosedOrigin, ClosedOriginArgs
 from components.preflight import checked
@@ -46,8 +47,9 @@ def fleet(told: FleetSettings) -> Fleet:
         else None
     )
     grants = [grant] if grant else []
-    role = Ec2Registrar(told.name, Ec2RegistrarArgs(secrets=secrets, grants=grants)) if told.cloud == "aws" else None
-    user = UserRegistrar(told.name, grants, settings.rotate) if told.cloud == "joyent" and grants else None
+    kind = FLEETS[told.cloud]
+    role = Ec2Registrar(told.name, Ec2RegistrarArgs(secrets=secrets, grants=grants)) if kind.instance_role else None
+    user = UserRegistrar(told.name, grants, settings.rotate) if grants and not role else None
 
     def membership(join: str) -> Membership:
         if join == SITE_JOIN:
@@ -76,10 +78,11 @@ def fleet(told: FleetSettings) -> Fleet:
             *(role.all_made if role else ()),
             *(user.all_made if user else ()),
         ],
+        profile=role.profile if role else "",
         linger=settings.linger,
         brake=settings.brake,
     )
-    return Ec2Fleet(told.name, args, profile=role.profile) if role else JoyentFleet(told.name, args)
+    return kind(told.name, args)
 
 
 fleets = [fleet(told) for told in settings.fleets]

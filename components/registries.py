@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from components.attendance import Entry, Member, Seen, Stand, cloud_of
-from components.clouds import CloudView, view_of
+from components.attendance import Entry, Member, Seen, Stand
+from components.clouds import CloudView, cloud_of, view_of
 from components.resolving import answered_by_all, answered_by_any
 from components.serviceplace import ServicePlace, ServiceRecords, challenges
 from rollcall.cloudflare import CloudflareStore, Record

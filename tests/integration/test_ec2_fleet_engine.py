@@ -39,7 +39,7 @@ settings = FleetSettings(name="web", cloud="aws", joins=(), **kept)
 client = functools.partial(boto3.client, region_name="us-west-2")
 for note in look_at_ec2([settings], deployment(), "us-west-2", client).notes:
     pulumi.info(note)
-call_rolls([Ec2Fleet("web", FleetArgs(settings=settings, memberships=[], needs=[profile]), profile=profile.name)])
+call_rolls([Ec2Fleet("web", FleetArgs(settings=settings, memberships=[], needs=[profile], profile=profile.name))])
 """
 
 

@@ -30,8 +30,7 @@ from tests.integration.witness import CLOUDFLARE, ROUTE53, is_machine, requests_
 pytestmark = [pytest.mark.machines, pytest.mark.engine]
 EDGE = ["198.51.100.2", "203.0.113.2"]
 FLEETS = {"web-aws": 3, "web-joyent": 2, "api": 3, "api-spare": 1, "api-next": 1}
-# By the beginnings of their paths; at `/` are AWS's other services.
-APIS = {"cloudflare": CLOUDFLARE, "route53": ROUTE53, "triton": "/rollcall/"}
+TRITON = "/rollcall/"
 COMMITTED = ROOT / "Pulumi.prod.yaml"
 
 
@@ -148,13 +147,11 @@ def test_a_preview_writes_nothing_and_needs_no_right_to(prod: Prod) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     ours = [each for each in requests_of(prod.rehearsal, "/", lambda who: not is_machine(who)) if each.at >= since]
-    asked = {api: [each for each in ours if each.path.startswith(start)] for api, start in APIS.items()}
-    asked["aws"] = [each for each in ours if each.path == "/"]
-    assert sum(map(len, asked.values())) == len(ours), ours
-    assert all(asked.values()), {api: len(each) for api, each in asked.items()}
-    others = asked.pop("aws")
-    assert {each.code for each in others} == {200}, [each for each in others if each.code != 200]
-    assert {each.method for listed in asked.values() for each in listed} <= {"GET", "HEAD"}
+    others = [each for each in ours if each.path == "/"]
+    assert len(others) > 10 and {each.code for each in others} == {200}, [each for each in others if each.code != 200]
+    for api in (CLOUDFLARE, ROUTE53, TRITON):
+        assert any(each.path.startswith(api) for each in ours), api
+    assert {each.method for each in ours if each.path != "/"} == {"GET"}
     assert (prod.in_state(), prod.owners(), prod.zone_records(), prod.record_sets(), len(prod.resources())) == before
 
 
