@@ -44,10 +44,8 @@ def preflight(settings: Settings) -> None:
     if settings.site is not None:
         site = settings.site
         checks.append(lambda: cloudflare_fault(site))
-    if settings.fleets_of("aws") or settings.directory is not None:
-        checks.append(lambda: aws_fault(settings))
-    if settings.fleets_of("joyent"):
-        checks.append(lambda: joyent_fault(settings))
+    used = {fleet.cloud for fleet in settings.fleets} | ({"aws"} if settings.directory is not None else set())
+    checks += [functools.partial(fault, settings) for cloud, fault in FAULTS.items() if cloud in used]
     faults = region_faults(settings, pulumi.Config("aws").get("region") or os.environ.get("AWS_REGION") or "")
     faults += [fault for check in checks if (fault := check())]
     if faults:
@@ -199,6 +197,10 @@ def joyent_fault(settings: Settings) -> str | None:
     except CloudApiError as fault:
         return f"rollcall:joyent: {fault}"
     return None
+
+
+# What keeps us from working in a cloud, asked where the settings use it.
+FAULTS: dict[str, Callable[[Settings], str | None]] = {"aws": aws_fault, "joyent": joyent_fault}
 
 
 def _object(config: pulumi.Config, key: str) -> Any:
