@@ -6,7 +6,8 @@ import pulumi
 
 from components import ec2, memberships
 from components.directory import ServiceDirectory, ServiceDirectoryArgs
-from components.fleet import Ec2Fleet, Fleet, FleetArgs, JoyentFleet, Membership, call_rolls
+from components.fleet import Fleet, FleetArgs, Membership, call_rolls
+from components.fleets import FLEETS
 from components.naming import deployment, mark_everything
 from components.origin import ClosedOrigin, ClosedOriginArgs
 from components.preflight import checked
@@ -48,13 +49,11 @@ def fleet(told: FleetSettings) -> Fleet:
         else None
     )
     grants = [grant] if grant else []
-    provider = providers.get(told.region) if told.cloud == "aws" else None
-    role = (
-        Ec2Registrar(told.name, Ec2RegistrarArgs(secrets=secrets, grants=grants, region=told.region, provider=provider))
-        if told.cloud == "aws"
-        else None
-    )
-    user = UserRegistrar(told.name, grants, settings.rotate) if told.cloud == "joyent" and grants else None
+    kind = FLEETS[told.cloud]
+    provider = providers.get(told.region) if kind.instance_role else None
+    rights = Ec2RegistrarArgs(secrets=secrets, grants=grants, region=told.region, provider=provider)
+    role = Ec2Registrar(told.name, rights) if kind.instance_role else None
+    user = UserRegistrar(told.name, grants, settings.rotate) if grants and not role else None
 
     def membership(join: str) -> Membership:
         if join == SITE_JOIN:
@@ -83,13 +82,11 @@ def fleet(told: FleetSettings) -> Fleet:
             *(role.all_made if role else ()),
             *(user.all_made if user else ()),
         ],
+        profile=role.profile if role else "",
         linger=settings.linger,
         brake=settings.brake,
     )
-    if role is None:
-        return JoyentFleet(told.name, args)
-    there = pulumi.ResourceOptions(providers=[provider]) if provider else None
-    return Ec2Fleet(told.name, args, profile=role.profile, opts=there)
+    return kind(told.name, args, pulumi.ResourceOptions(providers=[provider]) if provider else None)
 
 
 fleets = [fleet(told) for told in settings.fleets]

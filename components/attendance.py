@@ -221,11 +221,6 @@ def within_brake(total: int, removed: int) -> bool:
     return total < BRAKE_FROM or removed <= total * BRAKE_SHARE
 
 
-def cloud_of(instance: str) -> str:
-    """The cloud that gives out ids of this form."""
-    return "aws" if instance.startswith("i-") else "joyent"
-
-
 def _foreign_line(entry: Entry) -> str:
     by = "no owner" if entry.owner is None else f"stack {entry.owner.stack}"
     return f"{entry.value} ({by}) at {entry.place}"

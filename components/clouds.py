@@ -1,4 +1,4 @@
-"""The stack's machines as their clouds list them, and the mark that asks one to leave. One small class for each cloud.
+"""The stack's machines as their clouds list them, and the mark that asks one to leave. One small class for each cloud, in CLOUDS.
 
 One list call serves a whole fleet, whatever its size.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from components.attendance import Seen
@@ -38,9 +39,29 @@ class CloudView(Protocol):
         """Terminate, without a drain; one that is gone is no error."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A cloud, by the form of its machines' ids, which no other cloud's have, and by its view: of a region, with the stack's
+    configuration."""
+
+    ids: str
+    view: Callable[[str, Mapping[str, str]], CloudView]
+
+
+CLOUDS = {
+    "aws": Kind(ids=r"i-.+", view=lambda region, _: Ec2View(region)),
+    "joyent": Kind(ids=r"[0-9a-f]{8}-.+", view=lambda datacenter, config: JoyentView(config, datacenter)),
+}
+
+
 def view_of(cloud: str, region: str, config: Mapping[str, str]) -> CloudView:
     """`region` is the AWS region, or Triton's data centre by name; empty is the one that is configured."""
-    return Ec2View(region) if cloud == "aws" else JoyentView(config, region)
+    return CLOUDS[cloud].view(region, config)
+
+
+def cloud_of(instance: str) -> str:
+    """The cloud that gives out ids of this form; empty where none does."""
+    return next((name for name, kind in CLOUDS.items() if re.fullmatch(kind.ids, instance)), "")
 
 
 def public(addresses: Iterable[str | None]) -> tuple[str, ...]:

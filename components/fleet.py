@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import pulumi
 import pulumi_aws as aws
@@ -44,19 +44,25 @@ class Membership:
 
 @dataclass(frozen=True, kw_only=True)
 class FleetArgs:
-    """`needs` is what must be there before a machine registers and after it has left; `linger` in seconds."""
+    """`needs` is what must be there before a machine registers and after it has left; `profile` is that of the machines' instance
+    role, on a cloud that has such; `linger` in seconds."""
 
     settings: FleetSettings
     memberships: Sequence[Membership]
     needs: Sequence[pulumi.Resource] = field(default=())
+    profile: pulumi.Input[str] = ""
     linger: int = 120
     brake: bool = True
 
 
 class Fleet(pulumi.ComponentResource):
-    """What both clouds' fleets share. `machines` are the machine resources, `members` what a RollCall is told of them,
-    `addresses` maps each instance's id to its public address. Another `image` replaces the machines."""
+    """What the fleets of all clouds share; one of another cloud is a class with its `make` (components/fleets.py).
 
+    `machines` are the machine resources, `members` what a RollCall is told of them, `addresses` maps each instance's id to its
+    public address. Another `image` replaces the machines. `instance_role`: a role of AWS's gives the machines their rights; where
+    there is none, they have `secrets` from their cloud."""
+
+    instance_role: ClassVar[bool] = False
     access: Access
     machines: list[pulumi.Resource]
     members: list[dict[str, pulumi.Input[str]]]
@@ -132,6 +138,10 @@ class Fleet(pulumi.ComponentResource):
             keys[f"{JOIN}{at}"] = membership.words(index)
         return keys
 
+    def secrets(self) -> dict[str, pulumi.Output[str]]:
+        """What a cloud that keeps secrets with the machine gives it, by name."""
+        return {name: value for each in self.args.memberships for name, value in each.secrets.items()}
+
     def enlist(
         self, index: int, deregistration: Deregistration, machine: pulumi.Resource, instance: pulumi.Output[str]
     ) -> None:
@@ -143,11 +153,7 @@ class Ec2Fleet(Fleet):
     """EC2 instances over the default VPC's zones, IMDSv2 only, their root volume encrypted, no key pair unless SSH is
     configured. In another region than the stack's everything is made with the provider that `opts` gives."""
 
-    def __init__(
-        self, name: str, args: FleetArgs, *, profile: pulumi.Input[str], opts: pulumi.ResourceOptions | None = None
-    ) -> None:
-        self._profile = profile
-        super().__init__(name, args, opts)
+    instance_role = True
 
     def make(self) -> None:
         region = self.settings.region or aws.config.region or ""
@@ -164,7 +170,7 @@ class Ec2Fleet(Fleet):
                 subnet_id=subnets.apply(lambda ids, index=index: ids[index % len(ids)]),
                 associate_public_ip_address=True,
                 vpc_security_group_ids=[group.id],
-                iam_instance_profile=self._profile,
+                iam_instance_profile=self.args.profile,
                 key_name=self.settings.ssh.key_name if self.settings.ssh else None,
                 user_data_base64=userdata.gzipped_base64(),
                 metadata_options={
@@ -256,7 +262,7 @@ class JoyentFleet(Fleet):
                     },
                     firewall_enabled=closed,
                     metadata=self.told(index, deregistration),
-                    secret_metadata=self._secrets(),
+                    secret_metadata=self.secrets(),
                     userdata=userdata.build(),
                     datacenter=datacenter,
                 ),
@@ -274,9 +280,6 @@ class JoyentFleet(Fleet):
         for index, machine in enumerate(made):
             address = pulumi.Output.all(ready.addresses, machine.id).apply(lambda both: str(both[0].get(both[1], "")))
             self.drained_by_ssh(index, machine, address)
-
-    def _secrets(self) -> dict[str, pulumi.Output[str]]:
-        return {name: value for each in self.args.memberships for name, value in each.secrets.items()}
 
 
 def call_rolls(fleets: Sequence[Fleet]) -> list[RollCall]:

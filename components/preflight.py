@@ -67,12 +67,9 @@ def located(settings: Settings) -> Settings:
 
 def preflight(settings: Settings) -> None:
     """Ask each cloud that the settings use whether it knows us. Raises ConfigurationError naming all that do not."""
-    faults = []
-    if settings.site is not None and (fault := cloudflare_fault(settings.site)):
-        faults.append(fault)
-    if settings.fleets_of("aws") or settings.directory is not None:
-        faults += aws_faults(settings)
-    faults += joyent_faults(settings)
+    used = {fleet.cloud for fleet in settings.fleets} | ({"aws"} if settings.directory is not None else set())
+    faults = [fault] if settings.site is not None and (fault := cloudflare_fault(settings.site)) else []
+    faults += [fault for cloud, faults_of in FAULTS.items() if cloud in used for fault in faults_of(settings)]
     if faults:
         raise ConfigurationError(faults)
     found = quotas_found(settings)
@@ -245,6 +242,10 @@ def triton(settings: Settings, datacenter: str = "") -> CloudApi:
     told = settings.joyent
     values = {"url": told.url or "", "account": told.account or "", "keyId": told.key_id or ""}
     return session_of(values, datacenter).api
+
+
+# What keeps us from working in a cloud, asked where the settings use it.
+FAULTS: dict[str, Callable[[Settings], list[str]]] = {"aws": aws_faults, "joyent": joyent_faults}
 
 
 def _object(config: pulumi.Config, key: str) -> Any:

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from components.attendance import Entry, Member, Seen, Stand, cloud_of
-from components.clouds import view_of
+from components.attendance import Entry, Member, Seen, Stand
+from components.clouds import cloud_of, view_of
 from components.realm import Access as Access
 from components.realm import Places, Realm
 from components.resolving import answered_by_all, answered_by_any

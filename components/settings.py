@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
-from typing import Any, Literal
+from typing import Any
 
 from components.reading import Faults, Reader
 from rollcall.ownership import Owner, OwnershipError
@@ -21,6 +21,7 @@ KEYS = ("site", "directory", "fleets", "joyent", "linger", "brake", "rotate")
 TEXTS = ("rotate",)
 # A secret, which no check prints.
 MACHINE_TOKEN = "machineToken"
+# What they are: components/clouds.py and fleets.py.
 CLOUDS = ("aws", "joyent")
 PROTECTIONS = ("off", "low", "medium", "high", "under_attack")
 SITE_JOIN = "site"
@@ -146,7 +147,7 @@ class FleetSettings:
     anew."""
 
     name: str
-    cloud: Literal["aws", "joyent"]
+    cloud: str
     count: int
     size: str
     image: str
@@ -362,7 +363,7 @@ def _fleet(name: str, reader: Reader) -> FleetSettings:
     cloud = reader.choice("cloud", CLOUDS)
     fleet = FleetSettings(
         name=name,
-        cloud="joyent" if cloud == "joyent" else "aws",
+        cloud=cloud,
         count=reader.number("count", 1, least=0, most=1000),
         size=reader.text("size"),
         image=reader.text("image"),

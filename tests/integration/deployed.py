@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Mapping
 from typing import Any
 
 import boto3
@@ -24,14 +25,16 @@ class Deployed:
         self.env = rehearsal.environment()
         self.ec2: Any = self.aws("ec2")
 
-    def aws(self, service: str) -> Any:
-        """boto3's client of an AWS service, as the operator."""
+    def aws(self, service: str, told: Mapping[str, str] | None = None) -> Any:
+        """boto3's client of an AWS service: the operator's, unless `told` has other credentials."""
+        env = {**self.env, **(told or {})}
         return boto3.client(
             service,
-            endpoint_url=self.env["AWS_ENDPOINT_URL"],
-            region_name=self.env["AWS_REGION"],
-            aws_access_key_id=self.env["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=self.env["AWS_SECRET_ACCESS_KEY"],
+            endpoint_url=env["AWS_ENDPOINT_URL"],
+            region_name=env["AWS_REGION"],
+            aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
+            aws_session_token=env.get("AWS_SESSION_TOKEN"),
         )
 
     def answers(self) -> list[str]:

@@ -42,8 +42,8 @@ for note in look_at_ec2([settings], deployment(), where, functools.partial(boto3
     pulumi.info(note)
 abroad = ec2.providers([settings]).get(told["region"])
 opts = pulumi.ResourceOptions(providers=[abroad]) if abroad else None
-args = FleetArgs(settings=settings, memberships=[], needs=[profile])
-call_rolls([Ec2Fleet("web", args, profile=profile.name, opts=opts)])
+args = FleetArgs(settings=settings, memberships=[], needs=[profile], profile=profile.name)
+call_rolls([Ec2Fleet("web", args, opts)])
 """
 
 

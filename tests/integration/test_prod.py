@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 import requests
 import yaml
+from botocore.exceptions import ClientError
 
 from localcloud import rehearsal as commands
 from localcloud.prepare import ROOT
@@ -22,10 +24,13 @@ from localcloud.rehearsal import RehearsalError, visit
 from tests.cloud.trap import Trap
 from tests.integration.conftest import machines, rehearsed, wait_until
 from tests.integration.instep import InStep
+from tests.integration.reader import reading_only
+from tests.integration.witness import CLOUDFLARE, ROUTE53, is_machine, requests_of
 
 pytestmark = [pytest.mark.machines, pytest.mark.engine]
 EDGE = ["198.51.100.2", "203.0.113.2"]
 FLEETS = {"web-aws": 3, "web-joyent": 2, "api": 3, "api-spare": 1, "api-next": 1}
+TRITON = "/rollcall/"
 COMMITTED = ROOT / "Pulumi.prod.yaml"
 
 
@@ -125,6 +130,29 @@ def test_status_shows_a_difference_first_with_exit_code_1(prod: Prod, capfd: pyt
 def test_up_again_changes_nothing(prod: Prod) -> None:
     """Promise 4."""
     assert "unchanged" in prod.up("--expect-no-changes")
+
+
+def test_a_preview_writes_nothing_and_needs_no_right_to(prod: Prod) -> None:
+    """With a token and a key that only look. AWS's other services take all by POST: whatever that key may not do is refused, so
+    nothing may be. Triton has no such key here; its requests show."""
+    told = reading_only(prod)
+    with pytest.raises(ClientError, match="UnauthorizedOperation"):
+        prod.aws("ec2", told).create_tags(
+            Resources=[prod.machine("web-aws-0")["id"]], Tags=[{"Key": "a", "Value": "b"}]
+        )
+    before = (prod.in_state(), prod.owners(), prod.zone_records(), prod.record_sets(), len(prod.resources()))
+    since = time.time()
+    done = prod.rehearsal.pulumi(
+        "preview", "--diff", "--stack", "prod", "--expect-no-changes", capture=True, check=False, extra=told
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    ours = [each for each in requests_of(prod.rehearsal, "/", lambda who: not is_machine(who)) if each.at >= since]
+    others = [each for each in ours if each.path == "/"]
+    assert len(others) > 10 and {each.code for each in others} == {200}, [each for each in others if each.code != 200]
+    for api in (CLOUDFLARE, ROUTE53, TRITON):
+        assert any(each.path.startswith(api) for each in ours), api
+    assert {each.method for each in ours if each.path != "/"} == {"GET"}
+    assert (prod.in_state(), prod.owners(), prod.zone_records(), prod.record_sets(), len(prod.resources())) == before
 
 
 def test_destroy_leaves_no_entry_and_every_foreign_byte(prod: Prod) -> None:

@@ -22,6 +22,7 @@ from localcloud.prepare import ROOT
 from rollcall.edge import PEM
 from tests.integration.conftest import rehearsed, wait_until
 from tests.integration.instep import InStep
+from tests.integration.thief import role_credentials, tried_at_aws, tried_at_cloudflare
 from tests.integration.witness import Logs, config_file
 
 pytestmark = [pytest.mark.machines, pytest.mark.engine]
@@ -35,6 +36,7 @@ config:
   rollcall:fleets:
     web-aws: {{ cloud: aws, count: 2, size: t3.micro, image: debian-12, joins: [site, theService/v1] }}
     web-joyent: {{ cloud: joyent, count: 2, size: g1.micro, image: debian-12, joins: [site, theService/v1] }}
+    other: {{ cloud: aws, count: 0, size: t3.micro, image: debian-12, joins: [site] }}
 """
 # What a machine's cloud keeps for it, by the names that components give.
 KEPT = ("cloudflare-token", "route53-key", "origin")
@@ -63,6 +65,11 @@ class Searched(InStep):
         for name in KEPT:
             private, is_pem, _ = self.kept(name).partition("-----END PRIVATE KEY-----")
             self.secrets[f"{name} {when}"] = private if is_pem else private.split(" ")[-1]
+        stolen = role_credentials(self, self.machine("web-aws-0")["id"])
+        self.secrets[f"role's key {when}"], self.secrets[f"role's session {when}"] = (
+            stolen["SecretAccessKey"],
+            stolen["Token"],
+        )
 
     def places(self) -> Iterator[tuple[str, bytes]]:
         """Where a secret might have got to, by name, as bytes."""
@@ -181,8 +188,56 @@ def test_the_search_finds_what_is_there(stack: Searched) -> None:
 
 
 def test_no_secret_is_anywhere_after_up(stack: Searched) -> None:
-    assert len(stack.secrets) == 8
+    assert len(stack.secrets) == 10
     assert found(stack.secrets, [*stack.places(), *stack.on_machines()]) == []
+
+
+def test_a_stolen_token_edits_records_of_one_zone_and_does_nothing_else(stack: Searched) -> None:
+    """As it lies on a machine: in the metadata on Triton, in the fleet's SSM parameter on EC2."""
+    made = requests.post(
+        f"{stack.env['CLOUDFLARE_BASE_URL']}/zones",
+        json={"name": "other.example"},
+        headers={"Authorization": f"Bearer {stack.env['CLOUDFLARE_API_TOKEN']}"},
+        timeout=10,
+    ).json()["result"]["id"]
+    before = stack.zone_records()
+    token = stack.kept("cloudflare-token")
+    kept = stack.aws("ssm").get_parameter(Name="/rollcall/local/web-aws/cloudflare-token", WithDecryption=True)
+    assert kept["Parameter"]["Value"] == token
+    said = tried_at_cloudflare(stack.env["CLOUDFLARE_BASE_URL"], token, stack.zone(), made)
+    assert said.pop("own token's id") == 200
+    mine = {what for what in said if what.startswith("own zone")}
+    assert {what: status for what, status in said.items() if (status == 200) != (what in mine)} == {}
+    assert {status for what, status in said.items() if what not in mine} == {403}
+    assert stack.zone_records() == before
+
+
+def test_a_stolen_instance_role_reads_its_own_fleets_secrets_and_nothing_else(stack: Searched) -> None:
+    """Taken from the metadata of an instance, and used from elsewhere."""
+    instance = stack.machine("web-aws-0")["id"]
+    route53 = stack.aws("route53")
+    own = route53.list_hosted_zones_by_name(DNSName="unilans.net")["HostedZones"][0]["Id"]
+    second = route53.create_hosted_zone(Name="unilans.example", CallerReference="thief")["HostedZone"]["Id"]
+    roles = [each["RoleName"] for each in stack.aws("iam").list_roles()["Roles"]]
+    (role,) = [each for each in roles if each.startswith("web-aws-role")]
+    try:
+        said = tried_at_aws(
+            stack,
+            role_credentials(stack, instance),
+            fleet="/rollcall/local/web-aws",
+            other="/rollcall/local/other",
+            instance=instance,
+            role=role,
+            zones=[own, second],
+        )
+    finally:
+        route53.delete_hosted_zone(Id=second)
+    names = {each["Name"] for each in stack.aws("ssm").describe_parameters()["Parameters"]}
+    assert "/rollcall/local/other/cloudflare-token" in names, "nothing was there to be read"
+    allowed = {what for what, code in said.items() if code == "yes"}
+    assert allowed == {"own token", "own certificate", "own hosted zone"}
+    denied = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
+    assert {what: code for what, code in said.items() if code not in (*denied, "yes")} == {}
 
 
 def test_a_rotation_is_one_up_and_no_registration_fails(stack: Searched) -> None:
@@ -241,7 +296,7 @@ def _assert_revoked(stack: Searched, before: Mapping[str, str]) -> None:
 
 
 def test_no_secret_is_anywhere_after_the_rotation(stack: Searched) -> None:
-    assert len(stack.secrets) == 11
+    assert len(stack.secrets) == 15
     assert found(stack.secrets, [*stack.places(), *stack.on_machines()]) == []
 
 

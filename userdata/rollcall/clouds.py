@@ -1,4 +1,4 @@
-"""What a machine asks the cloud that it runs on. One small class for each cloud; another cloud is one more.
+"""What a machine asks the cloud that it runs on. One small class for each cloud; another cloud is one more, in CLOUDS.
 
 All of them answer the same five questions: the instance's id, its public addresses, what it was told (`rollcall-*` tags or
 metadata), a secret by name, and the AWS region where there is one.
@@ -68,6 +68,10 @@ class Ec2:
 
     name = "aws"
 
+    @classmethod
+    def here(cls, root: Path, which: Callable[[str], str | None], url: str) -> Ec2 | None:
+        return cls(url)
+
     def __init__(self, url: str = IMDS) -> None:
         self._url = url
         self._session = requests.Session()
@@ -132,6 +136,16 @@ class Joyent:
     """
 
     name = "joyent"
+
+    @classmethod
+    def here(cls, root: Path, which: Callable[[str], str | None], url: str) -> Joyent | None:
+        """With the guest tools and their socket, or a serial line on which somebody answers."""
+        sockets = [root / "native/.zonecontrol/metadata.sock", root / ".zonecontrol/metadata.sock", root / "dev/ttyS1"]
+        if which("mdata-get") and any(each.exists() for each in sockets[:2]):
+            return cls()
+        if which("mdata-get") and sockets[2].exists() and _run(["mdata-get", "sdc:uuid"]).returncode == 0:
+            return cls()
+        return None
 
     def instance(self) -> str:
         return self._get("sdc:uuid")
@@ -219,21 +233,16 @@ class File:
 
 
 def detect(root: Path = Path("/"), which: Callable[[str], str | None] = shutil.which, url: str = IMDS) -> Cloud:
-    """The cloud that this machine is on: a settings file, Triton's guest tools with their socket, or else EC2."""
-    settings = root / "etc" / "rollcall.json"
-    if settings.exists():
-        told = File(settings)
-        return told if "instance" in told._all() else File(settings, _detected(root, which, url))
-    return _detected(root, which, url)
+    """The cloud that this machine is on: a settings file, or else the first of CLOUDS that says so."""
+    settings = root / "etc/rollcall.json"
+    if settings.exists() and "instance" in File(settings)._all():
+        return File(settings)
+    under = next(cloud for kind in CLOUDS if (cloud := kind.here(root, which, url)))
+    return File(settings, under) if settings.exists() else under
 
 
-def _detected(root: Path, which: Callable[[str], str | None], url: str) -> Cloud:
-    sockets = [root / "native/.zonecontrol/metadata.sock", root / ".zonecontrol/metadata.sock", root / "dev/ttyS1"]
-    if which("mdata-get") and any(each.exists() for each in sockets[:2]):
-        return Joyent()
-    if which("mdata-get") and sockets[2].exists() and _run(["mdata-get", "sdc:uuid"]).returncode == 0:
-        return Joyent()
-    return Ec2(url)
+# The classes, asked in this order whether this machine is on their cloud; EC2 takes any, so it is the last.
+CLOUDS = (Joyent, Ec2)
 
 
 def _run(words: list[str]) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,49 @@
+"""The shed's machines as roll calls look at them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from components.attendance import Seen
+from rollcall.settings import DRAIN, FLEET, GENERATION, MACHINE, STACK
+
+from .api import ask
+
+
+class ShedView:
+    """One list call serves a whole fleet."""
+
+    def machines(self, stack: str) -> tuple[Seen, ...]:
+        return tuple(_seen(each) for each in ask("GET", "/machines", params={STACK: stack}))
+
+    def drain(self, stack: str, instances: Sequence[str]) -> None:
+        for each in instances:
+            ask("PATCH", f"/machines/{each}", json={"labels": {DRAIN: "true"}})
+
+    def undrain(self, stack: str, instances: Sequence[str]) -> None:
+        for each in self.machines(stack):
+            if each.drained and each.instance in instances:
+                ask("PATCH", f"/machines/{each.instance}", json={"labels": {DRAIN: None}})
+
+    def steps(self, machines: Sequence[Seen]) -> dict[str, str]:
+        return {each.instance: each.note for each in machines if each.note}
+
+    def end(self, instances: Sequence[str]) -> None:
+        for each in instances:
+            ask("DELETE", f"/machines/{each}")
+
+
+def _seen(machine: Mapping[str, Any]) -> Seen:
+    labels = machine["labels"]
+    return Seen(
+        instance=machine["id"],
+        fleet=labels.get(FLEET, ""),
+        machine=labels.get(MACHINE, ""),
+        generation=labels.get(GENERATION, ""),
+        running=machine["state"] == "on",
+        addresses=tuple(machine["addresses"]),
+        state=machine["state"],
+        drained=labels.get(DRAIN) == "true",
+        note=machine["note"],
+    )

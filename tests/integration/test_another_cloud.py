@@ -1,0 +1,186 @@
+"""A third cloud: one class for the agent, one fleet, one view, and a line in each of three tables. The program is the real one.
+
+docs/another-cloud.md walks through what is in tests/integration/shed and in ENTRIES. The tests of this file share one deployment
+and run in the order in which they stand.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from localcloud.prepare import ROOT
+from localcloud.rehearsal import Rehearsal
+from rollcall import agent as agents
+from rollcall import clouds
+from rollcall.agent import Agent
+from rollcall.health import Health
+from rollcall.registry import CloudflareRegistry, Registry
+from rollcall.route53 import Route53Registry, Route53Store
+from rollcall.settings import CloudflareJoin, Join
+from tests.integration.conftest import rehearsed, wait_until
+from tests.integration.instep import SERVICE, InStep, foreign_bytes
+from tests.integration.shed.cloud import Shed
+from tests.integration.shed.compute import Compute, agent_of
+from tests.integration.witness import config_file
+
+pytestmark = [pytest.mark.clouds, pytest.mark.engine]
+SHED = ROOT / "tests/integration/shed"
+CONFIG = """\
+config:
+  aws:region: us-west-2
+  rollcall:linger: 1
+  rollcall:site: {{ zone: scalability.expert, host: www, ttl: 60 }}
+  rollcall:directory: {{ zone: unilans.net, services: {{ theService: {{ port: 4218, ttl: 5, incarnations: {{ v1: {{}} }} }} }} }}
+  rollcall:fleets:
+    web: {{ cloud: shed, count: {count}, size: {size}, image: bench-1, joins: [site, theService/v1], timeout: {timeout} }}
+"""
+# What is written into the tables: the line before which it goes, and the line.
+ENTRIES = {
+    "settings.py": [('CLOUDS = ("aws", "joyent")', 'CLOUDS = ("aws", "joyent", "shed")')],
+    "clouds.py": [
+        ("from rollcall.settings import DRAIN", "from components.shed.view import ShedView"),
+        ('    "joyent": Kind(', '    "shed": Kind(ids=r"shed-.+", view=lambda *_: ShedView()),'),
+    ],
+    "fleets.py": [
+        ("from components.fleet import Ec2Fleet", "from components.shed.fleet import ShedFleet"),
+        ('    "joyent": JoyentFleet', '    "shed": ShedFleet,'),
+    ],
+}
+
+
+def extended(target: Path) -> None:
+    """The program's components with the shed beside the others."""
+    shutil.copytree(ROOT / "components", target, ignore=shutil.ignore_patterns("__pycache__"))
+    (target / "shed").mkdir()
+    for name in ("__init__.py", "api.py", "view.py", "fleet.py"):
+        shutil.copy(SHED / name, target / "shed" / name)
+    for name, entries in ENTRIES.items():
+        text = (target / name).read_text()
+        for before, line in entries:
+            assert text.count(before) == 1, (name, before)
+            text = text.replace(before, line if line.startswith(before[:8]) else f"{line}\n{before}")
+        (target / name).write_text(text)
+
+
+class Sheds(InStep):
+    compute: Compute
+    config: Path
+
+    def pulumi(self, *words: str, check: bool = True) -> str:
+        told = {"SHED_URL": self.compute.url}
+        done = self.rehearsal.pulumi(*words, "--stack", "local", capture=True, check=check, extra=told)
+        return done.stdout + done.stderr
+
+    def configure(self, count: int, size: str = "small", timeout: int = 120) -> None:
+        self.config.write_text(CONFIG.format(count=count, size=size, timeout=timeout))
+        self.rehearsal.lay_out()
+
+    def addresses(self) -> set[str]:
+        return {each.address for each in self.compute.machines.values()}
+
+    def assert_all_answer(self) -> None:
+        ids = set(self.compute.machines)
+        assert self.owners() == {"site": ids, "hosts": ids, "service": ids}
+        assert set(self.answers()) == self.addresses()
+        assert {
+            each for value in self.dig(SERVICE, "SRV") for each in self.dig(value.split()[3], "A")
+        } == self.addresses()
+
+
+def registry_of(told: Join, secret: Any) -> Registry:
+    """As the agent makes them, without a process for each change, and without a look at the host's resolver."""
+    if isinstance(told, CloudflareJoin):
+        return CloudflareRegistry(told, lambda: secret(told.token))
+    made = Route53Registry(told, Route53Store(told.zone, secret(told.key)))
+    made.members = ()  # type: ignore[attr-defined]
+    return made  # type: ignore[return-value]
+
+
+@pytest.fixture(scope="module")
+def sheds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sheds]:
+    folder = tmp_path_factory.mktemp("shed")
+    config = config_file(folder, CONFIG.format(count=2, size="small", timeout=10))
+    extended(folder / "components")
+    with rehearsed("shed", config, machines=False) as rehearsal, pytest.MonkeyPatch.context() as patch:
+        deployed = Sheds(rehearsal, "")
+        deployed.config = config
+        _lead_to(rehearsal, folder / "components")
+        for name in ("CLOUDFLARE_BASE_URL", "AWS_ENDPOINT_URL"):
+            patch.setenv(name, deployed.env[name])
+        patch.setattr(clouds, "CLOUDS", (Shed, *clouds.CLOUDS))
+        patch.setattr(agents, "health_of", lambda _: Health(lambda: True))
+        patch.setattr(agents, "REREAD", 1.0)
+        patch.setattr(agents, "WATCH", 1e9)
+
+        def agent(root: Path) -> Agent:
+            looked = lambda name: frozenset() if "._" in name else frozenset(deployed.answers())  # noqa: E731
+            return agent_of(root, look_up=looked, reach=lambda *_: True, registry_of=registry_of)
+
+        with Compute(folder / "machines", agent) as compute:
+            deployed.compute = compute
+            yield deployed
+
+
+def _lead_to(rehearsal: Rehearsal, components: Path) -> None:
+    link = rehearsal.work / "components"
+    link.unlink()
+    link.symlink_to(components)
+
+
+def test_up_waits_for_machines_that_do_not_answer_and_names_them(sheds: Sheds) -> None:
+    sheds.compute.silent = True
+    said = sheds.pulumi("up", "--yes", check=False)
+    assert "web: the roll call was not answered within 10 s" in said, said
+    for each in sheds.compute.machines:
+        assert f"({each}) is not at www.scalability.expert A; on, booting" in said, said
+    assert len(sheds.compute.machines) == 2 and sheds.owners()["site"] == set()
+
+
+def test_up_ends_when_every_machine_answers(sheds: Sheds) -> None:
+    sheds.compute.silent = False
+    sheds.configure(2)
+    sheds.pulumi("up", "--yes")
+    assert len(sheds.compute.machines) == 2 and sheds.compute.ended == []
+    sheds.assert_all_answer()
+    assert "unchanged" in sheds.pulumi("up", "--yes", "--expect-no-changes")
+
+
+def test_no_secret_of_its_machines_is_in_the_state(sheds: Sheds) -> None:
+    secrets = {value for each in sheds.compute.machines.values() for value in each.told["secrets"].values()}
+    state = sheds.pulumi("stack", "export")
+    assert len(secrets) == 2 and "shed-0000" in state
+    assert [each for each in secrets if each in state] == []
+
+
+def test_a_preview_shows_an_entry_that_is_gone(sheds: Sheds) -> None:
+    sheds.compute.silent = True
+    (record, *_) = sheds.records()
+    url = f"{sheds.env['CLOUDFLARE_BASE_URL']}/zones/{sheds.zone()}/dns_records/{record['id']}"
+    token = {"Authorization": f"Bearer {sheds.env['CLOUDFLARE_API_TOKEN']}"}
+    assert requests.delete(url, headers=token, timeout=10).ok
+    said = sheds.pulumi("preview", "--diff")
+    gone = record["comment"].split()[-1]
+    assert f"({gone}) is not at www.scalability.expert A" in said, said
+    sheds.compute.silent = False
+    wait_until("it has registered again, unaided", lambda: len(sheds.records()) == 2, 60)
+
+
+def test_a_successor_serves_before_its_predecessor_leaves(sheds: Sheds) -> None:
+    before = set(sheds.compute.machines)
+    sheds.configure(1, size="large")
+    sheds.pulumi("up", "--yes")
+    assert set(sheds.compute.ended) == before and len(sheds.compute.machines) == 1
+    sheds.assert_all_answer()
+
+
+def test_destroy_leaves_nothing(sheds: Sheds) -> None:
+    foreign = foreign_bytes(sheds)
+    sheds.pulumi("destroy", "--yes")
+    assert sheds.compute.machines == {} and sheds.owners() == {"site": set(), "hosts": set(), "service": set()}
+    assert sheds.in_state() == set() and len(foreign) > 500
