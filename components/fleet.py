@@ -44,13 +44,15 @@ class Membership:
 
 @dataclass(frozen=True, kw_only=True)
 class FleetArgs:
-    """`needs` is what must be there before a machine registers and after it has left; `linger` in seconds."""
+    """`needs` is what must be there before a machine registers and after it has left; `linger` in seconds; `by_hand` are machines
+    of the state, by name, that must be replaced since Rollcall did not boot them."""
 
     settings: FleetSettings
     memberships: Sequence[Membership]
     needs: Sequence[pulumi.Resource] = field(default=())
     linger: int = 120
     brake: bool = True
+    by_hand: frozenset[str] = frozenset()
 
 
 class Fleet(pulumi.ComponentResource):
@@ -177,6 +179,8 @@ class Ec2Fleet(Fleet):
                     parent=self,
                     depends_on=[deregistration],
                     replace_with=[deregistration],
+                    # Its Deregistration is made, not replaced; no tag of ours is on it, so its tags always differ.
+                    replace_on_changes=["tags"] if f"{self.name}-{index}" in self.args.by_hand else None,
                     # The trigger decides on a replacement: compressed bytes differ between zlib versions, and zones come and
                     # go. An instance that is stopped has no public address, which the provider reads as an input.
                     ignore_changes=["userDataBase64", "ami", "subnetId", "associatePublicIpAddress"],
@@ -247,6 +251,7 @@ class JoyentFleet(Fleet):
                     metadata=self.told(index, deregistration),
                     secret_metadata=self._secrets(),
                     userdata=userdata.build(),
+                    adopt=self.settings.adopt.get(index),
                 ),
                 opts=pulumi.ResourceOptions(parent=self, depends_on=[deregistration], replace_with=[deregistration]),
             )
