@@ -107,7 +107,7 @@ def running(found: Sequence[tuple[str, Owner]], config: Mapping[str, str]) -> li
     kept = []
     for cloud in sorted({each for each, _ in found}):
         mine = {owner.instance: owner for each, owner in found if each == cloud}
-        for seen in view_of(cloud, config.get("aws:region", ""), config).of(sorted(mine)):
+        for seen in view_of(cloud, _region(config), config).of(sorted(mine)):
             if seen.state == "running":
                 kept.append(Kept(owner=mine[seen.instance], addresses=seen.addresses))
     return kept
@@ -162,12 +162,16 @@ def _settings(stack: str, config: Mapping[str, str]) -> Settings:
     return read(stack, {key: text if key in TEXTS else json.loads(text) for key, text in values.items()})
 
 
-def _hosted_zone(name: str) -> str | None:
+def _region(config: Mapping[str, str]) -> str:
+    return config.get("aws:region") or os.environ.get("AWS_REGION") or ""
+
+
+def _hosted_zone(name: str, region: str) -> str | None:
     import boto3
 
     from components.preflight import public_zones
 
-    return next(iter(public_zones(boto3.client("route53"), name)), None)
+    return next(iter(public_zones(boto3.client("route53", region_name=region or None), name)), None)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -176,9 +180,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.add_argument("--yes", action="store_true", help="write the marks")
     chosen = parser.parse_args(arguments)
+    from botocore.exceptions import BotoCoreError, ClientError
+
     try:
         return _adopt(chosen)
-    except (StatusError, ConfigurationError, RollcallError, CloudApiError) as fault:
+    except (StatusError, ConfigurationError, RollcallError, CloudApiError, BotoCoreError, ClientError) as fault:
         print(f"rollcall adopt: {fault}", file=sys.stderr)
         return 2
 
@@ -192,7 +198,7 @@ def _adopt(chosen: argparse.Namespace) -> int:
     settings = _settings(stack, config)
     records: tuple[Record, ...] = ()
     marks: dict[str, str] = {}
-    verdicts = in_services(settings, stack, _hosted_zone)
+    verdicts = in_services(settings, stack, lambda name: _hosted_zone(name, _region(config)))
     token = os.environ.get("CLOUDFLARE_API_TOKEN") or config.get("cloudflare:apiToken", "")
     store = ZoneStore(token)
     zone = store.zone(settings.site.zone) if settings.site is not None else None

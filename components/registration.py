@@ -260,7 +260,9 @@ def _answer(
         elif found.complete and by_hand:
             # No agent takes them away, and the machine that they lead to goes once we have answered.
             _remove_strays(registries, roll, by_hand, (), len(entries), brake, engine)
-            engine.sleep(_linger(registries, props))
+            waited = _linger(registries, props)
+            engine.sleep(waited)
+            began += waited
         elif found.complete and not stray:
             return found
         now = time.monotonic()

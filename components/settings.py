@@ -396,7 +396,7 @@ def _ssh(reader: Reader, cloud: str) -> SshSettings:
 
 
 def _adopt(reader: Reader, cloud: str, count: int) -> dict[int, str]:
-    if cloud == "aws":
+    if cloud == "aws" and list(reader.names()):
         reader.fault("", "is for Triton machines", "import an instance (docs/adopting.md)")
     found: dict[int, str] = {}
     for name in reader.names():
