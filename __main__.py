@@ -17,10 +17,10 @@ from components.site import Site, SiteArgs
 from components.tokens import machine_token
 
 TOKEN, KEY, ORIGIN = "cloudflare-token", "route53-key", "origin"
-settings = checked(deployment())
+settings, stands = checked(deployment())
 mark_everything()
 
-site = Site("site", SiteArgs(settings=settings.site)) if settings.site else None
+site = Site("site", SiteArgs(settings=settings.site, taken=stands.taken)) if settings.site else None
 given = pulumi.Output.secret(told) if (told := machine_token()) else None
 token = (
     SiteToken("machines", SiteTokenArgs(zone_id=site.zone_id, given=given, rotate=settings.rotate)) if site else None
@@ -31,7 +31,9 @@ origin = (
     else None
 )
 directory = (
-    ServiceDirectory("directory", ServiceDirectoryArgs(settings=settings.directory)) if settings.directory else None
+    ServiceDirectory("directory", ServiceDirectoryArgs(settings=settings.directory, taken=stands.taken))
+    if settings.directory
+    else None
 )
 # Those of regions beside the stack's own.
 providers = ec2.providers(settings.fleets)
@@ -85,6 +87,7 @@ def fleet(told: FleetSettings) -> Fleet:
         profile=role.profile if role else "",
         linger=settings.linger,
         brake=settings.brake,
+        by_hand=stands.by_hand,
     )
     return kind(told.name, args, pulumi.ResourceOptions(providers=[provider]) if provider else None)
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from rollcall.ownership import Owner
 
 BRAKE_FROM, BRAKE_SHARE = 10, 0.3
+# The generation of a machine that Rollcall did not boot: `rollcall adopt` marks its entries so.
+BY_HAND = "000000"
 GOING = ("shutting-down", "terminated", "deleted", "destroyed")
 
 

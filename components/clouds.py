@@ -26,6 +26,9 @@ class CloudView(Protocol):
     def machines(self, stack: str) -> tuple[Seen, ...]:
         """Every machine tagged with this stack that is not destroyed."""
 
+    def of(self, instances: Sequence[str]) -> tuple[Seen, ...]:
+        """Those with these ids, whatever they are tagged with."""
+
     def drain(self, stack: str, instances: Sequence[str]) -> None:
         """Mark machines as leaving: their agents see it within 10 s and leave. One that is gone is no error."""
 
@@ -85,9 +88,15 @@ class Ec2View:
         return self._made
 
     def machines(self, stack: str) -> tuple[Seen, ...]:
-        pages = self._ec2.get_paginator("describe_instances").paginate(
-            Filters=[{"Name": f"tag:{STACK}", "Values": [stack]}]
-        )
+        return self._listed(f"tag:{STACK}", [stack])
+
+    def of(self, instances: Sequence[str]) -> tuple[Seen, ...]:
+        # EC2 takes 200 values of a filter.
+        parts = [list(instances[first : first + 200]) for first in range(0, len(instances), 200)]
+        return tuple(each for part in parts for each in self._listed("instance-id", part))
+
+    def _listed(self, name: str, values: list[str]) -> tuple[Seen, ...]:
+        pages = self._ec2.get_paginator("describe_instances").paginate(Filters=[{"Name": name, "Values": values}])
         found = [each for page in pages for reservation in page["Reservations"] for each in reservation["Instances"]]
         return tuple(_ec2_seen(each) for each in found if each["State"]["Name"] != "terminated")
 
@@ -152,6 +161,9 @@ class JoyentView:
 
     def machines(self, stack: str) -> tuple[Seen, ...]:
         return tuple(_joyent_seen(each) for each in self._api.list_machines(tags={STACK: stack}))
+
+    def of(self, instances: Sequence[str]) -> tuple[Seen, ...]:
+        return tuple(_joyent_seen(each) for each in self._api.list_machines() if each.id in instances)
 
     def drain(self, stack: str, instances: Sequence[str]) -> None:
         for machine in self.machines(stack):

@@ -6,21 +6,38 @@ RFC 6763: section 4.1 (PTR from a service to its instances), 6 (TXT), 9 (enumera
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pulumi
 import pulumi_aws as aws
 
-from components.settings import DirectorySettings, IncarnationSettings, ServiceSettings
+from components.settings import DirectorySettings, IncarnationSettings
 
 _ENUMERATION = "_services._dns-sd._udp"
 
 
 @dataclass(frozen=True, kw_only=True)
+class StaticRecord:
+    """A record set of the stack's own: the resource's name, and the set as the provider takes it."""
+
+    resource: str
+    name: str
+    type: str
+    ttl: int
+    values: tuple[str, ...]
+
+    @property
+    def wire(self) -> tuple[str, ...]:
+        """The values as Route53's API has them, sorted: the provider puts a TXT's outer quotes."""
+        return tuple(sorted(f'"{each}"' if self.type == "TXT" else each for each in self.values))
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServiceDirectoryArgs:
-    """`settings` as the stack's configuration has them."""
+    """`settings` as the stack's configuration has them; `taken` the ids of records that are there and are taken over, by resource."""
 
     settings: DirectorySettings
+    taken: Mapping[str, str] = field(default_factory=dict)
 
 
 class ServiceDirectory(pulumi.ComponentResource):
@@ -35,14 +52,9 @@ class ServiceDirectory(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: ServiceDirectoryArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("rollcall:index:ServiceDirectory", name, None, opts)
-        self._settings = settings = args.settings
+        self._settings, self._taken = args.settings, args.taken
         self.zone_id, self.zone_arn = self._zone(name)
-        services = sorted(f"{service.label}.{settings.zone}." for service in settings.services)
-        self.static: list[pulumi.Resource] = []
-        if settings.enumerate:
-            self.static.append(self._record(f"{name}-services", _ENUMERATION, "PTR", services))
-        for service in settings.services:
-            self.static += self._service(f"{name}-{service.name}", service)
+        self.static: list[pulumi.Resource] = [self._record(each) for each in static_records(args.settings, name)]
         self.register_outputs({"zone_id": self.zone_id})
 
     def _zone(self, name: str) -> tuple[pulumi.Output[str], pulumi.Output[str]]:
@@ -57,25 +69,41 @@ class ServiceDirectory(pulumi.ComponentResource):
         )
         return found.zone_id, found.arn
 
-    def _service(self, name: str, service: ServiceSettings) -> list[pulumi.Resource]:
-        sets = {each: incarnation for incarnation in service.incarnations for each in incarnation.sets}
-        instances = [f"{each}.{service.label}.{self._settings.zone}." for each in sorted(sets)]
-        made = [self._record(f"{name}-ptr", service.label, "PTR", instances)]
-        for each, incarnation in sets.items():
-            made.append(self._record(f"{name}-{each}-txt", f"{each}.{service.label}", "TXT", [txt_value(incarnation)]))
-        return made
-
-    def _record(self, name: str, label: str, rtype: str, values: list[str]) -> pulumi.Resource:
+    def _record(self, told: StaticRecord) -> pulumi.Resource:
         return aws.route53.Record(
-            name,
+            told.resource,
             zone_id=self.zone_id,
-            # Route53 keeps names in lower case.
-            name=f"{label}.{self._settings.zone}".lower(),
-            type=rtype,
-            ttl=self._settings.ttl,
-            records=values,
-            opts=pulumi.ResourceOptions(parent=self),
+            name=told.name,
+            type=told.type,
+            ttl=told.ttl,
+            records=list(told.values),
+            opts=pulumi.ResourceOptions(parent=self, import_=self._taken.get(told.resource)),
         )
+
+
+def static_records(settings: DirectorySettings, name: str = "directory") -> list[StaticRecord]:
+    """What the directory called `name` keeps in its zone."""
+    zone = settings.zone
+
+    def record(resource: str, label: str, rtype: str, values: list[str]) -> StaticRecord:
+        # Route53 keeps names in lower case.
+        return StaticRecord(
+            resource=resource, name=f"{label}.{zone}".lower(), type=rtype, ttl=settings.ttl, values=tuple(values)
+        )
+
+    made = []
+    if settings.enumerate:
+        services = sorted(f"{service.label}.{zone}." for service in settings.services)
+        made.append(record(f"{name}-services", _ENUMERATION, "PTR", services))
+    for service in settings.services:
+        of = f"{name}-{service.name}"
+        sets = {each: incarnation for incarnation in service.incarnations for each in incarnation.sets}
+        made.append(
+            record(f"{of}-ptr", service.label, "PTR", [f"{each}.{service.label}.{zone}." for each in sorted(sets)])
+        )
+        for each, incarnation in sets.items():
+            made.append(record(f"{of}-{each}-txt", f"{each}.{service.label}", "TXT", [txt_value(incarnation)]))
+    return made
 
 
 def txt_value(incarnation: IncarnationSettings) -> str:

@@ -45,7 +45,8 @@ class Membership:
 @dataclass(frozen=True, kw_only=True)
 class FleetArgs:
     """`needs` is what must be there before a machine registers and after it has left; `profile` is that of the machines' instance
-    role, on a cloud that has such; `linger` in seconds."""
+    role, on a cloud that has such; `linger` in seconds; `by_hand` are machines of the state, by name, that must be replaced since
+    Rollcall did not boot them."""
 
     settings: FleetSettings
     memberships: Sequence[Membership]
@@ -53,6 +54,7 @@ class FleetArgs:
     profile: pulumi.Input[str] = ""
     linger: int = 120
     brake: bool = True
+    by_hand: frozenset[str] = frozenset()
 
 
 class Fleet(pulumi.ComponentResource):
@@ -193,6 +195,8 @@ class Ec2Fleet(Fleet):
                     parent=self,
                     depends_on=[deregistration],
                     replace_with=[deregistration],
+                    # Its Deregistration is made, not replaced; no tag of ours is on it, so its tags always differ.
+                    replace_on_changes=["tags"] if f"{self.name}-{index}" in self.args.by_hand else None,
                     # The trigger decides on a replacement: compressed bytes differ between zlib versions, and zones come and
                     # go. An instance that is stopped has no public address, which the provider reads as an input.
                     ignore_changes=["userDataBase64", "ami", "subnetId", "associatePublicIpAddress"],
@@ -265,6 +269,7 @@ class JoyentFleet(Fleet):
                     secret_metadata=self.secrets(),
                     userdata=userdata.build(),
                     datacenter=datacenter,
+                    adopt=self.settings.adopt.get(index),
                 ),
                 opts=pulumi.ResourceOptions(parent=self, depends_on=[deregistration], replace_with=[deregistration]),
             )

@@ -10,15 +10,17 @@ import contextlib
 import difflib
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pulumi
 
-from components import tokens
+from components import standing, tokens
+from components.held import held
 from components.quotas import Found, look_at_ec2, look_at_triton
 from components.settings import (
     KEYS,
+    SITE_JOIN,
     TEXTS,
     ConfigurationError,
     DirectorySettings,
@@ -27,6 +29,8 @@ from components.settings import (
     SiteSettings,
     read,
 )
+from components.standing import Standing
+from components.zonestore import ZoneStore
 
 if TYPE_CHECKING:
     from components.joyent.client import CloudApi
@@ -35,14 +39,14 @@ _CLOUDFLARE = "https://api.cloudflare.com/client/v4"
 _TIMEOUT = 20.0
 
 
-def checked(stack: str) -> Settings:
-    """The stack's settings, after every check. Ends the program with one message, and no stack trace, at any fault."""
+def checked(stack: str) -> tuple[Settings, Standing]:
+    """The stack's settings, after every check, and what of it stands already. Ends the program with one message, and no stack trace,
+    at any fault."""
     try:
         settings = located(configured(stack))
-        preflight(settings)
+        return settings, preflight(settings)
     except ConfigurationError as faults:
         raise pulumi.RunError(str(faults)) from faults
-    return settings
 
 
 def configured(stack: str) -> Settings:
@@ -65,21 +69,55 @@ def located(settings: Settings) -> Settings:
     return settings.at_home(own)
 
 
-def preflight(settings: Settings) -> None:
+def preflight(settings: Settings) -> Standing:
     """Ask each cloud that the settings use whether it knows us. Raises ConfigurationError naming all that do not."""
     used = {fleet.cloud for fleet in settings.fleets} | ({"aws"} if settings.directory is not None else set())
     faults = [fault] if settings.site is not None and (fault := cloudflare_fault(settings.site)) else []
     faults += [fault for cloud, faults_of in FAULTS.items() if cloud in used for fault in faults_of(settings)]
     if faults:
         raise ConfigurationError(faults)
-    found = quotas_found(settings)
-    if found.faults:
-        raise ConfigurationError(list(found.faults))
+    found, stands = quotas_found(settings), standing_found(settings)
+    if found.faults or stands.faults:
+        raise ConfigurationError([*found.faults, *stands.faults])
     if pulumi.runtime.is_dry_run():
         for line in found.warnings:
             pulumi.warn(line)
-        for line in found.notes:
+        for line in (*found.notes, *stands.notes):
             pulumi.info(line)
+    return stands
+
+
+def standing_found(settings: Settings) -> Standing:
+    """What stands already where the stack's static things are to stand. The clouds have just answered."""
+    import boto3
+
+    from rollcall.errors import RollcallError
+
+    state = held()
+    if state is None:
+        return Standing()
+    found, site_zone, hosted = Standing(), None, None
+    site, services = settings.site, settings.directory
+    try:
+        if site is not None:
+            store = ZoneStore(_cloudflare_token(), _cloudflare_url())
+            site_zone = store.zone(site.zone)
+            if site_zone is not None:
+                found += standing.apex(site, settings.stack, store.list(site_zone, site.zone), state)
+    except RollcallError as failed:
+        found += Standing(faults=(f"rollcall:site.zone: {failed}",))
+    if services is not None:
+        route53 = boto3.client("route53", region_name=own_region() or None)
+        hosted = next(iter(public_zones(route53, services.zone)), None)
+        if hosted is not None:
+            found += standing.directory(services, hosted, standing.sets_of(route53, hosted), state)
+    made = (
+        site_zone if site is not None and site.create else None,
+        hosted if services is not None and services.create else None,
+    )
+    found += standing.zones(*made, state, (site.zone if site else "", services.zone if services else ""))
+    names = [f"{fleet.name}-{index}" for fleet in settings.fleets_of("aws") for index in range(fleet.count)]
+    return found + standing.instances(names, state)
 
 
 def quotas_found(settings: Settings) -> Found:
@@ -103,9 +141,32 @@ def quotas_found(settings: Settings) -> Found:
             found += Found(faults=(f"aws:region: EC2 in {region} cannot be reached ({unusable}); correct the region",))
     for datacenter, fleets in settings.by_region("joyent").items():
         try:
-            found += look_at_triton(fleets, stack, triton(settings, datacenter), datacenter)
+            api = triton(settings, datacenter)
+            found += look_at_triton(fleets, stack, api, datacenter)
+            found += adoptions(settings, fleets, api)
         except CloudApiError as fault:
             found += Found(faults=(f"rollcall:joyent: {fault}",))
+    return found
+
+
+def adoptions(settings: Settings, fleets: Sequence[FleetSettings], api: CloudApi) -> Found:
+    """What `adopt` of the Triton fleets of one data centre would do. Raises CloudApiError."""
+    from components import joining
+    from components.fleet import JOYENT_PUBLIC_NETWORK
+    from components.joyent.catalogue import Catalogue
+
+    adopting = [fleet for fleet in fleets if fleet.adopt]
+    machines = api.list_machines() if adopting else []
+    catalogue, found = Catalogue(api), Found()
+    for fleet in adopting:
+        closed = settings.site is not None and settings.site.proxied and SITE_JOIN in fleet.joins
+        by = joining.Adopter(
+            stack=settings.stack,
+            mark=f"{pulumi.get_project()}/{pulumi.get_stack()}",
+            networks=[JOYENT_PUBLIC_NETWORK],
+            firewall=closed,
+        )
+        found += joining.look(fleet, by, machines, catalogue)
     return found
 
 
@@ -115,11 +176,10 @@ def cloudflare_fault(site: SiteSettings) -> str | None:
 
     given = tokens.machine_token()
     wanted = tokens.needed(site, makes_token=not given, only_looks=pulumi.runtime.is_dry_run())
-    token = os.environ.get("CLOUDFLARE_API_TOKEN") or pulumi.Config("cloudflare").get("apiToken")
+    token = _cloudflare_token()
     if not token:
         return f"CLOUDFLARE_API_TOKEN: is not set; export a token with {', '.join(wanted)}"
-    url = os.environ.get("CLOUDFLARE_BASE_URL") or pulumi.Config("cloudflare").get("baseUrl") or _CLOUDFLARE
-    url = url.rstrip("/")
+    url = _cloudflare_url()
     try:
         session = requests.Session()
         session.headers["Authorization"] = f"Bearer {token}"
@@ -191,15 +251,14 @@ def own_region() -> str:
 
 def zone_fault(route53: Any, directory: DirectorySettings) -> str | None:
     """What keeps the directory from standing in its hosted zone."""
-    found = route53.list_hosted_zones_by_name(DNSName=directory.zone)["HostedZones"]
-    public = [each for each in found if each["Name"] == f"{directory.zone}." and not each["Config"].get("PrivateZone")]
+    public = public_zones(route53, directory.zone)
     key = "rollcall:directory.zone"
     if not public:
         if directory.create:
             return None
         return f"{key}: there is no public hosted zone {directory.zone} in this AWS account; make it, correct the name, or set create: true"
     if len(public) > 1:
-        ids = ", ".join(each["Id"].rpartition("/")[2] for each in public)
+        ids = ", ".join(public)
         return f"{key}: {directory.zone} is the name of {len(public)} hosted zones ({ids}); delete the one that nobody delegates to"
     names = {
         f"{each}.{service.label}.{directory.zone}.".lower()
@@ -207,17 +266,22 @@ def zone_fault(route53: Any, directory: DirectorySettings) -> str | None:
         for one in service.incarnations
         for each in one.sets
     }
+    sets = standing.sets_of(route53, public[0])
     for name in sorted(names):
-        sets = route53.list_resource_record_sets(HostedZoneId=public[0]["Id"], StartRecordName=name, MaxItems="10")[
-            "ResourceRecordSets"
-        ]
-        here = {each["Type"]: each for each in sets if each["Name"] == name}
+        here = sets(name)
         if "CNAME" in here:
             target = here["CNAME"]["ResourceRecords"][0]["Value"]
             return f"{key}: {name} is a CNAME to {target} already, and can be nothing else beside it; delete it or rename the incarnation"
         if "SRV" in here and "SetIdentifier" in here["SRV"]:
             return f"{key}: the SRV set {name} has a routing policy; give it simple routing or rename the incarnation"
     return None
+
+
+def public_zones(route53: Any, name: str) -> list[str]:
+    """The ids of the public hosted zones of this name."""
+    found = route53.list_hosted_zones_by_name(DNSName=name)["HostedZones"]
+    public = (each for each in found if each["Name"] == f"{name}." and not each["Config"].get("PrivateZone"))
+    return [each["Id"].rpartition("/")[2] for each in public]
 
 
 def joyent_faults(settings: Settings) -> list[str]:
@@ -246,6 +310,15 @@ def triton(settings: Settings, datacenter: str = "") -> CloudApi:
 
 # What keeps us from working in a cloud, asked where the settings use it.
 FAULTS: dict[str, Callable[[Settings], list[str]]] = {"aws": aws_faults, "joyent": joyent_faults}
+
+
+def _cloudflare_token() -> str:
+    return os.environ.get("CLOUDFLARE_API_TOKEN") or pulumi.Config("cloudflare").get("apiToken") or ""
+
+
+def _cloudflare_url() -> str:
+    url = os.environ.get("CLOUDFLARE_BASE_URL") or pulumi.Config("cloudflare").get("baseUrl") or _CLOUDFLARE
+    return url.rstrip("/")
 
 
 def _object(config: pulumi.Config, key: str) -> Any:

@@ -28,7 +28,7 @@ _PORT = 4218
 _SERVICE = {"port": _PORT, "incarnations": {"v1": {}}}
 _SITE = {"zone": "zone.example"}
 _SSH = {"user": "admin", "keyName": "operators", "from": ["203.0.113.0/24"]}
-_FLEET = {"cloud": "aws", "size": "s", "image": "debian-12", "joins": ["site"], "ssh": _SSH}
+_FLEET = {"cloud": "aws", "size": "s", "image": "debian-12", "joins": ["site"], "ssh": _SSH, "adopt": {}}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,7 @@ from pulumi.dynamic import (
     UpdateResult,
 )
 
-from components.attendance import Difference, Entry, Member, Roll, Seen, describe, difference, within_brake
+from components.attendance import BY_HAND, Difference, Entry, Member, Roll, Seen, describe, difference, within_brake
 from components.progress import Engine
 from components.realm import Realm, is_keeper, left
 from components.registries import Registries, place_of
@@ -252,7 +252,9 @@ def _answer(
         seen = registries.seen(roll.stack)
         entries = registries.entries()
         found = difference(roll, entries, seen, registries.answers())
-        stray = [each for each in found.stray if each.dead or (each.owner and registries.sees(each.owner.instance))]
+        known = [each for each in found.stray if each.dead or (each.owner and registries.sees(each.owner.instance))]
+        by_hand = [each for each in known if each.owner and each.owner.generation == BY_HAND]
+        stray = [each for each in known if each not in by_hand]
         _remove_strays(registries, roll, stray, seen, len(entries), brake, engine)
         twins = _twins(roll, found.orphans)
         if twins:
@@ -263,6 +265,12 @@ def _answer(
             )
         elif found.complete and found.orphans:
             _end_orphans(registries, roll, found.orphans, len(seen), brake, engine)
+        elif found.complete and by_hand:
+            # No agent takes them away, and the machine that they lead to goes once we have answered.
+            _remove_strays(registries, roll, by_hand, (), len(entries), brake, engine)
+            waited = _linger(registries, props)
+            engine.sleep(waited)
+            began += waited
         elif found.complete and not stray:
             return found
         now = time.monotonic()

@@ -144,7 +144,7 @@ class SshSettings:
 class FleetSettings:
     """Machines with the same job. `region` is another AWS region than the stack's own, or another data centre of Triton by its
     name; `timeout` in seconds for the roll call; `priority` and `weight` as in RFC 2782; another `renew` looks the image up
-    anew."""
+    anew. `adopt`: names or ids of Triton machines that are there and become machines of these numbers."""
 
     name: str
     cloud: str
@@ -158,6 +158,7 @@ class FleetSettings:
     weight: int = 10
     renew: str = ""
     ssh: SshSettings | None = None
+    adopt: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -361,10 +362,11 @@ def _fleet(name: str, reader: Reader) -> FleetSettings:
     if not _LABEL.fullmatch(name) or len(name) > 30:
         reader.fault("", "is no fleet's name", "use 1 to 30 of a-z, 0-9 and inner hyphens")
     cloud = reader.choice("cloud", CLOUDS)
+    count = reader.number("count", 1, least=0, most=1000)
     fleet = FleetSettings(
         name=name,
         cloud=cloud,
-        count=reader.number("count", 1, least=0, most=1000),
+        count=count,
         size=reader.text("size"),
         image=reader.text("image"),
         joins=reader.texts("joins"),
@@ -374,6 +376,7 @@ def _fleet(name: str, reader: Reader) -> FleetSettings:
         weight=reader.number("weight", 10, least=0, most=65535),
         renew=reader.text("renew", ""),
         ssh=_ssh(reader.inner("ssh"), cloud) if "ssh" in reader else None,
+        adopt=_adopt(reader.inner("adopt"), cloud, count) if "adopt" in reader else {},
     )
     if cloud == "aws":
         _check_ec2(reader, name, fleet.image)
@@ -408,6 +411,23 @@ def _ssh(reader: Reader, cloud: str) -> SshSettings:
             reader.fault("from", f"names {each!r} ({wrong})", "name networks, as 198.51.100.0/24")
     reader.done()
     return ssh
+
+
+def _adopt(reader: Reader, cloud: str, count: int) -> dict[int, str]:
+    if cloud == "aws" and list(reader.names()):
+        reader.fault("", "is for Triton machines", "import an instance (docs/adopting.md)")
+    found: dict[int, str] = {}
+    for name in reader.names():
+        wanted = reader.text(name)
+        if not str(name).isdecimal() or int(name) >= count:
+            reader.fault(
+                name, "is no machine of this fleet", f"number them from 0 to {max(count - 1, 0)}, as count has them"
+            )
+        elif wanted in found.values():
+            reader.fault(name, f"names {wanted!r} a second time", "one machine is one number")
+        else:
+            found[int(name)] = wanted
+    return found
 
 
 def _joyent(reader: Reader) -> JoyentSettings:

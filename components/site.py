@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import pulumi
 
@@ -29,9 +30,10 @@ CLOSED = {"ssl": "strict", "always_use_https": "on"}
 
 @dataclass(frozen=True, kw_only=True)
 class SiteArgs:
-    """`settings` as the stack's configuration has them."""
+    """`settings` as the stack's configuration has them; `taken` the ids of records that are there and are taken over, by resource."""
 
     settings: SiteSettings
+    taken: Mapping[str, str] = field(default_factory=dict)
 
 
 class Site(pulumi.ComponentResource):
@@ -48,7 +50,7 @@ class Site(pulumi.ComponentResource):
         settings = args.settings
         self.zone_id = self._zone(name, settings)
         self.static: list[pulumi.Resource] = [
-            *self._apex(name, settings),
+            *self._apex(name, settings, args.taken),
             *(self._setting(name, key, value) for key, value in zone_settings(settings).items()),
         ]
         self.register_outputs({"zone_id": self.zone_id, "host": settings.fqdn})
@@ -63,19 +65,20 @@ class Site(pulumi.ComponentResource):
         found = cloudflare.get_zone_output(filter={"name": settings.zone}, opts=pulumi.InvokeOutputOptions(parent=self))
         return found.id.apply(lambda zone: str(zone))
 
-    def _apex(self, name: str, settings: SiteSettings) -> list[pulumi.Resource]:
+    def _apex(self, name: str, settings: SiteSettings, taken: Mapping[str, str]) -> list[pulumi.Resource]:
         if not settings.apex:
             return []
+        resource = f"{name}-apex"
         record = cloudflare.DnsRecord(
-            f"{name}-apex",
+            resource,
             zone_id=self.zone_id,
             name=settings.zone,
             type="CNAME",
             content=settings.fqdn,
             proxied=True,
             ttl=1,
-            comment=f"the site's apex, kept by Rollcall's stack {deployment()}",
-            opts=pulumi.ResourceOptions(parent=self),
+            comment=apex_comment(deployment()),
+            opts=pulumi.ResourceOptions(parent=self, import_=taken.get(resource)),
         )
         return [record]
 
@@ -84,6 +87,11 @@ class Site(pulumi.ComponentResource):
         return cloudflare.ZoneSetting(
             f"{name}-{key.replace('_', '-')}", zone_id=self.zone_id, setting_id=key, value=value, opts=options
         )
+
+
+def apex_comment(stack: str) -> str:
+    """By what a stack knows its own apex, also one that no state knows."""
+    return f"the site's apex, kept by Rollcall's stack {stack}"
 
 
 def zone_settings(settings: SiteSettings) -> dict[str, str]:

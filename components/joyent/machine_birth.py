@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from components.joyent import engine
 from components.joyent.catalogue import is_uuid
 from components.joyent.errors import AmbiguousError, FatalError, LostReplyError, NotFoundError, RefusedError
 from components.joyent.machine_changes import Change
-from components.joyent.machine_fields import MARK_TAG, Inputs, create_fields, live_inputs, same
+from components.joyent.machine_fields import MARK_TAG, Inputs, create_fields, live_inputs, owned_tags, same
 from components.joyent.pacing import wait_until
 from components.joyent.records import MachineRecord
 from components.joyent.session import Session
@@ -33,12 +34,31 @@ class Birth:
 
     def machine(self) -> MachineRecord:
         """The one machine of these inputs; what was found rather than made is brought in line and noted as adopted."""
-        if self._inputs.get("adopt"):
-            return self._taken(self._named(str(self._inputs["adopt"])))
         earlier = self._ours(self._session.machines.at_first().values())
         if earlier is not None and self._session.machines.find(earlier.id, 1.0) is not None:
             return self._taken(earlier)
+        if self._inputs.get("adopt"):
+            named = self._to_adopt(str(self._inputs["adopt"]))
+            if named is not None:
+                machine = self._taken(named)
+                script = "; its user-script runs at its next boot" if self._inputs.get("userdata") else ""
+                engine.say(f"machine {machine.name} ({machine.id}) is adopted as {self._name}{script}")
+                return machine
         return self._made()
+
+    def _to_adopt(self, text: str) -> MachineRecord | None:
+        """The machine that is named, once: when one bears our mark, what is made now takes its place. Unless it has all our tags, too:
+        then its adoption was cut short before its new name."""
+        had = [
+            each
+            for each in self._session.machines.at_first().values()
+            if self._mark and same(each.tags.get(MARK_TAG), self._mark)
+        ]
+        tags = owned_tags(self._inputs)
+        begun = (each for each in had if all(key in each.tags and same(each.tags[key], tags[key]) for key in tags))
+        return (
+            next((each for each in begun if each.id not in self._session.deleted), None) if had else self._named(text)
+        )
 
     def _made(self) -> MachineRecord:
         fields = create_fields(self._inputs, self._session.catalogue)

@@ -130,6 +130,7 @@ class DnsRecord(Type):
     @staticmethod
     def _outputs(found: Values) -> dict[str, Any]:
         return {
+            "id": found.get("id"),
             "content": found.get("content"),
             "proxiable": found.get("proxiable"),
             "proxied": found.get("proxied"),

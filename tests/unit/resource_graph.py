@@ -169,8 +169,9 @@ def program(config: str) -> Callable[[], Any]:
     def build() -> Any:
         from components import preflight
         from components.settings import read
+        from components.standing import Standing
 
-        preflight.checked = lambda stack: read(stack, CONFIGS[config])
+        preflight.checked = lambda stack: (read(stack, CONFIGS[config]), Standing())
         runpy.run_path(str(Path(__file__).resolve().parents[2] / "__main__.py"))
 
     return build

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import components.registration as registration
-from components.attendance import Entry, Member, Seen
+from components.attendance import BY_HAND, Entry, Member, Seen
 from components.registration import DeregistrationProvider, RollCallError, RollCallProvider
 from rollcall.ownership import Owner
 
@@ -164,6 +164,41 @@ def test_create_returns_when_every_machine_answers(world: World) -> None:
     assert made.id == "local/web"
     assert len(world.entries()) == 2
     assert any("web-1" in line for line in world.said)
+
+
+def by_hand(instance: str = "i-0000000000000beef") -> Entry:
+    """As `rollcall adopt` marks the entry of an instance that was imported: no tag of ours is on that, so no list has it."""
+    return Entry(
+        place=PLACE, value="198.51.100.99", owner=Owner("local", "web", "0", BY_HAND, instance), id="z/by-hand"
+    )
+
+
+def test_an_entry_of_a_machine_made_by_hand_stays_until_its_successor_answers_and_caches_forget_it(
+    world: World,
+) -> None:
+    members = [world.machine(0, registered=False)]
+    world.entries_.append(by_hand())
+    at_removal: list[set[str]] = []
+    remove = world.remove
+
+    def removed(entries: Iterable[Entry]) -> None:
+        gone = list(entries)
+        at_removal.extend({each.value for each in world.entries_} for _ in gone)
+        remove(gone)
+
+    world.remove = removed  # type: ignore[method-assign]
+    RollCallProvider().create(props(members, linger=90))
+    assert at_removal == [{"198.51.100.10", "198.51.100.99"}]
+    assert [each.value for each in world.entries_] == ["198.51.100.10"]
+    assert 60.0 in world.slept, "a TTL for caches, though the roll call's own time-out is no longer"
+
+
+def test_an_entry_of_a_machine_made_by_hand_stays_if_its_successor_never_answers(world: World) -> None:
+    members = [world.machine(0, running=False, registered=False)]
+    world.entries_.append(by_hand())
+    with pytest.raises(RollCallError):
+        RollCallProvider().create(props(members))
+    assert [each.value for each in world.entries_] == ["198.51.100.99"]
 
 
 def test_a_machine_that_never_answers_fails_the_call_by_name_and_state(world: World) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rollcall.cli import main as on_a_machine
 
-ABOUT_A_STACK = ("status", "catalogue")
+ABOUT_A_STACK = ("status", "catalogue", "adopt")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

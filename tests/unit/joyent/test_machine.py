@@ -215,6 +215,27 @@ class TestAdopting:
         with pytest.raises(NotFoundError, match="no such machine"):
             engine.create(adopt="nobody")
 
+    @pytest.mark.parametrize("by", ["id", "name"])
+    def test_what_was_adopted_once_is_replaced_by_a_new_machine(self, engine: Engine, by: str) -> None:
+        """The description goes on naming the old one."""
+        other = Engine(engine.cloud).create(mark="", machine_name="old")
+        settle(engine.cloud)
+        adopt = other.id if by == "id" else "old"
+        engine.create(adopt=adopt, tags={"generation": "a"})
+        assert engine.id == other.id
+        engine.new_run()
+        engine.create(adopt=adopt, machine_name="web-0-b", tags={"generation": "b"})
+        assert engine.id != other.id
+        assert engine.cloud.machines[other.id]["tags"]["generation"] == "a"
+
+    @pytest.mark.parametrize("by", ["id", "name"])
+    def test_an_adoption_that_was_cut_short_before_the_new_name_goes_on(self, engine: Engine, by: str) -> None:
+        other = Engine(engine.cloud).create(mark="", machine_name="old")
+        settle(engine.cloud)
+        engine.cloud.machines[other.id]["tags"] = {**DECLARED["tags"], MARK_TAG: MARK}
+        engine.create(adopt=other.id if by == "id" else "old")
+        assert (engine.id, engine.machine["name"]) == (other.id, DECLARED["machine_name"])
+
     def test_a_different_image_cannot_be_adopted(self, engine: Engine) -> None:
         other = Engine(engine.cloud).create(mark="", image="twin")
         with pytest.raises(FatalError, match="image is"):

@@ -1,0 +1,84 @@
+"""components.adopt: which entries made by hand become whose, and why the others stay as they are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from components.adopt import Kept, Verdict, owners, shown, verdict
+from components.attendance import BY_HAND
+from rollcall.cloudflare import Record
+from rollcall.ownership import Owner
+
+HOST = "www.scalability.expert"
+OWNER = Owner("local", "web", "0", "ab12cd", "i-0123456789abcdef0")
+MACHINE = Kept(owner=OWNER, addresses=("198.51.100.10",))
+RECORD = Record(name=HOST, type="A", content="198.51.100.10", ttl=60, zone="z", id="r")
+
+
+def test_the_address_of_a_running_machine_becomes_its_entry() -> None:
+    said = verdict(RECORD, "local", [MACHINE])
+    assert said is not None and said.becomes == str(OWNER) and "web-0" in said.why
+
+
+@pytest.mark.parametrize(
+    ("record", "machines", "why"),
+    [
+        (replace(RECORD, content="198.51.100.11"), [MACHINE], "no running machine"),
+        (RECORD, [replace(MACHINE, addresses=())], "no running machine"),
+        (RECORD, [], "no running machine"),
+        (replace(RECORD, comment="mine"), [MACHINE], "a comment of its own, 'mine'"),
+        (replace(RECORD, comment=str(replace(OWNER, stack="other"))), [MACHINE], "it is of stack other"),
+        (replace(RECORD, type="CNAME", content="elsewhere.example"), [MACHINE], "no address record"),
+        (replace(RECORD, type="TXT"), [MACHINE], "no address record"),
+    ],
+)
+def test_everything_else_stays_foreign_and_says_why(record: Record, machines: list[Kept], why: str) -> None:
+    said = verdict(record, "local", machines)
+    assert said is not None and said.becomes == "" and why in said.why
+
+
+def test_what_a_machine_of_the_stack_wrote_is_not_spoken_of() -> None:
+    assert verdict(replace(RECORD, comment=str(OWNER)), "local", [MACHINE]) is None
+
+
+def resource(kind: str, home: str, name: str, **outputs: object) -> dict[str, object]:
+    parent = f"urn:pulumi:local::rollcall::rollcall:index:{home}::web"
+    return {"type": kind, "parent": parent, "urn": f"{parent}${kind}::{name}", "id": OWNER.instance, "outputs": outputs}
+
+
+class TestOwners:
+    EC2 = "aws:ec2/instance:Instance"
+
+    def test_a_machine_is_known_by_its_fleet_number_and_generation(self) -> None:
+        found = owners([resource(self.EC2, "Ec2Fleet", "web-0", tags={"rollcall-generation": "ab12cd"})])
+        assert found == [("aws", OWNER)]
+
+    def test_one_that_was_imported_is_known_as_made_by_hand(self) -> None:
+        ((_, owner),) = owners([resource(self.EC2, "Ec2Fleet", "web-0", tags={"Name": "old"})])
+        assert owner == replace(OWNER, generation=BY_HAND)
+
+    def test_what_is_no_machine_of_a_fleet_or_about_to_go_is_none(self) -> None:
+        others = [
+            resource(self.EC2, "Site", "web-0"),
+            resource("aws:ec2/securityGroup:SecurityGroup", "Ec2Fleet", "web-group"),
+            {**resource(self.EC2, "Ec2Fleet", "web-0"), "delete": True},
+        ]
+        assert owners(others) == []
+
+    def test_another_project_is_in_the_name_of_the_stack(self) -> None:
+        of = resource("pulumi-python:dynamic/joyent:Machine", "JoyentFleet", "web-0")
+        of["parent"] = "urn:pulumi:prod::shop::rollcall:index:JoyentFleet::web"
+        ((cloud, owner),) = owners([of])
+        assert (cloud, owner.stack) == ("joyent", "shop.prod")
+
+
+def test_people_see_first_what_would_change() -> None:
+    ours = Verdict(place=f"{HOST} A", value="198.51.100.10", becomes=str(OWNER), why="the address of web-0")
+    foreign = Verdict(place=f"{HOST} A", value="198.51.100.99", becomes="", why="no running machine")
+    lines = shown([foreign, ours], written=False).splitlines()
+    assert lines[0].startswith("Would become") and "198.51.100.10" in lines[1]
+    assert lines[2] == "Stay foreign" and "198.51.100.99" in lines[3]
+    assert shown([ours], written=True).startswith("Marked")
+    assert "nothing to adopt" in shown([], written=False)

@@ -1,0 +1,107 @@
+"""components.joining: what adopting a Triton machine would change is told, and what cannot be adopted is refused beforehand."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import pytest
+
+from components.joining import Adopter, look
+from components.joyent.session import Session
+from components.quotas import Found
+from components.settings import ConfigurationError, FleetSettings, read
+from tests.unit.joyent.fake import FakeCloud
+from tests.unit.joyent.test_machine import Engine, settle
+
+BY = Adopter(stack="local", mark="rollcall/local", networks=["Joyent-SDC-Public"], firewall=False)
+
+
+def fleet(**adopt: str) -> FleetSettings:
+    values = {
+        "site": {"zone": "scalability.expert"},
+        "fleets": {
+            "web": {"cloud": "joyent", "count": 2, "size": "g1.nano", "image": "debian-12", "joins": ["site"],
+                    "adopt": {key.removeprefix("m"): name for key, name in adopt.items()}},
+        },
+    }  # fmt: skip
+    return read("local", values).fleets[0]
+
+
+@pytest.fixture
+def cloud() -> FakeCloud:
+    return FakeCloud()
+
+
+def there(cloud: FakeCloud, **changed: Any) -> str:
+    made = Engine(cloud).create(machine_name="old", networks=["Joyent-SDC-Public"], mark="", **changed)
+    settle(cloud)
+    return made.id
+
+
+def told(cloud: FakeCloud, settings: FleetSettings) -> Found:
+    session: Session = cloud.session()
+    return look(settings, BY, session.api.list_machines(), session.catalogue)
+
+
+@pytest.mark.parametrize("by", ["id", "name"])
+def test_what_is_changed_is_told(cloud: FakeCloud, by: str) -> None:
+    id_ = there(cloud, package="g1.small")
+    found = told(cloud, fleet(m0=id_ if by == "id" else "old"))
+    (note,) = found.notes
+    assert not found.faults and note.startswith(f"web-0: old ({id_}) is adopted; it is called web-0-GENERATION")
+    assert "its size goes from g1.small to g1.nano" in note and "networks go" not in note
+    assert "user-script that runs at its next boot" in note or "user-script is replaced" in note
+    assert f"triton instance reboot {id_}" in note
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (
+            {"tags": {"rollcall-stack": "prod", "rollcall-fleet": "api", "rollcall-machine": "3"}},
+            "belongs to stack prod, as api-3",
+        ),
+        ({"image": "twin"}, "has the image"),
+    ],
+)
+def test_what_is_anothers_or_takes_another_machine_is_refused(cloud: FakeCloud, changed: Any, said: str) -> None:
+    id_ = there(cloud, **changed)
+    found = told(cloud, fleet(m1=id_))
+    (fault,) = found.faults
+    assert not found.notes and fault.startswith("rollcall:fleets.web.adopt.1: ") and said in fault
+
+
+def test_a_machine_of_another_program_is_refused(cloud: FakeCloud) -> None:
+    id_ = Engine(cloud).create(mark="other/prod/web-0").id
+    (fault,) = told(cloud, fleet(m0=id_)).faults
+    assert "belongs to other/prod/web-0" in fault
+
+
+def test_what_is_not_there_or_there_twice_is_refused(cloud: FakeCloud) -> None:
+    (fault,) = told(cloud, fleet(m0="nobody")).faults
+    assert "'nobody' is no machine" in fault
+    (fault,) = told(cloud, fleet(m0=str(uuid.uuid4()))).faults
+    assert "is no machine" in fault
+
+
+def test_what_was_adopted_before_is_nothing_to_tell_of(cloud: FakeCloud) -> None:
+    there(cloud, tags={"rollcall-stack": "local", "rollcall-fleet": "web", "rollcall-machine": "0"})
+    assert told(cloud, fleet(m0="gone-by-that-name")) == Found()
+    assert told(cloud, fleet(m1="old")).faults
+
+
+@pytest.mark.parametrize(
+    ("cloud", "adopt", "said"),
+    [
+        ("aws", {"0": "i-1"}, "is for Triton machines"),
+        ("joyent", {"2": "old"}, "is no machine of this fleet"),
+        ("joyent", {"first": "old"}, "is no machine of this fleet"),
+        ("joyent", {"0": "old", "1": "old"}, "a second time"),
+        ("joyent", {"0": 1}, "not a text"),
+    ],
+)
+def test_a_mistake_in_the_configuration_is_named(cloud: str, adopt: Any, said: str) -> None:
+    told = {"cloud": cloud, "count": 2, "size": "s", "image": "debian-12", "joins": ["site"], "adopt": adopt}
+    with pytest.raises(ConfigurationError, match=said):
+        read("local", {"site": {"zone": "scalability.expert"}, "fleets": {"web": told}})

@@ -1,0 +1,173 @@
+"""components.standing: what stands already is taken over if it is ours, and refused by name if it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from google.protobuf import struct_pb2
+
+from components import standing
+from components.directory import static_records
+from components.held import Held
+from components.settings import DirectorySettings, HealthSettings, IncarnationSettings, ServiceSettings, SiteSettings
+from components.site import apex_comment
+from rollcall.cloudflare import Record
+
+SITE = SiteSettings(zone="scalability.expert")
+OURS = Record(
+    name="scalability.expert",
+    type="CNAME",
+    content="www.scalability.expert",
+    proxied=True,
+    comment=apex_comment("local"),
+    zone="z",
+    id="r",
+)
+SERVICE = ServiceSettings(
+    name="theService",
+    protocol="tcp",
+    port=4218,
+    incarnations=(IncarnationSettings(name="v1", txt={"path": "/", "a": 'quo"ted'}),),
+    health=HealthSettings(check="tcp:4218"),
+)
+DIRECTORY = DirectorySettings(zone="unilans.net", services=(SERVICE,))
+APEX = "cloudflare:index/dnsRecord:DnsRecord"
+SET = "aws:route53/record:Record"
+INSTANCE = "aws:ec2/instance:Instance"
+
+
+def held(**resources: Mapping[str, Any]) -> Held:
+    """A state as the engine sends it: `held(site_apex=…)`, by name with `_` for `-`."""
+    kinds = {"site": APEX, "directory": SET, "web": INSTANCE}
+    sent = struct_pb2.Struct()
+    for name, outputs in resources.items():
+        kind = kinds[name.partition("_")[0]]
+        if name == "site_zone":
+            kind = "cloudflare:index/zone:Zone"
+        urn = f"urn:pulumi:local::rollcall::rollcall:index:X${kind}::{name.replace('_', '-')}"
+        sent.update({urn: {"type": kind, "outputs": outputs}})
+    return Held(sent.fields)
+
+
+EMPTY = held()
+
+
+class TestApex:
+    def test_ours_in_no_state_is_taken_over_by_its_id(self) -> None:
+        found = standing.apex(SITE, "local", [OURS], EMPTY)
+        assert found.taken == {"site-apex": "z/r"} and not found.faults and "taken over" in found.notes[0]
+
+    def test_ours_with_another_content_is_taken_over_as_well(self) -> None:
+        assert standing.apex(SITE, "local", [replace(OURS, content="web.scalability.expert")], EMPTY).taken
+
+    @pytest.mark.parametrize("outputs", [{"id": "r"}, {}])
+    def test_what_the_state_has_is_left_to_the_engine(self, outputs: Mapping[str, Any]) -> None:
+        """An import of what the state has would be a replacement, which deletes it; so would a guess where the id is not told."""
+        for record in (OURS, replace(OURS, comment="by hand"), replace(OURS, content="elsewhere.example")):
+            assert standing.apex(SITE, "local", [record], held(site_apex=outputs)) == standing.Standing()
+
+    def test_ours_that_was_made_again_by_hand_is_taken_over(self) -> None:
+        assert standing.apex(SITE, "local", [OURS], held(site_apex={"id": "gone"})).taken == {"site-apex": "z/r"}
+
+    @pytest.mark.parametrize(
+        ("other", "said"),
+        [
+            (
+                replace(OURS, comment=""),
+                "CNAME www.scalability.expert is there already, and not this stack's; hand it over",
+            ),
+            (replace(OURS, comment=apex_comment("prod")), "with the comment"),
+            (replace(OURS, comment=apex_comment("local") + "2"), "with the comment"),
+            (
+                replace(OURS, type="A", content="192.0.2.1", comment=""),
+                "A 192.0.2.1 is there already, and not this stack's; delete it",
+            ),
+        ],
+    )
+    def test_what_is_not_ours_is_refused_with_the_mend(self, other: Record, said: str) -> None:
+        found = standing.apex(SITE, "local", [other], EMPTY)
+        assert not found.taken and len(found.faults) == 1
+        assert said in found.faults[0] and "apex: false" in found.faults[0]
+
+    def test_other_types_do_not_matter_nor_anything_where_no_apex_is_kept(self) -> None:
+        assert (
+            standing.apex(SITE, "local", [replace(OURS, type="MX"), replace(OURS, type="TXT")], EMPTY)
+            == standing.Standing()
+        )
+        assert (
+            standing.apex(replace(SITE, apex=False), "local", [replace(OURS, comment="")], EMPTY) == standing.Standing()
+        )
+
+
+class TestDirectory:
+    @staticmethod
+    def sets(**changed: Any) -> standing.Sets:
+        """What an interrupted `up` left; `changed` of the PTR of the service."""
+        found = {}
+        for each in static_records(DIRECTORY):
+            values = [{"Value": value} for value in each.wire]
+            found[f"{each.name}."] = {each.type: {"Type": each.type, "TTL": each.ttl, "ResourceRecords": values}}
+        found["_theservice._tcp.unilans.net."]["PTR"].update(changed)
+        return lambda name: found.get(name, {})
+
+    def test_what_is_ours_to_the_byte_is_taken_over_by_route53s_own_id(self) -> None:
+        found = standing.directory(DIRECTORY, "Z1", self.sets(), EMPTY)
+        assert found.taken == {
+            "directory-services": "Z1__services._dns-sd._udp.unilans.net_PTR",
+            "directory-theService-ptr": "Z1__theservice._tcp.unilans.net_PTR",
+            "directory-theService-v1-txt": "Z1_v1._theservice._tcp.unilans.net_TXT",
+        }
+        assert not found.faults
+
+    def test_where_nothing_stands_nothing_is_said(self) -> None:
+        assert standing.directory(DIRECTORY, "Z1", lambda _: {}, EMPTY) == standing.Standing()
+
+    @pytest.mark.parametrize(
+        "changed",
+        [
+            {"TTL": 301},
+            {"ResourceRecords": [{"Value": "v2._theService._tcp.unilans.net."}]},
+            {
+                "ResourceRecords": [
+                    {"Value": "v1._theService._tcp.unilans.net."},
+                    {"Value": "v2._theService._tcp.unilans.net."},
+                ]
+            },
+            {"SetIdentifier": "a"},
+            {"ResourceRecords": [], "AliasTarget": {"DNSName": "elsewhere.example."}},
+        ],
+    )
+    def test_a_byte_that_differs_is_somebody_elses(self, changed: Mapping[str, Any]) -> None:
+        found = standing.directory(DIRECTORY, "Z1", self.sets(**changed), EMPTY)
+        (fault,) = found.faults
+        assert "_theservice._tcp.unilans.net PTR is there already" in fault and "docs/adopting.md" in fault
+        assert len(found.taken) == 2
+        # In the state, it is drift and the engine's.
+        kept = held(directory_theService_ptr={})
+        assert standing.directory(DIRECTORY, "Z1", self.sets(**changed), kept).faults == ()
+
+
+def test_a_zone_that_would_be_made_a_second_time_is_refused() -> None:
+    found = standing.zones("c1", "Z1", held(site_zone={}), ("scalability.expert", "unilans.net"))
+    (fault,) = found.faults
+    assert fault.startswith("rollcall:directory.create: the zone unilans.net is there already, as Z1")
+    assert standing.zones(None, None, EMPTY, ("", "")) == standing.Standing()
+
+
+def test_an_instance_without_our_generation_is_replaced_and_others_are_not() -> None:
+    state = held(
+        web_0={"tags": {"Name": "old"}}, web_1={"tags": {"rollcall-generation": "ab12cd"}}, web_2={"tags": None}
+    )
+    found = standing.instances(["web-0", "web-1", "web-2", "web-3"], state)
+    assert found.by_hand == {"web-0", "web-2"} and len(found.notes) == 2
+
+
+def test_a_state_with_secrets_is_read_without_them() -> None:
+    """The engine sends a secret as an object with a signature; the whole of the outputs may be one."""
+    secret = {"4dabf18193072939515e22adb298388d": "1b47061264138c4ac30d75fd1eb44270", "value": "word"}
+    state = held(site_apex={"id": "r", "meta": secret, "data": [secret, {"a": 1}], "none": None})
+    assert state.outputs(APEX, "site-apex") == {"id": "r", "meta": None, "data": [None, {"a": 1.0}], "none": None}
+    assert state.outputs(APEX, "other") is None and (APEX, "site-apex") in state
