@@ -70,7 +70,7 @@ class Aws(Observer, ZoneSource):
         self.account = account or str(10**11 + secrets.randbelow(9 * 10**11))
         self.region = region
         self._moto = Moto(self.account, region)
-        kept = store.install(self.account, region)
+        self._store = kept = store.install(self.account, region)
         self._power = Power(
             hypervisor=hypervisor,
             observer=self,
@@ -107,6 +107,11 @@ class Aws(Observer, ZoneSource):
     def close(self) -> None:
         """Forget the account."""
         self._moto.forget()
+
+    def have_ipv6(self) -> None:
+        """Give the default VPC and its subnets IPv6 CIDRs, as an operator does who wants them."""
+        with self._moto.lock:
+            self._store.have_ipv6()
 
     def add_zone(self, name: str) -> str:
         """A hosted zone that exists from the start; its id."""
