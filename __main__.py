@@ -68,6 +68,7 @@ def fleet(told: FleetSettings) -> Fleet:
                 {} if role else secrets,
                 origin=names[ORIGIN] if origin else "",
                 only_from=origin.ranges if origin else None,
+                ipv6=told.ipv6,
             )
         assert settings.directory and directory
         keys = {KEY: user.key} if user else {}

@@ -178,10 +178,12 @@ def _fault_of(
 ) -> tuple[str, bool]:
     """What is wrong with a member at a stand, or an empty text; and whether the entry is there but with another value."""
     who, place = describe(member), stand.place
+    known = machine.addresses if machine is not None else ()
     if not values:
-        return f"{who} is not at {place}", False
+        lacks = place.endswith(" AAAA") and known and not any(":" in each for each in known)
+        return f"{who} is not at {place}{': its cloud lists no IPv6 address of it' if lacks else ''}", False
     has = {stand.value.format(generation=member.generation)} if stand.value else set()
-    current = has or set(machine.addresses if machine is not None else ())
+    current = has or {each for each in known if (":" in each) == place.endswith(" AAAA")} or set(known)
     if current and not values <= current:
         verb = "it should be with" if has else "it has"
         return (

@@ -137,13 +137,14 @@ class Ec2View:
 def _ec2_seen(instance: Mapping[str, Any]) -> Seen:
     tags = {tag["Key"]: tag["Value"] for tag in instance.get("Tags", ())}
     state = instance["State"]["Name"]
+    ipv6 = [each["Ipv6Address"] for nic in instance.get("NetworkInterfaces", ()) for each in nic.get("Ipv6Addresses", ())]
     return Seen(
         instance=instance["InstanceId"],
         fleet=tags.get(FLEET, ""),
         machine=tags.get(MACHINE, ""),
         generation=tags.get(GENERATION, ""),
         running=state in ("pending", "running", "stopping", "shutting-down"),
-        addresses=public([instance.get("PublicIpAddress")]),
+        addresses=public([instance.get("PublicIpAddress"), *ipv6]),
         state=state,
         drained=tags.get(DRAIN) == "true",
         note=(instance.get("StateReason") or {}).get("Message", "") if state == "stopped" else "",

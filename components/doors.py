@@ -23,7 +23,7 @@ DOORS_TAG = "rollcall-doors"
 # Where agents of a closed fleet are asked by each other whether they live; what is not signed with the fleet's key is dropped.
 WATCH = (4217, "udp")
 SSH = (22, "tcp")
-_ANYONE = "0.0.0.0/0"
+ANYONE, ANYONE_V6 = "0.0.0.0/0", "::/0"
 # sdc-fwrule, lib/rule.js: "maximum of 24 targets allowed per side".
 _MOST_TARGETS = 24
 
@@ -81,22 +81,23 @@ def _ranges(networks: Iterable[str]) -> Ranges:
     return Ranges(v4=tuple(each for each in known if ":" not in each), v6=tuple(each for each in known if ":" in each))
 
 
-def ingress(found: Sequence[Door]) -> list[dict[str, Any]]:
-    """The rules of a security group. An EC2 group holds 60 networks; Cloudflare has published 22 for years."""
+def ingress(found: Sequence[Door], *, ipv6: bool = False) -> list[dict[str, Any]]:
+    """The rules of a security group; with `ipv6` everybody is everybody by that too. An EC2 group holds 60 networks; Cloudflare
+    has published 22 for years."""
     return [
         {
             "protocol": door.protocol,
             "from_port": door.port,
             "to_port": door.port,
             "description": _described(door),
-            **{key: [*networks] for key, networks in _by_family(door).items() if networks},
+            **{key: [*networks] for key, networks in _by_family(door, ipv6).items() if networks},
         }
         for door in found
     ]
 
 
-def _by_family(door: Door) -> dict[str, tuple[str, ...]]:
-    ranges = door.only_from or Ranges(v4=(_ANYONE,))
+def _by_family(door: Door, ipv6: bool) -> dict[str, tuple[str, ...]]:
+    ranges = door.only_from or Ranges(v4=(ANYONE,), v6=(ANYONE_V6,) if ipv6 else ())
     return {"cidr_blocks": ranges.v4, "ipv6_cidr_blocks": ranges.v6}
 
 

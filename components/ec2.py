@@ -66,9 +66,9 @@ def pinned_image(fleet: FleetSettings, parent: pulumi.Resource) -> pulumi.Output
     return kept.insecure_value.apply(str)
 
 
-def subnets(size: str, parent: pulumi.Resource) -> pulumi.Output[Sequence[str]]:
-    """The default VPC's subnets, one a zone, in zones that have the instance type; sorted, so that machines spread over the
-    zones by their index."""
+def subnets(size: str, parent: pulumi.Resource, *, ipv6: bool = False) -> pulumi.Output[Sequence[str]]:
+    """The default VPC's subnets, one a zone, in zones that have the instance type, with `ipv6` those that have an IPv6 CIDR;
+    sorted, so that machines spread over the zones by their index."""
     options = pulumi.InvokeOutputOptions(parent=parent)
     offered = aws.ec2.get_instance_type_offerings_output(
         filters=[{"name": "instance-type", "values": [size]}], location_type="availability-zone", opts=options
@@ -77,6 +77,7 @@ def subnets(size: str, parent: pulumi.Resource) -> pulumi.Output[Sequence[str]]:
         filters=[
             {"name": "default-for-az", "values": ["true"]},
             {"name": "availability-zone", "values": offered.locations.apply(sorted)},
+            *([{"name": "ipv6-cidr-block-association.state", "values": ["associated"]}] if ipv6 else []),
         ],
         opts=options,
     )

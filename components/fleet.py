@@ -105,6 +105,7 @@ class Fleet(pulumi.ComponentResource):
                     self.settings.size,
                     *self._login(),
                     *self._abroad(),
+                    *self._families(),
                 ],
             ),
         )
@@ -117,6 +118,10 @@ class Fleet(pulumi.ComponentResource):
         """EC2 gives a machine its key pair when it is made, and never again."""
         ssh = self.settings.ssh
         return [ssh.key_name] if ssh and ssh.key_name else []
+
+    def _families(self) -> list[str]:
+        """A machine that was made without IPv6 may stand in a subnet that has none."""
+        return ["ipv6"] if self.settings.ipv6 else []
 
     def drained_by_ssh(self, index: int, machine: pulumi.CustomResource, address: pulumi.Output[str]) -> None:
         """Where SSH is configured, machine `index` is told to leave by it as well, after its RollCall and before it goes."""
@@ -160,7 +165,8 @@ class Ec2Fleet(Fleet):
     def make(self) -> None:
         region = self.settings.region or aws.config.region or ""
         self.access = Access(cloud="aws", region=region)
-        subnets = ec2.subnets(self.settings.size, self)
+        ipv6 = self.settings.ipv6
+        subnets = ec2.subnets(self.settings.size, self, ipv6=ipv6)
         group = self._security_group()
         self.image = image = ec2.pinned_image(self.settings, self)
         for index in range(self.settings.count):
@@ -171,6 +177,7 @@ class Ec2Fleet(Fleet):
                 instance_type=self.settings.size,
                 subnet_id=subnets.apply(lambda ids, index=index: ids[index % len(ids)]),
                 associate_public_ip_address=True,
+                ipv6_address_count=1 if ipv6 else None,
                 vpc_security_group_ids=[group.id],
                 iam_instance_profile=self.args.profile,
                 key_name=self.settings.ssh.key_name if self.settings.ssh else None,
@@ -225,14 +232,15 @@ class Ec2Fleet(Fleet):
             f"{self.name}-group",
             description=f"Rollcall {self.stack} {self.name}",
             vpc_id=vpc.id,
-            ingress=doors.ingress(self.doors()),
+            ingress=doors.ingress(self.doors(), ipv6=self.settings.ipv6),
             egress=[
                 {
                     "protocol": "-1",
                     "from_port": 0,
                     "to_port": 0,
                     "description": "updates and DNS APIs",
-                    "cidr_blocks": ["0.0.0.0/0"],
+                    "cidr_blocks": [doors.ANYONE],
+                    **({"ipv6_cidr_blocks": [doors.ANYONE_V6]} if self.settings.ipv6 else {}),
                 }
             ],
             tags={"Name": f"rollcall-{self.stack}-{self.name}"},

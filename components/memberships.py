@@ -34,13 +34,14 @@ def site_membership(
     *,
     origin: pulumi.Input[str] = "",
     only_from: Ranges | None = None,
+    ipv6: bool = False,
 ) -> Membership:
     """Joining the site. `zone` is Cloudflare's id of its zone, `token` the name of the secret with the API token. A closed site
     is served by TLS to `only_from`; `origin` is the name of the secret with its key and certificate."""
 
     def place(known: str) -> dict[str, Any]:
         return Place(
-            zone=known, domain=settings.zone, host=settings.fqdn, ttl=settings.ttl, proxied=settings.proxied
+            zone=known, domain=settings.zone, host=settings.fqdn, ttl=settings.ttl, proxied=settings.proxied, ipv6=ipv6
         ).as_inputs()
 
     def words(known: list[str]) -> str:
@@ -55,6 +56,7 @@ def site_membership(
                 proxied=settings.proxied,
                 closed=only_from is not None,
                 origin=pem,
+                ipv6=ipv6,
                 **health,
             )
         )
@@ -94,6 +96,7 @@ def service_membership(
             ttl=service.ttl,
             shard=shard,
             shards=incarnation.shards,
+            ipv6=fleet.ipv6,
         )
 
     def words(index: int) -> pulumi.Output[str]:

@@ -130,6 +130,7 @@ class _Region:
     instances: Sequence[Mapping[str, Any]]
     vcpus: Mapping[str, int]
     zones: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    subnets: Sequence[Mapping[str, Any]] = ()
 
 
 def look_at_ec2(fleets: Sequence[FleetSettings], stack: str, region: str, client: Callable[[str], Any]) -> Found:
@@ -176,7 +177,7 @@ def _seen(fleets: Sequence[FleetSettings], region: str, ec2: Any) -> _Region:
     subnets = ec2.describe_subnets(Filters=[{"Name": "default-for-az", "Values": ["true"]}])["Subnets"]
     open_zones = {each["AvailabilityZone"] for each in subnets}
     zones = {size: frozenset(zone for kind, zone in offered if kind == size and zone in open_zones) for size in sizes}
-    return _Region(name=region, instances=instances, vcpus=vcpus, zones=zones)
+    return _Region(name=region, instances=instances, vcpus=vcpus, zones=zones, subnets=subnets)
 
 
 def _type_fault(told: FleetSettings, here: _Region) -> str | None:
@@ -188,7 +189,27 @@ def _type_fault(told: FleetSettings, here: _Region) -> str | None:
             f"{key}: no zone of {here.name} with {told.size} has a default subnet; "
             "`aws ec2 create-default-subnet --availability-zone ZONE`, or choose another size"
         )
-    return None
+    return _ipv6_fault(told, here) if told.ipv6 else None
+
+
+def _ipv6_fault(told: FleetSettings, here: _Region) -> str | None:
+    """A default VPC has no IPv6 before its owner asks for it."""
+    usable = [each for each in here.subnets if each["AvailabilityZone"] in here.zones[told.size]]
+    if any(has_ipv6(each) for each in usable):
+        return None
+    vpc, subnet = usable[0]["VpcId"], usable[0]["SubnetId"]
+    return (
+        f"rollcall:fleets.{told.name}.ipv6: is on, and no default subnet of {here.name} in a zone with {told.size} has an IPv6 CIDR; "
+        f"`aws ec2 associate-vpc-cidr-block --vpc-id {vpc} --amazon-provided-ipv6-cidr-block`, then `aws ec2 "
+        f"associate-subnet-cidr-block --subnet-id {subnet} --ipv6-cidr-block` with a /64 of it, and route ::/0 to the VPC's internet "
+        "gateway; or leave ipv6 out"
+    )
+
+
+def has_ipv6(subnet: Mapping[str, Any]) -> bool:
+    """Whether machines in this subnet of EC2's can have an IPv6 address."""
+    found = subnet.get("Ipv6CidrBlockAssociationSet") or ()
+    return any(each["Ipv6CidrBlockState"]["State"] == "associated" for each in found)
 
 
 def _machines(told: FleetSettings, stack: str, here: _Region) -> list[tuple[str, bool]]:

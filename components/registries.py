@@ -16,7 +16,7 @@ from components.clouds import cloud_of, view_of
 from components.realm import Access as Access
 from components.realm import Places, Realm
 from components.resolving import answered_by_all, answered_by_any
-from components.serviceplace import ServicePlace, ServiceRecords, challenges
+from components.serviceplace import ServicePlace, ServiceRecords, challenges, families, without_ipv6
 from rollcall.cloudflare import CloudflareStore, Record
 from rollcall.ownership import Owner
 from rollcall.settings import CloudflareJoin, challenge_name
@@ -26,7 +26,8 @@ ADDRESS_TYPES = ("A", "AAAA")
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where members stand: a host in a Cloudflare zone. `zone` is the zone's id, `domain` its name, `ttl` in seconds."""
+    """Where members stand: a host in a Cloudflare zone. `zone` is the zone's id, `domain` its name, `ttl` in seconds; with `ipv6`
+    by both families."""
 
     zone: str
     domain: str
@@ -34,9 +35,10 @@ class Place:
     ttl: int
     proxied: bool
     kind: str = "cloudflare"
+    ipv6: bool = False
 
     def as_inputs(self) -> dict[str, Any]:
-        return asdict(self)
+        return without_ipv6(asdict(self))
 
     @classmethod
     def from_inputs(cls, inputs: Mapping[str, Any]) -> Place:
@@ -47,17 +49,18 @@ class Place:
             ttl=int(inputs["ttl"]),
             proxied=bool(inputs["proxied"]),
             kind=inputs["kind"],
+            ipv6=bool(inputs.get("ipv6")),
         )
 
     @property
     def stands(self) -> tuple[Stand, ...]:
         """The record sets that every member must be in."""
-        return (Stand(place=f"{self.host} A"),)
+        return tuple(Stand(place=f"{self.host} {rtype}") for rtype in families(self.ipv6))
 
     @property
     def told(self) -> CloudflareJoin:
         """What the machines that stand here are told, without their token."""
-        return CloudflareJoin(zone=self.zone, host=self.host, token="", ttl=self.ttl, proxied=self.proxied)
+        return CloudflareJoin(zone=self.zone, host=self.host, token="", ttl=self.ttl, proxied=self.proxied, ipv6=self.ipv6)
 
     @property
     def lingering(self) -> float:
@@ -106,8 +109,10 @@ class SiteRecords:
     def answers(self) -> dict[str, frozenset[str] | None]:
         """A proxied name answers with the edge's addresses."""
         place = self._place
-        answered = None if place.proxied else answered_by_all(place.domain, place.host, "A")
-        return {stand.place: answered for stand in place.stands}
+        return {
+            f"{place.host} {rtype}": None if place.proxied else answered_by_all(place.domain, place.host, rtype)
+            for rtype in families(place.ipv6)
+        }
 
     def remove(self, entries: Iterable[Entry]) -> None:
         for entry in entries:

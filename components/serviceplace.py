@@ -12,7 +12,7 @@ from rollcall.errors import TransientError
 from rollcall.ownership import Owner
 from rollcall.retrying import retried
 from rollcall.route53 import LABEL, ConflictError, RecordSet, Route53Registry, Route53Store, is_dead, owner_of, set_name
-from rollcall.settings import Route53Join, challenge_name
+from rollcall.settings import Route53Join, challenge_name, record_type
 
 HOST_TTL = 60
 _WITHIN = 60.0
@@ -22,7 +22,8 @@ _WITHIN = 60.0
 class ServicePlace:
     """The SRV set of `incarnation` of `service` (`_theService._tcp`) in the hosted zone with id `zone`, named `domain`.
 
-    `shards` and `shard` (from 0): which machines of the fleet stand in this set, where an incarnation has several.
+    `shards` and `shard` (from 0): which machines of the fleet stand in this set, where an incarnation has several. `ipv6`: their
+    hosts have an AAAA beside their A.
     """
 
     zone: str
@@ -36,13 +37,14 @@ class ServicePlace:
     shard: int = 0
     shards: int = 1
     kind: str = "route53"
+    ipv6: bool = False
 
     def as_inputs(self) -> dict[str, Any]:
-        return asdict(self)
+        return without_ipv6(asdict(self))
 
     @classmethod
     def from_inputs(cls, inputs: Mapping[str, Any]) -> ServicePlace:
-        known: dict[str, Any] = {each.name: inputs[each.name] for each in fields(cls)}
+        known: dict[str, Any] = {each.name: inputs[each.name] for each in fields(cls) if each.name in inputs}
         for name, value in known.items():
             # Numbers arrive as floats.
             known[name] = int(value) if isinstance(value, float) else value
@@ -60,13 +62,19 @@ class ServicePlace:
             priority=self.priority,
             weight=self.weight,
             ttl=self.ttl,
+            ipv6=self.ipv6,
         )
 
     @property
     def stands(self) -> tuple[Stand, ...]:
         value = f"{self.priority} {self.weight} {self.port} {{generation}}.{LABEL}.{self.domain}."
         services = Stand(place=f"{set_name(self.told)} SRV", value=value, shard=self.shard, shards=self.shards)
-        return services, replace(services, place=f"{LABEL}.{self.domain} A", value="", shared=True)
+        hosts = (self.hosts(rtype) for rtype in families(self.ipv6))
+        return services, *(replace(services, place=place, value="", shared=True) for place in hosts)
+
+    def hosts(self, rtype: str) -> str:
+        """Where the machines' addresses of a type stand: all in one place where only IPv4 is asked for."""
+        return f"{LABEL}.{self.domain} {rtype if self.ipv6 else 'A'}"
 
     @property
     def lingering(self) -> float:
@@ -89,7 +97,7 @@ class ServiceRecords:
 
     def entries(self) -> tuple[Entry, ...]:
         place = self._place
-        services, hosts = place.stands
+        services = place.stands[0]
         current = retried(lambda: self._store.at(set_name(place.told)), _WITHIN)
         below: dict[str, list[RecordSet]] = {}
         for each in retried(lambda: self._store.below(f"{LABEL}.{place.domain}"), _WITHIN):
@@ -104,8 +112,8 @@ class ServiceRecords:
             found.append(Entry(place=services.place, value=value, owner=owner, id=target, dead=dead))
         for name, sets in below.items():
             owner = None if f".c.{LABEL}." in name else owner_of(sets)
-            addresses = [value for each in sets if each.type in ("A", "AAAA") for value in each.values]
-            found += [Entry(place=hosts.place, value=value, owner=owner, id=name) for value in addresses]
+            addresses = [(each.type, value) for each in sets if each.type in ("A", "AAAA") for value in each.values]
+            found += [Entry(place=place.hosts(rtype), value=value, owner=owner, id=name) for rtype, value in addresses]
             if owner is not None and not addresses:
                 # No member stands by its mark alone, but it goes with its machine.
                 found.append(Entry(place=self._marks, value=str(owner), owner=owner, id=name))
@@ -114,7 +122,6 @@ class ServiceRecords:
     def answers(self) -> dict[str, frozenset[str] | None]:
         """Each host that the last look found is a name of its own; one that was answered as it is listed is not asked again."""
         place = self._place
-        services, hosts = place.stands
         values = answered_by_all(place.domain, set_name(place.told), "SRV")
         for name, sets in self._hosts.items():
             listed = frozenset(value for each in sets if each.type in ("A", "AAAA") for value in each.values)
@@ -122,8 +129,14 @@ class ServiceRecords:
                 types = {each.type for each in sets} & {"A", "AAAA"}
                 asked = [answered_by_all(place.domain, name, rtype) for rtype in sorted(types)]
                 self._answered[name] = frozenset().union(*asked)
+        answers: dict[str, frozenset[str] | None] = {
+            place.stands[0].place: frozenset(value.lower() for value in values)
+        }
         addresses = frozenset().union(*(self._answered[name] for name in self._hosts))
-        return {services.place: frozenset(value.lower() for value in values), hosts.place: addresses}
+        for rtype in families(place.ipv6):
+            here = {each for each in addresses if place.hosts(record_type(each)) == place.hosts(rtype)}
+            answers[place.hosts(rtype)] = frozenset(here)
+        return answers
 
     def remove(self, entries: Iterable[Entry]) -> None:
         """An owner's entries go together, as its own leave would take them; a dead value goes from the set."""
@@ -138,7 +151,7 @@ class ServiceRecords:
 
     def still_answered(self, entries: Iterable[Entry]) -> list[Entry]:
         """Of the set: a host has a name of its own, and whoever asks for that has read the set before."""
-        services, _ = self._place.stands
+        services = self._place.stands[0]
         mine = [each for each in entries if each.place == services.place]
         known = answered_by_any(self._place.domain, set_name(self._place.told), "SRV") if mine else frozenset()
         values = {value.lower() for value in known}
@@ -156,6 +169,16 @@ class ServiceRecords:
                     self._store.change([old], [replace(old, values=rest)] if rest else [])
                 except ConflictError as changed:
                     raise TransientError(f"reason=contended name={old.name}") from changed
+
+
+def families(ipv6: bool) -> tuple[str, ...]:
+    """The types of the records in which a member's addresses must stand."""
+    return ("A", "AAAA") if ipv6 else ("A",)
+
+
+def without_ipv6(inputs: dict[str, Any]) -> dict[str, Any]:
+    """A place's inputs as they were before there was IPv6, where it is off: a state does not change for nothing."""
+    return {key: value for key, value in inputs.items() if key != "ipv6" or value}
 
 
 def challenges(text: str, gone: Owner) -> bool:

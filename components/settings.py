@@ -144,7 +144,8 @@ class SshSettings:
 class FleetSettings:
     """Machines with the same job. `region` is another AWS region than the stack's own, or another data centre of Triton by its
     name; `timeout` in seconds for the roll call; `priority` and `weight` as in RFC 2782; another `renew` looks the image up
-    anew. `adopt`: names or ids of Triton machines that are there and become machines of these numbers."""
+    anew; with `ipv6` each machine has an IPv6 address beside its IPv4 one. `adopt`: names or ids of Triton machines that are
+    there and become machines of these numbers."""
 
     name: str
     cloud: str
@@ -157,6 +158,7 @@ class FleetSettings:
     priority: int = 10
     weight: int = 10
     renew: str = ""
+    ipv6: bool = False
     ssh: SshSettings | None = None
     adopt: Mapping[int, str] = field(default_factory=dict)
 
@@ -375,11 +377,20 @@ def _fleet(name: str, reader: Reader) -> FleetSettings:
         priority=reader.number("priority", 10, least=0, most=65535),
         weight=reader.number("weight", 10, least=0, most=65535),
         renew=reader.text("renew", ""),
+        ipv6=reader.flag("ipv6", False),
         ssh=_ssh(reader.inner("ssh"), cloud) if "ssh" in reader else None,
         adopt=_adopt(reader.inner("adopt"), cloud, count) if "adopt" in reader else {},
     )
     if cloud == "aws":
         _check_ec2(reader, name, fleet.image)
+    elif fleet.ipv6:
+        # sdc-cloudapi, lib/machines.js and lib/validation/networks.js: of a network object it takes `ipv4_uuid`, `ipv4_ips` and
+        # `ipv4_count`, and one public network a machine.
+        reader.fault(
+            "ipv6",
+            "is on, and Triton's CloudAPI has no way to give a machine an IPv6 address beside its public IPv4 one",
+            "leave it out; machines of a fleet with it and of one without may stand in one set",
+        )
     reader.done()
     return fleet
 
@@ -466,13 +477,16 @@ def _check_whole(settings: Settings, faults: Faults) -> None:
     for service in settings.directory.services if settings.directory is not None else ():
         _check_service(settings, service, faults)
     if settings.site is not None:
-        members = sum(fleet.count for fleet in settings.fleets if SITE_JOIN in fleet.joins)
+        joining = [fleet for fleet in settings.fleets if SITE_JOIN in fleet.joins]
+        members = sum(fleet.count for fleet in joining)
+        records = [fleet.count * (2 if fleet.ipv6 else 1) for fleet in joining]
         # A replacement doubles a fleet for a while, so the zone must hold the largest fleet twice.
-        largest = max((fleet.count for fleet in settings.fleets if SITE_JOIN in fleet.joins), default=0)
-        if members + largest + 1 > settings.site.records:
+        largest = max(records, default=0)
+        if sum(records) + largest + 1 > settings.site.records:
+            each = f" with {sum(records)} records" if sum(records) != members else ""
             faults.add(
                 "rollcall:fleets",
-                f"{members} machines join the site and a replacement adds up to {largest}; "
+                f"{members} machines join the site{each} and a replacement adds up to {largest}; "
                 f"the zone's plan holds {settings.site.records} records",
                 "lower the counts, or set rollcall:site.records to what your plan holds",
             )
@@ -494,6 +508,7 @@ def _check_told(settings: Settings, site: SiteSettings, fleet: FleetSettings, fa
                 check=site.health.check,
                 rise=site.health.rise,
                 fall=site.health.fall,
+                ipv6=fleet.ipv6,
             )
         )
     except SettingsError as wrong:

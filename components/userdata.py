@@ -97,21 +97,35 @@ def files() -> dict[str, str]:
 
 
 def minified(source: str, keep: Collection[str]) -> str:
-    """Python source that does the same in fewer bytes. Global names that are not in `keep` get shorter ones."""
+    """Python source that does the same in fewer bytes. Global names that are not in `keep` get shorter ones, and so do arguments
+    that are positional only, which they need not be any more then."""
     import python_minifier
 
-    return python_minifier.minify(
+    text = python_minifier.minify(
         _without_types(source),
         remove_literal_statements=True,
         hoist_literals=False,
         rename_globals=True,
         preserve_globals=sorted(keep),
+        convert_posargs_to_args=False,
     )
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arguments):
+            node.args, node.posonlyargs = node.posonlyargs + node.args, []
+    return python_minifier.unparse(tree)
 
 
 def _shortened(source: str) -> str:
-    """A whole program with shorter names for the private attributes and methods of its classes, which nothing else knows."""
+    """A whole program, which nothing else knows, ready for shorter names: its classes' private attributes and methods have them,
+    and the arguments of functions that it never gives by name are positional only."""
     tree = ast.parse(source)
+    given = {each.arg for each in ast.walk(tree) if isinstance(each, ast.keyword)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            arguments = node.args.args
+            at = next((at for at, each in enumerate(arguments) if each.arg in given), len(arguments))
+            node.args.posonlyargs, node.args.args = arguments[:at], arguments[at:]
     methods = [each for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for each in node.body]
     attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
     named = [each.name for each in methods if isinstance(each, ast.FunctionDef)]

@@ -34,7 +34,7 @@ from localcloud.fronts import Guest, by_host, imds
 from localcloud.fronts import files as files
 from localcloud.http import Server, listen
 from localcloud.keys import Keys
-from localcloud.namespace import IMDS, NETWORKS, Namespace, name_for
+from localcloud.namespace import HAS_IPV6, IMDS, NETWORKS, Namespace, name_for
 from localcloud.packets import Gate, Gatekeeper
 from localcloud.visitor import Visitor
 
@@ -171,12 +171,15 @@ class Daemon:
         """What the clouds' firewalls say happens to packets. EC2 has no machine without a security group; Triton's machines
         are open unless their firewall is on."""
         if self.options.machines:
-            keeper = Gatekeeper(self.namespace, self._gates, [NETWORKS["aws"].prefix])
+            keeper = Gatekeeper(self.namespace, self._gates, [NETWORKS["aws"].prefix, NETWORKS["aws"].ipv6[0]])
             self._closers.append(keeper.stop)
             keeper.start()
 
     def _seed(self) -> None:
-        """Both articles' zones, each with records of somebody else, which nothing of ours may touch."""
+        """Both articles' zones, each with records of somebody else, which nothing of ours may touch; and a default VPC whose owner
+        has asked for IPv6."""
+        if HAS_IPV6:
+            self.aws.have_ipv6()
         zone = self.cloudflare.add_zone("scalability.expert")
         add = functools.partial(self.cloudflare.add_record, zone)
         add(type="MX", name="scalability.expert", content="mail.scalability.expert", priority=10, ttl=3600)

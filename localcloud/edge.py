@@ -74,7 +74,9 @@ class Edge:
         if other is not None:
             location = f"{other}://{host}{request_target(environ)}"
             return answer(start_response, 301, "Moved Permanently", [("Location", location)], b"")
-        addresses = sorted(route.origins) or (self._resolve(route.target) if route.target else [])
+        # Origins with both families are asked by IPv4; the edge's addresses here have no other.
+        origins = [each for each in route.origins if ":" not in each] or route.origins
+        addresses = sorted(origins) or (self._resolve(route.target) if route.target else [])
         if not addresses:
             return _page(start_response, 530, "Error 1016: Origin DNS error", f"{host} has no origin")
         return self._forward(environ, start_response, host, scheme, route.settings, addresses)

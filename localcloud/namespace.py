@@ -24,6 +24,8 @@ T = TypeVar("T")
 _RUN_NETNS = Path("/run/netns")
 _CLONE_NEWNET = 0x40000000
 IMDS = "169.254.169.254"
+# A kernel may be built, or started, without it; then machines have none.
+HAS_IPV6 = Path("/proc/sys/net/ipv6").exists()
 
 
 class NamespaceError(Exception):
@@ -33,7 +35,8 @@ class NamespaceError(Exception):
 @dataclass(frozen=True, kw_only=True)
 class CloudNetwork:
     """One cloud's network. `bridge` is its interface's name; the gateway also serves DNS and the APIs' real names,
-    `edge` is where the Cloudflare edge listens, `visitor` is who requests on behalf of the host."""
+    `edge` is where the Cloudflare edge listens, `visitor` is who requests on behalf of the host. `ipv6` is its prefix and the
+    gateway's address, where machines have IPv6."""
 
     bridge: Cloud
     prefix: str
@@ -41,6 +44,7 @@ class CloudNetwork:
     edge: str
     visitor: str
     more: tuple[str, ...] = ()
+    ipv6: tuple[str, str] = ("", "")
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -57,6 +61,7 @@ NETWORKS: dict[Cloud, CloudNetwork] = {
         edge="198.51.100.2",
         visitor="198.51.100.3",
         more=(f"{IMDS}/32",),
+        ipv6=("2001:db8:1::/48", "2001:db8:1::1"),
     ),
     "joyent": CloudNetwork(
         bridge="joyent", prefix="203.0.113.0/24", gateway="203.0.113.1", edge="203.0.113.2", visitor="203.0.113.3"
@@ -98,6 +103,7 @@ class Namespace:
         self.destroy()
         _ip("netns", "add", self.name)
         try:
+            self.run(_switch_on_ipv6)
             self._ip("link", "set", "lo", "up")
             for network in NETWORKS.values():
                 self._add_bridge(network)
@@ -210,6 +216,9 @@ class Namespace:
         )
         for address in network.addresses:
             self._ip("address", "add", address, "dev", network.bridge)
+        prefix, gateway = network.ipv6
+        if gateway and HAS_IPV6:
+            self._ip("address", "add", f"{gateway}/{prefix.partition('/')[2]}", "dev", network.bridge, "nodad")
         self._ip("link", "set", network.bridge, "up")
 
     def _enter(self) -> None:
@@ -236,6 +245,12 @@ def _forward() -> None:
     """The clouds reach each other; /proc/sys/net is that of the thread that opens it."""
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1\n")
     Path("/proc/sys/net/ipv4/conf/all/send_redirects").write_text("0\n")
+
+
+def _switch_on_ipv6() -> None:
+    """A new namespace has it as the host has it, where it may be off."""
+    for each in ("all", "default") if HAS_IPV6 else ():
+        Path(f"/proc/sys/net/ipv6/conf/{each}/disable_ipv6").write_text("0\n")
 
 
 def _ip(*arguments: str) -> None:

@@ -104,6 +104,12 @@ class Aws(Observer, ZoneSource):
         """Forget the account."""
         self._moto.forget()
 
+    def have_ipv6(self) -> None:
+        """Give each region's default VPC and its subnets IPv6 CIDRs, as an operator does who wants them."""
+        with self._lock:
+            for region in self.regions.values():
+                region.store.have_ipv6()
+
     def add_zone(self, name: str) -> str:
         """A hosted zone that exists from the start; its id."""
         return self.route53.store.add_zone(name).id

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from localcloud.aws.ec2 import ipv6
 from localcloud.aws.ec2.power import Power
 from localcloud.aws.identity import Sessions
 
@@ -150,6 +151,8 @@ class Imds:
         }
         if public:
             tree["public-hostname"], tree["public-ipv4"] = instance.public_dns_name, public
+        if nic.ipv6_addresses:
+            tree["ipv6"] = nic.ipv6_addresses[0]
         pair = self._store.key_pairs.get(instance.key_name)
         if pair is not None:
             material = pair.material_public
@@ -185,6 +188,10 @@ class Imds:
         if nic.public_ip:
             tree["ipv4-associations"] = {nic.public_ip: nic.private_ip_address}
             tree["public-hostname"], tree["public-ipv4s"] = instance.public_dns_name, nic.public_ip
+        if nic.ipv6_addresses:
+            tree["ipv6s"] = "\n".join(nic.ipv6_addresses)
+            tree["subnet-ipv6-cidr-blocks"] = "\n".join(ipv6.blocks_of(subnet))
+            tree["vpc-ipv6-cidr-blocks"] = "\n".join(ipv6.vpc_blocks_of(vpc))
         return tree
 
     def _iam(self, instance_id: str, profile: Any) -> dict[str, Any]:

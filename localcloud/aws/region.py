@@ -37,7 +37,7 @@ class Region:
     ) -> None:
         self.name = name
         self.moto = Moto(account, name, lock)
-        kept = store.install(account, name)
+        self.store = kept = store.install(account, name)
         self.power = Power(
             hypervisor=hypervisor,
             observer=observer,

@@ -82,13 +82,23 @@ def machine_files(machine: Machine) -> dict[str, str]:
         _NETWORK: (
             "[Match]\nName=host0\n\n"
             f"[Link]\nMACAddress={hardware_address(machine.address)}\n\n"
-            f"[Network]\nAddress={machine.address}/{length}\nGateway={network.gateway}\n"
-            "LinkLocalAddressing=no\nIPv6AcceptRA=no\nLLDP=no\n"
+            f"[Network]\nAddress={machine.address}/{length}\nGateway={network.gateway}\n{_ipv6(machine)}IPv6AcceptRA=no\nLLDP=no\n"
         ),
     }
     if machine.ssh_keys:
         files["root/.ssh/authorized_keys"] = "".join(f"{key}\n" for key in machine.ssh_keys)
     return files
+
+
+def _ipv6(machine: Machine) -> str:
+    """Neighbours are found from a link-local address. Nobody else has an address of ours, so none is asked about first."""
+    if not machine.ipv6:
+        return "LinkLocalAddressing=no\n"
+    prefix, gateway = NETWORKS[machine.cloud].ipv6
+    return (
+        f"Address={machine.ipv6}/{prefix.partition('/')[2]}\nGateway={gateway}\n"
+        "LinkLocalAddressing=ipv6\nIPv6DuplicateAddressDetection=0\n"
+    )
 
 
 def host_name(name: str) -> str:

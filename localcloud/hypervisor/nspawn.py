@@ -303,5 +303,5 @@ def _status(power: MachinePower) -> MachineStatus:
     machine, leader = power.machine, _leader(power)
     return MachineStatus(
         id=machine.id, cloud=machine.cloud, name=machine.name, state=power.state, frozen=power.frozen,
-        addresses=(machine.address,), image=machine.image, pid=leader.pid if leader else None,
+        addresses=tuple(each for each in (machine.address, machine.ipv6) if each), image=machine.image, pid=leader.pid if leader else None,
     )  # fmt: skip

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import logging
 import os
@@ -51,7 +53,7 @@ class Membership:
     registry: Registry
     health: Health
     joined: bool = False
-    address: str = ""
+    addresses: tuple[str, ...] = ()
     vanished: bool = False
     next_look: float = 0.0
     next_confirm: float = 0.0
@@ -226,29 +228,35 @@ class Agent:
 
     def _due(self, membership: Membership) -> bool:
         """Join now? When not joined, at a new address, when DNS answers without us, and now and then anyway."""
-        changed = not membership.joined or membership.address not in self._addresses
+        changed = not membership.joined or membership.addresses != self._wanted(membership.told)
         return changed or membership.vanished or self._clock() >= membership.next_confirm
 
-    def _entry(self, membership: Membership) -> tuple[str, str]:
+    def _wanted(self, told: Join) -> tuple[str, ...]:
+        """The first address of each family where IPv6 is asked for, and of one alone where it is not."""
+        first = {":" in each: each for each in reversed(self._addresses)}
+        found = tuple(first[family] for family in sorted(first))
+        return found if told.ipv6 else found[:1]
+
+    def _entry(self, membership: Membership) -> tuple[str, tuple[str, ...]]:
         """The name at which a membership stands, and with what."""
         told = membership.told
         assert self._owner is not None
         if isinstance(told, CloudflareJoin):
-            return told.host, membership.address
-        return set_name(told), host_name(self._owner.generation, told.domain)
+            return told.host, membership.addresses
+        return set_name(told), (host_name(self._owner.generation, told.domain),)
 
     def _join(self, membership: Membership) -> None:
         assert self._owner is not None
-        if not self._addresses:
+        addresses = self._wanted(membership.told)
+        if not addresses:
             raise TransientError("reason=no-public-address look=instance-metadata")
-        address = self._addresses[0]
-        changed = membership.registry.join(self._owner, address)
+        changed = membership.registry.join(self._owner, *addresses)
         now = self._clock()
         if changed or not membership.joined:
-            log.info("registered: %s address=%s", describe(membership.told), address)
+            log.info("registered: %s address=%s", describe(membership.told), ",".join(addresses))
         # The API has it and DNS has not: it is late, and asking the API again would not help soon.
         membership.next_look = now + (CONFIRM / 2 if membership.vanished and not changed else 0.0)
-        membership.joined, membership.address, membership.vanished = True, address, False
+        membership.joined, membership.addresses, membership.vanished = True, addresses, False
         membership.next_confirm = now + _confirm_after(membership) * random.uniform(0.8, 1.2)  # noqa: S311
         # Where another membership does not stand, a roll call must be told why.
         self._note(
@@ -276,11 +284,14 @@ class Agent:
         proxied = isinstance(told, CloudflareJoin) and told.proxied
         answered = registry.members if proxied else self._look_up(name)
         membership.vanished = (
-            answered is not None and mine not in answered and not proxied and now >= membership.next_look
+            answered is not None and not {*mine} <= {*answered} and not proxied and now >= membership.next_look
         )
-        ring = sorted(answered or ())
-        watched = {*([each for each in ring if each > mine] + ring)[:2]} - {mine}
-        membership.suspects = {key: suspects.get(key, Suspect()) for key in watched}
+        watched: set[str] = set()
+        for own in mine:
+            # Each family is a ring of its own: who has no IPv6 could only find that nobody answers by it.
+            ring = sorted(each for each in answered or () if (":" in each) == (":" in own))
+            watched.update(([each for each in ring if each > own] + ring)[:2])
+        membership.suspects = {key: suspects.get(key, Suspect()) for key in watched.difference(mine)}
         for key, suspect in membership.suspects.items():
             if self._reach(key, told):
                 suspect.silent = 0
@@ -382,7 +393,8 @@ def run(agent: Agent) -> int:
             site = agent.site
             due = time.monotonic() + (EDGE_DAILY if edge.refresh(agent.origin) else EDGE_AGAIN)
         if door is None and agent.site and agent.site.closed:
-            door = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            # With IPv6 it is a socket for both (RFC 3493 section 3.7).
+            door = socket.socket(probe.family_of("::" if agent.site.ipv6 else ""), socket.SOCK_DGRAM)
             door.bind(("", probe.PORT))
             threading.Thread(target=probe.serve, args=(agent.token, door), daemon=True).start()
         notify(f"STATUS={agent.status.step} {agent.status.error}"[:200])
@@ -419,13 +431,14 @@ def describe(told: Join) -> str:
 def reachable(key: str, told: Join) -> bool:
     """Whether a machine shows any sign of life: one that refuses a connection lives."""
     port = told.port if isinstance(told, Route53Join) else int(told.check.split(":")[1])
-    try:
-        socket.create_connection((key, port), timeout=2).close()
-    except ConnectionRefusedError:
-        return True
-    except OSError:
-        return False
-    return True
+    with contextlib.suppress(OSError):
+        # By any of a host's addresses: of one family there may be no way to it.
+        for family, kind, _, _, address in socket.getaddrinfo(key, port, type=socket.SOCK_STREAM):
+            with contextlib.suppress(OSError), socket.socket(family, kind) as line:
+                line.settimeout(2)
+                if line.connect_ex(address) in (0, errno.ECONNREFUSED):
+                    return True
+    return False
 
 
 def notify(line: str) -> None:

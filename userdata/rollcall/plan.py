@@ -23,34 +23,38 @@ class Plan:
         return not (self.deletes or self.updates or self.creates or self.refused)
 
 
-def joining(present: Iterable[Record], owner: Owner, wanted: Record) -> Plan:
-    """How `wanted` (with an empty id) comes to stand, owned by `owner`.
+def joining(present: Iterable[Record], owner: Owner, *wanted: Record) -> Plan:
+    """How `wanted` (of one name and each of another type, with empty ids) come to stand, owned by `owner`.
 
-    Our own entry with another address or setting is updated; a second one, or one of the other family (A, AAAA), is
-    deleted, since a machine stands at one address. An entry of our stack with our address belonged to a machine that is
-    dead, since its address is ours now: taken over. The same content of anybody else, or a CNAME at the name (RFC 1034
-    section 3.6.2), is refused.
+    Our own entry with another address or setting is updated; a second one of its type (A, AAAA), or one of a type that is not
+    wanted, is deleted. An entry of our stack with an address of ours belonged to a machine that is dead, since the address is
+    ours now: taken over. The same content of anybody else, or a CNAME at the name (RFC 1034 section 3.6.2), is refused, and
+    nothing is changed then.
     """
-    here = sorted(record for record in present if record.name == wanted.name)
-    wanted = replace(wanted, comment=str(owner))
+    here = sorted(record for record in present if record.name == wanted[0].name)
     alias = next((record for record in here if record.type == "CNAME"), None)
     if alias is not None:
-        return Plan(refused=f"reason=cname-in-the-way name={wanted.name} target={alias.content}")
-    typed = [record for record in here if record.type == wanted.type]
+        return Plan(refused=f"reason=cname-in-the-way name={alias.name} target={alias.content}")
     mine = [record for record in here if Owner.parse(record.comment) == owner]
-    same = [record for record in typed if record.content == wanted.content]
-    foreign = next((record for record in same if not _of_stack(record, owner.stack)), None)
-    if foreign is not None:
-        return Plan(
-            refused=f"reason=foreign-entry name={wanted.name} content={foreign.content} comment={foreign.comment!r}"
-        )
-    # The entry that has the content already is kept: another one could not be changed to it (81058).
-    kept = next((record for record in same + mine if record.type == wanted.type), None)
-    deletes = tuple(record for record in mine if record != kept)
-    if kept is None:
-        return Plan(deletes=deletes, creates=(wanted,))
-    target = replace(wanted, id=kept.id, ttl=1 if wanted.proxied else wanted.ttl)
-    return Plan(deletes=deletes, updates=() if kept == target else (target,))
+    kept, updates, creates = [], [], []
+    for each in wanted:
+        target = replace(each, comment=str(owner))
+        same = [record for record in here if (record.type, record.content) == (each.type, each.content)]
+        foreign = next((record for record in same if not _of_stack(record, owner.stack)), None)
+        if foreign is not None:
+            return Plan(
+                refused=f"reason=foreign-entry name={each.name} content={each.content} comment={foreign.comment!r}"
+            )
+        # The entry that has the content already is kept: another one could not be changed to it (81058).
+        old = next((record for record in same + mine if record.type == each.type), None)
+        if old is None:
+            creates.append(target)
+            continue
+        kept.append(old)
+        target = replace(target, id=old.id, ttl=1 if each.proxied else each.ttl)
+        updates += [target] if old != target else []
+    deletes = tuple(record for record in mine if record not in kept)
+    return Plan(deletes=deletes, updates=tuple(updates), creates=tuple(creates))
 
 
 def leaving(present: Iterable[Record], owner: Owner) -> Plan:

@@ -20,7 +20,7 @@ def answers(host: str, token: str, port: int = PORT, within: float = 2.0) -> boo
     """Whether a machine at `host` answers that knows the site's API token."""
     nonce = os.urandom(_NONCE)
     try:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line:
+        with socket.socket(family_of(host), socket.SOCK_DGRAM) as line:
             line.settimeout(within)
             # Connected, so that the kernel takes replies of this host only.
             line.connect((host, port))
@@ -28,6 +28,10 @@ def answers(host: str, token: str, port: int = PORT, within: float = 2.0) -> boo
             return hmac.compare_digest(line.recv(_ASKED), _mac(token, b"!", nonce))
     except OSError:
         return False
+
+
+def family_of(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 def serve(token: Callable[[], str], door: socket.socket) -> None:

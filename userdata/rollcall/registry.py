@@ -6,13 +6,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol
 
 from rollcall import plan
 from rollcall.cloudflare import CloudflareStore, Record
 from rollcall.errors import FatalError, RefusedError, TransientError
 from rollcall.ownership import Owner
-from rollcall.settings import CloudflareJoin, Route53Join, challenge_name, format_join
+from rollcall.settings import CloudflareJoin, Route53Join, challenge_name, format_join, record_type
 
 # systemd gives a stop 30 s, and what has to be tried again is tried by the agent.
 _WITHIN = 12.0
@@ -28,8 +29,8 @@ class Registry(Protocol):
     members: tuple[str, ...]
     """With what they stand there, where DNS does not show it."""
 
-    def join(self, owner: Owner, address: str) -> bool:
-        """Make the entry stand with this public address; whether anything had to be changed."""
+    def join(self, owner: Owner, *addresses: str) -> bool:
+        """Make the entry stand with these public addresses, one a family; whether anything had to be changed."""
 
     def leave(self, owner: Owner) -> bool:
         """Take away what this generation on this instance wrote; whether there was anything."""
@@ -42,7 +43,7 @@ class Registry(Protocol):
 
 
 class CloudflareRegistry:
-    """The A (or AAAA) records of a host in a Cloudflare zone. `token` is asked for at each use, so it may be rotated."""
+    """The A and AAAA records of a host in a Cloudflare zone. `token` is asked for at each use, so it may be rotated."""
 
     def __init__(self, join: CloudflareJoin, token: Callable[[], str]) -> None:
         self._told = join
@@ -52,14 +53,14 @@ class CloudflareRegistry:
         self.size = 0
         self.members: tuple[str, ...] = ()
 
-    def join(self, owner: Owner, address: str) -> bool:
+    def join(self, owner: Owner, *addresses: str) -> bool:
         told = self._told
-        rtype = "AAAA" if ":" in address else "A"
-        wanted = Record(name=told.host, type=rtype, content=address, ttl=told.ttl, proxied=told.proxied, zone=told.zone)
+        entry = Record(name=told.host, type="", content="", ttl=told.ttl, proxied=told.proxied, zone=told.zone)
+        wanted = [replace(entry, type=record_type(each), content=each) for each in addresses]
         present = self._open().list(told.zone, told.host)
         self.size = len(present)
         self.members = tuple(each.content for each in present if told.proxied and Owner.parse(each.comment))
-        return self._apply(plan.joining(present, owner, wanted))
+        return self._apply(plan.joining(present, owner, *wanted))
 
     def leave(self, owner: Owner) -> bool:
         return self._apply(plan.leaving(self._open().list(self._told.zone, self._told.host), owner))
@@ -109,8 +110,8 @@ class Route53Process:
         self.size = 0
         self.members: tuple[str, ...] = ()
 
-    def join(self, owner: Owner, address: str) -> bool:
-        changed = self._ask("join", owner, address)
+    def join(self, owner: Owner, *addresses: str) -> bool:
+        changed = self._ask("join", owner, *addresses)
         self._fresh = False
         return bool(changed)
 

@@ -1,7 +1,7 @@
 """A machine in the SRV record set of a service's incarnation, in Route53.
 
-The machine's host name lives below one label of the zone that belongs to Rollcall (`GENERATION.rc.unilans.net`): its A or
-AAAA, and a TXT that says whose it is, at which address, and in which sets it should stand. The SRV set of an incarnation is
+The machine's host name lives below one label of the zone that belongs to Rollcall (`GENERATION.rc.unilans.net`): its A and
+AAAA, and a TXT that says whose it is, at which addresses, and in which sets it should stand. The SRV set of an incarnation is
 everybody's, so it changes by compare-and-swap: one batch deletes the exact old values and creates the new ones.
 
 https://docs.aws.amazon.com/Route53/latest/APIReference/API_ChangeResourceRecordSets.html
@@ -22,7 +22,7 @@ from rollcall.answers import answers_of
 from rollcall.errors import FatalError, RefusedError, RollcallError, TransientError
 from rollcall.ownership import Owner
 from rollcall.retrying import retried
-from rollcall.settings import Route53Join, challenge_name, parse_join
+from rollcall.settings import Route53Join, challenge_name, parse_join, record_type
 
 LABEL = "rc"
 MOST_VALUES = 400
@@ -132,28 +132,29 @@ class Route53Registry:
         self._fresh = fresh
         self._look = look
         self._pressed = 0
-        self._registered, self._new = "", False
+        self._registered: tuple[str, ...] = ()
+        self._new = False
         self._pause = pause
         self._dice = dice or random.Random()  # noqa: S311
         self._set = set_name(told)
         self._label = f"{LABEL}.{told.domain}"
         self.size = 0
 
-    def join(self, owner: Owner, address: str) -> bool:
+    def join(self, owner: Owner, *addresses: str) -> bool:
         """Host first, so that no value ever leads nowhere; then the set, with every registered host that it lacks."""
         try:
-            return self._join(owner, address)
+            return self._join(owner, addresses)
         except TransientError:
             self._pressed += 1
             raise
 
-    def _join(self, owner: Owner, address: str) -> bool:
+    def _join(self, owner: Owner, addresses: tuple[str, ...]) -> bool:
         host = host_name(owner.generation, self._told.domain)
         changed = False
-        if self._registered != address:
+        if self._registered != addresses:
             first = self._fresh
-            changed = self._register(host, owner, address)
-            self._registered, self._new = address, first and changed
+            changed = self._register(host, owner, addresses)
+            self._registered, self._new = addresses, first and changed
         # Where the account is at its limit many join at once, and whoever writes next writes us too; DNS tells for nothing.
         for _ in range(_PATIENCE if self._new and self._pressed else 0):
             self._pause(self._dice.uniform(0, 2 * _PATIENCE))
@@ -166,7 +167,7 @@ class Route53Registry:
             if [each for each in current.values if _target(each) == host] == [value] and current.ttl == self._told.ttl:
                 return None
             sets = self._store.below(self._label)
-            dead[:] = _dead_with(address, sets, owner)
+            dead[:] = _dead_with(addresses, sets, owner)
             names = {each.name for each in dead}
             hosts = {name: joins for name, joins in hosts_of(sets).items() if name not in names}
             return joined(current.values, self._set, self._told.domain, hosts, value)
@@ -178,13 +179,13 @@ class Route53Registry:
         self._take_back(after - before - {host})
         if dead:
             with contextlib.suppress(ConflictError):
-                self._store.change(*_cleared(dead, address))
+                self._store.change(*_cleared(dead))
         return True
 
     def leave(self, owner: Owner) -> bool:
         """Say so first: whoever adds missing hosts would bring us back. Then the set, then the host."""
         host = host_name(owner.generation, self._told.domain)
-        self._registered = ""
+        self._registered = ()
         present = self._store.at(host)
         if owner_of(present) not in (None, owner):
             return False
@@ -198,7 +199,7 @@ class Route53Registry:
         if text is None or any(each.startswith(f'"{_JOINS} ') for each in kept):
             return gone
         rest = [each for each in present if each.type != "TXT"]
-        self._store.change(*_cleared([replace(text, values=kept), *rest], _noted_address(text)))
+        self._store.change(*_cleared([replace(text, values=kept), *rest]))
         return True
 
     def owner_at(self, key: str) -> Owner | None:
@@ -218,15 +219,15 @@ class Route53Registry:
             self._store.change([old] if old.values else [], [replace(old, values=values)] if values else [])
         return there
 
-    def _register(self, host: str, owner: Owner, address: str) -> bool:
-        """Our A and TXT stand; whether anything had to be changed. A machine's first join needs no look before."""
+    def _register(self, host: str, owner: Owner, addresses: tuple[str, ...]) -> bool:
+        """Our A, AAAA and TXT stand; whether anything had to be changed. A machine's first join needs no look before."""
         wanted = f'"{_JOINS} {self._set} {srv_value(self._told, host)}"'
-        kind = "AAAA" if ":" in address else "A"
-        texts = tuple(sorted((f'"{owner}"', f'"{_AT} {address}"', wanted)))
-        fresh = [RecordSet(host, kind, _HOST_TTL, (address,)), RecordSet(host, "TXT", _HOST_TTL, texts)]
+        texts = tuple(sorted((f'"{owner}"', f'"{_AT} {" ".join(addresses)}"', wanted)))
+        kinds = {"A": (), "AAAA": (), **{record_type(each): (each,) for each in addresses}, "TXT": texts}
+        fresh = [RecordSet(host, kind, _HOST_TTL, values) for kind, values in kinds.items()]
         if self._fresh:
             try:
-                self._store.change([], fresh)
+                self._store.change([], [each for each in fresh if each.values])
             except ConflictError:
                 self._fresh = False
             else:
@@ -346,36 +347,36 @@ def _without(values: tuple[str, ...], targets: set[str]) -> tuple[str, ...] | No
 def _host_changes(
     present: Iterable[RecordSet], fresh: list[RecordSet], owner: Owner, name: str, wanted: str
 ) -> tuple[list[RecordSet], list[RecordSet]]:
-    """How what is at our host becomes what we want there, with what others put beside it."""
+    """How what is at our host becomes what we want there, with what others put beside it. Of an empty set of `fresh` only what
+    an earlier life of ours had goes."""
     here = {each.type: each for each in present}
     if "CNAME" in here:
         raise RefusedError(f"reason=cname-in-the-way name={fresh[0].name} target={here['CNAME'].values[0]}")
     text = here.get("TXT")
     before = _owner(text) if text is not None else None
     # An earlier life of ours, or a twin that an interrupted `up` left: nobody else has this generation.
-    noted = _noted_address(text) if text is not None and before is not None and before.stack == owner.stack else ""
+    noted = _noted([text]) if text is not None and before is not None and before.stack == owner.stack else []
     deletes, creates = [], []
     for each in fresh:
-        old = here.get(each.type)
-        if old is None:
-            creates.append(each)
-            continue
+        old = here.get(each.type, replace(each, values=()))
         if old.routed:
-            raise RefusedError(f"reason=routed-set name={each.name} type={each.type}")
+            if each.values:
+                raise RefusedError(f"reason=routed-set name={each.name} type={each.type}")
+            continue
         if each.type == "TXT":
             other = [value for value in old.values if value.startswith(f'"{_JOINS} ') and f" {name} " not in value]
             values = {*each.values, *(other if _owner(old) == owner else ()), *_foreign(old)}
         else:
-            values = {*each.values, *(value for value in old.values if value != noted)}
+            values = {*each.values, *(value for value in old.values if value not in noted)}
         new = replace(old, values=tuple(sorted(values)))
         if new != old:
-            deletes.append(old)
-            creates.append(new)
+            deletes += [old] if old.values else []
+            creates += [new] if values else []
     return deletes, creates
 
 
-def _dead_with(address: str, sets: Iterable[RecordSet], owner: Owner) -> list[RecordSet]:
-    """What other hosts of our stack have at our address: its machine is dead, since the address is ours now."""
+def _dead_with(addresses: tuple[str, ...], sets: Iterable[RecordSet], owner: Owner) -> list[RecordSet]:
+    """What other hosts of our stack have at an address of ours: its machine is dead, since the address is ours now."""
     here: dict[str, list[RecordSet]] = {}
     for each in sets:
         here.setdefault(each.name, []).append(each)
@@ -383,17 +384,17 @@ def _dead_with(address: str, sets: Iterable[RecordSet], owner: Owner) -> list[Re
     for records in here.values():
         other = owner_of(records)
         there = {value for each in records if each.type in ("A", "AAAA") for value in each.values}
-        if other is not None and other.stack == owner.stack and other != owner and there == {address}:
-            found += records
+        if other is not None and other.stack == owner.stack and other != owner and there & {*addresses}:
+            found += records if there <= {*_noted(records)} else []
     return found
 
 
-def _cleared(sets: Iterable[RecordSet], address: str) -> tuple[list[RecordSet], list[RecordSet]]:
+def _cleared(sets: list[RecordSet]) -> tuple[list[RecordSet], list[RecordSet]]:
     """What goes of a machine's host when it stands nowhere any more, and what others have in the same sets comes back."""
-    deletes, creates = [], []
+    deletes, creates, noted = [], [], _noted(sets)
     for each in sets:
         if each.type in ("A", "AAAA", "TXT") and not each.routed:
-            values = _foreign(each) if each.type == "TXT" else [value for value in each.values if value != address]
+            values = _foreign(each) if each.type == "TXT" else [value for value in each.values if value not in noted]
             if values != list(each.values):
                 deletes.append(each)
                 creates += [replace(each, values=tuple(values))] if values else []
@@ -405,8 +406,10 @@ def _foreign(text: RecordSet) -> list[str]:
     return [value for value in text.values if not value.startswith(words)]
 
 
-def _noted_address(text: RecordSet) -> str:
-    return next((each.strip('"').split(" ")[1] for each in text.values if each.startswith(f'"{_AT} ')), "")
+def _noted(sets: Iterable[RecordSet]) -> list[str]:
+    """The addresses that machines wrote down as theirs."""
+    values = (value.strip('"').split() for each in sets if each.type == "TXT" for value in each.values)
+    return [each for words in values if words[:1] == [_AT] for each in words[1:]]
 
 
 def _owner(text: RecordSet) -> Owner | None:

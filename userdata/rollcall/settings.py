@@ -30,7 +30,7 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class CloudflareJoin:
-    """Register the machine's public address under `host` in the Cloudflare zone with id `zone`.
+    """Register the machine's public address under `host` in the Cloudflare zone with id `zone`; with `ipv6` one of each family.
 
     `ttl` in seconds (1: automatic); `token` names the secret that holds the API token (an SSM parameter on EC2, a
     metadata key on Joyent); `origin` the one with the private key and certificate (PEM) for TLS to Cloudflare's edge; `closed`:
@@ -48,6 +48,7 @@ class CloudflareJoin:
     fall: int = 3
     closed: bool = False
     origin: str = ""
+    ipv6: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,8 @@ class Route53Join:
 
     `zone` is the hosted zone's id (`Z…`), `domain` its name; the set is at `incarnation.service.domain`, as
     `v1._theService._tcp.unilans.net`. `key` names the secret with an IAM user's key (`ACCESS_KEY_ID SECRET`) where the
-    machine has no instance role; empty: the role is used. `check` is that the port accepts, unless told.
+    machine has no instance role; empty: the role is used. `check` is that the port accepts, unless told. `ipv6`: the machine's
+    host has an address of each family.
     """
 
     zone: str
@@ -71,6 +73,7 @@ class Route53Join:
     key: str = ""
     rise: int = 1
     fall: int = 3
+    ipv6: bool = False
 
 
 Join = CloudflareJoin | Route53Join
@@ -112,6 +115,11 @@ class MachineSettings:
             joins=tuple(parse_join(keys[key], key) for _, key in sorted(joins)),
             drain=keys.get(DRAIN, "").lower() == "true",
         )
+
+
+def record_type(address: str) -> str:
+    """In which type of record an address stands."""
+    return "AAAA" if ":" in address else "A"
 
 
 def challenge_name(owner: Owner, told: Join) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlencode
 from xml.sax.saxutils import escape
 
+from localcloud.aws.ec2 import ipv6
 from localcloud.aws.ec2.launch import check_metadata_options, prepare
 from localcloud.aws.ec2.modify import modify
 from localcloud.aws.ec2.power import CODES, Change, Power
@@ -33,6 +34,7 @@ class Ec2Api:
         self._vcpu_limit = vcpu_limit
         self._launched: dict[str, tuple[frozenset[tuple[str, str]], Reply]] = {}
         self._launching = threading.Lock()
+        self._ipv6 = ipv6.Addresses()
         self._own: dict[str, Callable[[Call], Reply]] = {
             "RunInstances": self._run,
             "StartInstances": lambda call: self._power_reply(call, self._power.start(_ids(call))),
@@ -45,6 +47,8 @@ class Ec2Api:
             "ModifyInstanceAttribute": self._modify,
             "ModifyInstanceMetadataOptions": self._modify_options,
             "DeleteSecurityGroup": self._delete_group,
+            "DescribeSubnets": lambda call: self._moto.answer(call, ipv6.subnets_by_id(call, self._store)),
+            "AssociateSubnetCidrBlock": self._associate,
         }
 
     def answer(self, call: Call) -> Reply:
@@ -97,6 +101,8 @@ class Ec2Api:
             for instance in made:
                 # moto takes no notice of it at launch.
                 instance.disable_api_termination = call.get("DisableApiTermination") == "true"
+                if ipv6.asked_for(call):
+                    self._ipv6.give(instance)
             self._power.launch(made)
             return self._as_launched(reply, made)
 
@@ -220,6 +226,11 @@ class Ec2Api:
         if call.get("InstanceMetadataTags") == "enabled":
             check_metadata_keys(self.tags_of(instance))
         return self._moto.answer(call)
+
+    def _associate(self, call: Call) -> Reply:
+        with self._moto.lock:
+            ipv6.check_block(call, self._store)
+            return self._moto.answer(call)
 
     def _delete_group(self, call: Call) -> Reply:
         """A group that a machine still has cannot be deleted; moto forgets the machines that are shutting down."""

@@ -7,6 +7,7 @@ import binascii
 from typing import Any
 
 from localcloud.aws.catalogue import image_of
+from localcloud.aws.ec2 import ipv6
 from localcloud.aws.ec2.tags import check_count, check_metadata_keys, check_tags
 from localcloud.aws.wire import AwsError, Call
 
@@ -29,6 +30,7 @@ def prepare(call: Call, store: Any, iam: Any, *, vcpus_left: int, vcpu_limit: in
     image = _image(call, store)
     kind = _instance_type(call, store)
     subnet = _subnet(call, store)
+    ipv6.check_count(call, subnet)
     _check_groups(call, store, subnet)
     _check_key(call, store)
     _check_profile(call, iam)
@@ -183,7 +185,8 @@ def _rewritten(call: Call, count: int, subnet: Any, root_device: str, default_gr
     fields = [
         (f"SecurityGroupId.{key[len(inner) :]}" if key.startswith(inner) else key, value)
         for key, value in call.form
-        if not key.startswith(skipped)
+        # Which IPv6 address it is, is not moto's to say.
+        if not key.startswith(skipped) and not key.endswith("Ipv6AddressCount")
     ]
     given = {key for key, _ in fields}
     for key in list(given):

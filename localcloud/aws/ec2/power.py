@@ -156,7 +156,11 @@ class Power:
     def on_the_wire(self) -> list[tuple[Any, tuple[str, ...]]]:
         """Each instance whose machine has an address now, with its addresses."""
         with self._lock:
-            return [(unit.instance, (unit.address,)) for unit in self._units.values() if unit.address]
+            return [
+                (unit.instance, (unit.address, *unit.instance.nics[0].ipv6_addresses))
+                for unit in self._units.values()
+                if unit.address
+            ]
 
     def state(self, instance_id: str) -> str | None:
         with self._lock:
@@ -251,6 +255,8 @@ class Power:
             cloud="aws",
             name=backend.tags.get(instance.id, {}).get("Name") or instance.id,
             address=unit.address,
+            # It belongs to the interface, so it is the same at every boot.
+            ipv6=next(iter(instance.nics[0].ipv6_addresses), ""),
             image=image.machine if image is not None else "debian-12",
             memory_mib=int(kind["MemoryInfo"]["SizeInMiB"]),
             ssh_keys=(key.strip(),) if key.strip() else (),

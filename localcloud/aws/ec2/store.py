@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 from datetime import datetime
+from ipaddress import IPv6Network
 from typing import Any
 
 from localcloud.aws.catalogue import images
+from localcloud.aws.ec2 import ipv6
 
 
 def install(account: str, region: str) -> Any:
@@ -36,6 +38,32 @@ def install(account: str, region: str) -> Any:
                     region_name=region,
                     boot_mode="uefi-preferred",
                 )
+
+        _blocks = ipv6.vpc_blocks(region)
+
+        def associate_vpc_cidr_block(self, vpc_id: str, cidr_block: str, amazon_provided: bool) -> Any:
+            """moto invents a CIDR of somebody's."""
+            if not amazon_provided:
+                return super().associate_vpc_cidr_block(vpc_id, cidr_block, amazon_provided)
+            made = self.get_vpc(vpc_id).associate_vpc_cidr_block(None, True)
+            made["cidr_block"] = next(self._blocks)
+            for table in list(self.route_tables.values()):
+                if table.vpc_id == vpc_id:
+                    self.create_route(table.id, None, destination_ipv6_cidr_block=made["cidr_block"], local=True)
+            return made
+
+        def associate_subnet_cidr_block(self, subnet_id: str, ipv6_cidr_block: str) -> Any:
+            made = super().associate_subnet_cidr_block(subnet_id, ipv6_cidr_block)
+            made["ipv6CidrBlockState"] = ipv6.Shown(made["ipv6CidrBlockState"])
+            return made
+
+        def have_ipv6(self) -> None:
+            """The default VPC and its subnets, as an owner has them who asked for IPv6 in each zone."""
+            vpc = next(each for each in self.vpcs.values() if each.is_default)
+            block = IPv6Network(self.associate_vpc_cidr_block(vpc.id, "", True)["cidr_block"])
+            subnets = [each for zone in self.subnets.values() for each in zone.values() if each.default_for_az]
+            for each, part in zip(sorted(subnets, key=lambda one: str(one.availability_zone)), block.subnets(8), strict=False):
+                self.associate_subnet_cidr_block(each.id, str(part))
 
         def run_instances(self, *args: Any, **options: Any) -> Any:
             made = super().run_instances(*args, **options)

@@ -30,7 +30,7 @@ _ATTRIBUTES = {
 }
 # The cloud fills in the options that a program does not give.
 _COMPUTED_WITHIN = ("metadataOptions", "rootBlockDevice", "creditSpecification")
-_NOT_IN_PLACE = ("creditSpecification", "monitoring", "rootBlockDevice", "volumeTags")
+_NOT_IN_PLACE = ("creditSpecification", "ipv6AddressCount", "monitoring", "rootBlockDevice", "volumeTags")
 _ROOT_REPLACES = ("encrypted", "kmsKeyId")
 
 
@@ -182,7 +182,7 @@ class Instance(Regional):
         "ebsOptimized": flag(computed=True),
         "monitoring": flag(computed=True),
         "creditSpecification": mapping(computed=True),
-        "ipv6AddressCount": number(replaces=True, computed=True),
+        "ipv6AddressCount": number(computed=True),
         "instanceInitiatedShutdownBehavior": text(computed=True, choices=("stop", "terminate")),
         "volumeTags": mapping(),
         **REGION,
@@ -227,6 +227,8 @@ class Instance(Regional):
         # As the provider has it, false for one that is stopped: a program that gives it must ignore its changes.
         if "associatePublicIpAddress" in state or not state.get("ami"):
             now["associatePublicIpAddress"] = bool(found.get("PublicIpAddress"))
+        if state.get("ipv6AddressCount") is not None:
+            now["ipv6AddressCount"] = len(_ipv6(found))
         if state.get("rootBlockDevice"):
             now["rootBlockDevice"] = self._root(found, state["rootBlockDevice"])
         return _instance_outputs(found, self.api.region), {
@@ -475,12 +477,19 @@ def _instance_outputs(found: Mapping[str, Any], region: str) -> dict[str, Any]:
         "publicIp": found.get("PublicIpAddress") or "",
         "publicDns": found.get("PublicDnsName") or "",
         "privateIp": found.get("PrivateIpAddress") or "",
+        "ipv6Addresses": _ipv6(found),
         "privateDns": found.get("PrivateDnsName") or "",
         "primaryNetworkInterfaceId": next(
             (each["NetworkInterfaceId"] for each in found.get("NetworkInterfaces", ())), ""
         ),
         "tagsAll": tags,
     }
+
+
+def _ipv6(found: Mapping[str, Any]) -> list[str]:
+    """The addresses of the first interface."""
+    (first, *_) = (*found.get("NetworkInterfaces", ()), {})
+    return [each["Ipv6Address"] for each in first.get("Ipv6Addresses", ())]
 
 
 def _retag(ec2: Any, identity: str, old: Values | None, new: Values | None) -> None:

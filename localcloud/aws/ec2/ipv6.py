@@ -1,0 +1,118 @@
+"""IPv6 of VPCs, subnets and instances, from the documentation range (RFC 3849), of which moto knows half.
+
+https://docs.aws.amazon.com/vpc/latest/userguide/vpc-migrate-ipv6.html
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import itertools
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlencode
+
+from localcloud.aws.catalogue import REGIONS
+from localcloud.aws.wire import AwsError, Call
+
+# A /56 for each VPC that asks for one, in the network that the machines' bridge has; each region has a part of it.
+RANGE = ipaddress.IPv6Network("2001:db8:1::/48")
+_PART = 52
+_FILTER = "ipv6-cidr-block-association."
+_ASSOCIATED = "associated"
+
+
+class Shown(dict[str, str]):
+    """A state that moto's list of subnets shows as a text."""
+
+    def __str__(self) -> str:
+        return self["State"]
+
+
+def vpc_blocks(region: str) -> Iterator[str]:
+    """Those of a region of the catalogue's, one after the other; no two regions have one."""
+    part = list(RANGE.subnets(new_prefix=_PART))[REGIONS.index(region)]
+    return (str(each) for each in part.subnets(new_prefix=56))
+
+
+def blocks_of(subnet: Any) -> list[str]:
+    """The IPv6 CIDRs that a subnet has now."""
+    return [
+        str(each["ipv6CidrBlock"])
+        for each in subnet.ipv6_cidr_block_associations.values()
+        if each["ipv6CidrBlockState"]["State"] == _ASSOCIATED
+    ]
+
+
+def vpc_blocks_of(vpc: Any) -> list[str]:
+    """The IPv6 CIDRs that a VPC has now."""
+    found = vpc.get_cidr_block_association_set(ipv6=True)
+    return [str(each["cidr_block"]) for each in found if each["cidr_block_state"]["state"] == _ASSOCIATED]
+
+
+def check_block(call: Call, store: Any) -> None:
+    """AssociateSubnetCidrBlock: a /64 of the VPC's that no other subnet has. Raises AwsError."""
+    subnets = {each.id: each for zone in store.subnets.values() for each in zone.values()}
+    subnet, text = subnets.get(call.get("SubnetId") or ""), call.get("Ipv6CidrBlock") or ""
+    if subnet is None:
+        raise AwsError("InvalidSubnetID.NotFound", f"The subnet ID '{call.get('SubnetId')}' does not exist")
+    try:
+        block = ipaddress.IPv6Network(text)
+    except ValueError as wrong:
+        raise AwsError("InvalidParameterValue", f"Value ({text}) for parameter ipv6CidrBlock is invalid.") from wrong
+    within = [ipaddress.IPv6Network(each) for each in vpc_blocks_of(store.get_vpc(subnet.vpc_id))]
+    if block.prefixlen != 64 or not any(block.subnet_of(each) for each in within):
+        raise AwsError("InvalidSubnet.Range", f"The CIDR '{text}' is invalid.")
+    taken = [each for one in subnets.values() for each in blocks_of(one)]
+    if any(block.overlaps(ipaddress.IPv6Network(each)) for each in taken):
+        raise AwsError("InvalidSubnet.Conflict", f"The CIDR '{text}' conflicts with another subnet")
+
+
+def asked_for(call: Call) -> int:
+    """How many IPv6 addresses each instance of a launch gets."""
+    text = call.get("Ipv6AddressCount") or call.groups("NetworkInterface").get(1, {}).get("Ipv6AddressCount") or "0"
+    if not text.isdecimal() or int(text) > 1:
+        raise AwsError("InvalidParameterValue", f"Value ({text}) for parameter ipv6AddressCount is invalid.")
+    return int(text)
+
+
+def check_count(call: Call, subnet: Any) -> None:
+    """Raises AwsError where a launch asks for what its subnet has not."""
+    if asked_for(call) and not blocks_of(subnet):
+        raise AwsError("InvalidParameterValue", f"The subnet {subnet.id} does not have an IPv6 CIDR block associated with it")
+
+
+class Addresses:
+    """Of a subnet's, one after the other; none is given out twice."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(0x10)
+
+    def give(self, instance: Any) -> None:
+        """EC2's answers show it with the interface, and of the first interface with the instance too."""
+        nic = instance.nics[0]
+        nic.ipv6_addresses = [str(ipaddress.IPv6Network(blocks_of(nic.subnet)[0])[next(self._numbers)])]
+        instance.ipv6_address = nic.ipv6_addresses[0]
+
+
+def subnets_by_id(call: Call, store: Any) -> bytes | None:
+    """DescribeSubnets with filters by IPv6 CIDR, which moto does not know, as one by ids; None where there are none."""
+    asked = [
+        (each.get("Name", ""), {value for key, value in each.items() if key.startswith("Value.")})
+        for each in call.groups("Filter").values()
+    ]
+    ours = [(name[len(_FILTER) :], values) for name, values in asked if name.startswith(_FILTER)]
+    if not ours:
+        return None
+    chosen = {each.id: blocks_of(each) for zone in store.subnets.values() for each in zone.values()}
+    for kind, values in ours:
+        if kind not in ("state", "ipv6-cidr-block"):
+            raise AwsError("InvalidParameterValue", f"The filter '{_FILTER}{kind}' is invalid")
+        has = {known: [_ASSOCIATED] if blocks and kind == "state" else blocks for known, blocks in chosen.items()}
+        chosen = {known: blocks for known, blocks in chosen.items() if values & set(has[known])}
+    ids = set(chosen).intersection(*(values for name, values in asked if name == "subnet-id"))
+    others = [each for each in asked if not each[0].startswith(_FILTER) and each[0] != "subnet-id"]
+    fields = [(key, value) for key, value in call.form if not key.startswith("Filter.")]
+    for number, (name, values) in enumerate([*others, ("subnet-id", ids or {"subnet-none"})], 1):
+        fields.append((f"Filter.{number}.Name", name))
+        fields += [(f"Filter.{number}.Value.{at}", each) for at, each in enumerate(sorted(values), 1)]
+    return urlencode(fields).encode()
