@@ -102,12 +102,16 @@ def _stack_of(urn: str) -> tuple[str, str]:
     return head.rpartition(":")[2], project
 
 
-def running(found: Sequence[tuple[str, Owner]], config: Mapping[str, str]) -> list[Kept]:
-    """The same machines with the addresses that they have now."""
+def running(
+    found: Sequence[tuple[str, Owner]], config: Mapping[str, str], regions: Mapping[str, str] | None = None
+) -> list[Kept]:
+    """The same machines with the addresses that they have now. `regions` are those that fleets name, by fleet."""
+    own, named_by = {"aws": _region(config)}, regions or {}
+    homes = [(cloud, named_by.get(owner.fleet) or own.get(cloud, ""), owner) for cloud, owner in found]
     kept = []
-    for cloud in sorted({each for each, _ in found}):
-        mine = {owner.instance: owner for each, owner in found if each == cloud}
-        for seen in view_of(cloud, _region(config), config).of(sorted(mine)):
+    for cloud, region in sorted({(cloud, region) for cloud, region, _ in homes}):
+        mine = {owner.instance: owner for *home, owner in homes if home == [cloud, region]}
+        for seen in view_of(cloud, region, config).of(sorted(mine)):
             if seen.state == "running":
                 kept.append(Kept(owner=mine[seen.instance], addresses=seen.addresses))
     return kept
@@ -203,7 +207,7 @@ def _adopt(chosen: argparse.Namespace) -> int:
     store = ZoneStore(token)
     zone = store.zone(settings.site.zone) if settings.site is not None else None
     if settings.site is not None and zone is not None:
-        machines = running(found, config)
+        machines = running(found, config, {each.name: each.region or "" for each in settings.fleets})
         records = store.list(zone, settings.site.fqdn)
         for record in records:
             said = verdict(record, stack, machines)

@@ -128,6 +128,9 @@ class View:
             raise ConnectionError("eu-west-1 cannot be asked")
         return self._machines
 
+    def of(self, instances: Sequence[str]) -> tuple[Seen, ...]:
+        return tuple(each for each in self._machines if each.instance in instances)
+
     def steps(self, machines: Sequence[Seen]) -> dict[str, str]:
         return {}
 

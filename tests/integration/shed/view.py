@@ -17,6 +17,9 @@ class ShedView:
     def machines(self, stack: str) -> tuple[Seen, ...]:
         return tuple(_seen(each) for each in ask("GET", "/machines", params={STACK: stack}))
 
+    def of(self, instances: Sequence[str]) -> tuple[Seen, ...]:
+        return tuple(_seen(each) for each in ask("GET", "/machines") if each["id"] in instances)
+
     def drain(self, stack: str, instances: Sequence[str]) -> None:
         for each in instances:
             ask("PATCH", f"/machines/{each}", json={"labels": {DRAIN: "true"}})
