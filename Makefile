@@ -33,7 +33,7 @@ env: ## export lines that point any client at the running local clouds: eval "`m
 	@$(PY) -m localcloud.rehearsal env --stack $(STACK)
 
 test: prepare check ## all tests: unit, local clouds, booted machines, the real engine
-	@$(PY) -m pytest -m "not prove"
+	@$(PY) -m pytest -n 2 --dist loadfile -m "not prove"
 
 prove: prepare ## every slow row of the issues' tables (an hour)
 	@$(PY) -m pytest -m prove -s
