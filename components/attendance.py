@@ -83,7 +83,7 @@ class Roll:
     """What is asked for: `members` of the stack's `fleet` must stand at each of `stands`; `leaving` may but need not.
 
     `fleets` are all fleets that the stack has or is about to give up; an entry of any other fleet is left over wherever it
-    stands. The fleet with `keeper` set answers for the machines of such fleets on its cloud. `acknowledged` are foreign
+    stands. The fleet with `keeper` set answers for the machines of such fleets in its place. `acknowledged` are foreign
     entries that an earlier `up` has shown.
     """
 
