@@ -91,7 +91,13 @@ class Fleet(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(
                 parent=self,
                 depends_on=[*self.args.needs, *needs],
-                replacement_trigger=[userdata.sources_hash(), self.image, self.settings.size, *self._login(), *self._families()],
+                replacement_trigger=[
+                    userdata.sources_hash(),
+                    self.image,
+                    self.settings.size,
+                    *self._login(),
+                    *self._families(),
+                ],
             ),
         )
 
