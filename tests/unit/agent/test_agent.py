@@ -12,7 +12,7 @@ import pytest
 from rollcall import retrying
 from rollcall.agent import CONFIRM, CONFIRM_PROXIED, LONGEST, REREAD, TICK, WATCH
 from rollcall.errors import FatalError, TransientError
-from tests.unit.agent.fakes import ADDRESS, Guest, HOST, IPV6, OTHER_ADDRESS, OTHER_IPV6, TOKEN, TOKEN_NAME
+from tests.unit.agent.fakes import ADDRESS, HOST, IPV6, OTHER_ADDRESS, OTHER_IPV6, TOKEN, TOKEN_NAME, Guest
 
 MOST = 1.2  # how far jitter stretches an interval
 LEAST = 0.8

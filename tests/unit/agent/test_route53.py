@@ -93,7 +93,7 @@ class TestBothFamilies:
     ) -> None:
         before = put(zone, HOST, "AAAA", self.AAAA, routed=True)
         if len(addresses) == 2:
-            with pytest.raises(RefusedError, match="routed-set .* type=AAAA"):
+            with pytest.raises(RefusedError, match=r"routed-set .* type=AAAA"):
                 registry(zone, fresh=False).join(ONE, *addresses)
             assert (HOST, "A") not in zone.sets
         else:
