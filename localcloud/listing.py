@@ -15,7 +15,9 @@ def instances_of_aws(aws: Aws) -> list[dict[str, Any]]:
     found = []
     for instance in ec2_backends[aws.account][aws.region].all_instances():
         tags = {tag["key"]: tag["value"] for tag in instance.get_tags()}
-        addresses = [instance.public_ip] if instance.public_ip and instance.state != "terminated" else []
+        here = instance.public_ip and instance.state != "terminated"
+        # An interface keeps its IPv6 address while nobody can be reached by it.
+        addresses = [instance.public_ip, *instance.nics[0].ipv6_addresses] if here else []
         name = tags.get("Name", instance.id)
         found.append({"id": instance.id, "cloud": "aws", "name": name, "state": instance.state, "addresses": addresses})
     return sorted(found, key=lambda each: str(each["name"]))
