@@ -137,7 +137,9 @@ class Ec2View:
 def _ec2_seen(instance: Mapping[str, Any]) -> Seen:
     tags = {tag["Key"]: tag["Value"] for tag in instance.get("Tags", ())}
     state = instance["State"]["Name"]
-    ipv6 = [each["Ipv6Address"] for nic in instance.get("NetworkInterfaces", ()) for each in nic.get("Ipv6Addresses", ())]
+    ipv6 = [
+        each["Ipv6Address"] for nic in instance.get("NetworkInterfaces", ()) for each in nic.get("Ipv6Addresses", ())
+    ]
     return Seen(
         instance=instance["InstanceId"],
         fleet=tags.get(FLEET, ""),

@@ -39,7 +39,9 @@ def marks() -> dict[str, str]:
 def version(told: FleetSettings) -> str:
     """What machines of this fleet are made of, as each is tagged with it: a hash of the userdata, the size, the key pair and IPv6,
     then the image in the configuration's words. One that is tagged otherwise is about to be replaced."""
-    made_of = f"{userdata.sources_hash()} {told.size} {told.ssh.key_name if told.ssh else None}{' ipv6' if told.ipv6 else ''}"
+    made_of = (
+        f"{userdata.sources_hash()} {told.size} {told.ssh.key_name if told.ssh else None}{' ipv6' if told.ipv6 else ''}"
+    )
     return f"{hashlib.sha256(made_of.encode()).hexdigest()[:8]} {told.image} {told.renew}".rstrip()
 
 

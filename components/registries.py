@@ -60,7 +60,9 @@ class Place:
     @property
     def told(self) -> CloudflareJoin:
         """What the machines that stand here are told, without their token."""
-        return CloudflareJoin(zone=self.zone, host=self.host, token="", ttl=self.ttl, proxied=self.proxied, ipv6=self.ipv6)
+        return CloudflareJoin(
+            zone=self.zone, host=self.host, token="", ttl=self.ttl, proxied=self.proxied, ipv6=self.ipv6
+        )
 
     @property
     def lingering(self) -> float:

@@ -109,11 +109,11 @@ def minified(source: str, keep: Collection[str]) -> str:
         preserve_globals=sorted(keep),
         convert_posargs_to_args=False,
     )
-    tree = ast.parse(text)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.arguments):
-            node.args, node.posonlyargs = node.posonlyargs + node.args, []
-    return python_minifier.unparse(tree)
+    smaller = ast.parse(text)
+    for each in ast.walk(smaller):
+        if isinstance(each, ast.arguments):
+            each.args, each.posonlyargs = each.posonlyargs + each.args, []
+    return str(python_minifier.unparse(smaller))
 
 
 def _shortened(source: str) -> str:

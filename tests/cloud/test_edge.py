@@ -213,6 +213,14 @@ class TestForwarding:
         edge = lab.edge()
         assert [ask(edge).headers["X-Served-By"] for _ in range(4)] == [FIRST, SECOND, FIRST, SECOND]
 
+    @pytest.mark.parametrize("origins", [[FIRST, "2001:db8:1::10"], ["2001:db8:1::10"]])
+    def test_an_origin_with_both_families_is_asked_by_ipv4(self, lab: Lab, origins: list[str]) -> None:
+        lab.routes[HOST].origins = origins
+        for each in (FIRST, "2001:db8:1::10"):
+            lab.origin(each)
+        edge = lab.edge()
+        assert {ask(edge).headers["X-Served-By"] for _ in range(3)} == {origins[0]}
+
     def test_the_name_of_an_origin_outside_the_zone_is_resolved(self, lab: Lab) -> None:
         lab.routes[HOST] = Route(target="origin.example.com")
         lab.names["origin.example.com"] = [SECOND]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
@@ -51,6 +52,33 @@ def test_what_fits_also_while_everything_is_replaced_is_no_fault(cloud: Cloud) -
     for index in range(2):
         start(cloud, WEB, index)
     assert look(cloud) == Found()
+
+
+def test_ipv6_without_a_cidr_in_the_usable_zones_is_a_fault_with_the_commands(cloud: Cloud) -> None:
+    told, ec2 = replace(WEB, ipv6=True), cloud.client("ec2")
+    (fault,) = look(cloud, told).faults
+    vpc = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"][0]["VpcId"]
+    assert fault.startswith(
+        "rollcall:fleets.web.ipv6: is on, and no default subnet of us-west-2 in a zone with t3.micro"
+    )
+    assert f"`aws ec2 associate-vpc-cidr-block --vpc-id {vpc} --amazon-provided-ipv6-cidr-block`" in fault
+    assert look(cloud) == Found(), "who does not ask for it needs none"
+    made = ec2.associate_vpc_cidr_block(VpcId=vpc, AmazonProvidedIpv6CidrBlock=True)["Ipv6CidrBlockAssociation"]
+    subnet = re.search(r"--subnet-id (subnet-\w+) ", fault)
+    assert subnet and look(cloud, told).faults, "the VPC's alone is not enough"
+    block = made["Ipv6CidrBlock"].replace("/56", "/64")
+    ec2.associate_subnet_cidr_block(SubnetId=subnet[1], Ipv6CidrBlock=block)
+    assert look(cloud, told) == Found()
+
+
+def test_a_fleet_that_turns_ipv6_on_is_replaced(cloud: Cloud) -> None:
+    cloud.aws.have_ipv6()
+    for index in range(2):
+        start(cloud, WEB, index)
+    assert look(cloud) == Found()
+    assert look(cloud, replace(WEB, ipv6=True)).notes == (
+        "web: 2 of 2 machines are replaced, successors first: 4 run for a while",
+    )
 
 
 def test_what_does_not_fit_is_one_fault_with_the_numbers_and_the_mend(cloud: Cloud) -> None:

@@ -87,7 +87,9 @@ def test_up_means_that_both_families_answer_and_a_fleet_without_has_one(families
     v4, v6 = families.of("web-", "old-")
     assert (len(v4), len(v6)) == (3, 2) and all(ip_address(each) for each in v6)
     assert families.everywhere() == [(v4, v6), (v4, v6)]
-    owners = {each["content"]: Owner.parse(each["comment"] or "") for each in families.all_records() if each["name"] == HOST}
+    owners = {
+        each["content"]: Owner.parse(each["comment"] or "") for each in families.all_records() if each["name"] == HOST
+    }
     assert set(owners) == v4 | v6
     for name in ("web-0", "web-1"):
         (one,), (other,) = families.of(name)
@@ -98,7 +100,9 @@ def test_up_means_that_both_families_answer_and_a_fleet_without_has_one(families
 def test_a_machine_s_host_has_both_and_its_value_in_the_set_is_one(families: Families) -> None:
     values = families.dig(SET, "SRV")
     assert len(values) == 3
-    counts = sorted((len(families.dig(host, "A")), len(families.dig(host, "AAAA"))) for *_, host in map(str.split, values))
+    counts = sorted(
+        (len(families.dig(host, "A")), len(families.dig(host, "AAAA"))) for *_, host in map(str.split, values)
+    )
     assert counts == [(1, 0), (1, 1), (1, 1)]
 
 

@@ -145,6 +145,17 @@ CONFIGS: dict[str, dict[str, Any]] = {
             "there": {"cloud": "joyent", "size": "g1.micro", **_WEB, "count": 1, "region": "us-east-2"},
         },
     },
+    "ipv6": {
+        "site": {"zone": "scalability.expert"},
+        "directory": {"zone": "unilans.net", "services": {"theService": _THE_SERVICE}},
+        "fleets": {
+            "web": {
+                **{"cloud": "aws", "size": "t3.micro", **_WEB, "joins": ["site", "theService/v1"]},
+                **{"count": 1, "ipv6": True},
+            },
+            "plain": {"cloud": "aws", "size": "t3.micro", **_WEB, "count": 1, "joins": ["site", "theService/v1"]},
+        },
+    },
     "new": {
         "site": {
             "zone": "scalability.expert",

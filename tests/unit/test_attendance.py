@@ -26,6 +26,13 @@ SEEN = Seen(
 ROLL = Roll(stack="local", fleet="web", members=(ONE,), stands=(Stand(place=PLACE),), fleets=("web",), keeper=True)
 ANSWERS: dict[str, frozenset[str] | None] = {PLACE: frozenset({"198.51.100.10"})}
 
+# The same with IPv6.
+PLACE6 = "www.scalability.expert AAAA"
+ENTRY6 = replace(ENTRY, place=PLACE6, value="2001:db8:1::10", id="z/6")
+SEEN6 = replace(SEEN, addresses=("198.51.100.10", "2001:db8:1::10"))
+BOTH = replace(ROLL, stands=(*ROLL.stands, Stand(place=PLACE6)))
+ANSWERS6 = {**ANSWERS, PLACE6: frozenset({"2001:db8:1::10"})}
+
 # name, roll, entries, machines, answers, what must be found
 ROWS: list[tuple[str, Roll, list[Entry], list[Seen], dict[str, frozenset[str] | None], dict[str, int]]] = [
     ("in step", ROLL, [ENTRY], [SEEN], ANSWERS, {}),
@@ -164,6 +171,66 @@ ROWS: list[tuple[str, Roll, list[Entry], list[Seen], dict[str, frozenset[str] | 
         ANSWERS,
         {},
     ),
+    ("both families stand", BOTH, [ENTRY, ENTRY6], [SEEN6], ANSWERS6, {}),
+    ("of both IPv6 is missing", BOTH, [ENTRY], [SEEN6], ANSWERS6, {"missing": 1}),
+    ("of both IPv4 is missing", BOTH, [ENTRY6], [SEEN6], ANSWERS6, {"missing": 1}),
+    ("both are missing", BOTH, [], [SEEN6], ANSWERS6, {"missing": 2}),
+    ("both, and the machine has no IPv6 yet", BOTH, [ENTRY], [SEEN], ANSWERS6, {"missing": 1}),
+    ("without IPv6 a machine may have an address of it", ROLL, [ENTRY], [SEEN6], ANSWERS, {}),
+    (
+        "IPv6 in the API but not answered",
+        BOTH,
+        [ENTRY, ENTRY6],
+        [SEEN6],
+        {**ANSWERS6, PLACE6: frozenset()},
+        {"missing": 1},
+    ),
+    ("proxied, both", BOTH, [ENTRY, ENTRY6], [SEEN6], {PLACE: None, PLACE6: None}, {}),
+    (
+        "another IPv6 address than the machine's",
+        BOTH,
+        [ENTRY, replace(ENTRY6, value="2001:db8:1::99")],
+        [SEEN6],
+        {**ANSWERS6, PLACE6: frozenset({"2001:db8:1::99"})},
+        {"stale": 1},
+    ),
+    ("IPv6 that the machine has no more", BOTH, [ENTRY, ENTRY6], [SEEN], ANSWERS6, {"stale": 1}),
+    (
+        "left over of both families",
+        BOTH,
+        [
+            ENTRY,
+            ENTRY6,
+            *(replace(each, owner=replace(OWNER, generation="cccccc"), id="z/7") for each in (ENTRY, ENTRY6)),
+        ],
+        [SEEN6],
+        ANSWERS6,
+        {"left_over": 2},
+    ),
+    (
+        "foreign, IPv6",
+        BOTH,
+        [ENTRY, ENTRY6, Entry(place=PLACE6, value="2001:db8::99", owner=None, id="z/9")],
+        [SEEN6],
+        ANSWERS6,
+        {"foreign": 1},
+    ),
+    (
+        "foreign, IPv6, where only IPv4 is ours",
+        ROLL,
+        [ENTRY, Entry(place=PLACE6, value="2001:db8::99", owner=None, id="z/9")],
+        [SEEN],
+        ANSWERS,
+        {},
+    ),
+    (
+        "another fleet's IPv6 in the same record sets",
+        replace(ROLL, fleets=("api", "web")),
+        [ENTRY, *(replace(each, owner=replace(OWNER, fleet="api"), id="z/2") for each in (ENTRY, ENTRY6))],
+        [SEEN],
+        ANSWERS6,
+        {},
+    ),
     ("at another place", ROLL, [replace(ENTRY, place="blog.scalability.expert A")], [SEEN], ANSWERS, {"missing": 1}),
     (
         "foreign at another place",
@@ -200,6 +267,18 @@ def test_the_difference_is(
 def test_lines_name_the_machine_its_instance_and_the_place() -> None:
     (line,) = difference(ROLL, [], [SEEN], ANSWERS).missing
     assert "web-0" in line and ONE.instance in line and PLACE in line
+
+
+def test_a_machine_that_has_no_ipv6_address_is_said_to_have_none() -> None:
+    (line,) = difference(BOTH, [ENTRY], [SEEN], ANSWERS6).missing
+    assert line == f"web-0 ({ONE.instance}) is not at {PLACE6}: its cloud lists no IPv6 address of it"
+    (line,) = difference(BOTH, [ENTRY], [SEEN6], ANSWERS6).missing
+    assert line == f"web-0 ({ONE.instance}) is not at {PLACE6}"
+
+
+def test_a_stale_entry_is_told_beside_what_the_machine_has_of_its_family() -> None:
+    (line,) = difference(BOTH, [ENTRY, replace(ENTRY6, value="2001:db8:1::99")], [SEEN6], {PLACE6: None}).stale
+    assert line.endswith("with 2001:db8:1::99, it has 2001:db8:1::10")
 
 
 def test_an_empty_difference_is_complete_and_clean() -> None:

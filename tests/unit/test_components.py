@@ -35,7 +35,7 @@ def printed(cloud: str, seed: str = "0") -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("cloud", ["aws", "joyent", "closed", "services", "regions"])
+@pytest.mark.parametrize("cloud", ["aws", "joyent", "closed", "services", "regions", "ipv6"])
 def test_the_graph_is_the_golden_one(cloud: str) -> None:
     found = printed(cloud)
     golden = GOLDEN / f"{cloud}.json"
@@ -91,6 +91,20 @@ def test_whatever_takes_tags_says_whose_it_is() -> None:
                 assert "tags" not in inputs or "joyent" in name, name
             if "rootBlockDevice" in inputs:
                 assert inputs["rootBlockDevice"]["tags"].items() >= {**held, "Name": inputs["tags"]["Name"]}.items()
+
+
+def test_with_ipv6_a_machine_its_group_its_subnets_and_its_roll_call_have_it_and_the_fleet_beside_it_has_not() -> None:
+    found: dict[str, dict[str, Any]] = json.loads(printed("ipv6"))
+    for fleet, on in (("web", True), ("plain", False)):
+        machine = found[f"aws:ec2/instance:Instance::{fleet}-0"]
+        assert machine.get("ipv6AddressCount") == (1 if on else None)
+        group = found[f"aws:ec2/securityGroup:SecurityGroup::{fleet}-group"]
+        for rule in (*group["ingress"], *group["egress"]):
+            assert rule["cidrBlocks"] == ["0.0.0.0/0"] and rule.get("ipv6CidrBlocks") == (["::/0"] if on else None)
+        words = [value for key, value in machine["tags"].items() if key.startswith("rollcall-join-")]
+        assert len(words) == 2 and all(value.endswith(" ipv6=true") == on for value in words)
+        (call,) = [each for name, each in found.items() if name.endswith(f":RollCall::{fleet}")]
+        assert [each.get("ipv6") for each in call["places"]] == [True if on else None] * 2
 
 
 def test_another_project_with_a_stack_of_the_same_name_is_another_deployment() -> None:

@@ -53,6 +53,16 @@ def test_a_security_group_names_both_families_of_the_edge_and_nobody_else() -> N
     assert (watch["protocol"], watch["from_port"], watch["cidr_blocks"]) == ("udp", 4217, ["0.0.0.0/0"])
 
 
+def test_with_ipv6_everybody_is_everybody_by_it_and_an_edge_is_what_it_was() -> None:
+    web, watch = doors.ingress(doors.doors([CLOSED]), ipv6=True)
+    assert (watch["cidr_blocks"], watch["ipv6_cidr_blocks"]) == (["0.0.0.0/0"], ["::/0"])
+    assert web == doors.ingress(doors.doors([CLOSED]))[0]
+    operators = doors.doors([OPEN], ["192.0.2.0/24"])
+    ssh, site = doors.ingress(operators, ipv6=True)
+    assert "ipv6_cidr_blocks" not in ssh and site["ipv6_cidr_blocks"] == ["::/0"]
+    assert all("ipv6_cidr_blocks" not in rule for rule in doors.ingress(operators))
+
+
 def test_an_edge_without_ipv6_makes_no_empty_list() -> None:
     web, _ = doors.ingress(doors.doors([membership("443/tcp", Ranges(v4=EDGE.v4))]))
     assert "ipv6_cidr_blocks" not in web

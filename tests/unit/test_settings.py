@@ -110,6 +110,8 @@ TABLE = [
     ("fleets/web-aws/ssh", {**SSH, "from": ["198.51.100.1/24"]}, SSH, "rollcall:fleets.web-aws.ssh.from"),
     ("fleets/web-aws/ssh", {**SSH, "user": "-oProxyCommand=x"}, SSH, "rollcall:fleets.web-aws.ssh.user"),
     ("fleets/web-joyent/ssh", {"keyName": "operators"}, {}, "rollcall:fleets.web-joyent.ssh.keyName"),
+    ("fleets/web-aws/ipv6", "yes", True, "rollcall:fleets.web-aws.ipv6"),
+    ("fleets/web-joyent/ipv6", True, False, "rollcall:fleets.web-joyent.ipv6: is on, and Triton's CloudAPI"),
     ("joyent/url", "us-east-1", "https://us-east-1.example", "https://HOST"),
     ("linger", -1, 0, "rollcall:linger"),
 ]
@@ -125,6 +127,17 @@ def test_a_wrong_value_is_one_fault_that_names_it_and_the_right_one_none(
     assert any(named in fault for fault in found), found
     assert len(found) <= 2, found
     assert faults(changed(path, right)) == ()
+
+
+def test_a_machine_with_ipv6_takes_two_records_of_the_site_s_plan() -> None:
+    fleets = {"web": {**GOOD["fleets"]["web-aws"], "count": 4}}
+    for ipv6, records in ((False, 9), (True, 17)):
+        fleets["web"]["ipv6"] = ipv6
+        config = {**changed("fleets", fleets), "site": {"zone": "scalability.expert", "records": records}}
+        assert faults(config) == ()
+        config["site"]["records"] -= 1
+        (fault,) = faults(config)
+        assert ("4 machines join the site with 8 records" if ipv6 else "4 machines join the site and") in fault
 
 
 def test_ec2_refuses_a_group_whose_name_begins_with_sg() -> None:

@@ -271,6 +271,26 @@ class TestPrograms:
         owner = held["Owner"]("local", "web", "0", "abcdef", "i-0123456789abcdef0")
         assert held["Owner"].parse(str(owner)) == owner
 
+    def test_arguments_get_shorter_names_unless_somebody_gives_them_by_name(self) -> None:
+        source = """
+class Held:
+    def __init__(self, content, size=2, *, kept=True):
+        self._content, self.size, self.kept = content, size, kept
+    def grown(self, amount):
+        def inner(added):
+            return [amount + added + each for each in range(added)]
+        return inner(self.size)
+def made(content, size):
+    return Held(content, size=size, kept=False)
+"""
+        shorter = userdata.minified(userdata._shortened(source), ("made", "Held"))
+        for gone in ("content", "amount", "added"):
+            assert gone not in shorter
+        assert "/" not in shorter and "size=" in shorter and "kept=" in shorter
+        ours, theirs = run(source), run(shorter)
+        assert ours["made"]("x", 3).grown(5) == theirs["made"]("x", 3).grown(5) == [8, 9, 10]
+        assert (theirs["made"]("x", 3).size, theirs["made"]("x", 3).kept) == (3, False)
+
     def test_it_runs_as_the_units_call_it(self, landed: Path) -> None:
         done = rollcall(landed, "status")
         assert (done.returncode, done.stdout) == (1, "") and "reason=not-running" in done.stderr

@@ -78,7 +78,9 @@ def asked_for(call: Call) -> int:
 def check_count(call: Call, subnet: Any) -> None:
     """Raises AwsError where a launch asks for what its subnet has not."""
     if asked_for(call) and not blocks_of(subnet):
-        raise AwsError("InvalidParameterValue", f"The subnet {subnet.id} does not have an IPv6 CIDR block associated with it")
+        raise AwsError(
+            "InvalidParameterValue", f"The subnet {subnet.id} does not have an IPv6 CIDR block associated with it"
+        )
 
 
 class Addresses:

@@ -62,7 +62,9 @@ def install(account: str, region: str) -> Any:
             vpc = next(each for each in self.vpcs.values() if each.is_default)
             block = IPv6Network(self.associate_vpc_cidr_block(vpc.id, "", True)["cidr_block"])
             subnets = [each for zone in self.subnets.values() for each in zone.values() if each.default_for_az]
-            for each, part in zip(sorted(subnets, key=lambda one: str(one.availability_zone)), block.subnets(8), strict=False):
+            for each, part in zip(
+                sorted(subnets, key=lambda one: str(one.availability_zone)), block.subnets(8), strict=False
+            ):
                 self.associate_subnet_cidr_block(each.id, str(part))
 
         def run_instances(self, *args: Any, **options: Any) -> Any:

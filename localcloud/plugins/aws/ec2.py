@@ -488,8 +488,9 @@ def _instance_outputs(found: Mapping[str, Any], region: str) -> dict[str, Any]:
 
 def _ipv6(found: Mapping[str, Any]) -> list[str]:
     """The addresses of the first interface."""
-    (first, *_) = (*found.get("NetworkInterfaces", ()), {})
-    return [each["Ipv6Address"] for each in first.get("Ipv6Addresses", ())]
+    return [
+        each["Ipv6Address"] for nic in found.get("NetworkInterfaces", ())[:1] for each in nic.get("Ipv6Addresses", ())
+    ]
 
 
 def _retag(ec2: Any, identity: str, old: Values | None, new: Values | None) -> None:

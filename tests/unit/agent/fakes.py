@@ -17,6 +17,7 @@ from tests.unit.agent.told import as_keys
 T = TypeVar("T")
 INSTANCE = "i-0123456789abcdef0"
 ADDRESS, OTHER_ADDRESS = "198.51.100.10", "198.51.100.11"
+IPV6, OTHER_IPV6 = "2001:db8:1::10", "2001:db8:1::11"
 OWNER = Owner("local", "web-aws", "0", "ab12cd", INSTANCE)
 HOST = "www.scalability.expert"
 TOKEN_NAME = "rollcall-token"
@@ -80,7 +81,7 @@ class FakeDns:
     """
 
     def __init__(self, clock: Clock) -> None:
-        self.standing: dict[str, tuple[Owner, str, Join]] = {}
+        self.standing: dict[str, tuple[Owner, tuple[str, ...], Join]] = {}
         self.calls: list[tuple[float, str, str]] = []
         self.faults: list[RollcallError] = []
         self.broken: RollcallError | None = None
@@ -99,7 +100,8 @@ class FakeDns:
             return frozenset()
         self.looks += 1
         if isinstance(self._answers, str):
-            return frozenset(address for place, (_, address, _) in self.standing.items() if place == f"host={name}")
+            here = (found for place, (_, found, _) in self.standing.items() if place == f"host={name}")
+            return frozenset(address for found in here for address in found)
         return self._answers
 
     def answers(self, given: frozenset[str] | None) -> None:
@@ -127,9 +129,9 @@ class FakeRegistry:
         self._place, self.size = describe(told), dns.size
         self.members: tuple[str, ...] = ()
 
-    def join(self, owner: Owner, address: str) -> bool:
+    def join(self, owner: Owner, *addresses: str) -> bool:
         self._call("join")
-        wanted = (owner, address, self._told)
+        wanted = (owner, addresses, self._told)
         changed = self._dns.standing.get(self._place) != wanted
         self._dns.standing[self._place] = wanted
         return changed
@@ -144,7 +146,7 @@ class FakeRegistry:
 
     def owner_at(self, key: str) -> Owner | None:
         self._call("owner_at")
-        return next((owner for owner, address, _ in self._dns.standing.values() if address == key), None)
+        return next((owner for owner, addresses, _ in self._dns.standing.values() if key in addresses), None)
 
     def challenge(self, owner: Owner, on: bool, by: str = "") -> bool:
         self._call("challenge")
@@ -211,8 +213,8 @@ class Guest:
 
     @property
     def standing(self) -> dict[str, str]:
-        """Address by place."""
-        return {place.partition("=")[2]: address for place, (_, address, _) in self.dns.standing.items()}
+        """Addresses by place."""
+        return {place.partition("=")[2]: " ".join(found) for place, (_, found, _) in self.dns.standing.items()}
 
     def status(self) -> dict[str, Any]:
         shown: dict[str, Any] = json.loads(self.status_file.read_text())

@@ -12,7 +12,7 @@ import pytest
 from rollcall import retrying
 from rollcall.agent import CONFIRM, CONFIRM_PROXIED, LONGEST, REREAD, TICK, WATCH
 from rollcall.errors import FatalError, TransientError
-from tests.unit.agent.fakes import ADDRESS, HOST, OTHER_ADDRESS, TOKEN, TOKEN_NAME, Guest
+from tests.unit.agent.fakes import ADDRESS, HOST, IPV6, OTHER_ADDRESS, OTHER_IPV6, TOKEN, TOKEN_NAME, Guest
 
 MOST = 1.2  # how far jitter stretches an interval
 LEAST = 0.8
@@ -145,6 +145,43 @@ class TestAddress:
         guest.cloud.known = (ADDRESS,)
         guest.pass_time(REREAD + 20)
         assert guest.standing == {HOST: ADDRESS} and guest.status()["error"] == ""
+
+    # What the machine has, whether it is told of IPv6, and with what it stands.
+    FAMILIES = (
+        ((ADDRESS, IPV6), True, f"{ADDRESS} {IPV6}"),
+        ((ADDRESS, IPV6), False, ADDRESS),
+        ((ADDRESS,), True, ADDRESS),
+        ((IPV6,), True, IPV6),
+        ((ADDRESS, OTHER_ADDRESS, IPV6, OTHER_IPV6), True, f"{ADDRESS} {IPV6}"),
+        ((IPV6, ADDRESS), True, f"{ADDRESS} {IPV6}"),
+    )
+
+    @pytest.mark.parametrize(("known", "told", "stands"), FAMILIES)
+    def test_one_of_each_family_where_it_is_told_so(
+        self, tmp_path: Path, known: tuple[str, ...], told: bool, stands: str
+    ) -> None:
+        guest = Guest(tmp_path, ipv6=told)
+        guest.cloud.known = known
+        guest.pass_time(TICK)
+        assert guest.standing == {HOST: stands} and guest.status()["step"] == "registered"
+        guest.pass_time(60)
+        assert guest.dns.count("join") == 1, "it stands as it should"
+
+    def test_an_ipv6_address_that_comes_later_joins_and_one_that_goes_leaves(self, tmp_path: Path) -> None:
+        guest = Guest(tmp_path, ipv6=True)
+        for known in ((ADDRESS,), (ADDRESS, IPV6), (ADDRESS, OTHER_IPV6), (ADDRESS,)):
+            guest.cloud.known = known
+            guest.pass_time(REREAD + TICK)
+            assert guest.standing == {HOST: " ".join(known)} and guest.dns.count("leave") == 0
+
+    @pytest.mark.parametrize("answered", [(ADDRESS,), (IPV6,), (ADDRESS, IPV6)])
+    def test_what_vanished_of_one_family_is_written_again(self, tmp_path: Path, answered: tuple[str, ...]) -> None:
+        guest = Guest(tmp_path, ipv6=True)
+        guest.cloud.known = (ADDRESS, IPV6)
+        guest.pass_time(TICK)
+        guest.dns.answers(frozenset(answered))
+        guest.pass_time(WATCH * MOST + 2 * TICK)
+        assert guest.dns.count("join") == (1 if len(answered) == 2 else 2)
 
 
 class TestFaults:

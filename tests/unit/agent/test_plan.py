@@ -99,6 +99,51 @@ JOINS: list[tuple[str, list[Record], Owner, Record, tuple[list[str], list[str], 
 ]
 
 
+IPV6 = replace(WANTED, type="AAAA", content="2001:db8::1")
+MINE6 = replace(IPV6, comment=str(OWNER), id="6")
+DEAD6 = replace(MINE6, comment=DEAD.comment)
+PLAIN6 = replace(MINE6, comment="the old load balancer", id="9")
+
+# name, present, ids of what goes, of what is changed, types of what comes, what is refused: with one address of each family
+PAIRS: list[tuple[str, list[Record], list[str], list[str], list[str], str]] = [
+    ("both stand", [MINE, MINE6], [], [], [], ""),
+    ("nothing there", [], [], [], ["A", "AAAA"], ""),
+    ("only IPv4 stands", [MINE], [], [], ["AAAA"], ""),
+    ("only IPv6 stands", [MINE6], [], [], ["A"], ""),
+    ("the IPv4 address differs", [ELSEWHERE, MINE6], [], ["2"], [], ""),
+    ("the IPv6 address differs", [MINE, replace(MINE6, content="2001:db8::2")], [], ["6"], [], ""),
+    ("the TTL of both differs", [replace(MINE, ttl=60), replace(MINE6, ttl=60)], [], ["1", "6"], [], ""),
+    ("a second one of IPv6", [MINE, MINE6, replace(MINE6, content="2001:db8::2", id="7")], ["7"], [], [], ""),
+    ("a dead machine had our IPv4 address", [DEAD, MINE6], [], ["1"], [], ""),
+    ("a dead machine had both", [DEAD, DEAD6], [], ["1", "6"], [], ""),
+    ("a foreign entry beside", [MINE, MINE6, replace(PLAIN6, content="2001:db8::9")], [], [], [], ""),
+    ("a foreign entry has our IPv6 address", [MINE, PLAIN6], [], [], [], "foreign-entry"),
+    ("a foreign entry has our IPv4 address", [replace(PLAIN, content=ADDRESS), MINE6], [], [], [], "foreign-entry"),
+    (
+        "a CNAME is at the name",
+        [replace(PLAIN, type="CNAME", content="lb.example.com")],
+        [],
+        [],
+        [],
+        "cname-in-the-way",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("present", "gone", "changed", "new", "refused"), [r[1:] for r in PAIRS], ids=[r[0] for r in PAIRS]
+)
+def test_joining_with_both_families(
+    present: list[Record], gone: list[str], changed: list[str], new: list[str], refused: str
+) -> None:
+    found = joining(present, OWNER, WANTED, IPV6)
+    assert [each.id for each in found.deletes] == gone and [each.id for each in found.updates] == changed
+    assert [each.type for each in found.creates] == new
+    assert refused in found.refused and bool(found.refused) == bool(refused)
+    for written in (*found.updates, *found.creates):
+        assert written.comment == str(OWNER) and written.content == {"A": ADDRESS, "AAAA": IPV6.content}[written.type]
+
+
 @pytest.mark.parametrize(("present", "owner", "wanted", "expected"), [r[1:] for r in JOINS], ids=[r[0] for r in JOINS])
 def test_joining(
     present: list[Record], owner: Owner, wanted: Record, expected: tuple[list[str], list[str], int, str]
@@ -132,6 +177,7 @@ LEAVES: list[tuple[str, list[Record], list[str]]] = [
     ("nobody's, with our address", [replace(MINE, comment="")], []),
     ("ours with an address that we have no more", [ELSEWHERE], ["2"]),
     ("ours, IPv6", [replace(MINE, type="AAAA", content="2001:db8::1")], ["1"]),
+    ("ours of both families", [MINE, replace(MINE, type="AAAA", content="2001:db8::1", id="6")], ["1", "6"]),
     ("ours beside a successor's and a foreign one", [PLAIN, replace(DEAD, id="3"), ELSEWHERE, MINE], ["1", "2"]),
 ]
 

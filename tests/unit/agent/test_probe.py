@@ -62,6 +62,16 @@ def test_one_that_knows_the_token_answers_every_time(machine: Machine) -> None:
     assert [machine.answers() for _ in range(3)] == [True] * 3
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_door_for_both_families_answers_by_either(host: str) -> None:
+    """As `run` opens it with IPv6."""
+    with socket.socket(probe.family_of("::"), socket.SOCK_DGRAM) as door:
+        door.bind(("", 0))
+        threading.Thread(target=probe.serve, args=(lambda: TOKEN, door), daemon=True).start()
+        assert probe.answers(host, TOKEN, door.getsockname()[1])
+        assert not probe.answers(host, "another token", door.getsockname()[1], within=0.3)
+
+
 def test_a_reply_is_shorter_than_its_question_and_another_for_each_nonce(machine: Machine) -> None:
     first, second = machine.says(question()), machine.says(question(nonce=b"n" * 16))
     assert 0 < len(first) == len(second) < len(question()) and first != second

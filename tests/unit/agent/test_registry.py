@@ -94,6 +94,27 @@ class TestJoin:
         assert registry(lab).join(OWNER, ADDRESS) is True
         assert standing(lab) == [("A", ADDRESS, OWNER)]
 
+    def test_both_families_stand_with_their_owner_and_one_that_changes_is_changed_alone(self, lab: Lab) -> None:
+        mine = registry(lab, ipv6=True)
+        assert mine.join(OWNER, ADDRESS, "2001:db8::1") is True
+        assert standing(lab) == [("A", ADDRESS, OWNER), ("AAAA", "2001:db8::1", OWNER)]
+        before = whole(lab)
+        assert mine.join(OWNER, ADDRESS, "2001:db8::1") is False and whole(lab) == before
+        assert mine.join(OWNER, ADDRESS, "2001:db8::2") is True
+        (kept,) = [each for each in whole(lab) if each["type"] == "A"]
+        assert kept in before
+        assert standing(lab)[1] == ("AAAA", "2001:db8::2", OWNER)
+        assert mine.join(OWNER, ADDRESS) is True and standing(lab) == [("A", ADDRESS, OWNER)]
+        mine.join(OWNER, ADDRESS, "2001:db8::1")
+        assert mine.leave(OWNER) is True and standing(lab) == []
+
+    def test_of_a_proxied_set_all_addresses_are_members(self, lab: Lab) -> None:
+        mine = registry(lab, ipv6=True, proxied=True)
+        mine.join(OWNER, ADDRESS, "2001:db8::1")
+        mine.join(OWNER, ADDRESS, "2001:db8::1")
+        assert set(mine.members) == {ADDRESS, "2001:db8::1"}
+        assert mine.owner_at(ADDRESS) == mine.owner_at("2001:db8::1") == OWNER
+
     def test_brothers_stand_side_by_side_and_are_counted(self, lab: Lab) -> None:
         mine = registry(lab)
         mine.join(OWNER, ADDRESS)

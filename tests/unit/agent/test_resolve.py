@@ -415,6 +415,26 @@ class TestConnecting:
         for host, port in (("a1", one), ("a2", two)):
             assert f"{host}.rc.{ZONE}:{port} at 127.0.0.1: Connection refused" in said
 
+    @pytest.mark.parametrize("open_at", ["127.0.0.1", "::1"])
+    def test_where_one_family_refuses_the_other_is_tried(self, server: Served, client: Client, open_at: str) -> None:
+        family = socket.AF_INET6 if ":" in open_at else socket.AF_INET
+        with socket.create_server((open_at, 0), family=family) as listener:
+            port = listener.getsockname()[1]
+            server.zone.live("v1", f"1 1 {port} a1")
+            server.zone.put(f"a1.rc.{ZONE}", "AAAA", "::1")
+            assert client.addresses(f"a1.rc.{ZONE}") == ("127.0.0.1", "::1")
+            with found(client).connect(5) as connection:
+                assert connection.getpeername()[:2] == (open_at, port)
+
+    def test_a_target_with_ipv6_alone_is_reached(self, server: Served, client: Client) -> None:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
+            port = listener.getsockname()[1]
+            server.zone.live("v1", f"1 1 {port} a1")
+            server.zone.drop(f"a1.rc.{ZONE}", "A")
+            server.zone.put(f"a1.rc.{ZONE}", "AAAA", "::1")
+            with found(client).connect(5) as connection:
+                assert connection.getpeername()[1] == port
+
     def test_a_target_without_an_address_leads_to_the_next(self, server: Served, client: Client) -> None:
         with listening() as port:
             server.zone.live("v1", "1 1 4218 a1", f"2 1 {port} a2")

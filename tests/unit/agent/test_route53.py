@@ -50,6 +50,57 @@ def values(zone: Zone, name: str = SET, kind: str = "SRV") -> tuple[str, ...]:
     return found.values if found else ()
 
 
+class TestBothFamilies:
+    A, AAAA = "198.51.100.1", "2001:db8::1"
+
+    def test_a_and_aaaa_and_txt_are_one_change_and_the_value_is_as_before(self, zone: Zone) -> None:
+        assert registry(zone).join(ONE, self.A, self.AAAA)
+        assert values(zone, HOST, "A") == (self.A,) and values(zone, HOST, "AAAA") == (self.AAAA,)
+        assert values(zone) == (VALUE,) and f'"at {self.A} {self.AAAA}"' in values(zone, HOST, "TXT")
+        assert zone.calls == 4, "as many as with one address"
+        before = dict(zone.sets)
+        assert not registry(zone, fresh=False).join(ONE, self.A, self.AAAA) and zone.sets == before
+
+    def test_one_that_changes_is_changed_alone(self, zone: Zone) -> None:
+        registry(zone).join(ONE, self.A, self.AAAA)
+        before = zone.sets[HOST, "A"]
+        assert registry(zone, fresh=False).join(ONE, self.A, "2001:db8::2")
+        assert values(zone, HOST, "AAAA") == ("2001:db8::2",) and zone.sets[HOST, "A"] is before
+
+    def test_one_that_is_had_no_more_goes_and_comes_again(self, zone: Zone) -> None:
+        registry(zone).join(ONE, self.A, self.AAAA)
+        assert registry(zone, fresh=False).join(ONE, self.A) and (HOST, "AAAA") not in zone.sets
+        assert values(zone, HOST, "A") == (self.A,)
+        assert registry(zone, fresh=False).join(ONE, self.A, self.AAAA) and values(zone, HOST, "AAAA") == (self.AAAA,)
+
+    def test_what_others_have_beside_both_stays_through_all_of_it(self, zone: Zone) -> None:
+        put(zone, HOST, "A", "192.0.2.9")
+        put(zone, HOST, "AAAA", "2001:db8::9")
+        for addresses in ((self.A, self.AAAA), (self.A,), (self.AAAA,)):
+            registry(zone, fresh=False).join(ONE, *addresses)
+            found = {*values(zone, HOST, "A"), *values(zone, HOST, "AAAA")}
+            assert found == {"192.0.2.9", "2001:db8::9", *addresses}
+        registry(zone, fresh=False).leave(ONE)
+        assert values(zone, HOST, "A") == ("192.0.2.9",) and values(zone, HOST, "AAAA") == ("2001:db8::9",)
+
+    def test_leaving_takes_both_with_the_host(self, zone: Zone) -> None:
+        registry(zone).join(ONE, self.A, self.AAAA)
+        assert registry(zone, fresh=False).leave(ONE) and zone.sets == {}
+
+    @pytest.mark.parametrize("addresses", [(A, AAAA), (A,)])
+    def test_a_routed_set_is_in_the_way_of_who_wants_that_family_only(
+        self, zone: Zone, addresses: tuple[str, ...]
+    ) -> None:
+        before = put(zone, HOST, "AAAA", self.AAAA, routed=True)
+        if len(addresses) == 2:
+            with pytest.raises(RefusedError, match=r"routed-set .* type=AAAA"):
+                registry(zone, fresh=False).join(ONE, *addresses)
+            assert (HOST, "A") not in zone.sets
+        else:
+            assert registry(zone, fresh=False).join(ONE, *addresses)
+        assert zone.sets[HOST, "AAAA"] is before
+
+
 class TestJoin:
     def test_the_first_join_needs_no_look_at_its_host(self, zone: Zone) -> None:
         assert registry(zone).join(ONE, "198.51.100.1")
@@ -106,6 +157,25 @@ class TestJoin:
         registry(zone).join(TWO, "198.51.100.1")
         registry(zone).join(ONE, "198.51.100.1")
         assert values(zone) == (VALUE,) and (OTHER, "A") not in zone.sets and (OTHER, "TXT") not in zone.sets
+
+    @pytest.mark.parametrize("shared", ["198.51.100.1", "2001:db8::1"])
+    def test_a_dead_machine_with_one_of_our_addresses_goes_with_both_of_its_own(self, zone: Zone, shared: str) -> None:
+        theirs = [shared, "198.51.100.9" if ":" in shared else "2001:db8::9"]
+        registry(zone).join(TWO, *theirs)
+        registry(zone).join(ONE, "198.51.100.1", "2001:db8::1")
+        assert values(zone) == (VALUE,) and [name for name, _ in zone.sets if name == OTHER] == []
+
+    def test_a_machine_with_another_address_of_each_family_lives(self, zone: Zone) -> None:
+        registry(zone).join(TWO, "198.51.100.9", "2001:db8::9")
+        registry(zone).join(ONE, "198.51.100.1", "2001:db8::1")
+        assert set(values(zone)) == {VALUE, OTHER_VALUE} and values(zone, OTHER, "AAAA") == ("2001:db8::9",)
+
+    def test_an_empty_text_of_others_beside_a_host_is_no_address(self, zone: Zone) -> None:
+        registry(zone).join(TWO, "198.51.100.1")
+        text = zone.sets[OTHER, "TXT"]
+        zone.sets[OTHER, "TXT"] = replace(text, values=tuple(sorted((*text.values, '""'))))
+        registry(zone).join(ONE, "198.51.100.1")
+        assert values(zone, OTHER, "TXT") == ('""',) and (OTHER, "A") not in zone.sets
 
     def test_another_stacks_machine_with_our_address_is_not(self, zone: Zone) -> None:
         registry(zone).join(replace(TWO, stack="staging"), "198.51.100.1")

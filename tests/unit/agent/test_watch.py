@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,10 @@ HOST = "www.scalability.expert"
 
 
 class World:
-    """Machines of two clouds (`a…`, `b…`), one zone, and who can reach whom."""
+    """Machines of two clouds (`a…`, `b…`), one zone, and who can reach whom. Those of the clouds named in `ipv6` have an address
+    `NAME:6` beside `NAME`; `no_way` says whether it leads anywhere."""
 
-    def __init__(self, home: Path, *names: str, proxied: bool = False) -> None:
+    def __init__(self, home: Path, *names: str, proxied: bool = False, ipv6: str = "") -> None:
         self.clock = Clock()
         self.zone: dict[str, Owner] = {}
         self.challenges: dict[str, set[str]] = {}
@@ -31,10 +33,13 @@ class World:
         self.api_down = self.dns_down = False
         self.agents: dict[str, Agent] = {}
         self.dead: set[str] = set()
+        self.no_way = False
+        self.reached: set[tuple[str, str]] = set()
         self.told = CloudflareJoin(zone="z", host=HOST, token="t", proxied=proxied, check="command:/bin/true")
         for number, name in enumerate(names):
+            told = replace(self.told, ipv6=name[0] in ipv6)
             settings = MachineSettings(
-                stack="local", fleet="web", machine=str(number), generation=f"{number:06x}", joins=(self.told,)
+                stack="local", fleet="web", machine=str(number), generation=f"{number:06x}", joins=(told,)
             )
             self.agents[name] = Agent(
                 Machine(settings, name),
@@ -46,9 +51,13 @@ class World:
             )
 
     def reach_from(self, name: str) -> Callable[[str, Join], bool]:
-        return lambda key, _: (
-            key not in self.dead and not (self.cut and key[0] != name[0]) and frozenset({name, key}) not in self.cut_off
-        )
+        def reach(key: str, _: Join) -> bool:
+            self.reached.add((name, key))
+            there, family, _ = key.partition(":")
+            cut = (self.cut and key[0] != name[0]) or frozenset({name, there}) in self.cut_off
+            return there not in self.dead and not cut and not (family and self.no_way)
+
+        return reach
 
     def look_up(self, name: str) -> frozenset[str] | None:
         if self.dns_down:
@@ -79,7 +88,8 @@ class Machine(FakeCloud):
         return f"i-{int(self.settings.machine):017x}"
 
     def addresses(self) -> tuple[str, ...]:
-        return (self._name,)
+        (told,) = self.settings.joins
+        return (self._name, f"{self._name}:6") if told.ipv6 else (self._name,)
 
 
 class WorldRegistry:
@@ -88,10 +98,10 @@ class WorldRegistry:
         self.size = 0
         self.members: tuple[str, ...] = ()
 
-    def join(self, owner: Owner, address: str) -> bool:
+    def join(self, owner: Owner, *addresses: str) -> bool:
         zone = self._zone()
-        changed = zone.get(address) != owner
-        zone[address] = owner
+        changed = any(zone.get(address) != owner for address in addresses)
+        zone.update(dict.fromkeys(addresses, owner))
         self.members = tuple(zone) if self._world.told.proxied else ()
         self.size = len(zone)
         return changed
@@ -209,6 +219,80 @@ def test_a_challenge_for_a_live_machine_is_taken_away_whoever_put_it_up(tmp_path
     world.challenges[challenge_name(owner, world.told)] = {str(owner), f"{owner} abcdef"}
     world.run(14)
     assert world.challenges == {} and world.standing == {"a1"}
+
+
+def both(*names: str) -> set[str]:
+    return {address for name in names for address in (name, f"{name}:6")}
+
+
+@pytest.mark.parametrize("proxied", [False, True])
+@pytest.mark.parametrize(("victim", "left"), [("a1", both("a2") | {"b1"}), ("b1", both("a1", "a2"))])
+def test_in_a_mixed_set_a_dead_machine_s_addresses_go_and_nobody_else_s(
+    tmp_path: Path, victim: str, left: set[str], proxied: bool
+) -> None:
+    world = World(tmp_path, "a1", "a2", "b1", proxied=proxied, ipv6="a")
+    world.run(40)
+    assert world.standing == both("a1", "a2") | {"b1"}
+    world.dead.add(victim)
+    world.run(60)
+    assert world.standing == left and world.challenges == {}
+
+
+def test_who_has_no_ipv6_never_asks_by_it_and_nobody_asks_itself(tmp_path: Path) -> None:
+    world = World(tmp_path, "a1", "a2", "b1", "b2", ipv6="a")
+    world.run(60)
+    assert {who for who, key in world.reached if ":" in key} == {"a1", "a2"}
+    assert not [pair for pair in world.reached if pair[1].startswith(pair[0])]
+    # By IPv4 everybody is watched by somebody of both kinds' ring.
+    assert {key for _, key in world.reached} == both("a1", "a2") | {"b1", "b2"}
+
+
+def test_without_a_way_by_ipv6_it_is_asked_now_and_then_and_nobody_is_removed(tmp_path: Path) -> None:
+    world = World(tmp_path, "a1", "a2", "a3", "b1", ipv6="a")
+    world.no_way = True
+    world.run(300)
+    assert world.standing == both("a1", "a2", "a3") | {"b1"} and world.challenges == {}
+    assert 0 < world.put_up <= 20
+
+
+def test_the_last_machine_stays_with_both_of_its_addresses(tmp_path: Path) -> None:
+    world = World(tmp_path, "a1", "a2", "b1", ipv6="a")
+    world.run(20)
+    world.dead |= {"a2", "b1"}
+    world.run(120)
+    assert world.standing == both("a1")
+    world.dead.add("a1")
+    world.run(120)
+    assert world.standing == both("a1"), "who would remove them"
+
+
+def test_an_ipv6_entry_that_is_left_alone_of_a_dead_machine_goes(tmp_path: Path) -> None:
+    world = World(tmp_path, "a1", "a2", "b1", ipv6="a")
+    world.run(20)
+    world.dead.add("a1")
+    del world.zone["a1"]
+    world.run(60)
+    assert world.standing == both("a2") | {"b1"}
+
+
+@pytest.mark.parametrize(("outcomes", "lives"), [
+    ([errno.EAGAIN, 0], True),
+    ([errno.ENETUNREACH, errno.ECONNREFUSED], True),
+    ([errno.ECONNREFUSED, errno.ENETUNREACH], True),
+    ([errno.EAGAIN, errno.ENETUNREACH], False),
+])  # fmt: skip
+def test_a_host_lives_that_can_be_reached_by_one_of_its_addresses(
+    monkeypatch: pytest.MonkeyPatch, outcomes: list[int], lives: bool
+) -> None:
+    told = Route53Join(zone="Z", domain="unilans.net", service="_s._tcp", incarnation="v1", port=4218)
+    found = [
+        (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 1)),
+        (socket.AF_INET6, 1, 0, "", ("::1", 1, 0, 0)),
+    ]
+    monkeypatch.setattr("rollcall.agent.socket.getaddrinfo", lambda *_, **__: found)
+    left = iter(outcomes)
+    monkeypatch.setattr(socket.socket, "connect_ex", lambda *_: next(left))
+    assert reachable("host", told) is lives
 
 
 def test_who_refuses_a_connection_lives_and_who_does_not_answer_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:

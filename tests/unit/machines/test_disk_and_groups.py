@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,18 @@ def test_a_machines_network_is_set_before_it_boots() -> None:
     network = machine_files(WEB)["etc/systemd/network/10-host0.network"]
     assert "\nAddress=203.0.113.77/24\nGateway=203.0.113.1\n" in network
     assert "\nMACAddress=02:00:cb:00:71:4d\n" in network
+
+
+def test_a_machine_with_ipv6_has_it_at_once_and_another_has_none() -> None:
+    place = "etc/systemd/network/10-host0.network"
+    aws = Machine(id="i-0123456789abcdef0", cloud="aws", name="web", address="198.51.100.9", ipv6="2001:db8:1::10")
+    network = machine_files(aws)[place]
+    assert "\nAddress=2001:db8:1::10/48\nGateway=2001:db8:1::1\n" in network
+    # Neighbours are found from a link-local address, and a doubt about duplicates would cost the boot a second.
+    assert "LinkLocalAddressing=ipv6\nIPv6DuplicateAddressDetection=0\n" in network
+    for other in (WEB, replace(aws, ipv6="")):
+        network = machine_files(other)[place]
+        assert "LinkLocalAddressing=no\n" in network and "db8" not in network
 
 
 def test_machines_differ_in_name_and_id_and_only_those_with_keys_have_keys() -> None:

@@ -1,0 +1,158 @@
+"""Where members of a fleet with IPv6 must stand, and of one without: places, what is asked of them, and older states' inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from components import registries, serviceplace
+from components.clouds import _ec2_seen
+from components.registries import Place, SiteRecords, place_of
+from components.serviceplace import ServicePlace, ServiceRecords
+from localcloud.aws.route53 import UNLIMITED
+from rollcall.cloudflare import Record
+from rollcall.ownership import Owner
+from rollcall.route53 import Route53Registry, Route53Store
+from tests.cloud.aws_cloud import Cloud, running
+
+ZONE = "unilans.net"
+SITE = Place(zone="z", domain="scalability.expert", host="www.scalability.expert", ttl=60, proxied=False)
+SERVICE = ServicePlace(
+    zone="Z", domain=ZONE, service="_s._tcp", incarnation="v1", port=1, priority=10, weight=10, ttl=30
+)
+ONE = Owner("local", "api", "0", "aaaaaa", "i-00000000000000001")
+TWO = Owner("local", "old", "0", "bbbbbb", "i-00000000000000002")
+
+
+@pytest.mark.parametrize("place", [SITE, SERVICE])
+def test_off_its_inputs_are_those_of_before_and_on_they_say_so(place: Place | ServicePlace) -> None:
+    on = replace(place, ipv6=True)
+    assert "ipv6" not in place.as_inputs() and on.as_inputs() == {**place.as_inputs(), "ipv6": True}
+    # What an earlier version wrote has no such key.
+    assert (place_of(place.as_inputs()), place_of(on.as_inputs())) == (place, on)
+    assert (place.told.ipv6, on.told.ipv6) == (False, True)
+
+
+def test_with_ipv6_a_member_must_stand_by_both_families_and_its_value_once() -> None:
+    assert [each.place for each in SITE.stands] == ["www.scalability.expert A"]
+    assert [each.place for each in replace(SITE, ipv6=True).stands] == [
+        "www.scalability.expert A",
+        "www.scalability.expert AAAA",
+    ]
+    assert [each.place for each in SERVICE.stands] == ["v1._s._tcp.unilans.net SRV", "rc.unilans.net A"]
+    services, *hosts = replace(SERVICE, ipv6=True, shards=2, shard=1).stands
+    assert services.value and [each.place for each in hosts] == ["rc.unilans.net A", "rc.unilans.net AAAA"]
+    assert all(each.shared and not each.value and (each.shard, each.shards) == (1, 2) for each in hosts)
+
+
+@pytest.mark.parametrize("proxied", [False, True])
+@pytest.mark.parametrize("ipv6", [False, True])
+def test_of_a_site_each_family_is_asked_for_by_its_type(
+    monkeypatch: pytest.MonkeyPatch, ipv6: bool, proxied: bool
+) -> None:
+    asked: list[str] = []
+
+    def answered(_zone: str, _name: str, rtype: str) -> frozenset[str]:
+        asked.append(rtype)
+        return frozenset({rtype.lower()})
+
+    monkeypatch.setattr(registries, "answered_by_all", answered)
+    place = replace(SITE, ipv6=ipv6, proxied=proxied)
+    found = SiteRecords(place, NoStore()).answers()  # type: ignore[arg-type]
+    types = ["A", "AAAA"] if ipv6 else ["A"]
+    assert list(found) == [each.place for each in place.stands] and asked == ([] if proxied else types)
+    assert list(found.values()) == [None if proxied else frozenset({each.lower()}) for each in types]
+
+
+class NoStore:
+    """Of a zone in which stands what a test says, whose records a test may remove."""
+
+    def __init__(self, *records: Record) -> None:
+        self.records = list(records)
+
+    def list(self, _zone: str, name: str) -> tuple[Record, ...]:
+        return tuple(each for each in self.records if each.name == name)
+
+    def delete(self, _zone: str, record: str) -> None:
+        self.records = [each for each in self.records if each.id != record]
+
+
+@pytest.mark.parametrize("ipv6", [False, True])
+def test_whoever_cleans_up_sees_and_removes_both_families_of_a_site(ipv6: bool) -> None:
+    record = Record(name=SITE.host, type="A", content="198.51.100.10", comment=str(ONE), zone="z", id="1")
+    store = NoStore(record, replace(record, type="AAAA", content="2001:db8::1", id="2"))
+    records = SiteRecords(replace(SITE, ipv6=ipv6), store)  # type: ignore[arg-type]
+    found = records.entries()
+    assert {each.place for each in found} == {f"{SITE.host} A", f"{SITE.host} AAAA"}
+    records.remove(found)
+    assert store.records == []
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Iterator[Cloud]:
+    with running(route53_limits=UNLIMITED) as made:
+        yield made
+
+
+@pytest.fixture
+def store(cloud: Cloud) -> Route53Store:
+    made = Route53Store(cloud.aws.add_zone(ZONE), client=cloud.client("route53"))
+    Route53Registry(SERVICE.told, made, pause=lambda _: None).join(ONE, "198.51.100.10", "2001:db8::1")
+    Route53Registry(SERVICE.told, made, pause=lambda _: None).join(TWO, "203.0.113.10")
+    return made
+
+
+@pytest.mark.clouds
+def test_hosts_are_listed_and_answered_by_family_where_both_are_asked_for(
+    store: Route53Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    standing = {(each.name, each.type): each.values for each in store.below(f"rc.{ZONE}")}
+    monkeypatch.setattr(
+        serviceplace, "answered_by_all", lambda _zone, name, rtype: frozenset(standing.get((name, rtype), ()))
+    )
+    hosts: dict[bool, dict[str, set[str]]] = {}
+    for ipv6 in (False, True):
+        records = ServiceRecords(replace(SERVICE, ipv6=ipv6), store)
+        hosts[ipv6] = {}
+        for each in records.entries():
+            if " SRV" not in each.place:
+                hosts[ipv6].setdefault(each.place, set()).add(each.value)
+        answers = {place: set(values or ()) for place, values in records.answers().items() if " SRV" not in place}
+        assert answers == hosts[ipv6]
+    addresses = {"198.51.100.10", "203.0.113.10"}
+    assert hosts[True] == {f"rc.{ZONE} A": addresses, f"rc.{ZONE} AAAA": {"2001:db8::1"}}
+    assert hosts[False] == {f"rc.{ZONE} A": {*addresses, "2001:db8::1"}}, "as it was"
+
+
+@pytest.mark.clouds
+@pytest.mark.parametrize("ipv6", [False, True])
+def test_what_is_removed_of_a_dead_machine_is_its_whole_host(store: Route53Store, ipv6: bool) -> None:
+    records = ServiceRecords(replace(SERVICE, ipv6=ipv6), store)
+    records.remove([each for each in records.entries() if each.owner == ONE])
+    assert {each.name for each in store.below(f"rc.{ZONE}")} == {f"bbbbbb.rc.{ZONE}"}
+
+
+# An instance as EC2 shows it, and the addresses that are seen of it.
+SHOWN: list[tuple[dict[str, Any], tuple[str, ...]]] = [
+    ({"PublicIpAddress": "198.51.100.10"}, ("198.51.100.10",)),
+    (
+        {
+            "PublicIpAddress": "198.51.100.10",
+            "NetworkInterfaces": [{"Ipv6Addresses": [{"Ipv6Address": "2001:db8:1::10"}]}],
+        },
+        ("198.51.100.10", "2001:db8:1::10"),
+    ),
+    ({"NetworkInterfaces": [{"Ipv6Addresses": [{"Ipv6Address": "2001:db8:1::10"}]}]}, ("2001:db8:1::10",)),
+    ({"NetworkInterfaces": [{"Ipv6Addresses": [{"Ipv6Address": "fd00::10"}]}]}, ()),
+    ({"NetworkInterfaces": [{}]}, ()),
+]
+
+
+@pytest.mark.parametrize(("shown", "addresses"), SHOWN)
+def test_an_instance_is_seen_with_the_addresses_of_both_families(
+    shown: dict[str, Any], addresses: tuple[str, ...]
+) -> None:
+    assert _ec2_seen({"InstanceId": "i-1", "State": {"Name": "running"}, **shown}).addresses == addresses
