@@ -425,7 +425,14 @@ def test_a_page_tells_its_own_length_only(lab: Lab) -> None:
 def test_instances_are_listed_for_the_operator(lab: Lab) -> None:
     found = lab.running(name="web-1")
     assert lab.cloud.list_instances() == [
-        {"id": found["id"], "cloud": "joyent", "name": "web-1", "state": "running", "addresses": found["ips"]}
+        {
+            "id": found["id"],
+            "cloud": "joyent",
+            "region": "local-1",
+            "name": "web-1",
+            "state": "running",
+            "addresses": found["ips"],
+        }
     ]
 
 
