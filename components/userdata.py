@@ -131,7 +131,7 @@ def _shortened(source: str) -> str:
     named = [each.name for each in methods if isinstance(each, ast.FunctionDef)]
     named += [each.attr for each in attributes if isinstance(each.ctx, ast.Store)]
     private = {each for each in named if each.startswith("_") and not each.startswith("__")}
-    used = Counter(each for node in attributes if (each := node.attr) in private)
+    used = Counter(node.attr for node in attributes if node.attr in private)
     letters = string.ascii_letters
     short = (f"_{first}{second}" for first in ("", *letters) for second in letters)
     names = dict(zip((each for each, _ in used.most_common()), short, strict=False))
