@@ -53,7 +53,7 @@ class World:
     def reach_from(self, name: str) -> Callable[[str, Join], bool]:
         def reach(key: str, _: Join) -> bool:
             self.reached.add((name, key))
-            there, family, _ = key.partition(":")
+            there, _colon, family = key.partition(":")
             cut = (self.cut and key[0] != name[0]) or frozenset({name, there}) in self.cut_off
             return there not in self.dead and not cut and not (family and self.no_way)
 
