@@ -19,7 +19,7 @@ from tests.integration.deployed import HOST
 from tests.integration.instep import InStep
 from tests.integration.witness import Prober, config_file
 
-pytestmark = [pytest.mark.machines, pytest.mark.engine]
+pytestmark = [pytest.mark.machines, pytest.mark.engine, pytest.mark.prove]
 DEBIAN = "/aws/service/debian/release/12/latest/amd64"
 BEFORE = """\
 config:
