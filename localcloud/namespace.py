@@ -185,6 +185,12 @@ class Namespace:
         with contextlib.suppress(NamespaceError):
             _command(["bridge", "-n", self.name, "link", "set", "dev", interface, "state", "3" if plugged else "0"])
 
+    def pull(self, interface: str) -> None:
+        """Take away a machine's port; one that is not there is no error. The kernel ends a killed machine's network when it comes to
+        it, and until then its successor's port could not have the name."""
+        with contextlib.suppress(NamespaceError):
+            self._ip("link", "delete", "dev", interface)
+
     def filter(self, name: str, table: str) -> None:
         """Put `table` (the text of `table inet NAME`, or nothing) in the place of the one of that name, in one transaction."""
         # The first line makes the table if there is none, so that the second can remove it.

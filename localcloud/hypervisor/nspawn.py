@@ -122,10 +122,10 @@ class NspawnHypervisor(Hypervisor):
         A kernel that hangs takes no connection either; here the host's kernel would, so the cable is pulled too.
         """
         self._do(machine_id, lambda power: power.freeze(True))
-        self._namespace.plug(f"vb-{short_name(machine_id)}", plugged=False)
+        self._namespace.plug(_port(machine_id), plugged=False)
 
     def thaw(self, machine_id: str) -> None:
-        self._namespace.plug(f"vb-{short_name(machine_id)}", plugged=True)
+        self._namespace.plug(_port(machine_id), plugged=True)
         self._do(machine_id, lambda power: power.freeze(False))
 
     def ps(self) -> list[MachineStatus]:
@@ -180,6 +180,7 @@ class NspawnHypervisor(Hypervisor):
     def start(self, machine: Machine, disk: Disk) -> Container:
         if machine.cloud == "joyent" and machine.id not in self._metadata:
             self._metadata[machine.id] = MetadataServer(disk.zonecontrol, lambda: self._guest_metadata(machine.id))
+        self._namespace.pull(_port(machine.id))
         return Container(machine, disk, self._namespace, self._layers.options(machine, disk))
 
     def tell(self, machine_id: str, what: str, reason: str = "") -> None:
@@ -297,6 +298,11 @@ def _make_room_for_many() -> None:
 def _leader(power: MachinePower) -> Process | None:
     container = power.container
     return container.leader if container is not None else None
+
+
+def _port(machine_id: str) -> str:
+    """The interface that systemd-nspawn makes at the bridge for a machine."""
+    return f"vb-{short_name(machine_id)}"
 
 
 def _status(power: MachinePower) -> MachineStatus:

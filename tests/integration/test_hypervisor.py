@@ -15,6 +15,7 @@ import pytest
 
 from localcloud.hypervisor import cleanup
 from localcloud.hypervisor.cgroups import Group
+from localcloud.hypervisor.container import short_name
 from localcloud.hypervisor.processes import Process
 from localcloud.namespace import NETWORKS
 from tests.integration.cloud_stubs import Metadata, Visits, serve_wsgi
@@ -55,6 +56,15 @@ def test_a_crash_says_no_goodbye_and_the_disk_stays(room: Room) -> None:
     room.hypervisor.boot(ON_JOYENT, heard)
     heard.wait("running", "stopped", "running")
     assert room.run(ON_JOYENT, "ls /kept /goodbye 2>/dev/null || true") == "/kept"
+
+
+def test_a_port_that_a_power_cut_has_left_behind_is_in_nobodys_way(room: Room) -> None:
+    left = f"vb-{short_name(ON_JOYENT.id)}"
+    add = ["ip", "-n", room.namespace.name, "link", "add", left, "type", "veth", "peer", "name", "left"]
+    subprocess.run(add, check=True)
+    heard = room.boot(ON_JOYENT)
+    heard.wait("running")
+    assert until(lambda: room.run(ON_JOYENT, "ip -o addr show host0").count("203.0.113.") > 0)
 
 
 def test_the_guest_itself_can_reboot_and_power_off(room: Room) -> None:

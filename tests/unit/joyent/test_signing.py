@@ -79,18 +79,22 @@ def test_a_sub_user_is_in_the_key_id() -> None:
     assert f'keyId="/acct/users/bob/keys/{signer.md5}"' in made["Authorization"]
 
 
+# How a user may write a fingerprint.
+FORMS = ["md5", "with its name", "upper case", "sha256", "sha256 padded"]
+
+
 def fingerprints(kind: str) -> list[str]:
     blob = blob_of(KEYS[kind].public_key())
     return [md5_of(blob), f"MD5:{md5_of(blob)}", md5_of(blob).upper(), sha256_of(blob), sha256_of(blob) + "="]
 
 
-@pytest.mark.parametrize("key_id", [*fingerprints("p256"), "my-laptop", ""])
+@pytest.mark.parametrize("key_id", [*fingerprints("p256"), "my-laptop", ""], ids=[*FORMS, "name", "none"])
 def test_whatever_form_a_key_id_has_the_md5_goes_on_the_wire(key_id: str) -> None:
     signer = signer_of(pem(KEYS["p256"]), source="it", key_id=key_id)
     assert signer.md5 == fingerprints("p256")[0]
 
 
-@pytest.mark.parametrize("key_id", fingerprints("rsa"))
+@pytest.mark.parametrize("key_id", fingerprints("rsa"), ids=FORMS)
 def test_another_key_than_the_key_id_says_is_refused(key_id: str) -> None:
     with pytest.raises(ConfigurationError, match=r"not .* as the key id says"):
         signer_of(pem(KEYS["p256"]), source="it", key_id=key_id)
