@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import pulumi
@@ -408,8 +408,9 @@ def _wait_for_caches(registries: Registries, props: Mapping[str, Any], engine: E
 
 
 def _staying(registries: Registries, stack: str, leaving: Sequence[Member]) -> list[Entry]:
-    gone = {Owner(stack, each.fleet, each.machine, each.generation, each.instance) for each in leaving}
-    return [entry for entry in registries.entries() if entry.owner in gone]
+    # What somebody tagged by hand may lack what an owner must have; it has no entry then.
+    gone = {(stack, each.fleet, each.machine, each.generation, each.instance) for each in leaving}
+    return [entry for entry in registries.entries() if entry.owner is not None and astuple(entry.owner) in gone]
 
 
 def _named(entry: Entry, leaving: Sequence[Member]) -> str:

@@ -158,6 +158,7 @@ def test_an_orphan_is_found_once_by_whom_it_is_of_or_by_the_keeper_of_its_region
     made = {}
     for fleet in ("away", "home", "given-up"):
         tags = {"rollcall-stack": "local", "rollcall-fleet": fleet, "rollcall-machine": "7", "Name": f"{fleet}-7"}
+        tags["rollcall-generation"] = "ffffff"
         launched = ec2.run_instances(
             ImageId=like["ImageId"],
             InstanceType="t3.micro",

@@ -350,6 +350,14 @@ def test_a_machine_in_no_state_is_shown_by_a_refresh_and_leaves_before_it_is_end
     assert [entry.value for entry in world.entries()] == ["198.51.100.10"] and world.removed == []
 
 
+def test_a_machine_that_somebody_tagged_by_hand_is_ended_too(world: World) -> None:
+    members = [world.machine(0)]
+    orphan = world.machine(5, generation="dddddd", registered=False)["instance"]
+    world.seen_[orphan] = replace(world.seen_[orphan], generation="", machine="", drained=True)
+    RollCallProvider().update("", props(members), props(members))
+    assert world.ended == [orphan]
+
+
 def test_a_twin_of_a_member_is_ended_at_once_since_it_stands_in_its_way(world: World) -> None:
     members = [world.machine(0, generation="aaaaaa", registered=False)]
     twin = world.machine(1, generation="aaaaaa", registered=False)
