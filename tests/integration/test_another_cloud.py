@@ -7,10 +7,11 @@ and run in the order in which they stand.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 import requests
 
@@ -19,6 +20,7 @@ from localcloud.rehearsal import Rehearsal
 from rollcall import agent as agents
 from rollcall import clouds
 from rollcall.agent import Agent
+from rollcall.cloudflare import CloudflareStore
 from rollcall.health import Health
 from rollcall.registry import CloudflareRegistry, Registry
 from rollcall.route53 import Route53Registry, Route53Store
@@ -105,13 +107,27 @@ class Sheds(InStep):
         } == self.addresses()
 
 
-def registry_of(told: Join, secret: Any) -> Registry:
-    """As the agent makes them, without a process for each change, and without a look at the host's resolver."""
-    if isinstance(told, CloudflareJoin):
-        return CloudflareRegistry(told, lambda: secret(told.token))
-    made = Route53Registry(told, Route53Store(told.zone, secret(told.key)))
-    made.members = ()  # type: ignore[attr-defined]
-    return made  # type: ignore[return-value]
+class Registries:
+    """As the agent makes them, but for where the APIs are: these know it by themselves, since the environment of this process, by
+    which an agent is led to the local clouds, is without them while a stack is laid out. No process for each change, and no look
+    at the host's resolver."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self._env = env
+
+    def __call__(self, told: Join, secret: Callable[[str], str]) -> Registry:
+        if isinstance(told, CloudflareJoin):
+            site = CloudflareRegistry(told, lambda: secret(told.token))
+            site._open = lambda: CloudflareStore(secret(told.token), self._env["CLOUDFLARE_BASE_URL"])  # type: ignore[method-assign]
+            return site
+        made = Route53Registry(told, Route53Store(told.zone, client=self._client(secret(told.key))))
+        made.members = ()  # type: ignore[attr-defined]
+        return made  # type: ignore[return-value]
+
+    def _client(self, key: str) -> Any:
+        own = dict(zip(("aws_access_key_id", "aws_secret_access_key"), key.split(), strict=True))
+        at = {"endpoint_url": self._env["AWS_ENDPOINT_URL"], "region_name": self._env["AWS_REGION"]}
+        return boto3.session.Session().client("route53", **at, **own)
 
 
 @pytest.fixture(scope="module")
@@ -123,16 +139,16 @@ def sheds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sheds]:
         deployed = Sheds(rehearsal)
         deployed.config, deployed.before = config, foreign_bytes(deployed)
         _lead_to(rehearsal, folder / "components")
-        for name in ("CLOUDFLARE_BASE_URL", "AWS_ENDPOINT_URL"):
-            patch.setenv(name, deployed.env[name])
         patch.setattr(clouds, "CLOUDS", (Shed, *clouds.CLOUDS))
         patch.setattr(agents, "health_of", lambda _: Health(lambda: True))
         patch.setattr(agents, "REREAD", 1.0)
         patch.setattr(agents, "WATCH", 1e9)
 
+        registries = Registries(deployed.env)
+
         def agent(root: Path) -> Agent:
             looked = lambda name: frozenset() if "._" in name else frozenset(deployed.answers())  # noqa: E731
-            return agent_of(root, look_up=looked, reach=lambda *_: True, registry_of=registry_of)
+            return agent_of(root, look_up=looked, reach=lambda *_: True, registry_of=registries)
 
         with Compute(folder / "machines", agent) as compute:
             deployed.compute = compute
