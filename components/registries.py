@@ -16,9 +16,10 @@ from components.clouds import cloud_of, view_of
 from components.realm import Access as Access
 from components.realm import Places, Realm
 from components.resolving import answered_by_all, answered_by_any
-from components.serviceplace import ServicePlace, ServiceRecords, challenges, families, without_ipv6
+from components.serviceplace import WITHIN, ServicePlace, ServiceRecords, challenges, families, without_ipv6
 from rollcall.cloudflare import CloudflareStore, Record
 from rollcall.ownership import Owner
+from rollcall.retrying import retried
 from rollcall.settings import CloudflareJoin, challenge_name
 
 ADDRESS_TYPES = ("A", "AAAA")
@@ -105,7 +106,7 @@ class SiteRecords:
         self._store = store
 
     def entries(self) -> tuple[Entry, ...]:
-        listed = self._store.list(self._place.zone, self._place.host)
+        listed = retried(lambda: self._store.list(self._place.zone, self._place.host), WITHIN)
         return tuple(_entry(record) for record in listed if record.type in ADDRESS_TYPES)
 
     def answers(self) -> dict[str, frozenset[str] | None]:
@@ -120,7 +121,7 @@ class SiteRecords:
         for entry in entries:
             zone, _, record = entry.id.partition("/")
             if zone == self._place.zone and entry.place.startswith(f"{self._place.host} "):
-                self._store.delete(zone, record)
+                retried(lambda zone=zone, record=record: self._store.delete(zone, record), WITHIN)  # type: ignore[misc]
 
     def still_answered(self, entries: Iterable[Entry]) -> list[Entry]:
         place = self._place
@@ -130,6 +131,9 @@ class SiteRecords:
         return [each for each in mine if each.value in known[each.place.rpartition(" ")[2]]]
 
     def unchallenge(self, gone: Owner) -> None:
+        retried(lambda: self._unchallenge(gone), WITHIN)
+
+    def _unchallenge(self, gone: Owner) -> None:
         for record in self._store.list(self._place.zone, challenge_name(gone, self._place.told)):
             if record.type == "TXT" and challenges(record.content, gone):
                 self._store.delete(record.zone, record.id)

@@ -15,7 +15,8 @@ from rollcall.route53 import LABEL, ConflictError, RecordSet, Route53Registry, R
 from rollcall.settings import Route53Join, challenge_name, record_type
 
 HOST_TTL = 60
-_WITHIN = 60.0
+# Seconds for which an API that fails is asked again: an `up` waits for it, and fails for nothing that passes.
+WITHIN = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,9 +99,9 @@ class ServiceRecords:
     def entries(self) -> tuple[Entry, ...]:
         place = self._place
         services = place.stands[0]
-        current = retried(lambda: self._store.at(set_name(place.told)), _WITHIN)
+        current = retried(lambda: self._store.at(set_name(place.told)), WITHIN)
         below: dict[str, list[RecordSet]] = {}
-        for each in retried(lambda: self._store.below(f"{LABEL}.{place.domain}"), _WITHIN):
+        for each in retried(lambda: self._store.below(f"{LABEL}.{place.domain}"), WITHIN):
             below.setdefault(each.name, []).append(each)
         self._hosts = below
         names: dict[str, dict[str, str]] = {name: {} for name in below}
@@ -144,10 +145,10 @@ class ServiceRecords:
         here = [entry for entry in entries if entry.place in mine]
         registry = Route53Registry(self._place.told, self._store, fresh=False)
         for owner in sorted({entry.owner for entry in here if entry.owner is not None}):
-            retried(lambda owner=owner: registry.leave(owner), _WITHIN)  # type: ignore[misc]
+            retried(lambda owner=owner: registry.leave(owner), WITHIN)  # type: ignore[misc]
         dead = {entry.id for entry in here if entry.dead}
         if dead:
-            retried(lambda: registry.drop(dead), _WITHIN)
+            retried(lambda: registry.drop(dead), WITHIN)
 
     def still_answered(self, entries: Iterable[Entry]) -> list[Entry]:
         """Of the set: a host has a name of its own, and whoever asks for that has read the set before."""
@@ -158,7 +159,7 @@ class ServiceRecords:
         return [each for each in mine if each.value.lower() in values]
 
     def unchallenge(self, gone: Owner) -> None:
-        retried(lambda: self._unchallenge(gone), _WITHIN)
+        retried(lambda: self._unchallenge(gone), WITHIN)
 
     def _unchallenge(self, gone: Owner) -> None:
         here = self._store.at(challenge_name(gone, self._place.told))

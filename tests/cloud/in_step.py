@@ -150,9 +150,10 @@ class World:
                 self._patcher.setattr(
                     f"components.{module}.answered_by_{asked}", lambda _, name, rtype: zone.answers(name, rtype)
                 )
-        self._patcher.setattr(
-            "components.serviceplace.retried", lambda act, within: retried(act, within, sleep=lambda _: None)
-        )
+        for module in ("registries", "serviceplace"):
+            self._patcher.setattr(
+                f"components.{module}.retried", lambda act, within: retried(act, within, sleep=lambda _: None)
+            )
         self._patcher.setattr(agents, "health_of", lambda _: Health(lambda: self._healthy, 1, 1))
         zone.patch(self._patcher)
         self._healthy = True
