@@ -101,7 +101,8 @@ class ServiceRecords:
         services = place.stands[0]
         current = retried(lambda: self._store.at(set_name(place.told)), WITHIN)
         below: dict[str, list[RecordSet]] = {}
-        for each in retried(lambda: self._store.below(f"{LABEL}.{place.domain}"), WITHIN):
+        pages = retried(lambda: list(self._store.under(f"{LABEL}.{place.domain}")), WITHIN)
+        for each in (each for page in pages for each in page):
             below.setdefault(each.name, []).append(each)
         self._hosts = below
         names: dict[str, dict[str, str]] = {name: {} for name in below}

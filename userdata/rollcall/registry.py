@@ -105,15 +105,13 @@ class Route53Process:
     def __init__(self, join: Route53Join, key: Callable[[], str]) -> None:
         self._told = join
         self._key = key
-        self._fresh = True
+        self._fresh: bool | str = True
         self._within = _WITHIN
         self.size = 0
         self.members: tuple[str, ...] = ()
 
     def join(self, owner: Owner, *addresses: str) -> bool:
-        changed = self._ask("join", owner, *addresses)
-        self._fresh = False
-        return bool(changed)
+        return bool(self._ask("join", owner, *addresses))
 
     def leave(self, owner: Owner) -> bool:
         return bool(self._ask("leave", owner))
@@ -144,7 +142,11 @@ class Route53Process:
         except ValueError as broken:
             said = (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]
             raise TransientError(f"reason=no-answer api=route53 said={said[:200]!r}") from broken
+        self._fresh = answer["fresh"]
         if "error" in answer:
+            # Who only has to wait for the others may be quick.
+            if "Throttling" in answer["error"] or "contended" in answer["error"]:
+                self._within = _WITHIN
             raise FatalError(answer["error"]) if answer["fatal"] else TransientError(answer["error"])
-        self.size, self._within = answer["size"], _WITHIN
+        self._within = _WITHIN
         return answer["result"]

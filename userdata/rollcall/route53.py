@@ -27,13 +27,12 @@ from rollcall.settings import Route53Join, challenge_name, parse_join, record_ty
 LABEL = "rc"
 MOST_VALUES = 400
 _HOST_TTL = 60
-_TRIES = 25
-_PATIENCE = 3
+_TRIES, _ROUNDS = 25, 6
 _JOINS, _AT = "joins", "at"
 _BUSY = "Throttling", "ThrottlingException", "PriorRequestNotComplete", "ServiceUnavailable", "InternalError"
 
 
-class ConflictError(RollcallError):
+class ConflictError(TransientError):
     """The record set was not what the batch said it was: read it again."""
 
 
@@ -55,8 +54,9 @@ class Store(Protocol):
     def at(self, name: str) -> tuple[RecordSet, ...]:
         """The record sets of every type at `name`."""
 
-    def below(self, name: str) -> tuple[RecordSet, ...]:
-        """Every record set below `name`."""
+    def under(self, *names: str) -> Iterable[Iterable[RecordSet]]:
+        """What is at and below these names, a page for each call. They must be given in the order of their labels from the
+        right, in which Route53 sorts: what is near to each other comes in one page, and is seen at one moment."""
 
     def change(self, deletes: Iterable[RecordSet], creates: Iterable[RecordSet]) -> None:
         """All of it or nothing. Raises ConflictError when a set to be deleted is another, or one to be created is there."""
@@ -70,10 +70,7 @@ class Route53Store:
         self._client = client or _client(key)
 
     def at(self, name: str) -> tuple[RecordSet, ...]:
-        return tuple(each for each in self._listed(name) if each.name == name.lower())
-
-    def below(self, name: str) -> tuple[RecordSet, ...]:
-        return tuple(each for each in self._listed(name) if each.name != name.lower())
+        return tuple(each for page in self.under(name) for each in page if each.name == name.lower())
 
     def change(self, deletes: Iterable[RecordSet], creates: Iterable[RecordSet]) -> None:
         changes = [_change("DELETE", each) for each in deletes] + [_change("CREATE", each) for each in creates]
@@ -81,19 +78,21 @@ class Route53Store:
             with _explained():
                 self._client.change_resource_record_sets(HostedZoneId=self._zone, ChangeBatch={"Changes": changes})
 
-    def _listed(self, name: str) -> list[RecordSet]:
-        """What is at `name` and below it: sets are sorted by their labels from the right, so it comes in one run."""
-        found: list[RecordSet] = []
-        lists = self._client.get_paginator("list_resource_record_sets")
-        with _explained():
-            for page in lists.paginate(
-                HostedZoneId=self._zone, StartRecordName=name, PaginationConfig={"PageSize": 300}
-            ):
-                for each in map(_record_set, page["ResourceRecordSets"]):
-                    if not f".{each.name}".endswith(f".{name.lower()}"):
-                        return found
-                    found.append(each)
-        return found
+    def under(self, *names: str) -> Iterator[list[RecordSet]]:
+        ends = tuple(f".{each.lower()}" for each in names)
+        start = {"StartRecordName": names[0]}
+        while start:
+            with _explained():
+                page = self._client.list_resource_record_sets(HostedZoneId=self._zone, **start)
+            sets = map(_record_set, page["ResourceRecordSets"])
+            found = [each for each in sets if f".{each.name}".endswith(ends)]
+            yield found
+            start = {key.replace("Next", "Start"): page[key] for key in page if key.startswith("NextR")}
+            if start and not f".{start['StartRecordName'][:-1]}".endswith(ends):
+                # What lies between is not of interest.
+                names, start = names[1:], {}
+                if names and not any(f".{each.name}".endswith(ends[-1]) for each in found):
+                    start = {"StartRecordName": names[0]}
 
 
 @contextlib.contextmanager
@@ -108,84 +107,98 @@ def _explained() -> Iterator[None]:
         if code in _BUSY or refused.response["ResponseMetadata"].get("HTTPStatusCode", 0) >= 500:
             raise TransientError(f"reason=api-failing api=route53 code={code}") from refused
         if code == "InvalidChangeBatch" and ("but it" in said or "do not match" in said):
-            raise ConflictError(said) from refused
+            raise ConflictError("reason=contended") from refused
         raise FatalError(f"reason=refused api=route53 code={code} message={said[:200]!r}") from refused
     except BotoCoreError as failed:
         raise TransientError(f"reason=unreachable api=route53 error={type(failed).__name__}") from failed
 
 
 class Route53Registry:
-    """One membership. `fresh`: nothing of this machine is there yet, as far as is known, so the first join need not look.
-    `pause` sleeps, `look` asks DNS for the set's targets; `size` counts the values at the last look."""
+    """One membership. `fresh`: what is there of this machine: nothing, as far as is known (True), its host that was made for
+    this address but perhaps no value (the addresses), or no one knows (False). `pause` sleeps, `look` asks DNS for the set's
+    targets."""
 
     def __init__(
         self,
         told: Route53Join,
         store: Store,
-        fresh: bool = True,
+        fresh: bool | str = True,
         pause: Callable[[float], None] = time.sleep,
         dice: random.Random | None = None,
         look: Callable[[str], frozenset[str] | None] = lambda _: None,
     ) -> None:
         self._told = told
         self._store = store
-        self._fresh = fresh
+        self.fresh = fresh
+        self._registered = fresh
+        # How probably one goes on and writes all who wait, where DNS does not show it yet; whom that kept long is surer.
+        self._writes = 0.25 if fresh is True else 0.6
         self._look = look
-        self._pressed = 0
-        self._registered: tuple[str, ...] = ()
-        self._new = False
+        self._helped: set[str] = set()
+        self._wrote: tuple[str, ...] = ()
         self._pause = pause
         self._dice = dice or random.Random()  # noqa: S311
         self._set = set_name(told)
-        self._label = f"{LABEL}.{told.domain}"
-        self.size = 0
 
     def join(self, owner: Owner, *addresses: str) -> bool:
-        """Host first, so that no value ever leads nowhere; then the set, with every registered host that it lacks."""
-        try:
-            return self._join(owner, addresses)
-        except TransientError:
-            self._pressed += 1
-            raise
+        """Host first, so that no value ever leads nowhere; then the set, with every registered host that it lacks.
 
-    def _join(self, owner: Owner, addresses: tuple[str, ...]) -> bool:
-        host = host_name(owner.generation, self._told.domain)
-        changed = False
-        if self._registered != addresses:
-            first = self._fresh
+        Who adds others looks again: they may have left meanwhile (they look after they have said so, we say so after we have
+        looked), and more may have come. So of many that join at once a few write, and the others see it in DNS, for nothing.
+        """
+        host, changed = host_name(owner.generation, self._told.domain), False
+        if self._registered != " ".join(addresses):
             changed = self._register(host, owner, addresses)
-            self._registered, self._new = addresses, first and changed
-        # Where the account is at its limit many join at once, and whoever writes next writes us too; DNS tells for nothing.
-        for _ in range(_PATIENCE if self._new and self._pressed else 0):
-            self._pause(self._dice.uniform(0, 2 * _PATIENCE))
+            self._registered = " ".join(addresses)
+        elif self.fresh and not self._helped:
+            # Another may have written us, or will.
             if host in (self._look(self._set) or ()):
+                self.fresh = False
                 return True
-        value = srv_value(self._told, host)
-        dead: list[RecordSet] = []
+            if self._dice.random() > self._writes:
+                raise ConflictError("reason=contended")
+        for attempt in range(_TRIES):
+            try:
+                changed |= self._put(host, owner, addresses, attempt < _ROUNDS)
+            except TransientError:
+                if not self._helped:
+                    raise
+            if self._helped:
+                self._pause(self._dice.uniform(0, attempt / 2))
+            else:
+                break
+        self.fresh, self._helped = False, set()
+        return changed
 
-        def with_us(current: RecordSet) -> tuple[str, ...] | None:
-            if [each for each in current.values if _target(each) == host] == [value] and current.ttl == self._told.ttl:
-                return None
-            sets = self._store.below(self._label)
-            dead[:] = _dead_with(addresses, sets, owner)
-            names = {each.name for each in dead}
-            hosts = {name: joins for name, joins in hosts_of(sets).items() if name not in names}
-            return joined(current.values, self._set, self._told.domain, hosts, value)
-
-        swapped = self._swap(with_us)
-        if swapped is None:
-            return changed
-        before, after = ({_target(each) for each in values} for values in swapped)
-        self._take_back(after - before - {host})
-        if dead:
-            with contextlib.suppress(ConflictError):
-                self._store.change(*_cleared(dead))
-        return True
+    def _put(self, host: str, owner: Owner, addresses: tuple[str, ...], helps: bool) -> bool:
+        """One look at the set and the hosts, and what follows from it; whether that was anything."""
+        value, sets = srv_value(self._told, host), list[RecordSet]()
+        for page in self._store.under(self._set, f"{LABEL}.{self._told.domain}"):
+            sets += page
+            current = self._current(sets)
+            mine = [each for each in current.values if _target(each) == host]
+            if not self._helped and mine == [value] and current.ttl == self._told.ttl:
+                return False
+        dead = _dead_with(addresses, sets, owner)
+        hosts = hosts_of(each for each in sets if each not in dead)
+        left = {each for each in self._helped if self._set not in hosts.get(each, {})}
+        kept = {each: _target(each) for each in current.values if _target(each) not in left}
+        if not helps or (self._helped and current.values != self._wrote):
+            # Whoever wrote after us goes on with it.
+            hosts = {each: hosts[each] for each in hosts if each in kept.values()}
+        values = tuple(sorted(joined(kept, self._set, self._told.domain, hosts, value)))
+        added = {_target(each) for each in values} - {*kept.values(), host}
+        if changed := (values, self._told.ttl) != (current.values, current.ttl):
+            self._write(sets, current, values)
+        self._wrote, self._helped = values, added
+        with contextlib.suppress(ConflictError):
+            self._store.change(*_cleared(dead))
+        return changed
 
     def leave(self, owner: Owner) -> bool:
         """Say so first: whoever adds missing hosts would bring us back. Then the set, then the host."""
         host = host_name(owner.generation, self._told.domain)
-        self._registered = ()
+        self._registered = self.fresh = False
         present = self._store.at(host)
         if owner_of(present) not in (None, owner):
             return False
@@ -195,7 +208,7 @@ class Route53Registry:
             kept = tuple(each for each in text.values if not each.startswith(f'"{_JOINS} {self._set} '))
             if kept != text.values:
                 self._store.change([text], [replace(text, values=kept)])
-        gone = self._swap(lambda current: _without(current.values, {host})) is not None
+        gone = self.drop({host})
         if text is None or any(each.startswith(f'"{_JOINS} ') for each in kept):
             return gone
         rest = [each for each in present if each.type != "TXT"]
@@ -225,67 +238,44 @@ class Route53Registry:
         texts = tuple(sorted((f'"{owner}"', f'"{_AT} {" ".join(addresses)}"', wanted)))
         kinds = {"A": (), "AAAA": (), **{record_type(each): (each,) for each in addresses}, "TXT": texts}
         fresh = [RecordSet(host, kind, _HOST_TTL, values) for kind, values in kinds.items()]
-        if self._fresh:
+        if self.fresh:
             try:
                 self._store.change([], [each for each in fresh if each.values])
+                self.fresh = " ".join(addresses)
             except ConflictError:
-                self._fresh = False
-            else:
-                self._fresh = False
+                self.fresh = False
+            if self.fresh:
                 return True
-        for _ in range(_TRIES):
-            present = self._store.at(host)
-            deletes, creates = _host_changes(present, fresh, owner, self._set, wanted)
-            if not deletes and not creates:
-                return False
-            try:
-                self._store.change(deletes, creates)
-            except ConflictError:
-                continue
-            return True
-        raise TransientError(f"reason=contended name={host}")
+        changes = _host_changes(self._store.at(host), fresh, owner, self._set, wanted)
+        self._store.change(*changes)
+        return any(changes)
 
-    def _take_back(self, helped: set[str]) -> None:
-        """Those whom we added may have left meanwhile. They look after they have said so, we say so after we have looked."""
-        if helped:
-            hosts = hosts_of(self._store.below(self._label))
-            self.drop({each for each in helped if self._set not in hosts.get(each, {})})
+    def drop(self, targets: set[str]) -> bool:
+        """Take the values that lead to `targets` out of the set; whether there were any."""
+        present = self._store.at(self._set)
+        current = self._current(present)
+        values = tuple(each for each in current.values if _target(each) not in targets)
+        if values == current.values:
+            return False
+        self._write(present, current, values)
+        return True
 
-    def drop(self, targets: set[str]) -> None:
-        """Take the values that lead to `targets` out of the set."""
-        if targets:
-            self._swap(lambda current: _without(current.values, targets))
+    def _current(self, sets: Iterable[RecordSet]) -> RecordSet:
+        here = (each for each in sets if (each.name, each.type) == (self._set, "SRV"))
+        return next(here, RecordSet(self._set, "SRV", self._told.ttl, ()))
 
-    def _swap(
-        self, change: Callable[[RecordSet], tuple[str, ...] | None]
-    ) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
-        """Change the set by compare-and-swap; its values before and after, or None where `change` found nothing to do."""
-        told = self._told
-        for attempt in range(_TRIES):
-            present = self._store.at(self._set)
-            current = next((each for each in present if each.type == "SRV"), RecordSet(self._set, "SRV", told.ttl, ()))
-            self.size = len(current.values)
-            values = change(current)
-            if values is None:
-                return None
-            # What is not there need not be taken away, so these are only in the way of what is to be written.
-            alias = next((each for each in present if each.type == "CNAME"), None)
-            if alias is not None:
-                raise RefusedError(f"reason=cname-in-the-way name={self._set} target={alias.values[0]}")
-            if current.routed:
-                raise RefusedError(f"reason=routed-set name={self._set}")
-            if len(values) > MOST_VALUES:
-                raise RefusedError(f"reason=set-full name={self._set} values={len(values)} look='give it shards'")
-            wanted = replace(current, ttl=told.ttl, values=tuple(sorted(values)))
-            try:
-                self._store.change([current] if current.values else [], [wanted] if values else [])
-            except ConflictError:
-                # Whoever was first has probably written us too, so the next look is often the last.
-                self._pause(self._dice.uniform(0, min(0.1 * 2**attempt, 5.0)))
-                continue
-            self.size = len(values)
-            return current.values, values
-        raise TransientError(f"reason=contended name={self._set}")
+    def _write(self, present: Iterable[RecordSet], current: RecordSet, values: tuple[str, ...]) -> None:
+        """The set by compare-and-swap. Raises ConflictError where another was first."""
+        # What is not there need not be taken away, so these are only in the way of what is to be written.
+        alias = next((each for each in present if (each.name, each.type) == (self._set, "CNAME")), None)
+        if alias is not None:
+            raise RefusedError(f"reason=cname-in-the-way name={self._set} target={alias.values[0]}")
+        if current.routed:
+            raise RefusedError(f"reason=routed-set name={self._set}")
+        if len(values) > MOST_VALUES:
+            raise RefusedError(f"reason=set-full name={self._set} values={len(values)} look='give it shards'")
+        wanted = replace(current, ttl=self._told.ttl, values=values)
+        self._store.change([current] if current.values else [], [wanted] if values else [])
 
 
 def set_name(told: Route53Join) -> str:
@@ -337,11 +327,6 @@ def is_dead(value: str, domain: str, hosts: dict[str, dict[str, str]]) -> bool:
     """`hosts` must have been read after the set: a host is registered before its value, and its value goes before it."""
     target = _target(value)
     return target.endswith(f".{LABEL}.{domain}") and target not in hosts
-
-
-def _without(values: tuple[str, ...], targets: set[str]) -> tuple[str, ...] | None:
-    kept = tuple(each for each in values if _target(each) not in targets)
-    return None if kept == values else kept
 
 
 def _host_changes(
@@ -450,11 +435,11 @@ def one_call() -> int:
     told = parse_join(asked["join"])
     assert isinstance(told, Route53Join)
     given = [(isinstance(each, str) and Owner.parse(each)) or each for each in asked["given"]]
+    registry = Route53Registry(told, Route53Store(told.zone, asked["key"]), asked["fresh"], look=answers_of)
+    answer = {}
     try:
-        registry = Route53Registry(told, Route53Store(told.zone, asked["key"]), asked["fresh"], look=answers_of)
-        result = retried(lambda: getattr(registry, asked["do"])(*given), asked["within"])
-        answer = {"result": result, "size": registry.size}
+        answer["result"] = retried(lambda: getattr(registry, asked["do"])(*given), asked["within"])
     except RollcallError as fault:
         answer = {"error": str(fault), "fatal": isinstance(fault, FatalError)}
-    json.dump(answer, sys.stdout, default=str)
+    json.dump({**answer, "fresh": registry.fresh}, sys.stdout, default=str)
     return 0

@@ -9,8 +9,10 @@ from __future__ import annotations
 import heapq
 import random
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from types import SimpleNamespace
+from unittest.mock import patch
 
 from localcloud.aws.route53.pace import Limits, Throttle
 from rollcall.errors import TransientError
@@ -21,6 +23,11 @@ from rollcall.settings import Route53Join
 
 DOMAIN = "unilans.net"
 LATENCY = (0.02, 0.12)
+# Seconds until a name server answers with a change (docs.aws.amazon.com says 60 s at the most, and most within few), and how many
+# servers a zone has, each with a delay of its own.
+PROPAGATION, SERVERS = (0.5, 5.0), 4
+# A process of the agent tries for so long, the agent then starts another after up to so much (rollcall.registry, rollcall.agent).
+WITHIN, TICK, LONGEST = 12.0, 2.0, 30.0
 
 
 class Scheduler:
@@ -41,6 +48,7 @@ class Scheduler:
 
     def run(self, actions: Iterable[Callable[[], None]]) -> None:
         faults: list[BaseException] = []
+        clock = SimpleNamespace(monotonic=lambda: self.now)
 
         def act(action: Callable[[], None], first: threading.Event) -> None:
             first.wait()
@@ -56,10 +64,12 @@ class Scheduler:
             heapq.heappush(self._due, (self.now, self.dice.random(), first))
             threads.append(threading.Thread(target=act, args=(action, first), daemon=True))
             threads[-1].start()
-        while self._due:
-            self.now, _, event = heapq.heappop(self._due)
-            event.set()
-            self._baton.acquire()
+        # Waits and chance are this scheduler's, so a seed gives the same run again.
+        with patch.multiple("rollcall.retrying", time=clock, random=self.dice):
+            while self._due:
+                self.now, _, event = heapq.heappop(self._due)
+                event.set()
+                self._baton.acquire()
         for thread in threads:
             thread.join()
         if faults:
@@ -76,46 +86,67 @@ class Zone:
     sets: dict[tuple[str, str], RecordSet] = field(default_factory=dict)
     calls: int = 0
     throttled: int = 0
-    past: dict[str, list[tuple[float, tuple[str, ...]]]] = field(default_factory=dict)
+    stood: float = 0.0
+    past: dict[str, list[tuple[tuple[float, ...], tuple[str, ...]]]] = field(default_factory=dict)
 
     def at(self, name: str) -> tuple[RecordSet, ...]:
         self._call("ListResourceRecordSets")
         return tuple(each for (at, _), each in sorted(self.sets.items()) if at == name)
 
-    def below(self, name: str) -> tuple[RecordSet, ...]:
-        """As many calls as it has pages of 300."""
-        found = tuple(each for (at, _), each in sorted(self.sets.items()) if at.endswith(f".{name}"))
-        for _ in range(-(-len(found) // 300) or 1):
+    def under(self, *names: str) -> Iterator[tuple[RecordSet, ...]]:
+        """Pages of 300, each a call and each of its moment."""
+        last: list[str] = []
+        while True:
             self._call("ListResourceRecordSets")
-        return tuple(each for (at, _), each in sorted(self.sets.items()) if at.endswith(f".{name}"))
+            found = [each for each in sorted(self.sets.values(), key=by_labels) if [*by_labels(each)] > last]
+            found = [each for each in found if any(f".{each.name}".endswith(f".{name}") for name in names)]
+            yield tuple(found[:300])
+            if len(found) <= 300:
+                return
+            last = [*by_labels(found[299])]
 
     def change(self, deletes: Iterable[RecordSet], creates: Iterable[RecordSet]) -> None:
+        deletes, creates = list(deletes), list(creates)
+        if not deletes and not creates:
+            return
         self._call("ChangeResourceRecordSets")
         dice = self.scheduler.dice
         if dice.random() < self.faults:
             raise TransientError("reason=api-failing code=PriorRequestNotComplete")
-        fresh, creates = dict(self.sets), list(creates)
+        fresh = dict(self.sets)
         for each in deletes:
             if fresh.pop((each.name, each.type), None) != each:
-                raise ConflictError("but the values provided do not match")
+                raise ConflictError("reason=contended")
         for each in creates:
             if (each.name, each.type) in fresh:
-                raise ConflictError("but it already exists")
+                raise ConflictError("reason=contended")
             fresh[each.name, each.type] = each
         self.sets = fresh
         for each in creates:
-            self.past.setdefault(each.name, []).append((self.scheduler.now, each.values))
+            self._stands(each)
         if dice.random() < self.faults:
             raise TransientError("reason=unreachable: it acted, and its reply was lost")
 
-    def shown(self, name: str, at: float) -> tuple[str, ...]:
-        """The values that stood at `name` at that time."""
-        return next((values for when, values in reversed(self.past.get(name, ())) if when <= at), ())
+    def _stands(self, record: RecordSet) -> None:
+        """From now on; each name server answers with it a while later, and with none before what it replaces."""
+        now, dice, past = self.scheduler.now, self.scheduler.dice, self.past.setdefault(record.name, [])
+        before = past[-1][0] if past else (0.0,) * SERVERS
+        past.append((tuple(max(each, now + dice.uniform(*PROPAGATION)) for each in before), record.values))
+        if record.type == "SRV":
+            self.stood = now
+
+    def shown(self, name: str) -> tuple[str, ...]:
+        """The values at `name` as one of the name servers answers."""
+        server = self.scheduler.dice.randrange(SERVERS)
+        return next(
+            (values for seen, values in reversed(self.past.get(name, ())) if seen[server] <= self.scheduler.now), ()
+        )
 
     def upsert(self, record: RecordSet) -> None:
         """What the second article's script does, and its policy allows: whatever stands there is replaced."""
         self._call("ChangeResourceRecordSets")
         self.sets[record.name, record.type] = record
+        self._stands(record)
 
     def _call(self, action: str) -> None:
         self.scheduler.sleep(self.scheduler.dice.uniform(*LATENCY))
@@ -129,13 +160,21 @@ class Zone:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """`seconds` of virtual time, `calls` with the throttled ones, `lost` and `doubled` machines, `left_over` values or hosts."""
+    """`stood`: the second at which the sets changed for the last time; `seconds` until everybody knew. `calls` that were let
+    through and that were `throttled`; `lost` and `doubled` machines, `left_over` values or hosts."""
 
+    stood: float
     seconds: float
+    throttled: int
     calls: int
     lost: tuple[str, ...]
     doubled: tuple[str, ...]
     left_over: tuple[str, ...]
+
+
+def by_labels(record: RecordSet) -> tuple[str, ...]:
+    """How Route53 sorts: by the labels from the right."""
+    return (*record.name.split(".")[::-1], "", record.type)
 
 
 class Contest:
@@ -145,15 +184,15 @@ class Contest:
         self.scheduler = Scheduler(seed)
         self.zone = Zone(self.scheduler, Throttle(limits, lambda: self.scheduler.now), faults)
         self._agents, self._leaving, self._shards = agents, leaving, shards
+        self._fresh: dict[int, bool | str] = {}
 
     def told(self, index: int) -> Route53Join:
         incarnation = "v1" if self._shards == 1 else f"v1-{index % self._shards + 1}"
         return Route53Join(zone="Z", domain=DOMAIN, service="_s._tcp", incarnation=incarnation, port=4218)
 
     def look(self, name: str) -> frozenset[str]:
-        """What the zone's name servers answer, two seconds late."""
-        shown = self.zone.shown(name, self.scheduler.now - 2.0)
-        return frozenset(value.split(" ")[3].rstrip(".") for value in shown)
+        """What one of the zone's name servers answers."""
+        return frozenset(value.split(" ")[3].rstrip(".") for value in self.zone.shown(name))
 
     def run(self) -> Outcome:
         self.scheduler.run([lambda index=index: self._agent(index) for index in range(self._agents)])  # type: ignore[misc]
@@ -164,14 +203,47 @@ class Contest:
         self.scheduler.run([lambda index=index: self._article(index) for index in range(self._agents)])  # type: ignore[misc]
         return self._outcome()
 
+    def run_floor(self) -> Outcome:
+        """One write each, for which no set is looked at: asked for again as soon as there is room."""
+
+        def write(index: int) -> None:
+            value = f"10 10 4218 {index:06x}.rc.{DOMAIN}."
+            record = RecordSet(f"{index:06x}._s._tcp.{DOMAIN}", "SRV", 30, (value,))
+            while True:
+                try:
+                    return self.zone.change([], [record])
+                except TransientError:
+                    continue
+
+        self.scheduler.run([lambda index=index: write(index) for index in range(self._agents)])  # type: ignore[misc]
+        return self._outcome()
+
     def _agent(self, index: int) -> None:
         owner = Owner("local", "api", str(index), f"{index:06x}", f"i-{index:017x}")
-        dice = random.Random(self.scheduler.dice.random())  # noqa: S311
-        registry = Route53Registry(self.told(index), self.zone, True, self.scheduler.sleep, dice, self.look)
-        retried(lambda: registry.join(owner, f"198.18.{index // 256}.{index % 256}"), 1e9, self.scheduler.sleep)
+        self._kept(index, lambda registry: registry.join(owner, f"198.18.{index // 256}.{index % 256}"))
         if index < self._leaving:
             self.scheduler.sleep(self.scheduler.dice.uniform(0, 20))
-            retried(lambda: registry.leave(owner), 1e9, self.scheduler.sleep)
+            self._kept(index, lambda registry: registry.leave(owner))
+
+    def _kept(self, index: int, action: Callable[[Route53Registry], bool]) -> None:
+        """As an agent does it: in processes that know no more of each other than `fresh`."""
+        within, pause = WITHIN, 0.0
+        while fault := self._process(index, action, within):
+            within = WITHIN if "Throttling" in fault or "contended" in fault else 0.0
+            pause = min(max(pause * 2, TICK), LONGEST)
+            self.scheduler.sleep(self.scheduler.dice.uniform(TICK / 2, pause))
+
+    def _process(self, index: int, action: Callable[[Route53Registry], bool], within: float) -> str:
+        """Why it failed, or nothing."""
+        sleep, dice = self.scheduler.sleep, random.Random(self.scheduler.dice.random())  # noqa: S311
+        registry = Route53Registry(self.told(index), self.zone, self._fresh.get(index, True), sleep, dice, self.look)
+        try:
+            retried(lambda: action(registry), within, sleep)
+        except TransientError as fault:
+            return str(fault)
+        finally:
+            self._fresh[index] = registry.fresh
+        return ""
 
     def _article(self, index: int) -> None:
         name, value = f"{self.told(index).incarnation}._s._tcp.{DOMAIN}", f"10 10 4218 {index:06x}.rc.{DOMAIN}."
@@ -188,8 +260,10 @@ class Contest:
         wanted = {f"{index:06x}" for index in range(self._leaving, self._agents)}
         standing = [value.split(" ")[3].partition(".")[0] for value in values]
         return Outcome(
+            stood=self.zone.stood,
             seconds=self.scheduler.now,
-            calls=self.zone.calls,
+            calls=self.zone.calls - self.zone.throttled,
+            throttled=self.zone.throttled,
             lost=tuple(sorted(wanted - set(standing))),
             doubled=tuple(sorted({each for each in standing if standing.count(each) > 1})),
             left_over=tuple(sorted({each for each in (*standing, *hosts) if each not in wanted})),

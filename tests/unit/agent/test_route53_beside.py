@@ -51,7 +51,8 @@ def beside(store: Route53Store, name: str, kind: str, value: str) -> None:
 
 
 def foreign(store: Route53Store) -> list[tuple[str, str, Any]]:
-    return sorted((each.name, each.type, value) for each in store.below(f"rc.{ZONE}") for value in each.values)
+    below = [each for page in store.under(f"rc.{ZONE}") for each in page]
+    return sorted((each.name, each.type, value) for each in below for value in each.values)
 
 
 def test_a_challenge_goes_without_what_a_user_has_at_its_name(zone: str, store: Route53Store) -> None:
