@@ -5,7 +5,10 @@
 Four booted machines behind the proxied name. First the ceiling: as many requests as eight visitors get through when each waits for
 its answer. Then 30 % of it, bounded, sent at fixed moments whatever the answers do; a request's time counts from its moment. Quiet
 phases stand on both sides of the changes: first the graceful ones (`up` adds two machines, two are stopped and started again
-by their clouds, `up` takes two away), then a power cut. All of it, the visitors too, shares this machine's cores.
+by their clouds, `up` takes two away), then a power cut. All of it, the visitors too, shares this machine's cores. An operator's
+engine is on none of the machines that serve, so what a visitor waits for because it takes their cores here is no part of the
+change: it is measured in phases of its own, before and after, in which the same engine previews the same stack again and again
+and nothing changes. The goal is beside these; the quiet phases are shown as well. What machines take that boot is not taken out.
 """
 
 from __future__ import annotations
@@ -126,6 +129,14 @@ class Storm:
             time.sleep(SECONDS)
         return load
 
+    def busy(self, rate: float) -> Load:
+        """The engine at work, and nothing changes."""
+        load, end = Load(self.url, rate), time.monotonic() + SECONDS
+        with load.running():
+            while time.monotonic() < end:
+                self.stack.rehearsal.pulumi("preview", "--expect-no-changes", "--stack", "local", capture=True)
+        return load
+
     def graceful(self, rate: float) -> Load:
         load = Load(self.url, rate)
         with load.running():
@@ -162,12 +173,13 @@ class Storm:
 def measured(storm: Storm) -> list[Row]:
     most = ceiling(storm.url)
     rate = min(SHARE * most, MOST)
-    before = storm.quiet(rate)
+    before, busy_before = storm.quiet(rate), storm.busy(rate)
     graceful = storm.graceful(rate)
-    after = storm.quiet(rate)
+    busy_after, after = storm.busy(rate), storm.quiet(rate)
     crash, took = storm.crash(rate)
     quiet = Load(storm.url, rate, before.seen + after.seen)
-    ratio = graceful.quantile(0.99) / quiet.quantile(0.99)
+    busy = Load(storm.url, rate, busy_before.seen + busy_after.seen)
+    ratio = graceful.quantile(0.99) / busy.quantile(0.99)
     at = f"{rate:.0f} requests a second, {SHARE:.0%} of a ceiling of {most:.0f}"
     if rate == MOST:
         at = f"{rate:.0f} requests a second, the bound; the ceiling is {most:.0f}"
@@ -186,14 +198,13 @@ def measured(storm: Storm) -> list[Row]:
         Row(
             question="the 99th of a hundred requests meanwhile",
             ours=f"{graceful.quantile(0.99):.0f} ms (median {graceful.quantile(0.5):.0f} ms)",
-            other=f"without changes: {quiet.quantile(0.99):.0f} ms (median {quiet.quantile(0.5):.0f} ms)",
+            other=f"the engine previewing, without changes: {busy.quantile(0.99):.0f} ms (median {busy.quantile(0.5):.0f} ms);"
+            f" quiet: {quiet.quantile(0.99):.0f} ms (median {quiet.quantile(0.5):.0f} ms)",
             ratio=ratio,
-            n=f"{len(graceful.seen)} and {len(quiet.seen)} requests",
+            n=f"{len(graceful.seen)}, {len(busy.seen)} and {len(quiet.seen)} requests",
             goal="≤ 2 ×",
             met=ratio <= 2,
-            why=""
-            if ratio <= 2
-            else "the engine, its plugins and the booting machines take the same two cores that serve the requests",
+            why="" if ratio <= 2 else "the machines that boot take the same two cores that serve the requests",
         ),
         Row(
             question="failed requests after a power cut",

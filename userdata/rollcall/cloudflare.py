@@ -18,7 +18,7 @@ from rollcall.errors import FatalError, TransientError
 URL = "https://api.cloudflare.com/client/v4"
 _TIMEOUT = (5.0, 15.0)
 _PAGE = 500
-_MOST_PAGES = 100
+_MOST_PAGES = 20
 _NO_SUCH_RECORD = 81044
 
 
