@@ -109,7 +109,7 @@ def store(cloud: Cloud) -> Route53Store:
 def test_hosts_are_listed_and_answered_by_family_where_both_are_asked_for(
     store: Route53Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    standing = {(each.name, each.type): each.values for each in store.below(f"rc.{ZONE}")}
+    standing = {(each.name, each.type): each.values for page in store.under(f"rc.{ZONE}") for each in page}
     monkeypatch.setattr(
         serviceplace, "answered_by_all", lambda _zone, name, rtype: frozenset(standing.get((name, rtype), ()))
     )
@@ -132,7 +132,7 @@ def test_hosts_are_listed_and_answered_by_family_where_both_are_asked_for(
 def test_what_is_removed_of_a_dead_machine_is_its_whole_host(store: Route53Store, ipv6: bool) -> None:
     records = ServiceRecords(replace(SERVICE, ipv6=ipv6), store)
     records.remove([each for each in records.entries() if each.owner == ONE])
-    assert {each.name for each in store.below(f"rc.{ZONE}")} == {f"bbbbbb.rc.{ZONE}"}
+    assert {each.name for page in store.under(f"rc.{ZONE}") for each in page} == {f"bbbbbb.rc.{ZONE}"}
 
 
 # An instance as EC2 shows it, and the addresses that are seen of it.

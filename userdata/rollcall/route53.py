@@ -90,9 +90,9 @@ class Route53Store:
             start = {key.replace("Next", "Start"): page[key] for key in page if key.startswith("NextR")}
             if start and not f".{start['StartRecordName'][:-1]}".endswith(ends):
                 # What lies between is not of interest.
-                names, start = names[1:], {}
-                if names and not any(f".{each.name}".endswith(ends[-1]) for each in found):
-                    start = {"StartRecordName": names[0]}
+                there = any(f".{each.name}".endswith(ends[-1]) for each in found)
+                names = () if there else names[1:]
+                start = {"StartRecordName": names[0]} if names else {}
 
 
 @contextlib.contextmanager
@@ -147,9 +147,10 @@ class Route53Registry:
         looked), and more may have come. So of many that join at once a few write, and the others see it in DNS, for nothing.
         """
         host, changed = host_name(owner.generation, self._told.domain), False
-        if self._registered != " ".join(addresses):
+        noted = " ".join(addresses)
+        if self._registered != noted:
             changed = self._register(host, owner, addresses)
-            self._registered = " ".join(addresses)
+            self._registered, self.fresh = noted, self.fresh and noted
         elif self.fresh and not self._helped:
             # Another may have written us, or will.
             if host in (self._look(self._set) or ()):
@@ -172,7 +173,8 @@ class Route53Registry:
 
     def _put(self, host: str, owner: Owner, addresses: tuple[str, ...], helps: bool) -> bool:
         """One look at the set and the hosts, and what follows from it; whether that was anything."""
-        value, sets = srv_value(self._told, host), list[RecordSet]()
+        value = srv_value(self._told, host)
+        sets: list[RecordSet] = []
         for page in self._store.under(self._set, f"{LABEL}.{self._told.domain}"):
             sets += page
             current = self._current(sets)
@@ -181,7 +183,7 @@ class Route53Registry:
                 return False
         dead = _dead_with(addresses, sets, owner)
         hosts = hosts_of(each for each in sets if each not in dead)
-        left = {each for each in self._helped if self._set not in hosts.get(each, {})}
+        left = self._helped - {each for each in hosts if self._set in hosts[each]}
         kept = {each: _target(each) for each in current.values if _target(each) not in left}
         if not helps or (self._helped and current.values != self._wrote):
             # Whoever wrote after us goes on with it.
@@ -241,10 +243,9 @@ class Route53Registry:
         if self.fresh:
             try:
                 self._store.change([], [each for each in fresh if each.values])
-                self.fresh = " ".join(addresses)
             except ConflictError:
                 self.fresh = False
-            if self.fresh:
+            else:
                 return True
         changes = _host_changes(self._store.at(host), fresh, owner, self._set, wanted)
         self._store.change(*changes)
