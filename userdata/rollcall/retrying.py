@@ -10,7 +10,7 @@ from typing import TypeVar
 from rollcall.errors import TransientError
 
 T = TypeVar("T")
-FIRST, LONGEST_PAUSE = 0.5, 8.0
+FIRST, LONGEST_PAUSE = 0.5, 3.0
 
 
 def retried(action: Callable[[], T], within: float, sleep: Callable[[float], None] = time.sleep) -> T:

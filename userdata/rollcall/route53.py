@@ -27,8 +27,8 @@ from rollcall.settings import Route53Join, challenge_name, parse_join, record_ty
 LABEL = "rc"
 MOST_VALUES = 400
 _HOST_TTL = 60
-_TRIES, _ROUNDS = 25, 6
-_JOINS, _AT = "joins", "at"
+_TRIES, _ROUNDS, _PATIENCE = 25, 6, 8
+_JOINS, _LEAVES, _AT = "joins", "leaves", "at"
 _BUSY = "Throttling", "ThrottlingException", "PriorRequestNotComplete", "ServiceUnavailable", "InternalError"
 
 
@@ -131,10 +131,10 @@ class Route53Registry:
         self._store = store
         self.fresh = fresh
         self._registered = fresh
-        # How probably one goes on and writes all who wait, where DNS does not show it yet; whom that kept long is surer.
-        self._writes = 0.25 if fresh is True else 0.6
+        self._alone = fresh is True
         self._look = look
         self._helped: set[str] = set()
+        self._said: dict[str, list[RecordSet]] = {}
         self._wrote: tuple[str, ...] = ()
         self._pause = pause
         self._dice = dice or random.Random()  # noqa: S311
@@ -147,75 +147,92 @@ class Route53Registry:
         looked), and more may have come. So of many that join at once a few write, and the others see it in DNS, for nothing.
         """
         host, changed = host_name(owner.generation, self._told.domain), False
+        # Who is refused at first is one of many.
+        alone, self._alone, self._said = self._alone, False, {}
         noted = " ".join(addresses)
         if self._registered != noted:
             changed = self._register(host, owner, addresses)
             self._registered, self.fresh = noted, self.fresh and noted
-        elif self.fresh and not self._helped:
-            # Another may have written us, or will.
-            if host in (self._look(self._set) or ()):
-                self.fresh = False
-                return True
-            if self._dice.random() > self._writes:
-                raise ConflictError("reason=contended")
+        if self.fresh and not alone:
+            # Another may have written us, or will; the longer DNS does not show it, the more probably we write all who wait.
+            for look in range(_PATIENCE):
+                if host in (self._look(self._set) or ()):
+                    self.fresh = False
+                    return True
+                if self._dice.randrange(_PATIENCE) < look:
+                    break
+                self._pause(self._dice.uniform(0.5, 1.5))
+        changed |= self._put(host, owner, addresses, [srv_value(self._told, host)])
+        self.fresh = False
+        return changed
+
+    def _put(self, host: str, owner: Owner, addresses: tuple[str, ...], wanted: list[str]) -> bool:
+        """Have `wanted` in the set for our host, and look again as long as others were helped; whether anything changed."""
+        changed = False
         for attempt in range(_TRIES):
             try:
-                changed |= self._put(host, owner, addresses, attempt < _ROUNDS)
+                changed |= self._put_once(host, owner, addresses, wanted, attempt < _ROUNDS)
             except TransientError:
                 if not self._helped:
                     raise
-            if self._helped:
-                self._pause(self._dice.uniform(0, attempt / 2))
-            else:
+            if not self._helped:
                 break
-        self.fresh, self._helped = False, set()
+            self._pause(self._dice.uniform(0, attempt / 2))
+        self._helped = set()
         return changed
 
-    def _put(self, host: str, owner: Owner, addresses: tuple[str, ...], helps: bool) -> bool:
-        """One look at the set and the hosts, and what follows from it; whether that was anything."""
-        value = srv_value(self._told, host)
+    def _put_once(self, host: str, owner: Owner, addresses: tuple[str, ...], wanted: list[str], helps: bool) -> bool:
+        """One look at the set and the hosts, and what follows from it."""
         sets: list[RecordSet] = []
         for page in self._store.under(self._set, f"{LABEL}.{self._told.domain}"):
             sets += page
             current = self._current(sets)
             mine = [each for each in current.values if _target(each) == host]
-            if not self._helped and mine == [value] and current.ttl == self._told.ttl:
+            if not self._helped and mine == wanted and current.ttl in (self._told.ttl, current.ttl * (not wanted)):
                 return False
         dead = _dead_with(addresses, sets, owner)
         hosts = hosts_of(each for each in sets if each not in dead)
+        # Whoever wrote after us goes on with it.
+        helps &= not self._helped or current.values == self._wrote
         left = self._helped - {each for each in hosts if self._set in hosts[each]}
-        kept = {each: _target(each) for each in current.values if _target(each) not in left}
-        if not helps or (self._helped and current.values != self._wrote):
-            # Whoever wrote after us goes on with it.
-            hosts = {each: hosts[each] for each in hosts if each in kept.values()}
-        values = tuple(sorted(joined(kept, self._set, self._told.domain, hosts, value)))
-        added = {_target(each) for each in values} - {*kept.values(), host}
+        leaving = {each.get(self._set) for each in hosts_of(sets, _LEAVES).values()} if helps else set()
+        kept = [each for each in current.values if _target(each) not in left and each not in leaving]
+        others = {each: hosts[each][self._set] for each in hosts if helps and self._set in hosts[each]}
+        values = joined(kept, self._told.domain, hosts, others, host, wanted)
         if changed := (values, self._told.ttl) != (current.values, current.ttl):
             self._write(sets, current, values)
-        self._wrote, self._helped = values, added
+        self._wrote, self._helped = values, {_target(each) for each in {*values} - {*current.values}} - {host}
         with contextlib.suppress(ConflictError):
             self._store.change(*_cleared(dead))
         return changed
 
     def leave(self, owner: Owner) -> bool:
-        """Say so first: whoever adds missing hosts would bring us back. Then the set, then the host."""
+        """Say so first: whoever adds missing hosts would bring us back. Then the set, which whoever writes next may do for us,
+        then the host."""
         host = host_name(owner.generation, self._told.domain)
         self._registered = self.fresh = False
-        present = self._store.at(host)
-        if owner_of(present) not in (None, owner):
-            return False
-        text = next((each for each in present if each.type == "TXT" and _owner(each)), None)
-        kept: tuple[str, ...] = ()
-        if text is not None:
-            kept = tuple(each for each in text.values if not each.startswith(f'"{_JOINS} {self._set} '))
-            if kept != text.values:
-                self._store.change([text], [replace(text, values=kept)])
-        gone = self.drop({host})
-        if text is None or any(each.startswith(f'"{_JOINS} ') for each in kept):
-            return gone
-        rest = [each for each in present if each.type != "TXT"]
-        self._store.change(*_cleared([replace(text, values=kept), *rest]))
-        return True
+        if host not in self._said:
+            present = self._store.at(host)
+            if owner_of(present) not in (None, owner):
+                return False
+            joins, leaves = (f'"{word} {self._set} ' for word in (_JOINS, _LEAVES))
+            said = []
+            for each in present:
+                values = tuple(sorted(value.replace(joins, leaves) for value in each.values))
+                said.append(replace(each, values=values) if owner_of([each]) else each)
+            self._store.change({*present} - {*said}, {*said} - {*present})
+            self._said[host] = said
+        said = self._said[host]
+        changed = self._put(host, owner, (), [])
+        if owner_of(said) and not any(each.startswith(f'"{_JOINS} ') for record in said for each in record.values):
+            try:
+                self._store.change(*_cleared(said))
+            except ConflictError:
+                self._said = {}
+                raise
+            changed = True
+        self._said = {}
+        return changed
 
     def owner_at(self, key: str) -> Owner | None:
         """Whose host this is."""
@@ -291,9 +308,9 @@ def srv_value(told: Route53Join, host: str) -> str:
     return f"{told.priority} {told.weight} {told.port} {host}."
 
 
-def hosts_of(sets: Iterable[RecordSet]) -> dict[str, dict[str, str]]:
-    """For each host below our label the sets in which it should stand, with its value there. A host without a TXT of
-    Rollcall's is there with none."""
+def hosts_of(sets: Iterable[RecordSet], wish: str = _JOINS) -> dict[str, dict[str, str]]:
+    """For each host below our label the sets in which it should stand (or which it `leaves`), with its value there. A host
+    without a TXT of Rollcall's is there with none."""
     found: dict[str, dict[str, str]] = {}
     for each in sets:
         joins = found.setdefault(each.name, {})
@@ -301,7 +318,7 @@ def hosts_of(sets: Iterable[RecordSet]) -> dict[str, dict[str, str]]:
             for text in each.values:
                 word, _, rest = text.strip('"').partition(" ")
                 name, _, value = rest.partition(" ")
-                if word == _JOINS and value.endswith(f" {each.name}."):
+                if word == wish and value.endswith(f" {each.name}."):
                     joins[name] = value
     return found
 
@@ -312,19 +329,21 @@ def owner_of(sets: Iterable[RecordSet]) -> Owner | None:
 
 
 def joined(
-    values: Iterable[str], name: str, domain: str, hosts: dict[str, dict[str, str]], mine: str
+    values: Iterable[str],
+    domain: str,
+    hosts: Iterable[str],
+    others: dict[str, str],
+    ours: str,
+    wanted: Iterable[str],
 ) -> tuple[str, ...]:
-    """The set's new values: `mine` instead of our old one, every registered host that was missing, and no value that leads
-    to a name below our label where nothing stands. Everybody else's values to the byte."""
-    ours = _target(mine)
+    """The set's new values: `wanted` instead of what leads to our host, those of `others` (by host) that were missing, and no
+    value that leads to a name below our label where nothing stands. Everybody else's values to the byte."""
     kept = [each for each in values if _target(each) != ours and not is_dead(each, domain, hosts)]
-    present = {_target(each) for each in kept}
-    missing = [joins[name] for host, joins in hosts.items() if name in joins and host not in present and host != ours]
-    room = max(MOST_VALUES - len(kept) - 1, 0)
-    return (*kept, *sorted(missing)[:room], mine)
+    missing = sorted(others[each] for each in others.keys() - {ours, *map(_target, kept)})
+    return tuple(sorted([*kept, *missing[: max(MOST_VALUES - len(kept) - 1, 0)], *wanted]))
 
 
-def is_dead(value: str, domain: str, hosts: dict[str, dict[str, str]]) -> bool:
+def is_dead(value: str, domain: str, hosts: Iterable[str]) -> bool:
     """`hosts` must have been read after the set: a host is registered before its value, and its value goes before it."""
     target = _target(value)
     return target.endswith(f".{LABEL}.{domain}") and target not in hosts
@@ -388,7 +407,7 @@ def _cleared(sets: list[RecordSet]) -> tuple[list[RecordSet], list[RecordSet]]:
 
 
 def _foreign(text: RecordSet) -> list[str]:
-    words = ('"rollcall/', f'"{_JOINS} ', f'"{_AT} ')
+    words = ('"rollcall/', f'"{_JOINS} ', f'"{_LEAVES} ', f'"{_AT} ')
     return [value for value in text.values if not value.startswith(words)]
 
 

@@ -78,7 +78,8 @@ class Scheduler:
 
 @dataclass
 class Zone:
-    """A hosted zone's record sets, as strict as Route53: a batch is atomic, a delete must match, a create must be new."""
+    """A hosted zone's record sets, as strict as Route53: a batch is atomic, a delete must match, a create must be new. No list
+    that begins at `deaf_to` succeeds."""
 
     scheduler: Scheduler
     throttle: Throttle
@@ -87,6 +88,7 @@ class Zone:
     calls: int = 0
     throttled: int = 0
     stood: float = 0.0
+    deaf_to: str = ""
     past: dict[str, list[tuple[tuple[float, ...], tuple[str, ...]]]] = field(default_factory=dict)
 
     def at(self, name: str) -> tuple[RecordSet, ...]:
@@ -96,6 +98,8 @@ class Zone:
     def under(self, *names: str) -> Iterator[tuple[RecordSet, ...]]:
         """Pages of 300, each a call and each of its moment."""
         last: list[str] = []
+        if self.deaf_to in names:
+            raise TransientError("reason=api-failing code=InternalError")
         while True:
             self._call("ListResourceRecordSets")
             found = [each for each in sorted(self.sets.values(), key=by_labels) if [*by_labels(each)] > last]
@@ -178,12 +182,25 @@ def by_labels(record: RecordSet) -> tuple[str, ...]:
 
 
 class Contest:
-    """`agents` machines join at once, of which the first `leaving` leave again a while later."""
+    """`agents` machines join at once, of which the first `leaving` leave again a while later, within `spread` seconds; of these
+    the first `back` join again at once."""
 
-    def __init__(self, *, seed: int, agents: int, leaving: int, limits: Limits, faults: float, shards: int = 1) -> None:
+    def __init__(
+        self,
+        *,
+        seed: int,
+        agents: int,
+        leaving: int,
+        limits: Limits,
+        faults: float,
+        shards: int = 1,
+        back: int = 0,
+        spread: float = 20.0,
+    ) -> None:
         self.scheduler = Scheduler(seed)
         self.zone = Zone(self.scheduler, Throttle(limits, lambda: self.scheduler.now), faults)
         self._agents, self._leaving, self._shards = agents, leaving, shards
+        self._back, self._spread = back, spread
         self._fresh: dict[int, bool | str] = {}
 
     def told(self, index: int) -> Route53Join:
@@ -220,10 +237,13 @@ class Contest:
 
     def _agent(self, index: int) -> None:
         owner = Owner("local", "api", str(index), f"{index:06x}", f"i-{index:017x}")
-        self._kept(index, lambda registry: registry.join(owner, f"198.18.{index // 256}.{index % 256}"))
+        address = f"198.18.{index // 256}.{index % 256}"
+        self._kept(index, lambda registry: registry.join(owner, address))
         if index < self._leaving:
-            self.scheduler.sleep(self.scheduler.dice.uniform(0, 20))
+            self.scheduler.sleep(self.scheduler.dice.uniform(0, self._spread))
             self._kept(index, lambda registry: registry.leave(owner))
+        if index < self._back:
+            self._kept(index, lambda registry: registry.join(owner, address))
 
     def _kept(self, index: int, action: Callable[[Route53Registry], bool]) -> None:
         """As an agent does it: in processes that know no more of each other than `fresh`."""
@@ -257,7 +277,7 @@ class Contest:
     def _outcome(self) -> Outcome:
         values = [value for (_, kind), each in self.zone.sets.items() if kind == "SRV" for value in each.values]
         hosts = {name.partition(".")[0] for (name, kind) in self.zone.sets if kind == "A"}
-        wanted = {f"{index:06x}" for index in range(self._leaving, self._agents)}
+        wanted = {f"{index:06x}" for index in range(self._agents) if not self._back <= index < self._leaving}
         standing = [value.split(" ")[3].partition(".")[0] for value in values]
         return Outcome(
             stood=self.zone.stood,

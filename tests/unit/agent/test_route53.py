@@ -8,7 +8,7 @@ import pytest
 
 from localcloud.aws.route53 import UNLIMITED
 from localcloud.aws.route53.pace import Throttle
-from rollcall.errors import RefusedError
+from rollcall.errors import RefusedError, TransientError
 from rollcall.ownership import Owner
 from rollcall.route53 import RecordSet, Route53Registry, hosts_of, is_dead, joined
 from rollcall.settings import Route53Join
@@ -253,6 +253,47 @@ class TestLeave:
         registry(zone).join(TWO, "198.51.100.2")
         assert values(zone) == (OTHER_VALUE,)
 
+    @pytest.mark.parametrize("writer", ["leaves", "joins"])
+    def test_who_writes_next_takes_out_those_who_said_that_they_leave(self, zone: Zone, writer: str) -> None:
+        foreign = "10 10 4218 elsewhere.example."
+        put(zone, SET, "SRV", foreign)
+        for owner, address in ((ONE, "198.51.100.1"), (TWO, "198.51.100.2")):
+            registry(zone).join(owner, address)
+        third = replace(TWO, machine="2", generation="cccccc")
+        first = registry(zone)
+        zone.deaf_to = SET
+        with pytest.raises(TransientError):
+            first.leave(ONE)
+        zone.deaf_to = ""
+        assert f'"leaves {SET} {VALUE}"' in values(zone, HOST, "TXT") and VALUE in values(zone)
+        if writer == "leaves":
+            registry(zone, fresh=False).leave(TWO)
+            assert values(zone) == (foreign,)
+        else:
+            registry(zone).join(third, "198.51.100.3")
+            assert values(zone) == tuple(sorted((foreign, OTHER_VALUE, f"10 10 4218 cccccc.rc.{DOMAIN}.")))
+        zone.calls, before = 0, values(zone)
+        assert first.leave(ONE) and values(zone) == before
+        assert (HOST, "TXT") not in zone.sets and zone.calls == 2, "a look, and its host; what it said stands"
+
+    def test_who_said_so_and_joins_again_is_taken_out_by_nobody(self, zone: Zone) -> None:
+        registry(zone).join(ONE, "198.51.100.1")
+        zone.deaf_to = SET
+        with pytest.raises(TransientError):
+            registry(zone).leave(ONE)
+        zone.deaf_to = ""
+        registry(zone, fresh=False).join(ONE, "198.51.100.1")
+        registry(zone).join(TWO, "198.51.100.2")
+        assert values(zone) == tuple(sorted((VALUE, OTHER_VALUE))) and "leaves" not in str(values(zone, HOST, "TXT"))
+
+    def test_a_host_that_stands_in_another_set_stays(self, zone: Zone) -> None:
+        second = replace(TOLD, incarnation="v2")
+        for told in (TOLD, second):
+            registry(zone, told, fresh=False).join(ONE, "198.51.100.1")
+        assert registry(zone, fresh=False).leave(ONE) and values(zone) == ()
+        assert values(zone, HOST, "A") == ("198.51.100.1",) and values(zone, SET.replace("v1", "v2")) == (VALUE,)
+        assert registry(zone, second, fresh=False).leave(ONE) and zone.sets == {}
+
     def test_a_join_after_a_leave_registers_anew(self, zone: Zone) -> None:
         same = registry(zone)
         same.join(ONE, "198.51.100.1")
@@ -285,8 +326,9 @@ def test_a_dead_value_leads_below_our_label_to_nothing(value: str, dead: bool) -
 
 
 def test_a_full_set_helps_no_others_and_still_takes_us() -> None:
-    hosts = {f"{number:06x}.rc.{DOMAIN}": {SET: f"1 1 1 {number:06x}.rc.{DOMAIN}."} for number in range(500)}
-    assert len(joined((), SET, DOMAIN, hosts, VALUE)) == 400
+    others = {f"{number:06x}.rc.{DOMAIN}": f"1 1 1 {number:06x}.rc.{DOMAIN}." for number in range(500)}
+    found = joined((), DOMAIN, others, others, HOST, [VALUE])
+    assert len(found) == 400 and VALUE in found
 
 
 def test_a_text_that_names_another_host_joins_nobody() -> None:

@@ -29,6 +29,19 @@ def test_few_agents_that_leave_at_once_meet_each_other_at_every_step(seed: int) 
     assert (found.lost, found.doubled, found.left_over) == ((), (), ())
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_who_leaves_and_joins_again_while_others_leave_stands(seed: int) -> None:
+    found = Contest(seed=seed, agents=12, leaving=12, limits=PRESENT, faults=0.1, back=6, spread=2.0).run()
+    assert (found.lost, found.doubled, found.left_over) == ((), (), ())
+
+
+def test_many_that_leave_at_once_write_the_set_for_each_other() -> None:
+    """A look and a word at the host, a look at the set, and the host's end are four calls for each."""
+    found = Contest(seed=1, agents=50, leaving=50, limits=UNLIMITED, faults=0.0, spread=0.0)
+    joined = Contest(seed=1, agents=50, leaving=0, limits=UNLIMITED, faults=0.0).run().calls
+    assert found.run().calls - joined < 50 * 6
+
+
 def test_the_articles_read_then_upsert_loses_joins() -> None:
     """Else the simulation would be too kind."""
     lost = [
