@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from components.access import cloudflare_token, cloudflare_url
 from components.attendance import BY_HAND
 from components.clouds import view_of
 from components.joyent.errors import CloudApiError
@@ -203,8 +204,7 @@ def _adopt(chosen: argparse.Namespace) -> int:
     records: tuple[Record, ...] = ()
     marks: dict[str, str] = {}
     verdicts = in_services(settings, stack, lambda name: _hosted_zone(name, _region(config)))
-    token = os.environ.get("CLOUDFLARE_API_TOKEN") or config.get("cloudflare:apiToken", "")
-    store = ZoneStore(token)
+    store = ZoneStore(cloudflare_token(config.get), cloudflare_url(config.get))
     zone = store.zone(settings.site.zone) if settings.site is not None else None
     if settings.site is not None and zone is not None:
         machines = running(found, config, {each.name: each.region or "" for each in settings.fleets})

@@ -7,7 +7,6 @@ class names are part of the state's format and are never renamed.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, ResourceProvider
 
 from components import cloudflare
+from components.access import CLOUDFLARE_KEYS, cloudflare_token, cloudflare_url
 from components.doors import Ranges, published
 from components.progress import Engine
 from components.settings import SiteSettings
@@ -25,7 +25,6 @@ DAY = 86400
 # One of the numbers of days that Cloudflare offers.
 VALIDITY = 365
 RENEWED_BEFORE = 30
-_CLOUDFLARE = "https://api.cloudflare.com/client/v4"
 
 
 class OriginKeyProvider(ResourceProvider):
@@ -101,8 +100,7 @@ class RevocationProvider(ResourceProvider):
     config: Mapping[str, str] = {}
 
     def configure(self, req: Any) -> None:
-        kept = ("cloudflare:apiToken", "cloudflare:baseUrl")
-        self.config = {key: value for key in kept if (value := req.config.get(key)) is not None}
+        self.config = {key: value for key in CLOUDFLARE_KEYS if (value := req.config.get(key)) is not None}
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         return CreateResult(str(props["certificate"]), props)
@@ -131,11 +129,10 @@ class RevocationProvider(ResourceProvider):
     def _call(self, method: str, path: str, query: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
         import requests
 
-        token = os.environ.get("CLOUDFLARE_API_TOKEN") or self.config.get("cloudflare:apiToken", "")
-        url = os.environ.get("CLOUDFLARE_BASE_URL") or self.config.get("cloudflare:baseUrl") or _CLOUDFLARE
-        headers = {"Authorization": f"Bearer {token}"}
+        url = cloudflare_url(self.config.get)
+        headers = {"Authorization": f"Bearer {cloudflare_token(self.config.get)}"}
         try:
-            reply = requests.request(method, f"{url.rstrip('/')}{path}", params=query, headers=headers, timeout=20)
+            reply = requests.request(method, f"{url}{path}", params=query, headers=headers, timeout=20)
             if reply.status_code == 404:
                 return []
             body = reply.json()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pulumi
 
 from components import standing, tokens
+from components.access import cloudflare_token, cloudflare_url
 from components.held import held
 from components.quotas import Found, look_at_ec2, look_at_triton
 from components.settings import (
@@ -35,7 +36,6 @@ from components.zonestore import ZoneStore
 if TYPE_CHECKING:
     from components.joyent.client import CloudApi
 
-_CLOUDFLARE = "https://api.cloudflare.com/client/v4"
 _TIMEOUT = 20.0
 
 
@@ -100,7 +100,7 @@ def standing_found(settings: Settings) -> Standing:
     site, services = settings.site, settings.directory
     try:
         if site is not None:
-            store = ZoneStore(_cloudflare_token(), _cloudflare_url())
+            store = ZoneStore(cloudflare_token(pulumi.runtime.get_config), cloudflare_url(pulumi.runtime.get_config))
             site_zone = store.zone(site.zone)
             if site_zone is not None:
                 found += standing.apex(site, settings.stack, store.list(site_zone, site.zone), state)
@@ -176,10 +176,10 @@ def cloudflare_fault(site: SiteSettings) -> str | None:
 
     given = tokens.machine_token()
     wanted = tokens.needed(site, makes_token=not given, only_looks=pulumi.runtime.is_dry_run())
-    token = _cloudflare_token()
+    token = cloudflare_token(pulumi.runtime.get_config)
     if not token:
         return f"CLOUDFLARE_API_TOKEN: is not set; export a token with {', '.join(wanted)}"
-    url = _cloudflare_url()
+    url = cloudflare_url(pulumi.runtime.get_config)
     try:
         session = requests.Session()
         session.headers["Authorization"] = f"Bearer {token}"
@@ -310,15 +310,6 @@ def triton(settings: Settings, datacenter: str = "") -> CloudApi:
 
 # What keeps us from working in a cloud, asked where the settings use it.
 FAULTS: dict[str, Callable[[Settings], list[str]]] = {"aws": aws_faults, "joyent": joyent_faults}
-
-
-def _cloudflare_token() -> str:
-    return os.environ.get("CLOUDFLARE_API_TOKEN") or pulumi.Config("cloudflare").get("apiToken") or ""
-
-
-def _cloudflare_url() -> str:
-    url = os.environ.get("CLOUDFLARE_BASE_URL") or pulumi.Config("cloudflare").get("baseUrl") or _CLOUDFLARE
-    return url.rstrip("/")
 
 
 def _object(config: pulumi.Config, key: str) -> Any:

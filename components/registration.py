@@ -25,6 +25,7 @@ from pulumi.dynamic import (
     UpdateResult,
 )
 
+from components.access import CLOUDFLARE_KEYS
 from components.attendance import BY_HAND, Difference, Entry, Member, Roll, Seen, describe, difference, within_brake
 from components.progress import Engine
 from components.realm import Realm, is_keeper, left
@@ -73,7 +74,7 @@ class _Provider(ResourceProvider):
         self._config: dict[str, str] = {}
 
     def configure(self, req: Any) -> None:
-        kept = ("cloudflare:apiToken", "cloudflare:baseUrl", "rollcall:joyent")
+        kept = (*CLOUDFLARE_KEYS, "rollcall:joyent")
         self._config = {key: value for key in kept if (value := req.config.get(key)) is not None}
 
     def _registries(self, props: Mapping[str, Any]) -> Registries:

@@ -6,11 +6,11 @@ Credentials come from the environment first and the stack's config second (`clou
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+from components.access import cloudflare_token, cloudflare_url
 from components.attendance import Entry, Member, Seen, Stand
 from components.clouds import cloud_of, view_of
 from components.realm import Access as Access
@@ -147,8 +147,7 @@ class Registries:
         self._cloud = realm.home.cloud
         views = {each: view_of(each.cloud, each.region, config) for each in (realm.home, *realm.others)}
         self._machines = Places(realm, views)
-        token = os.environ.get("CLOUDFLARE_API_TOKEN") or config.get("cloudflare:apiToken", "")
-        store = CloudflareStore(token)
+        store = CloudflareStore(cloudflare_token(config.get), cloudflare_url(config.get))
         self._records: tuple[Records, ...] = tuple(
             SiteRecords(place, store) if isinstance(place, Place) else ServiceRecords(place) for place in self._places
         )

@@ -1,0 +1,50 @@
+"""components.access: where the operator's access to Cloudflare comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import requests
+
+from components.access import CLOUDFLARE_KEYS, cloudflare_token, cloudflare_url
+from components.registration import registries_of
+from components.registries import Place
+from rollcall.errors import TransientError
+
+CONFIG = {"cloudflare:apiToken": "configured", "cloudflare:baseUrl": "http://198.51.100.1/v4/"}
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CLOUDFLARE_API_TOKEN", "CLOUDFLARE_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_the_config_counts_where_the_environment_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (cloudflare_token(CONFIG.get), cloudflare_url(CONFIG.get)) == ("configured", "http://198.51.100.1/v4")
+    monkeypatch.setenv("CLOUDFLARE_API_TOKEN", "exported")
+    monkeypatch.setenv("CLOUDFLARE_BASE_URL", "http://198.51.100.2/v4")
+    assert (cloudflare_token(CONFIG.get), cloudflare_url(CONFIG.get)) == ("exported", "http://198.51.100.2/v4")
+    assert {*CLOUDFLARE_KEYS} == {*CONFIG}
+
+
+def test_without_either_there_is_no_token_and_the_public_address() -> None:
+    nothing: Callable[[str], str | None] = {"other:key": "x"}.get
+    assert (cloudflare_token(nothing), cloudflare_url(nothing)) == ("", "https://api.cloudflare.com/client/v4")
+
+
+def test_a_roll_call_asks_the_address_that_only_the_config_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def request(session: requests.Session, _method: str, url: str, **_: object) -> requests.Response:
+        asked.append((url, str(session.headers["Authorization"])))
+        raise requests.ConnectionError
+
+    monkeypatch.setattr(requests.Session, "request", request)
+    monkeypatch.setattr("components.registries.WITHIN", 0.0)
+    place = Place(zone="Z", domain="scalability.expert", host="www.scalability.expert", ttl=60, proxied=False)
+    props = {"places": [place.as_inputs()], "fleet": "web", "cloud": {"cloud": "aws", "region": "us-west-2"}}
+    with pytest.raises(TransientError):
+        registries_of(props, CONFIG).entries()
+    assert asked == [("http://198.51.100.1/v4/zones/Z/dns_records", "Bearer configured")]
