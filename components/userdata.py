@@ -9,9 +9,14 @@ from __future__ import annotations
 import ast
 import base64
 import bz2
+import contextlib
 import functools
 import hashlib
+import importlib.metadata
+import os
 import string
+import sys
+import tempfile
 import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
@@ -30,7 +35,30 @@ _NOT_SHIPPED = ("rollcall/resolve.py", "rollcall/console.py", "rollcall/__init__
 
 @functools.cache
 def build() -> str:
-    """The text that every machine of every cloud gets, to the byte."""
+    """The text that every machine of every cloud gets, to the byte. Packing it takes longer than the rest of the program, so it
+    is kept in the user's cache folder, by what it was built from."""
+    kept = _kept()
+    with contextlib.suppress(OSError):
+        return kept.read_text()
+    text = _built()
+    with contextlib.suppress(OSError):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=kept.parent, delete=False) as partial:
+            partial.write(text)
+        # Whole or not at all, whoever else builds it.
+        Path(partial.name).rename(kept)
+    return text
+
+
+def _kept() -> Path:
+    minifier = importlib.metadata.version("python-minifier")
+    tools = f"{sys.version} {minifier} {hashlib.sha256(Path(__file__).read_bytes()).hexdigest()}"
+    built_from = hashlib.sha256(f"{sources_hash()} {tools}".encode()).hexdigest()[:16]
+    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return home / "rollcall" / f"userdata-{built_from}"
+
+
+def _built() -> str:
     script = (HOME / "boot.sh").read_text()
     if script.count(f"\n{_MARK}") != 1:
         raise ValueError("userdata/boot.sh has no place for its files (a line `#FILES` in put_files)")

@@ -34,6 +34,7 @@ SOURCES = sorted(
 )
 SHIPPED = [each for each in SOURCES if each not in ELSEWHERE]
 PYTHON = [each for each in SHIPPED if each.endswith(".py")]
+MARK = "#FILES\n"
 HASH = "from components import userdata as u; import hashlib; print(hashlib.sha256(u.gzipped()).hexdigest(), u.sources_hash())"
 
 
@@ -66,7 +67,8 @@ class TestText:
         built = userdata.build()
         said = set()
         for seed, cloud in (("1", "aws"), ("2", "joyent")):
-            environment = {**os.environ, "PYTHONHASHSEED": seed, "ROLLCALL_CLOUD": cloud, "PYTHONPATH": str(ROOT)}
+            other = {"PYTHONHASHSEED": seed, "ROLLCALL_CLOUD": cloud, "XDG_CACHE_HOME": str(tmp_path / seed)}
+            environment = {**os.environ, **other, "PYTHONPATH": str(ROOT)}
             words = [sys.executable, "-c", HASH]
             done = subprocess.run(
                 words, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
@@ -352,3 +354,30 @@ def documented() -> None:
 def test_of_a_script_or_unit_only_full_line_comments_and_blank_lines_go(given_lines: list[str]) -> None:
     kept = userdata._without_comments("".join(f"{each}\n" for each in given_lines)).splitlines()
     assert kept == [each for each in given_lines if each in ("[Unit]", "A=b # not a comment", "#!x")]
+
+
+class TestKept:
+    @pytest.fixture(autouse=True)
+    def cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        userdata.build.cache_clear()
+        yield tmp_path / "cache" / "rollcall"
+        userdata.build.cache_clear()
+
+    def test_it_is_packed_once_for_the_same_sources(self, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        first = userdata.build()
+        assert [each.read_text() for each in cache.iterdir()] == [first]
+        userdata.build.cache_clear()
+        monkeypatch.setattr(userdata, "_built", lambda: pytest.fail("packed again"))
+        assert userdata.build() == first
+
+    def test_other_sources_are_packed_anew(self, cache: Path, copied: Path) -> None:
+        first = userdata.build()
+        boot = copied / "boot.sh"
+        boot.write_text(boot.read_text().replace(f"\n{MARK}", f"\ntrue\n{MARK}"))
+        userdata.build.cache_clear()
+        assert userdata.build() != first and len([*cache.iterdir()]) == 2
+
+    def test_a_cache_folder_that_cannot_be_written_is_done_without(self, cache: Path) -> None:
+        cache.parent.write_text("a file where the folder should be")
+        assert userdata.build().startswith("#!")
