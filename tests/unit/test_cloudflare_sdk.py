@@ -8,14 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from components import cloudflare
+
 ROOT = Path(__file__).resolve().parents[2]
+ALL = "found = [getattr(cloudflare, each) for each in cloudflare.NAMES]"
 SAME = "assert pulumi_cloudflare.DnsRecord is cloudflare.DnsRecord; assert pulumi_cloudflare.LoadBalancer"
 
 
 @pytest.mark.parametrize(
     "code",
     [
-        f"from components import cloudflare; import pulumi_cloudflare; {SAME}",
+        f"from components import cloudflare; {ALL}; import pulumi_cloudflare; {SAME}",
         f"import pulumi_cloudflare; from components import cloudflare; {SAME}",
     ],
     ids=["all of it later", "all of it before"],
@@ -24,12 +27,18 @@ def test_all_of_it_is_there_for_others(code: str) -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
 
 
-def test_the_program_imports_a_few_of_its_modules() -> None:
-    code = "import sys; from components import site, registrar; print(*[m for m in sys.modules if 'cloudflare' in m])"
+@pytest.mark.parametrize("uses", ["", f"from components import cloudflare; {ALL};"], ids=["no site", "a site"])
+def test_the_program_imports_a_few_of_its_modules_and_none_without_a_site(uses: str) -> None:
+    code = f"import sys; from components import site, registrar; {uses} print(*sys.modules)"
     path = f"{ROOT}:{ROOT / 'userdata'}"
     done = subprocess.run(
         [sys.executable, "-c", code], env={"PYTHONPATH": path}, capture_output=True, text=True, check=True, timeout=60
     )
     found = [each for each in done.stdout.split() if each.startswith("pulumi_cloudflare")]
     assert "pulumi_cloudflare" not in found
-    assert 7 <= len(found) <= 15, found
+    assert (7 <= len(found) <= 15) if uses else not found, found
+
+
+def test_a_name_that_it_has_not_is_no_attribute() -> None:
+    with pytest.raises(AttributeError, match="LoadBalancer"):
+        cloudflare.LoadBalancer  # type: ignore[attr-defined]  # noqa: B018
