@@ -44,9 +44,11 @@ config:
   rollcall:linger: 0
   rollcall:directory: {{ zone: unilans.net, services: {{ theService: {{ port: 4218, ttl: 5, incarnations: {{ v1: {{}} }} }} }} }}
   rollcall:fleets:
-    a: {{ cloud: aws, count: {aws}, size: t3.nano, image: debian-12, timeout: 900, joins: [theService/v1] }}
-    j: {{ cloud: joyent, count: {joyent}, size: g1.nano, image: debian-12, timeout: 900, joins: [theService/v1] }}
+{fleets}
 """
+FLEET_OF = "    {name}: {{ cloud: {cloud}, count: {count}, size: {size}, image: debian-12, timeout: 900, joins: [theService/v1] }}"
+# A set takes 400 machines, also while one fleet is replaced.
+LARGEST = 75
 PLAIN = """
 import os
 import pulumi
@@ -204,10 +206,20 @@ class Times:
     destroy: tuple[float, float]
 
 
+def configured(count: int) -> str:
+    """Half of the machines on each cloud, in fleets of at most LARGEST."""
+    fleets = []
+    for cloud, size, machines in (("aws", "t3.nano", (count + 1) // 2), ("joyent", "g1.nano", count // 2)):
+        for at in range(0, machines, LARGEST):
+            name = f"{cloud}{at // LARGEST}"
+            fleets.append(FLEET_OF.format(name=name, cloud=cloud, count=min(LARGEST, machines - at), size=size))
+    return CONFIG.format(fleets="\n".join(fleets))
+
+
 def measured(count: int) -> Times:
     with tempfile.TemporaryDirectory(prefix="rollcall-bench-") as scratch:
         config = Path(scratch) / "Pulumi.local.yaml"
-        config.write_text(CONFIG.format(aws=(count + 1) // 2, joyent=count // 2))
+        config.write_text(configured(count))
         with rehearsed(f"bench-fleet-{count}", config, machines=False) as rehearsal:
             stack = Unbooted(rehearsal)
             ours = Project(rehearsal, rehearsal.work, "local", {})
