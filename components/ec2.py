@@ -3,6 +3,7 @@ providers of the regions beside the stack's own."""
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 import re
@@ -40,7 +41,7 @@ def _camel(name: str) -> str:
     return re.sub(r"_([a-z0-9])", lambda match: match[1].upper(), name)
 
 
-def pinned_image(fleet: FleetSettings, parent: pulumi.Resource) -> pulumi.Output[str]:
+def pinned_image(fleet: FleetSettings, stack: str, parent: pulumi.Resource) -> pulumi.Output[str]:
     """The AMI of a fleet: an `ami-…` is itself, anything else the one that a public parameter named when it was first looked up.
 
     What was found is kept in a parameter of the account's own, so machines that come later (by a scale-up, or in the place of
@@ -51,8 +52,13 @@ def pinned_image(fleet: FleetSettings, parent: pulumi.Resource) -> pulumi.Output
     found = aws.ssm.get_parameter_output(
         name=EC2_IMAGES.get(fleet.image, fleet.image), opts=pulumi.InvokeOutputOptions(parent=parent)
     )
+    # A name of its own choice would begin with the fleet's, and no parameter's may begin with `aws` or `ssm`. What is looked up
+    # anew has another name, so that its predecessor can stand beside it for a while:
+    # https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_PutParameter.html
+    looked_up = hashlib.sha256(f"{fleet.image} {fleet.renew}".encode()).hexdigest()[:8]
     kept = aws.ssm.Parameter(
         f"{fleet.name}-image",
+        name=f"/rollcall/{stack}/{fleet.name}/image-{looked_up}",
         description=f"The image of Rollcall's fleet {fleet.name}, by {fleet.image}",
         type="String",
         # A public parameter's value is no secret, and `value` would make one of it.

@@ -168,7 +168,7 @@ class Ec2Fleet(Fleet):
         ipv6 = self.settings.ipv6
         subnets = ec2.subnets(self.settings.size, self, ipv6=ipv6)
         group = self._security_group()
-        self.image = image = ec2.pinned_image(self.settings, self)
+        self.image = image = ec2.pinned_image(self.settings, self.stack, self)
         for index in range(self.settings.count):
             deregistration = self.bracket(index, [group])
             instance = aws.ec2.Instance(

@@ -36,14 +36,14 @@ mark_everything()
 role = aws.iam.Role("role", assume_role_policy=told["trust"])
 profile = aws.iam.InstanceProfile("profile", role=role.name)
 kept = {key: told[key] for key in ("count", "image", "renew", "size", "region")}
-settings = FleetSettings(name="web", cloud="aws", joins=(), **kept)
+settings = FleetSettings(name="aws-web", cloud="aws", joins=(), **kept)
 where = told["region"] or "us-west-2"
 for note in look_at_ec2([settings], deployment(), where, functools.partial(boto3.client, region_name=where)).notes:
     pulumi.info(note)
 abroad = ec2.providers([settings]).get(told["region"])
 opts = pulumi.ResourceOptions(providers=[abroad]) if abroad else None
 args = FleetArgs(settings=settings, memberships=[], needs=[profile], profile=profile.name)
-call_rolls([Ec2Fleet("web", args, opts)])
+call_rolls([Ec2Fleet("aws-web", args, opts)])
 """
 
 
@@ -95,7 +95,7 @@ def test_a_fleet_keeps_its_image_until_it_is_told_to_renew_it(trial: Trial) -> N
     shown = trial.run("preview", "--diff", sources="two", image=first)
     assert "replace" not in shown, shown
     shown = trial.run("preview", "--diff", sources="two", renew="autumn")
-    assert "web-image" in shown and shown.count("aws:ec2/instance:Instance: (replace)") == 2, shown
+    assert "aws-web-image" in shown and shown.count("aws:ec2/instance:Instance: (replace)") == 2, shown
     assert "web: 2 of 2 machines are replaced, successors first: 4 run for a while" in shown
     trial.up(sources="two", renew="autumn")
     assert (set(after) & set(machines(trial)), images(trial)) == (set(), [newer] * 2)
@@ -127,7 +127,7 @@ def test_machines_are_set_up_as_a_professional_would(trial: Trial) -> None:
         # Another project's stack of the same name is another deployment.
         assert {had[STACK] for had in held} == {"trial.trial"}
     (group,) = [each for each in ec2.describe_security_groups()["SecurityGroups"] if each["GroupName"] != "default"]
-    assert (tags(group["Tags"])["Name"], group["IpPermissions"]) == ("rollcall-trial.trial-web", [])
+    assert (tags(group["Tags"])["Name"], group["IpPermissions"]) == ("rollcall-trial.trial-aws-web", [])
 
     one = next(iter(found))
     ec2.stop_instances(InstanceIds=[one])
@@ -163,7 +163,7 @@ def test_a_fleet_moves_to_another_region_with_all_that_is_of_a_region(trial: Tri
     assert {each["Placement"]["AvailabilityZone"][:-1] for each in there.values()} == {AWAY}
     assert groups(trial, "us-west-2") == [] and len(groups(trial, AWAY)) == 1
     assert "unchanged" in trial.run("up", "--yes", "--skip-preview", "--expect-no-changes", region=AWAY)
-    assert trial.resources()["web"]["outputs"].get("former") == []
+    assert trial.resources()["aws-web"]["outputs"].get("former") == []
     # Home again, by its name or by none.
     trial.up(region=None)
     assert (len(machines(trial)), machines(trial, AWAY)) == (2, {})
@@ -171,7 +171,7 @@ def test_a_fleet_moves_to_another_region_with_all_that_is_of_a_region(trial: Tri
     assert (machines(trial), groups(trial, AWAY), groups(trial, "us-west-2")) == ({}, [], [])
 
 
-BEHIND = {STACK: "trial.trial", FLEET: "web", MACHINE: "9", GENERATION: "ffffff"}
+BEHIND = {STACK: "trial.trial", FLEET: "aws-web", MACHINE: "9", GENERATION: "ffffff"}
 
 
 def image_in(trial: Trial, region: str) -> str:
