@@ -51,8 +51,17 @@ FLEET_OF = "    {name}: {{ cloud: {cloud}, count: {count}, size: {size}, image: 
 LARGEST = 75
 PLAIN = """
 import os
-import pulumi
 import pulumi_aws as aws
+from nothing import Plain
+
+dynamic, others = map(int, os.environ["PLAIN"].split())
+for index in range(dynamic):
+    Plain(f"d-{index}")
+for index in range(others):
+    aws.ssm.Parameter(f"p-{index}", name=f"/plain/{index}", type="String", value="x")
+"""
+# In a module of its own: Pulumi writes a provider of `__main__` with all its code, and no more than 312 of them.
+NOTHING = """
 from pulumi.dynamic import CreateResult, Resource, ResourceProvider
 
 
@@ -64,13 +73,6 @@ class Nothing(ResourceProvider):
 class Plain(Resource):
     def __init__(self, name):
         super().__init__(Nothing(), name, {"name": name})
-
-
-dynamic, others = map(int, os.environ["PLAIN"].split())
-for index in range(dynamic):
-    Plain(f"d-{index}")
-for index in range(others):
-    aws.ssm.Parameter(f"p-{index}", name=f"/plain/{index}", type="String", value="x")
 """
 
 
@@ -190,6 +192,7 @@ def plain(rehearsal: Rehearsal, dynamic: int, others: int) -> Iterator[Project]:
     folder.mkdir()
     (folder / "Pulumi.yaml").write_text("name: plain\nruntime: python\noptions: {refresh: always}\n")
     (folder / "__main__.py").write_text(PLAIN)
+    (folder / "nothing.py").write_text(NOTHING)
     project = Project(rehearsal, folder, "plain", {"PLAIN": f"{dynamic} {others}"})
     rehearsal.pulumi("stack", "init", "plain", "-C", str(folder), capture=True)
     try:

@@ -68,10 +68,9 @@ class RollCallArgs:
 
 class _Provider(ResourceProvider):
     serialize_as_secret_always = False
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._config: dict[str, str] = {}
+    # A class attribute, so that what is stored in the state stays a bare reference: Pulumi writes a dictionary one level deeper
+    # for each resource that it wrote before, until Python's stack is full (pulumi/dynamic/dynamic.py, serialize_provider).
+    _config: Mapping[str, str] = {}
 
     def configure(self, req: Any) -> None:
         kept = (*CLOUDFLARE_KEYS, "rollcall:joyent")
