@@ -75,6 +75,8 @@ class Fleet(pulumi.ComponentResource):
         self.args = args
         self.settings = args.settings
         self.stack = deployment()
+        # Of all its machines, so looked up once.
+        self.sources, self.version = userdata.sources_hash(), version(args.settings)
         self.image: pulumi.Input[str] = f"{self.settings.image} {self.settings.renew}".strip()
         self.machines = []
         # Their power and their farewells: what is in place, or has been done, before a roll call.
@@ -100,7 +102,7 @@ class Fleet(pulumi.ComponentResource):
                 parent=self,
                 depends_on=[*self.args.needs, *needs],
                 replacement_trigger=[
-                    userdata.sources_hash(),
+                    self.sources,
                     self.image,
                     self.settings.size,
                     *self._login(),
@@ -195,7 +197,7 @@ class Ec2Fleet(Fleet):
                 },
                 tags={
                     "Name": f"{self.name}-{index}",
-                    VERSION: version(self.settings),
+                    VERSION: self.version,
                     **self.told(index, deregistration),
                 },
                 opts=pulumi.ResourceOptions(
@@ -268,7 +270,7 @@ class JoyentFleet(Fleet):
                     networks=[JOYENT_PUBLIC_NETWORK],
                     tags={
                         **marks(),
-                        VERSION: version(self.settings),
+                        VERSION: self.version,
                         **self.identity(index, deregistration),
                         **(doors.tags(self.name) if closed else {}),
                     },
