@@ -34,7 +34,7 @@ from bench.clouds import (  # noqa: E402
 from bench.rows import Row, report  # noqa: E402
 from rollcall.settings import Join  # noqa: E402
 
-ROUNDS = int(os.environ.get("ROUNDS", "15"))
+ROUNDS = int(os.environ.get("ROUNDS", "12"))
 GOAL = 1.0
 WHY = {
     "healthy to answered": "an agent that has not joined looks at its workload twice a second; a service's change then starts a"
