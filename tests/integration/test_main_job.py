@@ -113,7 +113,7 @@ def test_the_token_is_in_no_log_no_state_and_no_process_list(deployed: Deployed)
     parameters = deployed.aws("ssm").get_parameters_by_path(
         Path="/rollcall/local", Recursive=True, WithDecryption=True
     )["Parameters"]
-    (token,) = [each["Value"] for each in parameters]
+    (token,) = [each["Value"] for each in parameters if each["Type"] == "SecureString"]
     assert len(token) == 40, name
     state = deployed.rehearsal.pulumi("stack", "export", "--stack", "local", capture=True).stdout
     assert token not in state and token not in deployed.output and token not in userdata.build()
