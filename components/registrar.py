@@ -21,6 +21,9 @@ from components import cloudflare
 from components.naming import deployment
 from rollcall.route53 import LABEL
 
+# What an interrupted `up` wrote without noting it is the one that the next writes: of a name of chance there would be two, and IAM
+# deletes no role or user that has a policy left.
+POLICY = "rollcall"
 _ZONE_RESOURCE = "com.cloudflare.api.account.zone"
 _MAY = "DNS Write"
 _ASSUME = {
@@ -142,7 +145,9 @@ class Ec2Registrar(pulumi.ComponentResource):
             opts=mine,
         )
         arns = [parameter.arn for parameter in parameters.values()]
-        policy = aws.iam.RolePolicy(f"{name}-policy", role=role.name, policy=_policy(arns, args.grants), opts=mine)
+        policy = aws.iam.RolePolicy(
+            f"{name}-policy", name=POLICY, role=role.name, policy=_policy(arns, args.grants), opts=mine
+        )
         profile = aws.iam.InstanceProfile(f"{name}-profile", role=role.name, opts=mine)
         self.profile = profile.name
         self.parameters = {short: parameter.name for short, parameter in parameters.items()}
@@ -162,7 +167,9 @@ class UserRegistrar(pulumi.ComponentResource):
         super().__init__("rollcall:index:UserRegistrar", name, None, opts)
         mine = pulumi.ResourceOptions(parent=self)
         user = aws.iam.User(f"{name}-user", path="/rollcall/", opts=mine)
-        policy = aws.iam.UserPolicy(f"{name}-policy", user=user.name, policy=_policy([], grants), opts=mine)
+        policy = aws.iam.UserPolicy(
+            f"{name}-policy", name=POLICY, user=user.name, policy=_policy([], grants), opts=mine
+        )
         # A user may have two keys, so the new one is there before the old one goes.
         renewed = pulumi.ResourceOptions(parent=self, replacement_trigger=[rotate])
         key = aws.iam.AccessKey(f"{name}-key", user=user.name, opts=renewed)

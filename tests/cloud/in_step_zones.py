@@ -252,5 +252,5 @@ def _unnamed(target: str, hosts: Mapping[str, str]) -> Owner | None:
 
 def _is_ours(kind: str, value: str, owner: Owner, generations: Mapping[str, set[str]]) -> bool:
     if kind == "TXT":
-        return value.startswith(('"rollcall/', '"joins ', '"at '))
+        return value.startswith(('"rollcall/', '"joins ', '"leaves ', '"at '))
     return owner.stack != "local" or value in generations.get(owner.generation, ())

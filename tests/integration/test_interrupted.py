@@ -121,10 +121,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Interrupted]:
 
 
 def test_killed_before_the_first_machine(stack: Interrupted) -> None:
-    """What machines are given to prove who they are is made by then, or being made: IAM is slow, so that none can have been
-    asked for, however late the engine prints and however busy the computer is."""
+    """Role and user, without which no machine is asked for, are being made: IAM is slow, so that none can have been asked for,
+    however late the engine prints and however busy the computer is."""
     stack.rehearsal.localcloud("fault", "iam", "slow=3", capture=True)
-    stack.kill("up", lambda printed: re.search(r"iam\S*:InstanceProfile \S+ creating", printed))
+    stack.kill("up", lambda printed: re.search(r"iam\S*:Role \S+ creating", printed))
     stack.rehearsal.localcloud("fault", "--clear", "iam", capture=True)
     assert stack.tagged() == set()
     stack.recover()
