@@ -100,6 +100,9 @@ def run(name: str) -> str:
 
 
 def main(names: list[str]) -> int:
+    # Where a shell started it in the background, the interrupt is ignored from here to the last plugin, and the engine would wait
+    # five seconds at each end for plugins that it has interrupted.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     failed: dict[str, str] = {}
     if names != ["--table"]:
         for name in names or list(BENCHES):
