@@ -31,9 +31,10 @@ COLD_GOAL, WARM_GOAL, IMPORT_GOAL = 600.0, 60.0, 1.2
 
 
 def imports_of_the_program() -> str:
-    """What `__main__.py` imports, as its own text has it."""
+    """What `__main__.py` imports, as its own text has it, and what a site then asks for of Cloudflare's SDK."""
     body = ast.parse((ROOT / "__main__.py").read_text()).body
-    return "\n".join(ast.unparse(each) for each in body if isinstance(each, (ast.Import, ast.ImportFrom)))
+    used = "from components import cloudflare\nfor each in cloudflare.NAMES: getattr(cloudflare, each)"
+    return "\n".join([ast.unparse(each) for each in body if isinstance(each, (ast.Import, ast.ImportFrom))] + [used])
 
 
 def imported(code: str) -> float:
@@ -58,7 +59,8 @@ def imports() -> Row:
         n=f"{ROUNDS} rounds",
         goal=f"≤ {IMPORT_GOAL} ×",
         met=ratio <= IMPORT_GOAL,
-        why="Of Cloudflare's SDK, which is most of the four, the program imports only the modules that it uses.",
+        why="Of Cloudflare's SDK, which is most of the four, the program imports only the modules that it uses, and those only with"
+        " a site.",
     )
 
 
