@@ -208,8 +208,9 @@ PREVIEW_WHY = (
 )
 
 GROWTH_WHY = (
-    "Pulumi's SDK for Python waits for all outputs anew whenever one is there (pulumi/runtime/stack.py, wait_for_rpcs), so its work"
-    " grows with the square of the resources, of plain ones too; its host of dynamic resources does four at a time"
+    "of what was looked at so far: Pulumi's SDK for Python waits for all outputs anew whenever one is there (wait_for_rpcs), so its"
+    " work grows with the square of the resources, of plain ones too; its host of dynamic resources does four at a time, and a destroy"
+    " waits there for each Triton machine's stop; Route53 takes 10 calls a second, each Deregistration makes three or four"
 )
 
 
