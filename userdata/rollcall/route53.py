@@ -188,7 +188,7 @@ class Route53Registry:
             sets += page
             current = self._current(sets)
             mine = [each for each in current.values if _target(each) == host]
-            if not self._helped and mine == wanted and current.ttl in (self._told.ttl, current.ttl * (not wanted)):
+            if not self._helped and mine == wanted and (not wanted or current.ttl == self._told.ttl):
                 return False
         dead = _dead_with(addresses, sets, owner)
         hosts = hosts_of(each for each in sets if each not in dead)
