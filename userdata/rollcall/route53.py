@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -218,7 +219,7 @@ class Route53Registry:
             joins, leaves = (f'"{word} {self._set} ' for word in (_JOINS, _LEAVES))
             said = []
             for each in present:
-                values = tuple(sorted(value.replace(joins, leaves) for value in each.values))
+                values = tuple(sorted(re.sub(f"^{re.escape(joins)}", leaves, value) for value in each.values))
                 said.append(replace(each, values=values) if owner_of([each]) else each)
             self._store.change({*present} - {*said}, {*said} - {*present})
             self._said[host] = said

@@ -286,6 +286,12 @@ class TestLeave:
         registry(zone).join(TWO, "198.51.100.2")
         assert values(zone) == tuple(sorted((VALUE, OTHER_VALUE))) and "leaves" not in str(values(zone, HOST, "TXT"))
 
+    def test_what_others_wrote_keeps_every_byte_though_it_holds_our_words(self, zone: Zone) -> None:
+        registry(zone).join(ONE, "198.51.100.1")
+        text, foreign = zone.sets[HOST, "TXT"], f'"a note:" "joins {SET} {VALUE}"'
+        zone.sets[HOST, "TXT"] = replace(text, values=tuple(sorted((*text.values, foreign))))
+        assert registry(zone, fresh=False).leave(ONE) and values(zone, HOST, "TXT") == (foreign,)
+
     def test_a_host_that_stands_in_another_set_stays(self, zone: Zone) -> None:
         second = replace(TOLD, incarnation="v2")
         for told in (TOLD, second):
