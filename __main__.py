@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pulumi
 
 from components import ec2, memberships
@@ -113,3 +115,13 @@ if settings.directory and directory:
             "services": {each.name: f"{each.label}.{settings.directory.zone}" for each in settings.directory.services},
         },
     )
+
+
+async def begun() -> None:
+    """Let every registration begin before the SDK waits: those under way it awaits one by one. Else it waits for any of all
+    outputs anew whenever one of them is there, which takes a time that grows with their square (pulumi/runtime/stack.py,
+    wait_for_rpcs)."""
+    await asyncio.sleep(0)
+
+
+pulumi.run(begun)

@@ -13,6 +13,8 @@ from rollcall.ownership import Owner
 BRAKE_FROM, BRAKE_SHARE = 10, 0.3
 # The generation of a machine that Rollcall did not boot: `rollcall adopt` marks its entries so.
 BY_HAND = "000000"
+# An owner's five parts.
+_Whose = tuple[str, str, str, str, str]
 GOING = ("shutting-down", "terminated", "deleted", "destroyed")
 
 
@@ -131,20 +133,23 @@ def difference(
     machines = {machine.instance: machine for machine in seen}
     missing: list[str] = []
     stale: list[str] = []
+    # By whose they are: a fleet of hundreds has as many entries, of which each member's are asked for.
+    values_of: dict[tuple[str, _Whose], set[str]] = {}
+    for entry in listed:
+        if entry.owner is not None:
+            values_of.setdefault((entry.place, _of(entry.owner)), set()).add(entry.value)
     for stand in roll.stands:
-        here = [entry for entry in listed if entry.place == stand.place]
         for member in roll.members:
             if not stand.holds(member):
                 continue
-            values = {
-                entry.value for entry in here if entry.owner is not None and belongs(entry.owner, roll.stack, member)
-            }
+            values = values_of.get((stand.place, _as(roll.stack, member)), set())
             fault, is_stale = _fault_of(member, stand, values, machines.get(member.instance), answers.get(stand.place))
             if fault:
                 (stale if is_stale else missing).append(fault)
     ours = {stand.place: stand for stand in roll.stands}
     at_ours = [entry for entry in listed if entry.place in ours]
-    stray = tuple(sorted({entry for entry in at_ours if _is_left_over(entry, roll)}))
+    known = {_as(roll.stack, member): member for member in (*roll.members, *roll.leaving)}
+    stray = tuple(sorted({entry for entry in at_ours if _is_left_over(entry, roll, known)}))
     foreign = sorted({_foreign_line(entry) for entry in at_ours if is_foreign(entry, roll.stack, ours[entry.place])})
     orphans = tuple(sorted(each for each in machines.values() if _is_orphan(each, roll)))
     return Difference(
@@ -158,8 +163,19 @@ def difference(
     )
 
 
-def belongs(owner: Owner, stack: str, member: Member) -> bool:
-    return owner == Owner(stack, member.fleet, member.machine, member.generation, member.instance)
+def _of(owner: Owner) -> _Whose:
+    return owner.stack, owner.fleet, owner.machine, owner.generation, owner.instance
+
+
+def _as(stack: str, member: Member) -> _Whose:
+    """What its entries' owner is. What somebody tagged by hand may lack what an owner must have; it has no entry then."""
+    return stack, member.fleet, member.machine, member.generation, member.instance
+
+
+def owned(entries: Iterable[Entry], stack: str, members: Iterable[Member]) -> list[Entry]:
+    """Those of `entries` that belong to one of `members`."""
+    theirs = {_as(stack, member) for member in members}
+    return [entry for entry in entries if entry.owner is not None and _of(entry.owner) in theirs]
 
 
 def is_foreign(entry: Entry, stack: str, stand: Stand) -> bool:
@@ -198,7 +214,7 @@ def _fault_of(
     return "", False
 
 
-def _is_left_over(entry: Entry, roll: Roll) -> bool:
+def _is_left_over(entry: Entry, roll: Roll, known: Mapping[_Whose, Member]) -> bool:
     if entry.dead:
         return True
     owner = entry.owner
@@ -206,11 +222,8 @@ def _is_left_over(entry: Entry, roll: Roll) -> bool:
         return False
     if owner.fleet != roll.fleet and owner.fleet in roll.fleets:
         return False
-    here = [stand for stand in roll.stands if stand.place == entry.place]
-    return not any(
-        belongs(owner, roll.stack, member) and any(stand.holds(member) for stand in here)
-        for member in (*roll.members, *roll.leaving)
-    )
+    member = known.get(_of(owner))
+    return member is None or not any(stand.place == entry.place and stand.holds(member) for stand in roll.stands)
 
 
 def _is_orphan(machine: Seen, roll: Roll) -> bool:

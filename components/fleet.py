@@ -315,6 +315,7 @@ def call_rolls(fleets: Sequence[Fleet]) -> list[RollCall]:
                 peers=[each.name for each in fleets if each.access == fleet.access],
                 elsewhere=[each.as_inputs() for each in elsewhere(fleet.access, (one.access for one in fleets))],
                 brake=fleet.args.brake,
+                ssh=fleet.settings.ssh is not None,
             ),
             opts=pulumi.ResourceOptions(parent=fleet, depends_on=everybody),
         )

@@ -7,10 +7,11 @@ credentials come from the environment first and the stack's config second, at ea
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pulumi
@@ -25,8 +26,21 @@ from pulumi.dynamic import (
     UpdateResult,
 )
 
+from components import looks
 from components.access import CLOUDFLARE_KEYS
-from components.attendance import BY_HAND, Difference, Entry, Member, Roll, Seen, describe, difference, within_brake
+from components.attendance import (
+    BY_HAND,
+    Difference,
+    Entry,
+    Member,
+    Roll,
+    Seen,
+    describe,
+    difference,
+    owned,
+    within_brake,
+)
+from components.looks import Departure, Standing
 from components.progress import Engine
 from components.realm import Realm, is_keeper, left
 from components.registries import Registries, place_of
@@ -38,6 +52,8 @@ DRAIN_BOUND = 90.0
 GONE_WITHIN = 300.0
 LOOK_AGAIN = 3.0
 STEPS_EVERY = 4.0
+# Seconds for which a look at DNS serves others: those that come with the one that took it.
+LOOK_FOR = 5.0
 _BRAKE_MEND = "Nothing was removed. If that is meant, `pulumi config set rollcall:brake false` for one `pulumi up`."
 _FOUND = ("missing", "stale", "left_over", "foreign", "orphaned")
 
@@ -51,7 +67,8 @@ class RollCallArgs:
     """`members` are mappings `{machine, generation, instance}`; `places` what `Place.as_inputs` gives; `cloud` what
     `Access.as_inputs` gives; `timeout` in seconds; `linger` the seconds that a machine serves on after its entries are gone.
     `peers` are the fleets in the same place of the same cloud, `elsewhere` the cloud's other places where fleets are (what
-    `Access.as_inputs` gives); `brake` refuses to remove many entries or machines at once."""
+    `Access.as_inputs` gives); `brake` refuses to remove many entries or machines at once; `ssh`:
+    after the roll call something else still comes to the machines that leave."""
 
     stack: str
     fleet: str
@@ -64,6 +81,7 @@ class RollCallArgs:
     peers: Sequence[str] = ()
     elsewhere: Sequence[Mapping[str, Any]] = ()
     brake: bool = True
+    ssh: bool = False
 
 
 class _Provider(ResourceProvider):
@@ -79,6 +97,10 @@ class _Provider(ResourceProvider):
     def _registries(self, props: Mapping[str, Any]) -> Registries:
         return registries_of(props, self._config)
 
+    def _what(self, props: Mapping[str, Any], *keys: str) -> str:
+        """By what a look is shared: what is looked at, and with whose credentials."""
+        return json.dumps([_plain(props[key]) for key in keys] + [dict(self._config)], sort_keys=True)
+
 
 class RollCallProvider(_Provider):
     """Create and update return when every member answers; delete when every member has left."""
@@ -93,7 +115,7 @@ class RollCallProvider(_Provider):
         return CheckResult(news, failures)
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
-        keys = ("members", "places", "cloud", "fleets", "peers", "elsewhere", *_FOUND)
+        keys = ("members", "places", "cloud", "fleets", "peers", "elsewhere", "ssh", *_FOUND)
         # A state of an earlier version lacks the younger keys.
         olds = {"peers": _news.get("peers", []), **_olds}
         changed = [key for key in keys if _plain(olds.get(key, [])) != _plain(_news.get(key, []))]
@@ -126,6 +148,8 @@ class RollCallProvider(_Provider):
             except RollCallError:
                 before.undrain(_news["stack"], leaving)
                 raise
+            if not _news.get("ssh"):
+                before.stop(_news["stack"], leaving)
         for line in found.foreign:
             engine.say(f"{_news['fleet']}: {line} is not Rollcall's; it is left as it is", warning=True)
         acknowledged = sorted({*_olds.get("acknowledged", []), *found.foreign})
@@ -133,7 +157,9 @@ class RollCallProvider(_Provider):
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
         registries = self._registries(props)
-        found = _look(registries, _roll(props, leaving=()))
+        standing = looks.STANDINGS.get(self._what(props, "places"), lambda: Standing(registries), LOOK_FOR)
+        roll = _roll(props, leaving=())
+        found = difference(roll, standing.entries(), registries.seen(roll.stack), standing.answers())
         changed = {**props, **_found(found)}
         if props.get("former"):
             changed["former"] = registries.still_former(props["stack"])
@@ -145,6 +171,8 @@ class RollCallProvider(_Provider):
         _see_off(registries, _props["stack"], _members(_props), engine, linger=0)
         if _members(_props):
             _wait_for_caches(registries, _props, engine)
+            if not _props.get("ssh"):
+                registries.stop(_props["stack"], _members(_props))
 
 
 class DeregistrationProvider(_Provider):
@@ -164,16 +192,29 @@ class DeregistrationProvider(_Provider):
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         engine = Engine()
-        registries = self._registries(_props)
-        generation = _props["generation"]
-        _wait_until_gone(registries, _props, engine)
+        stack, generation = _props["stack"], _props["generation"]
+        what = self._what(_props, "stack", "cloud", "places")
+
+        def look() -> Departure:
+            return looks.DEPARTURES.get(
+                what,
+                lambda: Departure(self._registries(_props), stack),
+                LOOK_FOR,
+                lambda last: not last.running(generation),
+            )
+
+        seen = _wait_until_gone(look, _props, engine)
 
         def ours(owner: Owner) -> bool:
-            return (owner.stack, owner.fleet, owner.generation) == (_props["stack"], _props["fleet"], generation)
+            return (owner.stack, owner.fleet, owner.generation) == (stack, _props["fleet"], generation)
 
-        left = [each for each in registries.entries() if each.dead or (each.owner is not None and ours(each.owner))]
-        registries.remove(left)
-        registries.unchallenge(Owner(_props["stack"], _props["fleet"], _props["machine"], generation, "unknown"))
+        left = [each for each in seen.entries() if each.dead or (each.owner is not None and ours(each.owner))]
+        gone = Owner(stack, _props["fleet"], _props["machine"], generation, "unknown")
+        if left or seen.challenged(gone):
+            registries = self._registries(_props)
+            registries.remove(left)
+            registries.unchallenge(gone)
+            looks.DEPARTURES.forget(what)
         for entry in left:
             engine.say(
                 f"{_props['fleet']}-{_props['machine']}: removed {entry.value} from {entry.place}, its machine is gone"
@@ -206,6 +247,7 @@ class RollCall(Resource, module="rollcall", name="RollCall"):  # type: ignore[ca
             "peers": list(args.peers),
             "brake": args.brake,
             **({"elsewhere": list(args.elsewhere)} if args.elsewhere else {}),
+            **({"ssh": True} if args.ssh else {}),
             **{key: [] for key in _FOUND},
         }
         super().__init__(RollCallProvider(), name, props, opts)
@@ -295,10 +337,6 @@ def roll_of(props: Mapping[str, Any]) -> Roll:
     return _roll(props, leaving=())
 
 
-def _look(registries: Registries, roll: Roll) -> Difference:
-    return difference(roll, registries.entries(), registries.seen(roll.stack), registries.answers())
-
-
 def _remove_strays(
     registries: Registries,
     roll: Roll,
@@ -364,7 +402,7 @@ def _see_off(registries: Registries, stack: str, leaving: Sequence[Member], engi
     said = ""
     stood: set[Entry] = set()
     while True:
-        staying = _staying(registries, stack, leaving)
+        staying = owned(registries.entries(), stack, leaving)
         stood.update(staying)
         running = {machine.instance for machine in registries.seen(stack) if machine.running} if staying else set()
         dead = [entry for entry in staying if entry.owner is not None and entry.owner.instance not in running]
@@ -407,12 +445,6 @@ def _wait_for_caches(registries: Registries, props: Mapping[str, Any], engine: E
         engine.sleep(LOOK_AGAIN)
 
 
-def _staying(registries: Registries, stack: str, leaving: Sequence[Member]) -> list[Entry]:
-    # What somebody tagged by hand may lack what an owner must have; it has no entry then.
-    gone = {(stack, each.fleet, each.machine, each.generation, each.instance) for each in leaving}
-    return [entry for entry in registries.entries() if entry.owner is not None and astuple(entry.owner) in gone]
-
-
 def _named(entry: Entry, leaving: Sequence[Member]) -> str:
     owner = entry.owner
     return next(
@@ -420,15 +452,15 @@ def _named(entry: Entry, leaving: Sequence[Member]) -> str:
     )
 
 
-def _wait_until_gone(registries: Registries, props: Mapping[str, Any], engine: Engine) -> None:
-    """Raises RollCallError when a machine of this generation still runs after the time-out."""
+def _wait_until_gone(look: Callable[[], Departure], props: Mapping[str, Any], engine: Engine) -> Departure:
+    """The look that shows the machine of this generation no longer running. Raises RollCallError when it still runs after the
+    time-out."""
     end = time.monotonic() + GONE_WITHIN
     while True:
-        running = [
-            each for each in registries.seen(props["stack"]) if each.generation == props["generation"] and each.running
-        ]
+        seen = look()
+        running = seen.running(props["generation"])
         if not running:
-            return
+            return seen
         if time.monotonic() > end:
             raise RollCallError(
                 f"{props['fleet']}-{props['machine']}: {running[0].instance} still runs after {GONE_WITHIN:.0f} s; "

@@ -94,6 +94,9 @@ class Records(Protocol):
     def still_answered(self, entries: Iterable[Entry]) -> list[Entry]:
         """Those of `entries`, which the API lists no more, that a name server still answers with."""
 
+    def challenged(self, gone: Owner) -> bool:
+        """Whether there may be challenges for `gone`, by what `entries` last found."""
+
     def unchallenge(self, gone: Owner) -> None:
         """Take away the challenges for `gone`, whatever its instance was; none is no error."""
 
@@ -129,6 +132,10 @@ class SiteRecords:
         types = {each.place.rpartition(" ")[2] for each in mine}
         known = {rtype: answered_by_any(place.domain, place.host, rtype) for rtype in types}
         return [each for each in mine if each.value in known[each.place.rpartition(" ")[2]]]
+
+    def challenged(self, gone: Owner) -> bool:
+        """A challenge has a name of its own, at which nothing has looked."""
+        return True
 
     def unchallenge(self, gone: Owner) -> None:
         retried(lambda: self._unchallenge(gone), WITHIN)
@@ -171,6 +178,10 @@ class Registries:
         """Those of `entries`, which the APIs list no more, that a name server still answers with."""
         gone = list(entries)
         return [each for records in self._records for each in records.still_answered(gone)]
+
+    def challenged(self, gone: Owner) -> bool:
+        """Whether there may be challenges for a machine that is gone, by what `entries` last found."""
+        return any(records.challenged(gone) for records in self._records)
 
     def unchallenge(self, gone: Owner) -> None:
         """Take away the challenges for a machine that is gone, whatever its instance was: their watchers may be gone too."""
@@ -221,6 +232,11 @@ class Registries:
     def undrain(self, stack: str, members: Sequence[Member]) -> None:
         for view in self._machines.views:
             view.undrain(stack, [member.instance for member in members])
+
+    def stop(self, stack: str, members: Sequence[Member]) -> None:
+        """Begin to stop machines that have left and are about to be deleted, where a deletion would wait for that."""
+        for view in self._machines.views:
+            view.stop(stack, [member.instance for member in members])
 
 
 def _entry(record: Record) -> Entry:

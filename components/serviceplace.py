@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from typing import Any
 
 from components.attendance import Entry, Stand
@@ -88,9 +89,14 @@ class ServiceRecords:
 
     def __init__(self, place: ServicePlace, store: Route53Store | None = None) -> None:
         self._place = place
-        self._store = store or Route53Store(place.zone)
+        self._given = store
         self._hosts: dict[str, list[RecordSet]] = {}
         self._answered: dict[str, frozenset[str]] = {}
+
+    @cached_property
+    def _store(self) -> Route53Store:
+        # boto3 takes a while to make a client, and who only asks after machines needs none.
+        return self._given or Route53Store(self._place.zone)
 
     @property
     def _marks(self) -> str:
@@ -158,6 +164,9 @@ class ServiceRecords:
         known = answered_by_any(self._place.domain, set_name(self._place.told), "SRV") if mine else frozenset()
         values = {value.lower() for value in known}
         return [each for each in mine if each.value.lower() in values]
+
+    def challenged(self, gone: Owner) -> bool:
+        return challenge_name(gone, self._place.told) in self._hosts
 
     def unchallenge(self, gone: Owner) -> None:
         retried(lambda: self._unchallenge(gone), WITHIN)

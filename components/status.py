@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from components.attendance import Difference, Entry, Member, Roll, Seen, belongs, difference
+from components.attendance import Difference, Entry, Member, Roll, Seen, difference, owned
 from components.joyent.errors import CloudApiError
 from components.realm import Access
 from components.registration import registries_of, roll_of
@@ -74,7 +74,7 @@ def status_of(
 
 
 def _machine(member: Member, roll: Roll, entries: Iterable[Entry], seen: Seen | None) -> MachineStatus:
-    mine = [entry for entry in entries if entry.owner is not None and belongs(entry.owner, roll.stack, member)]
+    mine = owned(entries, roll.stack, [member])
     return MachineStatus(
         name=member.name,
         instance=member.instance,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from importlib import import_module
 from importlib.metadata import version
@@ -20,7 +21,10 @@ def main() -> int:
     # An engine that is interrupted, or that has failed, interrupts its plugins.
     with contextlib.suppress(KeyboardInterrupt):
         serve(import_module(f"localcloud.plugins.{name}").PLUGIN, version(f"pulumi-{name}"), engine)
-    return 0
+    # The engine waits for its plugins one after the other, and Python takes a while to tear boto3's models down.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":

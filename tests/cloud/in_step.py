@@ -17,8 +17,9 @@ from typing import Any, Protocol
 
 import pytest
 
-from components import registration
+from components import looks, registration
 from components.attendance import Seen
+from components.looks import Shared
 from components.registration import DeregistrationProvider, RollCallError, RollCallProvider
 from localcloud.faults import Faults
 from rollcall import agent as agents
@@ -142,6 +143,8 @@ class World:
         self._patcher.setattr(registration, "Engine", lambda: self)
         self._patcher.setattr(registration, "time", SimpleNamespace(monotonic=self.clock))
         self._patcher.setattr(registration, "POLL", TICK)
+        for shared in ("STANDINGS", "DEPARTURES"):
+            self._patcher.setattr(looks, shared, Shared(self.clock))
         self._patcher.setattr(registration, "DRAIN_BOUND", 20.0)
         self._patcher.setattr(registration, "secrets", SimpleNamespace(token_hex=lambda _: self._generation()))
         self._patcher.setattr("components.registries.view_of", lambda *_: self)
@@ -222,8 +225,14 @@ class World:
                     with self.acting(box):
                         box.agent.tick()
 
+    def new_run(self) -> None:
+        """Each run of the engine has a provider host of its own, which has looked at nothing yet."""
+        looks.STANDINGS.clear()
+        looks.DEPARTURES.clear()
+
     def up(self, brake: bool) -> bool:
         """RollCall's update; whether it succeeded. Then every member stands."""
+        self.new_run()
         desired = list(self.desired)
         olds, news = self.props(self.state, brake), self.props(desired, brake)
         try:
@@ -235,18 +244,22 @@ class World:
         return True
 
     def read(self) -> None:
+        self.new_run()
         before = self._look()
         with self.acting("engine"), contextlib.suppress(RollcallError):
             RollCallProvider().read("", self.props(self.state, True))
         assert self._look() == before, "a refresh changed the zone"
 
     def destroy(self) -> None:
+        self.new_run()
         with self.acting("engine"), contextlib.suppress(RollcallError):
             RollCallProvider().delete("", self.props(self.state, True))
             self.state, self.desired = [], []
 
-    def deregister(self, box: Box) -> None:
+    def deregister(self, box: Box, *, same_run: bool = False) -> None:
         """A Deregistration's delete, whether or not its machine is gone."""
+        if not same_run:
+            self.new_run()
         props = {"stack": STACK, "fleet": FLEET, "machine": box.owner.machine, **self._where()}
         ran = False
         with self.acting("engine"), contextlib.suppress(RollCallError, RollcallError):
@@ -289,6 +302,9 @@ class World:
 
     def undrain(self, stack: str, instances: Sequence[str]) -> None:
         self._mark(instances, False)
+
+    def stop(self, stack: str, instances: Sequence[str]) -> None:
+        pass
 
     def steps(self, machines: Sequence[Seen]) -> dict[str, str]:
         return {}

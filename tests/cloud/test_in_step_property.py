@@ -174,6 +174,15 @@ class InStep(RuleBasedStateMachine):
         with self._op(fault):
             self.world.deregister(box)
 
+    @having(to_deregister)
+    @rule(pause=st.sampled_from([0, 2, 4]))
+    def deregister_all(self, pause: int) -> None:
+        """In one run, in which they share what they see while others go on writing."""
+        with self._op():
+            for number, box in enumerate([each for each in self.world.boxes if to_deregister(each)]):
+                self.world.deregister(box, same_run=number > 0)
+                self.world.pass_time(pause)
+
     @having(powered)
     @rule(pick=PICK)
     def deregister_one_that_may_run(self, pick: int) -> None:

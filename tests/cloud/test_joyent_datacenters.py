@@ -17,6 +17,7 @@ from components.joyent.client import CloudApi as Client
 from components.joyent.credentials import Credentials
 from components.joyent.errors import ConfigurationError, NotFoundError
 from components.joyent.machine import MachineProvider
+from components.joyent.pacing import wait_until
 from components.joyent.session import session_of
 from components.joyent.transport import Transport
 from components.settings import Settings, read
@@ -179,3 +180,27 @@ def test_a_view_shows_the_machines_of_its_own_data_centre(two: Two, settings: di
     # One that is elsewhere is gone here, and there it is untouched.
     here.end([made["there"]])
     assert [each.instance for each in there.machines("prod")] == [made["there"]]
+
+
+def test_those_that_leave_begin_to_stop_but_one_that_is_protected_and_those_of_others(
+    two: Two, settings: dict[str, str]
+) -> None:
+    api = two.stack.client
+    image = next(each for each in api.list_images() if each.name == "debian-12")
+    package = next(each for each in api.list_packages() if each.name == "g1.nano")
+    made = {}
+    for name in ("leaves", "protected", "stays", "stopped"):
+        body = {"name": name, "image": image.id, "package": package.id, "tag.rollcall-stack": "prod"}
+        made[name] = str(api.post("/machines", {**body, "deletion_protection": name == "protected"})["id"])
+    other = {"name": "other", "image": image.id, "package": package.id, "tag.rollcall-stack": "staging"}
+    made["other"] = str(api.post("/machines", other)["id"])
+
+    def stopped(*names: str) -> bool | None:
+        return all(api.get_machine(made[name]).state == "stopped" for name in names) or None
+
+    api.act(made["stopped"], "stop")
+    wait_until("the one is stopped", lambda: stopped("stopped"), timeout=10)
+    JoyentView({}).stop("prod", [made[name] for name in ("leaves", "protected", "stopped", "other")] + ["gone"])
+    wait_until("the leaver is stopped", lambda: stopped("leaves", "stopped"), timeout=10)
+    states = {name: api.get_machine(made[name]).state for name in ("protected", "stays", "other")}
+    assert states == dict.fromkeys(("protected", "stays", "other"), "running")

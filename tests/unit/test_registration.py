@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 import components.registration as registration
+from components import looks
 from components.attendance import BY_HAND, Entry, Member, Seen
+from components.looks import Shared
 from components.registration import DeregistrationProvider, RollCallError, RollCallProvider
 from rollcall.ownership import Owner
 
@@ -34,7 +36,10 @@ class World:
         self.slept: list[float] = []
         self.removed: list[Entry] = []
         self.ended: list[str] = []
+        self.challenges: set[str] = set()
         self.unchallenged: list[str] = []
+        self.stopped: list[str] = []
+        self.looks = 0
         self.answered_until: dict[str, float] = {}
         self.elsewhere: set[str] = set()
         self.unreachable = ""
@@ -66,12 +71,16 @@ class World:
 
     # What Registries offers
     def entries(self) -> tuple[Entry, ...]:
+        self.looks += 1
         return tuple(self.entries_)
 
     def remove(self, entries: Iterable[Entry]) -> None:
         gone = list(entries)
         self.removed += gone
         self.entries_ = [entry for entry in self.entries_ if entry not in gone]
+
+    def challenged(self, gone: Owner) -> bool:
+        return gone.generation in self.challenges
 
     def unchallenge(self, gone: Owner) -> None:
         self.unchallenged.append(gone.generation)
@@ -114,6 +123,9 @@ class World:
             if member.instance in self.seen_:
                 self.seen_[member.instance] = replace(self.seen_[member.instance], drained=False)
 
+    def stop(self, stack: str, members: Sequence[Member]) -> None:
+        self.stopped += [member.instance for member in members]
+
     # What Engine offers
     def say(self, text: str, *, warning: bool = False) -> None:
         self.said.append(text)
@@ -137,7 +149,15 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(registration, "Engine", lambda: world)
     monkeypatch.setattr(registration, "Registries", lambda *_: world)
     monkeypatch.setattr("components.registration.time.monotonic", lambda: world.now)
+    monkeypatch.setattr(looks, "STANDINGS", Shared(lambda: world.now))
+    monkeypatch.setattr(looks, "DEPARTURES", Shared(lambda: world.now))
     return world
+
+
+def another_run() -> None:
+    """A provider host of the engine's next run shares no look with the one before."""
+    looks.STANDINGS.clear()
+    looks.DEPARTURES.clear()
 
 
 def props(members: list[dict[str, str]], **others: Any) -> dict[str, Any]:
@@ -214,6 +234,7 @@ def test_read_shows_drift_in_its_inputs_and_preview_sees_a_difference(world: Wor
     clean = RollCallProvider().read("local/web", dict(state))
     assert clean.inputs is not None and not RollCallProvider().diff("", clean.inputs, state).changes
     world.remove([world.entries()[1]])
+    another_run()
     drifted = RollCallProvider().read("local/web", dict(state))
     assert drifted.inputs is not None and "web-1" in drifted.inputs["missing"][0]
     assert RollCallProvider().diff("", drifted.inputs, state).changes
@@ -278,7 +299,7 @@ def test_leavers_come_back_when_those_that_stay_fail_meanwhile(world: World) -> 
     world.sleep = fails_at_two  # type: ignore[method-assign]
     with pytest.raises(RollCallError, match="web-0"):
         RollCallProvider().update("", props(members), props(members[:1]))
-    assert not world.seen_[members[1]["instance"]].drained
+    assert not world.seen_[members[1]["instance"]].drained and not world.stopped
     sleep(1)
     assert [entry.value for entry in world.entries()] == ["198.51.100.11"]
 
@@ -336,6 +357,7 @@ def test_an_acknowledged_foreign_entry_is_no_drift_and_a_new_one_is(world: World
     assert state is not None
     assert RollCallProvider().read("", {**props(members), "acknowledged": state["acknowledged"]}).outs["foreign"] == []
     world.entries_.append(Entry(place=PLACE, value="192.0.2.2", owner=None, id="z/g"))
+    another_run()
     found = RollCallProvider().read("", {**props(members), "acknowledged": state["acknowledged"]}).outs["foreign"]
     assert len(found) == 1 and "192.0.2.2" in found[0]
 
@@ -445,6 +467,75 @@ def test_a_deregistration_waits_for_its_machine_and_removes_its_generation_only(
     DeregistrationProvider().delete("", ASKED)
     assert [entry.owner.instance for entry in world.entries() if entry.owner] == [successor["instance"]]
     assert world.unchallenged == ["aaaaaa"]
+
+
+def test_deregistrations_that_come_together_look_once(world: World) -> None:
+    for index, generation in enumerate(("aaaaaa", "bbbbbb", "cccccc")):
+        world.machine(index, generation=generation, running=False, registered=False)
+    for index, generation in enumerate(("aaaaaa", "bbbbbb", "cccccc")):
+        DeregistrationProvider().delete("", {**ASKED, "machine": str(index), "generation": generation})
+    assert world.looks == 1 and not world.removed and not world.unchallenged
+
+
+def test_what_another_look_shows_of_a_machine_that_ran_then_does_not_count(world: World) -> None:
+    world.machine(0, generation="aaaaaa", running=False, registered=False)
+    late = world.machine(1, generation="bbbbbb", registered=False)
+    DeregistrationProvider().delete("", ASKED)
+    world.register(late["instance"])
+    world.seen_[late["instance"]] = replace(world.seen_[late["instance"]], running=False, state="stopped")
+    DeregistrationProvider().delete("", {**ASKED, "machine": "1", "generation": "bbbbbb"})
+    assert world.looks == 2 and not world.entries_
+
+
+def test_what_a_deregistration_removed_is_not_seen_again(world: World) -> None:
+    world.machine(0, generation="aaaaaa", running=False)
+    world.machine(1, generation="bbbbbb", running=False)
+    for index, generation in enumerate(("aaaaaa", "bbbbbb")):
+        DeregistrationProvider().delete("", {**ASKED, "machine": str(index), "generation": generation})
+    assert world.looks == 2 and len(world.removed) == 2 and not world.entries_
+
+
+def test_a_look_serves_for_seconds_only(world: World) -> None:
+    world.machine(0, generation="aaaaaa", running=False, registered=False)
+    DeregistrationProvider().delete("", ASKED)
+    world.now += registration.LOOK_FOR + 0.1
+    DeregistrationProvider().delete("", ASKED)
+    assert world.looks == 2
+
+
+def test_a_challenge_goes_though_nothing_else_is_left(world: World) -> None:
+    world.machine(0, generation="aaaaaa", running=False, registered=False)
+    world.challenges.add("aaaaaa")
+    DeregistrationProvider().delete("", ASKED)
+    assert world.unchallenged == ["aaaaaa"]
+
+
+def test_refreshes_of_fleets_at_the_same_places_look_once(world: World) -> None:
+    members = [world.machine(0), world.machine(1)]
+    for fleet in ("web", "api", "old"):
+        RollCallProvider().read("", {**props(members), "fleet": fleet, "fleets": ["web", "api", "old"]})
+    assert world.looks == 1
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_who_has_left_begins_to_stop_before_it_is_deleted(world: World, whole: bool) -> None:
+    members = [world.machine(0), world.machine(1)]
+    if whole:
+        RollCallProvider().delete("", props(members))
+    else:
+        RollCallProvider().update("", props(members), props(members[:1]))
+    assert world.stopped == [each["instance"] for each in (members if whole else members[1:])]
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_who_is_to_be_reached_by_ssh_yet_is_not_stopped(world: World, whole: bool) -> None:
+    members = [world.machine(0), world.machine(1)]
+    asked = {**props(members), "ssh": True}
+    if whole:
+        RollCallProvider().delete("", asked)
+    else:
+        RollCallProvider().update("", asked, {**asked, "members": members[:1]})
+    assert world.stopped == []
 
 
 def test_a_deregistration_of_a_machine_that_still_runs_fails_and_removes_nothing(world: World) -> None:

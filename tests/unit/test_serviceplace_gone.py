@@ -45,11 +45,20 @@ def registered(store: Route53Store) -> Route53Registry:
 def test_a_challenge_goes_with_the_machine_and_a_users_text_beside_it_stays(store: Route53Store) -> None:
     registry, records = registered(store), ServiceRecords(place(), store)
     registry.challenge(OWNER, True, "abcdef")
+    records.entries()
+    assert records.challenged(GONE)
     (challenge,) = store.at(f"{OWNER.generation}.c.rc.{ZONE}")
     beside = RecordSet(challenge.name, "TXT", challenge.ttl, (*challenge.values, '"of a user"'))
     store.change([challenge], [beside])
     records.unchallenge(GONE)
     assert [each.values for each in store.at(challenge.name)] == [('"of a user"',)]
+
+
+def test_a_machine_that_nobody_challenged_needs_no_further_look(store: Route53Store) -> None:
+    registered(store)
+    records = ServiceRecords(place(), store)
+    records.entries()
+    assert not records.challenged(GONE)
 
 
 def test_the_mark_of_a_machine_whose_address_a_user_deleted_goes_with_it(store: Route53Store) -> None:

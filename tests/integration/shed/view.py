@@ -29,6 +29,9 @@ class ShedView:
             if each.drained and each.instance in instances:
                 ask("PATCH", f"/machines/{each.instance}", json={"labels": {DRAIN: None}})
 
+    def stop(self, stack: str, instances: Sequence[str]) -> None:
+        """Deleting a machine does not wait."""
+
     def steps(self, machines: Sequence[Seen]) -> dict[str, str]:
         return {each.instance: each.note for each in machines if each.note}
 

@@ -1,0 +1,96 @@
+"""Looks at DNS and at the clouds that several resources of one provider host share.
+
+A preview asks after every fleet, and a `destroy` after every machine, and all of them would ask the same APIs the same things;
+Route53 takes ten calls a second for a whole account. So one look serves whoever comes while it is new.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Hashable, Mapping
+from typing import Generic, TypeVar
+
+from components.attendance import Entry, Seen
+from components.registries import Registries
+from rollcall.ownership import Owner
+
+T = TypeVar("T")
+
+
+class Standing:
+    """What stands at some places and what the name servers answer, each as it is first asked for here."""
+
+    def __init__(self, registries: Registries) -> None:
+        self.registries = registries
+        self._lock = threading.RLock()
+        self._entries: tuple[Entry, ...] | None = None
+        self._answers: dict[str, frozenset[str] | None] | None = None
+
+    def entries(self) -> tuple[Entry, ...]:
+        with self._lock:
+            if self._entries is None:
+                self._entries = self.registries.entries()
+            return self._entries
+
+    def answers(self) -> Mapping[str, frozenset[str] | None]:
+        with self._lock:
+            if self._answers is None:
+                self.entries()
+                self._answers = self.registries.answers()
+            return self._answers
+
+    def challenged(self, gone: Owner) -> bool:
+        """Whether there may be a challenge for a machine that is gone."""
+        with self._lock:
+            self.entries()
+            return self.registries.challenged(gone)
+
+
+class Departure(Standing):
+    """The stack's machines, and only then what stands: everything that a machine which does not run here has left is in it, since
+    nobody writes any more for one that is gone."""
+
+    def __init__(self, registries: Registries, stack: str) -> None:
+        super().__init__(registries)
+        self.seen: tuple[Seen, ...] = registries.seen(stack)
+
+    def running(self, generation: str) -> list[Seen]:
+        return [each for each in self.seen if each.generation == generation and each.running]
+
+
+class Shared(Generic[T]):
+    """The last look for each key. Safe for threads: who comes while one is being taken waits for it."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._locks: dict[Hashable, threading.Lock] = {}
+        self._last: dict[Hashable, tuple[float, T]] = {}
+
+    def get(
+        self, key: Hashable, take: Callable[[], T], max_age: float, fits: Callable[[T], bool] = lambda _: True
+    ) -> T:
+        """The last one, if it was begun at most `max_age` seconds ago and `fits`; else a new one, whether it fits or not. What
+        `take` raises passes through, and the next one tries again."""
+        with self._lock:
+            lock = self._locks.setdefault(key, threading.Lock())
+        with lock:
+            last = self._last.get(key)
+            if last is not None and self._clock() - last[0] <= max_age and fits(last[1]):
+                return last[1]
+            began = self._clock()
+            self._last[key] = (began, taken := take())
+            return taken
+
+    def forget(self, key: Hashable) -> None:
+        """Something was changed: who comes next looks again."""
+        self._last.pop(key, None)
+
+    def clear(self) -> None:
+        """As in a new provider host, which each run of the engine starts."""
+        self._last.clear()
+
+
+STANDINGS: Shared[Standing] = Shared()
+DEPARTURES: Shared[Departure] = Shared()
