@@ -18,7 +18,7 @@ from rollcall.ownership import Owner
 T = TypeVar("T")
 
 
-class Standing:
+class Look:
     """What stands at some places and what the name servers answer, each as it is first asked for here."""
 
     def __init__(self, registries: Registries) -> None:
@@ -47,7 +47,7 @@ class Standing:
             return self.registries.challenged(gone)
 
 
-class Departure(Standing):
+class Departure(Look):
     """The stack's machines, and only then what stands: everything that a machine which does not run here has left is in it, since
     nobody writes any more for one that is gone."""
 
@@ -92,5 +92,5 @@ class Shared(Generic[T]):
         self._last.clear()
 
 
-STANDINGS: Shared[Standing] = Shared()
+LOOKS: Shared[Look] = Shared()
 DEPARTURES: Shared[Departure] = Shared()

@@ -40,7 +40,7 @@ from components.attendance import (
     owned,
     within_brake,
 )
-from components.looks import Departure, Standing
+from components.looks import Departure, Look
 from components.progress import Engine
 from components.realm import Realm, is_keeper, left
 from components.registries import Registries, place_of
@@ -157,9 +157,9 @@ class RollCallProvider(_Provider):
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
         registries = self._registries(props)
-        standing = looks.STANDINGS.get(self._what(props, "places"), lambda: Standing(registries), LOOK_FOR)
+        look = looks.LOOKS.get(self._what(props, "places"), lambda: Look(registries), LOOK_FOR)
         roll = _roll(props, leaving=())
-        found = difference(roll, standing.entries(), registries.seen(roll.stack), standing.answers())
+        found = difference(roll, look.entries(), registries.seen(roll.stack), look.answers())
         changed = {**props, **_found(found)}
         if props.get("former"):
             changed["former"] = registries.still_former(props["stack"])
@@ -214,6 +214,7 @@ class DeregistrationProvider(_Provider):
             registries = self._registries(_props)
             registries.remove(left)
             registries.unchallenge(gone)
+        if left:
             looks.DEPARTURES.forget(what)
         for entry in left:
             engine.say(

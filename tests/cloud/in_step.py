@@ -143,7 +143,7 @@ class World:
         self._patcher.setattr(registration, "Engine", lambda: self)
         self._patcher.setattr(registration, "time", SimpleNamespace(monotonic=self.clock))
         self._patcher.setattr(registration, "POLL", TICK)
-        for shared in ("STANDINGS", "DEPARTURES"):
+        for shared in ("LOOKS", "DEPARTURES"):
             self._patcher.setattr(looks, shared, Shared(self.clock))
         self._patcher.setattr(registration, "DRAIN_BOUND", 20.0)
         self._patcher.setattr(registration, "secrets", SimpleNamespace(token_hex=lambda _: self._generation()))
@@ -227,7 +227,7 @@ class World:
 
     def new_run(self) -> None:
         """Each run of the engine has a provider host of its own, which has looked at nothing yet."""
-        looks.STANDINGS.clear()
+        looks.LOOKS.clear()
         looks.DEPARTURES.clear()
 
     def up(self, brake: bool) -> bool:

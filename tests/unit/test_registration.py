@@ -149,14 +149,14 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(registration, "Engine", lambda: world)
     monkeypatch.setattr(registration, "Registries", lambda *_: world)
     monkeypatch.setattr("components.registration.time.monotonic", lambda: world.now)
-    monkeypatch.setattr(looks, "STANDINGS", Shared(lambda: world.now))
+    monkeypatch.setattr(looks, "LOOKS", Shared(lambda: world.now))
     monkeypatch.setattr(looks, "DEPARTURES", Shared(lambda: world.now))
     return world
 
 
 def another_run() -> None:
     """A provider host of the engine's next run shares no look with the one before."""
-    looks.STANDINGS.clear()
+    looks.LOOKS.clear()
     looks.DEPARTURES.clear()
 
 
