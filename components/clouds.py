@@ -189,12 +189,12 @@ class JoyentView:
 
     def stop(self, stack: str, instances: Sequence[str]) -> None:
         """Deleting is a power cut, so each machine is stopped first, and four are deleted at a time. One that is protected will
-        not be deleted, and serves on."""
-        for machine in self._api.list_machines(tags={STACK: stack}):
-            if machine.id in instances and machine.state == "running" and not machine.deletion_protection:
-                # Its deletion asks again and waits; it says what is wrong.
-                with contextlib.suppress(CloudApiError):
-                    self._api.act(machine.id, "stop")
+        not be deleted, and serves on. What fails here its deletion does again, and says why."""
+        with contextlib.suppress(CloudApiError):
+            for machine in self._api.list_machines(tags={STACK: stack}):
+                if machine.id in instances and machine.state == "running" and not machine.deletion_protection:
+                    with contextlib.suppress(CloudApiError):
+                        self._api.act(machine.id, "stop")
 
     def steps(self, machines: Sequence[Seen]) -> dict[str, str]:
         """From the metadata that the agent puts: each machine was listed with it."""

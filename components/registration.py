@@ -67,8 +67,8 @@ class RollCallArgs:
     """`members` are mappings `{machine, generation, instance}`; `places` what `Place.as_inputs` gives; `cloud` what
     `Access.as_inputs` gives; `timeout` in seconds; `linger` the seconds that a machine serves on after its entries are gone.
     `peers` are the fleets in the same place of the same cloud, `elsewhere` the cloud's other places where fleets are (what
-    `Access.as_inputs` gives); `brake` refuses to remove many entries or machines at once; `ssh`:
-    after the roll call something else still comes to the machines that leave."""
+    `Access.as_inputs` gives); `brake` refuses to remove many entries or machines at once; with `ssh`
+    machines that leave are still told so by SSH after the roll call, and must run then."""
 
     stack: str
     fleet: str
