@@ -5,7 +5,7 @@ The same code serves `preview` (what a reviewer sees), `up` (what it waits for) 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 
 from rollcall.ownership import Owner
@@ -151,7 +151,8 @@ def difference(
     known = {_as(roll.stack, member): member for member in (*roll.members, *roll.leaving)}
     stray = tuple(sorted({entry for entry in at_ours if _is_left_over(entry, roll, known)}))
     foreign = sorted({_foreign_line(entry) for entry in at_ours if is_foreign(entry, roll.stack, ours[entry.place])})
-    orphans = tuple(sorted(each for each in machines.values() if _is_orphan(each, roll)))
+    in_state = {member.instance for member in known.values()}
+    orphans = tuple(sorted(each for each in machines.values() if _is_orphan(each, roll, in_state)))
     return Difference(
         orphaned=tuple(f"{each.instance} ({each.state}) is tagged {each.fleet}-{each.machine}" for each in orphans),
         orphans=orphans,
@@ -226,10 +227,9 @@ def _is_left_over(entry: Entry, roll: Roll, known: Mapping[_Whose, Member]) -> b
     return member is None or not any(stand.place == entry.place and stand.holds(member) for stand in roll.stands)
 
 
-def _is_orphan(machine: Seen, roll: Roll) -> bool:
+def _is_orphan(machine: Seen, roll: Roll, known: Set[str]) -> bool:
     """Tagged as one of ours, and in no state: made by an `up` that was killed before it could write that down."""
     ours = machine.fleet == roll.fleet or (roll.keeper and machine.fleet not in roll.fleets)
-    known = {member.instance for member in (*roll.members, *roll.leaving)}
     return ours and machine.instance not in known and machine.state not in GOING
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from components.attendance import Seen
-from components.joyent.errors import CloudApiError, NotFoundError
+from components.joyent.errors import CloudApiError, FatalError, NotFoundError
 from components.joyent.records import MachineRecord, is_public
 from rollcall.settings import DRAIN, FLEET, GENERATION, MACHINE, STACK, STATUS
 
@@ -193,7 +193,8 @@ class JoyentView:
         with contextlib.suppress(CloudApiError):
             for machine in self._api.list_machines(tags={STACK: stack}):
                 if machine.id in instances and machine.state == "running" and not machine.deletion_protection:
-                    with contextlib.suppress(CloudApiError):
+                    # Of one that is gone by now; an API that fails has been asked again and again, and ends it.
+                    with contextlib.suppress(FatalError, NotFoundError):
                         self._api.act(machine.id, "stop")
 
     def steps(self, machines: Sequence[Seen]) -> dict[str, str]:

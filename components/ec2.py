@@ -63,6 +63,8 @@ def pinned_image(fleet: FleetSettings, stack: str, parent: pulumi.Resource) -> p
         type="String",
         # A public parameter's value is no secret, and `value` would make one of it.
         insecure_value=found.insecure_value,
+        # The path is ours: what stands there was left by an `up` that was killed before its state knew of it.
+        overwrite=True,
         opts=pulumi.ResourceOptions(
             parent=parent,
             ignore_changes=["insecureValue"],

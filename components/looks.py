@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from components.attendance import Entry, Seen
-from components.registries import Registries
+from components.registries import Records, Registries
 from rollcall.ownership import Owner
 
 T = TypeVar("T")
@@ -40,16 +40,16 @@ class Look:
                 self._answers = self.registries.answers()
             return self._answers
 
-    def challenged(self, gone: Owner) -> bool:
-        """Whether there may be a challenge for a machine that is gone."""
+    def challenged(self, gone: Owner) -> Sequence[Records]:
+        """The places at which there may be a challenge for a machine that is gone."""
         with self._lock:
             self.entries()
             return self.registries.challenged(gone)
 
 
 class Departure(Look):
-    """The stack's machines, and only then what stands: everything that a machine which does not run here has left is in it, since
-    nobody writes any more for one that is gone."""
+    """The stack's machines, and only then what stands: everything that a machine which does not run here has left is in it. What
+    comes later is a watcher's challenge, which that watcher takes away again."""
 
     def __init__(self, registries: Registries, stack: str) -> None:
         super().__init__(registries)
@@ -85,11 +85,13 @@ class Shared(Generic[T]):
 
     def forget(self, key: Hashable) -> None:
         """Something was changed: who comes next looks again."""
-        self._last.pop(key, None)
+        with self._lock:
+            self._last.pop(key, None)
 
     def clear(self) -> None:
         """As in a new provider host, which each run of the engine starts."""
-        self._last.clear()
+        with self._lock:
+            self._last.clear()
 
 
 LOOKS: Shared[Look] = Shared()

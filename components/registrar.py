@@ -134,6 +134,8 @@ class Ec2Registrar(pulumi.ComponentResource):
                 name=f"/rollcall/{stack}/{fleet}/{short}",
                 type="SecureString",
                 value=value,
+                # The path is ours: what stands there was left by an `up` that was killed before its state knew of it.
+                overwrite=True,
                 opts=there,
             )
             for short, value in args.secrets.items()

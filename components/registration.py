@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,7 +68,7 @@ class RollCallArgs:
     `Access.as_inputs` gives; `timeout` in seconds; `linger` the seconds that a machine serves on after its entries are gone.
     `peers` are the fleets in the same place of the same cloud, `elsewhere` the cloud's other places where fleets are (what
     `Access.as_inputs` gives); `brake` refuses to remove many entries or machines at once; with `ssh`
-    machines that leave are still told so by SSH after the roll call, and must run then."""
+    machines that leave are told so by SSH after the roll call as well, and must run then."""
 
     stack: str
     fleet: str
@@ -148,8 +148,6 @@ class RollCallProvider(_Provider):
             except RollCallError:
                 before.undrain(_news["stack"], leaving)
                 raise
-            if not _news.get("ssh"):
-                before.stop(_news["stack"], leaving)
         for line in found.foreign:
             engine.say(f"{_news['fleet']}: {line} is not Rollcall's; it is left as it is", warning=True)
         acknowledged = sorted({*_olds.get("acknowledged", []), *found.foreign})
@@ -168,10 +166,11 @@ class RollCallProvider(_Provider):
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         engine, registries = Engine(), self._registries(_props)
-        _see_off(registries, _props["stack"], _members(_props), engine, linger=0)
+        left = _see_off(registries, _props["stack"], _members(_props), engine, linger=0)
         if _members(_props):
             _wait_for_caches(registries, _props, engine)
-            if not _props.get("ssh"):
+            # Their deletion is next: nothing else comes between, as it may after an update.
+            if left and not _props.get("ssh"):
                 registries.stop(_props["stack"], _members(_props))
 
 
@@ -204,18 +203,16 @@ class DeregistrationProvider(_Provider):
             )
 
         seen = _wait_until_gone(look, _props, engine)
-
-        def ours(owner: Owner) -> bool:
-            return (owner.stack, owner.fleet, owner.generation) == (stack, _props["fleet"], generation)
-
-        left = [each for each in seen.entries() if each.dead or (each.owner is not None and ours(each.owner))]
         gone = Owner(stack, _props["fleet"], _props["machine"], generation, "unknown")
-        if left or seen.challenged(gone):
-            registries = self._registries(_props)
-            registries.remove(left)
-            registries.unchallenge(gone)
+        left = _left_of(gone, seen.entries())
         if left:
+            # Others may have been at it since, so what goes is what stands now.
+            registries = self._registries(_props)
+            left = _left_of(gone, registries.entries())
+            registries.remove(left)
             looks.DEPARTURES.forget(what)
+        for records in seen.challenged(gone):
+            records.unchallenge(gone)
         for entry in left:
             engine.say(
                 f"{_props['fleet']}-{_props['machine']}: removed {entry.value} from {entry.place}, its machine is gone"
@@ -394,10 +391,11 @@ def _end_orphans(
         )
 
 
-def _see_off(registries: Registries, stack: str, leaving: Sequence[Member], engine: Engine, *, linger: float) -> None:
-    """Ask `leaving` to leave, wait until their entries are gone, then `linger` seconds for answers still in caches."""
+def _see_off(registries: Registries, stack: str, leaving: Sequence[Member], engine: Engine, *, linger: float) -> bool:
+    """Ask `leaving` to leave, wait until their entries are gone, then `linger` seconds for answers still in caches. Whether all
+    have left: nobody waits for ever for one that hangs."""
     if not leaving:
-        return
+        return True
     registries.drain(stack, leaving)
     end = time.monotonic() + DRAIN_BOUND
     said = ""
@@ -422,11 +420,12 @@ def _see_off(registries: Registries, stack: str, leaving: Sequence[Member], engi
                 f"{line}: not within {DRAIN_BOUND:.0f} s, going on; what is left is removed after the machine",
                 warning=True,
             )
-            return
+            return False
         engine.sleep(POLL)
     if linger:
         engine.say(f"{len(leaving)} left; waiting {linger:.0f} s for answers that caches still hold")
         engine.sleep(linger)
+    return True
 
 
 def _wait_for_caches(registries: Registries, props: Mapping[str, Any], engine: Engine) -> None:
@@ -451,6 +450,16 @@ def _named(entry: Entry, leaving: Sequence[Member]) -> str:
     return next(
         (describe(each) for each in leaving if owner is not None and each.instance == owner.instance), entry.value
     )
+
+
+def _left_of(gone: Owner, entries: Iterable[Entry]) -> list[Entry]:
+    """What a machine of this generation has left, whatever its instance was, and what is nobody's any more."""
+    whose = (gone.stack, gone.fleet, gone.generation)
+    return [
+        each
+        for each in entries
+        if each.dead or (each.owner and (each.owner.stack, each.owner.fleet, each.owner.generation) == whose)
+    ]
 
 
 def _wait_until_gone(look: Callable[[], Departure], props: Mapping[str, Any], engine: Engine) -> Departure:

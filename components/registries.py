@@ -179,9 +179,9 @@ class Registries:
         gone = list(entries)
         return [each for records in self._records for each in records.still_answered(gone)]
 
-    def challenged(self, gone: Owner) -> bool:
-        """Whether there may be challenges for a machine that is gone, by what `entries` last found."""
-        return any(records.challenged(gone) for records in self._records)
+    def challenged(self, gone: Owner) -> list[Records]:
+        """Those places at which there may be challenges for a machine that is gone, by what `entries` last found."""
+        return [records for records in self._records if records.challenged(gone)]
 
     def unchallenge(self, gone: Owner) -> None:
         """Take away the challenges for a machine that is gone, whatever its instance was: their watchers may be gone too."""

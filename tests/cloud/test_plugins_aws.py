@@ -715,6 +715,18 @@ def test_a_stopped_instance_has_no_public_address_any_more_as_the_provider_sees_
     lab.host.delete(made)
 
 
+def test_a_parameter_that_is_there_is_refused_or_overwritten_and_tagged_then(lab: Lab) -> None:
+    kind, asked = "aws:ssm/parameter:Parameter", {"type": "String", "value": "new", "tags": {"whose": "ours"}}
+    lab.ssm.put_parameter(Name="/here", Value="old", Type="String")
+    with pytest.raises(RefusedError, match="ParameterAlreadyExists"):
+        lab.host.create(kind, {**asked, "name": "/here"})
+    made = lab.host.create(kind, {**asked, "name": "/here", "overwrite": True})
+    assert parameter(lab, made) == ("String", "new", {"whose": "ours"})
+    unchanged = lab.host.refresh(made)
+    assert unchanged is not None and not lab.host.diff(unchanged, made.inputs).diffs
+    lab.host.delete(made)
+
+
 def test_an_open_parameters_text_is_no_secret(lab: Lab) -> None:
     kind = "aws:ssm/parameter:Parameter"
     made = lab.host.create(kind, {"type": "String", "insecureValue": "ami-1"}, name="image")

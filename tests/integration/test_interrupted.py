@@ -127,7 +127,12 @@ def test_killed_before_the_first_machine(stack: Interrupted) -> None:
     stack.kill("up", lambda printed: re.search(r"iam\S*:Role \S+ creating", printed))
     stack.rehearsal.localcloud("fault", "--clear", "iam", capture=True)
     assert stack.tagged() == set()
+    # As if it had been killed a moment later: what has a fixed name is there, and no state knows of it.
+    ssm = stack.aws("ssm")
+    left = "/rollcall/local/web-aws/cloudflare-token"
+    ssm.put_parameter(Name=left, Type="SecureString", Value="of the killed one", Overwrite=True)
     stack.recover()
+    assert ssm.get_parameter(Name=left, WithDecryption=True)["Parameter"]["Value"] != "of the killed one"
     assert len(stack.assert_in_step()) == 2
 
 

@@ -28,7 +28,11 @@ class Parameter(Regional):
     }
 
     def create(self, given: Values) -> tuple[str, dict[str, Any]]:
-        self._put(given, overwrite=bool(given.get("overwrite")), tags=True)
+        # The API takes no tags with what overwrites, so the provider gives them afterwards.
+        overwrite = bool(given.get("overwrite"))
+        self._put(given, overwrite=overwrite, tags=not overwrite)
+        if overwrite:
+            self._tag(given)
         return given["name"], self._outputs(given["name"], given)
 
     def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -46,8 +50,7 @@ class Parameter(Regional):
         gone = set(old.get("tags") or {}) - set(new.get("tags") or {})
         if gone:
             ssm.remove_tags_from_resource(ResourceType="Parameter", ResourceId=identity, TagKeys=sorted(gone))
-        if new.get("tags"):
-            ssm.add_tags_to_resource(ResourceType="Parameter", ResourceId=identity, Tags=to_tags(new["tags"]))
+        self._tag(new)
         return self._outputs(identity, new)
 
     def delete(self, identity: str, state: Values) -> None:
@@ -61,6 +64,12 @@ class Parameter(Regional):
         if given.get("insecureValue") is not None and given.get("type") == "SecureString":
             found.append(("insecureValue", "cannot be given with the type SecureString"))
         return found
+
+    def _tag(self, given: Values) -> None:
+        if given.get("tags"):
+            self.api.client("ssm").add_tags_to_resource(
+                ResourceType="Parameter", ResourceId=given["name"], Tags=to_tags(given["tags"])
+            )
 
     def _put(self, given: Values, *, overwrite: bool, tags: bool) -> None:
         optional = {
