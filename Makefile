@@ -46,7 +46,7 @@ bench-%: prepare
 
 bench-join: ## what joins cost in Route53, beside one write each and the article's way
 bench-visible: ## how soon DNS answers, and no longer does, beside a Consul agent (ROUNDS)
-bench-fleet: ## up, preview, destroy of 3, 30, 300 machines, beside as many plain resources (SIZES, PREVIEWS)
+bench-fleet: ## up, preview, destroy of 3, 30, 100, 300 machines, beside as many plain resources (SIZES, PREVIEWS)
 bench-rest: ## an idle agent's memory, CPU and API calls, beside a Consul agent
 bench-client: ## resolve and choose, beside dnspython's bare query (ROUNDS)
 bench-start: ## how long `make up` and the imports take, what it holds in memory (COLD=1: from nothing)

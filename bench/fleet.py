@@ -1,4 +1,4 @@
-"""What a fleet costs the engine: `up`, `preview` and `destroy` of 3, 30 and 300 machines, half of them on each cloud.
+"""What a fleet costs the engine: `up`, `preview` and `destroy` of 3, 30, 100 and 300 machines, half of them on each cloud.
 
     make bench-fleet            # SIZES=3,30 for a glance, PREVIEWS
 
@@ -39,7 +39,7 @@ from tests.integration.conftest import rehearsed  # noqa: E402
 from tests.integration.deployed import Deployed  # noqa: E402
 from tests.integration.instep import SERVICE, InStep  # noqa: E402
 
-SIZES = tuple(int(each) for each in os.environ.get("SIZES", "3,30,300").split(","))
+SIZES = tuple(int(each) for each in os.environ.get("SIZES", "3,30,100,300").split(","))
 PREVIEWS = int(os.environ.get("PREVIEWS", "3"))
 CONFIG = """\
 config:
@@ -216,8 +216,8 @@ FILE_WHY = (
     " rows with a journal are without that"
 )
 JOURNAL_WHY = (
-    "CloudAPI takes 30 calls at once and then ten a second, from everybody: 15 Triton machines fit into that at once, 150 do not, of"
-    " which each is a call to make, and three to drain, stop and delete"
+    "CloudAPI takes 30 calls at once and then ten a second, from everybody; each Triton machine is a call to make, and three to"
+    " drain, stop and delete, so of those 30 the fewer have the greater part"
 )
 WHY = {"file": FILE_WHY, "journal": JOURNAL_WHY}
 # For the state in a file, what docs/operations.md advises for many machines.
@@ -309,7 +309,7 @@ def _previewed(count: int, found: Times) -> Row:
 
 
 def growth(verb: str, suffix: str, times: dict[int, Times], why: str) -> list[Row]:
-    """How the time grows with the machines: by what each further one takes."""
+    """How the time grows with the machines: by what each further one takes, among many and among fewer."""
     if len(times) < 3:
         return []
     few, some, many = sorted(times)[-3:]
