@@ -67,20 +67,30 @@ class Shared(Generic[T]):
         self._lock = threading.Lock()
         self._locks: dict[Hashable, threading.Lock] = {}
         self._last: dict[Hashable, tuple[float, T]] = {}
+        # How often one could not be taken, and why not the last time.
+        self._failed: dict[Hashable, tuple[int, Exception | None]] = {}
 
     def get(
         self, key: Hashable, take: Callable[[], T], max_age: float, fits: Callable[[T], bool] = lambda _: True
     ) -> T:
         """The last one, if it was begun at most `max_age` seconds ago and `fits`; else a new one, whether it fits or not. What
-        `take` raises passes through, and the next one tries again."""
+        `take` raises goes to all who have waited for it, and the next one tries again."""
         with self._lock:
             lock = self._locks.setdefault(key, threading.Lock())
+            failed = self._failed.get(key, (0, None))[0]
         with lock:
+            times, why = self._failed.get(key, (0, None))
+            if why is not None and times > failed:
+                raise why
             last = self._last.get(key)
             if last is not None and self._clock() - last[0] <= max_age and fits(last[1]):
                 return last[1]
             began = self._clock()
-            self._last[key] = (began, taken := take())
+            try:
+                self._last[key] = (began, taken := take())
+            except Exception as refused:
+                self._failed[key] = (times + 1, refused)
+                raise
             return taken
 
     def forget(self, key: Hashable) -> None:

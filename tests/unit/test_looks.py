@@ -96,3 +96,30 @@ def test_threads_that_come_while_one_asks_wait_for_its_answer() -> None:
     for each in threads:
         each.join()
     assert found == [1] * 8 and source.asked == 1
+
+
+def test_threads_that_waited_for_one_that_failed_do_not_try_one_after_the_other() -> None:
+    shared: Shared[int] = Shared()
+    tries: list[float] = []
+    errors: list[str] = []
+    together = threading.Barrier(8)
+
+    def fails() -> int:
+        tries.append(time.monotonic())
+        time.sleep(0.5)
+        raise ConnectionError("the API is down")
+
+    def ask() -> None:
+        together.wait()
+        try:
+            shared.get("a", fails, 5.0)
+        except ConnectionError as down:
+            errors.append(str(down))
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert errors == ["the API is down"] * 8 and len(tries) == 1
+    assert shared.get("a", Source(), 5.0) == 1
