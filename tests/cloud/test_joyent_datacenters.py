@@ -195,12 +195,13 @@ def test_those_that_leave_begin_to_stop_but_one_that_is_protected_and_those_of_o
     other = {"name": "other", "image": image.id, "package": package.id, "tag.rollcall-stack": "staging"}
     made["other"] = str(api.post("/machines", other)["id"])
 
-    def stopped(*names: str) -> bool | None:
-        return all(api.get_machine(made[name]).state == "stopped" for name in names) or None
+    def all_are(state: str, *names: str) -> bool | None:
+        return all(api.get_machine(made[name]).state == state for name in names) or None
 
+    wait_until("all run", lambda: all_are("running", *made), timeout=30)
     api.act(made["stopped"], "stop")
-    wait_until("the one is stopped", lambda: stopped("stopped"), timeout=10)
+    wait_until("the one is stopped", lambda: all_are("stopped", "stopped"), timeout=30)
     JoyentView({}).stop("prod", [made[name] for name in ("leaves", "protected", "stopped", "other")] + ["gone"])
-    wait_until("the leaver is stopped", lambda: stopped("leaves", "stopped"), timeout=10)
+    wait_until("the leaver is stopped", lambda: all_are("stopped", "leaves", "stopped"), timeout=30)
     states = {name: api.get_machine(made[name]).state for name in ("protected", "stays", "other")}
     assert states == dict.fromkeys(("protected", "stays", "other"), "running")
