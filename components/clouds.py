@@ -194,7 +194,7 @@ class JoyentView:
             for machine in self._api.list_machines(tags={STACK: stack}):
                 if machine.id in instances and machine.state == "running" and not machine.deletion_protection:
                     # Of one that is gone by now; an API that fails has been asked again and again, and ends it.
-                    with contextlib.suppress(FatalError, NotFoundError):
+                    with contextlib.suppress(FatalError):
                         self._api.act(machine.id, "stop")
 
     def steps(self, machines: Sequence[Seen]) -> dict[str, str]:
