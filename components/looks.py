@@ -22,7 +22,7 @@ class Look:
     """What stands at some places and what the name servers answer, each as it is first asked for here."""
 
     def __init__(self, registries: Registries) -> None:
-        self.registries = registries
+        self._registries = registries
         self._lock = threading.RLock()
         self._entries: tuple[Entry, ...] | None = None
         self._answers: dict[str, frozenset[str] | None] | None = None
@@ -30,21 +30,21 @@ class Look:
     def entries(self) -> tuple[Entry, ...]:
         with self._lock:
             if self._entries is None:
-                self._entries = self.registries.entries()
+                self._entries = self._registries.entries()
             return self._entries
 
     def answers(self) -> Mapping[str, frozenset[str] | None]:
         with self._lock:
             if self._answers is None:
                 self.entries()
-                self._answers = self.registries.answers()
+                self._answers = self._registries.answers()
             return self._answers
 
     def challenged(self, gone: Owner) -> Sequence[Records]:
         """The places at which there may be a challenge for a machine that is gone."""
         with self._lock:
             self.entries()
-            return self.registries.challenged(gone)
+            return self._registries.challenged(gone)
 
 
 class Departure(Look):

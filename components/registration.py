@@ -166,11 +166,11 @@ class RollCallProvider(_Provider):
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         engine, registries = Engine(), self._registries(_props)
-        left = _see_off(registries, _props["stack"], _members(_props), engine, linger=0)
+        all_left = _see_off(registries, _props["stack"], _members(_props), engine, linger=0)
         if _members(_props):
             _wait_for_caches(registries, _props, engine)
             # Their deletion is next: nothing else comes between, as it may after an update.
-            if left and not _props.get("ssh"):
+            if all_left and not _props.get("ssh"):
                 registries.stop(_props["stack"], _members(_props))
 
 
