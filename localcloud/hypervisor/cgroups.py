@@ -1,7 +1,9 @@
 """A control group for each machine, so that all of it can be found, frozen and killed at once.
 
 systemd in a machine needs a group of its own in the unified hierarchy and, on hosts in hybrid mode, the same path in
-`name=systemd`: without that, two machines' systemd would manage the same groups (systemd-nspawn(1), --keep-unit).
+`name=systemd`: without that, two machines' systemd would manage the same groups (systemd-nspawn(1), --keep-unit). Where the `cpu`
+controller has a hierarchy of its own, a machine has a group there too: all of a machine that boots then has one share of the
+processors, as each process of those that serve, since no real machine's boot takes another's processors.
 """
 
 from __future__ import annotations
@@ -11,6 +13,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+# Of version 1, where they are mounted.
+_LEGACY = ("name=systemd", "cpu")
 
 
 class CgroupError(Exception):
@@ -65,33 +70,30 @@ class Group:
 
 
 def own_folders() -> tuple[Path, ...]:
-    """The directories of this process's own group: cgroup v2 and, if mounted, `name=systemd`; CgroupError without v2."""
+    """The directories of this process's own group: cgroup v2 and, if mounted, `name=systemd` and `cpu`; CgroupError without v2."""
     mounts = _mounts(Path("/proc/self/mountinfo").read_text())
     own = _memberships(Path("/proc/self/cgroup").read_text())
     if "" not in mounts or "" not in own:
         raise CgroupError("machines need the unified cgroup hierarchy (cgroup2) mounted, alone or in hybrid mode")
-    folders = [mounts[""] / own[""].lstrip("/")]
-    if "name=systemd" in mounts and "name=systemd" in own:
-        folders.append(mounts["name=systemd"] / own["name=systemd"].lstrip("/"))
-    return tuple(folders)
+    return tuple(mounts[name] / own[name].lstrip("/") for name in ("", *_LEGACY) if name in mounts and name in own)
 
 
 def _mounts(mountinfo: str) -> dict[str, Path]:
-    """Where the two hierarchies of interest are mounted; "" is the unified one (format: proc_pid_mountinfo(5))."""
+    """Where the hierarchies of interest are mounted; "" is the unified one (format: proc_pid_mountinfo(5))."""
     found: dict[str, Path] = {}
     for line in mountinfo.splitlines():
         before, _, after = line.partition(" - ")
         kind, _, options = after.split(" ", 2)
-        name = {"cgroup2": "", "cgroup": "name=systemd"}.get(kind)
-        if name is None or (name and name not in options.split(",")):
-            continue
-        found.setdefault(name, Path(before.split(" ")[4]))
+        names = {"cgroup2": {""}, "cgroup": {*_LEGACY} & {*options.split(",")}}.get(kind, set())
+        for name in names:
+            found.setdefault(name, Path(before.split(" ")[4]))
     return found
 
 
 def _memberships(text: str) -> dict[str, str]:
-    """Controllers -> path of the group this process is in; "" is the unified hierarchy (cgroups(7))."""
-    return {controllers: path for _, controllers, path in (line.split(":", 2) for line in text.splitlines())}
+    """Controller -> path of the group this process is in; "" is the unified hierarchy (cgroups(7))."""
+    lines = (line.split(":", 2) for line in text.splitlines())
+    return {controller: path for _, controllers, path in lines for controller in controllers.split(",")}
 
 
 def _remove_tree(folder: Path) -> bool:

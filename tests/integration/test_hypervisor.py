@@ -79,6 +79,18 @@ def test_the_guest_itself_can_reboot_and_power_off(room: Room) -> None:
     heard.wait("running", "running", "stopped")
 
 
+def test_all_of_a_machine_is_in_its_group_in_each_hierarchy(room: Room) -> None:
+    room.boot(ON_AWS)
+    room.settled(ON_AWS)
+    folders = Group.below_own(room.namespace.name, short_name(ON_AWS.id)).folders
+
+    def same_everywhere() -> bool:
+        first, *others = [set(Group((folder,)).pids()) for folder in folders]
+        return len(first) > 2 and all(each == first for each in others)
+
+    assert until(same_everywhere, 10), {str(folder): list(Group((folder,)).pids()) for folder in folders}
+
+
 def test_a_stop_that_comes_right_after_the_start_is_not_lost(room: Room) -> None:
     observer = Heard()
     room.hypervisor.boot(ON_JOYENT, observer)
@@ -98,7 +110,7 @@ def test_a_removed_machine_leaves_nothing(room: Room, tmp_path: Path) -> None:
     assert room.hypervisor.ps() == []
     room.hypervisor.close()
     room.namespace.destroy()
-    assert not Group.below_own(room.namespace.name).exists
+    assert not [folder for folder in Group.below_own(room.namespace.name).folders if folder.exists()]
     assert not room.namespace.exists
     assert _mounts() == {line for line in mounts if room.namespace.name not in line}
     assert _links() == links

@@ -22,7 +22,9 @@ from localcloud.namespace import NETWORKS, Namespace, NamespaceError, hardware_a
 WEB = Machine(id="9f5b7a52-7a0b-4c55-9d0e-2d7c3c1f0a01", cloud="joyent", name="web-0", address="203.0.113.77")
 
 HYBRID = """31 24 0:27 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
+33 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime - cgroup cgroup rw,cpu,cpuacct
 38 31 0:34 / /sys/fs/cgroup/freezer rw,relatime - cgroup cgroup rw,freezer
+39 31 0:35 / /sys/fs/cgroup/cpuset rw,relatime - cgroup cgroup rw,cpuset
 41 31 0:37 / /sys/fs/cgroup/systemd rw,relatime - cgroup cgroup rw,name=systemd
 42 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
 """
@@ -138,12 +140,17 @@ def test_a_bridge_has_the_gateway_first_and_only_ec2s_has_the_metadata_address()
 
 
 def test_the_hierarchies_of_a_hybrid_host_are_told_apart() -> None:
-    assert _mounts(HYBRID) == {"name=systemd": Path("/sys/fs/cgroup/systemd"), "": Path("/sys/fs/cgroup/unified")}
+    assert _mounts(HYBRID) == {
+        "cpu": Path("/sys/fs/cgroup/cpu,cpuacct"),
+        "name=systemd": Path("/sys/fs/cgroup/systemd"),
+        "": Path("/sys/fs/cgroup/unified"),
+    }
     unified = "25 20 0:22 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
     assert _mounts(unified) == {"": Path("/sys/fs/cgroup")}
-    assert _memberships("9:name=systemd:/a\n4:memory:/b\n0::/c:d\n") == {
+    assert _memberships("9:name=systemd:/a\n4:cpu,cpuacct:/b\n0::/c:d\n") == {
         "name=systemd": "/a",
-        "memory": "/b",
+        "cpu": "/b",
+        "cpuacct": "/b",
         "": "/c:d",
     }
 
