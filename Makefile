@@ -1,4 +1,4 @@
-# `make help` lists what there is. All of it stays on this machine: only loopback is ever reached.
+# `make help` lists what there is. All of it stays on this machine: no cloud but the local ones is reached.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
@@ -10,14 +10,14 @@ PLUGINS ?= stand-in
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-prepare: ## install what is missing: Debian packages, .venv, the Pulumi engine, the machines' image
+prepare: ## install what is missing: Debian packages, .venv, the Pulumi engine (built with Go), the machines' image
 	@command -v python3 >/dev/null || apt-get install -y -qq python3 python3-venv
 	@python3 -m localcloud.prepare
 
 up: prepare ## everything from nothing to a site that answers from two clouds (STACK=prod, PLUGINS=real)
 	@$(PY) -m localcloud.rehearsal up --stack $(STACK) --plugins $(PLUGINS)
 
-down: ## destroy the stack, then stop the local clouds; nothing is left on the machine
+down: ## destroy the stack, then stop the local clouds; only logs and caches are left (STACK=prod)
 	@if [ -x $(PY) ]; then $(PY) -m localcloud.rehearsal down --stack $(STACK); else echo "nothing is up"; fi
 
 preview: prepare ## what `pulumi up` would change, on the local clouds (STACK=prod)
@@ -32,7 +32,7 @@ catalogue: ## the images and sizes of both clouds that a fleet may name (FIND="a
 env: ## export lines that point any client at the running local clouds: eval "`make -s env`"
 	@$(PY) -m localcloud.rehearsal env --stack $(STACK)
 
-test: prepare check ## all tests: unit, local clouds, booted machines, the real engine
+test: prepare check ## all tests but those of `prove`: unit, local clouds, booted machines, the real engine
 	@$(PY) -m pytest -n 2 --dist loadfile -m "not prove"
 
 prove: prepare ## every slow row of the issues' tables (an hour)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from components.fleet import Membership
 
 DOORS_TAG = "rollcall-doors"
-# Where agents of a closed fleet are asked by each other whether they live; what is not signed with the fleet's key is dropped.
+# Where agents of a closed fleet are asked by each other whether they live; what is not signed (`rollcall.probe`) is dropped.
 WATCH = (4217, "udp")
 SSH = (22, "tcp")
 ANYONE, ANYONE_V6 = "0.0.0.0/0", "::/0"

@@ -124,13 +124,14 @@ def _instead(each: Births) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class _Region:
-    """What EC2 has in a region: instances, and the vCPUs of each type that is used or wanted."""
+    """What EC2 has in a region: instances, the vCPUs of each type that is used or wanted, and those of the key pairs that are."""
 
     name: str
     instances: Sequence[Mapping[str, Any]]
     vcpus: Mapping[str, int]
     zones: Mapping[str, frozenset[str]] = field(default_factory=dict)
     subnets: Sequence[Mapping[str, Any]] = ()
+    key_pairs: frozenset[str] = frozenset()
 
 
 def look_at_ec2(fleets: Sequence[FleetSettings], stack: str, region: str, client: Callable[[str], Any]) -> Found:
@@ -140,6 +141,10 @@ def look_at_ec2(fleets: Sequence[FleetSettings], stack: str, region: str, client
     if faults:
         return Found(faults=tuple(faults))
     made = {each.name: births(each, _machines(each, stack, here)) for each in fleets}
+    # EC2 asks for the key pair when it makes a machine, and not afterwards.
+    faults = [fault for each in fleets if made[each.name].made and (fault := _key_pair_fault(each, here))]
+    if faults:
+        return Found(faults=tuple(faults))
     found = Found(notes=tuple(note for each in made.values() if (note := each.note)))
     for code, what in dict.fromkeys(_CLASSES[kind] for each in fleets if (kind := _kind(each.size)) in _CLASSES):
         mine = [each for each in fleets if _CLASSES.get(_kind(each.size)) == (code, what)]
@@ -177,7 +182,16 @@ def _seen(fleets: Sequence[FleetSettings], region: str, ec2: Any) -> _Region:
     subnets = ec2.describe_subnets(Filters=[{"Name": "default-for-az", "Values": ["true"]}])["Subnets"]
     open_zones = {each["AvailabilityZone"] for each in subnets}
     zones = {size: frozenset(zone for kind, zone in offered if kind == size and zone in open_zones) for size in sizes}
-    return _Region(name=region, instances=instances, vcpus=vcpus, zones=zones, subnets=subnets)
+    named = sorted({each.ssh.key_name for each in fleets if each.ssh and each.ssh.key_name})
+    pairs = ec2.describe_key_pairs(Filters=[{"Name": "key-name", "Values": named}])["KeyPairs"] if named else ()
+    return _Region(
+        name=region,
+        instances=instances,
+        vcpus=vcpus,
+        zones=zones,
+        subnets=subnets,
+        key_pairs=frozenset(each["KeyName"] for each in pairs),
+    )
 
 
 def _type_fault(told: FleetSettings, here: _Region) -> str | None:
@@ -190,6 +204,17 @@ def _type_fault(told: FleetSettings, here: _Region) -> str | None:
             "`aws ec2 create-default-subnet --availability-zone ZONE`, or choose another size"
         )
     return _ipv6_fault(told, here) if told.ipv6 else None
+
+
+def _key_pair_fault(told: FleetSettings, here: _Region) -> str | None:
+    """A key pair is of one region."""
+    name = told.ssh.key_name if told.ssh else None
+    if name is None or name in here.key_pairs:
+        return None
+    return (
+        f"rollcall:fleets.{told.name}.ssh.keyName: EC2 has no key pair {name!r} in {here.name}; `aws ec2 import-key-pair --key-name "
+        f"{name} --public-key-material fileb://~/.ssh/id_ed25519.pub --region {here.name}`, or name one that it has"
+    )
 
 
 def _ipv6_fault(told: FleetSettings, here: _Region) -> str | None:

@@ -1,7 +1,7 @@
 """Installs what a rehearsal needs, each step cached and skipped when it is up to date. Standard library only: it runs before
 the project's .venv exists.
 
-    python3 -m localcloud.prepare [--for up|test]
+    python3 -m localcloud.prepare [--only STEP]
 
 Exit code 1 and one line that names the mend when a step cannot be done; nothing half made stays behind.
 """

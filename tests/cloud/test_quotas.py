@@ -16,7 +16,7 @@ from botocore.config import Config
 from components.joyent.client import CloudApi
 from components.naming import version
 from components.quotas import Found, look_at_ec2, look_at_triton
-from components.settings import FleetSettings
+from components.settings import FleetSettings, SshSettings
 from localcloud.compute import InstantHypervisor
 from tests.cloud.aws_cloud import Cloud, debian, running
 from tests.cloud.cloudapi_server import ACCOUNT, RSA_KEY, Front, Lab, private_text
@@ -130,6 +130,21 @@ def test_stopped_and_terminated_machines_take_nothing_and_a_stopped_one_is_there
 def test_a_size_that_ec2_has_not_names_its_fleet(cloud: Cloud) -> None:
     (fault,) = look(cloud, replace(WEB, size="t3.gigantic"), API).faults
     assert fault.startswith("rollcall:fleets.web.size: EC2 has no instance type 't3.gigantic' in us-west-2")
+
+
+def test_a_key_pair_that_the_region_has_not_is_a_fault_where_a_machine_is_to_be_made(cloud: Cloud) -> None:
+    told = replace(WEB, ssh=SshSettings(user="admin", key_name="operators", sources=("203.0.113.0/24",)))
+    (fault,) = look(cloud, told, API).faults
+    assert fault.startswith("rollcall:fleets.web.ssh.keyName: EC2 has no key pair 'operators' in us-west-2")
+    assert "aws ec2 import-key-pair --key-name operators" in fault and "--region us-west-2" in fault
+    cloud.client("ec2").create_key_pair(KeyName="operators-2")
+    assert look(cloud, told).faults, "another one of a like name is another one"
+    cloud.client("ec2").create_key_pair(KeyName="operators")
+    assert look(cloud, told) == Found()
+    for index in range(2):
+        start(cloud, told, index)
+    cloud.client("ec2").delete_key_pair(KeyName="operators")
+    assert look(cloud, told) == Found(), "nothing is made, so nobody asks for it"
 
 
 def test_no_default_subnet_is_a_fault(cloud: Cloud) -> None:

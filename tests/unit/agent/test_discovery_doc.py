@@ -33,7 +33,7 @@ def server() -> Iterator[Served]:
     with serving() as found:
         found.zone.service("v1", "v2")
         found.zone.live("v1", "10 10 4218 1f2e3d", "20 10 4218 4c5b6a")
-        found.zone.live("v2", "10 10 4219 7d8e9f", address="198.51.100.11")
+        found.zone.live("v2", "10 10 4218 7d8e9f", address="198.51.100.11")
         found.zone.put(f"1f2e3d.rc.{ZONE}", "A", "198.51.100.10")
         found.zone.put(f"4c5b6a.rc.{ZONE}", "A", "203.0.113.10")
         yield found
