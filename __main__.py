@@ -96,7 +96,7 @@ def fleet(told: FleetSettings) -> Fleet:
 
 
 fleets = [fleet(told) for told in settings.fleets]
-call_rolls(fleets)
+call_rolls(fleets, stands.fleets)
 
 pulumi.export(
     "fleets",

@@ -8,7 +8,8 @@ join is no part of it. Beside it, in turn, a project with as many plain resource
 nothing, and SSM parameters through the stand-in of the AWS plugin. A service keeps 300 machines in one set.
 
 All of it with the state in a file, which the engine writes whole at the beginning and the end of each operation, compressed
-(PULUMI_DIY_BACKEND_ZSTD) as docs/operations.md advises for many machines; and once more as with a backend that keeps a journal (Pulumi Cloud), for which the engine is told to write the state at the end only.
+(PULUMI_DIY_BACKEND_ZSTD) as docs/operations.md advises for many machines; and once more as with a backend that keeps a journal
+(Pulumi Cloud), for which the engine is told to write the state at the end only.
 """
 
 from __future__ import annotations
@@ -212,8 +213,8 @@ PREVIEW_WHY = (
 )
 FILE_WHY = (
     "the engine writes the whole state twice for each resource, so with a file (or a bucket; compressed here) its work grows with their"
-    " square, of plain ones too; an EC2 instance's part has the userdata twice, as input and as what the provider reads, 43 of its 49 KB. The"
-    " rows with a journal are without that"
+    " square, of plain ones too; an EC2 instance's part has the userdata twice, as input and as what the provider reads, 43 of its"
+    " 49 KB. The rows with a journal are without that"
 )
 JOURNAL_WHY = (
     "CloudAPI takes 30 calls at once and then ten a second, from everybody; each Triton machine is a call to make, and three to"

@@ -31,6 +31,10 @@ class Member:
     def name(self) -> str:
         return f"{self.fleet}-{self.machine}"
 
+    def as_inputs(self) -> dict[str, str]:
+        """As a RollCall's inputs have it, which name the fleet once."""
+        return {"machine": self.machine, "generation": self.generation, "instance": self.instance}
+
 
 @dataclass(frozen=True, order=True, kw_only=True)
 class Stand:

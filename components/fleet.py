@@ -297,8 +297,10 @@ class JoyentFleet(Fleet):
             self.drained_by_ssh(index, machine, address)
 
 
-def call_rolls(fleets: Sequence[Fleet]) -> list[RollCall]:
-    """A RollCall for each fleet, after the machines of all fleets: no predecessor leaves before every successor answers."""
+def call_rolls(fleets: Sequence[Fleet], held: Iterable[str] = ()) -> list[RollCall]:
+    """A RollCall for each fleet, after the machines of all fleets: no predecessor leaves before every successor answers. `held` are
+    the names of the fleets that the state has."""
+    given_up = sorted({*held} - {each.name for each in fleets})
     everybody = [each for fleet in fleets for each in (*fleet.machines, *fleet.attendants)]
     return [
         RollCall(
@@ -316,6 +318,7 @@ def call_rolls(fleets: Sequence[Fleet]) -> list[RollCall]:
                 elsewhere=[each.as_inputs() for each in elsewhere(fleet.access, (one.access for one in fleets))],
                 brake=fleet.args.brake,
                 ssh=fleet.settings.ssh is not None,
+                given_up=given_up,
             ),
             opts=pulumi.ResourceOptions(parent=fleet, depends_on=everybody),
         )

@@ -26,6 +26,10 @@ class Held:
         found = self._found.get((kind, name))
         return None if found is None else _plain(found).get("outputs") or {}
 
+    def outputs_of(self, kind: str) -> list[Mapping[str, Any]]:
+        """The plain outputs of every resource of this type."""
+        return [_plain(found).get("outputs") or {} for (each, _), found in self._found.items() if each == kind]
+
 
 def held() -> Held | None:
     """The state before this run. None where the engine's backend does not tell: then nothing may be concluded."""

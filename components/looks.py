@@ -19,26 +19,37 @@ T = TypeVar("T")
 
 
 class Look:
-    """What stands at some places and what the name servers answer, each as it is first asked for here."""
+    """What stands at some places and what the name servers answer, each as it is first asked for here. What that raises goes to all
+    who ask for it here: each of them would have waited as long for the same."""
 
     def __init__(self, registries: Registries) -> None:
         self._registries = registries
         self._lock = threading.RLock()
         self._entries: tuple[Entry, ...] | None = None
         self._answers: dict[str, frozenset[str] | None] | None = None
+        self._failed: Exception | None = None
 
     def entries(self) -> tuple[Entry, ...]:
         with self._lock:
             if self._entries is None:
-                self._entries = self._registries.entries()
+                self._entries = self._once(self._registries.entries)
             return self._entries
 
     def answers(self) -> Mapping[str, frozenset[str] | None]:
         with self._lock:
             if self._answers is None:
                 self.entries()
-                self._answers = self._registries.answers()
+                self._answers = self._once(self._registries.answers)
             return self._answers
+
+    def _once(self, ask: Callable[[], T]) -> T:
+        if self._failed is not None:
+            raise self._failed
+        try:
+            return ask()
+        except Exception as failed:
+            self._failed = failed
+            raise
 
     def challenged(self, gone: Owner) -> Sequence[Records]:
         """The places at which there may be a challenge for a machine that is gone."""

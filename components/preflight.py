@@ -117,7 +117,7 @@ def standing_found(settings: Settings) -> Standing:
     )
     found += standing.zones(*made, state, (site.zone if site else "", services.zone if services else ""))
     names = [f"{fleet.name}-{index}" for fleet in settings.fleets_of("aws") for index in range(fleet.count)]
-    return found + standing.instances(names, state)
+    return found + standing.fleets(state) + standing.instances(names, state)
 
 
 def quotas_found(settings: Settings) -> Found:

@@ -7,11 +7,12 @@ credentials come from the environment first and the stack's config second, at ea
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pulumi
@@ -37,25 +38,27 @@ from components.attendance import (
     Seen,
     describe,
     difference,
-    owned,
     within_brake,
 )
+from components.leaving import POLL, see_off, wait_for_caches, withdraw
 from components.looks import Departure, Look
 from components.progress import Engine
 from components.realm import Realm, is_keeper, left
 from components.registries import Registries, place_of
+from rollcall.errors import FatalError
 from rollcall.ownership import Owner
 
-POLL = 1.0
-DRAIN_BOUND = 90.0
 # Between a cloud's word that it deletes a machine and the machine's end.
 GONE_WITHIN = 300.0
-LOOK_AGAIN = 3.0
 STEPS_EVERY = 4.0
 # Seconds for which a look at DNS serves others: those that come with the one that took it.
 LOOK_FOR = 5.0
 _BRAKE_MEND = "Nothing was removed. If that is meant, `pulumi config set rollcall:brake false` for one `pulumi up`."
 _FOUND = ("missing", "stale", "left_over", "foreign", "orphaned")
+# What is in the state and is no input.
+_REMEMBERED = ("acknowledged", "former", "seen_off")
+# Whose roll this run of the engine has called, by stack and instance: they stay, whatever else goes.
+CALLED: set[tuple[str, str]] = set()
 
 
 class RollCallError(Exception):
@@ -68,7 +71,8 @@ class RollCallArgs:
     `Access.as_inputs` gives; `timeout` in seconds; `linger` the seconds that a machine serves on after its entries are gone.
     `peers` are the fleets in the same place of the same cloud, `elsewhere` the cloud's other places where fleets are (what
     `Access.as_inputs` gives); `brake` refuses to remove many entries or machines at once; with `ssh`
-    machines that leave are told so by SSH after the roll call as well, and must run then."""
+    machines that leave are told so by SSH after the roll call as well, and must run then. `given_up` are the fleets of the state
+    that the program has no more: their machines serve until their own RollCall goes."""
 
     stack: str
     fleet: str
@@ -82,6 +86,7 @@ class RollCallArgs:
     elsewhere: Sequence[Mapping[str, Any]] = ()
     brake: bool = True
     ssh: bool = False
+    given_up: Sequence[str] = ()
 
 
 class _Provider(ResourceProvider):
@@ -122,56 +127,83 @@ class RollCallProvider(_Provider):
         return DiffResult(changes=bool(changed), replaces=[], stables=[], delete_before_replace=False)
 
     def create(self, props: dict[str, Any]) -> CreateResult:
-        found = _answer(self._registries(props), props, leaving=(), engine=Engine())
+        found = _answer(self._registries(props), _with_given_up(props), leaving=(), engine=Engine())
+        _called(props)
         return CreateResult(
             f"{props['stack']}/{props['fleet']}", {**props, **_found(found), "acknowledged": list(found.foreign)}
         )
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
-        engine = Engine()
+        engine, stack = Engine(), _news["stack"]
         former = left(_olds, _news)
         _news = {**_news, **({"former": former} if former else {})}
         registries = self._registries(_news)
         members = _members(_news)
         leaving = tuple(each for each in _members(_olds) if each not in members)
         # A fleet that this `up` gives up still serves, until its own RollCall goes.
-        fleets = sorted({*_olds.get("fleets", ()), *_news["fleets"]})
-        found = _answer(registries, {**_news, "fleets": fleets}, leaving=leaving, engine=engine)
+        told = _with_given_up({**_news, "seen_off": _olds.get("seen_off", [])}, *_olds.get("fleets", ()))
+        found = _answer(registries, told, leaving=leaving, engine=engine)
+        self._withdraw(_olds, _news, engine)
         if leaving:
             before = self._registries(_olds)
-            _see_off(before, _news["stack"], leaving, engine, linger=_linger(before, _news) if members else 0)
-            if not members:
-                _wait_for_caches(before, _olds, engine)
             try:
+                see_off(before, stack, leaving, engine, linger=_linger(before, _news) if members else 0)
+                if not members:
+                    wait_for_caches(before, roll_of(_olds), _linger(before, _olds), engine)
                 # That took a while, and nobody may go unless those that stay answer.
-                found = _answer(registries, {**_news, "fleets": fleets}, leaving=leaving, engine=engine)
-            except RollCallError:
-                before.undrain(_news["stack"], leaving)
+                found = _answer(registries, told, leaving=leaving, engine=engine)
+            except Exception:
+                # Nobody is deleted now, so they serve on. What went wrong first is what there is to tell.
+                with contextlib.suppress(Exception):
+                    before.undrain(stack, leaving)
                 raise
         for line in found.foreign:
             engine.say(f"{_news['fleet']}: {line} is not Rollcall's; it is left as it is", warning=True)
+        _called(_news)
         acknowledged = sorted({*_olds.get("acknowledged", []), *found.foreign})
-        return UpdateResult({**_news, **_found(Difference()), "acknowledged": acknowledged})
+        seen_off = _listed(told["seen_off"], registries, stack) + [each.as_inputs() for each in leaving]
+        remembered = {"acknowledged": acknowledged, **({"seen_off": seen_off} if seen_off else {})}
+        return UpdateResult({**_news, **_found(Difference()), **remembered})
+
+    def _withdraw(self, olds: Mapping[str, Any], news: Mapping[str, Any], engine: Engine) -> None:
+        """Have those who stay out of the record sets that the fleet joins no more."""
+        roll, joined = roll_of(news), {stand.place for stand in roll_of(news).stands}
+        roll = replace(roll, members=tuple(each for each in roll.members if each in _members(olds)))
+        began = time.monotonic()
+        for each in olds["places"]:
+            dropped = {stand.place for stand in place_of(each).stands} - joined
+            if not dropped or not roll.members:
+                continue
+            try:
+                withdraw(self._registries({**news, "places": [each]}), dropped, roll, engine, since=began)
+            except FatalError as refused:
+                # Its zone may be gone, or no longer be ours: no reason to be stuck.
+                engine.say(
+                    f"{roll.fleet}: cannot see whether it has left {', '.join(sorted(dropped))} ({refused})",
+                    warning=True,
+                )
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
         registries = self._registries(props)
         look = looks.LOOKS.get(self._what(props, "places"), lambda: Look(registries), LOOK_FOR)
-        roll = _roll(props, leaving=())
+        roll = roll_of(props)
         found = difference(roll, look.entries(), registries.seen(roll.stack), look.answers())
         changed = {**props, **_found(found)}
         if props.get("former"):
             changed["former"] = registries.still_former(props["stack"])
-        inputs = {key: value for key, value in changed.items() if key not in ("acknowledged", "former", "__provider")}
+        inputs = {key: value for key, value in changed.items() if key not in (*_REMEMBERED, "__provider")}
         return ReadResult(id_, changed, inputs)
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
-        engine, registries = Engine(), self._registries(_props)
-        all_left = _see_off(registries, _props["stack"], _members(_props), engine, linger=0)
-        if _members(_props):
-            _wait_for_caches(registries, _props, engine)
+        engine, registries, stack = Engine(), self._registries(_props), _props["stack"]
+        # Of a RollCall that is itself replaced the machines stay.
+        leaving = [each for each in _members(_props) if (stack, each.instance) not in CALLED]
+        all_left = see_off(registries, stack, leaving, engine, linger=0)
+        if leaving:
+            wait_for_caches(registries, roll_of(_props), _linger(registries, _props), engine)
             # Their deletion is next: nothing else comes between, as it may after an update.
             if all_left and not _props.get("ssh"):
-                registries.stop(_props["stack"], _members(_props))
+                registries.stop(stack, leaving)
 
 
 class DeregistrationProvider(_Provider):
@@ -246,6 +278,7 @@ class RollCall(Resource, module="rollcall", name="RollCall"):  # type: ignore[ca
             "brake": args.brake,
             **({"elsewhere": list(args.elsewhere)} if args.elsewhere else {}),
             **({"ssh": True} if args.ssh else {}),
+            **({"given_up": list(args.given_up)} if args.given_up else {}),
             **{key: [] for key in _FOUND},
         }
         super().__init__(RollCallProvider(), name, props, opts)
@@ -331,7 +364,7 @@ def registries_of(props: Mapping[str, Any], config: Mapping[str, str]) -> Regist
 
 
 def roll_of(props: Mapping[str, Any]) -> Roll:
-    """The roll that a RollCall's properties in the state call, with nobody leaving."""
+    """The roll that a RollCall's properties in the state call, with nobody leaving but who has been seen off."""
     return _roll(props, leaving=())
 
 
@@ -383,73 +416,12 @@ def _end_orphans(
         Member(fleet=each.fleet, machine=each.machine, generation=each.generation, instance=each.instance)
         for each in orphans
     ]
-    _see_off(registries, roll.stack, members, engine, linger=0)
+    see_off(registries, roll.stack, members, engine, linger=0)
     registries.end(member.instance for member in members)
     for each in orphans:
         engine.say(
             f"{roll.fleet}: ended {each.instance} ({each.fleet}-{each.machine}), which was in no state", warning=True
         )
-
-
-def _see_off(registries: Registries, stack: str, leaving: Sequence[Member], engine: Engine, *, linger: float) -> bool:
-    """Ask `leaving` to leave, wait until their entries are gone, then `linger` seconds for answers still in caches. Whether all
-    have left: nobody waits for ever for one that hangs."""
-    if not leaving:
-        return True
-    registries.drain(stack, leaving)
-    end = time.monotonic() + DRAIN_BOUND
-    said = ""
-    stood: set[Entry] = set()
-    while True:
-        staying = owned(registries.entries(), stack, leaving)
-        stood.update(staying)
-        running = {machine.instance for machine in registries.seen(stack) if machine.running} if staying else set()
-        dead = [entry for entry in staying if entry.owner is not None and entry.owner.instance not in running]
-        registries.remove(dead)
-        still = [] if staying else registries.still_answered(stood)
-        if not staying and not still:
-            break
-        names = ", ".join(sorted({_named(entry, leaving) for entry in staying or still}))
-        line = f"waiting for {names} to leave" if staying else f"waiting for the name servers to forget {names}"
-        if line != said:
-            engine.say(line)
-            said = line
-        if time.monotonic() > end:
-            # Its agent hangs. Its machine is about to go, and its Deregistration removes the entry then.
-            engine.say(
-                f"{line}: not within {DRAIN_BOUND:.0f} s, going on; what is left is removed after the machine",
-                warning=True,
-            )
-            return False
-        engine.sleep(POLL)
-    if linger:
-        engine.say(f"{len(leaving)} left; waiting {linger:.0f} s for answers that caches still hold")
-        engine.sleep(linger)
-    return True
-
-
-def _wait_for_caches(registries: Registries, props: Mapping[str, Any], engine: Engine) -> None:
-    """A fleet that has left whole serves on while others stand in its places: a cache may still lead to it, and who asks it
-    must not fail since the name has others. In `destroy` the others leave too, and nobody waits longer than they stand."""
-    roll = _roll(props, leaving=())
-    ours = {stand.place for stand in roll.stands if not stand.shared}
-    end = time.monotonic() + _linger(registries, props)
-    said = False
-    while time.monotonic() < end:
-        here = [each for each in registries.entries() if each.place in ours]
-        if not any(each.owner is not None and each.owner.stack == roll.stack for each in here):
-            return
-        if not said:
-            engine.say(f"{roll.fleet} has left; waiting {end - time.monotonic():.0f} s at most for answers in caches")
-            said = True
-        engine.sleep(LOOK_AGAIN)
-
-
-def _named(entry: Entry, leaving: Sequence[Member]) -> str:
-    owner = entry.owner
-    return next(
-        (describe(each) for each in leaving if owner is not None and each.instance == owner.instance), entry.value
-    )
 
 
 def _left_of(gone: Owner, entries: Iterable[Entry]) -> list[Entry]:
@@ -518,7 +490,7 @@ def _roll(props: Mapping[str, Any], *, leaving: tuple[Member, ...]) -> Roll:
         fleet=props["fleet"],
         members=_members(props),
         stands=tuple(stand for each in props["places"] for stand in place_of(each).stands),
-        leaving=leaving,
+        leaving=(*leaving, *_members({**props, "members": props.get("seen_off", ())})),
         fleets=tuple(props.get("fleets", ())),
         keeper=is_keeper(props),
         acknowledged=tuple(props.get("acknowledged", ())),
@@ -530,6 +502,21 @@ def _members(props: Mapping[str, Any]) -> tuple[Member, ...]:
         Member(fleet=props["fleet"], machine=each["machine"], generation=each["generation"], instance=each["instance"])
         for each in props["members"]
     )
+
+
+def _with_given_up(props: Mapping[str, Any], *fleets: str) -> dict[str, Any]:
+    """With all fleets that the stack still has machines of, these `fleets` too."""
+    return {**props, "fleets": sorted({*props["fleets"], *props.get("given_up", ()), *fleets})}
+
+
+def _called(props: Mapping[str, Any]) -> None:
+    CALLED.update((props["stack"], each.instance) for each in _members(props))
+
+
+def _listed(members: Sequence[Mapping[str, Any]], registries: Registries, stack: str) -> list[Mapping[str, Any]]:
+    """Those that their cloud still lists: the engine deletes last what an `up` has seen off, and may not have come to it."""
+    there = {each.instance for each in registries.seen(stack)} if members else set()
+    return [each for each in members if each["instance"] in there]
 
 
 def _found(found: Difference) -> dict[str, list[str]]:

@@ -24,6 +24,7 @@ APEX, SITE_ZONE, DIRECTORY_ZONE = "site-apex", "site-zone", "directory-zone"
 _RECORD, _ZONE = "cloudflare:index/dnsRecord:DnsRecord", "cloudflare:index/zone:Zone"
 _SET, _HOSTED_ZONE = "aws:route53/record:Record", "aws:route53/zone:Zone"
 _INSTANCE = "aws:ec2/instance:Instance"
+_DEREGISTRATION = "pulumi-python:dynamic/rollcall:Deregistration"
 # What cannot stand beside a CNAME, or be it.
 _IN_THE_WAY = ("A", "AAAA", "CNAME")
 
@@ -32,11 +33,12 @@ Sets = Callable[[str], Mapping[str, Mapping[str, Any]]]
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """`taken`: the id with which each resource is imported. `by_hand`: instances in the state that Rollcall did not boot. `faults`
-    must be mended before anything is made; `notes` are said at a preview."""
+    """`taken`: the id with which each resource is imported. `by_hand`: instances in the state that Rollcall did not boot. `fleets`:
+    those that the state has machines of. `faults` must be mended before anything is made; `notes` are said at a preview."""
 
     taken: Mapping[str, str] = field(default_factory=dict)
     by_hand: frozenset[str] = frozenset()
+    fleets: frozenset[str] = frozenset()
     faults: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -44,6 +46,7 @@ class Standing:
         return Standing(
             taken={**self.taken, **other.taken},
             by_hand=self.by_hand | other.by_hand,
+            fleets=self.fleets | other.fleets,
             faults=self.faults + other.faults,
             notes=self.notes + other.notes,
         )
@@ -114,6 +117,11 @@ def zones(site: str | None, hosted: str | None, state: Held, names: tuple[str, s
             mend = f"leave create out to use it as it is, or let the state have it ({HOW})"
             found += Standing(faults=(f"rollcall:{key}.create: the zone {name} is there already, as {id_}; {mend}",))
     return found
+
+
+def fleets(state: Held) -> Standing:
+    """Each machine has a Deregistration, which is made before it and goes after it."""
+    return Standing(fleets=frozenset(str(each["fleet"]) for each in state.outputs_of(_DEREGISTRATION)))
 
 
 def instances(names: Sequence[str], state: Held) -> Standing:

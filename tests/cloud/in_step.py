@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from components import looks, registration
+from components import leaving, looks, registration
 from components.attendance import Seen
 from components.looks import Shared
 from components.registration import DeregistrationProvider, RollCallError, RollCallProvider
@@ -136,16 +136,19 @@ class World:
         self.zone, self.clock = zone, zone.clock
         self.boxes: list[Box] = []
         self.state: list[dict[str, str]] = []
+        self.seen_off: list[dict[str, str]] = []
         self.desired: list[dict[str, str]] = []
         self.seen: Counter[str] = Counter()
         self._numbers = itertools.count(1)
         self._patcher = pytest.MonkeyPatch()
         self._patcher.setattr(registration, "Engine", lambda: self)
-        self._patcher.setattr(registration, "time", SimpleNamespace(monotonic=self.clock))
-        self._patcher.setattr(registration, "POLL", TICK)
+        for each in (registration, leaving):
+            self._patcher.setattr(each, "time", SimpleNamespace(monotonic=self.clock))
+            self._patcher.setattr(each, "POLL", TICK)
+        self._patcher.setattr(registration, "CALLED", set())
         for shared in ("LOOKS", "DEPARTURES"):
             self._patcher.setattr(looks, shared, Shared(self.clock))
-        self._patcher.setattr(registration, "DRAIN_BOUND", 20.0)
+        self._patcher.setattr(leaving, "DRAIN_BOUND", 20.0)
         self._patcher.setattr(registration, "secrets", SimpleNamespace(token_hex=lambda _: self._generation()))
         self._patcher.setattr("components.registries.view_of", lambda *_: self)
         for asked in ("all", "any"):
@@ -226,7 +229,8 @@ class World:
                         box.agent.tick()
 
     def new_run(self) -> None:
-        """Each run of the engine has a provider host of its own, which has looked at nothing yet."""
+        """Each run of the engine has a provider host of its own, which has looked at nothing yet and called nobody's roll."""
+        registration.CALLED.clear()
         looks.LOOKS.clear()
         looks.DEPARTURES.clear()
 
@@ -234,10 +238,10 @@ class World:
         """RollCall's update; whether it succeeded. Then every member stands."""
         self.new_run()
         desired = list(self.desired)
-        olds, news = self.props(self.state, brake), self.props(desired, brake)
+        olds, news = {**self.props(self.state, brake), "seen_off": self.seen_off}, self.props(desired, brake)
         try:
             with self.acting("engine"):
-                RollCallProvider().update("", olds, news)
+                self.seen_off = RollCallProvider().update("", olds, news).outs.get("seen_off", [])
         except (RollCallError, RollcallError):
             return False
         self.state = desired
@@ -247,7 +251,7 @@ class World:
         self.new_run()
         before = self._look()
         with self.acting("engine"), contextlib.suppress(RollcallError):
-            RollCallProvider().read("", self.props(self.state, True))
+            RollCallProvider().read("", {**self.props(self.state, True), "seen_off": self.seen_off})
         assert self._look() == before, "a refresh changed the zone"
 
     def destroy(self) -> None:

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from components.looks import Shared
+from components.looks import Look, Shared
+from rollcall.errors import TransientError
 
 
 class Source:
@@ -123,3 +124,30 @@ def test_threads_that_waited_for_one_that_failed_do_not_try_one_after_the_other(
         each.join()
     assert errors == ["the API is down"] * 8 and len(tries) == 1
     assert shared.get("a", Source(), 5.0) == 1
+
+
+def test_what_one_look_could_not_tell_it_tells_nobody() -> None:
+    """Each of those who share it would wait as long as the first for an API that is down."""
+
+    class Down:
+        asked = 0
+
+        def entries(self) -> None:
+            self.asked += 1
+            time.sleep(0.05)
+            raise TransientError("reason=unreachable api=route53")
+
+    down, told = Down(), []
+    look = Look(down)  # type: ignore[arg-type]
+
+    def ask() -> None:
+        with pytest.raises(TransientError, match="unreachable"):
+            look.answers()
+        told.append(1)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert len(told) == 4 and down.asked == 1

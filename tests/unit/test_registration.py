@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 import components.registration as registration
-from components import looks
+from components import leaving, looks
 from components.attendance import BY_HAND, Entry, Member, Seen
 from components.looks import Shared
 from components.registration import DeregistrationProvider, RollCallError, RollCallProvider
+from rollcall.errors import FatalError, TransientError
 from rollcall.ownership import Owner
 
 HOST = "www.scalability.expert"
@@ -149,13 +150,15 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(registration, "Engine", lambda: world)
     monkeypatch.setattr(registration, "Registries", lambda *_: world)
     monkeypatch.setattr("components.registration.time.monotonic", lambda: world.now)
+    monkeypatch.setattr(registration, "CALLED", set())
     monkeypatch.setattr(looks, "LOOKS", Shared(lambda: world.now))
     monkeypatch.setattr(looks, "DEPARTURES", Shared(lambda: world.now))
     return world
 
 
 def another_run() -> None:
-    """A provider host of the engine's next run shares no look with the one before."""
+    """A provider host of the engine's next run shares no look with the one before, and has called nobody's roll."""
+    registration.CALLED.clear()
     looks.LOOKS.clear()
     looks.DEPARTURES.clear()
 
@@ -253,7 +256,7 @@ def test_a_fleet_that_leaves_whole_waits_for_nobody(world: World) -> None:
     members = [world.machine(0), world.machine(1)]
     RollCallProvider().delete("", props(members))
     assert world.entries() == ()
-    assert max(world.slept) <= registration.POLL
+    assert max(world.slept) <= leaving.POLL
 
 
 def test_a_fleet_that_leaves_whole_serves_on_while_the_name_has_others(world: World) -> None:
@@ -262,7 +265,7 @@ def test_a_fleet_that_leaves_whole_serves_on_while_the_name_has_others(world: Wo
     other = Owner("local", "elsewhere", "0", "cccccc", "d1e2a3d4-0000-4000-8000-000000000000")
     world.entries_.append(Entry(place=PLACE, value="203.0.113.9", owner=other, id="z/other"))
     RollCallProvider().delete("", props(members))
-    assert 30 <= world.now < 30 + 3 * registration.LOOK_AGAIN
+    assert 30 <= world.now < 30 + 3 * leaving.LOOK_AGAIN
     assert [each.owner for each in world.entries()] == [other]
 
 
@@ -270,7 +273,7 @@ def test_a_fleet_that_leaves_whole_serves_on_while_the_name_has_others(world: Wo
 def test_what_is_not_ours_holds_up_no_fleet_that_leaves_whole(world: World, owner: Owner | None) -> None:
     world.entries_.append(Entry(place=PLACE, value="203.0.113.9", owner=owner, id="z/other"))
     RollCallProvider().delete("", props([world.machine(0)]))
-    assert world.now <= 2 * registration.POLL
+    assert world.now <= 2 * leaving.POLL
 
 
 def test_in_destroy_a_fleet_waits_no_longer_than_the_others_stand(world: World) -> None:
@@ -308,7 +311,7 @@ def test_a_leaver_lingers_from_when_no_name_server_answers_with_it(world: World)
     members = [world.machine(0), world.machine(1)]
     world.answered_until["198.51.100.11"] = 12.0
     RollCallProvider().update("", props(members), props(members[:1]))
-    assert 12 + 30 <= world.now < 12 + 30 + 2 * registration.POLL
+    assert 12 + 30 <= world.now < 12 + 30 + 2 * leaving.POLL
     assert any("name servers to forget web-1" in line for line in world.said)
 
 
@@ -322,8 +325,168 @@ def test_a_leaver_that_hangs_does_not_block_for_ever(world: World) -> None:
     members = [world.machine(0), world.machine(1)]
     world.stuck.add(members[1]["instance"])
     RollCallProvider().update("", props(members), props(members[:1]))
-    assert registration.DRAIN_BOUND <= world.now < registration.DRAIN_BOUND + 60
+    assert leaving.DRAIN_BOUND <= world.now < leaving.DRAIN_BOUND + 60
     assert any("what is left is removed after the machine" in line for line in world.said)
+
+
+def test_one_leaver_that_hangs_takes_no_time_from_the_caches_of_the_others(world: World) -> None:
+    members = [world.machine(each) for each in range(3)]
+    world.stuck.add(members[2]["instance"])
+    RollCallProvider().update("", props(members), props(members[:1]))
+    assert world.now >= leaving.DRAIN_BOUND + 30 and 30 in world.slept
+
+
+@pytest.mark.parametrize("undrain_fails", [False, True])
+def test_leavers_come_back_when_a_cloud_fails_meanwhile_and_that_failure_is_told(
+    world: World, monkeypatch: pytest.MonkeyPatch, undrain_fails: bool
+) -> None:
+    members = [world.machine(0), world.machine(1)]
+    undrain = world.undrain
+
+    def fails(*_: Any) -> Any:
+        raise TransientError("reason=api-failing api=ec2")
+
+    def still_answered(_: Iterable[Entry]) -> list[Entry]:
+        if undrain_fails:
+            monkeypatch.setattr(world, "undrain", fails)
+        raise RollCallError("the name servers are out of reach")
+
+    monkeypatch.setattr(world, "still_answered", still_answered)
+    with pytest.raises(RollCallError, match="the name servers are out of reach"):
+        RollCallProvider().update("", props(members), props(members[:1]))
+    undrain("local", ())
+    assert world.seen_[members[1]["instance"]].drained is undrain_fails
+
+
+def test_a_roll_call_that_is_itself_replaced_sees_nobody_off(world: World) -> None:
+    """As by `up --replace`: its successor has answered for the same machines before it is deleted."""
+    members = [world.machine(0), world.machine(1)]
+    RollCallProvider().create(props(members[:1]))
+    RollCallProvider().delete("", props(members))
+    assert [each.value for each in world.entries()] == ["198.51.100.10"]
+    assert world.stopped == [members[1]["instance"]], "who has no successor goes"
+    another_run()
+    RollCallProvider().delete("", props(members[:1]))
+    assert world.entries() == () and members[0]["instance"] in world.stopped
+
+
+class TestSeenOff:
+    """An `up` that fails after a roll call was answered leaves those it has seen off to the next one, which the engine deletes last."""
+
+    def test_the_next_up_does_not_take_them_for_machines_in_no_state(self, world: World) -> None:
+        members = [world.machine(each) for each in range(10)]
+        state = dict(RollCallProvider().update("", props(members), props(members[:5])).outs)
+        another_run()
+        assert RollCallProvider().read("", state).outs["orphaned"] == []
+        again = RollCallProvider().update("", state, props(members[:5])).outs
+        assert world.ended == [] and [each["machine"] for each in again["seen_off"]] == ["5", "6", "7", "8", "9"]
+
+    def test_they_are_remembered_as_long_as_their_cloud_lists_them(self, world: World) -> None:
+        members = [world.machine(each) for each in range(4)]
+        state = RollCallProvider().update("", props(members), props(members[:3])).outs
+        world.seen_.pop(members[3]["instance"])
+        state = RollCallProvider().update("", state, props(members[:2])).outs
+        assert state["seen_off"] == [members[2]]
+        world.seen_.pop(members[2]["instance"])
+        assert "seen_off" not in RollCallProvider().update("", state, props(members[:2])).outs
+
+    def test_a_refresh_shows_them_in_no_input(self, world: World) -> None:
+        members = [world.machine(each) for each in range(2)]
+        state = RollCallProvider().update("", props(members), props(members[:1])).outs
+        found = RollCallProvider().read("", dict(state))
+        assert found.outs["seen_off"] == [members[1]] and "seen_off" not in (found.inputs or {})
+
+    def test_others_in_no_state_are_ended_as_ever(self, world: World) -> None:
+        members = [world.machine(each) for each in range(3)]
+        state = RollCallProvider().update("", props(members), props(members[:2])).outs
+        orphan = world.machine(7, generation="dddddd")["instance"]
+        RollCallProvider().update("", state, props(members[:2]))
+        assert world.ended == [orphan]
+
+
+class TestJoinsNoMore:
+    """What a fleet joined before and joins no more, while its machines run on."""
+
+    OLD = f"old.{HOST} A"
+    BOTH = (*PLACES, {**PLACES[0], "host": f"old.{HOST}"})
+
+    def stand(self, world: World, member: Mapping[str, str], fleet: str = "web") -> Entry:
+        owner = Owner("local", fleet, member["machine"], member["generation"], member["instance"])
+        entry = Entry(
+            place=self.OLD, value=f"198.51.100.{10 + int(member['machine'])}", owner=owner, id=f"z/old{owner}"
+        )
+        world.entries_.append(entry)
+        return entry
+
+    def at_old(self, world: World) -> list[Entry]:
+        return [each for each in world.entries() if each.place == self.OLD]
+
+    def test_who_does_not_leave_is_taken_out(self, world: World) -> None:
+        members = [world.machine(0), world.machine(1)]
+        gone = [self.stand(world, each) for each in members]
+        others = self.stand(world, world.machine(2), fleet="api")
+        world.seen_[others.owner.instance] = replace(world.seen_[others.owner.instance], fleet="api")  # type: ignore[union-attr]
+        world.entries_ = [each for each in world.entries_ if each.place == self.OLD or each.owner.machine != "2"]  # type: ignore[union-attr]
+        told = {"fleets": ["api", "web"]}
+        RollCallProvider().update("", props(members, places=self.BOTH, **told), props(members, **told))
+        assert world.removed == gone and self.at_old(world) == [others]
+        assert leaving.DROP_BOUND <= world.now < leaving.DROP_BOUND + 5
+        assert not any(world.seen_[each["instance"]].drained for each in members)
+        assert any(f"web-0 ({members[0]['instance']}) at {self.OLD}" in line for line in world.said)
+
+    def test_who_leaves_by_itself_is_waited_for(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        members = [world.machine(0)]
+        self.stand(world, members[0])
+        sleep = world.sleep
+
+        def leaves_at_four(seconds: float) -> None:
+            sleep(seconds)
+            if world.now >= 4:
+                world.entries_ = [each for each in world.entries_ if each.place != self.OLD]
+
+        monkeypatch.setattr(world, "sleep", leaves_at_four)
+        RollCallProvider().update("", props(members, places=self.BOTH), props(members))
+        assert world.removed == [] and 4 <= world.now < 6
+
+    def test_one_that_comes_back_again_and_again_does_not_block_for_ever(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        members = [world.machine(0)]
+        entry = self.stand(world, members[0])
+        remove = world.remove
+
+        def comes_back(entries: Iterable[Entry]) -> None:
+            remove(entries)
+            world.entries_.append(entry)
+
+        monkeypatch.setattr(world, "remove", comes_back)
+        RollCallProvider().update("", props(members, places=self.BOTH), props(members))
+        assert world.now <= leaving.DRAIN_BOUND + 2 and "look at its agent" in world.said[-1]
+
+    def test_a_zone_that_cannot_be_looked_at_is_told_and_holds_up_nothing(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        members = [world.machine(0)]
+
+        def refused(*_: Any, **__: Any) -> None:
+            raise FatalError("reason=refused api=cloudflare status=404")
+
+        monkeypatch.setattr(registration, "withdraw", refused)
+        assert (
+            RollCallProvider().update("", props(members, places=self.BOTH), props(members)).outs["members"] == members
+        )
+        assert f"cannot see whether it has left {self.OLD} (reason=refused" in world.said[-1]
+
+    def test_a_place_with_another_ttl_is_the_same_place(self, world: World) -> None:
+        members = [world.machine(0)]
+        RollCallProvider().update("", props(members, places=[{**PLACES[0], "ttl": 300}]), props(members))
+        assert world.removed == [] and world.now == 0
+
+    def test_a_member_that_is_new_has_never_stood_there(self, world: World) -> None:
+        members = [world.machine(0)]
+        entry = self.stand(world, members[0])
+        RollCallProvider().update("", props([], places=self.BOTH), props(members))
+        assert self.at_old(world) == [entry]
 
 
 def test_nobody_leaves_before_the_successor_answers(world: World) -> None:
@@ -425,6 +588,21 @@ def test_a_fleet_that_is_given_up_serves_until_its_own_roll_call_goes(world: Wor
     before = props(members, fleets=["old", "web"], peers=["old", "web"])
     RollCallProvider().update("", before, props(members, peers=["web"]))
     assert entry in world.entries() and world.removed == []
+
+
+@pytest.mark.parametrize("count", [1, 12])
+def test_a_fleet_with_another_name_in_the_same_up_leaves_its_predecessor_alone(world: World, count: int) -> None:
+    """The new one's RollCall is made before the old one's goes; the brake has nothing to say, since nobody is in no state."""
+    old = [world.machine(each, generation="eeeeee") for each in range(20, 20 + count)]
+    for each in old:
+        seen = world.seen_[each["instance"]]
+        world.seen_[each["instance"]] = replace(seen, fleet="old")
+    world.entries_ = [replace(each, owner=replace(each.owner, fleet="old")) for each in world.entries_ if each.owner]
+    standing = list(world.entries_)
+    members = [world.machine(0)]
+    RollCallProvider().create(props(members, given_up=["old"]))
+    assert world.ended == [] and world.removed == [] and {*standing} <= {*world.entries()}
+    assert not any(world.seen_[each["instance"]].drained for each in old)
 
 
 def test_what_a_given_up_fleet_left_is_removed_by_the_next_up(world: World) -> None:

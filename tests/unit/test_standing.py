@@ -36,12 +36,13 @@ SERVICE = ServiceSettings(
 DIRECTORY = DirectorySettings(zone="unilans.net", services=(SERVICE,))
 APEX = "cloudflare:index/dnsRecord:DnsRecord"
 SET = "aws:route53/record:Record"
+DEREGISTRATION = "pulumi-python:dynamic/rollcall:Deregistration"
 INSTANCE = "aws:ec2/instance:Instance"
 
 
 def held(**resources: Mapping[str, Any]) -> Held:
     """A state as the engine sends it: `held(site_apex=…)`, by name with `_` for `-`."""
-    kinds = {"site": APEX, "directory": SET, "web": INSTANCE}
+    kinds = {"site": APEX, "directory": SET, "web": INSTANCE, "api": DEREGISTRATION}
     sent = struct_pb2.Struct()
     for name, outputs in resources.items():
         kind = kinds[name.partition("_")[0]]
@@ -53,6 +54,12 @@ def held(**resources: Mapping[str, Any]) -> Held:
 
 
 EMPTY = held()
+
+
+def test_a_fleet_is_in_the_state_as_long_as_a_machine_of_it_is() -> None:
+    state = held(api_0={"fleet": "api"}, api_1={"fleet": "api"}, api_old_0={"fleet": "api-old"}, web_0={"fleet": "no"})
+    assert standing.fleets(state).fleets == {"api", "api-old"}
+    assert standing.fleets(EMPTY) == standing.Standing()
 
 
 class TestApex:

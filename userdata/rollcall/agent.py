@@ -149,7 +149,7 @@ class Agent:
         for membership in self.memberships:
             self._attend(membership)
         for old in self._dropped:
-            self._try(old, lambda old=old: self._leave(old))  # type: ignore[misc]
+            self._try(old, lambda old=old: self._part(old))  # type: ignore[misc]
         self._dropped = [each for each in self._dropped if each.joined]
         self._tell()
 
@@ -268,6 +268,14 @@ class Agent:
             log.info("left: %s", describe(membership.told))
         membership.joined, membership.next_confirm = False, self._clock() + CONFIRM
         self._note("left" if self._settings is not None and self._settings.drain else self.status.step)
+
+    def _part(self, old: Membership) -> None:
+        """Leave what is told no more. Its rights may have gone before: then the roll call removes the entry, and nobody asks again."""
+        try:
+            self._leave(old)
+        except FatalError:
+            old.joined = False
+            raise
 
     def _watch(self, membership: Membership) -> None:
         """Answer a challenge for this machine, and look after the two that follow it in the set.

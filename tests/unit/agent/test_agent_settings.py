@@ -105,6 +105,18 @@ class TestChanges:
         joined.pass_time(REREAD + 3 * LONGEST)
         assert joined.standing == {} and joined.status()["memberships"] == []
 
+    def test_what_it_may_no_longer_touch_is_the_roll_calls_to_remove_and_nobody_asks_for_ever(
+        self, joined: Guest
+    ) -> None:
+        """The right to change a record set goes with the membership, in the same `up`, and may be gone first."""
+        joined.tell(joins=())
+        joined.dns.faults = [FatalError("reason=refused api=route53 code=AccessDenied")] * 100
+        joined.pass_time(REREAD + TICK)
+        asked = joined.dns.count("leave")
+        joined.pass_time(5 * LONGEST)
+        assert 1 <= asked <= 2 and joined.dns.count("leave") == asked
+        assert joined.agent.leave(within=0) is True
+
     def test_what_is_told_no_more_and_not_left_yet_is_left_at_the_end(self, joined: Guest) -> None:
         joined.tell(joins=())
         joined.dns.faults = [TransientError("down", after=1000)]

@@ -1,0 +1,135 @@
+"""What a fleet joins, and its name, changed in one `up` each: machines of both clouds run on, and nothing is left where they were.
+
+The tests share one deployment and run in their order.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rollcall.ownership import Owner
+from tests.integration.conftest import rehearsed, wait_until
+from tests.integration.instep import InStep
+from tests.integration.witness import Prober, config_file, requests_of
+
+pytestmark = [pytest.mark.machines, pytest.mark.engine]
+V1, V2 = "v1._theService._tcp.unilans.net", "v2._theService._tcp.unilans.net"
+CONFIG = """\
+config:
+  aws:region: us-west-2
+  rollcall:linger: 5
+  rollcall:site: {{ zone: scalability.expert, host: www, ttl: 60 }}
+  rollcall:directory:
+    {{ zone: unilans.net, services: {{ theService: {{ port: 4218, ttl: 5, incarnations: {{ v1: {{}}, v2: {{}} }} }} }} }}
+  rollcall:fleets:
+    {name}-aws: {{ cloud: aws, size: t3.micro, image: debian-12, joins: [{joins}] }}
+    {name}-joyent: {{ cloud: joyent, size: g1.micro, image: debian-12, joins: [{joins}] }}
+"""
+
+
+class Joining(InStep):
+    config: Path
+
+    def configure(self, joins: str, name: str = "web") -> None:
+        self.config.write_text(CONFIG.format(joins=joins, name=name))
+        self.rehearsal.lay_out()
+
+    def standing(self) -> dict[str, set[str]]:
+        """The instances at the site, in each set by the hosts that its values lead to, and with a host of their own."""
+        here: dict[str, set[str]] = {
+            "site": {each for each in self.owners()["site"]},
+            V1: set(),
+            V2: set(),
+            "hosts": set(),
+        }
+        owners: dict[str, str] = {}
+        for each in self.record_sets():
+            for value in (value["Value"] for value in each.get("ResourceRecords", ())):
+                if each["Type"] == "TXT" and (owner := Owner.parse(value.strip('"'))):
+                    owners[each["Name"]] = owner.instance
+        here["hosts"] = set(owners.values())
+        for each in self.record_sets():
+            if each["Type"] == "SRV":
+                # A value without a host would be a KeyError here.
+                values = {owners[value["Value"].split()[3]] for value in each["ResourceRecords"]}
+                here[next(name for name in (V1, V2) if name.lower() == each["Name"].rstrip(".").lower())] = values
+        return here
+
+
+@pytest.fixture(scope="module")
+def joining(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Joining]:
+    config = config_file(
+        tmp_path_factory.mktemp("joins"), CONFIG.format(joins="site, theService/v1, theService/v2", name="web")
+    )
+    with rehearsed("joins", config) as rehearsal:
+        joining = Joining(rehearsal)
+        joining.config = config
+        joining.up()
+        yield joining
+
+
+def test_all_stand_wherever_they_join(joining: Joining) -> None:
+    both = joining.in_state()
+    assert len(both) == 2
+    assert joining.standing() == {"site": both, V1: both, V2: both, "hosts": both}
+
+
+@pytest.mark.parametrize(
+    ("joins", "left"),
+    [("site, theService/v2", (V1,)), ("site", (V1, V2, "hosts"))],
+    ids=["one set of two", "all of Route53, and the right to it"],
+)
+def test_what_a_fleet_joins_no_more_is_left_by_machines_that_run_on(
+    joining: Joining, joins: str, left: tuple[str, ...]
+) -> None:
+    both = joining.in_state()
+    joining.configure(joins)
+    began = time.monotonic()
+    said = joining.up()
+    print(
+        f"\n{joins}: {time.monotonic() - began:.0f} s\n"
+        + "\n".join(each for each in said.splitlines() if "removed" in each)
+    )
+    assert joining.in_state() == both, "no machine was replaced"
+    assert joining.standing() == {name: set() if name in left else both for name in ("site", V1, V2, "hosts")}
+    assert "unchanged" in (shown := joining.up("--expect-no-changes")), shown
+
+
+def test_an_agent_that_lost_its_rights_asks_no_more(joining: Joining) -> None:
+    """An agent that tried for ever would take from all machines what Route53 allows to the account."""
+    addresses = {each["addresses"][0] for each in joining.machines("web")}
+
+    def asked() -> int:
+        return len(requests_of(joining.rehearsal, "/2013-04-01/", addresses.__contains__))
+
+    before = asked()
+    time.sleep(40)
+    assert before and asked() == before
+
+
+def test_fleets_with_other_names_take_over_and_nobody_is_led_to_the_dead(joining: Joining) -> None:
+    """The RollCalls of the new fleets are made while the machines of the old ones stand and serve, and before theirs go."""
+    before = joining.in_state()
+    joining.configure("site, theService/v1", name="www")
+    prober = Prober(joining.ask_site, 0.1)
+    with prober.running():
+        wait_until("a client is at work", lambda: len(prober.answers) > 10, 20)
+        said = joining.up()
+        began = time.monotonic()
+        wait_until("asked after it", lambda: prober.answers[-1][0] > began, 20)
+    after = joining.in_state()
+    assert len(after) == 2 and not after & before and joining.tagged() == after
+    assert joining.standing() == {"site": after, V1: after, V2: set(), "hosts": after}
+    assert prober.failures((before | after).__contains__) == []
+    assert "in no state" not in said, said
+    assert "unchanged" in (shown := joining.up("--expect-no-changes")), shown
+
+
+def test_destroy_leaves_nothing(joining: Joining) -> None:
+    joining.rehearsal.pulumi("destroy", "--yes", "--stack", "local", capture=True)
+    assert joining.tagged() == set()
+    assert joining.standing() == {"site": set(), V1: set(), V2: set(), "hosts": set()}
