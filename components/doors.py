@@ -56,14 +56,16 @@ def published(parent: pulumi.Resource) -> Ranges:
 
 
 def doors(memberships: Sequence[Membership], operators: Sequence[str] = ()) -> list[Door]:
-    """One for each port, by port. Where one membership has a port for everybody, it is. `operators` are the networks that SSH is
+    """One for each port, by port. Where one membership has a port for everybody, it is. A port of UDP is let through for TCP as well:
+    nothing listens there, and by its refusal the machines of a set know that one lives. `operators` are the networks that SSH is
     for."""
     found: dict[tuple[int, str], Door] = {}
     for each in memberships:
         port, _, protocol = each.port.partition("/")
-        door = Door(port=int(port), protocol=protocol, only_from=each.only_from)
-        known = found.get((door.port, door.protocol))
-        found[door.port, door.protocol] = known if known is not None and known.only_from is None else door
+        for kind in dict.fromkeys((protocol, "tcp")):
+            door = Door(port=int(port), protocol=kind, only_from=each.only_from)
+            known = found.get((door.port, kind))
+            found[door.port, kind] = known if known is not None and known.only_from is None else door
     if is_closed(memberships):
         found.setdefault(WATCH, Door(port=WATCH[0], protocol=WATCH[1]))
     if operators:

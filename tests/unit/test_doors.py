@@ -36,6 +36,13 @@ def test_a_closed_site_is_for_its_edge_and_its_agents_can_be_asked() -> None:
     assert doors.doors([CLOSED]) == [Door(port=443, protocol="tcp", only_from=EDGE), WATCHED]
 
 
+def test_a_port_of_udp_is_refused_by_tcp_and_not_in_silence() -> None:
+    """Its watchers connect, and what a firewall drops looks dead."""
+    found = doors.doors([membership("5353/udp")])
+    assert found == [Door(port=5353, protocol="tcp"), Door(port=5353, protocol="udp")]
+    assert not doors.is_closed([membership("5353/udp")])
+
+
 def test_a_service_beside_a_closed_site_stays_open() -> None:
     assert doors.doors([CLOSED, SERVICE])[1:] == [WATCHED, Door(port=4218, protocol="tcp")]
 

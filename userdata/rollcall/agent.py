@@ -40,6 +40,8 @@ EACH_MEMBER = 0.5
 LEAVE_WITHIN = 20.0
 LONGEST = 30.0
 WATCH, ANSWER_WITHIN = 7.0, 20.0
+# Route53 tells its name servers within a minute.
+LATE = 60.0
 SILENT, CALM = 2, 16
 EDGE_DAILY, EDGE_AGAIN = 86400.0, 60.0
 log = logging.getLogger("rollcall")
@@ -66,7 +68,8 @@ class Membership:
 
 @dataclass
 class Suspect:
-    """A machine that this one watches: how often in a row it was silent, and since when a challenge for it stands."""
+    """A machine that this one watches: how often in a row it was silent, and since when a challenge for it is answered (later than
+    now: not yet)."""
 
     silent: int = 0
     owner: Owner | None = None
@@ -281,7 +284,7 @@ class Agent:
         """Answer a challenge for this machine, and look after the two that follow it in the set.
 
         Silence removes nobody: the clouds may be cut off from each other. The silent one is challenged by a TXT in its zone,
-        which it finds there and takes away if it lives; after 20 s unanswered, what it left is removed.
+        which it finds there and takes away if it lives. Unanswered for 20 s since the name servers had it, what it left is removed.
         """
         assert self._owner is not None
         now, told, registry, suspects = self._clock(), membership.told, membership.registry, membership.suspects
@@ -307,9 +310,12 @@ class Agent:
                 suspect.silent += 1
             if suspect.owner is None and suspect.silent >= SILENT:
                 suspect.owner = registry.owner_at(key)
-                if suspect.owner is not None and suspect.owner.stack == self._owner.stack:
+                if suspect.owner is None:
+                    # Somebody else's, or gone already: the API need not be asked again soon.
+                    suspect.silent = -CALM
+                elif suspect.owner.stack == self._owner.stack:
                     registry.challenge(suspect.owner, True, self._owner.generation)
-                    suspect.since = now
+                    suspect.since = now + LATE
                     log.warning("%s is silent: challenged it", key)
             elif suspect.owner is not None and (not suspect.silent or now - suspect.since >= ANSWER_WITHIN):
                 if registry.challenge(suspect.owner, False, self._owner.generation) and suspect.silent:
@@ -318,6 +324,8 @@ class Agent:
                     log.warning("%s does not answer: removed it", suspect.owner)
                 # It lives, and we cannot reach it: that may last, so the next challenge has time.
                 suspect.owner, suspect.silent = None, -CALM if suspect.silent else 0
+            if suspect.owner and suspect.since > now and self._look_up(challenge_name(suspect.owner, told)):
+                suspect.since = now
 
     def _reachable(self, key: str, told: Join) -> bool:
         """Whether a machine shows any sign of life. Where its ports take the edge only, it is asked by a signed datagram."""
@@ -333,7 +341,9 @@ class Agent:
         try:
             self._fresh(action)
         except RollcallError as fault:
-            membership.pause = min(max(membership.pause * 2, TICK), LONGEST)
+            # Hundreds that are refused must leave the account to whoever mends that.
+            refused = isinstance(fault, FatalError)
+            membership.pause = min(max(membership.pause * 2, TICK), LONGEST * (4 if refused else 1))
             after = fault.after if isinstance(fault, TransientError) else 0.0
             membership.not_before = now + max(after, random.uniform(TICK / 2, membership.pause))  # noqa: S311
             if str(fault) != membership.error:
@@ -438,7 +448,8 @@ def describe(told: Join) -> str:
 
 def reachable(key: str, told: Join) -> bool:
     """Whether a machine shows any sign of life: one that refuses a connection lives."""
-    port = told.port if isinstance(told, Route53Join) else int(told.check.split(":")[1])
+    # What the site is checked by need not be open to others.
+    port = told.port if isinstance(told, Route53Join) else 80
     with contextlib.suppress(OSError):
         # By any of a host's addresses: of one family there may be no way to it.
         for family, kind, _, _, address in socket.getaddrinfo(key, port, type=socket.SOCK_STREAM):

@@ -48,7 +48,7 @@ def _http(port: int, path: str) -> bool:
     try:
         connection.request("GET", path, headers={"User-Agent": "rollcall-health", "Connection": "close"})
         return 200 <= connection.getresponse().status < 400
-    except (OSError, http.client.HTTPException):
+    except (OSError, ValueError, http.client.HTTPException):
         return False
     finally:
         connection.close()

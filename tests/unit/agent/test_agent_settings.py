@@ -117,6 +117,14 @@ class TestChanges:
         assert 1 <= asked <= 2 and joined.dns.count("leave") == asked
         assert joined.agent.leave(within=0) is True
 
+    def test_hundreds_that_are_refused_leave_the_account_to_whoever_mends_that(self, guest: Guest) -> None:
+        guest.dns.faults = [FatalError("reason=refused api=cloudflare status=403")] * 1000
+        guest.pass_time(600)
+        before = guest.dns.count("join")
+        guest.pass_time(3600)
+        # 300 of them, against 4 calls a second.
+        assert guest.dns.count("join") - before < 3600 * 4 / 300 * 2
+
     def test_what_is_told_no_more_and_not_left_yet_is_left_at_the_end(self, joined: Guest) -> None:
         joined.tell(joins=())
         joined.dns.faults = [TransientError("down", after=1000)]

@@ -45,6 +45,7 @@ class TestHttp:
 
     def test_a_closed_port_is_unhealthy(self, closed: int) -> None:
         assert check_of(f"http:{closed}:/")() is False
+        assert check_of(f"http:{closed}:/\u00e4")() is False, "a path that HTTP cannot say is no reason to end"
 
     def test_what_speaks_no_http_is_unhealthy(self) -> None:
         with listen("127.0.0.1") as door:
