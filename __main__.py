@@ -91,6 +91,7 @@ def fleet(told: FleetSettings) -> Fleet:
         linger=settings.linger,
         brake=settings.brake,
         by_hand=stands.by_hand,
+        by_ssh=stands.by_ssh,
     )
     return kind(told.name, args, pulumi.ResourceOptions(providers=[provider]) if provider else None)
 

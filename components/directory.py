@@ -60,7 +60,7 @@ class ServiceDirectory(pulumi.ComponentResource):
     def _zone(self, name: str) -> tuple[pulumi.Output[str], pulumi.Output[str]]:
         if self._settings.create:
             # Never emptied by force: the zone outlives the stack.
-            kept = pulumi.ResourceOptions(parent=self, protect=True, retain_on_delete=True)
+            kept = pulumi.ResourceOptions(parent=self, retain_on_delete=True)
             made = aws.route53.Zone(f"{name}-zone", name=self._settings.zone, force_destroy=False, opts=kept)
             return made.zone_id, made.arn
         # A private zone of the same name would answer to nobody outside its VPC.

@@ -19,14 +19,15 @@ _OPTIONS = (
 # Stopping the unit is the agent's own leave.
 _LEAVE = 'if [ "$(id -u)" = 0 ]; then systemctl stop rollcall; else sudo -n systemctl stop rollcall; fi'
 # The shell reads ROLLCALL_SSH when this runs, as git's GIT_SSH_COMMAND: a key, a jump host, another client.
-_SCRIPT = f"""timeout 60 sh -c "${{ROLLCALL_SSH:-ssh}} {_OPTIONS} "'"$ROLLCALL_TO" "$ROLLCALL_LEAVE"' ||
+_SCRIPT = f"""[ -n "$ROLLCALL_TO" ] || exit 0
+timeout 60 sh -c "${{ROLLCALL_SSH:-ssh}} {_OPTIONS} "'"$ROLLCALL_TO" "$ROLLCALL_LEAVE"' ||
   echo "$ROLLCALL_TO did not leave by SSH ($?); its entries are removed when it is gone"
 """
 
 
 def over_ssh(
     name: str,
-    ssh: SshSettings,
+    ssh: SshSettings | None,
     machine: pulumi.CustomResource,
     address: pulumi.Input[str],
     *,
@@ -34,12 +35,23 @@ def over_ssh(
 ) -> command.local.Command:
     """The command that drains `machine`, which is at `address`, once that is to be deleted; a new one for each instance.
 
+    Without `ssh` it does nothing. A fleet that had it and has it no more keeps it so: if the command went, its last act would be
+    to stop the agent of a machine that stays.
+
     https://www.pulumi.com/registry/packages/command/api-docs/local/command/
     """
     return command.local.Command(
-        f"{name}-leave",
+        leave_name(name),
         delete=_SCRIPT,
-        environment={"ROLLCALL_TO": pulumi.Output.concat(ssh.user, "@", address), "ROLLCALL_LEAVE": _LEAVE},
+        environment={
+            "ROLLCALL_TO": pulumi.Output.concat(ssh.user, "@", address) if ssh else "",
+            "ROLLCALL_LEAVE": _LEAVE,
+        },
         triggers=[machine.id],
         opts=pulumi.ResourceOptions(parent=parent, depends_on=[machine]),
     )
+
+
+def leave_name(machine: str) -> str:
+    """What the command of the machine with this name is called."""
+    return f"{machine}-leave"

@@ -46,7 +46,7 @@ class Membership:
 class FleetArgs:
     """`needs` is what must be there before a machine registers and after it has left; `profile` is that of the machines' instance
     role, on a cloud that has such; `linger` in seconds; `by_hand` are machines of the state, by name, that must be replaced since
-    Rollcall did not boot them."""
+    Rollcall did not boot them, `by_ssh` those that the state drains over SSH."""
 
     settings: FleetSettings
     memberships: Sequence[Membership]
@@ -55,6 +55,7 @@ class FleetArgs:
     linger: int = 120
     brake: bool = True
     by_hand: frozenset[str] = frozenset()
+    by_ssh: frozenset[str] = frozenset()
 
 
 class Fleet(pulumi.ComponentResource):
@@ -127,8 +128,8 @@ class Fleet(pulumi.ComponentResource):
 
     def drained_by_ssh(self, index: int, machine: pulumi.CustomResource, address: pulumi.Output[str]) -> None:
         """Where SSH is configured, machine `index` is told to leave by it as well, after its RollCall and before it goes."""
-        if self.settings.ssh:
-            name = f"{self.name}-{index}"
+        name = f"{self.name}-{index}"
+        if self.settings.ssh or name in self.args.by_ssh:
             self.attendants.append(drain.over_ssh(name, self.settings.ssh, machine, address, parent=self))
 
     def doors(self) -> list[doors.Door]:

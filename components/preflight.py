@@ -116,8 +116,14 @@ def standing_found(settings: Settings) -> Standing:
         hosted if services is not None and services.create else None,
     )
     found += standing.zones(*made, state, (site.zone if site else "", services.zone if services else ""))
-    names = [f"{fleet.name}-{index}" for fleet in settings.fleets_of("aws") for index in range(fleet.count)]
-    return found + standing.fleets(state) + standing.instances(names, state)
+    if site is not None:
+        found += standing.settings_left(site, state)
+    machines = {fleet.name: [f"{fleet.name}-{index}" for index in range(fleet.count)] for fleet in settings.fleets}
+    instances = [each for fleet in settings.fleets_of("aws") for each in machines[fleet.name]]
+    found += standing.fleets(state) + standing.drained_by_ssh(
+        [each for name in machines for each in machines[name]], state
+    )
+    return found + standing.instances(instances, state)
 
 
 def quotas_found(settings: Settings) -> Found:

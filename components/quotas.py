@@ -93,7 +93,8 @@ def over(quota: Quota, costs: Sequence[tuple[Births, float]], *, again: Sequence
     """Whether a quota holds what is made (`costs`: what each machine takes of it), and what a replacement of all machines (`again`)
     would take. The first is a fault, the second may be long in coming and is only said."""
     need = quota.used + sum(each.made * cost for each, cost in costs)
-    if need > quota.value:
+    # What is over it already is nobody's fault who makes nothing.
+    if need > quota.value and need > quota.used:
         made = ", ".join(
             f"{each.fleet} makes {each.made} × {cost:g}{_instead(each)}" for each, cost in costs if each.made
         )

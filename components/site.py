@@ -58,7 +58,7 @@ class Site(pulumi.ComponentResource):
     def _zone(self, name: str, settings: SiteSettings) -> pulumi.Output[str]:
         if settings.create:
             # Never emptied by force: the zone outlives the stack.
-            kept = pulumi.ResourceOptions(parent=self, protect=True, retain_on_delete=True)
+            kept = pulumi.ResourceOptions(parent=self, retain_on_delete=True)
             account = cloudflare.get_accounts_output(opts=pulumi.InvokeOutputOptions(parent=self)).results[0].id
             made = cloudflare.Zone(f"{name}-zone", name=settings.zone, account={"id": account}, opts=kept)
             return made.id

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from components.directory import StaticRecord, static_records
+from components.drain import leave_name
 from components.held import Held
 from components.settings import DirectorySettings, SiteSettings
 from components.site import apex_comment
@@ -24,6 +25,7 @@ APEX, SITE_ZONE, DIRECTORY_ZONE = "site-apex", "site-zone", "directory-zone"
 _RECORD, _ZONE = "cloudflare:index/dnsRecord:DnsRecord", "cloudflare:index/zone:Zone"
 _SET, _HOSTED_ZONE = "aws:route53/record:Record", "aws:route53/zone:Zone"
 _INSTANCE = "aws:ec2/instance:Instance"
+_SETTING, _COMMAND = "cloudflare:index/zoneSetting:ZoneSetting", "command:local:Command"
 _DEREGISTRATION = "pulumi-python:dynamic/rollcall:Deregistration"
 # What cannot stand beside a CNAME, or be it.
 _IN_THE_WAY = ("A", "AAAA", "CNAME")
@@ -34,11 +36,13 @@ Sets = Callable[[str], Mapping[str, Mapping[str, Any]]]
 @dataclass(frozen=True, kw_only=True)
 class Standing:
     """`taken`: the id with which each resource is imported. `by_hand`: instances in the state that Rollcall did not boot. `fleets`:
-    those that the state has machines of. `faults` must be mended before anything is made; `notes` are said at a preview."""
+    those that the state has machines of. `by_ssh`: machines that the state drains over SSH. `faults` must be mended before anything
+    is made; `notes` are said at a preview."""
 
     taken: Mapping[str, str] = field(default_factory=dict)
     by_hand: frozenset[str] = frozenset()
     fleets: frozenset[str] = frozenset()
+    by_ssh: frozenset[str] = frozenset()
     faults: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -47,6 +51,7 @@ class Standing:
             taken={**self.taken, **other.taken},
             by_hand=self.by_hand | other.by_hand,
             fleets=self.fleets | other.fleets,
+            by_ssh=self.by_ssh | other.by_ssh,
             faults=self.faults + other.faults,
             notes=self.notes + other.notes,
         )
@@ -122,6 +127,23 @@ def zones(site: str | None, hosted: str | None, state: Held, names: tuple[str, s
 def fleets(state: Held) -> Standing:
     """Each machine has a Deregistration, which is made before it and goes after it."""
     return Standing(fleets=frozenset(str(each["fleet"]) for each in state.outputs_of(_DEREGISTRATION)))
+
+
+def settings_left(site: SiteSettings, state: Held) -> Standing:
+    """A zone setting that the program no longer declares stays as it is: nobody knows what it was before."""
+    if site.proxied or (_SETTING, "site-ssl") not in state:
+        return Standing()
+    return Standing(
+        notes=(
+            "rollcall:site.proxied is off again: the zone keeps ssl strict and always_use_https on, and the machines answer by http only, "
+            "so the proxied apex would fail; set always_use_https off and ssl as you want it in Cloudflare, or apex: false",
+        )
+    )
+
+
+def drained_by_ssh(machines: Sequence[str], state: Held) -> Standing:
+    """Of `machines` (`web-0`) those with a command in the state that drains them."""
+    return Standing(by_ssh=frozenset(each for each in machines if (_COMMAND, leave_name(each)) in state))
 
 
 def instances(names: Sequence[str], state: Held) -> Standing:

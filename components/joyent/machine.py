@@ -100,13 +100,15 @@ class MachineProvider(JoyentProvider):
     """The shell over CloudAPI; see `machine_fields` for what changes in place and what replaces."""
 
     def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
-        """Puts seals in the place of the userdata and the secrets, so that no text of theirs gets into a checkpoint."""
+        """Puts seals in the place of the userdata and the secrets, so that no text of theirs gets into a checkpoint. What a machine
+        was made of may be offered no more: that is no fault of one that stands (for a replacement the engine asks without `_olds`)."""
         inputs = inputs_of(news)
         misplaced = self.place_faults(inputs)
         # Of a data centre that is not known yet there is no catalogue.
         found = (
             [] if misplaced or unknown(inputs.get(DATACENTER)) else faults(inputs, self.session_for(inputs).catalogue)
         )
+        found = [each for each in found if each[0] not in _kept(inputs_of(_olds), inputs)]
         for name in ("userdata", "administrator_password"):
             if inputs.get(name) and not unknown(inputs[name]):
                 inputs[name] = seal(inputs[name])
@@ -211,6 +213,12 @@ def _stop_new(session: Session, machine: MachineRecord, timeout: float) -> None:
         power(session, machine.id, "stopped", timeout)
     except CloudApiError as fault:
         engine.say(f"machine {machine.name} ({machine.id}) is made but not stopped: {fault}")
+
+
+def _kept(olds: Mapping[str, Any], news: Mapping[str, Any]) -> set[str]:
+    """Of the inputs that name what CloudAPI offers those that a machine was made with. A package is chosen for its image."""
+    same = {name for name in ("image", "package", "networks") if olds.get(name) and olds.get(name) == news.get(name)}
+    return same if "image" in same else same - {"package"}
 
 
 def failure(api: CloudApi, machine: str) -> str:

@@ -1,4 +1,5 @@
-"""What a fleet joins, and its name, changed in one `up` each: machines of both clouds run on, and nothing is left where they were.
+"""What a fleet joins, by what it is reached, and its name, changed in one `up` each: machines of both clouds run on, and nothing is
+left where they were.
 
 The tests share one deployment and run in their order.
 """
@@ -18,6 +19,7 @@ from tests.integration.witness import Prober, config_file, requests_of
 
 pytestmark = [pytest.mark.machines, pytest.mark.engine]
 V1, V2 = "v1._theService._tcp.unilans.net", "v2._theService._tcp.unilans.net"
+EVERYWHERE = "site, theService/v1, theService/v2"
 CONFIG = """\
 config:
   aws:region: us-west-2
@@ -27,7 +29,7 @@ config:
     {{ zone: unilans.net, services: {{ theService: {{ port: 4218, ttl: 5, incarnations: {{ v1: {{}}, v2: {{}} }} }} }} }}
   rollcall:fleets:
     {name}-aws: {{ cloud: aws, size: t3.micro, image: debian-12, joins: [{joins}] }}
-    {name}-joyent: {{ cloud: joyent, size: g1.micro, image: debian-12, joins: [{joins}] }}
+    {name}-joyent: {{ cloud: joyent, size: g1.micro, image: debian-12, joins: [{joins}]{ssh} }}
 """
 
 
@@ -35,7 +37,7 @@ class Joining(InStep):
     config: Path
 
     def configure(self, joins: str, name: str = "web") -> None:
-        self.config.write_text(CONFIG.format(joins=joins, name=name))
+        self.config.write_text(CONFIG.format(joins=joins, name=name, ssh=""))
         self.rehearsal.lay_out()
 
     def standing(self) -> dict[str, set[str]]:
@@ -62,9 +64,8 @@ class Joining(InStep):
 
 @pytest.fixture(scope="module")
 def joining(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Joining]:
-    config = config_file(
-        tmp_path_factory.mktemp("joins"), CONFIG.format(joins="site, theService/v1, theService/v2", name="web")
-    )
+    told = CONFIG.format(joins=EVERYWHERE, name="web", ssh=", ssh: {}")
+    config = config_file(tmp_path_factory.mktemp("joins"), told)
     with rehearsed("joins", config) as rehearsal:
         joining = Joining(rehearsal)
         joining.config = config
@@ -76,6 +77,18 @@ def test_all_stand_wherever_they_join(joining: Joining) -> None:
     both = joining.in_state()
     assert len(both) == 2
     assert joining.standing() == {"site": both, V1: both, V2: both, "hosts": both}
+
+
+def test_a_fleet_that_is_reached_by_ssh_no_more_stays_in_dns(joining: Joining) -> None:
+    """The command that drains a machine before its end goes without it, and must not do so then."""
+    both = joining.in_state()
+    joining.configure(EVERYWHERE)
+    joining.up()
+    time.sleep(5)
+    assert joining.in_state() == both and joining.standing() == {"site": both, V1: both, V2: both, "hosts": both}
+    for each in both:
+        assert joining.inside(each, "systemctl", "is-active", "rollcall").strip() == "active"
+    assert "unchanged" in (shown := joining.up("--expect-no-changes")), shown
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,12 @@ def test_what_just_fits_is_no_fault_and_one_more_is() -> None:
         assert word in fault
 
 
+def test_a_quota_that_was_lowered_below_what_runs_is_no_fault_of_who_makes_nothing() -> None:
+    lowered = replace(QUOTA, value=5)
+    assert over(lowered, [(Births(fleet="web", made=0, replaced=0, there=3), 2.0)], again=[]) == Found()
+    assert over(lowered, [(Births(fleet="web", made=1, replaced=0, there=3), 2.0)], again=[]).faults
+
+
 def test_what_a_replacement_of_everything_would_take_is_said_and_no_fault() -> None:
     nothing = Births(fleet="web", made=0, replaced=0, there=3)
     assert over(QUOTA, [(nothing, 2.0)], again=[(WEB, 2.0)]) == Found()

@@ -42,18 +42,31 @@ INSTANCE = "aws:ec2/instance:Instance"
 
 def held(**resources: Mapping[str, Any]) -> Held:
     """A state as the engine sends it: `held(site_apex=…)`, by name with `_` for `-`."""
-    kinds = {"site": APEX, "directory": SET, "web": INSTANCE, "api": DEREGISTRATION}
+    kinds = {"site": APEX, "directory": SET, "web": INSTANCE, "api": DEREGISTRATION, "ssh": "command:local:Command"}
     sent = struct_pb2.Struct()
     for name, outputs in resources.items():
         kind = kinds[name.partition("_")[0]]
-        if name == "site_zone":
-            kind = "cloudflare:index/zone:Zone"
+        if name in ("site_zone", "site_ssl"):
+            kind = f"cloudflare:index/{'zone:Zone' if name == 'site_zone' else 'zoneSetting:ZoneSetting'}"
         urn = f"urn:pulumi:local::rollcall::rollcall:index:X${kind}::{name.replace('_', '-')}"
         sent.update({urn: {"type": kind, "outputs": outputs}})
     return Held(sent.fields)
 
 
 EMPTY = held()
+
+
+def test_machines_that_the_state_drains_over_ssh_are_known_by_their_commands() -> None:
+    state = held(ssh_0_leave={"stdout": ""}, ssh_1={"stdout": ""})
+    assert standing.drained_by_ssh(["ssh-0", "ssh-1", "web-0"], state).by_ssh == {"ssh-0"}
+
+
+def test_settings_that_a_site_leaves_behind_when_it_is_proxied_no_more_are_said() -> None:
+    state = held(site_ssl={"value": "strict"})
+    (note,) = standing.settings_left(SITE, state).notes
+    assert "always_use_https off" in note and "apex: false" in note
+    assert standing.settings_left(replace(SITE, proxied=True), state) == standing.Standing()
+    assert standing.settings_left(SITE, EMPTY) == standing.Standing()
 
 
 def test_a_fleet_is_in_the_state_as_long_as_a_machine_of_it_is() -> None:

@@ -8,6 +8,7 @@ from pulumi.runtime import rpc
 from components.joyent import lookups
 from components.joyent.catalogue import Catalogue
 from components.joyent.errors import AmbiguousError, CloudApiError, NotFoundError, RefusedError
+from components.joyent.machine import MachineProvider
 from components.joyent.machine_checks import faults
 from components.joyent.machine_fields import NAMES
 from tests.unit.joyent import fake
@@ -87,6 +88,21 @@ def test_the_catalogue_is_asked_for_once(cloud: FakeCloud, catalogue: Catalogue)
         catalogue.package("g1.nano")
         catalogue.network("pool")
     assert sorted(cloud.calls) == ["GET /images", "GET /networks", "GET /packages"]
+
+
+def test_what_a_machine_that_stands_was_made_of_may_be_offered_no_more(cloud: FakeCloud) -> None:
+    """Else nothing of the stack could be changed, not even its number of machines, before all of them were replaced."""
+    provider = MachineProvider()
+    provider.fixed_session = cloud.session()
+    stands = {**DECLARED, "image": OLD["id"], "package": "retired", "networks": ["gone"]}
+
+    def refused(olds: dict[str, Any], news: dict[str, Any]) -> set[str]:
+        return {each.property for each in provider.check(olds, news).failures}
+
+    assert refused(stands, {**stands, "metadata": {"a": "b"}}) == set()
+    assert refused({}, stands) == {"image", "package", "networks"}, "as the engine asks before it replaces one"
+    assert refused(stands, {**stands, "image": "debian-12"}) == {"package"}, "a package is chosen for its image"
+    assert refused(stands, {**stands, "package": "huge"}) == {"package"}
 
 
 FAULTS: tuple[tuple[dict[str, Any], str], ...] = (
