@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from ipaddress import ip_network
 from typing import Any
 
 from components.reading import Faults, Reader
 from rollcall.ownership import Owner, OwnershipError
-from rollcall.settings import CloudflareJoin, SettingsError, format_join
+from rollcall.settings import CloudflareJoin, Route53Join, SettingsError, format_join
 
 KEYS = ("site", "directory", "fleets", "joyent", "linger", "brake", "rotate")
 # Those that are no YAML of their own.
@@ -39,6 +39,7 @@ _SECRET = re.compile(r"(?i)(passw|secret|token|api.?key|private.?key)|AKIA[0-9A-
 _LONGEST_UUID = "00000000-0000-0000-0000-000000000000"
 _CLOUDFLARE_FREE_RECORDS = 200
 _ROUTE53_VALUES = 400
+_LONGEST_NAME, _LONGEST_LABEL = 253, 63
 _LONGEST_TXT = 1300
 _MOST_JOINS = 10
 _ROUTE53_COMFORTABLE = 300
@@ -272,9 +273,17 @@ def _health(reader: Reader, default: str) -> HealthSettings:
         rise=reader.number("rise", 1, least=1, most=100),
         fall=reader.number("fall", 3, least=1, most=100),
     )
-    if not _CHECK.fullmatch(health.check):
-        reader.fault("check", f"is {health.check!r}", "write http:PORT:PATH, tcp:PORT or command:/PATH")
+    if not _CHECK.fullmatch(health.check) or not _has_port(health.check):
+        reader.fault(
+            "check", f"is {health.check!r}", "write http:PORT:PATH, tcp:PORT or command:/PATH; ports are 1 to 65535"
+        )
     return health
+
+
+def _has_port(check: str) -> bool:
+    """A command has none."""
+    port = check.split(":")[1]
+    return not port.isdigit() or 1 <= int(port) <= 65535
 
 
 def _ttl(reader: Reader, default: int) -> int:
@@ -474,8 +483,12 @@ def _check_whole(settings: Settings, faults: Faults) -> None:
             )
         if settings.site is not None and SITE_JOIN in fleet.joins:
             _check_told(settings, settings.site, fleet, faults)
-    for service in settings.directory.services if settings.directory is not None else ():
-        _check_service(settings, service, faults)
+    if settings.directory is not None:
+        _check_names(settings.directory, faults)
+        for service in settings.directory.services:
+            _check_service(settings, service, faults)
+        for fleet in settings.fleets:
+            _check_told_of(settings.directory, fleet, faults)
     if settings.site is not None:
         joining = [fleet for fleet in settings.fleets if SITE_JOIN in fleet.joins]
         members = sum(fleet.count for fleet in joining)
@@ -514,6 +527,62 @@ def _check_told(settings: Settings, site: SiteSettings, fleet: FleetSettings, fa
     except SettingsError as wrong:
         short = "shorten the stack's or the fleet's name, the site's host or its check"
         faults.add(f"rollcall:fleets.{fleet.name}", f"could not be told of the site ({wrong})", short)
+
+
+def _check_told_of(directory: DirectorySettings, fleet: FleetSettings, faults: Faults) -> None:
+    """As of the site."""
+    told = {
+        f"{service.name}/{each.name}": (service, each)
+        for service in directory.services
+        for each in service.incarnations
+    }
+    for join in (each for each in fleet.joins if each in told):
+        service, incarnation = told[join]
+        try:
+            format_join(
+                Route53Join(
+                    zone="Z" * 32,
+                    domain=directory.zone,
+                    service=service.label,
+                    incarnation=incarnation.sets[-1],
+                    port=service.port,
+                    priority=fleet.priority,
+                    weight=fleet.weight,
+                    ttl=service.ttl,
+                    key="" if fleet.cloud == "aws" else "route53-key",
+                    ipv6=fleet.ipv6,
+                    **asdict(service.health),
+                )
+            )
+        except SettingsError as wrong:
+            short = f"shorten the check of {service.name} or the name {incarnation.name}"
+            faults.add(f"rollcall:fleets.{fleet.name}", f"could not be told of {join} ({wrong})", short)
+
+
+def _check_names(directory: DirectorySettings, faults: Faults) -> None:
+    """Names that DNS or the state cannot hold apart, or at all, and those that a client would take for another's shards."""
+    key = "rollcall:directory.services"
+    labels: dict[str, str] = {}
+    resources: dict[str, str] = {}
+    for service in directory.services:
+        sets = [name for each in service.incarnations for name in each.sets]
+        longest = max((f"{each}.{service.label}.{directory.zone}" for each in sets), key=len, default="")
+        if len(longest) > _LONGEST_NAME or any(len(each) > _LONGEST_LABEL for each in sets):
+            mend = f"a name has {_LONGEST_NAME} characters at most, a label {_LONGEST_LABEL}: shorten it"
+            faults.add(f"{key}.{service.name}", f"{longest} is too long for DNS", mend)
+        other = labels.setdefault(service.label.lower(), service.name)
+        if other != service.name:
+            faults.add(f"{key}.{service.name}", f"is {other} to DNS, which knows no upper case", "rename one")
+        for resource in (f"directory-{service.name}-{each}-txt" for each in sets):
+            other = resources.setdefault(resource, service.name)
+            if other != service.name:
+                faults.add(f"{key}.{service.name}", f"and {other} both make {resource}", "rename an incarnation")
+        whole = {each.name for each in service.incarnations if each.shards == 1}
+        for each in sorted(whole):
+            shard = re.fullmatch(r"(.+)-[0-9]+", each)
+            if shard and shard[1] not in whole:
+                wrong = f"looks like a shard of {shard[1]}, and clients would take it for one"
+                faults.add(f"{key}.{service.name}.incarnations.{each}", wrong, f"rename it, as {each.replace('-', '')}")
 
 
 def _check_service(settings: Settings, service: ServiceSettings, faults: Faults) -> None:

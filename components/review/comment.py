@@ -11,7 +11,7 @@ from components.review.findings import Change, Findings, Fleet, code, findings_o
 
 # GitHub refuses a longer comment.
 LIMIT = 65_536
-_LINE, _MESSAGE, _PROPERTIES = 400, 6_000, 12
+_LINE, _MESSAGE, _PROPERTIES, _NAMES = 400, 6_000, 12, 100
 _CUTS = (10_000, 1_000, 300, 100, 40, 15, 5, 2)
 _LEFT_OUT = f"GitHub takes {LIMIT:,} characters, so they are left out here; the log of the job has them all"
 _KINDS = {
@@ -143,7 +143,7 @@ def _machines(fleets: Sequence[Fleet]) -> list[Section]:
     if len(fleets) > 1:
         rows.append(_row("all", "", fleets))
     names = [
-        f"- `{fleet.name}` {word}: {', '.join(f'`{each}`' for each in getattr(fleet, key))}"
+        f"- `{fleet.name}` {word}: {_named(getattr(fleet, key))}"
         for fleet in fleets
         for key, word in (
             ("comes", "come"),
@@ -160,6 +160,12 @@ def _machines(fleets: Sequence[Fleet]) -> list[Section]:
         Section(title="In this order", lines=tuple(_order(fleets))),
         Section(title="Entries of machines in DNS", lines=tuple(_entries(fleets))),
     ]
+
+
+def _named(machines: Sequence[str]) -> str:
+    """A line is never cut, and a fleet may have a thousand."""
+    more = f" and {len(machines) - _NAMES} more" if len(machines) > _NAMES else ""
+    return ", ".join(f"`{each}`" for each in machines[:_NAMES]) + more
 
 
 def _why(fleet: Fleet) -> str:

@@ -132,7 +132,8 @@ def _found(step: Step) -> str:
 
 
 def _events(text: str) -> Iterable[dict[str, Any]]:
-    for number, line in enumerate(text.splitlines(), 1):
+    # Not splitlines(), for which a line ends at more than the engine's: some may stand in a text.
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:

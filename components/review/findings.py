@@ -20,6 +20,10 @@ DIFFERENCES = ("missing", "stale", "left_over", "foreign", "orphaned")
 _RECORDS = ("cloudflare:index/dnsRecord:DnsRecord", "aws:route53/record:Record")
 _DNS = (*_RECORDS, "cloudflare:index/zoneSetting:ZoneSetting", "cloudflare:index/zone:Zone", "aws:route53/zone:Zone")
 _GROUP = "aws:ec2/securityGroup:SecurityGroup"
+_RULE = "pulumi-python:dynamic/joyent:FirewallRule"
+# CloudAPI's rules: `FROM any TO … ALLOW tcp PORT 22`, `… (PORT 22 AND PORT 80)`, `… PORTS 20 - 25`, `… PORT all`.
+_FROM_EVERYBODY = re.compile(r"(?i)\bFROM\b.*?(\bany\b|/0\b).*?\bTO\b")
+_PORTS = re.compile(r"(?i)\b(all)\b|(\d+)\s*-\s*(\d+)|\b(\d+)\b")
 _ENDED = "program exited with non-zero exit code"
 _EVERYBODY = ("0.0.0.0/0", "::/0")
 _MADE, _GONE = ("create", "create-replacement", "import"), ("delete", "discard")
@@ -156,7 +160,7 @@ def _errors(preview: Preview) -> tuple[str, ...]:
 
 def _opened_by_hand(drifted: Iterable[Step]) -> Iterable[str]:
     for step in drifted:
-        if step.type == _GROUP and step.op == "update":
+        if step.type in (_GROUP, _RULE) and step.op == "update":
             for line in _opened(step):
                 yield f"Somebody did this by hand: {line}"
 
@@ -363,7 +367,7 @@ def _dangers(
         elif step.op in _GONE and step.type in (*_RECORDS, "cloudflare:index/zone:Zone", "aws:route53/zone:Zone"):
             kept = " (kept at its provider)" if step.old and step.old.retain else ""
             yield f"DNS: {code(_title(step))} is deleted{kept}."
-        if step.type == _GROUP and step.op not in ("same", *_GONE):
+        if step.type in (_GROUP, _RULE) and step.op not in ("same", *_GONE):
             yield from _opened(step)
         if step.type == ROLL_CALL and step.new and step.new.inputs.get("brake") is False:
             yield f"The brake is off (`rollcall:brake: false`): fleet `{step.name}` removes any number of entries and machines at once."
@@ -378,14 +382,28 @@ def _empty_places(fleets: tuple[Fleet, ...]) -> Iterable[str]:
 
 
 def _opened(step: Step) -> Iterable[str]:
+    if step.type == _RULE:
+        old, new = ((state or State()).inputs.get("rule") or "" for state in (step.old, step.new))
+        if new != old and _lets_everybody_in(str(new)) and not _lets_everybody_in(str(old)):
+            yield f"`{step.name}` opens SSH (port 22) to everybody."
     before = (step.old.inputs.get("ingress") if step.old else None) or ()
     for rule in (step.new or State()).inputs.get("ingress") or ():
         if not isinstance(rule, Mapping) or rule in before:
             continue
         sources = [*(rule.get("cidrBlocks") or ()), *(rule.get("ipv6CidrBlocks") or ())]
-        port = rule.get("fromPort")
-        if port == 22 and any(each in _EVERYBODY for each in sources):
+        ports = [each for key in ("fromPort", "toPort") if isinstance(each := rule.get(key), int | float)]
+        in_range = bool(ports) and ports[0] <= 22 <= ports[-1] and rule.get("protocol") != "udp"
+        ssh = str(rule.get("protocol")) == "-1" or in_range
+        if ssh and any(each in _EVERYBODY for each in sources):
             yield f"`{step.name}` opens SSH (port 22) to everybody."
+
+
+def _lets_everybody_in(rule: str) -> bool:
+    """Whether a rule of CloudAPI's allows SSH from anywhere (docs.tritondatacenter.com, "Cloud Firewall")."""
+    said, _, ports = rule.partition(" ALLOW tcp ")
+    found = _PORTS.finditer(ports)
+    ssh = any(each[1] or int(each[2] or each[4]) <= 22 <= int(each[3] or each[4]) for each in found)
+    return ssh and bool(_FROM_EVERYBODY.search(said + " "))
 
 
 def _brake(

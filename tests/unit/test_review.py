@@ -130,6 +130,56 @@ def test_a_machine_that_its_cloud_has_no_more_is_found_and_comes_again() -> None
     assert "**Gone from their cloud** (1)" in text and "1 machine comes" in text
 
 
+@pytest.mark.parametrize(
+    ("rule", "opens"),
+    [
+        ({"fromPort": 22, "toPort": 22, "protocol": "tcp", "cidrBlocks": ["0.0.0.0/0"]}, True),
+        ({"fromPort": 0, "toPort": 0, "protocol": "-1", "cidrBlocks": ["0.0.0.0/0"]}, True),
+        ({"fromPort": 0, "toPort": 65535, "protocol": "tcp", "ipv6CidrBlocks": ["::/0"]}, True),
+        ({"fromPort": 20, "toPort": 25, "protocol": "tcp", "ipv6CidrBlocks": ["::/0"]}, True),
+        ({"fromPort": 20, "toPort": 25, "protocol": "tcp", "cidrBlocks": ["203.0.113.0/24"]}, False),
+        ({"fromPort": 80, "toPort": 80, "protocol": "tcp", "cidrBlocks": ["0.0.0.0/0"]}, False),
+        ({"fromPort": 0, "toPort": 65535, "protocol": "udp", "cidrBlocks": ["0.0.0.0/0"]}, False),
+        ({"fromPort": -1, "toPort": -1, "protocol": "icmp", "cidrBlocks": ["0.0.0.0/0"]}, False),
+        ("FROM any TO tag rollcall-doors = web ALLOW tcp PORT 22", True),
+        ("FROM subnet 0.0.0.0/0 TO tag rollcall-doors = web ALLOW tcp PORT 22", True),
+        ("FROM (subnet 203.0.113.0/24 OR subnet 0.0.0.0/0) TO all vms ALLOW tcp (PORT 80 AND PORT 22)", True),
+        ("FROM any TO all vms ALLOW tcp PORTS 20 - 25", True),
+        ("FROM any TO all vms ALLOW tcp PORT all", True),
+        ("FROM subnet 203.0.113.0/24 TO tag rollcall-doors = web ALLOW tcp PORT 22", False),
+        ("FROM subnet 10.0.0.0/8 TO all vms ALLOW tcp PORT 22", False),
+        ("FROM any TO all vms ALLOW tcp PORT 2222", False),
+        ("FROM any TO all vms BLOCK tcp PORT 22", False),
+        ("FROM any TO all vms ALLOW udp PORT 22", False),
+    ],
+)
+def test_whatever_opens_ssh_to_everybody_stands_under_the_heading(rule: dict[str, Any] | str, opens: bool) -> None:
+    kind, inputs = (
+        ("pulumi-python:dynamic/joyent:FirewallRule", {"rule": rule})
+        if isinstance(rule, str)
+        else ("aws:ec2/securityGroup:SecurityGroup", {"ingress": [rule]})
+    )
+    made = comment(event("create", kind, "web-door", new=inputs))
+    assert ("opens SSH (port 22) to everybody" in made) is opens
+    log = [
+        event("refresh", kind, "web-door", old={}, new={}),
+        event("refresh", kind, "web-door", old={}, new=inputs, kind="resOutputsEvent"),
+    ]
+    assert bool(findings_of(read_log("\n".join(log))).dangers) is opens, "and what somebody did by hand"
+
+
+def test_a_fleet_of_a_thousand_has_a_comment() -> None:
+    names = [f"a-fleet-with-quite-a-long-name-{number}" for number in range(1000)]
+    text = comment(*machines("create", *names))
+    assert "`a-fleet-with-quite-a-long-name-99` and 900 more" in text and len(text) < 65_536
+
+
+def test_what_python_takes_for_the_end_of_a_line_is_none_of_the_log_s() -> None:
+    """The engine writes it as it is, and a machine's metadata may have it."""
+    line = event("create", "aws:ssm/parameter:Parameter", "told", new={"value": "a\x85b"}).replace("\\u0085", "\x85")
+    assert "\x85" in line and read_log(line).steps
+
+
 def test_what_is_dangerous_stands_under_its_own_heading() -> None:
     record = {"name": "www.example.org", "type": "CNAME", "content": "a.example.org"}
     roll = {**EMPTY, "places": [PLACE], "linger": 5, "timeout": 60}

@@ -93,6 +93,28 @@ TABLE = [
     ("directory/services/theService/incarnations/v1/txt", {"k": 1}, {"k": "1"}, "quotes"),
     ("directory/services/theService/incarnations", {"V1": {}}, {"v1": {}}, "DNS label"),
     ("directory/services/theService/incarnations/v1/shards", 0, 1, "shards"),
+    ("directory/services/theService/incarnations", {"v1": {}, "v2-1": {}}, {"v1": {}, "v1-2": {}}, "a shard of v2"),
+    (
+        "directory/services/theService/incarnations",
+        {"v1": {"shards": 2}, "v1-3": {}},
+        {"v1": {"shards": 3}},
+        "a shard of v1",
+    ),
+    (
+        "directory/services/theService/incarnations",
+        {"v1": {}, "x" * 63: {"shards": 2}},
+        {"v1": {}, "x" * 63: {}},
+        "too long",
+    ),
+    ("directory/zone", f"{'a' * 60}.{'b' * 60}.{'c' * 60}.{'d' * 60}", "unilans.org", "too long for DNS"),
+    ("directory/services/theService/check", "tcp:70000", "tcp:65535", "1 to 65535"),
+    ("site/check", "http:0:/", "http:1:/", "1 to 65535"),
+    (
+        "directory/services/theService/check",
+        "command:/" + "x" * 220,
+        "command:/" + "x" * 99,
+        "could not be told of theService/v1",
+    ),
     ("fleets/web-aws/cloud", "gcp", "aws", "one of aws, joyent"),
     ("fleets/web-aws/count", -1, 0, "0 to 1000"),
     ("fleets/web-aws/count", "2", 2, "rollcall:fleets.web-aws.count"),
@@ -173,6 +195,16 @@ def test_a_service_name_over_15_characters_is_refused() -> None:
     config = copy.deepcopy(GOOD)
     config["directory"]["services"]["aServiceWithALongName"] = {"port": 1, "incarnations": {"v1": {}}}
     assert any("RFC 6335" in fault for fault in faults(config))
+
+
+def test_services_that_dns_or_the_state_cannot_hold_apart_are_refused() -> None:
+    config = changed("directory/services/theservice", {"port": 1, "incarnations": {"v2": {}}})
+    assert any("is theService to DNS" in fault for fault in faults(config))
+    config = changed("directory/services/api", {"port": 1, "incarnations": {"v2-beta": {}}})
+    config["directory"]["services"]["api-v2"] = {"port": 2, "incarnations": {"beta": {}}}
+    assert any("directory-api-v2-beta-txt" in fault for fault in faults(config))
+    config["directory"]["services"]["api-v2"] = {"port": 2, "incarnations": {"gamma": {}}}
+    assert faults(config) == ()
 
 
 def test_all_faults_are_reported_at_once() -> None:

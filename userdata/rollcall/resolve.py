@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import bisect
+import contextlib
 import itertools
 import json
 import random
@@ -160,7 +161,7 @@ class Client:
             listed, names = self._browsed(base)
             whole, parts = self._chosen(names, base, domain, incarnation)
             name, sets = f"{_label(whole)}.{base}", tuple(f"{_label(each)}.{base}" for each in parts)
-            answers = [self._ask(each, "SRV") for each in sets]
+            answers = self._answered(sets)
             until = min(until, listed, *(each[0] for each in answers))
             found = tuple(record for each in answers for record in each[1])
         # RFC 2782: the target "." says that the service is decidedly not available.
@@ -172,6 +173,20 @@ class Client:
         made = Incarnation(name, tuple(targets), self, sets)
         self._keep(key, until, made)
         return made
+
+    def _answered(self, sets: Sequence[str]) -> list[tuple[float, tuple[Any, ...]]]:
+        """The shards that are answered; without one of them the rest will do, for a second. Raises TransientError where none is."""
+        found, failed = [], None
+        for each in sets:
+            try:
+                found.append(self._ask(each, "SRV"))
+            except TransientError as unknown:
+                failed = unknown
+        if failed is not None:
+            if not any(records for _, records in found):
+                raise failed
+            found.append((self._clock() + 1.0, ()))
+        return found
 
     def addresses(self, host: str) -> tuple[str, ...]:
         """IPv4 first."""
@@ -337,12 +352,27 @@ def _resolved(chosen: argparse.Namespace, client: Client) -> tuple[Any, list[str
             raise FatalError(f"reason=nothing-to-browse name={chosen.service}")
         return names, [_plain(each) for each in names]
     found = client.discover(service, domain, chosen.incarnation, protocol)
-    rows = [{**asdict(target), "addresses": client.addresses(target.host)} for target in found.order()]
+    rows = [{**asdict(target), "addresses": _known_addresses(client, target.host)} for target in found.order()]
     lines = [
         f"{row['host']}:{row['port']} {','.join(row['addresses'])} priority={row['priority']} weight={row['weight']}"
         for row in rows
     ]
-    return {"incarnation": found.name, "txt": found.txt, "targets": rows}, lines
+    if not chosen.json:
+        return None, lines
+    try:
+        txt = found.txt
+    except TransientError:
+        txt = None
+    return {"incarnation": found.name, "txt": txt, "targets": rows}, lines
+
+
+def _known_addresses(client: Client, host: str) -> tuple[str, ...]:
+    """Those of the families that are answered: what is not known of one machine hides no other."""
+    found: list[str] = []
+    for rtype in ("A", "AAAA"):
+        with contextlib.suppress(TransientError):
+            found += [str(each.address) for each in client.ask(host, rtype)]
+    return tuple(found)
 
 
 def _exchange(server: Server, query: bytes, timeout: float, over_tcp: bool) -> bytes:
@@ -429,7 +459,8 @@ def _parsed(wire: bytes, name: dns.name.Name, rtype: dns.rdatatype.RdataType) ->
     else:
         # RFC 2308 section 5: the lesser of the SOA's TTL and its minimum; nothing without an SOA.
         held = (min(_held(ttl), soa.minimum) for _, kind, ttl, soa in authority if kind == dns.rdatatype.SOA)
-        lowest = min(_LONGEST_NEGATIVE, min(held, default=0))
+        # The alias that led here holds no longer than it says.
+        lowest = min(lowest, _LONGEST_NEGATIVE, min(held, default=0))
     along: dict[tuple[str, str], tuple[float, list[Any]]] = {}
     for owner, kind, ttl, record in additional:
         if kind in _ADDRESSES:

@@ -196,6 +196,21 @@ class TestShards:
         assert list(incarnation.order())[-1].host == f"a3.rc.{ZONE}", "priorities hold over all shards"
         assert incarnation.txt == {"path": "/"}
 
+    def test_a_shard_that_fails_takes_the_others_with_it_for_no_moment(
+        self, server: Served, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        failing = fails(monkeypatch, "v1-1")
+        client = Client(server.address, timeout=30, clock=clock)
+        assert hosts(found(client)) == ["a3"]
+        failing.clear()
+        clock.now += 1.1
+        assert hosts(found(client)) == ["a1", "a2", "a3"], "what was not known is asked again soon"
+
+    def test_no_shard_that_answers_is_no_answer(self, server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+        fails(monkeypatch, "v1-1", "v1-2", "v1-10")
+        client = Client(server.address, timeout=30)
+        assert "no-resolver-answers" in refused(TransientError, lambda: found(client))
+
     def test_the_lowest_ttl_of_what_was_used_counts(self, server: Served, client: Client, clock: Clock) -> None:
         found(client)
         server.zone.live("v1-10", "20 10 4218 a4")
@@ -275,6 +290,18 @@ class TestCache:
             assert client.ask(V1, "SRV") == ()
             assert canned.asked == [1]
             clock.now += 0.1
+        client.ask(V1, "SRV")
+        assert canned.asked == [1, 1]
+
+    def test_where_an_alias_leads_to_nothing_that_holds_as_long_as_the_alias(self, clock: Clock) -> None:
+        away = f"{V1}. 5 IN CNAME gone.{ZONE}."
+        reply = answered(
+            V1, "SRV", away, authority=f"{ZONE}. 900 IN SOA ns. host. 1 1 1 1 900", rcode=dns.rcode.NXDOMAIN
+        )
+        canned = Canned(reply)
+        client = Client("resolver:1", clock=clock, exchange=canned)
+        assert client.ask(V1, "SRV") == ()
+        clock.now += 5.1
         client.ask(V1, "SRV")
         assert canned.asked == [1, 1]
 
@@ -577,6 +604,18 @@ class TestPackage:
 
 
 class TestCommand:
+    def test_what_is_not_known_of_one_machine_hides_no_other(
+        self, server: Served, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        fails(monkeypatch, "a2", rtype="AAAA")
+        fails(monkeypatch, "v1", rtype="TXT")
+        words = ["resolve", f"theService.{ZONE}", "--incarnation", "v1", "--resolver", server.address]
+        assert cli(words) == 0
+        assert sorted(line.split(" ")[1] for line in capsys.readouterr().out.splitlines()) == ["127.0.0.1"] * 3
+        assert cli([*words, "--json"]) == 0
+        shown = json.loads(capsys.readouterr().out)
+        assert shown["txt"] is None and len(shown["targets"]) == 3
+
     def test_it_prints_the_machines_in_the_order_to_try(
         self, server: Served, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -736,6 +775,23 @@ GOOD = Good()
 def rrset(text: str) -> dns.rrset.RRset:
     name, ttl, _, rtype, value = text.split(maxsplit=4)
     return dns.rrset.from_text(name, int(ttl), "IN", rtype, value)
+
+
+def fails(monkeypatch: pytest.MonkeyPatch, *names: str, rtype: str = "") -> list[str]:
+    """Questions for names that begin with one of these labels (and for this type) meet a server failure, of clients that are made from
+    now on, as long as the labels stand in what is returned."""
+    labels = [*names]
+    exchange = rollcall.resolve._exchange
+    kind = dns.rdatatype.from_text(rtype).to_bytes(2, "big") if rtype else b""
+
+    def failing(server: tuple[str, int], query: bytes, timeout: float, over_tcp: bool) -> bytes:
+        asked = query[12 : -len(rollcall.resolve._OPTIONS)]
+        if any(asked.startswith(bytes([len(each)]) + each.encode()) for each in labels) and asked[-4:].startswith(kind):
+            return query[:2] + b"\x84\x02" + bytes(8)
+        return exchange(server, query, timeout, over_tcp)
+
+    monkeypatch.setattr("rollcall.resolve._exchange", failing)
+    return labels
 
 
 def answered(
