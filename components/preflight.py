@@ -118,12 +118,13 @@ def standing_found(settings: Settings) -> Standing:
     found += standing.zones(*made, state, (site.zone if site else "", services.zone if services else ""))
     if site is not None:
         found += standing.settings_left(site, state)
-    machines = {fleet.name: [f"{fleet.name}-{index}" for index in range(fleet.count)] for fleet in settings.fleets}
-    instances = [each for fleet in settings.fleets_of("aws") for each in machines[fleet.name]]
-    found += standing.fleets(state) + standing.drained_by_ssh(
-        [each for name in machines for each in machines[name]], state
-    )
-    return found + standing.instances(instances, state)
+    found += standing.fleets(state) + standing.drained_by_ssh(_machines(settings.fleets), state)
+    return found + standing.instances(_machines(settings.fleets_of("aws")), state)
+
+
+def _machines(fleets: Sequence[FleetSettings]) -> list[str]:
+    """The names of the machines that the program declares."""
+    return [f"{fleet.name}-{index}" for fleet in fleets for index in range(fleet.count)]
 
 
 def quotas_found(settings: Settings) -> Found:

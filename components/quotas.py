@@ -125,7 +125,7 @@ def _instead(each: Births) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class _Region:
-    """What EC2 has in a region: instances, the vCPUs of each type that is used or wanted, and those of the key pairs that are."""
+    """What EC2 has in a region: instances, the vCPUs of each type that is used or wanted, and which of the wanted key pairs."""
 
     name: str
     instances: Sequence[Mapping[str, Any]]

@@ -167,8 +167,9 @@ class RollCallProvider(_Provider):
 
     def _withdraw(self, olds: Mapping[str, Any], news: Mapping[str, Any], engine: Engine) -> None:
         """Have those who stay out of the record sets that the fleet joins no more."""
-        roll, joined = roll_of(news), {stand.place for stand in roll_of(news).stands}
-        roll = replace(roll, members=tuple(each for each in roll.members if each in _members(olds)))
+        roll, before = roll_of(news), {*_members(olds)}
+        roll = replace(roll, members=tuple(each for each in roll.members if each in before))
+        joined = {stand.place for stand in roll.stands}
         began = time.monotonic()
         for each in olds["places"]:
             dropped = {stand.place for stand in place_of(each).stands} - joined
