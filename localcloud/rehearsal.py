@@ -11,6 +11,7 @@ import argparse
 import collections
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import secrets
@@ -30,6 +31,8 @@ import yaml
 
 from localcloud.aws.catalogue import REGIONS
 from localcloud.cli import PASSED_ON, RESOLVER
+from localcloud.control import ControlError, ask
+from localcloud.engine import EngineError, ensure
 from localcloud.prepare import ROOT, VENV
 from localcloud.stackconfig import rehearsed
 
@@ -69,8 +72,7 @@ class Rehearsal:
 
     def environment(self) -> dict[str, str]:
         """What `make -s env` prints, as a mapping. Raises RehearsalError when the local clouds are not up."""
-        printed = self.localcloud("env", capture=True)
-        found = dict(_exports(printed))
+        found: dict[str, str] = self.ask("env")
         home, backend = self.state / "pulumi-home", self.state / "backend"
         passphrase = self.state / "passphrase"
         if not passphrase.exists():
@@ -109,13 +111,24 @@ class Rehearsal:
         self.localcloud("start", *([] if self.machines else ["--no-machines"]))
 
     def running(self) -> bool:
-        return subprocess.run(self._localcloud("status"), capture_output=True, check=False, cwd=ROOT).returncode == 0
+        try:
+            self.ask("status")
+        except RehearsalError:
+            return False
+        return True
 
     def stop(self) -> None:
         """Stop the local clouds with all their machines; no error when they do not run."""
         self.localcloud("stop")
         for left in ("backend", "program", "pulumi-home"):
             shutil.rmtree(self.state / left, ignore_errors=True)
+
+    def ask(self, command: str, **values: Any) -> Any:
+        """Ask the daemon of the local clouds (localcloud.control). Raises RehearsalError when it does not run, or refuses."""
+        try:
+            return ask(self.state / "control.sock", command, **values)
+        except ControlError as wrong:
+            raise RehearsalError(str(wrong)) from wrong
 
     def localcloud(self, *words: str, capture: bool = False) -> str:
         done = subprocess.run(
@@ -305,14 +318,13 @@ def _of_session(session: int) -> list[int]:
     return found
 
 
+@functools.cache
 def engine_folder() -> str:
-    """The folder of the engine that `localcloud.prepare` chose or built."""
-    found = subprocess.run(
-        [sys.executable, "-m", "localcloud.engine"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
-    )
-    if found.returncode:
-        raise RehearsalError("there is no Pulumi engine, see above; run `make prepare`")
-    return found.stdout.strip().splitlines()[-1]
+    """Return the folder of the engine that `localcloud.prepare` chose or built."""
+    try:
+        return str(ensure(lambda line: print(f"==> {line}", file=sys.stderr, flush=True)))
+    except (EngineError, OSError) as fault:
+        raise RehearsalError(f"there is no Pulumi engine: {fault}; run `make prepare`") from fault
 
 
 def up(rehearsal: Rehearsal) -> None:
@@ -375,7 +387,7 @@ def show(rehearsal: Rehearsal) -> None:
     """The fleet, the records, and the site answering: what a new user sees after `make up`."""
     outputs = json.loads(rehearsal.pulumi("stack", "output", "--json", "--stack", rehearsal.stack, capture=True).stdout)
     found = rehearsal.environment()
-    machines = [each for each in json.loads(rehearsal.localcloud("ps", capture=True)) if each["state"] not in GONE]
+    machines = [each for each in rehearsal.ask("ps") if each["state"] not in GONE]
     print("\nFleet")
     for each in sorted(machines, key=lambda machine: (machine["cloud"], machine["name"])):
         print(
@@ -450,14 +462,6 @@ def visit(url: str, count: int) -> collections.Counter[str]:
         except requests.RequestException as failed:
             served[type(failed).__name__] += 1
     return served
-
-
-def _exports(printed: str) -> Iterator[tuple[str, str]]:
-    for line in printed.splitlines():
-        words = shlex.split(line)
-        if len(words) == 2 and words[0] == "export":
-            name, _, value = words[1].partition("=")
-            yield name, value
 
 
 @contextlib.contextmanager

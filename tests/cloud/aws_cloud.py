@@ -15,6 +15,7 @@ from localcloud.aws import Aws
 from localcloud.compute import Hypervisor, Machine, Observer
 from localcloud.faults import Faults
 from localcloud.http import Server, listen
+from tests.patience import came_true
 
 OPERATOR = ("AKIAOPERATOR00000001", "a-secret-of-the-operator")
 # One session: it reads the descriptions of the services once.
@@ -167,9 +168,4 @@ def running(**options: Any) -> Iterator[Cloud]:
 
 
 def until(condition: Callable[[], bool], timeout: float = 10.0) -> bool:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
+    return came_true(condition, timeout)

@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 from components.joyent.client import CloudApi
 from components.joyent.errors import CloudApiError, NotFoundError
+from tests.patience import Deadline
 
 MARK = "rollcall-contract"
 T = TypeVar("T")
@@ -492,9 +493,9 @@ def place(environ: Mapping[str, str], *, real: bool) -> Place:
 
 def until(probe: Callable[[], T | None], patience: float) -> T:
     """What `probe` gives as soon as it is not None."""
-    end = time.monotonic() + patience
+    deadline = Deadline(patience)
     while (found := probe()) is None:
-        assert time.monotonic() < end, f"not within {patience:g} s"
+        assert not deadline.passed, f"not within {patience:g} s"
         time.sleep(min(2.0, patience / 100))
     return found
 

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,6 +29,7 @@ from localcloud.daemon import SITE, Daemon
 from localcloud.faults import Faults
 from localcloud.fronts import by_host, files
 from localcloud.keys import fingerprint
+from tests.patience import came_true
 
 pytestmark = pytest.mark.clouds
 
@@ -107,10 +107,7 @@ def local(tmp_path: Path) -> Iterator[Local]:
 
 
 def until(probe: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
-    while not probe():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
+    assert came_true(probe, 10), "waited in vain"
 
 
 def runs(written: dict[str, Any]) -> bool:

@@ -22,6 +22,7 @@ import pytest
 from localcloud.dns import NEGATIVE_TTL, Authority, Listener, Resolver, bound_pair
 from localcloud.dnsdata import RecordSet
 from localcloud.faults import Faults
+from tests.patience import came_true
 
 pytestmark = pytest.mark.clouds
 
@@ -324,7 +325,4 @@ def test_after_a_stop_nothing_listens() -> None:
 
 def until(probe: object) -> None:
     assert callable(probe)
-    end = time.monotonic() + 5
-    while not probe():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
+    assert came_true(probe, 5, every=0.01), "waited in vain"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
@@ -14,14 +13,18 @@ from typing import Any
 import pytest
 
 from localcloud.rehearsal import Rehearsal
+from tests.patience import Deadline
 
 
 def wait_until(what: str, true: Callable[[], object], seconds: float, every: float = 0.25) -> float:
-    """Poll until `true()` holds; the seconds it took. Fails the test after `seconds` with what was waited for."""
-    began = time.monotonic()
+    """Poll until `true()` holds; the seconds it took. Fails the test after `seconds` with what was waited for; time in which
+    processes waited for a processor does not count (tests.patience)."""
+    began, deadline = time.monotonic(), Deadline(seconds)
     while not true():
-        if time.monotonic() - began > seconds:
-            pytest.fail(f"not within {seconds:.0f} s: {what}")
+        if deadline.passed:
+            pytest.fail(
+                f"not within {seconds:.0f} s (in fact {time.monotonic() - began:.0f} s, on a busy computer): {what}"
+            )
         time.sleep(every)
     return time.monotonic() - began
 
@@ -42,5 +45,5 @@ def rehearsed(
 
 
 def machines(rehearsal: Rehearsal) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(rehearsal.localcloud("ps", capture=True))
+    found: list[dict[str, Any]] = rehearsal.ask("ps")
     return found

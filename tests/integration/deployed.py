@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import subprocess
 from collections.abc import Mapping
 from typing import Any
@@ -57,7 +58,10 @@ class Deployed:
 
     def inside(self, instance: str, *words: str) -> str:
         """What a command prints on a machine."""
-        return self.rehearsal.localcloud("exec", instance, "--", *words, capture=True)
+        done = self.rehearsal.ask("exec", machine=instance, argv=words)
+        said = base64.b64decode(done["stderr"]).decode(errors="replace")
+        assert done["code"] == 0, f"{instance}: {' '.join(words)[:200]}: exit {done['code']}\n{said}"
+        return base64.b64decode(done["stdout"]).decode()
 
     def _get(self, path: str, **query: str) -> dict[str, Any]:
         token = {"Authorization": f"Bearer {self.env['CLOUDFLARE_API_TOKEN']}"}
@@ -79,4 +83,6 @@ class Deployed:
         return triton(self.env, *words)
 
     def up(self, *words: str) -> str:
-        return self.rehearsal.pulumi("up", "--yes", "--stack", self.rehearsal.stack, *words, capture=True).stdout
+        return self.rehearsal.pulumi(
+            "up", "--yes", "--skip-preview", "--stack", self.rehearsal.stack, *words, capture=True
+        ).stdout

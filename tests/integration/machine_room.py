@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from localcloud.image import Image
 from localcloud.image.build import ensure
 from localcloud.namespace import NETWORKS, Namespace, name_for
 from tests.integration.cloud_stubs import Imds, self_signed, serve_imds, serve_no_names
+from tests.patience import Deadline, came_true
 
 ON_AWS = Machine(id="i-0123456789abcdef0", cloud="aws", name="web-aws-0", address="198.51.100.10")
 ON_JOYENT = Machine(
@@ -44,8 +44,10 @@ class Heard:
 
     def wait(self, *events: str, timeout: float = 30.0) -> None:
         """Until exactly these have been heard, in this order; AssertionError with what was heard instead."""
+        deadline = Deadline(timeout)
         with self._changed:
-            self._changed.wait_for(lambda: len(self.events) >= len(events), timeout)
+            while len(self.events) < len(events) and not deadline.passed:
+                self._changed.wait(min(deadline.left_s, 1.0))
             assert [what for what, _ in self.events] == list(events), (self.events, self.reasons)
 
     def _add(self, what: str, machine_id: str) -> None:
@@ -117,10 +119,5 @@ def open_room(tmp_path: Path) -> Iterator[Room]:
 
 
 def until(condition: Callable[[], bool], timeout: float = 20.0) -> bool:
-    """Whether the condition came true within `timeout` seconds."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
+    """Whether the condition came true within `timeout` seconds, without those in which processes waited for a processor."""
+    return came_true(condition, timeout, every=0.05)

@@ -166,7 +166,7 @@ def _lead_to(rehearsal: Rehearsal, components: Path) -> None:
 
 def test_up_waits_for_machines_that_do_not_answer_and_names_them(sheds: Sheds) -> None:
     sheds.compute.silent = True
-    said = sheds.pulumi("up", "--yes", check=False)
+    said = sheds.pulumi("up", "--yes", "--skip-preview", check=False)
     assert "web: the roll call was not answered within 10 s" in said, said
     for each in sheds.compute.machines:
         assert f"({each}) is not at www.scalability.expert A; on, booting" in said, said
@@ -176,10 +176,10 @@ def test_up_waits_for_machines_that_do_not_answer_and_names_them(sheds: Sheds) -
 def test_up_ends_when_every_machine_answers(sheds: Sheds) -> None:
     sheds.compute.silent = False
     sheds.configure(2)
-    sheds.pulumi("up", "--yes")
+    sheds.pulumi("up", "--yes", "--skip-preview")
     assert len(sheds.compute.machines) == 2 and sheds.compute.ended == []
     sheds.assert_all_answer()
-    assert "unchanged" in sheds.pulumi("up", "--yes", "--expect-no-changes")
+    assert "unchanged" in sheds.pulumi("up", "--yes", "--skip-preview", "--expect-no-changes")
 
 
 def test_no_secret_of_its_machines_is_in_the_state(sheds: Sheds) -> None:
@@ -205,13 +205,13 @@ def test_a_preview_shows_an_entry_that_is_gone(sheds: Sheds) -> None:
 def test_a_successor_serves_before_its_predecessor_leaves(sheds: Sheds) -> None:
     before = set(sheds.compute.machines)
     sheds.configure(1, size="large")
-    sheds.pulumi("up", "--yes")
+    sheds.pulumi("up", "--yes", "--skip-preview")
     assert set(sheds.compute.ended) == before and len(sheds.compute.machines) == 1
     sheds.assert_all_answer()
 
 
 def test_destroy_leaves_nothing(sheds: Sheds) -> None:
-    sheds.pulumi("destroy", "--yes")
+    sheds.pulumi("destroy", "--yes", "--skip-preview")
     assert sheds.compute.machines == {} and sheds.owners() == {"site": set(), "hosts": set(), "service": set()}
     assert [each["urn"] for each in sheds.resources()] == []
     assert foreign_bytes(sheds) == sheds.before and len(sheds.before) > 200

@@ -207,7 +207,7 @@ def test_after_a_crash_how_long_anybody_is_led_to_the_dead(stack: Changing) -> N
 def test_up_mends_the_crash_and_destroy_ends_all(stack: Changing) -> None:
     stack.up()
     stack.assert_in_step()
-    stack.rehearsal.pulumi("destroy", "--yes", "--stack", "local", capture=True)
+    stack.rehearsal.pulumi("destroy", "--yes", "--skip-preview", "--stack", "local", capture=True)
     assert stack.tagged() == set()
     assert stack.dig(SERVICE, "SRV") == [] and stack.answers() == []
 

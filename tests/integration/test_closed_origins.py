@@ -65,7 +65,7 @@ def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Closed]:
     config = tmp_path_factory.mktemp("closed") / "Pulumi.local.yaml"
     config.write_text(CONFIG)
     with rehearsed("closed", Path(config)) as rehearsal:
-        output = rehearsal.pulumi("up", "--yes", "--stack", "local", capture=True).stdout
+        output = rehearsal.pulumi("up", "--yes", "--skip-preview", "--stack", "local", capture=True).stdout
         made = Closed(rehearsal, output)
         everybody = {each["id"] for each in made.live}
         wait_until(
@@ -173,6 +173,6 @@ def test_a_machine_with_a_certificate_of_its_own_making_is_not_served(closed: Cl
 
 
 def test_destroy_leaves_no_rule_and_no_certificate(closed: Closed) -> None:
-    closed.rehearsal.pulumi("destroy", "--yes", "--stack", "local", capture=True)
+    closed.rehearsal.pulumi("destroy", "--yes", "--skip-preview", "--stack", "local", capture=True)
     assert closed.triton("fwrules", "-j").strip() == ""
     assert closed._get("/certificates", zone_id=closed.zone())["result"] == []

@@ -46,7 +46,9 @@ def crashes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crashes]:
     config: Path = tmp_path_factory.mktemp("crashes") / "config.yaml"
     config.write_text(CONFIG)
     with rehearsed("crashes", config) as rehearsal:
-        yield Crashes(rehearsal, rehearsal.pulumi("up", "--yes", "--stack", "local", capture=True).stdout)
+        yield Crashes(
+            rehearsal, rehearsal.pulumi("up", "--yes", "--skip-preview", "--stack", "local", capture=True).stdout
+        )
 
 
 def test_clouds_that_are_cut_off_from_each_other_remove_nobody(crashes: Crashes) -> None:
@@ -116,7 +118,7 @@ def test_up_brings_back_what_crashed(crashes: Crashes) -> None:
 
 
 def test_destroy_leaves_no_challenge_and_no_entry(crashes: Crashes) -> None:
-    crashes.rehearsal.pulumi("destroy", "--yes", "--stack", "local", capture=True)
+    crashes.rehearsal.pulumi("destroy", "--yes", "--skip-preview", "--stack", "local", capture=True)
     assert crashes.standing() == (set(), set())
     zone = crashes.aws("route53").list_hosted_zones()["HostedZones"][0]["Id"]
     sets = crashes.aws("route53").list_resource_record_sets(HostedZoneId=zone)["ResourceRecordSets"]

@@ -51,7 +51,7 @@ class Interrupted(InStep):
         # A file, since the hosts that outlive the engine would hold a pipe open.
         with printed.open("w") as output:
             process = subprocess.Popen(
-                ["pulumi", verb, "--yes", "--stack", "local", "--non-interactive"],
+                ["pulumi", verb, "--yes", "--skip-preview", "--stack", "local", "--non-interactive"],
                 cwd=self.rehearsal.work,
                 env={**passed, **self.rehearsal.environment()},
                 stdin=subprocess.DEVNULL,
@@ -85,7 +85,7 @@ class Interrupted(InStep):
     def recover(self, verb: str = "up") -> str:
         """The next one, as `make` does it: a dead process's lock is cleared first."""
         self.rehearsal.lay_out()
-        return self.rehearsal.pulumi(verb, "--yes", "--stack", "local", capture=True).stdout
+        return self.rehearsal.pulumi(verb, "--yes", "--skip-preview", "--stack", "local", capture=True).stdout
 
     def booting(self, known: set[str]) -> bool:
         """Whether a machine boots that was not there before."""

@@ -80,7 +80,9 @@ def families(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Families]:
     config: Path = tmp_path_factory.mktemp("ipv6") / "config.yaml"
     config.write_text(CONFIG)
     with rehearsed("ipv6", config) as rehearsal:
-        yield Families(rehearsal, rehearsal.pulumi("up", "--yes", "--stack", "local", capture=True).stdout)
+        yield Families(
+            rehearsal, rehearsal.pulumi("up", "--yes", "--skip-preview", "--stack", "local", capture=True).stdout
+        )
 
 
 def test_up_means_that_both_families_answer_and_a_fleet_without_has_one(families: Families) -> None:
@@ -155,7 +157,7 @@ def test_a_crash_takes_both_within_75_seconds_and_nobody_else_s(families: Famili
 
 
 def test_destroy_leaves_nothing(families: Families) -> None:
-    families.rehearsal.pulumi("destroy", "--yes", "--stack", "local", capture=True)
+    families.rehearsal.pulumi("destroy", "--yes", "--skip-preview", "--stack", "local", capture=True)
     assert families.everywhere() == [(set(), set()), (set(), set())]
     assert not [each for each in families.all_records() if Owner.parse(each["comment"] or "") or each["name"] == HOST]
     assert [each for each in families.hosted() if ".rc." in each[0] or each[1] == "SRV"] == []

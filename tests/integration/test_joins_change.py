@@ -143,6 +143,6 @@ def test_fleets_with_other_names_take_over_and_nobody_is_led_to_the_dead(joining
 
 
 def test_destroy_leaves_nothing(joining: Joining) -> None:
-    joining.rehearsal.pulumi("destroy", "--yes", "--stack", "local", capture=True)
+    joining.rehearsal.pulumi("destroy", "--yes", "--skip-preview", "--stack", "local", capture=True)
     assert joining.tagged() == set()
     assert joining.standing() == {"site": set(), V1: set(), V2: set(), "hosts": set()}

@@ -73,7 +73,7 @@ class Spread(InStep):
 
     def places(self) -> dict[str, str]:
         """Where each machine is that there is, by its fleet, as the clouds list them."""
-        found: list[dict[str, Any]] = json.loads(self.rehearsal.localcloud("ps", capture=True))
+        found: list[dict[str, Any]] = self.rehearsal.ask("ps")
         return {each["name"].split("-")[0]: each["region"] for each in found if each["state"] not in GONE}
 
     def tagged(self) -> set[str]:
@@ -221,7 +221,7 @@ def test_nobody_is_answered_with_a_dead_address_while_a_fleet_moves_to(
 
 
 def test_destroy_leaves_nothing_in_either_region_or_data_centre(spread: Spread) -> None:
-    spread.rehearsal.pulumi("destroy", "--yes", "--stack", "local", capture=True)
+    spread.rehearsal.pulumi("destroy", "--yes", "--skip-preview", "--stack", "local", capture=True)
     assert spread.tagged() == set()
     assert spread.answers() == [] and spread.dig(SERVICE, "SRV") == []
     for region in REGIONS:

@@ -14,6 +14,7 @@ import pytest
 
 from localcloud.ca import Authority
 from localcloud.http import Server, listen
+from tests.patience import came_true
 
 pytestmark = pytest.mark.clouds
 
@@ -220,7 +221,4 @@ def test_many_requests_wait_for_no_acknowledgement(client: http.client.HTTPConne
 
 
 def until(probe: Callable[[], object]) -> None:
-    end = time.monotonic() + 5
-    while not probe():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
+    assert came_true(probe, 5, every=0.01), "waited in vain"

@@ -94,15 +94,15 @@ class Printed(Rehearsal):
     """A rehearsal whose local clouds print these lines."""
 
     folder: Path
-    lines: str
+    told: dict[str, str]
 
     @property
     def state(self) -> Path:
         return self.folder
 
-    def localcloud(self, *words: str, capture: bool = False) -> str:
-        assert (words, capture) == (("env",), True)
-        return self.lines
+    def ask(self, command: str, **values: object) -> dict[str, str]:
+        assert (command, values) == ("env", {})
+        return dict(self.told)
 
 
 @pytest.fixture
@@ -114,10 +114,7 @@ def printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Printed:
 
 
 def say(made: Printed, **changed: str) -> None:
-    from shlex import quote
-
-    text = "".join(f"export {name}={quote(value)}\n" for name, value in {**GOOD, **changed}.items())
-    object.__setattr__(made, "lines", text)
+    object.__setattr__(made, "told", {**GOOD, **changed})
 
 
 class TestRehearsal:
@@ -155,10 +152,6 @@ class TestRehearsal:
             pass
         with second.alone():
             pass
-
-    def test_only_export_lines_are_read(self) -> None:
-        text = "export A=1\nnoise\nexport B='x y=z'\nset C=3\n"
-        assert list(rehearsal._exports(text)) == [("A", "1"), ("B", "x y=z")]
 
     def test_plugins_that_are_not_known_are_named(self) -> None:
         with pytest.raises(RehearsalError, match="PLUGINS names azure; known are real, stand-in"):
