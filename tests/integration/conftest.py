@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from localcloud.rehearsal import Rehearsal
+from tests.groups import group_of
 from tests.patience import Deadline
 
 
@@ -47,3 +48,15 @@ def rehearsed(
 def machines(rehearsal: Rehearsal) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = rehearsal.ask("ps")
     return found
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """After the last test of a group its shared stacks end, so that they are in nobody's way."""
+    from tests.integration import shared_stacks
+
+    try:
+        yield
+    finally:
+        if nextitem is None or group_of(nextitem.nodeid) != group_of(item.nodeid):
+            shared_stacks.close()

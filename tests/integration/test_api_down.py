@@ -7,25 +7,15 @@ is the worst that an outage can do to a rate.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.conftest import rehearsed, wait_until
-from tests.integration.instep import SERVICE, InStep
-from tests.integration.witness import CLOUDFLARE, ROUTE53, Prober, config_file, is_machine, most_in, requests_of
+from tests.integration.conftest import wait_until
+from tests.integration.instep import SERVICE
+from tests.integration.shared_stacks import TwoClouds, two_clouds
+from tests.integration.witness import CLOUDFLARE, ROUTE53, Prober, is_machine, most_in, requests_of
 
 pytestmark = [pytest.mark.machines, pytest.mark.engine]
-CONFIG = """\
-config:
-  aws:region: us-west-2
-  rollcall:linger: 0
-  rollcall:site: { zone: scalability.expert, host: www, ttl: 60 }
-  rollcall:directory: { zone: unilans.net, services: { theService: { port: 4218, ttl: 5, incarnations: { v1: {} } } } }
-  rollcall:fleets:
-    web-aws: { cloud: aws, count: 2, size: t3.micro, image: debian-12, joins: [site, theService/v1] }
-    web-joyent: { cloud: joyent, count: 2, size: g1.micro, image: debian-12, joins: [site, theService/v1] }
-"""
 # Cloudflare's for an account in five minutes, and Route53's for an account in a second (docs/decisions, DESIGN.md).
 CLOUDFLARE_LIMIT, ROUTE53_LIMIT = 1200, 5
 # An agent waits 30 s between two tries at the most, and joins two places one after the other.
@@ -33,15 +23,12 @@ CAUGHT_UP_WITHIN = 75.0
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InStep]:
-    with rehearsed("apidown", config_file(tmp_path_factory.mktemp("apidown"), CONFIG)) as rehearsal:
-        stack = InStep(rehearsal)
-        stack.up()
-        yield stack
+def stack() -> TwoClouds:
+    return two_clouds(TwoClouds)
 
 
 @pytest.mark.parametrize("seconds", [60, pytest.param(300, marks=pytest.mark.prove)])
-def test_machines_serve_entries_stay_and_all_catches_up(stack: InStep, seconds: int) -> None:
+def test_machines_serve_entries_stay_and_all_catches_up(stack: TwoClouds, seconds: int) -> None:
     everybody = stack.assert_in_step()
     late = {stack.machine(name)["id"] for name in ("web-aws-1", "web-joyent-1")}
     _stop(stack, "web-aws-1", "web-joyent-1")
@@ -70,7 +57,7 @@ def test_machines_serve_entries_stay_and_all_catches_up(stack: InStep, seconds: 
     _assert_within_limits(stack, began, f"{seconds} s without the APIs, all caught up {took:.0f} s after")
 
 
-def _assert_within_limits(stack: InStep, began: float, what: str) -> None:
+def _assert_within_limits(stack: TwoClouds, began: float, what: str) -> None:
     """Of four agents; what they may take is an account's limit, so what a hundred would take is said too."""
     asked = {
         name: [each for each in requests_of(stack.rehearsal, api, is_machine) if each.at >= began]
@@ -92,11 +79,11 @@ def _assert_within_limits(stack: InStep, began: float, what: str) -> None:
     assert not [each for found in asked.values() for each in found if each.code == 429]
 
 
-def _standing(stack: InStep) -> tuple[list[str], list[str]]:
+def _standing(stack: TwoClouds) -> tuple[list[str], list[str]]:
     return stack.answers(), stack.dig(SERVICE, "SRV")
 
 
-def _stop(stack: InStep, aws: str, joyent: str) -> None:
+def _stop(stack: TwoClouds, aws: str, joyent: str) -> None:
     stack.ec2.stop_instances(InstanceIds=[stack.machine(aws)["id"]])
     stack.triton("instance", "stop", "-w", stack.machine(joyent)["id"])
     wait_until("the instance is down", lambda: stack.machine(aws)["state"] == "stopped", 60)

@@ -1,34 +1,23 @@
 """What a crash, a hang, a lost cloud and a cut between the clouds do to DNS, with nobody at the keyboard.
 
-The tests of this file share one deployment and run in the order in which they stand.
+The tests of this file share the stack `two clouds` (tests/groups.py) and run in the order in which they stand. Its `destroy`, which
+leaves no challenge and no entry, is in test_promises.py.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import rehearsed, wait_until
-from tests.integration.deployed import Deployed
+from tests.integration.conftest import wait_until
+from tests.integration.shared_stacks import TwoClouds, two_clouds
 
 pytestmark = [pytest.mark.machines, pytest.mark.engine]
-CONFIG = """\
-config:
-  aws:region: us-west-2
-  rollcall:linger: 2
-  rollcall:site: { zone: scalability.expert, host: www, ttl: 60 }
-  rollcall:directory: { zone: unilans.net, services: { theService: { port: 4218, ttl: 5, incarnations: { v1: {} } } } }
-  rollcall:fleets:
-    web-aws: { cloud: aws, count: 2, size: t3.micro, image: debian-12, joins: [site, theService/v1] }
-    web-joyent: { cloud: joyent, count: 2, size: g1.micro, image: debian-12, joins: [site, theService/v1] }
-"""
 WITHIN = 60.0
 
 
-class Crashes(Deployed):
+class Crashes(TwoClouds):
     def standing(self) -> tuple[set[str], set[str]]:
         """The addresses at the site, and those of the hosts in the service's set."""
         hosts = [value.split()[3] for value in self.dig("v1._theService._tcp.unilans.net", "SRV")]
@@ -42,13 +31,8 @@ class Crashes(Deployed):
 
 
 @pytest.fixture(scope="module")
-def crashes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crashes]:
-    config: Path = tmp_path_factory.mktemp("crashes") / "config.yaml"
-    config.write_text(CONFIG)
-    with rehearsed("crashes", config) as rehearsal:
-        yield Crashes(
-            rehearsal, rehearsal.pulumi("up", "--yes", "--skip-preview", "--stack", "local", capture=True).stdout
-        )
+def crashes() -> Crashes:
+    return two_clouds(Crashes)
 
 
 def test_clouds_that_are_cut_off_from_each_other_remove_nobody(crashes: Crashes) -> None:
@@ -115,11 +99,3 @@ def test_up_brings_back_what_crashed(crashes: Crashes) -> None:
         crashes.ec2.start_instances(InstanceIds=[crashes.machine(name)["id"]])
     crashes.up()
     assert [len(each) for each in crashes.standing()] == [4, 4]
-
-
-def test_destroy_leaves_no_challenge_and_no_entry(crashes: Crashes) -> None:
-    crashes.rehearsal.pulumi("destroy", "--yes", "--skip-preview", "--stack", "local", capture=True)
-    assert crashes.standing() == (set(), set())
-    zone = crashes.aws("route53").list_hosted_zones()["HostedZones"][0]["Id"]
-    sets = crashes.aws("route53").list_resource_record_sets(HostedZoneId=zone)["ResourceRecordSets"]
-    assert not [each["Name"] for each in sets if ".rc." in each["Name"]]

@@ -1,49 +1,33 @@
 """The five promises of DESIGN.md, one after the other, on booted machines with the real engine.
 
-The tests of this file share one deployment and run in the order in which they stand. A crash that nobody cleans up after
-by hand is in test_crashes.py.
+The tests of this file share the stack `two clouds` (tests/groups.py), run in the order in which they stand, and destroy it. A crash
+that nobody cleans up after by hand is in test_crashes.py.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
 from rollcall.ownership import Owner
-from tests.integration.conftest import rehearsed, wait_until
+from tests.integration.conftest import wait_until
 from tests.integration.deployed import HOST
-from tests.integration.instep import SERVICE, InStep, foreign_bytes
-from tests.integration.witness import CLOUDFLARE, Prober, config_file, is_machine, requests_of
+from tests.integration.instep import SERVICE, foreign_bytes
+from tests.integration.shared_stacks import TwoClouds, two_clouds
+from tests.integration.witness import CLOUDFLARE, Prober, is_machine, requests_of
 
 pytestmark = [pytest.mark.machines, pytest.mark.engine]
-CONFIG = """\
-config:
-  aws:region: us-west-2
-  rollcall:linger: 2
-  rollcall:site: {{ zone: scalability.expert, host: www, ttl: 60 }}
-  rollcall:directory: {{ zone: unilans.net, services: {{ theService: {{ port: 4218, ttl: 5, incarnations: {{ v1: {{}} }} }} }} }}
-  rollcall:fleets:
-    web-aws: {{ cloud: aws, count: {count}, size: t3.micro, image: debian-12, timeout: {timeout}, joins: [site, theService/v1] }}
-    web-joyent: {{ cloud: joyent, count: {count}, size: g1.micro, image: debian-12, timeout: {timeout}, joins: [site, theService/v1] }}
-"""
 # Three failed checks in a row, one every two seconds, and the agent's next look.
 UNHEALTHY_WITHIN, BACK_WITHIN = 15.0, 15.0
 
 
-class Promised(InStep):
-    config: Path
+class Promised(TwoClouds):
     kept: str
     joined: set[str]
-
-    def configure(self, count: int = 2, timeout: int = 90) -> None:
-        self.config.write_text(CONFIG.format(count=count, timeout=timeout))
-        self.rehearsal.lay_out()
 
     def cloudflare(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """As the operator."""
@@ -75,13 +59,8 @@ class Promised(InStep):
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Promised]:
-    config = config_file(tmp_path_factory.mktemp("promises"), CONFIG.format(count=2, timeout=90))
-    with rehearsed("promises", config) as rehearsal:
-        stack = Promised(rehearsal)
-        stack.config = config
-        stack.output = stack.up()
-        yield stack
+def stack() -> Promised:
+    return two_clouds(Promised)
 
 
 def test_1_up_means_answering(stack: Promised) -> None:
@@ -193,7 +172,7 @@ def test_3_drift_is_a_diff(stack: Promised) -> None:
 
 
 def test_1_up_fails_and_names_each_machine_and_why(stack: Promised) -> None:
-    stack.configure(count=3, timeout=60)
+    stack.configure(count=3, timeout=20)
     stack.rehearsal.localcloud("fault", "cloudflare:POST:dns_records", "status=403", capture=True)
     try:
         done = stack.rehearsal.pulumi("up", "--yes", "--skip-preview", "--stack", "local", capture=True, check=False)

@@ -1,0 +1,39 @@
+"""Which tests run on one worker, and in what order: what shares a stack, or a file, stays together; what takes longest begins first."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+from tests.groups import SHARED, group_of
+
+
+class ByGroup(LoadScopeScheduling):  # type: ignore[misc]
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByGroup:
+    # The order is ours, below.
+    config.option.loadscopereorder = False
+    return ByGroup(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put shared stacks first, then files that boot machines, then those that run the engine; of each kind the larger ones first."""
+    sizes = Counter(group_of(item.nodeid) for item in items)
+    kinds: dict[str, int] = {}
+    for item in items:
+        group = group_of(item.nodeid)
+        marks = [each for each in ("machines", "engine") if item.get_closest_marker(each)]
+        kind = 0 if group in SHARED.values() else 1 if "machines" in marks else 2 if marks else 3
+        kinds[group] = min(kind, kinds.get(group, kind))
+    places = [*SHARED]
+
+    def rank(item: pytest.Item) -> tuple[int, int, str, int]:
+        group, file = group_of(item.nodeid), item.nodeid.partition("::")[0]
+        return kinds[group], -sizes[group], group, places.index(file) if file in SHARED else 0
+
+    items.sort(key=rank)
