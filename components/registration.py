@@ -11,7 +11,7 @@ import contextlib
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -40,6 +40,7 @@ from components.attendance import (
     difference,
     within_brake,
 )
+from components.joyent.pacing import Stall
 from components.leaving import POLL, see_off, wait_for_caches, withdraw
 from components.looks import Departure, Look
 from components.progress import Engine
@@ -68,7 +69,8 @@ class RollCallError(Exception):
 @dataclass(frozen=True, kw_only=True)
 class RollCallArgs:
     """`members` are mappings `{machine, generation, instance}`; `places` what `Place.as_inputs` gives; `cloud` what
-    `Access.as_inputs` gives; `timeout` in seconds; `linger` the seconds that a machine serves on after its entries are gone.
+    `Access.as_inputs` gives; `timeout`: fail after this many seconds in which no machine got any further; `linger` the seconds that
+    a machine serves on after its entries are gone.
     `peers` are the fleets in the same place of the same cloud, `elsewhere` the cloud's other places where fleets are (what
     `Access.as_inputs` gives); `brake` refuses to remove many entries or machines at once; with `ssh`
     machines that leave are told so by SSH after the roll call as well, and must run then. `given_up` are the fleets of the state
@@ -319,8 +321,9 @@ def _answer(
     """Wait until every member answers, remove what is left over, end orphans. Raises RollCallError after the time-out."""
     roll = _roll(props, leaving=leaving)
     brake = bool(props.get("brake", True))
-    began = time.monotonic()
-    said, looked = "", began
+    stall = Stall(time.monotonic)
+    said, looked = "", time.monotonic()
+    steps: Mapping[str, str] = {}
     registries.undrain(roll.stack, roll.members)
     while True:
         seen = registries.seen(roll.stack)
@@ -342,19 +345,18 @@ def _answer(
         elif found.complete and by_hand:
             # No agent takes them away, and the machine that they lead to goes once we have answered.
             _remove_strays(registries, roll, by_hand, (), len(entries), brake, engine)
-            waited = _linger(registries, props)
-            engine.sleep(waited)
-            began += waited
+            engine.sleep(_linger(registries, props))
+            stall.restart()
         elif found.complete and not stray:
             return found
         now = time.monotonic()
-        steps = registries.steps(_waiting(roll, found), seen) if now - looked >= STEPS_EVERY or not said else None
-        looked = now if steps is not None else looked
-        line = _progress(roll, found, seen, steps) if steps is not None else said
-        if line != said:
-            engine.say(line)
-            said = line
-        if now - began > float(props["timeout"]):
+        if now - looked >= STEPS_EVERY or not said:
+            steps, looked = registries.steps(_waiting(roll, found), seen), now
+            line = _progress(roll, found, seen, steps)
+            if line != said:
+                engine.say(line)
+                said = line
+        if stall.seconds(_facts(roll, found, seen, steps)) > float(props["timeout"]):
             raise RollCallError(_complaint(roll, found, seen, registries, float(props["timeout"])))
         engine.sleep(POLL)
 
@@ -474,10 +476,24 @@ def _step(machine: Seen | None, steps: Mapping[str, str]) -> str:
     return f"{machine.state}{f', {said}' if said else ', booting' if machine.running else ''}"
 
 
+def _facts(roll: Roll, found: Difference, seen: Sequence[Seen], steps: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
+    """Yield what shows that a roll call gets on: who answers, the state and the last step of who does not, what is left to remove.
+
+    Of a step only its name counts, and not the error behind it, which may be another one each time.
+    """
+    waiting = {each.instance for each in _waiting(roll, found)}
+    yield ("left over", str(len(found.left_over)))
+    yield from ((each.instance, "answers") for each in roll.members if each.instance not in waiting)
+    for machine in seen:
+        if machine.instance in waiting:
+            step = steps.get(machine.instance) or machine.note
+            yield (machine.instance, machine.state, step.partition(":")[0])
+
+
 def _complaint(roll: Roll, found: Difference, seen: Sequence[Seen], registries: Registries, timeout: float) -> str:
     machines = {machine.instance: machine for machine in seen}
     steps = registries.steps(_waiting(roll, found), seen)
-    lines = [f"{roll.fleet}: the roll call was not answered within {timeout:.0f} s:"]
+    lines = [f"{roll.fleet}: the roll call was not answered, and nothing changed for {timeout:.0f} s:"]
     for line in (*found.missing, *found.stale, *found.left_over):
         instance = next((each.instance for each in roll.members if each.instance in line), "")
         lines.append(f"  - {line}; {_step(machines.get(instance), steps)}" if instance else f"  - {line}")

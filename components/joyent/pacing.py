@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
@@ -71,6 +71,31 @@ def retry_after(value: str | None, now: str | None) -> float | None:
     return max(0.0, at.timestamp() - sent)
 
 
+class Stall:
+    """Measure for how long a wait has made no progress.
+
+    Progress is a fact that was never seen before in this wait (a machine runs, or tells of another step of its start). So a slow
+    computer or cloud may take its time, while a machine that fails and starts again and again repeats old facts and is given up.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._facts: set[Hashable] = set()
+        self._since = clock()
+
+    def seconds(self, facts: Iterable[Hashable]) -> float:
+        """Return the seconds since a look last showed a fact that is new."""
+        before = len(self._facts)
+        self._facts.update(facts)
+        if len(self._facts) > before:
+            self.restart()
+        return self._clock() - self._since
+
+    def restart(self) -> None:
+        """Count from now on, after a wait that was meant."""
+        self._since = self._clock()
+
+
 def wait_until(
     what: str,
     probe: Callable[[], T | None],
@@ -80,17 +105,19 @@ def wait_until(
     clock: Callable[[], float] = time.monotonic,
     first: float = 1.0,
     most: float = 3.0,
+    progress: Callable[[], Iterable[Hashable]] = tuple,
 ) -> T:
     """What `probe` gives as soon as it is not None; it is asked at once and then after `first` to `most` seconds.
 
-    Raises WaitTimeoutError, which says `what` was waited for, after `timeout` seconds; `probe`'s errors pass through.
+    Raises WaitTimeoutError, which says `what` was waited for, after `timeout` seconds without a new fact in `progress()`; without
+    `progress`, after `timeout` seconds. `probe`'s errors pass through.
     """
-    end, pause = clock() + timeout, first
+    stall, pause = Stall(clock), first
     while True:
         found = probe()
         if found is not None:
             return found
-        left = end - clock()
+        left = timeout - stall.seconds(progress())
         if left <= 0:
             raise WaitTimeoutError(f"{what}: not within {timeout:g} s")
         sleep(min(pause, left))

@@ -23,8 +23,8 @@ _POLL_AGE = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class ReadyArgs:
-    """`machines`: the ids to wait for, all together. `timeout` in seconds, for all of them. `datacenter`: the name or URL of
-    the one that they are in, if it is not the configured one."""
+    """`machines`: the ids to wait for, all together. `timeout`: fail after this many seconds in which no machine got any further.
+    `datacenter`: the name or URL of the one that they are in, if it is not the configured one."""
 
     machines: pulumi.Input[Sequence[pulumi.Input[str]]]
     timeout: pulumi.Input[float] = 600
@@ -76,6 +76,7 @@ class ReadyProvider(JoyentProvider):
         ids: Sequence[str] = inputs["machines"]
         session = self.session_for(inputs)
         waiting: list[str] = []
+        states: list[tuple[str, str, bool]] = []
 
         def all_run() -> list[MachineRecord] | None:
             found = {machine: session.machines.find(machine, _POLL_AGE) for machine in ids}
@@ -83,14 +84,17 @@ class ReadyProvider(JoyentProvider):
             waiting[:] = [
                 f"{each.name} ({each.id}) is {each.state}" for each in found.values() if each and not _runs(each)
             ]
+            states[:] = [(each.id, each.state, _runs(each)) for each in found.values() if each]
             return None if waiting else [each for each in found.values() if each]
 
         try:
-            running = wait_until("machines", all_run, timeout=float(inputs["timeout"]), sleep=session.sleep)
+            running = wait_until(
+                "machines", all_run, timeout=float(inputs["timeout"]), sleep=session.sleep, progress=lambda: states
+            )
         except WaitTimeoutError as late:
             told = ", ".join(waiting)
             mend = "run `pulumi up` again to wait on, or raise the time-out"
-            raise WaitTimeoutError(f"not running after {inputs['timeout']:g} s: {told}; {mend}") from late
+            raise WaitTimeoutError(f"not running, no progress for {inputs['timeout']:g} s: {told}; {mend}") from late
         return {**inputs, **_addresses(running)}
 
 

@@ -231,6 +231,53 @@ def test_a_machine_that_never_answers_fails_the_call_by_name_and_state(world: Wo
     assert len(world.entries()) == 1
 
 
+def test_a_fleet_that_registers_slowly_may_take_longer_than_the_time_out(world: World) -> None:
+    """Of five machines one registers every 40 s, as on a computer or a cloud that is slow. The time-out is 60 s."""
+    members = [world.machine(at, registered=False) for at in range(5)]
+    world.stuck = {each["instance"] for each in members}
+    sleep = world.sleep
+
+    def slowly(seconds: float) -> None:
+        for at, each in enumerate(members):
+            if world.now >= 40 * (at + 1):
+                world.stuck.discard(each["instance"])
+        sleep(seconds)
+
+    world.sleep = slowly  # type: ignore[method-assign]
+    RollCallProvider().create(props(members))
+    assert world.now >= 200
+
+
+def test_a_machine_that_reaches_step_after_step_may_take_longer_than_the_time_out(world: World) -> None:
+    members = [world.machine(0, registered=False)]
+    world.stuck = {members[0]["instance"]}
+    sleep = world.sleep
+
+    def starts(seconds: float) -> None:
+        if world.now > 150:
+            world.stuck.clear()
+        sleep(seconds)
+
+    world.sleep = starts  # type: ignore[method-assign]
+    steps = ("booting", "installing packages", "settings read", "workload healthy")
+    world.steps = lambda members, seen: {each.instance: steps[min(int(world.now / 50), 3)] for each in members}  # type: ignore[method-assign]
+    RollCallProvider().create(props(members))
+    assert world.now > 150
+
+
+def test_a_machine_that_starts_again_and_again_is_given_up(world: World) -> None:
+    """Its steps repeat, and the error behind a step is another one each time: neither is progress."""
+    members = [world.machine(0, registered=False)]
+    world.stuck = {members[0]["instance"]}
+    world.steps = lambda members, seen: {  # type: ignore[method-assign]
+        each.instance: f"{('booted', 'settings read')[int(world.now) // 7 % 2]}: status=503 after {world.now} s"
+        for each in members
+    }
+    with pytest.raises(RollCallError, match="nothing changed for 60 s"):
+        RollCallProvider().create(props(members))
+    assert world.now < 90
+
+
 def test_read_shows_drift_in_its_inputs_and_preview_sees_a_difference(world: World) -> None:
     members = [world.machine(0), world.machine(1)]
     state = props(members)

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
 
 from components.joyent.errors import FatalError, WaitTimeoutError
+from components.joyent.pacing import wait_until
 from components.joyent.ready import ReadyProvider
+from components.joyent.session import MachineList
 from tests.unit.joyent.fake import IMAGES, PACKAGES, FakeCloud
 
 
@@ -84,8 +87,33 @@ def test_what_does_not_run_in_time_is_named_with_its_state(cloud: FakeCloud, pro
     provider.create({"machines": ids, "timeout": 60})
     cloud.machines[ids[1]]["state"] = "stopped"
     provider.fixed_session = cloud.session()
-    with pytest.raises(WaitTimeoutError, match=rf"not running after 0.01 s: m1 \({ids[1]}\) is stopped; run"):
+    with pytest.raises(
+        WaitTimeoutError, match=rf"not running, no progress for 0.01 s: m1 \({ids[1]}\) is stopped; run"
+    ):
         provider.create({"machines": ids, "timeout": 0.01})
+
+
+def test_machines_that_come_up_one_after_the_other_may_take_longer_than_the_time_out(
+    cloud: FakeCloud, provider: ReadyProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud.pace = 10_000
+    ids, now = machines(cloud, 4), [0.0]
+
+    def sleep(seconds: float) -> None:
+        """Start another machine every 40 s."""
+        now[0] += seconds
+        for at, machine in enumerate(ids):
+            if now[0] >= 40 * (at + 1):
+                cloud.machines[machine].update(state="running", jobs=[], ips=[f"203.0.113.{at}"], primaryIp="")
+
+    session = cloud.session()
+    session.sleep, session.machines = sleep, MachineList(session.api, lambda: now[0])
+    provider.fixed_session = session
+    monkeypatch.setattr("components.joyent.ready.wait_until", partial(wait_until, clock=lambda: now[0]))
+    with pytest.raises(WaitTimeoutError, match=r"no progress for 30 s: m0 .*, m3"):
+        provider.create({"machines": ids, "timeout": 30})
+    provider.create({"machines": ids, "timeout": 60})
+    assert now[0] >= 160
 
 
 def test_a_machine_that_runs_without_an_address_is_not_ready_yet(cloud: FakeCloud, provider: ReadyProvider) -> None:
