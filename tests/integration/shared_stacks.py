@@ -15,10 +15,11 @@ from typing import Any, TypeVar
 from localcloud.rehearsal import Rehearsal
 from tests.integration.conftest import rehearsed
 from tests.integration.instep import InStep
-from tests.integration.witness import config_file
+from tests.integration.witness import Arguments, Logs, config_file
 
 T = TypeVar("T")
 S = TypeVar("S", bound="TwoClouds")
+C = TypeVar("C", bound="ClosedSite")
 _open: dict[str, Any] = {}
 _ends = ExitStack()
 
@@ -83,3 +84,65 @@ def _two_clouds() -> Iterator[tuple[Rehearsal, Path, str]]:
             # Promise 1, at the moment at which `up` has succeeded.
             assert len(deployed.assert_in_step()) == 4
             yield rehearsal, config, output
+
+
+# A proxied site on both clouds, whose machines take the edge only; one machine has an image without nginx.
+CLOSED_SITE = """\
+config:
+  aws:region: us-west-2
+  rollcall:linger: 2
+  rollcall:rotate: "{rotate}"
+  rollcall:site: {{ zone: scalability.expert, host: www, proxied: true, protection: high, acceleration: true }}
+  rollcall:directory: {{ zone: unilans.net, services: {{ theService: {{ port: 4218, ttl: 5, incarnations: {{ v1: {{}} }} }} }} }}
+  rollcall:fleets:
+    web-aws: {{ cloud: aws, count: 2, size: t3.micro, image: debian-12, joins: [site, theService/v1] }}
+    web-joyent: {{ cloud: joyent, count: 2, size: g1.micro, image: debian-12, joins: [site, theService/v1] }}
+    web-bare: {{ cloud: joyent, count: 1, size: g1.micro, image: debian-12-bare, joins: [site] }}
+    other: {{ cloud: aws, count: 0, size: t3.micro, image: debian-12, joins: [site] }}
+"""
+
+
+class ClosedSite(InStep):
+    """`arguments` are those of every process since before the first `up`, `logs` the agents'."""
+
+    config: Path
+    arguments: Arguments
+    logs: Logs
+
+    def configure(self, rotate: str) -> None:
+        """Set what the next `up` deploys."""
+        self.config.write_text(CLOSED_SITE.format(rotate=rotate))
+        self.rehearsal.lay_out()
+
+    def said(self, verb: str) -> str:
+        """Run `pulumi VERB` as a user would, with its preview; all that it printed."""
+        done = self.rehearsal.pulumi(verb, "--yes", "--stack", "local", "--diff", capture=True)
+        return done.stdout + done.stderr
+
+    def expected(self) -> dict[str, set[str]]:
+        """Who should have entries at each side (see `owners`)."""
+        everybody, bare = self.in_state(), {each["id"] for each in self.machines("web-bare")}
+        return {"site": everybody, "hosts": everybody - bare, "service": everybody - bare}
+
+
+def closed_site(kind: type[C]) -> C:
+    """Return the stack `closed site` as a test file's own class sees it."""
+    rehearsal, output, config, arguments, logs = shared("closed site", _closed_site)
+    seen = kind(rehearsal, output)
+    seen.config, seen.arguments, seen.logs = config, arguments, logs
+    return seen
+
+
+@contextlib.contextmanager
+def _closed_site() -> Iterator[tuple[Rehearsal, str, Path, Arguments, Logs]]:
+    with TemporaryDirectory() as folder:
+        config = config_file(Path(folder), CLOSED_SITE.format(rotate=""))
+        with (
+            Arguments().looked_at() as arguments,
+            rehearsed("closed-site", config) as rehearsal,
+            Logs(rehearsal) as logs,
+        ):
+            deployed = ClosedSite(rehearsal)
+            output = deployed.said("up")
+            assert len(deployed.in_state()) == 5 and deployed.owners() == deployed.expected()
+            yield rehearsal, output, config, arguments, logs

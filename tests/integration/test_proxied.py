@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import requests
@@ -12,50 +10,38 @@ import requests
 from components.settings import SiteSettings
 from components.site import zone_settings
 from localcloud.rehearsal import addresses, visit
-from tests.integration.conftest import machines, rehearsed, wait_until
-from tests.integration.deployed import HOST, Deployed
+from tests.integration.conftest import machines, wait_until
+from tests.integration.deployed import HOST
+from tests.integration.shared_stacks import ClosedSite, closed_site
 
 pytestmark = [pytest.mark.machines, pytest.mark.engine]
-CONFIG = """
-config:
-  aws:region: us-west-2
-  rollcall:linger: 2
-  rollcall:site: { zone: scalability.expert, host: www, proxied: true, protection: high, acceleration: true }
-  rollcall:fleets:
-    web-aws: { cloud: aws, count: 1, size: t3.micro, image: debian-12, joins: [site] }
-    web-bare: { cloud: joyent, count: 1, size: g1.micro, image: debian-12-bare, joins: [site] }
-"""
 EDGE = ["198.51.100.2", "203.0.113.2"]
 
 
 @pytest.fixture(scope="module")
-def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
-    config = tmp_path_factory.mktemp("proxied") / "Pulumi.local.yaml"
-    config.write_text(CONFIG)
-    with rehearsed("proxied", Path(config)) as rehearsal:
-        output = rehearsal.pulumi("up", "--yes", "--skip-preview", "--stack", "local", capture=True).stdout
-        yield Deployed(rehearsal, output)
+def deployed() -> ClosedSite:
+    return closed_site(ClosedSite)
 
 
-def test_the_name_leads_to_the_edge_and_each_record_is_proxied(deployed: Deployed) -> None:
+def test_the_name_leads_to_the_edge_and_each_record_is_proxied(deployed: ClosedSite) -> None:
     assert deployed.answers() == EDGE
     records = deployed.records()
-    assert len(records) == 2 and all(record["proxied"] for record in records)
+    assert len(records) == 5 and all(record["proxied"] for record in records)
     assert addresses(deployed.env["ROLLCALL_DNS"], "scalability.expert") == EDGE
 
 
-def test_both_machines_serve_through_the_edge(deployed: Deployed) -> None:
-    served = visit(deployed.env["ROLLCALL_SITE_URL"], 20)
+def test_both_machines_serve_through_the_edge(deployed: ClosedSite) -> None:
+    served = visit(deployed.env["ROLLCALL_SITE_URL"], 40)
     assert set(served) == {each["id"] for each in machines(deployed.rehearsal)}, served
 
 
-def test_the_bare_machine_installed_nginx_from_its_repository(deployed: Deployed) -> None:
+def test_the_bare_machine_installed_nginx_from_its_repository(deployed: ClosedSite) -> None:
     bare = deployed.machine("web-bare-0")["id"]
     log = deployed.inside(bare, "cat", "/var/log/dpkg.log")
     assert "status installed nginx" in log
 
 
-def test_nginx_logs_the_visitor_and_not_the_edge(deployed: Deployed) -> None:
+def test_nginx_logs_the_visitor_and_not_the_edge(deployed: ClosedSite) -> None:
     machine = deployed.machine("web-aws-0")["id"]
 
     def log() -> str:
@@ -68,7 +54,7 @@ def test_nginx_logs_the_visitor_and_not_the_edge(deployed: Deployed) -> None:
     wait_until("the edge's ranges are known and a visit is logged by the visitor's address", visited, 30)
 
 
-def test_a_header_from_elsewhere_is_not_believed(deployed: Deployed) -> None:
+def test_a_header_from_elsewhere_is_not_believed(deployed: ClosedSite) -> None:
     machine = deployed.machine("web-aws-0")
     forged = ["curl", "-s", "-o", "/dev/null", "-H", "CF-Connecting-IP: 192.0.2.66", "http://127.0.0.1/forged"]
     deployed.inside(machine["id"], *forged)
@@ -76,7 +62,7 @@ def test_a_header_from_elsewhere_is_not_believed(deployed: Deployed) -> None:
     assert log.startswith("127.0.0.1 ") and "192.0.2.66" not in log
 
 
-def test_protection_and_acceleration_are_on_and_nothing_else_was_touched(deployed: Deployed) -> None:
+def test_protection_and_acceleration_are_on_and_nothing_else_was_touched(deployed: ClosedSite) -> None:
     headers = {"Authorization": f"Bearer {deployed.env['CLOUDFLARE_API_TOKEN']}"}
     found = requests.get(
         f"{deployed.env['CLOUDFLARE_BASE_URL']}/zones/{deployed.zone()}/settings", headers=headers, timeout=10
@@ -90,11 +76,11 @@ def test_protection_and_acceleration_are_on_and_nothing_else_was_touched(deploye
     assert {key for key, each in values.items() if each["modified_on"] is not None} <= set(wanted)
 
 
-def test_up_again_changes_nothing(deployed: Deployed) -> None:
+def test_up_again_changes_nothing(deployed: ClosedSite) -> None:
     assert "unchanged" in deployed.up("--expect-no-changes")
 
 
-def test_drift_is_a_diff_on_the_fleets_roll_call(deployed: Deployed) -> None:
+def test_drift_is_a_diff_on_the_fleets_roll_call(deployed: ClosedSite) -> None:
     """Promise 3: an entry that somebody removed or added shows in a preview, before any repair."""
     instance = deployed.machine("web-aws-0")["id"]
     deployed.rehearsal.localcloud("freeze", instance)
@@ -111,5 +97,7 @@ def test_drift_is_a_diff_on_the_fleets_roll_call(deployed: Deployed) -> None:
     finally:
         deployed.rehearsal.localcloud("thaw", instance)
     deployed.up()
-    assert {json.dumps(each["content"]) for each in deployed.records()} >= {'"198.51.100.77"'}
-    assert len(deployed.records()) == 3
+    records = deployed.records()
+    assert {json.dumps(each["content"]) for each in records} >= {'"198.51.100.77"'} and len(records) == 6
+    (theirs,) = [each for each in records if each["content"] == "198.51.100.77"]
+    assert requests.delete(f"{base}/{theirs['id']}", headers=headers, timeout=10).ok

@@ -1,13 +1,12 @@
 """No secret anywhere: after `up`, a rotation and `destroy`, no secret's value is in state, history, output, logs, userdata,
 process arguments, the machines' journals or the repository. And a rotation is one `up` that nobody's registration fails in.
 
-The tests of this file share one deployment and run in the order in which they stand.
+The tests of this file share the stack `closed site` (tests/groups.py), run in the order in which they stand, and destroy it.
 """
 
 from __future__ import annotations
 
 import base64
-import contextlib
 import gzip
 import subprocess
 import threading
@@ -20,24 +19,11 @@ import requests
 
 from localcloud.prepare import ROOT
 from rollcall.edge import PEM
-from tests.integration.conftest import rehearsed, wait_until
-from tests.integration.instep import InStep
+from tests.integration.conftest import wait_until
+from tests.integration.shared_stacks import ClosedSite, closed_site
 from tests.integration.thief import role_credentials, tried_at_aws, tried_at_cloudflare
-from tests.integration.witness import Logs, config_file
 
 pytestmark = [pytest.mark.machines, pytest.mark.engine]
-CONFIG = """\
-config:
-  aws:region: us-west-2
-  rollcall:linger: 2
-  rollcall:rotate: "{rotate}"
-  rollcall:site: {{ zone: scalability.expert, host: www, proxied: true }}
-  rollcall:directory: {{ zone: unilans.net, services: {{ theService: {{ port: 4218, ttl: 5, incarnations: {{ v1: {{}} }} }} }} }}
-  rollcall:fleets:
-    web-aws: {{ cloud: aws, count: 2, size: t3.micro, image: debian-12, joins: [site, theService/v1] }}
-    web-joyent: {{ cloud: joyent, count: 2, size: g1.micro, image: debian-12, joins: [site, theService/v1] }}
-    other: {{ cloud: aws, count: 0, size: t3.micro, image: debian-12, joins: [site] }}
-"""
 # What a machine's cloud keeps for it, by the names that components give.
 KEPT = ("cloudflare-token", "route53-key", "origin")
 # All that systemd and the programs have said, whoever may read it.
@@ -45,16 +31,8 @@ SAID = "journalctl -a --no-pager -o cat; cat /run/rollcall/*.json; find /var/log
 PACKED = f"({SAID}) 2>&1 | base64 -w0"
 
 
-class Searched(InStep):
-    config: Path
-    output: str
+class Searched(ClosedSite):
     secrets: dict[str, str]
-    arguments: Arguments
-    logs: Logs
-
-    def configure(self, rotate: str) -> None:
-        self.config.write_text(CONFIG.format(rotate=rotate))
-        self.rehearsal.lay_out()
 
     def kept(self, name: str) -> str:
         """A secret that Triton keeps for a machine."""
@@ -103,30 +81,6 @@ class Searched(InStep):
                 yield f"userdata of {instance}", self.inside(instance, "mdata-get", "user-script").encode()
 
 
-class Arguments:
-    """The arguments of every process of this machine, the booted machines' included, looked at all the time."""
-
-    def __init__(self) -> None:
-        self.seen: set[bytes] = set()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def _run(self) -> None:
-        while not self._stop.wait(0.02):
-            for each in Path("/proc").glob("[0-9]*/cmdline"):
-                with contextlib.suppress(OSError):
-                    self.seen.add(each.read_bytes())
-
-    @contextlib.contextmanager
-    def looked_at(self) -> Iterator[Arguments]:
-        self._thread.start()
-        try:
-            yield self
-        finally:
-            self._stop.set()
-            self._thread.join(10)
-
-
 def found(secrets: Mapping[str, str], places: Iterable[tuple[str, bytes]]) -> list[str]:
     """`SECRET in PLACE` for each that is there, as it is or in base64."""
     needles = [(name, needle) for name, value in secrets.items() for needle in _forms(value)]
@@ -148,31 +102,18 @@ def _forms(value: str) -> Iterator[bytes]:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Searched]:
-    config = config_file(tmp_path_factory.mktemp("secrets"), CONFIG.format(rotate=""))
-    with (
-        Arguments().looked_at() as arguments,
-        rehearsed("secrets", config) as rehearsal,
-        Logs(rehearsal) as logs,
-    ):
-        stack = Searched(rehearsal)
-        stack.config, stack.arguments, stack.logs = config, arguments, logs
-        env = rehearsal.environment()
-        stack.secrets = {
-            "operator's Cloudflare token": env["CLOUDFLARE_API_TOKEN"],
-            "operator's AWS key": env["AWS_SECRET_ACCESS_KEY"],
-            "operator's Triton key": Path(env["TRITON_KEY_FILE"]).read_text(),
-            "operators' SSH key": (rehearsal.state / "keys" / "operators").read_text(),
-            "passphrase": env["PULUMI_CONFIG_PASSPHRASE"],
-        }
-        stack.output = _said(stack, "up")
-        stack.learn("first")
-        yield stack
-
-
-def _said(stack: Searched, verb: str) -> str:
-    done = stack.rehearsal.pulumi(verb, "--yes", "--stack", "local", "--diff", capture=True)
-    return done.stdout + done.stderr
+def stack() -> Searched:
+    stack = closed_site(Searched)
+    env = stack.env
+    stack.secrets = {
+        "operator's Cloudflare token": env["CLOUDFLARE_API_TOKEN"],
+        "operator's AWS key": env["AWS_SECRET_ACCESS_KEY"],
+        "operator's Triton key": Path(env["TRITON_KEY_FILE"]).read_text(),
+        "operators' SSH key": (stack.rehearsal.state / "keys" / "operators").read_text(),
+        "passphrase": env["PULUMI_CONFIG_PASSPHRASE"],
+    }
+    stack.learn("first")
+    return stack
 
 
 def test_the_search_finds_what_is_there(stack: Searched) -> None:
@@ -243,7 +184,8 @@ def test_a_stolen_instance_role_reads_its_own_fleets_secrets_and_nothing_else(st
 def test_a_rotation_is_one_up_and_no_registration_fails(stack: Searched) -> None:
     """Meanwhile one machine of each cloud leaves and joins again and again."""
     before = {name: stack.secrets[f"{name} first"] for name in KEPT}
-    joined = stack.in_state()
+    joined, expected = stack.in_state(), stack.expected()
+    assert stack.owners() == expected
     movers = [stack.machine(name)["id"] for name in ("web-aws-1", "web-joyent-1")]
     since = time.time()
     stop = threading.Event()
@@ -259,7 +201,7 @@ def test_a_rotation_is_one_up_and_no_registration_fails(stack: Searched) -> None
     mover.start()
     try:
         stack.configure("2026-11")
-        stack.output += _said(stack, "up")
+        stack.output += stack.said("up")
     finally:
         stop.set()
         mover.join(60)
@@ -274,7 +216,7 @@ def test_a_rotation_is_one_up_and_no_registration_fails(stack: Searched) -> None
         stack.inside(instance, "systemctl", "stop", "rollcall")
         assert all(instance not in each for each in stack.owners().values()), name
         stack.inside(instance, "systemctl", "start", "rollcall")
-    wait_until("all stand again", lambda: all(each == joined for each in stack.owners().values()), 30)
+    wait_until("all stand again", lambda: stack.owners() == expected, 30)
     for instance in joined:
         said = stack.logs.text(instance)
         assert "leave failed" not in said, (instance, said[-2000:])
@@ -301,10 +243,12 @@ def test_no_secret_is_anywhere_after_the_rotation(stack: Searched) -> None:
 
 
 def test_no_secret_is_anywhere_after_destroy_and_none_is_valid(stack: Searched) -> None:
-    stack.output += _said(stack, "destroy")
+    stack.output += stack.said("destroy")
     assert found(stack.secrets, stack.places()) == []
     url = stack.env["CLOUDFLARE_BASE_URL"]
     token = {"Authorization": f"Bearer {stack.secrets['cloudflare-token second']}"}
     assert requests.get(f"{url}/user/tokens/verify", headers=token, timeout=10).status_code == 401
     assert stack.aws("iam").list_users(PathPrefix="/rollcall/")["Users"] == []
+    assert stack.triton("fwrules", "-j").strip() == ""
+    assert stack._get("/certificates", zone_id=stack.zone())["result"] == []
     assert stack.aws("ssm").describe_parameters()["Parameters"] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import threading
 import time
@@ -97,6 +98,41 @@ class Logs:
         self._watcher.join()
         for file in self._files.values():
             file.close()
+
+
+class Arguments:
+    """The arguments of every process of this machine, the booted machines' included.
+
+    A process is looked at from its start for a second, in which it may become another program (execve), and then every two seconds.
+    """
+
+    def __init__(self) -> None:
+        self.seen: set[bytes] = set()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        since: dict[str, float] = {}
+        whole = 0.0
+        while not self._stop.wait(0.02):
+            now = time.monotonic()
+            running = [each for each in os.listdir("/proc") if each.isdigit()]  # noqa: PTH208 - names only, often
+            since = {pid: since.get(pid, now) for pid in running}
+            all_of_them = now - whole >= 2.0
+            whole = now if all_of_them else whole
+            for pid, began in since.items():
+                if all_of_them or now - began < 1.0:
+                    with contextlib.suppress(OSError):
+                        self.seen.add(Path(f"/proc/{pid}/cmdline").read_bytes())
+
+    @contextlib.contextmanager
+    def looked_at(self) -> Iterator[Arguments]:
+        self._thread.start()
+        try:
+            yield self
+        finally:
+            self._stop.set()
+            self._thread.join(10)
 
 
 @dataclass
