@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pulumi
-import pulumi_aws as aws
 
+from components import aws_sdk as aws
 from components.settings import DirectorySettings, IncarnationSettings
 
 _ENUMERATION = "_services._dns-sd._udp"

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, get_args
 
 import pulumi
-import pulumi_aws as aws
 
+from components import aws_sdk as aws
 from components.settings import EC2_IMAGES, FleetSettings
 
 

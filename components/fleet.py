@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import pulumi
-import pulumi_aws as aws
 
+from components import aws_sdk as aws
 from components import doors, drain, ec2, userdata
 from components.joyent import Machine, MachineArgs, Ready, ReadyArgs
 from components.naming import VERSION, deployment, marks, version

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
-import pulumi_aws as aws
 
+from components import aws_sdk as aws
 from components import cloudflare
 from components.naming import deployment
 from rollcall.route53 import LABEL

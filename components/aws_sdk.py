@@ -1,0 +1,43 @@
+"""The few names of AWS's SDK that the program uses, by the package that they are in: `aws.ec2.Instance`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pulumi_aws import Provider as Provider
+from pulumi_aws import ProviderArgs as ProviderArgs
+from pulumi_aws import config as config
+
+from components.sdk_parts import Part
+
+if TYPE_CHECKING:
+    from pulumi_aws import ec2 as ec2
+    from pulumi_aws import ec2transitgateway as ec2transitgateway
+    from pulumi_aws import iam as iam
+    from pulumi_aws import route53 as route53
+    from pulumi_aws import ssm as ssm
+else:
+    ec2 = Part(
+        "pulumi_aws.ec2",
+        {
+            "Instance": "instance",
+            "SecurityGroup": "security_group",
+            "get_instance_type_offerings_output": "get_instance_type_offerings",
+            "get_subnets_output": "get_subnets",
+            "get_vpc_output": "get_vpc",
+        },
+    )
+    ec2transitgateway = Part("pulumi_aws.ec2transitgateway", {"InstanceState": "instance_state"})
+    iam = Part(
+        "pulumi_aws.iam",
+        {
+            "AccessKey": "access_key",
+            "InstanceProfile": "instance_profile",
+            "Role": "role",
+            "RolePolicy": "role_policy",
+            "User": "user",
+            "UserPolicy": "user_policy",
+        },
+    )
+    route53 = Part("pulumi_aws.route53", {"Record": "record", "Zone": "zone", "get_zone_output": "get_zone"})
+    ssm = Part("pulumi_aws.ssm", {"Parameter": "parameter", "get_parameter_output": "get_parameter"})

@@ -1,0 +1,58 @@
+"""The program has the vendors' SDKs in part, and whoever wants all of one still gets all of it, with the same classes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from components import aws_sdk
+from components.sdk_parts import Part
+
+ROOT = Path(__file__).resolve().parents[2]
+USED = "from components import aws_sdk as aws; found = [aws.ec2.Instance, aws.ec2.get_vpc_output, aws.ssm.Parameter];"
+SAME = "assert pulumi_aws.ec2.Instance is aws.ec2.Instance; assert pulumi_aws.ec2.VpnGateway; assert pulumi_aws.ssm.Document"
+
+
+def run(code: str) -> str:
+    path = f"{ROOT}:{ROOT / 'userdata'}"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": path}, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        f"{USED} import pulumi_aws; {SAME}",
+        f"import pulumi_aws; {USED} {SAME}",
+        f"import pulumi_aws; pulumi_aws.ec2.VpnGateway; {USED} {SAME}",
+        f"{USED} import pulumi_aws.ec2; {SAME}",
+    ],
+    ids=["all of it later", "the packages before, unused", "all of it before", "a package later"],
+)
+def test_all_of_it_is_there_for_others(code: str) -> None:
+    run(code)
+
+
+def test_the_program_runs_a_few_modules_of_each_package() -> None:
+    names = [f"{part}.{name}" for part in ("ec2", "iam", "route53", "ssm") for name in getattr(aws_sdk, part)._names]
+    listed = ", ".join(f"aws.{name}" for name in names)
+    found = run(f"import sys; from components import aws_sdk as aws; [{listed}]; print(*sys.modules)").split()
+    # The packages themselves are there, unused: `pulumi_aws.accessanalyzer` and its like.
+    run_of = [each for each in found if each.startswith("pulumi_aws.") and each.count(".") == 2]
+    assert 15 <= len(run_of) <= 30, run_of
+
+
+def test_a_name_that_is_not_used_is_no_attribute() -> None:
+    with pytest.raises(AttributeError, match=r"pulumi_aws\.ec2 that is used has no 'VpnGateway'"):
+        Part("pulumi_aws.ec2", {"Instance": "instance"}).VpnGateway  # noqa: B018
+
+
+def test_a_package_that_is_not_installed_is_named() -> None:
+    with pytest.raises(ModuleNotFoundError, match="pulumi_nowhere"):
+        Part("pulumi_nowhere", {"Thing": "thing"}).Thing  # noqa: B018
