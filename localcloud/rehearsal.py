@@ -162,10 +162,7 @@ class Rehearsal:
             if not link.is_symlink():
                 link.symlink_to(ROOT / name)
         shutil.copyfile(ROOT / "Pulumi.yaml", self.work / "Pulumi.yaml")
-        source = self.config or ROOT / f"Pulumi.{self.stack}.yaml"
-        if not source.exists():
-            raise RehearsalError(f"there is no {source.name}; write one, or choose another stack with STACK=")
-        self._write_config(source)
+        self.write_config()
         self.install_plugins()
         self._bring_operators_key()
         (self.state / "backend").mkdir(parents=True, exist_ok=True)
@@ -174,7 +171,11 @@ class Rehearsal:
             # We hold the checkout's own lock, so whoever left this one is dead.
             self.pulumi("cancel", "--yes", "--stack", self.stack, capture=True, check=False)
 
-    def _write_config(self, source: Path) -> None:
+    def write_config(self) -> None:
+        """Give the next run of the engine the stack's configuration as it is now. Raises RehearsalError when there is none."""
+        source = self.config or ROOT / f"Pulumi.{self.stack}.yaml"
+        if not source.exists():
+            raise RehearsalError(f"there is no {source.name}; write one, or choose another stack with STACK=")
         target = self.work / f"Pulumi.{self.stack}.yaml"
         before = target.read_text().splitlines() if target.exists() else ()
         salt = [line for line in before if line.startswith("encryptionsalt:")]

@@ -63,7 +63,7 @@ class TwoClouds(InStep):
     def configure(self, count: int = 2, timeout: int = 90) -> None:
         """Set what the next `up` deploys."""
         self.config.write_text(TWO_CLOUDS.format(count=count, timeout=timeout))
-        self.rehearsal.lay_out()
+        self.rehearsal.write_config()
 
 
 def two_clouds(kind: type[S]) -> S:
@@ -112,7 +112,7 @@ class ClosedSite(InStep):
     def configure(self, rotate: str) -> None:
         """Set what the next `up` deploys."""
         self.config.write_text(CLOSED_SITE.format(rotate=rotate))
-        self.rehearsal.lay_out()
+        self.rehearsal.write_config()
 
     def said(self, verb: str) -> str:
         """Run `pulumi VERB` as a user would, with its preview; all that it printed."""

@@ -43,7 +43,7 @@ class Stack(Deployed):
 
     def configure(self, count: int = 0, host: str = "www", create: str = "false") -> None:
         self.config.write_text(CONFIG.format(count=count, host=host, create=create))
-        self.rehearsal.lay_out()
+        self.rehearsal.write_config()
 
     def run(self, *words: str, fails: bool = False) -> str:
         done = self.rehearsal.pulumi(*words, "--stack", "local", capture=True, check=False)

@@ -93,7 +93,7 @@ class Sheds(InStep):
 
     def configure(self, count: int, size: str = "small", timeout: int = 120) -> None:
         self.config.write_text(CONFIG.format(count=count, size=size, timeout=timeout))
-        self.rehearsal.lay_out()
+        self.rehearsal.write_config()
 
     def addresses(self) -> set[str]:
         return {each.address for each in self.compute.machines.values()}

@@ -54,7 +54,7 @@ class Changing(InStep):
     def configure(self, **changed: Any) -> None:
         self.told = {**self.told, **changed}
         self.config.write_text(CONFIG.format(**self.told))
-        self.rehearsal.lay_out()
+        self.rehearsal.write_config()
 
     def change_the_userdata(self) -> None:
         """As a commit that edits a workload: the program runs from a copy with another userdata."""

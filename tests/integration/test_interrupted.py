@@ -41,7 +41,7 @@ class Interrupted(InStep):
 
     def configure(self, aws: int = 1, joyent: int = 1, size: str = "t3.micro") -> None:
         self.config.write_text(CONFIG.format(aws=aws, joyent=joyent, size=size))
-        self.rehearsal.lay_out()
+        self.rehearsal.write_config()
 
     def kill(self, verb: str, when: Callable[[str], object]) -> str:
         """Run `pulumi VERB` in a session of its own and kill the engine's whole process group as soon as `when` holds of what

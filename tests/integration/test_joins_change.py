@@ -38,7 +38,7 @@ class Joining(InStep):
 
     def configure(self, joins: str, name: str = "web") -> None:
         self.config.write_text(CONFIG.format(joins=joins, name=name, ssh=""))
-        self.rehearsal.lay_out()
+        self.rehearsal.write_config()
 
     def standing(self) -> dict[str, set[str]]:
         """The instances at the site, in each set by the hosts that its values lead to, and with a host of their own."""

@@ -57,7 +57,7 @@ class Spread(InStep):
 
     def configure(self, region: str = AWAY, datacenter: str = THERE) -> None:
         self.config.write_text(CONFIG.format(region=region, datacenter=datacenter))
-        self.rehearsal.lay_out()
+        self.rehearsal.write_config()
 
     def ec2_in(self, region: str) -> Any:
         keys = {"aws_access_key_id": "AWS_ACCESS_KEY_ID", "aws_secret_access_key": "AWS_SECRET_ACCESS_KEY"}

@@ -50,7 +50,7 @@ class Services(Deployed):
     def configure(self, v1: int = 3, v2: int = 2, weight: int = 10) -> None:
         """What the next `up` deploys."""
         self.config.write_text(CONFIG.format(v1=v1, v2=v2, weight=weight))
-        self.rehearsal.lay_out()
+        self.rehearsal.write_config()
 
     def values(self, incarnation: str) -> list[str]:
         return self.dig(f"{incarnation}.{SERVICE}", "SRV")
