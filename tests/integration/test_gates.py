@@ -36,20 +36,26 @@ class Rented:
         )
         self.one, self.two = (each["InstanceId"] for each in made["Instances"])
         clouds.triton("create", "--name", "web", "--tag", "role=web", "--wait", "debian-12", "g1.nano")
-        wait_until("all three run", lambda: self.addresses and len(self.running()) == 3, 60)
+        wait_until("all three run", lambda: len(self.addresses) == len(self.running()) == 3, 60)
         for each in self.running():
+            # A machine runs when its init does, which is before systemctl finds its bus.
+            wait_until(f"{each['id']} takes orders", lambda each=each: self.takes_orders(each["id"]), 30)  # type: ignore[misc]
             clouds.inside(each["id"], "systemctl", "start", "nginx")
             clouds.inside(each["id"], "systemd-run", "python3", "-m", "http.server", "8080")
         self.joyent = next(each["id"] for each in self.running() if each["cloud"] == "joyent")
         everybody = (self.one, self.two, self.joyent)
         wait_until("all three listen", lambda: {self.curl(each, "127.0.0.1") for each in everybody} == {"200"}, 30)
 
+    def takes_orders(self, instance: str) -> bool:
+        done = self.clouds.rehearsal.ask("exec", machine=instance, argv=["systemctl", "is-active", "dbus.socket"])
+        return bool(done["code"] == 0)
+
     def running(self) -> list[dict[str, Any]]:
         return [each for each in machines(self.clouds.rehearsal) if each["state"] == "running"]
 
     @property
     def addresses(self) -> dict[str, str]:
-        return {each["id"]: each["addresses"][0] for each in machines(self.clouds.rehearsal)}
+        return {each["id"]: each["addresses"][0] for each in machines(self.clouds.rehearsal) if each["addresses"]}
 
     def curl(self, instance: str, address: str, port: int = 8080) -> str:
         """What a machine gets from an address."""

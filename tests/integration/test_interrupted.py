@@ -30,8 +30,8 @@ config:
   rollcall:site: {{ zone: scalability.expert, host: www, ttl: 60 }}
   rollcall:directory: {{ zone: unilans.net, services: {{ theService: {{ port: 4218, ttl: 5, incarnations: {{ v1: {{}} }} }} }} }}
   rollcall:fleets:
-    web-aws: {{ cloud: aws, count: {aws}, size: {size}, image: debian-12, timeout: 45, joins: [site, theService/v1] }}
-    web-joyent: {{ cloud: joyent, count: {joyent}, size: g1.micro, image: debian-12, timeout: 45, joins: [site, theService/v1] }}
+    web-aws: {{ cloud: aws, count: {aws}, size: {size}, image: debian-12, timeout: 120, joins: [site, theService/v1] }}
+    web-joyent: {{ cloud: joyent, count: {joyent}, size: g1.micro, image: debian-12, timeout: 120, joins: [site, theService/v1] }}
 """
 
 

@@ -23,10 +23,10 @@ config:
     zone: unilans.net
     services: { theService: { port: 4218, ttl: 5, incarnations: { v1: {}, v2: {} } } }
   rollcall:fleets:
-    web-aws: { cloud: aws, count: 1, size: t3.micro, image: debian-12, timeout: 40, joins: [site] }
-    web-joyent: { cloud: joyent, count: 1, size: g1.micro, image: debian-12, timeout: 40, joins: [site] }
-    api: { cloud: aws, count: 1, size: t3.micro, image: debian-12, timeout: 40, joins: [theService/v1] }
-    next: { cloud: joyent, count: 1, size: g1.micro, image: debian-12, timeout: 40, joins: [theService/v2] }
+    web-aws: { cloud: aws, count: 1, size: t3.micro, image: debian-12, timeout: 120, joins: [site] }
+    web-joyent: { cloud: joyent, count: 1, size: g1.micro, image: debian-12, timeout: 120, joins: [site] }
+    api: { cloud: aws, count: 1, size: t3.micro, image: debian-12, timeout: 120, joins: [theService/v1] }
+    next: { cloud: joyent, count: 1, size: g1.micro, image: debian-12, timeout: 120, joins: [theService/v2] }
 """
 SLOW = {"cloudflare": "slow=2", "route53": "slow=1.5", "ec2": "slow=1", "cloudapi": "slow=0.7"}
 ORDERS = [
