@@ -88,6 +88,7 @@ def fleet(told: FleetSettings) -> Fleet:
             *(user.all_made if user else ()),
         ],
         profile=role.profile if role else "",
+        network_ids=settings.network_ids.get(told.name, ()),
         linger=settings.linger,
         brake=settings.brake,
         by_hand=stands.by_hand,

@@ -1,4 +1,4 @@
-"""`make catalogue`, `rollcall catalogue [WORD …] [--region NAME] [--json]`: the images and sizes that a fleet may name, of both clouds.
+"""`make catalogue`, `rollcall catalogue [WORD …] [--region NAME] [--json]`: images, sizes and networks that a fleet may name.
 
 Needs the clouds' credentials in the environment; a cloud without them, or without the region or data centre NAME, is left out.
 Each WORD must be part of a line. It only looks.
@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from components.networks import kind
 from components.settings import EC2_IMAGES
 
 # What the images of EC2_IMAGES run on.
@@ -24,7 +25,7 @@ _ARCHITECTURE = "x86_64"
 
 @dataclass(frozen=True, order=True, kw_only=True)
 class Entry:
-    """One line. `kind` is `image` or `size`, `name` what a fleet's `image` or `size` says; memory in MiB, 0 where it has none."""
+    """One line. `kind` is `image`, `size` or `network`, `name` what a fleet says; memory in MiB, 0 where it has none."""
 
     cloud: str
     kind: str
@@ -36,7 +37,7 @@ class Entry:
     def __str__(self) -> str:
         cores = f"{self.vcpus or '-'} vCPU" if self.vcpus else ""
         memory = f"{self.memory / 1024:g} GiB" if self.memory else ""
-        return f"{self.cloud:<7} {self.kind:<6} {self.name:<34} {cores:>8} {memory:>10}  {self.note}".rstrip()
+        return f"{self.cloud:<7} {self.kind:<7} {self.name:<34} {cores:>8} {memory:>10}  {self.note}".rstrip()
 
 
 def of_ec2(client: Callable[[str], Any]) -> list[Entry]:
@@ -66,7 +67,7 @@ def of_ec2(client: Callable[[str], Any]) -> list[Entry]:
 
 
 def of_triton(api: Any) -> list[Entry]:
-    """The active images and the packages of the account's data centre."""
+    """The active images, the packages and the networks of the account's data centre."""
     images = [
         Entry(
             cloud="joyent",
@@ -87,7 +88,11 @@ def of_triton(api: Any) -> list[Entry]:
         )
         for each in api.list_packages()
     ]
-    return images + packages
+    networks = [
+        Entry(cloud="joyent", kind="network", name=each.name, note=f"{kind(each)}, {each.id}")
+        for each in api.list_networks()
+    ]
+    return images + packages + networks
 
 
 def chosen(entries: Iterable[Entry], words: Sequence[str]) -> list[Entry]:

@@ -215,7 +215,8 @@ def _joyent_seen(machine: MachineRecord) -> Seen:
         machine=tags.get(MACHINE, ""),
         generation=tags.get(GENERATION, ""),
         running=machine.state in ("provisioning", "ready", "running", "stopping", "offline", "unknown"),
-        addresses=public(machine.ips),
+        # The primary one first, which is what its agent registers.
+        addresses=public(dict.fromkeys((machine.primary_ip, *machine.ips))),
         state=machine.state,
         drained=machine.metadata.get(DRAIN) == "true",
         note=machine.metadata.get(STATUS, ""),

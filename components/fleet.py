@@ -22,8 +22,6 @@ from components.registration import Deregistration, RollCall, RollCallArgs
 from components.settings import FleetSettings
 from rollcall.settings import FLEET, GENERATION, JOIN, MACHINE, STACK, WORKLOADS
 
-JOYENT_PUBLIC_NETWORK = "Joyent-SDC-Public"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Membership:
@@ -45,13 +43,15 @@ class Membership:
 @dataclass(frozen=True, kw_only=True)
 class FleetArgs:
     """`needs` is what must be there before a machine registers and after it has left; `profile` is that of the machines' instance
-    role, on a cloud that has such; `linger` in seconds; `by_hand` are machines of the state, by name, that must be replaced since
-    Rollcall did not boot them, `by_ssh` those that the state drains over SSH."""
+    role, on a cloud that has such; `network_ids` are those of its machines' networks, on Triton; `linger` in seconds; `by_hand` are
+    machines of the state, by name, that must be replaced since Rollcall did not boot them, `by_ssh` those that the state drains over
+    SSH."""
 
     settings: FleetSettings
     memberships: Sequence[Membership]
     needs: Sequence[pulumi.Resource] = field(default=())
     profile: pulumi.Input[str] = ""
+    network_ids: Sequence[str] = ()
     linger: int = 120
     brake: bool = True
     by_hand: frozenset[str] = frozenset()
@@ -99,6 +99,7 @@ class Fleet(pulumi.ComponentResource):
             machine=str(index),
             places=self.places,
             cloud=self.access.as_inputs(),
+            networks=self.args.network_ids,
             opts=pulumi.ResourceOptions(
                 parent=self,
                 depends_on=[*self.args.needs, *needs],
@@ -268,7 +269,7 @@ class JoyentFleet(Fleet):
                     machine_name=pulumi.Output.concat(f"{self.name}-{index}-", deregistration.generation),
                     package=self.settings.size,
                     image=self.settings.image,
-                    networks=[JOYENT_PUBLIC_NETWORK],
+                    networks=self.settings.networks or None,
                     tags={
                         **marks(),
                         VERSION: self.version,

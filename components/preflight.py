@@ -11,6 +11,7 @@ import difflib
 import functools
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pulumi
@@ -18,6 +19,7 @@ import pulumi
 from components import standing, tokens
 from components.access import cloudflare_token, cloudflare_url
 from components.held import held
+from components.networks import Datacenter, NetworksError
 from components.quotas import Found, look_at_ec2, look_at_triton
 from components.settings import (
     KEYS,
@@ -35,6 +37,7 @@ from components.zonestore import ZoneStore
 
 if TYPE_CHECKING:
     from components.joyent.client import CloudApi
+    from components.joyent.session import Session
 
 _TIMEOUT = 20.0
 
@@ -44,7 +47,8 @@ def checked(stack: str) -> tuple[Settings, Standing]:
     at any fault."""
     try:
         settings = located(configured(stack))
-        return settings, preflight(settings)
+        stands = preflight(settings)
+        return networked(settings)[0], stands
     except ConfigurationError as faults:
         raise pulumi.RunError(str(faults)) from faults
 
@@ -69,6 +73,39 @@ def located(settings: Settings) -> Settings:
     return settings.at_home(own)
 
 
+def networked(settings: Settings) -> tuple[Settings, Found]:
+    """The settings with the networks of each Triton fleet, and why a fleet has none."""
+    from components.joyent.errors import CloudApiError
+
+    known: dict[str, FleetSettings] = {}
+    ids: dict[str, tuple[str, ...]] = {}
+    found = Found()
+    for name, fleets in settings.by_region("joyent").items():
+        try:
+            datacenter = datacenter_of(triton_session(settings, name))
+        except CloudApiError as unknown:
+            found += Found(faults=(f"rollcall:joyent: {unknown}",))
+            continue
+        for fleet in fleets:
+            try:
+                known[fleet.name], ids[fleet.name] = datacenter.resolve(fleet)
+            except NetworksError as fault:
+                found += Found(faults=(str(fault),))
+    fleets = tuple(known.get(fleet.name, fleet) for fleet in settings.fleets)
+    return replace(settings, fleets=fleets, network_ids=ids), found
+
+
+def datacenter_of(session: Session) -> Datacenter:
+    """The data centre of this session, with its networks. Raises CloudApiError."""
+    from components.joyent.lookups import own_datacenter
+
+    url = session.api.transport.credentials.url
+    return Datacenter(
+        name=lambda: own_datacenter(session.api, session.catalogue.datacenters()) or url,
+        networks=session.catalogue.networks(),
+    )
+
+
 def preflight(settings: Settings) -> Standing:
     """Ask each cloud that the settings use whether it knows us. Raises ConfigurationError naming all that do not."""
     used = {fleet.cloud for fleet in settings.fleets} | ({"aws"} if settings.directory is not None else set())
@@ -76,7 +113,9 @@ def preflight(settings: Settings) -> Standing:
     faults += [fault for cloud, faults_of in FAULTS.items() if cloud in used for fault in faults_of(settings)]
     if faults:
         raise ConfigurationError(faults)
-    found, stands = quotas_found(settings), standing_found(settings)
+    settings, found = networked(settings)
+    found += quotas_found(settings)
+    stands = standing_found(settings)
     if found.faults or stands.faults:
         raise ConfigurationError([*found.faults, *stands.faults])
     if pulumi.runtime.is_dry_run():
@@ -149,7 +188,7 @@ def quotas_found(settings: Settings) -> Found:
     for datacenter, fleets in settings.by_region("joyent").items():
         try:
             api = triton(settings, datacenter)
-            found += look_at_triton(fleets, stack, api, datacenter)
+            found += look_at_triton(fleets, stack, api, datacenter, networks=settings.network_ids)
             found += adoptions(settings, fleets, api)
         except CloudApiError as fault:
             found += Found(faults=(f"rollcall:joyent: {fault}",))
@@ -159,7 +198,6 @@ def quotas_found(settings: Settings) -> Found:
 def adoptions(settings: Settings, fleets: Sequence[FleetSettings], api: CloudApi) -> Found:
     """What `adopt` of the Triton fleets of one data centre would do. Raises CloudApiError."""
     from components import joining
-    from components.fleet import JOYENT_PUBLIC_NETWORK
     from components.joyent.catalogue import Catalogue
 
     adopting = [fleet for fleet in fleets if fleet.adopt]
@@ -170,7 +208,7 @@ def adoptions(settings: Settings, fleets: Sequence[FleetSettings], api: CloudApi
         by = joining.Adopter(
             stack=settings.stack,
             mark=f"{pulumi.get_project()}/{pulumi.get_stack()}",
-            networks=[JOYENT_PUBLIC_NETWORK],
+            networks=fleet.networks,
             firewall=closed,
         )
         found += joining.look(fleet, by, machines, catalogue)
@@ -308,11 +346,16 @@ def joyent_faults(settings: Settings) -> list[str]:
 
 def triton(settings: Settings, datacenter: str = "") -> CloudApi:
     """A client of the data centre of this name, or of the one that is configured. Raises CloudApiError."""
+    return triton_session(settings, datacenter).api
+
+
+def triton_session(settings: Settings, datacenter: str = "") -> Session:
+    """As `triton`, with the catalogue that all of this process share."""
     from components.joyent.session import session_of
 
     told = settings.joyent
     values = {"url": told.url or "", "account": told.account or "", "keyId": told.key_id or ""}
-    return session_of(values, datacenter).api
+    return session_of(values, datacenter)
 
 
 # What keeps us from working in a cloud, asked where the settings use it.

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from components.naming import VERSION, is_of
+from components.networks import is_on
 from components.settings import FleetSettings
 from rollcall.settings import FLEET, MACHINE, STACK
 
@@ -289,15 +290,28 @@ def _applied(quotas: Any, code: str, region: str) -> tuple[float | None, str]:
 # Triton
 
 
-def look_at_triton(fleets: Sequence[FleetSettings], stack: str, api: Any, datacenter: str = "") -> Found:
-    """The fleets of one data centre, which is named if it is not the configured one. `api` is a CloudApi. Raises CloudApiError."""
+def look_at_triton(
+    fleets: Sequence[FleetSettings],
+    stack: str,
+    api: Any,
+    datacenter: str = "",
+    *,
+    networks: Mapping[str, Sequence[str]] | None = None,
+) -> Found:
+    """The fleets of one data centre, which is named if it is not the configured one. `api` is a CloudApi; `networks` has the ids of
+    those that a fleet's machines are to be on, by its name. Raises CloudApiError."""
+    wanted = networks or {}
     where = f" in {datacenter}" if datacenter else ""
     tagged = api.list_machines(tags={STACK: stack})
+    listed = {each.id for each in api.list_networks()} if wanted else set()
     made = {}
     for told in fleets:
-        there = [{key: str(value) for key, value in each.tags.items()} for each in tagged]
-        mine = [tags for tags in there if tags.get(FLEET) == told.name]
-        made[told.name] = births(told, [(tags.get(MACHINE, ""), is_of(tags.get(VERSION, ""), told)) for tags in mine])
+        there = []
+        for each in tagged:
+            tags = {key: str(value) for key, value in each.tags.items()}
+            fits = is_of(tags.get(VERSION, ""), told) and is_on(each.networks, wanted.get(told.name, ()), listed)
+            there += [(tags.get(MACHINE, ""), fits)] if tags.get(FLEET) == told.name else []
+        made[told.name] = births(told, there)
     found = Found(notes=tuple(note for each in made.values() if (note := each.note)))
     # 0 is unlimited; one with `check` holds for some images only.
     limits = [each for each in api.get_limits() if int(each["value"]) and "check" not in each and "used" in each]

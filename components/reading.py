@@ -42,6 +42,10 @@ class Reader:
     def __contains__(self, name: str) -> bool:
         return name in self._values
 
+    def is_empty(self, name: str) -> bool:
+        """Whether a list is there, with nothing in it."""
+        return bool(self._values.get(name) == [])
+
     def text(self, name: str, default: str | None = None, *, check: Callable[[str], str | None] | None = None) -> str:
         """A text. `check` returns what is wrong with it and the mend (`"is too long; shorten it"`), or None."""
         value = self._take(name, default)

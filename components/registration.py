@@ -219,6 +219,10 @@ class DeregistrationProvider(_Provider):
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
         changed = any(_plain(_olds.get(key)) != _plain(_news.get(key)) for key in ("places", "cloud"))
         moved = [key for key in ("stack", "fleet", "machine") if _olds.get(key) != _news.get(key)]
+        before, now = (_plain(each.get("networks") or []) for each in (_olds, _news))
+        # What an earlier version made has none written down, and stands where it stands.
+        moved += ["networks"] if before and now and before != now else []
+        changed |= before != now
         return DiffResult(changes=changed or bool(moved), replaces=moved, stables=[], delete_before_replace=False)
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
@@ -289,7 +293,10 @@ class RollCall(Resource, module="rollcall", name="RollCall"):  # type: ignore[ca
 
 class Deregistration(Resource, module="rollcall", name="Deregistration"):  # type: ignore[call-arg]
     """One for each machine, made before it. `generation` (6 hex digits) is new at each create and marks all that the
-    machine writes to DNS. Depends on everything that its machine needs in order to register and leave."""
+    machine writes to DNS. Depends on everything that its machine needs in order to register and leave.
+
+    `networks` are the ids of a Triton machine's networks. With others the machine is replaced, successor first: CloudAPI could add and
+    remove NICs in place, but each of that is a reboot, of a fleet's machines all at once, and with another public address."""
 
     generation: pulumi.Output[str]
 
@@ -302,6 +309,7 @@ class Deregistration(Resource, module="rollcall", name="Deregistration"):  # typ
         machine: str,
         places: pulumi.Input[Sequence[pulumi.Input[Mapping[str, Any]]]],
         cloud: pulumi.Input[Mapping[str, Any]],
+        networks: Sequence[str] = (),
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         props = {
@@ -311,6 +319,7 @@ class Deregistration(Resource, module="rollcall", name="Deregistration"):  # typ
             "places": places,
             "cloud": cloud,
             "generation": None,
+            **({"networks": list(networks)} if networks else {}),
         }
         super().__init__(DeregistrationProvider(), name, props, opts)
 

@@ -146,7 +146,7 @@ class FleetSettings:
     """Machines with the same job. `region` is another AWS region than the stack's own, or another data centre of Triton by its
     name; `timeout` in seconds for the roll call; `priority` and `weight` as in RFC 2782; another `renew` looks the image up
     anew; with `ipv6` each machine has an IPv6 address beside its IPv4 one. `adopt`: names or ids of Triton machines that are
-    there and become machines of these numbers."""
+    there and become machines of these numbers. `networks`: names or ids of Triton networks, in the order of the NICs."""
 
     name: str
     cloud: str
@@ -162,6 +162,7 @@ class FleetSettings:
     ipv6: bool = False
     ssh: SshSettings | None = None
     adopt: Mapping[int, str] = field(default_factory=dict)
+    networks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +178,8 @@ class JoyentSettings:
 class Settings:
     """The whole of it. `linger`: the seconds that a leaving machine serves on after its entries are gone; the longest TTL
     where that is shorter. `brake`: refuse to remove many left-over entries or machines at once. `rotate`: a word; another one
-    makes every secret that the stack makes anew."""
+    makes every secret that the stack makes anew. `network_ids`: of each Triton fleet by its name, once its data centre has been
+    asked (components/networks.py)."""
 
     stack: str
     site: SiteSettings | None
@@ -187,6 +189,7 @@ class Settings:
     linger: int = 86400
     brake: bool = True
     rotate: str = ""
+    network_ids: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def fleets_of(self, cloud: str) -> tuple[FleetSettings, ...]:
         return tuple(fleet for fleet in self.fleets if fleet.cloud == cloud)
@@ -389,6 +392,7 @@ def _fleet(name: str, reader: Reader) -> FleetSettings:
         ipv6=reader.flag("ipv6", False),
         ssh=_ssh(reader.inner("ssh"), cloud) if "ssh" in reader else None,
         adopt=_adopt(reader.inner("adopt"), cloud, count) if "adopt" in reader else {},
+        networks=_networks(reader, cloud),
     )
     if cloud == "aws":
         _check_ec2(reader, name, fleet.image)
@@ -448,6 +452,22 @@ def _adopt(reader: Reader, cloud: str, count: int) -> dict[int, str]:
         else:
             found[int(name)] = wanted
     return found
+
+
+def _networks(reader: Reader, cloud: str) -> tuple[str, ...]:
+    """Left out (or null) it is the only public network of the data centre."""
+    named = reader.texts("networks", ())
+    if cloud == "aws" and "networks" in reader:
+        reader.fault(
+            "networks", "is for Triton machines", "leave it out: EC2 machines are in the default VPC's subnets"
+        )
+    elif reader.is_empty("networks"):
+        reader.fault(
+            "networks", "names no network", "name one, or leave it out for the data centre's only public network"
+        )
+    for each in sorted({each for each in named if named.count(each) > 1}):
+        reader.fault("networks", f"names {each!r} twice", "name each network once")
+    return named
 
 
 def _joyent(reader: Reader) -> JoyentSettings:

@@ -47,6 +47,16 @@ SITE = "www.scalability.expert"
 ACCOUNT = "rollcall"
 # The account's data centres, with their parts of the one network: no two machines have one address.
 DATACENTERS = {"local-1": ("203.0.113.10", "203.0.113.129"), "local-2": ("203.0.113.130", "203.0.113.250")}
+# What their operators call the networks: in the first as today's public one does, where each account has a network on its fabric
+# from the start (https://registry.terraform.io/providers/joyent/triton/latest/docs/resources/triton_machine), in the second as
+# Joyent did.
+NETWORK_NAMES: dict[str, dict[str, Any]] = {
+    "local-1": {
+        "public": ("MNX-Triton-Public",),
+        "private": ("MNX-Triton-Private",),
+        "fabrics": {"My-Fabric-Network": "192.168.128.0/22"},
+    }
+}
 # Under one of these a machine would reach its CloudAPI (https://docs.mnx.io, and Joyent's own until 2019).
 CLOUDAPI_HOSTS = ("api.mnx.io", "api.joyentcloud.com", "api.joyent.com")
 # RFC 2544 keeps 198.18.0.0/15 for tests that load networks. EC2 has the lower half, Joyent the upper.
@@ -101,7 +111,7 @@ class Daemon:
 
     def _start(self) -> None:
         from localcloud.aws import Aws
-        from localcloud.cloudapi import CloudApi
+        from localcloud.cloudapi import CloudApi, Names
         from localcloud.cloudflare import Cloudflare
 
         # Closed last: who waits for the daemon to end waits for this file to go.
@@ -126,6 +136,7 @@ class Daemon:
                 hypervisor=self.hypervisor,
                 faults=self.faults,
                 datacenter=name,
+                networks=Names(**NETWORK_NAMES.get(name, {})),
                 **({"addresses": part} if self.options.machines else {"public_range": many}),
             )
             for (name, part), many in zip(DATACENTERS.items(), MANY[1], strict=True)

@@ -12,7 +12,7 @@ from pulumi.dynamic import CheckFailure, CheckResult, CreateResult, DiffResult, 
 
 from components.joyent import engine
 from components.joyent.client import CloudApi
-from components.joyent.errors import CloudApiError, FatalError, NotFoundError, WaitTimeoutError
+from components.joyent.errors import AmbiguousError, CloudApiError, FatalError, NotFoundError, WaitTimeoutError
 from components.joyent.machine_birth import Birth
 from components.joyent.machine_changes import Change, power
 from components.joyent.machine_checks import faults
@@ -122,6 +122,8 @@ class MachineProvider(JoyentProvider):
         old, new = inputs_of(_olds), inputs_of(_news)
         changed = differing(old, new)
         moved = DATACENTER in changed
+        if "networks" in changed and not moved and self._same_networks(old, new):
+            changed.remove("networks")
         # Another data centre has another catalogue: nothing of the old one can be compared with it.
         replaces = (
             [DATACENTER]
@@ -153,6 +155,17 @@ class MachineProvider(JoyentProvider):
         if name == "image" and not unknown(new["image"]):
             return self.session_for(olds).catalogue.image(new["image"]).id != olds.get("image_id")
         return name != "brand" or new["brand"] != olds.get("machine_brand")
+
+    def _same_networks(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+        """Whether the networks are only called by other words: by id, or by a name that the operator has changed."""
+        if unknown(new.get("networks")) or not old.get("networks") or not new.get("networks"):
+            return False
+        catalogue = self.session_for(old).catalogue
+        try:
+            ids = [[catalogue.network(each).id for each in inputs["networks"]] for inputs in (old, new)]
+        except (AmbiguousError, NotFoundError):
+            return False
+        return ids[0] == ids[1]
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         """Returns when CloudAPI has accepted the machine; raises nothing after that, since then nothing would be stored."""

@@ -11,6 +11,7 @@ from localcloud.cloudapi.app import App
 from localcloud.cloudapi.jobs import Jobs
 from localcloud.cloudapi.machinejobs import Reporter
 from localcloud.cloudapi.model import Machine
+from localcloud.cloudapi.netdata import Names
 from localcloud.cloudapi.schedule import Schedule, Scheduler
 from localcloud.cloudapi.store import Options, Store, User
 from localcloud.cloudapi.throttle import Buckets, Throttle
@@ -20,8 +21,9 @@ from localcloud.packets import Gate
 if TYPE_CHECKING:
     from localcloud.faults import Faults
 
-__all__ = ["CloudApi", "Throttle"]
+__all__ = ["CloudApi", "Names", "Throttle"]
 _USUAL = Throttle()
+_JOYENTS = Names()
 
 
 class CloudApi:
@@ -30,8 +32,9 @@ class CloudApi:
     `provisioning` and `job_delay` are how long a machine's provisioning and each other job take, in seconds, beside what
     the hypervisor needs (npm's `triton` misses jobs that are done before it looks at its watch). `throttle` None answers
     as fast as it can. `quota` limits the number of machines. Public addresses come from `public_range`, of it those from
-    the first to the last of `addresses` where that is told; with `pool` the public network is a pool of two. `cns`:
-    Triton CNS is on. Switches of `faults`: `readonly[=SECONDS]`,
+    the first to the last of `addresses` where that is told; with `pool` each public network is a pool of two. `networks` is
+    what there is and how it is called; a package may be used on a fabric if its name begins with one of `fabric_packages`, and
+    without these any may. `cns`: Triton CNS is on. Switches of `faults`: `readonly[=SECONDS]`,
     `failed-provisioning[=REASON]`, `failed-image[=REASON]`, `capacity`, `skew=SECONDS`.
     """
 
@@ -48,19 +51,23 @@ class CloudApi:
         quota: int | None = None,
         public_range: str = "203.0.113.0/24",
         pool: bool = False,
+        networks: Names = _JOYENTS,
+        fabric_packages: tuple[str, ...] = (),
         cns: bool = False,
         schedule: Schedule | None = None,
         datacenter: str = catalogue.DATACENTER,
         addresses: tuple[str, str] | None = None,
     ) -> None:
         self._faults = faults
-        options = Options(provisioning=provisioning, job_delay=job_delay, quota=quota, cns=cns)
+        options = Options(
+            provisioning=provisioning, job_delay=job_delay, quota=quota, cns=cns, fabric_packages=fabric_packages
+        )
         self._store = Store(
             account,
             options,
             clock,
             self._switch,
-            lambda owner: netdata.networks(public_range, pool, owner, datacenter, addresses),
+            lambda owner: netdata.networks(networks, public_range, pool, owner, datacenter, addresses),
             datacenter,
         )
         self._store.jobs = Jobs(self._store.lock, schedule or Scheduler(), hypervisor, clock)

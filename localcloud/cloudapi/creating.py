@@ -38,7 +38,7 @@ def create(call: Call) -> Reply:
         raise invalid_argument("User is not currently approved for provisioning")
     keys = _keys(call, image)
     brand = _brand(call.params, image, package)
-    nics = _networks(call)
+    nics = _networks(call, package)
     drives = disks.of(call.params, image, package, brand)
     machine = Machine(str(call.params.get("name") or ""), image, package, brand, call.store.clock(), disks=drives)
     _fill(call, machine, keys)
@@ -152,15 +152,17 @@ def _brand(params: Mapping[str, Any], image: Image, package: Package) -> str:
     return brand
 
 
-def _networks(call: Call) -> list[_WantedNic]:
+def _networks(call: Call, package: Package) -> list[_WantedNic]:
     """The networks asked for without duplicates, or one external and one internal. Raises ApiError."""
     asked = call.params.get("networks")
+    allows = _allows_fabrics(call, package)
     if not isinstance(asked, list):
         names = call.params.get("default_networks") or ["external", "internal"]
+        usable = [each for each in call.store.networks if allows or not each.fabric]
         return [
             _WantedNic(first, None)
             for name, public in (("external", True), ("internal", False))
-            if name in names and (first := next((each for each in call.store.networks if each.public is public), None))
+            if name in names and (first := next((each for each in usable if each.public is public), None))
         ]
     kinds = {type(each) for each in asked}
     found: dict[str, _WantedNic] = {}
@@ -169,9 +171,23 @@ def _networks(call: Call) -> list[_WantedNic]:
             raise invalid_argument(f'property "networks[{at}]": array of strings or objects expected')
         network_id = str(each.get("ipv4_uuid")) if isinstance(each, dict) else each
         ip = network_object(call, each) if isinstance(each, dict) else None
-        found.setdefault(network_id, _WantedNic(call.store.network(network_id), ip))
+        network = call.store.network(network_id)
+        if network is not None and network.fabric and not allows:
+            raise ApiError(
+                409,
+                "InvalidFabricPackage",
+                "Fabric network cannot be used with this package. Only packages with names starting with the following can be "
+                f"used with a fabric network: {', '.join(call.store.options.fabric_packages)}",
+            )
+        found.setdefault(network_id, _WantedNic(network, ip))
     # The check for a mixture is dead code in the source; it ends here by accident.
     return list(found.values()) if len(kinds) < 2 else [_WantedNic(None, None)]
+
+
+def _allows_fabrics(call: Call, package: Package) -> bool:
+    """pkgAllowsFabric of lib/machines.js."""
+    prefixes = call.store.options.fabric_packages
+    return not prefixes or package.name.startswith(prefixes)
 
 
 def network_object(call: Call, asked: Mapping[str, Any]) -> str | None:

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from localcloud.cloudapi.model import Machine
+from localcloud.cloudapi.netdata import Network
 
 _VIEWS = "sdc:"
 
@@ -63,8 +64,13 @@ def _nic(at: int, machine: Machine) -> dict[str, Any]:
         "interface": f"net{at}", "mac": nic.mac, "ip": nic.ip, "ips": [f"{nic.ip}/{prefix}"],
         "netmask": str(nic.network.addresses.subnet.netmask), "gateway": nic.network.addresses.gateway,
         "gateways": [nic.network.addresses.gateway], "primary": nic.primary, "network_uuid": nic.network.id,
-        "nic_tag": "external" if nic.network.public else "internal", "vlan_id": nic.network.vlan_id or 0, "mtu": 1500,
+        "nic_tag": _nic_tag(nic.network), "vlan_id": nic.network.vlan_id or 0, "mtu": 1500,
     }  # fmt: skip
+
+
+def _nic_tag(network: Network) -> str:
+    """Fabrics are overlays with a tag of their own."""
+    return "sdc_overlay/1" if network.fabric else "external" if network.public else "internal"
 
 
 def _resolvers(machine: Machine) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,8 +12,20 @@ from localcloud.cloudapi.catalogue import DATACENTER, fixed_id
 from localcloud.cloudapi.errors import ApiError, invalid_argument, validation_failed
 
 _RESOLVERS = ["8.8.8.8", "8.8.4.4"]
-_PUBLIC, _PRIVATE = "Joyent-SDC-Public", "Joyent-SDC-Private"
 _PRIVATE_RANGE = "10.88.0.0/21"
+# The VLAN that every account has on its fabric (docs/index.md of sdc-cloudapi, ListFabricVLANs).
+DEFAULT_VLAN = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Names:
+    """What the operator of a data centre calls its networks: `public` ones, `private` ones, and `fabrics`, networks of the account
+    on its fabric, each with its subnet. The defaults are those of Joyent's public cloud, which has closed; today's public operator
+    says `MNX-Triton-Public`, private ones what they like."""
+
+    public: Sequence[str] = ("Joyent-SDC-Public",)
+    private: Sequence[str] = ("Joyent-SDC-Private",)
+    fabrics: Mapping[str, str] = field(default_factory=dict)
 
 
 class Addresses:
@@ -105,28 +119,44 @@ class Network:
 
 
 def networks(
-    public_range: str, pool: bool, owner: str, datacenter: str = DATACENTER, addresses: tuple[str, str] | None = None
+    names: Names, public_range: str, pool: bool, owner: str, datacenter: str, addresses: tuple[str, str] | None = None
 ) -> list[Network]:
-    """The public and the private network; their names are those of every data centre, their ids its own. `pool`: the public one
-    is a pool of two networks, as in the public cloud."""
+    """The networks of a data centre; their ids are its own. The public ones share `public_range`, of it the addresses from the first
+    to the last of `addresses` where that is told. `pool`: each public one is a pool of two networks, as in the public cloud."""
     where = "" if datacenter == DATACENTER else f" in {datacenter}"
-    whole = ipaddress.IPv4Network(public_range)
-    parts = [str(half) for half in whole.subnets(1)] if pool else [str(whole)]
-    real = tuple(
-        Network(
-            name, fixed_id(f"network {name}{where}"), Addresses(part, *(addresses or ())), True, resolvers=_RESOLVERS
+
+    def network(name: str, given: Addresses, **others: Any) -> Network:
+        return Network(name, fixed_id(f"network {name}{where}"), given, resolvers=_RESOLVERS, **others)
+
+    def public(name: str, parts: Iterator[Addresses]) -> Network:
+        if not pool:
+            return network(name, next(parts), public=True)
+        members = tuple(network(f"{name}-{at}", next(parts), public=True) for at in (1, 2))
+        return Network(name, fixed_id(f"pool {name}{where}"), members[0].addresses, True, members=members)
+
+    parts = _parts(public_range, addresses, len(names.public) * (2 if pool else 1))
+    found = [public(name, parts) for name in names.public]
+    found += [network(name, Addresses(_PRIVATE_RANGE), public=False, owner=owner) for name in names.private]
+    for name, subnet in names.fabrics.items():
+        on_fabric = Addresses(subnet)
+        on_fabric.reserved.add(on_fabric.gateway)
+        # The owner's alone, and never public (translateNetwork of lib/endpoints/networks.js).
+        found.append(
+            network(name, on_fabric, public=False, owner=owner, vlan_id=DEFAULT_VLAN, gateway=on_fabric.gateway)
         )
-        for part, name in zip(parts, (f"{_PUBLIC}-1", f"{_PUBLIC}-2") if pool else (_PUBLIC,), strict=True)
-    )
-    public = real[0]
-    if pool:
-        public = Network(_PUBLIC, fixed_id(f"pool {_PUBLIC}{where}"), real[0].addresses, True, members=real)
-    private = Network(
-        _PRIVATE,
-        fixed_id(f"network {_PRIVATE}{where}"),
-        Addresses(_PRIVATE_RANGE),
-        False,
-        owner=owner,
-        resolvers=_RESOLVERS,
-    )
-    return [public, private]
+    return found
+
+
+def _parts(public_range: str, addresses: tuple[str, str] | None, count: int) -> Iterator[Addresses]:
+    """As many networks out of a range: halves of halves of it, or equal parts of the addresses that are told."""
+    if addresses is None:
+        whole = ipaddress.IPv4Network(public_range)
+        halvings = (count - 1).bit_length()
+        yield from (Addresses(str(each)) for each in itertools.islice(whole.subnets(halvings), count))
+        return
+    first, last = (int(ipaddress.IPv4Address(each)) for each in addresses)
+    size = (last - first + 1) // count
+    for at in range(count):
+        start = first + at * size
+        end = last if at == count - 1 else start + size - 1
+        yield Addresses(public_range, str(ipaddress.IPv4Address(start)), str(ipaddress.IPv4Address(end)))

@@ -16,7 +16,7 @@ from localcloud.cloudapi.firewall import Rule
 from localcloud.cloudapi.jobs import Jobs
 from localcloud.cloudapi.keys import KeyRing
 from localcloud.cloudapi.model import Machine, dnsified
-from localcloud.cloudapi.netdata import Network
+from localcloud.cloudapi.netdata import DEFAULT_VLAN, Network
 
 # Names under a top-level domain kept for tests (RFC 2606).
 CNS_ZONE = "cns.rollcall.test"
@@ -38,12 +38,14 @@ class User:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """`job_delay` is how long each job but provisioning takes, in seconds; `quota` limits the number of machines."""
+    """`job_delay` is how long each job but provisioning takes, in seconds; `quota` limits the number of machines;
+    `fabric_packages` is how the names of packages begin that may be used on a fabric, where not all may."""
 
     provisioning: float = 0.0
     job_delay: float = 0.2
     quota: int | None = None
     cns: bool = False
+    fabric_packages: tuple[str, ...] = ()
 
 
 class Store:
@@ -75,6 +77,8 @@ class Store:
         self.packages: list[Package] = catalogue.packages()
         self.networks: list[Network] = networks(self.id)
         self.vlans: dict[int, dict[str, Any]] = {}
+        if any(network.vlan_id == DEFAULT_VLAN for network in self.networks):
+            self.vlans[DEFAULT_VLAN] = {"vlan_id": DEFAULT_VLAN, "name": "default"}
         self.rules: dict[str, Rule] = {}
         self.default_network: str | None = None
         self.jobs: Jobs

@@ -11,6 +11,7 @@ from components import catalogue
 from components.catalogue import Entry, chosen, of_ec2, of_triton
 from components.joyent.client import CloudApi
 from components.settings import EC2_IMAGES
+from localcloud.cloudapi import Names
 from localcloud.compute import InstantHypervisor
 from tests.cloud.aws_cloud import Cloud, debian, running
 from tests.cloud.cloudapi_server import ACCOUNT, RSA_KEY, Front, Lab, private_text
@@ -27,7 +28,7 @@ def cloud() -> Iterator[Cloud]:
 @pytest.fixture(scope="module")
 def triton() -> Iterator[CloudApi]:
     front = Front()
-    lab = Lab(front)
+    lab = Lab(front, {"networks": Names(fabrics={"My-Fabric-Network": "192.168.128.0/22"})})
     told = {"url": lab.url, "account": ACCOUNT, "keyId": lab.fingerprint, "keyMaterial": private_text(RSA_KEY).decode()}
     yield CloudApi.from_settings(told, environ={})
     front.stop()
@@ -52,6 +53,12 @@ def test_of_triton_the_names_are_those_that_a_fleet_takes(triton: CloudApi) -> N
     images = {each.name for each in found if each.kind == "image"}
     assert packages == {each.name for each in triton.list_packages()} and "g1.micro" in packages
     assert any(each.startswith("debian-12@") for each in images)
+    networks = {each.name: each.note.partition(",")[0] for each in found if each.kind == "network"}
+    assert networks == {
+        "Joyent-SDC-Public": "public",
+        "Joyent-SDC-Private": "private",
+        "My-Fabric-Network": "fabric 192.168.128.0/22",
+    }
 
 
 def test_each_word_must_be_part_of_a_line() -> None:

@@ -10,6 +10,7 @@ from urllib.parse import quote
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
+from localcloud.cloudapi import Names
 from tests.cloud.cloudapi_server import RSA_KEY, Front, Lab, ManualHypervisor, public_text, wait
 
 pytestmark = pytest.mark.clouds
@@ -76,6 +77,43 @@ def test_networks_are_listed(lab: Lab) -> None:
     assert lab.get("/networks", fabric="true") == []
     assert lab.get(f"/networks/{found['Joyent-SDC-Public']['id']}")["name"] == "Joyent-SDC-Public"
     lab.refused("GET", f"/networks/{NOBODY}", None, 404, "ResourceNotFound")
+
+
+def test_an_operator_calls_networks_as_it_likes_and_may_have_several_public_ones_and_fabrics(front: Front) -> None:
+    """The fields are those of docs/index.md of sdc-cloudapi, ListNetworks: `public` of each, the rest of fabrics only."""
+    lab = Lab(
+        front,
+        {
+            "networks": Names(
+                public=("MNX-Triton-Public", "Other"), private=(), fabrics={"My-Fabric": "192.168.128.0/22"}
+            )
+        },
+    )
+    first, second, fabric = lab.get("/networks")
+    assert first == {"id": first["id"], "name": "MNX-Triton-Public", "public": True}
+    assert (second["name"], second["public"]) == ("Other", True)
+    assert {**fabric, "id": ""} == {
+        "id": "", "name": "My-Fabric", "public": False, "fabric": True, "vlan_id": 2, "subnet": "192.168.128.0/22",
+        "gateway": "192.168.128.1", "provision_start_ip": "192.168.128.10", "provision_end_ip": "192.168.131.250",
+        "resolvers": ["8.8.8.8", "8.8.4.4"], "routes": {}, "internet_nat": True,
+    }  # fmt: skip
+    assert lab.get("/networks", fabric="true") == [fabric] == lab.get("/fabrics/default/vlans/2/networks")
+    assert lab.get("/fabrics/default/vlans") == [{"vlan_id": 2, "name": "default"}]
+    body = {"image": lab.image("debian-12"), "package": "g1.nano", "networks": [first["id"], second["id"]]}
+    said = lab.refused("POST", "/machines", body, 409, "InvalidArgument")
+    assert said["message"] == "Can specify a maximum of 1 public networks"
+    ips = {lab.running(networks=[each["id"]])["primaryIp"] for each in (first, second)}
+    assert ips == {"203.0.113.10", "203.0.113.138"}
+
+
+def test_a_fabric_may_be_for_some_packages_only(front: Front) -> None:
+    lab = Lab(front, {"networks": Names(fabrics={"My-Fabric": "10.5.0.0/24"}), "fabric_packages": ("g1.",)})
+    both = [lab.network("My-Fabric"), lab.network("Joyent-SDC-Public")]
+    assert lab.running(package="g1.nano", networks=both)["ips"] == ["10.5.0.10", "203.0.113.10"]
+    body = {"image": lab.image("debian-12"), "package": "s1.small"}
+    said = lab.refused("POST", "/machines", {**body, "networks": both}, 409, "InvalidFabricPackage")
+    assert said["message"].endswith("can be used with a fabric network: g1.")
+    assert lab.running(package="s1.small", networks=both[1:])["ips"] == ["203.0.113.11"]
 
 
 def test_addresses_are_listed_and_reserved(lab: Lab) -> None:

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,20 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 
 
+def networked(settings: Any) -> Any:
+    """As the preflight leaves them: each Triton fleet with the only public network of its data centre."""
+    from components.joyent.records import NetworkRecord
+    from components.networks import Datacenter
+
+    public = NetworkRecord.of(
+        {"id": "0efd931d-0000-4000-8000-000000000001", "name": "MNX-Triton-Public", "public": True}
+    )
+    datacenter = Datacenter(name=lambda: "us-central-1", networks=[public])
+    found = {each.name: datacenter.resolve(each) for each in settings.fleets_of("joyent")}
+    fleets = tuple(found[each.name][0] if each.name in found else each for each in settings.fleets)
+    return replace(settings, fleets=fleets, network_ids={name: ids for name, (_, ids) in found.items()})
+
+
 def program(config: str) -> Callable[[], Any]:
     """Rollcall's own program with this configuration, whose accounts nobody is asked about."""
 
@@ -192,7 +207,7 @@ def program(config: str) -> Callable[[], Any]:
         from components.settings import read
         from components.standing import Standing
 
-        preflight.checked = lambda stack: (read(stack, CONFIGS[config]), Standing())
+        preflight.checked = lambda stack: (networked(read(stack, CONFIGS[config])), Standing())
         runpy.run_path(str(Path(__file__).resolve().parents[2] / "__main__.py"))
 
     return build

@@ -686,6 +686,27 @@ ASKED = {
 }
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "changes", "replaces"),
+    [
+        (["a"], ["a"], False, []),
+        (["a"], ["b"], True, ["networks"]),
+        (["a"], ["b", "a"], True, ["networks"]),
+        (["b", "a"], ["a", "b"], True, ["networks"]),
+        # Of an earlier version's machine they are written down, and it stands where it stands.
+        (None, ["a"], True, []),
+        (None, None, False, []),
+    ],
+)
+def test_a_deregistration_is_replaced_when_its_machine_is_to_be_on_other_networks(
+    before: list[str] | None, after: list[str] | None, changes: bool, replaces: list[str]
+) -> None:
+    old, new = ({**ASKED, **({"networks": each} if each else {})} for each in (before, after))
+    found = DeregistrationProvider().diff("", old, new)
+    assert (found.changes, found.replaces, found.delete_before_replace) == (changes, replaces, False)
+    assert DeregistrationProvider().update("", old, new).outs.get("networks") == after
+
+
 def test_a_deregistration_waits_for_its_machine_and_removes_its_generation_only(world: World) -> None:
     world.machine(0, generation="aaaaaa", running=False)
     successor = world.machine(1, generation="bbbbbb")

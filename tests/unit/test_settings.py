@@ -134,6 +134,10 @@ TABLE = [
     ("fleets/web-joyent/ssh", {"keyName": "operators"}, {}, "rollcall:fleets.web-joyent.ssh.keyName"),
     ("fleets/web-aws/ipv6", "yes", True, "rollcall:fleets.web-aws.ipv6"),
     ("fleets/web-joyent/ipv6", True, False, "rollcall:fleets.web-joyent.ipv6: is on, and Triton's CloudAPI"),
+    ("fleets/web-joyent/networks", [], ["MNX-Triton-Public"], "rollcall:fleets.web-joyent.networks: names no network"),
+    ("fleets/web-joyent/networks", "MNX-Triton-Public", ["My-Fabric-Network", "P"], "set it to a list of names"),
+    ("fleets/web-joyent/networks", ["P", 5], ["P", "5"], "rollcall:fleets.web-joyent.networks"),
+    ("fleets/web-joyent/networks", ["P", "P"], ["P", "Q"], "rollcall:fleets.web-joyent.networks: names 'P' twice"),
     ("joyent/url", "us-east-1", "https://us-east-1.example", "https://HOST"),
     ("linger", -1, 0, "rollcall:linger"),
 ]
@@ -149,6 +153,15 @@ def test_a_wrong_value_is_one_fault_that_names_it_and_the_right_one_none(
     assert any(named in fault for fault in found), found
     assert len(found) <= 2, found
     assert faults(changed(path, right)) == ()
+
+
+def test_networks_are_tritons_and_null_is_the_default() -> None:
+    (fault,) = faults(changed("fleets/web-aws/networks", ["Joyent-SDC-Public"]))
+    assert fault.startswith("rollcall:fleets.web-aws.networks: is for Triton machines; leave it out")
+    config = copy.deepcopy(GOOD)
+    for value, networks in ((None, ()), (["My-Fabric-Network", "MNX-Triton-Public"],) * 2):
+        config["fleets"]["web-joyent"]["networks"] = value
+        assert read("local", config).fleets[1].networks == tuple(networks)
 
 
 def test_a_machine_with_ipv6_takes_two_records_of_the_site_s_plan() -> None:

@@ -151,9 +151,10 @@ class Joyent:
         return self._get("sdc:uuid")
 
     def addresses(self) -> tuple[str, ...]:
-        nics = json.loads(self._get("sdc:nics"))
+        # The first public network of a machine has its primary NIC, wherever that stands: lib/machines.js of sdc-cloudapi.
+        nics = sorted(json.loads(self._get("sdc:nics")), key=lambda nic: not nic.get("primary"))
         found = [each.partition("/")[0] for nic in nics for each in (nic.get("ips") or [nic.get("ip", "")])]
-        return tuple(sorted({each for each in found if is_public(each)}, key=lambda each: (":" in each, each)))
+        return tuple(sorted(dict.fromkeys(filter(is_public, found)), key=lambda each: ":" in each))
 
     def keys(self) -> dict[str, str]:
         listed = self._tool("mdata-list").split()

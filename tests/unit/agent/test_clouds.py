@@ -168,6 +168,23 @@ class TestJoyent:
         zone.put("sdc:nics", json.dumps(nics))
         assert Joyent().addresses() == expected
 
+    @pytest.mark.parametrize(
+        ("nics", "expected"),
+        [
+            # As CloudAPI makes them: in the order of `networks`, the first public network's the primary one.
+            ([("192.168.128.7", False), ("203.0.113.9", True)], ("203.0.113.9",)),
+            ([("203.0.113.9", True), ("192.168.128.7", False)], ("203.0.113.9",)),
+            ([("198.51.100.7", False), ("203.0.113.9", True)], ("203.0.113.9", "198.51.100.7")),
+            ([("203.0.113.9", True), ("198.51.100.7", False)], ("203.0.113.9", "198.51.100.7")),
+            ([("192.168.128.7", True)], ()),
+        ],
+    )
+    def test_the_address_of_the_primary_network_card_comes_first(
+        self, zone: Zone, nics: list[tuple[str, bool]], expected: tuple[str, ...]
+    ) -> None:
+        zone.put("sdc:nics", json.dumps([{"ip": ip, "ips": [f"{ip}/24"], "primary": main} for ip, main in nics]))
+        assert Joyent().addresses() == expected
+
     def test_only_our_keys_are_read_and_not_what_we_said_ourselves(self, zone: Zone) -> None:
         zone.put("user-script", "#!/bin/sh")
         zone.put("rollcall-fleet", "web-joyent")

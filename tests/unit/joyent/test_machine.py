@@ -349,6 +349,12 @@ class TestRefreshing:
         engine.refresh()
         assert engine.diff(**declared).changes
 
+    def test_a_network_by_id_is_its_name(self, engine: Engine) -> None:
+        engine.create()
+        settle(engine.cloud)
+        for words, other in (([PUBLIC], False), ([PRIVATE], True), (["nowhere"], True), ([PUBLIC, PRIVATE], True)):
+            assert engine.provider.diff(engine.id, engine.state, {**engine.state, "networks": words}).changes is other
+
     def test_a_package_by_id_is_its_name(self, engine: Engine) -> None:
         engine.create(package=PACKAGES[0]["id"])
         settle(engine.cloud)

@@ -1,0 +1,108 @@
+"""The networks of a Triton fleet's machines: those that it names, or else the only public one of its data centre.
+
+CloudAPI's ListNetworks says of each network whether it is `public` (its addresses are reached from the internet) and whether it is a
+`fabric` (the account's own, and private): docs/index.md of sdc-cloudapi, and translateNetwork in its lib/endpoints/networks.js.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+
+from components.joyent.catalogue import is_uuid
+from components.joyent.records import NetworkRecord
+from components.settings import FleetSettings
+
+
+class NetworksError(Exception):
+    """A fleet's networks cannot be used; the message names its key, what there is and the fix."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Datacenter:
+    """A data centre with the networks that the account may use there. `name` is asked for only where a message needs it."""
+
+    name: Callable[[], str]
+    networks: Sequence[NetworkRecord]
+
+    def resolve(self, fleet: FleetSettings) -> tuple[FleetSettings, tuple[str, ...]]:
+        """Return the fleet with the networks of its machines in words, its own where it has any, and their ids. Raises
+        NetworksError."""
+        found = self._named(fleet) if fleet.networks else [self._only_public(fleet)]
+        self._check(fleet, found)
+        words = fleet.networks or tuple(self._word(each) for each in found)
+        return replace(fleet, networks=words), tuple(each.id for each in found)
+
+    def _named(self, fleet: FleetSettings) -> list[NetworkRecord]:
+        found: list[NetworkRecord] = []
+        for word in fleet.networks:
+            fitting = [each for each in self.networks if word == (each.id if is_uuid(word) else each.name)]
+            if not fitting:
+                near = get_close_matches(word, [each.name for each in self.networks], n=1)
+                guess = f" (did you mean {near[0]}?)" if near else ""
+                there = f"the data centre {self.name()} has no network {word!r}; it has {self._list(self.networks)}"
+                raise _fault(fleet, there, f"Correct the name{guess}")
+            if len(fitting) > 1:
+                several = f"{word!r} is the name of {len(fitting)} networks of the data centre {self.name()}"
+                raise _fault(fleet, f"{several}: {self._list(fitting)}", "Write the id of one")
+            if fitting[0] in found:
+                raise _fault(fleet, f"names {fitting[0]} twice", "Name each network once")
+            found += fitting
+        return found
+
+    def _only_public(self, fleet: FleetSettings) -> NetworkRecord:
+        public = self._public()
+        if len(public) == 1:
+            return public[0]
+        count = f"{len(public)} public networks" if public else "no public network"
+        fix = (
+            f"Name one of the public ones, as networks: [{self._word(public[0])}]"
+            if public
+            else "Ask its operator for one: machines register public addresses"
+        )
+        there = f"the data centre {self.name()} has {count}; it has {self._list(self.networks)}"
+        raise _fault(fleet, f"is not set, and {there}", fix)
+
+    def _check(self, fleet: FleetSettings, found: Sequence[NetworkRecord]) -> None:
+        public = [each for each in found if each.public]
+        if len(public) > 1:
+            # lib/machines.js of sdc-cloudapi: "Can specify a maximum of 1 public networks".
+            several = f"names {len(public)} public networks, {self._list(public)}"
+            raise _fault(fleet, f"{several}, and CloudAPI puts a machine on one at most", "Keep one of them")
+        if not public:
+            others = self._list(self._public())
+            raise _fault(
+                fleet,
+                f"names no public network ({self._list(found)}), and machines register public addresses for "
+                f"{', '.join(fleet.joins)}",
+                f"Add a public network; the data centre {self.name()} has {others}",
+            )
+
+    def _public(self) -> list[NetworkRecord]:
+        return [each for each in self.networks if each.public and not each.fabric]
+
+    def _word(self, network: NetworkRecord) -> str:
+        """By what a fleet may name a network."""
+        return network.name if sum(each.name == network.name for each in self.networks) == 1 else network.id
+
+    def _list(self, shown: Iterable[NetworkRecord]) -> str:
+        return ", ".join(f"{self._word(each)} ({kind(each)})" for each in shown) or "none at all"
+
+
+def is_on(machine: Iterable[str], wanted: Sequence[str], listed: Iterable[str]) -> bool:
+    """Return whether a machine with NICs on these networks is on all that are wanted; all are ids. `listed` is what ListNetworks
+    shows: of a pool it does not show the member that a machine was given. A machine that is being made has no NICs yet."""
+    has = set(machine)
+    return not has or len(set(wanted) - has) <= len(has - set(listed))
+
+
+def kind(network: NetworkRecord) -> str:
+    """Return what a network is, for people."""
+    if network.fabric:
+        return f"fabric {network.subnet}".strip()
+    return "public" if network.public else "private"
+
+
+def _fault(fleet: FleetSettings, problem: str, fix: str) -> NetworksError:
+    return NetworksError(f"rollcall:fleets.{fleet.name}.networks: {problem}. {fix}.")

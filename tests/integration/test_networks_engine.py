@@ -1,0 +1,126 @@
+"""A Triton fleet's networks with the real engine, on local clouds that boot nothing: what is refused, and what replaces a machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from components.joyent.credentials import Credentials
+from components.joyent.session import session_of
+from localcloud.cloudapi import Names
+from localcloud.rehearsal import Rehearsal
+from tests.cloud.cloudapi_server import ACCOUNT, RSA_KEY, Front, Lab, private_text
+from tests.integration.conftest import rehearsed
+
+pytestmark = [pytest.mark.clouds, pytest.mark.engine]
+CONFIG = """config:
+  aws:region: us-west-2
+  rollcall:linger: 0
+  rollcall:site: {{ zone: scalability.expert, ttl: 60 }}
+  rollcall:fleets:
+    web: {{ cloud: joyent, count: 1, size: g1.micro, image: debian-12, joins: [site], timeout: 10{networks} }}
+"""
+KINDS = ("Machine", "Deregistration")
+
+
+@pytest.fixture(scope="module")
+def clouds() -> Iterator[Rehearsal]:
+    with rehearsed("networks", machines=False) as rehearsal:
+        yield rehearsal
+
+
+def run(clouds: Rehearsal, *words: str, networks: str = "", **env: str) -> tuple[int, str]:
+    target = clouds.work / "Pulumi.local.yaml"
+    salt = [line for line in target.read_text().splitlines() if line.startswith("encryptionsalt")]
+    target.write_text(CONFIG.format(networks=networks and f", networks: {networks}") + "\n".join(salt) + "\n")
+    done = clouds.pulumi(*words, "--stack", "local", capture=True, check=False, extra=env)
+    assert "Traceback" not in done.stdout + done.stderr, done.stdout + done.stderr
+    return done.returncode, done.stdout + done.stderr
+
+
+def made(clouds: Rehearsal) -> list[str]:
+    state = json.loads(clouds.pulumi("stack", "export", "--stack", "local", capture=True).stdout)
+    types = [each["type"] for each in state["deployment"].get("resources") or ()]
+    return [each for each in types if each != "pulumi:pulumi:Stack"]
+
+
+@pytest.mark.parametrize(
+    ("networks", "said"),
+    [
+        (
+            "[MNX-Triton-Pubilc]",
+            "has no network 'MNX-Triton-Pubilc'; it has MNX-Triton-Public (public), MNX-Triton-Private",
+        ),
+        (
+            "[My-Fabric-Network]",
+            "names no public network (My-Fabric-Network (fabric 192.168.128.0/22)), and machines register",
+        ),
+        ("[MNX-Triton-Public, MNX-Triton-Public]", "names 'MNX-Triton-Public' twice"),
+    ],
+)
+def test_networks_that_cannot_be_used_are_named_and_nothing_is_made(
+    clouds: Rehearsal, networks: str, said: str
+) -> None:
+    code, printed = run(clouds, "up", "--yes", networks=networks)
+    assert code and f"rollcall:fleets.web.networks: {said}" in printed.replace("the data centre local-1 ", ""), printed
+    assert made(clouds) == []
+
+
+def test_several_public_networks_ask_for_a_word(clouds: Rehearsal) -> None:
+    front = Front()
+    try:
+        lab = Lab(front, {"networks": Names(public=("North", "South"), fabrics={"Own": "10.7.0.0/24"})})
+        key = clouds.state / "lab.pem"
+        key.write_bytes(private_text(RSA_KEY))
+        there = {
+            "TRITON_URL": lab.url,
+            "TRITON_ACCOUNT": ACCOUNT,
+            "TRITON_KEY_ID": lab.fingerprint,
+            "TRITON_KEY_FILE": str(key),
+        }
+        code, printed = run(clouds, "up", "--yes", **there)
+        assert (
+            code
+            and "rollcall:fleets.web.networks: is not set, and the data centre us-central-1 has 2 public" in printed
+        )
+        assert (
+            "it has North (public), South (public), Joyent-SDC-Private (private), Own (fabric 10.7.0.0/24)." in printed
+        )
+        assert "Name one of the public ones, as networks: [North]." in printed and made(clouds) == []
+        code, printed = run(clouds, "preview", networks="[Own, South]", **there)
+        assert code == 0, printed
+    finally:
+        front.stop()
+
+
+def changes(clouds: Rehearsal, networks: str) -> dict[str, set[str]]:
+    """What a preview would do to the machine and to its Deregistration."""
+    code, printed = run(clouds, "preview", "--json", networks=networks)
+    assert code == 0, printed
+    steps: list[dict[str, Any]] = json.loads(printed[printed.index("{") :])["steps"]
+    found: dict[str, set[str]] = {kind: set() for kind in KINDS}
+    for step in steps:
+        kind = step["urn"].split("::")[2].rpartition(":")[2]
+        if kind in found:
+            found[kind].add(step["op"])
+    return found
+
+
+def test_other_networks_replace_a_machine_successor_first_and_other_words_do_not(clouds: Rehearsal) -> None:
+    # Nothing boots, so nothing answers: the machine is made, and the roll call fails.
+    code, printed = run(clouds, "up", "--yes")
+    assert code and "the roll call was not answered within 10 s" in printed, printed
+    environ = clouds.environment()
+    there = Credentials.read(environ)
+    settings = {"url": there.url, "account": there.account, "keyId": there.key_id, "keyFile": there.key_file}
+    (public,) = [each for each in session_of(settings).catalogue.networks() if each.name == "MNX-Triton-Public"]
+    for words in ("", "[MNX-Triton-Public]", f"[{public.id}]"):
+        assert changes(clouds, words) == {"Machine": {"same"}, "Deregistration": {"same"}}, words
+    replaced = {"create-replacement", "replace", "delete-replaced"}
+    assert changes(clouds, "[My-Fabric-Network, MNX-Triton-Public]") == {
+        "Machine": replaced,
+        "Deregistration": replaced,
+    }

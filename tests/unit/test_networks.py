@@ -1,0 +1,146 @@
+"""components.networks: which networks a Triton fleet's machines are on, and what is refused before any is made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from components.joyent.records import NetworkRecord
+from components.networks import Datacenter, NetworksError, is_on
+from components.settings import FleetSettings
+
+
+def network(number: int, name: str, *, public: bool = False, subnet: str = "") -> NetworkRecord:
+    """A fabric where it has a subnet, which CloudAPI shows of fabrics only."""
+    return NetworkRecord.of(
+        {
+            "id": f"00000000-0000-0000-0000-00000000000{number}",
+            "name": name,
+            "public": public,
+            **({"fabric": True, "subnet": subnet} if subnet else {}),
+        }
+    )
+
+
+PUBLIC, OTHER = network(1, "MNX-Triton-Public", public=True), network(2, "Other-Public", public=True)
+PRIVATE, FABRIC = network(3, "MNX-Triton-Private"), network(4, "My-Fabric-Network", subnet="192.168.128.0/22")
+TWIN = network(5, "My-Fabric-Network", subnet="10.1.0.0/24")
+# lib/endpoints/networks.js shows a flag of NAPI's as it is, if a network has one.
+OPEN_FABRIC = network(6, "Open-Fabric", public=True, subnet="10.2.0.0/24")
+
+
+def web(*names: str) -> FleetSettings:
+    return FleetSettings(
+        name="web", cloud="joyent", count=2, size="g1.micro", image="debian-12", joins=("site",), networks=names
+    )
+
+
+def resolved(there: Sequence[NetworkRecord], *names: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The words and the ids."""
+    fleet, ids = Datacenter(name=lambda: "us-central-1", networks=there).resolve(web(*names))
+    return fleet.networks, ids
+
+
+def refused(there: Sequence[NetworkRecord], *names: str) -> str:
+    with pytest.raises(NetworksError) as fault:
+        resolved(there, *names)
+    return str(fault.value)
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        [PUBLIC],
+        [FABRIC, PRIVATE, PUBLIC],
+        [OPEN_FABRIC, PUBLIC],
+    ],
+    ids=["alone", "after others", "beside a fabric that says it is public"],
+)
+def test_by_default_it_is_the_only_network_that_is_public_and_no_fabric(there: list[NetworkRecord]) -> None:
+    assert resolved(there) == (("MNX-Triton-Public",), (PUBLIC.id,))
+
+
+def test_a_default_whose_name_another_network_has_too_is_named_by_its_id() -> None:
+    double = network(7, PUBLIC.name)
+    assert resolved([PUBLIC, double]) == ((PUBLIC.id,), (PUBLIC.id,))
+
+
+def test_named_networks_keep_their_words_and_their_order() -> None:
+    words = ("My-Fabric-Network", PUBLIC.id)
+    assert resolved([PUBLIC, PRIVATE, FABRIC], *words) == (words, (FABRIC.id, PUBLIC.id))
+
+
+def test_with_several_public_networks_one_must_be_named() -> None:
+    assert refused([PUBLIC, OTHER, FABRIC]) == (
+        "rollcall:fleets.web.networks: is not set, and the data centre us-central-1 has 2 public networks; it has "
+        "MNX-Triton-Public (public), Other-Public (public), My-Fabric-Network (fabric 192.168.128.0/22). "
+        "Name one of the public ones, as networks: [MNX-Triton-Public]."
+    )
+    assert resolved([PUBLIC, OTHER, FABRIC], "Other-Public")[1] == (OTHER.id,)
+
+
+def test_without_a_public_network_there_is_no_default() -> None:
+    said = refused([PRIVATE, FABRIC])
+    assert said.startswith(
+        "rollcall:fleets.web.networks: is not set, and the data centre us-central-1 has no public network; it has "
+        "MNX-Triton-Private (private), My-Fabric-Network (fabric 192.168.128.0/22). Ask its operator for one"
+    )
+    assert "it has none at all" in refused([])
+
+
+def test_an_unknown_name_or_id_names_the_data_centre_and_what_there_is() -> None:
+    assert refused([PUBLIC, FABRIC], "MNX-Triton-Pubilc") == (
+        "rollcall:fleets.web.networks: the data centre us-central-1 has no network 'MNX-Triton-Pubilc'; it has "
+        "MNX-Triton-Public (public), My-Fabric-Network (fabric 192.168.128.0/22). "
+        "Correct the name (did you mean MNX-Triton-Public?)."
+    )
+    said = refused([PUBLIC], OTHER.id)
+    assert f"us-central-1 has no network '{OTHER.id}'; it has MNX-Triton-Public (public). Correct the name." in said
+
+
+def test_a_name_of_several_networks_is_ambiguous_and_an_id_is_not() -> None:
+    said = refused([PUBLIC, FABRIC, TWIN], PUBLIC.name, "My-Fabric-Network")
+    assert "'My-Fabric-Network' is the name of 2 networks of the data centre us-central-1" in said
+    assert f"{FABRIC.id} (fabric 192.168.128.0/22), {TWIN.id} (fabric 10.1.0.0/24). Write the id of one." in said
+    assert resolved([PUBLIC, FABRIC, TWIN], PUBLIC.name, TWIN.id)[1] == (PUBLIC.id, TWIN.id)
+
+
+def test_one_network_by_its_name_and_by_its_id_is_one_twice() -> None:
+    assert f"names {PUBLIC.name} ({PUBLIC.id}) twice. Name each" in refused([PUBLIC], PUBLIC.name, PUBLIC.id)
+
+
+def test_two_public_networks_are_one_too_many() -> None:
+    said = refused([PUBLIC, OTHER], PUBLIC.name, OTHER.name)
+    assert "names 2 public networks, MNX-Triton-Public (public), Other-Public (public)" in said
+    assert "CloudAPI puts a machine on one at most. Keep one of them." in said
+
+
+@pytest.mark.parametrize("name", [FABRIC.name, PRIVATE.name])
+def test_machines_without_a_public_network_could_register_nothing(name: str) -> None:
+    said = refused([PUBLIC, OTHER, PRIVATE, FABRIC], name)
+    assert said.startswith(f"rollcall:fleets.web.networks: names no public network ({name}")
+    assert "machines register public addresses for site." in said
+    assert said.endswith("the data centre us-central-1 has MNX-Triton-Public (public), Other-Public (public).")
+
+
+@pytest.mark.parametrize(
+    ("machine", "wanted", "is_there"),
+    [
+        ([PUBLIC.id], [PUBLIC.id], True),
+        ([OTHER.id], [PUBLIC.id], False),
+        ([FABRIC.id, PUBLIC.id], [PUBLIC.id], True),
+        ([PUBLIC.id], [FABRIC.id, PUBLIC.id], False),
+        ([], [PUBLIC.id], True),
+        ([PUBLIC.id], [], True),
+        # A pool's member is in no list.
+        (["a-member"], [PUBLIC.id], True),
+        ([FABRIC.id, "a-member"], [FABRIC.id, PUBLIC.id], True),
+        (["a-member"], [FABRIC.id, PUBLIC.id], False),
+    ],
+)
+def test_a_machine_is_on_the_networks_that_its_fleet_wants(
+    machine: list[str], wanted: list[str], is_there: bool
+) -> None:
+    listed = [each.id for each in (PUBLIC, OTHER, FABRIC, PRIVATE)]
+    assert is_on(machine, wanted, listed) is is_there
