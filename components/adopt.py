@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +18,7 @@ from typing import Any
 
 from components.access import cloudflare_token, cloudflare_url
 from components.attendance import BY_HAND
+from components.aws_config import own_region
 from components.clouds import view_of
 from components.joyent.errors import CloudApiError
 from components.naming import named
@@ -107,7 +107,7 @@ def running(
     found: Sequence[tuple[str, Owner]], config: Mapping[str, str], regions: Mapping[str, str] | None = None
 ) -> list[Kept]:
     """The same machines with the addresses that they have now. `regions` are those that fleets name, by fleet."""
-    own, named_by = {"aws": _region(config)}, regions or {}
+    own, named_by = {"aws": own_region(config.get)} if any(cloud == "aws" for cloud, _ in found) else {}, regions or {}
     homes = [(cloud, named_by.get(owner.fleet) or own.get(cloud, ""), owner) for cloud, owner in found]
     kept = []
     for cloud, region in sorted({(cloud, region) for cloud, region, _ in homes}):
@@ -118,7 +118,9 @@ def running(
     return kept
 
 
-def in_services(settings: Settings, stack: str, zone_of: Callable[[str], str | None]) -> list[Verdict]:
+def in_services(
+    settings: Settings, stack: str, zone_of: Callable[[str], str | None], config: Mapping[str, str] | None = None
+) -> list[Verdict]:
     """What of the services' sets no machine of the stack wrote: it stays foreign."""
     directory, found = settings.directory, []
     zone = zone_of(directory.zone) if directory is not None else None
@@ -130,7 +132,7 @@ def in_services(settings: Settings, stack: str, zone_of: Callable[[str], str | N
                 zone=zone, domain=directory.zone, service=service.label, incarnation=name,
                 port=service.port, priority=0, weight=0, ttl=service.ttl,
             )  # fmt: skip
-            for entry in ServiceRecords(place).entries():
+            for entry in ServiceRecords(place, config=config).entries():
                 if entry.place != place.stands[0].place or entry.dead or (entry.owner and entry.owner.stack == stack):
                     continue
                 why = f"it is of stack {entry.owner.stack}" if entry.owner else _WITHIN_SERVICE
@@ -167,16 +169,11 @@ def _settings(stack: str, config: Mapping[str, str]) -> Settings:
     return read(stack, {key: text if key in TEXTS else json.loads(text) for key, text in values.items()})
 
 
-def _region(config: Mapping[str, str]) -> str:
-    return config.get("aws:region") or os.environ.get("AWS_REGION") or ""
-
-
-def _hosted_zone(name: str, region: str) -> str | None:
-    import boto3
-
+def _hosted_zone(name: str, config: Mapping[str, str]) -> str | None:
+    from components.aws_session import session_of
     from components.preflight import public_zones
 
-    return next(iter(public_zones(boto3.client("route53", region_name=region or None), name)), None)
+    return next(iter(public_zones(session_of(config.get).client("route53"), name)), None)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -203,7 +200,7 @@ def _adopt(chosen: argparse.Namespace) -> int:
     settings = _settings(stack, config)
     records: tuple[Record, ...] = ()
     marks: dict[str, str] = {}
-    verdicts = in_services(settings, stack, lambda name: _hosted_zone(name, _region(config)))
+    verdicts = in_services(settings, stack, lambda name: _hosted_zone(name, config), config)
     store = ZoneStore(cloudflare_token(config.get), cloudflare_url(config.get))
     zone = store.zone(settings.site.zone) if settings.site is not None else None
     if settings.site is not None and zone is not None:

@@ -1,6 +1,7 @@
 """`make catalogue`, `rollcall catalogue [WORD …] [--region NAME] [--json]`: images, sizes and networks that a fleet may name.
 
-Needs the clouds' credentials in the environment; a cloud without them, or without the region or data centre NAME, is left out.
+Takes the clouds' credentials from the stack's configuration and the environment, as `pulumi up` does, and where no stack is selected
+from the environment alone; a cloud without them, or without the region or data centre NAME, is left out.
 Each WORD must be part of a line. It only looks.
 Exit code 0: shown; 2: no cloud could be asked (why, on stderr).
 """
@@ -12,12 +13,13 @@ import dataclasses
 import functools
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from components.networks import kind
-from components.settings import EC2_IMAGES
+from components.settings import EC2_IMAGES, ConfigurationError
+from components.status import StatusError, configuration
 
 # What the images of EC2_IMAGES run on.
 _ARCHITECTURE = "x86_64"
@@ -100,26 +102,38 @@ def chosen(entries: Iterable[Entry], words: Sequence[str]) -> list[Entry]:
     return sorted(each for each in entries if all(word.lower() in str(each).lower() for word in words))
 
 
-def look(region: str = "") -> tuple[list[Entry], list[str]]:
-    """What the clouds of the environment have, and why one could not be asked. `region` is an AWS region or a data centre by its
-    name, or both, since there are names that both clouds have; unless told, those of the environment."""
-    import boto3
+def look(region: str = "", config: Mapping[str, str] | None = None) -> tuple[list[Entry], list[str]]:
+    """What the clouds of the stack's configuration and of the environment have, and why one could not be asked. `region` is an AWS
+    region or a data centre by its name, or both, since there are names that both clouds have; unless told, those of the stack."""
     from botocore.exceptions import BotoCoreError, ClientError
 
+    from components.aws_session import session_of as aws_session_of
     from components.joyent import CloudApiError
+    from components.joyent.provider import read_settings
     from components.joyent.session import session_of
 
+    told = config or {}
     found: list[Entry] = []
     faults = []
     try:
-        found += of_ec2(functools.partial(boto3.client, region_name=region or None))
+        found += of_ec2(functools.partial(aws_session_of(told.get).client, region=region))
+    except ConfigurationError as wrong:
+        faults += [f"aws is left out: {each}" for each in wrong.faults]
     except (BotoCoreError, ClientError) as fault:
         faults.append(f"aws is left out: {fault}")
     try:
-        found += of_triton(session_of({}, region).api)
+        found += of_triton(session_of(read_settings(told.get("rollcall:joyent")), region).api)
     except CloudApiError as fault:
         faults.append(f"joyent is left out: {fault}")
     return found, faults
+
+
+def _configuration(stack: str) -> tuple[dict[str, str], str]:
+    """The stack's configuration, or none and why: there may be no stack yet, and then the environment alone counts."""
+    try:
+        return configuration(stack), ""
+    except StatusError as none:
+        return {}, str(none)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -127,8 +141,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("words", nargs="*", metavar="WORD", help="show lines with all of these, as: aws size t3")
     parser.add_argument("--region", default="", metavar="NAME", help="an AWS region, or a data centre of Triton")
     parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--stack", default="", help="whose configuration counts; the selected one's unless told")
     told = parser.parse_args(arguments)
-    found, faults = look(told.region)
+    config, without = _configuration(told.stack)
+    if without and told.stack:
+        print(f"rollcall catalogue: {without}", file=sys.stderr)
+        return 2
+    found, faults = look(told.region, config) if config else look(told.region)
     for each in faults:
         print(f"rollcall catalogue: {each}", file=sys.stderr)
     shown = chosen(found, told.words)

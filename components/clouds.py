@@ -56,7 +56,7 @@ class Kind:
 
 
 CLOUDS = {
-    "aws": Kind(ids=r"i-.+", view=lambda region, _: Ec2View(region)),
+    "aws": Kind(ids=r"i-.+", view=lambda region, config: Ec2View(region, config)),
     "joyent": Kind(ids=r"[0-9a-f]{8}-.+", view=lambda datacenter, config: JoyentView(config, datacenter)),
 }
 
@@ -77,18 +77,19 @@ def public(addresses: Iterable[str | None]) -> tuple[str, ...]:
 
 
 class Ec2View:
-    """EC2 by boto3, credentials as boto3 finds them (environment, profile, instance role)."""
+    """EC2 by boto3, in the account that the stack's configuration and the environment say (components/aws_session.py)."""
 
-    def __init__(self, region: str) -> None:
+    def __init__(self, region: str, config: Mapping[str, str] | None = None) -> None:
         self._region = region
+        self._config = config or {}
         self._made: Any = None
 
     @property
     def _ec2(self) -> Any:
         if self._made is None:
-            import boto3
+            from components.aws_session import session_of
 
-            self._made = boto3.client("ec2", region_name=self._region or None)
+            self._made = session_of(self._config.get).client("ec2", self._region)
         return self._made
 
     def machines(self, stack: str) -> tuple[Seen, ...]:

@@ -28,6 +28,11 @@ def providers(fleets: Iterable[FleetSettings]) -> dict[str | None, aws.Provider]
     return {region: aws.Provider(f"aws-{region}", **{**held, "region": region}) for region in regions}
 
 
+def provider_identity() -> aws.GetCallerIdentityResult:
+    """Who the engine's default provider is, as it says itself."""
+    return aws.get_caller_identity()
+
+
 def provider_settings(config: Callable[[str], str | None]) -> dict[str, Any]:
     """What `config` has for the inputs of the provider, by the SDK's names. A text stands as it is; the rest is JSON."""
     inputs = inspect.signature(aws.ProviderArgs).parameters

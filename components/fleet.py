@@ -15,6 +15,7 @@ import pulumi
 
 from components import aws_sdk as aws
 from components import doors, drain, ec2, userdata
+from components.aws_config import own_region
 from components.joyent import Machine, MachineArgs, Ready, ReadyArgs
 from components.naming import VERSION, deployment, marks, version
 from components.realm import Access
@@ -167,7 +168,7 @@ class Ec2Fleet(Fleet):
     instance_role = True
 
     def make(self) -> None:
-        region = self.settings.region or aws.config.region or ""
+        region = self.settings.region or own_region(pulumi.runtime.get_config)
         self.access = Access(cloud="aws", region=region)
         ipv6 = self.settings.ipv6
         subnets = ec2.subnets(self.settings.size, self, ipv6=ipv6)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import difflib
 import functools
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,14 @@ from typing import TYPE_CHECKING, Any
 import pulumi
 
 from components import standing, tokens
-from components.access import cloudflare_token, cloudflare_url
+from components.access import (
+    CLOUDFLARE_SECRETS,
+    cloudflare_faults,
+    cloudflare_token,
+    cloudflare_token_key,
+    cloudflare_url,
+)
+from components.aws_config import named, own_region, secrets
 from components.held import held
 from components.networks import Datacenter, NetworksError
 from components.quotas import Found, look_at_ec2, look_at_triton
@@ -42,6 +48,27 @@ if TYPE_CHECKING:
 _TIMEOUT = 20.0
 
 
+def config(key: str) -> str | None:
+    """The value of a key of the stack's configuration, secrets too."""
+    value: str | None = pulumi.runtime.get_config(key)
+    return value
+
+
+def is_secret(key: str) -> bool:
+    """Whether a key's value is a Pulumi secret."""
+    return bool(pulumi.runtime.is_config_secret(key))
+
+
+def plain_secrets() -> list[str]:
+    """The faults of secrets that are no Pulumi secrets: the engine keeps the configuration in the state, for the dynamic resources, and
+    would have them there in plain text, whatever cloud the fleets are on."""
+    return [
+        f"{key}: is in plain text. `pulumi config set --secret {key}`, and revoke this one."
+        for key in (*secrets(config), *CLOUDFLARE_SECRETS)
+        if config(key) and not is_secret(key)
+    ]
+
+
 def checked(stack: str) -> tuple[Settings, Standing]:
     """The stack's settings, after every check, and what of it stands already. Ends the program with one message, and no stack trace,
     at any fault."""
@@ -55,8 +82,8 @@ def checked(stack: str) -> tuple[Settings, Standing]:
 
 def configured(stack: str) -> Settings:
     """The stack's settings. Raises ConfigurationError with every fault."""
-    config = pulumi.Config("rollcall")
-    values = {key: config.get(key) if key in TEXTS else _object(config, key) for key in KEYS}
+    ours = pulumi.Config("rollcall")
+    values = {key: ours.get(key) if key in TEXTS else _object(ours, key) for key in KEYS}
     return read(stack, {key: value for key, value in values.items() if value is not None})
 
 
@@ -65,7 +92,7 @@ def located(settings: Settings) -> Settings:
     from components.joyent.errors import CloudApiError
     from components.joyent.lookups import own_datacenter
 
-    own = {"aws": own_region()}
+    own = {"aws": own_region(config)} if any(settings.by_region("aws")) else {}
     if any(settings.by_region("joyent")):
         # What cannot be asked is a fault of the preflight's, which says why.
         with contextlib.suppress(CloudApiError):
@@ -109,8 +136,14 @@ def datacenter_of(session: Session) -> Datacenter:
 def preflight(settings: Settings) -> Standing:
     """Ask each cloud that the settings use whether it knows us. Raises ConfigurationError naming all that do not."""
     used = {fleet.cloud for fleet in settings.fleets} | ({"aws"} if settings.directory is not None else set())
-    faults = [fault] if settings.site is not None and (fault := cloudflare_fault(settings.site)) else []
+    if faults := plain_secrets():
+        raise ConfigurationError(faults)
+    faults = cloudflare_faults(config) if settings.site is not None else []
+    if settings.site is not None and not faults:
+        faults += [fault] if (fault := cloudflare_fault(settings.site)) else []
     faults += [fault for cloud, faults_of in FAULTS.items() if cloud in used for fault in faults_of(settings)]
+    if not faults and "aws" in used and (fault := account_fault()):
+        faults = [fault]
     if faults:
         raise ConfigurationError(faults)
     settings, found = networked(settings)
@@ -128,8 +161,7 @@ def preflight(settings: Settings) -> Standing:
 
 def standing_found(settings: Settings) -> Standing:
     """What stands already where the stack's static things are to stand. The clouds have just answered."""
-    import boto3
-
+    from components.aws_session import session_of
     from rollcall.errors import RollcallError
 
     state = held()
@@ -139,14 +171,14 @@ def standing_found(settings: Settings) -> Standing:
     site, services = settings.site, settings.directory
     try:
         if site is not None:
-            store = ZoneStore(cloudflare_token(pulumi.runtime.get_config), cloudflare_url(pulumi.runtime.get_config))
+            store = ZoneStore(cloudflare_token(config), cloudflare_url(config))
             site_zone = store.zone(site.zone)
             if site_zone is not None:
                 found += standing.apex(site, settings.stack, store.list(site_zone, site.zone), state)
     except RollcallError as failed:
         found += Standing(faults=(f"rollcall:site.zone: {failed}",))
     if services is not None:
-        route53 = boto3.client("route53", region_name=own_region() or None)
+        route53 = session_of(config).client("route53")
         hosted = next(iter(public_zones(route53, services.zone)), None)
         if hosted is not None:
             found += standing.directory(services, hosted, standing.sets_of(route53, hosted), state)
@@ -168,16 +200,17 @@ def _machines(fleets: Sequence[FleetSettings]) -> list[str]:
 
 def quotas_found(settings: Settings) -> Found:
     """What the fleets would make anew, and whether the accounts' quotas hold it. The clouds have just answered."""
-    import boto3
     from botocore.exceptions import BotoCoreError, ClientError
 
+    from components.aws_session import session_of
     from components.joyent import CloudApiError
 
     found, stack = Found(), settings.stack
     for name, fleets in settings.by_region("aws").items():
-        region = name or own_region()
+        region = name or own_region(config)
         try:
-            found += look_at_ec2(fleets, stack, region, functools.partial(boto3.client, region_name=region))
+            client = functools.partial(session_of(config).client, region=region)
+            found += look_at_ec2(fleets, stack, region, client)
         except ClientError as refused:
             code = refused.response.get("Error", {}).get("Code", "refused")
             found += Found(
@@ -221,25 +254,24 @@ def cloudflare_fault(site: SiteSettings) -> str | None:
 
     given = tokens.machine_token()
     wanted = tokens.needed(site, makes_token=not given, only_looks=pulumi.runtime.is_dry_run())
-    token = cloudflare_token(pulumi.runtime.get_config)
+    token, key = cloudflare_token(config), cloudflare_token_key(config)
     if not token:
         return f"CLOUDFLARE_API_TOKEN: is not set; export a token with {', '.join(wanted)}"
-    url = cloudflare_url(pulumi.runtime.get_config)
+    url = cloudflare_url(config)
     try:
         session = requests.Session()
         session.headers["Authorization"] = f"Bearer {token}"
         verified = session.get(f"{url}/user/tokens/verify", timeout=_TIMEOUT)
         if verified.status_code != 200:
-            return (
-                f"CLOUDFLARE_API_TOKEN: Cloudflare does not accept it (HTTP {verified.status_code}); give a valid token"
-            )
+            return f"{key}: Cloudflare does not accept it (HTTP {verified.status_code}); give a valid token"
         own = str(verified.json()["result"]["id"])
-        fault = tokens.operator_fault(session, url, own, wanted) or (given and tokens.machine_fault(url, given))
+        fault = tokens.operator_fault(session, url, own, wanted, key) or (given and tokens.machine_fault(url, given))
         if fault or site.create:
             return fault or None
         found = session.get(f"{url}/zones", params={"name": site.zone}, timeout=_TIMEOUT).json()
     except (requests.RequestException, ValueError, KeyError, TypeError) as unreachable:
-        return f"CLOUDFLARE_BASE_URL: {url} cannot be reached ({type(unreachable).__name__}); check the network and the address"
+        where = "cloudflare:baseUrl" if config("cloudflare:baseUrl") else "CLOUDFLARE_BASE_URL"
+        return f"{where}: {url} cannot be reached ({type(unreachable).__name__}); check the network and the address"
     if not found.get("result"):
         mend = "add the zone there, correct the name, or set create: true"
         return f"rollcall:site.zone: {site.zone} is not in the account of this Cloudflare token; {mend}"
@@ -248,50 +280,75 @@ def cloudflare_fault(site: SiteSettings) -> str | None:
 
 def aws_faults(settings: Settings) -> list[str]:
     """What keeps us from working in AWS, in the directory's hosted zone, and in each region that fleets name."""
-    import boto3
     from botocore.exceptions import BotoCoreError, ClientError
 
-    region = own_region()
-    if not region:
-        return ["aws:region: is not set; `pulumi config set aws:region us-west-2`, or export AWS_REGION"]
+    from components.aws_session import session_of
+
+    whose = named(config)
     try:
-        boto3.client("sts", region_name=region).get_caller_identity()
-        route53 = boto3.client("route53", region_name=region)
+        session = session_of(config)
+        if not session.region:
+            return ["aws:region: is not set; `pulumi config set aws:region us-west-2`, or export AWS_REGION"]
+        session.identity()
+        route53 = session.client("route53")
         fault = zone_fault(route53, settings.directory) if settings.directory else None
         abroad = {name: fleets for name, fleets in settings.by_region("aws").items() if name}
         return [*([fault] if fault else []), *(each for name in abroad for each in region_faults(name, abroad[name]))]
+    except ConfigurationError as wrong:
+        return list(wrong.faults)
     except ClientError as refused:
-        code = refused.response.get("Error", {}).get("Code", "refused")
-        if refused.operation_name != "GetCallerIdentity":
-            return [
-                f"AWS credentials: AWS does not let them {refused.operation_name} ({code}); docs/operations.md has the policy"
-            ]
-        return [f"AWS_ACCESS_KEY_ID: AWS does not accept the credentials ({code}); give valid ones"]
-    except BotoCoreError as unusable:
-        return [f"AWS credentials: {unusable}; export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"]
+        return [refusal(refused, whose)]
+    except (BotoCoreError, OSError) as unusable:
+        give = "export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        return [f"{whose or 'AWS credentials'}: {unusable}; {'correct it' if whose else give}"]
+
+
+def refusal(refused: Any, whose: str) -> str:
+    """What AWS's refusal of a call means; `whose` is the key that the credentials are from."""
+    error = refused.response.get("Error", {})
+    code, operation = error.get("Code", "refused"), refused.operation_name
+    if operation == "GetCallerIdentity":
+        return f"{whose or 'AWS_ACCESS_KEY_ID'}: AWS does not accept the credentials ({code}); give valid ones"
+    if operation == "AssumeRoleWithWebIdentity":
+        return f"aws:assumeRoleWithWebIdentity: AWS does not let the token assume the role ({error.get('Message', code)}); correct it"
+    if operation == "AssumeRole":
+        told = "aws:assumeRoles" if config("aws:assumeRoles") else whose or "AWS_PROFILE"
+        return f"{told}: AWS does not let the credentials assume the role ({error.get('Message', code)}); correct the role or its trust"
+    return f"AWS credentials: AWS does not let them {operation} ({code}); docs/operations.md has the policy"
+
+
+def account_fault() -> str | None:
+    """Whether the AWS provider works in another account than the rest of the program: an `up` would be half in each."""
+    from components.aws_session import session_of
+    from components.ec2 import provider_identity
+
+    ours, theirs = session_of(config).identity(), provider_identity()
+    if theirs.account_id == ours.account:
+        return None
+    return (
+        f"{named(config) or 'AWS credentials'}: the AWS provider works in account {theirs.account_id} ({theirs.arn}), but preflight, "
+        f"roll calls and status in account {ours.account} ({ours.arn}). Give both the same credentials: docs/operations.md says how."
+    )
 
 
 def region_faults(region: str, fleets: Sequence[FleetSettings]) -> list[str]:
     """What keeps these fleets from another region than the stack's own, whose credentials are good."""
-    import boto3
     from botocore.exceptions import BotoCoreError, ClientError
 
+    from components.aws_session import session_of
+
+    session = session_of(config)
     try:
-        boto3.client("sts", region_name=region).get_caller_identity()
+        session.client("sts", region).get_caller_identity()
         return []
     except ClientError as refused:
         # https://docs.aws.amazon.com/accounts/latest/reference/manage-acct-regions.html
         code = refused.response.get("Error", {}).get("Code", "refused")
         said = f"AWS does not accept the credentials in {region} ({code}); enable the region in the account, or name another"
     except BotoCoreError:
-        near = difflib.get_close_matches(region, boto3.session.Session().get_available_regions("ec2"))
+        near = difflib.get_close_matches(region, session.regions())
         said = f"{region} cannot be reached; {f'write {near[0]}' if near else 'correct the name, or the network'}"
     return [f"rollcall:fleets.{fleet.name}.region: {said}" for fleet in fleets]
-
-
-def own_region() -> str:
-    """The stack's own AWS region, or an empty text."""
-    return pulumi.Config("aws").get("region") or os.environ.get("AWS_REGION") or ""
 
 
 def zone_fault(route53: Any, directory: DirectorySettings) -> str | None:

@@ -46,6 +46,10 @@ class Reader:
         """Whether a list is there, with nothing in it."""
         return bool(self._values.get(name) == [])
 
+    def take(self, name: str) -> Any:
+        """A value of any form, as it is; None where there is none."""
+        return self._take(name, None)
+
     def text(self, name: str, default: str | None = None, *, check: Callable[[str], str | None] | None = None) -> str:
         """A text. `check` returns what is wrong with it and the mend (`"is too long; shorten it"`), or None."""
         value = self._take(name, default)

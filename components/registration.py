@@ -2,7 +2,8 @@
 
 A provider here is stored in the state by reference to its module and class, so `components.registration` and the
 classes' names are part of the state's format and are never renamed. No secret is in a provider or in its inputs:
-credentials come from the environment first and the stack's config second, at each call.
+credentials come from the stack's config first and the environment second, at each call. The engine hands the config over; in the
+state it is an input of Pulumi's own provider `pulumi-python`, encrypted where it is a secret (components/preflight.py sees to that).
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from components.attendance import (
     difference,
     within_brake,
 )
+from components.aws_config import AWS_KEYS
 from components.joyent.pacing import Stall
 from components.leaving import POLL, see_off, wait_for_caches, withdraw
 from components.looks import Departure, Look
@@ -98,7 +100,7 @@ class _Provider(ResourceProvider):
     _config: Mapping[str, str] = {}
 
     def configure(self, req: Any) -> None:
-        kept = (*CLOUDFLARE_KEYS, "rollcall:joyent")
+        kept = (*CLOUDFLARE_KEYS, *AWS_KEYS, "rollcall:joyent")
         self._config = {key: value for key in kept if (value := req.config.get(key)) is not None}
 
     def _registries(self, props: Mapping[str, Any]) -> Registries:

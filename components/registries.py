@@ -1,7 +1,7 @@
 """What RollCall and Deregistration look at: the records of a place, what name servers answer, and the clouds' machines.
 
 `Place`, `ServicePlace` and `Access` (components/realm.py) are the plain inputs that name them in the state; `Registries` does the looking.
-Credentials come from the environment first and the stack's config second (`cloudflare:apiToken`), never from the inputs.
+Credentials come from the stack's config first and the environment second, as the vendors' providers have them, never from the inputs.
 """
 
 from __future__ import annotations
@@ -156,7 +156,8 @@ class Registries:
         self._machines = Places(realm, views)
         store = CloudflareStore(cloudflare_token(config.get), cloudflare_url(config.get))
         self._records: tuple[Records, ...] = tuple(
-            SiteRecords(place, store) if isinstance(place, Place) else ServiceRecords(place) for place in self._places
+            SiteRecords(place, store) if isinstance(place, Place) else ServiceRecords(place, config=config)
+            for place in self._places
         )
 
     @property

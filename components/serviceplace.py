@@ -87,16 +87,19 @@ class ServiceRecords:
     """The SRV set and the hosts of one place. The set is read before the hosts: a host is registered before its value, and
     its value goes before it, so a value without a host is dead."""
 
-    def __init__(self, place: ServicePlace, store: Route53Store | None = None) -> None:
+    def __init__(
+        self, place: ServicePlace, store: Route53Store | None = None, config: Mapping[str, str] | None = None
+    ) -> None:
         self._place = place
         self._given = store
+        self._config = config or {}
         self._hosts: dict[str, list[RecordSet]] = {}
         self._answered: dict[str, frozenset[str]] = {}
 
     @cached_property
     def _store(self) -> Route53Store:
         # boto3 takes a while to make a client, and who only asks after machines needs none.
-        return self._given or Route53Store(self._place.zone)
+        return self._given or _route53(self._place.zone, self._config)
 
     @property
     def _marks(self) -> str:
@@ -180,6 +183,16 @@ class ServiceRecords:
                     self._store.change([old], [replace(old, values=rest)] if rest else [])
                 except ConflictError as changed:
                     raise TransientError(f"reason=contended name={old.name}") from changed
+
+
+def _route53(zone: str, config: Mapping[str, str]) -> Route53Store:
+    """The zone in the stack's own account. As on the machines nothing is tried again there: who calls knows what to read anew."""
+    from botocore.config import Config
+
+    from components.aws_session import session_of
+
+    once = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=15)
+    return Route53Store(zone, client=session_of(config.get).client("route53", "us-east-1", once))
 
 
 def families(ipv6: bool) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
     rollcall status [--stack prod] [--json]        (the same as python -m components.status; the selected stack unless told)
 
-Needs what `pulumi up` needs: the engine on the PATH, the backend, and the clouds' credentials in the environment. It only looks.
+Needs what `pulumi up` needs: the engine on the PATH, the backend, and the clouds' credentials, which it takes from the stack's
+configuration and the environment as `pulumi up` does. It only looks.
 Exit code 0: in step; 1: something differs; 2: it could not be told (why, on stderr).
 """
 
@@ -20,6 +21,7 @@ from components.attendance import Difference, Entry, Member, Roll, Seen, differe
 from components.joyent.errors import CloudApiError
 from components.realm import Access
 from components.registration import registries_of, roll_of
+from components.settings import ConfigurationError
 from rollcall.errors import RollcallError
 
 _ROLL_CALL = "pulumi-python:dynamic/rollcall:RollCall"
@@ -120,20 +122,39 @@ def shown(fleets: Sequence[FleetStatus]) -> str:
     return "\n".join(lines)
 
 
-def exported(stack: str) -> tuple[list[Mapping[str, Any]], dict[str, str]]:
-    """The resources in the stack's state, and the configuration that its clouds' clients need. Raises StatusError.
-
-    `stack` may be empty: the one that is selected. Of the configuration, secrets too where they can be decrypted: an account
-    may have its credentials there.
-    """
+def exported(stack: str) -> tuple[list[Mapping[str, Any]], Configuration]:
+    """The resources in the stack's state, and its configuration. `stack` may be empty: the one that is selected. Raises StatusError."""
     chosen = ("--stack", stack) if stack else ()
     state = json.loads(_pulumi("stack", "export", *chosen) or "{}")
+    return state.get("deployment", {}).get("resources") or [], configuration(stack)
+
+
+class Configuration(dict[str, str]):
+    """The stack's configuration as the engine hands it to the program. A secret that could not be decrypted is not in it, and to ask
+    for it raises StatusError: without a credential that it should have, another account would be asked."""
+
+    def __init__(self, values: Mapping[str, str], sealed: Iterable[str] = (), why: str = "") -> None:
+        super().__init__(values)
+        self._sealed, self._why = frozenset(sealed), why
+
+    def get(self, key: str, default: Any = None) -> Any:
+        if key in self._sealed:
+            fix = "Set PULUMI_CONFIG_PASSPHRASE, or get the right to use the key"
+            raise StatusError(f"{key}: cannot be decrypted ({self._why}). {fix}.")
+        return super().get(key, default)
+
+
+def configuration(stack: str) -> Configuration:
+    """The configuration of a stack, or of the selected one. Raises StatusError."""
+    chosen = ("--stack", stack) if stack else ()
+    why = ""
     try:
         told = _pulumi("config", "--json", "--show-secrets", *chosen)
-    except StatusError:
-        told = _pulumi("config", "--json", *chosen)
-    values = {key: str(each["value"]) for key, each in json.loads(told or "{}").items() if "value" in each}
-    return state.get("deployment", {}).get("resources") or [], values
+    except StatusError as refused:
+        why, told = str(refused), _pulumi("config", "--json", *chosen)
+    found = json.loads(told or "{}")
+    values = {key: str(each["value"]) for key, each in found.items() if "value" in each}
+    return Configuration(values, found.keys() - values.keys(), why)
 
 
 def _pulumi(*words: str) -> str:
@@ -162,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         fleets = look(*exported(chosen.stack))
-    except (StatusError, RollcallError, CloudApiError, BotoCoreError, ClientError) as fault:
+    except (StatusError, ConfigurationError, RollcallError, CloudApiError, BotoCoreError, ClientError) as fault:
         # A region that cannot be asked is no difference: nothing is known of it.
         print(f"rollcall status: {fault}", file=sys.stderr)
         return 2

@@ -35,14 +35,16 @@ def needed(site: SiteSettings, *, makes_token: bool, only_looks: bool = False) -
     return tuple(each.replace(" Write", " Read") for each in wanted) if only_looks else wanted
 
 
-def operator_fault(session: Any, url: str, own: str, wanted: tuple[str, ...]) -> str | None:
-    """What the token with id `own`, which `session` asks with, is not allowed of `wanted`. A token that may not look at itself
-    makes no others either; otherwise it cannot be told before it is tried."""
+def operator_fault(
+    session: Any, url: str, own: str, wanted: tuple[str, ...], key: str = "CLOUDFLARE_API_TOKEN"
+) -> str | None:
+    """What the token with id `own`, which `session` asks with and which `key` gave, is not allowed of `wanted`. A token that may not
+    look at itself makes no others either; otherwise it cannot be told before it is tried."""
     reply = session.get(f"{url}/user/tokens/{own}", timeout=_TIMEOUT)
     if reply.status_code != 200:
         asked = next((each for each in wanted if each.startswith(_TOKENS)), None)
         return asked and (
-            f"CLOUDFLARE_API_TOKEN: may make no token for the machines (HTTP {reply.status_code}); give it User {asked}, "
+            f"{key}: may make no token for the machines (HTTP {reply.status_code}); give it User {asked}, "
             f"or make one with DNS Write and `pulumi config set --secret {_KEY}`"
         )
     policies = reply.json()["result"].get("policies") or []
@@ -53,7 +55,7 @@ def operator_fault(session: Any, url: str, own: str, wanted: tuple[str, ...]) ->
         for group in policy["permission_groups"]
     }
     lacking = [each for each in wanted if granted and not {each, each.replace(" Read", " Write")} & granted]
-    return f"CLOUDFLARE_API_TOKEN: lacks {', '.join(lacking)}; edit its permissions" if lacking else None
+    return f"{key}: lacks {', '.join(lacking)}; edit its permissions" if lacking else None
 
 
 def machine_fault(url: str, token: str) -> str | None:

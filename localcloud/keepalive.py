@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("localcloud.http")
 access = logging.getLogger("localcloud.access")
+# What an app has to say of a request, in its WSGI environment: nothing that is secret.
+NOTED = "localcloud.noted"
 # What an app leaves of a body is read so far, so that its sender gets to see the reply; then the connection ends.
 _LONGEST_REST, _REST_SECONDS = 2**26, 2.0
 # RFC 9110 section 7.6.1: these are about a connection, which is ours to manage and not the app's.
@@ -153,8 +155,9 @@ class Exchange:
         """Who asked for what and what came of it: no header, no body, no query, since these may hold secrets."""
         environ, code = self._environ, self._given[0] if self._begun and self._given else "cut"
         path = environ["PATH_INFO"].encode("unicode_escape").decode()[:200]
+        noted = str(environ.get(NOTED) or "").encode("unicode_escape").decode()[:200]
         access.info(
-            "%s %s:%s %s %s %s %.0f ms",
+            "%s %s:%s %s %s %s %.0f ms%s",
             environ["REMOTE_ADDR"], environ["SERVER_NAME"], environ["SERVER_PORT"], environ["REQUEST_METHOD"],
-            path, code, seconds * 1000,
+            path, code, seconds * 1000, f" {noted}" if noted else "",
         )  # fmt: skip

@@ -93,7 +93,8 @@ def _session(settings: Mapping[str, Any] | None, datacenter: str = "") -> Sessio
     if settings is None:
         import pulumi
 
-        from components.joyent.provider import read_settings
+        from components.joyent.provider import configured, read_settings
 
-        settings = read_settings(pulumi.Config().get("joyent"))
+        own = pulumi.Config()
+        settings = read_settings(configured(lambda key: pulumi.runtime.get_config(key) if ":" in key else own.get(key)))
     return session_of(settings, datacenter)

@@ -7,7 +7,7 @@ state's format: `components.joyent.machine.MachineProvider` and its like are nev
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pulumi.dynamic import CheckFailure, ConfigureRequest, ResourceProvider
@@ -21,8 +21,8 @@ DATACENTER = "datacenter"
 
 
 class JoyentProvider(ResourceProvider):  # type: ignore[misc]
-    """Credentials come from the environment first, and from the project's config key `joyent` (`rollcall:joyent` in the
-    project rollcall) second. The engine hands over the config of the last `up`, so rotate keys by the environment."""
+    """Credentials come from the environment first, and from the config key `rollcall:joyent`, or else the project's own `joyent`,
+    second. The engine hands over the config of the last `up`, so rotate keys by the environment."""
 
     serialize_as_secret_always = False
     # Class attributes, so that what is stored in the state stays a bare reference.
@@ -30,7 +30,7 @@ class JoyentProvider(ResourceProvider):  # type: ignore[misc]
     fixed_session: Session | None = None
 
     def configure(self, req: ConfigureRequest) -> None:
-        self.settings = read_settings(req.config.get("joyent"))
+        self.settings = read_settings(configured(req.config.get))
 
     @property
     def session(self) -> Session:
@@ -54,6 +54,12 @@ class JoyentProvider(ResourceProvider):  # type: ignore[misc]
         except (NotFoundError, ConfigurationError) as fault:
             return [CheckFailure(DATACENTER, str(fault))]
         return []
+
+
+def configured(get: Callable[[str], Any]) -> Any:
+    """The settings in a configuration: those of Rollcall's program, in whatever project it runs, or else the project's."""
+    found = get("rollcall:joyent")
+    return get("joyent") if found is None else found
 
 
 def read_settings(value: Any) -> Mapping[str, Any]:

@@ -16,15 +16,17 @@ from localcloud.aws.ec2.addresses import AddressPool
 from localcloud.aws.ec2.gates import gates
 from localcloud.aws.identity import Identities, Principal, Sessions
 from localcloud.aws.needs import needs_of
+from localcloud.aws.openid import Issuers
 from localcloud.aws.region import Region
 from localcloud.aws.route53 import PRESENT, Limits, Route53
 from localcloud.aws.route53.names import normalize
 from localcloud.aws.route53.records import Change
 from localcloud.aws.route53.records import RecordSet as Route53RecordSet
 from localcloud.aws.sts import StsApi
-from localcloud.aws.wire import SERVICES, AwsError, Call, Reply, render, service_of
+from localcloud.aws.wire import SERVICES, AwsError, Call, Reply, render, scope_of, service_of
 from localcloud.compute import Hypervisor, Observer
 from localcloud.dnsdata import RecordSet, ZoneSource
+from localcloud.keepalive import NOTED
 from localcloud.packets import Gate
 
 if TYPE_CHECKING:
@@ -94,11 +96,22 @@ class Aws(Observer, ZoneSource):
         self._authorization = Authorization(
             account=self.account, region_of=self._region_of, iam=lambda: self._moto.iam, clock=clock
         )
-        self._sts = StsApi(self._moto, sessions)
+        self._others: dict[str, Aws] = {}
+        self.issuers = Issuers(clock)
+        """The issuers of OpenID Connect tokens whose keys are known."""
+        self.sts = StsApi(self._moto, sessions, self.issuers, lambda account: self._others.get(account))
         self.route53 = Route53(clock=clock, faults=faults, limits=route53_limits)
         self.app: WSGIApp = self._serve
         if faults is not None:
             self.app = faults.middleware(_service, self._serve, _throttled)
+
+    def knows(self, key_id: str) -> bool:
+        """Whether this access key is of this account."""
+        return self._identities.knows(key_id)
+
+    def beside(self, accounts: Iterable[Aws]) -> None:
+        """Let roles of these accounts be assumed from here, where they trust the one who asks."""
+        self._others = {each.account: each for each in accounts}
 
     def close(self) -> None:
         """Forget the account."""
@@ -157,6 +170,8 @@ class Aws(Observer, ZoneSource):
         service = _service(environ)
         try:
             call = Call.read(environ)
+            # For the request log: an access key's id is no secret.
+            environ[NOTED] = f"{call.service}:{call.action or call.method} key={key_id_of(environ) or '-'}"
             reply = self._answer(call)
         except AwsError as refused:
             reply = render(service, refused)
@@ -170,6 +185,8 @@ class Aws(Observer, ZoneSource):
     def _answer(self, call: Call) -> Reply:
         if call.service and call.service not in SERVICES:
             raise AwsError("UnknownService", f"The local AWS has no {call.service}, only {', '.join(SERVICES)}", 501)
+        if call.service == "sts" and call.action == "AssumeRoleWithWebIdentity":
+            return self.sts.with_web_identity(call)
         principal = self._identities.of(call)
         if call.service == "route53":
             return self.route53.answer(call, lambda needs: self._authorization.check(principal, call, needs))
@@ -183,7 +200,7 @@ class Aws(Observer, ZoneSource):
         if call.service == "servicequotas":
             return region.quotas.answer(call)
         if call.service == "sts":
-            return self._sts.answer(call, principal)
+            return self.sts.answer(call, principal)
         if call.action == "DeleteUser":
             self._check_no_keys(call.get("UserName") or "")
         return self._moto.answer(call)
@@ -215,6 +232,11 @@ def _send(reply: Reply, environ: WSGIEnvironment, start_response: StartResponse)
     headers = [("Content-Type", reply.content_type), ("Content-Length", str(len(reply.body)))]
     start_response(f"{reply.status} {'OK' if reply.status < 400 else 'Refused'}", [*headers, *reply.headers.items()])
     return [b"" if environ["REQUEST_METHOD"] == "HEAD" else reply.body]
+
+
+def key_id_of(environ: WSGIEnvironment) -> str:
+    """The access key that a request says it is signed with; an empty text for one that is not signed."""
+    return scope_of({"authorization": str(environ.get("HTTP_AUTHORIZATION", ""))})[0]
 
 
 def _service(environ: WSGIEnvironment) -> str:

@@ -49,6 +49,11 @@ class Authorization:
                     raise _denied(call, principal, need, bounded, "permissions boundary")
             if decision is not Decision.ALLOWED:
                 raise _denied(call, principal, need, decision, "identity-based policy")
+            if principal.granted.policies:
+                # What a session may is what both its role and the policies that it was given allow.
+                within = evaluate(principal.granted.policies, request)
+                if within is not Decision.ALLOWED:
+                    raise _denied(call, principal, need, within, "session policy")
 
     def _policies(self, principal: Principal) -> tuple[list[Policy], Policy | None]:
         iam = self._iam()
@@ -83,6 +88,9 @@ class Authorization:
             found["aws:PrincipalArn"] = f"arn:aws:iam::{self._account}:role/{principal.name}"
         else:
             found["aws:username"] = principal.name
+        found.update({f"aws:PrincipalTag/{key}": value for key, value in principal.granted.tags.items()})
+        if principal.granted.source_identity:
+            found["aws:SourceIdentity"] = principal.granted.source_identity
         if principal.instance:
             region = self._region_of(principal.instance)
             arn = f"arn:aws:ec2:{region}:{self._account}:instance/{principal.instance}"
@@ -111,7 +119,7 @@ def _read(text: str) -> Policy:
 def _denied(call: Call, principal: Principal, need: Need, decision: Decision, where: str) -> AwsError:
     """https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html"""
     if decision is Decision.DENIED:
-        article = "a" if where[0] == "p" else "an"
+        article = "an" if where[0] == "i" else "a"
         why = f"with an explicit deny in {article} {where}"
     else:
         why = f"because no {where} allows the {need.action} action"

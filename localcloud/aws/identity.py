@@ -6,8 +6,8 @@ import re
 import secrets
 import string
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from localcloud.aws.sigv4 import Claim, ClockError, SignatureError, verify
@@ -35,6 +35,23 @@ _USUAL = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class Granted:
+    """What a role session was given when it was assumed: `policies` that limit it (none: as the role may), session `tags` by key,
+    those of them that go on to the next role (`transitive`), and who is behind it (`source_identity`).
+
+    https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+    """
+
+    policies: tuple[Mapping[str, Any], ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    transitive: frozenset[str] = frozenset()
+    source_identity: str = ""
+
+
+_NOTHING = Granted()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Principal:
     """`kind` decides what may be done; `name` is the user's or the role's name, `user_id` what IAM calls aws:userid.
 
@@ -46,6 +63,11 @@ class Principal:
     arn: str
     user_id: str
     instance: str = ""
+    granted: Granted = field(default=_NOTHING, compare=False)
+
+    @property
+    def account(self) -> str:
+        return self.arn.split(":")[4]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,16 +104,25 @@ class Sessions:
                 self._current[instance, role.id] = current
             return current
 
-    def assume(self, role: Any, session: str, seconds: float) -> Credentials:
+    def assume(self, role: Any, session: str, seconds: float, granted: Granted) -> Credentials:
         """New credentials of a role under a session's name, for `seconds`."""
         with self._lock:
-            return self._issue(role.name, role.id, session, self._clock(), seconds, "")
+            return self._issue(role.name, role.id, session, self._clock(), seconds, "", granted)
 
     def find(self, key_id: str) -> Credentials | None:
         with self._lock:
             return self._issued.get(key_id)
 
-    def _issue(self, role: str, role_id: str, session: str, now: float, seconds: float, instance: str) -> Credentials:
+    def _issue(
+        self,
+        role: str,
+        role_id: str,
+        session: str,
+        now: float,
+        seconds: float,
+        instance: str,
+        granted: Granted = _NOTHING,
+    ) -> Credentials:
         self._issued = {key: each for key, each in self._issued.items() if each.expires > now - 3600}
         made = Credentials(
             key_id="ASIA" + "".join(secrets.choice(_ALPHABET) for _ in range(16)),
@@ -106,6 +137,7 @@ class Sessions:
                 arn=f"arn:aws:sts::{self.account}:assumed-role/{role}/{session}",
                 user_id=f"{role_id}:{session}",
                 instance=instance,
+                granted=granted,
             ),
         )
         self._issued[made.key_id] = made
@@ -164,18 +196,29 @@ class Identities:
             raise self._refused(call, "mismatch", str(wrong)) from wrong
         return principal
 
+    def knows(self, key_id: str) -> bool:
+        """Whether this access key is one of this account's."""
+        return key_id == self._operator_key or self._sessions.find(key_id) is not None or self._user(key_id) is not None
+
     def _known(self, call: Call, key_id: str) -> tuple[Principal, str]:
         if key_id == self._operator_key:
             return self._operator, self._operator_secret
         session = self._sessions.find(key_id)
         if session is not None:
             return self._of_session(call, session)
+        found = self._user(key_id)
+        if found is None:
+            raise self._unknown(call)
+        user, key = found
+        return Principal(kind="user", name=user.name, arn=user.arn, user_id=user.id), key.secret_access_key
+
+    def _user(self, key_id: str) -> tuple[Any, Any] | None:
+        """The IAM user with this key, if it is active, and the key."""
         for user in list(self._iam().users.values()):
             for key in list(user.access_keys):
                 if key.access_key_id == key_id and key.status == "Active":
-                    made = Principal(kind="user", name=user.name, arn=user.arn, user_id=user.id)
-                    return made, key.secret_access_key
-        raise self._unknown(call)
+                    return user, key
+        return None
 
     def _of_session(self, call: Call, session: Credentials) -> tuple[Principal, str]:
         if call.headers.get("x-amz-security-token") != session.token:

@@ -43,7 +43,11 @@ def needs_of(call: Call, *, account: str, region: str, principal_name: str, tags
     if call.service == "iam":
         return [_iam(call, account, principal_name)]
     if call.service == "sts" and call.action == "AssumeRole":
-        return [Need(action="sts:AssumeRole", resource=call.get("RoleArn") or "*")]
+        # https://docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html and id_credentials_temp_control-access_monitor.html
+        tagged = ("TagSession",) if call.groups("Tags.member") else ()
+        named = ("SetSourceIdentity",) if call.get("SourceIdentity") else ()
+        actions = ("AssumeRole", *tagged, *named)
+        return [Need(action=f"sts:{each}", resource=call.get("RoleArn") or "*") for each in actions]
     # GetCallerIdentity takes no permission.
     return []
 

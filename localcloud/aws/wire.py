@@ -18,6 +18,7 @@ _IN_JSON = ("ssm", "servicequotas")
 _LARGEST_BODY = 8 << 20
 _XML = "text/xml;charset=UTF-8"
 _JSON = "application/x-amz-json-1.1"
+STS_VERSION = "2011-06-15"
 _NAMESPACES = {
     "iam": "https://iam.amazonaws.com/doc/2010-05-08/",
     "sts": "https://sts.amazonaws.com/doc/2011-06-15/",
@@ -77,9 +78,12 @@ class Call:
             path = "/" + path.partition("://")[2].partition("/")[2]
         service = service_of(headers)
         form: tuple[tuple[str, str], ...] = ()
-        if service in ("ec2", "iam", "sts"):
+        if service in ("ec2", "iam", "sts", ""):
             text = body.decode("utf-8", "replace") if environ["REQUEST_METHOD"] == "POST" else query
             form = tuple(parse_qsl(text, keep_blank_values=True))
+        if not service and dict(form).get("Version") == STS_VERSION:
+            # AssumeRoleWithWebIdentity is not signed, and at another host than AWS's nothing else names the service.
+            service = "sts"
         return cls(
             service=service,
             method=environ["REQUEST_METHOD"],
@@ -94,7 +98,7 @@ class Call:
     @property
     def region(self) -> str:
         """The region in the signature's scope; empty without a signature."""
-        scope = _scope(self.headers)
+        scope = scope_of(self.headers)
         return scope[2] if len(scope) == 5 else ""
 
     @property
@@ -145,14 +149,14 @@ class Call:
 
 def service_of(headers: Mapping[str, str]) -> str:
     """The service in the signature's scope; without a signature the host's first label; else an empty text."""
-    scope = _scope(headers)
+    scope = scope_of(headers)
     if len(scope) == 5:
         return scope[3]
     host = headers.get("host", "").partition(":")[0]
     return host.partition(".")[0] if host.endswith("amazonaws.com") else ""
 
 
-def _scope(headers: Mapping[str, str]) -> list[str]:
+def scope_of(headers: Mapping[str, str]) -> list[str]:
     """Key, date, region, service and `aws4_request`, or something shorter."""
     _, _, credential = headers.get("authorization", "").partition("Credential=")
     return credential.partition(",")[0].strip().split("/")

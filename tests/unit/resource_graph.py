@@ -77,6 +77,11 @@ class Cloud(mocks.Mocks):
             },
             "aws:ec2/getSubnets:getSubnets": {"ids": ["subnet-b", "subnet-a", "subnet-c"]},
             "aws:ec2/getVpc:getVpc": {"id": "vpc-1"},
+            "aws:index/getCallerIdentity:getCallerIdentity": {
+                "accountId": "123456789012",
+                "arn": "arn",
+                "userId": "me",
+            },
             "aws:route53/getZone:getZone": {"zoneId": "Z1", "arn": "arn:aws:route53:::hostedzone/Z1"},
         }
         self.calls.setdefault(args.token, []).append(dict(args.args))
@@ -203,11 +208,17 @@ def program(config: str) -> Callable[[], Any]:
     """Rollcall's own program with this configuration, whose accounts nobody is asked about."""
 
     def build() -> Any:
-        from components import preflight
+        from components import ec2, preflight
         from components.settings import read
         from components.standing import Standing
 
-        preflight.checked = lambda stack: (networked(read(stack, CONFIGS[config])), Standing())
+        def checked(stack: str) -> Any:
+            settings = networked(read(stack, CONFIGS[config]))
+            if settings.fleets_of("aws"):
+                ec2.provider_identity()
+            return settings, Standing()
+
+        preflight.checked = checked
         runpy.run_path(str(Path(__file__).resolve().parents[2] / "__main__.py"))
 
     return build

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
+from components import aws_session, ec2, preflight
+from components.aws_session import Identity
 from components.settings import ConfigurationError, Settings, read
 
 OWN = {"aws": "us-west-2", "joyent": "us-central-1"}
@@ -66,3 +70,30 @@ def test_what_can_be_no_place_is_refused_by_its_key(cloud: str, region: str, sai
     with pytest.raises(ConfigurationError, match=r"rollcall:fleets\.web\.region") as refused:
         settings(cloud, region)
     assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "config", "said"),
+    [
+        ("111111111111", {}, None),
+        (
+            "222222222222",
+            {},
+            "AWS credentials: the AWS provider works in account 222222222222 (arn:theirs), but preflight",
+        ),
+        ("222222222222", {"aws:profile": "shop"}, "aws:profile: the AWS provider works in account 222222222222"),
+        ("222222222222", {"aws:assumeRoles": "[…]"}, "aws:assumeRoles: the AWS provider works in account 222222222222"),
+    ],
+)
+def test_a_provider_in_another_account_is_a_fault_that_names_the_key_and_both(
+    monkeypatch: pytest.MonkeyPatch, theirs: str, config: dict[str, str], said: str | None
+) -> None:
+    ours = SimpleNamespace(identity=lambda: Identity(account="111111111111", arn="arn:ours"))
+    monkeypatch.setattr(preflight, "config", config.get)
+    monkeypatch.setattr(aws_session, "session_of", lambda _: ours)
+    monkeypatch.setattr(ec2, "provider_identity", lambda: SimpleNamespace(account_id=theirs, arn="arn:theirs"))
+    fault = preflight.account_fault()
+    if said is None:
+        assert fault is None
+    else:
+        assert fault and fault.startswith(said) and "in account 111111111111 (arn:ours). Give both" in fault

@@ -10,6 +10,7 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 
 from components import status
+from components.access import cloudflare_token
 from components.attendance import Entry, Member, Roll, Seen, Stand, difference
 from components.realm import Access
 from components.status import FleetStatus, StatusError, shown, status_of
@@ -140,7 +141,11 @@ def test_a_secret_of_the_config_is_used_where_it_can_be_read_and_missed_where_no
     monkeypatch.setattr(status, "_pulumi", pulumi)
     assert status.exported("prod")[1] == {"aws:region": "us-west-2", "cloudflare:apiToken": "word"}
     may = False
-    assert status.exported("prod")[1] == {"aws:region": "us-west-2"}
+    config = status.exported("prod")[1]
+    assert config == {"aws:region": "us-west-2"} and config.get("aws:profile") is None
+    # Another account would be asked without it.
+    with pytest.raises(StatusError, match=r"cloudflare:apiToken: cannot be decrypted \(no passphrase\)"):
+        cloudflare_token(config.get)
 
 
 def test_nothing_deployed_is_said_so() -> None:

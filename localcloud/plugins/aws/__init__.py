@@ -1,45 +1,68 @@
-"""The stand-in for the AWS plugin 7.x, over boto3. Endpoint, credentials and region as boto3 finds them."""
+"""The stand-in for the AWS plugin 7.x, over boto3: settings, credentials and endpoints as the real one finds them."""
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Mapping
 from typing import Any
 
 from localcloud.plugins.aws import ec2, functions, iam, route53, ssm
+from localcloud.plugins.aws.credentials import Account
 from localcloud.plugins.server import Plugin
 
 
 class Api:
-    """boto3 clients by service, made once; `region` is the provider's."""
+    """boto3 clients by service, made once for the same credentials; `region` is the provider's."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        import os
-
         self.region = str(
             settings.get("region") or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or ""
         )
+        self._account = Account(settings, self.region)
         self._made: dict[str, Any] = {}
+        self._lock = threading.Lock()
 
     def client(self, service: str) -> Any:
-        if service not in self._made:
-            import boto3
-            from botocore.config import Config
+        with self._lock:
+            if self._account.are_new:
+                self._made = {}
+            if service not in self._made:
+                self._made[service] = self._make(service)
+            return self._made[service]
 
-            retries = Config(retries={"mode": "adaptive", "total_max_attempts": 10})
-            self._made[service] = boto3.client(service, region_name=self.region or None, config=retries)
-        return self._made[service]
+    def _make(self, service: str) -> Any:
+        import boto3
+        from botocore.config import Config
+
+        retries = Config(retries={"mode": "adaptive", "total_max_attempts": 10})
+        return boto3.client(
+            service,
+            region_name=self.region or None,
+            config=retries,
+            endpoint_url=self._account.endpoint(service),
+            **self._account.keys(),
+        )
 
 
 class Aws(Plugin):
     name = "aws"
     types = (*ec2.TYPES, *iam.TYPES, *route53.TYPES, *ssm.TYPES)
     functions = {**functions.FUNCTIONS, "aws:route53/getZone:getZone": route53.get_zone}
+    # Those of the SDK's configuration (pulumi_aws.config) that say who asks whom; of the others the stand-in would make nothing.
     settings = (
         "region",
         "profile",
         "accessKey",
         "secretKey",
         "token",
+        "assumeRoles",
+        "assumeRoleWithWebIdentity",
+        "sharedConfigFiles",
+        "sharedCredentialsFiles",
+        "allowedAccountIds",
+        "forbiddenAccountIds",
+        "stsRegion",
         "endpoints",
         "defaultTags",
         "skipCredentialsValidation",

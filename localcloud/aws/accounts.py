@@ -1,0 +1,25 @@
+"""Several accounts behind one address, as AWS has them: the access key that signs a request says whose it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from localcloud.aws.app import Aws, key_id_of
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+
+class Accounts:
+    """A WSGI app. Who is in none of them is refused by the first."""
+
+    def __init__(self, *accounts: Aws) -> None:
+        self._accounts = accounts
+        for each in accounts:
+            each.beside(accounts)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        key_id = key_id_of(environ)
+        whose = next((each for each in self._accounts if each.knows(key_id)), self._accounts[0])
+        return whose.app(environ, start_response)

@@ -1,0 +1,165 @@
+"""Who the provider is: from its settings first and the environment second, then role by role.
+
+The order is that of aws-sdk-go-base, on which the real provider stands (aws_config.go, credentials.go): keys that are told count alone;
+else the profile, without the environment's keys where one is told; a token of an identity in the place of that; then the roles.
+https://registry.terraform.io/providers/hashicorp/aws/latest/docs#authentication-and-configuration
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from localcloud.plugins.resource import PluginError
+
+_UNITS = {"h": 3600, "m": 60, "s": 1}
+_EARLY_S = 300.0
+# Of AssumeRole, by the provider's words; `duration`, `tags` and `policyArns` have other forms.
+_WORDS = {
+    "sessionName": "RoleSessionName",
+    "externalId": "ExternalId",
+    "policy": "Policy",
+    "sourceIdentity": "SourceIdentity",
+    "transitiveTagKeys": "TransitiveTagKeys",
+}
+_BOTH = {"roleArn", "duration", "policy", "policyArns", "sessionName"}
+_OF_A_ROLE = _BOTH | {"externalId", "sourceIdentity", "tags", "transitiveTagKeys"}
+_OF_A_TOKEN = _BOTH | {"webIdentityToken", "webIdentityTokenFile"}
+
+
+def plain(value: Any) -> Any:
+    """A setting that is no text comes as JSON, from the stack's configuration and from the SDKs alike."""
+    return json.loads(value) if isinstance(value, str) and value[:1] in ("[", "{") else value
+
+
+class Account:
+    """The credentials of one provider, found when they are first needed and again before they expire."""
+
+    def __init__(self, settings: Mapping[str, Any], region: str) -> None:
+        self._settings = {key: plain(value) for key, value in settings.items()}
+        self._region = region
+        self._keys: dict[str, str] = {}
+        self._until = 0.0
+
+    @property
+    def are_new(self) -> bool:
+        """Whether they have to be found, so that clients with them are of no more use."""
+        return not self._keys or time.time() > self._until - _EARLY_S
+
+    def keys(self) -> dict[str, str]:
+        """As boto3 takes them. Raises PluginError."""
+        if self.are_new:
+            self._until = float("inf")
+            self._keys = self._found()
+            self._check_account()
+        return self._keys
+
+    def endpoint(self, service: str) -> str | None:
+        name = service.replace("-", "")
+        told = self._settings.get("endpoints") or ()
+        return next((str(each[name]) for each in told if each.get(name)), None)
+
+    def _found(self) -> dict[str, str]:
+        told = self._settings
+        if any(told.get(name) for name in ("accessKey", "secretKey", "token")):
+            keys = _as_boto(told.get("accessKey", ""), told.get("secretKey", ""), told.get("token"))
+            if not keys["aws_access_key_id"] or not keys["aws_secret_access_key"]:
+                raise PluginError("aws: retrieving credentials: static credentials are empty")
+        elif told.get("assumeRoleWithWebIdentity"):
+            keys = self._by_token(told["assumeRoleWithWebIdentity"])
+        else:
+            keys = self._by_chain()
+        for at, role in enumerate(told.get("assumeRoles") or ()):
+            keys = self._by_role(role, at, keys)
+        return keys
+
+    def _by_chain(self) -> dict[str, str]:
+        """What the SDK finds: environment, profile, container, instance."""
+        import botocore.session
+
+        session = botocore.session.Session(profile=self._settings.get("profile") or None)
+        if self._region:
+            # For a profile that assumes a role.
+            session.set_config_variable("region", self._region)
+        for name, variable in (("sharedConfigFiles", "config_file"), ("sharedCredentialsFiles", "credentials_file")):
+            files = self._settings.get(name) or ()
+            if len(files) > 1:
+                raise PluginError(f"aws: the stand-in reads one of {name}; PLUGINS=real reads several")
+            for file in files:
+                session.set_config_variable(variable, str(Path(file).expanduser()))
+        found = session.get_credentials()
+        if found is None:
+            raise PluginError("aws: No valid credential sources found.")
+        frozen = found.get_frozen_credentials()
+        return _as_boto(frozen.access_key, frozen.secret_key, frozen.token)
+
+    def _by_token(self, told: Mapping[str, Any]) -> dict[str, str]:
+        from botocore import UNSIGNED
+        from botocore.config import Config
+
+        _check_keys(told, _OF_A_TOKEN, "assumeRoleWithWebIdentity")
+        token = told.get("webIdentityToken") or Path(told["webIdentityTokenFile"]).expanduser().read_text()
+        sts = self._sts({}, config=Config(signature_version=UNSIGNED))
+        asked = {"RoleSessionName": f"aws-go-sdk-{time.time_ns()}", **_arguments(told), "WebIdentityToken": token}
+        return self._taken(sts.assume_role_with_web_identity(**asked))
+
+    def _by_role(self, told: Mapping[str, Any], at: int, keys: Mapping[str, str]) -> dict[str, str]:
+        from botocore.exceptions import ClientError
+
+        _check_keys(told, _OF_A_ROLE, f"assumeRoles[{at}]")
+        asked = {"RoleSessionName": f"aws-go-sdk-{time.time_ns()}", **_arguments(told)}
+        try:
+            return self._taken(self._sts(keys).assume_role(**asked))
+        except ClientError as refused:
+            raise PluginError(f"aws: Cannot assume IAM Role: {refused}") from refused
+
+    def _taken(self, answer: Mapping[str, Any]) -> dict[str, str]:
+        made = answer["Credentials"]
+        self._until = min(self._until, made["Expiration"].timestamp())
+        return _as_boto(made["AccessKeyId"], made["SecretAccessKey"], made["SessionToken"])
+
+    def _check_account(self) -> None:
+        """Only where a list is told: the provider asks who it is in any case, and says so only then."""
+        allowed = self._settings.get("allowedAccountIds") or ()
+        forbidden = self._settings.get("forbiddenAccountIds") or ()
+        if allowed or forbidden:
+            account = self._sts(self._keys).get_caller_identity()["Account"]
+            if account in map(str, forbidden) or (allowed and account not in map(str, allowed)):
+                raise PluginError(f"aws: AWS account ID not allowed: {account}")
+
+    def _sts(self, keys: Mapping[str, str], **options: Any) -> Any:
+        import boto3
+
+        region = self._settings.get("stsRegion") or self._region
+        return boto3.client("sts", region_name=region, endpoint_url=self.endpoint("sts"), **keys, **options)
+
+
+def _as_boto(key: str, secret: str, token: str | None) -> dict[str, str]:
+    found = {"aws_access_key_id": key, "aws_secret_access_key": secret}
+    return {**found, **({"aws_session_token": token} if token else {})}
+
+
+def _arguments(told: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {"RoleArn": told.get("roleArn")}
+    found |= {name: told[word] for word, name in _WORDS.items() if told.get(word)}
+    if told.get("duration"):
+        found["DurationSeconds"] = sum(
+            int(n) * _UNITS[unit] for n, unit in re.findall(r"(\d+)([hms])", told["duration"])
+        )
+    if told.get("policyArns"):
+        found["PolicyArns"] = [{"arn": each} for each in told["policyArns"]]
+    if told.get("tags"):
+        found["Tags"] = [{"Key": key, "Value": value} for key, value in told["tags"].items()]
+    return found
+
+
+def _check_keys(told: Mapping[str, Any], known: set[str], where: str) -> None:
+    """The bridge refuses a property that the provider's schema has not."""
+    for key in sorted(set(told) - known):
+        raise PluginError(f"aws: {where}: an unexpected argument {key!r} was provided")
+    if not told.get("roleArn"):
+        raise PluginError(f"aws: Cannot assume IAM Role: IAM Role ARN not set in {where}")
