@@ -82,14 +82,13 @@ def test_several_public_networks_ask_for_a_word(clouds: Rehearsal) -> None:
             "TRITON_KEY_FILE": str(key),
         }
         code, printed = run(clouds, "up", "--yes", **there)
-        assert (
-            code
-            and "rollcall:fleets.web.networks: is not set, and the data centre us-central-1 has 2 public" in printed
-        )
-        assert (
-            "it has North (public), South (public), Joyent-SDC-Private (private), Own (fabric 10.7.0.0/24)." in printed
-        )
-        assert "Name one of the public ones, as networks: [North]." in printed and made(clouds) == []
+        for said in (
+            "rollcall:fleets.web.networks: is not set, and the data centre local-1 has 2 public networks; it has",
+            "North (public), South (public), Joyent-SDC-Private (private), Own (fabric 10.7.0.0/24).",
+            "Name one of the public ones, as networks: [North].",
+        ):
+            assert code and said in printed, printed
+        assert made(clouds) == []
         code, printed = run(clouds, "preview", networks="[Own, South]", **there)
         assert code == 0, printed
     finally:
@@ -104,7 +103,7 @@ def changes(clouds: Rehearsal, networks: str) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {kind: set() for kind in KINDS}
     for step in steps:
         kind = step["urn"].split("::")[2].rpartition(":")[2]
-        if kind in found:
+        if kind in found and step["op"] not in ("refresh", "same"):
             found[kind].add(step["op"])
     return found
 
@@ -118,9 +117,6 @@ def test_other_networks_replace_a_machine_successor_first_and_other_words_do_not
     settings = {"url": there.url, "account": there.account, "keyId": there.key_id, "keyFile": there.key_file}
     (public,) = [each for each in session_of(settings).catalogue.networks() if each.name == "MNX-Triton-Public"]
     for words in ("", "[MNX-Triton-Public]", f"[{public.id}]"):
-        assert changes(clouds, words) == {"Machine": {"same"}, "Deregistration": {"same"}}, words
-    replaced = {"create-replacement", "replace", "delete-replaced"}
-    assert changes(clouds, "[My-Fabric-Network, MNX-Triton-Public]") == {
-        "Machine": replaced,
-        "Deregistration": replaced,
-    }
+        assert changes(clouds, words) == {"Machine": set(), "Deregistration": set()}, words
+    both = changes(clouds, "[My-Fabric-Network, MNX-Triton-Public]")
+    assert both == {"Machine": {"replace"}, "Deregistration": {"replace"}}
