@@ -17,6 +17,7 @@ from components.aws_config import AWS_KEYS, AssumedRole, named, own_region, read
 from components.registration import RollCallProvider
 from components.settings import ConfigurationError
 
+NOTHING: dict[str, str] = {}
 ARN = "arn:aws:iam::123456789012:role/deploy"
 
 
@@ -140,7 +141,7 @@ def test_secrets_in_plain_text_are_refused(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_key_that_says_whose_account_it_is_is_named() -> None:
-    assert named({}.get) == named(config({"region": "us-west-2"}).get) == ""
+    assert named(NOTHING.get) == named(config({"region": "us-west-2"}).get) == ""
     assert named(config({"assumeRoles": [], "profile": "shop"}).get) == "aws:profile"
 
 
@@ -148,9 +149,9 @@ def test_the_stacks_own_region_is_found_without_a_profile(monkeypatch: pytest.Mo
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
-    assert own_region({}.get) == "eu-west-1"
+    assert own_region(NOTHING.get) == "eu-west-1"
     monkeypatch.setenv("AWS_REGION", "us-west-2")
-    assert own_region({}.get) == "us-west-2"
+    assert own_region(NOTHING.get) == "us-west-2"
     assert own_region({"aws:region": "us-west-1"}.get) == "us-west-1"
 
 
