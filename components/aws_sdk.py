@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pulumi_aws import GetCallerIdentityResult as GetCallerIdentityResult
 from pulumi_aws import Provider as Provider
 from pulumi_aws import ProviderArgs as ProviderArgs
 from pulumi_aws import config as config
+from pulumi_aws import get_caller_identity as get_caller_identity
 
 from components.sdk_parts import Part
 

@@ -20,7 +20,8 @@ from localcloud.cli import PASSED_ON
 from localcloud.rehearsal import Rehearsal
 from tests.cloud.aws_accounts import PEOPLE, TARGET, World, two_accounts
 from tests.integration.conftest import rehearsed
-from tests.integration.test_secrets import Arguments, found
+from tests.integration.test_secrets import found
+from tests.integration.witness import Arguments
 
 pytestmark = [pytest.mark.clouds, pytest.mark.engine]
 FLEET = {
