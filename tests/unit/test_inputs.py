@@ -188,12 +188,14 @@ def test_what_the_sdk_requires_is_given(made: Values, token: str) -> None:
 def calls_in(path: Path) -> Iterator[tuple[str, set[str]]]:
     """Each call of a vendor's SDK in a file, as `aws.ec2.Instance`, with its keywords; of Cloudflare's by components.cloudflare too."""
     tree = ast.parse(path.read_text())
+    # The program's own ways to the parts of the SDKs that it uses.
+    parts = {"aws_sdk": "aws", "cloudflare": "cloudflare"}
     ours = {
-        each.name: each.name
+        each.asname or each.name: parts[each.name]
         for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom) and node.module == "components"
         for each in node.names
-        if each.name == "cloudflare"
+        if each.name in parts
     }
     names = ours | {
         each.asname or each.name: each.name.removeprefix("pulumi_")
@@ -202,9 +204,6 @@ def calls_in(path: Path) -> Iterator[tuple[str, set[str]]]:
         for each in node.names
         if each.name.startswith("pulumi_")
     }
-    # The program's own door to that SDK.
-    if any(isinstance(node, ast.ImportFrom) and node.module == "components" for node in ast.walk(tree)):
-        names["cloudflare"] = "cloudflare"
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             first, _, rest = ast.unparse(node.func).partition(".")
