@@ -13,7 +13,7 @@ import pulumi_aws as aws
 
 from components.settings import DirectorySettings, IncarnationSettings
 
-_ENUMERATION = "_services._dns-sd._udp"
+ENUMERATION = "_services._dns-sd._udp"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +94,7 @@ def static_records(settings: DirectorySettings, name: str = "directory") -> list
     made = []
     if settings.enumerate:
         services = sorted(f"{service.label}.{zone}." for service in settings.services)
-        made.append(record(f"{name}-services", _ENUMERATION, "PTR", services))
+        made.append(record(f"{name}-services", ENUMERATION, "PTR", services))
     for service in settings.services:
         of = f"{name}-{service.name}"
         sets = {each: incarnation for incarnation in service.incarnations for each in incarnation.sets}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pulumi
 
-from components import standing, tokens
+from components import dnsconflicts, standing, tokens
 from components.access import cloudflare_token, cloudflare_url
 from components.held import held
 from components.quotas import Found, look_at_ec2, look_at_triton
@@ -94,8 +94,6 @@ def standing_found(settings: Settings) -> Standing:
     from rollcall.errors import RollcallError
 
     state = held()
-    if state is None:
-        return Standing()
     found, site_zone, hosted = Standing(), None, None
     site, services = settings.site, settings.directory
     try:
@@ -103,14 +101,21 @@ def standing_found(settings: Settings) -> Standing:
             store = ZoneStore(cloudflare_token(pulumi.runtime.get_config), cloudflare_url(pulumi.runtime.get_config))
             site_zone = store.zone(site.zone)
             if site_zone is not None:
-                found += standing.apex(site, settings.stack, store.list(site_zone, site.zone), state)
+                found += conflicts_at_site(settings, store, site_zone)
+                if state is not None:
+                    found += standing.apex(site, settings.stack, store.list(site_zone, site.zone), state)
     except RollcallError as failed:
         found += Standing(faults=(f"rollcall:site.zone: {failed}",))
     if services is not None:
         route53 = boto3.client("route53", region_name=own_region() or None)
         hosted = next(iter(public_zones(route53, services.zone)), None)
         if hosted is not None:
-            found += standing.directory(services, hosted, standing.sets_of(route53, hosted), state)
+            sets = standing.sets_of(route53, hosted)
+            found += conflicts_in_directory(services, sets)
+            if state is not None:
+                found += standing.directory(services, hosted, sets, state)
+    if state is None:
+        return found
     made = (
         site_zone if site is not None and site.create else None,
         hosted if services is not None and services.create else None,
@@ -120,6 +125,19 @@ def standing_found(settings: Settings) -> Standing:
         found += standing.settings_left(site, state)
     found += standing.fleets(state) + standing.drained_by_ssh(_machines(settings.fleets), state)
     return found + standing.instances(_machines(settings.fleets_of("aws")), state)
+
+
+def conflicts_at_site(settings: Settings, store: ZoneStore, zone: str) -> Standing:
+    """What of others keeps machines from the site's host. `zone` is the zone's id."""
+    at = dnsconflicts.in_cloudflare(lambda name: store.list(zone, name))
+    name = settings.site.zone if settings.site is not None else ""
+    return Standing(faults=tuple(dnsconflicts.faults(name, dnsconflicts.of_site(settings), at)))
+
+
+def conflicts_in_directory(directory: DirectorySettings, sets: standing.Sets) -> Standing:
+    """What of others keeps the directory's records from its zone."""
+    wanted = dnsconflicts.of_directory(directory)
+    return Standing(faults=tuple(dnsconflicts.faults(directory.zone, wanted, dnsconflicts.in_route53(sets))))
 
 
 def _machines(fleets: Sequence[FleetSettings]) -> list[str]:
@@ -267,20 +285,6 @@ def zone_fault(route53: Any, directory: DirectorySettings) -> str | None:
     if len(public) > 1:
         ids = ", ".join(public)
         return f"{key}: {directory.zone} is the name of {len(public)} hosted zones ({ids}); delete the one that nobody delegates to"
-    names = {
-        f"{each}.{service.label}.{directory.zone}.".lower()
-        for service in directory.services
-        for one in service.incarnations
-        for each in one.sets
-    }
-    sets = standing.sets_of(route53, public[0])
-    for name in sorted(names):
-        here = sets(name)
-        if "CNAME" in here:
-            target = here["CNAME"]["ResourceRecords"][0]["Value"]
-            return f"{key}: {name} is a CNAME to {target} already, and can be nothing else beside it; delete it or rename the incarnation"
-        if "SRV" in here and "SetIdentifier" in here["SRV"]:
-            return f"{key}: the SRV set {name} has a routing policy; give it simple routing or rename the incarnation"
     return None
 
 

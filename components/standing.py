@@ -164,11 +164,17 @@ def _is_booted_by_us(outputs: Mapping[str, Any]) -> bool:
 
 
 def sets_of(route53: Any, zone: str) -> Sets:
-    """The record sets at a name (with its final dot), by type, each asked for once."""
+    """The record sets at a name (with its final dot), by type, each asked for once; of those with a routing policy the last."""
 
     @functools.cache
     def at(name: str) -> Mapping[str, Mapping[str, Any]]:
-        found = route53.list_resource_record_sets(HostedZoneId=zone, StartRecordName=name, MaxItems="10")
-        return {each["Type"]: each for each in found["ResourceRecordSets"] if each["Name"] == name}
+        found: dict[str, Mapping[str, Any]] = {}
+        start: dict[str, str] = {"StartRecordName": name}
+        while start:
+            page = route53.list_resource_record_sets(HostedZoneId=zone, MaxItems="10", **start)
+            found |= {each["Type"]: each for each in page["ResourceRecordSets"] if each["Name"] == name}
+            more = page["IsTruncated"] and page["NextRecordName"] == name
+            start = {key.replace("Next", "Start"): page[key] for key in page if key.startswith("NextR")} if more else {}
+        return found
 
     return at

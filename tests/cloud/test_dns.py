@@ -158,7 +158,9 @@ class TestAuthority:
         assert values(server.ask(f"www.deep.{ZONE}")) == ["203.0.113.99"]
         assert server.ask(f"nowhere.deep.{ZONE}").authority[0].name == dns.name.from_text(f"deep.{ZONE}")
 
-    @pytest.mark.parametrize(("name", "rtype"), [("child", "TXT"), ("child", "NS"), ("www.child", "A"), ("a.b.child", "A")])
+    @pytest.mark.parametrize(
+        ("name", "rtype"), [("child", "TXT"), ("child", "NS"), ("www.child", "A"), ("a.b.child", "A")]
+    )
     def test_what_is_delegated_is_answered_with_a_referral_whatever_the_zone_holds(
         self, server: Served, name: str, rtype: str
     ) -> None:
