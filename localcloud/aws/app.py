@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from localcloud.aws import iam
 from localcloud.aws.authorization import Authorization
 from localcloud.aws.catalogue import REGIONS
 from localcloud.aws.ec2.addresses import AddressPool
@@ -184,6 +185,7 @@ class Aws(Observer, ZoneSource):
             return region.quotas.answer(call)
         if call.service == "sts":
             return self._sts.answer(call, principal)
+        iam.check(call)
         if call.action == "DeleteUser":
             self._check_no_keys(call.get("UserName") or "")
         return self._moto.answer(call)
