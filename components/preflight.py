@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import pulumi
 
-from components import dnsconflicts, standing, tokens
+from components import awstags, dnsconflicts, standing, tokens
 from components.access import cloudflare_token, cloudflare_url
 from components.held import held
+from components.naming import marks
 from components.quotas import Found, look_at_ec2, look_at_triton
 from components.settings import (
     KEYS,
@@ -72,7 +73,8 @@ def located(settings: Settings) -> Settings:
 def preflight(settings: Settings) -> Standing:
     """Ask each cloud that the settings use whether it knows us. Raises ConfigurationError naming all that do not."""
     used = {fleet.cloud for fleet in settings.fleets} | ({"aws"} if settings.directory is not None else set())
-    faults = [fault] if settings.site is not None and (fault := cloudflare_fault(settings.site)) else []
+    faults = awstags.faults(settings, marks(), pulumi.Config("aws").get("defaultTags"), os.environ)
+    faults += [fault] if settings.site is not None and (fault := cloudflare_fault(settings.site)) else []
     faults += [fault for cloud, faults_of in FAULTS.items() if cloud in used for fault in faults_of(settings)]
     if faults:
         raise ConfigurationError(faults)

@@ -39,13 +39,16 @@ def check(tags: Tags, codes: Codes, *, same: Callable[[str], str] = str) -> None
     for key, value in tags:
         if not 1 <= len(key) <= LONGEST_KEY or len(value) > LONGEST_VALUE:
             raise AwsError(
-                codes.form, f"Member must have length less than or equal to {LONGEST_KEY} (key), {LONGEST_VALUE} (value)"
+                codes.form,
+                f"Member must have length less than or equal to {LONGEST_KEY} (key), {LONGEST_VALUE} (value)",
             )
         if not all(map(_is_allowed, key + value)):
             raise AwsError(codes.form, f"Member must satisfy regular expression pattern: {_PATTERN}+")
         reserved = (key, value) if codes.reserved_values else (key,)
         if any(each.lower().startswith(_RESERVED) for each in reserved):
-            raise AwsError(codes.meaning, f"'{_RESERVED}' prefixed tag key and value names are not allowed for external use.")
+            raise AwsError(
+                codes.meaning, f"'{_RESERVED}' prefixed tag key and value names are not allowed for external use."
+            )
     keys = [same(key) for key, _ in tags]
     if len(set(keys)) < len(keys):
         raise AwsError(codes.meaning, "Duplicate tag keys found.")

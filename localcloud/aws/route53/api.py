@@ -213,7 +213,9 @@ class Route53:
         added = {document.text(tag, "Key"): document.text(tag, "Value") for tag in root.findall("AddTags/Tag")}
         removed = [each.text or "" for each in root.findall("RemoveTagKeys/Key")]
         if any(not 1 <= len(key) <= _LONGEST_KEY or len(value) > _LONGEST_VALUE for key, value in added.items()):
-            raise AwsError("InvalidInput", f"A tag's key has 1 to {_LONGEST_KEY} characters, its value {_LONGEST_VALUE}")
+            raise AwsError(
+                "InvalidInput", f"A tag's key has 1 to {_LONGEST_KEY} characters, its value {_LONGEST_VALUE}"
+            )
         if any(key.lower().startswith("aws:") for key in added):
             raise AwsError("InvalidInput", "Tag keys that begin with aws: are reserved")
         tags = {key: value for key, value in {**zone.tags, **added}.items() if key not in removed}
