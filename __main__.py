@@ -13,12 +13,20 @@ from components.fleets import FLEETS
 from components.naming import deployment, mark_everything
 from components.origin import ClosedOrigin, ClosedOriginArgs
 from components.preflight import checked
-from components.registrar import Ec2Registrar, Ec2RegistrarArgs, SiteToken, SiteTokenArgs, UserRegistrar
+from components.registrar import (
+    KEY,
+    ORIGIN,
+    TOKEN,
+    Ec2Registrar,
+    Ec2RegistrarArgs,
+    SiteToken,
+    SiteTokenArgs,
+    UserRegistrar,
+)
 from components.settings import SITE_JOIN, FleetSettings
 from components.site import Site, SiteArgs
 from components.tokens import machine_token
 
-TOKEN, KEY, ORIGIN = "cloudflare-token", "route53-key", "origin"
 settings, stands = checked(deployment())
 mark_everything()
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from components.naming import VERSION, version
@@ -26,6 +26,10 @@ _OURS, _RESERVED = "rollcall-", "aws:"
 _LONGEST_KEY, _LONGEST_VALUE = 128, 256
 _IN_METADATA = re.compile(r"[0-9a-zA-Z\-_+=,.@:]+")
 _NOT_IN_METADATA = (".", "..", "_index")
+_WANTS_METADATA = (
+    "has a-z, A-Z, 0-9 and - _ + = , . @ : only and is not ., .. or _index, "
+    + "since machines read their tags from instance metadata"
+)
 _SIGNS = frozenset("_.:/=+-@")
 
 
@@ -93,7 +97,7 @@ def kinds_of(settings: Settings, marks: Sequence[str]) -> list[Kind]:
                 name="EC2 instance",
                 ours=(*marks, *told),
                 key=lambda key: bool(_IN_METADATA.fullmatch(key)) and key not in _NOT_IN_METADATA,
-                wants="has a-z, A-Z, 0-9 and - _ + = , . @ : only and is not ., .. or _index, since machines read their tags from instance metadata",
+                wants=_WANTS_METADATA,
             ),
             Kind(name="EC2 security group", ours=(*marks, "Name")),
             _plain("SSM parameter", marks),

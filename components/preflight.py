@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pulumi
 
-from components import awstags, dnsconflicts, standing, tokens
+from components import awstags, dnsconflicts, policysizes, standing, tokens
 from components.access import cloudflare_token, cloudflare_url
 from components.held import held
 from components.naming import marks
@@ -116,6 +116,7 @@ def standing_found(settings: Settings) -> Standing:
             found += conflicts_in_directory(services, sets)
             if state is not None:
                 found += standing.directory(services, hosted, sets, state)
+    found += Standing(faults=tuple(policysizes.faults(settings, zone=hosted or "", region=own_region())))
     if state is None:
         return found
     made = (

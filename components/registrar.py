@@ -24,6 +24,8 @@ from rollcall.route53 import LABEL
 # What an interrupted `up` wrote without noting it is the one that the next writes: of a name of chance there would be two, and IAM
 # deletes no role or user that has a policy left.
 POLICY = "rollcall"
+# The secrets of a machine, by their short names.
+TOKEN, KEY, ORIGIN = "cloudflare-token", "route53-key", "origin"
 _ZONE_RESOURCE = "com.cloudflare.api.account.zone"
 _MAY = "DNS Write"
 _ASSUME = {
@@ -181,14 +183,15 @@ class UserRegistrar(pulumi.ComponentResource):
 
 
 def _policy(parameters: Sequence[pulumi.Output[str]], grants: Sequence[Grant]) -> pulumi.Output[str]:
-    found = pulumi.Output.all(*parameters).apply(read_statements)
+    found = pulumi.Output.all(*parameters)
     joins = pulumi.Output.all(*(grant.statements() for grant in grants))
-    return pulumi.Output.all(found, joins).apply(
-        lambda both: json.dumps(
-            {"Version": "2012-10-17", "Statement": [*both[0], *(each for listed in both[1] for each in listed)]},
-            sort_keys=True,
-        )
-    )
+    return pulumi.Output.all(found, joins).apply(lambda both: policy_document(both[0], both[1]))
+
+
+def policy_document(parameters: list[str], joins: Sequence[list[dict[str, object]]]) -> str:
+    """The policy of one who reads the SSM parameters with these ARNs, and has the statements of each of `joins`."""
+    statements = [*read_statements(parameters), *(each for listed in joins for each in listed)]
+    return json.dumps({"Version": "2012-10-17", "Statement": statements}, sort_keys=True)
 
 
 def read_statements(parameters: list[str]) -> list[dict[str, object]]:

@@ -185,7 +185,8 @@ class Aws(Observer, ZoneSource):
             return region.quotas.answer(call)
         if call.service == "sts":
             return self._sts.answer(call, principal)
-        iam.check(call)
+        with self._lock:
+            iam.check(call, self._moto.iam)
         if call.action == "DeleteUser":
             self._check_no_keys(call.get("UserName") or "")
         return self._moto.answer(call)
