@@ -11,12 +11,14 @@ import difflib
 import functools
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pulumi
 
-from components import awstags, dnsconflicts, policysizes, standing, tokens
+from components import awstags, dnsconflicts, policysizes, sitezone, standing, tokens
 from components.access import cloudflare_token, cloudflare_url
+from components.cloudflareapi import ApiFailingError, ApiRefusedError, CloudflareApi
 from components.held import held
 from components.naming import marks
 from components.quotas import Found, look_at_ec2, look_at_triton
@@ -37,7 +39,13 @@ from components.zonestore import ZoneStore
 if TYPE_CHECKING:
     from components.joyent.client import CloudApi
 
-_TIMEOUT = 20.0
+
+@dataclass(frozen=True, kw_only=True)
+class CloudflareFound:
+    """`fault` keeps us from working there; `token_account` is the id of the account that owns the operator's token, empty for a user's."""
+
+    fault: str | None = None
+    token_account: str = ""
 
 
 def checked(stack: str) -> tuple[Settings, Standing]:
@@ -106,6 +114,8 @@ def standing_found(settings: Settings) -> Standing:
                 found += conflicts_at_site(settings, store, site_zone)
                 if state is not None:
                     found += standing.apex(site, settings.stack, store.list(site_zone, site.zone), state)
+    except (ApiFailingError, ApiRefusedError) as failed:
+        found += Standing(faults=(str(failed),))
     except RollcallError as failed:
         found += Standing(faults=(f"rollcall:site.zone: {failed}",))
     if services is not None:
@@ -200,33 +210,28 @@ def adoptions(settings: Settings, fleets: Sequence[FleetSettings], api: CloudApi
 
 def cloudflare_fault(site: SiteSettings) -> str | None:
     """What keeps us from working in Cloudflare. The zone must be in the account unless it is to be made."""
-    import requests
+    return cloudflare_found(site).fault
 
+
+def cloudflare_found(site: SiteSettings) -> CloudflareFound:
+    """What Cloudflare says to the operator's token, and of the site's zone."""
     given = tokens.machine_token()
-    wanted = tokens.needed(site, makes_token=not given, only_looks=pulumi.runtime.is_dry_run())
-    token = cloudflare_token(pulumi.runtime.get_config)
+    token, url = cloudflare_token(pulumi.runtime.get_config), cloudflare_url(pulumi.runtime.get_config)
+    wanted = functools.partial(tokens.needed, site, makes_token=not given, only_looks=pulumi.runtime.is_dry_run())
     if not token:
-        return f"CLOUDFLARE_API_TOKEN: is not set; export a token with {', '.join(wanted)}"
-    url = cloudflare_url(pulumi.runtime.get_config)
+        return CloudflareFound(fault=f"CLOUDFLARE_API_TOKEN: is not set; export a token with {', '.join(wanted())}")
+    api = CloudflareApi(url, token)
     try:
-        session = requests.Session()
-        session.headers["Authorization"] = f"Bearer {token}"
-        verified = session.get(f"{url}/user/tokens/verify", timeout=_TIMEOUT)
-        if verified.status_code != 200:
-            return (
-                f"CLOUDFLARE_API_TOKEN: Cloudflare does not accept it (HTTP {verified.status_code}); give a valid token"
-            )
-        own = str(verified.json()["result"]["id"])
-        fault = tokens.operator_fault(session, url, own, wanted) or (given and tokens.machine_fault(url, given))
-        if fault or site.create:
-            return fault or None
-        found = session.get(f"{url}/zones", params={"name": site.zone}, timeout=_TIMEOUT).json()
-    except (requests.RequestException, ValueError, KeyError, TypeError) as unreachable:
-        return f"CLOUDFLARE_BASE_URL: {url} cannot be reached ({type(unreachable).__name__}); check the network and the address"
-    if not found.get("result"):
-        mend = "add the zone there, correct the name, or set create: true"
-        return f"rollcall:site.zone: {site.zone} is not in the account of this Cloudflare token; {mend}"
-    return None
+        own = tokens.verified(api, lambda: tokens.accounts_seen(api, site.zone))
+        fault = tokens.operator_fault(api, own, wanted(of_account=bool(own.account)))
+        zones = [] if fault else sitezone.named(api, site)
+        fault = fault or sitezone.fault(site, zones)
+        if given and not fault:
+            machines = CloudflareApi(url, given, tokens.KEY)
+            fault = tokens.machine_fault(machines, zones[0].id if zones else "", [each.account for each in zones])
+    except (ApiFailingError, ApiRefusedError, tokens.InactiveError) as refused:
+        return CloudflareFound(fault=str(refused))
+    return CloudflareFound(fault=fault, token_account=own.account)
 
 
 def aws_faults(settings: Settings) -> list[str]:
