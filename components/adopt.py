@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from components import awserrors
 from components.access import cloudflare_token, cloudflare_url
 from components.attendance import BY_HAND
 from components.clouds import view_of
@@ -185,13 +186,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.add_argument("--yes", action="store_true", help="write the marks")
     chosen = parser.parse_args(arguments)
-    from botocore.exceptions import BotoCoreError, ClientError
 
     try:
         return _adopt(chosen)
-    except (StatusError, ConfigurationError, RollcallError, CloudApiError, BotoCoreError, ClientError) as fault:
+    except (StatusError, ConfigurationError, RollcallError, CloudApiError) as fault:
         print(f"rollcall adopt: {fault}", file=sys.stderr)
-        return 2
+    except awserrors.failures() as failed:
+        print(f"rollcall adopt: {awserrors.told(failed)}", file=sys.stderr)
+    return 2
 
 
 def _adopt(chosen: argparse.Namespace) -> int:

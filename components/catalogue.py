@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from components import awserrors
 from components.settings import EC2_IMAGES
 
 # What the images of EC2_IMAGES run on.
@@ -99,7 +100,6 @@ def look(region: str = "") -> tuple[list[Entry], list[str]]:
     """What the clouds of the environment have, and why one could not be asked. `region` is an AWS region or a data centre by its
     name, or both, since there are names that both clouds have; unless told, those of the environment."""
     import boto3
-    from botocore.exceptions import BotoCoreError, ClientError
 
     from components.joyent import CloudApiError
     from components.joyent.session import session_of
@@ -108,8 +108,8 @@ def look(region: str = "") -> tuple[list[Entry], list[str]]:
     faults = []
     try:
         found += of_ec2(functools.partial(boto3.client, region_name=region or None))
-    except (BotoCoreError, ClientError) as fault:
-        faults.append(f"aws is left out: {fault}")
+    except awserrors.failures() as fault:
+        faults.append(f"aws is left out: {awserrors.told(fault)}")
     try:
         found += of_triton(session_of({}, region).api)
     except CloudApiError as fault:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pulumi
 
-from components import awstags, dnsconflicts, policysizes, sitezone, standing, tokens
+from components import awserrors, awstags, dnsconflicts, policysizes, sitezone, standing, tokens
 from components.access import cloudflare_token, cloudflare_url
 from components.cloudflareapi import ApiFailingError, ApiRefusedError, CloudflareApi
 from components.held import held
@@ -118,14 +118,17 @@ def standing_found(settings: Settings) -> Standing:
         found += Standing(faults=(str(failed),))
     except RollcallError as failed:
         found += Standing(faults=(f"rollcall:site.zone: {failed}",))
-    if services is not None:
-        route53 = boto3.client("route53", region_name=own_region() or None)
-        hosted = next(iter(public_zones(route53, services.zone)), None)
-        if hosted is not None:
-            sets = standing.sets_of(route53, hosted)
-            found += conflicts_in_directory(services, sets)
-            if state is not None:
-                found += standing.directory(services, hosted, sets, state)
+    try:
+        if services is not None:
+            route53 = boto3.client("route53", region_name=own_region() or None)
+            hosted = next(iter(public_zones(route53, services.zone)), None)
+            if hosted is not None:
+                sets = standing.sets_of(route53, hosted)
+                found += conflicts_in_directory(services, sets)
+                if state is not None:
+                    found += standing.directory(services, hosted, sets, state)
+    except awserrors.failures() as failed:
+        found += Standing(faults=(awserrors.told(failed, "rollcall:directory.zone"),))
     found += Standing(faults=tuple(policysizes.faults(settings, zone=hosted or "", region=own_region())))
     if state is None:
         return found
@@ -161,7 +164,6 @@ def _machines(fleets: Sequence[FleetSettings]) -> list[str]:
 def quotas_found(settings: Settings) -> Found:
     """What the fleets would make anew, and whether the accounts' quotas hold it. The clouds have just answered."""
     import boto3
-    from botocore.exceptions import BotoCoreError, ClientError
 
     from components.joyent import CloudApiError
 
@@ -170,13 +172,8 @@ def quotas_found(settings: Settings) -> Found:
         region = name or own_region()
         try:
             found += look_at_ec2(fleets, stack, region, functools.partial(boto3.client, region_name=region))
-        except ClientError as refused:
-            code = refused.response.get("Error", {}).get("Code", "refused")
-            found += Found(
-                faults=(f"AWS credentials: AWS does not let them {refused.operation_name} in {region} ({code})",)
-            )
-        except BotoCoreError as unusable:
-            found += Found(faults=(f"aws:region: EC2 in {region} cannot be reached ({unusable}); correct the region",))
+        except awserrors.failures() as failed:
+            found += Found(faults=(awserrors.told(failed, f"aws:region {region}"),))
     for datacenter, fleets in settings.by_region("joyent").items():
         try:
             api = triton(settings, datacenter)
@@ -237,7 +234,6 @@ def cloudflare_found(site: SiteSettings) -> CloudflareFound:
 def aws_faults(settings: Settings) -> list[str]:
     """What keeps us from working in AWS, in the directory's hosted zone, and in each region that fleets name."""
     import boto3
-    from botocore.exceptions import BotoCoreError, ClientError
 
     region = own_region()
     if not region:
@@ -248,30 +244,25 @@ def aws_faults(settings: Settings) -> list[str]:
         fault = zone_fault(route53, settings.directory) if settings.directory else None
         abroad = {name: fleets for name, fleets in settings.by_region("aws").items() if name}
         return [*([fault] if fault else []), *(each for name in abroad for each in region_faults(name, abroad[name]))]
-    except ClientError as refused:
-        code = refused.response.get("Error", {}).get("Code", "refused")
-        if refused.operation_name != "GetCallerIdentity":
-            return [
-                f"AWS credentials: AWS does not let them {refused.operation_name} ({code}); docs/operations.md has the policy"
-            ]
-        return [f"AWS_ACCESS_KEY_ID: AWS does not accept the credentials ({code}); give valid ones"]
-    except BotoCoreError as unusable:
-        return [f"AWS credentials: {unusable}; export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"]
+    except awserrors.failures() as failed:
+        return [awserrors.told(failed)]
 
 
 def region_faults(region: str, fleets: Sequence[FleetSettings]) -> list[str]:
     """What keeps these fleets from another region than the stack's own, whose credentials are good."""
     import boto3
-    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.exceptions import ClientError
 
     try:
         boto3.client("sts", region_name=region).get_caller_identity()
         return []
     except ClientError as refused:
+        if not awserrors.is_unknown(refused):
+            return [awserrors.told(refused, f"rollcall:fleets.{fleet.name}.region") for fleet in fleets]
         # https://docs.aws.amazon.com/accounts/latest/reference/manage-acct-regions.html
-        code = refused.response.get("Error", {}).get("Code", "refused")
+        code = awserrors.code_of(refused)
         said = f"AWS does not accept the credentials in {region} ({code}); enable the region in the account, or name another"
-    except BotoCoreError:
+    except awserrors.failures():
         near = difflib.get_close_matches(region, boto3.session.Session().get_available_regions("ec2"))
         said = f"{region} cannot be reached; {f'write {near[0]}' if near else 'correct the name, or the network'}"
     return [f"rollcall:fleets.{fleet.name}.region: {said}" for fleet in fleets]

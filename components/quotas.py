@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from components import awserrors
 from components.naming import VERSION, is_of
 from components.settings import FleetSettings
 from rollcall.settings import FLEET, MACHINE, STACK
@@ -265,24 +266,28 @@ def _kind(size: str) -> str:
     return found[0] if found else ""
 
 
-def _applied(quotas: Any, code: str, region: str) -> tuple[float | None, str]:
+def _applied(quotas: Any, quota: str, region: str) -> tuple[float | None, str]:
     """The quota, or None and why it is not known: that is no reason to fail, since EC2 itself would."""
     from botocore.exceptions import BotoCoreError, ClientError
 
-    asked = {"ServiceCode": "ec2", "QuotaCode": code}
+    asked = {"ServiceCode": "ec2", "QuotaCode": quota}
     try:
         try:
             return float(quotas.get_service_quota(**asked)["Quota"]["Value"]), ""
         except quotas.exceptions.NoSuchResourceException:
             # Never raised in this account, so it has no value of its own.
             return float(quotas.get_aws_default_service_quota(**asked)["Quota"]["Value"]), ""
-    except ClientError as refused:
-        why = refused.response.get("Error", {}).get("Code", "refused")
-    except BotoCoreError as unusable:
-        why = type(unusable).__name__
+    except (ClientError, BotoCoreError) as failed:
+        code = awserrors.code_of(failed) if isinstance(failed, ClientError) else type(failed).__name__
+        allow = isinstance(failed, ClientError) and awserrors.is_denied(failed)
+        mend = (
+            "allow servicequotas:GetServiceQuota and servicequotas:GetAWSDefaultServiceQuota"
+            if allow
+            else "run it again"
+        )
     return None, (
-        f"the account's quota of vCPUs in {region} ({code}) was not read ({why}), so nobody has checked that the fleets fit into "
-        "it; allow servicequotas:GetServiceQuota and servicequotas:GetAWSDefaultServiceQuota"
+        f"the account's quota of vCPUs in {region} ({quota}) was not read ({code}), so nobody has checked that the fleets fit into it; "
+        f"{mend}"
     )
 
 
