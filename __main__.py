@@ -33,7 +33,12 @@ mark_everything()
 site = Site("site", SiteArgs(settings=settings.site, taken=stands.taken)) if settings.site else None
 given = pulumi.Output.secret(told) if (told := machine_token()) else None
 token = (
-    SiteToken("machines", SiteTokenArgs(zone_id=site.zone_id, given=given, rotate=settings.rotate)) if site else None
+    SiteToken(
+        "machines",
+        SiteTokenArgs(zone_id=site.zone_id, given=given, rotate=settings.rotate, account=stands.token_account),
+    )
+    if site
+    else None
 )
 origin = (
     ClosedOrigin("origin", ClosedOriginArgs(settings=settings.site, zone_id=site.zone_id, rotate=settings.rotate))

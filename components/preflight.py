@@ -82,11 +82,13 @@ def preflight(settings: Settings) -> Standing:
     """Ask each cloud that the settings use whether it knows us. Raises ConfigurationError naming all that do not."""
     used = {fleet.cloud for fleet in settings.fleets} | ({"aws"} if settings.directory is not None else set())
     faults = awstags.faults(settings, marks(), pulumi.Config("aws").get("defaultTags"), os.environ)
-    faults += [fault] if settings.site is not None and (fault := cloudflare_fault(settings.site)) else []
+    in_cloudflare = cloudflare_found(settings.site) if settings.site is not None else CloudflareFound()
+    faults += [in_cloudflare.fault] if in_cloudflare.fault else []
     faults += [fault for cloud, faults_of in FAULTS.items() if cloud in used for fault in faults_of(settings)]
     if faults:
         raise ConfigurationError(faults)
-    found, stands = quotas_found(settings), standing_found(settings)
+    found = quotas_found(settings)
+    stands = standing_found(settings) + Standing(token_account=in_cloudflare.token_account)
     if found.faults or stands.faults:
         raise ConfigurationError([*found.faults, *stands.faults])
     if pulumi.runtime.is_dry_run():

@@ -37,7 +37,7 @@ Sets = Callable[[str], Mapping[str, Mapping[str, Any]]]
 class Standing:
     """`taken`: the id with which each resource is imported. `by_hand`: instances in the state that Rollcall did not boot. `fleets`:
     those that the state has machines of. `by_ssh`: machines that the state drains over SSH. `faults` must be mended before anything
-    is made; `notes` are said at a preview."""
+    is made; `notes` are said at a preview. `token_account`: the account that owns the operator's Cloudflare token, if no user does."""
 
     taken: Mapping[str, str] = field(default_factory=dict)
     by_hand: frozenset[str] = frozenset()
@@ -45,6 +45,7 @@ class Standing:
     by_ssh: frozenset[str] = frozenset()
     faults: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    token_account: str = ""
 
     def __add__(self, other: Standing) -> Standing:
         return Standing(
@@ -54,6 +55,7 @@ class Standing:
             by_ssh=self.by_ssh | other.by_ssh,
             faults=self.faults + other.faults,
             notes=self.notes + other.notes,
+            token_account=self.token_account or other.token_account,
         )
 
 

@@ -50,7 +50,9 @@ def test_all_inline_policies_of_one_hold_so_many_characters_blanks_not_counted(
     put = whose(cloud.client("iam"))
 
     def refused(name: str, text: str) -> None:
-        with pytest.raises(ClientError, match=f"Maximum policy size of {most} bytes exceeded for {whose.__name__}") as found:
+        with pytest.raises(
+            ClientError, match=f"Maximum policy size of {most} bytes exceeded for {whose.__name__}"
+        ) as found:
             put(name, text)
         error = found.value.response
         assert (error["Error"]["Code"], error["ResponseMetadata"]["HTTPStatusCode"]) == ("LimitExceeded", 409)

@@ -1,4 +1,4 @@
-"""Prints, as JSON, what the program asks the engine for: `python tests/unit/resource_graph.py aws|joyent|closed|services|regions|new`.
+"""Prints, as JSON, what the program asks the engine for: `python tests/unit/resource_graph.py CONFIG`.
 
 With `--calls` it prints the functions that were called instead, each with all that it was ever given.
 
@@ -20,6 +20,7 @@ from pulumi.runtime import mocks
 from pulumi.runtime.settings import set_root_resource
 
 _AMI = "ami-0123456789abcdef0"
+_ACCOUNT = "a" * 32
 
 
 class Cloud(mocks.Mocks):
@@ -56,9 +57,12 @@ class Cloud(mocks.Mocks):
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> dict[Any, Any]:
         answers: dict[str, dict[str, Any]] = {
-            "cloudflare:index/getAccounts:getAccounts": {"results": [{"id": "a" * 32}]},
+            "cloudflare:index/getAccounts:getAccounts": {"results": [{"id": _ACCOUNT}]},
             "cloudflare:index/getZone:getZone": {"id": "z" * 32, "zoneId": "z" * 32},
             "cloudflare:index/getApiTokenPermissionGroupsList:getApiTokenPermissionGroupsList": {
+                "results": [{"id": "dns-write", "name": "DNS Write"}]
+            },
+            "cloudflare:index/getAccountApiTokenPermissionGroupsList:getAccountApiTokenPermissionGroupsList": {
                 "results": [{"id": "dns-write", "name": "DNS Write"}]
             },
             "aws:ssm/getParameter:getParameter": {"value": _AMI, "insecureValue": _AMI},
@@ -106,6 +110,10 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "aws": {
         "site": {"zone": "scalability.expert", "protection": "high", "acceleration": True},
         "fleets": {"web": {"cloud": "aws", "size": "t3.micro", **_WEB}},
+    },
+    "account": {
+        "site": {"zone": "scalability.expert"},
+        "fleets": {"web": {"cloud": "joyent", "size": "g1.micro", **_WEB}},
     },
     "joyent": {
         "site": {"zone": "scalability.expert"},
@@ -186,7 +194,8 @@ def program(config: str) -> Callable[[], Any]:
         from components.settings import read
         from components.standing import Standing
 
-        preflight.checked = lambda stack: (read(stack, CONFIGS[config]), Standing())
+        found = Standing(token_account=_ACCOUNT if config == "account" else "")
+        preflight.checked = lambda stack: (read(stack, CONFIGS[config]), found)
         runpy.run_path(str(Path(__file__).resolve().parents[2] / "__main__.py"))
 
     return build
