@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from components import awserrors
+from components import awserrors, zonenames
 from components.access import cloudflare_token, cloudflare_url
 from components.attendance import BY_HAND
 from components.clouds import view_of
@@ -25,7 +25,7 @@ from components.joyent.errors import CloudApiError
 from components.naming import named
 from components.registries import ADDRESS_TYPES
 from components.serviceplace import ServicePlace, ServiceRecords
-from components.settings import KEYS, TEXTS, ConfigurationError, Settings, read
+from components.settings import KEYS, TEXTS, ConfigurationError, DirectorySettings, Settings, read
 from components.status import StatusError, exported
 from components.zonestore import ZoneStore
 from rollcall.cloudflare import Record
@@ -119,10 +119,10 @@ def running(
     return kept
 
 
-def in_services(settings: Settings, stack: str, zone_of: Callable[[str], str | None]) -> list[Verdict]:
+def in_services(settings: Settings, stack: str, zone_of: Callable[[DirectorySettings], str | None]) -> list[Verdict]:
     """What of the services' sets no machine of the stack wrote: it stays foreign."""
     directory, found = settings.directory, []
-    zone = zone_of(directory.zone) if directory is not None else None
+    zone = zone_of(directory) if directory is not None else None
     if directory is None or zone is None:
         return []
     for service in directory.services:
@@ -165,19 +165,20 @@ def shown(verdicts: Sequence[Verdict], written: bool) -> str:
 
 def _settings(stack: str, config: Mapping[str, str]) -> Settings:
     values = {key: config[f"rollcall:{key}"] for key in KEYS if f"rollcall:{key}" in config}
-    return read(stack, {key: text if key in TEXTS else json.loads(text) for key, text in values.items()})
+    given = {key: text if key in TEXTS else json.loads(text) for key, text in values.items()}
+    return read(stack, zonenames.named(given, zonenames.looked_up(config.get, _region(config))))
 
 
 def _region(config: Mapping[str, str]) -> str:
     return config.get("aws:region") or os.environ.get("AWS_REGION") or ""
 
 
-def _hosted_zone(name: str, region: str) -> str | None:
+def _hosted_zone(directory: DirectorySettings, region: str) -> str | None:
     import boto3
 
-    from components.preflight import public_zones
+    from components.preflight import hosted_zone
 
-    return next(iter(public_zones(boto3.client("route53", region_name=region or None), name)), None)
+    return hosted_zone(boto3.client("route53", region_name=region or None), directory)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -205,9 +206,9 @@ def _adopt(chosen: argparse.Namespace) -> int:
     settings = _settings(stack, config)
     records: tuple[Record, ...] = ()
     marks: dict[str, str] = {}
-    verdicts = in_services(settings, stack, lambda name: _hosted_zone(name, _region(config)))
+    verdicts = in_services(settings, stack, lambda directory: _hosted_zone(directory, _region(config)))
     store = ZoneStore(cloudflare_token(config.get), cloudflare_url(config.get))
-    zone = store.zone(settings.site.zone) if settings.site is not None else None
+    zone = store.zone(settings.site) if settings.site is not None else None
     if settings.site is not None and zone is not None:
         machines = running(found, config, {each.name: each.region or "" for each in settings.fleets})
         records = store.list(zone, settings.site.fqdn)

@@ -63,10 +63,12 @@ class ServiceDirectory(pulumi.ComponentResource):
             kept = pulumi.ResourceOptions(parent=self, retain_on_delete=True)
             made = aws.route53.Zone(f"{name}-zone", name=self._settings.zone, force_destroy=False, opts=kept)
             return made.zone_id, made.arn
-        # A private zone of the same name would answer to nobody outside its VPC.
-        found = aws.route53.get_zone_output(
-            name=self._settings.zone, private_zone=False, opts=pulumi.InvokeOutputOptions(parent=self)
-        )
+        asked = pulumi.InvokeOutputOptions(parent=self)
+        if self._settings.zone_id:
+            found = aws.route53.get_zone_output(zone_id=self._settings.zone_id, opts=asked)
+        else:
+            # A private zone of the same name would answer to nobody outside its VPC.
+            found = aws.route53.get_zone_output(name=self._settings.zone, private_zone=False, opts=asked)
         return found.zone_id, found.arn
 
     def _record(self, told: StaticRecord) -> pulumi.Resource:

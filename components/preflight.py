@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pulumi
 
-from components import awserrors, awstags, dnsconflicts, policysizes, sitezone, standing, tokens
+from components import awserrors, awstags, dnsconflicts, policysizes, sitezone, standing, tokens, zonenames
 from components.access import cloudflare_token, cloudflare_url
 from components.cloudflareapi import ApiFailingError, ApiRefusedError, CloudflareApi
 from components.held import held
@@ -62,7 +62,8 @@ def configured(stack: str) -> Settings:
     """The stack's settings. Raises ConfigurationError with every fault."""
     config = pulumi.Config("rollcall")
     values = {key: config.get(key) if key in TEXTS else _object(config, key) for key in KEYS}
-    return read(stack, {key: value for key, value in values.items() if value is not None})
+    given = {key: value for key, value in values.items() if value is not None}
+    return read(stack, zonenames.named(given, zonenames.looked_up(pulumi.runtime.get_config, own_region())))
 
 
 def located(settings: Settings) -> Settings:
@@ -82,7 +83,9 @@ def preflight(settings: Settings) -> Standing:
     """Ask each cloud that the settings use whether it knows us. Raises ConfigurationError naming all that do not."""
     used = {fleet.cloud for fleet in settings.fleets} | ({"aws"} if settings.directory is not None else set())
     faults = awstags.faults(settings, marks(), pulumi.Config("aws").get("defaultTags"), os.environ)
-    in_cloudflare = cloudflare_found(settings.site) if settings.site is not None else CloudflareFound()
+    in_cloudflare = CloudflareFound()
+    if settings.site is not None:
+        in_cloudflare = cloudflare_found(settings.site, joined=sitezone.is_joined(settings))
     faults += [in_cloudflare.fault] if in_cloudflare.fault else []
     faults += [fault for cloud, faults_of in FAULTS.items() if cloud in used for fault in faults_of(settings)]
     if faults:
@@ -111,7 +114,7 @@ def standing_found(settings: Settings) -> Standing:
     try:
         if site is not None:
             store = ZoneStore(cloudflare_token(pulumi.runtime.get_config), cloudflare_url(pulumi.runtime.get_config))
-            site_zone = store.zone(site.zone)
+            site_zone = store.zone(site)
             if site_zone is not None:
                 found += conflicts_at_site(settings, store, site_zone)
                 if state is not None:
@@ -123,7 +126,7 @@ def standing_found(settings: Settings) -> Standing:
     try:
         if services is not None:
             route53 = boto3.client("route53", region_name=own_region() or None)
-            hosted = next(iter(public_zones(route53, services.zone)), None)
+            hosted = hosted_zone(route53, services)
             if hosted is not None:
                 sets = standing.sets_of(route53, hosted)
                 found += conflicts_in_directory(services, sets)
@@ -207,12 +210,13 @@ def adoptions(settings: Settings, fleets: Sequence[FleetSettings], api: CloudApi
     return found
 
 
-def cloudflare_fault(site: SiteSettings) -> str | None:
-    """What keeps us from working in Cloudflare. The zone must be in the account unless it is to be made."""
-    return cloudflare_found(site).fault
+def cloudflare_fault(site: SiteSettings, *, joined: bool = False) -> str | None:
+    """What keeps us from working in Cloudflare. The zone must be in the account unless it is to be made, and active if machines are
+    to be in it (`joined`)."""
+    return cloudflare_found(site, joined=joined).fault
 
 
-def cloudflare_found(site: SiteSettings) -> CloudflareFound:
+def cloudflare_found(site: SiteSettings, *, joined: bool = False) -> CloudflareFound:
     """What Cloudflare says to the operator's token, and of the site's zone."""
     given = tokens.machine_token()
     token, url = cloudflare_token(pulumi.runtime.get_config), cloudflare_url(pulumi.runtime.get_config)
@@ -224,7 +228,11 @@ def cloudflare_found(site: SiteSettings) -> CloudflareFound:
         own = tokens.verified(api, lambda: tokens.accounts_seen(api, site.zone))
         fault = tokens.operator_fault(api, own, wanted(of_account=bool(own.account)))
         zones = [] if fault else sitezone.named(api, site)
-        fault = fault or sitezone.fault(site, zones)
+        fault = fault or sitezone.choice_fault(site, zones)
+        if not fault and not zones:
+            fault = sitezone.account_fault(api, site)
+        if not fault and joined:
+            fault = sitezone.answer_fault(site, zones[0] if zones else None)
         if given and not fault:
             machines = CloudflareApi(url, given, tokens.KEY)
             fault = tokens.machine_fault(machines, zones[0].id if zones else "", [each.account for each in zones])
@@ -243,7 +251,7 @@ def aws_faults(settings: Settings) -> list[str]:
     try:
         boto3.client("sts", region_name=region).get_caller_identity()
         route53 = boto3.client("route53", region_name=region)
-        fault = zone_fault(route53, settings.directory) if settings.directory else None
+        fault = directory_fault(route53, settings, settings.directory) if settings.directory else None
         abroad = {name: fleets for name, fleets in settings.by_region("aws").items() if name}
         return [*([fault] if fault else []), *(each for name in abroad for each in region_faults(name, abroad[name]))]
     except awserrors.failures() as failed:
@@ -275,25 +283,73 @@ def own_region() -> str:
     return pulumi.Config("aws").get("region") or os.environ.get("AWS_REGION") or ""
 
 
+def directory_fault(route53: Any, settings: Settings, directory: DirectorySettings) -> str | None:
+    """What keeps the directory from being in its hosted zone, or machines that join it from being answered there."""
+    fault = zone_fault(route53, directory)
+    joined = any(fleet.count for fleet in settings.fleets for join in fleet.joins if join != SITE_JOIN)
+    if fault or not joined or hosted_zone(route53, directory):
+        return fault
+    return (
+        f"rollcall:directory.create: the hosted zone {directory.zone} is to be made, and no name in it resolves before the domain's "
+        "registrar, or the zone above it, names its name servers. Set the count of the fleets that join services to 0 for one `pulumi up`, "
+        "name the servers, and set the counts."
+    )
+
+
 def zone_fault(route53: Any, directory: DirectorySettings) -> str | None:
-    """What keeps the directory from standing in its hosted zone."""
-    public = public_zones(route53, directory.zone)
+    """What keeps the directory from being in its hosted zone."""
     key = "rollcall:directory.zone"
+    if directory.zone_id:
+        return _zone_id_fault(route53, directory)
+    public = public_zones(route53, directory.zone)
     if not public:
         if directory.create:
             return None
         return f"{key}: there is no public hosted zone {directory.zone} in this AWS account; make it, correct the name, or set create: true"
     if len(public) > 1:
-        ids = ", ".join(public)
-        return f"{key}: {directory.zone} is the name of {len(public)} hosted zones ({ids}); delete the one that nobody delegates to"
+        listed = "; ".join(_described(each) for each in public)
+        return (
+            f"{key}: {len(public)} public hosted zones of this AWS account are called {directory.zone}: {listed}. Set "
+            "rollcall:directory.zoneId to the one that the domain is delegated to."
+        )
     return None
 
 
-def public_zones(route53: Any, name: str) -> list[str]:
-    """The ids of the public hosted zones of this name."""
+def _zone_id_fault(route53: Any, directory: DirectorySettings) -> str | None:
+    from botocore.exceptions import ClientError
+
+    key, id_ = "rollcall:directory.zoneId", directory.zone_id
+    try:
+        found = route53.get_hosted_zone(Id=id_)["HostedZone"]
+    except ClientError as refused:
+        if awserrors.code_of(refused) not in ("NoSuchHostedZone", "InvalidInput"):
+            raise
+        return f"{key}: this AWS account has no hosted zone {id_}. Correct the id."
+    if found["Name"] != f"{directory.zone}.":
+        return f"{key}: {id_} is the hosted zone {found['Name'].rstrip('.')}, not {directory.zone}. Correct the one or the other."
+    if found["Config"].get("PrivateZone"):
+        return f"{key}: {id_} is a private hosted zone, which nobody outside its VPCs can ask. Name a public one."
+    return None
+
+
+def hosted_zone(route53: Any, directory: DirectorySettings) -> str | None:
+    """The id of the directory's hosted zone; None where there is none yet."""
+    return directory.zone_id or next((_id(each) for each in public_zones(route53, directory.zone)), None)
+
+
+def public_zones(route53: Any, name: str) -> list[dict[str, Any]]:
+    """The public hosted zones of this name."""
     found = route53.list_hosted_zones_by_name(DNSName=name)["HostedZones"]
-    public = (each for each in found if each["Name"] == f"{name}." and not each["Config"].get("PrivateZone"))
-    return [each["Id"].rpartition("/")[2] for each in public]
+    return [each for each in found if each["Name"] == f"{name}." and not each["Config"].get("PrivateZone")]
+
+
+def _id(zone: dict[str, Any]) -> str:
+    return str(zone["Id"]).rpartition("/")[2]
+
+
+def _described(zone: dict[str, Any]) -> str:
+    comment = zone["Config"].get("Comment")
+    return f"{_id(zone)} with {zone['ResourceRecordSetCount']} record sets{f' ({comment})' if comment else ''}"
 
 
 def joyent_faults(settings: Settings) -> list[str]:

@@ -38,7 +38,8 @@ def needed(
     makes = (_MAKES_ACCOUNT_TOKENS if of_account else _MAKES_TOKENS,) if makes_token else ()
     closed = ("SSL and Certificates Write",) if site.proxied else ()
     settings = ("Zone Settings Write",) if zone_settings(site) else ()
-    made = ("Zone Write",) if site.create else ("Zone Read",)
+    looked_up = () if site.account_id else ("Account Settings Read",)
+    made = ("Zone Write", *looked_up) if site.create else ("Zone Read",)
     wanted = (*made, "DNS Write", *closed, *settings, *makes)
     return tuple(each.replace(" Write", " Read") for each in wanted) if only_looks else wanted
 

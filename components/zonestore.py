@@ -1,12 +1,15 @@
-"""What an operator does in a Cloudflare zone beside what machines do: find it by name, and write a record's comment alone."""
+"""What an operator does in a Cloudflare zone beside what machines do: find it, and write a record's comment alone."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from components import sitezone
 from components.cloudflareapi import CloudflareApi
+from components.settings import SiteSettings
 from rollcall.cloudflare import CloudflareStore, Record
+from rollcall.errors import FatalError
 
 
 class ZoneStore(CloudflareStore):
@@ -16,10 +19,13 @@ class ZoneStore(CloudflareStore):
         super().__init__(token, url)
         self._api = CloudflareApi(self._url, token)
 
-    def zone(self, name: str) -> str | None:
-        """Cloudflare's id of the zone; None where the token sees none of this name."""
-        found = self._api.all("/zones", name=name)
-        return str(found[0]["id"]) if found else None
+    def zone(self, site: SiteSettings) -> str | None:
+        """Cloudflare's id of the site's zone; None where the token sees none. Raises FatalError where it is not one."""
+        found = sitezone.named(self._api, site)
+        fault = sitezone.choice_fault(site, found) if found else None
+        if fault:
+            raise FatalError(fault)
+        return found[0].id if found else None
 
     def comment(self, record: Record, text: str) -> None:
         """Set the comment. Nothing else is sent, so nothing else can change.

@@ -112,7 +112,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "fleets": {"web": {"cloud": "aws", "size": "t3.micro", **_WEB}},
     },
     "account": {
-        "site": {"zone": "scalability.expert"},
+        "site": {"zone": "scalability.expert", "zoneId": "f" * 32},
+        "directory": {"zone": "unilans.net", "zoneId": "Z1", "services": {"theService": _THE_SERVICE}},
         "fleets": {"web": {"cloud": "joyent", "size": "g1.micro", **_WEB}},
     },
     "joyent": {
