@@ -126,11 +126,14 @@ def _instead(each: Births) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class _Region:
-    """What EC2 has in a region: instances, the vCPUs of each type that is used or wanted, and which of the wanted key pairs."""
+    """What EC2 has in a region: instances, the vCPUs of each type that is used or wanted, and which of the wanted key pairs. `offered` are
+    all zones that have a type, `zones` those of them that have a default subnet; `default_vpc`: whether there is one."""
 
     name: str
+    default_vpc: bool
     instances: Sequence[Mapping[str, Any]]
     vcpus: Mapping[str, int]
+    offered: Mapping[str, frozenset[str]] = field(default_factory=dict)
     zones: Mapping[str, frozenset[str]] = field(default_factory=dict)
     subnets: Sequence[Mapping[str, Any]] = ()
     key_pairs: frozenset[str] = frozenset()
@@ -139,6 +142,8 @@ class _Region:
 def look_at_ec2(fleets: Sequence[FleetSettings], stack: str, region: str, client: Callable[[str], Any]) -> Found:
     """The fleets of one region. `client` makes boto3's for a service. Raises what EC2's client raises."""
     here = _seen(fleets, region, client("ec2"))
+    if not here.default_vpc:
+        return Found(faults=(_vpc_fault(fleets, region),))
     faults = [fault for each in fleets if (fault := _type_fault(each, here))]
     if faults:
         return Found(faults=tuple(faults))
@@ -180,19 +185,31 @@ def _seen(fleets: Sequence[FleetSettings], region: str, ec2: Any) -> _Region:
     offers = ec2.get_paginator("describe_instance_type_offerings").paginate(
         LocationType="availability-zone", Filters=[{"Name": "instance-type", "Values": sizes}]
     )
-    offered = [(each["InstanceType"], each["Location"]) for page in offers for each in page["InstanceTypeOfferings"]]
+    listed = [(each["InstanceType"], each["Location"]) for page in offers for each in page["InstanceTypeOfferings"]]
+    offered = {size: frozenset(zone for kind, zone in listed if kind == size) for size in sizes}
+    default = [{"Name": "is-default", "Values": ["true"]}]
+    vpcs = ec2.describe_vpcs(Filters=default)["Vpcs"]
     subnets = ec2.describe_subnets(Filters=[{"Name": "default-for-az", "Values": ["true"]}])["Subnets"]
     open_zones = {each["AvailabilityZone"] for each in subnets}
-    zones = {size: frozenset(zone for kind, zone in offered if kind == size and zone in open_zones) for size in sizes}
     named = sorted({each.ssh.key_name for each in fleets if each.ssh and each.ssh.key_name})
     pairs = ec2.describe_key_pairs(Filters=[{"Name": "key-name", "Values": named}])["KeyPairs"] if named else ()
     return _Region(
         name=region,
+        default_vpc=bool(vpcs),
         instances=instances,
         vcpus=vcpus,
-        zones=zones,
+        offered=offered,
+        zones={size: zones & open_zones for size, zones in offered.items()},
         subnets=subnets,
         key_pairs=frozenset(each["KeyName"] for each in pairs),
+    )
+
+
+def _vpc_fault(fleets: Sequence[FleetSettings], region: str) -> str:
+    """https://docs.aws.amazon.com/vpc/latest/userguide/work-with-default-vpc.html#create-default-vpc"""
+    return (
+        f"rollcall:fleets: {region} has no default VPC, and the machines of {', '.join(each.name for each in fleets)} are to be in its "
+        f"subnets. `aws ec2 create-default-vpc --region {region}` makes one with a subnet in each zone; or give them another region."
     )
 
 
@@ -200,10 +217,13 @@ def _type_fault(told: FleetSettings, here: _Region) -> str | None:
     key = f"rollcall:fleets.{told.name}.size"
     if told.size not in here.vcpus:
         return f"{key}: EC2 has no instance type {told.size!r} in {here.name}; `make catalogue` lists what there is"
+    if not here.offered[told.size]:
+        return f"{key}: no zone of {here.name} offers {told.size}; `make catalogue` lists what there is"
     if not here.zones[told.size]:
+        zone = min(here.offered[told.size])
         return (
             f"{key}: no zone of {here.name} with {told.size} has a default subnet; "
-            "`aws ec2 create-default-subnet --availability-zone ZONE`, or choose another size"
+            f"`aws ec2 create-default-subnet --availability-zone {zone} --region {here.name}`, or choose another size"
         )
     return _ipv6_fault(told, here) if told.ipv6 else None
 
@@ -227,8 +247,8 @@ def _ipv6_fault(told: FleetSettings, here: _Region) -> str | None:
     vpc, subnet = usable[0]["VpcId"], usable[0]["SubnetId"]
     return (
         f"rollcall:fleets.{told.name}.ipv6: is on, and no default subnet of {here.name} in a zone with {told.size} has an IPv6 CIDR; "
-        f"`aws ec2 associate-vpc-cidr-block --vpc-id {vpc} --amazon-provided-ipv6-cidr-block`, then `aws ec2 "
-        f"associate-subnet-cidr-block --subnet-id {subnet} --ipv6-cidr-block` with a /64 of it, and route ::/0 to the VPC's internet "
+        f"`aws ec2 associate-vpc-cidr-block --vpc-id {vpc} --amazon-provided-ipv6-cidr-block --region {here.name}`, then `aws ec2 "
+        f"associate-subnet-cidr-block --subnet-id {subnet} --region {here.name} --ipv6-cidr-block` with a /64 of it, and route ::/0 to the VPC's internet "
         "gateway; or leave ipv6 out"
     )
 
