@@ -247,9 +247,9 @@ def _ipv6_fault(told: FleetSettings, here: _Region) -> str | None:
     vpc, subnet = usable[0]["VpcId"], usable[0]["SubnetId"]
     return (
         f"rollcall:fleets.{told.name}.ipv6: is on, and no default subnet of {here.name} in a zone with {told.size} has an IPv6 CIDR; "
-        f"`aws ec2 associate-vpc-cidr-block --vpc-id {vpc} --amazon-provided-ipv6-cidr-block --region {here.name}`, then `aws ec2 "
-        f"associate-subnet-cidr-block --subnet-id {subnet} --region {here.name} --ipv6-cidr-block` with a /64 of it, and route ::/0 to the VPC's internet "
-        "gateway; or leave ipv6 out"
+        f"`aws ec2 associate-vpc-cidr-block --vpc-id {vpc} --amazon-provided-ipv6-cidr-block --region {here.name}`, then "
+        f"`aws ec2 associate-subnet-cidr-block --subnet-id {subnet} --region {here.name} --ipv6-cidr-block` with a /64 of it, and route "
+        "::/0 to the VPC's internet gateway; or leave ipv6 out"
     )
 
 
