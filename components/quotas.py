@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from components import awserrors
+from components import awserrors, ec2images
 from components.naming import VERSION, is_of
 from components.settings import FleetSettings
 from rollcall.settings import FLEET, MACHINE, STACK
@@ -126,13 +126,14 @@ def _instead(each: Births) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class _Region:
-    """What EC2 has in a region: instances, the vCPUs of each type that is used or wanted, and which of the wanted key pairs. `offered` are
-    all zones that have a type, `zones` those of them that have a default subnet; `default_vpc`: whether there is one."""
+    """What EC2 has in a region: instances, the vCPUs and architectures of each type that is used or wanted, and which of the wanted
+    key pairs. `offered` are all zones that have a type, `zones` those of them that have a default subnet."""
 
     name: str
     default_vpc: bool
     instances: Sequence[Mapping[str, Any]]
     vcpus: Mapping[str, int]
+    architectures: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     offered: Mapping[str, frozenset[str]] = field(default_factory=dict)
     zones: Mapping[str, frozenset[str]] = field(default_factory=dict)
     subnets: Sequence[Mapping[str, Any]] = ()
@@ -148,8 +149,10 @@ def look_at_ec2(fleets: Sequence[FleetSettings], stack: str, region: str, client
     if faults:
         return Found(faults=tuple(faults))
     made = {each.name: births(each, _machines(each, stack, here)) for each in fleets}
-    # EC2 asks for the key pair when it makes a machine, and not afterwards.
-    faults = [fault for each in fleets if made[each.name].made and (fault := _key_pair_fault(each, here))]
+    # EC2 asks for the key pair and the image when it makes a machine, and not afterwards.
+    making = [each for each in fleets if made[each.name].made]
+    faults = [fault for each in making if (fault := _key_pair_fault(each, here))]
+    faults += ec2images.faults(making, region, here.architectures, client)
     if faults:
         return Found(faults=tuple(faults))
     found = Found(notes=tuple(note for each in made.values() if (note := each.note)))
@@ -181,7 +184,7 @@ def _seen(fleets: Sequence[FleetSettings], region: str, ec2: Any) -> _Region:
     sizes = sorted({each.size for each in fleets})
     kinds = sorted({each["InstanceType"] for each in instances} | set(sizes))
     types = ec2.get_paginator("describe_instance_types").paginate(Filters=[{"Name": "instance-type", "Values": kinds}])
-    vcpus = {each["InstanceType"]: each["VCpuInfo"]["DefaultVCpus"] for page in types for each in page["InstanceTypes"]}
+    known = {each["InstanceType"]: each for page in types for each in page["InstanceTypes"]}
     offers = ec2.get_paginator("describe_instance_type_offerings").paginate(
         LocationType="availability-zone", Filters=[{"Name": "instance-type", "Values": sizes}]
     )
@@ -197,7 +200,8 @@ def _seen(fleets: Sequence[FleetSettings], region: str, ec2: Any) -> _Region:
         name=region,
         default_vpc=bool(vpcs),
         instances=instances,
-        vcpus=vcpus,
+        vcpus={kind: each["VCpuInfo"]["DefaultVCpus"] for kind, each in known.items()},
+        architectures={kind: tuple(each["ProcessorInfo"]["SupportedArchitectures"]) for kind, each in known.items()},
         offered=offered,
         zones={size: zones & open_zones for size, zones in offered.items()},
         subnets=subnets,

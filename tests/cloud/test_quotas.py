@@ -151,6 +151,29 @@ def test_a_key_pair_that_the_region_has_not_is_a_fault_where_a_machine_is_to_be_
     assert look(cloud, told) == Found(), "nothing is made, so nobody asks for it"
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"image": "/aws/service/debian/release/99/latest/amd64"}, "SSM has no parameter /aws/service/debian/release/99/latest/amd64 in"),
+        ({"image": "ami-0123456789abcdef0"}, "EC2 has no image ami-0123456789abcdef0 that this account may use in us-west-2."),
+        ({"size": "t4g.micro"}, "is for x86_64, and a t4g.micro has arm64. Name another image or size."),
+    ],
+)  # fmt: skip
+def test_an_image_that_no_machine_can_be_made_from_is_a_fault_where_one_is_to_be_made(
+    cloud: Cloud, change: dict[str, str], said: str
+) -> None:
+    told = replace(WEB, **change)  # type: ignore[arg-type]
+    (fault,) = look(cloud, told, API).faults
+    assert fault.startswith("rollcall:fleets.web.image: ") and said in fault
+    if "size" in change:
+        with pytest.raises(ClientError, match="does not match the architecture"):
+            start(cloud, told, 0)
+    else:
+        for index in range(2):
+            start(cloud, WEB, index, of=version(told))
+        assert look(cloud, told).faults == (), "nothing is made"
+
+
 def told_command(fault: str) -> list[str]:
     """The AWS CLI's command in a fault, as words."""
     found = re.search(r"`aws ec2 ([^`]+)`", fault)
@@ -198,7 +221,7 @@ def test_a_quota_that_was_never_raised_has_the_default(cloud: Cloud) -> None:
 def test_without_the_right_to_read_quotas_it_is_a_warning(cloud: Cloud) -> None:
     iam = cloud.client("iam")
     iam.create_user(UserName="operator")
-    rights = {"Effect": "Allow", "Action": "ec2:*", "Resource": "*"}
+    rights = {"Effect": "Allow", "Action": ["ec2:*", "ssm:GetParameter"], "Resource": "*"}
     iam.put_user_policy(
         UserName="operator", PolicyName="p", PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [rights]})
     )
