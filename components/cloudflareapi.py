@@ -52,12 +52,12 @@ class CloudflareApi:
         """The `result` of a GET."""
         return self.call("GET", path, query=query).get("result")
 
-    def all(self, path: str, **query: str) -> list[Any]:
+    def all(self, path: str, per_page: int = 50, **query: str) -> list[Any]:
         """The results on all pages of a GET."""
         found: list[Any] = []
         page, pages = 1, 1
         while page <= pages:
-            body = self.call("GET", path, query={**query, "page": str(page), "per_page": "50"})
+            body = self.call("GET", path, query={**query, "page": str(page), "per_page": str(per_page)})
             found += body.get("result") or []
             pages = int((body.get("result_info") or {}).get("total_pages") or 1)
             page += 1

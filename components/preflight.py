@@ -117,6 +117,7 @@ def standing_found(settings: Settings) -> Standing:
             site_zone = store.zone(site)
             if site_zone is not None:
                 found += conflicts_at_site(settings, store, site_zone)
+                found += Standing(faults=tuple(store.room_faults(settings, site)))
                 if state is not None:
                     found += standing.apex(site, settings.stack, store.list(site_zone, site.zone), state)
     except (ApiFailingError, ApiRefusedError) as failed:

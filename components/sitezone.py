@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.cloudflareapi import ApiRefusedError, CloudflareApi
+from components.dnsconflicts import CHALLENGES
 from components.settings import SITE_JOIN, Settings, SiteSettings
+from components.site import apex_comment
+from rollcall.ownership import Owner
 
 _WHY = {
     "pending": "its registrar does not name Cloudflare's name servers yet",
@@ -18,6 +21,8 @@ _WHY = {
     "moved": "its registrar names other name servers than Cloudflare's now",
 }
 _NO_SUCH_ZONE = (403, 404)
+_FREE_SINCE_2024, _FREE_BEFORE, _UNLIMITED = 200, 1000, 1_000_000
+_PAID = {"pro": 3500, "business": 3500}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +36,8 @@ class SiteZone:
     type: str
     account: str
     account_name: str
+    plan: str = ""
+    created_on: str = ""
     name_servers: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -96,6 +103,43 @@ def answer_fault(site: SiteSettings, zone: SiteZone | None) -> str | None:
     return None
 
 
+def room_fault(api: CloudflareApi, settings: Settings, site: SiteSettings, zone: SiteZone) -> str | None:
+    """Why the zone's plan would not hold the machines' records beside those that others have there. Raises the errors of CloudflareApi.
+
+    Cloudflare counts all records of a zone: https://developers.cloudflare.com/dns/manage-dns-records/#dns-records-quota
+    """
+    limit = max(site.records, _held_by_plan(zone))
+    listed = api.all(f"/zones/{zone.id}/dns_records", per_page=500)
+    others = sum(not _is_ours(each, settings, site) for each in listed)
+    needed = records_needed(settings)
+    if others + needed <= limit or len(listed) > limit:
+        return None
+    return (
+        f"rollcall:site.records: the zone has {others} records of others, and the stack takes up to {needed} while its largest fleet is "
+        f"replaced; the plan holds {limit}. Delete some, lower the counts, or set rollcall:site.records to what the plan holds."
+    )
+
+
+def records_needed(settings: Settings) -> int:
+    """How many records the stack has in the site's zone at the most: each machine's, the largest fleet's twice, and the apex."""
+    records = [fleet.count * (2 if fleet.ipv6 else 1) for fleet in settings.fleets if SITE_JOIN in fleet.joins]
+    return sum(records) + max(records, default=0) + 1
+
+
+def _held_by_plan(zone: SiteZone) -> int:
+    """What is known of the zone's quota; one that was raised is known to its owner only."""
+    if zone.plan == "free":
+        return _FREE_SINCE_2024 if zone.created_on >= "2024-09" else _FREE_BEFORE
+    return _PAID.get(zone.plan, _UNLIMITED)
+
+
+def _is_ours(record: Mapping[str, Any], settings: Settings, site: SiteSettings) -> bool:
+    owner = Owner.parse(str(record.get("comment") or ""))
+    name = str(record.get("name"))
+    apex = name == site.zone and record.get("comment") == apex_comment(settings.stack)
+    return apex or (owner is not None and owner.stack == settings.stack) or name.endswith(f".{CHALLENGES}.{site.fqdn}")
+
+
 def account_fault(api: CloudflareApi, site: SiteSettings) -> str | None:
     """Why it is not one account in which a new zone is to be made. Raises the errors of CloudflareApi."""
     accounts = {str(each["id"]): str(each.get("name")) for each in api.all("/accounts")}
@@ -133,5 +177,7 @@ def _zone(found: Mapping[str, Any]) -> SiteZone:
         type=str(found.get("type") or ""),
         account=str(account.get("id") or ""),
         account_name=str(account.get("name") or ""),
+        plan=str((found.get("plan") or {}).get("legacy_id") or ""),
+        created_on=str(found.get("created_on") or ""),
         name_servers=tuple(found.get("name_servers") or ()),
     )

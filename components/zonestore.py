@@ -7,7 +7,7 @@ from typing import Any
 
 from components import sitezone
 from components.cloudflareapi import CloudflareApi
-from components.settings import SiteSettings
+from components.settings import Settings, SiteSettings
 from rollcall.cloudflare import CloudflareStore, Record
 from rollcall.errors import FatalError
 
@@ -26,6 +26,13 @@ class ZoneStore(CloudflareStore):
         if fault:
             raise FatalError(fault)
         return found[0].id if found else None
+
+    def room_faults(self, settings: Settings, site: SiteSettings) -> list[str]:
+        """Why the site's zone would not hold the machines' records, if any are to be there."""
+        if not sitezone.is_joined(settings):
+            return []
+        faults = (sitezone.room_fault(self._api, settings, site, each) for each in sitezone.named(self._api, site))
+        return [fault for fault in faults if fault]
 
     def comment(self, record: Record, text: str) -> None:
         """Set the comment. Nothing else is sent, so nothing else can change.

@@ -9,9 +9,11 @@ import pulumi
 import pytest
 
 from components.preflight import cloudflare_fault, configured
-from components.settings import ConfigurationError, HealthSettings, SiteSettings
+from components.settings import ConfigurationError, HealthSettings, Settings, SiteSettings, read
+from components.site import apex_comment
 from components.zonestore import ZoneStore
 from rollcall.errors import FatalError
+from rollcall.ownership import Owner
 from tests.cloud.cloudflare_server import OPERATOR, ZONE, Front, Lab
 
 pytestmark = pytest.mark.clouds
@@ -156,3 +158,52 @@ def test_an_id_in_the_place_of_the_name_is_looked_up(lab: Lab, monkeypatch: pyte
         ConfigurationError, match=r"rollcall:site\.zone: the name of zone 0+ was not found\. CLOUDFLARE_API_TOKEN: "
     ):
         configured("local")
+
+
+class TestRoom:
+    """Cloudflare counts all records of a zone (81045), and a free one made since September 2024 has 200."""
+
+    def settings(self, count: int, **site: object) -> Settings:
+        fleet = {"cloud": "aws", "count": count, "size": "t3.micro", "image": "debian-12", "joins": ["site"]}
+        return read("local", {"site": {"zone": ZONE, **site}, "fleets": {"web": fleet}})
+
+    def look(self, settings: Settings) -> list[str]:
+        assert settings.site is not None
+        return ZoneStore(OPERATOR).room_faults(settings, settings.site)
+
+    def test_records_of_others_leave_less_room(self, lab: Lab) -> None:
+        for number in range(159):
+            lab.cloud.add_record(lab.zone, type="TXT", name=f"t{number}", content='"x"')
+        assert self.look(self.settings(20)) == []
+        lab.cloud.add_record(lab.zone, type="TXT", name="one-more", content='"x"')
+        (fault,) = self.look(self.settings(20))
+        assert fault.startswith(
+            "rollcall:site.records: the zone has 160 records of others, and the stack takes up to 41 while its"
+        )
+        assert "the plan holds 200. Delete some" in fault
+        assert self.look(self.settings(19)) == [] == self.look(self.settings(0))
+        assert self.look(self.settings(20, records=250)) == [], "the owner knows of a raised quota"
+
+    def test_ours_are_not_counted_twice(self, lab: Lab) -> None:
+        for number in range(100):
+            owner = Owner("local", "web", str(number), "0a1b2c", "i-0123456789abcdef0")
+            lab.cloud.add_record(
+                lab.zone, type="A", name="www", content=f"198.51.100.{number}", ttl=60, comment=str(owner)
+            )
+        lab.cloud.add_record(
+            lab.zone, type="CNAME", name="@", content=f"www.{ZONE}", proxied=True, comment=apex_comment("local")
+        )
+        assert self.look(self.settings(99)) == []
+        lab.cloud.add_record(lab.zone, type="TXT", name="a", content='"x"')
+        lab.cloud.add_record(lab.zone, type="TXT", name="b", content='"x"')
+        assert len(self.look(self.settings(99))) == 1
+
+    def test_a_paid_or_an_old_plan_holds_more_than_the_settings_say(self, lab: Lab) -> None:
+        lab.clock.now = 1_720_000_000.0
+        old = lab.cloud.add_zone("old.example")
+        lab.clock.now = 1_790_000_000.0
+        paid = lab.cloud.add_zone("paid.example", "pro")
+        for zone, name in ((old, "old.example"), (paid, "paid.example")):
+            for number in range(190):
+                lab.cloud.add_record(zone, type="TXT", name=f"t{number}", content='"x"')
+            assert self.look(self.settings(20, zone=name)) == []

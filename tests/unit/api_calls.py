@@ -16,7 +16,11 @@ import botocore.session
 from botocore import xform_name
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = [ROOT / "__main__.py", *sorted((ROOT / "components").rglob("*.py")), *sorted((ROOT / "userdata").rglob("*.py"))]
+SOURCES = [
+    ROOT / "__main__.py",
+    *sorted((ROOT / "components").rglob("*.py")),
+    *sorted((ROOT / "userdata").rglob("*.py")),
+]
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 # The helpers: by the method that they stand for, or that they are told first.
 _VERBS = {"get": "GET", "all": "GET", "_get": "GET", "_pages": "GET", "post": "POST", "put": "PUT", "delete": "DELETE"}
@@ -92,6 +96,9 @@ def _http(tree: ast.Module, api: str) -> Iterator[str]:
             continue
         # A whole address has its host put in; what the helpers pass on is another's path.
         path = re.sub(r"^\{\}(?=/ips$)", "", path).partition("?")[0]
+        if path.startswith("{}/latest/"):
+            # A machine's own metadata service.
+            continue
         if path.startswith(("/", "{}/")) or (path == "" and name == "_get"):
             yield f"{api} {method} {path or '/'}"
 
