@@ -226,7 +226,7 @@ def cloudflare_found(site: SiteSettings, *, joined: bool = False) -> CloudflareF
         return CloudflareFound(fault=f"CLOUDFLARE_API_TOKEN: is not set; export a token with {', '.join(wanted())}")
     api = CloudflareApi(url, token)
     try:
-        own = tokens.verified(api, lambda: tokens.accounts_seen(api, site.zone))
+        own = tokens.verified(api, lambda: tokens.accounts_seen(api, site))
         fault = tokens.operator_fault(api, own, wanted(of_account=bool(own.account)))
         zones = [] if fault else sitezone.named(api, site)
         fault = fault or sitezone.choice_fault(site, zones)
@@ -236,7 +236,8 @@ def cloudflare_found(site: SiteSettings, *, joined: bool = False) -> CloudflareF
             fault = sitezone.answer_fault(site, zones[0] if zones else None)
         if given and not fault:
             machines = CloudflareApi(url, given, tokens.KEY)
-            fault = tokens.machine_fault(machines, zones[0].id if zones else "", [each.account for each in zones])
+            accounts = [*(each.account for each in zones), *([own.account] if own.account else [])]
+            fault = tokens.machine_fault(machines, zones[0].id if zones else "", accounts)
     except (ApiFailingError, ApiRefusedError, tokens.InactiveError) as refused:
         return CloudflareFound(fault=str(refused))
     return CloudflareFound(fault=fault, token_account=own.account)

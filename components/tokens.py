@@ -71,21 +71,33 @@ def verified(api: CloudflareApi, accounts: Callable[[], Iterable[str]]) -> Verif
         for account in accounts():
             with contextlib.suppress(ApiRefusedError):
                 return _active(api, f"/accounts/{account}")
+        if _works(api):
+            said = f"{api.key}: the token is an account's, and sees neither the site's zone nor its account, so what it may do is unknown"
+            raise InactiveError(f"{said}. Give it Zone Read for the zone, or Account Settings Read.") from unknown
         raise
 
 
-def accounts_seen(api: CloudflareApi, zone: str) -> list[str]:
-    """The ids of the accounts that the token can see: that of the zone of this name, and those that it may list."""
-    found: list[str] = []
+def _works(api: CloudflareApi) -> bool:
+    """Whether Cloudflare answers who asks with the token, be it with nothing."""
+    try:
+        api.get("/zones", per_page="5")
+    except ApiRefusedError:
+        return False
+    return True
+
+
+def accounts_seen(api: CloudflareApi, site: SiteSettings) -> list[str]:
+    """The ids of the accounts that the token can see: that of the site's zone, those that it may list, and the configured one."""
+    found = [site.account_id] if site.account_id else []
     with contextlib.suppress(ApiRefusedError):
-        found += [str(each["account"]["id"]) for each in api.all("/zones", name=zone)]
+        found += [str(each["account"]["id"]) for each in api.all("/zones", name=site.zone)]
     with contextlib.suppress(ApiRefusedError):
         found += [str(each["id"]) for each in api.all("/accounts")]
     return list(dict.fromkeys(found))
 
 
 class InactiveError(Exception):
-    """A token that Cloudflare knows, and that does not work now. The message is for people."""
+    """A token that Cloudflare knows, and that does not work now, or of which nothing can be known. The message is for people."""
 
 
 def _active(api: CloudflareApi, owner: str) -> Verified:

@@ -189,6 +189,21 @@ class TestAccountOwned:
         given(monkeypatch, str(lab.token("DNS Write").api_token))
         assert cloudflare_fault(PLAIN) is None
 
+    def test_one_that_sees_neither_zone_nor_account_is_not_called_invalid(
+        self, lab: Lab, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("CLOUDFLARE_API_TOKEN", account_token(lab, "DNS Write"))
+        said = str(cloudflare_fault(PLAIN))
+        assert said.startswith(
+            "CLOUDFLARE_API_TOKEN: the token is an account's, and sees neither the site's zone nor its account"
+        )
+        assert said.endswith("Give it Zone Read for the zone, or Account Settings Read.")
+        made = replace(PLAIN, zone="new.example", create=True)
+        rights = ("Account API Tokens Write",)
+        monkeypatch.setenv("CLOUDFLARE_API_TOKEN", account_token(lab, "Zone Write", "DNS Write", account=rights))
+        assert "sees neither" in str(cloudflare_fault(made))
+        assert cloudflare_fault(replace(made, account_id=lab.cloud.account_id)) is None
+
     def test_one_for_the_machines_is_fine(self, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
         given(monkeypatch, account_token(lab, "DNS Write"))
         assert cloudflare_fault(PLAIN) is None
