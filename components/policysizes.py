@@ -16,11 +16,14 @@ MOST = {"role": 10240, "user": 2048}
 # Ids of hosted zones are 32 characters at most: https://docs.aws.amazon.com/Route53/latest/APIReference/API_HostedZone.html
 _LONGEST_ID = 32
 _ACCOUNT = "0" * 12
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/reference-arns.html
+_PARTITIONS = {"cn-": "aws-cn", "us-gov-": "aws-us-gov"}
 
 
-def faults(settings: Settings, *, zone: str, region: str, partition: str = "aws") -> list[str]:
+def faults(settings: Settings, *, zone: str, region: str) -> list[str]:
     """What IAM would refuse. `zone` is the id of the directory's hosted zone, empty where it is not known yet; `region` the stack's own
     AWS region."""
+    partition = next((name for start, name in _PARTITIONS.items() if region.startswith(start)), "aws")
     zone_arn = f"arn:{partition}:route53:::hostedzone/{zone or 'Z' * _LONGEST_ID}"
 
     def parameter(fleet: FleetSettings) -> Callable[[str], str]:

@@ -61,6 +61,14 @@ def test_the_limit_itself_fits_and_blanks_are_not_counted() -> None:
     assert len_of(json.dumps(json.loads(text), indent=9)) == len_of(text) < len(text)
 
 
+def test_arns_of_other_partitions_are_longer() -> None:
+    told = settings("joyent", 18)
+    room = MOST["user"] - len_of(document(told, told.fleets[0], "arn:aws:route53:::hostedzone/", str))
+    at_limit = "Z" * (room // 3)
+    assert faults(told, zone=at_limit, region="us-west-2") == []
+    assert faults(told, zone=at_limit, region="us-gov-west-1") and faults(told, zone=at_limit, region="cn-north-1")
+
+
 def test_a_zone_that_is_to_be_made_counts_with_the_longest_id() -> None:
     told = settings("joyent", 18)
     length = len_of(document(told, told.fleets[0], f"arn:aws:route53:::hostedzone/{'Z' * 32}", str))
