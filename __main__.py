@@ -13,19 +13,32 @@ from components.fleets import FLEETS
 from components.naming import deployment, mark_everything
 from components.origin import ClosedOrigin, ClosedOriginArgs
 from components.preflight import checked
-from components.registrar import Ec2Registrar, Ec2RegistrarArgs, SiteToken, SiteTokenArgs, UserRegistrar
+from components.registrar import (
+    KEY,
+    ORIGIN,
+    TOKEN,
+    Ec2Registrar,
+    Ec2RegistrarArgs,
+    SiteToken,
+    SiteTokenArgs,
+    UserRegistrar,
+)
 from components.settings import SITE_JOIN, FleetSettings
 from components.site import Site, SiteArgs
 from components.tokens import machine_token
 
-TOKEN, KEY, ORIGIN = "cloudflare-token", "route53-key", "origin"
 settings, stands = checked(deployment())
 mark_everything()
 
 site = Site("site", SiteArgs(settings=settings.site, taken=stands.taken)) if settings.site else None
 given = pulumi.Output.secret(told) if (told := machine_token()) else None
 token = (
-    SiteToken("machines", SiteTokenArgs(zone_id=site.zone_id, given=given, rotate=settings.rotate)) if site else None
+    SiteToken(
+        "machines",
+        SiteTokenArgs(zone_id=site.zone_id, given=given, rotate=settings.rotate, account=stands.token_account),
+    )
+    if site
+    else None
 )
 origin = (
     ClosedOrigin("origin", ClosedOriginArgs(settings=settings.site, zone_id=site.zone_id, rotate=settings.rotate))

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from components import awserrors, zonenames
 from components.access import cloudflare_token, cloudflare_url
 from components.attendance import BY_HAND
 from components.aws_config import own_region
@@ -24,7 +25,7 @@ from components.joyent.errors import CloudApiError
 from components.naming import named
 from components.registries import ADDRESS_TYPES
 from components.serviceplace import ServicePlace, ServiceRecords
-from components.settings import KEYS, TEXTS, ConfigurationError, Settings, read
+from components.settings import KEYS, TEXTS, ConfigurationError, DirectorySettings, Settings, read
 from components.status import StatusError, exported
 from components.zonestore import ZoneStore
 from rollcall.cloudflare import Record
@@ -119,11 +120,14 @@ def running(
 
 
 def in_services(
-    settings: Settings, stack: str, zone_of: Callable[[str], str | None], config: Mapping[str, str] | None = None
+    settings: Settings,
+    stack: str,
+    zone_of: Callable[[DirectorySettings], str | None],
+    config: Mapping[str, str] | None = None,
 ) -> list[Verdict]:
     """What of the services' sets no machine of the stack wrote: it stays foreign."""
     directory, found = settings.directory, []
-    zone = zone_of(directory.zone) if directory is not None else None
+    zone = zone_of(directory) if directory is not None else None
     if directory is None or zone is None:
         return []
     for service in directory.services:
@@ -166,14 +170,15 @@ def shown(verdicts: Sequence[Verdict], written: bool) -> str:
 
 def _settings(stack: str, config: Mapping[str, str]) -> Settings:
     values = {key: config[f"rollcall:{key}"] for key in KEYS if f"rollcall:{key}" in config}
-    return read(stack, {key: text if key in TEXTS else json.loads(text) for key, text in values.items()})
+    given = {key: text if key in TEXTS else json.loads(text) for key, text in values.items()}
+    return read(stack, zonenames.named(given, zonenames.looked_up(config.get)))
 
 
-def _hosted_zone(name: str, config: Mapping[str, str]) -> str | None:
+def _hosted_zone(directory: DirectorySettings, config: Mapping[str, str]) -> str | None:
     from components.aws_session import session_of
-    from components.preflight import public_zones
+    from components.preflight import hosted_zone
 
-    return next(iter(public_zones(session_of(config.get).client("route53"), name)), None)
+    return hosted_zone(session_of(config.get).client("route53"), directory)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -182,13 +187,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.add_argument("--yes", action="store_true", help="write the marks")
     chosen = parser.parse_args(arguments)
-    from botocore.exceptions import BotoCoreError, ClientError
 
     try:
         return _adopt(chosen)
-    except (StatusError, ConfigurationError, RollcallError, CloudApiError, BotoCoreError, ClientError) as fault:
+    except (StatusError, ConfigurationError, RollcallError, CloudApiError) as fault:
         print(f"rollcall adopt: {fault}", file=sys.stderr)
-        return 2
+    except awserrors.failures() as failed:
+        print(f"rollcall adopt: {awserrors.told(failed)}", file=sys.stderr)
+    return 2
 
 
 def _adopt(chosen: argparse.Namespace) -> int:
@@ -200,9 +206,9 @@ def _adopt(chosen: argparse.Namespace) -> int:
     settings = _settings(stack, config)
     records: tuple[Record, ...] = ()
     marks: dict[str, str] = {}
-    verdicts = in_services(settings, stack, lambda name: _hosted_zone(name, config), config)
+    verdicts = in_services(settings, stack, lambda directory: _hosted_zone(directory, config), config)
     store = ZoneStore(cloudflare_token(config.get), cloudflare_url(config.get))
-    zone = store.zone(settings.site.zone) if settings.site is not None else None
+    zone = store.zone(settings.site) if settings.site is not None else None
     if settings.site is not None and zone is not None:
         machines = running(found, config, {each.name: each.region or "" for each in settings.fleets})
         records = store.list(zone, settings.site.fqdn)

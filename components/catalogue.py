@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from components import awserrors
 from components.networks import kind
 from components.settings import EC2_IMAGES, ConfigurationError
 from components.status import StatusError, configuration
@@ -105,7 +106,6 @@ def chosen(entries: Iterable[Entry], words: Sequence[str]) -> list[Entry]:
 def look(region: str = "", config: Mapping[str, str] | None = None) -> tuple[list[Entry], list[str]]:
     """What the clouds of the stack's configuration and of the environment have, and why one could not be asked. `region` is an AWS
     region or a data centre by its name, or both, since there are names that both clouds have; unless told, those of the stack."""
-    from botocore.exceptions import BotoCoreError, ClientError
 
     from components.aws_session import session_of as aws_session_of
     from components.joyent import CloudApiError
@@ -119,8 +119,8 @@ def look(region: str = "", config: Mapping[str, str] | None = None) -> tuple[lis
         found += of_ec2(functools.partial(aws_session_of(told.get).client, region=region))
     except ConfigurationError as wrong:
         faults += [f"aws is left out: {each}" for each in wrong.faults]
-    except (BotoCoreError, ClientError) as fault:
-        faults.append(f"aws is left out: {fault}")
+    except awserrors.failures() as fault:
+        faults.append(f"aws is left out: {awserrors.told(fault)}")
     try:
         found += of_triton(session_of(read_settings(told.get("rollcall:joyent")), region).api)
     except CloudApiError as fault:

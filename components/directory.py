@@ -13,7 +13,7 @@ import pulumi
 from components import aws_sdk as aws
 from components.settings import DirectorySettings, IncarnationSettings
 
-_ENUMERATION = "_services._dns-sd._udp"
+ENUMERATION = "_services._dns-sd._udp"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +63,12 @@ class ServiceDirectory(pulumi.ComponentResource):
             kept = pulumi.ResourceOptions(parent=self, retain_on_delete=True)
             made = aws.route53.Zone(f"{name}-zone", name=self._settings.zone, force_destroy=False, opts=kept)
             return made.zone_id, made.arn
-        # A private zone of the same name would answer to nobody outside its VPC.
-        found = aws.route53.get_zone_output(
-            name=self._settings.zone, private_zone=False, opts=pulumi.InvokeOutputOptions(parent=self)
-        )
+        asked = pulumi.InvokeOutputOptions(parent=self)
+        if self._settings.zone_id:
+            found = aws.route53.get_zone_output(zone_id=self._settings.zone_id, opts=asked)
+        else:
+            # A private zone of the same name would answer to nobody outside its VPC.
+            found = aws.route53.get_zone_output(name=self._settings.zone, private_zone=False, opts=asked)
         return found.zone_id, found.arn
 
     def _record(self, told: StaticRecord) -> pulumi.Resource:
@@ -94,7 +96,7 @@ def static_records(settings: DirectorySettings, name: str = "directory") -> list
     made = []
     if settings.enumerate:
         services = sorted(f"{service.label}.{zone}." for service in settings.services)
-        made.append(record(f"{name}-services", _ENUMERATION, "PTR", services))
+        made.append(record(f"{name}-services", ENUMERATION, "PTR", services))
     for service in settings.services:
         of = f"{name}-{service.name}"
         sets = {each: incarnation for incarnation in service.incarnations for each in incarnation.sets}

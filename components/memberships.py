@@ -119,11 +119,16 @@ def service_membership(
 
 def grant(directory: DirectorySettings, joins: tuple[str, ...], zone_arn: pulumi.Output[str]) -> Grant | None:
     """What a fleet with these `joins` must be allowed to change; None where it joins no service."""
+    sets = sets_of(directory, joins)
+    return Grant(zone_arn=zone_arn, domain=directory.zone, sets=sets) if sets else None
+
+
+def sets_of(directory: DirectorySettings, joins: tuple[str, ...]) -> list[str]:
+    """The names of the SRV sets that a fleet with these `joins` may have to be in."""
     services = [found(directory, joined) for joined in joins if joined != SITE_JOIN]
-    sets = [
+    return [
         f"{each}.{service.label}.{directory.zone}" for service, incarnation in services for each in incarnation.sets
     ]
-    return Grant(zone_arn=zone_arn, domain=directory.zone, sets=sets) if sets else None
 
 
 def found(directory: DirectorySettings, joined: str) -> tuple[ServiceSettings, IncarnationSettings]:

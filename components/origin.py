@@ -127,21 +127,18 @@ class RevocationProvider(ResourceProvider):
             self._call("DELETE", f"/certificates/{_id}")
 
     def _call(self, method: str, path: str, query: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
-        import requests
+        from components.cloudflareapi import ApiFailingError, ApiRefusedError, CloudflareApi
 
-        url = cloudflare_url(self.config.get)
-        headers = {"Authorization": f"Bearer {cloudflare_token(self.config.get)}"}
+        api = CloudflareApi(cloudflare_url(self.config.get), cloudflare_token(self.config.get))
         try:
-            reply = requests.request(method, f"{url}{path}", params=query, headers=headers, timeout=20)
-            if reply.status_code == 404:
+            found = api.call(method, path, query=query)["result"]
+        except ApiRefusedError as refused:
+            if refused.status == 404:
                 return []
-            body = reply.json()
-        except (requests.RequestException, ValueError) as failed:
-            raise RevocationError(f"cloudflare: {method} {path}: {type(failed).__name__}") from failed
-        if not body.get("success"):
-            raise RevocationError(f"cloudflare: {method} {path}: HTTP {reply.status_code} {body.get('errors')}")
-        found: list[dict[str, Any]] = body["result"] if isinstance(body["result"], list) else []
-        return found
+            raise RevocationError(str(refused)) from refused
+        except ApiFailingError as failed:
+            raise RevocationError(str(failed)) from failed
+        return found if isinstance(found, list) else []
 
 
 class Revocation(Resource, module="rollcall", name="Revocation"):  # type: ignore[call-arg]

@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import difflib
 import functools
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pulumi
 
-from components import standing, tokens
+from components import awserrors, awstags, dnsconflicts, policysizes, sitezone, standing, tokens, zonenames
 from components.access import (
     CLOUDFLARE_SECRETS,
     cloudflare_faults,
@@ -24,7 +25,9 @@ from components.access import (
     cloudflare_url,
 )
 from components.aws_config import named, own_region, secrets
+from components.cloudflareapi import ApiFailingError, ApiRefusedError, CloudflareApi
 from components.held import held
+from components.naming import marks
 from components.networks import Datacenter, NetworksError
 from components.quotas import Found, look_at_ec2, look_at_triton
 from components.settings import (
@@ -45,7 +48,13 @@ if TYPE_CHECKING:
     from components.joyent.client import CloudApi
     from components.joyent.session import Session
 
-_TIMEOUT = 20.0
+
+@dataclass(frozen=True, kw_only=True)
+class CloudflareFound:
+    """`fault` keeps us from working there; `token_account` is the id of the account that owns the operator's token, empty for a user's."""
+
+    fault: str | None = None
+    token_account: str = ""
 
 
 def config(key: str) -> str | None:
@@ -84,7 +93,8 @@ def configured(stack: str) -> Settings:
     """The stack's settings. Raises ConfigurationError with every fault."""
     ours = pulumi.Config("rollcall")
     values = {key: ours.get(key) if key in TEXTS else _object(ours, key) for key in KEYS}
-    return read(stack, {key: value for key, value in values.items() if value is not None})
+    given = {key: value for key, value in values.items() if value is not None}
+    return read(stack, zonenames.named(given, zonenames.looked_up(config)))
 
 
 def located(settings: Settings) -> Settings:
@@ -138,9 +148,13 @@ def preflight(settings: Settings) -> Standing:
     used = {fleet.cloud for fleet in settings.fleets} | ({"aws"} if settings.directory is not None else set())
     if faults := plain_secrets():
         raise ConfigurationError(faults)
-    faults = cloudflare_faults(config) if settings.site is not None else []
-    if settings.site is not None and not faults:
-        faults += [fault] if (fault := cloudflare_fault(settings.site)) else []
+    faults = awstags.faults(settings, marks(), config("aws:defaultTags"), os.environ)
+    in_cloudflare = CloudflareFound()
+    if settings.site is not None:
+        faults += (wrong := cloudflare_faults(config))
+        if not wrong:
+            in_cloudflare = cloudflare_found(settings.site, joined=sitezone.is_joined(settings))
+    faults += [in_cloudflare.fault] if in_cloudflare.fault else []
     faults += [fault for cloud, faults_of in FAULTS.items() if cloud in used for fault in faults_of(settings)]
     if not faults and "aws" in used and (fault := account_fault()):
         faults = [fault]
@@ -148,7 +162,7 @@ def preflight(settings: Settings) -> Standing:
         raise ConfigurationError(faults)
     settings, found = networked(settings)
     found += quotas_found(settings)
-    stands = standing_found(settings)
+    stands = standing_found(settings) + Standing(token_account=in_cloudflare.token_account)
     if found.faults or stands.faults:
         raise ConfigurationError([*found.faults, *stands.faults])
     if pulumi.runtime.is_dry_run():
@@ -165,23 +179,35 @@ def standing_found(settings: Settings) -> Standing:
     from rollcall.errors import RollcallError
 
     state = held()
-    if state is None:
-        return Standing()
     found, site_zone, hosted = Standing(), None, None
     site, services = settings.site, settings.directory
     try:
         if site is not None:
             store = ZoneStore(cloudflare_token(config), cloudflare_url(config))
-            site_zone = store.zone(site.zone)
+            site_zone = store.zone(site)
             if site_zone is not None:
-                found += standing.apex(site, settings.stack, store.list(site_zone, site.zone), state)
+                found += conflicts_at_site(settings, store, site_zone)
+                found += Standing(faults=tuple(store.room_faults(settings, site)))
+                if state is not None:
+                    found += standing.apex(site, settings.stack, store.list(site_zone, site.zone), state)
+    except (ApiFailingError, ApiRefusedError) as failed:
+        found += Standing(faults=(str(failed),))
     except RollcallError as failed:
         found += Standing(faults=(f"rollcall:site.zone: {failed}",))
-    if services is not None:
-        route53 = session_of(config).client("route53")
-        hosted = next(iter(public_zones(route53, services.zone)), None)
-        if hosted is not None:
-            found += standing.directory(services, hosted, standing.sets_of(route53, hosted), state)
+    try:
+        if services is not None:
+            route53 = session_of(config).client("route53")
+            hosted = hosted_zone(route53, services)
+            if hosted is not None:
+                sets = standing.sets_of(route53, hosted)
+                found += conflicts_in_directory(services, sets)
+                if state is not None:
+                    found += standing.directory(services, hosted, sets, state)
+    except awserrors.failures() as failed:
+        found += Standing(faults=(awserrors.told(failed, "rollcall:directory.zone"),))
+    found += Standing(faults=tuple(policysizes.faults(settings, zone=hosted or "", region=own_region(config))))
+    if state is None:
+        return found
     made = (
         site_zone if site is not None and site.create else None,
         hosted if services is not None and services.create else None,
@@ -193,6 +219,19 @@ def standing_found(settings: Settings) -> Standing:
     return found + standing.instances(_machines(settings.fleets_of("aws")), state)
 
 
+def conflicts_at_site(settings: Settings, store: ZoneStore, zone: str) -> Standing:
+    """What of others keeps machines from the site's host. `zone` is the zone's id."""
+    at = dnsconflicts.in_cloudflare(lambda name: store.list(zone, name))
+    name = settings.site.zone if settings.site is not None else ""
+    return Standing(faults=tuple(dnsconflicts.faults(name, dnsconflicts.of_site(settings), at)))
+
+
+def conflicts_in_directory(directory: DirectorySettings, sets: standing.Sets) -> Standing:
+    """What of others keeps the directory's records from its zone."""
+    wanted = dnsconflicts.of_directory(directory)
+    return Standing(faults=tuple(dnsconflicts.faults(directory.zone, wanted, dnsconflicts.in_route53(sets))))
+
+
 def _machines(fleets: Sequence[FleetSettings]) -> list[str]:
     """The names of the machines that the program declares."""
     return [f"{fleet.name}-{index}" for fleet in fleets for index in range(fleet.count)]
@@ -200,7 +239,6 @@ def _machines(fleets: Sequence[FleetSettings]) -> list[str]:
 
 def quotas_found(settings: Settings) -> Found:
     """What the fleets would make anew, and whether the accounts' quotas hold it. The clouds have just answered."""
-    from botocore.exceptions import BotoCoreError, ClientError
 
     from components.aws_session import session_of
     from components.joyent import CloudApiError
@@ -211,13 +249,8 @@ def quotas_found(settings: Settings) -> Found:
         try:
             client = functools.partial(session_of(config).client, region=region)
             found += look_at_ec2(fleets, stack, region, client)
-        except ClientError as refused:
-            code = refused.response.get("Error", {}).get("Code", "refused")
-            found += Found(
-                faults=(f"AWS credentials: AWS does not let them {refused.operation_name} in {region} ({code})",)
-            )
-        except BotoCoreError as unusable:
-            found += Found(faults=(f"aws:region: EC2 in {region} cannot be reached ({unusable}); correct the region",))
+        except awserrors.failures() as failed:
+            found += Found(faults=(awserrors.told(failed, f"aws:region {region}"),))
     for datacenter, fleets in settings.by_region("joyent").items():
         try:
             api = triton(settings, datacenter)
@@ -248,73 +281,61 @@ def adoptions(settings: Settings, fleets: Sequence[FleetSettings], api: CloudApi
     return found
 
 
-def cloudflare_fault(site: SiteSettings) -> str | None:
-    """What keeps us from working in Cloudflare. The zone must be in the account unless it is to be made."""
-    import requests
+def cloudflare_fault(site: SiteSettings, *, joined: bool = False) -> str | None:
+    """What keeps us from working in Cloudflare. The zone must be in the account unless it is to be made, and active if machines are
+    to be in it (`joined`)."""
+    return cloudflare_found(site, joined=joined).fault
 
+
+def cloudflare_found(site: SiteSettings, *, joined: bool = False) -> CloudflareFound:
+    """What Cloudflare says to the operator's token, and of the site's zone."""
     given = tokens.machine_token()
-    wanted = tokens.needed(site, makes_token=not given, only_looks=pulumi.runtime.is_dry_run())
-    token, key = cloudflare_token(config), cloudflare_token_key(config)
+    token, url = cloudflare_token(config), cloudflare_url(config)
+    key = cloudflare_token_key(config)
+    wanted = functools.partial(tokens.needed, site, makes_token=not given, only_looks=pulumi.runtime.is_dry_run())
     if not token:
-        return f"CLOUDFLARE_API_TOKEN: is not set; export a token with {', '.join(wanted)}"
-    url = cloudflare_url(config)
+        return CloudflareFound(fault=f"CLOUDFLARE_API_TOKEN: is not set; export a token with {', '.join(wanted())}")
+    api = CloudflareApi(url, token, key)
     try:
-        session = requests.Session()
-        session.headers["Authorization"] = f"Bearer {token}"
-        verified = session.get(f"{url}/user/tokens/verify", timeout=_TIMEOUT)
-        if verified.status_code != 200:
-            return f"{key}: Cloudflare does not accept it (HTTP {verified.status_code}); give a valid token"
-        own = str(verified.json()["result"]["id"])
-        fault = tokens.operator_fault(session, url, own, wanted, key) or (given and tokens.machine_fault(url, given))
-        if fault or site.create:
-            return fault or None
-        found = session.get(f"{url}/zones", params={"name": site.zone}, timeout=_TIMEOUT).json()
-    except (requests.RequestException, ValueError, KeyError, TypeError) as unreachable:
-        where = "cloudflare:baseUrl" if config("cloudflare:baseUrl") else "CLOUDFLARE_BASE_URL"
-        return f"{where}: {url} cannot be reached ({type(unreachable).__name__}); check the network and the address"
-    if not found.get("result"):
-        mend = "add the zone there, correct the name, or set create: true"
-        return f"rollcall:site.zone: {site.zone} is not in the account of this Cloudflare token; {mend}"
-    return None
+        own = tokens.verified(api, lambda: tokens.accounts_seen(api, site))
+        fault = tokens.operator_fault(api, own, wanted(of_account=bool(own.account)))
+        zones = [] if fault else sitezone.named(api, site)
+        fault = fault or sitezone.choice_fault(site, zones)
+        if not fault and not zones:
+            fault = sitezone.account_fault(api, site)
+        if not fault and joined:
+            fault = sitezone.answer_fault(site, zones[0] if zones else None)
+        if given and not fault:
+            machines = CloudflareApi(url, given, tokens.KEY)
+            accounts = [*(each.account for each in zones), *([own.account] if own.account else [])]
+            fault = tokens.machine_fault(machines, zones[0].id if zones else "", accounts)
+    except (ApiFailingError, ApiRefusedError, tokens.InactiveError) as refused:
+        return CloudflareFound(fault=str(refused))
+    return CloudflareFound(fault=fault, token_account=own.account)
 
 
 def aws_faults(settings: Settings) -> list[str]:
     """What keeps us from working in AWS, in the directory's hosted zone, and in each region that fleets name."""
-    from botocore.exceptions import BotoCoreError, ClientError
 
     from components.aws_session import session_of
 
-    whose = named(config)
     try:
         session = session_of(config)
         if not session.region:
             return ["aws:region: is not set; `pulumi config set aws:region us-west-2`, or export AWS_REGION"]
         session.identity()
         route53 = session.client("route53")
-        fault = zone_fault(route53, settings.directory) if settings.directory else None
+        fault = directory_fault(route53, settings, settings.directory) if settings.directory else None
         abroad = {name: fleets for name, fleets in settings.by_region("aws").items() if name}
         return [*([fault] if fault else []), *(each for name in abroad for each in region_faults(name, abroad[name]))]
     except ConfigurationError as wrong:
         return list(wrong.faults)
-    except ClientError as refused:
-        return [refusal(refused, whose)]
-    except (BotoCoreError, OSError) as unusable:
-        give = "export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
-        return [f"{whose or 'AWS credentials'}: {unusable}; {'correct it' if whose else give}"]
-
-
-def refusal(refused: Any, whose: str) -> str:
-    """What AWS's refusal of a call means; `whose` is the key that the credentials are from."""
-    error = refused.response.get("Error", {})
-    code, operation = error.get("Code", "refused"), refused.operation_name
-    if operation == "GetCallerIdentity":
-        return f"{whose or 'AWS_ACCESS_KEY_ID'}: AWS does not accept the credentials ({code}); give valid ones"
-    if operation == "AssumeRoleWithWebIdentity":
-        return f"aws:assumeRoleWithWebIdentity: AWS does not let the token assume the role ({error.get('Message', code)}); correct it"
-    if operation == "AssumeRole":
-        told = "aws:assumeRoles" if config("aws:assumeRoles") else whose or "AWS_PROFILE"
-        return f"{told}: AWS does not let the credentials assume the role ({error.get('Message', code)}); correct the role or its trust"
-    return f"AWS credentials: AWS does not let them {operation} ({code}); docs/operations.md has the policy"
+    except awserrors.failures() as failed:
+        return [
+            awserrors.told(failed, whose=named(config), role_key="aws:assumeRoles" if config("aws:assumeRoles") else "")
+        ]
+    except OSError as unusable:
+        return [f"{named(config) or awserrors.CREDENTIALS}: {unusable}. Correct it."]
 
 
 def account_fault() -> str | None:
@@ -333,7 +354,7 @@ def account_fault() -> str | None:
 
 def region_faults(region: str, fleets: Sequence[FleetSettings]) -> list[str]:
     """What keeps these fleets from another region than the stack's own, whose credentials are good."""
-    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.exceptions import ClientError
 
     from components.aws_session import session_of
 
@@ -342,48 +363,84 @@ def region_faults(region: str, fleets: Sequence[FleetSettings]) -> list[str]:
         session.client("sts", region).get_caller_identity()
         return []
     except ClientError as refused:
+        if not awserrors.is_unknown(refused):
+            return [awserrors.told(refused, f"rollcall:fleets.{fleet.name}.region") for fleet in fleets]
         # https://docs.aws.amazon.com/accounts/latest/reference/manage-acct-regions.html
-        code = refused.response.get("Error", {}).get("Code", "refused")
+        code = awserrors.code_of(refused)
         said = f"AWS does not accept the credentials in {region} ({code}); enable the region in the account, or name another"
-    except BotoCoreError:
+    except awserrors.failures():
         near = difflib.get_close_matches(region, session.regions())
         said = f"{region} cannot be reached; {f'write {near[0]}' if near else 'correct the name, or the network'}"
     return [f"rollcall:fleets.{fleet.name}.region: {said}" for fleet in fleets]
 
 
+def directory_fault(route53: Any, settings: Settings, directory: DirectorySettings) -> str | None:
+    """What keeps the directory from being in its hosted zone, or machines that join it from being answered there."""
+    fault = zone_fault(route53, directory)
+    joined = any(fleet.count for fleet in settings.fleets for join in fleet.joins if join != SITE_JOIN)
+    if fault or not joined or hosted_zone(route53, directory):
+        return fault
+    return (
+        f"rollcall:directory.create: the hosted zone {directory.zone} is to be made, and no name in it resolves before the domain's "
+        "registrar, or the zone above it, names its name servers. Set the count of the fleets that join services to 0 for one `pulumi up`, "
+        "name the servers, and set the counts."
+    )
+
+
 def zone_fault(route53: Any, directory: DirectorySettings) -> str | None:
-    """What keeps the directory from standing in its hosted zone."""
-    public = public_zones(route53, directory.zone)
+    """What keeps the directory from being in its hosted zone."""
     key = "rollcall:directory.zone"
+    if directory.zone_id:
+        return _zone_id_fault(route53, directory)
+    public = public_zones(route53, directory.zone)
     if not public:
         if directory.create:
             return None
         return f"{key}: there is no public hosted zone {directory.zone} in this AWS account; make it, correct the name, or set create: true"
     if len(public) > 1:
-        ids = ", ".join(public)
-        return f"{key}: {directory.zone} is the name of {len(public)} hosted zones ({ids}); delete the one that nobody delegates to"
-    names = {
-        f"{each}.{service.label}.{directory.zone}.".lower()
-        for service in directory.services
-        for one in service.incarnations
-        for each in one.sets
-    }
-    sets = standing.sets_of(route53, public[0])
-    for name in sorted(names):
-        here = sets(name)
-        if "CNAME" in here:
-            target = here["CNAME"]["ResourceRecords"][0]["Value"]
-            return f"{key}: {name} is a CNAME to {target} already, and can be nothing else beside it; delete it or rename the incarnation"
-        if "SRV" in here and "SetIdentifier" in here["SRV"]:
-            return f"{key}: the SRV set {name} has a routing policy; give it simple routing or rename the incarnation"
+        listed = "; ".join(_described(each) for each in public)
+        return (
+            f"{key}: {len(public)} public hosted zones of this AWS account are called {directory.zone}: {listed}. Set "
+            "rollcall:directory.zoneId to the one that the domain is delegated to."
+        )
     return None
 
 
-def public_zones(route53: Any, name: str) -> list[str]:
-    """The ids of the public hosted zones of this name."""
+def _zone_id_fault(route53: Any, directory: DirectorySettings) -> str | None:
+    from botocore.exceptions import ClientError
+
+    key, id_ = "rollcall:directory.zoneId", directory.zone_id
+    try:
+        found = route53.get_hosted_zone(Id=id_)["HostedZone"]
+    except ClientError as refused:
+        if awserrors.code_of(refused) not in ("NoSuchHostedZone", "InvalidInput"):
+            raise
+        return f"{key}: this AWS account has no hosted zone {id_}. Correct the id."
+    if found["Name"] != f"{directory.zone}.":
+        return f"{key}: {id_} is the hosted zone {found['Name'].rstrip('.')}, not {directory.zone}. Correct the one or the other."
+    if found["Config"].get("PrivateZone"):
+        return f"{key}: {id_} is a private hosted zone, which nobody outside its VPCs can ask. Name a public one."
+    return None
+
+
+def hosted_zone(route53: Any, directory: DirectorySettings) -> str | None:
+    """The id of the directory's hosted zone; None where there is none yet."""
+    return directory.zone_id or next((_id(each) for each in public_zones(route53, directory.zone)), None)
+
+
+def public_zones(route53: Any, name: str) -> list[dict[str, Any]]:
+    """The public hosted zones of this name."""
     found = route53.list_hosted_zones_by_name(DNSName=name)["HostedZones"]
-    public = (each for each in found if each["Name"] == f"{name}." and not each["Config"].get("PrivateZone"))
-    return [each["Id"].rpartition("/")[2] for each in public]
+    return [each for each in found if each["Name"] == f"{name}." and not each["Config"].get("PrivateZone")]
+
+
+def _id(zone: dict[str, Any]) -> str:
+    return str(zone["Id"]).rpartition("/")[2]
+
+
+def _described(zone: dict[str, Any]) -> str:
+    comment = zone["Config"].get("Comment")
+    return f"{_id(zone)} with {zone['ResourceRecordSetCount']} record sets{f' ({comment})' if comment else ''}"
 
 
 def joyent_faults(settings: Settings) -> list[str]:

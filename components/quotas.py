@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from components import awserrors, ec2images
 from components.naming import VERSION, is_of
 from components.networks import is_on
 from components.settings import FleetSettings
@@ -126,11 +127,15 @@ def _instead(each: Births) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class _Region:
-    """What EC2 has in a region: instances, the vCPUs of each type that is used or wanted, and which of the wanted key pairs."""
+    """What EC2 has in a region: instances, the vCPUs and architectures of each type that is used or wanted, and which of the wanted
+    key pairs. `offered` are all zones that have a type, `zones` those of them that have a default subnet."""
 
     name: str
+    default_vpc: bool
     instances: Sequence[Mapping[str, Any]]
     vcpus: Mapping[str, int]
+    architectures: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    offered: Mapping[str, frozenset[str]] = field(default_factory=dict)
     zones: Mapping[str, frozenset[str]] = field(default_factory=dict)
     subnets: Sequence[Mapping[str, Any]] = ()
     key_pairs: frozenset[str] = frozenset()
@@ -139,12 +144,16 @@ class _Region:
 def look_at_ec2(fleets: Sequence[FleetSettings], stack: str, region: str, client: Callable[[str], Any]) -> Found:
     """The fleets of one region. `client` makes boto3's for a service. Raises what EC2's client raises."""
     here = _seen(fleets, region, client("ec2"))
+    if not here.default_vpc:
+        return Found(faults=(_vpc_fault(fleets, region),))
     faults = [fault for each in fleets if (fault := _type_fault(each, here))]
     if faults:
         return Found(faults=tuple(faults))
     made = {each.name: births(each, _machines(each, stack, here)) for each in fleets}
-    # EC2 asks for the key pair when it makes a machine, and not afterwards.
-    faults = [fault for each in fleets if made[each.name].made and (fault := _key_pair_fault(each, here))]
+    # EC2 asks for the key pair and the image when it makes a machine, and not afterwards.
+    making = [each for each in fleets if made[each.name].made]
+    faults = [fault for each in making if (fault := _key_pair_fault(each, here))]
+    faults += ec2images.faults(making, region, here.architectures, client)
     if faults:
         return Found(faults=tuple(faults))
     found = Found(notes=tuple(note for each in made.values() if (note := each.note)))
@@ -176,23 +185,36 @@ def _seen(fleets: Sequence[FleetSettings], region: str, ec2: Any) -> _Region:
     sizes = sorted({each.size for each in fleets})
     kinds = sorted({each["InstanceType"] for each in instances} | set(sizes))
     types = ec2.get_paginator("describe_instance_types").paginate(Filters=[{"Name": "instance-type", "Values": kinds}])
-    vcpus = {each["InstanceType"]: each["VCpuInfo"]["DefaultVCpus"] for page in types for each in page["InstanceTypes"]}
+    known = {each["InstanceType"]: each for page in types for each in page["InstanceTypes"]}
     offers = ec2.get_paginator("describe_instance_type_offerings").paginate(
         LocationType="availability-zone", Filters=[{"Name": "instance-type", "Values": sizes}]
     )
-    offered = [(each["InstanceType"], each["Location"]) for page in offers for each in page["InstanceTypeOfferings"]]
+    listed = [(each["InstanceType"], each["Location"]) for page in offers for each in page["InstanceTypeOfferings"]]
+    offered = {size: frozenset(zone for kind, zone in listed if kind == size) for size in sizes}
+    default = [{"Name": "is-default", "Values": ["true"]}]
+    vpcs = ec2.describe_vpcs(Filters=default)["Vpcs"]
     subnets = ec2.describe_subnets(Filters=[{"Name": "default-for-az", "Values": ["true"]}])["Subnets"]
     open_zones = {each["AvailabilityZone"] for each in subnets}
-    zones = {size: frozenset(zone for kind, zone in offered if kind == size and zone in open_zones) for size in sizes}
     named = sorted({each.ssh.key_name for each in fleets if each.ssh and each.ssh.key_name})
     pairs = ec2.describe_key_pairs(Filters=[{"Name": "key-name", "Values": named}])["KeyPairs"] if named else ()
     return _Region(
         name=region,
+        default_vpc=bool(vpcs),
         instances=instances,
-        vcpus=vcpus,
-        zones=zones,
+        vcpus={kind: each["VCpuInfo"]["DefaultVCpus"] for kind, each in known.items()},
+        architectures={kind: tuple(each["ProcessorInfo"]["SupportedArchitectures"]) for kind, each in known.items()},
+        offered=offered,
+        zones={size: zones & open_zones for size, zones in offered.items()},
         subnets=subnets,
         key_pairs=frozenset(each["KeyName"] for each in pairs),
+    )
+
+
+def _vpc_fault(fleets: Sequence[FleetSettings], region: str) -> str:
+    """https://docs.aws.amazon.com/vpc/latest/userguide/work-with-default-vpc.html#create-default-vpc"""
+    return (
+        f"rollcall:fleets: {region} has no default VPC, and the machines of {', '.join(each.name for each in fleets)} are to be in its "
+        f"subnets. `aws ec2 create-default-vpc --region {region}` makes one with a subnet in each zone; or give them another region."
     )
 
 
@@ -200,10 +222,13 @@ def _type_fault(told: FleetSettings, here: _Region) -> str | None:
     key = f"rollcall:fleets.{told.name}.size"
     if told.size not in here.vcpus:
         return f"{key}: EC2 has no instance type {told.size!r} in {here.name}; `make catalogue` lists what there is"
+    if not here.offered[told.size]:
+        return f"{key}: no zone of {here.name} offers {told.size}; `make catalogue` lists what there is"
     if not here.zones[told.size]:
+        zone = min(here.offered[told.size])
         return (
             f"{key}: no zone of {here.name} with {told.size} has a default subnet; "
-            "`aws ec2 create-default-subnet --availability-zone ZONE`, or choose another size"
+            f"`aws ec2 create-default-subnet --availability-zone {zone} --region {here.name}`, or choose another size"
         )
     return _ipv6_fault(told, here) if told.ipv6 else None
 
@@ -227,9 +252,9 @@ def _ipv6_fault(told: FleetSettings, here: _Region) -> str | None:
     vpc, subnet = usable[0]["VpcId"], usable[0]["SubnetId"]
     return (
         f"rollcall:fleets.{told.name}.ipv6: is on, and no default subnet of {here.name} in a zone with {told.size} has an IPv6 CIDR; "
-        f"`aws ec2 associate-vpc-cidr-block --vpc-id {vpc} --amazon-provided-ipv6-cidr-block`, then `aws ec2 "
-        f"associate-subnet-cidr-block --subnet-id {subnet} --ipv6-cidr-block` with a /64 of it, and route ::/0 to the VPC's internet "
-        "gateway; or leave ipv6 out"
+        f"`aws ec2 associate-vpc-cidr-block --vpc-id {vpc} --amazon-provided-ipv6-cidr-block --region {here.name}`, then "
+        f"`aws ec2 associate-subnet-cidr-block --subnet-id {subnet} --region {here.name} --ipv6-cidr-block` with a /64 of it, and route "
+        "::/0 to the VPC's internet gateway; or leave ipv6 out"
     )
 
 
@@ -266,24 +291,28 @@ def _kind(size: str) -> str:
     return found[0] if found else ""
 
 
-def _applied(quotas: Any, code: str, region: str) -> tuple[float | None, str]:
+def _applied(quotas: Any, quota: str, region: str) -> tuple[float | None, str]:
     """The quota, or None and why it is not known: that is no reason to fail, since EC2 itself would."""
     from botocore.exceptions import BotoCoreError, ClientError
 
-    asked = {"ServiceCode": "ec2", "QuotaCode": code}
+    asked = {"ServiceCode": "ec2", "QuotaCode": quota}
     try:
         try:
             return float(quotas.get_service_quota(**asked)["Quota"]["Value"]), ""
         except quotas.exceptions.NoSuchResourceException:
             # Never raised in this account, so it has no value of its own.
             return float(quotas.get_aws_default_service_quota(**asked)["Quota"]["Value"]), ""
-    except ClientError as refused:
-        why = refused.response.get("Error", {}).get("Code", "refused")
-    except BotoCoreError as unusable:
-        why = type(unusable).__name__
+    except (ClientError, BotoCoreError) as failed:
+        code = awserrors.code_of(failed) if isinstance(failed, ClientError) else type(failed).__name__
+        allow = isinstance(failed, ClientError) and awserrors.is_denied(failed)
+        mend = (
+            "allow servicequotas:GetServiceQuota and servicequotas:GetAWSDefaultServiceQuota"
+            if allow
+            else "run it again"
+        )
     return None, (
-        f"the account's quota of vCPUs in {region} ({code}) was not read ({why}), so nobody has checked that the fleets fit into "
-        "it; allow servicequotas:GetServiceQuota and servicequotas:GetAWSDefaultServiceQuota"
+        f"the account's quota of vCPUs in {region} ({quota}) was not read ({code}), so nobody has checked that the fleets fit into it; "
+        f"{mend}"
     )
 
 

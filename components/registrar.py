@@ -24,6 +24,8 @@ from rollcall.route53 import LABEL
 # What an interrupted `up` wrote without noting it is the one that the next writes: of a name of chance there would be two, and IAM
 # deletes no role or user that has a policy left.
 POLICY = "rollcall"
+# The secrets of a machine, by their short names.
+TOKEN, KEY, ORIGIN = "cloudflare-token", "route53-key", "origin"
 _ZONE_RESOURCE = "com.cloudflare.api.account.zone"
 _MAY = "DNS Write"
 _ASSUME = {
@@ -35,11 +37,13 @@ _ASSUME = {
 @dataclass(frozen=True, kw_only=True)
 class SiteTokenArgs:
     """`zone_id` as Site gives it; `given` is a token made elsewhere, used instead of making one; another `rotate` is another
-    token, which machines have before the old one is revoked."""
+    token, which machines have before the old one is revoked. `account` is the id of the account that owns the operator's token, and so
+    the machines'; empty where it is a user's."""
 
     zone_id: pulumi.Input[str]
     given: pulumi.Output[str] | None = None
     rotate: str = ""
+    account: str = ""
 
 
 class SiteToken(pulumi.ComponentResource):
@@ -54,25 +58,28 @@ class SiteToken(pulumi.ComponentResource):
         self.register_outputs({})
 
     def _make(self, name: str, args: SiteTokenArgs) -> pulumi.Output[str]:
-        groups = cloudflare.get_api_token_permission_groups_list_output(
-            name=_MAY, scope=_ZONE_RESOURCE, opts=pulumi.InvokeOutputOptions(parent=self)
+        asked, own = pulumi.InvokeOutputOptions(parent=self), f"rollcall {deployment()} machines"
+        renewed = pulumi.ResourceOptions(
+            parent=self, additional_secret_outputs=["value"], replacement_trigger=[args.rotate]
         )
-        token = cloudflare.ApiToken(
-            name,
-            name=f"rollcall {deployment()} machines",
-            policies=[
-                {
-                    "effect": "allow",
-                    "permission_groups": [{"id": groups.results.apply(group_id)}],
-                    "resources": pulumi.Output.from_input(args.zone_id).apply(token_resources),
-                }
-            ],
-            opts=pulumi.ResourceOptions(
-                parent=self, additional_secret_outputs=["value"], replacement_trigger=[args.rotate]
-            ),
-        )
+        token: Any
+        if args.account:
+            found = cloudflare.get_account_api_token_permission_groups_list_output(
+                account_id=args.account, name=_MAY, scope=_ZONE_RESOURCE, opts=asked
+            )
+            policies = _policies(found.results, args.zone_id)
+            token = cloudflare.AccountToken(name, account_id=args.account, name=own, policies=policies, opts=renewed)
+        else:
+            groups = cloudflare.get_api_token_permission_groups_list_output(name=_MAY, scope=_ZONE_RESOURCE, opts=asked)
+            token = cloudflare.ApiToken(name, name=own, policies=_policies(groups.results, args.zone_id), opts=renewed)
         self.made.append(token)
         return pulumi.Output.secret(token.value)
+
+
+def _policies(groups: pulumi.Output[Any], zone: pulumi.Input[str]) -> list[Any]:
+    """DNS edits in one zone."""
+    resources = pulumi.Output.from_input(zone).apply(token_resources)
+    return [{"effect": "allow", "permission_groups": [{"id": groups.apply(group_id)}], "resources": resources}]
 
 
 def token_resources(zone: str) -> str:
@@ -181,14 +188,15 @@ class UserRegistrar(pulumi.ComponentResource):
 
 
 def _policy(parameters: Sequence[pulumi.Output[str]], grants: Sequence[Grant]) -> pulumi.Output[str]:
-    found = pulumi.Output.all(*parameters).apply(read_statements)
+    found = pulumi.Output.all(*parameters)
     joins = pulumi.Output.all(*(grant.statements() for grant in grants))
-    return pulumi.Output.all(found, joins).apply(
-        lambda both: json.dumps(
-            {"Version": "2012-10-17", "Statement": [*both[0], *(each for listed in both[1] for each in listed)]},
-            sort_keys=True,
-        )
-    )
+    return pulumi.Output.all(found, joins).apply(lambda both: policy_document(both[0], both[1]))
+
+
+def policy_document(parameters: list[str], joins: Sequence[list[dict[str, object]]]) -> str:
+    """The policy of one who reads the SSM parameters with these ARNs, and has the statements of each of `joins`."""
+    statements = [*read_statements(parameters), *(each for listed in joins for each in listed)]
+    return json.dumps({"Version": "2012-10-17", "Statement": statements}, sort_keys=True)
 
 
 def read_statements(parameters: list[str]) -> list[dict[str, object]]:

@@ -30,6 +30,8 @@ EC2_IMAGES = {
     "debian-12": "/aws/service/debian/release/12/latest/amd64",
     "ubuntu-24.04": "/aws/service/canonical/ubuntu/server/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id",
 }
+CLOUDFLARE_ID = re.compile(r"[0-9a-f]{32}")
+HOSTED_ZONE_ID = re.compile(r"Z[0-9A-Z]{1,31}")
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _SERVICE = re.compile(r"(?=.{1,15}$)(?=.*[A-Za-z])[A-Za-z0-9](?:[A-Za-z0-9]|-(?!-))*(?<!-)")
 _REGION = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d")
@@ -68,9 +70,11 @@ class HealthSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class SiteSettings:
-    """The public site. `ttl` in seconds; `apex`: a proxied CNAME from the zone's apex to the host."""
+    """The public site. `ttl` in seconds; `apex`: a proxied CNAME from the zone's apex to the host. `zone_id` tells zones of one name
+    apart; `account_id` is the account that a new zone is made in."""
 
     zone: str
+    zone_id: str | None = None
     host: str = "www"
     ttl: int = 120
     proxied: bool = False
@@ -78,6 +82,7 @@ class SiteSettings:
     acceleration: bool = False
     apex: bool = True
     create: bool = False
+    account_id: str | None = None
     records: int = _CLOUDFLARE_FREE_RECORDS
     health: HealthSettings = HealthSettings(check="http:80:/")
 
@@ -122,13 +127,14 @@ class ServiceSettings:
 @dataclass(frozen=True, kw_only=True)
 class DirectorySettings:
     """DNS-SD in a Route53 hosted zone; `ttl` in seconds of its static records. `enumerate`: keep the list of the zone's service
-    types (RFC 6763 section 9), which is one record set and so one stack's."""
+    types (RFC 6763 section 9), which is one record set and so one stack's. `zone_id` tells hosted zones of one name apart."""
 
     zone: str
     services: tuple[ServiceSettings, ...]
     ttl: int = 300
     create: bool = False
     enumerate: bool = True
+    zone_id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,6 +262,7 @@ def read(stack: str, values: Mapping[str, Any]) -> Settings:
 def _site(reader: Reader) -> SiteSettings:
     site = SiteSettings(
         zone=reader.text("zone", check=_zone_fault),
+        zone_id=reader.optional_text("zoneId", check=_cloudflare_id_fault),
         host=reader.text("host", "www", check=_host_fault),
         ttl=_ttl(reader, 120),
         proxied=reader.flag("proxied", False),
@@ -263,11 +270,20 @@ def _site(reader: Reader) -> SiteSettings:
         acceleration=reader.flag("acceleration", False),
         apex=reader.flag("apex", True),
         create=reader.flag("create", False),
+        account_id=reader.optional_text("accountId", check=_cloudflare_id_fault),
         records=reader.number("records", _CLOUDFLARE_FREE_RECORDS, least=1, most=1_000_000),
         health=_health(reader, "http:80:/"),
     )
+    _check_create(reader, site)
+    if site.account_id and not site.create:
+        reader.fault("accountId", "is where a new zone is made, and create is off", "take it out, or set create: true")
     reader.done()
     return site
+
+
+def _check_create(reader: Reader, told: SiteSettings | DirectorySettings) -> None:
+    if told.create and told.zone_id:
+        reader.fault("zoneId", "names a zone that is there, and create: true makes another", "keep one of the two")
 
 
 def _health(reader: Reader, default: str) -> HealthSettings:
@@ -300,11 +316,13 @@ def _directory(reader: Reader) -> DirectorySettings:
     services = reader.inner("services")
     directory = DirectorySettings(
         zone=reader.text("zone", check=_zone_fault),
+        zone_id=reader.optional_text("zoneId", check=_hosted_zone_id_fault),
         services=tuple(_service(name, services.inner(name)) for name in services.names()),
         ttl=reader.number("ttl", 300, least=1, most=86400, unit=" seconds"),
         create=reader.flag("create", False),
         enumerate=reader.flag("enumerate", True),
     )
+    _check_create(reader, directory)
     if not directory.services:
         reader.fault(
             "services",
@@ -636,6 +654,18 @@ def _zone_fault(name: str) -> str | None:
     if len(labels) < 2 or len(name) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
         return "no zone's name; write it in lower case without a final dot, as scalability.expert"
     return None
+
+
+def _cloudflare_id_fault(text: str) -> str | None:
+    return (
+        None
+        if CLOUDFLARE_ID.fullmatch(text)
+        else "no id of Cloudflare's; copy it from the overview of the zone: 32 hex digits"
+    )
+
+
+def _hosted_zone_id_fault(text: str) -> str | None:
+    return None if HOSTED_ZONE_ID.fullmatch(text) else "no id of a hosted zone; write it as Z0123456789ABCDEFGHIJ"
 
 
 def _host_fault(name: str) -> str | None:

@@ -59,9 +59,12 @@ class Site(pulumi.ComponentResource):
         if settings.create:
             # Never emptied by force: the zone outlives the stack.
             kept = pulumi.ResourceOptions(parent=self, retain_on_delete=True)
-            account = cloudflare.get_accounts_output(opts=pulumi.InvokeOutputOptions(parent=self)).results[0].id
+            asked = pulumi.InvokeOutputOptions(parent=self)
+            account = settings.account_id or cloudflare.get_accounts_output(opts=asked).results[0].id
             made = cloudflare.Zone(f"{name}-zone", name=settings.zone, account={"id": account}, opts=kept)
             return made.id
+        if settings.zone_id:
+            return pulumi.Output.from_input(settings.zone_id)
         found = cloudflare.get_zone_output(filter={"name": settings.zone}, opts=pulumi.InvokeOutputOptions(parent=self))
         return found.id.apply(lambda zone: str(zone))
 

@@ -37,7 +37,7 @@ Sets = Callable[[str], Mapping[str, Mapping[str, Any]]]
 class Standing:
     """`taken`: the id with which each resource is imported. `by_hand`: instances in the state that Rollcall did not boot. `fleets`:
     those that the state has machines of. `by_ssh`: machines that the state drains over SSH. `faults` must be mended before anything
-    is made; `notes` are said at a preview."""
+    is made; `notes` are said at a preview. `token_account`: the account that owns the operator's Cloudflare token, if no user does."""
 
     taken: Mapping[str, str] = field(default_factory=dict)
     by_hand: frozenset[str] = frozenset()
@@ -45,6 +45,7 @@ class Standing:
     by_ssh: frozenset[str] = frozenset()
     faults: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    token_account: str = ""
 
     def __add__(self, other: Standing) -> Standing:
         return Standing(
@@ -54,6 +55,7 @@ class Standing:
             by_ssh=self.by_ssh | other.by_ssh,
             faults=self.faults + other.faults,
             notes=self.notes + other.notes,
+            token_account=self.token_account or other.token_account,
         )
 
 
@@ -164,11 +166,17 @@ def _is_booted_by_us(outputs: Mapping[str, Any]) -> bool:
 
 
 def sets_of(route53: Any, zone: str) -> Sets:
-    """The record sets at a name (with its final dot), by type, each asked for once."""
+    """The record sets at a name (with its final dot), by type, each asked for once; of those with a routing policy the last."""
 
     @functools.cache
     def at(name: str) -> Mapping[str, Mapping[str, Any]]:
-        found = route53.list_resource_record_sets(HostedZoneId=zone, StartRecordName=name, MaxItems="10")
-        return {each["Type"]: each for each in found["ResourceRecordSets"] if each["Name"] == name}
+        found: dict[str, Mapping[str, Any]] = {}
+        start: dict[str, str] = {"StartRecordName": name}
+        while start:
+            page = route53.list_resource_record_sets(HostedZoneId=zone, MaxItems="10", **start)
+            found |= {each["Type"]: each for each in page["ResourceRecordSets"] if each["Name"] == name}
+            more = page["IsTruncated"] and page["NextRecordName"] == name
+            start = {key.replace("Next", "Start"): page[key] for key in page if key.startswith("NextR")} if more else {}
+        return found
 
     return at

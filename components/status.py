@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from components import awserrors
 from components.attendance import Difference, Entry, Member, Roll, Seen, difference, owned
 from components.joyent.errors import CloudApiError
 from components.realm import Access
@@ -179,13 +180,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--stack", default="", help="the selected one unless told")
     parser.add_argument("--json", action="store_true", help="for programs")
     chosen = parser.parse_args(arguments)
-    from botocore.exceptions import BotoCoreError, ClientError
 
     try:
         fleets = look(*exported(chosen.stack))
-    except (StatusError, ConfigurationError, RollcallError, CloudApiError, BotoCoreError, ClientError) as fault:
+    except (StatusError, ConfigurationError, RollcallError, CloudApiError, *awserrors.failures()) as fault:  # type: ignore[misc]
         # A region that cannot be asked is no difference: nothing is known of it.
-        print(f"rollcall status: {fault}", file=sys.stderr)
+        said = awserrors.told(fault) if isinstance(fault, awserrors.failures()) else fault
+        print(f"rollcall status: {said}", file=sys.stderr)
         return 2
     if chosen.json:
         print(

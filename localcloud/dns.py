@@ -85,6 +85,10 @@ class Authority:
                 if chain == 0 or self.recursive:
                     self._outside(reply, asked, shown, rdtype)
                 return
+            cut = self._cut(zone, asked, rdtype)
+            if cut is not None:
+                self._refer(reply, cut, chain)
+                return
             found = self._at(zone, asked)
             if not self.recursive:
                 reply.flags |= dns.flags.AA
@@ -106,6 +110,24 @@ class Authority:
             reply.answer.append(self._rrset(shown, alias))
             asked = alias.values[0].rstrip(".").lower()
             shown, chain = dns.name.from_text(asked), chain + 1
+
+    def _cut(self, zone: tuple[str, ZoneSource], name: str, rdtype: dns.rdatatype.RdataType) -> RecordSet | None:
+        """The NS set at or above `name` by which the zone delegates it to others (RFC 1034 section 4.3.2); the DS beside it is the
+        zone's own (RFC 4035 section 3.1.4.1)."""
+        domain, source = zone
+        labels = name.removesuffix(domain).rstrip(".").split(".") if name != domain else []
+        for at in range(len(labels) - 1, -1, -1):
+            owner = ".".join((*labels[at:], domain))
+            servers = next((each for each in source.lookup(domain, owner) or () if each.type == "NS"), None)
+            if servers is not None:
+                return None if owner == name and rdtype == dns.rdatatype.DS else servers
+        return None
+
+    def _refer(self, reply: dns.message.Message, cut: RecordSet, chain: int) -> None:
+        """A referral is no answer of the zone's own."""
+        if chain == 0:
+            reply.flags &= ~dns.flags.AA
+        reply.authority.append(self._rrset(dns.name.from_text(cut.name), cut))
 
     def _outside(
         self, reply: dns.message.Message, asked: str, shown: dns.name.Name, rdtype: dns.rdatatype.RdataType
@@ -177,6 +199,10 @@ class Resolver(Authority):
     ) -> None:
         super().__init__(sources, name_servers, faults)
         self._hosts = {**hosts, **name_servers}
+
+    def _refer(self, reply: dns.message.Message, cut: RecordSet, chain: int) -> None:
+        """The servers that a zone in here delegates to are none of ours, and cannot be asked."""
+        reply.set_rcode(dns.rcode.SERVFAIL)
 
     def _outside(
         self, reply: dns.message.Message, asked: str, shown: dns.name.Name, rdtype: dns.rdatatype.RdataType

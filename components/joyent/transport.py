@@ -33,6 +33,7 @@ Query = Sequence[tuple[str, str]]
 _IDEMPOTENT = ("GET", "HEAD", "PUT", "DELETE")
 _ALLOWED_SKEW = 300
 _FIRST_ATTEMPTS = 4
+_BLAMELESS = "the key and the account are not at fault: try again later"
 
 
 @dataclass(frozen=True)
@@ -214,17 +215,18 @@ def _kind(reply: Reply, code: str, said: str) -> tuple[type[CloudApiError], str]
     status = reply.status
     if status in (404, 410):
         return NotFoundError, ""
-    if status in (429, 503):  # Refused at the door (throttle, read-only mode, proxy without a server): not carried out.
-        return TransientError, ""
+    if (
+        status == 429
+    ):  # This and 503 are refused at the door (throttle, read-only mode, proxy without a server): not carried out.
+        return TransientError, "; CloudAPI throttles this account: wait, and run it again"
+    if status == 503:
+        return TransientError, f"; CloudAPI is busy or in maintenance, {_BLAMELESS}"
+    if status == 501:
+        return RefusedError, "; this data centre cannot do that"
     if status >= 500:
-        return LostReplyError, ""
-    if status == 401:
-        return (
-            AuthenticationError,
-            "; check TRITON_ACCOUNT and TRITON_USER, and that the account has the public key of TRITON_KEY_ID",
-        )
-    if status == 403:
-        return AuthenticationError, "; this key may not do that: check TRITON_ACCOUNT, or the user's roles"
+        return LostReplyError, f"; CloudAPI fails, {_BLAMELESS}"
+    if status in (401, 403):
+        return AuthenticationError, _credentials_mend(status, said)
     if status == 400 and "skew" in said.lower():
         skew = _skew(reply.headers.get("Date"))
         by = f" (it is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'})" if abs(skew) > _ALLOWED_SKEW / 2 else ""
@@ -232,6 +234,19 @@ def _kind(reply: Reply, code: str, said: str) -> tuple[type[CloudApiError], str]
     if code == "KeyRequired":
         return RefusedError, "; add an SSH key to the account first"
     return RefusedError, ""
+
+
+def _credentials_mend(status: int, said: str) -> str:
+    """The texts are those of sdc-cloudapi, lib/auth.js."""
+    if "supported signing algorithm" in said:
+        return "; sign with an RSA, ECDSA or Ed25519 key"
+    if status == 401:
+        return "; check TRITON_ACCOUNT and TRITON_USER, and that the account has the public key of TRITON_KEY_ID"
+    if "disabled" in said:
+        return "; have Triton's operator enable it"
+    if said.startswith("Forbidden"):
+        return "; this account may not use this data centre: have Triton's operator allow it, or name another"
+    return "; this key may not do that: check TRITON_ACCOUNT, or the user's roles"
 
 
 def _room(detail: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from localcloud.aws import iam
 from localcloud.aws.authorization import Authorization
 from localcloud.aws.catalogue import REGIONS
 from localcloud.aws.ec2.addresses import AddressPool
@@ -201,6 +202,8 @@ class Aws(Observer, ZoneSource):
             return region.quotas.answer(call)
         if call.service == "sts":
             return self.sts.answer(call, principal)
+        with self._lock:
+            iam.check(call, self._moto.iam)
         if call.action == "DeleteUser":
             self._check_no_keys(call.get("UserName") or "")
         return self._moto.answer(call)

@@ -10,6 +10,7 @@ import json
 import secrets
 from typing import Any
 
+from localcloud.aws import tagrules
 from localcloud.aws.catalogue import images
 from localcloud.aws.moto_backends import Moto
 from localcloud.aws.wire import AwsError, Call, Reply
@@ -33,6 +34,8 @@ class SsmApi:
         asked = call.json()
         if call.action == "PutParameter":
             _check_size(asked)
+        if isinstance(asked.get("Tags"), list):
+            tagrules.check([(each.get("Key", ""), each.get("Value", "")) for each in asked["Tags"]], tagrules.SSM)
         reply = self._moto.answer(call)
         if reply.status != 200 or not reply.body:
             return reply

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from localcloud.cloudflare.app import App
 from localcloud.cloudflare.identity import OriginCertificates
 from localcloud.cloudflare.limits import Limiter, RateLimit
-from localcloud.cloudflare.store import NAME_SERVERS, Store
+from localcloud.cloudflare.model import new_id
+from localcloud.cloudflare.store import NAME_SERVERS, Store, Zone
 from localcloud.cloudflare.tokens import Tokens
 from localcloud.cloudflare.zoneview import EdgeRoute, Resolve, edge_route
 from localcloud.dnsdata import RecordSet
@@ -27,7 +28,7 @@ def _nothing(name: str) -> tuple[RecordSet, ...]:
 
 
 class Cloudflare:
-    """One user with one account; a `localcloud.dnsdata.ZoneSource`. Thread-safe.
+    """One user, with one account unless more are added; a `localcloud.dnsdata.ZoneSource`. Thread-safe.
 
     `operator_token` (40 to 80 of `0-9A-Za-z_-`) may do everything. `edge_addresses` are where proxied names lead.
     `resolve` gives the address sets of hosts outside our zones, for flattened CNAMEs. The switch
@@ -71,9 +72,28 @@ class Cloudflare:
         with self._store.lock:
             return self._certificates.is_revoked(serial)
 
-    def add_zone(self, name: str, plan: str = "free") -> str:
-        """Make an active zone; its id. `plan` is a key of `model.PLANS`: `free` (200 records), `free-1000`, `pro` …"""
-        return self._store.add_zone(name, plan).id
+    def add_account(self, name: str) -> str:
+        """Make the user a member of another account; its id."""
+        account = new_id()
+        with self._store.lock:
+            self._store.accounts = {**self._store.accounts, account: name}
+        return account
+
+    def add_zone(
+        self, name: str, plan: str = "free", *, status: str = "active", account: str = "", type: str = "full"
+    ) -> str:
+        """Make a zone; its id. `plan` is a key of `model.PLANS`: `free` (200 records), `free-1000`, `pro` …; `account` the id of another
+        account than the user's first."""
+        zone = self._store.add_zone(name, plan, status, account)
+        zone.type = type
+        return zone.id
+
+    def set_zone(self, zone_id: str, *, status: str | None = None, paused: bool | None = None) -> None:
+        """Change what only the world or the dashboard changes: whether the registrar names our servers, whether it is paused."""
+        zone = self._store.zones[zone_id]
+        with self._store.lock:
+            zone.status = zone.status if status is None else status
+            zone.paused = zone.paused if paused is None else paused
 
     def add_record(self, zone_id: str, **fields: Any) -> str:
         """Make a record as `POST …/dns_records` would, for the start of a rehearsal; its id. Raises ApiError, KeyError."""
@@ -85,10 +105,11 @@ class Cloudflare:
         return record.id
 
     def zones(self) -> tuple[str, ...]:
-        return tuple(zone.name for zone in self._store.zones.values())
+        """Those that the world asks our name servers for: a zone that is not active is not delegated to them."""
+        return tuple(zone.name for zone in self._store.zones.values() if zone.is_delegated)
 
     def lookup(self, zone: str, name: str) -> tuple[RecordSet, ...] | None:
-        found = next((each for each in self._store.zones.values() if each.name == zone), None)
+        found = next((each for each in self._store.zones.values() if each.name == zone and each.is_delegated), None)
         return self._store.view(found, self._resolve).lookup(name) if found else None
 
     def edge_origins(self, host: str) -> EdgeRoute | None:
@@ -110,16 +131,15 @@ class Cloudflare:
             if addresses:
                 ttl = min(each.ttl for each in addresses) if least is None else least
                 return tuple(RecordSet(each.name, each.type, min(each.ttl, ttl), each.values) for each in addresses)
-            alias = self._alias(zone.name, name)
+            alias = self._alias(zone, name)
             if alias is None:
                 return ()
             least = alias.ttl if least is None else min(least, alias.ttl)
             name = alias.values[0].rstrip(".")
         return ()
 
-    def _alias(self, zone: str, name: str) -> RecordSet | None:
-        found = next(each for each in self._store.zones.values() if each.name == zone)
-        for fields in self._store.view(found, _nothing).at(name) or ():
+    def _alias(self, zone: Zone, name: str) -> RecordSet | None:
+        for fields in self._store.view(zone, _nothing).at(name) or ():
             if fields.type == "CNAME":
                 return RecordSet(name, "CNAME", 300 if fields.ttl == 1 else fields.ttl, (f"{fields.content}.",))
         return None

@@ -53,7 +53,11 @@ class Call:
         return body
 
     def may(self, names: Iterable[str], resource: str) -> bool:
-        return self.token is not None and self.token.grants.allow(names, resource, self.store.account_id)
+        zone = self.store.zones.get(resource.rpartition(".")[2]) if resource.startswith(f"{ZONE}.") else None
+        account = zone.account if zone is not None else self.store.account_id
+        if self.token is None or (self.token.owner == "account" and account != self.store.account_id):
+            return False
+        return self.token.grants.allow(names, resource, account)
 
     def need(self, names: Iterable[str], resource: str, refusal: errors.ApiError | None = None) -> None:
         """Raise ApiError unless one of these permission groups is granted on the resource."""

@@ -8,8 +8,8 @@ from typing import Any
 
 from localcloud.cloudflare import errors, filters
 from localcloud.cloudflare.call import Call, Reply
-from localcloud.cloudflare.permissions import ZONE
-from localcloud.cloudflare.store import ACCOUNT_NAME, Zone
+from localcloud.cloudflare.permissions import ACCOUNT, ZONE
+from localcloud.cloudflare.store import Zone
 from localcloud.cloudflare.zonedata import Change
 
 _ZONE_READ = ("Zone Read", "Zone Write")
@@ -32,10 +32,11 @@ def list_zones(call: Call) -> Reply:
         found = [zone for zone in found if _name_fits(zone.name, query["name"].lower())]
     if "status" in query:
         found = [zone for zone in found if zone.status == query["status"]]
-    if "account.id" in query and query["account.id"] != store.account_id:
-        found = []
+    if "account.id" in query:
+        found = [zone for zone in found if zone.account == query["account.id"]]
     if "account.name" in query:
-        found = found if _name_fits(ACCOUNT_NAME.lower(), query["account.name"].lower()) else []
+        wanted = query["account.name"].lower()
+        found = [zone for zone in found if _name_fits(store.accounts[zone.account].lower(), wanted)]
     found.sort(key=lambda zone: zone.name, reverse=query.get("direction") == "desc")
     page = filters.paged(found, query, usual=20, most=50)
     return Reply([store.zone_body(zone) for zone in page.items], page.info)
@@ -50,13 +51,15 @@ def create_zone(call: Call) -> Reply:
     call.need(("Zone Write",), f"{ZONE}.*")
     body = call.body()
     account = body.get("account")
-    if isinstance(account, Mapping) and account.get("id") not in (None, call.store.account_id):
+    owner = str((account.get("id") if isinstance(account, Mapping) else None) or call.store.account_id)
+    mine = call.token is not None and call.token.owner == "account"
+    if owner not in call.store.accounts or (mine and owner != call.store.account_id):
         raise errors.unauthorized()
     if not isinstance(body.get("name"), str):
         raise errors.field_required("name")
     if body.get("type", "full") != "full":
         raise errors.invalid("only full zones can be made here")
-    return Reply(call.store.zone_body(call.store.add_zone(body["name"], status="pending")))
+    return Reply(call.store.zone_body(call.store.add_zone(body["name"], status="pending", account=owner)))
 
 
 def edit_zone(call: Call) -> Reply:
@@ -149,18 +152,24 @@ def edit_settings(call: Call) -> Reply:
 
 
 def list_accounts(call: Call) -> Reply:
-    may = call.may(("Account Settings Read", "Account Settings Write"), call.store.account)
-    name = call.query.get("name")
-    found = [_account(call)] if may and name in (None, ACCOUNT_NAME) else []
+    reads, name = ("Account Settings Read", "Account Settings Write"), call.query.get("name")
+    mine = call.token is not None and call.token.owner == "account"
+    shown = {each: called for each, called in call.store.accounts.items() if not mine or each == call.store.account_id}
+    found = [
+        _account(call, each)
+        for each, called in shown.items()
+        if call.may(reads, f"{ACCOUNT}.{each}") and name in (None, called)
+    ]
     page = filters.paged(found, call.query, usual=20, most=50)
     return Reply(list(page.items), page.info)
 
 
 def get_account(call: Call) -> Reply:
-    call.need(("Account Settings Read", "Account Settings Write"), f"{call.store.account}")
-    if call.args["account_id"] != call.store.account_id:
+    account = call.args["account_id"]
+    call.need(("Account Settings Read", "Account Settings Write"), f"{ACCOUNT}.{account}")
+    if account not in call.store.accounts:
         raise errors.unauthorized()
-    return Reply(_account(call))
+    return Reply(_account(call, account))
 
 
 def list_ips(call: Call) -> Reply:
@@ -171,8 +180,8 @@ def list_ips(call: Call) -> Reply:
     return Reply({"ipv4_cidrs": v4, "ipv6_cidrs": v6, "etag": etag})
 
 
-def _account(call: Call) -> dict[str, Any]:
-    return {"id": call.store.account_id, "name": ACCOUNT_NAME, "type": "standard", "settings": {}}
+def _account(call: Call, account: str) -> dict[str, Any]:
+    return {"id": account, "name": call.store.accounts[account], "type": "standard", "settings": {}}
 
 
 def _name_fits(name: str, asked: str) -> bool:

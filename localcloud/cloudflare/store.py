@@ -18,6 +18,9 @@ from localcloud.cloudflare.tokens import Tokens
 from localcloud.cloudflare.zonedata import Change, ZoneData
 from localcloud.cloudflare.zoneview import Resolve, ZoneView
 
+# What a zone is: https://developers.cloudflare.com/dns/zone-setups/reference/domain-status/
+STATUSES = ("initializing", "pending", "active", "moved")
+TYPES = ("full", "partial", "secondary", "internal")
 NAME_SERVERS = ("ada.ns.cloudflare.com", "bob.ns.cloudflare.com")
 EMAIL = "operator@rollcall.invalid"
 ACCOUNT_NAME = "Rollcall"
@@ -36,9 +39,16 @@ class Zone:
     data: ZoneData
     visible: tuple[tuple[float, ZoneData], ...]
     shown_settings: Mapping[str, Any]
+    account: str
     status: str = "active"
     activated_on: float | None = None
     paused: bool = False
+    type: str = "full"
+
+    @property
+    def is_delegated(self) -> bool:
+        """Whether the world asks Cloudflare's name servers for it."""
+        return self.status == "active" and self.type in ("full", "secondary")
 
     def publish(self, data: ZoneData, now: float, lag: float) -> None:
         """Make `data` the zone's, seen by resolvers `lag` seconds from now, and never before what was published earlier."""
@@ -57,7 +67,8 @@ class Zone:
 
 @dataclass
 class Store:
-    """The state behind the API. `lag` is the propagation in seconds at this moment."""
+    """The state behind the API. `lag` is the propagation in seconds at this moment. The user is a member of all `accounts`, whose names
+    these are by id; `account_id` is the one that has tokens of its own."""
 
     tokens: Tokens
     edges: tuple[str, ...]
@@ -67,14 +78,20 @@ class Store:
     account_id: str = field(default_factory=new_id)
     lock: threading.RLock = field(default_factory=threading.RLock)
     zones: dict[str, Zone] = field(default_factory=dict)
+    accounts: dict[str, str] = field(default_factory=dict)
 
-    def add_zone(self, name: str, plan: str = "free", status: str = "active") -> Zone:
-        """Raises ApiError where the name is none or taken, KeyError for an unknown plan."""
+    def __post_init__(self) -> None:
+        self.accounts[self.account_id] = ACCOUNT_NAME
+
+    def add_zone(self, name: str, plan: str = "free", status: str = "active", account: str = "") -> Zone:
+        """Raises ApiError where the name is none, or taken in this account, KeyError for an unknown plan. Another account may have a zone
+        of the same name, though only one of them can be active."""
+        account = account or self.account_id
         host = names.host(name)
         if host is None:
             raise errors.invalid(f"{name} is not a domain name")
         with self.lock:
-            if any(zone.name == host for zone in self.zones.values()):
+            if any((zone.name, zone.account) == (host, account) for zone in self.zones.values()):
                 raise errors.zone_exists(host)
             now = self.clock()
             settings = ZoneSettings(PLANS[plan])
@@ -89,6 +106,7 @@ class Store:
                 data=empty,
                 visible=((now, empty),),
                 shown_settings=settings.values(),
+                account=account,
                 status=status,
                 activated_on=now if status == "active" else None,
             )
@@ -118,9 +136,9 @@ class Store:
         )
 
     def zone_of(self, name: str) -> Zone | None:
-        """The most specific zone that holds `name`."""
+        """The most specific zone that holds `name`, the active one of two."""
         holders = [zone for zone in self.zones.values() if name == zone.name or name.endswith(f".{zone.name}")]
-        return max(holders, key=lambda zone: len(zone.name), default=None)
+        return max(holders, key=lambda zone: (len(zone.name), zone.status == "active"), default=None)
 
     @property
     def user(self) -> str:
@@ -137,7 +155,7 @@ class Store:
             "name": zone.name,
             "status": zone.status,
             "paused": zone.paused,
-            "type": "full",
+            "type": zone.type,
             "development_mode": 0,
             "name_servers": list(NAME_SERVERS),
             "original_name_servers": None,
@@ -153,7 +171,7 @@ class Store:
                 "phishing_detected": False,
             },
             "owner": {"id": None, "type": "user", "email": None},
-            "account": {"id": self.account_id, "name": ACCOUNT_NAME},
+            "account": {"id": zone.account, "name": self.accounts[zone.account]},
             "tenant": {"id": None, "name": None},
             "tenant_unit": {"id": None},
             "permissions": [],

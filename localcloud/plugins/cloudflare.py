@@ -188,17 +188,18 @@ class ApiToken(Type):
     }
 
     def create(self, given: Values) -> tuple[str, dict[str, Any]]:
-        made = self.api.call("POST", "/user/tokens", self._body(given))
+        home = self._home(given)
+        made = self.api.call("POST", home, self._body(given))
         shown = {"value": secret(made["value"])}
         if given.get("status", "active") != "active":
             with keeping(made["id"], shown):
-                made = self.api.call(
-                    "PUT", f"/user/tokens/{made['id']}", {**self._body(given), "status": given["status"]}
-                )
+                made = self.api.call("PUT", f"{home}/{made['id']}", {**self._body(given), "status": given["status"]})
         return made["id"], {**self._outputs(made), **shown}
 
     def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:
-        found = self.api.call("GET", f"/user/tokens/{identity}")
+        account, _, token = identity.rpartition("/")
+        place = {"accountId": account} if account else {key: state[key] for key in ("accountId",) if state.get(key)}
+        found = self.api.call("GET", f"{self._home(place)}/{token}")
         if found.get("status") in _USELESS:
             raise GoneError(identity)
         policies = [_policy_input(each) for each in found["policies"]]
@@ -210,15 +211,21 @@ class ApiToken(Type):
             "notBefore": found.get("not_before"),
             "status": found.get("status"),
         }
-        return {**self._outputs(found), **kept}, now
+        return {**self._outputs(found), **kept}, {**now, **place}
+
+    def identity(self, given: str) -> str:
+        return given.rpartition("/")[2]
 
     def update(self, identity: str, old: Values, new: Values) -> dict[str, Any]:
         body = {**self._body(new), "status": new.get("status", "active")}
-        outputs = self._outputs(self.api.call("PUT", f"/user/tokens/{identity}", body))
+        outputs = self._outputs(self.api.call("PUT", f"{self._home(new)}/{identity}", body))
         return {**outputs, **({"value": secret(old["value"])} if old.get("value") else {})}
 
     def delete(self, identity: str, state: Values) -> None:
-        self.api.call("DELETE", f"/user/tokens/{identity}")
+        self.api.call("DELETE", f"{self._home(state)}/{identity}")
+
+    def _home(self, given: Values) -> str:
+        return "/user/tokens"
 
     @staticmethod
     def _body(given: Values) -> dict[str, Any]:
@@ -241,6 +248,16 @@ class ApiToken(Type):
             "modifiedOn": found.get("modified_on"),
             "status": found.get("status"),
         }
+
+
+class AccountToken(ApiToken):
+    """Imported as `ACCOUNT/TOKEN`."""
+
+    token = "cloudflare:index/accountToken:AccountToken"
+    inputs = {"accountId": text(required=True, replaces=True), **ApiToken.inputs}
+
+    def _home(self, given: Values) -> str:
+        return f"/accounts/{given['accountId']}/tokens"
 
 
 def _condition(given: Values | None) -> dict[str, Any] | None:
@@ -359,6 +376,12 @@ def get_groups(api: Api, given: Values) -> dict[str, Any]:
     return {**query, "id": "groups", "results": api.call("GET", "/user/tokens/permission_groups", query=query)}
 
 
+def get_account_groups(api: Api, given: Values) -> dict[str, Any]:
+    query = {key: given[key] for key in ("name", "scope") if given.get(key)}
+    path = f"/accounts/{given['accountId']}/tokens/permission_groups"
+    return {**query, "accountId": given["accountId"], "id": "groups", "results": api.call("GET", path, query=query)}
+
+
 def get_accounts(api: Api, given: Values) -> dict[str, Any]:
     return {"id": "accounts", "results": api.call("GET", "/accounts")}
 
@@ -375,10 +398,11 @@ def get_ranges(api: Api, given: Values) -> dict[str, Any]:
 
 class Cloudflare(Plugin):
     name = "cloudflare"
-    types = (DnsRecord, ZoneSetting, ApiToken, OriginCaCertificate, Zone)
+    types = (DnsRecord, ZoneSetting, ApiToken, AccountToken, OriginCaCertificate, Zone)
     functions = {
         "cloudflare:index/getZone:getZone": get_zone,
         "cloudflare:index/getApiTokenPermissionGroupsList:getApiTokenPermissionGroupsList": get_groups,
+        "cloudflare:index/getAccountApiTokenPermissionGroupsList:getAccountApiTokenPermissionGroupsList": get_account_groups,
         "cloudflare:index/getAccounts:getAccounts": get_accounts,
         "cloudflare:index/getIpRanges:getIpRanges": get_ranges,
     }

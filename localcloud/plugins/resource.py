@@ -116,6 +116,22 @@ class Type:
     def delete(self, identity: str, state: Values) -> None:
         raise NotImplementedError
 
+    def completed(self, given: Values) -> Values:
+        """The inputs with what the plugin's settings add to them, as the cloud is told them; the state keeps them as given."""
+        return given
+
+    def known(self, state: Values) -> Values:
+        """An old state with what was added to its inputs then."""
+        return state
+
+    def own(self, now: Values, before: Values) -> Values:
+        """Inputs as the cloud has them, without what the plugin's settings add and `before` did not give."""
+        return now
+
+    def differs_beside(self, state: Values, new: Values) -> Sequence[str]:
+        """Outputs that an update will change though no input differs."""
+        return ()
+
     def always(self) -> Values:
         """Outputs that the resource has after every verb, beside those that the verb returns."""
         return {}

@@ -117,6 +117,7 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):  # type: ignore[misc
             return provider_pb2.DiffResponse()
         before = request.old_inputs if request.old_inputs.fields else request.olds
         found = kind.differences(received(before), received(request.news))
+        found |= dict.fromkeys(kind.differs_beside(received(request.olds), received(request.news)), "update")
         replaces = [key for key, how in found.items() if how.endswith("_replace")]
         changes = provider_pb2.DiffResponse.DIFF_SOME if found else provider_pb2.DiffResponse.DIFF_NONE
         return provider_pb2.DiffResponse(
@@ -138,12 +139,13 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):  # type: ignore[misc
         if request.preview:
             return provider_pb2.CreateResponse(id="", properties=request.properties)
         try:
-            made = self._guarded(context, lambda: kind.create(given))
+            made = self._guarded(context, lambda: kind.create(kind.completed(given)))
         except PartialError as partial:
             return self._half_made(context, given, {**kind.always(), **partial.outputs}, partial)
         if made is None:
             return provider_pb2.CreateResponse()
-        return provider_pb2.CreateResponse(id=made[0], properties=sent({**given, **kind.always(), **made[1]}))
+        outputs = {**made[1], **kind.own(made[1], given)}
+        return provider_pb2.CreateResponse(id=made[0], properties=sent({**given, **kind.always(), **outputs}))
 
     def Read(self, request: Any, context: Any) -> Any:
         kind = self._type(request.urn, context)
@@ -153,7 +155,7 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):  # type: ignore[misc
         found = self._guarded(context, lambda: _found(kind, request.id, {**received(request.properties), **before}))
         if found is None:
             return provider_pb2.ReadResponse()
-        outputs, now = found
+        outputs, now = found[0], kind.own(found[1], before)
         inputs = _refreshed(kind, before, now)
         return provider_pb2.ReadResponse(
             id=kind.identity(request.id), properties=sent({**inputs, **kind.always(), **outputs}), inputs=sent(inputs)
@@ -167,9 +169,10 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):  # type: ignore[misc
         old = received(request.olds)
         if request.preview:
             return provider_pb2.UpdateResponse(properties=request.news)
-        outputs = self._guarded(context, lambda: kind.update(request.id, old, new))
+        outputs = self._guarded(context, lambda: kind.update(request.id, kind.known(old), kind.completed(new)))
         if outputs is None:
             return provider_pb2.UpdateResponse()
+        outputs = {**outputs, **kind.own(outputs, new)}
         return provider_pb2.UpdateResponse(properties=sent({**_kept(kind, old), **new, **kind.always(), **outputs}))
 
     def Delete(self, request: Any, context: Any) -> Any:

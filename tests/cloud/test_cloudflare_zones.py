@@ -234,3 +234,68 @@ def test_every_answer_has_the_envelope_and_a_ray(lab: Lab) -> None:
         assert {"success", "errors", "messages", "result"} <= set(reply.json())
         assert reply.json()["success"] is (reply.status_code == 200)
         assert reply.headers["cf-ray"] and reply.headers["content-type"] == "application/json"
+
+
+class TestSeveralAccounts:
+    """A user may be a member of several; https://developers.cloudflare.com/dns/zone-setups/troubleshooting/cannot-add-domain/"""
+
+    def test_each_has_its_zones_also_of_one_name(self, lab: Lab) -> None:
+        other = lab.cloud.add_account("Other")
+        twin = lab.raw("POST", "/zones", json={"name": ZONE, "account": {"id": other}}).json()["result"]
+        assert (twin["account"], twin["status"]) == ({"id": other, "name": "Other"}, "pending")
+        found = {each["id"]: each["account"]["id"] for each in lab.raw("GET", f"/zones?name={ZONE}").json()["result"]}
+        assert found == {lab.zone: lab.cloud.account_id, twin["id"]: other}
+        assert [each["id"] for each in lab.raw("GET", f"/zones?account.id={other}").json()["result"]] == [twin["id"]]
+        assert {each["name"] for each in lab.raw("GET", "/accounts").json()["result"]} == {"Rollcall", "Other"}
+        assert lab.raw("GET", f"/accounts/{other}").json()["result"]["name"] == "Other"
+        refusal = lab.raw("POST", "/zones", json={"name": "x.example", "account": {"id": "0" * 32}})
+        assert refusal.status_code == 403
+
+    def test_a_token_of_one_sees_nothing_of_the_others(self, lab: Lab) -> None:
+        twin = lab.cloud.add_zone(ZONE, account=lab.cloud.add_account("Other"), status="pending")
+        home = lab.cloud.account_id
+        groups = lab.raw("GET", f"/accounts/{home}/tokens/permission_groups").json()["result"]
+        wanted = [{"id": each["id"]} for each in groups if each["name"] == "Zone Read"]
+        policy = {
+            "effect": "allow",
+            "permission_groups": wanted,
+            "resources": {"com.cloudflare.api.account.zone.*": "*"},
+        }
+        value = lab.raw("POST", f"/accounts/{home}/tokens", json={"name": "t", "policies": [policy]}).json()["result"][
+            "value"
+        ]
+        assert [each["id"] for each in lab.raw("GET", "/zones", token=value).json()["result"]] == [lab.zone]
+        assert lab.raw("GET", f"/zones/{twin}", token=value).status_code == 403
+
+    def test_the_active_one_of_two_answers(self, lab: Lab) -> None:
+        twin = lab.cloud.add_zone(ZONE, account=lab.cloud.add_account("Other"), status="pending")
+        for zone, address in ((twin, "203.0.113.1"), (lab.zone, "203.0.113.2")):
+            lab.raw(
+                "POST", f"/zones/{zone}/dns_records", json={"type": "A", "name": "www", "content": address, "ttl": 60}
+            )
+        (found,) = lab.cloud.lookup(ZONE, f"www.{ZONE}") or ()
+        assert found.values == ("203.0.113.2",) and lab.cloud.zones() == (ZONE,)
+
+
+class TestZonesThatAreNotActive:
+    """https://developers.cloudflare.com/dns/zone-setups/reference/domain-status/"""
+
+    @pytest.mark.parametrize("status", ["initializing", "pending", "moved"])
+    def test_the_world_asks_other_servers_though_the_api_takes_records(self, lab: Lab, status: str) -> None:
+        lab.record()
+        assert lab.cloud.lookup(ZONE, f"www.{ZONE}")
+        lab.cloud.set_zone(lab.zone, status=status)
+        lab.record(content="198.51.100.11")
+        assert lab.cloud.zones() == () and lab.cloud.lookup(ZONE, f"www.{ZONE}") is None
+        assert lab.raw("GET", f"/zones/{lab.zone}").json()["result"]["status"] == status
+        lab.cloud.set_zone(lab.zone, status="active")
+        (found,) = lab.cloud.lookup(ZONE, f"www.{ZONE}") or ()
+        assert len(found.values) == 2
+
+    def test_a_paused_zone_answers_with_the_origins_of_proxied_names(self, lab: Lab) -> None:
+        lab.record(proxied=True)
+        lab.cloud.set_zone(lab.zone, paused=True)
+        (found,) = lab.cloud.lookup(ZONE, f"www.{ZONE}") or ()
+        assert found.values == ("198.51.100.10",) and lab.cloud.edge_origins(f"www.{ZONE}") is None
+        lab.cloud.set_zone(lab.zone, paused=False)
+        assert {value for each in lab.cloud.lookup(ZONE, f"www.{ZONE}") or () for value in each.values} == set(EDGES)

@@ -61,6 +61,10 @@ RECORDS = records(
     RecordSet(f"loop.{ZONE}", "CNAME", 60, (f"loop.{ZONE}",)),
     RecordSet(f"_http._tcp.{ZONE}", "SRV", 60, (f"0 0 80 www.{ZONE}",)),
     RecordSet(f"www.deep.{ZONE}", "A", 60, ("203.0.113.99",)),
+    RecordSet(f"child.{ZONE}", "NS", 300, ("ns1.elsewhere.example", "ns2.elsewhere.example")),
+    RecordSet(f"child.{ZONE}", "TXT", 60, ('"never answered"',)),
+    RecordSet(f"www.child.{ZONE}", "A", 60, ("203.0.113.98",)),
+    RecordSet(f"to-child.{ZONE}", "CNAME", 60, (f"www.child.{ZONE}",)),
 )
 
 
@@ -154,6 +158,23 @@ class TestAuthority:
     def test_the_most_specific_zone_answers(self, server: Served) -> None:
         assert values(server.ask(f"www.deep.{ZONE}")) == ["203.0.113.99"]
         assert server.ask(f"nowhere.deep.{ZONE}").authority[0].name == dns.name.from_text(f"deep.{ZONE}")
+
+    @pytest.mark.parametrize(
+        ("name", "rtype"), [("child", "TXT"), ("child", "NS"), ("www.child", "A"), ("a.b.child", "A")]
+    )
+    def test_what_is_delegated_is_answered_with_a_referral_whatever_the_zone_holds(
+        self, server: Served, name: str, rtype: str
+    ) -> None:
+        """RFC 1034 section 4.3.2, step 3b."""
+        reply = server.ask(f"{name}.{ZONE}", rtype)
+        assert (reply.rcode(), reply.answer) == (dns.rcode.NOERROR, []) and not reply.flags & dns.flags.AA
+        (referral,) = reply.authority
+        assert (str(referral.name), referral.rdtype) == (f"child.{ZONE}.", dns.rdatatype.NS)
+        assert sorted(str(each) for each in referral) == ["ns1.elsewhere.example.", "ns2.elsewhere.example."]
+
+    def test_an_alias_to_what_is_delegated_ends_there(self, server: Served) -> None:
+        reply = server.ask(f"to-child.{ZONE}")
+        assert [str(each.name) for each in reply.answer] == [f"to-child.{ZONE}."]
 
     def test_aliases_are_followed_to_their_end(self, server: Served) -> None:
         reply = server.ask(f"alias.{ZONE}")
@@ -265,6 +286,10 @@ class TestResolver:
     def test_a_host_has_no_other_type(self, resolver: Served) -> None:
         reply = resolver.ask("api.cloudflare.com", "AAAA")
         assert (rcode(reply), reply.answer) == ("NOERROR", [])
+
+    def test_it_cannot_follow_a_delegation_to_servers_that_are_not_here(self, resolver: Served) -> None:
+        reply = resolver.ask(f"www.child.{ZONE}")
+        assert (reply.rcode(), reply.answer) == (dns.rcode.SERVFAIL, [])
 
     def test_everything_else_does_not_exist(self, resolver: Served) -> None:
         for name in ("amazonaws.com", "evilamazonaws.com", "www.cloudflare.com", "example.org"):

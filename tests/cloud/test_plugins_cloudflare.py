@@ -24,6 +24,7 @@ pytestmark = pytest.mark.clouds
 NONE, SOME = provider_pb2.DiffResponse.DIFF_NONE, provider_pb2.DiffResponse.DIFF_SOME
 RECORD, SETTING = "cloudflare:index/dnsRecord:DnsRecord", "cloudflare:index/zoneSetting:ZoneSetting"
 CERTIFICATE = "cloudflare:index/originCaCertificate:OriginCaCertificate"
+ACCOUNT_TOKEN = "cloudflare:index/accountToken:AccountToken"
 TOKEN, ZONES = "cloudflare:index/apiToken:ApiToken", "cloudflare:index/zone:Zone"
 
 
@@ -139,6 +140,21 @@ CASES = {
         },
         drift=("PUT", {"name": "by hand", "status": "active", "policies": None}),
         drifted={"name": "by hand", "condition": None, "status": "active", "policies": lambda lab: [lab.policy("DNS Write")]},
+        outputs=("value", "issuedOn", "status"),
+    ),
+    "account token": Case(
+        token=ACCOUNT_TOKEN,
+        inputs={
+            "accountId": lambda lab: lab.cloud.account_id, "name": "machines", "policies": lambda lab: [lab.policy("DNS Write")],
+        },
+        changed={"name": "all machines", "policies": lambda lab: [lab.policy("DNS Write", "Zone Read")]},
+        replaced={"accountId": "0" * 32},
+        path=lambda lab, made: f"/accounts/{lab.cloud.account_id}/tokens/{made.id}",
+        imported=lambda lab, made: f"{lab.cloud.account_id}/{made.id}",
+        first={"name": "machines", "status": "active"},
+        then={"name": "all machines", "status": "active"},
+        drift=("PUT", {"name": "by hand", "status": "active", "policies": None}),
+        drifted={"name": "by hand", "policies": lambda lab: [lab.policy("DNS Write")]},
         outputs=("value", "issuedOn", "status"),
     ),
     "zone": Case(
@@ -382,6 +398,10 @@ FUNCTIONS: dict[str, tuple[dict[str, Any], Callable[[Lab, dict[str, Any]], bool]
         {"name": "DNS Write"},
         lambda lab, found: [each["name"] for each in found["results"]] == ["DNS Write"],
     ),
+    "cloudflare:index/getAccountApiTokenPermissionGroupsList:getAccountApiTokenPermissionGroupsList": (
+        {"accountId": lambda lab: lab.cloud.account_id, "name": "DNS Write"},
+        lambda lab, found: [each["name"] for each in found["results"]] == ["DNS Write"],
+    ),
     "cloudflare:index/getAccounts:getAccounts": (
         {},
         lambda lab, found: [each["id"] for each in found["results"]] == [lab.cloud.account_id],
@@ -397,7 +417,7 @@ def test_every_function_of_the_plugin_is_tried() -> None:
 @pytest.mark.parametrize("token", FUNCTIONS)
 def test_a_function_finds_what_is_there(lab: Lab, token: str) -> None:
     given, right = FUNCTIONS[token]
-    found = lab.host.invoke(token, **given)
+    found = lab.host.invoke(token, **known(lab, given))
     assert right(lab, found), found
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pulumi
 import pytest
 
-from components.preflight import cloudflare_fault
+from components import cloudflareapi
+from components.preflight import cloudflare_fault, cloudflare_found
 from components.settings import HealthSettings, SiteSettings
+from rollcall import retrying
 from tests.cloud.cloudflare_server import OPERATOR, ZONE, Front, Lab
 
 pytestmark = pytest.mark.clouds
@@ -122,3 +125,202 @@ def test_one_in_plain_text_is_refused(lab: Lab, monkeypatch: pytest.MonkeyPatch)
 def test_a_zone_that_is_not_in_the_account_is_named(lab: Lab) -> None:
     assert "other.example is not in the account" in str(cloudflare_fault(replace(PLAIN, zone="other.example")))
     assert cloudflare_fault(replace(PLAIN, zone="other.example", create=True)) is None
+
+
+class Outage:
+    """A front of the local Cloudflare that answers with these replies (status, headers, body) after so many requests have gone through.
+    A negative status is answered again and again."""
+
+    def __init__(
+        self,
+        lab: Lab,
+        monkeypatch: pytest.MonkeyPatch,
+        *replies: tuple[int, dict[str, str], bytes],
+        after: int = 0,
+    ) -> None:
+        self.replies, self.after, self.through, self._app = list(replies), after, 0, lab.cloud.app
+        monkeypatch.setattr(lab.cloud, "app", self)
+
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        if self.through < self.after or not self.replies:
+            self.through += 1
+            return self._app(environ, start_response)
+        status, headers, body = self.replies[0] if self.replies[0][0] < 0 else self.replies.pop(0)
+        start_response(f"{abs(status)} Said", [("Content-Type", "text/html"), *headers.items()])
+        return [body]
+
+
+def account_token(lab: Lab, *groups: str, account: tuple[str, ...] = (), **more: Any) -> str:
+    """The value of a token that the account owns, with these permission groups on the zone, and `account` on the account."""
+    home = lab.cloud.account_id
+
+    def policy(names: tuple[str, ...], resource: str) -> dict[str, object]:
+        listed = lab.raw("GET", f"/accounts/{home}/tokens/permission_groups").json()["result"]
+        ids = [{"id": each["id"]} for each in listed if each["name"] in names]
+        return {"effect": "allow", "permission_groups": ids, "resources": {resource: "*"}}
+
+    policies = [policy(groups, f"com.cloudflare.api.account.zone.{lab.zone}")]
+    policies += [policy(account, f"com.cloudflare.api.account.{home}")] if account else []
+    made = lab.raw("POST", f"/accounts/{home}/tokens", json={"name": "ours", "policies": policies, **more}).json()
+    return str(made["result"]["value"])
+
+
+class TestAccountOwned:
+    """https://developers.cloudflare.com/fundamentals/api/get-started/account-owned-tokens/"""
+
+    def test_one_that_makes_tokens_of_its_account_is_fine(self, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+        value = account_token(lab, "Zone Read", "DNS Write", account=("Account API Tokens Write",))
+        assert lab.raw("GET", "/user/tokens/verify", token=value).status_code == 401
+        monkeypatch.setenv("CLOUDFLARE_API_TOKEN", value)
+        found = cloudflare_found(PLAIN)
+        assert (found.fault, found.token_account) == (None, lab.cloud.account_id)
+        assert cloudflare_fault(CLOSED) == (
+            "CLOUDFLARE_API_TOKEN: lacks SSL and Certificates Write, Zone Settings Write; edit its permissions"
+        )
+
+    def test_one_that_makes_none_is_told_both_ways_out_in_the_accounts_words(
+        self, lab: Lab, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("CLOUDFLARE_API_TOKEN", account_token(lab, "Zone Read", "DNS Write"))
+        said = str(cloudflare_fault(PLAIN))
+        assert (
+            "may make no token for the machines (HTTP 403); give it Account API Tokens Write, or make one with" in said
+        )
+        given(monkeypatch, str(lab.token("DNS Write").api_token))
+        assert cloudflare_fault(PLAIN) is None
+
+    def test_one_that_sees_neither_zone_nor_account_is_not_called_invalid(
+        self, lab: Lab, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("CLOUDFLARE_API_TOKEN", account_token(lab, "DNS Write"))
+        said = str(cloudflare_fault(PLAIN))
+        assert said.startswith(
+            "CLOUDFLARE_API_TOKEN: the token is an account's, and sees neither the site's zone nor its account"
+        )
+        assert said.endswith("Give it Zone Read for the zone, or Account Settings Read.")
+        made = replace(PLAIN, zone="new.example", create=True)
+        rights = ("Account API Tokens Write",)
+        monkeypatch.setenv("CLOUDFLARE_API_TOKEN", account_token(lab, "Zone Write", "DNS Write", account=rights))
+        assert "sees neither" in str(cloudflare_fault(made))
+        assert cloudflare_fault(replace(made, account_id=lab.cloud.account_id)) is None
+
+    def test_one_for_the_machines_is_fine(self, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+        given(monkeypatch, account_token(lab, "DNS Write"))
+        assert cloudflare_fault(PLAIN) is None
+
+    @pytest.mark.parametrize("whose", ["operator", "machines"])
+    def test_one_that_has_expired_says_so(self, lab: Lab, monkeypatch: pytest.MonkeyPatch, whose: str) -> None:
+        value = account_token(lab, "Zone Read", "DNS Write", expires_on="2027-01-01T00:00:00Z")
+        if whose == "operator":
+            monkeypatch.setenv("CLOUDFLARE_API_TOKEN", value)
+        else:
+            given(monkeypatch, value)
+        lab.clock.now = 1_800_000_000.0
+        key = "CLOUDFLARE_API_TOKEN" if whose == "operator" else "rollcall:machineToken"
+        said = str(cloudflare_fault(PLAIN))
+        # An expired token lists no zones, so its account is not found unless another token tells it.
+        expected = "Cloudflare does not accept it" if whose == "operator" else "the token has expired (2027-01-01"
+        assert said.startswith(f"{key}: {expected}")
+
+
+class TestNotTheTokensFault:
+    @pytest.fixture(autouse=True)
+    def _quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(cloudflareapi, "PATIENCE_S", 1.5)
+        monkeypatch.setattr(retrying, "FIRST", 0.01)
+
+    @pytest.mark.parametrize("after", range(3))
+    @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+    def test_what_passes_is_retried_whichever_request_it_hits(
+        self, lab: Lab, monkeypatch: pytest.MonkeyPatch, status: int, after: int
+    ) -> None:
+        outage = Outage(lab, monkeypatch, (status, {"Retry-After": "0"}, b"no JSON"), after=after)
+        assert cloudflare_fault(PLAIN) is None
+        assert (outage.through, outage.replies) == (3, [])
+
+    @pytest.mark.parametrize(
+        ("reply", "said"),
+        [
+            (
+                (429, {"Retry-After": "240"}),
+                "takes no more requests of this token's owner for now (HTTP 429) and asks to wait 240 s.",
+            ),
+            ((429, {}), "for now (HTTP 429). The token is not at fault: wait"),
+            (
+                (503, {}),
+                "CLOUDFLARE_BASE_URL: Cloudflare's API fails (HTTP 503). The token is not at fault: try again later",
+            ),
+            ((500, {}), "Cloudflare's API fails (HTTP 500)"),
+            ((200, {}), "is not Cloudflare's API (HTTP 200). Correct the address"),
+            ((403, {}), "is not Cloudflare's API (HTTP 403)"),
+        ],
+    )
+    def test_what_stays_is_said_as_what_it_is(
+        self, lab: Lab, monkeypatch: pytest.MonkeyPatch, reply: tuple[int, dict[str, str]], said: str
+    ) -> None:
+        Outage(lab, monkeypatch, (-reply[0], reply[1], b"<html>"))
+        found = str(cloudflare_fault(PLAIN))
+        assert said in found and "valid token" not in found and "permission" not in found
+
+    def test_an_address_where_nothing_answers_is_no_fault_of_the_token(
+        self, lab: Lab, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("CLOUDFLARE_BASE_URL", "http://127.0.0.1:9/client/v4")
+        assert str(cloudflare_fault(PLAIN)).startswith(
+            "CLOUDFLARE_BASE_URL: http://127.0.0.1:9/client/v4 cannot be reached (ConnectionError). Check the network"
+        )
+
+
+class TestTheTokensFault:
+    def test_an_unknown_one_is_named_with_cloudflares_own_words(
+        self, lab: Lab, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("CLOUDFLARE_API_TOKEN", "x" * 40)
+        said = "CLOUDFLARE_API_TOKEN: Cloudflare does not accept it (HTTP 401): Invalid API Token (1000). Give a valid token."
+        assert cloudflare_fault(PLAIN) == said
+
+    def test_what_is_no_token_at_all_is_said_so(self, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("CLOUDFLARE_API_TOKEN", "short")
+        said = str(cloudflare_fault(PLAIN))
+        assert said.startswith(
+            "CLOUDFLARE_API_TOKEN: is no API token (HTTP 400): Invalid request headers: Invalid format for"
+        )
+
+    @pytest.mark.parametrize(
+        ("change", "said"),
+        [
+            ({"status": "disabled"}, "CLOUDFLARE_API_TOKEN: the token is disabled. Enable it"),
+            (
+                {"expires_on": "2026-09-01T00:00:00Z"},
+                "CLOUDFLARE_API_TOKEN: the token has expired (2026-09-01T00:00:00Z).",
+            ),
+            (
+                {"not_before": "2200-01-01T00:00:00Z"},
+                "CLOUDFLARE_API_TOKEN: the token works from 2200-01-01T00:00:00Z on.",
+            ),
+            (
+                {"condition": {"request_ip": {"in": ["192.0.2.0/24"]}}},
+                "CLOUDFLARE_API_TOKEN: the token may not be used from this machine (HTTP 403): Cannot use the access token from",
+            ),
+        ],
+    )
+    def test_one_that_does_not_work_now_or_here_says_why(
+        self, lab: Lab, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], said: str
+    ) -> None:
+        operator(lab, monkeypatch, ("Zone Read", "DNS Write"))
+        (made,) = [each for each in lab.raw("GET", "/user/tokens").json()["result"] if each["name"] == "operator's"]
+        body = {"name": made["name"], "policies": made["policies"], **change}
+        assert lab.raw("PUT", f"/user/tokens/{made['id']}", json=body).status_code == 200
+        assert str(cloudflare_fault(PLAIN)).startswith(said)
+
+    def test_one_for_the_machines_that_cannot_use_the_zone_is_named(
+        self, lab: Lab, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        other = lab.cloud.add_zone("other.example")
+        given(
+            monkeypatch,
+            str(lab.token("DNS Write", resources={f"com.cloudflare.api.account.zone.{other}": "*"}).api_token),
+        )
+        assert cloudflare_fault(PLAIN) == (
+            "rollcall:machineToken: the token may not read the zone's records (HTTP 403). Give it DNS Write for the zone."
+        )

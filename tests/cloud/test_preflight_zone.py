@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import replace
 
 import pytest
 
-from components.preflight import zone_fault
-from components.settings import DirectorySettings, HealthSettings, IncarnationSettings, ServiceSettings
+from components import zonenames
+from components.preflight import directory_fault, hosted_zone, zone_fault
+from components.settings import (
+    ConfigurationError,
+    DirectorySettings,
+    HealthSettings,
+    IncarnationSettings,
+    ServiceSettings,
+    read,
+)
 from localcloud.aws.route53 import UNLIMITED
 from tests.cloud.aws_cloud import Cloud, running
 
 pytestmark = pytest.mark.clouds
-SET = "v1._theService._tcp.unilans.net"
 
 
 @pytest.fixture
@@ -33,14 +40,8 @@ def directory(zone: str = "unilans.net", *, create: bool = False) -> DirectorySe
     return DirectorySettings(zone=zone, services=(service,), create=create)
 
 
-def put(cloud: Cloud, zone: str, **record: Any) -> None:
-    change = {"Action": "CREATE", "ResourceRecordSet": {"Name": SET, "TTL": 60, **record}}
-    cloud.client("route53").change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": [change]})
-
-
 def test_a_zone_that_is_there_once_is_no_fault(cloud: Cloud) -> None:
-    zone = cloud.aws.add_zone("unilans.net")
-    put(cloud, zone, Type="SRV", ResourceRecords=[{"Value": "0 0 1 by-hand.unilans.net."}])
+    cloud.aws.add_zone("unilans.net")
     assert zone_fault(cloud.client("route53"), directory()) is None
 
 
@@ -51,20 +52,68 @@ def test_a_zone_that_is_not_there_is_named_unless_it_is_to_be_made(cloud: Cloud)
     assert zone_fault(cloud.client("route53"), directory(create=True)) is None
 
 
-def test_a_name_that_two_zones_have_is_named_with_their_ids(cloud: Cloud) -> None:
+def test_a_name_that_two_zones_have_is_named_with_their_ids_and_the_key(cloud: Cloud) -> None:
+    route53 = cloud.client("route53")
     ids = sorted(cloud.aws.add_zone("unilans.net") for _ in range(2))
-    said = zone_fault(cloud.client("route53"), directory())
-    assert said and all(each in said for each in ids)
+    route53.update_hosted_zone_comment(Id=ids[0], Comment="the live one")
+    said = str(zone_fault(route53, directory()))
+    assert said.startswith(
+        "rollcall:directory.zone: 2 public hosted zones of this AWS account are called unilans.net: "
+    )
+    assert f"{ids[0]} with 2 record sets (the live one)" in said and f"{ids[1]} with 2 record sets" in said
+    assert "Set rollcall:directory.zoneId to" in said
+    for each in ids:
+        chosen = replace(directory(), zone_id=each)
+        assert zone_fault(route53, chosen) is None and hosted_zone(route53, chosen) == each
 
 
-def test_a_cname_at_an_incarnations_name_is_named_with_its_target(cloud: Cloud) -> None:
-    put(cloud, cloud.aws.add_zone("unilans.net"), Type="CNAME", ResourceRecords=[{"Value": "elsewhere.example."}])
-    said = zone_fault(cloud.client("route53"), directory())
-    assert said and "is a CNAME to elsewhere.example. already" in said
+def test_an_id_that_is_not_there_or_of_another_zone_is_named(cloud: Cloud) -> None:
+    route53 = cloud.client("route53")
+    said = str(zone_fault(route53, replace(directory(), zone_id="Z0123456789ABCDEFGHIJ")))
+    assert (
+        said == "rollcall:directory.zoneId: this AWS account has no hosted zone Z0123456789ABCDEFGHIJ. Correct the id."
+    )
+    other = cloud.aws.add_zone("other.example")
+    said = str(zone_fault(route53, replace(directory(), zone_id=other)))
+    assert (
+        said
+        == f"rollcall:directory.zoneId: {other} is the hosted zone other.example, not unilans.net. Correct the one or the other."
+    )
 
 
-def test_a_set_with_a_routing_policy_is_named(cloud: Cloud) -> None:
+@pytest.mark.parametrize(("count", "joins"), [(1, "theService/v1"), (0, "theService/v1"), (1, "site")])
+def test_machines_in_a_zone_that_is_to_be_made_are_refused_with_the_steps(cloud: Cloud, count: int, joins: str) -> None:
+    fleet = {"cloud": "aws", "count": count, "size": "t3.micro", "image": "debian-12", "joins": [joins]}
+    services = {"theService": {"port": 4218, "incarnations": {"v1": {}}}}
+    told = {
+        "site": {"zone": "scalability.expert"},
+        "directory": {"zone": "unilans.net", "create": True, "services": services},
+        "fleets": {"web": fleet},
+    }
+    settings, route53 = read("local", told), cloud.client("route53")
+    assert settings.directory is not None
+    said = directory_fault(route53, settings, settings.directory)
+    if count and joins != "site":
+        assert said and said.startswith(
+            "rollcall:directory.create: the hosted zone unilans.net is to be made, and no name"
+        )
+    else:
+        assert said is None
+    cloud.aws.add_zone("unilans.net")
+    assert directory_fault(route53, settings, settings.directory) is None
+
+
+def test_an_id_in_the_place_of_the_name_is_looked_up(cloud: Cloud) -> None:
     zone = cloud.aws.add_zone("unilans.net")
-    put(cloud, zone, Type="SRV", SetIdentifier="a", Weight=1, ResourceRecords=[{"Value": "0 0 1 a.unilans.net."}])
-    said = zone_fault(cloud.client("route53"), directory())
-    assert said and "has a routing policy" in said
+    route53 = cloud.client("route53")
+
+    def name(zone: str) -> str:
+        return str(route53.get_hosted_zone(Id=zone)["HostedZone"]["Name"]).rstrip(".")
+
+    values = {"directory": {"zone": zone, "services": {}}, "site": {"zone": "scalability.expert"}, "fleets": {}}
+    found = zonenames.named(values, {"directory": name})
+    assert found == {**values, "directory": {"zone": "unilans.net", "zoneId": zone, "services": {}}}
+    with pytest.raises(
+        ConfigurationError, match=r"rollcall:directory\.zone: the name of zone Z9 was not found\. .*NoSuchHostedZone"
+    ):
+        zonenames.named({"directory": {"zone": "Z9"}}, {"directory": name})

@@ -12,6 +12,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from components.joyent.client import CloudApi
 from components.naming import version
@@ -61,7 +62,10 @@ def test_ipv6_without_a_cidr_in_the_usable_zones_is_a_fault_with_the_commands(cl
     assert fault.startswith(
         "rollcall:fleets.web.ipv6: is on, and no default subnet of us-west-2 in a zone with t3.micro"
     )
-    assert f"`aws ec2 associate-vpc-cidr-block --vpc-id {vpc} --amazon-provided-ipv6-cidr-block`" in fault
+    assert (
+        f"`aws ec2 associate-vpc-cidr-block --vpc-id {vpc} --amazon-provided-ipv6-cidr-block --region us-west-2`"
+        in fault
+    )
     assert look(cloud) == Found(), "who does not ask for it needs none"
     made = ec2.associate_vpc_cidr_block(VpcId=vpc, AmazonProvidedIpv6CidrBlock=True)["Ipv6CidrBlockAssociation"]
     subnet = re.search(r"--subnet-id (subnet-\w+) ", fault)
@@ -147,12 +151,65 @@ def test_a_key_pair_that_the_region_has_not_is_a_fault_where_a_machine_is_to_be_
     assert look(cloud, told) == Found(), "nothing is made, so nobody asks for it"
 
 
-def test_no_default_subnet_is_a_fault(cloud: Cloud) -> None:
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"image": "/aws/service/debian/release/99/latest/amd64"}, "SSM has no parameter /aws/service/debian/release/99/latest/amd64 in"),
+        ({"image": "ami-0123456789abcdef0"}, "EC2 has no image ami-0123456789abcdef0 that this account may use in us-west-2."),
+        ({"size": "t4g.micro"}, "is for x86_64, and a t4g.micro has arm64. Name another image or size."),
+    ],
+)  # fmt: skip
+def test_an_image_that_no_machine_can_be_made_from_is_a_fault_where_one_is_to_be_made(
+    cloud: Cloud, change: dict[str, str], said: str
+) -> None:
+    told = replace(WEB, **change)  # type: ignore[arg-type]
+    (fault,) = look(cloud, told, API).faults
+    assert fault.startswith("rollcall:fleets.web.image: ") and said in fault
+    if "size" in change:
+        with pytest.raises(ClientError, match="does not match the architecture"):
+            start(cloud, told, 0)
+    else:
+        for index in range(2):
+            start(cloud, WEB, index, of=version(told))
+        assert look(cloud, told).faults == (), "nothing is made"
+
+
+def told_command(fault: str) -> list[str]:
+    """The AWS CLI's command in a fault, as words."""
+    found = re.search(r"`aws ec2 ([^`]+)`", fault)
+    assert found, fault
+    return found[1].split()
+
+
+def test_no_default_subnet_is_a_fault_whose_command_helps(cloud: Cloud) -> None:
     ec2 = cloud.client("ec2")
     for each in ec2.describe_subnets()["Subnets"]:
         ec2.delete_subnet(SubnetId=each["SubnetId"])
     (fault,) = look(cloud).faults
     assert "no zone of us-west-2 with t3.micro has a default subnet" in fault
+    name, *words = told_command(fault)
+    assert (name, words[0], words[2:]) == ("create-default-subnet", "--availability-zone", ["--region", "us-west-2"])
+    ec2.create_default_subnet(AvailabilityZone=words[1])
+    assert look(cloud) == Found()
+
+
+def test_no_default_vpc_is_one_fault_whose_command_helps(cloud: Cloud) -> None:
+    """Without one EC2 makes no default subnet either: DefaultVpcDoesNotExist."""
+    ec2 = cloud.client("ec2")
+    for each in ec2.describe_subnets()["Subnets"]:
+        ec2.delete_subnet(SubnetId=each["SubnetId"])
+    ec2.delete_vpc(VpcId=ec2.describe_vpcs()["Vpcs"][0]["VpcId"])
+    ec2.create_vpc(CidrBlock="10.0.0.0/16")
+    with pytest.raises(ClientError, match="DefaultVpcDoesNotExist"):
+        ec2.create_default_subnet(AvailabilityZone="us-west-2a")
+    (fault,) = look(cloud, WEB, API).faults
+    assert fault == (
+        "rollcall:fleets: us-west-2 has no default VPC, and the machines of web, api are to be in its subnets. `aws ec2 "
+        "create-default-vpc --region us-west-2` makes one with a subnet in each zone; or give them another region."
+    )
+    assert told_command(fault) == ["create-default-vpc", "--region", "us-west-2"]
+    ec2.create_default_vpc()
+    assert look(cloud, WEB, API).faults == ()
 
 
 def test_a_quota_that_was_never_raised_has_the_default(cloud: Cloud) -> None:
@@ -164,7 +221,7 @@ def test_a_quota_that_was_never_raised_has_the_default(cloud: Cloud) -> None:
 def test_without_the_right_to_read_quotas_it_is_a_warning(cloud: Cloud) -> None:
     iam = cloud.client("iam")
     iam.create_user(UserName="operator")
-    rights = {"Effect": "Allow", "Action": "ec2:*", "Resource": "*"}
+    rights = {"Effect": "Allow", "Action": ["ec2:*", "ssm:GetParameter"], "Resource": "*"}
     iam.put_user_policy(
         UserName="operator", PolicyName="p", PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [rights]})
     )

@@ -9,8 +9,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
 
 from localcloud.prepare import ROOT
 from localcloud.rehearsal import Rehearsal, RehearsalError
@@ -28,11 +30,16 @@ def clouds() -> Iterator[Rehearsal]:
         yield rehearsal
 
 
-def refused(clouds: Rehearsal, site: str = SITE, fleets: str = FLEETS, **env: str) -> str:
+def refused(clouds: Rehearsal, site: str = SITE, fleets: str = FLEETS, *more: str, **env: str) -> str:
     """What `pulumi up` says to this configuration; it must fail, and leave no resource in the state."""
     target = clouds.work / "Pulumi.local.yaml"
     salt = [line for line in target.read_text().splitlines() if line.startswith("encryptionsalt")]
-    target.write_text("\n".join(["config:", "  aws:region: us-west-2", f"  {site}", f"  {fleets}", *salt]) + "\n")
+    target.write_text(
+        "\n".join(
+            ["config:", "  aws:region: us-west-2", f"  {site}", f"  {fleets}", *(f"  {each}" for each in more), *salt]
+        )
+        + "\n"
+    )
     done = clouds.pulumi("up", "--yes", "--stack", "local", capture=True, check=False, extra=env)
     said = done.stdout + done.stderr
     assert done.returncode != 0, said
@@ -76,6 +83,55 @@ def test_a_wrong_triton_key_is_named(clouds: Rehearsal) -> None:
 
 def test_an_unreachable_cloudflare_is_named(clouds: Rehearsal) -> None:
     assert "cannot be reached" in refused(clouds, CLOUDFLARE_BASE_URL="http://127.0.0.1:9/client/v4")
+
+
+class Cloudflare:
+    """The local one, as its dashboard changes it."""
+
+    def __init__(self, clouds: Rehearsal) -> None:
+        env = clouds.environment()
+        self._url, self._headers = (
+            env["CLOUDFLARE_BASE_URL"],
+            {"Authorization": f"Bearer {env['CLOUDFLARE_API_TOKEN']}"},
+        )
+        self.zone = self.call("GET", "/zones?name=scalability.expert")[0]["id"]
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        reply = requests.request(method, f"{self._url}{path}", headers=self._headers, json=body, timeout=10)
+        assert reply.ok, reply.text
+        return reply.json()["result"]
+
+
+def test_a_cname_or_a_delegation_at_the_sites_host_is_named(clouds: Rehearsal) -> None:
+    api = Cloudflare(clouds)
+    records = f"/zones/{api.zone}/dns_records"
+    for kind, content, said in (
+        ("CNAME", "elsewhere.example", "www.scalability.expert is a CNAME to elsewhere.example already"),
+        ("NS", "ns.elsewhere.example", "www.scalability.expert is delegated to ns.elsewhere.example by an NS record"),
+    ):
+        made = api.call("POST", records, {"type": kind, "name": "www", "content": content, "ttl": 60})
+        try:
+            assert f"rollcall:site.host: {said}" in refused(clouds)
+        finally:
+            api.call("DELETE", f"{records}/{made['id']}")
+
+
+def test_a_default_tag_that_ec2_refuses_is_named_before_anything_is_made(clouds: Rehearsal) -> None:
+    said = refused(clouds, SITE, FLEETS, 'aws:defaultTags: { tags: { cost center: "7", rollcall-drain: "true" } }')
+    assert "aws:defaultTags: the key 'cost center' cannot be on each EC2 instance" in said
+    assert "aws:defaultTags: the key 'rollcall-drain' begins with rollcall-" in said
+
+
+def test_a_policy_that_iam_refuses_is_named_before_anything_is_made(clouds: Rehearsal) -> None:
+    services = "{ theService: { port: 4218, incarnations: { v1: { shards: 40 } } } }"
+    directory = f"rollcall:directory: {{ zone: unilans.net, services: {services} }}"
+    said = refused(clouds, SITE, JOYENT.replace("joins: [site]", "joins: [theService/v1]"), directory)
+    assert "rollcall:fleets.web.joins: the fleet joins 40 SRV sets, so the policy of its IAM user would have" in said
+
+
+def test_machines_in_a_zone_that_is_to_be_made_are_refused(clouds: Rehearsal) -> None:
+    said = refused(clouds, SITE.replace("scalability.expert", "scalability.example").replace(" }", ", create: true }"))
+    assert "rollcall:site.create: the zone scalability.example is to be made, and no name in it resolves before" in said
 
 
 def test_a_second_make_of_the_same_checkout_is_refused_by_process_id(clouds: Rehearsal) -> None:

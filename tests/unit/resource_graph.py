@@ -28,6 +28,7 @@ from pulumi.runtime import mocks
 from pulumi.runtime.settings import set_root_resource
 
 _AMI = "ami-0123456789abcdef0"
+_ACCOUNT = "a" * 32
 
 
 class Cloud(mocks.Mocks):
@@ -64,9 +65,12 @@ class Cloud(mocks.Mocks):
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> dict[Any, Any]:
         answers: dict[str, dict[str, Any]] = {
-            "cloudflare:index/getAccounts:getAccounts": {"results": [{"id": "a" * 32}]},
+            "cloudflare:index/getAccounts:getAccounts": {"results": [{"id": _ACCOUNT}]},
             "cloudflare:index/getZone:getZone": {"id": "z" * 32, "zoneId": "z" * 32},
             "cloudflare:index/getApiTokenPermissionGroupsList:getApiTokenPermissionGroupsList": {
+                "results": [{"id": "dns-write", "name": "DNS Write"}]
+            },
+            "cloudflare:index/getAccountApiTokenPermissionGroupsList:getAccountApiTokenPermissionGroupsList": {
                 "results": [{"id": "dns-write", "name": "DNS Write"}]
             },
             "aws:ssm/getParameter:getParameter": {"value": _AMI, "insecureValue": _AMI},
@@ -118,6 +122,11 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "aws": {
         "site": {"zone": "scalability.expert", "protection": "high", "acceleration": True},
         "fleets": {"web": {"cloud": "aws", "size": "t3.micro", **_WEB}},
+    },
+    "account": {
+        "site": {"zone": "scalability.expert", "zoneId": "f" * 32},
+        "directory": {"zone": "unilans.net", "zoneId": "Z1", "services": {"theService": _THE_SERVICE}},
+        "fleets": {"web": {"cloud": "joyent", "size": "g1.micro", **_WEB}},
     },
     "joyent": {
         "site": {"zone": "scalability.expert"},
@@ -216,7 +225,7 @@ def program(config: str) -> Callable[[], Any]:
             settings = networked(read(stack, CONFIGS[config]))
             if settings.fleets_of("aws"):
                 ec2.provider_identity()
-            return settings, Standing()
+            return settings, Standing(token_account=_ACCOUNT if config == "account" else "")
 
         preflight.checked = checked
         runpy.run_path(str(Path(__file__).resolve().parents[2] / "__main__.py"))

@@ -10,15 +10,10 @@ from typing import Any
 import pytest
 
 from rollcall.ownership import Owner
-from tests.unit.graphs import Graphs, built, graphs_of
+from tests.unit.graphs import Graphs, built
 
 HERE = Path(__file__).parent
 GOLDEN = HERE / "golden"
-
-
-@pytest.fixture(scope="module")
-def graphs(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Graphs:
-    return graphs_of(pytestconfig, tmp_path_factory)
 
 
 @pytest.mark.parametrize("cloud", ["aws", "joyent", "closed", "services", "regions", "ipv6"])

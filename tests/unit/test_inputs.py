@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,12 +19,14 @@ import yaml
 from pulumi._types import input_type_py_to_pulumi_names, input_type_types, is_input_type, unwrap_type
 
 from localcloud.plugins import STAND_INS
-from tests.unit.graphs import Graphs, graphs_of
+from tests.unit.api_calls import calls
+from tests.unit.graphs import Graphs
 from tests.unit.resource_graph import CONFIGS
 
 ROOT = Path(__file__).resolve().parents[2]
 LISTED: dict[str, Any] = yaml.safe_load((ROOT / "docs/inputs.yaml").read_text())
 RESOURCES, FUNCTIONS = LISTED["resources"], LISTED["functions"]
+APIS, CALLS, DYNAMIC = LISTED["apis"], LISTED["calls"], LISTED["dynamic"]
 PROGRAM = [ROOT / "__main__.py", *sorted((ROOT / "components").glob("*.py"))]
 _PROVIDER = "pulumi:providers:"
 _SECRET = "4dabf18193072939515e22adb298388d"
@@ -33,11 +36,6 @@ _SECRET = "4dabf18193072939515e22adb298388d"
 
 
 Values = Mapping[str, list[dict[str, Any]]]
-
-
-@pytest.fixture(scope="module")
-def graphs(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Graphs:
-    return graphs_of(pytestconfig, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -271,9 +269,126 @@ def test_every_entry_says_where_it_was_looked_up() -> None:
         assert re.fullmatch(
             r"https://(registry\.terraform\.io/providers|www\.pulumi\.com/registry)/\S+", listed["source"]
         ), token
-        assert set(listed) <= {"source", "note", "inputs"}, token
+        assert set(listed) <= {"source", "note", "refused", "inputs"}, token
         for told in listed["inputs"].values():
-            assert set(told) <= {"on_change", "values", "note"}, token
+            assert set(told) <= {"on_change", "values", "note", "refused"}, token
+
+
+# What can be refused, and where that is checked before anything is made.
+
+_DYNAMIC = "pulumi-python:dynamic/"
+_CONSTANT, _MADE, _FOUND = "constant", "made by the stack", "looked up by the stack"
+_LATER = "not beforehand: "
+# As resource_graph.py's mocks answer: what came from a resource or a look-up of the same run.
+_ANSWERS = re.compile(r"arn:|-id$|-1a2b3c4|^[az]{32}$|^Z1$|secret|hush|CSR|subnet-|vpc-1|us-west-2|ami-|dns-write")
+
+
+@pytest.fixture(scope="module")
+def ours(graphs: Graphs) -> Values:
+    """The inputs of our own dynamic resources, by type."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for config in CONFIGS:
+        for name, inputs in graphs[config]["graph"].items():
+            if name.startswith(_DYNAMIC):
+                found.setdefault(name.rpartition("::")[0], []).append(inputs)
+    return found
+
+
+def stated() -> Iterator[tuple[str, Any]]:
+    """Whatever the list says of refusals, and of what."""
+    for token, told in (RESOURCES | FUNCTIONS).items():
+        # Of a function that only looks something up by its inputs there is no more to say.
+        yield token, told.get("refused", {} if token in FUNCTIONS and told["inputs"] else None)
+        for path, each in told["inputs"].items():
+            yield f"{token} {path}", each.get("refused")
+    for api, told in APIS.items():
+        yield api, told.get("refused")
+    for call, told in CALLS.items():
+        yield call, told or None
+    for token, inputs in DYNAMIC.items():
+        for key, told in inputs.items():
+            yield f"{token} {key}", told
+
+
+STATED = dict(stated())
+
+
+def test_the_calls_that_are_made_are_those_that_are_listed() -> None:
+    assert set(CALLS) == set(calls())
+    assert set(APIS) == {each.partition(" ")[0] for each in CALLS}
+    for told in APIS.values():
+        assert re.fullmatch(
+            r"https://(docs\.aws\.amazon\.com|developers\.cloudflare\.com|github\.com)/\S+", told["source"]
+        )
+
+
+def test_the_dynamic_resources_and_their_inputs_are_those_that_are_listed(ours: Values) -> None:
+    assert set(ours) == set(DYNAMIC)
+    for token, made in ours.items():
+        assert {key for inputs in made for key in inputs} == set(DYNAMIC[token]), token
+
+
+@pytest.mark.parametrize("of", STATED)
+def test_what_can_be_refused_is_said_with_where_it_is_checked(of: str) -> None:
+    """An input, a resource or a call that says nothing of refusals fails here; so does a check that is not in the source."""
+    told = STATED[of]
+    assert told is not None, "say what can be refused and where it is checked, or why that cannot be known"
+    if isinstance(told, str):
+        assert " " in of and told in (_CONSTANT, _MADE, _FOUND), told
+        return
+    for what, where in told.items():
+        assert what and not what.endswith("."), what
+        if where.startswith(_LATER):
+            assert len(where) > len(_LATER) + 10, where
+        else:
+            assert is_defined(where), f"{where} is no function of the program"
+
+
+def is_defined(where: str) -> bool:
+    """Whether `components/quotas.py:_type_fault` is there."""
+    file, _, name = where.partition(":")
+    path = ROOT / file
+    if not (path.is_file() and file.startswith(("components/", "userdata/"))):
+        return False
+    scope: Any = ast.parse(path.read_text())
+    for part in name.split("."):
+        kinds = (ast.FunctionDef, ast.ClassDef)
+        scope = next((each for each in scope.body if isinstance(each, kinds) and each.name == part), None)
+        if scope is None:
+            return False
+    return isinstance(scope, ast.FunctionDef)
+
+
+@pytest.mark.parametrize("token", [*RESOURCES, *FUNCTIONS])
+def test_what_is_said_to_be_constant_is_so_in_every_configuration(made: Values, called: Values, token: str) -> None:
+    listed, values = (RESOURCES, made) if token in RESOURCES else (FUNCTIONS, called)
+    given = used(values, token)
+    for path, told in listed[token]["inputs"].items():
+        here = {json.dumps(value, sort_keys=True) for where, value, _ in given if where == path}
+        if told.get("refused") == _CONSTANT:
+            # One that has parts is constant in its parts, which are listed; a few of a fixed set are so as well.
+            parts = [each for each in listed[token]["inputs"] if each.startswith(f"{path}.")]
+            fixed = {json.dumps(value) for value in told.get("values", ())}
+            assert parts or len(here) == 1 or here <= fixed or not _varies(here), (path, here)
+        if told.get("refused") in (_MADE, _FOUND) and not path.endswith(("Groups", "filters")):
+            assert all(_ANSWERS.search(text.strip('"[]')) for text in here), (path, here)
+
+
+def _varies(here: set[str]) -> bool:
+    """Whether texts differ by more than the names of fleets, machines and stacks that are in them."""
+    return (
+        len(
+            {
+                re.sub(
+                    r"\b(all|api|away|beside|far|here|home|old|own|plain|there|web|local|aws|joyent|site)\b[\w-]*",
+                    "",
+                    each,
+                )
+                for each in here
+            }
+        )
+        > 1
+    )
 
 
 # docs/inputs.md
@@ -282,18 +397,36 @@ def test_every_entry_says_where_it_was_looked_up() -> None:
 def rendered() -> str:
     sdks = ", ".join(f"pulumi-{name} {number}" for name, number in LISTED["sdks"].items())
     lines = [
-        "# What the program asks the vendors' plugins for",
+        "# What the program asks of the clouds, and what they may refuse",
         "",
         "Made from [inputs.yaml](inputs.yaml) by `UPDATE_GOLDEN=1 pytest tests/unit/test_inputs.py`. Each line was checked against",
         f"{sdks} and the provider's documentation and source.",
-        "A test fails when the program uses a type or an input that is not here, or when the stand-ins treat one otherwise. Ours,",
-        "and so not listed, are the dynamic resources `rollcall:*` and `joyent:*`.",
+        "A test fails when the program uses a type, an input or a call that is not here, when the stand-ins treat one otherwise, or",
+        "when it is not said what can be refused and which function checks that before anything is made. What begins with",
+        "*not beforehand* only the cloud itself tells, and why. *constant* is what the program always gives alike.",
     ]
     for title, listed in (("Resources", RESOURCES), ("Functions", FUNCTIONS)):
         lines += ["", f"## {title}"]
         for token, told in listed.items():
             lines += described(token, told)
+    lines += ["", "## Our own dynamic resources"]
+    for token, inputs in DYNAMIC.items():
+        lines += ["", f"### `{token}`", "", "| input | what can be refused, and where it is checked |", "|---|---|"]
+        lines += [f"| `{key}` | {refusals(told)} |" for key, told in inputs.items()]
+    lines += ["", "## Calls of the APIs", "", "What an API may refuse of any call:"]
+    for api, told in APIS.items():
+        lines += ["", f"- [{api}]({told['source']}): {refusals(told['refused'])}"]
+    lines += ["", "| call | what can be refused besides, and where it is checked |", "|---|---|"]
+    lines += [f"| `{call}` | {refusals(told)} |" for call, told in CALLS.items()]
     return "\n".join(lines) + "\n"
+
+
+def refusals(told: Any) -> str:
+    """What can be refused, each with the function that checks it, or why none does."""
+    if isinstance(told, str):
+        return told
+    shown = (f"{what} ({where if where.startswith(_LATER) else f'`{where}`'})" for what, where in told.items())
+    return "; ".join(shown) or "nothing besides"
 
 
 def described(token: str, told: Mapping[str, Any]) -> Iterator[str]:
@@ -304,13 +437,15 @@ def described(token: str, told: Mapping[str, Any]) -> Iterator[str]:
     yield f"`{module.__name__}.{name if is_resource else snake(name)}`, [{module.__name__.split('.')[0][7:]}]({told['source']})"
     if told.get("note"):
         yield from ("", " ".join(told["note"].split()))
-    heads = ["input", *(["a change"] if is_resource else []), "values", "note"]
+    if told.get("refused"):
+        yield from ("", f"Refused can be: {refusals(told['refused'])}.")
+    heads = ["input", *(["a change"] if is_resource else []), "values", "note", "what can be refused"]
     if told["inputs"]:
         yield from ("", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|")
     for path, each in told["inputs"].items():
         values = ", ".join(f"`{value}`" for value in each.get("values", ()))
         cells = [f"`{path}`", *([each["on_change"]] if is_resource else []), values, each.get("note", "")]
-        yield f"| {' | '.join(map(str, cells))} |"
+        yield f"| {' | '.join(map(str, [*cells, refusals(each['refused'])]))} |"
 
 
 def test_the_document_is_made_from_the_list() -> None:

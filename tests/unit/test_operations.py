@@ -18,3 +18,11 @@ def test_every_type_and_function_of_aws_has_its_permissions() -> None:
     )
     assert len(asked) > 10
     assert said == asked
+
+
+def test_every_call_of_aws_has_its_action() -> None:
+    document = (ROOT / "docs/operations.md").read_text()
+    listed = yaml.safe_load((ROOT / "docs/inputs.yaml").read_text())["calls"]
+    asked = [each.split(" ") for each in listed if not each.startswith(("cloudflare ", "cloudapi ", "sts "))]
+    assert len(asked) > 10
+    assert [f"{service} {call}" for service, call in asked if not re.search(rf"\b{call}\b", document)] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,21 @@ def faults(config: dict[str, Any], stack: str = "local") -> tuple[str, ...]:
     return ()
 
 
+@pytest.mark.parametrize(("key", "id_"), [("site", "0" * 32), ("directory", "Z0123456789ABCDEFGHIJ")])
+def test_a_zone_that_is_to_be_made_has_no_id_yet(key: str, id_: str) -> None:
+    told = {**GOOD, key: {**GOOD[key], "zoneId": id_}}
+    assert faults(told) == ()
+    (fault,) = faults({**told, key: {**told[key], "create": True}})
+    assert (
+        f"rollcall:{key}.zoneId: names a zone that is there, and create: true makes another; keep one of the two"
+        in fault
+    )
+    (fault,) = faults({**GOOD, "site": {**GOOD["site"], "accountId": "0" * 32}})
+    assert "rollcall:site.accountId: is where a new zone is made, and create is off; take it out" in fault
+    account = {"create": True, "accountId": "0" * 32} if key == "site" else {"create": True}
+    assert faults({**GOOD, key: {**GOOD[key], **account}}) == ()
+
+
 def test_what_both_articles_need_is_read_with_the_articles_defaults() -> None:
     settings = read("local", GOOD)
     assert settings.site is not None and settings.site.fqdn == "www.scalability.expert"
@@ -75,6 +91,8 @@ SSH = {"user": "admin", "keyName": "operators", "from": ["198.51.100.0/24"]}
 TABLE = [
     ("site/zone", "Scalability.expert", "scalability.example", "rollcall:site.zone"),
     ("site/zone", "scalability", "scalability.expert", "rollcall:site.zone"),
+    ("site/zoneId", "Z0123", "0" * 32, "rollcall:site.zoneId"),
+    ("directory/zoneId", "0" * 32, "Z0123456789ABCDEFGHIJ", "rollcall:directory.zoneId"),
     ("site/host", "www_1", "www.eu", "rollcall:site.host"),
     ("site/ttl", 59, 60, "60 to 86400"),
     ("site/ttl", 86401, 86400, "rollcall:site.ttl"),
@@ -253,8 +271,13 @@ def test_a_section_that_is_no_mapping_is_refused_and_not_a_crash(value: object) 
     assert faults({**GOOD, "fleets": value})
 
 
+def camel(word: str) -> str:
+    """As the configuration writes a setting of two words."""
+    return re.sub(r"_([a-z])", lambda found: found[1].upper(), word)
+
+
 def test_the_manual_names_every_key() -> None:
     manual = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
     kinds = (SiteSettings, FleetSettings, DirectorySettings, ServiceSettings, IncarnationSettings, HealthSettings)
-    names = {item.name for kind in kinds for item in fields(kind)} - {"name", "label", "health"}
+    names = {camel(item.name) for kind in kinds for item in fields(kind)} - {"name", "label", "health"}
     assert {name for name in names if f"`{name}`" not in manual} == set()

@@ -15,7 +15,7 @@ from localcloud.aws.ec2 import ipv6
 from localcloud.aws.ec2.launch import check_metadata_options, prepare
 from localcloud.aws.ec2.modify import modify
 from localcloud.aws.ec2.power import CODES, Change, Power
-from localcloud.aws.ec2.tags import check_count, check_metadata_keys, check_tags
+from localcloud.aws.ec2.tags import check_count, check_metadata_keys, check_specifications, check_tags
 from localcloud.aws.moto_backends import Moto
 from localcloud.aws.wire import AwsError, Call, Reply, request_id, xml
 
@@ -43,6 +43,7 @@ class Ec2Api:
             "TerminateInstances": self._terminate,
             "DescribeInstances": self._describe,
             "GetConsoleOutput": self._console,
+            "CreateSecurityGroup": self._create_group,
             "CreateTags": self._tag,
             "ModifyInstanceAttribute": self._modify,
             "ModifyInstanceMetadataOptions": self._modify_options,
@@ -231,6 +232,10 @@ class Ec2Api:
         with self._moto.lock:
             ipv6.check_block(call, self._store)
             return self._moto.answer(call)
+
+    def _create_group(self, call: Call) -> Reply:
+        check_specifications(call)
+        return self._moto.answer(call)
 
     def _delete_group(self, call: Call) -> Reply:
         """A group that a machine still has cannot be deleted; moto forgets the machines that are shutting down."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from localcloud.aws.catalogue import image_of
 from localcloud.aws.ec2 import ipv6
-from localcloud.aws.ec2.tags import check_count, check_metadata_keys, check_tags
+from localcloud.aws.ec2.tags import check_specifications
 from localcloud.aws.wire import AwsError, Call
 
 LONGEST_USER_DATA = 16384
@@ -36,7 +36,7 @@ def prepare(call: Call, store: Any, iam: Any, *, vcpus_left: int, vcpu_limit: in
     _check_profile(call, iam)
     check_user_data(call.get("UserData"))
     check_metadata_options(call, "MetadataOptions.")
-    _check_tags(call)
+    check_specifications(call)
     each = int(kind["VCpuInfo"]["DefaultVCpus"])
     possible = min(most, vcpus_left // each)
     if possible < least:
@@ -164,18 +164,6 @@ def _check_profile(call: Call, iam: Any) -> None:
                 f"Value ({wanted}) for parameter iamInstanceProfile.{field.lower()} is invalid. "
                 f"Invalid IAM Instance Profile {'name' if field == 'Name' else 'ARN'}",
             )
-
-
-def _check_tags(call: Call) -> None:
-    shown = call.get("MetadataOptions.InstanceMetadataTags") == "enabled"
-    for specification in call.groups("TagSpecification").values():
-        numbers = sorted({key.split(".")[1] for key in specification if key.startswith("Tag.")}, key=int)
-        tags = check_tags(
-            {part: specification.get(f"Tag.{number}.{part}", "") for part in ("Key", "Value")} for number in numbers
-        )
-        check_count((), tags)
-        if shown and specification.get("ResourceType") == "instance":
-            check_metadata_keys(tags)
 
 
 def _rewritten(call: Call, count: int, subnet: Any, root_device: str, default_group: str) -> Fields:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from localcloud.aws.wire import AwsError
+from localcloud.aws.wire import AwsError, Call
 
 MOST = 50
 LONGEST_KEY = 128
@@ -44,6 +44,19 @@ def check_count(before: Iterable[str], added: Iterable[str]) -> None:
     """Raises AwsError where a resource would have more tags than EC2 keeps."""
     if len([key for key in {*before, *added} if not key.startswith(_RESERVED)]) > MOST:
         raise AwsError("TagLimitExceeded", "The maximum number of Tags for a resource has been reached.")
+
+
+def check_specifications(call: Call) -> None:
+    """What a request that makes something gives as its tags. Raises AwsError where EC2 would refuse one."""
+    shown = call.get("MetadataOptions.InstanceMetadataTags") == "enabled"
+    for specification in call.groups("TagSpecification").values():
+        numbers = sorted({key.split(".")[1] for key in specification if key.startswith("Tag.")}, key=int)
+        tags = check_tags(
+            {part: specification.get(f"Tag.{number}.{part}", "") for part in ("Key", "Value")} for number in numbers
+        )
+        check_count((), tags)
+        if shown and specification.get("ResourceType") == "instance":
+            check_metadata_keys(tags)
 
 
 def check_metadata_keys(keys: Iterable[str]) -> None:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 _VERSION = "2013-04-01"
 _PAGE = 300
 _ZONES_PAGE = 100
-_MOST_TAGS = 10
+# https://docs.aws.amazon.com/Route53/latest/APIReference/API_ChangeTagsForResource.html
+_MOST_TAGS, _LONGEST_KEY, _LONGEST_VALUE = 10, 128, 256
 Check = Callable[[list[Need]], None]
 
 
@@ -211,6 +212,12 @@ class Route53:
         zone, root = self.store.zone(zone_id), document.parse(call.body)
         added = {document.text(tag, "Key"): document.text(tag, "Value") for tag in root.findall("AddTags/Tag")}
         removed = [each.text or "" for each in root.findall("RemoveTagKeys/Key")]
+        if any(not 1 <= len(key) <= _LONGEST_KEY or len(value) > _LONGEST_VALUE for key, value in added.items()):
+            raise AwsError(
+                "InvalidInput", f"A tag's key has 1 to {_LONGEST_KEY} characters, its value {_LONGEST_VALUE}"
+            )
+        if any(key.lower().startswith("aws:") for key in added):
+            raise AwsError("InvalidInput", "Tag keys that begin with aws: are reserved")
         tags = {key: value for key, value in {**zone.tags, **added}.items() if key not in removed}
         if len(tags) > _MOST_TAGS:
             raise AwsError("InvalidInput", f"Number of tags limit of {_MOST_TAGS} exceeded")

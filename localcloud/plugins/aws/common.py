@@ -2,16 +2,56 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
-from localcloud.plugins.resource import GoneError, Input, Type, Values, mapping, text
+from localcloud.plugins.resource import GoneError, Input, Type, Values, mapping, plain, text
 
 REGION: Mapping[str, Input] = {"region": text(replaces=True, computed=True)}
 TAGS: Mapping[str, Input] = {"tags": mapping(), "tagsAll": mapping(computed=True)}
 
 
-class Regional(Type):
+_DEFAULT_TAG = "TF_AWS_DEFAULT_TAGS_"
+
+
+def default_tags(settings: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, str]:
+    """`aws:defaultTags`, over those of the environment.
+
+    https://www.pulumi.com/registry/packages/aws/api-docs/provider/#providerdefaulttags
+    """
+    told = settings.get("defaultTags") or {}
+    block = json.loads(told) if isinstance(told, str) else told
+    named = {key[len(_DEFAULT_TAG) :]: value for key, value in environ.items() if key.startswith(_DEFAULT_TAG)}
+    return {**named, **{key: str(value) for key, value in (block.get("tags") or {}).items()}}
+
+
+class Tagged(Type):
+    """A type with TAGS among its inputs: the cloud has the provider's default tags besides, and the resource's own come first."""
+
+    def completed(self, given: Values) -> Values:
+        tags = {**self.api.default_tags, **(given.get("tags") or {})}
+        return {**given, "tags": tags} if tags and "tags" in self.inputs else given
+
+    def known(self, state: Values) -> Values:
+        return {**state, "tags": state["tagsAll"]} if state.get("tagsAll") else state
+
+    def own(self, now: Values, before: Values) -> Values:
+        if "tags" not in now:
+            return now
+        kept = before.get("tags") or {}
+        added = {key: value for key, value in self.api.default_tags.items() if key not in kept}
+        tags = {key: value for key, value in (now["tags"] or {}).items() if added.get(key) != value}
+        return {**now, "tags": tags or None}
+
+    def differs_beside(self, state: Values, new: Values) -> Sequence[str]:
+        if state.get("tagsAll") is None or plain(state.get("tags")) != plain(new.get("tags")):
+            return ()
+        return ["tagsAll"] if plain(state["tagsAll"]) != plain(self.completed(new).get("tags") or {}) else ()
+
+
+class Regional(Tagged):
     """A type with REGION among its inputs. The stand-in has one region, the provider's."""
 
     def always(self) -> Values:

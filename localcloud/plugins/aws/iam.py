@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
-from localcloud.plugins.aws.common import TAGS, from_tags, gone_on, to_tags
+from localcloud.plugins.aws.common import TAGS, Tagged, from_tags, gone_on, to_tags
 from localcloud.plugins.resource import GoneError, Type, Values, flag, keeping, number, plain, text
 from localcloud.plugins.values import secret
 
@@ -40,7 +40,7 @@ def _retag(tag: Callable[..., Any], untag: Callable[..., Any], old: Values, new:
         tag(**who, Tags=to_tags(new["tags"]))
 
 
-class Role(Type):
+class Role(Tagged):
     token = "aws:iam/role:Role"
     named = "name"
     inputs = {
@@ -148,7 +148,7 @@ class RolePolicy(Type):
         return _same_document(before, after) if key == "policy" else super().same(key, before, after)
 
 
-class InstanceProfile(Type):
+class InstanceProfile(Tagged):
     token = "aws:iam/instanceProfile:InstanceProfile"
     named = "name"
     inputs = {"name": text(replaces=True), "role": text(), "path": text(replaces=True, default="/"), **TAGS}
@@ -197,7 +197,7 @@ class InstanceProfile(Type):
         return {"arn": found["Arn"], "uniqueId": found["InstanceProfileId"], "tagsAll": dict(given.get("tags") or {})}
 
 
-class User(Type):
+class User(Tagged):
     """A new name or path moves the user in place, as IAM and the provider do it."""
 
     token = "aws:iam/user:User"

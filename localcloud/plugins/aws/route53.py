@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from localcloud.plugins.aws.common import TAGS, from_tags, gone_on, to_tags
+from localcloud.plugins.aws.common import TAGS, Tagged, from_tags, gone_on, to_tags
 from localcloud.plugins.resource import (
     UNKNOWN,
     GoneError,
@@ -95,7 +95,7 @@ def _tags_of(api: Any, identity: str) -> dict[str, str]:
     return from_tags(found["ResourceTagSet"].get("Tags"))
 
 
-class Zone(Type):
+class Zone(Tagged):
     token = "aws:route53/zone:Zone"
     named = "name"
     inputs = {

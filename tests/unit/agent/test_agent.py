@@ -143,7 +143,8 @@ class TestAddress:
         guest.pass_time(TICK)
         assert guest.standing == {} and "no-public-address" in guest.status()["error"]
         guest.cloud.known = (ADDRESS,)
-        guest.pass_time(REREAD + 20)
+        # After a failed look the next one may be a whole pause later.
+        guest.pass_time(REREAD + LONGEST + TICK)
         assert guest.standing == {HOST: ADDRESS} and guest.status()["error"] == ""
 
     # What the machine has, whether it is told of IPv6, and with what it stands.

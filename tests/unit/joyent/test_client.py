@@ -199,7 +199,12 @@ def test_three_hundred_calls_take_twenty_seven_seconds() -> None:
 
 SAID: tuple[tuple[int, dict[str, Any], type[CloudApiError], str], ...] = (
     (401, {"code": "InvalidCredentials", "message": "no"}, AuthenticationError, "public key of TRITON_KEY_ID"),
-    (403, {"code": "NotAuthorized", "message": "no"}, AuthenticationError, "may not do that"),
+    (403, {"code": "NotAuthorized", "message": "You do not have permission to access /x"}, AuthenticationError, "may not do that"),
+    (403, {"code": "NotAuthorized", "message": "Account or user is disabled"}, AuthenticationError, "have Triton's operator enable it$"),
+    (403, {"code": "NotAuthorized", "message": "Forbidden (not sold here)"}, AuthenticationError, "may not use this data centre: have"),
+    (401, {"code": "InvalidCredentials", "message": "DSA-SHA1 is not a supported signing algorithm"}, AuthenticationError,
+     "supported signing algorithm; sign with an RSA, ECDSA or Ed25519 key$"),
+    (501, {"code": "NotImplemented", "message": "no"}, RefusedError, "501 NotImplemented: no; this data centre cannot do that$"),
     (404, {"code": "ResourceNotFound", "message": "no"}, NotFoundError, "404"),
     (410, {"id": "x", "state": "deleted"}, NotFoundError, "410"),
     (409, {"code": "ValidationFailed", "message": "Invalid", "errors": [{"field": "ram", "code": "InsufficientCapacity"}]},
@@ -218,6 +223,20 @@ def test_each_refusal_is_one_message_and_is_not_repeated(
     assert raised.value.status == status
     assert "\n" not in str(raised.value)
     assert len(answers.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (429, "CloudAPI throttles this account: wait, and run it again"),
+        (503, "CloudAPI is busy or in maintenance, the key and the account are not at fault: try again later"),
+        (500, "CloudAPI fails, the key and the account are not at fault: try again later"),
+        (502, "CloudAPI fails, the key and the account are not at fault: try again later"),
+    ],
+)
+def test_what_passes_is_no_fault_of_the_key_or_the_account(status: int, said: str) -> None:
+    with pytest.raises(TransientError, match=f"GET /rollcall: {status} .*; {said}$"):
+        api(Answers((status, {"code": "Said", "message": "so"}, {})), attempts=2).get_account()
 
 
 def test_a_skewed_clock_is_told_by_how_much() -> None:

@@ -1,0 +1,142 @@
+"""What an AWS client raised, in words that say which it was and what to do: most refusals say nothing of the credentials.
+
+https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html
+https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
+https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+CREDENTIALS = "AWS credentials"
+_KEY = "AWS_ACCESS_KEY_ID"
+_BUSY = (
+    *("Throttling", "ThrottlingException", "ThrottledException", "RequestLimitExceeded", "TooManyRequestsException"),
+    *("PriorRequestNotComplete", "RequestThrottled", "SlowDown", "BandwidthLimitExceeded"),
+)
+_EXPIRED = ("ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired")
+_UNKNOWN = (
+    *(
+        "InvalidClientTokenId",
+        "UnrecognizedClientException",
+        "AuthFailure",
+        "InvalidAccessKeyId",
+        "MissingAuthenticationToken",
+    ),
+    *("InvalidSecurity", "IncompleteSignature", "InvalidSignatureException", "SignatureDoesNotMatch", "InvalidToken"),
+)
+_DENIED = (
+    "AccessDenied",
+    "AccessDeniedException",
+    "UnauthorizedOperation",
+    "Client.UnauthorizedOperation",
+    "NotAuthorized",
+)
+_CLOCK = ("RequestTimeTooSkewed", "RequestInTheFuture")
+_ACCOUNT = ("OptInRequired", "Blocked", "PendingVerification", "AccountNotVerified")
+# SignatureDoesNotMatch and the like say so where it is the time that is wrong.
+_LATE = re.compile(r"(?i)signature expired|not yet current|is now earlier|skew")
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html#access-denied-error-examples . What their own
+# policies deny or do not allow is the common case, and is said as that.
+_OTHERS = "service control policy|resource control policy|permissions boundary|session policy|VPC endpoint policy"
+_DENY = re.compile(rf"with an explicit deny in an? ({_OTHERS})")
+_SILENT = re.compile(rf"because no ({_OTHERS}) allows")
+
+
+def failures() -> tuple[type[Exception], ...]:
+    """What an AWS client raises. A call, so that who needs no client imports none."""
+    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
+
+    return ClientError, BotoCoreError, ResponseParserError
+
+
+def told(error: Exception, where: str = CREDENTIALS, *, whose: str = "", role_key: str = "") -> str:
+    """`WHERE: PROBLEM. FIX.` for one of `failures`. `where` is what was asked, if it is none of the credentials' fault; `whose` is the
+    key of the configuration that the credentials are from, and `role_key` the one of the roles that they assume."""
+    from botocore.exceptions import ClientError
+
+    return (
+        _refused(error, where, whose, role_key) if isinstance(error, ClientError) else _unanswered(error, where, whose)
+    )
+
+
+def is_denied(error: Any) -> bool:
+    """Whether AWS knows who asks, and does not let them."""
+    return code_of(error) in _DENIED
+
+
+def is_unknown(error: Any) -> bool:
+    """Whether AWS does not know who asks: by a wrong key, or in a region that the account has not enabled."""
+    return code_of(error) in _UNKNOWN and not _LATE.search(str(error))
+
+
+def code_of(error: Any) -> str:
+    return str(error.response.get("Error", {}).get("Code") or "refused")
+
+
+def _refused(error: Any, where: str, whose: str, role_key: str) -> str:
+    code, said = code_of(error), str(error.response.get("Error", {}).get("Message") or "")
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
+    asked = f"{error.operation_name} ({code})"
+    if code in _BUSY:
+        return f"{where}: AWS throttles {asked}, also after retries. The credentials are not at fault: wait, and run it again."
+    if code in _CLOCK or (code in _UNKNOWN and _LATE.search(said)):
+        return f"{CREDENTIALS}: AWS refuses {asked}, since this machine's clock is wrong: {said}. Set the clock."
+    if code in _EXPIRED:
+        return f"{CREDENTIALS}: they have expired, says {asked}. Sign in again (`aws sso login`), or export new ones."
+    if code in _UNKNOWN:
+        return f"{whose or _KEY}: AWS does not accept the credentials, says {asked}. Give valid ones."
+    if error.operation_name == "AssumeRoleWithWebIdentity":
+        return (
+            f"aws:assumeRoleWithWebIdentity: AWS does not let the token assume the role ({said or code}). Correct it."
+        )
+    if code in _DENIED and error.operation_name == "AssumeRole":
+        key = role_key or whose or "AWS_PROFILE"
+        return (
+            f"{key}: AWS does not let the credentials assume the role ({said or code}). Correct the role or its trust."
+        )
+    if code in _DENIED:
+        return _denied(asked, said)
+    if code in _ACCOUNT:
+        return f"{where}: AWS refuses {asked} to this account: {said} Finish what it asks for in the account's console."
+    if status >= 500:
+        return (
+            f"{where}: AWS fails at {asked} (HTTP {status}). The credentials are not at fault: try again later; "
+            "https://health.aws.amazon.com tells of outages."
+        )
+    return f"{where}: AWS refuses {asked}: {said} Correct what it names."
+
+
+def _denied(asked: str, said: str) -> str:
+    deny, silent = _DENY.search(said), _SILENT.search(said)
+    if deny:
+        return (
+            f"{CREDENTIALS}: an explicit deny in a {deny[1]} forbids {asked}, whatever their own permissions are. "
+            "Have it changed, or use another account or region."
+        )
+    if silent:
+        return f"{CREDENTIALS}: no {silent[1]} allows {asked}, whatever their own permissions are. Have one allow it."
+    return f"{CREDENTIALS}: AWS does not let them {asked}. Give them the action; docs/operations.md has the policy."
+
+
+def _unanswered(error: Exception, where: str, whose: str) -> str:
+    from botocore import exceptions as botocore
+    from botocore.parsers import ResponseParserError
+
+    if isinstance(error, ResponseParserError):
+        return f"{where}: what answers is not AWS's API ({str(error)[:100]!r}). Check AWS_ENDPOINT_URL, and the proxy on the way."
+    if isinstance(error, botocore.ConnectionError | botocore.HTTPClientError):
+        return f"{where}: AWS cannot be reached ({type(error).__name__}: {error}). Check the network, and the region's name."
+    if isinstance(error, botocore.SSOError | botocore.TokenRetrievalError | botocore.UnauthorizedSSOTokenError):
+        return f"{CREDENTIALS}: the sign-in of the profile is over ({error}). Run `aws sso login`."
+    if isinstance(error, botocore.ProfileNotFound):
+        return f"{whose or 'AWS_PROFILE'}: {error}. Name a profile of ~/.aws/config, or unset it."
+    if isinstance(error, botocore.NoCredentialsError | botocore.PartialCredentialsError):
+        give = "Correct it." if whose else "Export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
+        return f"{whose or CREDENTIALS}: {error}. {give}"
+    if isinstance(error, botocore.CredentialRetrievalError):
+        return f"{CREDENTIALS}: what gives them out failed ({error}). Correct `credential_process` or the role in ~/.aws/config."
+    return f"{where}: {error}. Correct what it names."

@@ -1,0 +1,126 @@
+"""components.preflight on the local AWS when it throttles, fails, or the clock is wrong: no advice that does not help."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pulumi
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from components import preflight
+from components.quotas import look_at_ec2
+from components.settings import Settings, read
+from localcloud.aws.route53 import UNLIMITED
+from localcloud.compute import InstantHypervisor
+from tests.cloud.aws_cloud import OPERATOR, Cloud, running
+
+pytestmark = pytest.mark.clouds
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Cloud]:
+    with running(hypervisor=InstantHypervisor(), route53_limits=UNLIMITED) as made:
+        made.aws.add_zone("unilans.net")
+        yield made
+
+
+@pytest.fixture
+def aws(shared: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", shared.url)
+    monkeypatch.setenv("AWS_REGION", "us-west-2")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", OPERATOR[0])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", OPERATOR[1])
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+    monkeypatch.setattr(pulumi.runtime, "get_config", {}.get)
+    yield shared
+    shared.faults.clear()
+    shared.clock.ahead = 0.0
+
+
+def settings(**fleet: str) -> Settings:
+    web = {"cloud": "aws", "size": "t3.micro", "image": "debian-12", "joins": ["theService/v1"], **fleet}
+    services = {"theService": {"port": 4218, "incarnations": {"v1": {}}}}
+    return read("local", {"directory": {"zone": "unilans.net", "services": services}, "fleets": {"web": web}})
+
+
+def test_a_cloud_that_answers_is_no_fault(aws: Cloud) -> None:
+    assert preflight.aws_faults(settings(region="eu-west-1")) == []
+
+
+@pytest.mark.parametrize("service", ["sts", "route53"])
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [("throttle", r"AWS throttles"), ("status=503", r"AWS fails at|what answers is not AWS's API")],
+    ids=["throttled", "down"],
+)
+def test_throttling_and_outages_are_no_fault_of_the_credentials(
+    aws: Cloud, service: str, fault: str, said: str
+) -> None:
+    aws.faults.add(f"{service} {fault}")
+    (found,) = preflight.aws_faults(settings())
+    assert re.search(said, found) and "Give" not in found and "Export" not in found
+
+
+def test_a_wrong_clock_is_said_as_that(aws: Cloud) -> None:
+    aws.clock.ahead = 400.0
+    (found,) = preflight.aws_faults(settings())
+    assert found.startswith(
+        "AWS credentials: AWS refuses GetCallerIdentity (SignatureDoesNotMatch), since this machine's clock is wrong"
+    )
+
+
+def test_a_wrong_key_is_still_a_wrong_key(aws: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAAAAAAAAAAAAAAAAA")
+    (found,) = preflight.aws_faults(settings())
+    assert found.startswith(
+        "AWS_ACCESS_KEY_ID: AWS does not accept the credentials, says GetCallerIdentity (InvalidClientTokenId)"
+    )
+
+
+def test_a_region_that_throttles_is_not_told_to_be_enabled(aws: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = settings(region="eu-west-1")
+    fleets = told.by_region("aws")["eu-west-1"]
+    aws.faults.add("sts throttle")
+    (found,) = preflight.region_faults("eu-west-1", fleets)
+    assert (
+        found.startswith("rollcall:fleets.web.region: AWS throttles GetCallerIdentity (Throttling)")
+        and "enable" not in found
+    )
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"), [("throttle", "AWS throttles"), ("status=503", "what answers is not AWS's API")]
+)
+def test_a_region_whose_ec2_does_not_answer_names_it(aws: Cloud, fault: str, said: str) -> None:
+    aws.faults.add(f"ec2 {fault}")
+    (found,) = preflight.quotas_found(settings()).faults
+    assert found.startswith(f"aws:region us-west-2: {said}")
+
+
+def test_what_fails_while_the_zones_records_are_read_is_a_fault_and_no_trace(
+    aws: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "held", lambda: None)
+    aws.faults.add("route53 throttle")
+    (found,) = preflight.standing_found(settings()).faults
+    assert found.startswith("rollcall:directory.zone: AWS throttles ListHostedZonesByName")
+
+
+def test_quotas_that_were_not_read_for_another_reason_need_no_other_right(aws: Cloud) -> None:
+    once = Config(retries={"total_max_attempts": 1})
+
+    def client(name: str) -> Any:
+        made = boto3.client(name, region_name="us-west-2", config=once)
+        if name == "service-quotas":
+            busy: Any = {"Error": {"Code": "TooManyRequestsException", "Message": ""}}
+            made.get_service_quota = lambda **_: (_ for _ in ()).throw(ClientError(busy, "GetServiceQuota"))
+        return made
+
+    (warning,) = look_at_ec2(settings().fleets, "local", "us-west-2", client).warnings
+    assert "was not read (TooManyRequestsException)" in warning and warning.endswith("run it again")

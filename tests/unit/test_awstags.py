@@ -1,0 +1,166 @@
+"""components.awstags: every tag that AWS would refuse is named by its key before anything is made, and no other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from components.awstags import default_tags, faults, kinds_of
+from components.settings import Settings, read
+from rollcall.settings import DRAIN
+from tests.unit.graphs import Graphs
+
+MARKS = {"rollcall-stack": "local", "rollcall-project": "rollcall", "managed-by": "pulumi"}
+EC2 = {"cloud": "aws", "count": 1, "size": "t3.micro", "image": "debian-12", "joins": ["site"]}
+TRITON = {**EC2, "cloud": "joyent", "size": "g1.micro"}
+SERVICE = {"theService": {"port": 4218, "incarnations": {f"v{each}": {} for each in range(1, 10)}}}
+JOINS = ["site", *(f"theService/v{each}" for each in range(1, 10))]
+
+
+def settings(fleet: Mapping[str, Any] = EC2, *, create: bool = False) -> Settings:
+    told = {
+        "site": {"zone": "scalability.expert"},
+        "directory": {"zone": "unilans.net", "create": create, "services": SERVICE},
+        "fleets": {"web": fleet},
+    }
+    return read("local", told)
+
+
+def found(tags: Mapping[str, Any], told: Settings | None = None, environ: Mapping[str, str] | None = None) -> list[str]:
+    return faults(told or settings(), MARKS, json.dumps({"tags": tags}), environ or {})
+
+
+IN_METADATA = (
+    "cannot be on each EC2 instance: a key has a-z, A-Z, 0-9 and - _ + = , . @ : only and is not ., .. or _index, since machines read "
+    "their tags from instance metadata. Rename it."
+)
+
+
+@pytest.mark.parametrize("key", ["cost center", "a/b", ".", "..", "_index", "größe"])
+def test_a_key_that_instance_metadata_cannot_show_is_named(key: str) -> None:
+    assert found({key: "x"}) == [f"aws:defaultTags: the key {key!r} {IN_METADATA}"]
+
+
+def test_where_no_ec2_machine_is_the_rules_of_instances_do_not_hold() -> None:
+    assert found({"cost center": "x"}, settings(TRITON)) == []
+    assert found({"cost center": "x", "a/b": ""}, settings({**TRITON, "joins": JOINS})) == []
+
+
+def test_without_tags_or_with_good_ones_there_is_no_fault() -> None:
+    assert faults(settings(), MARKS, None, {}) == []
+    assert found({"team": "web", "Cost-Center": "a b/c", "x" * 128: "v" * 256, "year": 2026}) == []
+
+
+@pytest.mark.parametrize(
+    ("tags", "said"),
+    [
+        ({"aws:team": "x"}, "the key 'aws:team' begins with aws:, which AWS keeps for itself. Rename it."),
+        ({"AWS:team": "x"}, "the key 'AWS:team' begins with aws:"),
+        ({"k" * 129: "x"}, "has 129 characters, AWS takes 128. Shorten it."),
+        ({"team": "v" * 257}, "the value of 'team' has 257 characters, AWS takes 256. Shorten it."),
+        (
+            {"team": "web!"},
+            "the value of 'team' cannot be on each SSM parameter, IAM instance profile, IAM role: a value has",
+        ),
+        (
+            {"team": "aws:web"},
+            "the value of 'team' cannot be on each IAM instance profile, IAM role: a value has letters",
+        ),
+        ({"": "x"}, "the key '' cannot be on each"),
+        ({"rollcall-drain": "true"}, "begins with rollcall-, by which machines read their settings. Rename it."),
+        ({"rollcall-join-7": "x"}, "begins with rollcall-"),
+        ({"managed-by": "hand"}, "the key 'managed-by' is set to 'pulumi' by Rollcall itself. Take it out."),
+        (
+            {"Managed-By": "pulumi"},
+            "the key 'Managed-By' differs from 'managed-by', which Rollcall sets, in case alone, and an IAM role cannot have both.",
+        ),
+        ({"Team": "a", "team": "b"}, "the key 'team' differs from 'Team', another key, in case alone"),
+    ],
+)
+def test_what_a_service_refuses_is_named(tags: Mapping[str, str], said: str) -> None:
+    assert any(each.startswith("aws:defaultTags: ") and said in each for each in found(tags)), found(tags)
+
+
+def test_what_rollcall_sets_alike_may_be_said_again() -> None:
+    assert found({"managed-by": "pulumi", "rollcall-stack": "local", "Name": "x"}) == []
+
+
+@pytest.mark.parametrize("over", [0, 1])
+def test_the_tags_of_a_machine_are_counted_with_ours_and_the_one_that_asks_it_to_leave(over: int) -> None:
+    told = settings({**EC2, "joins": JOINS})
+    tags = {f"k{each}": "" for each in range(50 - 20 + over)}
+    wanted = (
+        [
+            "aws:defaultTags: each EC2 instance would have 51 tags, 20 of them Rollcall's, and AWS takes 50. Give 30 at most."
+        ]
+        if over
+        else []
+    )
+    assert found(tags, told) == wanted
+
+
+def test_a_zone_that_is_to_be_made_takes_ten() -> None:
+    tags = {f"k{each}": "" for each in range(8)}
+    assert found(tags) == []
+    (fault,) = found(tags, settings(create=True))
+    assert (
+        "each Route53 hosted zone would have 11 tags, 3 of them Rollcall's, and AWS takes 10. Give 7 at most." in fault
+    )
+
+
+def test_a_user_is_tagged_for_a_fleet_outside_aws_that_joins_a_service() -> None:
+    tags = {"team": "web!"}
+    assert found(tags, settings(TRITON)) == []
+    assert "each IAM user: " in found(tags, settings({**TRITON, "joins": ["theService/v1"]}))[0]
+
+
+def test_those_of_the_environment_are_named_by_their_variable() -> None:
+    environ = {"TF_AWS_DEFAULT_TAGS_a/b": "x", "TF_AWS_DEFAULT_TAGS_team": "ops"}
+    assert found({}, environ=environ) == [f"TF_AWS_DEFAULT_TAGS_a/b: the key 'a/b' {IN_METADATA}"]
+    assert {each.key: each.value for each in default_tags('{"tags": {"team": "web"}}', environ)}["team"] == "web"
+
+
+@pytest.mark.parametrize("config", ["[]", '{"tags": []}', '{"tags": {"a": {}}}', "no json", '{"tags": {"a": null}}'])
+def test_another_form_is_a_fault_with_the_form(config: str) -> None:
+    assert faults(settings(), MARKS, config, {}) == [
+        'aws:defaultTags: is no block of tags. Write it as {"tags": {"team": "web"}}, each value a text.'
+    ]
+
+
+def test_a_long_image_and_renew_make_a_tag_that_is_too_long() -> None:
+    told = settings({**EC2, "renew": "r" * 240})
+    (fault,) = faults(told, MARKS, None, {})
+    assert fault.startswith("rollcall:fleets.web.renew: image and renew make a tag rollcall-version of 259 characters")
+
+
+def test_the_kinds_and_our_keys_are_those_of_the_program(graphs: Graphs) -> None:
+    """What each type of resource has as tags, in the largest configuration that tags all of them."""
+    words = {
+        "aws:ec2/instance:Instance": "EC2 instance",
+        "aws:ec2/securityGroup:SecurityGroup": "EC2 security group",
+        "aws:ssm/parameter:Parameter": "SSM parameter",
+        "aws:iam/instanceProfile:InstanceProfile": "IAM instance profile",
+        "aws:iam/role:Role": "IAM role",
+        "aws:iam/user:User": "IAM user",
+        "aws:route53/zone:Zone": "Route53 hosted zone",
+    }
+    made: dict[str, set[str]] = {}
+    for name, inputs in graphs["new"]["graph"].items():
+        if name.startswith("aws:") and "tags" in inputs:
+            made.setdefault(words[name.partition("::")[0]], set()).update(inputs["tags"])
+    fleets = {
+        "all": {**EC2, "joins": ["site", "theService/v1"]},
+        "far": {**TRITON, "joins": ["site", "theService/v2"]},
+    }
+    told = read(
+        "local",
+        {
+            "site": {"zone": "scalability.expert"},
+            "directory": {"zone": "unilans.net", "create": True, "services": SERVICE},
+            "fleets": fleets,
+        },
+    )
+    assert {kind.name: set(kind.ours) - {DRAIN} for kind in kinds_of(told, tuple(MARKS))} == made

@@ -1,0 +1,72 @@
+"""components.dnsconflicts: what no provider has today, and that nothing of ours is left out."""
+
+from __future__ import annotations
+
+from components.directory import static_records
+from components.dnsconflicts import CHALLENGES, Present, Wanted, faults, of_directory, of_site
+from components.settings import Settings, read
+from rollcall.ownership import Owner
+from rollcall.settings import CloudflareJoin, Route53Join, challenge_name
+
+ZONE = "unilans.net"
+OWNER = Owner("local", "web", "0", "0a1b2c", "i-0123456789abcdef0")
+
+
+def settings(**fleet: object) -> Settings:
+    web = {"cloud": "aws", "count": 1, "size": "t3.micro", "image": "debian-12", "joins": ["site"]}
+    services = {
+        "theService": {"port": 4218, "incarnations": {"v1": {}, "v2": {"shards": 2}}},
+        "other": {"port": 80, "protocol": "udp", "check": "tcp:80", "incarnations": {"a": {}}},
+    }
+    told = {
+        "site": {"zone": "scalability.expert"},
+        "directory": {"zone": ZONE, "services": services},
+        "fleets": {"web": {**web, **fleet}},
+    }
+    return read("local", told)
+
+
+def test_every_static_record_and_every_set_of_machines_is_looked_for() -> None:
+    directory = settings().directory
+    assert directory is not None
+    wanted = {(each.name, kind) for each in of_directory(directory) for kind in each.types}
+    static = {(each.name, each.type) for each in static_records(directory)}
+    sets = {
+        (f"{each}.{service.label}.{ZONE}".lower(), "SRV")
+        for service in directory.services
+        for incarnation in service.incarnations
+        for each in incarnation.sets
+    }
+    assert wanted == static | sets
+
+
+def test_the_names_of_challenges_are_looked_for_above_them() -> None:
+    told = settings()
+    assert told.directory is not None and told.site is not None
+    at_site = challenge_name(OWNER, CloudflareJoin(zone="z", host=told.site.fqdn, token="t"))
+    in_zone = challenge_name(OWNER, Route53Join(zone="Z", domain=ZONE, service="s", incarnation="v1", port=1))
+    names = [each.name for each in (*of_site(told), *of_directory(told.directory)) if not each.types]
+    assert any(at_site == f"{OWNER.generation}.{each}" for each in names) and CHALLENGES in at_site
+    assert any(in_zone == f"{OWNER.generation}.{each}" for each in names)
+
+
+def test_a_fleet_with_ipv6_wants_both_families() -> None:
+    assert of_site(settings())[0].types == ("A",)
+    assert of_site(settings(ipv6=True))[0].types == ("A", "AAAA")
+    assert of_site(settings(joins=["theService/v1"])) == [] == of_site(settings(count=0))
+
+
+def test_a_dname_above_hides_and_one_at_the_name_does_not() -> None:
+    alias = {"DNAME": Present(value="elsewhere.example")}
+    wanted = Wanted(key="rollcall:site.host", name=f"a.b.{ZONE}", types=("A",), otherwise="x")
+    for above in (ZONE, f"b.{ZONE}"):
+        (fault,) = faults(ZONE, [wanted], lambda name, above=above: alias if name == above else {})  # type: ignore[misc]
+        assert f"{above} is a DNAME to elsewhere.example, which hides this zone's records at a.b.{ZONE}" in fault
+    assert faults(ZONE, [wanted], lambda name: alias if name == wanted.name else {}) == []
+
+
+def test_the_zones_own_name_servers_delegate_nothing() -> None:
+    servers = {"NS": Present(value="ns.example")}
+    wanted = Wanted(key="k", name=f"a.{ZONE}", types=("A",), otherwise="x")
+    assert faults(ZONE, [wanted], lambda name: servers if name == ZONE else {}) == []
+    assert faults(ZONE, [wanted], lambda name: servers if name == f"a.{ZONE}" else {}) != []

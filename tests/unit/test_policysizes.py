@@ -1,0 +1,82 @@
+"""components.policysizes: what is measured is what will be written, and what IAM would refuse is refused beforehand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from components.policysizes import MOST, document, faults, len_of
+from components.settings import Settings, read
+from tests.unit.graphs import Graphs
+from tests.unit.resource_graph import CONFIGS
+
+_POLICIES = {"aws:iam/rolePolicy:RolePolicy": "aws", "aws:iam/userPolicy:UserPolicy": "joyent"}
+
+
+def settings(cloud: str, shards: int, joins: list[str] | None = None, **more: Any) -> Settings:
+    fleet = {"cloud": cloud, "size": "s", "image": "debian-12", "joins": joins or ["theService/v1"], **more}
+    services = {"theService": {"port": 4218, "incarnations": {f"v{each}": {"shards": shards} for each in range(1, 4)}}}
+    directory = {"zone": "unilans.net", "services": services}
+    return read("local", {"site": {"zone": "s.example"}, "directory": directory, "fleets": {"web": fleet}})
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_the_text_is_the_one_that_the_program_writes(graphs: Graphs, config: str) -> None:
+    """Of every fleet of every configuration, with the ARNs of the mocks in the places of AWS's."""
+    told, made = read("local", CONFIGS[config]), graphs[config]["graph"]
+    written: dict[str, str] = {}
+    for name, inputs in made.items():
+        token, _, resource = name.partition("::")
+        if token in _POLICIES:
+            written[resource.partition(" ")[0].removesuffix("-policy")] = inputs["policy"]
+    directory = CONFIGS[config].get("directory") or {}
+    arn = "arn:directory-zone" if directory.get("create") else "arn:aws:route53:::hostedzone/Z1"
+
+    def measured(name: str) -> str:
+        fleet = next(each for each in told.fleets if each.name == name or f"{each.name}-{each.region}" == name)
+        return document(told, fleet, arn, lambda short: f"arn:{name}-{short}")
+
+    assert {name: measured(name) for name in written} == written
+
+
+@pytest.mark.parametrize(("cloud", "whose", "fits"), [("joyent", "user", 18), ("aws", "role", 100)])
+def test_a_policy_that_does_not_fit_is_a_fault_with_what_to_do(cloud: str, whose: str, fits: int) -> None:
+    assert faults(settings(cloud, fits), zone="Z" * 21, region="us-west-2") == []
+    all_three = settings(cloud, 100, [f"theService/v{each}" for each in range(1, 4)])
+    (fault,) = faults(all_three, zone="Z" * 21, region="us-west-2")
+    said = f"rollcall:fleets.web.joins: the fleet joins 300 SRV sets, so the policy of its IAM {whose} would have "
+    assert fault.startswith(said) and f"and IAM takes {MOST[whose]}. Let it join fewer incarnations" in fault
+
+
+def test_the_limit_itself_fits_and_blanks_are_not_counted() -> None:
+    told, most = settings("joyent", 18), MOST["user"]
+    text = document(told, told.fleets[0], "arn:aws:route53:::hostedzone/", str)
+    room = most - len_of(text)
+    # The zone's ARN is in each of the three statements.
+    at_limit, over = "Z" * (room // 3), "Z" * (room // 3 + 1)
+    assert faults(told, zone=at_limit, region="") == [] and len(faults(told, zone=over, region="")) == 1
+    assert len_of(json.dumps(json.loads(text), indent=9)) == len_of(text) < len(text)
+
+
+def test_arns_of_other_partitions_are_longer() -> None:
+    told = settings("joyent", 18)
+    room = MOST["user"] - len_of(document(told, told.fleets[0], "arn:aws:route53:::hostedzone/", str))
+    at_limit = "Z" * (room // 3)
+    assert faults(told, zone=at_limit, region="us-west-2") == []
+    assert faults(told, zone=at_limit, region="us-gov-west-1") and faults(told, zone=at_limit, region="cn-north-1")
+
+
+def test_a_zone_that_is_to_be_made_counts_with_the_longest_id() -> None:
+    told = settings("joyent", 18)
+    length = len_of(document(told, told.fleets[0], f"arn:aws:route53:::hostedzone/{'Z' * 32}", str))
+    assert bool(faults(told, zone="", region="")) == (length > MOST["user"])
+
+
+@pytest.mark.parametrize("joins", [["site"], ["site", "theService/v1"]])
+def test_who_has_no_policy_or_a_short_one_is_no_fault(joins: list[str]) -> None:
+    more: Mapping[str, Any] = {"count": 0}
+    assert faults(settings("joyent", 1, joins, **more), zone="", region="us-west-2") == []
+    assert faults(settings("aws", 1, joins, **more), zone="", region="us-west-2") == []
