@@ -2,52 +2,40 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rollcall.ownership import Owner
+from tests.unit.graphs import Graphs, built, graphs_of
 
 HERE = Path(__file__).parent
 GOLDEN = HERE / "golden"
 
 
-@functools.cache
-def printed(cloud: str, seed: str = "0") -> str:
-    """The graph of a fleet on `cloud`, from a new process with this hash seed."""
-    root = HERE.parent.parent
-    env = {
-        **os.environ,
-        "PYTHONPATH": f"{root}:{root / 'userdata'}",
-        "PYTHONHASHSEED": seed,
-        "PYTHONWARNINGS": "ignore",
-    }
-    done = subprocess.run(
-        [sys.executable, str(HERE / "resource_graph.py"), cloud], env=env, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+@pytest.fixture(scope="module")
+def graphs(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Graphs:
+    return graphs_of(pytestconfig, tmp_path_factory)
 
 
 @pytest.mark.parametrize("cloud", ["aws", "joyent", "closed", "services", "regions", "ipv6"])
-def test_the_graph_is_the_golden_one(cloud: str) -> None:
-    found = printed(cloud)
+def test_the_graph_is_the_golden_one(graphs: Graphs, cloud: str) -> None:
+    found = graphs[cloud]["graph"]
     golden = GOLDEN / f"{cloud}.json"
     if os.environ.get("UPDATE_GOLDEN"):
         golden.parent.mkdir(exist_ok=True)
-        golden.write_text(found)
-    assert json.loads(found) == json.loads(golden.read_text())
+        golden.write_text(f"{json.dumps(found, indent=2, sort_keys=True)}\n")
+    assert found == json.loads(golden.read_text())
 
 
-def test_two_builds_ask_for_the_same() -> None:
-    for config in ("aws", "services"):
-        assert printed(config, "0") == printed(config, "1")
+def test_two_builds_ask_for_the_same(graphs: Graphs) -> None:
+    other: Graphs = json.loads(built(("aws", "services"), seed="1"))
+    for config, found in other.items():
+        assert json.dumps(found["graph"]) == json.dumps(graphs[config]["graph"])
+    assert len(other) == 2
 
 
 def test_off_means_that_no_zone_setting_is_touched() -> None:
@@ -80,10 +68,10 @@ def test_a_machines_policy_names_its_own_parameters_and_nothing_else() -> None:
     assert statement["Action"] == "ssm:GetParameter" and statement["Resource"] == ["arn:a", "arn:b"]
 
 
-def test_whatever_takes_tags_says_whose_it_is() -> None:
+def test_whatever_takes_tags_says_whose_it_is(graphs: Graphs) -> None:
     takes = {"Instance", "SecurityGroup", "Role", "InstanceProfile", "User", "Parameter"}
     for config in ("aws", "services"):
-        for name, inputs in json.loads(printed(config)).items():
+        for name, inputs in graphs[config]["graph"].items():
             if name.startswith("aws:") and name.split(":")[2] in takes:
                 held = {key: inputs["tags"][key] for key in ("rollcall-stack", "rollcall-project", "managed-by")}
                 assert list(held.values()) == ["local", "rollcall", "pulumi"], name
@@ -93,8 +81,10 @@ def test_whatever_takes_tags_says_whose_it_is() -> None:
                 assert inputs["rootBlockDevice"]["tags"].items() >= {**held, "Name": inputs["tags"]["Name"]}.items()
 
 
-def test_with_ipv6_a_machine_its_group_its_subnets_and_its_roll_call_have_it_and_the_fleet_beside_it_has_not() -> None:
-    found: dict[str, dict[str, Any]] = json.loads(printed("ipv6"))
+def test_with_ipv6_a_machine_its_group_its_subnets_and_its_roll_call_have_it_and_the_fleet_beside_it_has_not(
+    graphs: Graphs,
+) -> None:
+    found: dict[str, dict[str, Any]] = graphs["ipv6"]["graph"]
     for fleet, on in (("web", True), ("plain", False)):
         machine = found[f"aws:ec2/instance:Instance::{fleet}-0"]
         assert machine.get("ipv6AddressCount") == (1 if on else None)
@@ -114,9 +104,9 @@ def test_another_project_with_a_stack_of_the_same_name_is_another_deployment() -
     assert Owner.parse(str(Owner(named("shop", "prod"), "web", "0", "ab12cd", "i-0123456789abcdef0"))) is not None
 
 
-def test_every_machine_has_its_bracket() -> None:
+def test_every_machine_has_its_bracket(graphs: Graphs) -> None:
     for cloud, machine in (("aws", "aws:ec2/instance:Instance"), ("joyent", "pulumi-python:dynamic/joyent:Machine")):
-        found: dict[str, dict[str, Any]] = json.loads(printed(cloud))
+        found: dict[str, dict[str, Any]] = graphs[cloud]["graph"]
         machines = [name for name in found if name.startswith(machine)]
         brackets = [name for name in found if ":Deregistration::" in name]
         calls = [each for name, each in found.items() if ":RollCall::" in name]
@@ -125,8 +115,8 @@ def test_every_machine_has_its_bracket() -> None:
         assert {each["tags"]["rollcall-generation"] for name, each in found.items() if name in machines} == {"ab12cd"}
 
 
-def test_what_is_of_a_region_is_made_by_that_regions_provider_and_what_is_global_is_not() -> None:
-    found: dict[str, dict[str, Any]] = json.loads(printed("regions"))
+def test_what_is_of_a_region_is_made_by_that_regions_provider_and_what_is_global_is_not(graphs: Graphs) -> None:
+    found: dict[str, dict[str, Any]] = graphs["regions"]["graph"]
     assert found["pulumi:providers:aws::aws-eu-west-1"]["region"] == "eu-west-1"
     assert sum(name.startswith("pulumi:providers:aws") for name in found) == 1, "one for a region, whatever its fleets"
     aws = [name for name in found if name.startswith("aws:")]
@@ -138,8 +128,8 @@ def test_what_is_of_a_region_is_made_by_that_regions_provider_and_what_is_global
         assert words.endswith(" by aws-eu-west-1") == (regional and fleet in ("away", "beside")), name
 
 
-def test_roll_calls_know_whom_they_share_a_place_with_and_the_other_places_of_their_cloud() -> None:
-    found: dict[str, dict[str, Any]] = json.loads(printed("regions"))
+def test_roll_calls_know_whom_they_share_a_place_with_and_the_other_places_of_their_cloud(graphs: Graphs) -> None:
+    found: dict[str, dict[str, Any]] = graphs["regions"]["graph"]
     calls = {each["fleet"]: each for name, each in found.items() if ":RollCall::" in name}
     assert {name: each["peers"] for name, each in calls.items()} == {
         "home": ["home"], "away": ["away", "beside"], "beside": ["away", "beside"], "here": ["here"], "there": ["there"],
@@ -150,8 +140,8 @@ def test_roll_calls_know_whom_they_share_a_place_with_and_the_other_places_of_th
     assert elsewhere == {"home": ["eu-west-1"], "away": [""], "beside": [""], "here": ["us-east-2"], "there": [""]}
 
 
-def test_a_fleet_in_another_data_centre_has_all_that_it_makes_there() -> None:
-    found: dict[str, dict[str, Any]] = json.loads(printed("regions"))
+def test_a_fleet_in_another_data_centre_has_all_that_it_makes_there(graphs: Graphs) -> None:
+    found: dict[str, dict[str, Any]] = graphs["regions"]["graph"]
     for kind in ("Machine", "Ready", "FirewallRule"):
         mine = {name.rpartition("::")[2]: each for name, each in found.items() if f"joyent:{kind}::" in name}
         assert {each.get("datacenter") for name, each in mine.items() if name.startswith("there")} == {"us-east-2"}

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import ast
-import functools
 import inspect
-import json
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import version
@@ -22,6 +18,7 @@ import yaml
 from pulumi._types import input_type_py_to_pulumi_names, input_type_types, is_input_type, unwrap_type
 
 from localcloud.plugins import STAND_INS
+from tests.unit.graphs import Graphs, graphs_of
 from tests.unit.resource_graph import CONFIGS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,23 +32,20 @@ _SECRET = "4dabf18193072939515e22adb298388d"
 # What the program asks for, in every configuration of resource_graph.py.
 
 
-@functools.cache
-def printed(config: str, *words: str) -> Any:
-    env = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'userdata'}", "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run(
-        [sys.executable, str(Path(__file__).parent / "resource_graph.py"), config, *words],
-        env=env, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout)
+Values = Mapping[str, list[dict[str, Any]]]
 
 
-@functools.cache
-def made() -> dict[str, list[dict[str, Any]]]:
+@pytest.fixture(scope="module")
+def graphs(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Graphs:
+    return graphs_of(pytestconfig, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def made(graphs: Graphs) -> Values:
     """The inputs of each vendor's resource, by type."""
     found: dict[str, list[dict[str, Any]]] = {}
     for config in CONFIGS:
-        for name, inputs in printed(config).items():
+        for name, inputs in graphs[config]["graph"].items():
             token = name.rpartition("::")[0]
             if token and not token.startswith("pulumi-python:"):
                 # A provider takes what is no text as JSON.
@@ -60,11 +54,11 @@ def made() -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-@functools.cache
-def called() -> dict[str, list[dict[str, Any]]]:
+@pytest.fixture(scope="module")
+def called(graphs: Graphs) -> Values:
     found: dict[str, list[dict[str, Any]]] = {}
     for config in CONFIGS:
-        for token, given in printed(config, "--calls").items():
+        for token, given in graphs[config]["calls"].items():
             found.setdefault(token, []).extend(given)
     return found
 
@@ -126,7 +120,7 @@ def leaves(value: Any, types: Mapping[str, Any], where: str = "") -> Iterator[tu
                 yield from leaves(each, input_type_types(inner), f"{path}.")
 
 
-def used(values: Mapping[str, list[dict[str, Any]]], token: str) -> list[tuple[str, Any, Any]]:
+def used(values: Values, token: str) -> list[tuple[str, Any, Any]]:
     types = input_type_types(arguments(token)) if token in RESOURCES else parameters(token)
     return [found for each in values[token] for found in leaves(each, types)]
 
@@ -147,21 +141,19 @@ def fits(value: Any, kind: Any) -> bool:
     return "str" in words if isinstance(value, str) else "int" in words or "float" in words
 
 
-EVERY = [*((token, RESOURCES, made) for token in RESOURCES), *((token, FUNCTIONS, called) for token in FUNCTIONS)]
+EVERY = [*((token, RESOURCES, "made") for token in RESOURCES), *((token, FUNCTIONS, "called") for token in FUNCTIONS)]
+Entry = tuple[str, dict[str, Any], Values]
 
 
 @pytest.fixture(params=EVERY, ids=[token for token, _, _ in EVERY])
-def entry(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any], dict[str, list[dict[str, Any]]]]:
+def entry(request: pytest.FixtureRequest) -> Entry:
     token, listed, values = request.param
-    return token, listed[token], values()
+    return token, listed[token], request.getfixturevalue(values)
 
 
-Entry = tuple[str, dict[str, Any], dict[str, list[dict[str, Any]]]]
-
-
-def test_the_types_that_are_used_are_those_that_are_listed() -> None:
-    assert set(made()) == set(RESOURCES)
-    assert set(called()) == set(FUNCTIONS)
+def test_the_types_that_are_used_are_those_that_are_listed(made: Values, called: Values) -> None:
+    assert set(made) == set(RESOURCES)
+    assert set(called) == set(FUNCTIONS)
 
 
 def test_the_inputs_that_are_used_are_those_that_are_listed(entry: Entry) -> None:
@@ -178,7 +170,7 @@ def test_values_have_the_types_of_the_sdk_and_are_among_those_that_are_listed(en
 
 
 @pytest.mark.parametrize("token", RESOURCES)
-def test_what_the_sdk_requires_is_given(token: str) -> None:
+def test_what_the_sdk_requires_is_given(made: Values, token: str) -> None:
     def check(kind: Any, given: Mapping[str, Any]) -> None:
         names = input_type_py_to_pulumi_names(kind)
         signature = inspect.signature(kind.__init__).parameters
@@ -189,7 +181,7 @@ def test_what_the_sdk_requires_is_given(token: str) -> None:
             for each in (value if isinstance(value, list) else [value]) if inner else ():
                 check(inner, each)
 
-    for given in made()[token]:
+    for given in made[token]:
         check(arguments(token), given)
 
 
