@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,20 @@ from rollcall.settings import CloudflareJoin, Join, MachineSettings, Route53Join
 from tests.unit.agent.fakes import Clock, FakeCloud
 
 HOST = "www.scalability.expert"
+MEMORY = Path("/dev/shm")  # noqa: S108
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """In memory where there is such a place: the agents of this file write their status thousands of times."""
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(autouse=True)
+def healthy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the machines are checked by, without a process for each look of each machine."""
+    monkeypatch.setattr("rollcall.health._command", "/bin/true".__eq__)
 
 
 class World:
