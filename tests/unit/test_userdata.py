@@ -46,6 +46,14 @@ def place_of(source: str) -> str:
     return f"/usr/local/lib/rollcall/{rest if folder == 'workloads' else 'rollcall.py'}"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def remembered() -> Iterator[None]:
+    """The same text is minified once, however often it is packed here: that takes longer than all the rest."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(userdata, "minified", functools.cache(userdata.minified))
+        yield
+
+
 @functools.cache
 def landing() -> dict[str, str]:
     return userdata.files()
@@ -148,6 +156,7 @@ class TestHash:
         assert userdata.sources_hash() == before and userdata.gzipped() == b"other bytes " * 3
 
 
+@functools.cache
 def signatures(source: str) -> dict[str, object]:
     """What other modules see of one: its public names, and the arguments of its functions by name, kind and count."""
     found: dict[str, object] = {}
