@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,7 +10,7 @@ import pytest
 from rollcall.agent import CONFIRM, LONGEST, REREAD, TICK
 from rollcall.errors import FatalError, TransientError
 from rollcall.settings import CloudflareJoin
-from tests.unit.agent.fakes import ADDRESS, HOST, INSTANCE, OWNER, Guest
+from tests.unit.agent.fakes import ADDRESS, HOST, INSTANCE, OWNER, Guest, memory_folder, runs_well
 from tests.unit.agent.told import as_keys
 
 BLOG = "blog.scalability.expert"
@@ -19,8 +19,11 @@ DOWN = TransientError("reason=api-failing api=fake status=503")
 
 
 @pytest.fixture
-def guest(tmp_path: Path) -> Guest:
-    return Guest(tmp_path)
+def guest(monkeypatch: pytest.MonkeyPatch) -> Iterator[Guest]:
+    """Without a process for each check and a disk: hours pass here."""
+    monkeypatch.setattr("rollcall.health._command", runs_well)
+    with memory_folder() as home:
+        yield Guest(home)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import socket
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,23 +14,22 @@ from rollcall.agent import TICK, Agent, reachable
 from rollcall.errors import TransientError
 from rollcall.ownership import Owner
 from rollcall.settings import CloudflareJoin, Join, MachineSettings, Route53Join, challenge_name
-from tests.unit.agent.fakes import Clock, FakeCloud
+from tests.unit.agent.fakes import Clock, FakeCloud, memory_folder, runs_well
 
 HOST = "www.scalability.expert"
-MEMORY = Path("/dev/shm")  # noqa: S108
 
 
 @pytest.fixture
 def tmp_path() -> Iterator[Path]:
-    """In memory where there is such a place: the agents of this file write their status thousands of times."""
-    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
-        yield Path(folder)
+    """The agents of this file write their status thousands of times."""
+    with memory_folder() as folder:
+        yield folder
 
 
 @pytest.fixture(autouse=True)
-def healthy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the machines are checked by, without a process for each look of each machine."""
-    monkeypatch.setattr("rollcall.health._command", "/bin/true".__eq__)
+def checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No process for each check of each machine."""
+    monkeypatch.setattr("rollcall.health._command", runs_well)
 
 
 class World:
