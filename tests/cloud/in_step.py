@@ -7,6 +7,7 @@ a live machine that another took, a machine that stands twice, an entry of a mac
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -424,9 +425,13 @@ def _kind(actor: Box | str) -> str:
     return actor if isinstance(actor, str) else "others"
 
 
+# Zones are judged thousands of times, with the same texts in them.
+owner_in = functools.lru_cache(10_000)(Owner.parse)
+
+
 def challenge_of(text: str, name: str, joins: Iterable[Join], stack: str) -> str:
     """The generation that a TXT challenges, where it is a challenge of the stack's; an empty text for any other TXT."""
-    owner = Owner.parse(" ".join(text.strip('"').split(" ")[:6]))
+    owner = owner_in(" ".join(text.strip('"').split(" ")[:6]))
     if owner is None or owner.stack != stack or name not in {challenge_name(owner, each) for each in joins}:
         return ""
     return owner.generation

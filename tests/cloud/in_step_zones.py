@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -25,7 +25,7 @@ from rollcall.route53 import LABEL, Route53Registry, Route53Store
 from rollcall.settings import CloudflareJoin, Join, Route53Join
 from tests.cloud.aws_cloud import Cloud
 from tests.cloud.cloudflare_server import EDGES, OPERATOR
-from tests.cloud.in_step import ENTRY, Clock, Standing, challenge_of, site_join
+from tests.cloud.in_step import ENTRY, Clock, Standing, challenge_of, owner_in, site_join
 
 SITE, DIRECTORY = "scalability.expert", "unilans.net"
 HOST = f"www.{SITE}"
@@ -55,6 +55,20 @@ class CloudflareFront:
         self._socket.close()
 
 
+class Judged:
+    """What was found of a zone when it was judged last. Most of an agent's steps change nothing."""
+
+    def __init__(self) -> None:
+        self._of: tuple[Any, ...] = ()
+        self._found: Standing | None = None
+
+    def unless_known(self, of: tuple[Any, ...], judge: Callable[[], Standing]) -> Standing:
+        """Return what `judge` finds, or found of the same; `of` must be copies."""
+        if self._found is None or of != self._of:
+            self._of, self._found = of, judge()
+        return self._found
+
+
 class CloudflareZone:
     service = "cloudflare"
 
@@ -65,6 +79,7 @@ class CloudflareZone:
         )
         self.id = self.cloud.add_zone(SITE, "pro")
         self._zone = self.cloud._store.zones[self.id]
+        self._judged = Judged()
 
     def patch(self, patcher: pytest.MonkeyPatch) -> None:
         patcher.setattr("components.registries.CloudflareStore", lambda *_: self._front.store)
@@ -90,12 +105,15 @@ class CloudflareZone:
         return frozenset(value for each in found if each.type in types for value in each.values)
 
     def standing(self, stack: str, generations: Mapping[str, set[str]]) -> Standing:
+        return self._judged.unless_known(({**self._zone.data.records}, stack), lambda: self._standing(stack))
+
+    def _standing(self, stack: str) -> Standing:
         entries: dict[Owner, set[ENTRY]] = {}
         foreign: dict[tuple[str, ...], str] = {}
         challenged = set()
         for record in self._zone.data.records.values():
             fields = record.fields
-            owner = Owner.parse(fields.comment or "")
+            owner = owner_in(fields.comment or "")
             challenge = fields.type == "TXT" and challenge_of(fields.content, fields.name, self.joins(), stack)
             if owner is not None and owner.stack == stack:
                 entries.setdefault(owner, set()).add((fields.type, fields.content, record.id))
@@ -137,6 +155,20 @@ class Route53Zone:
         self._store = cloud.aws.route53.store
         self._zone = self._store.zone(self.id)
         self._client = cloud.client("route53")
+        self._judged = Judged()
+        self._joins = tuple(
+            Route53Join(
+                zone=self.id,
+                domain=DIRECTORY,
+                service=SERVICE,
+                incarnation=each,
+                port=4218,
+                priority=10,
+                weight=20,
+                ttl=30,
+            )
+            for each in ("v1", "v2")
+        )
 
     def patch(self, patcher: pytest.MonkeyPatch) -> None:
         patcher.setattr("components.serviceplace.Route53Store", partial(Route53Store, client=self._client))
@@ -154,20 +186,8 @@ class Route53Zone:
         told = {"priority": 10, "weight": 20, "ttl": 30, "shard": 0, "shards": 1}
         return [{**shared, **told, "incarnation": each} for each in ("v1", "v2")]
 
-    def joins(self, stack_ttl: int = 30) -> tuple[Join, ...]:
-        return tuple(
-            Route53Join(
-                zone=self.id,
-                domain=DIRECTORY,
-                service=SERVICE,
-                incarnation=each,
-                port=4218,
-                priority=10,
-                weight=20,
-                ttl=stack_ttl,
-            )
-            for each in ("v1", "v2")
-        )
+    def joins(self) -> tuple[Join, ...]:
+        return self._joins
 
     def registry(self, told: Join) -> Registry:
         assert isinstance(told, Route53Join)
@@ -181,11 +201,17 @@ class Route53Zone:
 
     def standing(self, stack: str, generations: Mapping[str, set[str]]) -> Standing:
         """Of a set that several share each value is somebody's; of any other the whole set, with its TTL."""
+        known = {generation: {*had} for generation, had in generations.items()}
+        return self._judged.unless_known(
+            ({**self._zone.sets}, stack, known), lambda: self._standing(stack, generations)
+        )
+
+    def _standing(self, stack: str, generations: Mapping[str, set[str]]) -> Standing:
         hosts = {f"{generation}.{RC}": generation for generation in generations}
         owners: dict[str, Owner] = {}
         for each in self._zone.sets.values():
             if each.type == "TXT" and each.name.endswith(f".{RC}") and f".c.{RC}" not in each.name:
-                owner = next((found for value in each.values if (found := Owner.parse(value.strip('"')))), None)
+                owner = next((found for value in each.values if (found := owner_in(value.strip('"')))), None)
                 owners |= {each.name: owner} if owner else {}
         entries: dict[Owner, set[ENTRY]] = {}
         foreign: dict[tuple[str, ...], str] = {}
