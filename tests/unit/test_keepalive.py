@@ -14,7 +14,7 @@ import pytest
 
 from localcloud.ca import Authority
 from localcloud.http import Server, listen
-from tests.patience import came_true
+from tests.patience import Deadline, came_true
 
 pytestmark = pytest.mark.clouds
 
@@ -222,3 +222,17 @@ def test_many_requests_wait_for_no_acknowledgement(client: http.client.HTTPConne
 
 def until(probe: Callable[[], object]) -> None:
     assert came_true(probe, 5, every=0.01), "waited in vain"
+
+
+def test_a_server_stops_at_once() -> None:
+    """A test that has one of its own must not wait for the moment at which it would have looked."""
+    servers = [Server(echo, [listen("127.0.0.1")]) for _ in range(20)]
+    for server in servers:
+        server.start()
+    deadline = Deadline(1)
+    for server in servers:
+        server.stop()
+    assert not deadline.passed
+    for server in servers:
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", server.ports[0]), timeout=5)
