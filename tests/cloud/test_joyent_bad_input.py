@@ -21,6 +21,7 @@ from components.joyent.session import Session
 from components.joyent.signing import blob_of, md5_of
 from components.joyent.transport import Transport
 from tests.cloud.cloudapi_server import RSA_KEY, Front, Lab, PrivateKey
+from tests.cloud.hurried import Hurried
 from tests.cloud.test_joyent_provider import MACHINE, Thing
 
 pytestmark = pytest.mark.clouds
@@ -222,7 +223,7 @@ def test_an_ambiguous_name(lab: Lab) -> None:
 
 
 def created(lab: Lab, **change: Any) -> Thing:
-    session = Session(client(lab.url), sleep=lambda seconds: time.sleep(min(seconds, 0.05)))
+    session = Hurried(client(lab.url))
     return Thing(session, MachineProvider()).create({**MACHINE, **change})
 
 

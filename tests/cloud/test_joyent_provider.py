@@ -32,6 +32,7 @@ from components.joyent.transport import Transport
 from localcloud.cloudapi import CloudApi
 from localcloud.compute import InstantHypervisor
 from localcloud.http import Server
+from tests.cloud.hurried import Hurried
 
 pytestmark = pytest.mark.clouds
 
@@ -56,7 +57,7 @@ def public(key: Any) -> str:
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    cloud = CloudApi(account="rollcall", hypervisor=InstantHypervisor(), throttle=None)
+    cloud = CloudApi(account="rollcall", hypervisor=InstantHypervisor(), throttle=None, job_delay=0.05)
     for name, key in KEYS.items():
         cloud.add_key(name, public(key))
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -73,7 +74,7 @@ def client(url: str, key: Any = KEYS["ed25519"], **others: Any) -> Client:
 
 @pytest.fixture
 def session(url: str) -> Session:
-    return Session(client(url), sleep=lambda seconds: time.sleep(min(seconds, 0.05)))
+    return Hurried(client(url))
 
 
 @pytest.mark.parametrize("kind", KEYS)
@@ -112,14 +113,14 @@ class Thing:
         self.state = self.provider.update(self.id, self.state, checked).outs
 
     def same(self, declared: dict[str, Any]) -> bool:
-        self.provider.fixed_session = Session(self.session.api, self.session.sleep)
+        self.provider.fixed_session = Hurried(self.session.api)
         read = self.provider.read(self.id, self.state)
         assert read.id == self.id
         self.state = read.outs
         return self.provider.diff(self.id, self.state, self.checked(declared)).changes is False
 
     def delete(self) -> None:
-        self.provider.fixed_session = Session(self.session.api, self.session.sleep)
+        self.provider.fixed_session = Hurried(self.session.api)
         self.provider.delete(self.id, self.state)
 
 
@@ -172,7 +173,7 @@ def test_each_change_in_place_arrives_and_leaves_no_difference(
 
 def test_an_adopted_machine_shows_no_difference(machine: Thing, session: Session) -> None:
     session.api.delete_tag(machine.id, "pulumi-resource")
-    taken = Thing(Session(session.api, session.sleep), MachineProvider()).create({**MACHINE, "adopt": "web-0"})
+    taken = Thing(Hurried(session.api), MachineProvider()).create({**MACHINE, "adopt": "web-0"})
     assert taken.id == machine.id
     assert taken.same({**MACHINE, "adopt": "web-0"})
 
@@ -195,7 +196,7 @@ def test_a_protected_machine_is_kept(machine: Thing) -> None:
 
 def test_a_name_that_is_taken_is_told_with_its_holder(machine: Thing, session: Session) -> None:
     with pytest.raises(FatalError, match=f"taken by machine {machine.id}"):
-        Thing(Session(session.api, session.sleep), MachineProvider()).create({**MACHINE, "mark": "p/s/other"})
+        Thing(Hurried(session.api), MachineProvider()).create({**MACHINE, "mark": "p/s/other"})
 
 
 def test_addresses_are_public_ones(machine: Thing, session: Session) -> None:
@@ -229,7 +230,7 @@ def test_it_is_made_found_again_changed_and_deleted(
         Thing(session, VlanProvider()).create({"vlan_id": 100, "vlan_name": "v"})
     thing = Thing(session, provider).create(declared)
     assert thing.same(declared)
-    assert Thing(Session(session.api, session.sleep), type(provider)()).create(declared).id == thing.id
+    assert Thing(Hurried(session.api), type(provider)()).create(declared).id == thing.id
     if change:
         thing.update({**declared, **change})
         assert thing.same({**declared, **change})
@@ -256,7 +257,7 @@ def test_a_snapshot_of_a_killed_run_is_taken_up_and_somebody_elses_is_not(machin
         "mark": "p/s/before",
     }
     first = Thing(session, SnapshotProvider()).create(declared)
-    again = Thing(Session(session.api, session.sleep), SnapshotProvider()).create(declared)
+    again = Thing(Hurried(session.api), SnapshotProvider()).create(declared)
     assert again.id == first.id
     with pytest.raises(FatalError, match="has a snapshot 'before' already; set adopt=True"):
         Thing(session, SnapshotProvider()).create({**declared, "mark": "p/s/other"})
@@ -282,7 +283,7 @@ def test_an_image_is_made_from_a_stopped_machine_and_used(machine: Thing, sessio
     assert thing.same(declared)
     thing.update({**declared, "tags": {"a": "c"}, "version": "2"})
     assert thing.same({**declared, "tags": {"a": "c"}, "version": "2"})
-    assert Session(session.api, session.sleep).catalogue.image("mine@2").id == thing.id
+    assert Hurried(session.api).catalogue.image("mine@2").id == thing.id
 
 
 def test_keys_are_read_from_a_file_that_the_environment_names(url: str, tmp_path: Path) -> None:
@@ -304,7 +305,7 @@ def test_three_hundred_unchanged_machines_are_read_with_five_calls_at_most() -> 
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = Server(counted, [listening])
         server.start()
-        first = Session(client(f"http://127.0.0.1:{server.ports[0]}"))
+        first = Hurried(client(f"http://127.0.0.1:{server.ports[0]}"))
         declared = [{**MACHINE, "machine_name": f"web-{at}", "mark": f"p/s/web-{at}"} for at in range(300)]
         things = [Thing(first, MachineProvider()) for _ in declared]
         with ThreadPoolExecutor(4) as four:
