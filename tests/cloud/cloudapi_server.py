@@ -22,6 +22,7 @@ from localcloud.cloudapi import CloudApi
 from localcloud.compute import InstantHypervisor, Machine, Observer
 from localcloud.faults import Faults
 from localcloud.http import Server, listen
+from tests.cloud.triton_client import HURRY, Resident
 
 ACCOUNT = "rollcall"
 _HASHES: dict[str, Callable[[], hashes.HashAlgorithm]] = {
@@ -222,12 +223,14 @@ class Lab:
 
 @dataclass
 class Triton:
-    """The official client, with a key in the `.ssh` of a home of its own."""
+    """The official client, with a key in the `.ssh` of a home of its own. With `resident` one process runs all commands that
+    must succeed; those that may fail have one each, whose exit status is what counts."""
 
     program: Path
     home: Path
     lab: Lab
     key: PrivateKey = RSA_KEY
+    resident: Resident | None = None
 
     def __post_init__(self) -> None:
         ssh = self.home / ".ssh"
@@ -236,8 +239,8 @@ class Triton:
         (ssh / "id_test").chmod(0o600)
         (ssh / "id_test.pub").write_text(public_text(self.key) + "\n")
 
-    def __call__(self, *words: str, check: bool = True, **environ: str) -> subprocess.CompletedProcess[str]:
-        usual = {
+    def environ(self) -> dict[str, str]:
+        return {
             "PATH": os.environ["PATH"],
             "HOME": str(self.home),
             "TRITON_URL": self.lab.url,
@@ -245,14 +248,19 @@ class Triton:
             "TRITON_KEY_ID": self.lab.fingerprint,
             "TRITON_PROFILE": "env",
         }
-        done = subprocess.run(
-            ["node", str(self.program), *words],
-            env={**usual, **environ},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+
+    def __call__(self, *words: str, check: bool = True, **environ: str) -> subprocess.CompletedProcess[str]:
+        if self.resident and check and not environ:
+            done = self.resident.run(*words)
+        else:
+            done = subprocess.run(
+                ["node", "-r", str(HURRY), str(self.program), *words],
+                env={**self.environ(), **environ},
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done
 

@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from tests.cloud.cloudapi_server import Front, Lab, PrivateKey, Triton, public_text
-from tests.cloud.triton_client import installed
+from tests.cloud.triton_client import HURRY, Resident, installed
 
 pytestmark = [pytest.mark.clouds, pytest.mark.skipif(shutil.which("npm") is None, reason="no npm on the PATH")]
 
@@ -35,8 +35,11 @@ def lab(front: Front) -> Lab:
 
 
 @pytest.fixture
-def triton(program: Path, tmp_path: Path, lab: Lab) -> Triton:
-    return Triton(program, tmp_path, lab)
+def triton(program: Path, tmp_path: Path, lab: Lab) -> Iterator[Triton]:
+    made = Triton(program, tmp_path, lab)
+    made.resident = Resident(made.environ(), "-r", str(HURRY))
+    yield made
+    made.resident.stop()
 
 
 def test_the_catalogue(triton: Triton) -> None:
@@ -139,6 +142,21 @@ def test_keys(triton: Triton, tmp_path: Path) -> None:
     triton("key", "add", "-n", "new", str(tmp_path / "new.pub"))
     assert {each["name"] for each in triton.json("keys", "-j")} == {"operator", "new"}
     triton("key", "delete", "-y", "new")
+
+
+def test_one_process_for_many_commands_says_what_each_says_in_its_own(triton: Triton) -> None:
+    """`metadata delete` never calls back: it is over when nothing is left to be done."""
+    found = triton.lab.running(name="web-1", **{"metadata.x": "y"})
+    alone = [("instance", "get", "nobody"), ("instance", "metadata", "delete", "-f", found["id"], "x"), ("nonsense",)]
+    assert triton.resident is not None
+    for words in (("--version",), *alone, ("instance", "metadata", "list", "-j", "web-1")):
+        once, again = triton.resident.run(*words), triton(*words, check=False)
+        if words != alone[1]:
+            assert (once.returncode, once.stdout, once.stderr) == (again.returncode, again.stdout, again.stderr)
+        else:
+            # It is gone by then.
+            assert (once.returncode, once.stdout) == (0, f'Deleted metadata x of instance "{found["id"]}"\n')
+    assert triton.resident.run(*alone[0]).returncode == 3
 
 
 @pytest.mark.parametrize("key", [ec.generate_private_key(ec.SECP256R1()), ed25519.Ed25519PrivateKey.generate()])

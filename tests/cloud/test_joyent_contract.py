@@ -20,7 +20,7 @@ import pytest
 from localcloud.cloudapi import Throttle
 from tests.cloud.cloudapi_server import ACCOUNT, RSA_KEY, Front, Lab, private_text, public_text
 from tests.cloud.contract import MARK, Body, Gone, Hand, Official, Ours, Place, Refused, place, until, wanted
-from tests.cloud.triton_client import installed
+from tests.cloud.triton_client import Resident, installed
 
 pytestmark = [pytest.mark.clouds, pytest.mark.skipif(shutil.which("npm") is None, reason="no npm on the PATH")]
 
@@ -41,25 +41,40 @@ def local_environ(home: Path, lab: Lab) -> dict[str, str]:
     }  # fmt: skip
 
 
+@pytest.fixture(scope="module", params=["ours", "triton"])
+def client(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def here(client: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     if REAL:
         found = place({**os.environ, "TRITON_PROFILE": "env"}, real=True)
         yield found
         found.clean()
         return
     front = Front()
-    # `triton` looks at its watch after a request and waits for a job that ends later.
-    lab = Lab(front, {"job_delay": 0.3, "provisioning": 0.5, "throttle": Throttle()})
+    # Our client keeps to the rate by itself. `triton` does as long as each command takes a process to start.
+    throttle = Throttle() if client == "ours" else None
+    lab = Lab(front, {"job_delay": 0.1, "provisioning": 0.2, "throttle": throttle})
     found = place(local_environ(tmp_path_factory.mktemp("home"), lab), real=False)
     yield found
     found.clean()
     front.stop()
 
 
-@pytest.fixture(scope="module", params=["ours", "triton"])
-def hand(request: pytest.FixtureRequest, here: Place) -> Hand:
-    return Ours(here.api) if request.param == "ours" else Official(installed(), here.environ)
+@pytest.fixture(scope="module")
+def official(here: Place) -> Iterator[Official]:
+    """On a real data centre, whose replies take longer than a process, each command is run as a user runs it."""
+    resident = None if REAL else Resident(here.environ)
+    yield Official(here.environ, resident)
+    if resident:
+        resident.stop()
+
+
+@pytest.fixture(scope="module")
+def hand(client: str, here: Place, official: Official) -> Hand:
+    return Ours(here.api) if client == "ours" else official
 
 
 def made(here: Place, hand: Hand, name: str) -> str:
@@ -284,8 +299,8 @@ def test_what_never_was_is_gone(here: Place, hand: Hand) -> None:
         hand.create(f"{here.mark}-x", UNKNOWN, str(here.package["name"]), tags={}, metadata={}, script=SCRIPT)
 
 
-def test_both_hands_see_the_same_machine(here: Place, machine: str) -> None:
-    ours, theirs = (each.machine(machine) for each in (Ours(here.api), Official(installed(), here.environ)))
+def test_both_hands_see_the_same_machine(here: Place, official: Official, machine: str) -> None:
+    ours, theirs = (each.machine(machine) for each in (Ours(here.api), official))
     for body in (ours, theirs):
         body.pop("updated")
     assert {key: theirs[key] for key in ours} == ours

@@ -1,15 +1,59 @@
-"""npm's `triton`, installed once for each version of tests/node/package.json, outside the checkout."""
+"""npm's `triton`, installed once for each version of tests/node/package.json, outside the checkout.
+
+`python -m tests.cloud.triton_client` installs it, where there is npm.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import subprocess
+import sys
+import threading
+from collections.abc import Mapping
 from pathlib import Path
 
-_PACKAGE = Path(__file__).resolve().parents[1] / "node" / "package.json"
+_NODE = Path(__file__).resolve().parents[1] / "node"
+_PACKAGE = _NODE / "package.json"
+# For `node -r`: its polls are ten times as quick.
+HURRY = _NODE / "hurry.js"
+_LATE_S = 120.0
+
+
+class Resident:
+    """One process that runs command after command of `triton`, with `environ`; it begins with the first. `options` are node's."""
+
+    def __init__(self, environ: Mapping[str, str], *options: str) -> None:
+        self._environ, self._options = environ, options
+        self._node: subprocess.Popen[str] | None = None
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """What `triton WORDS` prints and its exit status, as from a process of its own."""
+        if self._node is None:
+            self._node = subprocess.Popen(
+                ["node", *self._options, str(_NODE / "resident.js"), str(installed().parents[1])],
+                env=dict(self._environ), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            )  # fmt: skip
+        asked, told = self._node.stdin, self._node.stdout
+        assert asked is not None and told is not None
+        late = threading.Timer(_LATE_S, self._node.kill)
+        late.start()
+        asked.write(f"{json.dumps(words)}\n")
+        asked.flush()
+        line = told.readline()
+        late.cancel()
+        assert line, f"`triton {' '.join(words)}` ended its process, or took over {_LATE_S:g} s"
+        found = json.loads(line)
+        return subprocess.CompletedProcess(words, found["status"], found["stdout"], found["stderr"])
+
+    def stop(self) -> None:
+        if self._node is not None:
+            # At the end of its commands it ends.
+            self._node.communicate(timeout=_LATE_S)
+            self._node = None
 
 
 def installed() -> Path:
@@ -39,3 +83,10 @@ def _install(folder: Path) -> None:
     if done.returncode:
         raise RuntimeError(f"npm install of triton failed:\n{done.stdout}{done.stderr}")
     fresh.rename(folder)
+
+
+if __name__ == "__main__":
+    if shutil.which("npm") is None:
+        print("==> triton: no npm, so the tests by npm's `triton` are skipped", file=sys.stderr)
+    else:
+        installed()
