@@ -21,8 +21,8 @@ from components.joyent.session import Session
 from components.joyent.signing import blob_of, md5_of
 from components.joyent.transport import Transport
 from tests.cloud.cloudapi_server import RSA_KEY, Front, Lab, PrivateKey
-from tests.cloud.hurried import Hurried
 from tests.cloud.test_joyent_provider import MACHINE, Thing
+from tests.hurried import Hurried
 
 pytestmark = pytest.mark.clouds
 
