@@ -5,22 +5,26 @@ PY := .venv/bin/python
 STACK ?= local
 PLUGINS ?= stand-in
 
-.PHONY: help prepare up down preview status catalogue env test prove bench soak check reference format lint types requirements
+.PHONY: help prepare installed up down preview status catalogue env test test-fast prove bench soak check reference format lint types requirements
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-prepare: ## install what is missing: Debian packages, .venv, the Pulumi engine (built with Go), the machines' image
+prepare: installed ## install what is missing: Debian packages, .venv, the Pulumi engine (built with Go), the machines' image, a client for the tests
+	@$(PY) -m tests.cloud.triton_client
+
+# All of it but what only the tests need.
+installed:
 	@command -v python3 >/dev/null || apt-get install -y -qq python3 python3-venv
 	@python3 -m localcloud.prepare
 
-up: prepare ## everything from nothing to a site that answers from two clouds (STACK=prod, PLUGINS=real)
+up: installed ## everything from nothing to a site that answers from two clouds (STACK=prod, PLUGINS=real)
 	@$(PY) -m localcloud.rehearsal up --stack $(STACK) --plugins $(PLUGINS)
 
 down: ## destroy the stack, then stop the local clouds; only logs and caches are left (STACK=prod)
 	@if [ -x $(PY) ]; then $(PY) -m localcloud.rehearsal down --stack $(STACK); else echo "nothing is up"; fi
 
-preview: prepare ## what `pulumi up` would change, on the local clouds (STACK=prod)
+preview: installed ## what `pulumi up` would change, on the local clouds (STACK=prod)
 	@$(PY) -m localcloud.rehearsal preview --stack $(STACK) --plugins $(PLUGINS)
 
 status: ## state, clouds and DNS side by side, differences first; fails when there are any (JSON=1 for programs)
@@ -32,8 +36,16 @@ catalogue: ## the images and sizes of both clouds that a fleet may name (FIND="a
 env: ## export lines that point any client at the running local clouds: eval "`make -s env`"
 	@$(PY) -m localcloud.rehearsal env --stack $(STACK)
 
+# Two workers, each with whole files. Bytecode is kept, whatever the caller's environment says of it: to compile all that is
+# imported takes each worker as long as the imports.
+test test-fast: export PYTHONDONTWRITEBYTECODE :=
+PYTEST := $(PY) -m pytest -n 2 --dist loadfile
+
+test-fast: prepare ## what needs no machine and no engine: unit tests and local clouds (3 minutes)
+	@$(PYTEST) -m "not machines and not engine and not prove"
+
 test: prepare check ## all tests but those of `prove`: unit, local clouds, booted machines, the real engine
-	@$(PY) -m pytest -n 2 --dist loadfile -m "not prove"
+	@$(PYTEST) -m "not prove"
 
 prove: prepare ## every slow row of the issues' tables (an hour)
 	@$(PY) -m pytest -m prove -s

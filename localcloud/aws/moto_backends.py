@@ -6,11 +6,12 @@ are kept for the regions that the local AWS has: all regions of the world took 1
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from localcloud.aws.catalogue import REGIONS
@@ -50,9 +51,29 @@ def load() -> None:
 
         utilities.load_resource = smaller
         try:
-            importlib.import_module("moto.ec2.models.instance_types")
+            with _descriptions_read_once():
+                importlib.import_module("moto.ec2.models.instance_types")
         finally:
             utilities.load_resource = original
+
+
+@contextlib.contextmanager
+def _descriptions_read_once() -> Iterator[None]:
+    """moto asks three new sessions for the regions of EC2, and each reads the whole description of EC2's API for that."""
+    files: Any = importlib.import_module("botocore.loaders").JSONFileLoader
+    original = files.load_file
+    known: dict[str, Any] = {}
+
+    def once(loader: Any, path: str) -> Any:
+        if path not in known:
+            known[path] = original(loader, path)
+        return known[path]
+
+    files.load_file = once
+    try:
+        yield
+    finally:
+        files.load_file = original
 
 
 class Moto:

@@ -41,6 +41,7 @@ class Local:
 
     def __init__(self, state: Path, instance: str = "test-daemon") -> None:
         self.state, self.instance = state, instance
+        self._environment: dict[str, str] | None = None
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "localcloud", "--instance", self.instance, "--state", str(self.state), *words]
@@ -63,6 +64,7 @@ class Local:
 
     def start(self) -> dict[str, Any]:
         self("start", "--no-machines")
+        self._environment = None
         return self.written()
 
     def written(self) -> dict[str, Any]:
@@ -70,9 +72,12 @@ class Local:
         return found
 
     def environment(self) -> dict[str, str]:
-        words = [shlex.split(line) for line in self("env").splitlines()]
-        assert all(each[0] == "export" and len(each) == 2 for each in words)
-        return dict(each[1].split("=", 1) for each in words)
+        """What `env` exports, asked for once for each start."""
+        if self._environment is None:
+            words = [shlex.split(line) for line in self("env").splitlines()]
+            assert all(each[0] == "export" and len(each) == 2 for each in words)
+            self._environment = dict(each[1].split("=", 1) for each in words)
+        return self._environment
 
     def left(self) -> list[str]:
         """The files below the state folder, less logs and locks."""
@@ -96,7 +101,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
 @pytest.fixture
 def running(shared: Local) -> Iterator[Local]:
     yield shared
-    shared("fault", "--clear")
+    ask(shared.state / "control.sock", "clear", service=None)
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from components.joyent.transport import Transport
 from tests.cloud.cloudapi_server import RSA_KEY, Front, Lab, PrivateKey
 from tests.cloud.hurried import Hurried
 from tests.cloud.test_joyent_provider import MACHINE, Thing
+from tests.hurried import Hurried
 
 pytestmark = pytest.mark.clouds
 

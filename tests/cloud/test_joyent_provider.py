@@ -32,7 +32,7 @@ from components.joyent.transport import Transport
 from localcloud.cloudapi import CloudApi
 from localcloud.compute import InstantHypervisor
 from localcloud.http import Server
-from tests.cloud.hurried import Hurried
+from tests.hurried import Hurried
 
 pytestmark = pytest.mark.clouds
 

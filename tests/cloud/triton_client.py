@@ -85,8 +85,17 @@ def _install(folder: Path) -> None:
     fresh.rename(folder)
 
 
-if __name__ == "__main__":
+def main() -> int:
     if shutil.which("npm") is None:
-        print("==> triton: no npm, so the tests by npm's `triton` are skipped", file=sys.stderr)
-    else:
+        print("==> triton: npm is not on the PATH, so the tests by npm's `triton` are skipped", file=sys.stderr)
+        return 0
+    try:
         installed()
+    except RuntimeError as fault:
+        print(f"triton: {fault}\nCheck that npm's registry can be reached, or take npm off the PATH.", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,28 @@ import pytest
 from rollcall import retrying
 from rollcall.agent import CONFIRM, CONFIRM_PROXIED, LONGEST, REREAD, TICK, WATCH
 from rollcall.errors import FatalError, TransientError
-from tests.unit.agent.fakes import ADDRESS, HOST, IPV6, OTHER_ADDRESS, OTHER_IPV6, TOKEN, TOKEN_NAME, Guest
+from tests.unit.agent.fakes import (
+    ADDRESS,
+    HOST,
+    IPV6,
+    OTHER_ADDRESS,
+    OTHER_IPV6,
+    TOKEN,
+    TOKEN_NAME,
+    Guest,
+    memory_folder,
+)
 
 MOST = 1.2  # how far jitter stretches an interval
 LEAST = 0.8
 DOWN = TransientError("reason=api-failing api=fake status=503")
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """The agents write their status at every tick."""
+    with memory_folder() as folder:
+        yield folder
 
 
 @pytest.fixture

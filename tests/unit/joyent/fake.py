@@ -22,6 +22,7 @@ from components.joyent.credentials import Credentials
 from components.joyent.pacing import RateLimiter
 from components.joyent.session import Session
 from components.joyent.transport import Transport
+from tests.hurried import Hurried
 from tests.unit.joyent.fake_things import GONE, Answer, FakeThings
 
 PEM = (
@@ -78,7 +79,7 @@ class FakeCloud(BaseAdapter):
     def session(self) -> Session:
         told = Credentials(url="http://cloudapi.test", account="rollcall", key_material=PEM)
         transport = Transport(told, limiter=RateLimiter(burst=10_000), sleep=lambda _: None, environ={}, adapter=self)
-        return Session(CloudApi(transport), sleep=lambda _: None)
+        return Hurried(CloudApi(transport), longest=0.0)
 
     def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
         assert request.headers["Authorization"].startswith('Signature keyId="/rollcall/keys/')
