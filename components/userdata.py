@@ -24,6 +24,8 @@ from pathlib import Path
 
 HOME = Path(__file__).resolve().parent.parent / "userdata"
 LIMIT = 16_384
+# What the program on a machine is written for. Debian 12 has Python 3.11, and pyproject.toml promises this one.
+OLDEST_PYTHON = "3.10"
 _LIB = "/usr/local/lib/rollcall"
 _MARK = "#FILES\n"
 _END = "\nEND_OF_FILES\n"
@@ -39,11 +41,11 @@ def build() -> str:
     is kept in the user's cache folder, by what it was built from."""
     kept = _kept()
     with contextlib.suppress(OSError):
-        return kept.read_text()
+        return kept.read_text("utf-8")
     text = _built()
     with contextlib.suppress(OSError):
         kept.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=kept.parent, delete=False) as partial:
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=kept.parent, delete=False) as partial:
             partial.write(text)
         # Whole or not at all, whoever else builds it.
         Path(partial.name).rename(kept)
@@ -51,15 +53,15 @@ def build() -> str:
 
 
 def _kept() -> Path:
-    minifier = importlib.metadata.version("python-minifier")
-    tools = f"{sys.version} {minifier} {hashlib.sha256(Path(__file__).read_bytes()).hexdigest()}"
+    versions = [importlib.metadata.version(each) for each in ("python-minifier", "parso")]
+    tools = f"{sys.version} {versions} {hashlib.sha256(Path(__file__).read_bytes()).hexdigest()}"
     built_from = hashlib.sha256(f"{sources_hash()} {tools}".encode()).hexdigest()[:16]
     home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     return home / "rollcall" / f"userdata-{built_from}"
 
 
 def _built() -> str:
-    script = (HOME / "boot.sh").read_text()
+    script = (HOME / "boot.sh").read_text("utf-8")
     if script.count(f"\n{_MARK}") != 1:
         raise ValueError("userdata/boot.sh has no place for its files (a line `#FILES` in put_files)")
     before, after = script.split(_MARK)
@@ -116,12 +118,12 @@ def files() -> dict[str, str]:
     found = {f"{_LIB}/rollcall.py": minified(_shortened(bundled()), ())}
     for path in _sources():
         inside = path.relative_to(HOME)
-        text = path.read_text()
+        text = path.read_text("utf-8")
         if inside.parts[0] == "units":
             found[f"/etc/systemd/system/{path.name}"] = _without_comments(text)
         elif inside.parts[0] == "workloads":
             found[f"{_LIB}/{inside.relative_to('workloads')}"] = minified(text, ()) if path.suffix == ".py" else text
-    return found
+    return {place: _checked(place, text) if place.endswith(".py") else text for place, text in found.items()}
 
 
 def minified(source: str, keep: Collection[str]) -> str:
@@ -141,7 +143,55 @@ def minified(source: str, keep: Collection[str]) -> str:
     for each in ast.walk(smaller):
         if isinstance(each, ast.arguments):
             each.args, each.posonlyargs = each.posonlyargs + each.args, []
-    return str(python_minifier.unparse(smaller))
+    return str(python_minifier.unparse(_OldFormat().visit(smaller)))
+
+
+class _OldFormat(ast.NodeTransformer):
+    """Write f-strings that have a text inside of their braces as sums of texts and of calls of format().
+
+    Python 3.12 and newer unparse them with quotes at which the f-string ends for an older Python
+    (https://peps.python.org/pep-0701/), so each builder would make other bytes.
+    """
+
+    _CONVERSIONS = {-1: "", ord("s"): "str", ord("r"): "repr", ord("a"): "ascii"}
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.expr:
+        # Some builds of Python 3.12 end a format with an empty text (https://github.com/python/cpython/issues/110309).
+        node.values = [each for each in node.values if getattr(each, "value", "")]
+        fields = [each for each in node.values if isinstance(each, ast.FormattedValue)]
+        inside = [each for field in fields for each in ast.walk(field) if isinstance(each, ast.Constant)]
+        if fields and not any(each.value for each in inside if isinstance(each.value, str | bytes)):
+            return node
+        parts = [self._text(each) if isinstance(each, ast.FormattedValue) else each for each in node.values]
+        return functools.reduce(lambda left, right: ast.BinOp(left, ast.Add(), right), parts or [ast.Constant("")])
+
+    def _text(self, field: ast.FormattedValue) -> ast.expr:
+        value = self.visit(field.value)
+        conversion = self._CONVERSIONS[field.conversion]
+        if conversion:
+            value = ast.Call(ast.Name(conversion, ast.Load()), [value], [])
+        wanted = [self.visit(field.format_spec)] if field.format_spec else []
+        return ast.Call(ast.Name("format", ast.Load()), [value, *wanted], [])
+
+    def visit_arg(self, node: ast.arg) -> ast.arg:
+        if node.arg in ("format", *self._CONVERSIONS.values()):
+            raise ValueError(f"userdata: an argument is named {node.arg}, as a function is that is called. Rename it.")
+        return node
+
+
+def _checked(place: str, text: str) -> str:
+    """Return a program as it is. Raise ValueError if the oldest guest's Python would not read it, whoever builds it."""
+    import parso
+
+    grammar = parso.load_grammar(version=OLDEST_PYTHON)
+    for fault in grammar.iter_errors(grammar.parse(text)):
+        line, column = fault.start_pos
+        near = text.splitlines()[line - 1][max(0, column - 30) : column + 30]
+        raise ValueError(
+            f"{place}: line {line} is not Python {OLDEST_PYTHON}, which machines may have ({fault.message}): {near!r}. "
+            f"Write this place below userdata/ in the syntax of Python {OLDEST_PYTHON}."
+        )
+    return text
 
 
 def _shortened(source: str) -> str:
@@ -206,7 +256,7 @@ def bundled() -> str:
 
     Raises ValueError where two modules have different things of one name.
     """
-    modules = {path.stem: path.read_text() for path in _sources() if path.parent.name == "rollcall"}
+    modules = {path.stem: path.read_text("utf-8") for path in _sources() if path.parent.name == "rollcall"}
     imports: dict[str, None] = {}
     known: dict[str, tuple[str, str]] = {}
     body: list[str] = []
