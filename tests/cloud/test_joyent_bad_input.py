@@ -99,7 +99,7 @@ def test_a_skewed_clock(lab: Lab, skew: int, which: str) -> None:
 OFFERS: tuple[tuple[str, dict[str, Any], str], ...] = (
     (
         "an unknown image", {"image": "debain-12"},
-        "image: there is no image 'debain-12' in this data centre; there is debian-12, debian-12-hvm, debian-12-bare: "
+        "image: there is no image 'debain-12' in this data centre; there is debian-12, debian-13, debian-12-hvm: "
         "correct it (`triton image list` has all)",
     ),
     (
