@@ -14,6 +14,7 @@ import functools
 import hashlib
 import importlib.metadata
 import os
+import re
 import string
 import sys
 import tempfile
@@ -28,11 +29,13 @@ LIMIT = 16_384
 OLDEST_PYTHON = "3.10"
 _LIB = "/usr/local/lib/rollcall"
 _MARK = "#FILES\n"
-_END = "\nEND_OF_FILES\n"
 # The window's size, and 16 for a gzip header, which holds no time.
 _GZIP = 31
 # Of the package, but not of the agent: docs/decisions/0004. A folder of modules is a package without the other one.
 _NOT_SHIPPED = ("rollcall/resolve.py", "rollcall/console.py", "rollcall/__init__.py")
+# What argparse says of a command, and where.
+_HELP = ("help", "description")
+_COMMANDS = ("ArgumentParser", "add_parser", "add_argument")
 
 
 @functools.cache
@@ -62,10 +65,10 @@ def _kept() -> Path:
 
 def _built() -> str:
     script = (HOME / "boot.sh").read_text("utf-8")
-    if script.count(f"\n{_MARK}") != 1:
-        raise ValueError("userdata/boot.sh has no place for its files (a line `#FILES` in put_files)")
-    before, after = script.split(_MARK)
-    return _without_comments(before) + _packed(files()) + _without_comments(after)
+    if script.count(f"\n{_MARK}") != 1 or not script.endswith(_MARK):
+        raise ValueError("userdata/boot.sh has no place for its files: its last line, and no other, must be `#FILES`.")
+    # A line is indented by fours for its readers only.
+    return re.sub(r"(?m)^(?: {4})+", "", _without_comments(script)) + _packed(files())
 
 
 def sources_hash() -> str:
@@ -79,18 +82,21 @@ def sources_hash() -> str:
 def gzipped() -> bytes:
     """Compressed, as EC2 gets it: cloud-init decompresses it. Raises ValueError over EC2's limit.
 
-    In three members (RFC 1952 section 2.2): what is packed already repeats nothing, so it is coded by letter only.
+    In two members (RFC 1952 section 2.2): what is packed already repeats nothing, so it is coded by letter only.
     """
-    text = build()
-    at = text.index(_END) if _END in text else len(text)
-    start = text.rindex("<<", 0, at) if _END in text else at
-    parts = ((text[:start], zlib.Z_DEFAULT_STRATEGY), (text[start:at], zlib.Z_HUFFMAN_ONLY))
-    packed = b"".join(_member(part, how) for part, how in (*parts, (text[at:], zlib.Z_DEFAULT_STRATEGY)))
+    script, files = _parts(build())
+    packed = _member(script, zlib.Z_DEFAULT_STRATEGY) + _member(files, zlib.Z_HUFFMAN_ONLY)
     if len(packed) > LIMIT:
         raise ValueError(
             f"the userdata has {len(packed)} bytes compressed, EC2 takes {LIMIT}; shorten what is below userdata/"
         )
     return packed
+
+
+def _parts(text: str) -> tuple[str, str]:
+    """The script, and its last line: the packed files."""
+    at = text.rindex("\n", 0, -1) + 1
+    return text[:at], text[at:]
 
 
 def _member(text: str, strategy: int) -> bytes:
@@ -135,6 +141,7 @@ def minified(source: str, keep: Collection[str]) -> str:
         _without_types(source),
         remove_literal_statements=True,
         hoist_literals=False,
+        remove_asserts=True,
         rename_globals=True,
         preserve_globals=sorted(keep),
         convert_posargs_to_args=False,
@@ -181,9 +188,9 @@ class _OldFormat(ast.NodeTransformer):
 
 def _checked(place: str, text: str) -> str:
     """Return a program as it is. Raise ValueError if the oldest guest's Python would not read it, whoever builds it."""
-    import parso
+    from parso.grammar import load_grammar
 
-    grammar = parso.load_grammar(version=OLDEST_PYTHON)
+    grammar = load_grammar(version=OLDEST_PYTHON)
     for fault in grammar.iter_errors(grammar.parse(text)):
         line, column = fault.start_pos
         near = text.splitlines()[line - 1][max(0, column - 30) : column + 30]
@@ -196,8 +203,11 @@ def _checked(place: str, text: str) -> str:
 
 def _shortened(source: str) -> str:
     """A whole program, which nothing else knows, ready for shorter names: its classes' private attributes and methods have them,
-    and the arguments of functions that it never gives by name are positional only."""
+    and the arguments of functions that it never gives by name are positional only. Its commands have no help: docs/ has it."""
     tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in _COMMANDS:
+            node.keywords = [each for each in node.keywords if each.arg not in _HELP]
     given = {each.arg for each in ast.walk(tree) if isinstance(each, ast.keyword)}
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):

@@ -12,20 +12,19 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import python_minifier
 import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components import userdata
 from rollcall.ownership import Owner
-from tests.unit.pythons import VERSIONS, oldest, python
+from tests.unit import builders
+from tests.unit.builders import VERSIONS, oldest
 
 ROOT = Path(__file__).resolve().parents[2]
 # docs/decisions/0004: the client and the status of a stack are of the package, but no machine needs them.
@@ -101,7 +100,7 @@ class TestText:
         with pytest.raises(ValueError, match=r"\d{5} bytes compressed, EC2 takes 16384"):
             userdata.gzipped()
 
-    @pytest.mark.parametrize("text", ["#!/bin/sh\n", "#!/bin/sh\n#FILES\n:\n#FILES\n"])
+    @pytest.mark.parametrize("text", ["#!/bin/sh\n", "#!/bin/sh\n#FILES\n:\n#FILES\n", "#!/bin/sh\n#FILES\n:\n"])
     def test_a_script_without_one_place_for_its_files_is_refused(self, copied: Path, text: str) -> None:
         (copied / "boot.sh").write_text(text)
         with pytest.raises(ValueError, match="no place for its files"):
@@ -148,7 +147,7 @@ class TestHash:
         (copied / "boot.sh").chmod(0o700)
         # Another zlib packs to other bytes.
         monkeypatch.setattr(userdata, "_member", lambda *_: b"other bytes ")
-        assert userdata.sources_hash() == before and userdata.gzipped() == b"other bytes " * 3
+        assert userdata.sources_hash() == before and userdata.gzipped() == b"other bytes " * 2
 
 
 def signatures(source: str) -> dict[str, object]:
@@ -298,6 +297,13 @@ def made(content, size):
         assert ours["made"]("x", 3).grown(5) == theirs["made"]("x", 3).grown(5) == [8, 9, 10]
         assert (theirs["made"]("x", 3).size, theirs["made"]("x", 3).kept) == (3, False)
 
+    def test_only_the_help_of_commands_is_left_out(self) -> None:
+        source = (
+            "import argparse\nparser = argparse.ArgumentParser(description='What.')\ntell(description='Why.', help=1)"
+        )
+        shorter = userdata._shortened(source)
+        assert "What." not in shorter and "description='Why.', help=1" in shorter
+
     def test_it_runs_as_the_units_call_it(self, landed: Path) -> None:
         done = rollcall(landed, "status")
         assert (done.returncode, done.stdout) == (1, "") and "reason=not-running" in done.stderr
@@ -338,34 +344,12 @@ NEWER = {
         a["w"]  # Nine.
     }" """: "9",
 }
-BUILDER = """
-import hashlib, json, sys
-from components import userdata as u
-samples = [u.minified(f"value = {each}", ("value", "a", "c")) for each in json.load(sys.stdin)]
-print(json.dumps({"text": u.build(), "sources": u.sources_hash(), "samples": samples}))
-"""
 
 
 @functools.cache
-def built_by(version: str) -> Any:
-    """What a builder of that Python version makes of the same sources, with nothing but the two packages that it needs."""
-    program = python(version)
-    if program is None:
-        pytest.skip(f"no Python {version} on this machine, neither on the PATH nor of pyenv")
-    with tempfile.TemporaryDirectory() as folder:
-        libraries = Path(python_minifier.__file__).parent.parent
-        for each in libraries.iterdir():
-            if each.name.startswith(("python_minifier", "parso")):
-                (Path(folder) / each.name).symlink_to(each)
-        env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{ROOT}:{folder}", "XDG_CACHE_HOME": folder, "LC_ALL": "C"}
-        env["PYTHONDONTWRITEBYTECODE"] = "1"
-        given = [*FORMATS, *(NEWER if tuple(map(int, version.split("."))) >= (3, 12) else ())]
-        command = [program, "-S", "-X", "utf8=0", "-c", BUILDER]
-        done = subprocess.run(
-            command, env=env, input=json.dumps(given), capture_output=True, text=True, timeout=120, check=False
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout)
+def built_by(version: str) -> dict[str, Any]:
+    newer = tuple(map(int, version.split("."))) >= (3, 12)
+    return builders.built_by(version, (*FORMATS, *(NEWER if newer else ())))
 
 
 @pytest.mark.parametrize("version", VERSIONS)
