@@ -19,7 +19,8 @@ from rollcall.settings import DRAIN, FLEET, GENERATION, MACHINE, STACK, STATUS
 
 # A console is a call for each machine, so only the first few of many that are waited for are asked.
 _MOST_CONSOLES = 10
-_SAID = re.compile(r"rollcall: ([^\r\n]*)")
+# The agent's status, or why boot.sh failed.
+_SAID = re.compile(r"(?:rollcall|ERROR boot): ([^\r\n]*)")
 
 
 class CloudView(Protocol):

@@ -25,9 +25,10 @@ MACHINE_TOKEN = "machineToken"
 CLOUDS = ("aws", "joyent")
 PROTECTIONS = ("off", "low", "medium", "high", "under_attack")
 SITE_JOIN = "site"
-# Where each vendor publishes the current image of a name on EC2.
+# Where each vendor publishes the current image of a name on EC2 (https://wiki.debian.org/Cloud/AmazonEC2Image/Trixie).
 EC2_IMAGES = {
     "debian-12": "/aws/service/debian/release/12/latest/amd64",
+    "debian-13": "/aws/service/debian/release/13/latest/amd64",
     "ubuntu-24.04": "/aws/service/canonical/ubuntu/server/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id",
 }
 CLOUDFLARE_ID = re.compile(r"[0-9a-f]{32}")

@@ -14,6 +14,7 @@ import functools
 import hashlib
 import importlib.metadata
 import os
+import re
 import string
 import sys
 import tempfile
@@ -24,13 +25,17 @@ from pathlib import Path
 
 HOME = Path(__file__).resolve().parent.parent / "userdata"
 LIMIT = 16_384
+# What the program on a machine is written for. Debian 12 has Python 3.11, and pyproject.toml promises this one.
+OLDEST_PYTHON = "3.10"
 _LIB = "/usr/local/lib/rollcall"
 _MARK = "#FILES\n"
-_END = "\nEND_OF_FILES\n"
 # The window's size, and 16 for a gzip header, which holds no time.
 _GZIP = 31
 # Of the package, but not of the agent: docs/decisions/0004. A folder of modules is a package without the other one.
 _NOT_SHIPPED = ("rollcall/resolve.py", "rollcall/console.py", "rollcall/__init__.py")
+# What argparse says of a command, and where.
+_HELP = ("help", "description")
+_COMMANDS = ("ArgumentParser", "add_parser", "add_argument")
 
 
 @functools.cache
@@ -39,11 +44,11 @@ def build() -> str:
     is kept in the user's cache folder, by what it was built from."""
     kept = _kept()
     with contextlib.suppress(OSError):
-        return kept.read_text()
+        return kept.read_text("utf-8")
     text = _built()
     with contextlib.suppress(OSError):
         kept.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=kept.parent, delete=False) as partial:
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=kept.parent, delete=False) as partial:
             partial.write(text)
         # Whole or not at all, whoever else builds it.
         Path(partial.name).rename(kept)
@@ -51,19 +56,19 @@ def build() -> str:
 
 
 def _kept() -> Path:
-    minifier = importlib.metadata.version("python-minifier")
-    tools = f"{sys.version} {minifier} {hashlib.sha256(Path(__file__).read_bytes()).hexdigest()}"
+    versions = [importlib.metadata.version(each) for each in ("python-minifier", "parso")]
+    tools = f"{sys.version} {versions} {hashlib.sha256(Path(__file__).read_bytes()).hexdigest()}"
     built_from = hashlib.sha256(f"{sources_hash()} {tools}".encode()).hexdigest()[:16]
     home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     return home / "rollcall" / f"userdata-{built_from}"
 
 
 def _built() -> str:
-    script = (HOME / "boot.sh").read_text()
-    if script.count(f"\n{_MARK}") != 1:
-        raise ValueError("userdata/boot.sh has no place for its files (a line `#FILES` in put_files)")
-    before, after = script.split(_MARK)
-    return _without_comments(before) + _packed(files()) + _without_comments(after)
+    script = (HOME / "boot.sh").read_text("utf-8")
+    if script.count(f"\n{_MARK}") != 1 or not script.endswith(_MARK):
+        raise ValueError("userdata/boot.sh has no place for its files: its last line, and no other, must be `#FILES`.")
+    # A line is indented by fours for its readers only.
+    return re.sub(r"(?m)^(?: {4})+", "", _without_comments(script)) + _packed(files())
 
 
 def sources_hash() -> str:
@@ -77,18 +82,21 @@ def sources_hash() -> str:
 def gzipped() -> bytes:
     """Compressed, as EC2 gets it: cloud-init decompresses it. Raises ValueError over EC2's limit.
 
-    In three members (RFC 1952 section 2.2): what is packed already repeats nothing, so it is coded by letter only.
+    In two members (RFC 1952 section 2.2): what is packed already repeats nothing, so it is coded by letter only.
     """
-    text = build()
-    at = text.index(_END) if _END in text else len(text)
-    start = text.rindex("<<", 0, at) if _END in text else at
-    parts = ((text[:start], zlib.Z_DEFAULT_STRATEGY), (text[start:at], zlib.Z_HUFFMAN_ONLY))
-    packed = b"".join(_member(part, how) for part, how in (*parts, (text[at:], zlib.Z_DEFAULT_STRATEGY)))
+    script, files = _parts(build())
+    packed = _member(script, zlib.Z_DEFAULT_STRATEGY) + _member(files, zlib.Z_HUFFMAN_ONLY)
     if len(packed) > LIMIT:
         raise ValueError(
             f"the userdata has {len(packed)} bytes compressed, EC2 takes {LIMIT}; shorten what is below userdata/"
         )
     return packed
+
+
+def _parts(text: str) -> tuple[str, str]:
+    """The script, and its last line: the packed files."""
+    at = text.rindex("\n", 0, -1) + 1
+    return text[:at], text[at:]
 
 
 def _member(text: str, strategy: int) -> bytes:
@@ -116,12 +124,12 @@ def files() -> dict[str, str]:
     found = {f"{_LIB}/rollcall.py": minified(_shortened(bundled()), ())}
     for path in _sources():
         inside = path.relative_to(HOME)
-        text = path.read_text()
+        text = path.read_text("utf-8")
         if inside.parts[0] == "units":
             found[f"/etc/systemd/system/{path.name}"] = _without_comments(text)
         elif inside.parts[0] == "workloads":
             found[f"{_LIB}/{inside.relative_to('workloads')}"] = minified(text, ()) if path.suffix == ".py" else text
-    return found
+    return {place: _checked(place, text) if place.endswith(".py") else text for place, text in found.items()}
 
 
 def minified(source: str, keep: Collection[str]) -> str:
@@ -133,6 +141,7 @@ def minified(source: str, keep: Collection[str]) -> str:
         _without_types(source),
         remove_literal_statements=True,
         hoist_literals=False,
+        remove_asserts=True,
         rename_globals=True,
         preserve_globals=sorted(keep),
         convert_posargs_to_args=False,
@@ -141,13 +150,64 @@ def minified(source: str, keep: Collection[str]) -> str:
     for each in ast.walk(smaller):
         if isinstance(each, ast.arguments):
             each.args, each.posonlyargs = each.posonlyargs + each.args, []
-    return str(python_minifier.unparse(smaller))
+    return str(python_minifier.unparse(_OldFormat().visit(smaller)))
+
+
+class _OldFormat(ast.NodeTransformer):
+    """Write f-strings that have a text inside of their braces as sums of texts and of calls of format().
+
+    Python 3.12 and newer unparse them with quotes at which the f-string ends for an older Python
+    (https://peps.python.org/pep-0701/), so each builder would make other bytes.
+    """
+
+    _CONVERSIONS = {-1: "", ord("s"): "str", ord("r"): "repr", ord("a"): "ascii"}
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.expr:
+        # Some builds of Python 3.12 end a format with an empty text (https://github.com/python/cpython/issues/110309).
+        node.values = [each for each in node.values if getattr(each, "value", "")]
+        fields = [each for each in node.values if isinstance(each, ast.FormattedValue)]
+        inside = [each for field in fields for each in ast.walk(field) if isinstance(each, ast.Constant)]
+        if fields and not any(each.value for each in inside if isinstance(each.value, str | bytes)):
+            return node
+        parts = [self._text(each) if isinstance(each, ast.FormattedValue) else each for each in node.values]
+        return functools.reduce(lambda left, right: ast.BinOp(left, ast.Add(), right), parts or [ast.Constant("")])
+
+    def _text(self, field: ast.FormattedValue) -> ast.expr:
+        value = self.visit(field.value)
+        conversion = self._CONVERSIONS[field.conversion]
+        if conversion:
+            value = ast.Call(ast.Name(conversion, ast.Load()), [value], [])
+        wanted = [self.visit(field.format_spec)] if field.format_spec else []
+        return ast.Call(ast.Name("format", ast.Load()), [value, *wanted], [])
+
+    def visit_arg(self, node: ast.arg) -> ast.arg:
+        if node.arg in ("format", *self._CONVERSIONS.values()):
+            raise ValueError(f"userdata: an argument is named {node.arg}, as a function is that is called. Rename it.")
+        return node
+
+
+def _checked(place: str, text: str) -> str:
+    """Return a program as it is. Raise ValueError if the oldest guest's Python would not read it, whoever builds it."""
+    from parso.grammar import load_grammar
+
+    grammar = load_grammar(version=OLDEST_PYTHON)
+    for fault in grammar.iter_errors(grammar.parse(text)):
+        line, column = fault.start_pos
+        near = text.splitlines()[line - 1][max(0, column - 30) : column + 30]
+        raise ValueError(
+            f"{place}: line {line} is not Python {OLDEST_PYTHON}, which machines may have ({fault.message}): {near!r}. "
+            f"Write this place below userdata/ in the syntax of Python {OLDEST_PYTHON}."
+        )
+    return text
 
 
 def _shortened(source: str) -> str:
     """A whole program, which nothing else knows, ready for shorter names: its classes' private attributes and methods have them,
-    and the arguments of functions that it never gives by name are positional only."""
+    and the arguments of functions that it never gives by name are positional only. Its commands have no help: docs/ has it."""
     tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in _COMMANDS:
+            node.keywords = [each for each in node.keywords if each.arg not in _HELP]
     given = {each.arg for each in ast.walk(tree) if isinstance(each, ast.keyword)}
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
@@ -206,7 +266,7 @@ def bundled() -> str:
 
     Raises ValueError where two modules have different things of one name.
     """
-    modules = {path.stem: path.read_text() for path in _sources() if path.parent.name == "rollcall"}
+    modules = {path.stem: path.read_text("utf-8") for path in _sources() if path.parent.name == "rollcall"}
     imports: dict[str, None] = {}
     known: dict[str, tuple[str, str]] = {}
     body: list[str] = []

@@ -30,7 +30,7 @@ from localcloud.compute import Hypervisor, InstantHypervisor
 from localcloud.dns import Authority, Listener, Resolver, bound_pair
 from localcloud.edge import Edge
 from localcloud.faults import Faults
-from localcloud.fronts import Guest, by_host, imds
+from localcloud.fronts import Guest, by_host, imds, repositories
 from localcloud.fronts import files as files
 from localcloud.http import Server, listen
 from localcloud.keys import Keys
@@ -218,9 +218,7 @@ class Daemon:
         fronts.update(dict.fromkeys(CLOUDAPI_HOSTS, apis["cloudapi"]))
         self._serve("", by_host(fronts), [self.namespace.listen(inside, 443)], ca.context())
         self._serve("", functools.partial(imds, self.aws), [self.namespace.listen(IMDS, 80)])
-        from localcloud.image import current
-
-        self._serve("", files(current().repository), [self.namespace.listen(inside, 80)])
+        self._serve("", repositories(), [self.namespace.listen(inside, 80)])
 
     def _name_datacenters(self) -> None:
         """Each lists the others, by the address at which a client of the host reaches it."""

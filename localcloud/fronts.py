@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from localcloud.image import SUITES, USUAL, current
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
@@ -59,7 +61,7 @@ def imds(aws: Any, environ: WSGIEnvironment, start_response: StartResponse) -> I
 
 
 def files(folder: Path) -> WSGIApp:
-    """The package repository, under whatever path a sources.list names."""
+    """A package repository, under whatever path a sources.list names."""
 
     def serve(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         file = folder / Path(environ.get("PATH_INFO", "/")).name
@@ -69,5 +71,16 @@ def files(folder: Path) -> WSGIApp:
         body = file.read_bytes()
         start_response("200 OK", [("Content-Length", str(len(body))), ("Content-Type", "application/octet-stream")])
         return [body]
+
+    return serve
+
+
+def repositories() -> WSGIApp:
+    """The package repositories of all images: that of the usual release, and the others' below their names."""
+    apps = {release: files(current(release).repository) for release in SUITES}
+
+    def serve(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        first = environ.get("PATH_INFO", "/").lstrip("/").partition("/")[0]
+        return apps.get(first, apps[USUAL])(environ, start_response)
 
     return serve

@@ -1,8 +1,9 @@
 #!/bin/sh
 # Rollcall's userdata: the same bytes for every cloud. Makes this machine serve its workloads and register itself.
 #
-# It may run at every boot (Triton) or once (cloud-init), so each step looks before it acts, and what must run at every boot
-# is a systemd unit. Everything is found below $ROOT, and with ROLLCALL_SOURCED set nothing runs: tests do both.
+# The cloud runs it once (EC2, by cloud-init) or at every boot (Triton). Then it keeps itself on the disk and leaves the work to
+# the unit rollcall-boot.service, which runs it at every boot and, as long as it fails, again after some seconds. So each step
+# looks before it acts. Everything is found below $ROOT, and with ROLLCALL_SOURCED set nothing runs: tests do both.
 set -u
 
 ROOT=${ROOT:-}
@@ -10,88 +11,121 @@ LIB=$ROOT/usr/local/lib/rollcall
 LOG=$ROOT/var/log/rollcall.log
 KEPT=$ROOT/var/lib/rollcall
 CHANGED=
+said=
 
-say() {
-    printf '%s INFO boot: %s\n' "$(date '+%Y-%m-%d %H:%M:%S')" "$*" | tee -a "$LOG"
+log() {
+    printf '%s %s\n' "$(date '+%F %T')" "$*" | tee -a "$LOG"
 }
 
+say() {
+    log "INFO boot: $*"
+}
+
+# The reason goes to where the cloud shows it to the roll call, too: to the console, or to the machine's metadata.
 die() {
-    printf '%s ERROR boot: %s look=%s\n' "$(date '+%Y-%m-%d %H:%M:%S')" "$*" "$LOG" | tee -a "$LOG" >&2
+    log "ERROR boot: $* look=$LOG" >&2
+    command -v mdata-put >/dev/null && timeout 9 mdata-put rollcall-status "$*" 2>/dev/null
     exit 1
 }
 
 # put PATH MODE: the file below $ROOT gets what is on standard input; CHANGED names what was different. Never at the end of a
 # pipe: that is a shell of its own, whose CHANGED is lost.
 put() {
-    mkdir -p "$(dirname "$ROOT$1")"
-    cat >"$ROOT$1.rollcall-new"
-    chmod "$2" "$ROOT$1.rollcall-new"
-    if cmp -s "$ROOT$1.rollcall-new" "$ROOT$1"; then
-        rm "$ROOT$1.rollcall-new"
+    new=$ROOT$1.rollcall-new
+    mkdir -p "${new%/*}"
+    cat >"$new"
+    chmod "$2" "$new"
+    if cmp -s "$new" "$ROOT$1"; then
+        rm "$new"
     else
-        mv "$ROOT$1.rollcall-new" "$ROOT$1"
+        mv "$new" "$ROOT$1"
         CHANGED="$CHANGED $1"
     fi
 }
 
-# The builder puts the agent, the units and the workloads here, packed. CHANGED names what was different.
-put_files() {
-    CHANGED="$CHANGED $("$ROOT/usr/bin/python3" -c '
-import base64, bz2, os, sys
-words = bz2.decompress(base64.b64decode(sys.stdin.read())).decode().split("\0")
-for path, text in zip(words[::2], words[1::2]):
-    place = sys.argv[1] + path
-    os.makedirs(os.path.dirname(place), exist_ok=True)
-    if not os.path.exists(place) or open(place).read() != text:
-        with open(place + ".rollcall-new", "w") as file:
-            file.write(text)
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, place)
-        print(path)
-' "$ROOT" <<'END_OF_FILES'
-#FILES
-END_OF_FILES
-    )" || die "reason=files-not-written"
+# What the cloud runs.
+keep() {
+    put /usr/local/lib/rollcall/boot.sh 700 <"$0"
+    put /etc/systemd/system/rollcall-boot.service 644 <<'END'
+[Unit]
+Description=Rollcall: sets this machine up
+After=network-online.target
+Wants=network-online.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+StandardOutput=journal+console
+ExecStart=/bin/sh /usr/local/lib/rollcall/boot.sh main
+Restart=on-failure
+RestartSec=10
+
+[Install]
+WantedBy=multi-user.target
+END
+    systemctl daemon-reload
+    systemctl enable -q rollcall-boot.service
+    # Not waited for: the network may wait for what runs us.
+    systemctl ${CHANGED:+re}start --no-block rollcall-boot.service
 }
 
-installed() {
-    [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
-}
-
-# Once in a machine's life. A repository that is out of reach delays nobody: what is needed may be installed already.
-update_system() {
-    [ -e "$KEPT/updated" ] && return
-    if run_apt 120 update; then
-        run_apt 900 upgrade || say "the upgrade did not finish: reason=apt exit=$?"
-    else
-        say "no package lists: reason=repository-out-of-reach; going on with what is installed"
-    fi
-    touch "$KEPT/updated"
-}
-
+# run_apt SECONDS WORD…: where it fails, $said has apt's own reason.
+#
+# - `update` fails where a mirror is out of reach only with Error-Mode=any (https://manpages.debian.org/apt-get.8, --error-on).
+# - Lock::Timeout is for dpkg's locks. With the lists' lock in another apt's hand `update` fails at once, and this unit tries again.
+# - An apt that was interrupted leaves packages unconfigured, and the next one does nothing until they are.
+# - No question about a changed file is asked, and no needrestart restarts this very unit.
 run_apt() {
     bound=$1
     shift
-    DEBIAN_FRONTEND=noninteractive timeout "$bound" apt-get -qq -y -o DPkg::Lock::Timeout=120 \
-        -o Acquire::Retries=2 -o Acquire::http::Timeout=10 "$@" >>"$LOG" 2>&1
+    dpkg --configure -a >>"$LOG" 2>&1
+    if DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 timeout "$bound" apt-get -qq -y \
+        -o APT::Update::Error-Mode=any -o DPkg::Lock::Timeout=120 \
+        -o DPkg::Options::=--force-confold -o Acquire::Retries=2 -o Acquire::http::Timeout=10 "$@" >"$KEPT/apt" 2>&1; then
+        said=
+    else
+        cat "$KEPT/apt" >>"$LOG"
+        said=$(sed -n "/^E: /{s/.*/ said='&'/p;q}" "$KEPT/apt")
+        return 1
+    fi
+}
+
+# Once in a machine's life, and until it worked once. A repository that is out of reach delays nobody: what is needed may be
+# installed already.
+update_system() {
+    [ -e "$KEPT/updated" ] && return
+    if run_apt 120 update && run_apt 900 upgrade; then
+        touch "$KEPT/updated"
+    else
+        say "going on with what is installed: reason=not-updated$said"
+        return 1
+    fi
+}
+
+add() {
+    run_apt 600 install --no-install-recommends "$1"
 }
 
 need() {
     for package in "$@"; do
-        installed "$package" || run_apt 600 install --no-install-recommends "$package" ||
-            die "reason=package-missing package=$package"
+        [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] ||
+            add "$package" || { run_apt 120 update && add "$package"; } ||
+            die "reason=package-missing package=$package$said"
     done
 }
 
-# Who we are, as the agent sees it: CLOUD INSTANCE WORKLOAD…; metadata may take a moment to answer.
+# Who we are, as the agent sees it: CLOUD INSTANCE WORKLOAD…
 whoami_line() {
-    tries=0
-    until line=$(PYTHONPATH=$LIB "$ROOT/usr/bin/python3" -m rollcall whoami 2>>"$LOG"); do
-        tries=$((tries + 1))
-        [ "$tries" -lt 30 ] || return 1
-        sleep 2
-    done
-    printf '%s\n' "$line"
+    PYTHONPATH=$LIB "$ROOT/usr/bin/python3" -m rollcall whoami 2>"$KEPT/whoami"
+}
+
+# start UNIT PATTERN [NAME]: from now on at every boot, and anew where a file like PATTERN was changed.
+start() {
+    systemctl enable -q "$1.service"
+    case $CHANGED in
+        *$2*) systemctl restart "$1.service" ;;
+        *) systemctl start "$1.service" ;;
+    esac || die "reason=${3:-$1}-not-started"
 }
 
 set_up_site() {
@@ -105,30 +139,28 @@ $(sed -e "s/@INSTANCE@/$instance/g" -e "s/@CLOUD@/$cloud/g" "$LIB/site/index.htm
 END
     # Without ranges no header is believed: an empty file is the safe one, until the agent has read them.
     [ -e "$ROOT/etc/nginx/rollcall-edge.conf" ] || put /etc/nginx/rollcall-edge.conf 644 </dev/null
-    systemctl enable -q nginx.service
-    case $CHANGED in
-        *nginx/*) systemctl restart nginx.service ;;
-        *) systemctl start nginx.service ;;
-    esac || die "reason=nginx-not-started"
+    start nginx nginx/
 }
 
 set_up_service() {
     put /etc/default/the-service 644 <<END
 INSTANCE=$instance
 END
-    systemctl enable -q the-service.service
-    case $CHANGED in
-        *the-service*) systemctl restart the-service.service ;;
-        *) systemctl start the-service.service ;;
-    esac || die "reason=the-service-not-started"
+    start the-service the-service
 }
 
+# What the unit runs.
 main() {
-    mkdir -p "$KEPT" "$(dirname "$LOG")"
-    update_system
+    mkdir -p "$KEPT" "${LOG%/*}"
+    # At first before anything serves. Where that failed, from then on afterwards, for some minutes: a machine that has all it
+    # needs does not wait for its mirrors, and one that lacks something has failed by then.
+    [ -e "$KEPT/tried" ] || {
+        update_system
+        touch "$KEPT/tried"
+    }
     need python3 python3-requests
     put_files
-    line=$(whoami_line) || die "reason=unknown-machine"
+    line=$(whoami_line) || die "reason=unknown-machine said='$(sed -n '$p' "$KEPT/whoami")'"
     # shellcheck disable=SC2086 # words are what is wanted
     set -- $line
     cloud=$1 instance=$2
@@ -143,12 +175,35 @@ main() {
             *) die "reason=unknown-workload workload=$workload" ;;
         esac
     done
-    systemctl enable -q rollcall.service
-    case $CHANGED in
-        *lib/rollcall/* | *rollcall.service*) systemctl restart rollcall.service ;;
-        *) systemctl start rollcall.service ;;
-    esac || die "reason=agent-not-started look='systemctl status rollcall'"
+    start rollcall 'rollcall.[ps]' agent
     say "done"
+    for _ in 1 2 3 4 5 6 7 8; do
+        update_system && break
+        sleep 30
+    done
 }
 
-[ -n "${ROLLCALL_SOURCED:-}" ] || main
+# The builder puts the agent, the units and the workloads at the end of this file, packed. CHANGED names what was different.
+# (Indented by one: the builder takes away what is indented by four.)
+put_files() {
+    CHANGED="$CHANGED $("$ROOT/usr/bin/python3" -c '
+import base64, bz2, sys
+from pathlib import Path
+words = bz2.decompress(base64.b64decode(open(sys.argv[1]).read().split()[-1])).decode().split("\0")
+for path, text in zip(words[::2], words[1::2]):
+ file = Path(sys.argv[2] + path)
+ file.parent.mkdir(parents=True, exist_ok=True)
+ if not file.exists() or file.read_text() != text:
+  new = Path(f"{file}.rollcall-new")
+  new.write_text(text)
+  new.chmod(0o644)
+  new.replace(file)
+  print(path)
+' "$0" "$ROOT")" || die "reason=files-not-written"
+}
+
+[ -n "${ROLLCALL_SOURCED:-}" ] || {
+    "${1:-keep}"
+    exit
+}
+#FILES

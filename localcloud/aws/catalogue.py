@@ -30,7 +30,8 @@ class Image:
         return _BUILT
 
 
-# The accounts by which Debian and Canonical publish; programs filter by them.
+# The accounts by which Debian and Canonical publish; programs filter by them, and by names (`debian-13-amd64-*`).
+# https://wiki.debian.org/Cloud/AmazonEC2Image/Trixie
 _DEBIAN = "136693071363"
 _CANONICAL = "099720109477"
 
@@ -59,6 +60,22 @@ IMAGES = (
         description="Debian 12 (bookworm) of the local catalogue without nginx: userdata has to install it",
         owner=_DEBIAN,
         parameters=("/aws/service/debian/release/12-bare/latest/amd64",),
+    ),
+    Image(
+        ami="ami-0deb1a0130a5d6404",
+        name=f"debian-13-amd64-{_VERSION}-local",
+        machine="debian-13",
+        description="Debian 13 (trixie) of the local catalogue, with nginx and cloud-init",
+        owner=_DEBIAN,
+        parameters=("/aws/service/debian/release/13/latest/amd64",),
+    ),
+    Image(
+        ami="ami-0deb1a0130ba3e405",
+        name=f"debian-13-bare-amd64-{_VERSION}-local",
+        machine="debian-13-bare",
+        description="Debian 13 (trixie) of the local catalogue without nginx: userdata has to install it",
+        owner=_DEBIAN,
+        parameters=("/aws/service/debian/release/13-bare/latest/amd64",),
     ),
 )
 

@@ -88,6 +88,8 @@ def images() -> list[Image]:
         Image("debian-12", "20261101", "debian-12", description="Debian 12 with nginx and the guest tools"),
         Image("debian-12", "20250801", "debian-12", description="An older Debian 12", published=august),
         Image("debian-12-bare", "20261101", "debian-12-bare", description="Debian 12 without nginx"),
+        Image("debian-13", "20261101", "debian-13", description="Debian 13 with nginx and the guest tools"),
+        Image("debian-13-bare", "20261101", "debian-13-bare", description="Debian 13 without nginx"),
         Image("ubuntu-24.04", "20261101", "debian-12", description=stand_in),
         Image("debian-11", "20240601", "debian-12", description="No longer offered", published=june, state="disabled"),
         Image("large-only", "1.0.0", "debian-12", description="Needs 2 GiB", published=january, requirements=large),

@@ -63,6 +63,9 @@ class Container:
                     env={
                         "PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin"),
                         "NOTIFY_SOCKET": "/run/systemd/nspawn/notify",
+                        # systemd of Debian 13 does not start in a hybrid hierarchy
+                        # (https://github.com/systemd/systemd/releases/tag/v256); that of Debian 12 takes either.
+                        "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
                     },
                     start_new_session=True,
                 )

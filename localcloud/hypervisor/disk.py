@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import shutil
 import subprocess
+import threading
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
 from localcloud.compute import Cloud, Machine
-from localcloud.image import Image, ImageError
+from localcloud.image import USUAL, Image, ImageError, release_of
+from localcloud.image.build import ensure
 from localcloud.namespace import NETWORKS, hardware_address
 
-# Where the daemon serves the image's package repository to the machines of both clouds.
+_log = logging.getLogger(__name__)
+# Where the daemon serves the usual image's package repository to the machines of both clouds; below it those of other releases.
 REPOSITORY = f"http://{NETWORKS['aws'].gateway}/"
 _BUNDLE = "etc/ssl/certs/ca-certificates.crt"
 
@@ -106,12 +110,13 @@ def host_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-.")[:63].rstrip("-.")
 
 
-def cloud_files(cloud: Cloud) -> dict[str, str]:
-    """What all machines of a cloud have in common beyond the image: path -> content."""
+def cloud_files(cloud: Cloud, release: str = USUAL) -> dict[str, str]:
+    """What all machines of a cloud and a release have in common beyond the image: path -> content."""
     gateway = NETWORKS[cloud].gateway
+    repository = REPOSITORY if release == USUAL else f"{REPOSITORY}{release}/"
     files = {
         "etc/resolv.conf": f"nameserver {gateway}\noptions timeout:2 attempts:3\n",
-        "etc/apt/sources.list.d/local.list": f"deb [trusted=yes] {REPOSITORY} ./\n",
+        "etc/apt/sources.list.d/local.list": f"deb [trusted=yes] {repository} ./\n",
     }
     if cloud == "joyent":
         files["etc/cloud/cloud-init.disabled"] = "Joyent machines run their user-script instead.\n"
@@ -119,26 +124,40 @@ def cloud_files(cloud: Cloud) -> dict[str, str]:
 
 
 class Layers:
-    """The layer of each cloud, made once in `folder` and shared by its machines, over those of the image."""
+    """The layer of each cloud and release, made once in `folder` and shared by its machines, over those of the image.
+
+    `image` is that of the usual release. Another one is built when the first machine wants it, which then waits for it.
+    """
 
     def __init__(self, folder: Path, image: Image, ca_pem: str) -> None:
         self._folder = folder
-        self._image = image
+        self._usual = image
+        self._ca_pem = ca_pem
+        self._lock = threading.Lock()
         shutil.rmtree(folder, ignore_errors=True)
         for cloud in NETWORKS:
-            _write(folder / cloud, cloud_files(cloud) | _trust(image, ca_pem))
+            self._cloud_layer(cloud, USUAL, image)
 
     def options(self, machine: Machine, disk: Disk) -> str:
         """The overlay's mount options for a machine (https://docs.kernel.org/filesystems/overlayfs.html).
 
         Raises ImageError for an image that is not in the catalogue, or a path that overlayfs would misread.
         """
-        lower = [self._folder / machine.cloud, *self._image.layers(machine.image)]
+        release = release_of(machine.image)
+        image = self._usual if release == USUAL else ensure(_log.info, release)
+        lower = [self._cloud_layer(machine.cloud, release, image), *image.layers(machine.image)]
         paths = [*lower, disk.upper, disk.folder / "work"]
         odd = [path for path in paths if set(str(path)) & set(',:\\"')]
         if odd:
             raise ImageError(f"the path {odd[0]} has a character (, : \\ or a quote) that overlayfs cannot take")
         return f"lowerdir={':'.join(map(str, lower))},upperdir={disk.upper},workdir={disk.folder / 'work'}"
+
+    def _cloud_layer(self, cloud: Cloud, release: str, image: Image) -> Path:
+        layer = self._folder / (cloud if release == USUAL else f"{cloud}-{release}")
+        with self._lock:
+            if not layer.exists():
+                _write(layer, cloud_files(cloud, release) | _trust(image, self._ca_pem))
+        return layer
 
     def remove(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -148,7 +167,7 @@ def _trust(image: Image, ca_pem: str) -> dict[str, str]:
     """The run-time CA added to the image's trust: in the bundle (requests, curl, boto3) and by hash link (openssl)."""
     if not ca_pem:
         return {}
-    base = image.layers("debian-12-bare")[-1]
+    base = image.root / "base"
     # The image's own openssl, so that the link has the name that the machine's openssl looks for.
     done = subprocess.run(
         ["chroot", str(base), "openssl", "x509", "-noout", "-hash"],

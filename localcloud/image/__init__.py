@@ -1,6 +1,6 @@
-"""The one Debian image that the machines of every local cloud boot.
+"""The Debian images that the machines of every local cloud boot, one for each release.
 
-`python -m localcloud.image` builds it. It is layers for overlayfs: `base` is a bare Debian, `nginx` what installing nginx
+`python -m localcloud.image [RELEASE]` builds one. It is layers for overlayfs: `base` is a bare Debian, `nginx` what installing nginx
 adds to it, and `repo` holds the packages of that step as a flat package repository, for a machine without nginx to
 install from. The images of the local catalogue are stacks of these layers.
 """
@@ -12,13 +12,16 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-SUITE = "bookworm"
+# The suite of each release, and the release that is built in any case; others are built when a machine first wants one.
+SUITES = {"debian-12": "bookworm", "debian-13": "trixie"}
+USUAL = "debian-12"
 ROOTFS = Path(__file__).parent / "rootfs"
 
 # Names of the local catalogue; the topmost layer first, as in overlayfs' `lowerdir`.
 STACKS: dict[str, tuple[str, ...]] = {
-    "debian-12": ("nginx", "base"),
-    "debian-12-bare": ("base",),
+    name: layers
+    for release in SUITES
+    for name, layers in ((release, ("nginx", "base")), (f"{release}-bare", ("base",)))
 }
 # Debian stands in where a stack asks for Ubuntu; the catalogues of the local clouds say so in the image's description.
 STAND_INS = {"ubuntu-24.04": "debian-12"}
@@ -30,16 +33,13 @@ class ImageError(Exception):
 
 @dataclass(frozen=True)
 class Image:
-    """A finished image below `root`."""
+    """A finished image of one release below `root`."""
 
     root: Path
 
     def layers(self, name: str) -> tuple[Path, ...]:
         """The layers of the catalogue's image `name`, topmost first; ImageError if there is no such image."""
-        stack = STACKS.get(STAND_INS.get(name, name))
-        if stack is None:
-            raise ImageError(f"no image {name!r}; the catalogue has {', '.join([*STACKS, *STAND_INS])}")
-        return tuple(self.root / layer for layer in stack)
+        return tuple(self.root / layer for layer in STACKS[_stack_of(name)])
 
     @property
     def repository(self) -> Path:
@@ -52,20 +52,32 @@ class Image:
         return (self.root / "manifest.json").exists()
 
 
+def release_of(name: str) -> str:
+    """The release that the catalogue's image `name` is of; ImageError if there is no such image."""
+    return _stack_of(name).removesuffix("-bare")
+
+
+def _stack_of(name: str) -> str:
+    stack = STAND_INS.get(name, name)
+    if stack not in STACKS:
+        raise ImageError(f"no image {name!r}; the catalogue has {', '.join([*STACKS, *STAND_INS])}")
+    return stack
+
+
 def cache_dir() -> Path:
     """Where what is expensive to make is kept, outside any checkout."""
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / "rollcall"
 
 
-def current() -> Image:
-    """The image that belongs to the sources beside this file, built or not."""
-    return Image(cache_dir() / f"image-{_hash_of_inputs(Path(__file__).parent)}")
+def current(release: str = USUAL) -> Image:
+    """The image of a release that belongs to the sources beside this file, built or not."""
+    return Image(cache_dir() / f"image-{_hash_of_inputs(Path(__file__).parent, SUITES[release])}")
 
 
-def _hash_of_inputs(folder: Path) -> str:
+def _hash_of_inputs(folder: Path, suite: str = SUITES[USUAL]) -> str:
     """Of what decides the image's content; what is not in the image (this file, how sources are found) is left out."""
-    digest = hashlib.sha256(SUITE.encode())
+    digest = hashlib.sha256(suite.encode())
     for path in [folder / "build.py", *sorted((folder / "rootfs").rglob("*"))]:
         if path.is_dir() and not path.is_symlink():
             continue

@@ -1,16 +1,20 @@
-"""`python -m localcloud.image`: build the image if it is not there, and print where it is."""
+"""`python -m localcloud.image [RELEASE]`: build the image of a release if it is not there, and print where it is."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 
-from localcloud.image import ImageError
+from localcloud.image import SUITES, USUAL, ImageError
 from localcloud.image.build import ensure
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("release", nargs="?", choices=list(SUITES), default=USUAL)
+    release = parser.parse_args().release
     try:
-        image = ensure(lambda line: print(line, file=sys.stderr, flush=True))
+        image = ensure(lambda line: print(line, file=sys.stderr, flush=True), release)
     except ImageError as error:
         print(f"image: {error}", file=sys.stderr)
         return 1

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from localcloud.image import ROOTFS, SUITE, Image, ImageError, current
+from localcloud.image import ROOTFS, SUITES, USUAL, Image, ImageError, current
 from localcloud.image.repository import write_index
 from localcloud.image.sources import apt_options, debian_sources
 
@@ -29,12 +29,14 @@ MASKED = (
     "systemd-firstboot.service", "systemd-pcrphase.service", "ldconfig.service", "cloud-init-hotplugd.socket",
     # Each takes an inotify instance of a small number that all machines share.
     "systemd-ask-password-console.path", "systemd-ask-password-wall.path",
-    # Looks for metadata before there is a network, and at a second boot waits 5 s in vain to tell whether it moved.
-    "cloud-init-local.service",
 )  # fmt: skip
+# Looks for metadata before there is a network, and at a second boot waits 5 s in vain to tell whether it moved. That of
+# Debian 13 cannot be left out: it is another one (rootfs).
+MASKED_OF = {"bookworm": ("cloud-init-local.service",)}
 ENABLED = {
     "multi-user.target.wants": ("joyent-user-script.service",),
     "cloud-init.service.wants": ("ec2-hypervisor-uuid.service",),
+    "cloud-init-main.service.wants": ("ec2-hypervisor-uuid.service",),
 }
 UNUSED_FOR = 30 * 24 * 3600
 ROOM_NEEDED = 1536 * 1024 * 1024
@@ -49,13 +51,13 @@ CONTAINED = (
 )  # fmt: skip
 
 
-def ensure(say: Callable[[str], None] = print) -> Image:
-    """The image, built now if it is not there yet; another process that builds it is waited for.
+def ensure(say: Callable[[str], None] = print, release: str = USUAL) -> Image:
+    """The image of a release, built now if it is not there yet; another process that builds one is waited for.
 
     Raises ImageError if this is not root, a tool or the package source is missing, or the disk is full; then nothing
     half made is left.
     """
-    image = current()
+    image = current(release)
     if image.complete:
         os.utime(image.root / "manifest.json")
         return image
@@ -63,14 +65,14 @@ def ensure(say: Callable[[str], None] = print) -> Image:
     with _locked(image.root.parent / "image.lock", say):
         if image.complete:
             return image
-        say("image: building Debian 12 for the machines (once; a few minutes)")
+        say(f"image: building {release} for the machines (once; about a minute)")
         started = time.monotonic()
         _prune(image.root.parent)
         partial = image.root.with_name(f"{image.root.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         try:
-            _build(partial, say)
+            _build(partial, SUITES[release], say)
             partial.rename(image.root)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
@@ -114,19 +116,19 @@ def _locked(path: Path, say: Callable[[str], None]) -> Iterator[None]:
         yield
 
 
-def _build(root: Path, say: Callable[[str], None]) -> None:
+def _build(root: Path, suite: str, say: Callable[[str], None]) -> None:
     log = root.parent / "image-build.log"
     log.unlink(missing_ok=True)
-    _bootstrap(root, log)
+    _bootstrap(root, suite, log)
     say("image: base system done; adding nginx as a layer")
-    _finish_base(root / "base")
+    _finish_base(root / "base", suite)
     packages = write_index(root / "repo")
     _install_layer(root, log)
-    manifest = {"suite": SUITE, "made": int(time.time()), "layers": {"nginx": packages}}
+    manifest = {"suite": suite, "made": int(time.time()), "layers": {"nginx": packages}}
     (root / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
 
 
-def _bootstrap(root: Path, log: Path) -> None:
+def _bootstrap(root: Path, suite: str, log: Path) -> None:
     """The base, and beside it the packages that nginx would add, fetched but not installed."""
     repo = root / "repo"
     repo.mkdir()
@@ -145,12 +147,12 @@ def _bootstrap(root: Path, log: Path) -> None:
         "--format=directory",
         f"--include={','.join(PACKAGES)}",
     ]
-    command += [*exclude, f"--aptopt={options}", f"--customize-hook={fetch}", SUITE, str(root / "base"), "-"]
-    _run(command, log, debian_sources(), f"mmdebstrap could not build Debian {SUITE}")
+    command += [*exclude, f"--aptopt={options}", f"--customize-hook={fetch}", suite, str(root / "base"), "-"]
+    _run(command, log, debian_sources(suite), f"mmdebstrap could not build Debian {suite}")
     options.unlink()
 
 
-def _finish_base(base: Path) -> None:
+def _finish_base(base: Path, suite: str) -> None:
     """Make a clean, small, anonymous machine of what was bootstrapped."""
     shutil.copytree(ROOTFS, base, symlinks=True, dirs_exist_ok=True)
     for path in ROOTFS.rglob("*"):
@@ -159,7 +161,7 @@ def _finish_base(base: Path) -> None:
             # What the checkout's umask made of it is no business of the image's.
             made.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
     units = base / "etc/systemd/system"
-    for unit in MASKED:
+    for unit in (*MASKED, *MASKED_OF.get(suite, ())):
         _link(units / unit, "/dev/null")
     for wants, enabled in ENABLED.items():
         for unit in enabled:

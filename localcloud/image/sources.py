@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from localcloud.image import SUITE, ImageError
+from localcloud.image import SUITES, USUAL, ImageError
 
 
-def debian_sources(suite: str = SUITE, apt: Path = Path("/etc/apt")) -> str:
-    """This machine's sources for `suite`, in the one-line format (sources.list(5)); ImageError if it has none."""
+def debian_sources(suite: str = SUITES[USUAL], apt: Path = Path("/etc/apt")) -> str:
+    """This machine's sources for `suite`, in the one-line format (sources.list(5)); ImageError if it has none.
+
+    Where it has none, but some for another suite, these with the other name: a mirror of Debian has all releases that live.
+    """
+    for each in (suite, *SUITES.values()):
+        lines = [re.sub(rf"(?<=\s){each}(?=[-/\s])", suite, line) for line in _lines(each, apt)]
+        if lines:
+            return "\n".join(dict.fromkeys(lines)) + "\n"
+    raise ImageError(
+        f"{apt} names no source of Debian {suite}, from which the machines' image is built: "
+        f"add a `deb` line for {suite} and `apt-get update`, or build on a Debian machine"
+    )
+
+
+def _lines(suite: str, apt: Path) -> list[str]:
     lines: list[str] = []
     for path in [apt / "sources.list", *sorted((apt / "sources.list.d").glob("*"))]:
         if path.suffix == ".list" and path.is_file():
             lines += _one_line_entries(path.read_text(), suite)
         elif path.suffix == ".sources" and path.is_file():
             lines += _stanzas(path.read_text(), suite)
-    if not lines:
-        raise ImageError(
-            f"{apt} names no source of Debian {suite}, from which the machines' image is built: "
-            f"add a `deb` line for {suite} and `apt-get update`, or build on a Debian 12 machine"
-        )
-    return "\n".join(dict.fromkeys(lines)) + "\n"
+    return lines
 
 
 def apt_options(dump: str | None = None) -> list[str]:

@@ -39,7 +39,10 @@ class TestCatalogue:
         ubuntu = image(cloud, "/aws/service/canonical/ubuntu/server/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id")
         bare = image(cloud, "/aws/service/debian/release/12-bare/latest/amd64")
         found = cloud.client("ec2").describe_images()["Images"]
-        assert {each["ImageId"] for each in found} == {debian(cloud), ubuntu, bare}
+        trixie, bare_trixie = (
+            image(cloud, f"/aws/service/debian/release/{each}/latest/amd64") for each in ("13", "13-bare")
+        )
+        assert {each["ImageId"] for each in found} == {debian(cloud), ubuntu, bare, trixie, bare_trixie}
         described = {each["ImageId"]: each["Description"] for each in found}
         assert "Debian 12 stands in for Ubuntu 24.04" in described[ubuntu]
         assert {(each["Architecture"], each["State"], each["RootDeviceType"]) for each in found} == {
@@ -49,12 +52,17 @@ class TestCatalogue:
             "Images"
         ]
         assert [each["ImageId"] for each in by_name] == [bare]
+        # As programs look for Debian's own (https://wiki.debian.org/Cloud/AmazonEC2Image/Trixie).
+        newest = cloud.client("ec2").describe_images(
+            Owners=["136693071363"], Filters=[{"Name": "name", "Values": ["debian-13-amd64-*"]}]
+        )["Images"]
+        assert [each["ImageId"] for each in newest] == [trixie]
 
     def test_public_parameters_belong_to_nobody(self, cloud: Cloud) -> None:
         ssm = cloud.client("ssm")
         assert ssm.describe_parameters()["Parameters"] == []
         refused("AccessDeniedException", lambda: ssm.put_parameter(Name="/aws/service/x/y", Type="String", Value="1"))
-        refused("ParameterNotFound", lambda: ssm.get_parameter(Name="/aws/service/debian/release/13/latest/amd64"))
+        refused("ParameterNotFound", lambda: ssm.get_parameter(Name="/aws/service/debian/release/14/latest/amd64"))
 
     def test_the_default_network_is_there(self, cloud: Cloud) -> None:
         ec2 = cloud.client("ec2")
@@ -88,7 +96,8 @@ class TestLaunch:
     def test_the_image_decides_what_is_booted(self, cloud: Cloud) -> None:
         bare = image(cloud, "/aws/service/debian/release/12-bare/latest/amd64")
         ubuntu = image(cloud, "/aws/service/canonical/ubuntu/server/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id")
-        for ami, wanted in ((bare, "debian-12-bare"), (ubuntu, "debian-12")):
+        trixie = image(cloud, "/aws/service/debian/release/13/latest/amd64")
+        for ami, wanted in ((bare, "debian-12-bare"), (ubuntu, "debian-12"), (trixie, "debian-13")):
             assert cloud.hands.machines[cloud.run(ImageId=ami)[0]].image == wanted
 
     def test_a_key_pair_reaches_the_machine(self, cloud: Cloud) -> None:

@@ -27,7 +27,8 @@ from localcloud import cli
 from localcloud.control import ControlError, ControlServer, ask
 from localcloud.daemon import SITE, Daemon
 from localcloud.faults import Faults
-from localcloud.fronts import by_host, files
+from localcloud.fronts import by_host, files, repositories
+from localcloud.image import SUITES, current
 from localcloud.keys import fingerprint
 from tests.patience import came_true
 
@@ -398,3 +399,13 @@ class TestApps:
         assert self.get(app, PATH_INFO="/debian/pool/a.deb") == ("200", b"package")
         for path in ("/../secret", "/secret", "/", "/.."):
             assert self.get(app, PATH_INFO=path) == ("404", b"")
+
+    def test_each_release_has_a_repository_of_its_own(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        for release in SUITES:
+            current(release).repository.mkdir(parents=True)
+            (current(release).repository / "Packages").write_text(release)
+        app = repositories()
+        assert self.get(app, PATH_INFO="/./Packages") == ("200", b"debian-12")
+        assert self.get(app, PATH_INFO="/debian-13/./Packages") == ("200", b"debian-13")
+        assert self.get(app, PATH_INFO="/debian-13/a.deb") == ("404", b"")

@@ -21,7 +21,6 @@ from components.joyent.session import Session
 from components.joyent.signing import blob_of, md5_of
 from components.joyent.transport import Transport
 from tests.cloud.cloudapi_server import RSA_KEY, Front, Lab, PrivateKey
-from tests.cloud.hurried import Hurried
 from tests.cloud.test_joyent_provider import MACHINE, Thing
 from tests.hurried import Hurried
 
@@ -101,7 +100,7 @@ def test_a_skewed_clock(lab: Lab, skew: int, which: str) -> None:
 OFFERS: tuple[tuple[str, dict[str, Any], str], ...] = (
     (
         "an unknown image", {"image": "debain-12"},
-        "image: there is no image 'debain-12' in this data centre; there is debian-12, debian-12-hvm, debian-12-bare: "
+        "image: there is no image 'debain-12' in this data centre; there is debian-12, debian-13, debian-12-hvm: "
         "correct it (`triton image list` has all)",
     ),
     (

@@ -51,6 +51,7 @@ class Imds:
 
     def __init__(self) -> None:
         self.user_data: dict[str, bytes] = {}
+        self.tags: dict[str, dict[str, str]] = {}
         self.seen_from: list[str] = []
 
     def answer(self, source: str, method: str, path: str, headers: Any) -> Answer:
@@ -72,7 +73,12 @@ class Imds:
             "meta-data/local-hostname": "web-0.ec2.internal",
             "meta-data/local-ipv4": source,
             "meta-data/instance-id": "i-" + source.replace(".", "").rjust(17, "0"),
+            "meta-data/public-ipv4": source,
+            "meta-data/placement/region": "us-west-2",
         }
+        tags = self.tags.get(source, {})
+        tree |= {"meta-data/tags/instance": "\n".join(tags)} if tags else {}
+        tree |= {f"meta-data/tags/instance/{name}": value for name, value in tags.items()}
         text = tree.get(rest.rstrip("/"))
         return (404, b"") if text is None else (200, text.encode())
 

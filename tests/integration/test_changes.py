@@ -19,6 +19,7 @@ import dns.query
 import dns.rdatatype
 import pytest
 
+from localcloud.image.build import ensure
 from localcloud.prepare import ROOT
 from rollcall.errors import RollcallError
 from rollcall.resolve import Client
@@ -141,6 +142,7 @@ class Changing(InStep):
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Changing]:
+    ensure(release="debian-13")
     config = config_file(tmp_path_factory.mktemp("changes"), CONFIG.format(**FIRST))
     with rehearsed("changes", config) as rehearsal:
         stack = Changing(rehearsal)
@@ -155,7 +157,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "weight and priority": {"weight": 30, "priority": 5},
     "fewer machines": {"aws": 2, "priority": 10},
     "size": {"ec2": "t3.small", "triton": "g1.small"},
-    "image": {"image": "ubuntu-24.04"},
+    "image": {"image": "debian-13"},
     "another cloud": {"cloud": "joyent", "mover": "g1.micro"},
     "userdata": {},
 }

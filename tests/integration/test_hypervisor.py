@@ -17,6 +17,8 @@ from localcloud.hypervisor import cleanup
 from localcloud.hypervisor.cgroups import Group
 from localcloud.hypervisor.container import short_name
 from localcloud.hypervisor.processes import Process
+from localcloud.image import SUITES
+from localcloud.image.build import ensure
 from localcloud.namespace import NETWORKS
 from tests.integration.cloud_stubs import Metadata, Visits, serve_wsgi
 from tests.integration.machine_room import ON_AWS, ON_JOYENT, Heard, Room, open_room, until
@@ -30,15 +32,19 @@ def room(tmp_path: Path) -> Iterator[Room]:
         yield opened
 
 
-def test_a_graceful_stop_lets_units_say_goodbye_over_the_network(room: Room) -> None:
+@pytest.mark.parametrize("release", SUITES)
+def test_a_graceful_stop_lets_units_say_goodbye_over_the_network(room: Room, release: str) -> None:
+    ensure(release=release)
+    machine = replace(ON_JOYENT, image=release)
     stop = "ExecStop=/usr/bin/curl -sS http://203.0.113.1:8080/bye"
     unit = f"systemd-run --unit=polite --property=After=network.target --property='{stop}' sleep 3600"
     room.metadata[ON_JOYENT.id] = Metadata(user_script=unit)
     visits = Visits()
     with serve_wsgi(room.namespace, "203.0.113.1", 8080, visits):
-        heard = room.boot(ON_JOYENT)
-        room.settled(ON_JOYENT)
-        room.hypervisor.shut_down(ON_JOYENT.id)
+        heard = room.boot(machine)
+        assert room.settled(machine) == "running"
+        assert f'VERSION_ID="{release.removeprefix("debian-")}"' in room.run(machine, "cat /etc/os-release")
+        room.hypervisor.shut_down(machine.id)
         heard.wait("running", "stopped")
         assert visits.paths == ["/bye"]
 
@@ -79,9 +85,11 @@ def test_the_guest_itself_can_reboot_and_power_off(room: Room) -> None:
     heard.wait("running", "running", "stopped")
 
 
-def test_all_of_a_machine_is_in_its_group_in_each_hierarchy(room: Room) -> None:
-    room.boot(ON_AWS)
-    room.settled(ON_AWS)
+@pytest.mark.parametrize("release", SUITES)
+def test_all_of_a_machine_is_in_its_group_in_each_hierarchy(room: Room, release: str) -> None:
+    ensure(release=release)
+    room.boot(replace(ON_AWS, image=release))
+    assert room.settled(ON_AWS) == "running"
     folders = Group.below_own(room.namespace.name, short_name(ON_AWS.id)).folders
 
     def same_everywhere() -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import configparser
+import re
 import shutil
 import subprocess
 import sys
@@ -9,15 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from components import userdata
+from components import clouds, userdata
 
 SOURCE = userdata.HOME / "boot.sh"
 # What the script may use of a machine as it is; what would change this one is replaced by a stub.
-TOOLS = ["cat", "chmod", "cmp", "date", "dirname", "grep", "mkdir", "mv", "rm", "sed", "sh", "tee", "timeout", "touch"]
+TOOLS = ["cat", "chmod", "cmp", "date", "env", "grep", "mkdir", "mv", "rm", "sed", "sh", "tee", "timeout", "touch"]
 STUBS = {
+    "dpkg": """echo "$*" >>"$HOME/dpkg" """,
     "dpkg-query": """for last; do :; done; grep -qx "$last" "$HOME/installed" && printf installed""",
+    # Fails with what is in `no-repository`; `stale` stands for lists that an update makes new.
     "apt-get": """echo "apt-get $*" >>"$HOME/calls"
-[ ! -e "$HOME/no-repository" ] || exit 100
+env >"$HOME/environment"
+[ ! -e "$HOME/no-repository" ] || { cat "$HOME/no-repository"; exit 100; }
+[ ! -e "$HOME/stale" ] || case " $* " in *" update "*) rm "$HOME/stale" ;; *) echo "E: 404 Not Found"; exit 100 ;; esac
 case " $* " in *" install "*) for last; do :; done; echo "$last" >>"$HOME/installed" ;; esac""",
     "systemctl": """echo "systemctl $*" >>"$HOME/calls"
 [ ! -e "$HOME/refuses" ] || ! grep -qxF "$*" "$HOME/refuses" """,
@@ -29,6 +35,7 @@ PYTHON = """#!/bin/sh
 echo "python3 $* PYTHONPATH=$PYTHONPATH" >>"$HOME/calls"
 cat "$HOME/whoami"
 """
+UNIT = "/etc/systemd/system/rollcall-boot.service"
 BASE = ["python3", "python3-requests", "python3-boto3", "python3-dnspython"]
 
 
@@ -70,11 +77,26 @@ class Host:
         """The functions of the script as it is in the repository, called one by one."""
         return self.sh("-c", f'. {SOURCE}; mkdir -p "$KEPT" "${{LOG%/*}}"; {commands}', ROLLCALL_SOURCED="1")
 
-    def boot(self) -> subprocess.CompletedProcess[str]:
-        """What a machine gets, run whole."""
+    def given(self, text: str = "") -> subprocess.CompletedProcess[str]:
+        """What a machine gets, as its cloud runs it: once, or at every boot."""
         script = self.home / "userdata"
-        script.write_text(userdata.build())
+        script.write_text(text or userdata.build())
         return self.sh(str(script))
+
+    def boot(self, text: str = "") -> subprocess.CompletedProcess[str]:
+        """The same, and then what its unit runs."""
+        assert self.given(text).returncode == 0
+        self.calls()
+        return self.unit()
+
+    def unit(self) -> subprocess.CompletedProcess[str]:
+        (command,) = re.findall(r"(?m)^ExecStart=/bin/sh (.*)$", self.read(UNIT))
+        script, *words = command.split()
+        return self.sh(f"{self.root}{script}", *words)
+
+    def metadata(self) -> None:
+        """Triton's tool that puts metadata."""
+        self._program(self.bin / "mdata-put", """#!/bin/sh\necho "mdata-put $*" >>"$HOME/calls"\n""")
 
     def calls(self, of: str = "") -> list[str]:
         """What was asked of the stubs since the last time, without apt's options."""
@@ -141,16 +163,59 @@ class TestPackages:
         expected = f"ERROR boot: reason=package-missing package=no-such-thing look={host.root}/var/log/rollcall.log\n"
         assert done.stderr.endswith(expected) and done.stderr.count("\n") == 1 and host.log.endswith(expected)
 
+    @pytest.mark.parametrize(
+        "reason",
+        [
+            "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 7 (apt-get)",
+            "E: Failed to fetch http://deb.debian.org/debian/dists/bookworm/InRelease  Could not connect to deb.debian.org:80",
+            "E: Unable to locate package no-such-thing",
+        ],
+    )
+    def test_the_reason_is_apt_s_own_first_one_and_reaches_the_roll_call(self, host: Host, reason: str) -> None:
+        (host.home / "no-repository").write_text(
+            f"Reading package lists...\nW: Something old.\n{reason}\nE: A consequence.\n"
+        )
+        host.metadata()
+        done = host.sourced("need no-such-thing")
+        said = f"reason=package-missing package=no-such-thing said='{reason}'"
+        assert said in done.stderr and reason in host.log and "E: A consequence." in host.log
+        # As EC2's console has it, and as Triton's metadata.
+        assert clouds._SAID.findall(f"[    9.1] sh[123]: {done.stderr}") == [
+            f"{said} look={host.root}/var/log/rollcall.log"
+        ]
+        assert host.calls("mdata-put") == [f"mdata-put rollcall-status {said}"]
+
+    def test_lists_that_are_too_old_or_not_there_are_fetched(self, host: Host) -> None:
+        host.installed("python3")
+        (host.home / "stale").touch()
+        assert host.sourced("need nginx").returncode == 0
+        assert [each.split()[-1] for each in host.calls()] == ["nginx", "update", "nginx"]
+
+    def test_apt_asks_nothing_waits_for_locks_and_restarts_nothing_by_itself(self, host: Host) -> None:
+        assert host.sourced("run_apt 9 update").returncode == 0
+        (asked,) = host.calls()
+        for option in ("APT::Update::Error-Mode=any", "DPkg::Lock::Timeout=120", "DPkg::Options::=--force-confold"):
+            assert f" -o {option} " in asked
+        environment = (host.home / "environment").read_text().splitlines()
+        assert {"DEBIAN_FRONTEND=noninteractive", "NEEDRESTART_SUSPEND=1"} <= {*environment}
+
+    def test_what_an_interrupted_apt_left_is_configured_before_the_next_one(self, host: Host) -> None:
+        assert host.sourced("run_apt 9 update; run_apt 9 upgrade").returncode == 0
+        assert (host.home / "dpkg").read_text() == "--configure -a\n" * 2
+
     def test_the_system_is_updated_once_in_a_machine_s_life(self, host: Host) -> None:
         assert host.sourced("update_system").returncode == 0
         assert [each.split()[-1] for each in host.calls()] == ["update", "upgrade"]
         assert host.sourced("update_system").returncode == 0 and host.calls() == []
 
-    def test_a_repository_that_is_out_of_reach_delays_nobody(self, host: Host) -> None:
-        (host.home / "no-repository").touch()
-        done = host.sourced("update_system && update_system")
-        assert done.returncode == 0 and "reason=repository-out-of-reach" in done.stdout
-        assert [each.split()[-1] for each in host.calls()] == ["update"]
+    def test_an_update_that_failed_is_tried_again(self, host: Host) -> None:
+        (host.home / "no-repository").write_text("E: No mirror.\n")
+        done = host.sourced("update_system || update_system")
+        assert done.returncode == 1 and done.stdout.count("reason=not-updated said='E: No mirror.'\n") == 2
+        assert [each.split()[-1] for each in host.calls()] == ["update", "update"]
+        (host.home / "no-repository").unlink()
+        assert host.sourced("update_system && update_system").returncode == 0
+        assert [each.split()[-1] for each in host.calls()] == ["update", "upgrade"]
 
 
 class TestWhoAmI:
@@ -158,11 +223,68 @@ class TestWhoAmI:
         assert host.sourced("whoami_line").stdout == "aws i-0123 site\n"
         assert host.calls() == [f"python3 -m rollcall whoami PYTHONPATH={host.root}/usr/local/lib/rollcall"]
 
-    def test_metadata_that_is_silent_is_waited_for_and_then_given_up(self, host: Host) -> None:
+    def test_a_machine_that_cannot_say_it_fails_with_the_agent_s_last_line(self, host: Host) -> None:
         (host.home / "whoami").unlink()
-        done = host.sourced('whoami_line || die "reason=unknown-machine"')
-        assert done.returncode == 1 and "reason=unknown-machine look=" in done.stderr
-        assert host.calls().count("sleep 2") == 29
+        done = host.boot()
+        assert done.returncode == 1 and re.search(r"reason=unknown-machine said='cat: .*whoami.*' look=", done.stderr)
+
+
+class TestUnit:
+    """A machine keeps what its cloud gave it, and systemd runs it at every boot and until it works."""
+
+    def test_what_the_cloud_runs_only_hands_itself_to_the_unit(self, host: Host) -> None:
+        done = host.given()
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert host.read("/usr/local/lib/rollcall/boot.sh") == userdata.build()
+        assert host.calls() == [
+            "systemctl daemon-reload",
+            "systemctl enable -q rollcall-boot.service",
+            "systemctl restart --no-block rollcall-boot.service",
+        ]
+
+    @pytest.mark.parametrize(("more", "asked"), [("", "start"), ("\n", "restart")])
+    def test_at_the_next_boot_only_another_text_runs_again(self, host: Host, more: str, asked: str) -> None:
+        host.given()
+        host.calls()
+        host.given(userdata.build() + more)
+        assert host.calls()[-1] == f"systemctl {asked} --no-block rollcall-boot.service"
+
+    def test_it_runs_at_every_boot_and_again_as_long_as_it_fails(self, host: Host) -> None:
+        host.given()
+        unit = configparser.ConfigParser(interpolation=None)
+        unit.optionxform = str  # type: ignore[assignment, method-assign]
+        unit.read_string(host.read(UNIT))
+        assert unit["Install"]["WantedBy"] == "multi-user.target"
+        service = unit["Service"]
+        assert (service["Type"], service["Restart"]) == ("oneshot", "on-failure")
+        # systemd gives up after five starts within ten seconds (systemd.unit(5), StartLimitBurst=).
+        assert int(service["RestartSec"]) > 10 / 5
+        assert service["StandardOutput"] == "journal+console", "the roll call reads EC2's console"
+
+    def test_mirrors_that_are_down_at_the_first_boot_cost_a_try_and_not_the_machine(self, host: Host) -> None:
+        host.installed("python3", "python3-requests")
+        (host.home / "no-repository").write_text("E: No mirror.\n")
+        failed = host.boot()
+        assert failed.returncode == 1 and "package=python3-boto3 said='E: No mirror.'" in failed.stderr
+        assert host.calls("systemctl") == []
+        (host.home / "no-repository").unlink()
+        done = host.unit()
+        assert (done.returncode, done.stderr) == (0, "") and "INFO boot: done\n" in done.stdout
+        assert [each.split()[-1] for each in host.calls("apt-get")] == [*BASE[2:], "nginx", "update", "upgrade"]
+
+    def test_a_machine_that_has_all_serves_without_mirrors_and_is_updated_when_they_are_back(self, host: Host) -> None:
+        (host.home / "no-repository").write_text("E: No mirror.\n")
+        assert host.boot().returncode == 0
+        assert host.calls()[0].endswith(" update"), "a new machine is updated before it serves, if it can be"
+        assert host.unit().returncode == 0
+        asked = host.calls()
+        served = asked.index("systemctl start rollcall.service")
+        assert not [each for each in asked[:served] if each.startswith("apt-get")]
+        assert len([each for each in asked[served:] if each.endswith(" update")]) == asked.count("sleep 30") == 8
+        (host.home / "no-repository").unlink()
+        assert host.unit().returncode == 0
+        assert [each.split()[-1] for each in host.calls("apt-get")] == ["update", "upgrade"]
+        assert host.unit().returncode == 0 and host.calls("apt-get") == []
 
 
 SITE = ["enable -q nginx.service", "restart nginx.service"]
@@ -201,7 +323,7 @@ class TestBoot:
             "systemctl start rollcall.service",
         ]
         changed = {each.name for each, when in before.items() if each.stat().st_mtime_ns != when}
-        assert changed == {"rollcall.log"}
+        assert changed == {"rollcall.log", "whoami"}
 
     @pytest.mark.parametrize(
         ("path", "restarted"),
@@ -257,11 +379,10 @@ class TestBoot:
         assert done.stderr in host.log and "boot: done" not in host.log
 
     def test_files_that_did_not_arrive_whole_are_not_started(self, host: Host) -> None:
-        cut = host.home / "cut"
         lines = userdata.build().splitlines(keepends=True)
         longest = max(range(len(lines)), key=lambda at: len(lines[at]))
         lines[longest] = lines[longest][: len(lines[longest]) // 2] + "\n"
-        cut.write_text("".join(lines))
-        done = host.sh(str(cut))
+        done = host.boot("".join(lines))
         assert done.returncode == 1 and "reason=files-not-written" in done.stderr
-        assert host.calls("systemctl") == [] and not (host.root / "usr/local").exists()
+        assert host.calls("systemctl") == []
+        assert [each.name for each in (host.root / "usr/local/lib/rollcall").iterdir()] == ["boot.sh"]

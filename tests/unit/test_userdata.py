@@ -23,6 +23,8 @@ from hypothesis import strategies as st
 
 from components import userdata
 from rollcall.ownership import Owner
+from tests.unit import builders
+from tests.unit.builders import VERSIONS, oldest
 
 ROOT = Path(__file__).resolve().parents[2]
 # docs/decisions/0004: the client and the status of a stack are of the package, but no machine needs them.
@@ -106,7 +108,7 @@ class TestText:
         with pytest.raises(ValueError, match=r"\d{5} bytes compressed, EC2 takes 16384"):
             userdata.gzipped()
 
-    @pytest.mark.parametrize("text", ["#!/bin/sh\n", "#!/bin/sh\n#FILES\n:\n#FILES\n"])
+    @pytest.mark.parametrize("text", ["#!/bin/sh\n", "#!/bin/sh\n#FILES\n:\n#FILES\n", "#!/bin/sh\n#FILES\n:\n"])
     def test_a_script_without_one_place_for_its_files_is_refused(self, copied: Path, text: str) -> None:
         (copied / "boot.sh").write_text(text)
         with pytest.raises(ValueError, match="no place for its files"):
@@ -153,7 +155,7 @@ class TestHash:
         (copied / "boot.sh").chmod(0o700)
         # Another zlib packs to other bytes.
         monkeypatch.setattr(userdata, "_member", lambda *_: b"other bytes ")
-        assert userdata.sources_hash() == before and userdata.gzipped() == b"other bytes " * 3
+        assert userdata.sources_hash() == before and userdata.gzipped() == b"other bytes " * 2
 
 
 @functools.cache
@@ -224,11 +226,13 @@ def landed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def rollcall(landed: Path, *said: str, given: str = "", **told: str) -> subprocess.CompletedProcess[str]:
+def rollcall(
+    landed: Path, *said: str, given: str = "", by: str = sys.executable, **told: str
+) -> subprocess.CompletedProcess[str]:
     """`python3 -m rollcall …` as the units call it, without what is of this checkout."""
     libraries = Path(requests.__file__).parent.parent
     env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{landed}/usr/local/lib/rollcall:{libraries}", **told}
-    program = [sys.executable, "-S", "-m", "rollcall", *said]
+    program = [by, "-S", "-m", "rollcall", *said]
     return subprocess.run(program, env=env, input=given, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -302,6 +306,13 @@ def made(content, size):
         assert ours["made"]("x", 3).grown(5) == theirs["made"]("x", 3).grown(5) == [8, 9, 10]
         assert (theirs["made"]("x", 3).size, theirs["made"]("x", 3).kept) == (3, False)
 
+    def test_only_the_help_of_commands_is_left_out(self) -> None:
+        source = (
+            "import argparse\nparser = argparse.ArgumentParser(description='What.')\ntell(description='Why.', help=1)"
+        )
+        shorter = userdata._shortened(source)
+        assert "What." not in shorter and "description='Why.', help=1" in shorter
+
     def test_it_runs_as_the_units_call_it(self, landed: Path) -> None:
         done = rollcall(landed, "status")
         assert (done.returncode, done.stdout) == (1, "") and "reason=not-running" in done.stderr
@@ -317,6 +328,89 @@ def made(content, size):
         # A port where nobody listens.
         done = rollcall(landed, "route53", given=json.dumps(asked), AWS_ENDPOINT_URL="http://127.0.0.1:1")
         assert "reason=unreachable api=route53" in json.loads(done.stdout)["error"], done.stderr
+
+
+# Each with the value that it has where `a` is {"b": "it's", "w": 9} and `c` a list. The later ones are for Python 3.12 and newer.
+FORMATS = {
+    """f"{a['b']}" """: "it's",
+    """f"{a['b']!r} {{}} {a['w']:>{a['w']}}|" """: """"it's" {}         9|""",
+    """f'{a["w"]:0{a["w"]}.{c[1]}f}' """: "000009.00",
+    """f"{a['b']:{'>'}{a['w']:>1}}" """: "     it's",
+    """f"{' '.join(f'{each}' for each in c)}" """: "1 2",
+    """f"{len({'x': 1, **a})}" """: "3",
+    """f'{b"x"!s}{c=}{a["w"]=}' """: """b'x'c=[1, 2]a["w"]=9""",
+    """f"{(lambda given: given + 'y')('x')}" """: "xy",
+    """f"{c[0]:>{c[1]}}{c[1]:}{a['w']:}{a['w']:{c[1]}}" """: " 129 9",
+    """f"" f"{a['w']}" f'' """: "9",
+    """f"{c[0]}\\n'\\"{c[1]:>3}" """: "1\n'\"  2",
+}
+NEWER = {
+    """f"{a["b"]}" """: "it's",
+    """f"{'\\n'.join(map(str, c))}" """: "1\n2",
+    """f"{f"{f"{a["w"]}"}"}" """: "9",
+    """f"{a["w"]:{f"{">"}{c[1]:{c[0]}}"}}" """: " 9",
+    """f"{
+        a["w"]  # Nine.
+    }" """: "9",
+}
+
+
+@functools.cache
+def built_by(version: str) -> dict[str, Any]:
+    newer = tuple(map(int, version.split("."))) >= (3, 12)
+    return builders.built_by(version, (*FORMATS, *(NEWER if newer else ())))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+class TestBuilders:
+    def test_each_builds_the_same_bytes_of_the_same_sources(self, version: str) -> None:
+        built = built_by(version)
+        assert built["text"] == userdata.build() and built["sources"] == userdata.sources_hash()
+
+    def test_what_it_writes_of_any_f_string_an_older_python_reads_alike(self, version: str) -> None:
+        samples = dict(zip([*FORMATS, *NEWER], built_by(version)["samples"], strict=False))
+        known = "a, c = {'b': \"it's\", 'w': 9}, [1, 2]\n"
+        for sample, text in samples.items():
+            userdata._checked(sample, text)
+            program = f"{known}{text}\nprint(value, end='')"
+            done = subprocess.run([oldest(), "-c", program], capture_output=True, text=True, timeout=60, check=False)
+            assert (done.stdout, done.stderr) == ({**FORMATS, **NEWER}[sample], ""), (sample, text)
+
+
+class TestOldestGuest:
+    def test_the_programs_are_of_its_grammar_and_it_imports_them(self, landed: Path) -> None:
+        done = rollcall(landed, "status", by=oldest())
+        assert done.returncode == 1 and "reason=not-running" in done.stderr
+        for place in landing():
+            if place.endswith(".py"):
+                code = f"compile(open({str(landed) + place!r}).read(), 'program', 'exec')"
+                subprocess.run([oldest(), "-c", code], check=True, timeout=60)
+
+    @pytest.mark.parametrize(
+        "newer",
+        [
+            'X = f"{a["b"]}"',
+            "X = f'{\"\\n\".join(a)}'",
+            "def each[T](a: T): pass",
+            "try: pass\nexcept* ValueError: pass",
+            "try: pass\nexcept ValueError, OSError: pass",
+            "type X = int",
+            'X = t"{a}"',
+        ],
+    )
+    def test_a_program_that_it_would_not_read_is_refused_by_name(
+        self, monkeypatch: pytest.MonkeyPatch, newer: str
+    ) -> None:
+        monkeypatch.setattr(userdata, "minified", lambda *_: f"import sys\n{newer}\n")
+        with pytest.raises(
+            ValueError, match=r"^/usr/local/lib/rollcall/\S+\.py: line \d+ is not Python 3\.10, .*Write this"
+        ):
+            userdata.files()
+
+    def test_an_argument_that_would_hide_what_is_called_is_refused_by_name(self) -> None:
+        source = "def each(a, *, format):\n    return f\"{a['b']}\"\neach({}, format=1)"
+        with pytest.raises(ValueError, match=r"an argument is named format, .* Rename it"):
+            userdata.minified(source, ("each",))
 
 
 lines = st.lists(

@@ -113,6 +113,29 @@ def test_a_path_that_overlayfs_would_misread_is_refused(tmp_path: Path) -> None:
         layers.options(WEB, bad)
 
 
+def test_a_machine_of_another_release_has_that_image_and_its_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[str] = []
+
+    def ensure(say: object, release: str) -> Image:
+        built.append(release)
+        return Image(tmp_path / release)
+
+    monkeypatch.setattr("localcloud.hypervisor.disk.ensure", ensure)
+    layers = Layers(tmp_path / "layers", Image(tmp_path / "image"), ca_pem="")
+    assert built == [], "it is built when a machine wants it"
+    options = layers.options(replace(WEB, image="debian-13-bare"), Disk(tmp_path / "x"))
+    assert built == ["debian-13"] and options.startswith(
+        f"lowerdir={tmp_path}/layers/joyent-debian-13:{tmp_path}/debian-13/base,"
+    )
+    listed = "etc/apt/sources.list.d/local.list"
+    assert (tmp_path / "layers/joyent-debian-13" / listed).read_text() == (
+        "deb [trusted=yes] http://198.51.100.1/debian-13/ ./\n"
+    )
+    assert (tmp_path / "layers/joyent" / listed).read_text() == "deb [trusted=yes] http://198.51.100.1/ ./\n"
+
+
 def test_names_of_interfaces_fit_and_differ() -> None:
     names = {short_name(f"i-{number:017x}") for number in range(2000)}
     assert len(names) == 2000

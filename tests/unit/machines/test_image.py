@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from localcloud.image import ROOTFS, Image, ImageError, _hash_of_inputs, build, cache_dir
+from localcloud.image import ROOTFS, SUITES, Image, ImageError, _hash_of_inputs, build, cache_dir, current, release_of
 from localcloud.image.repository import write_index
 from localcloud.image.sources import apt_options, debian_sources
 
@@ -73,6 +73,22 @@ def test_lines_are_taken_as_they_are_and_comments_and_other_suites_left_out(tmp_
     ]
 
 
+def test_a_suite_without_a_source_has_the_mirrors_of_another_one(tmp_path: Path) -> None:
+    key = "[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]"
+    assert debian_sources("trixie", apt_folder(tmp_path, debian_sources=STANZA)).splitlines() == [
+        f"deb {key} http://mirror.example/debian trixie main contrib",
+        f"deb {key} http://mirror.example/debian trixie-updates main contrib",
+        "deb http://mirror.example/security trixie-security main",
+    ]
+
+
+def test_a_mirror_whose_address_has_a_suite_s_name_keeps_it(tmp_path: Path) -> None:
+    text = "deb http://bookworm.example/bookworm bookworm/ main\n"
+    assert debian_sources("trixie", apt_folder(tmp_path, old_list=text)) == (
+        "deb http://bookworm.example/bookworm trixie/ main\n"
+    )
+
+
 def test_a_machine_without_a_source_of_the_suite_is_told_what_to_add(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"names no source of Debian bookworm.*deb"):
         debian_sources("bookworm", apt_folder(tmp_path, ubuntu_list="deb http://u.example noble main\n"))
@@ -90,8 +106,20 @@ def test_the_bare_image_is_the_full_one_without_its_top_layer(tmp_path: Path) ->
     assert image.layers("debian-12") == (tmp_path / "nginx", tmp_path / "base")
     assert image.layers("debian-12-bare") == (tmp_path / "base",)
     assert image.layers("ubuntu-24.04") == image.layers("debian-12")
+    assert image.layers("debian-13") == image.layers("debian-12") and image.layers("debian-13-bare")[0].name == "base"
     with pytest.raises(ImageError, match=r"no image 'plan-9'.*debian-12"):
         image.layers("plan-9")
+
+
+def test_each_release_has_an_image_of_its_own() -> None:
+    releases = {name: release_of(name) for name in ("debian-12-bare", "debian-13", "debian-13-bare", "ubuntu-24.04")}
+    assert releases == {
+        "debian-12-bare": "debian-12", "debian-13": "debian-13", "debian-13-bare": "debian-13", "ubuntu-24.04": "debian-12",
+    }  # fmt: skip
+    assert len({current(release).root for release in SUITES}) == len(SUITES) == 2
+    assert current() == current("debian-12")
+    with pytest.raises(ImageError, match="no image 'plan-9'"):
+        release_of("plan-9")
 
 
 def test_an_image_counts_only_once_it_is_complete(tmp_path: Path) -> None:
@@ -194,7 +222,7 @@ def test_a_build_that_fails_shows_the_end_of_its_log_and_removes_what_it_made(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(build, "_check", lambda folder: folder.mkdir(parents=True))
     monkeypatch.setattr(build, "CONTAINED", ("sh", "-c", "echo no such mirror >&2; exit 25", "sh"))
-    monkeypatch.setattr(build, "debian_sources", lambda: "deb http://nowhere.example bookworm main\n")
+    monkeypatch.setattr(build, "debian_sources", lambda suite: "deb http://nowhere.example bookworm main\n")
     with pytest.raises(ImageError, match=r"exit code 25.*image-build.log\):\nno such mirror"):
         build.ensure(lambda line: None)
     assert {path.name for path in (tmp_path / "rollcall").iterdir()} == {"image.lock", "image-build.log"}

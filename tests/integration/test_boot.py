@@ -1,0 +1,164 @@
+"""The userdata as it is built, on machines as their clouds make them: each release of Debian, mirrors that come late, an apt
+that is busy already."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from components import clouds, userdata
+from localcloud.compute import Machine
+from localcloud.fronts import repositories
+from localcloud.image import SUITES
+from localcloud.image.build import ensure
+from localcloud.namespace import NETWORKS
+from tests.integration.cloud_stubs import Metadata, serve_wsgi
+from tests.integration.machine_room import ON_AWS, ON_JOYENT, Room, open_room, until
+from tests.unit.builders import VERSIONS, built_by, python
+
+pytestmark = [pytest.mark.machines, pytest.mark.skipif(os.geteuid() != 0, reason="machines take root")]
+KEYS = {
+    "rollcall-stack": "local",
+    "rollcall-fleet": "web",
+    "rollcall-machine": "0",
+    "rollcall-generation": "abcdef",
+    "rollcall-workloads": "site the-service",
+}
+# Holds the locks of its arguments, as another apt does, until it is stopped.
+HOLDER = (
+    "import fcntl, sys, time; held = [open(each, 'w') for each in sys.argv[1:]]; "
+    "[fcntl.lockf(each, fcntl.LOCK_EX) for each in held]; time.sleep(999)"
+)
+# needrestart as Ubuntu has it: after each change of packages it restarts whatever uses an old library, unless it is told to wait.
+NEEDRESTART = """cat >/etc/apt/apt.conf.d/99needrestart <<'END'
+DPkg::Post-Invoke {"test ${NEEDRESTART_SUSPEND:-0} = 1 || systemctl restart rollcall-boot.service";};
+END
+"""
+NUMBERS = itertools.count(30)
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
+    """One room for all of this file: a test boots machines of its own in it."""
+    for release in SUITES:
+        ensure(release=release)
+    with open_room(tmp_path_factory.mktemp("boot")) as opened:
+        yield opened
+
+
+class Guest:
+    """A machine that boots with the userdata, and what its cloud shows of it."""
+
+    def __init__(self, room: Room, cloud: str, image: str, script: str = "") -> None:
+        number, self.room = next(NUMBERS), room
+        text = script or userdata.build()
+        if cloud == "aws":
+            self.machine: Machine = replace(
+                ON_AWS, id=f"i-{number:017x}", address=f"198.51.100.{number}", image=image, name=f"web-{number}"
+            )
+            room.imds.user_data[self.machine.address] = text.encode()
+            room.imds.tags[self.machine.address] = KEYS
+        else:
+            uuid = f"{number:08d}-0000-4000-8000-000000000000"
+            self.machine = replace(ON_JOYENT, id=uuid, address=f"203.0.113.{number}", image=image, name=f"web-{number}")
+            self.metadata = Metadata(**KEYS)
+            nics = json.dumps([{"ip": self.machine.address}])
+            self.metadata.values |= {"user-script": text, "sdc:uuid": uuid, "sdc:nics": nics, "real": userdata.build()}
+            room.metadata[uuid] = self.metadata
+        self.heard = room.boot(self.machine)
+
+    def shown(self) -> str:
+        """What a roll call reads of it in its cloud."""
+        if self.machine.cloud == "joyent":
+            return self.metadata.values.get("rollcall-status", "")
+        said = clouds._SAID.findall(self.room.hypervisor.printed(self.machine.id))
+        return str(said[-1]) if said else ""
+
+    def says(self, words: str, seconds: float) -> float:
+        """Wait until the roll call would read `words`; how long that took."""
+        began = time.monotonic()
+        assert until(lambda: words in self.shown(), seconds), (self.shown(), self.log(), self.console())
+        return time.monotonic() - began
+
+    def log(self) -> str:
+        return self.run("cat /var/log/rollcall.log; systemctl status --no-pager rollcall-boot rollcall || true")
+
+    def console(self) -> str:
+        return self.room.hypervisor.printed(self.machine.id)[-1500:]
+
+    def run(self, script: str) -> str:
+        return self.room.run(self.machine, script)
+
+    def serves(self) -> bool:
+        """Whether nginx and the sample service answer, and say who they are."""
+        instance = self.run(". /etc/default/the-service; echo $INSTANCE")
+        web = self.run("curl -sS -o /dev/null -D - http://127.0.0.1/")
+        service = self.run("bash -c 'exec 3<>/dev/tcp/127.0.0.1/4218; echo you? >&3; head -1 <&3'")
+        return f"X-Served-By: {instance}" in web and service == f"{instance} theService heard: you?"
+
+    def updated(self) -> bool:
+        return self.run("ls /var/lib/rollcall").split().count("updated") == 1
+
+
+def mirrors(room: Room) -> AbstractContextManager[Any]:
+    return serve_wsgi(room.namespace, NETWORKS["aws"].gateway, 80, repositories())
+
+
+@pytest.mark.parametrize("release", sorted(SUITES))
+def test_it_sets_a_machine_up_whoever_built_it_and_again_at_each_boot(room: Room, release: str) -> None:
+    built = {str(built_by(each)["text"]) for each in VERSIONS if python(each)}
+    with mirrors(room):
+        guests = [Guest(room, cloud, release, text) for text in built for cloud in ("aws", "joyent")]
+        for guest in guests:
+            guest.says("settings read", 60)
+            assert guest.serves() and guest.updated(), guest.log()
+            assert guest.run("systemctl --failed --no-legend") == ""
+    # The cloud of EC2 machines runs it once, and this boot has no mirrors.
+    for guest in guests:
+        guest.run("rm /etc/nginx/conf.d/rollcall.conf; systemctl disable -q nginx rollcall")
+        guest.room.hypervisor.reboot(guest.machine.id)
+    for guest in guests:
+        guest.heard.wait("running", "running")
+        assert until(lambda guest=guest: "boot: done" in guest.run("journalctl -b -u rollcall-boot --no-pager"), 60)  # type: ignore[misc]
+        assert guest.serves() and guest.run("systemctl is-active rollcall nginx").split() == ["active"] * 2
+
+
+def test_mirrors_that_are_back_after_the_first_boot_find_machines_that_wait_for_them(room: Room) -> None:
+    whole = Guest(room, "aws", "debian-12")
+    bare = [Guest(room, "aws", "debian-12-bare"), Guest(room, "joyent", "debian-13-bare")]
+    whole.says("settings read", 60)
+    assert whole.serves() and not whole.updated(), "what has all that it needs waits for nobody"
+    for guest in bare:
+        guest.says("reason=package-missing package=nginx said='E: Failed to fetch http://198.51.100.1/", 60)
+        assert "onnect" in guest.shown() and not guest.updated()
+    with mirrors(room):
+        for guest in bare:
+            guest.says("settings read", 90)
+            assert guest.serves(), guest.log()
+        whole.run("systemctl restart rollcall-boot")
+        for guest in (whole, *bare):
+            assert until(guest.updated, 30), guest.log()
+
+
+def test_an_apt_that_is_busy_at_the_first_boot_is_waited_for_and_named(room: Room) -> None:
+    locks = {"lists": "/var/lib/apt/lists/lock", "dpkg": "/var/lib/dpkg/lock-frontend"}
+    hold = "".join(f'systemd-run -q --unit=busy-{each} python3 -c "{HOLDER}" {path}\n' for each, path in locks.items())
+    script = f"{NEEDRESTART}{hold}sleep 1\nmdata-get real >/root/real\nsh /root/real\n"
+    with mirrors(room):
+        guest = Guest(room, "joyent", "debian-12-bare", script)
+        assert until(lambda: "install" in guest.run("pgrep -a apt-get || true"), 30), guest.log()
+        guest.run("systemctl stop busy-dpkg")
+        guest.says("package=nginx said='E: Could not get lock /var/lib/apt/lists/lock. It is held by process", 60)
+        guest.run("systemctl stop busy-lists")
+        guest.says("settings read", 60)
+        assert guest.serves() and until(guest.updated, 30), guest.log()
+        starts = guest.run("journalctl -u rollcall-boot --no-pager -o cat | grep -c ^Starting")
+        assert int(starts) == 2, "one that failed for the lists' lock, and one that nothing restarted"
