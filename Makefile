@@ -15,13 +15,15 @@ prepare: installed ## install what is missing: Debian packages, .venv, the Pulum
 
 # All of it but what only the tests need.
 installed:
-	@command -v python3 >/dev/null || apt-get install -y -qq python3 python3-venv
+	@command -v python3 >/dev/null || { log=.rollcall/logs/prepare-python3.log; mkdir -p .rollcall/logs; \
+	  echo "==> python3: installing it from Debian, about a minute" >&2; apt-get install -y -q python3 python3-venv >$$log 2>&1 || { \
+	  echo "rollcall: python3: apt-get cannot install it. Install python3 and python3-venv. $$log ends with" >&2; tail -n 20 $$log >&2; exit 1; }; }
 	@python3 -m localcloud.prepare
 
 up: installed ## everything from nothing to a site that answers from two clouds (STACK=prod, PLUGINS=real)
 	@$(PY) -m localcloud.rehearsal up --stack $(STACK) --plugins $(PLUGINS)
 
-down: ## destroy the stack, then stop the local clouds; only logs and caches are left (STACK=prod)
+down: ## destroy the stack, then stop the local clouds; logs, .venv and caches are left (STACK=prod)
 	@if [ -x $(PY) ]; then $(PY) -m localcloud.rehearsal down --stack $(STACK); else echo "nothing is up"; fi
 
 preview: installed ## what `pulumi up` would change, on the local clouds (STACK=prod)
@@ -31,9 +33,9 @@ status: ## state, clouds and DNS side by side, differences first; fails when the
 	@$(PY) -m localcloud.rehearsal status --stack $(STACK) $(if $(JSON),--json)
 
 catalogue: ## the images and sizes of both clouds that a fleet may name (FIND="aws size t3", REGION=eu-west-1, JSON=1)
-	@$(PY) -m localcloud.rehearsal catalogue --stack $(STACK) $(if $(JSON),--json) $(if $(REGION),--region $(REGION)) $(FIND)
+	@set -f; $(PY) -m localcloud.rehearsal catalogue --stack $(STACK) $(if $(JSON),--json) $(if $(REGION),--region $(REGION)) -- $$FIND
 
-env: ## export lines that point any client at the running local clouds: eval "`make -s env`"
+env: ## export lines that point any client, and plain pulumi, at the running local clouds: eval "`make -s env`"
 	@$(PY) -m localcloud.rehearsal env --stack $(STACK)
 
 # Two workers, each with whole files. Bytecode is kept, whatever the caller's environment says of it: to compile all that is

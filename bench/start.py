@@ -72,7 +72,7 @@ def timed(words: list[str], folder: Path, env: dict[str, str]) -> float:
 
 def parts(name: str, total: float, goal: float, folder: Path) -> Row:
     """One `make up`, and the four steps of it that took longest."""
-    steps = json.loads((folder / ".rollcall/prepare.json").read_text())
+    steps = json.loads((folder / ".rollcall/logs/prepare.json").read_text())
     steps |= json.loads((folder / ".rollcall/local/up.json").read_text())
     longest = sorted(steps.items(), key=lambda each: -each[1])[:4]
     return Row(

@@ -142,7 +142,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--region", default="", metavar="NAME", help="an AWS region, or a data centre of Triton")
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.add_argument("--stack", default="", help="whose configuration counts; the selected one's unless told")
-    told = parser.parse_args(arguments)
+    # Words may stand on both sides of an option.
+    told = parser.parse_intermixed_args(arguments)
     config, without = _configuration(told.stack)
     if without and told.stack:
         print(f"rollcall catalogue: {without}", file=sys.stderr)

@@ -37,12 +37,14 @@ from localcloud.keys import Keys
 from localcloud.namespace import HAS_IPV6, IMDS, NETWORKS, Namespace, name_for
 from localcloud.packets import Gate, Gatekeeper
 from localcloud.visitor import Visitor
+from rollcall.ownership import PREFIX
 
 if TYPE_CHECKING:
     from localcloud.cloudapi import CloudApi
     from localcloud.http import WSGIApp
 
 ROOT = Path(__file__).resolve().parent.parent
+# The articles' site. A stack may have another host: see Daemon.site().
 SITE = "www.scalability.expert"
 ACCOUNT = "rollcall"
 # The account's data centres, with their parts of the one network: no two machines have one address.
@@ -272,7 +274,7 @@ class Daemon:
             for network in NETWORKS.values():
                 self._serve("", app, [self.namespace.listen(network.edge, 80)])
                 self._serve("", app, [self.namespace.listen(network.edge, 443)], ca.context())
-        visitor = Visitor(SITE, self.resolve, self._connect("visitor"), ca.pem)
+        visitor = Visitor(self.site, self.resolve, self._connect("visitor"), ca.pem)
         self._serve("site", visitor.app, [listen("127.0.0.1")])
 
     def _connect(self, who: str) -> Callable[[str, int], socket.socket]:
@@ -286,6 +288,11 @@ class Daemon:
             return self.namespace.connect((address, port), source=getattr(network, who), timeout=3.0)
 
         return connect
+
+    def site(self) -> str:
+        """The host where machines have registered; while there is none, or more than one, SITE."""
+        found = self.cloudflare.hosts(PREFIX)
+        return found.pop() if len(found) == 1 else SITE
 
     def resolve(self, host: str) -> list[str]:
         """The A records of `host` as our own name server answers at this moment."""

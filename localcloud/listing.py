@@ -1,4 +1,5 @@
-"""Every machine as its cloud lists it, for `localcloud ps`: id, cloud, region or data centre, name, state, public addresses."""
+"""Every machine as its cloud lists it, for `localcloud ps`: id, cloud, region or data centre, name, state, public addresses,
+tags."""
 
 from __future__ import annotations
 
@@ -27,6 +28,7 @@ def _of_aws(instance: Any, region: str) -> dict[str, Any]:
         "name": tags.get("Name", instance.id),
         "state": instance.state,
         "addresses": addresses,
+        "tags": tags,
     }
 
 

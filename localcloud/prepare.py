@@ -3,7 +3,9 @@ the project's .venv exists.
 
     python3 -m localcloud.prepare [--only STEP]
 
-Exit code 1 and one line that names the mend when a step cannot be done; nothing half made stays behind.
+Each step is one line with its time; a step that takes long says so when it begins, and how it goes now and then. What pip, apt,
+mmdebstrap and go print is in `.rollcall/logs/prepare-STEP.log`. Exit code 1 when a step cannot be done, with one line that names the
+fix and, where a command failed, the log and its last lines; nothing half made stays behind.
 """
 
 from __future__ import annotations
@@ -14,15 +16,17 @@ import hashlib
 import json
 import os
 import platform
+import shlex
 import shutil
-import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+from localcloud.progress import Step, last_line, log_named, logged
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
+LOGS = ROOT / ".rollcall" / "logs"
 # What the local clouds call on the host, by the Debian package that brings it.
 PACKAGES = {
     "systemd-nspawn": "systemd-container",
@@ -41,15 +45,11 @@ class CannotPrepareError(Exception):
     """This machine lacks something that we cannot install; the message names the mend."""
 
 
-def say(text: str) -> None:
-    print(f"==> {text}", file=sys.stderr, flush=True)
-
-
 def cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rollcall"
 
 
-def check_machine() -> str:
+def check_machine(_step: Step | None = None) -> str:
     if sys.platform != "linux":
         raise CannotPrepareError(
             f"the local clouds boot Linux containers; this is {platform.system()}. Run it on Linux, or deploy with plain `pulumi up`"
@@ -72,7 +72,7 @@ def check_machine() -> str:
     return "ok"
 
 
-def install_packages() -> str:
+def install_packages(step: Step) -> str:
     missing = sorted(
         {package for command, package in PACKAGES.items() if shutil.which(command) is None} | _venv_package()
     )
@@ -82,13 +82,11 @@ def install_packages() -> str:
         raise CannotPrepareError(
             f"{', '.join(missing)} are missing and there is no apt-get; install what brings {', '.join(PACKAGES)}"
         )
+    step.begin(f"installing {', '.join(missing)}, about a minute")
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    run(["apt-get", "update", "-qq"], env=quiet, mend="check the machine's package sources")
-    run(
-        ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing],
-        env=quiet,
-        mend="check the machine's package sources and disk",
-    )
+    run(step, ["apt-get", "update", "-q"], env=quiet, fix="Check the machine's package sources")
+    install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *missing]
+    run(step, install, env=quiet, fix="Check the machine's package sources and disk")
     return f"installed {' '.join(missing)}"
 
 
@@ -101,7 +99,7 @@ def _venv_package() -> set[str]:
     return {"python3-venv"}
 
 
-def make_venv() -> str:
+def make_venv(step: Step) -> str:
     # Of pyproject.toml only what is installed counts, which stands before the settings of the checks.
     package = (ROOT / "pyproject.toml").read_text().partition("[tool.ruff]")[0]
     wanted = hashlib.sha256((ROOT / "requirements-dev.txt").read_bytes() + package.encode()).hexdigest()
@@ -110,47 +108,52 @@ def make_venv() -> str:
         return "up to date"
     if VENV.exists():
         shutil.rmtree(VENV)
-    run([sys.executable, "-m", "venv", str(VENV)], mend="install python3-venv")
-    pip = [str(VENV / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-    run(
-        [*pip, "--require-hashes", "-r", str(ROOT / "requirements-dev.txt")],
-        mend="check that PyPI (or your index) can be reached",
-    )
-    run([*pip, "--no-deps", "--no-build-isolation", "--editable", str(ROOT)], mend="see pip's message")
+    step.begin("making .venv with what requirements-dev.txt lists, about 2 minutes the first time")
+    run(step, [sys.executable, "-m", "venv", str(VENV)], fix="Install python3-venv")
+    pip = [str(VENV / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--no-input", "install"]
+    pip += ["--progress-bar", "off"]
+    wheels = [*pip, "--require-hashes", "-r", str(ROOT / "requirements-dev.txt")]
+    run(step, wheels, fix="Check that PyPI (or your index) can be reached and that the disk has room")
+    run(step, [*pip, "--no-deps", "--no-build-isolation", "--editable", str(ROOT)], fix="See pip's message")
     stamp.write_text(wanted)
     return "made .venv"
 
 
-def get_engine() -> str:
-    found = run([sys.executable, "-m", "localcloud.engine"], capture=True, mend="see the line above")
-    return found.strip().splitlines()[-1]
+def get_engine(step: Step) -> str:
+    build = "building the Pulumi engine from its Go module, about 4 minutes on 2 cores, once"
+    engine = [sys.executable, "-m", "localcloud.engine"]
+    return run(step, engine, env={**os.environ, "PATH": callers_path()}, fix="See its message", doing=build)
 
 
-def build_image() -> str:
-    run([str(VENV / "bin" / "python"), "-m", "localcloud.image"], mend="see the line above")
-    return "ok"
+def build_image(step: Step) -> str:
+    image = [str(VENV / "bin" / "python"), "-m", "localcloud.image"]
+    doing = "building the machines' image of Debian 12, about 2 minutes, once"
+    return run(step, image, fix="See its message", doing=doing)
 
 
-def run(command: list[str], *, mend: str, env: dict[str, str] | None = None, capture: bool = False) -> str:
-    """Run a step's command; its progress goes to stderr. Raises CannotPrepareError with the mend when it fails."""
+def callers_path() -> str:
+    """PATH without what `make -s env` puts there: a `pulumi` that works on the stack of a rehearsal."""
+    folders = map(Path, os.environ.get("PATH", os.defpath).split(os.pathsep))
+    return os.pathsep.join(
+        str(each) for each in folders if (each.name, each.parent.parent.name) != ("bin", ".rollcall")
+    )
+
+
+def run(
+    step: Step, command: Sequence[str], *, fix: str, env: Mapping[str, str] | None = None, doing: str = "working"
+) -> str:
+    """Run a step's command, which prints into the step's log; its last line. Raises CannotPrepareError with the fix when it fails."""
+    log, shown = LOGS / f"prepare-{step.name}.log", shlex.join(command[:4])
     try:
-        done = subprocess.run(
-            command,
-            cwd=ROOT,
-            env=env,
-            check=True,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE if capture else sys.stderr,
-            text=True,
-        )
-    except (subprocess.CalledProcessError, OSError) as failed:
-        raise CannotPrepareError(
-            f"`{' '.join(command[:4])} …` failed ({failed.__class__.__name__}); {mend}"
-        ) from failed
-    return done.stdout or ""
+        code = logged(command, log, step, doing, env=env, cwd=ROOT)
+    except OSError as missing:
+        raise CannotPrepareError(f"`{shown}` cannot be started ({missing.strerror}). {fix}.") from missing
+    if code:
+        raise CannotPrepareError(f"`{shown} …` failed with exit code {code}. {fix}. {log_named(log)}")
+    return last_line(log)
 
 
-STEPS: tuple[tuple[str, Callable[[], str]], ...] = (
+STEPS: tuple[tuple[str, Callable[[Step], str]], ...] = (
     ("machine", check_machine),
     ("packages", install_packages),
     ("python", make_venv),
@@ -164,19 +167,24 @@ def main() -> int:
     parser.add_argument("--only", choices=[name for name, _ in STEPS], action="append", help="do just these steps")
     chosen = parser.parse_args().only
     times: dict[str, float] = {}
-    for name, step in STEPS:
+    for name, prepare in STEPS:
         if chosen and name not in chosen:
             continue
-        began = time.monotonic()
+        step = Step(name, sys.stderr)
         try:
-            result = step()
+            result = prepare(step)
         except (CannotPrepareError, OSError) as fault:
+            step.stop()
             print(f"rollcall: {name}: {fault}", file=sys.stderr)
             return 1
-        times[name] = round(time.monotonic() - began, 1)
-        say(f"{name:<9} {times[name]:6.1f} s  {result}")
-    (ROOT / ".rollcall").mkdir(exist_ok=True)
-    (ROOT / ".rollcall" / "prepare.json").write_text(json.dumps(times))
+        except KeyboardInterrupt:
+            step.stop()
+            print(f"rollcall: {name}: interrupted. The same `make` again goes on from here.", file=sys.stderr)
+            return 130
+        times[name] = round(step.seconds, 1)
+        step.end(result)
+    LOGS.mkdir(parents=True, exist_ok=True)
+    (LOGS / "prepare.json").write_text(json.dumps(times))
     return 0
 
 

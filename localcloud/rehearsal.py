@@ -8,7 +8,6 @@ whatever a stack's configuration says, no address but loopback can be reached wi
 from __future__ import annotations
 
 import argparse
-import collections
 import contextlib
 import fcntl
 import functools
@@ -20,26 +19,33 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 import yaml
 
+from localcloud import plain
+from localcloud import show as shown
 from localcloud.aws.catalogue import REGIONS
 from localcloud.cli import PASSED_ON, RESOLVER
 from localcloud.control import ControlError, ask
-from localcloud.engine import EngineError, ensure
-from localcloud.prepare import ROOT, VENV
-from localcloud.stackconfig import rehearsed
+from localcloud.prepare import ROOT, VENV, cache, callers_path
+from localcloud.progress import Step, log_named
+from localcloud.show import GONE, addresses, visit
+from localcloud.updates import Events, Update, changes
 
-GONE = ("terminated", "deleted")
-SAMPLE = "theService"
+__all__ = ["GONE", "Rehearsal", "RehearsalError", "addresses", "visit"]
+
 # The key pair that a stack's `ssh.keyName` may name.
 OPERATORS = "operators"
+WATCH_S = 0.2
+LOGS, LOCK = "logs", "make.lock"
+_LEFT = """\
+==> No process, machine or network is left. What stays: logs in {logs} and .rollcall/logs, .venv, {cache} (engine and image),
+    the Debian packages that were missing, the caches of pip and Go. docs/rehearsal.md has the commands that remove each."""
 LINKED = ("__main__.py", "components", "userdata", ".venv")
 
 
@@ -68,10 +74,16 @@ class Rehearsal:
     @property
     def work(self) -> Path:
         """The folder that Pulumi works in: links to the program, a copy of the stack's configuration."""
-        return self.state / "program"
+        return self.state / plain.PROGRAM
+
+    @property
+    def tag(self) -> str:
+        """How machines and records name their stack: by its name, behind the project's where that is not `rollcall`."""
+        project = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["name"]
+        return self.stack if project == "rollcall" else f"{project}.{self.stack}"
 
     def environment(self) -> dict[str, str]:
-        """What `make -s env` prints, as a mapping. Raises RehearsalError when the local clouds are not up."""
+        """What points any client at the local clouds, as a mapping. Raises RehearsalError when the local clouds are not up."""
         found: dict[str, str] = self.ask("env")
         home, backend = self.state / "pulumi-home", self.state / "backend"
         passphrase = self.state / "passphrase"
@@ -90,7 +102,9 @@ class Rehearsal:
             PULUMI_SKIP_UPDATE_CHECK="true",
             # What there is has been put there before, or asked for by name.
             PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION="true",
-            PATH=os.pathsep.join((engine_folder(), str(VENV / "bin"), os.environ["PATH"])),
+            PATH=os.pathsep.join(
+                dict.fromkeys((engine_folder(), str(VENV / "bin"), *callers_path().split(os.pathsep)))
+            ),
         )
         inside = ["env", f"PYTHONPATH={ROOT}", *self._localcloud("run", "--")]
         found["ROLLCALL_SSH"] = shlex.join([*inside, "ssh", "-i", str(self.state / "keys" / OPERATORS)])
@@ -101,14 +115,15 @@ class Rehearsal:
                 )
         return found
 
-    def start(self) -> None:
-        """Start the local clouds unless they run; forget a stack whose clouds are gone, since their memory is too."""
+    def start(self) -> bool:
+        """Start the local clouds unless they run; forget a stack whose clouds are gone, since their memory is too. Whether they ran."""
         self.state.mkdir(parents=True, exist_ok=True)
         if self.running():
-            return
-        for left in ("backend", "program"):
+            return True
+        for left in ("backend", plain.PROGRAM):
             shutil.rmtree(self.state / left, ignore_errors=True)
         self.localcloud("start", *([] if self.machines else ["--no-machines"]))
+        return False
 
     def running(self) -> bool:
         try:
@@ -118,10 +133,15 @@ class Rehearsal:
         return True
 
     def stop(self) -> None:
-        """Stop the local clouds with all their machines; no error when they do not run."""
+        """Stop the local clouds with all their machines; no error when they do not run. Of the state the logs are left."""
         self.localcloud("stop")
-        for left in ("backend", "program", "pulumi-home"):
-            shutil.rmtree(self.state / left, ignore_errors=True)
+        for each in self.state.glob("*"):
+            if each.name in (LOGS, LOCK):
+                continue
+            if each.is_dir() and not each.is_symlink():
+                shutil.rmtree(each, ignore_errors=True)
+            else:
+                each.unlink()
 
     def ask(self, command: str, **values: Any) -> Any:
         """Ask the daemon of the local clouds (localcloud.control). Raises RehearsalError when it does not run, or refuses."""
@@ -141,12 +161,47 @@ class Rehearsal:
     def _localcloud(self, *words: str) -> list[str]:
         return [str(VENV / "bin" / "python"), "-m", "localcloud", "--instance", self.instance, *words]
 
+    def log_of(self, verb: str) -> Path:
+        return self.state / LOGS / f"pulumi-{verb}.log"
+
+    def watched(self, step: Step, verb: str, *words: str) -> Update:
+        """Lay out and run `pulumi VERB`: its progress in few lines, all that it prints in a log. Raises RehearsalError naming the log
+        when it fails."""
+        self.lay_out(lambda text: step.line(f"==> {text}"))
+        log, done, events = self.log_of(verb), Update(), Events(self.state / "events")
+
+        def watch() -> None:
+            for event in events.new():
+                for line in done.add(event):
+                    step.line(line)
+            step.going(done.headline())
+
+        command = ["pulumi", verb, *words, "--stack", self.stack, "--non-interactive"]
+        # The option is there with this variable only.
+        env = {**self.engines_environment(), "PULUMI_DEBUG_COMMANDS": "true"}
+        with contextlib.closing(events):
+            code = _log_in_session([*command, "--event-log", str(events.path)], self.work, env, log, watch)
+        if code:
+            said = f"{log} has all that it printed." if done.failed else log_named(log)
+            above = ", see the errors above" if done.failed else ""
+            raise RehearsalError(f"`pulumi {verb}` failed with exit code {code}{above}. {said}")
+        return done
+
+    def engines_environment(self) -> dict[str, str]:
+        """The engine's environment: nothing of the caller's that leads elsewhere."""
+        return {**{name: os.environ[name] for name in PASSED_ON if name in os.environ}, **self.environment()}
+
+    def sample(self, words: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        """Run the sample client of services where the machines are."""
+        client = [str(VENV / "bin" / "python"), str(ROOT / "docs/examples/the_service_client.py")]
+        inside = self._localcloud("run", "--", *client, "--resolver", f"{RESOLVER}:53", *words)
+        return subprocess.run(inside, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, cwd=ROOT)
+
     def pulumi(
         self, *words: str, capture: bool = False, check: bool = True, extra: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run the engine in the work folder. With `check` a failure raises RehearsalError."""
-        passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-        env = {**passed, **self.environment(), **(extra or {})}
+        env = {**self.engines_environment(), **(extra or {})}
         done = _run_in_session(["pulumi", *words, "--non-interactive"], self.work, env, capture)
         if check and done.returncode:
             raise RehearsalError(
@@ -154,15 +209,14 @@ class Rehearsal:
             )
         return done
 
-    def lay_out(self) -> None:
+    def lay_out(self, tell: Callable[[str], None] = say) -> None:
         """The work folder, the plugins and the stack, ready for `pulumi up`. A dead process's lock is cleared."""
         self.work.mkdir(parents=True, exist_ok=True)
         for name in LINKED:
             link = self.work / name
             if not link.is_symlink():
                 link.symlink_to(ROOT / name)
-        shutil.copyfile(ROOT / "Pulumi.yaml", self.work / "Pulumi.yaml")
-        self.write_config()
+        self.write_config(tell)
         self.install_plugins()
         self._bring_operators_key()
         (self.state / "backend").mkdir(parents=True, exist_ok=True)
@@ -171,21 +225,17 @@ class Rehearsal:
             # We hold the checkout's own lock, so whoever left this one is dead.
             self.pulumi("cancel", "--yes", "--stack", self.stack, capture=True, check=False)
 
-    def write_config(self) -> None:
+    def write_config(self, tell: Callable[[str], None] = say) -> None:
         """Give the next run of the engine the stack's configuration as it is now. Raises RehearsalError when there is none."""
         source = self.config or ROOT / f"Pulumi.{self.stack}.yaml"
         if not source.exists():
             raise RehearsalError(f"there is no {source.name}; write one, or choose another stack with STACK=")
-        target = self.work / f"Pulumi.{self.stack}.yaml"
-        before = target.read_text().splitlines() if target.exists() else ()
-        salt = [line for line in before if line.startswith("encryptionsalt:")]
         try:
-            told, left = rehearsed(source.read_text())
-        except (ValueError, yaml.YAMLError) as wrong:
-            raise RehearsalError(f"{source.name} {wrong}") from wrong
+            left = plain.copy_project(self.state, source, f"Pulumi.{self.stack}.yaml")
+        except ValueError as wrong:
+            raise RehearsalError(str(wrong)) from wrong
         if left:
-            say(f"of {source.name} this leaves out {', '.join(left)}: the local clouds stand for the real ones")
-        target.write_text(yaml.safe_dump(told, sort_keys=False) + "".join(f"{line}\n" for line in salt))
+            tell(f"of {source.name} this leaves out {', '.join(left)}: the local clouds stand for the real ones")
 
     def _bring_operators_key(self) -> None:
         """The key pair that operators have in their account before a stack names it."""
@@ -240,7 +290,8 @@ class Rehearsal:
     def alone(self) -> Iterator[None]:
         """Hold this instance for ourselves. Raises RehearsalError when another one holds it."""
         self.state.mkdir(parents=True, exist_ok=True)
-        with (self.state / "make.lock").open("a+") as lock:
+        path = self.state / LOCK
+        with path.open("a+") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -248,6 +299,8 @@ class Rehearsal:
                 raise RehearsalError(
                     f"another `make` of this checkout is at work (process {lock.read().strip() or '?'}); wait until it ends"
                 ) from None
+            if not (path.exists() and path.samefile(f"/proc/self/fd/{lock.fileno()}")):
+                raise RehearsalError("a `make down` of this checkout has just ended; run it again")
             lock.seek(0)
             lock.truncate()
             lock.write(str(os.getpid()))
@@ -270,7 +323,7 @@ def _without_the_callers_clouds() -> Iterator[None]:
 def _download(name: str, version: str, home: Path) -> str | None:
     """Pulumi's own way to a plugin, into the user's PULUMI_HOME; why not, if not."""
     say(f"plugin {name} {version}: downloading it into {home / 'plugins'}")
-    path = os.pathsep.join((engine_folder(), os.environ["PATH"]))
+    path = os.pathsep.join((engine_folder(), callers_path()))
     env = {**os.environ, "PATH": path, "PULUMI_HOME": str(home), "PULUMI_SKIP_UPDATE_CHECK": "true"}
     command = ["pulumi", "plugin", "install", "resource", name, version, "--non-interactive"]
     done = subprocess.run(command, env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
@@ -281,21 +334,45 @@ def _download(name: str, version: str, home: Path) -> str | None:
 def _run_in_session(
     words: Sequence[str], folder: Path, env: Mapping[str, str], capture: bool
 ) -> subprocess.CompletedProcess[str]:
-    """Run to the end in a session of its own. Interrupted, the command gets 60 s to end well (the engine writes its
-    checkpoint then); whatever of its session still runs after it, ends."""
+    """Run to the end in a session of its own; what it prints, where that is asked for."""
     pipe = subprocess.PIPE if capture else None
+    with _in_session(words, folder, env, pipe, pipe) as process:
+        out, err = process.communicate()
+    return subprocess.CompletedProcess(list(words), process.returncode, out, err)
+
+
+def _log_in_session(
+    words: Sequence[str], folder: Path, env: Mapping[str, str], log: Path, watch: Callable[[], None]
+) -> int:
+    """Run to the end in a session of its own, with all that it prints in `log`; `watch` is called all the while. Its exit code."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as output, _in_session(words, folder, env, output, subprocess.STDOUT) as process:
+        while process.poll() is None:
+            watch()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(WATCH_S)
+        watch()
+    return process.returncode
+
+
+@contextlib.contextmanager
+def _in_session(
+    words: Sequence[str], folder: Path, env: Mapping[str, str], out: IO[str] | int | None, err: int | None
+) -> Iterator[subprocess.Popen[str]]:
+    """A process in a session of its own. Interrupted, it gets 60 s to end well (the engine writes its checkpoint then); whatever of
+    its session still runs after it, ends."""
     process = subprocess.Popen(
         words,
         cwd=folder,
         env=env,
-        stdout=pipe,
-        stderr=pipe,
+        stdout=out,
+        stderr=err,
         text=True,
         stdin=subprocess.DEVNULL,
         start_new_session=True,
     )
     try:
-        out, err = process.communicate()
+        yield process
     except BaseException:
         process.send_signal(signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -307,7 +384,6 @@ def _run_in_session(
             with contextlib.suppress(ProcessLookupError):
                 os.kill(each, signal.SIGKILL)
         process.wait()
-    return subprocess.CompletedProcess(list(words), process.returncode, out, err)
 
 
 def _of_session(session: int) -> list[int]:
@@ -321,24 +397,27 @@ def _of_session(session: int) -> list[int]:
 
 @functools.cache
 def engine_folder() -> str:
-    """Return the folder of the engine that `localcloud.prepare` chose or built."""
-    try:
-        return str(ensure(lambda line: print(f"==> {line}", file=sys.stderr, flush=True)))
-    except (EngineError, OSError) as fault:
-        raise RehearsalError(f"there is no Pulumi engine: {fault}; run `make prepare`") from fault
+    """The folder of the engine that `localcloud.prepare` chose or built."""
+    env = {**os.environ, "PATH": callers_path()}
+    words = [sys.executable, "-m", "localcloud.engine"]
+    found = subprocess.run(words, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True, check=False)
+    if found.returncode:
+        raise RehearsalError("there is no Pulumi engine, see above; run `make prepare`")
+    return found.stdout.strip().splitlines()[-1]
 
 
 def up(rehearsal: Rehearsal) -> None:
     times: dict[str, float] = {}
     with rehearsal.alone():
         rehearsal.install_plugins()
-        with _timed("local clouds", times):
-            rehearsal.start()
-        with _timed("pulumi up", times):
-            rehearsal.lay_out()
-            rehearsal.pulumi("up", "--yes", "--stack", rehearsal.stack)
-        with _timed("show", times):
+        with _timed("local clouds", times) as step:
+            step.end("running" if rehearsal.start() else "started")
+        with _timed("pulumi up", times) as step:
+            step.begin("deploying the stack, about a minute the first time")
+            step.end(rehearsal.watched(step, "up", "--yes").counts())
+        with _timed("show", times) as step:
             show(rehearsal)
+            step.end()
         (rehearsal.state / "up.json").write_text(json.dumps(times))
 
 
@@ -346,89 +425,80 @@ def down(rehearsal: Rehearsal) -> None:
     with rehearsal.alone():
         if rehearsal.running():
             rehearsal = rehearsal.as_it_is_up()
-            rehearsal.lay_out()
-            done = rehearsal.pulumi("destroy", "--yes", "--stack", rehearsal.stack, check=False)
-            if done.returncode:
-                say("destroy failed, see above; the local clouds are stopped all the same, and everything on them goes")
-        rehearsal.stop()
-        say("down: nothing is left on this machine")
+            try:
+                with _timed("pulumi destroy") as step:
+                    step.begin("destroying the stack, about half a minute")
+                    step.end(rehearsal.watched(step, "destroy", "--yes").counts())
+            except RehearsalError as fault:
+                print(f"rollcall: {fault}\nThe local clouds are stopped all the same, and everything on them goes.")
+        with _timed("local clouds") as step:
+            rehearsal.stop()
+            step.end("stopped")
+        print(_LEFT.format(logs=f".rollcall/{rehearsal.instance}/logs", cache=cache()))
+        # Ours until the end: who waited for it finds another file.
+        (rehearsal.state / LOCK).unlink()
 
 
 def preview(rehearsal: Rehearsal) -> None:
     with rehearsal.alone():
         rehearsal.install_plugins()
         rehearsal.start()
-        rehearsal.lay_out()
-        rehearsal.pulumi("preview", "--diff", "--stack", rehearsal.stack)
+        with _timed("pulumi preview") as step:
+            step.begin("finding out what would change, about 10 seconds")
+            done = rehearsal.watched(step, "preview", "--diff")
+            log = rehearsal.log_of("preview")
+            for line in changes(log.read_text(errors="replace")):
+                step.line(line)
+            step.end(f"{done.counts()}; {log} has every property")
 
 
 def env(rehearsal: Rehearsal) -> None:
-    for name, value in sorted(rehearsal.environment().items()):
+    """The environment as lines for a shell, in which plain `pulumi` works on the stack from anywhere in the checkout."""
+    found = rehearsal.environment()
+    engine = Path(found["PATH"].partition(os.pathsep)[0]) / "pulumi"
+    command = plain.write_command(rehearsal.state, VENV / "bin" / "python", engine)
+    for name, value in sorted({**found, "PATH": f"{command}{os.pathsep}{found['PATH']}"}.items()):
         print(f"export {name}={shlex.quote(value)}")
 
 
 def status(rehearsal: Rehearsal, *words: str) -> int:
     """State, clouds and DNS side by side: `rollcall status`, pointed at the local clouds."""
-    return _pointed(rehearsal, "components.status", "--stack", rehearsal.stack, *words)
+    if not rehearsal.work.exists():
+        raise RehearsalError(f"{rehearsal.stack}: nothing is deployed. Run `make up` or `make preview` first.")
+    return _pointed(rehearsal, rehearsal.work, "components.status", "--stack", rehearsal.stack, *words)
 
 
 def catalogue(rehearsal: Rehearsal, *words: str) -> int:
     """The images and sizes of both clouds: `rollcall catalogue`, pointed at the local clouds."""
-    return _pointed(rehearsal, "components.catalogue", *words)
+    return _pointed(rehearsal, ROOT, "components.catalogue", *words)
 
 
-def _pointed(rehearsal: Rehearsal, module: str, *words: str) -> int:
-    passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+def _pointed(rehearsal: Rehearsal, folder: Path, module: str, *words: str) -> int:
     command = [str(VENV / "bin" / "python"), "-m", module, *words]
-    env = {**passed, **rehearsal.environment()}
-    return subprocess.run(command, cwd=rehearsal.work, env=env, stdin=subprocess.DEVNULL, check=False).returncode
+    env = rehearsal.engines_environment()
+    return subprocess.run(command, cwd=folder, env=env, stdin=subprocess.DEVNULL, check=False).returncode
 
 
 def show(rehearsal: Rehearsal) -> None:
-    """The fleet, the records, and the site answering: what a new user sees after `make up`."""
+    """The fleet, the records, and the site answering: what a new user sees after `make up`. Raises RehearsalError naming each
+    part that does not answer."""
     outputs = json.loads(rehearsal.pulumi("stack", "output", "--json", "--stack", rehearsal.stack, capture=True).stdout)
     found = rehearsal.environment()
-    machines = [each for each in rehearsal.ask("ps") if each["state"] not in GONE]
-    print("\nFleet")
-    for each in sorted(machines, key=lambda machine: (machine["cloud"], machine["name"])):
-        print(
-            f"  {each['cloud']:<7} {each['name']:<24} {each['id']:<37} {each['state']:<9} {', '.join(each['addresses'])}"
-        )
+    faults: list[str] = []
+    shown.fleet(rehearsal.ask("ps"), rehearsal.tag)
     _say_stand_ins(rehearsal)
     if "directory" in outputs:
-        _show_services(rehearsal, outputs["directory"], found["ROLLCALL_DNS"])
-    if "site" not in outputs:
-        return
-    host = outputs["site"]["host"]
-    print(f"\nDNS, as the zone's name servers answer (dig @{found['ROLLCALL_DNS'].replace(':', ' -p ')} {host} A)")
-    for address in addresses(found["ROLLCALL_DNS"], host):
-        print(f"  {host} A {address}")
-    served = visit(found["ROLLCALL_SITE_URL"], 20)
-    print(f"\n20 requests to {found['ROLLCALL_SITE_URL']} were served by")
-    for instance, count in sorted(served.items()):
-        print(f"  {count:>3} × {instance}")
-    print(f"\nOpen {found['ROLLCALL_SITE_URL']} in a browser; `make status` any time; `make down` ends it.")
-
-
-def _show_services(rehearsal: Rehearsal, directory: Mapping[str, Any], server: str) -> None:
-    """Each incarnation's SRV values, and who answers calls of the sample client."""
-    from rollcall.resolve import Client
-
-    client = Client([server])
-    for service, name in sorted(directory["services"].items()):
-        if service != SAMPLE:
-            continue
-        print(f"\nService discovery (dig @{server.replace(':', ' -p ')} {name} PTR)")
-        for incarnation in client.browse(SAMPLE, directory["zone"]):
-            for each in sorted(client.ask(f"{incarnation}.{name}", "SRV"), key=str):
-                print(f"  {incarnation}.{name} SRV {each}")
-            words = ["--domain", directory["zone"], "--incarnation", incarnation, "--resolver", f"{RESOLVER}:53"]
-            sample = [str(VENV / "bin" / "python"), str(ROOT / "docs/examples/the_service_client.py"), *words]
-            printed = rehearsal.localcloud("run", "--", *sample, "--calls", "9", capture=True)
-            answered = collections.Counter(line.split()[1] for line in printed.splitlines() if line[:9] == "answered:")
-            print(f"  9 calls of {incarnation} were answered by")
-            for instance, count in sorted(answered.items()):
-                print(f"  {count:>3} × {instance}")
+        faults += shown.services(outputs["directory"], found["ROLLCALL_DNS"], rehearsal.sample)
+    if "site" in outputs and not shown.serves_site(outputs["fleets"]):
+        print(f"\n{outputs['site']['host']}: no fleet with machines joins the site.")
+    elif "site" in outputs:
+        faults += shown.site(outputs["site"]["host"], found["ROLLCALL_SITE_URL"], found["ROLLCALL_DNS"])
+    if faults:
+        raise RehearsalError(
+            "the stack is up but not all of it answers; `make status` says more\n  " + "\n  ".join(faults)
+        )
+    if "site" in outputs:
+        print(f"\nOpen {found['ROLLCALL_SITE_URL']} in a browser; `make status` any time; `make down` ends it.")
 
 
 def _say_stand_ins(rehearsal: Rehearsal) -> None:
@@ -437,40 +507,16 @@ def _say_stand_ins(rehearsal: Rehearsal) -> None:
         print("  (the stack asks for Ubuntu; on the local clouds Debian 12 stands in for it)")
 
 
-def addresses(server: str, host: str) -> list[str]:
-    """The A records of `host` at the name server `HOST:PORT`, sorted."""
-    import dns.message
-    import dns.query
-    import dns.rdatatype
-
-    name, _, port = server.rpartition(":")
-    reply, _ = dns.query.udp_with_fallback(dns.message.make_query(host, "A"), name, port=int(port), timeout=5)
-    return sorted(item.to_text() for rrset in reply.answer if rrset.rdtype == dns.rdatatype.A for item in rrset)
-
-
-def visit(url: str, count: int) -> collections.Counter[str]:
-    """Ask the site `count` times; who served each request (`X-Served-By`), or what went wrong."""
-    import requests
-
-    served: collections.Counter[str] = collections.Counter()
-    for _ in range(count):
-        try:
-            with requests.Session() as visitor:
-                # No proxy of the caller's stands between this machine and itself.
-                visitor.trust_env = False
-                reply = visitor.get(url, timeout=10, allow_redirects=False)
-            served[reply.headers.get("X-Served-By") or f"HTTP {reply.status_code}"] += 1
-        except requests.RequestException as failed:
-            served[type(failed).__name__] += 1
-    return served
-
-
 @contextlib.contextmanager
-def _timed(step: str, times: dict[str, float]) -> Iterator[None]:
-    began = time.monotonic()
-    yield
-    times[step] = round(time.monotonic() - began, 1)
-    say(f"{step:<13} {times[step]:6.1f} s")
+def _timed(name: str, times: dict[str, float] | None = None) -> Iterator[Step]:
+    """A step that is reported; what it took goes into `times`."""
+    step = Step(name, sys.stdout)
+    try:
+        yield step
+    finally:
+        step.stop()
+    if times is not None:
+        times[name] = round(step.seconds, 1)
 
 
 COMMANDS: dict[str, Any] = {
@@ -494,7 +540,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="status and catalogue as JSON")
     parser.add_argument("--region", default="", help="the catalogue of this AWS region or data centre")
     parser.add_argument("words", nargs="*", help="of the catalogue, the lines that have all of these")
-    chosen = parser.parse_args(arguments)
+    # Words may follow options: argparse itself takes an empty `words` before the first of these.
+    chosen = parser.parse_intermixed_args(arguments)
     for each in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, _interrupt)
     try:
@@ -504,7 +551,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return status(rehearsal, *as_json)
         if chosen.command == "catalogue":
             there = ["--region", chosen.region] if chosen.region else []
-            return catalogue(rehearsal, *as_json, *there, *chosen.words)
+            return catalogue(rehearsal, *as_json, *there, "--", *chosen.words)
         COMMANDS[chosen.command](rehearsal)
     except RehearsalError as fault:
         print(f"rollcall: {fault}", file=sys.stderr)

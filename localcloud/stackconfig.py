@@ -7,6 +7,7 @@ and a secret that only the stack's own secrets provider can open is of no use he
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -50,3 +51,18 @@ def _without_secrets(value: Any) -> Any:
         return None
     found = {key: _without_secrets(item) for key, item in value.items()}
     return {key: item for key, item in found.items() if item is not None or value[key] is None}
+
+
+def copy(source: Path, target: Path) -> list[str]:
+    """Write the rehearsal's copy of a `Pulumi.<stack>.yaml`; the keys that it leaves out. What the engine has added to the copy
+    since, the salt of its secrets, stays. Raises ValueError where `source` is no configuration."""
+    before = target.read_text().splitlines() if target.exists() else ()
+    salt = [line for line in before if line.startswith("encryptionsalt:")]
+    try:
+        kept, left = rehearsed(source.read_text())
+    except (ValueError, yaml.YAMLError) as wrong:
+        raise ValueError(f"{source.name} {wrong}") from wrong
+    fresh = target.with_suffix(".new")
+    fresh.write_text(yaml.safe_dump(kept, sort_keys=False) + "".join(f"{line}\n" for line in salt))
+    fresh.rename(target)
+    return left

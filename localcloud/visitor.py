@@ -31,19 +31,20 @@ _REPEATED = ("GET", "HEAD")
 class Visitor:
     """A WSGI app on the host's loopback. `resolve` gives the addresses of a host name, `connect` reaches one of them from
     the visitor's own address inside the namespace. A request is for the host that X-Rollcall-Host names; else for the one
-    in Host (`curl --resolve`, a browser's hosts file); and for the site where that is this machine itself.
+    in Host (`curl --resolve`, a browser's hosts file); and where that is this machine itself for the site, which is what `site`
+    gives at that moment.
 
     Sent on to https at that very host, it goes there at once, as a browser does: over TLS, where `ca` (PEM) must have signed
     for the host. `X-Rollcall-Over: tls` in a reply says so."""
 
     def __init__(
         self,
-        host: str,
+        site: Callable[[], str],
         resolve: Callable[[str], list[str]],
         connect: Callable[[str, int], socket.socket],
         ca: str = "",
     ) -> None:
-        self._host, self._resolve, self._connect = host, resolve, connect
+        self._site, self._resolve, self._connect = site, resolve, connect
         self._balancer = Balancer()
         self._tls = ssl.create_default_context(cadata=ca or None)
 
@@ -73,7 +74,7 @@ class Visitor:
     def _named(self, host: str) -> str:
         name = host.partition(":")[0].lower()
         here = not name or name == "localhost" or name.startswith("[") or name.replace(".", "").isdecimal()
-        return self._host if here else name
+        return self._site() if here else name
 
 
 def _leads_to_https(reply: Reply, host: str) -> bool:

@@ -15,11 +15,12 @@ import sys
 from rollcall.errors import RollcallError
 from rollcall.resolve import Client
 
-SERVICE = "theService"
-
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Calls theService and says which instance answered.")
+    parser = argparse.ArgumentParser(
+        description="Calls a service that speaks as theService does, and says which instance answered."
+    )
+    parser.add_argument("--service", default="theService")
     parser.add_argument("--domain", default="unilans.net")
     parser.add_argument("--incarnation", default="", help="as v1; needed where there are several")
     parser.add_argument("--resolver", action="append", default=[], help="HOST:PORT; the system's unless told")
@@ -28,11 +29,11 @@ def main() -> int:
     chosen = parser.parse_args()
     try:
         client = Client(chosen.resolver)
-        print("incarnations:", *client.browse(SERVICE, chosen.domain))
+        print("incarnations:", *client.browse(chosen.service, chosen.domain))
         for _ in range(chosen.calls):
             # Asked for again at each call: the client keeps answers for their TTL, so it costs a query seldom, and machines
             # that came or went are seen as soon as DNS allows.
-            service = client.discover(SERVICE, chosen.domain, chosen.incarnation)
+            service = client.discover(chosen.service, chosen.domain, chosen.incarnation)
             if not chosen.each:
                 with service.connect(timeout=5) as connection:
                     print("answered:", call(connection, "hello"))
@@ -42,7 +43,7 @@ def main() -> int:
                     with socket.create_connection((address, target.port), timeout=5) as connection:
                         print(f"{target.host}:{target.port} answered:", call(connection, "hello"))
     except (RollcallError, OSError) as fault:
-        print(f"theService: {fault}", file=sys.stderr)
+        print(f"{chosen.service}: {fault}", file=sys.stderr)
         return 1
     return 0
 

@@ -123,7 +123,7 @@ class CloudApi:
         return image.id
 
     def list_instances(self) -> list[dict[str, Any]]:
-        """Every machine, deleted ones too: id, cloud, name, state, addresses."""
+        """Every machine, deleted ones too: id, cloud, name, state, addresses, tags."""
         with self._store.lock:
             return [
                 {
@@ -133,6 +133,7 @@ class CloudApi:
                     "name": machine.name,
                     "state": machine.state,
                     "addresses": [nic.ip for nic in machine.nics],
+                    "tags": dict(machine.tags),
                 }
                 for machine in self._store.machines.values()
             ]

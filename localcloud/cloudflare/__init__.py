@@ -112,6 +112,12 @@ class Cloudflare:
         found = next((each for each in self._store.zones.values() if each.name == zone and each.is_delegated), None)
         return self._store.view(found, self._resolve).lookup(name) if found else None
 
+    def hosts(self, mark: str) -> set[str]:
+        """The names of address records with a comment that starts with `mark`."""
+        with self._store.lock:
+            records = [each.fields for zone in self._store.zones.values() for each in zone.data.records.values()]
+        return {each.name for each in records if each.type in ("A", "AAAA") and (each.comment or "").startswith(mark)}
+
     def edge_origins(self, host: str) -> EdgeRoute | None:
         """Where the edge forwards requests for `host`; None where it is not proxied."""
         host = host.lower().rstrip(".")

@@ -107,15 +107,14 @@ def _check_tools(folder: Path) -> None:
 
 
 def _go(folder: Path, *words: str) -> str:
-    flags = ["-trimpath", "-ldflags=-s -w"] if words[0] == "build" else []
+    """Run Go; its result. What else it says (what it fetches and compiles, what is wrong) goes to stderr as it comes."""
+    flags = ["-v", "-trimpath", "-ldflags=-s -w"] if words[0] == "build" else []
     env = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false", "GOWORK": "off"}
-    done = subprocess.run(
-        ["go", words[0], *flags, *words[1:]], cwd=folder, env=env, capture_output=True, text=True, check=False
-    )
+    command = ["go", words[0], *flags, *words[1:]]
+    done = subprocess.run(command, cwd=folder, env=env, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
-        last = "\n".join(done.stderr.strip().splitlines()[-4:])
         raise EngineError(
-            f"`go {words[0]}` failed; check that the Go module proxy can be reached and the disk has room\n{last}"
+            f"`go {words[0]}` failed, see above. Check that the Go module proxy can be reached and the disk has room."
         )
     return done.stdout
 

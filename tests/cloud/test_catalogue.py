@@ -79,3 +79,20 @@ def test_as_json_and_without_a_cloud(monkeypatch: pytest.MonkeyPatch, capsys: py
         catalogue, "look", lambda region: ([], ["aws is left out: no region", "joyent is left out: no key"])
     )
     assert catalogue.main([]) == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["aws", "size"], ["--region", "r", "aws", "size"], ["aws", "--region", "r", "size"], ["aws", "size", "--json"]],
+)
+def test_words_stand_on_both_sides_of_options(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+    asked: list[list[str]] = []
+    monkeypatch.setattr(catalogue, "look", lambda region: ([Entry(cloud="aws", kind="size", name="t3.micro")], []))
+
+    def kept(found: list[Entry], given: list[str]) -> list[Entry]:
+        asked.append(given)
+        return found
+
+    monkeypatch.setattr(catalogue, "chosen", kept)
+    assert catalogue.main(words) == 0
+    assert asked == [["aws", "size"]]

@@ -174,7 +174,9 @@ class TestRunning:
         found = running.environment()
         ec2: Any = boto3.client("ec2", **{**client_options(found), "region_name": "eu-west-1"})
         image = ec2.describe_images(Filters=[{"Name": "name", "Values": ["*debian-12*"]}])["Images"][0]["ImageId"]
-        made = ec2.run_instances(ImageId=image, InstanceType="t3.micro", MinCount=1, MaxCount=1)["Instances"][0]
+        tags = [{"ResourceType": "instance", "Tags": [{"Key": "rollcall-stack", "Value": "other"}]}]
+        asked = {"ImageId": image, "InstanceType": "t3.micro", "MinCount": 1, "MaxCount": 1}
+        made = ec2.run_instances(**asked, TagSpecifications=tags)["Instances"][0]
         here = Client(Transport(Credentials.read(found), environ={}))
         listed = here.list_datacenters()
         assert list(listed) == ["local-1", "local-2"] and listed["local-1"] == found["TRITON_URL"]
@@ -182,13 +184,15 @@ class TestRunning:
         assert there.list_datacenters() == {**listed, "local-1": found["TRITON_URL"]}
         image = next(each for each in there.list_images() if each.name == "debian-12")
         package = next(each for each in there.list_packages() if each.name == "g1.micro")
-        chosen = {"name": "far", "image": image.id, "package": package.id}
+        chosen = {"name": "far", "image": image.id, "package": package.id, "tag.rollcall-stack": "third"}
         machine = there.post("/machines", chosen)
         assert here.list_machines() == [] and [each.id for each in there.list_machines()] == [machine["id"]]
         shown = {each["id"]: each for each in json.loads(running("ps"))}
         there.delete_machine(machine["id"])
         until(lambda: not there.list_machines())
         ec2.terminate_instances(InstanceIds=[made["InstanceId"]])
+        assert shown[made["InstanceId"]]["tags"] == {"rollcall-stack": "other"}
+        assert shown[machine["id"]]["tags"] == {"rollcall-stack": "third"}
         assert shown[made["InstanceId"]]["region"] == "eu-west-1"
         assert shown[machine["id"]]["region"] == "local-2"
         assert shown[machine["id"]]["addresses"][0].startswith("198.19.128.")
@@ -202,6 +206,26 @@ class TestRunning:
     def test_the_site_says_that_no_machine_is_registered(self, running: Local) -> None:
         reply = requests.get(running.environment()["ROLLCALL_SITE_URL"], timeout=10)
         assert (reply.status_code, reply.text) == (502, f"{SITE} resolves to nothing: no machine is registered\n")
+
+    def test_the_site_is_the_host_where_machines_have_registered(self, running: Local) -> None:
+        """Whatever `host` the stack has: 502 names it, and in the end the articles' site again."""
+        found = running.environment()
+        api, token = found["CLOUDFLARE_BASE_URL"], {"Authorization": f"Bearer {found['CLOUDFLARE_API_TOKEN']}"}
+        (zone,) = requests.get(f"{api}/zones", headers=token, timeout=10).json()["result"]
+        # By IPv6 alone, which the visitor does not ask for: so it says which host it was asked for.
+        record = {"type": "AAAA", "name": "shop", "content": "2001:db8::9", "ttl": 60}
+        for comment, host in (
+            ("by hand", SITE),
+            ("rollcall/1 local web 0 0a1b2c i-0123456789abcdef0", "shop.scalability.expert"),
+        ):
+            url = f"{api}/zones/{zone['id']}/dns_records"
+            made = requests.post(url, json={**record, "comment": comment}, headers=token, timeout=10).json()["result"]
+            try:
+                reply = requests.get(found["ROLLCALL_SITE_URL"], timeout=10)
+            finally:
+                requests.delete(f"{url}/{made['id']}", headers=token, timeout=10)
+            assert reply.status_code == 502 and reply.text.startswith(f"{host}"), (comment, reply.text)
+        assert requests.get(found["ROLLCALL_SITE_URL"], timeout=10).text.startswith(SITE)
 
     def test_ps_lists_no_machine_before_one_is_made(self, running: Local) -> None:
         assert [each for each in json.loads(running("ps")) if each["state"] not in ("terminated", "deleted")] == []

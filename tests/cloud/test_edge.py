@@ -108,7 +108,7 @@ class Lab:
         return self._front(Edge(self.routes.get, self.resolve, self.connect, origin_ca, revoked).app, tls)
 
     def visitor(self, ca: str = "") -> str:
-        return self._front(Visitor(HOST, self.resolve, self.connect, ca).app)
+        return self._front(Visitor(lambda: HOST, self.resolve, self.connect, ca).app)
 
     def _front(self, app: Any, tls: ssl.SSLContext | None = None) -> str:
         server = Server(app, [listen("127.0.0.1")], tls)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import fcntl
+import io
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from localcloud import prepare, rehearsal
 from localcloud.prepare import CannotPrepareError
+from localcloud.progress import Step
 from localcloud.rehearsal import Rehearsal, RehearsalError
 
 GOOD = {
@@ -25,13 +31,21 @@ GOOD = {
 }
 
 
-def refusal(step: object) -> str:
-    assert callable(step)
+def a_step(name: str = "some") -> Step:
+    return Step(name, io.StringIO())
+
+
+def refusal(prepared: Callable[[Step], object]) -> str:
     with pytest.raises(CannotPrepareError) as caught:
-        step()
-    said = str(caught.value)
-    assert "\n" not in said
-    return said
+        prepared(a_step())
+    return str(caught.value)
+
+
+@pytest.fixture
+def logs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Where the steps' logs are instead of in the checkout."""
+    monkeypatch.setattr(prepare, "LOGS", tmp_path / "logs")
+    return tmp_path / "logs"
 
 
 class TestMachine:
@@ -53,7 +67,7 @@ class TestMachine:
     def test_a_disk_with_just_enough_will_do(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(os, "geteuid", lambda: 0)
         monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=prepare.LEAST_DISK_MIB * 2**20))
-        assert prepare.check_machine() == "ok"
+        assert prepare.check_machine(a_step()) == "ok"
 
     def test_a_step_that_cannot_be_done_is_one_line_and_exit_code_1(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -67,21 +81,143 @@ class TestMachine:
 class TestSteps:
     def test_packages_that_are_there_are_not_installed_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(shutil, "which", lambda command: f"/usr/bin/{command}")
-        assert prepare.install_packages() == "up to date"
+        assert prepare.install_packages(a_step()) == "up to date"
 
     def test_without_apt_the_missing_packages_are_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(shutil, "which", lambda command: None if command in ("nft", "apt-get") else "/bin/x")
         assert refusal(prepare.install_packages).startswith("nftables are missing and there is no apt-get")
 
-    def test_a_command_that_fails_says_the_mend(self) -> None:
-        said = refusal(lambda: prepare.run([sys.executable, "-c", "raise SystemExit(3)"], mend="plug it in"))
-        assert said.endswith("failed (CalledProcessError); plug it in")
+    def test_a_command_that_fails_names_its_log_with_the_last_lines(self, logs: Path) -> None:
+        code = "import sys; print(*range(100), sep='\\n'); print('\\x1b[31mno plug\\x1b[0m', file=sys.stderr); raise SystemExit(3)"
+        said = refusal(lambda step: prepare.run(step, [sys.executable, "-c", code], fix="Plug it in"))
+        first, *rest = said.splitlines()
+        assert first.endswith(
+            f"failed with exit code 3. Plug it in. {logs}/prepare-some.log has all that it printed, and ends with"
+        )
+        assert rest == [f"    {each}" for each in (*range(81, 100), "no plug")]
+        assert (logs / "prepare-some.log").read_text().splitlines()[0] == "0"
 
-    def test_a_command_that_is_not_there_says_the_mend(self) -> None:
-        assert refusal(lambda: prepare.run(["/nowhere/at/all"], mend="get it")).endswith("(FileNotFoundError); get it")
+    def test_a_command_that_says_nothing_and_fails_has_an_empty_log(self, logs: Path) -> None:
+        said = refusal(lambda step: prepare.run(step, ["false"], fix="Plug it in"))
+        assert said == f"`false …` failed with exit code 1. Plug it in. {logs}/prepare-some.log is empty."
 
-    def test_a_command_that_is_captured_gives_what_it_printed(self) -> None:
-        assert prepare.run([sys.executable, "-c", "print('yes')"], mend="", capture=True) == "yes\n"
+    def test_a_command_that_is_not_there_says_the_fix(self, logs: Path) -> None:
+        said = refusal(lambda step: prepare.run(step, ["/nowhere/at/all"], fix="Get it"))
+        assert said == "`/nowhere/at/all` cannot be started (No such file or directory). Get it."
+
+    def test_the_last_line_of_a_command_is_what_came_of_it(self, logs: Path) -> None:
+        code = "import sys; print('building', file=sys.stderr, flush=True); print('/engine/bin')"
+        assert prepare.run(a_step(), [sys.executable, "-c", code], fix="") == "/engine/bin"
+
+    def test_what_apt_prints_is_in_the_log_and_what_it_installs_is_said_at_once(
+        self, logs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        apt = tmp_path / "apt-get"
+        apt.write_text('#!/bin/sh\necho "$1 noise"; echo "$1 warning" >&2; [ "$1" = update ] || exit 100\n')
+        apt.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+        monkeypatch.setattr(prepare, "PACKAGES", {"no-such-command": "no-such-package"})
+        out = io.StringIO()
+        with pytest.raises(CannotPrepareError) as caught:
+            prepare.install_packages(Step("packages", out))
+        assert out.getvalue() == "==> packages: installing no-such-package, about a minute\n"
+        log = logs / "prepare-packages.log"
+        assert log.read_text().splitlines() == ["update noise", "update warning", "install noise", "install warning"]
+        assert f"Check the machine's package sources and disk. {log} has all" in str(caught.value)
+
+    def test_what_pip_prints_is_in_the_log(self, logs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """A whole venv, of one package that is nowhere; pip asks for it in an empty folder."""
+        (tmp_path / "empty").mkdir()
+        for name in ("ROOT", "VENV"):
+            monkeypatch.setattr(prepare, name, tmp_path / name)
+        (tmp_path / "ROOT").mkdir()
+        (tmp_path / "ROOT" / "pyproject.toml").write_text("")
+        (tmp_path / "ROOT" / "requirements-dev.txt").write_text(f"nowhere==1.0 --hash=sha256:{'0' * 64}\n")
+        for name, value in {"NO_INDEX": "1", "FIND_LINKS": str(tmp_path / "empty"), "CONFIG_FILE": os.devnull}.items():
+            monkeypatch.setenv(f"PIP_{name}", value)
+        out = io.StringIO()
+        with pytest.raises(CannotPrepareError, match=r"Check that PyPI .* can be reached") as caught:
+            prepare.make_venv(Step("python", out))
+        (begun,) = out.getvalue().splitlines()
+        assert begun.startswith("==> python: making .venv") and "minutes" in begun
+        assert "No matching distribution found for nowhere==1.0" in str(caught.value)
+        assert "Looking in links" in (logs / "prepare-python.log").read_text()
+
+    def test_what_go_prints_is_in_the_log(self, logs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """A Go that is new enough and compiles nothing, and no pulumi."""
+        go = tmp_path / "bin" / "go"
+        go.parent.mkdir()
+        go.write_text(
+            '#!/bin/sh\n[ "$1" = env ] && echo go1.99 && exit\n'
+            'for at in 1 2 3 4 5 6 7 8; do echo "package $at" >&2; done; echo "no room" >&2; exit 1\n'
+        )
+        go.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{go.parent}:/usr/bin:/bin")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        said = refusal(prepare.get_engine)
+        shown = [line.strip() for line in said.splitlines()]
+        assert "package 1" in shown and "no room" in shown
+        assert any(
+            line.startswith("engine: `go build` failed, see above. Check that the Go module proxy") for line in shown
+        )
+        assert "package 1\n" in (logs / "prepare-some.log").read_text()
+
+    def test_a_step_that_fails_leaves_nothing_of_it_but_its_log_named_on_stderr(
+        self, logs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        def fails(step: Step) -> str:
+            return prepare.run(step, ["sh", "-c", "echo dull; echo why >&2; exit 4"], fix="Mend it")
+
+        logs.mkdir()
+        (logs / "prepare-packages.log").write_text("of an earlier run\n")
+        monkeypatch.setattr(prepare, "STEPS", (("machine", lambda _: "ok"), ("packages", fails)))
+        monkeypatch.setattr(sys, "argv", ["prepare"])
+        assert prepare.main() == 1
+        told = capfd.readouterr()
+        done, failed, *rest = told.err.splitlines()
+        assert done.split() == ["==>", "machine", "0.0", "s", "ok"] and told.out == ""
+        assert failed.startswith("rollcall: packages: `sh -c") and f"{logs}/prepare-packages.log" in failed
+        assert rest == ["    dull", "    why"]
+
+    def test_a_step_that_is_interrupted_is_said_so_with_exit_code_130(
+        self, logs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def interrupted(_: Step) -> str:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(prepare, "STEPS", (("machine", interrupted),))
+        monkeypatch.setattr(sys, "argv", ["prepare"])
+        assert prepare.main() == 130
+        assert "rollcall: machine: interrupted" in capsys.readouterr().err
+
+    def test_python_itself_is_installed_quietly(self, tmp_path: Path) -> None:
+        """`make prepare` on a machine without python3, where apt-get cannot install it either."""
+        for tool in ("mkdir", "tail", "sh"):
+            (tmp_path / tool).symlink_to(shutil.which(tool) or "")
+        apt = tmp_path / "apt-get"
+        apt.write_text("#!/bin/sh\necho noise; echo no network >&2; exit 100\n")
+        apt.chmod(0o755)
+        shutil.copyfile(prepare.ROOT / "Makefile", tmp_path / "Makefile")
+        make = shutil.which("make") or ""
+        done = subprocess.run(
+            [make, "-s", "prepare"],
+            cwd=tmp_path,
+            env={"PATH": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode != 0 and done.stdout == ""
+        begun, failed, *rest = done.stderr.splitlines()
+        assert begun == "==> python3: installing it from Debian, about a minute"
+        assert failed.startswith("rollcall: python3: ") and ".rollcall/logs/prepare-python3.log" in failed
+        assert rest[:2] == ["noise", "no network"]
+
+    def test_the_pulumi_that_make_env_puts_on_the_path_is_not_taken_for_the_engine(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("PATH", "/checkout/.rollcall/local/bin:/usr/bin::/bin:/checkout/.rollcall/prod/bin")
+        assert prepare.callers_path() == "/usr/bin:.:/bin"
 
     def test_the_cache_is_where_xdg_says(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -103,6 +239,23 @@ class Printed(Rehearsal):
     def ask(self, command: str, **values: object) -> dict[str, str]:
         assert (command, values) == ("env", {})
         return dict(self.told)
+
+
+class Stopped(Rehearsal):
+    """A rehearsal on a state folder of its own, whose local clouds are stopped."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        object.__setattr__(self, "folder", folder)
+
+    @property
+    def state(self) -> Path:
+        folder: Path = self.__dict__["folder"]
+        return folder
+
+    def localcloud(self, *words: str, capture: bool = False) -> str:
+        assert (words, capture) == (("stop",), False)
+        return ""
 
 
 @pytest.fixture
@@ -153,6 +306,56 @@ class TestRehearsal:
         with second.alone():
             pass
 
+    def test_who_waited_for_a_make_down_does_not_hold_a_lock_that_is_gone(
+        self, printed: Printed, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lock = printed.folder / rehearsal.LOCK
+        before = fcntl.flock
+
+        def flock(file: Any, how: int) -> None:
+            lock.unlink()
+            before(file, how)
+
+        monkeypatch.setattr(fcntl, "flock", flock)
+        with pytest.raises(RehearsalError, match="`make down` of this checkout has just ended"), printed.alone():
+            pass
+
+    def test_of_the_state_a_stop_leaves_the_logs_alone(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        stopped = Stopped(tmp_path)
+        for file in (
+            "logs/daemon.log",
+            "keys/operators",
+            "backend/a/b",
+            "bin/pulumi",
+            "passphrase",
+            "up.json",
+            "events",
+        ):
+            (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / file).write_text("x")
+        outside = tmp_path.parent / f"{tmp_path.name}-outside"
+        outside.mkdir()
+        (outside / "kept").touch()
+        (tmp_path / "link").symlink_to(outside)
+        monkeypatch.setattr(Rehearsal, "running", lambda _: False)
+        rehearsal.down(stopped)
+        assert [each.relative_to(tmp_path).as_posix() for each in sorted(tmp_path.rglob("*"))] == [
+            "logs",
+            "logs/daemon.log",
+        ]
+        assert (outside / "kept").exists()
+
+    def test_a_down_says_what_is_left_and_where(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+        monkeypatch.setattr(Rehearsal, "running", lambda _: False)
+        rehearsal.down(Stopped(tmp_path))
+        said = capsys.readouterr().out
+        assert all(
+            each in said for each in (".rollcall/local/logs", ".venv", "/somewhere/rollcall", "Debian packages", "Go")
+        )
+
     def test_plugins_that_are_not_known_are_named(self) -> None:
         with pytest.raises(RehearsalError, match="PLUGINS names azure; known are real, stand-in"):
             Rehearsal(plugins="aws,azure").install_plugins()
@@ -202,3 +405,43 @@ def ended(pid: int) -> bool:
             return True
         time.sleep(0.02)
     return False
+
+
+def asked_for(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """What the catalogue is asked for from now on."""
+    called: list[tuple[str, ...]] = []
+
+    def catalogue(_: Rehearsal, *words: str) -> int:
+        called.append(words)
+        return 0
+
+    monkeypatch.setattr(rehearsal, "catalogue", catalogue)
+    return called
+
+
+class TestCommandLine:
+    """What `make` gives to the commands."""
+
+    @pytest.mark.parametrize(
+        "find", ["", "t3", "aws size t3", "joyent g1.micro", "-x --json", "*", "it's $HOME `id` ; exit 3"]
+    )
+    def test_words_of_find_reach_the_catalogue_as_they_are(
+        self, find: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """`make catalogue` with a PY that keeps its arguments, then the command with these."""
+        kept = tmp_path / "kept"
+        python = tmp_path / "python"
+        python.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{kept}\n')
+        python.chmod(0o755)
+        words = ["make", "-s", "catalogue", f"PY={python}", f"FIND={find.replace('$', '$$')}", "REGION=eu-west-1"]
+        subprocess.run(words, cwd=prepare.ROOT, check=True)
+        given = kept.read_text().splitlines()
+        assert given[:2] == ["-m", "localcloud.rehearsal"]
+        called = asked_for(monkeypatch)
+        assert rehearsal.main(given[2:]) == 0
+        assert called == [("--region", "eu-west-1", "--", *find.split())]
+
+    def test_options_may_stand_behind_the_words(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        called = asked_for(monkeypatch)
+        assert rehearsal.main(["catalogue", "aws", "--json", "--stack", "local", "size"]) == 0
+        assert called == [("--json", "--", "aws", "size")]

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 
 from rollcall.cli import main as on_a_machine
 
-ABOUT_A_STACK = ("status", "catalogue", "adopt")
+ABOUT_A_STACK = {
+    "status": "state, clouds and DNS of the stack side by side, differences first; fails when there are any",
+    "adopt": "DNS entries made by hand for the stack's machines; with --yes they become the machines' own",
+    "catalogue": "the images and sizes that a fleet may name, of both clouds",
+}
+ANYWHERE = {"resolve": "a service's live machines, by DNS"}
+ON_A_MACHINE = {
+    "run": "what the machine's service runs: join when healthy, leave when not and when stopped",
+    "join": "register once",
+    "leave": "deregister once",
+    "whoami": "cloud, instance and workloads",
+    "status": "what the agent last did, as JSON",
+}
+_HELP = ("-h", "--help")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,6 +32,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     here, command = Path.cwd(), given[0] if given else ""
+    if command in _HELP:
+        print(usage())
+        return 0
+    if command not in {**ABOUT_A_STACK, **ANYWHERE, **ON_A_MACHINE}:
+        what = f"{command!r} is no command" if command else "no command was given"
+        print(f"rollcall: {what}. `rollcall --help` lists them.", file=sys.stderr)
+        return 2
     if command not in ABOUT_A_STACK or not (here / "components" / f"{command}.py").is_file():
         if command in ABOUT_A_STACK and given != ["status"]:
             look = f"cd to the folder of Pulumi.yaml, not {here}"
@@ -29,3 +49,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.path.insert(0, str(here))
     code: int = import_module(f"components.{command}").main(given[1:])
     return code
+
+
+def usage() -> str:
+    """The text of `rollcall --help`."""
+    parts = (
+        ("In the folder of Rollcall's program, about a stack:", ABOUT_A_STACK),
+        ("Anywhere:", ANYWHERE),
+        ("On a machine of a fleet:", ON_A_MACHINE),
+    )
+    return "\n".join(
+        [
+            "usage: rollcall COMMAND …",
+            *(line for title, commands in parts for line in ("", title, *_rows(commands))),
+            "",
+            "`rollcall COMMAND --help` shows a command's options.",
+        ]
+    )
+
+
+def _rows(commands: Mapping[str, str]) -> list[str]:
+    return [f"  {name:<10} {text}" for name, text in commands.items()]

@@ -107,3 +107,12 @@ def test_when_all_have_left_it_says_so(server: Served) -> None:
     done = sample(server, "--incarnation", "v1")
     assert (done.returncode, done.stdout) == (1, "incarnations: v1 v2\n")
     assert done.stderr == f"theService: reason=nobody-alive service=v1.{SERVICE}\n"
+
+
+def test_another_service_is_called_by_its_name(server: Served, machines: list[Machine]) -> None:
+    other = f"_stage._tcp.{ZONE}"
+    server.zone.put(other, "PTR", f"blue.{other}.")
+    server.zone.put(f"blue.{other}", "SRV", f"10 10 {machines[0].port} {machines[0].name[2:8]}.rc.{ZONE}.")
+    done = sample(server, "--service", "stage", "--incarnation", "blue")
+    assert done.stdout.splitlines() == ["incarnations: blue", f"answered: {machines[0].name} theService heard: hello"]
+    assert sample(server, "--service", "none").stderr.startswith("none: reason=no-such-service")
