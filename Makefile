@@ -36,10 +36,11 @@ catalogue: ## the images and sizes of both clouds that a fleet may name (FIND="a
 env: ## export lines that point any client at the running local clouds: eval "`make -s env`"
 	@$(PY) -m localcloud.rehearsal env --stack $(STACK)
 
-# Two workers, each with whole files. Bytecode is kept, whatever the caller's environment says of it: to compile all that is
-# imported takes each worker as long as the imports.
+# Two workers, each with whole files, in the order of their folders: the short ones come last, so that none is left with a long
+# one. Bytecode is kept, whatever the caller's environment says of it: to compile all that is imported takes each worker longer
+# than the imports.
 test test-fast: export PYTHONDONTWRITEBYTECODE :=
-PYTEST := $(PY) -m pytest -n 2 --dist loadfile
+PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: prepare ## what needs no machine and no engine: unit tests and local clouds (3 minutes)
 	@$(PYTEST) -m "not machines and not engine and not prove"
