@@ -19,7 +19,7 @@ from rollcall.resolve import Target, ordered
 
 DRAWS = 100_000
 # The least wrong selection below (that of three equal weights in the answer's order) has a noncentrality of 104 with so many, at
-# two degrees of freedom and a limit of 19.3: one in a hundred million of its runs would not be refused. More refuse it still.
+# two degrees of freedom and a limit of 19.3: not one in a hundred million of its runs would pass. More refuse it still.
 WRONG_DRAWS = 50_000
 WEIGHTS = [(10, 10, 10), (1, 2, 7), (0, 0, 5, 20), (0, 1, 99), (5, 10, 15, 20, 50)]
 # One right selection in ten thousand would be refused. The seeds are fixed, so it is the same one each time.
