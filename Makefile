@@ -38,8 +38,8 @@ catalogue: ## the images and sizes of both clouds that a fleet may name (FIND="a
 env: ## export lines that point any client, and plain pulumi, at the running local clouds: eval "`make -s env`"
 	@$(PY) -m localcloud.rehearsal env --stack $(STACK)
 
-# Three workers, since tests wait as often as they work, each with whole files. Bytecode is kept, whatever the caller's environment says of it: to compile all that is
-# imported takes each worker as long as the imports.
+# Three workers, since tests wait as often as they work, each with whole files (tests/conftest.py has their order). Bytecode is
+# kept, whatever the caller's environment says of it: to compile all that is imported takes each worker longer than the imports.
 test test-fast: export PYTHONDONTWRITEBYTECODE :=
 PYTEST := $(PY) -m pytest -n 3 --dist loadfile
 

@@ -27,7 +27,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByGroup:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put shared stacks first, then files that boot machines, then those that run the engine; of each kind the larger ones first."""
+    """Put shared stacks first, then files that boot machines, then those that run the engine, the larger ones of each kind first; then
+    the rest in the order of its folders, which has the short ones last."""
     sizes = Counter(group_of(item.nodeid) for item in items)
     kinds: dict[str, int] = {}
     for item in items:
@@ -39,6 +40,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     def rank(item: pytest.Item) -> tuple[int, int, str, int]:
         group, file = group_of(item.nodeid), item.nodeid.partition("::")[0]
+        if kinds[group] == 3:
+            return 3, 0, "", 0
         return kinds[group], -sizes[group], group, places.index(file) if file in SHARED else 0
 
     items.sort(key=rank)

@@ -26,6 +26,11 @@ def cloud() -> Iterator[Cloud]:
 
 
 @pytest.fixture(scope="module")
+def ec2(cloud: Cloud) -> list[Entry]:
+    return of_ec2(cloud.client)
+
+
+@pytest.fixture(scope="module")
 def triton() -> Iterator[CloudApi]:
     front = Front()
     lab = Lab(front, {"networks": Names(fabrics={"My-Fabric-Network": "192.168.128.0/22"})})
@@ -34,14 +39,14 @@ def triton() -> Iterator[CloudApi]:
     front.stop()
 
 
-def test_every_image_with_a_name_is_there_with_the_ami_that_it_means_now(cloud: Cloud) -> None:
-    images = {each.name: each.note for each in of_ec2(cloud.client) if each.kind == "image"}
+def test_every_image_with_a_name_is_there_with_the_ami_that_it_means_now(cloud: Cloud, ec2: list[Entry]) -> None:
+    images = {each.name: each.note for each in ec2 if each.kind == "image"}
     assert set(images) == set(EC2_IMAGES)
     assert images["debian-12"].startswith(f"now {debian(cloud)}, ")
 
 
-def test_sizes_have_cores_and_memory_and_run_the_images(cloud: Cloud) -> None:
-    sizes = {each.name: each for each in of_ec2(cloud.client) if each.kind == "size"}
+def test_sizes_have_cores_and_memory_and_run_the_images(cloud: Cloud, ec2: list[Entry]) -> None:
+    sizes = {each.name: each for each in ec2 if each.kind == "size"}
     assert (sizes["t3.micro"].vcpus, sizes["t3.micro"].memory) == (2, 1024)
     assert not [name for name in sizes if name.startswith(("t4g.", "m6g.", "a1."))]
     cloud.run(InstanceType="t3.micro")
