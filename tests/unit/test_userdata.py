@@ -378,6 +378,10 @@ class TestBuilders:
 
 
 class TestOldestGuest:
+    def test_it_is_the_python_that_the_package_promises(self) -> None:
+        assert f'requires-python = ">={userdata.OLDEST_PYTHON}"' in (ROOT / "pyproject.toml").read_text()
+        assert VERSIONS[0] == userdata.OLDEST_PYTHON
+
     def test_the_programs_are_of_its_grammar_and_it_imports_them(self, landed: Path) -> None:
         done = rollcall(landed, "status", by=oldest())
         assert done.returncode == 1 and "reason=not-running" in done.stderr

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from components.review import marker
+from tests.unit import builders
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -143,6 +144,11 @@ def _help() -> str:
 def test_the_engine_is_the_one_that_we_test_with() -> None:
     (pinned,) = {step["with"]["pulumi-version"] for _, step in steps() if "pulumi/actions@" in step.get("uses", "")}
     assert f"pulumi=={pinned}\n" in (ROOT / "requirements.in").read_text()
+
+
+def test_the_python_is_one_that_builds_the_userdata_in_our_tests() -> None:
+    pinned = {step["with"]["python-version"] for _, step in steps() if "setup-python@" in step.get("uses", "")}
+    assert pinned and pinned <= {*builders.VERSIONS}
 
 
 def test_actionlint_has_nothing_to_say() -> None:
