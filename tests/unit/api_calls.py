@@ -50,7 +50,7 @@ def _services() -> list[str]:
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "client":
-                found |= {each.value for each in node.args[:1] if isinstance(each, ast.Constant)}
+                found |= {str(each.value) for each in node.args[:1] if isinstance(each, ast.Constant)}
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found |= {match[1] for match in _IN_TEXT.finditer(node.value)}
     assert found <= set(known), found
