@@ -181,12 +181,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="for programs")
     chosen = parser.parse_args(arguments)
 
+    # A region that cannot be asked is no difference: nothing is known of it.
     try:
         fleets = look(*exported(chosen.stack))
-    except (StatusError, ConfigurationError, RollcallError, CloudApiError, *awserrors.failures()) as fault:  # type: ignore[misc]
-        # A region that cannot be asked is no difference: nothing is known of it.
-        said = awserrors.told(fault) if isinstance(fault, awserrors.failures()) else fault
-        print(f"rollcall status: {said}", file=sys.stderr)
+    except (StatusError, ConfigurationError, RollcallError, CloudApiError) as fault:
+        print(f"rollcall status: {fault}", file=sys.stderr)
+        return 2
+    except awserrors.failures() as failed:
+        print(f"rollcall status: {awserrors.told(failed)}", file=sys.stderr)
         return 2
     if chosen.json:
         print(

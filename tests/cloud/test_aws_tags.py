@@ -83,13 +83,17 @@ def zone(cloud: Cloud, tags: Tags) -> Any:
 MAKERS = (role, tagged_role, user, profile, parameter, group, instance, volume, zone)
 IAM, EC2 = (role, tagged_role, user, profile), (group, instance, volume)
 _BAD, _FORM, _INPUT = "InvalidParameterValue", "ValidationError", "InvalidInput"
-_PREFIXED: dict[Callable[[Cloud, Tags], Any], str] = {
-    **dict.fromkeys(EC2, _BAD),
-    **dict.fromkeys(IAM, _INPUT),
-    parameter: "ValidationException",
-    zone: _INPUT,
-}
-CASES: list[tuple[str, Tags, dict[Callable[[Cloud, Tags], Any], str]]] = [
+Case = tuple[str, Tags, dict[Callable[[Cloud, Tags], Any], str]]
+RESERVED: list[Case] = [(f"reserved {each}", [(each, "")], {instance: _BAD}) for each in (".", "..", "_index")]
+PREFIXED: list[Case] = [
+    (
+        f"prefix {each}",
+        [(each, "")],
+        {**dict.fromkeys(EC2, _BAD), **dict.fromkeys(IAM, _INPUT), parameter: "ValidationException", zone: _INPUT},
+    )
+    for each in ("aws:x", "AWS:x")
+]
+CASES: list[Case] = [
     ("plain", [("team", "web")], {}),
     ("ten", [(f"k{each}", "") for each in range(10)], {}),
     ("eleven", [(f"k{each}", "") for each in range(11)], {zone: _INPUT}),
@@ -106,14 +110,11 @@ CASES: list[tuple[str, Tags, dict[Callable[[Cloud, Tags], Any], str]]] = [
     ),
     ("space", [("cost center", "a b")], {instance: _BAD}),
     ("slash", [("a/b", "c/d")], {instance: _BAD}),
-    ("reserved .", [(".", "")], {instance: _BAD}),
-    ("reserved ..", [("..", "")], {instance: _BAD}),
-    ("reserved _index", [("_index", "")], {instance: _BAD}),
+    *RESERVED,
     ("hash in a key", [("a#b", "")], {**dict.fromkeys(IAM, _FORM), parameter: "ValidationException", instance: _BAD}),
     ("hash in a value", [("a", "b#1")], {**dict.fromkeys(IAM, _FORM), parameter: "ValidationException"}),
     ("letters of the world", [("größe", "größer")], {instance: _BAD}),
-    ("prefix aws:x", [("aws:x", "")], _PREFIXED),
-    ("prefix AWS:x", [("AWS:x", "")], _PREFIXED),
+    *PREFIXED,
     ("prefix of a value", [("x", "aws:y")], dict.fromkeys(IAM, _INPUT)),
     (
         "long key",
