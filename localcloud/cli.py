@@ -6,6 +6,7 @@ import argparse
 import base64
 import contextlib
 import fcntl
+import gc
 import json
 import logging
 import os
@@ -85,6 +86,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(state: Path, chosen: Any) -> int:
+    # moto's models are objects that stay: looked through again and again, they take a quarter of a start.
+    gc.set_threshold(50_000, 20, 20)
     from localcloud.daemon import DaemonError, Options, serve
     from localcloud.hypervisor import HypervisorError
 
