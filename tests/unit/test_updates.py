@@ -119,10 +119,10 @@ class TestMessages:
 
     def test_an_error_is_whole_with_the_name_of_its_resource(self) -> None:
         update = Update()
-        text = "web: the roll call was not answered within 300 s:\n  - web-0 is not at www A\n  Look into its log.\n"
+        text = "web: the roll call was not answered, and nothing changed for 300 s:\n  - web-0 is not at www A\n  Look into its log.\n"
         lines = told(update, said(text, "error", "web", prefix="error: "), said(text, "error", "web", prefix="error: "))
         assert lines == [
-            "    error: web: web: the roll call was not answered within 300 s:",
+            "    error: web: web: the roll call was not answered, and nothing changed for 300 s:",
             "        - web-0 is not at www A",
             "        Look into its log.",
         ]
