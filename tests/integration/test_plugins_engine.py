@@ -61,16 +61,19 @@ groups = cloudflare.get_api_token_permission_groups_list_output(name="DNS Write"
 cloudflare.OriginCaCertificate(
     "certificate", csr=os.environ["CSR"], hostnames=[site.name],
     request_type="origin-ecc", requested_validity=7)
-token = cloudflare.ApiToken("token", name="machines", policies=[{
+policies = [{
     "effect": "allow",
     "permission_groups": [{"id": groups.results[0].id}],
     "resources": site.id.apply(lambda zone: '{"com.cloudflare.api.account.zone.' + zone + '":"*"}'),
-}])
+}]
+token = cloudflare.ApiToken("token", name="machines", policies=policies)
+owned = cloudflare.AccountToken("owned", account_id=account, name="machines of the account", policies=policies)
 
 command.local.Command("local", create="echo made >> $LOG", delete="echo unmade >> $LOG", environment={"LOG": told["log"]})
 command.remote.Command("remote", connection={"host": "192.0.2.1"}, create=f"echo far >> {told['log']}")
 pulumi.export("secret", key.secret)
 pulumi.export("token", token.value)
+pulumi.export("owned", owned.value)
 pulumi.export("word", zone.tags_all)
 """
 
@@ -130,7 +133,7 @@ def test_one_program_with_every_type_from_up_to_destroy(trial: Trial) -> None:
 def the_state_holds_no_secret(trial: Trial) -> None:
     shown = json.loads(trial.run("stack", "output", "--json", "--show-secrets"))
     held = (trial.folder / "backend/.pulumi/stacks/trial/trial.json").read_text()
-    assert not [name for name in ("secret", "token") if shown[name] in held]
+    assert not [name for name in ("secret", "token", "owned") if shown[name] in held]
     assert WORD not in held
     assert trial.resources()["key"]["id"] in held
 
@@ -198,3 +201,8 @@ def nothing_is_left(trial: Trial, instance: str) -> None:
     assert {each["GroupName"] for each in groups} == {"default"}
     assert "example.net" not in [each.name for each in trial.site.api.zones.list()]
     assert "machines" not in [each.name for each in trial.site.api.user.tokens.list()]
+    owned = [
+        each.name
+        for each in trial.site.api.accounts.tokens.list(account_id=trial.site.api.accounts.list().result[0].id)
+    ]
+    assert owned == []
