@@ -432,6 +432,7 @@ def test_instances_are_listed_for_the_operator(lab: Lab) -> None:
             "name": "web-1",
             "state": "running",
             "addresses": found["ips"],
+            "tags": {},
         }
     ]
 
