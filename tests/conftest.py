@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from tests.groups import SHARED, group_of
+from tests.groups import LONG, SHARED, group_of
 
 # The vendors' SDKs and moto are millions of objects that stay. Looked through at Python's usual pace, they take a fourth of
 # the tests' time. What is left of a test is found all the same: pytest collects at the end.
@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         group = group_of(item.nodeid)
         marks = [each for each in ("machines", "engine") if item.get_closest_marker(each)]
-        kind = 0 if group in SHARED.values() else 1 if "machines" in marks else 2 if marks else 3
+        kind = 0 if group in SHARED.values() else 1 if "machines" in marks else 2 if marks or group in LONG else 3
         kinds[group] = min(kind, kinds.get(group, kind))
     places = [*SHARED]
 

@@ -12,6 +12,9 @@ SHARED = {
     "tests/integration/test_secrets.py": "closed site",
 }
 
+# Files without machines and engine that take minutes all the same.
+LONG = ("tests/cloud/test_in_step_property.py",)
+
 
 def group_of(node: str) -> str:
     """Return the group that a test belongs to, by its id: its shared stack, else its file."""
