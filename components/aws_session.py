@@ -50,6 +50,7 @@ class AwsSession:
     def __init__(self, settings: AwsSettings) -> None:
         self._settings = settings
         self._lock = threading.Lock()
+        self._clients: dict[Any, Any] = {}
         core = _Core(settings)
         self.region = settings.region or region_around() or core.get_config_variable("region") or ""
         """The stack's own region; an empty text where nothing says any."""
@@ -62,7 +63,11 @@ class AwsSession:
         """boto3's client for a service, in the stack's own region or another one."""
         usual = (self._settings.sts_region if service == "sts" else "") or self.region
         with self._lock:
-            return self._session.client(service, region_name=region or usual or None, config=config)
+            # A client is safe for threads, and its first call costs more than all others.
+            key = (service, region or usual, config)
+            if key not in self._clients:
+                self._clients[key] = self._session.client(service, region_name=region or usual or None, config=config)
+            return self._clients[key]
 
     def regions(self) -> list[str]:
         """Every region that boto3 knows EC2 in."""

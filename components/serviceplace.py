@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
@@ -187,12 +188,16 @@ class ServiceRecords:
 
 def _route53(zone: str, config: Mapping[str, str]) -> Route53Store:
     """The zone in the stack's own account. As on the machines nothing is tried again there: who calls knows what to read anew."""
-    from botocore.config import Config
-
     from components.aws_session import session_of
 
-    once = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=15)
-    return Route53Store(zone, client=session_of(config.get).client("route53", "us-east-1", once))
+    return Route53Store(zone, client=session_of(config.get).client("route53", "us-east-1", _once()))
+
+
+@functools.cache
+def _once() -> Any:
+    from botocore.config import Config
+
+    return Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=15)
 
 
 def families(ipv6: bool) -> tuple[str, ...]:
