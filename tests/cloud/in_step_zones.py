@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from typing import Any
 
 import pytest
@@ -171,7 +170,7 @@ class Route53Zone:
         )
 
     def patch(self, patcher: pytest.MonkeyPatch) -> None:
-        patcher.setattr("components.serviceplace.Route53Store", partial(Route53Store, client=self._client))
+        patcher.setattr("components.serviceplace._route53", lambda zone, _: Route53Store(zone, client=self._client))
 
     def close(self) -> None:
         self.faults.clear()
