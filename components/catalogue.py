@@ -106,7 +106,6 @@ def chosen(entries: Iterable[Entry], words: Sequence[str]) -> list[Entry]:
 def look(region: str = "", config: Mapping[str, str] | None = None) -> tuple[list[Entry], list[str]]:
     """What the clouds of the stack's configuration and of the environment have, and why one could not be asked. `region` is an AWS
     region or a data centre by its name, or both, since there are names that both clouds have; unless told, those of the stack."""
-
     from components.aws_session import session_of as aws_session_of
     from components.joyent import CloudApiError
     from components.joyent.provider import read_settings
@@ -148,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if without and told.stack:
         print(f"rollcall catalogue: {without}", file=sys.stderr)
         return 2
-    found, faults = look(told.region, config) if config else look(told.region)
+    found, faults = look(told.region, config)
     for each in faults:
         print(f"rollcall catalogue: {each}", file=sys.stderr)
     shown = chosen(found, told.words)

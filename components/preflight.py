@@ -239,7 +239,6 @@ def _machines(fleets: Sequence[FleetSettings]) -> list[str]:
 
 def quotas_found(settings: Settings) -> Found:
     """What the fleets would make anew, and whether the accounts' quotas hold it. The clouds have just answered."""
-
     from components.aws_session import session_of
     from components.joyent import CloudApiError
 
@@ -316,7 +315,6 @@ def cloudflare_found(site: SiteSettings, *, joined: bool = False) -> CloudflareF
 
 def aws_faults(settings: Settings) -> list[str]:
     """What keeps us from working in AWS, in the directory's hosted zone, and in each region that fleets name."""
-
     from components.aws_session import session_of
 
     try:

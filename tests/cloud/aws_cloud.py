@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import boto3
+import pytest
 from botocore.config import Config
 
 from localcloud.aws import Aws
@@ -169,3 +170,11 @@ def running(**options: Any) -> Iterator[Cloud]:
 
 def until(condition: Callable[[], bool], timeout: float = 10.0) -> bool:
     return came_true(condition, timeout)
+
+
+def point_shell_at(cloud: Cloud, patch: pytest.MonkeyPatch) -> None:
+    """Give this process the environment of an operator's shell that works on `cloud`."""
+    patch.setenv("AWS_ENDPOINT_URL", cloud.url)
+    patch.setenv("AWS_REGION", "us-west-2")
+    patch.setenv("AWS_ACCESS_KEY_ID", OPERATOR[0])
+    patch.setenv("AWS_SECRET_ACCESS_KEY", OPERATOR[1])

@@ -76,12 +76,12 @@ def test_each_word_must_be_part_of_a_line() -> None:
 
 def test_as_json_and_without_a_cloud(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     entry = Entry(cloud="aws", kind="image", name="debian-12", note="now ami-1")
-    monkeypatch.setattr(catalogue, "look", lambda region: ([entry], ["joyent is left out: no key"]))
+    monkeypatch.setattr(catalogue, "look", lambda *_: ([entry], ["joyent is left out: no key"]))
     assert catalogue.main(["--json"]) == 0
     told = capsys.readouterr()
     assert json.loads(told.out)[0]["name"] == "debian-12" and "joyent is left out" in told.err
     monkeypatch.setattr(
-        catalogue, "look", lambda region: ([], ["aws is left out: no region", "joyent is left out: no key"])
+        catalogue, "look", lambda *_: ([], ["aws is left out: no region", "joyent is left out: no key"])
     )
     assert catalogue.main([]) == 2
 
@@ -92,7 +92,7 @@ def test_as_json_and_without_a_cloud(monkeypatch: pytest.MonkeyPatch, capsys: py
 )
 def test_words_stand_on_both_sides_of_options(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
     asked: list[list[str]] = []
-    monkeypatch.setattr(catalogue, "look", lambda region: ([Entry(cloud="aws", kind="size", name="t3.micro")], []))
+    monkeypatch.setattr(catalogue, "look", lambda *_: ([Entry(cloud="aws", kind="size", name="t3.micro")], []))
 
     def kept(found: list[Entry], given: list[str]) -> list[Entry]:
         asked.append(given)

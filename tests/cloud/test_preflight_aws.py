@@ -17,7 +17,7 @@ from components.quotas import look_at_ec2
 from components.settings import Settings, read
 from localcloud.aws.route53 import UNLIMITED
 from localcloud.compute import InstantHypervisor
-from tests.cloud.aws_cloud import OPERATOR, Cloud, running
+from tests.cloud.aws_cloud import Cloud, point_shell_at, running
 
 pytestmark = pytest.mark.clouds
 
@@ -31,12 +31,8 @@ def shared() -> Iterator[Cloud]:
 
 @pytest.fixture
 def aws(shared: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", shared.url)
-    monkeypatch.setenv("AWS_REGION", "us-west-2")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", OPERATOR[0])
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", OPERATOR[1])
+    point_shell_at(shared, monkeypatch)
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     monkeypatch.setattr(pulumi.runtime, "get_config", {}.get)
     yield shared
     shared.faults.clear()

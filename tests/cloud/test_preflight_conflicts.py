@@ -6,15 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import boto3
 import pulumi
 import pytest
 
 from components import preflight
 from components.settings import Settings, read
 from localcloud.aws.route53 import UNLIMITED
-from tests.cloud.aws_cloud import OPERATOR as KEY
-from tests.cloud.aws_cloud import Cloud, running
+from tests.cloud.aws_cloud import Cloud, point_shell_at, running
 from tests.cloud.cloudflare_server import OPERATOR, ZONE, Front, Lab, refused
 
 pytestmark = pytest.mark.clouds
@@ -53,11 +51,7 @@ def shared() -> Iterator[Cloud]:
 
 @pytest.fixture
 def aws(shared: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", shared.url)
-    monkeypatch.setenv("AWS_REGION", "us-west-2")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY[0])
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", KEY[1])
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+    point_shell_at(shared, monkeypatch)
     yield shared
     for zone in shared.aws.route53.store.all():
         shared.aws.route53.store._zones.pop(zone.id)
