@@ -56,3 +56,58 @@ def test_a_name_that_is_not_used_is_no_attribute() -> None:
 def test_a_package_that_is_not_installed_is_named() -> None:
     with pytest.raises(ModuleNotFoundError, match="pulumi_nowhere"):
         Part("pulumi_nowhere", {"Thing": "thing"}).Thing  # noqa: B018
+
+
+# Every type of a resource, of a function's result and of its arguments, and the types within these, as Pulumi itself reads them.
+TYPES = """
+import inspect, json, sys, typing
+from pulumi import _types, ComponentResource, CustomResource
+from components import aws_sdk, cloudflare
+
+seen = {}
+
+def walk(kind):
+    for each in (kind, *typing.get_args(kind)):
+        if typing.get_args(each) and each is not kind:
+            walk(each)
+        elif inspect.isclass(each) and "pulumi_" in each.__module__ and each.__qualname__ not in seen:
+            properties = {}
+            seen[each.__qualname__] = properties
+            if issubclass(each, CustomResource):
+                properties.update(_types.resource_types(each))
+            elif _types.is_output_type(each):
+                properties.update(_types.output_type_types(each))
+            elif _types.is_input_type(each):
+                properties.update(_types.input_type_types(each))
+            for found in list(properties.values()):
+                walk(found)
+
+parts = {"pulumi_cloudflare": cloudflare._PART}
+parts |= {f"pulumi_aws.{name}": getattr(aws_sdk, name) for name in ("ec2", "iam", "route53", "ssm")}
+for package, part in parts.items():
+    for name, module in part._names.items():
+        getattr(part, name)
+        for found in vars(sys.modules[f"{package}.{module}"]).values():
+            if inspect.isclass(found) and found.__module__ == f"{package}.{module}":
+                walk(found)
+print(json.dumps({name: {key: repr(value) for key, value in found.items()} for name, found in seen.items()}, sort_keys=True))
+"""
+
+
+def test_the_types_within_are_those_of_the_whole_sdk() -> None:
+    part = run(TYPES).replace("components.sdk_parts ", "")
+    assert "ZoneAccount" in part and "InstanceRootBlockDevice" in part
+    whole = "pulumi_aws.ec2.VpnGateway; pulumi_aws.iam.Group; pulumi_aws.route53.HealthCheck; pulumi_aws.ssm.Document"
+    assert part == run(f"import pulumi_cloudflare, pulumi_aws; {whole}; {TYPES}")
+
+
+def test_code_that_is_generated_otherwise_is_imported_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "vendor"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('the package itself runs')\n")
+    (package / "outputs.py").write_text("class Size:\n    pass\n")
+    (package / "thing.py").write_text(
+        "from . import outputs\nclass Thing:\n    size: 'outputs.Size'\n    kind = outputs.Size\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert Part("vendor", {"Thing": "thing"}).Thing.kind.__name__ == "Size"
