@@ -36,6 +36,7 @@ from localcloud.http import Server, listen
 from localcloud.keys import Keys
 from localcloud.namespace import HAS_IPV6, IMDS, NETWORKS, Namespace, name_for
 from localcloud.packets import Gate, Gatekeeper
+from localcloud.plugins.preloaded import Preloaded
 from localcloud.visitor import Visitor
 from rollcall.ownership import PREFIX
 
@@ -388,9 +389,15 @@ def serve(options: Options) -> int:
         _log_requests(options.state / "logs")
         daemon = Daemon(options)
         began = time.monotonic()
-        daemon.start()
+        plugins = Preloaded(options.state, options.state / "logs" / "plugins.log")
+        try:
+            daemon.start()
+        except BaseException:
+            plugins.stop()
+            raise
         _log.info("ready in %.1f s", time.monotonic() - began)
         stop.wait()
+        plugins.stop()
         daemon.stop()
     with contextlib.suppress(OSError):
         (options.state / "daemon.lock").unlink()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 STAND_INS = ("aws", "cloudflare", "command")
 _CODE = Path(__file__).resolve().parent.parent.parent
+LAUNCH = "localcloud/plugins/launch.py"
 
 
 class PluginsError(Exception):
@@ -67,7 +68,8 @@ def _is_there(folder: Path, name: str) -> bool:
 
 
 def install(home: Path, python: Path, which: Collection[str] = STAND_INS) -> None:
-    """Put a launcher for each of `which` into `home/plugins`, under the version of its SDK; `python` has the SDKs.
+    """Put a launcher for each of `which` into `home/plugins`, under the version of its SDK; `python` has the SDKs. The folder that
+    `home` is in is the local clouds'.
 
     Stand-ins of an earlier call that are not in `which` are taken away, so that real ones can be found.
     """
@@ -82,6 +84,6 @@ def install(home: Path, python: Path, which: Collection[str] = STAND_INS) -> Non
         folder.mkdir(parents=True, exist_ok=True)
         launcher.write_text(
             "#!/bin/sh\n# A stand-in of the rehearsal, not the vendor's plugin.\n"
-            f"PYTHONPATH='{_CODE}' exec '{python}' -u -m localcloud.plugins.serve {name} \"$@\"\n"
+            f"exec '{python}' -I -S '{_CODE / LAUNCH}' '{home.parent}' {name} \"$@\"\n"
         )
         launcher.chmod(0o755)

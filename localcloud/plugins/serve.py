@@ -6,6 +6,7 @@ import contextlib
 import gc
 import os
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
 
@@ -16,20 +17,25 @@ from localcloud.plugins.server import serve
 gc.set_threshold(50_000, 20, 20)
 
 
-def main() -> int:
-    name = sys.argv[1] if len(sys.argv) > 1 else ""
+def run(name: str, arguments: Sequence[str]) -> int:
+    """Serve until the engine ends us. Return the exit code."""
     if name not in STAND_INS:
         print(f"usage: serve {'|'.join(STAND_INS)}", file=sys.stderr)
         return 2
-    engine = next((each for each in sys.argv[2:] if not each.startswith("-")), "")
+    engine = next((each for each in arguments if not each.startswith("-")), "")
     # An engine that is interrupted, or that has failed, interrupts its plugins.
     with contextlib.suppress(KeyboardInterrupt):
         serve(import_module(f"localcloud.plugins.{name}").PLUGIN, version(f"pulumi-{name}"), engine)
+    return 0
+
+
+def main() -> None:
+    code = run(sys.argv[1] if len(sys.argv) > 1 else "", sys.argv[2:])
     # The engine waits for its plugins one after the other, and Python takes a while to tear boto3's models down.
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(code)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -40,6 +40,9 @@ class Plugin:
     settings: Sequence[str]
     moving: Sequence[str] = ()
 
+    def preload(self) -> None:
+        """Read beforehand what every process that serves this plugin would have to read."""
+
     def client(self, settings: Mapping[str, Any]) -> Any:
         """The client for these settings; made at first use."""
         raise NotImplementedError

@@ -10,6 +10,7 @@ from typing import Any
 from localcloud.plugins.aws import ec2, functions, iam, route53, ssm
 from localcloud.plugins.aws.common import default_tags
 from localcloud.plugins.aws.credentials import Account
+from localcloud.plugins.aws.sdk import preload, session
 from localcloud.plugins.server import Plugin
 
 
@@ -34,11 +35,10 @@ class Api:
             return self._made[service]
 
     def _make(self, service: str) -> Any:
-        import boto3
         from botocore.config import Config
 
         retries = Config(retries={"mode": "adaptive", "total_max_attempts": 10})
-        return boto3.client(
+        return session().client(
             service,
             region_name=self.region or None,
             config=retries,
@@ -73,6 +73,9 @@ class Aws(Plugin):
     )
 
     moving = ("region",)
+
+    def preload(self) -> None:
+        preload()
 
     def client(self, settings: Mapping[str, Any]) -> Api:
         return Api(settings)

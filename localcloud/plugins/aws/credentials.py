@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from localcloud.plugins.aws.sdk import session
 from localcloud.plugins.resource import PluginError
 
 _UNITS = {"h": 3600, "m": 60, "s": 1}
@@ -81,17 +82,17 @@ class Account:
         """What the SDK finds: environment, profile, container, instance."""
         import botocore.session
 
-        session = botocore.session.Session(profile=self._settings.get("profile") or None)
+        chain = botocore.session.Session(profile=self._settings.get("profile") or None)
         if self._region:
             # For a profile that assumes a role.
-            session.set_config_variable("region", self._region)
+            chain.set_config_variable("region", self._region)
         for name, variable in (("sharedConfigFiles", "config_file"), ("sharedCredentialsFiles", "credentials_file")):
             files = self._settings.get(name) or ()
             if len(files) > 1:
                 raise PluginError(f"aws: the stand-in reads one of {name}; PLUGINS=real reads several")
             for file in files:
-                session.set_config_variable(variable, str(Path(file).expanduser()))
-        found = session.get_credentials()
+                chain.set_config_variable(variable, str(Path(file).expanduser()))
+        found = chain.get_credentials()
         if found is None:
             raise PluginError("aws: No valid credential sources found.")
         frozen = found.get_frozen_credentials()
@@ -132,10 +133,8 @@ class Account:
                 raise PluginError(f"aws: AWS account ID not allowed: {account}")
 
     def _sts(self, keys: Mapping[str, str], **options: Any) -> Any:
-        import boto3
-
         region = self._settings.get("stsRegion") or self._region
-        return boto3.client("sts", region_name=region, endpoint_url=self.endpoint("sts"), **keys, **options)
+        return session().client("sts", region_name=region, endpoint_url=self.endpoint("sts"), **keys, **options)
 
 
 def _as_boto(key: str, secret: str, token: str | None) -> dict[str, str]:

@@ -1,0 +1,53 @@
+"""Start a stand-in as the engine starts any plugin: `launch.py STATE NAME [ENGINE]`. Runs without any package, in milliseconds.
+
+The local clouds keep a process in which the stand-ins' packages are imported already (localcloud.plugins.preloaded). It is asked for
+a copy of itself, with our environment and our output; this process then only waits, and the copy ends with it. Where there is no such
+process, the stand-in is started here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+SOCKET = "plugins.sock"
+CODE = Path(__file__).resolve().parent.parent.parent
+
+
+def ask(path: Path, name: str, arguments: Sequence[str]) -> int | None:
+    """Run the stand-in in a copy of the prepared process until it ends. Return its exit code; None if nobody answers."""
+    asked = {"name": name, "arguments": list(arguments), "environment": dict(os.environ), "folder": str(Path.cwd())}
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        try:
+            connection.connect(str(path))
+            socket.send_fds(connection, [b"\0"], [0, 1, 2])
+            connection.sendall(json.dumps(asked).encode() + b"\n")
+            said = connection.recv(1)
+        except OSError:
+            return None
+        if said != b"+":
+            return None
+        # The exit code, at the end.
+        try:
+            code = connection.recv(1)
+        except (OSError, KeyboardInterrupt):
+            return 0
+    return code[0] if code else 1
+
+
+def main(words: Sequence[str]) -> NoReturn:
+    state, name, *arguments = words
+    code = ask(Path(state) / SOCKET, name, arguments)
+    if code is not None:
+        sys.exit(code)
+    os.environ["PYTHONPATH"] = str(CODE)
+    os.execv(sys.executable, [sys.executable, "-u", "-m", "localcloud.plugins.serve", name, *arguments])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
