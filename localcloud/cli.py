@@ -168,7 +168,7 @@ def _clean(state: Path) -> None:
                 Namespace(namespace).destroy()
         for key in (state / "keys").glob("*"):
             key.unlink()
-        for left in ("control.sock", "daemon.json"):
+        for left in ("control.sock", "plugins.sock", "daemon.json"):
             (state / left).unlink(missing_ok=True)
 
 

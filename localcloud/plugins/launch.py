@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -41,6 +42,8 @@ def ask(path: Path, name: str, arguments: Sequence[str]) -> int | None:
 
 
 def main(words: Sequence[str]) -> NoReturn:
+    # Whoever started the engine may have it ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     state, name, *arguments = words
     code = ask(Path(state) / SOCKET, name, arguments)
     if code is not None:

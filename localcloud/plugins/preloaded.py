@@ -61,15 +61,17 @@ def main(path: Path) -> None:
         server.bind(str(path))
         path.chmod(0o600)
         server.listen(16)
-        while True:
-            ready, _, _ = select.select([server, sys.stdin], [], [])
-            if sys.stdin in ready:
-                return
+        ours = path.stat().st_ino
+        while sys.stdin not in select.select([server, sys.stdin], [], [])[0]:
             connection, _ = server.accept()
             with connection:
                 if os.fork() == 0:
                     server.close()
                     _become(connection)
+    # The next local clouds of this folder may have theirs there already.
+    with contextlib.suppress(OSError):
+        if path.stat().st_ino == ours:
+            path.unlink()
 
 
 def _become(connection: socket.socket) -> NoReturn:
