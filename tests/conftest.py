@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from tests import outside
 from tests.groups import LONG, SHARED, group_of
 
 # The vendors' SDKs and moto are millions of objects that stay. Looked through at Python's usual pace, they take a fourth of
 # the tests' time. What is left of a test is found all the same: pytest collects at the end.
 gc.set_threshold(50_000, 20, 20)
+outside.watch()
 
 
 class ByGroup(LoadScopeScheduling):  # type: ignore[misc]
@@ -45,3 +48,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return kinds[group], -sizes[group], group, places.index(file) if file in SHARED else 0
 
     items.sort(key=rank)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    """Fail a test that would have sent something elsewhere, whatever the code under test made of the refusal."""
+    try:
+        yield
+    finally:
+        refused, outside.tried[:] = outside.tried[:], []
+    if refused:
+        pytest.fail(f"tried to leave this machine: {'; '.join(dict.fromkeys(refused))}")
