@@ -33,6 +33,8 @@ MASKED = (
 # Looks for metadata before there is a network, and at a second boot waits 5 s in vain to tell whether it moved. That of
 # Debian 13 cannot be left out: it is another one (rootfs).
 MASKED_OF = {"bookworm": ("cloud-init-local.service",)}
+# In no image, but in its repository: what machines of other people's images have, for those who install it.
+OFFERED = ("needrestart",)
 ENABLED = {
     "multi-user.target.wants": ("joyent-user-script.service",),
     "cloud-init.service.wants": ("ec2-hypervisor-uuid.service",),
@@ -124,21 +126,26 @@ def _build(root: Path, suite: str, say: Callable[[str], None]) -> None:
     _finish_base(root / "base", suite)
     packages = write_index(root / "repo")
     _install_layer(root, log)
+    for package in (root / "offered").iterdir():
+        package.rename(root / "repo" / package.name)
+    (root / "offered").rmdir()
+    write_index(root / "repo")
     manifest = {"suite": suite, "made": int(time.time()), "layers": {"nginx": packages}}
     (root / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
 
 
 def _bootstrap(root: Path, suite: str, log: Path) -> None:
-    """The base, and beside it the packages that nginx would add, fetched but not installed."""
-    repo = root / "repo"
-    repo.mkdir()
+    """The base, and beside it the packages that nginx would add, and OFFERED, fetched but not installed."""
+    for name in ("repo", "offered"):
+        (root / name).mkdir()
     options = root / "apt.conf"
     options.write_text("\n".join([*apt_options(), 'Acquire::Languages "none";', ""]))
-    fetch = (
-        'export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG"; apt-get clean'
-        " && apt-get --yes --no-install-recommends --download-only install nginx"
-        f' && cp "$1"/var/cache/apt/archives/*.deb {repo}/'
-    )
+    fetch = 'export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG"'
+    for packages, folder in (("nginx", "repo"), (" ".join(OFFERED), "offered")):
+        fetch += (
+            f" && apt-get clean && apt-get --yes --no-install-recommends --download-only install {packages}"
+            f' && cp "$1"/var/cache/apt/archives/*.deb {root / folder}/'
+        )
     exclude = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in LEFT_OUT]
     command = [
         "mmdebstrap",

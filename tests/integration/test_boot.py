@@ -42,6 +42,19 @@ NEEDRESTART = """cat >/etc/apt/apt.conf.d/99needrestart <<'END'
 DPkg::Post-Invoke {"test ${NEEDRESTART_SUSPEND:-0} = 1 || systemctl restart rollcall-boot.service";};
 END
 """
+# Debian's own needrestart, which restarts by itself as Ubuntu's does, and has a reason: the C library of all that runs is another
+# file now. The daily apt, whose timers Debian starts at boot, updates the lists at the same time.
+BUSY_DEBIAN = """set -e
+apt-get -qq update
+apt-get -qq -y install --no-install-recommends needrestart >/root/needrestart.log 2>&1
+echo '$nrconf{restart} = "a";' >/etc/needrestart/conf.d/restart.conf
+library=$(readlink -f /lib/x86_64-linux-gnu/libc.so.6 || readlink -f /lib/aarch64-linux-gnu/libc.so.6)
+cp -p "$library" "$library.new"
+mv "$library.new" "$library"
+echo 'APT::Periodic::Update-Package-Lists "always";' >/etc/apt/apt.conf.d/20periodic
+systemctl unmask apt-daily.timer
+systemctl start --no-block apt-daily.service
+"""
 NUMBERS = itertools.count(30)
 
 
@@ -104,6 +117,10 @@ class Guest:
         service = self.run("bash -c 'exec 3<>/dev/tcp/127.0.0.1/4218; echo you? >&3; head -1 <&3'")
         return f"X-Served-By: {instance}" in web and service == f"{instance} theService heard: you?"
 
+    def starts(self) -> int:
+        """How often the unit that sets the machine up was started."""
+        return int(self.run("journalctl -u rollcall-boot --no-pager -o cat | grep -c ^Starting"))
+
     def updated(self) -> bool:
         return self.run("ls /var/lib/rollcall").split().count("updated") == 1
 
@@ -160,5 +177,21 @@ def test_an_apt_that_is_busy_at_the_first_boot_is_waited_for_and_named(room: Roo
         guest.run("systemctl stop busy-lists")
         guest.says("settings read", 60)
         assert guest.serves() and until(guest.updated, 30), guest.log()
-        starts = guest.run("journalctl -u rollcall-boot --no-pager -o cat | grep -c ^Starting")
-        assert int(starts) == 2, "one that failed for the lists' lock, and one that nothing restarted"
+        assert guest.starts() == 2, "one that failed for the lists' lock, and one that nothing restarted"
+
+
+@pytest.mark.parametrize("release", sorted(SUITES))
+def test_needrestart_and_the_daily_apt_are_in_nobodys_way(room: Room, release: str) -> None:
+    script = f"{BUSY_DEBIAN}mdata-get real >/root/real\nsh /root/real\n"
+    with mirrors(room):
+        guest = Guest(room, "joyent", f"{release}-bare", script)
+        guest.says("settings read", 90)
+        assert guest.serves() and until(guest.updated, 30), guest.log()
+        assert guest.starts() == 1, guest.log()
+        assert "Finished" in guest.run("journalctl -u apt-daily --no-pager -o cat")
+        # That it would have: with the next package, needrestart restarts what has run since before.
+        before = guest.run("systemctl show -P ActiveEnterTimestampMonotonic ssh")
+        guest.run("DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --reinstall nginx-common >/dev/null 2>&1")
+        assert guest.run("systemctl show -P ActiveEnterTimestampMonotonic ssh") != before, guest.run(
+            "cat /root/needrestart.log; needrestart -b 2>&1 || true"
+        )
