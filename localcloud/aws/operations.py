@@ -11,6 +11,7 @@ https://docs.aws.amazon.com/systems-manager/latest/APIReference/CommonErrors.htm
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -79,10 +80,21 @@ def model(call: Call) -> Any | None:
     return service.operation_model(call.action) if call.action in service.operation_names else None
 
 
-def not_emulated(call: Call, why: str) -> AwsError:
+def not_emulated(call: Call, why: str, *, action: str = "") -> AwsError:
     """The refusal of what the service has and the local one has not. No server's error, which clients would try again."""
     code = _UNSUPPORTED.get(call.service, "UnsupportedOperation")
-    return AwsError(code, f"The local {call.service} does not emulate {call.action or 'this'}: {why}.")
+    return AwsError(code, f"The local {call.service} does not emulate {action or call.action}: {why}.")
+
+
+def by_path(call: Call) -> str | None:
+    """The operation of a REST service (Route53) that the request's method and path name, or None."""
+    service = importlib.import_module("moto.core.utils").get_service_model(call.service)
+    for name in service.operation_names:
+        http = service.operation_model(name).http
+        uri = re.sub(r"\\\{[^}]*\\\}", "[^/]+", re.escape(http["requestUri"].partition("?")[0]))
+        if http["method"] == call.method and re.fullmatch(f"{uri}/?", call.path):
+            return str(name)
+    return None
 
 
 def _unknown(call: Call) -> AwsError:
