@@ -157,15 +157,19 @@ def _structured(kind: str, body: Mapping[str, Any], name: str) -> Content:
     priority = None
     if kind == "URI":
         priority = _number(body.get("priority", data.get("priority")), "priority", errors.field_required)
-    words = []
+    words: list[str] = []
+    values = dict(data)
     for each in _STRUCTURED[kind]:
         field = each.strip('"')
         value = data.get(field)
         if value is None and not (kind in ("HTTPS", "SVCB") and field == "value"):
             raise errors.data_field_required(field)
+        if kind in ("HTTPS", "SVCB") and isinstance(value, str):
+            # octoDNS writes the parameters with a blank in front, and reads them without.
+            values[field] = value = value.strip()
         word = _word(value)
         words.append(f'"{word}"' if each != field else word)
-    return Content(" ".join(word for word in words if word), dict(data), priority)
+    return Content(" ".join(word for word in words if word), values, priority)
 
 
 def _srv(data: Mapping[str, Any], name: str) -> Content:

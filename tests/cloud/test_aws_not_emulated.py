@@ -89,6 +89,10 @@ class TestRequests:
     def test_a_service_that_there_is_not_answers_in_its_form(self, cloud: Cloud) -> None:
         said = raw(cloud, "secretsmanager", "{}", "secretsmanager.GetSecretValue")
         assert (said.status_code, said.json()["__type"]) == (501, "UnknownService")
+        with pytest.raises(ClientError) as caught:
+            cloud.client("lambda").list_functions()
+        assert caught.value.response["Error"]["Code"] == "UnknownService"
+        assert "has no lambda" in caught.value.response["Error"]["Message"]
         said = raw(cloud, "autoscaling", "Action=DescribeAutoScalingGroups&Version=2011-01-01")
         assert said.status_code == 501 and "<Code>UnknownService</Code>" in said.text
         said = raw(cloud, "s3", "")

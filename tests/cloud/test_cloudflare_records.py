@@ -146,6 +146,7 @@ class TestCreate:
             ),
             ("CAA", {"data": {"flags": 0, "tag": "issue", "value": "letsencrypt.org"}}, '0 issue "letsencrypt.org"'),
             ("HTTPS", {"data": {"priority": 1, "target": ".", "value": 'alpn="h3"'}}, '1 . alpn="h3"'),
+            ("HTTPS", {"data": {"priority": 1, "target": ".", "value": ' alpn="h2"'}}, '1 . alpn="h2"'),
             ("SSHFP", {"data": {"algorithm": 4, "type": 2, "fingerprint": "ab" * 32}}, f"4 2 {'ab' * 32}"),
             (
                 "URI",
