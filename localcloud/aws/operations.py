@@ -58,8 +58,10 @@ _OF_PARAMETERS = frozenset(
 
 def check(call: Call) -> None:
     """Raises AwsError for an operation that is unknown, not emulated, or lacks what it requires."""
-    if call.service not in _MODELLED or not call.action:
+    if call.service not in _MODELLED:
         return
+    if not call.action and call.service != "ssm":
+        raise AwsError("MissingAction", "The request must contain the parameter Action")
     operation = model(call)
     if operation is None:
         raise _unknown(call)

@@ -56,6 +56,8 @@ class TestRequests:
             ("ec2", "Action=DeleteVolume&Version=2016-11-15", "MissingParameter"),
             ("ec2", "Action=DeleteSecurityGroup&Version=2016-11-15", "MissingParameter"),
             ("iam", "Action=Nonsense&Version=2010-05-08", "InvalidAction"),
+            ("ec2", "Version=2016-11-15", "MissingAction"),
+            ("iam", "Version=2010-05-08", "MissingAction"),
             ("iam", "Action=GetRole&Version=2010-05-08", "ValidationError"),
             ("sts", "Action=Nonsense&Version=2011-06-15", "InvalidAction"),
             ("sts", "Action=AssumeRole&Version=2011-06-15", "ValidationError"),
@@ -73,6 +75,7 @@ class TestRequests:
         ("operation", "body", "code"),
         [
             ("Nonsense", "{}", "UnknownOperationException"),
+            ("", "{}", "UnknownOperationException"),
             ("GetParameter", "{}", "ValidationException"),
             ("GetParameters", "{}", "ValidationException"),
             ("GetParametersByPath", "{}", "ValidationException"),
