@@ -63,6 +63,10 @@ def test_a_value_matches_as_ec2_says(cloud: Cloud, filters: dict[str, Any], foun
     [
         ("describe_subnets", "Subnets", "availability-zone", "us-west-2?"),
         ("describe_vpcs", "Vpcs", "cidr", "172.31.*"),
+        # Terraform's provider and ours write some names so.
+        ("describe_vpcs", "Vpcs", "isDefault", "tru?"),
+        ("describe_subnets", "Subnets", "vpcId", "vpc-*"),
+        ("describe_subnets", "Subnets", "cidr", "172.31.*"),
         ("describe_volumes", "Volumes", "attachment.device", "/dev/xvd?"),
         ("describe_security_groups", "SecurityGroups", "group-name", "d*t"),
         ("describe_security_group_rules", "SecurityGroupRules", "security-group-rule-id", "sgr-*"),

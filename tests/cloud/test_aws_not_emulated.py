@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -166,7 +167,8 @@ class TestParts:
         ec2 = cloud.client("ec2")
         volume = cloud.describe(instance)["BlockDeviceMappings"][0]["Ebs"]["VolumeId"]
         for asked in ({}, {"InstanceId": instance}, {"Device": "/dev/xvda"}, {"Force": True}):
-            refused("OperationNotPermitted", lambda asked=asked: ec2.detach_volume(VolumeId=volume, **asked), volume)
+            act = functools.partial(ec2.detach_volume, VolumeId=volume, **asked)
+            refused("OperationNotPermitted", act, volume)
         free = ec2.create_volume(AvailabilityZone="us-west-2a", Size=1)["VolumeId"]
         refused("IncorrectState", lambda: ec2.detach_volume(VolumeId=free), "'available' state")
         refused("InvalidVolume.NotFound", lambda: ec2.detach_volume(VolumeId="vol-00000000000000000"))

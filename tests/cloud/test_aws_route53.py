@@ -295,7 +295,7 @@ class TestHealthChecks:
         assert lab.api.get_health_check_count()["HealthCheckCount"] == 0
 
     def test_a_set_cannot_have_one_that_there_is_not(self, lab: Lab) -> None:
-        options = {"SetIdentifier": "a", "Weight": 1, "HealthCheckId": "0a1b2c"}
+        options: dict[str, Any] = {"SetIdentifier": "a", "Weight": 1, "HealthCheckId": "0a1b2c"}
         code, status, said = refusal(lambda: lab.batch(change("CREATE", f"h.{ZONE}", "A", "198.51.100.1", **options)))
         assert (code, status) == ("NoSuchHealthCheck", 404) and "0a1b2c" in said
 

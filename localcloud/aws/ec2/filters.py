@@ -68,9 +68,11 @@ def check_names(call: Call) -> None:
     operation = model(call) if names else None
     members = operation.input_shape.members if operation is not None and operation.input_shape else {}
     documentation = str(members["Filters"].documentation) if "Filters" in members else ""
-    known = {*re.findall(r"<li>\s*<p>\s*<code>([^<]+)</code>", documentation), *_OLD}
+    # Of some filters the text has other names too ("you can also use cidr"), and EC2 takes isDefault for is-default.
+    known = {*re.findall(r"<code>([^<]+)</code>", documentation), *_OLD}
     for name in names:
-        if known > _OLD and name not in known and not name.startswith("tag:"):
+        dashed = re.sub(r"(?<=[a-z])[A-Z]", lambda letter: f"-{letter[0].lower()}", name)
+        if known > _OLD and not {name, dashed} & known and not name.startswith("tag:"):
             raise AwsError("InvalidParameterValue", f"The filter '{name}' is invalid")
         if call.action == "DescribeInstanceStatus" and name not in _OF_STATUSES:
             raise not_emulated(call, f"it has no filter '{name}'")
