@@ -159,8 +159,18 @@ def _ec2_seen(instance: Mapping[str, Any]) -> Seen:
         state=state,
         drained=tags.get(DRAIN) == "true",
         note=(instance.get("StateReason") or {}).get("Message", "") if state == "stopped" else "",
-        since=str(instance.get("LaunchTime", "")),
+        since=str(_first_launch(instance) or ""),
     )
+
+
+def _first_launch(instance: Mapping[str, Any]) -> Any:
+    """When the instance was made. `LaunchTime` moves at each start; the primary interface is attached once.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Instance.html (launchTime)
+    """
+    attached = [each.get("Attachment") or {} for each in instance.get("NetworkInterfaces", ())]
+    primary = (each.get("AttachTime") for each in attached if each.get("DeviceIndex") == 0)
+    return next(primary, None) or instance.get("LaunchTime")
 
 
 class JoyentView:

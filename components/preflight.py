@@ -12,11 +12,23 @@ import functools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pulumi
 
-from components import awserrors, awstags, dnsconflicts, policysizes, sitezone, standing, tokens, zonenames
+from components import (
+    askable,
+    awserrors,
+    awstags,
+    dnsconflicts,
+    policysizes,
+    sitezone,
+    stackfile,
+    standing,
+    tokens,
+    zonenames,
+)
 from components.access import (
     CLOUDFLARE_SECRETS,
     cloudflare_faults,
@@ -24,7 +36,7 @@ from components.access import (
     cloudflare_token_key,
     cloudflare_url,
 )
-from components.aws_config import named, own_region, secrets
+from components.aws_config import named, own_region, region_around, secrets
 from components.cloudflareapi import ApiFailingError, ApiRefusedError, CloudflareApi
 from components.held import held
 from components.naming import marks
@@ -32,6 +44,7 @@ from components.networks import Datacenter, NetworksError
 from components.quotas import Found, look_at_ec2, look_at_triton
 from components.settings import (
     KEYS,
+    MACHINE_TOKEN,
     SITE_JOIN,
     TEXTS,
     ConfigurationError,
@@ -39,7 +52,7 @@ from components.settings import (
     FleetSettings,
     Settings,
     SiteSettings,
-    read,
+    read_whole,
 )
 from components.standing import Standing
 from components.zonestore import ZoneStore
@@ -47,6 +60,8 @@ from components.zonestore import ZoneStore
 if TYPE_CHECKING:
     from components.joyent.client import CloudApi
     from components.joyent.session import Session
+
+_SPACE = "rollcall"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,19 +97,75 @@ def checked(stack: str) -> tuple[Settings, Standing]:
     """The stack's settings, after every check, and what of it stands already. Ends the program with one message, and no stack trace,
     at any fault."""
     try:
-        settings = located(configured(stack))
-        stands = preflight(settings)
+        settings, faults = described(stack)
+        settings = located(settings)
+        stands = preflight(settings, faults)
         return networked(settings)[0], stands
-    except ConfigurationError as faults:
-        raise pulumi.RunError(str(faults)) from faults
+    except ConfigurationError as faults_of_all:
+        raise pulumi.RunError(str(faults_of_all)) from faults_of_all
 
 
 def configured(stack: str) -> Settings:
-    """The stack's settings. Raises ConfigurationError with every fault."""
-    ours = pulumi.Config("rollcall")
-    values = {key: ours.get(key) if key in TEXTS else _object(ours, key) for key in KEYS}
+    """The stack's settings. Raises ConfigurationError with every fault that the configuration shows by itself."""
+    settings, faults = described(stack)
+    if faults:
+        raise ConfigurationError(faults)
+    return settings
+
+
+def described(stack: str) -> tuple[Settings, list[str]]:
+    """The stack's settings, with defaults in the place of what is faulty, and every fault that the configuration shows by itself."""
+    ours, values, faults = pulumi.Config("rollcall"), dict[str, Any](), list[str]()
+    for key in KEYS:
+        try:
+            values[key] = ours.get(key) if key in TEXTS else ours.get_object(key)
+        except pulumi.ConfigTypeError as wrong:
+            faults.append(f"rollcall:{key}: is no mapping ({wrong}); write it as `{{name: value, …}}`")
     given = {key: value for key, value in values.items() if value is not None}
-    return read(stack, zonenames.named(given, zonenames.looked_up(config)))
+    try:
+        given = zonenames.named(given, zonenames.looked_up(config))
+    except ConfigurationError as unknown:
+        faults += unknown.faults
+        given = {key: value for key, value in given.items() if not any(f"rollcall:{key}." in each for each in faults)}
+    # Of keys that are not known not even the form is.
+    others = {key: None for each in config_keys() if (key := _ours(each)) and key not in (*KEYS, MACHINE_TOKEN)}
+    settings, wrong_values = read_whole(stack, {**given, **others})
+    root = pulumi.get_root_directory()
+    doubled = stackfile.faults(Path(root), pulumi.get_stack()) if root else []
+    return settings, [*doubled, *faults, *namespace_faults(), *wrong_values]
+
+
+def config_keys() -> list[str]:
+    """Every key of the stack's configuration, `NAMESPACE:NAME`, as the engine hands it over."""
+    return sorted({*pulumi.runtime.config.CONFIG.get(), *pulumi.runtime.config.get_config_env()})
+
+
+def namespace_faults() -> list[str]:
+    """Keys that look like Rollcall's and are in a namespace of nobody's."""
+    found = []
+    for key in config_keys():
+        space, _, name = key.partition(":")
+        if space != _SPACE and difflib.get_close_matches(space, [_SPACE], cutoff=0.8):
+            found.append(f"{key}: is in the namespace {space}, which nothing reads. Did you mean {_SPACE}:{name}?")
+    return found
+
+
+def region_fault(settings: Settings) -> list[str]:
+    """Where AWS is used, the region must be the stack's own: with that of whoever runs Pulumi the AWS provider is another one, and so
+    everything of it is replaced."""
+    if config("aws:region") or not _uses_aws(settings):
+        return []
+    names = [each for each in config_keys() if each.startswith("aws:")]
+    near = difflib.get_close_matches("aws:region", names, n=1, cutoff=0.7)
+    meant = f" ({near[0]} is set; did you mean that?)" if near else ""
+    around = region_around()
+    told = f", and AWS_REGION, which says {around} here, is not the stack's" if around else ""
+    fix = f"`pulumi config set aws:region {around or 'us-west-2'}`"
+    return [f"aws:region: is not set{meant}{told}. {fix}: another region, or none, replaces every AWS resource."]
+
+
+def _ours(key: str) -> str:
+    return key.removeprefix(f"{_SPACE}:") if key.startswith(f"{_SPACE}:") else ""
 
 
 def located(settings: Settings) -> Settings:
@@ -143,34 +214,47 @@ def datacenter_of(session: Session) -> Datacenter:
     )
 
 
-def preflight(settings: Settings) -> Standing:
-    """Ask each cloud that the settings use whether it knows us. Raises ConfigurationError naming all that do not."""
-    used = {fleet.cloud for fleet in settings.fleets} | ({"aws"} if settings.directory is not None else set())
-    if faults := plain_secrets():
-        raise ConfigurationError(faults)
-    faults = awstags.faults(settings, marks(), config("aws:defaultTags"), os.environ)
-    in_cloudflare = CloudflareFound()
-    if settings.site is not None:
-        faults += (wrong := cloudflare_faults(config))
+def preflight(settings: Settings, before: Sequence[str] = ()) -> Standing:
+    """Ask each cloud that the settings use whether it knows us, and about all that is in them. `before` are the faults that they have
+    already. Raises ConfigurationError naming every fault."""
+    region = region_fault(settings)
+    faults = [
+        *before,
+        *region,
+        *plain_secrets(),
+        *awstags.faults(settings, marks(), config("aws:defaultTags"), os.environ),
+    ]
+    asked, in_cloudflare = askable.part(settings, before), CloudflareFound()
+    if asked.site is not None:
+        wrong = cloudflare_faults(config)
         if not wrong:
-            in_cloudflare = cloudflare_found(settings.site, joined=sitezone.is_joined(settings))
-    faults += [in_cloudflare.fault] if in_cloudflare.fault else []
-    faults += [fault for cloud, faults_of in FAULTS.items() if cloud in used for fault in faults_of(settings)]
-    if not faults and "aws" in used and (fault := account_fault()):
-        faults = [fault]
-    if faults:
+            in_cloudflare = cloudflare_found(asked.site, joined=sitezone.is_joined(asked))
+            wrong = [in_cloudflare.fault] if in_cloudflare.fault else []
+        faults += wrong
+        asked = replace(asked, site=None) if wrong else asked
+    for cloud, faults_of in FAULTS.items():
+        if asked.fleets_of(cloud) or (cloud == "aws" and asked.directory is not None):
+            found_here = faults_of(asked)
+            asked = askable.without_cloud(asked, cloud, found_here)
+            # What is not set has been said.
+            faults += [each for each in found_here if not (region and each.startswith("aws:region: is not set"))]
+    if _uses_aws(asked) and not region and (fault := account_fault()):
+        faults.append(fault)
+    asked, found = networked(asked)
+    found += quotas_found(asked)
+    stands = standing_found(asked) + Standing(token_account=in_cloudflare.token_account)
+    if faults := list(dict.fromkeys([*faults, *found.faults, *stands.faults])):
         raise ConfigurationError(faults)
-    settings, found = networked(settings)
-    found += quotas_found(settings)
-    stands = standing_found(settings) + Standing(token_account=in_cloudflare.token_account)
-    if found.faults or stands.faults:
-        raise ConfigurationError([*found.faults, *stands.faults])
     if pulumi.runtime.is_dry_run():
         for line in found.warnings:
             pulumi.warn(line)
         for line in (*found.notes, *stands.notes):
             pulumi.info(line)
     return stands
+
+
+def _uses_aws(settings: Settings) -> bool:
+    return bool(settings.fleets_of("aws")) or settings.directory is not None
 
 
 def standing_found(settings: Settings) -> Standing:
@@ -252,8 +336,11 @@ def quotas_found(settings: Settings) -> Found:
             found += Found(faults=(awserrors.told(failed, f"aws:region {region}"),))
     for datacenter, fleets in settings.by_region("joyent").items():
         try:
-            api = triton(settings, datacenter)
-            found += look_at_triton(fleets, stack, api, datacenter, networks=settings.network_ids)
+            session = triton_session(settings, datacenter)
+            api = session.api
+            found += look_at_triton(
+                fleets, stack, api, datacenter, networks=settings.network_ids, catalogue=session.catalogue
+            )
             found += adoptions(settings, fleets, api)
         except CloudApiError as fault:
             found += Found(faults=(f"rollcall:joyent: {fault}",))
@@ -472,12 +559,3 @@ def triton_session(settings: Settings, datacenter: str = "") -> Session:
 
 # What keeps us from working in a cloud, asked where the settings use it.
 FAULTS: dict[str, Callable[[Settings], list[str]]] = {"aws": aws_faults, "joyent": joyent_faults}
-
-
-def _object(config: pulumi.Config, key: str) -> Any:
-    try:
-        return config.get_object(key)
-    except pulumi.ConfigTypeError as wrong:
-        raise ConfigurationError(
-            [f"rollcall:{key}: is no mapping ({wrong}); write it as `{{name: value, …}}`"]
-        ) from wrong

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components import awserrors, ec2images
 from components.naming import VERSION, is_of
 from components.networks import is_on
 from components.settings import FleetSettings
 from rollcall.settings import FLEET, MACHINE, STACK
+
+if TYPE_CHECKING:
+    from components.joyent.catalogue import Catalogue
 
 # Which quota holds the vCPUs of a type, by the letters that its name begins with. Other classes are not asked about.
 # https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-instance-quotas.html
@@ -144,19 +147,15 @@ class _Region:
 def look_at_ec2(fleets: Sequence[FleetSettings], stack: str, region: str, client: Callable[[str], Any]) -> Found:
     """The fleets of one region. `client` makes boto3's for a service. Raises what EC2's client raises."""
     here = _seen(fleets, region, client("ec2"))
-    if not here.default_vpc:
-        return Found(faults=(_vpc_fault(fleets, region),))
-    faults = [fault for each in fleets if (fault := _type_fault(each, here))]
-    if faults:
-        return Found(faults=tuple(faults))
+    wrong = {each.name: fault for each in fleets if (fault := _type_fault(each, here))}
+    faults = [*([] if here.default_vpc else [_vpc_fault(fleets, region)]), *wrong.values()]
     made = {each.name: births(each, _machines(each, stack, here)) for each in fleets}
     # EC2 asks for the key pair and the image when it makes a machine, and not afterwards.
     making = [each for each in fleets if made[each.name].made]
-    faults = [fault for each in making if (fault := _key_pair_fault(each, here))]
+    faults += [fault for each in making if (fault := _key_pair_fault(each, here))]
     faults += ec2images.faults(making, region, here.architectures, client)
-    if faults:
-        return Found(faults=tuple(faults))
-    found = Found(notes=tuple(note for each in made.values() if (note := each.note)))
+    found = Found(faults=tuple(faults), notes=tuple(note for each in made.values() if (note := each.note)))
+    fleets = [each for each in fleets if each.name not in wrong]
     for code, what in dict.fromkeys(_CLASSES[kind] for each in fleets if (kind := _kind(each.size)) in _CLASSES):
         mine = [each for each in fleets if _CLASSES.get(_kind(each.size)) == (code, what)]
         value, warning = _applied(client("service-quotas"), code, region)
@@ -224,13 +223,13 @@ def _type_fault(told: FleetSettings, here: _Region) -> str | None:
         return f"{key}: EC2 has no instance type {told.size!r} in {here.name}; `make catalogue` lists what there is"
     if not here.offered[told.size]:
         return f"{key}: no zone of {here.name} offers {told.size}; `make catalogue` lists what there is"
-    if not here.zones[told.size]:
+    if here.default_vpc and not here.zones[told.size]:
         zone = min(here.offered[told.size])
         return (
             f"{key}: no zone of {here.name} with {told.size} has a default subnet; "
             f"`aws ec2 create-default-subnet --availability-zone {zone} --region {here.name}`, or choose another size"
         )
-    return _ipv6_fault(told, here) if told.ipv6 else None
+    return _ipv6_fault(told, here) if told.ipv6 and here.default_vpc else None
 
 
 def _key_pair_fault(told: FleetSettings, here: _Region) -> str | None:
@@ -326,9 +325,10 @@ def look_at_triton(
     datacenter: str = "",
     *,
     networks: Mapping[str, Sequence[str]] | None = None,
+    catalogue: Catalogue | None = None,
 ) -> Found:
     """The fleets of one data centre, which is named if it is not the configured one. `api` is a CloudApi; `networks` has the ids of
-    those that a fleet's machines are to be on, by its name. Raises CloudApiError."""
+    those that a fleet's machines are to be on, by its name; `catalogue` is asked for what machines are made of. Raises CloudApiError."""
     wanted = networks or {}
     where = f" in {datacenter}" if datacenter else ""
     tagged = api.list_machines(tags={STACK: stack})
@@ -341,7 +341,12 @@ def look_at_triton(
             fits = is_of(tags.get(VERSION, ""), told) and is_on(each.networks, wanted.get(told.name, ()), listed)
             there += [(tags.get(MACHINE, ""), fits)] if tags.get(FLEET) == told.name else []
         made[told.name] = births(told, there)
-    found = Found(notes=tuple(note for each in made.values() if (note := each.note)))
+    # An adopted machine is there, of whatever it was made.
+    making = [each for each in fleets if made[each.name].made > len(each.adopt)]
+    found = Found(
+        faults=tuple(_offer_faults(making, catalogue)) if catalogue else (),
+        notes=tuple(note for each in made.values() if (note := each.note)),
+    )
     # 0 is unlimited; one with `check` holds for some images only.
     limits = [each for each in api.get_limits() if int(each["value"]) and "check" not in each and "used" in each]
     packages = {name: each for each in api.list_packages() for name in (each.name, each.id)} if limits else {}
@@ -361,11 +366,23 @@ def look_at_triton(
     return found
 
 
+def _offer_faults(fleets: Iterable[FleetSettings], catalogue: Catalogue) -> Iterator[str]:
+    """What the data centre has not: the provider finds it too, one resource after the other."""
+    from components.joyent.errors import AmbiguousError, NotFoundError, RefusedError
+
+    for told in fleets:
+        for key, find, text in (("size", catalogue.package, told.size), ("image", catalogue.image, told.image)):
+            try:
+                find(text)
+            except (AmbiguousError, NotFoundError, RefusedError) as fault:
+                yield f"rollcall:fleets.{told.name}.{key}: {fault}"
+
+
 _TRITON = {"machines": "machines of the Triton account", "ram": "MiB of memory", "quota": "GiB of disk"}
 
 
 def _cost(by: str, package: Any) -> float:
     if by == "machines":
         return 1.0
-    # An unknown package is the provider's to refuse.
+    # An unknown package is a fault of its own.
     return 0.0 if package is None else float(package.memory if by == "ram" else package.disk / 1024)

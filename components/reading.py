@@ -95,7 +95,7 @@ class Reader:
             self.fault(name, "is missing", f"set it to one of {', '.join(known)}")
             return known[0]
         if value not in known:
-            self.fault(name, f"is {_shown(value)}", f"set it to one of {', '.join(known)}{_near(value, known)}")
+            self.fault(name, f"is {_shown(value)}", f"set it to one of {', '.join(known)}{near(value, known)}")
             return default or known[0]
         return str(value)
 
@@ -131,7 +131,7 @@ class Reader:
         for name in self._values:
             if name not in self._asked:
                 self.fault(
-                    name, "is not a setting", f"remove it; known are {', '.join(self._asked)}{_near(name, self._asked)}"
+                    name, "is not a setting", f"remove it; known are {', '.join(self._asked)}{near(name, self._asked)}"
                 )
 
     def _at(self, name: str) -> str:
@@ -144,9 +144,10 @@ class Reader:
         return default if value is None else value
 
 
-def _near(value: object, known: Iterable[str]) -> str:
-    near = get_close_matches(str(value), list(known), n=1)
-    return f" (did you mean {near[0]}?)" if near else ""
+def near(value: object, known: Iterable[str]) -> str:
+    """A question for the known word that a text is most like; empty where it is like none."""
+    found = get_close_matches(str(value), list(known), n=1)
+    return f" (did you mean {found[0]}?)" if found else ""
 
 
 def _shown(value: object) -> str:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from ipaddress import ip_network
 from typing import Any
 
-from components.reading import Faults, Reader
+from components.reading import Faults, Reader, near
 from rollcall.ownership import Owner, OwnershipError
 from rollcall.settings import CloudflareJoin, Route53Join, SettingsError, format_join
 
@@ -222,6 +222,14 @@ def read(stack: str, values: Mapping[str, Any]) -> Settings:
 
     Raises ConfigurationError with every fault found.
     """
+    settings, faults = read_whole(stack, values)
+    if faults:
+        raise ConfigurationError(faults)
+    return settings
+
+
+def read_whole(stack: str, values: Mapping[str, Any]) -> tuple[Settings, list[str]]:
+    """The settings in `values`, with defaults in the place of what is faulty, and every fault."""
     faults = Faults()
     top = Reader(values, "rollcall", faults)
     site = _site(Reader(values["site"], "rollcall:site", faults)) if values.get("site") else None
@@ -236,7 +244,8 @@ def read(stack: str, values: Mapping[str, Any]) -> Settings:
     joyent = _joyent(Reader(values.get("joyent"), "rollcall:joyent", faults))
     for name in top.names():
         if name not in KEYS:
-            faults.add(f"rollcall:{name}", "is not a setting", f"remove it; known are {', '.join(KEYS)}")
+            known = f"known are {', '.join(KEYS)}{near(name, KEYS)}"
+            faults.add(f"rollcall:{name}", "is not a setting", f"remove it; {known}")
     linger = top.number("linger", 86400, least=0, most=86400, unit=" seconds")
     settings = Settings(
         stack=stack,
@@ -255,9 +264,7 @@ def read(stack: str, values: Mapping[str, Any]) -> Settings:
             "add one, as web-aws: {cloud: aws, count: 2, size: t3.micro, image: debian-12, joins: [site]}",
         )
     _check_whole(settings, faults)
-    if faults:
-        raise ConfigurationError(faults.found)
-    return settings
+    return settings, faults.found
 
 
 def _site(reader: Reader) -> SiteSettings:

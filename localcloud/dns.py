@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import socket
 import struct
 import threading
@@ -28,6 +29,7 @@ import dns.rrset
 from localcloud.dnsdata import RecordSet, ZoneSource
 from localcloud.faults import Faults
 
+_log = logging.getLogger(__name__)
 NEGATIVE_TTL = 30
 _PLAIN_UDP = 512
 _LARGEST_UDP = 1232
@@ -70,8 +72,19 @@ class Authority:
         elif refusal is not None:
             reply.set_rcode(refusal)
         else:
-            self._fill(reply, query.question[0].name, query.question[0].rdtype)
+            return self._filled(reply, query, over_tcp)
         return self._fitted(reply, query, over_tcp)
+
+    def _filled(self, reply: dns.message.Message, query: dns.message.Message, over_tcp: bool) -> bytes:
+        """SERVFAIL where a cloud holds a value that cannot be sent: a client that hears nothing would ask again and again."""
+        try:
+            self._fill(reply, query.question[0].name, query.question[0].rdtype)
+            return self._fitted(reply, query, over_tcp)
+        except (dns.exception.DNSException, ValueError) as wrong:
+            _log.warning("%s cannot be answered: %s", query.question[0].to_text(), wrong)
+            failed = dns.message.make_response(query, our_payload=_LARGEST_UDP)
+            failed.set_rcode(dns.rcode.SERVFAIL)
+            return failed.to_wire()
 
     def _fill(self, reply: dns.message.Message, name: dns.name.Name, rdtype: dns.rdatatype.RdataType) -> None:
         if self.recursive:
@@ -166,11 +179,14 @@ class Authority:
         reply.authority.append(self._rrset(dns.name.from_text(zone[0]), RecordSet(zone[0], "SOA", ttl, found.values)))
 
     def _rrset(self, name: dns.name.Name, records: RecordSet) -> dns.rrset.RRset:
-        values = [_absolute(each, records.type) for each in records.values]
+        values = list(records.values)
         if records.type in ("A", "AAAA") and len(values) > 1:
             start = next(self._turns[records.name]) % len(values)
             values = values[start:] + values[:start]
-        return dns.rrset.from_text_list(name, records.ttl, dns.rdataclass.IN, records.type, values)
+        # Names in values may lack the final dot, whatever the type; in presentation format that would make them relative.
+        return dns.rrset.from_text_list(
+            name, records.ttl, dns.rdataclass.IN, records.type, values, origin=dns.name.root, relativize=False
+        )
 
     @staticmethod
     def _fitted(reply: dns.message.Message, query: dns.message.Message, over_tcp: bool) -> bytes:
@@ -323,8 +339,3 @@ def _exactly(connection: socket.socket, count: int) -> bytes:
 
 def _text(name: dns.name.Name) -> str:
     return name.to_text(omit_final_dot=True).lower()
-
-
-def _absolute(value: str, rtype: str) -> str:
-    """Host names in values may lack the final dot, which in presentation format would make them relative."""
-    return value if rtype not in ("CNAME", "NS", "PTR", "SRV", "MX") or value.endswith(".") else f"{value}."

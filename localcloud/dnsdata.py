@@ -11,7 +11,7 @@ class RecordSet:
     """All values of one name and type, as an authoritative server answers them.
 
     `name` is lower case without the final dot; `values` are in presentation format (RFC 1035 section 5.1), TXT quoted,
-    host names in SRV, PTR and CNAME with or without the final dot.
+    names within them with or without the final dot.
     """
 
     name: str
@@ -21,7 +21,8 @@ class RecordSet:
 
 
 class ZoneSource(Protocol):
-    """A cloud's zones as its name servers see them (after propagation). Called often, from many threads: be quick."""
+    """A cloud's zones as its name servers see them (after propagation), names in presentation format. Called often, from many
+    threads: be quick."""
 
     def zones(self) -> tuple[str, ...]:
         """The zones' names, lower case without the final dot."""

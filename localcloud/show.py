@@ -38,7 +38,7 @@ class Visit:
 
 
 def fleet(machines: Iterable[Machine], stack: str) -> None:
-    """The machines that have the stack's tag; then those that do not, by the tag that they have."""
+    """The machines that have the stack's tag; then, apart, those that do not, by the tag that they have."""
     others: dict[str, list[Machine]] = {}
     print("\nFleet")
     for each in sorted(machines, key=lambda machine: (machine["cloud"], machine["name"])):
@@ -50,7 +50,7 @@ def fleet(machines: Iterable[Machine], stack: str) -> None:
         else:
             others.setdefault(tag, []).append(each)
     for tag, listed in sorted(others.items()):
-        print(f"Not this stack's, {f'{STACK}={tag}' if tag else f'without a tag {STACK}'}")
+        print(f"\nOther machines, not this stack's: {f'{STACK}={tag}' if tag else f'without a tag {STACK}'}")
         print("\n".join(map(_row, listed)))
 
 

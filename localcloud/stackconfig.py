@@ -55,11 +55,17 @@ def _without_secrets(value: Any) -> Any:
 
 def copy(source: Path, target: Path) -> list[str]:
     """Write the rehearsal's copy of a `Pulumi.<stack>.yaml`; the keys that it leaves out. What the engine has added to the copy
-    since, the salt of its secrets, stays. Raises ValueError where `source` is no configuration."""
+    since, the salt of its secrets, stays. Raises ValueError where `source` is no configuration, or has a key twice: the copy would have
+    the last one only, and the program that is rehearsed could not say so."""
+    from components.stackfile import duplicates
+
     before = target.read_text().splitlines() if target.exists() else ()
     salt = [line for line in before if line.startswith("encryptionsalt:")]
+    text = source.read_text()
+    if doubled := duplicates(text, source.name):
+        raise ValueError(f"{source.name} has a key twice. {' '.join(doubled)}")
     try:
-        kept, left = rehearsed(source.read_text())
+        kept, left = rehearsed(text)
     except (ValueError, yaml.YAMLError) as wrong:
         raise ValueError(f"{source.name} {wrong}") from wrong
     fresh = target.with_suffix(".new")

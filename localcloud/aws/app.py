@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from localcloud.aws import iam
+from localcloud.aws import iam, operations
 from localcloud.aws.authorization import Authorization
 from localcloud.aws.catalogue import REGIONS
 from localcloud.aws.ec2.addresses import AddressPool
@@ -175,7 +175,7 @@ class Aws(Observer, ZoneSource):
             environ[NOTED] = f"{call.service}:{call.action or call.method} key={key_id_of(environ) or '-'}"
             reply = self._answer(call)
         except AwsError as refused:
-            reply = render(service, refused)
+            reply = render(service, refused, in_json=_in_json(environ, service))
         except Exception as broken:  # noqa: BLE001 - an API answers 500 and goes on
             # Where, but neither the request nor the error's text: both may hold secrets.
             where = "".join(traceback.format_tb(broken.__traceback__))
@@ -194,6 +194,7 @@ class Aws(Observer, ZoneSource):
         # Of the global services the signature may name a region that we do not have.
         region = self.regions.get(call.region, self._home)
         self._authorize(principal, call, region)
+        operations.check(call)
         if call.service == "ec2":
             return region.ec2.answer(call)
         if call.service == "ssm":
@@ -244,6 +245,15 @@ def key_id_of(environ: WSGIEnvironment) -> str:
 
 def _service(environ: WSGIEnvironment) -> str:
     return service_of({"authorization": environ.get("HTTP_AUTHORIZATION", ""), "host": environ.get("HTTP_HOST", "")})
+
+
+def _in_json(environ: WSGIEnvironment, service: str) -> bool:
+    """Whether the client of a service that we do not have reads JSON: by its target, or since nothing but S3 is in XML without a form.
+
+    https://smithy.io/2.0/aws/protocols/index.html
+    """
+    is_form = "x-www-form-urlencoded" in str(environ.get("CONTENT_TYPE", ""))
+    return "HTTP_X_AMZ_TARGET" in environ or not (is_form or service in (*SERVICES, "s3", ""))
 
 
 def _throttled(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

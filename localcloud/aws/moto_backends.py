@@ -9,12 +9,16 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
+import re
 import sys
 import threading
+import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from localcloud.aws.catalogue import REGIONS
+from localcloud.aws.ec2 import filters
+from localcloud.aws.operations import not_emulated
 from localcloud.aws.wire import AwsError, Call, Reply
 
 _log = logging.getLogger(__name__)
@@ -55,6 +59,7 @@ def load() -> None:
                 importlib.import_module("moto.ec2.models.instance_types")
         finally:
             utilities.load_resource = original
+        filters.install()
 
 
 @contextlib.contextmanager
@@ -111,8 +116,14 @@ class Moto:
                 status, headers, text = responder.dispatch(request)
             except NotImplementedError as lacking:
                 _log.warning("the local %s lacks %s: %s", call.service, call.action, lacking)
-                message = f"The local {call.service} cannot do this: {str(lacking)[:200]}"
-                raise AwsError("UnsupportedOperation", message, 501) from lacking
+                raise not_emulated(call, _lacking(str(lacking))) from lacking
+            except AwsError:
+                raise
+            except Exception as broken:
+                # Where, but neither the request nor the error's text: both may hold secrets.
+                where = "".join(traceback.format_tb(broken.__traceback__))
+                _log.error("moto failed at %s of %s: %s\n%s", call.action, call.service, type(broken).__name__, where)
+                raise not_emulated(call, "it fails at this request; its log says where") from broken
         content = str(headers.get("Content-Type") or headers.get("content-type") or "text/xml;charset=UTF-8")
         return Reply(
             status=int(status), body=text.encode() if isinstance(text, str) else bytes(text), content_type=content
@@ -137,3 +148,9 @@ class Moto:
         for service in ("ec2", "iam", "ssm"):
             backends = getattr(importlib.import_module(f"moto.{service}.models"), f"{service}_backends")
             backends.pop(self.account, None)
+
+
+def _lacking(text: str) -> str:
+    """What moto says it has not, without its advice to open an issue."""
+    name = re.search(r"'([^']+)'", text) if "filter" in text.lower() else None
+    return f"it has no filter '{name[1]}'" if name else "it has no such operation"

@@ -16,6 +16,7 @@ from xml.sax.saxutils import escape
 from localcloud.aws.identity import Credentials, Granted, Principal, Sessions
 from localcloud.aws.moto_backends import Moto
 from localcloud.aws.openid import Claims, Issuers
+from localcloud.aws.operations import not_emulated
 from localcloud.aws.policy import Decision, Policy, Request, Value, evaluate
 from localcloud.aws.wire import AwsError, Call, Reply, request_id, xml
 
@@ -54,7 +55,7 @@ class StsApi:
             )
         if call.action == "AssumeRole":
             return self._assume(call, principal)
-        raise AwsError("InvalidAction", f"Could not find operation {call.action} for version 2011-06-15")
+        raise not_emulated(call, "it has AssumeRole, AssumeRoleWithWebIdentity and GetCallerIdentity")
 
     def with_web_identity(self, call: Call) -> Reply:
         """AssumeRoleWithWebIdentity, which nobody signs. Raises AwsError."""

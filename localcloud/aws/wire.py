@@ -166,10 +166,10 @@ def request_id() -> str:
     return str(uuid.uuid4())
 
 
-def render(service: str, error: AwsError) -> Reply:
-    """An error as the service's protocol writes it."""
+def render(service: str, error: AwsError, *, in_json: bool = False) -> Reply:
+    """An error as the service's protocol writes it. `in_json`: so did the client, of a service that we do not know."""
     rid, code, message = request_id(), escape(error.code), escape(error.message)
-    if service in _IN_JSON:
+    if in_json or service in _IN_JSON:
         body = json.dumps({"__type": error.code, "message": error.message}).encode()
         headers = {"x-amzn-RequestId": rid, "x-amzn-ErrorType": error.code}
         return Reply(status=error.status, body=body, content_type=_JSON, headers=headers)
@@ -178,6 +178,9 @@ def render(service: str, error: AwsError) -> Reply:
             f"<Response><Errors><Error><Code>{code}</Code><Message>{message}</Message></Error></Errors>"
             f"<RequestID>{rid}</RequestID></Response>"
         )
+    elif service == "s3":
+        # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+        text = f"<Error><Code>{code}</Code><Message>{message}</Message><RequestId>{rid}</RequestId></Error>"
     else:
         kind = "Sender" if error.status < 500 else "Receiver"
         text = (

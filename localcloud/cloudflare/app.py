@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,15 @@ if TYPE_CHECKING:
 
 PREFIX = "/client/v4"
 Handler = Callable[[Call], Reply]
+# Where Cloudflare has operations that are not in the table below: https://developers.cloudflare.com/api/
+_ID = "[0-9a-f]{32}"
+_ELSEWHERE = re.compile(
+    rf"[A-Z]+ {PREFIX}/(?:"
+    rf"(?:zones|accounts)/{_ID}(?:/.+)?|user(?:/.+)?|accounts|organizations(?:/.+)?|memberships(?:/.+)?|radar/.+|live"
+    r")/?"
+)
+# They are in the place of a record's id.
+_OF_RECORDS = ("export", "import", "scan", "usage")
 
 
 class App:
@@ -67,9 +77,15 @@ class App:
         try:
             endpoint, args = adapter.match(request.path, method=request.method)
         except MethodNotAllowed as wrong:
+            if _ELSEWHERE.fullmatch(f"{request.method} {request.path}"):
+                raise errors.not_emulated(request.method, request.path) from wrong
             raise errors.ApiError(405, 10405, "Method not allowed for this authentication scheme") from wrong
         except HTTPException as unknown:
+            if _ELSEWHERE.fullmatch(f"{request.method} {request.path}"):
+                raise errors.not_emulated(request.method, request.path) from unknown
             raise errors.no_route(request.path) from unknown
+        if args.get("record_id") in _OF_RECORDS:
+            raise errors.not_emulated(request.method, request.path)
         for name, value in args.items():
             if name in ("zone_id", "account_id", "record_id", "token_id") and not _is_id(value):
                 raise errors.no_route(request.path)
@@ -87,6 +103,8 @@ def _routes(origin: identity.OriginCertificates) -> list[tuple[str, str, Handler
         ("GET", zone, handlers.get_zone),
         ("PATCH", zone, handlers.edit_zone),
         ("DELETE", zone, handlers.delete_zone),
+        ("GET", f"{zone}/dnssec", handlers.get_dnssec),
+        ("GET", f"{zone}/pagerules", handlers.list_page_rules),
         ("PUT", f"{zone}/activation_check", handlers.check_activation),
         ("GET", records, handlers.list_records),
         ("POST", records, handlers.create_record),

@@ -16,7 +16,7 @@ import dns.rdataclass
 
 from localcloud.cloudflare import errors, names
 from localcloud.cloudflare.model import Fields
-from localcloud.cloudflare.text import character_strings, quoted
+from localcloud.cloudflare.text import character_strings, is_split, quoted
 
 _WIRE_LIMIT = 4096
 _WORD = 65535
@@ -96,8 +96,14 @@ def _mx(given: str, body: Mapping[str, Any], name: str) -> Content:
 
 
 def _text(given: str, body: Mapping[str, Any], name: str) -> Content:
-    character_strings(given)
-    return Content(given)
+    """A string of over 255 bytes comes back in parts, each in quotes; what needs no split comes back as it was given.
+
+    "Strings exceeding this allowed maximum length are automatically split": the content of a TXT record in
+    https://developers.cloudflare.com/api/resources/dns/subresources/records/methods/create/ , as in
+    https://github.com/cloudflare/terraform-provider-cloudflare/issues/6238
+    """
+    strings = character_strings(given)
+    return Content(quoted(strings) if is_split(given, strings) else given)
 
 
 def _any_host(given: str, body: Mapping[str, Any], name: str) -> Content:
@@ -151,15 +157,19 @@ def _structured(kind: str, body: Mapping[str, Any], name: str) -> Content:
     priority = None
     if kind == "URI":
         priority = _number(body.get("priority", data.get("priority")), "priority", errors.field_required)
-    words = []
+    words: list[str] = []
+    values = dict(data)
     for each in _STRUCTURED[kind]:
         field = each.strip('"')
         value = data.get(field)
         if value is None and not (kind in ("HTTPS", "SVCB") and field == "value"):
             raise errors.data_field_required(field)
+        if kind in ("HTTPS", "SVCB") and isinstance(value, str):
+            # octoDNS writes the parameters with a blank in front, and reads them without.
+            values[field] = value = value.strip()
         word = _word(value)
         words.append(f'"{word}"' if each != field else word)
-    return Content(" ".join(word for word in words if word), dict(data), priority)
+    return Content(" ".join(word for word in words if word), values, priority)
 
 
 def _srv(data: Mapping[str, Any], name: str) -> Content:

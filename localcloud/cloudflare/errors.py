@@ -159,6 +159,12 @@ def no_route(path: str) -> ApiError:
     return ApiError(404, 7003, f"Could not route to {path}, perhaps your object identifier is invalid?")
 
 
+def not_emulated(method: str, path: str) -> ApiError:
+    """What the real API has and the local one has not; no 404, which a client would take for something that is gone, and no
+    server's error, which it would try again. The code is none of Cloudflare's."""
+    return ApiError(400, 10501, f"The local Cloudflare does not emulate {method} {path}")
+
+
 def unknown_setting(name: str) -> ApiError:
     return refused(1006, f"Unrecognized zone setting name: {name}")
 

@@ -127,6 +127,29 @@ def delete_record(call: Call) -> Reply:
     return Reply({"id": record.id})
 
 
+def get_dnssec(call: Call) -> Reply:
+    """No zone here is signed. https://developers.cloudflare.com/api/resources/dns/subresources/dnssec/methods/get/"""
+    _zone(call, _ZONE_READ)
+    parts = (
+        "algorithm",
+        "digest",
+        "digest_algorithm",
+        "digest_type",
+        "ds",
+        "flags",
+        "key_tag",
+        "key_type",
+        "public_key",
+    )
+    return Reply({"status": "disabled", **dict.fromkeys((*parts, "modified_on"))})
+
+
+def list_page_rules(call: Call) -> Reply:
+    """None can be made. octoDNS lists them with the records; https://developers.cloudflare.com/api/resources/page_rules/"""
+    _zone(call, _ZONE_READ)
+    return Reply([])
+
+
 def list_settings(call: Call) -> Reply:
     zone = _zone(call, _SETTINGS_READ)
     with call.store.lock:

@@ -10,6 +10,7 @@ from typing import Any
 
 from localcloud.cloudflare import contents, errors, names
 from localcloud.cloudflare.model import PROXIABLE, Fields, Plan
+from localcloud.cloudflare.text import character_strings
 
 AUTOMATIC_TTL = 1
 _SHORTEST_TTL, _SHORTEST_ENTERPRISE_TTL, _LONGEST_TTL = 60, 30, 86400
@@ -74,8 +75,13 @@ def check_beside(fields: Fields, others: Iterable[Fields], zone: str) -> None:
     same_type = [each for each in here if each.type == fields.type]
     if any((each.content, each.priority) == (fields.content, fields.priority) for each in same_type):
         raise errors.identical_record()
-    if sum(len(each.content) for each in same_type) + len(fields.content) > _SET_LIMIT:
+    if sum(map(_length, [*same_type, fields])) > _SET_LIMIT:
         raise errors.set_too_long()
+
+
+def _length(fields: Fields) -> int:
+    """What counts of a content: of a TXT record without the quotes at which it was split."""
+    return sum(map(len, character_strings(fields.content))) if fields.type == "TXT" else len(fields.content)
 
 
 def _as_body(before: Fields) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""TXT contents: Cloudflare stores what it is given; its name servers send character strings of RFC 1035."""
+"""TXT contents: Cloudflare keeps what fits character strings of RFC 1035 as it is given, and splits the rest."""
 
 from __future__ import annotations
 
@@ -13,13 +13,21 @@ def character_strings(content: str) -> list[bytes]:
 
     Raises ApiError where quotes do not match.
     """
-    strings = _unquoted(content) if content.lstrip().startswith(_QUOTE) else [content.encode()]
-    pieces = [each[at : at + _LONGEST] for each in strings for at in range(0, max(len(each), 1), _LONGEST)]
+    pieces = [each[at : at + _LONGEST] for each in _given(content) for at in range(0, max(len(each), 1), _LONGEST)]
     return pieces or [b""]
+
+
+def is_split(content: str, strings: list[bytes]) -> bool:
+    """Whether `strings` are more than the content has itself."""
+    return len(strings) > max(len(_given(content)), 1)
 
 
 def quoted(strings: list[bytes]) -> str:
     return " ".join(f'"{"".join(_escaped(byte) for byte in each)}"' for each in strings)
+
+
+def _given(content: str) -> list[bytes]:
+    return _unquoted(content) if content.lstrip().startswith(_QUOTE) else [content.encode()]
 
 
 def _escaped(byte: int) -> str:

@@ -219,6 +219,9 @@ class TestPower:
         cloud.aws.stopped(instance)
         seen = cloud.describe(instance)
         assert seen["State"] == {"Code": 80, "Name": "stopped"} and "PublicIpAddress" not in seen
+        interface = seen["NetworkInterfaces"][0]
+        assert "Association" not in interface and "Association" not in interface["PrivateIpAddresses"][0]
+        assert "Association" not in ec2.describe_network_interfaces()["NetworkInterfaces"][0]
         assert seen["StateReason"]["Code"] == "Client.UserInitiatedShutdown"
         assert seen["StateTransitionReason"].startswith("User initiated (")
         changed = ec2.start_instances(InstanceIds=[instance])["StartingInstances"][0]
@@ -227,6 +230,21 @@ class TestPower:
         seen = cloud.describe(instance)
         assert (seen["PublicIpAddress"], seen["PrivateIpAddress"]) == ("198.51.100.11", private)
         assert "StateReason" not in seen or not seen["StateReason"].get("Code")
+
+    def test_a_start_is_another_launch_of_the_same_instance(self, cloud: Cloud) -> None:
+        """https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Instance.html (launchTime)"""
+        instance = cloud.run()[0]
+        first = cloud.describe(instance)
+        cloud.aws.stopped(instance)
+        assert cloud.describe(instance)["LaunchTime"] == first["LaunchTime"]
+        cloud.clock.ahead = 120
+        cloud.client("ec2").start_instances(InstanceIds=[instance])
+        cloud.clock.ahead = 0
+        again = cloud.describe(instance)
+        assert 119 <= (again["LaunchTime"] - first["LaunchTime"]).total_seconds() <= 125
+        attached = [each["NetworkInterfaces"][0]["Attachment"]["AttachTime"] for each in (first, again)]
+        assert attached[0] == attached[1]
+        assert again["NetworkInterfaces"][0]["Association"]["PublicDnsName"] == again["PublicDnsName"]
 
     def test_a_machine_that_turns_itself_off_is_stopped_with_the_reason(self, cloud: Cloud) -> None:
         instance = cloud.run()[0]

@@ -163,3 +163,17 @@ def test_what_is_global_is_the_same_from_both(cloud: Cloud) -> None:
     for region in REGIONS:
         assert [each["RoleName"] for each in cloud.client("iam", region=region).list_roles()["Roles"]] == ["one"]
         assert cloud.client("sts", region=region).get_caller_identity()["Account"] == cloud.aws.account
+
+
+def test_a_machine_is_as_old_as_its_first_launch(cloud: Cloud, as_operator: None) -> None:
+    """https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Instance.html (launchTime)"""
+    tags = [{"ResourceType": "instance", "Tags": [{"Key": STACK, "Value": "prod"}]}]
+    instance = cloud.run(TagSpecifications=tags)[0]
+    made = Ec2View("us-west-2").machines("prod")[0].since
+    cloud.aws.stopped(instance)
+    cloud.clock.ahead = 120
+    cloud.client("ec2").start_instances(InstanceIds=[instance])
+    cloud.clock.ahead = 0
+    cloud.aws.running(instance)
+    assert Ec2View("us-west-2").machines("prod")[0].since == made
+    assert str(cloud.describe(instance)["LaunchTime"]) > made

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import dns.flags
+import dns.message
+import dns.name
+import dns.rcode
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
 from localcloud.aws.route53 import HARSH, UNLIMITED
+from localcloud.dns import Authority
 from tests.cloud.aws_cloud import Cloud, running
 
 pytestmark = pytest.mark.clouds
@@ -54,7 +60,7 @@ class Lab:
         return None if found is None else {each.type: (each.ttl, each.values) for each in found}
 
     def clear(self) -> None:
-        kept = [each for each in self.sets() if each["Type"] not in ("SOA", "NS")]
+        kept = [each for each in self.sets() if each["Type"] not in ("SOA", "NS") or each["Name"] != f"{ZONE}."]
         if kept:
             self.batch(*({"Action": "DELETE", "ResourceRecordSet": each} for each in kept))
         self.api.delete_hosted_zone(Id=self.zone)
@@ -279,3 +285,122 @@ class TestTrouble:
             assert refusal(lambda: lab.batch(change("CREATE", f"h.{ZONE}", "A", "198.51.100.10")))[0] == "MalformedXML"
         finally:
             lab.api.meta.events.unregister(event, cut)
+
+
+class TestHealthChecks:
+    def test_there_are_none(self, lab: Lab) -> None:
+        """octoDNS lists them before it changes anything."""
+        assert lab.api.list_health_checks()["HealthChecks"] == []
+        assert lab.api.list_health_checks(MaxItems="5")["IsTruncated"] is False
+        assert lab.api.get_health_check_count()["HealthCheckCount"] == 0
+
+    def test_a_set_cannot_have_one_that_there_is_not(self, lab: Lab) -> None:
+        options: dict[str, Any] = {"SetIdentifier": "a", "Weight": 1, "HealthCheckId": "0a1b2c"}
+        code, status, said = refusal(lambda: lab.batch(change("CREATE", f"h.{ZONE}", "A", "198.51.100.1", **options)))
+        assert (code, status) == ("NoSuchHealthCheck", 404) and "0a1b2c" in said
+
+
+class TestWhatIsNotEmulated:
+    def test_it_says_so_and_what_is_unknown_says_that(self, lab: Lab) -> None:
+        made = {"CallerReference": "1", "HealthCheckConfig": {"Type": "TCP", "IPAddress": "198.51.100.1", "Port": 80}}
+        for name, act in (
+            ("CreateHealthCheck", lambda: lab.api.create_health_check(**made)),
+            ("ListTrafficPolicies", lab.api.list_traffic_policies),
+            ("ListQueryLoggingConfigs", lab.api.list_query_logging_configs),
+            ("GetDNSSEC", lambda: lab.api.get_dnssec(HostedZoneId=lab.zone)),
+            ("AssociateVPCWithHostedZone", functools.partial(_associate, lab)),
+        ):
+            code, status, said = refusal(act)
+            assert (code, status) == ("UnsupportedOperation", 400) and f"does not emulate {name}: " in said
+        code, status, said = refusal(
+            lambda: lab.api.create_hosted_zone(
+                Name="a.example", CallerReference="p", VPC={"VPCRegion": "us-west-2", "VPCId": "vpc-1"}
+            )
+        )
+        assert (code, status) == ("UnsupportedOperation", 400) and "private zones" in said
+
+
+def _associate(lab: Lab) -> Any:
+    vpc = {"VPCRegion": "us-west-2", "VPCId": "vpc-1"}
+    return lab.api.associate_vpc_with_hosted_zone(HostedZoneId=lab.zone, VPC=vpc)
+
+
+class TestNames:
+    """Each through the API, its list, and the DNS server."""
+
+    @staticmethod
+    def ask(lab: Lab, name: dns.name.Name, kind: str) -> dns.message.Message:
+        authority = Authority([lab.cloud.aws], {"ns.example": "127.0.0.1"})
+        reply = authority.answer(dns.message.make_query(name, kind).to_wire())
+        assert reply is not None
+        return dns.message.from_wire(reply)
+
+    @pytest.mark.parametrize(
+        ("written", "listed", "label"),
+        [
+            (r"\351t\351", r"\351t\351", b"\xe9t\xe9"),
+            (r"\303\251", r"\303\251", "é".encode()),
+            (r"\200\377", r"\200\377", b"\x80\xff"),
+            (r"\311X", r"\311x", b"\xc9x"),
+            (r"a\056b", r"a\056b", b"a.b"),
+            (r"0/25", r"0\05725", b"0/25"),
+            (r"a\040b", r"a\040b", b"a b"),
+            (r"\134x", r"\134x", b"\\x"),
+        ],
+    )
+    def test_a_byte_that_is_no_letter_comes_back_as_it_was_written(
+        self, lab: Lab, written: str, listed: str, label: bytes
+    ) -> None:
+        lab.batch(change("CREATE", f"{written}.{ZONE}", "A", "198.51.100.10"))
+        assert f"{listed}.{ZONE}." in [each["Name"] for each in lab.sets()]
+        (found,) = lab.sets(StartRecordName=f"{written}.{ZONE}", StartRecordType="A", MaxItems="1")
+        assert found["Name"] == f"{listed}.{ZONE}."
+        asked = dns.name.Name((label, *dns.name.from_text(ZONE).labels))
+        reply = self.ask(lab, asked, "A")
+        assert [str(each) for each in reply.answer[0]] == ["198.51.100.10"] and reply.answer[0].name == asked
+
+    def test_a_zone_may_have_such_a_name(self, lab: Lab) -> None:
+        zone = lab.api.create_hosted_zone(Name="0/25.100.51.198.in-addr.arpa", CallerReference="classless")
+        identity = zone["HostedZone"]["Id"]
+        assert zone["HostedZone"]["Name"] == r"0\05725.100.51.198.in-addr.arpa."
+        made = change("CREATE", "7.0/25.100.51.198.in-addr.arpa", "PTR", f"www.{ZONE}")
+        lab.api.change_resource_record_sets(HostedZoneId=identity, ChangeBatch={"Changes": [made]})
+        reply = self.ask(lab, dns.name.from_text("7.0/25.100.51.198.in-addr.arpa"), "PTR")
+        assert [str(each) for each in reply.answer[0]] == [f"www.{ZONE}."]
+        made["Action"] = "DELETE"
+        lab.api.change_resource_record_sets(HostedZoneId=identity, ChangeBatch={"Changes": [made]})
+        lab.api.delete_hosted_zone(Id=identity)
+
+    @pytest.mark.parametrize("name", ["été", "a b"])
+    def test_other_characters_must_be_escaped(self, lab: Lab, name: str) -> None:
+        code, _, said = refusal(lambda: lab.batch(change("CREATE", f"{name}.{ZONE}", "A", "198.51.100.10")))
+        assert code == "InvalidChangeBatch" and "UnsupportedCharacter" in said
+
+    @pytest.mark.parametrize(
+        ("kind", "value", "sent"),
+        [
+            ("SVCB", "1 svc.example alpn=h2", '1 svc.example. alpn="h2"'),
+            ("HTTPS", "0 other.example", "0 other.example."),
+            ("NAPTR", '100 50 "s" "SIP+D2U" "" _sip._udp.example', '100 50 "s" "SIP+D2U" "" _sip._udp.example.'),
+            ("MX", "10 mail.example", "10 mail.example."),
+            ("TXT", r'"\351" "b"', r'"\233" "b"'),
+            ("CAA", '0 issue "ca.example"', '0 issue "ca.example"'),
+        ],
+    )
+    def test_what_it_takes_is_served(self, lab: Lab, kind: str, value: str, sent: str) -> None:
+        lab.batch(change("CREATE", f"v.{ZONE}", kind, value))
+        reply = self.ask(lab, dns.name.from_text(f"v.{ZONE}"), kind)
+        assert [str(each) for each in reply.answer[0]] == [sent]
+
+    def test_what_could_not_be_served_is_refused(self, lab: Lab) -> None:
+        code, status, said = refusal(lambda: lab.batch(change("CREATE", f"v.{ZONE}", "DS", "60485 5 1 2BB")))
+        assert (code, status) == ("InvalidChangeBatch", 400) and "DSRRDATAInvalid" in said and "60485 5 1 2BB" in said
+
+    def test_below_a_delegation_is_a_referral(self, lab: Lab) -> None:
+        lab.batch(change("CREATE", f"child.{ZONE}", "NS", "ns1.elsewhere.example"))
+        for name in (f"child.{ZONE}", f"www.child.{ZONE}", f"a.b.child.{ZONE}"):
+            reply = self.ask(lab, dns.name.from_text(name), "A")
+            assert reply.rcode() == dns.rcode.NOERROR and not reply.answer and not reply.flags & dns.flags.AA
+            assert [(str(each.name), str(each[0])) for each in reply.authority] == [
+                (f"child.{ZONE}.", "ns1.elsewhere.example.")
+            ]

@@ -57,6 +57,30 @@ class TestCreate:
     def test_a_name_takes_one_form(self, lab: Lab, given: str, name: str) -> None:
         assert lab.record(name=given).name == name
 
+    @pytest.mark.parametrize(
+        ("given", "content"),
+        [
+            ("plain", "plain"),
+            ('"a" "b"', '"a" "b"'),
+            (f'"{"x" * 255}"', f'"{"x" * 255}"'),
+            (f'"{"x" * 256}"', f'"{"x" * 255}" "x"'),
+            ("y" * 600, f'"{"y" * 255}" "{"y" * 255}" "{"y" * 90}"'),
+            (f'"a" "{"z" * 300}" "b"', f'"a" "{"z" * 255}" "{"z" * 45}" "b"'),
+            (f'"{"q" * 254}\\"\\\\"', f'"{"q" * 254}\\"" "\\\\"'),
+            ("x" * 255, "x" * 255),
+        ],
+    )
+    def test_a_string_of_over_255_bytes_comes_back_in_parts(self, lab: Lab, given: str, content: str) -> None:
+        made = lab.record(name="long", type="TXT", content=given)
+        assert made.content == content
+        assert lab.api.dns.records.get(made.id, zone_id=lab.zone).content == content
+        again = lab.api.dns.records.edit(
+            made.id, zone_id=lab.zone, name="long", type="TXT", ttl=60, content=content, comment="the same"
+        )
+        assert again is not None and again.content == content
+        with refused(400, 81058):
+            lab.record(name="long", type="TXT", content=given)
+
     @pytest.mark.parametrize("name", ["a b", "-a", "a..b", "a" * 64, "a.*.b", "x." * 120 + "x"])
     def test_a_bad_name_is_9000(self, lab: Lab, name: str) -> None:
         with refused(400, 9000):
@@ -122,6 +146,7 @@ class TestCreate:
             ),
             ("CAA", {"data": {"flags": 0, "tag": "issue", "value": "letsencrypt.org"}}, '0 issue "letsencrypt.org"'),
             ("HTTPS", {"data": {"priority": 1, "target": ".", "value": 'alpn="h3"'}}, '1 . alpn="h3"'),
+            ("HTTPS", {"data": {"priority": 1, "target": ".", "value": ' alpn="h2"'}}, '1 . alpn="h2"'),
             ("SSHFP", {"data": {"algorithm": 4, "type": 2, "fingerprint": "ab" * 32}}, f"4 2 {'ab' * 32}"),
             (
                 "URI",

@@ -98,6 +98,41 @@ class TestZones:
         assert lab.raw("GET", "/nothing/here").json()["errors"][0]["code"] == 7003
         assert lab.raw("DELETE", "/zones").status_code == 405
 
+    @pytest.mark.parametrize(
+        ("method", "path"),
+        [
+            ("GET", "/zones/ZONE/dns_records/export"),
+            ("POST", "/zones/ZONE/dns_records/import"),
+            ("POST", "/zones/ZONE/dns_records/scan"),
+            ("GET", "/zones/ZONE/dns_settings"),
+            ("PATCH", "/zones/ZONE/dns_settings"),
+            ("PATCH", "/zones/ZONE/dnssec"),
+            ("POST", "/zones/ZONE/pagerules"),
+            ("GET", "/zones/ZONE/rulesets"),
+            ("GET", "/zones/ZONE/firewall/access_rules/rules"),
+            ("POST", "/zones/ZONE/purge_cache"),
+            ("GET", "/accounts/ACCOUNT/workers/scripts"),
+            ("PUT", "/accounts/ACCOUNT"),
+            ("PATCH", "/user"),
+            ("GET", "/memberships"),
+        ],
+    )
+    def test_what_is_not_emulated_says_so(self, lab: Lab, method: str, path: str) -> None:
+        """No 404, which says that a thing is gone, and none of 500 and more, which clients try again."""
+        whole = path.replace("ZONE", lab.zone).replace("ACCOUNT", lab.cloud.account_id)
+        reply = lab.raw(method, whole, json={})
+        said = reply.json()
+        assert (reply.status_code, said["success"], said["result"]) == (400, False, None)
+        (error,) = said["errors"]
+        assert error["message"] == f"The local Cloudflare does not emulate {method} /client/v4{whole}"
+
+    def test_a_zone_is_not_signed_and_has_no_page_rules(self, lab: Lab) -> None:
+        signed = lab.api.dns.dnssec.get(zone_id=lab.zone)
+        assert signed is not None and (signed.status, signed.ds) == ("disabled", None)
+        assert lab.raw("GET", f"/zones/{lab.zone}/pagerules?status=active").json()["result"] == []
+        with refused(404, 1001):
+            lab.api.dns.dnssec.get(zone_id="0" * 32)
+
 
 class TestSettings:
     def test_all_settings_come_at_once_and_each_alone(self, lab: Lab) -> None:

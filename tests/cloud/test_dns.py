@@ -59,6 +59,9 @@ RECORDS = records(
     RecordSet(f"lost.{ZONE}", "CNAME", 60, (f"nowhere.{ZONE}",)),
     RecordSet(f"out.{ZONE}", "CNAME", 60, ("www.example.com",)),
     RecordSet(f"loop.{ZONE}", "CNAME", 60, (f"loop.{ZONE}",)),
+    RecordSet(f"svc.{ZONE}", "HTTPS", 60, ("0 other.example",)),
+    RecordSet(f"svc.{ZONE}", "NAPTR", 60, ('100 50 "s" "SIP+D2U" "" _sip._udp.example',)),
+    RecordSet(f"broken.{ZONE}", "DS", 60, ("60485 5 1 2BB",)),
     RecordSet(f"_http._tcp.{ZONE}", "SRV", 60, (f"0 0 80 www.{ZONE}",)),
     RecordSet(f"www.deep.{ZONE}", "A", 60, ("203.0.113.99",)),
     RecordSet(f"child.{ZONE}", "NS", 300, ("ns1.elsewhere.example", "ns2.elsewhere.example")),
@@ -154,6 +157,15 @@ class TestAuthority:
     def test_the_apex_has_a_soa_and_its_name_servers(self, server: Served) -> None:
         assert sorted(values(server.ask(ZONE, "NS"))) == [f"{each}." for each in sorted(SERVERS)]
         assert values(server.ask(ZONE, "SOA"))[0].startswith(f"anna.ns.cloudflare.com. hostmaster.{ZONE}. ")
+
+    def test_names_in_values_are_whole_whatever_the_type(self, server: Served) -> None:
+        assert values(server.ask(f"svc.{ZONE}", "HTTPS")) == ["0 other.example."]
+        assert values(server.ask(f"svc.{ZONE}", "NAPTR")) == ['100 50 "s" "SIP+D2U" "" _sip._udp.example.']
+
+    def test_a_value_that_cannot_be_sent_is_a_failure_and_no_silence(self, server: Served) -> None:
+        reply = server.ask(f"broken.{ZONE}", "DS")
+        assert (rcode(reply), reply.answer) == ("SERVFAIL", [])
+        assert rcode(server.ask(f"broken.{ZONE}", "A")) == "NOERROR"
 
     def test_the_most_specific_zone_answers(self, server: Served) -> None:
         assert values(server.ask(f"www.deep.{ZONE}")) == ["203.0.113.99"]

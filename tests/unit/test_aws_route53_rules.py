@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from localcloud import dnsdata
-from localcloud.aws.route53.names import BadNameError, normalize, order, parents
+from localcloud.aws.route53.names import BadNameError, from_presentation, normalize, order, parents, presentation
 from localcloud.aws.route53.pace import HARSH, PRESENT, UNLIMITED, Throttle
 from localcloud.aws.route53.records import BatchError, Change, Key, RecordSet, apply
 from localcloud.aws.route53.values import fault
@@ -49,17 +49,24 @@ def messages(sets: dict[Key, RecordSet], *changes: Change) -> str:
         ("*.unilans.net", "\\052.unilans.net"),
         ("\\052.unilans.net", "\\052.unilans.net"),
         ("\\101.unilans.net", "a.unilans.net"),
-        ("a b.unilans.net", "a\\040b.unilans.net"),
+        ("a\\040b.unilans.net", "a\\040b.unilans.net"),
         ("a\\.b.unilans.net", "a\\056b.unilans.net"),
+        # Bytes from 0x80 are bytes: neither characters nor with an upper and a lower case.
+        ("\\351T\\351.unilans.net", "\\351t\\351.unilans.net"),
+        ("\\303\\211.unilans.net", "\\303\\211.unilans.net"),
+        ("\\377\\000.unilans.net", "\\377\\000.unilans.net"),
         ("", ""),
     ],
 )
 def test_names_are_normalized(text: str, normal: str) -> None:
     assert normalize(text) == normal
     assert normalize(normal) == normal
+    assert from_presentation(presentation(normal)) == normal
 
 
-@pytest.mark.parametrize("text", ["a..b", ".a", "x" * 64 + ".net", ".".join(["x" * 60] * 5)])
+@pytest.mark.parametrize(
+    "text", ["a b.net", "\u00e9t\u00e9.net", "a\t.net", "a..b", ".a", "x" * 64 + ".net", ".".join(["x" * 60] * 5)]
+)
 def test_what_is_no_name_is_refused(text: str) -> None:
     with pytest.raises(BadNameError):
         normalize(text)
@@ -85,6 +92,14 @@ def test_names_are_ordered_by_their_labels_from_the_last() -> None:
         ("TXT", f'"{"x" * 255}""y"', '"x" y'),
         ("PTR", "v1._theService._tcp.unilans.net", "two words"),
         ("CNAME", "a.example.", "a..example"),
+        ("DS", f"60485 5 1 {'2B' * 20}", f"60485 5 1 {'2B' * 19}2"),
+        ("SVCB", "1 svc.example alpn=h2", "1"),
+        ("HTTPS", "1 . alpn=h2,h3", "1 . alpn"),
+        ("NAPTR", '100 50 "s" "z3950" "" _z3950._tcp.example', "100 50 s"),
+        ("CAA", '0 issue "ca.example"', "issue ca.example"),
+        ("TLSA", f"3 1 1 {'ab' * 32}", "3 1 1 abc"),
+        ("SSHFP", f"1 1 {'ab' * 20}", "1 1 abc"),
+        ("SOA", "a. b. 1 7200 900 1209600 86400", "a. b."),
     ],
 )
 def test_values_are_checked_by_type(record_type: str, good: str, bad: str) -> None:

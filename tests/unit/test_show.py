@@ -47,9 +47,11 @@ class TestFleet:
             "a",
             "b",
             "t",
-            "Not this stack's, without a tag rollcall-stack",
+            "",
+            "Other machines, not this stack's: without a tag rollcall-stack",
             "hand",
-            "Not this stack's, rollcall-stack=staging",
+            "",
+            "Other machines, not this stack's: rollcall-stack=staging",
             "other",
         ]
 

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlencode
 from xml.sax.saxutils import escape
 
-from localcloud.aws.ec2 import ipv6
+from localcloud.aws.ec2 import filters, ipv6, parts
 from localcloud.aws.ec2.launch import check_metadata_options, prepare
 from localcloud.aws.ec2.modify import modify
 from localcloud.aws.ec2.power import CODES, Change, Power
@@ -47,7 +47,7 @@ class Ec2Api:
             "CreateTags": self._tag,
             "ModifyInstanceAttribute": self._modify,
             "ModifyInstanceMetadataOptions": self._modify_options,
-            "DeleteSecurityGroup": self._delete_group,
+            "DetachVolume": self._detach,
             "DescribeSubnets": lambda call: self._moto.answer(call, ipv6.subnets_by_id(call, self._store)),
             "AssociateSubnetCidrBlock": self._associate,
         }
@@ -57,6 +57,11 @@ class Ec2Api:
         if not call.action:
             raise AwsError("MissingAction", "The request must contain the parameter Action")
         self._power.tidy()
+        filters.check_names(call)
+        if call.action in parts.CHECKS:
+            with self._moto.lock:
+                parts.CHECKS[call.action](call, self._store)
+                return self._moto.answer(call)
         return self._own.get(call.action, self._moto.answer)(call)
 
     def tags_of(self, resource: str) -> dict[str, str]:
@@ -237,14 +242,9 @@ class Ec2Api:
         check_specifications(call)
         return self._moto.answer(call)
 
-    def _delete_group(self, call: Call) -> Reply:
-        """A group that a machine still has cannot be deleted; moto forgets the machines that are shutting down."""
-        group = call.get("GroupId")
-        with self._moto.lock:
-            for interface in list(self._store.enis.values()):
-                if group and any(each.id == group for each in interface.group_set):
-                    raise AwsError("DependencyViolation", f"resource {group} has a dependent object")
-            return self._moto.answer(call)
+    def _detach(self, call: Call) -> Reply:
+        self._refuse_dry_run(call)
+        return self._moto.answer(call, urlencode(parts.volume_of(call, self._store)).encode())
 
 
 def _ids(call: Call) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 from localcloud.aws.catalogue import image_of
 from localcloud.aws.ec2 import ipv6
 from localcloud.aws.ec2.tags import check_specifications
+from localcloud.aws.operations import not_emulated
 from localcloud.aws.wire import AwsError, Call
 
 LONGEST_USER_DATA = 16384
@@ -24,6 +25,10 @@ Fields = list[tuple[str, str]]
 
 def prepare(call: Call, store: Any, iam: Any, *, vcpus_left: int, vcpu_limit: int, addresses_left: int) -> Fields:
     """The fields to give to moto: the count that can be had, a subnet, the root device. Raises AwsError."""
+    if any(key.startswith("LaunchTemplate.") for key, _ in call.form):
+        raise not_emulated(call, "it reads no launch templates at a launch")
+    if set(call.groups("NetworkInterface")) - {1}:
+        raise not_emulated(call, "a machine has one interface")
     least, most = _count(call, "MinCount"), _count(call, "MaxCount")
     if most < least:
         raise AwsError("InvalidParameterValue", f"The maximum count {most} is smaller than the minimum count {least}")

@@ -239,6 +239,8 @@ class Power:
         nic = instance.nics[0]
         if nic.public_ip_auto_assign:
             nic.public_ip = unit.address
+        # https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Instance.html: the time of the last launch, so a start's too.
+        instance.launch_time = datetime.fromtimestamp(self._clock(), UTC).replace(tzinfo=None, microsecond=0)
         _set(unit, "pending")
         self._hypervisor.boot(self._machine(unit), self._observer)
 

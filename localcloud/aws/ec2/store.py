@@ -17,6 +17,9 @@ def install(account: str, region: str) -> Any:
     amis = importlib.import_module("moto.ec2.models.amis")
     instances = importlib.import_module("moto.ec2.models.instances")
 
+    known = importlib.import_module("moto.ec2.utils").EC2_PREFIX_TO_RESOURCE
+    _fix_association()
+
     class Store(models.EC2Backend):  # type: ignore[misc, name-defined]
         def _load_amis(self) -> None:
             for image in images(region):
@@ -86,6 +89,17 @@ def install(account: str, region: str) -> Any:
             self.modify_instance_attribute(made.instance_id, "iam_instance_profile", shown)
             return made
 
+        def describe_tags(self, filters: dict[str, list[str]] | None = None) -> list[dict[str, str]]:
+            """moto compares types of resources as they are, and overlooks `tag:KEY`."""
+            asked = dict(filters or {})
+            by_key = {name[4:]: asked.pop(name) for name in list(asked) if name.startswith("tag:")}
+            if "resource-type" in asked:
+                kinds = [kind for kind in sorted(set(known.values())) if kind in asked["resource-type"]]
+                # None at all is no filter to moto.
+                asked["resource-type"] = kinds or ["none"]
+            tags = super().describe_tags(asked or None)
+            return [each for each in tags if all(each["key"] == key and each["value"] in by_key[key] for key in by_key)]
+
         def modify_instance_metadata_options(self, instance_id: str, **changes: Any) -> Any:
             """What is not given stays as it is (moto resets it)."""
             instance = self.get_instance(instance_id)
@@ -103,3 +117,25 @@ def install(account: str, region: str) -> Any:
     store = Store(region, account)
     models.ec2_backends[account][region] = store
     return store
+
+
+def _fix_association() -> None:
+    """Let an interface without a public address have no association, and one with it the address's public name.
+
+    moto shows an empty association and a private name.
+    https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_InstanceNetworkInterface.html
+    """
+    interface: Any = importlib.import_module("moto.ec2.models.elastic_network_interfaces").NetworkInterface
+    written = interface.association.fget
+    if getattr(written, "fixed", False):
+        return
+
+    def association(self: Any) -> dict[str, Any] | None:
+        found = written(self) or None
+        if found is not None:
+            domain = f"{self.ec2_backend.region_name}.compute.amazonaws.com"
+            found["publicDnsName"] = f"ec2-{found['publicIp'].replace('.', '-')}.{domain}"
+        return found
+
+    association.fixed = True  # type: ignore[attr-defined]
+    interface.association = property(association)

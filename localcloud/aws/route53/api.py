@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from localcloud.aws.authorization import Need
+from localcloud.aws.operations import by_path, not_emulated
 from localcloud.aws.policy import Value
 from localcloud.aws.route53 import document
 from localcloud.aws.route53.document import answer, element
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _VERSION = "2013-04-01"
 _PAGE = 300
 _ZONES_PAGE = 100
+_CHECKS_PAGE = 1000
 # https://docs.aws.amazon.com/Route53/latest/APIReference/API_ChangeTagsForResource.html
 _MOST_TAGS, _LONGEST_KEY, _LONGEST_VALUE = 10, 128, 256
 Check = Callable[[list[Need]], None]
@@ -84,8 +86,10 @@ class Route53:
         if shape == "tags/*/" or shape.startswith("tags/*/"):
             identifier, shape = parts[2], "tags/*/*"
         found = self._routes().get((call.method, shape))
+        if found is None and (known := by_path(call)):
+            raise not_emulated(call, "it has zones, record sets and their tags", action=known)
         if found is None:
-            raise AwsError("UnknownOperationException", f"The local Route53 has no {call.method} {call.path}", 404)
+            raise AwsError("UnknownOperationException", f"Route53 has no {call.method} {call.path}", 404)
         return found, identifier
 
     def _routes(self) -> dict[tuple[str, str], _Route]:
@@ -100,6 +104,8 @@ class Route53:
             ("DELETE", "hostedzone/*"): _Route("DeleteHostedZone", zone, self._delete_zone),
             ("GET", "hostedzonesbyname"): _Route("ListHostedZonesByName", "", self._list_by_name),
             ("GET", "hostedzonecount"): _Route("GetHostedZoneCount", "", self._count),
+            ("GET", "healthcheck"): _Route("ListHealthChecks", "", self._list_checks),
+            ("GET", "healthcheckcount"): _Route("GetHealthCheckCount", "", self._count_checks),
             ("GET", "change/*"): _Route("GetChange", "change", self._get_change),
             ("GET", "tags/*/*"): _Route("ListTagsForResource", zone, self._tags),
             ("POST", "tags/*/*"): _Route("ChangeTagsForResource", zone, self._change_tags),
@@ -107,6 +113,7 @@ class Route53:
 
     def _change_sets(self, call: Call, zone_id: str, check: Check) -> Reply:
         changes, comment = document.changes_in(call.body)
+        _check_health(changes)
         arn = f"arn:aws:route53:::hostedzone/{zone_id}"
         check([Need(action="route53:ChangeResourceRecordSets", resource=arn, context=_conditions(changes))])
         if self._switch("prior-request") is not None:
@@ -143,7 +150,7 @@ class Route53:
         if not reference:
             raise AwsError("InvalidInput", "Invalid XML ; a CallerReference is needed")
         if document.text(root, "HostedZoneConfig/PrivateZone") == "true" or root.find("VPC") is not None:
-            raise AwsError("UnsupportedOperation", "The local Route53 has no private zones", 501)
+            raise not_emulated(call, "it has no private zones", action="CreateHostedZone of a private zone")
         _normal(name)
         zone = self.store.add_zone(name, reference, document.text(root, "HostedZoneConfig/Comment"))
         info = document.change_info(self.store.submitted(), self.store.clock() - 1)
@@ -201,6 +208,16 @@ class Route53:
     def _count(self, _: Call, __: str) -> Reply:
         return answer("GetHostedZoneCountResponse", element("HostedZoneCount", str(len(self.store.all()))))
 
+    def _list_checks(self, call: Call, _: str) -> Reply:
+        """None: none can be made. https://docs.aws.amazon.com/Route53/latest/APIReference/API_ListHealthChecks.html"""
+        asked = call.asked()
+        limit = element("MaxItems", str(_limit(asked, _CHECKS_PAGE)))
+        marker = element("Marker", asked.get("marker", ""))
+        return answer("ListHealthChecksResponse", ["<HealthChecks/>", marker, element("IsTruncated", "false"), limit])
+
+    def _count_checks(self, _: Call, __: str) -> Reply:
+        return answer("GetHealthCheckCountResponse", element("HealthCheckCount", "0"))
+
     def _get_change(self, _: Call, change_id: str) -> Reply:
         return answer("GetChangeResponse", document.change_info(self.store.info(change_id), self.store.clock()))
 
@@ -223,6 +240,14 @@ class Route53:
             raise AwsError("InvalidInput", f"Number of tags limit of {_MOST_TAGS} exceeded")
         zone.tags = tags
         return answer("ChangeTagsForResourceResponse", "")
+
+
+def _check_health(changes: list[Change]) -> None:
+    """The account has no health checks.
+    https://docs.aws.amazon.com/Route53/latest/APIReference/API_ChangeResourceRecordSets.html#API_ChangeResourceRecordSets_Errors"""
+    for each in changes:
+        if check := each.set.routing.get("HealthCheckId"):
+            raise AwsError("NoSuchHealthCheck", f"No health check exists with the specified ID: {check}", 404)
 
 
 def _conditions(changes: list[Change]) -> tuple[tuple[str, Value], ...]:

@@ -5,12 +5,18 @@ https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/DomainNameFormat.html
 
 from __future__ import annotations
 
+import functools
 import re
+
+import dns.exception
+import dns.name
 
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_")
 _LONGEST_LABEL = 63
 _LONGEST_NAME = 255
-_ESCAPE = re.compile(r"\\([0-7]{3})|\\(.)", re.DOTALL)
+_ESCAPE = re.compile(rb"\\([0-3][0-7]{2})|\\(.)", re.DOTALL)
+# What must be written as an escape: the bytes from 0x00 to 0x20 and from 0x7f to 0xff.
+_RAW = re.compile(r"[^\x21-\x7e]")
 WILDCARD = "\\052"
 
 
@@ -18,6 +24,7 @@ class BadNameError(ValueError):
     """A text that is no domain name; the message says why."""
 
 
+@functools.lru_cache(maxsize=4096)
 def normalize(text: str) -> str:
     """`*.Example.com.` -> `\\052.example.com`. Takes plain characters and octal escapes alike. Raises BadNameError."""
     trimmed = text[:-1] if text.endswith(".") and not text.endswith("\\.") else text
@@ -25,6 +32,23 @@ def normalize(text: str) -> str:
     if sum(_length(label) + 1 for label in labels) + 1 > _LONGEST_NAME:
         raise BadNameError("DomainLabelTooLong: Domain name is too long")
     return ".".join(labels)
+
+
+@functools.lru_cache(maxsize=4096)
+def presentation(name: str) -> str:
+    """A normalized name as the DNS server has it (RFC 1035 section 5.1): escapes in decimal, and only where they are needed."""
+    labels = [re.sub(rb"\\([0-7]{3})", _byte, part.encode()) for part in name.split(".")] if name else []
+    return dns.name.Name([*labels, b""]).to_text(omit_final_dot=True)
+
+
+@functools.lru_cache(maxsize=4096)
+def from_presentation(text: str) -> str:
+    """The normalized name of one as the DNS server has it. Raises BadNameError."""
+    try:
+        labels = dns.name.from_text(text).labels[:-1]
+    except dns.exception.DNSException as wrong:
+        raise BadNameError(f"UnsupportedCharacter: {wrong}") from wrong
+    return ".".join(_escaped(label.lower()) for label in labels)
 
 
 def order(name: str) -> tuple[str, ...]:
@@ -62,12 +86,22 @@ def _split(text: str) -> list[str]:
 
 
 def _label(part: str) -> str:
-    raw = _ESCAPE.sub(lambda found: chr(int(found[1], 8)) if found[1] else found[2], part)
-    data = raw.lower().encode("utf-8") if not raw.isascii() else raw.lower().encode("ascii")
+    if _RAW.search(part):
+        raise BadNameError("UnsupportedCharacter: Value contains unsupported characters")
+    # Upper and lower case are of ASCII only (RFC 4343).
+    data = _ESCAPE.sub(_byte, part.encode()).lower()
     if not data:
         raise BadNameError("DomainLabelEmpty: Domain label is empty")
     if len(data) > _LONGEST_LABEL:
         raise BadNameError("DomainLabelTooLong: Domain label is too long")
+    return _escaped(data)
+
+
+def _byte(found: re.Match[bytes]) -> bytes:
+    return bytes((int(found[1], 8),)) if found[1] else found[2]
+
+
+def _escaped(data: bytes) -> str:
     return "".join(chr(byte) if byte in _PLAIN else f"\\{byte:03o}" for byte in data)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from localcloud import dnsdata
-from localcloud.aws.route53.names import normalize, order
+from localcloud.aws.route53.names import from_presentation, normalize, order, presentation
 from localcloud.aws.route53.records import BatchError, Change, Key, RecordSet, apply
 from localcloud.aws.route53.view import View
 from localcloud.aws.wire import AwsError
@@ -140,11 +140,11 @@ class Store:
 
     def zones(self) -> tuple[str, ...]:
         with self._lock:
-            return tuple(self._names)
+            return tuple(map(presentation, self._names))
 
     def lookup(self, zone: str, name: str) -> tuple[dnsdata.RecordSet, ...] | None:
         with self._lock:
-            found = self._names.get(zone)
+            found = self._names.get(from_presentation(zone))
         return found.view.lookup(name) if found is not None else None
 
     def _submitted(self, comment: str, delay: float) -> ChangeInfo:

@@ -9,6 +9,11 @@ import re
 from collections.abc import Callable
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
+import dns.exception
+import dns.name
+import dns.rdata
+import dns.rdataclass
+
 from localcloud.aws.route53.names import BadNameError, normalize
 
 TYPES = (
@@ -19,6 +24,7 @@ _LONGEST_STRING = 255
 # One string may follow the other without a space: Terraform's documentation of aws_route53_record tells to write it so.
 _STRING = re.compile(r'"((?:[^"\\]|\\[0-7]{3}|\\.)*)"(?:\s+|$|(?="))')
 _WORD16 = 65535
+_Fault = tuple[str, str] | None
 
 
 def fault(record_type: str, value: str) -> str | None:
@@ -26,15 +32,28 @@ def fault(record_type: str, value: str) -> str | None:
     if len(value) > _LONGEST_VALUE:
         return _fatal("ValueTooLong", f"Value is longer than {_LONGEST_VALUE} characters", value[:64])
     check = _CHECKS.get(record_type)
-    found = check(value) if check is not None else None
+    found = check(value) if check is not None else _unreadable(record_type, value)
     return _fatal(*found, value) if found is not None else None
+
+
+def presented(value: str) -> str:
+    """Route53 escapes in octal, the presentation format (RFC 1035 section 5.1) in decimal."""
+    return re.sub(r"\\([0-3][0-7]{2})", lambda found: f"\\{int(found[1], 8):03d}", value) if "\\" in value else value
 
 
 def _fatal(code: str, meaning: str, value: str) -> str:
     return f"Invalid Resource Record: 'FATAL problem: {code} ({meaning}) encountered with '{value}''"
 
 
-_Fault = tuple[str, str] | None
+def _unreadable(record_type: str, value: str) -> _Fault:
+    """What no name server could send: another number of fields, hexadecimal of an odd length, a digest of another one."""
+    if record_type not in TYPES:
+        return None
+    try:
+        dns.rdata.from_text(dns.rdataclass.IN, record_type, presented(value), origin=dns.name.root, relativize=False)
+    except (dns.exception.DNSException, ValueError) as wrong:
+        return f"{record_type}RRDATAInvalid", f"Value is not in the format of {record_type}: {wrong}"
+    return None
 
 
 def _ipv4(value: str) -> _Fault:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import random
-import re
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 
 from localcloud import dnsdata
-from localcloud.aws.route53.names import WILDCARD, BadNameError, normalize, parents, within
+from localcloud.aws.route53.names import WILDCARD, BadNameError, from_presentation, normalize, parents, within
 from localcloud.aws.route53.records import Key, RecordSet
+from localcloud.aws.route53.values import presented
 
 _ALIAS_TTL = 60
 _MULTIVALUE_ANSWERS = 8
@@ -35,8 +35,9 @@ class View:
             self._coming.append((max(due, self._coming[-1][0]) if self._coming else due, dict(changes)))
 
     def lookup(self, name: str) -> tuple[dnsdata.RecordSet, ...] | None:
+        """`name` is in presentation format, as in `localcloud.dnsdata`."""
         try:
-            wanted = normalize(name)
+            wanted = from_presentation(name)
         except BadNameError:
             return None
         with self._lock:
@@ -89,7 +90,7 @@ class View:
             ttl, values = self._resolved(chosen, record_type)
             if values:
                 found.append(
-                    dnsdata.RecordSet(name.lower().rstrip("."), record_type, ttl, tuple(map(_presented, values)))
+                    dnsdata.RecordSet(name.lower().rstrip("."), record_type, ttl, tuple(map(presented, values)))
                 )
         return tuple(found)
 
@@ -117,8 +118,3 @@ class View:
                 ttls.append(ttl)
                 values += more
         return min(ttls, default=0), values
-
-
-def _presented(value: str) -> str:
-    """Route53 escapes in octal, the presentation format (RFC 1035 section 5.1) in decimal."""
-    return re.sub(r"\\([0-7]{3})", lambda found: f"\\{int(found[1], 8):03d}", value) if "\\" in value else value

@@ -224,9 +224,10 @@ class Instance(Regional):
             "keyName": found.get("KeyName"),
             "tags": from_tags(found.get("Tags")) or None,
         }
-        # As the provider has it, false for one that is stopped: a program that gives it must ignore its changes.
+        # As the provider has it: whether the primary interface has an Association, so false for a stopped instance. A program
+        # that gives it must ignore its changes.
         if "associatePublicIpAddress" in state or not state.get("ami"):
-            now["associatePublicIpAddress"] = bool(found.get("PublicIpAddress"))
+            now["associatePublicIpAddress"] = _has_association(found)
         if state.get("ipv6AddressCount") is not None:
             now["ipv6AddressCount"] = len(_ipv6(found))
         if state.get("rootBlockDevice"):
@@ -484,6 +485,11 @@ def _instance_outputs(found: Mapping[str, Any], region: str) -> dict[str, Any]:
         ),
         "tagsAll": tags,
     }
+
+
+def _has_association(found: Mapping[str, Any]) -> bool:
+    interfaces = found.get("NetworkInterfaces", ())
+    return any("Association" in each for each in interfaces if each["Attachment"]["DeviceIndex"] == 0)
 
 
 def _ipv6(found: Mapping[str, Any]) -> list[str]:

@@ -1,0 +1,66 @@
+"""What of settings that have faults the clouds can be asked about, so that one run names every fault.
+
+A fault is a text with its key in front: `rollcall:site.ttl: is 5; …`. What is faulty has its default in the settings, which a cloud
+can be asked about as long as the key says nothing of where or what a thing is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from components.settings import DirectorySettings, Settings, SiteSettings
+
+# Faults of these keys keep no cloud from being asked about the rest.
+_HARMLESS = {
+    "site": ("ttl", "check", "rise", "fall", "protection", "acceleration", "apex", "records"),
+    "directory": ("ttl", "enumerate"),
+    "fleets": ("count", "timeout", "priority", "weight", "renew", "joins"),
+}
+_UNKNOWN = "is not a setting"
+# The keys of what AWS is asked about apart from its account.
+_PARTS = ("rollcall:fleets.", "rollcall:directory")
+
+
+def part(settings: Settings, faults: Sequence[str]) -> Settings:
+    """The settings without the parts that `faults` leave unknown."""
+    without = {"joyent"} if any(each.startswith("rollcall:joyent") for each in faults) else set()
+    fleets = tuple(
+        each
+        for each in settings.fleets
+        if each.cloud not in without and not _blocked(f"rollcall:fleets.{each.name}", _HARMLESS["fleets"], faults)
+    )
+    return replace(
+        settings, site=_site(settings.site, faults), directory=_directory(settings.directory, faults), fleets=fleets
+    )
+
+
+def without_cloud(settings: Settings, cloud: str, faults: Sequence[str]) -> Settings:
+    """The settings without what these faults of `cloud` concern: parts that they name, or else all that is there."""
+    rest = part(settings, faults)
+    if all(fault.startswith(_PARTS) for fault in faults):
+        return rest
+    fleets = tuple(each for each in rest.fleets if each.cloud != cloud)
+    return replace(rest, fleets=fleets, directory=None if cloud == "aws" else rest.directory)
+
+
+def _site(site: SiteSettings | None, faults: Sequence[str]) -> SiteSettings | None:
+    return None if _blocked("rollcall:site", _HARMLESS["site"], faults) else site
+
+
+def _directory(directory: DirectorySettings | None, faults: Sequence[str]) -> DirectorySettings | None:
+    """Of services with faults the names that they would have are not known, but the zone is."""
+    services = "rollcall:directory.services"
+    if directory is None or _blocked("rollcall:directory", (*_HARMLESS["directory"], "services"), faults):
+        return None
+    return replace(directory, services=()) if any(each.startswith(services) for each in faults) else directory
+
+
+def _blocked(key: str, harmless: Sequence[str], faults: Sequence[str]) -> bool:
+    for fault in faults:
+        at, _, said = fault.partition(": ")
+        if at == key or (at.startswith(f"{key}.") and not said.startswith(_UNKNOWN)):
+            inner = at[len(key) + 1 :].partition(".")[0]
+            if inner not in harmless:
+                return True
+    return False

@@ -1,0 +1,86 @@
+"""components.askable: which parts of settings with faults a cloud can be asked about."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from components.askable import part, without_cloud
+from components.settings import read_whole
+
+FLEET = {"cloud": "aws", "size": "t3.micro", "image": "debian-12", "joins": ["site"]}
+TOLD: dict[str, Any] = {
+    "site": {"zone": "scalability.expert"},
+    "directory": {"zone": "unilans.net", "services": {"theService": {"port": 4218, "incarnations": {"v1": {}}}}},
+    "fleets": {"web": FLEET, "api": {**FLEET, "cloud": "joyent", "size": "g1.micro"}},
+}
+ALL = "site directory services web api"
+
+
+def changed(at: str, value: Any) -> dict[str, Any]:
+    """The configuration with `value` at a dotted path."""
+    *path, last = at.split(".")
+    whole = {key: dict(item) for key, item in TOLD.items()}
+    here: Any = whole
+    for each in path:
+        here[each] = dict(here.get(each) or {})
+        here = here[each]
+    here[last] = value
+    return whole
+
+
+def asked(told: dict[str, Any]) -> str:
+    settings, faults = read_whole("local", told)
+    assert faults
+    rest = part(settings, faults)
+    site = ["site"] if rest.site else []
+    directory = ["directory"] if rest.directory else []
+    services = ["services"] if rest.directory and rest.directory.services else []
+    return " ".join([*site, *directory, *services, *(each.name for each in rest.fleets)])
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "left"),
+    [
+        ("lingr", 5, ALL),
+        ("linger", -1, ALL),
+        ("site.ttl", 5, ALL),
+        ("site.tll", 5, ALL),
+        ("site.check", "nothing", ALL),
+        ("site.zone", "no zone", ALL.replace("site ", "")),
+        ("site.accountId", "x", ALL.replace("site ", "")),
+        ("directory.ttl", -1, ALL),
+        ("directory.zoneId", "x", ALL.replace("directory services ", "")),
+        ("directory.services.theService.port", 0, ALL.replace("services ", "")),
+        ("fleets.web.count", -1, ALL),
+        ("fleets.web.joins", ["nowhere"], ALL),
+        ("fleets.web.weigth", 5, ALL),
+        ("fleets.web.cloud", "gcp", ALL.replace(" web", "")),
+        ("fleets.web.region", "Ireland", ALL.replace(" web", "")),
+        ("fleets.web.ssh", {"usr": "root"}, ALL.replace(" web", "")),
+        ("fleets.web", [], ALL.replace(" web", "")),
+        ("joyent.url", "nothing", ALL.replace(" api", "")),
+    ],
+)
+def test_a_fault_keeps_only_what_it_is_about_from_being_asked(at: str, value: Any, left: str) -> None:
+    assert asked(changed(at, value)) == left
+
+
+@pytest.mark.parametrize(
+    ("cloud", "faults", "left"),
+    [
+        ("aws", [], ["api", "web"]),
+        ("aws", ["rollcall:directory.zone: there is none"], ["api", "web"]),
+        ("aws", ["rollcall:fleets.web.region: is not enabled"], ["api"]),
+        ("aws", ["AWS_ACCESS_KEY_ID: AWS does not accept it"], ["api"]),
+        ("joyent", ["rollcall:joyent: no key"], ["web"]),
+        ("joyent", ["rollcall:fleets.api.region: there is no such data centre"], ["web"]),
+    ],
+)
+def test_what_a_cloud_refuses_keeps_the_rest_of_it_from_being_asked(
+    cloud: str, faults: list[str], left: list[str]
+) -> None:
+    rest = without_cloud(read_whole("local", TOLD)[0], cloud, faults)
+    assert sorted(each.name for each in rest.fleets) == left
+    assert (rest.directory is None) == (cloud == "aws" and bool(faults) and "web.region" not in faults[0])
