@@ -152,6 +152,7 @@ class RollCallProvider(_Provider):
             before = self._registries(_olds)
             try:
                 see_off(before, stack, leaving, engine, linger=_linger(before, _news) if members else 0)
+                _warn_of_gone(before.gone, _news["fleet"], engine)
                 if not members:
                     wait_for_caches(before, roll_of(_olds), _linger(before, _olds), engine)
                 # That took a while, and nobody may go unless those that stay answer.
@@ -179,10 +180,12 @@ class RollCallProvider(_Provider):
             dropped = {stand.place for stand in place_of(each).stands} - joined
             if not dropped or not roll.members:
                 continue
+            registries = self._registries({**news, "places": [each]})
             try:
-                withdraw(self._registries({**news, "places": [each]}), dropped, roll, engine, since=began)
+                withdraw(registries, dropped, roll, engine, since=began)
+                _warn_of_gone(registries.gone, roll.fleet, engine)
             except FatalError as refused:
-                # Its zone may be gone, or no longer be ours: no reason to be stuck.
+                # Its zone may no longer be ours: no reason to be stuck.
                 engine.say(
                     f"{roll.fleet}: cannot see whether it has left {', '.join(sorted(dropped))} ({refused})",
                     warning=True,
@@ -193,6 +196,7 @@ class RollCallProvider(_Provider):
         look = looks.LOOKS.get(self._what(props, "places"), lambda: Look(registries), LOOK_FOR)
         roll = roll_of(props)
         found = difference(roll, look.entries(), registries.seen(roll.stack), look.answers())
+        _warn_of_gone(look.gone, roll.fleet, Engine())
         changed = {**props, **_found(found)}
         if props.get("former"):
             changed["former"] = registries.still_former(props["stack"])
@@ -204,6 +208,7 @@ class RollCallProvider(_Provider):
         # Of a RollCall that is itself replaced the machines stay.
         leaving = [each for each in _members(_props) if (stack, each.instance) not in CALLED]
         all_left = see_off(registries, stack, leaving, engine, linger=0)
+        _warn_of_gone(registries.gone, _props["fleet"], engine)
         if leaving:
             wait_for_caches(registries, roll_of(_props), _linger(registries, _props), engine)
             # Their deletion is next: nothing else comes between, as it may after an update.
@@ -252,6 +257,7 @@ class DeregistrationProvider(_Provider):
             left = _left_of(gone, registries.entries())
             registries.remove(left)
             looks.DEPARTURES.forget(what)
+        _warn_of_gone(seen.gone, f"{_props['fleet']}-{_props['machine']}", engine)
         for records in seen.challenged(gone):
             records.unchallenge(gone)
         for entry in left:
@@ -339,6 +345,11 @@ def _answer(
     while True:
         seen = registries.seen(roll.stack)
         entries = registries.entries()
+        if roll.members and registries.gone:
+            raise RollCallError(
+                f"{roll.fleet}: the zone {', '.join(registries.gone)} was deleted, so no machine can be in it. Make the zone again, or "
+                "name another one, and run `pulumi up` again."
+            )
         found = difference(roll, entries, seen, registries.answers())
         known = [each for each in found.stray if each.dead or (each.owner and registries.sees(each.owner.instance))]
         by_hand = [each for each in known if each.owner and each.owner.generation == BY_HAND]
@@ -380,6 +391,11 @@ def registries_of(props: Mapping[str, Any], config: Mapping[str, str]) -> Regist
 def roll_of(props: Mapping[str, Any]) -> Roll:
     """The roll that a RollCall's properties in the state call, with nobody leaving but who has been seen off."""
     return _roll(props, leaving=())
+
+
+def _warn_of_gone(zones: Iterable[str], who: str, engine: Engine) -> None:
+    for zone in zones:
+        engine.say(f"{who}: the zone {zone} was deleted, so none of its records are left there", warning=True)
 
 
 def _remove_strays(

@@ -27,6 +27,7 @@ class World:
     """Machines that join a second after they run and leave when they are told to, on a clock that only sleeps move."""
 
     longest_ttl = 60.0
+    gone: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self.now = 0.0
