@@ -376,6 +376,12 @@ class TestRefreshing:
         assert engine.state["foreign_metadata"] == ["guest"]
         assert "role" not in engine.machine["tags"]
 
+    def test_a_machine_that_nobody_touched_is_refreshed_without_a_difference(self, engine: Engine) -> None:
+        engine.create()
+        settle(engine.cloud)
+        before = dict(engine.state)
+        engine.refresh()
+        assert engine.state == before
 
     @pytest.mark.parametrize("key", [STATUS, DRAIN])
     def test_what_rollcall_itself_keeps_on_a_machine_is_not_foreign(self, engine: Engine, key: str) -> None:
