@@ -161,8 +161,8 @@ def preflight(settings: Settings) -> Standing:
     if faults:
         raise ConfigurationError(faults)
     settings, found = networked(settings)
-    found += quotas_found(settings)
     stands = standing_found(settings) + Standing(token_account=in_cloudflare.token_account)
+    found += quotas_found(settings, stands.renamed)
     if found.faults or stands.faults:
         raise ConfigurationError([*found.faults, *stands.faults])
     if pulumi.runtime.is_dry_run():
@@ -216,6 +216,7 @@ def standing_found(settings: Settings) -> Standing:
     if site is not None:
         found += standing.settings_left(site, state)
     found += standing.fleets(state) + standing.drained_by_ssh(_machines(settings.fleets), state)
+    found += standing.uncounted(state) + standing.renamed(state, settings.stack)
     return found + standing.instances(_machines(settings.fleets_of("aws")), state)
 
 
@@ -237,8 +238,9 @@ def _machines(fleets: Sequence[FleetSettings]) -> list[str]:
     return [f"{fleet.name}-{index}" for fleet in fleets for index in range(fleet.count)]
 
 
-def quotas_found(settings: Settings) -> Found:
-    """What the fleets would make anew, and whether the accounts' quotas hold it. The clouds have just answered."""
+def quotas_found(settings: Settings, renamed: frozenset[str] = frozenset()) -> Found:
+    """What the fleets would make anew, and whether the accounts' quotas hold it. The clouds have just answered. `renamed` machines
+    adopt nothing."""
     from components.aws_session import session_of
     from components.joyent import CloudApiError
 
@@ -254,10 +256,15 @@ def quotas_found(settings: Settings) -> Found:
         try:
             api = triton(settings, datacenter)
             found += look_at_triton(fleets, stack, api, datacenter, networks=settings.network_ids)
-            found += adoptions(settings, fleets, api)
+            found += adoptions(settings, [_without_adopted(each, renamed) for each in fleets], api)
         except CloudApiError as fault:
             found += Found(faults=(f"rollcall:joyent: {fault}",))
     return found
+
+
+def _without_adopted(fleet: FleetSettings, names: frozenset[str]) -> FleetSettings:
+    """The fleet without what these machines have adopted before."""
+    return replace(fleet, adopt={at: each for at, each in fleet.adopt.items() if f"{fleet.name}-{at}" not in names})
 
 
 def adoptions(settings: Settings, fleets: Sequence[FleetSettings], api: CloudApi) -> Found:

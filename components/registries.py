@@ -6,13 +6,13 @@ Credentials come from the stack's config first and the environment second, as th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from components.access import cloudflare_token, cloudflare_url
 from components.attendance import Entry, Member, Seen, Stand
-from components.clouds import cloud_of, view_of
+from components.clouds import CloudView, cloud_of, view_of
 from components.realm import Access as Access
 from components.realm import Places, Realm
 from components.recordstore import RecordStore
@@ -239,17 +239,24 @@ class Registries:
             view.end(wanted)
 
     def drain(self, stack: str, members: Sequence[Member]) -> None:
-        for view in self._machines.views:
-            view.drain(stack, [member.instance for member in members])
+        """`members` have the tags of `stack`, unless they name another; so in what follows."""
+        for view, tagged, instances in self._of(stack, members):
+            view.drain(tagged, instances)
 
     def undrain(self, stack: str, members: Sequence[Member]) -> None:
-        for view in self._machines.views:
-            view.undrain(stack, [member.instance for member in members])
+        for view, tagged, instances in self._of(stack, members):
+            view.undrain(tagged, instances)
 
     def stop(self, stack: str, members: Sequence[Member]) -> None:
         """Begin to stop machines that have left and are about to be deleted, where a deletion would wait for that."""
-        for view in self._machines.views:
-            view.stop(stack, [member.instance for member in members])
+        for view, tagged, instances in self._of(stack, members):
+            view.stop(tagged, instances)
+
+    def _of(self, stack: str, members: Sequence[Member]) -> Iterator[tuple[CloudView, str, list[str]]]:
+        """Each cloud's view with the instances that have the tags of one stack; with those of `stack` first."""
+        for tagged in dict.fromkeys((stack, *(each.stack or stack for each in members))):
+            instances = [each.instance for each in members if (each.stack or stack) == tagged]
+            yield from ((view, tagged, instances) for view in self._machines.views)
 
 
 def _entry(record: Record) -> Entry:

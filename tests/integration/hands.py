@@ -83,16 +83,19 @@ class Hands(threading.Thread):
             wanted = () if guest.drained else guest.joins
             for told in [each for each in guest.registries if each not in wanted]:
                 self._ask(guest.registries.pop(told).leave, guest.owner)
-            for told in wanted:
-                registry = guest.registries.setdefault(told, self._registry(told))
-                self._ask(registry.join, guest.owner, *guest.addresses)
+            for told in [each for each in wanted if each not in guest.registries]:
+                registry = self._registry(told)
+                if self._ask(registry.join, guest.owner, *guest.addresses):
+                    guest.registries[told] = registry
         self._joined = found
 
-    def _ask(self, act: Any, *given: Any) -> None:
+    def _ask(self, act: Any, *given: Any) -> bool:
         try:
             act(*given)
         except RollcallError as refused:
             self.refused.append(str(refused))
+            return False
+        return True
 
     def _registry(self, told: Join) -> Registry:
         if isinstance(told, CloudflareJoin):
