@@ -39,7 +39,8 @@ class Standing:
     """`taken`: the id with which each resource is imported. `by_hand`: instances in the state that Rollcall did not boot. `fleets`:
     those that the state has machines of. `by_ssh`: machines that the state drains over SSH. `uncounted`: machines of the state that no
     roll call has counted, as RollCall's inputs. `renamed`: machines, by name, that were made under another stack id. `faults` must be
-    mended before anything is made; `notes` are said at a preview. `token_account`: the account that owns the operator's Cloudflare token, if no user does."""
+    mended before anything is made; `notes` are said at a preview. `token_account`: the account that owns the operator's Cloudflare
+    token, if no user does."""
 
     taken: Mapping[str, str] = field(default_factory=dict)
     by_hand: frozenset[str] = frozenset()
