@@ -31,7 +31,7 @@ class Guest:
 
 
 class Hands(threading.Thread):
-    """`drained` are the instances that were ever asked to leave, `refused` what the DNS APIs said to agents. The process must have the
+    """`mute` are fleets whose machines do not join, `drained` the instances that were ever asked to leave, `refused` what the DNS APIs said to agents. The process must have the
     rehearsal's environment."""
 
     def __init__(self, deployed: Deployed) -> None:
@@ -41,6 +41,7 @@ class Hands(threading.Thread):
         self._ec2 = [deployed.aws("ec2", {"AWS_REGION": region}) for region in REGIONS[:1]]
         self._joined: dict[str, Guest] = {}
         self._over = threading.Event()
+        self.mute: set[str] = set()
         self.drained: set[str] = set()
         self.refused: list[str] = []
         self.broken: list[BaseException] = []
@@ -80,7 +81,7 @@ class Hands(threading.Thread):
             guest.registries = before.registries if before else {}
             if guest.drained:
                 self.drained.add(instance)
-            wanted = () if guest.drained else guest.joins
+            wanted = () if guest.drained or guest.owner.fleet in self.mute else guest.joins
             for told in [each for each in guest.registries if each not in wanted]:
                 self._ask(guest.registries.pop(told).leave, guest.owner)
             for told in [each for each in wanted if each not in guest.registries]:
