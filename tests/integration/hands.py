@@ -31,8 +31,8 @@ class Guest:
 
 
 class Hands(threading.Thread):
-    """`mute` are fleets whose machines do not join, `drained` the instances that were ever asked to leave, `refused` what the DNS APIs said to agents. The process must have the
-    rehearsal's environment."""
+    """`mute` are fleets whose machines do not join, `drained` the instances that were ever asked to leave, `refused` what the DNS APIs
+    said to agents. The process must have the rehearsal's environment."""
 
     def __init__(self, deployed: Deployed) -> None:
         super().__init__(daemon=True)
