@@ -283,6 +283,10 @@ class TestFourSets:
         found = self.look(monkeypatch, [DEREGISTRATION, instance(), ROLL_CALL], [], [SEEN])
         assert found["zone"] == ("the zone scalability.expert (z) was deleted",) and "missing" in found
 
+    def test_a_zone_by_its_id_is_not_looked_up_since_it_may_be_gone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        config = {**CONFIG, "rollcall:site": json.dumps({"zone": "0123456789abcdef0123456789abcdef", "host": "www"})}
+        assert self.look(monkeypatch, [DEREGISTRATION, instance(), ROLL_CALL], [ENTRY], [SEEN], config) == {}
+
     def test_a_configuration_with_a_fault_cannot_be_compared(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
