@@ -40,12 +40,29 @@ class RecordStore(CloudflareStore):
             missing = refused.status in _MISSING
             if gone_is_fine and missing and (refused.status == 404 or refused.code in _NO_RECORD + _NO_ZONE):
                 return {}
-            if method == "GET" and missing and refused.code in _NO_ZONE:
-                self._check_api()
+            if method == "GET" and _says_no_zone(refused):
+                check_address(self._api, retries=self._retries)
                 raise ZoneGoneError(f"Cloudflare has no zone {path.split('/')[2]} any more: {refused}") from refused
             raise
 
-    def _check_api(self) -> None:
-        """Raise unless the token works at this address: Cloudflare answers 7003 to every path that it does not know, also where
-        CLOUDFLARE_BASE_URL has a wrong path, and then nothing may be concluded about a zone."""
-        self._api.call("GET", "/zones", query={"per_page": "5"}, retries=self._retries)
+
+def is_zone_gone(api: CloudflareApi, zone: str) -> bool:
+    """Whether Cloudflare has no zone with this id. Raises the errors of CloudflareApi where it does not tell."""
+    try:
+        api.get(f"/zones/{zone}")
+    except ApiRefusedError as refused:
+        if not _says_no_zone(refused):
+            raise
+        check_address(api)
+        return True
+    return False
+
+
+def check_address(api: CloudflareApi, *, retries: bool = True) -> None:
+    """Raise unless the token works at this address: Cloudflare answers 7003 to every path that it does not know, also where
+    CLOUDFLARE_BASE_URL has a wrong path, and then nothing may be concluded about a zone."""
+    api.call("GET", "/zones", query={"per_page": "5"}, retries=retries)
+
+
+def _says_no_zone(refused: ApiRefusedError) -> bool:
+    return refused.status in _MISSING and refused.code in _NO_ZONE

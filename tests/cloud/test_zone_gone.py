@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 import components.registration as registration
-from components import looks, resolving
+from components import looks, origin, resolving
 from components.attendance import Entry
 from components.looks import Shared
+from components.origin import RevocationError, RevocationProvider
 from components.recordstore import RecordStore
 from components.registration import DeregistrationProvider, RollCallError, RollCallProvider, registries_of
 from components.registries import Place, SiteRecords
@@ -162,6 +163,34 @@ class TestWhereBothZonesWereDeleted:
         registries.remove(entries)
         registries.unchallenge(OWNER)
         assert len(registries.gone) == 2 and registries.still_answered(entries) == []
+
+
+class TestAnOriginCertificate:
+    """Of a closed site; it has no place in the zone, and is listed by it."""
+
+    def revoke(self, lab: Lab, monkeypatch: pytest.MonkeyPatch, engine: World) -> None:
+        monkeypatch.setattr(origin, "Engine", lambda: engine)
+        props = {"certificate": "1", "zone": lab.zone, "host": HOST, "expires": "2027-01-01"}
+        RevocationProvider().delete("1", props)
+
+    def test_is_let_go_with_a_warning_where_its_zone_was_deleted(
+        self, lab: Lab, monkeypatch: pytest.MonkeyPatch, engine: World
+    ) -> None:
+        lab.api.zones.delete(zone_id=lab.zone)
+        self.revoke(lab, monkeypatch, engine)
+        (said,) = engine.said
+        assert said == (
+            f"the origin certificate 1: its zone {lab.zone} was deleted, so it is not revoked and expires on 2027-01-01"
+        )
+
+    def test_is_an_error_where_the_zone_may_not_be_seen(
+        self, lab: Lab, monkeypatch: pytest.MonkeyPatch, engine: World
+    ) -> None:
+        other = lab.cloud.add_zone("other.example")
+        scoped = lab.token("Zone Read", resources={f"com.cloudflare.api.account.zone.{other}": "*"})
+        monkeypatch.setenv("CLOUDFLARE_API_TOKEN", str(scoped.api_token))
+        with pytest.raises(RevocationError, match="does not let this token"):
+            self.revoke(lab, monkeypatch, engine)
 
 
 def test_a_zone_that_was_made_again_with_another_id_is_joined_and_the_old_one_is_left(
