@@ -106,12 +106,13 @@ def fleet(told: FleetSettings) -> Fleet:
         brake=settings.brake,
         by_hand=stands.by_hand,
         by_ssh=stands.by_ssh,
+        renamed=stands.renamed,
     )
     return kind(told.name, args, pulumi.ResourceOptions(providers=[provider]) if provider else None)
 
 
 fleets = [fleet(told) for told in settings.fleets]
-call_rolls(fleets, stands.fleets)
+call_rolls(fleets, stands.fleets, stands.uncounted)
 
 pulumi.export(
     "fleets",

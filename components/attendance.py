@@ -5,7 +5,7 @@ The same code serves `preview` (what a reviewer sees), `up` (what it waits for) 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 
 from rollcall.ownership import Owner
@@ -20,20 +20,23 @@ GOING = ("shutting-down", "terminated", "deleted", "destroyed")
 
 @dataclass(frozen=True, order=True, kw_only=True)
 class Member:
-    """A machine in the stack's state. `instance` is the cloud's id, `machine` its name in the fleet (`0`, `1`, …)."""
+    """A machine in the stack's state. `instance` is the cloud's id, `machine` its name in the fleet (`0`, `1`, …). `stack` is the stack
+    id that it was made with, where the stack has been renamed since."""
 
     fleet: str
     machine: str
     generation: str
     instance: str
+    stack: str = ""
 
     @property
     def name(self) -> str:
         return f"{self.fleet}-{self.machine}"
 
     def as_inputs(self) -> dict[str, str]:
-        """As a RollCall's inputs have it, which name the fleet once."""
-        return {"machine": self.machine, "generation": self.generation, "instance": self.instance}
+        """As a RollCall's inputs have it, which name the fleet once, and the stack."""
+        made_by = {"stack": self.stack} if self.stack else {}
+        return {"machine": self.machine, "generation": self.generation, "instance": self.instance, **made_by}
 
 
 @dataclass(frozen=True, order=True, kw_only=True)
@@ -90,7 +93,8 @@ class Roll:
 
     `fleets` are all fleets that the stack has or is about to give up; an entry of any other fleet is left over wherever it
     stands. The fleet with `keeper` set answers for the machines of such fleets in its place. `acknowledged` are foreign
-    entries that an earlier `up` has shown.
+    entries that an earlier `up` has shown. `former_stacks` are ids that the stack had before it was renamed: what has them is not
+    foreign.
     """
 
     stack: str
@@ -101,6 +105,11 @@ class Roll:
     fleets: tuple[str, ...] = ()
     keeper: bool = False
     acknowledged: tuple[str, ...] = ()
+    former_stacks: tuple[str, ...] = ()
+
+    @property
+    def stacks(self) -> tuple[str, ...]:
+        return (self.stack, *self.former_stacks)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +163,7 @@ def difference(
     at_ours = [entry for entry in listed if entry.place in ours]
     known = {_as(roll.stack, member): member for member in (*roll.members, *roll.leaving)}
     stray = tuple(sorted({entry for entry in at_ours if _is_left_over(entry, roll, known)}))
-    foreign = sorted({_foreign_line(entry) for entry in at_ours if is_foreign(entry, roll.stack, ours[entry.place])})
+    foreign = sorted({_foreign_line(entry) for entry in at_ours if is_foreign(entry, roll.stacks, ours[entry.place])})
     in_state = {member.instance for member in known.values()}
     orphans = tuple(sorted(each for each in machines.values() if _is_orphan(each, roll, in_state)))
     return Difference(
@@ -174,7 +183,7 @@ def _of(owner: Owner) -> _Whose:
 
 def _as(stack: str, member: Member) -> _Whose:
     """What its entries' owner is. What somebody tagged by hand may lack what an owner must have; it has no entry then."""
-    return stack, member.fleet, member.machine, member.generation, member.instance
+    return member.stack or stack, member.fleet, member.machine, member.generation, member.instance
 
 
 def owned(entries: Iterable[Entry], stack: str, members: Iterable[Member]) -> list[Entry]:
@@ -183,11 +192,11 @@ def owned(entries: Iterable[Entry], stack: str, members: Iterable[Member]) -> li
     return [entry for entry in entries if entry.owner is not None and _of(entry.owner) in theirs]
 
 
-def is_foreign(entry: Entry, stack: str, stand: Stand) -> bool:
-    """Not written by a machine of this stack: left as it is, and shown."""
+def is_foreign(entry: Entry, stacks: Collection[str], stand: Stand) -> bool:
+    """Not written by a machine of this stack, which has or had the ids `stacks`: left as it is, and shown."""
     if entry.owner is None:
         return not entry.dead
-    return entry.owner.stack != stack and not stand.shared
+    return entry.owner.stack not in stacks and not stand.shared
 
 
 def describe(member: Member) -> str:
@@ -223,7 +232,7 @@ def _is_left_over(entry: Entry, roll: Roll, known: Mapping[_Whose, Member]) -> b
     if entry.dead:
         return True
     owner = entry.owner
-    if owner is None or owner.stack != roll.stack:
+    if owner is None or owner.stack not in roll.stacks:
         return False
     if owner.fleet != roll.fleet and owner.fleet in roll.fleets:
         return False

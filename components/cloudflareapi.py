@@ -27,12 +27,12 @@ class ApiFailingError(TransientError):
 
 
 class ApiRefusedError(FatalError):
-    """Cloudflare refused this request: `status` is HTTP's; `permission` says that the token works, and may not do this. The message
-    is for people."""
+    """Cloudflare refused this request: `status` is HTTP's, `code` Cloudflare's; `permission` says that the token works, and may not do
+    this. The message is for people."""
 
-    def __init__(self, message: str, status: int, *, permission: bool = False) -> None:
+    def __init__(self, message: str, status: int, *, code: int = 0, permission: bool = False) -> None:
         super().__init__(message)
-        self.status, self.permission = status, permission
+        self.status, self.code, self.permission = status, code, permission
 
 
 class CloudflareApi:
@@ -64,10 +64,16 @@ class CloudflareApi:
         return found
 
     def call(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, query: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        query: Mapping[str, str] | None = None,
+        retries: bool = True,
     ) -> Mapping[str, Any]:
-        """The whole answer to a request."""
-        within = PATIENCE_S if method in _REPEATED else 0.0
+        """The whole answer to a request. Without `retries` it is sent once."""
+        within = PATIENCE_S if retries and method in _REPEATED else 0.0
         return retried(lambda: self._once(method, path, body, query), within)
 
     def _once(
@@ -133,4 +139,4 @@ class CloudflareApi:
             fix = "Give it the permission for it; docs/operations.md lists them"
         else:
             problem, fix = f"Cloudflare refuses {asked} {answer}", "Correct what it names"
-        return ApiRefusedError(f"{self.key}: {problem}. {fix}.", status, permission=permission)
+        return ApiRefusedError(f"{self.key}: {problem}. {fix}.", status, code=code, permission=permission)

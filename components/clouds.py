@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Any, Protocol
 
 from components.attendance import Seen
@@ -75,6 +76,16 @@ def cloud_of(instance: str) -> str:
 def public(addresses: Iterable[str | None]) -> tuple[str, ...]:
     """The public ones among `addresses`, as given."""
     return tuple(each for each in addresses if each and is_public(each))
+
+
+def _utc(moment: datetime | str | None) -> str:
+    """`2026-11-23T14:00:00Z`, however the cloud's client gives it; what is no time stays as it is."""
+    if isinstance(moment, str):
+        try:
+            moment = datetime.fromisoformat(moment.replace("Z", "+00:00"))
+        except ValueError:
+            return str(moment)
+    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ") if moment else ""
 
 
 class Ec2View:
@@ -159,7 +170,7 @@ def _ec2_seen(instance: Mapping[str, Any]) -> Seen:
         state=state,
         drained=tags.get(DRAIN) == "true",
         note=(instance.get("StateReason") or {}).get("Message", "") if state == "stopped" else "",
-        since=str(_first_launch(instance) or ""),
+        since=_utc(_first_launch(instance)),
     )
 
 
@@ -232,5 +243,5 @@ def _joyent_seen(machine: MachineRecord) -> Seen:
         state=machine.state,
         drained=machine.metadata.get(DRAIN) == "true",
         note=machine.metadata.get(STATUS, ""),
-        since=machine.created,
+        since=_utc(machine.created),
     )

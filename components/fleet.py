@@ -46,7 +46,7 @@ class FleetArgs:
     """`needs` is what must be there before a machine registers and after it has left; `profile` is that of the machines' instance
     role, on a cloud that has such; `network_ids` are those of its machines' networks, on Triton; `linger` in seconds; `by_hand` are
     machines of the state, by name, that must be replaced since Rollcall did not boot them, `by_ssh` those that the state drains over
-    SSH."""
+    SSH, `renamed` those that were made under another stack id."""
 
     settings: FleetSettings
     memberships: Sequence[Membership]
@@ -57,6 +57,7 @@ class FleetArgs:
     brake: bool = True
     by_hand: frozenset[str] = frozenset()
     by_ssh: frozenset[str] = frozenset()
+    renamed: frozenset[str] = frozenset()
 
 
 class Fleet(pulumi.ComponentResource):
@@ -282,7 +283,8 @@ class JoyentFleet(Fleet):
                     secret_metadata=self.secrets(),
                     userdata=userdata.build(),
                     datacenter=datacenter,
-                    adopt=self.settings.adopt.get(index),
+                    # What was adopted before the stack was renamed is replaced: its successor may not adopt it again.
+                    adopt=None if f"{self.name}-{index}" in self.args.renamed else self.settings.adopt.get(index),
                 ),
                 opts=pulumi.ResourceOptions(parent=self, depends_on=[deregistration], replace_with=[deregistration]),
             )
@@ -300,10 +302,14 @@ class JoyentFleet(Fleet):
             self.drained_by_ssh(index, machine, address)
 
 
-def call_rolls(fleets: Sequence[Fleet], held: Iterable[str] = ()) -> list[RollCall]:
+def call_rolls(
+    fleets: Sequence[Fleet], held: Iterable[str] = (), uncounted: Sequence[Mapping[str, str]] = ()
+) -> list[RollCall]:
     """A RollCall for each fleet, after the machines of all fleets: no predecessor leaves before every successor answers. `held` are
-    the names of the fleets that the state has."""
-    given_up = sorted({*held} - {each.name for each in fleets})
+    the names of the fleets that the state has, `uncounted` its machines that no roll call has counted: those of a fleet that is given
+    up are seen off by one fleet in each place."""
+    names = {each.name for each in fleets}
+    given_up = sorted({*held} - names)
     everybody = [each for fleet in fleets for each in (*fleet.machines, *fleet.attendants)]
     return [
         RollCall(
@@ -317,16 +323,27 @@ def call_rolls(fleets: Sequence[Fleet], held: Iterable[str] = ()) -> list[RollCa
                 cloud=fleet.access.as_inputs(),
                 timeout=fleet.settings.timeout,
                 linger=fleet.args.linger,
-                peers=[each.name for each in fleets if each.access == fleet.access],
+                peers=peers_of(fleet, fleets),
                 elsewhere=[each.as_inputs() for each in elsewhere(fleet.access, (one.access for one in fleets))],
                 brake=fleet.args.brake,
                 ssh=fleet.settings.ssh is not None,
                 given_up=given_up,
+                uncounted=[
+                    each
+                    for each in uncounted
+                    if each["fleet"] == fleet.name
+                    or (each["fleet"] not in names and fleet.name == min(peers_of(fleet, fleets)))
+                ],
             ),
             opts=pulumi.ResourceOptions(parent=fleet, depends_on=everybody),
         )
         for fleet in fleets
     ]
+
+
+def peers_of(fleet: Fleet, fleets: Iterable[Fleet]) -> list[str]:
+    """The names of the fleets in the same place, this one's among them."""
+    return [each.name for each in fleets if each.access == fleet.access]
 
 
 def elsewhere(home: Access, everywhere: Iterable[Access]) -> list[Access]:

@@ -28,7 +28,7 @@ def see_off(registries: Registries, stack: str, leaving: Sequence[Member], engin
     while True:
         staying = owned(registries.entries(), stack, leaving)
         stood.update(staying)
-        running = {machine.instance for machine in registries.seen(stack) if machine.running} if staying else set()
+        running = _running(registries, stack, leaving) if staying else set()
         dead = [entry for entry in staying if entry.owner is not None and entry.owner.instance not in running]
         registries.remove(dead)
         still = [] if staying else registries.still_answered(stood)
@@ -52,6 +52,12 @@ def see_off(registries: Registries, stack: str, leaving: Sequence[Member], engin
         engine.say(f"waiting {linger:.0f} s for answers that caches still hold of {len(leaving)} that leave")
         engine.sleep(linger)
     return all_left
+
+
+def _running(registries: Registries, stack: str, members: Sequence[Member]) -> set[str]:
+    """The instances that run, of all the stack ids that `members` were made with."""
+    stacks = {stack, *(each.stack for each in members if each.stack)}
+    return {machine.instance for each in stacks for machine in registries.seen(each) if machine.running}
 
 
 def wait_for_caches(registries: Registries, roll: Roll, seconds: float, engine: Engine) -> None:

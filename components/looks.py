@@ -35,6 +35,13 @@ class Look:
                 self._entries = self._once(self._registries.entries)
             return self._entries
 
+    @property
+    def gone(self) -> Sequence[str]:
+        """The zones that were found deleted."""
+        with self._lock:
+            self.entries()
+            return self._registries.gone
+
     def answers(self) -> Mapping[str, frozenset[str] | None]:
         with self._lock:
             if self._answers is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, ResourceProvider
@@ -20,6 +20,9 @@ from components.access import CLOUDFLARE_KEYS, cloudflare_token, cloudflare_url
 from components.doors import Ranges, published
 from components.progress import Engine
 from components.settings import SiteSettings
+
+if TYPE_CHECKING:
+    from components.cloudflareapi import CloudflareApi
 
 DAY = 86400
 # One of the numbers of days that Cloudflare offers.
@@ -113,9 +116,20 @@ class RevocationProvider(ResourceProvider):
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         query = {"zone_id": _props["zone"], "per_page": "50"}
+        try:
+            listed = self._call("GET", "/certificates", query)
+        except RevocationError:
+            if not self._is_zone_gone(_props["zone"]):
+                raise
+            Engine().say(
+                f"the origin certificate {_id}: its zone {_props['zone']} was deleted, so it is not revoked and expires on "
+                f"{_props['expires']}",
+                warning=True,
+            )
+            return
         newer = [
             each["id"]
-            for each in self._call("GET", "/certificates", query)
+            for each in listed
             if each["id"] != _id and _props["host"] in each["hostnames"] and each["expires_on"] > _props["expires"]
         ]
         if newer:
@@ -126,12 +140,25 @@ class RevocationProvider(ResourceProvider):
         else:
             self._call("DELETE", f"/certificates/{_id}")
 
-    def _call(self, method: str, path: str, query: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
-        from components.cloudflareapi import ApiFailingError, ApiRefusedError, CloudflareApi
+    def _is_zone_gone(self, zone: str) -> bool:
+        from components.cloudflareapi import ApiFailingError, ApiRefusedError
+        from components.recordstore import is_zone_gone
 
-        api = CloudflareApi(cloudflare_url(self.config.get), cloudflare_token(self.config.get))
         try:
-            found = api.call(method, path, query=query)["result"]
+            return is_zone_gone(self._api(), zone)
+        except (ApiFailingError, ApiRefusedError):
+            return False
+
+    def _api(self) -> CloudflareApi:
+        from components.cloudflareapi import CloudflareApi
+
+        return CloudflareApi(cloudflare_url(self.config.get), cloudflare_token(self.config.get))
+
+    def _call(self, method: str, path: str, query: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+        from components.cloudflareapi import ApiFailingError, ApiRefusedError
+
+        try:
+            found = self._api().call(method, path, query=query)["result"]
         except ApiRefusedError as refused:
             if refused.status == 404:
                 return []

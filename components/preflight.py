@@ -241,8 +241,8 @@ def preflight(settings: Settings, before: Sequence[str] = ()) -> Standing:
     if _uses_aws(asked) and not region and (fault := account_fault()):
         faults.append(fault)
     asked, found = networked(asked)
-    found += quotas_found(asked)
     stands = standing_found(asked) + Standing(token_account=in_cloudflare.token_account)
+    found += quotas_found(asked, stands.renamed)
     if faults := list(dict.fromkeys([*faults, *found.faults, *stands.faults])):
         raise ConfigurationError(faults)
     if pulumi.runtime.is_dry_run():
@@ -300,6 +300,7 @@ def standing_found(settings: Settings) -> Standing:
     if site is not None:
         found += standing.settings_left(site, state)
     found += standing.fleets(state) + standing.drained_by_ssh(_machines(settings.fleets), state)
+    found += standing.uncounted(state) + standing.renamed(state, settings.stack)
     return found + standing.instances(_machines(settings.fleets_of("aws")), state)
 
 
@@ -321,8 +322,9 @@ def _machines(fleets: Sequence[FleetSettings]) -> list[str]:
     return [f"{fleet.name}-{index}" for fleet in fleets for index in range(fleet.count)]
 
 
-def quotas_found(settings: Settings) -> Found:
-    """What the fleets would make anew, and whether the accounts' quotas hold it. The clouds have just answered."""
+def quotas_found(settings: Settings, renamed: frozenset[str] = frozenset()) -> Found:
+    """What the fleets would make anew, and whether the accounts' quotas hold it. The clouds have just answered. `renamed` machines
+    adopt nothing."""
     from components.aws_session import session_of
     from components.joyent import CloudApiError
 
@@ -341,10 +343,15 @@ def quotas_found(settings: Settings) -> Found:
             found += look_at_triton(
                 fleets, stack, api, datacenter, networks=settings.network_ids, catalogue=session.catalogue
             )
-            found += adoptions(settings, fleets, api)
+            found += adoptions(settings, [_without_adopted(each, renamed) for each in fleets], api)
         except CloudApiError as fault:
             found += Found(faults=(f"rollcall:joyent: {fault}",))
     return found
+
+
+def _without_adopted(fleet: FleetSettings, names: frozenset[str]) -> FleetSettings:
+    """The fleet without what these machines have adopted before."""
+    return replace(fleet, adopt={at: each for at, each in fleet.adopt.items() if f"{fleet.name}-{at}" not in names})
 
 
 def adoptions(settings: Settings, fleets: Sequence[FleetSettings], api: CloudApi) -> Found:

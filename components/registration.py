@@ -39,6 +39,7 @@ from components.attendance import (
     Seen,
     describe,
     difference,
+    owned,
     within_brake,
 )
 from components.aws_config import AWS_KEYS
@@ -59,7 +60,7 @@ LOOK_FOR = 5.0
 _BRAKE_MEND = "Nothing was removed. If that is meant, `pulumi config set rollcall:brake false` for one `pulumi up`."
 _FOUND = ("missing", "stale", "left_over", "foreign", "orphaned")
 # What is in the state and is no input.
-_REMEMBERED = ("acknowledged", "former", "seen_off")
+_REMEMBERED = ("acknowledged", "former", "seen_off", "former_stacks")
 # Whose roll this run of the engine has called, by stack and instance: they stay, whatever else goes.
 CALLED: set[tuple[str, str]] = set()
 
@@ -73,6 +74,8 @@ class RollCallArgs:
     """`members` are mappings `{machine, generation, instance}`; `places` what `Place.as_inputs` gives; `cloud` what
     `Access.as_inputs` gives; `timeout`: fail after this many seconds in which no machine got any further; `linger` the seconds that
     a machine serves on after its entries are gone.
+    `uncounted` are machines that the state has and no roll call has counted, since the `up` that made them failed before: `{stack,
+    fleet, machine, generation}`; those that are not members leave as members do.
     `peers` are the fleets in the same place of the same cloud, `elsewhere` the cloud's other places where fleets are (what
     `Access.as_inputs` gives); `brake` refuses to remove many entries or machines at once; with `ssh`
     machines that leave are told so by SSH after the roll call as well, and must run then. `given_up` are the fleets of the state
@@ -91,6 +94,7 @@ class RollCallArgs:
     brake: bool = True
     ssh: bool = False
     given_up: Sequence[str] = ()
+    uncounted: Sequence[Mapping[str, str]] = ()
 
 
 class _Provider(ResourceProvider):
@@ -124,50 +128,73 @@ class RollCallProvider(_Provider):
         return CheckResult(news, failures)
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
-        keys = ("members", "places", "cloud", "fleets", "peers", "elsewhere", "ssh", *_FOUND)
+        keys = ("stack", "members", "places", "cloud", "fleets", "peers", "elsewhere", "ssh", *_FOUND)
         # A state of an earlier version lacks the younger keys.
         olds = {"peers": _news.get("peers", []), **_olds}
         changed = [key for key in keys if _plain(olds.get(key, [])) != _plain(_news.get(key, []))]
         return DiffResult(changes=bool(changed), replaces=[], stables=[], delete_before_replace=False)
 
     def create(self, props: dict[str, Any]) -> CreateResult:
-        found = _answer(self._registries(props), _with_given_up(props), leaving=(), engine=Engine())
-        _called(props)
-        return CreateResult(
-            f"{props['stack']}/{props['fleet']}", {**props, **_found(found), "acknowledged": list(found.foreign)}
-        )
+        id_ = f"{props['stack']}/{props['fleet']}"
+        nothing = {**props, "members": [], "places": [], "fleets": []}
+        return CreateResult(id_, self._call({**nothing, "uncounted": ()}, props))
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
-        engine, stack = Engine(), _news["stack"]
         former = left(_olds, _news)
-        _news = {**_news, **({"former": former} if former else {})}
-        registries = self._registries(_news)
-        members = _members(_news)
-        leaving = tuple(each for each in _members(_olds) if each not in members)
+        return UpdateResult(self._call(_olds, {**_news, **({"former": former} if former else {})}))
+
+    def _call(self, olds: Mapping[str, Any], news: Mapping[str, Any]) -> dict[str, Any]:
+        """Wait for the members of `news`, then have those leave that are members of `olds` only, or of no roll call. The outputs."""
+        engine, stack, fleet = Engine(), news["stack"], news["fleet"]
+        registries = self._registries(news)
+        leaving = _leaving(registries, olds, news)
         # A fleet that this `up` gives up still serves, until its own RollCall goes.
-        told = _with_given_up({**_news, "seen_off": _olds.get("seen_off", [])}, *_olds.get("fleets", ()))
+        told = _with_given_up({**news, "seen_off": olds.get("seen_off", [])}, *olds.get("fleets", ()))
+        told["former_stacks"] = sorted(
+            {*olds.get("former_stacks", ()), *(each.stack for each in leaving)} - {stack, ""}
+        )
         found = _answer(registries, told, leaving=leaving, engine=engine)
-        self._withdraw(_olds, _news, engine)
+        self._withdraw(olds, news, engine)
         if leaving:
-            before = self._registries(_olds)
-            try:
-                see_off(before, stack, leaving, engine, linger=_linger(before, _news) if members else 0)
-                if not members:
-                    wait_for_caches(before, roll_of(_olds), _linger(before, _olds), engine)
-                # That took a while, and nobody may go unless those that stay answer.
-                found = _answer(registries, told, leaving=leaving, engine=engine)
-            except Exception:
-                # Nobody is deleted now, so they serve on. What went wrong first is what there is to tell.
-                with contextlib.suppress(Exception):
-                    before.undrain(stack, leaving)
-                raise
-        for line in found.foreign:
-            engine.say(f"{_news['fleet']}: {line} is not Rollcall's; it is left as it is", warning=True)
-        _called(_news)
-        acknowledged = sorted({*_olds.get("acknowledged", []), *found.foreign})
-        seen_off = _listed(told["seen_off"], registries, stack) + [each.as_inputs() for each in leaving]
-        remembered = {"acknowledged": acknowledged, **({"seen_off": seen_off} if seen_off else {})}
-        return UpdateResult({**_news, **_found(Difference()), **remembered})
+            found = self._let_leave(leaving, registries, olds, told, engine)
+        for line in found.foreign if olds["members"] or olds["places"] else ():
+            engine.say(f"{fleet}: {line} is not Rollcall's; it is left as it is", warning=True)
+        _called(news)
+        former_stacks = _still_standing(told["former_stacks"], registries) if told["former_stacks"] else []
+        seen_off = _listed(told["seen_off"], registries, stack)
+        seen_off += [each.as_inputs() for each in leaving if each.fleet == fleet]
+        return {
+            **news,
+            **_found(Difference()),
+            "acknowledged": sorted({*olds.get("acknowledged", []), *found.foreign}),
+            **({"seen_off": seen_off} if seen_off else {}),
+            **({"former_stacks": former_stacks} if former_stacks else {}),
+        }
+
+    def _let_leave(
+        self,
+        leaving: tuple[Member, ...],
+        registries: Registries,
+        olds: Mapping[str, Any],
+        told: Mapping[str, Any],
+        engine: Engine,
+    ) -> Difference:
+        """Have `leaving` leave, where the members of `told` have answered, and look again."""
+        stack, members = told["stack"], told["members"]
+        # One that no roll call has counted joined what it was told to, which `olds` may lack.
+        before = self._registries({**olds, "places": olds["places"] or told["places"]})
+        try:
+            see_off(before, stack, leaving, engine, linger=_linger(before, told) if members else 0)
+            _warn_of_gone(before.gone, told["fleet"], engine)
+            if not members:
+                wait_for_caches(before, roll_of(olds), _linger(before, olds), engine)
+            # That took a while, and nobody may go unless those that stay answer.
+            return _answer(registries, told, leaving=leaving, engine=engine)
+        except Exception:
+            # Nobody is deleted now, so they serve on. What went wrong first is what there is to tell.
+            with contextlib.suppress(Exception):
+                before.undrain(stack, leaving)
+            raise
 
     def _withdraw(self, olds: Mapping[str, Any], news: Mapping[str, Any], engine: Engine) -> None:
         """Have those who stay out of the record sets that the fleet joins no more."""
@@ -179,10 +206,12 @@ class RollCallProvider(_Provider):
             dropped = {stand.place for stand in place_of(each).stands} - joined
             if not dropped or not roll.members:
                 continue
+            registries = self._registries({**news, "places": [each]})
             try:
-                withdraw(self._registries({**news, "places": [each]}), dropped, roll, engine, since=began)
+                withdraw(registries, dropped, roll, engine, since=began)
+                _warn_of_gone(registries.gone, roll.fleet, engine)
             except FatalError as refused:
-                # Its zone may be gone, or no longer be ours: no reason to be stuck.
+                # Its zone may no longer be ours: no reason to be stuck.
                 engine.say(
                     f"{roll.fleet}: cannot see whether it has left {', '.join(sorted(dropped))} ({refused})",
                     warning=True,
@@ -193,9 +222,12 @@ class RollCallProvider(_Provider):
         look = looks.LOOKS.get(self._what(props, "places"), lambda: Look(registries), LOOK_FOR)
         roll = roll_of(props)
         found = difference(roll, look.entries(), registries.seen(roll.stack), look.answers())
+        _warn_of_gone(look.gone, roll.fleet, Engine())
         changed = {**props, **_found(found)}
         if props.get("former"):
             changed["former"] = registries.still_former(props["stack"])
+        if props.get("former_stacks"):
+            changed["former_stacks"] = _still_standing(props["former_stacks"], look)
         inputs = {key: value for key, value in changed.items() if key not in (*_REMEMBERED, "__provider")}
         return ReadResult(id_, changed, inputs)
 
@@ -204,6 +236,7 @@ class RollCallProvider(_Provider):
         # Of a RollCall that is itself replaced the machines stay.
         leaving = [each for each in _members(_props) if (stack, each.instance) not in CALLED]
         all_left = see_off(registries, stack, leaving, engine, linger=0)
+        _warn_of_gone(registries.gone, _props["fleet"], engine)
         if leaving:
             wait_for_caches(registries, roll_of(_props), _linger(registries, _props), engine)
             # Their deletion is next: nothing else comes between, as it may after an update.
@@ -252,6 +285,7 @@ class DeregistrationProvider(_Provider):
             left = _left_of(gone, registries.entries())
             registries.remove(left)
             looks.DEPARTURES.forget(what)
+        _warn_of_gone(seen.gone, f"{_props['fleet']}-{_props['machine']}", engine)
         for records in seen.challenged(gone):
             records.unchallenge(gone)
         for entry in left:
@@ -288,6 +322,7 @@ class RollCall(Resource, module="rollcall", name="RollCall"):  # type: ignore[ca
             **({"elsewhere": list(args.elsewhere)} if args.elsewhere else {}),
             **({"ssh": True} if args.ssh else {}),
             **({"given_up": list(args.given_up)} if args.given_up else {}),
+            **({"uncounted": list(args.uncounted)} if args.uncounted else {}),
             **{key: [] for key in _FOUND},
         }
         super().__init__(RollCallProvider(), name, props, opts)
@@ -339,20 +374,29 @@ def _answer(
     while True:
         seen = registries.seen(roll.stack)
         entries = registries.entries()
+        if roll.members and registries.gone:
+            raise RollCallError(
+                f"{roll.fleet}: the zone {', '.join(registries.gone)} was deleted, so no machine can be in it. Make the zone again, or "
+                "name another one, and run `pulumi up` again."
+            )
         found = difference(roll, entries, seen, registries.answers())
         known = [each for each in found.stray if each.dead or (each.owner and registries.sees(each.owner.instance))]
+        # What has a former id of the stack and runs is on its way out, or of a new stack with that name.
+        alive = {each.instance for former in roll.former_stacks for each in registries.seen(former) if each.running}
+        known = [each for each in known if each.owner is None or each.owner.instance not in alive]
         by_hand = [each for each in known if each.owner and each.owner.generation == BY_HAND]
         stray = [each for each in known if each not in by_hand]
         _remove_strays(registries, roll, stray, seen, len(entries), brake, engine)
         twins = _twins(roll, found.orphans)
         if twins:
             # It has a member's generation, so it stands in that one's way.
-            registries.end(each.instance for each in twins)
+            _see_off_and_end(registries, roll, twins, _linger(registries, props), engine)
             engine.say(
                 f"{roll.fleet}: ended {', '.join(each.instance for each in twins)}, made by an `up` that was interrupted"
             )
         elif found.complete and found.orphans:
-            _end_orphans(registries, roll, found.orphans, len(seen), brake, engine)
+            _end_orphans(registries, roll, found.orphans, len(seen), brake, _linger(registries, props), engine)
+            stall.restart()
         elif found.complete and by_hand:
             # No agent takes them away, and the machine that they lead to goes once we have answered.
             _remove_strays(registries, roll, by_hand, (), len(entries), brake, engine)
@@ -380,6 +424,11 @@ def registries_of(props: Mapping[str, Any], config: Mapping[str, str]) -> Regist
 def roll_of(props: Mapping[str, Any]) -> Roll:
     """The roll that a RollCall's properties in the state call, with nobody leaving but who has been seen off."""
     return _roll(props, leaving=())
+
+
+def _warn_of_gone(zones: Iterable[str], who: str, engine: Engine) -> None:
+    for zone in zones:
+        engine.say(f"{who}: the zone {zone} was deleted, so none of its records are left there", warning=True)
 
 
 def _remove_strays(
@@ -417,25 +466,39 @@ def _twins(roll: Roll, orphans: Sequence[Seen]) -> list[Seen]:
 
 
 def _end_orphans(
-    registries: Registries, roll: Roll, orphans: Sequence[Seen], total: int, brake: bool, engine: Engine
+    registries: Registries,
+    roll: Roll,
+    orphans: Sequence[Seen],
+    total: int,
+    brake: bool,
+    linger: float,
+    engine: Engine,
 ) -> None:
-    """Machines that are in no state leave as any other would, and are ended then."""
+    """Machines that are in no state leave as any other would, with the drain delay, and are ended then."""
     if brake and not within_brake(total, len(orphans)):
         raise RollCallError(
             f"{roll.fleet}: {len(orphans)} of {total} machines are tagged with stack {roll.stack} and are in no state:\n"
             + "\n".join(f"  - {each.instance} ({each.fleet}-{each.machine}, {each.state})" for each in orphans)
             + f"\n{_BRAKE_MEND}"
         )
-    members = [
-        Member(fleet=each.fleet, machine=each.machine, generation=each.generation, instance=each.instance)
-        for each in orphans
-    ]
-    see_off(registries, roll.stack, members, engine, linger=0)
-    registries.end(member.instance for member in members)
+    _see_off_and_end(registries, roll, orphans, linger, engine)
     for each in orphans:
         engine.say(
             f"{roll.fleet}: ended {each.instance} ({each.fleet}-{each.machine}), which was in no state", warning=True
         )
+
+
+def _see_off_and_end(
+    registries: Registries, roll: Roll, machines: Sequence[Seen], linger: float, engine: Engine
+) -> None:
+    members = [
+        Member(fleet=each.fleet, machine=each.machine, generation=each.generation, instance=each.instance)
+        for each in machines
+    ]
+    # Caches lead only to what was in DNS.
+    stood = bool(owned(registries.entries(), roll.stack, members))
+    see_off(registries, roll.stack, members, engine, linger=linger if stood else 0)
+    registries.end(member.instance for member in members)
 
 
 def _left_of(gone: Owner, entries: Iterable[Entry]) -> list[Entry]:
@@ -522,14 +585,45 @@ def _roll(props: Mapping[str, Any], *, leaving: tuple[Member, ...]) -> Roll:
         fleets=tuple(props.get("fleets", ())),
         keeper=is_keeper(props),
         acknowledged=tuple(props.get("acknowledged", ())),
+        former_stacks=tuple(props.get("former_stacks", ())),
     )
 
 
 def _members(props: Mapping[str, Any]) -> tuple[Member, ...]:
-    return tuple(
-        Member(fleet=props["fleet"], machine=each["machine"], generation=each["generation"], instance=each["instance"])
-        for each in props["members"]
+    return tuple(_member(each, props["fleet"]) for each in props["members"])
+
+
+def _member(told: Mapping[str, Any], fleet: str) -> Member:
+    return Member(
+        fleet=told.get("fleet", fleet),
+        machine=told["machine"],
+        generation=told["generation"],
+        instance=told["instance"],
+        stack=told.get("stack", ""),
     )
+
+
+def _leaving(registries: Registries, olds: Mapping[str, Any], news: Mapping[str, Any]) -> tuple[Member, ...]:
+    """The machines of the state that are not members of `news`, each with the stack id that it was made with if that is another one."""
+    stack, members = news["stack"], _members(news)
+    before = olds.get("stack", stack)
+    counted = [each for each in _members(olds) if each not in members]
+    found = [replace(each, stack=before) if before != stack else each for each in counted]
+    known = {each.generation for each in (*members, *counted)}
+    uncounted = {(each["stack"], each["fleet"], each["generation"]) for each in news.get("uncounted", ())}
+    for made_by in sorted({each[0] for each in uncounted}):
+        found += [
+            Member(
+                fleet=each.fleet,
+                machine=each.machine,
+                generation=each.generation,
+                instance=each.instance,
+                stack=made_by if made_by != stack else "",
+            )
+            for each in registries.seen(made_by)
+            if (made_by, each.fleet, each.generation) in uncounted and each.generation not in known
+        ]
+    return tuple(found)
 
 
 def _with_given_up(props: Mapping[str, Any], *fleets: str) -> dict[str, Any]:
@@ -545,6 +639,12 @@ def _listed(members: Sequence[Mapping[str, Any]], registries: Registries, stack:
     """Those that their cloud still lists: the engine deletes last what an `up` has seen off, and may not have come to it."""
     there = {each.instance for each in registries.seen(stack)} if members else set()
     return [each for each in members if each["instance"] in there]
+
+
+def _still_standing(stacks: Iterable[str], seen: Registries | Look) -> list[str]:
+    """Those of these former ids of the stack that entries have yet."""
+    owners = {each.owner.stack for each in seen.entries() if each.owner is not None}
+    return [each for each in stacks if each in owners]
 
 
 def _found(found: Difference) -> dict[str, list[str]]:

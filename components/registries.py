@@ -6,17 +6,19 @@ Credentials come from the stack's config first and the environment second, as th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from components.access import cloudflare_token, cloudflare_url
 from components.attendance import Entry, Member, Seen, Stand
-from components.clouds import cloud_of, view_of
+from components.clouds import CloudView, cloud_of, view_of
 from components.realm import Access as Access
 from components.realm import Places, Realm
+from components.recordstore import RecordStore
 from components.resolving import answered_by_all, answered_by_any
 from components.serviceplace import WITHIN, ServicePlace, ServiceRecords, challenges, families, without_ipv6
+from components.zonegone import PresentRecords
 from rollcall.cloudflare import CloudflareStore, Record
 from rollcall.ownership import Owner
 from rollcall.retrying import retried
@@ -154,9 +156,12 @@ class Registries:
         self._cloud = realm.home.cloud
         views = {each: view_of(each.cloud, each.region, config) for each in (realm.home, *realm.others)}
         self._machines = Places(realm, views)
-        store = CloudflareStore(cloudflare_token(config.get), cloudflare_url(config.get))
-        self._records: tuple[Records, ...] = tuple(
-            SiteRecords(place, store) if isinstance(place, Place) else ServiceRecords(place, config=config)
+        # Whoever asks here retries.
+        store = RecordStore(cloudflare_token(config.get), cloudflare_url(config.get), retries=False)
+        self._records: tuple[PresentRecords, ...] = tuple(
+            PresentRecords(
+                SiteRecords(place, store) if isinstance(place, Place) else ServiceRecords(place, config=config)
+            )
             for place in self._places
         )
 
@@ -165,8 +170,15 @@ class Registries:
         """Seconds for which a resolver may still answer with an entry that is gone."""
         return max((place.lingering for place in self._places), default=0.0)
 
+    @property
+    def gone(self) -> tuple[str, ...]:
+        """The zones that the last look found deleted, by name and id. They hold no records."""
+        found = [place for place, records in zip(self._places, self._records, strict=True) if records.gone]
+        return tuple(sorted({f"{each.domain} ({each.zone})" for each in found}))
+
     def entries(self) -> tuple[Entry, ...]:
-        """Every entry at the places, ours and foreign; once each, though services share the place of their hosts."""
+        """Every entry at the places, ours and foreign; once each, though services share the place of their hosts. None where the zone
+        was deleted."""
         return tuple(dict.fromkeys(entry for records in self._records for entry in records.entries()))
 
     def remove(self, entries: Iterable[Entry]) -> None:
@@ -180,7 +192,7 @@ class Registries:
         gone = list(entries)
         return [each for records in self._records for each in records.still_answered(gone)]
 
-    def challenged(self, gone: Owner) -> list[Records]:
+    def challenged(self, gone: Owner) -> Sequence[Records]:
         """Those places at which there may be challenges for a machine that is gone, by what `entries` last found."""
         return [records for records in self._records if records.challenged(gone)]
 
@@ -227,17 +239,24 @@ class Registries:
             view.end(wanted)
 
     def drain(self, stack: str, members: Sequence[Member]) -> None:
-        for view in self._machines.views:
-            view.drain(stack, [member.instance for member in members])
+        """`members` have the tags of `stack`, unless they name another; so in what follows."""
+        for view, tagged, instances in self._of(stack, members):
+            view.drain(tagged, instances)
 
     def undrain(self, stack: str, members: Sequence[Member]) -> None:
-        for view in self._machines.views:
-            view.undrain(stack, [member.instance for member in members])
+        for view, tagged, instances in self._of(stack, members):
+            view.undrain(tagged, instances)
 
     def stop(self, stack: str, members: Sequence[Member]) -> None:
         """Begin to stop machines that have left and are about to be deleted, where a deletion would wait for that."""
-        for view in self._machines.views:
-            view.stop(stack, [member.instance for member in members])
+        for view, tagged, instances in self._of(stack, members):
+            view.stop(tagged, instances)
+
+    def _of(self, stack: str, members: Sequence[Member]) -> Iterator[tuple[CloudView, str, list[str]]]:
+        """Each cloud's view with the instances that have the tags of one stack; with those of `stack` first."""
+        for tagged in dict.fromkeys((stack, *(each.stack or stack for each in members))):
+            instances = [each.instance for each in members if (each.stack or stack) == tagged]
+            yield from ((view, tagged, instances) for view in self._machines.views)
 
 
 def _entry(record: Record) -> Entry:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
 from components.attendance import Entry, Stand
 from components.resolving import answered_by_all, answered_by_any
+from components.zonegone import route53_zone
 from rollcall.errors import TransientError
 from rollcall.ownership import Owner
 from rollcall.retrying import retried
@@ -186,11 +187,23 @@ class ServiceRecords:
                     raise TransientError(f"reason=contended name={old.name}") from changed
 
 
+class HostedZoneStore(Route53Store):
+    """As Route53Store. Raises ZoneGoneError where the hosted zone was deleted."""
+
+    def change(self, deletes: Iterable[RecordSet], creates: Iterable[RecordSet]) -> None:
+        with route53_zone(self._zone):
+            super().change(deletes, creates)
+
+    def under(self, *names: str) -> Iterator[list[RecordSet]]:
+        with route53_zone(self._zone):
+            yield from super().under(*names)
+
+
 def _route53(zone: str, config: Mapping[str, str]) -> Route53Store:
     """The zone in the stack's own account. As on the machines nothing is tried again there: who calls knows what to read anew."""
     from components.aws_session import session_of
 
-    return Route53Store(zone, client=session_of(config.get).client("route53", "us-east-1", _once()))
+    return HostedZoneStore(zone, client=session_of(config.get).client("route53", "us-east-1", _once()))
 
 
 @functools.cache

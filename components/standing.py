@@ -27,6 +27,7 @@ _SET, _HOSTED_ZONE = "aws:route53/record:Record", "aws:route53/zone:Zone"
 _INSTANCE = "aws:ec2/instance:Instance"
 _SETTING, _COMMAND = "cloudflare:index/zoneSetting:ZoneSetting", "command:local:Command"
 _DEREGISTRATION = "pulumi-python:dynamic/rollcall:Deregistration"
+_ROLL_CALL = "pulumi-python:dynamic/rollcall:RollCall"
 # What cannot stand beside a CNAME, or be it.
 _IN_THE_WAY = ("A", "AAAA", "CNAME")
 
@@ -36,13 +37,17 @@ Sets = Callable[[str], Mapping[str, Mapping[str, Any]]]
 @dataclass(frozen=True, kw_only=True)
 class Standing:
     """`taken`: the id with which each resource is imported. `by_hand`: instances in the state that Rollcall did not boot. `fleets`:
-    those that the state has machines of. `by_ssh`: machines that the state drains over SSH. `faults` must be mended before anything
-    is made; `notes` are said at a preview. `token_account`: the account that owns the operator's Cloudflare token, if no user does."""
+    those that the state has machines of. `by_ssh`: machines that the state drains over SSH. `uncounted`: machines of the state that no
+    roll call has counted, as RollCall's inputs. `renamed`: machines, by name, that were made under another stack id. `faults` must be
+    mended before anything is made; `notes` are said at a preview. `token_account`: the account that owns the operator's Cloudflare
+    token, if no user does."""
 
     taken: Mapping[str, str] = field(default_factory=dict)
     by_hand: frozenset[str] = frozenset()
     fleets: frozenset[str] = frozenset()
     by_ssh: frozenset[str] = frozenset()
+    uncounted: tuple[Mapping[str, str], ...] = ()
+    renamed: frozenset[str] = frozenset()
     faults: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     token_account: str = ""
@@ -53,6 +58,8 @@ class Standing:
             by_hand=self.by_hand | other.by_hand,
             fleets=self.fleets | other.fleets,
             by_ssh=self.by_ssh | other.by_ssh,
+            uncounted=self.uncounted + other.uncounted,
+            renamed=self.renamed | other.renamed,
             faults=self.faults + other.faults,
             notes=self.notes + other.notes,
             token_account=self.token_account or other.token_account,
@@ -129,6 +136,31 @@ def zones(site: str | None, hosted: str | None, state: Held, names: tuple[str, s
 def fleets(state: Held) -> Standing:
     """Each machine has a Deregistration, which is made before it and goes after it."""
     return Standing(fleets=frozenset(str(each["fleet"]) for each in state.outputs_of(_DEREGISTRATION)))
+
+
+def uncounted(state: Held) -> Standing:
+    """The machines of an `up` that failed before its roll calls: they leave like any other, should another `up` not want them."""
+    counted = {
+        str(member["generation"]) for each in state.outputs_of(_ROLL_CALL) for member in each.get("members") or ()
+    }
+    keys = ("stack", "fleet", "machine", "generation")
+    found = [{key: str(each[key]) for key in keys} for each in state.outputs_of(_DEREGISTRATION)]
+    missed = [each for each in found if each["generation"] not in counted]
+    return Standing(uncounted=tuple(sorted(missed, key=lambda each: [each[key] for key in keys])))
+
+
+def renamed(state: Held, stack: str) -> Standing:
+    """The machines that were made under another stack id: the stack, or its project, has been renamed since."""
+    made = {f"{each['fleet']}-{each['machine']}": str(each["stack"]) for each in state.outputs_of(_DEREGISTRATION)}
+    found = {name: former for name, former in made.items() if former != stack}
+    return Standing(
+        renamed=frozenset(found),
+        notes=tuple(
+            f"the machines {', '.join(sorted(name for name in found if found[name] == former))} were made by this stack as {former}: each "
+            f"is replaced by one of {stack}, and leaves when its successor answers"
+            for former in sorted({*found.values()})
+        ),
+    )
 
 
 def settings_left(site: SiteSettings, state: Held) -> Standing:

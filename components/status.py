@@ -1,9 +1,9 @@
-"""`rollcall status`: state, clouds and DNS of a stack side by side, differences first.
+"""`rollcall status`: program, state, clouds and DNS of a stack side by side, differences first.
 
     rollcall status [--stack prod] [--json]        (the same as python -m components.status; the selected stack unless told)
 
 Needs what `pulumi up` needs: the engine on the PATH, the backend, and the clouds' credentials, which it takes from the stack's
-configuration and the environment as `pulumi up` does. It only looks.
+configuration and the environment as `pulumi up` does. It only looks. A machine that is not in all four is a difference.
 Exit code 0: in step; 1: something differs; 2: it could not be told (why, on stderr).
 """
 
@@ -14,18 +14,22 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from components import awserrors
+from components import awserrors, census, zonenames
 from components.attendance import Difference, Entry, Member, Roll, Seen, difference, owned
+from components.clouds import cloud_of
 from components.joyent.errors import CloudApiError
+from components.naming import named
 from components.realm import Access
 from components.registration import registries_of, roll_of
-from components.settings import ConfigurationError
+from components.settings import KEYS, TEXTS, ConfigurationError, FleetSettings, read
 from rollcall.errors import RollcallError
+from rollcall.settings import FLEET, GENERATION, MACHINE, STACK
 
 _ROLL_CALL = "pulumi-python:dynamic/rollcall:RollCall"
+_DEREGISTRATION = "pulumi-python:dynamic/rollcall:Deregistration"
 _DIFFERENCES = ("missing", "stale", "left_over", "orphaned", "foreign")
 
 
@@ -35,7 +39,8 @@ class StatusError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class MachineStatus:
-    """One machine: as the state names it, as its cloud lists it, and where DNS has it. `since` is when it was made."""
+    """One machine: as the state names it, as its cloud lists it, and where DNS has it. `since` is when it was made, on EC2 when it was
+    last started (ISO 8601, UTC)."""
 
     name: str
     instance: str
@@ -48,8 +53,8 @@ class MachineStatus:
 
 @dataclass(frozen=True, kw_only=True)
 class FleetStatus:
-    """A fleet's machines, and each way in which DNS or its cloud differs from the state. `region` is the AWS region, or Triton's
-    data centre where it is not the configured one."""
+    """A fleet's machines, and each way in which program, state, cloud and DNS differ. `region` is the AWS region, or Triton's data
+    centre where it is not the configured one."""
 
     fleet: str
     cloud: str
@@ -89,17 +94,119 @@ def _machine(member: Member, roll: Roll, entries: Iterable[Entry], seen: Seen | 
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Held:
+    """What an exported state has: the properties of its roll calls and Deregistrations, by fleet, and its machines."""
+
+    stacks: tuple[str, ...]
+    roll_calls: Mapping[str, Mapping[str, Any]]
+    deregistrations: Mapping[str, Sequence[Mapping[str, Any]]]
+    machines: tuple[census.Held, ...]
+
+    @property
+    def fleets(self) -> list[str]:
+        return sorted({*self.roll_calls, *self.deregistrations, *(each.member.fleet for each in self.machines)})
+
+
+def held_in(resources: Iterable[Mapping[str, Any]]) -> _Held:
+    """Read the machines of an exported state, and what the stack's own resources know of them."""
+    listed = list(resources)
+    ours = [each for each in listed if each.get("type") in (_ROLL_CALL, _DEREGISTRATION)]
+    roll_calls = {
+        str(each["outputs"]["fleet"]): each["outputs"]
+        for each in ours
+        if each["type"] == _ROLL_CALL and not each.get("delete")
+    }
+    deregistrations: dict[str, list[Mapping[str, Any]]] = {}
+    for each in (each["outputs"] for each in ours if each["type"] == _DEREGISTRATION):
+        deregistrations.setdefault(str(each["fleet"]), []).append(each)
+    counted = {str(member["instance"]) for props in roll_calls.values() for member in props["members"]}
+    urn = next((str(each["urn"]).split("::") for each in listed if "::" in str(each.get("urn"))), None)
+    now = [named(urn[1], urn[0].rpartition(":")[2])] if urn else []
+    return _Held(
+        stacks=tuple(dict.fromkeys((*now, *(str(each["outputs"]["stack"]) for each in ours)))),
+        roll_calls=roll_calls,
+        deregistrations=deregistrations,
+        machines=tuple(found for each in listed if (found := _machine_in(each, counted)) is not None),
+    )
+
+
+def _machine_in(resource: Mapping[str, Any], counted: Iterable[str]) -> census.Held | None:
+    """The machine that this resource is: by its id, which has the form of a cloud's, and by the tags that name it."""
+    id_, tags = str(resource.get("id") or ""), (resource.get("outputs") or {}).get("tags")
+    if not cloud_of(id_) or not isinstance(tags, Mapping) or not {STACK, FLEET, MACHINE, GENERATION} <= {*tags}:
+        return None
+    names = {"fleet": tags[FLEET], "machine": str(tags[MACHINE]), "generation": tags[GENERATION], "stack": tags[STACK]}
+    member = Member(instance=id_, **names)
+    return census.Held(member=member, counted=id_ in counted, going=bool(resource.get("delete")))
+
+
+def declared(stack: str, config: Mapping[str, str]) -> dict[str, FleetSettings]:
+    """The fleets of the program, by name. `stack` is the stack's id. Raises ConfigurationError."""
+    given = {key: value for key in KEYS if (value := config.get(f"rollcall:{key}")) is not None}
+    if "fleets" not in given:
+        return {}
+    values = {key: value if key in TEXTS else json.loads(value) for key, value in given.items()}
+    # A zone that the configuration gives by its id may be gone, and no fleet needs its name.
+    names = dict.fromkeys(("site", "directory"), lambda _: "zone.example")
+    return {each.name: each for each in read(stack, zonenames.named(values, names)).fleets}
+
+
 def look(resources: Iterable[Mapping[str, Any]], config: Mapping[str, str]) -> list[FleetStatus]:
-    """Every fleet of an exported state, with its cloud and DNS looked at now. Raises the errors of the clouds' clients."""
-    found = []
-    for props in (each["outputs"] for each in resources if each.get("type") == _ROLL_CALL and not each.get("delete")):
-        access = Access.from_inputs(props["cloud"])
-        registries = registries_of(props, config)
-        roll = roll_of(props)
-        entries, seen = registries.entries(), registries.seen(roll.stack)
-        differs = difference(roll, entries, seen, registries.answers())
-        found.append(status_of(access, roll, entries, seen, differs))
-    return sorted(found, key=lambda fleet: fleet.fleet)
+    """Every fleet of the program and of an exported state, with its cloud and DNS looked at now. Raises the errors of the clouds'
+    clients, and ConfigurationError."""
+    state = held_in(resources)
+    # Where nothing is deployed, the name is not needed yet.
+    program = declared(next(iter(state.stacks), "stack"), config)
+    return [_look(name, program.get(name), state, config) for name in sorted({*program, *state.fleets})]
+
+
+def _look(name: str, told: FleetSettings | None, state: _Held, config: Mapping[str, str]) -> FleetStatus:
+    machines = [each for each in state.machines if each.member.fleet == name]
+    props = _roll_call(name, machines, state)
+    if props is None:
+        lacks = census.missing(name, told.count if told else None, machines, ())
+        access = Access(cloud=told.cloud, region=told.region or "") if told else Access(cloud="")
+        return FleetStatus(
+            fleet=name,
+            cloud=access.cloud,
+            region=access.region,
+            machines=(),
+            differences=_differences(Difference(), lacks),
+        )
+    registries, roll = registries_of(props, config), roll_of(props)
+    entries = registries.entries()
+    seen = [each for stack in state.stacks for each in registries.seen(stack)]
+    found = status_of(
+        Access.from_inputs(props["cloud"]), roll, entries, seen, difference(roll, entries, seen, registries.answers())
+    )
+    lacks = census.missing(name, told.count if told else None, machines, seen)
+    gone = [f"the zone {zone} was deleted" for zone in registries.gone]
+    return replace(found, differences={**found.differences, **_differences(None, lacks), "zone": tuple(gone)})
+
+
+def _differences(found: Difference | None, lacks: census.Missing) -> dict[str, tuple[str, ...]]:
+    return {
+        **({key: getattr(found, key) for key in _DIFFERENCES} if found else {}),
+        **{f"not_{key}": lines for key, lines in asdict(lacks).items()},
+    }
+
+
+def _roll_call(name: str, machines: Sequence[census.Held], state: _Held) -> dict[str, Any] | None:
+    """The properties of the fleet's roll call with all its machines in the state as members; where it has none yet, by those of the
+    machines' Deregistrations. None where the state has neither."""
+    props = state.roll_calls.get(name)
+    if props is None:
+        made = state.deregistrations.get(name)
+        if not made:
+            return None
+        props = {**made[0], "fleets": state.fleets, "members": []}
+    seen_off = {str(each["instance"]) for each in props.get("seen_off", ())}
+    known = {str(each["instance"]) for each in props["members"]} | seen_off
+    more = [each.member for each in machines if each.member.instance not in known]
+    more = [replace(each, stack="") if each.stack == props["stack"] else each for each in more]
+    former = [each for each in state.stacks if each != props["stack"]]
+    return {**props, "members": [*props["members"], *(each.as_inputs() for each in more)], "former_stacks": former}
 
 
 def shown(fleets: Sequence[FleetStatus]) -> str:
@@ -114,7 +221,8 @@ def shown(fleets: Sequence[FleetStatus]) -> str:
         return "Nothing is deployed: the stack's state has no fleet."
     lines = ["Differences", *lines, ""] if lines else ["In step: state, clouds and DNS say the same.", ""]
     for fleet in fleets:
-        lines.append(f"{fleet.fleet} ({f'{fleet.cloud} {fleet.region}'.strip()})")
+        where = f"{fleet.cloud} {fleet.region}".strip()
+        lines.append(f"{fleet.fleet} ({where})" if where else fleet.fleet)
         for machine in fleet.machines:
             addresses = ", ".join(machine.addresses) or "no address"
             row = f"  {machine.name:<16} {machine.instance:<37} {machine.state:<9} {addresses:<16} {machine.since}"

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from components import sitezone
-from components.cloudflareapi import CloudflareApi
+from components.recordstore import RecordStore
 from components.settings import Settings, SiteSettings
-from rollcall.cloudflare import CloudflareStore, Record
+from rollcall.cloudflare import Record
 from rollcall.errors import FatalError
 
 
-class ZoneStore(CloudflareStore):
-    """Raises the errors of CloudflareApi, whose retries it has."""
-
-    def __init__(self, token: str, url: str = "") -> None:
-        super().__init__(token, url)
-        self._api = CloudflareApi(self._url, token)
+class ZoneStore(RecordStore):
+    """Raises the errors of RecordStore."""
 
     def zone(self, site: SiteSettings) -> str | None:
         """Cloudflare's id of the site's zone; None where the token sees none. Raises FatalError where it is not one."""
@@ -40,14 +33,3 @@ class ZoneStore(CloudflareStore):
         https://developers.cloudflare.com/api/resources/dns/subresources/records/methods/edit/
         """
         self._call("PATCH", f"/zones/{record.zone}/dns_records/{record.id}", {"comment": text})
-
-    def _call(
-        self,
-        method: str,
-        path: str,
-        body: Mapping[str, Any] | None = None,
-        *,
-        query: Mapping[str, str] | None = None,
-        gone_is_fine: bool = False,
-    ) -> Mapping[str, Any]:
-        return self._api.call(method, path, body, query=query)

@@ -74,7 +74,8 @@ def _is_here(host: Any) -> bool:
     address = _address(host)
     if address is None:
         return _text(host) in (*_LOCAL, socket.gethostname())
-    return address.is_loopback or address.is_unspecified
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return bool(mapped.is_loopback or mapped.is_unspecified)
 
 
 def _address(host: Any) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

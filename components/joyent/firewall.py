@@ -30,7 +30,8 @@ class FirewallRuleArgs:
 
 
 class FirewallRule(Resource, module="joyent", name="FirewallRule"):  # type: ignore[misc, call-arg]
-    """Everything changes in place."""
+    """Everything changes in place, until the stack or the project is renamed: then the machines of before need the rule of before, as
+    long as they are there."""
 
     def __init__(self, name: str, args: FirewallRuleArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         # A rule has no name: its description is the only place for the mark that finds an interrupted attempt.
@@ -46,7 +47,7 @@ class _Rules:
         ThingField("enabled", needed=True),
         ThingField("description"),
         ThingField("log"),
-        ThingField("mark", "none", hidden=True),
+        ThingField("mark", "beside", hidden=True),
     )
 
     def faults(self, inputs: Body) -> Iterable[Fault]:

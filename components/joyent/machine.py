@@ -174,7 +174,9 @@ class MachineProvider(JoyentProvider):
         machine = Birth(session, inputs).machine()
         if inputs.get("power") == "stopped" and machine.id not in session.adopted:
             _stop_new(session, machine, float(inputs["update_timeout"]))
-        return CreateResult(machine.id, {**inputs, "image_id": machine.image, "machine_brand": machine.brand})
+        # With all that a refresh shows: what appears then only is a difference in every first preview.
+        found = {**foreign(inputs, machine), "image_id": machine.image, "machine_brand": machine.brand}
+        return CreateResult(machine.id, {**inputs, **found})
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
         session = self.session_for(props)

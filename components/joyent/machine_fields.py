@@ -22,6 +22,9 @@ USER_SCRIPT = "user-script"
 _SNAPSHOT_TAG = f"{MARK_TAG}:"
 # What CloudAPI itself keeps in a machine's metadata.
 SYSTEM_METADATA = ("root_authorized_keys", USER_SCRIPT)
+# What Rollcall's agents and roll calls put there beside what the program declares, by the names of rollcall.settings, which is not
+# needed for this provider alone.
+ROLLCALLS_METADATA = ("rollcall-status", "rollcall-drain")
 
 
 @dataclass(frozen=True)
@@ -186,7 +189,8 @@ def live_inputs(declared: Inputs, machine: MachineRecord, image_id: str, catalog
 
 def foreign(inputs: Inputs, machine: MachineRecord) -> dict[str, list[str]]:
     """The names of tags and metadata that somebody else put on the machine; values may be secret, names are shown."""
-    ours = {*(inputs.get("metadata") or {}), *(inputs.get("secret_metadata") or {}), *SYSTEM_METADATA}
+    declared = {*(inputs.get("metadata") or {}), *(inputs.get("secret_metadata") or {})}
+    ours = {*declared, *SYSTEM_METADATA, *ROLLCALLS_METADATA}
     return {
         "foreign_tags": sorted(
             key for key in set(machine.tags) - set(owned_tags(inputs)) - {MARK_TAG} if not key.startswith(_SNAPSHOT_TAG)

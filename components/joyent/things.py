@@ -23,10 +23,11 @@ Fault = tuple[str, str]
 
 @dataclass(frozen=True)
 class ThingField:
-    """An input: what a change of it does, and whether there must be one. `hidden`: CloudAPI does not show it."""
+    """An input: what a change of it does, and whether there must be one. `beside`: a replacement whose successor is made first.
+    `hidden`: CloudAPI does not show it."""
 
     name: str
-    change: Literal["in place", "replace", "none"] = "in place"
+    change: Literal["in place", "replace", "beside", "none"] = "in place"
     needed: bool = False
     hidden: bool = False
 
@@ -65,7 +66,7 @@ class ThingProvider(JoyentProvider):
     @property
     def fields(self) -> tuple[ThingField, ...]:
         """Those of the kind, and where it is."""
-        return (*self.kind.fields, ThingField(DATACENTER, "replace", hidden=True))
+        return (*self.kind.fields, ThingField(DATACENTER, "beside", hidden=True))
 
     def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
         inputs = self._inputs(news)
@@ -77,9 +78,11 @@ class ThingProvider(JoyentProvider):
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
         changed = self._changed(_olds, _news)
-        replaces = [field.name for field in self.fields if field.change == "replace" and field.name in changed]
-        # Names and numbers of these things are unique, so a successor cannot stand beside its predecessor; but elsewhere.
-        beside = DATACENTER in replaces
+        how = {field.name: field.change for field in self.fields if field.name in changed}
+        replaces = [name for name, change in how.items() if change in ("replace", "beside")]
+        # Names and numbers of these things are unique, so a successor cannot stand beside its predecessor; but elsewhere, or where it
+        # has none of these.
+        beside = "beside" in how.values()
         return DiffResult(changes=bool(changed), replaces=replaces, delete_before_replace=bool(replaces) and not beside)
 
     def create(self, props: dict[str, Any]) -> CreateResult:

@@ -111,8 +111,10 @@ class Aws(Observer, ZoneSource):
         return self._identities.knows(key_id)
 
     def beside(self, accounts: Iterable[Aws]) -> None:
-        """Let roles of these accounts be assumed from here, where they trust the one who asks."""
+        """Let roles of these accounts be assumed from here, where they trust the one who asks, and tell their zones from none."""
         self._others = {each.account: each for each in accounts}
+        others = [each.route53.store for each in self._others.values() if each is not self]
+        self.route53.store.is_foreign = lambda zone: any(each.has(zone) for each in others)
 
     def close(self) -> None:
         """Forget the account."""

@@ -81,7 +81,7 @@ class CloudflareZone:
         self._judged = Judged()
 
     def patch(self, patcher: pytest.MonkeyPatch) -> None:
-        patcher.setattr("components.registries.CloudflareStore", lambda *_: self._front.store)
+        patcher.setattr("components.registries.RecordStore", lambda *_, **__: self._front.store)
         patcher.setattr(rollcall.registry, "CloudflareStore", lambda *_: self._front.store)
 
     def close(self) -> None:

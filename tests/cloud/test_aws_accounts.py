@@ -42,6 +42,16 @@ def test_each_key_is_its_own_accounts(world: World) -> None:
     assert refused(world.client("sts", ("AKIANOBODY0000000001", "x")).get_caller_identity)[0] == "InvalidClientTokenId"
 
 
+def test_a_hosted_zone_of_another_account_is_denied_and_one_that_no_account_has_is_not_found(world: World) -> None:
+    """Who confuses the two takes a zone that it may not see for a deleted one."""
+    route53 = world.client("route53")
+    theirs = world.people.add_zone("people.example")
+    for zone, code in ((theirs, "AccessDenied"), ("Z00000000000000000000", "NoSuchHostedZone")):
+        assert refused(route53.get_hosted_zone, Id=zone)[0] == code
+        assert refused(route53.list_resource_record_sets, HostedZoneId=zone)[0] == code
+        assert refused(route53.delete_hosted_zone, Id=zone)[0] == code
+
+
 def test_a_role_of_another_account_is_assumed_by_whom_it_trusts_with_the_right_external_id(world: World) -> None:
     arn = world.role("deploy", {"AWS": f"arn:aws:iam::{PEOPLE}:root"}, StringEquals={"sts:ExternalId": "shop"})
     sts = world.client("sts", world.ann)

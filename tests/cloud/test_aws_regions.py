@@ -8,7 +8,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from components import catalogue, preflight
-from components.clouds import Ec2View
+from components.clouds import Ec2View, _utc
 from components.settings import EC2_IMAGES, Settings, read
 from localcloud.aws.catalogue import REGIONS
 from localcloud.listing import instances_of_aws
@@ -176,4 +176,4 @@ def test_a_machine_is_as_old_as_its_first_launch(cloud: Cloud, as_operator: None
     cloud.clock.ahead = 0
     cloud.aws.running(instance)
     assert Ec2View("us-west-2").machines("prod")[0].since == made
-    assert str(cloud.describe(instance)["LaunchTime"]) > made
+    assert _utc(cloud.describe(instance)["LaunchTime"]) > made

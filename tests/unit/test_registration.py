@@ -27,6 +27,7 @@ class World:
     """Machines that join a second after they run and leave when they are told to, on a clock that only sleeps move."""
 
     longest_ttl = 60.0
+    gone: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -45,13 +46,22 @@ class World:
         self.elsewhere: set[str] = set()
         self.unreachable = ""
         self.former: list[dict[str, str]] = []
+        self.stacks: dict[str, str] = {}
+        self.drained: list[str] = []
 
     def machine(
-        self, index: int, *, generation: str = "aaaaaa", running: bool = True, registered: bool = True
+        self,
+        index: int,
+        *,
+        generation: str = "aaaaaa",
+        running: bool = True,
+        registered: bool = True,
+        stack: str = "local",
     ) -> dict[str, str]:
         instance = f"i-{index:017x}"
         address = f"198.51.100.{10 + index}"
         state = "running" if running else "stopped"
+        self.stacks[instance] = stack
         self.seen_[instance] = Seen(
             instance=instance,
             fleet="web",
@@ -67,7 +77,7 @@ class World:
 
     def register(self, instance: str) -> None:
         seen = self.seen_[instance]
-        owner = Owner("local", "web", seen.machine, seen.generation, instance)
+        owner = Owner(self.stacks[instance], "web", seen.machine, seen.generation, instance)
         self.entries_.append(Entry(place=PLACE, value=seen.addresses[0], owner=owner, id=f"z/{instance}"))
 
     # What Registries offers
@@ -93,7 +103,7 @@ class World:
         return [each for each in entries if self.now < self.answered_until.get(each.value, 0)]
 
     def seen(self, stack: str) -> tuple[Seen, ...]:
-        return tuple(self.seen_.values())
+        return tuple(each for each in self.seen_.values() if self.stacks.get(each.instance, "local") == stack)
 
     def running_elsewhere(self, stack: str) -> frozenset[str]:
         if self.unreachable:
@@ -116,7 +126,8 @@ class World:
 
     def drain(self, stack: str, members: Sequence[Member]) -> None:
         for member in members:
-            if member.instance in self.seen_:
+            if member.instance in {each.instance for each in self.seen(member.stack or stack)}:
+                self.drained.append(member.instance)
                 self.seen_[member.instance] = replace(self.seen_[member.instance], drained=True)
 
     def undrain(self, stack: str, members: Sequence[Member]) -> None:
@@ -906,3 +917,126 @@ class _In:
     def drain(self, stack: str, members: Sequence[Member]) -> None:
         self._drained += [(self._region, member.instance) for member in members]
         self._world.drain(stack, members)
+
+
+def web_0(
+    world: World, index: int, generation: str, stack: str = "local", *, registered: bool = True
+) -> dict[str, str]:
+    """An incarnation of web-0, on the instance with this index."""
+    made = {**world.machine(index, generation=generation, stack=stack, registered=False), "machine": "0"}
+    world.seen_[made["instance"]] = replace(world.seen_[made["instance"]], machine="0")
+    if registered:
+        world.register(made["instance"])
+    return made
+
+
+class TestAStackThatWasRenamed:
+    """What it made before is its own: it leaves as any other machine, and is not foreign."""
+
+    def renamed(self, world: World, **others: Any) -> dict[str, Any]:
+        old, new = web_0(world, 0, "aaaaaa"), web_0(world, 1, "bbbbbb", "live")
+        outs = RollCallProvider().update("", props([old]), props([new], stack="live", **others)).outs
+        assert isinstance(outs, dict)
+        return outs
+
+    def test_those_that_it_made_before_are_asked_to_leave_and_waited_for(self, world: World) -> None:
+        outs = self.renamed(world)
+        assert world.drained == ["i-00000000000000000"] and world.removed == [] and world.ended == []
+        assert [each.owner.stack for each in world.entries_ if each.owner] == ["live"]
+        assert (outs["stack"], outs["acknowledged"], outs["foreign"]) == ("live", [], [])
+        assert 30.0 in world.slept and not [each for each in world.said if "is not Rollcall's" in each]
+
+    def test_they_serve_on_where_a_successor_does_not_answer(self, world: World) -> None:
+        old, new = web_0(world, 0, "aaaaaa"), web_0(world, 1, "bbbbbb", "live", registered=False)
+        world.stuck.add(new["instance"])
+        with pytest.raises(RollCallError, match="was not answered"):
+            RollCallProvider().update("", props([old]), props([new], stack="live"))
+        assert world.drained == [] and len(world.entries_) == 1
+
+    def test_a_fleet_without_machines_is_renamed_too(self) -> None:
+        assert RollCallProvider().diff("", props([]), props([], stack="live")).changes is True
+
+    def test_another_fleets_entries_of_the_former_name_are_not_foreign_until_it_has_left(self, world: World) -> None:
+        owner = Owner("local", "api", "0", "cccccc", "i-0000000000000000c")
+        theirs = Entry(place=PLACE, value="198.51.100.80", owner=owner, id="z/api")
+        world.entries_.append(theirs)
+        outs = self.renamed(world, fleets=["api", "web"])
+        assert outs["acknowledged"] == [] and theirs in world.entries_
+        another_run()
+        read = RollCallProvider().read("local/web", outs).outs
+        assert read["foreign"] == [] and read["former_stacks"] == ["local"]
+        world.entries_.remove(theirs)
+        another_run()
+        assert RollCallProvider().read("local/web", outs).outs["former_stacks"] == []
+
+    def test_what_a_crashed_machine_left_under_the_former_name_is_removed(self, world: World) -> None:
+        owner = Owner("local", "web", "7", "dddddd", "i-0000000000000000d")
+        ghost = Entry(place=PLACE, value="198.51.100.90", owner=owner, id="z/ghost")
+        world.entries_.append(ghost)
+        self.renamed(world)
+        assert world.removed == [ghost]
+
+    def test_a_new_stack_with_the_former_name_is_left_alone(self, world: World) -> None:
+        """It runs machines that no state of ours has."""
+        theirs = web_0(world, 7, "dddddd")
+        self.renamed(world)
+        assert theirs["instance"] in {each.owner.instance for each in world.entries_ if each.owner}
+        assert theirs["instance"] not in world.ended + world.drained
+
+    def test_a_refresh_before_the_next_up_finds_it_in_step(self, world: World) -> None:
+        read = RollCallProvider().read("local/web", props([world.machine(0)])).outs
+        assert not any(read[key] for key in ("missing", "stale", "left_over", "foreign", "orphaned"))
+
+
+class TestMachinesThatNoRollCallHasCounted:
+    """The `up` that made them failed before its roll calls."""
+
+    def uncounted(self, *members: dict[str, str], stack: str = "local", fleet: str = "web") -> list[dict[str, str]]:
+        return [
+            {"stack": stack, "fleet": fleet, "machine": each["machine"], "generation": each["generation"]}
+            for each in members
+        ]
+
+    def test_the_first_roll_call_has_them_leave_and_ends_none(self, world: World) -> None:
+        old, new = web_0(world, 0, "aaaaaa"), web_0(world, 1, "bbbbbb")
+        outs = RollCallProvider().create(props([new], uncounted=self.uncounted(old, new))).outs
+        assert world.drained == [old["instance"]] and world.ended == [] and 30.0 in world.slept
+        assert outs is not None and [each["instance"] for each in outs["seen_off"]] == [old["instance"]]
+
+    def test_so_does_a_later_one(self, world: World) -> None:
+        first, second, third = (web_0(world, at, f"{at}" * 6) for at in range(3))
+        RollCallProvider().update("", props([first]), props([third], uncounted=self.uncounted(second)))
+        assert world.drained == [first["instance"], second["instance"]] and world.ended == []
+
+    def test_those_of_a_fleet_that_is_given_up_leave_too(self, world: World) -> None:
+        old, new = web_0(world, 0, "aaaaaa"), web_0(world, 1, "bbbbbb")
+        world.seen_[old["instance"]] = replace(world.seen_[old["instance"]], fleet="api")
+        owner = Owner("local", "api", "0", "aaaaaa", old["instance"])
+        theirs, ours = world.entries_
+        world.entries_ = [replace(theirs, owner=owner), ours]
+        uncounted = self.uncounted(old, fleet="api")
+        outs = RollCallProvider().create(props([new], given_up=["api"], uncounted=uncounted)).outs
+        assert world.drained == [old["instance"]] and world.ended == [] and outs is not None and "seen_off" not in outs
+
+    def test_they_serve_on_where_the_members_do_not_answer(self, world: World) -> None:
+        old, new = web_0(world, 0, "aaaaaa"), web_0(world, 1, "bbbbbb", registered=False)
+        world.stuck.add(new["instance"])
+        with pytest.raises(RollCallError):
+            RollCallProvider().create(props([new], uncounted=self.uncounted(old)))
+        assert world.drained == [] and world.ended == []
+
+    def test_a_machine_that_is_in_no_state_leaves_with_the_drain_delay_before_it_is_ended(self, world: World) -> None:
+        old, new = web_0(world, 0, "aaaaaa"), web_0(world, 1, "bbbbbb")
+        RollCallProvider().create(props([new]))
+        assert world.drained == world.ended == [old["instance"]] and 30.0 in world.slept
+
+    def test_so_does_one_that_has_a_members_generation(self, world: World) -> None:
+        twin, new = web_0(world, 0, "aaaaaa"), web_0(world, 1, "aaaaaa")
+        RollCallProvider().create(props([new]))
+        assert world.drained == world.ended == [twin["instance"]] and 30.0 in world.slept
+
+    def test_one_that_never_was_in_dns_is_ended_at_once(self, world: World) -> None:
+        old, new = web_0(world, 0, "aaaaaa", registered=False), web_0(world, 1, "bbbbbb")
+        world.stuck.add(old["instance"])
+        RollCallProvider().create(props([new]))
+        assert world.ended == [old["instance"]] and 30.0 not in world.slept

@@ -43,6 +43,7 @@ INSTANCE = "aws:ec2/instance:Instance"
 def held(**resources: Mapping[str, Any]) -> Held:
     """A state as the engine sends it: `held(site_apex=…)`, by name with `_` for `-`."""
     kinds = {"site": APEX, "directory": SET, "web": INSTANCE, "api": DEREGISTRATION, "ssh": "command:local:Command"}
+    kinds["roll"] = "pulumi-python:dynamic/rollcall:RollCall"
     sent = struct_pb2.Struct()
     for name, outputs in resources.items():
         kind = kinds[name.partition("_")[0]]
@@ -73,6 +74,27 @@ def test_a_fleet_is_in_the_state_as_long_as_a_machine_of_it_is() -> None:
     state = held(api_0={"fleet": "api"}, api_1={"fleet": "api"}, api_old_0={"fleet": "api-old"}, web_0={"fleet": "no"})
     assert standing.fleets(state).fleets == {"api", "api-old"}
     assert standing.fleets(EMPTY) == standing.Standing()
+
+
+def made(machine: str, generation: str, stack: str = "local") -> dict[str, str]:
+    return {"stack": stack, "fleet": "api", "machine": machine, "generation": generation}
+
+
+def test_machines_that_no_roll_call_has_counted_are_named_whole() -> None:
+    machines = {"api_0": made("0", "aaaaaa"), "api_1": made("1", "bbbbbb")}
+    counted = {"members": [{"machine": "0", "generation": "aaaaaa", "instance": "i-1"}]}
+    assert standing.uncounted(held(**machines)).uncounted == (machines["api_0"], machines["api_1"])
+    assert standing.uncounted(held(**machines, roll_call=counted)).uncounted == (machines["api_1"],)
+    assert standing.uncounted(held(api_0=machines["api_0"], roll_call=counted)) == standing.Standing()
+
+
+def test_machines_that_were_made_under_another_name_of_the_stack_are_known_and_told() -> None:
+    state = held(api_0=made("0", "aaaaaa", "old"), api_1=made("1", "bbbbbb"))
+    found = standing.renamed(state, "local")
+    assert found.renamed == {"api-0"}
+    (note,) = found.notes
+    assert note.startswith("the machines api-0 were made by this stack as old: each is replaced by one of local")
+    assert standing.renamed(held(api_1=made("1", "bbbbbb")), "local") == standing.Standing()
 
 
 class TestApex:

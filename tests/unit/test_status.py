@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from botocore.exceptions import EndpointConnectionError
@@ -150,6 +152,150 @@ def test_a_secret_of_the_config_is_used_where_it_can_be_read_and_missed_where_no
 
 def test_nothing_deployed_is_said_so() -> None:
     assert shown([]) == "Nothing is deployed: the stack's state has no fleet."
+
+
+CONFIG = {
+    "rollcall:site": json.dumps({"zone": "scalability.expert", "host": "www"}),
+    "rollcall:fleets": json.dumps(
+        {"web": {"cloud": "aws", "count": 1, "size": "t3.micro", "image": "debian-12", "joins": ["site"]}}
+    ),
+}
+PLACES = [
+    {"zone": "z", "domain": "scalability.expert", "host": "www.scalability.expert", "ttl": 60, "proxied": False,
+     "kind": "cloudflare"}
+]  # fmt: skip
+SHARED = {
+    "stack": "local", "fleet": "web", "places": PLACES, "cloud": {"cloud": "aws", "region": "us-west-2"},
+    "machine": "0", "generation": "aaaaaa",
+}  # fmt: skip
+
+
+def resource(kind: str, name: str, outputs: Mapping[str, object], **others: object) -> dict[str, object]:
+    return {"urn": f"urn:pulumi:local::rollcall::{kind}::{name}", "type": kind, "outputs": outputs, **others}
+
+
+def instance(
+    machine: str = "0", generation: str = "aaaaaa", id_: str = MEMBER.instance, **others: object
+) -> dict[str, object]:
+    tags = {
+        "rollcall-stack": "local", "rollcall-fleet": "web", "rollcall-machine": machine, "rollcall-generation": generation,
+    }  # fmt: skip
+    return resource("aws:ec2/instance:Instance", f"web-{machine}", {"tags": tags}, id=id_, **others)
+
+
+DEREGISTRATION = resource("pulumi-python:dynamic/rollcall:Deregistration", "web-0", SHARED)
+ROLL_CALL = resource(
+    "pulumi-python:dynamic/rollcall:RollCall",
+    "web",
+    {**SHARED, "fleets": ["web"], "members": [MEMBER.as_inputs()], "peers": ["web"]},
+)
+
+
+class World:
+    """What Registries offers to a status."""
+
+    gone: tuple[str, ...] = ()
+
+    def __init__(self, entries: list[Entry], seen: list[Seen]) -> None:
+        self._entries, self._seen = entries, seen
+
+    def entries(self) -> tuple[Entry, ...]:
+        return tuple(self._entries)
+
+    def answers(self) -> dict[str, frozenset[str]]:
+        return {PLACE: frozenset(each.value for each in self._entries)}
+
+    def seen(self, stack: str) -> tuple[Seen, ...]:
+        return tuple(self._seen) if stack == "local" else ()
+
+
+class TestFourSets:
+    """A machine that is not in the program, the state, its cloud and DNS is a difference, and is named."""
+
+    def look(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        state: list[Any],
+        entries: list[Entry],
+        seen: list[Seen],
+        config: dict[str, str] = CONFIG,
+    ) -> dict[str, tuple[str, ...]]:
+        monkeypatch.setattr(status, "registries_of", lambda *_: World(entries, seen))
+        found = {key: lines for each in status.look(state, config) for key, lines in each.differences.items() if lines}
+        assert all(each.in_step for each in status.look(state, config)) is not bool(found)
+        return found
+
+    def test_what_is_in_all_four_is_in_step(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert self.look(monkeypatch, [DEREGISTRATION, instance(), ROLL_CALL], [ENTRY], [SEEN]) == {}
+
+    def test_after_a_first_up_that_failed_its_machine_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        found = self.look(monkeypatch, [DEREGISTRATION, instance()], [], [SEEN])
+        assert found.keys() == {"missing", "not_in_roll_call"}
+        assert found["missing"] == (f"web-0 ({MEMBER.instance}) is not at {PLACE}",)
+        assert found["not_in_roll_call"][0].startswith(f"web-0 ({MEMBER.instance}) is in the state and in no roll call")
+
+    def test_one_that_answers_is_named_too_as_long_as_no_roll_call_has_counted_it(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert self.look(monkeypatch, [DEREGISTRATION, instance()], [ENTRY], [SEEN]).keys() == {"not_in_roll_call"}
+
+    def test_one_that_was_never_made_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for state in ([], [DEREGISTRATION]):
+            assert self.look(monkeypatch, state, [], []) == {
+                "not_in_state": ("web-0 is in the program and not in the state: `pulumi up` makes it",)
+            }
+
+    def test_one_in_the_cloud_alone_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        found = self.look(monkeypatch, [DEREGISTRATION], [], [SEEN])
+        assert found["orphaned"] == (f"{MEMBER.instance} (running) is tagged web-0",)
+
+    def test_one_in_dns_alone_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        found = self.look(monkeypatch, [DEREGISTRATION], [ENTRY], [])
+        assert found["left_over"] == (f"198.51.100.10 of web-0 ({MEMBER.instance}) at {PLACE}",)
+
+    def test_one_that_its_cloud_has_no_more_is_named_though_dns_has_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        state = [DEREGISTRATION, instance(), ROLL_CALL]
+        assert self.look(monkeypatch, state, [ENTRY], []).keys() == {"not_in_cloud"}
+        stopped = replace(SEEN, running=False, state="stopped", addresses=())
+        assert self.look(monkeypatch, state, [ENTRY], [stopped]).keys() == {"not_in_cloud"}
+
+    def test_one_that_the_program_has_no_more_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        none = {**CONFIG, "rollcall:fleets": CONFIG["rollcall:fleets"].replace('"count": 1', '"count": 0')}
+        found = self.look(monkeypatch, [DEREGISTRATION, instance(), ROLL_CALL], [ENTRY], [SEEN], none)
+        assert found.keys() == {"not_in_program"} and found["not_in_program"][0].startswith("web-0 (i-")
+
+    def test_one_of_a_failed_replacement_is_named_beside_the_one_that_serves(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The state has both, and none is taken for one that no state has."""
+        new = replace(SEEN, instance="i-00000000000000002", generation="bbbbbb", addresses=("198.51.100.11",))
+        state = [instance(delete=True), instance(generation="bbbbbb", id_=new.instance), DEREGISTRATION, ROLL_CALL]
+        found = self.look(monkeypatch, state, [ENTRY], [SEEN, new])
+        assert found.keys() == {"missing", "not_in_program", "not_in_roll_call"}
+        assert "web-0 (i-00000000000000002)" in found["missing"][0] + found["not_in_roll_call"][0]
+
+    def test_a_stack_that_was_renamed_is_in_step_until_its_next_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        state = [
+            {**each, "urn": str(each["urn"]).replace(":local:", ":live:")}
+            for each in (DEREGISTRATION, instance(), ROLL_CALL)
+        ]
+        assert self.look(monkeypatch, state, [ENTRY], [SEEN]) == {}
+
+    def test_a_zone_that_was_deleted_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(World, "gone", ("scalability.expert (z)",))
+        found = self.look(monkeypatch, [DEREGISTRATION, instance(), ROLL_CALL], [], [SEEN])
+        assert found["zone"] == ("the zone scalability.expert (z) was deleted",) and "missing" in found
+
+    def test_a_zone_by_its_id_is_not_looked_up_since_it_may_be_gone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        config = {**CONFIG, "rollcall:site": json.dumps({"zone": "0123456789abcdef0123456789abcdef", "host": "www"})}
+        assert self.look(monkeypatch, [DEREGISTRATION, instance(), ROLL_CALL], [ENTRY], [SEEN], config) == {}
+
+    def test_a_configuration_with_a_fault_cannot_be_compared(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(status, "exported", lambda stack: ([], {"rollcall:fleets": '{"web": {"cloud": "moon"}}'}))
+        assert status.main([]) == 2
+        assert "rollcall:fleets.web.cloud" in capsys.readouterr().err
 
 
 class TestCommand:

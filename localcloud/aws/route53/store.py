@@ -50,11 +50,13 @@ class ChangeInfo:
 
 
 class Store:
-    """All zones of the account. Thread-safe. `delay` says how many seconds a change that is made now takes to propagate."""
+    """All zones of the account. Thread-safe. `delay` says how many seconds a change that is made now takes to propagate, `is_foreign`
+    whether another account has a zone with this id."""
 
     def __init__(self, clock: Callable[[], float], delay: Callable[[], float]) -> None:
         self.clock = clock
         self._delay = delay
+        self.is_foreign: Callable[[str], bool] = lambda _: False
         self._lock = threading.RLock()
         self._zones: dict[str, Zone] = {}
         self._names: dict[str, Zone] = {}
@@ -98,12 +100,18 @@ class Store:
             return self._submitted("", 0.0)
 
     def zone(self, zone_id: str) -> Zone:
-        """By its id, with or without `/hostedzone/`. Raises AwsError."""
+        """By its id, with or without `/hostedzone/`. Raises AwsError: NoSuchHostedZone where no account has it, AccessDenied where
+        another one has (https://github.com/hashicorp/terraform-provider-aws/issues/12570)."""
         short = zone_id.rpartition("/")[2]
         with self._lock:
             if short not in self._zones:
+                if self.is_foreign(short):
+                    raise AwsError("AccessDenied", "The caller is not authorized to access this resource", 403)
                 raise AwsError("NoSuchHostedZone", f"No hosted zone found with ID: {short}", 404)
             return self._zones[short]
+
+    def has(self, zone_id: str) -> bool:
+        return zone_id in self._zones
 
     def all(self) -> list[Zone]:
         with self._lock:

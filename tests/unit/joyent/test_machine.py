@@ -17,6 +17,7 @@ from components.joyent.errors import (
 )
 from components.joyent.machine import MachineProvider
 from components.joyent.machine_fields import MARK_TAG
+from rollcall.settings import DRAIN, STATUS
 from tests.unit.joyent.fake import IMAGES, MEMBER, PACKAGES, PRIVATE, PUBLIC, FakeCloud
 
 MARK = "rollcall/local/web-0"
@@ -374,6 +375,21 @@ class TestRefreshing:
         assert engine.state["foreign_tags"] == ["operator"]
         assert engine.state["foreign_metadata"] == ["guest"]
         assert "role" not in engine.machine["tags"]
+
+    def test_a_machine_that_nobody_touched_is_refreshed_without_a_difference(self, engine: Engine) -> None:
+        engine.create()
+        settle(engine.cloud)
+        before = dict(engine.state)
+        engine.refresh()
+        assert engine.state == before
+
+    @pytest.mark.parametrize("key", [STATUS, DRAIN])
+    def test_what_rollcall_itself_keeps_on_a_machine_is_not_foreign(self, engine: Engine, key: str) -> None:
+        engine.create()
+        settle(engine.cloud)
+        engine.machine["metadata"] |= {key: "serving", f"{key}-of-another": "x"}
+        engine.refresh()
+        assert engine.state["foreign_metadata"] == [f"{key}-of-another"]
 
 
 class TestChanging:

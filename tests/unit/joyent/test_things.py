@@ -275,3 +275,12 @@ DIFFERENT_RULES = (
 @pytest.mark.parametrize(("one", "other"), DIFFERENT_RULES)
 def test_rules_that_differ_differ(one: str, other: str) -> None:
     assert meaning(one) != meaning(other)
+
+
+def test_a_firewall_rule_of_a_stack_that_was_renamed_stays_until_its_successor_is_there() -> None:
+    before = {"rule": RULE, "enabled": True, "description": "web [p/s/n]", "log": False, "mark": "[p/s/n]"}
+    after = {**before, "rule": RULE.replace("ALLOW", "BLOCK"), "description": "web [p/t/n]", "mark": "[p/t/n]"}
+    diff = FirewallRuleProvider().diff("id", before, after)
+    assert (diff.changes, diff.replaces, diff.delete_before_replace) == (True, ["mark"], False)
+    in_place = FirewallRuleProvider().diff("id", before, {**after, "mark": "[p/s/n]"})
+    assert (in_place.changes, in_place.replaces) == (True, [])

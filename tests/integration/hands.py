@@ -1,0 +1,111 @@
+"""The agents of machines that do not boot: who the clouds say runs joins what its settings name, and leaves when it is drained."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from components.joyent.session import session_of
+from localcloud.aws.catalogue import REGIONS
+from rollcall.errors import RollcallError
+from rollcall.ownership import Owner
+from rollcall.registry import CloudflareRegistry
+from rollcall.route53 import Route53Registry, Route53Store
+from rollcall.settings import CloudflareJoin, Join, MachineSettings, Route53Join
+from tests.integration.deployed import Deployed
+
+_PREFIX = "rollcall-"
+
+
+@dataclass
+class Guest:
+    """A machine that runs: what its agent reads, and what it stands in."""
+
+    owner: Owner
+    joins: tuple[Join, ...]
+    addresses: tuple[str, ...]
+    drained: bool
+    registries: dict[Join, CloudflareRegistry | Route53Registry] = field(default_factory=dict)
+
+
+class Hands(threading.Thread):
+    """`mute` are fleets whose machines do not join, `drained` the instances that were ever asked to leave, `refused` what the DNS APIs
+    said to agents. The process must have the rehearsal's environment."""
+
+    def __init__(self, deployed: Deployed) -> None:
+        super().__init__(daemon=True)
+        self._deployed = deployed
+        self._route53 = deployed.aws("route53")
+        self._ec2 = [deployed.aws("ec2", {"AWS_REGION": region}) for region in REGIONS[:1]]
+        self._joined: dict[str, Guest] = {}
+        self._over = threading.Event()
+        self.mute: set[str] = set()
+        self.drained: set[str] = set()
+        self.refused: list[str] = []
+        self.broken: list[BaseException] = []
+
+    def run(self) -> None:
+        try:
+            while not self._over.wait(0.2):
+                self._tick()
+        except BaseException as broken:  # noqa: BLE001 - the test raises it
+            self.broken.append(broken)
+
+    def stop(self) -> None:
+        self._over.set()
+        self.join(20)
+        assert not self.broken, self.broken
+
+    def guests(self) -> list[Guest]:
+        return [*self._on_ec2(), *self._on_triton()]
+
+    def _on_ec2(self) -> list[Guest]:
+        running = [{"Name": "instance-state-name", "Values": ["running"]}]
+        found = [each for ec2 in self._ec2 for each in ec2.describe_instances(Filters=running)["Reservations"]]
+        return [
+            _guest({tag["Key"]: tag["Value"] for tag in each["Tags"]}, each["InstanceId"], each["PublicIpAddress"])
+            for reservation in found
+            for each in reservation["Instances"]
+        ]
+
+    def _on_triton(self) -> list[Guest]:
+        machines = session_of({}, "").api.list_machines()
+        return [_guest(each.metadata, each.id, each.primary_ip or "") for each in machines if each.state == "running"]
+
+    def _tick(self) -> None:
+        found = {each.owner.instance: each for each in self.guests()}
+        for instance, guest in found.items():
+            before = self._joined.get(instance)
+            guest.registries = before.registries if before else {}
+            if guest.drained:
+                self.drained.add(instance)
+            wanted = () if guest.drained or guest.owner.fleet in self.mute else guest.joins
+            for told in [each for each in guest.registries if each not in wanted]:
+                self._ask(guest.registries.pop(told).leave, guest.owner)
+            for told in [each for each in wanted if each not in guest.registries]:
+                registry = self._registry(told)
+                if self._ask(registry.join, guest.owner, *guest.addresses):
+                    guest.registries[told] = registry
+        self._joined = found
+
+    def _ask(self, act: Any, *given: Any) -> bool:
+        try:
+            act(*given)
+        except RollcallError as refused:
+            self.refused.append(str(refused))
+            return False
+        return True
+
+    def _registry(self, told: Join) -> CloudflareRegistry | Route53Registry:
+        if isinstance(told, CloudflareJoin):
+            return CloudflareRegistry(told, lambda: self._deployed.env["CLOUDFLARE_API_TOKEN"])
+        assert isinstance(told, Route53Join)
+        return Route53Registry(told, Route53Store(told.zone, client=self._route53), pause=lambda _: None)
+
+
+def _guest(told: Mapping[str, str], instance: str, address: str) -> Guest:
+    settings = MachineSettings.from_keys(told, instance)
+    owner = Owner(settings.stack, settings.fleet, settings.machine, settings.generation, instance)
+    return Guest(owner, settings.joins, (address,), settings.drain)

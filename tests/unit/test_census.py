@@ -1,0 +1,51 @@
+"""components.census: a machine that is not in the program, the state, a roll call and its cloud is named with what lacks it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from components.attendance import Member, Seen
+from components.census import Held, Missing, missing
+
+MEMBER = Member(fleet="web", machine="0", generation="aaaaaa", instance="i-00000000000000001")
+HELD = Held(member=MEMBER)
+SEEN = Seen(instance=MEMBER.instance, fleet="web", machine="0", generation="aaaaaa", running=True, state="running")
+WHO = "web-0 (i-00000000000000001)"
+GOING = replace(HELD, going=True, counted=False)
+SUCCESSOR = Held(member=replace(MEMBER, generation="bbbbbb", instance="i-00000000000000002"))
+ITS_MACHINE = replace(SEEN, generation="bbbbbb", instance="i-00000000000000002")
+
+
+def test_what_is_everywhere_is_no_difference() -> None:
+    assert missing("web", 1, [HELD], [SEEN]) == Missing()
+    assert missing("web", 0, [], []) == Missing()
+
+
+@pytest.mark.parametrize(
+    ("count", "held", "seen", "lacks", "said"),
+    [
+        (1, [], [], "in_state", "web-0 is in the program and not in the state"),
+        (2, [HELD], [SEEN], "in_state", "web-1 is in the program and not in the state"),
+        (0, [HELD], [SEEN], "in_program", f"{WHO} is in the state and not in the program"),
+        (None, [HELD], [SEEN], "in_program", f"{WHO} is in the state and not in the program"),
+        (1, [replace(HELD, counted=False)], [SEEN], "in_roll_call", f"{WHO} is in the state and in no roll call"),
+        (1, [HELD], [], "in_cloud", f"{WHO} is in the state and its cloud does not list it"),
+        (1, [HELD], [replace(SEEN, state="terminated", running=False)], "in_cloud", f"{WHO} is in the state and its"),
+        (1, [HELD], [replace(SEEN, state="stopped", running=False)], "in_cloud", f"{WHO} does not run, its cloud says"),
+        (1, [GOING, SUCCESSOR], [SEEN, ITS_MACHINE], "in_program", f"{WHO} is in the state to be deleted"),
+    ],
+)
+def test_what_one_of_them_lacks_is_named(
+    count: int | None, held: list[Held], seen: list[Seen], lacks: str, said: str
+) -> None:
+    found = missing("web", count, held, seen)
+    (line,) = getattr(found, lacks)
+    assert line.startswith(said)
+    assert replace(found, **{lacks: ()}) == Missing()
+
+
+def test_a_machine_that_only_waits_for_its_deletion_is_not_the_one_that_the_program_wants() -> None:
+    found = missing("web", 1, [GOING], [SEEN])
+    assert found.in_state == ("web-0 is in the program and not in the state: `pulumi up` makes it",)

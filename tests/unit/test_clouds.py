@@ -1,0 +1,31 @@
+"""components.clouds: the clouds' machines look alike, whatever their APIs and clients give."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from components.clouds import _ec2_seen, _joyent_seen
+from components.joyent.records import MachineRecord
+
+MADE = datetime(2026, 11, 23, 14, 0, 5, 153000, tzinfo=timezone.utc)
+
+
+@pytest.mark.parametrize("made", [MADE, MADE.astimezone(timezone(timedelta(hours=2))), MADE.isoformat()])
+def test_times_of_ec2_are_utc_in_one_form(made: object) -> None:
+    seen = _ec2_seen({"InstanceId": "i-1", "State": {"Name": "running"}, "LaunchTime": made})
+    assert seen.since == "2026-11-23T14:00:05Z"
+
+
+@pytest.mark.parametrize(
+    ("made", "shown"),
+    [
+        ("2026-11-23T14:00:05.153Z", "2026-11-23T14:00:05Z"),
+        ("2026-11-23T14:00:05Z", "2026-11-23T14:00:05Z"),
+        ("", ""),
+        ("yesterday", "yesterday"),
+    ],
+)
+def test_times_of_triton_have_the_same_form(made: str, shown: str) -> None:
+    assert _joyent_seen(MachineRecord.of({"id": "m", "name": "web-0", "created": made})).since == shown
