@@ -209,6 +209,13 @@ class Rehearsal:
             )
         return done
 
+    def resources(self) -> list[dict[str, Any]]:
+        """The resources in the state, as the file backend keeps them: secrets are encrypted."""
+        project = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["name"]
+        file = self.state / "backend" / ".pulumi" / "stacks" / project / f"{self.stack}.json"
+        found: list[dict[str, Any]] = json.loads(file.read_text())["checkpoint"]["latest"].get("resources") or []
+        return found
+
     def lay_out(self, tell: Callable[[str], None] = say) -> None:
         """The work folder, the plugins and the stack, ready for `pulumi up`. A dead process's lock is cleared."""
         self.work.mkdir(parents=True, exist_ok=True)

@@ -30,9 +30,7 @@ class InStep(Deployed):
 
     def resources(self) -> list[dict[str, Any]]:
         """What is in the engine's state."""
-        exported = self.rehearsal.pulumi("stack", "export", "--stack", self.rehearsal.stack, capture=True).stdout
-        found: list[dict[str, Any]] = json.loads(exported)["deployment"].get("resources") or []
-        return found
+        return self.rehearsal.resources()
 
     def in_state(self) -> set[str]:
         """The ids of the machines in the engine's state."""

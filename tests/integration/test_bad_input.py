@@ -44,8 +44,7 @@ def refused(clouds: Rehearsal, site: str = SITE, fleets: str = FLEETS, *more: st
     said = done.stdout + done.stderr
     assert done.returncode != 0, said
     assert "Traceback" not in said, said
-    state = json.loads(clouds.pulumi("stack", "export", "--stack", "local", capture=True).stdout)
-    made = [each["type"] for each in state["deployment"].get("resources") or ()]
+    made = [each["type"] for each in clouds.resources()]
     assert not [each for each in made if each != "pulumi:pulumi:Stack"], made
     return said
 

@@ -92,8 +92,7 @@ class Shop:
         return {action for key, action in calls if key == self.world.ann[0]}
 
     def resources(self) -> list[str]:
-        state = json.loads(self.rehearsal.pulumi("stack", "export", "--stack", "local", capture=True).stdout)
-        types = [each["type"] for each in state["deployment"].get("resources") or ()]
+        types = [each["type"] for each in self.rehearsal.resources()]
         return [each for each in types if not each.startswith("pulumi:")]
 
 

@@ -42,8 +42,7 @@ def run(clouds: Rehearsal, *words: str, networks: str = "", **env: str) -> tuple
 
 
 def made(clouds: Rehearsal) -> list[str]:
-    state = json.loads(clouds.pulumi("stack", "export", "--stack", "local", capture=True).stdout)
-    types = [each["type"] for each in state["deployment"].get("resources") or ()]
+    types = [each["type"] for each in clouds.resources()]
     return [each for each in types if each != "pulumi:pulumi:Stack"]
 
 
