@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 STACK ?= local
-PLUGINS ?= stand-in
+PLUGINS ?=
 
 .PHONY: help prepare installed up down preview status catalogue env test test-fast prove bench soak check reference format lint types requirements
 
@@ -21,13 +21,13 @@ installed:
 	@python3 -m localcloud.prepare
 
 up: installed ## everything from nothing to a site that answers from two clouds (STACK=prod, PLUGINS=real)
-	@$(PY) -m localcloud.rehearsal up --stack $(STACK) --plugins $(PLUGINS)
+	@$(PY) -m localcloud.rehearsal up --stack $(STACK) $(if $(PLUGINS),--plugins $(PLUGINS))
 
 down: ## destroy the stack, then stop the local clouds; logs, .venv and caches are left (STACK=prod)
 	@if [ -x $(PY) ]; then $(PY) -m localcloud.rehearsal down --stack $(STACK); else echo "nothing is up"; fi
 
 preview: installed ## what `pulumi up` would change, on the local clouds (STACK=prod)
-	@$(PY) -m localcloud.rehearsal preview --stack $(STACK) --plugins $(PLUGINS)
+	@$(PY) -m localcloud.rehearsal preview --stack $(STACK) $(if $(PLUGINS),--plugins $(PLUGINS))
 
 status: ## state, clouds and DNS side by side, differences first; fails when there are any (JSON=1 for programs)
 	@$(PY) -m localcloud.rehearsal status --stack $(STACK) $(if $(JSON),--json)

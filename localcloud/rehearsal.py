@@ -440,6 +440,7 @@ def down(rehearsal: Rehearsal) -> None:
                 print(f"rollcall: {fault}\nThe local clouds are stopped all the same, and everything on them goes.")
         with _timed("local clouds") as step:
             rehearsal.stop()
+            rehearsal._plugins_file.unlink(missing_ok=True)
             step.end("stopped")
         print(_LEFT.format(logs=f".rollcall/{rehearsal.instance}/logs", cache=cache()))
         # Ours until the end: who waited for it finds another file.
@@ -542,7 +543,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--stack", default="local")
     parser.add_argument("--instance", help="which local clouds; each stack has its own unless told")
     parser.add_argument(
-        "--plugins", default="stand-in", help="stand-in, real, or a comma-separated list of those to take real"
+        "--plugins",
+        default="",
+        help="stand-in, real, or a comma-separated list of those to take real; those that the stack is up with unless told",
     )
     parser.add_argument("--json", action="store_true", help="status and catalogue as JSON")
     parser.add_argument("--region", default="", help="the catalogue of this AWS region or data centre")
@@ -552,7 +555,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for each in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, _interrupt)
     try:
-        rehearsal = Rehearsal(stack=chosen.stack, instance=chosen.instance or chosen.stack, plugins=chosen.plugins)
+        rehearsal = Rehearsal(stack=chosen.stack, instance=chosen.instance or chosen.stack)
+        rehearsal = replace(rehearsal, plugins=chosen.plugins) if chosen.plugins else rehearsal.as_it_is_up()
         as_json = ["--json"] if chosen.json else []
         if chosen.command == "status":
             return status(rehearsal, *as_json)

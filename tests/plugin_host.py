@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import grpc
 from google.protobuf import struct_pb2
+from pulumi._types import resource_types
 from pulumi.runtime.proto import provider_pb2, provider_pb2_grpc
 
 from localcloud.plugins.server import Plugin, Servicer
@@ -38,6 +41,29 @@ class Resource:
     @property
     def urn(self) -> str:
         return urn(self.token, self.name)
+
+
+def sdk_class(token: str, suffix: str = "") -> Any:
+    """The SDK's class of `aws:ec2/instance:Instance` or `command:local:Command`; with `Args` that of its arguments."""
+    package, path, name = token.split(":")
+    module = path.partition("/")[0]
+    home = f"pulumi_{package}" if module == "index" else f"pulumi_{package}.{module}"
+    return getattr(import_module(home), f"{name}{suffix}")
+
+
+@functools.cache
+def outputs_of(token: str) -> frozenset[str]:
+    """The names of the outputs that the SDK has."""
+    return frozenset(resource_types(sdk_class(token)))
+
+
+def as_the_sdk_has_them(token: str, outputs: dict[str, Any]) -> dict[str, Any]:
+    """Return a plugin's outputs. The vendor's own plugin must be able to go on from them: it finds a resource by `id`, and knows no
+    others than the SDK's."""
+    assert outputs.get("id"), f"{token}: no id among the outputs"
+    if not token.startswith("fake:"):
+        assert outputs.keys() - {"id"} <= outputs_of(token), f"{token}: the SDK has no such outputs"
+    return outputs
 
 
 def urn(token: str, name: str = "one") -> str:
@@ -81,7 +107,8 @@ class Host:
         news = self.checked(token, inputs, name=name)
         request = provider_pb2.CreateRequest(urn=urn(token, name), properties=sent(news), preview=preview)
         done = self._call(self.stub.Create, request)
-        return Resource(token, name, done.id, news, received(done.properties), done.properties)
+        outputs = received(done.properties) if preview else as_the_sdk_has_them(token, received(done.properties))
+        return Resource(token, name, done.id, news, outputs, done.properties)
 
     def update(self, made: Resource, inputs: Mapping[str, Any], preview: bool = False) -> Resource:
         news = self.checked(made.token, inputs, made.inputs, made.name)
@@ -94,7 +121,8 @@ class Host:
             preview=preview,
         )
         done = self._call(self.stub.Update, request)
-        return Resource(made.token, made.name, made.id, news, received(done.properties), done.properties)
+        outputs = received(done.properties) if preview else as_the_sdk_has_them(made.token, received(done.properties))
+        return Resource(made.token, made.name, made.id, news, outputs, done.properties)
 
     def refresh(self, made: Resource) -> Resource | None:
         """The resource as it is now; None once it is gone."""
@@ -125,7 +153,8 @@ class Host:
         found = self._call(self.stub.Read, request)
         if not found.id:
             return None
-        return Resource(token, name, found.id, received(found.inputs), received(found.properties), found.properties)
+        outputs = as_the_sdk_has_them(token, received(found.properties))
+        return Resource(token, name, found.id, received(found.inputs), outputs, found.properties)
 
     @staticmethod
     def _call(method: Any, request: Any) -> Any:

@@ -153,7 +153,7 @@ def _envelope(
     body = {"success": success, "errors": refusals or [], "messages": messages or [], "result": result}
     if info is not None:
         body["result_info"] = info
-    response = Response(json.dumps(body), status, content_type="application/json")
+    response = Response(json.dumps(body, separators=(",", ":")), status, content_type="application/json")
     response.headers["CF-RAY"] = f"{secrets.token_hex(8)}-LAB"
     response.headers["Server"] = "cloudflare"
     return response

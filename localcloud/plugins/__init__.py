@@ -34,22 +34,25 @@ def folder_of(name: str) -> str:
 
 
 def bring(home: Path, users: Path, which: Collection[str], acquire: Callable[[str, str], str | None]) -> None:
-    """Link the vendors' own plugins from the user's PULUMI_HOME `users` into `home`.
+    """Link what is in the vendors' own plugins, from the user's PULUMI_HOME `users`, into folders of `home`.
+
+    The folders themselves are no links: the engine looks at directories only, and a link is none to it
+    (https://github.com/pulumi/pulumi/blob/master/sdk/go/common/workspace/plugins.go, GetPluginsFromDir).
 
     One that is not there is acquired first: `acquire(name, version)` puts it into `users` and says why not, if not. Raises
     PluginsError naming all that cannot be had.
     """
     missing = []
     for name in sorted(which):
-        theirs, link = users / "plugins" / folder_of(name), home / "plugins" / folder_of(name)
+        theirs, folder = users / "plugins" / folder_of(name), home / "plugins" / folder_of(name)
         said = None if _is_there(theirs, name) else acquire(name, version(f"pulumi-{name}"))
         if not _is_there(theirs, name):
             missing.append((name, said or "nothing came"))
             continue
-        link.parent.mkdir(parents=True, exist_ok=True)
-        if link.is_symlink():
-            link.unlink()
-        link.symlink_to(theirs)
+        _remove(folder)
+        folder.mkdir(parents=True)
+        for each in theirs.iterdir():
+            (folder / each.name).symlink_to(each)
     if missing:
         commands = "; ".join(
             f"pulumi plugin install resource {name} {version(f'pulumi-{name}')}" for name, _ in missing
@@ -59,6 +62,13 @@ def bring(home: Path, users: Path, which: Collection[str], acquire: Callable[[st
             f"SDKs, and could not be downloaded ({missing[0][1]}); run `{commands}` where they can be, or take the stand-ins: "
             f"leave PLUGINS out, or name in it only what there is"
         )
+
+
+def _remove(folder: Path) -> None:
+    """Remove a plugin of the rehearsal; of one that is links only these."""
+    if folder.is_symlink():
+        folder.unlink()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_there(folder: Path, name: str) -> bool:
@@ -76,12 +86,11 @@ def install(home: Path, python: Path, which: Collection[str] = STAND_INS) -> Non
     for name in STAND_INS:
         folder = home / "plugins" / folder_of(name)
         launcher = folder / f"pulumi-resource-{name}"
-        if folder.is_symlink():
-            folder.unlink()
+        # What is written over a link would be written into the user's own plugin.
+        _remove(folder)
         if name not in which:
-            shutil.rmtree(folder, ignore_errors=True)
             continue
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True)
         launcher.write_text(
             "#!/bin/sh\n# A stand-in of the rehearsal, not the vendor's plugin.\n"
             f"exec '{python}' -I -S '{_CODE / LAUNCH}' '{home.parent}' {name} \"$@\"\n"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import re
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -28,8 +31,13 @@ from localcloud.plugins.server import Plugin
 from localcloud.plugins.values import secret
 
 _URL = "https://api.cloudflare.com/client/v4"
-_GONE = (81044, 1003, 7003)
 _TIMEOUT = 30
+# How the provider's client tries again (https://github.com/cloudflare/cloudflare-go/blob/main/internal/requestconfig/requestconfig.go,
+# shouldRetry and retryDelay), as often as the provider has it: after a lost connection and at these statuses, by Retry-After or
+# after twice the time each time.
+_TRIES = 11
+_AGAIN = (408, 409, 429)
+_FIRST_S, _LONGEST_S, _ASKED_AT_MOST_S = 0.5, 8.0, 60.0
 _ADDRESSES = (("in", "ins"), ("not_in", "notIns"))
 # The provider forgets such a token, so that the next `up` makes a new one.
 _USELESS = ("expired", "revoked (exposed)")
@@ -47,19 +55,51 @@ class Api:
         self._session.headers["Authorization"] = f"Bearer {token}"
 
     def call(self, method: str, path: str, body: Any = None, query: Mapping[str, Any] | None = None) -> Any:
+        reply = self._asked(method, path, body, query)
         try:
-            reply = self._session.request(method, self._url + path, json=body, params=query, timeout=_TIMEOUT)
             answer = reply.json()
-        except (requests.RequestException, ValueError) as failed:
+        except ValueError as failed:
             raise PluginError(f"cloudflare: {method} {path}: {type(failed).__name__}: {failed}") from failed
         if reply.ok and answer.get("success"):
             return answer["result"]
-        errors = answer.get("errors") or []
-        if reply.status_code == 404 or any(each.get("code") in _GONE for each in errors):
+        # By the status alone: see the provider's resource.go of any type (Read).
+        if reply.status_code == 404:
             raise GoneError(path)
+        errors = answer.get("errors") or []
         told = [inner for each in errors for inner in (each, *(each.get("error_chain") or ()))]
         said = "; ".join(f"{each.get('message')} ({each.get('code')})" for each in told)
         raise PluginError(f"cloudflare: {method} {path}: HTTP {reply.status_code}: {said}")
+
+    def _asked(self, method: str, path: str, body: Any, query: Mapping[str, Any] | None) -> requests.Response:
+        """Return the answer that is not to be asked for again, or the last one."""
+        for tried in range(_TRIES):
+            reply, failed = None, None
+            try:
+                reply = self._session.request(method, self._url + path, json=body, params=query, timeout=_TIMEOUT)
+            except requests.RequestException as lost:
+                failed = lost
+            if reply is not None and reply.status_code not in _AGAIN and reply.status_code < 500:
+                return reply
+            if tried < _TRIES - 1:
+                time.sleep(_delay_s(reply, tried))
+        if reply is None:
+            raise PluginError(f"cloudflare: {method} {path}: {type(failed).__name__}: {failed}") from failed
+        return reply
+
+
+def _delay_s(reply: requests.Response | None, tried: int) -> float:
+    with contextlib.suppress(ValueError):
+        asked = float("" if reply is None else reply.headers.get("Retry-After", ""))
+        if 0 <= asked < _ASKED_AT_MOST_S:
+            return asked
+    shorter: float = random.uniform(0.75, 1)  # noqa: S311
+    return min(_LONGEST_S, _FIRST_S * 2**tried) * shorter
+
+
+class Resource(Type):
+    """The provider's delete fails at any answer but success, also for what is gone (resource.go of any type, Delete)."""
+
+    deletes_what_is_gone = False
 
 
 def _snake(word: str) -> str:
@@ -75,7 +115,7 @@ def _renamed(value: Any, rename: Callable[[str], str]) -> Any:
     return {rename(key): _renamed(item, rename) for key, item in value.items()} if isinstance(value, Mapping) else value
 
 
-class DnsRecord(Type):
+class DnsRecord(Resource):
     """Imported as `ZONE/RECORD`."""
 
     token = "cloudflare:index/dnsRecord:DnsRecord"
@@ -141,7 +181,7 @@ class DnsRecord(Type):
         }
 
 
-class ZoneSetting(Type):
+class ZoneSetting(Resource):
     """Imported as `ZONE/SETTING`."""
 
     token = "cloudflare:index/zoneSetting:ZoneSetting"
@@ -176,7 +216,7 @@ class ZoneSetting(Type):
         return {"editable": found.get("editable"), "modifiedOn": found.get("modified_on")}
 
 
-class ApiToken(Type):
+class ApiToken(Resource):
     token = "cloudflare:index/apiToken:ApiToken"
     inputs = {
         "name": text(required=True),
@@ -280,7 +320,7 @@ def _policy_input(policy: Values) -> dict[str, Any]:
     return {"effect": policy["effect"], "permissionGroups": groups, "resources": resources}
 
 
-class OriginCaCertificate(Type):
+class OriginCaCertificate(Resource):
     """Every change is a new certificate; a delete revokes it, and what was revoked is gone."""
 
     token = "cloudflare:index/originCaCertificate:OriginCaCertificate"
@@ -308,7 +348,7 @@ class OriginCaCertificate(Type):
         return {"certificate": found["certificate"], "expiresOn": found["expires_on"]}
 
 
-class Zone(Type):
+class Zone(Resource):
     token = "cloudflare:index/zone:Zone"
     inputs = {
         "account": mapping(required=True, replaces=True),
@@ -347,7 +387,6 @@ class Zone(Type):
 
 def _zone_outputs(found: Values) -> dict[str, Any]:
     return {
-        "zoneId": found["id"],
         "name": found["name"],
         "status": found["status"],
         "nameServers": found["name_servers"],
@@ -368,7 +407,7 @@ def get_zone(api: Api, given: Values) -> dict[str, Any]:
         if len(found) != 1:
             raise PluginError(f"cloudflare: {len(found)} zones fit the filter {query}; exactly one must")
         (zone,) = found
-    return {**_zone_outputs(zone), "id": zone["id"], "account": zone["account"]}
+    return {**_zone_outputs(zone), "id": zone["id"], "zoneId": zone["id"], "account": zone["account"]}
 
 
 def get_groups(api: Api, given: Values) -> dict[str, Any]:

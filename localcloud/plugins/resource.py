@@ -96,6 +96,8 @@ class Type:
     inputs: ClassVar[Mapping[str, Input]]
     named: ClassVar[str] = ""
     deletes_first: ClassVar[bool] = False
+    # Whether the provider's delete succeeds where there is nothing any more.
+    deletes_what_is_gone: ClassVar[bool] = True
 
     def __init__(self, api: Any) -> None:
         self.api = api

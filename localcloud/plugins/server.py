@@ -147,7 +147,7 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):  # type: ignore[misc
             return self._half_made(context, given, {**kind.always(), **partial.outputs}, partial)
         if made is None:
             return provider_pb2.CreateResponse()
-        outputs = {**made[1], **kind.own(made[1], given)}
+        outputs = {"id": made[0], **made[1], **kind.own(made[1], given)}
         return provider_pb2.CreateResponse(id=made[0], properties=sent({**given, **kind.always(), **outputs}))
 
     def Read(self, request: Any, context: Any) -> Any:
@@ -160,8 +160,10 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):  # type: ignore[misc
             return provider_pb2.ReadResponse()
         outputs, now = found[0], kind.own(found[1], before)
         inputs = _refreshed(kind, before, now)
+        identity = kind.identity(request.id)
+        outputs = {"id": identity, **outputs}
         return provider_pb2.ReadResponse(
-            id=kind.identity(request.id), properties=sent({**inputs, **kind.always(), **outputs}), inputs=sent(inputs)
+            id=identity, properties=sent({**inputs, **kind.always(), **outputs}), inputs=sent(inputs)
         )
 
     def Update(self, request: Any, context: Any) -> Any:
@@ -175,7 +177,7 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):  # type: ignore[misc
         outputs = self._guarded(context, lambda: kind.update(request.id, kind.known(old), kind.completed(new)))
         if outputs is None:
             return provider_pb2.UpdateResponse()
-        outputs = {**outputs, **kind.own(outputs, new)}
+        outputs = {"id": request.id, **outputs, **kind.own(outputs, new)}
         return provider_pb2.UpdateResponse(properties=sent({**_kept(kind, old), **new, **kind.always(), **outputs}))
 
     def Delete(self, request: Any, context: Any) -> Any:
@@ -228,7 +230,7 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):  # type: ignore[misc
         status = status_pb2.Status(code=grpc.StatusCode.UNKNOWN.value[0], message=why)
         detail = provider_pb2.ErrorResourceInitFailed(
             id=partial.identity,
-            properties=sent({**given, **outputs}),
+            properties=sent({**given, "id": partial.identity, **outputs}),
             inputs=sent(given),
             reasons=[why],
         )
@@ -274,7 +276,8 @@ def _deleted(kind: Type, identity: str, state: Mapping[str, Any]) -> None:
     try:
         kind.delete(identity, state)
     except GoneError:
-        return
+        if not kind.deletes_what_is_gone:
+            raise
 
 
 def serve(plugin: Plugin, version: str, engine: str = "") -> None:

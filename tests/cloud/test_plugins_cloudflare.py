@@ -168,7 +168,7 @@ CASES = {
         then={"name": "example.net", "paused": True, "status": "pending"},
         drift=("PATCH", {"paused": False}),
         drifted={"paused": False},
-        outputs=("zoneId", "status", "nameServers"),
+        outputs=("status", "nameServers"),
     ),
 }  # fmt: skip
 
@@ -229,7 +229,12 @@ def test_a_type_from_its_creation_to_its_end(lab: Lab, name: str) -> None:
 
     host.delete(changed)
     assert (host.refresh(changed) is None) != case.stays
-    host.delete(changed)
+    if case.stays:
+        host.delete(changed)
+    else:
+        # As the provider does; a refresh beforehand, which the project asks for, forgets it.
+        with pytest.raises(RefusedError, match="is not there any more"):
+            host.delete(changed)
 
 
 def known_api(lab: Lab, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -264,7 +269,8 @@ def test_a_certificate_is_asked_for_read_and_revoked(lab: Lab) -> None:
         lab.host.create(CERTIFICATE, {**inputs, "hostnames": ["example.org"]})
     lab.host.delete(made)
     assert lab.host.refresh(made) is None
-    lab.host.delete(made)
+    with pytest.raises(RefusedError, match="is not there any more"):
+        lab.host.delete(made)
 
 
 def test_a_certificates_validity_is_fifteen_years_unless_told(lab: Lab) -> None:

@@ -370,6 +370,25 @@ class TestRehearsal:
         Rehearsal(instance="other").install_plugins()
         assert (asked.as_it_is_up().plugins, asked.as_it_is_up().instance) == ("stand-in", "other")
 
+    @pytest.mark.parametrize(("words", "taken"), [([], "cloudflare"), (["--plugins", "stand-in"], "stand-in")])
+    def test_a_command_keeps_the_plugins_that_the_stack_is_up_with_unless_others_are_named(
+        self, words: list[str], taken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """By `make` too, which names none by itself."""
+        python = tmp_path / "python"
+        python.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{tmp_path}/kept\n')
+        python.chmod(0o755)
+        made = ["make", "-s", "preview", f"PY={python}", *(f"PLUGINS={each}" for each in words[1:])]
+        subprocess.run([*made, "-o", "installed"], cwd=prepare.ROOT, check=True)
+        monkeypatch.setattr(rehearsal, "ROOT", tmp_path)
+        found: list[str] = []
+        monkeypatch.setitem(rehearsal.COMMANDS, "preview", lambda asked: found.append(asked.plugins))
+        up = Rehearsal()
+        up.state.mkdir(parents=True)
+        up._plugins_file.write_text("cloudflare")
+        assert rehearsal.main((tmp_path / "kept").read_text().splitlines()[2:]) == 0
+        assert found == [taken]
+
     def test_a_stack_without_configuration_is_named(self, printed: Printed) -> None:
         object.__setattr__(printed, "stack", "nowhere")
         with pytest.raises(RehearsalError, match=r"there is no Pulumi\.nowhere\.yaml"):

@@ -36,11 +36,13 @@ def put(users: Path, folder: str, name: str) -> Path:
 
 
 def kinds(home: Path) -> dict[str, str]:
-    """What the engine would find in `home`: for each plugin whether it is a stand-in or the vendor's."""
+    """What the engine finds in `home`: for each plugin whether it is a stand-in or the vendor's. It skips what is no directory, and
+    a link to one is none for it (Go's os.ReadDir follows no links)."""
     found = {}
-    for each in sorted((home / "plugins").iterdir()):
-        text = next(each.iterdir()).read_text()
-        found[each.name] = "stand-in" if "stand-in" in text else text
+    for each in sorted(os.scandir(home / "plugins"), key=lambda each: each.name):
+        if each.is_dir(follow_symlinks=False):
+            text = next(Path(each).iterdir()).read_text()
+            found[each.name] = "stand-in" if "stand-in" in text else text
     return found
 
 
@@ -73,7 +75,17 @@ def test_one_can_go_back_to_the_stand_ins_and_the_users_own_stay(tmp_path: Path)
     both(home, users, "real")
     both(home, users, "stand-in")
     assert set(kinds(home).values()) == {"stand-in"}
-    assert {each.name for each in (users / "plugins").iterdir()} == {folder_of(name) for name in STAND_INS}
+    for name in STAND_INS:
+        assert (users / "plugins" / folder_of(name) / f"pulumi-resource-{name}").read_text() == f"the vendor's {name}"
+
+
+def test_a_link_of_an_earlier_version_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    home, users = tmp_path / "home", tmp_path / "users"
+    program = put(users, folder_of("command"), "command")
+    (home / "plugins").mkdir(parents=True)
+    (home / "plugins" / folder_of("command")).symlink_to(program.parent)
+    both(home, users, "stand-in")
+    assert program.read_text() == "the vendor's command" and kinds(home)[folder_of("command")] == "stand-in"
 
 
 def test_all_that_cannot_be_had_are_named_with_the_mend(tmp_path: Path) -> None:

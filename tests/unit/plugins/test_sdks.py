@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import inspect
 from importlib import import_module
-from typing import Any
 
 import pytest
 from pulumi._types import input_type_py_to_pulumi_names
 
 from localcloud.plugins import STAND_INS
 from localcloud.plugins.resource import Type
+from tests.plugin_host import sdk_class
 
 TYPES = [each for name in STAND_INS for each in import_module(f"localcloud.plugins.{name}").PLUGIN.types]
 
 
-def arguments(kind: type[Type]) -> Any:
-    """The SDK's class of arguments for `aws:ec2/instance:Instance` or `command:local:Command`."""
-    package, path, name = kind.token.split(":")
-    module = path.partition("/")[0]
-    home = f"pulumi_{package}" if module == "index" else f"pulumi_{package}.{module}"
-    return getattr(import_module(home), f"{name}Args")
-
-
 @pytest.mark.parametrize("kind", TYPES, ids=lambda kind: str(kind.token))
 def test_inputs_are_the_sdks(kind: type[Type]) -> None:
-    theirs = arguments(kind)
+    theirs = sdk_class(kind.token, "Args")
     names = input_type_py_to_pulumi_names(theirs)
     signature = inspect.signature(theirs.__init__).parameters
     required = {

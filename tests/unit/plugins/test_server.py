@@ -202,7 +202,7 @@ class TestComparing:
 class TestMaking:
     def test_the_outputs_are_the_inputs_and_what_the_cloud_adds(self, made: Resource) -> None:
         assert made.id == "web"
-        assert made.outputs == {**made.inputs, "serial": 7, "key": "word", "address": "192.0.2.1"}
+        assert made.outputs == {**made.inputs, "id": "web", "serial": 7, "key": "word", "address": "192.0.2.1"}
         assert secrets_in(made) == {"key"}
 
     def test_a_secret_input_reaches_the_cloud_as_it_is(self, host: Host, plugin: Fake) -> None:
