@@ -22,6 +22,7 @@ from components import (
     awserrors,
     awstags,
     dnsconflicts,
+    losttokens,
     policysizes,
     sitezone,
     stackfile,
@@ -66,10 +67,13 @@ _SPACE = "rollcall"
 
 @dataclass(frozen=True, kw_only=True)
 class CloudflareFound:
-    """`fault` keeps us from working there; `token_account` is the id of the account that owns the operator's token, empty for a user's."""
+    """`fault` keeps us from working there; `token_account` is the id of the account that owns the operator's token, empty for a user's.
+    `owner` is the path of that owner, and `api` the operator's requests where the stack makes tokens."""
 
     fault: str | None = None
     token_account: str = ""
+    owner: str = ""
+    api: CloudflareApi | None = None
 
 
 def config(key: str) -> str | None:
@@ -241,7 +245,7 @@ def preflight(settings: Settings, before: Sequence[str] = ()) -> Standing:
     if _uses_aws(asked) and not region and (fault := account_fault()):
         faults.append(fault)
     asked, found = networked(asked)
-    stands = standing_found(asked) + Standing(token_account=in_cloudflare.token_account)
+    stands = standing_found(asked, in_cloudflare) + Standing(token_account=in_cloudflare.token_account)
     found += quotas_found(asked, stands.renamed)
     if faults := list(dict.fromkeys([*faults, *found.faults, *stands.faults])):
         raise ConfigurationError(faults)
@@ -250,14 +254,30 @@ def preflight(settings: Settings, before: Sequence[str] = ()) -> Standing:
             pulumi.warn(line)
         for line in (*found.notes, *stands.notes):
             pulumi.info(line)
+        for token in stands.lost_tokens:
+            pulumi.warn(f"{token}. `pulumi up` revokes it.")
+    else:
+        revoke(stands.lost_tokens, in_cloudflare.api)
     return stands
+
+
+def revoke(lost: Sequence[losttokens.LostToken], api: CloudflareApi | None) -> None:
+    """Revoke tokens whose value nobody has. One that cannot be revoked is said, and keeps nothing from being deployed."""
+    if api is None:
+        return
+    for token in lost:
+        try:
+            api.call("DELETE", f"{token.owner}/tokens/{token.id}")
+            pulumi.info(f"{token}. It was revoked.")
+        except (ApiFailingError, ApiRefusedError) as failed:
+            pulumi.warn(f"{token}. It could not be revoked: {failed}")
 
 
 def _uses_aws(settings: Settings) -> bool:
     return bool(settings.fleets_of("aws")) or settings.directory is not None
 
 
-def standing_found(settings: Settings) -> Standing:
+def standing_found(settings: Settings, in_cloudflare: CloudflareFound | None = None) -> Standing:
     """What stands already where the stack's static things are to stand. The clouds have just answered."""
     from components.aws_session import session_of
     from rollcall.errors import RollcallError
@@ -274,6 +294,11 @@ def standing_found(settings: Settings) -> Standing:
                 found += Standing(faults=tuple(store.room_faults(settings, site)))
                 if state is not None:
                     found += standing.apex(site, settings.stack, store.list(site_zone, site.zone), state)
+            if state is not None and in_cloudflare is not None and in_cloudflare.api is not None:
+                lost = losttokens.lost(
+                    in_cloudflare.api, in_cloudflare.owner, settings.stack, losttokens.known_to(state)
+                )
+                found += Standing(lost_tokens=tuple(lost))
     except (ApiFailingError, ApiRefusedError) as failed:
         found += Standing(faults=(str(failed),))
     except RollcallError as failed:
@@ -404,7 +429,7 @@ def cloudflare_found(site: SiteSettings, *, joined: bool = False) -> CloudflareF
             fault = tokens.machine_fault(machines, zones[0].id if zones else "", accounts)
     except (ApiFailingError, ApiRefusedError, tokens.InactiveError) as refused:
         return CloudflareFound(fault=str(refused))
-    return CloudflareFound(fault=fault, token_account=own.account)
+    return CloudflareFound(fault=fault, token_account=own.account, owner=own.owner, api=None if given else api)
 
 
 def aws_faults(settings: Settings) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Any
 import pulumi
 
 from components import aws_sdk as aws
-from components import cloudflare
+from components import cloudflare, losttokens
 from components.naming import deployment
 from rollcall.route53 import LABEL
 
@@ -58,7 +58,7 @@ class SiteToken(pulumi.ComponentResource):
         self.register_outputs({})
 
     def _make(self, name: str, args: SiteTokenArgs) -> pulumi.Output[str]:
-        asked, own = pulumi.InvokeOutputOptions(parent=self), f"rollcall {deployment()} machines"
+        asked, own = pulumi.InvokeOutputOptions(parent=self), losttokens.name_of(deployment())
         renewed = pulumi.ResourceOptions(
             parent=self, additional_secret_outputs=["value"], replacement_trigger=[args.rotate]
         )

@@ -15,6 +15,7 @@ from typing import Any
 from components.directory import StaticRecord, static_records
 from components.drain import leave_name
 from components.held import Held
+from components.losttokens import LostToken
 from components.settings import DirectorySettings, SiteSettings
 from components.site import apex_comment
 from rollcall.cloudflare import Record
@@ -39,7 +40,8 @@ class Standing:
     """`taken`: the id with which each resource is imported. `by_hand`: instances in the state that Rollcall did not boot. `fleets`:
     those that the state has machines of. `by_ssh`: machines that the state drains over SSH. `uncounted`: machines of the state that no
     roll call has counted, as RollCall's inputs. `renamed`: machines, by name, that were made under another stack id. `faults` must be
-    mended before anything is made; `notes` are said at a preview. `token_account`: the account that owns the operator's Cloudflare
+    mended before anything is made; `notes` are said at a preview. `lost_tokens` are
+    Cloudflare's that `up` revokes. `token_account`: the account that owns the operator's Cloudflare
     token, if no user does."""
 
     taken: Mapping[str, str] = field(default_factory=dict)
@@ -50,6 +52,7 @@ class Standing:
     renamed: frozenset[str] = frozenset()
     faults: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    lost_tokens: tuple[LostToken, ...] = ()
     token_account: str = ""
 
     def __add__(self, other: Standing) -> Standing:
@@ -62,6 +65,7 @@ class Standing:
             renamed=self.renamed | other.renamed,
             faults=self.faults + other.faults,
             notes=self.notes + other.notes,
+            lost_tokens=self.lost_tokens + other.lost_tokens,
             token_account=self.token_account or other.token_account,
         )
 

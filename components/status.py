@@ -17,8 +17,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from components import awserrors, census, zonenames
+from components import awserrors, census, losttokens, tokens, zonenames
+from components.access import cloudflare_token, cloudflare_token_key, cloudflare_url
 from components.attendance import Difference, Entry, Member, Roll, Seen, difference, owned
+from components.cloudflareapi import CloudflareApi
 from components.clouds import cloud_of
 from components.joyent.errors import CloudApiError
 from components.naming import named
@@ -152,6 +154,23 @@ def declared(stack: str, config: Mapping[str, str]) -> dict[str, FleetSettings]:
     return {each.name: each for each in read(stack, zonenames.named(values, names)).fleets}
 
 
+def lost_tokens(resources: Iterable[Mapping[str, Any]], config: Mapping[str, str]) -> list[str]:
+    """Say which of Cloudflare's tokens of this stack no state has. Raises the errors of CloudflareApi."""
+    listed = list(resources)
+    made = {str(each["id"]) for each in listed if each.get("type") in losttokens.TYPES}
+    site = json.loads(config.get("rollcall:site") or "{}")
+    token, state = cloudflare_token(config.get), held_in(listed)
+    if not made or not token or config.get(tokens.KEY):
+        return []
+    api = CloudflareApi(cloudflare_url(config.get), token, cloudflare_token_key(config.get))
+    account = str(site.get("accountId") or "")
+    try:
+        own = tokens.verified(api, lambda: [account] if account else [str(each["id"]) for each in api.all("/accounts")])
+    except tokens.InactiveError:
+        return []
+    return [str(each) for stack in state.stacks for each in losttokens.lost(api, own.owner, stack, made)]
+
+
 def look(resources: Iterable[Mapping[str, Any]], config: Mapping[str, str]) -> list[FleetStatus]:
     """Every fleet of the program and of an exported state, with its cloud and DNS looked at now. Raises the errors of the clouds'
     clients, and ConfigurationError."""
@@ -209,15 +228,16 @@ def _roll_call(name: str, machines: Sequence[census.Held], state: _Held) -> dict
     return {**props, "members": [*props["members"], *(each.as_inputs() for each in more)], "former_stacks": former}
 
 
-def shown(fleets: Sequence[FleetStatus]) -> str:
-    """The same for people: differences first."""
+def shown(fleets: Sequence[FleetStatus], lost: Sequence[str] = ()) -> str:
+    """The same for people: differences first. `lost` are tokens in no state."""
     lines = [
         f"  {fleet.fleet}: {key.replace('_', ' ')}: {line}"
         for fleet in fleets
         for key, listed in fleet.differences.items()
         for line in listed
     ]
-    if not fleets:
+    lines += [f"  {line}" for line in lost]
+    if not fleets and not lost:
         return "Nothing is deployed: the stack's state has no fleet."
     lines = ["Differences", *lines, ""] if lines else ["In step: state, clouds and DNS say the same.", ""]
     for fleet in fleets:
@@ -291,20 +311,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     # A region that cannot be asked is no difference: nothing is known of it.
     try:
-        fleets = look(*exported(chosen.stack))
+        stack = exported(chosen.stack)
+        fleets, lost = look(*stack), lost_tokens(*stack)
     except (StatusError, ConfigurationError, RollcallError, CloudApiError) as fault:
         print(f"rollcall status: {fault}", file=sys.stderr)
         return 2
     except awserrors.failures() as failed:
         print(f"rollcall status: {awserrors.told(failed)}", file=sys.stderr)
         return 2
+    in_step = all(each.in_step for each in fleets) and not lost
     if chosen.json:
-        print(
-            json.dumps({"in_step": all(each.in_step for each in fleets), "fleets": [asdict(each) for each in fleets]})
-        )
+        print(json.dumps({"in_step": in_step, "fleets": [asdict(each) for each in fleets], "lost_tokens": lost}))
     else:
-        print(shown(fleets))
-    return 0 if all(fleet.in_step for fleet in fleets) else 1
+        print(shown(fleets, lost))
+    return 0 if in_step else 1
 
 
 if __name__ == "__main__":

@@ -90,6 +90,8 @@ def authenticated(request: Request, store: Store, *, verifies: bool) -> Token:
         raise errors.unknown_token() if verifies else errors.invalid_access_token()
     if not verifies:
         token.check_use(request.remote_addr or "", store.clock())
+        with store.lock:
+            store.tokens.use(token, store.clock())
     return token
 
 

@@ -40,6 +40,7 @@ class Token:
     status: str = "active"
     not_before: float | None = None
     expires_on: float | None = None
+    last_used_on: float | None = None
     condition: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def state(self, now: float) -> str:
@@ -56,7 +57,7 @@ class Token:
             "modified_on": day_stamp(self.modified_on),
             "policies": [policy.body() for policy in self.grants.policies],
         }
-        for field in ("not_before", "expires_on"):
+        for field in ("not_before", "expires_on", "last_used_on"):
             moment = getattr(self, field)
             if moment is not None:
                 body[field] = day_stamp(moment)
@@ -96,6 +97,11 @@ class Tokens:
     def known(self, value: str) -> Token | None:
         token_id = self._by_digest.get(_digest(value))
         return self._tokens[token_id] if token_id else None
+
+    def use(self, token: Token, now: float) -> None:
+        """Note that a token was used."""
+        if token.id in self._tokens:
+            self._tokens[token.id] = dataclasses.replace(self._tokens[token.id], last_used_on=now)
 
     def list(self, owner: str) -> list[Token]:
         return [token for token in self._tokens.values() if token.owner == owner]

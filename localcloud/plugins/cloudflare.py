@@ -93,7 +93,7 @@ def _delay_s(reply: requests.Response | None, tried: int) -> float:
         if 0 <= asked < _ASKED_AT_MOST_S:
             return asked
     shorter: float = random.uniform(0.75, 1)  # noqa: S311
-    return min(_LONGEST_S, _FIRST_S * 2**tried) * shorter
+    return min(_LONGEST_S, _FIRST_S * 2.0**tried) * shorter
 
 
 class Resource(Type):
