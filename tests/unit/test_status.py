@@ -169,11 +169,13 @@ SHARED = {
 }  # fmt: skip
 
 
-def resource(kind: str, name: str, outputs: dict[str, object], **others: object) -> dict[str, object]:
+def resource(kind: str, name: str, outputs: dict[str, Any], **others: Any) -> dict[str, Any]:
     return {"urn": f"urn:pulumi:local::rollcall::{kind}::{name}", "type": kind, "outputs": outputs, **others}
 
 
-def instance(machine: str = "0", generation: str = "aaaaaa", id_: str = MEMBER.instance, **others: object) -> object:
+def instance(
+    machine: str = "0", generation: str = "aaaaaa", id_: str = MEMBER.instance, **others: Any
+) -> dict[str, Any]:
     tags = {
         "rollcall-stack": "local", "rollcall-fleet": "web", "rollcall-machine": machine, "rollcall-generation": generation,
     }  # fmt: skip
@@ -275,7 +277,7 @@ class TestFourSets:
         state = [
             {**each, "urn": str(each["urn"]).replace(":local:", ":live:")}
             for each in (DEREGISTRATION, instance(), ROLL_CALL)
-        ]  # type: ignore[dict-item,index]
+        ]
         assert self.look(monkeypatch, state, [ENTRY], [SEEN]) == {}
 
     def test_a_zone_that_was_deleted_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
