@@ -5,7 +5,7 @@ The fourth set, DNS, is compared with the members of each roll call by `attendan
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from components.attendance import GOING, Member, Seen, describe
@@ -71,5 +71,5 @@ def _not_in_cloud(held: Held, machines: Mapping[str, Seen]) -> str:
     return "" if machine.running else f"{describe(held.member)} does not run, its cloud says {machine.state}"
 
 
-def _sorted(lines: Collection[str] | Iterable[str]) -> tuple[str, ...]:
+def _sorted(lines: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(filter(None, lines)))

@@ -13,7 +13,7 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -133,7 +133,7 @@ def held_in(resources: Iterable[Mapping[str, Any]]) -> _Held:
     )
 
 
-def _machine_in(resource: Mapping[str, Any], counted: Iterable[str]) -> census.Held | None:
+def _machine_in(resource: Mapping[str, Any], counted: Collection[str]) -> census.Held | None:
     """The machine that this resource is: by its id, which has the form of a cloud's, and by the tags that name it."""
     id_, tags = str(resource.get("id") or ""), (resource.get("outputs") or {}).get("tags")
     if not cloud_of(id_) or not isinstance(tags, Mapping) or not {STACK, FLEET, MACHINE, GENERATION} <= {*tags}:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -170,13 +169,13 @@ SHARED = {
 }  # fmt: skip
 
 
-def resource(kind: str, name: str, outputs: Mapping[str, object], **others: object) -> dict[str, object]:
+def resource(kind: str, name: str, outputs: dict[str, Any], **others: Any) -> dict[str, Any]:
     return {"urn": f"urn:pulumi:local::rollcall::{kind}::{name}", "type": kind, "outputs": outputs, **others}
 
 
 def instance(
-    machine: str = "0", generation: str = "aaaaaa", id_: str = MEMBER.instance, **others: object
-) -> dict[str, object]:
+    machine: str = "0", generation: str = "aaaaaa", id_: str = MEMBER.instance, **others: Any
+) -> dict[str, Any]:
     tags = {
         "rollcall-stack": "local", "rollcall-fleet": "web", "rollcall-machine": machine, "rollcall-generation": generation,
     }  # fmt: skip
