@@ -17,7 +17,8 @@ _HARMLESS = {
     "directory": ("ttl", "enumerate"),
     "fleets": ("count", "timeout", "priority", "weight", "renew", "joins"),
 }
-_UNKNOWN = "is not a setting"
+# Of a key that nothing reads, and of one that is there twice, of which the last one counts.
+_NO_VALUES = ("is not a setting", "is written ")
 # The keys of what AWS is asked about apart from its account.
 _PARTS = ("rollcall:fleets.", "rollcall:directory")
 
@@ -59,7 +60,7 @@ def _directory(directory: DirectorySettings | None, faults: Sequence[str]) -> Di
 def _blocked(key: str, harmless: Sequence[str], faults: Sequence[str]) -> bool:
     for fault in faults:
         at, _, said = fault.partition(": ")
-        if at == key or (at.startswith(f"{key}.") and not said.startswith(_UNKNOWN)):
+        if at == key or (at.startswith(f"{key}.") and not said.startswith(_NO_VALUES)):
             inner = at[len(key) + 1 :].partition(".")[0]
             if inner not in harmless:
                 return True

@@ -1,5 +1,6 @@
-"""Find what a stack's files say twice: YAML takes the last one, and the engine hands over nothing of the others.
+"""Find what a stack's files say twice: most readers of YAML take the last one and hand over nothing of the others.
 
+Pulumi's engine refuses such a file since it reads with yaml.v3; PyYAML, with which a rehearsal copies the file, takes the last one.
 https://yaml.org/spec/1.2.2/#3213-node-comparison wants the keys of a mapping to be unique.
 """
 

@@ -67,6 +67,11 @@ def test_a_fault_keeps_only_what_it_is_about_from_being_asked(at: str, value: An
     assert asked(changed(at, value)) == left
 
 
+def test_a_key_that_is_written_twice_has_a_value_all_the_same() -> None:
+    doubled = "rollcall:fleets.web.size: is written 2 times in Pulumi.local.yaml (lines 2, 3), and the last one counts."
+    assert len(part(read_whole("local", TOLD)[0], [doubled]).fleets) == 2
+
+
 @pytest.mark.parametrize(
     ("cloud", "faults", "left"),
     [
