@@ -15,6 +15,7 @@ import bisect
 import contextlib
 import itertools
 import json
+import os
 import random
 import re
 import secrets
@@ -44,8 +45,12 @@ _PAYLOAD = 1232
 _OPTIONS = struct.pack("!BHHIH", 0, dns.rdatatype.OPT, _PAYLOAD, 0, 0)
 _HEADER = 12
 _RECORD = struct.Struct("!HHIH")
-# A day; RFC 2308 section 5 has found one to three hours to be sensible for what is not there.
-_LONGEST, _LONGEST_NEGATIVE = 86_400.0, 10_800.0
+# A day. RFC 2308 section 5 lets what is not there hold for hours; a machine that was away for a moment must be found sooner.
+_LONGEST, _LONGEST_NEGATIVE = 86_400.0, 5.0
+_RESOLV_CONF = "/etc/resolv.conf"
+# How a server says that it does not know EDNS (RFC 6891 section 7, and servers older than that), and for how long we believe it.
+_NO_EDNS = (dns.rcode.FORMERR, dns.rcode.NOTIMP)
+_WITHOUT_EDNS_S = 300.0
 
 _ADDRESSES: dict[int, str] = {dns.rdatatype.A: "A", dns.rdatatype.AAAA: "AAAA"}
 _USED = {*_ADDRESSES, *map(dns.rdatatype.from_text, ("CNAME", "PTR", "SOA", "SRV", "TXT"))}
@@ -112,7 +117,8 @@ class Client:
     """Asks resolvers and keeps their answers for their TTL. `resolvers` are `HOST` or `HOST:PORT`, the system's unless told.
 
     One that does not answer within a third of `timeout` seconds, or fails, is passed over for the next; then each is asked
-    once more, for all of `timeout`. Who answered last is asked first. Threads may share a client.
+    once more, for all of `timeout`, and without EDNS where it was silent. Who answered last is asked first. The system's
+    resolvers are read again when resolv.conf has changed, or when none answers. Threads and forked processes may share a client.
     """
 
     def __init__(
@@ -125,11 +131,14 @@ class Client:
         exchange: Exchange | None = None,
     ) -> None:
         self.dice = dice or random.SystemRandom()
-        self._resolvers = [_split(each) for each in _several(resolvers)] or _system()
+        named = [_split(each) for each in _several(resolvers)]
+        self._is_system = not named
+        self._version = None if named else _version()
+        self._resolvers = named or _system()
+        self._without_edns: dict[Server, float] = {}
         self._timeout = timeout
         self._clock = clock
         self._exchange = exchange or _exchange
-        self._lock = threading.Lock()
         self._kept: dict[tuple[str, ...], tuple[float, Any]] = {}
 
     def services(self, domain: str) -> tuple[str, ...]:
@@ -218,7 +227,7 @@ class Client:
         return until, reply.found
 
     def _keep(self, key: tuple[str, ...], until: float, value: Any) -> None:
-        with self._lock:
+        with _lock:
             if len(self._kept) >= _LARGEST:
                 now = self._clock()
                 self._kept = {each: held for each, held in self._kept.items() if held[0] > now}
@@ -255,33 +264,74 @@ class Client:
 
     def _reply(self, name: str, rtype: str) -> _Reply:
         """The first answer that a resolver gives."""
-        asked = _name(name)
-        question = asked.to_digestable() + struct.pack("!HH", dns.rdatatype.from_text(rtype), dns.rdataclass.IN)
+        asked, kind = _name(name), dns.rdatatype.from_text(rtype)
+        question = asked.to_digestable() + struct.pack("!HH", kind, dns.rdataclass.IN)
         # Recursion desired; one question, and the EDNS record.
         header = struct.pack("!6H", secrets.randbits(16), 0x0100, 1, 0, 0, 1)
         query = header + question + _OPTIONS
         said: dict[str, str] = {}
-        for wait in (self._timeout / 3, self._timeout):
-            for server in self._resolvers:
-                where = f"{server[0]}:{server[1]}"
-                try:
-                    wire = self._exchange(server, query, wait, False)
-                    if _is_truncated(wire):
-                        wire = self._exchange(server, query, self._timeout, True)
-                    if not _answers(wire, query):
-                        raise ValueError("answers another question")
-                    reply = _parsed(wire, asked, dns.rdatatype.from_text(rtype))
-                except (dns.exception.DNSException, OSError, ValueError, struct.error) as failed:
-                    said[where] = getattr(failed, "strerror", None) or type(failed).__name__
-                    continue
-                if reply.rcode not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
-                    said[where] = dns.rcode.to_text(reply.rcode)
-                    continue
-                if server is not self._resolvers[0]:
-                    self._resolvers = [server, *(each for each in self._resolvers if each is not server)]
-                return reply
+        if self._is_system and _version() != self._version:
+            self._reread()
+        while True:
+            silent: set[Server] = set()
+            for wait in (self._timeout / 3, self._timeout):
+                for server in self._resolvers:
+                    where = f"{server[0]}:{server[1]}"
+                    try:
+                        reply = self._asked(server, query, asked, kind, wait, server in silent)
+                    except (dns.exception.DNSException, OSError, ValueError, struct.error) as failed:
+                        said[where] = getattr(failed, "strerror", None) or type(failed).__name__
+                        if isinstance(failed, TimeoutError):
+                            silent.add(server)
+                        continue
+                    if reply.rcode not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
+                        said[where] = dns.rcode.to_text(reply.rcode)
+                        continue
+                    if server is not self._resolvers[0]:
+                        self._resolvers = [server, *(each for each in self._resolvers if each is not server)]
+                    return reply
+            if not self._reread():
+                break
         tried = "; ".join(f"{where}: {what}" for where, what in said.items())
         raise TransientError(f"reason=no-resolver-answers name={name} type={rtype} said={tried!r}")
+
+    def _asked(
+        self, server: Server, query: bytes, name: dns.name.Name, rtype: int, wait: float, is_silent: bool
+    ) -> _Reply:
+        """What one resolver answers; asked without EDNS where it does not know it, or says nothing to a query that has it."""
+        knows = server not in self._without_edns or self._without_edns[server] <= self._clock()
+        if is_silent or not knows:
+            query = _without_edns(query)
+        wire = self._exchange(server, query, wait, False)
+        if len(wire) >= _HEADER and wire[3] & 0x0F in _NO_EDNS and query[11]:
+            query = _without_edns(query)
+            wire = self._exchange(server, query, wait, False)
+        if _is_truncated(wire):
+            # What is short without EDNS may be whole with it, where TCP does not get through.
+            self._without_edns.pop(server, None)
+            wire = self._exchange(server, query, self._timeout, True)
+        if not _answers(wire, query):
+            raise ValueError("answers another question")
+        reply = _parsed(wire, name, rtype)
+        if knows and not query[11] and reply.rcode not in _NO_EDNS:
+            self._without_edns[server] = self._clock() + _WITHOUT_EDNS_S
+        return reply
+
+    def _reread(self) -> bool:
+        """Read the system's resolvers again. Returns whether they are others than before."""
+        if not self._is_system:
+            return False
+        version = _version()
+        try:
+            found = _system()
+        except FatalError:
+            # Somebody is writing it, or has removed it: those that are known will do.
+            return False
+        self._version = version
+        if sorted(found) == sorted(self._resolvers):
+            return False
+        self._resolvers = found
+        return True
 
 
 def ordered(targets: Sequence[Target], dice: random.Random) -> Iterator[Target]:
@@ -309,6 +359,17 @@ def pairs(records: Sequence[Any]) -> dict[str, str | None]:
 
 
 _shared: dict[tuple[str, ...], Client] = {}
+# One for all clients, so that a forked process can have a new one: who held it at that moment does not exist there.
+_lock = threading.Lock()
+
+
+def _forked() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 def discover(
@@ -325,9 +386,12 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="rollcall resolve", description="A service's live machines, in the order to try."
     )
-    parser.add_argument("service", help="as theService.unilans.net; with --browse a domain alone lists its services")
-    parser.add_argument("--incarnation", default="", help="as v1; needed where there are several")
-    parser.add_argument("--protocol", default="tcp")
+    parser.add_argument(
+        "service",
+        help="as theService.unilans.net or v1._theService._tcp.unilans.net; with --browse a domain alone lists its services",
+    )
+    parser.add_argument("--incarnation", default="", help="as v1; needed where there are several and the name has none")
+    parser.add_argument("--protocol", default="tcp", help="unless the name has it")
     parser.add_argument("--resolver", action="append", default=[], help="HOST or HOST:PORT; the system's unless told")
     parser.add_argument("--browse", action="store_true", help="the incarnations, or a domain's services")
     parser.add_argument("--json", action="store_true")
@@ -342,16 +406,19 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _resolved(chosen: argparse.Namespace, client: Client) -> tuple[Any, list[str]]:
-    service, _, domain = chosen.service.rstrip(".").partition(".")
-    protocol, service = chosen.protocol, service.removeprefix("_")
-    if domain.startswith(("_tcp.", "_udp.")):
-        protocol, domain = domain[1:4], domain[5:]
+    incarnation, service, protocol, domain = _taken_apart(chosen.service, chosen.protocol)
     if chosen.browse:
-        names = list(client.services(chosen.service) or client.browse(service, domain, protocol))
+        listed = domain if service == "_dns-sd" else chosen.service
+        names = list(client.services(listed) or client.browse(service, domain, protocol))
         if not names:
             raise FatalError(f"reason=nothing-to-browse name={chosen.service}")
         return names, [_plain(each) for each in names]
-    found = client.discover(service, domain, chosen.incarnation, protocol)
+    if incarnation and chosen.incarnation and incarnation.lower() != chosen.incarnation.lower():
+        raise FatalError(
+            f"reason=two-incarnations name={_plain(chosen.service)} incarnation={_plain(chosen.incarnation)}"
+            " look='give one of them'"
+        )
+    found = client.discover(service, domain, incarnation or chosen.incarnation, protocol)
     rows = [{**asdict(target), "addresses": _known_addresses(client, target.host)} for target in found.order()]
     lines = [
         f"{row['host']}:{row['port']} {','.join(row['addresses'])} priority={row['priority']} weight={row['weight']}"
@@ -364,6 +431,21 @@ def _resolved(chosen: argparse.Namespace, client: Client) -> tuple[Any, list[str
     except TransientError:
         txt = None
     return {"incarnation": found.name, "txt": txt, "targets": rows}, lines
+
+
+def _taken_apart(name: str, protocol: str) -> tuple[str, str, str, str]:
+    """Incarnation, service, protocol and domain of a name: of `v1._theService._tcp.unilans.net` as DNS has it, or of
+    `theService.unilans.net`, which has no incarnation and leaves the protocol to the caller."""
+    labels = _name(name).relativize(dns.name.root).labels
+    for at in range(min(2, len(labels) - 1)):
+        if labels[at].startswith(b"_") and labels[at + 1].lower() in (b"_tcp", b"_udp"):
+            incarnation, service, protocol = (_decoded(each) for each in (b"".join(labels[:at]), *labels[at : at + 2]))
+            return incarnation, service, protocol.lower(), _domain(labels[at + 2 :])
+    return "", _decoded(labels[0]) if labels else "", protocol, _domain(labels[1:])
+
+
+def _domain(labels: Sequence[bytes]) -> str:
+    return dns.name.Name(labels).to_text() if labels else ""
 
 
 def _known_addresses(client: Client, host: str) -> tuple[str, ...]:
@@ -413,9 +495,13 @@ def _left(ends: float) -> float:
 
 def _answers(reply: bytes, query: bytes) -> bool:
     """Whether it is a response with our id and our question, or without one, as of servers that did not understand it."""
-    asked = query[_HEADER : -len(_OPTIONS)]
+    asked = query[_HEADER : len(query) - (len(_OPTIONS) if query[11] else 0)]
     ours = reply[:2] == query[:2] and len(reply) >= _HEADER and bool(reply[2] & 0x80)
     return ours and (reply[4:6] == b"\0\0" or reply[_HEADER : _HEADER + len(asked)].lower() == asked.lower())
+
+
+def _without_edns(query: bytes) -> bytes:
+    return query[:10] + b"\0\0" + query[_HEADER : -len(_OPTIONS)] if query[11] else query
 
 
 def _is_truncated(reply: bytes) -> bool:
@@ -432,7 +518,7 @@ class _Reply:
     addresses: dict[tuple[str, str], tuple[float, list[Any]]]
 
 
-def _parsed(wire: bytes, name: dns.name.Name, rtype: dns.rdatatype.RdataType) -> _Reply:
+def _parsed(wire: bytes, name: dns.name.Name, rtype: int) -> _Reply:
     """What a response to a question for `name` and `rtype` says, at the end of its aliases.
 
     Record by record: `dns.message` makes sets of them first, which takes longer than all the rest. Raises DNSException or
@@ -504,7 +590,9 @@ def _held(ttl: int) -> float:
 
 
 def _base(service: str, domain: str, protocol: str) -> str:
-    return f"{_label(f'_{service}')}._{protocol}.{domain.rstrip('.')}"
+    """The service's name. Service and protocol may have the underscore that they have there."""
+    label = _label(f"_{service.removeprefix('_')}")
+    return f"{label}._{protocol.removeprefix('_')}.{domain.rstrip('.')}"
 
 
 def _name(text: str) -> dns.name.Name:
@@ -525,7 +613,11 @@ def _label(text: str) -> str:
 
 
 def _unlabelled(name: dns.name.Name) -> str:
-    return name.labels[0].decode(errors="surrogateescape")
+    return _decoded(name.labels[0])
+
+
+def _decoded(label: bytes) -> str:
+    return label.decode(errors="surrogateescape")
 
 
 def _is_below(name: dns.name.Name, parent: dns.name.Name) -> bool:
@@ -558,7 +650,16 @@ def _split(resolver: str) -> Server:
 
 def _system() -> list[Server]:
     try:
-        found = dns.resolver.get_default_resolver()
-    except dns.exception.DNSException as none:
-        raise FatalError("reason=no-resolver look=/etc/resolv.conf") from none
+        found = dns.resolver.Resolver(_RESOLV_CONF)
+    except (dns.exception.DNSException, OSError, ValueError):
+        raise FatalError(f"reason=no-resolver look={_RESOLV_CONF}") from None
     return [(str(each), found.port) for each in found.nameservers]
+
+
+def _version() -> tuple[int, int, int] | None:
+    """What differs when resolv.conf, or the file that it is a link to, was written again."""
+    try:
+        found = os.stat(_RESOLV_CONF)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size
