@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import subprocess
@@ -20,7 +21,9 @@ from tests.integration.conftest import rehearsed
 pytestmark = [pytest.mark.clouds, pytest.mark.engine]
 SITE = "rollcall:site: { zone: scalability.expert, ttl: 60 }"
 FLEETS = "rollcall:fleets: { web: { cloud: aws, count: 1, size: t3.micro, image: debian-12, joins: [site] } }"
-JOYENT = "rollcall:fleets: { web: { cloud: joyent, count: 1, size: g1.micro, image: debian-12, joins: [site] } }"
+BOTH = (
+    FLEETS.removesuffix(" }") + ", api: { cloud: joyent, count: 1, size: g1.micro, image: debian-12, joins: [site] } }"
+)
 
 
 @pytest.fixture(scope="module")
@@ -63,28 +66,32 @@ def test_what_only_a_cloud_shows_is_named_with_the_rest(clouds: Rehearsal) -> No
     assert "rollcall:fleets.web.size: EC2 has no instance type 't3.gigantic'" in said
 
 
-def test_a_zone_that_is_not_in_the_account_is_named_with_the_mend(clouds: Rehearsal) -> None:
-    said = refused(clouds, SITE.replace("scalability.expert", "scalability.example"))
+def directory(zone: str, shards: str = "") -> str:
+    services = f"{{ theService: {{ port: 4218, incarnations: {{ v1: {{ {shards} }} }} }} }}"
+    return f"rollcall:directory: {{ zone: {zone}, services: {services} }}"
+
+
+def test_zones_that_are_not_in_the_accounts_are_named_with_the_mend(clouds: Rehearsal) -> None:
+    said = refused(
+        clouds, SITE.replace("scalability.expert", "scalability.example"), FLEETS, directory("unilans.example")
+    )
     assert "scalability.example is not in the account" in said and "create: true" in said
-
-
-def test_a_hosted_zone_that_is_not_ours_is_named_with_the_mend(clouds: Rehearsal) -> None:
-    directory = "rollcall:directory: { zone: unilans.example, services: { theService: { port: 4218, incarnations: { v1: {} } } } }"
-    said = refused(clouds, fleets=f"{FLEETS}\n  {directory}")
     assert "there is no public hosted zone unilans.example" in said and "create: true" in said
 
 
-def test_a_wrong_cloudflare_token_is_named(clouds: Rehearsal) -> None:
-    assert "CLOUDFLARE_API_TOKEN: Cloudflare does not accept it" in refused(clouds, CLOUDFLARE_API_TOKEN="x" * 40)
-
-
-def test_a_wrong_aws_key_is_named(clouds: Rehearsal) -> None:
-    assert "AWS_ACCESS_KEY_ID: AWS does not accept" in refused(clouds, AWS_ACCESS_KEY_ID="AKIAAAAAAAAAAAAAAAAA")
-
-
-def test_a_wrong_triton_key_is_named(clouds: Rehearsal) -> None:
-    said = refused(clouds, fleets=JOYENT, TRITON_KEY_ID=":".join(["00"] * 16))
-    assert "rollcall:joyent" in said and "key" in said.lower()
+def test_wrong_credentials_of_three_clouds_are_each_named(clouds: Rehearsal) -> None:
+    said = refused(
+        clouds,
+        SITE,
+        BOTH,
+        CLOUDFLARE_API_TOKEN="x" * 40,
+        AWS_ACCESS_KEY_ID="AKIAAAAAAAAAAAAAAAAA",
+        TRITON_KEY_ID=":".join(["00"] * 16),
+    )
+    assert "CLOUDFLARE_API_TOKEN: Cloudflare does not accept it" in said
+    assert "AWS_ACCESS_KEY_ID: AWS does not accept" in said
+    (triton,) = [line for line in said.splitlines() if "rollcall:joyent" in line][:1]
+    assert "key" in triton.lower()
 
 
 def test_an_unreachable_cloudflare_is_named(clouds: Rehearsal) -> None:
@@ -108,31 +115,36 @@ class Cloudflare:
         return reply.json()["result"]
 
 
-def test_a_cname_or_a_delegation_at_the_sites_host_is_named(clouds: Rehearsal) -> None:
+@contextlib.contextmanager
+def by_hand(clouds: Rehearsal, kind: str, content: str) -> Iterator[None]:
+    """A record at the site's host while the context lasts."""
     api = Cloudflare(clouds)
     records = f"/zones/{api.zone}/dns_records"
-    for kind, content, said in (
-        ("CNAME", "elsewhere.example", "www.scalability.expert is a CNAME to elsewhere.example already"),
-        ("NS", "ns.elsewhere.example", "www.scalability.expert is delegated to ns.elsewhere.example by an NS record"),
-    ):
-        made = api.call("POST", records, {"type": kind, "name": "www", "content": content, "ttl": 60})
-        try:
-            assert f"rollcall:site.host: {said}" in refused(clouds)
-        finally:
-            api.call("DELETE", f"{records}/{made['id']}")
+    made = api.call("POST", records, {"type": kind, "name": "www", "content": content, "ttl": 60})
+    try:
+        yield
+    finally:
+        api.call("DELETE", f"{records}/{made['id']}")
 
 
-def test_a_default_tag_that_ec2_refuses_is_named_before_anything_is_made(clouds: Rehearsal) -> None:
-    said = refused(clouds, SITE, FLEETS, 'aws:defaultTags: { tags: { cost center: "7", rollcall-drain: "true" } }')
+def test_a_delegation_at_the_sites_host_is_named(clouds: Rehearsal) -> None:
+    with by_hand(clouds, "NS", "ns.elsewhere.example"):
+        said = refused(clouds)
+    assert "rollcall:site.host: www.scalability.expert is delegated to ns.elsewhere.example by an NS record" in said
+
+
+def test_what_each_cloud_would_refuse_is_named_before_anything_is_made(clouds: Rehearsal) -> None:
+    """A CNAME at the site's host, default tags that EC2 refuses, and a policy that is too large for IAM."""
+    tags = 'aws:defaultTags: { tags: { cost center: "7", rollcall-drain: "true" } }'
+    fleets = BOTH.replace(
+        "g1.micro, image: debian-12, joins: [site]", "g1.micro, image: debian-12, joins: [theService/v1]"
+    )
+    with by_hand(clouds, "CNAME", "elsewhere.example"):
+        said = refused(clouds, SITE, fleets, tags, directory("unilans.net", "shards: 40"))
+    assert "rollcall:site.host: www.scalability.expert is a CNAME to elsewhere.example already" in said
     assert "aws:defaultTags: the key 'cost center' cannot be on each EC2 instance" in said
     assert "aws:defaultTags: the key 'rollcall-drain' begins with rollcall-" in said
-
-
-def test_a_policy_that_iam_refuses_is_named_before_anything_is_made(clouds: Rehearsal) -> None:
-    services = "{ theService: { port: 4218, incarnations: { v1: { shards: 40 } } } }"
-    directory = f"rollcall:directory: {{ zone: unilans.net, services: {services} }}"
-    said = refused(clouds, SITE, JOYENT.replace("joins: [site]", "joins: [theService/v1]"), directory)
-    assert "rollcall:fleets.web.joins: the fleet joins 40 SRV sets, so the policy of its IAM user would have" in said
+    assert "rollcall:fleets.api.joins: the fleet joins 40 SRV sets, so the policy of its IAM user would have" in said
 
 
 def test_machines_in_a_zone_that_is_to_be_made_are_refused(clouds: Rehearsal) -> None:
