@@ -23,54 +23,59 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
     yield from make_stack(tmp_path)
 
 
-def test_up_twice_changes_nothing_and_a_refresh_costs_few_calls(stack: Stack) -> None:
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Two machines, by one `up`. The tests that share them run in the order in which they stand."""
+    made = make_stack(tmp_path_factory.mktemp("shared"))
+    stack = next(made)
     stack.up()
-    assert {each.state for each in stack.machines()} == {"running"}
-    stack.wire.requests.clear()
-    assert "unchanged" in stack.up()
-    assert stack.wire.count("POST .*") == 0
-    assert stack.wire.count("GET .*") <= 5
+    yield stack
+    made.close()
 
 
-def test_no_secret_and_no_userdata_is_in_the_backend(stack: Stack) -> None:
-    stack.up()
-    stack.up(round="2")
-    written = [path.read_bytes() for path in stack.folder.parent.joinpath("backend").rglob("*") if path.is_file()]
+def test_up_twice_changes_nothing_and_a_refresh_costs_few_calls(shared: Stack) -> None:
+    assert {each.state for each in shared.machines()} == {"running"}
+    shared.wire.requests.clear()
+    assert "unchanged" in shared.up()
+    assert shared.wire.count("POST .*") == 0
+    assert shared.wire.count("GET .*") <= 5
+
+
+def test_no_secret_and_no_userdata_is_in_the_backend(shared: Stack) -> None:
+    shared.up(round="2")
+    written = [path.read_bytes() for path in shared.folder.parent.joinpath("backend").rglob("*") if path.is_file()]
     assert written
     assert not [text for text in written if TOKEN.encode() in text or SCRIPT.encode() in text]
-    for machine in stack.resources().values():
+    for machine in shared.resources().values():
         assert len(json.dumps([machine["inputs"], machine["outputs"]])) < 4096
 
 
-def test_drift_shows_in_a_preview_and_is_mended(stack: Stack) -> None:
-    stack.up()
-    first, second = sorted(stack.machines(), key=lambda each: each.name)
-    stack.client.act(first.id, "stop")
-    stack.client.merge_metadata(second.id, {"round": "by hand"})
-    stack.settled(lambda: stack.client.get_machine(first.id).state == "stopped")
-    shown = stack.run("preview")
+def test_drift_shows_in_a_preview_and_is_mended(shared: Stack) -> None:
+    first, second = sorted(shared.machines(), key=lambda each: each.name)
+    shared.client.act(first.id, "stop")
+    shared.client.merge_metadata(second.id, {"round": "by hand"})
+    shared.settled(lambda: shared.client.get_machine(first.id).state == "stopped")
+    shown = shared.run("preview", round="2")
     assert "[diff: ~power]" in shown
     assert "[diff: ~metadata]" in shown
-    stack.up()
-    assert {each.state for each in stack.machines()} == {"running"}
-    assert stack.client.get_machine(second.id).metadata["round"] == "1"
+    shared.up(round="2")
+    assert {each.state for each in shared.machines()} == {"running"}
+    assert shared.client.get_machine(second.id).metadata["round"] == "2"
 
 
-def test_a_machine_that_vanished_is_made_again(stack: Stack) -> None:
-    stack.up()
-    gone = stack.machines()[0]
-    stack.client.delete_machine(gone.id)
-    stack.settled(lambda: gone.id not in [each.id for each in stack.machines()])
-    stack.up()
-    assert len(stack.machines()) == 2
+def test_a_machine_that_vanished_is_made_again(shared: Stack) -> None:
+    gone = shared.machines()[0]
+    shared.client.delete_machine(gone.id)
+    shared.settled(lambda: gone.id not in [each.id for each in shared.machines()])
+    shared.up(round="2")
+    assert len(shared.machines()) == 2
 
 
-def test_destroy_stops_each_machine_before_it_deletes_it(stack: Stack) -> None:
-    stack.up()
-    stack.wire.requests.clear()
-    stack.run("destroy", "--yes", "--skip-preview")
-    stack.settled(lambda: not stack.machines())
-    assert stack.wire.count("POST /machines/[^/]+") == stack.wire.count("DELETE /machines/[^/]+") == 2
+def test_destroy_stops_each_machine_before_it_deletes_it(shared: Stack) -> None:
+    shared.wire.requests.clear()
+    shared.run("destroy", "--yes", "--skip-preview")
+    shared.settled(lambda: not shared.machines())
+    assert shared.wire.count("POST /machines/[^/]+") == shared.wire.count("DELETE /machines/[^/]+") == 2
 
 
 @pytest.mark.prove
