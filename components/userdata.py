@@ -29,6 +29,8 @@ LIMIT = 16_384
 OLDEST_PYTHON = "3.10"
 _LIB = "/usr/local/lib/rollcall"
 _MARK = "#FILES\n"
+# Types of settings.
+_READ = ("int", "bool", "str")
 # The window's size, and 16 for a gzip header, which holds no time.
 _GZIP = 31
 # Of the package, but not of the agent: docs/decisions/0004. A folder of modules is a package without the other one.
@@ -147,6 +149,10 @@ def minified(source: str, keep: Collection[str]) -> str:
         convert_posargs_to_args=False,
     )
     smaller = ast.parse(text)
+    annotations = [ast.unparse(each.annotation) for each in ast.walk(smaller) if isinstance(each, ast.AnnAssign)]
+    if {*annotations} <= {"0", *_READ}:
+        # That annotations are texts until somebody asks (PEP 563) matters to none of these.
+        smaller.body = [each for each in smaller.body if getattr(each, "module", "") != "__future__"]
     for each in ast.walk(smaller):
         if isinstance(each, ast.arguments):
             each.args, each.posonlyargs = each.posonlyargs + each.args, []
@@ -234,7 +240,8 @@ def _shortened(source: str) -> str:
 def _without_types(source: str) -> str:
     """A program without what only a type checker reads: annotations of functions, protocols, and the imports for them.
 
-    Annotations of classes stay, since dataclasses are made of them, but nobody looks up what they name.
+    Of the annotations of classes it stays that there is one, since dataclasses are made of them, and those by which a machine reads its
+    settings (_READ).
     """
     tree = ast.parse(source)
     tree.body = [
@@ -250,6 +257,10 @@ def _without_types(source: str) -> str:
             for at, inner in enumerate(node.body):
                 if isinstance(inner, ast.AnnAssign) and inner.value is not None:
                     node.body[at] = ast.copy_location(ast.Assign([inner.target], inner.value), inner)
+    for node in ast.walk(tree):
+        for each in node.body if isinstance(node, ast.ClassDef) else ():
+            if isinstance(each, ast.AnnAssign) and ast.unparse(each.annotation) not in _READ:
+                each.annotation = ast.Constant(0)
     told = [each for node in ast.walk(tree) if isinstance(node, ast.AnnAssign) for each in ast.walk(node.annotation)]
     unseen = {id(each) for each in told}
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in unseen}
@@ -284,7 +295,40 @@ def bundled() -> str:
                 raise ValueError(f"{name} and {known[other[0]][0]} both have a {other[0]}: rename one below userdata/")
             if fresh or not _bound(node):
                 body.append(text)
-    return "\n".join(["from __future__ import annotations", *imports, *body])
+    return "\n".join(["from __future__ import annotations", *imports, *_used(body)])
+
+
+def _used(body: list[str]) -> list[str]:
+    """Leave out the functions, classes and methods that nothing in the program refers to: the stack's own program does."""
+    tree = ast.parse("\n".join(body))
+    names = _names(tree)
+    while True:
+        for scope in [node for node in ast.walk(tree) if isinstance(node, ast.Module | ast.ClassDef)]:
+            scope.body = [node for node in scope.body if not _is_unused(node, names)] or [ast.Pass()]
+        left = _names(tree)
+        if left == names:
+            return [ast.unparse(node) for node in tree.body]
+        names = left
+
+
+def _is_unused(node: ast.stmt, names: Collection[str]) -> bool:
+    # What has two underscores is called by the language.
+    return (
+        isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name not in names and not node.name.startswith("__")
+    )
+
+
+def _names(tree: ast.Module) -> frozenset[str]:
+    """Every name that a program refers to, and every word in its texts: one of them may be asked for by name."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            found.add(node.attr)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.update(re.findall(r"\w+", node.value))
+    return frozenset(found)
 
 
 class _Unqualified(ast.NodeTransformer):

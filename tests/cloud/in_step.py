@@ -161,7 +161,7 @@ class World:
             self._patcher.setattr(
                 f"components.{module}.retried", lambda act, within: retried(act, within, sleep=lambda _: None)
             )
-        self._patcher.setattr(agents, "health_of", lambda _: Health(lambda: self._healthy, 1, 1))
+        self._patcher.setattr(agents, "health_of", lambda _: Health(lambda: "" if self._healthy else "it is not", 1, 1))
         zone.patch(self._patcher)
         self._healthy = True
         self._actor: Box | str = "nobody"

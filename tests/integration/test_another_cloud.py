@@ -140,7 +140,7 @@ def sheds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sheds]:
         deployed.config, deployed.before = config, foreign_bytes(deployed)
         _lead_to(rehearsal, folder / "components")
         patch.setattr(clouds, "CLOUDS", (Shed, *clouds.CLOUDS))
-        patch.setattr(agents, "health_of", lambda _: Health(lambda: True))
+        patch.setattr(agents, "health_of", lambda _: Health(str))
         patch.setattr(agents, "REREAD", 1.0)
         patch.setattr(agents, "WATCH", 1.0)
 

@@ -6,6 +6,7 @@ leaves no challenge and no entry, is in test_promises.py.
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
@@ -44,6 +45,25 @@ def test_clouds_that_are_cut_off_from_each_other_remove_nobody(crashes: Crashes)
         assert crashes.standing() == (everybody, everybody)
         time.sleep(1)
     crashes.rehearsal.localcloud("heal")
+
+
+def test_a_workload_that_fails_says_which_check_and_how(crashes: Crashes) -> None:
+    """In its own status and log, and in its cloud, where a roll call and `rollcall status` read it."""
+    machine = crashes.machine("web-joyent-0")["id"]
+    crashes.inside(machine, "systemctl", "stop", "nginx")
+
+    def note() -> str:
+        found = json.loads(crashes.triton("instance", "get", "-j", machine))
+        return str(found["metadata"].get("rollcall-status", ""))
+
+    why = "workload unhealthy: http:80:/ ConnectionRefusedError"
+    wait_until("the machine says why", lambda: note().startswith(why), 30)
+    assert why in crashes.inside(machine, "cat", "/var/log/rollcall.log")
+    assert json.loads(crashes.inside(machine, "cat", "/run/rollcall/status.json"))["error"].startswith("http:80:/ Conn")
+    crashes.inside(machine, "systemctl", "start", "nginx")
+    everybody = crashes.all_of("web-")
+    wait_until("it is back", lambda: crashes.standing() == (everybody, everybody), 30)
+    assert note() == "registered"
 
 
 @pytest.mark.prove

@@ -168,7 +168,7 @@ def test_thirty_operations_with_the_engine_change_no_foreign_byte(
 ) -> None:
     deployed = Deployed(clouds, "")
     monkeypatch.setenv("CLOUDFLARE_BASE_URL", deployed.env["CLOUDFLARE_BASE_URL"])
-    monkeypatch.setattr(agents, "health_of", lambda _: Health(lambda: True))
+    monkeypatch.setattr(agents, "health_of", lambda _: Health(str))
     monkeypatch.setattr(agents, "REREAD", 1.0)
     monkeypatch.setattr(agents, "WATCH", 1.0)
     site, hands, dice = Site(deployed), Agents(deployed), random.Random(6)  # noqa: S311

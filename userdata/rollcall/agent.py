@@ -226,7 +226,7 @@ class Agent:
         if membership.joined or (unwanted and membership.next_confirm <= self._clock()):
             step = "draining" if drain else "workload unhealthy"
             if step != self.status.step:
-                self._note(step)
+                self._note(step, "" if drain else membership.health.why)
             self._try(membership, lambda: self._leave(membership))
 
     def _due(self, membership: Membership) -> bool:
@@ -270,7 +270,8 @@ class Agent:
         if self._owner is not None and membership.registry.leave(self._owner):
             log.info("left: %s", describe(membership.told))
         membership.joined, membership.next_confirm = False, self._clock() + CONFIRM
-        self._note("left" if self._settings is not None and self._settings.drain else self.status.step)
+        drain = self._settings is not None and self._settings.drain
+        self._note("left" if drain else self.status.step, "" if drain else membership.health.why)
 
     def _part(self, old: Membership) -> None:
         """Leave what is told no more. Its rights may have gone before: then the roll call removes the entry, and nobody asks again."""
@@ -435,7 +436,7 @@ def health_of(told: Join) -> Health:
     if isinstance(told, Route53Join):
         return Health(check_of(told.check or f"tcp:{told.port}"), told.rise, told.fall)
     checks = [check_of(each) for each in (told.check, told.origin and "tcp:443") if each]
-    return Health(lambda: all(check() for check in checks), told.rise, told.fall)
+    return Health(lambda: next((why for check in checks if (why := check())), ""), told.rise, told.fall)
 
 
 def describe(told: Join) -> str:

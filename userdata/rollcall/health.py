@@ -13,29 +13,44 @@ TIMEOUT = 3.0
 RISE, FALL = 1, 3
 
 
-def check_of(text: str) -> Callable[[], bool]:
-    """The check that `text` describes. Raises FatalError naming what is wrong with it."""
+def check_of(text: str) -> Callable[[], str]:
+    """Return the check that `text` describes. It returns "" for a healthy workload, else which check failed and how. Raises FatalError
+    naming what is wrong with `text`."""
     kind, _, rest = text.partition(":")
-    if kind == "command" and rest.startswith("/"):
-        return lambda: _command(rest)
     port, _, path = rest.partition(":")
-    if kind in ("http", "tcp") and port.isdecimal() and 0 < int(port) < 65536:
-        return (lambda: _http(int(port), path or "/")) if kind == "http" else (lambda: _tcp(int(port)))
-    raise FatalError(f"reason=unknown-check check={text!r}")
+    check: Callable[[], str]
+    if kind == "command" and rest.startswith("/"):
+        check = lambda: _command(rest)  # noqa: E731
+    elif kind in ("http", "tcp") and port.isdecimal() and 0 < int(port) < 65536:
+        check = (lambda: _http(int(port), path or "/")) if kind == "http" else (lambda: _tcp(int(port)))
+    else:
+        raise FatalError(f"reason=unknown-check check={text!r}")
+
+    def named() -> str:
+        try:
+            why = check()
+        except Exception as failed:  # noqa: BLE001 - whatever a check comes upon, it failed
+            why = repr(failed)
+        return why and f"{text} {why}"
+
+    return named
 
 
 class Health:
-    """Healthy after `rise` good checks in a row, unhealthy after `fall` bad ones; before that nobody knows (None)."""
+    """Healthy after `rise` good checks in a row, unhealthy after `fall` bad ones; before that nobody knows (None). `why` is what the
+    last check found wrong."""
 
-    def __init__(self, check: Callable[[], bool], rise: int = RISE, fall: int = FALL) -> None:
+    def __init__(self, check: Callable[[], str], rise: int = RISE, fall: int = FALL) -> None:
         self._check, self._rise, self._fall = check, rise, fall
         self._row = 0
         self._last = False
         self.healthy: bool | None = None
+        self.why = ""
 
     def look(self) -> bool:
         """Look, and say whether it is known to be healthy."""
-        good = self._check()
+        self.why = self._check()
+        good = not self.why
         self._row = self._row + 1 if good == self._last else 1
         self._last = good
         if self._row >= (self._rise if good else self._fall):
@@ -43,27 +58,25 @@ class Health:
         return bool(self.healthy)
 
 
-def _http(port: int, path: str) -> bool:
+def _http(port: int, path: str) -> str:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
     try:
-        connection.request("GET", path, headers={"User-Agent": "rollcall-health", "Connection": "close"})
-        return 200 <= connection.getresponse().status < 400
-    except (OSError, ValueError, http.client.HTTPException):
-        return False
+        connection.request("GET", path, headers={"User-Agent": "rollcall-health"})
+        reply = connection.getresponse()
+        return _why(not 200 <= reply.status < 400, reply.status, reply.read(80))
     finally:
         connection.close()
 
 
-def _tcp(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT).close()
-    except OSError:
-        return False
-    return True
+def _tcp(port: int) -> str:
+    socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT).close()
+    return ""
 
 
-def _command(path: str) -> bool:
-    try:
-        return subprocess.run([path], capture_output=True, timeout=TIMEOUT * 3, check=False).returncode == 0
-    except (OSError, subprocess.TimeoutExpired):
-        return False
+def _command(path: str) -> str:
+    done = subprocess.run([path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=TIMEOUT * 3, check=False)
+    return _why(done.returncode != 0, done.returncode, done.stdout)
+
+
+def _why(bad: bool, status: int, said: bytes) -> str:
+    return f"status={status} said={said[:80]!r}" if bad else ""

@@ -34,10 +34,11 @@ def memory_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def runs_well(path: str) -> bool:
+def runs_well(path: str) -> str:
     """Answer for `rollcall.health._command` without a process: for /bin/true, and for a link to it or to /bin/false."""
     found = Path(path)
-    return "/bin/true" in (path, str(found.readlink()) if found.is_symlink() else "")
+    good = "/bin/true" in (path, str(found.readlink()) if found.is_symlink() else "")
+    return "" if good else "status=1 said=b''"
 
 
 class Clock:

@@ -65,6 +65,8 @@ class TestHealth:
         assert joined.standing == {HOST: ADDRESS}
         joined.pass_time(TICK)
         assert joined.standing == {} and joined.status()["step"] == "workload unhealthy"
+        assert joined.status()["error"].startswith("command:/") and "status=1 said=b''" in joined.status()["error"]
+        assert any(each.startswith("workload unhealthy: command:/") for each in joined.cloud.said)
         joined.healthy(True)
         joined.pass_time(TICK)
         assert joined.standing == {HOST: ADDRESS} and joined.status()["step"] == "registered"

@@ -37,57 +37,72 @@ class TestHttp:
         [(200, True), (204, True), (301, True), (399, True), (400, False), (404, False), (503, False)],
     )
     def test_2xx_and_3xx_are_healthy(self, server: Scripted, status: int, good: bool) -> None:
-        assert check_of(f"http:{server.port}:/{status}")() is good
+        check = f"http:{server.port}:/{status}"
+        assert check_of(check)() == ("" if good else f"{check} status={status} said=b''")
 
     def test_the_path_is_the_root_unless_told(self, server: Scripted) -> None:
-        assert check_of(f"http:{server.port}")() and check_of(f"http:{server.port}:")()
+        assert check_of(f"http:{server.port}")() == check_of(f"http:{server.port}:")() == ""
         assert server.asked == ["GET /", "GET /"]
 
     def test_a_closed_port_is_unhealthy(self, closed: int) -> None:
-        assert check_of(f"http:{closed}:/")() is False
-        assert check_of(f"http:{closed}:/\u00e4")() is False, "a path that HTTP cannot say is no reason to end"
+        assert check_of(f"http:{closed}:/")().startswith(f"http:{closed}:/ ConnectionRefusedError")
+        assert check_of(f"http:{closed}:/\u00e4")(), "a path that HTTP cannot say is no reason to end"
 
     def test_what_speaks_no_http_is_unhealthy(self) -> None:
         with listen("127.0.0.1") as door:
             speaker = threading.Thread(target=_say, args=(door, b"220 smtp ready\r\n"))
             speaker.start()
-            assert check_of(f"http:{door.getsockname()[1]}:/")() is False
+            assert "BadStatusLine('220 smtp ready" in check_of(f"http:{door.getsockname()[1]}:/")()
             speaker.join()
 
     def test_one_that_never_answers_is_unhealthy_after_the_time_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(health, "TIMEOUT", 0.05)
         with listen("127.0.0.1") as door:
-            assert check_of(f"http:{door.getsockname()[1]}:/")() is False
+            assert "timed out" in check_of(f"http:{door.getsockname()[1]}:/")()
 
 
 class TestTcp:
     def test_a_port_that_accepts_is_healthy(self) -> None:
         with listen("127.0.0.1") as door:
-            assert check_of(f"tcp:{door.getsockname()[1]}")() is True
+            assert check_of(f"tcp:{door.getsockname()[1]}")() == ""
 
     def test_a_closed_port_is_unhealthy(self, closed: int) -> None:
-        assert check_of(f"tcp:{closed}")() is False
+        assert "Connection refused" in check_of(f"tcp:{closed}")()
 
 
 class TestCommand:
-    @pytest.mark.parametrize(("path", "good"), [("/bin/true", True), ("/bin/false", False), ("/no/such", False)])
-    def test_the_exit_code_says_it(self, path: str, good: bool) -> None:
-        assert check_of(f"command:{path}")() is good
+    @pytest.mark.parametrize(
+        ("path", "said"),
+        [
+            ("/bin/true", ""),
+            ("/bin/false", "command:/bin/false status=1 said=b''"),
+            ("/no/such", "command:/no/such FileNotFoundError(2, 'No such file or directory')"),
+        ],
+    )
+    def test_the_exit_code_says_it(self, path: str, said: str) -> None:
+        assert check_of(f"command:{path}")() == said
+
+    def test_the_first_bytes_of_what_it_prints_are_told(self, tmp_path: Path) -> None:
+        program = tmp_path / "check"
+        program.write_text(f"#!/bin/sh\necho 'no database \033[2J' >&2; echo {'x' * 200}; exit 3\n")
+        program.chmod(0o755)
+        said = check_of(f"command:{program}")()
+        assert said.startswith(rf"command:{program} status=3 said=b'no database \x1b[2J\nxx") and said.count("x") < 90
 
     def test_a_path_may_hold_a_colon_and_is_given_to_no_shell(self, tmp_path: Path) -> None:
         program = tmp_path / "a:b; exit 0"
         program.write_text("#!/bin/sh\nexit 3\n")
         program.chmod(0o755)
-        assert check_of(f"command:{program}")() is False
+        assert "status=3" in check_of(f"command:{program}")()
         program.write_text("#!/bin/sh\nexit 0\n")
-        assert check_of(f"command:{program}")() is True
+        assert check_of(f"command:{program}")() == ""
 
     def test_one_that_hangs_is_unhealthy_and_ended(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setattr(health, "TIMEOUT", 0.03)
         program, pid = tmp_path / "hangs", tmp_path / "pid"
         program.write_text(f"#!/bin/sh\necho $$ >{pid}\nexec sleep 60\n")
         program.chmod(0o755)
-        assert check_of(f"command:{program}")() is False
+        assert "TimeoutExpired" in check_of(f"command:{program}")()
         if pid.exists():
             with pytest.raises(ProcessLookupError):
                 os.kill(int(pid.read_text()), 0)
@@ -131,7 +146,7 @@ LOOKS: list[tuple[str, int, int, str, str]] = [
 @pytest.mark.parametrize(("rise", "fall", "says", "expected"), [r[1:] for r in LOOKS], ids=[r[0] for r in LOOKS])
 def test_looks(rise: int, fall: int, says: str, expected: str) -> None:
     said = iter(says)
-    watched = Health(lambda: next(said) == "1", rise, fall)
+    watched = Health(lambda: "" if next(said) == "1" else "bad", rise, fall)
     assert "".join(str(int(watched.look())) for _ in says) == expected
 
 

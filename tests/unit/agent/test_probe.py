@@ -144,11 +144,12 @@ def test_a_watcher_asks_by_datagram_where_the_ports_take_the_edge_only(
 
 def test_with_tls_to_the_edge_a_machine_is_healthy_when_it_answers_there_too(monkeypatch: pytest.MonkeyPatch) -> None:
     up = {"http:80:/"}
-    monkeypatch.setattr("rollcall.agent.check_of", lambda text: lambda: text in up)
+    monkeypatch.setattr("rollcall.agent.check_of", lambda text: lambda: "" if text in up else f"{text} is down")
     told = CloudflareJoin(zone="z", host="www.a.b", token="t", origin="pem")
     plain = CloudflareJoin(zone="z", host="www.a.b", token="t")
     assert health_of(plain).look() and not health_of(told).look()
     up.add("tcp:443")
     assert health_of(told).look()
     up.remove("http:80:/")
-    assert not health_of(told).look()
+    watched = health_of(told)
+    assert not watched.look() and watched.why == "http:80:/ is down"
