@@ -11,12 +11,10 @@ from components.joyent.session import session_of
 from localcloud.aws.catalogue import REGIONS
 from rollcall.errors import RollcallError
 from rollcall.ownership import Owner
-from rollcall.registry import CloudflareRegistry, Registry
+from rollcall.registry import CloudflareRegistry
 from rollcall.route53 import Route53Registry, Route53Store
 from rollcall.settings import CloudflareJoin, Join, MachineSettings, Route53Join
 from tests.integration.deployed import Deployed
-
-_PREFIX = "rollcall-"
 
 
 @dataclass
@@ -27,7 +25,7 @@ class Guest:
     joins: tuple[Join, ...]
     addresses: tuple[str, ...]
     drained: bool
-    registries: dict[Join, Registry] = field(default_factory=dict)
+    registries: dict[Join, CloudflareRegistry | Route53Registry] = field(default_factory=dict)
 
 
 class Hands(threading.Thread):
@@ -98,7 +96,7 @@ class Hands(threading.Thread):
             return False
         return True
 
-    def _registry(self, told: Join) -> Registry:
+    def _registry(self, told: Join) -> CloudflareRegistry | Route53Registry:
         if isinstance(told, CloudflareJoin):
             return CloudflareRegistry(told, lambda: self._deployed.env["CLOUDFLARE_API_TOKEN"])
         assert isinstance(told, Route53Join)
