@@ -16,8 +16,6 @@ from rollcall.route53 import Route53Registry, Route53Store
 from rollcall.settings import CloudflareJoin, Join, MachineSettings, Route53Join
 from tests.integration.deployed import Deployed
 
-_PREFIX = "rollcall-"
-
 
 @dataclass
 class Guest:

@@ -935,8 +935,8 @@ class TestAStackThatWasRenamed:
 
     def renamed(self, world: World, **others: Any) -> dict[str, Any]:
         old, new = web_0(world, 0, "aaaaaa"), web_0(world, 1, "bbbbbb", "live")
-        outs = RollCallProvider().update("", props([old]), props([new], stack="live", **others)).outs
-        assert isinstance(outs, dict)
+        updated = RollCallProvider().update("", props([old]), props([new], stack="live", **others))
+        outs: dict[str, Any] = updated.outs
         return outs
 
     def test_those_that_it_made_before_are_asked_to_leave_and_waited_for(self, world: World) -> None:
