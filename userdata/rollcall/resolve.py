@@ -103,13 +103,17 @@ class Incarnation:
     def order(self, dice: random.Random | None = None) -> Iterator[Target]:
         """The targets in the order in which to try them, chosen one by one: RFC 2782's weights within each priority, and those that
         did not accept a connection of any client of this process a moment ago last of all."""
+        found = ordered(self.targets, dice or self.client.dice)
+        return self._failed_last(found) if _failures.known or self.client.unresolved.known else found
+
+    def _failed_last(self, found: Iterator[Target]) -> Iterator[Target]:
+        """Looks at each as its turn comes. Of those that have failed, those first that were not tried for longest."""
         last = []
-        for target in ordered(self.targets, dice or self.client.dice):
-            if (_failures.known or self.client.unresolved.known) and self._has_failed(target):
+        for target in found:
+            if self._has_failed(target):
                 last.append(target)
             else:
                 yield target
-        # Those first that were not tried for longest.
         yield from sorted(last, key=lambda each: max(_failures.again(each), self.client.unresolved.again(each)))
 
     def _has_failed(self, target: Target) -> bool:
@@ -128,7 +132,7 @@ class Incarnation:
         """
         failed: list[str] = []
         spare = _TOGETHER_S
-        for target in self.order():
+        for target in self._failed_last(ordered(self.targets, self.client.dice)):
             began = time.monotonic()
             ends = _failures.claimed(target, began, spare) if _failures.known else None
             if ends == began:
