@@ -25,6 +25,7 @@ from components import (
     losttokens,
     policysizes,
     sitezone,
+    soa,
     stackfile,
     standing,
     tokens,
@@ -250,7 +251,7 @@ def preflight(settings: Settings, before: Sequence[str] = ()) -> Standing:
     if faults := list(dict.fromkeys([*faults, *found.faults, *stands.faults])):
         raise ConfigurationError(faults)
     if pulumi.runtime.is_dry_run():
-        for line in found.warnings:
+        for line in (*found.warnings, *stands.warnings):
             pulumi.warn(line)
         for line in (*found.notes, *stands.notes):
             pulumi.info(line)
@@ -307,8 +308,10 @@ def standing_found(settings: Settings, in_cloudflare: CloudflareFound | None = N
         if services is not None:
             route53 = session_of(config).client("route53")
             hosted = hosted_zone(route53, services)
-            if hosted is not None:
-                sets = standing.sets_of(route53, hosted)
+            sets = standing.sets_of(route53, hosted) if hosted is not None else None
+            if pulumi.runtime.is_dry_run():
+                found += Standing(warnings=soa.warnings(services, sets))
+            if hosted is not None and sets is not None:
                 found += conflicts_in_directory(services, sets)
                 if state is not None:
                     found += standing.directory(services, hosted, sets, state)

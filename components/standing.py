@@ -40,9 +40,8 @@ class Standing:
     """`taken`: the id with which each resource is imported. `by_hand`: instances in the state that Rollcall did not boot. `fleets`:
     those that the state has machines of. `by_ssh`: machines that the state drains over SSH. `uncounted`: machines of the state that no
     roll call has counted, as RollCall's inputs. `renamed`: machines, by name, that were made under another stack id. `faults` must be
-    mended before anything is made; `notes` are said at a preview. `lost_tokens` are
-    Cloudflare's that `up` revokes. `token_account`: the account that owns the operator's Cloudflare
-    token, if no user does."""
+    mended before anything is made; `warnings` and `notes` are said at a preview. `lost_tokens` are Cloudflare's that `up` revokes.
+    `token_account`: the account that owns the operator's Cloudflare token, if no user does."""
 
     taken: Mapping[str, str] = field(default_factory=dict)
     by_hand: frozenset[str] = frozenset()
@@ -51,6 +50,7 @@ class Standing:
     uncounted: tuple[Mapping[str, str], ...] = ()
     renamed: frozenset[str] = frozenset()
     faults: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     lost_tokens: tuple[LostToken, ...] = ()
     token_account: str = ""
@@ -64,6 +64,7 @@ class Standing:
             uncounted=self.uncounted + other.uncounted,
             renamed=self.renamed | other.renamed,
             faults=self.faults + other.faults,
+            warnings=self.warnings + other.warnings,
             notes=self.notes + other.notes,
             lost_tokens=self.lost_tokens + other.lost_tokens,
             token_account=self.token_account or other.token_account,

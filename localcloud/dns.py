@@ -1,7 +1,8 @@
 """An authoritative name server over what the local clouds hold, and the resolver that the machines ask.
 
-RFC 1034 and 1035; EDNS by RFC 6891; ANY by RFC 8482. Two personalities: `Authority` answers for its zones only (REFUSED for others);
-`Resolver` answers the same with RA set, knows the vendors' API hosts, and says NXDOMAIN to everything else.
+RFC 1034 and 1035; EDNS by RFC 6891, its DO bit by RFC 3225; ANY by RFC 8482. Two personalities: `Authority` answers for its zones only
+(REFUSED for others), each in its cloud's manner; `Resolver` answers the same with RA set and nothing besides, knows the vendors' API
+hosts, and says NXDOMAIN to everything else.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import random
 import socket
 import struct
 import threading
@@ -26,13 +28,20 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 
-from localcloud.dnsdata import RecordSet, ZoneSource
+from localcloud.dnsdata import Manner, RecordSet, ZoneSource
 from localcloud.faults import Faults
 
 _log = logging.getLogger(__name__)
-NEGATIVE_TTL = 30
+# Of a zone without a SOA of its own: Cloudflare's, whose zones' DNS settings have it as `min_ttl` below a TTL of 3,600, and whose servers
+# answer `10000 2400 604800 1800`: https://developers.cloudflare.com/dns/additional-options/dns-zone-defaults ,
+# measured in https://github.com/stefanko-ch/Nexus-Stack/pull/819
+NEGATIVE_TTL = 1800
+_SOA_TTL = 3600
+_SOA_TIMERS = f"10000 2400 604800 {NEGATIVE_TTL}"
 _PLAIN_UDP = 512
-_LARGEST_UDP = 1232
+_PLAIN = Manner()
+# Values that are names of hosts, whose addresses may come along; the name is the last word.
+_WITH_TARGET = (dns.rdatatype.SRV, dns.rdatatype.MX, dns.rdatatype.NS, dns.rdatatype.CNAME)
 _LONGEST_CHAIN = 8
 # RFC 8482 section 4.2, with the TTL that Cloudflare gives it.
 _SAYS_LITTLE = RecordSet("", "HINFO", 3789, ('"RFC8482" ""',))
@@ -65,7 +74,7 @@ class Authority:
             return None
         if fault is not None and fault.action == "slow":
             time.sleep(float(fault.value))
-        reply = dns.message.make_response(query, our_payload=_LARGEST_UDP)
+        reply = _blank(query, self._manner(query))
         refusal = _refusal(query)
         if fault is not None and fault.action in ("status", "throttle"):
             reply.set_rcode(dns.rcode.SERVFAIL)
@@ -79,12 +88,42 @@ class Authority:
         """SERVFAIL where a cloud holds a value that cannot be sent: a client that hears nothing would ask again and again."""
         try:
             self._fill(reply, query.question[0].name, query.question[0].rdtype)
+            self._add(reply, query)
             return self._fitted(reply, query, over_tcp)
         except (dns.exception.DNSException, ValueError) as wrong:
             _log.warning("%s cannot be answered: %s", query.question[0].to_text(), wrong)
-            failed = dns.message.make_response(query, our_payload=_LARGEST_UDP)
+            failed = _blank(query, self._manner(query))
             failed.set_rcode(dns.rcode.SERVFAIL)
             return failed.to_wire()
+
+    def _manner(self, query: dns.message.Message) -> Manner:
+        zone = self._zone_of(_text(query.question[0].name)) if query.question else None
+        return _manner_of(zone[1]) if zone else _PLAIN
+
+    def _add(self, reply: dns.message.Message, query: dns.message.Message) -> None:
+        """What the cloud's servers send besides an answer: the zone's name servers, and addresses of targets that are in it."""
+        zone = self._zone_of(_text(query.question[0].name))
+        if zone is None or self.recursive or not reply.answer or reply.authority or reply.rcode() != dns.rcode.NOERROR:
+            return
+        manner = _manner_of(zone[1])
+        there = {(each.name, each.rdtype) for each in reply.answer}
+        domain = dns.name.from_text(zone[0])
+        if manner.adds_servers and (domain, dns.rdatatype.NS) not in there:
+            servers = next((each for each in self._at(zone, zone[0]) or () if each.type == "NS"), None)
+            reply.authority += [self._rrset(domain, servers)] if servers else []
+        if manner.adds_addresses:
+            hosts = (str(each).split()[-1] for rrset in reply.answer if rrset.rdtype in _WITH_TARGET for each in rrset)
+            for host in dict.fromkeys(hosts):
+                reply.additional += [
+                    each for each in self._addresses(zone, host) if (each.name, each.rdtype) not in there
+                ]
+
+    def _addresses(self, zone: tuple[str, ZoneSource], host: str) -> list[dns.rrset.RRset]:
+        name = dns.name.from_text(host)
+        if self._zone_of(_text(name)) != zone:
+            return []
+        found = self._at(zone, _text(name)) or ()
+        return [self._rrset(name, each) for each in found if each.type in ("A", "AAAA")]
 
     def _fill(self, reply: dns.message.Message, name: dns.name.Name, rdtype: dns.rdatatype.RdataType) -> None:
         if self.recursive:
@@ -154,7 +193,7 @@ class Authority:
             return found
         given = {each.type: each for each in found or ()}
         servers = given.get("NS") or RecordSet(domain, "NS", 3600, tuple(self._servers))
-        start = RecordSet(domain, "SOA", 900, (self._soa(domain, servers.values[0]),))
+        start = RecordSet(domain, "SOA", _SOA_TTL, (self._soa(domain, servers.values[0], _manner_of(source)),))
         apex = {"SOA": start, "NS": servers, **given}
         return tuple(apex.values())
 
@@ -169,8 +208,9 @@ class Authority:
         return max(found, key=lambda each: len(each[0]), default=None)
 
     @staticmethod
-    def _soa(zone: str, server: str) -> str:
-        return f"{server.rstrip('.')}. hostmaster.{zone}. {int(time.time())} 3600 600 604800 {NEGATIVE_TTL}"
+    def _soa(zone: str, server: str, manner: Manner) -> str:
+        hostmaster = manner.hostmaster or f"hostmaster.{zone}"
+        return f"{server.rstrip('.')}. {hostmaster}. {int(time.time())} {_SOA_TIMERS}"
 
     def _say_soa(self, reply: dns.message.Message, zone: tuple[str, ZoneSource]) -> None:
         """RFC 2308 section 3: a negative answer carries the SOA, with the lower of its TTL and its minimum."""
@@ -180,7 +220,10 @@ class Authority:
 
     def _rrset(self, name: dns.name.Name, records: RecordSet) -> dns.rrset.RRset:
         values = list(records.values)
-        if records.type in ("A", "AAAA") and len(values) > 1:
+        zone = self._zone_of(records.name) if len(values) > 1 else None
+        if zone is not None and _manner_of(zone[1]).in_random_order:
+            random.shuffle(values)
+        elif records.type in ("A", "AAAA") and len(values) > 1:
             start = next(self._turns[records.name]) % len(values)
             values = values[start:] + values[:start]
         # Names in values may lack the final dot, whatever the type; in presentation format that would make them relative.
@@ -188,17 +231,27 @@ class Authority:
             name, records.ttl, dns.rdataclass.IN, records.type, values, origin=dns.name.root, relativize=False
         )
 
-    @staticmethod
-    def _fitted(reply: dns.message.Message, query: dns.message.Message, over_tcp: bool) -> bytes:
-        size = 65535 if over_tcp else min(max(query.payload, _PLAIN_UDP), _LARGEST_UDP)
-        try:
-            # Unless told, dnspython shuffles the addresses that we have put in turn.
-            return reply.to_wire(max_size=size, want_shuffle=False)
-        except dns.exception.TooBig:
-            short = dns.message.make_response(query, our_payload=_LARGEST_UDP)
-            short.flags |= (reply.flags & (dns.flags.AA | dns.flags.RA)) | dns.flags.TC
-            short.set_rcode(reply.rcode())
-            return short.to_wire(max_size=size)
+    def _fitted(self, reply: dns.message.Message, query: dns.message.Message, over_tcp: bool) -> bytes:
+        """What fits: without an answer that does not the reply is truncated; what comes besides is left out (RFC 2181 section 9)."""
+        manner = self._manner(query)
+        size = 65535 if over_tcp else min(max(query.payload, _PLAIN_UDP), manner.largest_udp)
+        besides = len(reply.additional) if reply.answer else 0
+        while True:
+            try:
+                # Unless told, dnspython shuffles the addresses that we have put in turn.
+                return reply.to_wire(max_size=size, want_shuffle=False)
+            except dns.exception.TooBig:
+                if besides:
+                    besides //= 2
+                    del reply.additional[besides:]
+                elif reply.answer and reply.authority:
+                    reply.authority.clear()
+                else:
+                    break
+        short = _blank(query, manner)
+        short.flags |= (reply.flags & (dns.flags.AA | dns.flags.RA)) | dns.flags.TC
+        short.set_rcode(reply.rcode())
+        return short.to_wire(max_size=size)
 
 
 class Resolver(Authority):
@@ -306,6 +359,19 @@ def bound_pair(host: str, port: int = 0) -> tuple[socket.socket, socket.socket]:
             continue
         return udp, tcp
     raise OSError(f"no port is free on {host} for UDP and TCP alike")
+
+
+def _manner_of(source: ZoneSource) -> Manner:
+    found: Manner = getattr(source, "manner", _PLAIN)
+    return found
+
+
+def _blank(query: dns.message.Message, manner: Manner) -> dns.message.Message:
+    """A reply with nothing in it. RFC 3225 section 3: the DO bit is copied."""
+    reply = dns.message.make_response(query, our_payload=manner.largest_udp)
+    if query.ednsflags & dns.flags.DO:
+        reply.want_dnssec()
+    return reply
 
 
 def _refusal(query: dns.message.Message) -> dns.rcode.Rcode | None:

@@ -23,6 +23,7 @@ from localcloud.aws.route53 import PRESENT, Limits, Route53
 from localcloud.aws.route53.names import normalize
 from localcloud.aws.route53.records import Change
 from localcloud.aws.route53.records import RecordSet as Route53RecordSet
+from localcloud.aws.route53.store import MANNER
 from localcloud.aws.sts import StsApi
 from localcloud.aws.wire import SERVICES, AwsError, Call, Reply, render, scope_of, service_of
 from localcloud.compute import Hypervisor, Observer
@@ -162,6 +163,8 @@ class Aws(Observer, ZoneSource):
             region.power.failed(machine_id, reason)
 
     # ZoneSource
+
+    manner = MANNER
 
     def zones(self) -> tuple[str, ...]:
         return self.route53.store.zones()

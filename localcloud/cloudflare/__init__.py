@@ -13,7 +13,7 @@ from localcloud.cloudflare.model import new_id
 from localcloud.cloudflare.store import NAME_SERVERS, Store, Zone
 from localcloud.cloudflare.tokens import Tokens
 from localcloud.cloudflare.zoneview import EdgeRoute, Resolve, edge_route
-from localcloud.dnsdata import RecordSet
+from localcloud.dnsdata import Manner, RecordSet
 
 if TYPE_CHECKING:
     from localcloud.faults import Faults
@@ -103,6 +103,8 @@ class Cloudflare:
             record = change.create(fields)
             self._store.publish(zone, change)
         return record.id
+
+    manner = Manner(hostmaster="dns.cloudflare.com")
 
     def zones(self) -> tuple[str, ...]:
         """Those that the world asks our name servers for: a zone that is not active is not delegated to them."""

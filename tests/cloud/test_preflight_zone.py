@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from components import zonenames
+from components import soa, standing, zonenames
 from components.preflight import directory_fault, hosted_zone, zone_fault
 from components.settings import (
     ConfigurationError,
@@ -50,6 +50,16 @@ def test_a_zone_that_is_not_there_is_named_unless_it_is_to_be_made(cloud: Cloud)
     assert said and said.startswith("rollcall:directory.zone: there is no public hosted zone unilans.net")
     assert "set create: true" in said
     assert zone_fault(cloud.client("route53"), directory(create=True)) is None
+
+
+def test_what_the_zones_soa_costs_is_said_until_it_is_changed(cloud: Cloud) -> None:
+    route53, zone = cloud.client("route53"), cloud.aws.add_zone("unilans.net")
+    (said,) = soa.warnings(directory(), standing.sets_of(route53, zone))
+    assert "by the SOA of unilans.net resolvers remember for 900 s" in said
+    found = standing.sets_of(route53, zone)("unilans.net.")["SOA"]
+    change = {"Action": "UPSERT", "ResourceRecordSet": {**found, "TTL": 60}}
+    route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": [change]})
+    assert soa.warnings(directory(), standing.sets_of(route53, zone)) == ()
 
 
 def test_a_name_that_two_zones_have_is_named_with_their_ids_and_the_key(cloud: Cloud) -> None:

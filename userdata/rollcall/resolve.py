@@ -4,7 +4,7 @@
 
     with discover("theService", "unilans.net", incarnation="v1").connect() as connection: ...
 
-Any resolver will do. RFC 6763 sections 4 to 6 and 9 (PTR, TXT, enumeration), RFC 2782 (SRV), RFC 2308 (negative answers).
+Any resolver will do. RFC 6763 sections 4 to 6 and 9 (PTR, TXT, enumeration), RFC 2782 (SRV), RFC 2308 (negative answers), 8767 (stale).
 Whatever goes wrong is a FatalError or a TransientError of `rollcall.errors`, with one line that says what.
 """
 
@@ -13,12 +13,16 @@ from __future__ import annotations
 import argparse
 import bisect
 import contextlib
+import errno
 import itertools
 import json
+import logging
+import math
 import os
 import random
 import re
 import secrets
+import selectors
 import socket
 import struct
 import sys
@@ -26,7 +30,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import dns.exception
 import dns.name
@@ -47,15 +52,26 @@ _HEADER = 12
 _RECORD = struct.Struct("!HHIH")
 # A day. RFC 2308 section 5 lets what is not there hold for hours; a machine that was away for a moment must be found sooner.
 _LONGEST, _LONGEST_NEGATIVE = 86_400.0, 5.0
+# For so long after its TTL an answer is served where all resolvers fail, and so often they are asked again (RFC 8767 section 5).
+_STALE_S, _RECHECK_S = 3_600.0, 5.0
 _RESOLV_CONF = "/etc/resolv.conf"
 # How a server says that it does not know EDNS (RFC 6891 section 7, and servers older than that), and for how long we believe it.
 _NO_EDNS = (dns.rcode.FORMERR, dns.rcode.NOTIMP)
 _WITHOUT_EDNS_S = 300.0
+# A target that did not accept comes last for so long; then one call tries it again. That and every other try is brief, until it has
+# been suspected for so long, and what a call spends on all such targets together is limited.
+_AVOIDED_S, _BRIEFLY_S, _SUSPECTED_S = 10.0, 0.45, 300.0
+_TOGETHER_S = 0.9
+# How often a call that waits for a target looks whether another one has found meanwhile that it does not accept.
+_GLANCE_S = 0.2
+# What a target has no part in: we have no more sockets, memory or ports.
+_OURS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
 
 _ADDRESSES: dict[int, str] = {dns.rdatatype.A: "A", dns.rdatatype.AAAA: "AAAA"}
 _USED = {*_ADDRESSES, *map(dns.rdatatype.from_text, ("CNAME", "PTR", "SOA", "SRV", "TXT"))}
 _PLAIN_LABEL = re.compile("[0-9A-Za-z_-]{1,63}")
 
+_log = logging.getLogger(__name__)
 Server = tuple[str, int]
 Exchange = Callable[[Server, bytes, float, bool], bytes]
 
@@ -74,17 +90,34 @@ class Target:
 class Incarnation:
     """One incarnation of a service (a service instance of RFC 6763) with its live machines, as DNS had them.
 
-    `sets` are the names of the record sets that it was read from: its own, or one for each shard.
+    `sets` are the names of the record sets that it was read from: its own, or one for each shard. It is `stale` where the TTL is over
+    and no resolver answers (RFC 8767).
     """
 
     name: str
     targets: tuple[Target, ...]
     client: Client = field(repr=False, compare=False)
     sets: tuple[str, ...] = ()
+    stale: bool = field(default=False, compare=False)
 
     def order(self, dice: random.Random | None = None) -> Iterator[Target]:
-        """The targets in the order in which to try them, chosen one by one: RFC 2782's weights within each priority."""
-        return ordered(self.targets, dice or self.client.dice)
+        """The targets in the order in which to try them, chosen one by one: RFC 2782's weights within each priority, and those that
+        did not accept a connection of any client of this process a moment ago last of all."""
+        found = ordered(self.targets, dice or self.client.dice)
+        return self._failed_last(found) if _failures.known or self.client.unresolved.known else found
+
+    def _failed_last(self, found: Iterator[Target]) -> Iterator[Target]:
+        """Looks at each as its turn comes. Of those that have failed, those first that were not tried for longest."""
+        last = []
+        for target in found:
+            if self._has_failed(target):
+                last.append(target)
+            else:
+                yield target
+        yield from sorted(last, key=lambda each: max(_failures.again(each), self.client.unresolved.again(each)))
+
+    def _has_failed(self, target: Target) -> bool:
+        return _failures.is_recent(target) or self.client.unresolved.is_recent(target)
 
     @property
     def txt(self) -> dict[str, str | None]:
@@ -92,25 +125,111 @@ class Incarnation:
         return pairs(self.client.ask(self.sets[0], "TXT"))
 
     def connect(self, timeout: float = 5.0) -> socket.socket:
-        """A TCP connection to the first target that accepts. Raises TransientError naming each that does not."""
+        """A TCP connection to the first target that accepts. Raises TransientError naming each that does not.
+
+        A target that did not accept is remembered for all clients of the process. It comes last for a while, and is given less than
+        `timeout` seconds: no call waits for it as long as the first one did.
+        """
         failed: list[str] = []
-        for target in self.order():
-            # One kind of address after the other: where IPv4 answers, IPv6 is not even asked for.
-            for rtype in ("A", "AAAA"):
-                try:
-                    found = self.client.ask(target.host, rtype)
-                except RollcallError as unknown:
-                    failed.append(str(unknown))
-                    continue
-                for each in found:
-                    try:
-                        return socket.create_connection((each.address, target.port), timeout=timeout)
-                    except OSError as refused:
-                        why = refused.strerror or refused
-                        failed.append(f"{target.host}:{target.port} at {each.address}: {why}")
-                if not found:
-                    failed.append(f"{target.host} has no {rtype}")
+        spare = _TOGETHER_S
+        for target in self._failed_last(ordered(self.targets, self.client.dice)):
+            began = time.monotonic()
+            ends = _failures.claimed(target, began, spare) if _failures.known else None
+            if ends == began:
+                failed.append(f"{target.host}:{target.port} did not accept a moment ago")
+                continue
+            connection = self._connected(target, timeout, ends, failed)
+            if connection is not None:
+                return connection
+            if ends is not None:
+                spare -= time.monotonic() - began
         raise TransientError(f"reason=nobody-accepts service={self.name} tried={'; '.join(failed)!r}")
+
+    def _connected(self, target: Target, timeout: float, ends: float | None, failed: list[str]) -> socket.socket | None:
+        """A connection to one of the target's addresses; else None, and why in `failed`. `ends` is when to stop where that is known
+        not to accept."""
+        failures: _Failures | None = self.client.unresolved
+        # One kind of address after the other: where IPv4 answers, IPv6 is not even asked for.
+        for rtype in ("A", "AAAA"):
+            try:
+                found = self.client.ask(target.host, rtype)
+            except RollcallError as unknown:
+                failed.append(str(unknown))
+                continue
+            for each in found:
+                wait = timeout if ends is None else min(timeout, ends - time.monotonic())
+                try:
+                    made = _opened(
+                        (each.address, target.port), wait, self._is_pointless(target) if ends is None else None
+                    )
+                except OSError as refused:
+                    why = refused.strerror or refused
+                    failed.append(f"{target.host}:{target.port} at {each.address}: {why}")
+                    failures = None if refused.errno in _OURS else _failures
+                    continue
+                _failures.remove(target)
+                self.client.unresolved.remove(target)
+                made.settimeout(timeout)
+                return made
+            if not found:
+                failed.append(f"{target.host} has no {rtype}")
+        if failures is not None:
+            failures.add(target, was_brief=ends is not None)
+        return None
+
+    def _is_pointless(self, target: Target) -> Callable[[], bool]:
+        """Tells whether another call has found that the target does not accept, while there is one that may."""
+        return lambda: _failures.is_recent(target) and not all(map(self._has_failed, self.targets))
+
+
+class _Failures:
+    """Targets that did not accept a connection, by host and port: until when they come last, and until when a try is brief."""
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[str, int], tuple[float, float]] = {}
+
+    def is_recent(self, target: Target) -> bool:
+        found = self.known.get((target.host, target.port))
+        return found is not None and found[0] > time.monotonic()
+
+    def again(self, target: Target) -> float:
+        return self.known.get((target.host, target.port), (0.0,))[0]
+
+    def claimed(self, target: Target, now: float, spare: float) -> float | None:
+        """Until when to try a target that is known not to accept, with `spare` seconds for all such; None for another. Other calls leave
+        it for last meanwhile."""
+        key = (target.host, target.port)
+        found = self.known.get(key)
+        if found is None:
+            return None
+        if found[1] > now and spare <= 0:
+            return now
+        self.known[key] = (now + _AVOIDED_S, found[1])
+        return now + min(_BRIEFLY_S, spare) if found[1] > now else math.inf
+
+    def add(self, target: Target, *, was_brief: bool) -> None:
+        key, now = (target.host, target.port), time.monotonic()
+        found = self.known.get(key)
+        # What did not accept within a moment may be slow: from time to time it is tried for as long as the caller says.
+        suspected = found[1] if was_brief and found is not None and found[1] > now else now + _SUSPECTED_S
+        if len(self.known) >= _LARGEST:
+            self.known = {}
+        self.known[key] = (now + _AVOIDED_S, suspected)
+
+    def remove(self, target: Target) -> None:
+        self.known.pop((target.host, target.port), None)
+
+
+_failures = _Failures()
+
+
+class _Held(NamedTuple):
+    """What the cache has: until when it is taken without asking, what it is, when its TTL was over, and whether it is served since."""
+
+    until: float
+    value: Any
+    expired: float
+    is_stale: bool = False
 
 
 class Client:
@@ -119,6 +238,9 @@ class Client:
     One that does not answer within a third of `timeout` seconds, or fails, is passed over for the next; then each is asked
     once more, for all of `timeout`, and without EDNS where it was silent. Who answered last is asked first. The system's
     resolvers are read again when resolv.conf has changed, or when none answers. Threads and forked processes may share a client.
+
+    Where all resolvers fail, an answer whose TTL is over is served for `stale` seconds more (RFC 8767; 0: never), and a warning of the
+    logger `rollcall.resolve` says so. What is not there is never served so.
     """
 
     def __init__(
@@ -126,6 +248,7 @@ class Client:
         resolvers: str | Sequence[str] = (),
         *,
         timeout: float = 3.0,
+        stale: float = _STALE_S,
         clock: Callable[[], float] = time.monotonic,
         dice: random.Random | None = None,
         exchange: Exchange | None = None,
@@ -137,9 +260,14 @@ class Client:
         self._resolvers = named or _system()
         self._without_edns: dict[Server, float] = {}
         self._timeout = timeout
+        self._stale = stale
+        # What no address is known of depends on the resolvers; what does not accept a connection is the same for all clients.
+        self.unresolved = _Failures()
+        # Until when no resolver is asked for what can be served stale: none of them said anything. 0: one did.
+        self._silent_until = 0.0
         self._clock = clock
         self._exchange = exchange or _exchange
-        self._kept: dict[tuple[str, ...], tuple[float, Any]] = {}
+        self._kept: dict[tuple[str, ...], _Held] = {}
 
     def services(self, domain: str) -> tuple[str, ...]:
         """The services that the domain enumerates, as `_theService._tcp`."""
@@ -164,26 +292,25 @@ class Client:
             return kept[1]  # type: ignore[no-any-return]
         base = _base(service, domain, protocol)
         name = f"{_label(incarnation)}.{base}" if incarnation else base
-        until, found = self._ask(name, "SRV") if incarnation else (now + _LONGEST, ())
+        answers = [self._ask(name, "SRV")] if incarnation else []
         sets: tuple[str, ...] = (name,)
-        if not found:
+        if not answers or not answers[0].value:
             listed, names = self._browsed(base)
             whole, parts = self._chosen(names, base, domain, incarnation)
             name, sets = f"{_label(whole)}.{base}", tuple(f"{_label(each)}.{base}" for each in parts)
-            answers = self._answered(sets)
-            until = min(until, listed, *(each[0] for each in answers))
-            found = tuple(record for each in answers for record in each[1])
+            answers += [listed._replace(value=()), *self._answered(sets)]
         # RFC 2782: the target "." says that the service is decidedly not available.
-        alive = [each for each in found if each.target != dns.name.root]
+        alive = [each for held in answers for each in held.value if each.target != dns.name.root]
         if not alive:
             raise TransientError(f"reason=nobody-alive service={name}")
         # In a set of DNS nothing stands twice; that it does not in shards either is for us to see to.
         targets = dict.fromkeys(Target(each.priority, each.weight, each.port, _text(each.target)) for each in alive)
-        made = Incarnation(name, tuple(targets), self, sets)
-        self._keep(key, until, made)
+        made = Incarnation(name, tuple(targets), self, sets, any(each.is_stale for each in answers))
+        until = min(each.until for each in answers)
+        self._keep(key, _Held(until, made, until))
         return made
 
-    def _answered(self, sets: Sequence[str]) -> list[tuple[float, tuple[Any, ...]]]:
+    def _answered(self, sets: Sequence[str]) -> list[_Held]:
         """The shards that are answered; without one of them the rest will do, for a second. Raises TransientError where none is."""
         found, failed = [], None
         for each in sets:
@@ -192,9 +319,10 @@ class Client:
             except TransientError as unknown:
                 failed = unknown
         if failed is not None:
-            if not any(records for _, records in found):
+            if not any(each.value for each in found):
                 raise failed
-            found.append((self._clock() + 1.0, ()))
+            soon = self._clock() + 1.0
+            found.append(_Held(soon, (), soon))
         return found
 
     def addresses(self, host: str) -> tuple[str, ...]:
@@ -206,39 +334,69 @@ class Client:
 
         Raises TransientError where no resolver answers, FatalError where `name` is none.
         """
-        return self._ask(name, rtype)[1]
+        return self._ask(name, rtype).value  # type: ignore[no-any-return]
 
-    def _ask(self, name: str, rtype: str) -> tuple[float, tuple[Any, ...]]:
-        """Until when the answer holds, and its records."""
+    def _ask(self, name: str, rtype: str) -> _Held:
+        """The records, and until when they hold."""
         now = self._clock()
         key = (name.rstrip(".").lower(), rtype)
         kept = self._kept.get(key)
         if kept is not None and kept[0] > now:
             return kept
-        reply = self._reply(name, rtype)
-        until = now + reply.ttl
-        self._keep(key, until, reply.found)
+        old = kept if kept is not None and kept.value and now < kept.expired + self._stale else None
+        if old is not None and now < self._silent_until:
+            return self._served_stale(key, old, "no resolver said anything a moment ago")
+        try:
+            reply = self._reply(name, rtype, self._waits(key, old, now))
+        except TransientError as failed:
+            if old is None:
+                raise
+            return self._served_stale(key, old, str(failed))
+        if old is not None and old.is_stale:
+            _log.info("answered again name=%s type=%s", _plain(name), rtype)
+        held = _Held(now + reply.ttl, reply.found, now + reply.ttl)
+        self._keep(key, held)
         if rtype == "SRV" and reply.addresses:
             hosts = {_text(each.target) for each in reply.found}
             for there, (ttl, records) in reply.addresses.items():
                 # What comes along is worth less than what was asked for (RFC 2181 section 5.4.1), and only for the targets.
                 if there[0] in hosts and self._kept.get(there, (0.0,))[0] <= now:
-                    self._keep(there, now + ttl, tuple(records))
-        return until, reply.found
+                    self._keep(there, _Held(now + ttl, tuple(records), now + ttl))
+        return held
 
-    def _keep(self, key: tuple[str, ...], until: float, value: Any) -> None:
+    def _waits(self, key: tuple[str, ...], old: _Held | None, now: float) -> tuple[float, ...]:
+        """How long to wait for a resolver, in each round. Where they failed before and there is what to serve meanwhile, one call asks
+        them, for a moment, and all others are served."""
+        if old is None or not (old.is_stale or self._silent_until):
+            return (self._timeout / 3, self._timeout)
+        self._keep(key, old._replace(until=now + _RECHECK_S))
+        if self._silent_until:
+            self._silent_until = now + _RECHECK_S
+        return (self._timeout / 3 / len(self._resolvers),)
+
+    def _served_stale(self, key: tuple[str, ...], old: _Held, why: str) -> _Held:
+        now = self._clock()
+        is_said = self._kept.get(key, old).is_stale
+        held = _Held(min(now + _RECHECK_S, old.expired + self._stale), old.value, old.expired, True)
+        self._keep(key, held)
+        if not is_said:
+            said = "serving a stale answer name=%s type=%s expired_s=%.0f limit_s=%.0f error=%r"
+            _log.warning(said, _plain(key[0]), key[1], now - old.expired, self._stale, why)
+        return held
+
+    def _keep(self, key: tuple[str, ...], held: _Held) -> None:
         with _lock:
             if len(self._kept) >= _LARGEST:
                 now = self._clock()
-                self._kept = {each: held for each, held in self._kept.items() if held[0] > now}
+                self._kept = {each: other for each, other in self._kept.items() if other[0] > now}
                 if len(self._kept) >= _LARGEST:
                     self._kept = {}
-            self._kept[key] = (until, value)
+            self._kept[key] = held
 
-    def _browsed(self, base: str) -> tuple[float, tuple[str, ...]]:
-        until, found = self._ask(base, "PTR")
+    def _browsed(self, base: str) -> tuple[_Held, tuple[str, ...]]:
+        held = self._ask(base, "PTR")
         parent = _name(base)
-        return until, tuple(sorted(_unlabelled(each.target) for each in found if _is_below(each.target, parent)))
+        return held, tuple(sorted(_unlabelled(each.target) for each in held.value if _is_below(each.target, parent)))
 
     def _chosen(self, listed: Sequence[str], base: str, domain: str, incarnation: str) -> tuple[str, list[str]]:
         """The incarnation of those `listed`, and the names of its sets: its own, or its shards."""
@@ -262,7 +420,7 @@ class Client:
             raise FatalError(f"reason=no-such-incarnation service={base} asked={asked} known={known}")
         return spelled[wanted], groups[wanted]
 
-    def _reply(self, name: str, rtype: str) -> _Reply:
+    def _reply(self, name: str, rtype: str, waits: tuple[float, ...]) -> _Reply:
         """The first answer that a resolver gives."""
         asked, kind = _name(name), dns.rdatatype.from_text(rtype)
         question = asked.to_digestable() + struct.pack("!HH", kind, dns.rdataclass.IN)
@@ -270,11 +428,12 @@ class Client:
         header = struct.pack("!6H", secrets.randbits(16), 0x0100, 1, 0, 0, 1)
         query = header + question + _OPTIONS
         said: dict[str, str] = {}
+        is_heard = False
         if self._is_system and _version() != self._version:
             self._reread()
         while True:
             silent: set[Server] = set()
-            for wait in (self._timeout / 3, self._timeout):
+            for wait in waits:
                 for server in self._resolvers:
                     where = f"{server[0]}:{server[1]}"
                     try:
@@ -283,15 +442,20 @@ class Client:
                         said[where] = getattr(failed, "strerror", None) or type(failed).__name__
                         if isinstance(failed, TimeoutError):
                             silent.add(server)
+                        is_heard = is_heard or not isinstance(failed, OSError)
                         continue
                     if reply.rcode not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
                         said[where] = dns.rcode.to_text(reply.rcode)
+                        is_heard = True
                         continue
+                    self._silent_until = 0.0
                     if server is not self._resolvers[0]:
                         self._resolvers = [server, *(each for each in self._resolvers if each is not server)]
                     return reply
             if not self._reread():
                 break
+        if not is_heard:
+            self._silent_until = self._clock() + _RECHECK_S
         tried = "; ".join(f"{where}: {what}" for where, what in said.items())
         raise TransientError(f"reason=no-resolver-answers name={name} type={rtype} said={tried!r}")
 
@@ -473,6 +637,35 @@ def _exchange(server: Server, query: bytes, timeout: float, over_tcp: bool) -> b
         while not _answers(reply := asked.recv(65_535), query):
             asked.settimeout(_left(ends))
         return reply
+
+
+def _opened(address: Server, wait: float, is_pointless: Callable[[], bool] | None) -> socket.socket:
+    """A TCP connection. Raises OSError; TimeoutError after `wait` seconds, or as soon as going on is pointless."""
+    made = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        made.setblocking(False)
+        code = made.connect_ex(address)
+        if code in (errno.EINPROGRESS, errno.EWOULDBLOCK):
+            code = _outcome(made, wait, is_pointless)
+        if code:
+            raise OSError(code, os.strerror(code))
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def _outcome(made: socket.socket, wait: float, is_pointless: Callable[[], bool] | None) -> int:
+    """The error number that a connection which has begun ends with."""
+    ends = time.monotonic() + wait
+    with selectors.DefaultSelector() as watch:
+        watch.register(made, selectors.EVENT_WRITE)
+        while (left := ends - time.monotonic()) > 0:
+            if watch.select(min(left, _GLANCE_S)):
+                return made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if is_pointless is not None and is_pointless():
+                raise TimeoutError("another call found that it does not accept")
+    raise TimeoutError("timed out")
 
 
 def _exactly(asked: socket.socket, count: int, ends: float) -> bytes:
@@ -659,7 +852,7 @@ def _system() -> list[Server]:
 def _version() -> tuple[int, int, int] | None:
     """What differs when resolv.conf, or the file that it is a link to, was written again."""
     try:
-        found = os.stat(_RESOLV_CONF)
+        found = Path(_RESOLV_CONF).stat()
     except OSError:
         return None
     return found.st_mtime_ns, found.st_ino, found.st_size

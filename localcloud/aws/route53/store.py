@@ -16,6 +16,11 @@ from localcloud.aws.wire import AwsError
 
 # Every zone of the local account has the same four; the DNS server must answer under these names.
 NAME_SERVERS = ("ns-2048.awsdns-64.com", "ns-2049.awsdns-65.net", "ns-2050.awsdns-66.org", "ns-2051.awsdns-67.co.uk")
+# "Route 53 permits responses up to 4096 bytes over UDP", "appends name server (NS) records for the relevant hosted zone to the Authority
+# section" and "A or AAAA records for any target of an MX, CNAME, NS, or SRV record":
+# https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/DNSBehavior.html . "All values in random order":
+# https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/routing-policy-simple.html
+MANNER = dnsdata.Manner(largest_udp=4096, in_random_order=True, adds_servers=True, adds_addresses=True)
 _NS_TTL = 172800
 _SOA_TTL = 900
 _ID_ALPHABET = string.ascii_uppercase + string.digits

@@ -379,7 +379,7 @@ class TestAddresses:
             rrset(f"{host}. {ttl} IN A {address}") for ttl, address in ((5, "127.0.0.1"), (9, "127.0.0.2"))
         )
         canned = Canned(reply)
-        client = Client("resolver:1", clock=clock, exchange=canned)
+        client = Client("resolver:1", clock=clock, exchange=canned, stale=0)
         found(client)
         clock.now += 4.9
         assert [each.address for each in client.ask(host, "A")] == ["127.0.0.1", "127.0.0.2"]

@@ -187,7 +187,7 @@ class TestWithoutEdns:
         assert authority.with_edns == 2, "it may have been a lost datagram"
 
     def test_all_of_a_large_set_comes_over_tcp(self, old: tuple[Old, Zone, str]) -> None:
-        authority, zone, address = old
+        _, zone, address = old
         zone.live("v1", *(f"10 10 4218 {at:06x}" for at in range(60)))
         assert len(found(Client(address, timeout=30)).targets) == 60
 
