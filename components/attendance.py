@@ -114,13 +114,15 @@ class Roll:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """Readable lines, sorted. `stray` are the left-over entries themselves, `orphans` the machines that are in no state."""
+    """Readable lines, sorted. `stray` are the left-over entries themselves, `orphans` the machines that are in no state,
+    `unanswered` the record sets that have a member which the name servers do not answer with."""
 
     missing: tuple[str, ...] = ()
     stale: tuple[str, ...] = ()
     left_over: tuple[str, ...] = ()
     foreign: tuple[str, ...] = ()
     orphaned: tuple[str, ...] = ()
+    unanswered: tuple[str, ...] = ()
     stray: tuple[Entry, ...] = field(default=())
     orphans: tuple[Seen, ...] = field(default=())
 
@@ -146,6 +148,7 @@ def difference(
     machines = {machine.instance: machine for machine in seen}
     missing: list[str] = []
     stale: list[str] = []
+    unanswered: set[str] = set()
     # By whose they are: a fleet of hundreds has as many entries, of which each member's are asked for.
     values_of: dict[tuple[str, _Whose], set[str]] = {}
     for entry in listed:
@@ -159,6 +162,7 @@ def difference(
             fault, is_stale = _fault_of(member, stand, values, machines.get(member.instance), answers.get(stand.place))
             if fault:
                 (stale if is_stale else missing).append(fault)
+                unanswered |= {stand.place} if values and not is_stale else set()
     ours = {stand.place: stand for stand in roll.stands}
     at_ours = [entry for entry in listed if entry.place in ours]
     known = {_as(roll.stack, member): member for member in (*roll.members, *roll.leaving)}
@@ -169,6 +173,7 @@ def difference(
     return Difference(
         orphaned=tuple(f"{each.instance} ({each.state}) is tagged {each.fleet}-{each.machine}" for each in orphans),
         orphans=orphans,
+        unanswered=tuple(sorted(unanswered)),
         missing=tuple(sorted(missing)),
         stale=tuple(sorted(stale)),
         left_over=tuple(f"{entry.value} of {_owner_name(entry)} at {entry.place}" for entry in stray),

@@ -35,11 +35,13 @@ def see_off(registries: Registries, stack: str, leaving: Sequence[Member], engin
         if not staying and not still:
             break
         names = ", ".join(sorted({_named(entry, leaving) for entry in staying or still}))
-        line = f"waiting for {names} to leave" if staying else f"waiting for the name servers to forget {names}"
+        forgetful = f"the resolvers, for up to {registries.delay:.0f} s," if registries.delay else "the name servers"
+        line = f"waiting for {names} to leave" if staying else f"waiting for {forgetful} to forget {names}"
         if line != said:
             engine.say(line)
             said = line
-        if time.monotonic() > end:
+        # A cache that is asked in their place forgets an entry with its TTL.
+        if time.monotonic() > end + (0 if staying else registries.delay):
             # Its agent hangs. Its machine is about to go, and its Deregistration removes the entry then.
             engine.say(
                 f"{line}: not within {DRAIN_BOUND:.0f} s, going on; what is left is removed after the machine",

@@ -42,6 +42,12 @@ class Look:
             self.entries()
             return self._registries.gone
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """What was found wrong with the name servers."""
+        with self._lock:
+            return self._registries.notes
+
     def answers(self) -> Mapping[str, frozenset[str] | None]:
         with self._lock:
             if self._answers is None:

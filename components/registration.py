@@ -48,7 +48,7 @@ from components.leaving import POLL, see_off, wait_for_caches, withdraw
 from components.looks import Departure, Look
 from components.progress import Engine
 from components.realm import Realm, is_keeper, left
-from components.registries import Registries, place_of
+from components.registries import RESOLVERS, Registries, place_of
 from rollcall.errors import FatalError
 from rollcall.ownership import Owner
 
@@ -104,7 +104,7 @@ class _Provider(ResourceProvider):
     _config: Mapping[str, str] = {}
 
     def configure(self, req: Any) -> None:
-        kept = (*CLOUDFLARE_KEYS, *AWS_KEYS, "rollcall:joyent")
+        kept = (*CLOUDFLARE_KEYS, *AWS_KEYS, "rollcall:joyent", RESOLVERS)
         self._config = {key: value for key in kept if (value := req.config.get(key)) is not None}
 
     def _registries(self, props: Mapping[str, Any]) -> Registries:
@@ -223,6 +223,8 @@ class RollCallProvider(_Provider):
         roll = roll_of(props)
         found = difference(roll, look.entries(), registries.seen(roll.stack), look.answers())
         _warn_of_gone(look.gone, roll.fleet, Engine())
+        for note in look.notes:
+            Engine().say(f"{roll.fleet}: {note}", warning=True)
         changed = {**props, **_found(found)}
         if props.get("former"):
             changed["former"] = registries.still_former(props["stack"])
@@ -370,6 +372,7 @@ def _answer(
     stall = Stall(time.monotonic)
     said, looked = "", time.monotonic()
     steps: Mapping[str, str] = {}
+    noted: set[str] = set()
     registries.undrain(roll.stack, roll.members)
     while True:
         seen = registries.seen(roll.stack)
@@ -411,8 +414,13 @@ def _answer(
             if line != said:
                 engine.say(line)
                 said = line
-        if stall.seconds(_facts(roll, found, seen, steps)) > float(props["timeout"]):
-            raise RollCallError(_complaint(roll, found, seen, registries, float(props["timeout"])))
+        for note in (each for each in registries.notes if each not in noted):
+            engine.say(note, warning=True)
+            noted.add(note)
+        # Where only resolvers can be asked, what they keep is no reason to give up.
+        limit = float(props["timeout"]) + (registries.delay if found.unanswered else 0)
+        if stall.seconds(_facts(roll, found, seen, steps)) > limit:
+            raise RollCallError(_complaint(roll, found, seen, registries, limit))
         engine.sleep(POLL)
 
 
@@ -571,6 +579,7 @@ def _complaint(roll: Roll, found: Difference, seen: Sequence[Seen], registries: 
     for line in (*found.missing, *found.stale, *found.left_over):
         instance = next((each.instance for each in roll.members if each.instance in line), "")
         lines.append(f"  - {line}; {_step(machines.get(instance), steps)}" if instance else f"  - {line}")
+    lines += [f"  - {line}" for line in (*registries.notes, *registries.compared(found.unanswered))]
     lines.append("  Look into /var/log/rollcall.log on the machine; `pulumi up` again once it is mended.")
     return "\n".join(lines)
 

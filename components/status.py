@@ -54,13 +54,15 @@ class MachineStatus:
 @dataclass(frozen=True, kw_only=True)
 class FleetStatus:
     """A fleet's machines, and each way in which program, state, cloud and DNS differ. `region` is the AWS region, or Triton's data
-    centre where it is not the configured one."""
+    centre where it is not the configured one. `notes` tell what is wrong with the zones' name servers, and where resolvers have another
+    view than they: no difference of the stack's."""
 
     fleet: str
     cloud: str
     region: str
     machines: tuple[MachineStatus, ...]
     differences: Mapping[str, tuple[str, ...]]
+    notes: tuple[str, ...] = ()
 
     @property
     def in_step(self) -> bool:
@@ -177,12 +179,15 @@ def _look(name: str, told: FleetSettings | None, state: _Held, config: Mapping[s
     registries, roll = registries_of(props, config), roll_of(props)
     entries = registries.entries()
     seen = [each for stack in state.stacks for each in registries.seen(stack)]
-    found = status_of(
-        Access.from_inputs(props["cloud"]), roll, entries, seen, difference(roll, entries, seen, registries.answers())
-    )
+    drift = difference(roll, entries, seen, registries.answers())
+    found = status_of(Access.from_inputs(props["cloud"]), roll, entries, seen, drift)
     lacks = census.missing(name, told.count if told else None, machines, seen)
     gone = [f"the zone {zone} was deleted" for zone in registries.gone]
-    return replace(found, differences={**found.differences, **_differences(None, lacks), "zone": tuple(gone)})
+    return replace(
+        found,
+        differences={**found.differences, **_differences(None, lacks), "zone": tuple(gone)},
+        notes=(*registries.notes, *(registries.compared(drift.unanswered) or registries.split())),
+    )
 
 
 def _differences(found: Difference | None, lacks: census.Missing) -> dict[str, tuple[str, ...]]:
@@ -220,6 +225,8 @@ def shown(fleets: Sequence[FleetStatus]) -> str:
     if not fleets:
         return "Nothing is deployed: the stack's state has no fleet."
     lines = ["Differences", *lines, ""] if lines else ["In step: state, clouds and DNS say the same.", ""]
+    notes = list(dict.fromkeys(f"  {each}" for fleet in fleets for each in fleet.notes))
+    lines += ["Name servers", *notes, ""] if notes else []
     for fleet in fleets:
         where = f"{fleet.cloud} {fleet.region}".strip()
         lines.append(f"{fleet.fleet} ({where})" if where else fleet.fleet)

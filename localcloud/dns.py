@@ -69,11 +69,22 @@ class Authority:
         refusal = _refusal(query)
         if fault is not None and fault.action in ("status", "throttle"):
             reply.set_rcode(dns.rcode.SERVFAIL)
+        elif self._switched("refused"):
+            reply.set_rcode(dns.rcode.REFUSED)
+        elif self._switched("lame"):
+            self._refer_upwards(reply)
         elif refusal is not None:
             reply.set_rcode(refusal)
         else:
             return self._filled(reply, query, over_tcp)
         return self._fitted(reply, query, over_tcp)
+
+    def _switched(self, name: str) -> bool:
+        return self._faults is not None and self._faults.switch("dns", name) is not None
+
+    def _refer_upwards(self, reply: dns.message.Message) -> None:
+        """As a server that has lost the zone: it refers to the root (https://kb.isc.org/docs/aa-00541, RFC 8499 section 7, lame)."""
+        reply.authority.append(self._rrset(dns.name.root, RecordSet(".", "NS", 518400, ("a.root-servers.net.",))))
 
     def _filled(self, reply: dns.message.Message, query: dns.message.Message, over_tcp: bool) -> bytes:
         """SERVFAIL where a cloud holds a value that cannot be sent: a client that hears nothing would ask again and again."""

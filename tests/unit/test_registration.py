@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +28,8 @@ class World:
 
     longest_ttl = 60.0
     gone: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    delay = 0.0
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -98,6 +100,9 @@ class World:
 
     def answers(self) -> Mapping[str, frozenset[str] | None]:
         return {PLACE: frozenset(entry.value for entry in self.entries_)}
+
+    def compared(self, places: Collection[str]) -> list[str]:
+        return [f"{each}: ns1 answers nothing; resolver 192.0.2.53 answers 10.0.0.1" for each in places]
 
     def still_answered(self, entries: Iterable[Entry]) -> list[Entry]:
         return [each for each in entries if self.now < self.answered_until.get(each.value, 0)]
@@ -1040,3 +1045,57 @@ class TestMachinesThatNoRollCallHasCounted:
         world.stuck.add(old["instance"])
         RollCallProvider().create(props([new]))
         assert world.ended == [old["instance"]] and 30.0 not in world.slept
+
+
+class TestNameServers:
+    """What is wrong with them is said, once; and where only resolvers can be asked, their caches get the time that they need."""
+
+    LAME = "scalability.expert: the name server ns2 (192.0.2.2) answers REFUSED, so it has no vote"
+
+    def unanswered(self, world: World, seconds: float) -> dict[str, Any]:
+        """The properties of a fleet of one that is listed and answered only after a while."""
+        world.answers = lambda: {  # type: ignore[method-assign]
+            PLACE: frozenset(each.value for each in world.entries_ if world.now >= seconds)
+        }
+        return props([world.machine(0)])
+
+    def test_one_without_a_vote_is_said_once_in_an_up_and_in_a_refresh(self, world: World) -> None:
+        world.notes = (self.LAME,)
+        RollCallProvider().create(self.unanswered(world, 5))
+        assert world.said.count(self.LAME) == 1
+        RollCallProvider().read("", props([world.machine(0)]))
+        assert f"web: {self.LAME}" in world.said
+
+    def test_the_fault_says_what_each_sees(self, world: World) -> None:
+        world.notes = (self.LAME,)
+        with pytest.raises(RollCallError) as failed:
+            RollCallProvider().create(self.unanswered(world, 1e9))
+        assert self.LAME in str(failed.value)
+        assert f"  - {PLACE}: ns1 answers nothing; resolver 192.0.2.53 answers 10.0.0.1" in str(failed.value)
+        assert 60 < world.now < 65
+
+    @pytest.mark.parametrize(("delay", "answers"), [(300.0, True), (0.0, False)])
+    def test_a_cache_has_its_ttl_beside_the_time_out(self, world: World, delay: float, answers: bool) -> None:
+        told, world.delay = self.unanswered(world, 200), delay
+        if answers:
+            RollCallProvider().create(told)
+            assert 200 <= world.now < 205
+        else:
+            with pytest.raises(RollCallError, match="nothing changed for 60 s"):
+                RollCallProvider().create(told)
+
+    def test_a_machine_that_does_not_register_gets_no_more_time(self, world: World) -> None:
+        told, world.delay = props([world.machine(0, registered=False)]), 300.0
+        world.stuck = {"i-00000000000000000"}
+        with pytest.raises(RollCallError, match="nothing changed for 60 s"):
+            RollCallProvider().create(told)
+
+    def test_caches_have_their_ttl_to_forget_one_that_leaves(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("components.leaving.time.monotonic", lambda: world.now)
+        members = [world.machine(0), world.machine(1)]
+        world.delay, world.answered_until = 120.0, {"198.51.100.11": 150.0}
+        RollCallProvider().update("", props(members), props(members[:1]))
+        assert any("waiting for the resolvers, for up to 120 s, to forget web-1" in each for each in world.said)
+        assert not any("going on" in each for each in world.said) and world.now >= 150
