@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence, Set
 
-from components.attendance import Entry, Member, Roll, describe, owned
+from components.attendance import Entry, Member, Roll, Seen, describe, is_of_another, owned
 from components.progress import Engine
 from components.registries import Registries
 
@@ -28,8 +28,10 @@ def see_off(registries: Registries, stack: str, leaving: Sequence[Member], engin
     while True:
         staying = owned(registries.entries(), stack, leaving)
         stood.update(staying)
-        running = _running(registries, stack, leaving) if staying else set()
+        machines = _machines(registries, stack, leaving) if staying else []
+        running = {each.instance for each in machines if each.running}
         dead = [entry for entry in staying if entry.owner is not None and entry.owner.instance not in running]
+        dead = [entry for entry in dead if not is_of_another(entry, machines)]
         registries.remove(dead)
         still = [] if staying else registries.still_answered(stood)
         if not staying and not still:
@@ -56,10 +58,10 @@ def see_off(registries: Registries, stack: str, leaving: Sequence[Member], engin
     return all_left
 
 
-def _running(registries: Registries, stack: str, members: Sequence[Member]) -> set[str]:
-    """The instances that run, of all the stack ids that `members` were made with."""
+def _machines(registries: Registries, stack: str, members: Sequence[Member]) -> list[Seen]:
+    """The machines of all the stack ids that `members` were made with."""
     stacks = {stack, *(each.stack for each in members if each.stack)}
-    return {machine.instance for each in stacks for machine in registries.seen(each) if machine.running}
+    return [machine for each in sorted(stacks) for machine in registries.seen(each)]
 
 
 def wait_for_caches(registries: Registries, roll: Roll, seconds: float, engine: Engine) -> None:

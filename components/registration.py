@@ -39,7 +39,10 @@ from components.attendance import (
     Seen,
     describe,
     difference,
+    is_of_another,
+    is_safe_end,
     owned,
+    with_doubts,
     within_brake,
 )
 from components.aws_config import AWS_KEYS
@@ -159,6 +162,8 @@ class RollCallProvider(_Provider):
             found = self._let_leave(leaving, registries, olds, told, engine)
         for line in found.foreign if olds["members"] or olds["places"] else ():
             engine.say(f"{fleet}: {line} is not Rollcall's; it is left as it is", warning=True)
+        for line in found.unproven:
+            engine.say(f"{fleet}: {line}", warning=True)
         _called(news)
         former_stacks = _still_standing(told["former_stacks"], registries) if told["former_stacks"] else []
         seen_off = _listed(told["seen_off"], registries, stack)
@@ -222,6 +227,7 @@ class RollCallProvider(_Provider):
         look = looks.LOOKS.get(self._what(props, "places"), lambda: Look(registries), LOOK_FOR)
         roll = roll_of(props)
         found = difference(roll, look.entries(), registries.seen(roll.stack), look.answers())
+        found = proven(registries, roll, found)
         _warn_of_gone(look.gone, roll.fleet, Engine())
         for note in look.notes:
             Engine().say(f"{roll.fleet}: {note}", warning=True)
@@ -280,11 +286,11 @@ class DeregistrationProvider(_Provider):
 
         seen = _wait_until_gone(look, _props, engine)
         gone = Owner(stack, _props["fleet"], _props["machine"], generation, "unknown")
-        left = _left_of(gone, seen.entries())
+        left = _left_of(gone, seen.entries(), seen.seen)
         if left:
             # Others may have been at it since, so what goes is what stands now.
             registries = self._registries(_props)
-            left = _left_of(gone, registries.entries())
+            left = _left_of(gone, registries.entries(), seen.seen)
             registries.remove(left)
             looks.DEPARTURES.forget(what)
         _warn_of_gone(seen.gone, f"{_props['fleet']}-{_props['machine']}", engine)
@@ -373,6 +379,7 @@ def _answer(
     said, looked = "", time.monotonic()
     steps: Mapping[str, str] = {}
     noted: set[str] = set()
+    doubts: dict[str, str] = {}
     registries.undrain(roll.stack, roll.members)
     while True:
         seen = registries.seen(roll.stack)
@@ -382,7 +389,7 @@ def _answer(
                 f"{roll.fleet}: the zone {', '.join(registries.gone)} was deleted, so no machine can be in it. Make the zone again, or "
                 "name another one, and run `pulumi up` again."
             )
-        found = difference(roll, entries, seen, registries.answers())
+        found = proven(registries, roll, difference(roll, entries, seen, registries.answers()), doubts)
         known = [each for each in found.stray if each.dead or (each.owner and registries.sees(each.owner.instance))]
         # What has a former id of the stack and runs is on its way out, or of a new stack with that name.
         alive = {each.instance for former in roll.former_stacks for each in registries.seen(former) if each.running}
@@ -390,14 +397,15 @@ def _answer(
         by_hand = [each for each in known if each.owner and each.owner.generation == BY_HAND]
         stray = [each for each in known if each not in by_hand]
         _remove_strays(registries, roll, stray, seen, len(entries), brake, engine)
-        twins = _twins(roll, found.orphans)
+        all_twins = _twins(roll, found.orphans)
+        twins = _replaced(roll, all_twins, seen, brake)
         if twins:
             # It has a member's generation, so it stands in that one's way.
             _see_off_and_end(registries, roll, twins, _linger(registries, props), engine)
             engine.say(
                 f"{roll.fleet}: ended {', '.join(each.instance for each in twins)}, made by an `up` that was interrupted"
             )
-        elif found.complete and found.orphans:
+        elif found.complete and found.orphans and not all_twins:
             _end_orphans(registries, roll, found.orphans, len(seen), brake, _linger(registries, props), engine)
             stall.restart()
         elif found.complete and by_hand:
@@ -405,7 +413,7 @@ def _answer(
             _remove_strays(registries, roll, by_hand, (), len(entries), brake, engine)
             engine.sleep(_linger(registries, props))
             stall.restart()
-        elif found.complete and not stray:
+        elif found.complete and not stray and not all_twins:
             return found
         now = time.monotonic()
         if now - looked >= STEPS_EVERY or not said:
@@ -422,6 +430,17 @@ def _answer(
         if stall.seconds(_facts(roll, found, seen, steps)) > limit:
             raise RollCallError(_complaint(roll, found, seen, registries, limit))
         engine.sleep(POLL)
+
+
+def proven(registries: Registries, roll: Roll, found: Difference, doubts: dict[str, str] | None = None) -> Difference:
+    """The same without the orphans that only their tags say to be the stack's; `doubts` has what was found of each before."""
+    known = doubts if doubts is not None else {}
+    asked = [each for each in found.orphans if each.instance not in known]
+    if asked:
+        each_why = [registries.unproven(stack, asked) for stack in roll.stacks]
+        why = {each: said for each, said in each_why[0].items() if all(each in other for other in each_why)}
+        known.update({each.instance: why.get(each.instance, "") for each in asked})
+    return with_doubts(found, {instance: why for instance, why in known.items() if why})
 
 
 def registries_of(props: Mapping[str, Any], config: Mapping[str, str]) -> Registries:
@@ -453,6 +472,7 @@ def _remove_strays(
     if any(each.owner is not None and each.owner.instance not in running for each in stray):
         running |= registries.running_elsewhere(roll.stack)
     dead = [each for each in stray if each.dead or (each.owner is not None and each.owner.instance not in running)]
+    dead = [each for each in dead if not is_of_another(each, seen)]
     if brake and not within_brake(total, len(dead)):
         raise RollCallError(
             f"{roll.fleet}: {len(dead)} of {total} entries are left over and would be removed at once:\n"
@@ -473,6 +493,19 @@ def _twins(roll: Roll, orphans: Sequence[Seen]) -> list[Seen]:
     return [each for each in orphans if each.generation in generations]
 
 
+def _replaced(roll: Roll, twins: Sequence[Seen], seen: Iterable[Seen], brake: bool) -> list[Seen]:
+    """Those twins that may go now: their member runs. Each `up` that is killed leaves one for a member at the most, so more are a mistake."""
+    if brake and len({each.generation for each in twins}) < len(twins):
+        raise RollCallError(
+            f"{roll.fleet}: {len(twins)} machines have the generation of a member and are in no state, several of them the same one:\n"
+            + "\n".join(f"  - {each.instance} ({each.fleet}-{each.machine}, {each.state})" for each in twins)
+            + f"\n{_BRAKE_MEND}"
+        )
+    running = {each.instance for each in seen if each.running}
+    replaced = {member.generation for member in roll.members if member.instance in running}
+    return [each for each in twins if each.generation in replaced]
+
+
 def _end_orphans(
     registries: Registries,
     roll: Roll,
@@ -483,7 +516,7 @@ def _end_orphans(
     engine: Engine,
 ) -> None:
     """Machines that are in no state leave as any other would, with the drain delay, and are ended then."""
-    if brake and not within_brake(total, len(orphans)):
+    if brake and not is_safe_end(len(roll.members), len(orphans)):
         raise RollCallError(
             f"{roll.fleet}: {len(orphans)} of {total} machines are tagged with stack {roll.stack} and are in no state:\n"
             + "\n".join(f"  - {each.instance} ({each.fleet}-{each.machine}, {each.state})" for each in orphans)
@@ -509,13 +542,19 @@ def _see_off_and_end(
     registries.end(member.instance for member in members)
 
 
-def _left_of(gone: Owner, entries: Iterable[Entry]) -> list[Entry]:
-    """What a machine of this generation has left, whatever its instance was, and what is nobody's any more."""
+def _left_of(gone: Owner, entries: Iterable[Entry], machines: Sequence[Seen]) -> list[Entry]:
+    """What a machine of this generation has left, whatever its instance was, and what is nobody's any more; without what has its mark
+    and the address of another one of `machines`."""
     whose = (gone.stack, gone.fleet, gone.generation)
     return [
         each
         for each in entries
-        if each.dead or (each.owner and (each.owner.stack, each.owner.fleet, each.owner.generation) == whose)
+        if each.dead
+        or (
+            each.owner
+            and (each.owner.stack, each.owner.fleet, each.owner.generation) == whose
+            and not is_of_another(each, machines)
+        )
     ]
 
 
@@ -579,7 +618,8 @@ def _complaint(roll: Roll, found: Difference, seen: Sequence[Seen], registries: 
     for line in (*found.missing, *found.stale, *found.left_over):
         instance = next((each.instance for each in roll.members if each.instance in line), "")
         lines.append(f"  - {line}; {_step(machines.get(instance), steps)}" if instance else f"  - {line}")
-    lines += [f"  - {line}" for line in (*registries.notes, *registries.compared(found.unanswered))]
+    more = (*found.unproven, *registries.notes, *registries.compared(found.unanswered))
+    lines += [f"  - {line}" for line in more]
     lines.append("  Look into /var/log/rollcall.log on the machine; `pulumi up` again once it is mended.")
     return "\n".join(lines)
 

@@ -259,6 +259,10 @@ class Registries:
         """The stack's machines where this fleet's are, and those that it answers for where fleets have been."""
         return self._machines.machines(stack)
 
+    def unproven(self, stack: str, machines: Sequence[Seen]) -> dict[str, str]:
+        """Why it is not proven that Rollcall made these machines, which have the tags of `stack`; by instance, only of those."""
+        return {} if not machines else self._machines.unproven(stack, machines)
+
     def running_elsewhere(self, stack: str) -> frozenset[str]:
         """The instances of the stack that run elsewhere on this fleet's cloud."""
         return self._machines.running_elsewhere(stack)

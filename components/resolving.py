@@ -135,7 +135,8 @@ class ZoneView:
         late = max(min(replies[each].ttl, LONGEST_DELAY_S) for each in apart)
         said = "; ".join(f"the resolver {each} {replies[each]}" for each in apart)
         theirs = Reply(values=frozenset().union(*votes))
-        return f"{name} {rtype}: the name servers {str(theirs).replace('answers', 'answer', 1)}; {said}. It has a view of its own, or keeps old answers for up to {late:.0f} s."
+        here = f"{name} {rtype}: the name servers {str(theirs).replace('answers', 'answer', 1)}; {said}."
+        return f"{here} It has a view of its own, or keeps old answers for up to {late:.0f} s."
 
     def _votes(self, name: str, rtype: str) -> list[frozenset[str]]:
         found, now = self._discovered(), self._clock()

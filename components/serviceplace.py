@@ -135,7 +135,10 @@ class ServiceRecords:
         for name, sets in below.items():
             owner = None if f".c.{LABEL}." in name else owner_of(sets)
             addresses = [(each.type, value) for each in sets if each.type in ("A", "AAAA") for value in each.values]
-            found += [Entry(place=place.hosts(rtype), value=value, owner=owner, id=name) for rtype, value in addresses]
+            found += [
+                Entry(place=place.hosts(rtype), value=value, owner=owner, id=name, alone=True)
+                for rtype, value in addresses
+            ]
             if owner is not None and not addresses:
                 # No member stands by its mark alone, but it goes with its machine.
                 found.append(Entry(place=self._marks, value=str(owner), owner=owner, id=name))

@@ -23,7 +23,7 @@ from components.clouds import cloud_of
 from components.joyent.errors import CloudApiError
 from components.naming import named
 from components.realm import Access
-from components.registration import registries_of, roll_of
+from components.registration import proven, registries_of, roll_of
 from components.settings import KEYS, TEXTS, ConfigurationError, FleetSettings, read
 from rollcall.errors import RollcallError
 from rollcall.settings import FLEET, GENERATION, MACHINE, STACK
@@ -179,7 +179,7 @@ def _look(name: str, told: FleetSettings | None, state: _Held, config: Mapping[s
     registries, roll = registries_of(props, config), roll_of(props)
     entries = registries.entries()
     seen = [each for stack in state.stacks for each in registries.seen(stack)]
-    drift = difference(roll, entries, seen, registries.answers())
+    drift = proven(registries, roll, difference(roll, entries, seen, registries.answers()))
     found = status_of(Access.from_inputs(props["cloud"]), roll, entries, seen, drift)
     lacks = census.missing(name, told.count if told else None, machines, seen)
     gone = [f"the zone {zone} was deleted" for zone in registries.gone]

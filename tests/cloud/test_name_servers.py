@@ -9,8 +9,8 @@ import pytest
 
 from components import resolving
 from components.attendance import Entry
-from components.registries import Place, Registries, SiteRecords
 from components.realm import Access, Realm
+from components.registries import Place, Registries, SiteRecords
 from rollcall.cloudflare import Record
 from tests.cloud.test_resolving import HOST, ZONE, Network, asking
 from tests.cloud.test_resolving import Zone as Hosts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -198,6 +198,7 @@ class World:
     notes: tuple[str, ...] = ()
     answered = True
     split_ = ""
+    doubt = ""
 
     def __init__(self, entries: list[Entry], seen: list[Seen]) -> None:
         self._entries, self._seen = entries, seen
@@ -213,6 +214,9 @@ class World:
 
     def split(self) -> list[str]:
         return [self.split_] if self.split_ else []
+
+    def unproven(self, stack: str, machines: Sequence[Seen]) -> dict[str, str]:
+        return {each.instance: self.doubt for each in machines if self.doubt}
 
     def seen(self, stack: str) -> tuple[Seen, ...]:
         return tuple(self._seen) if stack == "local" else ()
@@ -257,6 +261,14 @@ class TestFourSets:
     def test_one_in_the_cloud_alone_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         found = self.look(monkeypatch, [DEREGISTRATION], [], [SEEN])
         assert found["orphaned"] == (f"{MEMBER.instance} (running) is tagged web-0",)
+
+    def test_one_that_is_only_tagged_is_named_with_what_to_do(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(World, "doubt", "its instance profile has no role of the fleet's")
+        (line,) = self.look(monkeypatch, [DEREGISTRATION], [], [SEEN])["orphaned"]
+        assert line.startswith(
+            f"{MEMBER.instance} (running) is tagged web-0, and only its tags say that it is this stack's (its "
+        )
+        assert "so it is not ended. If it is not this stack's, take its rollcall- tags away;" in line
 
     def test_a_name_server_without_a_vote_is_named_and_no_difference(self, monkeypatch: pytest.MonkeyPatch) -> None:
         lame = "scalability.expert: the name server ns2 (192.0.2.2) answers REFUSED, so it has no vote"
