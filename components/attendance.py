@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 
+from components.escaping import escaped
 from rollcall.ownership import Owner
 
 BRAKE_FROM, BRAKE_SHARE = 10, 0.3
@@ -117,7 +118,8 @@ class Roll:
 @dataclass(frozen=True, kw_only=True)
 class Difference:
     """Readable lines, sorted. `stray` are the left-over entries themselves, `orphans` the machines that are in no state,
-    `unproven` are the lines of those that only their tags say to be the stack's, `unanswered` the record sets that have a member which the name servers do not answer with."""
+    `unproven` are the lines of those that only their tags say to be the stack's, `unanswered` the record sets that have a member which
+    the name servers do not answer with."""
 
     missing: tuple[str, ...] = ()
     stale: tuple[str, ...] = ()
@@ -179,7 +181,7 @@ def difference(
         unanswered=tuple(sorted(unanswered)),
         missing=tuple(sorted(missing)),
         stale=tuple(sorted(stale)),
-        left_over=tuple(f"{entry.value} of {_owner_name(entry)} at {entry.place}" for entry in stray),
+        left_over=tuple(escaped(f"{entry.value} of {_owner_name(entry)} at {entry.place}") for entry in stray),
         foreign=tuple(line for line in foreign if line not in roll.acknowledged),
         stray=stray,
     )
@@ -238,7 +240,9 @@ def _fault_of(
     if current and not values <= current:
         verb = "it should be with" if has else "it has"
         return (
-            f"{who} is at {place} with {', '.join(sorted(values - current))}, {verb} {', '.join(sorted(current))}",
+            escaped(
+                f"{who} is at {place} with {', '.join(sorted(values - current))}, {verb} {', '.join(sorted(current))}"
+            ),
             True,
         )
     if answered is not None and not values & answered:
@@ -273,8 +277,8 @@ def within_brake(total: int, removed: int) -> bool:
 
 
 def is_safe_end(wanted: int, ended: int) -> bool:
-    """May so many machines in no state be ended at once beside `wanted` members? Three in ten, rounded down: in a fleet of up to three none,
-    for one of three is much, and to end a machine cannot be undone."""
+    """May so many machines in no state be ended at once beside `wanted` members? Three in ten, rounded down, so none in a fleet of up to
+    three: one of three is much, and to end a machine cannot be undone."""
     return ended <= int(wanted * BRAKE_SHARE + 1e-9)
 
 
@@ -290,16 +294,16 @@ def with_doubts(found: Difference, why: Mapping[str, str]) -> Difference:
 
 
 def _orphan_line(machine: Seen, doubt: str) -> str:
-    line = f"{machine.instance} ({machine.state}) is tagged {machine.fleet}-{machine.machine}"
+    line = escaped(f"{machine.instance} ({machine.state}) is tagged {machine.fleet}-{machine.machine}")
     if not doubt:
         return line
     fix = "If it is not this stack's, take its rollcall- tags away; if it is and is not needed, terminate it"
-    return f"{line}, and {NOT_PROVEN} ({doubt}), so it is not ended. {fix}."
+    return f"{line}, and {NOT_PROVEN} ({escaped(doubt)}), so it is not ended. {fix}."
 
 
 def _foreign_line(entry: Entry) -> str:
     by = "no owner" if entry.owner is None else f"stack {entry.owner.stack}"
-    return f"{entry.value} ({by}) at {entry.place}"
+    return escaped(f"{entry.value} ({by}) at {entry.place}")
 
 
 def _owner_name(entry: Entry) -> str:

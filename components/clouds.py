@@ -14,6 +14,7 @@ from datetime import datetime, timezone
 from typing import Any, Protocol
 
 from components.attendance import Seen
+from components.escaping import escaped
 from components.joyent.errors import CloudApiError, FatalError, NotFoundError
 from components.joyent.machine_fields import USER_SCRIPT
 from components.joyent.records import MachineRecord, is_public
@@ -158,7 +159,7 @@ class Ec2View:
                 printed = str(self._ec2.get_console_output(InstanceId=machine.instance, Latest=True).get("Output", ""))
                 said = _SAID.findall(printed)
                 if said:
-                    found[machine.instance] = said[-1].strip()
+                    found[machine.instance] = escaped(said[-1].strip())
         return found
 
     def unproven(self, stack: str, machines: Sequence[Seen]) -> dict[str, str]:
@@ -221,14 +222,14 @@ def _ec2_seen(instance: Mapping[str, Any]) -> Seen:
     ]
     return Seen(
         instance=instance["InstanceId"],
-        fleet=tags.get(FLEET, ""),
-        machine=tags.get(MACHINE, ""),
-        generation=tags.get(GENERATION, ""),
+        fleet=escaped(tags.get(FLEET, "")),
+        machine=escaped(tags.get(MACHINE, "")),
+        generation=escaped(tags.get(GENERATION, "")),
         running=state in ("pending", "running", "stopping", "shutting-down"),
         addresses=public([instance.get("PublicIpAddress"), *ipv6]),
         state=state,
         drained=tags.get(DRAIN) == "true",
-        note=(instance.get("StateReason") or {}).get("Message", "") if state == "stopped" else "",
+        note=escaped((instance.get("StateReason") or {}).get("Message", "")) if state == "stopped" else "",
         since=_utc(_first_launch(instance)),
     )
 
@@ -309,7 +310,7 @@ def _joyent_doubt(stack: str, machine: Seen, listed: MachineRecord | None) -> st
 
 
 def _joyent_seen(machine: MachineRecord) -> Seen:
-    tags = {key: str(value) for key, value in machine.tags.items()}
+    tags = {key: escaped(value) for key, value in machine.tags.items()}
     return Seen(
         instance=machine.id,
         fleet=tags.get(FLEET, ""),
@@ -318,8 +319,8 @@ def _joyent_seen(machine: MachineRecord) -> Seen:
         running=machine.state in ("provisioning", "ready", "running", "stopping", "offline", "unknown"),
         # The primary one first, which is what its agent registers.
         addresses=public(dict.fromkeys((machine.primary_ip, *machine.ips))),
-        state=machine.state,
+        state=escaped(machine.state),
         drained=machine.metadata.get(DRAIN) == "true",
-        note=machine.metadata.get(STATUS, ""),
+        note=escaped(machine.metadata.get(STATUS, "")),
         since=_utc(machine.created),
     )

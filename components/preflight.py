@@ -38,6 +38,7 @@ from components.access import (
 )
 from components.aws_config import named, own_region, region_around, secrets
 from components.cloudflareapi import ApiFailingError, ApiRefusedError, CloudflareApi
+from components.escaping import escaped_lines
 from components.held import held
 from components.naming import marks
 from components.networks import Datacenter, NetworksError
@@ -247,7 +248,7 @@ def preflight(settings: Settings, before: Sequence[str] = ()) -> Standing:
         raise ConfigurationError(faults)
     if pulumi.runtime.is_dry_run():
         for line in found.warnings:
-            pulumi.warn(line)
+            pulumi.warn(escaped_lines(line))
         for line in (*found.notes, *stands.notes):
             pulumi.info(line)
     return stands

@@ -46,6 +46,7 @@ from components.attendance import (
     within_brake,
 )
 from components.aws_config import AWS_KEYS
+from components.escaping import escaped_lines
 from components.joyent.pacing import Stall
 from components.leaving import POLL, see_off, wait_for_caches, withdraw
 from components.looks import Departure, Look
@@ -70,6 +71,9 @@ CALLED: set[tuple[str, str]] = set()
 
 class RollCallError(Exception):
     """A machine does not answer, one that leaves does not go, or too many would go; the message names each and why."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(escaped_lines(message))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -494,7 +498,7 @@ def _twins(roll: Roll, orphans: Sequence[Seen]) -> list[Seen]:
 
 
 def _replaced(roll: Roll, twins: Sequence[Seen], seen: Iterable[Seen], brake: bool) -> list[Seen]:
-    """Those twins that may go now: their member runs. Each `up` that is killed leaves one for a member at the most, so more are a mistake."""
+    """Those twins that may go now: their member runs. Each `up` that is killed leaves one for a member at the most."""
     if brake and len({each.generation for each in twins}) < len(twins):
         raise RollCallError(
             f"{roll.fleet}: {len(twins)} machines have the generation of a member and are in no state, several of them the same one:\n"

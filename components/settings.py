@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from ipaddress import ip_address, ip_network
 from typing import Any
 
+from components.escaping import escaped_lines
 from components.reading import Faults, Reader, near
 from rollcall.ownership import Owner, OwnershipError
 from rollcall.settings import CloudflareJoin, Route53Join, SettingsError, format_join
@@ -53,10 +54,11 @@ class ConfigurationError(Exception):
     """The stack's configuration cannot be used; the message lists every fault with its key and the mend."""
 
     def __init__(self, faults: list[str]) -> None:
-        self.faults = tuple(faults)
+        self.faults = tuple(map(escaped_lines, faults))
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         super().__init__(
-            f"the configuration has {count}, nothing was changed:\n" + "\n".join(f"  - {fault}" for fault in faults)
+            f"the configuration has {count}, nothing was changed:\n"
+            + "\n".join(f"  - {fault}" for fault in self.faults)
         )
 
 

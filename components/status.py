@@ -20,6 +20,7 @@ from typing import Any
 from components import awserrors, census, zonenames
 from components.attendance import Difference, Entry, Member, Roll, Seen, difference, owned
 from components.clouds import cloud_of
+from components.escaping import escaped, escaped_lines
 from components.joyent.errors import CloudApiError
 from components.naming import named
 from components.realm import Access
@@ -235,7 +236,7 @@ def shown(fleets: Sequence[FleetStatus]) -> str:
             row = f"  {machine.name:<16} {machine.instance:<37} {machine.state:<9} {addresses:<16} {machine.since}"
             lines.append(row.rstrip())
             lines += [f"      at {place}" for place in machine.stands]
-    return "\n".join(lines)
+    return "\n".join(map(escaped, lines))
 
 
 def exported(stack: str) -> tuple[list[Mapping[str, Any]], Configuration]:
@@ -300,10 +301,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         fleets = look(*exported(chosen.stack))
     except (StatusError, ConfigurationError, RollcallError, CloudApiError) as fault:
-        print(f"rollcall status: {fault}", file=sys.stderr)
+        print(escaped_lines(f"rollcall status: {fault}"), file=sys.stderr)
         return 2
     except awserrors.failures() as failed:
-        print(f"rollcall status: {awserrors.told(failed)}", file=sys.stderr)
+        print(escaped_lines(f"rollcall status: {awserrors.told(failed)}"), file=sys.stderr)
         return 2
     if chosen.json:
         print(

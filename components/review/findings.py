@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from components.attendance import NOT_PROVEN, is_safe_end, within_brake
+from components.escaping import escaped
 from components.registries import place_of
 from components.review.events import UNKNOWN, Preview, State, Step
 
@@ -429,7 +430,7 @@ def _count(number: int, word: str) -> str:
 
 def code(text: str, most: int = 120) -> str:
     """A value that anybody may have written, as a code span: no link, no mention, no HTML of it comes alive."""
-    flat = " ".join(text.split())
+    flat = escaped(" ".join(text.split()))
     if not flat:
         return ""
     if len(flat) > most:
