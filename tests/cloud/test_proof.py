@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pytest
 
@@ -41,10 +42,10 @@ class Account:
 
     def instance(self, group: str = "", profile: str = "", **tags: str) -> str:
         """A running instance with the tags of the fleet's first machine, or these."""
-        (made,) = self.cloud.run(
-            **({"SecurityGroupIds": [self.group(group)]} if group else {}),
-            **({"IamInstanceProfile": {"Name": self.profile(profile)}} if profile else {}),
-        )
+        options: dict[str, Any] = {"SecurityGroupIds": [self.group(group)]} if group else {}
+        if profile:
+            options["IamInstanceProfile"] = {"Name": self.profile(profile)}
+        (made,) = self.cloud.run(**options)
         told = {**TAGS, **tags}
         self.ec2.create_tags(Resources=[made], Tags=[{"Key": key, "Value": value} for key, value in told.items()])
         return made
