@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 
 from components.attendance import Entry, Member, Roll, Seen, describe, is_of_another, owned
 from components.progress import Engine
@@ -25,6 +25,7 @@ def see_off(registries: Registries, stack: str, leaving: Sequence[Member], engin
     end = time.monotonic() + DRAIN_BOUND
     said, all_left = "", True
     stood: set[Entry] = set()
+    noted: set[str] = set()
     while True:
         staying = owned(registries.entries(), stack, leaving)
         stood.update(staying)
@@ -34,6 +35,7 @@ def see_off(registries: Registries, stack: str, leaving: Sequence[Member], engin
         dead = [entry for entry in dead if not is_of_another(entry, machines)]
         registries.remove(dead)
         still = [] if staying else registries.still_answered(stood)
+        say_once(registries.notes, noted, engine)
         if not staying and not still:
             break
         names = ", ".join(sorted({_named(entry, leaving) for entry in staying or still}))
@@ -56,6 +58,13 @@ def see_off(registries: Registries, stack: str, leaving: Sequence[Member], engin
         engine.say(f"waiting {linger:.0f} s for answers that caches still hold of {len(leaving)} that leave")
         engine.sleep(linger)
     return all_left
+
+
+def say_once(lines: Iterable[str], said: set[str], engine: Engine) -> None:
+    """Warn of each of these that was not said before."""
+    for line in (each for each in lines if each not in said):
+        engine.say(line, warning=True)
+        said.add(line)
 
 
 def _machines(registries: Registries, stack: str, members: Sequence[Member]) -> list[Seen]:

@@ -77,7 +77,12 @@ class Departure(Look):
 
     def __init__(self, registries: Registries, stack: str) -> None:
         super().__init__(registries)
+        self._stack = stack
         self.seen: tuple[Seen, ...] = registries.seen(stack)
+
+    def unproven(self, machines: Sequence[Seen]) -> Mapping[str, str]:
+        """Why it is not proven that Rollcall made these, by instance."""
+        return self._registries.unproven(self._stack, machines)
 
     def running(self, generation: str) -> list[Seen]:
         return [each for each in self.seen if each.generation == generation and each.running]

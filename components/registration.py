@@ -32,6 +32,7 @@ from components import looks
 from components.access import CLOUDFLARE_KEYS
 from components.attendance import (
     BY_HAND,
+    NOT_PROVEN,
     Difference,
     Entry,
     Member,
@@ -48,7 +49,7 @@ from components.attendance import (
 from components.aws_config import AWS_KEYS
 from components.escaping import escaped_lines
 from components.joyent.pacing import Stall
-from components.leaving import POLL, see_off, wait_for_caches, withdraw
+from components.leaving import POLL, say_once, see_off, wait_for_caches, withdraw
 from components.looks import Departure, Look
 from components.progress import Engine
 from components.realm import Realm, is_keeper, left
@@ -394,6 +395,7 @@ def _answer(
                 "name another one, and run `pulumi up` again."
             )
         found = proven(registries, roll, difference(roll, entries, seen, registries.answers()), doubts)
+        say_once(registries.notes, noted, engine)
         known = [each for each in found.stray if each.dead or (each.owner and registries.sees(each.owner.instance))]
         # What has a former id of the stack and runs is on its way out, or of a new stack with that name.
         alive = {each.instance for former in roll.former_stacks for each in registries.seen(former) if each.running}
@@ -426,9 +428,6 @@ def _answer(
             if line != said:
                 engine.say(line)
                 said = line
-        for note in (each for each in registries.notes if each not in noted):
-            engine.say(note, warning=True)
-            noted.add(note)
         # Where only resolvers can be asked, what they keep is no reason to give up.
         limit = float(props["timeout"]) + (registries.delay if found.unanswered else 0)
         if stall.seconds(_facts(roll, found, seen, steps)) > limit:
@@ -564,7 +563,7 @@ def _left_of(gone: Owner, entries: Iterable[Entry], machines: Sequence[Seen]) ->
 
 def _wait_until_gone(look: Callable[[], Departure], props: Mapping[str, Any], engine: Engine) -> Departure:
     """The look that shows the machine of this generation no longer running. Raises RollCallError when it still runs after the
-    time-out."""
+    time-out; one that has only its tags is no reason to fail, and none to have it terminated."""
     end = time.monotonic() + GONE_WITHIN
     while True:
         seen = look()
@@ -572,10 +571,17 @@ def _wait_until_gone(look: Callable[[], Departure], props: Mapping[str, Any], en
         if not running:
             return seen
         if time.monotonic() > end:
-            raise RollCallError(
-                f"{props['fleet']}-{props['machine']}: {running[0].instance} still runs after {GONE_WITHIN:.0f} s; "
-                "terminate it and run `pulumi destroy` or `pulumi up` again"
-            )
+            who, why = f"{props['fleet']}-{props['machine']}", seen.unproven(running)
+            for each in (one for one in running if one.instance not in why):
+                raise RollCallError(
+                    f"{who}: {each.instance} still runs after {GONE_WITHIN:.0f} s; "
+                    "terminate it and run `pulumi destroy` or `pulumi up` again"
+                )
+            for instance, doubt in sorted(why.items()):
+                engine.say(
+                    f"{who}: {instance} has its tags, but {NOT_PROVEN} ({doubt}); it is left as it is", warning=True
+                )
+            return seen
         engine.sleep(POLL)
 
 

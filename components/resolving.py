@@ -170,8 +170,8 @@ class ZoneView:
         self, servers: Sequence[Server], name: str, rtype: str, *, recursive: bool = False
     ) -> dict[Server, Reply]:
         """All at the same time: a silent one costs seconds."""
-        if not servers:
-            return {}
+        if len(servers) < 2:
+            return {each: _ask(each, self._zone, name, rtype, recursive=recursive) for each in servers}
         with ThreadPoolExecutor(max_workers=len(servers)) as pool:
             replies = pool.map(lambda each: _ask(each, self._zone, name, rtype, recursive=recursive), servers)
             return dict(zip(servers, replies, strict=True))

@@ -644,6 +644,21 @@ class TestAMachineThatOnlyItsTagsSayToBeOurs:
             RollCallProvider().create(props(members))
 
 
+@pytest.mark.parametrize("proven", [True, False])
+def test_a_deregistration_lets_nobody_terminate_a_machine_with_copied_tags(world: World, proven: bool) -> None:
+    instance = world.machine(7, generation="eeeeee", registered=False)["instance"]
+    world.stuck.add(instance)
+    gone = {**props([]), "machine": "7", "generation": "eeeeee"}
+    if proven:
+        with pytest.raises(RollCallError, match=f"{instance} still runs after 300 s; terminate it"):
+            DeregistrationProvider().delete("", gone)
+    else:
+        world.tagged.add(instance)
+        DeregistrationProvider().delete("", gone)
+        assert any(f"{instance} has its tags, but only its tags say" in each for each in world.said)
+    assert world.ended == []
+
+
 @pytest.mark.parametrize(
     ("wanted", "orphans", "ends"),
     [(1, 1, False), (3, 1, False), (4, 1, True), (6, 2, False), (10, 3, True), (9, 3, False)],
@@ -1171,9 +1186,10 @@ class TestNameServers:
     ) -> None:
         monkeypatch.setattr("components.leaving.time.monotonic", lambda: world.now)
         members = [world.machine(0), world.machine(1)]
-        world.delay, world.answered_until = 120.0, {"198.51.100.11": 150.0}
+        world.delay, world.answered_until, world.notes = 120.0, {"198.51.100.11": 150.0}, ("none can be asked",)
         RollCallProvider().update("", props(members), props(members[:1]))
         assert any("waiting for the resolvers, for up to 120 s, to forget web-1" in each for each in world.said)
+        assert world.said.count("none can be asked") == 2, "by the roll call and by the leave"
         assert not any("going on" in each for each in world.said) and world.now >= 150
 
 
