@@ -60,7 +60,7 @@ class Authority:
             return _ill_formed(wire)
         if query.flags & dns.flags.QR:
             return None
-        fault = self._faults.take("dns", "", "") if self._faults else None
+        fault = self._faults.take("dns", "", self._kind) if self._faults else None
         if fault is not None and fault.action in ("drop", "lose"):
             return None
         if fault is not None and fault.action == "slow":
@@ -80,7 +80,12 @@ class Authority:
         return self._fitted(reply, query, over_tcp)
 
     def _switched(self, name: str) -> bool:
-        return self._faults is not None and self._faults.switch("dns", name) is not None
+        """A fault may be of one kind of server alone: `dns:authority refused`, `dns:resolver drop`."""
+        return bool(self._faults and self._faults.take("dns", "", self._kind, lambda fault: fault.action == name))
+
+    @property
+    def _kind(self) -> str:
+        return "resolver" if self.recursive else "authority"
 
     def _refer_upwards(self, reply: dns.message.Message) -> None:
         """As a server that has lost the zone: it refers to the root (https://kb.isc.org/docs/aa-00541, RFC 8499 section 7, lame)."""

@@ -255,6 +255,18 @@ def test_the_local_servers_refuse_and_refer_upwards_when_they_are_told() -> None
     assert [each.to_text() for each in said.authority] == [". 518400 IN NS a.root-servers.net."]
 
 
+@pytest.mark.parametrize(("kind", "other"), [("authority", "resolver"), ("resolver", "authority")])
+@pytest.mark.parametrize("fault", ["refused", "lame", "status=500"])
+def test_a_fault_may_be_of_one_kind_of_server_alone(kind: str, other: str, fault: str) -> None:
+    faults, query = _faults(f"dns:{kind} {fault}"), dns.message.make_query(HOST, "A").to_wire()
+    servers = {
+        "authority": Authority([Zone()], NAMES, faults),
+        "resolver": Resolver([Zone()], NAMES, {}, faults),
+    }
+    assert dns.message.from_wire(servers[other].answer(query) or b"").answer
+    assert not dns.message.from_wire(servers[kind].answer(query) or b"").answer
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [("192.0.2.53", "192.0.2.53"), ("192.0.2.53:5353", "192.0.2.53:5353"), ("2001:db8::53", "2001:db8::53"),
