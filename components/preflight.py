@@ -45,6 +45,7 @@ from components.networks import Datacenter, NetworksError
 from components.quotas import Found, look_at_ec2, look_at_triton
 from components.settings import (
     KEYS,
+    LISTS,
     MACHINE_TOKEN,
     SITE_JOIN,
     TEXTS,
@@ -121,7 +122,8 @@ def described(stack: str) -> tuple[Settings, list[str]]:
         try:
             values[key] = ours.get(key) if key in TEXTS else ours.get_object(key)
         except pulumi.ConfigTypeError as wrong:
-            faults.append(f"rollcall:{key}: is no mapping ({wrong}); write it as `{{name: value, …}}`")
+            form = ("list", "[value, …]") if key in LISTS else ("mapping", "{name: value, …}")
+            faults.append(f"rollcall:{key}: is no {form[0]} ({wrong}); write it as `{form[1]}`")
     given = {key: value for key, value in values.items() if value is not None}
     try:
         given = zonenames.named(given, zonenames.looked_up(config))

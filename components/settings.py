@@ -20,6 +20,7 @@ from rollcall.settings import CloudflareJoin, Route53Join, SettingsError, format
 KEYS = ("site", "directory", "fleets", "joyent", "linger", "brake", "rotate", "resolvers")
 # Those that are no YAML of their own.
 TEXTS = ("rotate",)
+LISTS = ("resolvers",)
 # A secret, which no check prints.
 MACHINE_TOKEN = "machineToken"
 # What they are: components/clouds.py and fleets.py.
@@ -275,9 +276,6 @@ def read_whole(stack: str, values: Mapping[str, Any]) -> tuple[Settings, list[st
 
 def _resolvers(reader: Reader) -> tuple[str, ...]:
     fix = "set it to a list of addresses, as [192.0.2.53, 192.0.2.54:5353, 2001:db8::53], or leave it out for this machine's own"
-    if reader.is_empty("resolvers"):
-        reader.fault("resolvers", "names no resolver", fix)
-        return ()
     listed = reader.texts("resolvers", ())
     for each in listed:
         if not _is_resolver(each):

@@ -163,7 +163,7 @@ TABLE = [
     ("resolvers", ["192.0.2.53:0"], ["[2001:db8::53]:53"], "rollcall:resolvers: has '192.0.2.53:0'"),
     ("resolvers", ["192.0.2.53:65536"], ["2001:db8::53"], "rollcall:resolvers: has '192.0.2.53:65536'"),
     ("resolvers", ["192.0.2.1"] * 2, ["192.0.2.1", "192.0.2.2"], "rollcall:resolvers: names a resolver twice"),
-    ("resolvers", [], ["192.0.2.1"], "rollcall:resolvers: names no resolver"),
+    ("resolvers", [""], [], "rollcall:resolvers: has ''"),
     ("resolvers", [f"192.0.2.{at}" for at in range(9)], ["192.0.2.1"], "rollcall:resolvers: names 9"),
 ]
 
