@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import unicodedata
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from components import adopt, progress, status
+from components import adopt, drain, progress, status
 from components.attendance import Entry, Member, Roll, Seen, Stand, difference, with_doubts
 from components.clouds import Ec2View, _ec2_seen, _joyent_seen
 from components.escaping import escaped, escaped_lines
@@ -118,6 +120,20 @@ class TestOfARecord:
     def test_that_is_to_be_adopted(self) -> None:
         told = adopt.verdict(Record(name="www", type="TXT", content=EVIL, comment=EVIL, zone="z", id="1"), "local", [])
         assert told is not None and clean(adopt.shown([told], False), lines=True)
+
+
+@pytest.mark.parametrize(("code", "said"), [(0, ""), (1, "did not leave by SSH (1: ")])
+def test_what_a_machine_prints_over_ssh(tmp_path: Path, code: int, said: str) -> None:
+    client = tmp_path / "ssh"
+    (tmp_path / "printed").write_text(EVIL.replace("\n", " "))
+    client.write_text(f"#!/bin/sh\ncat {tmp_path}/printed; cat {tmp_path}/printed >&2; exit {code}\n")
+    client.chmod(0o755)
+    told = {"ROLLCALL_TO": "admin@198.51.100.10", "ROLLCALL_LEAVE": "true", "ROLLCALL_SSH": str(client)}
+    done = subprocess.run(
+        ["sh", "-c", drain._SCRIPT], env={**os.environ, **told}, capture_output=True, text=True, check=True
+    )
+    assert said in done.stdout and bool(done.stdout) is bool(code) and done.stderr == ""
+    assert clean(done.stdout, lines=True) and len(done.stdout.splitlines()) == (1 if code else 0)
 
 
 class TestWhereItIsPrinted:
