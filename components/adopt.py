@@ -21,6 +21,7 @@ from components.access import cloudflare_token, cloudflare_url
 from components.attendance import BY_HAND
 from components.aws_config import own_region
 from components.clouds import view_of
+from components.escaping import escaped, escaped_lines
 from components.joyent.errors import CloudApiError
 from components.naming import named
 from components.registries import ADDRESS_TYPES
@@ -165,7 +166,7 @@ def shown(verdicts: Sequence[Verdict], written: bool) -> str:
     head = "Marked as the stack's" if written else "Would become the stack's (--yes writes the mark as the comment)"
     lines = [head, *(f"  {each.place} {each.value}: {each.why}" for each in ours)] if ours else []
     rest = ["Stay foreign", *(f"  {each.place} {each.value}: {each.why}" for each in foreign)] if foreign else []
-    return "\n".join([*lines, *rest])
+    return "\n".join(map(escaped, [*lines, *rest]))
 
 
 def _settings(stack: str, config: Mapping[str, str]) -> Settings:
@@ -191,9 +192,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _adopt(chosen)
     except (StatusError, ConfigurationError, RollcallError, CloudApiError) as fault:
-        print(f"rollcall adopt: {fault}", file=sys.stderr)
+        print(escaped_lines(f"rollcall adopt: {fault}"), file=sys.stderr)
     except awserrors.failures() as failed:
-        print(f"rollcall adopt: {awserrors.told(failed)}", file=sys.stderr)
+        print(escaped_lines(f"rollcall adopt: {awserrors.told(failed)}"), file=sys.stderr)
     return 2
 
 
@@ -229,7 +230,10 @@ def _adopt(chosen: argparse.Namespace) -> int:
     else:
         print(
             "\n".join(
-                [shown(verdicts, chosen.yes), *(f"Changed meanwhile, and left as it was: {each}" for each in left)]
+                [
+                    shown(verdicts, chosen.yes),
+                    *(f"Changed meanwhile, and left as it was: {escaped(each)}" for each in left),
+                ]
             )
         )
     return 1 if left else 0

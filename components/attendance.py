@@ -6,11 +6,13 @@ The same code serves `preview` (what a reviewer sees), `up` (what it waits for) 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from components.escaping import escaped
 from rollcall.ownership import Owner
 
 BRAKE_FROM, BRAKE_SHARE = 10, 0.3
+NOT_PROVEN = "only its tags say that it is this stack's"
 # The generation of a machine that Rollcall did not boot: `rollcall adopt` marks its entries so.
 BY_HAND = "000000"
 # An owner's five parts.
@@ -61,13 +63,14 @@ class Stand:
 class Entry:
     """One value in DNS, as its API lists it. `place` is the record set (`www.scalability.expert A`), `owner` who the
     ownership text names (None: nobody of ours), `id` what its API calls it. `dead`: it leads to a name of Rollcall's where
-    nothing stands, so it is nobody's any more."""
+    nothing stands, so it is nobody's any more. `alone`: its name is its owner's alone."""
 
     place: str
     value: str
     owner: Owner | None
     id: str = ""
     dead: bool = False
+    alone: bool = False
 
 
 @dataclass(frozen=True, order=True, kw_only=True)
@@ -114,13 +117,17 @@ class Roll:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """Readable lines, sorted. `stray` are the left-over entries themselves, `orphans` the machines that are in no state."""
+    """Readable lines, sorted. `stray` are the left-over entries themselves, `orphans` the machines that are in no state,
+    `unproven` are the lines of those that only their tags say to be the stack's, `unanswered` the record sets that have a member which
+    the name servers do not answer with."""
 
     missing: tuple[str, ...] = ()
     stale: tuple[str, ...] = ()
     left_over: tuple[str, ...] = ()
     foreign: tuple[str, ...] = ()
     orphaned: tuple[str, ...] = ()
+    unanswered: tuple[str, ...] = ()
+    unproven: tuple[str, ...] = ()
     stray: tuple[Entry, ...] = field(default=())
     orphans: tuple[Seen, ...] = field(default=())
 
@@ -146,6 +153,7 @@ def difference(
     machines = {machine.instance: machine for machine in seen}
     missing: list[str] = []
     stale: list[str] = []
+    unanswered: set[str] = set()
     # By whose they are: a fleet of hundreds has as many entries, of which each member's are asked for.
     values_of: dict[tuple[str, _Whose], set[str]] = {}
     for entry in listed:
@@ -159,6 +167,7 @@ def difference(
             fault, is_stale = _fault_of(member, stand, values, machines.get(member.instance), answers.get(stand.place))
             if fault:
                 (stale if is_stale else missing).append(fault)
+                unanswered |= {stand.place} if values and not is_stale else set()
     ours = {stand.place: stand for stand in roll.stands}
     at_ours = [entry for entry in listed if entry.place in ours]
     known = {_as(roll.stack, member): member for member in (*roll.members, *roll.leaving)}
@@ -167,11 +176,12 @@ def difference(
     in_state = {member.instance for member in known.values()}
     orphans = tuple(sorted(each for each in machines.values() if _is_orphan(each, roll, in_state)))
     return Difference(
-        orphaned=tuple(f"{each.instance} ({each.state}) is tagged {each.fleet}-{each.machine}" for each in orphans),
+        orphaned=tuple(_orphan_line(each, "") for each in orphans),
         orphans=orphans,
+        unanswered=tuple(sorted(unanswered)),
         missing=tuple(sorted(missing)),
         stale=tuple(sorted(stale)),
-        left_over=tuple(f"{entry.value} of {_owner_name(entry)} at {entry.place}" for entry in stray),
+        left_over=tuple(escaped(f"{entry.value} of {_owner_name(entry)} at {entry.place}") for entry in stray),
         foreign=tuple(line for line in foreign if line not in roll.acknowledged),
         stray=stray,
     )
@@ -199,6 +209,19 @@ def is_foreign(entry: Entry, stacks: Collection[str], stand: Stand) -> bool:
     return entry.owner.stack not in stacks and not stand.shared
 
 
+def is_of_another(entry: Entry, machines: Iterable[Seen]) -> bool:
+    """Whether a machine that runs has this entry's address, and the owner that is written beside it is another one.
+
+    A mark that was copied is not a machine: a tool that keeps one comment for a record set writes one machine's mark on all of it. So
+    such an entry is never removed; the agent of the machine that has the address writes its own mark on it."""
+    return not entry.alone and any(
+        each.running
+        and entry.value in each.addresses
+        and (entry.owner is None or each.instance != entry.owner.instance)
+        for each in machines
+    )
+
+
 def describe(member: Member) -> str:
     return f"{member.name} ({member.instance})"
 
@@ -217,7 +240,9 @@ def _fault_of(
     if current and not values <= current:
         verb = "it should be with" if has else "it has"
         return (
-            f"{who} is at {place} with {', '.join(sorted(values - current))}, {verb} {', '.join(sorted(current))}",
+            escaped(
+                f"{who} is at {place} with {', '.join(sorted(values - current))}, {verb} {', '.join(sorted(current))}"
+            ),
             True,
         )
     if answered is not None and not values & answered:
@@ -247,13 +272,38 @@ def _is_orphan(machine: Seen, roll: Roll, known: Set[str]) -> bool:
 
 
 def within_brake(total: int, removed: int) -> bool:
-    """May so many go at once? Three in ten, where there are ten or more: what removes more is more often a mistake."""
+    """May so many left-over entries go at once? Three in ten, where there are ten or more: what removes more is more often a mistake."""
     return total < BRAKE_FROM or removed <= total * BRAKE_SHARE
+
+
+def is_safe_end(wanted: int, ended: int) -> bool:
+    """May so many machines in no state be ended at once beside `wanted` members? Three in ten, rounded down, so none in a fleet of up to
+    three: one of three is much, and to end a machine cannot be undone."""
+    return ended <= int(wanted * BRAKE_SHARE + 1e-9)
+
+
+def with_doubts(found: Difference, why: Mapping[str, str]) -> Difference:
+    """The same where machines are tagged as the stack's and nothing else says that they are: they are shown, and are no orphans that may be
+    ended. `why` is the reason, by instance."""
+    return replace(
+        found,
+        orphaned=tuple(_orphan_line(each, why.get(each.instance, "")) for each in found.orphans),
+        orphans=tuple(each for each in found.orphans if each.instance not in why),
+        unproven=tuple(_orphan_line(each, why[each.instance]) for each in found.orphans if each.instance in why),
+    )
+
+
+def _orphan_line(machine: Seen, doubt: str) -> str:
+    line = escaped(f"{machine.instance} ({machine.state}) is tagged {machine.fleet}-{machine.machine}")
+    if not doubt:
+        return line
+    fix = "If it is not this stack's, take its rollcall- tags away; if it is and is not needed, terminate it"
+    return f"{line}, and {NOT_PROVEN} ({escaped(doubt)}), so it is not ended. {fix}."
 
 
 def _foreign_line(entry: Entry) -> str:
     by = "no owner" if entry.owner is None else f"stack {entry.owner.stack}"
-    return f"{entry.value} ({by}) at {entry.place}"
+    return escaped(f"{entry.value} ({by}) at {entry.place}")
 
 
 def _owner_name(entry: Entry) -> str:

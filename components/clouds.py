@@ -14,14 +14,28 @@ from datetime import datetime, timezone
 from typing import Any, Protocol
 
 from components.attendance import Seen
+from components.escaping import escaped
 from components.joyent.errors import CloudApiError, FatalError, NotFoundError
+from components.joyent.machine_fields import USER_SCRIPT
 from components.joyent.records import MachineRecord, is_public
 from rollcall.settings import DRAIN, FLEET, GENERATION, MACHINE, STACK, STATUS
 
 # A console is a call for each machine, so only the first few of many that are waited for are asked.
 _MOST_CONSOLES = 10
+# What Rollcall's own user-script, of whatever version, has in it.
+BOOT_MARK = "/usr/local/lib/rollcall"
 # The agent's status, or why boot.sh failed.
 _SAID = re.compile(r"(?:rollcall|ERROR boot): ([^\r\n]*)")
+
+
+def group_description(stack: str, fleet: str) -> str:
+    """What a fleet's security group says of itself. It cannot be changed, and proves whose an instance is."""
+    return f"Rollcall {stack} {fleet}"
+
+
+def role_description(stack: str, fleet: str) -> str:
+    """What the role of a fleet's instances says of itself."""
+    return f"Machines of Rollcall's stack {stack}, fleet {fleet}"
 
 
 class CloudView(Protocol):
@@ -30,6 +44,11 @@ class CloudView(Protocol):
 
     def of(self, instances: Sequence[str]) -> tuple[Seen, ...]:
         """Those with these ids, whatever they are tagged with."""
+
+    def unproven(self, stack: str, machines: Sequence[Seen]) -> dict[str, str]:
+        """Why it is not proven, by instance, that Rollcall made these machines for `stack` and the fleet that they are tagged with.
+
+        A tag proves nothing: whoever may only tag can give any machine any tags. One whose proof cannot be read is unproven."""
 
     def drain(self, stack: str, instances: Sequence[str]) -> None:
         """Mark machines as leaving: their agents see it within 10 s and leave. One that is gone is no error."""
@@ -140,8 +159,49 @@ class Ec2View:
                 printed = str(self._ec2.get_console_output(InstanceId=machine.instance, Latest=True).get("Output", ""))
                 said = _SAID.findall(printed)
                 if said:
-                    found[machine.instance] = said[-1].strip()
+                    found[machine.instance] = escaped(said[-1].strip())
         return found
+
+    def unproven(self, stack: str, machines: Sequence[Seen]) -> dict[str, str]:
+        """By what only its creator, or who may change its network and its role, can give an instance: one of the fleet's security groups,
+        whose description cannot be changed, and an instance profile with the fleet's role.
+
+        https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateSecurityGroup.html (GroupDescription),
+        https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html (CreateTags changes neither)
+        """
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        why: dict[str, str] = {}
+        for machine in machines:
+            try:
+                why[machine.instance] = self._doubt(stack, machine)
+            except (BotoCoreError, ClientError) as failed:
+                code = getattr(failed, "response", {}).get("Error", {}).get("Code") or type(failed).__name__
+                why[machine.instance] = f"what would prove more cannot be read, {code}"
+        return {instance: doubt for instance, doubt in why.items() if doubt}
+
+    def _doubt(self, stack: str, machine: Seen) -> str:
+        """Why this instance may not be the stack's; empty where it is."""
+        found = self._ec2.describe_instances(Filters=[{"Name": "instance-id", "Values": [machine.instance]}])
+        listed = [each for reservation in found["Reservations"] for each in reservation["Instances"]]
+        groups = [group["GroupId"] for each in listed for group in each.get("SecurityGroups", ())]
+        named = self._ec2.describe_security_groups(Filters=[{"Name": "group-id", "Values": groups}]) if groups else {}
+        said = {group.get("Description") for group in named.get("SecurityGroups", ())}
+        if group_description(stack, machine.fleet) not in said:
+            return "it is in no security group of the fleet's"
+        arns = [str((each.get("IamInstanceProfile") or {}).get("Arn", "")) for each in listed]
+        roles = {role for arn in arns if arn for role in self._roles(arn.rpartition("/")[2])}
+        if role_description(stack, machine.fleet) not in roles:
+            return "its instance profile has no role of the fleet's"
+        return ""
+
+    def _roles(self, profile: str) -> list[str]:
+        """The descriptions of an instance profile's roles."""
+        from components.aws_session import session_of
+
+        iam = session_of(self._config.get).client("iam")
+        found = iam.get_instance_profile(InstanceProfileName=profile)["InstanceProfile"]["Roles"]
+        return [str(each.get("Description", "")) for each in found]
 
     def end(self, instances: Sequence[str]) -> None:
         from botocore.exceptions import ClientError
@@ -162,14 +222,14 @@ def _ec2_seen(instance: Mapping[str, Any]) -> Seen:
     ]
     return Seen(
         instance=instance["InstanceId"],
-        fleet=tags.get(FLEET, ""),
-        machine=tags.get(MACHINE, ""),
-        generation=tags.get(GENERATION, ""),
+        fleet=escaped(tags.get(FLEET, "")),
+        machine=escaped(tags.get(MACHINE, "")),
+        generation=escaped(tags.get(GENERATION, "")),
         running=state in ("pending", "running", "stopping", "shutting-down"),
         addresses=public([instance.get("PublicIpAddress"), *ipv6]),
         state=state,
         drained=tags.get(DRAIN) == "true",
-        note=(instance.get("StateReason") or {}).get("Message", "") if state == "stopped" else "",
+        note=escaped((instance.get("StateReason") or {}).get("Message", "")) if state == "stopped" else "",
         since=_utc(_first_launch(instance)),
     )
 
@@ -224,14 +284,33 @@ class JoyentView:
         """From the metadata that the agent puts: each machine was listed with it."""
         return {machine.instance: machine.note for machine in machines if machine.note}
 
+    def unproven(self, stack: str, machines: Sequence[Seen]) -> dict[str, str]:
+        """By its metadata, which has its identity and the script that Rollcall boots a machine with: who may only tag a machine
+        (AddMachineTags) may not write them (UpdateMachineMetadata).
+
+        https://docs.tritondatacenter.com/public-cloud/rbac/rules (each call is a right of its own)
+        """
+        wanted = {machine.instance: machine for machine in machines}
+        listed = {each.id: each for each in self._api.list_machines() if each.id in wanted}
+        why = {instance: _joyent_doubt(stack, each, listed.get(instance)) for instance, each in wanted.items()}
+        return {instance: doubt for instance, doubt in why.items() if doubt}
+
     def end(self, instances: Sequence[str]) -> None:
         for instance in instances:
             with contextlib.suppress(NotFoundError):
                 self._api.delete_machine(instance)
 
 
+def _joyent_doubt(stack: str, machine: Seen, listed: MachineRecord | None) -> str:
+    told = listed.metadata if listed is not None else {}
+    identity = {STACK: stack, FLEET: machine.fleet, MACHINE: machine.machine, GENERATION: machine.generation}
+    if any(not value or told.get(key) != value for key, value in identity.items()):
+        return "its metadata do not name it as its tags do"
+    return "" if BOOT_MARK in told.get(USER_SCRIPT, "") else "its user-script is not Rollcall's"
+
+
 def _joyent_seen(machine: MachineRecord) -> Seen:
-    tags = {key: str(value) for key, value in machine.tags.items()}
+    tags = {key: escaped(value) for key, value in machine.tags.items()}
     return Seen(
         instance=machine.id,
         fleet=tags.get(FLEET, ""),
@@ -240,8 +319,8 @@ def _joyent_seen(machine: MachineRecord) -> Seen:
         running=machine.state in ("provisioning", "ready", "running", "stopping", "offline", "unknown"),
         # The primary one first, which is what its agent registers.
         addresses=public(dict.fromkeys((machine.primary_ip, *machine.ips))),
-        state=machine.state,
+        state=escaped(machine.state),
         drained=machine.metadata.get(DRAIN) == "true",
-        note=machine.metadata.get(STATUS, ""),
+        note=escaped(machine.metadata.get(STATUS, "")),
         since=_utc(machine.created),
     )

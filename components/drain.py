@@ -18,10 +18,12 @@ _OPTIONS = (
 )
 # Stopping the unit is the agent's own leave.
 _LEAVE = 'if [ "$(id -u)" = 0 ]; then systemctl stop rollcall; else sudo -n systemctl stop rollcall; fi'
+# What the machine prints may have orders to a terminal or a CI's runner: of its last line the plain characters are kept, without `#`.
 # The shell reads ROLLCALL_SSH when this runs, as git's GIT_SSH_COMMAND: a key, a jump host, another client.
 _SCRIPT = f"""[ -n "$ROLLCALL_TO" ] || exit 0
-timeout 60 sh -c "${{ROLLCALL_SSH:-ssh}} {_OPTIONS} "'"$ROLLCALL_TO" "$ROLLCALL_LEAVE"' ||
-  echo "$ROLLCALL_TO did not leave by SSH ($?); its entries are removed when it is gone"
+said=$(timeout 60 sh -c "${{ROLLCALL_SSH:-ssh}} {_OPTIONS} "'"$ROLLCALL_TO" "$ROLLCALL_LEAVE"' 2>&1) ||
+  echo "$ROLLCALL_TO did not leave by SSH ($?: $(printf %s "$said" | tail -n 1 | LC_ALL=C tr -dc ' "$-~' | cut -c 1-200))\
+; its entries are removed when it is gone"
 """
 
 

@@ -16,6 +16,7 @@ import pulumi
 from components import aws_sdk as aws
 from components import doors, drain, ec2, userdata
 from components.aws_config import own_region
+from components.clouds import group_description
 from components.joyent import Machine, MachineArgs, Ready, ReadyArgs
 from components.naming import VERSION, deployment, marks, version
 from components.realm import Access
@@ -236,7 +237,7 @@ class Ec2Fleet(Fleet):
         vpc = aws.ec2.get_vpc_output(default=True, opts=pulumi.InvokeOutputOptions(parent=self))
         return aws.ec2.SecurityGroup(
             f"{self.name}-group",
-            description=f"Rollcall {self.stack} {self.name}",
+            description=group_description(self.stack, self.name),
             vpc_id=vpc.id,
             ingress=doors.ingress(self.doors(), ipv6=self.settings.ipv6),
             egress=[

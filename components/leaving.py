@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 
-from components.attendance import Entry, Member, Roll, describe, owned
+from components.attendance import Entry, Member, Roll, Seen, describe, is_of_another, owned
 from components.progress import Engine
 from components.registries import Registries
 
@@ -25,21 +25,27 @@ def see_off(registries: Registries, stack: str, leaving: Sequence[Member], engin
     end = time.monotonic() + DRAIN_BOUND
     said, all_left = "", True
     stood: set[Entry] = set()
+    noted: set[str] = set()
     while True:
         staying = owned(registries.entries(), stack, leaving)
         stood.update(staying)
-        running = _running(registries, stack, leaving) if staying else set()
+        machines = _machines(registries, stack, leaving) if staying else []
+        running = {each.instance for each in machines if each.running}
         dead = [entry for entry in staying if entry.owner is not None and entry.owner.instance not in running]
+        dead = [entry for entry in dead if not is_of_another(entry, machines)]
         registries.remove(dead)
         still = [] if staying else registries.still_answered(stood)
+        say_once(registries.notes, noted, engine)
         if not staying and not still:
             break
         names = ", ".join(sorted({_named(entry, leaving) for entry in staying or still}))
-        line = f"waiting for {names} to leave" if staying else f"waiting for the name servers to forget {names}"
+        forgetful = f"the resolvers, for up to {registries.delay:.0f} s," if registries.delay else "the name servers"
+        line = f"waiting for {names} to leave" if staying else f"waiting for {forgetful} to forget {names}"
         if line != said:
             engine.say(line)
             said = line
-        if time.monotonic() > end:
+        # A cache that is asked in their place forgets an entry with its TTL.
+        if time.monotonic() > end + (0 if staying else registries.delay):
             # Its agent hangs. Its machine is about to go, and its Deregistration removes the entry then.
             engine.say(
                 f"{line}: not within {DRAIN_BOUND:.0f} s, going on; what is left is removed after the machine",
@@ -54,10 +60,17 @@ def see_off(registries: Registries, stack: str, leaving: Sequence[Member], engin
     return all_left
 
 
-def _running(registries: Registries, stack: str, members: Sequence[Member]) -> set[str]:
-    """The instances that run, of all the stack ids that `members` were made with."""
+def say_once(lines: Iterable[str], said: set[str], engine: Engine) -> None:
+    """Warn of each of these that was not said before."""
+    for line in (each for each in lines if each not in said):
+        engine.say(line, warning=True)
+        said.add(line)
+
+
+def _machines(registries: Registries, stack: str, members: Sequence[Member]) -> list[Seen]:
+    """The machines of all the stack ids that `members` were made with."""
     stacks = {stack, *(each.stack for each in members if each.stack)}
-    return {machine.instance for each in stacks for machine in registries.seen(each) if machine.running}
+    return [machine for each in sorted(stacks) for machine in registries.seen(each)]
 
 
 def wait_for_caches(registries: Registries, roll: Roll, seconds: float, engine: Engine) -> None:

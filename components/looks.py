@@ -42,6 +42,12 @@ class Look:
             self.entries()
             return self._registries.gone
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """What was found wrong with the name servers."""
+        with self._lock:
+            return self._registries.notes
+
     def answers(self) -> Mapping[str, frozenset[str] | None]:
         with self._lock:
             if self._answers is None:
@@ -71,7 +77,12 @@ class Departure(Look):
 
     def __init__(self, registries: Registries, stack: str) -> None:
         super().__init__(registries)
+        self._stack = stack
         self.seen: tuple[Seen, ...] = registries.seen(stack)
+
+    def unproven(self, machines: Sequence[Seen]) -> Mapping[str, str]:
+        """Why it is not proven that Rollcall made these, by instance."""
+        return self._registries.unproven(self._stack, machines)
 
     def running(self, generation: str) -> list[Seen]:
         return [each for each in self.seen if each.generation == generation and each.running]

@@ -40,12 +40,14 @@ from components.access import (
 )
 from components.aws_config import named, own_region, region_around, secrets
 from components.cloudflareapi import ApiFailingError, ApiRefusedError, CloudflareApi
+from components.escaping import escaped_lines
 from components.held import held
 from components.naming import marks
 from components.networks import Datacenter, NetworksError
 from components.quotas import Found, look_at_ec2, look_at_triton
 from components.settings import (
     KEYS,
+    LISTS,
     MACHINE_TOKEN,
     SITE_JOIN,
     TEXTS,
@@ -125,7 +127,8 @@ def described(stack: str) -> tuple[Settings, list[str]]:
         try:
             values[key] = ours.get(key) if key in TEXTS else ours.get_object(key)
         except pulumi.ConfigTypeError as wrong:
-            faults.append(f"rollcall:{key}: is no mapping ({wrong}); write it as `{{name: value, …}}`")
+            form = ("list", "[value, …]") if key in LISTS else ("mapping", "{name: value, …}")
+            faults.append(f"rollcall:{key}: is no {form[0]} ({wrong}); write it as `{form[1]}`")
     given = {key: value for key, value in values.items() if value is not None}
     try:
         given = zonenames.named(given, zonenames.looked_up(config))
@@ -252,7 +255,7 @@ def preflight(settings: Settings, before: Sequence[str] = ()) -> Standing:
         raise ConfigurationError(faults)
     if pulumi.runtime.is_dry_run():
         for line in (*found.warnings, *stands.warnings):
-            pulumi.warn(line)
+            pulumi.warn(escaped_lines(line))
         for line in (*found.notes, *stands.notes):
             pulumi.info(line)
         for token in stands.lost_tokens:

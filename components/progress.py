@@ -14,6 +14,8 @@ import sys
 import time
 from typing import Any
 
+from components.escaping import escaped_lines
+
 _ADDRESS = re.compile(r"(127\.0\.0\.1|\[::1\]|localhost):(\d+)")
 _HEARTBEAT = 2.0
 
@@ -33,6 +35,7 @@ class Engine:
 
     def say(self, text: str, *, warning: bool = False) -> None:
         """One line to whoever runs `pulumi`. Never raises: a lost line must not fail a deployment."""
+        text = escaped_lines(text)
         if self._address is None:
             print(text, file=sys.stderr)
             return

@@ -102,6 +102,11 @@ class Places:
         behind = [each for place in realm.former for each in realm.charges(place, self._views[place].machines(stack))]
         return (*self._views[realm.home].machines(stack), *behind)
 
+    def unproven(self, stack: str, machines: Sequence[Seen]) -> dict[str, str]:
+        """Why it is not proven that Rollcall made these machines, by instance. What no place proves is unproven."""
+        found = [view.unproven(stack, machines) for view in self.views]
+        return {each: why for each, why in found[0].items() if all(each in other for other in found[1:])}
+
     def running_elsewhere(self, stack: str) -> frozenset[str]:
         """The instances that run in every other place of the cloud in which the stack may have any."""
         found = (each for place in self._realm.others for each in self._views[place].machines(stack))

@@ -18,6 +18,7 @@ import pulumi
 
 from components import aws_sdk as aws
 from components import cloudflare, losttokens
+from components.clouds import role_description
 from components.naming import deployment
 from rollcall.route53 import LABEL
 
@@ -149,7 +150,7 @@ class Ec2Registrar(pulumi.ComponentResource):
         }
         role = aws.iam.Role(
             f"{name}-role",
-            description=f"Machines of Rollcall's stack {stack}, fleet {fleet}",
+            description=role_description(stack, fleet),
             assume_role_policy=json.dumps(_ASSUME),
             opts=mine,
         )

@@ -32,6 +32,7 @@ from components import looks
 from components.access import CLOUDFLARE_KEYS
 from components.attendance import (
     BY_HAND,
+    NOT_PROVEN,
     Difference,
     Entry,
     Member,
@@ -39,16 +40,20 @@ from components.attendance import (
     Seen,
     describe,
     difference,
+    is_of_another,
+    is_safe_end,
     owned,
+    with_doubts,
     within_brake,
 )
 from components.aws_config import AWS_KEYS
+from components.escaping import escaped_lines
 from components.joyent.pacing import Stall
-from components.leaving import POLL, see_off, wait_for_caches, withdraw
+from components.leaving import POLL, say_once, see_off, wait_for_caches, withdraw
 from components.looks import Departure, Look
 from components.progress import Engine
 from components.realm import Realm, is_keeper, left
-from components.registries import Registries, place_of
+from components.registries import RESOLVERS, Registries, place_of
 from rollcall.errors import FatalError
 from rollcall.ownership import Owner
 
@@ -67,6 +72,9 @@ CALLED: set[tuple[str, str]] = set()
 
 class RollCallError(Exception):
     """A machine does not answer, one that leaves does not go, or too many would go; the message names each and why."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(escaped_lines(message))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +112,7 @@ class _Provider(ResourceProvider):
     _config: Mapping[str, str] = {}
 
     def configure(self, req: Any) -> None:
-        kept = (*CLOUDFLARE_KEYS, *AWS_KEYS, "rollcall:joyent")
+        kept = (*CLOUDFLARE_KEYS, *AWS_KEYS, "rollcall:joyent", RESOLVERS)
         self._config = {key: value for key in kept if (value := req.config.get(key)) is not None}
 
     def _registries(self, props: Mapping[str, Any]) -> Registries:
@@ -159,6 +167,8 @@ class RollCallProvider(_Provider):
             found = self._let_leave(leaving, registries, olds, told, engine)
         for line in found.foreign if olds["members"] or olds["places"] else ():
             engine.say(f"{fleet}: {line} is not Rollcall's; it is left as it is", warning=True)
+        for line in found.unproven:
+            engine.say(f"{fleet}: {line}", warning=True)
         _called(news)
         former_stacks = _still_standing(told["former_stacks"], registries) if told["former_stacks"] else []
         seen_off = _listed(told["seen_off"], registries, stack)
@@ -222,7 +232,10 @@ class RollCallProvider(_Provider):
         look = looks.LOOKS.get(self._what(props, "places"), lambda: Look(registries), LOOK_FOR)
         roll = roll_of(props)
         found = difference(roll, look.entries(), registries.seen(roll.stack), look.answers())
+        found = proven(registries, roll, found)
         _warn_of_gone(look.gone, roll.fleet, Engine())
+        for note in look.notes:
+            Engine().say(f"{roll.fleet}: {note}", warning=True)
         changed = {**props, **_found(found)}
         if props.get("former"):
             changed["former"] = registries.still_former(props["stack"])
@@ -278,11 +291,11 @@ class DeregistrationProvider(_Provider):
 
         seen = _wait_until_gone(look, _props, engine)
         gone = Owner(stack, _props["fleet"], _props["machine"], generation, "unknown")
-        left = _left_of(gone, seen.entries())
+        left = _left_of(gone, seen.entries(), seen.seen)
         if left:
             # Others may have been at it since, so what goes is what stands now.
             registries = self._registries(_props)
-            left = _left_of(gone, registries.entries())
+            left = _left_of(gone, registries.entries(), seen.seen)
             registries.remove(left)
             looks.DEPARTURES.forget(what)
         _warn_of_gone(seen.gone, f"{_props['fleet']}-{_props['machine']}", engine)
@@ -370,6 +383,8 @@ def _answer(
     stall = Stall(time.monotonic)
     said, looked = "", time.monotonic()
     steps: Mapping[str, str] = {}
+    noted: set[str] = set()
+    doubts: dict[str, str] = {}
     registries.undrain(roll.stack, roll.members)
     while True:
         seen = registries.seen(roll.stack)
@@ -379,7 +394,8 @@ def _answer(
                 f"{roll.fleet}: the zone {', '.join(registries.gone)} was deleted, so no machine can be in it. Make the zone again, or "
                 "name another one, and run `pulumi up` again."
             )
-        found = difference(roll, entries, seen, registries.answers())
+        found = proven(registries, roll, difference(roll, entries, seen, registries.answers()), doubts)
+        say_once(registries.notes, noted, engine)
         known = [each for each in found.stray if each.dead or (each.owner and registries.sees(each.owner.instance))]
         # What has a former id of the stack and runs is on its way out, or of a new stack with that name.
         alive = {each.instance for former in roll.former_stacks for each in registries.seen(former) if each.running}
@@ -387,14 +403,15 @@ def _answer(
         by_hand = [each for each in known if each.owner and each.owner.generation == BY_HAND]
         stray = [each for each in known if each not in by_hand]
         _remove_strays(registries, roll, stray, seen, len(entries), brake, engine)
-        twins = _twins(roll, found.orphans)
+        all_twins = _twins(roll, found.orphans)
+        twins = _replaced(roll, all_twins, seen, brake)
         if twins:
             # It has a member's generation, so it stands in that one's way.
             _see_off_and_end(registries, roll, twins, _linger(registries, props), engine)
             engine.say(
                 f"{roll.fleet}: ended {', '.join(each.instance for each in twins)}, made by an `up` that was interrupted"
             )
-        elif found.complete and found.orphans:
+        elif found.complete and found.orphans and not all_twins:
             _end_orphans(registries, roll, found.orphans, len(seen), brake, _linger(registries, props), engine)
             stall.restart()
         elif found.complete and by_hand:
@@ -402,7 +419,7 @@ def _answer(
             _remove_strays(registries, roll, by_hand, (), len(entries), brake, engine)
             engine.sleep(_linger(registries, props))
             stall.restart()
-        elif found.complete and not stray:
+        elif found.complete and not stray and not all_twins:
             return found
         now = time.monotonic()
         if now - looked >= STEPS_EVERY or not said:
@@ -411,9 +428,22 @@ def _answer(
             if line != said:
                 engine.say(line)
                 said = line
-        if stall.seconds(_facts(roll, found, seen, steps)) > float(props["timeout"]):
-            raise RollCallError(_complaint(roll, found, seen, registries, float(props["timeout"])))
+        # Where only resolvers can be asked, what they keep is no reason to give up.
+        limit = float(props["timeout"]) + (registries.delay if found.unanswered else 0)
+        if stall.seconds(_facts(roll, found, seen, steps)) > limit:
+            raise RollCallError(_complaint(roll, found, seen, registries, limit))
         engine.sleep(POLL)
+
+
+def proven(registries: Registries, roll: Roll, found: Difference, doubts: dict[str, str] | None = None) -> Difference:
+    """The same without the orphans that only their tags say to be the stack's; `doubts` has what was found of each before."""
+    known = doubts if doubts is not None else {}
+    asked = [each for each in found.orphans if each.instance not in known]
+    if asked:
+        each_why = [registries.unproven(stack, asked) for stack in roll.stacks]
+        why = {each: said for each, said in each_why[0].items() if all(each in other for other in each_why)}
+        known.update({each.instance: why.get(each.instance, "") for each in asked})
+    return with_doubts(found, {instance: why for instance, why in known.items() if why})
 
 
 def registries_of(props: Mapping[str, Any], config: Mapping[str, str]) -> Registries:
@@ -445,6 +475,7 @@ def _remove_strays(
     if any(each.owner is not None and each.owner.instance not in running for each in stray):
         running |= registries.running_elsewhere(roll.stack)
     dead = [each for each in stray if each.dead or (each.owner is not None and each.owner.instance not in running)]
+    dead = [each for each in dead if not is_of_another(each, seen)]
     if brake and not within_brake(total, len(dead)):
         raise RollCallError(
             f"{roll.fleet}: {len(dead)} of {total} entries are left over and would be removed at once:\n"
@@ -465,6 +496,19 @@ def _twins(roll: Roll, orphans: Sequence[Seen]) -> list[Seen]:
     return [each for each in orphans if each.generation in generations]
 
 
+def _replaced(roll: Roll, twins: Sequence[Seen], seen: Iterable[Seen], brake: bool) -> list[Seen]:
+    """Those twins that may go now: their member runs. Each `up` that is killed leaves one for a member at the most."""
+    if brake and len({each.generation for each in twins}) < len(twins):
+        raise RollCallError(
+            f"{roll.fleet}: {len(twins)} machines have the generation of a member and are in no state, several of them the same one:\n"
+            + "\n".join(f"  - {each.instance} ({each.fleet}-{each.machine}, {each.state})" for each in twins)
+            + f"\n{_BRAKE_MEND}"
+        )
+    running = {each.instance for each in seen if each.running}
+    replaced = {member.generation for member in roll.members if member.instance in running}
+    return [each for each in twins if each.generation in replaced]
+
+
 def _end_orphans(
     registries: Registries,
     roll: Roll,
@@ -475,7 +519,7 @@ def _end_orphans(
     engine: Engine,
 ) -> None:
     """Machines that are in no state leave as any other would, with the drain delay, and are ended then."""
-    if brake and not within_brake(total, len(orphans)):
+    if brake and not is_safe_end(len(roll.members), len(orphans)):
         raise RollCallError(
             f"{roll.fleet}: {len(orphans)} of {total} machines are tagged with stack {roll.stack} and are in no state:\n"
             + "\n".join(f"  - {each.instance} ({each.fleet}-{each.machine}, {each.state})" for each in orphans)
@@ -501,19 +545,25 @@ def _see_off_and_end(
     registries.end(member.instance for member in members)
 
 
-def _left_of(gone: Owner, entries: Iterable[Entry]) -> list[Entry]:
-    """What a machine of this generation has left, whatever its instance was, and what is nobody's any more."""
+def _left_of(gone: Owner, entries: Iterable[Entry], machines: Sequence[Seen]) -> list[Entry]:
+    """What a machine of this generation has left, whatever its instance was, and what is nobody's any more; without what has its mark
+    and the address of another one of `machines`."""
     whose = (gone.stack, gone.fleet, gone.generation)
     return [
         each
         for each in entries
-        if each.dead or (each.owner and (each.owner.stack, each.owner.fleet, each.owner.generation) == whose)
+        if each.dead
+        or (
+            each.owner
+            and (each.owner.stack, each.owner.fleet, each.owner.generation) == whose
+            and not is_of_another(each, machines)
+        )
     ]
 
 
 def _wait_until_gone(look: Callable[[], Departure], props: Mapping[str, Any], engine: Engine) -> Departure:
     """The look that shows the machine of this generation no longer running. Raises RollCallError when it still runs after the
-    time-out."""
+    time-out; one that has only its tags is no reason to fail, and none to have it terminated."""
     end = time.monotonic() + GONE_WITHIN
     while True:
         seen = look()
@@ -521,10 +571,17 @@ def _wait_until_gone(look: Callable[[], Departure], props: Mapping[str, Any], en
         if not running:
             return seen
         if time.monotonic() > end:
-            raise RollCallError(
-                f"{props['fleet']}-{props['machine']}: {running[0].instance} still runs after {GONE_WITHIN:.0f} s; "
-                "terminate it and run `pulumi destroy` or `pulumi up` again"
-            )
+            who, why = f"{props['fleet']}-{props['machine']}", seen.unproven(running)
+            for each in (one for one in running if one.instance not in why):
+                raise RollCallError(
+                    f"{who}: {each.instance} still runs after {GONE_WITHIN:.0f} s; "
+                    "terminate it and run `pulumi destroy` or `pulumi up` again"
+                )
+            for instance, doubt in sorted(why.items()):
+                engine.say(
+                    f"{who}: {instance} has its tags, but {NOT_PROVEN} ({doubt}); it is left as it is", warning=True
+                )
+            return seen
         engine.sleep(POLL)
 
 
@@ -571,6 +628,8 @@ def _complaint(roll: Roll, found: Difference, seen: Sequence[Seen], registries: 
     for line in (*found.missing, *found.stale, *found.left_over):
         instance = next((each.instance for each in roll.members if each.instance in line), "")
         lines.append(f"  - {line}; {_step(machines.get(instance), steps)}" if instance else f"  - {line}")
+    more = (*found.unproven, *registries.notes, *registries.compared(found.unanswered))
+    lines += [f"  - {line}" for line in more]
     lines.append("  Look into /var/log/rollcall.log on the machine; `pulumi up` again once it is mended.")
     return "\n".join(lines)
 

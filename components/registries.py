@@ -6,7 +6,8 @@ Credentials come from the stack's config first and the environment second, as th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -16,7 +17,7 @@ from components.clouds import CloudView, cloud_of, view_of
 from components.realm import Access as Access
 from components.realm import Places, Realm
 from components.recordstore import RecordStore
-from components.resolving import answered_by_all, answered_by_any
+from components.resolving import ZoneView
 from components.serviceplace import WITHIN, ServicePlace, ServiceRecords, challenges, families, without_ipv6
 from components.zonegone import PresentRecords
 from rollcall.cloudflare import CloudflareStore, Record
@@ -25,6 +26,7 @@ from rollcall.retrying import retried
 from rollcall.settings import CloudflareJoin, challenge_name
 
 ADDRESS_TYPES = ("A", "AAAA")
+RESOLVERS = "rollcall:resolvers"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +98,12 @@ class Records(Protocol):
     def still_answered(self, entries: Iterable[Entry]) -> list[Entry]:
         """Those of `entries`, which the API lists no more, that a name server still answers with."""
 
+    def compared(self, places: Collection[str]) -> list[str]:
+        """For each of these record sets that is here, what each name server and each resolver answers, as one line."""
+
+    def split(self) -> list[str]:
+        """A line for each record set here for which the resolvers have another answer than the name servers."""
+
     def challenged(self, gone: Owner) -> bool:
         """Whether there may be challenges for `gone`, by what `entries` last found."""
 
@@ -106,21 +114,36 @@ class Records(Protocol):
 class SiteRecords:
     """The address records of a host in a Cloudflare zone."""
 
-    def __init__(self, place: Place, store: CloudflareStore) -> None:
+    def __init__(self, place: Place, store: CloudflareStore, view: ZoneView | None = None) -> None:
         self._place = place
         self._store = store
+        self._view = view or ZoneView(place.domain)
+        self._listed = frozenset(ADDRESS_TYPES)
 
     def entries(self) -> tuple[Entry, ...]:
         listed = retried(lambda: self._store.list(self._place.zone, self._place.host), WITHIN)
+        self._listed = frozenset(record.type for record in listed)
         return tuple(_entry(record) for record in listed if record.type in ADDRESS_TYPES)
 
     def answers(self) -> dict[str, frozenset[str] | None]:
         """A proxied name answers with the edge's addresses."""
         place = self._place
         return {
-            f"{place.host} {rtype}": None if place.proxied else answered_by_all(place.domain, place.host, rtype)
-            for rtype in families(place.ipv6)
+            f"{place.host} {rtype}": None if place.proxied else self._answer(rtype) for rtype in families(place.ipv6)
         }
+
+    def _answer(self, rtype: str) -> frozenset[str]:
+        """What is not listed is not asked for: a resolver would keep for long that there is none (RFC 2308)."""
+        return self._view.all_of(self._place.host, rtype) if rtype in self._listed else frozenset()
+
+    def compared(self, places: Collection[str]) -> list[str]:
+        host, types = self._place.host, families(self._place.ipv6)
+        return [self._view.compare(host, rtype) for rtype in types if f"{host} {rtype}" in places]
+
+    def split(self) -> list[str]:
+        place = self._place
+        types = () if place.proxied else families(place.ipv6)
+        return [said for rtype in types if rtype in self._listed and (said := self._view.split(place.host, rtype))]
 
     def remove(self, entries: Iterable[Entry]) -> None:
         for entry in entries:
@@ -132,7 +155,7 @@ class SiteRecords:
         place = self._place
         mine = [] if place.proxied else [each for each in entries if each.place.startswith(f"{place.host} ")]
         types = {each.place.rpartition(" ")[2] for each in mine}
-        known = {rtype: answered_by_any(place.domain, place.host, rtype) for rtype in types}
+        known = {rtype: self._view.any_of(place.host, rtype) for rtype in types}
         return [each for each in mine if each.value in known[each.place.rpartition(" ")[2]]]
 
     def challenged(self, gone: Owner) -> bool:
@@ -158,12 +181,34 @@ class Registries:
         self._machines = Places(realm, views)
         # Whoever asks here retries.
         store = RecordStore(cloudflare_token(config.get), cloudflare_url(config.get), retries=False)
+        resolvers = json.loads(config.get(RESOLVERS) or "[]")
+        self._views = {domain: ZoneView(domain, resolvers) for domain in sorted({each.domain for each in self._places})}
         self._records: tuple[PresentRecords, ...] = tuple(
             PresentRecords(
-                SiteRecords(place, store) if isinstance(place, Place) else ServiceRecords(place, config=config)
+                SiteRecords(place, store, self._views[place.domain])
+                if isinstance(place, Place)
+                else ServiceRecords(place, config=config, view=self._views[place.domain])
             )
             for place in self._places
         )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was found wrong with the zones' name servers when they were last asked: those without a vote, or that none has one."""
+        return tuple(line for view in self._views.values() for line in view.notes)
+
+    @property
+    def delay(self) -> float:
+        """Seconds by which the last answers may be behind what the APIs list."""
+        return max((view.delay for view in self._views.values()), default=0.0)
+
+    def compared(self, places: Collection[str]) -> list[str]:
+        """For each of these record sets what each name server and each resolver answers, as one line."""
+        return list(dict.fromkeys(line for records in self._records for line in records.compared(places)))
+
+    def split(self) -> list[str]:
+        """A line for each record set for which the resolvers have another answer than the name servers."""
+        return list(dict.fromkeys(line for records in self._records for line in records.split()))
 
     @property
     def longest_ttl(self) -> float:
@@ -213,6 +258,10 @@ class Registries:
     def seen(self, stack: str) -> tuple[Seen, ...]:
         """The stack's machines where this fleet's are, and those that it answers for where fleets have been."""
         return self._machines.machines(stack)
+
+    def unproven(self, stack: str, machines: Sequence[Seen]) -> dict[str, str]:
+        """Why it is not proven that Rollcall made these machines, which have the tags of `stack`; by instance, only of those."""
+        return {} if not machines else self._machines.unproven(stack, machines)
 
     def running_elsewhere(self, stack: str) -> frozenset[str]:
         """The instances of the stack that run elsewhere on this fleet's cloud."""

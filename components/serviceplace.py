@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
 from components.attendance import Entry, Stand
-from components.resolving import answered_by_all, answered_by_any
+from components.resolving import ZoneView
 from components.zonegone import route53_zone
 from rollcall.errors import TransientError
 from rollcall.ownership import Owner
@@ -20,6 +20,8 @@ from rollcall.settings import Route53Join, challenge_name, record_type
 HOST_TTL = 60
 # Seconds for which an API that fails is asked again: an `up` waits for it, and fails for nothing that passes.
 WITHIN = 60.0
+# Hosts of which it is said what each server answers.
+_MOST_COMPARED = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,13 +92,19 @@ class ServiceRecords:
     its value goes before it, so a value without a host is dead."""
 
     def __init__(
-        self, place: ServicePlace, store: Route53Store | None = None, config: Mapping[str, str] | None = None
+        self,
+        place: ServicePlace,
+        store: Route53Store | None = None,
+        config: Mapping[str, str] | None = None,
+        view: ZoneView | None = None,
     ) -> None:
         self._place = place
+        self._view = view or ZoneView(place.domain)
         self._given = store
         self._config = config or {}
         self._hosts: dict[str, list[RecordSet]] = {}
         self._answered: dict[str, frozenset[str]] = {}
+        self._listed = True
 
     @cached_property
     def _store(self) -> Route53Store:
@@ -116,6 +124,7 @@ class ServiceRecords:
         for each in (each for page in pages for each in page):
             below.setdefault(each.name, []).append(each)
         self._hosts = below
+        self._listed = any(each.type == "SRV" for each in current)
         names: dict[str, dict[str, str]] = {name: {} for name in below}
         found = []
         for value in (value for each in current if each.type == "SRV" for value in each.values):
@@ -126,21 +135,25 @@ class ServiceRecords:
         for name, sets in below.items():
             owner = None if f".c.{LABEL}." in name else owner_of(sets)
             addresses = [(each.type, value) for each in sets if each.type in ("A", "AAAA") for value in each.values]
-            found += [Entry(place=place.hosts(rtype), value=value, owner=owner, id=name) for rtype, value in addresses]
+            found += [
+                Entry(place=place.hosts(rtype), value=value, owner=owner, id=name, alone=True)
+                for rtype, value in addresses
+            ]
             if owner is not None and not addresses:
                 # No member stands by its mark alone, but it goes with its machine.
                 found.append(Entry(place=self._marks, value=str(owner), owner=owner, id=name))
         return tuple(found)
 
     def answers(self) -> dict[str, frozenset[str] | None]:
-        """Each host that the last look found is a name of its own; one that was answered as it is listed is not asked again."""
+        """Each host that the last look found is a name of its own; one that was answered as it is listed is not asked again. A set
+        that is not listed is not asked for: a resolver would keep for long that there is none (RFC 2308)."""
         place = self._place
-        values = answered_by_all(place.domain, set_name(place.told), "SRV")
+        values = self._view.all_of(set_name(place.told), "SRV") if self._listed else frozenset()
         for name, sets in self._hosts.items():
             listed = frozenset(value for each in sets if each.type in ("A", "AAAA") for value in each.values)
             if self._answered.get(name) != listed:
                 types = {each.type for each in sets} & {"A", "AAAA"}
-                asked = [answered_by_all(place.domain, name, rtype) for rtype in sorted(types)]
+                asked = [self._view.all_of(name, rtype) for rtype in sorted(types)]
                 self._answered[name] = frozenset().union(*asked)
         answers: dict[str, frozenset[str] | None] = {
             place.stands[0].place: frozenset(value.lower() for value in values)
@@ -166,9 +179,25 @@ class ServiceRecords:
         """Of the set: a host has a name of its own, and whoever asks for that has read the set before."""
         services = self._place.stands[0]
         mine = [each for each in entries if each.place == services.place]
-        known = answered_by_any(self._place.domain, set_name(self._place.told), "SRV") if mine else frozenset()
+        known = self._view.any_of(set_name(self._place.told), "SRV") if mine else frozenset()
         values = {value.lower() for value in known}
         return [each for each in mine if each.value.lower() in values]
+
+    def compared(self, places: Collection[str]) -> list[str]:
+        services, *hosts = self._place.stands
+        name = set_name(self._place.told)
+        found = [self._view.compare(name, "SRV")] if services.place in places else []
+        for rtype in (each.place.rpartition(" ")[2] for each in hosts if each.place in places):
+            here = ((name, self._values(name, rtype)) for name in sorted(self._hosts))
+            late = [name for name, listed in here if not listed <= self._answered.get(name, listed)]
+            found += [self._view.compare(name, rtype) for name in late[:_MOST_COMPARED]]
+        return found
+
+    def split(self) -> list[str]:
+        return [said for said in (self._view.split(set_name(self._place.told), "SRV"),) if said]
+
+    def _values(self, name: str, rtype: str) -> frozenset[str]:
+        return frozenset(value for each in self._hosts[name] if each.type == rtype for value in each.values)
 
     def challenged(self, gone: Owner) -> bool:
         return challenge_name(gone, self._place.told) in self._hosts

@@ -9,16 +9,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import Any
 
+from components.escaping import escaped_lines
 from components.reading import Faults, Reader, near
 from rollcall.ownership import Owner, OwnershipError
 from rollcall.settings import CloudflareJoin, Route53Join, SettingsError, format_join
 
-KEYS = ("site", "directory", "fleets", "joyent", "linger", "brake", "rotate")
+KEYS = ("site", "directory", "fleets", "joyent", "linger", "brake", "rotate", "resolvers")
 # Those that are no YAML of their own.
 TEXTS = ("rotate",)
+LISTS = ("resolvers",)
 # A secret, which no check prints.
 MACHINE_TOKEN = "machineToken"
 # What they are: components/clouds.py and fleets.py.
@@ -45,6 +47,7 @@ _ROUTE53_VALUES = 400
 _LONGEST_NAME, _LONGEST_LABEL = 253, 63
 _LONGEST_TXT = 1300
 _MOST_JOINS = 10
+_MOST_RESOLVERS = 8
 _ROUTE53_COMFORTABLE = 300
 
 
@@ -52,10 +55,11 @@ class ConfigurationError(Exception):
     """The stack's configuration cannot be used; the message lists every fault with its key and the mend."""
 
     def __init__(self, faults: list[str]) -> None:
-        self.faults = tuple(faults)
+        self.faults = tuple(map(escaped_lines, faults))
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         super().__init__(
-            f"the configuration has {count}, nothing was changed:\n" + "\n".join(f"  - {fault}" for fault in faults)
+            f"the configuration has {count}, nothing was changed:\n"
+            + "\n".join(f"  - {fault}" for fault in self.faults)
         )
 
 
@@ -186,7 +190,8 @@ class Settings:
     """The whole of it. `linger`: the seconds that a leaving machine serves on after its entries are gone; the longest TTL
     where that is shorter. `brake`: refuse to remove many left-over entries or machines at once. `rotate`: a word; another one
     makes every secret that the stack makes anew. `network_ids`: of each Triton fleet by its name, once its data centre has been
-    asked (components/networks.py)."""
+    asked (components/networks.py). `resolvers`: addresses of recursive DNS servers, which are asked for the zones' name servers, and in
+    their place where none of those can be asked from here."""
 
     stack: str
     site: SiteSettings | None
@@ -196,6 +201,7 @@ class Settings:
     linger: int = 86400
     brake: bool = True
     rotate: str = ""
+    resolvers: tuple[str, ...] = ()
     network_ids: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def fleets_of(self, cloud: str) -> tuple[FleetSettings, ...]:
@@ -256,6 +262,7 @@ def read_whole(stack: str, values: Mapping[str, Any]) -> tuple[Settings, list[st
         linger=linger,
         brake=top.flag("brake", True),
         rotate=top.text("rotate", ""),
+        resolvers=_resolvers(top),
     )
     if not fleets and not faults:
         faults.add(
@@ -265,6 +272,33 @@ def read_whole(stack: str, values: Mapping[str, Any]) -> tuple[Settings, list[st
         )
     _check_whole(settings, faults)
     return settings, faults.found
+
+
+def _resolvers(reader: Reader) -> tuple[str, ...]:
+    fix = "set it to a list of addresses, as [192.0.2.53, 192.0.2.54:5353, 2001:db8::53], or leave it out for this machine's own"
+    listed = reader.texts("resolvers", ())
+    for each in listed:
+        if not _is_resolver(each):
+            reader.fault("resolvers", f"has {each!r}, which is no address of a resolver", fix)
+    if len(set(listed)) != len(listed):
+        reader.fault("resolvers", "names a resolver twice", "take one of them out")
+    if len(listed) > _MOST_RESOLVERS:
+        reader.fault("resolvers", f"names {len(listed)}", f"name {_MOST_RESOLVERS} at the most")
+    return listed
+
+
+def _is_resolver(text: str) -> bool:
+    """Whether it is an IP address, perhaps with a port."""
+    host, port = text, "53"
+    if text.startswith("[") and "]:" in text:
+        host, _, port = text[1:].partition("]:")
+    elif text.count(":") == 1:
+        host, _, port = text.partition(":")
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return port.isascii() and port.isdigit() and 1 <= int(port) <= 65535 and len(port) <= 5
 
 
 def _site(reader: Reader) -> SiteSettings:

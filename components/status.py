@@ -22,10 +22,11 @@ from components.access import cloudflare_token, cloudflare_token_key, cloudflare
 from components.attendance import Difference, Entry, Member, Roll, Seen, difference, owned
 from components.cloudflareapi import CloudflareApi
 from components.clouds import cloud_of
+from components.escaping import escaped, escaped_lines
 from components.joyent.errors import CloudApiError
 from components.naming import named
 from components.realm import Access
-from components.registration import registries_of, roll_of
+from components.registration import proven, registries_of, roll_of
 from components.settings import KEYS, TEXTS, ConfigurationError, FleetSettings, read
 from rollcall.errors import RollcallError
 from rollcall.settings import FLEET, GENERATION, MACHINE, STACK
@@ -56,13 +57,15 @@ class MachineStatus:
 @dataclass(frozen=True, kw_only=True)
 class FleetStatus:
     """A fleet's machines, and each way in which program, state, cloud and DNS differ. `region` is the AWS region, or Triton's data
-    centre where it is not the configured one."""
+    centre where it is not the configured one. `notes` tell what is wrong with the zones' name servers, and where resolvers have another
+    view than they: no difference of the stack's."""
 
     fleet: str
     cloud: str
     region: str
     machines: tuple[MachineStatus, ...]
     differences: Mapping[str, tuple[str, ...]]
+    notes: tuple[str, ...] = ()
 
     @property
     def in_step(self) -> bool:
@@ -196,12 +199,15 @@ def _look(name: str, told: FleetSettings | None, state: _Held, config: Mapping[s
     registries, roll = registries_of(props, config), roll_of(props)
     entries = registries.entries()
     seen = [each for stack in state.stacks for each in registries.seen(stack)]
-    found = status_of(
-        Access.from_inputs(props["cloud"]), roll, entries, seen, difference(roll, entries, seen, registries.answers())
-    )
+    drift = proven(registries, roll, difference(roll, entries, seen, registries.answers()))
+    found = status_of(Access.from_inputs(props["cloud"]), roll, entries, seen, drift)
     lacks = census.missing(name, told.count if told else None, machines, seen)
     gone = [f"the zone {zone} was deleted" for zone in registries.gone]
-    return replace(found, differences={**found.differences, **_differences(None, lacks), "zone": tuple(gone)})
+    return replace(
+        found,
+        differences={**found.differences, **_differences(None, lacks), "zone": tuple(gone)},
+        notes=(*registries.notes, *(registries.compared(drift.unanswered) or registries.split())),
+    )
 
 
 def _differences(found: Difference | None, lacks: census.Missing) -> dict[str, tuple[str, ...]]:
@@ -240,6 +246,8 @@ def shown(fleets: Sequence[FleetStatus], lost: Sequence[str] = ()) -> str:
     if not fleets and not lost:
         return "Nothing is deployed: the stack's state has no fleet."
     lines = ["Differences", *lines, ""] if lines else ["In step: state, clouds and DNS say the same.", ""]
+    notes = list(dict.fromkeys(f"  {each}" for fleet in fleets for each in fleet.notes))
+    lines += ["Name servers", *notes, ""] if notes else []
     for fleet in fleets:
         where = f"{fleet.cloud} {fleet.region}".strip()
         lines.append(f"{fleet.fleet} ({where})" if where else fleet.fleet)
@@ -248,7 +256,7 @@ def shown(fleets: Sequence[FleetStatus], lost: Sequence[str] = ()) -> str:
             row = f"  {machine.name:<16} {machine.instance:<37} {machine.state:<9} {addresses:<16} {machine.since}"
             lines.append(row.rstrip())
             lines += [f"      at {place}" for place in machine.stands]
-    return "\n".join(lines)
+    return "\n".join(map(escaped, lines))
 
 
 def exported(stack: str) -> tuple[list[Mapping[str, Any]], Configuration]:
@@ -314,10 +322,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stack = exported(chosen.stack)
         fleets, lost = look(*stack), lost_tokens(*stack)
     except (StatusError, ConfigurationError, RollcallError, CloudApiError) as fault:
-        print(f"rollcall status: {fault}", file=sys.stderr)
+        print(escaped_lines(f"rollcall status: {fault}"), file=sys.stderr)
         return 2
     except awserrors.failures() as failed:
-        print(f"rollcall status: {awserrors.told(failed)}", file=sys.stderr)
+        print(escaped_lines(f"rollcall status: {awserrors.told(failed)}"), file=sys.stderr)
         return 2
     in_step = all(each.in_step for each in fleets) and not lost
     if chosen.json:

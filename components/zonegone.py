@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from rollcall.errors import FatalError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from components.attendance import Entry
     from components.registries import Records
@@ -58,6 +58,12 @@ class PresentRecords:
     def still_answered(self, entries: Iterable[Entry]) -> list[Entry]:
         """A resolver keeps answering for the TTL only, and name servers that no longer have the zone refuse."""
         return [] if self.gone else self._records.still_answered(entries)
+
+    def compared(self, places: Collection[str]) -> list[str]:
+        return [] if self.gone else self._records.compared(places)
+
+    def split(self) -> list[str]:
+        return [] if self.gone else self._records.split()
 
     def challenged(self, gone: Owner) -> bool:
         return not self.gone and self._records.challenged(gone)

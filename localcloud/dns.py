@@ -69,7 +69,7 @@ class Authority:
             return _ill_formed(wire)
         if query.flags & dns.flags.QR:
             return None
-        fault = self._faults.take("dns", "", "") if self._faults else None
+        fault = self._faults.take("dns", "", self._kind) if self._faults else None
         if fault is not None and fault.action in ("drop", "lose"):
             return None
         if fault is not None and fault.action == "slow":
@@ -78,11 +78,27 @@ class Authority:
         refusal = _refusal(query)
         if fault is not None and fault.action in ("status", "throttle"):
             reply.set_rcode(dns.rcode.SERVFAIL)
+        elif self._switched("refused"):
+            reply.set_rcode(dns.rcode.REFUSED)
+        elif self._switched("lame"):
+            self._refer_upwards(reply)
         elif refusal is not None:
             reply.set_rcode(refusal)
         else:
             return self._filled(reply, query, over_tcp)
         return self._fitted(reply, query, over_tcp)
+
+    def _switched(self, name: str) -> bool:
+        """A fault may be of one kind of server alone: `dns:authority refused`, `dns:resolver drop`."""
+        return bool(self._faults and self._faults.take("dns", "", self._kind, lambda fault: fault.action == name))
+
+    @property
+    def _kind(self) -> str:
+        return "resolver" if self.recursive else "authority"
+
+    def _refer_upwards(self, reply: dns.message.Message) -> None:
+        """As a server that has lost the zone: it refers to the root (https://kb.isc.org/docs/aa-00541, RFC 8499 section 7, lame)."""
+        reply.authority.append(self._rrset(dns.name.root, RecordSet(".", "NS", 518400, ("a.root-servers.net.",))))
 
     def _filled(self, reply: dns.message.Message, query: dns.message.Message, over_tcp: bool) -> bytes:
         """SERVFAIL where a cloud holds a value that cannot be sent: a client that hears nothing would ask again and again."""

@@ -3,7 +3,8 @@
     SERVICE[:METHOD][:PATH-REGEX] ACTION[=VALUE] [times=N] [for=SECONDS] [p=0..1]
 
 `slow=SECONDS`, `status=CODE`, `throttle`, `drop` (cut before acting) and `lose` (act, then cut the reply) work on every
-service; any other word is a switch that the service itself asks for (`cloudapi readonly`, `route53 propagation=30`).
+service; any other word is a switch that the service itself asks for (`cloudapi readonly`, `route53 propagation=30`, `dns refused`,
+`dns lame`).
 """
 
 from __future__ import annotations

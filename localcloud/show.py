@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from components.escaping import escaped
 from rollcall.errors import RollcallError
 from rollcall.settings import STACK
 
@@ -50,13 +51,13 @@ def fleet(machines: Iterable[Machine], stack: str) -> None:
         else:
             others.setdefault(tag, []).append(each)
     for tag, listed in sorted(others.items()):
-        print(f"\nOther machines, not this stack's: {f'{STACK}={tag}' if tag else f'without a tag {STACK}'}")
+        print(f"\nOther machines, not this stack's: {f'{STACK}={escaped(tag)}' if tag else f'without a tag {STACK}'}")
         print("\n".join(map(_row, listed)))
 
 
 def _row(machine: Machine) -> str:
     where = f"  {machine['cloud']:<7} {machine['name']:<24} {machine['id']:<37} {machine['state']:<9}"
-    return f"{where} {', '.join(machine['addresses'])}".rstrip()
+    return escaped(f"{where} {', '.join(machine['addresses'])}".rstrip())
 
 
 def services(directory: Mapping[str, Any], server: str, sample: Sample) -> list[str]:
@@ -80,7 +81,7 @@ def services(directory: Mapping[str, Any], server: str, sample: Sample) -> list[
                 elif ports:
                     print(f"  not called: the sample client's protocol is spoken at TCP port {SAMPLE_PORT} only")
         except RollcallError as fault:
-            faults.append(f"{name}: {fault}")
+            faults.append(escaped(f"{name}: {fault}"))
     return faults
 
 
@@ -88,7 +89,7 @@ def _targets(client: Client, name: str) -> set[int]:
     """Print the SRV values of an incarnation; the ports that they have."""
     found = sorted(client.ask(name, "SRV"), key=lambda each: (each.priority, each.weight, each.port, each.target))
     for each in found:
-        print(f"  {name} SRV {each}")
+        print(escaped(f"  {name} SRV {each}"))
     if not found:
         print(f"  {name} has no machine")
     return {each.port for each in found}
@@ -96,14 +97,14 @@ def _targets(client: Client, name: str) -> set[int]:
 
 def _calls(name: str, done: subprocess.CompletedProcess[str]) -> list[str]:
     answered = collections.Counter(line.split()[1] for line in done.stdout.splitlines() if line[:9] == "answered:")
-    print(f"  {CALLS} calls of {name.partition('.')[0]} were answered by")
+    print(escaped(f"  {CALLS} calls of {name.partition('.')[0]} were answered by"))
     for instance, count in sorted(answered.items()):
-        print(f"  {count:>3} × {instance}")
+        print(escaped(f"  {count:>3} × {instance}"))
     if (failed := CALLS - answered.total()) == 0:
         return []
     said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-    print(f"  {failed:>3} × {said}")
-    return [f"{name}: {failed} of {CALLS} calls failed ({said})"]
+    print(escaped(f"  {failed:>3} × {said}"))
+    return [escaped(f"{name}: {failed} of {CALLS} calls failed ({said})")]
 
 
 def serves_site(fleets: Mapping[str, Any]) -> bool:
@@ -118,9 +119,11 @@ def site(host: str, url: str, server: str) -> list[str]:
     visits = [_visited(url, host) for _ in range(REQUESTS)]
     print(f"\n{REQUESTS} requests for {host} to {url} were served by")
     for by, count in sorted(collections.Counter(each.by for each in visits).items()):
-        print(f"  {count:>3} × {by}")
+        print(escaped(f"  {count:>3} × {by}"))
     failed = collections.Counter(each.fault for each in visits if each.fault)
-    lines = [f"{host}: {count} of {REQUESTS} requests failed ({fault})" for fault, count in sorted(failed.items())]
+    lines = [
+        escaped(f"{host}: {count} of {REQUESTS} requests failed ({fault})") for fault, count in sorted(failed.items())
+    ]
     return [*unknown, *lines]
 
 

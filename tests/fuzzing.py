@@ -301,6 +301,7 @@ CONFIG: dict[str, Any] = {
     "joyent": {"url": "https://us-west-1.api.example", "account": "a", "keyId": "b"},
     "linger": 20,
     "brake": True,
+    "resolvers": ["192.0.2.53", "[2001:db8::53]:5353"],
 }  # fmt: skip
 
 

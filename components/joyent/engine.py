@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 
+from components.escaping import escaped_lines
 from components.joyent.errors import FatalError
 
 _ADDRESS = re.compile(r"(127\.0\.0\.1|\[::1\]|localhost):\d+")
@@ -52,5 +53,5 @@ def say(text: str) -> None:
     from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc
 
     with contextlib.suppress(grpc.RpcError), grpc.insecure_channel(address()) as channel:
-        request = engine_pb2.LogRequest(severity=engine_pb2.INFO, message=text)
+        request = engine_pb2.LogRequest(severity=engine_pb2.INFO, message=escaped_lines(text))
         engine_pb2_grpc.EngineStub(channel).Log(request, timeout=5)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from components.escaping import escaped_lines
+
 
 class CloudApiError(Exception):
     """The root. `status` is the HTTP status, `code` CloudAPI's error code; 0 and "" where no answer came.
@@ -18,7 +20,7 @@ class CloudApiError(Exception):
     def __init__(
         self, message: str, *, status: int = 0, code: str = "", details: tuple[Mapping[str, Any], ...] = ()
     ) -> None:
-        super().__init__(message)
+        super().__init__(escaped_lines(message))
         self.status = status
         self.code = code
         self.details = details

@@ -55,7 +55,9 @@ class Birth:
             if self._mark and same(each.tags.get(MARK_TAG), self._mark)
         ]
         tags = owned_tags(self._inputs)
-        begun = (each for each in had if all(key in each.tags and same(each.tags[key], tags[key]) for key in tags))
+        # Tags alone may be copied: it must be the machine that is named, under its own name or the new one.
+        named = (each for each in had if text in (each.id, each.name) or each.name == self._name)
+        begun = (each for each in named if all(key in each.tags and same(each.tags[key], tags[key]) for key in tags))
         return (
             next((each for each in begun if each.id not in self._session.deleted), None) if had else self._named(text)
         )

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from components.escaping import escaped_lines
 from components.review.comment import commented
 from components.review.events import SECRET, LogError, read_log
 from components.review.findings import findings_of
@@ -78,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (LogError, OSError, UnicodeDecodeError) as fault:
         print(f"review: {fault}", file=sys.stderr)
         return 2
-    text = without_secrets(commented(preview, stack=chosen.stack), os.environ)
+    text = escaped_lines(without_secrets(commented(preview, stack=chosen.stack), os.environ))
     if chosen.output:
         chosen.output.write_text(text)
     else:

@@ -19,7 +19,7 @@ _KINDS = {
     "stale": ("Stale in DNS", "the entry leads elsewhere than to its machine; the machine itself corrects it"),
     "left_over": ("Left over in DNS", "the entry's machine is gone; `up` removes the entry"),
     "foreign": ("Foreign in DNS", "not written by this stack; it is left as it is, and shown once"),
-    "orphaned": ("Orphaned machines", "tagged with this stack and in no state; `up` ends them"),
+    "orphaned": ("Orphaned machines", "tagged with this stack and in no state; `up` ends those that are proven to be its own"),
 }  # fmt: skip
 
 

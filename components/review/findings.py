@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from components.attendance import within_brake
+from components.attendance import NOT_PROVEN, is_safe_end, within_brake
+from components.escaping import escaped
 from components.registries import place_of
 from components.review.events import UNKNOWN, Preview, State, Step
 
@@ -414,8 +415,9 @@ def _brake(
             continue
         stands = sum(fleet.before * len(fleet.stood) for fleet in fleets)
         left = sum(1 for fleet, _ in differences["left_over"] if fleet == step.name)
-        lost = sum(1 for fleet, _ in differences["orphaned"] if fleet == step.name)
-        if not within_brake(stands + left, left) or not within_brake(sum(each.before for each in fleets) + lost, lost):
+        lost = sum(1 for fleet, line in differences["orphaned"] if fleet == step.name and NOT_PROVEN not in line)
+        wanted = sum(each.after for each in fleets if each.name == step.name)
+        if not within_brake(stands + left, left) or not is_safe_end(wanted, lost):
             yield (
                 f"The brake may hold: fleet `{step.name}` has {left} left-over entries and {lost} orphaned machines to "
                 "remove, more than three in ten. `pulumi up` says so and removes nothing."
@@ -428,7 +430,7 @@ def _count(number: int, word: str) -> str:
 
 def code(text: str, most: int = 120) -> str:
     """A value that anybody may have written, as a code span: no link, no mention, no HTML of it comes alive."""
-    flat = " ".join(text.split())
+    flat = escaped(" ".join(text.split()))
     if not flat:
         return ""
     if len(flat) > most:

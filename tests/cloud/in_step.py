@@ -152,11 +152,11 @@ class World:
         self._patcher.setattr(leaving, "DRAIN_BOUND", 20.0)
         self._patcher.setattr(registration, "secrets", SimpleNamespace(token_hex=lambda _: self._generation()))
         self._patcher.setattr("components.registries.view_of", lambda *_: self)
-        for asked in ("all", "any"):
-            for module in ("registries", "serviceplace"):
-                self._patcher.setattr(
-                    f"components.{module}.answered_by_{asked}", lambda _, name, rtype: zone.answers(name, rtype)
-                )
+        view = SimpleNamespace(
+            all_of=zone.answers, any_of=zone.answers, compare=lambda *_: "", split=lambda *_: "", notes=(), delay=0.0
+        )
+        for module in ("registries", "serviceplace"):
+            self._patcher.setattr(f"components.{module}.ZoneView", lambda *_: view)
         for module in ("registries", "serviceplace"):
             self._patcher.setattr(
                 f"components.{module}.retried", lambda act, within: retried(act, within, sleep=lambda _: None)
@@ -312,6 +312,10 @@ class World:
         pass
 
     def steps(self, machines: Sequence[Seen]) -> dict[str, str]:
+        return {}
+
+    def unproven(self, stack: str, machines: Sequence[Seen]) -> dict[str, str]:
+        """All were made by Rollcall."""
         return {}
 
     def end(self, instances: Iterable[str]) -> None:

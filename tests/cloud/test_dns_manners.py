@@ -12,7 +12,7 @@ import dns.rdatatype
 import dns.rrset
 import pytest
 
-from components.resolving import answered_by_all
+from components.resolving import ZoneView
 from localcloud.aws.route53 import UNLIMITED
 from localcloud.aws.route53.store import NAME_SERVERS
 from localcloud.cloudflare import NAME_SERVERS as CLOUDFLARE_SERVERS
@@ -207,10 +207,11 @@ class TestOurPrograms:
         self, server: Served, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("ROLLCALL_DNS", f"127.0.0.1:{server.port}")
-        assert answered_by_all(ZONE, NAME, "SRV") == {f"10 10 4218 {each}.rc.{ZONE}." for each in MACHINES}
-        assert len(answered_by_all(ZONE, f"many.{ZONE}", "SRV")) == 60, "over TCP"
-        assert answered_by_all(ZONE, f"{MACHINES[0]}.rc.{ZONE}", "A") == {"198.51.100.1"}
-        assert answered_by_all(ZONE, NAME, "A") == answered_by_all(ZONE, f"none.{ZONE}", "A") == frozenset()
+        view = ZoneView(ZONE)
+        assert view.all_of(NAME, "SRV") == {f"10 10 4218 {each}.rc.{ZONE}." for each in MACHINES}
+        assert len(view.all_of(f"many.{ZONE}", "SRV")) == 60, "over TCP"
+        assert view.all_of(f"{MACHINES[0]}.rc.{ZONE}", "A") == {"198.51.100.1"}
+        assert view.all_of(NAME, "A") == view.all_of(f"none.{ZONE}", "A") == frozenset()
 
     def test_the_client_asks_for_no_address_that_came_along(self, lab: Lab) -> None:
         authority, asked = Authority([lab.cloud.aws], dict.fromkeys(NAME_SERVERS, "127.0.0.1")), list[str]()

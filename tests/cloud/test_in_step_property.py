@@ -419,7 +419,7 @@ def proven(machine: type[InStep], make: Callable[[], Zone], least: int, always_t
         run_state_machine_as_test(
             machine,
             settings=settings(
-                max_examples=least * 27 // (20 * STEPS),
+                max_examples=least * 30 // (20 * STEPS),
                 stateful_step_count=STEPS,
                 derandomize=always_the_same,
                 deadline=None,

@@ -64,7 +64,8 @@ def environment(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
         "AWS_REGION": "us-west-2", "AWS_EC2_METADATA_DISABLED": "true",
     }.items():  # fmt: skip
         monkeypatch.setenv(key, value)
-    monkeypatch.setattr(resolving, "name_servers", lambda zone: ())
+    monkeypatch.setattr(resolving, "name_servers", lambda *_: resolving.Discovery())
+    monkeypatch.setattr(resolving, "own_resolvers", lambda: ())
 
 
 @pytest.fixture

@@ -177,10 +177,15 @@ def test_an_orphan_is_found_once_by_whom_it_is_of_or_by_the_keeper_of_its_region
     assert code == 1 and [line.split()[0] for line in shown] == sorted([made["away"], made["given-up"]])
     diff = spread.rehearsal.pulumi("preview", "--diff", "--stack", "local", capture=True).stdout
     assert made["away"] in diff and made["given-up"] in diff, diff
-    # One that is tagged as of a fleet elsewhere is not this region's to end: whoever made it so knows why.
-    ec2.terminate_instances(InstanceIds=[made["home"]])
-    spread.up()
+    # They have the tags of ours and nothing else, so they are named, and are the operator's to end.
+    said = spread.up()
+    assert all(
+        f"{made[each]} (running) is tagged" in said and "so it is not ended" in said for each in ("away", "given-up")
+    )
+    assert set(made.values()) <= spread.tagged()
+    ec2.terminate_instances(InstanceIds=[*made.values()])
     wait_until("all three are gone", lambda: not set(made.values()) & spread.tagged(), 90)
+    spread.up()
     spread.assert_in_step()
 
 

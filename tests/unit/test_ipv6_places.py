@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from components import registries, serviceplace
 from components.clouds import _ec2_seen
 from components.registries import Place, SiteRecords, place_of
+from components.resolving import ZoneView
 from components.serviceplace import ServicePlace, ServiceRecords
 from localcloud.aws.route53 import UNLIMITED
 from rollcall.cloudflare import Record
@@ -55,11 +55,11 @@ def test_of_a_site_each_family_is_asked_for_by_its_type(
 ) -> None:
     asked: list[str] = []
 
-    def answered(_zone: str, _name: str, rtype: str) -> frozenset[str]:
+    def answered(_view: ZoneView, _name: str, rtype: str) -> frozenset[str]:
         asked.append(rtype)
         return frozenset({rtype.lower()})
 
-    monkeypatch.setattr(registries, "answered_by_all", answered)
+    monkeypatch.setattr(ZoneView, "all_of", answered)
     place = replace(SITE, ipv6=ipv6, proxied=proxied)
     found = SiteRecords(place, NoStore()).answers()  # type: ignore[arg-type]
     types = ["A", "AAAA"] if ipv6 else ["A"]
@@ -110,9 +110,7 @@ def test_hosts_are_listed_and_answered_by_family_where_both_are_asked_for(
     store: Route53Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     standing = {(each.name, each.type): each.values for page in store.under(f"rc.{ZONE}") for each in page}
-    monkeypatch.setattr(
-        serviceplace, "answered_by_all", lambda _zone, name, rtype: frozenset(standing.get((name, rtype), ()))
-    )
+    monkeypatch.setattr(ZoneView, "all_of", lambda _view, name, rtype: frozenset(standing.get((name, rtype), ())))
     hosts: dict[bool, dict[str, set[str]]] = {}
     for ipv6 in (False, True):
         records = ServiceRecords(replace(SERVICE, ipv6=ipv6), store)

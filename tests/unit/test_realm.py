@@ -134,6 +134,11 @@ class View:
     def steps(self, machines: Sequence[Seen]) -> dict[str, str]:
         return {}
 
+    def unproven(self, stack: str, machines: Sequence[Seen]) -> dict[str, str]:
+        """It proves those that it lists."""
+        here = {each.instance for each in self._machines}
+        return {each.instance: "only tags" for each in machines if each.instance not in here}
+
     def drain(self, stack: str, instances: Sequence[str]) -> None: ...
 
     def undrain(self, stack: str, instances: Sequence[str]) -> None: ...
@@ -154,6 +159,13 @@ def test_machines_of_other_regions_fleets_are_not_seen_and_count_as_running() ->
     assert places.running_elsewhere("prod") == {OTHER, BEHIND}
     assert places.still_former("prod") == [ASIA.as_inputs()]
     assert places.views == [views[WEST], views[ASIA]]
+
+
+def test_a_machine_is_proven_by_the_place_that_it_is_in_and_by_no_other_fleets() -> None:
+    realm = Realm.of(props("web", {"web": WEST, "api": EU}, former=[ASIA]))
+    machines = [seen("web", each) for each in (HOME, OTHER, BEHIND)]
+    places = Places(realm, {WEST: View(machines[0]), EU: View(machines[1]), ASIA: View(machines[2])})
+    assert places.unproven("prod", machines) == {OTHER: "only tags"}
 
 
 def test_one_that_does_not_run_elsewhere_is_not_running() -> None:

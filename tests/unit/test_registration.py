@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +28,8 @@ class World:
 
     longest_ttl = 60.0
     gone: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    delay = 0.0
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -48,6 +50,7 @@ class World:
         self.former: list[dict[str, str]] = []
         self.stacks: dict[str, str] = {}
         self.drained: list[str] = []
+        self.tagged: set[str] = set()
 
     def machine(
         self,
@@ -99,11 +102,17 @@ class World:
     def answers(self) -> Mapping[str, frozenset[str] | None]:
         return {PLACE: frozenset(entry.value for entry in self.entries_)}
 
+    def compared(self, places: Collection[str]) -> list[str]:
+        return [f"{each}: ns1 answers nothing; resolver 192.0.2.53 answers 10.0.0.1" for each in places]
+
     def still_answered(self, entries: Iterable[Entry]) -> list[Entry]:
         return [each for each in entries if self.now < self.answered_until.get(each.value, 0)]
 
     def seen(self, stack: str) -> tuple[Seen, ...]:
         return tuple(each for each in self.seen_.values() if self.stacks.get(each.instance, "local") == stack)
+
+    def unproven(self, stack: str, machines: Sequence[Seen]) -> dict[str, str]:
+        return {each.instance: "its role is another" for each in machines if each.instance in self.tagged}
 
     def running_elsewhere(self, stack: str) -> frozenset[str]:
         if self.unreachable:
@@ -458,7 +467,7 @@ class TestSeenOff:
         members = [world.machine(each) for each in range(3)]
         state = RollCallProvider().update("", props(members), props(members[:2])).outs
         orphan = world.machine(7, generation="dddddd")["instance"]
-        RollCallProvider().update("", state, props(members[:2]))
+        RollCallProvider().update("", state, props(members[:2], brake=False))
         assert world.ended == [orphan]
 
 
@@ -584,21 +593,108 @@ def test_an_acknowledged_foreign_entry_is_no_drift_and_a_new_one_is(world: World
 
 
 def test_a_machine_in_no_state_is_shown_by_a_refresh_and_leaves_before_it_is_ended(world: World) -> None:
-    members = [world.machine(0)]
+    members = [world.machine(each) for each in range(4)]
     orphan = world.machine(5, generation="dddddd")
     found = RollCallProvider().read("", props(members)).outs["orphaned"]
     assert found == [f"{orphan['instance']} (running) is tagged web-5"]
     RollCallProvider().update("", props(members), props(members))
     assert world.ended == [orphan["instance"]]
-    assert [entry.value for entry in world.entries()] == ["198.51.100.10"] and world.removed == []
+    assert [entry.value for entry in world.entries()] == [f"198.51.100.1{each}" for each in range(4)]
+    assert world.removed == []
 
 
-def test_a_machine_that_somebody_tagged_by_hand_is_ended_too(world: World) -> None:
-    members = [world.machine(0)]
-    orphan = world.machine(5, generation="dddddd", registered=False)["instance"]
-    world.seen_[orphan] = replace(world.seen_[orphan], generation="", machine="", drained=True)
-    RollCallProvider().update("", props(members), props(members))
-    assert world.ended == [orphan]
+class TestAMachineThatOnlyItsTagsSayToBeOurs:
+    """Whoever may only tag instances can have nothing ended, whatever the tags say."""
+
+    def tagged(self, world: World, **tags: str) -> str:
+        """The instance of a database with the tags of a machine of the fleet."""
+        instance = world.machine(55, generation=tags.pop("generation", "dddddd"), registered=False)["instance"]
+        world.seen_[instance] = replace(world.seen_[instance], **tags)  # type: ignore[arg-type]
+        world.tagged.add(instance)
+        world.stuck.add(instance)
+        return instance
+
+    @pytest.mark.parametrize("brake", [True, False])
+    @pytest.mark.parametrize(
+        "tags", [{}, {"generation": "", "machine": ""}, {"generation": "aaaaaa"}, {"fleet": "given-up"}]
+    )
+    def test_is_never_ended_and_named_with_what_to_do(self, world: World, tags: dict[str, str], brake: bool) -> None:
+        members = [world.machine(each) for each in range(10)]
+        instance = self.tagged(world, **tags)
+        told = props(members, brake=brake, peers=["web"])
+        (shown,) = RollCallProvider().read("", told).outs["orphaned"]
+        RollCallProvider().update("", told, told)
+        assert world.ended == world.drained == []
+        (said,) = (each for each in world.said if instance in each)
+        assert said == f"web: {shown}"
+        assert "only its tags say that it is this stack's (its role is another), so it is not ended" in said
+        assert "take its rollcall- tags away" in said
+
+    def test_does_not_keep_one_that_is_proven_from_being_ended(self, world: World) -> None:
+        members = [world.machine(each) for each in range(4)]
+        self.tagged(world)
+        orphan = world.machine(7, generation="eeeeee")["instance"]
+        RollCallProvider().update("", props(members), props(members))
+        assert world.ended == [orphan]
+
+    def test_is_named_where_a_roll_call_fails(self, world: World) -> None:
+        instance = self.tagged(world, generation="aaaaaa")
+        members = [world.machine(0, running=False, registered=False)]
+        with pytest.raises(RollCallError, match=rf"  - {instance} .* only its tags say"):
+            RollCallProvider().create(props(members))
+
+
+@pytest.mark.parametrize("proven", [True, False])
+def test_a_deregistration_lets_nobody_terminate_a_machine_with_copied_tags(world: World, proven: bool) -> None:
+    instance = world.machine(7, generation="eeeeee", registered=False)["instance"]
+    world.stuck.add(instance)
+    gone = {**props([]), "machine": "7", "generation": "eeeeee"}
+    if proven:
+        with pytest.raises(RollCallError, match=f"{instance} still runs after 300 s; terminate it"):
+            DeregistrationProvider().delete("", gone)
+    else:
+        world.tagged.add(instance)
+        DeregistrationProvider().delete("", gone)
+        assert any(f"{instance} has its tags, but only its tags say" in each for each in world.said)
+    assert world.ended == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "orphans", "ends"),
+    [(1, 1, False), (3, 1, False), (4, 1, True), (6, 2, False), (10, 3, True), (9, 3, False)],
+)
+def test_the_limit_holds_for_small_fleets_too(world: World, wanted: int, orphans: int, ends: bool) -> None:
+    members = [world.machine(each) for each in range(wanted)]
+    lost = [world.machine(20 + each, generation="dddddd")["instance"] for each in range(orphans)]
+    if ends:
+        RollCallProvider().update("", props(members), props(members))
+    else:
+        with pytest.raises(RollCallError, match=rf"{lost[0]}[\s\S]*rollcall:brake false"):
+            RollCallProvider().update("", props(members), props(members))
+        assert world.ended == world.drained == []
+        RollCallProvider().update("", props(members), props(members, brake=False))
+    assert world.ended == lost
+
+
+class TestTwins:
+    """Machines in no state with the generation of a member, as an `up` that was killed leaves them."""
+
+    def test_two_of_one_member_are_ended_only_without_the_brake(self, world: World) -> None:
+        members = [world.machine(0, registered=False)]
+        twins = [world.machine(each, registered=False)["instance"] for each in (1, 2)]
+        with pytest.raises(RollCallError, match=rf"2 machines have the generation[\s\S]*{twins[1]}[\s\S]*brake false"):
+            RollCallProvider().create(props(members))
+        assert world.ended == []
+        RollCallProvider().create(props(members, brake=False))
+        assert world.ended == twins
+
+    @pytest.mark.parametrize("brake", [True, False])
+    def test_one_whose_member_does_not_run_serves_on(self, world: World, brake: bool) -> None:
+        members = [world.machine(0, running=False, registered=False)]
+        world.machine(1)
+        with pytest.raises(RollCallError, match="web-0"):
+            RollCallProvider().create(props(members, brake=brake))
+        assert world.ended == world.drained == []
 
 
 def test_a_twin_of_a_member_is_ended_at_once_since_it_stands_in_its_way(world: World) -> None:
@@ -1027,7 +1123,7 @@ class TestMachinesThatNoRollCallHasCounted:
 
     def test_a_machine_that_is_in_no_state_leaves_with_the_drain_delay_before_it_is_ended(self, world: World) -> None:
         old, new = web_0(world, 0, "aaaaaa"), web_0(world, 1, "bbbbbb")
-        RollCallProvider().create(props([new]))
+        RollCallProvider().create(props([new], brake=False))
         assert world.drained == world.ended == [old["instance"]] and 30.0 in world.slept
 
     def test_so_does_one_that_has_a_members_generation(self, world: World) -> None:
@@ -1038,5 +1134,113 @@ class TestMachinesThatNoRollCallHasCounted:
     def test_one_that_never_was_in_dns_is_ended_at_once(self, world: World) -> None:
         old, new = web_0(world, 0, "aaaaaa", registered=False), web_0(world, 1, "bbbbbb")
         world.stuck.add(old["instance"])
-        RollCallProvider().create(props([new]))
+        RollCallProvider().create(props([new], brake=False))
         assert world.ended == [old["instance"]] and 30.0 not in world.slept
+
+
+class TestNameServers:
+    """What is wrong with them is said, once; and where only resolvers can be asked, their caches get the time that they need."""
+
+    LAME = "scalability.expert: the name server ns2 (192.0.2.2) answers REFUSED, so it has no vote"
+
+    def unanswered(self, world: World, seconds: float) -> dict[str, Any]:
+        """The properties of a fleet of one that is listed and answered only after a while."""
+        world.answers = lambda: {  # type: ignore[method-assign]
+            PLACE: frozenset(each.value for each in world.entries_ if world.now >= seconds)
+        }
+        return props([world.machine(0)])
+
+    def test_one_without_a_vote_is_said_once_in_an_up_and_in_a_refresh(self, world: World) -> None:
+        world.notes = (self.LAME,)
+        RollCallProvider().create(self.unanswered(world, 5))
+        assert world.said.count(self.LAME) == 1
+        RollCallProvider().read("", props([world.machine(0)]))
+        assert f"web: {self.LAME}" in world.said
+
+    def test_the_fault_says_what_each_sees(self, world: World) -> None:
+        world.notes = (self.LAME,)
+        with pytest.raises(RollCallError) as failed:
+            RollCallProvider().create(self.unanswered(world, 1e9))
+        assert self.LAME in str(failed.value)
+        assert f"  - {PLACE}: ns1 answers nothing; resolver 192.0.2.53 answers 10.0.0.1" in str(failed.value)
+        assert 60 < world.now < 65
+
+    @pytest.mark.parametrize(("delay", "answers"), [(300.0, True), (0.0, False)])
+    def test_a_cache_has_its_ttl_beside_the_time_out(self, world: World, delay: float, answers: bool) -> None:
+        told, world.delay = self.unanswered(world, 200), delay
+        if answers:
+            RollCallProvider().create(told)
+            assert 200 <= world.now < 205
+        else:
+            with pytest.raises(RollCallError, match="nothing changed for 60 s"):
+                RollCallProvider().create(told)
+
+    def test_a_machine_that_does_not_register_gets_no_more_time(self, world: World) -> None:
+        told, world.delay = props([world.machine(0, registered=False)]), 300.0
+        world.stuck = {"i-00000000000000000"}
+        with pytest.raises(RollCallError, match="nothing changed for 60 s"):
+            RollCallProvider().create(told)
+
+    def test_caches_have_their_ttl_to_forget_one_that_leaves(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("components.leaving.time.monotonic", lambda: world.now)
+        members = [world.machine(0), world.machine(1)]
+        world.delay, world.answered_until, world.notes = 120.0, {"198.51.100.11": 150.0}, ("none can be asked",)
+        RollCallProvider().update("", props(members), props(members[:1]))
+        assert any("waiting for the resolvers, for up to 120 s, to forget web-1" in each for each in world.said)
+        assert world.said.count("none can be asked") == 3, "by both roll calls and by the leave between them"
+        assert not any("going on" in each for each in world.said) and world.now >= 150
+
+
+class TestAMarkThatWasCopied:
+    """A tool that keeps one comment for a record set has written one machine's mark on the records of all."""
+
+    def copied(self, world: World, index: int, instance: str) -> None:
+        """The entry of machine `index` has the mark of `instance` now."""
+        owner = Owner("local", "web", "1", "aaaaaa", instance)
+        address = f"198.51.100.{10 + index}"
+        world.entries_ = [replace(each, owner=owner) if each.value == address else each for each in world.entries_]
+
+    def test_a_record_of_a_live_member_is_not_removed_as_left_over(self, world: World) -> None:
+        members = [world.machine(0), world.machine(1)]
+        gone = world.machine(2)["instance"]
+        self.copied(world, 0, gone)
+        world.seen_.pop(gone)
+        world.stuck = {each["instance"] for each in members}
+        with pytest.raises(RollCallError, match="web-0"):
+            RollCallProvider().update("", props(members), props(members))
+        assert "198.51.100.10" in {each.value for each in world.entries_}
+        assert "198.51.100.12" in {each.value for each in world.removed}
+
+    def test_a_record_of_a_live_member_outlives_the_deregistration_of_the_marks_machine(self, world: World) -> None:
+        world.machine(0)
+        gone = world.machine(1, generation="bbbbbb")["instance"]
+        owner = Owner("local", "web", "1", "bbbbbb", gone)
+        world.entries_ = [replace(each, owner=owner) for each in world.entries_]
+        world.seen_.pop(gone)
+        DeregistrationProvider().delete("", {**props([]), "machine": "1", "generation": "bbbbbb"})
+        assert [each.value for each in world.entries_] == ["198.51.100.10"]
+
+    def test_a_record_of_a_live_member_outlives_the_leave_of_the_marks_machine(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("components.leaving.time.monotonic", lambda: world.now)
+        members = [world.machine(0), world.machine(1)]
+        world.machine(2)
+        world.register(members[0]["instance"])
+        world.entries_[-1] = replace(
+            world.entries_[-1], owner=Owner("local", "web", "1", "aaaaaa", members[1]["instance"]), id="z/copy"
+        )
+        world.seen_.pop(members[1]["instance"])
+        RollCallProvider().update("", props(members[:2]), props(members[:1]))
+        assert "z/copy" in {each.id for each in world.entries_}
+
+    def test_a_name_that_is_the_machines_alone_goes_though_another_has_its_address_now(self, world: World) -> None:
+        world.machine(0)
+        owner = Owner("local", "web", "1", "bbbbbb", "i-00000000000000001")
+        world.entries_.append(
+            Entry(place="rc.unilans.net A", value="198.51.100.10", owner=owner, id="bbbbbb.rc.unilans.net", alone=True)
+        )
+        DeregistrationProvider().delete("", {**props([]), "machine": "1", "generation": "bbbbbb"})
+        assert [each.id for each in world.removed] == ["bbbbbb.rc.unilans.net"]

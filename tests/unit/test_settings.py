@@ -158,6 +158,13 @@ TABLE = [
     ("fleets/web-joyent/networks", ["P", "P"], ["P", "Q"], "rollcall:fleets.web-joyent.networks: names 'P' twice"),
     ("joyent/url", "us-east-1", "https://us-east-1.example", "https://HOST"),
     ("linger", -1, 0, "rollcall:linger"),
+    ("resolvers", "192.0.2.53", ["192.0.2.53"], "rollcall:resolvers: is '192.0.2.53'"),
+    ("resolvers", ["dns.example"], ["192.0.2.53:5353"], "rollcall:resolvers: has 'dns.example', which is no address"),
+    ("resolvers", ["192.0.2.53:0"], ["[2001:db8::53]:53"], "rollcall:resolvers: has '192.0.2.53:0'"),
+    ("resolvers", ["192.0.2.53:65536"], ["2001:db8::53"], "rollcall:resolvers: has '192.0.2.53:65536'"),
+    ("resolvers", ["192.0.2.1"] * 2, ["192.0.2.1", "192.0.2.2"], "rollcall:resolvers: names a resolver twice"),
+    ("resolvers", [""], [], "rollcall:resolvers: has ''"),
+    ("resolvers", [f"192.0.2.{at}" for at in range(9)], ["192.0.2.1"], "rollcall:resolvers: names 9"),
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -194,6 +195,10 @@ class World:
     """What Registries offers to a status."""
 
     gone: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    answered = True
+    split_ = ""
+    doubt = ""
 
     def __init__(self, entries: list[Entry], seen: list[Seen]) -> None:
         self._entries, self._seen = entries, seen
@@ -202,7 +207,16 @@ class World:
         return tuple(self._entries)
 
     def answers(self) -> dict[str, frozenset[str]]:
-        return {PLACE: frozenset(each.value for each in self._entries)}
+        return {PLACE: frozenset(each.value for each in self._entries if self.answered)}
+
+    def compared(self, places: Collection[str]) -> list[str]:
+        return [f"{each}: ns1 (192.0.2.1) answers nothing; resolver 192.0.2.53 answers 10.0.0.1" for each in places]
+
+    def split(self) -> list[str]:
+        return [self.split_] if self.split_ else []
+
+    def unproven(self, stack: str, machines: Sequence[Seen]) -> dict[str, str]:
+        return {each.instance: self.doubt for each in machines if self.doubt}
 
     def seen(self, stack: str) -> tuple[Seen, ...]:
         return tuple(self._seen) if stack == "local" else ()
@@ -247,6 +261,33 @@ class TestFourSets:
     def test_one_in_the_cloud_alone_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         found = self.look(monkeypatch, [DEREGISTRATION], [], [SEEN])
         assert found["orphaned"] == (f"{MEMBER.instance} (running) is tagged web-0",)
+
+    def test_one_that_is_only_tagged_is_named_with_what_to_do(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(World, "doubt", "its instance profile has no role of the fleet's")
+        (line,) = self.look(monkeypatch, [DEREGISTRATION], [], [SEEN])["orphaned"]
+        assert line.startswith(
+            f"{MEMBER.instance} (running) is tagged web-0, and only its tags say that it is this stack's (its "
+        )
+        assert "so it is not ended. If it is not this stack's, take its rollcall- tags away;" in line
+
+    def test_a_name_server_without_a_vote_is_named_and_no_difference(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        lame = "scalability.expert: the name server ns2 (192.0.2.2) answers REFUSED, so it has no vote"
+        monkeypatch.setattr(World, "notes", (lame,))
+        monkeypatch.setattr(World, "split_", "another view")
+        assert self.look(monkeypatch, [DEREGISTRATION, instance(), ROLL_CALL], [ENTRY], [SEEN]) == {}
+        (found,) = status.look([DEREGISTRATION, instance(), ROLL_CALL], CONFIG)
+        assert found.in_step and found.notes == (lame, "another view")
+        lines = shown([found, replace(found, fleet="api")]).splitlines()
+        assert lines[0].startswith("In step") and lines[2:6] == ["Name servers", f"  {lame}", "  another view", ""]
+
+    def test_what_each_server_answers_is_shown_where_a_member_is_not_answered(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(World, "answered", False)
+        found = self.look(monkeypatch, [DEREGISTRATION, instance(), ROLL_CALL], [ENTRY], [SEEN])
+        assert found.keys() == {"missing"}
+        (fleet,) = status.look([DEREGISTRATION, instance(), ROLL_CALL], CONFIG)
+        assert fleet.notes == (f"{PLACE}: ns1 (192.0.2.1) answers nothing; resolver 192.0.2.53 answers 10.0.0.1",)
 
     def test_one_in_dns_alone_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         found = self.look(monkeypatch, [DEREGISTRATION], [ENTRY], [])

@@ -35,6 +35,10 @@ class ShedView:
     def steps(self, machines: Sequence[Seen]) -> dict[str, str]:
         return {each.instance: each.note for each in machines if each.note}
 
+    def unproven(self, stack: str, machines: Sequence[Seen]) -> dict[str, str]:
+        """Anybody may label a machine, and the shed shows nothing that only its creator can give it."""
+        return {each.instance: "the shed shows labels only" for each in machines}
+
     def end(self, instances: Sequence[str]) -> None:
         for each in instances:
             ask("DELETE", f"/machines/{each}")

@@ -237,6 +237,15 @@ class TestAdopting:
         engine.create(adopt=other.id if by == "id" else "old")
         assert (engine.id, engine.machine["name"]) == (other.id, DECLARED["machine_name"])
 
+    def test_a_machine_with_copied_tags_is_not_taken_for_an_adoption_that_was_cut_short(self, engine: Engine) -> None:
+        other = Engine(engine.cloud).create(mark="", machine_name="old")
+        database = Engine(engine.cloud).create(mark="", machine_name="db")
+        settle(engine.cloud)
+        engine.cloud.machines[database.id]["tags"] = {**DECLARED["tags"], MARK_TAG: MARK}
+        engine.create(adopt="old")
+        assert engine.id not in (database.id, other.id)
+        assert engine.cloud.machines[database.id]["name"] == "db"
+
     def test_a_different_image_cannot_be_adopted(self, engine: Engine) -> None:
         other = Engine(engine.cloud).create(mark="", image="twin")
         with pytest.raises(FatalError, match="image is"):

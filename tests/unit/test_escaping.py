@@ -1,0 +1,184 @@
+"""components.escaping, and the places where the program shows what a machine or a stranger wrote."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import unicodedata
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from components import adopt, drain, progress, status
+from components.attendance import Entry, Member, Roll, Seen, Stand, difference, with_doubts
+from components.clouds import Ec2View, _ec2_seen, _joyent_seen
+from components.escaping import escaped, escaped_lines
+from components.joyent.errors import FatalError
+from components.joyent.records import MachineRecord
+from components.realm import Access
+from components.registration import RollCallError
+from components.review.findings import code
+from components.settings import ConfigurationError
+from components.status import FleetStatus, status_of
+from localcloud import show
+from rollcall.cloudflare import Record
+from rollcall.ownership import Owner
+from rollcall.settings import FLEET, GENERATION, MACHINE, STACK, STATUS
+
+# A title of the terminal's window, a cursor to the top, 8-bit CSI, a bell, an order to GitHub, a text from right to left.
+EVIL = "a\x1b]0;owned\x07\x1b[2J\x9b1;1H\x7f\r\n::error::x##[error]\u202egpj.exe\u2066\u2028z\u200b"
+PLACE = "www.scalability.expert A"
+MEMBER = Member(fleet="web", machine="0", generation="aaaaaa", instance="i-00000000000000001")
+ROLL = Roll(stack="local", fleet="web", members=(MEMBER,), stands=(Stand(place=PLACE),), fleets=("web",), keeper=True)
+
+
+def clean(text: str, lines: bool = False) -> bool:
+    """Whether a terminal or a CI log shows the text as it is; with `lines` it may have several."""
+    kept = "\n\t" if lines else ""
+    harmless = all(each in kept or unicodedata.category(each) not in ("Cc", "Cf", "Cs", "Zl", "Zp") for each in text)
+    return harmless and "##[" not in text and not any(each.lstrip().startswith("::") for each in text.split("\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("web-0 läuft, 日本語", "web-0 läuft, 日本語"),
+        ("\x1b[31m", "\\x1b[31m"),
+        ("\x9b31m\x85", "\\x9b31m\\x85"),
+        ("\x00\x07\x7f", "\\x00\\x07\\x7f"),
+        ("one\r\ntwo\tthree", "one\\x0d\\x0atwo\\x09three"),
+        ("\u202e\u2066\u200f\u061c", "\\u202e\\u2066\\u200f\\u061c"),
+        ("\u2028\u2029\ufeff", "\\u2028\\u2029\\ufeff"),
+        ("\U000e0041", "\\U000e0041"),
+        ("\udc80", "\\udc80"),
+        ("  ::error::x", "  \\x3a:error::x"),
+        ("a ##[error]x", "a \\x23#[error]x"),
+        ("2001:db8::10 # a", "2001:db8::10 # a"),
+        ("::1", "\\x3a:1"),
+    ],
+)
+def test_what_a_terminal_takes_for_an_order_is_written_out(text: str, shown: str) -> None:
+    assert escaped(text) == shown and clean(escaped(text))
+
+
+def test_our_own_lines_stay_lines() -> None:
+    assert escaped_lines("one\n\ttwo\x1b[2J\r") == "one\n\ttwo\\x1b[2J\\x0d"
+
+
+def seen(**changes: Any) -> Seen:
+    usual: dict[str, Any] = {
+        "instance": MEMBER.instance, "fleet": "web", "machine": "0", "generation": "aaaaaa", "running": True,
+        "addresses": ("198.51.100.10",), "state": "running",
+    }  # fmt: skip
+    return Seen(**{**usual, **changes})
+
+
+def machine(**changes: Any) -> MachineRecord:
+    body = {"id": "5" * 8, "name": "db", "state": "running", "ips": ["198.51.100.10"], "primaryIp": "198.51.100.10"}
+    return MachineRecord.of({**body, **changes})
+
+
+class TestOfAMachine:
+    def test_its_console(self) -> None:
+        console = SimpleNamespace(get_console_output=lambda **_: {"Output": f"x\nrollcall: step {EVIL}\n"})
+        view = Ec2View("us-west-2")
+        view._made = console
+        (said,) = view.steps([seen()]).values()
+        assert said.startswith("step a\\x1b]0;owned") and clean(said)
+
+    def test_its_metadata_and_its_tags_on_triton(self) -> None:
+        tags = {STACK: "local", FLEET: EVIL, MACHINE: EVIL, GENERATION: EVIL}
+        found = _joyent_seen(machine(tags=tags, metadata={STATUS: EVIL}, state=EVIL))
+        assert all(clean(each) for each in (found.note, found.fleet, found.machine, found.generation, found.state))
+
+    def test_its_tags_and_why_it_stopped_on_ec2(self) -> None:
+        tags = [{"Key": key, "Value": EVIL} for key in (FLEET, MACHINE, GENERATION)]
+        told = {"InstanceId": "i-1", "State": {"Name": "stopped"}, "StateReason": {"Message": EVIL}, "Tags": tags}
+        found = _ec2_seen(told)
+        assert all(clean(each) for each in (found.note, found.fleet, found.machine, found.generation))
+
+    def test_an_orphans_line(self) -> None:
+        found = difference(ROLL, [], [seen(instance="i-2", machine=EVIL, state=EVIL)], {})
+        assert clean(found.orphaned[0]) and clean(with_doubts(found, {"i-2": EVIL}).orphaned[0])
+
+
+class TestOfARecord:
+    @pytest.mark.parametrize("owner", [None, Owner("prod", "web", "0", "aaaaaa", "i-00000000000000009")])
+    def test_a_foreign_entry(self, owner: Owner | None) -> None:
+        (line,) = difference(ROLL, [Entry(place=PLACE, value=EVIL, owner=owner)], [seen()], {}).foreign
+        assert clean(line)
+
+    def test_an_entry_that_is_left_over_or_stale(self) -> None:
+        own = Owner("local", "web", "0", "aaaaaa", MEMBER.instance)
+        gone = Owner("local", "web", "7", "bbbbbb", "i-00000000000000007")
+        entries = [Entry(place=PLACE, value=EVIL, owner=own), Entry(place=PLACE, value=EVIL, owner=gone)]
+        found = difference(ROLL, entries, [seen()], {})
+        assert clean(found.left_over[0]) and clean(found.stale[0])
+
+    def test_that_is_to_be_adopted(self) -> None:
+        told = adopt.verdict(Record(name="www", type="TXT", content=EVIL, comment=EVIL, zone="z", id="1"), "local", [])
+        assert told is not None and clean(adopt.shown([told], False), lines=True)
+
+
+@pytest.mark.parametrize(("code", "said"), [(0, ""), (1, "did not leave by SSH (1: ")])
+def test_what_a_machine_prints_over_ssh(tmp_path: Path, code: int, said: str) -> None:
+    client = tmp_path / "ssh"
+    (tmp_path / "printed").write_text(EVIL.replace("\n", " "))
+    client.write_text(f"#!/bin/sh\ncat {tmp_path}/printed; cat {tmp_path}/printed >&2; exit {code}\n")
+    client.chmod(0o755)
+    told = {"ROLLCALL_TO": "admin@198.51.100.10", "ROLLCALL_LEAVE": "true", "ROLLCALL_SSH": str(client)}
+    done = subprocess.run(
+        ["sh", "-c", drain._SCRIPT], env={**os.environ, **told}, capture_output=True, text=True, check=True
+    )
+    assert said in done.stdout and bool(done.stdout) is bool(code) and done.stderr == ""
+    assert clean(done.stdout, lines=True) and len(done.stdout.splitlines()) == (1 if code else 0)
+
+
+class TestWhereItIsPrinted:
+    def test_status(self) -> None:
+        found = status_of(
+            Access(cloud="aws"), ROLL, [], [seen(addresses=(EVIL,), state=EVIL)], difference(ROLL, [], [], {})
+        )
+        fleet = FleetStatus(**{**found.__dict__, "differences": {"missing": (EVIL,)}, "notes": (EVIL,)})
+        assert clean(status.shown([fleet]), lines=True)
+
+    def test_a_fault_of_status_and_of_adopt(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def fails(_: str) -> Any:
+            raise status.StatusError(EVIL)
+
+        monkeypatch.setattr(status, "exported", fails)
+        monkeypatch.setattr(adopt, "exported", fails)
+        assert status.main([]) == adopt.main([]) == 2
+        said = capsys.readouterr().err
+        assert "owned" in said and clean(said, lines=True)
+
+    def test_a_line_to_the_engine(self, capsys: pytest.CaptureFixture[str]) -> None:
+        progress.Engine("").say(f"web: waiting\n  for {EVIL.replace(chr(10), '')}")
+        assert clean(capsys.readouterr().err, lines=True)
+
+    @pytest.mark.parametrize(
+        "fault",
+        [RollCallError(EVIL), FatalError(EVIL), ConfigurationError([EVIL])],
+        ids=lambda each: type(each).__name__,
+    )
+    def test_what_ends_an_up(self, fault: Exception) -> None:
+        assert "owned" in str(fault) and clean(str(fault), lines=True)
+
+    def test_a_comment_of_a_review(self) -> None:
+        assert clean(code(EVIL))
+
+    def test_the_end_of_make_up(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        told = {"cloud": "aws", "name": EVIL, "id": EVIL, "state": EVIL, "addresses": [EVIL], "tags": {STACK: EVIL}}
+        show.fleet([told], "local")
+        done = subprocess.CompletedProcess([], 1, "answered: a\x1b[2J\u202e\n", EVIL)
+        faults = show._calls(f"v1{EVIL}", done)
+        visit = show.Visit(by=EVIL, fault=EVIL)
+        monkeypatch.setattr(show, "_visited", lambda *_: visit)
+        monkeypatch.setattr(show, "_records", lambda *_: [])
+        faults += show.site("www.scalability.expert", "http://127.0.0.1", "127.0.0.1:53")
+        printed = capsys.readouterr().out
+        assert "owned" in printed and clean(printed, lines=True) and all(map(clean, faults))
