@@ -31,7 +31,7 @@ class Store:
 
 @pytest.fixture
 def network(monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
-    monkeypatch.setattr(resolving, "_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(resolving, "_TIMEOUT_S", 0.8)
     with contextlib.ExitStack() as ended:
         yield Network(ended)
 

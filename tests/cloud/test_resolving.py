@@ -66,7 +66,7 @@ def _faults(spec: str) -> Faults | None:
 
 @pytest.fixture
 def network(monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
-    monkeypatch.setattr(resolving, "_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(resolving, "_TIMEOUT_S", 0.8)
     with contextlib.ExitStack() as ended:
         yield Network(ended)
 
