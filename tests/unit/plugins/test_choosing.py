@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from localcloud.plugins import STAND_INS, PluginsError, bring, chosen, folder_of, install
+from localcloud.rehearsal import engine_folder
 
 
 class Store:
@@ -104,6 +106,18 @@ def test_half_a_download_is_none(tmp_path: Path) -> None:
     (users / "plugins" / f"{folder_of('command')}.partial").touch()
     with pytest.raises(PluginsError):
         both(tmp_path / "home", users, "command")
+
+
+@pytest.mark.engine
+def test_the_engine_itself_finds_plugins_of_the_users(tmp_path: Path) -> None:
+    home, users = tmp_path / "home", tmp_path / "users"
+    both(home, users, "cloudflare,command", *STAND_INS)
+    env = {**os.environ, "PULUMI_HOME": str(home), "PATH": f"{engine_folder()}{os.pathsep}{os.environ['PATH']}"}
+    words = ["pulumi", "plugin", "ls", "--json"]
+    found = json.loads(subprocess.run(words, env=env, capture_output=True, text=True, check=True, timeout=60).stdout)
+    assert sorted((each["name"], each["version"]) for each in found) == [
+        (name, version(f"pulumi-{name}")) for name in sorted(STAND_INS)
+    ]
 
 
 @pytest.mark.engine
