@@ -23,6 +23,7 @@ class ByGroup(LoadScopeScheduling):  # type: ignore[misc]
         return group_of(nodeid)
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByGroup:
     # The order is ours, below.
     config.option.loadscopereorder = False
