@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +14,7 @@ from rollcall.registry import CloudflareRegistry
 from rollcall.route53 import Route53Registry, Route53Store
 from rollcall.settings import CloudflareJoin, Join, MachineSettings, Route53Join
 from tests.integration.deployed import Deployed
+from tests.integration.ticking import Ticking
 
 
 @dataclass
@@ -28,33 +28,21 @@ class Guest:
     registries: dict[Join, CloudflareRegistry | Route53Registry] = field(default_factory=dict)
 
 
-class Hands(threading.Thread):
+class Hands(Ticking):
     """`mute` are fleets whose machines do not join, `drained` the instances that were ever asked to leave, `refused` what the DNS APIs
     said to agents. The process must have the rehearsal's environment."""
 
+    every = 0.2
+
     def __init__(self, deployed: Deployed) -> None:
-        super().__init__(daemon=True)
+        super().__init__()
         self._deployed = deployed
         self._route53 = deployed.aws("route53")
         self._ec2 = [deployed.aws("ec2", {"AWS_REGION": region}) for region in REGIONS[:1]]
         self._joined: dict[str, Guest] = {}
-        self._over = threading.Event()
         self.mute: set[str] = set()
         self.drained: set[str] = set()
         self.refused: list[str] = []
-        self.broken: list[BaseException] = []
-
-    def run(self) -> None:
-        try:
-            while not self._over.wait(0.2):
-                self._tick()
-        except BaseException as broken:  # noqa: BLE001 - the test raises it
-            self.broken.append(broken)
-
-    def stop(self) -> None:
-        self._over.set()
-        self.join(20)
-        assert not self.broken, self.broken
 
     def guests(self) -> list[Guest]:
         return [*self._on_ec2(), *self._on_triton()]
@@ -72,7 +60,7 @@ class Hands(threading.Thread):
         machines = session_of({}, "").api.list_machines()
         return [_guest(each.metadata, each.id, each.primary_ip or "") for each in machines if each.state == "running"]
 
-    def _tick(self) -> None:
+    def tick(self) -> None:
         found = {each.owner.instance: each for each in self.guests()}
         for instance, guest in found.items():
             before = self._joined.get(instance)

@@ -6,7 +6,6 @@ Nothing boots; the test is the agents of the machines that EC2 says are running.
 from __future__ import annotations
 
 import random
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from rollcall.health import Health
 from rollcall.ownership import Owner
 from tests.integration.conftest import rehearsed
 from tests.integration.deployed import HOST, Deployed
+from tests.integration.ticking import Ticking
 
 pytestmark = [pytest.mark.clouds, pytest.mark.engine, pytest.mark.prove]
 PULUMIS = "kept by Rollcall's stack local"
@@ -64,34 +64,20 @@ class Instance:
         pass
 
 
-class Agents(threading.Thread):
+class Agents(Ticking):
     """Each machine that runs has an agent; one that does not has none, without a leave."""
 
     def __init__(self, deployed: Deployed) -> None:
-        super().__init__(daemon=True)
+        super().__init__()
         self._deployed = deployed
         self._agents: dict[str, Agent] = {}
-        self._over = threading.Event()
-        self.broken: list[BaseException] = []
-
-    def run(self) -> None:
-        try:
-            while not self._over.wait(0.3):
-                self._tick()
-        except BaseException as broken:  # noqa: BLE001 - the test raises it
-            self.broken.append(broken)
-
-    def stop(self) -> None:
-        self._over.set()
-        self.join(20)
-        assert not self.broken, self.broken
 
     def running(self) -> list[str]:
         pages = self._deployed.ec2.describe_instances(Filters=[{"Name": "tag:rollcall-stack", "Values": ["local"]}])
         found = [each for reservation in pages["Reservations"] for each in reservation["Instances"]]
         return sorted(each["InstanceId"] for each in found if each["State"]["Name"] == "running")
 
-    def _tick(self) -> None:
+    def tick(self) -> None:
         running = self.running()
         self._agents = {each: self._agents.get(each) or self._made(each) for each in running}
         for each in self._agents.values():
