@@ -10,9 +10,9 @@ from collections.abc import Callable, Collection
 from importlib.metadata import version
 from pathlib import Path
 
+from localcloud.plugins import launch
+
 STAND_INS = ("aws", "cloudflare", "command")
-_CODE = Path(__file__).resolve().parent.parent.parent
-LAUNCH = "localcloud/plugins/launch.py"
 
 
 class PluginsError(Exception):
@@ -93,6 +93,6 @@ def install(home: Path, python: Path, which: Collection[str] = STAND_INS) -> Non
         folder.mkdir(parents=True)
         launcher.write_text(
             "#!/bin/sh\n# A stand-in of the rehearsal, not the vendor's plugin.\n"
-            f"exec '{python}' -I -S '{_CODE / LAUNCH}' '{home.parent}' {name} \"$@\"\n"
+            f"exec '{python}' -I -S '{launch.__file__}' '{home.parent}' {name} \"$@\"\n"
         )
         launcher.chmod(0o755)
