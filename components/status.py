@@ -27,7 +27,7 @@ from components.joyent.errors import CloudApiError
 from components.naming import named
 from components.realm import Access
 from components.registration import proven, registries_of, roll_of
-from components.settings import KEYS, TEXTS, ConfigurationError, FleetSettings, read
+from components.settings import KEYS, TEXTS, ConfigurationError, FleetSettings, SiteSettings, read
 from rollcall.errors import RollcallError
 from rollcall.settings import FLEET, GENERATION, MACHINE, STACK
 
@@ -159,19 +159,18 @@ def declared(stack: str, config: Mapping[str, str]) -> dict[str, FleetSettings]:
 
 def lost_tokens(resources: Iterable[Mapping[str, Any]], config: Mapping[str, str]) -> list[str]:
     """Say which of Cloudflare's tokens of this stack no state has. Raises the errors of CloudflareApi."""
-    listed = list(resources)
+    listed, token = list(resources), cloudflare_token(config.get)
     made = {str(each["id"]) for each in listed if each.get("type") in losttokens.TYPES}
-    site = json.loads(config.get("rollcall:site") or "{}")
-    token, state = cloudflare_token(config.get), held_in(listed)
     if not made or not token or config.get(tokens.KEY):
         return []
     api = CloudflareApi(cloudflare_url(config.get), token, cloudflare_token_key(config.get))
-    account = str(site.get("accountId") or "")
+    told = json.loads(config.get("rollcall:site") or "{}")
+    site = SiteSettings(zone=str(told.get("zone") or ""), account_id=str(told.get("accountId") or ""))
     try:
-        own = tokens.verified(api, lambda: [account] if account else [str(each["id"]) for each in api.all("/accounts")])
+        own = tokens.verified(api, lambda: tokens.accounts_seen(api, site))
     except tokens.InactiveError:
         return []
-    return [str(each) for stack in state.stacks for each in losttokens.lost(api, own.owner, stack, made)]
+    return [str(each) for stack in held_in(listed).stacks for each in losttokens.lost(api, own.owner, stack, made)]
 
 
 def look(resources: Iterable[Mapping[str, Any]], config: Mapping[str, str]) -> list[FleetStatus]:
