@@ -178,3 +178,4 @@ def point_shell_at(cloud: Cloud, patch: pytest.MonkeyPatch) -> None:
     patch.setenv("AWS_REGION", "us-west-2")
     patch.setenv("AWS_ACCESS_KEY_ID", OPERATOR[0])
     patch.setenv("AWS_SECRET_ACCESS_KEY", OPERATOR[1])
+    patch.setenv("AWS_EC2_METADATA_DISABLED", "true")

@@ -14,7 +14,7 @@ from components.joyent.machine_fields import USER_SCRIPT
 from components.joyent.records import MachineRecord
 from localcloud.compute import InstantHypervisor
 from rollcall.settings import FLEET, GENERATION, MACHINE, STACK
-from tests.cloud.aws_cloud import OPERATOR, TRUST, Cloud, running
+from tests.cloud.aws_cloud import TRUST, Cloud, point_shell_at, running
 from tests.cloud.cloudapi_server import Front, Lab
 
 pytestmark = pytest.mark.clouds
@@ -59,11 +59,7 @@ def cloud() -> Iterator[Cloud]:
 
 @pytest.fixture
 def account(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Account:
-    for key, value in {
-        "AWS_ENDPOINT_URL": cloud.url, "AWS_ACCESS_KEY_ID": OPERATOR[0], "AWS_SECRET_ACCESS_KEY": OPERATOR[1],
-        "AWS_REGION": "us-west-2", "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():  # fmt: skip
-        monkeypatch.setenv(key, value)
+    point_shell_at(cloud, monkeypatch)
     return Account(cloud)
 
 

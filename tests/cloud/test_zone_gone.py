@@ -26,7 +26,7 @@ from rollcall.cloudflare import Record
 from rollcall.errors import FatalError
 from rollcall.ownership import Owner
 from tests.cloud.aws_accounts import two_accounts
-from tests.cloud.aws_cloud import OPERATOR, Cloud, allow, running
+from tests.cloud.aws_cloud import Cloud, allow, point_shell_at, running
 from tests.cloud.cloudflare_server import OPERATOR as TOKEN
 from tests.cloud.cloudflare_server import Front, Lab
 from tests.unit.test_registration import World
@@ -59,11 +59,7 @@ def cloud() -> Iterator[Cloud]:
 
 @pytest.fixture(autouse=True)
 def environment(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    for key, value in {
-        "AWS_ENDPOINT_URL": cloud.url, "AWS_ACCESS_KEY_ID": OPERATOR[0], "AWS_SECRET_ACCESS_KEY": OPERATOR[1],
-        "AWS_REGION": "us-west-2", "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():  # fmt: skip
-        monkeypatch.setenv(key, value)
+    point_shell_at(cloud, monkeypatch)
     monkeypatch.setattr(resolving, "name_servers", lambda *_: resolving.Discovery())
     monkeypatch.setattr(resolving, "own_resolvers", lambda: ())
 
