@@ -22,13 +22,14 @@ from pathlib import Path
 from rollcall import edge, probe
 from rollcall.answers import answers_of
 from rollcall.clouds import Cloud
+from rollcall.crash_monitor import CrashMonitor
 from rollcall.errors import FatalError, RollcallError, TransientError
 from rollcall.health import Health, check_of
 from rollcall.ownership import Owner
 from rollcall.registry import CloudflareRegistry, Registry, Route53Process
 from rollcall.retrying import retried
 from rollcall.route53 import host_name, set_name
-from rollcall.settings import CloudflareJoin, Join, MachineSettings, Route53Join, challenge_name
+from rollcall.settings import CloudflareJoin, Join, MachineSettings, Route53Join
 
 TICK = 2.0
 REREAD = 10.0
@@ -39,10 +40,7 @@ CONFIRM_PROXIED = 30.0
 EACH_MEMBER = 0.5
 LEAVE_WITHIN = 20.0
 LONGEST = 30.0
-WATCH, ANSWER_WITHIN = 7.0, 20.0
-# Route53 tells its name servers within a minute.
-LATE = 60.0
-SILENT, CALM = 2, 16
+WATCH = 7.0
 EDGE_DAILY, EDGE_AGAIN = 86400.0, 60.0
 log = logging.getLogger("rollcall")
 
@@ -63,17 +61,7 @@ class Membership:
     not_before: float = 0.0
     error: str = ""
     next_watch: float = 0.0
-    suspects: dict[str, Suspect] = field(default_factory=dict)
-
-
-@dataclass
-class Suspect:
-    """A machine that this one watches: how often in a row it was silent, and since when a challenge for it is answered (later than
-    now: not yet)."""
-
-    silent: int = 0
-    owner: Owner | None = None
-    since: float = 0.0
+    monitor: CrashMonitor | None = None
 
 
 @dataclass
@@ -282,51 +270,31 @@ class Agent:
             raise
 
     def _watch(self, membership: Membership) -> None:
-        """Answer a challenge for this machine, and look after the two that follow it in the set.
-
-        Silence removes nobody: the clouds may be cut off from each other. The silent one is challenged by a TXT in its zone,
-        which it finds there and takes away if it lives. Unanswered for 20 s since the name servers had it, what it left is removed.
-        """
+        """Answer a challenge for this machine, and look after the two that follow it in the set."""
         assert self._owner is not None
-        now, told, registry, suspects = self._clock(), membership.told, membership.registry, membership.suspects
-        if self._look_up(challenge_name(self._owner, told)):
-            registry.challenge(self._owner, False)
+        told, registry, monitor = membership.told, membership.registry, self._monitor(membership)
+        monitor.answer(self._owner)
         name, mine = self._entry(membership)
         # A proxied name answers with the edge's addresses: the API's last list has the machines'.
         proxied = isinstance(told, CloudflareJoin) and told.proxied
         answered = registry.members if proxied else self._look_up(name)
         membership.vanished = (
-            answered is not None and not {*mine} <= {*answered} and not proxied and now >= membership.next_look
+            answered is not None
+            and not {*mine} <= {*answered}
+            and not proxied
+            and self._clock() >= membership.next_look
         )
-        watched: set[str] = set()
-        for own in mine:
-            # Each family is a ring of its own: who has no IPv6 could only find that nobody answers by it.
-            ring = sorted(each for each in answered or () if (":" in each) == (":" in own))
-            watched.update(([each for each in ring if each > own] + ring)[:2])
-        membership.suspects = {key: suspects.get(key, Suspect()) for key in watched.difference(mine)}
-        for key, suspect in membership.suspects.items():
-            if self._reach(key, told):
-                suspect.silent = 0
-            else:
-                suspect.silent += 1
-            if suspect.owner is None and suspect.silent >= SILENT:
-                suspect.owner = registry.owner_at(key)
-                if suspect.owner is None:
-                    # Somebody else's, or gone already: the API need not be asked again soon.
-                    suspect.silent = -CALM
-                elif suspect.owner.stack == self._owner.stack:
-                    registry.challenge(suspect.owner, True, self._owner.generation)
-                    suspect.since = now + LATE
-                    log.warning("%s is silent: challenged it", key)
-            elif suspect.owner is not None and (not suspect.silent or now - suspect.since >= ANSWER_WITHIN):
-                if registry.challenge(suspect.owner, False, self._owner.generation) and suspect.silent:
-                    registry.leave(suspect.owner)
-                    registry.challenge(suspect.owner, False)
-                    log.warning("%s does not answer: removed it", suspect.owner)
-                # It lives, and we cannot reach it: that may last, so the next challenge has time.
-                suspect.owner, suspect.silent = None, -CALM if suspect.silent else 0
-            if suspect.owner and suspect.since > now and self._look_up(challenge_name(suspect.owner, told)):
-                suspect.since = now
+        monitor.watch(self._owner, answered or (), mine)
+
+    def _monitor(self, membership: Membership) -> CrashMonitor:
+        membership.monitor = membership.monitor or CrashMonitor(
+            membership.told,
+            membership.registry,
+            look_up=lambda name: self._look_up(name),
+            reach=self._reach,
+            clock=self._clock,
+        )
+        return membership.monitor
 
     def _reachable(self, key: str, told: Join) -> bool:
         """Whether a machine shows any sign of life. Where its ports take the edge only, it is asked by a signed datagram."""
