@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from tests import outside
+from tests import outside, warm
 from tests.groups import LONG, SHARED, group_of
 
 # The vendors' SDKs and moto are millions of objects that stay. Looked through at Python's usual pace, they take a fourth of
@@ -21,6 +21,14 @@ outside.watch()
 class ByGroup(LoadScopeScheduling):  # type: ignore[misc]
     def _split_scope(self, nodeid: str) -> str:
         return group_of(nodeid)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    warm.use_in_tests(config)
+
+
+def pytest_unconfigure() -> None:
+    warm.stop()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,14 +25,18 @@ from localcloud.plugins import STAND_INS
 from localcloud.plugins.launch import CODE, SOCKET
 
 _WAIT_S = 5.0
+# The name and the arguments that a caller gives -> the exit code.
+Run = Callable[[str, Sequence[str]], int]
 
 
 class Preloaded:
     """The process, as the local clouds start and end it."""
 
+    module = "localcloud.plugins.preloaded"
+
     def __init__(self, state: Path, log: Path) -> None:
         self._path = state / SOCKET
-        command = [sys.executable, "-m", "localcloud.plugins.preloaded", str(self._path)]
+        command = [sys.executable, "-m", self.module, str(self._path)]
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 command, cwd=CODE, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True
@@ -50,9 +55,14 @@ class Preloaded:
 
 def main(path: Path) -> None:
     # The local clouds import this module too, and need none of that.
-    import_module("localcloud.plugins.serve")
+    run = import_module("localcloud.plugins.serve").run
     for name in STAND_INS:
         import_module(f"localcloud.plugins.{name}").PLUGIN.preload()
+    copy_for_each(path, run)
+
+
+def copy_for_each(path: Path, run: Run) -> None:
+    """Make a copy of this process for each caller at the socket `path`, which `run`s what it asks for; until standard input ends."""
     gc.freeze()
     # Copies are not waited for.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -67,17 +77,15 @@ def main(path: Path) -> None:
             with connection:
                 if os.fork() == 0:
                     server.close()
-                    _become(connection)
+                    _become(connection, run)
     # The next local clouds of this folder may have theirs there already.
     with contextlib.suppress(OSError):
         if path.stat().st_ino == ours:
             path.unlink()
 
 
-def _become(connection: socket.socket) -> NoReturn:
-    """Be the stand-in that is asked for, and end with the process that asks."""
-    from localcloud.plugins.serve import run
-
+def _become(connection: socket.socket, run: Run) -> NoReturn:
+    """Be what is asked for, and end with the process that asks."""
     code = 1
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)

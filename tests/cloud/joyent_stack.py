@@ -29,6 +29,7 @@ from localcloud.cloudapi import CloudApi
 from localcloud.compute import InstantHypervisor
 from localcloud.engine import ensure
 from localcloud.http import Server
+from tests import warm
 from tests.cloud.triton import triton
 
 if TYPE_CHECKING:
@@ -236,7 +237,7 @@ def make_stack(folder: Path, *, program: str = PROGRAM, **options: Any) -> Gener
     (project / "__main__.py").write_text(textwrap.dedent(text))
     (folder / "backend").mkdir()
     own = {
-        "PATH": f"{engine}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+        **warm.variables(f"{engine}:{Path(sys.executable).parent}:{os.environ['PATH']}"),
         "PULUMI_HOME": str(folder / "home"), "PULUMI_BACKEND_URL": f"file://{folder / 'backend'}?metadata=skip",
         "PULUMI_CONFIG_PASSPHRASE": "trial", "PULUMI_SKIP_UPDATE_CHECK": "1", "PYTHONPATH": str(ROOT),
         "TRITON_URL": f"http://127.0.0.1:{server.ports[0]}", "TRITON_ACCOUNT": "rollcall", "TRITON_KEY_FILE": str(folder / "key"),

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from localcloud.rehearsal import Rehearsal
+from localcloud.rehearsal import Rehearsal, say
+from tests import warm
 from tests.groups import group_of
 from tests.patience import Deadline
 
@@ -30,12 +31,30 @@ def wait_until(what: str, true: Callable[[], object], seconds: float, every: flo
     return time.monotonic() - began
 
 
+class Warmed(Rehearsal):
+    """A rehearsal whose engine finds the tests' own Python (tests/warm.py)."""
+
+    def lay_out(self, tell: Callable[[str], None] = say) -> None:
+        self.work.mkdir(parents=True, exist_ok=True)
+        link = self.work / ".venv"
+        if not link.is_symlink():
+            # Hosts of dynamic resources are started from here, the program and the list of packages from the PATH.
+            link.symlink_to(warm.environment())
+        super().lay_out(tell)
+
+    def engines_environment(self) -> dict[str, str]:
+        found = super().engines_environment()
+        return {**found, **warm.variables(found["PATH"])}
+
+
 @contextmanager
 def rehearsed(
-    name: str, config: Path | None = None, *, machines: bool = True, stack: str = "local"
+    name: str, config: Path | None = None, *, machines: bool = True, stack: str = "local", warmed: bool = True
 ) -> Iterator[Rehearsal]:
-    """Local clouds named after this test run, stopped at the end whatever happened."""
-    rehearsal = Rehearsal(stack=stack, instance=f"{name}-{os.getpid()}", config=config, machines=machines)
+    """Local clouds named after this test run, stopped at the end whatever happened. The engine's Python is one that has imported
+    the program already; with `warmed=False` the usual one."""
+    kind = Warmed if warmed else Rehearsal
+    rehearsal = kind(stack=stack, instance=f"{name}-{os.getpid()}", config=config, machines=machines)
     try:
         rehearsal.start()
         rehearsal.lay_out()

@@ -38,7 +38,7 @@ ORDERS = [
 
 @pytest.fixture(scope="module")
 def clouds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
-    with rehearsed("order", config_file(tmp_path_factory.mktemp("order"), CONFIG)) as rehearsal:
+    with rehearsed("order", config_file(tmp_path_factory.mktemp("order"), CONFIG), warmed=False) as rehearsal:
         yield rehearsal
 
 

@@ -17,6 +17,7 @@ from localcloud.compute import InstantHypervisor
 from localcloud.engine import ensure
 from localcloud.plugins import install
 from localcloud.prepare import ROOT
+from tests import warm
 from tests.cloud.aws_cloud import OPERATOR, TRUST, Cloud, running
 from tests.cloud.cloudflare_server import OPERATOR as TOKEN
 from tests.cloud.cloudflare_server import Front, Lab
@@ -88,7 +89,7 @@ def on_trial(tmp_path: Path, program: str) -> Iterator[Trial]:
     try:
         with running(hypervisor=InstantHypervisor(), route53_limits=UNLIMITED) as cloud:
             own = {
-                "PATH": f"{tmp_path / 'bin'}:{engine}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+                **warm.variables(f"{tmp_path / 'bin'}:{engine}:{Path(sys.executable).parent}:{os.environ['PATH']}"),
                 "PULUMI_HOME": str(tmp_path / "home"), "PULUMI_BACKEND_URL": f"file://{tmp_path / 'backend'}",
                 "PULUMI_CONFIG_PASSPHRASE": "trial", "PULUMI_SKIP_UPDATE_CHECK": "1",
                 "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",

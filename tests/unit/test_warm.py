@@ -1,0 +1,121 @@
+"""The tests' Python for the engine does what the usual one does."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from localcloud.prepare import ROOT, VENV
+from tests import warm
+from tests.patience import came_true
+
+SCRIPT = """\
+import json, os, sys
+print(json.dumps([sys.argv, sys.path, __name__, __file__, os.getcwd(), os.environ.get("MARK"), __import__("__main__").__file__]))
+import components.naming
+print(components.__path__ is not None)
+"""
+
+
+@pytest.fixture(scope="module")
+def python() -> str:
+    return str(warm._prepared() / "bin" / "python")
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    (tmp_path / "components").symlink_to(ROOT / "components")
+    return tmp_path / "pulumi-language-python-exec"
+
+
+def run(python: str, *words: str, folder: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    environ = {"PATH": os.environ["PATH"], **env}
+    return subprocess.run(
+        [python, *words], cwd=folder, env=environ, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def is_a_copy(python: str, script: Path) -> bool:
+    script.write_text("import sys; print('tests.warm' in str(sys.orig_argv))")
+    return run(python, str(script), folder=script.parent).stdout == "True\n"
+
+
+def test_version_and_packages_are_those_of_the_usual_one(python: str, tmp_path: Path) -> None:
+    for words in (["--version"], ["-m", "pip", "list", "-v", "--format", "json"]):
+        asked = [run(each, *words, folder=tmp_path) for each in (python, sys.executable)]
+        assert asked[0].stdout == asked[1].stdout != ""
+    assert "pulumi_aws" in [each["name"] for each in json.loads(asked[0].stdout)]
+
+
+@pytest.mark.parametrize("env", [{}, {"MARK": "x", "PYTHONPATH": "/nowhere:/either"}])
+def test_a_script_finds_what_it_finds_with_the_usual_one(python: str, script: Path, env: dict[str, str]) -> None:
+    script.write_text(SCRIPT)
+    asked = [
+        run(each, str(script), "--pwd", "a b", folder=script.parent, **{"PYTHONPATH": str(script.parent), **env})
+        for each in (python, sys.executable)
+    ]
+    assert asked[0].stdout == asked[1].stdout != ""
+    assert is_a_copy(python, script)
+
+
+@pytest.mark.parametrize(
+    "ending", ["", "sys.exit(32)", "sys.exit('a reason')", "raise ValueError('wrong')", "sys.exit()"]
+)
+def test_a_script_ends_as_with_the_usual_one(python: str, script: Path, ending: str) -> None:
+    script.write_text(f"import sys\nsys.stdout.write('begun ')\nsys.stdout.flush()\n{ending}\n")
+    asked = [run(each, "-u", str(script), folder=script.parent) for each in (python, sys.executable)]
+    assert [each.returncode for each in asked] == [asked[1].returncode] * 2
+    assert asked[0].stdout == asked[1].stdout == "begun "
+    assert asked[0].stderr.splitlines()[-1:] == asked[1].stderr.splitlines()[-1:]
+
+
+def test_threads_at_work_are_waited_for(python: str, script: Path) -> None:
+    script.write_text(
+        "import threading, time\nthreading.Thread(target=lambda: (time.sleep(0.3), print('done', flush=True))).start()\n"
+    )
+    assert run(python, str(script), folder=script.parent).stdout == "done\n"
+
+
+def test_a_program_with_components_of_its_own_takes_the_usual_one(python: str, script: Path) -> None:
+    (script.parent / "components").unlink()
+    (script.parent / "components").mkdir()
+    assert not is_a_copy(python, script)
+
+
+def test_any_other_script_takes_the_usual_one(python: str, script: Path) -> None:
+    assert is_a_copy(python, script) and not is_a_copy(python, script.with_name("script.py"))
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_copy_ends_with_its_caller(python: str, script: Path, how: signal.Signals) -> None:
+    script.write_text("import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(60)\n")
+    started = subprocess.Popen([python, str(script)], cwd=script.parent, stdout=subprocess.PIPE, text=True)
+    assert started.stdout
+    copy = Path("/proc") / started.stdout.readline().strip()
+    assert copy.exists()
+    started.send_signal(how)
+    started.communicate()
+    assert came_true(lambda: not copy.exists(), 10)
+
+
+def test_make_prove_and_benches_take_the_usual_one(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.setattr(warm, "_used", False)
+    assert warm.environment() == VENV and warm.variables("/bin") == {"PATH": "/bin"}
+    monkeypatch.setattr(request.config.option, "markexpr", "prove")
+    warm.use_in_tests(request.config)
+    assert not warm._used
+    monkeypatch.setattr(request.config.option, "markexpr", "not prove")
+    monkeypatch.setenv("ROLLCALL_USUAL_PYTHON", "1")
+    warm.use_in_tests(request.config)
+    assert not warm._used
+    monkeypatch.delenv("ROLLCALL_USUAL_PYTHON")
+    warm.use_in_tests(request.config)
+    assert warm._used

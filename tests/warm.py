@@ -1,0 +1,207 @@
+"""A Python for the engine under test whose processes are copies of one that has imported the program already.
+
+Each run of the engine starts Python seven times: for its version, for the list of packages, for the program, and for the hosts of dynamic
+resources. Nearly all of that time was imports: half of a run's. A copy made by fork has them, as the stand-ins' copies do
+(localcloud/plugins/preloaded.py). The copies run what any Python would: the language host's own script, `pulumi.dynamic`, the program.
+
+The usual Python runs where `ROLLCALL_USUAL_PYTHON` is set, in `make prove`, in what `make` starts, in benches, in files whose stack has
+`warmed=False`, and in each program with components of its own.
+
+`python -m tests.warm SOCKET` is the process that makes the copies.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import runpy
+import shlex
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+
+import botocore.session
+import pulumi
+import pytest
+
+from components.sdk_parts import Part
+from localcloud.plugins import launch
+from localcloud.plugins.aws.sdk import SERVICES
+from localcloud.plugins.launch import SOCKET
+from localcloud.plugins.preloaded import Preloaded, copy_for_each
+from localcloud.prepare import ROOT, VENV
+from tests.patience import came_true
+
+_used = False
+_ends = ExitStack()
+_PIP = "-m pip list -v --format json"
+# What the language host and the hosts of dynamic resources import, beside the program's own.
+_RUNTIME = (
+    "pulumi.runtime",
+    "pulumi.dynamic",
+    "dill",
+    "grpc",
+    "pulumi.runtime.proto.provider_pb2_grpc",
+    "pulumi.metadata",
+)
+# What the program imports where it needs it.
+_LATER = (
+    "components.aws_session",
+    "components.joining",
+    "components.joyent.lookups",
+    "components.joyent.provider",
+    "components.origin",
+    "components.registration",
+    "netrc",
+)
+_PYTHON = """\
+#!/bin/sh
+# The tests' Python for the engine: see tests/warm.py.
+case "$*" in
+"{pip}") exec cat {folder}/packages.json ;;
+--version) echo "{version}" && exit ;;
+*"-m pulumi.dynamic"* | *pulumi-language-python-exec*) ;;
+*) exec {python} "$@" ;;
+esac
+if [ -e components ] && ! [ components -ef {root}/components ]; then
+  exec {python} "$@"
+fi
+exec {python} -I -S {folder}/start.py "$@"
+"""
+_START = """\
+import os, sys
+sys.path.insert(0, {launch!r})
+import launch, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+code = launch.ask({socket!r}, "python", sys.argv[1:])
+if code is not None:
+    sys.exit(code)
+os.execv({python!r}, [{python!r}, *sys.argv[1:]])
+"""
+
+
+class _Process(Preloaded):
+    module = "tests.warm"
+
+
+def use_in_tests(config: pytest.Config) -> None:
+    """Use it from now on, in a run of the tests for which it is meant. Benches and `make prove` measure what users have."""
+    global _used
+    _used = config.getoption("markexpr") != "prove" and not os.environ.get("ROLLCALL_USUAL_PYTHON")
+
+
+def environment() -> Path:
+    """Return the folder that the engine is to take for a virtual environment."""
+    return _prepared() if _used else VENV
+
+
+def variables(path: str) -> dict[str, str]:
+    """Return what is to be in the environment of an engine that had `path` as its PATH."""
+    # An engine lives for seconds: it need not look for garbage as often as Go's usual programs do.
+    return {"PATH": os.pathsep.join((str(environment() / "bin"), path)), "GOGC": "400"} if _used else {"PATH": path}
+
+
+def stop() -> None:
+    """End the process that makes copies."""
+    _ends.close()
+
+
+@cache
+def _prepared() -> Path:
+    """Start the process that makes copies, which ends with this one. Return its folder."""
+    # Not pytest's own folder: a socket's path has at most 108 bytes.
+    folder = Path(_ends.enter_context(tempfile.TemporaryDirectory(prefix="warm-")))
+    process = _Process(folder, folder / "log")
+    _ends.callback(process.stop)
+    listed = subprocess.run([sys.executable, *_PIP.split()], capture_output=True, text=True, check=True)
+    (folder / "packages.json").write_text(listed.stdout)
+    launcher, socket = str(Path(launch.__file__).parent), str(folder / SOCKET)
+    (folder / "start.py").write_text(_START.format(launch=launcher, socket=socket, python=sys.executable))
+    (folder / "bin").mkdir()
+    version = f"Python {sys.version.split()[0]}"
+    python = shlex.quote(sys.executable)
+    text = _PYTHON.format(pip=_PIP, folder=folder, version=version, root=shlex.quote(str(ROOT)), python=python)
+    for name in ("python", "python3"):
+        (folder / "bin" / name).write_text(text)
+        (folder / "bin" / name).chmod(0o755)
+    assert came_true((folder / SOCKET).exists, 60), (folder / "log").read_text()
+    return folder
+
+
+def main(path: Path) -> None:
+    for name in (*_RUNTIME, *_imports((ROOT / "__main__.py").read_text()), *_LATER):
+        import_module(name)
+    _import_resources()
+    _read_models()
+    # A call of the engine for each step of each resource, which it shows with --debug only: a tenth of a run's time.
+    pulumi.log.debug = _silent
+    # `python -m` has put the checkout there; a program has its own folder there instead.
+    sys.path.remove(str(ROOT))
+    copy_for_each(path, _run)
+
+
+def _import_resources() -> None:
+    """Import the parts of the vendors' SDKs that the program uses."""
+    modules = [module for name, module in sys.modules.items() if name.startswith("components.")]
+    for part in [each for module in modules for each in vars(module).values() if isinstance(each, Part)]:
+        for name in part._names:
+            getattr(part, name)
+
+
+def _read_models() -> None:
+    """Read boto3's models of what the program asks; every session of a copy knows them then."""
+    botocore.session.create_loader = cache(botocore.session.create_loader)
+    for service in (*SERVICES, "service-quotas"):
+        botocore.session.Session().create_client(service, "us-east-1", aws_access_key_id="-", aws_secret_access_key="-")
+
+
+def _silent(*_: object, **__: object) -> None:
+    pass
+
+
+def _imports(program: str) -> list[str]:
+    """Return the modules that a program's text imports."""
+    found: list[str] = []
+    for each in ast.walk(ast.parse(program)):
+        if isinstance(each, ast.Import):
+            found += [alias.name for alias in each.names]
+        elif isinstance(each, ast.ImportFrom) and each.module:
+            found.append(each.module)
+    return found
+
+
+def _run(_: str, words: Sequence[str]) -> int:
+    """Do what `python WORDS` does, for a script or a module. Return the exit code."""
+    left = [each for each in words if each != "-u"]
+    around = [each for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each]
+    try:
+        if left[0] == "-m":
+            sys.path[:0] = [str(Path.cwd()), *around]
+            sys.argv = left[1:]
+            runpy.run_module(left[1], run_name="__main__", alter_sys=True)
+        else:
+            sys.path[:0] = [str(Path(left[0]).resolve().parent), *around]
+            sys.argv = left
+            runpy.run_path(left[0], run_name="__main__")
+    except SystemExit as ended:
+        if isinstance(ended.code, str):
+            print(ended.code, file=sys.stderr)
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except Exception:  # noqa: BLE001 - as Python itself does
+        traceback.print_exc()
+        return 1
+    finally:
+        # As at the end of any Python: threads that work are waited for.
+        threading._shutdown()  # type: ignore[attr-defined]
+    return 0
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
