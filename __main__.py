@@ -6,7 +6,7 @@ import asyncio
 
 import pulumi
 
-from components import ec2, memberships
+from components import ec2, memberships, releases
 from components.directory import ServiceDirectory, ServiceDirectoryArgs
 from components.fleet import Fleet, FleetArgs, Membership, call_rolls
 from components.fleets import FLEETS
@@ -52,6 +52,7 @@ directory = (
 )
 # Those of regions beside the stack's own.
 providers = ec2.providers(settings.fleets)
+stores = releases.stores(settings.fleets, providers)
 
 
 def fleet(told: FleetSettings) -> Fleet:
@@ -68,8 +69,17 @@ def fleet(told: FleetSettings) -> Fleet:
     grants = [grant] if grant else []
     kind = FLEETS[told.cloud]
     provider = providers.get(told.region) if kind.instance_role else None
-    rights = Ec2RegistrarArgs(secrets=secrets, grants=grants, region=told.region, provider=provider)
-    role = Ec2Registrar(told.name, rights) if kind.instance_role else None
+    store = stores[told.region] if kind.instance_role else None
+    role = (
+        Ec2Registrar(
+            told.name,
+            Ec2RegistrarArgs(
+                secrets=secrets, grants=grants, objects=store.objects, region=told.region, provider=provider
+            ),
+        )
+        if store
+        else None
+    )
     user = UserRegistrar(told.name, grants, settings.rotate) if grants and not role else None
 
     def membership(join: str) -> Membership:
@@ -98,9 +108,11 @@ def fleet(told: FleetSettings) -> Fleet:
             *(origin.made if origin and joins_site else ()),
             *(directory.static if directory and grant else ()),
             *(role.all_made if role else ()),
+            *(store.made if store else ()),
             *(user.all_made if user else ()),
         ],
         profile=role.profile if role else "",
+        store=store.setting if store else "",
         network_ids=settings.network_ids.get(told.name, ()),
         linger=settings.linger,
         brake=settings.brake,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pulumi_aws import ec2transitgateway as ec2transitgateway
     from pulumi_aws import iam as iam
     from pulumi_aws import route53 as route53
+    from pulumi_aws import s3 as s3
     from pulumi_aws import ssm as ssm
 else:
     ec2 = Part(
@@ -42,4 +43,16 @@ else:
         },
     )
     route53 = Part("pulumi_aws.route53", {"Record": "record", "Zone": "zone", "get_zone_output": "get_zone"})
+    s3 = Part(
+        "pulumi_aws.s3",
+        {
+            "Bucket": "bucket",
+            "BucketLifecycleConfiguration": "bucket_lifecycle_configuration",
+            "BucketObjectv2": "bucket_objectv2",
+            "BucketPolicy": "bucket_policy",
+            "BucketPublicAccessBlock": "bucket_public_access_block",
+            "BucketServerSideEncryptionConfiguration": "bucket_server_side_encryption_configuration",
+            "BucketVersioning": "bucket_versioning",
+        },
+    )
     ssm = Part("pulumi_aws.ssm", {"Parameter": "parameter", "get_parameter_output": "get_parameter"})

@@ -22,7 +22,7 @@ from components.naming import VERSION, deployment, marks, version
 from components.realm import Access
 from components.registration import Deregistration, RollCall, RollCallArgs
 from components.settings import FleetSettings
-from rollcall.settings import FLEET, GENERATION, JOIN, MACHINE, STACK, WORKLOADS
+from rollcall.settings import FLEET, GENERATION, JOIN, MACHINE, RELEASE, STACK, STORE, WORKLOADS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,14 +45,15 @@ class Membership:
 @dataclass(frozen=True, kw_only=True)
 class FleetArgs:
     """`needs` is what must be there before a machine registers and after it has left; `profile` is that of the machines' instance
-    role, on a cloud that has such; `network_ids` are those of its machines' networks, on Triton; `linger` in seconds; `by_hand` are
-    machines of the state, by name, that must be replaced since Rollcall did not boot them, `by_ssh` those that the state drains over
-    SSH, `renamed` those that were made under another stack id."""
+    role, on a cloud that has such; `store` is what they are told of the release store there; `network_ids` are those of its machines'
+    networks, on Triton; `linger` in seconds; `by_hand` are machines of the state, by name, that must be replaced since Rollcall did not
+    boot them, `by_ssh` those that the state drains over SSH, `renamed` those that were made under another stack id."""
 
     settings: FleetSettings
     memberships: Sequence[Membership]
     needs: Sequence[pulumi.Resource] = field(default=())
     profile: pulumi.Input[str] = ""
+    store: pulumi.Input[str] = ""
     network_ids: Sequence[str] = ()
     linger: int = 120
     brake: bool = True
@@ -147,7 +148,11 @@ class Fleet(pulumi.ComponentResource):
     def told(self, index: int, deregistration: Deregistration) -> dict[str, pulumi.Input[str]]:
         """All that machine `index` is told: who it is and what it joins. The keys are known at preview."""
         workloads = dict.fromkeys(membership.workload for membership in self.args.memberships)
-        keys = {**self.identity(index, deregistration), WORKLOADS: " ".join(workloads)}
+        keys = {
+            **self.identity(index, deregistration),
+            WORKLOADS: " ".join(workloads),
+            RELEASE: userdata.release().digest,
+        }
         for at, membership in enumerate(self.args.memberships):
             keys[f"{JOIN}{at}"] = membership.words(index)
         return keys
@@ -203,6 +208,7 @@ class Ec2Fleet(Fleet):
                 tags={
                     "Name": f"{self.name}-{index}",
                     VERSION: self.version,
+                    STORE: self.args.store,
                     **self.told(index, deregistration),
                 },
                 opts=pulumi.ResourceOptions(

@@ -20,6 +20,8 @@ PROJECT = "rollcall-project"
 VERSION = "rollcall-version"
 MANAGED_BY = "managed-by"
 _OURS = "rollcall"
+# An object takes ten tags only. It is in a bucket that has ours.
+_UNMARKED = "aws:s3/bucketObjectv2:BucketObjectv2"
 
 
 def deployment() -> str:
@@ -37,8 +39,8 @@ def marks() -> dict[str, str]:
 
 
 def version(told: FleetSettings) -> str:
-    """What machines of this fleet are made of, as each is tagged with it: a hash of the userdata, the size, the key pair and IPv6,
-    then the image in the configuration's words. One that is tagged otherwise is about to be replaced."""
+    """What machines of this fleet are made of, as each is tagged with it: a hash of the release and the boot script, the size,
+    the key pair and IPv6, then the image in the configuration's words. One that is tagged otherwise is about to be replaced."""
     made_of = (
         f"{userdata.sources_hash()} {told.size} {told.ssh.key_name if told.ssh else None}{' ipv6' if told.ipv6 else ''}"
     )
@@ -57,7 +59,7 @@ def mark_everything() -> None:
 
     def mark(made: pulumi.ResourceTransformationArgs) -> pulumi.ResourceTransformationResult | None:
         # The SDK's classes give every input, also those that the program does not.
-        if not made.type_.startswith("aws:") or "tags" not in made.props:
+        if not made.type_.startswith("aws:") or "tags" not in made.props or made.type_ == _UNMARKED:
             return None
         return pulumi.ResourceTransformationResult({**made.props, "tags": _joined(kept, made.props["tags"])}, made.opts)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 from components import memberships
 from components.registrar import ORIGIN, TOKEN, join_statements, policy_document
+from components.releases import FOLDER
 from components.settings import SITE_JOIN, FleetSettings, Settings
 
 # Characters that are no blanks, in all inline policies of one.
@@ -16,6 +17,8 @@ MOST = {"role": 10240, "user": 2048}
 # Ids of hosted zones are 32 characters at most: https://docs.aws.amazon.com/Route53/latest/APIReference/API_HostedZone.html
 _LONGEST_ID = 32
 _ACCOUNT = "0" * 12
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
+_LONGEST_BUCKET = 63
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference-arns.html
 _PARTITIONS = {"cn-": "aws-cn", "us-gov-": "aws-us-gov"}
 
@@ -30,11 +33,14 @@ def faults(settings: Settings, *, zone: str, region: str) -> list[str]:
         home = f"arn:{partition}:ssm:{fleet.region or region}:{_ACCOUNT}:parameter/rollcall/{settings.stack}"
         return lambda short: f"{home}/{fleet.name}/{short}"
 
+    objects = f"arn:{partition}:s3:::{'b' * _LONGEST_BUCKET}/{FOLDER}/*"
     return [
         fault
         for fleet in settings.fleets
         if (whose := owner(settings, fleet))
-        for fault in _fault(settings, fleet, whose, len_of(document(settings, fleet, zone_arn, parameter(fleet))))
+        for fault in _fault(
+            settings, fleet, whose, len_of(document(settings, fleet, zone_arn, parameter(fleet), objects))
+        )
     ]
 
 
@@ -45,14 +51,17 @@ def owner(settings: Settings, fleet: FleetSettings) -> str:
     return "user" if _sets(settings, fleet) else ""
 
 
-def document(settings: Settings, fleet: FleetSettings, zone_arn: str, parameter: Callable[[str], str]) -> str:
-    """The policy that the fleet's registrar will write; `parameter` gives the ARN of a secret's SSM parameter."""
+def document(
+    settings: Settings, fleet: FleetSettings, zone_arn: str, parameter: Callable[[str], str], objects: str
+) -> str:
+    """The policy that the fleet's registrar will write; `parameter` gives the ARN of a secret's SSM parameter, `objects` is that of the
+    releases."""
     site, secrets = settings.site, list[str]()
     if fleet.cloud == "aws" and site is not None and SITE_JOIN in fleet.joins:
         secrets = [TOKEN, ORIGIN] if site.proxied else [TOKEN]
     sets, directory = _sets(settings, fleet), settings.directory
     joins = [join_statements(zone_arn, directory.zone, sets)] if sets and directory is not None else []
-    return policy_document([parameter(each) for each in secrets], joins)
+    return policy_document([parameter(each) for each in secrets], joins, objects if fleet.cloud == "aws" else "")
 
 
 def len_of(policy: str) -> int:

@@ -29,6 +29,7 @@ from components import (
     stackfile,
     standing,
     tokens,
+    userdata,
     zonenames,
 )
 from components.access import (
@@ -230,6 +231,7 @@ def preflight(settings: Settings, before: Sequence[str] = ()) -> Standing:
         *before,
         *region,
         *plain_secrets(),
+        *size_faults(settings),
         *awstags.faults(settings, marks(), config("aws:defaultTags"), os.environ),
     ]
     asked, in_cloudflare = askable.part(settings, before), CloudflareFound()
@@ -263,6 +265,21 @@ def preflight(settings: Settings, before: Sequence[str] = ()) -> Standing:
     else:
         revoke(stands.lost_tokens, in_cloudflare.api)
     return stands
+
+
+def size_faults(settings: Settings) -> list[str]:
+    """What EC2 or CloudAPI would not take of what machines boot with."""
+    from components.joyent.machine_checks import LARGEST_BODY
+
+    found = []
+    if settings.fleets_of("aws"):
+        try:
+            userdata.gzipped()
+        except ValueError as too_long:
+            found.append(str(too_long))
+    if settings.fleets_of("joyent") and (fault := userdata.triton_fault(LARGEST_BODY)):
+        found.append(fault)
+    return found
 
 
 def revoke(lost: Sequence[losttokens.LostToken], api: CloudflareApi | None) -> None:

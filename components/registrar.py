@@ -108,11 +108,13 @@ class Grant:
 
 @dataclass(frozen=True, kw_only=True)
 class Ec2RegistrarArgs:
-    """`secrets` are the values that machines of this registrar may read, by a short name; `grants` what they may join. `region` is
-    that of the machines and `provider` its provider, if it is not the stack's own."""
+    """`secrets` are the values that machines of this registrar may read, by a short name; `grants` what they may join; `objects` is the
+    ARN of what they may get from the release store. `region` is that of the machines and `provider` its provider, if it is not the
+    stack's own."""
 
     secrets: dict[str, pulumi.Output[str]] = field(default_factory=dict)
     grants: Sequence[Grant] = ()
+    objects: pulumi.Input[str] = ""
     region: str | None = None
     provider: pulumi.ProviderResource | None = None
 
@@ -156,7 +158,7 @@ class Ec2Registrar(pulumi.ComponentResource):
         )
         arns = [parameter.arn for parameter in parameters.values()]
         policy = aws.iam.RolePolicy(
-            f"{name}-policy", name=POLICY, role=role.name, policy=_policy(arns, args.grants), opts=mine
+            f"{name}-policy", name=POLICY, role=role.name, policy=_policy(arns, args.grants, args.objects), opts=mine
         )
         profile = aws.iam.InstanceProfile(f"{name}-profile", role=role.name, opts=mine)
         self.profile = profile.name
@@ -188,15 +190,22 @@ class UserRegistrar(pulumi.ComponentResource):
         self.register_outputs({})
 
 
-def _policy(parameters: Sequence[pulumi.Output[str]], grants: Sequence[Grant]) -> pulumi.Output[str]:
+def _policy(
+    parameters: Sequence[pulumi.Output[str]], grants: Sequence[Grant], objects: pulumi.Input[str] = ""
+) -> pulumi.Output[str]:
     found = pulumi.Output.all(*parameters)
     joins = pulumi.Output.all(*(grant.statements() for grant in grants))
-    return pulumi.Output.all(found, joins).apply(lambda both: policy_document(both[0], both[1]))
+    return pulumi.Output.all(found, joins, objects).apply(lambda all_of: policy_document(*all_of))
 
 
-def policy_document(parameters: list[str], joins: Sequence[list[dict[str, object]]]) -> str:
-    """The policy of one who reads the SSM parameters with these ARNs, and has the statements of each of `joins`."""
-    statements = [*read_statements(parameters), *(each for listed in joins for each in listed)]
+def policy_document(parameters: list[str], joins: Sequence[list[dict[str, object]]], objects: str = "") -> str:
+    """The policy of one who reads the SSM parameters with these ARNs and the S3 objects with this one, and has the statements of each of
+    `joins`."""
+    statements = [
+        *read_statements(parameters),
+        *get_statements(objects),
+        *(each for listed in joins for each in listed),
+    ]
     return json.dumps({"Version": "2012-10-17", "Statement": statements}, sort_keys=True)
 
 
@@ -206,6 +215,13 @@ def read_statements(parameters: list[str]) -> list[dict[str, object]]:
         return []
     resources = sorted(parameters)
     return [{"Sid": "ReadOwnSecrets", "Effect": "Allow", "Action": "ssm:GetParameter", "Resource": resources}]
+
+
+def get_statements(objects: str) -> list[dict[str, object]]:
+    """Lets a machine get the releases with this ARN, and neither list nor change them."""
+    if not objects:
+        return []
+    return [{"Sid": "GetReleases", "Effect": "Allow", "Action": "s3:GetObject", "Resource": objects}]
 
 
 def join_statements(zone_arn: str, domain: str, sets: Sequence[str]) -> list[dict[str, object]]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from localcloud.http import WSGIApp
 
-SERVICES = ("cloudflare", "route53", "ec2", "ssm", "iam", "sts", "cloudapi", "dns", "edge")
+SERVICES = ("cloudflare", "route53", "ec2", "ssm", "iam", "sts", "s3", "cloudapi", "dns", "edge")
 ACTIONS = ("slow", "status", "throttle", "drop", "lose")
 _SPEC = re.compile(r"(?P<service>[a-z0-9]+)(?::(?P<method>[A-Z]+))?(?::(?P<path>\S+))?")
 

@@ -48,7 +48,9 @@ def sdk_class(token: str, suffix: str = "") -> Any:
     package, path, name = token.split(":")
     module = path.partition("/")[0]
     home = f"pulumi_{package}" if module == "index" else f"pulumi_{package}.{module}"
-    return getattr(import_module(home), f"{name}{suffix}")
+    sdk = import_module(home)
+    # Where a type of the same name is an input of another resource, the SDK calls the arguments otherwise.
+    return getattr(sdk, f"{name}Init{suffix}", None) or getattr(sdk, f"{name}{suffix}")
 
 
 @functools.cache

@@ -1,13 +1,14 @@
 #!/bin/sh
-# Rollcall's userdata: the same bytes for every cloud. Makes this machine serve its workloads and register itself.
+# Rollcall's userdata: the same bytes for every machine of every cloud. Makes this machine serve its workloads and register itself.
 #
+# It holds no agent: get_release.py, which the builder puts at the end of this file, gets the release that the machine's settings name.
 # The cloud runs it once (EC2, by cloud-init) or at every boot (Triton). Then it keeps itself on the disk and leaves the work to
 # the unit rollcall-boot.service, which runs it at every boot and, as long as it fails, again after some seconds. So each step
 # looks before it acts. Everything is found below $ROOT, and with ROLLCALL_SOURCED set nothing runs: tests do both.
 set -u
 
 ROOT=${ROOT:-}
-LIB=$ROOT/usr/local/lib/rollcall
+RELEASE=$ROOT/opt/rollcall/current
 LOG=$ROOT/var/log/rollcall.log
 KEPT=$ROOT/var/lib/rollcall
 CHANGED=
@@ -114,16 +115,30 @@ need() {
     done
 }
 
-# Who we are, as the agent sees it: CLOUD INSTANCE WORKLOAD…
-whoami_line() {
-    PYTHONPATH=$LIB "$ROOT/usr/bin/python3" -m rollcall whoami 2>"$KEPT/whoami"
+# The release that the settings name is in place: with its units, and as $RELEASE. One that is there already needs no store.
+get_release() {
+    sed -n '/^#GET_RELEASE$/,/^#FILES$/p' "$0" >"$KEPT/get_release.py"
+    changed=$(timeout 150 "$ROOT/usr/bin/python3" "$KEPT/get_release.py" "$0" "$ROOT" 2>"$KEPT/release") || {
+        cat "$KEPT/release" >>"$LOG"
+        said=$(sed -n '$p' "$KEPT/release")
+        die "${said:-reason=no-release-in-time}"
+    }
+    CHANGED="$CHANGED${changed:+ $RELEASE}"
+    for unit in "$RELEASE"/units/*.service; do
+        put "/etc/systemd/system/${unit##*/}" 644 <"$unit"
+    done
 }
 
-# start UNIT PATTERN [NAME]: from now on at every boot, and anew where a file like PATTERN was changed.
+# Who we are, as the agent sees it: CLOUD INSTANCE WORKLOAD…
+whoami_line() {
+    PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$RELEASE "$ROOT/usr/bin/python3" -m rollcall whoami 2>"$KEPT/whoami"
+}
+
+# start UNIT PATTERN [NAME]: from now on at every boot, and again where the release or a file like PATTERN was changed.
 start() {
     systemctl enable -q "$1.service"
     case $CHANGED in
-        *$2*) systemctl restart "$1.service" ;;
+        *$2* | *"$RELEASE"*) systemctl restart "$1.service" ;;
         *) systemctl start "$1.service" ;;
     esac || die "reason=${3:-$1}-not-started"
 }
@@ -132,10 +147,10 @@ set_up_site() {
     need nginx
     rm -f "$ROOT/etc/nginx/sites-enabled/default"
     put /etc/nginx/conf.d/rollcall.conf 644 <<END
-$(sed -e "s/@INSTANCE@/$instance/g" "$LIB/site/nginx.conf")
+$(sed -e "s/@INSTANCE@/$instance/g" "$RELEASE/workloads/site/nginx.conf")
 END
     put /var/www/rollcall/index.html 644 <<END
-$(sed -e "s/@INSTANCE@/$instance/g" -e "s/@CLOUD@/$cloud/g" "$LIB/site/index.html")
+$(sed -e "s/@INSTANCE@/$instance/g" -e "s/@CLOUD@/$cloud/g" "$RELEASE/workloads/site/index.html")
 END
     # Without ranges no header is believed: an empty file is the safe one, until the agent has read them.
     [ -e "$ROOT/etc/nginx/rollcall-edge.conf" ] || put /etc/nginx/rollcall-edge.conf 644 </dev/null
@@ -159,7 +174,7 @@ main() {
         touch "$KEPT/tried"
     }
     need python3 python3-requests
-    put_files
+    get_release
     line=$(whoami_line) || die "reason=unknown-machine said='$(sed -n '$p' "$KEPT/whoami")'"
     # shellcheck disable=SC2086 # words are what is wanted
     set -- $line
@@ -183,27 +198,9 @@ main() {
     done
 }
 
-# The builder puts the agent, the units and the workloads at the end of this file, packed. CHANGED names what was different.
-# (Indented by one: the builder takes away what is indented by four.)
-put_files() {
-    CHANGED="$CHANGED $("$ROOT/usr/bin/python3" -c '
-import base64, bz2, sys
-from pathlib import Path
-words = bz2.decompress(base64.b64decode(open(sys.argv[1]).read().split()[-1])).decode().split("\0")
-for path, text in zip(words[::2], words[1::2]):
- file = Path(sys.argv[2] + path)
- file.parent.mkdir(parents=True, exist_ok=True)
- if not file.exists() or file.read_text() != text:
-  new = Path(f"{file}.rollcall-new")
-  new.write_text(text)
-  new.chmod(0o644)
-  new.replace(file)
-  print(path)
-' "$0" "$ROOT")" || die "reason=files-not-written"
-}
-
 [ -n "${ROLLCALL_SOURCED:-}" ] || {
     "${1:-keep}"
     exit
 }
+#GET_RELEASE
 #FILES

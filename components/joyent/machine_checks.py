@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from components.joyent.catalogue import Catalogue
 from components.joyent.errors import AmbiguousError, NotFoundError, RefusedError
-from components.joyent.machine_fields import MARK_TAG, SYSTEM_METADATA, Inputs
+from components.joyent.machine_fields import MARK_TAG, SYSTEM_METADATA, USER_SCRIPT, Inputs
 from components.joyent.machine_wishes import wishes
 from components.joyent.provider import unknown
 
@@ -26,8 +27,9 @@ _LONGEST_NAME, _LONGEST_NAME_IN_DNS = 189, 63
 _COMPOSED = (
     "tags", "metadata", "secret_metadata", "networks", "affinity", "locality", "fixed_ips", "disks", "volumes",
 )  # fmt: skip
-# CloudAPI reads at most 100,000 bytes of a request's body (its app.js).
-LARGEST_BODY = 100_000
+# CloudAPI reads at most 100,000 bytes of a request's body (its app.js). What is neither the userdata nor tags nor metadata (ids, names,
+# networks) fits what is kept for it.
+LARGEST_BODY, _REST = 100_000, 4096
 
 
 def faults(inputs: Inputs, catalogue: Catalogue) -> list[Fault]:
@@ -148,11 +150,15 @@ def _offers(inputs: Inputs, catalogue: Catalogue) -> Iterator[Fault]:
 
 
 def _size(inputs: Inputs) -> Iterator[Fault]:
-    parts = [inputs.get("userdata") or "", *(inputs.get("metadata") or {}).values()]
-    parts += (inputs.get("secret_metadata") or {}).values()
-    size = sum(len(str(each).encode()) for each in parts)
-    if size > LARGEST_BODY - 4096:
+    parts = {f"tag.{key}": value for key, value in (inputs.get("tags") or {}).items()}
+    parts |= {f"metadata.{key}": value for key, value in (inputs.get("metadata") or {}).items()}
+    parts |= {f"metadata.{key}": value for key, value in (inputs.get("secret_metadata") or {}).items()}
+    own = json.dumps({f"metadata.{USER_SCRIPT}": inputs.get("userdata") or ""})
+    size, script = len(json.dumps(parts, default=str)), len(own)
+    if size + script + _REST > LARGEST_BODY:
         yield (
             "userdata",
-            f"userdata and metadata are {size} bytes, CloudAPI takes {LARGEST_BODY} in all; shorten the userdata",
+            f"takes {script} bytes of the request that makes the machine (as JSON), its tags and metadata take {size}, and CloudAPI takes "
+            f"{LARGEST_BODY} in all, of which {_REST} are for the rest; shorten the userdata by "
+            f"{size + script + _REST - LARGEST_BODY} bytes or more",
         )

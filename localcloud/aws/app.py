@@ -24,6 +24,7 @@ from localcloud.aws.route53.names import normalize
 from localcloud.aws.route53.records import Change
 from localcloud.aws.route53.records import RecordSet as Route53RecordSet
 from localcloud.aws.route53.store import MANNER
+from localcloud.aws.s3 import S3
 from localcloud.aws.sts import StsApi
 from localcloud.aws.wire import SERVICES, AwsError, Call, Reply, render, scope_of, service_of
 from localcloud.compute import Hypervisor, Observer
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _THROTTLED = {
     "ec2": ("RequestLimitExceeded", "Request limit exceeded.", 503),
+    "s3": ("SlowDown", "Please reduce your request rate.", 503),
     "ssm": ("ThrottlingException", "Rate exceeded", 400),
 }
 
@@ -102,6 +104,7 @@ class Aws(Observer, ZoneSource):
         self.issuers = Issuers(clock)
         """The issuers of OpenID Connect tokens whose keys are known."""
         self.sts = StsApi(self._moto, sessions, self.issuers, lambda account: self._others.get(account))
+        self.s3 = S3(self.account, self._is_bucket_of_another)
         self.route53 = Route53(clock=clock, faults=faults, limits=route53_limits)
         self.app: WSGIApp = self._serve
         if faults is not None:
@@ -196,6 +199,10 @@ class Aws(Observer, ZoneSource):
         principal = self._identities.of(call)
         if call.service == "route53":
             return self.route53.answer(call, lambda needs: self._authorization.check(principal, call, needs))
+        if call.service == "s3":
+            return self.s3.answer(
+                call, lambda needs, policy: self._authorization.check_resource(principal, call, needs, policy)
+            )
         # Of the global services the signature may name a region that we do not have.
         region = self.regions.get(call.region, self._home)
         self._authorize(principal, call, region)
@@ -220,6 +227,9 @@ class Aws(Observer, ZoneSource):
             found = self._moto.iam.users.get(user)
             if found is not None and found.access_keys:
                 raise AwsError("DeleteConflict", "Cannot delete entity, must delete access keys first.", 409)
+
+    def _is_bucket_of_another(self, name: str) -> bool:
+        return any(each.s3.has(name) for each in self._others.values() if each is not self)
 
     def _region_of(self, instance: str) -> str:
         found = (name for name, each in self.regions.items() if each.power.state(instance) is not None)

@@ -39,7 +39,7 @@ class Authorization:
         if principal.kind == "operator":
             return
         policies, boundary = self._policies(principal)
-        shared = self._context(principal, call)
+        shared = self.context(principal, call)
         for need in needs:
             request = Request(action=need.action, resource=need.resource, context={**shared, **dict(need.context)})
             decision = evaluate(policies, request)
@@ -55,6 +55,25 @@ class Authorization:
                 if within is not Decision.ALLOWED:
                     raise _denied(call, principal, need, within, "session policy")
 
+    def check_resource(self, principal: Principal, call: Call, needs: list[Need], policy: Policy | None) -> None:
+        """The same for a resource that may have a policy of its own: what that denies is denied to everybody, and what it allows is
+        allowed within the account.
+
+        https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic_policy-eval-basics-id-rdp.html
+        """
+        left = []
+        for need in needs:
+            request = Request(
+                action=need.action,
+                resource=need.resource,
+                context={**self.context(principal, call), **dict(need.context)},
+            )
+            decision = evaluate([_for(principal, policy)], request) if policy else Decision.NOT_ALLOWED
+            if decision is Decision.DENIED:
+                raise _denied(call, principal, need, decision, "resource-based policy")
+            left += [need] if decision is Decision.NOT_ALLOWED else []
+        self.check(principal, call, left)
+
     def _policies(self, principal: Principal) -> tuple[list[Policy], Policy | None]:
         iam = self._iam()
         if principal.kind == "role":
@@ -69,7 +88,8 @@ class Authorization:
         boundary = iam.managed_policies.get(getattr(holder, "permissions_boundary_arn", None))
         return found, _read(_current(boundary)) if boundary is not None else None
 
-    def _context(self, principal: Principal, call: Call) -> dict[str, Value]:
+    def context(self, principal: Principal, call: Call) -> dict[str, Value]:
+        """The condition keys that every request has."""
         now = self._clock()
         found: dict[str, Value] = {
             "aws:CurrentTime": datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -96,6 +116,21 @@ class Authorization:
             arn = f"arn:aws:ec2:{region}:{self._account}:instance/{principal.instance}"
             found["ec2:SourceInstanceARN"] = found["aws:Ec2InstanceSourceArn"] = arn
         return found
+
+
+def _for(principal: Principal, policy: Policy) -> Policy:
+    """The statements of a resource's policy that are about this principal."""
+    listed = policy.get("Statement", [])
+    statements = listed if isinstance(listed, list) else [listed]
+    return {**policy, "Statement": [each for each in statements if _is_about(principal, each.get("Principal"))]}
+
+
+def _is_about(principal: Principal, named: Any) -> bool:
+    whom = named.get("AWS", []) if isinstance(named, dict) else named
+    role = f"arn:aws:iam::{principal.account}:role/{principal.name}"
+    known = {"*", principal.arn, principal.account, f"arn:aws:iam::{principal.account}:root"}
+    known |= {role} if principal.kind == "role" else set()
+    return any(each in known for each in (whom if isinstance(whom, list) else [whom]))
 
 
 def _documents(holder: Any) -> Iterator[Policy]:

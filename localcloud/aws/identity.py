@@ -10,20 +10,46 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from localcloud.aws.sigv4 import Claim, ClockError, SignatureError, verify
+from localcloud.aws.sigv4 import (
+    Claim,
+    ClockError,
+    HeadersError,
+    MissingHeaderError,
+    PayloadError,
+    SignatureError,
+    verify,
+)
 from localcloud.aws.wire import AwsError, Call
 
 GLOBAL_SERVICES = ("iam", "route53")
 GLOBAL_REGION = "us-east-1"
 REAL_HOST = re.compile(r"(?:[a-z0-9-]+\.)?(?:(?P<region>[a-z]{2}(?:-[a-z]+)+-\d)\.)?amazonaws\.com")
+_S3_HOST = re.compile(r"(?:[a-z0-9.-]+\.)?s3(?:\.(?P<region>[a-z]{2}(?:-[a-z]+)+-\d))?\.amazonaws\.com")
 _ALPHABET = string.ascii_uppercase + "234567"
-# How each API says the same thing: EC2's own codes, the JSON protocol's longer ones, and the rest.
+# How each API says the same thing: EC2's own codes, the JSON protocol's longer ones, S3's
+# (https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html), and the rest.
 _CODES = {
-    "unknown": {"ec2": ("AuthFailure", 401), "ssm": ("UnrecognizedClientException", 400)},
+    "unknown": {
+        "ec2": ("AuthFailure", 401),
+        "s3": ("InvalidAccessKeyId", 403),
+        "ssm": ("UnrecognizedClientException", 400),
+    },
     "mismatch": {"ssm": ("InvalidSignatureException", 400)},
-    "clock": {"ec2": ("RequestExpired", 400), "ssm": ("InvalidSignatureException", 400)},
-    "expired": {"ec2": ("RequestExpired", 400), "ssm": ("ExpiredTokenException", 400)},
-    "missing": {"ssm": ("MissingAuthenticationTokenException", 400)},
+    "clock": {
+        "ec2": ("RequestExpired", 400),
+        "s3": ("RequestTimeTooSkewed", 403),
+        "ssm": ("InvalidSignatureException", 400),
+    },
+    "expired": {
+        "ec2": ("RequestExpired", 400),
+        "s3": ("ExpiredToken", 400),
+        "ssm": ("ExpiredTokenException", 400),
+    },
+    "missing": {"s3": ("AccessDenied", 403), "ssm": ("MissingAuthenticationTokenException", 400)},
+    "token": {"s3": ("InvalidToken", 400)},
+    "payload": {"s3": ("XAmzContentSHA256Mismatch", 400)},
+    "headers": {"s3": ("AccessDenied", 403)},
+    "header": {"s3": ("InvalidRequest", 400)},
 }
 _USUAL = {
     "unknown": ("InvalidClientTokenId", 403),
@@ -31,6 +57,10 @@ _USUAL = {
     "clock": ("SignatureDoesNotMatch", 403),
     "expired": ("ExpiredToken", 403),
     "missing": ("MissingAuthenticationToken", 403),
+    "token": ("InvalidClientTokenId", 403),
+    "payload": ("SignatureDoesNotMatch", 403),
+    "headers": ("SignatureDoesNotMatch", 403),
+    "header": ("SignatureDoesNotMatch", 403),
 }
 
 
@@ -192,6 +222,12 @@ class Identities:
         except ClockError as late:
             message = "Request has expired." if call.service == "ec2" else str(late)
             raise self._refused(call, "clock", message) from late
+        except PayloadError as other:
+            raise self._refused(call, "payload", str(other)) from other
+        except MissingHeaderError as missing:
+            raise self._refused(call, "header", str(missing)) from missing
+        except HeadersError as unsigned:
+            raise self._refused(call, "headers", str(unsigned)) from unsigned
         except SignatureError as wrong:
             raise self._refused(call, "mismatch", str(wrong)) from wrong
         return principal
@@ -222,6 +258,8 @@ class Identities:
 
     def _of_session(self, call: Call, session: Credentials) -> tuple[Principal, str]:
         if call.headers.get("x-amz-security-token") != session.token:
+            if call.service == "s3":
+                raise self._refused(call, "token", "The provided token is malformed or otherwise invalid.")
             raise self._unknown(call)
         if session.expires <= self._clock():
             message = "The security token included in the request is expired"
@@ -231,7 +269,8 @@ class Identities:
         return session.principal, session.secret
 
     def _check_scope(self, call: Call, claim: Claim) -> None:
-        real = REAL_HOST.fullmatch(call.headers.get("host", "").partition(":")[0])
+        host = call.headers.get("host", "").partition(":")[0]
+        real = (_S3_HOST if call.service == "s3" else REAL_HOST).fullmatch(host)
         # A real host names its region, and a region takes what is signed for it only.
         allowed = {real["region"]} & self._regions if real and real["region"] else self._regions
         if call.service in GLOBAL_SERVICES:
@@ -240,6 +279,9 @@ class Identities:
         elif call.service == "sts":
             allowed = allowed | {GLOBAL_REGION}
         if claim.region not in allowed:
+            if call.service == "s3":
+                said = f"The authorization header is malformed; the region '{claim.region}' is wrong"
+                raise AwsError("AuthorizationHeaderMalformed", said, 400)
             raise SignatureError(f"Credential should be scoped to a valid region, not '{claim.region}'.")
 
     def _unknown(self, call: Call) -> AwsError:

@@ -16,6 +16,7 @@ from urllib.parse import quote, unquote
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 SKEW = 300.0
+_S3_SKEW = 900.0
 _HEADER = re.compile(
     rf"{ALGORITHM} +Credential=(?P<key>[^/, ]+)/(?P<date>\d{{8}})/(?P<region>[^/, ]+)/(?P<service>[^/, ]+)/aws4_request,"
     r" *SignedHeaders=(?P<headers>[^, ]+), *Signature=(?P<signature>[0-9a-f]{64})"
@@ -28,6 +29,18 @@ class SignatureError(ValueError):
 
 class ClockError(SignatureError):
     """The request was signed too long ago or in the future."""
+
+
+class PayloadError(SignatureError):
+    """The body is not the one that was signed."""
+
+
+class HeadersError(SignatureError):
+    """A header that must be signed is not."""
+
+
+class MissingHeaderError(SignatureError):
+    """A header that the signature takes is not there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,21 +83,26 @@ def verify(
 ) -> None:
     """Raises ClockError or SignatureError unless `secret` made this signature over this request.
 
-    `path` and `query` are as they came over the wire; `headers` have lower-case names; `now` in seconds since 1970.
+    `path` and `query` are as they came over the wire; `headers` have lower-case names; `now` in seconds since 1970. S3 has rules of its
+    own: https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
     """
+    in_s3 = claim.service == "s3"
     stamp = headers.get("x-amz-date", "")
     if not stamp.startswith(claim.date):
         raise SignatureError("Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP")
     if "host" not in claim.signed_headers or "x-amz-date" not in claim.signed_headers:
         raise SignatureError("'Host' and 'X-Amz-Date' must be signed headers")
-    _check_clock(stamp, now)
+    _check_clock(stamp, now, _S3_SKEW if in_s3 else SKEW)
+    if in_s3:
+        _check_s3_headers(claim, headers)
     digest = hashlib.sha256(body).hexdigest()
     if headers.get("x-amz-content-sha256", digest) not in (digest, "UNSIGNED-PAYLOAD"):
-        raise SignatureError("The provided 'x-amz-content-sha256' header does not match what was computed.")
+        raise PayloadError("The provided 'x-amz-content-sha256' header does not match what was computed.")
     canonical = "\n".join(
         (
             method,
-            quote(path, safe="/~"),
+            # Encoded once for S3, and once more for all others.
+            path if in_s3 else quote(path, safe="/~"),
             _canonical_query(query),
             *(f"{name}:{' '.join(headers.get(name, '').split())}" for name in claim.signed_headers),
             "",
@@ -105,16 +123,24 @@ def verify(
         )
 
 
-def _check_clock(stamp: str, now: float) -> None:
+def _check_s3_headers(claim: Claim, headers: Mapping[str, str]) -> None:
+    if "x-amz-content-sha256" not in headers:
+        raise MissingHeaderError("Missing required header for this request: x-amz-content-sha256")
+    unsigned = sorted(name for name in headers if name.startswith("x-amz-") and name not in claim.signed_headers)
+    if unsigned:
+        raise HeadersError(f"There were headers present in the request which were not signed: {', '.join(unsigned)}")
+
+
+def _check_clock(stamp: str, now: float, skew: float) -> None:
     try:
         signed = datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
     except ValueError as unread:
         raise SignatureError("Date must be in ISO-8601 'basic format'") from unread
     here = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
-    if signed < now - SKEW:
-        raise ClockError(f"Signature expired: {stamp} is now earlier than {here} less 5 min.")
-    if signed > now + SKEW:
-        raise ClockError(f"Signature not yet current: {stamp} is still later than {here} plus 5 min.")
+    if signed < now - skew:
+        raise ClockError(f"Signature expired: {stamp} is now earlier than {here} less {skew / 60:.0f} min.")
+    if signed > now + skew:
+        raise ClockError(f"Signature not yet current: {stamp} is still later than {here} plus {skew / 60:.0f} min.")
 
 
 def _canonical_query(query: str) -> str:

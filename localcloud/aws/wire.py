@@ -13,7 +13,7 @@ from xml.sax.saxutils import escape
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-SERVICES = ("ec2", "iam", "sts", "ssm", "route53", "servicequotas")
+SERVICES = ("ec2", "iam", "sts", "ssm", "route53", "s3", "servicequotas")
 _IN_JSON = ("ssm", "servicequotas")
 _LARGEST_BODY = 8 << 20
 _XML = "text/xml;charset=UTF-8"
@@ -153,7 +153,10 @@ def service_of(headers: Mapping[str, str]) -> str:
     if len(scope) == 5:
         return scope[3]
     host = headers.get("host", "").partition(":")[0]
-    return host.partition(".")[0] if host.endswith("amazonaws.com") else ""
+    if not host.endswith("amazonaws.com"):
+        return ""
+    # A bucket's name may be in front: https://docs.aws.amazon.com/AmazonS3/latest/userguide/VirtualHosting.html
+    return "s3" if "s3" in host.split(".") else host.partition(".")[0]
 
 
 def scope_of(headers: Mapping[str, str]) -> list[str]:

@@ -99,8 +99,10 @@ class TestRequests:
         assert "has no lambda" in caught.value.response["Error"]["Message"]
         said = raw(cloud, "autoscaling", "Action=DescribeAutoScalingGroups&Version=2011-01-01")
         assert said.status_code == 501 and "<Code>UnknownService</Code>" in said.text
+
+    def test_s3_answers_in_xml_of_its_own(self, cloud: Cloud) -> None:
         said = raw(cloud, "s3", "")
-        assert said.status_code == 501 and "<Error><Code>UnknownService</Code>" in said.text
+        assert said.status_code == 400 and "<Error><Code>InvalidRequest</Code>" in said.text
         assert "<ErrorResponse" not in said.text
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import socketserver
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -15,6 +16,10 @@ from urllib.parse import unquote
 from wsgiref.handlers import SimpleHandler
 from wsgiref.simple_server import WSGIRequestHandler
 
+import dns.message
+import dns.rcode
+import dns.rdatatype
+import dns.rrset
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -47,9 +52,11 @@ class Metadata:
 
 
 class Imds:
-    """EC2 metadata for one machine a source address, as much of it as cloud-init asks for; tokens are required."""
+    """EC2 metadata for one machine a source address, as much of it as cloud-init and boot.sh ask for; tokens are required. All have
+    the role `machines`, whose `credentials` a test gives."""
 
     def __init__(self) -> None:
+        self.credentials: dict[str, str] = {}
         self.user_data: dict[str, bytes] = {}
         self.tags: dict[str, dict[str, str]] = {}
         self.seen_from: list[str] = []
@@ -75,6 +82,9 @@ class Imds:
             "meta-data/instance-id": "i-" + source.replace(".", "").rjust(17, "0"),
             "meta-data/public-ipv4": source,
             "meta-data/placement/region": "us-west-2",
+            "meta-data/services/domain": "amazonaws.com",
+            "meta-data/iam/security-credentials": "machines",
+            "meta-data/iam/security-credentials/machines": json.dumps(self.credentials),
         }
         tags = self.tags.get(source, {})
         tree |= {"meta-data/tags/instance": "\n".join(tags)} if tags else {}
@@ -119,16 +129,25 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self.server_close()
 
 
-class _NoNames(socketserver.BaseRequestHandler):
+class _Names(socketserver.BaseRequestHandler):
+    server: _NameServer
+
     def handle(self) -> None:
         question, reply_to = self.request
-        # The same message as an answer (QR) that says NXDOMAIN (RFC 1035, section 4.1.1).
-        reply_to.sendto(question[:2] + b"\x81\x83" + question[4:], self.client_address)
+        query = dns.message.from_wire(question)
+        name = query.question[0].name.to_text(omit_final_dot=True)
+        reply = dns.message.make_response(query)
+        if name not in self.server.names:
+            reply.set_rcode(dns.rcode.NXDOMAIN)
+        elif query.question[0].rdtype == dns.rdatatype.A:
+            reply.answer.append(dns.rrset.from_text(f"{name}.", 60, "IN", "A", self.server.names[name]))
+        reply_to.sendto(reply.to_wire(), self.client_address)
 
 
 class _NameServer(socketserver.UDPServer):
-    def __init__(self, namespace: Namespace, address: str) -> None:
-        super().__init__((address, 53), _NoNames, bind_and_activate=False)
+    def __init__(self, namespace: Namespace, address: str, names: Mapping[str, str]) -> None:
+        self.names = names
+        super().__init__((address, 53), _Names, bind_and_activate=False)
         self.socket.close()
         self.socket = namespace.listen(address, 53, socket.SOCK_DGRAM)
         threading.Thread(target=self.serve_forever, args=(0.1,), daemon=True).start()
@@ -138,9 +157,9 @@ class _NameServer(socketserver.UDPServer):
         self.server_close()
 
 
-def serve_no_names(namespace: Namespace, address: str) -> _NameServer:
-    """A DNS server that knows no name, so that nothing waits for an answer."""
-    return _NameServer(namespace, address)
+def serve_names(namespace: Namespace, address: str, names: Mapping[str, str]) -> _NameServer:
+    """A DNS server that knows these names and their addresses, and says at once that there is no other."""
+    return _NameServer(namespace, address, names)
 
 
 def serve_imds(namespace: Namespace, imds: Imds) -> _Server:

@@ -15,7 +15,7 @@ from localcloud.hypervisor import MetadataSide, NspawnHypervisor
 from localcloud.image import Image
 from localcloud.image.build import ensure
 from localcloud.namespace import NETWORKS, Namespace, name_for
-from tests.integration.cloud_stubs import Imds, self_signed, serve_imds, serve_no_names
+from tests.integration.cloud_stubs import Imds, self_signed, serve_imds, serve_names
 from tests.patience import Deadline, came_true
 
 ON_AWS = Machine(id="i-0123456789abcdef0", cloud="aws", name="web-aws-0", address="198.51.100.10")
@@ -58,7 +58,7 @@ class Heard:
 
 @dataclass
 class Room:
-    """A namespace with what the clouds serve in it, and a hypervisor."""
+    """A namespace with what the clouds serve in it, and a hypervisor. `names` are those that machines can look up, with addresses."""
 
     namespace: Namespace
     image: Image
@@ -67,6 +67,7 @@ class Room:
     imds: Imds
     metadata: dict[str, MetadataSide]
     tls: ssl.SSLContext
+    names: dict[str, str]
 
     def boot(self, machine: Machine, *heard: str) -> Heard:
         observer = Heard()
@@ -104,18 +105,18 @@ def open_room(tmp_path: Path) -> Iterator[Room]:
     """A room of its own, and nothing of it left afterwards. `tmp_path` names the namespace, so it must be unique."""
     namespace = Namespace(name_for(tmp_path, f"test-{os.getpid()}"))
     namespace.create()
-    imds, metadata, image = Imds(), dict[str, MetadataSide](), ensure()
+    imds, metadata, image, names = Imds(), dict[str, MetadataSide](), ensure(), dict[str, str]()
     with ExitStack() as stack:
         stack.callback(namespace.destroy)
         stack.enter_context(serve_imds(namespace, imds))
         for network in NETWORKS.values():
-            stack.enter_context(serve_no_names(namespace, network.gateway))
-        pem, tls = self_signed(tmp_path, "route53.amazonaws.com")
+            stack.enter_context(serve_names(namespace, network.gateway, names))
+        pem, tls = self_signed(tmp_path, "route53.amazonaws.com", "*.s3.us-west-2.amazonaws.com")
         hypervisor = NspawnHypervisor(
             namespace=namespace, image=image, machines=tmp_path / "machines", guest_metadata=metadata.get, ca_pem=pem
         )
         stack.callback(hypervisor.close)
-        yield Room(namespace, image, tmp_path / "machines", hypervisor, imds, metadata, tls)
+        yield Room(namespace, image, tmp_path / "machines", hypervisor, imds, metadata, tls, names)
 
 
 def until(condition: Callable[[], bool], timeout: float = 20.0) -> bool:

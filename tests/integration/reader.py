@@ -35,7 +35,7 @@ def reading_only(deployed: Deployed) -> dict[str, str]:
     iam = deployed.aws("iam")
     iam.create_user(UserName="reviewer")
     looks = sorted(each for each in documented_actions() if each.partition(":")[2].startswith(LOOKS))
-    assert {each.partition(":")[0] for each in looks} >= {"ec2", "iam", "route53", "ssm"}
+    assert {each.partition(":")[0] for each in looks} >= {"ec2", "iam", "route53", "s3", "ssm"}
     statement = {"Effect": "Allow", "Action": looks, "Resource": "*"}
     document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
     iam.put_user_policy(UserName="reviewer", PolicyName="looks", PolicyDocument=document)

@@ -50,13 +50,14 @@ def test_up_again_changes_nothing(deployed: Deployed) -> None:
     assert "unchanged" in (output := deployed.up("--expect-no-changes")), output
 
 
-def test_both_clouds_were_given_the_same_bytes(deployed: Deployed) -> None:
+def test_both_clouds_were_given_the_same_script_and_triton_the_release_with_it(deployed: Deployed) -> None:
     instance = deployed.machine("web-aws-0")["id"]
     attribute = deployed.ec2.describe_instance_attribute(InstanceId=instance, Attribute="userData")
     sent = base64.b64decode(attribute["UserData"]["Value"])
     joyent = json.loads(deployed.triton("instance", "get", "-j", deployed.machine("web-joyent-0")["id"]))
     assert len(sent) < 16384
-    assert gzip.decompress(sent).decode() == joyent["metadata"]["user-script"] == userdata.build()
+    script, carried = gzip.decompress(sent).decode(), joyent["metadata"]["user-script"]
+    assert (script, carried) == (userdata.boot_script(), userdata.build()) and carried.startswith(script)
 
 
 def test_nginx_logs_its_visitors(deployed: Deployed) -> None:
@@ -134,6 +135,7 @@ def test_destroy_drains_by_ssh_too_and_a_dead_machine_holds_up_nothing(deployed:
     assert deployed.records() == []
     # 0: the agent's unit was stopped, 255: nobody there.
     assert sorted(exits.read_text().split()) == ["0", "255"]
+    assert deployed.aws("s3").list_buckets()["Buckets"] == []
 
 
 def test_stop_leaves_nothing_on_the_machine(deployed: Deployed) -> None:

@@ -108,11 +108,13 @@ def graph(cloud: Cloud) -> dict[str, dict[str, Any]]:
     """What was made, by type and name. Values that move with every source change are named, not shown."""
     found: dict[str, dict[str, Any]] = json.loads(json.dumps(cloud.made, default=str, sort_keys=True))
     for inputs in found.values():
-        for moving in ("userDataBase64", "userdata"):
+        for moving in ("userDataBase64", "userdata", "contentBase64"):
             if moving in inputs:
                 inputs[moving] = f"<{moving}>"
-        if "rollcall-version" in inputs.get("tags", {}):
-            inputs["tags"]["rollcall-version"] = "<version>"
+        if str(inputs.get("key", "")).startswith("releases/"):
+            inputs["key"] = "releases/<digest>.tar.bz2"
+        for told in (inputs.get("tags", {}), inputs.get("metadata", {})):
+            told.update({name: f"<{name[9:]}>" for name in ("rollcall-version", "rollcall-release") if name in told})
     return found
 
 

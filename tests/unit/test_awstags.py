@@ -63,7 +63,7 @@ def test_without_tags_or_with_good_ones_there_is_no_fault() -> None:
         ({"team": "v" * 257}, "the value of 'team' has 257 characters, AWS takes 256. Shorten it."),
         (
             {"team": "web!"},
-            "the value of 'team' cannot be on each SSM parameter, IAM instance profile, IAM role: a value has",
+            "the value of 'team' cannot be on each S3 bucket, SSM parameter, IAM instance profile, IAM role: a value has",
         ),
         (
             {"team": "aws:web"},
@@ -91,10 +91,10 @@ def test_what_rollcall_sets_alike_may_be_said_again() -> None:
 @pytest.mark.parametrize("over", [0, 1])
 def test_the_tags_of_a_machine_are_counted_with_ours_and_the_one_that_asks_it_to_leave(over: int) -> None:
     told = settings({**EC2, "joins": JOINS})
-    tags = {f"k{each}": "" for each in range(50 - 20 + over)}
+    tags = {f"k{each}": "" for each in range(50 - 22 + over)}
     wanted = (
         [
-            "aws:defaultTags: each EC2 instance would have 51 tags, 20 of them Rollcall's, and AWS takes 50. Give 30 at most."
+            "aws:defaultTags: each EC2 instance would have 51 tags, 22 of them Rollcall's, and AWS takes 50. Give 28 at most."
         ]
         if over
         else []
@@ -141,6 +141,7 @@ def test_the_kinds_and_our_keys_are_those_of_the_program(graphs: Graphs) -> None
     words = {
         "aws:ec2/instance:Instance": "EC2 instance",
         "aws:ec2/securityGroup:SecurityGroup": "EC2 security group",
+        "aws:s3/bucket:Bucket": "S3 bucket",
         "aws:ssm/parameter:Parameter": "SSM parameter",
         "aws:iam/instanceProfile:InstanceProfile": "IAM instance profile",
         "aws:iam/role:Role": "IAM role",

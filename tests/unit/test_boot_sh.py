@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import bz2
 import configparser
+import hashlib
+import io
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -29,9 +34,9 @@ case " $* " in *" install "*) for last; do :; done; echo "$last" >>"$HOME/instal
 [ ! -e "$HOME/refuses" ] || ! grep -qxF "$*" "$HOME/refuses" """,
     "sleep": """echo "sleep $*" >>"$HOME/calls" """,
 }
-# Writes the files with the real Python; who the machine is, a file says.
+# Gets the release with the real Python; who the machine is, a file says.
 PYTHON = """#!/bin/sh
-[ "$1" != -c ] || exec @PYTHON@ "$@"
+case $1 in */get_release.py) exec @PYTHON@ "$@" ;; esac
 echo "python3 $* PYTHONPATH=$PYTHONPATH" >>"$HOME/calls"
 cat "$HOME/whoami"
 """
@@ -89,10 +94,10 @@ class Host:
         self.calls()
         return self.unit()
 
-    def unit(self) -> subprocess.CompletedProcess[str]:
+    def unit(self, **environment: str) -> subprocess.CompletedProcess[str]:
         (command,) = re.findall(r"(?m)^ExecStart=/bin/sh (.*)$", self.read(UNIT))
         script, *words = command.split()
-        return self.sh(f"{self.root}{script}", *words)
+        return self.sh(f"{self.root}{script}", *words, **environment)
 
     def metadata(self) -> None:
         """Triton's tool that puts metadata."""
@@ -126,8 +131,8 @@ class TestText:
         assert (checked.returncode, checked.stderr) == (0, "")
 
     def test_sourced_it_does_nothing(self, host: Host) -> None:
-        done = host.sh("-c", f". {SOURCE}; echo $LIB", ROLLCALL_SOURCED="1")
-        assert (done.returncode, done.stdout) == (0, f"{host.root}/usr/local/lib/rollcall\n")
+        done = host.sh("-c", f". {SOURCE}; echo $RELEASE", ROLLCALL_SOURCED="1")
+        assert (done.returncode, done.stdout) == (0, f"{host.root}/opt/rollcall/current\n")
         assert host.calls() == [] and list(host.root.iterdir()) == [host.root / "usr"]
 
 
@@ -221,7 +226,7 @@ class TestPackages:
 class TestWhoAmI:
     def test_the_agent_that_was_just_written_says_it(self, host: Host) -> None:
         assert host.sourced("whoami_line").stdout == "aws i-0123 site\n"
-        assert host.calls() == [f"python3 -m rollcall whoami PYTHONPATH={host.root}/usr/local/lib/rollcall"]
+        assert host.calls() == [f"python3 -m rollcall whoami PYTHONPATH={host.root}/opt/rollcall/current"]
 
     def test_a_machine_that_cannot_say_it_fails_with_the_agent_s_last_line(self, host: Host) -> None:
         (host.home / "whoami").unlink()
@@ -287,6 +292,20 @@ class TestUnit:
         assert host.unit().returncode == 0 and host.calls("apt-get") == []
 
 
+def another() -> str:
+    """What a machine gets whose release has another agent."""
+    found = io.BytesIO()
+    with tarfile.open(fileobj=found, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, data in userdata.files().items():
+            told = b"# Another agent.\n" + data if name == "rollcall/agent.py" else data
+            entry = tarfile.TarInfo(name)
+            entry.size = len(told)
+            archive.addfile(entry, io.BytesIO(told))
+    tar = found.getvalue()
+    packed = base64.b64encode(bz2.compress(tar)).decode()
+    return f"{userdata.boot_script()}{hashlib.sha256(tar).hexdigest()}\n{packed}\n"
+
+
 SITE = ["enable -q nginx.service", "restart nginx.service"]
 AGENT = ["enable -q rollcall.service", "restart rollcall.service"]
 
@@ -306,10 +325,15 @@ class TestBoot:
 
     def test_every_file_lands_to_the_byte(self, host: Host) -> None:
         host.boot()
-        for path, text in userdata.files().items():
-            assert host.read(path) == text, path
-            assert (host.root / path.lstrip("/")).stat().st_mode & 0o777 == 0o644
-        assert not list(host.root.rglob("*.rollcall-new"))
+        release = host.root / "opt/rollcall/releases" / userdata.release().digest
+        assert (host.root / "opt/rollcall/current").resolve() == release
+        assert {str(each.relative_to(release)): each.read_bytes() for each in release.rglob("*") if each.is_file()} == (
+            userdata.files()
+        )
+        assert {each.stat().st_mode & 0o777 for each in release.rglob("*") if each.is_file()} == {0o644}
+        for unit in ("rollcall.service", "the-service.service"):
+            assert host.read(f"/etc/systemd/system/{unit}").encode() == userdata.files()[f"units/{unit}"]
+        assert not list(host.root.rglob("*.rollcall-new")) and list(release.parent.iterdir()) == [release]
 
     def test_booting_again_starts_what_may_have_stopped_and_restarts_nothing(self, host: Host) -> None:
         host.boot()
@@ -323,12 +347,11 @@ class TestBoot:
             "systemctl start rollcall.service",
         ]
         changed = {each.name for each, when in before.items() if each.stat().st_mtime_ns != when}
-        assert changed == {"rollcall.log", "whoami"}
+        assert changed == {"rollcall.log", "whoami", "get_release.py", "release"}
 
     @pytest.mark.parametrize(
         ("path", "restarted"),
         [
-            ("/usr/local/lib/rollcall/rollcall.py", "rollcall.service"),
             ("/etc/systemd/system/rollcall.service", "rollcall.service"),
             ("/etc/nginx/conf.d/rollcall.conf", "nginx.service"),
             ("/etc/default/the-service", "the-service.service"),
@@ -378,11 +401,19 @@ class TestBoot:
         assert done.returncode == 1 and reason in done.stderr and done.stderr.count("\n") == 1
         assert done.stderr in host.log and "boot: done" not in host.log
 
-    def test_files_that_did_not_arrive_whole_are_not_started(self, host: Host) -> None:
-        lines = userdata.build().splitlines(keepends=True)
-        longest = max(range(len(lines)), key=lambda at: len(lines[at]))
-        lines[longest] = lines[longest][: len(lines[longest]) // 2] + "\n"
-        done = host.boot("".join(lines))
-        assert done.returncode == 1 and "reason=files-not-written" in done.stderr
-        assert host.calls("systemctl") == []
-        assert [each.name for each in (host.root / "usr/local/lib/rollcall").iterdir()] == ["boot.sh"]
+    def test_a_release_that_did_not_arrive_whole_is_not_started(self, host: Host) -> None:
+        *lines, packed = userdata.build().splitlines(keepends=True)
+        done = host.boot("".join([*lines, packed[: len(packed) // 8 * 4]]))
+        assert done.returncode == 1 and "reason=release-damaged" in done.stderr
+        assert host.calls("systemctl") == [] and not (host.root / "opt").exists()
+
+    def test_another_release_is_put_beside_the_old_one_and_restarts_what_runs_from_it(self, host: Host) -> None:
+        host.is_("aws i-0123 site the-service")
+        host.boot()
+        host.calls()
+        digest, text = userdata.release().digest, another()
+        assert host.boot(text).returncode == 0
+        found = {each.name for each in (host.root / "opt/rollcall/releases").iterdir()}
+        assert len(found) == 2 and digest in found
+        assert host.read("/opt/rollcall/current/rollcall/agent.py").startswith("# Another agent.\n")
+        assert {"systemctl restart rollcall.service", "systemctl restart the-service.service"} <= {*host.calls()}

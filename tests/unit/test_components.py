@@ -64,7 +64,7 @@ def test_a_machines_policy_names_its_own_parameters_and_nothing_else() -> None:
 
 
 def test_whatever_takes_tags_says_whose_it_is(graphs: Graphs) -> None:
-    takes = {"Instance", "SecurityGroup", "Role", "InstanceProfile", "User", "Parameter"}
+    takes = {"Bucket", "Instance", "SecurityGroup", "Role", "InstanceProfile", "User", "Parameter"}
     for config in ("aws", "services"):
         for name, inputs in graphs[config]["graph"].items():
             if name.startswith("aws:") and name.split(":")[2] in takes:
@@ -116,8 +116,14 @@ def test_what_is_of_a_region_is_made_by_that_regions_provider_and_what_is_global
     assert sum(name.startswith("pulumi:providers:aws") for name in found) == 1, "one for a region, whatever its fleets"
     aws = [name for name in found if name.startswith("aws:")]
     abroad = {name.split(":")[2] for name in aws if name.endswith(" by aws-eu-west-1")}
-    assert abroad == {"Instance", "SecurityGroup", "InstanceState", "Parameter"}
-    for name in aws:
+    stores = {name for name in aws if name.startswith("aws:s3/")}
+    assert abroad == {"Instance", "SecurityGroup", "InstanceState", "Parameter"} | {
+        each.split(":")[2] for each in stores
+    }
+    for name in stores:
+        assert ("eu-west-1" in name.rpartition("::")[2].split(" ")[0]) == name.endswith(" by aws-eu-west-1"), name
+    assert len(stores) == 2 * 7
+    for name in {*aws} - stores:
         words = name.rpartition("::")[2]
         fleet, regional = words.split(" ")[0].partition("-")[0], name.split(":")[2] in abroad
         assert words.endswith(" by aws-eu-west-1") == (regional and fleet in ("away", "beside")), name

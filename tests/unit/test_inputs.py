@@ -75,7 +75,8 @@ def home(token: str) -> tuple[Any, str]:
 
 def arguments(token: str) -> Any:
     module, name = home(token)
-    return getattr(module, f"{name}Args")
+    # Where a type of the same name is an input of another resource, the SDK calls the arguments otherwise.
+    return getattr(module, f"{name}InitArgs", None) or getattr(module, f"{name}Args")
 
 
 def snake(word: str) -> str:

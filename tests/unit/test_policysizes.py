@@ -37,7 +37,9 @@ def test_the_text_is_the_one_that_the_program_writes(graphs: Graphs, config: str
 
     def measured(name: str) -> str:
         fleet = next(each for each in told.fleets if each.name == name or f"{each.name}-{each.region}" == name)
-        return document(told, fleet, arn, lambda short: f"arn:{name}-{short}")
+        region = f"-{fleet.region}" if fleet.region else ""
+        objects = f"arn:rollcall-releases{region}/releases/*"
+        return document(told, fleet, arn, lambda short: f"arn:{name}-{short}", objects)
 
     assert {name: measured(name) for name in written} == written
 
@@ -53,7 +55,7 @@ def test_a_policy_that_does_not_fit_is_a_fault_with_what_to_do(cloud: str, whose
 
 def test_the_limit_itself_fits_and_blanks_are_not_counted() -> None:
     told, most = settings("joyent", 18), MOST["user"]
-    text = document(told, told.fleets[0], "arn:aws:route53:::hostedzone/", str)
+    text = document(told, told.fleets[0], "arn:aws:route53:::hostedzone/", str, "")
     room = most - len_of(text)
     # The zone's ARN is in each of the three statements.
     at_limit, over = "Z" * (room // 3), "Z" * (room // 3 + 1)
@@ -63,7 +65,7 @@ def test_the_limit_itself_fits_and_blanks_are_not_counted() -> None:
 
 def test_arns_of_other_partitions_are_longer() -> None:
     told = settings("joyent", 18)
-    room = MOST["user"] - len_of(document(told, told.fleets[0], "arn:aws:route53:::hostedzone/", str))
+    room = MOST["user"] - len_of(document(told, told.fleets[0], "arn:aws:route53:::hostedzone/", str, ""))
     at_limit = "Z" * (room // 3)
     assert faults(told, zone=at_limit, region="us-west-2") == []
     assert faults(told, zone=at_limit, region="us-gov-west-1") and faults(told, zone=at_limit, region="cn-north-1")
@@ -71,7 +73,7 @@ def test_arns_of_other_partitions_are_longer() -> None:
 
 def test_a_zone_that_is_to_be_made_counts_with_the_longest_id() -> None:
     told = settings("joyent", 18)
-    length = len_of(document(told, told.fleets[0], f"arn:aws:route53:::hostedzone/{'Z' * 32}", str))
+    length = len_of(document(told, told.fleets[0], f"arn:aws:route53:::hostedzone/{'Z' * 32}", str, ""))
     assert bool(faults(told, zone="", region="")) == (length > MOST["user"])
 
 

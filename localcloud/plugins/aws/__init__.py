@@ -7,7 +7,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from localcloud.plugins.aws import ec2, functions, iam, route53, ssm
+from localcloud.plugins.aws import ec2, functions, iam, route53, s3, ssm
 from localcloud.plugins.aws.common import default_tags
 from localcloud.plugins.aws.credentials import Account
 from localcloud.plugins.aws.sdk import preload, session
@@ -49,7 +49,7 @@ class Api:
 
 class Aws(Plugin):
     name = "aws"
-    types = (*ec2.TYPES, *iam.TYPES, *route53.TYPES, *ssm.TYPES)
+    types = (*ec2.TYPES, *iam.TYPES, *route53.TYPES, *s3.TYPES, *ssm.TYPES)
     functions = {**functions.FUNCTIONS, "aws:route53/getZone:getZone": route53.get_zone}
     # Those of the SDK's configuration (pulumi_aws.config) that say who asks whom; of the others the stand-in would make nothing.
     settings = (

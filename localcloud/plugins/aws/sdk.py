@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-SERVICES = ("ec2", "iam", "route53", "ssm", "sts")
+SERVICES = ("ec2", "iam", "route53", "s3", "ssm", "sts")
 
 
 @functools.cache

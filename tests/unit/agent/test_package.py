@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from components import userdata
-
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -44,11 +42,3 @@ def test_the_client_is_in_the_package(site: Path) -> None:
 def test_the_command_is_installed(site: Path) -> None:
     done = python(site, str(site / "bin/rollcall"), "resolve", "theService.unilans.net", "--resolver", ":")
     assert (done.returncode, done.stderr.startswith("rollcall resolve: reason=no-resolver ")) == (1, True), done.stderr
-
-
-def test_on_a_machine_the_command_says_where_the_client_is(tmp_path: Path) -> None:
-    """The userdata has no room for the client: docs/decisions/0004."""
-    (tmp_path / "rollcall.py").write_text(userdata.files()["/usr/local/lib/rollcall/rollcall.py"])
-    done = python(tmp_path, "-m", "rollcall", "resolve", "theService.unilans.net", "--resolver", ":")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "rollcall resolve: reason=no-client look='docs/discovery.md, or dig'\n"

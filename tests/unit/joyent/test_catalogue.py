@@ -141,7 +141,10 @@ FAULTS: tuple[tuple[dict[str, Any], str], ...] = (
     ({"volumes": ["data"]}, "volumes: 'data' is none; write it as {name"),
     ({"volumes": [{"name": "data", "mountpoint": "/d"}], "brand": "kvm"}, "volumes: are not for machines of brand kvm"),
     ({"locality": {"strict": "yes"}}, "locality: strict must be true or false"),
-    ({"userdata": "x" * 100_000}, "userdata: userdata and metadata are"),
+    (
+        {"userdata": "x" * 100_000},
+        "userdata: takes 100028 bytes of the request that makes the machine (as JSON), its tags and metadata take",
+    ),
 )
 
 

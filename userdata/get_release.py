@@ -1,0 +1,292 @@
+"""Get the release that this machine is to run, check it, and unpack it: boot.sh runs this with python3 before anything else is there.
+
+The release is a tar, and its name is the SHA-256 of that tar. Only its transport is compressed. It comes with the machine's own
+user-script (Triton), or from the stack's S3 bucket, by one GET that is signed with the credentials of the instance role (EC2).
+Whatever arrives is compared with the name before a byte of it is unpacked. Prints `changed` where another release is in place
+now; on failure one line on standard error, which begins with `reason=`, and exit code 1. Nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import base64
+import bz2
+import contextlib
+import hashlib
+import hmac
+import http.client
+import io
+import json
+import os
+import re
+import shutil
+import ssl
+import sys
+import tarfile
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+RELEASE, STORE = "rollcall-release", "rollcall-store"
+MARK = "\n#FILES\n"
+PACKED_LIMIT, TAR_LIMIT = 4 << 20, 16 << 20
+CONNECT_TIMEOUT_S, FETCH_LIMIT_S, METADATA_TIMEOUT_S = 10.0, 60.0, 3.0
+# https://docs.aws.amazon.com/sdkref/latest/guide/feature-imds-credentials.html , feature-ss-endpoints.html
+IMDS = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://169.254.169.254")
+ENDPOINT = os.environ.get("AWS_ENDPOINT_URL_S3", "")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_EMPTY = hashlib.sha256(b"").hexdigest()
+
+
+class ReleaseError(Exception):
+    """The release is not in place; the message is one line of fields."""
+
+
+def main(script: str, root: str) -> int:
+    """Put the release in place that the machine's settings name. `script` is boot.sh with what follows it."""
+    home = Path(root + "/opt/rollcall")
+    try:
+        carried = Path(script).read_text().rpartition(MARK)[2].split()
+        source = Carried(*carried) if len(carried) == 2 else Ec2()
+        digest = source.digest()
+        if not _DIGEST.fullmatch(digest):
+            raise ReleaseError(f"reason=no-release key={RELEASE} value={digest[:80]!r}")
+        if not is_there(home, digest):
+            unpack(home, digest, checked(source.packed(digest), digest))
+        if switch(home, digest):
+            print("changed")
+    except ReleaseError as fault:
+        print(fault, file=sys.stderr)
+        return 1
+    except (OSError, ValueError) as fault:
+        print(f"reason=release-not-unpacked error={type(fault).__name__} said={str(fault)[:200]!r}", file=sys.stderr)
+        return 1
+    return 0
+
+
+# Where it comes from.
+
+
+class Carried:
+    """A Triton machine, or one of another cloud without a store: what it boots with has the digest and the release at its end."""
+
+    def __init__(self, digest: str, text: str) -> None:
+        self._digest, self._text = digest, text
+
+    def digest(self) -> str:
+        return self._digest
+
+    def packed(self, digest: str) -> bytes:
+        try:
+            return base64.b64decode(self._text, validate=True)
+        except ValueError as damaged:
+            raise ReleaseError(f"reason=release-damaged release={digest[:12]} from=user-script") from damaged
+
+
+class Ec2:
+    """An EC2 machine: its tags hold the settings, a bucket the release, and its instance role may read it."""
+
+    def __init__(self) -> None:
+        self._token = self._asked("PUT", "/latest/api/token", {"X-aws-ec2-metadata-token-ttl-seconds": "300"})
+
+    def digest(self) -> str:
+        return self.setting(RELEASE)
+
+    def setting(self, name: str) -> str:
+        return self._metadata(f"tags/instance/{name}", f"reason=no-setting key={name} look=instance-tags")
+
+    def packed(self, digest: str) -> bytes:
+        words = self.setting(STORE).split()
+        store = dict(each.partition("=")[::2] for each in words[1:])
+        if words[:1] != ["s3"] or {*store} != {"bucket", "region"}:
+            raise ReleaseError(f"reason=unknown-store key={STORE} value={' '.join(words)[:80]!r}")
+        role = self._metadata("iam/security-credentials/", "reason=no-instance-role").split()[0]
+        keys = json.loads(self._metadata(f"iam/security-credentials/{role}", f"reason=no-credentials role={role}"))
+        url = ENDPOINT or f"https://{store['bucket']}.s3.{store['region']}.{self._metadata('services/domain', 'x')}"
+        # An endpoint of somebody's own knows no bucket by its host's name.
+        path = f"{'/' + store['bucket'] if ENDPOINT else ''}/{key_of(digest)}"
+        return fetched(url, path, signed(urlsplit(url).netloc, path, store["region"], keys), digest)
+
+    def _metadata(self, path: str, missing: str) -> str:
+        return self._asked("GET", f"/latest/meta-data/{path}", {"X-aws-ec2-metadata-token": self._token}, missing)
+
+    def _asked(self, method: str, path: str, headers: dict[str, str], missing: str = "") -> str:
+        at = urlsplit(IMDS)
+        connection = http.client.HTTPConnection(at.netloc, timeout=METADATA_TIMEOUT_S)
+        try:
+            connection.request(method, path, headers=headers)
+            reply = connection.getresponse()
+            text = reply.read(65536).decode()
+        except (OSError, http.client.HTTPException) as failed:
+            raise ReleaseError(f"reason=no-metadata path={path} error={type(failed).__name__}") from failed
+        finally:
+            connection.close()
+        if reply.status == 200:
+            return text
+        raise ReleaseError(
+            missing if missing and reply.status == 404 else f"reason=no-metadata path={path} status={reply.status}"
+        )
+
+
+def key_of(digest: str) -> str:
+    """The release's key in its bucket."""
+    return f"releases/{digest}.tar.bz2"
+
+
+def signed(host: str, path: str, region: str, keys: dict[str, str]) -> dict[str, str]:
+    """The headers of a GET by Signature Version 4.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
+    """
+    now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+    headers = {"host": host, "x-amz-content-sha256": _EMPTY, "x-amz-date": now, "x-amz-security-token": keys["Token"]}
+    names, scope = ";".join(headers), f"{now[:8]}/{region}/s3/aws4_request"
+    lines = [f"{name}:{value}" for name, value in headers.items()]
+    canonical = "\n".join(["GET", quote(path), "", *lines, "", names, _EMPTY])
+    text = f"AWS4-HMAC-SHA256\n{now}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+    key = f"AWS4{keys['SecretAccessKey']}".encode()
+    for part in scope.split("/"):
+        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+    signature = hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+    claim = f"AWS4-HMAC-SHA256 Credential={keys['AccessKeyId']}/{scope}, SignedHeaders={names}, Signature={signature}"
+    return {**headers, "authorization": claim}
+
+
+def fetched(url: str, path: str, headers: dict[str, str], digest: str) -> bytes:
+    """What the store has. Bounded in size and in time, however slowly it answers."""
+    at, began = urlsplit(url), time.monotonic()
+    which = f"release={digest[:12]} host={at.netloc}"
+    connection: http.client.HTTPConnection
+    if at.scheme == "https":
+        connection = http.client.HTTPSConnection(
+            at.netloc, timeout=CONNECT_TIMEOUT_S, context=ssl.create_default_context()
+        )
+    else:
+        connection = http.client.HTTPConnection(at.netloc, timeout=CONNECT_TIMEOUT_S)
+    try:
+        connection.request("GET", path, headers=headers)
+        reply = connection.getresponse()
+        if reply.status != 200:
+            raise ReleaseError(f"{_refusal(reply.status)} {which} status={reply.status}{_code(reply.read(4096))}")
+        found = b""
+        while part := reply.read1(65536):
+            found += part
+            if len(found) > PACKED_LIMIT:
+                raise ReleaseError(f"reason=release-too-large {which} limit={PACKED_LIMIT}")
+            if time.monotonic() - began > FETCH_LIMIT_S:
+                raise ReleaseError(f"reason=store-too-slow {which} bytes={len(found)} seconds={FETCH_LIMIT_S:.0f}")
+        return found
+    except (OSError, http.client.HTTPException) as failed:
+        raise ReleaseError(f"reason=store-unreachable {which} error={type(failed).__name__}") from failed
+    finally:
+        connection.close()
+
+
+def _refusal(status: int) -> str:
+    """A role that may not list the bucket gets 403 for what is not there as well.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
+    """
+    return {403: "reason=release-missing-or-forbidden", 404: "reason=release-missing"}.get(
+        status, "reason=store-failed"
+    )
+
+
+def _code(body: bytes) -> str:
+    found = re.search(rb"<Code>(\w+)</Code>", body)
+    return f" code={found[1].decode()}" if found else ""
+
+
+# What arrived.
+
+
+def checked(packed: bytes, digest: str) -> bytes:
+    """The tar, if it is the one with this digest."""
+    coder, tar = bz2.BZ2Decompressor(), b""
+    try:
+        tar = coder.decompress(packed, TAR_LIMIT + 1)
+    except (OSError, ValueError, EOFError) as damaged:
+        raise ReleaseError(f"reason=release-damaged release={digest[:12]} bytes={len(packed)}") from damaged
+    if len(tar) > TAR_LIMIT:
+        raise ReleaseError(f"reason=release-too-large release={digest[:12]} limit={TAR_LIMIT}")
+    if not coder.eof:
+        raise ReleaseError(f"reason=release-damaged release={digest[:12]} bytes={len(packed)} said='it ends too early'")
+    found = hashlib.sha256(tar).hexdigest()
+    if found != digest:
+        raise ReleaseError(f"reason=another-release release={digest[:12]} found={found[:12]}")
+    return tar
+
+
+def contents(tar: bytes) -> dict[str, bytes]:
+    """The files of a release by their paths. Raises ReleaseError for an entry of any other kind and for a path that leads elsewhere.
+
+    tarfile's own filters came with Python 3.12, and Debian 12 has 3.11: https://peps.python.org/pep-0706/
+    """
+    found: dict[str, bytes] = {}
+    with tarfile.open(fileobj=io.BytesIO(tar), mode="r:") as archive:
+        for entry in archive:
+            if not entry.isreg():
+                raise ReleaseError(f"reason=unsafe-release entry={entry.name!r} said='it is no plain file'")
+            parts = entry.name.split("/")
+            if entry.name in found or any(part in ("", ".", "..") for part in parts) or "\0" in entry.name:
+                raise ReleaseError(f"reason=unsafe-release entry={entry.name!r} said='its path leads elsewhere'")
+            file = archive.extractfile(entry)
+            found[entry.name] = file.read() if file else b""
+    if not found:
+        raise ReleaseError("reason=unsafe-release said='it holds nothing'")
+    return found
+
+
+# Putting it in place, so that a power cut at any step leaves the old release or the new one.
+
+
+def is_there(home: Path, digest: str) -> bool:
+    """A release has its name once all of it is on the disk."""
+    return (home / "releases" / digest).is_dir()
+
+
+def unpack(home: Path, digest: str, tar: bytes) -> None:
+    files, releases = contents(tar), home / "releases"
+    partial = releases / f".{digest}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for name, data in files.items():
+        path = partial / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("xb") as file:
+            file.write(data)
+            os.fchmod(file.fileno(), 0o644)
+            file.flush()
+            os.fsync(file.fileno())
+    for name, _, _ in os.walk(partial, topdown=False):
+        Path(name).chmod(0o755)
+        sync(Path(name))
+    partial.rename(releases / digest)
+    for folder in (releases, home, home.parent):
+        sync(folder)
+
+
+def switch(home: Path, digest: str) -> bool:
+    """Have `current` lead to this release; whether it did not before."""
+    link, target, fresh = home / "current", f"releases/{digest}", home / ".current.new"
+    if link.is_symlink() and link.readlink() == Path(target):
+        return False
+    with contextlib.suppress(FileNotFoundError):
+        fresh.unlink()
+    fresh.symlink_to(target)
+    fresh.replace(link)
+    sync(home)
+    return True
+
+
+def sync(folder: Path) -> None:
+    """Have the disk hold the names in a folder."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:3]))
