@@ -89,8 +89,8 @@ types: ## mypy, strict
 shell: ## shellcheck
 	@git ls-files -z '*.sh' | xargs -0 -r shellcheck
 
-reference: ## the keys and defaults in docs/configuration.md, from the code that reads them
-	@$(PY) -m components.reference --write
+reference: ## the tables of docs/configuration.md and the JSON Schema of stack files, from the models
+	@$(PY) -m components.config.reference_docs --write
 
 requirements: ## pin requirements anew, with hashes and without addresses
 	@for each in requirements requirements-dev; do $(PY) -m piptools compile -q --upgrade --generate-hashes --allow-unsafe \

@@ -21,13 +21,14 @@ from components.access import cloudflare_token, cloudflare_url
 from components.attendance import BY_HAND
 from components.aws_config import own_region
 from components.clouds import view_of
+from components.config.errors import ConfigurationError
+from components.config.models import DirectorySettings, Settings
 from components.escaping import escaped, escaped_lines
 from components.joyent.errors import CloudApiError
 from components.naming import named
 from components.registries import ADDRESS_TYPES
 from components.serviceplace import ServicePlace, ServiceRecords
-from components.settings import KEYS, TEXTS, ConfigurationError, DirectorySettings, Settings, read
-from components.status import StatusError, exported
+from components.status import StatusError, exported, program
 from components.zonestore import ZoneStore
 from rollcall.cloudflare import Record
 from rollcall.errors import RollcallError
@@ -169,12 +170,6 @@ def shown(verdicts: Sequence[Verdict], written: bool) -> str:
     return "\n".join(map(escaped, [*lines, *rest]))
 
 
-def _settings(stack: str, config: Mapping[str, str]) -> Settings:
-    values = {key: config[f"rollcall:{key}"] for key in KEYS if f"rollcall:{key}" in config}
-    given = {key: text if key in TEXTS else json.loads(text) for key, text in values.items()}
-    return read(stack, zonenames.named(given, zonenames.looked_up(config.get)))
-
-
 def _hosted_zone(directory: DirectorySettings, config: Mapping[str, str]) -> str | None:
     from components.aws_session import session_of
     from components.preflight import hosted_zone
@@ -204,7 +199,7 @@ def _adopt(chosen: argparse.Namespace) -> int:
     if not resources:
         raise StatusError("the stack's state is empty; `pulumi up` first, entries become those of machines that it has")
     stack = named(*reversed(_stack_of(str(resources[0]["urn"]))))
-    settings = _settings(stack, config)
+    settings = program(stack, config, zonenames.looked_up(config.get))
     records: tuple[Record, ...] = ()
     marks: dict[str, str] = {}
     verdicts = in_services(settings, stack, lambda directory: _hosted_zone(directory, config), config)

@@ -1,6 +1,6 @@
 """What of settings that have faults the clouds can be asked about, so that one run names every fault.
 
-A fault is a text with its key in front: `rollcall:site.ttl: is 5; …`. What is faulty has its default in the settings, which a cloud
+A fault is a text with its key in front: `rollcall:site.ttl: 5 is …`. What is faulty has its default in the settings, which a cloud
 can be asked about as long as the key says nothing of where or what a thing is.
 """
 
@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from components.settings import DirectorySettings, Settings, SiteSettings
+from components.config.errors import at
+from components.config.models import DirectorySettings, Settings, SiteSettings
 
 # Faults of these keys keep no cloud from being asked about the rest.
 _HARMLESS = {
@@ -29,7 +30,7 @@ def part(settings: Settings, faults: Sequence[str]) -> Settings:
     fleets = tuple(
         each
         for each in settings.fleets
-        if each.cloud not in without and not _blocked(f"rollcall:fleets.{each.name}", _HARMLESS["fleets"], faults)
+        if each.cloud not in without and not _blocked(at("rollcall:fleets", each.name), _HARMLESS["fleets"], faults)
     )
     return replace(
         settings, site=_site(settings.site, faults), directory=_directory(settings.directory, faults), fleets=fleets
@@ -59,9 +60,9 @@ def _directory(directory: DirectorySettings | None, faults: Sequence[str]) -> Di
 
 def _blocked(key: str, harmless: Sequence[str], faults: Sequence[str]) -> bool:
     for fault in faults:
-        at, _, said = fault.partition(": ")
-        if at == key or (at.startswith(f"{key}.") and not said.startswith(_NO_VALUES)):
-            inner = at[len(key) + 1 :].partition(".")[0]
+        named, _, said = fault.partition(": ")
+        if named == key or (named.startswith(f"{key}.") and not said.startswith(_NO_VALUES)):
+            inner = named[len(key) + 1 :].partition(".")[0].partition("[")[0]
             if inner not in harmless:
                 return True
     return False

@@ -41,24 +41,22 @@ from components.access import (
 )
 from components.aws_config import named, own_region, region_around, secrets
 from components.cloudflareapi import ApiFailingError, ApiRefusedError, CloudflareApi
+from components.config.errors import ConfigurationError
+from components.config.models import (
+    KEYS,
+    MACHINE_TOKEN,
+    SITE_JOIN,
+    DirectorySettings,
+    FleetSettings,
+    Settings,
+    SiteSettings,
+)
+from components.config.reader import decoded, read_whole
 from components.escaping import escaped_lines
 from components.held import held
 from components.naming import marks
 from components.networks import Datacenter, NetworksError
 from components.quotas import Found, look_at_ec2, look_at_triton
-from components.settings import (
-    KEYS,
-    LISTS,
-    MACHINE_TOKEN,
-    SITE_JOIN,
-    TEXTS,
-    ConfigurationError,
-    DirectorySettings,
-    FleetSettings,
-    Settings,
-    SiteSettings,
-    read_whole,
-)
 from components.standing import Standing
 from components.zonestore import ZoneStore
 
@@ -123,22 +121,17 @@ def configured(stack: str) -> Settings:
 
 def described(stack: str) -> tuple[Settings, list[str]]:
     """The stack's settings, with defaults in the place of what is faulty, and every fault that the configuration shows by itself."""
-    ours, values, faults = pulumi.Config("rollcall"), dict[str, Any](), list[str]()
-    for key in KEYS:
-        try:
-            values[key] = ours.get(key) if key in TEXTS else ours.get_object(key)
-        except pulumi.ConfigTypeError as wrong:
-            form = ("list", "[value, …]") if key in LISTS else ("mapping", "{name: value, …}")
-            faults.append(f"rollcall:{key}: is no {form[0]} ({wrong}); write it as `{form[1]}`")
-    given = {key: value for key, value in values.items() if value is not None}
+    texts = {key: text for key in KEYS if (text := config(f"{_SPACE}:{key}")) is not None}
+    hidden = [key for key in KEYS if is_secret(f"{_SPACE}:{key}")]
+    given, faults = decoded(texts), list[str]()
     try:
         given = zonenames.named(given, zonenames.looked_up(config))
     except ConfigurationError as unknown:
         faults += unknown.faults
         given = {key: value for key, value in given.items() if not any(f"rollcall:{key}." in each for each in faults)}
-    # Of keys that are not known not even the form is.
-    others = {key: None for each in config_keys() if (key := _ours(each)) and key not in (*KEYS, MACHINE_TOKEN)}
-    settings, wrong_values = read_whole(stack, {**given, **others})
+    # What the keys hold that are no settings is nothing to look at.
+    others = {key: "" for each in config_keys() if (key := _ours(each)) and key not in (*KEYS, MACHINE_TOKEN)}
+    settings, wrong_values = read_whole(stack, {**given, **others}, hidden)
     root = pulumi.get_root_directory()
     doubled = stackfile.faults(Path(root), pulumi.get_stack()) if root else []
     return settings, [*doubled, *faults, *namespace_faults(), *wrong_values]

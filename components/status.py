@@ -13,7 +13,7 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -22,12 +22,14 @@ from components.access import cloudflare_token, cloudflare_token_key, cloudflare
 from components.attendance import Difference, Entry, Member, Roll, Seen, difference, owned
 from components.cloudflareapi import CloudflareApi
 from components.clouds import cloud_of
+from components.config.errors import ConfigurationError
+from components.config.models import KEYS, FleetSettings, Settings, SiteSettings
+from components.config.reader import decoded, read
 from components.escaping import escaped, escaped_lines
 from components.joyent.errors import CloudApiError
 from components.naming import named
 from components.realm import Access
 from components.registration import proven, registries_of, roll_of
-from components.settings import KEYS, TEXTS, ConfigurationError, FleetSettings, SiteSettings, read
 from rollcall.errors import RollcallError
 from rollcall.settings import FLEET, GENERATION, MACHINE, STACK
 
@@ -148,13 +150,19 @@ def _machine_in(resource: Mapping[str, Any], counted: Collection[str]) -> census
 
 def declared(stack: str, config: Mapping[str, str]) -> dict[str, FleetSettings]:
     """The fleets of the program, by name. `stack` is the stack's id. Raises ConfigurationError."""
-    given = {key: value for key in KEYS if (value := config.get(f"rollcall:{key}")) is not None}
-    if "fleets" not in given:
+    if config.get("rollcall:fleets") is None:
         return {}
-    values = {key: value if key in TEXTS else json.loads(value) for key, value in given.items()}
     # A zone that the configuration gives by its id may be gone, and no fleet needs its name.
     names = dict.fromkeys(("site", "directory"), lambda _: "zone.example")
-    return {each.name: each for each in read(stack, zonenames.named(values, names)).fleets}
+    return {each.name: each for each in program(stack, config, names).fleets}
+
+
+def program(stack: str, config: Mapping[str, str], names: Mapping[str, Callable[[str], str]]) -> Settings:
+    """Return the settings of the program. `names` look up the name of a zone that is given by its id. Raises ConfigurationError."""
+    given = {key: value for key in KEYS if (value := config.get(f"rollcall:{key}")) is not None}
+    secret = config.secrets if isinstance(config, Configuration) else frozenset[str]()
+    hidden = [key for key in KEYS if f"rollcall:{key}" in secret]
+    return read(stack, zonenames.named(decoded(given), names), hidden)
 
 
 def lost_tokens(resources: Iterable[Mapping[str, Any]], config: Mapping[str, str]) -> list[str]:
@@ -267,11 +275,14 @@ def exported(stack: str) -> tuple[list[Mapping[str, Any]], Configuration]:
 
 class Configuration(dict[str, str]):
     """The stack's configuration as the engine hands it to the program. A secret that could not be decrypted is not in it, and to ask
-    for it raises StatusError: without a credential that it should have, another account would be asked."""
+    for it raises StatusError: without a credential that it should have, another account would be asked. `secrets` are the keys whose
+    values no message may show."""
 
-    def __init__(self, values: Mapping[str, str], sealed: Iterable[str] = (), why: str = "") -> None:
+    def __init__(
+        self, values: Mapping[str, str], sealed: Iterable[str] = (), why: str = "", secrets: Iterable[str] = ()
+    ) -> None:
         super().__init__(values)
-        self._sealed, self._why = frozenset(sealed), why
+        self._sealed, self._why, self.secrets = frozenset(sealed), why, frozenset(secrets)
 
     def get(self, key: str, default: Any = None) -> Any:
         if key in self._sealed:
@@ -290,7 +301,8 @@ def configuration(stack: str) -> Configuration:
         why, told = str(refused), _pulumi("config", "--json", *chosen)
     found = json.loads(told or "{}")
     values = {key: str(each["value"]) for key, each in found.items() if "value" in each}
-    return Configuration(values, found.keys() - values.keys(), why)
+    secrets = [key for key, each in found.items() if each.get("secret")]
+    return Configuration(values, found.keys() - values.keys(), why, secrets)
 
 
 def _pulumi(*words: str) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from components import awserrors
 from components.access import Get, cloudflare_token, cloudflare_url
 from components.cloudflareapi import ApiFailingError, ApiRefusedError, CloudflareApi
-from components.settings import CLOUDFLARE_ID, HOSTED_ZONE_ID, ConfigurationError
+from components.config.errors import ConfigurationError
+from components.config.models import CLOUDFLARE_ID, HOSTED_ZONE_ID
 
 _IDS = {"site": CLOUDFLARE_ID, "directory": HOSTED_ZONE_ID}
 
@@ -22,7 +24,7 @@ def named(values: Mapping[str, Any], names: Mapping[str, Callable[[str], str]]) 
     for key, form in _IDS.items():
         told = found.get(key)
         zone = told.get("zone") if isinstance(told, Mapping) else None
-        if isinstance(told, Mapping) and isinstance(zone, str) and form.fullmatch(zone):
+        if isinstance(told, Mapping) and isinstance(zone, str) and re.fullmatch(form, zone):
             try:
                 found[key] = {"zoneId": zone, **told, "zone": names[key](zone)}
             except (ApiFailingError, ApiRefusedError) as fault:

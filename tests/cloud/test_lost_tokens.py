@@ -12,13 +12,13 @@ from google.protobuf import struct_pb2
 from components import losttokens, preflight, status
 from components.cloudflareapi import CloudflareApi
 from components.held import Held
-from components.settings import HealthSettings, JoyentSettings, Settings, SiteSettings
+from components.settings import JoyentSettings, Settings, SiteSettings
 from tests.cloud.cloudflare_server import OPERATOR, ZONE, Front, Lab
 
 pytestmark = pytest.mark.clouds
 NAME = "rollcall local machines"
 KIND = "cloudflare:index/apiToken:ApiToken"
-SITE = SiteSettings(zone=ZONE, health=HealthSettings(check="http:80:/"))
+SITE = SiteSettings(zone=ZONE)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pulumi
 import pytest
 
 from components.preflight import cloudflare_fault, configured
-from components.settings import ConfigurationError, HealthSettings, Settings, SiteSettings, read
+from components.settings import ConfigurationError, Settings, SiteSettings, read
 from components.site import apex_comment
 from components.zonestore import ZoneStore
 from rollcall.errors import FatalError
@@ -17,7 +17,7 @@ from rollcall.ownership import Owner
 from tests.cloud.cloudflare_server import OPERATOR, ZONE, Front, Lab
 
 pytestmark = pytest.mark.clouds
-PLAIN = SiteSettings(zone=ZONE, health=HealthSettings(check="http:80:/"))
+PLAIN = SiteSettings(zone=ZONE)
 PROXIED = replace(PLAIN, proxied=True)
 SERVERS = "ada.ns.cloudflare.com, bob.ns.cloudflare.com"
 

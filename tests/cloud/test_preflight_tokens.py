@@ -11,12 +11,12 @@ import pytest
 
 from components import cloudflareapi
 from components.preflight import cloudflare_fault, cloudflare_found
-from components.settings import HealthSettings, SiteSettings
+from components.settings import SiteSettings
 from rollcall import retrying
 from tests.cloud.cloudflare_server import OPERATOR, ZONE, Front, Lab
 
 pytestmark = pytest.mark.clouds
-PLAIN = SiteSettings(zone=ZONE, health=HealthSettings(check="http:80:/"))
+PLAIN = SiteSettings(zone=ZONE)
 CLOSED = replace(PLAIN, proxied=True)
 USER = ("API Tokens Write",)
 

@@ -12,7 +12,6 @@ from components.preflight import directory_fault, hosted_zone, zone_fault
 from components.settings import (
     ConfigurationError,
     DirectorySettings,
-    HealthSettings,
     IncarnationSettings,
     ServiceSettings,
     read,
@@ -35,7 +34,7 @@ def directory(zone: str = "unilans.net", *, create: bool = False) -> DirectorySe
         protocol="tcp",
         port=4218,
         incarnations=(IncarnationSettings(name="v1"),),
-        health=HealthSettings(check="tcp:4218"),
+        check="tcp:4218",
     )
     return DirectorySettings(zone=zone, services=(service,), create=create)
 

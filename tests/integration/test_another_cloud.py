@@ -43,7 +43,7 @@ config:
   rollcall:fleets:
     web: {{ cloud: shed, count: {count}, size: {size}, image: bench-1, joins: [site, theService/v1], timeout: {timeout} }}
 """
-# In settings.py, what is there and what stands there then.
+# In config/models.py, what is there and what stands there then.
 NAMES = ('CLOUDS = ("aws", "joyent")', 'CLOUDS = ("aws", "joyent", "shed")')
 # What is written into the other tables: the line before which it goes, and the line.
 ENTRIES = {
@@ -72,9 +72,9 @@ def extended(target: Path) -> None:
             assert text.count(before) == 1, (name, before)
             text = text.replace(before, f"{line}\n{before}")
         (target / name).write_text(text)
-    settings = (target / "settings.py").read_text()
-    assert settings.count(NAMES[0]) == 1
-    (target / "settings.py").write_text(settings.replace(*NAMES))
+    models = (target / "config/models.py").read_text()
+    assert models.count(NAMES[0]) == 1
+    (target / "config/models.py").write_text(models.replace(*NAMES))
 
 
 class Sheds(InStep):

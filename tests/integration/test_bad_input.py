@@ -54,15 +54,15 @@ def refused(clouds: Rehearsal, site: str = SITE, fleets: str = FLEETS, *more: st
 def test_an_unknown_cloud_and_every_other_fault_are_named_at_once(clouds: Rehearsal) -> None:
     said = refused(clouds, SITE.replace("60", "5"), FLEETS.replace("cloud: aws", "cloud: gcp"))
     assert "2 faults, nothing was changed" in said
-    assert "rollcall:fleets.web.cloud: is 'gcp'; set it to one of aws, joyent" in said
-    assert "rollcall:site.ttl: is 5" in said
+    assert "rollcall:fleets.web.cloud: 'gcp' is not one of aws, joyent. Set one of these." in said
+    assert "rollcall:site.ttl: 5 is a TTL that Cloudflare does not take" in said
 
 
 def test_what_only_a_cloud_shows_is_named_with_the_rest(clouds: Rehearsal) -> None:
     said = refused(clouds, SITE.replace("60", "5"), FLEETS.replace("t3.micro", "t3.gigantic"), "rollcall:lingr: 5")
     assert "3 faults, nothing was changed" in said
     assert "rollcall:lingr: is not a setting" in said and "did you mean linger?" in said
-    assert "rollcall:site.ttl: is 5" in said
+    assert "rollcall:site.ttl: 5 is a TTL that Cloudflare does not take" in said
     assert "rollcall:fleets.web.size: EC2 has no instance type 't3.gigantic'" in said
 
 

@@ -144,10 +144,10 @@ def test_an_up_that_fails_shows_each_error_whole_and_names_the_log(
         made.config.write_text(CONFIG)
     said = capsys.readouterr().out
     assert "    error: the configuration has 2 faults, nothing was changed:\n" in said
-    assert "rollcall:site.ttl: is 5" in said and "rollcall:fleets.web.cloud: is 'gcp'" in said
+    assert "rollcall:site.ttl: 5 is" in said and "rollcall:fleets.web.cloud: 'gcp' is" in said
     log = made.rehearsal.state / "logs" / "pulumi-up.log"
     assert f"see the errors above. {log} has all that it printed." in str(failed.value)
-    assert "rollcall:site.ttl: is 5" in log.read_text()
+    assert "rollcall:site.ttl: 5 is" in log.read_text()
 
 
 def test_an_engine_that_cannot_even_begin_has_the_last_lines_of_its_log_shown(

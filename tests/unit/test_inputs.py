@@ -346,18 +346,23 @@ def test_what_can_be_refused_is_said_with_where_it_is_checked(of: str) -> None:
 
 
 def is_defined(where: str) -> bool:
-    """Whether `components/quotas.py:_type_fault` is there."""
+    """Whether `components/quotas.py:_type_fault` is there, or `components/config/models.py:FleetSettings.timeout`, a checked field."""
     file, _, name = where.partition(":")
     path = ROOT / file
     if not (path.is_file() and file.startswith(("components/", "userdata/"))):
         return False
     scope: Any = ast.parse(path.read_text())
     for part in name.split("."):
-        kinds = (ast.FunctionDef, ast.ClassDef)
-        scope = next((each for each in scope.body if isinstance(each, kinds) and each.name == part), None)
+        scope = next((each for each in scope.body if _name_of(each) == part), None)
         if scope is None:
             return False
-    return isinstance(scope, ast.FunctionDef)
+    return isinstance(scope, ast.FunctionDef | ast.AnnAssign)
+
+
+def _name_of(statement: ast.stmt) -> str:
+    if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+        return statement.target.id
+    return statement.name if isinstance(statement, ast.FunctionDef | ast.ClassDef) else ""
 
 
 @pytest.mark.parametrize("token", [*RESOURCES, *FUNCTIONS])

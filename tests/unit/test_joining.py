@@ -95,9 +95,9 @@ def test_what_was_adopted_before_is_nothing_to_tell_of(cloud: FakeCloud) -> None
     ("cloud", "adopt", "said"),
     [
         ("aws", {"0": "i-1"}, "is for Triton machines"),
-        ("joyent", {"2": "old"}, "is no machine of this fleet"),
-        ("joyent", {"first": "old"}, "is no machine of this fleet"),
-        ("joyent", {"0": "old", "1": "old"}, "a second time"),
+        ("joyent", {"2": "old"}, "is not the number of a machine of this fleet"),
+        ("joyent", {"first": "old"}, "is not the number of a machine"),
+        ("joyent", {"0": "old", "1": "old"}, "is in it twice"),
         ("joyent", {"0": 1}, "not a text"),
     ],
 )

@@ -61,9 +61,9 @@ def test_fleets_are_told_apart_by_where_they_are() -> None:
 @pytest.mark.parametrize(
     ("cloud", "region", "said"),
     [
-        ("aws", "eu-west-1a", "no AWS region; write it as eu-west-1"),
-        ("aws", "Ireland", "no AWS region"),
-        ("joyent", "https://cloudapi.example", "no data centre's name; `triton datacenters` lists them"),
+        ("aws", "eu-west-1a", "'eu-west-1a' is not an AWS region. Write it as eu-west-1"),
+        ("aws", "Ireland", "'Ireland' is not an AWS region"),
+        ("joyent", "https://cloudapi.example", "is not the name of a data centre. `triton datacenters` lists them"),
     ],
 )
 def test_what_can_be_no_place_is_refused_by_its_key(cloud: str, region: str, said: str) -> None:

@@ -12,7 +12,7 @@ from google.protobuf import struct_pb2
 from components import standing
 from components.directory import static_records
 from components.held import Held
-from components.settings import DirectorySettings, HealthSettings, IncarnationSettings, ServiceSettings, SiteSettings
+from components.settings import DirectorySettings, IncarnationSettings, ServiceSettings, SiteSettings
 from components.site import apex_comment
 from rollcall.cloudflare import Record
 
@@ -31,7 +31,7 @@ SERVICE = ServiceSettings(
     protocol="tcp",
     port=4218,
     incarnations=(IncarnationSettings(name="v1", txt={"path": "/", "a": 'quo"ted'}),),
-    health=HealthSettings(check="tcp:4218"),
+    check="tcp:4218",
 )
 DIRECTORY = DirectorySettings(zone="unilans.net", services=(SERVICE,))
 APEX = "cloudflare:index/dnsRecord:DnsRecord"

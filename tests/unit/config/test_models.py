@@ -1,4 +1,4 @@
-"""components.settings: every fault at once, each with its key and the mend."""
+"""components.config.models and checks: a wrong value of each key is an error, and the right one beside it is none."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from components.settings import (
     IncarnationSettings,
     ServiceSettings,
     SiteSettings,
-    known_joins,
     read,
 )
 
@@ -69,11 +68,11 @@ def test_a_zone_that_is_to_be_made_has_no_id_yet(key: str, id_: str) -> None:
     assert faults(told) == ()
     (fault,) = faults({**told, key: {**told[key], "create": True}})
     assert (
-        f"rollcall:{key}.zoneId: names a zone that is there, and create: true makes another; keep one of the two"
+        f"rollcall:{key}.zoneId: names a zone that exists, and create: true makes another. Keep one of the two."
         in fault
     )
     (fault,) = faults({**GOOD, "site": {**GOOD["site"], "accountId": "0" * 32}})
-    assert "rollcall:site.accountId: is where a new zone is made, and create is off; take it out" in fault
+    assert "rollcall:site.accountId: is where a new zone is made, and create is off. Take it out" in fault
     account = {"create": True, "accountId": "0" * 32} if key == "site" else {"create": True}
     assert faults({**GOOD, key: {**GOOD[key], **account}}) == ()
 
@@ -82,7 +81,7 @@ def test_what_both_articles_need_is_read_with_the_articles_defaults() -> None:
     settings = read("local", GOOD)
     assert settings.site is not None and settings.site.fqdn == "www.scalability.expert"
     assert (settings.site.proxied, settings.site.protection, settings.site.acceleration) == (False, "off", False)
-    assert known_joins(settings) == ("site", "theService/v1")
+    assert settings.joins == ("site", "theService/v1")
     assert [fleet.name for fleet in settings.fleets_of("aws")] == ["web-aws"]
 
 
@@ -97,7 +96,7 @@ TABLE = [
     ("site/ttl", 59, 60, "60 to 86400"),
     ("site/ttl", 86401, 86400, "rollcall:site.ttl"),
     ("site/ttl", "120", 1, "rollcall:site.ttl"),
-    ("site/proxied", "yes", True, "true or false"),
+    ("site/proxied", "yes", True, "Set true or false"),
     ("site/protection", "strong", "high", "off, low, medium, high, under_attack"),
     ("site/acceleration", 1, True, "rollcall:site.acceleration"),
     ("site/records", 4, 200, "record"),
@@ -131,14 +130,14 @@ TABLE = [
         "directory/services/theService/check",
         "command:/" + "x" * 220,
         "command:/" + "x" * 99,
-        "could not be told of theService/v1",
+        "has settings of theService/v1 that do not fit a tag",
     ),
     ("fleets/web-aws/cloud", "gcp", "aws", "one of aws, joyent"),
     ("fleets/web-aws/count", -1, 0, "0 to 1000"),
     ("fleets/web-aws/count", "2", 2, "rollcall:fleets.web-aws.count"),
-    ("fleets/web-aws/joins", ["sit"], ["site"], "name one of site, theService/v1"),
+    ("fleets/web-aws/joins", ["sit"], ["site"], "'sit' leads nowhere. Name one of site, theService/v1"),
     ("fleets/web-aws/joins", ["site", "site"], ["site", "theService/v1"], "twice"),
-    ("fleets/web-aws/joins", [], ["site"], "list of names"),
+    ("fleets/web-aws/joins", [], ["site"], "is an empty list"),
     ("fleets/web-aws/timeout", 9, 10, "10 to 3600 seconds"),
     ("fleets/web-aws/weight", 65536, 65535, "rollcall:fleets.web-aws.weight"),
     ("fleets/web-aws/priority", -1, 0, "rollcall:fleets.web-aws.priority"),
@@ -152,18 +151,18 @@ TABLE = [
     ("fleets/web-joyent/ssh", {"keyName": "operators"}, {}, "rollcall:fleets.web-joyent.ssh.keyName"),
     ("fleets/web-aws/ipv6", "yes", True, "rollcall:fleets.web-aws.ipv6"),
     ("fleets/web-joyent/ipv6", True, False, "rollcall:fleets.web-joyent.ipv6: is on, and Triton's CloudAPI"),
-    ("fleets/web-joyent/networks", [], ["MNX-Triton-Public"], "rollcall:fleets.web-joyent.networks: names no network"),
-    ("fleets/web-joyent/networks", "MNX-Triton-Public", ["My-Fabric-Network", "P"], "set it to a list of names"),
+    ("fleets/web-joyent/networks", [], ["MNX-Triton-Public"], "rollcall:fleets.web-joyent.networks: is an empty list"),
+    ("fleets/web-joyent/networks", "MNX-Triton-Public", ["My-Fabric-Network", "P"], "Set it to a list"),
     ("fleets/web-joyent/networks", ["P", 5], ["P", "5"], "rollcall:fleets.web-joyent.networks"),
-    ("fleets/web-joyent/networks", ["P", "P"], ["P", "Q"], "rollcall:fleets.web-joyent.networks: names 'P' twice"),
+    ("fleets/web-joyent/networks", ["P", "P"], ["P", "Q"], "rollcall:fleets.web-joyent.networks: 'P' is in it twice"),
     ("joyent/url", "us-east-1", "https://us-east-1.example", "https://HOST"),
     ("linger", -1, 0, "rollcall:linger"),
-    ("resolvers", "192.0.2.53", ["192.0.2.53"], "rollcall:resolvers: is '192.0.2.53'"),
-    ("resolvers", ["dns.example"], ["192.0.2.53:5353"], "rollcall:resolvers: has 'dns.example', which is no address"),
-    ("resolvers", ["192.0.2.53:0"], ["[2001:db8::53]:53"], "rollcall:resolvers: has '192.0.2.53:0'"),
-    ("resolvers", ["192.0.2.53:65536"], ["2001:db8::53"], "rollcall:resolvers: has '192.0.2.53:65536'"),
-    ("resolvers", ["192.0.2.1"] * 2, ["192.0.2.1", "192.0.2.2"], "rollcall:resolvers: names a resolver twice"),
-    ("resolvers", [""], [], "rollcall:resolvers: has ''"),
+    ("resolvers", "192.0.2.53", ["192.0.2.53"], "rollcall:resolvers: '192.0.2.53' is not a list"),
+    ("resolvers", ["dns.example"], ["192.0.2.53:5353"], "rollcall:resolvers[0]: 'dns.example' is not the address"),
+    ("resolvers", ["192.0.2.53:0"], ["[2001:db8::53]:53"], "rollcall:resolvers[0]: '192.0.2.53:0'"),
+    ("resolvers", ["192.0.2.53:65536"], ["2001:db8::53"], "rollcall:resolvers[0]: '192.0.2.53:65536'"),
+    ("resolvers", ["192.0.2.1"] * 2, ["192.0.2.1", "192.0.2.2"], "rollcall:resolvers: '192.0.2.1' is in it twice"),
+    ("resolvers", [""], [], "rollcall:resolvers[0]: ''"),
     ("resolvers", [f"192.0.2.{at}" for at in range(9)], ["192.0.2.1"], "rollcall:resolvers: names 9"),
 ]
 
@@ -182,7 +181,7 @@ def test_a_wrong_value_is_one_fault_that_names_it_and_the_right_one_none(
 
 def test_networks_are_tritons_and_null_is_the_default() -> None:
     (fault,) = faults(changed("fleets/web-aws/networks", ["Joyent-SDC-Public"]))
-    assert fault.startswith("rollcall:fleets.web-aws.networks: is for Triton machines; leave it out")
+    assert fault.startswith("rollcall:fleets.web-aws.networks: is for Triton machines. Leave it out")
     config = copy.deepcopy(GOOD)
     for value, networks in ((None, ()), (["My-Fabric-Network", "MNX-Triton-Public"],) * 2):
         config["fleets"]["web-joyent"]["networks"] = value
@@ -197,7 +196,9 @@ def test_a_machine_with_ipv6_takes_two_records_of_the_site_s_plan() -> None:
         assert faults(config) == ()
         config["site"]["records"] -= 1
         (fault,) = faults(config)
-        assert ("4 machines join the site with 8 records" if ipv6 else "4 machines join the site and") in fault
+        assert (
+            "4 machines that join the site with 8 records" if ipv6 else "4 machines that join the site, and"
+        ) in fault
 
 
 def test_ec2_refuses_a_group_whose_name_begins_with_sg() -> None:
@@ -269,7 +270,7 @@ def test_what_a_machine_could_not_be_told_of_a_closed_site_is_refused() -> None:
 
 
 def test_no_fleet_at_all_is_refused_with_an_example() -> None:
-    assert any("add one, as web-aws" in fault for fault in faults({**GOOD, "fleets": {}}))
+    assert any("Add one, as web-aws" in fault for fault in faults({**GOOD, "fleets": {}}))
 
 
 @pytest.mark.parametrize("value", ["text", 5, ["a"]])
@@ -284,7 +285,7 @@ def camel(word: str) -> str:
 
 
 def test_the_manual_names_every_key() -> None:
-    manual = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+    manual = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text()
     kinds = (SiteSettings, FleetSettings, DirectorySettings, ServiceSettings, IncarnationSettings, HealthSettings)
     names = {camel(item.name) for kind in kinds for item in fields(kind)} - {"name", "label", "health"}
     assert {name for name in names if f"`{name}`" not in manual} == set()

@@ -1,0 +1,12 @@
+"""The stack's configuration: its keys as pydantic models, what is checked across keys, and what is made from the models.
+
+    models.py          every key: type, range, default, description
+    rules.py           how a key's text, choice or mapping by name is checked
+    reader.py          plain values -> Settings, and every error of a run
+    messages.py        pydantic's errors -> `WHERE: PROBLEM. FIX.`
+    checks.py          what no single key shows
+    stack_file.py      `Pulumi.<stack>.yaml` as the engine reads it
+    reference_docs.py  docs/configuration.md and the JSON Schema for editors
+
+The package imports the agent's shared modules, and of components/ only the escaping of text.
+"""

@@ -1,0 +1,342 @@
+"""What no single key shows: names, keys that depend on another key, joins that lead nowhere, and limits of DNS, tags and plans.
+
+The settings may have defaults in the place of values with errors. An error of a key keeps these checks from adding one to it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, replace
+
+from components.config.errors import Faults, at, looks_secret, shown
+from components.config.models import (
+    EC2_IMAGES,
+    FLEET_NAME,
+    LABEL,
+    SERVICE_NAME,
+    SITE_JOIN,
+    DirectorySettings,
+    FleetSettings,
+    IncarnationSettings,
+    ServiceSettings,
+    Settings,
+    SiteSettings,
+)
+from rollcall.ownership import Owner, OwnershipError
+from rollcall.settings import CloudflareJoin, Route53Join, SettingsError, format_join
+
+_REGION = r"[a-z]{2}(?:-[a-z]+)+-\d"
+_AMI_OR_PARAMETER = r"ami-[0-9a-f]{8}(?:[0-9a-f]{9})?|/\S+"
+_LONGEST_UUID = "00000000-0000-0000-0000-000000000000"
+_LONGEST_NAME, _LONGEST_LABEL = 253, 63
+_LONGEST_TXT, _LONGEST_TXT_STRING = 1300, 255
+_MOST_JOINS = 10
+_ROUTE53_VALUES, _ROUTE53_COMFORTABLE = 400, 300
+_SERVICES = "rollcall:directory.services"
+_FLEETS = "rollcall:fleets"
+
+
+@dataclass(frozen=True)
+class _Add:
+    """Add an error, unless its key has one already. `value` and `detail`, which may quote values, are not shown of `hidden` keys."""
+
+    faults: Faults
+    hidden: Collection[str]
+
+    def __call__(self, where: str, problem: str, fix: str, *, value: str | None = None, detail: object = "") -> None:
+        if self.faults.covers(where):
+            return
+        secret = re.split(r"[:.\[]", where)[1] in self.hidden
+        subject = f"{shown(value, hidden=secret)} " if value is not None else ""
+        # It may quote another key than its own.
+        because = f" ({detail})" if detail and not self.hidden else ""
+        self.faults.add(where, f"{subject}{problem}{because}", fix)
+
+
+def check(settings: Settings, faults: Faults, hidden: Collection[str] = ()) -> Settings:
+    """Add every error, and return the settings with the defaults that depend on other keys."""
+    add = _Add(faults, hidden)
+    if not settings.fleets and not faults:
+        example = "{cloud: aws, count: 2, size: t3.micro, image: debian-12, joins: [site]}"
+        add(_FLEETS, "names no fleet", f"Add one, as web-aws: {example}")
+    if settings.site is not None:
+        _site(settings.site, add)
+    if settings.directory is not None:
+        _directory(settings.directory, add)
+        for service in settings.directory.services:
+            _capacity(settings, service, add)
+    for fleet in settings.fleets:
+        _fleet(fleet, add)
+        _joins(settings, fleet, faults, add)
+        _names_in_dns(settings.stack, fleet, add)
+        _machine_settings(settings, fleet, add)
+    if settings.site is not None:
+        _plan(settings, settings.site, add)
+    return replace(settings, fleets=tuple(_with_defaults(fleet) for fleet in settings.fleets))
+
+
+def _with_defaults(fleet: FleetSettings) -> FleetSettings:
+    """On Triton the account's own keys are root's."""
+    if fleet.ssh is None or fleet.ssh.user or fleet.cloud == "aws":
+        return fleet
+    return replace(fleet, ssh=replace(fleet.ssh, user="root"))
+
+
+def _site(site: SiteSettings, add: _Add) -> None:
+    _created("rollcall:site", site, add)
+    if site.account_id and not site.create:
+        add("rollcall:site.accountId", "is where a new zone is made, and create is off", "Take it out, or set create")
+
+
+def _created(key: str, place: SiteSettings | DirectorySettings, add: _Add) -> None:
+    if place.create and place.zone_id:
+        add(f"{key}.zoneId", "names a zone that exists, and create: true makes another", "Keep one of the two")
+
+
+def _directory(directory: DirectorySettings, add: _Add) -> None:
+    _created("rollcall:directory", directory, add)
+    if not directory.services:
+        example = "theService: {protocol: tcp, port: 4218, incarnations: {v1: {}}}"
+        add(_SERVICES, "names no service", f"Add one, as {example}")
+    for service in directory.services:
+        _service(service, add)
+        _lengths(directory, service, add)
+    _told_apart(directory, add)
+
+
+def _service(service: ServiceSettings, add: _Add) -> None:
+    key = at(_SERVICES, service.name)
+    if not re.fullmatch(SERVICE_NAME, service.name):
+        rule = "1 to 15 letters, digits and single inner hyphens with at least one letter"
+        add(key, "is not the name of a service", f"RFC 6335 section 5.1 takes {rule}")
+    if service.protocol == "udp" and service.check is None:
+        add(f"{key}.check", "is needed for a UDP service", "Write command:/PATH, or the tcp: or http: port that tells")
+    if not service.incarnations:
+        add(f"{key}.incarnations", "is empty", "Name one at least, as {v1: {txt: {path: /}}}")
+    for each in service.incarnations:
+        _incarnation(at(key, "incarnations", each.name), each, add)
+    _shards(service, add)
+
+
+def _incarnation(key: str, incarnation: IncarnationSettings, add: _Add) -> None:
+    if not re.fullmatch(LABEL, incarnation.name):
+        add(key, "is not the name of an incarnation", "Use one DNS label: 1 to 63 of a-z, 0-9 and inner hyphens")
+    for name, value in incarnation.txt.items():
+        _txt(at(key, "txt", name), name, value, add)
+    if len({name.lower() for name in incarnation.txt}) < len(incarnation.txt):
+        add(f"{key}.txt", "has keys that differ in case only", "Rename one (RFC 6763 section 6.4)")
+    size = sum(1 + len(f"{name}={value}".encode()) for name, value in incarnation.txt.items())
+    if size > _LONGEST_TXT:
+        add(f"{key}.txt", f"has {size} bytes", f"Shorten it to {_LONGEST_TXT} (RFC 6763 section 6.2)")
+
+
+def _txt(key: str, name: str, value: str, add: _Add) -> None:
+    """RFC 6763 section 6: a key is printable US-ASCII without `=`; key, `=` and value fit one string of 255 bytes."""
+    if not name or not all(0x20 <= ord(char) <= 0x7E and char != "=" for char in name):
+        add(key, "is not a TXT key", "Use printable ASCII without `=` (RFC 6763 section 6.4)")
+    if len(f"{name}={value}".encode()) > _LONGEST_TXT_STRING:
+        add(key, f"makes a string of over {_LONGEST_TXT_STRING} bytes", "Shorten it (RFC 6763 section 6.1)")
+    if looks_secret(f"{name}={value}"):
+        add(key, "looks like a secret", "Take it out: anyone can read a TXT record")
+
+
+def _shards(service: ServiceSettings, add: _Add) -> None:
+    """Refuse names that two make, and those that a client would take for another's shards."""
+    key = f"{at(_SERVICES, service.name)}.incarnations"
+    names = [name for each in service.incarnations for name in each.sets]
+    for name in sorted({each for each in names if names.count(each) > 1}):
+        add(key, f"has two that make a set called {name}", "Rename one: shards are called NAME-1, NAME-2, …")
+    whole = {each.name for each in service.incarnations if each.shards == 1}
+    for name in sorted(whole):
+        shard = re.fullmatch(r"(.+)-[0-9]+", name)
+        if shard and shard[1] not in whole:
+            problem = f"looks like a shard of {shard[1]}, and clients would take it for one"
+            add(at(key, name), problem, f"Rename it, as {name.replace('-', '')}")
+
+
+def _lengths(directory: DirectorySettings, service: ServiceSettings, add: _Add) -> None:
+    sets = [name for each in service.incarnations for name in each.sets]
+    longest = max((f"{each}.{service.label}.{directory.zone}" for each in sets), key=len, default="")
+    if len(longest) > _LONGEST_NAME or any(len(each) > _LONGEST_LABEL for each in sets):
+        limits = f"a name has {_LONGEST_NAME} characters at most, a label {_LONGEST_LABEL}"
+        add(at(_SERVICES, service.name), "makes a name that is too long for DNS", f"Shorten it: {limits}")
+
+
+def _told_apart(directory: DirectorySettings, add: _Add) -> None:
+    """Refuse names that DNS or the state would take for one."""
+    labels: dict[str, str] = {}
+    resources: dict[str, str] = {}
+    for service in directory.services:
+        key = at(_SERVICES, service.name)
+        other = labels.setdefault(service.label.lower(), service.name)
+        if other != service.name:
+            add(key, f"is {other} to DNS, which knows no upper case", "Rename one")
+        for resource in (f"directory-{service.name}-{name}-txt" for each in service.incarnations for name in each.sets):
+            other = resources.setdefault(resource, service.name)
+            if other != service.name:
+                add(key, f"and {other} both make {resource}", "Rename an incarnation")
+
+
+def _capacity(settings: Settings, service: ServiceSettings, add: _Add) -> None:
+    """Refuse more machines than a set holds while a fleet is replaced."""
+    for each in service.incarnations:
+        joining = [fleet.count for fleet in settings.fleets if f"{service.name}/{each.name}" in fleet.joins]
+        most = (sum(joining) + max(joining, default=0)) / each.shards
+        if most > _ROUTE53_VALUES:
+            add(
+                at(_SERVICES, service.name, "incarnations", each.name),
+                f"would hold {most:.0f} machines in a set while a fleet is replaced, Route53 takes {_ROUTE53_VALUES}",
+                f"Give it shards: {-(-(sum(joining) + max(joining)) // _ROUTE53_COMFORTABLE)}",
+            )
+
+
+def _fleet(fleet: FleetSettings, add: _Add) -> None:
+    key = at(_FLEETS, fleet.name)
+    if not re.fullmatch(FLEET_NAME, fleet.name):
+        add(key, "is not the name of a fleet", "Use 1 to 30 of a-z, 0-9 and inner hyphens")
+    (_ec2_fleet if fleet.cloud == "aws" else _triton_fleet)(key, fleet, add)
+    of_machines: dict[str, int] = {}
+    for number, machine in fleet.adopt.items():
+        if number >= fleet.count:
+            problem = "is not the number of a machine of this fleet"
+            last = max(fleet.count - 1, 0)
+            add(at(key, "adopt", str(number)), problem, f"Number them from 0 to {last}, as count has them")
+        elif of_machines.setdefault(machine, number) != number:
+            add(at(key, "adopt", str(number)), "is in it twice", "One machine is one number", value=machine)
+
+
+def _ec2_fleet(key: str, fleet: FleetSettings, add: _Add) -> None:
+    if fleet.image not in EC2_IMAGES and not re.fullmatch(_AMI_OR_PARAMETER, fleet.image):
+        names = ", ".join(EC2_IMAGES)
+        fix = f"Write {names}, an ami-… or the path of an SSM parameter that holds one"
+        add(f"{key}.image", "is not an image", fix, value=fleet.image)
+    # https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateSecurityGroup.html
+    if fleet.name == "sg" or fleet.name.startswith("sg-"):
+        problem = "cannot be the name of a fleet on EC2: its security group's name must not begin with sg-"
+        add(key, problem, "Rename the fleet")
+    if fleet.region is not None and not re.fullmatch(_REGION, fleet.region):
+        fix = "Write it as eu-west-1, without a zone's letter"
+        add(f"{key}.region", "is not an AWS region", fix, value=fleet.region)
+    if fleet.ssh is not None:
+        examples = {"user": "admin", "keyName": "operators", "from": "[203.0.113.0/24]"}
+        given = {"user": fleet.ssh.user, "keyName": fleet.ssh.key_name, "from": fleet.ssh.sources}
+        for name in (each for each, value in given.items() if not value):
+            add(f"{key}.ssh.{name}", "is missing", f"Set it, as {examples[name]}")
+    if fleet.adopt:
+        add(f"{key}.adopt", "is for Triton machines", "Import an instance (docs/adopting.md)")
+    if fleet.networks:
+        fix = "Leave it out: EC2 machines are in the default VPC's subnets"
+        add(f"{key}.networks", "is for Triton machines", fix)
+
+
+def _triton_fleet(key: str, fleet: FleetSettings, add: _Add) -> None:
+    if fleet.ipv6:
+        # sdc-cloudapi, lib/machines.js and lib/validation/networks.js: of a network object it takes `ipv4_uuid`, `ipv4_ips` and
+        # `ipv4_count`, and one public network a machine.
+        add(
+            f"{key}.ipv6",
+            "is on, and Triton's CloudAPI has no way to give a machine an IPv6 address beside its public IPv4 one",
+            "Leave it out; a fleet with it and one without may share a record set",
+        )
+    if fleet.region is not None and not re.fullmatch(LABEL, fleet.region):
+        fix = "`triton datacenters` lists them, as us-central-1"
+        add(f"{key}.region", "is not the name of a data centre", fix, value=fleet.region)
+    if fleet.ssh is not None and fleet.ssh.key_name is not None:
+        fix = "Leave it out: Triton gives machines the account's own keys"
+        add(f"{key}.ssh.keyName", "is for EC2 machines", fix)
+
+
+def _joins(settings: Settings, fleet: FleetSettings, faults: Faults, add: _Add) -> None:
+    key, known = f"{at(_FLEETS, fleet.name)}.joins", settings.joins
+    fix = f"Name one of {', '.join(known)}" if known else "Configure rollcall:site or rollcall:directory"
+    for join in fleet.joins:
+        service, _, incarnation = join.partition("/")
+        home = "rollcall:site" if join == SITE_JOIN else at(_SERVICES, service, "incarnations", incarnation)
+        if join not in known and not faults.covers(home):
+            add(key, "leads nowhere", fix, value=join)
+    if len(fleet.joins) > _MOST_JOINS:
+        add(key, f"names {len(fleet.joins)}", f"Name {_MOST_JOINS} at most: each is a tag of the machine")
+
+
+def _names_in_dns(stack: str, fleet: FleetSettings, add: _Add) -> None:
+    """A DNS record names its machine by this text."""
+    try:
+        Owner(stack, fleet.name, str(max(fleet.count - 1, 0)), "000000", _LONGEST_UUID)
+    except OwnershipError as wrong:
+        fix = "Shorten the stack's or the fleet's name"
+        add(at(_FLEETS, fleet.name), "has machines that cannot be named in DNS", fix, detail=wrong)
+
+
+def _machine_settings(settings: Settings, fleet: FleetSettings, add: _Add) -> None:
+    """A machine's settings must fit tags: on EC2 the names of its secrets are in them (components/registrar.py)."""
+    key, site, directory = at(_FLEETS, fleet.name), settings.site, settings.directory
+    if site is not None and SITE_JOIN in fleet.joins:
+        try:
+            _site_join(settings.stack, site, fleet)
+        except SettingsError as wrong:
+            fix = "Shorten the stack's or the fleet's name, the site's host or its check"
+            add(key, "has settings of the site that do not fit a tag", fix, detail=wrong)
+    for service in directory.services if directory is not None else ():
+        for incarnation in service.incarnations:
+            join = f"{service.name}/{incarnation.name}"
+            if directory is None or join not in fleet.joins:
+                continue
+            try:
+                _service_join(directory, service, incarnation, fleet)
+            except SettingsError as wrong:
+                fix = f"Shorten the check of {service.name} or the name {incarnation.name}"
+                add(key, f"has settings of {join} that do not fit a tag", fix, detail=wrong)
+
+
+def _site_join(stack: str, site: SiteSettings, fleet: FleetSettings) -> str:
+    home = f"/rollcall/{stack}/{fleet.name}/" if fleet.cloud == "aws" else ""
+    return format_join(
+        CloudflareJoin(
+            zone="0" * 32,
+            host=site.fqdn,
+            token=f"{home}cloudflare-token",
+            ttl=site.ttl,
+            proxied=site.proxied,
+            closed=site.proxied,
+            origin=f"{home}origin" if site.proxied else "",
+            ipv6=fleet.ipv6,
+            **asdict(site.health),
+        )
+    )
+
+
+def _service_join(
+    directory: DirectorySettings, service: ServiceSettings, incarnation: IncarnationSettings, fleet: FleetSettings
+) -> str:
+    return format_join(
+        Route53Join(
+            zone="Z" * 32,
+            domain=directory.zone,
+            service=service.label,
+            incarnation=incarnation.sets[-1],
+            port=service.port,
+            priority=fleet.priority,
+            weight=fleet.weight,
+            ttl=service.ttl,
+            key="" if fleet.cloud == "aws" else "route53-key",
+            ipv6=fleet.ipv6,
+            **asdict(service.health),
+        )
+    )
+
+
+def _plan(settings: Settings, site: SiteSettings, add: _Add) -> None:
+    """A replacement doubles a fleet for a while, so the zone must hold the largest fleet twice."""
+    joining = [fleet for fleet in settings.fleets if SITE_JOIN in fleet.joins]
+    members = sum(fleet.count for fleet in joining)
+    records = [fleet.count * (2 if fleet.ipv6 else 1) for fleet in joining]
+    largest = max(records, default=0)
+    if sum(records) + largest + 1 > site.records:
+        each = f" with {sum(records)} records" if sum(records) != members else ""
+        add(
+            _FLEETS,
+            f"has {members} machines that join the site{each}, and a replacement adds up to {largest}; "
+            f"the zone's plan holds {site.records} records",
+            "Lower the counts, or set rollcall:site.records to what your plan holds",
+        )

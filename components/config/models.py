@@ -1,0 +1,575 @@
+"""The keys of the stack's configuration: the type, range, default and description of each.
+
+A new key is one line here and `make reference`, which writes the tables of docs/configuration.md and the JSON Schema of the editors. The
+models are standard dataclasses that pydantic validates (https://docs.pydantic.dev/latest/concepts/dataclasses/): to read a
+configuration checks it (components/config/reader.py), and to construct one in code costs nothing. A field with `init=False` is no key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from ipaddress import ip_address, ip_network
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic.alias_generators import to_camel
+from pydantic_core import CoreSchema, core_schema
+
+from components.config.rules import ByName, Form, OneOf, refused
+
+# What they are: components/clouds.py and fleets.py.
+CLOUDS = ("aws", "joyent")
+PROTECTIONS = ("off", "low", "medium", "high", "under_attack")
+PROTOCOLS = ("tcp", "udp")
+SITE_JOIN = "site"
+# A secret, which is no part of the settings and which no check prints.
+MACHINE_TOKEN = "machineToken"
+MACHINE_TOKEN_KEY = {
+    "description": "`pulumi config set --secret rollcall:machineToken`: a Cloudflare token for the machines that was made elsewhere",
+    "type": "object",
+    "properties": {"secure": {"type": "string"}},
+    "required": ["secure"],
+    "additionalProperties": False,
+}
+# Where each vendor publishes the current image of a name on EC2 (https://wiki.debian.org/Cloud/AmazonEC2Image/Trixie).
+EC2_IMAGES = {
+    "debian-12": "/aws/service/debian/release/12/latest/amd64",
+    "debian-13": "/aws/service/debian/release/13/latest/amd64",
+    "ubuntu-24.04": "/aws/service/canonical/ubuntu/server/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id",
+}
+CLOUDFLARE_ID = r"[0-9a-f]{32}"
+HOSTED_ZONE_ID = r"Z[0-9A-Z]{1,31}"
+LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+SERVICE_NAME = r"(?=.{1,15}$)(?=.*[A-Za-z])[A-Za-z0-9](?:[A-Za-z0-9]|-(?!-))*(?<!-)"
+FLEET_NAME = rf"(?=.{{1,30}}$){LABEL}"
+CLOUDFLARE_FREE_RECORDS = 200
+_ZONE = rf"(?=.{{1,253}}$)(?:{LABEL}\.)+{LABEL}"
+_PORT = r"(?![0-9]{6})0*(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+_CHECK = rf"http:{_PORT}:/\S*|tcp:{_PORT}|command:/\S+"
+_SECONDS = {"unit": " seconds"}
+# Of a field that the program fills in: no key of a configuration has this name (reader.plain).
+NOT_A_KEY = Field(init=False, exclude=True, alias="\0")
+
+
+_SITE_ZONE = Form(
+    f"{_ZONE}|{CLOUDFLARE_ID}",
+    "is not the name of a zone",
+    "Write it in lower case without a final dot, as scalability.expert",
+)
+_DIRECTORY_ZONE = Form(f"{_ZONE}|{HOSTED_ZONE_ID}", _SITE_ZONE.problem, "Write it in lower case, as unilans.net")
+_CLOUDFLARE_ID = Form(
+    CLOUDFLARE_ID, "is not an id of Cloudflare", "Copy it from the overview of the zone: 32 digits of 0-9 and a-f"
+)
+_HOSTED_ZONE_ID = Form(HOSTED_ZONE_ID, "is not the id of a hosted zone", "Write it as Z0123456789ABCDEFGHIJ")
+_HOST = Form(
+    rf"{LABEL}(?:\.{LABEL})*", "is not a host name below the zone", "Write one label or more in lower case, as www"
+)
+_HEALTH_CHECK = Form(
+    _CHECK, "is not a health check", "Write http:PORT:PATH, tcp:PORT or command:/PATH; ports are 1 to 65535"
+)
+_USER = Form(r"(?:[a-z_][a-z0-9_-]{0,31})?", "is not the name of a user", "Write it as admin")
+_URL = Form(r"https?://[^\s/]+/?", "is not the URL of a CloudAPI", "Write it as https://HOST")
+
+
+def _dns_ttl(seconds: int) -> int:
+    """Refuse what Cloudflare refuses (https://developers.cloudflare.com/dns/manage-dns-records/reference/ttl/)."""
+    if 1 < seconds < 60:
+        raise refused("is a TTL that Cloudflare does not take", "Set 60 to 86400 seconds, or 1 for automatic")
+    return seconds
+
+
+def _network(text: str) -> str:
+    try:
+        ip_network(text)
+    except ValueError as wrong:
+        bits = ": it has host bits set" if "host bits" in str(wrong) else ""
+        raise refused(f"is not a network{bits}", "Name networks, as 198.51.100.0/24") from None
+    return text
+
+
+def _resolver(text: str) -> str:
+    host, port = text, "53"
+    if text.startswith("[") and "]:" in text:
+        host, _, port = text[1:].partition("]:")
+    elif text.count(":") == 1:
+        host, _, port = text.partition(":")
+    try:
+        ip_address(host)
+    except ValueError:
+        port = ""
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= 65535):
+        raise refused("is not the address of a resolver", "Write it as 192.0.2.53, 192.0.2.54:5353 or 2001:db8::53")
+    return text
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if names.count(name) > 1:
+            raise refused("is in it twice", "Name each once", name)
+    return names
+
+
+def _number(name: str) -> int:
+    if not (isinstance(name, str) and name.isascii() and name.isdecimal() and len(name) <= 9):
+        raise refused("is not the number of a machine", "Number them from 0, as count has them")
+    return int(name)
+
+
+class _Section:
+    """A mapping whose keys are fields. A key with null is one that was left out; what is in `EMPTY` is then a mapping without keys."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", alias_generator=to_camel, hide_input_in_errors=True)
+    EMPTY: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        schema: Any = handler(source)
+        fields = handler.resolve_ref_schema(schema)["schema"]["fields"]  # type: ignore[typeddict-item]
+        keys = {each.get("validation_alias", each["name"]) for each in fields if each.get("init") is not False}
+        return core_schema.no_info_before_validator_function(partial(_without_nulls, keys, cls.EMPTY), schema)
+
+
+def _without_nulls(keys: Collection[str], empty: Collection[str], values: Any) -> Any:
+    if not isinstance(values, dict):
+        return {} if values is None else values
+    whole = {name: {} if value is None and name in empty else value for name, value in values.items()}
+    return {name: value for name, value in whole.items() if value is not None or name not in keys}
+
+
+_Names = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_distinct)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HealthSettings:
+    """When a machine may join: `check` (`http:PORT:PATH`, `tcp:PORT`, `command:/PATH`) is good `rise` times in a row, and not
+    bad `fall` times in a row since."""
+
+    check: str
+    rise: int = 1
+    fall: int = 3
+
+
+_Rise = Annotated[
+    int, Field(strict=True, ge=1, le=100, description="a machine is healthy after so many good checks in a row")
+]
+_Fall = Annotated[
+    int, Field(strict=True, ge=1, le=100, description="a machine is unhealthy after so many bad checks in a row")
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteSettings(_Section):
+    """The public site."""
+
+    zone: Annotated[
+        str,
+        _SITE_ZONE,
+        Field(
+            description="the Cloudflare zone, by its name or its id; it is adopted, never emptied. It must be active where"
+            " machines join",
+            examples=["scalability.expert"],
+        ),
+    ]
+    zone_id: Annotated[
+        str | None,
+        _CLOUDFLARE_ID,
+        Field(description="the id of the zone, where the token sees several of this name (in several accounts)"),
+    ] = None
+    host: Annotated[str, _HOST, Field(description="the machines' name below the zone")] = "www"
+    ttl: Annotated[
+        int,
+        Field(
+            strict=True,
+            ge=1,
+            le=86400,
+            description="the TTL of the machines' records; 1 is automatic, else 60 at least",
+            json_schema_extra=_SECONDS,
+        ),
+        AfterValidator(_dns_ttl),
+    ] = 120
+    proxied: Annotated[
+        bool,
+        Field(
+            strict=True,
+            description="answer with Cloudflare's edge instead of the machines' addresses, and close the machines to all"
+            " but it; see below",
+        ),
+    ] = False
+    protection: Annotated[
+        str,
+        OneOf(PROTECTIONS),
+        Field(
+            description="sets the zone's security level; `off` touches nothing. Cloudflare itself now tells attacks apart and"
+            " of these acts on `under_attack` alone"
+        ),
+    ] = "off"
+    acceleration: Annotated[
+        bool,
+        Field(
+            strict=True,
+            description="turns on early hints, HTTP/3, 0-RTT and Always Online, and turns Rocket Loader off",
+        ),
+    ] = False
+    apex: Annotated[bool, Field(strict=True, description="a proxied CNAME from the zone's apex to the host")] = True
+    create: Annotated[
+        bool,
+        Field(
+            strict=True,
+            description="make the zone; it is kept when the stack is destroyed, or makes it no more. No machine may join"
+            " before it is delegated to: first an `up` with the counts at 0",
+        ),
+    ] = False
+    account_id: Annotated[
+        str | None,
+        _CLOUDFLARE_ID,
+        Field(description="with `create`: the id of the account that gets the zone, where the token sees several"),
+    ] = None
+    records: Annotated[
+        int,
+        Field(
+            strict=True,
+            ge=1,
+            le=1_000_000,
+            description="how many records the zone's plan holds; the fleets, and one of them doubled, must fit",
+        ),
+    ] = CLOUDFLARE_FREE_RECORDS
+    check: Annotated[
+        str,
+        _HEALTH_CHECK,
+        Field(description="when a machine may join: `http:PORT:PATH`, `tcp:PORT` or `command:/PATH`"),
+    ] = "http:80:/"
+    rise: _Rise = 1
+    fall: _Fall = 3
+
+    @property
+    def fqdn(self) -> str:
+        return f"{self.host}.{self.zone}"
+
+    @property
+    def health(self) -> HealthSettings:
+        return HealthSettings(check=self.check, rise=self.rise, fall=self.fall)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IncarnationSettings(_Section):
+    """One incarnation of a service: a DNS-SD service instance (RFC 6763 section 4.1) with its TXT keys and values."""
+
+    name: Annotated[str, NOT_A_KEY] = ""
+    txt: Annotated[
+        Mapping[str, str], Field(description="keys and values by RFC 6763; nothing secret: anyone can read it")
+    ] = field(default_factory=dict)
+    shards: Annotated[
+        int,
+        Field(
+            strict=True,
+            ge=1,
+            le=100,
+            description="so many SRV sets, `v1-1` to `v1-N`, which the client merges. For more than 300 machines. Choose it"
+            " before machines join: with another number they move to other sets, and clients that know the incarnation's PTR"
+            " (`ttl` of the directory) find nobody until they ask again. Without a gap: another incarnation with the number,"
+            " and fleets that join it",
+        ),
+    ] = 1
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """The names of its SRV sets: its own, or `v1-1` to `v1-N` where it has shards."""
+        return (
+            (self.name,) if self.shards == 1 else tuple(f"{self.name}-{number}" for number in range(1, self.shards + 1))
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceSettings(_Section):
+    """A service as RFC 6763 section 7 names it; `name` without the underscore."""
+
+    name: Annotated[str, NOT_A_KEY] = ""
+    port: Annotated[int, Field(strict=True, ge=1, le=65535, description="the port of every member", examples=[4218])]
+    protocol: Annotated[
+        str,
+        OneOf(PROTOCOLS),
+        Field(
+            description="the port of a UDP service is open for TCP as well, so that machines that watch each other are refused"
+            " there and know that one lives"
+        ),
+    ] = "tcp"
+    ttl: Annotated[
+        int,
+        Field(
+            strict=True, ge=1, le=86400, description="the TTL of the machines' own records", json_schema_extra=_SECONDS
+        ),
+    ] = 30
+    check: Annotated[
+        str | None,
+        _HEALTH_CHECK,
+        Field(description="as of the site; needed for UDP", json_schema_extra={"shown": "`tcp:PORT`"}),
+    ] = None
+    rise: _Rise = 1
+    fall: _Fall = 3
+    incarnations: Annotated[
+        tuple[IncarnationSettings, ...],
+        ByName(),
+        Field(description="by name, one DNS label each, as `v1`", examples=[{"v1": {}}]),
+    ]
+
+    @property
+    def label(self) -> str:
+        return f"_{self.name}._{self.protocol}"
+
+    @property
+    def health(self) -> HealthSettings:
+        return HealthSettings(check=self.check or f"tcp:{self.port}", rise=self.rise, fall=self.fall)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectorySettings(_Section):
+    """DNS-SD in a Route53 hosted zone."""
+
+    zone: Annotated[
+        str,
+        _DIRECTORY_ZONE,
+        Field(
+            description="the public hosted zone, by its name or its id; it is adopted, never emptied",
+            examples=["unilans.net"],
+        ),
+    ]
+    zone_id: Annotated[
+        str | None,
+        _HOSTED_ZONE_ID,
+        Field(description="the id of the hosted zone, where the account has several public ones of this name"),
+    ] = None
+    services: Annotated[
+        tuple[ServiceSettings, ...],
+        ByName(),
+        Field(
+            description="by name: a service's name as RFC 6335 has it: 1 to 15 letters, digits, inner hyphens",
+            examples=[{"theService": {"port": 4218, "incarnations": {"v1": {}}}}],
+        ),
+    ]
+    ttl: Annotated[
+        int,
+        Field(
+            strict=True,
+            ge=1,
+            le=86400,
+            description="the TTL of the static records, PTR and TXT",
+            json_schema_extra=_SECONDS,
+        ),
+    ] = 300
+    create: Annotated[
+        bool,
+        Field(
+            strict=True,
+            description="make the zone; it is kept when the stack is destroyed, or makes it no more. No machine may join"
+            " before it is delegated to: first an `up` with the counts at 0",
+        ),
+    ] = False
+    enumerate: Annotated[
+        bool,
+        Field(
+            strict=True,
+            description="keep the list of the zone's service types (RFC 6763 section 9), one record set; `false` in all but"
+            " one of the stacks that share a zone",
+        ),
+    ] = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class SshSettings(_Section):
+    """Who may log in to a fleet's machines. On EC2 all is needed; Triton gives a machine the account's own keys, and `sources` count
+    there where the fleet's firewall is on."""
+
+    user: Annotated[
+        str,
+        _USER,
+        Field(
+            description="who logs in, as `admin`; on Triton `root` unless set", json_schema_extra={"shown": "needed"}
+        ),
+    ] = ""
+    key_name: Annotated[
+        str | None,
+        Field(
+            description="a key pair of your AWS account in the fleet's region; another one replaces the machines",
+            json_schema_extra={"shown": "needed"},
+        ),
+    ] = None
+    sources: Annotated[
+        tuple[Annotated[str, AfterValidator(_network)], ...],
+        Field(
+            alias="from",
+            description="the networks (CIDR) that may reach port 22",
+            json_schema_extra={"shown": "needed"},
+        ),
+    ] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FleetSettings(_Section):
+    """Machines with the same job."""
+
+    EMPTY: ClassVar[tuple[str, ...]] = ("ssh",)
+
+    name: Annotated[str, NOT_A_KEY] = ""
+    cloud: Annotated[str, OneOf(CLOUDS), Field(description="where the machines are", examples=[CLOUDS[0]])]
+    count: Annotated[int, Field(strict=True, ge=0, le=1000, description="how many machines")] = 1
+    size: Annotated[
+        str, Field(description="an EC2 instance type; a Triton package by name or id", examples=["t3.micro"])
+    ]
+    image: Annotated[
+        str,
+        Field(
+            description="`debian-12`, `debian-13`, `ubuntu-24.04`, an `ami-…` or the path of an SSM parameter; a Triton image"
+            " by name, `name@version` or id",
+            examples=["debian-12"],
+        ),
+    ]
+    joins: Annotated[
+        _Names,
+        Field(description="`site`, or `SERVICE/INCARNATION` of the directory", examples=[[SITE_JOIN]]),
+    ]
+    region: Annotated[
+        str | None,
+        Field(
+            description="another AWS region than the stack's `aws:region`, or another data centre of Triton than the configured"
+            " one by its name (`triton datacenters` lists them); a fleet that moves is replaced there first"
+        ),
+    ] = None
+    timeout: Annotated[
+        int,
+        Field(
+            strict=True,
+            ge=10,
+            le=3600,
+            description="a roll call fails after so long without progress. Progress: a machine answers, or reaches another"
+            " state or step of its start for the first time",
+            json_schema_extra=_SECONDS,
+        ),
+    ] = 300
+    priority: Annotated[
+        int, Field(strict=True, ge=0, le=65535, description="as in RFC 2782; the lowest is asked first")
+    ] = 10
+    weight: Annotated[
+        int,
+        Field(strict=True, ge=0, le=65535, description="as in RFC 2782: its share among those of one priority"),
+    ] = 10
+    renew: Annotated[
+        str,
+        Field(
+            description='a word of yours, as `"2026-11"`: another one looks the image up again, and replaces the machines by'
+            " those that have it"
+        ),
+    ] = ""
+    ipv6: Annotated[
+        bool,
+        Field(strict=True, description="an IPv6 address beside the IPv4 one, in DNS too; EC2 only; see below"),
+    ] = False
+    ssh: Annotated[
+        SshSettings | None,
+        Field(description="who may log in: `{user: admin, keyName: operators, from: [203.0.113.0/24]}`; see below"),
+    ] = None
+    adopt: Annotated[
+        Mapping[Annotated[int, BeforeValidator(_number)], str],
+        Field(
+            description="Triton machines that exist, by name or id, and become those numbers: `{0: old-web}`"
+            " ([adopting.md](adopting.md))"
+        ),
+    ] = field(default_factory=dict)
+    networks: Annotated[
+        _Names,
+        Field(
+            description="Triton networks, by name or id, in the order of the machines' network cards:"
+            " `[My-Fabric-Network, MNX-Triton-Public]`; without it the data centre's only public network; Triton only; see"
+            " below",
+            examples=[["My-Fabric-Network", "MNX-Triton-Public"]],
+        ),
+    ] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoyentSettings(_Section):
+    """Where CloudAPI is, without TRITON_* in the environment, which comes first. Never the key itself."""
+
+    url: Annotated[str | None, _URL, Field(description="where CloudAPI is, as `TRITON_URL`")] = None
+    account: Annotated[str | None, Field(description="the account's name, as `TRITON_ACCOUNT`")] = None
+    key_id: Annotated[str | None, Field(description="the fingerprint of the account's key, as `TRITON_KEY_ID`")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(_Section):
+    """The keys `rollcall:…` of a stack. `network_ids`: of each Triton fleet by its name, once its data centre has been asked
+    (components/networks.py)."""
+
+    stack: Annotated[str, NOT_A_KEY] = ""
+    site: Annotated[SiteSettings | None, Field(description="the public site in a Cloudflare zone")] = None
+    directory: Annotated[DirectorySettings | None, Field(description="DNS-SD services in a Route53 hosted zone")] = None
+    fleets: Annotated[
+        tuple[FleetSettings, ...], ByName(), Field(description="machines with the same job, by name")
+    ] = ()
+    joyent: Annotated[
+        JoyentSettings,
+        Field(
+            description="where CloudAPI is, without `TRITON_*` in the environment, which comes first. Never the key itself"
+        ),
+    ] = JoyentSettings()
+    linger: Annotated[
+        int,
+        Field(
+            strict=True,
+            ge=0,
+            le=86400,
+            description="how long a leaving machine serves on after its records are gone; the longest TTL where that is shorter",
+            json_schema_extra=_SECONDS,
+        ),
+    ] = 86400
+    brake: Annotated[
+        bool,
+        Field(strict=True, description="refuse to remove many leftover records or to end many machines at once"),
+    ] = True
+    rotate: Annotated[
+        str,
+        Field(description="a word; another one makes every secret of the stack again, and revokes the old ones"),
+    ] = ""
+    resolvers: Annotated[
+        tuple[Annotated[str, AfterValidator(_resolver)], ...],
+        Field(
+            description="addresses of recursive resolvers, which say where a zone's name servers are, and are asked where none of"
+            " those can be; by default this machine's own",
+            examples=[["192.0.2.53"]],
+            max_length=8,
+        ),
+        AfterValidator(_distinct),
+    ] = ()
+    network_ids: Annotated[Mapping[str, tuple[str, ...]], NOT_A_KEY] = field(default_factory=dict)
+
+    @property
+    def joins(self) -> tuple[str, ...]:
+        """Every name that a fleet's `joins` may hold: `site`, `SERVICE/INCARNATION`."""
+        site = (SITE_JOIN,) if self.site is not None else ()
+        services = self.directory.services if self.directory is not None else ()
+        return site + tuple(f"{service.name}/{each.name}" for service in services for each in service.incarnations)
+
+    def fleets_of(self, cloud: str) -> tuple[FleetSettings, ...]:
+        return tuple(fleet for fleet in self.fleets if fleet.cloud == cloud)
+
+    def by_region(self, cloud: str) -> dict[str, tuple[FleetSettings, ...]]:
+        """A cloud's fleets by the region or data centre that they name; an empty text is the stack's own."""
+        regions = dict.fromkeys(fleet.region or "" for fleet in self.fleets_of(cloud))
+        return {
+            region: tuple(fleet for fleet in self.fleets_of(cloud) if (fleet.region or "") == region)
+            for region in regions
+        }
+
+    def at_home(self, own: Mapping[str, str]) -> Settings:
+        """The same without the name of each cloud's own region (`own`, by cloud): it is where a fleet is that names none."""
+        fleets = (
+            replace(fleet, region=None) if fleet.region == own.get(fleet.cloud) else fleet for fleet in self.fleets
+        )
+        return replace(self, fleets=tuple(fleets))
+
+
+# The keys of the stack's configuration, without `rollcall:`.
+KEYS = ("site", "directory", "fleets", "joyent", "linger", "brake", "rotate", "resolvers")
+# Those whose value is a text, where the others' is JSON.
+TEXTS = ("rotate",)

@@ -1,0 +1,180 @@
+"""Read plain values into models, and name every error of a run.
+
+`read(stack, values)` returns `Settings`, or raises ConfigurationError with every error: its key, what is wrong, and the fix. pydantic is
+imported, and the validator built, when the first configuration is read.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from components.config.errors import ConfigurationError, Faults, at
+from components.config.messages import KEY, Node, node_at, problem_and_fix
+
+if TYPE_CHECKING:
+    from components.config.models import Settings
+
+T = TypeVar("T")
+# The deepest key has eight names in its path. What is deeper is an error, whatever it is.
+_DEEPEST = 20
+_MOST_REPAIRS = 20
+# What pydantic knows the fields by that are no keys.
+NOT_A_KEY = "\0"
+
+
+class Model(Generic[T]):
+    """A model for the keys of a namespace of the configuration, `rollcall` or `aws`. It is built at first use."""
+
+    def __init__(self, namespace: str, kind: type[T], others: Mapping[str, Node] | None = None) -> None:
+        """`others` are keys of the namespace that the model does not have."""
+        self._namespace, self._kind, self._others = namespace, kind, dict(others or {})
+
+    @cached_property
+    def schema(self) -> Node:
+        """The JSON Schema of the namespace's keys, without those that the program fills in."""
+        found: dict[str, Any] = self._adapter.json_schema()
+        for each in (found, *found.get("$defs", {}).values()):
+            each.get("properties", {}).pop(NOT_A_KEY, None)
+        found["properties"] |= self._others
+        return found
+
+    def read(self, values: Mapping[str, Any], faults: Faults, hidden: Collection[str] = ()) -> T:
+        """Return the model of these values, with defaults and examples in the place of what is wrong, and add each error.
+
+        `hidden` are the keys, without the namespace, whose values no message may show.
+        """
+        given = plain(values)
+        errors = self._errors(given)
+        for error in errors if isinstance(errors, list) else ():
+            path = [each for each in error["loc"] if each != KEY]
+            secret = bool(path) and path[0] in hidden
+            faults.add(self.where(*path), *problem_and_fix(error, self.schema, hidden=secret))
+        for _ in range(_MOST_REPAIRS):
+            if not isinstance(errors, list):
+                return errors
+            given = self._repaired(given, errors)
+            errors = self._errors(given)
+        raise AssertionError(f"{self._namespace}: the examples of the model do not fit it")
+
+    def where(self, *path: str | int) -> str:
+        """Return a key as messages name it: `rollcall:site.zone`."""
+        first, *rest = path or ("",)
+        return at(f"{self._namespace}:{first}", *rest)
+
+    @cached_property
+    def _adapter(self) -> Any:
+        from pydantic import TypeAdapter
+
+        return TypeAdapter(self._kind)
+
+    def _errors(self, given: dict[str, Any]) -> T | list[Any]:
+        """Return the model of these values, or the errors that keep them from being one. None of pydantic's exceptions gets out: its
+        message, which a traceback shows, quotes values."""
+        from pydantic import ValidationError
+
+        try:
+            found: T = self._adapter.validate_python(given)
+        except ValidationError as wrong:
+            return list(wrong.errors(include_url=False))
+        return found
+
+    def _repaired(self, given: dict[str, Any], errors: Sequence[Any]) -> dict[str, Any]:
+        """Return the values without those that are wrong; what is needed gets its example."""
+        repaired = copy.deepcopy(given)
+        for error in errors:
+            path = _to_mapping(error["loc"])
+            above = _mapping_at(repaired, path[:-1])
+            if above is None or not path:
+                continue
+            above.pop(path[-1], None)
+            if path[-1] in node_at(self.schema, path[:-1]).get("required", ()):
+                above[path[-1]] = copy.deepcopy(node_at(self.schema, path)["examples"][0])
+        return repaired
+
+
+def _mapping_at(values: dict[str, Any], path: Sequence[str]) -> dict[str, Any] | None:
+    """Return the mapping at `path`, an empty one in the place of null; None where an error above it has taken it out."""
+    found: Any = values
+    for name in path:
+        if found.get(name) is None and name in found:
+            found[name] = {}
+        found = found.get(name)
+        if not isinstance(found, dict):
+            return None
+    return found  # type: ignore[no-any-return]
+
+
+def _to_mapping(path: Sequence[str | int]) -> list[str]:
+    """Return the path of the value that can be left out: a list's item cannot."""
+    names: list[str] = []
+    for each in path:
+        if isinstance(each, int) or each == KEY:
+            break
+        names.append(each)
+    return names
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """Return a value as JSON has it: the keys of mappings are texts, none of them NOT_A_KEY, and each text can be encoded."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if depth > _DEEPEST:
+        return value
+    if isinstance(value, Mapping):
+        return {plain(str(key)).replace(NOT_A_KEY, r"\0"): plain(item, depth + 1) for key, item in value.items()}
+    return [plain(item, depth + 1) for item in value] if isinstance(value, list | tuple) else value
+
+
+def decoded(texts: Mapping[str, str]) -> dict[str, Any]:
+    """Return the values of the keys `rollcall:…`, given without `rollcall:`, as the engine hands them over: each is a text, which is the
+    JSON of whatever is no text. A text that is no JSON stays as it is, and is an error of its key."""
+    from components.config.models import TEXTS
+
+    return {key: text if key in TEXTS else _json(text) for key, text in texts.items()}
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+@cache
+def rollcall_keys() -> Model[Settings]:
+    """The model of the keys `rollcall:…`."""
+    from components.config.models import MACHINE_TOKEN, MACHINE_TOKEN_KEY, Settings
+
+    return Model("rollcall", Settings, {MACHINE_TOKEN: MACHINE_TOKEN_KEY})
+
+
+def read(stack: str, values: Mapping[str, Any], hidden: Collection[str] = ()) -> Settings:
+    """Return the settings in `values` (`site`, `directory`, `fleets`, … as YAML has them).
+
+    Raises ConfigurationError with every error.
+    """
+    settings, faults = read_whole(stack, values, hidden)
+    if faults:
+        raise ConfigurationError(faults)
+    return settings
+
+
+def read_whole(stack: str, values: Mapping[str, Any], hidden: Collection[str] = ()) -> tuple[Settings, list[str]]:
+    """Return the settings in `values`, with defaults in the place of what is wrong, and every error."""
+    from components.config.checks import check
+    from components.config.models import MACHINE_TOKEN
+
+    faults = Faults()
+    # Pulumi.yaml declares them as empty mappings.
+    given = {
+        key: value
+        for key, value in values.items()
+        if key != MACHINE_TOKEN and not (key in ("site", "directory") and value == {})
+    }
+    settings = replace(rollcall_keys().read(given, faults, hidden), stack=stack)
+    return check(settings, faults, hidden), faults.found

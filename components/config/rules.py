@@ -1,0 +1,67 @@
+"""How a key is checked beyond its type. Each rule says so to pydantic and, where it can, to the JSON Schema of the editors.
+
+https://docs.pydantic.dev/latest/concepts/types/#customizing-validation-with-__get_pydantic_core_schema__
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, get_args
+
+from pydantic_core import PydanticCustomError, core_schema
+
+# Of pydantic's errors, the one whose text is ours.
+OURS = "rollcall"
+
+
+def refused(problem: str, fix: str, value: object = None) -> Exception:
+    """Return the error for a validator to raise. `problem` follows the `value`, which is what was checked unless given."""
+    about = {"problem": problem, "fix": fix}
+    return PydanticCustomError(OURS, "{problem}", about if value is None else {**about, "value": value})
+
+
+@dataclass(frozen=True)
+class Form:
+    """A text must match `pattern`, or else it `problem`. The pattern is one for Python and for ECMAScript alike."""
+
+    pattern: str
+    problem: str
+    fix: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
+        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        # VS Code shows the message, other editors the pattern.
+        message = f"{self.problem}. {self.fix}."
+        return {**handler(schema), "pattern": f"^(?:{self.pattern})$", "patternErrorMessage": message}
+
+    def _checked(self, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(self.pattern, value):
+            raise refused(self.problem, self.fix)
+        return value
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """A text must be one of `choices`."""
+
+    choices: Sequence[str]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
+        return core_schema.literal_schema(list(self.choices))
+
+
+class ByName:
+    """A mapping from names to items is read as a tuple of items, each with its own `name`."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        item = handler.generate_schema(get_args(source)[0])
+        named = core_schema.dict_schema(core_schema.str_schema(), item)
+        return core_schema.no_info_after_validator_function(_with_names, named)
+
+
+def _with_names(found: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(replace(item, name=name) for name, item in found.items())

@@ -1,0 +1,314 @@
+"""components.config.reader: every error of a run at once, each as `WHERE: PROBLEM. FIX.`, and never a secret or a traceback."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import traceback
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from components.config.errors import ConfigurationError, at
+from components.config.models import KEYS
+from components.config.reader import decoded, plain, read, read_whole, rollcall_keys
+
+FLEET: dict[str, Any] = {"cloud": "aws", "count": 2, "size": "t3.micro", "image": "debian-12", "joins": ["site"]}
+GOOD: dict[str, Any] = {
+    "site": {"zone": "scalability.expert"},
+    "directory": {
+        "zone": "unilans.net",
+        "services": {"theService": {"port": 4218, "incarnations": {"v1": {"txt": {"path": "/"}}}}},
+    },
+    "fleets": {
+        "web": {**FLEET, "ssh": {"user": "admin", "keyName": "operators", "from": ["203.0.113.0/24"]}},
+        "api": {**FLEET, "cloud": "joyent", "joins": ["theService/v1"], "adopt": {"0": "old"}, "networks": ["a"]},
+    },
+    "joyent": {"url": "https://cloudapi.example"},
+    "linger": 5,
+    "brake": True,
+    "rotate": "2026-11",
+    "resolvers": ["192.0.2.53"],
+}
+# `WHERE: PROBLEM. FIX.`
+SHAPE = re.compile(r"rollcall:.*?: .+\. [A-Z`].*\.")
+V1 = "directory/services/theService/incarnations/v1"
+
+
+def changed(path: str, value: object) -> dict[str, Any]:
+    config = copy.deepcopy(GOOD)
+    *above, last = path.split("/")
+    place: Any = config
+    for name in above:
+        place = place[name]
+    place[last] = value
+    return config
+
+
+def faults(config: Any, hidden: tuple[str, ...] = ()) -> list[str]:
+    return read_whole("local", config, hidden)[1]
+
+
+def test_errors_of_every_section_are_named_at_once() -> None:
+    config = copy.deepcopy(GOOD)
+    config["site"].update(zone="X", ttl=5, prxied=True, create="yes")
+    config["directory"]["services"]["theService"].update(port="4218", protocol="sctp")
+    config["directory"]["services"]["theService"]["incarnations"]["v1"].update(shards=1.0, txt=["a"])
+    config["fleets"]["web"].update(count=-1, cloud="gcp", joins="site", ssh={"usr": "admin"})
+    config["fleets"]["api"] = []
+    config["joyent"]["url"] = "us-east-1"
+    config.update(linger=None, lingr=5, brake="off", resolvers=["x", 5])
+    assert sorted(each.partition(": ")[0].removeprefix("rollcall:") for each in faults(config)) == sorted(
+        [
+            *("site.zone", "site.ttl", "site.prxied", "site.create"),
+            *(f"directory.services.theService.{each}" for each in ("port", "protocol")),
+            *(f"directory.services.theService.incarnations.v1.{each}" for each in ("shards", "txt")),
+            *(f"fleets.web.{each}" for each in ("count", "cloud", "joins", "ssh.usr")),
+            *("fleets.api", "joyent.url", "lingr", "brake", "resolvers[0]", "resolvers[1]"),
+            # What the cloud asks for: the example of a wrong cloud is EC2.
+            *("fleets.web.ssh.user", "fleets.web.ssh.keyName", "fleets.web.ssh.from"),
+        ]
+    )
+    with pytest.raises(ConfigurationError, match="has 21 faults, nothing was changed"):
+        read("local", config)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("fleets/web/count", -1, "-1 is out of range (0 to 1000). Set a number in this range."),
+        ("fleets/web/count", "2", "'2' is not a whole number. Set one from 0 to 1000, without quotes."),
+        ("fleets/web/count", 1.0, "1.0 is not a whole number. Set one from 0 to 1000."),
+        ("fleets/web/count", True, "true is not a whole number. Set one from 0 to 1000."),
+        ("fleets/web/count", [2], "a list is not a whole number. Set one from 0 to 1000."),
+        ("fleets/web/count", 10**200, "the number is out of range (0 to 1000). Set a number in this range."),
+        ("fleets/web/timeout", 5, "5 is out of range (10 to 3600 seconds). Set a number in this range."),
+        ("site/proxied", "yes", "'yes' is not a boolean. Set true or false, without quotes."),
+        ("site/proxied", 1, "1 is not a boolean. Set true or false, without quotes."),
+        ("site/zone", None, "is missing. Set it, as scalability.expert."),
+        ("site/zone", 5, "5 is not a text. Put it in quotes (`--type string` of `pulumi config set`)."),
+        ("site/zone", {"a": "b"}, "a mapping is not a text. Write one text."),
+        ("site/protection", "hihg", "'hihg' is not one of off, low, medium, high, under_attack (did you mean high?). Set one of these."),
+        ("site/protection", ["high"], "a list is not one of off, low, medium, high, under_attack. Set one of these."),
+        ("fleets/web", ["a"], "a list is not a mapping. Write it as {key: value, …}."),
+        ("fleets", ["web"], "a list is not a mapping. Write it as {key: value, …}."),
+        ("fleets/web/joins", "site", "'site' is not a list. Set it to a list, as [site]."),
+        ("fleets/web/joins", {"site": 1}, "a mapping is not a list. Set it to a list, as [site]."),
+        (f"{V1}/txt", [], "a list is not a mapping. Write it as {key: value, …}."),
+        ("site", "scalability.expert", "'scalability.expert' is not a mapping. Write it as {key: value, …}."),
+        ("site", False, "false is not a mapping. Write it as {key: value, …}."),
+        ("directory/services", None, "is missing. Set it, as {theService: {incarnations: {v1: {}}, port: 4218}}."),
+        ("resolvers", [f"192.0.2.{at}" for at in range(9)], "names 9. Name 8 at the most."),
+    ],
+)  # fmt: skip
+def test_a_wrong_type_or_value_is_one_message_with_the_fix(path: str, value: object, message: str) -> None:
+    assert faults(changed(path, value)) == [f"rollcall:{path.replace('/', '.')}: {message}"]
+
+
+@pytest.mark.parametrize(
+    ("path", "near"),
+    [
+        ("lingr", "linger"),
+        ("machinToken", "machineToken"),
+        ("site/zoneID", "zoneId"),
+        ("site/zone_id", "zoneId"),
+        ("joyent/key_id", "keyId"),
+        ("directory/servces", "services"),
+        ("directory/services/theService/incarnation", "incarnations"),
+        (f"{V1}/shard", "shards"),
+        ("fleets/web/weigth", "weight"),
+        ("fleets/web/ssh/keyname", "keyName"),
+    ],
+)
+@pytest.mark.parametrize("value", [5, None])
+def test_an_unknown_key_is_refused_with_the_one_that_was_meant(path: str, near: str, value: object) -> None:
+    (fault,) = faults(changed(path, value))
+    assert fault.startswith(f"rollcall:{path.replace('/', '.')}: is not a setting (did you mean {near}?). Use one of ")
+
+
+@pytest.mark.parametrize("path", ["fleets/web/name", "stack", "network_ids", f"{V1}/name"])
+def test_what_the_program_fills_in_is_no_setting(path: str) -> None:
+    (fault,) = faults(changed(path, "x"))
+    assert ": is not a setting" in fault
+
+
+@pytest.mark.parametrize(
+    "path", ["fleets/web/count", "fleets/web/ipv6", "site/ttl", "linger", "joyent", f"{V1}", "resolvers"]
+)
+def test_null_is_the_default(path: str) -> None:
+    assert faults(changed(path, None)) == []
+
+
+def test_null_where_only_a_value_means_something_is_missing() -> None:
+    assert faults(changed(f"{V1}/txt", {"path": None})) == [
+        "rollcall:directory.services.theService.incarnations.v1.txt.path: is missing. Set it, or take the key out."
+    ]
+    assert "adopt.0: is missing" in faults(changed("fleets/api/adopt", {"0": None}))[0]
+
+
+def test_ssh_without_a_value_is_ssh_with_all_defaults() -> None:
+    assert [each.partition(": ")[0] for each in faults(changed("fleets/web/ssh", None))] == [
+        f"rollcall:fleets.web.ssh.{key}" for key in ("user", "keyName", "from")
+    ]
+    fleet = read("local", changed("fleets/api/ssh", None)).fleets[1]
+    assert fleet.ssh is not None and fleet.ssh.user == "root"
+
+
+def test_a_key_that_is_no_plain_word_is_shown_as_pulumi_writes_its_path() -> None:
+    assert at("rollcall:fleets", "web", "joins", 0) == "rollcall:fleets.web.joins[0]"
+    (fault,) = faults(changed("fleets/a.b c", {**FLEET}))
+    assert fault.startswith('rollcall:fleets["a.b c"]: is not the name of a fleet. Use 1 to 30')
+
+
+# What `pulumi config set` and `pulumi config set --path` write, as the engine hands it over (pulumi 3.259): a whole key is a text, and in
+# it booleans and integers have their types. https://www.pulumi.com/docs/iac/cli/commands/pulumi_config_set/
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("linger", "5", 5),
+        ("brake", "false", False),
+        ("rotate", "2026", "2026"),
+        ("rotate", "true", "true"),
+        ("resolvers", '["192.0.2.53"]', ("192.0.2.53",)),
+    ],
+)
+def test_a_whole_key_is_read_as_the_engine_hands_it_over(key: str, text: str, value: object) -> None:
+    assert getattr(read("local", {**GOOD, **decoded({key: text})}), key) == value
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "shown"),
+    [
+        ("linger", "5.0", "5.0 is not a whole number"),
+        ("linger", "", "'' is not a whole number"),
+        ("linger", "five", "'five' is not a whole number"),
+        ("linger", "five " * 1000, "a text of 5000 characters is not a whole number"),
+        ("brake", "yes", "'yes' is not a boolean"),
+        ("site", "scalability.expert", "'scalability.expert' is not a mapping"),
+        ("site", '{"zone": ', "'{\"zone\": ' is not a mapping"),
+        ("fleets", "[" * 100_000, "a text of 100000 characters is not a mapping"),
+    ],
+)
+def test_a_text_that_is_not_of_its_key_is_an_error(key: str, text: str, shown: str) -> None:
+    (fault,) = faults({**GOOD, **decoded({key: text})})
+    assert fault.startswith(f"rollcall:{key}: {shown}. ")
+
+
+SECRET = "hunter2"
+TOKEN = "v1Q9bX0Zk3Jd8Lw2Pq7Rt5Ys1Uc4Ve6Xf0Ag9BhMn"
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        *((key, SECRET) for key in ("site", "directory", "fleets", "joyent", "linger", "brake", "resolvers")),
+        ("site/zone", SECRET),
+        ("site/check", SECRET),
+        ("site/protection", SECRET),
+        ("site/ttl", SECRET),
+        ("site/proxied", SECRET),
+        ("fleets/web/image", SECRET),
+        ("fleets/web/region", SECRET),
+        ("fleets/web/joins", [SECRET]),
+        ("fleets/web/joins", ["site", SECRET, SECRET]),
+        ("fleets/web/ssh/from", [SECRET]),
+        ("fleets/api/region", f"{SECRET}_"),
+        ("fleets/api/adopt", {"0": SECRET, "1": SECRET}),
+        ("fleets/api/networks", [SECRET, SECRET]),
+        ("joyent/url", SECRET),
+        ("resolvers", [SECRET]),
+        (f"{V1}/txt", {"k": f"password={SECRET}"}),
+        ("site/check", f"command:/{'x' * 240}{SECRET}"),
+        ("directory/services/theService/check", f"command:/{'x' * 240}{SECRET}"),
+    ],
+)
+def test_the_value_of_a_secret_key_is_in_no_message_and_no_traceback(path: str, value: object) -> None:
+    """`pulumi config set --secret` makes the whole key a secret, wherever in it the value is."""
+    key = path.partition("/")[0]
+    with pytest.raises(ConfigurationError) as refused:
+        read("local", changed(path, value), (key,))
+    told = "".join(traceback.format_exception(refused.value)) + str(refused.value) + repr(refused.value.args)
+    assert SECRET not in told and refused.value.__cause__ is None and refused.value.__context__ is None
+    if not isinstance(value, dict) and "xx" not in str(value):
+        assert SECRET in str(faults(changed(path, value))), "the message shows what is no secret"
+
+
+@pytest.mark.parametrize(
+    "path", ["site/zone", "site/protection", "linger", "fleets/web/count", "fleets/web/image", "brake"]
+)
+def test_what_looks_like_a_token_is_not_shown_wherever_it_is(path: str) -> None:
+    (fault,) = faults(changed(path, TOKEN))
+    assert TOKEN not in fault and "the value (not shown) is not" in fault
+
+
+def test_the_examples_of_the_models_are_right() -> None:
+    """They stand in for what is wrong, so that one run finds the rest."""
+    schema = rollcall_keys().schema
+    for name, model in schema["$defs"].items():
+        for key in model.get("required", ()):
+            node = model["properties"][key]
+            assert node["examples"], f"{name}.{key}"
+    whole, _ = read_whole("local", {"site": {}, "directory": {}, "fleets": {"web": {}}})
+    assert whole.site is None
+    whole, found = read_whole("local", {"site": {"host": "www"}, "directory": {"ttl": 5}, "fleets": {"web": {}}})
+    assert whole.site is not None and whole.directory is not None and whole.fleets[0].joins == ("site",)
+    assert len(found) == 7 and all(": is missing. Set it, as " in each for each in found)
+
+
+KEY = st.sampled_from([*KEYS, "lingr", "web", "count", "zone", "", "a b", "\x00", "ſ", "\ud800", "[0]", 'q"'])
+SCALAR = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=20)
+    | st.sampled_from(["site", "aws", "192.0.2.1", "\ud800", "x" * 300, "tcp:80"])
+)
+VALUE = st.recursive(
+    SCALAR, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEY, inner, max_size=3), max_leaves=6
+)
+
+
+def paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every place in a configuration where something can be put."""
+    found = [path] if path else []
+    for key, item in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        found += paths(item, (*path, key))
+    return found
+
+
+SCHEMA_KEYS = sorted({name for model in rollcall_keys().schema["$defs"].values() for name in model["properties"]})
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.data())
+def test_any_value_at_any_key_is_read_or_named_by_its_key(data: st.DataObject) -> None:
+    path = data.draw(st.sampled_from(paths(GOOD)))
+    if isinstance(path[-1], str) and data.draw(st.booleans()):
+        path = (*path[:-1], data.draw(st.sampled_from(SCHEMA_KEYS) | KEY))
+    value = data.draw(VALUE)
+    config = copy.deepcopy(GOOD)
+    place: Any = config
+    for name in path[:-1]:
+        place = place[name]
+    place[path[-1]] = value
+    found = faults(config)
+    for each in ConfigurationError(found).faults:
+        assert SHAPE.fullmatch(each), each
+    # What is wrong with a service may be said of a fleet that joins it.
+    named = {plain(str(path[0])).replace("\x00", r"\0"), *(("fleets",) if path[0] in ("site", "directory") else ())}
+    assert all(each.startswith(tuple(f"rollcall:{name}" for name in named)) for each in found), (path, found)
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from(KEYS), st.text(max_size=50) | VALUE.map(lambda value: json.dumps(value, default=str))
+    )
+)
+def test_any_text_that_an_engine_could_hand_over_is_read_or_named(texts: dict[str, str]) -> None:
+    for each in ConfigurationError(faults(decoded(texts))).faults:
+        assert SHAPE.fullmatch(each), each

@@ -1,0 +1,143 @@
+"""components.config.reference_docs: the manual's tables and the editors' JSON Schema are what the models say."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import fastjsonschema
+import pytest
+import yaml
+
+from components.config import reference_docs
+from components.config.models import KEYS, MACHINE_TOKEN
+from components.config.reader import read_whole, rollcall_keys
+from components.config.reference_docs import DOCUMENT, ROOT, SCHEMA, document, lacking, main, rows
+
+STACKS = ("local", "prod", "staging")
+LINE = "# yaml-language-server: $schema=docs/configuration.schema.json"
+
+
+def test_the_files_are_what_the_models_say(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("table", "row"),
+    [
+        ("site", "| `zone` | needed | a text |"),
+        ("site", "| `host` | `www` | a text |"),
+        ("site", "| `proxied` | `false` | `true`, `false` |"),
+        ("fleets", "| `count` | `1` | 0 to 1000 |"),
+        ("fleets", "| `timeout` | `300` | 10 to 3600 seconds |"),
+        ("fleets", "| `region` | none | a text |"),
+        ("fleets", "| `renew` | empty | a text |"),
+        ("fleets", "| `cloud` | needed | `aws`, `joyent` |"),
+        ("services", "| `check` | `tcp:PORT` | a text |"),
+        ("directory", "| `services` | needed | a mapping |"),
+        ("ssh", "| `from` | needed | a list |"),
+    ],
+)
+def test_a_row_has_the_default_and_what_the_key_takes(table: str, row: str) -> None:
+    assert any(each.startswith(row) for each in rows(rollcall_keys().schema, table))
+
+
+def test_a_field_that_the_program_fills_in_is_no_key() -> None:
+    schema = rollcall_keys().schema
+    assert set(schema["properties"]) == {*KEYS, MACHINE_TOKEN}
+    assert "name" not in schema["$defs"]["FleetSettings"]["properties"]
+
+
+def test_what_the_models_no_longer_have_goes_and_a_missing_part_is_named() -> None:
+    schema = rollcall_keys().schema
+    made = document("<!-- keys: joyent -->\n| key |\n|---|\n| `token` | gone |\n\nAfter.\n", schema)
+    assert "token" not in made and made.endswith("|\n\nAfter.\n") and made.count("\n| `") == 3
+    missing = lacking(made, schema)
+    assert "site: no such table" in missing and "rollcall:brake: no section" in missing
+    assert not any(each.startswith("joyent") for each in missing)
+
+
+def test_files_that_are_not_current_fail_the_check_until_they_are_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "docs").mkdir()
+    for name in (DOCUMENT, SCHEMA):
+        shutil.copy(ROOT / name, tmp_path / name)
+    text = (tmp_path / DOCUMENT).read_text()
+    (tmp_path / DOCUMENT).write_text(text.replace("| `1` | 0 to 1000 |", "| `2` | 0 to 9 |"))
+    (tmp_path / SCHEMA).unlink()
+    assert main([], tmp_path) == 1
+    assert capsys.readouterr().err.count("Run `make reference`.") == 2
+    assert main(["--write"], tmp_path) == 0
+    assert (tmp_path / DOCUMENT).read_text() == text and main([], tmp_path) == 0
+
+
+def judge() -> Any:
+    return fastjsonschema.compile(json.loads((ROOT / SCHEMA).read_text()))
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_an_editor_knows_the_sample_stacks(stack: str) -> None:
+    text = (ROOT / f"Pulumi.{stack}.yaml").read_text()
+    assert text.splitlines()[0] == LINE
+    judge()(yaml.safe_load(text))
+
+
+FLEET = {"cloud": "aws", "count": 2, "size": "t3.micro", "image": "debian-12", "joins": ["site"]}
+GOOD: dict[str, Any] = {
+    "rollcall:site": {"zone": "scalability.expert", "records": 5000},
+    "rollcall:fleets": {"web": FLEET},
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "wrong", "right"),
+    [
+        ("rollcall:lingr", 5, None),
+        ("rollcall:linger", -1, 5),
+        ("rollcall:linger", "five", "5"),
+        ("rollcall:brake", "no", "false"),
+        ("rollcall:site/zone", "scalability", "0" * 32),
+        ("rollcall:site/prxied", True, None),
+        ("rollcall:site/proxied", "yes", True),
+        ("rollcall:fleets/web/cloud", "gcp", "joyent"),
+        ("rollcall:fleets/web/count", 1001, 1000),
+        ("rollcall:fleets/web/joins", [], ["site"]),
+        ("rollcall:fleets/web/ssh", {"user": "-o"}, {"user": "admin"}),
+        ("rollcall:machineToken", "plain", {"secure": "v1:abc"}),
+        ("rollcall:fleets/web/name", "web", None),
+    ],
+)
+def test_an_editor_refuses_what_the_program_refuses(path: str, wrong: object, right: object) -> None:
+    """As far as a single key shows it."""
+    for value, refused in ((wrong, True), (right, False)):
+        config = copy.deepcopy(GOOD)
+        *above, last = path.split("/")
+        place = config
+        for name in above:
+            place = place[name]
+        if value is not None:
+            place[last] = value
+        if refused:
+            with pytest.raises(fastjsonschema.JsonSchemaValueException):
+                judge()({"config": config})
+        else:
+            judge()({"config": config})
+        if path != "rollcall:machineToken" and not isinstance(config.get(path), str):
+            ours = {key.removeprefix("rollcall:"): each for key, each in config.items()}
+            assert bool(read_whole("local", ours)[1]) == (refused or path.endswith("/ssh"))
+
+
+def test_what_is_not_rollcalls_is_let_through() -> None:
+    judge()(
+        {"encryptionsalt": "v1:abc", "config": {**GOOD, "aws:region": "us-west-2", "aws:defaultTags": {"tags": {}}}}
+    )
+
+
+def test_every_description_is_text_that_a_table_can_hold() -> None:
+    for table in reference_docs._TABLES:
+        for row in rows(rollcall_keys().schema, table):
+            assert row.count(" | ") == 3 and "\n" not in row[:-1], row
