@@ -8,7 +8,7 @@ server answers with a change 0.5 to 5 s later. Agents behave as on a machine: pr
 other than one word. A time is the second at which the sets changed for the last time, so when the last machine stood; "known" is
 when each agent knew. The floor meets the same throttle and the same latency: each machine makes one write, and asks again at
 once where it is refused. Calls are those that were let through. "lost" are machines that joined and are not in the set. The last
-row is real time: threads, boto3 and the local Route53 at 5 a second, beside the virtual clock at the same rate.
+row is real time: threads, HTTP and the local Route53 at 5 a second, beside the virtual clock at the same rate.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def row(name: str, limits: Limits, machines: int) -> list[Row]:
 
 
 def real() -> Row:
-    """The same code with real threads, real HTTP and boto3."""
+    """The same code with real threads and real HTTP."""
     with running(route53_limits=HARSH) as cloud:
         zone = cloud.aws.add_zone("unilans.net")
         told = Route53Join(zone=zone, domain="unilans.net", service="_s._tcp", incarnation="v1", port=4218)
@@ -101,7 +101,7 @@ def real() -> Row:
 
         def join(index: int) -> None:
             owner = Owner("local", "api", str(index), f"{index:06x}", f"i-{index:017x}")
-            store = Route53Store(zone, client=cloud.client("route53"))
+            store = Route53Store(zone, cloud.route53())
             registry = Route53Registry(told, store, dice=random.Random(index), look=look)  # noqa: S311
             retried(lambda: registry.join(owner, f"198.18.0.{index}"), 300)
 

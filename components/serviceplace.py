@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -14,7 +15,8 @@ from components.zonegone import route53_zone
 from rollcall.errors import TransientError
 from rollcall.ownership import Owner
 from rollcall.retrying import retried
-from rollcall.route53 import LABEL, ConflictError, RecordSet, Route53Registry, Route53Store, is_dead, owner_of, set_name
+from rollcall.route53 import LABEL, RecordSet, Route53Registry, Route53Store, is_dead, owner_of, set_name
+from rollcall.route53api import ConflictError, api_error
 from rollcall.settings import Route53Join, challenge_name, record_type
 
 HOST_TTL = 60
@@ -216,6 +218,37 @@ class ServiceRecords:
                     raise TransientError(f"reason=contended name={old.name}") from changed
 
 
+class BotoRoute53:
+    """Route53's API by boto3's client, as the machines' own client answers and fails (rollcall.route53api)."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def list_resource_record_sets(self, **given: str) -> Mapping[str, Any]:
+        with _explained():
+            page: Mapping[str, Any] = self._client.list_resource_record_sets(**given)
+            return page
+
+    def change_resource_record_sets(self, **given: Any) -> None:
+        with _explained():
+            self._client.change_resource_record_sets(**given)
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Turn what boto3 raises into the errors of the machines' client."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except ClientError as refused:
+        said = refused.response["Error"]
+        status = refused.response["ResponseMetadata"].get("HTTPStatusCode", 0)
+        raise api_error(status, said["Code"], said.get("Message", "")) from refused
+    except BotoCoreError as failed:
+        raise TransientError(f"reason=unreachable api=route53 error={type(failed).__name__}") from failed
+
+
 class HostedZoneStore(Route53Store):
     """As Route53Store. Raises ZoneGoneError where the hosted zone was deleted."""
 
@@ -232,7 +265,7 @@ def _route53(zone: str, config: Mapping[str, str]) -> Route53Store:
     """The zone in the stack's own account. As on the machines nothing is tried again there: who calls knows what to read anew."""
     from components.aws_session import session_of
 
-    return HostedZoneStore(zone, client=session_of(config.get).client("route53", "us-east-1", _once()))
+    return HostedZoneStore(zone, BotoRoute53(session_of(config.get).client("route53", "us-east-1", _once())))
 
 
 @functools.cache

@@ -181,7 +181,7 @@ main() {
     cloud=$1 instance=$2
     shift 2
     say "cloud=$cloud instance=$instance workloads=$*"
-    need python3-boto3 python3-dnspython
+    need python3-dnspython
     systemctl daemon-reload
     for workload in "$@"; do
         case $workload in

@@ -164,7 +164,7 @@ class Layers:
 
 
 def _trust(image: Image, ca_pem: str) -> dict[str, str]:
-    """The run-time CA added to the image's trust: in the bundle (requests, curl, boto3) and by hash link (openssl)."""
+    """The run-time CA added to the image's trust: in the bundle (requests, curl) and by hash link (openssl, the agent)."""
     if not ca_pem:
         return {}
     base = image.root / "base"

@@ -17,7 +17,7 @@ from localcloud.image.repository import write_index
 from localcloud.image.sources import apt_options, debian_sources
 
 PACKAGES = (
-    "systemd", "systemd-sysv", "dbus", "cloud-init", "python3", "python3-requests", "python3-boto3", "python3-dnspython",
+    "systemd", "systemd-sysv", "dbus", "cloud-init", "python3", "python3-requests", "python3-dnspython",
     "ca-certificates", "openssl", "openssh-server", "iproute2", "curl", "procps", "netbase", "gzip", "sudo",
 )  # fmt: skip
 # What a container has no use for, and what would work by itself at odd times and disturb measurements.

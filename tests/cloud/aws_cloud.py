@@ -16,6 +16,8 @@ from localcloud.aws import Aws
 from localcloud.compute import Hypervisor, Machine, Observer
 from localcloud.faults import Faults
 from localcloud.http import Server, listen
+from rollcall.aws import AccessKey
+from rollcall.route53api import Route53Client
 from tests.patience import came_true
 
 OPERATOR = ("AKIAOPERATOR00000001", "a-secret-of-the-operator")
@@ -78,6 +80,7 @@ class Cloud:
         self.server = Server(self.aws.app, [self._listener])
         self.server.start()
         self._clients: dict[tuple[Any, ...], Any] = {}
+        self._machines_clients: list[Route53Client] = []
         self.url = f"http://127.0.0.1:{self.server.ports[0]}"
 
     def client(self, service: str, key: tuple[str, ...] = OPERATOR, region: str = "us-west-2") -> Any:
@@ -94,6 +97,12 @@ class Cloud:
                 aws_session_token=key[2] if len(key) > 2 else None,
             )
         return self._clients[known]
+
+    def route53(self, key: tuple[str, ...] = OPERATOR) -> Route53Client:
+        """The machines' own client."""
+        made = Route53Client(AccessKey(" ".join(key)), url=self.url)
+        self._machines_clients.append(made)
+        return made
 
     def run(self, count: int = 1, **options: Any) -> list[str]:
         """Launch instances that are up (where the hypervisor is a test's hands); their ids."""
@@ -137,7 +146,7 @@ class Cloud:
         return said["AccessKeyId"], said["SecretAccessKey"], said["Token"]
 
     def close(self) -> None:
-        for client in self._clients.values():
+        for client in (*self._clients.values(), *self._machines_clients):
             client.close()
         self.server.stop()
         self._listener.close()

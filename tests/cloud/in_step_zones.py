@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import rollcall.registry
+from components.serviceplace import BotoRoute53
 from localcloud.aws.route53 import UNLIMITED
 from localcloud.aws.route53.records import Change, RecordSet
 from localcloud.aws.wire import AwsError
@@ -153,7 +154,7 @@ class Route53Zone:
         self.id = cloud.aws.add_zone(DIRECTORY)
         self._store = cloud.aws.route53.store
         self._zone = self._store.zone(self.id)
-        self._client = cloud.client("route53")
+        self._client = cloud.route53()
         self._judged = Judged()
         self._joins = tuple(
             Route53Join(
@@ -170,7 +171,8 @@ class Route53Zone:
         )
 
     def patch(self, patcher: pytest.MonkeyPatch) -> None:
-        patcher.setattr("components.serviceplace._route53", lambda zone, _: Route53Store(zone, client=self._client))
+        api = BotoRoute53(self._cloud.client("route53"))
+        patcher.setattr("components.serviceplace._route53", lambda zone, _: Route53Store(zone, api))
 
     def close(self) -> None:
         self.faults.clear()
@@ -190,7 +192,7 @@ class Route53Zone:
 
     def registry(self, told: Join) -> Registry:
         assert isinstance(told, Route53Join)
-        made = Route53Registry(told, Route53Store(self.id, client=self._client), pause=lambda _: None)
+        made = Route53Registry(told, Route53Store(self.id, self._client), pause=lambda _: None)
         made.members = ()  # type: ignore[attr-defined]
         return made  # type: ignore[return-value]
 

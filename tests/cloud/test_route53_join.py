@@ -1,4 +1,4 @@
-"""Joins and leaves in real time: threads as agents, boto3, the local Route53 with faults; and the process that an agent starts."""
+"""Joins and leaves in real time: threads as agents, the local Route53 with faults; and a membership as an agent has it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from localcloud.aws.route53 import PRESENT, UNLIMITED
 from localcloud.aws.route53.pace import Limits, Pace
 from rollcall.errors import FatalError
 from rollcall.ownership import Owner
-from rollcall.registry import Route53Process
+from rollcall.registry import RetriedRoute53
 from rollcall.retrying import retried
 from rollcall.route53 import Route53Registry, Route53Store, set_name
 from rollcall.settings import Route53Join
@@ -71,7 +71,7 @@ def test_threads_that_join_and_leave_at_once_lose_nobody(shared: Cloud, told: Ro
 
     def act(index: int) -> None:
         try:
-            store = Route53Store(told.zone, client=shared.client("route53"))
+            store = Route53Store(told.zone, shared.route53())
             look = lambda _: frozenset(targets(shared, told))  # noqa: E731
             registry = Route53Registry(told, store, pause=pause, dice=random.Random(index), look=look)  # noqa: S311
             retried(lambda: registry.join(owner(index), f"198.18.0.{index}"), 300, pause)
@@ -92,25 +92,23 @@ def test_threads_that_join_and_leave_at_once_lose_nobody(shared: Cloud, told: Ro
 @pytest.fixture
 def endpoint(shared: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", shared.url)
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.mark.usefixtures("endpoint")
-class TestProcess:
-    """What an agent starts for each change, so that it need not hold boto3 itself."""
+class TestMembership:
+    """As an agent has it."""
 
     def test_it_joins_is_challenged_and_leaves(self, shared: Cloud, told: Route53Join) -> None:
-        process = Route53Process(told, lambda: " ".join(OPERATOR))
+        membership = RetriedRoute53(told, lambda: " ".join(OPERATOR), lambda _: None)
         host = f"000001.rc.{told.domain}"
-        assert process.join(owner(1), "198.51.100.1") and targets(shared, told) == [host]
-        assert not process.join(owner(1), "198.51.100.1")
-        assert process.owner_at(host) == owner(1) and process.owner_at(f"000002.rc.{told.domain}") is None
-        assert [process.challenge(owner(1), on) for on in (True, False)] == [False, True]
-        assert process.leave(owner(1)) and targets(shared, told) == []
+        assert membership.join(owner(1), "198.51.100.1") and targets(shared, told) == [host]
+        assert not membership.join(owner(1), "198.51.100.1")
+        assert membership.owner_at(host) == owner(1) and membership.owner_at(f"000002.rc.{told.domain}") is None
+        assert [membership.challenge(owner(1), on) for on in (True, False)] == [False, True]
+        assert membership.leave(owner(1)) and targets(shared, told) == []
 
     def test_a_key_that_is_wrong_is_said_in_one_line_without_the_key(self, told: Route53Join) -> None:
         key = "AKIAWRONG00000000001 a-secret-that-nobody-may-see"
         with pytest.raises(FatalError, match=r"reason=refused api=route53 code=\w+") as caught:
-            Route53Process(told, lambda: key).join(owner(1), "198.51.100.1")
+            RetriedRoute53(told, lambda: key, lambda _: None).join(owner(1), "198.51.100.1")
         assert "a-secret" not in str(caught.value) and "\n" not in str(caught.value)

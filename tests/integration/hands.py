@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from components.joyent.session import session_of
+from components.serviceplace import BotoRoute53
 from localcloud.aws.catalogue import REGIONS
 from rollcall.errors import RollcallError
 from rollcall.ownership import Owner
@@ -88,7 +89,7 @@ class Hands(Ticking):
         if isinstance(told, CloudflareJoin):
             return CloudflareRegistry(told, lambda: self._deployed.env["CLOUDFLARE_API_TOKEN"])
         assert isinstance(told, Route53Join)
-        return Route53Registry(told, Route53Store(told.zone, client=self._route53), pause=lambda _: None)
+        return Route53Registry(told, Route53Store(told.zone, BotoRoute53(self._route53)), pause=lambda _: None)
 
 
 def _guest(told: Mapping[str, str], instance: str, address: str) -> Guest:

@@ -9,9 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-import boto3
 import pytest
 import requests
 
@@ -20,10 +18,12 @@ from localcloud.rehearsal import Rehearsal
 from rollcall import agent as agents
 from rollcall import clouds
 from rollcall.agent import Agent
+from rollcall.aws import AccessKey
 from rollcall.cloudflare import CloudflareStore
 from rollcall.health import Health
 from rollcall.registry import CloudflareRegistry, Registry
 from rollcall.route53 import Route53Registry, Route53Store
+from rollcall.route53api import Route53Client
 from rollcall.settings import CloudflareJoin, Join
 from tests.integration.conftest import rehearsed, wait_until
 from tests.integration.deployed import Deployed
@@ -109,8 +109,8 @@ class Sheds(InStep):
 
 class Registries:
     """As the agent makes them, but for where the APIs are: these know it by themselves, since the environment of this process, by
-    which an agent is led to the local clouds, is without them while a stack is laid out. No process for each change, and no look
-    at the host's resolver."""
+    which an agent is led to the local clouds, is without them while a stack is laid out. No look at the host's
+    resolver."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
         self._env = env
@@ -120,14 +120,10 @@ class Registries:
             site = CloudflareRegistry(told, lambda: secret(told.token))
             site._open = lambda: CloudflareStore(secret(told.token), self._env["CLOUDFLARE_BASE_URL"])  # type: ignore[method-assign]
             return site
-        made = Route53Registry(told, Route53Store(told.zone, client=self._client(secret(told.key))))
+        api = Route53Client(AccessKey(secret(told.key)), url=self._env["AWS_ENDPOINT_URL"])
+        made = Route53Registry(told, Route53Store(told.zone, api))
         made.members = ()  # type: ignore[attr-defined]
         return made  # type: ignore[return-value]
-
-    def _client(self, key: str) -> Any:
-        own = dict(zip(("aws_access_key_id", "aws_secret_access_key"), key.split(), strict=True))
-        at = {"endpoint_url": self._env["AWS_ENDPOINT_URL"], "region_name": self._env["AWS_REGION"]}
-        return boto3.session.Session().client("route53", **at, **own)
 
 
 @pytest.fixture(scope="module")

@@ -5,26 +5,22 @@ The tests of this file share one deployment and run in the order in which they s
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from components import userdata
 from localcloud.cli import RESOLVER
 from localcloud.prepare import ROOT
 from tests.integration.conftest import rehearsed, wait_until
 from tests.integration.deployed import Deployed
+from tests.integration.thief import role_credentials
 
 pytestmark = [pytest.mark.machines, pytest.mark.engine]
-KEY = {
-    "aws": "[]",
-    "joyent": 'subprocess.run(["mdata-get", "route53-key"], capture_output=True, text=True).stdout.split()',
-}
 SERVICE = "_theService._tcp.unilans.net"
 CONFIG = """\
 config:
@@ -125,34 +121,24 @@ def test_a_machine_may_change_what_it_joins_and_nothing_else(services: Services,
         ("the TXT of an incarnation", zone, "CREATE", f"{mine}.{SERVICE}", "TXT", '"stolen"'),
         ("its own host", zone, "CREATE", "ffffff.rc.unilans.net", "A", "198.51.100.99"),
     ]
-    program = f"""
-import boto3, json, subprocess, sys
-from botocore.exceptions import ClientError
-key = {KEY[cloud]}
-api = boto3.client("route53", region_name="us-east-1", **dict(zip(("aws_access_key_id", "aws_secret_access_key"), key)))
-said = {{}}
-for what, zone, action, name, kind, value in json.load(sys.stdin):
-    change = {{"Action": action, "ResourceRecordSet": {{"Name": name, "Type": kind, "TTL": 60, "ResourceRecords": [{{"Value": value}}]}}}}
-    try:
-        api.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={{"Changes": [change]}})
-        said[what] = "allowed"
-    except ClientError as refused:
-        said[what] = refused.response["Error"]["Code"]
-    if said[what] == "allowed":
-        change["Action"] = "DELETE"
-        api.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={{"Changes": [change]}})
-print(json.dumps(said))
-"""
-    words = ["exec", "-i", machine, "--", "python3", "-c", program]
-    done = subprocess.run(
-        services.rehearsal._localcloud(*words),
-        input=json.dumps(tried),
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=ROOT,
-    )
-    said: dict[str, str] = json.loads(done.stdout)
+    if cloud == "aws":
+        role = role_credentials(services, machine)
+        key = [role["AccessKeyId"], role["SecretAccessKey"], role["Token"]]
+    else:
+        key = services.inside(machine, "mdata-get", "route53-key").split()
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+    stolen, said = services.aws("route53", dict(zip(names, key, strict=False))), {}
+    for what, place, action, name, kind, value in tried:
+        record = {"Name": name, "Type": kind, "TTL": 60, "ResourceRecords": [{"Value": value}]}
+        change = {"Action": action, "ResourceRecordSet": record}
+        try:
+            stolen.change_resource_record_sets(HostedZoneId=place, ChangeBatch={"Changes": [change]})
+            said[what] = "allowed"
+        except ClientError as refused:
+            said[what] = refused.response["Error"]["Code"]
+        if said[what] == "allowed":
+            undone = {**change, "Action": "DELETE"}
+            stolen.change_resource_record_sets(HostedZoneId=place, ChangeBatch={"Changes": [undone]})
     services.aws("route53").delete_hosted_zone(Id=second)
     assert said.pop("its own host") == "allowed"
     assert set(said.values()) == {"AccessDenied"}, said

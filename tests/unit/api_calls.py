@@ -1,6 +1,7 @@
 """Which calls of the clouds' APIs the program and the machines make, found in the source: `ec2 RunInstances`, `cloudflare GET /zones`.
 
-AWS: what is called on a boto3 client, by the operations of the services that clients are made for. Cloudflare and CloudAPI: method and
+AWS: what is called on a client by the names of boto3, by the operations of the services that clients are made for, and what a request
+names as its target. Cloudflare and CloudAPI: method and
 path of each use of the HTTP helpers; `{}` stands for what is put in.
 """
 
@@ -25,8 +26,9 @@ _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 # The helpers: by the method that they stand for, or that they are told first.
 _VERBS = {"get": "GET", "all": "GET", "_get": "GET", "_pages": "GET", "post": "POST", "put": "PUT", "delete": "DELETE"}
 _TOLD = ("call", "_call", "send")
-# A client in a program of its own, which another process runs.
-_IN_TEXT = re.compile(r"boto3\.client\('([\w-]+)'.*?\)\.(\w+)\(")
+# The header that names an operation of a JSON protocol, and the services behind its prefixes.
+_TARGET = re.compile(r"(AmazonSSM)\.(\w+)")
+_PREFIXES = {"AmazonSSM": "ssm"}
 
 
 def calls() -> dict[str, list[str]]:
@@ -51,8 +53,6 @@ def _services() -> list[str]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "client":
                 found |= {str(each.value) for each in node.args[:1] if isinstance(each, ast.Constant)}
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                found |= {match[1] for match in _IN_TEXT.finditer(node.value)}
     assert found <= set(known), found
     return sorted(found)
 
@@ -66,9 +66,8 @@ def _operations(service: str) -> Mapping[str, str]:
 
 def _aws(tree: ast.AST, services: list[str]) -> Iterator[str]:
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            for match in _IN_TEXT.finditer(node.value):
-                yield f"{match[1]} {_operations(match[1])[match[2]]}"
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and (match := _TARGET.fullmatch(node.value)):
+            yield f"{_PREFIXES[match[1]]} {match[2]}"
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
             continue
         method = node.func.attr

@@ -24,7 +24,7 @@ def found(source: str, api: str = "cloudflare") -> set[str]:
         ('pages = self._ec2.get_paginator("describe_volumes").paginate()', {"ec2 DescribeVolumes"}),
         ('made.get_waiter("instance_running").wait()', set()),
         ("session.client(name).get_hosted_zone_count()", {"route53 GetHostedZoneCount"}),
-        ("""x = "import boto3;boto3.client('ssm',region_name=r).put_parameter(Name=n)" """, {"ssm PutParameter"}),
+        ('headers = {"X-Amz-Target": "AmazonSSM.PutParameter"}', {"ssm PutParameter"}),
         ('api.get("/accounts")', {"cloudflare GET /accounts"}),
         ('api.all(f"/zones/{zone}/settings", name=x)', {"cloudflare GET /zones/{}/settings"}),
         ('api.call("PATCH", f"/zones/{a.b}", body)', {"cloudflare PATCH /zones/{}"}),

@@ -41,7 +41,7 @@ echo "python3 $* PYTHONPATH=$PYTHONPATH" >>"$HOME/calls"
 cat "$HOME/whoami"
 """
 UNIT = "/etc/systemd/system/rollcall-boot.service"
-BASE = ["python3", "python3-requests", "python3-boto3", "python3-dnspython"]
+BASE = ["python3", "python3-requests", "python3-dnspython"]
 
 
 class Host:
@@ -270,7 +270,7 @@ class TestUnit:
         host.installed("python3", "python3-requests")
         (host.home / "no-repository").write_text("E: No mirror.\n")
         failed = host.boot()
-        assert failed.returncode == 1 and "package=python3-boto3 said='E: No mirror.'" in failed.stderr
+        assert failed.returncode == 1 and "package=python3-dnspython said='E: No mirror.'" in failed.stderr
         assert host.calls("systemctl") == []
         (host.home / "no-repository").unlink()
         done = host.unit()

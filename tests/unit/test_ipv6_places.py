@@ -99,7 +99,7 @@ def cloud() -> Iterator[Cloud]:
 
 @pytest.fixture
 def store(cloud: Cloud) -> Route53Store:
-    made = Route53Store(cloud.aws.add_zone(ZONE), client=cloud.client("route53"))
+    made = Route53Store(cloud.aws.add_zone(ZONE), cloud.route53())
     Route53Registry(SERVICE.told, made, pause=lambda _: None).join(ONE, "198.51.100.10", "2001:db8::1")
     Route53Registry(SERVICE.told, made, pause=lambda _: None).join(TWO, "203.0.113.10")
     return made

@@ -27,7 +27,7 @@ def cloud() -> Iterator[Cloud]:
 
 @pytest.fixture
 def store(cloud: Cloud) -> Route53Store:
-    return Route53Store(cloud.aws.add_zone(ZONE), client=cloud.client("route53"))
+    return Route53Store(cloud.aws.add_zone(ZONE), cloud.route53())
 
 
 def place() -> ServicePlace:

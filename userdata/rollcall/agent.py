@@ -26,7 +26,7 @@ from rollcall.crash_monitor import CrashMonitor
 from rollcall.errors import FatalError, RollcallError, TransientError
 from rollcall.health import Health, check_of
 from rollcall.ownership import Owner
-from rollcall.registry import CloudflareRegistry, Registry, Route53Process
+from rollcall.registry import CloudflareRegistry, Registry, RetriedRoute53
 from rollcall.retrying import retried
 from rollcall.route53 import host_name, set_name
 from rollcall.settings import CloudflareJoin, Join, MachineSettings, Route53Join
@@ -147,6 +147,12 @@ class Agent:
     def settle(self) -> None:
         """Read who we are and what we were told, for a command that runs once. Raises RollcallError, ValueError."""
         self._read()
+
+    def interrupt(self) -> None:
+        """Give up what is asked of Route53 at this moment. A signal handler may call this."""
+        for membership in self.memberships:
+            if isinstance(membership.registry, RetriedRoute53):
+                membership.registry.interrupt()
 
     def leave(self, within: float = LEAVE_WITHIN) -> bool:
         """Take all entries away, trying for `within` seconds together, each at least once; whether all are gone."""
@@ -370,8 +376,13 @@ class Agent:
 def run(agent: Agent) -> int:
     """Until SIGTERM or SIGINT: then leave, and return. Tells systemd when it is ready and when it stops."""
     stop = threading.Event()
+
+    def end(*_: object) -> None:
+        stop.set()
+        agent.interrupt()
+
     for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, lambda *_: stop.set())
+        signal.signal(each, end)
     notify("READY=1")
     due, door, site, wait = 0.0, None, None, TICK / 4
     while not stop.is_set():
@@ -396,7 +407,7 @@ def run(agent: Agent) -> int:
 def make_registry(told: Join, secret: Callable[[str], str]) -> Registry:
     if isinstance(told, CloudflareJoin):
         return CloudflareRegistry(told, lambda: secret(told.token))
-    return Route53Process(told, lambda: secret(told.key) if told.key else "")
+    return RetriedRoute53(told, lambda: secret(told.key) if told.key else "")
 
 
 def health_of(told: Join) -> Health:

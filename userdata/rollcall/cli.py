@@ -12,7 +12,6 @@ from pathlib import Path
 from rollcall.agent import Agent, run
 from rollcall.clouds import detect
 from rollcall.errors import RollcallError
-from rollcall.route53 import one_call
 from rollcall.settings import Join, MachineSettings, parse_join
 
 LOG = Path("/var/log/rollcall.log")
@@ -32,8 +31,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["resolve"]:
         return _resolve(given[1:])
-    if given == ["route53"]:
-        return one_call()
     chosen = parser.parse_args(given)
     if chosen.command == "status":
         return _status()

@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
 import shutil
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-import requests
-
+from rollcall.aws import AwsClient, InstanceRole
 from rollcall.errors import FatalError, RollcallError, TransientError
+from rollcall.imds import IMDS, InstanceMetadata
 from rollcall.settings import STATUS
 
-IMDS = "http://169.254.169.254"
-_METADATA_TIMEOUT = 3.0
-_TOKEN_SECONDS = 21600
+_SECRET_WITHIN_S = 30.0
 # RFC 1918, RFC 6598, loopback, link-local and unique local addresses. `is_private` would refuse documentation addresses too.
 _LOCAL = "10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 ::1/128 fc00::/7 fe80::/10"
 _NOT_PUBLIC = [ipaddress.ip_network(each) for each in _LOCAL.split()]
@@ -73,10 +71,8 @@ class Ec2:
         return cls(url)
 
     def __init__(self, url: str = IMDS) -> None:
-        self._url = url
-        self._session = requests.Session()
-        self._session.trust_env = False
-        self._token, self._until = "", 0.0
+        self._metadata = InstanceMetadata(url)
+        self._meta = self._metadata.get
 
     def instance(self) -> str:
         return self._meta("instance-id")
@@ -93,40 +89,26 @@ class Ec2:
         return self._meta("placement/region")
 
     def secret(self, name: str) -> str:
-        # boto3 takes 40 MB that an idle agent need not hold, so another process asks.
-        program = (
-            "import boto3,sys;"
-            "p=boto3.client('ssm',region_name=sys.argv[1]).get_parameter(Name=sys.argv[2],WithDecryption=True);"
-            "sys.stdout.write(p['Parameter']['Value'])"
-        )
-        done = _run(["/usr/bin/python3", "-c", program, self.region(), name])
-        if done.returncode:
-            said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-            raise TransientError(f"reason=no-secret parameter={name} said={said[:200]!r}")
-        return done.stdout
+        """The value of an SSM parameter.
+
+        https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_GetParameter.html
+        """
+        region, domain = self.region(), self._meta("services/domain", missing="amazonaws.com")
+        url = os.environ.get("AWS_ENDPOINT_URL") or f"https://ssm.{region}.{domain}"
+        client = AwsClient("ssm", region, InstanceRole(self._metadata), url, _SECRET_WITHIN_S)
+        asked = json.dumps({"Name": name, "WithDecryption": True}).encode()
+        headers = {"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": "AmazonSSM.GetParameter"}
+        try:
+            return str(json.loads(client.call("POST", "/", body=asked, headers=headers))["Parameter"]["Value"])
+        except (RollcallError, KeyError, TypeError, ValueError) as failed:
+            said = str(failed) if isinstance(failed, RollcallError) else f"garbled reply: {type(failed).__name__}"
+            raise TransientError(f"reason=no-secret parameter={name} said={said[:200]!r}") from failed
+        finally:
+            client.close()
 
     def tell(self, status: str) -> None:
         # An instance may not tag itself; EC2 shows its console.
         print(f"rollcall: {status}", flush=True)
-
-    def _meta(self, path: str, missing: str | None = None) -> str:
-        try:
-            if time.monotonic() > self._until:
-                lifetime = {"X-aws-ec2-metadata-token-ttl-seconds": str(_TOKEN_SECONDS)}
-                reply = self._session.put(f"{self._url}/latest/api/token", headers=lifetime, timeout=_METADATA_TIMEOUT)
-                reply.raise_for_status()
-                self._token, self._until = reply.text, time.monotonic() + _TOKEN_SECONDS / 2
-            token = {"X-aws-ec2-metadata-token": self._token}
-            reply = self._session.get(f"{self._url}/latest/meta-data/{path}", headers=token, timeout=_METADATA_TIMEOUT)
-        except requests.RequestException as failed:
-            raise TransientError(f"reason=no-metadata error={type(failed).__name__}") from failed
-        if reply.status_code == 404 and missing is not None:
-            return missing
-        if reply.status_code == 401:
-            self._until = 0.0
-        if not reply.ok:
-            raise TransientError(f"reason=no-metadata path={path} status={reply.status_code}")
-        return reply.text
 
 
 class Joyent:

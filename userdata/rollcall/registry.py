@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
+import queue
+import threading
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
 from rollcall import plan
+from rollcall.answers import answers_of
+from rollcall.aws import AccessKey, InstanceRole
 from rollcall.cloudflare import CloudflareStore, Record
-from rollcall.errors import FatalError, RefusedError, TransientError
+from rollcall.errors import RefusedError, TransientError
 from rollcall.ownership import Owner
-from rollcall.settings import CloudflareJoin, Route53Join, challenge_name, format_join, record_type
+from rollcall.retrying import retried
+from rollcall.route53 import Route53Registry, Route53Store
+from rollcall.route53api import Route53Client
+from rollcall.settings import CloudflareJoin, Route53Join, challenge_name, record_type
 
 # systemd gives a stop 30 s, and what has to be tried again is tried by the agent.
 _WITHIN = 12.0
 _BOUND = 40.0
+T = TypeVar("T")
+# None: it is done. Its methods may be called again while they are called (queue.SimpleQueue), as by a signal handler.
+_Outcomes = queue.SimpleQueue[BaseException | None]
 
 
 class Registry(Protocol):
@@ -99,54 +106,84 @@ class CloudflareRegistry:
         return self._store
 
 
-class Route53Process:
-    """`rollcall route53` in a process of its own for each change; `key` gives an IAM user's key, or nothing for the role."""
+class RetriedRoute53:
+    """A membership in a service, each call in a thread: one that takes too long, or that is not wanted any more, is given up.
 
-    def __init__(self, join: Route53Join, key: Callable[[], str]) -> None:
+    `key` gives an IAM user's key, or nothing for the role; `look` asks DNS for a set's targets.
+    """
+
+    def __init__(
+        self,
+        join: Route53Join,
+        key: Callable[[], str],
+        look: Callable[[str], frozenset[str] | None] = answers_of,
+    ) -> None:
         self._told = join
         self._key = key
+        self._look = look
+        self._role = InstanceRole()
         self._fresh: bool | str = True
         self._within = _WITHIN
+        self._running: _Outcomes | None = None
         self.size = 0
         self.members: tuple[str, ...] = ()
 
     def join(self, owner: Owner, *addresses: str) -> bool:
-        return bool(self._ask("join", owner, *addresses))
+        return bool(self._ask(lambda registry: registry.join(owner, *addresses)))
 
     def leave(self, owner: Owner) -> bool:
-        return bool(self._ask("leave", owner))
+        return bool(self._ask(lambda registry: registry.leave(owner)))
 
     def owner_at(self, key: str) -> Owner | None:
-        return Owner.parse(self._ask("owner_at", key) or "")
+        return self._ask(lambda registry: registry.owner_at(key))
 
     def challenge(self, owner: Owner, on: bool, by: str = "") -> bool:
-        return bool(self._ask("challenge", owner, on, by))
+        return bool(self._ask(lambda registry: registry.challenge(owner, on, by)))
 
-    def _ask(self, verb: str, *given: Any) -> Any:
-        sent = {"do": verb, "given": given, "join": format_join(self._told), "key": self._key(), "fresh": self._fresh}
-        words = [sys.executable, "-m", "rollcall", "route53"]
+    def interrupt(self) -> None:
+        """Give up the call that is under way. A signal handler may call this."""
+        if self._running is not None:
+            self._running.put(TransientError("reason=interrupted api=route53"))
+
+    def _ask(self, act: Callable[[Route53Registry], T]) -> T:
+        key = self._key()
+        client = Route53Client(AccessKey(key) if key else self._role, _BOUND)
+        registry = Route53Registry(self._told, Route53Store(self._told.zone, client), self._fresh, look=self._look)
         # While it fails, one request for each try of the agent: an outage must not take the account's rate.
         within, self._within = self._within, 0.0
+        outcomes = self._running = _Outcomes()
         try:
-            done = subprocess.run(
-                words,
-                input=json.dumps({**sent, "within": within}, default=str),
-                capture_output=True,
-                text=True,
-                timeout=_BOUND,
-                check=False,
-            )
-            answer: dict[str, Any] = json.loads(done.stdout)
-        except subprocess.TimeoutExpired as late:
-            raise TransientError(f"reason=too-slow api=route53 seconds={_BOUND:.0f}") from late
-        except ValueError as broken:
-            said = (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]
-            raise TransientError(f"reason=no-answer api=route53 said={said[:200]!r}") from broken
-        self._fresh = answer["fresh"]
-        if "error" in answer:
+            result = _bounded(lambda: retried(lambda: act(registry), within), outcomes)
+        except TransientError as fault:
             # Who only has to wait for the others may be quick.
-            if "Throttling" in answer["error"] or "contended" in answer["error"]:
+            if "Throttling" in str(fault) or "contended" in str(fault):
                 self._within = _WITHIN
-            raise FatalError(answer["error"]) if answer["fatal"] else TransientError(answer["error"])
+            raise
+        finally:
+            self._running = None
+            client.close()
+            self._fresh = registry.fresh
         self._within = _WITHIN
-        return answer["result"]
+        return result
+
+
+def _bounded(action: Callable[[], T], outcomes: _Outcomes) -> T:
+    """What `action` returns or raises in a thread, or TransientError where that takes too long. `outcomes` takes an error from
+    elsewhere too."""
+    found: list[T] = []
+
+    def act() -> None:
+        try:
+            found.append(action())
+            outcomes.put(None)
+        except BaseException as fault:  # noqa: BLE001 - raised below
+            outcomes.put(fault)
+
+    threading.Thread(target=act, name="route53", daemon=True).start()
+    try:
+        fault = outcomes.get(timeout=_BOUND)
+    except queue.Empty:
+        raise TransientError(f"reason=too-slow api=route53 seconds={_BOUND:.0f}") from None
+    if fault is not None:
+        raise fault
+    return found[0]

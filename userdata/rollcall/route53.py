@@ -10,31 +10,23 @@ https://docs.aws.amazon.com/Route53/latest/APIReference/API_ChangeResourceRecord
 from __future__ import annotations
 
 import contextlib
-import json
 import random
 import re
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from rollcall.answers import answers_of
-from rollcall.errors import FatalError, RefusedError, RollcallError, TransientError
+from rollcall.errors import RefusedError, TransientError
 from rollcall.ownership import Owner
-from rollcall.retrying import retried
-from rollcall.settings import Route53Join, challenge_name, parse_join, record_type
+from rollcall.route53api import ConflictError, Route53Api
+from rollcall.settings import Route53Join, challenge_name, record_type
 
 LABEL = "rc"
 MOST_VALUES = 400
 _HOST_TTL = 60
 _TRIES, _ROUNDS, _PATIENCE = 25, 6, 8
 _JOINS, _LEAVES, _AT = "joins", "leaves", "at"
-_BUSY = "Throttling", "ThrottlingException", "PriorRequestNotComplete", "ServiceUnavailable", "InternalError"
-
-
-class ConflictError(TransientError):
-    """The record set was not what the batch said it was: read it again."""
 
 
 @dataclass(frozen=True, order=True)
@@ -64,11 +56,11 @@ class Store(Protocol):
 
 
 class Route53Store:
-    """By boto3: the instance's role, or `key` (`ACCESS_KEY_ID SECRET`). It does not retry: who calls knows what to read again."""
+    """By Route53's API. It does not retry: who calls knows what to read again."""
 
-    def __init__(self, zone: str, key: str = "", client: Any = None) -> None:
+    def __init__(self, zone: str, api: Route53Api) -> None:
         self._zone = zone
-        self._client = client or _client(key)
+        self._api = api
 
     def at(self, name: str) -> tuple[RecordSet, ...]:
         return tuple(each for page in self.under(name) for each in page if each.name == name.lower())
@@ -76,15 +68,13 @@ class Route53Store:
     def change(self, deletes: Iterable[RecordSet], creates: Iterable[RecordSet]) -> None:
         changes = [_change("DELETE", each) for each in deletes] + [_change("CREATE", each) for each in creates]
         if changes:
-            with _explained():
-                self._client.change_resource_record_sets(HostedZoneId=self._zone, ChangeBatch={"Changes": changes})
+            self._api.change_resource_record_sets(HostedZoneId=self._zone, ChangeBatch={"Changes": changes})
 
     def under(self, *names: str) -> Iterator[list[RecordSet]]:
         ends = tuple(f".{each.lower()}" for each in names)
         start = {"StartRecordName": names[0]}
         while start:
-            with _explained():
-                page = self._client.list_resource_record_sets(HostedZoneId=self._zone, **start)
+            page = self._api.list_resource_record_sets(HostedZoneId=self._zone, **start)
             sets = map(_record_set, page["ResourceRecordSets"])
             found = [each for each in sets if f".{each.name}".endswith(ends)]
             yield found
@@ -94,24 +84,6 @@ class Route53Store:
                 there = any(f".{each.name}".endswith(ends[-1]) for each in found)
                 names = () if there else names[1:]
                 start = {"StartRecordName": names[0]} if names else {}
-
-
-@contextlib.contextmanager
-def _explained() -> Iterator[None]:
-    """Turns what boto3 raises into our errors."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
-        yield
-    except ClientError as refused:
-        code, said = refused.response["Error"]["Code"], refused.response["Error"].get("Message", "")
-        if code in _BUSY or refused.response["ResponseMetadata"].get("HTTPStatusCode", 0) >= 500:
-            raise TransientError(f"reason=api-failing api=route53 code={code}") from refused
-        if code == "InvalidChangeBatch" and ("but it" in said or "do not match" in said):
-            raise ConflictError("reason=contended") from refused
-        raise FatalError(f"reason=refused api=route53 code={code} message={said[:200]!r}") from refused
-    except BotoCoreError as failed:
-        raise TransientError(f"reason=unreachable api=route53 error={type(failed).__name__}") from failed
 
 
 class Route53Registry:
@@ -438,29 +410,3 @@ def _change(action: str, record: RecordSet) -> dict[str, Any]:
     values = [{"Value": value} for value in record.values]
     shown = {"Name": record.name, "Type": record.type, "TTL": record.ttl, "ResourceRecords": values}
     return {"Action": action, "ResourceRecordSet": shown}
-
-
-def _client(key: str) -> Any:
-    import boto3
-    from botocore.config import Config
-
-    given = dict(zip(("aws_access_key_id", "aws_secret_access_key"), key.split(), strict=False))
-    once = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=15)
-    return boto3.client("route53", region_name="us-east-1", config=once, **given)
-
-
-def one_call() -> int:
-    """One call of a registry, asked and answered as JSON on standard input and output, in a process of its own: boto3 takes
-    40 MB that an idle agent need not hold."""
-    asked = json.load(sys.stdin)
-    told = parse_join(asked["join"])
-    assert isinstance(told, Route53Join)
-    given = [(isinstance(each, str) and Owner.parse(each)) or each for each in asked["given"]]
-    registry = Route53Registry(told, Route53Store(told.zone, asked["key"]), asked["fresh"], look=answers_of)
-    answer = {}
-    try:
-        answer["result"] = retried(lambda: getattr(registry, asked["do"])(*given), asked["within"])
-    except RollcallError as fault:
-        answer = {"error": str(fault), "fatal": isinstance(fault, FatalError)}
-    json.dump({**answer, "fresh": registry.fresh}, sys.stdout, default=str)
-    return 0

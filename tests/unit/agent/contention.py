@@ -19,7 +19,8 @@ from localcloud.aws.route53.pace import Limits, Throttle
 from rollcall.errors import TransientError
 from rollcall.ownership import Owner
 from rollcall.retrying import retried
-from rollcall.route53 import ConflictError, RecordSet, Route53Registry
+from rollcall.route53 import RecordSet, Route53Registry
+from rollcall.route53api import ConflictError
 from rollcall.settings import Route53Join
 
 DOMAIN = "unilans.net"

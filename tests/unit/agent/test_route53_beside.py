@@ -33,7 +33,7 @@ def zone(cloud: Cloud) -> str:
 
 @pytest.fixture
 def store(cloud: Cloud, zone: str) -> Route53Store:
-    return Route53Store(zone, client=cloud.client("route53"))
+    return Route53Store(zone, cloud.route53())
 
 
 def told(zone: str) -> Route53Join:

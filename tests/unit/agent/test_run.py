@@ -27,7 +27,7 @@ class Scripted:
     def __init__(self, told: list[CloudflareJoin | None]) -> None:
         self._told = iter(told)
         self.site: CloudflareJoin | None = None
-        self.left = 0
+        self.left = self.interrupted = 0
         self.memberships: list[Any] = []
 
     def tick(self) -> None:
@@ -38,6 +38,9 @@ class Scripted:
 
     def origin(self) -> str:
         return self.site.origin if self.site else ""
+
+    def interrupt(self) -> None:
+        self.interrupted += 1
 
     def leave(self) -> bool:
         self.left += 1
@@ -71,6 +74,19 @@ def test_nginx_is_set_up_once_and_again_when_the_site_is_told_otherwise(refreshe
     agent = Scripted([SITE, SITE, SITE, CLOSED, CLOSED])
     assert run(agent) == 0 and agent.left == 1
     assert refreshed == ["", "pem"]
+
+
+def test_what_is_asked_when_the_machine_stops_is_given_up(refreshed: list[str]) -> None:
+    agent = Scripted([None])
+    tick = agent.tick
+
+    def ticking() -> None:
+        tick()
+        # The signal comes while this tick is under way.
+        assert (agent.interrupted, agent.left) == (int(agent.interrupted > 0), 0)
+
+    agent.tick = ticking  # type: ignore[method-assign]
+    assert run(agent) == 0 and (agent.interrupted, agent.left) == (1, 1)
 
 
 def test_a_machine_that_joins_no_site_sets_nothing_up(refreshed: list[str]) -> None:
