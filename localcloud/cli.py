@@ -53,6 +53,11 @@ def _parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("--no-machines", action="store_true", help="boot nothing; no root and no namespace needed")
+        command.add_argument(
+            "--no-plugins",
+            action="store_true",
+            help="prepare no process for the stand-ins of an engine that comes later",
+        )
         command.add_argument("--delay", type=float, default=0.0, help="seconds until a machine that is not booted runs")
     commands.add_parser("stop", help="stop everything; nothing is left")
     status = commands.add_parser("status", help="exit code 0 when the local clouds run")
@@ -94,7 +99,13 @@ def _serve(state: Path, chosen: Any) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
         return serve(
-            Options(instance=chosen.instance, state=state, machines=not chosen.no_machines, delay=chosen.delay)
+            Options(
+                instance=chosen.instance,
+                state=state,
+                machines=not chosen.no_machines,
+                delay=chosen.delay,
+                plugins=not chosen.no_plugins,
+            )
         )
     except (DaemonError, HypervisorError, NamespaceError) as wrong:
         print(f"localcloud: {wrong}", file=sys.stderr)
@@ -114,6 +125,7 @@ def _start(state: Path, chosen: Any) -> int:
     log = logs / "daemon.log"
     words = [sys.executable, "-m", "localcloud", "--instance", chosen.instance, "--state", str(state), "serve"]
     words += ["--no-machines"] if chosen.no_machines else []
+    words += ["--no-plugins"] if chosen.no_plugins else []
     words += ["--delay", str(chosen.delay)]
     with log.open("ab") as file:
         daemon = subprocess.Popen(

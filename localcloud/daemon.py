@@ -19,7 +19,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,12 +75,14 @@ class DaemonError(Exception):
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """`machines` off boots nothing: machines are running `delay` seconds after they were asked for. They get addresses of
-    MANY, so that there may be thousands, and none that is on an interface."""
+    MANY, so that there may be thousands, and none that is on an interface. `plugins` off leaves it to each stand-in to import what it
+    needs, or to somebody else to prepare a process that has."""
 
     instance: str
     state: Path
     machines: bool = True
     delay: float = 0.0
+    plugins: bool = True
 
 
 class Daemon:
@@ -367,6 +369,17 @@ def _log_requests(folder: Path) -> None:
     logger.propagate = False
 
 
+@contextlib.contextmanager
+def _prepared(options: Options) -> Iterator[None]:
+    """Have a process that the engine's stand-ins are copies of, where one is wanted."""
+    plugins = Preloaded(options.state, options.state / "logs" / "plugins.log") if options.plugins else None
+    try:
+        yield
+    finally:
+        if plugins:
+            plugins.stop()
+
+
 def serve(options: Options) -> int:
     """Run until SIGTERM or SIGINT. Raises DaemonError when another daemon has this state folder."""
     options.state.mkdir(parents=True, exist_ok=True)
@@ -389,15 +402,10 @@ def serve(options: Options) -> int:
         _log_requests(options.state / "logs")
         daemon = Daemon(options)
         began = time.monotonic()
-        plugins = Preloaded(options.state, options.state / "logs" / "plugins.log")
-        try:
+        with _prepared(options):
             daemon.start()
-        except BaseException:
-            plugins.stop()
-            raise
-        _log.info("ready in %.1f s", time.monotonic() - began)
-        stop.wait()
-        plugins.stop()
+            _log.info("ready in %.1f s", time.monotonic() - began)
+            stop.wait()
         daemon.stop()
     with contextlib.suppress(OSError):
         (options.state / "daemon.lock").unlink()

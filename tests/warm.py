@@ -32,7 +32,7 @@ import pulumi
 import pytest
 
 from components.sdk_parts import Part
-from localcloud.plugins import launch
+from localcloud.plugins import STAND_INS, launch, serve
 from localcloud.plugins.aws.sdk import SERVICES
 from localcloud.plugins.launch import SOCKET
 from localcloud.plugins.preloaded import Preloaded, copy_for_each
@@ -80,7 +80,7 @@ import os, sys
 sys.path.insert(0, {launch!r})
 import launch, signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
-code = launch.ask({socket!r}, "python", sys.argv[1:])
+code = launch.ask({socket!r}, "", sys.argv[1:])
 if code is not None:
     sys.exit(code)
 os.execv({python!r}, [{python!r}, *sys.argv[1:]])
@@ -113,6 +113,14 @@ def stop() -> None:
     _ends.close()
 
 
+def prepare(state: Path) -> bool:
+    """Offer the process to the stand-ins of local clouds, whose folder is `state`. Return whether there is one."""
+    if _used:
+        (state / SOCKET).unlink(missing_ok=True)
+        (state / SOCKET).symlink_to(_prepared() / SOCKET)
+    return _used
+
+
 @cache
 def _prepared() -> Path:
     """Start the process that makes copies, which ends with this one. Return its folder."""
@@ -138,12 +146,15 @@ def _prepared() -> Path:
 def main(path: Path) -> None:
     for name in (*_RUNTIME, *_imports((ROOT / "__main__.py").read_text()), *_LATER):
         import_module(name)
+    for name in STAND_INS:
+        import_module(f"localcloud.plugins.{name}").PLUGIN.preload()
     _import_resources()
     _read_models()
     # A call of the engine for each step of each resource, which it shows with --debug only: a tenth of a run's time.
     pulumi.log.debug = _silent
-    # `python -m` has put the checkout there; a program has its own folder there instead.
-    sys.path.remove(str(ROOT))
+    # `python -m` has put the checkout there; a program has its own folder there instead, and its own PYTHONPATH.
+    for folder in (str(ROOT), *_folders_around()):
+        sys.path.remove(folder)
     copy_for_each(path, _run)
 
 
@@ -177,10 +188,18 @@ def _imports(program: str) -> list[str]:
     return found
 
 
-def _run(_: str, words: Sequence[str]) -> int:
-    """Do what `python WORDS` does, for a script or a module. Return the exit code."""
+def _run(name: str, words: Sequence[str]) -> int:
+    """Be the stand-in that is asked for, or what `python WORDS` is for a script or a module. Return the exit code."""
+    return serve.run(name, words) if name in STAND_INS else _python(words)
+
+
+def _folders_around() -> list[str]:
+    return [each for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each]
+
+
+def _python(words: Sequence[str]) -> int:
     left = [each for each in words if each != "-u"]
-    around = [each for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each]
+    around = _folders_around()
     try:
         if left[0] == "-m":
             sys.path[:0] = [str(Path.cwd()), *around]
@@ -205,3 +224,4 @@ def _run(_: str, words: Sequence[str]) -> int:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    os._exit(0)

@@ -63,8 +63,8 @@ class Local:
         (line,) = done.stderr.splitlines()
         return line
 
-    def start(self) -> dict[str, Any]:
-        self("start", "--no-machines")
+    def start(self, *, plugins: bool = False) -> dict[str, Any]:
+        self("start", "--no-machines", *([] if plugins else ["--no-plugins"]))
         self._environment = None
         return self.written()
 
@@ -274,7 +274,7 @@ class TestRunning:
 
 class TestLife:
     def test_a_stop_leaves_no_process_and_no_file(self, local: Local) -> None:
-        written = local.start()
+        written = local.start(plugins=True)
         assert runs(written)
         assert {"daemon.json", "control.sock", "triton_rsa"} <= set(local.left())
         local("stop")
@@ -291,7 +291,7 @@ class TestLife:
         assert local.refused(*words) == "localcloud: the local clouds do not run; `make up` starts them"
 
     def test_a_stop_clears_up_after_a_daemon_that_was_killed(self, local: Local) -> None:
-        written = local.start()
+        written = local.start(plugins=True)
         os.kill(written["pid"], signal.SIGKILL)
         until(lambda: not runs(written))
         assert "daemon.json" in local.left()
@@ -329,7 +329,7 @@ class TestLife:
     def test_a_daemon_that_cannot_start_says_why(self, local: Local) -> None:
         local.state.mkdir()
         (local.state / "control.sock").mkdir()
-        done = local.run("start", "--no-machines")
+        done = local.run("start", "--no-machines", "--no-plugins")
         assert done.returncode == 1
         assert "the local clouds did not start" in done.stderr
         assert "IsADirectoryError" in done.stderr

@@ -23,8 +23,8 @@ pytestmark = [
 class Inside(Local):
     """Local clouds with a namespace, and commands that run in it as a machine's would."""
 
-    def start(self) -> dict[str, Any]:
-        self("start")
+    def start(self, *, plugins: bool = False) -> dict[str, Any]:
+        self("start", *([] if plugins else ["--no-plugins"]))
         return self.written()
 
     def inside(self, *words: str) -> str:

@@ -32,7 +32,12 @@ def wait_until(what: str, true: Callable[[], object], seconds: float, every: flo
 
 
 class Warmed(Rehearsal):
-    """A rehearsal whose engine finds the tests' own Python (tests/warm.py)."""
+    """A rehearsal whose engine, with its stand-ins, finds the tests' own Python (tests/warm.py)."""
+
+    def localcloud(self, *words: str, capture: bool = False) -> str:
+        if words[0] == "start" and warm.prepare(self.state):
+            words = (*words, "--no-plugins")
+        return super().localcloud(*words, capture=capture)
 
     def lay_out(self, tell: Callable[[str], None] = say) -> None:
         self.work.mkdir(parents=True, exist_ok=True)
