@@ -13,9 +13,11 @@ from components.fleets import FLEETS
 from components.naming import deployment, mark_everything
 from components.origin import ClosedOrigin, ClosedOriginArgs
 from components.preflight import checked
+from components.probekey import ProbeKey
 from components.registrar import (
     KEY,
     ORIGIN,
+    PROBE_KEY,
     TOKEN,
     Ec2Registrar,
     Ec2RegistrarArgs,
@@ -50,6 +52,7 @@ directory = (
     if settings.directory
     else None
 )
+probe_key = ProbeKey("probe-key", settings.rotate)
 # Those of regions beside the stack's own.
 providers = ec2.providers(settings.fleets)
 stores = releases.stores(settings.fleets, providers)
@@ -58,6 +61,7 @@ stores = releases.stores(settings.fleets, providers)
 def fleet(told: FleetSettings) -> Fleet:
     """A fleet of machines on its cloud. Whatever they need in order to register and leave outlives them."""
     joins_site = SITE_JOIN in told.joins
+    shared = {PROBE_KEY: pulumi.Output.secret(probe_key.value)}
     secrets = {TOKEN: token.value} if token and joins_site else {}
     if origin and joins_site:
         secrets[ORIGIN] = origin.pem
@@ -74,7 +78,11 @@ def fleet(told: FleetSettings) -> Fleet:
         Ec2Registrar(
             told.name,
             Ec2RegistrarArgs(
-                secrets=secrets, grants=grants, objects=store.objects, region=told.region, provider=provider
+                secrets={**shared, **secrets},
+                grants=grants,
+                objects=store.objects,
+                region=told.region,
+                provider=provider,
             ),
         )
         if store
@@ -102,6 +110,8 @@ def fleet(told: FleetSettings) -> Fleet:
     args = FleetArgs(
         settings=told,
         memberships=[membership(join) for join in told.joins],
+        probe_key=role.parameters[PROBE_KEY] if role else PROBE_KEY,
+        secrets={} if role else shared,
         needs=[
             *(token.made if token and joins_site else ()),
             *(site.static if site and joins_site else ()),

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from components.naming import VERSION, version
 from components.settings import FleetSettings, Settings
-from rollcall.settings import DRAIN, FLEET, GENERATION, JOIN, MACHINE, RELEASE, STORE, WORKLOADS
+from rollcall.settings import DRAIN, FLEET, GENERATION, JOIN, MACHINE, PROBE, RELEASE, STORE, WORKLOADS
 
 KEY = "aws:defaultTags"
 _ENVIRONMENT = "TF_AWS_DEFAULT_TAGS_"
@@ -91,7 +91,7 @@ def kinds_of(settings: Settings, marks: Sequence[str]) -> list[Kind]:
     ec2, found = settings.fleets_of("aws"), []
     if ec2:
         joins = [f"{JOIN}{at}" for at in range(max(len(each.joins) for each in ec2))]
-        told = ("Name", VERSION, FLEET, MACHINE, GENERATION, WORKLOADS, RELEASE, STORE, DRAIN, *joins)
+        told = ("Name", VERSION, FLEET, MACHINE, GENERATION, WORKLOADS, PROBE, RELEASE, STORE, DRAIN, *joins)
         found += [
             Kind(
                 name="EC2 instance",

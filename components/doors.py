@@ -15,13 +15,15 @@ import pulumi
 from components import cloudflare
 from components.joyent import FirewallRule, FirewallRuleArgs
 from components.naming import deployment
+from rollcall import probe
 
 if TYPE_CHECKING:
     from components.fleet import Membership
 
 DOORS_TAG = "rollcall-doors"
-# Where agents of a closed fleet are asked by each other whether they live; what is not signed (`rollcall.probe`) is dropped.
-WATCH = (4217, "udp")
+# Where agents ask each other whether they live. Open to everybody, because members' addresses are not known before they boot; what is not
+# signed (`rollcall.probe`) gets no reply.
+WATCH = (probe.PORT, "udp")
 SSH = (22, "tcp")
 ANYONE, ANYONE_V6 = "0.0.0.0/0", "::/0"
 # sdc-fwrule, lib/rule.js: "maximum of 24 targets allowed per side".
@@ -56,17 +58,14 @@ def published(parent: pulumi.Resource) -> Ranges:
 
 
 def doors(memberships: Sequence[Membership], operators: Sequence[str] = ()) -> list[Door]:
-    """One for each port, by port. Where one membership has a port for everybody, it is. A port of UDP is let through for TCP as well:
-    nothing listens there, and by its refusal the machines of a set know that one lives. `operators` are the networks that SSH is
-    for."""
+    """One for each port, by port. Where one membership has a port for everybody, it is. `operators` are the networks that SSH is for."""
     found: dict[tuple[int, str], Door] = {}
     for each in memberships:
         port, _, protocol = each.port.partition("/")
-        for kind in dict.fromkeys((protocol, "tcp")):
-            door = Door(port=int(port), protocol=kind, only_from=each.only_from)
-            known = found.get((door.port, kind))
-            found[door.port, kind] = known if known is not None and known.only_from is None else door
-    if is_closed(memberships):
+        door = Door(port=int(port), protocol=protocol, only_from=each.only_from)
+        known = found.get((door.port, protocol))
+        found[door.port, protocol] = known if known is not None and known.only_from is None else door
+    if memberships:
         found.setdefault(WATCH, Door(port=WATCH[0], protocol=WATCH[1]))
     if operators:
         found[SSH] = Door(port=SSH[0], protocol=SSH[1], only_from=_ranges(operators))

@@ -22,7 +22,7 @@ from components.naming import VERSION, deployment, marks, version
 from components.realm import Access
 from components.registration import Deregistration, RollCall, RollCallArgs
 from components.settings import FleetSettings
-from rollcall.settings import FLEET, GENERATION, JOIN, MACHINE, RELEASE, STACK, STORE, WORKLOADS
+from rollcall.settings import FLEET, GENERATION, JOIN, MACHINE, PROBE, RELEASE, STACK, STORE, WORKLOADS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +44,17 @@ class Membership:
 
 @dataclass(frozen=True, kw_only=True)
 class FleetArgs:
-    """`needs` is what must be there before a machine registers and after it has left; `profile` is that of the machines' instance
-    role, on a cloud that has such; `store` is what they are told of the release store there; `network_ids` are those of its machines'
-    networks, on Triton; `linger` in seconds; `by_hand` are machines of the state, by name, that must be replaced since Rollcall did not
-    boot them, `by_ssh` those that the state drains over SSH, `renamed` those that were made under another stack id."""
+    """`probe_key` names the secret by which machines ask each other whether they live; `secrets` is what a cloud that keeps secrets with
+    the machine gives it besides those of its memberships; `needs` is what must be there before a machine registers and after it has
+    left; `profile` is that of the machines' instance role, on a cloud that has such; `store` is what they are told of the release store
+    there; `network_ids` are those of its machines' networks,
+    on Triton; `linger` in seconds; `by_hand` are machines of the state, by name, that must be replaced since Rollcall did not boot
+    them, `by_ssh` those that the state drains over SSH, `renamed` those that were made under another stack id."""
 
     settings: FleetSettings
     memberships: Sequence[Membership]
+    probe_key: pulumi.Input[str] = ""
+    secrets: Mapping[str, pulumi.Output[str]] = field(default_factory=dict)
     needs: Sequence[pulumi.Resource] = field(default=())
     profile: pulumi.Input[str] = ""
     store: pulumi.Input[str] = ""
@@ -151,6 +155,7 @@ class Fleet(pulumi.ComponentResource):
         keys = {
             **self.identity(index, deregistration),
             WORKLOADS: " ".join(workloads),
+            PROBE: self.args.probe_key,
             RELEASE: userdata.release().digest,
         }
         for at, membership in enumerate(self.args.memberships):
@@ -159,7 +164,8 @@ class Fleet(pulumi.ComponentResource):
 
     def secrets(self) -> dict[str, pulumi.Output[str]]:
         """What a cloud that keeps secrets with the machine gives it, by name."""
-        return {name: value for each in self.args.memberships for name, value in each.secrets.items()}
+        joined = {name: value for each in self.args.memberships for name, value in each.secrets.items()}
+        return {**self.args.secrets, **joined}
 
     def enlist(
         self, index: int, deregistration: Deregistration, machine: pulumi.Resource, instance: pulumi.Output[str]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from components import memberships
-from components.registrar import ORIGIN, TOKEN, join_statements, policy_document
+from components.registrar import ORIGIN, PROBE_KEY, TOKEN, join_statements, policy_document
 from components.releases import FOLDER
 from components.settings import SITE_JOIN, FleetSettings, Settings
 
@@ -56,9 +56,9 @@ def document(
 ) -> str:
     """The policy that the fleet's registrar will write; `parameter` gives the ARN of a secret's SSM parameter, `objects` is that of the
     releases."""
-    site, secrets = settings.site, list[str]()
+    site, secrets = settings.site, [PROBE_KEY] if fleet.cloud == "aws" else []
     if fleet.cloud == "aws" and site is not None and SITE_JOIN in fleet.joins:
-        secrets = [TOKEN, ORIGIN] if site.proxied else [TOKEN]
+        secrets += [TOKEN, ORIGIN] if site.proxied else [TOKEN]
     sets, directory = _sets(settings, fleet), settings.directory
     joins = [join_statements(zone_arn, directory.zone, sets)] if sets and directory is not None else []
     return policy_document([parameter(each) for each in secrets], joins, objects if fleet.cloud == "aws" else "")

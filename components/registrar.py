@@ -1,5 +1,7 @@
 """Registrar: what a machine may change in DNS, and how it comes by the right to.
 
+All machines of a stack have one key, by which they ask each other whether they live (components/probekey.py).
+
 In Cloudflare a token for DNS edits in the one zone (Cloudflare scopes no token below a zone). EC2 machines read it from an
 SSM SecureString with their instance role; Joyent machines have it in their metadata. It is in no userdata.
 
@@ -26,7 +28,7 @@ from rollcall.route53 import LABEL
 # deletes no role or user that has a policy left.
 POLICY = "rollcall"
 # The secrets of a machine, by their short names.
-TOKEN, KEY, ORIGIN = "cloudflare-token", "route53-key", "origin"
+TOKEN, KEY, ORIGIN, PROBE_KEY = "cloudflare-token", "route53-key", "origin", "probe-key"
 _ZONE_RESOURCE = "com.cloudflare.api.account.zone"
 _MAY = "DNS Write"
 _ASSUME = {

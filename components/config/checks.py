@@ -23,6 +23,7 @@ from components.config.models import (
     Settings,
     SiteSettings,
 )
+from rollcall import probe
 from rollcall.ownership import Owner, OwnershipError
 from rollcall.settings import CloudflareJoin, Route53Join, SettingsError, format_join
 
@@ -110,6 +111,12 @@ def _service(service: ServiceSettings, add: _Add) -> None:
     if not re.fullmatch(SERVICE_NAME, service.name):
         rule = "1 to 15 letters, digits and single inner hyphens with at least one letter"
         add(key, "is not the name of a service", f"RFC 6335 section 5.1 takes {rule}")
+    if (service.protocol, service.port) == ("udp", probe.PORT):
+        add(
+            f"{key}.port",
+            f"{probe.PORT} of UDP is where Rollcall's agents ask each other",
+            "Set another port, or protocol tcp",
+        )
     if service.protocol == "udp" and service.check is None:
         add(f"{key}.check", "is needed for a UDP service", "Write command:/PATH, or the tcp: or http: port that tells")
     if not service.incarnations:

@@ -290,10 +290,7 @@ class ServiceSettings(_Section):
     protocol: Annotated[
         str,
         OneOf(PROTOCOLS),
-        Field(
-            description="the port of a UDP service is open for TCP as well, so that machines that watch each other are refused"
-            " there and know that one lives"
-        ),
+        Field(description="port 4217 of UDP is taken: there machines ask each other whether they live"),
     ] = "tcp"
     ttl: Annotated[
         int,

@@ -382,12 +382,12 @@ class World:
         left = {owner: entries for owner, entries in now.entries.items() if owner.generation in gone}
         assert not left, f"left of a machine that was deregistered: {left}"
         waiting = {
-            suspect.owner.generation
+            owner.generation
             for box in self.boxes
             if box.agent is not None
             for membership in box.agent.memberships
-            for suspect in membership.suspects.values()
-            if suspect.owner is not None
+            if membership.monitor is not None
+            for owner in membership.monitor.challenged
         }
         assert not (now.challenged & gone) - waiting, (
             f"a challenge of a machine that was deregistered: {now.challenged}"

@@ -25,7 +25,7 @@ from tests.integration.thief import role_credentials, tried_at_aws, tried_at_clo
 
 pytestmark = [pytest.mark.machines, pytest.mark.engine]
 # What a machine's cloud keeps for it, by the names that components give.
-KEPT = ("cloudflare-token", "route53-key", "origin")
+KEPT = ("cloudflare-token", "route53-key", "origin", "probe-key")
 # All that systemd and the programs have said, whoever may read it.
 SAID = "journalctl -a --no-pager -o cat; cat /run/rollcall/*.json; find /var/log /var/lib/cloud -type f -exec cat {} +"
 PACKED = f"({SAID}) 2>&1 | base64 -w0"

@@ -59,6 +59,8 @@ class Cloud(mocks.Mocks):
             outs["addresses"] = {}
         if args.typ.endswith(":OriginKey"):
             outs.update(private_key="KEY\n", csr="CSR", made=1)
+        if args.typ.endswith(":ProbeKey"):
+            outs["value"] = "probes"
         if args.typ.endswith(":OriginCaCertificate"):
             outs.update(certificate="CERTIFICATE", expiresOn="2027-11-23 12:00:00 +0000 UTC")
         return f"{args.name}-id", outs

@@ -28,18 +28,25 @@ WATCHED = Door(port=WATCH[0], protocol=WATCH[1])
 
 
 def test_an_open_site_and_a_service_are_for_everybody() -> None:
-    assert doors.doors([SERVICE, OPEN]) == [Door(port=80, protocol="tcp"), Door(port=4218, protocol="tcp")]
+    assert doors.doors([SERVICE, OPEN]) == [
+        Door(port=80, protocol="tcp"),
+        WATCHED,
+        Door(port=4218, protocol="tcp"),
+    ]
     assert not doors.is_closed([SERVICE, OPEN])
+
+
+def test_who_joins_nothing_is_asked_by_no_agent() -> None:
+    assert doors.doors([]) == []
 
 
 def test_a_closed_site_is_for_its_edge_and_its_agents_can_be_asked() -> None:
     assert doors.doors([CLOSED]) == [Door(port=443, protocol="tcp", only_from=EDGE), WATCHED]
 
 
-def test_a_port_of_udp_is_refused_by_tcp_and_not_in_silence() -> None:
-    """Its watchers connect, and what a firewall drops looks dead."""
+def test_a_port_of_udp_is_open_to_nothing_else() -> None:
     found = doors.doors([membership("5353/udp")])
-    assert found == [Door(port=5353, protocol="tcp"), Door(port=5353, protocol="udp")]
+    assert found == [WATCHED, Door(port=5353, protocol="udp")]
     assert not doors.is_closed([membership("5353/udp")])
 
 
@@ -65,8 +72,8 @@ def test_with_ipv6_everybody_is_everybody_by_it_and_an_edge_is_what_it_was() -> 
     assert (watch["cidr_blocks"], watch["ipv6_cidr_blocks"]) == (["0.0.0.0/0"], ["::/0"])
     assert web == doors.ingress(doors.doors([CLOSED]))[0]
     operators = doors.doors([OPEN], ["192.0.2.0/24"])
-    ssh, site = doors.ingress(operators, ipv6=True)
-    assert "ipv6_cidr_blocks" not in ssh and site["ipv6_cidr_blocks"] == ["::/0"]
+    ssh, site, watch = doors.ingress(operators, ipv6=True)
+    assert "ipv6_cidr_blocks" not in ssh and site["ipv6_cidr_blocks"] == watch["ipv6_cidr_blocks"] == ["::/0"]
     assert all("ipv6_cidr_blocks" not in rule for rule in doors.ingress(operators))
 
 
@@ -76,7 +83,7 @@ def test_an_edge_without_ipv6_makes_no_empty_list() -> None:
 
 
 def test_ssh_is_for_operators_and_closed_where_none_are_named() -> None:
-    ssh, web = doors.doors([OPEN], ["192.0.2.0/24", "2001:db8::/32"])
+    ssh, web, _ = doors.doors([OPEN], ["192.0.2.0/24", "2001:db8::/32"])
     assert ssh == Door(port=22, protocol="tcp", only_from=Ranges(v4=("192.0.2.0/24",), v6=("2001:db8::/32",)))
     assert web.port == 80 and doors.ingress([ssh])[0]["description"] == "operators"
 

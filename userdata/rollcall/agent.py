@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import json
 import logging
 import os
@@ -15,8 +13,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rollcall import edge, probe
@@ -26,10 +24,11 @@ from rollcall.crash_monitor import CrashMonitor
 from rollcall.errors import FatalError, RollcallError, TransientError
 from rollcall.health import Health, check_of
 from rollcall.ownership import Owner
+from rollcall.probe import Subject
 from rollcall.registry import CloudflareRegistry, Registry, RetriedRoute53
 from rollcall.retrying import retried
 from rollcall.route53 import host_name, set_name
-from rollcall.settings import CloudflareJoin, Join, MachineSettings, Route53Join
+from rollcall.settings import PROBE, CloudflareJoin, Join, MachineSettings, Route53Join
 
 TICK = 2.0
 REREAD = 10.0
@@ -96,7 +95,7 @@ class Agent:
         self._look_up = look_up or answers_of
         self._registry_of = registry_of or make_registry
         self._told = told
-        self._reach = reach or self._reachable
+        self._reach = reach
         self._settings: MachineSettings | None = None
         self._owner: Owner | None = None
         self._addresses: tuple[str, ...] = ()
@@ -105,6 +104,8 @@ class Agent:
         self._dropped: list[Membership] = []
         self._next_read = 0.0
         self._secrets: dict[str, str] = {}
+        self._next_probe_key = 0.0
+        self._unwatched = ""
 
     @property
     def workloads(self) -> tuple[str, ...]:
@@ -120,10 +121,6 @@ class Agent:
     def origin(self) -> str:
         """The site's private key and certificate as its cloud keeps them now; empty where it has none."""
         return self.cloud.secret(self.site.origin) if self.site and self.site.origin else ""
-
-    def token(self) -> str:
-        """The site's API token, once it was needed."""
-        return self._secrets.get(self.site.token, "") if self.site else ""
 
     def tick(self) -> None:
         """Whatever is due now. Never raises RollcallError: it is logged once, kept in the status, and tried again.
@@ -142,6 +139,7 @@ class Agent:
         for old in self._dropped:
             self._try(old, lambda old=old: self._part(old))  # type: ignore[misc]
         self._dropped = [each for each in self._dropped if each.joined]
+        self._load_probe_key()
         self._tell()
 
     def settle(self) -> None:
@@ -290,23 +288,66 @@ class Agent:
             and not proxied
             and self._clock() >= membership.next_look
         )
-        monitor.watch(self._owner, answered or (), mine)
+        if answered is not None:
+            monitor.watch(self._owner, answered, mine)
 
     def _monitor(self, membership: Membership) -> CrashMonitor:
+        told = membership.told
         membership.monitor = membership.monitor or CrashMonitor(
-            membership.told,
+            told,
             membership.registry,
             look_up=lambda name: self._look_up(name),
-            reach=self._reach,
+            reach=lambda key, generation: self._reach(key, told) if self._reach else self._probe(key, generation, told),
             clock=self._clock,
+            doubt=self._reread_probe_key,
         )
         return membership.monitor
 
-    def _reachable(self, key: str, told: Join) -> bool:
-        """Whether a machine shows any sign of life. Where its ports take the edge only, it is asked by a signed datagram."""
-        if isinstance(told, CloudflareJoin) and told.closed:
-            return probe.answers(key, self._secret(told.token))
-        return reachable(key, told)
+    def _probe(self, key: str, generation: str, told: Join) -> bool | None:
+        """Whether the member `generation` at an answer of DNS lives; None where it cannot be asked from here."""
+        secret = self._load_probe_key()
+        addresses = frozenset({key}) if isinstance(told, CloudflareJoin) else self._look_up(key)
+        if not secret or addresses is None:
+            return None
+        return probe.ask(subjects_at(told, sorted(addresses), generation), secret)
+
+    def probe_key(self) -> str:
+        """The key of signed probes, once it was read."""
+        return self._secrets.get(self._settings.probe, "") if self._settings else ""
+
+    def _load_probe_key(self) -> str:
+        """The key of signed probes; empty while it cannot be read, which is tried again after `LONGEST` seconds."""
+        if not self.probe_key() and self._clock() >= self._next_probe_key:
+            self._reread_probe_key()
+        return self.probe_key()
+
+    def _reread_probe_key(self) -> None:
+        """Take the key as it is now: it may have been rotated."""
+        self._next_probe_key = self._clock() + LONGEST
+        name, why = self._settings.probe if self._settings else "", ""
+        try:
+            if name:
+                self._secrets[name] = self.cloud.secret(name)
+            else:
+                why = f"no member is watched: {PROBE} is not set, which names the key of probes"
+        except RollcallError as fault:
+            kept = "the key of probes of before is used" if name in self._secrets else "no member is watched"
+            why = f"{kept}: {fault}"
+        if why and why != self._unwatched:
+            log.warning("%s", why)
+        self._unwatched = why
+
+    def generation(self) -> str:
+        return self._owner.generation if self._owner else ""
+
+    def probed(self) -> list[Subject]:
+        """What this machine answers yes to: that its generation runs at each address that it has now, for all that it was told to join;
+        and where it has joined, that a member runs there."""
+        found: list[Subject] = []
+        for each in (*self.memberships, *self._dropped):
+            mine = subjects_at(each.told, self._addresses, self.generation())
+            found += [one for one in mine if one.generation or (each.joined and one.address in each.addresses)]
+        return found
 
     def _try(self, membership: Membership, action: Callable[[], None]) -> None:
         """Do it, unless it failed a moment ago; back off with full jitter while it fails."""
@@ -355,6 +396,7 @@ class Agent:
 
     def _tell(self) -> None:
         shown = {"step": self.status.step, "error": self.status.error, "since": self.status.since}
+        shown["watch"] = self._unwatched
         shown["memberships"] = [
             {
                 "join": describe(each.told),
@@ -384,17 +426,14 @@ def run(agent: Agent) -> int:
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, end)
     notify("READY=1")
-    due, door, site, wait = 0.0, None, None, TICK / 4
+    due, door, door_due, site, wait = 0.0, None, 0.0, None, TICK / 4
     while not stop.is_set():
         agent.tick()
         if "site" in agent.workloads and (agent.site != site or time.monotonic() >= due):
             site = agent.site
             due = time.monotonic() + (EDGE_DAILY if edge.refresh(agent.origin) else EDGE_AGAIN)
-        if door is None and agent.site and agent.site.closed:
-            # With IPv6 it is a socket for both (RFC 3493 section 3.7).
-            door = socket.socket(probe.family_of("::" if agent.site.ipv6 else ""), socket.SOCK_DGRAM)
-            door.bind(("", probe.PORT))
-            threading.Thread(target=probe.serve, args=(agent.token, door), daemon=True).start()
+        if door is None and agent.memberships and time.monotonic() >= door_due:
+            door, door_due = open_door(agent), time.monotonic() + LONGEST
         notify(f"STATUS={agent.status.step} {agent.status.error}"[:200])
         # A machine that starts is waited for.
         if agent.memberships and all(each.joined for each in agent.memberships):
@@ -402,6 +441,18 @@ def run(agent: Agent) -> int:
         stop.wait(wait)
     notify("STOPPING=1")
     return 0 if agent.leave() else 1
+
+
+def open_door(agent: Agent) -> socket.socket | None:
+    """Answer signed probes from now on. Without it the others challenge this machine through DNS."""
+    try:
+        door = probe.door(any(each.told.ipv6 for each in agent.memberships))
+    except OSError as failed:
+        log.warning("cannot open UDP %d, so no probe is answered: %s", probe.PORT, failed)
+        return None
+    known = (agent.probe_key, agent.probed, agent.generation, door)
+    threading.Thread(target=probe.serve, args=known, daemon=True).start()
+    return door
 
 
 def make_registry(told: Join, secret: Callable[[str], str]) -> Registry:
@@ -426,18 +477,13 @@ def describe(told: Join) -> str:
     )
 
 
-def reachable(key: str, told: Join) -> bool:
-    """Whether a machine shows any sign of life: one that refuses a connection lives."""
-    # What the site is checked by need not be open to others.
-    port = told.port if isinstance(told, Route53Join) else 80
-    with contextlib.suppress(OSError):
-        # By any of a host's addresses: of one family there may be no way to it.
-        for family, kind, _, _, address in socket.getaddrinfo(key, port, type=socket.SOCK_STREAM):
-            with contextlib.suppress(OSError), socket.socket(family, kind) as line:
-                line.settimeout(2)
-                if line.connect_ex(address) in (0, errno.ECONNREFUSED):
-                    return True
-    return False
+def subjects_at(told: Join, addresses: Iterable[str], generation: str) -> list[Subject]:
+    """What a member of a record set is asked at its addresses: at a site any joined member's address is no leftover, whoever's
+    generation its mark names; a host of a service is one generation's."""
+    if isinstance(told, CloudflareJoin):
+        asked = [Subject(record_set=told.host, address=each, generation=generation) for each in addresses]
+        return [*asked, *(replace(each, generation="") for each in asked if generation)]
+    return [Subject(record_set=set_name(told), address=each, generation=generation) for each in addresses]
 
 
 def notify(line: str) -> None:

@@ -1,8 +1,9 @@
 """Decide which members of a record set are alive, and remove what a crash left there.
 
-Each member watches the next two in the set. Silence removes no member, because a broken path looks like a death. The watcher
-challenges a silent member: it puts a TXT into the zone, which a live member finds there and takes away. If the challenge is still
-there after `ANSWER_WITHIN_S`, the watcher removes the member's records (docs/decisions/0005).
+Each member watches the next two in the set. It asks by a signed datagram whether the member that the record names runs at the record's
+address (`rollcall.probe`). Silence removes no member, because a broken path looks like a death. The watcher challenges a silent
+member: it puts a TXT into the zone, which a live member finds there and takes away. If the challenge is still there after
+`ANSWER_WITHIN_S`, the watcher removes the member's records (docs/decisions/0005).
 
 `step` is the whole state machine, without I/O and without a clock. `CrashMonitor` does what it says.
 """
@@ -13,11 +14,13 @@ import logging
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 
+from rollcall import probe
 from rollcall.ownership import Owner
 from rollcall.registry import Registry
-from rollcall.settings import Join, challenge_name
+from rollcall.settings import Join, Route53Join, challenge_name
 
-ANSWER_WITHIN_S = 20.0
+# With two failed probes before it, an agent that is away for 30 s is not removed.
+ANSWER_WITHIN_S = 24.0
 # Route53 updates its name servers within a minute.
 PROPAGATION_LIMIT_S = 60.0
 # After so many unanswered probes in a row a member is challenged; after a challenge that it answered it has time.
@@ -27,9 +30,10 @@ log = logging.getLogger("rollcall")
 
 @dataclass(frozen=True, kw_only=True)
 class Suspect:
-    """A watched member. `silent` counts unanswered probes in a row, `owner` is set while it is challenged, and it has until
-    `ANSWER_WITHIN_S` after `since` to answer."""
+    """A watched member. `generation` is what it is asked for (empty: not known), `silent` counts unanswered probes in a row, `owner` is
+    set while it is challenged, and it has until `ANSWER_WITHIN_S` after `since` to answer."""
 
+    generation: str = ""
     silent: int = 0
     owner: Owner | None = None
     since: float = 0.0
@@ -73,12 +77,22 @@ class Withdrawn:
     unanswered: bool
 
 
-Event = Probed | OwnerFound | Challenged | ChallengeSeen | Withdrawn
+@dataclass(frozen=True)
+class Unwatched:
+    """The member is no longer a neighbour, or no longer in the set."""
+
+
+Event = Probed | Unwatched | OwnerFound | Challenged | ChallengeSeen | Withdrawn
 
 
 @dataclass(frozen=True)
 class FindOwner:
     """Ask the DNS provider whose record this is."""
+
+
+@dataclass(frozen=True)
+class AskAgain:
+    """Probe the member again: it was asked for a generation that its record no longer names."""
 
 
 @dataclass(frozen=True)
@@ -97,32 +111,42 @@ class Withdraw:
 
 @dataclass(frozen=True)
 class Remove:
-    """Remove the dead member's records, and what others challenged it with."""
+    """Remove the dead member's records."""
 
     owner: Owner
 
 
-Action = FindOwner | Challenge | Withdraw | Remove
+Action = FindOwner | AskAgain | Challenge | Withdraw | Remove
 
 
 def step(suspect: Suspect, event: Event) -> tuple[Suspect, Action | None]:
     """Return the next state, and what must be done before the next event."""
     if isinstance(event, Probed):
         return _after_probe(replace(suspect, silent=0 if event.alive else suspect.silent + 1), event.now)
+    if isinstance(event, Unwatched):
+        return replace(suspect, silent=0), Withdraw(suspect.owner) if suspect.owner else None
     if isinstance(event, OwnerFound):
-        if event.owner is None or not event.ours:
-            # A foreign record, or one that is gone already. Do not ask the provider again soon.
-            return Suspect(silent=-PROBE_COOLDOWN), None
-        return suspect, Challenge(event.owner)
+        return _after_owner(suspect, event)
     if isinstance(event, Challenged):
         return replace(suspect, owner=event.owner, since=event.now + PROPAGATION_LIMIT_S), None
     if isinstance(event, ChallengeSeen):
         return replace(suspect, since=min(suspect.since, event.now)), None
+    rested = Suspect(generation=suspect.generation, silent=-PROBE_COOLDOWN if suspect.silent else 0)
     if event.unanswered and suspect.silent and suspect.owner:
         # Should the removal fail, a new challenge comes first: the member may be back by then.
-        return Suspect(silent=FAILED_PROBES), Remove(suspect.owner)
+        return replace(rested, silent=FAILED_PROBES), Remove(suspect.owner)
     # It lives. If it cannot be reached from here, that may last, so the next challenge has time.
-    return Suspect(silent=-PROBE_COOLDOWN if suspect.silent else 0), None
+    return rested, None
+
+
+def _after_owner(suspect: Suspect, event: OwnerFound) -> tuple[Suspect, Action | None]:
+    if event.owner is None or not event.ours:
+        # A foreign record, or one that is gone already. Do not ask the provider again soon.
+        return Suspect(silent=-PROBE_COOLDOWN), None
+    if event.owner.generation != suspect.generation:
+        # The record has changed hands since we learned of it, or nobody knew.
+        return replace(suspect, generation=event.owner.generation), AskAgain()
+    return suspect, Challenge(event.owner)
 
 
 def _after_probe(suspect: Suspect, now: float) -> tuple[Suspect, Action | None]:
@@ -144,11 +168,24 @@ def neighbours(answered: Iterable[str], mine: Collection[str]) -> set[str]:
     return found.difference(mine)
 
 
+def generation_of(host: str) -> str:
+    """Return the generation in the name of a service's host: `GENERATION.rc.DOMAIN`."""
+    return host.partition(".")[0]
+
+
+def challenger(me: Owner, told: Join) -> str:
+    """Name this watcher in a challenge. All sets of a domain share a member's challenges, so the set is named too."""
+    if isinstance(told, Route53Join):
+        return f"{told.incarnation}.{told.service}/{me.generation}"
+    return me.generation
+
+
 class CrashMonitor:
     """The watching of one membership.
 
-    `look_up` asks the name servers, `reach` asks a member whether it lives. Raises what `registry` raises; what was not done
-    is tried at the next call.
+    `look_up` asks the name servers. `reach` asks the member at an answer of DNS, by its generation, whether it lives; None: it cannot be
+    asked, and nothing follows. `doubt` is called after each challenge: one of the two machines may have an old key. Raises what
+    `registry` raises; what was not done is tried at the next call.
     """
 
     def __init__(
@@ -157,27 +194,46 @@ class CrashMonitor:
         registry: Registry,
         *,
         look_up: Callable[[str], frozenset[str] | None],
-        reach: Callable[[str, Join], bool],
+        reach: Callable[[str, str], bool | None],
         clock: Callable[[], float],
+        doubt: Callable[[], None] = lambda: None,
     ) -> None:
         self._told, self._registry = told, registry
-        self._look_up, self._reach, self._clock = look_up, reach, clock
+        self._look_up, self._reach, self._clock, self._doubt = look_up, reach, clock, doubt
         self._suspects: dict[str, Suspect] = {}
+
+    @property
+    def challenged(self) -> frozenset[Owner]:
+        """The members with a challenge of this watcher."""
+        return frozenset(each.owner for each in self._suspects.values() if each.owner)
 
     def answer(self, me: Owner) -> None:
         """Take away the challenges for this machine: it lives."""
         if self._look_up(challenge_name(me, self._told)):
             self._registry.challenge(me, False)
+            self._doubt()
 
     def watch(self, me: Owner, answered: Collection[str], mine: Collection[str]) -> None:
         """Probe the neighbours of `mine` among the `answered` members, and do what follows from it."""
-        known = self._suspects
-        self._suspects = {key: known.get(key, Suspect()) for key in neighbours(answered, mine)}
-        for key in self._suspects:
-            self._follow(me, key, Probed(alive=self._reach(key, self._told), now=self._clock()))
+        watched = neighbours(answered, mine)
+        for key in self._suspects.keys() - watched:
+            self._follow(me, key, Unwatched())
+            del self._suspects[key]
+        for key in sorted(watched):
+            self._suspects.setdefault(key, self._unknown(key))
+            self._follow(me, key, self._probed(key))
             suspect, now = self._suspects[key], self._clock()
             if suspect.owner and suspect.since > now and self._look_up(challenge_name(suspect.owner, self._told)):
                 self._follow(me, key, ChallengeSeen(now=now))
+
+    def _unknown(self, key: str) -> Suspect:
+        """A member that was not watched before, with the generation that its host name or the provider's last list has."""
+        host = isinstance(self._told, Route53Join)
+        return Suspect(generation=generation_of(key) if host else self._registry.generations.get(key, ""))
+
+    def _probed(self, key: str) -> Probed | None:
+        alive = self._reach(key, self._suspects[key].generation)
+        return None if alive is None else Probed(alive=alive, now=self._clock())
 
     def _follow(self, me: Owner, key: str, event: Event | None) -> None:
         while event is not None:
@@ -186,19 +242,24 @@ class CrashMonitor:
 
     def _do(self, me: Owner, key: str, action: Action) -> Event | None:
         """Carry out one action; what it gave, if anything follows from that."""
-        registry = self._registry
+        registry, by = self._registry, challenger(me, self._told)
         if isinstance(action, FindOwner):
             owner = registry.owner_at(key)
             return OwnerFound(owner=owner, ours=owner is not None and owner.stack == me.stack)
+        if isinstance(action, AskAgain):
+            return self._probed(key)
         if isinstance(action, Challenge):
-            registry.challenge(action.owner, True, me.generation)
-            log.warning("%s is silent: challenged it", key)
+            registry.challenge(action.owner, True, by)
+            log.warning("challenged silent=%s owner=%s", key, action.owner)
+            self._doubt()
             return Challenged(owner=action.owner, now=self._clock())
         if isinstance(action, Withdraw):
-            return Withdrawn(unanswered=registry.challenge(action.owner, False, me.generation))
+            unanswered = registry.challenge(action.owner, False, by)
+            if not unanswered and self._suspects[key].silent:
+                log.warning("lives silent=%s owner=%s look='is UDP %d blocked?'", key, action.owner, probe.PORT)
+            return Withdrawn(unanswered=unanswered)
         registry.leave(action.owner)
-        registry.challenge(action.owner, False)
-        log.warning("%s does not answer: removed it", action.owner)
+        log.warning("removed dead=%s owner=%s", key, action.owner)
         # Answers of DNS may show it for a while yet.
         self._suspects[key] = Suspect(silent=-PROBE_COOLDOWN)
         return None

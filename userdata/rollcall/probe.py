@@ -1,52 +1,157 @@
-"""Does a machine live whose ports take Cloudflare's edge only? A datagram to UDP 4217, signed by what all machines of a site know.
+"""Ask whether the member that a record names runs at the record's address: a signed datagram to UDP 4217.
 
-Asked with a nonce and its HMAC-SHA256 (RFC 2104), 48 bytes; a machine that knows the key answers with another HMAC of the nonce,
-32 bytes, and says nothing to anybody else: whoever knows no key learns nothing, and no reply is longer than what asked for it.
+All machines of a stack know one key. A question's MAC (HMAC-SHA256, RFC 2104) covers the record set, the address that was asked and
+the generation of the member. A machine answers only for its own public addresses and its own generation, so a stranger at an old
+address gets no answer for its record by relaying the question to a member elsewhere. The answer's MAC covers the same and the
+question's nonce, so no answer fits another question.
+
+    question  TIME (8) NONCE (16) MAC (32)
+    answer    GENERATION (6) MAC (32)
+
+What is not signed, or not sent within `FRESH_S`, gets no reply. An answer is shorter than its question, so nothing is amplified.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
+import ipaddress
 import os
+import select
 import socket
-from collections.abc import Callable
+import struct
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 PORT = 4217
-_NONCE, _ASKED = 16, 48
+# SigV4 refuses a clock that is five minutes wrong too:
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-troubleshooting.html
+FRESH_S = 300
+_TIME_BYTES, _NONCE_BYTES, _GENERATION_BYTES = 8, 16, 6
+_QUESTION_BYTES = _TIME_BYTES + _NONCE_BYTES + hashlib.sha256().digest_size
+# A datagram may be lost.
+_SENDINGS = 2
+# ip(7) and ipv6(7): in_pktinfo is ifindex, the local address, the header's address; in6_pktinfo the address and ifindex. Python has
+# no name for the first.
+_IP_PKTINFO = 8
+_CONTROL_BYTES = 128
 
 
-def answers(host: str, token: str, port: int = PORT, within: float = 2.0) -> bool:
-    """Whether a machine at `host` answers that knows the site's API token."""
-    nonce = os.urandom(_NONCE)
+@dataclass(frozen=True, order=True, kw_only=True)
+class Subject:
+    """What is asked: does the member `generation` of `record_set` (the host of a site, the name of an SRV set) run at `address`?
+    Without a generation: does any joined member?"""
+
+    record_set: str
+    address: str
+    generation: str = ""
+
+    def __bytes__(self) -> bytes:
+        address = ipaddress.ip_address(self.address).compressed
+        return "\0".join((self.record_set.lower().rstrip("."), address, self.generation)).encode()
+
+
+def ask(subjects: Sequence[Subject], key: str, port: int = PORT, within: float = 2.0) -> bool:
+    """Return whether one of `subjects` answers. Those that share an address are asked at the same time."""
+    by_address: dict[str, list[Subject]] = {}
+    for each in subjects:
+        by_address.setdefault(each.address, []).append(each)
+    return any(_ask(address, asked, key, port, within) for address, asked in by_address.items())
+
+
+def _ask(address: str, subjects: Sequence[Subject], key: str, port: int, within: float) -> bool:
+    asked = {each: question(each, key) for each in subjects}
     try:
-        with socket.socket(family_of(host), socket.SOCK_DGRAM) as line:
-            line.settimeout(within)
-            # Connected, so that the kernel takes replies of this host only.
-            line.connect((host, port))
-            line.send(nonce + _mac(token, b"?", nonce))
-            return hmac.compare_digest(line.recv(_ASKED), _mac(token, b"!", nonce))
+        with socket.socket(family_of(address), socket.SOCK_DGRAM) as line:
+            # Connected, so that the kernel takes replies of this address only.
+            line.connect((address, port))
+            for _ in range(_SENDINGS):
+                for sent in asked.values():
+                    line.send(sent)
+                end = time.monotonic() + within / _SENDINGS
+                while (left := end - time.monotonic()) > 0 and select.select([line], [], [], left)[0]:
+                    reply = line.recv(_QUESTION_BYTES)
+                    if any(is_answer(reply, each, sent, key) for each, sent in asked.items()):
+                        return True
     except OSError:
-        return False
+        pass
+    return False
+
+
+def question(subject: Subject, key: str) -> bytes:
+    head = struct.pack("!Q", int(time.time())) + os.urandom(_NONCE_BYTES)
+    return head + _mac(key, b"?", head, subject)
+
+
+def answer(asked: bytes, key: str, mine: Iterable[Subject], generation: str) -> bytes:
+    """Return the reply of the machine `generation`, for which `mine` is true; empty where there is none."""
+    head, mac = asked[: _TIME_BYTES + _NONCE_BYTES], asked[_TIME_BYTES + _NONCE_BYTES :]
+    if not key or len(asked) != _QUESTION_BYTES or not _is_fresh(head):
+        return b""
+    found = next((each for each in mine if hmac.compare_digest(mac, _mac(key, b"?", head, each))), None)
+    return b"" if found is None else _answer(head, key, replace(found, generation=generation))
+
+
+def is_answer(reply: bytes, subject: Subject, asked: bytes, key: str) -> bool:
+    """Whether `reply` says yes to the question `asked` about `subject`."""
+    with contextlib.suppress(ValueError):
+        generation = reply[:_GENERATION_BYTES].decode("ascii")
+        wanted = _answer(asked[: _TIME_BYTES + _NONCE_BYTES], key, replace(subject, generation=generation))
+        return subject.generation in ("", generation) and hmac.compare_digest(reply, wanted)
+    return False
+
+
+def serve(
+    key: Callable[[], str], mine: Callable[[], Collection[Subject]], generation: Callable[[], str], door: socket.socket
+) -> None:
+    """Answer for as long as `door` is open. All are asked for at each datagram, since they change."""
+    for level, option in ((socket.IPPROTO_IP, _IP_PKTINFO), (socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO)):
+        # A socket of one family knows one of them.
+        with contextlib.suppress(OSError):
+            door.setsockopt(level, option, 1)
+    while door.fileno() >= 0:
+        try:
+            asked, control, _, who = door.recvmsg(_QUESTION_BYTES + 1, _CONTROL_BYTES)
+            if reply := answer(asked, key(), mine(), generation()):
+                # From the address that was asked: a machine may have several, and the asker takes no other's reply.
+                door.sendmsg([reply], _same_address(control), 0, who)
+        except OSError:
+            continue
+
+
+def door(ipv6: bool) -> socket.socket:
+    """Open the port; with `ipv6` for both families (RFC 3493 section 3.7)."""
+    made = socket.socket(family_of("::" if ipv6 else ""), socket.SOCK_DGRAM)
+    made.bind(("", PORT))
+    return made
 
 
 def family_of(address: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
-def serve(token: Callable[[], str], door: socket.socket) -> None:
-    """Answer for as long as `door` is open. `token` is asked for at each datagram, since it may be rotated."""
-    while door.fileno() >= 0:
-        try:
-            asked, who = door.recvfrom(_ASKED + 1)
-            known, nonce = token(), asked[:_NONCE]
-            if known and hmac.compare_digest(asked[_NONCE:], _mac(known, b"?", nonce)):
-                door.sendto(_mac(known, b"!", nonce), who)
-        except OSError:
-            continue
+def _same_address(control: Iterable[tuple[int, int, bytes]]) -> list[tuple[int, int, bytes]]:
+    """The ancillary data that has the kernel send from where a datagram came to, by any interface."""
+    found = []
+    for level, kind, data in control:
+        if (level, kind) == (socket.IPPROTO_IP, _IP_PKTINFO):
+            found.append((level, kind, bytes(4) + data[4:12]))
+        elif (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO):
+            found.append((level, kind, data[:16] + bytes(4)))
+    return found
 
 
-def _mac(token: str, kind: bytes, nonce: bytes) -> bytes:
-    """Of a key of its own, so that nothing signed with the token itself is ever given away."""
-    key = hmac.digest(token.encode(), b"rollcall watch", hashlib.sha256)
-    return hmac.digest(key, kind + nonce, hashlib.sha256)
+def _is_fresh(head: bytes) -> bool:
+    sent: int = struct.unpack("!Q", head[:_TIME_BYTES])[0]
+    return abs(time.time() - sent) <= FRESH_S
+
+
+def _answer(head: bytes, key: str, subject: Subject) -> bytes:
+    return subject.generation.encode() + _mac(key, b"!", head, subject)
+
+
+def _mac(key: str, kind: bytes, head: bytes, subject: Subject) -> bytes:
+    derived = hmac.digest(key.encode(), b"rollcall probe", hashlib.sha256)
+    return hmac.digest(derived, kind + head + bytes(subject), hashlib.sha256)

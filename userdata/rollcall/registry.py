@@ -36,6 +36,9 @@ class Registry(Protocol):
     members: tuple[str, ...]
     """With what they stand there, where DNS does not show it."""
 
+    generations: dict[str, str]
+    """Of the addresses that stood there at the last look, whose the answers of DNS do not say."""
+
     def join(self, owner: Owner, *addresses: str) -> bool:
         """Make the entry stand with these public addresses, one a family; whether anything had to be changed."""
 
@@ -59,6 +62,7 @@ class CloudflareRegistry:
         self._used = ""
         self.size = 0
         self.members: tuple[str, ...] = ()
+        self.generations: dict[str, str] = {}
 
     def join(self, owner: Owner, *addresses: str) -> bool:
         told = self._told
@@ -66,7 +70,9 @@ class CloudflareRegistry:
         wanted = [replace(entry, type=record_type(each), content=each) for each in addresses]
         present = self._open().list(told.zone, told.host)
         self.size = len(present)
-        self.members = tuple(each.content for each in present if told.proxied and Owner.parse(each.comment))
+        owners = {each.content: Owner.parse(each.comment) for each in present}
+        self.members = tuple(content for content, found in owners.items() if told.proxied and found)
+        self.generations = {content: found.generation for content, found in owners.items() if found}
         return self._apply(plan.joining(present, owner, *wanted))
 
     def leave(self, owner: Owner) -> bool:
@@ -127,6 +133,8 @@ class RetriedRoute53:
         self._running: _Outcomes | None = None
         self.size = 0
         self.members: tuple[str, ...] = ()
+        # A host of a service has its generation in its name.
+        self.generations: dict[str, str] = {}
 
     def join(self, owner: Owner, *addresses: str) -> bool:
         return bool(self._ask(lambda registry: registry.join(owner, *addresses)))

@@ -22,6 +22,7 @@ RELEASE = "rollcall-release"
 STORE = "rollcall-store"
 DRAIN = "rollcall-drain"
 STATUS = "rollcall-status"
+PROBE = "rollcall-probe"
 JOIN = "rollcall-join-"
 LONGEST_VALUE = 256
 
@@ -84,7 +85,8 @@ _KINDS: dict[str, type[CloudflareJoin] | type[Route53Join]] = {"cloudflare": Clo
 
 @dataclass(frozen=True, kw_only=True)
 class MachineSettings:
-    """All that a machine is told. `drain` asks it to leave and stay away while it goes on serving."""
+    """All that a machine is told. `drain` asks it to leave and stay away while it goes on serving; `probe` names the secret with the
+    key by which machines of the stack ask each other whether they live; without it this machine watches no other."""
 
     stack: str
     fleet: str
@@ -93,6 +95,7 @@ class MachineSettings:
     workloads: tuple[str, ...] = ()
     joins: tuple[Join, ...] = field(default=())
     drain: bool = False
+    probe: str = ""
 
     @classmethod
     def from_keys(cls, keys: Mapping[str, str], instance: str = "") -> MachineSettings:
@@ -116,6 +119,7 @@ class MachineSettings:
             workloads=tuple(keys.get(WORKLOADS, "").split()),
             joins=tuple(parse_join(keys[key], key) for _, key in sorted(joins)),
             drain=keys.get(DRAIN, "").lower() == "true",
+            probe=keys.get(PROBE, ""),
         )
 
 

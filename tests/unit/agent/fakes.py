@@ -145,6 +145,7 @@ class FakeRegistry:
         self._dns, self._told, self._secret = dns, told, secret
         self._place, self.size = describe(told), dns.size
         self.members: tuple[str, ...] = ()
+        self.generations: dict[str, str] = {}
 
     def join(self, owner: Owner, *addresses: str) -> bool:
         self._call("join")

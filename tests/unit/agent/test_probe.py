@@ -1,35 +1,38 @@
-"""rollcall.probe: who knows the site's token answers, nobody else learns anything, and no reply is longer than its question."""
+"""rollcall.probe: only the member that a record names answers for it, from the record's address, and nobody else learns anything."""
 
 from __future__ import annotations
 
+import os
 import socket
+import struct
 import threading
-from collections.abc import Iterator
-from pathlib import Path
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from rollcall import probe
-from rollcall.agent import Agent, health_of
-from rollcall.clouds import File
-from rollcall.settings import CloudflareJoin
+from rollcall.probe import Subject
 
-TOKEN = "t" * 40
+KEY = "k" * 64
+HOST, SET = "www.scalability.expert", "v1._theservice._tcp.unilans.net"
+GENERATION, OTHER = "ab12cd", "fe98dc"
 
 
 class Machine:
-    """One that answers on a port of loopback, and what came to it and went from it."""
+    """One that answers on a port of loopback, for what is `mine`; `where` is the address to which its port is bound."""
 
-    def __init__(self) -> None:
-        self.token = TOKEN
-        self.door = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.door.bind(("127.0.0.1", 0))
+    def __init__(self, *mine: Subject, generation: str = GENERATION, where: str = "127.0.0.1", port: int = 0) -> None:
+        self.key, self.mine, self.generation = KEY, list(mine), generation
+        self.door = socket.socket(probe.family_of(where), socket.SOCK_DGRAM)
+        self.door.bind((where, port))
         self.port: int = self.door.getsockname()[1]
-        self._thread = threading.Thread(target=probe.serve, args=(lambda: self.token, self.door), daemon=True)
+        arguments = (lambda: self.key, lambda: self.mine, lambda: self.generation, self.door)
+        self._thread = threading.Thread(target=probe.serve, args=arguments, daemon=True)
         self._thread.start()
 
-    def answers(self, token: str = TOKEN) -> bool:
-        return probe.answers("127.0.0.1", token, self.port, within=0.3)
+    def answers(self, *subjects: Subject, key: str = KEY) -> bool:
+        return probe.ask(subjects, key, self.port, within=0.4)
 
     def says(self, datagram: bytes) -> bytes:
         """What it replies to these bytes; nothing at all is b""."""
@@ -43,113 +46,239 @@ class Machine:
 
     def stop(self) -> None:
         self.door.close()
+        # What waits in `recvmsg` hears nothing of the end.
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line:
             line.sendto(b"", ("127.0.0.1", self.port))
+        self._thread.join(5)
+
+
+def site(address: str = "127.0.0.1", generation: str = GENERATION, host: str = HOST) -> Subject:
+    return Subject(record_set=host, address=address, generation=generation)
 
 
 @pytest.fixture
 def machine() -> Iterator[Machine]:
-    made = Machine()
+    made = Machine(site(), site(generation=""))
     yield made
     made.stop()
 
 
-def question(token: str = TOKEN, nonce: bytes = bytes(16)) -> bytes:
-    return nonce + probe._mac(token, b"?", nonce)
+def test_a_member_answers_at_its_address_by_its_generation(machine: Machine) -> None:
+    assert machine.answers(site())
+    assert machine.answers(site(generation="")), "and without one, where it has joined"
 
 
-def test_one_that_knows_the_token_answers_every_time(machine: Machine) -> None:
-    assert [machine.answers() for _ in range(3)] == [True] * 3
+@pytest.mark.parametrize(
+    "other",
+    [
+        site(generation=OTHER),
+        site(host="staging.scalability.expert"),
+        site(host=SET),
+    ],
+    ids=["another generation", "another site", "a service"],
+)
+def test_it_answers_for_no_other(machine: Machine, other: Subject) -> None:
+    assert not machine.answers(other)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_a_door_for_both_families_answers_by_either(host: str) -> None:
-    """As `run` opens it with IPv6."""
-    with socket.socket(probe.family_of("::"), socket.SOCK_DGRAM) as door:
-        door.bind(("", 0))
-        threading.Thread(target=probe.serve, args=(lambda: TOKEN, door), daemon=True).start()
-        assert probe.answers(host, TOKEN, door.getsockname()[1])
-        assert not probe.answers(host, "another token", door.getsockname()[1], within=0.3)
+def test_a_machine_that_has_not_joined_answers_for_its_own_generation_only(machine: Machine) -> None:
+    machine.mine = [site()]
+    assert machine.answers(site()) and not machine.answers(site(generation=""))
 
 
-def test_a_reply_is_shorter_than_its_question_and_another_for_each_nonce(machine: Machine) -> None:
-    first, second = machine.says(question()), machine.says(question(nonce=b"n" * 16))
-    assert 0 < len(first) == len(second) < len(question()) and first != second
-    assert TOKEN.encode() not in first + question()
+def test_of_two_questions_at_one_address_one_is_enough(machine: Machine) -> None:
+    assert machine.answers(site(generation=OTHER), site(generation=""))
+    assert not machine.answers(site(generation=OTHER), site(host=SET))
 
 
-def test_what_was_recorded_gives_nothing_but_its_own_reply_again(machine: Machine) -> None:
-    assert machine.says(question()) == machine.says(question())
-    # A reply sent back as a question, and a question with another nonce under its signature.
-    reply = machine.says(question())
-    assert machine.says(bytes(16) + reply) == b""
-    assert machine.says(b"n" * 16 + question()[16:]) == b""
+def test_an_address_that_a_machine_does_not_have_is_not_answered_though_the_question_reaches_it() -> None:
+    """A datagram that was forwarded, or an address that is translated to a machine which does not know of it."""
+    machine = Machine(site("198.51.100.10"))
+    try:
+        assert not machine.answers(site())
+    finally:
+        machine.stop()
+
+
+class Relay:
+    """A stranger at the address of a dead machine, who sends on each question to a live member and its answer back."""
+
+    def __init__(self, address: str, port: int, member: str) -> None:
+        self.door = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.door.bind((address, port))
+        self._member, self.passed, self.replies = (member, port), 0, 0
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while self.door.fileno() >= 0:
+            try:
+                asked, who = self.door.recvfrom(2000)
+                if not asked:
+                    return
+                self.passed += 1
+                with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line:
+                    line.settimeout(0.1)
+                    line.sendto(asked, self._member)
+                    self.door.sendto(line.recv(2000), who)
+                    self.replies += 1
+            except OSError:
+                continue
+
+    def stop(self) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line:
+            line.sendto(b"", self.door.getsockname())
+        self._thread.join(5)
+        self.door.close()
+
+
+@pytest.mark.parametrize("asked", [GENERATION, OTHER, ""], ids=["the live one's", "the dead one's", "none"])
+def test_an_answer_that_is_relayed_through_a_live_member_at_another_address_does_not_count(asked: str) -> None:
+    """Whatever generation is asked for at 127.0.0.3: the live member is at 127.0.0.2."""
+    member = Machine(site("127.0.0.2"), site("127.0.0.2", ""), where="127.0.0.2")
+    relay = Relay("127.0.0.3", member.port, "127.0.0.2")
+    try:
+        assert member.answers(site("127.0.0.2"))
+        assert not member.answers(site("127.0.0.3", asked))
+        assert (relay.passed, relay.replies) == (2, 0)
+    finally:
+        relay.stop()
+        member.door.close()
+
+
+def test_a_service_with_two_incarnations_on_one_machine_answers_for_both() -> None:
+    sets = ("v1._theservice._tcp.unilans.net", "v2._theservice._tcp.unilans.net")
+    machine = Machine(*(site(host=each) for each in sets))
+    try:
+        assert all(machine.answers(site(host=each)) for each in sets)
+        assert not machine.answers(site(host="v3._theservice._tcp.unilans.net"))
+    finally:
+        machine.stop()
+
+
+@pytest.mark.parametrize("written", ["0:0:0:0:0:0:0:1", "::1"])
+def test_an_address_of_ipv6_may_be_written_in_any_way(written: str) -> None:
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as door:
+        door.bind(("::1", 0))
+        mine = [site(written)]
+        arguments = (lambda: KEY, lambda: mine, lambda: GENERATION, door)
+        threading.Thread(target=probe.serve, args=arguments, daemon=True).start()
+        assert probe.ask([site("::1")], KEY, door.getsockname()[1], within=0.4)
+
+
+@pytest.mark.parametrize("where", ["", "::"])
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.2", "::1"])
+def test_the_answer_comes_from_the_address_that_was_asked(where: str, address: str) -> None:
+    """A machine with several addresses would send from its first, and the asker takes no reply of another address."""
+    if ":" in address and not where:
+        pytest.skip("a socket of IPv4")
+    machine = Machine(site(address), where=where)
+    try:
+        assert machine.answers(site(address))
+    finally:
+        machine.stop()
+
+
+def question(key: str = KEY, subject: Subject | None = None) -> bytes:
+    return probe.question(subject or site(), key)
+
+
+def aged(seconds: float) -> bytes:
+    """A question that was signed that long ago."""
+    head = struct.pack("!Q", int(time.time() - seconds)) + os.urandom(16)
+    return head + probe._mac(KEY, b"?", head, site())
 
 
 @pytest.mark.parametrize(
     "datagram",
-    [b"", b"?", bytes(16), question()[:-1], question() + b"x", question("o" * 40), bytes(48), bytes(1000)],
-    ids=["empty", "a byte", "no signature", "short", "long", "another token", "zeros", "large"],
-)
-def test_nothing_is_said_to(machine: Machine, datagram: bytes) -> None:
-    assert machine.says(datagram) == b""
-    assert machine.answers(), "and it goes on"
+    [lambda: b"", lambda: b"x", lambda: os.urandom(56), lambda: question()[:-1], lambda: question() + b"x",
+     lambda: question("another key"), lambda: bytes(56), lambda: b"x" * 1400, lambda: aged(probe.FRESH_S + 5),
+     lambda: aged(-probe.FRESH_S - 5)],
+    ids=["empty", "short", "noise", "cut", "longer", "another key", "zeros", "large", "old", "of the future"],
+)  # fmt: skip
+def test_nothing_is_said_to(machine: Machine, datagram: Callable[[], bytes]) -> None:
+    assert machine.says(datagram()) == b""
+    assert machine.answers(site()), "and it goes on"
 
 
-def test_a_machine_without_a_token_yet_says_nothing(machine: Machine) -> None:
-    machine.token = ""
-    assert machine.says(question("")) == b"" and not machine.answers("")
+def test_no_reply_is_longer_than_its_question(machine: Machine) -> None:
+    asked = question()
+    assert 0 < len(machine.says(asked)) < len(asked)
 
 
-def test_a_token_that_was_rotated_counts_at_once(machine: Machine) -> None:
-    machine.token = "n" * 40
-    assert not machine.answers() and machine.answers("n" * 40)
+def test_a_recorded_question_gives_nothing_that_fits_another(machine: Machine) -> None:
+    recorded = question()
+    reply = machine.says(recorded)
+    assert reply == machine.says(recorded), "the same again"
+    assert probe.is_answer(reply, site(), recorded, KEY)
+    assert not probe.is_answer(reply, site(), question(), KEY)
+
+
+def test_a_question_is_no_answer_and_an_answer_is_no_question(machine: Machine) -> None:
+    asked = question()
+    assert not probe.is_answer(GENERATION.encode() + asked[-32:], site(), asked, KEY)
+    assert machine.says(asked[:24] + machine.says(asked)[-32:]) == b""
+
+
+@pytest.mark.parametrize("reply", [b"", b"x", b"\xff" * 38, GENERATION.encode() + bytes(32)])
+def test_a_reply_that_is_forged_counts_for_nothing(reply: bytes) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as door:
+        door.bind(("127.0.0.1", 0))
+
+        def forge() -> None:
+            _, who = door.recvfrom(100)
+            door.sendto(reply, who)
+
+        thread = threading.Thread(target=forge)
+        thread.start()
+        assert not probe.ask([site()], KEY, door.getsockname()[1], within=0.3)
+        thread.join()
+
+
+def test_a_forged_reply_before_the_true_one_does_not_hide_it() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as door:
+        door.bind(("127.0.0.1", 0))
+
+        def reply() -> None:
+            asked, who = door.recvfrom(100)
+            door.sendto(os.urandom(38), who)
+            door.sendto(probe.answer(asked, KEY, [site()], GENERATION), who)
+
+        thread = threading.Thread(target=reply)
+        thread.start()
+        assert probe.ask([site()], KEY, door.getsockname()[1], within=0.3)
+        thread.join()
+
+
+def test_a_lost_datagram_is_sent_again() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as door:
+        door.bind(("127.0.0.1", 0))
+
+        def reply() -> None:
+            door.recvfrom(100)
+            asked, who = door.recvfrom(100)
+            door.sendto(probe.answer(asked, KEY, [site()], GENERATION), who)
+
+        thread = threading.Thread(target=reply)
+        thread.start()
+        assert probe.ask([site()], KEY, door.getsockname()[1], within=0.6)
+        thread.join()
+
+
+def test_a_machine_without_a_key_yet_says_nothing(machine: Machine) -> None:
+    machine.key = ""
+    assert machine.says(question("")) == b"" and not machine.answers(site(), key="")
+
+
+def test_a_key_that_was_rotated_counts_at_once(machine: Machine) -> None:
+    machine.key = "n" * 64
+    assert not machine.answers(site()) and machine.answers(site(), key="n" * 64)
 
 
 def test_nobody_there_is_silence() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as door:
         door.bind(("127.0.0.1", 0))
         port = door.getsockname()[1]
-        assert not probe.answers("127.0.0.1", TOKEN, port, within=0.1), "bound, and says nothing"
-    assert not probe.answers("127.0.0.1", TOKEN, port, within=0.1), "refused"
-
-
-def test_a_reply_that_is_forged_counts_for_nothing() -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as door:
-        door.bind(("127.0.0.1", 0))
-
-        def forge() -> None:
-            asked, who = door.recvfrom(100)
-            door.sendto(asked[16:], who)
-
-        thread = threading.Thread(target=forge)
-        thread.start()
-        assert not probe.answers("127.0.0.1", TOKEN, door.getsockname()[1], within=0.5)
-        thread.join()
-
-
-@pytest.mark.parametrize("closed", [True, False])
-def test_a_watcher_asks_by_datagram_where_the_ports_take_the_edge_only(
-    closed: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[tuple[str, ...]] = []
-    monkeypatch.setattr(probe, "answers", lambda *given: asked.append(("datagram", *given)))
-    monkeypatch.setattr("rollcall.agent.reachable", lambda key, _: asked.append(("connection", key)))
-    agent = Agent(File(Path("/nowhere")))
-    monkeypatch.setattr(agent.cloud, "secret", lambda name: {"site-token": TOKEN}[name])
-    told = CloudflareJoin(zone="z", host="www.a.b", token="site-token", closed=closed)
-    agent._reach("198.51.100.7", told)
-    assert asked == ([("datagram", "198.51.100.7", TOKEN)] if closed else [("connection", "198.51.100.7")])
-
-
-def test_with_tls_to_the_edge_a_machine_is_healthy_when_it_answers_there_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    up = {"http:80:/"}
-    monkeypatch.setattr("rollcall.agent.check_of", lambda text: lambda: "" if text in up else f"{text} is down")
-    told = CloudflareJoin(zone="z", host="www.a.b", token="t", origin="pem")
-    plain = CloudflareJoin(zone="z", host="www.a.b", token="t")
-    assert health_of(plain).look() and not health_of(told).look()
-    up.add("tcp:443")
-    assert health_of(told).look()
-    up.remove("http:80:/")
-    watched = health_of(told)
-    assert not watched.look() and watched.why == "http:80:/ is down"
+        assert not probe.ask([site()], KEY, port, within=0.1), "bound, and says nothing"
+    assert not probe.ask([site()], KEY, port, within=0.1), "refused"
+    assert not probe.ask([], KEY, port)

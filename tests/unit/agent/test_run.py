@@ -58,6 +58,7 @@ def refreshed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr("rollcall.edge.refresh", refresh)
     monkeypatch.setattr(agents, "TICK", 0.01)
+    monkeypatch.setattr(agents, "open_door", lambda _: None)
     return found
 
 
@@ -108,7 +109,7 @@ def test_a_machine_that_starts_looks_four_times_as_often_until_it_has_joined_all
 
     monkeypatch.setattr(agents.threading, "Event", Stop)  # type: ignore[attr-defined]
     agent = Scripted([SITE] * 4)
-    site, service = SimpleNamespace(joined=False), SimpleNamespace(joined=False)
+    site, service = (SimpleNamespace(joined=False, told=SITE) for _ in range(2))
     agent.memberships = [site, service]
     steps: Iterator[Callable[[], None]] = iter(
         [lambda: None, lambda: setattr(site, "joined", True), lambda: setattr(service, "joined", True)]

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import errno
-import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from rollcall.agent import TICK, Agent, reachable
+from rollcall.agent import TICK, Agent
 from rollcall.errors import TransientError
 from rollcall.ownership import Owner
-from rollcall.settings import CloudflareJoin, Join, MachineSettings, Route53Join, challenge_name
+from rollcall.settings import CloudflareJoin, Join, MachineSettings, challenge_name
 from tests.unit.agent.fakes import Clock, FakeCloud, memory_folder, runs_well
 
 HOST = "www.scalability.expert"
@@ -116,6 +114,7 @@ class WorldRegistry:
         self._world, self._told = world, told
         self.size = 0
         self.members: tuple[str, ...] = ()
+        self.generations: dict[str, str] = {}
 
     def join(self, owner: Owner, *addresses: str) -> bool:
         zone = self._zone()
@@ -327,49 +326,3 @@ def test_an_ipv6_entry_that_is_left_alone_of_a_dead_machine_goes(tmp_path: Path)
     del world.zone["a1"]
     world.run(60)
     assert world.standing == both("a2") | {"b1"}
-
-
-@pytest.mark.parametrize(("outcomes", "lives"), [
-    ([errno.EAGAIN, 0], True),
-    ([errno.ENETUNREACH, errno.ECONNREFUSED], True),
-    ([errno.ECONNREFUSED, errno.ENETUNREACH], True),
-    ([errno.EAGAIN, errno.ENETUNREACH], False),
-])  # fmt: skip
-def test_a_host_lives_that_can_be_reached_by_one_of_its_addresses(
-    monkeypatch: pytest.MonkeyPatch, outcomes: list[int], lives: bool
-) -> None:
-    told = Route53Join(zone="Z", domain="unilans.net", service="_s._tcp", incarnation="v1", port=4218)
-    found = [
-        (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 1)),
-        (socket.AF_INET6, 1, 0, "", ("::1", 1, 0, 0)),
-    ]
-    monkeypatch.setattr("rollcall.agent.socket.getaddrinfo", lambda *_, **__: found)
-    left = iter(outcomes)
-    monkeypatch.setattr(socket.socket, "connect_ex", lambda *_: next(left))
-    assert reachable("host", told) is lives
-
-
-@pytest.mark.parametrize("check", ["command:/bin/true", "http:8080:/health", "tcp:22"])
-def test_a_site_s_machine_is_asked_at_the_port_that_is_open_whatever_it_is_checked_by(
-    monkeypatch: pytest.MonkeyPatch, check: str
-) -> None:
-    asked: list[int] = []
-
-    def connect_ex(_: socket.socket, where: tuple[str, int]) -> int:
-        asked.append(where[1])
-        return 0
-
-    monkeypatch.setattr(socket.socket, "connect_ex", connect_ex)
-    assert reachable("127.0.0.1", CloudflareJoin(zone="z", host=HOST, token="t", check=check))
-    assert asked == [80]
-
-
-def test_who_refuses_a_connection_lives_and_who_does_not_answer_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        told = Route53Join(zone="Z", domain="unilans.net", service="_s._tcp", incarnation="v1", port=port)
-        assert reachable("127.0.0.1", told)
-    assert reachable("127.0.0.1", told), "refused, so something is there"
-
-    monkeypatch.setattr(socket.socket, "connect_ex", lambda *_: errno.EAGAIN)
-    assert not reachable("127.0.0.1", told), "nothing was heard within the time"

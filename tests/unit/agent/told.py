@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from rollcall.settings import DRAIN, FLEET, GENERATION, JOIN, MACHINE, STACK, WORKLOADS, MachineSettings, format_join
+from rollcall.settings import (
+    DRAIN,
+    FLEET,
+    GENERATION,
+    JOIN,
+    MACHINE,
+    PROBE,
+    STACK,
+    WORKLOADS,
+    MachineSettings,
+    format_join,
+)
 
 
 def as_keys(settings: MachineSettings) -> dict[str, str]:
@@ -10,4 +21,5 @@ def as_keys(settings: MachineSettings) -> dict[str, str]:
     keys = {STACK: settings.stack, FLEET: settings.fleet, MACHINE: settings.machine, GENERATION: settings.generation}
     keys[WORKLOADS] = " ".join(settings.workloads)
     keys.update({f"{JOIN}{index}": format_join(join) for index, join in enumerate(settings.joins)})
+    keys.update({PROBE: settings.probe} if settings.probe else {})
     return {**keys, DRAIN: "true"} if settings.drain else keys

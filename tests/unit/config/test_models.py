@@ -104,6 +104,12 @@ TABLE = [
     ("directory/services/theService/port", 0, 1, "rollcall:directory.services.theService.port"),
     ("directory/services/theService/port", 65536, 65535, "1 to 65535"),
     ("directory/services/theService/protocol", "sctp", "tcp", "tcp, udp"),
+    (
+        "directory/services/theService",
+        {"protocol": "udp", "port": 4217, "check": "command:/bin/true", "incarnations": {"v1": {}}},
+        {"protocol": "tcp", "port": 4217, "incarnations": {"v1": {}}},
+        "rollcall:directory.services.theService.port",
+    ),
     ("directory/services/theService/incarnations/v1/txt", {"a=b": "c"}, {"ab": "c"}, "RFC 6763"),
     ("directory/services/theService/incarnations/v1/txt", {"k": "v" * 254}, {"k": "v " * 126}, "255 bytes"),
     ("directory/services/theService/incarnations/v1/txt", {"password": "x"}, {"path": "x"}, "secret"),

@@ -1,0 +1,36 @@
+"""ProbeKey: the key by which a stack's machines ask each other whether they live (`rollcall.probe`).
+
+Its module and its class names are part of the state's format and are never renamed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from typing import Any
+
+import pulumi
+from pulumi.dynamic import CreateResult, DiffResult, Resource, ResourceProvider
+
+
+class ProbeKeyProvider(ResourceProvider):
+    """Makes the key once; a new one comes by a replacement only."""
+
+    serialize_as_secret_always = False
+
+    def create(self, props: dict[str, Any]) -> CreateResult:
+        value = secrets.token_hex(32)
+        return CreateResult(hashlib.sha256(value.encode()).hexdigest()[:16], {**props, "value": value})
+
+    def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
+        return DiffResult(changes=False, replaces=[], stables=[], delete_before_replace=False)
+
+
+class ProbeKey(Resource, module="rollcall", name="ProbeKey"):  # type: ignore[call-arg]
+    """A random key; another `rotate` is another key. `value` is a secret."""
+
+    value: pulumi.Output[str]
+
+    def __init__(self, name: str, rotate: str = "", opts: pulumi.ResourceOptions | None = None) -> None:
+        secret = pulumi.ResourceOptions(additional_secret_outputs=["value"], replacement_trigger=[rotate])
+        super().__init__(ProbeKeyProvider(), name, {"value": None}, pulumi.ResourceOptions.merge(opts, secret))

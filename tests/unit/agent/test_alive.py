@@ -1,0 +1,321 @@
+"""Alive means that machine: agents on an imitated network whose datagrams go where an address leads at the moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from rollcall import probe
+from rollcall.agent import TICK, Agent
+from rollcall.errors import TransientError
+from rollcall.ownership import Owner
+from rollcall.probe import Subject
+from rollcall.settings import CloudflareJoin, Join, MachineSettings, Route53Join, challenge_name
+from tests.unit.agent.fakes import Clock, FakeCloud, memory_folder, runs_well
+
+SITE = CloudflareJoin(zone="z", host="www.scalability.expert", token="t", check="command:/bin/true")
+OTHER_SITE = replace(SITE, host="blog.scalability.expert")
+V1 = Route53Join(
+    zone="Z", domain="unilans.net", service="_theService._tcp", incarnation="v1", port=1, check="command:/bin/true"
+)
+V2 = replace(V1, incarnation="v2")
+A, B, C, D = "198.51.100.1", "198.51.100.2", "203.0.113.3", "203.0.113.4"
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    with memory_folder() as folder:
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rollcall.health._command", runs_well)
+
+
+class Machine(FakeCloud):
+    def __init__(self, number: int, address: str, *joins: Join, key: str) -> None:
+        settings = MachineSettings(
+            stack="local", fleet="web", machine=str(number), generation=f"{number:06x}", joins=joins, probe="probe-key"
+        )
+        super().__init__(settings)
+        self.known = (address,)
+        self.secrets["probe-key"] = key
+
+    def instance(self) -> str:
+        return f"i-{int(self.settings.machine):017x}"
+
+
+@dataclass
+class Net:
+    """Where datagrams to an address go: to a machine of ours, or to a stranger, who sends on each question to all of ours."""
+
+    home: Path
+    strangers: frozenset[str] = frozenset()
+    udp_blocked: bool = False
+
+    def __post_init__(self) -> None:
+        self.clock = Clock()
+        self.agents: dict[str, Agent] = {}
+        self.machines: dict[str, Machine] = {}
+        self.off: set[str] = set()
+        # Owners by record set and by what stands there: an address, or a host whose address is in `hosts`.
+        self.records: dict[str, dict[str, Owner]] = {}
+        self.hosts: dict[str, str] = {}
+        self.challenges: dict[str, set[str]] = {}
+        self.put_up = 0
+        self.relayed = 0
+
+    def boot(self, number: int, address: str, *joins: Join, key: str = "k") -> str:
+        name = str(number)
+        self.machines[name] = cloud = Machine(number, address, *joins, key=key)
+        self.agents[name] = Agent(
+            cloud,
+            status_file=self.home / f"{name}.json",
+            clock=self.clock,
+            look_up=self.look_up,
+            registry_of=lambda told, _: NetRegistry(self, told),
+        )
+        return name
+
+    def look_up(self, name: str) -> frozenset[str]:
+        if name in self.hosts:
+            return frozenset({self.hosts[name]})
+        if ".c.rc." in name:
+            return frozenset(self.challenges.get(name, ()))
+        return frozenset(self.records.get(name, ()))
+
+    def ask(self, subjects: Sequence[Subject], key: str, *_: object, **__: object) -> bool:
+        return not self.udp_blocked and any(self._asked(each, key) for each in subjects)
+
+    def _asked(self, subject: Subject, key: str) -> bool:
+        sent = probe.question(subject, key)
+        relayed = subject.address in self.strangers
+        self.relayed += relayed
+        for name, agent in self.agents.items():
+            here = subject.address in self.machines[name].known
+            if name not in self.off and (here or relayed):
+                reply = probe.answer(sent, agent.probe_key(), agent.probed(), agent.generation())
+                if probe.is_answer(reply, subject, sent, key):
+                    return True
+        return False
+
+    def run(self, seconds: float) -> None:
+        end = self.clock.now + seconds
+        while self.clock.now < end:
+            for name, agent in self.agents.items():
+                if name not in self.off:
+                    agent.tick()
+            self.clock.now += TICK
+
+    def standing(self, told: Join) -> set[str]:
+        return set(self.records.get(place(told), ()))
+
+
+def place(told: Join) -> str:
+    return told.host if isinstance(told, CloudflareJoin) else f"{told.incarnation}.{told.service}.{told.domain}".lower()
+
+
+class NetRegistry:
+    def __init__(self, net: Net, told: Join) -> None:
+        self._net, self._told = net, told
+        self.size = 0
+        self.members: tuple[str, ...] = ()
+        self.generations: dict[str, str] = {}
+
+    @property
+    def _here(self) -> dict[str, Owner]:
+        return self._net.records.setdefault(place(self._told), {})
+
+    def join(self, owner: Owner, *addresses: str) -> bool:
+        if isinstance(self._told, Route53Join):
+            host = f"{owner.generation}.rc.{self._told.domain}"
+            self._net.hosts[host], addresses = addresses[0], (host,)
+        changed = any(self._here.get(each) != owner for each in addresses)
+        self._here.update(dict.fromkeys(addresses, owner))
+        if isinstance(self._told, CloudflareJoin):
+            self.generations = {key: each.generation for key, each in self._here.items()}
+        return changed
+
+    def leave(self, owner: Owner) -> bool:
+        gone = [key for key, each in self._here.items() if each == owner]
+        for key in gone:
+            del self._here[key]
+        return bool(gone)
+
+    def owner_at(self, key: str) -> Owner | None:
+        return self._here.get(key)
+
+    def challenge(self, owner: Owner, on: bool, by: str = "") -> bool:
+        name, text = challenge_name(owner, self._told), f"{owner} {by}".rstrip()
+        texts = self._net.challenges.pop(name, set())
+        mine = {each for each in texts if each.startswith(text)}
+        if left := (texts | {text} if on else texts - mine):
+            self._net.challenges[name] = left
+        self._net.put_up += on and not mine
+        return bool(mine)
+
+
+@pytest.fixture
+def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Net:
+    made = Net(tmp_path)
+    monkeypatch.setattr("rollcall.agent.probe.ask", made.ask)
+    return made
+
+
+@pytest.mark.parametrize("told", [SITE, replace(SITE, closed=True, proxied=False), V1])
+def test_members_answer_each_other_and_nobody_is_challenged(net: Net, told: Join) -> None:
+    for number, address in enumerate((A, B, C, D)):
+        net.boot(number, address, told)
+    net.run(300)
+    assert len(net.standing(told)) == 4 and net.put_up == 0
+
+
+@pytest.mark.parametrize("told", [SITE, V1])
+def test_what_stands_at_a_strangers_address_goes_though_he_asks_a_live_member_for_the_answer(
+    net: Net, told: Join
+) -> None:
+    """A machine failed to leave and its address went to somebody else, who relays each question to all live members."""
+    for number, address in enumerate((A, B, C)):
+        net.boot(number, address, told)
+    net.run(40)
+    net.off.add("1")
+    net.strangers = frozenset({B})
+    net.run(60)
+    assert net.relayed and len(net.standing(told)) == 2 and net.challenges == {}
+
+
+@pytest.mark.parametrize("told", [SITE, V1])
+def test_an_address_that_went_to_a_machine_of_the_same_stack_which_is_no_member(net: Net, told: Join) -> None:
+    """Of another fleet: it lives, has the key, and is not what the record names."""
+    for number, address in enumerate((A, B, C)):
+        net.boot(number, address, told)
+    net.run(40)
+    net.off.add("1")
+    net.boot(9, B, OTHER_SITE)
+    net.run(60)
+    assert len(net.standing(told)) == 2 and net.standing(OTHER_SITE) == {B}
+
+
+def test_an_address_that_went_to_another_generation_which_cannot_become_healthy(net: Net) -> None:
+    for number, address in enumerate((A, B, C)):
+        net.boot(number, address, SITE)
+    net.run(40)
+    net.off.add("1")
+    net.boot(9, B, replace(SITE, check="command:/bin/false"))
+    net.run(60)
+    assert net.standing(SITE) == {A, C}
+
+
+def test_at_a_service_the_host_of_the_generation_before_goes_and_the_new_one_at_its_address_stays(net: Net) -> None:
+    for number, address in enumerate((A, B, C)):
+        net.boot(number, address, V1)
+    net.run(40)
+    net.off.add("1")
+    net.boot(9, B, V1)
+    net.run(60)
+    assert net.standing(V1) == {f"{number:06x}.rc.unilans.net" for number in (0, 2, 9)}
+
+
+def test_a_record_that_has_changed_hands_since_the_last_list_is_asked_for_its_new_owner(net: Net) -> None:
+    for number, address in enumerate((A, B, C)):
+        net.boot(number, address, SITE)
+    net.run(40)
+    net.off.add("1")
+    net.boot(9, B, SITE)
+    net.run(120)
+    assert net.standing(SITE) == {A, B, C} and net.put_up == 0
+
+
+def test_a_live_members_record_with_anothers_mark_is_not_removed_when_that_one_dies(net: Net) -> None:
+    """A tool copied one comment to all records of the set."""
+    for number, address in enumerate((A, B, C)):
+        net.boot(number, address, SITE)
+    net.run(40)
+    net.records[SITE.host][C] = net.records[SITE.host][B]
+    for agent in net.agents.values():
+        agent.memberships[0].registry.generations = {A: "000000", B: "000001", C: "000001"}
+        agent.memberships[0].next_confirm = net.clock.now + 9999
+    net.run(120)
+    assert net.standing(SITE) == {A, B, C} and net.put_up == 0
+
+
+def test_two_incarnations_and_two_sites_on_one_machine_are_each_watched(net: Net) -> None:
+    for number, address in enumerate((A, B, C)):
+        net.boot(number, address, SITE, OTHER_SITE, V1, V2)
+    net.run(60)
+    assert [len(net.standing(each)) for each in (SITE, OTHER_SITE, V1, V2)] == [3] * 4 and net.put_up == 0
+    net.off.add("1")
+    net.run(60)
+    assert [len(net.standing(each)) for each in (SITE, OTHER_SITE, V1, V2)] == [2] * 4
+
+
+@pytest.mark.parametrize("told", [SITE, V1])
+def test_where_udp_is_blocked_live_machines_answer_the_challenge_and_a_dead_one_goes(net: Net, told: Join) -> None:
+    net.udp_blocked = True
+    for number, address in enumerate((A, B, C)):
+        net.boot(number, address, told)
+    net.run(600)
+    assert len(net.standing(told)) == 3 and 0 < net.put_up <= 6 * 7
+    net.off.add("1")
+    net.run(240)
+    assert len(net.standing(told)) == 2
+
+
+@pytest.mark.parametrize("told", [SITE, V1])
+def test_after_a_rotation_each_machine_reads_the_key_again_and_nobody_goes(net: Net, told: Join) -> None:
+    for number, address in enumerate((A, B, C)):
+        net.boot(number, address, told)
+    net.run(60)
+    for machine in net.machines.values():
+        machine.secrets["probe-key"] = "another"
+    net.boot(3, D, told, key="another")
+    net.run(200)
+    assert len(net.standing(told)) == 4
+    before = net.put_up
+    net.run(600)
+    assert net.put_up == before, "all know the new key"
+
+
+def test_a_machine_without_a_key_watches_nobody_and_says_so(net: Net, tmp_path: Path) -> None:
+    for number, address in enumerate((A, B, C)):
+        net.boot(number, address, SITE)
+    net.machines["0"].settings = replace(net.machines["0"].settings, probe="")
+    net.run(400)
+    assert net.standing(SITE) == {A, B, C}
+    assert "rollcall-probe is not set" in (tmp_path / "0.json").read_text()
+    assert {each.rsplit(" ", 1)[1] for texts in net.challenges.values() for each in texts} <= {"000001", "000002"}
+
+
+def test_a_key_that_cannot_be_read_holds_no_registration_up_and_is_read_later(net: Net, tmp_path: Path) -> None:
+    for number, address in enumerate((A, B)):
+        net.boot(number, address, SITE)
+    machine = net.machines["0"]
+    read = machine.secret
+
+    def refused(name: str) -> str:
+        if name == "probe-key":
+            raise TransientError("reason=no-secret")
+        return read(name)
+
+    machine.secret = refused  # type: ignore[method-assign]
+    net.run(10)
+    assert net.standing(SITE) == {A, B}
+    assert "no member is watched: reason=no-secret" in (tmp_path / "0.json").read_text()
+    machine.secret = read  # type: ignore[method-assign]
+    net.run(60)
+    assert net.agents["0"].probe_key() == "k" and '"watch": ""' in (tmp_path / "0.json").read_text()
+
+
+def test_a_machine_that_lost_its_address_does_not_answer_for_it(net: Net) -> None:
+    name = net.boot(0, A, SITE)
+    net.run(20)
+    agent = net.agents[name]
+    assert {each.address for each in agent.probed()} == {A}
+    net.machines[name].known = (B,)
+    agent.memberships[0].not_before = net.clock.now + 999
+    net.run(20)
+    assert {(each.address, each.generation) for each in agent.probed()} == {(B, "000000")}

@@ -1,0 +1,86 @@
+"""rollcall.crash_monitor: which state and which action follow from what was seen; no clock, no network."""
+
+from __future__ import annotations
+
+import pytest
+
+from rollcall.crash_monitor import (
+    ANSWER_WITHIN_S,
+    FAILED_PROBES,
+    PROBE_COOLDOWN,
+    PROPAGATION_LIMIT_S,
+    Action,
+    AskAgain,
+    Challenge,
+    Challenged,
+    ChallengeSeen,
+    Event,
+    FindOwner,
+    OwnerFound,
+    Probed,
+    Remove,
+    Suspect,
+    Unwatched,
+    Withdraw,
+    Withdrawn,
+    neighbours,
+    step,
+)
+from rollcall.ownership import Owner
+
+DEAD = Owner("local", "web", "0", "ab12cd", "i-0123456789abcdef0")
+KNOWN = Suspect(generation=DEAD.generation)
+SILENT = Suspect(generation=DEAD.generation, silent=FAILED_PROBES)
+ACCUSED = Suspect(generation=DEAD.generation, silent=FAILED_PROBES, owner=DEAD, since=100.0)
+LATE = 100.0 + ANSWER_WITHIN_S
+
+
+@pytest.mark.parametrize(("before", "event", "after", "action"), [
+    (KNOWN, Probed(alive=True, now=0), KNOWN, None),
+    (SILENT, Probed(alive=True, now=0), KNOWN, None),
+    (KNOWN, Probed(alive=False, now=0), Suspect(generation="ab12cd", silent=1), None),
+    (Suspect(silent=FAILED_PROBES - 1), Probed(alive=False, now=0), Suspect(silent=FAILED_PROBES), FindOwner()),
+    (Suspect(silent=-1), Probed(alive=False, now=0), Suspect(), None),
+    # The record's owner
+    (SILENT, OwnerFound(owner=DEAD, ours=True), SILENT, Challenge(DEAD)),
+    (SILENT, OwnerFound(owner=DEAD, ours=False), Suspect(silent=-PROBE_COOLDOWN), None),
+    (SILENT, OwnerFound(owner=None, ours=False), Suspect(silent=-PROBE_COOLDOWN), None),
+    (Suspect(silent=2), OwnerFound(owner=DEAD, ours=True), SILENT, AskAgain()),
+    (Suspect(generation="fe98dc", silent=2), OwnerFound(owner=DEAD, ours=True), SILENT, AskAgain()),
+    # The challenge
+    (SILENT, Challenged(owner=DEAD, now=100.0 - PROPAGATION_LIMIT_S), ACCUSED, None),
+    (ACCUSED, ChallengeSeen(now=60.0), Suspect(generation="ab12cd", silent=2, owner=DEAD, since=60.0), None),
+    (ACCUSED, ChallengeSeen(now=160.0), ACCUSED, None),
+    (ACCUSED, Probed(alive=False, now=LATE - 1), Suspect(generation="ab12cd", silent=3, owner=DEAD, since=100.0), None),
+    (ACCUSED, Probed(alive=False, now=LATE), Suspect(generation="ab12cd", silent=3, owner=DEAD, since=100.0), Withdraw(DEAD)),
+    (ACCUSED, Probed(alive=True, now=LATE - 1), Suspect(generation="ab12cd", owner=DEAD, since=100.0), Withdraw(DEAD)),
+    # What its withdrawal showed
+    (ACCUSED, Withdrawn(unanswered=True), SILENT, Remove(DEAD)),
+    (ACCUSED, Withdrawn(unanswered=False), Suspect(generation="ab12cd", silent=-PROBE_COOLDOWN), None),
+    (Suspect(generation="ab12cd", owner=DEAD), Withdrawn(unanswered=True), KNOWN, None),
+    # No longer a neighbour
+    (SILENT, Unwatched(), KNOWN, None),
+    (ACCUSED, Unwatched(), Suspect(generation="ab12cd", owner=DEAD, since=100.0), Withdraw(DEAD)),
+])  # fmt: skip
+def test_a_step(before: Suspect, event: Event, after: Suspect, action: Action | None) -> None:
+    assert step(before, event) == (after, action)
+
+
+def test_an_agent_that_is_away_for_thirty_seconds_is_not_removed() -> None:
+    """Each probe at the worst moment, seven seconds apart, and a name server that has the challenge at once."""
+    suspect, now = KNOWN, 0.0
+    action: Action | None = None
+    while not isinstance(action, Withdraw):
+        suspect, action = step(suspect, Probed(alive=False, now=now))
+        if isinstance(action, FindOwner):
+            suspect, _ = step(suspect, Challenged(owner=DEAD, now=now))
+            suspect, _ = step(suspect, ChallengeSeen(now=now))
+        now += 7.0
+    assert 30 < now - 7.0 < 50
+
+
+@pytest.mark.parametrize(("answered", "mine", "watched"), [
+    ("abcd", "a", "bc"), ("abcd", "c", "ad"), ("abcd", "d", "ab"), ("ab", "a", "b"), ("a", "a", ""), ("", "a", ""), ("bc", "a", "bc"),
+])  # fmt: skip
+def test_each_watches_the_two_that_follow_it(answered: str, mine: str, watched: str) -> None:
+    assert neighbours(answered, mine) == {*watched}
