@@ -245,8 +245,12 @@ class Daemon:
 
         sources = [self.cloudflare, self.aws]
         gateways = [network.gateway for network in NETWORKS.values()]
+        # A zone's name servers answer for it with authority, at other addresses than those that resolve (RFC 1034 section 4.3).
+        addresses = [
+            each for pair in zip(*(one.name_servers for one in NETWORKS.values()), strict=True) for each in pair
+        ]
         names = (*cloudflare.NAME_SERVERS, *route53.NAME_SERVERS)
-        servers = {name: gateways[at % len(gateways)] for at, name in enumerate(names)}
+        servers = {name: addresses[at % len(addresses)] for at, name in enumerate(names)}
         udp, tcp = bound_pair("127.0.0.1")
         self._ports["dns"] = udp.getsockname()[1]
         authority = Authority(sources, servers, self.faults)
@@ -258,6 +262,9 @@ class Daemon:
             resolver = Resolver(sources, servers, hosts, self.faults)
             pairs = [self.namespace.run(functools.partial(bound_pair, each, 53)) for each in gateways]
             self._listen_dns(resolver, [each[0] for each in pairs], [each[1] for each in pairs])
+            for where in addresses:
+                udp, tcp = self.namespace.run(functools.partial(bound_pair, where, 53))
+                self._listen_dns(Authority(sources, servers, self.faults, where), [udp], [tcp])
 
     def _listen_dns(self, authority: Authority, udp: list[socket.socket], tcp: list[socket.socket]) -> None:
         listener = Listener(authority, udp, tcp)

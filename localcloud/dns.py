@@ -48,13 +48,18 @@ _SAYS_LITTLE = RecordSet("", "HINFO", 3789, ('"RFC8482" ""',))
 
 
 class Authority:
-    """Answers from `sources`. `name_servers` maps the names of the zones' servers to their address."""
+    """Answers from `sources`. `name_servers` maps the names of the zones' servers to their address; `where` is this one's own."""
 
     recursive = False
 
     def __init__(
-        self, sources: Sequence[ZoneSource], name_servers: Mapping[str, str], faults: Faults | None = None
+        self,
+        sources: Sequence[ZoneSource],
+        name_servers: Mapping[str, str],
+        faults: Faults | None = None,
+        where: str = "",
     ) -> None:
+        self._where = where
         self._sources = tuple(sources)
         self._servers = dict(name_servers)
         self._faults = faults
@@ -89,12 +94,15 @@ class Authority:
         return self._fitted(reply, query, over_tcp)
 
     def _switched(self, name: str) -> bool:
-        """A fault may be of one kind of server alone: `dns:authority refused`, `dns:resolver drop`."""
+        """A fault may be of one kind of server alone, or of one server: `dns:authority refused`, `dns:resolver drop`,
+        `dns:198.51.100.4 lame`, `dns:ada.ns drop`."""
         return bool(self._faults and self._faults.take("dns", "", self._kind, lambda fault: fault.action == name))
 
     @property
     def _kind(self) -> str:
-        return "resolver" if self.recursive else "authority"
+        kind = "resolver" if self.recursive else "authority"
+        named = (name for name, address in self._servers.items() if address == self._where)
+        return "/".join((kind, self._where, *named)) if self._where else kind
 
     def _refer_upwards(self, reply: dns.message.Message) -> None:
         """As a server that has lost the zone: it refers to the root (https://kb.isc.org/docs/aa-00541, RFC 8499 section 7, lame)."""

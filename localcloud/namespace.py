@@ -34,15 +34,16 @@ class NamespaceError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class CloudNetwork:
-    """One cloud's network. `bridge` is its interface's name; the gateway also serves DNS and the APIs' real names,
-    `edge` is where the Cloudflare edge listens, `visitor` is who requests on behalf of the host. `ipv6` is its prefix and the
-    gateway's address, where machines have IPv6."""
+    """One cloud's network. `bridge` is its interface's name; the gateway also is the resolver and serves the APIs' real names,
+    `edge` is where the Cloudflare edge listens, `visitor` is who requests on behalf of the host, `name_servers` are where the zones'
+    own name servers answer. `ipv6` is its prefix and the gateway's address, where machines have IPv6."""
 
     bridge: Cloud
     prefix: str
     gateway: str
     edge: str
     visitor: str
+    name_servers: tuple[str, ...]
     more: tuple[str, ...] = ()
     ipv6: tuple[str, str] = ("", "")
 
@@ -50,7 +51,8 @@ class CloudNetwork:
     def addresses(self) -> tuple[str, ...]:
         """All addresses of the bridge itself, with their prefix lengths; the gateway, first, is the default source."""
         length = self.prefix.partition("/")[2]
-        return (*(f"{address}/{length}" for address in (self.gateway, self.edge, self.visitor)), *self.more)
+        own = (self.gateway, self.edge, self.visitor, *self.name_servers)
+        return (*(f"{address}/{length}" for address in own), *self.more)
 
 
 NETWORKS: dict[Cloud, CloudNetwork] = {
@@ -60,11 +62,17 @@ NETWORKS: dict[Cloud, CloudNetwork] = {
         gateway="198.51.100.1",
         edge="198.51.100.2",
         visitor="198.51.100.3",
+        name_servers=("198.51.100.4", "198.51.100.5"),
         more=(f"{IMDS}/32",),
         ipv6=("2001:db8:1::/48", "2001:db8:1::1"),
     ),
     "joyent": CloudNetwork(
-        bridge="joyent", prefix="203.0.113.0/24", gateway="203.0.113.1", edge="203.0.113.2", visitor="203.0.113.3"
+        bridge="joyent",
+        prefix="203.0.113.0/24",
+        gateway="203.0.113.1",
+        edge="203.0.113.2",
+        visitor="203.0.113.3",
+        name_servers=("203.0.113.4", "203.0.113.5"),
     ),
 }
 

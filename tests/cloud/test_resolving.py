@@ -267,6 +267,18 @@ def test_a_fault_may_be_of_one_kind_of_server_alone(kind: str, other: str, fault
     assert not dns.message.from_wire(servers[kind].answer(query) or b"").answer
 
 
+@pytest.mark.parametrize(("spec", "hit"), [
+    ("dns:authority refused", ("198.51.100.4", "203.0.113.4")), ("dns:198.51.100.4 refused", ("198.51.100.4",)),
+    ("dns:bob.ns.cloudflare.com refused", ("203.0.113.4",)), ("dns:resolver refused", ()), ("dns refused", ("198.51.100.4", "203.0.113.4")),
+])  # fmt: skip
+def test_a_fault_may_be_of_one_server_alone(spec: str, hit: tuple[str, ...]) -> None:
+    names = {"ada.ns.cloudflare.com": "198.51.100.4", "bob.ns.cloudflare.com": "203.0.113.4"}
+    faults, query = _faults(spec), dns.message.make_query(HOST, "A").to_wire()
+    for where in names.values():
+        reply = dns.message.from_wire(Authority([Zone()], names, faults, where).answer(query) or b"")
+        assert (reply.rcode() == dns.rcode.REFUSED) == (where in hit)
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [("192.0.2.53", "192.0.2.53"), ("192.0.2.53:5353", "192.0.2.53:5353"), ("2001:db8::53", "2001:db8::53"),
