@@ -57,6 +57,7 @@ def site_membership(
                 closed=only_from is not None,
                 origin=pem,
                 ipv6=ipv6,
+                labels=settings.host.count(".") + 1,
                 **health,
             )
         )

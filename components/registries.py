@@ -17,13 +17,13 @@ from components.clouds import CloudView, cloud_of, view_of
 from components.realm import Access as Access
 from components.realm import Places, Realm
 from components.recordstore import RecordStore
-from components.resolving import ZoneView
 from components.serviceplace import WITHIN, ServicePlace, ServiceRecords, challenges, families, without_ipv6
 from components.zonegone import PresentRecords
 from rollcall.cloudflare import CloudflareStore, Record
 from rollcall.ownership import Owner
 from rollcall.retrying import retried
 from rollcall.settings import CloudflareJoin, challenge_name
+from rollcall.zoneview import ZoneView
 
 ADDRESS_TYPES = ("A", "AAAA")
 RESOLVERS = "rollcall:resolvers"

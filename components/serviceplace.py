@@ -10,7 +10,6 @@ from functools import cached_property
 from typing import Any
 
 from components.attendance import Entry, Stand
-from components.resolving import ZoneView
 from components.zonegone import route53_zone
 from rollcall.errors import TransientError
 from rollcall.ownership import Owner
@@ -18,6 +17,7 @@ from rollcall.retrying import retried
 from rollcall.route53 import LABEL, RecordSet, Route53Registry, Route53Store, is_dead, owner_of, set_name
 from rollcall.route53api import ConflictError, api_error
 from rollcall.settings import Route53Join, challenge_name, record_type
+from rollcall.zoneview import ZoneView
 
 HOST_TTL = 60
 # Seconds for which an API that fails is asked again: an `up` waits for it, and fails for nothing that passes.

@@ -367,12 +367,13 @@ class Listener:
 
 def bound_pair(host: str, port: int = 0) -> tuple[socket.socket, socket.socket]:
     """A UDP and a TCP socket on the same port, in the calling thread's network namespace."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for _ in range(50):
-        tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        tcp = socket.socket(family, socket.SOCK_STREAM)
         tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         tcp.bind((host, port))
         tcp.listen(64)
-        udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        udp = socket.socket(family, socket.SOCK_DGRAM)
         try:
             udp.bind((host, tcp.getsockname()[1]))
         except OSError:

@@ -308,6 +308,7 @@ def _site_join(stack: str, site: SiteSettings, fleet: FleetSettings) -> str:
             closed=site.proxied,
             origin=f"{home}origin" if site.proxied else "",
             ipv6=fleet.ipv6,
+            labels=site.host.count(".") + 1,
             **asdict(site.health),
         )
     )

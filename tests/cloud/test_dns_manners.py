@@ -12,7 +12,6 @@ import dns.rdatatype
 import dns.rrset
 import pytest
 
-from components.resolving import ZoneView
 from localcloud.aws.route53 import UNLIMITED
 from localcloud.aws.route53.store import NAME_SERVERS
 from localcloud.cloudflare import NAME_SERVERS as CLOUDFLARE_SERVERS
@@ -21,6 +20,7 @@ from localcloud.dns import Authority, Resolver
 from localcloud.dnsdata import Manner, RecordSet
 from localcloud.faults import Faults
 from rollcall.resolve import Client
+from rollcall.zoneview import ZoneView
 from tests.cloud.aws_cloud import Cloud, running
 from tests.cloud.cloudflare_server import EDGES, OPERATOR
 from tests.cloud.cloudflare_server import ZONE as SITE

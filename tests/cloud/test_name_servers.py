@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from components import resolving
 from components.attendance import Entry
 from components.realm import Access, Realm
 from components.registries import Place, Registries, SiteRecords
+from rollcall import zoneview as resolving
 from rollcall.cloudflare import Record
 from tests.cloud.test_resolving import HOST, ZONE, Network, asking
 from tests.cloud.test_resolving import Zone as Hosts

@@ -1,4 +1,4 @@
-"""components.resolving with local name servers that refuse, fail, are lame, silent or missing, and with resolvers beside them."""
+"""rollcall.zoneview with local name servers that refuse, fail, are lame, silent or missing, and with resolvers beside them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import dns.message
 import dns.rcode
 import pytest
 
-from components import resolving
-from components.resolving import Discovery, Server, ZoneView
 from localcloud.dns import Authority, Listener, Resolver, bound_pair
 from localcloud.dnsdata import RecordSet
 from localcloud.faults import Faults
+from rollcall import zoneview as resolving
+from rollcall.zoneview import Discovery, Server, ZoneView
 
 pytestmark = pytest.mark.clouds
 
@@ -42,18 +42,18 @@ class Network:
     def __init__(self, ended: contextlib.ExitStack) -> None:
         self._ended = ended
 
-    def name_server(self, fault: str = "", zone: Zone | None = None) -> Server:
-        return self._serve(Authority([zone or Zone()], NAMES, _faults(fault)))
+    def name_server(self, fault: str = "", zone: Zone | None = None, where: str = "127.0.0.1") -> Server:
+        return self._serve(Authority([zone or Zone()], NAMES, _faults(fault)), where)
 
     def resolver(self, fault: str = "", zone: Zone | None = None, hosts: Mapping[str, str] | None = None) -> str:
         return str(self._serve(Resolver([zone or Zone()], NAMES, hosts or {}, _faults(fault))))
 
-    def _serve(self, authority: Authority) -> Server:
-        udp, tcp = bound_pair("127.0.0.1")
+    def _serve(self, authority: Authority, where: str = "127.0.0.1") -> Server:
+        udp, tcp = bound_pair(where)
         listener = Listener(authority, [udp], [tcp])
         listener.start()
         self._ended.callback(listener.stop)
-        return Server(address="127.0.0.1", port=tcp.getsockname()[1])
+        return Server(address=where, port=tcp.getsockname()[1])
 
 
 def _faults(spec: str) -> Faults | None:
@@ -243,6 +243,38 @@ class TestTheNameServersOfAZone:
         monkeypatch.delenv("ROLLCALL_DNS", raising=False)
         found = resolving.name_servers("other.example", resolving.resolvers_of([network.resolver()]))
         assert found == Discovery(faults={"other.example": "has no NS records that can be looked up (NXDOMAIN)"})
+
+    def test_those_of_ipv6_are_asked_where_those_of_ipv4_do_not_answer(
+        self, network: Network, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        six = network.name_server(where="::1")
+        found = Discovery(servers=(network.name_server("dns drop"),), second=(six,))
+        monkeypatch.setattr(resolving, "name_servers", lambda *_: found)
+        view = ZoneView(ZONE)
+        assert view.all_of(HOST, "A") == OURS and not view.instead
+        assert "does not answer" in view.notes[0]
+
+    def test_with_addresses_of_both_families_ipv4_comes_first(
+        self, network: Network, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("ROLLCALL_DNS", raising=False)
+        records = {
+            ZONE: RecordSet(ZONE, "NS", 3600, ("ns1.scalability.expert.", "ns2.scalability.expert.")),
+            f"ns1.{ZONE}": RecordSet(f"ns1.{ZONE}", "AAAA", 60, ("2001:db8::53",)),
+        }
+        zone = Zone(more=records)
+        resolver = network.resolver(zone=zone)
+        found = resolving.name_servers(ZONE, resolving.resolvers_of([resolver]))
+        assert [str(each) for each in found.servers] == [f"ns1.{ZONE} (2001:db8::53)"]
+        assert found.second == () and found.faults == {f"ns2.{ZONE}": "has no address"}
+
+    def test_are_kept_while_the_resolvers_fail(self, network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+        now, answered = [0.0], [Discovery(servers=(network.name_server(),)), Discovery(faults={ZONE: "SERVFAIL"})]
+        monkeypatch.setattr(resolving, "name_servers", lambda *_: answered.pop(0))
+        view = ZoneView(ZONE, clock=lambda: now[0])
+        assert view.all_of(HOST, "A") == OURS
+        now[0] = 100.0
+        assert view.all_of(HOST, "A") == OURS and not view.instead
 
 
 def test_the_local_servers_refuse_and_refer_upwards_when_they_are_told() -> None:

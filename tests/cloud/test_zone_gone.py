@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import components.registration as registration
-from components import looks, origin, resolving
+from components import looks, origin
 from components.attendance import Entry
 from components.looks import Shared
 from components.origin import RevocationError, RevocationProvider
@@ -22,6 +22,7 @@ from components.zonegone import PresentRecords, ZoneGoneError
 from components.zonestore import ZoneStore
 from localcloud.aws.route53 import UNLIMITED
 from localcloud.compute import InstantHypervisor
+from rollcall import zoneview as resolving
 from rollcall.cloudflare import Record
 from rollcall.errors import FatalError
 from rollcall.ownership import Owner

@@ -10,12 +10,12 @@ import pytest
 
 from components.clouds import _ec2_seen
 from components.registries import Place, SiteRecords, place_of
-from components.resolving import ZoneView
 from components.serviceplace import ServicePlace, ServiceRecords
 from localcloud.aws.route53 import UNLIMITED
 from rollcall.cloudflare import Record
 from rollcall.ownership import Owner
 from rollcall.route53 import Route53Registry, Route53Store
+from rollcall.zoneview import ZoneView
 from tests.cloud.aws_cloud import Cloud, running
 
 ZONE = "unilans.net"

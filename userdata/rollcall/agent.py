@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rollcall import edge, probe
-from rollcall.answers import answers_of
+from rollcall.answers import Answers
 from rollcall.clouds import Cloud
 from rollcall.crash_monitor import CrashMonitor
 from rollcall.errors import FatalError, RollcallError, TransientError
@@ -27,7 +27,7 @@ from rollcall.ownership import Owner
 from rollcall.probe import Subject
 from rollcall.registry import CloudflareRegistry, Registry, RetriedRoute53
 from rollcall.retrying import retried
-from rollcall.route53 import host_name, set_name
+from rollcall.route53 import LABEL, host_name, set_name
 from rollcall.settings import PROBE, CloudflareJoin, Join, MachineSettings, Route53Join
 
 TICK = 2.0
@@ -86,13 +86,16 @@ class Agent:
         registry_of: Callable[[Join, Callable[[str], str]], Registry] | None = None,
         told: tuple[Join, ...] | None = None,
         reach: Callable[[str, Join], bool] | None = None,
+        answers: Answers | None = None,
     ) -> None:
         self.cloud = cloud
         self.status = Status()
         self.memberships: list[Membership] = []
         self._status_file = status_file
         self._clock = clock
-        self._look_up = look_up or answers_of
+        self._look_up = look_up
+        self._answers = answers or Answers()
+        self._noted: set[str] = set()
         self._registry_of = registry_of or make_registry
         self._told = told
         self._reach = reach
@@ -261,6 +264,8 @@ class Agent:
     def _leave(self, membership: Membership) -> None:
         if self._owner is not None and membership.registry.leave(self._owner):
             log.info("left: %s", describe(membership.told))
+        if self._owner is not None and membership.monitor is not None:
+            membership.monitor.end(self._owner)
         membership.joined, membership.next_confirm = False, self._clock() + CONFIRM
         drain = self._settings is not None and self._settings.drain
         self._note("left" if drain else self.status.step, "" if drain else membership.health.why)
@@ -277,36 +282,61 @@ class Agent:
         """Answer a challenge for this machine, and look after the two that follow it in the set."""
         assert self._owner is not None
         told, registry, monitor = membership.told, membership.registry, self._monitor(membership)
-        monitor.answer(self._owner)
         name, mine = self._entry(membership)
         # A proxied name answers with the edge's addresses: the API's last list has the machines'.
         proxied = isinstance(told, CloudflareJoin) and told.proxied
-        answered = registry.members if proxied else self._look_up(name)
+        answered = registry.members if proxied else self._ask_dns(name, told)
         membership.vanished = (
             answered is not None
             and not {*mine} <= {*answered}
             and not proxied
             and self._clock() >= membership.next_look
         )
-        if answered is not None:
-            monitor.watch(self._owner, answered, mine)
+        monitor.compare(name, answered, mine)
+        try:
+            monitor.answer(self._owner)
+        finally:
+            # Whatever keeps this machine from answering keeps it from nothing else.
+            if answered is not None:
+                monitor.watch(self._owner, answered, mine)
+        self._log_notes()
+
+    def _ask_dns(self, name: str, told: Join) -> frozenset[str] | None:
+        """What any name server answers."""
+        return self._look_up(name) if self._look_up else self._answers.any_of(name, told.domain, ipv6=told.ipv6)
 
     def _monitor(self, membership: Membership) -> CrashMonitor:
         told = membership.told
         membership.monitor = membership.monitor or CrashMonitor(
             told,
             membership.registry,
-            look_up=lambda name: self._look_up(name),
+            look_up=lambda name: self._ask_dns(name, told),
+            everywhere=lambda name: self._look_up(name) if self._look_up else self._answers.all_of(name, told.domain),
             reach=lambda key, generation: self._reach(key, told) if self._reach else self._probe(key, generation, told),
             clock=self._clock,
             doubt=self._reread_probe_key,
         )
         return membership.monitor
 
+    def _notes(self) -> list[str]:
+        """What keeps this machine from watching others or from seeing its own challenges, one line each."""
+        monitors = [each.monitor.note for each in self.memberships if each.monitor]
+        return list(dict.fromkeys(filter(None, [self._unwatched, *monitors, *self._answers.notes])))
+
+    def _log_notes(self) -> None:
+        """Each thing that name servers do wrong once, until it is over."""
+        notes = {*self._answers.notes}
+        for note in sorted(notes - self._noted):
+            log.warning("%s", note)
+        self._noted = notes
+
     def _probe(self, key: str, generation: str, told: Join) -> bool | None:
         """Whether the member `generation` at an answer of DNS lives; None where it cannot be asked from here."""
         secret = self._load_probe_key()
-        addresses = frozenset({key}) if isinstance(told, CloudflareJoin) else self._look_up(key)
+        if isinstance(told, Route53Join) and not key.endswith(f".{LABEL}.{told.domain}".lower()):
+            # Somebody else's value in the set.
+            return None
+        addresses = frozenset({key}) if isinstance(told, CloudflareJoin) else self._ask_dns(key, told)
         if not secret or addresses is None:
             return None
         return probe.ask(subjects_at(told, sorted(addresses), generation), secret)
@@ -396,7 +426,7 @@ class Agent:
 
     def _tell(self) -> None:
         shown = {"step": self.status.step, "error": self.status.error, "since": self.status.since}
-        shown["watch"] = self._unwatched
+        shown["watch"] = "; ".join(self._notes())
         shown["memberships"] = [
             {
                 "join": describe(each.told),

@@ -1,29 +1,81 @@
-"""What name servers answer, as the agent looks at it."""
+"""What name servers answer of the names that an agent looks at.
+
+Only the zone's own name servers say whether there is a challenge: a resolver that is asked for it too early keeps for up to half an hour
+(RFC 2308 section 5) that there is none. Members of a set are there already, so for them a resolver's answer is good enough where no
+name server can be asked.
+"""
 
 from __future__ import annotations
 
-import socket
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rollcall.zoneview import ZoneView
+
+# A name server that was silent is left alone for so long: an agent has other things to do.
+_LEFT_ALONE_S = 60.0
 
 
-def answers_of(name: str) -> frozenset[str] | None:
-    """What the zone's own servers answer: a host's addresses, the targets of a service (`v1._theService._tcp…`), the texts of
-    a challenge. A resolver would remember for half an hour that there was nothing. None where nobody answers: nothing
-    follows from that."""
-    import dns.exception
-    import dns.resolver
+class Answers:
+    """The view that this machine has of its zones."""
 
-    types = ["SRV"] if "._" in name else ["TXT"] if ".c.rc." in name else ["A", "AAAA"]
-    found: set[str] = set()
-    try:
-        resolver = dns.resolver.Resolver()
-        resolver.lifetime = 5
-        servers = resolver.resolve(dns.resolver.zone_for_name(name), "NS")
-        resolver.nameservers = [socket.gethostbyname(str(each.target)) for each in servers]
-        for rtype in types:
-            answer = resolver.resolve(name, rtype, raise_on_no_answer=False)
-            found |= {str(getattr(each, "target", each)).rstrip(".").lower() for each in answer}
-    except dns.resolver.NXDOMAIN:
-        pass
-    except (dns.exception.DNSException, OSError):
-        return None
-    return frozenset(found)
+    def __init__(self) -> None:
+        self._views: dict[str, ZoneView] = {}
+
+    def any_of(self, name: str, zone: str, *, ipv6: bool = True) -> frozenset[str] | None:
+        """What some name server answers: a host's addresses, the targets of a service's set (`v1._theService._tcp…`), the texts of
+        a challenge (`….c.rc.…`). None where none can be asked: nothing follows from that."""
+        votes = self._votes(name, zone, ipv6)
+        return None if votes is None else _shown(value for each in votes for value in frozenset().union(*each))
+
+    def all_of(self, name: str, zone: str) -> frozenset[str] | None:
+        """What every name server with a vote answers."""
+        votes = self._votes(name, zone, True)
+        return None if votes is None else _shown(value for each in votes for value in frozenset.intersection(*each))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Which name servers cannot be asked and why, one line each."""
+        return tuple(note for _, view in sorted(self._views.items()) for note in view.notes)
+
+    def _votes(self, name: str, zone: str, ipv6: bool) -> list[list[frozenset[str]]] | None:
+        """The votes for each type of record that is looked for."""
+        view, types = self._view(zone), types_of(name, ipv6)
+        found = [view.votes(name, each, cached=each != "TXT") for each in types]
+        return found if all(found) else None
+
+    def _view(self, zone: str) -> ZoneView:
+        # A machine that boots asks who it is before it has dnspython.
+        from rollcall.zoneview import ZoneView
+
+        if zone not in self._views:
+            self._views[zone] = ZoneView(zone, quiet=_LEFT_ALONE_S)
+        return self._views[zone]
+
+
+def name_servers_answer(zone: str) -> Callable[[str], frozenset[str] | None]:
+    """Return a function that asks the name servers of `zone` for the targets of a set, and no resolver, which would keep that there is
+    none yet."""
+    from rollcall.zoneview import ZoneView
+
+    view = ZoneView(zone)
+
+    def asked(name: str) -> frozenset[str] | None:
+        votes = view.votes(name, "SRV", cached=False)
+        return _shown(value for each in votes for value in each) if votes else None
+
+    return asked
+
+
+def types_of(name: str, ipv6: bool = True) -> tuple[str, ...]:
+    if ".c.rc." in name:
+        return ("TXT",)
+    return ("SRV",) if "._" in name else ("A", "AAAA") if ipv6 else ("A",)
+
+
+def _shown(values: Iterable[str]) -> frozenset[str]:
+    """Values as the agent compares them: of an SRV its target, of a TXT its text."""
+    return frozenset(
+        each.strip('"') if each.startswith('"') else each.rpartition(" ")[2].rstrip(".").lower() for each in values
+    )

@@ -23,20 +23,28 @@ from rollcall.settings import Join, Route53Join, challenge_name
 ANSWER_WITHIN_S = 24.0
 # Route53 updates its name servers within a minute.
 PROPAGATION_LIMIT_S = 60.0
+# A machine that cannot see a challenge in DNS asks to be waited for so long, and looks for one by the API at least every READ_LATEST_S.
+LATE_S, READ_S, READ_LATEST_S, READ_EACH_S = 300, 60.0, 120.0, 0.5
+# How long name servers must not answer, or not show this machine, until it does not rely on them.
+UNANSWERED_S, UNSEEN_S = 10.0, 120.0
+# After such a pause in between it starts anew: a machine that was unhealthy was not in DNS.
+UNCOMPARED_S = 30.0
 # After so many unanswered probes in a row a member is challenged; after a challenge that it answered it has time.
 FAILED_PROBES, PROBE_COOLDOWN = 2, 16
+_LATE = "late-"
 log = logging.getLogger("rollcall")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Suspect:
     """A watched member. `generation` is what it is asked for (empty: not known), `silent` counts unanswered probes in a row, `owner` is
-    set while it is challenged, and it has until `ANSWER_WITHIN_S` after `since` to answer."""
+    set while it is challenged, and it has `patience` seconds after `since` to answer."""
 
     generation: str = ""
     silent: int = 0
     owner: Owner | None = None
     since: float = 0.0
+    patience: float = ANSWER_WITHIN_S
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +79,14 @@ class ChallengeSeen:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Patience:
+    """How long this member asks to be waited for: it cannot see a challenge in DNS, and looks for it by the provider's API."""
+
+    seconds: float
+    now: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Withdrawn:
     """The challenge was taken away; `unanswered`: it was still there."""
 
@@ -82,7 +98,7 @@ class Unwatched:
     """The member is no longer a neighbour, or no longer in the set."""
 
 
-Event = Probed | Unwatched | OwnerFound | Challenged | ChallengeSeen | Withdrawn
+Event = Probed | Unwatched | OwnerFound | Challenged | ChallengeSeen | Patience | Withdrawn
 
 
 @dataclass(frozen=True)
@@ -103,6 +119,13 @@ class Challenge:
 
 
 @dataclass(frozen=True)
+class AskPatience:
+    """Look whether the member asks to be waited for longer."""
+
+    owner: Owner
+
+
+@dataclass(frozen=True)
 class Withdraw:
     """Take this watcher's challenge away."""
 
@@ -116,7 +139,7 @@ class Remove:
     owner: Owner
 
 
-Action = FindOwner | AskAgain | Challenge | Withdraw | Remove
+Action = FindOwner | AskAgain | Challenge | AskPatience | Withdraw | Remove
 
 
 def step(suspect: Suspect, event: Event) -> tuple[Suspect, Action | None]:
@@ -131,6 +154,8 @@ def step(suspect: Suspect, event: Event) -> tuple[Suspect, Action | None]:
         return replace(suspect, owner=event.owner, since=event.now + PROPAGATION_LIMIT_S), None
     if isinstance(event, ChallengeSeen):
         return replace(suspect, since=min(suspect.since, event.now)), None
+    if isinstance(event, Patience):
+        return _after_patience(replace(suspect, patience=max(ANSWER_WITHIN_S, event.seconds)), event.now)
     rested = Suspect(generation=suspect.generation, silent=-PROBE_COOLDOWN if suspect.silent else 0)
     if event.unanswered and suspect.silent and suspect.owner:
         # Should the removal fail, a new challenge comes first: the member may be back by then.
@@ -152,8 +177,14 @@ def _after_owner(suspect: Suspect, event: OwnerFound) -> tuple[Suspect, Action |
 def _after_probe(suspect: Suspect, now: float) -> tuple[Suspect, Action | None]:
     if suspect.owner is None:
         return suspect, FindOwner() if suspect.silent >= FAILED_PROBES else None
-    expired = now - suspect.since >= ANSWER_WITHIN_S
-    return suspect, Withdraw(suspect.owner) if expired or not suspect.silent else None
+    if not suspect.silent:
+        return suspect, Withdraw(suspect.owner)
+    return suspect, AskPatience(suspect.owner) if now - suspect.since >= suspect.patience else None
+
+
+def _after_patience(suspect: Suspect, now: float) -> tuple[Suspect, Action | None]:
+    expired = suspect.owner is not None and now - suspect.since >= suspect.patience
+    return suspect, Withdraw(suspect.owner) if suspect.owner and expired else None
 
 
 def neighbours(answered: Iterable[str], mine: Collection[str]) -> set[str]:
@@ -180,12 +211,18 @@ def challenger(me: Owner, told: Join) -> str:
     return me.generation
 
 
+def patience_of(challengers: Iterable[str]) -> float:
+    """Return for how many seconds a member asks to be waited for, by what stands beside its challenges."""
+    numbers = (each.removeprefix(_LATE).partition("/")[0] for each in challengers if each.startswith(_LATE))
+    return max((min(float(each), LATE_S) for each in numbers if each.isdecimal()), default=0.0)
+
+
 class CrashMonitor:
     """The watching of one membership.
 
-    `look_up` asks the name servers. `reach` asks the member at an answer of DNS, by its generation, whether it lives; None: it cannot be
-    asked, and nothing follows. `doubt` is called after each challenge: one of the two machines may have an old key. Raises what
-    `registry` raises; what was not done is tried at the next call.
+    `look_up` asks the name servers, any of them, and `everywhere` all of them. `reach` asks the member at an answer of DNS, by its
+    generation, whether it lives; None: it cannot be asked, and nothing follows. `doubt` is called after each challenge: one of the two
+    machines may have an old key. Raises what `registry` raises; what was not done is tried at the next call.
     """
 
     def __init__(
@@ -194,13 +231,21 @@ class CrashMonitor:
         registry: Registry,
         *,
         look_up: Callable[[str], frozenset[str] | None],
+        everywhere: Callable[[str], frozenset[str] | None],
         reach: Callable[[str, str], bool | None],
         clock: Callable[[], float],
         doubt: Callable[[], None] = lambda: None,
     ) -> None:
         self._told, self._registry = told, registry
-        self._look_up, self._reach, self._clock, self._doubt = look_up, reach, clock, doubt
+        self._look_up, self._everywhere = look_up, everywhere
+        self._reach, self._clock, self._doubt = reach, clock, doubt
         self._suspects: dict[str, Suspect] = {}
+        self._answered = clock()
+        self._compared = self._unseen_since = 0.0
+        self._without_me = ""
+        self._late = False
+        self._next_read = 0.0
+        self.note = ""
 
     @property
     def challenged(self) -> frozenset[Owner]:
@@ -209,8 +254,69 @@ class CrashMonitor:
 
     def answer(self, me: Owner) -> None:
         """Take away the challenges for this machine: it lives."""
-        if self._look_up(challenge_name(me, self._told)):
+        texts, now = self._look_up(challenge_name(me, self._told)), self._clock()
+        self._answered = now if texts is not None else self._answered
+        self._say(self._blind(now))
+        if self.note:
+            self._answer_late(me, now)
+        elif texts or self._late:
             self._registry.challenge(me, False)
+            self._late = False
+            if texts:
+                self._doubt()
+
+    def compare(self, name: str, answered: Collection[str] | None, mine: Collection[str]) -> None:
+        """Note whether the name servers show this machine's own entry, which the provider has."""
+        if answered is None:
+            return
+        now, before = self._clock(), self._compared
+        self._compared = now
+        if {*mine} <= {*answered}:
+            self._without_me = ""
+            return
+        if not self._without_me or now - before > UNCOMPARED_S:
+            self._unseen_since = now
+        others = ", ".join(sorted(answered)) or "nothing"
+        self._without_me = f"the name servers answer {others} for {name}, without {', '.join(sorted(mine))}"
+
+    def end(self, me: Owner) -> None:
+        """This machine leaves: it asks for no patience."""
+        if self._late:
+            self._registry.challenge(me, False, self._patience())
+            self._late = False
+
+    def _blind(self, now: float) -> str:
+        """Why this machine cannot rely on seeing a challenge in DNS, or nothing."""
+        if now - self._answered >= UNANSWERED_S:
+            return f"no name server of {self._told.domain} can be asked"
+        if self._without_me and now - self._unseen_since >= UNSEEN_S:
+            return f"{self._without_me}: a split horizon?"
+        return ""
+
+    def _say(self, why: str) -> None:
+        consequence = f"challenges are looked for by the API, and the others wait {LATE_S} s for an answer"
+        note = f"{why}; {consequence}" if why else ""
+        if note.partition(";")[0] != self.note.partition(";")[0]:
+            log.warning("%s", note or f"the name servers of {self._told.domain} show this machine again")
+        self.note = note
+
+    def _patience(self) -> str:
+        """The text beside challenges that asks the others to wait; each set has its own."""
+        place = f"/{self._told.incarnation}.{self._told.service}" if isinstance(self._told, Route53Join) else ""
+        return f"{_LATE}{LATE_S}{place}"
+
+    def _answer_late(self, me: Owner, now: float) -> None:
+        """Look for challenges by the API, now and then, and have the watchers wait for that."""
+        if not self._late:
+            self._registry.challenge(me, True, self._patience())
+            self._late = True
+        if now < self._next_read:
+            return
+        self._next_read = now + min(max(READ_S, READ_EACH_S * self._registry.size), READ_LATEST_S)
+        others = [by for by in self._registry.challengers(me) if not by.startswith(_LATE)]
+        for by in others:
+            self._registry.challenge(me, False, by)
+        if others:
             self._doubt()
 
     def watch(self, me: Owner, answered: Collection[str], mine: Collection[str]) -> None:
@@ -223,7 +329,7 @@ class CrashMonitor:
             self._suspects.setdefault(key, self._unknown(key))
             self._follow(me, key, self._probed(key))
             suspect, now = self._suspects[key], self._clock()
-            if suspect.owner and suspect.since > now and self._look_up(challenge_name(suspect.owner, self._told)):
+            if suspect.owner and suspect.since > now and self._everywhere(challenge_name(suspect.owner, self._told)):
                 self._follow(me, key, ChallengeSeen(now=now))
 
     def _unknown(self, key: str) -> Suspect:
@@ -253,12 +359,19 @@ class CrashMonitor:
             log.warning("challenged silent=%s owner=%s", key, action.owner)
             self._doubt()
             return Challenged(owner=action.owner, now=self._clock())
+        if isinstance(action, AskPatience):
+            seconds = patience_of(registry.challengers(action.owner))
+            if seconds > self._suspects[key].patience:
+                log.warning("waits silent=%s owner=%s seconds=%.0f reason='it sees no DNS'", key, action.owner, seconds)
+            return Patience(seconds=seconds, now=self._clock())
         if isinstance(action, Withdraw):
             unanswered = registry.challenge(action.owner, False, by)
             if not unanswered and self._suspects[key].silent:
                 log.warning("lives silent=%s owner=%s look='is UDP %d blocked?'", key, action.owner, probe.PORT)
             return Withdrawn(unanswered=unanswered)
         registry.leave(action.owner)
+        for late in (each for each in registry.challengers(action.owner) if each.startswith(_LATE)):
+            registry.challenge(action.owner, False, late)
         log.warning("removed dead=%s owner=%s", key, action.owner)
         # Answers of DNS may show it for a while yet.
         self._suspects[key] = Suspect(silent=-PROBE_COOLDOWN)

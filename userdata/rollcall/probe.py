@@ -58,10 +58,10 @@ def ask(subjects: Sequence[Subject], key: str, port: int = PORT, within: float =
     by_address: dict[str, list[Subject]] = {}
     for each in subjects:
         by_address.setdefault(each.address, []).append(each)
-    return any(_ask(address, asked, key, port, within) for address, asked in by_address.items())
+    return any(_ask_at(address, asked, key, port, within) for address, asked in by_address.items())
 
 
-def _ask(address: str, subjects: Sequence[Subject], key: str, port: int, within: float) -> bool:
+def _ask_at(address: str, subjects: Sequence[Subject], key: str, port: int, within: float) -> bool:
     asked = {each: question(each, key) for each in subjects}
     try:
         with socket.socket(family_of(address), socket.SOCK_DGRAM) as line:

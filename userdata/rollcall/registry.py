@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from rollcall import plan
-from rollcall.answers import answers_of
+from rollcall.answers import name_servers_answer
 from rollcall.aws import AccessKey, InstanceRole
 from rollcall.cloudflare import CloudflareStore, Record
 from rollcall.errors import RefusedError, TransientError
@@ -50,6 +50,9 @@ class Registry(Protocol):
 
     def challenge(self, owner: Owner, on: bool, by: str = "") -> bool:
         """Put up the challenge of `by` for this machine, or take it away (without `by` everybody's); whether there was one."""
+
+    def challengers(self, owner: Owner) -> tuple[str, ...]:
+        """Return the `by` of each challenge for this machine."""
 
 
 class CloudflareRegistry:
@@ -93,6 +96,12 @@ class CloudflareRegistry:
             store.delete(each.zone, each.id)
         return bool(there)
 
+    def challengers(self, owner: Owner) -> tuple[str, ...]:
+        name, start = challenge_name(owner, self._told), f"{owner} "
+        listed = self._open().list(self._told.zone, name)
+        texts = (each.content.strip('"') for each in listed if each.type == "TXT")
+        return tuple(each.removeprefix(start) for each in texts if each.startswith(start))
+
     def _apply(self, changes: plan.Plan) -> bool:
         if changes.refused:
             raise RefusedError(changes.refused)
@@ -122,11 +131,11 @@ class RetriedRoute53:
         self,
         join: Route53Join,
         key: Callable[[], str],
-        look: Callable[[str], frozenset[str] | None] = answers_of,
+        look: Callable[[str], frozenset[str] | None] | None = None,
     ) -> None:
         self._told = join
         self._key = key
-        self._look = look
+        self._look = look or name_servers_answer(join.domain)
         self._role = InstanceRole()
         self._fresh: bool | str = True
         self._within = _WITHIN
@@ -147,6 +156,9 @@ class RetriedRoute53:
 
     def challenge(self, owner: Owner, on: bool, by: str = "") -> bool:
         return bool(self._ask(lambda registry: registry.challenge(owner, on, by)))
+
+    def challengers(self, owner: Owner) -> tuple[str, ...]:
+        return tuple(self._ask(lambda registry: registry.challengers(owner)))
 
     def interrupt(self) -> None:
         """Give up the call that is under way. A signal handler may call this."""

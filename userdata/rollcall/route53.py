@@ -224,6 +224,12 @@ class Route53Registry:
             self._store.change([old] if old.values else [], [replace(old, values=values)] if values else [])
         return there
 
+    def challengers(self, owner: Owner) -> tuple[str, ...]:
+        """Return the `by` of each challenge for this machine."""
+        start = f'"{owner} '
+        texts = (value for each in self._store.at(challenge_name(owner, self._told)) for value in each.values)
+        return tuple(each.removeprefix(start).rstrip('"') for each in texts if each.startswith(start))
+
     def _register(self, host: str, owner: Owner, addresses: tuple[str, ...]) -> bool:
         """Our A, AAAA and TXT stand; whether anything had to be changed. A machine's first join needs no look before."""
         wanted = f'"{_JOINS} {self._set} {srv_value(self._told, host)}"'

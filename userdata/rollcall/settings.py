@@ -34,6 +34,7 @@ class SettingsError(ValueError):
 @dataclass(frozen=True, kw_only=True)
 class CloudflareJoin:
     """Register the machine's public address under `host` in the Cloudflare zone with id `zone`; with `ipv6` one of each family.
+    `labels`: so many of `host` stand before the zone's name.
 
     `ttl` in seconds (1: automatic); `token` names the secret that holds the API token (an SSM parameter on EC2, a
     metadata key on Joyent); `origin` the one with the private key and certificate (PEM) for TLS to Cloudflare's edge; `closed`:
@@ -52,6 +53,12 @@ class CloudflareJoin:
     closed: bool = False
     origin: str = ""
     ipv6: bool = False
+    labels: int = 1
+
+    @property
+    def domain(self) -> str:
+        """The zone's name."""
+        return self.host.split(".", self.labels)[-1]
 
 
 @dataclass(frozen=True, kw_only=True)

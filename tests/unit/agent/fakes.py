@@ -170,6 +170,10 @@ class FakeRegistry:
         self._call("challenge")
         return False
 
+    def challengers(self, owner: Owner) -> tuple[str, ...]:
+        self._call("challengers")
+        return ()
+
     def _call(self, verb: str) -> None:
         token = self._secret(self._told.token) if isinstance(self._told, CloudflareJoin) else TOKEN
         self._dns.called(verb, self._place, token)

@@ -56,6 +56,10 @@ class Net:
     home: Path
     strangers: frozenset[str] = frozenset()
     udp_blocked: bool = False
+    # Machines whose network lets no DNS out but to a resolver, that cannot resolve at all, or that have a view of their own.
+    no_name_server: frozenset[str] = frozenset()
+    no_dns: frozenset[str] = frozenset()
+    own_view: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         self.clock = Clock()
@@ -66,7 +70,7 @@ class Net:
         self.records: dict[str, dict[str, Owner]] = {}
         self.hosts: dict[str, str] = {}
         self.challenges: dict[str, set[str]] = {}
-        self.put_up = 0
+        self.put_up = self.reads = 0
         self.relayed = 0
 
     def boot(self, number: int, address: str, *joins: Join, key: str = "k") -> str:
@@ -76,7 +80,7 @@ class Net:
             cloud,
             status_file=self.home / f"{name}.json",
             clock=self.clock,
-            look_up=self.look_up,
+            answers=NetAnswers(self, name),  # type: ignore[arg-type]
             registry_of=lambda told, _: NetRegistry(self, told),
         )
         return name
@@ -119,6 +123,26 @@ def place(told: Join) -> str:
     return told.host if isinstance(told, CloudflareJoin) else f"{told.incarnation}.{told.service}.{told.domain}".lower()
 
 
+class NetAnswers:
+    """The view of DNS that a machine has."""
+
+    def __init__(self, net: Net, name: str) -> None:
+        self._net, self._name = net, name
+        self.notes: tuple[str, ...] = ()
+
+    def any_of(self, name: str, zone: str, *, ipv6: bool = True) -> frozenset[str] | None:
+        assert name.endswith(zone)
+        net, challenge = self._net, ".c.rc." in name
+        if self._name in net.no_dns or (challenge and self._name in net.no_name_server):
+            return None
+        if self._name in net.own_view:
+            return frozenset() if challenge else frozenset({"10.0.0.10" if zone == SITE.domain else "lb.example.org"})
+        return net.look_up(name)
+
+    def all_of(self, name: str, zone: str) -> frozenset[str] | None:
+        return self.any_of(name, zone)
+
+
 class NetRegistry:
     def __init__(self, net: Net, told: Join) -> None:
         self._net, self._told = net, told
@@ -157,6 +181,11 @@ class NetRegistry:
             self._net.challenges[name] = left
         self._net.put_up += on and not mine
         return bool(mine)
+
+    def challengers(self, owner: Owner) -> tuple[str, ...]:
+        self._net.reads += 1
+        texts = self._net.challenges.get(challenge_name(owner, self._told), set())
+        return tuple(each.removeprefix(f"{owner} ") for each in texts)
 
 
 @pytest.fixture
@@ -319,3 +348,101 @@ def test_a_machine_that_lost_its_address_does_not_answer_for_it(net: Net) -> Non
     agent.memberships[0].not_before = net.clock.now + 999
     net.run(20)
     assert {(each.address, each.generation) for each in agent.probed()} == {(B, "000000")}
+
+
+def status(net: Net, name: str) -> str:
+    return (net.home / f"{name}.json").read_text()
+
+
+BLIND = ["no_name_server", "no_dns", "own_view"]
+
+
+@pytest.mark.parametrize("kind", BLIND)
+@pytest.mark.parametrize("told", [SITE, V1])
+def test_a_machine_that_cannot_see_challenges_says_so_and_is_not_removed_by_silence(
+    net: Net, told: Join, kind: str
+) -> None:
+    for number, address in enumerate((A, B, C)):
+        net.boot(number, address, told)
+    setattr(net, kind, frozenset({"1"}))
+    net.run(150)
+    net.udp_blocked = True
+    net.run(1800)
+    assert len(net.standing(told)) == 3 and net.put_up
+    said = status(net, "1")
+    assert "challenges are looked for by the API, and the others wait 300 s for an answer" in said
+    assert ("a split horizon?" in said) == (kind == "own_view")
+    if kind == "own_view":
+        assert ("10.0.0.10" if told is SITE else "lb.example.org") in said
+    assert net.reads < 1800 / 60 * 3 * 2, "no more than now and then"
+
+
+@pytest.mark.parametrize("kind", BLIND)
+def test_what_a_machine_leaves_that_could_not_see_challenges_goes_when_its_patience_is_over(
+    net: Net, kind: str
+) -> None:
+    for number, address in enumerate((A, B, C)):
+        net.boot(number, address, SITE)
+    setattr(net, kind, frozenset({"1"}))
+    net.run(200)
+    net.off.add("1")
+    net.run(250)
+    assert net.standing(SITE) == {A, B, C}
+    net.run(150)
+    assert net.standing(SITE) == {A, C} and net.challenges == {}
+
+
+def test_where_no_machine_can_ask_a_name_server_a_crash_is_still_cleaned_up(net: Net) -> None:
+    """Port 53 is blocked outward: members are seen by the resolver, challenges by the API."""
+    for number, address in enumerate((A, B, C)):
+        net.boot(number, address, SITE)
+    net.no_name_server = frozenset("012")
+    net.run(600)
+    assert net.standing(SITE) == {A, B, C}
+    net.off.add("1")
+    net.run(500)
+    assert net.standing(SITE) == {A, C}
+
+
+@pytest.mark.parametrize("kind", BLIND)
+def test_once_it_sees_dns_again_it_asks_for_no_patience(net: Net, kind: str) -> None:
+    for number, address in enumerate((A, B)):
+        net.boot(number, address, SITE)
+    setattr(net, kind, frozenset({"1"}))
+    net.run(200)
+    assert any("late-300" in each for texts in net.challenges.values() for each in texts)
+    setattr(net, kind, frozenset())
+    net.run(20)
+    assert net.challenges == {} and '"watch": ""' in status(net, "1")
+
+
+def test_one_that_leaves_takes_its_text_away(net: Net) -> None:
+    for number, address in enumerate((A, B)):
+        net.boot(number, address, SITE, V1)
+    net.no_name_server = frozenset({"1"})
+    net.run(60)
+    assert net.challenges
+    net.agents["1"].leave()
+    assert net.challenges == {}
+
+
+def test_a_machine_that_was_away_from_dns_for_long_is_not_taken_for_unseen_at_once(net: Net) -> None:
+    for number, address in enumerate((A, B)):
+        net.boot(number, address, SITE)
+    net.run(60)
+    monitor = net.agents["0"].memberships[0].monitor
+    assert monitor is not None
+    monitor.compare(SITE.host, {B}, {A})
+    net.clock.now += 600
+    monitor.compare(SITE.host, {B}, {A})
+    monitor.answer(net.records[SITE.host][A])
+    assert monitor.note == ""
+
+
+def test_what_somebody_else_has_in_a_set_is_not_asked_for_by_our_name_servers(net: Net) -> None:
+    for number, address in enumerate((A, B)):
+        net.boot(number, address, V1)
+    net.run(20)
+    net.records[place(V1)]["lb.example.org"] = Owner("staging", "web", "0", "abcdef", "i-00000000000000077")
+    net.run(200)
+    assert "lb.example.org" in net.standing(V1) and len(net.standing(V1)) == 3 and net.put_up == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from rollcall.crash_monitor import (
@@ -11,12 +13,14 @@ from rollcall.crash_monitor import (
     PROPAGATION_LIMIT_S,
     Action,
     AskAgain,
+    AskPatience,
     Challenge,
     Challenged,
     ChallengeSeen,
     Event,
     FindOwner,
     OwnerFound,
+    Patience,
     Probed,
     Remove,
     Suspect,
@@ -24,6 +28,7 @@ from rollcall.crash_monitor import (
     Withdraw,
     Withdrawn,
     neighbours,
+    patience_of,
     step,
 )
 from rollcall.ownership import Owner
@@ -32,6 +37,7 @@ DEAD = Owner("local", "web", "0", "ab12cd", "i-0123456789abcdef0")
 KNOWN = Suspect(generation=DEAD.generation)
 SILENT = Suspect(generation=DEAD.generation, silent=FAILED_PROBES)
 ACCUSED = Suspect(generation=DEAD.generation, silent=FAILED_PROBES, owner=DEAD, since=100.0)
+PATIENT = Suspect(generation=DEAD.generation, silent=FAILED_PROBES, owner=DEAD, since=100.0, patience=300.0)
 LATE = 100.0 + ANSWER_WITHIN_S
 
 
@@ -52,7 +58,13 @@ LATE = 100.0 + ANSWER_WITHIN_S
     (ACCUSED, ChallengeSeen(now=60.0), Suspect(generation="ab12cd", silent=2, owner=DEAD, since=60.0), None),
     (ACCUSED, ChallengeSeen(now=160.0), ACCUSED, None),
     (ACCUSED, Probed(alive=False, now=LATE - 1), Suspect(generation="ab12cd", silent=3, owner=DEAD, since=100.0), None),
-    (ACCUSED, Probed(alive=False, now=LATE), Suspect(generation="ab12cd", silent=3, owner=DEAD, since=100.0), Withdraw(DEAD)),
+    (ACCUSED, Probed(alive=False, now=LATE), Suspect(generation="ab12cd", silent=3, owner=DEAD, since=100.0), AskPatience(DEAD)),
+    (ACCUSED, Patience(seconds=0, now=LATE), ACCUSED, Withdraw(DEAD)),
+    (ACCUSED, Patience(seconds=300, now=LATE), PATIENT, None),
+    (PATIENT, Probed(alive=False, now=399), replace(PATIENT, silent=3), None),
+    (PATIENT, Probed(alive=False, now=400), replace(PATIENT, silent=3), AskPatience(DEAD)),
+    (PATIENT, Patience(seconds=300, now=400), PATIENT, Withdraw(DEAD)),
+    (PATIENT, Probed(alive=True, now=200), replace(PATIENT, silent=0), Withdraw(DEAD)),
     (ACCUSED, Probed(alive=True, now=LATE - 1), Suspect(generation="ab12cd", owner=DEAD, since=100.0), Withdraw(DEAD)),
     # What its withdrawal showed
     (ACCUSED, Withdrawn(unanswered=True), SILENT, Remove(DEAD)),
@@ -66,11 +78,19 @@ def test_a_step(before: Suspect, event: Event, after: Suspect, action: Action | 
     assert step(before, event) == (after, action)
 
 
+@pytest.mark.parametrize(("challengers", "seconds"), [
+    ((), 0), (("ab12cd",), 0), (("late-300",), 300), (("ab12cd", "late-300/v1._s._tcp", "late-60"), 300), (("late-",), 0),
+    (("late-999999999",), 300), (("late--5", "late-x"), 0),
+])  # fmt: skip
+def test_how_long_a_member_asks_to_be_waited_for(challengers: tuple[str, ...], seconds: float) -> None:
+    assert patience_of(challengers) == seconds
+
+
 def test_an_agent_that_is_away_for_thirty_seconds_is_not_removed() -> None:
     """Each probe at the worst moment, seven seconds apart, and a name server that has the challenge at once."""
     suspect, now = KNOWN, 0.0
     action: Action | None = None
-    while not isinstance(action, Withdraw):
+    while not isinstance(action, AskPatience):
         suspect, action = step(suspect, Probed(alive=False, now=now))
         if isinstance(action, FindOwner):
             suspect, _ = step(suspect, Challenged(owner=DEAD, now=now))

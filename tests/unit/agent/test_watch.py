@@ -146,6 +146,11 @@ class WorldRegistry:
         self._world.put_up += on and not mine
         return bool(mine)
 
+    def challengers(self, owner: Owner) -> tuple[str, ...]:
+        self._zone()
+        texts = self._world.challenges.get(challenge_name(owner, self._told), set())
+        return tuple(each.removeprefix(f"{owner} ") for each in texts)
+
     def _zone(self) -> dict[str, Owner]:
         if self._world.api_down:
             raise TransientError("reason=api-failing")

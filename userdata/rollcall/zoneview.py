@@ -4,6 +4,8 @@ Only a server that answers for the zone has a vote. One that answers REFUSED or 
 takes nothing away from what the others say: a resolver would ask the next one (RFC 2182 section 3.1, RFC 4697 section 2.2). Where
 none has a vote, the resolvers of `rollcall:resolvers` are asked, or those of this machine, and what they have in their caches counts.
 
+The program's roll calls and the machines' agents look at DNS by this one module; a machine has dnspython 2.3.
+
 `ROLLCALL_DNS=HOST:PORT[,HOST:PORT…]` in the environment names the name servers to ask instead: a split-horizon primary, or a
 rehearsal. This machine's own resolvers are not asked then.
 """
@@ -16,20 +18,18 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import dns.exception
 import dns.flags
 import dns.message
 import dns.name
-import dns.nameserver
 import dns.query
 import dns.rcode
 import dns.rdatatype
 import dns.resolver
 
-_TIMEOUT_S, _TRIES = 2.0, 2
+_TIMEOUT_S, _DATAGRAMS = 2.0, 2
 # How long the list of name servers counts, and how long a silent one is left alone while others answer.
 _DISCOVERY_S, _QUIET_S = 60.0, 15.0
 # RFC 2308 section 5 calls one to three hours a sensible limit of negative caching.
@@ -54,12 +54,14 @@ class Server:
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """What one server answers: the values, or why it has no vote. `ttl`: seconds for which a cache may keep it."""
+    """What one server answers: the values, or why it has no vote. `ttl`: seconds for which a cache may keep it; `missing`: there is no
+    such name (NXDOMAIN)."""
 
     values: frozenset[str] = frozenset()
     fault: str = ""
     ttl: float = 0.0
     silent: bool = False
+    missing: bool = False
 
     def __str__(self) -> str:
         return self.fault or f"answers {', '.join(sorted(self.values)) or 'nothing'}"
@@ -67,17 +69,25 @@ class Reply:
 
 @dataclass(frozen=True, kw_only=True)
 class Discovery:
-    """A zone's name servers; `faults` say which cannot be asked at all, by the names of their NS records or of the zone."""
+    """A zone's name servers; `second` are the IPv6 addresses of those that have IPv4 too, which are asked where no other answers;
+    `faults` say which cannot be asked at all, by the names of their NS records or of the zone."""
 
     servers: tuple[Server, ...] = ()
+    second: tuple[Server, ...] = ()
     faults: Mapping[str, str] = field(default_factory=dict)
 
 
 class ZoneView:
     """What the name servers of one zone answer, and its resolvers where no name server has a vote. Safe for threads."""
 
-    def __init__(self, zone: str, resolvers: Sequence[str] = (), clock: Callable[[], float] = time.monotonic) -> None:
-        self._zone, self._clock = zone, clock
+    def __init__(
+        self,
+        zone: str,
+        resolvers: Sequence[str] = (),
+        clock: Callable[[], float] = time.monotonic,
+        quiet: float = _QUIET_S,
+    ) -> None:
+        self._zone, self._clock, self._quiet_s = zone, clock, quiet
         self.resolvers = resolvers_of(resolvers)
         self._lock = threading.Lock()
         self._found: tuple[float, Discovery] | None = None
@@ -88,12 +98,17 @@ class ZoneView:
 
     def all_of(self, name: str, rtype: str) -> frozenset[str]:
         """The values of `name` that everyone with a vote answers with; empty where nobody has one."""
-        votes = self._votes(name, rtype)
+        votes = self.votes(name, rtype)
         return frozenset.intersection(*votes) if votes else frozenset()
 
     def any_of(self, name: str, rtype: str) -> frozenset[str]:
         """The values of `name` that somebody with a vote still answers with: a cache may take them up yet."""
-        return frozenset().union(*self._votes(name, rtype))
+        return frozenset().union(*self.votes(name, rtype))
+
+    @property
+    def instead(self) -> bool:
+        """Whether no name server had a vote when they were last asked."""
+        return self._instead
 
     @property
     def delay(self) -> float:
@@ -127,7 +142,7 @@ class ZoneView:
         """What the name servers and the resolvers answer where they differ, as one line; else empty."""
         if not self.resolvers or self._instead:
             return ""
-        votes = self._votes(name, rtype)
+        votes = self.votes(name, rtype)
         replies = self._asked(self.resolvers, name, rtype, recursive=True)
         apart = [each for each, reply in replies.items() if not reply.fault and votes and reply.values not in votes]
         if not apart or self._instead:
@@ -138,18 +153,23 @@ class ZoneView:
         here = f"{name} {rtype}: the name servers {str(theirs).replace('answers', 'answer', 1)}; {said}."
         return f"{here} It has a view of its own, or keeps old answers for up to {late:.0f} s."
 
-    def _votes(self, name: str, rtype: str) -> list[frozenset[str]]:
+    def votes(self, name: str, rtype: str, *, cached: bool = True) -> list[frozenset[str]]:
+        """What each server with a vote answers. Where none has one, what the resolvers answer, unless they are not to be asked (`cached`):
+        a resolver that is asked for a name too early keeps for long that there is none."""
         found, now = self._discovered(), self._clock()
         with self._lock:
             quiet = {each for each, until in self._quiet.items() if until > now}
-        asked = self._asked([each for each in found.servers if each not in quiet], name, rtype)
-        votes = [each.values for each in asked.values() if not each.fault]
-        if not votes and quiet and not self.resolvers:
-            asked |= self._asked([each for each in found.servers if each in quiet], name, rtype)
-            votes = [each.values for each in asked.values() if not each.fault]
+        awake = [[each for each in some if each not in quiet] for some in (found.servers, found.second)]
+        again = [] if self.resolvers else [each for each in (*found.servers, *found.second) if each in quiet]
+        asked: dict[Server, Reply] = {}
+        votes: list[frozenset[str]] = []
+        for some in (*awake, again):
+            if not votes:
+                asked |= self._asked(some, name, rtype)
+                votes = [each.values for each in asked.values() if not each.fault]
         self._note(found, asked, quiet)
         self._instead = not votes
-        if votes:
+        if votes or not cached:
             return votes
         replies = self._asked(self.resolvers, name, rtype, recursive=True)
         heard = [each for each in replies.values() if not each.fault]
@@ -161,7 +181,7 @@ class ZoneView:
     def _note(self, found: Discovery, asked: Mapping[Server, Reply], quiet: Iterable[Server]) -> None:
         with self._lock:
             now = self._clock()
-            self._quiet.update({each: now + _QUIET_S for each, reply in asked.items() if reply.silent})
+            self._quiet.update({each: now + self._quiet_s for each, reply in asked.items() if reply.silent})
             left = {str(each): self._faults.get(str(each), _SILENT) for each in quiet if each not in asked}
             self._faults = {**found.faults, **left}
             self._faults.update({str(each): reply.fault for each, reply in asked.items() if reply.fault})
@@ -179,7 +199,11 @@ class ZoneView:
     def _discovered(self) -> Discovery:
         with self._lock:
             if self._found is None or self._clock() - self._found[0] > _DISCOVERY_S:
-                self._found = (self._clock(), name_servers(self._zone, self.resolvers))
+                found, before = name_servers(self._zone, self.resolvers), self._found
+                # Resolvers that fail for a while take no name server away.
+                if before and not found.servers:
+                    found = replace(before[1], faults=found.faults)
+                self._found = (self._clock(), found)
             return self._found[1]
 
 
@@ -188,36 +212,41 @@ def name_servers(zone: str, resolvers: Sequence[Server] = ()) -> Discovery:
     override = os.environ.get("ROLLCALL_DNS")
     if override:
         return Discovery(servers=tuple(server(each) for each in override.replace(",", " ").split()))
-    try:
-        names = sorted(str(each.target).rstrip(".") for each in _looked_up(zone, "NS", resolvers))
-    except (dns.exception.DNSException, OSError) as failed:
-        return Discovery(faults={zone: f"has no NS records that can be looked up ({_reason(failed)})"})
+    reply = _looked_up(zone, "NS", resolvers)
+    if not reply.values:
+        return Discovery(faults={zone: f"has no NS records that can be looked up ({_why_none(reply)})"})
     servers: list[Server] = []
+    second: list[Server] = []
     faults: dict[str, str] = {}
-    for name in names:
-        found, why = _addresses(name, resolvers)
-        servers += [Server(address=each, name=name) for each in found]
-        faults.update({} if found else {name: why})
-    return Discovery(servers=tuple(servers), faults=faults)
+    for name in sorted(each.rstrip(".") for each in reply.values):
+        ipv4, ipv6, why = _addresses(name, resolvers)
+        servers += [Server(address=each, name=name) for each in ipv4 or ipv6]
+        second += [Server(address=each, name=name) for each in ipv6 if ipv4]
+        faults.update({name: why} if why else {})
+    return Discovery(servers=tuple(servers), second=tuple(second), faults=faults)
 
 
-def _addresses(name: str, resolvers: Sequence[Server]) -> tuple[list[str], str]:
-    """A name server's IPv4 addresses, or its IPv6 ones where it has no others; or why there are none."""
-    why = "has no address"
-    for rtype in ("A", "AAAA"):
-        try:
-            return [each.address for each in _looked_up(name, rtype, resolvers)], ""
-        except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
-            continue
-        except (dns.exception.DNSException, OSError) as failed:
-            why = f"has no address that can be looked up ({_reason(failed)})"
-    return [], why
+def _addresses(name: str, resolvers: Sequence[Server]) -> tuple[list[str], list[str], str]:
+    """A name server's IPv4 addresses, its IPv6 ones, and why it has neither."""
+    found = [_looked_up(name, rtype, resolvers) for rtype in ("A", "AAAA")]
+    ipv4, ipv6 = (sorted(reply.values) for reply in found)
+    failed = next((reply.fault for reply in found if reply.fault), "")
+    why = f"has no address that can be looked up ({failed})" if failed else "has no address"
+    return ipv4, ipv6, "" if ipv4 or ipv6 else why
 
 
-def _looked_up(name: str, rtype: str, resolvers: Sequence[Server]) -> list[Any]:
-    asked = dns.resolver.Resolver(configure=False)
-    asked.nameservers = [dns.nameserver.Do53Nameserver(each.address, each.port) for each in resolvers]
-    return list(asked.resolve(name, rtype, lifetime=_TIMEOUT_S * 3))
+def _looked_up(name: str, rtype: str, resolvers: Sequence[Server]) -> Reply:
+    """What the first resolver that answers says."""
+    reply = Reply(fault="no resolver is known")
+    for each in resolvers:
+        reply = _ask(each, name, name, rtype, recursive=True)
+        if not reply.fault:
+            break
+    return reply
+
+
+def _why_none(reply: Reply) -> str:
+    return reply.fault or ("NXDOMAIN" if reply.missing else "no such record")
 
 
 def resolvers_of(listed: Sequence[str]) -> tuple[Server, ...]:
@@ -247,7 +276,7 @@ def _ask(asked: Server, zone: str, name: str, rtype: str, *, recursive: bool) ->
     query = dns.message.make_query(name, rtype)
     if not recursive:
         query.flags &= ~dns.flags.RD
-    for _ in range(_TRIES):
+    for _ in range(_DATAGRAMS):
         try:
             reply, _ = dns.query.udp_with_fallback(query, asked.address, port=asked.port, timeout=_TIMEOUT_S)
             return judged(reply, zone, rtype, recursive=recursive)
@@ -274,7 +303,8 @@ def judged(reply: dns.message.Message, zone: str, rtype: str, *, recursive: bool
         return Reply(fault=_lame(reply, zone))
     wanted = dns.rdatatype.from_text(rtype)
     here = [each for each in reply.answer if each.rdtype == wanted]
-    return Reply(values=frozenset(item.to_text() for each in here for item in each), ttl=_kept(reply, bool(here)))
+    values = frozenset(item.to_text() for each in here for item in each)
+    return Reply(values=values, ttl=_kept(reply, bool(here)), missing=code == dns.rcode.NXDOMAIN)
 
 
 def _lame(reply: dns.message.Message, zone: str) -> str:
@@ -298,12 +328,5 @@ def _kept(reply: dns.message.Message, answered: bool) -> float:
 
 
 def _reason(failed: Exception) -> str:
-    """A short word for what went wrong: the texts of dnspython's exceptions repeat every question."""
-    words = {
-        dns.resolver.NXDOMAIN: "NXDOMAIN",
-        dns.resolver.NoAnswer: "no such record",
-        dns.resolver.NoNameservers: "no resolver answers it",
-        dns.exception.Timeout: "timed out",
-    }
-    named = next((word for kind, word in words.items() if isinstance(failed, kind)), None)
-    return named or str(getattr(failed, "strerror", None) or failed or type(failed).__name__)[:_LONGEST_FAULT]
+    """A short word for what went wrong: dnspython's texts repeat every question."""
+    return str(getattr(failed, "strerror", None) or failed or type(failed).__name__)[:_LONGEST_FAULT]
