@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "userdata")]
 
 from bench.rows import Row, report  # noqa: E402
+from localcloud.namespace import NETWORKS  # noqa: E402
 from localcloud.rehearsal import RehearsalError  # noqa: E402
 from tests.integration.conftest import rehearsed  # noqa: E402
 from tests.integration.instep import SERVICE, InStep, foreign_bytes  # noqa: E402
@@ -37,7 +38,7 @@ DURATION = float(os.environ.get("DURATION", "7200"))
 MOST = int(os.environ.get("MOST", "3"))
 SEED = int(os.environ.get("SEED") or secrets.randbelow(10**6))
 LOG = ROOT / ".rollcall" / "soak.log"
-# A crash is found by two silent looks, a challenge of 20 s and a little more.
+# A crash is found by two failed probes, a challenge of 24 s and a little more.
 GONE_WITHIN, BACK_WITHIN = 75.0, 120.0
 CONFIG = """\
 config:
@@ -137,6 +138,19 @@ class Soak:
             finally:
                 self.stack.rehearsal.localcloud("fault", "--clear", which, capture=True)
         return f"{which} failed for {seconds} s"
+
+    def bad_name_server(self) -> str:
+        """One of the zones' name servers fails, while a machine crashes or nothing happens."""
+        where = self.dice.choice([each for network in NETWORKS.values() for each in network.name_servers])
+        how = self.dice.choice(("refused", "lame", "drop", "status=500"))
+        before = self.stack.owners()
+        self.stack.rehearsal.localcloud("fault", f"dns:{where} {how}", capture=True)
+        try:
+            self._stay(before, 30, f"the name server {where} was {how}, and entries went")
+            crashed = f", and {self.crash()}" if self.dice.randrange(2) else ""
+        finally:
+            self.stack.rehearsal.localcloud("fault", "--clear", "dns", capture=True)
+        return f"the name server {where} was {how}{crashed}"
 
     def agent_killed(self) -> str:
         one = self._one()
@@ -241,6 +255,7 @@ class Soak:
 # How likely each is.
 OPERATIONS = {
     "scale": 3, "replace": 1, "change_in_place": 1, "stop": 1, "crash": 1, "hang": 1, "partition": 1, "api_down": 1,
+    "bad_name_server": 1,
     "agent_killed": 1, "user_edits": 2,
 }  # fmt: skip
 
