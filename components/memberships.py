@@ -54,7 +54,6 @@ def site_membership(
                 token=name,
                 ttl=settings.ttl,
                 proxied=settings.proxied,
-                closed=only_from is not None,
                 origin=pem,
                 ipv6=ipv6,
                 labels=settings.host.count(".") + 1,

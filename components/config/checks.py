@@ -305,7 +305,6 @@ def _site_join(stack: str, site: SiteSettings, fleet: FleetSettings) -> str:
             token=f"{home}cloudflare-token",
             ttl=site.ttl,
             proxied=site.proxied,
-            closed=site.proxied,
             origin=f"{home}origin" if site.proxied else "",
             ipv6=fleet.ipv6,
             labels=site.host.count(".") + 1,

@@ -37,9 +37,8 @@ class CloudflareJoin:
     `labels`: so many of `host` stand before the zone's name.
 
     `ttl` in seconds (1: automatic); `token` names the secret that holds the API token (an SSM parameter on EC2, a
-    metadata key on Joyent); `origin` the one with the private key and certificate (PEM) for TLS to Cloudflare's edge; `closed`:
-    the web ports take the edge only; `check` is `http:PORT:PATH`, `tcp:PORT` or `command:PATH`; healthy after `rise` good ones in a
-    row, unhealthy after `fall` bad ones.
+    metadata key on Joyent); `origin` the one with the private key and certificate (PEM) for TLS to Cloudflare's edge; `check`
+    is `http:PORT:PATH`, `tcp:PORT` or `command:PATH`; healthy after `rise` good ones in a row, unhealthy after `fall` bad ones.
     """
 
     zone: str
@@ -50,7 +49,6 @@ class CloudflareJoin:
     check: str = "http:80:/"
     rise: int = 1
     fall: int = 3
-    closed: bool = False
     origin: str = ""
     ipv6: bool = False
     labels: int = 1
