@@ -119,7 +119,7 @@ need() {
 get_release() {
     sed -n '/^#GET_RELEASE$/,/^#FILES$/p' "$0" >"$KEPT/get_release.py"
     changed=$(timeout 150 "$ROOT/usr/bin/python3" "$KEPT/get_release.py" "$0" "$ROOT" 2>"$KEPT/release") || {
-        cat "$KEPT/release" >>"$LOG"
+        sed '$d' "$KEPT/release" >>"$LOG"
         said=$(sed -n '$p' "$KEPT/release")
         die "${said:-reason=no-release-in-time}"
     }

@@ -35,6 +35,7 @@ CONNECT_TIMEOUT_S, FETCH_LIMIT_S, METADATA_TIMEOUT_S = 10.0, 60.0, 3.0
 IMDS = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://169.254.169.254")
 ENDPOINT = os.environ.get("AWS_ENDPOINT_URL_S3", "")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_ABSENT = ("", "AccessDenied", "AllAccessDisabled", "NoSuchKey", "NoSuchBucket")
 _EMPTY = hashlib.sha256(b"").hexdigest()
 
 
@@ -167,7 +168,7 @@ def fetched(url: str, path: str, headers: dict[str, str], digest: str) -> bytes:
         connection.request("GET", path, headers=headers)
         reply = connection.getresponse()
         if reply.status != 200:
-            raise ReleaseError(f"{_refusal(reply.status)} {which} status={reply.status}{_code(reply.read(4096))}")
+            raise ReleaseError(_refusal(reply.status, reply.read(4096), which))
         found = b""
         while part := reply.read1(65536):
             found += part
@@ -182,19 +183,17 @@ def fetched(url: str, path: str, headers: dict[str, str], digest: str) -> bytes:
         connection.close()
 
 
-def _refusal(status: int) -> str:
-    """A role that may not list the bucket gets 403 for what is not there as well.
+def _refusal(status: int, body: bytes, which: str) -> str:
+    """What the store's answer means. A role that may not list the bucket gets 403 for what is not there as well.
 
-    https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html , ErrorResponses.html
     """
-    return {403: "reason=release-missing-or-forbidden", 404: "reason=release-missing"}.get(
-        status, "reason=store-failed"
-    )
-
-
-def _code(body: bytes) -> str:
     found = re.search(rb"<Code>(\w+)</Code>", body)
-    return f" code={found[1].decode()}" if found else ""
+    code = found[1].decode() if found else ""
+    reasons = {403: "release-missing-or-forbidden", 404: "release-missing"}
+    # Any other code of a 403 is about the signature, as `RequestTimeTooSkewed` of a clock that is wrong.
+    reason = "store-refused" if status in reasons and code not in _ABSENT else reasons.get(status, "store-failed")
+    return f"reason={reason} {which} status={status}{f' code={code}' if code else ''}"
 
 
 # What arrived.

@@ -361,3 +361,38 @@ def test_faults_are_in_front_of_it(cloud: Cloud, s3: Any) -> None:
     cloud.faults.add("s3 throttle times=1")
     refused("SlowDown", lambda: s3.list_buckets(), 503)
     assert s3.list_buckets()["Buckets"]
+
+
+def control(
+    cloud: Cloud, method: str, body: bytes = b"", query: str = "", key: tuple[str, ...] = OPERATOR
+) -> requests.Response:
+    """S3 Control, as the AWS provider asks for tags."""
+    url = f"{cloud.url}/v20180820/tags/{quote(ARN, safe='')}{query}"
+    request = AWSRequest(method, url, data=body, headers={"x-amz-account-id": cloud.aws.account})
+    S3SigV4Auth(Credentials(*key), "s3", "us-west-2").add_auth(request)
+    return requests.request(method, url, data=body, headers=dict(request.headers), timeout=10)
+
+
+def test_s3_control_has_the_same_tags(cloud: Cloud, s3: Any) -> None:
+    assert "<Tags></Tags>" in control(cloud, "GET").text
+    body = "<TagResourceRequest><Tags><Tag><Key>{}</Key><Value>{}</Value></Tag></Tags></TagResourceRequest>"
+    for key, value in (("a", "1"), ("b", "2")):
+        assert control(cloud, "POST", body.format(key, value).encode()).status_code == 204
+    assert {each["Key"]: each["Value"] for each in s3.get_bucket_tagging(Bucket=BUCKET)["TagSet"]} == {
+        "a": "1",
+        "b": "2",
+    }
+    assert control(cloud, "DELETE", query="?tagKeys=a").status_code == 204
+    assert "<Key>b</Key>" in control(cloud, "GET").text and "<Key>a</Key>" not in control(cloud, "GET").text
+    reader = machine(cloud, allow("s3:ListTagsForResource", ARN))
+    assert control(cloud, "GET", key=reader).status_code == 200
+    assert code(control(cloud, "POST", body.format("c", "3").encode(), key=reader)) == "AccessDenied"
+
+
+def test_tags_may_come_with_a_new_bucket_of_who_may_tag(cloud: Cloud, s3: Any) -> None:
+    told = {**HERE, "Tags": [{"Key": "a", "Value": "1"}]}
+    s3.create_bucket(Bucket="tagged", CreateBucketConfiguration=told)
+    assert s3.get_bucket_tagging(Bucket="tagged")["TagSet"] == [{"Key": "a", "Value": "1"}]
+    maker = cloud.client("s3", machine(cloud, allow("s3:CreateBucket")))
+    refused("AccessDenied", lambda: maker.create_bucket(Bucket="another", CreateBucketConfiguration=told), 403)
+    maker.create_bucket(Bucket="another", CreateBucketConfiguration=HERE)

@@ -187,6 +187,15 @@ class TestFetch:
         store.cloud.faults.add(f"s3:GET status={status}")
         machine.is_refused(f" status={status}")
 
+    def test_a_clock_that_is_wrong_is_no_missing_release(self, machine: Machine, store: Store) -> None:
+        # As S3 sees it, the machine is an hour ahead.
+        store.cloud.clock.ahead = -3600
+        try:
+            machine.is_refused("reason=store-refused release=")
+            assert "status=403 code=RequestTimeTooSkewed" in machine.log
+        finally:
+            store.cloud.clock.ahead = 0
+
     def test_a_machine_without_a_role_says_so(self, machine: Machine, store: Store) -> None:
         ec2 = store.cloud.client("ec2")
         (found,) = ec2.describe_iam_instance_profile_associations()["IamInstanceProfileAssociations"]

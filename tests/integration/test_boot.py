@@ -56,8 +56,15 @@ echo 'APT::Periodic::Update-Package-Lists "always";' >/etc/apt/apt.conf.d/20peri
 systemctl unmask apt-daily.timer
 systemctl start --no-block apt-daily.service
 """
+# Once in the life of a machine: says that it is there, and waits for the power to go.
+CUT = """    if not Path("/var/lib/rollcall/cut").exists():
+        Path("/var/lib/rollcall/cut").touch()
+        sync(Path("/var/lib/rollcall"))
+        time.sleep(999)
+"""
 NUMBERS = itertools.count(30)
 BUCKET = "rollcall-releases-1a2b3c4"
+CLOUD: dict[str, Cloud] = {}
 AGENT = userdata.HOME / "rollcall/agent.py"
 
 
@@ -67,6 +74,7 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
     for release in SUITES:
         ensure(release=release)
     with open_room(tmp_path_factory.mktemp("boot")) as opened, running() as cloud:
+        CLOUD["aws"] = cloud
         opened.imds.credentials = stored(cloud)
         gateway = NETWORKS["aws"].gateway
         opened.names[f"{BUCKET}.s3.us-west-2.amazonaws.com"] = gateway
@@ -192,6 +200,47 @@ def test_mirrors_that_are_back_after_the_first_boot_find_machines_that_wait_for_
         whole.run("systemctl restart rollcall-boot")
         for guest in (whole, *bare):
             assert until(guest.updated, 30), guest.log()
+
+
+def test_a_store_that_is_down_at_the_first_boot_is_waited_for_and_keeps_no_triton_machine_and_no_second_boot(
+    room: Room,
+) -> None:
+    faults = CLOUD["aws"].faults
+    faults.add("s3 status=503")
+    try:
+        ec2, triton = (Guest(room, cloud, "debian-12") for cloud in ("aws", "joyent"))
+        ec2.says("reason=store-failed release=", 60)
+        assert " status=503" in ec2.shown() and ec2.run("ls /opt/rollcall 2>&1 || true").endswith(
+            "No such file or directory"
+        )
+        triton.says("settings read", 60)
+        faults.clear()
+        ec2.says("settings read", 60)
+        assert ec2.serves() and ec2.starts() > 1, ec2.log()
+        faults.add("s3 drop")
+        room.hypervisor.reboot(ec2.machine.id)
+        ec2.heard.wait("running", "running")
+        assert until(lambda: "boot: done" in ec2.run("journalctl -b -u rollcall-boot --no-pager"), 60), ec2.log()
+        assert ec2.serves()
+    finally:
+        faults.clear()
+
+
+def test_a_power_cut_while_it_is_unpacked_leaves_a_machine_that_begins_again(room: Room) -> None:
+    """Within the guest: what get_release.py had written when the power went is not taken for a release."""
+    script = userdata.boot_script().replace(
+        "    partial.rename(releases / digest)\n", CUT + "    partial.rename(releases / digest)\n"
+    )
+    assert script != userdata.boot_script()
+    guest = Guest(room, "joyent", "debian-12", userdata.build().replace(userdata.boot_script(), script))
+    assert until(lambda: "cut" in guest.run("ls /var/lib/rollcall").split(), 60), guest.log()
+    left = guest.run("ls -A /opt/rollcall/releases")
+    assert left == f".{userdata.release().digest}.partial" and guest.run("ls /opt/rollcall") == "releases"
+    room.hypervisor.cut_power(guest.machine.id)
+    guest.heard.wait("running", "stopped")
+    room.hypervisor.boot(guest.machine, guest.heard)
+    guest.says("settings read", 60)
+    assert guest.serves() and guest.run("ls -A /opt/rollcall/releases") == userdata.release().digest
 
 
 def test_an_apt_that_is_busy_at_the_first_boot_is_waited_for_and_named(room: Room) -> None:

@@ -181,7 +181,7 @@ def test_a_stolen_instance_role_reads_its_own_fleets_secrets_and_nothing_else(st
     names = {each["Name"] for each in stack.aws("ssm").describe_parameters()["Parameters"]}
     assert "/rollcall/local/other/cloudflare-token" in names, "nothing was there to be read"
     allowed = {what for what, code in said.items() if code == "yes"}
-    assert allowed == {"own token", "own certificate", "own hosted zone"}
+    assert allowed == {"own token", "own certificate", "own hosted zone", "own release"}
     denied = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
     assert {what: code for what, code in said.items() if code not in (*denied, "yes")} == {}
 

@@ -79,6 +79,9 @@ def tried_at_aws(
         "AWS_SESSION_TOKEN": stolen["Token"],
     }
     ssm, ec2, iam, route53, sts = (deployed.aws(name, told) for name in ("ssm", "ec2", "iam", "route53", "sts"))
+    s3 = deployed.aws("s3", told)
+    (bucket,) = [each["Name"] for each in deployed.aws("s3").list_buckets()["Buckets"]]
+    (held,) = deployed.aws("s3").list_objects_v2(Bucket=bucket)["Contents"]
     image = deployed.ec2.describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"][0]["ImageId"]
     record = {
         "Name": "stolen.unilans.example",
@@ -100,6 +103,12 @@ def tried_at_aws(
         "write a parameter": lambda: ssm.put_parameter(
             Name=f"{fleet}/origin", Value="x", Type="SecureString", Overwrite=True
         ),
+        "own release": lambda: s3.get_object(Bucket=bucket, Key=held["Key"]),
+        "replace the release": lambda: s3.put_object(Bucket=bucket, Key=held["Key"], Body=b"stolen"),
+        "delete the release": lambda: s3.delete_object(Bucket=bucket, Key=held["Key"]),
+        "list releases": lambda: s3.list_objects_v2(Bucket=bucket),
+        "buckets": lambda: s3.list_buckets(),
+        "open the bucket": lambda: s3.delete_public_access_block(Bucket=bucket),
         "describe": lambda: ec2.describe_instances(),
         "tag itself": lambda: ec2.create_tags(Resources=[instance], Tags=mark),
         "start": lambda: ec2.start_instances(InstanceIds=[instance]),

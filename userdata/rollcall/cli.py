@@ -65,12 +65,9 @@ def _do(command: str, told: tuple[Join, ...] | None) -> int:
 
 
 def _resolve(words: list[str]) -> int:
-    """The client is in the package, not in the userdata, which has no room for it."""
-    try:
-        from rollcall import resolve
-    except ImportError:
-        print("rollcall resolve: reason=no-client look='docs/discovery.md, or dig'", file=sys.stderr)
-        return 1
+    """Look a service up, on a machine of a fleet as anywhere else. Loaded late: the agent does without dnspython."""
+    from rollcall import resolve
+
     return resolve.main(words)
 
 

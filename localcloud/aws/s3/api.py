@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, quote
 
 from localcloud.aws.authorization import Need
 from localcloud.aws.policy import Policy
-from localcloud.aws.s3 import documents
+from localcloud.aws.s3 import control, documents
 from localcloud.aws.s3.addressing import Target, target_of
 from localcloud.aws.s3.documents import CONFIGURATIONS, element, texts
 from localcloud.aws.s3.store import Bucket, Version
@@ -75,8 +75,11 @@ class S3:
 
     def answer(self, call: Call, check: Check) -> Reply:
         """Raises AwsError. `check` raises it for needs that the principal is not allowed."""
-        target = target_of(call)
+        tagged = control.bucket_of(call, self._account)
+        target = Target(bucket=tagged, key="", region="") if tagged else target_of(call)
         with self._lock:
+            if tagged:
+                return self._on_tags(call, self._found(call, target), check)
             if not target.bucket:
                 return self._list_buckets(call, check)
             subresources = sorted(call.asked().keys() - _PLAIN)
@@ -112,6 +115,16 @@ class S3:
             raise AwsError("AuthorizationHeaderMalformed", said, 400)
         return bucket
 
+    def _on_tags(self, call: Call, bucket: Bucket, check: Check) -> Reply:
+        check([Need(action=f"s3:{control.ACTIONS[call.method]}", resource=_arn(bucket))], _policy(bucket))
+        held = bucket.configurations.get("tagging")
+        before = dict(documents.tags_of(documents.read(held, "Tagging"))) if held else {}
+        reply, tags = control.answered(call, before)
+        bucket.configurations.pop("tagging", None)
+        if tags:
+            bucket.configurations["tagging"] = documents.tagging(tuple(tags.items()))
+        return reply
+
     def _on_bucket(self, call: Call, target: Target, sub: str, check: Check) -> Reply:
         if call.method == "PUT" and not sub:
             return self._create(call, target, check)
@@ -139,7 +152,8 @@ class S3:
         raise _not_emulated(call, f"{call.method} of a bucket's {sub or 'contents'}")
 
     def _create(self, call: Call, target: Target, check: Check) -> Reply:
-        check([Need(action="s3:CreateBucket", resource=f"arn:aws:s3:::{target.bucket}")], None)
+        arn = f"arn:aws:s3:::{target.bucket}"
+        check([Need(action="s3:CreateBucket", resource=arn)], None)
         region, name = call.region, target.bucket
         tags: documents.Tags = ()
         if not _NAME.fullmatch(name) or ".." in name or _IP.fullmatch(name):
@@ -148,6 +162,8 @@ class S3:
         if call.body:
             given = documents.read(call.body, "CreateBucketConfiguration")
             wanted, tags = given.findtext("LocationConstraint") or "", documents.tags_of(given)
+        if tags:
+            check([Need(action="s3:TagResource", resource=arn)], None)
         if wanted != ("" if region == _HOME_REGION else region):
             said = (
                 f"The {wanted or 'unspecified'} location constraint is incompatible for the region specific endpoint "
