@@ -8,16 +8,16 @@ comes before the environment.
 
 from __future__ import annotations
 
-import json
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from components.reading import Faults, Reader
-from components.settings import ConfigurationError
+from components.config.errors import ConfigurationError, Faults
+
+if TYPE_CHECKING:
+    from components.config.aws_keys import RoleKeys, WebIdentityKeys
 
 Get = Callable[[str], str | None]
 # Of these the value is a text as it stands; of the others it is JSON, as the engine hands it over.
@@ -44,15 +44,11 @@ _RENAMED = {
     "sharedConfigFile": "sharedConfigFiles",
     "sharedCredentialsFile": "sharedCredentialsFiles",
 }
+_STRUCTURED = (*_LISTS, *_FLAGS, *_BLOCKS)
 # What providers that run beside the program are told of the stack's config.
 AWS_KEYS = tuple(f"aws:{each}" for each in (*_TEXTS, *_LISTS, *_FLAGS, *_BLOCKS, *_RENAMED))
 # Never in plain text, since a dynamic resource's provider has the whole configuration in the state.
 _SECRETS = ("aws:secretKey", "aws:token")
-_ARN = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/\S+")
-_ACCOUNT = re.compile(r"\d{12}")
-_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
-_SHORTEST_S, _LONGEST_S = 900, 43200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,50 +110,57 @@ class AwsSettings:
 
 def read(config: Get) -> AwsSettings:
     """The settings that `config` gives by their keys (`dict.get`, `pulumi.runtime.get_config`). Raises ConfigurationError with
-    every fault."""
+    every error. None shows a value: these keys say whose account it is, and some are secrets."""
     faults = Faults()
     for old, new in _RENAMED.items():
         if config(f"aws:{old}") is not None:
-            faults.add(f"aws:{old}", "is no key of the AWS provider 7", f"write aws:{new}, a list")
-    values = {
-        name: value
-        for name in (*_TEXTS, *_LISTS, *_FLAGS, *_BLOCKS)
-        if (value := _value(name, config, faults)) is not None
-    }
-    reader = Reader(values, "aws", faults)
-    text = {name: reader.text(name, "") for name in _TEXTS}
-    settings = AwsSettings(
+            faults.add(f"aws:{old}", "is not a key of the AWS provider 7", f"Write aws:{new}, a list")
+    text = {name: config(f"aws:{name}") or "" for name in _TEXTS}
+    settings = replace(
+        _structured(config, faults),
         access_key=text["accessKey"],
         secret_key=text["secretKey"],
         token=text["token"],
         profile=text["profile"],
         region=text["region"],
         sts_region=text["stsRegion"],
-        config_file=_only_file(reader, "sharedConfigFiles"),
-        credentials_file=_only_file(reader, "sharedCredentialsFiles"),
-        web_identity=_web_identity(reader.inner("assumeRoleWithWebIdentity"))
-        if "assumeRoleWithWebIdentity" in reader
-        else None,
-        roles=_roles(reader, faults),
-        allowed=_accounts(reader, "allowedAccountIds"),
-        forbidden=_accounts(reader, "forbiddenAccountIds"),
-        endpoints=_endpoints(reader, faults),
         ca_bundle=expanded(text["customCaBundle"]),
-        insecure=reader.flag("insecure", False),
         proxies={kind: text[f"{kind}Proxy"] for kind in ("http", "https") if text[f"{kind}Proxy"]},
         no_proxy=text["noProxy"],
-        fips=reader.flag("useFipsEndpoint", False),
-        dualstack=reader.flag("useDualstackEndpoint", False),
         metadata_endpoint=text["ec2MetadataServiceEndpoint"],
         metadata_endpoint_mode=text["ec2MetadataServiceEndpointMode"],
-        skip_metadata=reader.flag("skipMetadataApiCheck", False),
     )
     for lacking, name in ((settings.access_key, "accessKey"), (settings.secret_key, "secretKey")):
         if settings.is_static and not lacking:
-            reader.fault(name, "is missing beside the rest of a key", "set both aws:accessKey and aws:secretKey")
+            faults.add(f"aws:{name}", "is missing beside the rest of a key", "Set both aws:accessKey and aws:secretKey")
     if faults:
         raise ConfigurationError(faults.found)
     return settings
+
+
+def _structured(config: Get, faults: Faults) -> AwsSettings:
+    """The settings of the keys that are no plain texts. Where none is set, which is usual, pydantic is not imported."""
+    texts = {name: text for name in _STRUCTURED if (text := config(f"aws:{name}")) is not None}
+    if not texts:
+        return AwsSettings()
+    from components.config.aws_keys import aws_keys
+    from components.config.reader import as_value
+
+    keys = aws_keys().read({name: as_value(text) for name, text in texts.items()}, faults, hidden=_STRUCTURED)
+    return AwsSettings(
+        config_file=_only_file("sharedConfigFiles", keys.shared_config_files, faults),
+        credentials_file=_only_file("sharedCredentialsFiles", keys.shared_credentials_files, faults),
+        web_identity=_web_identity(keys.assume_role_with_web_identity, faults),
+        roles=tuple(_role(index, role, faults) for index, role in enumerate(keys.assume_roles)),
+        allowed=keys.allowed_account_ids,
+        forbidden=keys.forbidden_account_ids,
+        # A list of mappings from services, in the provider's words, to URLs.
+        endpoints={service: url for each in keys.endpoints for service, url in each.items()},
+        insecure=keys.insecure,
+        fips=keys.use_fips_endpoint,
+        dualstack=keys.use_dualstack_endpoint,
+        skip_metadata=keys.skip_metadata_api_check,
+    )
 
 
 def own_region(config: Get) -> str:
@@ -205,133 +208,31 @@ def expanded(path: str) -> str:
     return str(Path(os.path.expandvars(path)).expanduser()) if path else ""
 
 
-def _value(name: str, config: Get, faults: Faults) -> Any:
-    text = config(f"aws:{name}")
-    if text is None or name in _TEXTS:
-        return text or None
-    try:
-        return json.loads(text)
-    except ValueError:
+def _only_file(name: str, files: tuple[str, ...], faults: Faults) -> str:
+    """boto3 reads one configuration file and one of credentials, where the provider merges several."""
+    if len(files) > 1:
         faults.add(
             f"aws:{name}",
-            "is no JSON",
-            f"write it in the stack's file as YAML, or as `pulumi config set --path 'aws:{name}…'`",
-        )
-        return None
-
-
-def _only_file(reader: Reader, name: str) -> str:
-    """boto3 reads one configuration file and one of credentials, where the provider merges several."""
-    files = _texts(reader, name)
-    if len(files) > 1:
-        reader.fault(
-            name,
             f"names {len(files)} files, and what preflight, roll calls and the command line tools ask AWS with reads one",
-            "put the profiles into one file",
+            "Put the profiles into one file",
         )
     return expanded(files[0]) if files else ""
 
 
-def _accounts(reader: Reader, name: str) -> tuple[str, ...]:
-    found = _texts(reader, name)
-    for each in found:
-        if not _ACCOUNT.fullmatch(each):
-            reader.fault(name, f"names {each!r}", "an account's id is 12 digits, in quotes")
-    return found
+def _role(index: int, keys: RoleKeys, faults: Faults) -> AssumedRole:
+    for each in keys.transitive_tag_keys:
+        if each not in keys.tags:
+            problem = "names a tag that is none of the role's"
+            faults.add(f"aws:assumeRoles[{index}].transitiveTagKeys", problem, "Give that tag, or leave it out")
+    return AssumedRole(**vars(keys))
 
 
-def _texts(reader: Reader, name: str) -> tuple[str, ...]:
-    """YAML takes an account's id without quotes for a number."""
-    found = reader.take(name)
-    if found is None:
-        return ()
-    if not isinstance(found, list) or not all(
-        isinstance(each, str | int) and not isinstance(each, bool) for each in found
-    ):
-        reader.fault(name, "is no list of texts", "write it as [a, b]")
-        return ()
-    return tuple(str(each) for each in found)
-
-
-def _endpoints(reader: Reader, faults: Faults) -> dict[str, str]:
-    """A list of mappings from services, in the provider's words, to URLs."""
-    found: dict[str, str] = {}
-    for each in _items(reader, "endpoints", faults):
-        found |= {service: each.text(service) for service in each.names()}
-    return found
-
-
-def _roles(reader: Reader, faults: Faults) -> tuple[AssumedRole, ...]:
-    """In the order in which they are assumed, each by the one before it."""
-    return tuple(_role(each) for each in _items(reader, "assumeRoles", faults))
-
-
-def _items(reader: Reader, name: str, faults: Faults) -> list[Reader]:
-    found = reader.take(name)
-    if found is not None and not isinstance(found, list):
-        reader.fault(name, "is no list", "write it as a list of mappings, `[{name: value, …}]`")
-        return []
-    return [Reader(each, f"aws:{name}[{at}]", faults) for at, each in enumerate(found or ())]
-
-
-def _role(reader: Reader) -> AssumedRole:
-    role = replace(
-        _session(reader),
-        external_id=reader.text("externalId", ""),
-        tags=reader.texts_by_name("tags"),
-        transitive_tag_keys=reader.texts("transitiveTagKeys", ()),
-        source_identity=reader.text("sourceIdentity", ""),
-    )
-    for each in role.transitive_tag_keys:
-        if each not in role.tags:
-            reader.fault(
-                "transitiveTagKeys", f"names {each!r}, which is none of its tags", "give that tag, or leave it out"
-            )
-    reader.done()
-    return role
-
-
-def _session(reader: Reader) -> AssumedRole:
-    """What a role has in common however it is assumed."""
-    return AssumedRole(
-        arn=reader.text("roleArn", check=_arn_fault),
-        session_name=reader.text("sessionName", ""),
-        duration=_duration(reader),
-        policy=reader.text("policy", "", check=_policy_fault),
-        policy_arns=reader.texts("policyArns", ()),
-    )
-
-
-def _web_identity(reader: Reader) -> WebIdentity:
-    found = WebIdentity(
-        role=_session(reader),
-        token=reader.text("webIdentityToken", ""),
-        token_file=expanded(reader.text("webIdentityTokenFile", "")),
-    )
-    if bool(found.token) == bool(found.token_file):
-        reader.fault("", "needs one of webIdentityToken and webIdentityTokenFile", "set one of the two")
-    reader.done()
-    return found
-
-
-def _duration(reader: Reader) -> int:
-    """As Go writes it (https://pkg.go.dev/time#ParseDuration): `1h30m`."""
-    text = reader.text("duration", "")
-    if not text:
-        return 0
-    parts = _DURATION.findall(text)
-    seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
-    if "".join(map("".join, parts)) != text or not _SHORTEST_S <= seconds <= _LONGEST_S:
-        reader.fault("duration", f"is {text!r}", "write 15m to 12h, as 1h30m")
-    return int(seconds)
-
-
-def _arn_fault(text: str) -> str | None:
-    return None if _ARN.fullmatch(text) else "no role's ARN; write it as arn:aws:iam::123456789012:role/NAME"
-
-
-def _policy_fault(text: str) -> str | None:
-    try:
-        return None if not text or isinstance(json.loads(text), Mapping) else "no policy; write its JSON"
-    except ValueError:
-        return "no policy; write its JSON"
+def _web_identity(keys: WebIdentityKeys | None, faults: Faults) -> WebIdentity | None:
+    if keys is None:
+        return None
+    session = {name: value for name, value in vars(keys).items() if not name.startswith("web_identity")}
+    token, file = keys.web_identity_token, expanded(keys.web_identity_token_file)
+    if bool(token) == bool(file):
+        problem = "needs one of webIdentityToken and webIdentityTokenFile"
+        faults.add("aws:assumeRoleWithWebIdentity", problem, "Set one of the two")
+    return WebIdentity(role=AssumedRole(**session), token=token, token_file=file)

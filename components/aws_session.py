@@ -30,7 +30,7 @@ from botocore.exceptions import NoCredentialsError, PartialCredentialsError
 from requests.utils import should_bypass_proxies
 
 from components.aws_config import AWS_KEYS, AssumedRole, AwsSettings, Get, read, region_around
-from components.settings import ConfigurationError
+from components.config.errors import ConfigurationError
 
 # What the provider's `endpoints` call a service otherwise than boto3 does.
 _SERVICES = {"service-quotas": "servicequotas"}

@@ -13,13 +13,12 @@ from typing import Any
 import pulumi
 
 from components import userdata
-from components.settings import FleetSettings
+from components.config.models import FleetSettings, stack_id
 from rollcall.settings import STACK
 
 PROJECT = "rollcall-project"
 VERSION = "rollcall-version"
 MANAGED_BY = "managed-by"
-_OURS = "rollcall"
 # An object takes ten tags only. It is in a bucket that has ours.
 _UNMARKED = "aws:s3/bucketObjectv2:BucketObjectv2"
 
@@ -30,7 +29,7 @@ def deployment() -> str:
 
 
 def named(project: str, stack: str) -> str:
-    return stack if project == _OURS else f"{project}.{stack}"
+    return stack_id(project, stack)
 
 
 def marks() -> dict[str, str]:

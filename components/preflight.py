@@ -26,7 +26,6 @@ from components import (
     policysizes,
     sitezone,
     soa,
-    stackfile,
     standing,
     tokens,
     userdata,
@@ -41,6 +40,7 @@ from components.access import (
 )
 from components.aws_config import named, own_region, region_around, secrets
 from components.cloudflareapi import ApiFailingError, ApiRefusedError, CloudflareApi
+from components.config import namespaces, stack_file
 from components.config.errors import ConfigurationError
 from components.config.models import (
     KEYS,
@@ -63,8 +63,6 @@ from components.zonestore import ZoneStore
 if TYPE_CHECKING:
     from components.joyent.client import CloudApi
     from components.joyent.session import Session
-
-_SPACE = "rollcall"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,13 +88,9 @@ def is_secret(key: str) -> bool:
 
 
 def plain_secrets() -> list[str]:
-    """The faults of secrets that are no Pulumi secrets: the engine keeps the configuration in the state, for the dynamic resources, and
-    would have them there in plain text, whatever cloud the fleets are on."""
-    return [
-        f"{key}: is in plain text. `pulumi config set --secret {key}`, and revoke this one."
-        for key in (*secrets(config), *CLOUDFLARE_SECRETS)
-        if config(key) and not is_secret(key)
-    ]
+    """The faults of secrets that are no Pulumi secrets."""
+    keys = (*secrets(config), *CLOUDFLARE_SECRETS)
+    return namespaces.in_plain_text(keys, lambda key: bool(config(key)) and not is_secret(key))
 
 
 def checked(stack: str) -> tuple[Settings, Standing]:
@@ -121,8 +115,8 @@ def configured(stack: str) -> Settings:
 
 def described(stack: str) -> tuple[Settings, list[str]]:
     """The stack's settings, with defaults in the place of what is faulty, and every fault that the configuration shows by itself."""
-    texts = {key: text for key in KEYS if (text := config(f"{_SPACE}:{key}")) is not None}
-    hidden = [key for key in KEYS if is_secret(f"{_SPACE}:{key}")]
+    texts = {key: text for key in KEYS if (text := config(f"rollcall:{key}")) is not None}
+    hidden = [key for key in KEYS if is_secret(f"rollcall:{key}")]
     given, faults = decoded(texts), list[str]()
     try:
         given = zonenames.named(given, zonenames.looked_up(config))
@@ -130,11 +124,11 @@ def described(stack: str) -> tuple[Settings, list[str]]:
         faults += unknown.faults
         given = {key: value for key, value in given.items() if not any(f"rollcall:{key}." in each for each in faults)}
     # What the keys hold that are no settings is nothing to look at.
-    others = {key: "" for each in config_keys() if (key := _ours(each)) and key not in (*KEYS, MACHINE_TOKEN)}
+    others = {key: "" for key in namespaces.ours(config_keys()) if key not in (*KEYS, MACHINE_TOKEN)}
     settings, wrong_values = read_whole(stack, {**given, **others}, hidden)
     root = pulumi.get_root_directory()
-    doubled = stackfile.faults(Path(root), pulumi.get_stack()) if root else []
-    return settings, [*doubled, *faults, *namespace_faults(), *wrong_values]
+    doubled = stack_file.faults(Path(root), pulumi.get_stack()) if root else []
+    return settings, [*doubled, *faults, *namespaces.misspelt(config_keys()), *wrong_values]
 
 
 def config_keys() -> list[str]:
@@ -142,32 +136,12 @@ def config_keys() -> list[str]:
     return sorted({*pulumi.runtime.config.CONFIG.get(), *pulumi.runtime.config.get_config_env()})
 
 
-def namespace_faults() -> list[str]:
-    """Keys that look like Rollcall's and are in a namespace of nobody's."""
-    found = []
-    for key in config_keys():
-        space, _, name = key.partition(":")
-        if space != _SPACE and difflib.get_close_matches(space, [_SPACE], cutoff=0.8):
-            found.append(f"{key}: is in the namespace {space}, which nothing reads. Did you mean {_SPACE}:{name}?")
-    return found
-
-
 def region_fault(settings: Settings) -> list[str]:
     """Where AWS is used, the region must be the stack's own: with that of whoever runs Pulumi the AWS provider is another one, and so
     everything of it is replaced."""
     if config("aws:region") or not _uses_aws(settings):
         return []
-    names = [each for each in config_keys() if each.startswith("aws:")]
-    near = difflib.get_close_matches("aws:region", names, n=1, cutoff=0.7)
-    meant = f" ({near[0]} is set; did you mean that?)" if near else ""
-    around = region_around()
-    told = f", and AWS_REGION, which says {around} here, is not the stack's" if around else ""
-    fix = f"`pulumi config set aws:region {around or 'us-west-2'}`"
-    return [f"aws:region: is not set{meant}{told}. {fix}: another region, or none, replaces every AWS resource."]
-
-
-def _ours(key: str) -> str:
-    return key.removeprefix(f"{_SPACE}:") if key.startswith(f"{_SPACE}:") else ""
+    return [namespaces.region_missing(config_keys(), region_around())]
 
 
 def located(settings: Settings) -> Settings:

@@ -57,7 +57,7 @@ def copy(source: Path, target: Path) -> list[str]:
     """Write the rehearsal's copy of a `Pulumi.<stack>.yaml`; the keys that it leaves out. What the engine has added to the copy
     since, the salt of its secrets, stays. Raises ValueError where `source` is no configuration, or has a key twice: the copy would have
     the last one only, and the program that is rehearsed could not say so."""
-    from components.stackfile import duplicates
+    from components.config.stack_file import duplicates
 
     before = target.read_text().splitlines() if target.exists() else ()
     salt = [line for line in before if line.startswith("encryptionsalt:")]

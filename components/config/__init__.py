@@ -5,6 +5,7 @@
     reader.py          plain values -> Settings, and every error of a run
     messages.py        pydantic's errors -> `WHERE: PROBLEM. FIX.`
     checks.py          what no single key shows
+    namespaces.py      what the names of the keys show: a misspelt namespace, a secret in plain text
     stack_file.py      `Pulumi.<stack>.yaml` as the engine reads it
     reference_docs.py  docs/configuration.md and the JSON Schema for editors
 

@@ -117,7 +117,7 @@ def _number(name: str) -> int:
     return int(name)
 
 
-class _Section:
+class Section:
     """A mapping whose keys are fields. A key with null is one that was left out; what is in `EMPTY` is then a mapping without keys."""
 
     __pydantic_config__ = ConfigDict(extra="forbid", alias_generator=to_camel, hide_input_in_errors=True)
@@ -141,6 +141,11 @@ def _without_nulls(keys: Collection[str], empty: Collection[str], values: Any) -
 _Names = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_distinct)]
 
 
+def stack_id(project: str, stack: str) -> str:
+    """Return the stack as machines and DNS records name it: its name, behind the project's where that is not `rollcall`."""
+    return stack if project == "rollcall" else f"{project}.{stack}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class HealthSettings:
     """When a machine may join: `check` (`http:PORT:PATH`, `tcp:PORT`, `command:/PATH`) is good `rise` times in a row, and not
@@ -160,7 +165,7 @@ _Fall = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class SiteSettings(_Section):
+class SiteSettings(Section):
     """The public site."""
 
     zone: Annotated[
@@ -253,7 +258,7 @@ class SiteSettings(_Section):
 
 
 @dataclass(frozen=True, kw_only=True)
-class IncarnationSettings(_Section):
+class IncarnationSettings(Section):
     """One incarnation of a service: a DNS-SD service instance (RFC 6763 section 4.1) with its TXT keys and values."""
 
     name: Annotated[str, NOT_A_KEY] = ""
@@ -282,7 +287,7 @@ class IncarnationSettings(_Section):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServiceSettings(_Section):
+class ServiceSettings(Section):
     """A service as RFC 6763 section 7 names it; `name` without the underscore."""
 
     name: Annotated[str, NOT_A_KEY] = ""
@@ -321,7 +326,7 @@ class ServiceSettings(_Section):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DirectorySettings(_Section):
+class DirectorySettings(Section):
     """DNS-SD in a Route53 hosted zone."""
 
     zone: Annotated[
@@ -374,7 +379,7 @@ class DirectorySettings(_Section):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SshSettings(_Section):
+class SshSettings(Section):
     """Who may log in to a fleet's machines. On EC2 all is needed; Triton gives a machine the account's own keys, and `sources` count
     there where the fleet's firewall is on."""
 
@@ -403,7 +408,7 @@ class SshSettings(_Section):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FleetSettings(_Section):
+class FleetSettings(Section):
     """Machines with the same job."""
 
     EMPTY: ClassVar[tuple[str, ...]] = ("ssh",)
@@ -485,7 +490,7 @@ class FleetSettings(_Section):
 
 
 @dataclass(frozen=True, kw_only=True)
-class JoyentSettings(_Section):
+class JoyentSettings(Section):
     """Where CloudAPI is, without TRITON_* in the environment, which comes first. Never the key itself."""
 
     url: Annotated[str | None, _URL, Field(description="where CloudAPI is, as `TRITON_URL`")] = None
@@ -494,7 +499,7 @@ class JoyentSettings(_Section):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(_Section):
+class Settings(Section):
     """The keys `rollcall:…` of a stack. `network_ids`: of each Triton fleet by its name, once its data centre has been asked
     (components/networks.py)."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, cached_property
@@ -23,6 +24,7 @@ T = TypeVar("T")
 # The deepest key has eight names in its path. What is deeper is an error, whatever it is.
 _DEEPEST = 20
 _MOST_REPAIRS = 20
+_TYPED = {"integer": "-?(?:0|[1-9][0-9]{0,17})", "boolean": "true|false"}
 # What pydantic knows the fields by that are no keys.
 NOT_A_KEY = "\0"
 
@@ -50,6 +52,8 @@ class Model(Generic[T]):
         """
         given = plain(values)
         errors = self._errors(given)
+        if isinstance(errors, list) and (typed := self._typed_secrets(given, errors, hidden)):
+            given, errors = typed, self._errors(typed)
         for error in errors if isinstance(errors, list) else ():
             path = [each for each in error["loc"] if each != KEY]
             secret = bool(path) and path[0] in hidden
@@ -82,6 +86,19 @@ class Model(Generic[T]):
         except ValidationError as wrong:
             return list(wrong.errors(include_url=False))
         return found
+
+    def _typed_secrets(
+        self, given: dict[str, Any], errors: Sequence[Any], hidden: Collection[str]
+    ) -> dict[str, Any] | None:
+        """Return the values with numbers and booleans for what a secret has as a text, as `pulumi config set --secret --path` writes
+        them; None where there is none."""
+        typed, found = copy.deepcopy(given), False
+        for error in (each for each in errors if each["loc"] and each["loc"][0] in hidden):
+            form = _TYPED.get(node_at(self.schema, error["loc"]).get("type", ""))
+            above = _mapping_at(typed, _to_mapping(error["loc"])[:-1])
+            if form and above is not None and re.fullmatch(form, str(error["input"])):
+                above[error["loc"][-1]], found = json.loads(str(error["input"])), True
+        return typed if found else None
 
     def _repaired(self, given: dict[str, Any], errors: Sequence[Any]) -> dict[str, Any]:
         """Return the values without those that are wrong; what is needed gets its example."""
@@ -135,10 +152,11 @@ def decoded(texts: Mapping[str, str]) -> dict[str, Any]:
     JSON of whatever is no text. A text that is no JSON stays as it is, and is an error of its key."""
     from components.config.models import TEXTS
 
-    return {key: text if key in TEXTS else _json(text) for key, text in texts.items()}
+    return {key: text if key in TEXTS else as_value(text) for key, text in texts.items()}
 
 
-def _json(text: str) -> Any:
+def as_value(text: str) -> Any:
+    """Return the value of a key that the engine hands over as this text."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

@@ -14,8 +14,8 @@ import pytest
 
 from components import preflight
 from components.aws_config import AWS_KEYS, AssumedRole, named, own_region, read
+from components.config.errors import ConfigurationError
 from components.registration import RollCallProvider
-from components.settings import ConfigurationError
 
 NOTHING: dict[str, str] = {}
 ARN = "arn:aws:iam::123456789012:role/deploy"
@@ -70,12 +70,12 @@ def camel(name: str) -> str:
 
 # a wrong setting, a right one beside it, and what the fault must name
 TABLE: list[tuple[dict[str, Any], dict[str, Any], str]] = [
-    ({"assumeRole": {"roleArn": ARN}}, {"assumeRoles": [{"roleArn": ARN}]}, "aws:assumeRole: is no key of the AWS"),
-    ({"sharedConfigFile": "x"}, {"sharedConfigFiles": ["x"]}, "aws:sharedConfigFile: is no key"),
-    ({"assumeRoles": {"roleArn": ARN}}, {"assumeRoles": [{"roleArn": ARN}]}, "aws:assumeRoles: is no list"),
-    ({"assumeRoles": "arn"}, {"assumeRoles": []}, "aws:assumeRoles: is no JSON"),
+    ({"assumeRole": {"roleArn": ARN}}, {"assumeRoles": [{"roleArn": ARN}]}, "aws:assumeRole: is not a key of the AWS"),
+    ({"sharedConfigFile": "x"}, {"sharedConfigFiles": ["x"]}, "aws:sharedConfigFile: is not a key"),
+    ({"assumeRoles": {"roleArn": ARN}}, {"assumeRoles": [{"roleArn": ARN}]}, "aws:assumeRoles: the value (not shown) is not a list"),
+    ({"assumeRoles": "arn"}, {"assumeRoles": []}, "aws:assumeRoles: the value (not shown) is not a list. Set it to a list"),
     ({"assumeRoles": [{"sessionName": "x"}]}, {"assumeRoles": [{"roleArn": ARN}]}, "aws:assumeRoles[0].roleArn: is missing"),
-    ({"assumeRoles": [{"roleArn": "deploy"}]}, {"assumeRoles": [{"roleArn": ARN}]}, "no role's ARN"),
+    ({"assumeRoles": [{"roleArn": "deploy"}]}, {"assumeRoles": [{"roleArn": ARN}]}, "is not the ARN of a role"),
     (
         {"assumeRoles": [{"roleArn": ARN}, {"roleArn": ARN, "durationSeconds": 900}]},
         {"assumeRoles": [{"roleArn": ARN}, {"roleArn": ARN, "duration": "15m"}]},
@@ -83,11 +83,11 @@ TABLE: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ),
     ({"assumeRoles": [{"roleArn": ARN, "duration": "900"}]}, {"assumeRoles": [{"roleArn": ARN, "duration": "900s"}]}, "15m to 12h"),
     ({"assumeRoles": [{"roleArn": ARN, "duration": "13h"}]}, {"assumeRoles": [{"roleArn": ARN, "duration": "12h"}]}, "15m to 12h"),
-    ({"assumeRoles": [{"roleArn": ARN, "policy": "{"}]}, {"assumeRoles": [{"roleArn": ARN, "policy": "{}"}]}, "no policy"),
+    ({"assumeRoles": [{"roleArn": ARN, "policy": "{"}]}, {"assumeRoles": [{"roleArn": ARN, "policy": "{}"}]}, "is not a policy"),
     (
         {"assumeRoles": [{"roleArn": ARN, "transitiveTagKeys": ["a"]}]},
         {"assumeRoles": [{"roleArn": ARN, "transitiveTagKeys": ["a"], "tags": {"a": "b"}}]},
-        "none of its tags",
+        "names a tag that is none",
     ),
     (
         {"assumeRoleWithWebIdentity": {"roleArn": ARN}},
@@ -95,11 +95,11 @@ TABLE: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         "needs one of webIdentityToken and webIdentityTokenFile",
     ),
     ({"sharedCredentialsFiles": ["a", "b"]}, {"sharedCredentialsFiles": ["a"]}, "aws:sharedCredentialsFiles: names 2 files"),
-    ({"allowedAccountIds": ["12345"]}, {"allowedAccountIds": [123456789012]}, "an account's id is 12 digits"),
+    ({"allowedAccountIds": ["12345"]}, {"allowedAccountIds": [123456789012]}, "is not the id of an account. Write 12 digits"),
     ({"accessKey": "AKIA"}, {"accessKey": "AKIA", "secretKey": "x"}, "aws:secretKey: is missing beside"),
     ({"token": "x"}, {"token": "x", "accessKey": "AKIA", "secretKey": "x"}, "aws:accessKey: is missing beside"),
-    ({"endpoints": {"ec2": "http://x"}}, {"endpoints": [{"ec2": "http://x"}]}, "aws:endpoints: is no list"),
-    ({"insecure": "perhaps"}, {"insecure": "true"}, "aws:insecure"),
+    ({"endpoints": {"ec2": "http://x"}}, {"endpoints": [{"ec2": "http://x"}]}, "aws:endpoints: the value (not shown) is not a list"),
+    ({"insecure": "perhaps"}, {"insecure": "true"}, "aws:insecure: the value (not shown) is not a boolean"),
 ]  # fmt: skip
 
 

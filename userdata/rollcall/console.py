@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from rollcall.cli import main as on_a_machine
-
 ABOUT_A_STACK = {
     "status": "state, clouds and DNS of the stack side by side, differences first; fails when there are any",
     "adopt": "DNS entries made by hand for the stack's machines; with --yes they become the machines' own",
+    "check": "the errors of a stack's configuration, all at once; without the engine and without a network",
     "catalogue": "the images and sizes that a fleet may name, of both clouds",
 }
 ANYWHERE = {"resolve": "a service's live machines, by DNS"}
@@ -49,6 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.path.insert(0, str(here))
     code: int = import_module(f"components.{command}").main(given[1:])
     return code
+
+
+def on_a_machine(arguments: Sequence[str]) -> int:
+    """Run a command of the machines. Its clients are imported for it alone."""
+    from rollcall.cli import main as run
+
+    return run(arguments)
 
 
 def usage() -> str:

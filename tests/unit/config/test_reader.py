@@ -197,6 +197,25 @@ def test_a_text_that_is_not_of_its_key_is_an_error(key: str, text: str, shown: s
     assert fault.startswith(f"rollcall:{key}: {shown}. ")
 
 
+@pytest.mark.parametrize(
+    ("path", "text", "refused"),
+    [
+        ("fleets/web/count", "1", False),
+        ("fleets/web/count", "1001", True),
+        ("fleets/web/count", "1.0", True),
+        ("fleets/web/count", "one", True),
+        ("fleets/web/ipv6", "true", False),
+        ("fleets/web/ipv6", "True", True),
+        ("linger", "5", False),
+    ],
+)
+def test_a_secret_number_or_boolean_is_a_text_as_pulumi_writes_it(path: str, text: str, refused: bool) -> None:
+    """`pulumi config set --secret --path rollcall:fleets.web.count 1`: the engine decrypts it to a text."""
+    key = path.partition("/")[0]
+    assert bool(faults(changed(path, text), (key,))) == refused
+    assert faults(changed(path, text)) != []
+
+
 SECRET = "hunter2"
 TOKEN = "v1Q9bX0Zk3Jd8Lw2Pq7Rt5Ys1Uc4Ve6Xf0Ag9BhMn"
 
