@@ -19,9 +19,10 @@ from pathlib import Path
 
 from rollcall import edge, probe
 from rollcall.answers import Answers
+from rollcall.backoff import PATIENCE, Backoff, as_error
 from rollcall.clouds import Cloud
 from rollcall.crash_monitor import CrashMonitor
-from rollcall.errors import FatalError, RollcallError, TransientError
+from rollcall.errors import FatalError, TransientError
 from rollcall.health import Health, check_of
 from rollcall.ownership import Owner
 from rollcall.probe import Subject
@@ -39,6 +40,8 @@ CONFIRM_PROXIED = 30.0
 EACH_MEMBER = 0.5
 LEAVE_WITHIN = 20.0
 LONGEST = 30.0
+# No activity waits longer than this for its next try, whatever an API asks for (docs/agents.md).
+MAX_WAIT_S = LONGEST * PATIENCE
 WATCH = 7.0
 EDGE_DAILY, EDGE_AGAIN = 86400.0, 60.0
 log = logging.getLogger("rollcall")
@@ -56,11 +59,19 @@ class Membership:
     vanished: bool = False
     next_look: float = 0.0
     next_confirm: float = 0.0
-    pause: float = 0.0
-    not_before: float = 0.0
-    error: str = ""
     next_watch: float = 0.0
     monitor: CrashMonitor | None = None
+    # Each activity fails alone, so each has tries of its own. An answer that is late costs the machine its records.
+    joining: Backoff = field(default_factory=lambda: Backoff(LONGEST))
+    leaving: Backoff = field(default_factory=lambda: Backoff(LONGEST))
+    watching: Backoff = field(default_factory=lambda: Backoff(WATCH))
+    answering: Backoff = field(default_factory=lambda: Backoff(WATCH / 2))
+
+    @property
+    def error(self) -> str:
+        """Why activities of it fail, each reason once."""
+        tries = (self.joining, self.leaving, self.answering, self.watching)
+        return "; ".join(dict.fromkeys(each.error for each in tries if each.error))
 
 
 @dataclass
@@ -126,22 +137,26 @@ class Agent:
         return self.cloud.secret(self.site.origin) if self.site and self.site.origin else ""
 
     def tick(self) -> None:
-        """Whatever is due now. Never raises RollcallError: it is logged once, kept in the status, and tried again.
+        """Whatever is due now. Whatever is raised in a membership is logged once, kept in the status, tried again, and stops nothing
+        else.
 
         With settings that it cannot use, a machine goes on with those that it has.
         """
         before, self._unread = self._unread, ""
         try:
             self._read()
-        except (RollcallError, ValueError) as fault:
+        except ValueError as fault:
             self._unread = str(fault)
+        except Exception as fault:  # noqa: BLE001 - metadata of any form
+            self._unread = str(as_error(fault))
         if self._unread or before:
             self._note(self.status.step if self._settings else "no settings", self._unread)
         for membership in self.memberships:
             self._attend(membership)
         for old in self._dropped:
-            self._try(old, lambda old=old: self._part(old))  # type: ignore[misc]
+            self._try(old, old.leaving, lambda old=old: self._part(old))  # type: ignore[misc]
         self._dropped = [each for each in self._dropped if each.joined]
+        self._log_notes()
         self._load_probe_key()
         self._tell()
 
@@ -164,17 +179,18 @@ class Agent:
                     lambda membership=membership: self._fresh(lambda: self._leave(membership)),  # type: ignore[misc]
                     end - time.monotonic(),
                 )
-            except RollcallError as fault:
-                log.error("leave failed: %s; whoever cleans up after this machine removes the entry", fault)
+            except Exception as fault:  # noqa: BLE001 - the others are left all the same
+                log.error("leave failed: %s; whoever cleans up after this machine removes the entry", as_error(fault))
                 clean = False
         self._note("left" if clean else "leave failed")
         return clean
 
     def _read(self) -> None:
         """Identity and settings; every ten seconds, since addresses, weights and drain may change."""
-        now = self._clock()
-        if self._settings is not None and now < self._next_read:
+        if self._settings is not None and self._clock() < self._next_read:
             return
+        # Also where it fails: a question may hang for half a minute.
+        self._next_read = self._clock() + REREAD
         try:
             instance = self.cloud.instance()
             settings = MachineSettings.from_keys(self.cloud.keys(), instance)
@@ -192,7 +208,7 @@ class Agent:
             log.info("settings read: fleet=%s machine=%s generation=%s", owner.fleet, owner.machine, owner.generation)
             if self.status.step in ("booted", "no settings"):
                 self._note("settings read")
-        self._next_read = now + REREAD
+        self._next_read = self._clock() + REREAD
 
     def _take(self, settings: MachineSettings) -> None:
         """New settings: keep how far an unchanged membership has come, leave what is no longer asked for."""
@@ -211,10 +227,11 @@ class Agent:
         drain = self._settings.drain
         if membership.health.look() and not drain:
             if self._due(membership):
-                self._try(membership, lambda: self._join(membership))
+                self._try(membership, membership.joining, lambda: self._join(membership))
             if membership.joined and self._clock() >= membership.next_watch:
                 membership.next_watch = self._clock() + WATCH
-                self._try(membership, lambda: self._watch(membership))
+                self._try(membership, membership.answering, lambda: self._answer(membership))
+                self._try(membership, membership.watching, lambda: self._watch(membership))
             return
         # An earlier process may have joined, so what this one did not join is left too, and now and then again.
         unwanted = drain or membership.health.healthy is False
@@ -222,7 +239,7 @@ class Agent:
             step = "draining" if drain else "workload unhealthy"
             if step != self.status.step:
                 self._note(step, "" if drain else membership.health.why)
-            self._try(membership, lambda: self._leave(membership))
+            self._try(membership, membership.leaving, lambda: self._leave(membership))
 
     def _due(self, membership: Membership) -> bool:
         """Join now? When not joined, at a new address, when DNS answers without us, and now and then anyway."""
@@ -278,8 +295,13 @@ class Agent:
             old.joined = False
             raise
 
+    def _answer(self, membership: Membership) -> None:
+        """Take away a challenge for this machine."""
+        assert self._owner is not None
+        self._monitor(membership).answer(self._owner)
+
     def _watch(self, membership: Membership) -> None:
-        """Answer a challenge for this machine, and look after the two that follow it in the set."""
+        """See that DNS has this machine, and look after the two that follow it in the set."""
         assert self._owner is not None
         told, registry, monitor = membership.told, membership.registry, self._monitor(membership)
         name, mine = self._entry(membership)
@@ -293,13 +315,8 @@ class Agent:
             and self._clock() >= membership.next_look
         )
         monitor.compare(name, answered, mine)
-        try:
-            monitor.answer(self._owner)
-        finally:
-            # Whatever keeps this machine from answering keeps it from nothing else.
-            if answered is not None:
-                monitor.watch(self._owner, answered, mine)
-        self._log_notes()
+        if answered is not None:
+            monitor.watch(self._owner, answered, mine)
 
     def _ask_dns(self, name: str, told: Join) -> frozenset[str] | None:
         """What any name server answers."""
@@ -360,7 +377,8 @@ class Agent:
                 self._secrets[name] = self.cloud.secret(name)
             else:
                 why = f"no member is watched: {PROBE} is not set, which names the key of probes"
-        except RollcallError as fault:
+        except Exception as raised:  # noqa: BLE001 - a secret of any form
+            fault = as_error(raised)
             kept = "the key of probes of before is used" if name in self._secrets else "no member is watched"
             why = f"{kept}: {fault}"
         if why and why != self._unwatched:
@@ -379,25 +397,21 @@ class Agent:
             found += [one for one in mine if one.generation or (each.joined and one.address in each.addresses)]
         return found
 
-    def _try(self, membership: Membership, action: Callable[[], None]) -> None:
-        """Do it, unless it failed a moment ago; back off with full jitter while it fails."""
+    def _try(self, membership: Membership, tries: Backoff, action: Callable[[], None]) -> None:
+        """Do it, unless it failed a moment ago; back off with full jitter while it fails. Whatever it raises ends here."""
         now = self._clock()
-        if now < membership.not_before:
+        if now < tries.not_before:
             return
         try:
             self._fresh(action)
-        except RollcallError as fault:
-            # Hundreds that are refused must leave the account to whoever mends that.
-            refused = isinstance(fault, FatalError)
-            membership.pause = min(max(membership.pause * 2, TICK), LONGEST * (4 if refused else 1))
-            after = fault.after if isinstance(fault, TransientError) else 0.0
-            membership.not_before = now + max(after, random.uniform(TICK / 2, membership.pause))  # noqa: S311
-            if str(fault) != membership.error:
+        except Exception as raised:  # noqa: BLE001 - anybody may write anything into DNS
+            fault, before = as_error(raised), membership.error
+            tries.failed(fault, now)
+            if str(fault) not in before:
                 log.warning("%s: %s", describe(membership.told), fault)
-            membership.error = str(fault)
             self._note(self.status.step, str(fault))
         else:
-            membership.pause, membership.not_before, membership.error = 0.0, 0.0, ""
+            tries.worked()
 
     def _fresh(self, action: Callable[[], None]) -> None:
         """What is refused may be so because a token was rotated since it was read: then it is tried with the new one."""
@@ -456,21 +470,59 @@ def run(agent: Agent) -> int:
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, end)
     notify("READY=1")
-    due, door, door_due, site, wait = 0.0, None, 0.0, None, TICK / 4
+    loop = _Loop(agent)
     while not stop.is_set():
-        agent.tick()
-        if "site" in agent.workloads and (agent.site != site or time.monotonic() >= due):
-            site = agent.site
-            due = time.monotonic() + (EDGE_DAILY if edge.refresh(agent.origin) else EDGE_AGAIN)
-        if door is None and agent.memberships and time.monotonic() >= door_due:
-            door, door_due = open_door(agent), time.monotonic() + LONGEST
+        loop.turn()
+        stop.wait(loop.wait)
+    notify("STOPPING=1")
+    return 0 if agent.leave() else 1
+
+
+class _Loop:
+    """What `run` does at each turn: the agent's tick, nginx kept true to the edge, the probe's port, a word to systemd. One that fails
+    is logged once and keeps none of the others from its turn."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._edge_due = 0.0
+        self._site: CloudflareJoin | None = None
+        self._door: socket.socket | None = None
+        self._door_due = 0.0
+        self._failed: dict[str, str] = {}
+        self.wait = TICK / 4
+
+    def turn(self) -> None:
+        for step in (self._agent.tick, self._refresh_edge, self._open_door, self._tell_systemd):
+            self._guard(step)
+
+    def _guard(self, step: Callable[[], None]) -> None:
+        name, why = step.__name__.strip("_"), ""
+        try:
+            step()
+        except Exception as fault:  # noqa: BLE001 - an agent that ends would leave nobody who watches
+            why = str(as_error(fault))
+        if why and why != self._failed.get(name):
+            log.error("step=%s %s", name, why)
+        self._failed[name] = why
+
+    def _refresh_edge(self) -> None:
+        agent = self._agent
+        if "site" in agent.workloads and (agent.site != self._site or time.monotonic() >= self._edge_due):
+            self._site = agent.site
+            self._edge_due = time.monotonic() + EDGE_AGAIN
+            if edge.refresh(agent.origin):
+                self._edge_due = time.monotonic() + EDGE_DAILY
+
+    def _open_door(self) -> None:
+        if self._door is None and self._agent.memberships and time.monotonic() >= self._door_due:
+            self._door, self._door_due = open_door(self._agent), time.monotonic() + LONGEST
+
+    def _tell_systemd(self) -> None:
+        agent = self._agent
         notify(f"STATUS={agent.status.step} {agent.status.error}"[:200])
         # A machine that starts is waited for.
         if agent.memberships and all(each.joined for each in agent.memberships):
-            wait = TICK
-        stop.wait(wait)
-    notify("STOPPING=1")
-    return 0 if agent.leave() else 1
+            self.wait = TICK
 
 
 def open_door(agent: Agent) -> socket.socket | None:

@@ -222,7 +222,8 @@ class CrashMonitor:
 
     `look_up` asks the name servers, any of them, and `everywhere` all of them. `reach` asks the member at an answer of DNS, by its
     generation, whether it lives; None: it cannot be asked, and nothing follows. `doubt` is called after each challenge: one of the two
-    machines may have an old key. Raises what `registry` raises; what was not done is tried at the next call.
+    machines may have an old key. Raises what `registry` raises, when all members were looked at; what was not done is tried at the next
+    call.
     """
 
     def __init__(
@@ -246,6 +247,7 @@ class CrashMonitor:
         self._late = False
         self._next_read = 0.0
         self.note = ""
+        self._faults: list[Exception] = []
 
     @property
     def challenged(self) -> frozenset[Owner]:
@@ -321,6 +323,7 @@ class CrashMonitor:
 
     def watch(self, me: Owner, answered: Collection[str], mine: Collection[str]) -> None:
         """Probe the neighbours of `mine` among the `answered` members, and do what follows from it."""
+        self._faults = []
         watched = neighbours(answered, mine)
         for key in self._suspects.keys() - watched:
             self._follow(me, key, Unwatched())
@@ -331,6 +334,8 @@ class CrashMonitor:
             suspect, now = self._suspects[key], self._clock()
             if suspect.owner and suspect.since > now and self._everywhere(challenge_name(suspect.owner, self._told)):
                 self._follow(me, key, ChallengeSeen(now=now))
+        if self._faults:
+            raise self._faults[0]
 
     def _unknown(self, key: str) -> Suspect:
         """A member that was not watched before, with the generation that its host name or the provider's last list has."""
@@ -344,7 +349,15 @@ class CrashMonitor:
     def _follow(self, me: Owner, key: str, event: Event | None) -> None:
         while event is not None:
             self._suspects[key], action = step(self._suspects[key], event)
-            event = self._do(me, key, action) if action else None
+            event = self._attempt(me, key, action) if action else None
+
+    def _attempt(self, me: Owner, key: str, action: Action) -> Event | None:
+        """Carry out one action. What it raises is kept for the end of the round: one member's records hide no other member's death."""
+        try:
+            return self._do(me, key, action)
+        except Exception as fault:  # noqa: BLE001 - raised when all were looked at
+            self._faults.append(fault)
+            return None
 
     def _do(self, me: Owner, key: str, action: Action) -> Event | None:
         """Carry out one action; what it gave, if anything follows from that."""

@@ -345,7 +345,7 @@ def test_a_machine_that_lost_its_address_does_not_answer_for_it(net: Net) -> Non
     agent = net.agents[name]
     assert {each.address for each in agent.probed()} == {A}
     net.machines[name].known = (B,)
-    agent.memberships[0].not_before = net.clock.now + 999
+    agent.memberships[0].joining.not_before = net.clock.now + 999
     net.run(20)
     assert {(each.address, each.generation) for each in agent.probed()} == {(B, "000000")}
 
