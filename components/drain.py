@@ -1,4 +1,4 @@
-"""Drain over SSH, for fleets with `ssh`: a machine's agent is stopped, and so leaves, right before the machine is deleted.
+"""Drain over SSH, for fleets with `ssh`: a machine's agent is stopped, and the machine leaves, right before it is deleted.
 
 RollCall has asked it by its tags before; this reaches a machine whose metadata do not. It never fails, and dials for ten
 seconds at most: a dead machine must not keep `destroy` from going on.
@@ -16,8 +16,10 @@ _OPTIONS = (
     "-axT -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=5 -o ServerAliveCountMax=2"
     " -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
 )
-# Stopping the unit is the agent's own leave.
-_LEAVE = 'if [ "$(id -u)" = 0 ]; then systemctl stop rollcall; else sudo -n systemctl stop rollcall; fi'
+# Stopping the second unit is leaving (userdata/units/rollcall-leave.service). A machine of an older release has only the first, whose
+# agent leaves when it is stopped.
+_LEAVE = """run() { if [ "$(id -u)" = 0 ]; then systemctl "$@"; else sudo -n systemctl "$@"; fi; }
+run stop rollcall && { ! systemctl cat rollcall-leave >/dev/null 2>&1 || run stop rollcall-leave; }"""
 # What the machine prints may have orders to a terminal or a CI's runner: of its last line the plain characters are kept, without `#`.
 # The shell reads ROLLCALL_SSH when this runs, as git's GIT_SSH_COMMAND: a key, a jump host, another client.
 _SCRIPT = f"""[ -n "$ROLLCALL_TO" ] || exit 0

@@ -201,7 +201,7 @@ def test_a_rotation_is_one_up_and_no_registration_fails(stack: Searched) -> None
     def move() -> None:
         while not stop.wait(3):
             for instance in movers:
-                stack.inside(instance, "systemctl", "restart", "rollcall")
+                stack.inside(instance, "systemctl", "restart", "rollcall-leave")
                 restarts.append(instance)
 
     mover = threading.Thread(target=move, daemon=True)
@@ -220,7 +220,7 @@ def test_a_rotation_is_one_up_and_no_registration_fails(stack: Searched) -> None
     # Those that were not restarted have the old secrets in memory, and a stop is the first that they ask for.
     for name in ("web-aws-0", "web-joyent-0"):
         instance = stack.machine(name)["id"]
-        stack.inside(instance, "systemctl", "stop", "rollcall")
+        stack.inside(instance, "systemctl", "stop", "rollcall-leave")
         assert all(instance not in each for each in stack.owners().values()), name
         stack.inside(instance, "systemctl", "start", "rollcall")
     wait_until("all stand again", lambda: stack.owners() == expected, 30)

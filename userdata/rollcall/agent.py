@@ -11,6 +11,7 @@ import os
 import random
 import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -43,6 +44,9 @@ LONGEST = 30.0
 # No activity waits longer than this for its next try, whatever an API asks for (docs/agents.md).
 MAX_WAIT_S = LONGEST * PATIENCE
 WATCH = 7.0
+ASK_SYSTEMD_S = 5.0
+# Beside the status: `rollcall leave` was given, and `rollcall join` was not since.
+LEFT_BY_HAND = "reason=left-by-hand look='rollcall join'"
 EDGE_DAILY, EDGE_AGAIN = 86400.0, 60.0
 log = logging.getLogger("rollcall")
 
@@ -60,6 +64,7 @@ class Membership:
     next_look: float = 0.0
     next_confirm: float = 0.0
     next_watch: float = 0.0
+    next_answer: float = 0.0
     monitor: CrashMonitor | None = None
     # Each activity fails alone, so each has tries of its own. An answer that is late costs the machine its records.
     joining: Backoff = field(default_factory=lambda: Backoff(LONGEST))
@@ -160,6 +165,18 @@ class Agent:
         self._load_probe_key()
         self._tell()
 
+    @property
+    def _left_by_hand(self) -> Path:
+        return self._status_file.with_name("status.left")
+
+    def stay_away(self, away: bool) -> None:
+        """Whether the agent of this machine stays out of DNS, until it is told otherwise or the machine starts anew."""
+        if away:
+            self._left_by_hand.parent.mkdir(parents=True, exist_ok=True)
+            self._left_by_hand.touch()
+        else:
+            self._left_by_hand.unlink(missing_ok=True)
+
     def settle(self) -> None:
         """Read who we are and what we were told, for a command that runs once. Raises RollcallError, ValueError."""
         self._read()
@@ -223,21 +240,20 @@ class Agent:
         self.memberships = after
 
     def _attend(self, membership: Membership) -> None:
-        assert self._settings is not None
-        drain = self._settings.drain
+        drain = self._drains()
+        self._answer_in_time(membership)
         if membership.health.look() and not drain:
             if self._due(membership):
                 self._try(membership, membership.joining, lambda: self._join(membership))
             if membership.joined and self._clock() >= membership.next_watch:
                 membership.next_watch = self._clock() + WATCH
-                self._try(membership, membership.answering, lambda: self._answer(membership))
                 self._try(membership, membership.watching, lambda: self._watch(membership))
             return
         # An earlier process may have joined, so what this one did not join is left too, and now and then again.
         unwanted = drain or membership.health.healthy is False
         if membership.joined or (unwanted and membership.next_confirm <= self._clock()):
             step = "draining" if drain else "workload unhealthy"
-            if step != self.status.step:
+            if step != self.status.step and not (drain and self.status.step == "left"):
                 self._note(step, "" if drain else membership.health.why)
             self._try(membership, membership.leaving, lambda: self._leave(membership))
 
@@ -284,8 +300,14 @@ class Agent:
         if self._owner is not None and membership.monitor is not None:
             membership.monitor.end(self._owner)
         membership.joined, membership.next_confirm = False, self._clock() + CONFIRM
-        drain = self._settings is not None and self._settings.drain
-        self._note("left" if drain else self.status.step, "" if drain else membership.health.why)
+        if self._drains():
+            self._note("left", LEFT_BY_HAND if self._left_by_hand.exists() else "")
+        else:
+            self._note(self.status.step, membership.health.why)
+
+    def _drains(self) -> bool:
+        """Whether this machine should stay out of DNS whatever its health."""
+        return (self._settings is not None and self._settings.drain) or self._left_by_hand.exists()
 
     def _part(self, old: Membership) -> None:
         """Leave what is told no more. Its rights may have gone before: then the roll call removes the entry, and nobody asks again."""
@@ -295,10 +317,18 @@ class Agent:
             old.joined = False
             raise
 
+    def _answer_in_time(self, membership: Membership) -> None:
+        """Look for a challenge now and then, also before this agent has joined: an earlier one may have, and was absent since."""
+        if self._clock() >= membership.next_answer:
+            # Later than that only once it was done.
+            membership.next_answer = self._clock() + TICK
+            self._try(membership, membership.answering, lambda: self._answer(membership))
+
     def _answer(self, membership: Membership) -> None:
         """Take away a challenge for this machine."""
         assert self._owner is not None
         self._monitor(membership).answer(self._owner)
+        membership.next_answer = self._clock() + WATCH
 
     def _watch(self, membership: Membership) -> None:
         """See that DNS has this machine, and look after the two that follow it in the set."""
@@ -460,7 +490,8 @@ class Agent:
 
 
 def run(agent: Agent) -> int:
-    """Until SIGTERM or SIGINT: then leave, and return. Tells systemd when it is ready and when it stops."""
+    """Until SIGTERM or SIGINT. Leave then only if the system stops: an agent that is restarted or upgraded keeps its records, which
+    the next one takes over. Tells systemd when it is ready and when it stops."""
     stop = threading.Event()
 
     def end(*_: object) -> None:
@@ -475,7 +506,24 @@ def run(agent: Agent) -> int:
         loop.turn()
         stop.wait(loop.wait)
     notify("STOPPING=1")
+    if not system_is_stopping():
+        log.info("stopped: the records stay; `rollcall leave` takes them away")
+        return 0
     return 0 if agent.leave() else 1
+
+
+def system_is_stopping() -> bool:
+    """Whether systemd is shutting the machine down. Where it does not say so, rollcall-leave.service leaves if it is.
+
+    "stopping: The manager is shutting down", which it says as soon as the job of shutdown.target is queued
+    (https://www.freedesktop.org/software/systemd/man/latest/systemctl.html, is-system-running).
+    """
+    try:
+        asked = ["systemctl", "is-system-running"]
+        said = subprocess.run(asked, capture_output=True, text=True, timeout=ASK_SYSTEMD_S, check=False).stdout
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return False
+    return said.strip() == "stopping"
 
 
 class _Loop:

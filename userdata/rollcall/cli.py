@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import logging.handlers
 import sys
@@ -21,10 +22,12 @@ STATUS_FILE = Path("/run/rollcall/status.json")
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="rollcall", description="Registers this machine in DNS.")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("run", help="join when healthy, leave when not, when told to drain, and when stopped")
-    for command in ("join", "leave"):
-        words = "what, if not what it was told: `route53 zone=… domain=… service=… incarnation=… port=…`"
-        commands.add_parser(command, help="once").add_argument("membership", nargs="*", help=words)
+    commands.add_parser("run", help="join when healthy, leave when not, when told to drain, and when the system stops")
+    words = "what, if not what it was told: `route53 zone=… domain=… service=… incarnation=… port=…`"
+    commands.add_parser("join", help="once, and let the agent join").add_argument("membership", nargs="*", help=words)
+    leave = commands.add_parser("leave", help="once, and keep the agent out of DNS until `rollcall join` or a reboot")
+    leave.add_argument("membership", nargs="*", help=words)
+    leave.add_argument("--at-shutdown", action="store_true", help="only if the agent has not left; it may join again")
     commands.add_parser("whoami", help="cloud, instance and workloads")
     commands.add_parser("status", help="what the agent last did, as JSON")
     commands.add_parser("resolve", help="a service's live machines", add_help=False)
@@ -37,13 +40,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _log_to(LOG)
     try:
         told = (parse_join(" ".join(chosen.membership)),) if getattr(chosen, "membership", ()) else None
-        return _do(chosen.command, told)
+        if getattr(chosen, "at_shutdown", False) and _has_left():
+            return 0
+        return _do(chosen.command, told, lasting=not getattr(chosen, "at_shutdown", False))
     except (RollcallError, ValueError) as fault:
         print(f"rollcall {chosen.command}: {fault} look={LOG}", file=sys.stderr)
         return 1
 
 
-def _do(command: str, told: tuple[Join, ...] | None) -> int:
+def _do(command: str, told: tuple[Join, ...] | None, *, lasting: bool) -> int:
+    """Run a command. `lasting`: the agent that runs beside it does not undo it."""
     if command == "whoami":
         cloud = detect()
         instance = cloud.instance()
@@ -55,6 +61,9 @@ def _do(command: str, told: tuple[Join, ...] | None) -> int:
     if command == "run":
         return run(agent)
     agent.settle()
+    if told is None and lasting:
+        # Before the records go: the agent would write them again.
+        agent.stay_away(command == "leave")
     if command == "leave":
         return 0 if agent.leave() else 1
     agent.tick()
@@ -69,6 +78,14 @@ def _resolve(words: list[str]) -> int:
     from rollcall import resolve
 
     return resolve.main(words)
+
+
+def _has_left() -> bool:
+    """Whether the agent has taken this machine out of DNS, by its last word."""
+    try:
+        return bool(json.loads(STATUS_FILE.read_text())["step"] == "left")
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _status() -> int:

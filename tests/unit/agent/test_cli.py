@@ -26,9 +26,9 @@ HOST = f"www.{ZONE}"
 USERDATA = Path(__file__).resolve().parents[3] / "userdata"
 # The command as it is, with its places and its machine's settings file below another root, and time between its ticks.
 BELOW = """
-import pathlib, sys
+import os, pathlib, sys
 from rollcall import agent, cli, clouds
-agent.TICK = 60.0
+agent.TICK = float(os.environ.get("TICK", 60))
 root = pathlib.Path(sys.argv[1])
 cli.LOG, cli.STATUS_FILE = root / "rollcall.log", root / "run" / "status.json"
 cli.detect = lambda: clouds.detect(root)
@@ -49,6 +49,8 @@ class Machine:
     def __init__(self, root: Path, front: Front) -> None:
         self.root, self.lab = root, Lab(front)
         self.log, self.status = root / "rollcall.log", root / "run" / "status.json"
+        self.away = self.status.with_name("status.left")
+        self.systemd_says("running")
         self._settings = root / "etc" / "rollcall.json"
         self._settings.parent.mkdir()
         self.secret = OPERATOR
@@ -69,7 +71,14 @@ class Machine:
     def write(self, content: dict[str, Any]) -> None:
         self._settings.write_text(json.dumps({"secrets": {"t": self.secret}, **content}))
 
+    def systemd_says(self, state: str) -> None:
+        systemctl = self.root / "bin" / "systemctl"
+        systemctl.parent.mkdir(exist_ok=True)
+        systemctl.write_text(f"#!/bin/sh\necho {state}\n")
+        systemctl.chmod(0o755)
+
     def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
+        environment = {"PATH": f"{self.root}/bin:{os.environ['PATH']}", **environment}
         known = {**os.environ, "PYTHONPATH": str(USERDATA), "CLOUDFLARE_BASE_URL": self.lab.url, **environment}
         command = [sys.executable, "-c", BELOW, str(self.root), *words]
         return subprocess.Popen(command, env=known, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -97,7 +106,11 @@ class TestOnce:
         assert (code, err) == (0, "") and f"registered: host={HOST} address={ADDRESS}" in out
         assert machine.standing() == [(ADDRESS, OWNER)]
         assert machine.rollcall("leave")[0] == 0
-        assert machine.standing() == []
+        assert machine.standing() == [] and machine.away.exists()
+        assert machine.rollcall("join")[0] == 0
+        assert machine.standing() == [(ADDRESS, OWNER)] and not machine.away.exists()
+        assert machine.rollcall("leave", "--at-shutdown")[0] == 0
+        assert machine.standing() == [] and not machine.away.exists()
         assert "registered" in machine.log.read_text() and f"left: host={HOST}" in machine.log.read_text()
 
     def test_an_unhealthy_workload_does_not_join(self, machine: Machine) -> None:
@@ -170,9 +183,12 @@ class TestMistakes:
 
 class TestRun:
     @pytest.mark.parametrize("ended_by", [signal.SIGTERM, signal.SIGINT])
-    def test_it_joins_and_leaves_at_a_signal_and_systemd_is_told(
-        self, machine: Machine, tmp_path: Path, ended_by: signal.Signals
+    @pytest.mark.parametrize("system", ["running", "stopping"])
+    def test_it_joins_and_where_the_system_stops_it_leaves_at_a_signal_and_systemd_is_told(
+        self, machine: Machine, tmp_path: Path, ended_by: signal.Signals, system: str
     ) -> None:
+        machine.systemd_says(system)
+        leaves = system == "stopping"
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
             systemd.settimeout(20)
             systemd.bind(str(tmp_path / "notify"))
@@ -189,13 +205,37 @@ class TestRun:
                     process.kill()
             while told[-1] != "STOPPING=1":
                 told.append(systemd.recv(300).decode())
-        assert (process.returncode, machine.standing()) == (0, [])
+        assert (process.returncode, machine.standing()) == (0, [] if leaves else [(ADDRESS, OWNER)])
         assert list(dict.fromkeys(told)) == ["READY=1", "STATUS=registered ", "STOPPING=1"]
         assert time.monotonic() - began < 20, "it waited for its next tick"
-        assert json.loads(machine.status.read_text())["step"] == "left"
+        assert json.loads(machine.status.read_text())["step"] == ("left" if leaves else "registered")
+        machine.write({"keys": {}})  # what left must not ask for anything
+        assert machine.rollcall("leave", "--at-shutdown")[0] == (0 if leaves else 1)
         assert OPERATOR not in out + machine.log.read_text() + machine.status.read_text()
 
+    def test_leave_beside_a_running_agent_lasts(self, machine: Machine, tmp_path: Path) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+            systemd.settimeout(20)
+            systemd.bind(str(tmp_path / "notify"))
+            with machine.start("run", NOTIFY_SOCKET=str(tmp_path / "notify"), TICK="0.2") as process:
+                try:
+                    systemd.recv(300)
+                    assert systemd.recv(300).decode() == "STATUS=registered "
+                    assert machine.rollcall("leave")[0] == 0
+                    while "left" not in systemd.recv(300).decode():
+                        pass
+                    assert machine.standing() == []
+                    assert machine.rollcall("join")[0] == 0
+                    while "registered" not in systemd.recv(300).decode():
+                        pass
+                    assert machine.standing() == [(ADDRESS, OWNER)]
+                    process.terminate()
+                    process.communicate(timeout=30)
+                finally:
+                    process.kill()
+
     def test_a_leave_that_fails_is_not_0(self, machine: Machine, tmp_path: Path, front: Front) -> None:
+        machine.systemd_says("stopping")
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
             systemd.settimeout(20)
             systemd.bind(str(tmp_path / "notify"))

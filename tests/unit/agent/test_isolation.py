@@ -282,6 +282,7 @@ def test_the_loop_goes_on_whatever_happens_in_it(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("rollcall.edge.refresh", refresh)
     monkeypatch.setattr(agents, "TICK", 0.01)
     monkeypatch.setattr(agents, "EDGE_AGAIN", 0.0)
+    monkeypatch.setattr(agents, "system_is_stopping", lambda: False)
     monkeypatch.setattr(agents.socket, "socket", probe_port)  # type: ignore[attr-defined]
 
     class Raising(Scripted):
