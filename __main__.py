@@ -6,7 +6,7 @@ import asyncio
 
 import pulumi
 
-from components import ec2, memberships, releases
+from components import ec2, floors, memberships, releases
 from components.directory import ServiceDirectory, ServiceDirectoryArgs
 from components.fleet import Fleet, FleetArgs, Membership, call_rolls
 from components.fleets import FLEETS
@@ -102,10 +102,20 @@ def fleet(told: FleetSettings) -> Fleet:
                 origin=names[ORIGIN] if origin else "",
                 only_from=origin.ranges if origin else None,
                 ipv6=told.ipv6,
+                floors=floors.of_site(settings),
             )
         assert settings.directory and directory
         keys = {KEY: user.key} if user else {}
-        return memberships.service_membership(told, settings.directory, join, directory.zone_id, keys)
+        return memberships.service_membership(
+            told,
+            settings.directory,
+            join,
+            directory.zone_id,
+            keys,
+            floor=lambda service, each, shard: floors.of_service(
+                settings, join, service.min_registered, each.shards, shard
+            ),
+        )
 
     args = FleetArgs(
         settings=told,

@@ -14,7 +14,7 @@ from components.config.models import DirectorySettings, Settings, SiteSettings
 
 # Faults of these keys keep no cloud from being asked about the rest.
 _HARMLESS = {
-    "site": ("ttl", "check", "rise", "fall", "protection", "acceleration", "apex", "records"),
+    "site": ("ttl", "check", "rise", "fall", "minRegistered", "protection", "acceleration", "apex", "records"),
     "directory": ("ttl", "enumerate"),
     "fleets": ("count", "timeout", "priority", "weight", "renew", "joins"),
 }

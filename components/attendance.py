@@ -12,6 +12,7 @@ from components.escaping import escaped
 from rollcall.ownership import Owner
 
 BRAKE_FROM, BRAKE_SHARE = 10, 0.3
+KEPT = "kept although unhealthy"
 NOT_PROVEN = "only its tags say that it is this stack's"
 # The generation of a machine that Rollcall did not boot: `rollcall adopt` marks its entries so.
 BY_HAND = "000000"
@@ -63,7 +64,8 @@ class Stand:
 class Entry:
     """One value in DNS, as its API lists it. `place` is the record set (`www.scalability.expert A`), `owner` who the
     ownership text names (None: nobody of ours), `id` what its API calls it. `dead`: it leads to a name of Rollcall's where
-    nothing stands, so it is nobody's any more. `alone`: its name is its owner's alone."""
+    nothing stands, so it is nobody's any more. `alone`: its name is its owner's alone. `kept`:
+    by its mark its owner is unhealthy, and stays since too few others are there."""
 
     place: str
     value: str
@@ -71,6 +73,7 @@ class Entry:
     id: str = ""
     dead: bool = False
     alone: bool = False
+    kept: bool = False
 
 
 @dataclass(frozen=True, order=True, kw_only=True)
@@ -156,15 +159,19 @@ def difference(
     unanswered: set[str] = set()
     # By whose they are: a fleet of hundreds has as many entries, of which each member's are asked for.
     values_of: dict[tuple[str, _Whose], set[str]] = {}
+    kept: set[tuple[str, _Whose]] = set()
     for entry in listed:
         if entry.owner is not None:
             values_of.setdefault((entry.place, _of(entry.owner)), set()).add(entry.value)
+            kept |= {(entry.place, _of(entry.owner))} if entry.kept else set()
     for stand in roll.stands:
         for member in roll.members:
             if not stand.holds(member):
                 continue
             values = values_of.get((stand.place, _as(roll.stack, member)), set())
             fault, is_stale = _fault_of(member, stand, values, machines.get(member.instance), answers.get(stand.place))
+            if not fault and (stand.place, _as(roll.stack, member)) in kept:
+                missing.append(f"{describe(member)} is at {stand.place} and {KEPT}")
             if fault:
                 (stale if is_stale else missing).append(fault)
                 unanswered |= {stand.place} if values and not is_stale else set()

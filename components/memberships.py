@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -35,9 +36,10 @@ def site_membership(
     origin: pulumi.Input[str] = "",
     only_from: Ranges | None = None,
     ipv6: bool = False,
+    floors: tuple[int, int] = (1, 1),
 ) -> Membership:
-    """Joining the site. `zone` is Cloudflare's id of its zone, `token` the name of the secret with the API token. A closed site
-    is served by TLS to `only_from`; `origin` is the name of the secret with its key and certificate."""
+    """Joining the site. `zone` is Cloudflare's id of its zone, `token` the name of the secret with the API token. A closed site is served
+    by TLS to `only_from`; `origin` is the name of the secret with its key and certificate; `floors` are those of its A and AAAA."""
 
     def place(known: str) -> dict[str, Any]:
         return Place(
@@ -57,6 +59,8 @@ def site_membership(
                 origin=pem,
                 ipv6=ipv6,
                 labels=settings.host.count(".") + 1,
+                floor=floors[0],
+                floor6=floors[1] if ipv6 else 1,
                 **health,
             )
         )
@@ -78,9 +82,10 @@ def service_membership(
     joined: str,
     zone: pulumi.Output[str],
     secrets: dict[str, pulumi.Output[str]],
+    floor: Callable[[ServiceSettings, IncarnationSettings, int], int] = lambda service, incarnation, shard: 1,
 ) -> Membership:
-    """Joining the incarnation `joined` (`theService/v1`). `zone` is the hosted zone's id; `secrets` holds at most one, the
-    key of an IAM user, for machines that have no instance role."""
+    """Joining the incarnation `joined` (`theService/v1`). `zone` is the hosted zone's id; `secrets` holds at most one, the key of an IAM
+    user, for machines that have no instance role; `floor` is that of a shard."""
     service, incarnation = found(directory, joined)
     key = next(iter(secrets), "")
 
@@ -100,10 +105,9 @@ def service_membership(
         )
 
     def words(index: int) -> pulumi.Output[str]:
-        health = asdict(service.health)
-        return zone.apply(
-            lambda known: format_join(replace(place(known, index % incarnation.shards).told, key=key, **health))
-        )
+        health, shard = asdict(service.health), index % incarnation.shards
+        fewest = floor(service, incarnation, shard)
+        return zone.apply(lambda known: format_join(replace(place(known, shard).told, key=key, floor=fewest, **health)))
 
     return Membership(
         places=[

@@ -20,7 +20,7 @@ from components.recordstore import RecordStore
 from components.serviceplace import WITHIN, ServicePlace, ServiceRecords, challenges, families, without_ipv6
 from components.zonegone import PresentRecords
 from rollcall.cloudflare import CloudflareStore, Record
-from rollcall.ownership import Owner
+from rollcall.ownership import KEPT, Owner
 from rollcall.retrying import retried
 from rollcall.settings import CloudflareJoin, challenge_name
 from rollcall.zoneview import ZoneView
@@ -311,5 +311,9 @@ class Registries:
 def _entry(record: Record) -> Entry:
     owner = Owner.parse(record.comment)
     return Entry(
-        place=f"{record.name} {record.type}", value=record.content, owner=owner, id=f"{record.zone}/{record.id}"
+        place=f"{record.name} {record.type}",
+        value=record.content,
+        owner=owner,
+        id=f"{record.zone}/{record.id}",
+        kept=owner is not None and record.comment.endswith(KEPT),
     )

@@ -14,7 +14,7 @@ from components.zonegone import route53_zone
 from rollcall.errors import TransientError
 from rollcall.ownership import Owner
 from rollcall.retrying import retried
-from rollcall.route53 import LABEL, RecordSet, Route53Registry, Route53Store, is_dead, owner_of, set_name
+from rollcall.route53 import LABEL, RecordSet, Route53Registry, Route53Store, is_dead, is_kept, owner_of, set_name
 from rollcall.route53api import ConflictError, api_error
 from rollcall.settings import Route53Join, challenge_name, record_type
 from rollcall.zoneview import ZoneView
@@ -133,7 +133,8 @@ class ServiceRecords:
             target = value.rpartition(" ")[2].rstrip(".").lower()
             owner = owner_of(below.get(target, ()))
             dead = is_dead(value, place.domain, names)
-            found.append(Entry(place=services.place, value=value, owner=owner, id=target, dead=dead))
+            kept = is_kept(below.get(target, ()), set_name(place.told))
+            found.append(Entry(place=services.place, value=value, owner=owner, id=target, dead=dead, kept=kept))
         for name, sets in below.items():
             owner = None if f".c.{LABEL}." in name else owner_of(sets)
             addresses = [(each.type, value) for each in sets if each.type in ("A", "AAAA") for value in each.values]

@@ -19,7 +19,7 @@ from typing import Any
 
 from components import awserrors, census, losttokens, tokens, zonenames
 from components.access import cloudflare_token, cloudflare_token_key, cloudflare_url
-from components.attendance import Difference, Entry, Member, Roll, Seen, difference, owned
+from components.attendance import KEPT, Difference, Entry, Member, Roll, Seen, difference, owned
 from components.cloudflareapi import CloudflareApi
 from components.clouds import cloud_of
 from components.config.errors import ConfigurationError
@@ -30,6 +30,7 @@ from components.joyent.errors import CloudApiError
 from components.naming import named
 from components.realm import Access
 from components.registration import proven, registries_of, roll_of
+from components.registries import Registries
 from rollcall.errors import RollcallError
 from rollcall.settings import FLEET, GENERATION, MACHINE, STACK
 
@@ -207,6 +208,7 @@ def _look(name: str, told: FleetSettings | None, state: _Held, config: Mapping[s
     entries = registries.entries()
     seen = [each for stack in state.stacks for each in registries.seen(stack)]
     drift = proven(registries, roll, difference(roll, entries, seen, registries.answers()))
+    drift = replace(drift, missing=_with_steps(drift.missing, roll, registries, seen))
     found = status_of(Access.from_inputs(props["cloud"]), roll, entries, seen, drift)
     lacks = census.missing(name, told.count if told else None, machines, seen)
     gone = [f"the zone {zone} was deleted" for zone in registries.gone]
@@ -215,6 +217,17 @@ def _look(name: str, told: FleetSettings | None, state: _Held, config: Mapping[s
         differences={**found.differences, **_differences(None, lacks), "zone": tuple(gone)},
         notes=(*registries.notes, *(registries.compared(drift.unanswered) or registries.split())),
     )
+
+
+def _with_steps(lines: Iterable[str], roll: Roll, registries: Registries, seen: Sequence[Seen]) -> tuple[str, ...]:
+    """The lines with what those machines have told of themselves that are unhealthy and stay."""
+    kept = {line: [each for each in roll.members if each.instance in line] for line in lines if line.endswith(KEPT)}
+    steps = registries.steps([each for members in kept.values() for each in members], seen) if kept else {}
+    said = {
+        line: "".join(f": {steps[each.instance]}" for each in kept.get(line, ()) if each.instance in steps)
+        for line in lines
+    }
+    return tuple(f"{line}{said[line]}" for line in lines)
 
 
 def _differences(found: Difference | None, lacks: census.Missing) -> dict[str, tuple[str, ...]]:

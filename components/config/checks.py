@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 
+from components import floors
 from components.config.errors import Faults, at, looks_secret, shown
 from components.config.models import (
     EC2_IMAGES,
@@ -63,10 +64,14 @@ def check(settings: Settings, faults: Faults, hidden: Collection[str] = ()) -> S
         add(_FLEETS, "names no fleet", f"Add one, as web-aws: {example}")
     if settings.site is not None:
         _site(settings.site, add)
+        _floor("rollcall:site", "the site", SITE_JOIN, settings.site.min_registered, settings, add)
     if settings.directory is not None:
         _directory(settings.directory, add)
         for service in settings.directory.services:
             _capacity(settings, service, add)
+            for each in service.incarnations:
+                join, key = f"{service.name}/{each.name}", at(_SERVICES, service.name)
+                _floor(key, join, join, service.min_registered, settings, add)
     for fleet in settings.fleets:
         _fleet(fleet, add)
         _joins(settings, fleet, faults, add)
@@ -185,6 +190,14 @@ def _told_apart(directory: DirectorySettings, add: _Add) -> None:
                 add(key, f"and {other} both make {resource}", "Rename an incarnation")
 
 
+def _floor(key: str, what: str, join: str, least: int, settings: Settings, add: _Add) -> None:
+    """Refuse a floor above the number of machines. Where no machine joins yet, any number will do."""
+    members = sum(fleet.count for fleet in settings.fleets if join in fleet.joins)
+    if 0 < members < least:
+        few = "1 machine joins" if members == 1 else f"{members} machines join"
+        add(f"{key}.minRegistered", f"is {least}, and {few} {what}", f"Set {members} at most, or raise the counts")
+
+
 def _capacity(settings: Settings, service: ServiceSettings, add: _Add) -> None:
     """Refuse more machines than a set holds while a fleet is replaced."""
     for each in service.incarnations:
@@ -280,7 +293,7 @@ def _machine_settings(settings: Settings, fleet: FleetSettings, add: _Add) -> No
     key, site, directory = at(_FLEETS, fleet.name), settings.site, settings.directory
     if site is not None and SITE_JOIN in fleet.joins:
         try:
-            _site_join(settings.stack, site, fleet)
+            _site_join(settings, site, fleet)
         except SettingsError as wrong:
             fix = "Shorten the stack's or the fleet's name, the site's host or its check"
             add(key, "has settings of the site that do not fit a tag", fix, detail=wrong)
@@ -290,14 +303,15 @@ def _machine_settings(settings: Settings, fleet: FleetSettings, add: _Add) -> No
             if directory is None or join not in fleet.joins:
                 continue
             try:
-                _service_join(directory, service, incarnation, fleet)
+                _service_join(settings, directory, service, incarnation, fleet)
             except SettingsError as wrong:
                 fix = f"Shorten the check of {service.name} or the name {incarnation.name}"
                 add(key, f"has settings of {join} that do not fit a tag", fix, detail=wrong)
 
 
-def _site_join(stack: str, site: SiteSettings, fleet: FleetSettings) -> str:
-    home = f"/rollcall/{stack}/{fleet.name}/" if fleet.cloud == "aws" else ""
+def _site_join(settings: Settings, site: SiteSettings, fleet: FleetSettings) -> str:
+    home = f"/rollcall/{settings.stack}/{fleet.name}/" if fleet.cloud == "aws" else ""
+    floor, floor6 = floors.of_site(settings)
     return format_join(
         CloudflareJoin(
             zone="0" * 32,
@@ -308,13 +322,19 @@ def _site_join(stack: str, site: SiteSettings, fleet: FleetSettings) -> str:
             origin=f"{home}origin" if site.proxied else "",
             ipv6=fleet.ipv6,
             labels=site.host.count(".") + 1,
+            floor=floor,
+            floor6=floor6 if fleet.ipv6 else 1,
             **asdict(site.health),
         )
     )
 
 
 def _service_join(
-    directory: DirectorySettings, service: ServiceSettings, incarnation: IncarnationSettings, fleet: FleetSettings
+    settings: Settings,
+    directory: DirectorySettings,
+    service: ServiceSettings,
+    incarnation: IncarnationSettings,
+    fleet: FleetSettings,
 ) -> str:
     return format_join(
         Route53Join(
@@ -328,6 +348,9 @@ def _service_join(
             ttl=service.ttl,
             key="" if fleet.cloud == "aws" else "route53-key",
             ipv6=fleet.ipv6,
+            floor=floors.of_service(
+                settings, f"{service.name}/{incarnation.name}", service.min_registered, incarnation.shards, 0
+            ),
             **asdict(service.health),
         )
     )

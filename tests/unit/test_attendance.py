@@ -36,6 +36,15 @@ ANSWERS6 = {**ANSWERS, PLACE6: frozenset({"2001:db8:1::10"})}
 # name, roll, entries, machines, answers, what must be found
 ROWS: list[tuple[str, Roll, list[Entry], list[Seen], dict[str, frozenset[str] | None], dict[str, int]]] = [
     ("in step", ROLL, [ENTRY], [SEEN], ANSWERS, {}),
+    ("kept although unhealthy", ROLL, [replace(ENTRY, kept=True)], [SEEN], ANSWERS, {"missing": 1}),
+    (
+        "another machine is kept",
+        ROLL,
+        [ENTRY, replace(ENTRY, owner=replace(OWNER, stack="s"), kept=True)],
+        [SEEN],
+        ANSWERS,
+        {"foreign": 1},
+    ),
     ("not registered", ROLL, [], [SEEN], ANSWERS, {"missing": 1}),
     (
         "registered by an older generation",

@@ -56,6 +56,11 @@ def test_in_step_says_so_first_and_then_each_machine_with_address_and_since_when
         ([], [SEEN], f"web: missing: web-0 ({MEMBER.instance}) is not at {PLACE}"),
         ([ENTRY], [replace(SEEN, addresses=("198.51.100.77",))], "web: stale: web-0"),
         (
+            [replace(ENTRY, kept=True)],
+            [SEEN],
+            f"web: missing: web-0 ({MEMBER.instance}) is at {PLACE} and kept although unhealthy",
+        ),
+        (
             [ENTRY],
             [SEEN, replace(SEEN, instance="i-00000000000000009", machine="7")],
             "web: orphaned: i-00000000000000009",

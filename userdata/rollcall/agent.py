@@ -27,10 +27,10 @@ from rollcall.errors import FatalError, TransientError
 from rollcall.health import Health, check_of
 from rollcall.ownership import Owner
 from rollcall.probe import Subject
-from rollcall.registry import CloudflareRegistry, Registry, RetriedRoute53
+from rollcall.registry import AT_ONCE, CloudflareRegistry, Registry, RetriedRoute53
 from rollcall.retrying import retried
 from rollcall.route53 import LABEL, host_name, set_name
-from rollcall.settings import PROBE, CloudflareJoin, Join, MachineSettings, Route53Join
+from rollcall.settings import PROBE, CloudflareJoin, Join, MachineSettings, Route53Join, without_floors
 
 TICK = 2.0
 REREAD = 10.0
@@ -45,6 +45,7 @@ LONGEST = 30.0
 MAX_WAIT_S = LONGEST * PATIENCE
 WATCH = 7.0
 ASK_SYSTEMD_S = 5.0
+UNHEALTHY, KEPT = "workload unhealthy", "kept although unhealthy"
 # Beside the status: `rollcall leave` was given, and `rollcall join` was not since.
 LEFT_BY_HAND = "reason=left-by-hand look='rollcall join'"
 EDGE_DAILY, EDGE_AGAIN = 86400.0, 60.0
@@ -61,6 +62,12 @@ class Membership:
     joined: bool = False
     addresses: tuple[str, ...] = ()
     vanished: bool = False
+    # Whether it is unhealthy, why it stays all the same, whether its mark says so, and how many others DNS has.
+    unhealthy: bool = False
+    kept: str = ""
+    marked: bool = False
+    others: int = 0
+    next_try: float = 0.0
     next_look: float = 0.0
     next_confirm: float = 0.0
     next_watch: float = 0.0
@@ -229,11 +236,12 @@ class Agent:
 
     def _take(self, settings: MachineSettings) -> None:
         """New settings: keep how far an unchanged membership has come, leave what is no longer asked for."""
-        before = {repr(each.told): each for each in self.memberships}
+        before = {repr(without_floors(each.told)): each for each in self.memberships}
         after = []
         for told in settings.joins if self._told is None else self._told:
-            known = before.pop(repr(told), None)
+            known = before.pop(repr(without_floors(told)), None)
             after.append(known or Membership(told, self._registry_of(told, self._secret), health_of(told)))
+            after[-1].told = told
         # With another setting it joins in place, as soon as its check, perhaps another one too, says that it is healthy.
         olds = (*before.values(), *self._dropped)
         self._dropped = [old for old in olds if not any(_same_place(each.told, old.told) for each in after)]
@@ -242,24 +250,75 @@ class Agent:
     def _attend(self, membership: Membership) -> None:
         drain = self._drains()
         self._answer_in_time(membership)
-        if membership.health.look() and not drain:
-            if self._due(membership):
-                self._try(membership, membership.joining, lambda: self._join(membership))
-            if membership.joined and self._clock() >= membership.next_watch:
-                membership.next_watch = self._clock() + WATCH
-                self._try(membership, membership.watching, lambda: self._watch(membership))
-            return
+        healthy = membership.health.look()
+        if drain:
+            self._drain(membership)
+        elif healthy:
+            membership.unhealthy, membership.kept = False, ""
+            self._hold(membership)
+        elif membership.health.healthy is False:
+            self._withdraw(membership)
+
+    def _hold(self, membership: Membership) -> None:
+        """Keep this machine's records there, and watch others."""
+        if self._due(membership):
+            self._try(membership, membership.joining, lambda: self._join(membership))
+        if membership.joined and self._clock() >= membership.next_watch:
+            membership.next_watch = self._clock() + WATCH
+            self._try(membership, membership.watching, lambda: self._watch(membership))
+
+    def _drain(self, membership: Membership) -> None:
         # An earlier process may have joined, so what this one did not join is left too, and now and then again.
-        unwanted = drain or membership.health.healthy is False
-        if membership.joined or (unwanted and membership.next_confirm <= self._clock()):
-            step = "draining" if drain else "workload unhealthy"
-            if step != self.status.step and not (drain and self.status.step == "left"):
-                self._note(step, "" if drain else membership.health.why)
+        if membership.joined or membership.next_confirm <= self._clock():
+            if self.status.step not in ("draining", "left"):
+                self._note("draining")
             self._try(membership, membership.leaving, lambda: self._leave(membership))
+
+    def _withdraw(self, membership: Membership) -> None:
+        """Leave for its health where enough others stay, else keep its records there until enough others are."""
+        now = self._clock()
+        if not membership.unhealthy:
+            membership.unhealthy, membership.next_try = True, now
+            if not membership.kept and self.status.step != UNHEALTHY:
+                self._note(UNHEALTHY, membership.health.why)
+        if membership.kept:
+            self._hold(membership)
+        if (membership.joined or membership.next_confirm <= now) and now >= membership.next_try:
+            self._try(membership, membership.leaving, lambda: self._leave_unhealthy(membership))
+
+    def _leave_unhealthy(self, membership: Membership) -> None:
+        assert self._owner is not None
+        now, registry, was_kept = self._clock(), membership.registry, bool(membership.kept)
+        membership.kept = registry.leave_unhealthy(self._owner, membership.told.floors)
+        if not membership.kept:
+            if membership.joined:
+                log.info("left: %s reason=unhealthy", describe(membership.told))
+            membership.joined, membership.marked, membership.next_confirm = False, False, now + CONFIRM
+            self._note(UNHEALTHY if not self._kept() else self.status.step, membership.health.why)
+            return
+        membership.joined, membership.marked = True, True
+        membership.next_try = now + self._until_next_try(membership)
+        if not was_kept:
+            membership.addresses = membership.addresses or self._wanted(membership.told)
+        self._note(KEPT, f"{membership.health.why}; {membership.kept}")
+
+    def _until_next_try(self, membership: Membership) -> float:
+        """Seconds until one that stays asks again whether it may go. By DNS it costs nothing to see that it may not."""
+        if AT_ONCE in membership.kept:
+            return random.uniform(0, 3 * TICK)  # noqa: S311
+        told, fewest = membership.told, min(membership.told.floors.values())
+        if isinstance(told, Route53Join) and membership.others < fewest:
+            return LONGEST
+        return max(WATCH, EACH_MEMBER * membership.registry.size)
+
+    def _kept(self) -> Membership | None:
+        """A membership in which this machine stays although it is unhealthy."""
+        return next((each for each in self.memberships if each.kept), None)
 
     def _due(self, membership: Membership) -> bool:
         """Join now? When not joined, at a new address, when DNS answers without us, and now and then anyway."""
         changed = not membership.joined or membership.addresses != self._wanted(membership.told)
+        changed |= membership.marked != bool(membership.kept)
         return changed or membership.vanished or self._clock() >= membership.next_confirm
 
     def _wanted(self, told: Join) -> tuple[str, ...]:
@@ -281,7 +340,8 @@ class Agent:
         addresses = self._wanted(membership.told)
         if not addresses:
             raise TransientError("reason=no-public-address look=instance-metadata")
-        changed = membership.registry.join(self._owner, *addresses)
+        changed = membership.registry.join(self._owner, *addresses, kept=bool(membership.kept))
+        membership.marked = bool(membership.kept)
         now = self._clock()
         if changed or not membership.joined:
             log.info("registered: %s address=%s", describe(membership.told), ",".join(addresses))
@@ -290,6 +350,9 @@ class Agent:
         membership.joined, membership.addresses, membership.vanished = True, addresses, False
         membership.next_confirm = now + _confirm_after(membership) * random.uniform(0.8, 1.2)  # noqa: S311
         # Where another membership does not stand, a roll call must be told why.
+        if kept := self._kept():
+            self._note(KEPT, f"{kept.health.why}; {kept.kept}")
+            return
         self._note(
             "registered", next((each.error for each in self.memberships if each is not membership and each.error), "")
         )
@@ -300,6 +363,7 @@ class Agent:
         if self._owner is not None and membership.monitor is not None:
             membership.monitor.end(self._owner)
         membership.joined, membership.next_confirm = False, self._clock() + CONFIRM
+        membership.kept, membership.marked = "", False
         if self._drains():
             self._note("left", LEFT_BY_HAND if self._left_by_hand.exists() else "")
         else:
@@ -345,6 +409,7 @@ class Agent:
             and self._clock() >= membership.next_look
         )
         monitor.compare(name, answered, mine)
+        membership.others = len({*(answered or ())} - {*mine})
         if answered is not None:
             monitor.watch(self._owner, answered, mine)
 
@@ -466,7 +531,10 @@ class Agent:
                 log.warning("%s: %s", step, error)
             self.status = Status(step, error)
             self._tell()
-            self.cloud.tell(f"{step}{': ' + error if error else ''}")
+            try:
+                self.cloud.tell(f"{step}{': ' + error if error else ''}")
+            except Exception as fault:  # noqa: BLE001 - that nobody can be told is no reason to stop
+                log.debug("status not told: %s", as_error(fault))
 
     def _tell(self) -> None:
         shown = {"step": self.status.step, "error": self.status.error, "since": self.status.since}
@@ -476,6 +544,7 @@ class Agent:
                 "join": describe(each.told),
                 "joined": each.joined,
                 "healthy": bool(each.health.healthy),
+                **({"kept": each.kept} if each.kept else {}),
                 "error": each.error,
             }
             for each in self.memberships

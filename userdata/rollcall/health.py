@@ -8,9 +8,10 @@ import subprocess
 from collections.abc import Callable
 
 from rollcall.errors import FatalError
+from rollcall.settings import FALL
 
 TIMEOUT = 3.0
-RISE, FALL = 1, 3
+RISE = 1
 
 
 def check_of(text: str) -> Callable[[], str]:

@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 
 PREFIX = "rollcall/1"
+# Behind a mark: its machine is unhealthy, and stays in DNS since too few others are there; or it is about to leave for its health.
+KEPT, LEAVES = " kept", " leaves"
 LONGEST_TEXT = 100
 _STACK = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
@@ -58,10 +60,15 @@ class Owner:
     def __str__(self) -> str:
         return " ".join((PREFIX, self.stack, self.fleet, self.machine, self.generation, self.instance))
 
+    def mark(self, what: str = "") -> str:
+        """What is written beside a record of this machine. Where there is no room for `what` (KEPT, LEAVES), it is left out."""
+        return f"{self}{what}" if len(f"{self}{what}") <= LONGEST_TEXT else str(self)
+
     @classmethod
     def parse(cls, text: str) -> Owner | None:
-        """The owner that `text` names; None for any text that `str(Owner)` would not have written, to the byte."""
-        words = text.split(" ")
+        """The owner that `text` names; None for any text that `mark` would not have written, to the byte."""
+        bare = text.removesuffix(KEPT) if text.endswith(KEPT) else text.removesuffix(LEAVES)
+        words = bare.split(" ")
         if len(words) != len(_FIELDS) + 1 or words[0] != PREFIX or len(text) > LONGEST_TEXT:
             return None
         if not all(form.fullmatch(word) for (_, form), word in zip(_FIELDS, words[1:], strict=True)):

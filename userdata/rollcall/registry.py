@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
@@ -13,7 +13,7 @@ from rollcall.answers import name_servers_answer
 from rollcall.aws import AccessKey, InstanceRole
 from rollcall.cloudflare import CloudflareStore, Record
 from rollcall.errors import RefusedError, TransientError
-from rollcall.ownership import Owner
+from rollcall.ownership import KEPT, LEAVES, Owner
 from rollcall.retrying import retried
 from rollcall.route53 import Route53Registry, Route53Store
 from rollcall.route53api import Route53Client
@@ -25,6 +25,8 @@ _BOUND = 40.0
 T = TypeVar("T")
 # None: it is done. Its methods may be called again while they are called (queue.SimpleQueue), as by a signal handler.
 _Outcomes = queue.SimpleQueue[BaseException | None]
+# Behind why a machine stays.
+AT_ONCE = " others=leave-at-once"
 
 
 class Registry(Protocol):
@@ -39,11 +41,16 @@ class Registry(Protocol):
     generations: dict[str, str]
     """Of the addresses that stood there at the last look, whose the answers of DNS do not say."""
 
-    def join(self, owner: Owner, *addresses: str) -> bool:
-        """Make the entry stand with these public addresses, one a family; whether anything had to be changed."""
+    def join(self, owner: Owner, *addresses: str, kept: bool = False) -> bool:
+        """Make the entry stand with these public addresses, one a family; whether anything had to be changed. `kept`: its mark says
+        that the machine is unhealthy."""
 
     def leave(self, owner: Owner) -> bool:
         """Take away what this generation on this instance wrote; whether there was anything."""
+
+    def leave_unhealthy(self, owner: Owner, floors: Mapping[str, int]) -> str:
+        """The same, but only where each record set keeps `floors` other machines of the stack (by the set's type). Returns why the
+        machine stays, with AT_ONCE where others may make room in a moment, or nothing once it is out."""
 
     def owner_at(self, key: str) -> Owner | None:
         """Whose entry an answer of DNS is: an address, or a service's target."""
@@ -63,23 +70,71 @@ class CloudflareRegistry:
         self._token = token
         self._store: CloudflareStore | None = None
         self._used = ""
+        # What went for health reasons, until it is known that enough others are there.
+        self._removed: tuple[Record, ...] = ()
         self.size = 0
         self.members: tuple[str, ...] = ()
         self.generations: dict[str, str] = {}
 
-    def join(self, owner: Owner, *addresses: str) -> bool:
+    def join(self, owner: Owner, *addresses: str, kept: bool = False) -> bool:
         told = self._told
         entry = Record(name=told.host, type="", content="", ttl=told.ttl, proxied=told.proxied, zone=told.zone)
         wanted = [replace(entry, type=record_type(each), content=each) for each in addresses]
-        present = self._open().list(told.zone, told.host)
-        self.size = len(present)
+        present, self._removed = self._list(), ()
         owners = {each.content: Owner.parse(each.comment) for each in present}
         self.members = tuple(content for content, found in owners.items() if told.proxied and found)
         self.generations = {content: found.generation for content, found in owners.items() if found}
-        return self._apply(plan.joining(present, owner, *wanted))
+        return self._apply(plan.joining(present, owner, *wanted, kept=kept))
 
     def leave(self, owner: Owner) -> bool:
-        return self._apply(plan.leaving(self._open().list(self._told.zone, self._told.host), owner))
+        self._removed = ()
+        return self._apply(plan.leaving(self._list(), owner))
+
+    def leave_unhealthy(self, owner: Owner, floors: Mapping[str, int]) -> str:
+        """Cloudflare has no compare-and-swap. So a machine first says that it is about to leave, in its mark, and then looks who stays:
+        of several that leave at once the last to look sees all the others' word, so none goes that is needed.
+
+        After that it looks again, and comes back where too few are left all the same.
+        """
+        why, mine = self._why_kept(owner, floors)
+        if not why and mine:
+            self._write_mark(owner, mine, LEAVES)
+            why, mine = self._why_kept(owner, floors)
+        if why:
+            return why
+        # Before anything goes: should a call fail, the next look brings it back.
+        self._removed = (*self._removed, *mine)
+        for record in mine:
+            self._open().delete(record.zone, record.id)
+        why, _ = self._why_kept(owner, floors) if self._removed else ("", ())
+        self._removed = ()
+        return why
+
+    def _why_kept(self, owner: Owner, floors: Mapping[str, int]) -> tuple[str, tuple[Record, ...]]:
+        """Why this unhealthy machine must stay, and the records that it has. Where it must, those that went are there again."""
+        present = self._list()
+        mine = plan.leaving(present, owner).deletes
+        gone = {(each.type, each.content): each for each in self._removed}
+        for each in present:
+            gone.pop((each.type, each.content), None)
+        why = plan.why_kept((*present, *gone.values()), owner, floors)
+        if why:
+            for record in gone.values():
+                self._open().create(replace(record, comment=owner.mark(KEPT), id=""))
+            self._write_mark(owner, mine, KEPT)
+            self._removed = ()
+            why += AT_ONCE if plan.are_leaving(present, owner) else ""
+        return why, mine
+
+    def _write_mark(self, owner: Owner, mine: tuple[Record, ...], what: str) -> None:
+        for record in mine:
+            if record.comment != owner.mark(what):
+                self._open().update(replace(record, comment=owner.mark(what)))
+
+    def _list(self) -> tuple[Record, ...]:
+        present = self._open().list(self._told.zone, self._told.host)
+        self.size = len(present)
+        return present
 
     def owner_at(self, key: str) -> Owner | None:
         listed = self._open().list(self._told.zone, self._told.host)
@@ -145,11 +200,14 @@ class RetriedRoute53:
         # A host of a service has its generation in its name.
         self.generations: dict[str, str] = {}
 
-    def join(self, owner: Owner, *addresses: str) -> bool:
-        return bool(self._ask(lambda registry: registry.join(owner, *addresses)))
+    def join(self, owner: Owner, *addresses: str, kept: bool = False) -> bool:
+        return bool(self._ask(lambda registry: registry.join(owner, *addresses, kept=kept)))
 
     def leave(self, owner: Owner) -> bool:
         return bool(self._ask(lambda registry: registry.leave(owner)))
+
+    def leave_unhealthy(self, owner: Owner, floors: Mapping[str, int]) -> str:
+        return str(self._ask(lambda registry: registry.leave_unhealthy(owner, floors["SRV"])))
 
     def owner_at(self, key: str) -> Owner | None:
         return self._ask(lambda registry: registry.owner_at(key))

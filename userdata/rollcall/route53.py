@@ -26,7 +26,9 @@ LABEL = "rc"
 MOST_VALUES = 400
 _HOST_TTL = 60
 _TRIES, _ROUNDS, _PATIENCE = 25, 6, 8
-_JOINS, _LEAVES, _AT = "joins", "leaves", "at"
+# `kept`: the machine is unhealthy, and is in the set only because too few others are.
+_JOINS, _LEAVES, _KEPT, _AT = "joins", "leaves", "kept", "at"
+_MEMBERS = (_JOINS, _KEPT)
 
 
 @dataclass(frozen=True, order=True)
@@ -113,7 +115,7 @@ class Route53Registry:
         self._dice = dice or random.Random()  # noqa: S311
         self._set = set_name(told)
 
-    def join(self, owner: Owner, *addresses: str) -> bool:
+    def join(self, owner: Owner, *addresses: str, kept: bool = False) -> bool:
         """Host first, so that no value ever leads nowhere; then the set, with every registered host that it lacks.
 
         Who adds others looks again: they may have left meanwhile (they look after they have said so, we say so after we have
@@ -124,7 +126,7 @@ class Route53Registry:
         alone, self._alone, self._said = self._alone, False, {}
         noted = " ".join(addresses)
         if self._registered != noted:
-            changed = self._register(host, owner, addresses)
+            changed = self._register(host, owner, addresses, _KEPT if kept else _JOINS)
             self._registered, self.fresh = noted, self.fresh and noted
         if self.fresh and not alone:
             # Another may have written us, or will; the longer DNS does not show it, the more probably we write all who wait.
@@ -167,7 +169,10 @@ class Route53Registry:
         hosts = hosts_of(each for each in sets if each not in dead)
         # Whoever wrote after us goes on with it.
         helps &= not self._helped or current.values == self._wrote
-        left = self._helped - {each for each in hosts if self._set in hosts[each]}
+        # One that is unhealthy now decides itself whether it may go.
+        left = self._helped - {
+            each for word in _MEMBERS for each, sets_ in hosts_of(sets, word).items() if self._set in sets_
+        }
         leaving = {each.get(self._set) for each in hosts_of(sets, _LEAVES).values()} if helps else set()
         kept = [each for each in current.values if _target(each) not in left and each not in leaving]
         others = {each: hosts[each][self._set] for each in hosts if helps and self._set in hosts[each]}
@@ -188,24 +193,83 @@ class Route53Registry:
             present = self._store.at(host)
             if owner_of(present) not in (None, owner):
                 return False
-            joins, leaves = (f'"{word} {self._set} ' for word in (_JOINS, _LEAVES))
-            said = []
-            for each in present:
-                values = tuple(sorted(re.sub(f"^{re.escape(joins)}", leaves, value) for value in each.values))
-                said.append(replace(each, values=values) if owner_of([each]) else each)
-            self._store.change({*present} - {*said}, {*said} - {*present})
-            self._said[host] = said
+            self._said[host] = self._say(present, _LEAVES)
         said = self._said[host]
         changed = self._put(host, owner, (), [])
-        if owner_of(said) and not any(each.startswith(f'"{_JOINS} ') for record in said for each in record.values):
-            try:
-                self._store.change(*_cleared(said))
-            except ConflictError:
-                self._said = {}
-                raise
-            changed = True
+        changed |= self._clear(said)
         self._said = {}
         return changed
+
+    def leave_unhealthy(self, owner: Owner, floor: int) -> str:
+        """The same where the set keeps `floor` other machines of the stack; why the machine stays, or nothing once it is out.
+
+        The set changes by compare-and-swap, so it never has fewer for this. First the machine says that it is unhealthy: then nobody
+        writes its value, and nobody takes it out for it.
+        """
+        host = host_name(owner.generation, self._told.domain)
+        self._registered = self.fresh = False
+        for _ in range(_TRIES):
+            try:
+                return self._leave_unhealthy(host, owner, floor)
+            except ConflictError:
+                self._pause(self._dice.uniform(0, 0.5))
+        raise ConflictError(f"reason=contended name={self._set}")
+
+    def _leave_unhealthy(self, host: str, owner: Owner, floor: int) -> str:
+        sets = [each for page in self._store.under(self._set, f"{LABEL}.{self._told.domain}") for each in page]
+        here = [each for each in sets if each.name == host]
+        if owner_of(here) not in (None, owner):
+            return ""
+        here = self._say(here, _KEPT)
+        current = self._current(sets)
+        rest = tuple(each for each in current.values if _target(each) != host)
+        if rest != current.values:
+            others = self._machines(sets, rest, owner.stack)
+            if others < floor:
+                return f"reason=too-few-others type=SRV others={others} floor={floor}"
+            self._write(sets, current, rest)
+        elsewhere = {name for word in _MEMBERS for each in hosts_of(here, word).values() for name in each} - {self._set}
+        if elsewhere:
+            self._say(here, "")
+        elif owner_of(here):
+            self._store.change(*_cleared(here))
+        return ""
+
+    def _machines(self, sets: Iterable[RecordSet], values: Iterable[str], stack: str) -> int:
+        """How many machines of a stack are in the set with `values` and have not said that they leave."""
+        hosts: dict[str, list[RecordSet]] = {}
+        for each in sets:
+            hosts.setdefault(each.name, []).append(each)
+        found = 0
+        for target in {*map(_target, values)}:
+            there = owner_of(hosts.get(target, ()))
+            says = {word for word in _MEMBERS if self._set in hosts_of(hosts.get(target, ()), word).get(target, {})}
+            found += there is not None and there.stack == stack and bool(says)
+        return found
+
+    def _say(self, present: Iterable[RecordSet], word: str) -> list[RecordSet]:
+        """Have a host say `word` of our set (empty: nothing); what it says then."""
+        said, before = [], re.compile(rf'^"(?:{_JOINS}|{_KEPT}|{_LEAVES}) {re.escape(self._set)} ')
+        present = list(present)
+        for each in present:
+            changed = [before.sub(f'"{word} {self._set} ', value) for value in each.values]
+            kept = [new for old, new in zip(each.values, changed, strict=True) if word or not before.match(old)]
+            said.append(replace(each, values=tuple(sorted(kept))) if owner_of([each]) else each)
+        if said != present:
+            self._store.change({*present} - {*said}, {*said} - {*present})
+        return said
+
+    def _clear(self, said: list[RecordSet]) -> bool:
+        """Remove a host that stands in no set any more; whether there was one."""
+        members = tuple(f'"{word} ' for word in _MEMBERS)
+        if not owner_of(said) or any(each.startswith(members) for record in said for each in record.values):
+            return False
+        try:
+            self._store.change(*_cleared(said))
+        except ConflictError:
+            self._said = {}
+            raise
+        return True
 
     def owner_at(self, key: str) -> Owner | None:
         """Whose host this is."""
@@ -230,9 +294,9 @@ class Route53Registry:
         texts = (value for each in self._store.at(challenge_name(owner, self._told)) for value in each.values)
         return tuple(each.removeprefix(start).rstrip('"') for each in texts if each.startswith(start))
 
-    def _register(self, host: str, owner: Owner, addresses: tuple[str, ...]) -> bool:
+    def _register(self, host: str, owner: Owner, addresses: tuple[str, ...], word: str = _JOINS) -> bool:
         """Our A, AAAA and TXT stand; whether anything had to be changed. A machine's first join needs no look before."""
-        wanted = f'"{_JOINS} {self._set} {srv_value(self._told, host)}"'
+        wanted = f'"{word} {self._set} {srv_value(self._told, host)}"'
         texts = tuple(sorted((f'"{owner}"', f'"{_AT} {" ".join(addresses)}"', wanted)))
         kinds = {"A": (), "AAAA": (), **{record_type(each): (each,) for each in addresses}, "TXT": texts}
         fresh = [RecordSet(host, kind, _HOST_TTL, values) for kind, values in kinds.items()]
@@ -302,6 +366,11 @@ def hosts_of(sets: Iterable[RecordSet], wish: str = _JOINS) -> dict[str, dict[st
     return found
 
 
+def is_kept(sets: Iterable[RecordSet], name: str) -> bool:
+    """Whether a host's TXT says that its machine is unhealthy and stays in the set `name`."""
+    return any(name in found for found in hosts_of(sets, _KEPT).values())
+
+
 def owner_of(sets: Iterable[RecordSet]) -> Owner | None:
     """Whose a host is, by the TXT among its record sets."""
     return next((owner for each in sets if each.type == "TXT" and (owner := _owner(each)) is not None), None)
@@ -348,7 +417,8 @@ def _host_changes(
                 raise RefusedError(f"reason=routed-set name={each.name} type={each.type}")
             continue
         if each.type == "TXT":
-            other = [value for value in old.values if value.startswith(f'"{_JOINS} ') and f" {name} " not in value]
+            members = tuple(f'"{word} ' for word in _MEMBERS)
+            other = [value for value in old.values if value.startswith(members) and f" {name} " not in value]
             values = {*each.values, *(other if _owner(old) == owner else ()), *_foreign(old)}
         else:
             values = {*each.values, *(value for value in old.values if value not in noted)}
@@ -386,7 +456,7 @@ def _cleared(sets: list[RecordSet]) -> tuple[list[RecordSet], list[RecordSet]]:
 
 
 def _foreign(text: RecordSet) -> list[str]:
-    words = ('"rollcall/', f'"{_JOINS} ', f'"{_LEAVES} ', f'"{_AT} ')
+    words = ('"rollcall/', *(f'"{word} ' for word in (_JOINS, _LEAVES, _KEPT, _AT)))
     return [value for value in text.values if not value.startswith(words)]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import get_type_hints
 
 from rollcall.ownership import Owner
@@ -25,6 +25,8 @@ STATUS = "rollcall-status"
 PROBE = "rollcall-probe"
 JOIN = "rollcall-join-"
 LONGEST_VALUE = 256
+# A check every two seconds: what is over within 8 s takes no machine out of DNS (docs/agents.md).
+FALL = 5
 
 
 class SettingsError(ValueError):
@@ -38,7 +40,8 @@ class CloudflareJoin:
 
     `ttl` in seconds (1: automatic); `token` names the secret that holds the API token (an SSM parameter on EC2, a
     metadata key on Joyent); `origin` the one with the private key and certificate (PEM) for TLS to Cloudflare's edge; `check`
-    is `http:PORT:PATH`, `tcp:PORT` or `command:PATH`; healthy after `rise` good ones in a row, unhealthy after `fall` bad ones.
+    is `http:PORT:PATH`, `tcp:PORT` or `command:PATH`; healthy after `rise` good ones in a row, unhealthy after `fall` bad ones. So many
+    machines stay in the A records whatever their health: `floor`; in the AAAA: `floor6`.
     """
 
     zone: str
@@ -48,15 +51,22 @@ class CloudflareJoin:
     proxied: bool = False
     check: str = "http:80:/"
     rise: int = 1
-    fall: int = 3
+    fall: int = FALL
     origin: str = ""
     ipv6: bool = False
     labels: int = 1
+    floor: int = 1
+    floor6: int = 1
 
     @property
     def domain(self) -> str:
         """The zone's name."""
         return self.host.split(".", self.labels)[-1]
+
+    @property
+    def floors(self) -> dict[str, int]:
+        """How many machines stay whatever their health, by the type of the record set."""
+        return {"A": self.floor, "AAAA": self.floor6}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +76,7 @@ class Route53Join:
     `zone` is the hosted zone's id (`Z…`), `domain` its name; the set is at `incarnation.service.domain`, as
     `v1._theService._tcp.unilans.net`. `key` names the secret with an IAM user's key (`ACCESS_KEY_ID SECRET`) where the
     machine has no instance role; empty: the role is used. `check` is that the port accepts, unless told. `ipv6`: the machine's
-    host has an address of each family.
+    host has an address of each family. So many machines stay in the set whatever their health: `floor`.
     """
 
     zone: str
@@ -80,8 +90,13 @@ class Route53Join:
     check: str = ""
     key: str = ""
     rise: int = 1
-    fall: int = 3
+    fall: int = FALL
     ipv6: bool = False
+    floor: int = 1
+
+    @property
+    def floors(self) -> dict[str, int]:
+        return {"SRV": self.floor}
 
 
 Join = CloudflareJoin | Route53Join
@@ -126,6 +141,11 @@ class MachineSettings:
             drain=keys.get(DRAIN, "").lower() == "true",
             probe=keys.get(PROBE, ""),
         )
+
+
+def without_floors(join: Join) -> Join:
+    """The same membership with no say about the other machines of its record set."""
+    return replace(join, floor=1, floor6=1) if isinstance(join, CloudflareJoin) else replace(join, floor=1)
 
 
 def record_type(address: str) -> str:

@@ -105,6 +105,9 @@ class FakeDns:
         self.token = TOKEN
         self.looks = 0
         self.size = 1
+        # Machines beside this one in every record set.
+        self.others = 9
+        self.kept: dict[str, bool] = {}
         self._answers: frozenset[str] | str | None = ""
         self._clock = clock
 
@@ -147,8 +150,9 @@ class FakeRegistry:
         self.members: tuple[str, ...] = ()
         self.generations: dict[str, str] = {}
 
-    def join(self, owner: Owner, *addresses: str) -> bool:
+    def join(self, owner: Owner, *addresses: str, kept: bool = False) -> bool:
         self._call("join")
+        self._dns.kept[self._place] = kept
         wanted = (owner, addresses, self._told)
         changed = self._dns.standing.get(self._place) != wanted
         self._dns.standing[self._place] = wanted
@@ -161,6 +165,15 @@ class FakeRegistry:
             return False
         del self._dns.standing[self._place]
         return True
+
+    def leave_unhealthy(self, owner: Owner, floors: Mapping[str, int]) -> str:
+        standing = self._dns.standing.get(self._place)
+        if standing is not None and standing[0] == owner and self._dns.others < min(floors.values()):
+            self._call("leave")
+            self._dns.kept[self._place] = True
+            return f"reason=too-few-others others={self._dns.others}"
+        self.leave(owner)
+        return ""
 
     def owner_at(self, key: str) -> Owner | None:
         self._call("owner_at")

@@ -175,7 +175,7 @@ class TestSilence:
     def test_health_is_looked_at_meanwhile(self, joined: Guest) -> None:
         joined.cloud.silent = SILENT
         joined.healthy(False)
-        joined.pass_time(3 * TICK)
+        joined.pass_time(5 * TICK)
         assert joined.standing == {}
 
     def test_a_new_machine_waits_for_its_metadata_and_says_so(self, guest: Guest) -> None:
@@ -216,7 +216,7 @@ class TestMistakes:
         joined.pass_time(2 * REREAD)
         assert joined.standing == {HOST: ADDRESS} and joined.status()["error"]
         joined.healthy(False)
-        joined.pass_time(4 * TICK)
+        joined.pass_time(6 * TICK)
         assert joined.standing == {}
 
     def test_a_mistake_that_is_mended_is_no_more_in_the_status(self, joined: Guest) -> None:

@@ -154,7 +154,7 @@ class NetRegistry:
     def _here(self) -> dict[str, Owner]:
         return self._net.records.setdefault(place(self._told), {})
 
-    def join(self, owner: Owner, *addresses: str) -> bool:
+    def join(self, owner: Owner, *addresses: str, kept: bool = False) -> bool:
         if isinstance(self._told, Route53Join):
             host = f"{owner.generation}.rc.{self._told.domain}"
             self._net.hosts[host], addresses = addresses[0], (host,)

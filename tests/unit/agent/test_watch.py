@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -116,7 +116,7 @@ class WorldRegistry:
         self.members: tuple[str, ...] = ()
         self.generations: dict[str, str] = {}
 
-    def join(self, owner: Owner, *addresses: str) -> bool:
+    def join(self, owner: Owner, *addresses: str, kept: bool = False) -> bool:
         zone = self._zone()
         changed = any(zone.get(address) != owner for address in addresses)
         zone.update(dict.fromkeys(addresses, owner))
@@ -130,6 +130,10 @@ class WorldRegistry:
         for address in gone:
             del zone[address]
         return bool(gone)
+
+    def leave_unhealthy(self, owner: Owner, floors: Mapping[str, int]) -> str:
+        self.leave(owner)
+        return ""
 
     def owner_at(self, key: str) -> Owner | None:
         self._world.asked_owners += 1
