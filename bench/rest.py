@@ -34,7 +34,7 @@ from bench.clouds import (  # noqa: E402
     until,
 )
 from bench.rows import Row, report  # noqa: E402
-from rollcall.agent import CONFIRM, CONFIRM_PROXIED, TICK, Agent  # noqa: E402
+from rollcall.agent import CONFIRM, EACH_MEMBER, TICK, WATCH, Agent  # noqa: E402
 from rollcall.clouds import File  # noqa: E402
 from rollcall.settings import Join  # noqa: E402
 
@@ -137,14 +137,15 @@ def hour() -> list[Row]:
     port = free_port()
     workload = Workload(port)
     # A confirmation comes after 0.8 to 1.2 of its time.
-    plain, proxied = HOUR / CONFIRM / 0.8, HOUR / CONFIRM_PROXIED / 0.8
+    often = max(WATCH, EACH_MEMBER * AGENTS)
+    plain, site = HOUR / CONFIRM / 0.8, HOUR / often / 0.8
     try:
         with clouds() as local:
             os.environ.update(local.environ)
             os.environ["PYTHONPATH"] = str(ROOT / "userdata")
             for what, join, names, most in (
-                ("a site", local.site_join(port), (HOST, "A"), plain),
-                ("a proxied site", local.site_join(port, proxied=True), (HOST, "A"), proxied),
+                ("a site", local.site_join(port), (HOST, "A"), site),
+                ("a proxied site", local.site_join(port, proxied=True), (HOST, "A"), site),
                 # One confirmation reads the host's place and the set.
                 ("a service", local.service_join(port), (SERVICE, "SRV"), 2 * plain),
             ):
@@ -155,7 +156,7 @@ def hour() -> list[Row]:
                     Row(
                         question=f"API calls an hour of an idle agent in {what}",
                         ours=f"{each:.1f} ({listed or 'none'})",
-                        other=f"its design, one confirmation in {CONFIRM_PROXIED if most == proxied else CONFIRM:.0f} s:"
+                        other=f"its design, one confirmation in {often if most == site else CONFIRM:.0f} s:"
                         f" {most:.1f} at the most",
                         ratio=each / most,
                         n=f"{AGENTS} agents, 1 hour on a turned clock",

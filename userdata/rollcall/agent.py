@@ -35,17 +35,17 @@ from rollcall.settings import PROBE, CloudflareJoin, Join, MachineSettings, Rout
 TICK = 2.0
 REREAD = 10.0
 CONFIRM = 600.0
-# A proxied name answers with the edge's addresses, so only the API knows. All members together ask it twice a second at
-# the most, half of what Cloudflare answers (1,200 requests in five minutes).
-CONFIRM_PROXIED = 30.0
+# At Cloudflare only the API knows a record's mark, and of a proxied name its addresses. Each member asks as often as it looks at DNS; all
+# members together ask twice a second at the most, half of what Cloudflare answers (1,200 requests in five minutes).
 EACH_MEMBER = 0.5
+MARK_SETTLES_S = 30.0
 LEAVE_WITHIN = 20.0
 LONGEST = 30.0
 # No activity waits longer than this for its next try, whatever an API asks for (docs/agents.md).
 MAX_WAIT_S = LONGEST * PATIENCE
 WATCH = 7.0
 ASK_SYSTEMD_S = 5.0
-UNHEALTHY, KEPT = "workload unhealthy", "kept although unhealthy"
+UNHEALTHY, STAYS = "workload unhealthy", "kept although unhealthy"
 # Beside the status: `rollcall leave` was given, and `rollcall join` was not since.
 LEFT_BY_HAND = "reason=left-by-hand look='rollcall join'"
 EDGE_DAILY, EDGE_AGAIN = 86400.0, 60.0
@@ -68,6 +68,9 @@ class Membership:
     marked: bool = False
     others: int = 0
     next_try: float = 0.0
+    # The addresses that it has registered, and since when nobody answers at one with our mark.
+    had: set[str] = field(default_factory=set)
+    silent: dict[str, float] = field(default_factory=dict)
     next_look: float = 0.0
     next_confirm: float = 0.0
     next_watch: float = 0.0
@@ -240,12 +243,29 @@ class Agent:
         after = []
         for told in settings.joins if self._told is None else self._told:
             known = before.pop(repr(without_floors(told)), None)
-            after.append(known or Membership(told, self._registry_of(told, self._secret), health_of(told)))
+            after.append(known or self._membership(told))
             after[-1].told = told
         # With another setting it joins in place, as soon as its check, perhaps another one too, says that it is healthy.
         olds = (*before.values(), *self._dropped)
         self._dropped = [old for old in olds if not any(_same_place(each.told, old.told) for each in after)]
         self.memberships = after
+
+    def _membership(self, told: Join) -> Membership:
+        made = Membership(told, self._registry_of(told, self._secret), health_of(told))
+        made.registry.lives = lambda address, patient: self._lives(made, address, patient)
+        return made
+
+    def _lives(self, membership: Membership, address: str, patient: bool) -> bool:
+        """Whether another member is at an address at which our mark is. One that we had is ours. Silence may be a blocked path, but a
+        member takes its mark back within seconds: after `MARK_SETTLES_S` silence counts."""
+        told, now = membership.told, self._clock()
+        if address in membership.had:
+            return False
+        if self._reach(address, told) if self._reach else self._probe(address, "", told) is not False:
+            membership.silent.pop(address, None)
+            return True
+        first = membership.silent.setdefault(address, now)
+        return patient and now - first < max(MARK_SETTLES_S, 2 * EACH_MEMBER * membership.registry.size)
 
     def _attend(self, membership: Membership) -> None:
         drain = self._drains()
@@ -289,7 +309,7 @@ class Agent:
     def _leave_unhealthy(self, membership: Membership) -> None:
         assert self._owner is not None
         now, registry, was_kept = self._clock(), membership.registry, bool(membership.kept)
-        membership.kept = registry.leave_unhealthy(self._owner, membership.told.floors)
+        membership.kept = registry.leave_unhealthy(self._owner, membership.told.floors, *self._own(membership))
         if not membership.kept:
             if membership.joined:
                 log.info("left: %s reason=unhealthy", describe(membership.told))
@@ -300,7 +320,7 @@ class Agent:
         membership.next_try = now + self._until_next_try(membership)
         if not was_kept:
             membership.addresses = membership.addresses or self._wanted(membership.told)
-        self._note(KEPT, f"{membership.health.why}; {membership.kept}")
+        self._note(STAYS, f"{membership.health.why}; {membership.kept}")
 
     def _until_next_try(self, membership: Membership) -> float:
         """Seconds until one that stays asks again whether it may go. By DNS it costs nothing to see that it may not."""
@@ -327,6 +347,10 @@ class Agent:
         found = tuple(first[family] for family in sorted(first))
         return found if told.ipv6 else found[:1]
 
+    def _own(self, membership: Membership) -> tuple[str, ...]:
+        """The addresses that are this machine's now: what is there is its own, whatever member's mark is on it."""
+        return self._addresses or membership.addresses
+
     def _entry(self, membership: Membership) -> tuple[str, tuple[str, ...]]:
         """The name at which a membership stands, and with what."""
         told = membership.told
@@ -348,17 +372,18 @@ class Agent:
         # The API has it and DNS has not: it is late, and asking the API again would not help soon.
         membership.next_look = now + (CONFIRM / 2 if membership.vanished and not changed else 0.0)
         membership.joined, membership.addresses, membership.vanished = True, addresses, False
+        membership.had.update(addresses)
         membership.next_confirm = now + _confirm_after(membership) * random.uniform(0.8, 1.2)  # noqa: S311
         # Where another membership does not stand, a roll call must be told why.
         if kept := self._kept():
-            self._note(KEPT, f"{kept.health.why}; {kept.kept}")
+            self._note(STAYS, f"{kept.health.why}; {kept.kept}")
             return
         self._note(
             "registered", next((each.error for each in self.memberships if each is not membership and each.error), "")
         )
 
     def _leave(self, membership: Membership) -> None:
-        if self._owner is not None and membership.registry.leave(self._owner):
+        if self._owner is not None and membership.registry.leave(self._owner, *self._own(membership)):
             log.info("left: %s", describe(membership.told))
         if self._owner is not None and membership.monitor is not None:
             membership.monitor.end(self._owner)
@@ -700,8 +725,8 @@ def notify(line: str) -> None:
 def _confirm_after(membership: Membership) -> float:
     """Seconds until the API is asked again whether the entry still stands."""
     told = membership.told
-    if isinstance(told, CloudflareJoin) and told.proxied:
-        return max(CONFIRM_PROXIED, EACH_MEMBER * membership.registry.size)
+    if isinstance(told, CloudflareJoin):
+        return max(WATCH, EACH_MEMBER * membership.registry.size)
     return CONFIRM
 
 

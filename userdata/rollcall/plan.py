@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from rollcall.cloudflare import Record
@@ -23,24 +23,35 @@ class Plan:
         return not (self.deletes or self.updates or self.creates or self.refused)
 
 
-def joining(present: Iterable[Record], owner: Owner, *wanted: Record, kept: bool = False) -> Plan:
+def joining(
+    present: Iterable[Record],
+    owner: Owner,
+    *wanted: Record,
+    kept: bool = False,
+    ids: Collection[str] = (),
+    live: Collection[str] = (),
+) -> Plan:
     """How `wanted` (of one name and each of another type, with empty ids) come to stand, owned by `owner`.
 
     Our own entry with another address or setting is updated; a second one of its type (A, AAAA), or one of a type that is not
     wanted, is deleted. An entry of our stack with an address of ours belonged to a machine that is dead, since the address is
     ours now: taken over. The same content of anybody else, or a CNAME at the name (RFC 1034 section 3.6.2), is refused, and
     nothing is changed then. `kept`: the mark says that the machine is unhealthy and stays.
+
+    A mark that was copied is not a machine (octoDNS keeps one comment for a record set): at the addresses `live` other members answer, so
+    what has our mark there is theirs. Of the records with these `ids`, which we wrote, somebody has replaced the mark.
     """
     here = sorted(record for record in present if record.name == wanted[0].name)
     alias = next((record for record in here if record.type == "CNAME"), None)
     if alias is not None:
         return Plan(refused=f"reason=cname-in-the-way name={alias.name} target={alias.content}")
-    mine = [record for record in here if Owner.parse(record.comment) == owner]
+    addresses = [each.content for each in wanted]
+    mine = _own(here, owner, addresses, ids, live)
     staying, updates, creates = [], [], []
     for each in wanted:
         target = replace(each, comment=owner.mark(KEPT if kept else ""))
         same = [record for record in here if (record.type, record.content) == (each.type, each.content)]
-        foreign = next((record for record in same if not _of_stack(record, owner.stack)), None)
+        foreign = next((record for record in same if record not in mine), None)
         if foreign is not None:
             return Plan(
                 refused=f"reason=foreign-entry name={each.name} content={each.content} comment={foreign.comment!r}"
@@ -57,24 +68,53 @@ def joining(present: Iterable[Record], owner: Owner, *wanted: Record, kept: bool
     return Plan(deletes=deletes, updates=tuple(updates), creates=tuple(creates))
 
 
-def leaving(present: Iterable[Record], owner: Owner) -> Plan:
-    """Removes what this generation on this instance wrote; a successor's and everybody else's entries stay."""
-    return Plan(deletes=tuple(sorted(record for record in present if Owner.parse(record.comment) == owner)))
+def leaving(
+    present: Iterable[Record],
+    owner: Owner,
+    addresses: Collection[str] = (),
+    ids: Collection[str] = (),
+    live: Collection[str] = (),
+) -> Plan:
+    """Removes what this generation on this instance wrote; a successor's and everybody else's entries stay.
+
+    `addresses` are those of the machine that leaves itself: what is there is its own whatever member's mark is on it.
+    """
+    return Plan(deletes=tuple(sorted(_own(present, owner, addresses, ids, live))))
 
 
-def _staying(present: Iterable[Record], rtype: str, stack: str) -> set[Owner]:
-    """The machines of a stack that have a record of this type, and have not said that they are about to leave."""
-    staying = (each for each in present if each.type == rtype and not each.comment.endswith(LEAVES))
-    owners = {Owner.parse(each.comment) for each in staying}
-    return {each for each in owners if each is not None and each.stack == stack}
+def elsewhere(present: Iterable[Record], owner: Owner, addresses: Collection[str]) -> list[str]:
+    """The addresses at which our mark is and we are not: we had them before, or the mark was copied."""
+    return sorted(
+        {each.content for each in present if Owner.parse(each.comment) == owner and each.content not in addresses}
+    )
 
 
-def why_kept(present: Iterable[Record], owner: Owner, floors: Mapping[str, int]) -> str:
-    """Why an unhealthy machine must stay: without it a record set of its would have fewer than `floors` machines (by type). Empty where it
-    may leave."""
-    here = list(present)
-    for rtype in sorted({each.type for each in here if Owner.parse(each.comment) == owner}):
-        others = len(_staying(here, rtype, owner.stack) - {owner})
+def _own(
+    present: Iterable[Record], owner: Owner, addresses: Collection[str], ids: Collection[str], live: Collection[str]
+) -> list[Record]:
+    """The records of a machine, by mark and value. What it wrote (`ids`) is its own without a mark as well: Cloudflare takes no second
+    record of the same content, so what is in its place was made of it."""
+
+    def is_own(record: Record) -> bool:
+        if record.type in ("A", "AAAA") and record.content in addresses:
+            return _of_stack(record, owner.stack) or record.id in ids or bool(ids and not record.comment)
+        return record.content not in live and Owner.parse(record.comment) == owner
+
+    return [each for each in present if is_own(each)]
+
+
+def _staying(present: Iterable[Record], rtype: str, stack: str) -> set[str]:
+    """The addresses of this type at which machines of a stack are that have not said that they are about to leave."""
+    here = (each for each in present if each.type == rtype and not each.comment.endswith(LEAVES))
+    return {each.content for each in here if _of_stack(each, stack)}
+
+
+def why_kept(present: Iterable[Record], mine: Iterable[Record], stack: str, floors: Mapping[str, int]) -> str:
+    """Why an unhealthy machine with the records `mine` must stay: without it a record set would have fewer than `floors` machines of the
+    stack (by type). Empty where it may leave."""
+    here, own = list(present), list(mine)
+    for rtype in sorted({each.type for each in own}):
+        others = len(_staying(here, rtype, stack) - {each.content for each in own})
         if others < floors.get(rtype, 0):
             return too_few(rtype, others, floors[rtype])
     return ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
@@ -41,16 +41,21 @@ class Registry(Protocol):
     generations: dict[str, str]
     """Of the addresses that stood there at the last look, whose the answers of DNS do not say."""
 
+    lives: Callable[[str, bool], bool]
+    """Whether a member of the set is at an address; asked before what has our mark at another's address is taken for ours. True as the
+    second: silence counts only when it has lasted, since that member would have written its own mark by then."""
+
     def join(self, owner: Owner, *addresses: str, kept: bool = False) -> bool:
         """Make the entry stand with these public addresses, one a family; whether anything had to be changed. `kept`: its mark says
         that the machine is unhealthy."""
 
-    def leave(self, owner: Owner) -> bool:
-        """Take away what this generation on this instance wrote; whether there was anything."""
+    def leave(self, owner: Owner, *addresses: str) -> bool:
+        """Take away what this generation on this instance wrote; whether there was anything. `addresses` are those of this machine, where
+        it leaves itself."""
 
-    def leave_unhealthy(self, owner: Owner, floors: Mapping[str, int]) -> str:
-        """The same, but only where each record set keeps `floors` other machines of the stack (by the set's type). Returns why the
-        machine stays, with AT_ONCE where others may make room in a moment, or nothing once it is out."""
+    def leave_unhealthy(self, owner: Owner, floors: Mapping[str, int], *addresses: str) -> str:
+        """The same for this machine, but only where each record set keeps `floors` other machines of the stack (by the set's type).
+        Returns why it stays, with AT_ONCE where others may make room in a moment, or nothing once it is out."""
 
     def owner_at(self, key: str) -> Owner | None:
         """Whose entry an answer of DNS is: an address, or a service's target."""
@@ -70,6 +75,9 @@ class CloudflareRegistry:
         self._token = token
         self._store: CloudflareStore | None = None
         self._used = ""
+        self.lives: Callable[[str, bool], bool] = lambda *_: False
+        # The records that this machine wrote, as long as nobody has made them anew.
+        self._ids: set[str] = set()
         # What went for health reasons, until it is known that enough others are there.
         self._removed: tuple[Record, ...] = ()
         self.size = 0
@@ -84,40 +92,46 @@ class CloudflareRegistry:
         owners = {each.content: Owner.parse(each.comment) for each in present}
         self.members = tuple(content for content, found in owners.items() if told.proxied and found)
         self.generations = {content: found.generation for content, found in owners.items() if found}
-        return self._apply(plan.joining(present, owner, *wanted, kept=kept))
+        live = self._live(present, owner, addresses)
+        changes = plan.joining(present, owner, *wanted, kept=kept, ids=self._ids, live=live)
+        own = plan.leaving(present, owner, addresses, self._ids, live).deletes
+        self._ids = {each.id for each in own if each not in changes.deletes}
+        return self._apply(changes)
 
-    def leave(self, owner: Owner) -> bool:
+    def leave(self, owner: Owner, *addresses: str) -> bool:
         self._removed = ()
-        return self._apply(plan.leaving(self._list(), owner))
+        return self._apply(plan.Plan(deletes=self._own(self._list(), owner, addresses)))
 
-    def leave_unhealthy(self, owner: Owner, floors: Mapping[str, int]) -> str:
+    def leave_unhealthy(self, owner: Owner, floors: Mapping[str, int], *addresses: str) -> str:
         """Cloudflare has no compare-and-swap. So a machine first says that it is about to leave, in its mark, and then looks who stays:
         of several that leave at once the last to look sees all the others' word, so none goes that is needed.
 
         After that it looks again, and comes back where too few are left all the same.
         """
-        why, mine = self._why_kept(owner, floors)
+        why, mine = self._why_kept(owner, floors, addresses)
         if not why and mine:
             self._write_mark(owner, mine, LEAVES)
-            why, mine = self._why_kept(owner, floors)
+            why, mine = self._why_kept(owner, floors, addresses)
         if why:
             return why
         # Before anything goes: should a call fail, the next look brings it back.
         self._removed = (*self._removed, *mine)
         for record in mine:
             self._open().delete(record.zone, record.id)
-        why, _ = self._why_kept(owner, floors) if self._removed else ("", ())
+        why, _ = self._why_kept(owner, floors, addresses) if self._removed else ("", ())
         self._removed = ()
         return why
 
-    def _why_kept(self, owner: Owner, floors: Mapping[str, int]) -> tuple[str, tuple[Record, ...]]:
+    def _why_kept(
+        self, owner: Owner, floors: Mapping[str, int], addresses: Collection[str]
+    ) -> tuple[str, tuple[Record, ...]]:
         """Why this unhealthy machine must stay, and the records that it has. Where it must, those that went are there again."""
         present = self._list()
-        mine = plan.leaving(present, owner).deletes
+        mine = self._own(present, owner, addresses)
         gone = {(each.type, each.content): each for each in self._removed}
         for each in present:
             gone.pop((each.type, each.content), None)
-        why = plan.why_kept((*present, *gone.values()), owner, floors)
+        why = plan.why_kept(present, (*mine, *gone.values()), owner.stack, floors)
         if why:
             for record in gone.values():
                 self._open().create(replace(record, comment=owner.mark(KEPT), id=""))
@@ -125,6 +139,14 @@ class CloudflareRegistry:
             self._removed = ()
             why += AT_ONCE if plan.are_leaving(present, owner) else ""
         return why, mine
+
+    def _own(self, present: Iterable[Record], owner: Owner, addresses: Collection[str]) -> tuple[Record, ...]:
+        here = list(present)
+        return plan.leaving(here, owner, addresses, self._ids, self._live(here, owner, addresses)).deletes
+
+    def _live(self, present: Iterable[Record], owner: Owner, addresses: Collection[str]) -> list[str]:
+        """The addresses with our mark that are other members'."""
+        return [each for each in plan.elsewhere(present, owner, addresses) if self.lives(each, bool(addresses))]
 
     def _write_mark(self, owner: Owner, mine: tuple[Record, ...], what: str) -> None:
         for record in mine:
@@ -166,7 +188,7 @@ class CloudflareRegistry:
         for record in changes.updates:
             store.update(record)
         for record in changes.creates:
-            store.create(record)
+            self._ids.add(store.create(record).id)
         return not changes.empty
 
     def _open(self) -> CloudflareStore:
@@ -195,6 +217,7 @@ class RetriedRoute53:
         self._fresh: bool | str = True
         self._within = _WITHIN
         self._running: _Outcomes | None = None
+        self.lives: Callable[[str, bool], bool] = lambda *_: False
         self.size = 0
         self.members: tuple[str, ...] = ()
         # A host of a service has its generation in its name.
@@ -203,11 +226,11 @@ class RetriedRoute53:
     def join(self, owner: Owner, *addresses: str, kept: bool = False) -> bool:
         return bool(self._ask(lambda registry: registry.join(owner, *addresses, kept=kept)))
 
-    def leave(self, owner: Owner) -> bool:
-        return bool(self._ask(lambda registry: registry.leave(owner)))
+    def leave(self, owner: Owner, *addresses: str) -> bool:
+        return bool(self._ask(lambda registry: registry.leave(owner, *addresses)))
 
-    def leave_unhealthy(self, owner: Owner, floors: Mapping[str, int]) -> str:
-        return str(self._ask(lambda registry: registry.leave_unhealthy(owner, floors["SRV"])))
+    def leave_unhealthy(self, owner: Owner, floors: Mapping[str, int], *addresses: str) -> str:
+        return str(self._ask(lambda registry: registry.leave_unhealthy(owner, floors["SRV"], *addresses)))
 
     def owner_at(self, key: str) -> Owner | None:
         return self._ask(lambda registry: registry.owner_at(key))

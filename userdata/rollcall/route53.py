@@ -184,23 +184,23 @@ class Route53Registry:
             self._store.change(*_cleared(dead))
         return changed
 
-    def leave(self, owner: Owner) -> bool:
+    def leave(self, owner: Owner, *addresses: str) -> bool:
         """Say so first: whoever adds missing hosts would bring us back. Then the set, which whoever writes next may do for us,
-        then the host."""
+        then the host. `addresses` are those of this machine, where it leaves itself."""
         host = host_name(owner.generation, self._told.domain)
         self._registered = self.fresh = False
         if host not in self._said:
             present = self._store.at(host)
-            if owner_of(present) not in (None, owner):
+            if _is_of_another(present, owner):
                 return False
             self._said[host] = self._say(present, _LEAVES)
         said = self._said[host]
         changed = self._put(host, owner, (), [])
-        changed |= self._clear(said)
+        changed |= self._clear(said, host, addresses)
         self._said = {}
         return changed
 
-    def leave_unhealthy(self, owner: Owner, floor: int) -> str:
+    def leave_unhealthy(self, owner: Owner, floor: int, *addresses: str) -> str:
         """The same where the set keeps `floor` other machines of the stack; why the machine stays, or nothing once it is out.
 
         The set changes by compare-and-swap, so it never has fewer for this. First the machine says that it is unhealthy: then nobody
@@ -210,15 +210,15 @@ class Route53Registry:
         self._registered = self.fresh = False
         for _ in range(_TRIES):
             try:
-                return self._leave_unhealthy(host, owner, floor)
+                return self._leave_unhealthy(host, owner, floor, addresses)
             except ConflictError:
                 self._pause(self._dice.uniform(0, 0.5))
         raise ConflictError(f"reason=contended name={self._set}")
 
-    def _leave_unhealthy(self, host: str, owner: Owner, floor: int) -> str:
+    def _leave_unhealthy(self, host: str, owner: Owner, floor: int, addresses: tuple[str, ...]) -> str:
         sets = [each for page in self._store.under(self._set, f"{LABEL}.{self._told.domain}") for each in page]
         here = [each for each in sets if each.name == host]
-        if owner_of(here) not in (None, owner):
+        if _is_of_another(here, owner):
             return ""
         here = self._say(here, _KEPT)
         current = self._current(sets)
@@ -228,11 +228,10 @@ class Route53Registry:
             if others < floor:
                 return f"reason=too-few-others type=SRV others={others} floor={floor}"
             self._write(sets, current, rest)
-        elsewhere = {name for word in _MEMBERS for each in hosts_of(here, word).values() for name in each} - {self._set}
-        if elsewhere:
+        if _sets_of(here, host) - {self._set}:
             self._say(here, "")
         elif owner_of(here):
-            self._store.change(*_cleared(here))
+            self._store.change(*_cleared(here, addresses))
         return ""
 
     def _machines(self, sets: Iterable[RecordSet], values: Iterable[str], stack: str) -> int:
@@ -259,21 +258,21 @@ class Route53Registry:
             self._store.change({*present} - {*said}, {*said} - {*present})
         return said
 
-    def _clear(self, said: list[RecordSet]) -> bool:
+    def _clear(self, said: list[RecordSet], host: str, addresses: tuple[str, ...]) -> bool:
         """Remove a host that stands in no set any more; whether there was one."""
-        members = tuple(f'"{word} ' for word in _MEMBERS)
-        if not owner_of(said) or any(each.startswith(members) for record in said for each in record.values):
+        if not owner_of(said) or _sets_of(said, host):
             return False
         try:
-            self._store.change(*_cleared(said))
+            self._store.change(*_cleared(said, addresses))
         except ConflictError:
             self._said = {}
             raise
         return True
 
     def owner_at(self, key: str) -> Owner | None:
-        """Whose host this is."""
-        return owner_of(self._store.at(key))
+        """Whose host this is. A mark of another generation was copied: it says nothing."""
+        owner = owner_of(self._store.at(key))
+        return owner if owner is not None and host_name(owner.generation, self._told.domain) == key else None
 
     def challenge(self, owner: Owner, on: bool, by: str = "") -> bool:
         """Put up the challenge of `by` for this machine, or take it away (without `by` everybody's); whether there was one.
@@ -371,6 +370,18 @@ def is_kept(sets: Iterable[RecordSet], name: str) -> bool:
     return any(name in found for found in hosts_of(sets, _KEPT).values())
 
 
+def _sets_of(sets: Iterable[RecordSet], host: str) -> set[str]:
+    """The sets that a host is in, by what its TXT says."""
+    here = list(sets)
+    return {name for word in _MEMBERS for name in hosts_of(here, word).get(host, {})}
+
+
+def _is_of_another(present: Iterable[RecordSet], owner: Owner) -> bool:
+    """Whether the host of `owner` is a twin's or a successor's. No other machine has its generation, so any other mark was copied."""
+    other = owner_of(present)
+    return other not in (None, owner) and other is not None and other.generation == owner.generation
+
+
 def owner_of(sets: Iterable[RecordSet]) -> Owner | None:
     """Whose a host is, by the TXT among its record sets."""
     return next((owner for each in sets if each.type == "TXT" and (owner := _owner(each)) is not None), None)
@@ -422,7 +433,8 @@ def _host_changes(
             values = {*each.values, *(other if _owner(old) == owner else ()), *_foreign(old)}
         else:
             values = {*each.values, *(value for value in old.values if value not in noted)}
-        new = replace(old, values=tuple(sorted(values)))
+        # Of a set of which nothing is ours the TTL is not either.
+        new = replace(old, ttl=each.ttl if each.values else old.ttl, values=tuple(sorted(values)))
         if new != old:
             deletes += [old] if old.values else []
             creates += [new] if values else []
@@ -443,9 +455,9 @@ def _dead_with(addresses: tuple[str, ...], sets: Iterable[RecordSet], owner: Own
     return found
 
 
-def _cleared(sets: list[RecordSet]) -> tuple[list[RecordSet], list[RecordSet]]:
+def _cleared(sets: list[RecordSet], addresses: tuple[str, ...] = ()) -> tuple[list[RecordSet], list[RecordSet]]:
     """What goes of a machine's host when it stands nowhere any more, and what others have in the same sets comes back."""
-    deletes, creates, noted = [], [], _noted(sets)
+    deletes, creates, noted = [], [], {*_noted(sets), *addresses}
     for each in sets:
         if each.type in ("A", "AAAA", "TXT") and not each.routed:
             values = _foreign(each) if each.type == "TXT" else [value for value in each.values if value not in noted]

@@ -104,7 +104,8 @@ class FakeDns:
         self.broken: RollcallError | None = None
         self.token = TOKEN
         self.looks = 0
-        self.size = 1
+        # So many that each confirms every ten minutes, as in a service's set.
+        self.size = 1200
         # Machines beside this one in every record set.
         self.others = 9
         self.kept: dict[str, bool] = {}
@@ -149,6 +150,7 @@ class FakeRegistry:
         self._place, self.size = describe(told), dns.size
         self.members: tuple[str, ...] = ()
         self.generations: dict[str, str] = {}
+        self.lives: Callable[[str, bool], bool] = lambda *_: False
 
     def join(self, owner: Owner, *addresses: str, kept: bool = False) -> bool:
         self._call("join")
@@ -158,7 +160,7 @@ class FakeRegistry:
         self._dns.standing[self._place] = wanted
         return changed
 
-    def leave(self, owner: Owner) -> bool:
+    def leave(self, owner: Owner, *addresses: str) -> bool:
         self._call("leave")
         standing = self._dns.standing.get(self._place)
         if standing is None or standing[0] != owner:
@@ -166,7 +168,7 @@ class FakeRegistry:
         del self._dns.standing[self._place]
         return True
 
-    def leave_unhealthy(self, owner: Owner, floors: Mapping[str, int]) -> str:
+    def leave_unhealthy(self, owner: Owner, floors: Mapping[str, int], *addresses: str) -> str:
         standing = self._dns.standing.get(self._place)
         if standing is not None and standing[0] == owner and self._dns.others < min(floors.values()):
             self._call("leave")

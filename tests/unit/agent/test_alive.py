@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -149,6 +149,7 @@ class NetRegistry:
         self.size = 0
         self.members: tuple[str, ...] = ()
         self.generations: dict[str, str] = {}
+        self.lives: Callable[[str, bool], bool] = lambda *_: False
 
     @property
     def _here(self) -> dict[str, Owner]:
@@ -164,11 +165,15 @@ class NetRegistry:
             self.generations = {key: each.generation for key, each in self._here.items()}
         return changed
 
-    def leave(self, owner: Owner) -> bool:
+    def leave(self, owner: Owner, *addresses: str) -> bool:
         gone = [key for key, each in self._here.items() if each == owner]
         for key in gone:
             del self._here[key]
         return bool(gone)
+
+    def leave_unhealthy(self, owner: Owner, floors: Mapping[str, int], *addresses: str) -> str:
+        self.leave(owner)
+        return ""
 
     def owner_at(self, key: str) -> Owner | None:
         return self._here.get(key)
@@ -446,3 +451,23 @@ def test_what_somebody_else_has_in_a_set_is_not_asked_for_by_our_name_servers(ne
     net.records[place(V1)]["lb.example.org"] = Owner("staging", "web", "0", "abcdef", "i-00000000000000077")
     net.run(200)
     assert "lb.example.org" in net.standing(V1) and len(net.standing(V1)) == 3 and net.put_up == 0
+
+
+@pytest.mark.parametrize("blocked", [False, True])
+def test_what_has_our_mark_at_another_address_is_another_member_s_until_that_was_silent_for_long(
+    net: Net, blocked: bool
+) -> None:
+    for number, address in enumerate((A, B)):
+        net.boot(number, address, SITE)
+    net.run(20)
+    net.udp_blocked = blocked
+    (membership,) = net.agents["0"].memberships
+    lives = membership.registry.lives
+    assert lives(B, True) is True, "a member with a broken path takes its own mark back within seconds"
+    assert lives(A, True) is False, "an address that it had itself"
+    assert lives(B, False) is not blocked, "who cleans up after a dead machine was challenged first"
+    net.clock.now += 31
+    assert lives(B, True) is not blocked
+    assert lives(D, True) is True, "nobody answers there, but not for long"
+    net.clock.now += 31
+    assert lives(D, True) is False

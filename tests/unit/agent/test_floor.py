@@ -17,11 +17,10 @@ from hypothesis import strategies as st
 
 from localcloud.aws.route53 import UNLIMITED
 from localcloud.aws.route53.pace import Throttle
-from rollcall.agent import KEPT, TICK
+from rollcall.agent import STAYS, TICK
 from rollcall.cloudflare import CloudflareStore, Record
 from rollcall.errors import FatalError, TransientError
-from rollcall.ownership import KEPT as KEPT_MARK
-from rollcall.ownership import LEAVES, Owner
+from rollcall.ownership import KEPT, LEAVES, Owner
 from rollcall.plan import why_kept
 from rollcall.registry import AT_ONCE, CloudflareRegistry
 from rollcall.retrying import retried
@@ -43,6 +42,10 @@ def tmp_path() -> Iterator[Path]:
 
 def owner(index: int, stack: str = "local") -> Owner:
     return Owner(stack, "web", str(index), f"{index:06x}", f"i-{index:017x}")
+
+
+def address(index: int) -> str:
+    return f"198.51.100.{index}"
 
 
 def floor_of(wanted: int) -> int:
@@ -111,7 +114,7 @@ def leave_site(site: Site, index: int, floor: int, seconds: float) -> None:
     began, pause = clock.now, 0.0
     while clock.now - began < seconds:
         try:
-            why = registry.leave_unhealthy(owner(index), {"A": floor, "AAAA": 1})
+            why = registry.leave_unhealthy(owner(index), {"A": floor, "AAAA": 1}, address(index))
             pause = 0.0
         except TransientError:
             pause = min(max(2 * pause, TICK), 30)
@@ -194,18 +197,18 @@ class TestSite:
 
         site.list = list_  # type: ignore[assignment, method-assign]
         with pytest.raises(TransientError):
-            registry.leave_unhealthy(owner(0), {"A": 1})
+            registry.leave_unhealthy(owner(0), {"A": 1}, address(0))
         site.records.clear()
-        assert "too-few-others" in registry.leave_unhealthy(owner(0), {"A": 1})
+        assert "too-few-others" in registry.leave_unhealthy(owner(0), {"A": 1}, address(0))
         assert [each.content for each in site.records.values()] == ["198.51.100.0"]
 
     def test_one_that_is_healthy_again_is_marked_so_and_above_the_floor_the_unhealthy_one_leaves(self) -> None:
         site = site_of(1, 1)
         site.scheduler.sleep = lambda seconds: None  # type: ignore[method-assign]
         registry = SiteRegistry(site)
-        assert registry.leave_unhealthy(owner(0), {"A": 1, "AAAA": 1})
+        assert registry.leave_unhealthy(owner(0), {"A": 1, "AAAA": 1}, address(0))
         SiteRegistry(site).join(owner(1), "198.51.100.1")
-        assert registry.leave_unhealthy(owner(0), {"A": 1, "AAAA": 1}) == ""
+        assert registry.leave_unhealthy(owner(0), {"A": 1, "AAAA": 1}, address(0)) == ""
         assert [each.comment for each in site.records.values()] == [str(owner(1))]
         assert registry.join(owner(0), "198.51.100.0") is True
         assert {each.comment for each in site.records.values()} == {str(owner(0)), str(owner(1))}
@@ -214,7 +217,7 @@ class TestSite:
         site = site_of(1, 1)
         site.scheduler.sleep = lambda seconds: None  # type: ignore[method-assign]
         registry = SiteRegistry(site)
-        assert registry.leave_unhealthy(owner(0), {"A": 1, "AAAA": 1})
+        assert registry.leave_unhealthy(owner(0), {"A": 1, "AAAA": 1}, address(0))
         assert registry.leave(owner(0)) is True and site.records == {}
 
 
@@ -222,9 +225,7 @@ A, AAAA = (Record(name=HOST, type=kind, content=at) for kind, at in (("A", ADDRE
 
 
 def of(record: Record, index: int, stack: str = "local", kept: bool = False) -> Record:
-    return replace(
-        record, content=f"{record.content}{index}", comment=owner(index, stack).mark(KEPT_MARK if kept else "")
-    )
+    return replace(record, content=f"{record.content}{index}", comment=owner(index, stack).mark(KEPT if kept else ""))
 
 
 # name, what is there, whether machine 0 must stay with a floor of 1 (A) and 1 (AAAA)
@@ -246,8 +247,9 @@ KEEPS: list[tuple[str, list[Record], bool]] = [
 
 @pytest.mark.parametrize(("present", "stays"), [row[1:] for row in KEEPS], ids=[row[0] for row in KEEPS])
 def test_who_must_stay(present: list[Record], stays: bool) -> None:
-    assert bool(why_kept(present, owner(0), {"A": 1, "AAAA": 1})) is stays
-    assert why_kept(present, owner(0), {"A": 0, "AAAA": 0}) == ""
+    mine = [each for each in present if Owner.parse(each.comment) == owner(0)]
+    assert bool(why_kept(present, mine, "local", {"A": 1, "AAAA": 1})) is stays
+    assert why_kept(present, mine, "local", {"A": 0, "AAAA": 0}) == ""
 
 
 def hosted(seed: int, members: int, faults: float = 0.0) -> Zone:
@@ -383,8 +385,8 @@ class TestAgent:
     def guest(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Guest:
         monkeypatch.setattr("rollcall.health._command", runs_well)
         made = Guest(tmp_path)
-        made.dns.others = 0
-        made.pass_time(TICK)
+        made.dns.others, made.dns.size = 0, 1
+        made.restarted().pass_time(TICK)
         return made
 
     def test_a_blip_of_six_seconds_is_nothing(self, guest: Guest) -> None:
@@ -397,7 +399,7 @@ class TestAgent:
         guest.pass_time(120)
         assert guest.standing == {HOST: ADDRESS} and guest.dns.kept == {f"host={HOST}": True}
         shown = guest.status()
-        assert shown["step"] == KEPT == "kept although unhealthy"
+        assert shown["step"] == STAYS == "kept although unhealthy"
         assert "status=1" in shown["error"] and "too-few-others" in shown["error"]
         assert "too-few-others" in shown["memberships"][0]["kept"] and shown["memberships"][0]["joined"]
         assert guest.cloud.said[-1].startswith("kept although unhealthy: command:")
@@ -440,7 +442,7 @@ class TestAgent:
         guest.healthy(False)
         successor = guest.restarted()
         successor.pass_time(60)
-        assert successor.standing == {HOST: ADDRESS} and successor.status()["step"] == KEPT
+        assert successor.standing == {HOST: ADDRESS} and successor.status()["step"] == STAYS
 
     def test_one_that_was_never_there_does_not_join(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("rollcall.health._command", runs_well)
@@ -452,6 +454,8 @@ class TestAgent:
         assert guest.standing == {} and guest.dns.count("join") == 0
 
     def test_another_floor_is_read_in_place_and_changes_nothing_else(self, guest: Guest) -> None:
+        guest.dns.size = 1200
+        guest.restarted().pass_time(TICK)
         calls = len(guest.dns.calls)
         guest.tell(joins=(replace(guest.join_of(), floor=4, floor6=2),))
         guest.pass_time(30)
@@ -470,7 +474,7 @@ def test_the_floor_travels_in_the_settings(told: CloudflareJoin | Route53Join) -
 
 
 def test_a_mark_says_whether_its_machine_is_kept_and_by_whom_it_is() -> None:
-    assert Owner.parse(OWNER.mark(KEPT_MARK)) == Owner.parse(OWNER.mark()) == OWNER
-    assert OWNER.mark(KEPT_MARK) == f"{OWNER} kept"
+    assert Owner.parse(OWNER.mark(KEPT)) == Owner.parse(OWNER.mark()) == OWNER
+    assert OWNER.mark(KEPT) == f"{OWNER} kept"
     long = replace(OWNER, stack="s" * 38, fleet="f" * 18)
-    assert 95 < len(str(long)) <= 100 and long.mark(KEPT_MARK) == str(long)
+    assert 95 < len(str(long)) <= 100 and long.mark(KEPT) == str(long)

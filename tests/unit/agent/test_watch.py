@@ -115,6 +115,7 @@ class WorldRegistry:
         self.size = 0
         self.members: tuple[str, ...] = ()
         self.generations: dict[str, str] = {}
+        self.lives: Callable[[str, bool], bool] = lambda *_: False
 
     def join(self, owner: Owner, *addresses: str, kept: bool = False) -> bool:
         zone = self._zone()
@@ -124,14 +125,14 @@ class WorldRegistry:
         self.size = len(zone)
         return changed
 
-    def leave(self, owner: Owner) -> bool:
+    def leave(self, owner: Owner, *addresses: str) -> bool:
         zone = self._zone()
         gone = [address for address, each in zone.items() if each == owner]
         for address in gone:
             del zone[address]
         return bool(gone)
 
-    def leave_unhealthy(self, owner: Owner, floors: Mapping[str, int]) -> str:
+    def leave_unhealthy(self, owner: Owner, floors: Mapping[str, int], *addresses: str) -> str:
         self.leave(owner)
         return ""
 
