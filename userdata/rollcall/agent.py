@@ -14,7 +14,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from rollcall.ownership import Owner
 from rollcall.probe import Subject
 from rollcall.registry import AT_ONCE, CloudflareRegistry, Registry, RetriedRoute53
 from rollcall.retrying import retried
-from rollcall.route53 import LABEL, host_name, set_name
+from rollcall.route53 import LABEL, host_name, own_records, set_name
 from rollcall.settings import PROBE, CloudflareJoin, Join, MachineSettings, Route53Join, without_floors
 
 TICK = 2.0
@@ -39,6 +39,8 @@ CONFIRM = 600.0
 # members together ask twice a second at the most, half of what Cloudflare answers (1,200 requests in five minutes).
 EACH_MEMBER = 0.5
 MARK_SETTLES_S = 30.0
+FIRST_LATE_S = 15.0
+SOME_MEMBERS = 3
 LEAVE_WITHIN = 20.0
 LONGEST = 30.0
 # No activity waits longer than this for its next try, whatever an API asks for (docs/agents.md).
@@ -71,6 +73,8 @@ class Membership:
     # The addresses that it has registered, and since when nobody answers at one with our mark.
     had: set[str] = field(default_factory=set)
     silent: dict[str, float] = field(default_factory=dict)
+    # So long what DNS says is not looked at, since the API said otherwise.
+    late: float = 0.0
     next_look: float = 0.0
     next_confirm: float = 0.0
     next_watch: float = 0.0
@@ -113,6 +117,7 @@ class Agent:
         told: tuple[Join, ...] | None = None,
         reach: Callable[[str, Join], bool] | None = None,
         answers: Answers | None = None,
+        ttls: Callable[[str, str, str, Collection[str]], set[float] | None] | None = None,
     ) -> None:
         self.cloud = cloud
         self.status = Status()
@@ -121,6 +126,8 @@ class Agent:
         self._clock = clock
         self._look_up = look_up
         self._answers = answers or Answers()
+        # Of who has DNS imitated only what he imitates is asked.
+        self._ttls = ttls or (None if look_up else self._answers.ttls)
         self._noted: set[str] = set()
         self._registry_of = registry_of or make_registry
         self._told = told
@@ -369,8 +376,11 @@ class Agent:
         now = self._clock()
         if changed or not membership.joined:
             log.info("registered: %s address=%s", describe(membership.told), ",".join(addresses))
-        # The API has it and DNS has not: it is late, and asking the API again would not help soon.
-        membership.next_look = now + (CONFIRM / 2 if membership.vanished and not changed else 0.0)
+        # The API has it and DNS has not: it is late, and asking the API again would not help soon. Route53 is always a little late.
+        late = membership.vanished and not changed
+        first = FIRST_LATE_S if isinstance(membership.told, Route53Join) and changed else 0.0
+        membership.late = min(max(2 * membership.late, FIRST_LATE_S), CONFIRM / 2) if late else first
+        membership.next_look = now + membership.late
         membership.joined, membership.addresses, membership.vanished = True, addresses, False
         membership.had.update(addresses)
         membership.next_confirm = now + _confirm_after(membership) * random.uniform(0.8, 1.2)  # noqa: S311
@@ -427,16 +437,28 @@ class Agent:
         # A proxied name answers with the edge's addresses: the API's last list has the machines'.
         proxied = isinstance(told, CloudflareJoin) and told.proxied
         answered = registry.members if proxied else self._ask_dns(name, told)
-        membership.vanished = (
-            answered is not None
-            and not {*mine} <= {*answered}
-            and not proxied
-            and self._clock() >= membership.next_look
-        )
+        differs = answered is not None and not proxied and (not {*mine} <= {*answered} or self._is_changed(membership))
+        membership.vanished = differs and self._clock() >= membership.next_look
+        membership.late = membership.late if differs else 0.0
         monitor.compare(name, answered, mine)
         membership.others = len({*(answered or ())} - {*mine})
         if answered is not None:
             monitor.watch(self._owner, answered, mine)
+
+    def _is_changed(self, membership: Membership) -> bool:
+        """Whether DNS has a record of a service's member otherwise than the member wrote it. Of a site's only the API knows all."""
+        told = membership.told
+        if not isinstance(told, Route53Join) or self._ttls is None or self._owner is None:
+            return False
+        for each in own_records(told, self._owner, membership.addresses, membership.marked):
+            ttls = self._ttls(each.name, told.domain, each.type, each.values)
+            if ttls is None or float(each.ttl) in ttls:
+                continue
+            # All members see another TTL of their set, and one of them is enough to write it.
+            if each.type == "SRV" and ttls and random.random() > SOME_MEMBERS / (membership.others + 1):  # noqa: S311
+                continue
+            return True
+        return False
 
     def _ask_dns(self, name: str, told: Join) -> frozenset[str] | None:
         """What any name server answers."""

@@ -7,7 +7,7 @@ name server can be asked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,6 +33,10 @@ class Answers:
         """What every name server with a vote answers."""
         votes = self._votes(name, zone, True)
         return None if votes is None else _shown(value for each in votes for value in frozenset.intersection(*each))
+
+    def ttls(self, name: str, zone: str, rtype: str, values: Collection[str]) -> set[float] | None:
+        """The TTLs with which name servers answer all of these values; None where none can be asked."""
+        return self._view(zone).ttls(name, rtype, values)
 
     @property
     def notes(self) -> tuple[str, ...]:

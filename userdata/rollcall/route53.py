@@ -295,10 +295,8 @@ class Route53Registry:
 
     def _register(self, host: str, owner: Owner, addresses: tuple[str, ...], word: str = _JOINS) -> bool:
         """Our A, AAAA and TXT stand; whether anything had to be changed. A machine's first join needs no look before."""
-        wanted = f'"{word} {self._set} {srv_value(self._told, host)}"'
-        texts = tuple(sorted((f'"{owner}"', f'"{_AT} {" ".join(addresses)}"', wanted)))
-        kinds = {"A": (), "AAAA": (), **{record_type(each): (each,) for each in addresses}, "TXT": texts}
-        fresh = [RecordSet(host, kind, _HOST_TTL, values) for kind, values in kinds.items()]
+        wanted = _says(self._told, host, word)
+        fresh = _host_sets(self._told, owner, addresses, word)
         if self.fresh:
             try:
                 self._store.change([], [each for each in fresh if each.values])
@@ -363,6 +361,25 @@ def hosts_of(sets: Iterable[RecordSet], wish: str = _JOINS) -> dict[str, dict[st
                 if word == wish and value.endswith(f" {each.name}."):
                     joins[name] = value
     return found
+
+
+def own_records(told: Route53Join, owner: Owner, addresses: tuple[str, ...], kept: bool) -> list[RecordSet]:
+    """What a member has in DNS: its host's records, and its value in the set."""
+    host = [each for each in _host_sets(told, owner, addresses, _KEPT if kept else _JOINS) if each.values]
+    value = srv_value(told, host_name(owner.generation, told.domain))
+    return [*host, RecordSet(set_name(told), "SRV", told.ttl, (value,))]
+
+
+def _host_sets(told: Route53Join, owner: Owner, addresses: tuple[str, ...], word: str) -> list[RecordSet]:
+    """The A, AAAA and TXT of a member's host; without values where it has none."""
+    host = host_name(owner.generation, told.domain)
+    texts = tuple(sorted((f'"{owner}"', f'"{_AT} {" ".join(addresses)}"', _says(told, host, word))))
+    kinds = {"A": (), "AAAA": (), **{record_type(each): (each,) for each in addresses}, "TXT": texts}
+    return [RecordSet(host, kind, _HOST_TTL, values) for kind, values in kinds.items()]
+
+
+def _says(told: Route53Join, host: str, word: str) -> str:
+    return f'"{word} {set_name(told)} {srv_value(told, host)}"'
 
 
 def is_kept(sets: Iterable[RecordSet], name: str) -> bool:

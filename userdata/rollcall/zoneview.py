@@ -16,7 +16,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -156,19 +156,7 @@ class ZoneView:
     def votes(self, name: str, rtype: str, *, cached: bool = True) -> list[frozenset[str]]:
         """What each server with a vote answers. Where none has one, what the resolvers answer, unless they are not to be asked (`cached`):
         a resolver that is asked for a name too early keeps for long that there is none."""
-        found, now = self._discovered(), self._clock()
-        with self._lock:
-            quiet = {each for each, until in self._quiet.items() if until > now}
-        awake = [[each for each in some if each not in quiet] for some in (found.servers, found.second)]
-        again = [] if self.resolvers else [each for each in (*found.servers, *found.second) if each in quiet]
-        asked: dict[Server, Reply] = {}
-        votes: list[frozenset[str]] = []
-        for some in (*awake, again):
-            if not votes:
-                asked |= self._asked(some, name, rtype)
-                votes = [each.values for each in asked.values() if not each.fault]
-        self._note(found, asked, quiet)
-        self._instead = not votes
+        votes = [each.values for each in self._voting(name, rtype)]
         if votes or not cached:
             return votes
         replies = self._asked(self.resolvers, name, rtype, recursive=True)
@@ -177,6 +165,29 @@ class ZoneView:
             self._faults.update({f"resolver {each}": reply.fault for each, reply in replies.items() if reply.fault})
             self._delay = min(max((self._delay, *(each.ttl for each in heard))), LONGEST_DELAY_S)
         return [each.values for each in heard]
+
+    def ttls(self, name: str, rtype: str, values: Collection[str]) -> set[float] | None:
+        """The TTLs with which name servers answer all of `values`; none where no server does. None where no server has a vote: a cache
+        counts TTLs down."""
+        replies = self._voting(name, rtype)
+        return {each.ttl for each in replies if each.values >= {*values}} if replies else None
+
+    def _voting(self, name: str, rtype: str) -> list[Reply]:
+        """The replies of the name servers with a vote."""
+        found, now = self._discovered(), self._clock()
+        with self._lock:
+            quiet = {each for each, until in self._quiet.items() if until > now}
+        awake = [[each for each in some if each not in quiet] for some in (found.servers, found.second)]
+        again = [] if self.resolvers else [each for each in (*found.servers, *found.second) if each in quiet]
+        asked: dict[Server, Reply] = {}
+        votes: list[Reply] = []
+        for some in (*awake, again):
+            if not votes:
+                asked |= self._asked(some, name, rtype)
+                votes = [each for each in asked.values() if not each.fault]
+        self._note(found, asked, quiet)
+        self._instead = not votes
+        return votes
 
     def _note(self, found: Discovery, asked: Mapping[Server, Reply], quiet: Iterable[Server]) -> None:
         with self._lock:
