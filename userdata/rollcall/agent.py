@@ -426,7 +426,7 @@ class Agent:
     def _answer(self, membership: Membership) -> None:
         """Take away a challenge for this machine."""
         assert self._owner is not None
-        self._monitor(membership).answer(self._owner)
+        self._monitor(membership).answer(self._owner, joined=membership.joined)
         membership.next_answer = self._clock() + WATCH
 
     def _watch(self, membership: Membership) -> None:

@@ -254,12 +254,12 @@ class CrashMonitor:
         """The members with a challenge of this watcher."""
         return frozenset(each.owner for each in self._suspects.values() if each.owner)
 
-    def answer(self, me: Owner) -> None:
-        """Take away the challenges for this machine: it lives."""
+    def answer(self, me: Owner, *, joined: bool = True) -> None:
+        """Take away the challenges for this machine: it lives. One that has not joined asks for no patience."""
         texts, now = self._look_up(challenge_name(me, self._told)), self._clock()
         self._answered = now if texts is not None else self._answered
         self._say(self._blind(now))
-        if self.note:
+        if self.note and joined:
             self._answer_late(me, now)
         elif texts or self._late:
             self._registry.challenge(me, False)

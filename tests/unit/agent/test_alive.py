@@ -142,6 +142,9 @@ class NetAnswers:
     def all_of(self, name: str, zone: str) -> frozenset[str] | None:
         return self.any_of(name, zone)
 
+    def ttls(self, *_: object) -> None:
+        """Nobody changes records here."""
+
 
 class NetRegistry:
     def __init__(self, net: Net, told: Join) -> None:
@@ -429,6 +432,24 @@ def test_one_that_leaves_takes_its_text_away(net: Net) -> None:
     assert net.challenges
     net.agents["1"].leave()
     assert net.challenges == {}
+
+
+def test_one_that_is_drained_puts_no_text_there_again(net: Net) -> None:
+    for number, address in enumerate((A, B)):
+        net.boot(number, address, SITE, V1)
+    net.no_name_server = frozenset({"1"})
+    net.run(60)
+    net.machines["1"].settings = replace(net.machines["1"].settings, drain=True)
+    net.run(120)
+    assert net.challenges == {} and net.standing(SITE) == {A}
+
+
+def test_what_name_servers_do_wrong_is_logged_once(net: Net, caplog: pytest.LogCaptureFixture) -> None:
+    net.boot(0, A, SITE)
+    net.agents["0"]._answers.notes = ("scalability.expert: the name server 192.0.2.1 answers REFUSED",)  # type: ignore[misc]
+    net.run(60)
+    assert caplog.text.count("192.0.2.1 answers REFUSED") == 1
+    assert "192.0.2.1 answers REFUSED" in status(net, "0")
 
 
 def test_a_machine_that_was_away_from_dns_for_long_is_not_taken_for_unseen_at_once(net: Net) -> None:
