@@ -72,7 +72,7 @@ class Alive(TwoClouds):
         rules = " ".join(f"{each} drop;" for each in expressions)
         hooks = ("forward", "input")
         chains = "\n".join(f"chain {each} {{ type filter hook {each} priority -5; {rules} }}" for each in hooks)
-        self.namespace.filter("test_dropped", f"table inet test_dropped {{ {chains} }}")
+        self.namespace.filter("test_dropped", f"table inet test_dropped {{\n{chains}\n}}\n")
         try:
             yield
         finally:
