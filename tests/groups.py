@@ -7,6 +7,7 @@ SHARED = {
     "tests/integration/test_api_down.py": "two clouds",
     "tests/integration/test_crashes.py": "two clouds",
     "tests/integration/test_alive.py": "two clouds",
+    "tests/integration/test_agents.py": "two clouds",
     "tests/integration/test_promises.py": "two clouds",
     "tests/integration/test_proxied.py": "closed site",
     "tests/integration/test_closed_origins.py": "closed site",

@@ -21,8 +21,8 @@ from tests.integration.shared_stacks import TwoClouds, two_clouds
 from tests.integration.witness import CLOUDFLARE, Prober, is_machine, requests_of
 
 pytestmark = [pytest.mark.machines, pytest.mark.engine]
-# Three failed checks in a row, one every two seconds, and the agent's next look.
-UNHEALTHY_WITHIN, BACK_WITHIN = 15.0, 15.0
+# Five failed checks in a row, one every two seconds, and the agent's next look.
+UNHEALTHY_WITHIN, BACK_WITHIN = 25.0, 15.0
 
 
 class Promised(TwoClouds):

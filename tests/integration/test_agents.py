@@ -1,0 +1,239 @@
+"""What agents do by themselves on booted machines: restarts, records that somebody changes, and workloads that are all unhealthy.
+
+The tests of this file share the stack `two clouds` (tests/groups.py) and run in the order in which they stand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import requests
+
+from localcloud.rehearsal import RehearsalError
+from rollcall.ownership import KEPT, Owner
+from tests.integration.conftest import wait_until
+from tests.integration.deployed import HOST
+from tests.integration.instep import SERVICE
+from tests.integration.shared_stacks import TwoClouds, two_clouds
+
+pytestmark = [pytest.mark.machines, pytest.mark.engine]
+# A look every 7 s, and what a busy computer adds.
+SECONDS = 25.0
+# 30 % of four, rounded up.
+FLOOR = 2
+
+
+class Agents(TwoClouds):
+    def standing(self) -> tuple[set[str], set[str]]:
+        """The addresses at the site, and those of the hosts in the service's set."""
+        hosts = [value.split()[3] for value in self.dig(SERVICE, "SRV")]
+        return set(self.answers()), {address for host in hosts for address in self.dig(host, "A")}
+
+    def everybody(self) -> set[str]:
+        return {each["addresses"][0] for each in self.machines("web-")}
+
+    def everywhere(self, *words: str) -> None:
+        """On all machines at the same moment."""
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda each: self.inside(each["id"], *words), self.machines("web-")))
+
+    def status(self, machine: dict[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.inside(machine["id"], "cat", "/run/rollcall/status.json"))
+        return found
+
+    def cloudflare(self, method: str, path: str = "", body: dict[str, Any] | None = None) -> Any:
+        """As the operator."""
+        token = {"Authorization": f"Bearer {self.env['CLOUDFLARE_API_TOKEN']}"}
+        url = f"{self.env['CLOUDFLARE_BASE_URL']}/zones/{self.zone()}/dns_records{path}"
+        reply = requests.request(method, url, json=body, headers=token, timeout=10)
+        reply.raise_for_status()
+        return reply.json()["result"]
+
+    def site_records(self) -> list[dict[str, Any]]:
+        return [each for each in self.zone_records() if each["name"] == HOST]
+
+    def marks(self) -> dict[str, str]:
+        return {each["content"]: each["comment"] or "" for each in self.site_records()}
+
+    def ttls(self) -> set[int]:
+        return {each["ttl"] for each in self.site_records()}
+
+    def record_set(self, name: str, rtype: str) -> dict[str, Any] | None:
+        return next(
+            (each for each in self.record_sets() if (each["Name"].rstrip("."), each["Type"]) == (name, rtype)), None
+        )
+
+    def change(self, action: str, record: dict[str, Any]) -> None:
+        route53 = self.aws("route53")
+        zone = route53.list_hosted_zones()["HostedZones"][0]["Id"]
+        batch = {"Changes": [{"Action": action, "ResourceRecordSet": record}]}
+        route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch=batch)
+
+
+@pytest.fixture(scope="module")
+def agents() -> Agents:
+    return two_clouds(Agents)
+
+
+@contextlib.contextmanager
+def looked_at(look: Callable[[], tuple[set[str], set[str]]]) -> Iterator[list[tuple[set[str], set[str]]]]:
+    """What stands, looked at all the time."""
+    seen: list[tuple[set[str], set[str]]] = []
+    ended = False
+
+    def watch() -> None:
+        while not ended:
+            seen.append(look())
+            time.sleep(0.05)
+
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(watch)
+        try:
+            yield seen
+        finally:
+            ended = True
+            done.result(60)
+
+
+def test_an_agent_that_is_restarted_stopped_or_killed_takes_no_machine_out(agents: Agents) -> None:
+    everybody = agents.everybody()
+    assert agents.standing() == (everybody, everybody)
+    with looked_at(agents.standing) as seen:
+        agents.everywhere("systemctl", "restart", "rollcall")
+        agents.everywhere("systemctl", "kill", "--signal=KILL", "rollcall")
+        agents.everywhere("systemctl", "kill", "--signal=TERM", "rollcall")
+        one = agents.machine("web-joyent-0")["id"]
+        agents.inside(one, "systemctl", "stop", "rollcall")
+        time.sleep(18)
+        agents.inside(one, "systemctl", "start", "rollcall")
+        time.sleep(15)
+    assert len(seen) > 50 and all(each == (everybody, everybody) for each in seen)
+    for each in agents.machines("web-"):
+        assert agents.inside(each["id"], "systemctl", "is-active", "rollcall").strip() == "active"
+        assert agents.status(each)["step"] == "registered"
+
+
+def test_leave_by_hand_lasts_until_join_and_stopping_the_leave_unit_leaves(agents: Agents) -> None:
+    machine = agents.machine("web-joyent-1")
+    everybody, address = agents.everybody(), machine["addresses"][0]
+    rest = everybody - {address}
+    agents.inside(machine["id"], "rollcall", "leave")
+    wait_until("it is out", lambda: agents.standing() == (rest, rest), SECONDS)
+    agents.inside(machine["id"], "systemctl", "restart", "rollcall")
+    time.sleep(10)
+    assert agents.standing() == (rest, rest)
+    assert "left-by-hand" in agents.status(machine)["error"]
+    agents.inside(machine["id"], "rollcall", "join")
+    wait_until("it is back", lambda: agents.standing() == (everybody, everybody), SECONDS)
+    agents.inside(machine["id"], "systemctl", "stop", "rollcall-leave")
+    assert agents.standing() == (rest, rest)
+    agents.inside(machine["id"], "systemctl", "start", "rollcall")
+    wait_until("it is back again", lambda: agents.standing() == (everybody, everybody), SECONDS)
+
+
+def test_a_machine_that_shuts_down_while_its_agent_is_absent_leaves_first(agents: Agents) -> None:
+    """The second unit does it."""
+    machine = agents.machine("web-joyent-1")
+    everybody, rest = agents.everybody(), agents.everybody() - {machine["addresses"][0]}
+    agents.inside(machine["id"], "systemctl", "stop", "rollcall")
+    agents.triton("instance", "stop", "-w", machine["id"])
+    assert agents.standing() == (rest, rest)
+    agents.triton("instance", "start", "-w", machine["id"])
+    wait_until("it is back", lambda: agents.standing() == (everybody, everybody), 90)
+
+
+def test_each_record_of_a_service_comes_back(agents: Agents) -> None:
+    everybody = agents.everybody()
+    host = next(
+        each["Name"].rstrip(".") for each in agents.record_sets() if each["Type"] == "A" and ".rc." in each["Name"]
+    )
+    for rtype in ("A", "TXT"):
+        before = agents.record_set(host, rtype)
+        assert before is not None
+        agents.change("DELETE", before)
+        took = wait_until(f"its {rtype} is back", lambda: agents.record_set(host, rtype) == before, SECONDS)  # noqa: B023
+        print(f"\n{rtype} of {host} deleted: back after {took:.1f} s")
+        # Right after a change an agent lets the name servers catch up.
+        time.sleep(16)
+        agents.change("UPSERT", {**before, "TTL": before["TTL"] + 7})
+        wait_until(f"its {rtype}'s TTL is back", lambda: agents.record_set(host, rtype) == before, SECONDS)  # noqa: B023
+        time.sleep(16)
+    wait_until("all stand", lambda: agents.standing() == (everybody, everybody), SECONDS)
+
+
+def test_a_copied_mark_takes_nobody_out_and_each_machine_takes_its_own_back(agents: Agents) -> None:
+    everybody, before = agents.everybody(), agents.marks()
+    copied = before[agents.machine("web-aws-0")["addresses"][0]]
+    with looked_at(agents.standing) as seen:
+        for each in agents.site_records():
+            agents.cloudflare("PATCH", f"/{each['id']}", {"comment": copied})
+        agents.inside(agents.machine("web-aws-0")["id"], "systemctl", "restart", "rollcall")
+        took = wait_until("all have their own marks", lambda: agents.marks() == before, 2 * SECONDS)
+        print(f"\none mark copied to all: each has its own again after {took:.1f} s")
+        for fields in ({"ttl": 300}, {"comment": ""}, {"comment": "managed by a tool"}):
+            record = next(each for each in agents.site_records() if each["comment"] == copied)
+            agents.cloudflare("PATCH", f"/{record['id']}", fields)
+            wait_until(f"{fields} is undone", lambda: agents.marks() == before and agents.ttls() == {60}, SECONDS)
+        # The machine whose mark it was leaves while all have it.
+        for each in agents.site_records():
+            agents.cloudflare("PATCH", f"/{each['id']}", {"comment": copied})
+        agents.inside(agents.machine("web-aws-0")["id"], "systemctl", "stop", "rollcall-leave")
+        rest = everybody - {agents.machine("web-aws-0")["addresses"][0]}
+        wait_until("it alone has left", lambda: agents.standing() == (rest, rest), SECONDS)
+        agents.inside(agents.machine("web-aws-0")["id"], "systemctl", "start", "rollcall")
+        wait_until("it is back", lambda: agents.standing() == (everybody, everybody) and agents.marks() == before, 2 * SECONDS)  # fmt: skip
+    assert all(site >= rest for site, _ in seen)
+
+
+def test_all_unhealthy_for_six_seconds_changes_nothing(agents: Agents) -> None:
+    everybody = agents.everybody()
+    with looked_at(agents.standing) as seen:
+        began = time.monotonic()
+        agents.everywhere("systemctl", "stop", "nginx", "the-service")
+        time.sleep(max(6.0 - (time.monotonic() - began), 0))
+        agents.everywhere("systemctl", "start", "nginx", "the-service")
+        print(f"\nall were unhealthy for {time.monotonic() - began:.1f} s")
+        time.sleep(10)
+    assert seen and all(each == (everybody, everybody) for each in seen)
+
+
+def test_all_unhealthy_for_longer_leave_a_floor_which_up_and_status_name(agents: Agents) -> None:
+    everybody = agents.everybody()
+    with looked_at(agents.standing) as seen:
+        agents.everywhere("systemctl", "stop", "nginx", "the-service")
+        wait_until(
+            "those above the floor have left", lambda: [len(each) for each in agents.standing()] == [FLOOR] * 2, 90
+        )
+        time.sleep(20)
+    assert all(len(site) >= FLOOR and len(service) >= FLOOR for site, service in seen)
+    assert [len(each) for each in agents.standing()] == [FLOOR] * 2
+    kept = [each for each in agents.marks().values() if each.endswith(KEPT)]
+    assert len(kept) == FLOOR and all(Owner.parse(each) for each in kept)
+    agents.configure(timeout=12)
+    try:
+        with pytest.raises(RehearsalError) as failed:
+            agents.up()
+        assert "kept although unhealthy" in str(failed.value)
+    finally:
+        agents.configure()
+    agents.everywhere("systemctl", "start", "nginx", "the-service")
+    wait_until("all are back", lambda: agents.standing() == (everybody, everybody), 60)
+    wait_until("nobody is kept", lambda: not any(each.endswith(KEPT) for each in agents.marks().values()), SECONDS)
+
+
+def test_one_that_is_healthy_again_lets_an_unhealthy_one_go(agents: Agents) -> None:
+    everybody = agents.everybody()
+    agents.everywhere("systemctl", "stop", "nginx")
+    wait_until("those above the floor have left", lambda: len(agents.standing()[0]) == FLOOR, 90)
+    out = next(each for each in agents.machines("web-") if each["addresses"][0] not in agents.standing()[0])
+    agents.inside(out["id"], "systemctl", "start", "nginx")
+    wait_until("it is back, and one of the unhealthy has left",
+               lambda: out["addresses"][0] in agents.standing()[0] and len(agents.standing()[0]) == FLOOR, 60)  # fmt: skip
+    agents.everywhere("systemctl", "start", "nginx")
+    wait_until("all are back", lambda: agents.standing() == (everybody, everybody), 60)
