@@ -22,15 +22,21 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "userdata")]
 
+import requests  # noqa: E402
+
 from bench.rows import Row, report  # noqa: E402
 from localcloud.namespace import NETWORKS  # noqa: E402
 from localcloud.rehearsal import RehearsalError  # noqa: E402
+from rollcall.ownership import Owner  # noqa: E402
 from tests.integration.conftest import rehearsed  # noqa: E402
+from tests.integration.deployed import HOST  # noqa: E402
 from tests.integration.instep import SERVICE, InStep, foreign_bytes  # noqa: E402
 from tests.integration.witness import Prober  # noqa: E402
 
@@ -40,6 +46,8 @@ SEED = int(os.environ.get("SEED") or secrets.randbelow(10**6))
 LOG = ROOT / ".rollcall" / "soak.log"
 # A crash is found by two failed probes, a challenge of 24 s and a little more.
 GONE_WITHIN, BACK_WITHIN = 75.0, 120.0
+# An agent looks at its own records every 7 s, and after a change of its own it lets the name servers catch up for 15 s.
+NOTICED_WITHIN = 40.0
 CONFIG = """\
 config:
   aws:region: us-west-2
@@ -159,6 +167,61 @@ class Soak:
         self._stay(before, 5, "an agent was killed, and its entries went")
         return f"the agent of {one} was killed"
 
+    def agent_restarted(self) -> str:
+        one = self._one()
+        before = self._stood()
+        for words in (("restart",), ("kill", "--signal=TERM"), ("stop",), ("start",)):
+            self.stack.inside(one, "systemctl", *words, "rollcall")
+        self._stay_answered(before, 10, "an agent was restarted and stopped for a moment, and entries went")
+        return f"the agent of {one} was restarted, stopped and started"
+
+    def host_record_deleted(self) -> str:
+        sets = self.stack.record_sets()
+        hosts = [each for each in sets if each["Type"] in ("A", "TXT") and self._is_host(each)]
+        record = self.dice.choice(sorted(hosts, key=lambda each: (each["Name"], each["Type"])))
+        route53 = self.stack.aws("route53")
+        zone = route53.list_hosted_zones()["HostedZones"][0]["Id"]
+        batch = {"Changes": [{"Action": "DELETE", "ResourceRecordSet": record}]}
+        route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch=batch)
+        # A call that comes to this machine in between fails.
+        with self._may_fail():
+            self._wait("a deleted host record is back", lambda: record in self.stack.record_sets(), NOTICED_WITHIN)
+        return f"{record['Type']} of {record['Name']} was deleted"
+
+    def mark_copied(self) -> str:
+        """As a tool does that keeps one comment for a record set."""
+        records = [each for each in self.stack.zone_records() if each["name"] == HOST]
+        before = {each["content"]: each["comment"] for each in records}
+        mark, stood = self.dice.choice(sorted(before.values())), self._stood()
+        for each in records:
+            self._comment(each["id"], mark)
+        one = next(Owner.parse(each) for each in before.values() if each == mark)
+        if one is not None:
+            self.stack.inside(one.instance, "systemctl", "restart", "rollcall")
+
+        def own() -> bool:
+            if self._stood()[0] != stood[0]:
+                raise BrokenError("a mark was copied, and entries went")
+            return {
+                each["content"]: each["comment"] for each in self.stack.zone_records() if each["name"] == HOST
+            } == before
+
+        self._wait("each machine has its own mark again", own, 2 * NOTICED_WITHIN)
+        return f"the mark of {one.instance if one else mark} was copied to all"
+
+    def all_unhealthy(self) -> str:
+        """Something that all workloads need fails for six seconds."""
+        before = self._stood()
+        with self._may_fail():
+            began = time.monotonic()
+            self._everywhere("stop")
+            time.sleep(max(6.0 - (time.monotonic() - began), 0))
+            self._everywhere("start")
+            took = time.monotonic() - began
+            # On a computer that is too busy for that it was longer.
+            self._stay_answered(before if took < 8 else None, 12, "all workloads failed for 6 s, and entries went")
+        return f"all workloads failed for {took:.1f} s"
+
     def user_edits(self) -> str:
         self.edits += 1
         value = f'"v=edit{self.edits}"'
@@ -170,6 +233,30 @@ class Soak:
             route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch=change)
             self.foreign = foreign_bytes(self.stack)
         return f"a user wrote {value}"
+
+    def _everywhere(self, what: str) -> None:
+        with ThreadPoolExecutor(2 * MOST) as pool:
+            units = (what, "nginx", "the-service")
+            list(pool.map(lambda one: self.stack.inside(one, "systemctl", *units), sorted(self.stack.in_state())))
+
+    def _comment(self, record: str, text: str) -> None:
+        """As the operator."""
+        token = {"Authorization": f"Bearer {self.stack.env['CLOUDFLARE_API_TOKEN']}"}
+        url = f"{self.stack.env['CLOUDFLARE_BASE_URL']}/zones/{self.stack.zone()}/dns_records/{record}"
+        requests.patch(url, json={"comment": text}, headers=token, timeout=10).raise_for_status()
+
+    @staticmethod
+    def _is_host(record: dict[str, Any]) -> bool:
+        return ".rc." in record["Name"] and ".c.rc." not in record["Name"]
+
+    def _stay_answered(self, before: tuple[list[str], list[str]] | None, seconds: float, broken: str) -> None:
+        """What is answered stays as it was; where that is not known, something is answered."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            now = self._stood()
+            if not all(now) or (before is not None and now != before):
+                raise BrokenError(f"{broken}: {before} is now {now}")
+            time.sleep(0.2)
 
     # Around them
 
@@ -256,7 +343,7 @@ class Soak:
 OPERATIONS = {
     "scale": 3, "replace": 1, "change_in_place": 1, "stop": 1, "crash": 1, "hang": 1, "partition": 1, "api_down": 1,
     "bad_name_server": 1,
-    "agent_killed": 1, "user_edits": 2,
+    "agent_killed": 1, "agent_restarted": 1, "host_record_deleted": 1, "mark_copied": 1, "all_unhealthy": 1, "user_edits": 2,
 }  # fmt: skip
 
 
