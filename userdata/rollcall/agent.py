@@ -164,13 +164,9 @@ class Agent:
 
         With settings that it cannot use, a machine goes on with those that it has.
         """
-        before, self._unread = self._unread, ""
-        try:
-            self._read()
-        except ValueError as fault:
-            self._unread = str(fault)
-        except Exception as fault:  # noqa: BLE001 - metadata of any form
-            self._unread = str(as_error(fault))
+        before = self._unread
+        if self._settings is None or self._clock() >= self._next_read:
+            self._read_again()
         if self._unread or before:
             self._note(self.status.step if self._settings else "no settings", self._unread)
         for membership in self.memberships:
@@ -219,12 +215,21 @@ class Agent:
         self._note("left" if clean else "leave failed")
         return clean
 
+    def _read_again(self) -> None:
+        """Every ten seconds, since addresses, weights and drain may change. A question may hang for half a minute, so after one that
+        failed there is time for everything else."""
+        began, self._unread = self._clock(), ""
+        try:
+            self._read()
+        except ValueError as fault:
+            self._unread = str(fault)
+        except Exception as fault:  # noqa: BLE001 - metadata of any form
+            self._unread = str(as_error(fault))
+        now = self._clock()
+        self._next_read = now + max(REREAD, 2 * (now - began))
+
     def _read(self) -> None:
-        """Identity and settings; every ten seconds, since addresses, weights and drain may change."""
-        if self._settings is not None and self._clock() < self._next_read:
-            return
-        # Also where it fails: a question may hang for half a minute.
-        self._next_read = self._clock() + REREAD
+        """Identity and settings."""
         try:
             instance = self.cloud.instance()
             settings = MachineSettings.from_keys(self.cloud.keys(), instance)
@@ -242,7 +247,6 @@ class Agent:
             log.info("settings read: fleet=%s machine=%s generation=%s", owner.fleet, owner.machine, owner.generation)
             if self.status.step in ("booted", "no settings"):
                 self._note("settings read")
-        self._next_read = self._clock() + REREAD
 
     def _take(self, settings: MachineSettings) -> None:
         """New settings: keep how far an unchanged membership has come, leave what is no longer asked for."""

@@ -296,3 +296,30 @@ def test_the_loop_goes_on_whatever_happens_in_it(monkeypatch: pytest.MonkeyPatch
     agent = Raising([CLOSED] * 4)
     assert run(agent) == 0
     assert agent.ticks == 5 and len(refreshed) >= 3
+
+
+def test_metadata_that_hang_leave_two_thirds_of_the_time_for_everything_else(guest: Guest) -> None:
+    """A tool that asks for them has 30 s."""
+    hung = []
+
+    def hang() -> str:
+        hung.append(guest.clock.now)
+        guest.clock.now += 30
+        raise DOWN
+
+    guest.cloud.instance = hang  # type: ignore[method-assign]
+    began, ticks = guest.clock.now, 0
+    while guest.clock.now < began + 600:
+        guest.clock.now += TICK
+        guest.agent.tick()
+        ticks += 1
+    assert len(hung) * 30 <= 600 / 3 + 30 and ticks >= 180
+
+
+def test_a_fault_of_the_settings_is_told_once_not_at_each_reading(guest: Guest) -> None:
+    guest.cloud.extra = {"rollcall-fleet": ""}
+    guest.pass_time(120)
+    assert sum("rollcall-fleet" in each for each in guest.cloud.said) == 1
+    guest.cloud.extra = {}
+    guest.pass_time(10 + TICK)
+    assert guest.status()["error"] == ""
