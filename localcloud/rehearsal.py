@@ -246,8 +246,9 @@ class Rehearsal:
 
     def _bring_operators_key(self) -> None:
         """The key pair that operators have in their account before a stack names it."""
-        import boto3
         from botocore.exceptions import ClientError
+
+        from localcloud.plugins.aws.sdk import session
 
         key = self.state / "keys" / OPERATORS
         if not key.exists():
@@ -258,7 +259,7 @@ class Rehearsal:
         public = key.with_name(f"{key.name}.pub").read_bytes()
         with _without_the_callers_clouds():
             for region in REGIONS:
-                ec2 = boto3.session.Session().client(
+                ec2 = session().client(
                     "ec2",
                     endpoint_url=told["AWS_ENDPOINT_URL"],
                     region_name=region,
