@@ -45,8 +45,8 @@ def test_one_that_fails_spoils_nothing(
     good, bad = network.name_server(zone=Zone(more=MORE)), network.name_server(fault)
     view = asking(monkeypatch, *((bad, good) if bad_first else (good, bad)))
     assert view.any_of(HOST, ZONE) == OURS
-    assert view.any_of(CHALLENGE, ZONE) == view.all_of(CHALLENGE, ZONE) == {MARK}
-    assert view.any_of(SET, ZONE) == {"ab12cd.rc.scalability.expert"}
+    assert view.any_of(CHALLENGE, ZONE) == view.all_of(CHALLENGE, ZONE) == frozenset({MARK})
+    assert view.any_of(SET, ZONE) == frozenset({"ab12cd.rc.scalability.expert"})
     (note,) = view.notes
     assert str(bad) in note and note.endswith("so it has no vote")
 
@@ -108,4 +108,4 @@ def test_a_joining_machine_asks_no_resolver_for_a_set_that_may_not_be_there_yet(
     asking(monkeypatch, network.name_server("dns refused"), resolvers=(network.resolver(zone=Zone(more=MORE)),))
     assert name_servers_answer(ZONE)(SET) is None
     asking(monkeypatch, network.name_server("dns refused"), network.name_server(zone=Zone(more=MORE)))
-    assert name_servers_answer(ZONE)(SET) == {"ab12cd.rc.scalability.expert"}
+    assert name_servers_answer(ZONE)(SET) == frozenset({"ab12cd.rc.scalability.expert"})
