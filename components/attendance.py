@@ -47,7 +47,8 @@ class Stand:
     """A record set in which members of a fleet stand: all of them, or with `shards` those whose number it is (from 0).
 
     `value` is what each must stand there with (`10 20 4218 {generation}.rc.unilans.net.`); empty where it is the member's
-    public address. At a `shared` place other stacks stand by right, in names of their own.
+    public address. At a `shared` place other stacks stand by right, in names of their own. `beside`: the record set with the same
+    members, whose fault counts for both.
     """
 
     place: str
@@ -55,6 +56,7 @@ class Stand:
     shard: int = 0
     shards: int = 1
     shared: bool = False
+    beside: str = ""
 
     def holds(self, member: Member) -> bool:
         return int(member.machine) % self.shards == self.shard
@@ -164,15 +166,17 @@ def difference(
         if entry.owner is not None:
             values_of.setdefault((entry.place, _of(entry.owner)), set()).add(entry.value)
             kept |= {(entry.place, _of(entry.owner))} if entry.kept else set()
+    faulty: set[tuple[str, Member]] = set()
     for stand in roll.stands:
         for member in roll.members:
-            if not stand.holds(member):
+            if not stand.holds(member) or (stand.beside, member) in faulty:
                 continue
             values = values_of.get((stand.place, _as(roll.stack, member)), set())
             fault, is_stale = _fault_of(member, stand, values, machines.get(member.instance), answers.get(stand.place))
             if not fault and (stand.place, _as(roll.stack, member)) in kept:
                 missing.append(f"{describe(member)} is at {stand.place} and {KEPT}")
             if fault:
+                faulty.add((stand.place, member))
                 (stale if is_stale else missing).append(fault)
                 unanswered |= {stand.place} if values and not is_stale else set()
     ours = {stand.place: stand for stand in roll.stands}

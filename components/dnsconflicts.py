@@ -136,7 +136,18 @@ def of_directory(directory: DirectorySettings) -> list[Wanted]:
         found.append(Wanted(key=f"{key}.enumerate", name=f"{ENUMERATION}.{zone}", types=("PTR",), otherwise=keep_none))
     for service in directory.services:
         home, of = f"{service.label}.{zone}".lower(), f"{key}.services.{service.name}"
-        found.append(Wanted(key=of, name=home, types=("PTR",), otherwise="rename the service"))
+        named = [each for each in service.incarnations if service.srv(each)]
+        types = ("PTR", "SRV") if named else ("PTR",)
+        found.append(Wanted(key=of, name=home, types=types, otherwise="rename the service"))
+        found += [
+            Wanted(
+                key=f"{of}.incarnations.{each.name}",
+                name=f"{service.label}.{each.name}.{zone}".lower(),
+                types=("SRV",),
+                otherwise="rename the incarnation",
+            )
+            for each in named
+        ]
         for incarnation in service.incarnations:
             found += [
                 Wanted(

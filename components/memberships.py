@@ -102,6 +102,7 @@ def service_membership(
             shard=shard,
             shards=incarnation.shards,
             ipv6=fleet.ipv6,
+            srv=service.srv(incarnation),
         )
 
     def words(index: int) -> pulumi.Output[str]:
@@ -130,9 +131,13 @@ def grant(directory: DirectorySettings, joins: tuple[str, ...], zone_arn: pulumi
 def sets_of(directory: DirectorySettings, joins: tuple[str, ...]) -> list[str]:
     """The names of the SRV sets that a fleet with these `joins` may have to be in."""
     services = [found(directory, joined) for joined in joins if joined != SITE_JOIN]
-    return [
+    sets = [
         f"{each}.{service.label}.{directory.zone}" for service, incarnation in services for each in incarnation.sets
     ]
+    named = [(service, incarnation) for service, incarnation in services if service.srv(incarnation)]
+    names = [f"{service.label}.{incarnation.name}.{directory.zone}" for service, incarnation in named]
+    # Also where it is to lead to another incarnation: who was there takes itself away.
+    return [*sets, *names, *dict.fromkeys(f"{service.label}.{directory.zone}" for service, _ in named)]
 
 
 def found(directory: DirectorySettings, joined: str) -> tuple[ServiceSettings, IncarnationSettings]:

@@ -14,7 +14,18 @@ from components.zonegone import route53_zone
 from rollcall.errors import TransientError
 from rollcall.ownership import Owner
 from rollcall.retrying import retried
-from rollcall.route53 import LABEL, RecordSet, Route53Registry, Route53Store, is_dead, is_kept, owner_of, set_name
+from rollcall.route53 import (
+    LABEL,
+    RecordSet,
+    Route53Registry,
+    Route53Store,
+    by_labels,
+    is_dead,
+    is_kept,
+    owner_of,
+    set_name,
+    srv_names,
+)
 from rollcall.route53api import ConflictError, api_error
 from rollcall.settings import Route53Join, challenge_name, record_type
 from rollcall.zoneview import ZoneView
@@ -31,7 +42,7 @@ class ServicePlace:
     """The SRV set of `incarnation` of `service` (`_theService._tcp`) in the hosted zone with id `zone`, named `domain`.
 
     `shards` and `shard` (from 0): which machines of the fleet stand in this set, where an incarnation has several. `ipv6`: their
-    hosts have an AAAA beside their A.
+    hosts have an AAAA beside their A. `srv`: at which names of RFC 2782 they are, too (rollcall.settings.Route53Join).
     """
 
     zone: str
@@ -46,9 +57,10 @@ class ServicePlace:
     shards: int = 1
     kind: str = "route53"
     ipv6: bool = False
+    srv: str = ""
 
     def as_inputs(self) -> dict[str, Any]:
-        return without_ipv6(asdict(self))
+        return {key: value for key, value in without_ipv6(asdict(self)).items() if key != "srv" or value}
 
     @classmethod
     def from_inputs(cls, inputs: Mapping[str, Any]) -> ServicePlace:
@@ -71,14 +83,26 @@ class ServicePlace:
             weight=self.weight,
             ttl=self.ttl,
             ipv6=self.ipv6,
+            srv=self.srv,
         )
+
+    @property
+    def names(self) -> dict[str, bool]:
+        """The names of the SRV sets, the incarnation's own first, and whether the machines are to be there: at that of the service
+        only what an earlier configuration has left is looked for, where it does not lead here."""
+        return {set_name(self.told): True, **srv_names(self.told)}
 
     @property
     def stands(self) -> tuple[Stand, ...]:
         value = f"{self.priority} {self.weight} {self.port} {{generation}}.{LABEL}.{self.domain}."
         services = Stand(place=f"{set_name(self.told)} SRV", value=value, shard=self.shard, shards=self.shards)
+        # Where nobody is to be, the shard has no machine's number.
+        others = [
+            replace(services, place=f"{name} SRV", shard=self.shard if on else self.shards, beside=services.place)
+            for name, on in srv_names(self.told).items()
+        ]
         hosts = (self.hosts(rtype) for rtype in families(self.ipv6))
-        return services, *(replace(services, place=place, value="", shared=True) for place in hosts)
+        return services, *others, *(replace(services, place=place, value="", shared=True) for place in hosts)
 
     def hosts(self, rtype: str) -> str:
         """Where the machines' addresses of a type stand: all in one place where only IPv4 is asked for."""
@@ -106,7 +130,7 @@ class ServiceRecords:
         self._config = config or {}
         self._hosts: dict[str, list[RecordSet]] = {}
         self._answered: dict[str, frozenset[str]] = {}
-        self._listed = True
+        self._listed = frozenset(place.names)
 
     @cached_property
     def _store(self) -> Route53Store:
@@ -119,22 +143,21 @@ class ServiceRecords:
 
     def entries(self) -> tuple[Entry, ...]:
         place = self._place
-        services = place.stands[0]
-        current = retried(lambda: self._store.at(set_name(place.told)), WITHIN)
+        current = retried(self._at_names, WITHIN)
         below: dict[str, list[RecordSet]] = {}
         pages = retried(lambda: list(self._store.under(f"{LABEL}.{place.domain}")), WITHIN)
         for each in (each for page in pages for each in page):
             below.setdefault(each.name, []).append(each)
         self._hosts = below
-        self._listed = any(each.type == "SRV" for each in current)
+        self._listed = frozenset(each.name for each in current)
         names: dict[str, dict[str, str]] = {name: {} for name in below}
         found = []
-        for value in (value for each in current if each.type == "SRV" for value in each.values):
+        for name, value in ((each.name, value) for each in current for value in each.values):
             target = value.rpartition(" ")[2].rstrip(".").lower()
             owner = owner_of(below.get(target, ()))
             dead = is_dead(value, place.domain, names)
             kept = is_kept(below.get(target, ()), set_name(place.told))
-            found.append(Entry(place=services.place, value=value, owner=owner, id=target, dead=dead, kept=kept))
+            found.append(Entry(place=f"{name} SRV", value=value, owner=owner, id=target, dead=dead, kept=kept))
         for name, sets in below.items():
             owner = None if f".c.{LABEL}." in name else owner_of(sets)
             addresses = [(each.type, value) for each in sets if each.type in ("A", "AAAA") for value in each.values]
@@ -147,11 +170,20 @@ class ServiceRecords:
                 found.append(Entry(place=self._marks, value=str(owner), owner=owner, id=name))
         return tuple(found)
 
+    def _at_names(self) -> list[RecordSet]:
+        """The SRV sets: those near to each other in one request."""
+        names = self._place.names
+        first = sorted(
+            (each for each in names if not any(each.endswith(f".{other}") for other in names)), key=by_labels
+        )
+        pages = self._store.under(*first)
+        return [each for page in pages for each in page if each.type == "SRV" and each.name in names]
+
     def answers(self) -> dict[str, frozenset[str] | None]:
         """Each host that the last look found is a name of its own; one that was answered as it is listed is not asked again. A set
         that is not listed is not asked for: a resolver would keep for long that there is none (RFC 2308)."""
         place = self._place
-        values = self._view.all_of(set_name(place.told), "SRV") if self._listed else frozenset()
+        values = {name: self._view.all_of(name, "SRV") if name in self._listed else frozenset() for name in place.names}
         for name, sets in self._hosts.items():
             listed = frozenset(value for each in sets if each.type in ("A", "AAAA") for value in each.values)
             if self._answered.get(name) != listed:
@@ -159,7 +191,7 @@ class ServiceRecords:
                 asked = [self._view.all_of(name, rtype) for rtype in sorted(types)]
                 self._answered[name] = frozenset().union(*asked)
         answers: dict[str, frozenset[str] | None] = {
-            place.stands[0].place: frozenset(value.lower() for value in values)
+            f"{name} SRV": frozenset(value.lower() for value in found) for name, found in values.items()
         }
         addresses = frozenset().union(*(self._answered[name] for name in self._hosts))
         for rtype in families(place.ipv6):
@@ -180,16 +212,15 @@ class ServiceRecords:
 
     def still_answered(self, entries: Iterable[Entry]) -> list[Entry]:
         """Of the set: a host has a name of its own, and whoever asks for that has read the set before."""
-        services = self._place.stands[0]
-        mine = [each for each in entries if each.place == services.place]
-        known = self._view.any_of(set_name(self._place.told), "SRV") if mine else frozenset()
-        values = {value.lower() for value in known}
-        return [each for each in mine if each.value.lower() in values]
+        names = {f"{name} SRV": name for name in self._place.names}
+        mine = [each for each in entries if each.place in names]
+        known = {place: self._view.any_of(names[place], "SRV") for place in {each.place for each in mine}}
+        values = {place: {value.lower() for value in found} for place, found in known.items()}
+        return [each for each in mine if each.value.lower() in values[each.place]]
 
     def compared(self, places: Collection[str]) -> list[str]:
-        services, *hosts = self._place.stands
-        name = set_name(self._place.told)
-        found = [self._view.compare(name, "SRV")] if services.place in places else []
+        hosts = [each for each in self._place.stands if each.shared]
+        found = [self._view.compare(each, "SRV") for each in self._place.names if f"{each} SRV" in places]
         for rtype in (each.place.rpartition(" ")[2] for each in hosts if each.place in places):
             here = ((name, self._values(name, rtype)) for name in sorted(self._hosts))
             late = [name for name, listed in here if not listed <= self._answered.get(name, listed)]
@@ -197,7 +228,7 @@ class ServiceRecords:
         return found
 
     def split(self) -> list[str]:
-        return [said for said in (self._view.split(set_name(self._place.told), "SRV"),) if said]
+        return [said for name in self._place.names if (said := self._view.split(name, "SRV"))]
 
     def _values(self, name: str, rtype: str) -> frozenset[str]:
         return frozenset(value for each in self._hosts[name] if each.type == rtype for value in each.values)

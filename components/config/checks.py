@@ -128,6 +128,10 @@ def _service(service: ServiceSettings, add: _Add) -> None:
         add(f"{key}.incarnations", "is empty", "Name one at least, as {v1: {txt: {path: /}}}")
     for each in service.incarnations:
         _incarnation(at(key, "incarnations", each.name), each, add)
+    known = sorted(each.name for each in service.incarnations if service.srv(each))
+    if service.short_name is not None and service.short_name not in known:
+        fix = f"Name one of {', '.join(known)}" if known else "Take it out"
+        add(f"{key}.shortName", f"is {shown(service.short_name)}, which is no incarnation without shards", fix)
     _shards(service, add)
 
 
@@ -351,6 +355,7 @@ def _service_join(
             floor=floors.of_service(
                 settings, f"{service.name}/{incarnation.name}", service.min_registered, incarnation.shards, 0
             ),
+            srv=service.srv(incarnation),
             **asdict(service.health),
         )
     )

@@ -18,6 +18,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import CoreSchema, core_schema
 
 from components.config.rules import ByName, Form, OneOf, refused
+from rollcall.route53 import LABEL as HOSTS_LABEL
 from rollcall.settings import FALL
 
 # What they are: components/clouds.py and fleets.py.
@@ -328,10 +329,27 @@ class ServiceSettings(Section):
         ByName(),
         Field(description="by name, one DNS label each, as `v1`", examples=[{"v1": {}}]),
     ]
+    short_name: Annotated[
+        str | None,
+        Field(
+            description="the incarnation whose machines are at `_theService._tcp.ZONE`, too"
+            " ([names](discovery.md#names-for-other-programs)). A service with several incarnations has no such name without"
+            " this key",
+            json_schema_extra={"shown": "the only incarnation"},
+        ),
+    ] = None
 
     @property
     def label(self) -> str:
         return f"_{self.name}._{self.protocol}"
+
+    def srv(self, incarnation: IncarnationSettings) -> str:
+        """The names of RFC 2782 at which an incarnation's machines are (rollcall.settings.Route53Join). One with shards has no set
+        for all of its machines, and below Rollcall's own label are hosts only."""
+        if incarnation.shards > 1 or incarnation.name == HOSTS_LABEL:
+            return ""
+        only = incarnation.name if len(self.incarnations) == 1 else None
+        return "service" if (self.short_name or only) == incarnation.name else "incarnation"
 
     @property
     def health(self) -> HealthSettings:

@@ -151,7 +151,13 @@ class TestDirectory:
                 (each, f"services.theService.incarnations.{each[:2]}", "SRV or TXT", "rename the incarnation")
                 for each in SETS
             ),
-            (SERVICE, "services.theService", "PTR", "rename the service"),
+            (SERVICE, "services.theService", "PTR or SRV", "rename the service"),
+            (
+                f"_theservice._tcp.v1.{HOSTED}",
+                "services.theService.incarnations.v1",
+                "SRV",
+                "rename the incarnation",
+            ),
             (
                 f"_services._dns-sd._udp.{HOSTED}",
                 "enumerate",

@@ -37,7 +37,9 @@ def test_every_static_record_and_every_set_of_machines_is_looked_for() -> None:
         for incarnation in service.incarnations
         for each in incarnation.sets
     }
-    assert wanted == static | sets
+    # Those of RFC 2782, where an incarnation has no shards; the service's own, where it has just one or to be without it.
+    names = {"_theservice._tcp.v1", "_theservice._tcp", "_other._udp.a", "_other._udp"}
+    assert wanted == static | sets | {(f"{each}.{ZONE}", "SRV") for each in names}
 
 
 def test_the_names_of_challenges_are_looked_for_above_them() -> None:

@@ -13,7 +13,7 @@ import contextlib
 import random
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -24,6 +24,8 @@ from rollcall.settings import Route53Join, challenge_name, record_type
 
 LABEL = "rc"
 MOST_VALUES = 400
+# Of a batch: https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/DNSLimitations.html#limits-api-requests-changeresourcerecordsets
+_BATCH_VALUES, _BATCH_CHARACTERS = 1000, 32_000
 _HOST_TTL = 60
 _TRIES, _ROUNDS, _PATIENCE = 25, 6, 8
 # `kept`: the machine is unhealthy, and is in the set only because too few others are.
@@ -74,6 +76,7 @@ class Route53Store:
 
     def under(self, *names: str) -> Iterator[list[RecordSet]]:
         ends = tuple(f".{each.lower()}" for each in names)
+        rest = [each.lower() for each in names]
         start = {"StartRecordName": names[0]}
         while start:
             page = self._api.list_resource_record_sets(HostedZoneId=self._zone, **start)
@@ -81,11 +84,11 @@ class Route53Store:
             found = [each for each in sets if f".{each.name}".endswith(ends)]
             yield found
             start = {key.replace("Next", "Start"): page[key] for key in page if key.startswith("NextR")}
-            if start and not f".{start['StartRecordName'][:-1]}".endswith(ends):
+            following = start["StartRecordName"].rstrip(".") if start else ""
+            if start and not f".{following}".endswith(ends):
                 # What lies between is not of interest.
-                there = any(f".{each.name}".endswith(ends[-1]) for each in found)
-                names = () if there else names[1:]
-                start = {"StartRecordName": names[0]} if names else {}
+                rest = [each for each in rest if by_labels(each) > by_labels(following)]
+                start = {"StartRecordName": rest[0]} if rest else {}
 
 
 class Route53Registry:
@@ -114,6 +117,7 @@ class Route53Registry:
         self._pause = pause
         self._dice = dice or random.Random()  # noqa: S311
         self._set = set_name(told)
+        self._names = srv_names(told)
 
     def join(self, owner: Owner, *addresses: str, kept: bool = False) -> bool:
         """Host first, so that no value ever leads nowhere; then the set, with every registered host that it lacks.
@@ -157,13 +161,12 @@ class Route53Registry:
         return changed
 
     def _put_once(self, host: str, owner: Owner, addresses: tuple[str, ...], wanted: list[str], helps: bool) -> bool:
-        """One look at the set and the hosts, and what follows from it."""
+        """One look at the sets and the hosts, and what follows from it."""
         sets: list[RecordSet] = []
-        for page in self._store.under(self._set, f"{LABEL}.{self._told.domain}"):
+        for page in self._store.under(*self._read_names()):
             sets += page
             current = self._current(sets)
-            mine = [each for each in current.values if _target(each) == host]
-            if not self._helped and mine == wanted and (not wanted or current.ttl == self._told.ttl):
+            if not self._helped and self._is_there(sets, host, wanted):
                 return False
         dead = _dead_with(addresses, sets, owner)
         hosts = hosts_of(each for each in sets if each not in dead)
@@ -177,12 +180,29 @@ class Route53Registry:
         kept = [each for each in current.values if _target(each) not in left and each not in leaving]
         others = {each: hosts[each][self._set] for each in hosts if helps and self._set in hosts[each]}
         values = joined(kept, self._told.domain, hosts, others, host, wanted)
-        if changed := (values, self._told.ttl) != (current.values, current.ttl):
-            self._write(sets, current, values)
+        changed = self._write(sets, current, values, hosts, host)
         self._wrote, self._helped = values, {_target(each) for each in {*values} - {*current.values}} - {host}
         with contextlib.suppress(ConflictError):
             self._store.change(*_cleared(dead))
         return changed
+
+    def _read_names(self) -> list[str]:
+        """What is looked at: the sets, and all hosts after ours."""
+        sets = [f"{self._told.service}.{self._told.domain}".lower(), *self._names] if self._names else [self._set]
+        names = {each for each in sets if not any(each.endswith(f".{other}") for other in sets)}
+        return sorted({*names, f"{LABEL}.{self._told.domain}"}, key=by_labels)
+
+    def _is_there(self, sets: list[RecordSet], host: str, wanted: list[str]) -> bool:
+        """Whether our host has just `wanted` in its set, and so in those of the other names."""
+
+        def has(name: str, values: list[str]) -> bool:
+            current = self._current(sets, name)
+            mine = [each for each in current.values if _target(each) == host]
+            return mine == values and (not values or current.ttl == self._told.ttl)
+
+        # On another page there may be more; only who is to be nowhere has to know that.
+        others = all(has(name, wanted if on else []) for name, on in self._names.items())
+        return has(self._set, wanted) and others and (bool(wanted) or not self._names)
 
     def leave(self, owner: Owner, *addresses: str) -> bool:
         """Say so first: whoever adds missing hosts would bring us back. Then the set, which whoever writes next may do for us,
@@ -216,7 +236,7 @@ class Route53Registry:
         raise ConflictError(f"reason=contended name={self._set}")
 
     def _leave_unhealthy(self, host: str, owner: Owner, floor: int, addresses: tuple[str, ...]) -> str:
-        sets = [each for page in self._store.under(self._set, f"{LABEL}.{self._told.domain}") for each in page]
+        sets = [each for page in self._store.under(*self._read_names()) for each in page]
         here = [each for each in sets if each.name == host]
         if _is_of_another(here, owner):
             return ""
@@ -227,7 +247,7 @@ class Route53Registry:
             others = self._machines(sets, rest, owner.stack)
             if others < floor:
                 return f"reason=too-few-others type=SRV others={others} floor={floor}"
-            self._write(sets, current, rest)
+        self._write(sets, current, rest, hosts_of(sets), host)
         if _sets_of(here, host) - {self._set}:
             self._say(here, "")
         elif owner_of(here):
@@ -309,35 +329,107 @@ class Route53Registry:
         return any(changes)
 
     def drop(self, targets: set[str]) -> bool:
-        """Take the values that lead to `targets` out of the set; whether there were any."""
-        present = self._store.at(self._set)
+        """Take the values that lead to `targets` out of the sets; whether there were any."""
+        present = [each for page in self._store.under(*self._read_names()) for each in page]
         current = self._current(present)
         values = tuple(each for each in current.values if _target(each) not in targets)
-        if values == current.values:
+        return self._write(present, current, values, hosts_of(present).keys() - targets, "")
+
+    def _current(self, sets: Iterable[RecordSet], name: str = "") -> RecordSet:
+        name = name or self._set
+        here = (each for each in sets if (each.name, each.type) == (name, "SRV"))
+        return next(here, RecordSet(name, "SRV", self._told.ttl, ()))
+
+    def _write(
+        self,
+        present: list[RecordSet],
+        current: RecordSet,
+        values: tuple[str, ...],
+        hosts: Collection[str],
+        ours: str,
+    ) -> bool:
+        """The set with `values`, and with it those of the other names, by compare-and-swap; whether anything had to be changed.
+        Raises ConflictError where another was first."""
+        wanted = replace(current, ttl=self._told.ttl, values=values)
+        others = self._others(present, current, wanted, hosts, ours)
+        if _differ(current, wanted):
+            _check(present, wanted)
+        elif not others:
             return False
-        self._write(present, current, values)
+        self._swap([(current, wanted), *others])
         return True
 
-    def _current(self, sets: Iterable[RecordSet]) -> RecordSet:
-        here = (each for each in sets if (each.name, each.type) == (self._set, "SRV"))
-        return next(here, RecordSet(self._set, "SRV", self._told.ttl, ()))
+    def _others(
+        self, present: list[RecordSet], current: RecordSet, wanted: RecordSet, hosts: Collection[str], ours: str
+    ) -> list[tuple[RecordSet, RecordSet]]:
+        """How the sets of the other names change, where they do: they have the members of ours, beside what is not ours."""
+        members = [each for each in wanted.values if self._is_ours(each)]
+        known = {ours, *map(_target, members), *map(_target, filter(self._is_ours, current.values))}
+        found = []
+        for name, on in self._names.items():
+            old = self._current(present, name)
+            kept = [each for each in old.values if _target(each) not in known and not self._is_gone(name, each, hosts)]
+            new = replace(old, ttl=self._told.ttl if on else old.ttl, values=tuple(sorted(kept + members * on)))
+            # What somebody has put there keeps no machine from its set: the roll call says what is missing.
+            with contextlib.suppress(RefusedError):
+                if _differ(old, new):
+                    _check(present, new)
+                    found.append((old, new))
+        return found
 
-    def _write(self, present: Iterable[RecordSet], current: RecordSet, values: tuple[str, ...]) -> None:
-        """The set by compare-and-swap. Raises ConflictError where another was first."""
-        # What is not there need not be taken away, so these are only in the way of what is to be written.
-        alias = next((each for each in present if (each.name, each.type) == (self._set, "CNAME")), None)
-        if alias is not None:
-            raise RefusedError(f"reason=cname-in-the-way name={self._set} target={alias.values[0]}")
-        if current.routed:
-            raise RefusedError(f"reason=routed-set name={self._set}")
-        if len(values) > MOST_VALUES:
-            raise RefusedError(f"reason=set-full name={self._set} values={len(values)} look='give it shards'")
-        wanted = replace(current, ttl=self._told.ttl, values=values)
-        self._store.change([current] if current.values else [], [wanted] if values else [])
+    def _swap(self, changes: list[tuple[RecordSet, RecordSet]]) -> None:
+        """In one batch, so the other names never have other members than the set was seen with; one after the other where that is
+        more than Route53 takes at once."""
+        lines = [value for pair in changes for each in pair for value in each.values]
+        whole = len(lines) <= _BATCH_VALUES and sum(map(len, lines)) <= _BATCH_CHARACTERS
+        for batch in [changes] if whole else [[each] for each in changes if _differ(*each)]:
+            deletes = [old for old, _ in batch if old.values]
+            self._store.change(deletes, [new for _, new in batch if new.values])
+
+    def _is_ours(self, value: str) -> bool:
+        return _target(value).endswith(f".{LABEL}.{self._told.domain}")
+
+    def _is_gone(self, name: str, value: str, hosts: Collection[str]) -> bool:
+        """Whether a value at another name leads to a host that is no member any more. The name of our incarnation has no other
+        members; that of the service may have those of another incarnation, as long as their hosts are there."""
+        return self._is_ours(value) and (name != _short_name(self._told) or _target(value) not in hosts)
+
+
+def _differ(old: RecordSet, new: RecordSet) -> bool:
+    return (old.values, old.ttl) != (new.values, new.ttl)
+
+
+def _check(present: Iterable[RecordSet], wanted: RecordSet) -> None:
+    """Raise RefusedError where a set cannot be written. What is in the way of nothing need not go."""
+    name = wanted.name
+    alias = next((each for each in present if (each.name, each.type) == (name, "CNAME")), None)
+    if alias is not None:
+        raise RefusedError(f"reason=cname-in-the-way name={name} target={alias.values[0]}")
+    if wanted.routed:
+        raise RefusedError(f"reason=routed-set name={name}")
+    if len(wanted.values) > MOST_VALUES:
+        raise RefusedError(f"reason=set-full name={name} values={len(wanted.values)} look='give it shards'")
 
 
 def set_name(told: Route53Join) -> str:
     return f"{told.incarnation}.{told.service}.{told.domain}".lower()
+
+
+def srv_names(told: Route53Join) -> dict[str, bool]:
+    """The names of RFC 2782 at which an incarnation's members are, too, and whether they are to be there: that of the service is
+    left where it leads to another incarnation, or to none."""
+    if not told.srv:
+        return {}
+    return {f"{told.service}.{told.incarnation}.{told.domain}".lower(): True, _short_name(told): told.srv == "service"}
+
+
+def _short_name(told: Route53Join) -> str:
+    return f"{told.service}.{told.domain}".lower()
+
+
+def by_labels(name: str) -> list[str]:
+    """How Route53 sorts names: by their labels from the right."""
+    return name.split(".")[::-1]
 
 
 def host_name(generation: str, domain: str) -> str:
@@ -364,10 +456,11 @@ def hosts_of(sets: Iterable[RecordSet], wish: str = _JOINS) -> dict[str, dict[st
 
 
 def own_records(told: Route53Join, owner: Owner, addresses: tuple[str, ...], kept: bool) -> list[RecordSet]:
-    """What a member has in DNS: its host's records, and its value in the set."""
+    """What a member has in DNS: its host's records, and its value in the set and at the other names."""
     host = [each for each in _host_sets(told, owner, addresses, _KEPT if kept else _JOINS) if each.values]
     value = srv_value(told, host_name(owner.generation, told.domain))
-    return [*host, RecordSet(set_name(told), "SRV", told.ttl, (value,))]
+    names = [name for name, on in {set_name(told): True, **srv_names(told)}.items() if on]
+    return [*host, *(RecordSet(name, "SRV", told.ttl, (value,)) for name in names)]
 
 
 def _host_sets(told: Route53Join, owner: Owner, addresses: tuple[str, ...], word: str) -> list[RecordSet]:

@@ -76,7 +76,9 @@ class Route53Join:
     `zone` is the hosted zone's id (`Z…`), `domain` its name; the set is at `incarnation.service.domain`, as
     `v1._theService._tcp.unilans.net`. `key` names the secret with an IAM user's key (`ACCESS_KEY_ID SECRET`) where the
     machine has no instance role; empty: the role is used. `check` is that the port accepts, unless told. `ipv6`: the machine's
-    host has an address of each family. So many machines stay in the set whatever their health: `floor`.
+    host has an address of each family. So many machines stay in the set whatever their health: `floor`. `srv`: which names of
+    RFC 2782 have the same members: `incarnation` is `_theService._tcp.v1.unilans.net`, `service` is that one and
+    `_theService._tcp.unilans.net`.
     """
 
     zone: str
@@ -93,6 +95,7 @@ class Route53Join:
     fall: int = FALL
     ipv6: bool = False
     floor: int = 1
+    srv: str = ""
 
     @property
     def floors(self) -> dict[str, int]:

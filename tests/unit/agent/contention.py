@@ -19,7 +19,7 @@ from localcloud.aws.route53.pace import Limits, Throttle
 from rollcall.errors import TransientError
 from rollcall.ownership import Owner
 from rollcall.retrying import retried
-from rollcall.route53 import RecordSet, Route53Registry
+from rollcall.route53 import RecordSet, Route53Registry, set_name
 from rollcall.route53api import ConflictError
 from rollcall.settings import Route53Join
 
@@ -228,16 +228,19 @@ class Contest:
         shards: int = 1,
         back: int = 0,
         spread: float = 20.0,
+        srv: str = "",
     ) -> None:
         self.scheduler = Scheduler(seed)
         self.zone = Zone(self.scheduler, Throttle(limits, lambda: self.scheduler.now), faults)
         self._agents, self._leaving, self._shards = agents, leaving, shards
-        self._back, self._spread = back, spread
+        self._back, self._spread, self._srv = back, spread, srv
         self._fresh: dict[int, bool | str] = {}
 
     def told(self, index: int) -> Route53Join:
         incarnation = "v1" if self._shards == 1 else f"v1-{index % self._shards + 1}"
-        return Route53Join(zone="Z", domain=DOMAIN, service="_s._tcp", incarnation=incarnation, port=4218)
+        return Route53Join(
+            zone="Z", domain=DOMAIN, service="_s._tcp", incarnation=incarnation, port=4218, srv=self._srv
+        )
 
     def look(self, name: str) -> frozenset[str]:
         """What one of the zone's name servers answers."""
@@ -309,7 +312,8 @@ class Contest:
         retried(join, 1e9, self.scheduler.sleep)
 
     def _outcome(self) -> Outcome:
-        values = [value for (_, kind), each in self.zone.sets.items() if kind == "SRV" for value in each.values]
+        ours = {set_name(self.told(index)) for index in range(self._agents)}
+        values = [value for (name, _), each in self.zone.sets.items() if name in ours for value in each.values]
         hosts = {name.partition(".")[0] for (name, kind) in self.zone.sets if kind == "A"}
         wanted = {f"{index:06x}" for index in range(self._agents) if not self._back <= index < self._leaving}
         standing = [value.split(" ")[3].partition(".")[0] for value in values]

@@ -135,7 +135,7 @@ TABLE = [
     (
         "directory/services/theService/check",
         "command:/" + "x" * 220,
-        "command:/" + "x" * 99,
+        "command:/" + "x" * 87,
         "has settings of theService/v1 that do not fit a tag",
     ),
     ("fleets/web-aws/cloud", "gcp", "aws", "one of aws, joyent"),

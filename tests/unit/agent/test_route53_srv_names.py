@@ -1,0 +1,245 @@
+"""The names of RFC 2782 beside an incarnation's set: the same members, changed in the same batch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from localcloud.aws.route53 import PRESENT, UNLIMITED
+from localcloud.aws.route53.pace import Throttle
+from rollcall.errors import TransientError
+from rollcall.ownership import Owner
+from rollcall.route53 import RecordSet, Route53Registry, Route53Store, own_records
+from rollcall.settings import Route53Join, format_join, parse_join
+from tests.cloud.aws_cloud import running
+from tests.unit.agent.contention import DOMAIN, Contest, Zone
+from tests.unit.agent.test_route53 import HOST, ONE, OTHER, OTHER_VALUE, SET, TOLD, TWO, VALUE, Still
+
+BOTH = replace(TOLD, srv="service")
+LONG, SHORT = f"_theservice._tcp.v1.{DOMAIN}", f"_theservice._tcp.{DOMAIN}"
+NAMES = (SET, LONG, SHORT)
+BY_HAND = f"0 0 4218 By-Hand.{DOMAIN}."
+
+
+@pytest.fixture
+def zone() -> Zone:
+    scheduler = Still(1)
+    return Zone(scheduler, Throttle(UNLIMITED, lambda: scheduler.now))
+
+
+def registry(zone: Zone, told: Route53Join = BOTH, *, fresh: bool = False) -> Route53Registry:
+    return Route53Registry(told, zone, fresh, zone.scheduler.sleep)
+
+
+def values(zone: Zone) -> list[tuple[str, ...]]:
+    """Of the set, of the incarnation's name and of the service's."""
+    return [zone.sets[name, "SRV"].values if (name, "SRV") in zone.sets else () for name in NAMES]
+
+
+def put(zone: Zone, name: str, *given: str) -> None:
+    before = zone.sets.get((name, "SRV"), RecordSet(name, "SRV", 30, ()))
+    zone.sets[name, "SRV"] = replace(before, values=tuple(sorted({*before.values, *given})))
+
+
+def test_the_setting_is_told_in_a_word() -> None:
+    assert parse_join(format_join(BOTH)) == BOTH and "srv=service" in format_join(BOTH)
+
+
+@pytest.mark.parametrize(("srv", "there"), [("", [1, 0, 0]), ("incarnation", [1, 1, 0]), ("service", [1, 1, 1])])
+def test_a_machine_is_at_the_names_that_it_is_told(zone: Zone, srv: str, there: list[int]) -> None:
+    assert registry(zone, replace(TOLD, srv=srv), fresh=True).join(ONE, "198.51.100.1")
+    assert [len(each) for each in values(zone)] == there
+    assert zone.calls == 3, "the host, a look, and one batch for all names"
+
+
+def test_a_second_join_changes_nothing_and_costs_two_looks(zone: Zone) -> None:
+    registry(zone, fresh=True).join(ONE, "198.51.100.1")
+    before, zone.calls = dict(zone.sets), 0
+    assert not registry(zone).join(ONE, "198.51.100.1")
+    assert zone.sets == before and zone.calls == 2
+
+
+def test_leaving_takes_all_of_them(zone: Zone) -> None:
+    registry(zone).join(ONE, "198.51.100.1")
+    registry(zone).join(TWO, "198.51.100.2")
+    assert registry(zone).leave(ONE) and values(zone) == [(OTHER_VALUE,)] * 3
+    assert registry(zone).leave(TWO) and zone.sets == {}
+
+
+@pytest.mark.parametrize("change", [{"weight": 20}, {"ttl": 5}, {"port": 4219}])
+def test_a_new_setting_counts_at_all_names(zone: Zone, change: dict[str, int]) -> None:
+    registry(zone).join(ONE, "198.51.100.1")
+    assert registry(zone, replace(BOTH, **change)).join(ONE, "198.51.100.1")  # type: ignore[arg-type]
+    assert len({*values(zone)}) == 1 and len({zone.sets[name, "SRV"].ttl for name in NAMES}) == 1
+
+
+def test_what_is_missing_at_one_name_alone_is_put_there(zone: Zone) -> None:
+    registry(zone).join(ONE, "198.51.100.1")
+    for name in (LONG, SHORT):
+        del zone.sets[name, "SRV"]
+        assert registry(zone).join(ONE, "198.51.100.1")
+        assert values(zone) == [(VALUE,)] * 3
+
+
+def test_a_value_of_somebody_else_stays_where_it_is_and_goes_nowhere_else(zone: Zone) -> None:
+    put(zone, SHORT, BY_HAND)
+    put(zone, SET, f"1 {BY_HAND}")
+    registry(zone).join(ONE, "198.51.100.1")
+    assert values(zone) == [tuple(sorted((f"1 {BY_HAND}", VALUE))), (VALUE,), tuple(sorted((BY_HAND, VALUE)))]
+    registry(zone).leave(ONE)
+    assert values(zone) == [(f"1 {BY_HAND}",), (), (BY_HAND,)]
+
+
+@pytest.mark.parametrize("name", [LONG, SHORT])
+def test_a_cname_at_one_of_them_keeps_nobody_from_the_others(zone: Zone, name: str) -> None:
+    alias = zone.sets[name, "CNAME"] = RecordSet(name, "CNAME", 60, ("elsewhere.example.",))
+    assert registry(zone).join(ONE, "198.51.100.1")
+    assert zone.sets[name, "CNAME"] is alias and sorted(map(len, values(zone))) == [0, 1, 1]
+    assert registry(zone).leave(ONE) and [*zone.sets] == [(name, "CNAME")]
+
+
+def test_a_set_with_a_routing_policy_stays(zone: Zone) -> None:
+    routed = zone.sets[SHORT, "SRV"] = RecordSet(SHORT, "SRV", 60, (BY_HAND,), routed=True)
+    registry(zone).join(ONE, "198.51.100.1")
+    assert zone.sets[SHORT, "SRV"] is routed and values(zone)[:2] == [(VALUE,)] * 2
+
+
+class TestTheServicesName:
+    """`_theService._tcp.unilans.net`: whose it is changes with the configuration."""
+
+    def test_a_machine_leaves_it_when_it_is_told_so(self, zone: Zone) -> None:
+        registry(zone).join(ONE, "198.51.100.1")
+        registry(zone).join(TWO, "198.51.100.2")
+        told = replace(BOTH, srv="incarnation")
+        assert registry(zone, told).join(ONE, "198.51.100.1")
+        both = tuple(sorted((VALUE, OTHER_VALUE)))
+        assert values(zone) == [both, both, ()], "who writes takes the others' along, which are told the same"
+        assert not registry(zone, told).join(TWO, "198.51.100.2")
+
+    def test_another_incarnation_takes_it_over_and_nobody_touches_it_there(self, zone: Zone) -> None:
+        registry(zone).join(ONE, "198.51.100.1")
+        second = replace(BOTH, incarnation="v2")
+        registry(zone, second).join(TWO, "198.51.100.2")
+        assert values(zone)[2] == tuple(sorted((VALUE, OTHER_VALUE))), "until the first incarnation knows"
+        first = replace(BOTH, srv="incarnation")
+        registry(zone, first).join(ONE, "198.51.100.1")
+        assert values(zone)[2] == (OTHER_VALUE,)
+        registry(zone, first).leave(ONE)
+        assert values(zone) == [(), (), (OTHER_VALUE,)]
+        assert registry(zone, second).leave(TWO) and zone.sets == {}
+
+    def test_a_dead_value_of_another_incarnation_goes_with_the_next_write(self, zone: Zone) -> None:
+        put(zone, SHORT, f"10 10 4218 cccccc.rc.{DOMAIN}.")
+        registry(zone).join(ONE, "198.51.100.1")
+        assert values(zone) == [(VALUE,)] * 3
+
+
+def test_an_unhealthy_machine_goes_from_all_names_or_from_none(zone: Zone) -> None:
+    registry(zone).join(ONE, "198.51.100.1")
+    registry(zone).join(TWO, "198.51.100.2")
+    both = tuple(sorted((VALUE, OTHER_VALUE)))
+    assert "too-few-others" in registry(zone).leave_unhealthy(ONE, 2, "198.51.100.1")
+    assert values(zone) == [both] * 3
+    assert registry(zone).leave_unhealthy(ONE, 1, "198.51.100.1") == ""
+    assert values(zone) == [(OTHER_VALUE,)] * 3
+
+
+def test_what_a_member_looks_for_in_dns_are_all_its_names() -> None:
+    def names(srv: str) -> list[str]:
+        found = own_records(replace(TOLD, srv=srv), ONE, ("198.51.100.1",), False)
+        return [each.name for each in found if each.type == "SRV" and each.values == (VALUE,)]
+
+    assert names("service") == [*NAMES] and names("incarnation") == [SET, LONG] and names("") == [SET]
+
+
+def test_what_is_at_the_incarnations_name_and_no_member_goes(zone: Zone) -> None:
+    """As after a machine that knows nothing of these names has left."""
+    registry(zone).join(TWO, "198.51.100.2")
+    registry(zone, TOLD).leave(TWO)
+    assert values(zone)[1:] == [(OTHER_VALUE,)] * 2
+    registry(zone).join(ONE, "198.51.100.1")
+    assert values(zone) == [(VALUE,)] * 3
+
+
+def test_dead_values_are_dropped_at_all_names(zone: Zone) -> None:
+    for name in NAMES:
+        put(zone, name, VALUE, OTHER_VALUE, BY_HAND)
+    assert registry(zone).drop({HOST, OTHER})
+    assert values(zone) == [(BY_HAND,)] * 3
+    assert not registry(zone).drop({HOST})
+
+
+def test_who_joins_while_another_mends_a_name_is_not_lost(zone: Zone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The batch holds the set as it was seen, though only another name is to change."""
+    registry(zone).join(ONE, "198.51.100.1")
+    del zone.sets[SHORT, "SRV"]
+    change, late = zone.change, [registry(zone)]
+
+    def then(deletes: list[RecordSet], creates: list[RecordSet]) -> None:
+        if deletes and late:
+            late.pop().join(TWO, "198.51.100.2")
+        change(deletes, creates)
+
+    monkeypatch.setattr(zone, "change", then)
+    with pytest.raises(TransientError, match="contended"):
+        registry(zone).join(ONE, "198.51.100.1")
+    monkeypatch.undo()
+    registry(zone).join(ONE, "198.51.100.1")
+    assert values(zone) == [tuple(sorted((VALUE, OTHER_VALUE)))] * 3
+
+
+@pytest.mark.parametrize(("count", "batches"), [(100, 1), (300, 3)])
+def test_what_route53_does_not_take_at_once_is_written_one_after_the_other(
+    zone: Zone, count: int, batches: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = [f"10 10 4218 {index:06x}.rc.{DOMAIN}." for index in range(count)]
+    for name in NAMES:
+        put(zone, name, *others)
+    for index in range(count):
+        owner = Owner("local", "api", str(index), f"{index:06x}", f"i-{index:017x}")
+        host = f"{index:06x}.rc.{DOMAIN}"
+        zone.sets[host, "TXT"] = RecordSet(host, "TXT", 60, (f'"{owner}"', f'"joins {SET} {others[index]}"'))
+    made: list[int] = []
+    change = zone.change
+
+    def counted(deletes: list[RecordSet], creates: list[RecordSet]) -> None:
+        lines = [value for each in (*deletes, *creates) for value in each.values]
+        assert len(lines) <= 1000 and sum(map(len, lines)) <= 32_000
+        made.append(len(lines))
+        change(deletes, creates)
+
+    monkeypatch.setattr(zone, "change", counted)
+    registry(zone).join(ONE, "198.51.100.1")
+    assert values(zone) == [tuple(sorted((*others, VALUE)))] * 3
+    assert len([each for each in made if each > 10]) == batches
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_many_that_join_and_leave_at_once_are_at_all_names_alike(seed: int) -> None:
+    contest = Contest(seed=seed, agents=30, leaving=10, limits=PRESENT, faults=0.05, srv="service")
+    outcome = contest.run()
+    assert not outcome.lost and not outcome.left_over
+    sets = [
+        contest.zone.sets[name, "SRV"].values
+        for name in (f"v1._s._tcp.{DOMAIN}", f"_s._tcp.v1.{DOMAIN}", f"_s._tcp.{DOMAIN}")
+    ]
+    assert len({*sets}) == 1 and len(sets[0]) == 20
+
+
+@pytest.mark.clouds
+def test_all_names_are_read_and_written_in_a_zone_of_several_pages() -> None:
+    """Route53's own order and pages of 300: hosts, sets and other things of a zone, some of them between ours."""
+    with running(route53_limits=UNLIMITED) as cloud:
+        zone = cloud.aws.add_zone(DOMAIN)
+        store = Route53Store(zone, cloud.route53())
+        for at, place in enumerate(("", "_tcp.", "_udp.", "aa.", "rc.", "sz.", "v1.", "z.")):
+            made = [RecordSet(f"x{each:03}.{place}{DOMAIN}", "A", 60, (f"192.0.2.{at}",)) for each in range(310)]
+            store.change([], made[:155])
+            store.change([], made[155:])
+        machine = Route53Registry(replace(BOTH, zone=zone), store, False, pause=lambda _: None)
+        assert machine.join(ONE, "198.51.100.1") and not machine.join(ONE, "198.51.100.1")
+        assert [store.at(name)[0].values for name in NAMES] == [(VALUE,)] * 3
+        Route53Registry(replace(BOTH, zone=zone), store, False, pause=lambda _: None).join(TWO, "198.51.100.2")
+        assert machine.leave(ONE)
+        assert [store.at(name)[0].values for name in NAMES] == [(OTHER_VALUE,)] * 3
