@@ -78,7 +78,10 @@ def test_nginx_is_set_up_once_and_again_when_the_site_is_told_otherwise(refreshe
     assert refreshed == ["", "pem"]
 
 
-def test_what_is_asked_when_the_machine_stops_is_given_up(refreshed: list[str]) -> None:
+def test_what_is_asked_when_the_machine_stops_is_given_up(
+    refreshed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agents, "system_is_stopping", lambda: True)
     agent = Scripted([None])
     tick = agent.tick
 
