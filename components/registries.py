@@ -71,9 +71,7 @@ class Place:
 
     @property
     def lingering(self) -> float:
-        """Seconds for which a resolver may still answer with an entry that is gone. Cloudflare answers names with an
-        automatic TTL for 300 s; a proxied name's addresses do not change when a machine leaves."""
-        return 0.0 if self.proxied else 300.0 if self.ttl == 1 else float(self.ttl)
+        return self.told.cached_s
 
 
 AnyPlace = Place | ServicePlace

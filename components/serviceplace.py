@@ -30,7 +30,6 @@ from rollcall.route53api import ConflictError, api_error
 from rollcall.settings import Route53Join, challenge_name, record_type
 from rollcall.zoneview import ZoneView
 
-HOST_TTL = 60
 # Seconds for which an API that fails is asked again: an `up` waits for it, and fails for nothing that passes.
 WITHIN = 60.0
 # Hosts of which it is said what each server answers.
@@ -110,7 +109,7 @@ class ServicePlace:
 
     @property
     def lingering(self) -> float:
-        return float(max(self.ttl, HOST_TTL))
+        return self.told.cached_s
 
 
 class ServiceRecords:

@@ -50,6 +50,8 @@ ASK_SYSTEMD_S = 5.0
 UNHEALTHY, STAYS = "workload unhealthy", "kept although unhealthy"
 # Beside the status: `rollcall leave` was given, and `rollcall join` was not since.
 LEFT_BY_HAND = "reason=left-by-hand look='rollcall join'"
+# With LEAVE_WITHIN less than systemd and the clouds wait before they cut a machine's power (docs/operations.md).
+STOP_DELAY_LIMIT_S = 30.0
 EDGE_DAILY, EDGE_AGAIN = 86400.0, 60.0
 log = logging.getLogger("rollcall")
 
@@ -193,6 +195,11 @@ class Agent:
     def settle(self) -> None:
         """Read who we are and what we were told, for a command that runs once. Raises RollcallError, ValueError."""
         self._read()
+
+    @property
+    def cached_s(self) -> float:
+        """Seconds for which resolvers may go on leading callers to this machine once it has left."""
+        return max((each.told.cached_s for each in (*self.memberships, *self._dropped) if each.joined), default=0.0)
 
     def interrupt(self) -> None:
         """Give up what is asked of Route53 at this moment. A signal handler may call this."""
@@ -454,7 +461,9 @@ class Agent:
         told = membership.told
         if not isinstance(told, Route53Join) or self._ttls is None or self._owner is None:
             return False
-        for each in own_records(told, self._owner, membership.addresses, membership.marked):
+        joins = (each.told for each in self.memberships)
+        host_ttl = min(each.ttl for each in joins if isinstance(each, Route53Join) and each.zone == told.zone)
+        for each in own_records(told, self._owner, membership.addresses, membership.marked, host_ttl):
             ttls = self._ttls(each.name, told.domain, each.type, each.values)
             if ttls is None or float(each.ttl) in ttls:
                 continue
@@ -629,7 +638,13 @@ def run(agent: Agent) -> int:
     if not system_is_stopping():
         log.info("stopped: the records stay; `rollcall leave` takes them away")
         return 0
-    return 0 if agent.leave() else 1
+    delay = min(agent.cached_s, STOP_DELAY_LIMIT_S)
+    if not agent.leave():
+        return 1
+    if delay:
+        log.info("waiting for caches before the workload ends: seconds=%.0f", delay)
+        time.sleep(delay)
+    return 0
 
 
 def system_is_stopping() -> bool:

@@ -47,8 +47,6 @@ class AwsRefusedError(RollcallError):
 
 
 class CredentialSource(Protocol):
-    """Where a client's credentials come from."""
-
     def current(self) -> Credentials:
         """Return credentials that are valid now. Raises TransientError."""
 
@@ -132,7 +130,7 @@ class AwsClient:
         body: bytes = b"",
         headers: Mapping[str, str] | None = None,
     ) -> bytes:
-        """Return the body of a reply that is none of an error. Raises TransientError, and AwsRefusedError."""
+        """Return the reply's body. Raises TransientError, and AwsRefusedError."""
         pairs = "&".join(f"{encoded(name)}={encoded(value)}" for name, value in (query or {}).items())
         url = f"{self._url}{path}{'?' if pairs else ''}{pairs}"
         try:
@@ -154,7 +152,7 @@ class AwsClient:
             raise TransientError(f"reason=too-slow api={self._service}")
 
         def sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
-            # What is signed is what is sent: `requests` may write an address in another way than it was given.
+            # `requests` may write an address in another way than it was given.
             request.headers.update(
                 signature_headers(
                     credentials,
@@ -193,10 +191,7 @@ class AwsClient:
 
 
 def parsed_xml(body: bytes) -> Element:
-    """Return the root of a document, its names without namespaces. Raises ValueError.
-
-    A reply of AWS has no document type, so none is taken: it could define entities that grow without end.
-    """
+    """Return the root, its names without namespaces. Raises ValueError, also for a document type: entities could grow without end."""
     text = body.decode("utf-8")
     if "<!DOCTYPE" in text:
         raise ValueError("a document type")
@@ -238,5 +233,4 @@ def _limited(reply: requests.Response) -> bytes:
 
 
 def _trusted() -> str | bool:
-    """Return what `requests` verifies servers by."""
     return str(_CERTIFICATES) if next(_CERTIFICATES.glob("*.0"), None) else True

@@ -269,8 +269,7 @@ class RetriedRoute53:
 
 
 def _bounded(action: Callable[[], T], outcomes: _Outcomes) -> T:
-    """What `action` returns or raises in a thread, or TransientError where that takes too long. `outcomes` takes an error from
-    elsewhere too."""
+    """What `action` returns or raises in a thread, or TransientError where that takes too long."""
     found: list[T] = []
 
     def act() -> None:

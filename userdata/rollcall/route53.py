@@ -26,7 +26,7 @@ LABEL = "rc"
 MOST_VALUES = 400
 # Of a batch: https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/DNSLimitations.html#limits-api-requests-changeresourcerecordsets
 _BATCH_VALUES, _BATCH_CHARACTERS = 1000, 32_000
-_HOST_TTL = 60
+_CHALLENGE_TTL_S = 60
 _TRIES, _ROUNDS, _PATIENCE = 25, 6, 8
 # `kept`: the machine is unhealthy, and is in the set only because too few others are.
 _JOINS, _LEAVES, _KEPT, _AT = "joins", "leaves", "kept", "at"
@@ -298,7 +298,7 @@ class Route53Registry:
         """Put up the challenge of `by` for this machine, or take it away (without `by` everybody's); whether there was one.
         Raises ConflictError when another changes them at this moment: whether there is one has to be seen again."""
         name, text = challenge_name(owner, self._told), f'"{owner} {by}'.rstrip()
-        none = RecordSet(name, "TXT", _HOST_TTL, ())
+        none = RecordSet(name, "TXT", _CHALLENGE_TTL_S, ())
         old = next((each for each in self._store.at(name) if each.type == "TXT"), none)
         rest = tuple(each for each in old.values if not each.startswith(text))
         there = rest != old.values
@@ -378,8 +378,7 @@ class Route53Registry:
         return found
 
     def _swap(self, changes: list[tuple[RecordSet, RecordSet]]) -> None:
-        """In one batch, so the other names never have other members than the set was seen with; one after the other where that is
-        more than Route53 takes at once."""
+        """In one batch, or one after the other where that is more than Route53 takes at once."""
         lines = [value for pair in changes for each in pair for value in each.values]
         whole = len(lines) <= _BATCH_VALUES and sum(map(len, lines)) <= _BATCH_CHARACTERS
         for batch in [changes] if whole else [[each] for each in changes if _differ(*each)]:
@@ -390,8 +389,7 @@ class Route53Registry:
         return _target(value).endswith(f".{LABEL}.{self._told.domain}")
 
     def _is_gone(self, name: str, value: str, hosts: Collection[str]) -> bool:
-        """Whether a value at another name leads to a host that is no member any more. The name of our incarnation has no other
-        members; that of the service may have those of another incarnation, as long as their hosts are there."""
+        """Whether a value at another name leads to no member. At the service's name there may be those of another incarnation."""
         return self._is_ours(value) and (name != _short_name(self._told) or _target(value) not in hosts)
 
 
@@ -416,8 +414,7 @@ def set_name(told: Route53Join) -> str:
 
 
 def srv_names(told: Route53Join) -> dict[str, bool]:
-    """The names of RFC 2782 at which an incarnation's members are, too, and whether they are to be there: that of the service is
-    left where it leads to another incarnation, or to none."""
+    """The names of RFC 2782, and whether an incarnation's members are to be there: the service's may be another incarnation's."""
     if not told.srv:
         return {}
     return {f"{told.service}.{told.incarnation}.{told.domain}".lower(): True, _short_name(told): told.srv == "service"}
@@ -455,9 +452,13 @@ def hosts_of(sets: Iterable[RecordSet], wish: str = _JOINS) -> dict[str, dict[st
     return found
 
 
-def own_records(told: Route53Join, owner: Owner, addresses: tuple[str, ...], kept: bool) -> list[RecordSet]:
-    """What a member has in DNS: its host's records, and its value in the set and at the other names."""
-    host = [each for each in _host_sets(told, owner, addresses, _KEPT if kept else _JOINS) if each.values]
+def own_records(
+    told: Route53Join, owner: Owner, addresses: tuple[str, ...], kept: bool, host_ttl: int = 0
+) -> list[RecordSet]:
+    """What a member has in DNS: its host's records, and its value in the set and at the other names. `host_ttl`: the
+    shortest of all services that the host is in."""
+    sets = _host_sets(told, owner, addresses, _KEPT if kept else _JOINS)
+    host = [replace(each, ttl=host_ttl or told.ttl) for each in sets if each.values]
     value = srv_value(told, host_name(owner.generation, told.domain))
     names = [name for name, on in {set_name(told): True, **srv_names(told)}.items() if on]
     return [*host, *(RecordSet(name, "SRV", told.ttl, (value,)) for name in names)]
@@ -468,7 +469,7 @@ def _host_sets(told: Route53Join, owner: Owner, addresses: tuple[str, ...], word
     host = host_name(owner.generation, told.domain)
     texts = tuple(sorted((f'"{owner}"', f'"{_AT} {" ".join(addresses)}"', _says(told, host, word))))
     kinds = {"A": (), "AAAA": (), **{record_type(each): (each,) for each in addresses}, "TXT": texts}
-    return [RecordSet(host, kind, _HOST_TTL, values) for kind, values in kinds.items()]
+    return [RecordSet(host, kind, told.ttl, values) for kind, values in kinds.items()]
 
 
 def _says(told: Route53Join, host: str, word: str) -> str:
@@ -530,6 +531,9 @@ def _host_changes(
     before = _owner(text) if text is not None else None
     # An earlier life of ours, or a twin that an interrupted `up` left: nobody else has this generation.
     noted = _noted([text]) if text is not None and before is not None and before.stack == owner.stack else []
+    shared = (
+        any(value.startswith(f'"{_JOINS} ') and f" {name} " not in value for value in text.values) if text else False
+    )
     deletes, creates = [], []
     for each in fresh:
         old = here.get(each.type, replace(each, values=()))
@@ -543,9 +547,11 @@ def _host_changes(
             values = {*each.values, *(other if _owner(old) == owner else ()), *_foreign(old)}
         else:
             values = {*each.values, *(value for value in old.values if value not in noted)}
-        # Of a set of which nothing is ours the TTL is not either.
-        new = replace(old, ttl=each.ttl if each.values else old.ttl, values=tuple(sorted(values)))
-        if new != old:
+        # A caller must not have an address for longer than the value that led to it; of several services the shortest time counts. Of
+        # a set of which nothing is ours the TTL is not either.
+        ttl = old.ttl if not each.values else min(old.ttl, each.ttl) if shared else each.ttl
+        new = replace(old, ttl=ttl, values=tuple(sorted(values)))
+        if new != old and (old.values or values):
             deletes += [old] if old.values else []
             creates += [new] if values else []
     return deletes, creates

@@ -68,6 +68,12 @@ class CloudflareJoin:
         """How many machines stay whatever their health, by the type of the record set."""
         return {"A": self.floor, "AAAA": self.floor6}
 
+    @property
+    def cached_s(self) -> float:
+        """Seconds for which a resolver may still answer with an entry that is gone. Cloudflare answers names with an automatic TTL
+        for 300 s; a proxied name's addresses do not change when a machine leaves."""
+        return 0.0 if self.proxied else 300.0 if self.ttl == 1 else float(self.ttl)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Route53Join:
@@ -100,6 +106,11 @@ class Route53Join:
     @property
     def floors(self) -> dict[str, int]:
         return {"SRV": self.floor}
+
+    @property
+    def cached_s(self) -> float:
+        """Seconds for which a resolver may still answer with a value that is gone."""
+        return float(self.ttl)
 
 
 Join = CloudflareJoin | Route53Join

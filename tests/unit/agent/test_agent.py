@@ -50,6 +50,26 @@ def joined(guest: Guest) -> Guest:
     return guest
 
 
+class TestCaches:
+    """For how long callers may still be led to a machine that has left."""
+
+    def test_it_is_the_longest_ttl_of_what_the_machine_stood_in(self, guest: Guest) -> None:
+        guest.tell(joins=(guest.join_of(ttl=60), guest.join_of(host="b.a.example", ttl=90)))
+        assert guest.agent.cached_s == 0.0
+        guest.pass_time(TICK)
+        assert guest.agent.cached_s == 90.0
+        guest.agent.leave()
+        assert guest.agent.cached_s == 0.0
+
+    @pytest.mark.parametrize(("ttl", "proxied", "seconds"), [(1, False, 300.0), (1, True, 0.0), (60, True, 0.0)])
+    def test_an_automatic_ttl_is_cloudflares_and_behind_the_edge_nothing_is_cached(
+        self, guest: Guest, ttl: int, proxied: bool, seconds: float
+    ) -> None:
+        guest.tell(joins=(guest.join_of(ttl=ttl, proxied=proxied),))
+        guest.pass_time(TICK)
+        assert guest.agent.cached_s == seconds
+
+
 class TestHealth:
     def test_it_joins_at_the_first_healthy_look(self, guest: Guest) -> None:
         guest.healthy(False)

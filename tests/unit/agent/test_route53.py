@@ -101,6 +101,38 @@ class TestBothFamilies:
         assert zone.sets[HOST, "AAAA"] is before
 
 
+class TestHostTtl:
+    """An address is kept no longer than the value that leads to it."""
+
+    def ttls(self, zone: Zone) -> set[int]:
+        return {each.ttl for (name, _), each in zone.sets.items() if name == HOST}
+
+    @pytest.mark.parametrize("fresh", [True, False])
+    def test_it_is_that_of_the_service(self, zone: Zone, fresh: bool) -> None:
+        registry(zone, replace(TOLD, ttl=5), fresh=fresh).join(ONE, "198.51.100.1", "2001:db8::1")
+        assert self.ttls(zone) == {5}
+
+    def test_it_changes_with_the_setting(self, zone: Zone) -> None:
+        registry(zone).join(ONE, "198.51.100.1")
+        for ttl in (5, 300):
+            assert registry(zone, replace(TOLD, ttl=ttl), fresh=False).join(ONE, "198.51.100.1")
+            assert self.ttls(zone) == {ttl}
+
+    def test_of_several_services_the_shortest_counts_whoever_looks_last(self, zone: Zone) -> None:
+        short, long = replace(TOLD, ttl=5), replace(TOLD, incarnation="v2", ttl=300)
+        for told in (short, long, short, long):
+            registry(zone, told, fresh=False).join(ONE, "198.51.100.1")
+            assert self.ttls(zone) == {5}
+        before = dict(zone.sets)
+        registry(zone, long, fresh=False).join(ONE, "198.51.100.1")
+        assert zone.sets == before
+
+    def test_a_set_of_somebody_else_keeps_its_own(self, zone: Zone) -> None:
+        theirs = put(zone, HOST, "AAAA", "2001:db8::9")
+        registry(zone, replace(TOLD, ttl=5), fresh=False).join(ONE, "198.51.100.1")
+        assert zone.sets[HOST, "AAAA"] is theirs
+
+
 class TestJoin:
     def test_the_first_join_needs_no_look_at_its_host(self, zone: Zone) -> None:
         assert registry(zone).join(ONE, "198.51.100.1")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,6 +31,8 @@ class Scripted:
         self.site: CloudflareJoin | None = None
         self.left = self.interrupted = 0
         self.memberships: list[Any] = []
+        self.cached_s = 0.0
+        self.leaves = True
 
     def tick(self) -> None:
         try:
@@ -44,7 +48,7 @@ class Scripted:
 
     def leave(self) -> bool:
         self.left += 1
-        return True
+        return self.leaves
 
 
 @pytest.fixture
@@ -129,3 +133,42 @@ def test_a_machine_that_starts_looks_four_times_as_often_until_it_has_joined_all
     quick, usual = agents.TICK / 4, agents.TICK
     # One that has joined once and fails later goes on at its usual pace: three bad checks are six seconds.
     assert waited == [quick, quick, usual, usual, usual]
+
+
+class TestShuttingDown:
+    """The workload ends after the agent (userdata/units), so the agent's wait is the workload's."""
+
+    @pytest.fixture
+    def waited(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+        found: list[float] = []
+        monkeypatch.setattr(agents.time, "sleep", found.append)
+        monkeypatch.setattr(agents, "system_is_stopping", lambda: True)
+        return found
+
+    @pytest.mark.parametrize(("cached", "delay"), [(5.0, [5.0]), (300.0, [agents.STOP_DELAY_LIMIT_S]), (0.0, [])])
+    def test_caches_are_waited_for_once_the_machine_has_left(
+        self, refreshed: list[str], waited: list[float], cached: float, delay: list[float]
+    ) -> None:
+        agent = Scripted([None])
+        agent.cached_s = cached
+        assert run(agent) == 0 and agent.left == 1 and waited == delay
+
+    def test_where_the_entry_could_not_be_removed_nothing_is_waited_for(
+        self, refreshed: list[str], waited: list[float]
+    ) -> None:
+        agent = Scripted([None])
+        agent.cached_s, agent.leaves = 5.0, False
+        assert run(agent) == 1 and waited == []
+
+    def test_an_agent_that_ends_alone_ends_at_once(
+        self, refreshed: list[str], waited: list[float], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(agents, "system_is_stopping", lambda: False)
+        agent = Scripted([None])
+        agent.cached_s = 5.0
+        assert run(agent) == 0 and waited == []
+
+    def test_the_delay_fits_what_systemd_and_the_clouds_allow(self) -> None:
+        unit = (Path(__file__).parents[3] / "userdata/units/rollcall.service").read_text()
+        (allowed,) = re.findall(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)
+        assert min(float(allowed), 60.0) > agents.LEAVE_WITHIN + agents.STOP_DELAY_LIMIT_S
