@@ -79,7 +79,7 @@ class Carried:
 
     def packed(self, digest: str) -> bytes:
         try:
-            return base64.b64decode(self._text, validate=True)
+            return base64.b85decode(self._text)
         except ValueError as damaged:
             raise ReleaseError(f"reason=release-damaged release={digest[:12]} from=user-script") from damaged
 

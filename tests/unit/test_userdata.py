@@ -124,7 +124,7 @@ class TestText:
         assert text.startswith(script) and script.endswith("\n#FILES\n")
         digest, packed = text.removeprefix(script).splitlines()
         assert digest == userdata.release().digest
-        assert bz2.decompress(base64.b64decode(packed, validate=True)) == userdata.release().tar
+        assert bz2.decompress(base64.b85decode(packed)) == userdata.release().tar
 
     def test_the_script_is_what_is_in_the_repository_comments_and_all(self) -> None:
         script = userdata.boot_script()
@@ -267,7 +267,7 @@ class TestTriton:
         fault = userdata.triton_fault(LARGEST_BODY)
         size = len(json.dumps(userdata.build()))
         assert fault.startswith(f"userdata: the boot script and the release take {size} bytes of the request")
-        over = size - (LARGEST_BODY - 12_288)
+        over = size - (LARGEST_BODY - 10_240)
         assert over > 0 and fault.endswith(f"Shorten what is below userdata/ by {over} bytes, packed, or more.")
 
     @pytest.mark.parametrize("clouds", [("aws",), ("joyent",), ("aws", "joyent")])
