@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 from collections import Counter
 from collections.abc import Iterator
 
@@ -16,6 +17,10 @@ from tests.groups import LONG, SHARED, group_of
 # the tests' time. What is left of a test is found all the same: pytest collects at the end.
 gc.set_threshold(50_000, 20, 20)
 outside.watch()
+
+
+# As in `<TarInfo 'link' at 0x7fb65dae34c0>`.
+_ADDRESS = re.compile(r" at 0x[0-9a-f]{8,}")
 
 
 class ByGroup(LoadScopeScheduling):  # type: ignore[misc]
@@ -40,7 +45,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByGroup:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put shared stacks first, then files that boot machines, then those that run the engine, the larger ones of each kind first; then
-    the rest in the order of its folders, which has the short ones last."""
+    the rest in the order of its folders, which has the short ones last. Raises UsageError for a name that no other worker has."""
+    if changing := [item.nodeid for item in items if _ADDRESS.search(item.nodeid)]:
+        raise pytest.UsageError(f"{changing[0]}: its name has an object's address in it. Give its parameters ids.")
     sizes = Counter(group_of(item.nodeid) for item in items)
     kinds: dict[str, int] = {}
     for item in items:

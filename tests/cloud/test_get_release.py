@@ -318,7 +318,7 @@ class TestUnsafe:
             entry("pipe", type=tarfile.FIFOTYPE),
             entry("folder", type=tarfile.DIRTYPE),
         ],
-        ids=str,
+        ids=lambda unsafe: unsafe if isinstance(unsafe, str) else f"{unsafe.name} of type {unsafe.type.decode()}",
     )
     def test_an_entry_that_leads_elsewhere_or_is_no_file_is_refused(
         self, program: ModuleType, tmp_path: Path, unsafe: tarfile.TarInfo | str
