@@ -7,6 +7,7 @@ import asyncio
 import pulumi
 
 from components import ec2, floors, memberships, releases
+from components.config.models import SITE_JOIN, FleetSettings
 from components.directory import ServiceDirectory, ServiceDirectoryArgs
 from components.fleet import Fleet, FleetArgs, Membership, call_rolls
 from components.fleets import FLEETS
@@ -25,7 +26,6 @@ from components.registrar import (
     SiteTokenArgs,
     UserRegistrar,
 )
-from components.settings import SITE_JOIN, FleetSettings
 from components.site import Site, SiteArgs
 from components.tokens import machine_token
 

@@ -16,8 +16,8 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from components.config.models import FleetSettings, Settings
 from components.naming import VERSION, version
-from components.settings import FleetSettings, Settings
 from rollcall.settings import DRAIN, FLEET, GENERATION, JOIN, MACHINE, PROBE, RELEASE, STORE, WORKLOADS
 
 KEY = "aws:defaultTags"

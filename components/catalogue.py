@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from components import awserrors
+from components.config.errors import ConfigurationError
+from components.config.models import EC2_IMAGES
 from components.networks import kind
-from components.settings import EC2_IMAGES, ConfigurationError
 from components.status import StatusError, configuration
 
 # What the images of EC2_IMAGES run on.

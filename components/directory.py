@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import pulumi
 
 from components import aws_sdk as aws
-from components.settings import DirectorySettings, IncarnationSettings
+from components.config.models import DirectorySettings, IncarnationSettings
 
 ENUMERATION = "_services._dns-sd._udp"
 

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from components.config.models import SITE_JOIN, DirectorySettings, Settings
 from components.directory import ENUMERATION
-from components.settings import SITE_JOIN, DirectorySettings, Settings
 from components.standing import Sets
 from rollcall.route53 import LABEL
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pulumi
 import pulumi_command as command
 
-from components.settings import SshSettings
+from components.config.models import SshSettings
 
 # Known hosts are not kept: nothing secret is said, and a machine that is new has a key that nobody has seen.
 _OPTIONS = (

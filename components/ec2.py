@@ -13,7 +13,7 @@ from typing import Any, get_args
 import pulumi
 
 from components import aws_sdk as aws
-from components.settings import EC2_IMAGES, FleetSettings
+from components.config.models import EC2_IMAGES, FleetSettings
 
 
 def providers(fleets: Iterable[FleetSettings]) -> dict[str | None, aws.Provider]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from components import awserrors
-from components.settings import EC2_IMAGES, FleetSettings
+from components.config.models import EC2_IMAGES, FleetSettings
 
 _NO_SUCH_IMAGE = ("InvalidAMIID.NotFound", "InvalidAMIID.Unavailable", "InvalidAMIID.Malformed")
 

@@ -17,11 +17,11 @@ from components import aws_sdk as aws
 from components import doors, drain, ec2, userdata
 from components.aws_config import own_region
 from components.clouds import group_description
+from components.config.models import FleetSettings
 from components.joyent import Machine, MachineArgs, Ready, ReadyArgs
 from components.naming import VERSION, deployment, marks, version
 from components.realm import Access
 from components.registration import Deregistration, RollCall, RollCallArgs
-from components.settings import FleetSettings
 from rollcall.settings import FLEET, GENERATION, JOIN, MACHINE, PROBE, RELEASE, STACK, STORE, WORKLOADS
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from components.config.models import FleetSettings
 from components.joyent.catalogue import Catalogue, is_uuid
 from components.joyent.errors import AmbiguousError, NotFoundError, RefusedError
 from components.joyent.machine_fields import MARK_TAG, USER_SCRIPT, live_inputs, needs_new_machine, same
 from components.joyent.records import MachineRecord
 from components.quotas import Found
-from components.settings import FleetSettings
 from rollcall.settings import FLEET, MACHINE, STACK
 
 

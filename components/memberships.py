@@ -8,12 +8,7 @@ from typing import Any
 
 import pulumi
 
-from components.doors import Ranges
-from components.fleet import Membership
-from components.registrar import Grant
-from components.registries import Place
-from components.serviceplace import ServicePlace
-from components.settings import (
+from components.config.models import (
     SITE_JOIN,
     DirectorySettings,
     FleetSettings,
@@ -21,6 +16,11 @@ from components.settings import (
     ServiceSettings,
     SiteSettings,
 )
+from components.doors import Ranges
+from components.fleet import Membership
+from components.registrar import Grant
+from components.registries import Place
+from components.serviceplace import ServicePlace
 from rollcall.settings import CloudflareJoin, format_join
 
 THE_SERVICE = "the-service"

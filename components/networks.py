@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
+from components.config.models import FleetSettings
 from components.joyent.catalogue import is_uuid
 from components.joyent.records import NetworkRecord
-from components.settings import FleetSettings
 
 
 class NetworksError(Exception):

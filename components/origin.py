@@ -17,9 +17,9 @@ from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, Resou
 
 from components import cloudflare
 from components.access import CLOUDFLARE_KEYS, cloudflare_token, cloudflare_url
+from components.config.models import SiteSettings
 from components.doors import Ranges, published
 from components.progress import Engine
-from components.settings import SiteSettings
 
 if TYPE_CHECKING:
     from components.cloudflareapi import CloudflareApi

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from components import memberships
+from components.config.models import SITE_JOIN, FleetSettings, Settings
 from components.registrar import ORIGIN, PROBE_KEY, TOKEN, join_statements, policy_document
 from components.releases import FOLDER
-from components.settings import SITE_JOIN, FleetSettings, Settings
 
 # Characters that are no blanks, in all inline policies of one.
 MOST = {"role": 10240, "user": 2048}

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from components import awserrors, ec2images
+from components.config.models import FleetSettings
 from components.naming import VERSION, is_of
 from components.networks import is_on
-from components.settings import FleetSettings
 from rollcall.settings import FLEET, MACHINE, STACK
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import pulumi
 
 from components import aws_sdk as aws
 from components.aws_config import own_region
-from components.settings import FleetSettings
+from components.config.models import FleetSettings
 from components.userdata import Release, release
 
 FOLDER = "releases"

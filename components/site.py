@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import pulumi
 
 from components import cloudflare
+from components.config.models import SiteSettings
 from components.naming import deployment
-from components.settings import SiteSettings
 
 # What `acceleration` turns on; each may be had on the free plan. docs/configuration.md lists them for the user. Brotli is on
 # for every zone, and its setting was taken away: https://developers.cloudflare.com/fundamentals/api/reference/deprecations/

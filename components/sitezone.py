@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.cloudflareapi import ApiRefusedError, CloudflareApi
+from components.config.models import SITE_JOIN, Settings, SiteSettings
 from components.dnsconflicts import CHALLENGES
-from components.settings import SITE_JOIN, Settings, SiteSettings
 from components.site import apex_comment
 from rollcall.ownership import Owner
 

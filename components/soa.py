@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from components.settings import DirectorySettings
+from components.config.models import DirectorySettings
 from components.standing import Sets
 
 # The SOA that Route53 makes has a TTL of 900 and a minimum of 86,400:

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from components.config.models import DirectorySettings, SiteSettings
 from components.directory import StaticRecord, static_records
 from components.drain import leave_name
 from components.held import Held
 from components.losttokens import LostToken
-from components.settings import DirectorySettings, SiteSettings
 from components.site import apex_comment
 from rollcall.cloudflare import Record
 from rollcall.settings import GENERATION

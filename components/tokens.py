@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import pulumi
 
 from components.cloudflareapi import ApiRefusedError, CloudflareApi
-from components.settings import MACHINE_TOKEN, SiteSettings
+from components.config.models import MACHINE_TOKEN, SiteSettings
 from components.site import zone_settings
 
 KEY = f"rollcall:{MACHINE_TOKEN}"

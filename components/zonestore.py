@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from components import sitezone
+from components.config.models import Settings, SiteSettings
 from components.recordstore import RecordStore
-from components.settings import Settings, SiteSettings
 from rollcall.cloudflare import Record
 from rollcall.errors import FatalError
 

@@ -22,9 +22,10 @@ import dns.message
 import dns.rrset
 import requests
 
+from components.config.errors import ConfigurationError
+from components.config.reader import read
 from components.joyent.errors import CloudApiError
 from components.joyent.records import ImageRecord, MachineRecord, NetworkRecord, PackageRecord
-from components.settings import ConfigurationError, read
 from rollcall import resolve
 from rollcall.cloudflare import CloudflareStore
 from rollcall.errors import RollcallError

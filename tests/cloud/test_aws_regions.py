@@ -9,7 +9,8 @@ from botocore.exceptions import ClientError
 
 from components import catalogue, preflight
 from components.clouds import Ec2View, _utc
-from components.settings import EC2_IMAGES, Settings, read
+from components.config.models import EC2_IMAGES, Settings
+from components.config.reader import read
 from localcloud.aws.catalogue import REGIONS
 from localcloud.listing import instances_of_aws
 from rollcall.settings import STACK

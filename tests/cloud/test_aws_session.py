@@ -14,7 +14,7 @@ import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
 from components.aws_session import AwsSession, session_of
-from components.settings import ConfigurationError
+from components.config.errors import ConfigurationError
 from localcloud.plugins.aws import Api
 from localcloud.plugins.resource import PluginError
 from tests.cloud.aws_accounts import AUDIENCE, ISSUER, PEOPLE, TARGET, World, token, two_accounts

@@ -9,8 +9,8 @@ import pytest
 
 from components import catalogue
 from components.catalogue import Entry, chosen, of_ec2, of_triton
+from components.config.models import EC2_IMAGES
 from components.joyent.client import CloudApi
-from components.settings import EC2_IMAGES
 from localcloud.cloudapi import Names
 from localcloud.compute import InstantHypervisor
 from tests.cloud.aws_cloud import Cloud, debian, running

@@ -12,6 +12,8 @@ import pytest
 
 from components import preflight
 from components.clouds import JoyentView
+from components.config.models import Settings
+from components.config.reader import read
 from components.joyent import lookups
 from components.joyent.client import CloudApi as Client
 from components.joyent.credentials import Credentials
@@ -20,7 +22,6 @@ from components.joyent.machine import MachineProvider
 from components.joyent.pacing import wait_until
 from components.joyent.session import session_of
 from components.joyent.transport import Transport
-from components.settings import Settings, read
 from localcloud.cloudapi import CloudApi
 from localcloud.compute import InstantHypervisor
 from localcloud.http import Server

@@ -11,8 +11,8 @@ from google.protobuf import struct_pb2
 
 from components import losttokens, preflight, status
 from components.cloudflareapi import CloudflareApi
+from components.config.models import JoyentSettings, Settings, SiteSettings
 from components.held import Held
-from components.settings import JoyentSettings, Settings, SiteSettings
 from tests.cloud.cloudflare_server import OPERATOR, ZONE, Front, Lab
 
 pytestmark = pytest.mark.clouds

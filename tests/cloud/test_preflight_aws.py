@@ -13,8 +13,9 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from components import preflight
+from components.config.models import Settings
+from components.config.reader import read
 from components.quotas import look_at_ec2
-from components.settings import Settings, read
 from localcloud.aws.route53 import UNLIMITED
 from localcloud.compute import InstantHypervisor
 from tests.cloud.aws_cloud import Cloud, point_shell_at, running

@@ -10,7 +10,8 @@ import pulumi
 import pytest
 
 from components import preflight
-from components.settings import Settings, read
+from components.config.models import Settings
+from components.config.reader import read
 from localcloud.aws.route53 import UNLIMITED
 from tests.cloud.aws_cloud import Cloud, point_shell_at, running
 from tests.cloud.cloudflare_server import OPERATOR, ZONE, Front, Lab, refused

@@ -8,8 +8,10 @@ from dataclasses import replace
 import pulumi
 import pytest
 
+from components.config.errors import ConfigurationError
+from components.config.models import Settings, SiteSettings
+from components.config.reader import read
 from components.preflight import cloudflare_fault, configured
-from components.settings import ConfigurationError, Settings, SiteSettings, read
 from components.site import apex_comment
 from components.zonestore import ZoneStore
 from rollcall.errors import FatalError
@@ -149,8 +151,7 @@ class TestChoice:
 def test_an_id_in_the_place_of_the_name_is_looked_up(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     fleet = '{"web": {"cloud": "aws", "size": "t3.micro", "image": "debian-12", "joins": ["site"]}}'
     config = {"rollcall:site": f'{{"zone": "{lab.zone}"}}', "rollcall:fleets": fleet}
-    monkeypatch.setattr(pulumi.runtime.config, "get_config", config.get)
-    monkeypatch.setattr(pulumi.config, "get_config", config.get, raising=False)
+    monkeypatch.setattr("components.preflight.config", config.get)
     site = configured("local").site
     assert site is not None and (site.zone, site.zone_id, site.fqdn) == (ZONE, lab.zone, f"www.{ZONE}")
     config["rollcall:site"] = f'{{"zone": "{"0" * 32}"}}'

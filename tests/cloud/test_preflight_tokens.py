@@ -10,8 +10,8 @@ import pulumi
 import pytest
 
 from components import cloudflareapi
+from components.config.models import SiteSettings
 from components.preflight import cloudflare_fault, cloudflare_found
-from components.settings import SiteSettings
 from rollcall import retrying
 from tests.cloud.cloudflare_server import OPERATOR, ZONE, Front, Lab
 

@@ -8,14 +8,10 @@ from dataclasses import replace
 import pytest
 
 from components import soa, standing, zonenames
+from components.config.errors import ConfigurationError
+from components.config.models import DirectorySettings, IncarnationSettings, ServiceSettings
+from components.config.reader import read
 from components.preflight import directory_fault, hosted_zone, zone_fault
-from components.settings import (
-    ConfigurationError,
-    DirectorySettings,
-    IncarnationSettings,
-    ServiceSettings,
-    read,
-)
 from localcloud.aws.route53 import UNLIMITED
 from tests.cloud.aws_cloud import Cloud, running
 

@@ -14,10 +14,10 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from components.config.models import FleetSettings, SshSettings
 from components.joyent.client import CloudApi
 from components.naming import version
 from components.quotas import Found, look_at_ec2, look_at_triton
-from components.settings import FleetSettings, SshSettings
 from localcloud.compute import InstantHypervisor
 from tests.cloud.aws_cloud import Cloud, debian, running
 from tests.cloud.cloudapi_server import ACCOUNT, RSA_KEY, Front, Lab, private_text

@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 
 from components.clouds import public
+from components.config.models import FleetSettings
 from components.joyent.client import CloudApi
 from components.joyent.machine_checks import faults
 from components.joyent.session import Session
 from components.naming import version
 from components.preflight import datacenter_of
 from components.quotas import look_at_triton
-from components.settings import FleetSettings
 from localcloud.cloudapi import Names
 from rollcall.clouds import Joyent
 from tests.cloud.cloudapi_server import ACCOUNT, RSA_KEY, Front, Lab, private_text

@@ -26,7 +26,7 @@ from components import ec2, userdata
 from components.fleet import Ec2Fleet, FleetArgs, call_rolls
 from components.naming import deployment, mark_everything
 from components.quotas import look_at_ec2
-from components.settings import FleetSettings
+from components.config.models import FleetSettings
 
 told = {"count": 2, "image": "debian-12", "renew": "", "sources": "one", "size": "t3.micro", "region": None}
 told |= json.loads(os.environ["TRIAL"])

@@ -7,7 +7,7 @@ import json
 import pytest
 import requests
 
-from components.settings import SiteSettings
+from components.config.models import SiteSettings
 from components.site import zone_settings
 from localcloud.rehearsal import addresses, visit
 from tests.integration.conftest import machines, wait_until

@@ -25,7 +25,7 @@ from components import ec2, releases, userdata
 from components.fleet import Ec2Fleet, FleetArgs, call_rolls
 from components.naming import mark_everything
 from components.registrar import Ec2Registrar, Ec2RegistrarArgs
-from components.settings import FleetSettings
+from components.config.models import FleetSettings
 
 told = {"release": "one", "regions": {"web": None}} | json.loads(os.environ["TRIAL"])
 tar = told["release"].encode()

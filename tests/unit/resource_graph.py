@@ -222,7 +222,7 @@ def program(config: str) -> Callable[[], Any]:
 
     def build() -> Any:
         from components import ec2, preflight
-        from components.settings import read
+        from components.config.reader import read
         from components.standing import Standing
 
         def checked(stack: str) -> Any:

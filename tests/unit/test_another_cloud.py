@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from components import clouds, settings
+from components import clouds
 from components.clouds import cloud_of
+from components.config.models import CLOUDS
 from components.fleets import FLEETS
 from components.preflight import FAULTS
 from components.review.findings import MACHINES
@@ -21,9 +22,9 @@ BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs/another-cloud.md").rea
 
 
 def test_every_table_names_the_same_clouds() -> None:
-    assert tuple(clouds.CLOUDS) == tuple(FLEETS) == tuple(FAULTS) == settings.CLOUDS
-    assert {each.name for each in agent.CLOUDS} == set(settings.CLOUDS)
-    assert {each.lower() for each in MACHINES.values()} == set(settings.CLOUDS)
+    assert tuple(clouds.CLOUDS) == tuple(FLEETS) == tuple(FAULTS) == CLOUDS
+    assert {each.name for each in agent.CLOUDS} == set(CLOUDS)
+    assert {each.lower() for each in MACHINES.values()} == set(CLOUDS)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from components.askable import part, without_cloud
-from components.settings import read_whole
+from components.config.reader import read_whole
 
 FLEET = {"cloud": "aws", "size": "t3.micro", "image": "debian-12", "joins": ["site"]}
 TOLD: dict[str, Any] = {

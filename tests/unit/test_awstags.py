@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from components.awstags import default_tags, faults, kinds_of
-from components.settings import Settings, read
+from components.config.models import Settings
+from components.config.reader import read
 from rollcall.settings import DRAIN
 from tests.unit.graphs import Graphs
 

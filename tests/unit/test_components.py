@@ -34,7 +34,7 @@ def test_two_builds_ask_for_the_same(graphs: Graphs) -> None:
 
 
 def test_off_means_that_no_zone_setting_is_touched() -> None:
-    from components.settings import SiteSettings
+    from components.config.models import SiteSettings
     from components.site import zone_settings
 
     assert zone_settings(SiteSettings(zone="scalability.expert")) == {}
@@ -43,7 +43,7 @@ def test_off_means_that_no_zone_setting_is_touched() -> None:
 
 
 def test_every_setting_is_one_that_the_free_plan_may_edit() -> None:
-    from components.settings import PROTECTIONS, SiteSettings
+    from components.config.models import PROTECTIONS, SiteSettings
     from components.site import zone_settings
     from localcloud.cloudflare.settings import SETTINGS
 

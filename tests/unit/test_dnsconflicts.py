@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from components.config.models import Settings
+from components.config.reader import read
 from components.directory import static_records
 from components.dnsconflicts import CHALLENGES, Present, Wanted, faults, of_directory, of_site
-from components.settings import Settings, read
 from rollcall.ownership import Owner
 from rollcall.settings import CloudflareJoin, Route53Join, challenge_name
 

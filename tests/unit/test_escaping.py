@@ -14,13 +14,13 @@ import pytest
 from components import adopt, drain, progress, status
 from components.attendance import Entry, Member, Roll, Seen, Stand, difference, with_doubts
 from components.clouds import Ec2View, _ec2_seen, _joyent_seen
+from components.config.errors import ConfigurationError
 from components.escaping import escaped, escaped_lines
 from components.joyent.errors import FatalError
 from components.joyent.records import MachineRecord
 from components.realm import Access
 from components.registration import RollCallError
 from components.review.findings import code
-from components.settings import ConfigurationError
 from components.status import FleetStatus, status_of
 from localcloud import show
 from rollcall.cloudflare import Record

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from components.config.errors import ConfigurationError
+from components.config.models import FleetSettings
+from components.config.reader import read
 from components.joining import Adopter, look
 from components.joyent.session import Session
 from components.quotas import Found
-from components.settings import ConfigurationError, FleetSettings, read
 from tests.unit.joyent.fake import FakeCloud
 from tests.unit.joyent.test_machine import Engine, settle
 

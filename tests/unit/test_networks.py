@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
+from components.config.models import FleetSettings
 from components.joyent.records import NetworkRecord
 from components.networks import Datacenter, NetworksError, is_on
-from components.settings import FleetSettings
 
 
 def network(number: int, name: str, *, public: bool = False, subnet: str = "") -> NetworkRecord:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from components.config.models import Settings
+from components.config.reader import read
 from components.policysizes import MOST, document, faults, len_of
-from components.settings import Settings, read
 from tests.unit.graphs import Graphs
 from tests.unit.resource_graph import CONFIGS
 

@@ -1,4 +1,4 @@
-"""components.preflight and components.settings: where a fleet is, and what is refused before any cloud is asked."""
+"""components.preflight and components.config: where a fleet is, and what is refused before any cloud is asked."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import pytest
 
 from components import aws_session, ec2, preflight
 from components.aws_session import Identity
-from components.settings import ConfigurationError, Settings, read
+from components.config.errors import ConfigurationError
+from components.config.models import Settings
+from components.config.reader import read
 
 OWN = {"aws": "us-west-2", "joyent": "us-central-1"}
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from components.config.models import FleetSettings, SshSettings
 from components.naming import is_of, version
 from components.quotas import Births, Found, Quota, births, over
-from components.settings import FleetSettings, SshSettings
 
 WEB = FleetSettings(name="web", cloud="aws", count=3, size="t3.micro", image="debian-12", joins=("site",))
 QUOTA = Quota(what="vCPUs in us-west-2", value=12, used=6, mend="ask for {need}")

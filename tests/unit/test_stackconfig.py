@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from components.settings import read
+from components.config.reader import read
 from localcloud.stackconfig import copy, rehearsed
 
 ROOT = Path(__file__).parents[2]

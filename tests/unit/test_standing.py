@@ -10,9 +10,9 @@ import pytest
 from google.protobuf import struct_pb2
 
 from components import standing
+from components.config.models import DirectorySettings, IncarnationSettings, ServiceSettings, SiteSettings
 from components.directory import static_records
 from components.held import Held
-from components.settings import DirectorySettings, IncarnationSettings, ServiceSettings, SiteSettings
 from components.site import apex_comment
 from rollcall.cloudflare import Record
 

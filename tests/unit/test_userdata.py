@@ -20,9 +20,9 @@ import pytest
 import requests
 
 from components import userdata
+from components.config.reader import read
 from components.joyent.machine_checks import LARGEST_BODY
 from components.preflight import size_faults
-from components.settings import read
 from tests.unit.builders import VERSIONS, built_by, oldest
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
-from components.settings import (
-    ConfigurationError,
+from components.config.errors import ConfigurationError
+from components.config.models import (
     DirectorySettings,
     FleetSettings,
     HealthSettings,
     IncarnationSettings,
     ServiceSettings,
     SiteSettings,
-    read,
 )
+from components.config.reader import read
 
 GOOD: dict[str, Any] = {
     "site": {"zone": "scalability.expert", "host": "www", "ttl": 120},

@@ -5,7 +5,10 @@ from __future__ import annotations
 import copy
 import json
 import re
+import subprocess
+import sys
 import traceback
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +19,7 @@ from components.config.errors import ConfigurationError, at
 from components.config.models import KEYS
 from components.config.reader import decoded, plain, read, read_whole, rollcall_keys
 
+ROOT = Path(__file__).parents[3]
 FLEET: dict[str, Any] = {"cloud": "aws", "count": 2, "size": "t3.micro", "image": "debian-12", "joins": ["site"]}
 GOOD: dict[str, Any] = {
     "site": {"zone": "scalability.expert"},
@@ -331,3 +335,20 @@ def test_any_value_at_any_key_is_read_or_named_by_its_key(data: st.DataObject) -
 def test_any_text_that_an_engine_could_hand_over_is_read_or_named(texts: dict[str, str]) -> None:
     for each in ConfigurationError(faults(decoded(texts))).faults:
         assert SHAPE.fullmatch(each), each
+
+
+_HOST = """
+import sys
+import components.registration
+from components.aws_config import read
+read({"aws:region": "us-west-2", "aws:profile": "shop"}.get)
+loud = [each for each in sys.modules if each.startswith("pydantic")]
+sys.exit(f"imported {loud}" if loud else 0)
+"""
+
+
+def test_the_hosts_of_dynamic_providers_do_without_pydantic() -> None:
+    """There are several for each `up`, and each would take a tenth of a second and ten megabytes more."""
+    env = {"PYTHONPATH": f"{ROOT}:{ROOT / 'userdata'}", "PATH": "/nowhere"}
+    done = subprocess.run([sys.executable, "-c", _HOST], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from components.config import reference_docs
-from components.config.models import KEYS, MACHINE_TOKEN
-from components.config.reader import read_whole, rollcall_keys
+from components.config.models import KEYS, MACHINE_TOKEN, Settings
+from components.config.reader import plain, read_whole, rollcall_keys
 from components.config.reference_docs import DOCUMENT, ROOT, SCHEMA, document, lacking, main, rows
 
 STACKS = ("local", "prod", "staging")
@@ -141,3 +141,15 @@ def test_every_description_is_text_that_a_table_can_hold() -> None:
     for table in reference_docs._TABLES:
         for row in rows(rollcall_keys().schema, table):
             assert row.count(" | ") == 3 and "\n" not in row[:-1], row
+
+
+def test_the_project_declares_the_keys_with_the_models_defaults() -> None:
+    """The engine fills in what a stack leaves out, so another default there would be another program."""
+    declared = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
+    whole = Settings()
+    assert list(declared) == [f"rollcall:{name}" for name in KEYS]
+    for name in KEYS:
+        default = declared[f"rollcall:{name}"]["default"]
+        assert plain(getattr(whole, name)) == default or (
+            default == {} and name in ("site", "directory", "fleets", "joyent")
+        )
