@@ -55,7 +55,7 @@ def test_a_challenge_that_one_server_has_is_seen_and_one_that_another_lacks_is_n
     network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     view = asking(monkeypatch, network.name_server(zone=Zone(more=MORE)), network.name_server())
-    assert view.any_of(CHALLENGE, ZONE) == {MARK} and view.all_of(CHALLENGE, ZONE) == frozenset()
+    assert view.any_of(CHALLENGE, ZONE) == frozenset({MARK}) and view.all_of(CHALLENGE, ZONE) == frozenset()
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -141,7 +141,7 @@ class TestShuttingDown:
     @pytest.fixture
     def waited(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
         found: list[float] = []
-        monkeypatch.setattr(agents.time, "sleep", found.append)
+        monkeypatch.setattr("rollcall.agent.time.sleep", found.append)
         monkeypatch.setattr(agents, "system_is_stopping", lambda: True)
         return found
 
