@@ -12,6 +12,8 @@ import pulumi
 
 from components import aws_sdk as aws
 from components.config.models import DirectorySettings, IncarnationSettings
+from components.naming import deployment
+from components.zonesoa import ZoneSoa
 
 ENUMERATION = "_services._dns-sd._udp"
 
@@ -55,6 +57,16 @@ class ServiceDirectory(pulumi.ComponentResource):
         self._settings, self._taken = args.settings, args.taken
         self.zone_id, self.zone_arn = self._zone(name)
         self.static: list[pulumi.Resource] = [self._record(each) for each in static_records(args.settings, name)]
+        if args.settings.manages_soa:
+            self.static.append(
+                ZoneSoa(
+                    f"{name}-soa",
+                    zone=self.zone_id,
+                    domain=args.settings.zone,
+                    stack=deployment(),
+                    opts=pulumi.ResourceOptions(parent=self),
+                )
+            )
         self.register_outputs({"zone_id": self.zone_id})
 
     def _zone(self, name: str) -> tuple[pulumi.Output[str], pulumi.Output[str]]:

@@ -20,6 +20,7 @@ from typing import Any
 from components.config.models import SITE_JOIN, DirectorySettings, Settings
 from components.directory import ENUMERATION
 from components.standing import Sets
+from components.zonesoa import mark_name
 from rollcall.route53 import LABEL
 
 # Where agents challenge each other, below a host or a zone (rollcall.settings.challenge_name).
@@ -158,6 +159,9 @@ def of_directory(directory: DirectorySettings) -> list[Wanted]:
                 )
                 for each in incarnation.sets
             ]
+    if directory.manages_soa:
+        off = "set rollcall:directory.manageSoa to false"
+        found.append(Wanted(key=f"{key}.manageSoa", name=mark_name(zone), types=("TXT",), otherwise=off))
     below = functools.partial(Wanted, key=f"{key}.zone", otherwise="use another zone")
     return [*found, below(name=f"{LABEL}.{zone}"), below(name=f"{CHALLENGES}.{zone}")]
 

@@ -300,6 +300,7 @@ def standing_found(settings: Settings, in_cloudflare: CloudflareFound | None = N
                 found += Standing(warnings=soa.warnings(services, sets))
             if hosted is not None and sets is not None:
                 found += conflicts_in_directory(services, sets)
+                found += Standing(faults=soa.faults(services, sets, settings.stack))
                 if state is not None:
                     found += standing.directory(services, hosted, sets, state)
     except awserrors.failures() as failed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from components import zonesoa
 from components.config.models import DirectorySettings
 from components.standing import Sets
 
@@ -17,6 +18,8 @@ _LIMIT_S = 60
 
 def warnings(settings: DirectorySettings, sets: Sets | None) -> tuple[str, ...]:
     """Return what a preview says of the zone's SOA; `sets` is None where the zone is still to be made."""
+    if settings.manages_soa:
+        return ()
     if sets is None:
         seconds = _ROUTE53_S
     else:
@@ -26,8 +29,17 @@ def warnings(settings: DirectorySettings, sets: Sets | None) -> tuple[str, ...]:
     return (
         f"rollcall:directory.zone: by the SOA of {settings.zone} resolvers remember for {seconds} s that a name is not there. An "
         f"incarnation that somebody asked for while it had no machine is found up to {seconds} s after its first one has registered. "
-        f"Set the TTL of the zone's SOA record, or its last number, to {_LIMIT_S} or less.",
+        f"Set rollcall:directory.manageSoa to true, or the TTL of the zone's SOA record, or its last number, to {_LIMIT_S} or less.",
     )
+
+
+def faults(settings: DirectorySettings, sets: Sets, stack: str) -> tuple[str, ...]:
+    """Return what keeps `stack` from setting the zone's SOA: another stack does."""
+    marks = sets(f"{zonesoa.mark_name(settings.zone)}.").get("TXT") or {}
+    owner = zonesoa.owner_of([str(each["Value"]) for each in marks.get("ResourceRecords") or ()])
+    if not settings.manages_soa or owner is None or owner[0] == stack:
+        return ()
+    return (zonesoa.second_owner(settings.zone, owner[0]),)
 
 
 def negative_ttl(found: Mapping[str, Any]) -> int:

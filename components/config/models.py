@@ -399,6 +399,15 @@ class DirectorySettings(Section):
             " before it is delegated to: first an `up` with the counts at 0",
         ),
     ] = False
+    manage_soa: Annotated[
+        bool | None,
+        Field(
+            strict=True,
+            description="set the TTL of the zone's SOA to 60 seconds: for so long resolvers then remember that a name is not there,"
+            " and not for 900. `destroy` puts the former TTL back. In one of the stacks that share a zone",
+            json_schema_extra={"shown": "as `create`"},
+        ),
+    ] = None
     enumerate: Annotated[
         bool,
         Field(
@@ -407,6 +416,10 @@ class DirectorySettings(Section):
             " one of the stacks that share a zone",
         ),
     ] = True
+
+    @property
+    def manages_soa(self) -> bool:
+        return self.create if self.manage_soa is None else self.manage_soa
 
 
 @dataclass(frozen=True, kw_only=True)
