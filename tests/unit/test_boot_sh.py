@@ -406,7 +406,7 @@ class TestBoot:
 
     def test_a_release_that_did_not_arrive_whole_is_not_started(self, host: Host) -> None:
         *lines, packed = userdata.build().splitlines(keepends=True)
-        done = host.boot("".join([*lines, packed[: len(packed) // 8 * 4]]))
+        done = host.boot("".join([*lines, packed[: len(packed) // 10 * 5]]))
         assert done.returncode == 1 and "reason=release-damaged" in done.stderr
         assert host.calls("systemctl") == [] and not (host.root / "opt").exists()
 

@@ -26,8 +26,8 @@ from components.preflight import size_faults
 from tests.unit.builders import VERSIONS, built_by, oldest
 
 ROOT = Path(__file__).resolve().parents[2]
-# What is not in the release: what gets it, and what is about a whole stack.
-ELSEWHERE = {"boot.sh", "get_release.py", "rollcall/console.py"}
+# What is not in the release: what gets it, what is about a whole stack, and the client.
+ELSEWHERE = {"boot.sh", "get_release.py", "rollcall/console.py", "rollcall/resolve.py"}
 SOURCES = sorted(
     str(path.relative_to(userdata.HOME))
     for path in userdata.HOME.rglob("*")
@@ -194,8 +194,9 @@ class TestHash:
 
     def test_it_changes_with_nothing_else(self, copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         before = userdata.sources_hash()
-        with (copied / "rollcall/console.py").open("a") as about_a_stack:
-            about_a_stack.write("\n")
+        for each in ("rollcall/console.py", "rollcall/resolve.py"):
+            with (copied / each).open("a") as not_shipped:
+                not_shipped.write("\n")
         (copied.parent / "README.md").write_text("beside it")
         # Another zlib or bzip2 packs to other bytes.
         monkeypatch.setattr(gzip, "compress", lambda *_, **__: b"other bytes")
@@ -240,9 +241,10 @@ class TestPrograms:
         assert f'File "{landed}/rollcall/settings.py", line {at}, in parse_join' in done.stderr
         assert lines[at - 1].strip() in done.stderr
 
-    def test_a_machine_can_look_a_service_up_too(self, landed: Path) -> None:
+    def test_on_a_machine_the_command_says_where_the_client_is(self, landed: Path) -> None:
         done = rollcall(landed, "resolve", "theService.unilans.net", "--resolver", ":")
-        assert done.returncode == 1 and done.stderr.startswith("rollcall resolve: reason=no-resolver ")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == "rollcall resolve: reason=no-client look='docs/discovery.md, or dig'\n"
 
     def test_the_oldest_python_that_the_package_promises_reads_all_of_it(self, landed: Path) -> None:
         assert f'requires-python = ">={VERSIONS[0]}"' in (ROOT / "pyproject.toml").read_text()

@@ -74,9 +74,12 @@ def _do(command: str, told: tuple[Join, ...] | None, *, lasting: bool) -> int:
 
 
 def _resolve(words: list[str]) -> int:
-    """Look a service up, on a machine of a fleet as anywhere else. Loaded late: the agent does without dnspython."""
-    from rollcall import resolve
-
+    """Look a service up. The client is in the package, not in the release: docs/decisions/0009."""
+    try:
+        from rollcall import resolve
+    except ImportError:
+        print("rollcall resolve: reason=no-client look='docs/discovery.md, or dig'", file=sys.stderr)
+        return 1
     return resolve.main(words)
 
 
