@@ -29,6 +29,7 @@ BELOW = """
 import os, pathlib, sys
 from rollcall import agent, cli, clouds
 agent.TICK = float(os.environ.get("TICK", 60))
+agent.STOP_DELAY_LIMIT_S = 0.5
 root = pathlib.Path(sys.argv[1])
 cli.LOG, cli.STATUS_FILE = root / "rollcall.log", root / "run" / "status.json"
 cli.detect = lambda: clouds.detect(root)
