@@ -77,14 +77,15 @@ def _is_source(path: Path) -> bool:
 
 @functools.cache
 def boot_script() -> str:
-    """What every machine gets, to the byte; nothing of the release is in it."""
+    """What every machine gets; nothing of the release is in it. get_release.py is packed: Triton has room for little."""
     script = _text(BOOT)
     if script.count("#GET_RELEASE\n") != 1 or script.count("#FILES\n") != 1 or not script.endswith(f"\n{_MARKS}"):
         raise ValueError(
             "userdata/boot.sh: there is no place for get_release.py. End it with the lines #GET_RELEASE and #FILES."
         )
     first, last = _MARKS.splitlines(keepends=True)
-    return f"{script.removesuffix(_MARKS)}{first}{_text(FETCH)}{last}"
+    packed = base64.b85encode(bz2.compress(_text(FETCH).encode(), 9)).decode()
+    return f"{script.removesuffix(_MARKS)}{first}{packed}\n{last}"
 
 
 def _text(name: str) -> str:
@@ -102,7 +103,7 @@ def build() -> str:
 
 def sources_hash() -> str:
     """Changes when the release or the boot script does, and at nothing else: what replaces a machine."""
-    return hashlib.sha256(f"{release().digest}\n{boot_script()}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{release().digest}\n{_text(BOOT)}{_text(FETCH)}".encode()).hexdigest()[:16]
 
 
 def gzipped() -> bytes:

@@ -117,7 +117,11 @@ need() {
 
 # The release that the settings name is in place: with its units, and as $RELEASE. One that is there already needs no store.
 get_release() {
-    sed -n '/^#GET_RELEASE$/,/^#FILES$/p' "$0" >"$KEPT/get_release.py"
+    # Packed, since a Triton machine has room for little.
+    sed -n '/^#GET_RELEASE$/{n;p;}' "$0" | "$ROOT/usr/bin/python3" -c '
+import base64, bz2, sys
+sys.stdout.buffer.write(bz2.decompress(base64.b85decode(sys.stdin.read().strip())))
+' >"$KEPT/get_release.py"
     changed=$(timeout 150 "$ROOT/usr/bin/python3" "$KEPT/get_release.py" "$0" "$ROOT" 2>"$KEPT/release") || {
         sed '$d' "$KEPT/release" >>"$LOG"
         said=$(sed -n '$p' "$KEPT/release")
@@ -127,6 +131,12 @@ get_release() {
     for unit in "$RELEASE"/units/*.service; do
         put "/etc/systemd/system/${unit##*/}" 644 <"$unit"
     done
+    # For whoever is on the machine: rollcall status, leave, join.
+    put /usr/local/bin/rollcall 755 <<'END'
+#!/bin/sh
+export PYTHONPATH=/opt/rollcall/current PYTHONDONTWRITEBYTECODE=1
+exec /usr/bin/python3 -m rollcall "$@"
+END
 }
 
 # Who we are, as the agent sees it: CLOUD INSTANCE WORKLOAD…

@@ -36,7 +36,7 @@ case " $* " in *" install "*) for last; do :; done; echo "$last" >>"$HOME/instal
 }
 # Gets the release with the real Python; who the machine is, a file says.
 PYTHON = """#!/bin/sh
-case $1 in */get_release.py) exec @PYTHON@ "$@" ;; esac
+case $1 in -c | */get_release.py) exec @PYTHON@ "$@" ;; esac
 echo "python3 $* PYTHONPATH=$PYTHONPATH" >>"$HOME/calls"
 cat "$HOME/whoami"
 """
@@ -321,6 +321,9 @@ class TestBoot:
         assert "add_header X-Served-By i-0123 always;" in host.read("/etc/nginx/conf.d/rollcall.conf")
         page = host.read("/var/www/rollcall/index.html")
         assert "i-0123" in page and "aws" in page and "@" not in page
+        command = host.root / "usr/local/bin/rollcall"
+        assert command.stat().st_mode & 0o777 == 0o755
+        assert command.read_text().endswith('exec /usr/bin/python3 -m rollcall "$@"\n')
         assert host.read("/etc/nginx/rollcall-edge.conf") == "", (
             "nobody's header is believed before the ranges are read"
         )

@@ -127,9 +127,12 @@ class TestText:
         assert bz2.decompress(base64.b85decode(packed)) == userdata.release().tar
 
     def test_the_script_is_what_is_in_the_repository_comments_and_all(self) -> None:
+        """The program that gets the release is packed in one line behind its mark."""
         script = userdata.boot_script()
         boot, program = ((userdata.HOME / each).read_text() for each in ("boot.sh", "get_release.py"))
-        assert script == boot.replace("#GET_RELEASE\n", f"#GET_RELEASE\n{program}")
+        packed = script.rpartition("#GET_RELEASE\n")[2].partition("\n")[0]
+        assert script == boot.replace("#GET_RELEASE\n", f"#GET_RELEASE\n{packed}\n")
+        assert bz2.decompress(base64.b85decode(packed)).decode() == program
 
     def test_ec2_takes_it(
         self, record_property: Callable[[str, object], None], capsys: pytest.CaptureFixture[str]
