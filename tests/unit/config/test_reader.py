@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import json
 import re
@@ -352,3 +353,21 @@ def test_the_hosts_of_dynamic_providers_do_without_pydantic() -> None:
     env = {"PYTHONPATH": f"{ROOT}:{ROOT / 'userdata'}", "PATH": "/nowhere"}
     done = subprocess.run([sys.executable, "-c", _HOST], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_package_imports_nothing_of_the_program() -> None:
+    """It is read by commands and by tools that start no SDK, and everything else may import it."""
+    ours = ("components.config", "components.escaping", "components.floors", "rollcall")
+    allowed = (*ours, "pydantic", "pydantic_core", "yaml")
+    for file in (ROOT / "components" / "config").glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [each.name for each in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = (
+                    [f"components.{each.name}" for each in node.names]
+                    if node.module == "components"
+                    else [str(node.module)]
+                )
+            for name in names:
+                inside = name in allowed or name.startswith(tuple(f"{each}." for each in allowed))
+                assert inside or name.partition(".")[0] in sys.stdlib_module_names, f"{file.name} imports {name}"
