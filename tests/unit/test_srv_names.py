@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from components.attendance import Member, Roll, Seen, difference
+from components.config.errors import ConfigurationError
+from components.config.models import Settings
+from components.config.reader import read
 from components.memberships import sets_of
 from components.serviceplace import ServicePlace, ServiceRecords
-from components.settings import ConfigurationError, Settings, read
 from localcloud.aws.route53 import UNLIMITED
 from rollcall.ownership import Owner
 from rollcall.route53 import Route53Registry, Route53Store
