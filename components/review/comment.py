@@ -171,7 +171,7 @@ def _named(machines: Sequence[str]) -> str:
 def _why(fleet: Fleet) -> str:
     """What replaces a machine and stands in no input of it is what its Deregistration has as trigger."""
     said = [f"{code(each.path)} changes: {code(each.before)} → {code(each.after)}" for each in fleet.because]
-    return "; ".join(said) or "the sources of its userdata, its image's name or its key pair change"
+    return "; ".join(said) or "its release, its boot script, its image's name or its key pair change"
 
 
 def _row(name: str, cloud: str, fleets: Sequence[Fleet]) -> str:
