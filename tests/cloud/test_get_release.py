@@ -27,6 +27,7 @@ from components.registrar import policy_document
 from localcloud.fronts import imds
 from localcloud.http import Server, listen
 from tests.cloud.aws_cloud import Cloud, running
+from tests.packed_program import changed_program
 from tests.unit.test_boot_sh import Host
 
 pytestmark = pytest.mark.clouds
@@ -263,10 +264,9 @@ class TestContents:
 
         # The same program with less patience than a machine has.
         script = machine.root / "usr/local/lib/rollcall/boot.sh"
-        text = script.read_text().replace("CONNECT_TIMEOUT_S, FETCH_LIMIT_S, METADATA_TIMEOUT_S = 10.0, 60.0, 3.0",
-                                          "CONNECT_TIMEOUT_S, FETCH_LIMIT_S, METADATA_TIMEOUT_S = 1.0, 2.0, 3.0")  # fmt: skip
-        assert text != script.read_text()
-        script.write_text(text)
+        patience = "CONNECT_TIMEOUT_S, FETCH_LIMIT_S, METADATA_TIMEOUT_S = 10.0, 60.0, 3.0"
+        hurried = patience.replace("10.0, 60.0", "1.0, 2.0")
+        script.write_text(changed_program(script.read_text(), patience, hurried))
         over = threading.Event()
         with socket.create_server(("127.0.0.1", 0)) as taken:
             thread = threading.Thread(target=serve, args=(taken,), daemon=True)

@@ -25,6 +25,7 @@ from localcloud.namespace import NETWORKS
 from tests.cloud.aws_cloud import Cloud, running
 from tests.integration.cloud_stubs import Metadata, serve_wsgi
 from tests.integration.machine_room import ON_AWS, ON_JOYENT, Room, open_room, until
+from tests.packed_program import changed_program
 
 pytestmark = [pytest.mark.machines, pytest.mark.skipif(os.geteuid() != 0, reason="machines take root")]
 KEYS = {
@@ -228,10 +229,8 @@ def test_a_store_that_is_down_at_the_first_boot_is_waited_for_and_keeps_no_trito
 
 def test_a_power_cut_while_it_is_unpacked_leaves_a_machine_that_begins_again(room: Room) -> None:
     """Within the guest: what get_release.py had written when the power went is not taken for a release."""
-    script = userdata.boot_script().replace(
-        "    partial.rename(releases / digest)\n", CUT + "    partial.rename(releases / digest)\n"
-    )
-    assert script != userdata.boot_script()
+    last = "    partial.rename(releases / digest)\n"
+    script = changed_program(userdata.boot_script(), last, CUT + last)
     guest = Guest(room, "joyent", "debian-12", userdata.build().replace(userdata.boot_script(), script))
     assert until(lambda: "cut" in guest.run("ls /var/lib/rollcall 2>/dev/null || true").split(), 60), guest.log()
     left = guest.run("ls -A /opt/rollcall/releases")
