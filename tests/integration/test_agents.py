@@ -113,7 +113,7 @@ def test_an_agent_that_is_restarted_stopped_or_killed_takes_no_machine_out(agent
         time.sleep(18)
         agents.inside(one, "systemctl", "start", "rollcall")
         time.sleep(15)
-    assert len(seen) > 50 and all(each == (everybody, everybody) for each in seen)
+    assert len(seen) > 10 and all(each == (everybody, everybody) for each in seen)
     for each in agents.machines("web-"):
         assert agents.inside(each["id"], "systemctl", "is-active", "rollcall").strip() == "active"
         assert agents.status(each)["step"] == "registered"
