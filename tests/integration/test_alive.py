@@ -54,7 +54,7 @@ class Alive(TwoClouds):
 
     def watch(self, machine: dict[str, Any]) -> str:
         """What keeps an agent from watching or from seeing its challenges, by its status."""
-        return str(json.loads(self.inside(machine["id"], "rollcall", "status"))["watch"])
+        return str(json.loads(self.inside(machine["id"], "cat", "/run/rollcall/status.json"))["watch"])
 
     def log(self, machine: dict[str, Any]) -> str:
         return self.inside(machine["id"], "cat", "/var/log/rollcall.log")
@@ -79,16 +79,15 @@ class Alive(TwoClouds):
             self.namespace.filter("test_dropped", "")
 
     @contextlib.contextmanager
-    def crashed(self, name: str) -> Iterator[str]:
-        """One machine without power; it is started again, and back in DNS, at the end."""
-        machine = self.machine(name)
+    def crashed(self, name: str) -> Iterator[tuple[str, set[str]]]:
+        """One machine without power, by its address, and those of the others; it is started again, and back in DNS, at the end."""
+        machine, address, everybody = self.machine(name), self.address(name), self.everybody()
         self.rehearsal.localcloud("crash", machine["id"])
         try:
-            yield self.address(name)
+            yield address, everybody - {address}
         finally:
             self.start(machine)
-        everybody = self.everybody()
-        wait_until("it is back", lambda: self.standing() == (everybody, everybody), 120)
+        wait_until("it is back", lambda: [len(each) for each in self.standing()] == [4, 4], 120)
 
     @contextlib.contextmanager
     def faults(self, *specs: str) -> Iterator[None]:
@@ -117,12 +116,10 @@ def test_what_stands_at_the_address_of_a_stranger_goes_though_he_relays_each_que
     """He accepts each connection, and a live member answers him nothing for an address that it does not have."""
     cloud: Cloud = alive.machine(name)["cloud"]
     member = next(each["addresses"][0] for each in alive.live if each["name"] != alive.machine(name)["name"])
-    with alive.crashed(name) as address:
-        left = alive.everybody() - {address}
-        with stranger.at(address, cloud, alive.namespace, member, SERVED) as him:
-            took = wait_until("his address is gone", lambda: alive.standing() == (left, left), WITHIN)
-            print(f"entries at a stranger's address gone after {took:.0f} s; he relayed {len(him.passed)} questions")
-            assert him.passed and him.replies == []
+    with alive.crashed(name) as (address, left), stranger.at(address, cloud, alive.namespace, member, SERVED) as him:
+        took = wait_until("his address is gone", lambda: alive.standing() == (left, left), WITHIN)
+        print(f"entries at a stranger's address gone after {took:.0f} s; he relayed {len(him.passed)} questions")
+        assert him.passed and him.replies == []
 
 
 def test_where_udp_4217_is_dropped_every_machine_answers_its_challenge_and_a_crash_is_found(alive: Alive) -> None:
@@ -139,8 +136,7 @@ def test_one_name_server_that_refuses_and_one_that_is_lame_hold_up_no_clean_up(a
     """Of Cloudflare's two and Route53's four."""
     with alive.faults("dns:198.51.100.4 refused", "dns:203.0.113.5 lame"):
         wait_until("all say so", lambda: all("answers REFUSED" in alive.watch(each) for each in alive.live), 60)
-        with alive.crashed("web-joyent-1") as address:
-            left = alive.everybody() - {address}
+        with alive.crashed("web-joyent-1") as (_, left):
             took = wait_until("a crash is cleaned up", lambda: alive.standing() == (left, left), WITHIN)
             print(f"with a refusing and a lame name server a crashed machine's entries were gone after {took:.0f} s")
     wait_until("nothing is said", lambda: all(alive.watch(each) == "" for each in alive.live), 90)
@@ -157,8 +153,7 @@ def test_with_port_53_blocked_but_to_resolvers_each_says_so_and_a_crash_is_clean
         while time.monotonic() < end:
             assert alive.standing() == (everybody, everybody)
             time.sleep(2)
-    with alive.dropped(TO_NAME_SERVERS), alive.crashed("web-joyent-1") as address:
-        left = everybody - {address}
+    with alive.dropped(TO_NAME_SERVERS), alive.crashed("web-joyent-1") as (_, left):
         took = wait_until("a crash is cleaned up", lambda: alive.standing() == (left, left), LATE)
         print(f"with port 53 blocked a crashed machine's entries were gone after {took:.0f} s")
     wait_until("nothing is said", lambda: all(alive.watch(each) == "" for each in alive.live), 180)
