@@ -27,13 +27,9 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 
-import botocore.session
-import pulumi
 import pytest
 
-from components.sdk_parts import Part
-from localcloud.plugins import STAND_INS, launch, serve
-from localcloud.plugins.aws.sdk import SERVICES
+from localcloud.plugins import STAND_INS, launch
 from localcloud.plugins.launch import SOCKET
 from localcloud.plugins.preloaded import Preloaded, copy_for_each
 from localcloud.prepare import ROOT, VENV
@@ -144,6 +140,9 @@ def _prepared() -> Path:
 
 
 def main(path: Path) -> None:
+    # Every run of a test imports this module, and needs none of that.
+    import pulumi
+
     for name in (*_RUNTIME, *_imports((ROOT / "__main__.py").read_text()), *_LATER):
         import_module(name)
     for name in STAND_INS:
@@ -160,6 +159,8 @@ def main(path: Path) -> None:
 
 def _import_resources() -> None:
     """Import the parts of the vendors' SDKs that the program uses."""
+    from components.sdk_parts import Part
+
     modules = [module for name, module in sys.modules.items() if name.startswith("components.")]
     for part in [each for module in modules for each in vars(module).values() if isinstance(each, Part)]:
         for name in part._names:
@@ -168,6 +169,10 @@ def _import_resources() -> None:
 
 def _read_models() -> None:
     """Read boto3's models of what the program asks; every session of a copy knows them then."""
+    import botocore.session
+
+    from localcloud.plugins.aws.sdk import SERVICES
+
     botocore.session.create_loader = cache(botocore.session.create_loader)
     for service in (*SERVICES, "service-quotas"):
         botocore.session.Session().create_client(service, "us-east-1", aws_access_key_id="-", aws_secret_access_key="-")
@@ -190,7 +195,9 @@ def _imports(program: str) -> list[str]:
 
 def _run(name: str, words: Sequence[str]) -> int:
     """Be the stand-in that is asked for, or what `python WORDS` is for a script or a module. Return the exit code."""
-    return serve.run(name, words) if name in STAND_INS else _python(words)
+    from localcloud.plugins.serve import run
+
+    return run(name, words) if name in STAND_INS else _python(words)
 
 
 def _folders_around() -> list[str]:

@@ -28,7 +28,7 @@ AWS_NET, JOYENT_NET = ipaddress.ip_network("198.51.100.0/24"), ipaddress.ip_netw
 
 @pytest.fixture(scope="module")
 def deployed() -> Iterator[Deployed]:
-    with rehearsed("main", warmed=False) as rehearsal:
+    with rehearsed("main") as rehearsal:
         output = rehearsal.pulumi("up", "--yes", "--stack", "local", capture=True).stdout
         yield Deployed(rehearsal, output)
 
