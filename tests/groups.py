@@ -6,9 +6,10 @@ from __future__ import annotations
 SHARED = {
     "tests/integration/test_api_down.py": "two clouds",
     "tests/integration/test_crashes.py": "two clouds",
-    "tests/integration/test_alive.py": "two clouds",
-    "tests/integration/test_agents.py": "two clouds",
     "tests/integration/test_promises.py": "two clouds",
+    # The same stack again, each on a worker of its own: these wait for ten minutes, and one after the other would be the last to end.
+    "tests/integration/test_alive.py": "two clouds, alive",
+    "tests/integration/test_agents.py": "two clouds, agents",
     "tests/integration/test_proxied.py": "closed site",
     "tests/integration/test_closed_origins.py": "closed site",
     "tests/integration/test_secrets.py": "closed site",
