@@ -108,12 +108,12 @@ def test_what_a_crash_left_is_removed_by_the_next_up(deployed: Deployed) -> None
 
 
 def test_the_token_is_in_no_log_no_state_and_no_process_list(deployed: Deployed) -> None:
-    name = "rollcall-cloudflare-token"
     parameters = deployed.aws("ssm").get_parameters_by_path(
         Path="/rollcall/local", Recursive=True, WithDecryption=True
     )["Parameters"]
-    (token,) = [each["Value"] for each in parameters if each["Type"] == "SecureString"]
-    assert len(token) == 40, name
+    kept = {each["Name"].rpartition("/")[2]: each["Value"] for each in parameters if each["Type"] == "SecureString"}
+    token = kept["cloudflare-token"]
+    assert len(token) == 40, sorted(kept)
     state = deployed.rehearsal.pulumi("stack", "export", "--stack", "local", capture=True).stdout
     assert token not in state and token not in deployed.output and token not in userdata.build()
     for file in deployed.rehearsal.state.rglob("*"):
