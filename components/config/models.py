@@ -18,8 +18,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import CoreSchema, core_schema
 
 from components.config.rules import ByName, Form, OneOf, refused
-from rollcall.route53 import LABEL as HOSTS_LABEL
-from rollcall.settings import FALL
+from rollcall.settings import FALL, HOSTS_LABEL
 
 # What they are: components/clouds.py and fleets.py.
 CLOUDS = ("aws", "joyent")

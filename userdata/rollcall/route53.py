@@ -20,9 +20,9 @@ from typing import Any, Protocol
 from rollcall.errors import RefusedError, TransientError
 from rollcall.ownership import Owner
 from rollcall.route53api import ConflictError, Route53Api
-from rollcall.settings import Route53Join, challenge_name, record_type
+from rollcall.settings import HOSTS_LABEL, Route53Join, challenge_name, record_type
 
-LABEL = "rc"
+LABEL = HOSTS_LABEL
 MOST_VALUES = 400
 # Of a batch: https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/DNSLimitations.html#limits-api-requests-changeresourcerecordsets
 _BATCH_VALUES, _BATCH_CHARACTERS = 1000, 32_000

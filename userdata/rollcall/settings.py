@@ -24,6 +24,8 @@ DRAIN = "rollcall-drain"
 STATUS = "rollcall-status"
 PROBE = "rollcall-probe"
 JOIN = "rollcall-join-"
+# Below it, in a directory's zone, are the hosts of its services' machines.
+HOSTS_LABEL = "rc"
 LONGEST_VALUE = 256
 # A check every two seconds: what is over within 8 s takes no machine out of DNS (docs/agents.md).
 FALL = 5
