@@ -99,3 +99,15 @@ def test_a_provider_in_another_account_is_a_fault_that_names_the_key_and_both(
         assert fault is None
     else:
         assert fault and fault.startswith(said) and "in account 111111111111 (arn:ours). Give both" in fault
+
+
+def test_the_program_shows_no_value_of_a_secret_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"rollcall:site": '{"zone": "hunter2"}', "rollcall:linger": "hunter3", "rollcall:fleets": "hunter4"}
+    monkeypatch.setattr(preflight, "config", told.get)
+    monkeypatch.setattr(preflight, "is_secret", lambda key: key != "rollcall:linger")
+    monkeypatch.setattr(preflight, "config_keys", lambda: sorted(told))
+    with pytest.raises(ConfigurationError) as refused:
+        preflight.configured("local")
+    assert str(refused.value).count("the value (not shown) is not") == 2
+    assert "'hunter3'" in str(refused.value)
+    assert "hunter2" not in str(refused.value) and "hunter4" not in str(refused.value)

@@ -14,6 +14,7 @@ from botocore.exceptions import EndpointConnectionError
 from components import status
 from components.access import cloudflare_token
 from components.attendance import Entry, Member, Roll, Seen, Stand, difference
+from components.config.errors import ConfigurationError
 from components.realm import Access
 from components.status import FleetStatus, StatusError, shown, status_of
 from components.userdata import HOME
@@ -367,3 +368,16 @@ class TestCommand:
         monkeypatch.chdir(tmp_path)
         assert console.main(["status", "--stack", "prod"]) == 2
         assert "cd to the folder of Pulumi.yaml" in capsys.readouterr().err
+
+
+def test_the_value_of_a_secret_key_is_in_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`pulumi config --show-secrets` has it in plain text, so that credentials can be read."""
+    told = {
+        "rollcall:fleets": {"value": '{"web": {"cloud": "hunter2"}}', "secret": True},
+        "rollcall:linger": {"value": "hunter3", "secret": False},
+    }
+    monkeypatch.setattr(status, "_pulumi", lambda *_: json.dumps(told))
+    with pytest.raises(ConfigurationError) as refused:
+        status.declared("prod", status.configuration("prod"))
+    assert "rollcall:fleets.web.cloud: the value (not shown) is not one of aws, joyent" in str(refused.value)
+    assert "hunter2" not in str(refused.value) and "'hunter3' is not a whole number" in str(refused.value)
