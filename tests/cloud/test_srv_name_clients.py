@@ -1,0 +1,161 @@
+"""Other people's clients find a service's machines by the names of RFC 2782, through a join, a leave and a crash."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from localcloud.aws.route53 import UNLIMITED
+from localcloud.dns import Authority, Listener, bound_pair
+from localcloud.faults import Faults
+from rollcall.ownership import Owner
+from rollcall.route53 import Route53Registry, Route53Store
+from rollcall.settings import Route53Join
+from tests.cloud.aws_cloud import running
+
+pytestmark = pytest.mark.clouds
+ZONE = "unilans.net"
+SERVERS = {"ns-1.awsdns-01.com": "198.51.100.1"}
+# Each prints `TARGET:PORT`, one a line, for a name and the port of a name server on loopback.
+DIG = 'dig @127.0.0.1 -p "$2" +short "$1" SRV | awk \'{ sub(/\\.$/, "", $4); print $4 ":" $3 }\''
+NODE = """
+const { Resolver } = require("dns"), asked = new Resolver();
+asked.setServers(["127.0.0.1:" + process.argv[3]]);
+asked.resolveSrv(process.argv[2], (_, found) => (found || []).forEach((each) => console.log(each.name + ":" + each.port)));
+"""
+GO = """package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+)
+
+func main() {
+	dial := func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, network, "127.0.0.1:"+os.Args[2])
+	}
+	// As a program names it: LookupSRV("theService", "tcp", "v1.unilans.net").
+	parts := strings.SplitN(os.Args[1], ".", 3)
+	asked := &net.Resolver{PreferGo: true, Dial: dial}
+	_, found, _ := asked.LookupSRV(context.Background(), parts[0][1:], parts[1][1:], parts[2])
+	for _, each := range found {
+		fmt.Printf("%s:%d\\n", strings.TrimSuffix(each.Target, "."), each.Port)
+	}
+}
+"""
+JAVA = """import java.util.*;
+import javax.naming.*;
+import javax.naming.directory.*;
+
+public class Ask {
+    public static void main(String[] words) throws Exception {
+        Hashtable<String, String> told = new Hashtable<>();
+        told.put(Context.INITIAL_CONTEXT_FACTORY, "com.sun.jndi.dns.DnsContextFactory");
+        told.put(Context.PROVIDER_URL, "dns://127.0.0.1:" + words[1]);
+        try {
+            Attribute found = new InitialDirContext(told).getAttributes(words[0], new String[] {"SRV"}).get("SRV");
+            for (int at = 0; found != null && at < found.size(); at++) {
+                String[] parts = found.get(at).toString().split(" ");
+                System.out.println(parts[3].replaceAll("[.]$", "") + ":" + parts[2]);
+            }
+        } catch (NameNotFoundException none) {
+        }
+    }
+}
+"""
+
+
+def node(home: Path) -> list[str]:
+    (home / "ask.js").write_text(NODE)
+    return ["node", str(home / "ask.js")]
+
+
+def go(home: Path) -> list[str]:
+    (home / "ask.go").write_text(GO)
+    subprocess.run(["go", "build", "-o", "ask", "ask.go"], cwd=home, check=True, timeout=120)
+    return [str(home / "ask")]
+
+
+def java(home: Path) -> list[str]:
+    (home / "Ask.java").write_text(JAVA)
+    return ["java", str(home / "Ask.java")]
+
+
+CLIENTS: dict[str, Callable[[Path], list[str]]] = {
+    "dig": lambda _: ["sh", "-c", DIG, "sh"],
+    "node": node,
+    "go": go,
+    "java": java,
+}
+
+
+@dataclass
+class Service:
+    """A service in a zone that a name server on loopback answers for."""
+
+    told: Route53Join
+    store: Route53Store
+    port: int
+
+    def registry(self) -> Route53Registry:
+        return Route53Registry(self.told, self.store, False, pause=lambda _: None)
+
+    def join(self, number: int) -> None:
+        self.registry().join(owner(number), f"198.51.100.{number}")
+
+    def seen(self, command: list[str], name: str) -> list[str]:
+        words = [*command, name, str(self.port)]
+        return sorted(subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout.split())
+
+
+def owner(number: int) -> Owner:
+    return Owner("local", "api", str(number), f"{number:06x}", f"i-{number:017x}")
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    with running(route53_limits=UNLIMITED) as cloud:
+        zone = cloud.aws.add_zone(ZONE)
+        told = Route53Join(
+            zone=zone, domain=ZONE, service="_theService._tcp", incarnation="v1", port=4218, srv="service"
+        )
+        udp, tcp = bound_pair("127.0.0.1")
+        listener = Listener(Authority([cloud.aws], SERVERS, Faults()), [udp], [tcp])
+        listener.start()
+        try:
+            yield Service(told, Route53Store(zone, cloud.route53()), udp.getsockname()[1])
+        finally:
+            listener.stop()
+
+
+@pytest.mark.parametrize("name", [f"_theService._tcp.v1.{ZONE}", f"_theService._tcp.{ZONE}"])
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_client_sees_the_members_as_they_come_and_go(
+    service: Service, tmp_path: Path, client: str, name: str
+) -> None:
+    if shutil.which(client) is None:
+        pytest.skip(f"no {client} on this machine")
+    command = CLIENTS[client](tmp_path)
+
+    def members(*numbers: int) -> list[str]:
+        return sorted(f"{each:06x}.rc.{ZONE}:4218" for each in numbers)
+
+    assert service.seen(command, name) == []
+    for number in (1, 2, 3):
+        service.join(number)
+    assert service.seen(command, name) == members(1, 2, 3)
+    service.registry().leave(owner(2))
+    assert service.seen(command, name) == members(1, 3)
+    # What a watcher does for a machine that crashed.
+    service.registry().leave(owner(3))
+    assert service.seen(command, name) == members(1)
+    service.registry().leave(owner(1))
+    assert service.seen(command, name) == []
