@@ -17,7 +17,7 @@ from localcloud.rehearsal import GONE, Rehearsal
 from rollcall.ownership import Owner
 from tests.integration.deployed import Deployed
 
-SERVICE = "v1._theService._tcp.unilans.net"
+SERVICE, SRV_NAME = "v1._theService._tcp.unilans.net", "_theService._tcp.v1.unilans.net"
 MACHINES = ("aws:ec2/instance:Instance", "pulumi-python:dynamic/joyent:Machine")
 
 
@@ -87,7 +87,8 @@ class InStep(Deployed):
         assert self.owners() == {"site": state, "hosts": state, "service": state}
         addresses = {each["addresses"][0] for each in self.machines("") if each["id"] in state}
         assert set(self.answers()) == addresses
-        assert {each for value in self.dig(SERVICE, "SRV") for each in self.dig(value.split()[3], "A")} == addresses
+        for name in (SERVICE, SRV_NAME):
+            assert {each for value in self.dig(name, "SRV") for each in self.dig(value.split()[3], "A")} == addresses
         return state
 
     # What a client sees that resolves each time.

@@ -48,6 +48,7 @@ class Joining(InStep):
             V2: set(),
             "hosts": set(),
         }
+        sets: dict[str, set[str]] = {}
         owners: dict[str, str] = {}
         for each in self.record_sets():
             for value in (value["Value"] for value in each.get("ResourceRecords", ())):
@@ -58,7 +59,12 @@ class Joining(InStep):
             if each["Type"] == "SRV":
                 # A value without a host would be a KeyError here.
                 values = {owners[value["Value"].split()[3]] for value in each["ResourceRecords"]}
-                here[next(name for name in (V1, V2) if name.lower() == each["Name"].rstrip(".").lower())] = values
+                sets[each["Name"].rstrip(".").lower()] = values
+        for incarnation, name in (("v1", V1), ("v2", V2)):
+            here[name] = sets.pop(name.lower(), set())
+            # The name of RFC 2782 has the same members.
+            assert sets.pop(f"_theservice._tcp.{incarnation}.unilans.net", set()) == here[name]
+        assert not sets, "the service's own name has members only where there is one incarnation"
         return here
 
 

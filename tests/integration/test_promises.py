@@ -42,9 +42,14 @@ class Promised(TwoClouds):
         instance = self.machine(name)["id"]
         return next(each for each in self.records() if instance in (each["comment"] or ""))
 
+    def service_set(self) -> dict[str, Any]:
+        """The service's DNS-SD set, as Route53 lists it."""
+        sets = [each for each in self.record_sets() if each["Type"] == "SRV"]
+        return next(each for each in sets if each["Name"].lower() == f"{SERVICE.lower()}.")
+
     def change_service(self, replace: dict[str, str | None], add: tuple[str, ...] = ()) -> None:
         """The service's set by hand: values replaced (by None: taken out) and added."""
-        old = next(each for each in self.record_sets() if each["Type"] == "SRV")
+        old = self.service_set()
         values = [replace.get(each["Value"], each["Value"]) for each in old["ResourceRecords"]]
         new = {**old, "ResourceRecords": [{"Value": each} for each in (*values, *add) if each]}
         changes = [{"Action": "DELETE", "ResourceRecordSet": old}, {"Action": "CREATE", "ResourceRecordSet": new}]
@@ -136,7 +141,7 @@ def test_3_drift_is_a_diff(stack: Promised) -> None:
     stack.cloudflare("PATCH", f"/{stack.record_of('web-joyent-0')['id']}", {"content": "203.0.113.99"})
     stack.cloudflare("POST", "", left_over)
     stack.cloudflare("POST", "", foreign)
-    values = next(each for each in stack.record_sets() if each["Type"] == "SRV")["ResourceRecords"]
+    values = stack.service_set()["ResourceRecords"]
     taken = next(each["Value"] for each in values if _generation(stack, "web-aws-1") in each["Value"])
     stack.change_service({taken: None}, add=("0 0 4218 By-Hand.unilans.net.",))
 
