@@ -51,6 +51,10 @@ class Services(Deployed):
     def values(self, incarnation: str) -> list[str]:
         return self.dig(f"{incarnation}.{SERVICE}", "SRV")
 
+    def rfc2782(self, incarnation: str) -> list[str]:
+        """What HAProxy and every library of RFC 2782 see."""
+        return self.dig(f"_theService._tcp.{incarnation}.unilans.net", "SRV")
+
     def hosts(self, incarnation: str) -> list[str]:
         return [value.split()[3] for value in self.values(incarnation)]
 
@@ -83,6 +87,8 @@ def test_dig_shows_ptr_txt_and_three_srv_values_with_their_hosts(services: Servi
     assert services.dig(f"v2.{SERVICE}", "TXT") == ['""']
     values = services.values("v1")
     assert len(values) == 3 and all(value.startswith("10 10 4218 ") for value in values), values
+    assert services.rfc2782("v1") == values and services.rfc2782("v2") == services.values("v2")
+    assert services.dig(SERVICE, "SRV") == [], "of two incarnations none is the one that is meant"
     found = {address for host in services.hosts("v1") for address in services.dig(host, "A")}
     assert found == {each["addresses"][0] for each in services.machines("api-")}
 
@@ -119,6 +125,14 @@ def test_a_machine_may_change_what_it_joins_and_nothing_else(services: Services,
         ("another service", zone, "CREATE", f"{other}.{SERVICE}", "SRV", "1 1 1 a.unilans.net."),
         ("an upsert", zone, "UPSERT", "ffffff.rc.unilans.net", "A", "198.51.100.99"),
         ("the TXT of an incarnation", zone, "CREATE", f"{mine}.{SERVICE}", "TXT", '"stolen"'),
+        (
+            "the other name of another",
+            zone,
+            "CREATE",
+            f"_theservice._tcp.{other}.unilans.net",
+            "SRV",
+            "1 1 1 a.unilans.net.",
+        ),
         ("its own host", zone, "CREATE", "ffffff.rc.unilans.net", "A", "198.51.100.99"),
     ]
     if cloud == "aws":
@@ -151,6 +165,7 @@ def test_a_stopped_instance_takes_its_host_and_its_value_along(services: Service
     wait_until("the instance is down", lambda: services.machine("api-2")["state"] == "stopped", 60)
     wait_until("its value is gone", lambda: len(services.values("v1")) == 2, 5)
     (host,) = before - set(services.hosts("v1"))
+    assert services.rfc2782("v1") == services.values("v1")
     assert services.dig(host, "A") == [] and services.dig(host, "TXT") == []
     assert services.call("v1") == services.ids("api") and len(services.ids("api")) == 2
     everybody = [each["id"] for each in services.machines("api-")]
@@ -176,6 +191,7 @@ def test_both_incarnations_scale_and_stay_apart(services: Services) -> None:
     services.configure(v1=4, v2=1, weight=25)
     services.up()
     assert len(services.values("v1")) == 4 and len(services.values("v2")) == 1
+    assert services.rfc2782("v1") == services.values("v1") and services.rfc2782("v2") == services.values("v2")
     assert services.call("v1", 60) == services.ids("api")
     assert services.call("v2") == services.ids("next")
     services.configure(v1=2, v2=3, weight=25)
@@ -236,7 +252,7 @@ def test_a_machine_that_rollcall_did_not_make_joins_with_the_same_userdata(servi
 def test_destroy_leaves_what_is_not_ours(services: Services) -> None:
     services.rehearsal.pulumi("destroy", "--yes", "--skip-preview", "--stack", "local", capture=True)
     assert services.values("v1") == ["0 0 4218 By-Hand.unilans.net."]
-    assert services.values("v2") == []
+    assert services.values("v2") == [] == services.rfc2782("v1")
     route53 = services.aws("route53")
     zone = route53.list_hosted_zones()["HostedZones"][0]["Id"]
     sets = route53.list_resource_record_sets(HostedZoneId=zone)["ResourceRecordSets"]
