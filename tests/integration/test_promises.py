@@ -118,6 +118,9 @@ def test_5_a_graceful_stop_is_seen_by_nobody(stack: Promised) -> None:
 def test_5_a_failed_check_removes_the_entry_while_it_fails(stack: Promised, unit: str, fleet: str) -> None:
     machine = stack.machine(f"{fleet}-1")["id"]
     ask, side = (stack.ask_site, "site") if unit == "nginx" else (stack.ask_service, "service")
+    # A machine that was started again is in DNS before its boot script has come to its end, which starts the workload.
+    state = ("systemctl", "show", "--property=ActiveState", "--value", "rollcall-boot")
+    wait_until("its boot script has ended", lambda: stack.inside(machine, *state).strip() == "active", BACK_WITHIN)
     stack.inside(machine, "systemctl", "stop", unit)
     gone = wait_until("its entry is gone", lambda: machine not in stack.owners()[side], UNHEALTHY_WITHIN)
     assert stack.owners()["service" if side == "site" else "site"] == stack.joined
