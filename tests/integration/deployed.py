@@ -73,9 +73,10 @@ class Deployed:
         return next(each for each in self.machines(name))
 
     def machines(self, name: str) -> list[dict[str, Any]]:
-        """Those of this name (or fleet) that are not gone for good."""
+        """Those of this name (or fleet) that are not gone for good, nor on the way to it: one that leaves serves on for the TTL."""
+        gone = (*GONE, "shutting-down")
         return [
-            each for each in machines(self.rehearsal) if each["name"].startswith(name) and each["state"] not in GONE
+            each for each in machines(self.rehearsal) if each["name"].startswith(name) and each["state"] not in gone
         ]
 
     def triton(self, *words: str) -> str:
