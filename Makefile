@@ -38,11 +38,11 @@ catalogue: ## the images and sizes of both clouds that a fleet may name (FIND="a
 env: ## export lines that point any client, and plain pulumi, at the running local clouds: eval "`make -s env`"
 	@$(PY) -m localcloud.rehearsal env --stack $(STACK)
 
-# Five workers, since a test of booted machines works a third of its time and waits for the rest; each with whole files (tests/conftest.py
+# Four workers, since a test of booted machines works a third of its time and waits for the rest; each with whole files (tests/conftest.py
 # has their order). Bytecode is kept, whatever the caller's environment says of it: to compile all that is imported takes each worker
 # longer than the imports.
 test test-fast: export PYTHONDONTWRITEBYTECODE :=
-WORKERS ?= 5
+WORKERS ?= 4
 PYTEST = $(PY) -m pytest -n $(WORKERS) --dist loadfile
 
 test-fast: prepare ## what needs no machine and no engine: unit tests and local clouds (3 minutes)

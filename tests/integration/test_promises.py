@@ -181,7 +181,7 @@ def test_3_drift_is_a_diff(stack: Promised) -> None:
 
 def test_1_up_fails_and_names_each_machine_and_why(stack: Promised) -> None:
     # Machines are to have booted and tried by then, on a busy computer too.
-    stack.configure(count=3, timeout=40)
+    stack.configure(count=3, timeout=60)
     stack.rehearsal.localcloud("fault", "cloudflare:POST:dns_records", "status=403", capture=True)
     try:
         done = stack.rehearsal.pulumi("up", "--yes", "--skip-preview", "--stack", "local", capture=True, check=False)
