@@ -109,7 +109,10 @@ ONLY_THAT = {"sts:AssumeRole"}
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"assumeRole": {"roleArn": "ROLE"}}, "aws:assumeRole: is no key of the AWS provider 7; write aws:assumeRoles"),
+        (
+            {"assumeRole": {"roleArn": "ROLE"}},
+            "aws:assumeRole: is not a key of the AWS provider 7. Write aws:assumeRoles, a list.",
+        ),
         (
             {"assumeRoles": [{"roleArn": "ROLE", "externalId": "x1"}]},
             "aws:assumeRoles: AWS does not let the credentials",
