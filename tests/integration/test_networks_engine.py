@@ -61,7 +61,7 @@ def test_networks_that_cannot_be_used_are_named_and_nothing_is_made(clouds: Rehe
             "[My-Fabric-Network]",
             "names no public network (My-Fabric-Network (fabric 192.168.128.0/22)), and machines register",
         ),
-        "twice": ("[MNX-Triton-Public, MNX-Triton-Public]", "names 'MNX-Triton-Public' twice"),
+        "twice": ("[MNX-Triton-Public, MNX-Triton-Public]", "'MNX-Triton-Public' is in it twice. Name each once."),
     }
     others = "".join(OTHER.format(name=name, networks=networks) for name, (networks, _) in wrong.items())
     code, printed = run(clouds, "up", "--yes", others=others)
