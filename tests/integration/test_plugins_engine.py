@@ -71,6 +71,21 @@ owned = cloudflare.AccountToken("owned", account_id=account, name="machines of t
 
 command.local.Command("local", create="echo made >> $LOG", delete="echo unmade >> $LOG", environment={"LOG": told["log"]})
 command.remote.Command("remote", connection={"host": "192.0.2.1"}, create=f"echo far >> {told['log']}")
+bucket = aws.s3.Bucket("bucket", force_destroy=True)
+parts = [
+    aws.s3.BucketPublicAccessBlock("shut", bucket=bucket.id, block_public_acls=True, block_public_policy=True),
+    aws.s3.BucketServerSideEncryptionConfiguration("encrypted", bucket=bucket.id, rules=[
+        {"apply_server_side_encryption_by_default": {"sse_algorithm": "AES256"}}]),
+    aws.s3.BucketVersioning("versioned", bucket=bucket.id, versioning_configuration={"status": "Enabled"}),
+    aws.s3.BucketPolicy("tls", bucket=bucket.id, policy=bucket.arn.apply(lambda arn: json.dumps({
+        "Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Principal": "*", "Action": "s3:*",
+        "Resource": f"{arn}/*", "Condition": {"Bool": {"aws:SecureTransport": "false"}}}]}))),
+    aws.s3.BucketLifecycleConfiguration("kept", bucket=bucket.id, rules=[{
+        "id": "old", "status": "Enabled", "filter": {"prefix": "releases/"},
+        "noncurrent_version_expiration": {"noncurrent_days": 30}}]),
+]
+aws.s3.BucketObjectv2("object", bucket=bucket.id, key="releases/one", content_base64="b25l",
+    opts=pulumi.ResourceOptions(depends_on=parts))
 pulumi.export("secret", key.secret)
 pulumi.export("token", token.value)
 pulumi.export("owned", owned.value)
