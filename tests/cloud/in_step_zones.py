@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import pytest
@@ -80,6 +80,7 @@ class CloudflareZone:
         self.id = self.cloud.add_zone(SITE, "pro")
         self._zone = self.cloud._store.zones[self.id]
         self._judged = Judged()
+        self._written: set[str] = set()
 
     def patch(self, patcher: pytest.MonkeyPatch) -> None:
         patcher.setattr("components.registries.RecordStore", lambda *_, **__: self._front.store)
@@ -105,9 +106,12 @@ class CloudflareZone:
         return frozenset(value for each in found if each.type in types for value in each.values)
 
     def standing(self, stack: str, generations: Mapping[str, set[str]]) -> Standing:
-        return self._judged.unless_known(({**self._zone.data.records}, stack), lambda: self._standing(stack))
+        had = {address for each in generations.values() for address in each}
+        return self._judged.unless_known(({**self._zone.data.records}, stack, had), lambda: self._standing(stack, had))
 
-    def _standing(self, stack: str) -> Standing:
+    def _standing(self, stack: str, had: Collection[str]) -> Standing:
+        """A machine writes its mark back where somebody took it from a record that it wrote, so no byte of that record is foreign; the
+        mark of another stack makes it that stack's."""
         entries: dict[Owner, set[ENTRY]] = {}
         foreign: dict[tuple[str, ...], str] = {}
         challenged = set()
@@ -117,9 +121,10 @@ class CloudflareZone:
             challenge = fields.type == "TXT" and challenge_of(fields.content, fields.name, self.joins(), stack)
             if owner is not None and owner.stack == stack:
                 entries.setdefault(owner, set()).add((fields.type, fields.content, record.id))
+                self._written.add(record.id)
             elif challenge:
                 challenged.add(challenge)
-            else:
+            elif owner is not None or record.id not in self._written or fields.content not in had:
                 foreign[fields.name, fields.type, record.id] = json.dumps(record.body(), sort_keys=True)
         return Standing({key: frozenset(each) for key, each in entries.items()}, frozenset(challenged), foreign)
 
@@ -279,5 +284,5 @@ def _unnamed(target: str, hosts: Mapping[str, str]) -> Owner | None:
 
 def _is_ours(kind: str, value: str, owner: Owner, generations: Mapping[str, set[str]]) -> bool:
     if kind == "TXT":
-        return value.startswith(('"rollcall/', '"joins ', '"leaves ', '"at '))
+        return value.startswith(('"rollcall/', '"joins ', '"leaves ', '"kept ', '"at '))
     return owner.stack != "local" or value in generations.get(owner.generation, ())
