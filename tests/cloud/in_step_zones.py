@@ -110,8 +110,8 @@ class CloudflareZone:
         return self._judged.unless_known(({**self._zone.data.records}, stack, had), lambda: self._standing(stack, had))
 
     def _standing(self, stack: str, had: Collection[str]) -> Standing:
-        """A machine writes its mark back where somebody took it from a record that it wrote, so no byte of that record is foreign; the
-        mark of another stack makes it that stack's."""
+        """A machine writes its mark back where somebody took it from a record that it wrote, so no byte of that record is foreign,
+        whatever mark is on it: a tool may have copied one from another stack's record."""
         entries: dict[Owner, set[ENTRY]] = {}
         foreign: dict[tuple[str, ...], str] = {}
         challenged = set()
@@ -124,7 +124,7 @@ class CloudflareZone:
                 self._written.add(record.id)
             elif challenge:
                 challenged.add(challenge)
-            elif owner is not None or record.id not in self._written or fields.content not in had:
+            elif record.id not in self._written or fields.content not in had:
                 foreign[fields.name, fields.type, record.id] = json.dumps(record.body(), sort_keys=True)
         return Standing({key: frozenset(each) for key, each in entries.items()}, frozenset(challenged), foreign)
 

@@ -93,14 +93,11 @@ def _own(
     present: Iterable[Record], owner: Owner, addresses: Collection[str], ids: Collection[str], live: Collection[str]
 ) -> list[Record]:
     """The records of a machine, by mark and value. What it wrote (`ids`) is its own without a mark as well: Cloudflare takes no second
-    record of the same content, so what is in its place was made of it. The mark of another stack makes it that stack's."""
+    record of the same content, so what is in its place was made of it."""
 
     def is_own(record: Record) -> bool:
         if record.type in ("A", "AAAA") and record.content in addresses:
-            marked = Owner.parse(record.comment)
-            if marked is not None:
-                return marked.stack == owner.stack
-            return record.id in ids or bool(ids and not record.comment)
+            return _of_stack(record, owner.stack) or record.id in ids or bool(ids and not record.comment)
         return record.content not in live and Owner.parse(record.comment) == owner
 
     return [each for each in present if is_own(each)]

@@ -187,22 +187,24 @@ def test_leaving(present: list[Record], gone: list[str]) -> None:
     assert leaving(present, OWNER) == Plan(deletes=tuple(each for each in sorted(present) if each.id in gone))
 
 
+@pytest.mark.parametrize("wrote", [True, False])
 @pytest.mark.parametrize(
-    ("comment", "own"),
+    ("comment", "of_the_stack"),
     [
         (str(OWNER), True),
         (str(replace(OWNER, machine="1")), True),
         (str(replace(OWNER, stack="prod")), False),
-        ("by hand", True),
-        ("", True),
+        ("by hand", False),
+        ("", False),
     ],
-    ids=["its mark", "a mark copied within the stack", "another stack's mark", "another comment", "no comment"],
+    ids=["its mark", "another machine's mark", "another stack's mark", "another comment", "no comment"],
 )
-def test_what_a_machine_wrote_at_its_address_is_its_own_unless_another_stack_marked_it(comment: str, own: bool) -> None:
-    record = replace(MINE, comment=comment)
-    found = leaving([record], OWNER, addresses=[ADDRESS], ids=["1"])
-    assert found == Plan(deletes=(record,) if own else ())
-    assert bool(joining([record], OWNER, WANTED, ids=["1"]).refused) is not own
+def test_a_record_at_its_address_is_its_own_if_it_wrote_it_or_by_a_mark_of_its_stack(
+    comment: str, of_the_stack: bool, wrote: bool
+) -> None:
+    record, ids, own = replace(MINE, comment=comment), ["1"] if wrote else [], wrote or of_the_stack
+    assert leaving([record], OWNER, addresses=[ADDRESS], ids=ids) == Plan(deletes=(record,) if own else ())
+    assert bool(joining([record], OWNER, WANTED, ids=ids).refused) is not own
 
 
 owners = st.sampled_from([OWNER, SUCCESSOR, replace(OWNER, machine="1"), replace(OWNER, stack="prod")])
