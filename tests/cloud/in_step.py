@@ -24,8 +24,7 @@ from components.looks import Shared
 from components.registration import DeregistrationProvider, RollCallError, RollCallProvider
 from localcloud.faults import Faults
 from rollcall import agent as agents
-from rollcall.agent import LONGEST, MARK_SETTLES_S, TICK, Agent
-from rollcall.backoff import PATIENCE
+from rollcall.agent import MARK_SETTLES_S, MAX_WAIT_S, TICK, Agent
 from rollcall.errors import RollcallError
 from rollcall.health import Health
 from rollcall.ownership import Owner
@@ -384,7 +383,7 @@ class World:
         twice = {owner for owner, entries in now.entries.items() if owner in at_work and self.zone.twice(entries)}
         self._twice = {owner: self._twice.get(owner, self.clock.now) for owner in twice}
         for owner, since in self._twice.items():
-            late = self.clock.now - since > 2 * MARK_SETTLES_S + PATIENCE * LONGEST
+            late = self.clock.now - since > 2 * MARK_SETTLES_S + MAX_WAIT_S
             assert not late, f"{owner} stands twice: {sorted(now.entries[owner])}"
 
     def _check_gone(self, now: Standing) -> None:
