@@ -6,16 +6,12 @@ import asyncio
 
 import pulumi
 
-from components import ec2, floors, memberships, releases
+from components.config import floors
 from components.config.models import SITE_JOIN, FleetSettings
-from components.directory import ServiceDirectory, ServiceDirectoryArgs
-from components.fleet import Fleet, FleetArgs, Membership, call_rolls
-from components.fleets import FLEETS
-from components.naming import deployment, mark_everything
-from components.origin import ClosedOrigin, ClosedOriginArgs
-from components.preflight import checked
-from components.probekey import ProbeKey
-from components.registrar import (
+from components.preflight.checks import checked
+from components.preflight.cloudflare_tokens import machine_token
+from components.resources import ec2_lookups, memberships, releases
+from components.resources.dns_credentials import (
     KEY,
     ORIGIN,
     PROBE_KEY,
@@ -26,8 +22,13 @@ from components.registrar import (
     SiteTokenArgs,
     UserRegistrar,
 )
-from components.site import Site, SiteArgs
-from components.tokens import machine_token
+from components.resources.fleets.base import Fleet, FleetArgs, Membership, call_rolls
+from components.resources.fleets.registry import FLEETS
+from components.resources.origin_tls import ClosedOrigin, ClosedOriginArgs
+from components.resources.probe_key import ProbeKey
+from components.resources.service_directory import ServiceDirectory, ServiceDirectoryArgs
+from components.resources.site import Site, SiteArgs
+from components.resources.tags import deployment, mark_everything
 
 settings, stands = checked(deployment())
 mark_everything()
@@ -54,7 +55,7 @@ directory = (
 )
 probe_key = ProbeKey("probe-key", settings.rotate)
 # Those of regions beside the stack's own.
-providers = ec2.providers(settings.fleets)
+providers = ec2_lookups.providers(settings.fleets)
 stores = releases.stores(settings.fleets, providers)
 
 

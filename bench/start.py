@@ -33,7 +33,7 @@ COLD_GOAL, WARM_GOAL, IMPORT_GOAL = 600.0, 60.0, 1.2
 def imports_of_the_program() -> str:
     """What `__main__.py` imports, as its own text has it, and what a site then asks for of Cloudflare's SDK."""
     body = ast.parse((ROOT / "__main__.py").read_text()).body
-    used = "from components import cloudflare\nfor each in cloudflare.NAMES: getattr(cloudflare, each)"
+    used = "from components.resources import cloudflare_sdk as cloudflare\nfor each in cloudflare.NAMES: getattr(cloudflare, each)"
     return "\n".join([ast.unparse(each) for each in body if isinstance(each, (ast.Import, ast.ImportFrom))] + [used])
 
 

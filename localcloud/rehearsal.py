@@ -474,12 +474,12 @@ def status(rehearsal: Rehearsal, *words: str) -> int:
     """State, clouds and DNS side by side: `rollcall status`, pointed at the local clouds."""
     if not rehearsal.work.exists():
         raise RehearsalError(f"{rehearsal.stack}: nothing is deployed. Run `make up` or `make preview` first.")
-    return _pointed(rehearsal, rehearsal.work, "components.status", "--stack", rehearsal.stack, *words)
+    return _pointed(rehearsal, rehearsal.work, "components.commands.status", "--stack", rehearsal.stack, *words)
 
 
 def catalogue(rehearsal: Rehearsal, *words: str) -> int:
     """The images and sizes of both clouds: `rollcall catalogue`, pointed at the local clouds."""
-    return _pointed(rehearsal, ROOT, "components.catalogue", *words)
+    return _pointed(rehearsal, ROOT, "components.commands.catalogue", *words)
 
 
 def _pointed(rehearsal: Rehearsal, folder: Path, module: str, *words: str) -> int:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from components.escaping import escaped
 from rollcall.errors import RollcallError
+from rollcall.escaping import escaped
 from rollcall.settings import STACK
 
 if TYPE_CHECKING:

@@ -49,12 +49,12 @@ _RUNTIME = (
 )
 # What the program imports where it needs it.
 _LATER = (
-    "components.aws_session",
-    "components.joining",
+    "components.aws.session",
+    "components.preflight.triton_adoption",
     "components.joyent.lookups",
     "components.joyent.provider",
-    "components.origin",
-    "components.registration",
+    "components.resources.origin_tls",
+    "components.registration.resources",
     "netrc",
 )
 _PYTHON = """\
@@ -159,7 +159,7 @@ def main(path: Path) -> None:
 
 def _import_resources() -> None:
     """Import the parts of the vendors' SDKs that the program uses."""
-    from components.sdk_parts import Part
+    from components.resources.sdk_parts import Part
 
     modules = [module for name, module in sys.modules.items() if name.startswith("components.")]
     for part in [each for module in modules for each in vars(module).values() if isinstance(each, Part)]:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 
-from components import floors
+from components.config import floors
 from components.config.errors import Faults, at, looks_secret, shown
 from components.config.models import (
     EC2_IMAGES,
@@ -293,7 +293,7 @@ def _names_in_dns(stack: str, fleet: FleetSettings, add: _Add) -> None:
 
 
 def _machine_settings(settings: Settings, fleet: FleetSettings, add: _Add) -> None:
-    """A machine's settings must fit tags: on EC2 the names of its secrets are in them (components/registrar.py)."""
+    """A machine's settings must fit tags: on EC2 the names of its secrets are in them (components/resources/dns_credentials.py)."""
     key, site, directory = at(_FLEETS, fleet.name), settings.site, settings.directory
     if site is not None and SITE_JOIN in fleet.joins:
         try:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
-from components.escaping import escaped_lines
+from rollcall.escaping import escaped_lines
 
 _PLAIN_NAME = r"[A-Za-z0-9_-]+"
 # What a password, a token or a key looks like. A value like that is never shown, and must not be in a TXT record.

@@ -20,7 +20,7 @@ from pydantic_core import CoreSchema, core_schema
 from components.config.rules import ByName, Form, OneOf, refused
 from rollcall.settings import FALL, HOSTS_LABEL
 
-# What they are: components/clouds.py and fleets.py.
+# What they are: components/compute/base.py and fleets.py.
 CLOUDS = ("aws", "joyent")
 PROTECTIONS = ("off", "low", "medium", "high", "under_attack")
 PROTOCOLS = ("tcp", "udp")
@@ -544,7 +544,7 @@ class JoyentSettings(Section):
 @dataclass(frozen=True, kw_only=True)
 class Settings(Section):
     """The keys `rollcall:…` of a stack. `network_ids`: of each Triton fleet by its name, once its data centre has been asked
-    (components/networks.py)."""
+    (components/preflight/triton_networks.py)."""
 
     stack: Annotated[str, NOT_A_KEY] = ""
     site: Annotated[SiteSettings | None, Field(description="the public site in a Cloudflare zone")] = None

@@ -11,8 +11,8 @@ import socket
 import sys
 import time
 
-from components.escaping import escaped_lines
 from components.joyent.errors import FatalError
+from rollcall.escaping import escaped_lines
 
 _ADDRESS = re.compile(r"(127\.0\.0\.1|\[::1\]|localhost):\d+")
 _STEP = 2.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from components.escaping import escaped_lines
+from rollcall.escaping import escaped_lines
 
 
 class CloudApiError(Exception):

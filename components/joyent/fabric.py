@@ -10,10 +10,10 @@ from typing import Any
 import pulumi
 from pulumi.dynamic import Resource
 
+from components.joyent.account_resources import Body, Fault, ThingField, ThingProvider, chosen
 from components.joyent.errors import FatalError, NotFoundError, RefusedError, WaitTimeoutError
 from components.joyent.pacing import wait_until
 from components.joyent.session import Session
-from components.joyent.things import Body, Fault, ThingField, ThingProvider, chosen
 
 _VLANS = "/fabrics/default/vlans"
 

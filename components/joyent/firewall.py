@@ -10,8 +10,8 @@ from typing import Any
 import pulumi
 from pulumi.dynamic import Resource
 
+from components.joyent.account_resources import Body, Fault, ThingField, ThingProvider, chosen
 from components.joyent.session import Session
-from components.joyent.things import Body, Fault, ThingField, ThingProvider, chosen
 
 _SENT = ("rule", "enabled", "description", "log")
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[()=,]|[^\s()=,"]+')

@@ -10,11 +10,11 @@ import pulumi
 from pulumi.dynamic import Resource
 
 from components.joyent import engine
+from components.joyent.account_resources import Body, Fault, ThingField, ThingProvider, chosen
 from components.joyent.errors import CloudApiError, NotFoundError
 from components.joyent.machine_fields import MARK_TAG
 from components.joyent.pacing import wait_until
 from components.joyent.session import Session
-from components.joyent.things import Body, Fault, ThingField, ThingProvider, chosen
 
 _DESCRIBING = ("version", "description", "homepage", "eula", "acl")
 

@@ -11,10 +11,10 @@ from urllib.parse import quote
 import pulumi
 from pulumi.dynamic import Resource
 
+from components.joyent.account_resources import Body, Fault, ThingField, ThingProvider
 from components.joyent.errors import FatalError, NotFoundError
 from components.joyent.session import Session
 from components.joyent.signing import md5_of
-from components.joyent.things import Body, Fault, ThingField, ThingProvider
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,9 +13,9 @@ from pulumi.dynamic import CheckFailure, CheckResult, CreateResult, DiffResult, 
 from components.joyent import engine
 from components.joyent.client import CloudApi
 from components.joyent.errors import AmbiguousError, CloudApiError, FatalError, NotFoundError, WaitTimeoutError
-from components.joyent.machine_birth import Birth
 from components.joyent.machine_changes import Change, power
 from components.joyent.machine_checks import faults
+from components.joyent.machine_creation import Birth
 from components.joyent.machine_fields import (
     FIELDS,
     differing,

@@ -10,7 +10,7 @@ from typing import Any
 from components.joyent.catalogue import Catalogue
 from components.joyent.errors import AmbiguousError, NotFoundError, RefusedError
 from components.joyent.machine_fields import MARK_TAG, SYSTEM_METADATA, USER_SCRIPT, Inputs
-from components.joyent.machine_wishes import wishes
+from components.joyent.placement_checks import wishes
 from components.joyent.provider import unknown
 
 Fault = tuple[str, str]

@@ -11,11 +11,11 @@ import pulumi
 from pulumi.dynamic import Resource
 
 from components.joyent import engine
+from components.joyent.account_resources import Body, Fault, ThingField, ThingProvider
 from components.joyent.errors import CloudApiError, FatalError, NotFoundError, WaitTimeoutError
 from components.joyent.machine_fields import snapshot_tag
 from components.joyent.pacing import wait_until
 from components.joyent.session import Session
-from components.joyent.things import Body, Fault, ThingField, ThingProvider
 
 
 @dataclass(frozen=True, kw_only=True)

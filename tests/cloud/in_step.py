@@ -18,10 +18,10 @@ from typing import Any, Protocol
 
 import pytest
 
-from components import leaving, looks, registration
-from components.attendance import Seen
-from components.looks import Shared
-from components.registration import DeregistrationProvider, RollCallError, RollCallProvider
+from components.registration import draining, resources, snapshots
+from components.registration.diff import Seen
+from components.registration.resources import DeregistrationProvider, RollCallError, RollCallProvider
+from components.registration.snapshots import Shared
 from localcloud.faults import Faults
 from rollcall import agent as agents
 from rollcall.agent import MARK_SETTLES_S, MAX_WAIT_S, TICK, Agent
@@ -142,16 +142,16 @@ class World:
         self.seen: Counter[str] = Counter()
         self._numbers = itertools.count(1)
         self._patcher = pytest.MonkeyPatch()
-        self._patcher.setattr(registration, "Engine", lambda: self)
-        for each in (registration, leaving):
+        self._patcher.setattr(resources, "Engine", lambda: self)
+        for each in (resources, draining):
             self._patcher.setattr(each, "time", SimpleNamespace(monotonic=self.clock))
             self._patcher.setattr(each, "POLL", TICK)
-        self._patcher.setattr(registration, "CALLED", set())
+        self._patcher.setattr(resources, "CALLED", set())
         for shared in ("LOOKS", "DEPARTURES"):
-            self._patcher.setattr(looks, shared, Shared(self.clock))
-        self._patcher.setattr(leaving, "DRAIN_BOUND", 20.0)
-        self._patcher.setattr(registration, "secrets", SimpleNamespace(token_hex=lambda _: self._generation()))
-        self._patcher.setattr("components.registries.view_of", lambda *_: self)
+            self._patcher.setattr(snapshots, shared, Shared(self.clock))
+        self._patcher.setattr(draining, "DRAIN_BOUND", 20.0)
+        self._patcher.setattr(resources, "secrets", SimpleNamespace(token_hex=lambda _: self._generation()))
+        self._patcher.setattr("components.registration.inventory.view_of", lambda *_: self)
         view = SimpleNamespace(
             all_of=zone.answers, any_of=zone.answers, compare=lambda *_: "", split=lambda *_: "", notes=(), delay=0.0
         )
@@ -232,9 +232,9 @@ class World:
 
     def new_run(self) -> None:
         """Each run of the engine has a provider host of its own, which has looked at nothing yet and called nobody's roll."""
-        registration.CALLED.clear()
-        looks.LOOKS.clear()
-        looks.DEPARTURES.clear()
+        resources.CALLED.clear()
+        snapshots.LOOKS.clear()
+        snapshots.DEPARTURES.clear()
 
     def up(self, brake: bool) -> bool:
         """RollCall's update; whether it succeeded. Then every member stands."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import rollcall.registry
-from components.serviceplace import BotoRoute53
+from components.dns.route53 import BotoRoute53
 from localcloud.aws.route53 import UNLIMITED
 from localcloud.aws.route53.records import Change, RecordSet
 from localcloud.aws.wire import AwsError
@@ -83,7 +83,7 @@ class CloudflareZone:
         self._written: set[str] = set()
 
     def patch(self, patcher: pytest.MonkeyPatch) -> None:
-        patcher.setattr("components.registries.RecordStore", lambda *_, **__: self._front.store)
+        patcher.setattr("components.registration.inventory.RecordStore", lambda *_, **__: self._front.store)
         patcher.setattr(rollcall.registry, "CloudflareStore", lambda *_: self._front.store)
 
     def close(self) -> None:
@@ -177,7 +177,7 @@ class Route53Zone:
 
     def patch(self, patcher: pytest.MonkeyPatch) -> None:
         api = BotoRoute53(self._cloud.client("route53"))
-        patcher.setattr("components.serviceplace._route53", lambda zone, _: Route53Store(zone, api))
+        patcher.setattr("components.dns.route53._route53", lambda zone, _: Route53Store(zone, api))
 
     def close(self) -> None:
         self.faults.clear()

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from components import adopt
-from components.adopt import Kept
-from components.zonestore import ZoneStore
+from components.commands import adopt
+from components.commands.adopt import Kept
+from components.preflight.zone_store import ZoneStore
 from localcloud.aws.route53 import UNLIMITED
 from rollcall.ownership import Owner
 from tests.cloud.aws_cloud import OPERATOR as KEYS

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import pytest
 from botocore.exceptions import ClientError
 
-from components import catalogue, preflight
-from components.clouds import Ec2View, _utc
+from components.commands import catalogue
+from components.compute.base import Ec2View, _utc
 from components.config.models import EC2_IMAGES, Settings
 from components.config.reader import read
+from components.preflight import checks
 from localcloud.aws.catalogue import REGIONS
 from localcloud.listing import instances_of_aws
 from rollcall.settings import STACK
@@ -113,7 +114,7 @@ def spread(region: str) -> Settings:
 
 @pytest.mark.parametrize(("region", "faults"), [(HOME, 0), (AWAY, 0), ("ap-south-1", 1)])
 def test_credentials_are_checked_in_each_region(cloud: Cloud, as_operator: None, region: str, faults: int) -> None:
-    found = preflight.aws_faults(preflight.located(spread(region)))
+    found = checks.aws_faults(checks.located(spread(region)))
     assert len(found) == faults
     said = (
         f"rollcall:fleets.far.region: AWS does not accept the credentials in {region} (SignatureDoesNotMatch); enable"
@@ -126,16 +127,16 @@ def test_a_region_that_cannot_be_reached_is_named_with_what_is_near(
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    (fault,) = preflight.region_faults("eu-wset-1", spread("eu-wset-1").fleets[1:])
+    (fault,) = checks.region_faults("eu-wset-1", spread("eu-wset-1").fleets[1:])
     assert fault == "rollcall:fleets.far.region: eu-wset-1 cannot be reached; write eu-west-1"
 
 
 def test_each_region_has_a_quota_of_its_own(cloud: Cloud, as_operator: None) -> None:
     cloud.aws.regions[AWAY].quotas._vcpus = 1
-    found = preflight.quotas_found(spread(AWAY))
+    found = checks.quotas_found(spread(AWAY))
     assert len(found.faults) == 1 and "in eu-west-1" in found.faults[0] and "--region eu-west-1" in found.faults[0]
     cloud.aws.regions[HOME].quotas._vcpus = 1
-    assert len(preflight.quotas_found(spread(AWAY)).faults) == 2
+    assert len(checks.quotas_found(spread(AWAY)).faults) == 2
 
 
 def test_the_catalogue_is_of_the_region_that_is_asked_for(cloud: Cloud, as_operator: None) -> None:

@@ -1,4 +1,4 @@
-"""components.aws_session beside the stand-in for the AWS provider: by the same configuration and environment both are the same.
+"""components.aws.session beside the stand-in for the AWS provider: by the same configuration and environment both are the same.
 
 People sign in to one account and deploy into another; the shell has the key of a user of the first who may only assume roles.
 """
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
-from components.aws_session import AwsSession, session_of
+from components.aws.session import AwsSession, session_of
 from components.config.errors import ConfigurationError
 from localcloud.plugins.aws import Api
 from localcloud.plugins.resource import PluginError
@@ -271,7 +271,7 @@ def test_roles_are_assumed_once_for_many_clients(scene: Scene) -> None:
 
 
 def test_no_secret_is_shown(scene: Scene) -> None:
-    from components.aws_config import read
+    from components.aws.account_settings import read
 
     told = {"accessKey": "AKIA", "secretKey": "hush-hush", "token": "quiet"}
     shown = repr(read(config_of(told).get)) + repr(

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from components import catalogue
-from components.catalogue import Entry, chosen, of_ec2, of_triton
+from components.commands import catalogue
+from components.commands.catalogue import Entry, chosen, of_ec2, of_triton
 from components.config.models import EC2_IMAGES
 from components.joyent.client import CloudApi
 from localcloud.cloudapi import Names

@@ -9,10 +9,11 @@ import pulumi
 import pytest
 from google.protobuf import struct_pb2
 
-from components import losttokens, preflight, status
-from components.cloudflareapi import CloudflareApi
+from components.commands import status
 from components.config.models import JoyentSettings, Settings, SiteSettings
-from components.held import Held
+from components.dns.cloudflare_api import CloudflareApi
+from components.preflight import checks, lost_tokens
+from components.preflight.state import Held
 from tests.cloud.cloudflare_server import OPERATOR, ZONE, Front, Lab
 
 pytestmark = pytest.mark.clouds
@@ -40,7 +41,7 @@ class World(Lab):
         patch.setenv("CLOUDFLARE_BASE_URL", front.url)
         patch.setenv("CLOUDFLARE_API_TOKEN", OPERATOR)
         patch.setattr(pulumi.runtime, "get_config", {}.get)
-        patch.setattr(preflight, "held", self.held)
+        patch.setattr(checks, "held", self.held)
         for how in ("warn", "info"):
             patch.setattr(pulumi, how, self.said.append)
 
@@ -70,7 +71,7 @@ class World(Lab):
     def run(self, preview: bool) -> None:
         self._patch.setattr(pulumi.runtime, "is_dry_run", lambda: preview)
         settings = Settings(stack="local", site=SITE, directory=None, fleets=(), joyent=JoyentSettings())
-        preflight.preflight(settings)
+        checks.preflight(settings)
 
 
 @pytest.fixture
@@ -113,8 +114,8 @@ def test_a_state_that_does_not_say_all_ids_proves_nothing(world: World) -> None:
 
 
 def test_one_that_cannot_be_revoked_stops_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    token = losttokens.LostToken(id="0" * 32, name=NAME, issued_on="2026-11-29T00:00:00Z", owner="/user")
-    preflight.revoke([token], CloudflareApi(world.url, OPERATOR))
+    token = lost_tokens.LostToken(id="0" * 32, name=NAME, issued_on="2026-11-29T00:00:00Z", owner="/user")
+    checks.revoke([token], CloudflareApi(world.url, OPERATOR))
     assert "could not be revoked" in world.said[-1]
 
 
@@ -122,7 +123,7 @@ def test_status_names_it_and_is_not_in_step(world: World) -> None:
     mine, lost = world.issued(), world.issued()
     urn = f"urn:pulumi:local::rollcall::rollcall:index:SiteToken${KIND}::machines"
     state = [{"urn": urn, "type": KIND, "id": mine, "outputs": {}}]
-    (line,) = status.lost_tokens(state, {})
+    (line,) = status.lost_tokens_of(state, {})
     assert lost in line and mine not in line
     assert line in status.shown([], [line]) and "In step" not in status.shown([], [line])
-    assert status.lost_tokens(state, {"rollcall:machineToken": "x"}) == []
+    assert status.lost_tokens_of(state, {"rollcall:machineToken": "x"}) == []

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from components.attendance import Entry
-from components.realm import Access, Realm
-from components.registries import Place, Registries, SiteRecords
+from components.compute.locations import Access, Realm
+from components.registration.diff import Entry
+from components.registration.inventory import Place, Registries, SiteRecords
 from rollcall import zoneview as resolving
 from rollcall.cloudflare import Record
 from tests.cloud.test_resolving import HOST, ZONE, Network, asking

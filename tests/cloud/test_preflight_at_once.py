@@ -1,4 +1,4 @@
-"""components.preflight: every fault of a configuration at once, those that only a cloud can see as well."""
+"""components.preflight.checks: every fault of a configuration at once, those that only a cloud can see as well."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pulumi
 import pytest
 
-from components import preflight
+from components.preflight import checks
 from localcloud.aws.route53 import UNLIMITED
 from localcloud.compute import InstantHypervisor
 from tests.cloud import cloudapi_server, cloudflare_server
@@ -73,8 +73,8 @@ def faults(
     ):
         monkeypatch.setenv(f"TRITON_{name}", value)
     # There is no engine: what only it can tell is not asked.
-    monkeypatch.setattr(preflight, "held", lambda: None)
-    monkeypatch.setattr(preflight, "account_fault", lambda: None)
+    monkeypatch.setattr(checks, "held", lambda: None)
+    monkeypatch.setattr(checks, "account_fault", lambda: None)
     monkeypatch.setattr(pulumi, "get_root_directory", lambda: str(tmp_path))
     monkeypatch.setattr(pulumi, "get_stack", lambda: "local")
     monkeypatch.setattr(pulumi.runtime, "is_dry_run", lambda: False)
@@ -83,7 +83,7 @@ def faults(
         texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in told.items()}
         token = pulumi.runtime.config.CONFIG.set(texts)
         try:
-            preflight.checked("local")
+            checks.checked("local")
         except pulumi.RunError as refused:
             return [line[4:] for line in str(refused).splitlines() if line.startswith("  - ")]
         finally:

@@ -1,4 +1,4 @@
-"""components.preflight on the local AWS when it throttles, fails, or the clock is wrong: no advice that does not help."""
+"""components.preflight.checks on the local AWS when it throttles, fails, or the clock is wrong: no advice that does not help."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from components import preflight
 from components.config.models import Settings
 from components.config.reader import read
-from components.quotas import look_at_ec2
+from components.preflight import checks
+from components.preflight.quotas import look_at_ec2
 from localcloud.aws.route53 import UNLIMITED
 from localcloud.compute import InstantHypervisor
 from tests.cloud.aws_cloud import Cloud, point_shell_at, running
@@ -47,7 +47,7 @@ def settings(**fleet: str) -> Settings:
 
 
 def test_a_cloud_that_answers_is_no_fault(aws: Cloud) -> None:
-    assert preflight.aws_faults(settings(region="eu-west-1")) == []
+    assert checks.aws_faults(settings(region="eu-west-1")) == []
 
 
 @pytest.mark.parametrize("service", ["sts", "route53"])
@@ -60,13 +60,13 @@ def test_throttling_and_outages_are_no_fault_of_the_credentials(
     aws: Cloud, service: str, fault: str, said: str
 ) -> None:
     aws.faults.add(f"{service} {fault}")
-    (found,) = preflight.aws_faults(settings())
+    (found,) = checks.aws_faults(settings())
     assert re.search(said, found) and "Give" not in found and "Export" not in found
 
 
 def test_a_wrong_clock_is_said_as_that(aws: Cloud) -> None:
     aws.clock.ahead = 400.0
-    (found,) = preflight.aws_faults(settings())
+    (found,) = checks.aws_faults(settings())
     assert found.startswith(
         "AWS credentials: AWS refuses GetCallerIdentity (SignatureDoesNotMatch), since this machine's clock is wrong"
     )
@@ -74,7 +74,7 @@ def test_a_wrong_clock_is_said_as_that(aws: Cloud) -> None:
 
 def test_a_wrong_key_is_still_a_wrong_key(aws: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAAAAAAAAAAAAAAAAA")
-    (found,) = preflight.aws_faults(settings())
+    (found,) = checks.aws_faults(settings())
     assert found.startswith(
         "AWS_ACCESS_KEY_ID: AWS does not accept the credentials, says GetCallerIdentity (InvalidClientTokenId)"
     )
@@ -84,7 +84,7 @@ def test_a_region_that_throttles_is_not_told_to_be_enabled(aws: Cloud, monkeypat
     told = settings(region="eu-west-1")
     fleets = told.by_region("aws")["eu-west-1"]
     aws.faults.add("sts throttle")
-    (found,) = preflight.region_faults("eu-west-1", fleets)
+    (found,) = checks.region_faults("eu-west-1", fleets)
     assert (
         found.startswith("rollcall:fleets.web.region: AWS throttles GetCallerIdentity (Throttling)")
         and "enable" not in found
@@ -96,16 +96,16 @@ def test_a_region_that_throttles_is_not_told_to_be_enabled(aws: Cloud, monkeypat
 )
 def test_a_region_whose_ec2_does_not_answer_names_it(aws: Cloud, fault: str, said: str) -> None:
     aws.faults.add(f"ec2 {fault}")
-    (found,) = preflight.quotas_found(settings()).faults
+    (found,) = checks.quotas_found(settings()).faults
     assert found.startswith(f"aws:region us-west-2: {said}")
 
 
 def test_what_fails_while_the_zones_records_are_read_is_a_fault_and_no_trace(
     aws: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preflight, "held", lambda: None)
+    monkeypatch.setattr(checks, "held", lambda: None)
     aws.faults.add("route53 throttle")
-    (found,) = preflight.standing_found(settings()).faults
+    (found,) = checks.standing_found(settings()).faults
     assert found.startswith("rollcall:directory.zone: AWS throttles ListHostedZonesByName")
 
 

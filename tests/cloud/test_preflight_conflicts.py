@@ -1,4 +1,4 @@
-"""components.preflight.standing_found on the local clouds: what is in a zone already and keeps our records from being taken, or from
+"""components.preflight.checks.standing_found on the local clouds: what is in a zone already and keeps our records from being taken, or from
 being answered, is named before anything is made."""
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from typing import Any
 import pulumi
 import pytest
 
-from components import preflight
 from components.config.models import Settings
 from components.config.reader import read
+from components.preflight import checks
 from localcloud.aws.route53 import UNLIMITED
 from tests.cloud.aws_cloud import Cloud, point_shell_at, running
 from tests.cloud.cloudflare_server import OPERATOR, ZONE, Front, Lab, refused
@@ -69,7 +69,7 @@ def lab(front: Front, zone: str, monkeypatch: pytest.MonkeyPatch) -> Lab:
     monkeypatch.setenv("CLOUDFLARE_API_TOKEN", OPERATOR)
     monkeypatch.setattr(pulumi.runtime, "get_config", {}.get)
     # A backend that does not tell the state: what is in the way is in the way all the same.
-    monkeypatch.setattr(preflight, "held", lambda: None)
+    monkeypatch.setattr(checks, "held", lambda: None)
     return Lab(front)
 
 
@@ -80,7 +80,7 @@ def put(cloud: Cloud, zone: str, name: str, kind: str, *values: str, **more: Any
 
 
 def faults(told: Settings | None = None) -> tuple[str, ...]:
-    return preflight.standing_found(told or settings()).faults
+    return checks.standing_found(told or settings()).faults
 
 
 class TestSite:

@@ -1,4 +1,4 @@
-"""components.preflight on the local Cloudflare: which zone is meant, and whether names in it resolve."""
+"""components.preflight.checks on the local Cloudflare: which zone is meant, and whether names in it resolve."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 from components.config.errors import ConfigurationError
 from components.config.models import Settings, SiteSettings
 from components.config.reader import read
-from components.preflight import cloudflare_fault, configured
-from components.site import apex_comment
-from components.zonestore import ZoneStore
+from components.preflight.checks import cloudflare_fault, configured
+from components.preflight.zone_store import ZoneStore
+from components.resources.site import apex_comment
 from rollcall.errors import FatalError
 from rollcall.ownership import Owner
 from tests.cloud.cloudflare_server import OPERATOR, ZONE, Front, Lab
@@ -151,7 +151,7 @@ class TestChoice:
 def test_an_id_in_the_place_of_the_name_is_looked_up(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     fleet = '{"web": {"cloud": "aws", "size": "t3.micro", "image": "debian-12", "joins": ["site"]}}'
     config = {"rollcall:site": f'{{"zone": "{lab.zone}"}}', "rollcall:fleets": fleet}
-    monkeypatch.setattr("components.preflight.config", config.get)
+    monkeypatch.setattr("components.preflight.checks.config", config.get)
     site = configured("local").site
     assert site is not None and (site.zone, site.zone_id, site.fqdn) == (ZONE, lab.zone, f"www.{ZONE}")
     config["rollcall:site"] = f'{{"zone": "{"0" * 32}"}}'

@@ -1,4 +1,4 @@
-"""components.preflight.cloudflare_fault on the local Cloudflare: what a token lacks is named before anything is made with it."""
+"""components.preflight.checks.cloudflare_fault on the local Cloudflare: what a token lacks is named before anything is made with it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import pulumi
 import pytest
 
-from components import cloudflareapi
 from components.config.models import SiteSettings
-from components.preflight import cloudflare_fault, cloudflare_found
+from components.dns import cloudflare_api
+from components.preflight.checks import cloudflare_fault, cloudflare_found
 from rollcall import retrying
 from tests.cloud.cloudflare_server import OPERATOR, ZONE, Front, Lab
 
@@ -226,7 +226,7 @@ class TestAccountOwned:
 class TestNotTheTokensFault:
     @pytest.fixture(autouse=True)
     def _quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(cloudflareapi, "PATIENCE_S", 1.5)
+        monkeypatch.setattr(cloudflare_api, "PATIENCE_S", 1.5)
         monkeypatch.setattr(retrying, "FIRST", 0.01)
 
     @pytest.mark.parametrize("after", range(3))

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from components import userdata
-from components.clouds import BOOT_MARK, Ec2View, JoyentView, group_description, role_description
+from components.compute.base import BOOT_MARK, Ec2View, JoyentView, group_description, role_description
 from components.joyent.machine_fields import USER_SCRIPT
 from components.joyent.records import MachineRecord
+from components.resources import userdata
 from localcloud.compute import InstantHypervisor
 from rollcall.settings import FLEET, GENERATION, MACHINE, STACK
 from tests.cloud.aws_cloud import TRUST, Cloud, point_shell_at, running

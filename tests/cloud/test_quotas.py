@@ -1,4 +1,4 @@
-"""components.quotas on the local clouds: the account's own answers, and what keeps fleets from fitting into it."""
+"""components.preflight.quotas on the local clouds: the account's own answers, and what keeps fleets from fitting into it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from botocore.exceptions import ClientError
 
 from components.config.models import FleetSettings, SshSettings
 from components.joyent.client import CloudApi
-from components.naming import version
-from components.quotas import Found, look_at_ec2, look_at_triton
+from components.preflight.quotas import Found, look_at_ec2, look_at_triton
+from components.resources.tags import version
 from localcloud.compute import InstantHypervisor
 from tests.cloud.aws_cloud import Cloud, debian, running
 from tests.cloud.cloudapi_server import ACCOUNT, RSA_KEY, Front, Lab, private_text

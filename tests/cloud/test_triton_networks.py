@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import pytest
 
-from components.clouds import public
+from components.compute.base import public
 from components.config.models import FleetSettings
 from components.joyent.client import CloudApi
 from components.joyent.machine_checks import faults
 from components.joyent.session import Session
-from components.naming import version
-from components.preflight import datacenter_of
-from components.quotas import look_at_triton
+from components.preflight.checks import datacenter_of
+from components.preflight.quotas import look_at_triton
+from components.resources.tags import version
 from localcloud.cloudapi import Names
 from rollcall.clouds import Joyent
 from tests.cloud.cloudapi_server import ACCOUNT, RSA_KEY, Front, Lab, private_text

@@ -9,17 +9,18 @@ from typing import Any
 
 import pytest
 
-import components.registration as registration
-from components import looks, origin
-from components.attendance import Entry
-from components.looks import Shared
-from components.origin import RevocationError, RevocationProvider
-from components.recordstore import RecordStore
-from components.registration import DeregistrationProvider, RollCallError, RollCallProvider, registries_of
-from components.registries import Place, SiteRecords
-from components.serviceplace import ServicePlace
-from components.zonegone import PresentRecords, ZoneGoneError
-from components.zonestore import ZoneStore
+import components.registration.resources as registration
+from components.dns.cloudflare_store import RecordStore
+from components.dns.deleted_zones import PresentRecords, ZoneGoneError
+from components.dns.route53 import ServicePlace
+from components.preflight.zone_store import ZoneStore
+from components.registration import snapshots
+from components.registration.diff import Entry
+from components.registration.inventory import Place, SiteRecords
+from components.registration.resources import DeregistrationProvider, RollCallError, RollCallProvider, registries_of
+from components.registration.snapshots import Shared
+from components.resources import origin_tls
+from components.resources.origin_tls import RevocationError, RevocationProvider
 from localcloud.aws.route53 import UNLIMITED
 from localcloud.compute import InstantHypervisor
 from rollcall import zoneview as resolving
@@ -70,10 +71,10 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> World:
     """What was said, on a clock that only sleeps move. The clouds are the local ones."""
     world = World()
     monkeypatch.setattr(registration, "Engine", lambda: world)
-    monkeypatch.setattr("components.registration.time.monotonic", lambda: world.now)
+    monkeypatch.setattr("components.registration.resources.time.monotonic", lambda: world.now)
     monkeypatch.setattr(registration, "CALLED", set())
-    monkeypatch.setattr(looks, "LOOKS", Shared(lambda: world.now))
-    monkeypatch.setattr(looks, "DEPARTURES", Shared(lambda: world.now))
+    monkeypatch.setattr(snapshots, "LOOKS", Shared(lambda: world.now))
+    monkeypatch.setattr(snapshots, "DEPARTURES", Shared(lambda: world.now))
     return world
 
 
@@ -167,7 +168,7 @@ class TestAnOriginCertificate:
     """Of a closed site; it has no place in the zone, and is listed by it."""
 
     def revoke(self, lab: Lab, monkeypatch: pytest.MonkeyPatch, engine: World) -> None:
-        monkeypatch.setattr(origin, "Engine", lambda: engine)
+        monkeypatch.setattr(origin_tls, "Engine", lambda: engine)
         props = {"certificate": "1", "zone": lab.zone, "host": HOST, "expires": "2027-01-01"}
         RevocationProvider().delete("1", props)
 

@@ -1,4 +1,4 @@
-"""components.zonesoa on the local Route53: the TTL of the zone's SOA is set, watched, and put back; one stack alone may do so."""
+"""components.resources.zone_soa on the local Route53: the SOA's TTL is set, watched, and put back; one stack alone may do so."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from components import soa, zonesoa
 from components.config.models import DirectorySettings
-from components.standing import sets_of
-from components.zonesoa import TTL_S, ZoneSoaError, ZoneSoaProvider, mark_name
+from components.preflight import soa
+from components.preflight.existing_resources import sets_of
+from components.resources import zone_soa
+from components.resources.zone_soa import TTL_S, ZoneSoaError, ZoneSoaProvider, mark_name
 from localcloud.aws.route53 import UNLIMITED
 from tests.cloud.aws_cloud import Cloud, point_shell_at, running
 
@@ -134,7 +135,7 @@ def test_a_zone_that_was_deleted_needs_nothing(cloud: Cloud, provider: ZoneSoaPr
     ],
 )
 def test_a_mark_names_the_stack_and_what_was_before(values: list[str], owner: tuple[str, int] | None) -> None:
-    assert zonesoa.owner_of(values) == owner
+    assert zone_soa.owner_of(values) == owner
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from components.dns.route53 import BotoRoute53
 from components.joyent.session import session_of
-from components.serviceplace import BotoRoute53
 from localcloud.aws.catalogue import REGIONS
 from rollcall.errors import RollcallError
 from rollcall.ownership import Owner

@@ -1,4 +1,4 @@
-"""Sample changes, each previewed by the real engine: what it logged, as `components.review` reads it.
+"""Sample changes, each previewed by the real engine: what it logged, as `components.commands.review` reads it.
 
 Nothing boots: the test is the agents of the machines that the clouds say are running, as in `test_in_step_engine.py`.
 """

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import requests
 
-from components.site import apex_comment
+from components.resources.site import apex_comment
 from localcloud.prepare import ROOT
 from tests.integration.conftest import rehearsed
 from tests.integration.deployed import Deployed

@@ -47,12 +47,12 @@ config:
 NAMES = ('CLOUDS = ("aws", "joyent")', 'CLOUDS = ("aws", "joyent", "shed")')
 # What is written into the other tables: the line before which it goes, and the line.
 ENTRIES = {
-    "clouds.py": [
+    "compute/base.py": [
         ("from rollcall.settings import DRAIN", "from components.shed.view import ShedView"),
         ('    "joyent": Kind(', '    "shed": Kind(ids=r"shed-.+", view=lambda *_: ShedView()),'),
     ],
-    "fleets.py": [
-        ("from components.fleet import Ec2Fleet", "from components.shed.fleet import ShedFleet"),
+    "resources/fleets/registry.py": [
+        ("from components.resources.fleets.base import Ec2Fleet", "from components.shed.fleet import ShedFleet"),
         ('    "joyent": JoyentFleet', '    "shed": ShedFleet,'),
     ],
 }

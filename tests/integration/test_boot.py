@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from components import clouds, releases, userdata
-from components.registrar import policy_document
+from components.compute import base
+from components.resources import releases, userdata
+from components.resources.dns_credentials import policy_document
 from localcloud.compute import Machine
 from localcloud.fronts import repositories
 from localcloud.http import Server
@@ -128,7 +129,7 @@ class Guest:
         """What a roll call reads of it in its cloud."""
         if self.machine.cloud == "joyent":
             return self.metadata.values.get("rollcall-status", "")
-        said = clouds._SAID.findall(self.room.hypervisor.printed(self.machine.id))
+        said = base._SAID.findall(self.room.hypervisor.printed(self.machine.id))
         return str(said[-1]) if said else ""
 
     def says(self, words: str, seconds: float) -> float:

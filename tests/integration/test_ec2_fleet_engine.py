@@ -22,10 +22,10 @@ import os
 import boto3
 import pulumi
 import pulumi_aws as aws
-from components import ec2, userdata
-from components.fleet import Ec2Fleet, FleetArgs, call_rolls
-from components.naming import deployment, mark_everything
-from components.quotas import look_at_ec2
+from components.resources import ec2_lookups, userdata
+from components.resources.fleets.base import Ec2Fleet, FleetArgs, call_rolls
+from components.resources.tags import deployment, mark_everything
+from components.preflight.quotas import look_at_ec2
 from components.config.models import FleetSettings
 
 told = {"count": 2, "image": "debian-12", "renew": "", "sources": "one", "size": "t3.micro", "region": None}
@@ -40,7 +40,7 @@ settings = FleetSettings(name="aws-web", cloud="aws", joins=(), **kept)
 where = told["region"] or "us-west-2"
 for note in look_at_ec2([settings], deployment(), where, functools.partial(boto3.client, region_name=where)).notes:
     pulumi.info(note)
-abroad = ec2.providers([settings]).get(told["region"])
+abroad = ec2_lookups.providers([settings]).get(told["region"])
 opts = pulumi.ResourceOptions(providers=[abroad]) if abroad else None
 args = FleetArgs(settings=settings, memberships=[], needs=[profile], profile=profile.name)
 call_rolls([Ec2Fleet("aws-web", args, opts)])

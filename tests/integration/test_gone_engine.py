@@ -58,7 +58,7 @@ class Stack:
         return self.pulumi("up", "--yes", "--skip-preview", fails=fails)
 
     def status(self) -> tuple[int, dict[str, Any]]:
-        command = [str(VENV / "bin" / "python"), "-m", "components.status", "--json", "--stack", self.name]
+        command = [str(VENV / "bin" / "python"), "-m", "components.commands.status", "--json", "--stack", self.name]
         env = self.rehearsal.engines_environment()
         done = subprocess.run(command, cwd=self.rehearsal.work, env=env, capture_output=True, text=True, check=False)
         assert done.returncode < 2, done.stderr

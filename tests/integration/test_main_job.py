@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from components import userdata
+from components.resources import userdata
 from localcloud.prepare import ROOT
 from localcloud.rehearsal import visit
 from tests.integration.conftest import rehearsed, wait_until

@@ -15,7 +15,7 @@ import requests
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from components.origin import DAY
+from components.resources.origin_tls import DAY
 from tests.integration.conftest import rehearsed
 from tests.integration.deployed import Deployed
 

@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from components.config.models import SiteSettings
-from components.site import zone_settings
+from components.resources.site import zone_settings
 from localcloud.rehearsal import addresses, visit
 from tests.integration.conftest import machines, wait_until
 from tests.integration.deployed import HOST

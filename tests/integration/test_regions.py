@@ -101,7 +101,7 @@ class Spread(InStep):
     def status(self) -> tuple[int, dict[str, Any]]:
         """`rollcall status --json`: its exit code and what it prints."""
         passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-        words = [sys.executable, "-m", "components.status", "--stack", "local", "--json"]
+        words = [sys.executable, "-m", "components.commands.status", "--stack", "local", "--json"]
         done = subprocess.run(
             words, cwd=self.rehearsal.work, env={**passed, **self.env}, capture_output=True, text=True, check=False
         )

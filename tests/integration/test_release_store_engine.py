@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from components.releases import key_of
+from components.resources.releases import key_of
 from tests.integration.trial import Trial, on_trial
 
 pytestmark = [pytest.mark.clouds, pytest.mark.engine]
@@ -21,10 +21,10 @@ import json
 import os
 import pulumi
 import pulumi_aws as aws
-from components import ec2, releases, userdata
-from components.fleet import Ec2Fleet, FleetArgs, call_rolls
-from components.naming import mark_everything
-from components.registrar import Ec2Registrar, Ec2RegistrarArgs
+from components.resources import ec2_lookups, releases, userdata
+from components.resources.fleets.base import Ec2Fleet, FleetArgs, call_rolls
+from components.resources.tags import mark_everything
+from components.resources.dns_credentials import Ec2Registrar, Ec2RegistrarArgs
 from components.config.models import FleetSettings
 
 told = {"release": "one", "regions": {"web": None}} | json.loads(os.environ["TRIAL"])
@@ -37,7 +37,7 @@ fleets = [
     FleetSettings(name=name, cloud="aws", joins=(), count=2, image="debian-12", size="t3.micro", region=region)
     for name, region in told["regions"].items()
 ]
-providers = ec2.providers(fleets)
+providers = ec2_lookups.providers(fleets)
 stores = releases.stores(fleets, providers)
 called = []
 for each in fleets:

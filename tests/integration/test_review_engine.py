@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from components.review import commented, read_log
+from components.commands.review import commented, read_log
 from localcloud.rehearsal import Rehearsal
 from rollcall import agent as agents
 from rollcall.health import Health

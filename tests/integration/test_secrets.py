@@ -258,6 +258,6 @@ def test_no_secret_is_anywhere_after_destroy_and_none_is_valid(stack: Searched) 
     assert requests.get(f"{url}/user/tokens/verify", headers=token, timeout=10).status_code == 401
     assert stack.aws("iam").list_users(PathPrefix="/rollcall/")["Users"] == []
     assert stack.triton("fwrules", "-j").strip() == ""
-    # Machines take a certificate's successor within a day, so the rotated one is not revoked (components/origin.py).
+    # Machines take a certificate's successor within a day, so the rotated one is not revoked (components/resources/origin_tls.py).
     assert stack.certificates() == stack.rotated
     assert stack.aws("ssm").describe_parameters()["Parameters"] == []

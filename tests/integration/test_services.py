@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from components import userdata
+from components.resources import userdata
 from localcloud.cli import RESOLVER
 from localcloud.prepare import ROOT
 from tests.integration.conftest import rehearsed, wait_until

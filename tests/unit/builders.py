@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 _PROBE = "import bz2, zlib, sys; print(*sys.version_info[:2], sep='.')"
 _BUILD = """
 import json
-from components import userdata as u
+from components.resources import userdata as u
 print(json.dumps({"text": u.build(), "digest": u.release().digest, "sources": u.sources_hash()}))
 """
 

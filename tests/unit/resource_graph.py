@@ -206,7 +206,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 def networked(settings: Any) -> Any:
     """As the preflight leaves them: each Triton fleet with the only public network of its data centre."""
     from components.joyent.records import NetworkRecord
-    from components.networks import Datacenter
+    from components.preflight.triton_networks import Datacenter
 
     public = NetworkRecord.of(
         {"id": "0efd931d-0000-4000-8000-000000000001", "name": "MNX-Triton-Public", "public": True}
@@ -221,17 +221,18 @@ def program(config: str) -> Callable[[], Any]:
     """Rollcall's own program with this configuration, whose accounts nobody is asked about."""
 
     def build() -> Any:
-        from components import ec2, preflight
         from components.config.reader import read
-        from components.standing import Standing
+        from components.preflight import checks
+        from components.preflight.existing_resources import Standing
+        from components.resources import ec2_lookups
 
         def checked(stack: str) -> Any:
             settings = networked(read(stack, CONFIGS[config]))
             if settings.fleets_of("aws"):
-                ec2.provider_identity()
+                ec2_lookups.provider_identity()
             return settings, Standing(token_account=_ACCOUNT if config == "account" else "")
 
-        preflight.checked = checked
+        checks.checked = checked
         runpy.run_path(str(Path(__file__).resolve().parents[2] / "__main__.py"))
 
     return build
@@ -240,12 +241,13 @@ def program(config: str) -> Callable[[], Any]:
 def load() -> None:
     """Import what the program imports, its SDKs above all. What is left out here is imported by each build."""
     import components
-    from components import cloudflare
+    from components.resources import cloudflare_sdk
 
-    for module in pkgutil.iter_modules(components.__path__):
-        importlib.import_module(f"components.{module.name}")
-    for name in cloudflare.NAMES:
-        getattr(cloudflare, name)
+    for module in pkgutil.walk_packages(components.__path__, "components."):
+        if not module.name.endswith(".__main__"):
+            importlib.import_module(module.name)
+    for name in cloudflare_sdk.NAMES:
+        getattr(cloudflare_sdk, name)
     for part in ("ec2", "iam", "route53", "ssm"):
         importlib.import_module(f"pulumi_aws.{part}")
 

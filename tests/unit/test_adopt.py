@@ -1,4 +1,4 @@
-"""components.adopt: which entries made by hand become whose, and why the others stay as they are."""
+"""components.commands.adopt: which entries made by hand become whose, and why the others stay as they are."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from components.adopt import Kept, Verdict, owners, shown, verdict
-from components.attendance import BY_HAND
+from components.commands.adopt import Kept, Verdict, owners, shown, verdict
+from components.registration.diff import BY_HAND
 from rollcall.cloudflare import Record
 from rollcall.ownership import Owner
 

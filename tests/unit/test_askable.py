@@ -1,4 +1,4 @@
-"""components.askable: which parts of settings with faults a cloud can be asked about."""
+"""components.preflight.checkable: which parts of settings with faults a cloud can be asked about."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from components.askable import part, without_cloud
 from components.config.reader import read_whole
+from components.preflight.checkable import part, without_cloud
 
 FLEET = {"cloud": "aws", "size": "t3.micro", "image": "debian-12", "joins": ["site"]}
 TOLD: dict[str, Any] = {

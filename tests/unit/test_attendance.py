@@ -1,4 +1,4 @@
-"""components.attendance: one table. Each row without a difference has a twin in which one field differs."""
+"""components.registration.diff: one table. Each row without a difference has a twin in which one field differs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from components.attendance import Difference, Entry, Member, Roll, Seen, Stand, difference
+from components.registration.diff import Difference, Entry, Member, Roll, Seen, Stand, difference
 from rollcall.ownership import Owner
 
 PLACE = "www.scalability.expert A"

@@ -1,4 +1,4 @@
-"""components.aws_config: what the `aws:` keys say, and what the provider would not take or the two sides not honour alike."""
+"""components.aws.account_settings: what the `aws:` keys say, and what the provider would not take or the two sides not honour alike."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 import pulumi_aws
 import pytest
 
-from components import preflight
-from components.aws_config import AWS_KEYS, AssumedRole, named, own_region, read
+from components.aws.account_settings import AWS_KEYS, AssumedRole, named, own_region, read
 from components.config.errors import ConfigurationError
-from components.registration import RollCallProvider
+from components.preflight import checks
+from components.registration.resources import RollCallProvider
 
 NOTHING: dict[str, str] = {}
 ARN = "arn:aws:iam::123456789012:role/deploy"
@@ -127,17 +127,17 @@ def test_secrets_in_plain_text_are_refused(monkeypatch: pytest.MonkeyPatch) -> N
         **config({"accessKey": "AKIA", "secretKey": "x", "token": "y", "assumeRoleWithWebIdentity": token}),
         "cloudflare:apiToken": "z",
     }
-    monkeypatch.setattr(preflight, "config", told.get)
-    monkeypatch.setattr(preflight, "is_secret", lambda _: True)
-    assert preflight.plain_secrets() == []
-    monkeypatch.setattr(preflight, "is_secret", lambda _: False)
+    monkeypatch.setattr(checks, "config", told.get)
+    monkeypatch.setattr(checks, "is_secret", lambda _: True)
+    assert checks.plain_secrets() == []
+    monkeypatch.setattr(checks, "is_secret", lambda _: False)
     wrong = ["aws:secretKey", "aws:token", "aws:assumeRoleWithWebIdentity", "cloudflare:apiToken"]
-    assert preflight.plain_secrets() == [
+    assert checks.plain_secrets() == [
         f"{key}: is in plain text. `pulumi config set --secret {key}`, and revoke this one." for key in wrong
     ]
     in_a_file = {"assumeRoleWithWebIdentity": {"roleArn": ARN, "webIdentityTokenFile": "x"}}
-    monkeypatch.setattr(preflight, "config", config(in_a_file).get)
-    assert preflight.plain_secrets() == []
+    monkeypatch.setattr(checks, "config", config(in_a_file).get)
+    assert checks.plain_secrets() == []
 
 
 def test_the_key_that_says_whose_account_it_is_is_named() -> None:
@@ -190,4 +190,4 @@ def test_one_file_alone_makes_boto3s_clients() -> None:
         for each in [home / "__main__.py", *(home / "components").rglob("*.py")]
         if re.search(r"^\s*(import|from) boto(3|core\.session)\b", each.read_text(), re.M)
     }
-    assert importing == {"components/aws_session.py"}
+    assert importing == {"components/aws/session.py"}

@@ -1,4 +1,4 @@
-"""components.awserrors: each way in which AWS refuses or does not answer is said as what it is."""
+"""components.aws.api_errors: each way in which AWS refuses or does not answer is said as what it is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from botocore import exceptions as botocore
 from botocore.parsers import ResponseParserError
 
-from components.awserrors import is_denied, is_unknown, told
+from components.aws.api_errors import is_denied, is_unknown, told
 
 
 def refused(code: str, said: str = "said", status: int = 400, operation: str = "RunInstances") -> botocore.ClientError:

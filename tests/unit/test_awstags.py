@@ -1,4 +1,4 @@
-"""components.awstags: every tag that AWS would refuse is named by its key before anything is made, and no other."""
+"""components.preflight.aws_tags: every tag that AWS would refuse is named by its key before anything is made, and no other."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from components.awstags import default_tags, faults, kinds_of
 from components.config.models import Settings
 from components.config.reader import read
+from components.preflight.aws_tags import default_tags, faults, kinds_of
 from rollcall.settings import DRAIN
 from tests.unit.graphs import Graphs
 

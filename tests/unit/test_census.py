@@ -1,4 +1,4 @@
-"""components.census: a machine that is not in the program, the state, a roll call and its cloud is named with what lacks it."""
+"""components.commands.census: a machine that is not in the program, the state, a roll call and its cloud is named with what lacks it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from components.attendance import Member, Seen
-from components.census import Held, Missing, missing
+from components.commands.census import Held, Missing, missing
+from components.registration.diff import Member, Seen
 
 MEMBER = Member(fleet="web", machine="0", generation="aaaaaa", instance="i-00000000000000001")
 HELD = Held(member=MEMBER)

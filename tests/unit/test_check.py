@@ -1,4 +1,4 @@
-"""components.check: `rollcall check` names what a stack's file shows, without the engine and without a network, at once."""
+"""components.commands.check: `rollcall check` names what a stack's file shows, without the engine and without a network, at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from components.check import errors, main
+from components.commands.check import errors, main
 from components.config.stack_file import StackFileError
 
 ROOT = Path(__file__).parents[2]

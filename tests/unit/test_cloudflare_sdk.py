@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from components import cloudflare
+from components.resources import cloudflare_sdk
 
 ROOT = Path(__file__).resolve().parents[2]
 # Looking for garbage among its classes takes a third of the time.
@@ -20,8 +20,8 @@ SAME = "assert pulumi_cloudflare.DnsRecord is cloudflare.DnsRecord; assert pulum
 @pytest.mark.parametrize(
     "code",
     [
-        f"{LOAD}; from components import cloudflare; {ALL}; import pulumi_cloudflare; {SAME}",
-        f"{LOAD}; import pulumi_cloudflare; from components import cloudflare; {SAME}",
+        f"{LOAD}; from components.resources import cloudflare_sdk as cloudflare; {ALL}; import pulumi_cloudflare; {SAME}",
+        f"{LOAD}; import pulumi_cloudflare; from components.resources import cloudflare_sdk as cloudflare; {SAME}",
     ],
     ids=["all of it later", "all of it before"],
 )
@@ -29,9 +29,11 @@ def test_all_of_it_is_there_for_others(code: str) -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
 
 
-@pytest.mark.parametrize("uses", ["", f"from components import cloudflare; {ALL};"], ids=["no site", "a site"])
+@pytest.mark.parametrize(
+    "uses", ["", f"from components.resources import cloudflare_sdk as cloudflare; {ALL};"], ids=["no site", "a site"]
+)
 def test_the_program_imports_a_few_of_its_modules_and_none_without_a_site(uses: str) -> None:
-    code = f"{LOAD}; import sys; from components import site, registrar; {uses} print(*sys.modules)"
+    code = f"{LOAD}; import sys; from components.resources import site, dns_credentials; {uses} print(*sys.modules)"
     path = f"{ROOT}:{ROOT / 'userdata'}"
     done = subprocess.run(
         [sys.executable, "-c", code], env={"PYTHONPATH": path}, capture_output=True, text=True, check=True, timeout=60
@@ -43,4 +45,4 @@ def test_the_program_imports_a_few_of_its_modules_and_none_without_a_site(uses: 
 
 def test_a_name_that_it_has_not_is_no_attribute() -> None:
     with pytest.raises(AttributeError, match="LoadBalancer"):
-        cloudflare.LoadBalancer  # type: ignore[attr-defined]  # noqa: B018
+        cloudflare_sdk.LoadBalancer  # type: ignore[attr-defined]  # noqa: B018

@@ -1,4 +1,4 @@
-"""components.clouds: the clouds' machines look alike, whatever their APIs and clients give."""
+"""components.compute.base: the clouds' machines look alike, whatever their APIs and clients give."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from components.clouds import _ec2_seen, _joyent_seen
+from components.compute.base import _ec2_seen, _joyent_seen
 from components.joyent.records import MachineRecord
 
 MADE = datetime(2026, 11, 23, 14, 0, 5, 153000, tzinfo=timezone.utc)

@@ -35,7 +35,7 @@ def test_two_builds_ask_for_the_same(graphs: Graphs) -> None:
 
 def test_off_means_that_no_zone_setting_is_touched() -> None:
     from components.config.models import SiteSettings
-    from components.site import zone_settings
+    from components.resources.site import zone_settings
 
     assert zone_settings(SiteSettings(zone="scalability.expert")) == {}
     on = zone_settings(SiteSettings(zone="scalability.expert", protection="high", acceleration=True))
@@ -44,7 +44,7 @@ def test_off_means_that_no_zone_setting_is_touched() -> None:
 
 def test_every_setting_is_one_that_the_free_plan_may_edit() -> None:
     from components.config.models import PROTECTIONS, SiteSettings
-    from components.site import zone_settings
+    from components.resources.site import zone_settings
     from localcloud.cloudflare.settings import SETTINGS
 
     for protection in PROTECTIONS:
@@ -56,7 +56,7 @@ def test_every_setting_is_one_that_the_free_plan_may_edit() -> None:
 
 
 def test_a_machines_policy_names_its_own_parameters_and_nothing_else() -> None:
-    from components.registrar import read_statements
+    from components.resources.dns_credentials import read_statements
 
     assert read_statements([]) == []
     (statement,) = read_statements(["arn:b", "arn:a"])
@@ -93,7 +93,7 @@ def test_with_ipv6_a_machine_its_group_its_subnets_and_its_roll_call_have_it_and
 
 
 def test_another_project_with_a_stack_of_the_same_name_is_another_deployment() -> None:
-    from components.naming import named
+    from components.resources.tags import named
 
     assert (named("rollcall", "prod"), named("shop", "prod")) == ("prod", "shop.prod")
     assert Owner.parse(str(Owner(named("shop", "prod"), "web", "0", "ab12cd", "i-0123456789abcdef0"))) is not None
@@ -150,7 +150,7 @@ def test_a_fleet_in_another_data_centre_has_all_that_it_makes_there(graphs: Grap
 
 
 def test_another_regions_provider_has_all_that_the_stack_says_of_its_own() -> None:
-    from components.ec2 import provider_settings
+    from components.resources.ec2_lookups import provider_settings
 
     config = {
         "profile": "operators", "region": "us-west-2", "skipMetadataApiCheck": "true", "maxRetries": "5",

@@ -13,7 +13,11 @@ from rollcall import cli, console
 
 ROOT = Path(__file__).resolve().parents[2]
 # What `python -m components.…` has beside them is not for people to call by this name.
-STACK = {each for each in ("status", "adopt", "catalogue", "check") if (ROOT / "components" / f"{each}.py").is_file()}
+STACK = {
+    each
+    for each in ("status", "adopt", "catalogue", "check")
+    if (ROOT / "components/commands" / f"{each}.py").is_file()
+}
 
 
 def rollcall(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:

@@ -1,11 +1,11 @@
-"""components.dnsconflicts: what no provider has today, and that nothing of ours is left out."""
+"""components.preflight.dns_conflicts: what no provider has today, and that nothing of ours is left out."""
 
 from __future__ import annotations
 
 from components.config.models import Settings
 from components.config.reader import read
-from components.directory import static_records
-from components.dnsconflicts import CHALLENGES, Present, Wanted, faults, of_directory, of_site
+from components.preflight.dns_conflicts import CHALLENGES, Present, Wanted, faults, of_directory, of_site
+from components.resources.service_directory import static_records
 from rollcall.ownership import Owner
 from rollcall.settings import CloudflareJoin, Route53Join, challenge_name
 

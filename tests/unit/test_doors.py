@@ -8,10 +8,10 @@ from typing import Any
 import pulumi
 import pytest
 
-from components import doors
-from components.doors import WATCH, Door, Ranges
-from components.fleet import Membership
-from components.joyent import firewall
+from components.joyent.firewall import meaning
+from components.resources import firewall
+from components.resources.firewall import WATCH, Door, Ranges
+from components.resources.fleets.base import Membership
 from localcloud.cloudapi.firewall import parse
 
 EDGE = Ranges(v4=("173.245.48.0/20", "198.51.100.2/32"), v6=("2400:cb00::/32",))
@@ -28,75 +28,75 @@ WATCHED = Door(port=WATCH[0], protocol=WATCH[1])
 
 
 def test_an_open_site_and_a_service_are_for_everybody() -> None:
-    assert doors.doors([SERVICE, OPEN]) == [
+    assert firewall.doors([SERVICE, OPEN]) == [
         Door(port=80, protocol="tcp"),
         WATCHED,
         Door(port=4218, protocol="tcp"),
     ]
-    assert not doors.is_closed([SERVICE, OPEN])
+    assert not firewall.is_closed([SERVICE, OPEN])
 
 
 def test_who_joins_nothing_is_asked_by_no_agent() -> None:
-    assert doors.doors([]) == []
+    assert firewall.doors([]) == []
 
 
 def test_a_closed_site_is_for_its_edge_and_its_agents_can_be_asked() -> None:
-    assert doors.doors([CLOSED]) == [Door(port=443, protocol="tcp", only_from=EDGE), WATCHED]
+    assert firewall.doors([CLOSED]) == [Door(port=443, protocol="tcp", only_from=EDGE), WATCHED]
 
 
 def test_a_port_of_udp_is_open_to_nothing_else() -> None:
-    found = doors.doors([membership("5353/udp")])
+    found = firewall.doors([membership("5353/udp")])
     assert found == [WATCHED, Door(port=5353, protocol="udp")]
-    assert not doors.is_closed([membership("5353/udp")])
+    assert not firewall.is_closed([membership("5353/udp")])
 
 
 def test_a_service_beside_a_closed_site_stays_open() -> None:
-    assert doors.doors([CLOSED, SERVICE])[1:] == [WATCHED, Door(port=4218, protocol="tcp")]
+    assert firewall.doors([CLOSED, SERVICE])[1:] == [WATCHED, Door(port=4218, protocol="tcp")]
 
 
 @pytest.mark.parametrize("turned", [False, True])
 def test_a_port_that_one_membership_has_for_everybody_is(turned: bool) -> None:
     both = [membership("443/tcp"), CLOSED]
-    assert doors.doors(both[::-1] if turned else both)[0] == Door(port=443, protocol="tcp")
+    assert firewall.doors(both[::-1] if turned else both)[0] == Door(port=443, protocol="tcp")
 
 
 def test_a_security_group_names_both_families_of_the_edge_and_nobody_else() -> None:
-    web, watch = doors.ingress(doors.doors([CLOSED]))
+    web, watch = firewall.ingress(firewall.doors([CLOSED]))
     assert (web["protocol"], web["from_port"], web["to_port"]) == ("tcp", 443, 443)
     assert (web["cidr_blocks"], web["ipv6_cidr_blocks"]) == ([*EDGE.v4], [*EDGE.v6])
     assert (watch["protocol"], watch["from_port"], watch["cidr_blocks"]) == ("udp", 4217, ["0.0.0.0/0"])
 
 
 def test_with_ipv6_everybody_is_everybody_by_it_and_an_edge_is_what_it_was() -> None:
-    web, watch = doors.ingress(doors.doors([CLOSED]), ipv6=True)
+    web, watch = firewall.ingress(firewall.doors([CLOSED]), ipv6=True)
     assert (watch["cidr_blocks"], watch["ipv6_cidr_blocks"]) == (["0.0.0.0/0"], ["::/0"])
-    assert web == doors.ingress(doors.doors([CLOSED]))[0]
-    operators = doors.doors([OPEN], ["192.0.2.0/24"])
-    ssh, site, watch = doors.ingress(operators, ipv6=True)
+    assert web == firewall.ingress(firewall.doors([CLOSED]))[0]
+    operators = firewall.doors([OPEN], ["192.0.2.0/24"])
+    ssh, site, watch = firewall.ingress(operators, ipv6=True)
     assert "ipv6_cidr_blocks" not in ssh and site["ipv6_cidr_blocks"] == watch["ipv6_cidr_blocks"] == ["::/0"]
-    assert all("ipv6_cidr_blocks" not in rule for rule in doors.ingress(operators))
+    assert all("ipv6_cidr_blocks" not in rule for rule in firewall.ingress(operators))
 
 
 def test_an_edge_without_ipv6_makes_no_empty_list() -> None:
-    web, _ = doors.ingress(doors.doors([membership("443/tcp", Ranges(v4=EDGE.v4))]))
+    web, _ = firewall.ingress(firewall.doors([membership("443/tcp", Ranges(v4=EDGE.v4))]))
     assert "ipv6_cidr_blocks" not in web
 
 
 def test_ssh_is_for_operators_and_closed_where_none_are_named() -> None:
-    ssh, web, _ = doors.doors([OPEN], ["192.0.2.0/24", "2001:db8::/32"])
+    ssh, web, _ = firewall.doors([OPEN], ["192.0.2.0/24", "2001:db8::/32"])
     assert ssh == Door(port=22, protocol="tcp", only_from=Ranges(v4=("192.0.2.0/24",), v6=("2001:db8::/32",)))
-    assert web.port == 80 and doors.ingress([ssh])[0]["description"] == "operators"
+    assert web.port == 80 and firewall.ingress([ssh])[0]["description"] == "operators"
 
 
 def test_descriptions_have_the_characters_that_ec2_takes() -> None:
     """https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_IpRange.html"""
-    for rule in doors.ingress(doors.doors([CLOSED, SERVICE], ["192.0.2.0/24"])):
+    for rule in firewall.ingress(firewall.doors([CLOSED, SERVICE], ["192.0.2.0/24"])):
         assert re.fullmatch(r"[a-zA-Z0-9. _\-:/()#,@\[\]+=&;{}!$*]{1,255}", rule["description"])
 
 
 def sources(count: int) -> list[str]:
     ranges = Ranges(v4=tuple(f"10.{number}.0.0/16" for number in range(count)), v6=EDGE.v6)
-    return list(doors._sources(Door(port=443, protocol="tcp", only_from=ranges)))
+    return list(firewall._sources(Door(port=443, protocol="tcp", only_from=ranges)))
 
 
 @pytest.mark.parametrize(("networks", "rules"), [(1, 1), (23, 1), (24, 2), (60, 3)])
@@ -110,13 +110,13 @@ def test_a_rule_of_triton_names_no_more_than_it_may(networks: int, rules: int) -
 
 def test_a_rule_means_the_same_after_triton_has_written_it_its_way() -> None:
     written = f'FROM {sources(3)[0]} TO tag "rollcall-doors" = "prod/web" ALLOW tcp PORT 443'
-    assert firewall.meaning(str(parse(written))) == firewall.meaning(written)
+    assert meaning(str(parse(written))) == meaning(written)
 
 
 def test_no_addresses_of_the_edge_close_the_site_to_nobody_but_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     def nothing(**_: Any) -> Any:
         return type("Found", (), {"ipv4_cidrs": [], "ipv6_cidrs": ["2400:cb00::/32"]})
 
-    monkeypatch.setattr("components.cloudflare.get_ip_ranges", nothing)
+    monkeypatch.setattr("components.resources.cloudflare_sdk.get_ip_ranges", nothing)
     with pytest.raises(ValueError, match="no addresses"):
-        doors.published(None)  # type: ignore[arg-type]
+        firewall.published(None)  # type: ignore[arg-type]

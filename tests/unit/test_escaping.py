@@ -1,4 +1,4 @@
-"""components.escaping, and the places where the program shows what a machine or a stranger wrote."""
+"""rollcall.escaping, and the places where the program shows what a machine or a stranger wrote."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from typing import Any
 
 import pytest
 
-from components import adopt, drain, progress, status
-from components.attendance import Entry, Member, Roll, Seen, Stand, difference, with_doubts
-from components.clouds import Ec2View, _ec2_seen, _joyent_seen
+from components.commands import adopt, status
+from components.commands.review.findings import code
+from components.commands.status import FleetStatus, status_of
+from components.compute.base import Ec2View, _ec2_seen, _joyent_seen
+from components.compute.locations import Access
 from components.config.errors import ConfigurationError
-from components.escaping import escaped, escaped_lines
 from components.joyent.errors import FatalError
 from components.joyent.records import MachineRecord
-from components.realm import Access
-from components.registration import RollCallError
-from components.review.findings import code
-from components.status import FleetStatus, status_of
+from components.registration import engine
+from components.registration.diff import Entry, Member, Roll, Seen, Stand, difference, with_doubts
+from components.registration.resources import RollCallError
+from components.resources import ssh_drain
 from localcloud import show
 from rollcall.cloudflare import Record
+from rollcall.escaping import escaped, escaped_lines
 from rollcall.ownership import Owner
 from rollcall.settings import FLEET, GENERATION, MACHINE, STACK, STATUS
 
@@ -130,7 +132,7 @@ def test_what_a_machine_prints_over_ssh(tmp_path: Path, code: int, said: str) ->
     client.chmod(0o755)
     told = {"ROLLCALL_TO": "admin@198.51.100.10", "ROLLCALL_LEAVE": "true", "ROLLCALL_SSH": str(client)}
     done = subprocess.run(
-        ["sh", "-c", drain._SCRIPT], env={**os.environ, **told}, capture_output=True, text=True, check=True
+        ["sh", "-c", ssh_drain._SCRIPT], env={**os.environ, **told}, capture_output=True, text=True, check=True
     )
     assert said in done.stdout and bool(done.stdout) is bool(code) and done.stderr == ""
     assert clean(done.stdout, lines=True) and len(done.stdout.splitlines()) == (1 if code else 0)
@@ -157,7 +159,7 @@ class TestWhereItIsPrinted:
         assert "owned" in said and clean(said, lines=True)
 
     def test_a_line_to_the_engine(self, capsys: pytest.CaptureFixture[str]) -> None:
-        progress.Engine("").say(f"web: waiting\n  for {EVIL.replace(chr(10), '')}")
+        engine.Engine("").say(f"web: waiting\n  for {EVIL.replace(chr(10), '')}")
         assert clean(capsys.readouterr().err, lines=True)
 
     @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""components.floors: how many machines stay in DNS whatever their health, and how the machines learn of it."""
+"""components.config.floors: how many machines stay in DNS whatever their health, and how the machines learn of it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from components import floors, status
-from components.attendance import Member, Roll, Seen, Stand
+from components.commands import status
+from components.config import floors
 from components.config.models import Settings
 from components.config.reader import read
-from components.registries import _entry
+from components.registration.diff import Member, Roll, Seen, Stand
+from components.registration.inventory import _entry
 from rollcall.cloudflare import Record
 from rollcall.ownership import KEPT, LEAVES, Owner
 from rollcall.route53 import RecordSet, is_kept

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LISTED: dict[str, Any] = yaml.safe_load((ROOT / "docs/inputs.yaml").read_text())
 RESOURCES, FUNCTIONS = LISTED["resources"], LISTED["functions"]
 APIS, CALLS, DYNAMIC = LISTED["apis"], LISTED["calls"], LISTED["dynamic"]
-PROGRAM = [ROOT / "__main__.py", *sorted((ROOT / "components").glob("*.py"))]
+PROGRAM = [ROOT / "__main__.py", *sorted((ROOT / "components/resources").rglob("*.py"))]
 _PROVIDER = "pulumi:providers:"
 _SECRET = "4dabf18193072939515e22adb298388d"
 
@@ -185,14 +185,14 @@ def test_what_the_sdk_requires_is_given(made: Values, token: str) -> None:
 
 
 def calls_in(path: Path) -> Iterator[tuple[str, set[str]]]:
-    """Each call of a vendor's SDK in a file, as `aws.ec2.Instance`, with its keywords; of Cloudflare's by components.cloudflare too."""
+    """Each call of a vendor's SDK in a file, as `aws.ec2.Instance`, with its keywords; Cloudflare's by cloudflare_sdk too."""
     tree = ast.parse(path.read_text())
     # The program's own ways to the parts of the SDKs that it uses.
-    parts = {"aws_sdk": "aws", "cloudflare": "cloudflare"}
+    parts = {"aws_sdk": "aws", "cloudflare_sdk": "cloudflare"}
     ours = {
         each.asname or each.name: parts[each.name]
         for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and node.module == "components"
+        if isinstance(node, ast.ImportFrom) and node.module == "components.resources"
         for each in node.names
         if each.name in parts
     }
@@ -346,7 +346,7 @@ def test_what_can_be_refused_is_said_with_where_it_is_checked(of: str) -> None:
 
 
 def is_defined(where: str) -> bool:
-    """Whether `components/quotas.py:_type_fault` is there, or `components/config/models.py:FleetSettings.timeout`, a checked field."""
+    """Whether `components/preflight/quotas.py:_type_fault` is there, or `…/models.py:FleetSettings.timeout`, a checked field."""
     file, _, name = where.partition(":")
     path = ROOT / file
     if not (path.is_file() and file.startswith(("components/", "userdata/"))):

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from components.clouds import _ec2_seen
-from components.registries import Place, SiteRecords, place_of
-from components.serviceplace import ServicePlace, ServiceRecords
+from components.compute.base import _ec2_seen
+from components.dns.route53 import ServicePlace, ServiceRecords
+from components.registration.inventory import Place, SiteRecords, place_of
 from localcloud.aws.route53 import UNLIMITED
 from rollcall.cloudflare import Record
 from rollcall.ownership import Owner

@@ -1,4 +1,4 @@
-"""components.joining: what adopting a Triton machine would change is told, and what cannot be adopted is refused beforehand."""
+"""components.preflight.triton_adoption: what adopting a Triton machine would change is told, and what cannot be is refused."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 from components.config.errors import ConfigurationError
 from components.config.models import FleetSettings
 from components.config.reader import read
-from components.joining import Adopter, look
 from components.joyent.session import Session
-from components.quotas import Found
+from components.preflight.quotas import Found
+from components.preflight.triton_adoption import Adopter, look
 from tests.unit.joyent.fake import FakeCloud
 from tests.unit.joyent.test_machine import Engine, settle
 

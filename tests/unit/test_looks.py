@@ -1,4 +1,4 @@
-"""components.looks: what is asked once for many, and when it is asked again."""
+"""components.registration.snapshots: what is asked once for many, and when it is asked again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from components.looks import Look, Shared
+from components.registration.snapshots import Look, Shared
 from rollcall.errors import TransientError
 
 

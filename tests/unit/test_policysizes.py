@@ -1,4 +1,4 @@
-"""components.policysizes: what is measured is what will be written, and what IAM would refuse is refused beforehand."""
+"""components.preflight.policy_sizes: what is measured is what will be written, and what IAM would refuse is refused beforehand."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from components.config.models import Settings
 from components.config.reader import read
-from components.policysizes import MOST, document, faults, len_of
+from components.preflight.policy_sizes import MOST, document, faults, len_of
 from tests.unit.graphs import Graphs
 from tests.unit.resource_graph import CONFIGS
 

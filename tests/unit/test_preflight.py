@@ -1,4 +1,4 @@
-"""components.preflight and components.config: where a fleet is, and what is refused before any cloud is asked."""
+"""components.preflight.checks and components.config: where a fleet is, and what is refused before any cloud is asked."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from components import aws_session, ec2, preflight
-from components.aws_session import Identity
+from components.aws import session
+from components.aws.session import Identity
 from components.config.errors import ConfigurationError
 from components.config.models import Settings
 from components.config.reader import read
+from components.preflight import checks
+from components.resources import ec2_lookups
 
 OWN = {"aws": "us-west-2", "joyent": "us-central-1"}
 
@@ -91,10 +93,10 @@ def test_a_provider_in_another_account_is_a_fault_that_names_the_key_and_both(
     monkeypatch: pytest.MonkeyPatch, theirs: str, config: dict[str, str], said: str | None
 ) -> None:
     ours = SimpleNamespace(identity=lambda: Identity(account="111111111111", arn="arn:ours"))
-    monkeypatch.setattr(preflight, "config", config.get)
-    monkeypatch.setattr(aws_session, "session_of", lambda _: ours)
-    monkeypatch.setattr(ec2, "provider_identity", lambda: SimpleNamespace(account_id=theirs, arn="arn:theirs"))
-    fault = preflight.account_fault()
+    monkeypatch.setattr(checks, "config", config.get)
+    monkeypatch.setattr(session, "session_of", lambda _: ours)
+    monkeypatch.setattr(ec2_lookups, "provider_identity", lambda: SimpleNamespace(account_id=theirs, arn="arn:theirs"))
+    fault = checks.account_fault()
     if said is None:
         assert fault is None
     else:
@@ -103,11 +105,11 @@ def test_a_provider_in_another_account_is_a_fault_that_names_the_key_and_both(
 
 def test_the_program_shows_no_value_of_a_secret_key(monkeypatch: pytest.MonkeyPatch) -> None:
     told = {"rollcall:site": '{"zone": "hunter2"}', "rollcall:linger": "hunter3", "rollcall:fleets": "hunter4"}
-    monkeypatch.setattr(preflight, "config", told.get)
-    monkeypatch.setattr(preflight, "is_secret", lambda key: key != "rollcall:linger")
-    monkeypatch.setattr(preflight, "config_keys", lambda: sorted(told))
+    monkeypatch.setattr(checks, "config", told.get)
+    monkeypatch.setattr(checks, "is_secret", lambda key: key != "rollcall:linger")
+    monkeypatch.setattr(checks, "config_keys", lambda: sorted(told))
     with pytest.raises(ConfigurationError) as refused:
-        preflight.configured("local")
+        checks.configured("local")
     assert str(refused.value).count("the value (not shown) is not") == 2
     assert "'hunter3'" in str(refused.value)
     assert "hunter2" not in str(refused.value) and "hunter4" not in str(refused.value)

@@ -8,9 +8,9 @@ import re
 
 from pulumi.dynamic.dynamic import serialize_provider
 
-from components.probekey import ProbeKeyProvider
+from components.resources.probe_key import ProbeKeyProvider
 
-STORED = "gASVLwAAAAAAAACME2NvbXBvbmVudHMucHJvYmVrZXmUjBBQcm9iZUtleVByb3ZpZGVylJOUKYGULg=="
+STORED = "gASVOgAAAAAAAACMHmNvbXBvbmVudHMucmVzb3VyY2VzLnByb2JlX2tleZSMEFByb2JlS2V5UHJvdmlkZXKUk5QpgZQu"
 
 
 def test_each_key_is_another_one_of_32_bytes() -> None:

@@ -1,4 +1,4 @@
-"""components.quotas: what an `up` makes anew, and what a quota makes of it."""
+"""components.preflight.quotas: what an `up` makes anew, and what a quota makes of it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from components.config.models import FleetSettings, SshSettings
-from components.naming import is_of, version
-from components.quotas import Births, Found, Quota, births, over
+from components.preflight.quotas import Births, Found, Quota, births, over
+from components.resources.tags import is_of, version
 
 WEB = FleetSettings(name="web", cloud="aws", count=3, size="t3.micro", image="debian-12", joins=("site",))
 QUOTA = Quota(what="vCPUs in us-west-2", value=12, used=6, mend="ask for {need}")
@@ -99,5 +99,5 @@ def test_writing_down_the_image_that_runs_is_no_change() -> None:
 
 def test_other_userdata_is_another_version(monkeypatch: pytest.MonkeyPatch) -> None:
     before = version(WEB)
-    monkeypatch.setattr("components.userdata.sources_hash", lambda: "another")
+    monkeypatch.setattr("components.resources.userdata.sources_hash", lambda: "another")
     assert not is_of(before, WEB) and len(version(WEB)) < 256

@@ -1,4 +1,4 @@
-"""components.realm: which fleet answers for which machines, when a cloud's fleets are in several places."""
+"""components.compute.locations: which fleet answers for which machines, when a cloud's fleets are in several places."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from components.attendance import Seen
-from components.fleet import elsewhere
-from components.realm import Access, Places, Realm, is_keeper, left
+from components.compute.locations import Access, Places, Realm, is_keeper, left
+from components.registration.diff import Seen
+from components.resources.fleets.base import elsewhere
 
 WEST, EU, ASIA = (Access(cloud="aws", region=region) for region in ("us-west-2", "eu-west-1", "ap-south-1"))
 HERE, THERE = Access(cloud="joyent"), Access(cloud="joyent", region="us-east-2")
@@ -18,7 +18,7 @@ HERE, THERE = Access(cloud="joyent"), Access(cloud="joyent", region="us-east-2")
 def props(
     fleet: str, fleets: dict[str, Access], *, at: Access | None = None, former: Iterable[Access] = ()
 ) -> dict[str, Any]:
-    """What a program with these fleets tells the RollCall of one, as components.fleet.call_rolls does."""
+    """What a program with these fleets tells the RollCall of one, as components.resources.fleets.base.call_rolls does."""
     home = at or fleets[fleet]
     others = elsewhere(home, fleets.values())
     return {

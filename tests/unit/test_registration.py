@@ -1,4 +1,4 @@
-"""components.registration: what RollCall waits for, whom it asks to leave, and what a Deregistration removes."""
+"""components.registration.resources: what RollCall waits for, whom it asks to leave, and what a Deregistration removes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-import components.registration as registration
-from components import leaving, looks
-from components.attendance import BY_HAND, Entry, Member, Seen
-from components.looks import Shared
-from components.registration import DeregistrationProvider, RollCallError, RollCallProvider
+import components.registration.resources as registration
+from components.registration import draining, snapshots
+from components.registration.diff import BY_HAND, Entry, Member, Seen
+from components.registration.resources import DeregistrationProvider, RollCallError, RollCallProvider
+from components.registration.snapshots import Shared
 from rollcall.errors import FatalError, TransientError
 from rollcall.ownership import Owner
 
@@ -169,18 +169,18 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     world = World()
     monkeypatch.setattr(registration, "Engine", lambda: world)
     monkeypatch.setattr(registration, "Registries", lambda *_: world)
-    monkeypatch.setattr("components.registration.time.monotonic", lambda: world.now)
+    monkeypatch.setattr("components.registration.resources.time.monotonic", lambda: world.now)
     monkeypatch.setattr(registration, "CALLED", set())
-    monkeypatch.setattr(looks, "LOOKS", Shared(lambda: world.now))
-    monkeypatch.setattr(looks, "DEPARTURES", Shared(lambda: world.now))
+    monkeypatch.setattr(snapshots, "LOOKS", Shared(lambda: world.now))
+    monkeypatch.setattr(snapshots, "DEPARTURES", Shared(lambda: world.now))
     return world
 
 
 def another_run() -> None:
     """A provider host of the engine's next run shares no look with the one before, and has called nobody's roll."""
     registration.CALLED.clear()
-    looks.LOOKS.clear()
-    looks.DEPARTURES.clear()
+    snapshots.LOOKS.clear()
+    snapshots.DEPARTURES.clear()
 
 
 def props(members: list[dict[str, str]], **others: Any) -> dict[str, Any]:
@@ -323,7 +323,7 @@ def test_a_fleet_that_leaves_whole_waits_for_nobody(world: World) -> None:
     members = [world.machine(0), world.machine(1)]
     RollCallProvider().delete("", props(members))
     assert world.entries() == ()
-    assert max(world.slept) <= leaving.POLL
+    assert max(world.slept) <= draining.POLL
 
 
 def test_a_fleet_that_leaves_whole_serves_on_while_the_name_has_others(world: World) -> None:
@@ -332,7 +332,7 @@ def test_a_fleet_that_leaves_whole_serves_on_while_the_name_has_others(world: Wo
     other = Owner("local", "elsewhere", "0", "cccccc", "d1e2a3d4-0000-4000-8000-000000000000")
     world.entries_.append(Entry(place=PLACE, value="203.0.113.9", owner=other, id="z/other"))
     RollCallProvider().delete("", props(members))
-    assert 30 <= world.now < 30 + 3 * leaving.LOOK_AGAIN
+    assert 30 <= world.now < 30 + 3 * draining.LOOK_AGAIN
     assert [each.owner for each in world.entries()] == [other]
 
 
@@ -340,7 +340,7 @@ def test_a_fleet_that_leaves_whole_serves_on_while_the_name_has_others(world: Wo
 def test_what_is_not_ours_holds_up_no_fleet_that_leaves_whole(world: World, owner: Owner | None) -> None:
     world.entries_.append(Entry(place=PLACE, value="203.0.113.9", owner=owner, id="z/other"))
     RollCallProvider().delete("", props([world.machine(0)]))
-    assert world.now <= 2 * leaving.POLL
+    assert world.now <= 2 * draining.POLL
 
 
 def test_in_destroy_a_fleet_waits_no_longer_than_the_others_stand(world: World) -> None:
@@ -378,7 +378,7 @@ def test_a_leaver_lingers_from_when_no_name_server_answers_with_it(world: World)
     members = [world.machine(0), world.machine(1)]
     world.answered_until["198.51.100.11"] = 12.0
     RollCallProvider().update("", props(members), props(members[:1]))
-    assert 12 + 30 <= world.now < 12 + 30 + 2 * leaving.POLL
+    assert 12 + 30 <= world.now < 12 + 30 + 2 * draining.POLL
     assert any("name servers to forget web-1" in line for line in world.said)
 
 
@@ -392,7 +392,7 @@ def test_a_leaver_that_hangs_does_not_block_for_ever(world: World) -> None:
     members = [world.machine(0), world.machine(1)]
     world.stuck.add(members[1]["instance"])
     RollCallProvider().update("", props(members), props(members[:1]))
-    assert leaving.DRAIN_BOUND <= world.now < leaving.DRAIN_BOUND + 60
+    assert draining.DRAIN_BOUND <= world.now < draining.DRAIN_BOUND + 60
     assert any("what is left is removed after the machine" in line for line in world.said)
 
 
@@ -400,7 +400,7 @@ def test_one_leaver_that_hangs_takes_no_time_from_the_caches_of_the_others(world
     members = [world.machine(each) for each in range(3)]
     world.stuck.add(members[2]["instance"])
     RollCallProvider().update("", props(members), props(members[:1]))
-    assert world.now >= leaving.DRAIN_BOUND + 30 and 30 in world.slept
+    assert world.now >= draining.DRAIN_BOUND + 30 and 30 in world.slept
 
 
 @pytest.mark.parametrize("undrain_fails", [False, True])
@@ -497,7 +497,7 @@ class TestJoinsNoMore:
         told = {"fleets": ["api", "web"]}
         RollCallProvider().update("", props(members, places=self.BOTH, **told), props(members, **told))
         assert world.removed == gone and self.at_old(world) == [others]
-        assert leaving.DROP_BOUND <= world.now < leaving.DROP_BOUND + 5
+        assert draining.DROP_BOUND <= world.now < draining.DROP_BOUND + 5
         assert not any(world.seen_[each["instance"]].drained for each in members)
         assert any(f"web-0 ({members[0]['instance']}) at {self.OLD}" in line for line in world.said)
 
@@ -528,7 +528,7 @@ class TestJoinsNoMore:
 
         monkeypatch.setattr(world, "remove", comes_back)
         RollCallProvider().update("", props(members, places=self.BOTH), props(members))
-        assert world.now <= leaving.DRAIN_BOUND + 2 and "look at its agent" in world.said[-1]
+        assert world.now <= draining.DRAIN_BOUND + 2 and "look at its agent" in world.said[-1]
 
     def test_a_zone_that_cannot_be_looked_at_is_told_and_holds_up_nothing(
         self, world: World, monkeypatch: pytest.MonkeyPatch
@@ -917,11 +917,11 @@ def test_generations_are_new_at_each_create() -> None:
 
 def test_the_names_that_are_part_of_the_states_format_stay() -> None:
     assert (RollCallProvider.__module__, RollCallProvider.__qualname__) == (
-        "components.registration",
+        "components.registration.resources",
         "RollCallProvider",
     )
     assert (DeregistrationProvider.__module__, DeregistrationProvider.__qualname__) == (
-        "components.registration",
+        "components.registration.resources",
         "DeregistrationProvider",
     )
     assert registration.RollCall._resource_type_name == "dynamic/rollcall:RollCall"
@@ -1184,7 +1184,7 @@ class TestNameServers:
     def test_caches_have_their_ttl_to_forget_one_that_leaves(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("components.leaving.time.monotonic", lambda: world.now)
+        monkeypatch.setattr("components.registration.draining.time.monotonic", lambda: world.now)
         members = [world.machine(0), world.machine(1)]
         world.delay, world.answered_until, world.notes = 120.0, {"198.51.100.11": 150.0}, ("none can be asked",)
         RollCallProvider().update("", props(members), props(members[:1]))
@@ -1225,7 +1225,7 @@ class TestAMarkThatWasCopied:
     def test_a_record_of_a_live_member_outlives_the_leave_of_the_marks_machine(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("components.leaving.time.monotonic", lambda: world.now)
+        monkeypatch.setattr("components.registration.draining.time.monotonic", lambda: world.now)
         members = [world.machine(0), world.machine(1)]
         world.machine(2)
         world.register(members[0]["instance"])

@@ -1,4 +1,4 @@
-"""components.registries: what a Cloudflare that fails for a moment does to whoever looks and removes."""
+"""components.registration.inventory: what a Cloudflare that fails for a moment does to whoever looks and removes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from components import registries
-from components.registries import Place, SiteRecords
+from components.registration import inventory
+from components.registration.inventory import Place, SiteRecords
 from rollcall.cloudflare import Record
 from rollcall.errors import FatalError, TransientError
 from rollcall.ownership import Owner
@@ -46,7 +46,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     def at_once(act: Callable[[], Any], within: float) -> Any:
         return retried(act, within, sleep=taken.append)
 
-    monkeypatch.setattr(registries, "retried", at_once)
+    monkeypatch.setattr(inventory, "retried", at_once)
     return taken
 
 

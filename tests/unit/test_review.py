@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from components.review import LogError, commented, read_log
-from components.review.__main__ import main, without_secrets
-from components.review.comment import LIMIT
-from components.review.events import SECRET, plain
-from components.review.findings import code, findings_of
+from components.commands.review import LogError, commented, read_log
+from components.commands.review.__main__ import main, without_secrets
+from components.commands.review.comment import LIMIT
+from components.commands.review.events import SECRET, plain
+from components.commands.review.findings import code, findings_of
 
 STACK = "urn:pulumi:prod::rollcall::pulumi:pulumi:Stack::rollcall-prod"
 FLEET = "urn:pulumi:prod::rollcall::rollcall:index:Ec2Fleet::web"

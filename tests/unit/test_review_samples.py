@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from components.review import commented, read_log
+from components.commands.review import commented, read_log
 
 SAMPLES = Path(__file__).resolve().parents[1] / "samples" / "review"
 RECORDED = sorted(SAMPLES.glob("*.events.gz"))

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from components import aws_sdk
-from components.sdk_parts import Part
+from components.resources import aws_sdk
+from components.resources.sdk_parts import Part
 
 ROOT = Path(__file__).resolve().parents[2]
-USED = "from components import aws_sdk as aws; found = [aws.ec2.Instance, aws.ec2.get_vpc_output, aws.ssm.Parameter];"
+USED = "from components.resources import aws_sdk as aws; found = [aws.ec2.Instance, aws.ec2.get_vpc_output, aws.ssm.Parameter];"
 SAME = "assert pulumi_aws.ec2.Instance is aws.ec2.Instance; assert pulumi_aws.ec2.VpnGateway; assert pulumi_aws.ssm.Document"
 
 
@@ -42,7 +42,7 @@ def test_all_of_it_is_there_for_others(code: str) -> None:
 def test_the_program_runs_a_few_modules_of_each_package() -> None:
     names = [f"{part}.{name}" for part in ("ec2", "iam", "route53", "ssm") for name in getattr(aws_sdk, part)._names]
     listed = ", ".join(f"aws.{name}" for name in names)
-    found = run(f"import sys; from components import aws_sdk as aws; [{listed}]; print(*sys.modules)").split()
+    found = run(f"import sys; from components.resources import aws_sdk as aws; [{listed}]; print(*sys.modules)").split()
     # The packages themselves are there, unused: `pulumi_aws.accessanalyzer` and its like.
     run_of = [each for each in found if each.startswith("pulumi_aws.") and each.count(".") == 2]
     assert 15 <= len(run_of) <= 30, run_of
@@ -62,7 +62,8 @@ def test_a_package_that_is_not_installed_is_named() -> None:
 TYPES = """
 import inspect, json, sys, typing
 from pulumi import _types, ComponentResource, CustomResource
-from components import aws_sdk, cloudflare
+from components.resources import aws_sdk
+from components.resources import cloudflare_sdk as cloudflare
 
 seen = {}
 
@@ -95,7 +96,7 @@ print(json.dumps({name: {key: repr(value) for key, value in found.items()} for n
 
 
 def test_the_types_within_are_those_of_the_whole_sdk() -> None:
-    part = run(TYPES).replace("components.sdk_parts ", "")
+    part = run(TYPES).replace("components.resources.sdk_parts ", "")
     assert "ZoneAccount" in part and "InstanceRootBlockDevice" in part
     whole = "pulumi_aws.ec2.VpnGateway; pulumi_aws.iam.Group; pulumi_aws.route53.HealthCheck; pulumi_aws.ssm.Document"
     assert part == run(f"import pulumi_cloudflare, pulumi_aws; {whole}; {TYPES}")

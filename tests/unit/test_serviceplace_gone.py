@@ -1,4 +1,4 @@
-"""components.serviceplace on the local Route53: nothing of a machine that is gone is left, whatever others did to it."""
+"""components.dns.route53 on the local Route53: nothing of a machine that is gone is left, whatever others did to it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from components.serviceplace import ServicePlace, ServiceRecords
+from components.dns.route53 import ServicePlace, ServiceRecords
 from localcloud.aws.route53 import UNLIMITED
 from rollcall.ownership import Owner
 from rollcall.route53 import RecordSet, Route53Registry, Route53Store, host_name

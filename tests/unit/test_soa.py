@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from components import soa
 from components.config.models import DirectorySettings
+from components.preflight import soa
 
 DIRECTORY = DirectorySettings(zone="unilans.net", services=())
 ROUTE53 = "ns-2048.awsdns-64.com. awsdns-hostmaster.amazon.com. 1 7200 900 1209600 86400"

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from components.attendance import Member, Roll, Seen, difference
 from components.config.errors import ConfigurationError
 from components.config.models import Settings
 from components.config.reader import read
-from components.memberships import sets_of
-from components.serviceplace import ServicePlace, ServiceRecords
+from components.dns.route53 import ServicePlace, ServiceRecords
+from components.registration.diff import Member, Roll, Seen, difference
+from components.resources.memberships import sets_of
 from localcloud.aws.route53 import UNLIMITED
 from rollcall.ownership import Owner
 from rollcall.route53 import Route53Registry, Route53Store

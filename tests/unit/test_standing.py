@@ -1,4 +1,4 @@
-"""components.standing: what stands already is taken over if it is ours, and refused by name if it is not."""
+"""components.preflight.existing_resources: what stands already is taken over if it is ours, and refused by name if it is not."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from google.protobuf import struct_pb2
 
-from components import standing
 from components.config.models import DirectorySettings, IncarnationSettings, ServiceSettings, SiteSettings
-from components.directory import static_records
-from components.held import Held
-from components.site import apex_comment
+from components.preflight import existing_resources
+from components.preflight.state import Held
+from components.resources.service_directory import static_records
+from components.resources.site import apex_comment
 from rollcall.cloudflare import Record
 
 SITE = SiteSettings(zone="scalability.expert")
@@ -59,21 +59,21 @@ EMPTY = held()
 
 def test_machines_that_the_state_drains_over_ssh_are_known_by_their_commands() -> None:
     state = held(ssh_0_leave={"stdout": ""}, ssh_1={"stdout": ""})
-    assert standing.drained_by_ssh(["ssh-0", "ssh-1", "web-0"], state).by_ssh == {"ssh-0"}
+    assert existing_resources.drained_by_ssh(["ssh-0", "ssh-1", "web-0"], state).by_ssh == {"ssh-0"}
 
 
 def test_settings_that_a_site_leaves_behind_when_it_is_proxied_no_more_are_said() -> None:
     state = held(site_ssl={"value": "strict"})
-    (note,) = standing.settings_left(SITE, state).notes
+    (note,) = existing_resources.settings_left(SITE, state).notes
     assert "always_use_https off" in note and "apex: false" in note
-    assert standing.settings_left(replace(SITE, proxied=True), state) == standing.Standing()
-    assert standing.settings_left(SITE, EMPTY) == standing.Standing()
+    assert existing_resources.settings_left(replace(SITE, proxied=True), state) == existing_resources.Standing()
+    assert existing_resources.settings_left(SITE, EMPTY) == existing_resources.Standing()
 
 
 def test_a_fleet_is_in_the_state_as_long_as_a_machine_of_it_is() -> None:
     state = held(api_0={"fleet": "api"}, api_1={"fleet": "api"}, api_old_0={"fleet": "api-old"}, web_0={"fleet": "no"})
-    assert standing.fleets(state).fleets == {"api", "api-old"}
-    assert standing.fleets(EMPTY) == standing.Standing()
+    assert existing_resources.fleets(state).fleets == {"api", "api-old"}
+    assert existing_resources.fleets(EMPTY) == existing_resources.Standing()
 
 
 def made(machine: str, generation: str, stack: str = "local") -> dict[str, str]:
@@ -83,36 +83,43 @@ def made(machine: str, generation: str, stack: str = "local") -> dict[str, str]:
 def test_machines_that_no_roll_call_has_counted_are_named_whole() -> None:
     machines = {"api_0": made("0", "aaaaaa"), "api_1": made("1", "bbbbbb")}
     counted = {"members": [{"machine": "0", "generation": "aaaaaa", "instance": "i-1"}]}
-    assert standing.uncounted(held(**machines)).uncounted == (machines["api_0"], machines["api_1"])
-    assert standing.uncounted(held(**machines, roll_call=counted)).uncounted == (machines["api_1"],)
-    assert standing.uncounted(held(api_0=machines["api_0"], roll_call=counted)) == standing.Standing()
+    assert existing_resources.uncounted(held(**machines)).uncounted == (machines["api_0"], machines["api_1"])
+    assert existing_resources.uncounted(held(**machines, roll_call=counted)).uncounted == (machines["api_1"],)
+    assert (
+        existing_resources.uncounted(held(api_0=machines["api_0"], roll_call=counted)) == existing_resources.Standing()
+    )
 
 
 def test_machines_that_were_made_under_another_name_of_the_stack_are_known_and_told() -> None:
     state = held(api_0=made("0", "aaaaaa", "old"), api_1=made("1", "bbbbbb"))
-    found = standing.renamed(state, "local")
+    found = existing_resources.renamed(state, "local")
     assert found.renamed == {"api-0"}
     (note,) = found.notes
     assert note.startswith("the machines api-0 were made by this stack as old: each is replaced by one of local")
-    assert standing.renamed(held(api_1=made("1", "bbbbbb")), "local") == standing.Standing()
+    assert existing_resources.renamed(held(api_1=made("1", "bbbbbb")), "local") == existing_resources.Standing()
 
 
 class TestApex:
     def test_ours_in_no_state_is_taken_over_by_its_id(self) -> None:
-        found = standing.apex(SITE, "local", [OURS], EMPTY)
+        found = existing_resources.apex(SITE, "local", [OURS], EMPTY)
         assert found.taken == {"site-apex": "z/r"} and not found.faults and "taken over" in found.notes[0]
 
     def test_ours_with_another_content_is_taken_over_as_well(self) -> None:
-        assert standing.apex(SITE, "local", [replace(OURS, content="web.scalability.expert")], EMPTY).taken
+        assert existing_resources.apex(SITE, "local", [replace(OURS, content="web.scalability.expert")], EMPTY).taken
 
     @pytest.mark.parametrize("outputs", [{"id": "r"}, {}])
     def test_what_the_state_has_is_left_to_the_engine(self, outputs: Mapping[str, Any]) -> None:
         """An import of what the state has would be a replacement, which deletes it; so would a guess where the id is not told."""
         for record in (OURS, replace(OURS, comment="by hand"), replace(OURS, content="elsewhere.example")):
-            assert standing.apex(SITE, "local", [record], held(site_apex=outputs)) == standing.Standing()
+            assert (
+                existing_resources.apex(SITE, "local", [record], held(site_apex=outputs))
+                == existing_resources.Standing()
+            )
 
     def test_ours_that_was_made_again_by_hand_is_taken_over(self) -> None:
-        assert standing.apex(SITE, "local", [OURS], held(site_apex={"id": "gone"})).taken == {"site-apex": "z/r"}
+        assert existing_resources.apex(SITE, "local", [OURS], held(site_apex={"id": "gone"})).taken == {
+            "site-apex": "z/r"
+        }
 
     @pytest.mark.parametrize(
         ("other", "said"),
@@ -130,23 +137,24 @@ class TestApex:
         ],
     )
     def test_what_is_not_ours_is_refused_with_the_mend(self, other: Record, said: str) -> None:
-        found = standing.apex(SITE, "local", [other], EMPTY)
+        found = existing_resources.apex(SITE, "local", [other], EMPTY)
         assert not found.taken and len(found.faults) == 1
         assert said in found.faults[0] and "apex: false" in found.faults[0]
 
     def test_other_types_do_not_matter_nor_anything_where_no_apex_is_kept(self) -> None:
         assert (
-            standing.apex(SITE, "local", [replace(OURS, type="MX"), replace(OURS, type="TXT")], EMPTY)
-            == standing.Standing()
+            existing_resources.apex(SITE, "local", [replace(OURS, type="MX"), replace(OURS, type="TXT")], EMPTY)
+            == existing_resources.Standing()
         )
         assert (
-            standing.apex(replace(SITE, apex=False), "local", [replace(OURS, comment="")], EMPTY) == standing.Standing()
+            existing_resources.apex(replace(SITE, apex=False), "local", [replace(OURS, comment="")], EMPTY)
+            == existing_resources.Standing()
         )
 
 
 class TestDirectory:
     @staticmethod
-    def sets(**changed: Any) -> standing.Sets:
+    def sets(**changed: Any) -> existing_resources.Sets:
         """What an interrupted `up` left; `changed` of the PTR of the service."""
         found = {}
         for each in static_records(DIRECTORY):
@@ -156,7 +164,7 @@ class TestDirectory:
         return lambda name: found.get(name, {})
 
     def test_what_is_ours_to_the_byte_is_taken_over_by_route53s_own_id(self) -> None:
-        found = standing.directory(DIRECTORY, "Z1", self.sets(), EMPTY)
+        found = existing_resources.directory(DIRECTORY, "Z1", self.sets(), EMPTY)
         assert found.taken == {
             "directory-services": "Z1__services._dns-sd._udp.unilans.net_PTR",
             "directory-theService-ptr": "Z1__theservice._tcp.unilans.net_PTR",
@@ -165,7 +173,7 @@ class TestDirectory:
         assert not found.faults
 
     def test_where_nothing_stands_nothing_is_said(self) -> None:
-        assert standing.directory(DIRECTORY, "Z1", lambda _: {}, EMPTY) == standing.Standing()
+        assert existing_resources.directory(DIRECTORY, "Z1", lambda _: {}, EMPTY) == existing_resources.Standing()
 
     @pytest.mark.parametrize(
         "changed",
@@ -183,27 +191,27 @@ class TestDirectory:
         ],
     )
     def test_a_byte_that_differs_is_somebody_elses(self, changed: Mapping[str, Any]) -> None:
-        found = standing.directory(DIRECTORY, "Z1", self.sets(**changed), EMPTY)
+        found = existing_resources.directory(DIRECTORY, "Z1", self.sets(**changed), EMPTY)
         (fault,) = found.faults
         assert "_theservice._tcp.unilans.net PTR is there already" in fault and "docs/adopting.md" in fault
         assert len(found.taken) == 2
         # In the state, it is drift and the engine's.
         kept = held(directory_theService_ptr={})
-        assert standing.directory(DIRECTORY, "Z1", self.sets(**changed), kept).faults == ()
+        assert existing_resources.directory(DIRECTORY, "Z1", self.sets(**changed), kept).faults == ()
 
 
 def test_a_zone_that_would_be_made_a_second_time_is_refused() -> None:
-    found = standing.zones("c1", "Z1", held(site_zone={}), ("scalability.expert", "unilans.net"))
+    found = existing_resources.zones("c1", "Z1", held(site_zone={}), ("scalability.expert", "unilans.net"))
     (fault,) = found.faults
     assert fault.startswith("rollcall:directory.create: the zone unilans.net is there already, as Z1")
-    assert standing.zones(None, None, EMPTY, ("", "")) == standing.Standing()
+    assert existing_resources.zones(None, None, EMPTY, ("", "")) == existing_resources.Standing()
 
 
 def test_an_instance_without_our_generation_is_replaced_and_others_are_not() -> None:
     state = held(
         web_0={"tags": {"Name": "old"}}, web_1={"tags": {"rollcall-generation": "ab12cd"}}, web_2={"tags": None}
     )
-    found = standing.instances(["web-0", "web-1", "web-2", "web-3"], state)
+    found = existing_resources.instances(["web-0", "web-1", "web-2", "web-3"], state)
     assert found.by_hand == {"web-0", "web-2"} and len(found.notes) == 2
 
 

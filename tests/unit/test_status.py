@@ -1,4 +1,4 @@
-"""components.status: what is shown of a stack, differences first, and the exit code that monitoring reads."""
+"""components.commands.status: what is shown of a stack, differences first, and the exit code that monitoring reads."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from components import status
-from components.access import cloudflare_token
-from components.attendance import Entry, Member, Roll, Seen, Stand, difference
+from components.commands import status
+from components.commands.status import FleetStatus, StatusError, shown, status_of
+from components.compute.locations import Access
 from components.config.errors import ConfigurationError
-from components.realm import Access
-from components.status import FleetStatus, StatusError, shown, status_of
-from components.userdata import HOME
+from components.dns.cloudflare_access import cloudflare_token
+from components.registration.diff import Entry, Member, Roll, Seen, Stand, difference
+from components.resources.userdata import HOME
 from rollcall import console
 from rollcall.ownership import Owner
 

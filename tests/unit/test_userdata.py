@@ -1,4 +1,4 @@
-"""components.userdata: one boot script for all machines, and a release that is the same bytes whoever packs it."""
+"""components.resources.userdata: one boot script for all machines, and a release that is the same bytes whoever packs it."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from pathlib import Path
 import pytest
 import requests
 
-from components import userdata
 from components.config.reader import read
 from components.joyent.machine_checks import LARGEST_BODY
-from components.preflight import size_faults
+from components.preflight.checks import size_faults
+from components.resources import userdata
 from tests.unit.builders import VERSIONS, built_by, oldest
 
 ROOT = Path(__file__).resolve().parents[2]
 # What is not in the release: what gets it, what is about a whole stack, and the client.
-ELSEWHERE = {"boot.sh", "get_release.py", "rollcall/console.py", "rollcall/resolve.py"}
+ELSEWHERE = {"boot.sh", "get_release.py", "rollcall/console.py", "rollcall/escaping.py", "rollcall/resolve.py"}
 SOURCES = sorted(
     str(path.relative_to(userdata.HOME))
     for path in userdata.HOME.rglob("*")
     if path.is_file() and "__pycache__" not in path.parts and "egg-info" not in str(path)
 )
 SHIPPED = [each for each in SOURCES if each not in ELSEWHERE]
-HASH = "from components import userdata as u; print(u.release().digest, u.sources_hash())"
+HASH = "from components.resources import userdata as u; print(u.release().digest, u.sources_hash())"
 
 
 def entries(tar: bytes) -> list[tarfile.TarInfo]:
@@ -197,7 +197,7 @@ class TestHash:
 
     def test_it_changes_with_nothing_else(self, copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         before = userdata.sources_hash()
-        for each in ("rollcall/console.py", "rollcall/resolve.py"):
+        for each in ("rollcall/console.py", "rollcall/escaping.py", "rollcall/resolve.py"):
             with (copied / each).open("a") as not_shipped:
                 not_shipped.write("\n")
         (copied.parent / "README.md").write_text("beside it")

@@ -18,7 +18,7 @@ from tests.patience import came_true
 SCRIPT = """\
 import json, os, sys
 print(json.dumps([sys.argv, sys.path, __name__, __file__, os.getcwd(), os.environ.get("MARK"), __import__("__main__").__file__]))
-import components.naming
+import components.resources.tags
 print(components.__path__ is not None)
 """
 

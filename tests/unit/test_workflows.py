@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from components.review import marker
+from components.commands.review import marker
 from tests.unit import builders
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -135,7 +135,7 @@ def test_every_command_exists() -> None:
 
 
 def _help() -> str:
-    from components.review.__main__ import parser
+    from components.commands.review.__main__ import parser
 
     made: argparse.ArgumentParser = parser()
     return made.format_help()

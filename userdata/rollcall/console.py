@@ -25,7 +25,7 @@ _HELP = ("-h", "--help")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """In a folder with Rollcall's program, `rollcall status [--stack NAME] [--json]` is `python -m components.status`, and so on.
+    """In a folder with Rollcall's program, `rollcall status [--stack NAME] [--json]` is `python -m components.commands.status`, and so on.
 
     Anywhere else, and for every other command, it is what the command says on a machine.
     """
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         what = f"{command!r} is no command" if command else "no command was given"
         print(f"rollcall: {what}. `rollcall --help` lists them.", file=sys.stderr)
         return 2
-    if command not in ABOUT_A_STACK or not (here / "components" / f"{command}.py").is_file():
+    if command not in ABOUT_A_STACK or not (here / "components" / "commands" / f"{command}.py").is_file():
         if command in ABOUT_A_STACK and given != ["status"]:
             look = f"cd to the folder of Pulumi.yaml, not {here}"
             print(f"rollcall {command}: reason=no-program look={look!r}", file=sys.stderr)
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return on_a_machine(given)
     if str(here) not in sys.path:
         sys.path.insert(0, str(here))
-    code: int = import_module(f"components.{command}").main(given[1:])
+    code: int = import_module(f"components.commands.{command}").main(given[1:])
     return code
 
 

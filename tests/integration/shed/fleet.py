@@ -8,10 +8,10 @@ from typing import Any
 import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, ResourceProvider, UpdateResult
 
-from components import userdata
-from components.fleet import Fleet
-from components.naming import VERSION, marks, version
-from components.registries import Access
+from components.registration.inventory import Access
+from components.resources import userdata
+from components.resources.fleets.base import Fleet
+from components.resources.tags import VERSION, marks, version
 
 from .api import ask
 

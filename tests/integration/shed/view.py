@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from components.attendance import Seen
+from components.registration.diff import Seen
 from rollcall.settings import DRAIN, FLEET, GENERATION, MACHINE, STACK
 
 from .api import ask

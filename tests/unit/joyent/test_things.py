@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
+from components.joyent.account_resources import ThingProvider
 from components.joyent.errors import FatalError, LostReplyError, WaitTimeoutError
 from components.joyent.fabric import FabricNetworkProvider, VlanProvider
 from components.joyent.firewall import FirewallRuleProvider, meaning
 from components.joyent.image import ImageProvider
 from components.joyent.key import KeyProvider
 from components.joyent.snapshot import SnapshotProvider
-from components.joyent.things import ThingProvider
 from tests.unit.joyent.fake import FakeCloud
 
 

@@ -1,0 +1,238 @@
+"""The `aws:` keys of the stack's configuration that say which account it is, and how its API is reached; read and checked.
+
+The AWS provider reads them, and whatever else of the program asks AWS must mean the same account by them (components/aws/session.py).
+What the provider takes: https://www.pulumi.com/registry/packages/aws/installation-configuration/ and
+https://registry.terraform.io/providers/hashicorp/aws/latest/docs#authentication-and-configuration, which says that the configuration
+comes before the environment.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.config.errors import ConfigurationError, Faults
+
+if TYPE_CHECKING:
+    from components.config.aws_keys import RoleKeys, WebIdentityKeys
+
+Get = Callable[[str], str | None]
+# Of these the value is a text as it stands; of the others it is JSON, as the engine hands it over.
+_TEXTS = (
+    "accessKey",
+    "secretKey",
+    "token",
+    "profile",
+    "region",
+    "stsRegion",
+    "customCaBundle",
+    "httpProxy",
+    "httpsProxy",
+    "noProxy",
+    "ec2MetadataServiceEndpoint",
+    "ec2MetadataServiceEndpointMode",
+)
+_LISTS = ("sharedConfigFiles", "sharedCredentialsFiles", "allowedAccountIds", "forbiddenAccountIds")
+_FLAGS = ("insecure", "useFipsEndpoint", "useDualstackEndpoint", "skipMetadataApiCheck")
+_BLOCKS = ("assumeRoles", "assumeRoleWithWebIdentity", "endpoints")
+# Those that the provider does not know (any more), and what it knows: with them the two sides would differ.
+_RENAMED = {
+    "assumeRole": "assumeRoles",
+    "sharedConfigFile": "sharedConfigFiles",
+    "sharedCredentialsFile": "sharedCredentialsFiles",
+}
+_STRUCTURED = (*_LISTS, *_FLAGS, *_BLOCKS)
+# What providers that run beside the program are told of the stack's config.
+AWS_KEYS = tuple(f"aws:{each}" for each in (*_TEXTS, *_LISTS, *_FLAGS, *_BLOCKS, *_RENAMED))
+# Never in plain text, since a dynamic resource's provider has the whole configuration in the state.
+_SECRETS = ("aws:secretKey", "aws:token")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AssumedRole:
+    """A role, and what the session of it is limited to; `duration` in seconds, 0 is the API's own. Empty is not told."""
+
+    arn: str
+    session_name: str = ""
+    external_id: str = ""
+    duration: int = 0
+    policy: str = ""
+    policy_arns: tuple[str, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    transitive_tag_keys: tuple[str, ...] = ()
+    source_identity: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebIdentity:
+    """A role that is assumed with an OpenID Connect token, which is given or in a file."""
+
+    role: AssumedRole
+    token: str = field(default="", repr=False)
+    token_file: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AwsSettings:
+    """What the keys say; empty is not told, and then the environment counts. Secrets are not shown by `repr`."""
+
+    access_key: str = ""
+    secret_key: str = field(default="", repr=False)
+    token: str = field(default="", repr=False)
+    profile: str = ""
+    region: str = ""
+    sts_region: str = ""
+    config_file: str = ""
+    credentials_file: str = ""
+    web_identity: WebIdentity | None = None
+    roles: tuple[AssumedRole, ...] = ()
+    allowed: tuple[str, ...] = ()
+    forbidden: tuple[str, ...] = ()
+    endpoints: Mapping[str, str] = field(default_factory=dict)
+    ca_bundle: str = ""
+    insecure: bool = False
+    proxies: Mapping[str, str] = field(default_factory=dict)
+    no_proxy: str = ""
+    fips: bool = False
+    dualstack: bool = False
+    metadata_endpoint: str = ""
+    metadata_endpoint_mode: str = ""
+    skip_metadata: bool = False
+
+    @property
+    def is_static(self) -> bool:
+        """Whether the credentials themselves are told, in which case neither a profile nor a token of an identity counts."""
+        return bool(self.access_key or self.secret_key or self.token)
+
+
+def read(config: Get) -> AwsSettings:
+    """The settings that `config` gives by their keys (`dict.get`, `pulumi.runtime.get_config`). Raises ConfigurationError with
+    every error. None shows a value: these keys say whose account it is, and some are secrets."""
+    faults = Faults()
+    for old, new in _RENAMED.items():
+        if config(f"aws:{old}") is not None:
+            faults.add(f"aws:{old}", "is not a key of the AWS provider 7", f"Write aws:{new}, a list")
+    text = {name: config(f"aws:{name}") or "" for name in _TEXTS}
+    settings = replace(
+        _structured(config, faults),
+        access_key=text["accessKey"],
+        secret_key=text["secretKey"],
+        token=text["token"],
+        profile=text["profile"],
+        region=text["region"],
+        sts_region=text["stsRegion"],
+        ca_bundle=expanded(text["customCaBundle"]),
+        proxies={kind: text[f"{kind}Proxy"] for kind in ("http", "https") if text[f"{kind}Proxy"]},
+        no_proxy=text["noProxy"],
+        metadata_endpoint=text["ec2MetadataServiceEndpoint"],
+        metadata_endpoint_mode=text["ec2MetadataServiceEndpointMode"],
+    )
+    for lacking, name in ((settings.access_key, "accessKey"), (settings.secret_key, "secretKey")):
+        if settings.is_static and not lacking:
+            faults.add(f"aws:{name}", "is missing beside the rest of a key", "Set both aws:accessKey and aws:secretKey")
+    if faults:
+        raise ConfigurationError(faults.found)
+    return settings
+
+
+def _structured(config: Get, faults: Faults) -> AwsSettings:
+    """The settings of the keys that are no plain texts. Where none is set, which is usual, pydantic is not imported."""
+    texts = {name: text for name in _STRUCTURED if (text := config(f"aws:{name}")) is not None}
+    if not texts:
+        return AwsSettings()
+    from components.config.aws_keys import aws_keys
+    from components.config.reader import as_value
+
+    keys = aws_keys().read({name: as_value(text) for name, text in texts.items()}, faults, hidden=_STRUCTURED)
+    return AwsSettings(
+        config_file=_only_file("sharedConfigFiles", keys.shared_config_files, faults),
+        credentials_file=_only_file("sharedCredentialsFiles", keys.shared_credentials_files, faults),
+        web_identity=_web_identity(keys.assume_role_with_web_identity, faults),
+        roles=tuple(_role(index, role, faults) for index, role in enumerate(keys.assume_roles)),
+        allowed=keys.allowed_account_ids,
+        forbidden=keys.forbidden_account_ids,
+        # A list of mappings from services, in the provider's words, to URLs.
+        endpoints={service: url for each in keys.endpoints for service, url in each.items()},
+        insecure=keys.insecure,
+        fips=keys.use_fips_endpoint,
+        dualstack=keys.use_dualstack_endpoint,
+        skip_metadata=keys.skip_metadata_api_check,
+    )
+
+
+def own_region(config: Get) -> str:
+    """The stack's own region: told, in the environment, or else the profile's; an empty text where nothing says any."""
+    told = config("aws:region") or region_around()
+    if told:
+        return told
+    from botocore.exceptions import BotoCoreError
+
+    from components.aws.session import session_of
+
+    try:
+        return session_of(config).region
+    except BotoCoreError:
+        # A profile that is not there, which the check of the credentials says.
+        return ""
+
+
+def region_around() -> str:
+    """The environment's region; boto3 by itself reads the second only."""
+    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or ""
+
+
+def secrets(config: Get) -> tuple[str, ...]:
+    """The keys whose values must be Pulumi secrets."""
+    token = '"webIdentityToken"' in (config("aws:assumeRoleWithWebIdentity") or "")
+    return (*_SECRETS, *(("aws:assumeRoleWithWebIdentity",) if token else ()))
+
+
+def named(config: Get) -> str:
+    """The first key that says whose account it is; an empty text where none does, so that the environment does."""
+    keys = (
+        "accessKey",
+        "profile",
+        "assumeRoleWithWebIdentity",
+        "assumeRoles",
+        "sharedCredentialsFiles",
+        "sharedConfigFiles",
+    )
+    return next((f"aws:{each}" for each in keys if config(f"aws:{each}")), "")
+
+
+def expanded(path: str) -> str:
+    """As the provider expands it: variables first, then `~`."""
+    return str(Path(os.path.expandvars(path)).expanduser()) if path else ""
+
+
+def _only_file(name: str, files: tuple[str, ...], faults: Faults) -> str:
+    """boto3 reads one configuration file and one of credentials, where the provider merges several."""
+    if len(files) > 1:
+        faults.add(
+            f"aws:{name}",
+            f"names {len(files)} files, and what preflight, roll calls and the command line tools ask AWS with reads one",
+            "Put the profiles into one file",
+        )
+    return expanded(files[0]) if files else ""
+
+
+def _role(index: int, keys: RoleKeys, faults: Faults) -> AssumedRole:
+    for each in keys.transitive_tag_keys:
+        if each not in keys.tags:
+            problem = "names a tag that is none of the role's"
+            faults.add(f"aws:assumeRoles[{index}].transitiveTagKeys", problem, "Give that tag, or leave it out")
+    return AssumedRole(**vars(keys))
+
+
+def _web_identity(keys: WebIdentityKeys | None, faults: Faults) -> WebIdentity | None:
+    if keys is None:
+        return None
+    session = {name: value for name, value in vars(keys).items() if not name.startswith("web_identity")}
+    token, file = keys.web_identity_token, expanded(keys.web_identity_token_file)
+    if bool(token) == bool(file):
+        problem = "needs one of webIdentityToken and webIdentityTokenFile"
+        faults.add("aws:assumeRoleWithWebIdentity", problem, "Set one of the two")
+    return WebIdentity(role=AssumedRole(**session), token=token, token_file=file)

@@ -1,0 +1,239 @@
+"""`rollcall adopt`: entries that somebody made by hand for machines that the stack has now.
+
+    rollcall adopt [--stack prod] [--json] [--yes]        (the same as python -m components.commands.adopt; the selected stack unless told)
+
+Lists every entry at the site's host and in the services' sets that no machine of the stack wrote: whose it would become, or why it stays
+foreign. With --yes the mark of its machine is written as the entry's comment, and nothing else. Needs what `rollcall status` needs.
+Exit code 0: listed, or written; 1: an entry changed meanwhile and was left as it was; 2: it could not be told (why, on stderr).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from components.aws import api_errors
+from components.aws.account_settings import own_region
+from components.commands.status import StatusError, exported, program
+from components.compute.base import view_of
+from components.config.errors import ConfigurationError
+from components.config.models import DirectorySettings, Settings
+from components.dns.cloudflare_access import cloudflare_token, cloudflare_url
+from components.dns.route53 import ServicePlace, ServiceRecords
+from components.joyent.errors import CloudApiError
+from components.preflight import zone_names
+from components.preflight.zone_store import ZoneStore
+from components.registration.diff import BY_HAND
+from components.registration.inventory import ADDRESS_TYPES
+from components.resources.tags import named
+from rollcall.cloudflare import Record
+from rollcall.errors import RollcallError
+from rollcall.escaping import escaped, escaped_lines
+from rollcall.ownership import Owner
+from rollcall.route53 import LABEL
+from rollcall.settings import GENERATION
+
+_MACHINES = {
+    "aws:ec2/instance:Instance": ("aws", "Ec2Fleet"),
+    "pulumi-python:dynamic/joyent:Machine": ("joyent", "JoyentFleet"),
+}
+_BESIDE = "a machine's own value comes beside it, then delete this one"
+_WITHIN_SERVICE = f"members stand in names of their own below {LABEL}; {_BESIDE}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """A machine in the state: who it is, as its entries would be marked; `addresses` are those of one that runs."""
+
+    owner: Owner
+    addresses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, order=True, kw_only=True)
+class Verdict:
+    """One entry that no machine of the stack wrote. `becomes` is the mark that it would get, empty where it stays foreign; `why`."""
+
+    place: str
+    value: str
+    becomes: str
+    why: str
+
+
+def verdict(record: Record, stack: str, machines: Iterable[Kept]) -> Verdict | None:
+    """What is to become of a record at the site's host; None for one that a machine of the stack has."""
+    marked = Owner.parse(record.comment)
+    if marked is not None and marked.stack == stack:
+        return None
+    owner = next((each.owner for each in machines if record.content in each.addresses), None)
+    mark = ""
+    if record.type not in ADDRESS_TYPES:
+        why = "no address record"
+    elif marked is not None:
+        why = f"it is of stack {marked.stack}"
+    elif record.comment:
+        why = f"it has a comment of its own, {record.comment!r}, which would be lost: clear it first"
+    elif owner is None:
+        why = "no running machine of the state has this address"
+    else:
+        mark, why = str(owner), f"the address of {owner.fleet}-{owner.machine} ({owner.instance})"
+    return Verdict(place=f"{record.name} {record.type}", value=record.content, becomes=mark, why=why)
+
+
+def owners(resources: Iterable[Mapping[str, Any]]) -> list[tuple[str, Owner]]:
+    """The machines of the fleets in an exported state, each with its cloud. One that was imported has no generation of ours."""
+    found = []
+    for each in resources:
+        cloud, of = _MACHINES.get(each["type"], ("", ""))
+        home = str(each.get("parent", ""))
+        if not cloud or each.get("delete") or f"rollcall:index:{of}::" not in home:
+            continue
+        stack, project = _stack_of(home)
+        fleet, name = home.rpartition("::")[2], each["urn"].rpartition("::")[2]
+        tags = (each.get("outputs") or {}).get("tags") or {}
+        generation = str(tags.get(GENERATION) or BY_HAND)
+        found.append(
+            (cloud, Owner(named(project, stack), fleet, name.removeprefix(f"{fleet}-"), generation, each["id"]))
+        )
+    return found
+
+
+def _stack_of(urn: str) -> tuple[str, str]:
+    """`urn:pulumi:STACK::PROJECT::…` -> (STACK, PROJECT)"""
+    head, project = urn.split("::")[:2]
+    return head.rpartition(":")[2], project
+
+
+def running(
+    found: Sequence[tuple[str, Owner]], config: Mapping[str, str], regions: Mapping[str, str] | None = None
+) -> list[Kept]:
+    """The same machines with the addresses that they have now. `regions` are those that fleets name, by fleet."""
+    own, named_by = {"aws": own_region(config.get)} if any(cloud == "aws" for cloud, _ in found) else {}, regions or {}
+    homes = [(cloud, named_by.get(owner.fleet) or own.get(cloud, ""), owner) for cloud, owner in found]
+    kept = []
+    for cloud, region in sorted({(cloud, region) for cloud, region, _ in homes}):
+        mine = {owner.instance: owner for *home, owner in homes if home == [cloud, region]}
+        for seen in view_of(cloud, region, config).of(sorted(mine)):
+            if seen.state == "running":
+                kept.append(Kept(owner=mine[seen.instance], addresses=seen.addresses))
+    return kept
+
+
+def in_services(
+    settings: Settings,
+    stack: str,
+    zone_of: Callable[[DirectorySettings], str | None],
+    config: Mapping[str, str] | None = None,
+) -> list[Verdict]:
+    """What of the services' sets no machine of the stack wrote: it stays foreign."""
+    directory, found = settings.directory, []
+    zone = zone_of(directory) if directory is not None else None
+    if directory is None or zone is None:
+        return []
+    for service in directory.services:
+        for name in (each for incarnation in service.incarnations for each in incarnation.sets):
+            place = ServicePlace(
+                zone=zone, domain=directory.zone, service=service.label, incarnation=name,
+                port=service.port, priority=0, weight=0, ttl=service.ttl,
+            )  # fmt: skip
+            for entry in ServiceRecords(place, config=config).entries():
+                if entry.place != place.stands[0].place or entry.dead or (entry.owner and entry.owner.stack == stack):
+                    continue
+                why = f"it is of stack {entry.owner.stack}" if entry.owner else _WITHIN_SERVICE
+                found.append(Verdict(place=entry.place, value=entry.value, becomes="", why=why))
+    return found
+
+
+def write(store: ZoneStore, records: Iterable[Record], marks: Mapping[str, str]) -> dict[str, str]:
+    """Write the marks, by a record's id, as comments. Returns what changed between the look and the writing, by id: its comment is put
+    back."""
+    left = {}
+    for record in (each for each in records if each.id in marks):
+        store.comment(record, marks[record.id])
+        now = next((each for each in store.list(record.zone, record.name) if each.id == record.id), None)
+        if now is not None and (now.type, now.content) != (record.type, record.content):
+            store.comment(record, record.comment)
+            left[record.id] = f"{record.name} {record.type} {record.content} is {now.content} now"
+    return left
+
+
+def shown(verdicts: Sequence[Verdict], written: bool) -> str:
+    """For people: what becomes whose, then what stays foreign and why."""
+    ours, foreign = ([each for each in verdicts if bool(each.becomes) is wanted] for wanted in (True, False))
+    if not verdicts:
+        return "Every entry is of a machine of this stack; there is nothing to adopt."
+    head = "Marked as the stack's" if written else "Would become the stack's (--yes writes the mark as the comment)"
+    lines = [head, *(f"  {each.place} {each.value}: {each.why}" for each in ours)] if ours else []
+    rest = ["Stay foreign", *(f"  {each.place} {each.value}: {each.why}" for each in foreign)] if foreign else []
+    return "\n".join(map(escaped, [*lines, *rest]))
+
+
+def _hosted_zone(directory: DirectorySettings, config: Mapping[str, str]) -> str | None:
+    from components.aws.session import session_of
+    from components.preflight.checks import hosted_zone
+
+    return hosted_zone(session_of(config.get).client("route53"), directory)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="rollcall adopt", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--stack", default="", help="the selected one unless told")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--yes", action="store_true", help="write the marks")
+    chosen = parser.parse_args(arguments)
+
+    try:
+        return _adopt(chosen)
+    except (StatusError, ConfigurationError, RollcallError, CloudApiError) as fault:
+        print(escaped_lines(f"rollcall adopt: {fault}"), file=sys.stderr)
+    except api_errors.failures() as failed:
+        print(escaped_lines(f"rollcall adopt: {api_errors.told(failed)}"), file=sys.stderr)
+    return 2
+
+
+def _adopt(chosen: argparse.Namespace) -> int:
+    resources, config = exported(chosen.stack)
+    found = owners(resources)
+    if not resources:
+        raise StatusError("the stack's state is empty; `pulumi up` first, entries become those of machines that it has")
+    stack = named(*reversed(_stack_of(str(resources[0]["urn"]))))
+    settings = program(stack, config, zone_names.looked_up(config.get))
+    records: tuple[Record, ...] = ()
+    marks: dict[str, str] = {}
+    verdicts = in_services(settings, stack, lambda directory: _hosted_zone(directory, config), config)
+    store = ZoneStore(cloudflare_token(config.get), cloudflare_url(config.get))
+    zone = store.zone(settings.site) if settings.site is not None else None
+    if settings.site is not None and zone is not None:
+        machines = running(found, config, {each.name: each.region or "" for each in settings.fleets})
+        records = store.list(zone, settings.site.fqdn)
+        for record in records:
+            said = verdict(record, stack, machines)
+            if said is not None:
+                verdicts.append(said)
+                marks.update({record.id: said.becomes} if said.becomes else {})
+    left = write(store, records, marks) if chosen.yes else {}
+    verdicts.sort()
+    if chosen.json:
+        written = [] if not chosen.yes else sorted(marks.values())
+        print(
+            json.dumps(
+                {"stack": stack, "entries": [asdict(each) for each in verdicts], "written": written, "left": left}
+            )
+        )
+    else:
+        print(
+            "\n".join(
+                [
+                    shown(verdicts, chosen.yes),
+                    *(f"Changed meanwhile, and left as it was: {escaped(each)}" for each in left),
+                ]
+            )
+        )
+    return 1 if left else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,163 @@
+"""`make catalogue`, `rollcall catalogue [WORD …] [--region NAME] [--json]`: images, sizes and networks that a fleet may name.
+
+Takes the clouds' credentials from the stack's configuration and the environment, as `pulumi up` does, and where no stack is selected
+from the environment alone; a cloud without them, or without the region or data centre NAME, is left out.
+Each WORD must be part of a line. It only looks.
+Exit code 0: shown; 2: no cloud could be asked (why, on stderr).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from components.aws import api_errors
+from components.commands.status import StatusError, configuration
+from components.config.errors import ConfigurationError
+from components.config.models import EC2_IMAGES
+from components.preflight.triton_networks import kind
+
+# What the images of EC2_IMAGES run on.
+_ARCHITECTURE = "x86_64"
+
+
+@dataclass(frozen=True, order=True, kw_only=True)
+class Entry:
+    """One line. `kind` is `image`, `size` or `network`, `name` what a fleet says; memory in MiB, 0 where it has none."""
+
+    cloud: str
+    kind: str
+    vcpus: int = 0
+    memory: int = 0
+    name: str
+    note: str = ""
+
+    def __str__(self) -> str:
+        cores = f"{self.vcpus or '-'} vCPU" if self.vcpus else ""
+        memory = f"{self.memory / 1024:g} GiB" if self.memory else ""
+        return f"{self.cloud:<7} {self.kind:<7} {self.name:<34} {cores:>8} {memory:>10}  {self.note}".rstrip()
+
+
+def of_ec2(client: Callable[[str], Any]) -> list[Entry]:
+    """The images that have a name here, with the AMI that it means now; the instance types that run them and that the region has.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeInstanceTypes.html
+    """
+    ssm, ec2 = client("ssm"), client("ec2")
+    found = []
+    for name, parameter in EC2_IMAGES.items():
+        ami = ssm.get_parameter(Name=parameter)["Parameter"]["Value"]
+        listed = ec2.describe_images(ImageIds=[ami])["Images"]
+        made = f", {listed[0].get('Name', '')} of {listed[0].get('CreationDate', '')[:10]}" if listed else ""
+        found.append(Entry(cloud="aws", kind="image", name=name, note=f"now {ami}{made}"))
+    filters = [{"Name": "processor-info.supported-architecture", "Values": [_ARCHITECTURE]}]
+    offered = {
+        each["InstanceType"]
+        for page in ec2.get_paginator("describe_instance_type_offerings").paginate()
+        for each in page["InstanceTypeOfferings"]
+    }
+    for page in ec2.get_paginator("describe_instance_types").paginate(Filters=filters):
+        for each in page["InstanceTypes"]:
+            if each["InstanceType"] in offered and each.get("CurrentGeneration", True):
+                cores, memory = each["VCpuInfo"]["DefaultVCpus"], each["MemoryInfo"]["SizeInMiB"]
+                found.append(Entry(cloud="aws", kind="size", vcpus=cores, memory=memory, name=each["InstanceType"]))
+    return found
+
+
+def of_triton(api: Any) -> list[Entry]:
+    """The active images, the packages and the networks of the account's data centre."""
+    images = [
+        Entry(
+            cloud="joyent",
+            kind="image",
+            name=f"{each.name}@{each.version}",
+            note=f"{each.os}, {each.type}, published {each.published_at[:10] or 'never'}, {each.id}",
+        )
+        for each in api.list_images()
+    ]
+    packages = [
+        Entry(
+            cloud="joyent",
+            kind="size",
+            vcpus=each.vcpus,
+            memory=each.memory,
+            name=each.name,
+            note=", ".join(filter(None, (f"{each.disk / 1024:g} GiB disk", each.brand, each.group))),
+        )
+        for each in api.list_packages()
+    ]
+    networks = [
+        Entry(cloud="joyent", kind="network", name=each.name, note=f"{kind(each)}, {each.id}")
+        for each in api.list_networks()
+    ]
+    return images + packages + networks
+
+
+def chosen(entries: Iterable[Entry], words: Sequence[str]) -> list[Entry]:
+    """Those whose line has every word, sorted."""
+    return sorted(each for each in entries if all(word.lower() in str(each).lower() for word in words))
+
+
+def look(region: str = "", config: Mapping[str, str] | None = None) -> tuple[list[Entry], list[str]]:
+    """What the clouds of the stack's configuration and of the environment have, and why one could not be asked. `region` is an AWS
+    region or a data centre by its name, or both, since there are names that both clouds have; unless told, those of the stack."""
+    from components.aws.session import session_of as aws_session_of
+    from components.joyent import CloudApiError
+    from components.joyent.provider import read_settings
+    from components.joyent.session import session_of
+
+    told = config or {}
+    found: list[Entry] = []
+    faults = []
+    try:
+        found += of_ec2(functools.partial(aws_session_of(told.get).client, region=region))
+    except ConfigurationError as wrong:
+        faults += [f"aws is left out: {each}" for each in wrong.faults]
+    except api_errors.failures() as fault:
+        faults.append(f"aws is left out: {api_errors.told(fault)}")
+    try:
+        found += of_triton(session_of(read_settings(told.get("rollcall:joyent")), region).api)
+    except CloudApiError as fault:
+        faults.append(f"joyent is left out: {fault}")
+    return found, faults
+
+
+def _configuration(stack: str) -> tuple[dict[str, str], str]:
+    """The stack's configuration, or none and why: there may be no stack yet, and then the environment alone counts."""
+    try:
+        return configuration(stack), ""
+    except StatusError as none:
+        return {}, str(none)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="rollcall catalogue", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("words", nargs="*", metavar="WORD", help="show lines with all of these, as: aws size t3")
+    parser.add_argument("--region", default="", metavar="NAME", help="an AWS region, or a data centre of Triton")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--stack", default="", help="whose configuration counts; the selected one's unless told")
+    # Words may stand on both sides of an option.
+    told = parser.parse_intermixed_args(arguments)
+    config, without = _configuration(told.stack)
+    if without and told.stack:
+        print(f"rollcall catalogue: {without}", file=sys.stderr)
+        return 2
+    found, faults = look(told.region, config)
+    for each in faults:
+        print(f"rollcall catalogue: {each}", file=sys.stderr)
+    shown = chosen(found, told.words)
+    if told.json:
+        print(json.dumps([dataclasses.asdict(each) for each in shown]))
+    else:
+        print("\n".join(map(str, shown)) or f"Nothing has {' and '.join(told.words)}.")
+    return 0 if found else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,6 @@
+"""A preview as a comment for whoever reviews the change: `python -m components.commands.review --stack NAME`."""
+
+from components.commands.review.comment import commented, marker
+from components.commands.review.events import LogError, read_log
+
+__all__ = ["LogError", "commented", "marker", "read_log"]

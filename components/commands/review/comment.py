@@ -1,0 +1,264 @@
+"""A preview's findings as a Markdown comment that someone new can read: the same bytes for the same preview."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from components.commands.review.events import Preview
+from components.commands.review.findings import Change, Findings, Fleet, code, findings_of
+
+# GitHub refuses a longer comment.
+LIMIT = 65_536
+_LINE, _MESSAGE, _PROPERTIES, _NAMES = 400, 6_000, 12, 100
+_CUTS = (10_000, 1_000, 300, 100, 40, 15, 5, 2)
+_LEFT_OUT = f"GitHub takes {LIMIT:,} characters, so they are left out here; the log of the job has them all"
+_KINDS = {
+    "missing": ("Missing from DNS", "the machine is in the state and does not answer; `up` waits for it and fails if it stays away"),
+    "stale": ("Stale in DNS", "the entry leads elsewhere than to its machine; the machine itself corrects it"),
+    "left_over": ("Left over in DNS", "the entry's machine is gone; `up` removes the entry"),
+    "foreign": ("Foreign in DNS", "not written by this stack; it is left as it is, and shown once"),
+    "orphaned": ("Orphaned machines", "tagged with this stack and in no state; `up` ends those that are proven to be its own"),
+}  # fmt: skip
+
+
+_VANISHED = "**Gone from their cloud** ({}): in the state, and there no more; `up` makes them again."
+_BY_HAND = "**Changed by hand** ({}): `up` puts back what the program says."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """`lines` may be cut to fit, `head` may not; a line may be several that belong together. `folded`: behind a click."""
+
+    title: str
+    lines: tuple[str, ...]
+    head: tuple[str, ...] = ()
+    folded: bool = False
+
+    def shown(self, most: int) -> str:
+        lines = [*self.head, *self.lines[:most]]
+        if len(self.lines) > most:
+            lines += ["", f"… and {len(self.lines) - most} more. {_LEFT_OUT}."]
+        body = "\n".join(lines)
+        if self.folded:
+            return f"<details><summary>{self.title}</summary>\n\n{body}\n\n</details>\n"
+        return "\n\n".join(each for each in (f"#### {self.title}" if self.title else "", body) if each) + "\n"
+
+
+def marker(stack: str) -> str:
+    """By what a later run finds its own comment."""
+    return f"<!-- rollcall-review: {stack} -->"
+
+
+def commented(preview: Preview, *, stack: str, limit: int = LIMIT) -> str:
+    """The comment, at most `limit` characters. It says what it leaves out."""
+    found = findings_of(preview)
+    sections = _sections(found)
+    for most in _CUTS:
+        text = "\n".join([marker(stack), *_top(found, stack), *(each.shown(most) for each in sections), _FOOT, ""])
+        if len(text) <= limit:
+            return text
+    raise AssertionError("a comment of headings alone is longer than a comment may be")
+
+
+_FOOT = "<sub>Written by `python -m components.commands.review`; docs/review.md says how to read it.</sub>"
+
+
+def _top(found: Findings, stack: str) -> list[str]:
+    return [f"### Preview of stack `{stack}`: {headline(found)}", "", _meaning(found), ""]
+
+
+def headline(found: Findings) -> str:
+    """What will happen, in words and counts."""
+    if found.failed:
+        return "it fails"
+    parts = []
+    for word, verb in (("comes", "come"), ("goes", "go"), ("replaced", "are replaced"), ("changed", "change in place")):
+        number = sum(len(getattr(fleet, word)) for fleet in found.fleets)
+        one = {"come": "comes", "go": "goes", "are replaced": "is replaced", "change in place": "changes in place"}[
+            verb
+        ]
+        if number:
+            parts.append(f"{number} machine{'' if number == 1 else 's'} {one if number == 1 else verb}")
+    if found.dns:
+        parts.append(f"{len(found.dns)} DNS {'setting changes' if len(found.dns) == 1 else 'settings change'}")
+    number = sum(map(len, found.differences.values())) + len(found.by_hand) + len(found.vanished)
+    if number:
+        parts.append(
+            f"{number} difference{' was' if number == 1 else 's were'} found between the state and what is there"
+        )
+    if parts:
+        return ", ".join(parts)
+    return "small changes only" if found.changes else "nothing changes"
+
+
+def _meaning(found: Findings) -> str:
+    if found.errors:
+        return "**Nothing can be deployed like this.** Nothing was changed; what to mend stands below."
+    if not found.finished:
+        return (
+            "**The preview ended before its end**, so this comment is not the whole. Run it again before you approve."
+        )
+    if not found.changes:
+        return "The state, the machines and DNS are what the program asks for."
+    counts = ", ".join(f"{number} {verb}" for verb, number in found.counts.items() if number)
+    said = [f"In all: {counts or 'no'} resources." if counts else "No resource is made, changed or deleted."]
+    if found.drifted:
+        said.append("What was found differs from the state **without this change**: look at it first.")
+    return " ".join(said)
+
+
+def _sections(found: Findings) -> list[Section]:
+    sections = []
+    if found.errors:
+        sections.append(Section(title="What is wrong, and the mend", lines=tuple(_blocks(found.errors))))
+    if found.dangers:
+        lines = tuple(f"- {each}" for each in dict.fromkeys(found.dangers))
+        sections.append(Section(title="Look at this before you approve", lines=lines))
+    if found.drifted:
+        sections += _drift(found)
+    moving = [fleet for fleet in found.fleets if fleet.moves]
+    if moving and not found.failed:
+        sections += _machines(found.fleets)
+    if found.dns:
+        sections.append(Section(title="DNS that Pulumi changes", lines=tuple(_listed(found.dns))))
+    if found.others:
+        number = len(found.others)
+        title = f"{number} other resource{'' if number == 1 else 's'}"
+        sections.append(Section(title=title, lines=tuple(_listed(found.others)), folded=True))
+    if found.warnings:
+        sections.append(
+            Section(title=f"Warnings ({len(found.warnings)})", lines=tuple(_blocks(found.warnings)), folded=True)
+        )
+    return sections
+
+
+def _machines(fleets: Sequence[Fleet]) -> list[Section]:
+    head = (
+        "| fleet | cloud | now | come | go | replaced | in place | at the peak | after |",
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|",
+    )
+    rows = [_row(f"`{fleet.name}`", fleet.cloud, [fleet]) for fleet in fleets]
+    if len(fleets) > 1:
+        rows.append(_row("all", "", fleets))
+    names = [
+        f"- `{fleet.name}` {word}: {_named(getattr(fleet, key))}"
+        for fleet in fleets
+        for key, word in (
+            ("comes", "come"),
+            ("goes", "go"),
+            ("replaced", "are replaced"),
+            ("changed", "change in place"),
+        )
+        if getattr(fleet, key)
+    ]
+    names += [f"- `{fleet.name}` is replaced since {_why(fleet)}" for fleet in fleets if fleet.replaced]
+    return [
+        Section(title="Machines", head=head, lines=tuple(rows)),
+        Section(title="", lines=tuple(names)),
+        Section(title="In this order", lines=tuple(_order(fleets))),
+        Section(title="Entries of machines in DNS", lines=tuple(_entries(fleets))),
+    ]
+
+
+def _named(machines: Sequence[str]) -> str:
+    """A line is never cut, and a fleet may have a thousand."""
+    more = f" and {len(machines) - _NAMES} more" if len(machines) > _NAMES else ""
+    return ", ".join(f"`{each}`" for each in machines[:_NAMES]) + more
+
+
+def _why(fleet: Fleet) -> str:
+    """What replaces a machine and stands in no input of it is what its Deregistration has as trigger."""
+    said = [f"{code(each.path)} changes: {code(each.before)} → {code(each.after)}" for each in fleet.because]
+    return "; ".join(said) or "its release, its boot script, its image's name or its key pair change"
+
+
+def _row(name: str, cloud: str, fleets: Sequence[Fleet]) -> str:
+    def total(of: Callable[[Fleet], int]) -> int:
+        return sum(of(fleet) for fleet in fleets)
+
+    cells = [
+        total(lambda each: each.before),
+        total(lambda each: len(each.comes)),
+        total(lambda each: len(each.goes)),
+        total(lambda each: len(each.replaced)),
+        total(lambda each: len(each.changed)),
+        total(lambda each: each.peak),
+        total(lambda each: each.after),
+    ]
+    return f"| {name} | {cloud} | {' | '.join(map(str, cells))} |"
+
+
+def _order(fleets: Sequence[Fleet]) -> Iterable[str]:
+    """Words for the bracket (docs/architecture.md): successors answer before anybody leaves."""
+    made = sum(len(fleet.comes) + len(fleet.replaced) for fleet in fleets)
+    leave = sum(len(fleet.goes) + len(fleet.replaced) for fleet in fleets)
+    steps = []
+    if made:
+        successors = sum(len(fleet.replaced) for fleet in fleets)
+        among = f", {successors} of them successors" if successors else ""
+        steps.append(f"{made} new machine{' is' if made == 1 else 's are'} made{among}.")
+        timeout = max((fleet.timeout for fleet in fleets if fleet.comes or fleet.replaced), default=0)
+        steps.append(
+            f"The roll is called: every machine of every fleet must answer in DNS, within {timeout} s. "
+            "If one does not, `up` fails and nobody leaves."
+        )
+    if leave:
+        linger = max((fleet.linger for fleet in fleets if fleet.goes or fleet.replaced), default=0)
+        steps.append(
+            f"{leave} machine{' is' if leave == 1 else 's are'} asked to leave. Once their entries are gone they serve on "
+            f"for one TTL, {linger} s at the most."
+        )
+        steps.append("They are deleted, and what is left of them in DNS is removed.")
+    if not steps:
+        steps.append("Machines take up their new settings within 10 s; none is made and none leaves.")
+    return [f"{number}. {text}" for number, text in enumerate(steps, 1)]
+
+
+def _entries(fleets: Sequence[Fleet]) -> Iterable[str]:
+    for place in sorted({each for fleet in fleets for each in (*fleet.stood, *fleet.places)}):
+        here = [fleet for fleet in fleets if place in fleet.stood and place in fleet.places]
+        before = sum(fleet.before for fleet in fleets if place in fleet.stood)
+        after = sum(fleet.after for fleet in fleets if place in fleet.places)
+        renewed = sum(len(fleet.replaced) for fleet in here)
+        if before != after or renewed:
+            again = f", {renewed} of them successors" if renewed else ""
+            yield f"- {code(place)}: {before} machine{'' if before == 1 else 's'} now, {after} afterwards{again}"
+
+
+def _drift(found: Findings) -> list[Section]:
+    sections = [Section(title="Found: what differs from the state", lines=())]
+    for kind, (title, meaning) in _KINDS.items():
+        lines = found.differences[kind]
+        if lines:
+            told = tuple(f"- `{fleet}`: {code(line, _LINE)}" for fleet, line in lines)
+            sections.append(Section(title="", head=(f"**{title}** ({len(lines)}): {meaning}.", ""), lines=told))
+    for title, changes in ((_VANISHED, found.vanished), (_BY_HAND, found.by_hand)):
+        if changes:
+            head = (title.format(len(changes)), "")
+            sections.append(Section(title="", head=head, lines=tuple(_listed(changes))))
+    return sections
+
+
+def _listed(changes: Iterable[Change]) -> Iterable[str]:
+    for each in changes:
+        lines = [f"- {each.verb}: {code(each.title)} ({_short(each.type)})"]
+        for one in each.properties[:_PROPERTIES]:
+            lines.append(f"  - {code(one.path)}: {code(one.before) or 'nothing'} → {code(one.after) or 'nothing'}")
+        if len(each.properties) > _PROPERTIES:
+            lines.append(f"  - … and {len(each.properties) - _PROPERTIES} more properties")
+        yield "\n".join(lines)
+
+
+def _short(type_: str) -> str:
+    """`aws:route53/record:Record` as people say it."""
+    package, _, kind = type_.partition(":")
+    return f"{package.removeprefix('pulumi-python')} {kind.rpartition(':')[2]}".strip()
+
+
+def _blocks(messages: Iterable[str]) -> Iterable[str]:
+    for message in messages:
+        cut = message if len(message) <= _MESSAGE else f"{message[:_MESSAGE]}\n… ({len(message):,} characters)"
+        fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", cut) or [""]))
+        yield f"{fence}text\n{cut}\n{fence}"

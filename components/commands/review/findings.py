@@ -1,0 +1,440 @@
+"""What a preview means for machines, DNS and people: a pure function of what the engine wrote down."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from components.commands.review.events import UNKNOWN, Preview, State, Step
+from components.registration.diff import NOT_PROVEN, is_safe_end, within_brake
+from components.registration.inventory import place_of
+from rollcall.escaping import escaped
+
+MACHINES = {"aws:ec2/instance:Instance": "AWS", "pulumi-python:dynamic/joyent:Machine": "Joyent"}
+ROLL_CALL = "pulumi-python:dynamic/rollcall:RollCall"
+# What stands beside a machine or a fleet; the machines' and fleets' own lines say it.
+BRACKET = (ROLL_CALL, "pulumi-python:dynamic/rollcall:Deregistration", "pulumi-python:dynamic/joyent:Ready")
+DIFFERENCES = ("missing", "stale", "left_over", "foreign", "orphaned")
+_RECORDS = ("cloudflare:index/dnsRecord:DnsRecord", "aws:route53/record:Record")
+_DNS = (*_RECORDS, "cloudflare:index/zoneSetting:ZoneSetting", "cloudflare:index/zone:Zone", "aws:route53/zone:Zone")
+_GROUP = "aws:ec2/securityGroup:SecurityGroup"
+_RULE = "pulumi-python:dynamic/joyent:FirewallRule"
+# CloudAPI's rules: `FROM any TO … ALLOW tcp PORT 22`, `… (PORT 22 AND PORT 80)`, `… PORTS 20 - 25`, `… PORT all`.
+_FROM_EVERYBODY = re.compile(r"(?i)\bFROM\b.*?(\bany\b|/0\b).*?\bTO\b")
+_PORTS = re.compile(r"(?i)\b(all)\b|(\d+)\s*-\s*(\d+)|\b(\d+)\b")
+_ENDED = "program exited with non-zero exit code"
+_EVERYBODY = ("0.0.0.0/0", "::/0")
+_MADE, _GONE = ("create", "create-replacement", "import"), ("delete", "discard")
+# The engine's own steps, and the second and third of the three that a replacement takes.
+_QUIET = (
+    "same",
+    "read",
+    "read-discard",
+    "refresh",
+    "replace",
+    "delete-replaced",
+    "discard-replaced",
+    "remove-pending-replace",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Property:
+    path: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fleet:
+    """A fleet's machines by what becomes of them, each list sorted. `before` is how many there are now; they
+    stand at `stood` now and at `places` afterwards."""
+
+    name: str
+    cloud: str
+    before: int
+    comes: tuple[str, ...] = ()
+    goes: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    vanished: tuple[str, ...] = ()
+    because: tuple[Property, ...] = ()
+    stood: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()
+    linger: int = 0
+    timeout: int = 0
+
+    @property
+    def after(self) -> int:
+        return self.before + len(self.comes) - len(self.goes)
+
+    @property
+    def peak(self) -> int:
+        """Every successor is made before any machine goes."""
+        return self.before + len(self.comes) + len(self.replaced)
+
+    @property
+    def moves(self) -> bool:
+        return bool(self.comes or self.goes or self.replaced or self.changed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One resource: `verb` is created, changed, replaced or deleted."""
+
+    verb: str
+    type: str
+    name: str
+    title: str
+    properties: tuple[Property, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    fleets: tuple[Fleet, ...]
+    dns: tuple[Change, ...]
+    others: tuple[Change, ...]
+    differences: Mapping[str, tuple[tuple[str, str], ...]]
+    by_hand: tuple[Change, ...]
+    vanished: tuple[Change, ...]
+    dangers: tuple[str, ...]
+    errors: tuple[str, ...]
+    warnings: tuple[str, ...]
+    finished: bool
+    counts: Mapping[str, int]
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.errors) or not self.finished
+
+    @property
+    def drifted(self) -> bool:
+        return any(self.differences.values()) or bool(self.by_hand or self.vanished)
+
+    @property
+    def changes(self) -> bool:
+        return any(self.counts.values()) or self.drifted
+
+
+def findings_of(preview: Preview) -> Findings:
+    # Sorted, since the engine takes what does not depend on each other in any order.
+    steps = sorted((each for each in preview.steps if each.type != "pulumi:pulumi:Stack"), key=_place_of_step)
+    changes = [_change(each) for each in steps if each.op not in _QUIET]
+    dns = tuple(sorted((each for each in changes if each.type in _DNS), key=_order))
+    hidden = (*MACHINES, *BRACKET, *_DNS)
+    fleets = _fleets(steps, preview.refreshed)
+    differences = _differences(steps, preview.refreshed)
+    planned = {each.urn: each for each in steps if each.op not in _QUIET}
+    drifted = [each for each in preview.refreshed if each.type not in BRACKET and not each.type.startswith("pulumi:")]
+    by_hand = [_undone(each, planned[each.urn]) for each in drifted if each.op == "update" and each.urn in planned]
+    vanished = [replace(_change(each), verb="gone") for each in drifted if each.op == "delete"]
+    return Findings(
+        fleets=fleets,
+        dns=dns,
+        others=tuple(
+            sorted((each for each in changes if each.type not in hidden and not _is_component(each)), key=_order)
+        ),
+        differences=differences,
+        by_hand=tuple(sorted((each for each in by_hand if each is not None), key=_order)),
+        vanished=tuple(sorted(vanished, key=_order)),
+        dangers=(*_dangers(steps, fleets, differences), *_opened_by_hand(drifted)),
+        errors=_errors(preview),
+        warnings=tuple(
+            dict.fromkeys(each.text for each in preview.messages if each.severity == "warning" and each.text)
+        ),
+        finished=preview.finished,
+        counts={
+            verb: sum(1 for each in changes if each.verb == verb and not _is_component(each))
+            for verb in ("created", "changed", "replaced", "deleted")
+        },
+    )
+
+
+def _errors(preview: Preview) -> tuple[str, ...]:
+    said = list(dict.fromkeys(each.text for each in preview.messages if each.severity == "error" and each.text))
+    # That the program ended is said again after why it ended.
+    return tuple([each for each in said if _ENDED not in each] or said)
+
+
+def _opened_by_hand(drifted: Iterable[Step]) -> Iterable[str]:
+    for step in drifted:
+        if step.type in (_GROUP, _RULE) and step.op == "update":
+            for line in _opened(step):
+                yield f"Somebody did this by hand: {line}"
+
+
+def _place_of_step(step: Step) -> tuple[str, tuple[str, int], str]:
+    return (step.type, _natural(step.name), step.op)
+
+
+def _order(change: Change) -> tuple[str, str, str]:
+    return (change.verb, change.type, change.name)
+
+
+def _is_component(change: Change) -> bool:
+    return change.type.startswith(("rollcall:", "pulumi:"))
+
+
+def _change(step: Step) -> Change:
+    verb = (
+        "replaced"
+        if step.op == "create-replacement"
+        else "created"
+        if step.op in _MADE
+        else "deleted"
+        if step.op in _GONE
+        else "changed"
+    )
+    properties = _properties(step) if verb in ("changed", "replaced") else ()
+    return Change(verb=verb, type=step.type, name=step.name, title=_title(step), properties=properties)
+
+
+def _title(step: Step) -> str:
+    """What DNS shows of a record; of any other resource its name in the program."""
+    told = step.state.inputs
+    if step.type in _RECORDS:
+        values = told.get("records") or [told.get("content", "")]
+        return f"{told.get('name', step.name)} {told.get('type', '')} {', '.join(map(str, values))}".strip()
+    if step.type.endswith(":ZoneSetting"):
+        return f"{told.get('settingId', step.name)} = {shown(told.get('value'))}"
+    return step.name
+
+
+def _properties(step: Step) -> tuple[Property, ...]:
+    before, after = (step.old or State()).inputs, (step.new or State()).inputs
+    keys = (
+        step.changed
+        or step.reasons
+        or tuple(sorted(key for key in {*before, *after} if before.get(key) != after.get(key)))
+    )
+    return tuple(_property(key, _at(before, key), _at(after, key)) for key in keys if not key.startswith("__"))
+
+
+def _property(path: str, before: Any, after: Any) -> Property:
+    """Of two lists only what is not in both: a rule among many would be lost otherwise."""
+    if isinstance(before, list) and isinstance(after, list):
+        before, after = [each for each in before if each not in after], [each for each in after if each not in before]
+    return Property(path=path, before=shown(before), after=shown(after))
+
+
+def _undone(found: Step, planned: Step) -> Change | None:
+    """A setting that somebody changed and that the program would put back; None where what changes is the program's doing."""
+    was, now = (found.old or State()).inputs, (found.new or State()).inputs
+    wanted = (planned.new or State()).inputs
+    keys = [key for key in sorted({*was, *now}) if was.get(key) != now.get(key) and not key.startswith("__")]
+    back = tuple(_property(key, now.get(key), wanted.get(key)) for key in keys if now.get(key) != wanted.get(key))
+    return (
+        Change(verb="changed", type=found.type, name=found.name, title=_title(found), properties=back) if back else None
+    )
+
+
+def _at(inputs: Any, path: str) -> Any:
+    """The value at a path of the engine's (`tags.Name`, `ingress[0].cidrBlocks`, `tags["a.b"]`)."""
+    if not path:
+        return inputs
+    if isinstance(inputs, Mapping):
+        for key in sorted(map(str, inputs), key=len, reverse=True):
+            for word in (key, f'["{key}"]'):
+                rest = path[len(word) :]
+                if path.startswith(word) and (not rest or rest[0] in ".["):
+                    return _at(inputs[key], rest.removeprefix("."))
+        return None
+    if isinstance(inputs, list) and path.startswith("["):
+        number, _, rest = path[1:].partition("]")
+        if number.isdigit() and int(number) < len(inputs):
+            return _at(inputs[int(number)], rest.removeprefix("."))
+    return None
+
+
+def shown(value: Any) -> str:
+    """A value for people; nothing where there is none."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {shown(value[key])}" for key in sorted(value) if value[key] is not None) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(shown, value)) + "]"
+    return str(value)
+
+
+def _fleets(steps: Iterable[Step], refreshed: Iterable[Step]) -> tuple[Fleet, ...]:
+    by_fleet: dict[tuple[str, str], dict[str, list[str]]] = {}
+    found_gone = {each.urn for each in refreshed if each.op == "delete"}
+    rolls = {each.name: each for each in steps if each.type == ROLL_CALL}
+    replaced = {each.urn for each in steps if each.op in ("replace", "create-replacement")}
+    for step in steps:
+        if step.type not in MACHINES or step.op in ("replace", "delete-replaced", "discard-replaced"):
+            continue
+        fleet = step.state.parent.rpartition("::")[2]
+        kind = (
+            "replaced"
+            if step.urn in replaced
+            else "comes"
+            if step.op in _MADE
+            else "goes"
+            if step.op in _GONE
+            else "stays"
+            if step.op in ("same", "read")
+            else "changed"
+        )
+        lists = by_fleet.setdefault((fleet, MACHINES[step.type]), {})
+        lists.setdefault(kind, []).append(step.name)
+        if step.urn in found_gone:
+            lists.setdefault("vanished", []).append(step.name)
+    because = {
+        step.state.parent.rpartition("::")[2]: _because(step)
+        for step in steps
+        if step.op == "create-replacement" and step.type in MACHINES
+    }
+    return tuple(
+        replace(_fleet(name, cloud, lists, rolls.get(name)), because=because.get(name, ()))
+        for (name, cloud), lists in sorted(by_fleet.items())
+    )
+
+
+def _because(step: Step) -> tuple[Property, ...]:
+    """Which inputs of a replaced machine differ, as far as that is known by now; its tags name its generation."""
+    before, after = (step.old or State()).inputs, (step.new or State()).inputs
+    keys = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
+    plain = [key for key in keys if not isinstance(after.get(key), Mapping) and not key.startswith("__")]
+    return tuple(
+        _property(key, before.get(key), after.get(key)) for key in plain if UNKNOWN not in shown(after.get(key))
+    )
+
+
+def _fleet(name: str, cloud: str, lists: Mapping[str, list[str]], roll: Step | None) -> Fleet:
+    told = roll.state.inputs if roll else {}
+    sorted_lists = {kind: tuple(sorted(names, key=_natural)) for kind, names in lists.items()}
+    return Fleet(
+        name=name,
+        cloud=cloud,
+        before=sum(len(sorted_lists.get(kind, ())) for kind in ("stays", "changed", "replaced", "goes")),
+        comes=sorted_lists.get("comes", ()),
+        goes=sorted_lists.get("goes", ()),
+        replaced=sorted_lists.get("replaced", ()),
+        changed=sorted_lists.get("changed", ()),
+        vanished=sorted_lists.get("vanished", ()),
+        stood=_stands(roll.old if roll else None),
+        places=_stands(roll.new if roll else None),
+        linger=int(told.get("linger") or 0),
+        timeout=int(told.get("timeout") or 0),
+    )
+
+
+def _natural(name: str) -> tuple[str, int]:
+    fleet, _, number = name.rpartition("-")
+    return (fleet, int(number)) if number.isdigit() else (name, 0)
+
+
+def _stands(roll: State | None) -> tuple[str, ...]:
+    """The record sets that a RollCall looks at; none of a place whose values are not known yet."""
+    found: list[str] = []
+    for each in (roll.inputs.get("places") if roll else None) or ():
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            found += [stand.place for stand in place_of(each).stands]
+    return tuple(found)
+
+
+def _differences(steps: Iterable[Step], refreshed: Iterable[Step]) -> dict[str, tuple[tuple[str, str], ...]]:
+    """(fleet, line) of each kind, as the refresh of each RollCall read them."""
+    read = {each.urn: (each.name, each.old) for each in steps if each.type == ROLL_CALL}
+    read |= {each.urn: (each.name, each.new) for each in refreshed if each.type == ROLL_CALL}
+    found: dict[str, list[tuple[str, str]]] = {key: [] for key in DIFFERENCES}
+    for name, seen in read.values():
+        for key in DIFFERENCES:
+            lines = (seen.outputs.get(key) or seen.inputs.get(key) or ()) if seen else ()
+            found[key] += [(name, line) for line in lines if isinstance(line, str) and line != UNKNOWN]
+    return {key: tuple(sorted(lines)) for key, lines in found.items()}
+
+
+def _dangers(
+    steps: list[Step], fleets: tuple[Fleet, ...], differences: Mapping[str, tuple[tuple[str, str], ...]]
+) -> Iterable[str]:
+    for fleet in fleets:
+        if fleet.goes and not fleet.after:
+            yield f"Fleet `{fleet.name}` goes away whole: {_count(len(fleet.goes), 'machine')} on {fleet.cloud}."
+    yield from _empty_places(fleets)
+    for step in steps:
+        gone = step.op in (*_GONE, "delete-replaced")
+        if gone and step.old and step.old.protect:
+            yield f"`{step.name}` ({step.type}) is protected and would be deleted; the deployment refuses that."
+        elif step.op in _GONE and step.type in (*_RECORDS, "cloudflare:index/zone:Zone", "aws:route53/zone:Zone"):
+            kept = " (kept at its provider)" if step.old and step.old.retain else ""
+            yield f"DNS: {code(_title(step))} is deleted{kept}."
+        if step.type in (_GROUP, _RULE) and step.op not in ("same", *_GONE):
+            yield from _opened(step)
+        if step.type == ROLL_CALL and step.new and step.new.inputs.get("brake") is False:
+            yield f"The brake is off (`rollcall:brake: false`): fleet `{step.name}` removes any number of entries and machines at once."
+    yield from _brake(steps, fleets, differences)
+
+
+def _empty_places(fleets: tuple[Fleet, ...]) -> Iterable[str]:
+    for place in sorted({each for fleet in fleets for each in fleet.stood}):
+        before = sum(fleet.before for fleet in fleets if place in fleet.stood)
+        if before and not sum(fleet.after for fleet in fleets if place in fleet.places):
+            yield f"Nobody answers at {code(place)} any more: its last machine goes."
+
+
+def _opened(step: Step) -> Iterable[str]:
+    if step.type == _RULE:
+        old, new = ((state or State()).inputs.get("rule") or "" for state in (step.old, step.new))
+        if new != old and _lets_everybody_in(str(new)) and not _lets_everybody_in(str(old)):
+            yield f"`{step.name}` opens SSH (port 22) to everybody."
+    before = (step.old.inputs.get("ingress") if step.old else None) or ()
+    for rule in (step.new or State()).inputs.get("ingress") or ():
+        if not isinstance(rule, Mapping) or rule in before:
+            continue
+        sources = [*(rule.get("cidrBlocks") or ()), *(rule.get("ipv6CidrBlocks") or ())]
+        ports = [each for key in ("fromPort", "toPort") if isinstance(each := rule.get(key), int | float)]
+        in_range = bool(ports) and ports[0] <= 22 <= ports[-1] and rule.get("protocol") != "udp"
+        ssh = str(rule.get("protocol")) == "-1" or in_range
+        if ssh and any(each in _EVERYBODY for each in sources):
+            yield f"`{step.name}` opens SSH (port 22) to everybody."
+
+
+def _lets_everybody_in(rule: str) -> bool:
+    """Whether a rule of CloudAPI's allows SSH from anywhere (docs.tritondatacenter.com, "Cloud Firewall")."""
+    said, _, ports = rule.partition(" ALLOW tcp ")
+    found = _PORTS.finditer(ports)
+    ssh = any(each[1] or int(each[2] or each[4]) <= 22 <= int(each[3] or each[4]) for each in found)
+    return ssh and bool(_FROM_EVERYBODY.search(said + " "))
+
+
+def _brake(
+    steps: list[Step], fleets: tuple[Fleet, ...], differences: Mapping[str, tuple[tuple[str, str], ...]]
+) -> Iterable[str]:
+    for step in (each for each in steps if each.type == ROLL_CALL and each.new):
+        if step.new is None or step.new.inputs.get("brake") is False:
+            continue
+        stands = sum(fleet.before * len(fleet.stood) for fleet in fleets)
+        left = sum(1 for fleet, _ in differences["left_over"] if fleet == step.name)
+        lost = sum(1 for fleet, line in differences["orphaned"] if fleet == step.name and NOT_PROVEN not in line)
+        wanted = sum(each.after for each in fleets if each.name == step.name)
+        if not within_brake(stands + left, left) or not is_safe_end(wanted, lost):
+            yield (
+                f"The brake may hold: fleet `{step.name}` has {left} left-over entries and {lost} orphaned machines to "
+                "remove, more than three in ten. `pulumi up` says so and removes nothing."
+            )
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
+def code(text: str, most: int = 120) -> str:
+    """A value that anybody may have written, as a code span: no link, no mention, no HTML of it comes alive."""
+    flat = escaped(" ".join(text.split()))
+    if not flat:
+        return ""
+    if len(flat) > most:
+        flat = f"{flat[:most]}… ({len(flat)} characters)"
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", flat)), default=0))
+    pad = " " if flat.startswith("`") or flat.endswith("`") else ""
+    return f"{fence}{pad}{flat}{pad}{fence}"

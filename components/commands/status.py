@@ -1,0 +1,365 @@
+"""`rollcall status`: program, state, clouds and DNS of a stack side by side, differences first.
+
+    rollcall status [--stack prod] [--json]        (the same as python -m components.commands.status; the selected stack unless told)
+
+Needs what `pulumi up` needs: the engine on the PATH, the backend, and the clouds' credentials, which it takes from the stack's
+configuration and the environment as `pulumi up` does. It only looks. A machine that is not in all four is a difference.
+Exit code 0: in step; 1: something differs; 2: it could not be told (why, on stderr).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from components.aws import api_errors
+from components.commands import census
+from components.compute.base import cloud_of
+from components.compute.locations import Access
+from components.config.errors import ConfigurationError
+from components.config.models import KEYS, FleetSettings, Settings, SiteSettings
+from components.config.reader import decoded, read
+from components.dns.cloudflare_access import cloudflare_token, cloudflare_token_key, cloudflare_url
+from components.dns.cloudflare_api import CloudflareApi
+from components.joyent.errors import CloudApiError
+from components.preflight import cloudflare_tokens, lost_tokens, zone_names
+from components.registration.diff import KEPT, Difference, Entry, Member, Roll, Seen, difference, owned
+from components.registration.inventory import Registries
+from components.registration.resources import proven, registries_of, roll_of
+from components.resources.tags import named
+from rollcall.errors import RollcallError
+from rollcall.escaping import escaped, escaped_lines
+from rollcall.settings import FLEET, GENERATION, MACHINE, STACK
+
+_ROLL_CALL = "pulumi-python:dynamic/rollcall:RollCall"
+_DEREGISTRATION = "pulumi-python:dynamic/rollcall:Deregistration"
+_DIFFERENCES = ("missing", "stale", "left_over", "orphaned", "foreign")
+
+
+class StatusError(Exception):
+    """The stack cannot be looked at; the message says why and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineStatus:
+    """One machine: as the state names it, as its cloud lists it, and where DNS has it. `since` is when it was made, on EC2 when it was
+    last started (ISO 8601, UTC)."""
+
+    name: str
+    instance: str
+    state: str
+    addresses: tuple[str, ...]
+    since: str
+    stands: tuple[str, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FleetStatus:
+    """A fleet's machines, and each way in which program, state, cloud and DNS differ. `region` is the AWS region, or Triton's data
+    centre where it is not the configured one. `notes` tell what is wrong with the zones' name servers, and where resolvers have another
+    view than they: no difference of the stack's."""
+
+    fleet: str
+    cloud: str
+    region: str
+    machines: tuple[MachineStatus, ...]
+    differences: Mapping[str, tuple[str, ...]]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def in_step(self) -> bool:
+        return not any(self.differences.values())
+
+
+def status_of(
+    access: Access, roll: Roll, entries: Sequence[Entry], seen: Sequence[Seen], found: Difference
+) -> FleetStatus:
+    """What is shown of one fleet: a pure function of what was seen."""
+    listed = {machine.instance: machine for machine in seen}
+    return FleetStatus(
+        fleet=roll.fleet,
+        cloud=access.cloud,
+        region=access.region,
+        machines=tuple(_machine(member, roll, entries, listed.get(member.instance)) for member in roll.members),
+        differences={key: getattr(found, key) for key in _DIFFERENCES},
+    )
+
+
+def _machine(member: Member, roll: Roll, entries: Iterable[Entry], seen: Seen | None) -> MachineStatus:
+    mine = owned(entries, roll.stack, [member])
+    return MachineStatus(
+        name=member.name,
+        instance=member.instance,
+        state=seen.state if seen else "not listed by its cloud",
+        addresses=seen.addresses if seen else (),
+        since=seen.since if seen else "",
+        stands=tuple(sorted({entry.place for entry in mine})),
+        note=seen.note if seen else "",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Held:
+    """What an exported state has: the properties of its roll calls and Deregistrations, by fleet, and its machines."""
+
+    stacks: tuple[str, ...]
+    roll_calls: Mapping[str, Mapping[str, Any]]
+    deregistrations: Mapping[str, Sequence[Mapping[str, Any]]]
+    machines: tuple[census.Held, ...]
+
+    @property
+    def fleets(self) -> list[str]:
+        return sorted({*self.roll_calls, *self.deregistrations, *(each.member.fleet for each in self.machines)})
+
+
+def held_in(resources: Iterable[Mapping[str, Any]]) -> _Held:
+    """Read the machines of an exported state, and what the stack's own resources know of them."""
+    listed = list(resources)
+    ours = [each for each in listed if each.get("type") in (_ROLL_CALL, _DEREGISTRATION)]
+    roll_calls = {
+        str(each["outputs"]["fleet"]): each["outputs"]
+        for each in ours
+        if each["type"] == _ROLL_CALL and not each.get("delete")
+    }
+    deregistrations: dict[str, list[Mapping[str, Any]]] = {}
+    for each in (each["outputs"] for each in ours if each["type"] == _DEREGISTRATION):
+        deregistrations.setdefault(str(each["fleet"]), []).append(each)
+    counted = {str(member["instance"]) for props in roll_calls.values() for member in props["members"]}
+    urn = next((str(each["urn"]).split("::") for each in listed if "::" in str(each.get("urn"))), None)
+    now = [named(urn[1], urn[0].rpartition(":")[2])] if urn else []
+    return _Held(
+        stacks=tuple(dict.fromkeys((*now, *(str(each["outputs"]["stack"]) for each in ours)))),
+        roll_calls=roll_calls,
+        deregistrations=deregistrations,
+        machines=tuple(found for each in listed if (found := _machine_in(each, counted)) is not None),
+    )
+
+
+def _machine_in(resource: Mapping[str, Any], counted: Collection[str]) -> census.Held | None:
+    """The machine that this resource is: by its id, which has the form of a cloud's, and by the tags that name it."""
+    id_, tags = str(resource.get("id") or ""), (resource.get("outputs") or {}).get("tags")
+    if not cloud_of(id_) or not isinstance(tags, Mapping) or not {STACK, FLEET, MACHINE, GENERATION} <= {*tags}:
+        return None
+    names = {"fleet": tags[FLEET], "machine": str(tags[MACHINE]), "generation": tags[GENERATION], "stack": tags[STACK]}
+    member = Member(instance=id_, **names)
+    return census.Held(member=member, counted=id_ in counted, going=bool(resource.get("delete")))
+
+
+def declared(stack: str, config: Mapping[str, str]) -> dict[str, FleetSettings]:
+    """The fleets of the program, by name. `stack` is the stack's id. Raises ConfigurationError."""
+    if config.get("rollcall:fleets") is None:
+        return {}
+    # A zone that the configuration gives by its id may be gone, and no fleet needs its name.
+    names = dict.fromkeys(("site", "directory"), lambda _: "zone.example")
+    return {each.name: each for each in program(stack, config, names).fleets}
+
+
+def program(stack: str, config: Mapping[str, str], names: Mapping[str, Callable[[str], str]]) -> Settings:
+    """Return the settings of the program. `names` look up the name of a zone that is given by its id. Raises ConfigurationError."""
+    given = {key: value for key in KEYS if (value := config.get(f"rollcall:{key}")) is not None}
+    secret = config.secrets if isinstance(config, Configuration) else frozenset[str]()
+    hidden = [key for key in KEYS if f"rollcall:{key}" in secret]
+    return read(stack, zone_names.named(decoded(given), names), hidden)
+
+
+def lost_tokens_of(resources: Iterable[Mapping[str, Any]], config: Mapping[str, str]) -> list[str]:
+    """Say which of Cloudflare's tokens of this stack no state has. Raises the errors of CloudflareApi."""
+    listed, token = list(resources), cloudflare_token(config.get)
+    made = {str(each["id"]) for each in listed if each.get("type") in lost_tokens.TYPES}
+    if not made or not token or config.get(cloudflare_tokens.KEY):
+        return []
+    api = CloudflareApi(cloudflare_url(config.get), token, cloudflare_token_key(config.get))
+    told = json.loads(config.get("rollcall:site") or "{}")
+    site = SiteSettings(zone=str(told.get("zone") or ""), account_id=str(told.get("accountId") or ""))
+    try:
+        own = cloudflare_tokens.verified(api, lambda: cloudflare_tokens.accounts_seen(api, site))
+    except cloudflare_tokens.InactiveError:
+        return []
+    return [str(each) for stack in held_in(listed).stacks for each in lost_tokens.lost(api, own.owner, stack, made)]
+
+
+def look(resources: Iterable[Mapping[str, Any]], config: Mapping[str, str]) -> list[FleetStatus]:
+    """Every fleet of the program and of an exported state, with its cloud and DNS looked at now. Raises the errors of the clouds'
+    clients, and ConfigurationError."""
+    state = held_in(resources)
+    # Where nothing is deployed, the name is not needed yet.
+    program = declared(next(iter(state.stacks), "stack"), config)
+    return [_look(name, program.get(name), state, config) for name in sorted({*program, *state.fleets})]
+
+
+def _look(name: str, told: FleetSettings | None, state: _Held, config: Mapping[str, str]) -> FleetStatus:
+    machines = [each for each in state.machines if each.member.fleet == name]
+    props = _roll_call(name, machines, state)
+    if props is None:
+        lacks = census.missing(name, told.count if told else None, machines, ())
+        access = Access(cloud=told.cloud, region=told.region or "") if told else Access(cloud="")
+        return FleetStatus(
+            fleet=name,
+            cloud=access.cloud,
+            region=access.region,
+            machines=(),
+            differences=_differences(Difference(), lacks),
+        )
+    registries, roll = registries_of(props, config), roll_of(props)
+    entries = registries.entries()
+    seen = [each for stack in state.stacks for each in registries.seen(stack)]
+    drift = proven(registries, roll, difference(roll, entries, seen, registries.answers()))
+    drift = replace(drift, missing=_with_steps(drift.missing, roll, registries, seen))
+    found = status_of(Access.from_inputs(props["cloud"]), roll, entries, seen, drift)
+    lacks = census.missing(name, told.count if told else None, machines, seen)
+    gone = [f"the zone {zone} was deleted" for zone in registries.gone]
+    return replace(
+        found,
+        differences={**found.differences, **_differences(None, lacks), "zone": tuple(gone)},
+        notes=(*registries.notes, *(registries.compared(drift.unanswered) or registries.split())),
+    )
+
+
+def _with_steps(lines: Iterable[str], roll: Roll, registries: Registries, seen: Sequence[Seen]) -> tuple[str, ...]:
+    """The lines with what those machines have told of themselves that are unhealthy and stay."""
+    kept = {line: [each for each in roll.members if each.instance in line] for line in lines if line.endswith(KEPT)}
+    steps = registries.steps([each for members in kept.values() for each in members], seen) if kept else {}
+    said = {
+        line: "".join(f": {steps[each.instance]}" for each in kept.get(line, ()) if each.instance in steps)
+        for line in lines
+    }
+    return tuple(f"{line}{said[line]}" for line in lines)
+
+
+def _differences(found: Difference | None, lacks: census.Missing) -> dict[str, tuple[str, ...]]:
+    return {
+        **({key: getattr(found, key) for key in _DIFFERENCES} if found else {}),
+        **{f"not_{key}": lines for key, lines in asdict(lacks).items()},
+    }
+
+
+def _roll_call(name: str, machines: Sequence[census.Held], state: _Held) -> dict[str, Any] | None:
+    """The properties of the fleet's roll call with all its machines in the state as members; where it has none yet, by those of the
+    machines' Deregistrations. None where the state has neither."""
+    props = state.roll_calls.get(name)
+    if props is None:
+        made = state.deregistrations.get(name)
+        if not made:
+            return None
+        props = {**made[0], "fleets": state.fleets, "members": []}
+    seen_off = {str(each["instance"]) for each in props.get("seen_off", ())}
+    known = {str(each["instance"]) for each in props["members"]} | seen_off
+    more = [each.member for each in machines if each.member.instance not in known]
+    more = [replace(each, stack="") if each.stack == props["stack"] else each for each in more]
+    former = [each for each in state.stacks if each != props["stack"]]
+    return {**props, "members": [*props["members"], *(each.as_inputs() for each in more)], "former_stacks": former}
+
+
+def shown(fleets: Sequence[FleetStatus], lost: Sequence[str] = ()) -> str:
+    """The same for people: differences first. `lost` are tokens in no state."""
+    lines = [
+        f"  {fleet.fleet}: {key.replace('_', ' ')}: {line}"
+        for fleet in fleets
+        for key, listed in fleet.differences.items()
+        for line in listed
+    ]
+    lines += [f"  {line}" for line in lost]
+    if not fleets and not lost:
+        return "Nothing is deployed: the stack's state has no fleet."
+    lines = ["Differences", *lines, ""] if lines else ["In step: state, clouds and DNS say the same.", ""]
+    notes = list(dict.fromkeys(f"  {each}" for fleet in fleets for each in fleet.notes))
+    lines += ["Name servers", *notes, ""] if notes else []
+    for fleet in fleets:
+        where = f"{fleet.cloud} {fleet.region}".strip()
+        lines.append(f"{fleet.fleet} ({where})" if where else fleet.fleet)
+        for machine in fleet.machines:
+            addresses = ", ".join(machine.addresses) or "no address"
+            row = f"  {machine.name:<16} {machine.instance:<37} {machine.state:<9} {addresses:<16} {machine.since}"
+            lines.append(row.rstrip())
+            lines += [f"      at {place}" for place in machine.stands]
+    return "\n".join(map(escaped, lines))
+
+
+def exported(stack: str) -> tuple[list[Mapping[str, Any]], Configuration]:
+    """The resources in the stack's state, and its configuration. `stack` may be empty: the one that is selected. Raises StatusError."""
+    chosen = ("--stack", stack) if stack else ()
+    state = json.loads(_pulumi("stack", "export", *chosen) or "{}")
+    return state.get("deployment", {}).get("resources") or [], configuration(stack)
+
+
+class Configuration(dict[str, str]):
+    """The stack's configuration as the engine hands it to the program. A secret that could not be decrypted is not in it, and to ask
+    for it raises StatusError: without a credential that it should have, another account would be asked. `secrets` are the keys whose
+    values no message may show."""
+
+    def __init__(
+        self, values: Mapping[str, str], sealed: Iterable[str] = (), why: str = "", secrets: Iterable[str] = ()
+    ) -> None:
+        super().__init__(values)
+        self._sealed, self._why, self.secrets = frozenset(sealed), why, frozenset(secrets)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        if key in self._sealed:
+            fix = "Set PULUMI_CONFIG_PASSPHRASE, or get the right to use the key"
+            raise StatusError(f"{key}: cannot be decrypted ({self._why}). {fix}.")
+        return super().get(key, default)
+
+
+def configuration(stack: str) -> Configuration:
+    """The configuration of a stack, or of the selected one. Raises StatusError."""
+    chosen = ("--stack", stack) if stack else ()
+    why = ""
+    try:
+        told = _pulumi("config", "--json", "--show-secrets", *chosen)
+    except StatusError as refused:
+        why, told = str(refused), _pulumi("config", "--json", *chosen)
+    found = json.loads(told or "{}")
+    values = {key: str(each["value"]) for key, each in found.items() if "value" in each}
+    secrets = [key for key, each in found.items() if each.get("secret")]
+    return Configuration(values, found.keys() - values.keys(), why, secrets)
+
+
+def _pulumi(*words: str) -> str:
+    try:
+        done = subprocess.run(
+            ["pulumi", *words, "--non-interactive"],
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+    except OSError as missing:
+        raise StatusError(f"pulumi cannot be started ({missing.strerror}); put the engine on the PATH") from missing
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise StatusError(f"`pulumi {' '.join(words)}` failed: {said}")
+    return done.stdout
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="rollcall status", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--stack", default="", help="the selected one unless told")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    chosen = parser.parse_args(arguments)
+
+    # A region that cannot be asked is no difference: nothing is known of it.
+    try:
+        stack = exported(chosen.stack)
+        fleets, lost = look(*stack), lost_tokens_of(*stack)
+    except (StatusError, ConfigurationError, RollcallError, CloudApiError) as fault:
+        print(escaped_lines(f"rollcall status: {fault}"), file=sys.stderr)
+        return 2
+    except api_errors.failures() as failed:
+        print(escaped_lines(f"rollcall status: {api_errors.told(failed)}"), file=sys.stderr)
+        return 2
+    in_step = all(each.in_step for each in fleets) and not lost
+    if chosen.json:
+        print(json.dumps({"in_step": in_step, "fleets": [asdict(each) for each in fleets], "lost_tokens": lost}))
+    else:
+        print(shown(fleets, lost))
+    return 0 if in_step else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

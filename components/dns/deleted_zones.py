@@ -1,0 +1,79 @@
+"""Tell a DNS zone that was deleted from one that may not be seen, and treat a deleted zone as one without records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+from rollcall.errors import FatalError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from components.registration.diff import Entry
+    from components.registration.inventory import Records
+    from rollcall.ownership import Owner
+
+T = TypeVar("T")
+# https://docs.aws.amazon.com/Route53/latest/APIReference/API_ListResourceRecordSets.html#API_ListResourceRecordSets_Errors . A zone of
+# another account is AccessDenied: https://github.com/hashicorp/terraform-provider-aws/issues/12570
+_NO_SUCH_HOSTED_ZONE = "NoSuchHostedZone"
+
+
+class ZoneGoneError(FatalError):
+    """The provider knows the caller and has no zone with this id. A refusal for lack of rights is never this."""
+
+
+@contextmanager
+def route53_zone(zone: str) -> Iterator[None]:
+    """Raise ZoneGoneError where Route53 has no hosted zone with this id. Other errors pass."""
+    try:
+        yield
+    except FatalError as refused:
+        response = getattr(refused.__cause__, "response", None) or {}
+        if response.get("Error", {}).get("Code") != _NO_SUCH_HOSTED_ZONE:
+            raise
+        raise ZoneGoneError(f"Route53 has no hosted zone {zone} any more") from refused
+
+
+class PresentRecords:
+    """The records of one place whose zone may be gone. A deleted zone holds no records, so it lists none and each removal from it
+    is done. `gone` says that it was found so since it was last listed. Other errors pass."""
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+        self.gone = False
+
+    def entries(self) -> tuple[Entry, ...]:
+        self.gone = False
+        return self._ask(self._records.entries, ())
+
+    def answers(self) -> dict[str, frozenset[str] | None]:
+        return {} if self.gone else self._records.answers()
+
+    def remove(self, entries: Iterable[Entry]) -> None:
+        self._ask(lambda: self._records.remove(entries), None)
+
+    def still_answered(self, entries: Iterable[Entry]) -> list[Entry]:
+        """A resolver keeps answering for the TTL only, and name servers that no longer have the zone refuse."""
+        return [] if self.gone else self._records.still_answered(entries)
+
+    def compared(self, places: Collection[str]) -> list[str]:
+        return [] if self.gone else self._records.compared(places)
+
+    def split(self) -> list[str]:
+        return [] if self.gone else self._records.split()
+
+    def challenged(self, gone: Owner) -> bool:
+        return not self.gone and self._records.challenged(gone)
+
+    def unchallenge(self, gone: Owner) -> None:
+        self._ask(lambda: self._records.unchallenge(gone), None)
+
+    def _ask(self, act: Callable[[], T], none: T) -> T:
+        try:
+            return act()
+        except ZoneGoneError:
+            self.gone = True
+            return none

@@ -1,0 +1,321 @@
+"""Where members of a DNS-SD service stand: the SRV record set of an incarnation in Route53, and their hosts beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
+from typing import Any
+
+from components.dns.deleted_zones import route53_zone
+from components.registration.diff import Entry, Stand
+from rollcall.errors import TransientError
+from rollcall.ownership import Owner
+from rollcall.retrying import retried
+from rollcall.route53 import (
+    LABEL,
+    RecordSet,
+    Route53Registry,
+    Route53Store,
+    by_labels,
+    is_dead,
+    is_kept,
+    owner_of,
+    set_name,
+    srv_names,
+)
+from rollcall.route53api import ConflictError, api_error
+from rollcall.settings import Route53Join, challenge_name, record_type
+from rollcall.zoneview import ZoneView
+
+# Seconds for which an API that fails is asked again: an `up` waits for it, and fails for nothing that passes.
+WITHIN = 60.0
+# Hosts of which it is said what each server answers.
+_MOST_COMPARED = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServicePlace:
+    """The SRV set of `incarnation` of `service` (`_theService._tcp`) in the hosted zone with id `zone`, named `domain`.
+
+    `shards` and `shard` (from 0): which machines of the fleet stand in this set, where an incarnation has several. `ipv6`: their
+    hosts have an AAAA beside their A. `srv`: at which names of RFC 2782 they are, too (rollcall.settings.Route53Join).
+    """
+
+    zone: str
+    domain: str
+    service: str
+    incarnation: str
+    port: int
+    priority: int
+    weight: int
+    ttl: int
+    shard: int = 0
+    shards: int = 1
+    kind: str = "route53"
+    ipv6: bool = False
+    srv: str = ""
+
+    def as_inputs(self) -> dict[str, Any]:
+        return {key: value for key, value in without_ipv6(asdict(self)).items() if key != "srv" or value}
+
+    @classmethod
+    def from_inputs(cls, inputs: Mapping[str, Any]) -> ServicePlace:
+        known: dict[str, Any] = {each.name: inputs[each.name] for each in fields(cls) if each.name in inputs}
+        for name, value in known.items():
+            # Numbers arrive as floats.
+            known[name] = int(value) if isinstance(value, float) else value
+        return cls(**known)
+
+    @property
+    def told(self) -> Route53Join:
+        """What the machines that stand here are told."""
+        return Route53Join(
+            zone=self.zone,
+            domain=self.domain,
+            service=self.service,
+            incarnation=self.incarnation,
+            port=self.port,
+            priority=self.priority,
+            weight=self.weight,
+            ttl=self.ttl,
+            ipv6=self.ipv6,
+            srv=self.srv,
+        )
+
+    @property
+    def names(self) -> dict[str, bool]:
+        """The names of the SRV sets, the incarnation's own first, and whether the machines are to be there: at that of the service
+        only what an earlier configuration has left is looked for, where it does not lead here."""
+        return {set_name(self.told): True, **srv_names(self.told)}
+
+    @property
+    def stands(self) -> tuple[Stand, ...]:
+        value = f"{self.priority} {self.weight} {self.port} {{generation}}.{LABEL}.{self.domain}."
+        services = Stand(place=f"{set_name(self.told)} SRV", value=value, shard=self.shard, shards=self.shards)
+        # Where nobody is to be, the shard has no machine's number.
+        others = [
+            replace(services, place=f"{name} SRV", shard=self.shard if on else self.shards, beside=services.place)
+            for name, on in srv_names(self.told).items()
+        ]
+        hosts = (self.hosts(rtype) for rtype in families(self.ipv6))
+        return services, *others, *(replace(services, place=place, value="", shared=True) for place in hosts)
+
+    def hosts(self, rtype: str) -> str:
+        """Where the machines' addresses of a type stand: all in one place where only IPv4 is asked for."""
+        return f"{LABEL}.{self.domain} {rtype if self.ipv6 else 'A'}"
+
+    @property
+    def lingering(self) -> float:
+        return self.told.cached_s
+
+
+class ServiceRecords:
+    """The SRV set and the hosts of one place. The set is read before the hosts: a host is registered before its value, and
+    its value goes before it, so a value without a host is dead."""
+
+    def __init__(
+        self,
+        place: ServicePlace,
+        store: Route53Store | None = None,
+        config: Mapping[str, str] | None = None,
+        view: ZoneView | None = None,
+    ) -> None:
+        self._place = place
+        self._view = view or ZoneView(place.domain)
+        self._given = store
+        self._config = config or {}
+        self._hosts: dict[str, list[RecordSet]] = {}
+        self._answered: dict[str, frozenset[str]] = {}
+        self._listed = frozenset(place.names)
+
+    @cached_property
+    def _store(self) -> Route53Store:
+        # boto3 takes a while to make a client, and who only asks after machines needs none.
+        return self._given or _route53(self._place.zone, self._config)
+
+    @property
+    def _marks(self) -> str:
+        return f"{LABEL}.{self._place.domain} TXT"
+
+    def entries(self) -> tuple[Entry, ...]:
+        place = self._place
+        current = retried(self._at_names, WITHIN)
+        below: dict[str, list[RecordSet]] = {}
+        pages = retried(lambda: list(self._store.under(f"{LABEL}.{place.domain}")), WITHIN)
+        for each in (each for page in pages for each in page):
+            below.setdefault(each.name, []).append(each)
+        self._hosts = below
+        self._listed = frozenset(each.name for each in current)
+        names: dict[str, dict[str, str]] = {name: {} for name in below}
+        found = []
+        for name, value in ((each.name, value) for each in current for value in each.values):
+            target = value.rpartition(" ")[2].rstrip(".").lower()
+            owner = owner_of(below.get(target, ()))
+            dead = is_dead(value, place.domain, names)
+            kept = is_kept(below.get(target, ()), set_name(place.told))
+            found.append(Entry(place=f"{name} SRV", value=value, owner=owner, id=target, dead=dead, kept=kept))
+        for name, sets in below.items():
+            owner = None if f".c.{LABEL}." in name else owner_of(sets)
+            addresses = [(each.type, value) for each in sets if each.type in ("A", "AAAA") for value in each.values]
+            found += [
+                Entry(place=place.hosts(rtype), value=value, owner=owner, id=name, alone=True)
+                for rtype, value in addresses
+            ]
+            if owner is not None and not addresses:
+                # No member stands by its mark alone, but it goes with its machine.
+                found.append(Entry(place=self._marks, value=str(owner), owner=owner, id=name))
+        return tuple(found)
+
+    def _at_names(self) -> list[RecordSet]:
+        """The SRV sets: those near to each other in one request."""
+        names = self._place.names
+        first = sorted(
+            (each for each in names if not any(each.endswith(f".{other}") for other in names)), key=by_labels
+        )
+        pages = self._store.under(*first)
+        return [each for page in pages for each in page if each.type == "SRV" and each.name in names]
+
+    def answers(self) -> dict[str, frozenset[str] | None]:
+        """Each host that the last look found is a name of its own; one that was answered as it is listed is not asked again. A set
+        that is not listed is not asked for: a resolver would keep for long that there is none (RFC 2308)."""
+        place = self._place
+        values = {name: self._view.all_of(name, "SRV") if name in self._listed else frozenset() for name in place.names}
+        for name, sets in self._hosts.items():
+            listed = frozenset(value for each in sets if each.type in ("A", "AAAA") for value in each.values)
+            if self._answered.get(name) != listed:
+                types = {each.type for each in sets} & {"A", "AAAA"}
+                asked = [self._view.all_of(name, rtype) for rtype in sorted(types)]
+                self._answered[name] = frozenset().union(*asked)
+        answers: dict[str, frozenset[str] | None] = {
+            f"{name} SRV": frozenset(value.lower() for value in found) for name, found in values.items()
+        }
+        addresses = frozenset().union(*(self._answered[name] for name in self._hosts))
+        for rtype in families(place.ipv6):
+            here = {each for each in addresses if place.hosts(record_type(each)) == place.hosts(rtype)}
+            answers[place.hosts(rtype)] = frozenset(here)
+        return answers
+
+    def remove(self, entries: Iterable[Entry]) -> None:
+        """An owner's entries go together, as its own leave would take them; a dead value goes from the set."""
+        mine = {self._marks, *(stand.place for stand in self._place.stands)}
+        here = [entry for entry in entries if entry.place in mine]
+        registry = Route53Registry(self._place.told, self._store, fresh=False)
+        for owner in sorted({entry.owner for entry in here if entry.owner is not None}):
+            retried(lambda owner=owner: registry.leave(owner), WITHIN)  # type: ignore[misc]
+        dead = {entry.id for entry in here if entry.dead}
+        if dead:
+            retried(lambda: registry.drop(dead), WITHIN)
+
+    def still_answered(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Of the set: a host has a name of its own, and whoever asks for that has read the set before."""
+        names = {f"{name} SRV": name for name in self._place.names}
+        mine = [each for each in entries if each.place in names]
+        known = {place: self._view.any_of(names[place], "SRV") for place in {each.place for each in mine}}
+        values = {place: {value.lower() for value in found} for place, found in known.items()}
+        return [each for each in mine if each.value.lower() in values[each.place]]
+
+    def compared(self, places: Collection[str]) -> list[str]:
+        hosts = [each for each in self._place.stands if each.shared]
+        found = [self._view.compare(each, "SRV") for each in self._place.names if f"{each} SRV" in places]
+        for rtype in (each.place.rpartition(" ")[2] for each in hosts if each.place in places):
+            here = ((name, self._values(name, rtype)) for name in sorted(self._hosts))
+            late = [name for name, listed in here if not listed <= self._answered.get(name, listed)]
+            found += [self._view.compare(name, rtype) for name in late[:_MOST_COMPARED]]
+        return found
+
+    def split(self) -> list[str]:
+        return [said for name in self._place.names if (said := self._view.split(name, "SRV"))]
+
+    def _values(self, name: str, rtype: str) -> frozenset[str]:
+        return frozenset(value for each in self._hosts[name] if each.type == rtype for value in each.values)
+
+    def challenged(self, gone: Owner) -> bool:
+        return challenge_name(gone, self._place.told) in self._hosts
+
+    def unchallenge(self, gone: Owner) -> None:
+        retried(lambda: self._unchallenge(gone), WITHIN)
+
+    def _unchallenge(self, gone: Owner) -> None:
+        here = self._store.at(challenge_name(gone, self._place.told))
+        for old in (each for each in here if each.type == "TXT" and not each.routed):
+            rest = tuple(value for value in old.values if not challenges(value, gone))
+            if rest != old.values:
+                try:
+                    self._store.change([old], [replace(old, values=rest)] if rest else [])
+                except ConflictError as changed:
+                    raise TransientError(f"reason=contended name={old.name}") from changed
+
+
+class BotoRoute53:
+    """Route53's API by boto3's client, as the machines' own client answers and fails (rollcall.route53api)."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def list_resource_record_sets(self, **given: str) -> Mapping[str, Any]:
+        with _explained():
+            page: Mapping[str, Any] = self._client.list_resource_record_sets(**given)
+            return page
+
+    def change_resource_record_sets(self, **given: Any) -> None:
+        with _explained():
+            self._client.change_resource_record_sets(**given)
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Turn what boto3 raises into the errors of the machines' client."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except ClientError as refused:
+        said = refused.response["Error"]
+        status = refused.response["ResponseMetadata"].get("HTTPStatusCode", 0)
+        raise api_error(status, said["Code"], said.get("Message", "")) from refused
+    except BotoCoreError as failed:
+        raise TransientError(f"reason=unreachable api=route53 error={type(failed).__name__}") from failed
+
+
+class HostedZoneStore(Route53Store):
+    """As Route53Store. Raises ZoneGoneError where the hosted zone was deleted."""
+
+    def change(self, deletes: Iterable[RecordSet], creates: Iterable[RecordSet]) -> None:
+        with route53_zone(self._zone):
+            super().change(deletes, creates)
+
+    def under(self, *names: str) -> Iterator[list[RecordSet]]:
+        with route53_zone(self._zone):
+            yield from super().under(*names)
+
+
+def _route53(zone: str, config: Mapping[str, str]) -> Route53Store:
+    """The zone in the stack's own account. As on the machines nothing is tried again there: who calls knows what to read anew."""
+    from components.aws.session import session_of
+
+    return HostedZoneStore(zone, BotoRoute53(session_of(config.get).client("route53", "us-east-1", _once())))
+
+
+@functools.cache
+def _once() -> Any:
+    from botocore.config import Config
+
+    return Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=15)
+
+
+def families(ipv6: bool) -> tuple[str, ...]:
+    """The types of the records in which a member's addresses must stand."""
+    return ("A", "AAAA") if ipv6 else ("A",)
+
+
+def without_ipv6(inputs: dict[str, Any]) -> dict[str, Any]:
+    """A place's inputs as they were before there was IPv6, where it is off: a state does not change for nothing."""
+    return {key: value for key, value in inputs.items() if key != "ipv6" or value}
+
+
+def challenges(text: str, gone: Owner) -> bool:
+    """Whether a TXT challenges this machine: who it is, with any instance, and perhaps by whom."""
+    return text.startswith(f'"{str(gone).rpartition(" ")[0]} ')

@@ -1,0 +1,199 @@
+"""Refuse tags that AWS would not take: those that the program gives, and `aws:defaultTags`, which the provider puts on everything.
+
+Each service has its own rules, and a resource gets all tags in one call, so one bad tag fails it when others are made already.
+https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html#tag-restrictions
+https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/work-with-tags-in-IMDS.html
+https://docs.aws.amazon.com/IAM/latest/UserGuide/id_tags.html#id_tags_rules
+https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_Tag.html
+https://docs.aws.amazon.com/Route53/latest/APIReference/API_ChangeTagsForResource.html
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from components.config.models import FleetSettings, Settings
+from components.resources.tags import VERSION, version
+from rollcall.settings import DRAIN, FLEET, GENERATION, JOIN, MACHINE, PROBE, RELEASE, STORE, WORKLOADS
+
+KEY = "aws:defaultTags"
+_ENVIRONMENT = "TF_AWS_DEFAULT_TAGS_"
+_OURS, _RESERVED = "rollcall-", "aws:"
+_LONGEST_KEY, _LONGEST_VALUE = 128, 256
+_IN_METADATA = re.compile(r"[0-9a-zA-Z\-_+=,.@:]+")
+_NOT_IN_METADATA = (".", "..", "_index")
+_WANTS_METADATA = (
+    "has a-z, A-Z, 0-9 and - _ + = , . @ : only and is not ., .. or _index, "
+    + "since machines read their tags from instance metadata"
+)
+_SIGNS = frozenset("_.:/=+-@")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """What a kind of resource takes. `key` and `value` say whether a text is taken, `wants` which are; with `caseless` two keys may
+    not differ in case alone; `ours` are the keys that the program gives."""
+
+    name: str
+    ours: tuple[str, ...]
+    most: int = 50
+    key: Callable[[str], bool] = bool
+    value: Callable[[str], bool] = lambda _: True
+    wants: str = "has at least one character"
+    caseless: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tag:
+    """A default tag; `where` says where it comes from."""
+
+    where: str
+    key: str
+    value: str
+
+
+def default_tags(config: str | None, environ: Mapping[str, str]) -> list[Tag]:
+    """What the provider puts on everything: `aws:defaultTags` as the stack's configuration has it, over the environment's.
+
+    Raises ValueError where the configuration has another form.
+    """
+    found = {
+        name[len(_ENVIRONMENT) :]: Tag(where=name, key=name[len(_ENVIRONMENT) :], value=value)
+        for name, value in environ.items()
+        if name.startswith(_ENVIRONMENT) and name != _ENVIRONMENT
+    }
+    block = json.loads(config) if config else {}
+    tags = block.get("tags", {}) if isinstance(block, Mapping) else None
+    if not isinstance(tags, Mapping) or not all(isinstance(each, str | int | float) for each in tags.values()):
+        raise ValueError(config)
+    return [*({**found, **{key: Tag(where=KEY, key=key, value=str(value)) for key, value in tags.items()}}.values())]
+
+
+def faults(settings: Settings, marks: Mapping[str, str], config: str | None, environ: Mapping[str, str]) -> list[str]:
+    """Everything that AWS would refuse of the tags of this stack. `marks` are those of every resource."""
+    try:
+        given = default_tags(config, environ)
+    except ValueError:
+        return [f'{KEY}: is no block of tags. Write it as {{"tags": {{"team": "web"}}}}, each value a text.']
+    kinds = kinds_of(settings, tuple(marks))
+    found = [fault for tag in given for fault in _tag_faults(tag, marks, kinds)]
+    found += [fault for kind in kinds for fault in _set_faults(given, kind)]
+    found += [fault for fleet in settings.fleets_of("aws") for fault in _version_faults(fleet)]
+    return list(dict.fromkeys(found))
+
+
+def kinds_of(settings: Settings, marks: Sequence[str]) -> list[Kind]:
+    """The kinds of resources that this stack tags, each with the most tags that one of them has of ours."""
+    ec2, found = settings.fleets_of("aws"), []
+    if ec2:
+        joins = [f"{JOIN}{at}" for at in range(max(len(each.joins) for each in ec2))]
+        told = ("Name", VERSION, FLEET, MACHINE, GENERATION, WORKLOADS, PROBE, RELEASE, STORE, DRAIN, *joins)
+        found += [
+            Kind(
+                name="EC2 instance",
+                ours=(*marks, *told),
+                key=lambda key: bool(_IN_METADATA.fullmatch(key)) and key not in _NOT_IN_METADATA,
+                wants=_WANTS_METADATA,
+            ),
+            Kind(name="EC2 security group", ours=(*marks, "Name")),
+            _plain("S3 bucket", marks),
+            _plain("SSM parameter", marks),
+            _plain("IAM instance profile", marks, value=_is_free),
+            _plain("IAM role", marks, value=_is_free, caseless=True),
+        ]
+    if any(_joins_a_service(each) for each in settings.fleets_of("joyent")):
+        found.append(_plain("IAM user", marks, value=_is_free, caseless=True))
+    if settings.directory is not None and settings.directory.create:
+        found.append(Kind(name="Route53 hosted zone", ours=tuple(marks), most=10))
+    return found
+
+
+def _plain(
+    name: str, marks: Sequence[str], value: Callable[[str], bool] = lambda _: True, *, caseless: bool = False
+) -> Kind:
+    """A kind that takes letters, numbers and spaces of any script."""
+    return Kind(
+        name=name,
+        ours=tuple(marks),
+        key=lambda key: bool(key) and _is_plain(key),
+        value=lambda text: _is_plain(text) and value(text),
+        wants="has letters, numbers, spaces and _ . : / = + - @ only, and does not begin with aws:",
+        caseless=caseless,
+    )
+
+
+def _is_plain(text: str) -> bool:
+    return all(char in _SIGNS or unicodedata.category(char)[0] in "LZN" for char in text)
+
+
+def _is_free(text: str) -> bool:
+    return not text.lower().startswith(_RESERVED)
+
+
+def _joins_a_service(fleet: FleetSettings) -> bool:
+    return any("/" in join for join in fleet.joins)
+
+
+def _tag_faults(tag: Tag, marks: Mapping[str, str], kinds: Sequence[Kind]) -> Iterator[str]:
+    """What is wrong with one default tag by itself."""
+    shown = f"{tag.where}: the key {tag.key!r}"
+    if not _is_free(tag.key):
+        yield f"{shown} begins with aws:, which AWS keeps for itself. Rename it."
+    elif tag.key in marks and marks[tag.key] != tag.value:
+        yield f"{shown} is set to {marks[tag.key]!r} by Rollcall itself. Take it out."
+    elif tag.key.lower().startswith(_OURS) and tag.key not in marks:
+        yield f"{shown} begins with {_OURS}, by which machines read their settings. Rename it."
+    elif len(tag.key) > _LONGEST_KEY:
+        yield f"{shown} has {len(tag.key)} characters, AWS takes {_LONGEST_KEY}. Shorten it."
+    else:
+        yield from _refused_by(kinds, lambda kind: kind.key(tag.key), f"{shown} cannot be on", "a key", "Rename it.")
+    shown = f"{tag.where}: the value of {tag.key!r}"
+    if len(tag.value) > _LONGEST_VALUE:
+        yield f"{shown} has {len(tag.value)} characters, AWS takes {_LONGEST_VALUE}. Shorten it."
+    else:
+        yield from _refused_by(
+            kinds, lambda kind: kind.value(tag.value), f"{shown} cannot be on", "a value", "Change it."
+        )
+
+
+def _refused_by(
+    kinds: Sequence[Kind], takes: Callable[[Kind], bool], shown: str, what: str, mend: str
+) -> Iterator[str]:
+    """One fault for all kinds that refuse for the same reason."""
+    refused = [kind for kind in kinds if not takes(kind)]
+    for wants in dict.fromkeys(kind.wants for kind in refused):
+        names = ", ".join(kind.name for kind in refused if kind.wants == wants)
+        yield f"{shown} each {names}: {what} {wants}. {mend}"
+
+
+def _set_faults(given: Sequence[Tag], kind: Kind) -> Iterator[str]:
+    """What is wrong with all tags of a resource together."""
+    keys = [*dict.fromkeys((*kind.ours, *(tag.key for tag in given)))]
+    if len(keys) > kind.most:
+        yield (
+            f"{KEY}: each {kind.name} would have {len(keys)} tags, {len(kind.ours)} of them Rollcall's, and AWS takes {kind.most}. "
+            f"Give {kind.most - len(kind.ours)} at most."
+        )
+    known: dict[str, str] = {}
+    for key in keys if kind.caseless else ():
+        other = known.setdefault(key.lower(), key)
+        if other != key:
+            where = next(tag.where for tag in given if tag.key == key)
+            whose = "which Rollcall sets" if other in kind.ours else "another key"
+            yield (
+                f"{where}: the key {key!r} differs from {other!r}, {whose}, in case alone, and an {kind.name} cannot have both. Rename it."
+            )
+
+
+def _version_faults(fleet: FleetSettings) -> Iterator[str]:
+    """The one tag of ours whose length nothing else limits."""
+    length = len(version(fleet))
+    if length > _LONGEST_VALUE:
+        yield (
+            f"rollcall:fleets.{fleet.name}.renew: image and renew make a tag {VERSION} of {length} characters, AWS takes {_LONGEST_VALUE}. "
+            "Shorten them."
+        )

@@ -1,0 +1,160 @@
+"""Cloudflare tokens before anything is made with them: the operator's, and one for the machines that was made elsewhere.
+
+https://developers.cloudflare.com/fundamentals/api/reference/permissions/
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pulumi
+
+from components.config.models import MACHINE_TOKEN, SiteSettings
+from components.dns.cloudflare_api import ApiRefusedError, CloudflareApi
+from components.resources.site import zone_settings
+
+KEY = f"rollcall:{MACHINE_TOKEN}"
+# What the provider takes: https://github.com/cloudflare/terraform-provider-cloudflare, internal/provider.go
+_WELL_FORMED = re.compile(r"[0-9A-Za-z_-]{40,80}")
+_TOKENS = "API Tokens"
+_USER, _UNKNOWN = "/user", 401
+_MAKES_TOKENS, _MAKES_ACCOUNT_TOKENS = f"{_TOKENS} Write", f"Account {_TOKENS} Write"
+
+
+def machine_token() -> str:
+    """The value of `rollcall:machineToken`, or an empty text: then the stack makes one."""
+    return pulumi.runtime.get_config(KEY) or ""
+
+
+def needed(
+    site: SiteSettings, *, makes_token: bool, only_looks: bool = False, of_account: bool = False
+) -> tuple[str, ...]:
+    """The permission groups that the operator's token needs for a site; a preview `only_looks`. A token `of_account` makes others
+    of its account."""
+    makes = (_MAKES_ACCOUNT_TOKENS if of_account else _MAKES_TOKENS,) if makes_token else ()
+    closed = ("SSL and Certificates Write",) if site.proxied else ()
+    settings = ("Zone Settings Write",) if zone_settings(site) else ()
+    looked_up = () if site.account_id else ("Account Settings Read",)
+    made = ("Zone Write", *looked_up) if site.create else ("Zone Read",)
+    wanted = (*made, "DNS Write", *closed, *settings, *makes)
+    return tuple(each.replace(" Write", " Read") for each in wanted) if only_looks else wanted
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verified:
+    """A token that Cloudflare accepts, by its id. `owner` is the path of who owns it: `/user`, or `/accounts/ID`."""
+
+    id: str
+    owner: str
+
+    @property
+    def account(self) -> str:
+        """The id of the account that owns it; empty for a user's."""
+        return self.owner.removeprefix("/accounts/") if self.owner != _USER else ""
+
+
+def verified(api: CloudflareApi, accounts: Callable[[], Iterable[str]]) -> Verified:
+    """The token that `api` asks with. `accounts` are the ids of those that may own it. Raises the errors of CloudflareApi.
+
+    A user's token is known at one address and an account's at another:
+    https://developers.cloudflare.com/fundamentals/api/get-started/account-owned-tokens/
+    """
+    try:
+        return _active(api, _USER)
+    except ApiRefusedError as unknown:
+        if unknown.status != _UNKNOWN:
+            raise
+        for account in accounts():
+            with contextlib.suppress(ApiRefusedError):
+                return _active(api, f"/accounts/{account}")
+        if _works(api):
+            said = f"{api.key}: the token is an account's, and sees neither the site's zone nor its account, so what it may do is unknown"
+            raise InactiveError(f"{said}. Give it Zone Read for the zone, or Account Settings Read.") from unknown
+        raise
+
+
+def _works(api: CloudflareApi) -> bool:
+    """Whether Cloudflare answers who asks with the token, be it with nothing."""
+    try:
+        api.get("/zones", per_page="5")
+    except ApiRefusedError:
+        return False
+    return True
+
+
+def accounts_seen(api: CloudflareApi, site: SiteSettings) -> list[str]:
+    """The ids of the accounts that the token can see: that of the site's zone, those that it may list, and the configured one."""
+    found = [site.account_id] if site.account_id else []
+    with contextlib.suppress(ApiRefusedError):
+        found += [str(each["account"]["id"]) for each in api.all("/zones", name=site.zone)]
+    with contextlib.suppress(ApiRefusedError):
+        found += [str(each["id"]) for each in api.all("/accounts")]
+    return list(dict.fromkeys(found))
+
+
+class InactiveError(Exception):
+    """A token that Cloudflare knows, and that does not work now, or of which nothing can be known. The message is for people."""
+
+
+def _active(api: CloudflareApi, owner: str) -> Verified:
+    found = api.get(f"{owner}/tokens/verify")
+    status, begins = found.get("status"), found.get("not_before")
+    if status == "expired":
+        raise InactiveError(
+            f"{api.key}: the token has expired ({found.get('expires_on')}). Make another, or extend it."
+        )
+    if status != "active":
+        raise InactiveError(f"{api.key}: the token is {status}. Enable it, or give another.")
+    if begins and datetime.fromisoformat(begins) > datetime.now(UTC):
+        raise InactiveError(f"{api.key}: the token works from {begins} on. Wait, or give another.")
+    return Verified(id=str(found["id"]), owner=owner)
+
+
+def operator_fault(api: CloudflareApi, own: Verified, wanted: tuple[str, ...]) -> str | None:
+    """What the operator's token is not allowed of `wanted`. One that may not look at itself makes no others either; otherwise it
+    cannot be told before it is tried. Raises the errors of CloudflareApi."""
+    asked = next((each for each in wanted if _TOKENS in each), None)
+    try:
+        found = api.get(f"{own.owner}/tokens/{own.id}")
+    except ApiRefusedError as refused:
+        if not refused.permission:
+            raise
+        return asked and (
+            f"{api.key}: may make no token for the machines (HTTP {refused.status}); give it {_scoped(own, asked)}, or make one with DNS "
+            f"Write and `pulumi config set --secret {KEY}`"
+        )
+    granted = {
+        group.get("name")
+        for policy in found.get("policies") or []
+        if policy.get("effect") == "allow"
+        for group in policy["permission_groups"]
+    }
+    lacking = [each for each in wanted if granted and not {each, each.replace(" Read", " Write")} & granted]
+    return f"{api.key}: lacks {', '.join(lacking)}; edit its permissions" if lacking else None
+
+
+def _scoped(own: Verified, group: str) -> str:
+    """A permission group as Cloudflare's dashboard shows it, below its scope."""
+    return group if own.account else f"User {group}"
+
+
+def machine_fault(api: CloudflareApi, zone: str, accounts: Iterable[str]) -> str | None:
+    """What is wrong with a token for the machines that was made elsewhere, and that `api` asks with. `zone` is the id of the site's
+    zone, empty where it is not there yet; `accounts` may own the token. Raises the errors of CloudflareApi."""
+    if not pulumi.runtime.is_config_secret(KEY):
+        return f"{KEY}: is in plain text; `pulumi config set --secret {KEY}`, and revoke this one"
+    if not _WELL_FORMED.fullmatch(machine_token()):
+        return f"{KEY}: is no API token (40 to 80 of 0-9 A-Z a-z - _); give one with DNS Write for the zone"
+    verified(api, lambda: accounts)
+    if zone:
+        try:
+            api.call("GET", f"/zones/{zone}/dns_records", query={"per_page": "1"})
+        except ApiRefusedError as refused:
+            if not refused.permission:
+                raise
+            return f"{KEY}: the token may not read the zone's records (HTTP {refused.status}). Give it DNS Write for the zone."
+    return None

@@ -1,0 +1,70 @@
+"""Refuse images that EC2 would not start a fleet's machines from: one that is not there, or is for other processors than the type's.
+
+https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeImages.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from components.aws import api_errors
+from components.config.models import EC2_IMAGES, FleetSettings
+
+_NO_SUCH_IMAGE = ("InvalidAMIID.NotFound", "InvalidAMIID.Unavailable", "InvalidAMIID.Malformed")
+
+
+def faults(
+    fleets: Sequence[FleetSettings],
+    region: str,
+    architectures: Mapping[str, Sequence[str]],
+    client: Callable[[str], Any],
+) -> list[str]:
+    """What is wrong with the images of fleets that make machines. `architectures` are those of each type. Raises what clients raise."""
+    found = []
+    for fleet in fleets:
+        key = f"rollcall:fleets.{fleet.name}.image"
+        try:
+            image = _image(fleet, client)
+        except LookupError as missing:
+            found.append(
+                f"{key}: {missing.args[0]} in {region}. `make catalogue` lists the images that have a name, or give an ami-…."
+            )
+            continue
+        kinds, own = architectures.get(fleet.size, ()), str(image.get("Architecture"))
+        if image.get("State", "available") != "available":
+            found.append(
+                f"{key}: EC2's image {image['ImageId']} is {image['State']} in {region}. Name one that is available."
+            )
+        elif kinds and own not in kinds:
+            found.append(
+                f"{key}: the image {image['ImageId']} is for {own}, and a {fleet.size} has {', '.join(kinds)}. Name another image or size."
+            )
+        elif image.get("RootDeviceType", "ebs") != "ebs":
+            found.append(f"{key}: the image {image['ImageId']} has no EBS root volume. Name one that has.")
+    return found
+
+
+def _image(fleet: FleetSettings, client: Callable[[str], Any]) -> Mapping[str, Any]:
+    """What EC2 says of the image that the configuration names. Raises LookupError with what is not there."""
+    from botocore.exceptions import ClientError
+
+    ami = fleet.image
+    if not ami.startswith("ami-"):
+        name = EC2_IMAGES.get(ami, ami)
+        try:
+            ami = str(client("ssm").get_parameter(Name=name)["Parameter"]["Value"])
+        except ClientError as refused:
+            if api_errors.code_of(refused) != "ParameterNotFound":
+                raise
+            raise LookupError(f"SSM has no parameter {name}") from refused
+    try:
+        listed = client("ec2").describe_images(ImageIds=[ami])["Images"]
+    except ClientError as refused:
+        if api_errors.code_of(refused) not in _NO_SUCH_IMAGE:
+            raise
+        listed = []
+    if not listed:
+        raise LookupError(f"EC2 has no image {ami} that this account may use")
+    found: Mapping[str, Any] = listed[0]
+    return found

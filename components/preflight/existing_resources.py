@@ -1,0 +1,219 @@
+"""What stands already where the stack's static records and its zones are to stand: ours and forgotten, or somebody else's.
+
+An `up` that was cut short may have made a record that no state knows, and no API of DNS takes the same twice. What is ours is given
+to the engine as an import; what is not is refused here, by name and with the mend. What the state has is nobody's business here: a
+difference there is drift, which the engine shows.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from components.config.models import DirectorySettings, SiteSettings
+from components.preflight.lost_tokens import LostToken
+from components.preflight.state import Held
+from components.resources.service_directory import StaticRecord, static_records
+from components.resources.site import apex_comment
+from components.resources.ssh_drain import leave_name
+from rollcall.cloudflare import Record
+from rollcall.settings import GENERATION
+
+HOW = "docs/adopting.md has the commands"
+APEX, SITE_ZONE, DIRECTORY_ZONE = "site-apex", "site-zone", "directory-zone"
+_RECORD, _ZONE = "cloudflare:index/dnsRecord:DnsRecord", "cloudflare:index/zone:Zone"
+_SET, _HOSTED_ZONE = "aws:route53/record:Record", "aws:route53/zone:Zone"
+_INSTANCE = "aws:ec2/instance:Instance"
+_SETTING, _COMMAND = "cloudflare:index/zoneSetting:ZoneSetting", "command:local:Command"
+_DEREGISTRATION = "pulumi-python:dynamic/rollcall:Deregistration"
+_ROLL_CALL = "pulumi-python:dynamic/rollcall:RollCall"
+# What cannot stand beside a CNAME, or be it.
+_IN_THE_WAY = ("A", "AAAA", "CNAME")
+
+Sets = Callable[[str], Mapping[str, Mapping[str, Any]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """`taken`: the id with which each resource is imported. `by_hand`: instances in the state that Rollcall did not boot. `fleets`:
+    those that the state has machines of. `by_ssh`: machines that the state drains over SSH. `uncounted`: machines of the state that no
+    roll call has counted, as RollCall's inputs. `renamed`: machines, by name, that were made under another stack id. `faults` must be
+    mended before anything is made; `warnings` and `notes` are said at a preview. `lost_tokens` are Cloudflare's that `up` revokes.
+    `token_account`: the account that owns the operator's Cloudflare token, if no user does."""
+
+    taken: Mapping[str, str] = field(default_factory=dict)
+    by_hand: frozenset[str] = frozenset()
+    fleets: frozenset[str] = frozenset()
+    by_ssh: frozenset[str] = frozenset()
+    uncounted: tuple[Mapping[str, str], ...] = ()
+    renamed: frozenset[str] = frozenset()
+    faults: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    lost_tokens: tuple[LostToken, ...] = ()
+    token_account: str = ""
+
+    def __add__(self, other: Standing) -> Standing:
+        return Standing(
+            taken={**self.taken, **other.taken},
+            by_hand=self.by_hand | other.by_hand,
+            fleets=self.fleets | other.fleets,
+            by_ssh=self.by_ssh | other.by_ssh,
+            uncounted=self.uncounted + other.uncounted,
+            renamed=self.renamed | other.renamed,
+            faults=self.faults + other.faults,
+            warnings=self.warnings + other.warnings,
+            notes=self.notes + other.notes,
+            lost_tokens=self.lost_tokens + other.lost_tokens,
+            token_account=self.token_account or other.token_account,
+        )
+
+
+def apex(site: SiteSettings, stack: str, present: Iterable[Record], state: Held) -> Standing:
+    """`present` is what stands at the zone's apex. Ours is a CNAME with this stack's comment: that of a record in the state may be
+    another one, and the id tells. A record that the state has lost to a hand-made one with the comment is ours as well."""
+    if not site.apex:
+        return Standing()
+    held = state.outputs(_RECORD, APEX)
+    for record in present:
+        if record.type not in _IN_THE_WAY or (held is not None and held.get("id") in (None, record.id)):
+            continue
+        if record.type == "CNAME" and record.comment == apex_comment(stack):
+            return Standing(
+                taken={APEX: f"{record.zone}/{record.id}"},
+                notes=(f"{record.name} is a CNAME with this stack's comment and in no state: it is taken over",),
+            )
+        kept = f", with the comment {record.comment!r}" if record.comment else ""
+        hand_over = f"hand it over ({HOW}), " if record.type == "CNAME" else ""
+        return Standing(
+            faults=(
+                f"rollcall:site.apex: {record.name} {record.type} {record.content} is there already{kept}, and not this stack's; "
+                f"{hand_over}delete it, or set apex: false",
+            )
+        )
+    return Standing()
+
+
+def directory(settings: DirectorySettings, zone: str, sets: Sets, state: Held) -> Standing:
+    """Route53 has no comments: what has our values and TTL to the byte is ours, or as good."""
+    found = Standing()
+    for each in static_records(settings):
+        here = sets(f"{each.name}.").get(each.type)
+        if here is None or (_SET, each.resource) in state:
+            continue
+        if _is_ours(each, here):
+            note = f"{each.name} {each.type} has what this stack would write and is in no state: it is taken over"
+            found += Standing(taken={each.resource: f"{zone}_{each.name}_{each.type}"}, notes=(note,))
+        else:
+            found += Standing(faults=(_refused(each, here),))
+    return found
+
+
+def _is_ours(wanted: StaticRecord, here: Mapping[str, Any]) -> bool:
+    values = tuple(sorted(each["Value"] for each in here.get("ResourceRecords") or ()))
+    return "SetIdentifier" not in here and (values, here.get("TTL")) == (wanted.wire, wanted.ttl)
+
+
+def _refused(wanted: StaticRecord, here: Mapping[str, Any]) -> str:
+    values = ", ".join(each["Value"] for each in here.get("ResourceRecords") or ()) or "an alias"
+    other = "set enumerate: false, " if wanted.resource == "directory-services" else ""
+    return (
+        f"rollcall:directory: {wanted.name} {wanted.type} is there already with {values} (TTL {here.get('TTL')}), and this stack would "
+        f"write {', '.join(wanted.wire)} (TTL {wanted.ttl}); hand it over ({HOW}), {other}or delete it"
+    )
+
+
+def zones(site: str | None, hosted: str | None, state: Held, names: tuple[str, str]) -> Standing:
+    """`site` and `hosted` are the ids of zones that are there although the stack is to make them; `names` what they are called."""
+    found = Standing()
+    for key, kind, resource, id_, name in (
+        ("site", _ZONE, SITE_ZONE, site, names[0]),
+        ("directory", _HOSTED_ZONE, DIRECTORY_ZONE, hosted, names[1]),
+    ):
+        if id_ is not None and (kind, resource) not in state:
+            mend = f"leave create out to use it as it is, or let the state have it ({HOW})"
+            found += Standing(faults=(f"rollcall:{key}.create: the zone {name} is there already, as {id_}; {mend}",))
+    return found
+
+
+def fleets(state: Held) -> Standing:
+    """Each machine has a Deregistration, which is made before it and goes after it."""
+    return Standing(fleets=frozenset(str(each["fleet"]) for each in state.outputs_of(_DEREGISTRATION)))
+
+
+def uncounted(state: Held) -> Standing:
+    """The machines of an `up` that failed before its roll calls: they leave like any other, should another `up` not want them."""
+    counted = {
+        str(member["generation"]) for each in state.outputs_of(_ROLL_CALL) for member in each.get("members") or ()
+    }
+    keys = ("stack", "fleet", "machine", "generation")
+    found = [{key: str(each[key]) for key in keys} for each in state.outputs_of(_DEREGISTRATION)]
+    missed = [each for each in found if each["generation"] not in counted]
+    return Standing(uncounted=tuple(sorted(missed, key=lambda each: [each[key] for key in keys])))
+
+
+def renamed(state: Held, stack: str) -> Standing:
+    """The machines that were made under another stack id: the stack, or its project, has been renamed since."""
+    made = {f"{each['fleet']}-{each['machine']}": str(each["stack"]) for each in state.outputs_of(_DEREGISTRATION)}
+    found = {name: former for name, former in made.items() if former != stack}
+    return Standing(
+        renamed=frozenset(found),
+        notes=tuple(
+            f"the machines {', '.join(sorted(name for name in found if found[name] == former))} were made by this stack as {former}: each "
+            f"is replaced by one of {stack}, and leaves when its successor answers"
+            for former in sorted({*found.values()})
+        ),
+    )
+
+
+def settings_left(site: SiteSettings, state: Held) -> Standing:
+    """A zone setting that the program no longer declares stays as it is: nobody knows what it was before."""
+    if site.proxied or (_SETTING, "site-ssl") not in state:
+        return Standing()
+    return Standing(
+        notes=(
+            "rollcall:site.proxied is off again: the zone keeps ssl strict and always_use_https on, and the machines answer by http only, "
+            "so the proxied apex would fail; set always_use_https off and ssl as you want it in Cloudflare, or apex: false",
+        )
+    )
+
+
+def drained_by_ssh(machines: Sequence[str], state: Held) -> Standing:
+    """Of `machines` (`web-0`) those with a command in the state that drains them."""
+    return Standing(by_ssh=frozenset(each for each in machines if (_COMMAND, leave_name(each)) in state))
+
+
+def instances(names: Sequence[str], state: Held) -> Standing:
+    """Instances that were imported: the userdata runs at the first boot and never again, so each is replaced, successor first."""
+    held = {name: state.outputs(_INSTANCE, name) for name in names}
+    found = [name for name, outputs in held.items() if outputs is not None and not _is_booted_by_us(outputs)]
+    return Standing(
+        by_hand=frozenset(found),
+        notes=tuple(
+            f"{name} was not booted by Rollcall and cannot join: it is replaced, and goes when its successor answers"
+            for name in found
+        ),
+    )
+
+
+def _is_booted_by_us(outputs: Mapping[str, Any]) -> bool:
+    return bool((outputs.get("tags") or {}).get(GENERATION))
+
+
+def sets_of(route53: Any, zone: str) -> Sets:
+    """The record sets at a name (with its final dot), by type, each asked for once; of those with a routing policy the last."""
+
+    @functools.cache
+    def at(name: str) -> Mapping[str, Mapping[str, Any]]:
+        found: dict[str, Mapping[str, Any]] = {}
+        start: dict[str, str] = {"StartRecordName": name}
+        while start:
+            page = route53.list_resource_record_sets(HostedZoneId=zone, MaxItems="10", **start)
+            found |= {each["Type"]: each for each in page["ResourceRecordSets"] if each["Name"] == name}
+            more = page["IsTruncated"] and page["NextRecordName"] == name
+            start = {key.replace("Next", "Start"): page[key] for key in page if key.startswith("NextR")} if more else {}
+        return found
+
+    return at

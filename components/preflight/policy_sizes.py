@@ -1,0 +1,83 @@
+"""Refuse fleets whose IAM policy would be longer than IAM takes: a fleet's rights name every SRV set that it joins.
+
+https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html#reference_iam-quotas-entity-length
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from components.config.models import SITE_JOIN, FleetSettings, Settings
+from components.resources import memberships
+from components.resources.dns_credentials import ORIGIN, PROBE_KEY, TOKEN, join_statements, policy_document
+from components.resources.releases import FOLDER
+
+# Characters that are no blanks, in all inline policies of one.
+MOST = {"role": 10240, "user": 2048}
+# Ids of hosted zones are 32 characters at most: https://docs.aws.amazon.com/Route53/latest/APIReference/API_HostedZone.html
+_LONGEST_ID = 32
+_ACCOUNT = "0" * 12
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
+_LONGEST_BUCKET = 63
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/reference-arns.html
+_PARTITIONS = {"cn-": "aws-cn", "us-gov-": "aws-us-gov"}
+
+
+def faults(settings: Settings, *, zone: str, region: str) -> list[str]:
+    """What IAM would refuse. `zone` is the id of the directory's hosted zone, empty where it is not known yet; `region` the stack's own
+    AWS region."""
+    partition = next((name for start, name in _PARTITIONS.items() if region.startswith(start)), "aws")
+    zone_arn = f"arn:{partition}:route53:::hostedzone/{zone or 'Z' * _LONGEST_ID}"
+
+    def parameter(fleet: FleetSettings) -> Callable[[str], str]:
+        home = f"arn:{partition}:ssm:{fleet.region or region}:{_ACCOUNT}:parameter/rollcall/{settings.stack}"
+        return lambda short: f"{home}/{fleet.name}/{short}"
+
+    objects = f"arn:{partition}:s3:::{'b' * _LONGEST_BUCKET}/{FOLDER}/*"
+    return [
+        fault
+        for fleet in settings.fleets
+        if (whose := owner(settings, fleet))
+        for fault in _fault(
+            settings, fleet, whose, len_of(document(settings, fleet, zone_arn, parameter(fleet), objects))
+        )
+    ]
+
+
+def owner(settings: Settings, fleet: FleetSettings) -> str:
+    """Who gets the fleet's rights: a role on EC2, elsewhere a user, if the fleet joins a service; else an empty text."""
+    if fleet.cloud == "aws":
+        return "role"
+    return "user" if _sets(settings, fleet) else ""
+
+
+def document(
+    settings: Settings, fleet: FleetSettings, zone_arn: str, parameter: Callable[[str], str], objects: str
+) -> str:
+    """The policy that the fleet's registrar will write; `parameter` gives the ARN of a secret's SSM parameter, `objects` is that of the
+    releases."""
+    site, secrets = settings.site, [PROBE_KEY] if fleet.cloud == "aws" else []
+    if fleet.cloud == "aws" and site is not None and SITE_JOIN in fleet.joins:
+        secrets += [TOKEN, ORIGIN] if site.proxied else [TOKEN]
+    sets, directory = _sets(settings, fleet), settings.directory
+    joins = [join_statements(zone_arn, directory.zone, sets)] if sets and directory is not None else []
+    return policy_document([parameter(each) for each in secrets], joins, objects if fleet.cloud == "aws" else "")
+
+
+def len_of(policy: str) -> int:
+    """How long IAM takes it to be."""
+    return len("".join(policy.split()))
+
+
+def _sets(settings: Settings, fleet: FleetSettings) -> list[str]:
+    return memberships.sets_of(settings.directory, fleet.joins) if settings.directory is not None else []
+
+
+def _fault(settings: Settings, fleet: FleetSettings, whose: str, length: int) -> Iterator[str]:
+    sets = _sets(settings, fleet)
+    if length > MOST[whose]:
+        yield (
+            f"rollcall:fleets.{fleet.name}.joins: the fleet joins {len(sets)} SRV sets, so the policy of its IAM {whose} would have "
+            f"{length} characters, and IAM takes {MOST[whose]}. Let it join fewer incarnations, split it into several fleets that "
+            "share them, or lower the shards of those that it joins."
+        )

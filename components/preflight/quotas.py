@@ -1,0 +1,389 @@
+"""What an `up` would make anew, and whether the accounts' quotas hold it while successors stand beside their predecessors.
+
+AWS limits the vCPUs of running on-demand instances, for each class of types and each region (Service Quotas). Triton limits
+machines, memory and disk where its operator has the plugin for it (CloudAPI's GetAccountLimits); elsewhere nothing tells.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from components.aws import api_errors
+from components.config.models import FleetSettings
+from components.preflight import ec2_images
+from components.preflight.triton_networks import is_on
+from components.resources.tags import VERSION, is_of
+from rollcall.settings import FLEET, MACHINE, STACK
+
+if TYPE_CHECKING:
+    from components.joyent.catalogue import Catalogue
+
+# Which quota holds the vCPUs of a type, by the letters that its name begins with. Other classes are not asked about.
+# https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-instance-quotas.html
+_STANDARD = ("L-1216C47A", "vCPUs of standard on-demand instances")
+_CLASSES = {
+    **dict.fromkeys(("a", "c", "d", "h", "i", "im", "is", "m", "r", "t", "z"), _STANDARD),
+    **dict.fromkeys(("g", "gr", "vt"), ("L-DB2E81BA", "vCPUs of G and VT on-demand instances")),
+    "p": ("L-417A185B", "vCPUs of P on-demand instances"),
+    "x": ("L-7295265B", "vCPUs of X on-demand instances"),
+}
+_PRESENT = ("pending", "running", "stopping", "stopped")
+_COUNTED = ("pending", "running")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Births:
+    """What a fleet would make: `made` machines, `replaced` of them in the place of others; `there` are there now."""
+
+    fleet: str
+    made: int
+    replaced: int
+    there: int
+
+    @property
+    def note(self) -> str | None:
+        """What a reviewer should know beforehand."""
+        if not self.replaced:
+            return None
+        return (
+            f"{self.fleet}: {self.replaced} of {self.there} machines are replaced, successors first: "
+            f"{self.there + self.made} run for a while"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quota:
+    """`what` is limited to `value`, and `used` of it; `mend` is how to get more."""
+
+    what: str
+    value: float
+    used: float
+    mend: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """`faults` must be mended before anything is made; `warnings` and `notes` are only said."""
+
+    faults: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __add__(self, other: Found) -> Found:
+        both = (self, other)
+        faults, warnings, notes = (sum((getattr(each, key) for each in both), ()) for key in _PARTS)
+        return Found(faults=faults, warnings=warnings, notes=notes)
+
+
+_PARTS = ("faults", "warnings", "notes")
+
+
+def births(told: FleetSettings, machines: Iterable[tuple[str, bool]]) -> Births:
+    """`machines` are those that are there: the name in the fleet (`0`, `1`, …), and whether it is what the fleet wants."""
+    there = list(machines)
+    present, fitting = {name for name, _ in there}, {name for name, fits in there if fits}
+    wanted = {str(index) for index in range(told.count)}
+    return Births(
+        fleet=told.name,
+        made=len(wanted - fitting),
+        replaced=len(wanted & present - fitting),
+        there=len(there),
+    )
+
+
+def over(quota: Quota, costs: Sequence[tuple[Births, float]], *, again: Sequence[tuple[FleetSettings, float]]) -> Found:
+    """Whether a quota holds what is made (`costs`: what each machine takes of it), and what a replacement of all machines (`again`)
+    would take. The first is a fault, the second may be long in coming and is only said."""
+    need = quota.used + sum(each.made * cost for each, cost in costs)
+    # What is over it already is nobody's fault who makes nothing.
+    if need > quota.value and need > quota.used:
+        made = ", ".join(
+            f"{each.fleet} makes {each.made} × {cost:g}{_instead(each)}" for each, cost in costs if each.made
+        )
+        return Found(
+            faults=(
+                f"rollcall:fleets: {need:g} {quota.what} would be taken at once ({quota.used:g} are now; {made}), the quota is "
+                f"{quota.value:g}; {quota.mend.format(need=f'{need:g}')}",
+            )
+        )
+    settled = need - sum(each.replaced * cost for each, cost in costs)
+    doubled = settled + sum(told.count * cost for told, cost in again)
+    if doubled <= quota.value or not again:
+        return Found()
+    return Found(
+        warnings=(
+            f"changed userdata replaces every machine, successors first, which would take {doubled:g} {quota.what}; the quota is "
+            f"{quota.value:g}: {quota.mend.format(need=f'{doubled:g}')}",
+        )
+    )
+
+
+def _instead(each: Births) -> str:
+    return f" ({each.replaced} in the place of others)" if each.replaced else ""
+
+
+# AWS
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Region:
+    """What EC2 has in a region: instances, the vCPUs and architectures of each type that is used or wanted, and which of the wanted
+    key pairs. `offered` are all zones that have a type, `zones` those of them that have a default subnet."""
+
+    name: str
+    default_vpc: bool
+    instances: Sequence[Mapping[str, Any]]
+    vcpus: Mapping[str, int]
+    architectures: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    offered: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    zones: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    subnets: Sequence[Mapping[str, Any]] = ()
+    key_pairs: frozenset[str] = frozenset()
+
+
+def look_at_ec2(fleets: Sequence[FleetSettings], stack: str, region: str, client: Callable[[str], Any]) -> Found:
+    """The fleets of one region. `client` makes boto3's for a service. Raises what EC2's client raises."""
+    here = _seen(fleets, region, client("ec2"))
+    wrong = {each.name: fault for each in fleets if (fault := _type_fault(each, here))}
+    faults = [*([] if here.default_vpc else [_vpc_fault(fleets, region)]), *wrong.values()]
+    made = {each.name: births(each, _machines(each, stack, here)) for each in fleets}
+    # EC2 asks for the key pair and the image when it makes a machine, and not afterwards.
+    making = [each for each in fleets if made[each.name].made]
+    faults += [fault for each in making if (fault := _key_pair_fault(each, here))]
+    faults += ec2_images.faults(making, region, here.architectures, client)
+    found = Found(faults=tuple(faults), notes=tuple(note for each in made.values() if (note := each.note)))
+    fleets = [each for each in fleets if each.name not in wrong]
+    for code, what in dict.fromkeys(_CLASSES[kind] for each in fleets if (kind := _kind(each.size)) in _CLASSES):
+        mine = [each for each in fleets if _CLASSES.get(_kind(each.size)) == (code, what)]
+        value, warning = _applied(client("service-quotas"), code, region)
+        if value is None:
+            found += Found(warnings=(warning,))
+            continue
+        quota = Quota(
+            what=f"{what} in {region}",
+            value=value,
+            used=_used(here, code),
+            mend=(
+                "`aws service-quotas request-service-quota-increase --service-code ec2 --quota-code "
+                f"{code} --desired-value {{need}} --region {region}`, or lower a count"
+            ),
+        )
+        costs = [(made[each.name], float(here.vcpus[each.size])) for each in mine]
+        found += over(quota, costs, again=[(each, float(here.vcpus[each.size])) for each in mine])
+    return found
+
+
+def _seen(fleets: Sequence[FleetSettings], region: str, ec2: Any) -> _Region:
+    pages = ec2.get_paginator("describe_instances").paginate(
+        Filters=[{"Name": "instance-state-name", "Values": list(_PRESENT)}]
+    )
+    instances = [each for page in pages for reservation in page["Reservations"] for each in reservation["Instances"]]
+    sizes = sorted({each.size for each in fleets})
+    kinds = sorted({each["InstanceType"] for each in instances} | set(sizes))
+    types = ec2.get_paginator("describe_instance_types").paginate(Filters=[{"Name": "instance-type", "Values": kinds}])
+    known = {each["InstanceType"]: each for page in types for each in page["InstanceTypes"]}
+    offers = ec2.get_paginator("describe_instance_type_offerings").paginate(
+        LocationType="availability-zone", Filters=[{"Name": "instance-type", "Values": sizes}]
+    )
+    listed = [(each["InstanceType"], each["Location"]) for page in offers for each in page["InstanceTypeOfferings"]]
+    offered = {size: frozenset(zone for kind, zone in listed if kind == size) for size in sizes}
+    default = [{"Name": "is-default", "Values": ["true"]}]
+    vpcs = ec2.describe_vpcs(Filters=default)["Vpcs"]
+    subnets = ec2.describe_subnets(Filters=[{"Name": "default-for-az", "Values": ["true"]}])["Subnets"]
+    open_zones = {each["AvailabilityZone"] for each in subnets}
+    named = sorted({each.ssh.key_name for each in fleets if each.ssh and each.ssh.key_name})
+    pairs = ec2.describe_key_pairs(Filters=[{"Name": "key-name", "Values": named}])["KeyPairs"] if named else ()
+    return _Region(
+        name=region,
+        default_vpc=bool(vpcs),
+        instances=instances,
+        vcpus={kind: each["VCpuInfo"]["DefaultVCpus"] for kind, each in known.items()},
+        architectures={kind: tuple(each["ProcessorInfo"]["SupportedArchitectures"]) for kind, each in known.items()},
+        offered=offered,
+        zones={size: zones & open_zones for size, zones in offered.items()},
+        subnets=subnets,
+        key_pairs=frozenset(each["KeyName"] for each in pairs),
+    )
+
+
+def _vpc_fault(fleets: Sequence[FleetSettings], region: str) -> str:
+    """https://docs.aws.amazon.com/vpc/latest/userguide/work-with-default-vpc.html#create-default-vpc"""
+    return (
+        f"rollcall:fleets: {region} has no default VPC, and the machines of {', '.join(each.name for each in fleets)} are to be in its "
+        f"subnets. `aws ec2 create-default-vpc --region {region}` makes one with a subnet in each zone; or give them another region."
+    )
+
+
+def _type_fault(told: FleetSettings, here: _Region) -> str | None:
+    key = f"rollcall:fleets.{told.name}.size"
+    if told.size not in here.vcpus:
+        return f"{key}: EC2 has no instance type {told.size!r} in {here.name}; `make catalogue` lists what there is"
+    if not here.offered[told.size]:
+        return f"{key}: no zone of {here.name} offers {told.size}; `make catalogue` lists what there is"
+    if here.default_vpc and not here.zones[told.size]:
+        zone = min(here.offered[told.size])
+        return (
+            f"{key}: no zone of {here.name} with {told.size} has a default subnet; "
+            f"`aws ec2 create-default-subnet --availability-zone {zone} --region {here.name}`, or choose another size"
+        )
+    return _ipv6_fault(told, here) if told.ipv6 and here.default_vpc else None
+
+
+def _key_pair_fault(told: FleetSettings, here: _Region) -> str | None:
+    """A key pair is of one region."""
+    name = told.ssh.key_name if told.ssh else None
+    if name is None or name in here.key_pairs:
+        return None
+    return (
+        f"rollcall:fleets.{told.name}.ssh.keyName: EC2 has no key pair {name!r} in {here.name}; `aws ec2 import-key-pair --key-name "
+        f"{name} --public-key-material fileb://~/.ssh/id_ed25519.pub --region {here.name}`, or name one that it has"
+    )
+
+
+def _ipv6_fault(told: FleetSettings, here: _Region) -> str | None:
+    """A default VPC has no IPv6 before its owner asks for it."""
+    usable = [each for each in here.subnets if each["AvailabilityZone"] in here.zones[told.size]]
+    if any(has_ipv6(each) for each in usable):
+        return None
+    vpc, subnet = usable[0]["VpcId"], usable[0]["SubnetId"]
+    return (
+        f"rollcall:fleets.{told.name}.ipv6: is on, and no default subnet of {here.name} in a zone with {told.size} has an IPv6 CIDR; "
+        f"`aws ec2 associate-vpc-cidr-block --vpc-id {vpc} --amazon-provided-ipv6-cidr-block --region {here.name}`, then "
+        f"`aws ec2 associate-subnet-cidr-block --subnet-id {subnet} --region {here.name} --ipv6-cidr-block` with a /64 of it, and route "
+        "::/0 to the VPC's internet gateway; or leave ipv6 out"
+    )
+
+
+def has_ipv6(subnet: Mapping[str, Any]) -> bool:
+    """Whether machines in this subnet of EC2's can have an IPv6 address."""
+    found = subnet.get("Ipv6CidrBlockAssociationSet") or ()
+    return any(each["Ipv6CidrBlockState"]["State"] == "associated" for each in found)
+
+
+def _machines(told: FleetSettings, stack: str, here: _Region) -> list[tuple[str, bool]]:
+    found = []
+    for each in here.instances:
+        tags = {tag["Key"]: tag["Value"] for tag in each.get("Tags", ())}
+        if (tags.get(STACK), tags.get(FLEET)) == (stack, told.name):
+            found.append((tags.get(MACHINE, ""), is_of(tags.get(VERSION, ""), told, each["ImageId"])))
+    return found
+
+
+def _used(here: _Region, code: str) -> float:
+    """The vCPUs that count: of what runs or is about to, not of spot instances or of hosts of one's own."""
+    counted = Counter(
+        each["InstanceType"]
+        for each in here.instances
+        if each["State"]["Name"] in _COUNTED
+        and each.get("InstanceLifecycle") != "spot"
+        and (each.get("Placement") or {}).get("Tenancy") != "host"
+        and _CLASSES.get(_kind(each["InstanceType"]), ("", ""))[0] == code
+    )
+    return float(sum(here.vcpus.get(kind, 0) * count for kind, count in counted.items()))
+
+
+def _kind(size: str) -> str:
+    found = re.match(r"[a-z]+", size)
+    return found[0] if found else ""
+
+
+def _applied(quotas: Any, quota: str, region: str) -> tuple[float | None, str]:
+    """The quota, or None and why it is not known: that is no reason to fail, since EC2 itself would."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    asked = {"ServiceCode": "ec2", "QuotaCode": quota}
+    try:
+        try:
+            return float(quotas.get_service_quota(**asked)["Quota"]["Value"]), ""
+        except quotas.exceptions.NoSuchResourceException:
+            # Never raised in this account, so it has no value of its own.
+            return float(quotas.get_aws_default_service_quota(**asked)["Quota"]["Value"]), ""
+    except (ClientError, BotoCoreError) as failed:
+        code = api_errors.code_of(failed) if isinstance(failed, ClientError) else type(failed).__name__
+        allow = isinstance(failed, ClientError) and api_errors.is_denied(failed)
+        mend = (
+            "allow servicequotas:GetServiceQuota and servicequotas:GetAWSDefaultServiceQuota"
+            if allow
+            else "run it again"
+        )
+    return None, (
+        f"the account's quota of vCPUs in {region} ({quota}) was not read ({code}), so nobody has checked that the fleets fit into it; "
+        f"{mend}"
+    )
+
+
+# Triton
+
+
+def look_at_triton(
+    fleets: Sequence[FleetSettings],
+    stack: str,
+    api: Any,
+    datacenter: str = "",
+    *,
+    networks: Mapping[str, Sequence[str]] | None = None,
+    catalogue: Catalogue | None = None,
+) -> Found:
+    """The fleets of one data centre, which is named if it is not the configured one. `api` is a CloudApi; `networks` has the ids of
+    those that a fleet's machines are to be on, by its name; `catalogue` is asked for what machines are made of. Raises CloudApiError."""
+    wanted = networks or {}
+    where = f" in {datacenter}" if datacenter else ""
+    tagged = api.list_machines(tags={STACK: stack})
+    listed = {each.id for each in api.list_networks()} if wanted else set()
+    made = {}
+    for told in fleets:
+        there = []
+        for each in tagged:
+            tags = {key: str(value) for key, value in each.tags.items()}
+            fits = is_of(tags.get(VERSION, ""), told) and is_on(each.networks, wanted.get(told.name, ()), listed)
+            there += [(tags.get(MACHINE, ""), fits)] if tags.get(FLEET) == told.name else []
+        made[told.name] = births(told, there)
+    # An adopted machine is there, of whatever it was made.
+    making = [each for each in fleets if made[each.name].made > len(each.adopt)]
+    found = Found(
+        faults=tuple(_offer_faults(making, catalogue)) if catalogue else (),
+        notes=tuple(note for each in made.values() if (note := each.note)),
+    )
+    # 0 is unlimited; one with `check` holds for some images only.
+    limits = [each for each in api.get_limits() if int(each["value"]) and "check" not in each and "used" in each]
+    packages = {name: each for each in api.list_packages() for name in (each.name, each.id)} if limits else {}
+    for limit in limits:
+        quota = Quota(
+            what=f"{_TRITON.get(limit['by'], limit['by'])}{where}",
+            value=float(limit["value"]),
+            used=float(limit["used"]),
+            mend="ask Triton's operator for {need}, or lower a count",
+        )
+        costs = {each.name: _cost(limit["by"], packages.get(each.size)) for each in fleets}
+        found += over(
+            quota,
+            [(made[each.name], costs[each.name]) for each in fleets],
+            again=[(each, costs[each.name]) for each in fleets],
+        )
+    return found
+
+
+def _offer_faults(fleets: Iterable[FleetSettings], catalogue: Catalogue) -> Iterator[str]:
+    """What the data centre has not: the provider finds it too, one resource after the other."""
+    from components.joyent.errors import AmbiguousError, NotFoundError, RefusedError
+
+    for told in fleets:
+        for key, find, text in (("size", catalogue.package, told.size), ("image", catalogue.image, told.image)):
+            try:
+                find(text)
+            except (AmbiguousError, NotFoundError, RefusedError) as fault:
+                yield f"rollcall:fleets.{told.name}.{key}: {fault}"
+
+
+_TRITON = {"machines": "machines of the Triton account", "ram": "MiB of memory", "quota": "GiB of disk"}
+
+
+def _cost(by: str, package: Any) -> float:
+    if by == "machines":
+        return 1.0
+    # An unknown package is a fault of its own.
+    return 0.0 if package is None else float(package.memory if by == "ram" else package.disk / 1024)

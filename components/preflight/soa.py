@@ -1,0 +1,49 @@
+"""What the SOA of a service directory's zone costs: for how long resolvers remember that a name is not there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from components.config.models import DirectorySettings
+from components.preflight.existing_resources import Sets
+from components.resources import zone_soa
+
+# The SOA that Route53 makes has a TTL of 900 and a minimum of 86,400:
+# https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/SOA-NSrecords.html
+_ROUTE53_S = 900
+# As long as a crashed machine may be answered. What is remembered for less is not worth a warning.
+_LIMIT_S = 60
+
+
+def warnings(settings: DirectorySettings, sets: Sets | None) -> tuple[str, ...]:
+    """Return what a preview says of the zone's SOA; `sets` is None where the zone is still to be made."""
+    if settings.manages_soa:
+        return ()
+    if sets is None:
+        seconds = _ROUTE53_S
+    else:
+        seconds = negative_ttl(sets(f"{settings.zone}.").get("SOA") or {})
+    if seconds <= _LIMIT_S:
+        return ()
+    return (
+        f"rollcall:directory.zone: by the SOA of {settings.zone} resolvers remember for {seconds} s that a name is not there. An "
+        f"incarnation that somebody asked for while it had no machine is found up to {seconds} s after its first one has registered. "
+        f"Set rollcall:directory.manageSoa to true, or the TTL of the zone's SOA record, or its last number, to {_LIMIT_S} or less.",
+    )
+
+
+def faults(settings: DirectorySettings, sets: Sets, stack: str) -> tuple[str, ...]:
+    """Return what keeps `stack` from setting the zone's SOA: another stack does."""
+    marks = sets(f"{zone_soa.mark_name(settings.zone)}.").get("TXT") or {}
+    owner = zone_soa.owner_of([str(each["Value"]) for each in marks.get("ResourceRecords") or ()])
+    if not settings.manages_soa or owner is None or owner[0] == stack:
+        return ()
+    return (zone_soa.second_owner(settings.zone, owner[0]),)
+
+
+def negative_ttl(found: Mapping[str, Any]) -> int:
+    """Return the lesser of the SOA's TTL and its minimum (RFC 2308 section 5); 0 where it cannot be read."""
+    words = [str(each["Value"]) for each in found.get("ResourceRecords") or ()]
+    parts = words[0].split() if words else []
+    return min(int(found["TTL"]), int(parts[6])) if len(parts) == 7 and parts[6].isdigit() else 0

@@ -1,0 +1,106 @@
+"""Triton machines that are there and become machines of a fleet (`adopt`): refused, or told what is changed on them, beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from components.config.models import FleetSettings
+from components.joyent.catalogue import Catalogue, is_uuid
+from components.joyent.errors import AmbiguousError, NotFoundError, RefusedError
+from components.joyent.machine_fields import MARK_TAG, USER_SCRIPT, live_inputs, needs_new_machine, same
+from components.joyent.records import MachineRecord
+from components.preflight.quotas import Found
+from rollcall.settings import FLEET, MACHINE, STACK
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adopter:
+    """Who adopts: the stack by its tag, the project and stack of Pulumi's mark; `networks` and `firewall` are what the fleet's machines
+    have."""
+
+    stack: str
+    mark: str
+    networks: Sequence[str]
+    firewall: bool
+
+
+def look(told: FleetSettings, by: Adopter, machines: Iterable[MachineRecord], catalogue: Catalogue) -> Found:
+    """`machines` are all of the account. A machine that the fleet has adopted before is nothing to tell of. Raises a CloudApiError where
+    the catalogue cannot be asked."""
+    listed = list(machines)
+    faults, notes = [], []
+    for index, wanted in sorted(told.adopt.items()):
+        key, name = f"rollcall:fleets.{told.name}.adopt.{index}", f"{told.name}-{index}"
+        if any(_is(each.tags, by.stack, told.name, index) for each in listed):
+            continue
+        found = [each for each in listed if wanted == (each.id if is_uuid(wanted) else each.name)]
+        if len(found) != 1:
+            ids = ", ".join(each.id for each in found)
+            why = (
+                f"names {len(found)} machines ({ids}); give one id"
+                if found
+                else "is no machine; give the name or id of one"
+            )
+            faults.append(f"{key}: {wanted!r} {why}")
+            continue
+        (machine,) = found
+        whose = _whose(machine, f"{by.mark}/{name}")
+        if whose:
+            faults.append(
+                f"{key}: {machine.name} ({machine.id}) belongs to {whose}; take it out there first, or name another"
+            )
+            continue
+        refused = list(_refused(told, machine, catalogue))
+        faults += [f"{key}: {machine.name} ({machine.id}) {each}" for each in refused]
+        if not refused:
+            notes.append(
+                f"{name}: {machine.name} ({machine.id}) is adopted; {'; '.join(_changes(told, by, name, machine, catalogue))}"
+            )
+    return Found(faults=tuple(faults), notes=tuple(notes))
+
+
+def _is(tags: Mapping[str, object], stack: str, fleet: str, index: int) -> bool:
+    return (tags.get(STACK), tags.get(FLEET), str(tags.get(MACHINE))) == (stack, fleet, str(index))
+
+
+def _whose(machine: MachineRecord, mark: str) -> str:
+    """Who has the machine: any stack of Rollcall's by its tag, any program with our resources by its mark."""
+    if STACK in machine.tags:
+        return f"stack {machine.tags[STACK]}, as {machine.tags.get(FLEET)}-{machine.tags.get(MACHINE)}"
+    held = machine.tags.get(MARK_TAG)
+    return "" if held is None or same(held, mark) else str(held)
+
+
+def _refused(told: FleetSettings, machine: MachineRecord, catalogue: Catalogue) -> Iterator[str]:
+    """What would take another machine."""
+    alone = "that takes a new machine: leave adopt out, and delete this one when the new one answers"
+    try:
+        image, package = catalogue.image(told.image), catalogue.package(told.size)
+    except (AmbiguousError, NotFoundError, RefusedError):
+        return  # The provider's check says so, with what is near.
+    if machine.image != image.id:
+        yield f"has the image {machine.image}, the fleet {image}; {alone}"
+    if machine.package not in ("", package.name) and needs_new_machine(machine.brand, package):
+        yield f"is {machine.package} and {machine.brand}, which cannot be resized to {package}; {alone}"
+
+
+def _changes(
+    told: FleetSettings, by: Adopter, name: str, machine: MachineRecord, catalogue: Catalogue
+) -> Iterator[str]:
+    declared = {"package": told.size, "networks": list(by.networks), "firewall_enabled": by.firewall}
+    live = live_inputs(declared, machine, machine.image, catalogue)
+    yield f"it is called {name}-GENERATION, and gets the stack's tags and metadata beside its own"
+    if live["package"] != told.size:
+        yield f"its size goes from {live['package']} to {told.size}"
+    if live["networks"] != list(by.networks):
+        yield f"its networks go from {', '.join(live['networks'])} to {', '.join(by.networks)}, each change with a reboot"
+    if live["firewall_enabled"] != by.firewall:
+        yield f"its firewall is turned {'on' if by.firewall else 'off'}"
+    script = "its own user-script is replaced by one" if machine.metadata.get(USER_SCRIPT) else "it gets a user-script"
+    when = (
+        "`up` starts it"
+        if machine.state == "stopped"
+        else f"`triton instance reboot {machine.id}` while `up` waits for it, or stop it before and `up` starts it"
+    )
+    yield f"{script} that runs at its next boot: {when}"

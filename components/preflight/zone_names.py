@@ -1,0 +1,52 @@
+"""Where the configuration has a zone's id in the place of its name, look up the name: everything else is said by names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from components.aws import api_errors
+from components.config.errors import ConfigurationError
+from components.config.models import CLOUDFLARE_ID, HOSTED_ZONE_ID
+from components.dns.cloudflare_access import Get, cloudflare_token, cloudflare_url
+from components.dns.cloudflare_api import ApiFailingError, ApiRefusedError, CloudflareApi
+
+_IDS = {"site": CLOUDFLARE_ID, "directory": HOSTED_ZONE_ID}
+
+
+def named(values: Mapping[str, Any], names: Mapping[str, Callable[[str], str]]) -> dict[str, Any]:
+    """The configuration with `zone` and `zoneId` where `zone` was an id. `names` look a name up, by key.
+
+    Raises ConfigurationError with each id that could not be looked up.
+    """
+    found, faults = dict(values), list[str]()
+    for key, form in _IDS.items():
+        told = found.get(key)
+        zone = told.get("zone") if isinstance(told, Mapping) else None
+        if isinstance(told, Mapping) and isinstance(zone, str) and re.fullmatch(form, zone):
+            try:
+                found[key] = {"zoneId": zone, **told, "zone": names[key](zone)}
+            except (ApiFailingError, ApiRefusedError) as fault:
+                faults.append(f"rollcall:{key}.zone: the name of zone {zone} was not found. {fault}")
+            except api_errors.failures() as fault:
+                faults.append(f"rollcall:{key}.zone: the name of zone {zone} was not found. {api_errors.told(fault)}")
+    if faults:
+        raise ConfigurationError(faults)
+    return found
+
+
+def looked_up(config: Get) -> dict[str, Callable[[str], str]]:
+    """How the operator's accounts are asked. `config` gives a key of the stack's configuration."""
+
+    def of_site(zone: str) -> str:
+        api = CloudflareApi(cloudflare_url(config), cloudflare_token(config))
+        return str(api.get(f"/zones/{zone}")["name"])
+
+    def of_directory(zone: str) -> str:
+        from components.aws.session import session_of
+
+        found = session_of(config).client("route53").get_hosted_zone(Id=zone)
+        return str(found["HostedZone"]["Name"]).rstrip(".")
+
+    return {"site": of_site, "directory": of_directory}

@@ -1,0 +1,38 @@
+"""What an operator does in a Cloudflare zone beside what machines do: find it, and write a record's comment alone."""
+
+from __future__ import annotations
+
+from components.config.models import Settings, SiteSettings
+from components.dns.cloudflare_store import RecordStore
+from components.preflight import cloudflare_zone
+from rollcall.cloudflare import Record
+from rollcall.errors import FatalError
+
+
+class ZoneStore(RecordStore):
+    """Raises the errors of RecordStore."""
+
+    def zone(self, site: SiteSettings) -> str | None:
+        """Cloudflare's id of the site's zone; None where the token sees none. Raises FatalError where it is not one."""
+        found = cloudflare_zone.named(self._api, site)
+        fault = cloudflare_zone.choice_fault(site, found) if found else None
+        if fault:
+            raise FatalError(fault)
+        return found[0].id if found else None
+
+    def room_faults(self, settings: Settings, site: SiteSettings) -> list[str]:
+        """Why the site's zone would not hold the machines' records, if any are to be there."""
+        if not cloudflare_zone.is_joined(settings):
+            return []
+        faults = (
+            cloudflare_zone.room_fault(self._api, settings, site, each)
+            for each in cloudflare_zone.named(self._api, site)
+        )
+        return [fault for fault in faults if fault]
+
+    def comment(self, record: Record, text: str) -> None:
+        """Set the comment. Nothing else is sent, so nothing else can change.
+
+        https://developers.cloudflare.com/api/resources/dns/subresources/records/methods/edit/
+        """
+        self._call("PATCH", f"/zones/{record.zone}/dns_records/{record.id}", {"comment": text})

@@ -1,0 +1,260 @@
+"""Registrar: what a machine may change in DNS, and how it comes by the right to.
+
+All machines of a stack have one key, by which they ask each other whether they live (components/resources/probe_key.py).
+
+In Cloudflare a token for DNS edits in the one zone (Cloudflare scopes no token below a zone). EC2 machines read it from an
+SSM SecureString with their instance role; Joyent machines have it in their metadata. It is in no userdata.
+
+In Route53 a policy for the hosts below Rollcall's label and the SRV sets of the services that a fleet joins: of the
+instance role on EC2, of an IAM user with a key in their metadata for machines elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pulumi
+
+from components.compute.base import role_description
+from components.preflight import lost_tokens
+from components.resources import aws_sdk as aws
+from components.resources import cloudflare_sdk
+from components.resources.tags import deployment
+from rollcall.route53 import LABEL
+
+# What an interrupted `up` wrote without noting it is the one that the next writes: of a name of chance there would be two, and IAM
+# deletes no role or user that has a policy left.
+POLICY = "rollcall"
+# The secrets of a machine, by their short names.
+TOKEN, KEY, ORIGIN, PROBE_KEY = "cloudflare-token", "route53-key", "origin", "probe-key"
+_ZONE_RESOURCE = "com.cloudflare.api.account.zone"
+_MAY = "DNS Write"
+_ASSUME = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}],
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteTokenArgs:
+    """`zone_id` as Site gives it; `given` is a token made elsewhere, used instead of making one; another `rotate` is another
+    token, which machines have before the old one is revoked. `account` is the id of the account that owns the operator's token, and so
+    the machines'; empty where it is a user's."""
+
+    zone_id: pulumi.Input[str]
+    given: pulumi.Output[str] | None = None
+    rotate: str = ""
+    account: str = ""
+
+
+class SiteToken(pulumi.ComponentResource):
+    """A Cloudflare token that may edit DNS records of one zone and do nothing else. `value` is a secret."""
+
+    value: pulumi.Output[str]
+
+    def __init__(self, name: str, args: SiteTokenArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("rollcall:index:SiteToken", name, None, opts)
+        self.made: list[pulumi.Resource] = []
+        self.value = args.given if args.given is not None else self._make(name, args)
+        self.register_outputs({})
+
+    def _make(self, name: str, args: SiteTokenArgs) -> pulumi.Output[str]:
+        asked, own = pulumi.InvokeOutputOptions(parent=self), lost_tokens.name_of(deployment())
+        renewed = pulumi.ResourceOptions(
+            parent=self, additional_secret_outputs=["value"], replacement_trigger=[args.rotate]
+        )
+        token: Any
+        if args.account:
+            found = cloudflare_sdk.get_account_api_token_permission_groups_list_output(
+                account_id=args.account, name=_MAY, scope=_ZONE_RESOURCE, opts=asked
+            )
+            policies = _policies(found.results, args.zone_id)
+            token = cloudflare_sdk.AccountToken(
+                name, account_id=args.account, name=own, policies=policies, opts=renewed
+            )
+        else:
+            groups = cloudflare_sdk.get_api_token_permission_groups_list_output(
+                name=_MAY, scope=_ZONE_RESOURCE, opts=asked
+            )
+            token = cloudflare_sdk.ApiToken(
+                name, name=own, policies=_policies(groups.results, args.zone_id), opts=renewed
+            )
+        self.made.append(token)
+        return pulumi.Output.secret(token.value)
+
+
+def _policies(groups: pulumi.Output[Any], zone: pulumi.Input[str]) -> list[Any]:
+    """DNS edits in one zone."""
+    resources = pulumi.Output.from_input(zone).apply(token_resources)
+    return [{"effect": "allow", "permission_groups": [{"id": groups.apply(group_id)}], "resources": resources}]
+
+
+def token_resources(zone: str) -> str:
+    """The zone as a policy names it. The provider reads back the text that the API answers with, which has no spaces: with
+    any, every preview would show a change."""
+    return json.dumps({f"{_ZONE_RESOURCE}.{zone}": "*"}, separators=(",", ":"))
+
+
+def group_id(found: Sequence[Any]) -> str:
+    """The permission group of exactly this name; the API's filter may find others besides."""
+    return str(next(each.id for each in found if each.name == _MAY))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grant:
+    """Joining services in one hosted zone: its ARN, its name, and the names of the SRV sets."""
+
+    zone_arn: pulumi.Output[str]
+    domain: str
+    sets: Sequence[str]
+
+    def statements(self) -> pulumi.Output[list[dict[str, object]]]:
+        return self.zone_arn.apply(lambda arn: join_statements(arn, self.domain, self.sets))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ec2RegistrarArgs:
+    """`secrets` are the values that machines of this registrar may read, by a short name; `grants` what they may join; `objects` is the
+    ARN of what they may get from the release store. `region` is that of the machines and `provider` its provider, if it is not the
+    stack's own."""
+
+    secrets: dict[str, pulumi.Output[str]] = field(default_factory=dict)
+    grants: Sequence[Grant] = ()
+    objects: pulumi.Input[str] = ""
+    region: str | None = None
+    provider: pulumi.ProviderResource | None = None
+
+
+class Ec2Registrar(pulumi.ComponentResource):
+    """Role and instance profile of a fleet's EC2 machines, and the SSM parameters that they may read, in the machines' region.
+
+    A fleet that moves to another region has all of it anew: its predecessors keep theirs until they are gone. IAM itself has no
+    region, so it is by their names that these are others.
+
+    `profile` is the profile's name; `parameters` maps each secret's short name to its parameter's name; `all_made` is what
+    must outlive every machine.
+    """
+
+    profile: pulumi.Output[str]
+    parameters: dict[str, pulumi.Output[str]]
+
+    def __init__(self, name: str, args: Ec2RegistrarArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("rollcall:index:Ec2Registrar", name, None, opts)
+        mine = pulumi.ResourceOptions(parent=self)
+        stack, fleet = deployment(), name
+        name = f"{fleet}-{args.region}" if args.region else fleet
+        there = pulumi.ResourceOptions(parent=self, provider=args.provider)
+        parameters = {
+            short: aws.ssm.Parameter(
+                f"{name}-{short}",
+                name=f"/rollcall/{stack}/{fleet}/{short}",
+                type="SecureString",
+                value=value,
+                # The path is ours: what stands there was left by an `up` that was killed before its state knew of it.
+                overwrite=True,
+                opts=there,
+            )
+            for short, value in args.secrets.items()
+        }
+        role = aws.iam.Role(
+            f"{name}-role",
+            description=role_description(stack, fleet),
+            assume_role_policy=json.dumps(_ASSUME),
+            opts=mine,
+        )
+        arns = [parameter.arn for parameter in parameters.values()]
+        policy = aws.iam.RolePolicy(
+            f"{name}-policy", name=POLICY, role=role.name, policy=_policy(arns, args.grants, args.objects), opts=mine
+        )
+        profile = aws.iam.InstanceProfile(f"{name}-profile", role=role.name, opts=mine)
+        self.profile = profile.name
+        self.parameters = {short: parameter.name for short, parameter in parameters.items()}
+        self.all_made: list[pulumi.Resource] = [*parameters.values(), role, policy, profile]
+        self.register_outputs({"profile": self.profile})
+
+
+class UserRegistrar(pulumi.ComponentResource):
+    """An IAM user with the same limits, for machines that have no instance role. `key` is `ACCESS_KEY_ID SECRET`, a secret;
+    another `rotate` is another key."""
+
+    key: pulumi.Output[str]
+
+    def __init__(
+        self, name: str, grants: Sequence[Grant], rotate: str = "", opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__("rollcall:index:UserRegistrar", name, None, opts)
+        mine = pulumi.ResourceOptions(parent=self)
+        user = aws.iam.User(f"{name}-user", path="/rollcall/", opts=mine)
+        policy = aws.iam.UserPolicy(
+            f"{name}-policy", name=POLICY, user=user.name, policy=_policy([], grants), opts=mine
+        )
+        # A user may have two keys, so the new one is there before the old one goes.
+        renewed = pulumi.ResourceOptions(parent=self, replacement_trigger=[rotate])
+        key = aws.iam.AccessKey(f"{name}-key", user=user.name, opts=renewed)
+        self.key = pulumi.Output.secret(pulumi.Output.concat(key.id, " ", key.secret))
+        self.all_made: list[pulumi.Resource] = [user, policy, key]
+        self.register_outputs({})
+
+
+def _policy(
+    parameters: Sequence[pulumi.Output[str]], grants: Sequence[Grant], objects: pulumi.Input[str] = ""
+) -> pulumi.Output[str]:
+    found = pulumi.Output.all(*parameters)
+    joins = pulumi.Output.all(*(grant.statements() for grant in grants))
+    return pulumi.Output.all(found, joins, objects).apply(lambda all_of: policy_document(*all_of))
+
+
+def policy_document(parameters: list[str], joins: Sequence[list[dict[str, object]]], objects: str = "") -> str:
+    """The policy of one who reads the SSM parameters with these ARNs and the S3 objects with this one, and has the statements of each of
+    `joins`."""
+    statements = [
+        *read_statements(parameters),
+        *get_statements(objects),
+        *(each for listed in joins for each in listed),
+    ]
+    return json.dumps({"Version": "2012-10-17", "Statement": statements}, sort_keys=True)
+
+
+def read_statements(parameters: list[str]) -> list[dict[str, object]]:
+    """Lets a machine read exactly the SSM parameters with these ARNs."""
+    if not parameters:
+        return []
+    resources = sorted(parameters)
+    return [{"Sid": "ReadOwnSecrets", "Effect": "Allow", "Action": "ssm:GetParameter", "Resource": resources}]
+
+
+def get_statements(objects: str) -> list[dict[str, object]]:
+    """Lets a machine get the releases with this ARN, and neither list nor change them."""
+    if not objects:
+        return []
+    return [{"Sid": "GetReleases", "Effect": "Allow", "Action": "s3:GetObject", "Resource": objects}]
+
+
+def join_statements(zone_arn: str, domain: str, sets: Sequence[str]) -> list[dict[str, object]]:
+    """Lets a machine read the zone, keep hosts below Rollcall's label, and change the SRV sets with these names.
+
+    Two statements for changes, since the conditions of one hold for every change of a batch: so hosts and sets are changed
+    in two requests. Names are compared as Route53 normalises them: lower case, no final dot.
+    https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/specifying-rrset-conditions.html
+    """
+    here = {"Effect": "Allow", "Resource": zone_arn}
+    hosts = _only("StringLike", [f"*.{LABEL}.{domain.lower()}"], ["A", "AAAA", "TXT"])
+    services = _only("StringEquals", sorted({each.lower() for each in sets}), ["SRV"])
+    return [
+        {"Sid": "ReadZone", "Action": "route53:ListResourceRecordSets", **here},
+        {"Sid": "KeepOwnHost", "Action": "route53:ChangeResourceRecordSets", "Condition": hosts, **here},
+        {"Sid": "JoinServices", "Action": "route53:ChangeResourceRecordSets", "Condition": services, **here},
+    ]
+
+
+def _only(compare: str, names: list[str], types: list[str]) -> dict[str, dict[str, object]]:
+    """`ForAllValues` holds for a request without the key as well, so `Null` must say that the key is there."""
+    prefix = "route53:ChangeResourceRecordSets"
+    name, rtype, action = (f"{prefix}{each}" for each in ("NormalizedRecordNames", "RecordTypes", "Actions"))
+    found: dict[str, dict[str, object]] = {"ForAllValues:StringEquals": {rtype: types, action: ["CREATE", "DELETE"]}}
+    found.setdefault(f"ForAllValues:{compare}", {})[name] = names
+    found["Null"] = {name: "false", rtype: "false", action: "false"}
+    return found

@@ -1,0 +1,97 @@
+"""What an EC2 fleet finds in its account: the image that it keeps, and subnets in zones that have its instance type; and the
+providers of the regions beside the stack's own."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, get_args
+
+import pulumi
+
+from components.config.models import EC2_IMAGES, FleetSettings
+from components.resources import aws_sdk as aws
+
+
+def providers(fleets: Iterable[FleetSettings]) -> dict[str | None, aws.Provider]:
+    """A provider for each region that fleets name, by the region. All else, and what is global, has the engine's default one,
+    which alone reads the stack's own settings (`aws:profile`, `aws:assumeRoles`, …): so these are handed over."""
+    regions = sorted({each.region for each in fleets if each.cloud == "aws" and each.region})
+    told = provider_settings(pulumi.Config("aws").get) if regions else {}
+    held = {
+        name: pulumi.Output.secret(value) if pulumi.runtime.is_config_secret(f"aws:{_camel(name)}") else value
+        for name, value in told.items()
+    }
+    return {region: aws.Provider(f"aws-{region}", **{**held, "region": region}) for region in regions}
+
+
+def provider_identity() -> aws.GetCallerIdentityResult:
+    """Who the engine's default provider is, as it says itself."""
+    return aws.get_caller_identity()
+
+
+def provider_settings(config: Callable[[str], str | None]) -> dict[str, Any]:
+    """What `config` has for the inputs of the provider, by the SDK's names. A text stands as it is; the rest is JSON."""
+    inputs = inspect.signature(aws.ProviderArgs).parameters
+    found = {name: text for name in inputs if (text := config(_camel(name))) is not None}
+    return {
+        name: text if str in get_args(inputs[name].annotation) else json.loads(text) for name, text in found.items()
+    }
+
+
+def _camel(name: str) -> str:
+    return re.sub(r"_([a-z0-9])", lambda match: match[1].upper(), name)
+
+
+def pinned_image(fleet: FleetSettings, stack: str, parent: pulumi.Resource) -> pulumi.Output[str]:
+    """The AMI of a fleet: an `ami-…` is itself, anything else the one that a public parameter named when it was first looked up.
+
+    What was found is kept in a parameter of the account's own, so machines that come later (by a scale-up, or in the place of
+    others) get the image that the rest has, however often the vendor publishes. Another `image` or `renew` looks anew.
+    """
+    if fleet.image.startswith("ami-"):
+        return pulumi.Output.from_input(fleet.image)
+    found = aws.ssm.get_parameter_output(
+        name=EC2_IMAGES.get(fleet.image, fleet.image), opts=pulumi.InvokeOutputOptions(parent=parent)
+    )
+    # A name of its own choice would begin with the fleet's, and no parameter's may begin with `aws` or `ssm`. What is looked up
+    # anew has another name, so that its predecessor can stand beside it for a while:
+    # https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_PutParameter.html
+    looked_up = hashlib.sha256(f"{fleet.image} {fleet.renew}".encode()).hexdigest()[:8]
+    kept = aws.ssm.Parameter(
+        f"{fleet.name}-image",
+        name=f"/rollcall/{stack}/{fleet.name}/image-{looked_up}",
+        description=f"The image of Rollcall's fleet {fleet.name}, by {fleet.image}",
+        type="String",
+        # A public parameter's value is no secret, and `value` would make one of it.
+        insecure_value=found.insecure_value,
+        # The path is ours: what stands there was left by an `up` that was killed before its state knew of it.
+        overwrite=True,
+        opts=pulumi.ResourceOptions(
+            parent=parent,
+            ignore_changes=["insecureValue"],
+            replacement_trigger=[fleet.image, fleet.renew],
+        ),
+    )
+    return kept.insecure_value.apply(str)
+
+
+def subnets(size: str, parent: pulumi.Resource, *, ipv6: bool = False) -> pulumi.Output[Sequence[str]]:
+    """The default VPC's subnets, one a zone, in zones that have the instance type, with `ipv6` those that have an IPv6 CIDR;
+    sorted, so that machines spread over the zones by their index."""
+    options = pulumi.InvokeOutputOptions(parent=parent)
+    offered = aws.ec2.get_instance_type_offerings_output(
+        filters=[{"name": "instance-type", "values": [size]}], location_type="availability-zone", opts=options
+    )
+    found = aws.ec2.get_subnets_output(
+        filters=[
+            {"name": "default-for-az", "values": ["true"]},
+            {"name": "availability-zone", "values": offered.locations.apply(sorted)},
+            *([{"name": "ipv6-cidr-block-association.state", "values": ["associated"]}] if ipv6 else []),
+        ],
+        opts=options,
+    )
+    return found.ids.apply(sorted)

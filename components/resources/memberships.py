@@ -1,0 +1,147 @@
+"""What a fleet joins, as its machines are told it and as its RollCall looks for it: the site, or incarnations of services."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Any
+
+import pulumi
+
+from components.config.models import (
+    SITE_JOIN,
+    DirectorySettings,
+    FleetSettings,
+    IncarnationSettings,
+    ServiceSettings,
+    SiteSettings,
+)
+from components.dns.route53 import ServicePlace
+from components.registration.inventory import Place
+from components.resources.dns_credentials import Grant
+from components.resources.firewall import Ranges
+from components.resources.fleets.base import Membership
+from rollcall.settings import CloudflareJoin, format_join
+
+THE_SERVICE = "the-service"
+SITE_PORT, CLOSED_PORT = "80/tcp", "443/tcp"
+
+
+def site_membership(
+    settings: SiteSettings,
+    zone: pulumi.Output[str],
+    token: pulumi.Input[str],
+    secrets: dict[str, pulumi.Output[str]],
+    *,
+    origin: pulumi.Input[str] = "",
+    only_from: Ranges | None = None,
+    ipv6: bool = False,
+    floors: tuple[int, int] = (1, 1),
+) -> Membership:
+    """Joining the site. `zone` is Cloudflare's id of its zone, `token` the name of the secret with the API token. A closed site is served
+    by TLS to `only_from`; `origin` is the name of the secret with its key and certificate; `floors` are those of its A and AAAA."""
+
+    def place(known: str) -> dict[str, Any]:
+        return Place(
+            zone=known, domain=settings.zone, host=settings.fqdn, ttl=settings.ttl, proxied=settings.proxied, ipv6=ipv6
+        ).as_inputs()
+
+    def words(known: list[str]) -> str:
+        zone_id, name, pem = known
+        health = asdict(settings.health)
+        return format_join(
+            CloudflareJoin(
+                zone=zone_id,
+                host=settings.fqdn,
+                token=name,
+                ttl=settings.ttl,
+                proxied=settings.proxied,
+                origin=pem,
+                ipv6=ipv6,
+                labels=settings.host.count(".") + 1,
+                floor=floors[0],
+                floor6=floors[1] if ipv6 else 1,
+                **health,
+            )
+        )
+
+    told = pulumi.Output.all(zone, token, origin).apply(words)
+    return Membership(
+        places=[zone.apply(place)],
+        workload=SITE_JOIN,
+        port=SITE_PORT if only_from is None else CLOSED_PORT,
+        only_from=only_from,
+        words=lambda _: told,
+        secrets=secrets,
+    )
+
+
+def service_membership(
+    fleet: FleetSettings,
+    directory: DirectorySettings,
+    joined: str,
+    zone: pulumi.Output[str],
+    secrets: dict[str, pulumi.Output[str]],
+    floor: Callable[[ServiceSettings, IncarnationSettings, int], int] = lambda service, incarnation, shard: 1,
+) -> Membership:
+    """Joining the incarnation `joined` (`theService/v1`). `zone` is the hosted zone's id; `secrets` holds at most one, the key of an IAM
+    user, for machines that have no instance role; `floor` is that of a shard."""
+    service, incarnation = found(directory, joined)
+    key = next(iter(secrets), "")
+
+    def place(known: str, shard: int) -> ServicePlace:
+        return ServicePlace(
+            zone=known,
+            domain=directory.zone,
+            service=service.label,
+            incarnation=incarnation.sets[shard],
+            port=service.port,
+            priority=fleet.priority,
+            weight=fleet.weight,
+            ttl=service.ttl,
+            shard=shard,
+            shards=incarnation.shards,
+            ipv6=fleet.ipv6,
+            srv=service.srv(incarnation),
+        )
+
+    def words(index: int) -> pulumi.Output[str]:
+        health, shard = asdict(service.health), index % incarnation.shards
+        fewest = floor(service, incarnation, shard)
+        return zone.apply(lambda known: format_join(replace(place(known, shard).told, key=key, floor=fewest, **health)))
+
+    return Membership(
+        places=[
+            zone.apply(lambda known, shard=shard: place(known, shard).as_inputs())
+            for shard in range(incarnation.shards)
+        ],
+        workload=THE_SERVICE,
+        port=f"{service.port}/{service.protocol}",
+        words=words,
+        secrets=secrets,
+    )
+
+
+def grant(directory: DirectorySettings, joins: tuple[str, ...], zone_arn: pulumi.Output[str]) -> Grant | None:
+    """What a fleet with these `joins` must be allowed to change; None where it joins no service."""
+    sets = sets_of(directory, joins)
+    return Grant(zone_arn=zone_arn, domain=directory.zone, sets=sets) if sets else None
+
+
+def sets_of(directory: DirectorySettings, joins: tuple[str, ...]) -> list[str]:
+    """The names of the SRV sets that a fleet with these `joins` may have to be in."""
+    services = [found(directory, joined) for joined in joins if joined != SITE_JOIN]
+    sets = [
+        f"{each}.{service.label}.{directory.zone}" for service, incarnation in services for each in incarnation.sets
+    ]
+    named = [(service, incarnation) for service, incarnation in services if service.srv(incarnation)]
+    names = [f"{service.label}.{incarnation.name}.{directory.zone}" for service, incarnation in named]
+    # Also where it is to lead to another incarnation: who was there takes itself away.
+    return [*sets, *names, *dict.fromkeys(f"{service.label}.{directory.zone}" for service, _ in named)]
+
+
+def found(directory: DirectorySettings, joined: str) -> tuple[ServiceSettings, IncarnationSettings]:
+    """The service and the incarnation that `theService/v1` names. The settings were checked: both are there."""
+    name, _, wanted = joined.partition("/")
+    service = next(each for each in directory.services if each.name == name)
+    return service, next(each for each in service.incarnations if each.name == wanted)

@@ -1,0 +1,142 @@
+"""The stack's release stores: for each region with EC2 fleets one private bucket, which holds the release that machines boot with.
+
+A machine reads it with its instance role, which may get these objects and do nothing else with the bucket. The object's key is the
+release's digest, so another release is another object: the engine makes it before the machines that name it, and deletes the old one
+after those that named that. What is in a bucket is public in the repository or built from it, and no secret is among it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import pulumi
+
+from components.aws.account_settings import own_region
+from components.config.models import FleetSettings
+from components.resources import aws_sdk as aws
+from components.resources.userdata import Release, release
+
+FOLDER = "releases"
+# What keeps another hand's change or an upload that broke off. An object that the stack deletes goes with all of its versions.
+_KEEP_DAYS, _UPLOAD_DAYS = 30, 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseStoreArgs:
+    """`region` is the bucket's, and `provider` that region's provider if it is not the stack's own."""
+
+    release: Release
+    region: str
+    provider: pulumi.ProviderResource | None = None
+
+
+class ReleaseStore(pulumi.ComponentResource):
+    """A bucket that nobody else reads, and the release in it.
+
+    `setting` is what a machine's settings say of it, `objects` the ARN of what machines may read; `made` is what must be there before a
+    machine boots, and until it is gone.
+    """
+
+    setting: pulumi.Output[str]
+    objects: pulumi.Output[str]
+
+    def __init__(self, name: str, args: ReleaseStoreArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("rollcall:index:ReleaseStore", name, None, opts)
+        mine = pulumi.ResourceOptions(parent=self, provider=args.provider)
+        bucket = aws.s3.Bucket(f"rollcall-{name}", force_destroy=True, opts=mine)
+        closed = aws.s3.BucketPublicAccessBlock(
+            f"{name}-closed",
+            bucket=bucket.id,
+            block_public_acls=True,
+            block_public_policy=True,
+            ignore_public_acls=True,
+            restrict_public_buckets=True,
+            opts=mine,
+        )
+        encrypted = aws.s3.BucketServerSideEncryptionConfiguration(
+            f"{name}-encrypted",
+            bucket=bucket.id,
+            rules=[{"apply_server_side_encryption_by_default": {"sse_algorithm": "AES256"}}],
+            opts=mine,
+        )
+        versioned = aws.s3.BucketVersioning(
+            f"{name}-versioned", bucket=bucket.id, versioning_configuration={"status": "Enabled"}, opts=mine
+        )
+        # One change of a bucket at a time is all that S3 takes; what it refuses meanwhile the provider tries again.
+        policy = aws.s3.BucketPolicy(
+            f"{name}-policy",
+            bucket=bucket.id,
+            policy=bucket.arn.apply(tls_only),
+            opts=pulumi.ResourceOptions.merge(mine, pulumi.ResourceOptions(depends_on=[closed])),
+        )
+        kept = aws.s3.BucketLifecycleConfiguration(
+            f"{name}-lifecycle",
+            bucket=bucket.id,
+            rules=[
+                {
+                    "id": "left-behind",
+                    "status": "Enabled",
+                    "filter": {"prefix": f"{FOLDER}/"},
+                    "noncurrent_version_expiration": {"noncurrent_days": _KEEP_DAYS},
+                    "abort_incomplete_multipart_upload": {"days_after_initiation": _UPLOAD_DAYS},
+                }
+            ],
+            opts=pulumi.ResourceOptions.merge(mine, pulumi.ResourceOptions(depends_on=[versioned])),
+        )
+        companions: list[pulumi.Resource] = [bucket, closed, encrypted, versioned, policy, kept]
+        release = aws.s3.BucketObjectv2(
+            f"{name}-release",
+            bucket=bucket.id,
+            key=key_of(args.release.digest),
+            content_base64=base64.b64encode(args.release.packed).decode(),
+            content_type="application/x-tar",
+            # An object takes ten tags, and the provider would give it all of `aws:defaultTags`.
+            override_provider={"default_tags": {"tags": {}}},
+            opts=pulumi.ResourceOptions.merge(mine, pulumi.ResourceOptions(depends_on=companions)),
+        )
+        self.setting = bucket.id.apply(lambda made: f"s3 bucket={made} region={args.region}")
+        self.objects = bucket.arn.apply(lambda arn: f"{arn}/{FOLDER}/*")
+        self.made: list[pulumi.Resource] = [*companions, release]
+        self.register_outputs({"setting": self.setting})
+
+
+def key_of(digest: str) -> str:
+    """A release's key in its bucket, as userdata/get_release.py asks for it."""
+    return f"{FOLDER}/{digest}.tar.bz2"
+
+
+def tls_only(bucket: str) -> str:
+    """The policy of a bucket with this ARN: nothing over plain HTTP.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/security-best-practices.html#transit
+    """
+    statement = {
+        "Sid": "TlsOnly",
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:*",
+        "Resource": [bucket, f"{bucket}/*"],
+        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+    }
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]}, sort_keys=True)
+
+
+def stores(
+    fleets: Iterable[FleetSettings], providers: Mapping[str | None, pulumi.ProviderResource]
+) -> dict[str | None, ReleaseStore]:
+    """A store for each region that EC2 fleets are in, by the region as fleets name it; None where no fleet is on EC2."""
+    regions = sorted({each.region or "" for each in fleets if each.cloud == "aws"})
+    return {
+        region or None: ReleaseStore(
+            f"releases-{region}" if region else "releases",
+            ReleaseStoreArgs(
+                release=release(),
+                region=region or own_region(pulumi.runtime.get_config),
+                provider=providers.get(region or None),
+            ),
+        )
+        for region in regions
+    }

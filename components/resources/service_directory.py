@@ -1,0 +1,139 @@
+"""ServiceDirectory: what is static of DNS-SD in a Route53 hosted zone. No SRV: those belong to live machines.
+
+RFC 6763: section 4.1 (PTR from a service to its instances), 6 (TXT), 9 (enumeration of services).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pulumi
+
+from components.config.models import DirectorySettings, IncarnationSettings
+from components.resources import aws_sdk as aws
+from components.resources.tags import deployment
+from components.resources.zone_soa import ZoneSoa
+
+ENUMERATION = "_services._dns-sd._udp"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StaticRecord:
+    """A record set of the stack's own: the resource's name, and the set as the provider takes it."""
+
+    resource: str
+    name: str
+    type: str
+    ttl: int
+    values: tuple[str, ...]
+
+    @property
+    def wire(self) -> tuple[str, ...]:
+        """The values as Route53's API has them, sorted: the provider puts a TXT's outer quotes."""
+        return tuple(sorted(f'"{each}"' if self.type == "TXT" else each for each in self.values))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceDirectoryArgs:
+    """`settings` as the stack's configuration has them; `taken` the ids of records that are there and are taken over, by resource."""
+
+    settings: DirectorySettings
+    taken: Mapping[str, str] = field(default_factory=dict)
+
+
+class ServiceDirectory(pulumi.ComponentResource):
+    """The adopted hosted zone (or a new one with `create`); for each service a PTR to its incarnations, for each incarnation
+    its TXT, and the enumeration of the services.
+
+    `zone_id` is the hosted zone's id, `zone_arn` its ARN, `static` the records.
+    """
+
+    zone_id: pulumi.Output[str]
+    zone_arn: pulumi.Output[str]
+
+    def __init__(self, name: str, args: ServiceDirectoryArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("rollcall:index:ServiceDirectory", name, None, opts)
+        self._settings, self._taken = args.settings, args.taken
+        self.zone_id, self.zone_arn = self._zone(name)
+        self.static: list[pulumi.Resource] = [self._record(each) for each in static_records(args.settings, name)]
+        if args.settings.manages_soa:
+            self.static.append(
+                ZoneSoa(
+                    f"{name}-soa",
+                    zone=self.zone_id,
+                    domain=args.settings.zone,
+                    stack=deployment(),
+                    opts=pulumi.ResourceOptions(parent=self),
+                )
+            )
+        self.register_outputs({"zone_id": self.zone_id})
+
+    def _zone(self, name: str) -> tuple[pulumi.Output[str], pulumi.Output[str]]:
+        if self._settings.create:
+            # Never emptied by force: the zone outlives the stack.
+            kept = pulumi.ResourceOptions(parent=self, retain_on_delete=True)
+            made = aws.route53.Zone(f"{name}-zone", name=self._settings.zone, force_destroy=False, opts=kept)
+            return made.zone_id, made.arn
+        asked = pulumi.InvokeOutputOptions(parent=self)
+        if self._settings.zone_id:
+            found = aws.route53.get_zone_output(zone_id=self._settings.zone_id, opts=asked)
+        else:
+            # A private zone of the same name would answer to nobody outside its VPC.
+            found = aws.route53.get_zone_output(name=self._settings.zone, private_zone=False, opts=asked)
+        return found.zone_id, found.arn
+
+    def _record(self, told: StaticRecord) -> pulumi.Resource:
+        return aws.route53.Record(
+            told.resource,
+            zone_id=self.zone_id,
+            name=told.name,
+            type=told.type,
+            ttl=told.ttl,
+            records=list(told.values),
+            opts=pulumi.ResourceOptions(parent=self, import_=self._taken.get(told.resource)),
+        )
+
+
+def static_records(settings: DirectorySettings, name: str = "directory") -> list[StaticRecord]:
+    """What the directory called `name` keeps in its zone."""
+    zone = settings.zone
+
+    def record(resource: str, label: str, rtype: str, values: list[str]) -> StaticRecord:
+        # Route53 keeps names in lower case.
+        return StaticRecord(
+            resource=resource, name=f"{label}.{zone}".lower(), type=rtype, ttl=settings.ttl, values=tuple(values)
+        )
+
+    made = []
+    if settings.enumerate:
+        services = sorted(f"{service.label}.{zone}." for service in settings.services)
+        made.append(record(f"{name}-services", ENUMERATION, "PTR", services))
+    for service in settings.services:
+        of = f"{name}-{service.name}"
+        sets = {each: incarnation for incarnation in service.incarnations for each in incarnation.sets}
+        made.append(
+            record(f"{of}-ptr", service.label, "PTR", [f"{each}.{service.label}.{zone}." for each in sorted(sets)])
+        )
+        for each, incarnation in sets.items():
+            made.append(record(f"{of}-{each}-txt", f"{each}.{service.label}", "TXT", [txt_value(incarnation)]))
+    return made
+
+
+def txt_value(incarnation: IncarnationSettings) -> str:
+    """The TXT of an incarnation as the provider takes it: one record of several strings, whose outer quotes it adds itself.
+
+    https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/ResourceRecordTypes.html#TXTFormat. Without keys and values it
+    is one empty string (RFC 6763 section 6.1).
+    """
+    return '" "'.join(_escaped(f"{key}={value}") for key, value in _sorted(incarnation.txt).items())
+
+
+def _sorted(txt: Mapping[str, str]) -> dict[str, str]:
+    return dict(sorted(txt.items()))
+
+
+def _escaped(text: str) -> str:
+    """Printable ASCII as it is, `"` and `\\` with a backslash, every other byte as `\\ooo`."""
+    shown = {ord('"'): '\\"', ord("\\"): "\\\\"}
+    return "".join(shown.get(byte) or (chr(byte) if 0x20 <= byte < 0x7F else f"\\{byte:03o}") for byte in text.encode())

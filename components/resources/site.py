@@ -1,0 +1,109 @@
+"""Site: the Cloudflare zone of the public site and all that is static in it. The machines' own entries are not here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pulumi
+
+from components.config.models import SiteSettings
+from components.resources import cloudflare_sdk
+from components.resources.tags import deployment
+
+# What `acceleration` turns on; each may be had on the free plan. docs/configuration.md lists them for the user. Brotli is on
+# for every zone, and its setting was taken away: https://developers.cloudflare.com/fundamentals/api/reference/deprecations/
+# https://developers.cloudflare.com/api/resources/zones/subresources/settings/
+ACCELERATION = {
+    "early_hints": "on",
+    "http3": "on",
+    "0rtt": "on",
+    "always_online": "on",
+    "rocket_loader": "off",
+}
+_PROTECTION_SETTING = "security_level"
+# The machines of a proxied site have port 443 only, for the edge only, with a certificate that it verifies. In mode `strict`
+# what a visitor asks in the clear would be asked of the origin in the clear, so visitors are sent to https first.
+# https://developers.cloudflare.com/ssl/origin-configuration/ssl-modes/full-strict/
+CLOSED = {"ssl": "strict", "always_use_https": "on"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteArgs:
+    """`settings` as the stack's configuration has them; `taken` the ids of records that are there and are taken over, by resource."""
+
+    settings: SiteSettings
+    taken: Mapping[str, str] = field(default_factory=dict)
+
+
+class Site(pulumi.ComponentResource):
+    """The adopted zone (or a new one with `create`), the proxied apex, and zone settings where they were asked for.
+
+    Off, the default, touches no zone setting at all; proxied sets those that TLS up to the machines takes. `zone_id` is
+    Cloudflare's id of the zone.
+    """
+
+    zone_id: pulumi.Output[str]
+
+    def __init__(self, name: str, args: SiteArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("rollcall:index:Site", name, None, opts)
+        settings = args.settings
+        self.zone_id = self._zone(name, settings)
+        self.static: list[pulumi.Resource] = [
+            *self._apex(name, settings, args.taken),
+            *(self._setting(name, key, value) for key, value in zone_settings(settings).items()),
+        ]
+        self.register_outputs({"zone_id": self.zone_id, "host": settings.fqdn})
+
+    def _zone(self, name: str, settings: SiteSettings) -> pulumi.Output[str]:
+        if settings.create:
+            # Never emptied by force: the zone outlives the stack.
+            kept = pulumi.ResourceOptions(parent=self, retain_on_delete=True)
+            asked = pulumi.InvokeOutputOptions(parent=self)
+            account = settings.account_id or cloudflare_sdk.get_accounts_output(opts=asked).results[0].id
+            made = cloudflare_sdk.Zone(f"{name}-zone", name=settings.zone, account={"id": account}, opts=kept)
+            return made.id
+        if settings.zone_id:
+            return pulumi.Output.from_input(settings.zone_id)
+        found = cloudflare_sdk.get_zone_output(
+            filter={"name": settings.zone}, opts=pulumi.InvokeOutputOptions(parent=self)
+        )
+        return found.id.apply(lambda zone: str(zone))
+
+    def _apex(self, name: str, settings: SiteSettings, taken: Mapping[str, str]) -> list[pulumi.Resource]:
+        if not settings.apex:
+            return []
+        resource = f"{name}-apex"
+        record = cloudflare_sdk.DnsRecord(
+            resource,
+            zone_id=self.zone_id,
+            name=settings.zone,
+            type="CNAME",
+            content=settings.fqdn,
+            proxied=True,
+            ttl=1,
+            comment=apex_comment(deployment()),
+            opts=pulumi.ResourceOptions(parent=self, import_=taken.get(resource)),
+        )
+        return [record]
+
+    def _setting(self, name: str, key: str, value: str) -> pulumi.Resource:
+        options = pulumi.ResourceOptions(parent=self)
+        return cloudflare_sdk.ZoneSetting(
+            f"{name}-{key.replace('_', '-')}", zone_id=self.zone_id, setting_id=key, value=value, opts=options
+        )
+
+
+def apex_comment(stack: str) -> str:
+    """By what a stack knows its own apex, also one that no state knows."""
+    return f"the site's apex, kept by Rollcall's stack {stack}"
+
+
+def zone_settings(settings: SiteSettings) -> dict[str, str]:
+    """The zone settings that the site's `proxied`, `protection` and `acceleration` ask for; empty when all are off."""
+    wanted: dict[str, str] = dict(CLOSED) if settings.proxied else {}
+    if settings.protection != "off":
+        wanted[_PROTECTION_SETTING] = settings.protection
+    if settings.acceleration:
+        wanted.update(ACCELERATION)
+    return wanted

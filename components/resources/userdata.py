@@ -1,0 +1,134 @@
+"""Builds what a machine boots with: one boot script for all machines, and the release that holds the agent and the workloads.
+
+The release is a tar of the readable sources below `userdata/`, named by its SHA-256. Who packs it does not matter: entries are
+sorted and have no owner, no time and one mode. An EC2 machine fetches it (components/resources/releases.py), a Triton machine has it in its
+user-script, after the boot script. Compression is only for the transport.
+"""
+
+from __future__ import annotations
+
+import base64
+import bz2
+import functools
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+HOME = Path(__file__).resolve().parents[2] / "userdata"
+# https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-add-user-data.html
+LIMIT = 16_384
+BOOT, FETCH = "boot.sh", "get_release.py"
+_MARKS = "#GET_RELEASE\n#FILES\n"
+_MODE = 0o644
+# Ten memberships of 256 characters, the token, an IAM user's key, and the key and certificate of a closed site take 8 kB.
+_SETTINGS_ROOM = 10_240
+# Of the package, but for whoever runs the stack's program or calls a service: a change of them replaces no machine, and a Triton machine
+# has room for other things (docs/decisions/0009).
+_NOT_SHIPPED = ("rollcall/console.py", "rollcall/escaping.py", "rollcall/resolve.py")
+_NO_SOURCES = ("__pycache__", "rollcall.egg-info")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """A tar, by its SHA-256 in hexadecimal digits."""
+
+    digest: str
+    tar: bytes
+
+    @functools.cached_property
+    def packed(self) -> bytes:
+        """Compressed for its transport."""
+        return bz2.compress(self.tar, 9)
+
+
+@functools.cache
+def release() -> Release:
+    """What the sources below `userdata/` are, packed: the same bytes whoever packs them."""
+    found = io.BytesIO()
+    # The oldest format has no place for what differs from builder to builder (https://www.gnu.org/software/tar/manual/html_section/Formats.html).
+    with tarfile.open(fileobj=found, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, data in files().items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(data), _MODE
+            archive.addfile(entry, io.BytesIO(data))
+    tar = found.getvalue()
+    return Release(digest=hashlib.sha256(tar).hexdigest(), tar=tar)
+
+
+def files() -> dict[str, bytes]:
+    """The release's files by their paths in it, sorted. Texts have the line ends of Unix, however they were checked out."""
+    paths = {str(path.relative_to(HOME).as_posix()): path for path in HOME.rglob("*") if _is_source(path)}
+    return {name: paths[name].read_bytes().replace(b"\r\n", b"\n") for name in sorted(paths)}
+
+
+def _is_source(path: Path) -> bool:
+    inside = path.relative_to(HOME)
+    return (
+        path.is_file()
+        and len(inside.parts) > 1
+        and not any(part in _NO_SOURCES or part.startswith(".") for part in inside.parts)
+        and inside.as_posix() not in _NOT_SHIPPED
+    )
+
+
+@functools.cache
+def boot_script() -> str:
+    """What every machine gets; nothing of the release is in it. get_release.py is packed: Triton has room for little."""
+    script = _text(BOOT)
+    if script.count("#GET_RELEASE\n") != 1 or script.count("#FILES\n") != 1 or not script.endswith(f"\n{_MARKS}"):
+        raise ValueError(
+            "userdata/boot.sh: there is no place for get_release.py. End it with the lines #GET_RELEASE and #FILES."
+        )
+    first, last = _MARKS.splitlines(keepends=True)
+    packed = base64.b85encode(bz2.compress(_text(FETCH).encode(), 9)).decode()
+    return f"{script.removesuffix(_MARKS)}{first}{packed}\n{last}"
+
+
+def _text(name: str) -> str:
+    return (HOME / name).read_bytes().decode().replace("\r\n", "\n")
+
+
+@functools.cache
+def build() -> str:
+    """The boot script with the release behind it, for machines that have no store: in two lines, its digest and its bytes.
+
+    Base85 has no character that JSON escapes, and is a sixteenth shorter than Base64 (https://docs.python.org/3/library/base64.html).
+    """
+    return f"{boot_script()}{release().digest}\n{base64.b85encode(release().packed).decode()}\n"
+
+
+def sources_hash() -> str:
+    """Changes when the release or the boot script does, and at nothing else: what replaces a machine."""
+    return hashlib.sha256(f"{release().digest}\n{_text(BOOT)}{_text(FETCH)}".encode()).hexdigest()[:16]
+
+
+def gzipped() -> bytes:
+    """The boot script as EC2 gets it: cloud-init decompresses it. Raises ValueError over EC2's limit."""
+    packed = gzip.compress(boot_script().encode(), 9, mtime=0)
+    if len(packed) > LIMIT:
+        raise ValueError(
+            f"userdata: the boot script has {len(packed)} bytes compressed, and EC2 takes {LIMIT}. Shorten "
+            f"userdata/{BOOT} or userdata/{FETCH}."
+        )
+    return packed
+
+
+def triton_fault(limit: int) -> str:
+    """What keeps Triton from taking `build()` in a request of `limit` bytes, with what a machine's settings and secrets may need; an
+    empty text where nothing does."""
+    size, room = len(json.dumps(build())), limit - _SETTINGS_ROOM
+    if size <= room:
+        return ""
+    return (
+        f"userdata: the boot script and the release take {size} bytes of the request that makes a Triton machine (as JSON), and CloudAPI "
+        f"takes {limit} in all, of which {_SETTINGS_ROOM} are for the machine's settings and secrets. Shorten what is below userdata/ by "
+        f"{size - room} bytes, packed, or more."
+    )
+
+
+def gzipped_base64() -> str:
+    return base64.b64encode(gzipped()).decode()
