@@ -22,8 +22,10 @@ from components.resources.dns_credentials import (
     SiteTokenArgs,
     UserRegistrar,
 )
-from components.resources.fleets.base import Fleet, FleetArgs, Membership, call_rolls
+from components.resources.fleets.base import Fleet, FleetArgs
 from components.resources.fleets.registry import FLEETS
+from components.resources.fleets.roll_calls import call_rolls
+from components.resources.membership import Membership
 from components.resources.origin_tls import ClosedOrigin, ClosedOriginArgs
 from components.resources.probe_key import ProbeKey
 from components.resources.service_directory import ServiceDirectory, ServiceDirectoryArgs

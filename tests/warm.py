@@ -54,7 +54,7 @@ _LATER = (
     "components.joyent.lookups",
     "components.joyent.provider",
     "components.resources.origin_tls",
-    "components.registration.resources",
+    "components.registration.providers",
     "netrc",
 )
 _PYTHON = """\

@@ -19,6 +19,7 @@ from components.config.errors import ConfigurationError, Faults
 if TYPE_CHECKING:
     from components.config.aws_keys import RoleKeys, WebIdentityKeys
 
+
 Get = Callable[[str], str | None]
 # Of these the value is a text as it stands; of the others it is JSON, as the engine hands it over.
 _TEXTS = (
@@ -161,22 +162,6 @@ def _structured(config: Get, faults: Faults) -> AwsSettings:
         dualstack=keys.use_dualstack_endpoint,
         skip_metadata=keys.skip_metadata_api_check,
     )
-
-
-def own_region(config: Get) -> str:
-    """The stack's own region: told, in the environment, or else the profile's; an empty text where nothing says any."""
-    told = config("aws:region") or region_around()
-    if told:
-        return told
-    from botocore.exceptions import BotoCoreError
-
-    from components.aws.session import session_of
-
-    try:
-        return session_of(config).region
-    except BotoCoreError:
-        # A profile that is not there, which the check of the credentials says.
-        return ""
 
 
 def region_around() -> str:

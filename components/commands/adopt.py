@@ -17,18 +17,18 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from components.aws import api_errors
-from components.aws.account_settings import own_region
+from components.aws.region import own_region
 from components.commands.status import StatusError, exported, program
-from components.compute.base import view_of
+from components.compute.registry import view_of
 from components.config.errors import ConfigurationError
 from components.config.models import DirectorySettings, Settings
+from components.dns.cloudflare import ADDRESS_TYPES
 from components.dns.cloudflare_access import cloudflare_token, cloudflare_url
 from components.dns.route53 import ServicePlace, ServiceRecords
 from components.joyent.errors import CloudApiError
+from components.model import BY_HAND
 from components.preflight import zone_names
 from components.preflight.zone_store import ZoneStore
-from components.registration.diff import BY_HAND
-from components.registration.inventory import ADDRESS_TYPES
 from components.resources.tags import named
 from rollcall.cloudflare import Record
 from rollcall.errors import RollcallError
@@ -173,7 +173,7 @@ def shown(verdicts: Sequence[Verdict], written: bool) -> str:
 
 def _hosted_zone(directory: DirectorySettings, config: Mapping[str, str]) -> str | None:
     from components.aws.session import session_of
-    from components.preflight.checks import hosted_zone
+    from components.dns.route53_zones import hosted_zone
 
     return hosted_zone(session_of(config.get).client("route53"), directory)
 

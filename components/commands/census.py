@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from components.registration.diff import GOING, Member, Seen, describe
+from components.model import GOING, Member, Seen, describe
 
 
 @dataclass(frozen=True, order=True, kw_only=True)

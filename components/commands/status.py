@@ -19,18 +19,20 @@ from typing import Any
 
 from components.aws import api_errors
 from components.commands import census
-from components.compute.base import cloud_of
 from components.compute.locations import Access
+from components.compute.registry import cloud_of
 from components.config.errors import ConfigurationError
 from components.config.models import KEYS, FleetSettings, Settings, SiteSettings
 from components.config.reader import decoded, read
 from components.dns.cloudflare_access import cloudflare_token, cloudflare_token_key, cloudflare_url
 from components.dns.cloudflare_api import CloudflareApi
 from components.joyent.errors import CloudApiError
+from components.model import Entry, Member, Roll, Seen
 from components.preflight import cloudflare_tokens, lost_tokens, zone_names
-from components.registration.diff import KEPT, Difference, Entry, Member, Roll, Seen, difference, owned
+from components.registration.diff import KEPT, Difference, difference, owned
 from components.registration.inventory import Registries
-from components.registration.resources import proven, registries_of, roll_of
+from components.registration.props import registries_of, roll_of
+from components.registration.roll_call import proven
 from components.resources.tags import named
 from rollcall.errors import RollcallError
 from rollcall.escaping import escaped, escaped_lines

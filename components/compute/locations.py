@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from components.compute.base import CloudView
-from components.registration.diff import GOING, Seen
+from components.model import GOING, Seen
 
 
 @dataclass(frozen=True, order=True, kw_only=True)

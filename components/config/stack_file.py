@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from rollcall.yaml_keys import MERGE, duplicates
+
 _PROJECT = ("Pulumi.yaml", "Pulumi.yml")
 _STACK = ("Pulumi.{}.yaml", "Pulumi.{}.yml")
-_MERGE = "<<"
 _SECURE = "secure"
 # https://github.com/go-yaml/yaml/blob/v3/resolve.go
 _FLOAT = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
@@ -98,41 +99,11 @@ def faults(root: Path, stack: str) -> list[str]:
     return [fault for each in files for fault in duplicates(_text(each), each.name)]
 
 
-def duplicates(text: str, file: str) -> list[str]:
-    """Return an error for each key that `text` has more than once in one mapping, by the key as the configuration names it."""
-    try:
-        node = yaml.compose(text)
-    except (yaml.YAMLError, RecursionError):
-        return []
-    return list(_doubled(node, (), file))
-
-
-def _doubled(node: Any, path: tuple[str, ...], file: str) -> Iterator[str]:
-    if isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            yield from _doubled(item, (*path[:-1], f"{path[-1]}[{index}]") if path else (f"[{index}]",), file)
-    if not isinstance(node, yaml.MappingNode):
-        return
-    lines: dict[str, list[int]] = {}
-    for key, value in node.value:
-        lines.setdefault(str(key.value), []).append(key.start_mark.line + 1)
-        yield from _doubled(value, (*path, str(key.value)), file)
-    for name, found in lines.items():
-        if len(found) > 1 and name != _MERGE:
-            listed = ", ".join(map(str, found))
-            yield f"{_shown((*path, name))}: is written {len(found)} times in {file} (lines {listed}), and the last one counts. Keep one."
-
-
-def _shown(path: tuple[str, ...]) -> str:
-    """As the configuration names it: `rollcall:site.zone`, `aws:region`."""
-    return ".".join(path[1:] if path[0] == "config" and len(path) > 1 else path)
-
-
 class _EngineLoader(yaml.SafeLoader):
     """Reads plain scalars as go-yaml v3 does."""
 
     def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
-        if kind is yaml.ScalarNode and implicit[0] and value != _MERGE:
+        if kind is yaml.ScalarNode and implicit[0] and value != MERGE:
             return "!plain"
         return super().resolve(kind, value, implicit)
 

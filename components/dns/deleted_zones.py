@@ -11,8 +11,8 @@ from rollcall.errors import FatalError
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from components.registration.diff import Entry
-    from components.registration.inventory import Records
+    from components.dns.base import Records
+    from components.model import Entry
     from rollcall.ownership import Owner
 
 T = TypeVar("T")

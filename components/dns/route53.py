@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
+from components.dns.base import WITHIN, challenges, families, without_ipv6
 from components.dns.deleted_zones import route53_zone
-from components.registration.diff import Entry, Stand
+from components.model import Entry, Stand
 from rollcall.errors import TransientError
 from rollcall.ownership import Owner
 from rollcall.retrying import retried
@@ -30,8 +31,6 @@ from rollcall.route53api import ConflictError, api_error
 from rollcall.settings import Route53Join, challenge_name, record_type
 from rollcall.zoneview import ZoneView
 
-# Seconds for which an API that fails is asked again: an `up` waits for it, and fails for nothing that passes.
-WITHIN = 60.0
 # Hosts of which it is said what each server answers.
 _MOST_COMPARED = 3
 
@@ -304,18 +303,3 @@ def _once() -> Any:
     from botocore.config import Config
 
     return Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=15)
-
-
-def families(ipv6: bool) -> tuple[str, ...]:
-    """The types of the records in which a member's addresses must stand."""
-    return ("A", "AAAA") if ipv6 else ("A",)
-
-
-def without_ipv6(inputs: dict[str, Any]) -> dict[str, Any]:
-    """A place's inputs as they were before there was IPv6, where it is off: a state does not change for nothing."""
-    return {key: value for key, value in inputs.items() if key != "ipv6" or value}
-
-
-def challenges(text: str, gone: Owner) -> bool:
-    """Whether a TXT challenges this machine: who it is, with any instance, and perhaps by whom."""
-    return text.startswith(f'"{str(gone).rpartition(" ")[0]} ')

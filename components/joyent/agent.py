@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from components.joyent.errors import ConfigurationError
-from components.joyent.signing import Signer, is_fingerprint, md5_of, names
+from components.joyent.fingerprints import Signer, is_fingerprint, md5_of, names
 
 _REQUEST_IDENTITIES, _IDENTITIES_ANSWER, _SIGN_REQUEST, _SIGN_RESPONSE = 11, 12, 13, 14
 _RSA_SHA2_256 = 2

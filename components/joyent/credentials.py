@@ -13,7 +13,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from components.joyent.errors import ConfigurationError
-from components.joyent.signing import Signer, find_signer
+from components.joyent.fingerprints import Signer
+from components.joyent.signing import find_signer
 
 _TRUE, _FALSE = ("1", "true", "yes", "y", "on"), ("0", "false", "no", "n", "off", "")
 

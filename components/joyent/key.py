@@ -13,8 +13,8 @@ from pulumi.dynamic import Resource
 
 from components.joyent.account_resources import Body, Fault, ThingField, ThingProvider
 from components.joyent.errors import FatalError, NotFoundError
+from components.joyent.fingerprints import md5_of
 from components.joyent.session import Session
-from components.joyent.signing import md5_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,36 +7,20 @@ fingerprint, whatever form the user configured (server: lib/auth.js takes a key'
 from __future__ import annotations
 
 import base64
-import hashlib
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
 from pathlib import Path
-from typing import Protocol
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
 from components.joyent.errors import ConfigurationError
+from components.joyent.fingerprints import Signer, is_fingerprint, md5_of, names
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
-_MD5 = re.compile(r"(?:MD5:)?((?:[0-9a-f]{2}:){15}[0-9a-f]{2})", re.IGNORECASE)
-
-
-class Signer(Protocol):
-    """`md5` is the colon-hex fingerprint without a prefix, `algorithm` the name that CloudAPI knows (`rsa-sha256`)."""
-
-    @property
-    def md5(self) -> str: ...
-
-    @property
-    def algorithm(self) -> str: ...
-
-    def sign(self, message: bytes) -> bytes:
-        """The signature of the unhashed `message`: RSA PKCS#1 v1.5, ECDSA as DER, ed25519 as 64 raw bytes."""
 
 
 @dataclass(frozen=True)
@@ -70,29 +54,6 @@ def headers(
         f'headers="(request-target) date",signature="{signature}"'
     )
     return {"Date": date, "Authorization": f"Signature {parameters}"}
-
-
-def md5_of(blob: bytes) -> str:
-    """The MD5 fingerprint of a public key in SSH's wire form."""
-    digest = hashlib.md5(blob, usedforsecurity=False).hexdigest()
-    return ":".join(digest[at : at + 2] for at in range(0, 32, 2))
-
-
-def sha256_of(blob: bytes) -> str:
-    """The fingerprint as `ssh-keygen -l` shows it: `SHA256:` and base64 without padding."""
-    return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
-
-
-def is_fingerprint(key_id: str) -> bool:
-    return bool(_MD5.fullmatch(key_id)) or key_id.startswith("SHA256:")
-
-
-def names(key_id: str, blob: bytes) -> bool:
-    """Whether the fingerprint `key_id`, in any of its forms, is that of the public key `blob`."""
-    md5 = _MD5.fullmatch(key_id)
-    if md5:
-        return md5[1].lower() == md5_of(blob)
-    return key_id.rstrip("=") == sha256_of(blob)
 
 
 def blob_of(key: PublicKey) -> bytes:

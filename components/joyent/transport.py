@@ -25,8 +25,8 @@ from components.joyent.errors import (
     RefusedError,
     TransientError,
 )
+from components.joyent.fingerprints import Signer
 from components.joyent.pacing import RateLimiter, Sleep, back_off, retry_after
-from components.joyent.signing import Signer
 
 ACCEPT_VERSION = "~9||~8"
 Query = Sequence[tuple[str, str]]

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from components.config.models import FleetSettings, Settings
-from components.resources.tags import VERSION, version
+from components.resources.fleets.revision import VERSION, version
 from rollcall.settings import DRAIN, FLEET, GENERATION, JOIN, MACHINE, PROBE, RELEASE, STORE, WORKLOADS
 
 KEY = "aws:defaultTags"

@@ -7,18 +7,18 @@ would not hold the fleets while they are replaced.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import functools
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pulumi
 
 from components.aws import api_errors
-from components.aws.account_settings import named, own_region, region_around, secrets
+from components.aws.account_settings import region_around, secrets
+from components.aws.region import own_region
 from components.config import namespaces, stack_file
 from components.config.errors import ConfigurationError
 from components.config.models import (
@@ -28,21 +28,19 @@ from components.config.models import (
     DirectorySettings,
     FleetSettings,
     Settings,
-    SiteSettings,
 )
 from components.config.reader import decoded, read_whole
+from components.dns import route53_zones
 from components.dns.cloudflare_access import (
     CLOUDFLARE_SECRETS,
     cloudflare_faults,
     cloudflare_token,
-    cloudflare_token_key,
     cloudflare_url,
 )
 from components.dns.cloudflare_api import ApiFailingError, ApiRefusedError, CloudflareApi
 from components.preflight import (
     aws_tags,
     checkable,
-    cloudflare_tokens,
     cloudflare_zone,
     dns_conflicts,
     existing_resources,
@@ -63,28 +61,17 @@ from rollcall.escaping import escaped_lines
 if TYPE_CHECKING:
     from components.joyent.client import CloudApi
     from components.joyent.session import Session
-
-
-@dataclass(frozen=True, kw_only=True)
-class CloudflareFound:
-    """`fault` keeps us from working there; `token_account` is the id of the account that owns the operator's token, empty for a user's.
-    `owner` is the path of that owner, and `api` the operator's requests where the stack makes tokens."""
-
-    fault: str | None = None
-    token_account: str = ""
-    owner: str = ""
-    api: CloudflareApi | None = None
-
-
-def config(key: str) -> str | None:
-    """The value of a key of the stack's configuration, secrets too."""
-    value: str | None = pulumi.runtime.get_config(key)
-    return value
-
-
-def is_secret(key: str) -> bool:
-    """Whether a key's value is a Pulumi secret."""
-    return bool(pulumi.runtime.is_config_secret(key))
+from components.dns.route53_zones import hosted_zone
+from components.preflight.credentials import (
+    CloudflareFound,
+    account_fault,
+    aws_faults,
+    cloudflare_found,
+    joyent_faults,
+    triton,
+    triton_session,
+)
+from components.preflight.stack_config import config, config_keys, is_secret
 
 
 def plain_secrets() -> list[str]:
@@ -129,11 +116,6 @@ def described(stack: str) -> tuple[Settings, list[str]]:
     root = pulumi.get_root_directory()
     doubled = stack_file.faults(Path(root), pulumi.get_stack()) if root else []
     return settings, [*doubled, *faults, *namespaces.misspelt(config_keys()), *wrong_values]
-
-
-def config_keys() -> list[str]:
-    """Every key of the stack's configuration, `NAMESPACE:NAME`, as the engine hands it over."""
-    return sorted({*pulumi.runtime.config.CONFIG.get(), *pulumi.runtime.config.get_config_env()})
 
 
 def region_fault(settings: Settings) -> list[str]:
@@ -295,7 +277,7 @@ def standing_found(settings: Settings, in_cloudflare: CloudflareFound | None = N
         if services is not None:
             route53 = session_of(config).client("route53")
             hosted = hosted_zone(route53, services)
-            sets = existing_resources.sets_of(route53, hosted) if hosted is not None else None
+            sets = route53_zones.sets_of(route53, hosted) if hosted is not None else None
             if pulumi.runtime.is_dry_run():
                 found += Standing(warnings=soa.warnings(services, sets))
             if hosted is not None and sets is not None:
@@ -327,7 +309,7 @@ def conflicts_at_site(settings: Settings, store: ZoneStore, zone: str) -> Standi
     return Standing(faults=tuple(dns_conflicts.faults(name, dns_conflicts.of_site(settings), at)))
 
 
-def conflicts_in_directory(directory: DirectorySettings, sets: existing_resources.Sets) -> Standing:
+def conflicts_in_directory(directory: DirectorySettings, sets: route53_zones.Sets) -> Standing:
     """What of others keeps the directory's records from its zone."""
     wanted = dns_conflicts.of_directory(directory)
     return Standing(faults=tuple(dns_conflicts.faults(directory.zone, wanted, dns_conflicts.in_route53(sets))))
@@ -388,200 +370,6 @@ def adoptions(settings: Settings, fleets: Sequence[FleetSettings], api: CloudApi
         )
         found += triton_adoption.look(fleet, by, machines, catalogue)
     return found
-
-
-def cloudflare_fault(site: SiteSettings, *, joined: bool = False) -> str | None:
-    """What keeps us from working in Cloudflare. The zone must be in the account unless it is to be made, and active if machines are
-    to be in it (`joined`)."""
-    return cloudflare_found(site, joined=joined).fault
-
-
-def cloudflare_found(site: SiteSettings, *, joined: bool = False) -> CloudflareFound:
-    """What Cloudflare says to the operator's token, and of the site's zone."""
-    given = cloudflare_tokens.machine_token()
-    token, url = cloudflare_token(config), cloudflare_url(config)
-    key = cloudflare_token_key(config)
-    wanted = functools.partial(
-        cloudflare_tokens.needed, site, makes_token=not given, only_looks=pulumi.runtime.is_dry_run()
-    )
-    if not token:
-        return CloudflareFound(fault=f"CLOUDFLARE_API_TOKEN: is not set; export a token with {', '.join(wanted())}")
-    api = CloudflareApi(url, token, key)
-    try:
-        own = cloudflare_tokens.verified(api, lambda: cloudflare_tokens.accounts_seen(api, site))
-        fault = cloudflare_tokens.operator_fault(api, own, wanted(of_account=bool(own.account)))
-        zones = [] if fault else cloudflare_zone.named(api, site)
-        fault = fault or cloudflare_zone.choice_fault(site, zones)
-        if not fault and not zones:
-            fault = cloudflare_zone.account_fault(api, site)
-        if not fault and joined:
-            fault = cloudflare_zone.answer_fault(site, zones[0] if zones else None)
-        if given and not fault:
-            machines = CloudflareApi(url, given, cloudflare_tokens.KEY)
-            accounts = [*(each.account for each in zones), *([own.account] if own.account else [])]
-            fault = cloudflare_tokens.machine_fault(machines, zones[0].id if zones else "", accounts)
-    except (ApiFailingError, ApiRefusedError, cloudflare_tokens.InactiveError) as refused:
-        return CloudflareFound(fault=str(refused))
-    return CloudflareFound(fault=fault, token_account=own.account, owner=own.owner, api=None if given else api)
-
-
-def aws_faults(settings: Settings) -> list[str]:
-    """What keeps us from working in AWS, in the directory's hosted zone, and in each region that fleets name."""
-    from components.aws.session import session_of
-
-    try:
-        session = session_of(config)
-        if not session.region:
-            return ["aws:region: is not set; `pulumi config set aws:region us-west-2`, or export AWS_REGION"]
-        session.identity()
-        route53 = session.client("route53")
-        fault = directory_fault(route53, settings, settings.directory) if settings.directory else None
-        abroad = {name: fleets for name, fleets in settings.by_region("aws").items() if name}
-        return [*([fault] if fault else []), *(each for name in abroad for each in region_faults(name, abroad[name]))]
-    except ConfigurationError as wrong:
-        return list(wrong.faults)
-    except api_errors.failures() as failed:
-        return [
-            api_errors.told(
-                failed, whose=named(config), role_key="aws:assumeRoles" if config("aws:assumeRoles") else ""
-            )
-        ]
-    except OSError as unusable:
-        return [f"{named(config) or api_errors.CREDENTIALS}: {unusable}. Correct it."]
-
-
-def account_fault() -> str | None:
-    """Whether the AWS provider works in another account than the rest of the program: an `up` would be half in each."""
-    from components.aws.session import session_of
-    from components.resources.ec2_lookups import provider_identity
-
-    ours, theirs = session_of(config).identity(), provider_identity()
-    if theirs.account_id == ours.account:
-        return None
-    return (
-        f"{named(config) or 'AWS credentials'}: the AWS provider works in account {theirs.account_id} ({theirs.arn}), but preflight, "
-        f"roll calls and status in account {ours.account} ({ours.arn}). Give both the same credentials: docs/operations.md says how."
-    )
-
-
-def region_faults(region: str, fleets: Sequence[FleetSettings]) -> list[str]:
-    """What keeps these fleets from another region than the stack's own, whose credentials are good."""
-    from botocore.exceptions import ClientError
-
-    from components.aws.session import session_of
-
-    session = session_of(config)
-    try:
-        session.client("sts", region).get_caller_identity()
-        return []
-    except ClientError as refused:
-        if not api_errors.is_unknown(refused):
-            return [api_errors.told(refused, f"rollcall:fleets.{fleet.name}.region") for fleet in fleets]
-        # https://docs.aws.amazon.com/accounts/latest/reference/manage-acct-regions.html
-        code = api_errors.code_of(refused)
-        said = f"AWS does not accept the credentials in {region} ({code}); enable the region in the account, or name another"
-    except api_errors.failures():
-        near = difflib.get_close_matches(region, session.regions())
-        said = f"{region} cannot be reached; {f'write {near[0]}' if near else 'correct the name, or the network'}"
-    return [f"rollcall:fleets.{fleet.name}.region: {said}" for fleet in fleets]
-
-
-def directory_fault(route53: Any, settings: Settings, directory: DirectorySettings) -> str | None:
-    """What keeps the directory from being in its hosted zone, or machines that join it from being answered there."""
-    fault = zone_fault(route53, directory)
-    joined = any(fleet.count for fleet in settings.fleets for join in fleet.joins if join != SITE_JOIN)
-    if fault or not joined or hosted_zone(route53, directory):
-        return fault
-    return (
-        f"rollcall:directory.create: the hosted zone {directory.zone} is to be made, and no name in it resolves before the domain's "
-        "registrar, or the zone above it, names its name servers. Set the count of the fleets that join services to 0 for one `pulumi up`, "
-        "name the servers, and set the counts."
-    )
-
-
-def zone_fault(route53: Any, directory: DirectorySettings) -> str | None:
-    """What keeps the directory from being in its hosted zone."""
-    key = "rollcall:directory.zone"
-    if directory.zone_id:
-        return _zone_id_fault(route53, directory)
-    public = public_zones(route53, directory.zone)
-    if not public:
-        if directory.create:
-            return None
-        return f"{key}: there is no public hosted zone {directory.zone} in this AWS account; make it, correct the name, or set create: true"
-    if len(public) > 1:
-        listed = "; ".join(_described(each) for each in public)
-        return (
-            f"{key}: {len(public)} public hosted zones of this AWS account are called {directory.zone}: {listed}. Set "
-            "rollcall:directory.zoneId to the one that the domain is delegated to."
-        )
-    return None
-
-
-def _zone_id_fault(route53: Any, directory: DirectorySettings) -> str | None:
-    from botocore.exceptions import ClientError
-
-    key, id_ = "rollcall:directory.zoneId", directory.zone_id
-    try:
-        found = route53.get_hosted_zone(Id=id_)["HostedZone"]
-    except ClientError as refused:
-        if api_errors.code_of(refused) not in ("NoSuchHostedZone", "InvalidInput"):
-            raise
-        return f"{key}: this AWS account has no hosted zone {id_}. Correct the id."
-    if found["Name"] != f"{directory.zone}.":
-        return f"{key}: {id_} is the hosted zone {found['Name'].rstrip('.')}, not {directory.zone}. Correct the one or the other."
-    if found["Config"].get("PrivateZone"):
-        return f"{key}: {id_} is a private hosted zone, which nobody outside its VPCs can ask. Name a public one."
-    return None
-
-
-def hosted_zone(route53: Any, directory: DirectorySettings) -> str | None:
-    """The id of the directory's hosted zone; None where there is none yet."""
-    return directory.zone_id or next((_id(each) for each in public_zones(route53, directory.zone)), None)
-
-
-def public_zones(route53: Any, name: str) -> list[dict[str, Any]]:
-    """The public hosted zones of this name."""
-    found = route53.list_hosted_zones_by_name(DNSName=name)["HostedZones"]
-    return [each for each in found if each["Name"] == f"{name}." and not each["Config"].get("PrivateZone")]
-
-
-def _id(zone: dict[str, Any]) -> str:
-    return str(zone["Id"]).rpartition("/")[2]
-
-
-def _described(zone: dict[str, Any]) -> str:
-    comment = zone["Config"].get("Comment")
-    return f"{_id(zone)} with {zone['ResourceRecordSetCount']} record sets{f' ({comment})' if comment else ''}"
-
-
-def joyent_faults(settings: Settings) -> list[str]:
-    """What keeps us from working in Triton, in each data centre that fleets name."""
-    from components.joyent.errors import CloudApiError, NotFoundError
-
-    faults = []
-    for datacenter, fleets in settings.by_region("joyent").items():
-        try:
-            triton(settings, datacenter).get_account()
-        except NotFoundError as unknown:
-            faults += [f"rollcall:fleets.{fleet.name}.region: {unknown}; name one of these" for fleet in fleets]
-        except CloudApiError as fault:
-            faults.append(f"rollcall:joyent: {f'{datacenter}: ' if datacenter else ''}{fault}")
-    return faults
-
-
-def triton(settings: Settings, datacenter: str = "") -> CloudApi:
-    """A client of the data centre of this name, or of the one that is configured. Raises CloudApiError."""
-    return triton_session(settings, datacenter).api
-
-
-def triton_session(settings: Settings, datacenter: str = "") -> Session:
-    """As `triton`, with the catalogue that all of this process share."""
-    from components.joyent.session import session_of
-
-    told = settings.joyent
-    values = {"url": told.url or "", "account": told.account or "", "keyId": told.key_id or ""}
-    return session_of(values, datacenter)
 
 
 # What keeps us from working in a cloud, asked where the settings use it.

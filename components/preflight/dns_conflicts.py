@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.config.models import SITE_JOIN, DirectorySettings, Settings
-from components.preflight.existing_resources import Sets
+from components.dns.route53_zones import Sets
 from components.resources.service_directory import ENUMERATION
 from components.resources.zone_soa import mark_name
 from rollcall.route53 import LABEL

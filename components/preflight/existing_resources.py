@@ -7,12 +7,12 @@ difference there is drift, which the engine shows.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from components.config.models import DirectorySettings, SiteSettings
+from components.dns.route53_zones import Sets
 from components.preflight.lost_tokens import LostToken
 from components.preflight.state import Held
 from components.resources.service_directory import StaticRecord, static_records
@@ -31,8 +31,6 @@ _DEREGISTRATION = "pulumi-python:dynamic/rollcall:Deregistration"
 _ROLL_CALL = "pulumi-python:dynamic/rollcall:RollCall"
 # What cannot stand beside a CNAME, or be it.
 _IN_THE_WAY = ("A", "AAAA", "CNAME")
-
-Sets = Callable[[str], Mapping[str, Mapping[str, Any]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,20 +198,3 @@ def instances(names: Sequence[str], state: Held) -> Standing:
 
 def _is_booted_by_us(outputs: Mapping[str, Any]) -> bool:
     return bool((outputs.get("tags") or {}).get(GENERATION))
-
-
-def sets_of(route53: Any, zone: str) -> Sets:
-    """The record sets at a name (with its final dot), by type, each asked for once; of those with a routing policy the last."""
-
-    @functools.cache
-    def at(name: str) -> Mapping[str, Mapping[str, Any]]:
-        found: dict[str, Mapping[str, Any]] = {}
-        start: dict[str, str] = {"StartRecordName": name}
-        while start:
-            page = route53.list_resource_record_sets(HostedZoneId=zone, MaxItems="10", **start)
-            found |= {each["Type"]: each for each in page["ResourceRecordSets"] if each["Name"] == name}
-            more = page["IsTruncated"] and page["NextRecordName"] == name
-            start = {key.replace("Next", "Start"): page[key] for key in page if key.startswith("NextR")} if more else {}
-        return found
-
-    return at

@@ -13,13 +13,9 @@ from dataclasses import dataclass
 
 from components.dns.cloudflare_api import ApiRefusedError, CloudflareApi
 from components.preflight.state import Held
+from components.resources.dns_credentials import token_name
 
 TYPES = ("cloudflare:index/apiToken:ApiToken", "cloudflare:index/accountToken:AccountToken")
-
-
-def name_of(stack: str) -> str:
-    """Return the name of the token that a stack makes for its machines. `stack` is the stack's id."""
-    return f"rollcall {stack} machines"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,5 +54,5 @@ def lost(api: CloudflareApi, owner: str, stack: str, known: Collection[str] | No
     return [
         LostToken(id=each["id"], name=each["name"], issued_on=each["issued_on"], owner=owner)
         for each in listed
-        if each["name"] == name_of(stack) and each["id"] not in known and not each.get("last_used_on")
+        if each["name"] == token_name(stack) and each["id"] not in known and not each.get("last_used_on")
     ]

@@ -16,7 +16,7 @@ from components.aws import api_errors
 from components.config.models import FleetSettings
 from components.preflight import ec2_images
 from components.preflight.triton_networks import is_on
-from components.resources.tags import VERSION, is_of
+from components.resources.fleets.revision import VERSION, is_of
 from rollcall.settings import FLEET, MACHINE, STACK
 
 if TYPE_CHECKING:

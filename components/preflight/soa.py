@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from components.config.models import DirectorySettings
-from components.preflight.existing_resources import Sets
+from components.dns.route53_zones import Sets
 from components.resources import zone_soa
 
 # The SOA that Route53 makes has a TTL of 900 and a minimum of 86,400:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence, Set
 
-from components.registration.diff import Entry, Member, Roll, Seen, describe, is_of_another, owned
+from components.model import Entry, Member, Roll, Seen, describe
+from components.registration.diff import is_of_another, owned
 from components.registration.engine import Engine
 from components.registration.inventory import Registries
 

@@ -9,165 +9,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from components.compute.base import CloudView, cloud_of, view_of
-from components.compute.locations import Access as Access
+from components.compute.base import CloudView
 from components.compute.locations import Places, Realm
-from components.dns.cloudflare_access import cloudflare_token, cloudflare_url
-from components.dns.cloudflare_store import RecordStore
+from components.compute.registry import cloud_of, view_of
+from components.dns.base import Records
 from components.dns.deleted_zones import PresentRecords
-from components.dns.route53 import WITHIN, ServicePlace, ServiceRecords, challenges, families, without_ipv6
-from components.registration.diff import Entry, Member, Seen, Stand
-from rollcall.cloudflare import CloudflareStore, Record
-from rollcall.ownership import KEPT, Owner
-from rollcall.retrying import retried
-from rollcall.settings import CloudflareJoin, challenge_name
+from components.dns.registry import AnyPlace, records_of
+from components.model import Entry, Member, Seen
+from rollcall.ownership import Owner
 from rollcall.zoneview import ZoneView
 
-ADDRESS_TYPES = ("A", "AAAA")
 RESOLVERS = "rollcall:resolvers"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where members stand: a host in a Cloudflare zone. `zone` is the zone's id, `domain` its name, `ttl` in seconds; with `ipv6`
-    by both families."""
-
-    zone: str
-    domain: str
-    host: str
-    ttl: int
-    proxied: bool
-    kind: str = "cloudflare"
-    ipv6: bool = False
-
-    def as_inputs(self) -> dict[str, Any]:
-        return without_ipv6(asdict(self))
-
-    @classmethod
-    def from_inputs(cls, inputs: Mapping[str, Any]) -> Place:
-        return cls(
-            zone=inputs["zone"],
-            domain=inputs["domain"],
-            host=inputs["host"],
-            ttl=int(inputs["ttl"]),
-            proxied=bool(inputs["proxied"]),
-            kind=inputs["kind"],
-            ipv6=bool(inputs.get("ipv6")),
-        )
-
-    @property
-    def stands(self) -> tuple[Stand, ...]:
-        """The record sets that every member must be in."""
-        return tuple(Stand(place=f"{self.host} {rtype}") for rtype in families(self.ipv6))
-
-    @property
-    def told(self) -> CloudflareJoin:
-        """What the machines that stand here are told, without their token."""
-        return CloudflareJoin(
-            zone=self.zone, host=self.host, token="", ttl=self.ttl, proxied=self.proxied, ipv6=self.ipv6
-        )
-
-    @property
-    def lingering(self) -> float:
-        return self.told.cached_s
-
-
-AnyPlace = Place | ServicePlace
-
-
-def place_of(inputs: Mapping[str, Any]) -> AnyPlace:
-    return ServicePlace.from_inputs(inputs) if inputs["kind"] == "route53" else Place.from_inputs(inputs)
-
-
-class Records(Protocol):
-    """What stands at one place. Raises the errors of `rollcall.errors`."""
-
-    def entries(self) -> tuple[Entry, ...]:
-        """Every entry there, ours and foreign."""
-
-    def answers(self) -> dict[str, frozenset[str] | None]:
-        """For each record set what every name server answers; None where that says nothing about single machines."""
-
-    def remove(self, entries: Iterable[Entry]) -> None:
-        """Remove those of `entries` that are of this place; one that is gone already is no error."""
-
-    def still_answered(self, entries: Iterable[Entry]) -> list[Entry]:
-        """Those of `entries`, which the API lists no more, that a name server still answers with."""
-
-    def compared(self, places: Collection[str]) -> list[str]:
-        """For each of these record sets that is here, what each name server and each resolver answers, as one line."""
-
-    def split(self) -> list[str]:
-        """A line for each record set here for which the resolvers have another answer than the name servers."""
-
-    def challenged(self, gone: Owner) -> bool:
-        """Whether there may be challenges for `gone`, by what `entries` last found."""
-
-    def unchallenge(self, gone: Owner) -> None:
-        """Take away the challenges for `gone`, whatever its instance was; none is no error."""
-
-
-class SiteRecords:
-    """The address records of a host in a Cloudflare zone."""
-
-    def __init__(self, place: Place, store: CloudflareStore, view: ZoneView | None = None) -> None:
-        self._place = place
-        self._store = store
-        self._view = view or ZoneView(place.domain)
-        self._listed = frozenset(ADDRESS_TYPES)
-
-    def entries(self) -> tuple[Entry, ...]:
-        listed = retried(lambda: self._store.list(self._place.zone, self._place.host), WITHIN)
-        self._listed = frozenset(record.type for record in listed)
-        return tuple(_entry(record) for record in listed if record.type in ADDRESS_TYPES)
-
-    def answers(self) -> dict[str, frozenset[str] | None]:
-        """A proxied name answers with the edge's addresses."""
-        place = self._place
-        return {
-            f"{place.host} {rtype}": None if place.proxied else self._answer(rtype) for rtype in families(place.ipv6)
-        }
-
-    def _answer(self, rtype: str) -> frozenset[str]:
-        """What is not listed is not asked for: a resolver would keep for long that there is none (RFC 2308)."""
-        return self._view.all_of(self._place.host, rtype) if rtype in self._listed else frozenset()
-
-    def compared(self, places: Collection[str]) -> list[str]:
-        host, types = self._place.host, families(self._place.ipv6)
-        return [self._view.compare(host, rtype) for rtype in types if f"{host} {rtype}" in places]
-
-    def split(self) -> list[str]:
-        place = self._place
-        types = () if place.proxied else families(place.ipv6)
-        return [said for rtype in types if rtype in self._listed and (said := self._view.split(place.host, rtype))]
-
-    def remove(self, entries: Iterable[Entry]) -> None:
-        for entry in entries:
-            zone, _, record = entry.id.partition("/")
-            if zone == self._place.zone and entry.place.startswith(f"{self._place.host} "):
-                retried(lambda zone=zone, record=record: self._store.delete(zone, record), WITHIN)  # type: ignore[misc]
-
-    def still_answered(self, entries: Iterable[Entry]) -> list[Entry]:
-        place = self._place
-        mine = [] if place.proxied else [each for each in entries if each.place.startswith(f"{place.host} ")]
-        types = {each.place.rpartition(" ")[2] for each in mine}
-        known = {rtype: self._view.any_of(place.host, rtype) for rtype in types}
-        return [each for each in mine if each.value in known[each.place.rpartition(" ")[2]]]
-
-    def challenged(self, gone: Owner) -> bool:
-        """A challenge has a name of its own, at which nothing has looked."""
-        return True
-
-    def unchallenge(self, gone: Owner) -> None:
-        retried(lambda: self._unchallenge(gone), WITHIN)
-
-    def _unchallenge(self, gone: Owner) -> None:
-        for record in self._store.list(self._place.zone, challenge_name(gone, self._place.told)):
-            if record.type == "TXT" and challenges(record.content, gone):
-                self._store.delete(record.zone, record.id)
 
 
 class Registries:
@@ -178,18 +32,9 @@ class Registries:
         self._cloud = realm.home.cloud
         views = {each: view_of(each.cloud, each.region, config) for each in (realm.home, *realm.others)}
         self._machines = Places(realm, views)
-        # Whoever asks here retries.
-        store = RecordStore(cloudflare_token(config.get), cloudflare_url(config.get), retries=False)
         resolvers = json.loads(config.get(RESOLVERS) or "[]")
         self._views = {domain: ZoneView(domain, resolvers) for domain in sorted({each.domain for each in self._places})}
-        self._records: tuple[PresentRecords, ...] = tuple(
-            PresentRecords(
-                SiteRecords(place, store, self._views[place.domain])
-                if isinstance(place, Place)
-                else ServiceRecords(place, config=config, view=self._views[place.domain])
-            )
-            for place in self._places
-        )
+        self._records = tuple(PresentRecords(each) for each in records_of(self._places, self._views, config))
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -305,14 +150,3 @@ class Registries:
         for tagged in dict.fromkeys((stack, *(each.stack or stack for each in members))):
             instances = [each.instance for each in members if (each.stack or stack) == tagged]
             yield from ((view, tagged, instances) for view in self._machines.views)
-
-
-def _entry(record: Record) -> Entry:
-    owner = Owner.parse(record.comment)
-    return Entry(
-        place=f"{record.name} {record.type}",
-        value=record.content,
-        owner=owner,
-        id=f"{record.zone}/{record.id}",
-        kept=owner is not None and record.comment.endswith(KEPT),
-    )

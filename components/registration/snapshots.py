@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Generic, TypeVar
 
-from components.registration.diff import Entry, Seen
-from components.registration.inventory import Records, Registries
+from components.dns.base import Records
+from components.model import Entry, Seen
+from components.registration.inventory import Registries
 from rollcall.ownership import Owner
 
 T = TypeVar("T")

@@ -18,8 +18,7 @@ from typing import Any
 
 import pulumi
 
-from components.compute.base import role_description
-from components.preflight import lost_tokens
+from components.compute.ec2 import role_description
 from components.resources import aws_sdk as aws
 from components.resources import cloudflare_sdk
 from components.resources.tags import deployment
@@ -62,7 +61,7 @@ class SiteToken(pulumi.ComponentResource):
         self.register_outputs({})
 
     def _make(self, name: str, args: SiteTokenArgs) -> pulumi.Output[str]:
-        asked, own = pulumi.InvokeOutputOptions(parent=self), lost_tokens.name_of(deployment())
+        asked, own = pulumi.InvokeOutputOptions(parent=self), token_name(deployment())
         renewed = pulumi.ResourceOptions(
             parent=self, additional_secret_outputs=["value"], replacement_trigger=[args.rotate]
         )
@@ -258,3 +257,8 @@ def _only(compare: str, names: list[str], types: list[str]) -> dict[str, dict[st
     found.setdefault(f"ForAllValues:{compare}", {})[name] = names
     found["Null"] = {name: "false", rtype: "false", action: "false"}
     return found
+
+
+def token_name(stack: str) -> str:
+    """Return the name of the token that a stack makes for its machines. `stack` is the stack's id."""
+    return f"rollcall {stack} machines"

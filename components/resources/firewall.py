@@ -1,4 +1,4 @@
-"""Who may come to a fleet's machines, on both clouds: everybody to what they serve, but to a proxied site its edge only.
+"""Let others reach a fleet's machines, on both clouds: everybody what they serve, but only the edge a proxied site.
 
 EC2 has it in a security group, Triton in firewall rules for the machines that carry the fleet's own tag.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pulumi
 
@@ -17,13 +17,10 @@ from components.resources import cloudflare_sdk
 from components.resources.tags import deployment
 from rollcall import probe
 
-if TYPE_CHECKING:
-    from components.resources.fleets.base import Membership
-
-DOORS_TAG = "rollcall-doors"
+FIREWALL_TAG = "rollcall-doors"
 # Where agents ask each other whether they live. Open to everybody, because members' addresses are not known before they boot; what is not
 # signed (`rollcall.probe`) gets no reply.
-WATCH = (probe.PORT, "udp")
+AGENT_PROBES = (probe.PORT, "udp")
 SSH = (22, "tcp")
 ANYONE, ANYONE_V6 = "0.0.0.0/0", "::/0"
 # sdc-fwrule, lib/rule.js: "maximum of 24 targets allowed per side".
@@ -39,8 +36,8 @@ class Ranges:
 
 
 @dataclass(frozen=True, order=True, kw_only=True)
-class Door:
-    """A port that machines serve, and the networks that may come to it; None is everybody."""
+class IngressRule:
+    """A port that machines serve, and the networks that may reach it; None is everybody."""
 
     port: int
     protocol: str
@@ -57,24 +54,24 @@ def published(parent: pulumi.Resource) -> Ranges:
     return ranges
 
 
-def doors(memberships: Sequence[Membership], operators: Sequence[str] = ()) -> list[Door]:
-    """One for each port, by port. Where one membership has a port for everybody, it is. `operators` are the networks that SSH is for."""
-    found: dict[tuple[int, str], Door] = {}
-    for each in memberships:
-        port, _, protocol = each.port.partition("/")
-        door = Door(port=int(port), protocol=protocol, only_from=each.only_from)
-        known = found.get((door.port, protocol))
-        found[door.port, protocol] = known if known is not None and known.only_from is None else door
-    if memberships:
-        found.setdefault(WATCH, Door(port=WATCH[0], protocol=WATCH[1]))
+def ingress_rules(served: Iterable[IngressRule], operators: Sequence[str] = ()) -> list[IngressRule]:
+    """Return one rule for each port that is `served`, by port, and those that every machine that serves needs.
+
+    A port that one rule opens for everybody is open for everybody. `operators` are the networks that SSH is for."""
+    found: dict[tuple[int, str], IngressRule] = {}
+    for each in served:
+        known = found.get((each.port, each.protocol))
+        found[each.port, each.protocol] = known if known is not None and known.only_from is None else each
+    if found:
+        found.setdefault(AGENT_PROBES, IngressRule(port=AGENT_PROBES[0], protocol=AGENT_PROBES[1]))
     if operators:
-        found[SSH] = Door(port=SSH[0], protocol=SSH[1], only_from=_ranges(operators))
+        found[SSH] = IngressRule(port=SSH[0], protocol=SSH[1], only_from=_ranges(operators))
     return [found[key] for key in sorted(found)]
 
 
-def is_closed(memberships: Sequence[Membership]) -> bool:
-    """Whether any port of these is for somebody only."""
-    return any(each.only_from is not None for each in memberships)
+def is_closed(served: Iterable[IngressRule]) -> bool:
+    """Whether any of these ports is for some networks only."""
+    return any(each.only_from is not None for each in served)
 
 
 def _ranges(networks: Iterable[str]) -> Ranges:
@@ -82,63 +79,63 @@ def _ranges(networks: Iterable[str]) -> Ranges:
     return Ranges(v4=tuple(each for each in known if ":" not in each), v6=tuple(each for each in known if ":" in each))
 
 
-def ingress(found: Sequence[Door], *, ipv6: bool = False) -> list[dict[str, Any]]:
+def security_group_rules(found: Sequence[IngressRule], *, ipv6: bool = False) -> list[dict[str, Any]]:
     """The rules of a security group; with `ipv6` everybody is everybody by that too. An EC2 group holds 60 networks; Cloudflare
     has published 22 for years."""
     return [
         {
-            "protocol": door.protocol,
-            "from_port": door.port,
-            "to_port": door.port,
-            "description": _described(door),
-            **{key: [*networks] for key, networks in _by_family(door, ipv6).items() if networks},
+            "protocol": rule.protocol,
+            "from_port": rule.port,
+            "to_port": rule.port,
+            "description": _described(rule),
+            **{key: [*networks] for key, networks in _by_family(rule, ipv6).items() if networks},
         }
-        for door in found
+        for rule in found
     ]
 
 
-def _by_family(door: Door, ipv6: bool) -> dict[str, tuple[str, ...]]:
-    ranges = door.only_from or Ranges(v4=(ANYONE,), v6=(ANYONE_V6,) if ipv6 else ())
+def _by_family(rule: IngressRule, ipv6: bool) -> dict[str, tuple[str, ...]]:
+    ranges = rule.only_from or Ranges(v4=(ANYONE,), v6=(ANYONE_V6,) if ipv6 else ())
     return {"cidr_blocks": ranges.v4, "ipv6_cidr_blocks": ranges.v6}
 
 
-def _described(door: Door) -> str:
-    known = {WATCH: "agents asking agents", SSH: "operators"}
-    return known.get((door.port, door.protocol)) or ("visitors" if door.only_from is None else "the edge of Cloudflare")
+def _described(rule: IngressRule) -> str:
+    known = {AGENT_PROBES: "agents asking agents", SSH: "operators"}
+    return known.get((rule.port, rule.protocol)) or ("visitors" if rule.only_from is None else "the edge of Cloudflare")
 
 
 def tags(fleet: str) -> dict[str, str]:
     """By what Triton's rules find the machines of a closed fleet: the fleet's name alone may be another stack's too."""
-    return {DOORS_TAG: f"{deployment()}/{fleet}"}
+    return {FIREWALL_TAG: f"{deployment()}/{fleet}"}
 
 
 def firewall_rules(
-    fleet: str, found: Sequence[Door], parent: pulumi.Resource, datacenter: str | None = None
+    fleet: str, found: Sequence[IngressRule], parent: pulumi.Resource, datacenter: str | None = None
 ) -> list[FirewallRule]:
     """Triton's rules for the machines with the fleet's tag; they count where a machine's firewall is on."""
     ((key, value),) = tags(fleet).items()
     machines = f'tag "{key}" = "{value}"'
     return [
         FirewallRule(
-            f"{fleet}-door-{door.port}" + (f"-{number}" if number else ""),
+            f"{fleet}-door-{rule.port}" + (f"-{number}" if number else ""),
             FirewallRuleArgs(
-                rule=f"FROM {source} TO {machines} ALLOW {door.protocol} PORT {door.port}",
-                description=_described(door),
+                rule=f"FROM {source} TO {machines} ALLOW {rule.protocol} PORT {rule.port}",
+                description=_described(rule),
                 datacenter=datacenter,
             ),
             opts=pulumi.ResourceOptions(parent=parent),
         )
-        for door in found
-        for number, source in enumerate(_sources(door))
+        for rule in found
+        for number, source in enumerate(_sources(rule))
     ]
 
 
-def _sources(door: Door) -> Iterator[str]:
+def _sources(rule: IngressRule) -> Iterator[str]:
     """What stands after FROM, in as many rules as it takes."""
-    if door.only_from is None:
+    if rule.only_from is None:
         yield "any"
         return
-    networks = [f"subnet {each}" for each in (*door.only_from.v4, *door.only_from.v6)]
+    networks = [f"subnet {each}" for each in (*rule.only_from.v4, *rule.only_from.v6)]
     for start in range(0, len(networks), _MOST_TARGETS):
         some = list(itertools.islice(networks, start, start + _MOST_TARGETS))
         yield f"({' OR '.join(some)})" if len(some) > 1 else some[0]

@@ -16,15 +16,15 @@ from components.config.models import (
     ServiceSettings,
     SiteSettings,
 )
+from components.dns.cloudflare import Place
 from components.dns.route53 import ServicePlace
-from components.registration.inventory import Place
 from components.resources.dns_credentials import Grant
-from components.resources.firewall import Ranges
-from components.resources.fleets.base import Membership
+from components.resources.firewall import IngressRule, Ranges
+from components.resources.membership import Membership
 from rollcall.settings import CloudflareJoin, format_join
 
 THE_SERVICE = "the-service"
-SITE_PORT, CLOSED_PORT = "80/tcp", "443/tcp"
+SITE_PORT, CLOSED_PORT = 80, 443
 
 
 def site_membership(
@@ -69,8 +69,7 @@ def site_membership(
     return Membership(
         places=[zone.apply(place)],
         workload=SITE_JOIN,
-        port=SITE_PORT if only_from is None else CLOSED_PORT,
-        only_from=only_from,
+        ingress=IngressRule(port=SITE_PORT if only_from is None else CLOSED_PORT, protocol="tcp", only_from=only_from),
         words=lambda _: told,
         secrets=secrets,
     )
@@ -116,7 +115,7 @@ def service_membership(
             for shard in range(incarnation.shards)
         ],
         workload=THE_SERVICE,
-        port=f"{service.port}/{service.protocol}",
+        ingress=IngressRule(port=service.port, protocol=service.protocol),
         words=words,
         secrets=secrets,
     )

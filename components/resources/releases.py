@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import pulumi
 
-from components.aws.account_settings import own_region
+from components.aws.region import own_region
 from components.config.models import FleetSettings
 from components.resources import aws_sdk as aws
 from components.resources.userdata import Release, release

@@ -6,18 +6,15 @@ those of `marks()`: a person finds what belongs together, and a bill can be spli
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 import pulumi
 
-from components.config.models import FleetSettings, stack_id
-from components.resources import userdata
+from components.config.models import stack_id
 from rollcall.settings import STACK
 
 PROJECT = "rollcall-project"
-VERSION = "rollcall-version"
 MANAGED_BY = "managed-by"
 # An object takes ten tags only. It is in a bucket that has ours.
 _UNMARKED = "aws:s3/bucketObjectv2:BucketObjectv2"
@@ -35,21 +32,6 @@ def named(project: str, stack: str) -> str:
 def marks() -> dict[str, str]:
     """The tags of everything that the stack makes."""
     return {STACK: deployment(), PROJECT: pulumi.get_project(), MANAGED_BY: "pulumi"}
-
-
-def version(told: FleetSettings) -> str:
-    """What machines of this fleet are made of, as each is tagged with it: a hash of the release and the boot script, the size,
-    the key pair and IPv6, then the image in the configuration's words. One that is tagged otherwise is about to be replaced."""
-    made_of = (
-        f"{userdata.sources_hash()} {told.size} {told.ssh.key_name if told.ssh else None}{' ipv6' if told.ipv6 else ''}"
-    )
-    return f"{hashlib.sha256(made_of.encode()).hexdigest()[:8]} {told.image} {told.renew}".rstrip()
-
-
-def is_of(tagged: str, told: FleetSettings, image: str = "") -> bool:
-    """Whether a machine with this version, made from the cloud's `image`, is what the fleet wants."""
-    (hashed, *words), (wanted, *other) = tagged.split(" "), version(told).split(" ")
-    return hashed == wanted and (words == other or told.image == image)
 
 
 def mark_everything() -> None:

@@ -142,7 +142,7 @@ class _Zone:
             self._client.change_resource_record_sets(HostedZoneId=self._id, ChangeBatch={"Changes": list(changes)})
 
     def _at(self, name: str) -> Mapping[str, dict[str, Any]]:
-        from components.preflight.existing_resources import sets_of
+        from components.dns.route53_zones import sets_of
 
         return {kind: dict(each) for kind, each in sets_of(self._client, self._id)(f"{name.lower()}.").items()}
 

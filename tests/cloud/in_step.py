@@ -18,9 +18,10 @@ from typing import Any, Protocol
 
 import pytest
 
-from components.registration import draining, resources, snapshots
-from components.registration.diff import Seen
-from components.registration.resources import DeregistrationProvider, RollCallError, RollCallProvider
+from components.model import Seen
+from components.registration import draining, providers, roll_call, snapshots
+from components.registration.providers import DeregistrationProvider, RollCallProvider
+from components.registration.roll_call import RollCallError
 from components.registration.snapshots import Shared
 from localcloud.faults import Faults
 from rollcall import agent as agents
@@ -142,24 +143,24 @@ class World:
         self.seen: Counter[str] = Counter()
         self._numbers = itertools.count(1)
         self._patcher = pytest.MonkeyPatch()
-        self._patcher.setattr(resources, "Engine", lambda: self)
-        for each in (resources, draining):
+        self._patcher.setattr(providers, "Engine", lambda: self)
+        for each in (providers, roll_call, draining):
             self._patcher.setattr(each, "time", SimpleNamespace(monotonic=self.clock))
             self._patcher.setattr(each, "POLL", TICK)
-        self._patcher.setattr(resources, "CALLED", set())
+        self._patcher.setattr(providers, "CALLED", set())
         for shared in ("LOOKS", "DEPARTURES"):
             self._patcher.setattr(snapshots, shared, Shared(self.clock))
         self._patcher.setattr(draining, "DRAIN_BOUND", 20.0)
-        self._patcher.setattr(resources, "secrets", SimpleNamespace(token_hex=lambda _: self._generation()))
+        self._patcher.setattr(providers, "secrets", SimpleNamespace(token_hex=lambda _: self._generation()))
         self._patcher.setattr("components.registration.inventory.view_of", lambda *_: self)
         view = SimpleNamespace(
             all_of=zone.answers, any_of=zone.answers, compare=lambda *_: "", split=lambda *_: "", notes=(), delay=0.0
         )
-        for module in ("registries", "serviceplace"):
-            self._patcher.setattr(f"components.{module}.ZoneView", lambda *_: view)
-        for module in ("registries", "serviceplace"):
+        self._patcher.setattr("components.registration.inventory.ZoneView", lambda *_: view)
+        for module in ("cloudflare", "route53"):
+            self._patcher.setattr(f"components.dns.{module}.ZoneView", lambda *_: view)
             self._patcher.setattr(
-                f"components.{module}.retried", lambda act, within: retried(act, within, sleep=lambda _: None)
+                f"components.dns.{module}.retried", lambda act, within: retried(act, within, sleep=lambda _: None)
             )
         self._patcher.setattr(agents, "health_of", lambda _: Health(lambda: "" if self._healthy else "it is not", 1, 1))
         zone.patch(self._patcher)
@@ -232,7 +233,7 @@ class World:
 
     def new_run(self) -> None:
         """Each run of the engine has a provider host of its own, which has looked at nothing yet and called nobody's roll."""
-        resources.CALLED.clear()
+        providers.CALLED.clear()
         snapshots.LOOKS.clear()
         snapshots.DEPARTURES.clear()
 

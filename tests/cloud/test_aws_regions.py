@@ -8,10 +8,11 @@ import pytest
 from botocore.exceptions import ClientError
 
 from components.commands import catalogue
-from components.compute.base import Ec2View, _utc
+from components.compute.base import utc
+from components.compute.ec2 import Ec2View
 from components.config.models import EC2_IMAGES, Settings
 from components.config.reader import read
-from components.preflight import checks
+from components.preflight import checks, credentials
 from localcloud.aws.catalogue import REGIONS
 from localcloud.listing import instances_of_aws
 from rollcall.settings import STACK
@@ -114,7 +115,7 @@ def spread(region: str) -> Settings:
 
 @pytest.mark.parametrize(("region", "faults"), [(HOME, 0), (AWAY, 0), ("ap-south-1", 1)])
 def test_credentials_are_checked_in_each_region(cloud: Cloud, as_operator: None, region: str, faults: int) -> None:
-    found = checks.aws_faults(checks.located(spread(region)))
+    found = credentials.aws_faults(checks.located(spread(region)))
     assert len(found) == faults
     said = (
         f"rollcall:fleets.far.region: AWS does not accept the credentials in {region} (SignatureDoesNotMatch); enable"
@@ -127,7 +128,7 @@ def test_a_region_that_cannot_be_reached_is_named_with_what_is_near(
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    (fault,) = checks.region_faults("eu-wset-1", spread("eu-wset-1").fleets[1:])
+    (fault,) = credentials.region_faults("eu-wset-1", spread("eu-wset-1").fleets[1:])
     assert fault == "rollcall:fleets.far.region: eu-wset-1 cannot be reached; write eu-west-1"
 
 
@@ -178,4 +179,4 @@ def test_a_machine_is_as_old_as_its_first_launch(cloud: Cloud, as_operator: None
     cloud.clock.ahead = 0
     cloud.aws.running(instance)
     assert Ec2View("us-west-2").machines("prod")[0].since == made
-    assert _utc(cloud.describe(instance)["LaunchTime"]) > made
+    assert utc(cloud.describe(instance)["LaunchTime"]) > made

@@ -15,10 +15,11 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from components.joyent.client import CloudApi as Client
 from components.joyent.credentials import Credentials
 from components.joyent.errors import CloudApiError
+from components.joyent.fingerprints import md5_of
 from components.joyent.machine import MachineProvider
 from components.joyent.pacing import RateLimiter
 from components.joyent.session import Session
-from components.joyent.signing import blob_of, md5_of
+from components.joyent.signing import blob_of
 from components.joyent.transport import Transport
 from tests.cloud.cloudapi_server import RSA_KEY, Front, Lab, PrivateKey
 from tests.cloud.test_joyent_provider import MACHINE, Thing

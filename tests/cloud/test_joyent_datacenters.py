@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from components.compute.base import JoyentView
+from components.compute.triton import JoyentView
 from components.config.models import Settings
 from components.config.reader import read
 from components.joyent import lookups
@@ -21,7 +21,7 @@ from components.joyent.machine import MachineProvider
 from components.joyent.pacing import wait_until
 from components.joyent.session import session_of
 from components.joyent.transport import Transport
-from components.preflight import checks
+from components.preflight import checks, credentials
 from localcloud.cloudapi import CloudApi
 from localcloud.compute import InstantHypervisor
 from localcloud.http import Server
@@ -151,18 +151,18 @@ def test_a_fleets_data_centre_is_checked_beforehand_and_the_configured_one_needs
     two: Two, settings: dict[str, str]
 ) -> None:
     told = fleets(a=None, b="local-1", c="there", d="nowhere")
-    (fault,) = checks.joyent_faults(told)
+    (fault,) = credentials.joyent_faults(told)
     assert fault.startswith("rollcall:fleets.d.region: there is no data centre 'nowhere'; there is local-1 (")
     assert f"there ({two.url})" in fault and fault.endswith("name one of these")
     found = checks.located(told)
     assert [each.region for each in found.fleets] == [None, None, "there", "nowhere"]
-    assert checks.joyent_faults(checks.located(fleets(a="local-1", c="there"))) == []
+    assert credentials.joyent_faults(checks.located(fleets(a="local-1", c="there"))) == []
     assert lookups.get_datacenter(settings=settings).name == "local-1"
 
 
 def test_a_key_that_one_data_centre_does_not_know_is_a_fault_of_that_one(two: Two, settings: dict[str, str]) -> None:
     two.stack.cloud.disable()
-    faults = checks.joyent_faults(fleets(a=None))
+    faults = credentials.joyent_faults(fleets(a=None))
     assert len(faults) == 1 and faults[0].startswith("rollcall:joyent: ")
 
 

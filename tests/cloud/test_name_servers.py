@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from components.compute.locations import Access, Realm
-from components.registration.diff import Entry
-from components.registration.inventory import Place, Registries, SiteRecords
+from components.dns.cloudflare import Place, SiteRecords
+from components.model import Entry
+from components.registration.inventory import Registries
 from rollcall import zoneview as resolving
 from rollcall.cloudflare import Record
 from tests.cloud.test_resolving import HOST, ZONE, Network, asking

@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 
 from components.config.models import Settings
 from components.config.reader import read
-from components.preflight import checks
+from components.preflight import checks, credentials
 from components.preflight.quotas import look_at_ec2
 from localcloud.aws.route53 import UNLIMITED
 from localcloud.compute import InstantHypervisor
@@ -47,7 +47,7 @@ def settings(**fleet: str) -> Settings:
 
 
 def test_a_cloud_that_answers_is_no_fault(aws: Cloud) -> None:
-    assert checks.aws_faults(settings(region="eu-west-1")) == []
+    assert credentials.aws_faults(settings(region="eu-west-1")) == []
 
 
 @pytest.mark.parametrize("service", ["sts", "route53"])
@@ -60,13 +60,13 @@ def test_throttling_and_outages_are_no_fault_of_the_credentials(
     aws: Cloud, service: str, fault: str, said: str
 ) -> None:
     aws.faults.add(f"{service} {fault}")
-    (found,) = checks.aws_faults(settings())
+    (found,) = credentials.aws_faults(settings())
     assert re.search(said, found) and "Give" not in found and "Export" not in found
 
 
 def test_a_wrong_clock_is_said_as_that(aws: Cloud) -> None:
     aws.clock.ahead = 400.0
-    (found,) = checks.aws_faults(settings())
+    (found,) = credentials.aws_faults(settings())
     assert found.startswith(
         "AWS credentials: AWS refuses GetCallerIdentity (SignatureDoesNotMatch), since this machine's clock is wrong"
     )
@@ -74,7 +74,7 @@ def test_a_wrong_clock_is_said_as_that(aws: Cloud) -> None:
 
 def test_a_wrong_key_is_still_a_wrong_key(aws: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAAAAAAAAAAAAAAAAA")
-    (found,) = checks.aws_faults(settings())
+    (found,) = credentials.aws_faults(settings())
     assert found.startswith(
         "AWS_ACCESS_KEY_ID: AWS does not accept the credentials, says GetCallerIdentity (InvalidClientTokenId)"
     )
@@ -84,7 +84,7 @@ def test_a_region_that_throttles_is_not_told_to_be_enabled(aws: Cloud, monkeypat
     told = settings(region="eu-west-1")
     fleets = told.by_region("aws")["eu-west-1"]
     aws.faults.add("sts throttle")
-    (found,) = checks.region_faults("eu-west-1", fleets)
+    (found,) = credentials.region_faults("eu-west-1", fleets)
     assert (
         found.startswith("rollcall:fleets.web.region: AWS throttles GetCallerIdentity (Throttling)")
         and "enable" not in found

@@ -11,7 +11,8 @@ import pytest
 from components.config.errors import ConfigurationError
 from components.config.models import Settings, SiteSettings
 from components.config.reader import read
-from components.preflight.checks import cloudflare_fault, configured
+from components.preflight.checks import configured
+from components.preflight.credentials import cloudflare_fault
 from components.preflight.zone_store import ZoneStore
 from components.resources.site import apex_comment
 from rollcall.errors import FatalError

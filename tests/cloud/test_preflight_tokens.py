@@ -1,4 +1,4 @@
-"""components.preflight.checks.cloudflare_fault on the local Cloudflare: what a token lacks is named before anything is made with it."""
+"""components.preflight.credentials on the local Cloudflare: what a token lacks is named before anything is made with it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from components.config.models import SiteSettings
 from components.dns import cloudflare_api
-from components.preflight.checks import cloudflare_fault, cloudflare_found
+from components.preflight.credentials import cloudflare_fault, cloudflare_found
 from rollcall import retrying
 from tests.cloud.cloudflare_server import OPERATOR, ZONE, Front, Lab
 

@@ -1,4 +1,4 @@
-"""components.preflight.checks.zone_fault on the local Route53: what keeps a directory from standing is named before anything is made."""
+"""components.preflight.credentials on the local Route53: what keeps a directory from standing is named before anything is made."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import pytest
 from components.config.errors import ConfigurationError
 from components.config.models import DirectorySettings, IncarnationSettings, ServiceSettings
 from components.config.reader import read
-from components.preflight import existing_resources, soa, zone_names
-from components.preflight.checks import directory_fault, hosted_zone, zone_fault
+from components.dns import route53_zones
+from components.dns.route53_zones import hosted_zone
+from components.preflight import soa, zone_names
+from components.preflight.credentials import directory_fault, zone_fault
 from localcloud.aws.route53 import UNLIMITED
 from tests.cloud.aws_cloud import Cloud, running
 
@@ -49,12 +51,12 @@ def test_a_zone_that_is_not_there_is_named_unless_it_is_to_be_made(cloud: Cloud)
 
 def test_what_the_zones_soa_costs_is_said_until_it_is_changed(cloud: Cloud) -> None:
     route53, zone = cloud.client("route53"), cloud.aws.add_zone("unilans.net")
-    (said,) = soa.warnings(directory(), existing_resources.sets_of(route53, zone))
+    (said,) = soa.warnings(directory(), route53_zones.sets_of(route53, zone))
     assert "by the SOA of unilans.net resolvers remember for 900 s" in said
-    found = existing_resources.sets_of(route53, zone)("unilans.net.")["SOA"]
+    found = route53_zones.sets_of(route53, zone)("unilans.net.")["SOA"]
     change = {"Action": "UPSERT", "ResourceRecordSet": {**found, "TTL": 60}}
     route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": [change]})
-    assert soa.warnings(directory(), existing_resources.sets_of(route53, zone)) == ()
+    assert soa.warnings(directory(), route53_zones.sets_of(route53, zone)) == ()
 
 
 def test_a_name_that_two_zones_have_is_named_with_their_ids_and_the_key(cloud: Cloud) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from components.compute.base import BOOT_MARK, Ec2View, JoyentView, group_description, role_description
+from components.compute.ec2 import Ec2View, group_description, role_description
+from components.compute.triton import BOOT_MARK, JoyentView
 from components.joyent.machine_fields import USER_SCRIPT
 from components.joyent.records import MachineRecord
 from components.resources import userdata

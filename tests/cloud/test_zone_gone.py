@@ -9,15 +9,16 @@ from typing import Any
 
 import pytest
 
-import components.registration.resources as registration
+from components.dns.cloudflare import Place, SiteRecords
 from components.dns.cloudflare_store import RecordStore
 from components.dns.deleted_zones import PresentRecords, ZoneGoneError
 from components.dns.route53 import ServicePlace
+from components.model import Entry
 from components.preflight.zone_store import ZoneStore
-from components.registration import snapshots
-from components.registration.diff import Entry
-from components.registration.inventory import Place, SiteRecords
-from components.registration.resources import DeregistrationProvider, RollCallError, RollCallProvider, registries_of
+from components.registration import providers, snapshots
+from components.registration.props import registries_of
+from components.registration.providers import DeregistrationProvider, RollCallProvider
+from components.registration.roll_call import RollCallError
 from components.registration.snapshots import Shared
 from components.resources import origin_tls
 from components.resources.origin_tls import RevocationError, RevocationProvider
@@ -70,9 +71,9 @@ def environment(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
 def engine(monkeypatch: pytest.MonkeyPatch) -> World:
     """What was said, on a clock that only sleeps move. The clouds are the local ones."""
     world = World()
-    monkeypatch.setattr(registration, "Engine", lambda: world)
-    monkeypatch.setattr("components.registration.resources.time.monotonic", lambda: world.now)
-    monkeypatch.setattr(registration, "CALLED", set())
+    monkeypatch.setattr(providers, "Engine", lambda: world)
+    monkeypatch.setattr("components.registration.roll_call.time.monotonic", lambda: world.now)
+    monkeypatch.setattr(providers, "CALLED", set())
     monkeypatch.setattr(snapshots, "LOOKS", Shared(lambda: world.now))
     monkeypatch.setattr(snapshots, "DEPARTURES", Shared(lambda: world.now))
     return world

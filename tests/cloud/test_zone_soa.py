@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from components.config.models import DirectorySettings
+from components.dns.route53_zones import sets_of
 from components.preflight import soa
-from components.preflight.existing_resources import sets_of
 from components.resources import zone_soa
 from components.resources.zone_soa import TTL_S, ZoneSoaError, ZoneSoaProvider, mark_name
 from localcloud.aws.route53 import UNLIMITED

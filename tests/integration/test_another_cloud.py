@@ -47,8 +47,8 @@ config:
 NAMES = ('CLOUDS = ("aws", "joyent")', 'CLOUDS = ("aws", "joyent", "shed")')
 # What is written into the other tables: the line before which it goes, and the line.
 ENTRIES = {
-    "compute/base.py": [
-        ("from rollcall.settings import DRAIN", "from components.shed.view import ShedView"),
+    "compute/registry.py": [
+        ("from components.compute.triton import JoyentView", "from components.shed.view import ShedView"),
         ('    "joyent": Kind(', '    "shed": Kind(ids=r"shed-.+", view=lambda *_: ShedView()),'),
     ],
     "resources/fleets/registry.py": [

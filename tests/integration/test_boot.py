@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from components.compute import base
+from components.compute import ec2
 from components.resources import releases, userdata
 from components.resources.dns_credentials import policy_document
 from localcloud.compute import Machine
@@ -129,7 +129,7 @@ class Guest:
         """What a roll call reads of it in its cloud."""
         if self.machine.cloud == "joyent":
             return self.metadata.values.get("rollcall-status", "")
-        said = base._SAID.findall(self.room.hypervisor.printed(self.machine.id))
+        said = ec2._SAID.findall(self.room.hypervisor.printed(self.machine.id))
         return str(said[-1]) if said else ""
 
     def says(self, words: str, seconds: float) -> float:

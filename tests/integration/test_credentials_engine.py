@@ -71,7 +71,7 @@ class Shop:
         """One of the command line tools, in the same shell."""
         passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         done = subprocess.run(
-            [sys.executable, "-m", f"components.{module}", *words],
+            [sys.executable, "-m", f"components.commands.{module}", *words],
             cwd=self.rehearsal.work,
             env={**passed, **self.rehearsal.environment(), **self.shell},
             capture_output=True,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import requests
 
+from components.dns.cloudflare import Place
 from components.dns.cloudflare_access import (
     CLOUDFLARE_KEYS,
     cloudflare_faults,
@@ -14,8 +15,7 @@ from components.dns.cloudflare_access import (
     cloudflare_token_key,
     cloudflare_url,
 )
-from components.registration.inventory import Place
-from components.registration.resources import registries_of
+from components.registration.props import registries_of
 from rollcall.errors import TransientError
 
 CONFIG = {"cloudflare:apiToken": "configured", "cloudflare:baseUrl": "http://198.51.100.1/v4/"}
@@ -62,7 +62,7 @@ def test_a_roll_call_asks_the_address_that_only_the_config_has(monkeypatch: pyte
         raise requests.ConnectionError
 
     monkeypatch.setattr(requests.Session, "request", request)
-    monkeypatch.setattr("components.registration.inventory.WITHIN", 0.0)
+    monkeypatch.setattr("components.dns.cloudflare.WITHIN", 0.0)
     place = Place(zone="Z", domain="scalability.expert", host="www.scalability.expert", ttl=60, proxied=False)
     props = {"places": [place.as_inputs()], "fleet": "web", "cloud": {"cloud": "aws", "region": "us-west-2"}}
     with pytest.raises(TransientError):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from components.commands.adopt import Kept, Verdict, owners, shown, verdict
-from components.registration.diff import BY_HAND
+from components.model import BY_HAND
 from rollcall.cloudflare import Record
 from rollcall.ownership import Owner
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from components.commands.review.findings import MACHINES
-from components.compute import base
-from components.compute.base import cloud_of
+from components.compute import registry
+from components.compute.registry import cloud_of
 from components.config.models import CLOUDS
 from components.preflight.checks import FAULTS
 from components.resources.fleets.registry import FLEETS
@@ -22,7 +22,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs/another-cloud.md").rea
 
 
 def test_every_table_names_the_same_clouds() -> None:
-    assert tuple(base.CLOUDS) == tuple(FLEETS) == tuple(FAULTS) == CLOUDS
+    assert tuple(registry.CLOUDS) == tuple(FLEETS) == tuple(FAULTS) == CLOUDS
     assert {each.name for each in agent.CLOUDS} == set(CLOUDS)
     assert {each.lower() for each in MACHINES.values()} == set(CLOUDS)
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from components.registration.diff import Difference, Entry, Member, Roll, Seen, Stand, difference
+from components.model import Entry, Member, Roll, Seen, Stand
+from components.registration.diff import Difference, difference
 from rollcall.ownership import Owner
 
 PLACE = "www.scalability.expert A"

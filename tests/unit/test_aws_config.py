@@ -12,10 +12,11 @@ from typing import Any
 import pulumi_aws
 import pytest
 
-from components.aws.account_settings import AWS_KEYS, AssumedRole, named, own_region, read
+from components.aws.account_settings import AWS_KEYS, AssumedRole, named, read
+from components.aws.region import own_region
 from components.config.errors import ConfigurationError
 from components.preflight import checks
-from components.registration.resources import RollCallProvider
+from components.registration.providers import RollCallProvider
 
 NOTHING: dict[str, str] = {}
 ARN = "arn:aws:iam::123456789012:role/deploy"

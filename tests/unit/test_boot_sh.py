@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from components.compute import base
+from components.compute import ec2
 from components.resources import userdata
 
 SOURCE = userdata.HOME / "boot.sh"
@@ -189,7 +189,7 @@ class TestPackages:
         said = f"reason=package-missing package=no-such-thing said='{reason}'"
         assert said in done.stderr and reason in host.log and "E: A consequence." in host.log
         # As EC2's console has it, and as Triton's metadata.
-        assert base._SAID.findall(f"[    9.1] sh[123]: {done.stderr}") == [
+        assert ec2._SAID.findall(f"[    9.1] sh[123]: {done.stderr}") == [
             f"{said} look={host.root}/var/log/rollcall.log"
         ]
         assert host.calls("mdata-put") == [f"mdata-put rollcall-status {said}"]

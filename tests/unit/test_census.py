@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from components.commands.census import Held, Missing, missing
-from components.registration.diff import Member, Seen
+from components.model import Member, Seen
 
 MEMBER = Member(fleet="web", machine="0", generation="aaaaaa", instance="i-00000000000000001")
 HELD = Held(member=MEMBER)

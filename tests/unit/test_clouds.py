@@ -6,7 +6,8 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from components.compute.base import _ec2_seen, _joyent_seen
+from components.compute.ec2 import _ec2_seen
+from components.compute.triton import _joyent_seen
 from components.joyent.records import MachineRecord
 
 MADE = datetime(2026, 11, 23, 14, 0, 5, 153000, tzinfo=timezone.utc)

@@ -14,14 +14,16 @@ import pytest
 from components.commands import adopt, status
 from components.commands.review.findings import code
 from components.commands.status import FleetStatus, status_of
-from components.compute.base import Ec2View, _ec2_seen, _joyent_seen
+from components.compute.ec2 import Ec2View, _ec2_seen
 from components.compute.locations import Access
+from components.compute.triton import _joyent_seen
 from components.config.errors import ConfigurationError
 from components.joyent.errors import FatalError
 from components.joyent.records import MachineRecord
+from components.model import Entry, Member, Roll, Seen, Stand
 from components.registration import engine
-from components.registration.diff import Entry, Member, Roll, Seen, Stand, difference, with_doubts
-from components.registration.resources import RollCallError
+from components.registration.diff import difference, with_doubts
+from components.registration.roll_call import RollCallError
 from components.resources import ssh_drain
 from localcloud import show
 from rollcall.cloudflare import Record

@@ -11,8 +11,8 @@ from components.commands import status
 from components.config import floors
 from components.config.models import Settings
 from components.config.reader import read
-from components.registration.diff import Member, Roll, Seen, Stand
-from components.registration.inventory import _entry
+from components.dns.cloudflare import _entry
+from components.model import Member, Roll, Seen, Stand
 from rollcall.cloudflare import Record
 from rollcall.ownership import KEPT, LEAVES, Owner
 from rollcall.route53 import RecordSet, is_kept

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from components.compute.base import _ec2_seen
+from components.compute.ec2 import _ec2_seen
+from components.dns.cloudflare import Place, SiteRecords
+from components.dns.registry import place_of
 from components.dns.route53 import ServicePlace, ServiceRecords
-from components.registration.inventory import Place, SiteRecords, place_of
 from localcloud.aws.route53 import UNLIMITED
 from rollcall.cloudflare import Record
 from rollcall.ownership import Owner

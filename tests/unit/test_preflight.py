@@ -11,7 +11,7 @@ from components.aws.session import Identity
 from components.config.errors import ConfigurationError
 from components.config.models import Settings
 from components.config.reader import read
-from components.preflight import checks
+from components.preflight import checks, credentials
 from components.resources import ec2_lookups
 
 OWN = {"aws": "us-west-2", "joyent": "us-central-1"}
@@ -93,10 +93,10 @@ def test_a_provider_in_another_account_is_a_fault_that_names_the_key_and_both(
     monkeypatch: pytest.MonkeyPatch, theirs: str, config: dict[str, str], said: str | None
 ) -> None:
     ours = SimpleNamespace(identity=lambda: Identity(account="111111111111", arn="arn:ours"))
-    monkeypatch.setattr(checks, "config", config.get)
+    monkeypatch.setattr(credentials, "config", config.get)
     monkeypatch.setattr(session, "session_of", lambda _: ours)
     monkeypatch.setattr(ec2_lookups, "provider_identity", lambda: SimpleNamespace(account_id=theirs, arn="arn:theirs"))
-    fault = checks.account_fault()
+    fault = credentials.account_fault()
     if said is None:
         assert fault is None
     else:

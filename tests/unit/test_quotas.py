@@ -9,7 +9,7 @@ import pytest
 
 from components.config.models import FleetSettings, SshSettings
 from components.preflight.quotas import Births, Found, Quota, births, over
-from components.resources.tags import is_of, version
+from components.resources.fleets.revision import is_of, version
 
 WEB = FleetSettings(name="web", cloud="aws", count=3, size="t3.micro", image="debian-12", joins=("site",))
 QUOTA = Quota(what="vCPUs in us-west-2", value=12, used=6, mend="ask for {need}")

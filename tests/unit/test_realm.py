@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from components.compute.locations import Access, Places, Realm, is_keeper, left
-from components.registration.diff import Seen
-from components.resources.fleets.base import elsewhere
+from components.model import Seen
+from components.resources.fleets.roll_calls import elsewhere
 
 WEST, EU, ASIA = (Access(cloud="aws", region=region) for region in ("us-west-2", "eu-west-1", "ap-south-1"))
 HERE, THERE = Access(cloud="joyent"), Access(cloud="joyent", region="us-east-2")
@@ -18,7 +18,7 @@ HERE, THERE = Access(cloud="joyent"), Access(cloud="joyent", region="us-east-2")
 def props(
     fleet: str, fleets: dict[str, Access], *, at: Access | None = None, former: Iterable[Access] = ()
 ) -> dict[str, Any]:
-    """What a program with these fleets tells the RollCall of one, as components.resources.fleets.base.call_rolls does."""
+    """What a program with these fleets tells the RollCall of one, as components.resources.fleets.roll_calls.call_rolls does."""
     home = at or fleets[fleet]
     others = elsewhere(home, fleets.values())
     return {

@@ -1,4 +1,4 @@
-"""components.registration.resources: what RollCall waits for, whom it asks to leave, and what a Deregistration removes."""
+"""components.registration: what RollCall waits for, whom it asks to leave, and what a Deregistration removes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-import components.registration.resources as registration
-from components.registration import draining, snapshots
-from components.registration.diff import BY_HAND, Entry, Member, Seen
-from components.registration.resources import DeregistrationProvider, RollCallError, RollCallProvider
+from components.model import BY_HAND, Entry, Member, Seen
+from components.registration import draining, providers, resources, snapshots
+from components.registration.providers import DeregistrationProvider, RollCallProvider
+from components.registration.roll_call import RollCallError
 from components.registration.snapshots import Shared
 from rollcall.errors import FatalError, TransientError
 from rollcall.ownership import Owner
@@ -167,10 +167,10 @@ class World:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     world = World()
-    monkeypatch.setattr(registration, "Engine", lambda: world)
-    monkeypatch.setattr(registration, "Registries", lambda *_: world)
-    monkeypatch.setattr("components.registration.resources.time.monotonic", lambda: world.now)
-    monkeypatch.setattr(registration, "CALLED", set())
+    monkeypatch.setattr(providers, "Engine", lambda: world)
+    monkeypatch.setattr("components.registration.props.Registries", lambda *_: world)
+    monkeypatch.setattr("components.registration.roll_call.time.monotonic", lambda: world.now)
+    monkeypatch.setattr(providers, "CALLED", set())
     monkeypatch.setattr(snapshots, "LOOKS", Shared(lambda: world.now))
     monkeypatch.setattr(snapshots, "DEPARTURES", Shared(lambda: world.now))
     return world
@@ -178,7 +178,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
 def another_run() -> None:
     """A provider host of the engine's next run shares no look with the one before, and has called nobody's roll."""
-    registration.CALLED.clear()
+    providers.CALLED.clear()
     snapshots.LOOKS.clear()
     snapshots.DEPARTURES.clear()
 
@@ -538,7 +538,7 @@ class TestJoinsNoMore:
         def refused(*_: Any, **__: Any) -> None:
             raise FatalError("reason=refused api=cloudflare status=404")
 
-        monkeypatch.setattr(registration, "withdraw", refused)
+        monkeypatch.setattr(providers, "withdraw", refused)
         assert (
             RollCallProvider().update("", props(members, places=self.BOTH), props(members)).outs["members"] == members
         )
@@ -862,7 +862,7 @@ def test_what_somebody_else_removed_meanwhile_is_not_removed_again(
 def test_a_look_serves_for_seconds_only(world: World) -> None:
     world.machine(0, generation="aaaaaa", running=False, registered=False)
     DeregistrationProvider().delete("", ASKED)
-    world.now += registration.LOOK_FOR + 0.1
+    world.now += providers.LOOK_FOR + 0.1
     DeregistrationProvider().delete("", ASKED)
     assert world.looks == 2
 
@@ -917,15 +917,15 @@ def test_generations_are_new_at_each_create() -> None:
 
 def test_the_names_that_are_part_of_the_states_format_stay() -> None:
     assert (RollCallProvider.__module__, RollCallProvider.__qualname__) == (
-        "components.registration.resources",
+        "components.registration.providers",
         "RollCallProvider",
     )
     assert (DeregistrationProvider.__module__, DeregistrationProvider.__qualname__) == (
-        "components.registration.resources",
+        "components.registration.providers",
         "DeregistrationProvider",
     )
-    assert registration.RollCall._resource_type_name == "dynamic/rollcall:RollCall"
-    assert registration.Deregistration._resource_type_name == "dynamic/rollcall:Deregistration"
+    assert resources.RollCall._resource_type_name == "dynamic/rollcall:RollCall"
+    assert resources.Deregistration._resource_type_name == "dynamic/rollcall:Deregistration"
 
 
 class TestSeveralPlaces:
@@ -975,7 +975,7 @@ class TestSeveralPlaces:
         old, new = world.machine(0), world.machine(1, generation="bbbbbb")
         drained: list[Any] = []
         monkeypatch.setattr(
-            registration,
+            providers,
             "registries_of",
             lambda told, _: _In(world, told["cloud"]["region"], told.get("former", []), drained),
         )

@@ -1,4 +1,4 @@
-"""components.registration.inventory: what a Cloudflare that fails for a moment does to whoever looks and removes."""
+"""components.dns.cloudflare: what a Cloudflare that fails for a moment does to whoever looks and removes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from components.registration import inventory
-from components.registration.inventory import Place, SiteRecords
+from components.dns import cloudflare
+from components.dns.cloudflare import Place, SiteRecords
 from rollcall.cloudflare import Record
 from rollcall.errors import FatalError, TransientError
 from rollcall.ownership import Owner
@@ -46,7 +46,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     def at_once(act: Callable[[], Any], within: float) -> Any:
         return retried(act, within, sleep=taken.append)
 
-    monkeypatch.setattr(inventory, "retried", at_once)
+    monkeypatch.setattr(cloudflare, "retried", at_once)
     return taken
 
 

@@ -12,7 +12,8 @@ from components.config.errors import ConfigurationError
 from components.config.models import Settings
 from components.config.reader import read
 from components.dns.route53 import ServicePlace, ServiceRecords
-from components.registration.diff import Member, Roll, Seen, difference
+from components.model import Member, Roll, Seen
+from components.registration.diff import difference
 from components.resources.memberships import sets_of
 from localcloud.aws.route53 import UNLIMITED
 from rollcall.ownership import Owner

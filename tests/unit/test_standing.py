@@ -10,6 +10,7 @@ import pytest
 from google.protobuf import struct_pb2
 
 from components.config.models import DirectorySettings, IncarnationSettings, ServiceSettings, SiteSettings
+from components.dns import route53_zones
 from components.preflight import existing_resources
 from components.preflight.state import Held
 from components.resources.service_directory import static_records
@@ -154,7 +155,7 @@ class TestApex:
 
 class TestDirectory:
     @staticmethod
-    def sets(**changed: Any) -> existing_resources.Sets:
+    def sets(**changed: Any) -> route53_zones.Sets:
         """What an interrupted `up` left; `changed` of the PTR of the service."""
         found = {}
         for each in static_records(DIRECTORY):

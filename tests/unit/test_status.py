@@ -16,7 +16,8 @@ from components.commands.status import FleetStatus, StatusError, shown, status_o
 from components.compute.locations import Access
 from components.config.errors import ConfigurationError
 from components.dns.cloudflare_access import cloudflare_token
-from components.registration.diff import Entry, Member, Roll, Seen, Stand, difference
+from components.model import Entry, Member, Roll, Seen, Stand
+from components.registration.diff import difference
 from components.resources.userdata import HOME
 from rollcall import console
 from rollcall.ownership import Owner

@@ -27,7 +27,14 @@ from tests.unit.builders import VERSIONS, built_by, oldest
 
 ROOT = Path(__file__).resolve().parents[2]
 # What is not in the release: what gets it, what is about a whole stack, and the client.
-ELSEWHERE = {"boot.sh", "get_release.py", "rollcall/console.py", "rollcall/escaping.py", "rollcall/resolve.py"}
+ELSEWHERE = {
+    "boot.sh",
+    "get_release.py",
+    "rollcall/console.py",
+    "rollcall/escaping.py",
+    "rollcall/resolve.py",
+    "rollcall/yaml_keys.py",
+}
 SOURCES = sorted(
     str(path.relative_to(userdata.HOME))
     for path in userdata.HOME.rglob("*")
@@ -197,7 +204,7 @@ class TestHash:
 
     def test_it_changes_with_nothing_else(self, copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         before = userdata.sources_hash()
-        for each in ("rollcall/console.py", "rollcall/escaping.py", "rollcall/resolve.py"):
+        for each in ("rollcall/console.py", "rollcall/escaping.py", "rollcall/resolve.py", "rollcall/yaml_keys.py"):
             with (copied / each).open("a") as not_shipped:
                 not_shipped.write("\n")
         (copied.parent / "README.md").write_text("beside it")

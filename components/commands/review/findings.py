@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from components.commands.review.events import UNKNOWN, Preview, State, Step
+from components.dns.registry import place_of
 from components.registration.diff import NOT_PROVEN, is_safe_end, within_brake
-from components.registration.inventory import place_of
 from rollcall.escaping import escaped
 
 MACHINES = {"aws:ec2/instance:Instance": "AWS", "pulumi-python:dynamic/joyent:Machine": "Joyent"}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from components.resources.fleets.base import Ec2Fleet, Fleet, JoyentFleet
+from components.resources.fleets.base import Fleet
+from components.resources.fleets.ec2 import Ec2Fleet
+from components.resources.fleets.triton import JoyentFleet
 
 FLEETS: dict[str, type[Fleet]] = {
     "aws": Ec2Fleet,

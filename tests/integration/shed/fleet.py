@@ -8,10 +8,11 @@ from typing import Any
 import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, ResourceProvider, UpdateResult
 
-from components.registration.inventory import Access
+from components.compute.locations import Access
 from components.resources import userdata
 from components.resources.fleets.base import Fleet
-from components.resources.tags import VERSION, marks, version
+from components.resources.fleets.revision import VERSION, version
+from components.resources.tags import marks
 
 from .api import ask
 

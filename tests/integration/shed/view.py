@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from components.registration.diff import Seen
+from components.model import Seen
 from rollcall.settings import DRAIN, FLEET, GENERATION, MACHINE, STACK
 
 from .api import ask

@@ -340,7 +340,7 @@ def test_any_text_that_an_engine_could_hand_over_is_read_or_named(texts: dict[st
 
 _HOST = """
 import sys
-import components.registration.resources
+import components.registration.providers
 from components.aws.account_settings import read
 read({"aws:region": "us-west-2", "aws:profile": "shop"}.get)
 loud = [each for each in sys.modules if each.startswith("pydantic")]

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from components.config.stack_file import StackFileError, duplicates, faults, read, stacks
+from components.config.stack_file import StackFileError, faults, read, stacks
+from rollcall.yaml_keys import duplicates
 
 FLEETS = """\
 config:

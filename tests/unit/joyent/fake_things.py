@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from components.joyent.signing import md5_of
+from components.joyent.fingerprints import md5_of
 
 Answer = tuple[int, Any]
 GONE: Answer = (404, {"code": "ResourceNotFound", "message": "not found"})

@@ -15,9 +15,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-from components.joyent import signing
+from components.joyent import fingerprints, signing
 from components.joyent.errors import ConfigurationError
-from components.joyent.signing import blob_of, find_signer, md5_of, sha256_of, signer_of
+from components.joyent.fingerprints import md5_of, sha256_of
+from components.joyent.signing import blob_of, find_signer, signer_of
 
 KEYS: dict[str, Any] = {
     "rsa": rsa.generate_private_key(public_exponent=65537, key_size=2048),
@@ -83,18 +84,18 @@ def test_a_sub_user_is_in_the_key_id() -> None:
 FORMS = ["md5", "with its name", "upper case", "sha256", "sha256 padded"]
 
 
-def fingerprints(kind: str) -> list[str]:
+def forms_of(kind: str) -> list[str]:
     blob = blob_of(KEYS[kind].public_key())
     return [md5_of(blob), f"MD5:{md5_of(blob)}", md5_of(blob).upper(), sha256_of(blob), sha256_of(blob) + "="]
 
 
-@pytest.mark.parametrize("key_id", [*fingerprints("p256"), "my-laptop", ""], ids=[*FORMS, "name", "none"])
+@pytest.mark.parametrize("key_id", [*forms_of("p256"), "my-laptop", ""], ids=[*FORMS, "name", "none"])
 def test_whatever_form_a_key_id_has_the_md5_goes_on_the_wire(key_id: str) -> None:
     signer = signer_of(pem(KEYS["p256"]), source="it", key_id=key_id)
-    assert signer.md5 == fingerprints("p256")[0]
+    assert signer.md5 == forms_of("p256")[0]
 
 
-@pytest.mark.parametrize("key_id", fingerprints("rsa"), ids=FORMS)
+@pytest.mark.parametrize("key_id", forms_of("rsa"), ids=FORMS)
 def test_another_key_than_the_key_id_says_is_refused(key_id: str) -> None:
     with pytest.raises(ConfigurationError, match=r"not .* as the key id says"):
         signer_of(pem(KEYS["p256"]), source="it", key_id=key_id)
@@ -107,7 +108,7 @@ def test_an_encrypted_key_needs_its_passphrase(form: serialization.PrivateFormat
         signer_of(text, source="it")
     with pytest.raises(ConfigurationError, match="the passphrase is wrong"):
         signer_of(text, source="it", passphrase="no")
-    assert signer_of(text, source="it", passphrase="open sesame").md5 == fingerprints("rsa")[0]
+    assert signer_of(text, source="it", passphrase="open sesame").md5 == forms_of("rsa")[0]
 
 
 # Made by `ssh-keygen -t ed25519 -N "open sesame"`; used nowhere else.
@@ -136,7 +137,7 @@ def test_an_encrypted_openssh_key_is_opened_or_the_missing_package_is_named() ->
 
 
 def test_a_passphrase_that_is_not_needed_does_no_harm() -> None:
-    assert signer_of(pem(KEYS["rsa"]), source="it", passphrase="x").md5 == fingerprints("rsa")[0]
+    assert signer_of(pem(KEYS["rsa"]), source="it", passphrase="x").md5 == forms_of("rsa")[0]
 
 
 def public_text(kind: str) -> bytes:
@@ -162,7 +163,7 @@ def test_a_signer_does_not_show_its_key() -> None:
     assert repr(signer) == f"KeySigner({signer.md5}, rsa-sha256)"
 
 
-def find(tmp_path: Path, environ: dict[str, str] | None = None, /, **given: str) -> signing.Signer:
+def find(tmp_path: Path, environ: dict[str, str] | None = None, /, **given: str) -> fingerprints.Signer:
     told = {"key_id": "", "key_file": "", "key_material": "", "passphrase": "", **given}
     return find_signer(**told, environ=environ or {}, home=tmp_path)
 
@@ -172,7 +173,7 @@ def test_a_key_is_found_in_ssh_by_its_fingerprint(tmp_path: Path) -> None:
     for kind in ("rsa", "p256"):
         (tmp_path / ".ssh" / f"id_{kind}").write_bytes(pem(KEYS[kind]))
         (tmp_path / ".ssh" / f"id_{kind}.pub").write_bytes(public_text(kind) + b" me@home\n")
-    for key_id in fingerprints("p256"):
+    for key_id in forms_of("p256"):
         assert find(tmp_path, key_id=key_id).algorithm == "ecdsa-sha256"
 
 
@@ -188,7 +189,7 @@ def test_a_key_file_and_material_are_read(tmp_path: Path) -> None:
     ("given", "said"),
     [
         ({}, "set TRITON_KEY_ID"),
-        ({"key_id": fingerprints("rsa")[0]}, "no key .* in an ssh-agent or in ~/.ssh; set TRITON_KEY_FILE"),
+        ({"key_id": forms_of("rsa")[0]}, "no key .* in an ssh-agent or in ~/.ssh; set TRITON_KEY_FILE"),
         ({"key_file": "/nowhere/key"}, "/nowhere/key cannot be read: No such file.*TRITON_KEY_FILE"),
     ],
 )
@@ -268,9 +269,9 @@ def agent(tmp_path: Path) -> Iterator[Agent]:
 
 @pytest.mark.parametrize("kind", ["rsa", "p256", "p521", "ed25519"])
 def test_an_agent_signs_as_a_file_does(tmp_path: Path, agent: Agent, kind: str) -> None:
-    for key_id in (fingerprints(kind)[0], fingerprints(kind)[3], kind):
+    for key_id in (forms_of(kind)[0], forms_of(kind)[3], kind):
         signer = find(tmp_path, {"SSH_AUTH_SOCK": agent.path}, key_id=key_id)
-        assert signer.md5 == fingerprints(kind)[0]
+        assert signer.md5 == forms_of(kind)[0]
         assert signer.algorithm == ALGORITHMS[kind]
         verify(KEYS[kind], signer.algorithm, signer.sign(b"message"), b"message")
         assert agent.flags[-1] == (2 if kind == "rsa" else 0)

@@ -1,0 +1,165 @@
+"""The stack's machines on EC2."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from components.compute.base import public, utc
+from components.model import Seen
+from rollcall.escaping import escaped
+from rollcall.settings import DRAIN, FLEET, GENERATION, MACHINE, STACK
+
+# A console is a call for each machine, so only the first few of many that are waited for are asked.
+_MOST_CONSOLES = 10
+# The agent's status, or why boot.sh failed.
+_SAID = re.compile(r"(?:rollcall|ERROR boot): ([^\r\n]*)")
+
+
+def group_description(stack: str, fleet: str) -> str:
+    """What a fleet's security group says of itself. It cannot be changed, and proves whose an instance is."""
+    return f"Rollcall {stack} {fleet}"
+
+
+def role_description(stack: str, fleet: str) -> str:
+    """What the role of a fleet's instances says of itself."""
+    return f"Machines of Rollcall's stack {stack}, fleet {fleet}"
+
+
+class Ec2View:
+    """EC2 by boto3, in the account that the stack's configuration and the environment say (components/aws/session.py)."""
+
+    def __init__(self, region: str, config: Mapping[str, str] | None = None) -> None:
+        self._region = region
+        self._config = config or {}
+        self._made: Any = None
+
+    @property
+    def _ec2(self) -> Any:
+        if self._made is None:
+            from components.aws.session import session_of
+
+            self._made = session_of(self._config.get).client("ec2", self._region)
+        return self._made
+
+    def machines(self, stack: str) -> tuple[Seen, ...]:
+        return self._listed(f"tag:{STACK}", [stack])
+
+    def of(self, instances: Sequence[str]) -> tuple[Seen, ...]:
+        # EC2 takes 200 values of a filter.
+        parts = [list(instances[first : first + 200]) for first in range(0, len(instances), 200)]
+        return tuple(each for part in parts for each in self._listed("instance-id", part))
+
+    def _listed(self, name: str, values: list[str]) -> tuple[Seen, ...]:
+        pages = self._ec2.get_paginator("describe_instances").paginate(Filters=[{"Name": name, "Values": values}])
+        found = [each for page in pages for reservation in page["Reservations"] for each in reservation["Instances"]]
+        return tuple(_ec2_seen(each) for each in found if each["State"]["Name"] != "terminated")
+
+    def drain(self, stack: str, instances: Sequence[str]) -> None:
+        alive = [each.instance for each in self.machines(stack) if each.instance in instances]
+        if alive:
+            self._ec2.create_tags(Resources=alive, Tags=[{"Key": DRAIN, "Value": "true"}])
+
+    def undrain(self, stack: str, instances: Sequence[str]) -> None:
+        marked = [each.instance for each in self.machines(stack) if each.instance in instances and each.drained]
+        if marked:
+            self._ec2.delete_tags(Resources=marked, Tags=[{"Key": DRAIN}])
+
+    def stop(self, stack: str, instances: Sequence[str]) -> None:
+        """A termination is an orderly shutdown, and many go on beside each other."""
+
+    def steps(self, machines: Sequence[Seen]) -> dict[str, str]:
+        """From the console, where the agent's unit prints: an instance may not tag itself."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        found = {}
+        for machine in machines[:_MOST_CONSOLES]:
+            with contextlib.suppress(BotoCoreError, ClientError):
+                printed = str(self._ec2.get_console_output(InstanceId=machine.instance, Latest=True).get("Output", ""))
+                said = _SAID.findall(printed)
+                if said:
+                    found[machine.instance] = escaped(said[-1].strip())
+        return found
+
+    def unproven(self, stack: str, machines: Sequence[Seen]) -> dict[str, str]:
+        """By what only its creator, or who may change its network and its role, can give an instance: one of the fleet's security groups,
+        whose description cannot be changed, and an instance profile with the fleet's role.
+
+        https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateSecurityGroup.html (GroupDescription),
+        https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html (CreateTags changes neither)
+        """
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        why: dict[str, str] = {}
+        for machine in machines:
+            try:
+                why[machine.instance] = self._doubt(stack, machine)
+            except (BotoCoreError, ClientError) as failed:
+                code = getattr(failed, "response", {}).get("Error", {}).get("Code") or type(failed).__name__
+                why[machine.instance] = f"what would prove more cannot be read, {code}"
+        return {instance: doubt for instance, doubt in why.items() if doubt}
+
+    def _doubt(self, stack: str, machine: Seen) -> str:
+        """Why this instance may not be the stack's; empty where it is."""
+        found = self._ec2.describe_instances(Filters=[{"Name": "instance-id", "Values": [machine.instance]}])
+        listed = [each for reservation in found["Reservations"] for each in reservation["Instances"]]
+        groups = [group["GroupId"] for each in listed for group in each.get("SecurityGroups", ())]
+        named = self._ec2.describe_security_groups(Filters=[{"Name": "group-id", "Values": groups}]) if groups else {}
+        said = {group.get("Description") for group in named.get("SecurityGroups", ())}
+        if group_description(stack, machine.fleet) not in said:
+            return "it is in no security group of the fleet's"
+        arns = [str((each.get("IamInstanceProfile") or {}).get("Arn", "")) for each in listed]
+        roles = {role for arn in arns if arn for role in self._roles(arn.rpartition("/")[2])}
+        if role_description(stack, machine.fleet) not in roles:
+            return "its instance profile has no role of the fleet's"
+        return ""
+
+    def _roles(self, profile: str) -> list[str]:
+        """The descriptions of an instance profile's roles."""
+        from components.aws.session import session_of
+
+        iam = session_of(self._config.get).client("iam")
+        found = iam.get_instance_profile(InstanceProfileName=profile)["InstanceProfile"]["Roles"]
+        return [str(each.get("Description", "")) for each in found]
+
+    def end(self, instances: Sequence[str]) -> None:
+        from botocore.exceptions import ClientError
+
+        for instance in instances:
+            try:
+                self._ec2.terminate_instances(InstanceIds=[instance])
+            except ClientError as refused:
+                if refused.response.get("Error", {}).get("Code") != "InvalidInstanceID.NotFound":
+                    raise
+
+
+def _ec2_seen(instance: Mapping[str, Any]) -> Seen:
+    tags = {tag["Key"]: tag["Value"] for tag in instance.get("Tags", ())}
+    state = instance["State"]["Name"]
+    ipv6 = [
+        each["Ipv6Address"] for nic in instance.get("NetworkInterfaces", ()) for each in nic.get("Ipv6Addresses", ())
+    ]
+    return Seen(
+        instance=instance["InstanceId"],
+        fleet=escaped(tags.get(FLEET, "")),
+        machine=escaped(tags.get(MACHINE, "")),
+        generation=escaped(tags.get(GENERATION, "")),
+        running=state in ("pending", "running", "stopping", "shutting-down"),
+        addresses=public([instance.get("PublicIpAddress"), *ipv6]),
+        state=state,
+        drained=tags.get(DRAIN) == "true",
+        note=escaped((instance.get("StateReason") or {}).get("Message", "")) if state == "stopped" else "",
+        since=utc(_first_launch(instance)),
+    )
+
+
+def _first_launch(instance: Mapping[str, Any]) -> Any:
+    """When the instance was made. `LaunchTime` moves at each start; the primary interface is attached once.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Instance.html (launchTime)
+    """
+    attached = [each.get("Attachment") or {} for each in instance.get("NetworkInterfaces", ())]
+    primary = (each.get("AttachTime") for each in attached if each.get("DeviceIndex") == 0)
+    return next(primary, None) or instance.get("LaunchTime")

@@ -1,0 +1,25 @@
+"""The clouds that there are, each by one line in CLOUDS."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from components.compute.base import CloudView, Kind
+from components.compute.ec2 import Ec2View
+from components.compute.triton import JoyentView
+
+CLOUDS = {
+    "aws": Kind(ids=r"i-.+", view=lambda region, config: Ec2View(region, config)),
+    "joyent": Kind(ids=r"[0-9a-f]{8}-.+", view=lambda datacenter, config: JoyentView(config, datacenter)),
+}
+
+
+def view_of(cloud: str, region: str, config: Mapping[str, str]) -> CloudView:
+    """`region` is the AWS region, or Triton's data centre by name; empty is the one that is configured."""
+    return CLOUDS[cloud].view(region, config)
+
+
+def cloud_of(instance: str) -> str:
+    """The cloud that gives out ids of this form; empty where none does."""
+    return next((name for name, kind in CLOUDS.items() if re.fullmatch(kind.ids, instance)), "")

@@ -1,0 +1,100 @@
+"""The stack's machines on Triton."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping, Sequence
+
+from components.compute.base import public, utc
+from components.joyent.errors import CloudApiError, FatalError, NotFoundError
+from components.joyent.machine_fields import USER_SCRIPT
+from components.joyent.records import MachineRecord
+from components.model import Seen
+from rollcall.escaping import escaped
+from rollcall.settings import DRAIN, FLEET, GENERATION, MACHINE, STACK, STATUS
+
+# What Rollcall's own user-script, of whatever version, has in it.
+BOOT_MARK = "/usr/local/lib/rollcall"
+
+
+class JoyentView:
+    """Triton by CloudAPI: `TRITON_*` from the environment first, `rollcall:joyent` of the stack's configuration second."""
+
+    def __init__(self, config: Mapping[str, str], datacenter: str = "") -> None:
+        from components.joyent.session import session_of
+
+        self._api = session_of(json.loads(config.get("rollcall:joyent") or "{}"), datacenter).api
+
+    def machines(self, stack: str) -> tuple[Seen, ...]:
+        return tuple(_joyent_seen(each) for each in self._api.list_machines(tags={STACK: stack}))
+
+    def of(self, instances: Sequence[str]) -> tuple[Seen, ...]:
+        return tuple(_joyent_seen(each) for each in self._api.list_machines() if each.id in instances)
+
+    def drain(self, stack: str, instances: Sequence[str]) -> None:
+        for machine in self.machines(stack):
+            if machine.instance in instances and not machine.drained:
+                with contextlib.suppress(NotFoundError):
+                    self._api.merge_metadata(machine.instance, {DRAIN: "true"})
+
+    def undrain(self, stack: str, instances: Sequence[str]) -> None:
+        for machine in self.machines(stack):
+            if machine.instance in instances and machine.drained:
+                with contextlib.suppress(NotFoundError):
+                    self._api.delete_metadata(machine.instance, DRAIN)
+
+    def stop(self, stack: str, instances: Sequence[str]) -> None:
+        """Deleting is a power cut, so each machine is stopped first, and four are deleted at a time. One that is protected will
+        not be deleted, and serves on. What fails here its deletion does again, and says why."""
+        with contextlib.suppress(CloudApiError):
+            for machine in self._api.list_machines(tags={STACK: stack}):
+                if machine.id in instances and machine.state == "running" and not machine.deletion_protection:
+                    # Of one that is gone by now; an API that fails has been asked again and again, and ends it.
+                    with contextlib.suppress(FatalError):
+                        self._api.act(machine.id, "stop")
+
+    def steps(self, machines: Sequence[Seen]) -> dict[str, str]:
+        """From the metadata that the agent puts: each machine was listed with it."""
+        return {machine.instance: machine.note for machine in machines if machine.note}
+
+    def unproven(self, stack: str, machines: Sequence[Seen]) -> dict[str, str]:
+        """By its metadata, which has its identity and the script that Rollcall boots a machine with: who may only tag a machine
+        (AddMachineTags) may not write them (UpdateMachineMetadata).
+
+        https://docs.tritondatacenter.com/public-cloud/rbac/rules (each call is a right of its own)
+        """
+        wanted = {machine.instance: machine for machine in machines}
+        listed = {each.id: each for each in self._api.list_machines() if each.id in wanted}
+        why = {instance: _joyent_doubt(stack, each, listed.get(instance)) for instance, each in wanted.items()}
+        return {instance: doubt for instance, doubt in why.items() if doubt}
+
+    def end(self, instances: Sequence[str]) -> None:
+        for instance in instances:
+            with contextlib.suppress(NotFoundError):
+                self._api.delete_machine(instance)
+
+
+def _joyent_doubt(stack: str, machine: Seen, listed: MachineRecord | None) -> str:
+    told = listed.metadata if listed is not None else {}
+    identity = {STACK: stack, FLEET: machine.fleet, MACHINE: machine.machine, GENERATION: machine.generation}
+    if any(not value or told.get(key) != value for key, value in identity.items()):
+        return "its metadata do not name it as its tags do"
+    return "" if BOOT_MARK in told.get(USER_SCRIPT, "") else "its user-script is not Rollcall's"
+
+
+def _joyent_seen(machine: MachineRecord) -> Seen:
+    tags = {key: escaped(value) for key, value in machine.tags.items()}
+    return Seen(
+        instance=machine.id,
+        fleet=tags.get(FLEET, ""),
+        machine=tags.get(MACHINE, ""),
+        generation=tags.get(GENERATION, ""),
+        running=machine.state in ("provisioning", "ready", "running", "stopping", "offline", "unknown"),
+        # The primary one first, which is what its agent registers.
+        addresses=public(dict.fromkeys((machine.primary_ip, *machine.ips))),
+        state=escaped(machine.state),
+        drained=machine.metadata.get(DRAIN) == "true",
+        note=escaped(machine.metadata.get(STATUS, "")),
+        since=utc(machine.created),
+    )

@@ -1,0 +1,56 @@
+"""What a DNS provider does at one place: list records, remove them, and say what the name servers answer."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any, Protocol
+
+from components.model import Entry
+from rollcall.ownership import Owner
+
+
+class Records(Protocol):
+    """What stands at one place. Raises the errors of `rollcall.errors`."""
+
+    def entries(self) -> tuple[Entry, ...]:
+        """Every entry there, ours and foreign."""
+
+    def answers(self) -> dict[str, frozenset[str] | None]:
+        """For each record set what every name server answers; None where that says nothing about single machines."""
+
+    def remove(self, entries: Iterable[Entry]) -> None:
+        """Remove those of `entries` that are of this place; one that is gone already is no error."""
+
+    def still_answered(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Those of `entries`, which the API lists no more, that a name server still answers with."""
+
+    def compared(self, places: Collection[str]) -> list[str]:
+        """For each of these record sets that is here, what each name server and each resolver answers, as one line."""
+
+    def split(self) -> list[str]:
+        """A line for each record set here for which the resolvers have another answer than the name servers."""
+
+    def challenged(self, gone: Owner) -> bool:
+        """Whether there may be challenges for `gone`, by what `entries` last found."""
+
+    def unchallenge(self, gone: Owner) -> None:
+        """Take away the challenges for `gone`, whatever its instance was; none is no error."""
+
+
+# Seconds for which an API that fails is asked again: an `up` waits for it, and fails for nothing that passes.
+WITHIN = 60.0
+
+
+def families(ipv6: bool) -> tuple[str, ...]:
+    """The types of the records in which a member's addresses must stand."""
+    return ("A", "AAAA") if ipv6 else ("A",)
+
+
+def without_ipv6(inputs: dict[str, Any]) -> dict[str, Any]:
+    """A place's inputs as they were before there was IPv6, where it is off: a state does not change for nothing."""
+    return {key: value for key, value in inputs.items() if key != "ipv6" or value}
+
+
+def challenges(text: str, gone: Owner) -> bool:
+    """Whether a TXT challenges this machine: who it is, with any instance, and perhaps by whom."""
+    return text.startswith(f'"{str(gone).rpartition(" ")[0]} ')

@@ -1,0 +1,133 @@
+"""The address records of a site's host in a Cloudflare zone."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from components.dns.base import WITHIN, challenges, families, without_ipv6
+from components.model import Entry, Stand
+from rollcall.cloudflare import CloudflareStore, Record
+from rollcall.ownership import KEPT, Owner
+from rollcall.retrying import retried
+from rollcall.settings import CloudflareJoin, challenge_name
+from rollcall.zoneview import ZoneView
+
+ADDRESS_TYPES = ("A", "AAAA")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where members stand: a host in a Cloudflare zone. `zone` is the zone's id, `domain` its name, `ttl` in seconds; with `ipv6`
+    by both families."""
+
+    zone: str
+    domain: str
+    host: str
+    ttl: int
+    proxied: bool
+    kind: str = "cloudflare"
+    ipv6: bool = False
+
+    def as_inputs(self) -> dict[str, Any]:
+        return without_ipv6(asdict(self))
+
+    @classmethod
+    def from_inputs(cls, inputs: Mapping[str, Any]) -> Place:
+        return cls(
+            zone=inputs["zone"],
+            domain=inputs["domain"],
+            host=inputs["host"],
+            ttl=int(inputs["ttl"]),
+            proxied=bool(inputs["proxied"]),
+            kind=inputs["kind"],
+            ipv6=bool(inputs.get("ipv6")),
+        )
+
+    @property
+    def stands(self) -> tuple[Stand, ...]:
+        """The record sets that every member must be in."""
+        return tuple(Stand(place=f"{self.host} {rtype}") for rtype in families(self.ipv6))
+
+    @property
+    def told(self) -> CloudflareJoin:
+        """What the machines that stand here are told, without their token."""
+        return CloudflareJoin(
+            zone=self.zone, host=self.host, token="", ttl=self.ttl, proxied=self.proxied, ipv6=self.ipv6
+        )
+
+    @property
+    def lingering(self) -> float:
+        return self.told.cached_s
+
+
+class SiteRecords:
+    """The address records of a host in a Cloudflare zone."""
+
+    def __init__(self, place: Place, store: CloudflareStore, view: ZoneView | None = None) -> None:
+        self._place = place
+        self._store = store
+        self._view = view or ZoneView(place.domain)
+        self._listed = frozenset(ADDRESS_TYPES)
+
+    def entries(self) -> tuple[Entry, ...]:
+        listed = retried(lambda: self._store.list(self._place.zone, self._place.host), WITHIN)
+        self._listed = frozenset(record.type for record in listed)
+        return tuple(_entry(record) for record in listed if record.type in ADDRESS_TYPES)
+
+    def answers(self) -> dict[str, frozenset[str] | None]:
+        """A proxied name answers with the edge's addresses."""
+        place = self._place
+        return {
+            f"{place.host} {rtype}": None if place.proxied else self._answer(rtype) for rtype in families(place.ipv6)
+        }
+
+    def _answer(self, rtype: str) -> frozenset[str]:
+        """What is not listed is not asked for: a resolver would keep for long that there is none (RFC 2308)."""
+        return self._view.all_of(self._place.host, rtype) if rtype in self._listed else frozenset()
+
+    def compared(self, places: Collection[str]) -> list[str]:
+        host, types = self._place.host, families(self._place.ipv6)
+        return [self._view.compare(host, rtype) for rtype in types if f"{host} {rtype}" in places]
+
+    def split(self) -> list[str]:
+        place = self._place
+        types = () if place.proxied else families(place.ipv6)
+        return [said for rtype in types if rtype in self._listed and (said := self._view.split(place.host, rtype))]
+
+    def remove(self, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            zone, _, record = entry.id.partition("/")
+            if zone == self._place.zone and entry.place.startswith(f"{self._place.host} "):
+                retried(lambda zone=zone, record=record: self._store.delete(zone, record), WITHIN)  # type: ignore[misc]
+
+    def still_answered(self, entries: Iterable[Entry]) -> list[Entry]:
+        place = self._place
+        mine = [] if place.proxied else [each for each in entries if each.place.startswith(f"{place.host} ")]
+        types = {each.place.rpartition(" ")[2] for each in mine}
+        known = {rtype: self._view.any_of(place.host, rtype) for rtype in types}
+        return [each for each in mine if each.value in known[each.place.rpartition(" ")[2]]]
+
+    def challenged(self, gone: Owner) -> bool:
+        """A challenge has a name of its own, at which nothing has looked."""
+        return True
+
+    def unchallenge(self, gone: Owner) -> None:
+        retried(lambda: self._unchallenge(gone), WITHIN)
+
+    def _unchallenge(self, gone: Owner) -> None:
+        for record in self._store.list(self._place.zone, challenge_name(gone, self._place.told)):
+            if record.type == "TXT" and challenges(record.content, gone):
+                self._store.delete(record.zone, record.id)
+
+
+def _entry(record: Record) -> Entry:
+    owner = Owner.parse(record.comment)
+    return Entry(
+        place=f"{record.name} {record.type}",
+        value=record.content,
+        owner=owner,
+        id=f"{record.zone}/{record.id}",
+        kept=owner is not None and record.comment.endswith(KEPT),
+    )

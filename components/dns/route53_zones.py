@@ -1,0 +1,49 @@
+"""Route53's hosted zones of a name, and the record sets in one."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from components.config.models import (
+    DirectorySettings,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+def hosted_zone(route53: Any, directory: DirectorySettings) -> str | None:
+    """The id of the directory's hosted zone; None where there is none yet."""
+    return directory.zone_id or next((zone_id_of(each) for each in public_zones(route53, directory.zone)), None)
+
+
+def public_zones(route53: Any, name: str) -> list[dict[str, Any]]:
+    """The public hosted zones of this name."""
+    found = route53.list_hosted_zones_by_name(DNSName=name)["HostedZones"]
+    return [each for each in found if each["Name"] == f"{name}." and not each["Config"].get("PrivateZone")]
+
+
+def zone_id_of(zone: dict[str, Any]) -> str:
+    return str(zone["Id"]).rpartition("/")[2]
+
+
+Sets = Callable[[str], Mapping[str, Mapping[str, Any]]]
+
+
+def sets_of(route53: Any, zone: str) -> Sets:
+    """The record sets at a name (with its final dot), by type, each asked for once; of those with a routing policy the last."""
+
+    @functools.cache
+    def at(name: str) -> Mapping[str, Mapping[str, Any]]:
+        found: dict[str, Mapping[str, Any]] = {}
+        start: dict[str, str] = {"StartRecordName": name}
+        while start:
+            page = route53.list_resource_record_sets(HostedZoneId=zone, MaxItems="10", **start)
+            found |= {each["Type"]: each for each in page["ResourceRecordSets"] if each["Name"] == name}
+            more = page["IsTruncated"] and page["NextRecordName"] == name
+            start = {key.replace("Next", "Start"): page[key] for key in page if key.startswith("NextR")} if more else {}
+        return found
+
+    return at

@@ -1,0 +1,358 @@
+"""The providers of RollCall and Deregistration: what is done at each create, update, refresh and delete.
+
+A provider here is stored in the state by reference to its module and class, so `components.registration.providers` and the
+classes' names are part of the state's format: once there is a release they are not renamed. No secret is in a provider or in its
+inputs: credentials come from the stack's config first and the environment second, at each call. The engine hands the config over; in
+the state it is an input of Pulumi's own provider `pulumi-python`, encrypted where it is a secret (components/preflight/checks.py sees to
+that).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pulumi.dynamic import (
+    CheckFailure,
+    CheckResult,
+    CreateResult,
+    DiffResult,
+    ReadResult,
+    ResourceProvider,
+    UpdateResult,
+)
+
+from components.aws.account_settings import AWS_KEYS
+from components.compute.locations import left
+from components.dns.cloudflare_access import CLOUDFLARE_KEYS
+from components.dns.registry import place_of
+from components.model import Entry, Member, Seen
+from components.registration import snapshots
+from components.registration.diff import (
+    NOT_PROVEN,
+    Difference,
+    difference,
+    is_of_another,
+)
+from components.registration.draining import POLL, see_off, wait_for_caches, withdraw
+from components.registration.engine import Engine
+from components.registration.inventory import RESOLVERS, Registries
+from components.registration.props import members_of, registries_of, roll_of, with_given_up
+from components.registration.roll_call import RollCallError, drain_delay, proven, until_answered
+from components.registration.snapshots import Departure, Look
+from rollcall.errors import FatalError
+from rollcall.ownership import Owner
+
+# Between a cloud's word that it deletes a machine and the machine's end.
+GONE_WITHIN = 300.0
+# Seconds for which a look at DNS serves others: those that come with the one that took it.
+LOOK_FOR = 5.0
+FINDINGS = ("missing", "stale", "left_over", "foreign", "orphaned")
+# What is in the state and is no input.
+_REMEMBERED = ("acknowledged", "former", "seen_off", "former_stacks")
+# Whose roll this run of the engine has called, by stack and instance: they stay, whatever else goes.
+CALLED: set[tuple[str, str]] = set()
+
+
+class _Provider(ResourceProvider):
+    serialize_as_secret_always = False
+    # A class attribute, so that what is stored in the state stays a bare reference: Pulumi writes a dictionary one level deeper
+    # for each resource that it wrote before, until Python's stack is full (pulumi/dynamic/dynamic.py, serialize_provider).
+    _config: Mapping[str, str] = {}
+
+    def configure(self, req: Any) -> None:
+        kept = (*CLOUDFLARE_KEYS, *AWS_KEYS, "rollcall:joyent", RESOLVERS)
+        self._config = {key: value for key in kept if (value := req.config.get(key)) is not None}
+
+    def _registries(self, props: Mapping[str, Any]) -> Registries:
+        return registries_of(props, self._config)
+
+    def _what(self, props: Mapping[str, Any], *keys: str) -> str:
+        """By what a look is shared: what is looked at, and with whose credentials."""
+        return json.dumps([_plain(props[key]) for key in keys] + [dict(self._config)], sort_keys=True)
+
+
+class RollCallProvider(_Provider):
+    """Create and update return when every member answers; delete when every member has left."""
+
+    def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
+        timeout = news.get("timeout")
+        failures = (
+            [CheckFailure("timeout", "must be 10 to 3600 seconds")]
+            if not isinstance(timeout, int | float) or not 10 <= timeout <= 3600
+            else []
+        )
+        return CheckResult(news, failures)
+
+    def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
+        keys = ("stack", "members", "places", "cloud", "fleets", "peers", "elsewhere", "ssh", *FINDINGS)
+        # A state of an earlier version lacks the younger keys.
+        olds = {"peers": _news.get("peers", []), **_olds}
+        changed = [key for key in keys if _plain(olds.get(key, [])) != _plain(_news.get(key, []))]
+        return DiffResult(changes=bool(changed), replaces=[], stables=[], delete_before_replace=False)
+
+    def create(self, props: dict[str, Any]) -> CreateResult:
+        id_ = f"{props['stack']}/{props['fleet']}"
+        nothing = {**props, "members": [], "places": [], "fleets": []}
+        return CreateResult(id_, self._call({**nothing, "uncounted": ()}, props))
+
+    def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
+        former = left(_olds, _news)
+        return UpdateResult(self._call(_olds, {**_news, **({"former": former} if former else {})}))
+
+    def _call(self, olds: Mapping[str, Any], news: Mapping[str, Any]) -> dict[str, Any]:
+        """Wait for the members of `news`, then have those leave that are members of `olds` only, or of no roll call. The outputs."""
+        engine, stack, fleet = Engine(), news["stack"], news["fleet"]
+        registries = self._registries(news)
+        leaving = _leaving(registries, olds, news)
+        # A fleet that this `up` gives up still serves, until its own RollCall goes.
+        told = with_given_up({**news, "seen_off": olds.get("seen_off", [])}, *olds.get("fleets", ()))
+        told["former_stacks"] = sorted(
+            {*olds.get("former_stacks", ()), *(each.stack for each in leaving)} - {stack, ""}
+        )
+        found = until_answered(registries, told, leaving=leaving, engine=engine)
+        self._withdraw(olds, news, engine)
+        if leaving:
+            found = self._let_leave(leaving, registries, olds, told, engine)
+        for line in found.foreign if olds["members"] or olds["places"] else ():
+            engine.say(f"{fleet}: {line} is not Rollcall's; it is left as it is", warning=True)
+        for line in found.unproven:
+            engine.say(f"{fleet}: {line}", warning=True)
+        _called(news)
+        former_stacks = _still_standing(told["former_stacks"], registries) if told["former_stacks"] else []
+        seen_off = _listed(told["seen_off"], registries, stack)
+        seen_off += [each.as_inputs() for each in leaving if each.fleet == fleet]
+        return {
+            **news,
+            **_found(Difference()),
+            "acknowledged": sorted({*olds.get("acknowledged", []), *found.foreign}),
+            **({"seen_off": seen_off} if seen_off else {}),
+            **({"former_stacks": former_stacks} if former_stacks else {}),
+        }
+
+    def _let_leave(
+        self,
+        leaving: tuple[Member, ...],
+        registries: Registries,
+        olds: Mapping[str, Any],
+        told: Mapping[str, Any],
+        engine: Engine,
+    ) -> Difference:
+        """Have `leaving` leave, where the members of `told` have answered, and look again."""
+        stack, members = told["stack"], told["members"]
+        # One that no roll call has counted joined what it was told to, which `olds` may lack.
+        before = self._registries({**olds, "places": olds["places"] or told["places"]})
+        try:
+            see_off(before, stack, leaving, engine, linger=drain_delay(before, told) if members else 0)
+            _warn_of_gone(before.gone, told["fleet"], engine)
+            if not members:
+                wait_for_caches(before, roll_of(olds), drain_delay(before, olds), engine)
+            # That took a while, and nobody may go unless those that stay answer.
+            return until_answered(registries, told, leaving=leaving, engine=engine)
+        except Exception:
+            # Nobody is deleted now, so they serve on. What went wrong first is what there is to tell.
+            with contextlib.suppress(Exception):
+                before.undrain(stack, leaving)
+            raise
+
+    def _withdraw(self, olds: Mapping[str, Any], news: Mapping[str, Any], engine: Engine) -> None:
+        """Have those who stay out of the record sets that the fleet joins no more."""
+        roll, before = roll_of(news), {*members_of(olds)}
+        roll = replace(roll, members=tuple(each for each in roll.members if each in before))
+        joined = {stand.place for stand in roll.stands}
+        began = time.monotonic()
+        for each in olds["places"]:
+            dropped = {stand.place for stand in place_of(each).stands} - joined
+            if not dropped or not roll.members:
+                continue
+            registries = self._registries({**news, "places": [each]})
+            try:
+                withdraw(registries, dropped, roll, engine, since=began)
+                _warn_of_gone(registries.gone, roll.fleet, engine)
+            except FatalError as refused:
+                # Its zone may no longer be ours: no reason to be stuck.
+                engine.say(
+                    f"{roll.fleet}: cannot see whether it has left {', '.join(sorted(dropped))} ({refused})",
+                    warning=True,
+                )
+
+    def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
+        registries = self._registries(props)
+        look = snapshots.LOOKS.get(self._what(props, "places"), lambda: Look(registries), LOOK_FOR)
+        roll = roll_of(props)
+        found = difference(roll, look.entries(), registries.seen(roll.stack), look.answers())
+        found = proven(registries, roll, found)
+        _warn_of_gone(look.gone, roll.fleet, Engine())
+        for note in look.notes:
+            Engine().say(f"{roll.fleet}: {note}", warning=True)
+        changed = {**props, **_found(found)}
+        if props.get("former"):
+            changed["former"] = registries.still_former(props["stack"])
+        if props.get("former_stacks"):
+            changed["former_stacks"] = _still_standing(props["former_stacks"], look)
+        inputs = {key: value for key, value in changed.items() if key not in (*_REMEMBERED, "__provider")}
+        return ReadResult(id_, changed, inputs)
+
+    def delete(self, _id: str, _props: dict[str, Any]) -> None:
+        engine, registries, stack = Engine(), self._registries(_props), _props["stack"]
+        # Of a RollCall that is itself replaced the machines stay.
+        leaving = [each for each in members_of(_props) if (stack, each.instance) not in CALLED]
+        all_left = see_off(registries, stack, leaving, engine, linger=0)
+        _warn_of_gone(registries.gone, _props["fleet"], engine)
+        if leaving:
+            wait_for_caches(registries, roll_of(_props), drain_delay(registries, _props), engine)
+            # Their deletion is next: nothing else comes between, as it may after an update.
+            if all_left and not _props.get("ssh"):
+                registries.stop(stack, leaving)
+
+
+class DeregistrationProvider(_Provider):
+    """Made before its machine and deleted after it: whatever the machine could not take down itself goes then."""
+
+    def create(self, props: dict[str, Any]) -> CreateResult:
+        generation = secrets.token_hex(3)
+        return CreateResult(f"{props['fleet']}-{props['machine']}-{generation}", {**props, "generation": generation})
+
+    def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
+        changed = any(_plain(_olds.get(key)) != _plain(_news.get(key)) for key in ("places", "cloud"))
+        moved = [key for key in ("stack", "fleet", "machine") if _olds.get(key) != _news.get(key)]
+        before, now = (_plain(each.get("networks") or []) for each in (_olds, _news))
+        # What an earlier version made has none written down, and stands where it stands.
+        moved += ["networks"] if before and now and before != now else []
+        changed |= before != now
+        return DiffResult(changes=changed or bool(moved), replaces=moved, stables=[], delete_before_replace=False)
+
+    def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
+        return UpdateResult({**_news, "generation": _olds["generation"]})
+
+    def delete(self, _id: str, _props: dict[str, Any]) -> None:
+        engine = Engine()
+        stack, generation = _props["stack"], _props["generation"]
+        what = self._what(_props, "stack", "cloud", "places")
+
+        def look() -> Departure:
+            return snapshots.DEPARTURES.get(
+                what,
+                lambda: Departure(self._registries(_props), stack),
+                LOOK_FOR,
+                lambda last: not last.running(generation),
+            )
+
+        seen = _wait_until_gone(look, _props, engine)
+        gone = Owner(stack, _props["fleet"], _props["machine"], generation, "unknown")
+        left = _left_of(gone, seen.entries(), seen.seen)
+        if left:
+            # Others may have been at it since, so what goes is what stands now.
+            registries = self._registries(_props)
+            left = _left_of(gone, registries.entries(), seen.seen)
+            registries.remove(left)
+            snapshots.DEPARTURES.forget(what)
+        _warn_of_gone(seen.gone, f"{_props['fleet']}-{_props['machine']}", engine)
+        for records in seen.challenged(gone):
+            records.unchallenge(gone)
+        for entry in left:
+            engine.say(
+                f"{_props['fleet']}-{_props['machine']}: removed {entry.value} from {entry.place}, its machine is gone"
+            )
+
+
+def _warn_of_gone(zones: Iterable[str], who: str, engine: Engine) -> None:
+    for zone in zones:
+        engine.say(f"{who}: the zone {zone} was deleted, so none of its records are left there", warning=True)
+
+
+def _left_of(gone: Owner, entries: Iterable[Entry], machines: Sequence[Seen]) -> list[Entry]:
+    """What a machine of this generation has left, whatever its instance was, and what is nobody's any more; without what has its mark
+    and the address of another one of `machines`."""
+    whose = (gone.stack, gone.fleet, gone.generation)
+    return [
+        each
+        for each in entries
+        if each.dead
+        or (
+            each.owner
+            and (each.owner.stack, each.owner.fleet, each.owner.generation) == whose
+            and not is_of_another(each, machines)
+        )
+    ]
+
+
+def _wait_until_gone(look: Callable[[], Departure], props: Mapping[str, Any], engine: Engine) -> Departure:
+    """The look that shows the machine of this generation no longer running. Raises RollCallError when it still runs after the
+    time-out; one that has only its tags is no reason to fail, and none to have it terminated."""
+    end = time.monotonic() + GONE_WITHIN
+    while True:
+        seen = look()
+        running = seen.running(props["generation"])
+        if not running:
+            return seen
+        if time.monotonic() > end:
+            who, why = f"{props['fleet']}-{props['machine']}", seen.unproven(running)
+            for each in (one for one in running if one.instance not in why):
+                raise RollCallError(
+                    f"{who}: {each.instance} still runs after {GONE_WITHIN:.0f} s; "
+                    "terminate it and run `pulumi destroy` or `pulumi up` again"
+                )
+            for instance, doubt in sorted(why.items()):
+                engine.say(
+                    f"{who}: {instance} has its tags, but {NOT_PROVEN} ({doubt}); it is left as it is", warning=True
+                )
+            return seen
+        engine.sleep(POLL)
+
+
+def _leaving(registries: Registries, olds: Mapping[str, Any], news: Mapping[str, Any]) -> tuple[Member, ...]:
+    """The machines of the state that are not members of `news`, each with the stack id that it was made with if that is another one."""
+    stack, members = news["stack"], members_of(news)
+    before = olds.get("stack", stack)
+    counted = [each for each in members_of(olds) if each not in members]
+    found = [replace(each, stack=before) if before != stack else each for each in counted]
+    known = {each.generation for each in (*members, *counted)}
+    uncounted = {(each["stack"], each["fleet"], each["generation"]) for each in news.get("uncounted", ())}
+    for made_by in sorted({each[0] for each in uncounted}):
+        found += [
+            Member(
+                fleet=each.fleet,
+                machine=each.machine,
+                generation=each.generation,
+                instance=each.instance,
+                stack=made_by if made_by != stack else "",
+            )
+            for each in registries.seen(made_by)
+            if (made_by, each.fleet, each.generation) in uncounted and each.generation not in known
+        ]
+    return tuple(found)
+
+
+def _called(props: Mapping[str, Any]) -> None:
+    CALLED.update((props["stack"], each.instance) for each in members_of(props))
+
+
+def _listed(members: Sequence[Mapping[str, Any]], registries: Registries, stack: str) -> list[Mapping[str, Any]]:
+    """Those that their cloud still lists: the engine deletes last what an `up` has seen off, and may not have come to it."""
+    there = {each.instance for each in registries.seen(stack)} if members else set()
+    return [each for each in members if each["instance"] in there]
+
+
+def _still_standing(stacks: Iterable[str], seen: Registries | Look) -> list[str]:
+    """Those of these former ids of the stack that entries have yet."""
+    owners = {each.owner.stack for each in seen.entries() if each.owner is not None}
+    return [each for each in stacks if each in owners]
+
+
+def _found(found: Difference) -> dict[str, list[str]]:
+    return {key: list(getattr(found, key)) for key in FINDINGS}
+
+
+def _plain(value: Any) -> Any:
+    """Lists and mappings of the wire compared by value; numbers arrive as floats."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,108 @@
+"""A fleet of EC2 instances."""
+
+from __future__ import annotations
+
+import pulumi
+
+from components.aws.region import own_region
+from components.compute.ec2 import group_description
+from components.compute.locations import Access
+from components.resources import aws_sdk as aws
+from components.resources import ec2_lookups, firewall, userdata
+from components.resources.fleets.base import Fleet
+from components.resources.fleets.revision import VERSION
+from components.resources.tags import marks
+from rollcall.settings import STORE
+
+
+class Ec2Fleet(Fleet):
+    """EC2 instances over the default VPC's zones, IMDSv2 only, their root volume encrypted, no key pair unless SSH is
+    configured. In another region than the stack's everything is made with the provider that `opts` gives."""
+
+    instance_role = True
+
+    def make(self) -> None:
+        region = self.settings.region or own_region(pulumi.runtime.get_config)
+        self.access = Access(cloud="aws", region=region)
+        ipv6 = self.settings.ipv6
+        subnets = ec2_lookups.subnets(self.settings.size, self, ipv6=ipv6)
+        group = self._security_group()
+        self.image = image = ec2_lookups.pinned_image(self.settings, self.stack, self)
+        for index in range(self.settings.count):
+            deregistration = self.bracket(index, [group])
+            instance = aws.ec2.Instance(
+                f"{self.name}-{index}",
+                ami=image,
+                instance_type=self.settings.size,
+                subnet_id=subnets.apply(lambda ids, index=index: ids[index % len(ids)]),
+                associate_public_ip_address=True,
+                ipv6_address_count=1 if ipv6 else None,
+                vpc_security_group_ids=[group.id],
+                iam_instance_profile=self.args.profile,
+                key_name=self.settings.ssh.key_name if self.settings.ssh else None,
+                user_data_base64=userdata.gzipped_base64(),
+                metadata_options={
+                    "http_endpoint": "enabled",
+                    "http_tokens": "required",
+                    "http_put_response_hop_limit": 1,
+                    "instance_metadata_tags": "enabled",
+                },
+                root_block_device={
+                    "encrypted": True,
+                    "volume_type": "gp3",
+                    "tags": {"Name": f"{self.name}-{index}", **marks()},
+                },
+                tags={
+                    "Name": f"{self.name}-{index}",
+                    VERSION: self.version,
+                    STORE: self.args.store,
+                    **self.told(index, deregistration),
+                },
+                opts=pulumi.ResourceOptions(
+                    parent=self,
+                    depends_on=[deregistration],
+                    replace_with=[deregistration],
+                    # Its Deregistration is made, not replaced; no tag of ours is on it, so its tags always differ.
+                    replace_on_changes=["tags"] if f"{self.name}-{index}" in self.args.by_hand else None,
+                    # The trigger decides on a replacement: compressed bytes differ between zlib versions, and zones come and
+                    # go. An instance that is stopped has no public address, which the provider reads as an input.
+                    ignore_changes=["userDataBase64", "ami", "subnetId", "associatePublicIpAddress"],
+                ),
+            )
+            self.enlist(index, deregistration, instance, instance.id)
+            self._powered(index, instance)
+            self.drained_by_ssh(index, instance, instance.public_ip)
+        self.addresses = pulumi.Output.all(
+            *(machine.id for machine in self.machines), *(machine.public_ip for machine in self.machines)
+        ).apply(lambda both: dict(zip(both[: len(both) // 2], both[len(both) // 2 :], strict=True)))
+
+    def _powered(self, index: int, instance: aws.ec2.Instance) -> None:
+        """An instance that somebody stopped, or that lost its host, is a difference, and `up` starts it."""
+        power = aws.ec2transitgateway.InstanceState(
+            f"{self.name}-{index}-power",
+            instance_id=instance.id,
+            state="running",
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        self.attendants.append(power)
+
+    def _security_group(self) -> aws.ec2.SecurityGroup:
+        vpc = aws.ec2.get_vpc_output(default=True, opts=pulumi.InvokeOutputOptions(parent=self))
+        return aws.ec2.SecurityGroup(
+            f"{self.name}-group",
+            description=group_description(self.stack, self.name),
+            vpc_id=vpc.id,
+            ingress=firewall.security_group_rules(self.ingress_rules(), ipv6=self.settings.ipv6),
+            egress=[
+                {
+                    "protocol": "-1",
+                    "from_port": 0,
+                    "to_port": 0,
+                    "description": "updates and DNS APIs",
+                    "cidr_blocks": [firewall.ANYONE],
+                    **({"ipv6_cidr_blocks": [firewall.ANYONE_V6]} if self.settings.ipv6 else {}),
+                }
+            ],
+            tags={"Name": f"rollcall-{self.stack}-{self.name}"},
+            opts=pulumi.ResourceOptions(parent=self),
+        )

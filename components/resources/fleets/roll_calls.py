@@ -1,0 +1,60 @@
+"""The RollCalls of all fleets, which are made once all machines are there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import pulumi
+
+from components.compute.locations import Access
+from components.registration.resources import RollCall, RollCallArgs
+from components.resources.fleets.base import Fleet
+
+
+def call_rolls(
+    fleets: Sequence[Fleet], held: Iterable[str] = (), uncounted: Sequence[Mapping[str, str]] = ()
+) -> list[RollCall]:
+    """A RollCall for each fleet, after the machines of all fleets: no predecessor leaves before every successor answers. `held` are
+    the names of the fleets that the state has, `uncounted` its machines that no roll call has counted: those of a fleet that is given
+    up are seen off by one fleet in each place."""
+    names = {each.name for each in fleets}
+    given_up = sorted({*held} - names)
+    everybody = [each for fleet in fleets for each in (*fleet.machines, *fleet.attendants)]
+    return [
+        RollCall(
+            fleet.name,
+            RollCallArgs(
+                stack=fleet.stack,
+                fleet=fleet.name,
+                fleets=[each.name for each in fleets],
+                members=fleet.members,
+                places=fleet.places,
+                cloud=fleet.access.as_inputs(),
+                timeout=fleet.settings.timeout,
+                linger=fleet.args.linger,
+                peers=peers_of(fleet, fleets),
+                elsewhere=[each.as_inputs() for each in elsewhere(fleet.access, (one.access for one in fleets))],
+                brake=fleet.args.brake,
+                ssh=fleet.settings.ssh is not None,
+                given_up=given_up,
+                uncounted=[
+                    each
+                    for each in uncounted
+                    if each["fleet"] == fleet.name
+                    or (each["fleet"] not in names and fleet.name == min(peers_of(fleet, fleets)))
+                ],
+            ),
+            opts=pulumi.ResourceOptions(parent=fleet, depends_on=everybody),
+        )
+        for fleet in fleets
+    ]
+
+
+def peers_of(fleet: Fleet, fleets: Iterable[Fleet]) -> list[str]:
+    """The names of the fleets in the same place, this one's among them."""
+    return [each.name for each in fleets if each.access == fleet.access]
+
+
+def elsewhere(home: Access, everywhere: Iterable[Access]) -> list[Access]:
+    """The other places of the same cloud, each once, sorted."""
+    return sorted({each for each in everywhere if each.cloud == home.cloud and each != home})

@@ -1,0 +1,60 @@
+"""A fleet of Triton machines."""
+
+from __future__ import annotations
+
+import pulumi
+
+from components.compute.locations import Access
+from components.joyent import Machine, MachineArgs, Ready, ReadyArgs
+from components.resources import firewall, userdata
+from components.resources.fleets.base import Fleet
+from components.resources.fleets.revision import VERSION
+from components.resources.tags import marks
+
+
+class JoyentFleet(Fleet):
+    """Triton machines by the dynamic provider over CloudAPI, with one waiter for the whole fleet; all in one data centre."""
+
+    def make(self) -> None:
+        datacenter = self.settings.region
+        self.access = Access(cloud="joyent", region=datacenter or "")
+        made: list[Machine] = []
+        closed = firewall.is_closed(each.ingress for each in self.args.memberships)
+        rules = firewall.firewall_rules(self.name, self.ingress_rules(), self, datacenter) if closed else []
+        for index in range(self.settings.count):
+            deregistration = self.bracket(index, rules)
+            machine = Machine(
+                f"{self.name}-{index}",
+                MachineArgs(
+                    machine_name=pulumi.Output.concat(f"{self.name}-{index}-", deregistration.generation),
+                    package=self.settings.size,
+                    image=self.settings.image,
+                    networks=self.settings.networks or None,
+                    tags={
+                        **marks(),
+                        VERSION: self.version,
+                        **self.identity(index, deregistration),
+                        **(firewall.tags(self.name) if closed else {}),
+                    },
+                    firewall_enabled=closed,
+                    metadata=self.told(index, deregistration),
+                    secret_metadata=self.secrets(),
+                    userdata=userdata.build(),
+                    datacenter=datacenter,
+                    # What was adopted before the stack was renamed is replaced: its successor may not adopt it again.
+                    adopt=None if f"{self.name}-{index}" in self.args.renamed else self.settings.adopt.get(index),
+                ),
+                opts=pulumi.ResourceOptions(parent=self, depends_on=[deregistration], replace_with=[deregistration]),
+            )
+            made.append(machine)
+            self.enlist(index, deregistration, machine, machine.id)
+        ready = Ready(
+            f"{self.name}-ready",
+            ReadyArgs(machines=[machine.id for machine in made], timeout=self.settings.timeout, datacenter=datacenter),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=made),
+        )
+        self.machines.append(ready)
+        self.addresses = ready.addresses
+        for index, machine in enumerate(made):
+            address = pulumi.Output.all(ready.addresses, machine.id).apply(lambda both: str(both[0].get(both[1], "")))
+            self.drained_by_ssh(index, machine, address)

@@ -1,0 +1,26 @@
+"""One thing that a fleet joins, as its machines, its firewall and its RollCall have it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pulumi
+
+from components.resources.firewall import IngressRule
+
+
+@dataclass(frozen=True, kw_only=True)
+class Membership:
+    """One thing that a fleet joins.
+
+    `places` are where its entries stand, as inputs of RollCall; `words` what machine `index` is told; `ingress` the port that
+    visitors or clients come to; `secrets` what clouds that keep secrets with the machine give it, by name.
+    """
+
+    places: Sequence[pulumi.Output[dict[str, Any]]]
+    workload: str
+    ingress: IngressRule
+    words: Callable[[int], pulumi.Output[str]]
+    secrets: Mapping[str, pulumi.Output[str]] = field(default_factory=dict)
