@@ -82,8 +82,8 @@ format: ## format the Python code
 format-check:
 	@$(PY) -m ruff format --check .
 
-lint: ## ruff
-	@$(PY) -m ruff check .
+lint: ## ruff, and which package may import which (pyproject.toml)
+	@$(PY) -m ruff check . && PYTHONPATH=userdata .venv/bin/lint-imports --no-cache
 
 types: ## mypy, strict
 	@$(PY) -m mypy

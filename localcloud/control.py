@@ -10,13 +10,15 @@ import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from localcloud import listing
-from localcloud.faults import FaultError
+from localcloud.faults import FaultError, Faults
+from localcloud.namespace import Namespace
 
 if TYPE_CHECKING:
-    from localcloud.daemon import Daemon
+    from localcloud.aws import Aws
+    from localcloud.cloudapi import CloudApi
 
 _LONGEST = 16 * 2**20
 
@@ -25,10 +27,23 @@ class ControlError(Exception):
     """What was asked for cannot be done; the message is for the user."""
 
 
-class ControlServer:
-    """Serves a Daemon's commands."""
+class Controlled(Protocol):
+    """What the commands need of the daemon."""
 
-    def __init__(self, path: Path, daemon: Daemon) -> None:
+    options: Any
+    hypervisor: Any
+    aws: Aws
+    datacenters: tuple[CloudApi, ...]
+    faults: Faults
+    namespace: Namespace
+
+    def environment(self) -> dict[str, str]: ...
+
+
+class ControlServer:
+    """Serves a daemon's commands."""
+
+    def __init__(self, path: Path, daemon: Controlled) -> None:
         self._daemon = daemon
         path.unlink(missing_ok=True)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -12,6 +12,8 @@ from typing import Any
 
 import yaml
 
+from rollcall.yaml_keys import duplicates
+
 # Of the providers' own settings these describe the deployment.
 _KEPT = ("aws:region", "aws:defaultTags")
 # Beside `config`: how the real stack's secrets are encrypted.
@@ -57,8 +59,6 @@ def copy(source: Path, target: Path) -> list[str]:
     """Write the rehearsal's copy of a `Pulumi.<stack>.yaml`; the keys that it leaves out. What the engine has added to the copy
     since, the salt of its secrets, stays. Raises ValueError where `source` is no configuration, or has a key twice: the copy would have
     the last one only, and the program that is rehearsed could not say so."""
-    from components.config.stack_file import duplicates
-
     before = target.read_text().splitlines() if target.exists() else ()
     salt = [line for line in before if line.startswith("encryptionsalt:")]
     text = source.read_text()

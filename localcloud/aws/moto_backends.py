@@ -16,8 +16,8 @@ import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from localcloud.aws import filters
 from localcloud.aws.catalogue import REGIONS
-from localcloud.aws.ec2 import filters
 from localcloud.aws.operations import not_emulated
 from localcloud.aws.wire import AwsError, Call, Reply
 

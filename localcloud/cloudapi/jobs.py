@@ -7,49 +7,15 @@ Steps run under the account's lock; the hypervisor is called without it.
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any
 
 from localcloud.cloudapi.model import Machine, iso
 from localcloud.cloudapi.schedule import Schedule
+from localcloud.cloudapi.steps import Ask, Event, Job, Pause
 from localcloud.compute import Hypervisor
 
-Event = Literal["running", "stopped", "failed"]
-
-
-@dataclass(frozen=True)
-class Pause:
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Ask:
-    """Something to ask the hypervisor for."""
-
-    what: Callable[[Hypervisor], None]
-
-
-@dataclass(frozen=True)
-class Await:
-    """What the hypervisor reports next about the machine."""
-
-
-Steps = Generator[Pause | Ask | Await, Event | None, bool]
 _log = logging.getLogger(__name__)
-
-
-@dataclass
-class Job:
-    """`action` as the audit trail names it, None for what it does not list. `power`: handles what the hypervisor reports."""
-
-    action: str | None
-    steps: Steps
-    caller: dict[str, Any]
-    power: bool = False
-    waiting: bool = False
-    reports: deque[Event] = field(default_factory=deque)
 
 
 class Jobs:

@@ -6,8 +6,9 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from localcloud.cloudapi.jobs import Ask, Await, Job, Pause, Steps, settle
+from localcloud.cloudapi.jobs import settle
 from localcloud.cloudapi.model import Machine, Nic
+from localcloud.cloudapi.steps import Ask, Await, Job, Pause, Steps
 from localcloud.cloudapi.store import Store
 from localcloud.compute import Hypervisor, Observer
 from localcloud.compute import Machine as Guest

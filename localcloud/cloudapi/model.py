@@ -8,13 +8,11 @@ import secrets
 import uuid
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from localcloud.cloudapi.catalogue import Image, Package
 from localcloud.cloudapi.netdata import Network
-
-if TYPE_CHECKING:
-    from localcloud.cloudapi.jobs import Job
+from localcloud.cloudapi.steps import Job
 
 HVM = ("kvm", "bhyve")
 # What counts as "active" in lists: everything that is there (VMAPI's search).

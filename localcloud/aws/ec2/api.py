@@ -11,7 +11,8 @@ from typing import Any
 from urllib.parse import urlencode
 from xml.sax.saxutils import escape
 
-from localcloud.aws.ec2 import filters, ipv6, parts
+from localcloud.aws import filters
+from localcloud.aws.ec2 import ipv6, parts
 from localcloud.aws.ec2.launch import check_metadata_options, prepare
 from localcloud.aws.ec2.modify import modify
 from localcloud.aws.ec2.power import CODES, Change, Power
