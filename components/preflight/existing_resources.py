@@ -8,13 +8,14 @@ difference there is drift, which the engine shows.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from components.config.models import DirectorySettings, SiteSettings
 from components.dns.route53_zones import Sets
 from components.preflight.lost_tokens import LostToken
 from components.preflight.state import Held
+from components.resources.existing import ExistingResources
 from components.resources.service_directory import StaticRecord, static_records
 from components.resources.site import apex_comment
 from components.resources.ssh_drain import leave_name
@@ -34,24 +35,14 @@ _IN_THE_WAY = ("A", "AAAA", "CNAME")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
-    """`taken`: the id with which each resource is imported. `by_hand`: instances in the state that Rollcall did not boot. `fleets`:
-    those that the state has machines of. `by_ssh`: machines that the state drains over SSH. `uncounted`: machines of the state that no
-    roll call has counted, as RollCall's inputs. `renamed`: machines, by name, that were made under another stack id. `faults` must be
-    mended before anything is made; `warnings` and `notes` are said at a preview. `lost_tokens` are Cloudflare's that `up` revokes.
-    `token_account`: the account that owns the operator's Cloudflare token, if no user does."""
+class Standing(ExistingResources):
+    """What is there, and what that means: `faults` must be fixed before anything is made; `warnings` and `notes` are said at a preview.
+    `lost_tokens` are Cloudflare's that `up` revokes."""
 
-    taken: Mapping[str, str] = field(default_factory=dict)
-    by_hand: frozenset[str] = frozenset()
-    fleets: frozenset[str] = frozenset()
-    by_ssh: frozenset[str] = frozenset()
-    uncounted: tuple[Mapping[str, str], ...] = ()
-    renamed: frozenset[str] = frozenset()
     faults: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     lost_tokens: tuple[LostToken, ...] = ()
-    token_account: str = ""
 
     def __add__(self, other: Standing) -> Standing:
         return Standing(
