@@ -32,7 +32,7 @@ from tests.cloud.aws_accounts import two_accounts
 from tests.cloud.aws_cloud import Cloud, allow, point_shell_at, running
 from tests.cloud.cloudflare_server import OPERATOR as TOKEN
 from tests.cloud.cloudflare_server import Front, Lab
-from tests.unit.test_registration import World
+from tests.unit.registration.test_registration import World
 
 pytestmark = pytest.mark.clouds
 SITE, HOST, SERVICES = "scalability.expert", "www.scalability.expert", "unilans.net"

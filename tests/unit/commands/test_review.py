@@ -313,5 +313,5 @@ def test_a_record_that_is_replaced_is_not_called_deleted() -> None:
 
 
 def test_the_guide_names_every_exit_code() -> None:
-    guide = (Path(__file__).resolve().parents[2] / "docs" / "review.md").read_text()
+    guide = (Path(__file__).resolve().parents[3] / "docs" / "review.md").read_text()
     assert re.findall(r"^\| (\d) \|", guide, re.M) == ["0", "1", "2", "3"]

@@ -16,7 +16,7 @@ from localcloud.http import Server, listen
 from localcloud.visitor import Visitor
 from tests.unit.agent.nameserver import ZONE, Served, serving
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 HOST = f"shop.{ZONE}"
 STATIC = {"zone": ZONE, "services": {"theService": f"_theService._tcp.{ZONE}"}}
 

@@ -11,7 +11,7 @@ import yaml
 from components.config.reader import read
 from localcloud.stackconfig import copy, rehearsed
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 # key, value, and what stays of it (None: nothing)
 TABLE: list[tuple[str, Any, Any]] = [

@@ -10,7 +10,7 @@ import pytest
 
 from components.resources import cloudflare_sdk
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 # Looking for garbage among its classes takes a third of the time.
 LOAD = "import gc; gc.disable()"
 ALL = "found = [getattr(cloudflare, each) for each in cloudflare.NAMES]"

@@ -14,7 +14,7 @@ import pytest
 from components.commands.check import errors, main
 from components.config.stack_file import StackFileError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 GOOD = """\
 config:
   aws:region: us-west-2

@@ -25,7 +25,7 @@ from components.preflight.checks import size_faults
 from components.resources import userdata
 from tests.unit.builders import VERSIONS, built_by, oldest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 # What is not in the release: what gets it, what is about a whole stack, and the client.
 ELSEWHERE = {
     "boot.sh",

@@ -11,7 +11,7 @@ import pytest
 from components.resources import aws_sdk
 from components.resources.sdk_parts import Part
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 USED = "from components.resources import aws_sdk as aws; found = [aws.ec2.Instance, aws.ec2.get_vpc_output, aws.ssm.Parameter];"
 SAME = "assert pulumi_aws.ec2.Instance is aws.ec2.Instance; assert pulumi_aws.ec2.VpnGateway; assert pulumi_aws.ssm.Document"
 

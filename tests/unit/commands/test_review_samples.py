@@ -9,7 +9,7 @@ import pytest
 
 from components.commands.review import commented, read_log
 
-SAMPLES = Path(__file__).resolve().parents[1] / "samples" / "review"
+SAMPLES = Path(__file__).resolve().parents[2] / "samples" / "review"
 RECORDED = sorted(SAMPLES.glob("*.events.gz"))
 
 

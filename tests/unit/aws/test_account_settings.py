@@ -185,7 +185,7 @@ def test_a_roll_call_is_told_every_key() -> None:
 
 def test_one_file_alone_makes_boto3s_clients() -> None:
     """Whatever else did would ask with the shell's credentials, which may be another account's."""
-    home = Path(__file__).parents[2]
+    home = Path(__file__).parents[3]
     importing = {
         each.relative_to(home).as_posix()
         for each in [home / "__main__.py", *(home / "components").rglob("*.py")]
