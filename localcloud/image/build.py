@@ -30,9 +30,10 @@ MASKED = (
     # Each takes an inotify instance of a small number that all machines share.
     "systemd-ask-password-console.path", "systemd-ask-password-wall.path",
 )  # fmt: skip
-# Looks for metadata before there is a network, and at a second boot waits 5 s in vain to tell whether it moved. That of
-# Debian 13 cannot be left out: it is another one (rootfs).
-MASKED_OF = {"bookworm": ("cloud-init-local.service",)}
+# The first looks for metadata before there is a network, and at a second boot waits 5 s in vain to tell whether it moved. The second
+# does what user data in the form `#cloud-config` asks for, and that of Rollcall is a script. Those of Debian 13 cannot be left out:
+# there, all stages are one process (rootfs).
+MASKED_OF = {"bookworm": ("cloud-init-local.service", "cloud-config.service")}
 # In no image, but in its repository: what machines of other people's images have, for those who install it.
 OFFERED = ("needrestart",)
 ENABLED = {

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
-import subprocess
 from collections.abc import Mapping
 from typing import Any
 
 import boto3
+import dns.message
+import dns.query
 import requests
 
 from localcloud.rehearsal import GONE, Rehearsal, addresses
@@ -24,11 +25,21 @@ class Deployed:
         self.rehearsal = rehearsal
         self.output = output
         self.env = rehearsal.environment()
+        self._clients: dict[tuple[str, ...], Any] = {}
+        # Made once, since tests ask again and again until something has come true.
+        self.http = requests.Session()
+        self.http.trust_env = False
         self.ec2: Any = self.aws("ec2")
 
     def aws(self, service: str, told: Mapping[str, str] | None = None) -> Any:
-        """boto3's client of an AWS service: the operator's, unless `told` has other credentials."""
+        """boto3's client of an AWS service: the operator's, unless `told` has other credentials or another region."""
         env = {**self.env, **(told or {})}
+        key = (service, env["AWS_REGION"], env["AWS_ACCESS_KEY_ID"])
+        if key not in self._clients:
+            self._clients[key] = self._client(service, env)
+        return self._clients[key]
+
+    def _client(self, service: str, env: Mapping[str, str]) -> Any:
         return boto3.client(
             service,
             endpoint_url=env["AWS_ENDPOINT_URL"],
@@ -51,10 +62,11 @@ class Deployed:
         return [record for record in found if record["name"] == HOST and record["type"] == "A"]
 
     def dig(self, name: str, rtype: str) -> list[str]:
-        """What `dig +short` at the authoritative server prints, sorted."""
+        """What `dig +short` at the authoritative server would print, sorted."""
         host, _, port = self.env["ROLLCALL_DNS"].rpartition(":")
-        words = ["dig", f"@{host}", "-p", port, "+short", name, rtype]
-        return sorted(subprocess.run(words, capture_output=True, text=True, check=True, timeout=20).stdout.splitlines())
+        query = dns.message.make_query(name, rtype)
+        reply, _ = dns.query.udp_with_fallback(query, host, port=int(port), timeout=5)
+        return sorted(item.to_text() for rrset in reply.answer for item in rrset)
 
     def inside(self, instance: str, *words: str) -> str:
         """What a command prints on a machine."""
@@ -66,7 +78,7 @@ class Deployed:
     def _get(self, path: str, **query: str) -> dict[str, Any]:
         token = {"Authorization": f"Bearer {self.env['CLOUDFLARE_API_TOKEN']}"}
         url = self.env["CLOUDFLARE_BASE_URL"] + path
-        found: dict[str, Any] = requests.get(url, params=query, headers=token, timeout=10).json()
+        found: dict[str, Any] = self.http.get(url, params=query, headers=token, timeout=10).json()
         return found
 
     def machine(self, name: str) -> dict[str, Any]:

@@ -7,9 +7,6 @@ import json
 from typing import Any
 
 import dns.exception
-import dns.message
-import dns.query
-import dns.rdatatype
 import requests
 
 from localcloud.namespace import Namespace
@@ -96,7 +93,7 @@ class InStep(Deployed):
     def ask_site(self) -> str:
         """Who served the site's page, or what went wrong."""
         try:
-            reply = requests.get(self.env["ROLLCALL_SITE_URL"], timeout=10)
+            reply = self.http.get(self.env["ROLLCALL_SITE_URL"], timeout=10)
         except requests.RequestException as failed:
             return type(failed).__name__
         return reply.headers.get("X-Served-By") or f"HTTP {reply.status_code}"
@@ -104,22 +101,17 @@ class InStep(Deployed):
     def ask_service(self) -> str:
         """Who answered a call to a machine of the service's set, each in turn, or what went wrong."""
         try:
-            targets = self._query(SERVICE, dns.rdatatype.SRV)
+            targets = self.dig(SERVICE, "SRV")
             self._turn = (getattr(self, "_turn", 0) + 1) % max(len(targets), 1)
             if not targets:
                 return "nobody"
-            (address,) = self._query(sorted(targets)[self._turn].split()[3], dns.rdatatype.A)
+            (address,) = self.dig(targets[self._turn].split()[3], "A")
             with contextlib.closing(self._namespace.connect((address, 4218), timeout=3)) as call:
                 call.settimeout(3)
                 call.sendall(b"hello\n")
                 return call.makefile("rb").readline().split(b" ")[0].decode() or "hung up"
         except (OSError, ValueError, dns.exception.DNSException) as failed:
             return f"{type(failed).__name__} {failed}"
-
-    def _query(self, name: str, rtype: dns.rdatatype.RdataType) -> list[str]:
-        host, _, port = self.env["ROLLCALL_DNS"].rpartition(":")
-        reply = dns.query.udp(dns.message.make_query(name, rtype), host, port=int(port), timeout=5)
-        return [item.to_text() for rrset in reply.answer if rrset.rdtype == rtype for item in rrset]
 
 
 def foreign_bytes(deployed: InStep) -> str:

@@ -90,7 +90,7 @@ def looked_at(look: Callable[[], tuple[set[str], set[str]]]) -> Iterator[list[tu
     def watch() -> None:
         while not ended:
             seen.append(look())
-            time.sleep(0.05)
+            time.sleep(0.1)
 
     with ThreadPoolExecutor(1) as pool:
         done = pool.submit(watch)

@@ -42,7 +42,7 @@ def test_machines_serve_entries_stay_and_all_catches_up(stack: TwoClouds, second
         stack.triton("instance", "start", stack.machine("web-joyent-1")["id"])
         for name in ("web-aws-0", "web-joyent-0"):
             stack.inside(stack.machine(name)["id"], "systemctl", "kill", "--signal=KILL", "rollcall")
-        with Prober(stack.ask_site).running() as site, Prober(stack.ask_service).running() as service:
+        with Prober(stack.ask_site, 0.25).running() as site, Prober(stack.ask_service, 0.25).running() as service:
             while time.time() < began + seconds:
                 assert _standing(stack) == stood
                 time.sleep(1)

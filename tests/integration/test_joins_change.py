@@ -134,7 +134,7 @@ def test_fleets_with_other_names_take_over_and_nobody_is_led_to_the_dead(joining
     """The RollCalls of the new fleets are made while the machines of the old ones stand and serve, and before theirs go."""
     before = joining.in_state()
     joining.configure("site, theService/v1", name="www")
-    prober = Prober(joining.ask_site, 0.1)
+    prober = Prober(joining.ask_site, 0.2)
     with prober.running():
         wait_until("a client is at work", lambda: len(prober.answers) > 10, 20)
         said = joining.up()

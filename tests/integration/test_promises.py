@@ -97,7 +97,7 @@ def test_4_one_writer_for_each_record(stack: Promised) -> None:
 
 def test_5_a_graceful_stop_is_seen_by_nobody(stack: Promised) -> None:
     aws, joyent = stack.machine("web-aws-1")["id"], stack.machine("web-joyent-1")["id"]
-    with Prober(stack.ask_site, 0.02).running() as site, Prober(stack.ask_service, 0.02).running() as service:
+    with Prober(stack.ask_site, 0.05).running() as site, Prober(stack.ask_service, 0.05).running() as service:
         wait_until("all four serve", lambda: {said for _, said in site.answers} >= stack.joined, 10)
         stack.ec2.stop_instances(InstanceIds=[aws])
         stack.triton("instance", "stop", "-w", joyent)
@@ -124,7 +124,7 @@ def test_5_a_failed_check_removes_the_entry_while_it_fails(stack: Promised, unit
     stack.inside(machine, "systemctl", "stop", unit)
     gone = wait_until("its entry is gone", lambda: machine not in stack.owners()[side], UNHEALTHY_WITHIN)
     assert stack.owners()["service" if side == "site" else "site"] == stack.joined
-    with Prober(ask, 0.05).running() as prober:
+    with Prober(ask, 0.1).running() as prober:
         time.sleep(3)
     assert prober.failures((stack.joined - {machine}).__contains__) == []
     stack.inside(machine, "systemctl", "start", unit)

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from components.joyent.credentials import Credentials
@@ -60,15 +59,11 @@ class Spread(InStep):
         self.rehearsal.write_config()
 
     def ec2_in(self, region: str) -> Any:
-        keys = {"aws_access_key_id": "AWS_ACCESS_KEY_ID", "aws_secret_access_key": "AWS_SECRET_ACCESS_KEY"}
-        told = {name: self.env[key] for name, key in keys.items()}
-        return boto3.client("ec2", endpoint_url=self.env["AWS_ENDPOINT_URL"], region_name=region, **told)
+        return self.aws("ec2", {"AWS_REGION": region})
 
     def ssm_in(self, region: str) -> list[str]:
         """The names of the stack's own parameters there."""
-        keys = {"aws_access_key_id": "AWS_ACCESS_KEY_ID", "aws_secret_access_key": "AWS_SECRET_ACCESS_KEY"}
-        told = {name: self.env[key] for name, key in keys.items()}
-        ssm = boto3.client("ssm", endpoint_url=self.env["AWS_ENDPOINT_URL"], region_name=region, **told)
+        ssm = self.aws("ssm", {"AWS_REGION": region})
         return sorted(each["Name"] for each in ssm.describe_parameters()["Parameters"])
 
     def places(self) -> dict[str, str]:
@@ -203,7 +198,7 @@ def test_nobody_is_answered_with_a_dead_address_while_a_fleet_moves_to(
     before = spread.in_state()
     known = set(before)
     spread.configure(**told)
-    probers = {"site": Prober(spread.ask_site, 0.1), "service": Prober(spread.ask_service, 0.1)}
+    probers = {"site": Prober(spread.ask_site, 0.2), "service": Prober(spread.ask_service, 0.2)}
     with probers["site"].running(), probers["service"].running():
         wait_until("clients are at work", lambda: all(len(each.answers) > 10 for each in probers.values()), 20)
         began = time.monotonic()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,7 +28,7 @@ def metadata(tmp_path: Path) -> Iterator[Metadata]:
 def tool(folder: Path, name: str, *arguments: str, stdin: str = "") -> tuple[int, str, str]:
     """Run a guest's tool: exit code, output, errors."""
     done = subprocess.run(
-        [sys.executable, str(ROOTFS / "usr/sbin" / name), *arguments],
+        [str(ROOTFS / "usr/sbin" / name), *arguments],
         input=stdin, capture_output=True, text=True, check=False,
         env={**os.environ, "MDATA_SOCKET": str(folder / "metadata.sock")},
     )  # fmt: skip
@@ -51,6 +50,14 @@ def test_put_takes_its_value_as_argument_or_from_standard_input(metadata: Metada
     assert tool(tmp_path, "mdata-put", "two words", stdin="ä\n") == (0, "", "")
     assert metadata.values["one"] == "a b"
     assert metadata.values["two words"] == "ä\n"
+
+
+@pytest.mark.parametrize("length", [*range(1, 9), 44, 45, 46, 59, 60, 61, 90, 72_001])
+def test_a_value_of_any_length_arrives_as_it_was_sent(metadata: Metadata, tmp_path: Path, length: int) -> None:
+    value = "".join(chr(32 + (number * 7) % 95) for number in range(length))
+    assert tool(tmp_path, "mdata-put", "sent", stdin=value) == (0, "", "")
+    assert metadata.values["sent"] == value
+    assert tool(tmp_path, "mdata-get", "sent") == (0, f"{value}\n", "")
 
 
 def test_a_refused_put_exits_with_2_and_gives_the_reason(metadata: Metadata, tmp_path: Path) -> None:
