@@ -64,8 +64,8 @@ RestartSec=10
 [Install]
 WantedBy=multi-user.target
 END
+    systemctl enable -q --no-reload rollcall-boot.service
     systemctl daemon-reload
-    systemctl enable -q rollcall-boot.service
     # Not waited for: the network may wait for what runs us.
     systemctl ${CHANGED:+re}start --no-block rollcall-boot.service
 }
@@ -144,9 +144,10 @@ whoami_line() {
     PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$RELEASE "$ROOT/usr/bin/python3" -m rollcall whoami 2>"$KEPT/whoami"
 }
 
-# start UNIT PATTERN [NAME]: from now on at every boot, and again where the release or a file like PATTERN was changed.
+# start UNIT PATTERN [NAME]: from now on at every boot, and again where the release or a file like PATTERN was changed. What is enabled
+# is started right here, so systemd need not read all units again for it.
 start() {
-    systemctl enable -q "$1.service"
+    systemctl enable -q --no-reload "$1.service"
     case $CHANGED in
         *$2* | *"$RELEASE"*) systemctl restart "$1.service" ;;
         *) systemctl start "$1.service" ;;

@@ -34,6 +34,9 @@ MASKED = (
 # does what user data in the form `#cloud-config` asks for, and that of Rollcall is a script. Those of Debian 13 cannot be left out:
 # there, all stages are one process (rootfs).
 MASKED_OF = {"bookworm": ("cloud-init-local.service", "cloud-config.service")}
+# Looks for cloud-init's metadata. The others look for disks, consoles and scripts of other systems that a container does not have, at
+# each boot and each time systemd reads its units again (systemd.generator(7)).
+GENERATOR_KEPT = "cloud-init-generator"
 # In no image, but in its repository: what machines of other people's images have, for those who install it.
 OFFERED = ("needrestart",)
 ENABLED = {
@@ -171,6 +174,9 @@ def _finish_base(base: Path, suite: str) -> None:
     units = base / "etc/systemd/system"
     for unit in (*MASKED, *MASKED_OF.get(suite, ())):
         _link(units / unit, "/dev/null")
+    for generator in (base / "usr/lib/systemd/system-generators").iterdir():
+        if generator.name != GENERATOR_KEPT:
+            _link(base / "etc/systemd/system-generators" / generator.name, "/dev/null")
     for wants, enabled in ENABLED.items():
         for unit in enabled:
             _link(units / wants / unit, f"/etc/systemd/system/{unit}")

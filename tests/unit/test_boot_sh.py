@@ -246,8 +246,8 @@ class TestUnit:
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
         assert host.read("/usr/local/lib/rollcall/boot.sh") == userdata.build()
         assert host.calls() == [
+            "systemctl enable -q --no-reload rollcall-boot.service",
             "systemctl daemon-reload",
-            "systemctl enable -q rollcall-boot.service",
             "systemctl restart --no-block rollcall-boot.service",
         ]
 
@@ -310,8 +310,8 @@ def another() -> str:
     return f"{userdata.boot_script()}{hashlib.sha256(tar).hexdigest()}\n{packed}\n"
 
 
-SITE = ["enable -q nginx.service", "restart nginx.service"]
-AGENT = ["enable -q rollcall.service", "restart rollcall.service"]
+SITE = ["enable -q --no-reload nginx.service", "restart nginx.service"]
+AGENT = ["enable -q --no-reload rollcall.service", "restart rollcall.service"]
 
 
 class TestBoot:
