@@ -25,8 +25,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "userdata")]
 import dns.resolver  # noqa: E402
 
 from bench.rows import Row, in_turn, median_ratio, report  # noqa: E402
-from localcloud.dns import Authority, Listener, bound_pair  # noqa: E402
-from localcloud.faults import Faults  # noqa: E402
+from localcloud.dns.server import Authority, Listener, bound_pair  # noqa: E402
+from localcloud.network.faults import Faults  # noqa: E402
 from rollcall.resolve import Client  # noqa: E402
 from tests.unit.agent.nameserver import SERVICE, ZONE, Zone  # noqa: E402
 

@@ -26,9 +26,9 @@ import requests
 
 from localcloud.aws.route53 import PRESENT
 from localcloud.cloudflare import Cloudflare
-from localcloud.dns import Authority, Listener, bound_pair
+from localcloud.dns.server import Authority, Listener, bound_pair
 from localcloud.engine import cache
-from localcloud.http import Server, listen
+from localcloud.network.http import Server, listen
 from rollcall.settings import (
     FLEET,
     GENERATION,

@@ -32,7 +32,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "userdata")]
 
 from bench.rows import Row, in_turn, median_ratio, report  # noqa: E402
 from components.joyent.client import CloudApi as Triton  # noqa: E402
-from localcloud.rehearsal import Rehearsal  # noqa: E402
+from localcloud.runtime.rehearsal import Rehearsal  # noqa: E402
 from rollcall.ownership import Owner  # noqa: E402
 from rollcall.route53 import host_name  # noqa: E402
 from rollcall.settings import DRAIN, FLEET, GENERATION, MACHINE  # noqa: E402

@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from bench.rows import Row, report  # noqa: E402
-from localcloud.cloudapi import Throttle  # noqa: E402
+from localcloud.triton import Throttle  # noqa: E402
 from tests.cloud.joyent_stack import PROGRAM, Stack, make_stack  # noqa: E402
 
 LARGE, COUNT = int(os.environ.get("LARGE", "300")), int(os.environ.get("COUNT", "24"))

@@ -32,8 +32,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "userdata")]
 import requests  # noqa: E402
 
 from bench.rows import Row, report  # noqa: E402
-from localcloud.namespace import NETWORKS  # noqa: E402
-from localcloud.rehearsal import RehearsalError  # noqa: E402
+from localcloud.network.namespace import NETWORKS  # noqa: E402
+from localcloud.runtime.rehearsal import RehearsalError  # noqa: E402
 from rollcall.ownership import Owner  # noqa: E402
 from tests.integration.conftest import rehearsed  # noqa: E402
 from tests.integration.deployed import HOST  # noqa: E402

@@ -32,7 +32,7 @@ import pytest
 from localcloud.plugins import STAND_INS, launch
 from localcloud.plugins.launch import SOCKET
 from localcloud.plugins.preloaded import Preloaded, copy_for_each
-from localcloud.prepare import ROOT, VENV
+from localcloud.runtime.prepare import ROOT, VENV
 from tests.patience import came_true
 
 _used = False

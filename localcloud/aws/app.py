@@ -27,16 +27,16 @@ from localcloud.aws.route53.store import MANNER
 from localcloud.aws.s3 import S3
 from localcloud.aws.sts import StsApi
 from localcloud.aws.wire import SERVICES, AwsError, Call, Reply, render, scope_of, service_of
-from localcloud.compute import Hypervisor, Observer
-from localcloud.dnsdata import RecordSet, ZoneSource
-from localcloud.keepalive import NOTED
-from localcloud.packets import Gate
+from localcloud.dns.data import RecordSet, ZoneSource
+from localcloud.machines.compute import Hypervisor, Observer
+from localcloud.network.keepalive import NOTED
+from localcloud.network.packets import Gate
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-    from localcloud.faults import Faults
-    from localcloud.http import WSGIApp
+    from localcloud.network.faults import Faults
+    from localcloud.network.http import WSGIApp
 
 _log = logging.getLogger(__name__)
 _THROTTLED = {

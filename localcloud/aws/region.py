@@ -15,7 +15,7 @@ from localcloud.aws.identity import Sessions
 from localcloud.aws.moto_backends import Moto
 from localcloud.aws.quotas import QuotasApi
 from localcloud.aws.ssm import SsmApi
-from localcloud.compute import Hypervisor, Observer
+from localcloud.machines.compute import Hypervisor, Observer
 
 
 class Region:

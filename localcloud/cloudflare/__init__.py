@@ -13,10 +13,10 @@ from localcloud.cloudflare.model import new_id
 from localcloud.cloudflare.store import NAME_SERVERS, Store, Zone
 from localcloud.cloudflare.tokens import Tokens
 from localcloud.cloudflare.zoneview import EdgeRoute, Resolve, edge_route
-from localcloud.dnsdata import Manner, RecordSet
+from localcloud.dns.data import Manner, RecordSet
 
 if TYPE_CHECKING:
-    from localcloud.faults import Faults
+    from localcloud.network.faults import Faults
 
 __all__ = ["NAME_SERVERS", "Cloudflare", "EdgeRoute", "RateLimit"]
 
@@ -28,7 +28,7 @@ def _nothing(name: str) -> tuple[RecordSet, ...]:
 
 
 class Cloudflare:
-    """One user, with one account unless more are added; a `localcloud.dnsdata.ZoneSource`. Thread-safe.
+    """One user, with one account unless more are added; a `localcloud.dns.data.ZoneSource`. Thread-safe.
 
     `operator_token` (40 to 80 of `0-9A-Za-z_-`) may do everything. `edge_addresses` are where proxied names lead.
     `resolve` gives the address sets of hosts outside our zones, for flattened CNAMEs. The switch

@@ -12,7 +12,7 @@ from typing import Any
 from localcloud.cloudflare.contents import presented
 from localcloud.cloudflare.model import PROXIABLE, Fields
 from localcloud.cloudflare.zonedata import ZoneData
-from localcloud.dnsdata import RecordSet
+from localcloud.dns.data import RecordSet
 
 AUTOMATIC_SECONDS = 300
 _NS_SECONDS = 86400
@@ -36,7 +36,7 @@ class ZoneView:
     resolve: Resolve
 
     def lookup(self, name: str) -> tuple[RecordSet, ...] | None:
-        """As `localcloud.dnsdata.ZoneSource` has it."""
+        """As `localcloud.dns.data.ZoneSource` has it."""
         zone = self.data.zone
         found = self.at(name)
         if found is None and name != zone:

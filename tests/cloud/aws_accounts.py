@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from localcloud.aws import Aws
 from localcloud.aws.accounts import Accounts
 from localcloud.aws.route53 import UNLIMITED
-from localcloud.compute import InstantHypervisor
-from localcloud.http import Server, listen
+from localcloud.machines.compute import InstantHypervisor
+from localcloud.network.http import Server, listen
 from tests.cloud.aws_cloud import allow
 
 PEOPLE, TARGET = "111111111111", "222222222222"

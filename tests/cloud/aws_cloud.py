@@ -13,9 +13,9 @@ import pytest
 from botocore.config import Config
 
 from localcloud.aws import Aws
-from localcloud.compute import Hypervisor, Machine, Observer
-from localcloud.faults import Faults
-from localcloud.http import Server, listen
+from localcloud.machines.compute import Hypervisor, Machine, Observer
+from localcloud.network.faults import Faults
+from localcloud.network.http import Server, listen
 from rollcall.aws import AccessKey
 from rollcall.route53api import Route53Client
 from tests.patience import came_true

@@ -18,10 +18,10 @@ import requests
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
-from localcloud.cloudapi import CloudApi
-from localcloud.compute import InstantHypervisor, Machine, Observer
-from localcloud.faults import Faults
-from localcloud.http import Server, listen
+from localcloud.machines.compute import InstantHypervisor, Machine, Observer
+from localcloud.network.faults import Faults
+from localcloud.network.http import Server, listen
+from localcloud.triton import CloudApi
 from tests.cloud.triton_client import HURRY, Resident
 
 ACCOUNT = "rollcall"

@@ -10,7 +10,7 @@ import cloudflare
 import httpx
 
 from localcloud.cloudflare import Cloudflare
-from localcloud.http import Server, listen
+from localcloud.network.http import Server, listen
 
 OPERATOR = "operator-0123456789_abcdefghijABCDEFGHIJ"
 EDGES = ("198.51.100.2", "203.0.113.2")

@@ -23,7 +23,7 @@ from components.registration import draining, providers, roll_call, snapshots
 from components.registration.providers import DeregistrationProvider, RollCallProvider
 from components.registration.roll_call import RollCallError
 from components.registration.snapshots import Shared
-from localcloud.faults import Faults
+from localcloud.network.faults import Faults
 from rollcall import agent as agents
 from rollcall.agent import MARK_SETTLES_S, MAX_WAIT_S, TICK, Agent
 from rollcall.errors import RollcallError

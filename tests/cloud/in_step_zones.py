@@ -16,8 +16,8 @@ from localcloud.aws.route53.records import Change, RecordSet
 from localcloud.aws.wire import AwsError
 from localcloud.cloudflare import Cloudflare, RateLimit
 from localcloud.cloudflare.errors import ApiError
-from localcloud.faults import Faults
-from localcloud.http import Server, listen
+from localcloud.network.faults import Faults
+from localcloud.network.http import Server, listen
 from rollcall.cloudflare import CloudflareStore
 from rollcall.ownership import Owner
 from rollcall.registry import CloudflareRegistry, Registry

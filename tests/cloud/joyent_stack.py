@@ -25,17 +25,17 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from components.joyent.client import CloudApi as Client
 from components.joyent.records import MachineRecord
-from localcloud.cloudapi import CloudApi
-from localcloud.compute import InstantHypervisor
 from localcloud.engine import ensure
-from localcloud.http import Server
+from localcloud.machines.compute import InstantHypervisor
+from localcloud.network.http import Server
+from localcloud.triton import CloudApi
 from tests import warm
 from tests.cloud.triton import triton
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-    from localcloud.http import WSGIApp
+    from localcloud.network.http import WSGIApp
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "a-token-that-the-state-must-not-hold-in-any-form"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from localcloud.dnsdata import RecordSet
+from localcloud.dns.data import RecordSet
 from rollcall import zoneview
 from rollcall.answers import Answers, name_servers_answer, types_of
 from tests.cloud.test_resolving import HOST, OTHER, OURS, ZONE, Network, Zone

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from localcloud.compute import InstantHypervisor
+from localcloud.machines.compute import InstantHypervisor
 from tests.cloud.aws_cloud import Cloud, debian, image, running, until
 
 pytestmark = pytest.mark.clouds

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from localcloud.packets import ruleset
+from localcloud.network.packets import ruleset
 from tests.cloud.aws_cloud import Cloud, running
 
 pytestmark = pytest.mark.clouds

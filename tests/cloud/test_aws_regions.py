@@ -14,7 +14,7 @@ from components.config.models import EC2_IMAGES, Settings
 from components.config.reader import read
 from components.preflight import checks, credentials
 from localcloud.aws.catalogue import REGIONS
-from localcloud.listing import instances_of_aws
+from localcloud.runtime.listing import instances_of_aws
 from rollcall.settings import STACK
 from tests.cloud.aws_cloud import OPERATOR, Cloud, allow, running
 

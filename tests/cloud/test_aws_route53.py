@@ -14,7 +14,7 @@ import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
 from localcloud.aws.route53 import HARSH, UNLIMITED
-from localcloud.dns import Authority
+from localcloud.dns.server import Authority
 from tests.cloud.aws_cloud import Cloud, running
 
 pytestmark = pytest.mark.clouds

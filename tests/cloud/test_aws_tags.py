@@ -10,7 +10,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from localcloud.aws.route53 import UNLIMITED
-from localcloud.compute import InstantHypervisor
+from localcloud.machines.compute import InstantHypervisor
 from tests.cloud.aws_cloud import TRUST, Cloud, debian, running
 
 pytestmark = pytest.mark.clouds

@@ -11,8 +11,8 @@ from components.commands import catalogue
 from components.commands.catalogue import Entry, chosen, of_ec2, of_triton
 from components.config.models import EC2_IMAGES
 from components.joyent.client import CloudApi
-from localcloud.cloudapi import Names
-from localcloud.compute import InstantHypervisor
+from localcloud.machines.compute import InstantHypervisor
+from localcloud.triton import Names
 from tests.cloud.aws_cloud import Cloud, debian, running
 from tests.cloud.cloudapi_server import ACCOUNT, RSA_KEY, Front, Lab, private_text
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from localcloud.cloudapi import Throttle
+from localcloud.triton import Throttle
 from tests.cloud.cloudapi_server import RSA_KEY, Front, Lab, PrivateKey, Signer, public_text
 
 pytestmark = pytest.mark.clouds

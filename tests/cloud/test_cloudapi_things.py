@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
-from localcloud.cloudapi import Names
+from localcloud.triton import Names
 from tests.cloud.cloudapi_server import RSA_KEY, Front, Lab, ManualHypervisor, public_text, wait
 
 pytestmark = pytest.mark.clouds

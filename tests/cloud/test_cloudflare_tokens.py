@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from localcloud.cloudflare import RateLimit
-from localcloud.faults import Faults
+from localcloud.network.faults import Faults
 from tests.cloud.cloudflare_server import OPERATOR, Front, Lab, refused
 
 pytestmark = pytest.mark.clouds

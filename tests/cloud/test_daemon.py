@@ -23,13 +23,13 @@ import requests
 from components.joyent.client import CloudApi as Client
 from components.joyent.credentials import Credentials
 from components.joyent.transport import Transport
-from localcloud import cli
-from localcloud.control import ControlError, ControlServer, ask
-from localcloud.daemon import SITE, Daemon
-from localcloud.faults import Faults
-from localcloud.fronts import by_host, files, repositories
-from localcloud.image import SUITES, current
-from localcloud.keys import fingerprint
+from localcloud.machines.image import SUITES, current
+from localcloud.network.faults import Faults
+from localcloud.runtime import cli
+from localcloud.runtime.control import ControlError, ControlServer, ask
+from localcloud.runtime.daemon import SITE, Daemon
+from localcloud.runtime.fronts import by_host, files, repositories
+from localcloud.runtime.keys import fingerprint
 from tests.patience import came_true
 
 pytestmark = pytest.mark.clouds

@@ -19,9 +19,9 @@ import dns.rcode
 import dns.rdatatype
 import pytest
 
-from localcloud.dns import NEGATIVE_TTL, Authority, Listener, Resolver, bound_pair
-from localcloud.dnsdata import RecordSet
-from localcloud.faults import Faults
+from localcloud.dns.data import RecordSet
+from localcloud.dns.server import NEGATIVE_TTL, Authority, Listener, Resolver, bound_pair
+from localcloud.network.faults import Faults
 from tests.patience import came_true
 
 pytestmark = pytest.mark.clouds

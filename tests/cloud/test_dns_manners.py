@@ -16,9 +16,9 @@ from localcloud.aws.route53 import UNLIMITED
 from localcloud.aws.route53.store import NAME_SERVERS
 from localcloud.cloudflare import NAME_SERVERS as CLOUDFLARE_SERVERS
 from localcloud.cloudflare import Cloudflare
-from localcloud.dns import Authority, Resolver
-from localcloud.dnsdata import Manner, RecordSet
-from localcloud.faults import Faults
+from localcloud.dns.data import Manner, RecordSet
+from localcloud.dns.server import Authority, Resolver
+from localcloud.network.faults import Faults
 from rollcall.resolve import Client
 from rollcall.zoneview import ZoneView
 from tests.cloud.aws_cloud import Cloud, running

@@ -12,9 +12,9 @@ import dns.rdataclass
 import dns.rdatatype
 import pytest
 
-from localcloud.dns import Authority, Resolver
-from localcloud.dnsdata import RecordSet
-from localcloud.faults import Faults
+from localcloud.dns.data import RecordSet
+from localcloud.dns.server import Authority, Resolver
+from localcloud.network.faults import Faults
 from tests.cloud.test_dns import SERVERS, ZONE, Served, Zones, rcode, records, serving, values
 
 pytestmark = pytest.mark.clouds

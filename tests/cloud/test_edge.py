@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import requests
 
-from localcloud.ca import Authority
-from localcloud.edge import Edge
-from localcloud.http import Server, listen
-from localcloud.visitor import Visitor
+from localcloud.network.ca import Authority
+from localcloud.network.edge import Edge
+from localcloud.network.http import Server, listen
+from localcloud.network.visitor import Visitor
 
 pytestmark = pytest.mark.clouds
 

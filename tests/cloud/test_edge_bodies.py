@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from localcloud import forward
-from localcloud.ca import Authority
-from localcloud.http import Server, listen
+from localcloud.network import forward
+from localcloud.network.ca import Authority
+from localcloud.network.http import Server, listen
 from tests.cloud.test_edge import FIRST, HOST, SECOND, Lab, ask, ask_over_tls
 
 pytestmark = pytest.mark.clouds

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from localcloud.packets import Gate, Line
+from localcloud.network.packets import Gate, Line
 from tests.cloud.aws_cloud import Cloud, running
 from tests.cloud.cloudapi_server import Front, Lab, wait
 

@@ -25,8 +25,8 @@ import pytest
 from components.compute import ec2
 from components.resources import releases, userdata
 from components.resources.dns_credentials import policy_document
-from localcloud.fronts import imds
-from localcloud.http import Server, listen
+from localcloud.network.http import Server, listen
+from localcloud.runtime.fronts import imds
 from tests.cloud.aws_cloud import Cloud, running
 from tests.packed_program import changed_program
 from tests.unit.test_boot_sh import Host

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from localcloud.cloudapi import Throttle
+from localcloud.triton import Throttle
 from tests.cloud.cloudapi_server import ACCOUNT, RSA_KEY, Front, Lab, private_text, public_text
 from tests.cloud.contract import MARK, Body, Gone, Hand, Official, Ours, Place, Refused, place, until, wanted
 from tests.cloud.triton_client import Resident, installed

@@ -22,9 +22,9 @@ from components.joyent.pacing import wait_until
 from components.joyent.session import session_of
 from components.joyent.transport import Transport
 from components.preflight import checks, credentials
-from localcloud.cloudapi import CloudApi
-from localcloud.compute import InstantHypervisor
-from localcloud.http import Server
+from localcloud.machines.compute import InstantHypervisor
+from localcloud.network.http import Server
+from localcloud.triton import CloudApi
 from tests.cloud.joyent_stack import Stack, make_stack
 from tests.cloud.test_joyent_table import PROGRAM
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from components.joyent.machine_fields import MARK_TAG
-from localcloud.cloudapi import Throttle
+from localcloud.triton import Throttle
 from tests.cloud.joyent_stack import SCRIPT, TOKEN, Kill, Stack, make_stack
 
 pytestmark = [pytest.mark.clouds, pytest.mark.engine]

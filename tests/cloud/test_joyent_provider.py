@@ -29,9 +29,9 @@ from components.joyent.ready import ReadyProvider
 from components.joyent.session import Session
 from components.joyent.snapshot import SnapshotProvider
 from components.joyent.transport import Transport
-from localcloud.cloudapi import CloudApi
-from localcloud.compute import InstantHypervisor
-from localcloud.http import Server
+from localcloud.machines.compute import InstantHypervisor
+from localcloud.network.http import Server
+from localcloud.triton import CloudApi
 from tests.hurried import Hurried
 
 pytestmark = pytest.mark.clouds

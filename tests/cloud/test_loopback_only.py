@@ -1,4 +1,4 @@
-"""localcloud.rehearsal: what it asks by itself goes to the local clouds, whatever the caller's environment says."""
+"""localcloud.runtime.rehearsal: what it asks by itself goes to the local clouds, whatever the caller's environment says."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import pytest
 import requests
 from werkzeug.wrappers import Response
 
-from localcloud.cli import PASSED_ON, ROOT
-from localcloud.http import Server, listen
-from localcloud.rehearsal import OPERATORS, Rehearsal, visit
+from localcloud.network.http import Server, listen
+from localcloud.runtime.cli import PASSED_ON, ROOT
+from localcloud.runtime.rehearsal import OPERATORS, Rehearsal, visit
 from tests.cloud.aws_cloud import OPERATOR, Cloud, running
 from tests.cloud.trap import Trap
 

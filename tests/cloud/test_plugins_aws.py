@@ -12,7 +12,7 @@ import pytest
 from pulumi.runtime.proto import provider_pb2
 
 from localcloud.aws.route53 import UNLIMITED
-from localcloud.compute import InstantHypervisor
+from localcloud.machines.compute import InstantHypervisor
 from localcloud.plugins.aws import PLUGIN, Aws
 from localcloud.plugins.aws.iam import smtp_password
 from localcloud.plugins.values import received

@@ -10,7 +10,7 @@ import pytest
 from pulumi.runtime.proto import provider_pb2
 
 from localcloud.aws.route53 import UNLIMITED
-from localcloud.compute import InstantHypervisor
+from localcloud.machines.compute import InstantHypervisor
 from localcloud.plugins.aws import Aws
 from localcloud.plugins.aws.common import default_tags
 from tests.cloud.aws_cloud import OPERATOR, TRUST, Cloud, debian, running

@@ -12,7 +12,7 @@ import pytest
 
 from components.preflight import checks
 from localcloud.aws.route53 import UNLIMITED
-from localcloud.compute import InstantHypervisor
+from localcloud.machines.compute import InstantHypervisor
 from tests.cloud import cloudapi_server, cloudflare_server
 from tests.cloud.aws_cloud import Cloud, point_shell_at, running
 

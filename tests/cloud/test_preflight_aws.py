@@ -17,7 +17,7 @@ from components.config.reader import read
 from components.preflight import checks, credentials
 from components.preflight.quotas import look_at_ec2
 from localcloud.aws.route53 import UNLIMITED
-from localcloud.compute import InstantHypervisor
+from localcloud.machines.compute import InstantHypervisor
 from tests.cloud.aws_cloud import Cloud, point_shell_at, running
 
 pytestmark = pytest.mark.clouds

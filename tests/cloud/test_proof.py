@@ -13,7 +13,7 @@ from components.compute.triton import BOOT_MARK, JoyentView
 from components.joyent.machine_fields import USER_SCRIPT
 from components.joyent.records import MachineRecord
 from components.resources import userdata
-from localcloud.compute import InstantHypervisor
+from localcloud.machines.compute import InstantHypervisor
 from rollcall.settings import FLEET, GENERATION, MACHINE, STACK
 from tests.cloud.aws_cloud import TRUST, Cloud, point_shell_at, running
 from tests.cloud.cloudapi_server import Front, Lab

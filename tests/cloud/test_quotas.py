@@ -18,7 +18,7 @@ from components.config.models import FleetSettings, SshSettings
 from components.joyent.client import CloudApi
 from components.preflight.quotas import Found, look_at_ec2, look_at_triton
 from components.resources.fleets.revision import version
-from localcloud.compute import InstantHypervisor
+from localcloud.machines.compute import InstantHypervisor
 from tests.cloud.aws_cloud import Cloud, debian, running
 from tests.cloud.cloudapi_server import ACCOUNT, RSA_KEY, Front, Lab, private_text
 

@@ -10,9 +10,9 @@ import dns.message
 import dns.rcode
 import pytest
 
-from localcloud.dns import Authority, Listener, Resolver, bound_pair
-from localcloud.dnsdata import RecordSet
-from localcloud.faults import Faults
+from localcloud.dns.data import RecordSet
+from localcloud.dns.server import Authority, Listener, Resolver, bound_pair
+from localcloud.network.faults import Faults
 from rollcall import zoneview as resolving
 from rollcall.zoneview import Discovery, Server, ZoneView
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from localcloud.aws.route53 import UNLIMITED
-from localcloud.dns import Authority, Listener, bound_pair
-from localcloud.faults import Faults
+from localcloud.dns.server import Authority, Listener, bound_pair
+from localcloud.network.faults import Faults
 from rollcall.ownership import Owner
 from rollcall.route53 import Route53Registry, Route53Store
 from rollcall.settings import Route53Join

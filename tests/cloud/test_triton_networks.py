@@ -15,7 +15,7 @@ from components.joyent.session import Session
 from components.preflight.checks import datacenter_of
 from components.preflight.quotas import look_at_triton
 from components.resources.fleets.revision import version
-from localcloud.cloudapi import Names
+from localcloud.triton import Names
 from rollcall.clouds import Joyent
 from tests.cloud.cloudapi_server import ACCOUNT, RSA_KEY, Front, Lab, private_text
 

@@ -23,7 +23,7 @@ from components.registration.snapshots import Shared
 from components.resources import origin_tls
 from components.resources.origin_tls import RevocationError, RevocationProvider
 from localcloud.aws.route53 import UNLIMITED
-from localcloud.compute import InstantHypervisor
+from localcloud.machines.compute import InstantHypervisor
 from rollcall import zoneview as resolving
 from rollcall.cloudflare import Record
 from rollcall.errors import FatalError

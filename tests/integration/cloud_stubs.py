@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from localcloud.namespace import Namespace
+from localcloud.network.namespace import Namespace
 
 Answer = tuple[int, bytes]
 

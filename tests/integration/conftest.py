@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from localcloud.rehearsal import Rehearsal, say
+from localcloud.runtime.rehearsal import Rehearsal, say
 from tests import warm
 from tests.groups import group_of
 from tests.patience import Deadline

@@ -11,7 +11,7 @@ import dns.message
 import dns.query
 import requests
 
-from localcloud.rehearsal import GONE, Rehearsal, addresses
+from localcloud.runtime.rehearsal import GONE, Rehearsal, addresses
 from tests.cloud.triton import triton
 from tests.integration.conftest import machines
 

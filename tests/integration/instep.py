@@ -9,8 +9,8 @@ from typing import Any
 import dns.exception
 import requests
 
-from localcloud.namespace import Namespace
-from localcloud.rehearsal import GONE, Rehearsal
+from localcloud.network.namespace import Namespace
+from localcloud.runtime.rehearsal import GONE, Rehearsal
 from rollcall.ownership import Owner
 from tests.integration.deployed import Deployed
 

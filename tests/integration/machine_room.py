@@ -10,11 +10,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from localcloud.compute import Machine
-from localcloud.hypervisor import MetadataSide, NspawnHypervisor
-from localcloud.image import Image
-from localcloud.image.build import ensure
-from localcloud.namespace import NETWORKS, Namespace, name_for
+from localcloud.machines.compute import Machine
+from localcloud.machines.hypervisor import MetadataSide, NspawnHypervisor
+from localcloud.machines.image import Image
+from localcloud.machines.image.build import ensure
+from localcloud.network.namespace import NETWORKS, Namespace, name_for
 from tests.integration.cloud_stubs import Imds, self_signed, serve_imds, serve_names
 from tests.patience import Deadline, came_true
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import requests
 
-from localcloud.prepare import ROOT
+from localcloud.runtime.prepare import ROOT
 from tests.integration.deployed import Deployed
 
 LOOKS = ("Describe", "Get", "List")

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
-from localcloud.rehearsal import Rehearsal
+from localcloud.runtime.rehearsal import Rehearsal
 from tests.integration.conftest import rehearsed
 from tests.integration.instep import InStep
 from tests.integration.witness import Arguments, Logs, config_file

@@ -10,8 +10,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from localcloud.compute import Cloud
-from localcloud.namespace import NETWORKS, Namespace, hardware_address
+from localcloud.network.namespace import NETWORKS, Cloud, Namespace, hardware_address
 from rollcall import probe
 
 

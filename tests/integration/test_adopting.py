@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from components.resources.site import apex_comment
-from localcloud.prepare import ROOT
+from localcloud.runtime.prepare import ROOT
 from tests.integration.conftest import rehearsed
 from tests.integration.deployed import Deployed
 from tests.integration.witness import config_file

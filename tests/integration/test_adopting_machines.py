@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import requests
 
-from localcloud.prepare import ROOT
-from localcloud.rehearsal import Rehearsal
+from localcloud.runtime.prepare import ROOT
+from localcloud.runtime.rehearsal import Rehearsal
 from tests.integration.conftest import machines, rehearsed, wait_until
 from tests.integration.deployed import HOST
 from tests.integration.instep import InStep

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import requests
 
-from localcloud.rehearsal import RehearsalError
+from localcloud.runtime.rehearsal import RehearsalError
 from rollcall.ownership import KEPT, Owner
 from tests.integration.conftest import wait_until
 from tests.integration.deployed import HOST

@@ -14,10 +14,9 @@ from typing import Any
 
 import pytest
 
-from localcloud.compute import Cloud
-from localcloud.dns import Authority, Listener, Resolver, bound_pair
-from localcloud.dnsdata import RecordSet
-from localcloud.namespace import NETWORKS, Namespace
+from localcloud.dns.data import RecordSet
+from localcloud.dns.server import Authority, Listener, Resolver, bound_pair
+from localcloud.network.namespace import NETWORKS, Cloud, Namespace
 from rollcall import probe
 from tests.integration import stranger
 from tests.integration.conftest import wait_until

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from localcloud.prepare import ROOT
-from localcloud.rehearsal import Rehearsal
+from localcloud.runtime.prepare import ROOT
+from localcloud.runtime.rehearsal import Rehearsal
 from rollcall import agent as agents
 from rollcall import clouds
 from rollcall.agent import Agent

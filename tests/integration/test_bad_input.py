@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import requests
 
-from localcloud.prepare import ROOT
-from localcloud.rehearsal import Rehearsal, RehearsalError
+from localcloud.runtime.prepare import ROOT
+from localcloud.runtime.rehearsal import Rehearsal, RehearsalError
 from tests.integration.conftest import rehearsed
 
 pytestmark = [pytest.mark.clouds, pytest.mark.engine]
@@ -163,7 +163,7 @@ def prepared(tmp_path: Path, *steps: str, **env: str) -> subprocess.CompletedPro
     only = [word for step in steps for word in ("--only", step)]
     told = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1", **env}
     return subprocess.run(
-        [sys.executable, "-m", "localcloud.prepare", *only],
+        [sys.executable, "-m", "localcloud.runtime.prepare", *only],
         cwd=ROOT,
         env=told,
         capture_output=True,

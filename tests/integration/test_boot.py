@@ -17,12 +17,12 @@ import pytest
 from components.compute import ec2
 from components.resources import releases, userdata
 from components.resources.dns_credentials import policy_document
-from localcloud.compute import Machine
-from localcloud.fronts import repositories
-from localcloud.http import Server
-from localcloud.image import SUITES
-from localcloud.image.build import ensure
-from localcloud.namespace import NETWORKS
+from localcloud.machines.compute import Machine
+from localcloud.machines.image import SUITES
+from localcloud.machines.image.build import ensure
+from localcloud.network.http import Server
+from localcloud.network.namespace import NETWORKS
+from localcloud.runtime.fronts import repositories
 from tests.cloud.aws_cloud import Cloud, running
 from tests.integration.cloud_stubs import Metadata, serve_wsgi
 from tests.integration.machine_room import ON_AWS, ON_JOYENT, Room, open_room, until

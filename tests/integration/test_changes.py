@@ -19,8 +19,8 @@ import dns.query
 import dns.rdatatype
 import pytest
 
-from localcloud.image.build import ensure
-from localcloud.prepare import ROOT
+from localcloud.machines.image.build import ensure
+from localcloud.runtime.prepare import ROOT
 from rollcall.errors import RollcallError
 from rollcall.resolve import Client
 from tests.integration.conftest import rehearsed, wait_until

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import requests
 
-from localcloud.namespace import NETWORKS, Namespace
-from localcloud.rehearsal import visit
+from localcloud.network.namespace import NETWORKS, Namespace
+from localcloud.runtime.rehearsal import visit
 from tests.integration.conftest import machines, wait_until
 from tests.integration.deployed import HOST
 from tests.integration.shared_stacks import ClosedSite, closed_site

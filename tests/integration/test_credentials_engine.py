@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
-from localcloud.cli import PASSED_ON
-from localcloud.rehearsal import Rehearsal
+from localcloud.runtime.cli import PASSED_ON
+from localcloud.runtime.rehearsal import Rehearsal
 from tests.cloud.aws_accounts import PEOPLE, TARGET, World, two_accounts
 from tests.integration.conftest import rehearsed
 from tests.integration.test_secrets import found

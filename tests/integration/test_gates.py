@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from localcloud.namespace import NETWORKS, Namespace
-from localcloud.rehearsal import Rehearsal
+from localcloud.network.namespace import NETWORKS, Namespace
+from localcloud.runtime.rehearsal import Rehearsal
 from tests.integration.conftest import machines, wait_until
 from tests.integration.deployed import Deployed
 

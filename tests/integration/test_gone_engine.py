@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import requests
 
-from localcloud.prepare import VENV
-from localcloud.rehearsal import Rehearsal
+from localcloud.runtime.prepare import VENV
+from localcloud.runtime.rehearsal import Rehearsal
 from tests.integration.conftest import rehearsed, wait_until
 from tests.integration.deployed import Deployed
 from tests.integration.hands import Hands

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from localcloud.hypervisor import cleanup
-from localcloud.hypervisor.cgroups import Group
-from localcloud.hypervisor.container import short_name
-from localcloud.hypervisor.processes import Process
-from localcloud.image import SUITES
-from localcloud.image.build import ensure
-from localcloud.namespace import NETWORKS
+from localcloud.machines.hypervisor import cleanup
+from localcloud.machines.hypervisor.cgroups import Group
+from localcloud.machines.hypervisor.container import short_name
+from localcloud.machines.hypervisor.processes import Process
+from localcloud.machines.image import SUITES
+from localcloud.machines.image.build import ensure
+from localcloud.network.namespace import NETWORKS
 from tests.integration.cloud_stubs import Metadata, Visits, serve_wsgi
 from tests.integration.machine_room import ON_AWS, ON_JOYENT, Heard, Room, open_room, until
 

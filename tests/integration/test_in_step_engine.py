@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import requests
 
-from localcloud.rehearsal import Rehearsal, addresses
+from localcloud.runtime.rehearsal import Rehearsal, addresses
 from rollcall import agent as agents
 from rollcall.agent import Agent
 from rollcall.health import Health

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from localcloud.cli import PASSED_ON
+from localcloud.runtime.cli import PASSED_ON
 from tests.integration.conftest import rehearsed
 from tests.integration.instep import InStep
 from tests.integration.witness import config_file

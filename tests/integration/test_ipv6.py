@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from localcloud.cli import RESOLVER
-from localcloud.prepare import ROOT
+from localcloud.runtime.cli import RESOLVER
+from localcloud.runtime.prepare import ROOT
 from rollcall.ownership import Owner
 from tests.integration.conftest import rehearsed, wait_until
 from tests.integration.deployed import HOST, Deployed

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from localcloud.daemon import files
-from localcloud.hypervisor import HypervisorError
-from localcloud.namespace import NETWORKS
+from localcloud.machines.hypervisor import HypervisorError
+from localcloud.network.namespace import NETWORKS
+from localcloud.runtime.daemon import files
 from tests.integration.cloud_stubs import Metadata, Visits, serve_wsgi
 from tests.integration.machine_room import ON_AWS, ON_JOYENT, Room, open_room, until
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from components.resources import userdata
-from localcloud.prepare import ROOT
-from localcloud.rehearsal import visit
+from localcloud.runtime.prepare import ROOT
+from localcloud.runtime.rehearsal import visit
 from tests.integration.conftest import rehearsed, wait_until
 from tests.integration.deployed import Deployed
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from localcloud import rehearsal as commands
-from localcloud.prepare import ROOT
-from localcloud.rehearsal import Rehearsal, RehearsalError
+from localcloud.runtime import rehearsal as commands
+from localcloud.runtime.prepare import ROOT
+from localcloud.runtime.rehearsal import Rehearsal, RehearsalError
 from tests.integration.conftest import rehearsed
 
 pytestmark = [pytest.mark.clouds, pytest.mark.engine]

@@ -10,8 +10,8 @@ import pytest
 
 from components.joyent.credentials import Credentials
 from components.joyent.session import session_of
-from localcloud.cloudapi import Names
-from localcloud.rehearsal import Rehearsal
+from localcloud.runtime.rehearsal import Rehearsal
+from localcloud.triton import Names
 from tests.cloud.cloudapi_server import ACCOUNT, RSA_KEY, Front, Lab, private_text
 from tests.integration.conftest import rehearsed
 

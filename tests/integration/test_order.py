@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from localcloud.rehearsal import Rehearsal
+from localcloud.runtime.rehearsal import Rehearsal
 from tests.integration.conftest import rehearsed
 from tests.integration.deployed import Deployed
 from tests.integration.witness import CLOUDFLARE, ROUTE53, Logs, config_file, requests_of

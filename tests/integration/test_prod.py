@@ -18,9 +18,9 @@ import requests
 import yaml
 from botocore.exceptions import ClientError
 
-from localcloud import rehearsal as commands
-from localcloud.prepare import ROOT
-from localcloud.rehearsal import RehearsalError, visit
+from localcloud.runtime import rehearsal as commands
+from localcloud.runtime.prepare import ROOT
+from localcloud.runtime.rehearsal import RehearsalError, visit
 from tests.cloud.trap import Trap
 from tests.integration.conftest import machines, rehearsed, wait_until
 from tests.integration.instep import InStep

@@ -9,7 +9,7 @@ import requests
 
 from components.config.models import SiteSettings
 from components.resources.site import zone_settings
-from localcloud.rehearsal import addresses, visit
+from localcloud.runtime.rehearsal import addresses, visit
 from tests.integration.conftest import machines, wait_until
 from tests.integration.deployed import HOST
 from tests.integration.shared_stacks import ClosedSite, closed_site

@@ -19,8 +19,8 @@ import pytest
 from components.joyent.credentials import Credentials
 from components.joyent.session import session_of
 from localcloud.aws.catalogue import REGIONS
-from localcloud.cli import PASSED_ON
-from localcloud.rehearsal import GONE
+from localcloud.runtime.cli import PASSED_ON
+from localcloud.runtime.rehearsal import GONE
 from tests.integration.conftest import rehearsed, wait_until
 from tests.integration.instep import SERVICE, InStep
 from tests.integration.witness import Prober, config_file

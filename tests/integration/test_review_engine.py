@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from components.commands.review import commented, read_log
-from localcloud.rehearsal import Rehearsal
+from localcloud.runtime.rehearsal import Rehearsal
 from rollcall import agent as agents
 from rollcall.health import Health
 from tests.integration.conftest import rehearsed

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from localcloud.prepare import ROOT
+from localcloud.runtime.prepare import ROOT
 from rollcall.edge import PEM
 from tests.integration.conftest import wait_until
 from tests.integration.shared_stacks import ClosedSite, closed_site

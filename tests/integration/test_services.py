@@ -14,8 +14,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from components.resources import userdata
-from localcloud.cli import RESOLVER
-from localcloud.prepare import ROOT
+from localcloud.runtime.cli import RESOLVER
+from localcloud.runtime.prepare import ROOT
 from tests.integration.conftest import rehearsed, wait_until
 from tests.integration.deployed import Deployed
 from tests.integration.thief import role_credentials

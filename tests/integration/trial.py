@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from localcloud.aws.route53 import UNLIMITED
-from localcloud.compute import InstantHypervisor
 from localcloud.engine import ensure
+from localcloud.machines.compute import InstantHypervisor
 from localcloud.plugins import install
-from localcloud.prepare import ROOT
+from localcloud.runtime.prepare import ROOT
 from tests import warm
 from tests.cloud.aws_cloud import OPERATOR, TRUST, Cloud, running
 from tests.cloud.cloudflare_server import OPERATOR as TOKEN

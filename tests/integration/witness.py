@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO
 
-from localcloud.rehearsal import Rehearsal
+from localcloud.runtime.rehearsal import Rehearsal
 
 _LINE = re.compile(
     r"(?P<at>[\d-]+ [\d:]+,\d+) (?P<who>\S+) \S+ (?P<method>\S+) (?P<path>\S+) (?P<code>\S+) (?P<ms>\d+) ms"

@@ -25,7 +25,7 @@ from components.registration import engine
 from components.registration.diff import difference, with_doubts
 from components.registration.roll_call import RollCallError
 from components.resources import ssh_drain
-from localcloud import show
+from localcloud.runtime import show
 from rollcall.cloudflare import Record
 from rollcall.escaping import escaped, escaped_lines
 from rollcall.ownership import Owner

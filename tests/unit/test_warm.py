@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from localcloud.prepare import ROOT, VENV
+from localcloud.runtime.prepare import ROOT, VENV
 from tests import warm
 from tests.patience import came_true
 

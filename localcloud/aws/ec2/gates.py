@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from localcloud.packets import Gate, Line, Protocol
+from localcloud.network.packets import Gate, Line, Protocol
 
 # By name and by number, as the API takes both.
 _PROTOCOLS: Mapping[str, Protocol] = {

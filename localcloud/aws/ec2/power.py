@@ -14,7 +14,7 @@ from typing import Any
 from localcloud.aws.catalogue import image_of
 from localcloud.aws.ec2.addresses import AddressPool
 from localcloud.aws.wire import AwsError
-from localcloud.compute import Hypervisor, Machine, Observer
+from localcloud.machines.compute import Hypervisor, Machine, Observer
 
 CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
 _BY_USER = ("Client.UserInitiatedShutdown", "User initiated shutdown")
@@ -175,7 +175,7 @@ class Power:
                     del self._units[known]
                     self._forget(known)
 
-    # What the hypervisor says (localcloud.compute.Observer).
+    # What the hypervisor says (localcloud.machines.compute.Observer).
 
     def running(self, instance_id: str) -> None:
         with self._lock:

@@ -18,7 +18,7 @@ from localcloud.aws.route53.store import Store, Zone
 from localcloud.aws.wire import AwsError, Call, Reply
 
 if TYPE_CHECKING:
-    from localcloud.faults import Faults
+    from localcloud.network.faults import Faults
 
 _VERSION = "2013-04-01"
 _PAGE = 300

@@ -8,11 +8,11 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from localcloud import dnsdata
 from localcloud.aws.route53.names import from_presentation, normalize, order, presentation
 from localcloud.aws.route53.records import BatchError, Change, Key, RecordSet, apply
 from localcloud.aws.route53.view import View
 from localcloud.aws.wire import AwsError
+from localcloud.dns import data
 
 # Every zone of the local account has the same four; the DNS server must answer under these names.
 NAME_SERVERS = ("ns-2048.awsdns-64.com", "ns-2049.awsdns-65.net", "ns-2050.awsdns-66.org", "ns-2051.awsdns-67.co.uk")
@@ -20,7 +20,7 @@ NAME_SERVERS = ("ns-2048.awsdns-64.com", "ns-2049.awsdns-65.net", "ns-2050.awsdn
 # section" and "A or AAAA records for any target of an MX, CNAME, NS, or SRV record":
 # https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/DNSBehavior.html . "All values in random order":
 # https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/routing-policy-simple.html
-MANNER = dnsdata.Manner(largest_udp=4096, in_random_order=True, adds_servers=True, adds_addresses=True)
+MANNER = data.Manner(largest_udp=4096, in_random_order=True, adds_servers=True, adds_addresses=True)
 _NS_TTL = 172800
 _SOA_TTL = 900
 _ID_ALPHABET = string.ascii_uppercase + string.digits
@@ -155,7 +155,7 @@ class Store:
         with self._lock:
             return tuple(map(presentation, self._names))
 
-    def lookup(self, zone: str, name: str) -> tuple[dnsdata.RecordSet, ...] | None:
+    def lookup(self, zone: str, name: str) -> tuple[data.RecordSet, ...] | None:
         with self._lock:
             found = self._names.get(from_presentation(zone))
         return found.view.lookup(name) if found is not None else None

@@ -7,10 +7,10 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 
-from localcloud import dnsdata
 from localcloud.aws.route53.names import WILDCARD, BadNameError, from_presentation, normalize, parents, within
 from localcloud.aws.route53.records import Key, RecordSet
 from localcloud.aws.route53.values import presented
+from localcloud.dns import data
 
 _ALIAS_TTL = 60
 _MULTIVALUE_ANSWERS = 8
@@ -34,8 +34,8 @@ class View:
         with self._lock:
             self._coming.append((max(due, self._coming[-1][0]) if self._coming else due, dict(changes)))
 
-    def lookup(self, name: str) -> tuple[dnsdata.RecordSet, ...] | None:
-        """`name` is in presentation format, as in `localcloud.dnsdata`."""
+    def lookup(self, name: str) -> tuple[data.RecordSet, ...] | None:
+        """`name` is in presentation format, as in `localcloud.dns.data`."""
         try:
             wanted = from_presentation(name)
         except BadNameError:
@@ -82,16 +82,14 @@ class View:
             encloser = encloser.partition(".")[2]
         return None
 
-    def _answers(self, name: str, sets: Sequence[RecordSet]) -> tuple[dnsdata.RecordSet, ...]:
+    def _answers(self, name: str, sets: Sequence[RecordSet]) -> tuple[data.RecordSet, ...]:
         found = []
         for record_type in dict.fromkeys(each.type for each in sets):
             here = [each for each in sets if each.type == record_type]
             chosen = self._chosen(here)
             ttl, values = self._resolved(chosen, record_type)
             if values:
-                found.append(
-                    dnsdata.RecordSet(name.lower().rstrip("."), record_type, ttl, tuple(map(presented, values)))
-                )
+                found.append(data.RecordSet(name.lower().rstrip("."), record_type, ttl, tuple(map(presented, values))))
         return tuple(found)
 
     def _chosen(self, sets: Sequence[RecordSet]) -> Sequence[RecordSet]:

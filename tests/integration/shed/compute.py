@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from localcloud.http import Server, listen
+from localcloud.network.http import Server, listen
 from rollcall.agent import Agent
 from rollcall.clouds import detect
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from localcloud.http import Server, listen
+from localcloud.network.http import Server, listen
 from rollcall.agent import TICK, Agent, describe
 from rollcall.errors import FatalError, RollcallError
 from rollcall.ownership import Owner

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import dns.message
 import dns.rdatatype
 
-from localcloud.dns import Authority, Listener, bound_pair
-from localcloud.dnsdata import RecordSet
-from localcloud.faults import Faults
+from localcloud.dns.data import RecordSet
+from localcloud.dns.server import Authority, Listener, bound_pair
+from localcloud.network.faults import Faults
 
 ZONE = "unilans.net"
 SERVICE = f"_theService._tcp.{ZONE}"

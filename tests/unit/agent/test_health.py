@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from localcloud.http import listen
+from localcloud.network.http import listen
 from rollcall import health
 from rollcall.errors import FatalError
 from rollcall.health import Health, check_of

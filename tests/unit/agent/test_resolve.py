@@ -814,7 +814,7 @@ class TestAgainstDnspython:
 
 class Good:
     def __init__(self) -> None:
-        from localcloud.dns import Authority
+        from localcloud.dns.server import Authority
 
         zone = Zone()
         zone.service("v1")
@@ -887,7 +887,7 @@ def silent() -> Iterator[socket.socket]:
 
 @contextlib.contextmanager
 def answering(serve: Callable[[socket.socket, socket.socket, threading.Event], Any]) -> Iterator[int]:
-    from localcloud.dns import bound_pair
+    from localcloud.dns.server import bound_pair
 
     udp, tcp = bound_pair("127.0.0.1")
     ended = threading.Event()

@@ -13,7 +13,7 @@ import dns.message
 import dns.rcode
 import pytest
 
-from localcloud.dns import Authority, Listener, bound_pair
+from localcloud.dns.server import Authority, Listener, bound_pair
 from rollcall.errors import FatalError, TransientError
 from rollcall.resolve import Client, Incarnation
 from tests.unit.agent.nameserver import SERVICE, ZONE, Clock, Served, Zone, serving

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from localcloud import dnsdata
 from localcloud.aws.route53.names import BadNameError, from_presentation, normalize, order, parents, presentation
 from localcloud.aws.route53.pace import HARSH, PRESENT, UNLIMITED, Throttle
 from localcloud.aws.route53.records import BatchError, Change, Key, RecordSet, apply
 from localcloud.aws.route53.values import fault
 from localcloud.aws.route53.view import View
+from localcloud.dns import data
 
 ZONE = "unilans.net"
 SRV = RecordSet(
@@ -265,7 +265,7 @@ class TestView:
     def test_a_name_is_found_whatever_its_case_and_a_parent_of_names_is_empty(self) -> None:
         view, _ = self.view(SRV)
         assert view.lookup("V1._theService._TCP.unilans.net") == (
-            dnsdata.RecordSet("v1._theservice._tcp.unilans.net", "SRV", 30, SRV.values),
+            data.RecordSet("v1._theservice._tcp.unilans.net", "SRV", 30, SRV.values),
         )
         assert view.lookup("_tcp.unilans.net") == ()
         assert view.lookup("_udp.unilans.net") is None

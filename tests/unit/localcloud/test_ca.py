@@ -1,4 +1,4 @@
-"""localcloud.ca: one authority that signs for whatever name a client asks for, and leaves no key on the disk."""
+"""localcloud.network.ca: one authority that signs for whatever name a client asks for, and leaves no key on the disk."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from localcloud.ca import Authority
+from localcloud.network.ca import Authority
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from localcloud.cloudflare import NAME_SERVERS, Cloudflare
 from localcloud.cloudflare.text import character_strings, quoted
-from localcloud.dnsdata import RecordSet
-from localcloud.faults import Faults
+from localcloud.dns.data import RecordSet
+from localcloud.network.faults import Faults
 
 ZONE = "scalability.expert"
 EDGES = ("198.51.100.2", "203.0.113.2")

@@ -1,4 +1,4 @@
-"""localcloud.faults: the grammar of a fault, what it does to a request over HTTP, and how it ends."""
+"""localcloud.network.faults: the grammar of a fault, what it does to a request over HTTP, and how it ends."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import requests
 
-from localcloud.faults import Fault, FaultError, Faults
-from localcloud.http import Server, listen
+from localcloud.network.faults import Fault, FaultError, Faults
+from localcloud.network.http import Server, listen
 
 
 class Clock:

@@ -1,4 +1,4 @@
-"""localcloud.keepalive: several requests on one connection, whatever an app does with the one before."""
+"""localcloud.network.keepalive: several requests on one connection, whatever an app does with the one before."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from localcloud.ca import Authority
-from localcloud.http import Server, listen
+from localcloud.network.ca import Authority
+from localcloud.network.http import Server, listen
 from tests.patience import Deadline, came_true
 
 pytestmark = pytest.mark.clouds
@@ -155,7 +155,7 @@ def test_a_client_that_wants_to_close_is_let_go(client: http.client.HTTPConnecti
 def test_an_app_that_breaks_is_a_500_and_is_logged(
     client: http.client.HTTPConnection, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.ERROR, "localcloud.http"):
+    with caplog.at_level(logging.ERROR, "localcloud.network.http"):
         assert ask(client, "GET", "/broken?token=hidden") == (500, b"")
     assert "a fault of the app" in caplog.text and "hidden" not in caplog.text
 

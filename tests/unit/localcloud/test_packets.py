@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from localcloud.namespace import Namespace, name_for
-from localcloud.packets import Gate, Line, ruleset
+from localcloud.network.namespace import Namespace, name_for
+from localcloud.network.packets import Gate, Line, ruleset
 
 WEB = Line(allow=True, protocol="tcp", numbers=((80, 80), (8000, 8010)))
 EDGE = ("198.51.100.2/32", "2400:cb00::/32")

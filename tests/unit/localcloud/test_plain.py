@@ -1,4 +1,4 @@
-"""localcloud.plain: in the checkout `pulumi` works on the rehearsal's stack, in any other project it is the engine as it is."""
+"""localcloud.runtime.plain: in the checkout `pulumi` works on the rehearsal's stack, in any other project it is the engine as it is."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from localcloud import plain
-from localcloud.prepare import ROOT
+from localcloud.runtime import plain
+from localcloud.runtime.prepare import ROOT
 
 SOURCE = "config:\n  rollcall:linger: 5\n  aws:profile: production\n"
 

@@ -1,4 +1,4 @@
-"""localcloud.prepare and the pure parts of localcloud.rehearsal: each lack is one message that names the mend."""
+"""localcloud.runtime.prepare and the pure parts of localcloud.runtime.rehearsal: each lack is one message that names the mend."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
-from localcloud import prepare, rehearsal
-from localcloud.prepare import CannotPrepareError
-from localcloud.progress import Step
-from localcloud.rehearsal import Rehearsal, RehearsalError
+from localcloud.runtime import prepare, rehearsal
+from localcloud.runtime.prepare import CannotPrepareError
+from localcloud.runtime.progress import Step
+from localcloud.runtime.rehearsal import Rehearsal, RehearsalError
 
 GOOD = {
     "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
@@ -455,7 +455,7 @@ class TestCommandLine:
         words = ["make", "-s", "catalogue", f"PY={python}", f"FIND={find.replace('$', '$$')}", "REGION=eu-west-1"]
         subprocess.run(words, cwd=prepare.ROOT, check=True)
         given = kept.read_text().splitlines()
-        assert given[:2] == ["-m", "localcloud.rehearsal"]
+        assert given[:2] == ["-m", "localcloud.runtime.rehearsal"]
         called = asked_for(monkeypatch)
         assert rehearsal.main(given[2:]) == 0
         assert called == [("--region", "eu-west-1", "--", *find.split())]

@@ -1,4 +1,4 @@
-"""localcloud.progress: a step says that it has begun, now and then how it goes, and its time; its commands' output is in a log."""
+"""localcloud.runtime.progress: a step says that it has begun, now and then how it goes, and its time; its commands' output is in a log."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from localcloud import progress
-from localcloud.progress import Step, logged
+from localcloud.runtime import progress
+from localcloud.runtime.progress import Step, logged
 
 
 class Clock:

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from localcloud import show
-from localcloud.http import Server, listen
-from localcloud.visitor import Visitor
+from localcloud.network.http import Server, listen
+from localcloud.network.visitor import Visitor
+from localcloud.runtime import show
 from tests.unit.agent.nameserver import ZONE, Served, serving
 
 ROOT = Path(__file__).resolve().parents[3]

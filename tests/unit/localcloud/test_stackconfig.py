@@ -1,4 +1,4 @@
-"""localcloud.stackconfig: nothing of a stack's configuration leads a rehearsal to a real cloud, and what it describes stays."""
+"""localcloud.runtime.stackconfig: nothing of a stack's configuration leads a rehearsal to a real cloud, and what it describes stays."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from components.config.reader import read
-from localcloud.stackconfig import copy, rehearsed
+from localcloud.runtime.stackconfig import copy, rehearsed
 
 ROOT = Path(__file__).parents[3]
 

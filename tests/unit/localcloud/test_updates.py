@@ -1,4 +1,4 @@
-"""localcloud.updates: of the engine's events a progress, each message once and each error whole; of a diff what changes."""
+"""localcloud.runtime.updates: of the engine's events a progress, each message once and each error whole; of a diff what changes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from localcloud.updates import Events, Update, changes
+from localcloud.runtime.updates import Events, Update, changes
 
 STACK = "urn:pulumi:local::rollcall::"
 COMPONENTS = ("rollcall:index:Ec2Fleet", "pulumi:pulumi:Stack")

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from localcloud.compute import Machine
-from localcloud.hypervisor.cgroups import _memberships, _mounts
-from localcloud.hypervisor.container import enter_command, short_name
-from localcloud.hypervisor.disk import Disk, Layers, cloud_files, host_name, machine_files
-from localcloud.hypervisor.nspawn import HypervisorError, check_host, cleanup
-from localcloud.hypervisor.processes import Process, memory_of
-from localcloud.image import Image, ImageError
-from localcloud.namespace import NETWORKS, Namespace, NamespaceError, hardware_address, name_for
+from localcloud.machines.compute import Machine
+from localcloud.machines.hypervisor.cgroups import _memberships, _mounts
+from localcloud.machines.hypervisor.container import enter_command, short_name
+from localcloud.machines.hypervisor.disk import Disk, Layers, cloud_files, host_name, machine_files
+from localcloud.machines.hypervisor.nspawn import HypervisorError, check_host, cleanup
+from localcloud.machines.hypervisor.processes import Process, memory_of
+from localcloud.machines.image import Image, ImageError
+from localcloud.network.namespace import NETWORKS, Namespace, NamespaceError, hardware_address, name_for
 
 WEB = Machine(id="9f5b7a52-7a0b-4c55-9d0e-2d7c3c1f0a01", cloud="joyent", name="web-0", address="203.0.113.77")
 
@@ -122,7 +122,7 @@ def test_a_machine_of_another_release_has_that_image_and_its_packages(
         built.append(release)
         return Image(tmp_path / release)
 
-    monkeypatch.setattr("localcloud.hypervisor.disk.ensure", ensure)
+    monkeypatch.setattr("localcloud.machines.hypervisor.disk.ensure", ensure)
     layers = Layers(tmp_path / "layers", Image(tmp_path / "image"), ca_pem="")
     assert built == [], "it is built when a machine wants it"
     options = layers.options(replace(WEB, image="debian-13-bare"), Disk(tmp_path / "x"))

@@ -11,9 +11,19 @@ from types import SimpleNamespace
 
 import pytest
 
-from localcloud.image import ROOTFS, SUITES, Image, ImageError, _hash_of_inputs, build, cache_dir, current, release_of
-from localcloud.image.repository import write_index
-from localcloud.image.sources import apt_options, debian_sources
+from localcloud.machines.image import (
+    ROOTFS,
+    SUITES,
+    Image,
+    ImageError,
+    _hash_of_inputs,
+    build,
+    cache_dir,
+    current,
+    release_of,
+)
+from localcloud.machines.image.repository import write_index
+from localcloud.machines.image.sources import apt_options, debian_sources
 
 STANZA = """Types: deb
 # a comment
@@ -207,7 +217,7 @@ def test_an_image_that_cannot_be_built_says_why_and_leaves_nothing(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr("os.geteuid", lambda: uid)
     monkeypatch.setattr(
-        "localcloud.image.build.shutil", SimpleNamespace(
+        "localcloud.machines.image.build.shutil", SimpleNamespace(
             disk_usage=lambda path: SimpleNamespace(free=free), which=lambda tool: "/usr/bin/tool" if tools else None
         ),
     )  # fmt: skip

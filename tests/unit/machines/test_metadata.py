@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localcloud.hypervisor.metadata import FrameError, MetadataServer, answer, frame, parse
-from localcloud.image import ROOTFS
+from localcloud.machines.hypervisor.metadata import FrameError, MetadataServer, answer, frame, parse
+from localcloud.machines.image import ROOTFS
 from tests.integration.cloud_stubs import Metadata
 
 

@@ -10,11 +10,11 @@ from typing import Any, cast
 
 import pytest
 
-from localcloud.compute import Machine
-from localcloud.hypervisor import power as module
-from localcloud.hypervisor.container import POWER_OFF, REBOOT, REBOOTED, Container
-from localcloud.hypervisor.disk import Disk
-from localcloud.hypervisor.power import MachinePower, Slots
+from localcloud.machines.compute import Machine
+from localcloud.machines.hypervisor import power as module
+from localcloud.machines.hypervisor.container import POWER_OFF, REBOOT, REBOOTED, Container
+from localcloud.machines.hypervisor.disk import Disk
+from localcloud.machines.hypervisor.power import MachinePower, Slots
 from tests.patience import came_true
 
 MACHINE = Machine(id="i-0123456789abcdef0", cloud="aws", name="web-0", address="198.51.100.10")

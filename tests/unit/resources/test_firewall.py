@@ -10,7 +10,7 @@ import pytest
 from components.joyent.firewall import meaning
 from components.resources import firewall
 from components.resources.firewall import AGENT_PROBES, IngressRule, Ranges
-from localcloud.cloudapi.firewall import parse
+from localcloud.triton.firewall import parse
 
 EDGE = Ranges(v4=("173.245.48.0/20", "198.51.100.2/32"), v6=("2400:cb00::/32",))
 

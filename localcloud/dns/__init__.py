@@ -1,0 +1,1 @@
+"""The name servers and the resolver of the local clouds."""

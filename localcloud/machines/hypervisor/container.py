@@ -1,0 +1,186 @@
+"""One boot of one machine: systemd-nspawn started, watched and killed."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from localcloud.machines.compute import Machine
+from localcloud.machines.hypervisor.cgroups import Group
+from localcloud.machines.hypervisor.disk import Disk
+from localcloud.machines.hypervisor.processes import Process
+from localcloud.network.namespace import NETWORKS, Namespace
+
+# systemd(1), "Signals": what asks it to power off and to reboot.
+POWER_OFF = signal.SIGRTMIN + 4
+REBOOT = signal.SIGRTMIN + 5
+# systemd-nspawn's exit code for "start me again" (EX_FORCE_RESTART in its --keep-unit mode).
+REBOOTED = 133
+
+# Runs in a mount namespace of its own, so no mount can outlive the machine, however its end comes about; nor can what
+# systemd-nspawn keeps in /run/systemd/nspawn.
+_START = """set -eu
+for group in $1; do echo 0 >"$group/cgroup.procs"; done
+mount -t overlay overlay -o "$2" "$3"
+mkdir -p /run/systemd/nspawn
+mount -t tmpfs tmpfs /run/systemd/nspawn
+touch /run/systemd/nspawn/notify
+mount --bind "$4" /run/systemd/nspawn/notify
+shift 4
+exec "$@"
+"""
+
+
+def short_name(machine_id: str) -> str:
+    """At most 12 characters: with nspawn's `vb-` before them they are an interface's name, which has 15."""
+    return hashlib.sha256(machine_id.encode()).hexdigest()[:12]
+
+
+class Container:
+    """A machine that has been started. All of its processes are in `group`; `leader` is its init once that is known."""
+
+    def __init__(self, machine: Machine, disk: Disk, namespace: Namespace, overlay: str) -> None:
+        """Start it. Raises OSError or CgroupError if that is impossible."""
+        self.group = Group.below_own(namespace.name, short_name(machine.id))
+        self.leader: Process | None = None
+        self.settled = False
+        self.group.create()
+        self._notifications = _notification_socket(disk.run)
+        try:
+            with disk.console.open("ab") as console:
+                self._popen = subprocess.Popen(
+                    _command(machine, disk, namespace, self.group, overlay),
+                    stdin=subprocess.DEVNULL,
+                    stdout=console,
+                    stderr=console,
+                    env={
+                        "PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin"),
+                        "NOTIFY_SOCKET": "/run/systemd/nspawn/notify",
+                        # systemd of Debian 13 does not start in a hybrid hierarchy
+                        # (https://github.com/systemd/systemd/releases/tag/v256); that of Debian 12 takes either.
+                        "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
+                    },
+                    start_new_session=True,
+                )
+        except OSError:
+            self._notifications.close()
+            self.group.remove()
+            raise
+        self.process = Process.of(self._popen.pid)
+        self._handle = os.pidfd_open(self._popen.pid)
+
+    @property
+    def exit_handle(self) -> int:
+        """A descriptor that is readable once systemd-nspawn has ended."""
+        return self._handle
+
+    @property
+    def news_handle(self) -> int:
+        """A descriptor that is readable when systemd-nspawn has something to say; then call read_news()."""
+        return self._notifications.fileno()
+
+    def read_news(self) -> None:
+        """Take in what nspawn says (sd_notify(3)): who the machine's init is, and when its boot is complete."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                text = self._notifications.recv(4096).decode("utf-8", "replace")
+                found = re.search(r"^X_NSPAWN_LEADER_PID=(\d+)$", text, re.MULTILINE)
+                if found:
+                    self.leader = Process.of(int(found.group(1)))
+                if re.search(r"^READY=1$", text, re.MULTILINE):
+                    self.settled = True
+
+    @property
+    def listening(self) -> bool:
+        """Whether init has taken over: before that the kernel drops every signal that it is sent."""
+        return self.leader is not None and POWER_OFF in self.leader.blocks
+
+    def ask(self, number: int) -> None:
+        if self.leader is not None:
+            self.leader.send(number)
+
+    def kill(self) -> None:
+        self.group.kill()
+
+    def finish(self) -> int:
+        """Once it has ended (or is to): its exit code; nothing of it is left."""
+        self.group.kill()
+        code = self._popen.wait()
+        os.close(self._handle)
+        self._notifications.close()
+        self.group.remove()
+        return code
+
+
+def enter_command(leader: int, argv: Sequence[str], environment: Mapping[str, str] | None = None) -> list[str]:
+    """The command that runs `argv` inside the machine whose init is `leader`, as root in `/`."""
+    variables = {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": "/root",
+        "LANG": "C.UTF-8",
+    }
+    variables |= environment or {}
+    command = [
+        "nsenter",
+        f"--target={leader}",
+        "--mount",
+        "--uts",
+        "--ipc",
+        "--net",
+        "--pid",
+        "--cgroup",
+        "--",
+    ]
+    return [*command, "env", "--ignore-environment", *(f"{name}={value}" for name, value in variables.items()), *argv]
+
+
+def run_inside(leader: int, argv: Sequence[str], stdin: bytes, timeout: float) -> subprocess.CompletedProcess[bytes]:
+    """Run a command inside and wait for it; after `timeout` seconds it is killed and subprocess.TimeoutExpired raised."""
+    command = enter_command(leader, argv)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True) as process:
+        try:
+            output, errors = process.communicate(stdin, timeout)
+        except BaseException:
+            # nsenter forks to get into the other numbering of processes: its child would survive it.
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+        return subprocess.CompletedProcess(command, process.returncode, output, errors)
+
+
+def _command(machine: Machine, disk: Disk, namespace: Namespace, group: Group, overlay: str) -> list[str]:
+    root = disk.folder / "root"
+    start = [" ".join(map(str, group.folders)), overlay, str(root), str(disk.run / "notify")]
+    nspawn = [
+        "nsenter", f"--net={namespace.path}", "systemd-nspawn", "--quiet", f"--directory={root}",
+        f"--machine={short_name(machine.id)}", "--register=no", "--keep-unit", "--boot", "--notify-ready=yes",
+        f"--network-bridge={NETWORKS[machine.cloud].bridge}", "--resolv-conf=off", "--timezone=off", "--link-journal=no",
+        "--console=read-only",
+    ]  # fmt: skip
+    if machine.cloud == "joyent":
+        nspawn.append(f"--bind={disk.zonecontrol}:/native/.zonecontrol")
+    return ["unshare", "--mount", "sh", "-c", _START, "start", *start, *nspawn, "--", "--show-status=1"]
+
+
+def _notification_socket(folder: Path) -> socket.socket:
+    path = folder / "notify"
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    # As for the metadata socket: the path may be longer than an address of this family.
+    handle = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        listener.bind(f"/proc/self/fd/{handle}/notify")
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    finally:
+        os.close(handle)
+    return listener

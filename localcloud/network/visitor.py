@@ -1,0 +1,86 @@
+"""A visitor of the site, on behalf of the host: each request goes to where DNS points at that moment."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from localcloud.network.forward import (
+    Balancer,
+    Reply,
+    TooLongError,
+    UnreachableError,
+    answer,
+    close,
+    pass_on,
+    request_headers,
+    send,
+)
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+# What has no body to send again.
+_REPEATED = ("GET", "HEAD")
+
+
+class Visitor:
+    """A WSGI app on the host's loopback. `resolve` gives the addresses of a host name, `connect` reaches one of them from
+    the visitor's own address inside the namespace. A request is for the host that X-Rollcall-Host names; else for the one
+    in Host (`curl --resolve`, a browser's hosts file); and where that is this machine itself for the site, which is what `site`
+    gives at that moment.
+
+    Sent on to https at that very host, it goes there at once, as a browser does: over TLS, where `ca` (PEM) must have signed
+    for the host. `X-Rollcall-Over: tls` in a reply says so."""
+
+    def __init__(
+        self,
+        site: Callable[[], str],
+        resolve: Callable[[str], list[str]],
+        connect: Callable[[str, int], socket.socket],
+        ca: str = "",
+    ) -> None:
+        self._site, self._resolve, self._connect = site, resolve, connect
+        self._balancer = Balancer()
+        self._tls = ssl.create_default_context(cadata=ca or None)
+
+    def app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        headers = request_headers(environ)
+        asked = headers.pop("X-Rollcall-Host", None) or self._named(headers.get("Host", ""))
+        headers["Host"] = asked
+        addresses = sorted(self._resolve(asked))
+        if not addresses:
+            return _sorry(start_response, f"{asked} resolves to nothing: no machine is registered")
+        try:
+            reply = send(environ, headers, self._balancer.order(addresses), self._connect)
+            secured = environ["REQUEST_METHOD"] in _REPEATED and _leads_to_https(reply, asked)
+            if secured:
+                close(reply)
+                order = self._balancer.order(addresses)
+                reply = send(environ, headers, order, self._connect, port=443, tls=self._tls, server_name=asked)
+        except UnreachableError as failed:
+            return _sorry(start_response, f"{asked}: no address takes a connection ({failed})")
+        except TooLongError:
+            return answer(start_response, 413, "Content Too Large", [], b"")
+        except (OSError, http.client.HTTPException) as failed:
+            return _sorry(start_response, f"{asked}: the connection broke ({type(failed).__name__})")
+        over = [("X-Rollcall-Over", "tls")] if secured else []
+        return pass_on(start_response, reply, [*reply.headers, *over])
+
+    def _named(self, host: str) -> str:
+        name = host.partition(":")[0].lower()
+        here = not name or name == "localhost" or name.startswith("[") or name.replace(".", "").isdecimal()
+        return self._site() if here else name
+
+
+def _leads_to_https(reply: Reply, host: str) -> bool:
+    location = next((value for key, value in reply.headers if key.lower() == "location"), "")
+    return reply.status in (301, 302, 307, 308) and urlsplit(location)[:2] == ("https", host)
+
+
+def _sorry(start_response: StartResponse, why: str) -> list[bytes]:
+    return answer(start_response, 502, "Bad Gateway", [("Content-Type", "text/plain")], f"{why}\n".encode())

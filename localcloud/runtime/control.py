@@ -1,0 +1,182 @@
+"""The daemon's control socket: one JSON request and one JSON reply a connection, for whoever may open the socket (0600)."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from localcloud.network.faults import FaultError, Faults
+from localcloud.network.namespace import Namespace
+from localcloud.runtime import listing
+
+if TYPE_CHECKING:
+    from localcloud.aws import Aws
+    from localcloud.triton import CloudApi
+
+_LONGEST = 16 * 2**20
+
+
+class ControlError(Exception):
+    """What was asked for cannot be done; the message is for the user."""
+
+
+class Controlled(Protocol):
+    """What the commands need of the daemon."""
+
+    options: Any
+    hypervisor: Any
+    aws: Aws
+    datacenters: tuple[CloudApi, ...]
+    faults: Faults
+    namespace: Namespace
+
+    def environment(self) -> dict[str, str]: ...
+
+
+class ControlServer:
+    """Serves a daemon's commands."""
+
+    def __init__(self, path: Path, daemon: Controlled) -> None:
+        self._daemon = daemon
+        path.unlink(missing_ok=True)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        # A path of a socket holds 107 characters (unix(7)), so bind by a short way to the folder.
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            self._socket.bind(f"/proc/self/fd/{folder}/{path.name}")
+        finally:
+            os.close(folder)
+        path.chmod(0o600)
+        self._socket.listen(16)
+        self._path = path
+        self._commands: dict[str, Callable[[dict[str, Any]], Any]] = {
+            "env": lambda _: daemon.environment(),
+            "ps": lambda _: self._ps(),
+            "status": lambda _: self._status(),
+            "crash": lambda ask: self._machines.cut_power(self._find(ask["machine"])),
+            "freeze": lambda ask: self._machines.freeze(self._find(ask["machine"])),
+            "thaw": lambda ask: self._machines.thaw(self._find(ask["machine"])),
+            "console": lambda ask: str(self._machines.console(self._find(ask["machine"]))),
+            "memory": lambda ask: self._machines.memory(self._find(ask["machine"])),
+            "exec": self._exec,
+            "fault": lambda ask: str(daemon.faults.add(ask["spec"])),
+            "clear": lambda ask: daemon.faults.clear(ask.get("service")),
+            "faults": lambda _: daemon.faults.active(),
+            "partition": lambda _: daemon.namespace.partition(),
+            "isolate": lambda ask: daemon.namespace.isolate(ask["cloud"]),
+            "heal": lambda _: daemon.namespace.heal(),
+        }
+
+    def start(self) -> None:
+        threading.Thread(target=self._accept, name="control", daemon=True).start()
+
+    def stop(self) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._path.unlink(missing_ok=True)
+
+    @property
+    def _machines(self) -> Any:
+        if not self._daemon.options.machines:
+            raise ControlError("these local clouds boot no machines")
+        return self._daemon.hypervisor
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+
+    def _answer(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError, ValueError):
+            ask = json.loads(_read(connection))
+            try:
+                if ask.get("command") not in self._commands:
+                    raise ControlError(f"{ask.get('command')!r} is no command")
+                reply: dict[str, Any] = {"ok": self._commands[ask["command"]](ask)}
+            except (ControlError, FaultError) as wrong:
+                reply = {"error": str(wrong)}
+            except Exception as broken:  # noqa: BLE001 - said to whoever asked, and the daemon goes on
+                reply = {"error": f"{type(broken).__name__}: {broken}"}
+            connection.sendall(json.dumps(reply).encode())
+
+    def _status(self) -> dict[str, Any]:
+        """Sizes in bytes: the daemon's resident set, and for each machine that is on the proportional set of all in it."""
+        on = [each.id for each in self._machines.ps() if each.pid] if self._daemon.options.machines else []
+        sizes = {machine: self._machines.memory(machine) for machine in on}
+        return {"pid": os.getpid(), "rss": rss(), "machines": sizes, "faults": self._daemon.faults.active()}
+
+    def _ps(self) -> list[dict[str, Any]]:
+        """What the clouds list, with what runs of it: the two may differ, and then it is the clouds' word that counts."""
+        running = {each.id: each for each in self._machines.ps()} if self._daemon.options.machines else {}
+        listed = [*listing.instances_of_aws(self._daemon.aws), *listing.machines_of_joyent(self._daemon.datacenters)]
+        return [{**each, **_power(running.get(each["id"]))} for each in listed]
+
+    def _find(self, name: str) -> str:
+        """A machine's id by its id, its name or the start of its name, where that names one."""
+        listed = [each for each in self._ps() if each["state"] not in ("terminated", "deleted")]
+        exact = [each["id"] for each in listed if name in (each["id"], each["name"])]
+        near = exact or [each["id"] for each in listed if each["name"].startswith(name) or each["id"].startswith(name)]
+        if len(near) != 1:
+            raise ControlError(
+                f"{name!r} names {'no machine' if not near else f'{len(near)} machines'}; `localcloud ps` lists them"
+            )
+        return str(near[0])
+
+    def _exec(self, ask: dict[str, Any]) -> dict[str, Any]:
+        stdin = base64.b64decode(ask.get("stdin", ""))
+        done = self._machines.exec(self._find(ask["machine"]), ask["argv"], stdin, float(ask.get("timeout", 60)))
+        return {
+            "code": done.returncode,
+            "stdout": base64.b64encode(done.stdout).decode(),
+            "stderr": base64.b64encode(done.stderr).decode(),
+        }
+
+
+def _power(runs: Any) -> dict[str, Any]:
+    return {"pid": runs.pid if runs else None, "power": runs.state if runs else None}
+
+
+def ask(path: Path, command: str, timeout: float = 90.0, **values: Any) -> Any:
+    """What the daemon at this socket answers. Raises ControlError when there is none, or it says no."""
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    made.settimeout(timeout)
+    with made:
+        try:
+            folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                made.connect(f"/proc/self/fd/{folder}/{path.name}")
+            finally:
+                os.close(folder)
+            made.sendall(json.dumps({"command": command, **values}).encode())
+            made.shutdown(socket.SHUT_WR)
+            reply = json.loads(_read(made))
+        except (OSError, ValueError) as gone:
+            raise ControlError("the local clouds do not run; `make up` starts them") from gone
+    if "error" in reply:
+        raise ControlError(reply["error"])
+    return reply["ok"]
+
+
+def rss() -> int:
+    """Bytes of memory that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _read(connection: socket.socket) -> bytes:
+    found = b""
+    while chunk := connection.recv(65536):
+        found += chunk
+        if len(found) > _LONGEST:
+            raise ValueError("too long")
+    return found

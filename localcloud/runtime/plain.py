@@ -1,0 +1,117 @@
+"""Plain `pulumi` in a shell that `make -s env` has pointed at the local clouds.
+
+The engine finds its project, the selected stack and the stack's configuration by the folder that it works in, and writes the salt
+of the stack's secrets into the configuration there. So in the checkout it is sent to the rehearsal's folder of links
+(`localcloud/runtime/rehearsal.py`), and what has changed in the checkout's configuration since is copied there before. In any other
+project, and where `--cwd` says which, it is the engine as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from localcloud.runtime.prepare import ROOT
+from localcloud.runtime.stackconfig import copy
+
+PROGRAM = "program"
+_COPIED = f"{PROGRAM}/.copied.json"
+_PROJECTS = ("Pulumi.yaml", "Pulumi.yml", "Pulumi.json")
+# Options with a file that is named as seen from the caller's folder.
+_FILES = ("--config-file", "--event-log", "--file", "--import-file", "--out", "--plan", "--save-plan")
+
+
+def write_command(state: Path, python: Path, engine: Path) -> Path:
+    """Make the command; the folder that belongs on the PATH before the engine's own."""
+    folder = state / "bin"
+    folder.mkdir(parents=True, exist_ok=True)
+    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from localcloud.plain import main; sys.exit(main(sys.argv[1:]))"
+    # -P: the caller's folder may have modules of any name.
+    words = shlex.join([str(python), "-P", "-c", code, str(ROOT), str(state), str(engine)])
+    fresh = folder / "pulumi.new"
+    fresh.write_text(f'#!/bin/sh\n# Made by `make -s env`: see localcloud/runtime/plain.py.\nexec {words} "$@"\n')
+    fresh.chmod(0o755)
+    fresh.rename(folder / "pulumi")
+    return folder
+
+
+def main(words: Sequence[str]) -> int:
+    """`STATE ENGINE [ARGUMENT …]`: become the engine. Where it cannot, the exit code and one line on stderr."""
+    state, engine, *arguments = words
+    if not _is_ours(arguments):
+        return _become(engine, arguments)
+    if not (Path(state) / _COPIED).exists():
+        print(
+            "rollcall: nothing is deployed on the local clouds. Run `make up` or `make preview` first.", file=sys.stderr
+        )
+        return 1
+    try:
+        copy_changed(Path(state))
+    except ValueError as wrong:
+        print(f"rollcall: {wrong}", file=sys.stderr)
+        return 1
+    return _become(engine, ["--cwd", f"{state}/{PROGRAM}", *_absolute(arguments)])
+
+
+def _become(engine: str, arguments: Sequence[str]) -> int:
+    try:
+        os.execv(engine, [engine, *arguments])
+    except OSError as gone:
+        print(f"rollcall: {engine}: {gone.strerror}. Run `make prepare`, then `make -s env` again.", file=sys.stderr)
+    return 1
+
+
+def copy_project(state: Path, source: Path, name: str) -> list[str]:
+    """Copy the project, and the stack's configuration as `name`; the keys of it that are left out. Raises ValueError, as
+    stackconfig.copy does."""
+    work = state / PROGRAM
+    left = copy(source, work / name)
+    shutil.copyfile(ROOT / "Pulumi.yaml", work / "Pulumi.yaml")
+    (state / _COPIED).write_text(json.dumps({"source": str(source), "name": name, "digest": _digest(source)}))
+    return left
+
+
+def copy_changed(state: Path) -> None:
+    """The same where the checkout's files are others than those that were copied: what `pulumi config set` has changed in the copy
+    stays until then."""
+    copied = json.loads((state / _COPIED).read_text())
+    source = Path(copied["source"])
+    if source.exists() and _digest(source) != copied["digest"]:
+        copy_project(state, source, copied["name"])
+
+
+def _digest(source: Path) -> str:
+    return hashlib.sha256(source.read_bytes() + b"\0" + (ROOT / "Pulumi.yaml").read_bytes()).hexdigest()
+
+
+def _is_ours(arguments: Sequence[str]) -> bool:
+    """Whether the engine would work on the checkout's project."""
+    if arguments[:1] == ["version"] or any(each in ("-C", "--cwd") or each.startswith("--cwd=") for each in arguments):
+        return False
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if any((folder / name).exists() for name in _PROJECTS):
+            return folder == ROOT
+    return False
+
+
+def _absolute(arguments: Sequence[str]) -> list[str]:
+    """The same with absolute paths of files."""
+    found: list[str] = []
+    for at, each in enumerate(arguments):
+        option, equals, value = each.partition("=")
+        if equals and option in _FILES:
+            found.append(f"{option}={_seen_from_here(value)}")
+        else:
+            found.append(_seen_from_here(each) if at and arguments[at - 1] in _FILES else each)
+    return found
+
+
+def _seen_from_here(file: str) -> str:
+    return file if file == "-" or "://" in file else str(Path(file).absolute())

@@ -1,0 +1,582 @@
+"""`make up`, `down`, `preview`, `status`, `env`: the real Pulumi engine on the local clouds.
+
+The program runs from a folder of links, so that what Pulumi writes beside the project (the encryption salt of a stack's
+configuration) does not touch the checkout. The environment that it gets holds nothing of the caller's but PATH and HOME:
+whatever a stack's configuration says, no address but loopback can be reached with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import functools
+import json
+import os
+import secrets
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+import yaml
+
+from localcloud.aws.catalogue import REGIONS
+from localcloud.runtime import plain
+from localcloud.runtime import show as shown
+from localcloud.runtime.cli import PASSED_ON, RESOLVER
+from localcloud.runtime.control import ControlError, ask
+from localcloud.runtime.prepare import ROOT, VENV, cache, callers_path
+from localcloud.runtime.progress import Step, log_named
+from localcloud.runtime.show import GONE, addresses, visit
+from localcloud.runtime.updates import Events, Update, changes
+
+__all__ = ["GONE", "Rehearsal", "RehearsalError", "addresses", "visit"]
+
+# The key pair that a stack's `ssh.keyName` may name.
+OPERATORS = "operators"
+WATCH_S = 0.2
+LOGS, LOCK = "logs", "make.lock"
+_LEFT = """\
+==> No process, machine or network is left. What stays: logs in {logs} and .rollcall/logs, .venv, {cache} (engine and image),
+    the Debian packages that were missing, the caches of pip and Go. docs/rehearsal.md has the commands that remove each."""
+LINKED = ("__main__.py", "components", "userdata", ".venv")
+
+
+class RehearsalError(Exception):
+    """The rehearsal cannot go on; the message names what to do."""
+
+
+def say(text: str) -> None:
+    print(f"==> {text}", flush=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rehearsal:
+    """One set of local clouds with one stack on it. `instance` names both; `make` uses the stack's name, each test its own."""
+
+    stack: str = "local"
+    instance: str = "local"
+    plugins: str = "stand-in"
+    config: Path | None = None
+    machines: bool = True
+
+    @property
+    def state(self) -> Path:
+        return ROOT / ".rollcall" / self.instance
+
+    @property
+    def work(self) -> Path:
+        """The folder that Pulumi works in: links to the program, a copy of the stack's configuration."""
+        return self.state / plain.PROGRAM
+
+    @property
+    def tag(self) -> str:
+        """How machines and records name their stack: by its name, behind the project's where that is not `rollcall`."""
+        project = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["name"]
+        return self.stack if project == "rollcall" else f"{project}.{self.stack}"
+
+    def environment(self) -> dict[str, str]:
+        """What points any client at the local clouds, as a mapping. Raises RehearsalError when the local clouds are not up."""
+        found: dict[str, str] = self.ask("env")
+        home, backend = self.state / "pulumi-home", self.state / "backend"
+        passphrase = self.state / "passphrase"
+        if not passphrase.exists():
+            with (
+                contextlib.suppress(FileExistsError),
+                open(os.open(passphrase, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file,
+            ):
+                file.write(secrets.token_urlsafe(24))
+        found.update(
+            # Without a file of metadata beside each of the state's, which an engine that is killed can leave cut short: then
+            # nothing reads the state any more ("failed to load checkpoint: EOF"). https://gocloud.dev/howto/blob/#local
+            PULUMI_BACKEND_URL=f"file://{backend}?metadata=skip",
+            PULUMI_CONFIG_PASSPHRASE=passphrase.read_text(),
+            PULUMI_HOME=str(home),
+            PULUMI_SKIP_UPDATE_CHECK="true",
+            # What there is has been put there before, or asked for by name.
+            PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION="true",
+            PATH=os.pathsep.join(
+                dict.fromkeys((engine_folder(), str(VENV / "bin"), *callers_path().split(os.pathsep)))
+            ),
+        )
+        inside = ["env", f"PYTHONPATH={ROOT}", *self._localcloud("run", "--")]
+        found["ROLLCALL_SSH"] = shlex.join([*inside, "ssh", "-i", str(self.state / "keys" / OPERATORS)])
+        for name in ("AWS_ENDPOINT_URL", "CLOUDFLARE_BASE_URL", "TRITON_URL", "ROLLCALL_SITE_URL"):
+            if urlsplit(found[name]).hostname != "127.0.0.1":
+                raise RehearsalError(
+                    f"{name} is {found[name]}, which is not this machine; a rehearsal reaches loopback only"
+                )
+        return found
+
+    def start(self) -> bool:
+        """Start the local clouds unless they run; forget a stack whose clouds are gone, since their memory is too. Whether they ran."""
+        self.state.mkdir(parents=True, exist_ok=True)
+        if self.running():
+            return True
+        for left in ("backend", plain.PROGRAM):
+            shutil.rmtree(self.state / left, ignore_errors=True)
+        self.localcloud("start", *([] if self.machines else ["--no-machines"]))
+        return False
+
+    def running(self) -> bool:
+        try:
+            self.ask("status")
+        except RehearsalError:
+            return False
+        return True
+
+    def stop(self) -> None:
+        """Stop the local clouds with all their machines; no error when they do not run. Of the state the logs are left."""
+        self.localcloud("stop")
+        for each in self.state.glob("*"):
+            if each.name in (LOGS, LOCK):
+                continue
+            if each.is_dir() and not each.is_symlink():
+                shutil.rmtree(each, ignore_errors=True)
+            else:
+                each.unlink()
+
+    def ask(self, command: str, **values: Any) -> Any:
+        """Ask the daemon of the local clouds (localcloud.runtime.control). Raises RehearsalError when it does not run, or refuses."""
+        try:
+            return ask(self.state / "control.sock", command, **values)
+        except ControlError as wrong:
+            raise RehearsalError(str(wrong)) from wrong
+
+    def localcloud(self, *words: str, capture: bool = False) -> str:
+        done = subprocess.run(
+            self._localcloud(*words), stdout=subprocess.PIPE if capture else None, check=False, text=True, cwd=ROOT
+        )
+        if done.returncode:
+            raise RehearsalError(f"`localcloud {' '.join(words)}` failed, see above")
+        return done.stdout or ""
+
+    def _localcloud(self, *words: str) -> list[str]:
+        return [str(VENV / "bin" / "python"), "-m", "localcloud", "--instance", self.instance, *words]
+
+    def log_of(self, verb: str) -> Path:
+        return self.state / LOGS / f"pulumi-{verb}.log"
+
+    def watched(self, step: Step, verb: str, *words: str) -> Update:
+        """Lay out and run `pulumi VERB`: its progress in few lines, all that it prints in a log. Raises RehearsalError naming the log
+        when it fails."""
+        self.lay_out(lambda text: step.line(f"==> {text}"))
+        log, done, events = self.log_of(verb), Update(), Events(self.state / "events")
+
+        def watch() -> None:
+            for event in events.new():
+                for line in done.add(event):
+                    step.line(line)
+            step.going(done.headline())
+
+        command = ["pulumi", verb, *words, "--stack", self.stack, "--non-interactive"]
+        # The option is there with this variable only.
+        env = {**self.engines_environment(), "PULUMI_DEBUG_COMMANDS": "true"}
+        with contextlib.closing(events):
+            code = _log_in_session([*command, "--event-log", str(events.path)], self.work, env, log, watch)
+        if code:
+            said = f"{log} has all that it printed." if done.failed else log_named(log)
+            above = ", see the errors above" if done.failed else ""
+            raise RehearsalError(f"`pulumi {verb}` failed with exit code {code}{above}. {said}")
+        return done
+
+    def engines_environment(self) -> dict[str, str]:
+        """The engine's environment: nothing of the caller's that leads elsewhere."""
+        return {**{name: os.environ[name] for name in PASSED_ON if name in os.environ}, **self.environment()}
+
+    def sample(self, words: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        """Run the sample client of services where the machines are."""
+        client = [str(VENV / "bin" / "python"), str(ROOT / "docs/examples/the_service_client.py")]
+        inside = self._localcloud("run", "--", *client, "--resolver", f"{RESOLVER}:53", *words)
+        return subprocess.run(inside, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, cwd=ROOT)
+
+    def pulumi(
+        self, *words: str, capture: bool = False, check: bool = True, extra: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the engine in the work folder. With `check` a failure raises RehearsalError."""
+        env = {**self.engines_environment(), **(extra or {})}
+        done = _run_in_session(["pulumi", *words, "--non-interactive"], self.work, env, capture)
+        if check and done.returncode:
+            raise RehearsalError(
+                f"`pulumi {words[0]}` failed, see above\n{(done.stdout or '')[-4000:]}{(done.stderr or '')[-4000:]}"
+            )
+        return done
+
+    def resources(self) -> list[dict[str, Any]]:
+        """The resources in the state, as the file backend keeps them: secrets are encrypted."""
+        project = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["name"]
+        file = self.state / "backend" / ".pulumi" / "stacks" / project / f"{self.stack}.json"
+        found: list[dict[str, Any]] = json.loads(file.read_text())["checkpoint"]["latest"].get("resources") or []
+        return found
+
+    def lay_out(self, tell: Callable[[str], None] = say) -> None:
+        """The work folder, the plugins and the stack, ready for `pulumi up`. A dead process's lock is cleared."""
+        self.work.mkdir(parents=True, exist_ok=True)
+        for name in LINKED:
+            link = self.work / name
+            if not link.is_symlink():
+                link.symlink_to(ROOT / name)
+        self.write_config(tell)
+        self.install_plugins()
+        self._bring_operators_key()
+        (self.state / "backend").mkdir(parents=True, exist_ok=True)
+        self.pulumi("stack", "select", "--create", self.stack, capture=True)
+        if any((self.state / "backend" / ".pulumi" / "locks").rglob("*.json")):
+            # We hold the checkout's own lock, so whoever left this one is dead.
+            self.pulumi("cancel", "--yes", "--stack", self.stack, capture=True, check=False)
+
+    def write_config(self, tell: Callable[[str], None] = say) -> None:
+        """Give the next run of the engine the stack's configuration as it is now. Raises RehearsalError when there is none."""
+        source = self.config or ROOT / f"Pulumi.{self.stack}.yaml"
+        if not source.exists():
+            raise RehearsalError(f"there is no {source.name}; write one, or choose another stack with STACK=")
+        try:
+            left = plain.copy_project(self.state, source, f"Pulumi.{self.stack}.yaml")
+        except ValueError as wrong:
+            raise RehearsalError(str(wrong)) from wrong
+        if left:
+            tell(f"of {source.name} this leaves out {', '.join(left)}: the local clouds stand for the real ones")
+
+    def _bring_operators_key(self) -> None:
+        """The key pair that operators have in their account before a stack names it."""
+        from botocore.exceptions import ClientError
+
+        from localcloud.plugins.aws.sdk import session
+
+        key = self.state / "keys" / OPERATORS
+        if not key.exists():
+            key.parent.mkdir(parents=True, exist_ok=True)
+            make = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", OPERATORS, "-f", str(key)]
+            subprocess.run(make, stdin=subprocess.DEVNULL, check=True)
+        told = self.environment()
+        public = key.with_name(f"{key.name}.pub").read_bytes()
+        with _without_the_callers_clouds():
+            for region in REGIONS:
+                ec2 = session().client(
+                    "ec2",
+                    endpoint_url=told["AWS_ENDPOINT_URL"],
+                    region_name=region,
+                    aws_access_key_id=told["AWS_ACCESS_KEY_ID"],
+                    aws_secret_access_key=told["AWS_SECRET_ACCESS_KEY"],
+                )
+                try:
+                    ec2.import_key_pair(KeyName=OPERATORS, PublicKeyMaterial=public)
+                except ClientError as refused:
+                    if refused.response.get("Error", {}).get("Code") != "InvalidKeyPair.Duplicate":
+                        raise
+
+    def install_plugins(self) -> None:
+        """The stand-ins, and those plugins that are to be real. Raises RehearsalError when one of these cannot be had."""
+        from localcloud.plugins import STAND_INS, PluginsError, bring, chosen, install
+
+        home = self.state / "pulumi-home"
+        users = Path(os.environ.get("PULUMI_HOME") or Path.home() / ".pulumi")
+        try:
+            real = chosen(self.plugins)
+            install(home, VENV / "bin" / "python", which=set(STAND_INS) - real)
+            bring(home, users, real, lambda name, version: _download(name, version, users))
+        except PluginsError as lacking:
+            raise RehearsalError(str(lacking)) from lacking
+        self._plugins_file.write_text(self.plugins)
+
+    @property
+    def _plugins_file(self) -> Path:
+        return self.state / "plugins"
+
+    def as_it_is_up(self) -> Rehearsal:
+        """The same with the plugins that it is up with."""
+        return replace(self, plugins=self._plugins_file.read_text()) if self._plugins_file.exists() else self
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold this instance for ourselves. Raises RehearsalError when another one holds it."""
+        self.state.mkdir(parents=True, exist_ok=True)
+        path = self.state / LOCK
+        with path.open("a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.seek(0)
+                raise RehearsalError(
+                    f"another `make` of this checkout is at work (process {lock.read().strip() or '?'}); wait until it ends"
+                ) from None
+            if not (path.exists() and path.samefile(f"/proc/self/fd/{lock.fileno()}")):
+                raise RehearsalError("a `make down` of this checkout has just ended; run it again")
+            lock.seek(0)
+            lock.truncate()
+            lock.write(str(os.getpid()))
+            lock.flush()
+            yield
+
+
+@contextlib.contextmanager
+def _without_the_callers_clouds() -> Iterator[None]:
+    """boto3 reads the environment by itself: a profile or a proxy of the caller's must not lead it elsewhere."""
+    callers = dict(os.environ)
+    for name in set(callers).difference(PASSED_ON):
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(callers)
+
+
+def _download(name: str, version: str, home: Path) -> str | None:
+    """Pulumi's own way to a plugin, into the user's PULUMI_HOME; why not, if not."""
+    say(f"plugin {name} {version}: downloading it into {home / 'plugins'}")
+    path = os.pathsep.join((engine_folder(), callers_path()))
+    env = {**os.environ, "PATH": path, "PULUMI_HOME": str(home), "PULUMI_SKIP_UPDATE_CHECK": "true"}
+    command = ["pulumi", "plugin", "install", "resource", name, version, "--non-interactive"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    said = [line for line in done.stderr.splitlines() if line.startswith(("error:", "warning:"))]
+    return said[0].partition(": ")[2] if done.returncode and said else None
+
+
+def _run_in_session(
+    words: Sequence[str], folder: Path, env: Mapping[str, str], capture: bool
+) -> subprocess.CompletedProcess[str]:
+    """Run to the end in a session of its own; what it prints, where that is asked for."""
+    pipe = subprocess.PIPE if capture else None
+    with _in_session(words, folder, env, pipe, pipe) as process:
+        out, err = process.communicate()
+    return subprocess.CompletedProcess(list(words), process.returncode, out, err)
+
+
+def _log_in_session(
+    words: Sequence[str], folder: Path, env: Mapping[str, str], log: Path, watch: Callable[[], None]
+) -> int:
+    """Run to the end in a session of its own, with all that it prints in `log`; `watch` is called all the while. Its exit code."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as output, _in_session(words, folder, env, output, subprocess.STDOUT) as process:
+        while process.poll() is None:
+            watch()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(WATCH_S)
+        watch()
+    return process.returncode
+
+
+@contextlib.contextmanager
+def _in_session(
+    words: Sequence[str], folder: Path, env: Mapping[str, str], out: IO[str] | int | None, err: int | None
+) -> Iterator[subprocess.Popen[str]]:
+    """A process in a session of its own. Interrupted, it gets 60 s to end well (the engine writes its checkpoint then); whatever of
+    its session still runs after it, ends."""
+    process = subprocess.Popen(
+        words,
+        cwd=folder,
+        env=env,
+        stdout=out,
+        stderr=err,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    except BaseException:
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=60)
+        raise
+    finally:
+        # The engine gives its plugins process groups of their own, but the session stays.
+        for each in _of_session(process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
+        process.wait()
+
+
+def _of_session(session: int) -> list[int]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if int(stat.read_text().rpartition(")")[2].split()[3]) == session:
+                found.append(int(stat.parent.name))
+    return found
+
+
+@functools.cache
+def engine_folder() -> str:
+    """The folder of the engine that `localcloud.runtime.prepare` chose or built."""
+    env = {**os.environ, "PATH": callers_path()}
+    words = [sys.executable, "-m", "localcloud.engine"]
+    found = subprocess.run(words, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True, check=False)
+    if found.returncode:
+        raise RehearsalError("there is no Pulumi engine, see above; run `make prepare`")
+    return found.stdout.strip().splitlines()[-1]
+
+
+def up(rehearsal: Rehearsal) -> None:
+    times: dict[str, float] = {}
+    with rehearsal.alone():
+        rehearsal.install_plugins()
+        with _timed("local clouds", times) as step:
+            step.end("running" if rehearsal.start() else "started")
+        with _timed("pulumi up", times) as step:
+            step.begin("deploying the stack, about a minute the first time")
+            step.end(rehearsal.watched(step, "up", "--yes").counts())
+        with _timed("show", times) as step:
+            show(rehearsal)
+            step.end()
+        (rehearsal.state / "up.json").write_text(json.dumps(times))
+
+
+def down(rehearsal: Rehearsal) -> None:
+    with rehearsal.alone():
+        if rehearsal.running():
+            rehearsal = rehearsal.as_it_is_up()
+            try:
+                with _timed("pulumi destroy") as step:
+                    step.begin("destroying the stack, about half a minute")
+                    step.end(rehearsal.watched(step, "destroy", "--yes").counts())
+            except RehearsalError as fault:
+                print(f"rollcall: {fault}\nThe local clouds are stopped all the same, and everything on them goes.")
+        with _timed("local clouds") as step:
+            rehearsal.stop()
+            rehearsal._plugins_file.unlink(missing_ok=True)
+            step.end("stopped")
+        print(_LEFT.format(logs=f".rollcall/{rehearsal.instance}/logs", cache=cache()))
+        # Ours until the end: who waited for it finds another file.
+        (rehearsal.state / LOCK).unlink()
+
+
+def preview(rehearsal: Rehearsal) -> None:
+    with rehearsal.alone():
+        rehearsal.install_plugins()
+        rehearsal.start()
+        with _timed("pulumi preview") as step:
+            step.begin("finding out what would change, about 10 seconds")
+            done = rehearsal.watched(step, "preview", "--diff")
+            log = rehearsal.log_of("preview")
+            for line in changes(log.read_text(errors="replace")):
+                step.line(line)
+            step.end(f"{done.counts()}; {log} has every property")
+
+
+def env(rehearsal: Rehearsal) -> None:
+    """The environment as lines for a shell, in which plain `pulumi` works on the stack from anywhere in the checkout."""
+    found = rehearsal.environment()
+    engine = Path(found["PATH"].partition(os.pathsep)[0]) / "pulumi"
+    command = plain.write_command(rehearsal.state, VENV / "bin" / "python", engine)
+    for name, value in sorted({**found, "PATH": f"{command}{os.pathsep}{found['PATH']}"}.items()):
+        print(f"export {name}={shlex.quote(value)}")
+
+
+def status(rehearsal: Rehearsal, *words: str) -> int:
+    """State, clouds and DNS side by side: `rollcall status`, pointed at the local clouds."""
+    if not rehearsal.work.exists():
+        raise RehearsalError(f"{rehearsal.stack}: nothing is deployed. Run `make up` or `make preview` first.")
+    return _pointed(rehearsal, rehearsal.work, "components.commands.status", "--stack", rehearsal.stack, *words)
+
+
+def catalogue(rehearsal: Rehearsal, *words: str) -> int:
+    """The images and sizes of both clouds: `rollcall catalogue`, pointed at the local clouds."""
+    return _pointed(rehearsal, ROOT, "components.commands.catalogue", *words)
+
+
+def _pointed(rehearsal: Rehearsal, folder: Path, module: str, *words: str) -> int:
+    command = [str(VENV / "bin" / "python"), "-m", module, *words]
+    env = rehearsal.engines_environment()
+    return subprocess.run(command, cwd=folder, env=env, stdin=subprocess.DEVNULL, check=False).returncode
+
+
+def show(rehearsal: Rehearsal) -> None:
+    """The fleet, the records, and the site answering: what a new user sees after `make up`. Raises RehearsalError naming each
+    part that does not answer."""
+    outputs = json.loads(rehearsal.pulumi("stack", "output", "--json", "--stack", rehearsal.stack, capture=True).stdout)
+    found = rehearsal.environment()
+    faults: list[str] = []
+    shown.fleet(rehearsal.ask("ps"), rehearsal.tag)
+    _say_stand_ins(rehearsal)
+    if "directory" in outputs:
+        faults += shown.services(outputs["directory"], found["ROLLCALL_DNS"], rehearsal.sample)
+    if "site" in outputs and not shown.serves_site(outputs["fleets"]):
+        print(f"\n{outputs['site']['host']}: no fleet with machines joins the site.")
+    elif "site" in outputs:
+        faults += shown.site(outputs["site"]["host"], found["ROLLCALL_SITE_URL"], found["ROLLCALL_DNS"])
+    if faults:
+        raise RehearsalError(
+            "the stack is up but not all of it answers; `make status` says more\n  " + "\n  ".join(faults)
+        )
+    if "site" in outputs:
+        print(f"\nOpen {found['ROLLCALL_SITE_URL']} in a browser; `make status` any time; `make down` ends it.")
+
+
+def _say_stand_ins(rehearsal: Rehearsal) -> None:
+    config = (rehearsal.work / f"Pulumi.{rehearsal.stack}.yaml").read_text()
+    if "ubuntu" in config:
+        print("  (the stack asks for Ubuntu; on the local clouds Debian 12 stands in for it)")
+
+
+@contextlib.contextmanager
+def _timed(name: str, times: dict[str, float] | None = None) -> Iterator[Step]:
+    """A step that is reported; what it took goes into `times`."""
+    step = Step(name, sys.stdout)
+    try:
+        yield step
+    finally:
+        step.stop()
+    if times is not None:
+        times[name] = round(step.seconds, 1)
+
+
+COMMANDS: dict[str, Any] = {
+    "up": up,
+    "down": down,
+    "preview": preview,
+    "env": env,
+    "status": status,
+    "catalogue": catalogue,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("command", choices=COMMANDS)
+    parser.add_argument("--stack", default="local")
+    parser.add_argument("--instance", help="which local clouds; each stack has its own unless told")
+    parser.add_argument(
+        "--plugins",
+        default="",
+        help="stand-in, real, or a comma-separated list of those to take real; those that the stack is up with unless told",
+    )
+    parser.add_argument("--json", action="store_true", help="status and catalogue as JSON")
+    parser.add_argument("--region", default="", help="the catalogue of this AWS region or data centre")
+    parser.add_argument("words", nargs="*", help="of the catalogue, the lines that have all of these")
+    # Words may follow options: argparse itself takes an empty `words` before the first of these.
+    chosen = parser.parse_intermixed_args(arguments)
+    for each in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, _interrupt)
+    try:
+        rehearsal = Rehearsal(stack=chosen.stack, instance=chosen.instance or chosen.stack)
+        rehearsal = replace(rehearsal, plugins=chosen.plugins) if chosen.plugins else rehearsal.as_it_is_up()
+        as_json = ["--json"] if chosen.json else []
+        if chosen.command == "status":
+            return status(rehearsal, *as_json)
+        if chosen.command == "catalogue":
+            there = ["--region", chosen.region] if chosen.region else []
+            return catalogue(rehearsal, *as_json, *there, "--", *chosen.words)
+        COMMANDS[chosen.command](rehearsal)
+    except RehearsalError as fault:
+        print(f"rollcall: {fault}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("rollcall: interrupted; the same `make` again goes on from here, `make down` ends it", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())
