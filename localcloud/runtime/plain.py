@@ -31,7 +31,7 @@ def write_command(state: Path, python: Path, engine: Path) -> Path:
     """Make the command; the folder that belongs on the PATH before the engine's own."""
     folder = state / "bin"
     folder.mkdir(parents=True, exist_ok=True)
-    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from localcloud.plain import main; sys.exit(main(sys.argv[1:]))"
+    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from localcloud.runtime.plain import main; sys.exit(main(sys.argv[1:]))"
     # -P: the caller's folder may have modules of any name.
     words = shlex.join([str(python), "-P", "-c", code, str(ROOT), str(state), str(engine)])
     fresh = folder / "pulumi.new"

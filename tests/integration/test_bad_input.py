@@ -196,9 +196,7 @@ def test_a_full_disk_is_said_with_what_is_needed(tmp_path: Path) -> None:
 
 
 # The program is loaded first: nobody else may read this interpreter's library.
-_AS = (
-    "import os, sys; sys.path.insert(0, sys.argv[1]); from localcloud import prepare; {change}; prepare.check_machine()"
-)
+_AS = "import os, sys; sys.path.insert(0, sys.argv[1]); from localcloud.runtime import prepare; {change}; prepare.check_machine()"
 
 
 @pytest.mark.parametrize(

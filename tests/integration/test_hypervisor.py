@@ -188,10 +188,10 @@ def test_more_machines_than_may_boot_at_once_all_come_up_small(room: Room) -> No
 def test_machines_of_a_killed_process_are_found_and_ended(room: Room, tmp_path: Path) -> None:
     script = f"""
 import pathlib, time
-from localcloud.compute import Machine
-from localcloud.hypervisor import NspawnHypervisor
-from localcloud.image import current
-from localcloud.namespace import Namespace
+from localcloud.machines.compute import Machine
+from localcloud.machines.hypervisor import NspawnHypervisor
+from localcloud.machines.image import current
+from localcloud.network.namespace import Namespace
 from tests.integration.machine_room import Heard
 hypervisor = NspawnHypervisor(namespace=Namespace({room.namespace.name!r}), image=current(),
     machines=pathlib.Path({str(tmp_path / "orphans")!r}), guest_metadata=lambda machine_id: None)

@@ -176,5 +176,11 @@ class TestLogged:
 
 def test_it_needs_nothing_but_the_standard_library() -> None:
     """`make prepare` runs it with whatever python3 there is, before there is a .venv."""
-    words = [sys.executable, "-I", "-S", "-c", "import sys; sys.path.insert(0, sys.argv[1]); import localcloud.prepare"]
-    subprocess.run([*words, str(Path(progress.__file__).parents[1])], check=True)
+    words = [
+        sys.executable,
+        "-I",
+        "-S",
+        "-c",
+        "import sys; sys.path.insert(0, sys.argv[1]); import localcloud.runtime.prepare",
+    ]
+    subprocess.run([*words, str(Path(progress.__file__).parents[2])], check=True)
