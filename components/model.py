@@ -36,9 +36,9 @@ class Member:
 class Stand:
     """A record set in which members of a fleet stand: all of them, or with `shards` those whose number it is (from 0).
 
-    `value` is what each must stand there with (`10 20 4218 {generation}.rc.unilans.net.`); empty where it is the member's
-    public address. At a `shared` place other stacks stand by right, in names of their own. `beside`: the record set with the same
-    members, whose fault counts for both.
+    `value` is what each must stand there with (`10 20 4218 {generation}.rc.unilans.net.`, or with the host of a later registration,
+    rollcall.host_label); empty where it is the member's public address. At a `shared` place other stacks stand by right, in names of
+    their own. `beside`: the record set with the same members, whose fault counts for both.
     """
 
     place: str

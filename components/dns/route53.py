@@ -286,6 +286,10 @@ class HostedZoneStore(Route53Store):
         with route53_zone(self._zone):
             super().change(deletes, creates)
 
+    def beginning(self, name: str) -> tuple[RecordSet, ...]:
+        with route53_zone(self._zone):
+            return super().beginning(name)
+
     def under(self, *names: str) -> Iterator[list[RecordSet]]:
         with route53_zone(self._zone):
             yield from super().under(*names)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from components.model import GOING, Entry, Member, Roll, Seen, Stand, describe
 from rollcall.escaping import escaped
+from rollcall.host_label import first_host
 from rollcall.ownership import Owner
 
 BRAKE_FROM, BRAKE_SHARE = 10, 0.3
@@ -143,11 +144,12 @@ def _fault_of(
         return f"{who} is not at {place}{': its cloud lists no IPv6 address of it' if lacks else ''}", False
     has = {stand.value.format(generation=member.generation)} if stand.value else set()
     current = has or {each for each in known if (":" in each) == place.endswith(" AAAA")} or set(known)
-    if current and not values <= current:
+    plain = {first_host(each, member.generation) for each in values} if has else values
+    if current and not plain <= current:
         verb = "it should be with" if has else "it has"
         return (
             escaped(
-                f"{who} is at {place} with {', '.join(sorted(values - current))}, {verb} {', '.join(sorted(current))}"
+                f"{who} is at {place} with {', '.join(sorted(plain - current))}, {verb} {', '.join(sorted(current))}"
             ),
             True,
         )

@@ -25,6 +25,7 @@ from rollcall.clouds import Cloud
 from rollcall.crash_monitor import CrashMonitor
 from rollcall.errors import FatalError, TransientError
 from rollcall.health import Health, check_of
+from rollcall.host_label import HostLabels, KeptLabels
 from rollcall.ownership import Owner
 from rollcall.probe import Subject
 from rollcall.registry import AT_ONCE, CloudflareRegistry, Registry, RetriedRoute53
@@ -120,6 +121,7 @@ class Agent:
         reach: Callable[[str, Join], bool] | None = None,
         answers: Answers | None = None,
         ttls: Callable[[str, str, str, Collection[str]], set[float] | None] | None = None,
+        labels: HostLabels | None = None,
     ) -> None:
         self.cloud = cloud
         self.status = Status()
@@ -131,7 +133,8 @@ class Agent:
         # Of who has DNS imitated only what he imitates is asked.
         self._ttls = ttls or (None if look_up else self._answers.ttls)
         self._noted: set[str] = set()
-        self._registry_of = registry_of or make_registry
+        self._labels = labels or KeptLabels()
+        self._registry_of = registry_of or (lambda told, secret: make_registry(told, secret, self._labels))
         self._told = told
         self._reach = reach
         self._settings: MachineSettings | None = None
@@ -375,7 +378,12 @@ class Agent:
         assert self._owner is not None
         if isinstance(told, CloudflareJoin):
             return told.host, membership.addresses
-        return set_name(told), (host_name(self._owner.generation, told.domain),)
+        return set_name(told), (self._host(told),)
+
+    def _host(self, told: Route53Join) -> str:
+        """The name of this machine's host."""
+        assert self._owner is not None
+        return host_name(self._labels.of(self._owner, told.domain), told.domain)
 
     def _join(self, membership: Membership) -> None:
         assert self._owner is not None
@@ -463,7 +471,8 @@ class Agent:
             return False
         joins = (each.told for each in self.memberships)
         host_ttl = min(each.ttl for each in joins if isinstance(each, Route53Join) and each.zone == told.zone)
-        for each in own_records(told, self._owner, membership.addresses, membership.marked, host_ttl):
+        own = own_records(told, self._owner, membership.addresses, membership.marked, host_ttl, self._host(told))
+        for each in own:
             ttls = self._ttls(each.name, told.domain, each.type, each.values)
             if ttls is None or float(each.ttl) in ttls:
                 continue
@@ -720,10 +729,10 @@ def open_door(agent: Agent) -> socket.socket | None:
     return door
 
 
-def make_registry(told: Join, secret: Callable[[str], str]) -> Registry:
+def make_registry(told: Join, secret: Callable[[str], str], labels: HostLabels) -> Registry:
     if isinstance(told, CloudflareJoin):
         return CloudflareRegistry(told, lambda: secret(told.token))
-    return RetriedRoute53(told, lambda: secret(told.key) if told.key else "")
+    return RetriedRoute53(told, lambda: secret(told.key) if told.key else "", labels=labels)
 
 
 def health_of(told: Join) -> Health:

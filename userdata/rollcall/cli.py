@@ -13,10 +13,13 @@ from pathlib import Path
 from rollcall.agent import Agent, run
 from rollcall.clouds import detect
 from rollcall.errors import RollcallError
+from rollcall.host_label import KeptLabels
 from rollcall.settings import Join, MachineSettings, parse_join
 
 LOG = Path("/var/log/rollcall.log")
 STATUS_FILE = Path("/run/rollcall/status.json")
+# Beside what the boot script keeps: a machine that starts again must know that it was registered.
+LABELS_FILE = Path("/var/lib/rollcall/host-labels.json")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,9 +58,8 @@ def _do(command: str, told: tuple[Join, ...] | None, *, lasting: bool) -> int:
         instance = cloud.instance()
         print(" ".join((cloud.name, instance, *MachineSettings.from_keys(cloud.keys(), instance).workloads)))
         return 0
-    agent = Agent(
-        detect(), told=told, status_file=STATUS_FILE if command == "run" else STATUS_FILE.with_name(f"{command}.json")
-    )
+    status_file = STATUS_FILE if command == "run" else STATUS_FILE.with_name(f"{command}.json")
+    agent = Agent(detect(), told=told, status_file=status_file, labels=KeptLabels(LABELS_FILE))
     if command == "run":
         return run(agent)
     agent.settle()

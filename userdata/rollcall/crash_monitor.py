@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 
 from rollcall import probe
+from rollcall.host_label import generation_of
 from rollcall.ownership import Owner
 from rollcall.registry import Registry
 from rollcall.settings import Join, Route53Join, challenge_name
@@ -197,11 +198,6 @@ def neighbours(answered: Iterable[str], mine: Collection[str]) -> set[str]:
         ring = sorted(each for each in answered if (":" in each) == (":" in own))
         found.update(([each for each in ring if each > own] + ring)[:2])
     return found.difference(mine)
-
-
-def generation_of(host: str) -> str:
-    """Return the generation in the name of a service's host: `GENERATION.rc.DOMAIN`."""
-    return host.partition(".")[0]
 
 
 def challenger(me: Owner, told: Join) -> str:

@@ -13,6 +13,7 @@ from rollcall.answers import name_servers_answer
 from rollcall.aws import AccessKey, InstanceRole
 from rollcall.cloudflare import CloudflareStore, Record
 from rollcall.errors import RefusedError, TransientError
+from rollcall.host_label import HostLabels, KeptLabels
 from rollcall.ownership import KEPT, LEAVES, Owner
 from rollcall.retrying import retried
 from rollcall.route53 import Route53Registry, Route53Store
@@ -201,7 +202,8 @@ class CloudflareRegistry:
 class RetriedRoute53:
     """A membership in a service, each call in a thread: one that takes too long, or that is not wanted any more, is given up.
 
-    `key` gives an IAM user's key, or nothing for the role; `look` asks DNS for a set's targets.
+    `key` gives an IAM user's key, or nothing for the role; `look` asks DNS for a set's targets; `labels` are those of this machine's
+    hosts, which its memberships share.
     """
 
     def __init__(
@@ -209,10 +211,12 @@ class RetriedRoute53:
         join: Route53Join,
         key: Callable[[], str],
         look: Callable[[str], frozenset[str] | None] | None = None,
+        labels: HostLabels | None = None,
     ) -> None:
         self._told = join
         self._key = key
         self._look = look or name_servers_answer(join.domain)
+        self._labels = labels or KeptLabels()
         self._role = InstanceRole()
         self._fresh: bool | str = True
         self._within = _WITHIN
@@ -249,7 +253,8 @@ class RetriedRoute53:
     def _ask(self, act: Callable[[Route53Registry], T]) -> T:
         key = self._key()
         client = Route53Client(AccessKey(key) if key else self._role, _BOUND)
-        registry = Route53Registry(self._told, Route53Store(self._told.zone, client), self._fresh, look=self._look)
+        store = Route53Store(self._told.zone, client)
+        registry = Route53Registry(self._told, store, self._fresh, look=self._look, labels=self._labels)
         # While it fails, one request for each try of the agent: an outage must not take the account's rate.
         within, self._within = self._within, 0.0
         outcomes = self._running = _Outcomes()

@@ -1,8 +1,9 @@
 """A machine in the SRV record set of a service's incarnation, in Route53.
 
-The machine's host name lives below one label of the zone that belongs to Rollcall (`GENERATION.rc.unilans.net`): its A and
-AAAA, and a TXT that says whose it is, at which addresses, and in which sets it should stand. The SRV set of an incarnation is
-everybody's, so it changes by compare-and-swap: one batch deletes the exact old values and creates the new ones.
+The machine's host name lives below one label of the zone that belongs to Rollcall (`GENERATION.rc.unilans.net`, and
+`GENERATION-SUFFIX.rc.unilans.net` for a later registration: rollcall.host_label): its A and AAAA, and a TXT that says whose it is, at
+which addresses, and in which sets it should stand. The SRV set of an incarnation is everybody's, so it changes by compare-and-swap:
+one batch deletes the exact old values and creates the new ones.
 
 https://docs.aws.amazon.com/Route53/latest/APIReference/API_ChangeResourceRecordSets.html
 """
@@ -18,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from rollcall.errors import RefusedError, TransientError
+from rollcall.host_label import FirstLabels, HostLabels, generation_of
 from rollcall.ownership import Owner
 from rollcall.route53api import ConflictError, Route53Api
 from rollcall.settings import HOSTS_LABEL, Route53Join, challenge_name, record_type
@@ -51,6 +53,9 @@ class Store(Protocol):
     def at(self, name: str) -> tuple[RecordSet, ...]:
         """The record sets of every type at `name`."""
 
+    def beginning(self, name: str) -> tuple[RecordSet, ...]:
+        """The record sets at `name`, and at the names beside it of which the first label begins with this one and a hyphen."""
+
     def under(self, *names: str) -> Iterable[Iterable[RecordSet]]:
         """What is at and below these names, a page for each call. They must be given in the order of their labels from the
         right, in which Route53 sorts: what is near to each other comes in one page, and is seen at one moment."""
@@ -68,6 +73,19 @@ class Route53Store:
 
     def at(self, name: str) -> tuple[RecordSet, ...]:
         return tuple(each for page in self.under(name) for each in page if each.name == name.lower())
+
+    def beginning(self, name: str) -> tuple[RecordSet, ...]:
+        # In Route53's order they follow each other.
+        found: list[RecordSet] = []
+        start = {"StartRecordName": name.lower()}
+        while start:
+            page = self._api.list_resource_record_sets(HostedZoneId=self._zone, **start)
+            sets = [_record_set(each) for each in page["ResourceRecordSets"]]
+            here = [each for each in sets if begins(each.name, name.lower())]
+            found += here
+            more = bool(sets) and sets[-1] in here
+            start = {key.replace("Next", "Start"): page[key] for key in page if key.startswith("NextR") and more}
+        return tuple(found)
 
     def change(self, deletes: Iterable[RecordSet], creates: Iterable[RecordSet]) -> None:
         changes = [_change("DELETE", each) for each in deletes] + [_change("CREATE", each) for each in creates]
@@ -94,7 +112,7 @@ class Route53Store:
 class Route53Registry:
     """One membership. `fresh`: what is there of this machine: nothing, as far as is known (True), its host that was made for
     this address but perhaps no value (the addresses), or no one knows (False). `pause` sleeps, `look` asks DNS for the set's
-    targets."""
+    targets, `labels` are those of this machine's hosts."""
 
     def __init__(
         self,
@@ -104,9 +122,11 @@ class Route53Registry:
         pause: Callable[[float], None] = time.sleep,
         dice: random.Random | None = None,
         look: Callable[[str], frozenset[str] | None] = lambda _: None,
+        labels: HostLabels | None = None,
     ) -> None:
         self._told = told
         self._store = store
+        self._labels = labels or FirstLabels()
         self.fresh = fresh
         self._registered = fresh
         self._alone = fresh is True
@@ -125,13 +145,17 @@ class Route53Registry:
         Who adds others looks again: they may have left meanwhile (they look after they have said so, we say so after we have
         looked), and more may have come. So of many that join at once a few write, and the others see it in DNS, for nothing.
         """
-        host, changed = host_name(owner.generation, self._told.domain), False
+        changed = False
+        if self.fresh is True and self._labels.is_used(owner, self._told.domain):
+            # An earlier process registered it, and what it wrote may be there.
+            self.fresh = self._registered = self._alone = False
         # Who is refused at first is one of many.
         alone, self._alone, self._said = self._alone, False, {}
         noted = " ".join(addresses)
         if self._registered != noted:
-            changed = self._register(host, owner, addresses, _KEPT if kept else _JOINS)
+            changed = self._register(owner, addresses, _KEPT if kept else _JOINS)
             self._registered, self.fresh = noted, self.fresh and noted
+        host = self.host(owner)
         if self.fresh and not alone:
             # Another may have written us, or will; the longer DNS does not show it, the more probably we write all who wait.
             for look in range(_PATIENCE):
@@ -169,7 +193,8 @@ class Route53Registry:
             if not self._helped and self._is_there(sets, host, wanted):
                 return False
         dead = _dead_with(addresses, sets, owner)
-        hosts = hosts_of(each for each in sets if each not in dead)
+        former = _former(sets, owner, host) if wanted else []
+        hosts = hosts_of(each for each in sets if each not in dead and each not in former)
         # Whoever wrote after us goes on with it.
         helps &= not self._helped or current.values == self._wrote
         # One that is unhealthy now decides itself whether it may go.
@@ -184,7 +209,21 @@ class Route53Registry:
         self._wrote, self._helped = values, {_target(each) for each in {*values} - {*current.values}} - {host}
         with contextlib.suppress(ConflictError):
             self._store.change(*_cleared(dead))
+            self._forget(former)
         return changed
+
+    def _forget(self, former: list[RecordSet]) -> None:
+        """Remove this machine's hosts of earlier registrations, each once no other set leads to it any more."""
+        for name in sorted({each.name for each in former}):
+            here = [each for each in former if each.name == name]
+            if _sets_of(here, name) - {self._set}:
+                self._say(here, "")
+            else:
+                self._store.change(*_cleared(here))
+
+    def host(self, owner: Owner) -> str:
+        """The name of this machine's own host."""
+        return host_name(self._labels.of(owner, self._told.domain), self._told.domain)
 
     def _read_names(self) -> list[str]:
         """What is looked at: the sets, and all hosts after ours."""
@@ -193,11 +232,14 @@ class Route53Registry:
         return sorted({*names, f"{LABEL}.{self._told.domain}"}, key=by_labels)
 
     def _is_there(self, sets: list[RecordSet], host: str, wanted: list[str]) -> bool:
-        """Whether our host has just `wanted` in its set, and so in those of the other names."""
+        """Whether our host has just `wanted` in its set, and so in those of the other names, and no other of our hosts has."""
+        generation = generation_of(host)
 
         def has(name: str, values: list[str]) -> bool:
             current = self._current(sets, name)
-            mine = [each for each in current.values if _target(each) == host]
+            mine = [
+                each for each in current.values if self._is_ours(each) and generation_of(_target(each)) == generation
+            ]
             return mine == values and (not values or current.ttl == self._told.ttl)
 
         # On another page there may be more; only who is to be nowhere has to know that.
@@ -207,18 +249,21 @@ class Route53Registry:
     def leave(self, owner: Owner, *addresses: str) -> bool:
         """Say so first: whoever adds missing hosts would bring us back. Then the set, which whoever writes next may do for us,
         then the host. `addresses` are those of this machine, where it leaves itself."""
-        host = host_name(owner.generation, self._told.domain)
         self._registered = self.fresh = False
-        if host not in self._said:
-            present = self._store.at(host)
-            if _is_of_another(present, owner):
-                return False
+        for host, present in ({} if self._said else self._hosts_to_leave(owner)).items():
             self._said[host] = self._say(present, _LEAVES)
-        said = self._said[host]
-        changed = self._put(host, owner, (), [])
-        changed |= self._clear(said, host, addresses)
+        changed = False
+        for host, said in [*self._said.items()]:
+            changed |= self._put(host, owner, (), [])
+            changed |= self._clear(said, host, addresses)
         self._said = {}
         return changed
+
+    def _hosts_to_leave(self, owner: Owner) -> dict[str, list[RecordSet]]:
+        """The hosts of all registrations of a machine with what is there, and its own one also where its mark is gone."""
+        host, here = self.host(owner), _by_name(self._store.beginning(host_name(owner.generation, self._told.domain)))
+        mine = {name for name, present in here.items() if _same_machine(owner_of(present), owner)} or {host}
+        return {name: here.get(name, []) for name in sorted(mine) if not _is_of_another(here.get(name, ()), owner)}
 
     def leave_unhealthy(self, owner: Owner, floor: int, *addresses: str) -> str:
         """The same where the set keeps `floor` other machines of the stack; why the machine stays, or nothing once it is out.
@@ -226,28 +271,30 @@ class Route53Registry:
         The set changes by compare-and-swap, so it never has fewer for this. First the machine says that it is unhealthy: then nobody
         writes its value, and nobody takes it out for it.
         """
-        host = host_name(owner.generation, self._told.domain)
         self._registered = self.fresh = False
         for _ in range(_TRIES):
             try:
-                return self._leave_unhealthy(host, owner, floor, addresses)
+                return self._leave_unhealthy(owner, floor, addresses)
             except ConflictError:
                 self._pause(self._dice.uniform(0, 0.5))
         raise ConflictError(f"reason=contended name={self._set}")
 
-    def _leave_unhealthy(self, host: str, owner: Owner, floor: int, addresses: tuple[str, ...]) -> str:
+    def _leave_unhealthy(self, owner: Owner, floor: int, addresses: tuple[str, ...]) -> str:
         sets = [each for page in self._store.under(*self._read_names()) for each in page]
+        host = self.host(owner)
         here = [each for each in sets if each.name == host]
         if _is_of_another(here, owner):
             return ""
-        here = self._say(here, _KEPT)
+        former = _former(sets, owner, host)
+        here, mine = self._say(here, _KEPT), {host, *(each.name for each in former)}
         current = self._current(sets)
-        rest = tuple(each for each in current.values if _target(each) != host)
+        rest = tuple(each for each in current.values if _target(each) not in mine)
         if rest != current.values:
             others = self._machines(sets, rest, owner.stack)
             if others < floor:
                 return f"reason=too-few-others type=SRV others={others} floor={floor}"
         self._write(sets, current, rest, hosts_of(sets), host)
+        self._forget(former)
         if _sets_of(here, host) - {self._set}:
             self._say(here, "")
         elif owner_of(here):
@@ -256,10 +303,7 @@ class Route53Registry:
 
     def _machines(self, sets: Iterable[RecordSet], values: Iterable[str], stack: str) -> int:
         """How many machines of a stack are in the set with `values` and have not said that they leave."""
-        hosts: dict[str, list[RecordSet]] = {}
-        for each in sets:
-            hosts.setdefault(each.name, []).append(each)
-        found = 0
+        hosts, found = _by_name(sets), 0
         for target in {*map(_target, values)}:
             there = owner_of(hosts.get(target, ()))
             says = {word for word in _MEMBERS if self._set in hosts_of(hosts.get(target, ()), word).get(target, {})}
@@ -292,7 +336,7 @@ class Route53Registry:
     def owner_at(self, key: str) -> Owner | None:
         """Whose host this is. A mark of another generation was copied: it says nothing."""
         owner = owner_of(self._store.at(key))
-        return owner if owner is not None and host_name(owner.generation, self._told.domain) == key else None
+        return owner if owner is not None and generation_of(key) == owner.generation else None
 
     def challenge(self, owner: Owner, on: bool, by: str = "") -> bool:
         """Put up the challenge of `by` for this machine, or take it away (without `by` everybody's); whether there was one.
@@ -313,20 +357,33 @@ class Route53Registry:
         texts = (value for each in self._store.at(challenge_name(owner, self._told)) for value in each.values)
         return tuple(each.removeprefix(start).rstrip('"') for each in texts if each.startswith(start))
 
-    def _register(self, host: str, owner: Owner, addresses: tuple[str, ...], word: str = _JOINS) -> bool:
+    def _register(self, owner: Owner, addresses: tuple[str, ...], word: str = _JOINS) -> bool:
         """Our A, AAAA and TXT stand; whether anything had to be changed. A machine's first join needs no look before."""
-        wanted = _says(self._told, host, word)
-        fresh = _host_sets(self._told, owner, addresses, word)
         if self.fresh:
             try:
-                self._store.change([], [each for each in fresh if each.values])
+                self._store.change([], [each for each in self._host_sets(owner, addresses, word) if each.values])
             except ConflictError:
                 self.fresh = False
             else:
+                self._labels.use(owner, self._told.domain)
                 return True
-        changes = _host_changes(self._store.at(host), fresh, owner, self._set, wanted)
+        present = self._present(owner)
+        wanted = _says(self._told, self.host(owner), word)
+        changes = _host_changes(present, self._host_sets(owner, addresses, word), owner, self._set, wanted)
         self._store.change(*changes)
+        self._labels.use(owner, self._told.domain)
         return any(changes)
+
+    def _present(self, owner: Owner) -> tuple[RecordSet, ...]:
+        """What is at our host. Where its records had gone it is another one, since resolvers may remember that they had."""
+        present = self._store.at(self.host(owner))
+        if not self._labels.is_used(owner, self._told.domain) or _has_generation(owner_of(present), owner):
+            return present
+        self._labels.renew(owner, self._told.domain)
+        return ()
+
+    def _host_sets(self, owner: Owner, addresses: tuple[str, ...], word: str) -> list[RecordSet]:
+        return _host_sets(self._told, self.host(owner), owner, addresses, word)
 
     def drop(self, targets: set[str]) -> bool:
         """Take the values that lead to `targets` out of the sets; whether there were any."""
@@ -429,8 +486,14 @@ def by_labels(name: str) -> list[str]:
     return name.split(".")[::-1]
 
 
-def host_name(generation: str, domain: str) -> str:
-    return f"{generation}.{LABEL}.{domain}"
+def host_name(label: str, domain: str) -> str:
+    return f"{label}.{LABEL}.{domain}"
+
+
+def begins(name: str, with_name: str) -> bool:
+    """Whether a name is another one, or one beside it whose first label begins with that one's and a hyphen."""
+    (label, _, rest), (first, _, parent) = name.partition("."), with_name.partition(".")
+    return rest == parent and (label == first or label.startswith(f"{first}-"))
 
 
 def srv_value(told: Route53Join, host: str) -> str:
@@ -453,20 +516,20 @@ def hosts_of(sets: Iterable[RecordSet], wish: str = _JOINS) -> dict[str, dict[st
 
 
 def own_records(
-    told: Route53Join, owner: Owner, addresses: tuple[str, ...], kept: bool, host_ttl: int = 0
+    told: Route53Join, owner: Owner, addresses: tuple[str, ...], kept: bool, host_ttl: int = 0, host: str = ""
 ) -> list[RecordSet]:
     """What a member has in DNS: its host's records, and its value in the set and at the other names. `host_ttl`: the
-    shortest of all services that the host is in."""
-    sets = _host_sets(told, owner, addresses, _KEPT if kept else _JOINS)
-    host = [replace(each, ttl=host_ttl or told.ttl) for each in sets if each.values]
-    value = srv_value(told, host_name(owner.generation, told.domain))
+    shortest of all services that the host is in; `host`: its name, where it is not that of the first registration."""
+    host = host or host_name(owner.generation, told.domain)
+    sets = _host_sets(told, host, owner, addresses, _KEPT if kept else _JOINS)
+    found = [replace(each, ttl=host_ttl or told.ttl) for each in sets if each.values]
+    value = srv_value(told, host)
     names = [name for name, on in {set_name(told): True, **srv_names(told)}.items() if on]
-    return [*host, *(RecordSet(name, "SRV", told.ttl, (value,)) for name in names)]
+    return [*found, *(RecordSet(name, "SRV", told.ttl, (value,)) for name in names)]
 
 
-def _host_sets(told: Route53Join, owner: Owner, addresses: tuple[str, ...], word: str) -> list[RecordSet]:
+def _host_sets(told: Route53Join, host: str, owner: Owner, addresses: tuple[str, ...], word: str) -> list[RecordSet]:
     """The A, AAAA and TXT of a member's host; without values where it has none."""
-    host = host_name(owner.generation, told.domain)
     texts = tuple(sorted((f'"{owner}"', f'"{_AT} {" ".join(addresses)}"', _says(told, host, word))))
     kinds = {"A": (), "AAAA": (), **{record_type(each): (each,) for each in addresses}, "TXT": texts}
     return [RecordSet(host, kind, told.ttl, values) for kind, values in kinds.items()]
@@ -490,7 +553,22 @@ def _sets_of(sets: Iterable[RecordSet], host: str) -> set[str]:
 def _is_of_another(present: Iterable[RecordSet], owner: Owner) -> bool:
     """Whether the host of `owner` is a twin's or a successor's. No other machine has its generation, so any other mark was copied."""
     other = owner_of(present)
-    return other not in (None, owner) and other is not None and other.generation == owner.generation
+    return other != owner and _has_generation(other, owner)
+
+
+def _has_generation(found: Owner | None, owner: Owner) -> bool:
+    return found is not None and found.generation == owner.generation
+
+
+def _same_machine(found: Owner | None, owner: Owner) -> bool:
+    return found is not None and _has_generation(found, owner) and found.instance == owner.instance
+
+
+def _former(sets: Iterable[RecordSet], owner: Owner, host: str) -> list[RecordSet]:
+    """What a machine's hosts of earlier registrations still have, as where the agent has lost what it had kept."""
+    here = list(sets)
+    names = {each.name for each in here if each.type == "TXT" and _same_machine(_owner(each), owner)} - {host}
+    return [each for each in here if each.name in names and generation_of(each.name) == owner.generation]
 
 
 def owner_of(sets: Iterable[RecordSet]) -> Owner | None:
@@ -557,13 +635,17 @@ def _host_changes(
     return deletes, creates
 
 
+def _by_name(sets: Iterable[RecordSet]) -> dict[str, list[RecordSet]]:
+    found: dict[str, list[RecordSet]] = {}
+    for each in sets:
+        found.setdefault(each.name, []).append(each)
+    return found
+
+
 def _dead_with(addresses: tuple[str, ...], sets: Iterable[RecordSet], owner: Owner) -> list[RecordSet]:
     """What other hosts of our stack have at an address of ours: its machine is dead, since the address is ours now."""
-    here: dict[str, list[RecordSet]] = {}
-    for each in sets:
-        here.setdefault(each.name, []).append(each)
     found = []
-    for records in here.values():
+    for records in _by_name(sets).values():
         other = owner_of(records)
         there = {value for each in records if each.type in ("A", "AAAA") for value in each.values}
         if other is not None and other.stack == owner.stack and other != owner and there & {*addresses}:

@@ -19,7 +19,7 @@ from localcloud.aws.route53.pace import Limits, Throttle
 from rollcall.errors import TransientError
 from rollcall.ownership import Owner
 from rollcall.retrying import retried
-from rollcall.route53 import RecordSet, Route53Registry, set_name
+from rollcall.route53 import RecordSet, Route53Registry, begins, set_name
 from rollcall.route53api import ConflictError
 from rollcall.settings import Route53Join
 
@@ -114,6 +114,10 @@ class Zone:
     def at(self, name: str) -> tuple[RecordSet, ...]:
         self._call("ListResourceRecordSets")
         return tuple(sorted((each for (at, _), each in self.sets.items() if at == name), key=lambda each: each.type))
+
+    def beginning(self, name: str) -> tuple[RecordSet, ...]:
+        self._call("ListResourceRecordSets")
+        return tuple(each for (at, _), each in sorted(self.sets.items()) if begins(at, name))
 
     def under(self, *names: str) -> Iterator[tuple[RecordSet, ...]]:
         """Pages of 300, each a call and each of its moment."""
