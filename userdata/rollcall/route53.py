@@ -422,10 +422,13 @@ class Route53Registry:
         """How the sets of the other names change, where they do: they have the members of ours, beside what is not ours."""
         members = [each for each in wanted.values if self._is_ours(each)]
         known = {ours, *map(_target, members), *map(_target, filter(self._is_ours, current.values))}
+        # Of those that are in another incarnation too, that one's machines write the service's name.
+        elsewhere = {each for each in self._elsewhere(present) if each in hosts}
         found = []
         for name, on in self._names.items():
             old = self._current(present, name)
-            kept = [each for each in old.values if _target(each) not in known and not self._is_gone(name, each, hosts)]
+            leave = known if on else known - elsewhere
+            kept = [each for each in old.values if _target(each) not in leave and not self._is_gone(name, each, hosts)]
             new = replace(old, ttl=self._told.ttl if on else old.ttl, values=tuple(sorted(kept + members * on)))
             # What somebody has put there keeps no machine from its set: the roll call says what is missing.
             with contextlib.suppress(RefusedError):
@@ -433,6 +436,12 @@ class Route53Registry:
                     _check(present, new)
                     found.append((old, new))
         return found
+
+    def _elsewhere(self, present: Iterable[RecordSet]) -> set[str]:
+        """The hosts that are in the set of another incarnation of the service."""
+        end, sets = f".{_short_name(self._told)}", list(present)
+        found = (each for word in _MEMBERS for each in hosts_of(sets, word).items())
+        return {host for host, names in found if any(name != self._set and name.endswith(end) for name in names)}
 
     def _swap(self, changes: list[tuple[RecordSet, RecordSet]]) -> None:
         """In one batch, or one after the other where that is more than Route53 takes at once."""

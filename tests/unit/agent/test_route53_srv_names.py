@@ -243,3 +243,36 @@ def test_all_names_are_read_and_written_in_a_zone_of_several_pages() -> None:
         Route53Registry(replace(BOTH, zone=zone), store, False, pause=lambda _: None).join(TWO, "198.51.100.2")
         assert machine.leave(ONE)
         assert [store.at(name)[0].values for name in NAMES] == [(OTHER_VALUE,)] * 3
+
+
+class TestTwoIncarnationsOfAMachine:
+    """It has the same host and the same value in both, and the service's name belongs to one of them."""
+
+    V2 = replace(TOLD, incarnation="v2", srv="incarnation")
+
+    @pytest.fixture(autouse=True)
+    def both(self, zone: Zone) -> None:
+        for owner, address in ((ONE, "198.51.100.1"), (TWO, "198.51.100.2")):
+            for told in (BOTH, self.V2):
+                registry(zone, told).join(owner, address)
+
+    def test_joins_of_the_one_leave_the_name_of_the_other_as_it_is(self, zone: Zone) -> None:
+        assert values(zone) == [(VALUE, OTHER_VALUE)] * 3
+        before = dict(zone.sets)
+        for told in (self.V2, BOTH):
+            assert not registry(zone, told).join(ONE, "198.51.100.1") and zone.sets == before
+
+    def test_so_do_leaves(self, zone: Zone) -> None:
+        registry(zone, self.V2).leave(ONE)
+        assert values(zone) == [(VALUE, OTHER_VALUE)] * 3
+        assert zone.sets[f"v2._theservice._tcp.{DOMAIN}", "SRV"].values == (OTHER_VALUE,)
+        registry(zone, BOTH).leave(TWO)
+        assert values(zone) == [(VALUE,)] * 3
+        assert zone.sets[f"v2._theservice._tcp.{DOMAIN}", "SRV"].values == (OTHER_VALUE,)
+
+    def test_one_that_is_in_the_other_only_goes_from_the_name(self, zone: Zone) -> None:
+        registry(zone, BOTH).leave(ONE)
+        put(zone, SHORT, VALUE)
+        registry(zone, self.V2).join(TWO, "198.51.100.2")
+        registry(zone, self.V2).join(ONE, "198.51.100.1")
+        assert values(zone) == [(OTHER_VALUE,)] * 3
