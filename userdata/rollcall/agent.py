@@ -51,7 +51,10 @@ ASK_SYSTEMD_S = 5.0
 UNHEALTHY, STAYS = "workload unhealthy", "kept although unhealthy"
 # Beside the status: `rollcall leave` was given, and `rollcall join` was not since.
 LEFT_BY_HAND = "reason=left-by-hand look='rollcall join'"
-# With LEAVE_WITHIN less than systemd and the clouds wait before they cut a machine's power (docs/operations.md).
+# With LEAVE_WITHIN less than systemd and the clouds wait before they cut a machine's power (docs/operations.md). Systemd: 90 s
+# (TimeoutStopSec of the agent's unit). Triton: 60 s for a zone, 180 s for a virtual machine, since CloudAPI's stop gives vmadm no other
+# time (https://smartos.org/man/8/vmadm, "stop"). EC2 names no number: a shutdown that its scripts hold up lasts "longer than a few
+# minutes" (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/TroubleshootingInstancesShuttingDown.html), and only then is it forced.
 STOP_DELAY_LIMIT_S = 30.0
 EDGE_DAILY, EDGE_AGAIN = 86400.0, 60.0
 log = logging.getLogger("rollcall")
