@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,7 @@ from rollcall import agent as agents
 from rollcall.agent import MARK_SETTLES_S, MAX_WAIT_S, TICK, Agent
 from rollcall.errors import RollcallError
 from rollcall.health import Health
+from rollcall.host_label import FirstLabels, HostLabels, KeptLabels, generation_of
 from rollcall.ownership import Owner
 from rollcall.registry import Registry
 from rollcall.retrying import retried
@@ -69,7 +71,7 @@ class Zone(Protocol):
 
     def joins(self) -> tuple[Join, ...]: ...
 
-    def registry(self, told: Join) -> Registry: ...
+    def registry(self, told: Join, labels: HostLabels) -> Registry: ...
 
     def answers(self, name: str, *types: str) -> frozenset[str]: ...
 
@@ -100,6 +102,8 @@ class Box:
     reachable: bool = True
     deregistered: bool = False
     had: set[str] = field(default_factory=set)
+    # On its disk, which outlives it.
+    labels: KeptLabels = field(default_factory=KeptLabels)
 
     @property
     def member(self) -> dict[str, str]:
@@ -169,6 +173,7 @@ class World:
         self._before = self._look()
         self._foreign = self._before.foreign
         self._twice: dict[Owner, float] = {}
+        self._former_hosts: set[str] = set()
 
     def close(self) -> None:
         self._patcher.undo()
@@ -185,7 +190,8 @@ class World:
         settings = MachineSettings(
             stack=STACK, fleet=FLEET, machine=name, generation=owner.generation, joins=self.zone.joins()
         )
-        box = Box(owner, address, settings, had={address})
+        labels = KeptLabels(dice=random.Random(owner.generation))  # noqa: S311
+        box = Box(owner, address, settings, had={address}, labels=labels)
         self.boxes.append(box)
         self.start_agent(box)
         return box
@@ -196,8 +202,9 @@ class World:
             status_file=NOWHERE,
             clock=self.clock,
             look_up=self._look_up,
-            registry_of=lambda told, _: self.zone.registry(told),
+            registry_of=lambda told, _: self.zone.registry(told, box.labels),
             reach=lambda key, _: self._reaches(box, key),
+            labels=box.labels,
         )
 
     def power_off(self, box: Box) -> None:
@@ -218,7 +225,7 @@ class World:
         """A leave of a machine of any time, whoever still sends it."""
         for told in self.zone.joins():
             with self.acting(box), contextlib.suppress(RollcallError):
-                self.zone.registry(told).leave(box.owner)
+                self.zone.registry(told, FirstLabels()).leave(box.owner)
 
     def pass_time(self, seconds: float) -> None:
         """All agents tick as they do, every two seconds."""
@@ -360,6 +367,7 @@ class World:
                 assert not lost, f"{who} removed {sorted(lost)} of {owner}, of another stack"
         self._check_twice(now)
         self._check_gone(now)
+        self._check_hosts(before, now)
         self._count(actor, before, now)
         self._before = now
 
@@ -403,6 +411,13 @@ class World:
             f"a challenge of a machine that was deregistered: {now.challenged}"
         )
 
+    def _check_hosts(self, before: Standing, now: Standing) -> None:
+        """Resolvers remember a host of which the mark had gone."""
+        there = _hosts(now)
+        self._former_hosts |= _hosts(before) - there
+        again = sorted(there & self._former_hosts)
+        assert not again, f"{again} had gone and are there again"
+
     def _look(self) -> Standing:
         return self.zone.standing(STACK, {box.owner.generation: box.had for box in self.boxes})
 
@@ -422,10 +437,10 @@ class World:
 
     @staticmethod
     def _is_at(box: Box, key: str) -> bool:
-        return key == box.address or key.startswith(f"{box.owner.generation}.")
+        return key == box.address or generation_of(key) == box.owner.generation
 
     def _look_up(self, name: str) -> frozenset[str] | None:
-        types = ("SRV",) if "._" in name else ("TXT",) if ".c.rc." in name else ("A", "AAAA")
+        types = ("SRV",) if name.startswith("_") or "._" in name else ("TXT",) if ".c.rc." in name else ("A", "AAAA")
         return frozenset(each.rpartition(" ")[2].rstrip(".").lower() for each in self.zone.answers(name, *types))
 
     def _where(self) -> dict[str, Any]:
@@ -433,6 +448,12 @@ class World:
 
     def _generation(self) -> str:
         return f"{0xABC000 + next(self._numbers):06x}"
+
+
+def _hosts(standing: Standing) -> set[str]:
+    """The hosts of the stack's machines in a service, by their marks."""
+    owned = (entry for owner, entries in standing.entries.items() if owner.stack == STACK for entry in entries)
+    return {entry[1] for entry in owned if entry[0] == "TXT" and entry[2].startswith('"rollcall/')}
 
 
 def _kind(actor: Box | str) -> str:

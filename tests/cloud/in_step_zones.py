@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -19,6 +19,7 @@ from localcloud.cloudflare.errors import ApiError
 from localcloud.network.faults import Faults
 from localcloud.network.http import Server, listen
 from rollcall.cloudflare import CloudflareStore
+from rollcall.host_label import HostLabels, generation_of
 from rollcall.ownership import Owner
 from rollcall.registry import CloudflareRegistry, Registry
 from rollcall.route53 import LABEL, Route53Registry, Route53Store
@@ -31,7 +32,14 @@ SITE, DIRECTORY = "scalability.expert", "unilans.net"
 HOST = f"www.{SITE}"
 RC = f"{LABEL}.{DIRECTORY}"
 SERVICE = "_theService._tcp"
-SETS = tuple(f"{each}.{SERVICE}.{DIRECTORY}".lower() for each in ("v1", "v2"))
+INCARNATIONS = ("v1", "v2")
+# The DNS-SD names, and those of RFC 2782: an incarnation's, and the service's, which is the first incarnation's.
+SHORT = f"{SERVICE}.{DIRECTORY}".lower()
+SETS = (
+    *(f"{each}.{SERVICE}.{DIRECTORY}".lower() for each in INCARNATIONS),
+    *(f"{SERVICE}.{each}.{DIRECTORY}".lower() for each in INCARNATIONS),
+    SHORT,
+)
 _FAST = RateLimit(requests=10**9)
 
 
@@ -97,7 +105,7 @@ class CloudflareZone:
     def joins(self) -> tuple[Join, ...]:
         return (site_join(self.id, HOST),)
 
-    def registry(self, told: Join) -> Registry:
+    def registry(self, told: Join, labels: HostLabels) -> Registry:
         assert isinstance(told, CloudflareJoin)
         return CloudflareRegistry(told, lambda: OPERATOR)
 
@@ -150,6 +158,17 @@ class CloudflareZone:
             self.cloud._store.publish(self._zone, change)
 
 
+class Unretried(Route53Registry):
+    """As an agent calls it, each call tried once."""
+
+    size = 0
+    members: tuple[str, ...] = ()
+    generations: ClassVar[dict[str, str]] = {}
+
+    def leave_unhealthy(self, owner: Owner, floors: Mapping[str, int], *addresses: str) -> str:  # type: ignore[override]
+        return super().leave_unhealthy(owner, floors["SRV"], *addresses)
+
+
 class Route53Zone:
     service = "route53"
 
@@ -171,8 +190,9 @@ class Route53Zone:
                 priority=10,
                 weight=20,
                 ttl=30,
+                srv=srv,
             )
-            for each in ("v1", "v2")
+            for each, srv in zip(INCARNATIONS, ("service", "incarnation"), strict=True)
         )
 
     def patch(self, patcher: pytest.MonkeyPatch) -> None:
@@ -190,16 +210,14 @@ class Route53Zone:
     def places(self) -> list[dict[str, Any]]:
         shared = {"zone": self.id, "domain": DIRECTORY, "service": SERVICE, "port": 4218, "kind": "route53"}
         told = {"priority": 10, "weight": 20, "ttl": 30, "shard": 0, "shards": 1}
-        return [{**shared, **told, "incarnation": each} for each in ("v1", "v2")]
+        return [{**shared, **told, "incarnation": each.incarnation, "srv": each.srv} for each in self._joins]
 
     def joins(self) -> tuple[Join, ...]:
         return self._joins
 
-    def registry(self, told: Join) -> Registry:
+    def registry(self, told: Join, labels: HostLabels) -> Registry:
         assert isinstance(told, Route53Join)
-        made = Route53Registry(told, Route53Store(self.id, self._client), pause=lambda _: None)
-        made.members = ()  # type: ignore[attr-defined]
-        return made  # type: ignore[return-value]
+        return Unretried(told, Route53Store(self.id, self._client), pause=lambda _: None, labels=labels)  # type: ignore[return-value]
 
     def answers(self, name: str, *types: str) -> frozenset[str]:
         found = self._cloud.aws.lookup(DIRECTORY, name) or ()
@@ -213,7 +231,12 @@ class Route53Zone:
         )
 
     def _standing(self, stack: str, generations: Mapping[str, set[str]]) -> Standing:
-        hosts = {f"{generation}.{RC}": generation for generation in generations}
+        # Hosts of all registrations, also those of which the mark is gone.
+        below = {each.name for each in self._zone.sets.values() if each.name.endswith(f".{RC}")}
+        below |= {f"{generation}.{RC}" for generation in generations}
+        hosts = {
+            name: found for name in below if (found := generation_of(name)) in generations and name.count(".") == 3
+        }
         owners: dict[str, Owner] = {}
         for each in self._zone.sets.values():
             if each.type == "TXT" and each.name.endswith(f".{RC}") and f".c.{RC}" not in each.name:

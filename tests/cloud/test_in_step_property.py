@@ -20,6 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from localcloud.aws.route53 import UNLIMITED
 from rollcall.errors import RollcallError
+from rollcall.host_label import FirstLabels, generation_of
 from rollcall.ownership import Owner
 from tests.cloud.aws_cloud import Cloud, running
 from tests.cloud.in_step import OURS, Box, World, Zone
@@ -362,8 +363,14 @@ class OnRoute53(InStep):
         """Beside what is at a machine's host, or where it is challenged."""
         box = self._some(pick, remembered)
         with self._op():
-            name = f"{box.owner.generation}.{'c.' if below else ''}{RC}"
-            if below or any(each.name == name for each in self.zone.sets()):
+            sets = self.zone.sets()
+            there = [
+                each.name
+                for each in sets
+                if generation_of(each.name) == box.owner.generation and ".c." not in each.name
+            ]
+            name = f"{box.owner.generation}.c.{RC}" if below else next(iter(there), "")
+            if name:
                 self.world.edit("user", lambda: self.zone.put(*value[:1], name, value[1], 300))
 
     @rule(pick=PICK, which=PICK, all_of_it=st.booleans())
@@ -385,7 +392,7 @@ class OnRoute53(InStep):
         def act() -> None:
             for told in self.zone.joins():
                 with contextlib.suppress(RollcallError):
-                    registry = self.zone.registry(told)
+                    registry = self.zone.registry(told, FirstLabels())
                     registry.leave(owner) if leaves else registry.join(owner, f"203.0.113.{10 + number}")
 
         with self._op(fault):
