@@ -30,7 +30,7 @@ from rollcall.ownership import Owner
 from rollcall.probe import Subject
 from rollcall.registry import AT_ONCE, CloudflareRegistry, Registry, RetriedRoute53
 from rollcall.retrying import retried
-from rollcall.route53 import LABEL, host_name, own_records, set_name
+from rollcall.route53 import LABEL, host_name, own_records, set_name, srv_names
 from rollcall.settings import PROBE, CloudflareJoin, Join, MachineSettings, Route53Join, without_floors
 
 TICK = 2.0
@@ -460,12 +460,25 @@ class Agent:
         proxied = isinstance(told, CloudflareJoin) and told.proxied
         answered = registry.members if proxied else self._ask_dns(name, told)
         differs = answered is not None and not proxied and (not {*mine} <= {*answered} or self._is_changed(membership))
+        differs = differs or self._is_at_former_name(told)
         membership.vanished = differs and self._clock() >= membership.next_look
         membership.late = membership.late if differs else 0.0
         monitor.compare(name, answered, mine)
         membership.others = len({*(answered or ())} - {*mine})
         if answered is not None:
             monitor.watch(self._owner, answered, mine)
+
+    def _is_at_former_name(self, told: Join) -> bool:
+        """Whether DNS has this machine at the service's name, which is not its incarnation's any more: machines that were told before
+        may have written all members there."""
+        if not isinstance(told, Route53Join):
+            return False
+        places = {
+            (set_name(each.told), each.told.srv) for each in self.memberships if isinstance(each.told, Route53Join)
+        }
+        others = {name.partition(".")[2] for name, srv in places if srv == "service"}
+        former = [name for name, on in srv_names(told).items() if not on and name not in others]
+        return any(self._host(told) in (self._ask_dns(name, told) or ()) for name in former)
 
     def _is_changed(self, membership: Membership) -> bool:
         """Whether DNS has a record of a service's member otherwise than the member wrote it. Of a site's only the API knows all."""
