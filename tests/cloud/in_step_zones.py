@@ -235,7 +235,9 @@ class Route53Zone:
         below = {each.name for each in self._zone.sets.values() if each.name.endswith(f".{RC}")}
         below |= {f"{generation}.{RC}" for generation in generations}
         hosts = {
-            name: found for name in below if (found := generation_of(name)) in generations and name.count(".") == 3
+            name: known_as
+            for name in below
+            if (known_as := generation_of(name)) in generations and name.count(".") == 3
         }
         owners: dict[str, Owner] = {}
         for each in self._zone.sets.values():
