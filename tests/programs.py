@@ -10,7 +10,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from localcloud.prepare import cache
+from localcloud.runtime.prepare import cache
 
 # By the program's name, the package that brings it.
 PACKAGES = {"unbound": "unbound", "dnsmasq": "dnsmasq-base", "haproxy": "haproxy", "prometheus": "prometheus"}

@@ -14,8 +14,8 @@ import dns.rdatatype
 import pytest
 
 from localcloud.aws.route53 import UNLIMITED
-from localcloud.dns import Authority, Listener, bound_pair
-from localcloud.faults import Faults
+from localcloud.dns.server import Authority, Listener, bound_pair
+from localcloud.network.faults import Faults
 from rollcall.host_label import FirstLabels, HostLabels, KeptLabels
 from rollcall.ownership import Owner
 from rollcall.route53 import Route53Registry, Route53Store

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from localcloud.aws.route53 import UNLIMITED
-from localcloud.dns import Authority, Listener
-from localcloud.faults import Faults
+from localcloud.dns.server import Authority, Listener
+from localcloud.network.faults import Faults
 from rollcall.host_label import KeptLabels
 from rollcall.ownership import Owner
 from rollcall.route53 import Route53Registry, Route53Store
