@@ -53,7 +53,7 @@ class Stand:
 
 
 @dataclass(frozen=True, order=True, kw_only=True)
-class Entry:
+class DnsRecord:
     """One value in DNS, as its API lists it. `place` is the record set (`www.scalability.expert A`), `owner` who the
     ownership text names (None: nobody of ours), `id` what its API calls it. `dead`: it leads to a name of Rollcall's where
     nothing stands, so it is nobody's any more. `alone`: its name is its owner's alone. `kept`:
@@ -69,7 +69,7 @@ class Entry:
 
 
 @dataclass(frozen=True, order=True, kw_only=True)
-class Seen:
+class Instance:
     """A machine as its cloud lists it. `running` is what the API says; `addresses` are the public ones (empty: none yet);
     `note` is what the machine or its cloud says of it; `since` when it was made, as its cloud writes it."""
 
@@ -86,7 +86,7 @@ class Seen:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Roll:
+class DesiredState:
     """What is asked for: `members` of the stack's `fleet` must stand at each of `stands`; `leaving` may but need not.
 
     `fleets` are all fleets that the stack has or is about to give up; an entry of any other fleet is left over wherever it

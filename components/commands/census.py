@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from components.model import GOING, Member, Seen, describe
+from components.model import GOING, Instance, Member, describe
 
 
 @dataclass(frozen=True, order=True, kw_only=True)
@@ -31,7 +31,7 @@ class Missing:
     in_cloud: tuple[str, ...] = ()
 
 
-def missing(fleet: str, count: int | None, held: Iterable[Held], seen: Iterable[Seen]) -> Missing:
+def missing(fleet: str, count: int | None, held: Iterable[Held], seen: Iterable[Instance]) -> Missing:
     """What is not everywhere of a fleet that the program declares with `count` machines, None where it does not declare it. `held` are the
     fleet's machines in the state, `seen` all that its cloud lists."""
     state, machines = tuple(held), {each.instance: each for each in seen}
@@ -64,7 +64,7 @@ def _not_in_program(held: Held, count: int | None) -> str:
     return f"{who} is in the state and not in the program: `pulumi up` lets it leave and deletes it"
 
 
-def _not_in_cloud(held: Held, machines: Mapping[str, Seen]) -> str:
+def _not_in_cloud(held: Held, machines: Mapping[str, Instance]) -> str:
     machine = machines.get(held.member.instance)
     if machine is None or machine.state in GOING:
         return f"{describe(held.member)} is in the state and its cloud does not list it: `pulumi up` makes another"

@@ -19,7 +19,7 @@ from typing import Any
 
 from components.aws import api_errors
 from components.commands import census
-from components.compute.locations import Access
+from components.compute.locations import Location
 from components.compute.registry import cloud_of
 from components.config.errors import ConfigurationError
 from components.config.models import KEYS, FleetSettings, Settings, SiteSettings
@@ -27,9 +27,9 @@ from components.config.reader import decoded, read
 from components.dns.cloudflare_access import cloudflare_token, cloudflare_token_key, cloudflare_url
 from components.dns.cloudflare_api import CloudflareApi
 from components.joyent.errors import CloudApiError
-from components.model import Entry, Member, Roll, Seen
+from components.model import DesiredState, DnsRecord, Instance, Member
 from components.preflight import cloudflare_tokens, lost_tokens, zone_names
-from components.registration.diff import KEPT, Difference, difference, owned
+from components.registration.diff import KEPT, Drift, difference, owned
 from components.registration.inventory import Registries
 from components.registration.props import registries_of, roll_of
 from components.registration.roll_call import proven
@@ -80,7 +80,7 @@ class FleetStatus:
 
 
 def status_of(
-    access: Access, roll: Roll, entries: Sequence[Entry], seen: Sequence[Seen], found: Difference
+    access: Location, roll: DesiredState, entries: Sequence[DnsRecord], seen: Sequence[Instance], found: Drift
 ) -> FleetStatus:
     """What is shown of one fleet: a pure function of what was seen."""
     listed = {machine.instance: machine for machine in seen}
@@ -93,7 +93,7 @@ def status_of(
     )
 
 
-def _machine(member: Member, roll: Roll, entries: Iterable[Entry], seen: Seen | None) -> MachineStatus:
+def _machine(member: Member, roll: DesiredState, entries: Iterable[DnsRecord], seen: Instance | None) -> MachineStatus:
     mine = owned(entries, roll.stack, [member])
     return MachineStatus(
         name=member.name,
@@ -200,20 +200,20 @@ def _look(name: str, told: FleetSettings | None, state: _Held, config: Mapping[s
     props = _roll_call(name, machines, state)
     if props is None:
         lacks = census.missing(name, told.count if told else None, machines, ())
-        access = Access(cloud=told.cloud, region=told.region or "") if told else Access(cloud="")
+        access = Location(cloud=told.cloud, region=told.region or "") if told else Location(cloud="")
         return FleetStatus(
             fleet=name,
             cloud=access.cloud,
             region=access.region,
             machines=(),
-            differences=_differences(Difference(), lacks),
+            differences=_differences(Drift(), lacks),
         )
     registries, roll = registries_of(props, config), roll_of(props)
     entries = registries.entries()
     seen = [each for stack in state.stacks for each in registries.seen(stack)]
     drift = proven(registries, roll, difference(roll, entries, seen, registries.answers()))
     drift = replace(drift, missing=_with_steps(drift.missing, roll, registries, seen))
-    found = status_of(Access.from_inputs(props["cloud"]), roll, entries, seen, drift)
+    found = status_of(Location.from_inputs(props["cloud"]), roll, entries, seen, drift)
     lacks = census.missing(name, told.count if told else None, machines, seen)
     gone = [f"the zone {zone} was deleted" for zone in registries.gone]
     return replace(
@@ -223,7 +223,9 @@ def _look(name: str, told: FleetSettings | None, state: _Held, config: Mapping[s
     )
 
 
-def _with_steps(lines: Iterable[str], roll: Roll, registries: Registries, seen: Sequence[Seen]) -> tuple[str, ...]:
+def _with_steps(
+    lines: Iterable[str], roll: DesiredState, registries: Registries, seen: Sequence[Instance]
+) -> tuple[str, ...]:
     """The lines with what those machines have told of themselves that are unhealthy and stay."""
     kept = {line: [each for each in roll.members if each.instance in line] for line in lines if line.endswith(KEPT)}
     steps = registries.steps([each for members in kept.values() for each in members], seen) if kept else {}
@@ -234,7 +236,7 @@ def _with_steps(lines: Iterable[str], roll: Roll, registries: Registries, seen: 
     return tuple(f"{line}{said[line]}" for line in lines)
 
 
-def _differences(found: Difference | None, lacks: census.Missing) -> dict[str, tuple[str, ...]]:
+def _differences(found: Drift | None, lacks: census.Missing) -> dict[str, tuple[str, ...]]:
     return {
         **({key: getattr(found, key) for key in _DIFFERENCES} if found else {}),
         **{f"not_{key}": lines for key, lines in asdict(lacks).items()},

@@ -8,17 +8,17 @@ from datetime import datetime, timezone
 from typing import Protocol
 
 from components.joyent.records import is_public
-from components.model import Seen
+from components.model import Instance
 
 
 class CloudView(Protocol):
-    def machines(self, stack: str) -> tuple[Seen, ...]:
+    def machines(self, stack: str) -> tuple[Instance, ...]:
         """Every machine tagged with this stack that is not destroyed."""
 
-    def of(self, instances: Sequence[str]) -> tuple[Seen, ...]:
+    def of(self, instances: Sequence[str]) -> tuple[Instance, ...]:
         """Those with these ids, whatever they are tagged with."""
 
-    def unproven(self, stack: str, machines: Sequence[Seen]) -> dict[str, str]:
+    def unproven(self, stack: str, machines: Sequence[Instance]) -> dict[str, str]:
         """Why it is not proven, by instance, that Rollcall made these machines for `stack` and the fleet that they are tagged with.
 
         A tag proves nothing: whoever may only tag can give any machine any tags. One whose proof cannot be read is unproven."""
@@ -33,7 +33,7 @@ class CloudView(Protocol):
         """Begin to stop machines that are about to be deleted, if their deletion would wait for that one after the other; else
         nothing. One that is gone is no error."""
 
-    def steps(self, machines: Sequence[Seen]) -> dict[str, str]:
+    def steps(self, machines: Sequence[Instance]) -> dict[str, str]:
         """What each machine's agent last said of itself, by instance, where it has said anything that the cloud shows."""
 
     def end(self, instances: Sequence[str]) -> None:

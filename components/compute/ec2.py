@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from components.compute.base import public, utc
-from components.model import Seen
+from components.model import Instance
 from rollcall.escaping import escaped
 from rollcall.settings import DRAIN, FLEET, GENERATION, MACHINE, STACK
 
@@ -44,18 +44,18 @@ class Ec2View:
             self._made = session_of(self._config.get).client("ec2", self._region)
         return self._made
 
-    def machines(self, stack: str) -> tuple[Seen, ...]:
+    def machines(self, stack: str) -> tuple[Instance, ...]:
         return self._listed(f"tag:{STACK}", [stack])
 
-    def of(self, instances: Sequence[str]) -> tuple[Seen, ...]:
+    def of(self, instances: Sequence[str]) -> tuple[Instance, ...]:
         # EC2 takes 200 values of a filter.
         parts = [list(instances[first : first + 200]) for first in range(0, len(instances), 200)]
         return tuple(each for part in parts for each in self._listed("instance-id", part))
 
-    def _listed(self, name: str, values: list[str]) -> tuple[Seen, ...]:
+    def _listed(self, name: str, values: list[str]) -> tuple[Instance, ...]:
         pages = self._ec2.get_paginator("describe_instances").paginate(Filters=[{"Name": name, "Values": values}])
         found = [each for page in pages for reservation in page["Reservations"] for each in reservation["Instances"]]
-        return tuple(_ec2_seen(each) for each in found if each["State"]["Name"] != "terminated")
+        return tuple(ec2_instance(each) for each in found if each["State"]["Name"] != "terminated")
 
     def drain(self, stack: str, instances: Sequence[str]) -> None:
         alive = [each.instance for each in self.machines(stack) if each.instance in instances]
@@ -70,7 +70,7 @@ class Ec2View:
     def stop(self, stack: str, instances: Sequence[str]) -> None:
         """A termination is an orderly shutdown, and many go on beside each other."""
 
-    def steps(self, machines: Sequence[Seen]) -> dict[str, str]:
+    def steps(self, machines: Sequence[Instance]) -> dict[str, str]:
         """From the console, where the agent's unit prints: an instance may not tag itself."""
         from botocore.exceptions import BotoCoreError, ClientError
 
@@ -83,7 +83,7 @@ class Ec2View:
                     found[machine.instance] = escaped(said[-1].strip())
         return found
 
-    def unproven(self, stack: str, machines: Sequence[Seen]) -> dict[str, str]:
+    def unproven(self, stack: str, machines: Sequence[Instance]) -> dict[str, str]:
         """By what only its creator, or who may change its network and its role, can give an instance: one of the fleet's security groups,
         whose description cannot be changed, and an instance profile with the fleet's role.
 
@@ -101,7 +101,7 @@ class Ec2View:
                 why[machine.instance] = f"what would prove more cannot be read, {code}"
         return {instance: doubt for instance, doubt in why.items() if doubt}
 
-    def _doubt(self, stack: str, machine: Seen) -> str:
+    def _doubt(self, stack: str, machine: Instance) -> str:
         """Why this instance may not be the stack's; empty where it is."""
         found = self._ec2.describe_instances(Filters=[{"Name": "instance-id", "Values": [machine.instance]}])
         listed = [each for reservation in found["Reservations"] for each in reservation["Instances"]]
@@ -135,13 +135,13 @@ class Ec2View:
                     raise
 
 
-def _ec2_seen(instance: Mapping[str, Any]) -> Seen:
+def ec2_instance(instance: Mapping[str, Any]) -> Instance:
     tags = {tag["Key"]: tag["Value"] for tag in instance.get("Tags", ())}
     state = instance["State"]["Name"]
     ipv6 = [
         each["Ipv6Address"] for nic in instance.get("NetworkInterfaces", ()) for each in nic.get("Ipv6Addresses", ())
     ]
-    return Seen(
+    return Instance(
         instance=instance["InstanceId"],
         fleet=escaped(tags.get(FLEET, "")),
         machine=escaped(tags.get(MACHINE, "")),

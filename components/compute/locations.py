@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from components.compute.base import CloudView
-from components.model import GOING, Seen
+from components.model import GOING, Instance
 
 
 @dataclass(frozen=True, order=True, kw_only=True)
-class Access:
+class Location:
     """The cloud that a fleet's machines are on. `region` is the AWS region, or Triton's data centre by name; empty on Triton is
     the one that is configured."""
 
@@ -27,26 +27,26 @@ class Access:
         return asdict(self)
 
     @classmethod
-    def from_inputs(cls, inputs: Mapping[str, Any]) -> Access:
+    def from_inputs(cls, inputs: Mapping[str, Any]) -> Location:
         return cls(cloud=inputs["cloud"], region=inputs.get("region") or "")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Realm:
+class Locations:
     """What the RollCall of `fleet` knows of its cloud. `elsewhere` is where other fleets are; `former` where fleets have been, as
     long as machines of the stack are there. `first`: this fleet answers for former places that no fleet is in now."""
 
     fleet: str
     fleets: tuple[str, ...]
-    home: Access
-    elsewhere: tuple[Access, ...] = ()
-    former: tuple[Access, ...] = ()
+    home: Location
+    elsewhere: tuple[Location, ...] = ()
+    former: tuple[Location, ...] = ()
     first: bool = False
 
     @classmethod
-    def of(cls, props: Mapping[str, Any]) -> Realm:
+    def of(cls, props: Mapping[str, Any]) -> Locations:
         """By the properties of a RollCall, or of a Deregistration, which asks about its own machine only."""
-        home, elsewhere = Access.from_inputs(props["cloud"]), _accesses(props.get("elsewhere"))
+        home, elsewhere = Location.from_inputs(props["cloud"]), _accesses(props.get("elsewhere"))
         return cls(
             fleet=props["fleet"],
             fleets=tuple(props.get("fleets") or ()),
@@ -57,16 +57,16 @@ class Realm:
         )
 
     @property
-    def others(self) -> tuple[Access, ...]:
+    def others(self) -> tuple[Location, ...]:
         """Every other place in which the stack may have machines."""
         return tuple(dict.fromkeys((*self.elsewhere, *self.former)))
 
-    def charges(self, place: Access, machines: Iterable[Seen]) -> list[Seen]:
+    def charges(self, place: Location, machines: Iterable[Instance]) -> list[Instance]:
         """Those of the machines in a former place that this fleet answers for. A place where other fleets are has a keeper."""
         kept = self.first and place not in self.elsewhere
         return [each for each in machines if each.fleet == self.fleet or (kept and each.fleet not in self.fleets)]
 
-    def still(self, place: Access, machines: Iterable[Seen]) -> bool:
+    def still(self, place: Location, machines: Iterable[Instance]) -> bool:
         """Whether a former place must be remembered for the machines that are there."""
         return any(
             each.state not in GOING and (each.fleet == self.fleet or place not in self.elsewhere) for each in machines
@@ -82,8 +82,8 @@ def is_keeper(props: Mapping[str, Any]) -> bool:
 def left(olds: Mapping[str, Any], news: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The former places of a RollCall that is told `news` after `olds`, as inputs: those known before, the one that its fleet
     moves from, and those that the last fleet moves from or is given up in."""
-    home, elsewhere = Access.from_inputs(news["cloud"]), _accesses(news.get("elsewhere"))
-    before = Access.from_inputs(olds["cloud"])
+    home, elsewhere = Location.from_inputs(news["cloud"]), _accesses(news.get("elsewhere"))
+    before = Location.from_inputs(olds["cloud"])
     given_up = [each for each in _accesses(olds.get("elsewhere")) if each not in elsewhere]
     found = sorted({*_accesses(olds.get("former")), before, *given_up} - {home})
     return [each.as_inputs() for each in found]
@@ -93,16 +93,16 @@ class Places:
     """The machines of a realm. `views` has the view of each place. A place that cannot be asked raises: what is there is not
     known, and so nothing is gone."""
 
-    def __init__(self, realm: Realm, views: Mapping[Access, CloudView]) -> None:
+    def __init__(self, realm: Locations, views: Mapping[Location, CloudView]) -> None:
         self._realm, self._views = realm, views
 
-    def machines(self, stack: str) -> tuple[Seen, ...]:
+    def machines(self, stack: str) -> tuple[Instance, ...]:
         """Those at home, and those in former places that the fleet answers for."""
         realm = self._realm
         behind = [each for place in realm.former for each in realm.charges(place, self._views[place].machines(stack))]
         return (*self._views[realm.home].machines(stack), *behind)
 
-    def unproven(self, stack: str, machines: Sequence[Seen]) -> dict[str, str]:
+    def unproven(self, stack: str, machines: Sequence[Instance]) -> dict[str, str]:
         """Why it is not proven that Rollcall made these machines, by instance. What no place proves is unproven."""
         found = [view.unproven(stack, machines) for view in self.views]
         return {each: why for each, why in found[0].items() if all(each in other for other in found[1:])}
@@ -123,5 +123,5 @@ class Places:
         return [self._views[place] for place in (self._realm.home, *self._realm.former)]
 
 
-def _accesses(listed: Sequence[Mapping[str, Any]] | None) -> tuple[Access, ...]:
-    return tuple(Access.from_inputs(each) for each in listed or ())
+def _accesses(listed: Sequence[Mapping[str, Any]] | None) -> tuple[Location, ...]:
+    return tuple(Location.from_inputs(each) for each in listed or ())

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 
 from components.compute.base import CloudView, Kind
 from components.compute.ec2 import Ec2View
-from components.compute.triton import JoyentView
+from components.compute.triton import TritonView
 
 CLOUDS = {
     "aws": Kind(ids=r"i-.+", view=lambda region, config: Ec2View(region, config)),
-    "joyent": Kind(ids=r"[0-9a-f]{8}-.+", view=lambda datacenter, config: JoyentView(config, datacenter)),
+    "joyent": Kind(ids=r"[0-9a-f]{8}-.+", view=lambda datacenter, config: TritonView(config, datacenter)),
 }
 
 

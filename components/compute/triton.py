@@ -10,7 +10,7 @@ from components.compute.base import public, utc
 from components.joyent.errors import CloudApiError, FatalError, NotFoundError
 from components.joyent.machine_fields import USER_SCRIPT
 from components.joyent.records import MachineRecord
-from components.model import Seen
+from components.model import Instance
 from rollcall.escaping import escaped
 from rollcall.settings import DRAIN, FLEET, GENERATION, MACHINE, STACK, STATUS
 
@@ -18,7 +18,7 @@ from rollcall.settings import DRAIN, FLEET, GENERATION, MACHINE, STACK, STATUS
 BOOT_MARK = "/usr/local/lib/rollcall"
 
 
-class JoyentView:
+class TritonView:
     """Triton by CloudAPI: `TRITON_*` from the environment first, `rollcall:joyent` of the stack's configuration second."""
 
     def __init__(self, config: Mapping[str, str], datacenter: str = "") -> None:
@@ -26,11 +26,11 @@ class JoyentView:
 
         self._api = session_of(json.loads(config.get("rollcall:joyent") or "{}"), datacenter).api
 
-    def machines(self, stack: str) -> tuple[Seen, ...]:
-        return tuple(_joyent_seen(each) for each in self._api.list_machines(tags={STACK: stack}))
+    def machines(self, stack: str) -> tuple[Instance, ...]:
+        return tuple(triton_instance(each) for each in self._api.list_machines(tags={STACK: stack}))
 
-    def of(self, instances: Sequence[str]) -> tuple[Seen, ...]:
-        return tuple(_joyent_seen(each) for each in self._api.list_machines() if each.id in instances)
+    def of(self, instances: Sequence[str]) -> tuple[Instance, ...]:
+        return tuple(triton_instance(each) for each in self._api.list_machines() if each.id in instances)
 
     def drain(self, stack: str, instances: Sequence[str]) -> None:
         for machine in self.machines(stack):
@@ -54,11 +54,11 @@ class JoyentView:
                     with contextlib.suppress(FatalError):
                         self._api.act(machine.id, "stop")
 
-    def steps(self, machines: Sequence[Seen]) -> dict[str, str]:
+    def steps(self, machines: Sequence[Instance]) -> dict[str, str]:
         """From the metadata that the agent puts: each machine was listed with it."""
         return {machine.instance: machine.note for machine in machines if machine.note}
 
-    def unproven(self, stack: str, machines: Sequence[Seen]) -> dict[str, str]:
+    def unproven(self, stack: str, machines: Sequence[Instance]) -> dict[str, str]:
         """By its metadata, which has its identity and the script that Rollcall boots a machine with: who may only tag a machine
         (AddMachineTags) may not write them (UpdateMachineMetadata).
 
@@ -75,7 +75,7 @@ class JoyentView:
                 self._api.delete_machine(instance)
 
 
-def _joyent_doubt(stack: str, machine: Seen, listed: MachineRecord | None) -> str:
+def _joyent_doubt(stack: str, machine: Instance, listed: MachineRecord | None) -> str:
     told = listed.metadata if listed is not None else {}
     identity = {STACK: stack, FLEET: machine.fleet, MACHINE: machine.machine, GENERATION: machine.generation}
     if any(not value or told.get(key) != value for key, value in identity.items()):
@@ -83,9 +83,9 @@ def _joyent_doubt(stack: str, machine: Seen, listed: MachineRecord | None) -> st
     return "" if BOOT_MARK in told.get(USER_SCRIPT, "") else "its user-script is not Rollcall's"
 
 
-def _joyent_seen(machine: MachineRecord) -> Seen:
+def triton_instance(machine: MachineRecord) -> Instance:
     tags = {key: escaped(value) for key, value in machine.tags.items()}
-    return Seen(
+    return Instance(
         instance=machine.id,
         fleet=tags.get(FLEET, ""),
         machine=tags.get(MACHINE, ""),

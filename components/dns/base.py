@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Any, Protocol
 
-from components.model import Entry
+from components.model import DnsRecord
 from rollcall.ownership import Owner
 
 
 class Records(Protocol):
     """What stands at one place. Raises the errors of `rollcall.errors`."""
 
-    def entries(self) -> tuple[Entry, ...]:
+    def entries(self) -> tuple[DnsRecord, ...]:
         """Every entry there, ours and foreign."""
 
     def answers(self) -> dict[str, frozenset[str] | None]:
         """For each record set what every name server answers; None where that says nothing about single machines."""
 
-    def remove(self, entries: Iterable[Entry]) -> None:
+    def remove(self, entries: Iterable[DnsRecord]) -> None:
         """Remove those of `entries` that are of this place; one that is gone already is no error."""
 
-    def still_answered(self, entries: Iterable[Entry]) -> list[Entry]:
+    def still_answered(self, entries: Iterable[DnsRecord]) -> list[DnsRecord]:
         """Those of `entries`, which the API lists no more, that a name server still answers with."""
 
     def compared(self, places: Collection[str]) -> list[str]:

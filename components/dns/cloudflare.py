@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from components.dns.base import WITHIN, challenges, families, without_ipv6
-from components.model import Entry, Stand
+from components.model import DnsRecord, Stand
 from rollcall.cloudflare import CloudflareStore, Record
 from rollcall.ownership import KEPT, Owner
 from rollcall.retrying import retried
@@ -71,7 +71,7 @@ class SiteRecords:
         self._view = view or ZoneView(place.domain)
         self._listed = frozenset(ADDRESS_TYPES)
 
-    def entries(self) -> tuple[Entry, ...]:
+    def entries(self) -> tuple[DnsRecord, ...]:
         listed = retried(lambda: self._store.list(self._place.zone, self._place.host), WITHIN)
         self._listed = frozenset(record.type for record in listed)
         return tuple(_entry(record) for record in listed if record.type in ADDRESS_TYPES)
@@ -96,13 +96,13 @@ class SiteRecords:
         types = () if place.proxied else families(place.ipv6)
         return [said for rtype in types if rtype in self._listed and (said := self._view.split(place.host, rtype))]
 
-    def remove(self, entries: Iterable[Entry]) -> None:
+    def remove(self, entries: Iterable[DnsRecord]) -> None:
         for entry in entries:
             zone, _, record = entry.id.partition("/")
             if zone == self._place.zone and entry.place.startswith(f"{self._place.host} "):
                 retried(lambda zone=zone, record=record: self._store.delete(zone, record), WITHIN)  # type: ignore[misc]
 
-    def still_answered(self, entries: Iterable[Entry]) -> list[Entry]:
+    def still_answered(self, entries: Iterable[DnsRecord]) -> list[DnsRecord]:
         place = self._place
         mine = [] if place.proxied else [each for each in entries if each.place.startswith(f"{place.host} ")]
         types = {each.place.rpartition(" ")[2] for each in mine}
@@ -122,9 +122,9 @@ class SiteRecords:
                 self._store.delete(record.zone, record.id)
 
 
-def _entry(record: Record) -> Entry:
+def _entry(record: Record) -> DnsRecord:
     owner = Owner.parse(record.comment)
-    return Entry(
+    return DnsRecord(
         place=f"{record.name} {record.type}",
         value=record.content,
         owner=owner,

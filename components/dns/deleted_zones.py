@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from components.dns.base import Records
-    from components.model import Entry
+    from components.model import DnsRecord
     from rollcall.ownership import Owner
 
 T = TypeVar("T")
@@ -45,17 +45,17 @@ class PresentRecords:
         self._records = records
         self.gone = False
 
-    def entries(self) -> tuple[Entry, ...]:
+    def entries(self) -> tuple[DnsRecord, ...]:
         self.gone = False
         return self._ask(self._records.entries, ())
 
     def answers(self) -> dict[str, frozenset[str] | None]:
         return {} if self.gone else self._records.answers()
 
-    def remove(self, entries: Iterable[Entry]) -> None:
+    def remove(self, entries: Iterable[DnsRecord]) -> None:
         self._ask(lambda: self._records.remove(entries), None)
 
-    def still_answered(self, entries: Iterable[Entry]) -> list[Entry]:
+    def still_answered(self, entries: Iterable[DnsRecord]) -> list[DnsRecord]:
         """A resolver keeps answering for the TTL only, and name servers that no longer have the zone refuse."""
         return [] if self.gone else self._records.still_answered(entries)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from components.dns.base import WITHIN, challenges, families, without_ipv6
 from components.dns.deleted_zones import route53_zone
-from components.model import Entry, Stand
+from components.model import DnsRecord, Stand
 from rollcall.errors import TransientError
 from rollcall.ownership import Owner
 from rollcall.retrying import retried
@@ -139,7 +139,7 @@ class ServiceRecords:
     def _marks(self) -> str:
         return f"{LABEL}.{self._place.domain} TXT"
 
-    def entries(self) -> tuple[Entry, ...]:
+    def entries(self) -> tuple[DnsRecord, ...]:
         place = self._place
         current = retried(self._at_names, WITHIN)
         below: dict[str, list[RecordSet]] = {}
@@ -155,17 +155,17 @@ class ServiceRecords:
             owner = owner_of(below.get(target, ()))
             dead = is_dead(value, place.domain, names)
             kept = is_kept(below.get(target, ()), set_name(place.told))
-            found.append(Entry(place=f"{name} SRV", value=value, owner=owner, id=target, dead=dead, kept=kept))
+            found.append(DnsRecord(place=f"{name} SRV", value=value, owner=owner, id=target, dead=dead, kept=kept))
         for name, sets in below.items():
             owner = None if f".c.{LABEL}." in name else owner_of(sets)
             addresses = [(each.type, value) for each in sets if each.type in ("A", "AAAA") for value in each.values]
             found += [
-                Entry(place=place.hosts(rtype), value=value, owner=owner, id=name, alone=True)
+                DnsRecord(place=place.hosts(rtype), value=value, owner=owner, id=name, alone=True)
                 for rtype, value in addresses
             ]
             if owner is not None and not addresses:
                 # No member stands by its mark alone, but it goes with its machine.
-                found.append(Entry(place=self._marks, value=str(owner), owner=owner, id=name))
+                found.append(DnsRecord(place=self._marks, value=str(owner), owner=owner, id=name))
         return tuple(found)
 
     def _at_names(self) -> list[RecordSet]:
@@ -197,7 +197,7 @@ class ServiceRecords:
             answers[place.hosts(rtype)] = frozenset(here)
         return answers
 
-    def remove(self, entries: Iterable[Entry]) -> None:
+    def remove(self, entries: Iterable[DnsRecord]) -> None:
         """An owner's entries go together, as its own leave would take them; a dead value goes from the set."""
         mine = {self._marks, *(stand.place for stand in self._place.stands)}
         here = [entry for entry in entries if entry.place in mine]
@@ -208,7 +208,7 @@ class ServiceRecords:
         if dead:
             retried(lambda: registry.drop(dead), WITHIN)
 
-    def still_answered(self, entries: Iterable[Entry]) -> list[Entry]:
+    def still_answered(self, entries: Iterable[DnsRecord]) -> list[DnsRecord]:
         """Of the set: a host has a name of its own, and whoever asks for that has read the set before."""
         names = {f"{name} SRV": name for name in self._place.names}
         mine = [each for each in entries if each.place in names]

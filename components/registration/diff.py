@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 
-from components.model import GOING, Entry, Member, Roll, Seen, Stand, describe
+from components.model import GOING, DesiredState, DnsRecord, Instance, Member, Stand, describe
 from rollcall.escaping import escaped
 from rollcall.host_label import first_host
 from rollcall.ownership import Owner
@@ -21,7 +21,7 @@ _Whose = tuple[str, str, str, str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
+class Drift:
     """Readable lines, sorted. `stray` are the left-over entries themselves, `orphans` the machines that are in no state,
     `unproven` are the lines of those that only their tags say to be the stack's, `unanswered` the record sets that have a member which
     the name servers do not answer with."""
@@ -33,8 +33,8 @@ class Difference:
     orphaned: tuple[str, ...] = ()
     unanswered: tuple[str, ...] = ()
     unproven: tuple[str, ...] = ()
-    stray: tuple[Entry, ...] = field(default=())
-    orphans: tuple[Seen, ...] = field(default=())
+    stray: tuple[DnsRecord, ...] = field(default=())
+    orphans: tuple[Instance, ...] = field(default=())
 
     @property
     def complete(self) -> bool:
@@ -47,8 +47,11 @@ class Difference:
 
 
 def difference(
-    roll: Roll, entries: Iterable[Entry], seen: Iterable[Seen], answers: Mapping[str, frozenset[str] | None]
-) -> Difference:
+    roll: DesiredState,
+    entries: Iterable[DnsRecord],
+    seen: Iterable[Instance],
+    answers: Mapping[str, frozenset[str] | None],
+) -> Drift:
     """How DNS differs from the roll.
 
     `answers` holds for each place the values with which every name server of its zone answers, or None where the
@@ -86,7 +89,7 @@ def difference(
     foreign = sorted({_foreign_line(entry) for entry in at_ours if is_foreign(entry, roll.stacks, ours[entry.place])})
     in_state = {member.instance for member in known.values()}
     orphans = tuple(sorted(each for each in machines.values() if _is_orphan(each, roll, in_state)))
-    return Difference(
+    return Drift(
         orphaned=tuple(_orphan_line(each, "") for each in orphans),
         orphans=orphans,
         unanswered=tuple(sorted(unanswered)),
@@ -107,20 +110,20 @@ def _as(stack: str, member: Member) -> _Whose:
     return member.stack or stack, member.fleet, member.machine, member.generation, member.instance
 
 
-def owned(entries: Iterable[Entry], stack: str, members: Iterable[Member]) -> list[Entry]:
+def owned(entries: Iterable[DnsRecord], stack: str, members: Iterable[Member]) -> list[DnsRecord]:
     """Those of `entries` that belong to one of `members`."""
     theirs = {_as(stack, member) for member in members}
     return [entry for entry in entries if entry.owner is not None and _of(entry.owner) in theirs]
 
 
-def is_foreign(entry: Entry, stacks: Collection[str], stand: Stand) -> bool:
+def is_foreign(entry: DnsRecord, stacks: Collection[str], stand: Stand) -> bool:
     """Not written by a machine of this stack, which has or had the ids `stacks`: left as it is, and shown."""
     if entry.owner is None:
         return not entry.dead
     return entry.owner.stack not in stacks and not stand.shared
 
 
-def is_of_another(entry: Entry, machines: Iterable[Seen]) -> bool:
+def is_of_another(entry: DnsRecord, machines: Iterable[Instance]) -> bool:
     """Whether a machine that runs has this entry's address, and the owner that is written beside it is another one.
 
     A mark that was copied is not a machine: a tool that keeps one comment for a record set writes one machine's mark on all of it. So
@@ -134,7 +137,7 @@ def is_of_another(entry: Entry, machines: Iterable[Seen]) -> bool:
 
 
 def _fault_of(
-    member: Member, stand: Stand, values: set[str], machine: Seen | None, answered: frozenset[str] | None
+    member: Member, stand: Stand, values: set[str], machine: Instance | None, answered: frozenset[str] | None
 ) -> tuple[str, bool]:
     """What is wrong with a member at a stand, or an empty text; and whether the entry is there but with another value."""
     who, place = describe(member), stand.place
@@ -161,7 +164,7 @@ def _fault_of(
     return "", False
 
 
-def _is_left_over(entry: Entry, roll: Roll, known: Mapping[_Whose, Member]) -> bool:
+def _is_left_over(entry: DnsRecord, roll: DesiredState, known: Mapping[_Whose, Member]) -> bool:
     if entry.dead:
         return True
     owner = entry.owner
@@ -173,7 +176,7 @@ def _is_left_over(entry: Entry, roll: Roll, known: Mapping[_Whose, Member]) -> b
     return member is None or not any(stand.place == entry.place and stand.holds(member) for stand in roll.stands)
 
 
-def _is_orphan(machine: Seen, roll: Roll, known: Set[str]) -> bool:
+def _is_orphan(machine: Instance, roll: DesiredState, known: Set[str]) -> bool:
     """Tagged as one of ours, and in no state: made by an `up` that was killed before it could write that down."""
     ours = machine.fleet == roll.fleet or (roll.keeper and machine.fleet not in roll.fleets)
     return ours and machine.instance not in known and machine.state not in GOING
@@ -190,7 +193,7 @@ def is_safe_end(wanted: int, ended: int) -> bool:
     return ended <= int(wanted * BRAKE_SHARE + 1e-9)
 
 
-def with_doubts(found: Difference, why: Mapping[str, str]) -> Difference:
+def with_doubts(found: Drift, why: Mapping[str, str]) -> Drift:
     """The same where machines are tagged as the stack's and nothing else says that they are: they are shown, and are no orphans that may be
     ended. `why` is the reason, by instance."""
     return replace(
@@ -201,7 +204,7 @@ def with_doubts(found: Difference, why: Mapping[str, str]) -> Difference:
     )
 
 
-def _orphan_line(machine: Seen, doubt: str) -> str:
+def _orphan_line(machine: Instance, doubt: str) -> str:
     line = escaped(f"{machine.instance} ({machine.state}) is tagged {machine.fleet}-{machine.machine}")
     if not doubt:
         return line
@@ -209,11 +212,11 @@ def _orphan_line(machine: Seen, doubt: str) -> str:
     return f"{line}, and {NOT_PROVEN} ({escaped(doubt)}), so it is not ended. {fix}."
 
 
-def _foreign_line(entry: Entry) -> str:
+def _foreign_line(entry: DnsRecord) -> str:
     by = "no owner" if entry.owner is None else f"stack {entry.owner.stack}"
     return escaped(f"{entry.value} ({by}) at {entry.place}")
 
 
-def _owner_name(entry: Entry) -> str:
+def _owner_name(entry: DnsRecord) -> str:
     owner = entry.owner
     return f"{owner.fleet}-{owner.machine} ({owner.instance})" if owner is not None else "nobody"

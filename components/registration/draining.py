@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence, Set
 
-from components.model import Entry, Member, Roll, Seen, describe
+from components.model import DesiredState, DnsRecord, Instance, Member, describe
 from components.registration.diff import is_of_another, owned
 from components.registration.engine import Engine
 from components.registration.inventory import Registries
@@ -25,7 +25,7 @@ def see_off(registries: Registries, stack: str, leaving: Sequence[Member], engin
     registries.drain(stack, leaving)
     end = time.monotonic() + DRAIN_BOUND
     said, all_left = "", True
-    stood: set[Entry] = set()
+    stood: set[DnsRecord] = set()
     noted: set[str] = set()
     while True:
         staying = owned(registries.entries(), stack, leaving)
@@ -68,13 +68,13 @@ def say_once(lines: Iterable[str], said: set[str], engine: Engine) -> None:
         said.add(line)
 
 
-def _machines(registries: Registries, stack: str, members: Sequence[Member]) -> list[Seen]:
+def _machines(registries: Registries, stack: str, members: Sequence[Member]) -> list[Instance]:
     """The machines of all the stack ids that `members` were made with."""
     stacks = {stack, *(each.stack for each in members if each.stack)}
     return [machine for each in sorted(stacks) for machine in registries.seen(each)]
 
 
-def wait_for_caches(registries: Registries, roll: Roll, seconds: float, engine: Engine) -> None:
+def wait_for_caches(registries: Registries, roll: DesiredState, seconds: float, engine: Engine) -> None:
     """A fleet that has left whole serves on while others stand in its places: a cache may still lead to it, and who asks it
     must not fail since the name has others. In `destroy` the others leave too, and nobody waits longer than they stand."""
     ours = {stand.place for stand in roll.stands if not stand.shared}
@@ -90,7 +90,7 @@ def wait_for_caches(registries: Registries, roll: Roll, seconds: float, engine: 
         engine.sleep(LOOK_AGAIN)
 
 
-def withdraw(registries: Registries, places: Set[str], roll: Roll, engine: Engine, *, since: float) -> None:
+def withdraw(registries: Registries, places: Set[str], roll: DesiredState, engine: Engine, *, since: float) -> None:
     """The members of `roll` run on and, told so at `since`, stand at `places` (record sets) no more. Their agents leave by themselves;
     who may not, since its rights are gone, or has forgotten it, is taken out. Raises the errors of `rollcall.errors`."""
     while staying := [each for each in owned(registries.entries(), roll.stack, roll.members) if each.place in places]:
@@ -105,7 +105,7 @@ def withdraw(registries: Registries, places: Set[str], roll: Roll, engine: Engin
         engine.sleep(POLL)
 
 
-def _named(entry: Entry, leaving: Sequence[Member]) -> str:
+def _named(entry: DnsRecord, leaving: Sequence[Member]) -> str:
     owner = entry.owner
     return next(
         (describe(each) for each in leaving if owner is not None and each.instance == owner.instance), entry.value

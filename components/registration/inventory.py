@@ -1,6 +1,6 @@
 """What RollCall and Deregistration look at: the records of a place, what name servers answer, and the clouds' machines.
 
-`Place`, `ServicePlace` and `Access` (components/compute/locations.py) are the plain inputs that name them in the state; `Registries`
+`Place`, `ServicePlace` and `Location` (components/compute/locations.py) are the plain inputs that name them in the state; `Registries`
 asks. Credentials come from the stack's config first and the environment second, as the vendors' providers have them, never from the
 inputs.
 """
@@ -12,12 +12,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from components.compute.base import CloudView
-from components.compute.locations import Places, Realm
+from components.compute.locations import Locations, Places
 from components.compute.registry import cloud_of, view_of
 from components.dns.base import Records
 from components.dns.deleted_zones import PresentRecords
 from components.dns.registry import AnyPlace, records_of
-from components.model import Entry, Member, Seen
+from components.model import DnsRecord, Instance, Member
 from rollcall.ownership import Owner
 from rollcall.zoneview import ZoneView
 
@@ -27,7 +27,7 @@ RESOLVERS = "rollcall:resolvers"
 class Registries:
     """All places of one fleet in DNS, and its cloud."""
 
-    def __init__(self, places: Sequence[AnyPlace], realm: Realm, config: Mapping[str, str]) -> None:
+    def __init__(self, places: Sequence[AnyPlace], realm: Locations, config: Mapping[str, str]) -> None:
         self._places = tuple(places)
         self._cloud = realm.home.cloud
         views = {each: view_of(each.cloud, each.region, config) for each in (realm.home, *realm.others)}
@@ -65,18 +65,18 @@ class Registries:
         found = [place for place, records in zip(self._places, self._records, strict=True) if records.gone]
         return tuple(sorted({f"{each.domain} ({each.zone})" for each in found}))
 
-    def entries(self) -> tuple[Entry, ...]:
+    def entries(self) -> tuple[DnsRecord, ...]:
         """Every entry at the places, ours and foreign; once each, though services share the place of their hosts. None where the zone
         was deleted."""
         return tuple(dict.fromkeys(entry for records in self._records for entry in records.entries()))
 
-    def remove(self, entries: Iterable[Entry]) -> None:
+    def remove(self, entries: Iterable[DnsRecord]) -> None:
         """Remove these entries; one that is gone already is no error."""
         gone = list(entries)
         for records in self._records:
             records.remove(gone)
 
-    def still_answered(self, entries: Iterable[Entry]) -> list[Entry]:
+    def still_answered(self, entries: Iterable[DnsRecord]) -> list[DnsRecord]:
         """Those of `entries`, which the APIs list no more, that a name server still answers with."""
         gone = list(entries)
         return [each for records in self._records for each in records.still_answered(gone)]
@@ -99,11 +99,11 @@ class Registries:
                 found[place] = values if before is None or values is None else before | values
         return found
 
-    def seen(self, stack: str) -> tuple[Seen, ...]:
+    def seen(self, stack: str) -> tuple[Instance, ...]:
         """The stack's machines where this fleet's are, and those that it answers for where fleets have been."""
         return self._machines.machines(stack)
 
-    def unproven(self, stack: str, machines: Sequence[Seen]) -> dict[str, str]:
+    def unproven(self, stack: str, machines: Sequence[Instance]) -> dict[str, str]:
         """Why it is not proven that Rollcall made these machines, which have the tags of `stack`; by instance, only of those."""
         return {} if not machines else self._machines.unproven(stack, machines)
 
@@ -119,7 +119,7 @@ class Registries:
         """Whether `seen` or `running_elsewhere` would show a machine with this id, if it ran: it is of this cloud."""
         return cloud_of(instance) == self._cloud
 
-    def steps(self, members: Sequence[Member], seen: Sequence[Seen]) -> dict[str, str]:
+    def steps(self, members: Sequence[Member], seen: Sequence[Instance]) -> dict[str, str]:
         """The last step that each of these machines has told of, by instance; nothing for those that have told of none."""
         wanted = {member.instance for member in members}
         asked = [machine for machine in seen if machine.instance in wanted]

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from components.model import Member, Roll, Seen, describe
+from components.model import DesiredState, Instance, Member, describe
 from components.registration.diff import (
-    Difference,
+    Drift,
 )
 from components.registration.inventory import Registries
 
 
-def waiting_for(roll: Roll, found: Difference) -> list[Member]:
+def waiting_for(roll: DesiredState, found: Drift) -> list[Member]:
     lines = (*found.missing, *found.stale)
     return [member for member in roll.members if any(member.instance in line for line in lines)]
 
 
-def progress(roll: Roll, found: Difference, seen: Sequence[Seen], steps: Mapping[str, str]) -> str:
+def progress(roll: DesiredState, found: Drift, seen: Sequence[Instance], steps: Mapping[str, str]) -> str:
     """Who has answered, who has not, and the last step that those have reached."""
     waiting = waiting_for(roll, found)
     machines = {machine.instance: machine for machine in seen}
@@ -26,14 +26,16 @@ def progress(roll: Roll, found: Difference, seen: Sequence[Seen], steps: Mapping
     return f"{roll.fleet}: {answering} of {len(roll.members)} answer; waiting for {'; '.join(shown) or 'the last look'}"
 
 
-def _step(machine: Seen | None, steps: Mapping[str, str]) -> str:
+def _step(machine: Instance | None, steps: Mapping[str, str]) -> str:
     if machine is None:
         return "its cloud does not list it"
     said = steps.get(machine.instance) or machine.note
     return f"{machine.state}{f', {said}' if said else ', booting' if machine.running else ''}"
 
 
-def facts(roll: Roll, found: Difference, seen: Sequence[Seen], steps: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
+def facts(
+    roll: DesiredState, found: Drift, seen: Sequence[Instance], steps: Mapping[str, str]
+) -> Iterator[tuple[str, ...]]:
     """Yield what shows that a roll call gets on: who answers, the state and the last step of who does not, what is left to remove.
 
     Of a step only its name counts, and not the error behind it, which may be another one each time.
@@ -47,7 +49,9 @@ def facts(roll: Roll, found: Difference, seen: Sequence[Seen], steps: Mapping[st
             yield (machine.instance, machine.state, step.partition(":")[0])
 
 
-def complaint(roll: Roll, found: Difference, seen: Sequence[Seen], registries: Registries, timeout: float) -> str:
+def complaint(
+    roll: DesiredState, found: Drift, seen: Sequence[Instance], registries: Registries, timeout: float
+) -> str:
     machines = {machine.instance: machine for machine in seen}
     steps = registries.steps(waiting_for(roll, found), seen)
     lines = [f"{roll.fleet}: the roll call was not answered, and nothing changed for {timeout:.0f} s:"]

@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from components.compute.locations import Realm, is_keeper
+from components.compute.locations import Locations, is_keeper
 from components.dns.registry import place_of
-from components.model import Member, Roll
+from components.model import DesiredState, Member
 from components.registration.inventory import Registries
 
 
 def registries_of(props: Mapping[str, Any], config: Mapping[str, str]) -> Registries:
     """What a RollCall or a Deregistration with these properties looks at."""
-    return Registries(tuple(place_of(each) for each in props["places"]), Realm.of(props), config)
+    return Registries(tuple(place_of(each) for each in props["places"]), Locations.of(props), config)
 
 
-def roll_of(props: Mapping[str, Any]) -> Roll:
+def roll_of(props: Mapping[str, Any]) -> DesiredState:
     """The roll that a RollCall's properties in the state call, with nobody leaving but who has been seen off."""
     return roll_with(props, leaving=())
 
 
-def roll_with(props: Mapping[str, Any], *, leaving: tuple[Member, ...]) -> Roll:
-    return Roll(
+def roll_with(props: Mapping[str, Any], *, leaving: tuple[Member, ...]) -> DesiredState:
+    return DesiredState(
         stack=props["stack"],
         fleet=props["fleet"],
         members=members_of(props),

@@ -31,11 +31,11 @@ from components.aws.account_settings import AWS_KEYS
 from components.compute.locations import left
 from components.dns.cloudflare_access import CLOUDFLARE_KEYS
 from components.dns.registry import place_of
-from components.model import Entry, Member, Seen
+from components.model import DnsRecord, Instance, Member
 from components.registration import snapshots
 from components.registration.diff import (
     NOT_PROVEN,
-    Difference,
+    Drift,
     difference,
     is_of_another,
 )
@@ -129,7 +129,7 @@ class RollCallProvider(_Provider):
         seen_off += [each.as_inputs() for each in leaving if each.fleet == fleet]
         return {
             **news,
-            **_found(Difference()),
+            **_found(Drift()),
             "acknowledged": sorted({*olds.get("acknowledged", []), *found.foreign}),
             **({"seen_off": seen_off} if seen_off else {}),
             **({"former_stacks": former_stacks} if former_stacks else {}),
@@ -142,7 +142,7 @@ class RollCallProvider(_Provider):
         olds: Mapping[str, Any],
         told: Mapping[str, Any],
         engine: Engine,
-    ) -> Difference:
+    ) -> Drift:
         """Have `leaving` leave, where the members of `told` have answered, and look again."""
         stack, members = told["stack"], told["members"]
         # One that no roll call has counted joined what it was told to, which `olds` may lack.
@@ -266,7 +266,7 @@ def _warn_of_gone(zones: Iterable[str], who: str, engine: Engine) -> None:
         engine.say(f"{who}: the zone {zone} was deleted, so none of its records are left there", warning=True)
 
 
-def _left_of(gone: Owner, entries: Iterable[Entry], machines: Sequence[Seen]) -> list[Entry]:
+def _left_of(gone: Owner, entries: Iterable[DnsRecord], machines: Sequence[Instance]) -> list[DnsRecord]:
     """What a machine of this generation has left, whatever its instance was, and what is nobody's any more; without what has its mark
     and the address of another one of `machines`."""
     whose = (gone.stack, gone.fleet, gone.generation)
@@ -345,7 +345,7 @@ def _still_standing(stacks: Iterable[str], seen: Registries | Look) -> list[str]
     return [each for each in stacks if each in owners]
 
 
-def _found(found: Difference) -> dict[str, list[str]]:
+def _found(found: Drift) -> dict[str, list[str]]:
     return {key: list(getattr(found, key)) for key in FINDINGS}
 
 

@@ -17,12 +17,12 @@ from components.registration.providers import FINDINGS, DeregistrationProvider, 
 @dataclass(frozen=True, kw_only=True)
 class RollCallArgs:
     """`members` are mappings `{machine, generation, instance}`; `places` what `Place.as_inputs` gives; `cloud` what
-    `Access.as_inputs` gives; `timeout`: fail after this many seconds in which no machine got any further; `linger` the seconds that
+    `Location.as_inputs` gives; `timeout`: fail after this many seconds in which no machine got any further; `linger` the seconds that
     a machine serves on after its entries are gone.
     `uncounted` are machines that the state has and no roll call has counted, since the `up` that made them failed before: `{stack,
     fleet, machine, generation}`; those that are not members leave as members do.
     `peers` are the fleets in the same place of the same cloud, `elsewhere` the cloud's other places where fleets are (what
-    `Access.as_inputs` gives); `brake` refuses to remove many entries or machines at once; with `ssh`
+    `Location.as_inputs` gives); `brake` refuses to remove many entries or machines at once; with `ssh`
     machines that leave are told so by SSH after the roll call as well, and must run then. `given_up` are the fleets of the state
     that the program has no more: their machines serve until their own RollCall goes."""
 

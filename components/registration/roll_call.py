@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from components.joyent.pacing import Stall
-from components.model import BY_HAND, Entry, Member, Roll, Seen
+from components.model import BY_HAND, DesiredState, DnsRecord, Instance, Member
 from components.registration.diff import (
-    Difference,
+    Drift,
     difference,
     is_of_another,
     is_safe_end,
@@ -37,7 +37,7 @@ class RollCallError(Exception):
 
 def until_answered(
     registries: Registries, props: Mapping[str, Any], *, leaving: tuple[Member, ...], engine: Engine
-) -> Difference:
+) -> Drift:
     """Wait until every member answers, remove what is left over, end orphans. Raises RollCallError after the time-out."""
     roll = roll_with(props, leaving=leaving)
     brake = bool(props.get("brake", True))
@@ -96,7 +96,7 @@ def until_answered(
         engine.sleep(POLL)
 
 
-def proven(registries: Registries, roll: Roll, found: Difference, doubts: dict[str, str] | None = None) -> Difference:
+def proven(registries: Registries, roll: DesiredState, found: Drift, doubts: dict[str, str] | None = None) -> Drift:
     """The same without the orphans that only their tags say to be the stack's; `doubts` has what was found of each before."""
     known = doubts if doubts is not None else {}
     asked = [each for each in found.orphans if each.instance not in known]
@@ -109,9 +109,9 @@ def proven(registries: Registries, roll: Roll, found: Difference, doubts: dict[s
 
 def _remove_strays(
     registries: Registries,
-    roll: Roll,
-    stray: Sequence[Entry],
-    seen: Sequence[Seen],
+    roll: DesiredState,
+    stray: Sequence[DnsRecord],
+    seen: Sequence[Instance],
     total: int,
     brake: bool,
     engine: Engine,
@@ -136,13 +136,13 @@ def _remove_strays(
         engine.say(f"{roll.fleet}: removed {entry.value} from {entry.place}, nobody's machine runs there")
 
 
-def _twins(roll: Roll, orphans: Sequence[Seen]) -> list[Seen]:
+def _twins(roll: DesiredState, orphans: Sequence[Instance]) -> list[Instance]:
     """Machines in no state with the generation of a member: made by an `up` that was killed before it could write it down."""
     generations = {member.generation for member in roll.members}
     return [each for each in orphans if each.generation in generations]
 
 
-def _replaced(roll: Roll, twins: Sequence[Seen], seen: Iterable[Seen], brake: bool) -> list[Seen]:
+def _replaced(roll: DesiredState, twins: Sequence[Instance], seen: Iterable[Instance], brake: bool) -> list[Instance]:
     """Those twins that may go now: their member runs. Each `up` that is killed leaves one for a member at the most."""
     if brake and len({each.generation for each in twins}) < len(twins):
         raise RollCallError(
@@ -157,8 +157,8 @@ def _replaced(roll: Roll, twins: Sequence[Seen], seen: Iterable[Seen], brake: bo
 
 def _end_orphans(
     registries: Registries,
-    roll: Roll,
-    orphans: Sequence[Seen],
+    roll: DesiredState,
+    orphans: Sequence[Instance],
     total: int,
     brake: bool,
     linger: float,
@@ -179,7 +179,7 @@ def _end_orphans(
 
 
 def _see_off_and_end(
-    registries: Registries, roll: Roll, machines: Sequence[Seen], linger: float, engine: Engine
+    registries: Registries, roll: DesiredState, machines: Sequence[Instance], linger: float, engine: Engine
 ) -> None:
     members = [
         Member(fleet=each.fleet, machine=each.machine, generation=each.generation, instance=each.instance)

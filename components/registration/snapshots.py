@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from components.dns.base import Records
-from components.model import Entry, Seen
+from components.model import DnsRecord, Instance
 from components.registration.inventory import Registries
 from rollcall.ownership import Owner
 
@@ -26,11 +26,11 @@ class Look:
     def __init__(self, registries: Registries) -> None:
         self._registries = registries
         self._lock = threading.RLock()
-        self._entries: tuple[Entry, ...] | None = None
+        self._entries: tuple[DnsRecord, ...] | None = None
         self._answers: dict[str, frozenset[str] | None] | None = None
         self._failed: Exception | None = None
 
-    def entries(self) -> tuple[Entry, ...]:
+    def entries(self) -> tuple[DnsRecord, ...]:
         with self._lock:
             if self._entries is None:
                 self._entries = self._once(self._registries.entries)
@@ -79,13 +79,13 @@ class Departure(Look):
     def __init__(self, registries: Registries, stack: str) -> None:
         super().__init__(registries)
         self._stack = stack
-        self.seen: tuple[Seen, ...] = registries.seen(stack)
+        self.seen: tuple[Instance, ...] = registries.seen(stack)
 
-    def unproven(self, machines: Sequence[Seen]) -> Mapping[str, str]:
+    def unproven(self, machines: Sequence[Instance]) -> Mapping[str, str]:
         """Why it is not proven that Rollcall made these, by instance."""
         return self._registries.unproven(self._stack, machines)
 
-    def running(self, generation: str) -> list[Seen]:
+    def running(self, generation: str) -> list[Instance]:
         return [each for each in self.seen if each.generation == generation and each.running]
 
 

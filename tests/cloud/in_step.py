@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from components.model import Seen
+from components.model import Instance
 from components.registration import draining, providers, roll_call, snapshots
 from components.registration.providers import DeregistrationProvider, RollCallProvider
 from components.registration.roll_call import RollCallError
@@ -295,9 +295,9 @@ class World:
             action()
 
     # What a provider's cloud view offers
-    def machines(self, stack: str) -> tuple[Seen, ...]:
+    def machines(self, stack: str) -> tuple[Instance, ...]:
         return tuple(
-            Seen(
+            Instance(
                 instance=box.owner.instance,
                 fleet=FLEET,
                 machine=box.owner.machine,
@@ -320,10 +320,10 @@ class World:
     def stop(self, stack: str, instances: Sequence[str]) -> None:
         pass
 
-    def steps(self, machines: Sequence[Seen]) -> dict[str, str]:
+    def steps(self, machines: Sequence[Instance]) -> dict[str, str]:
         return {}
 
-    def unproven(self, stack: str, machines: Sequence[Seen]) -> dict[str, str]:
+    def unproven(self, stack: str, machines: Sequence[Instance]) -> dict[str, str]:
         """All were made by Rollcall."""
         return {}
 

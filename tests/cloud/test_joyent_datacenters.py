@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from components.compute.triton import JoyentView
+from components.compute.triton import TritonView
 from components.config.models import Settings
 from components.config.reader import read
 from components.joyent import lookups
@@ -173,11 +173,11 @@ def test_a_view_shows_the_machines_of_its_own_data_centre(two: Two, settings: di
         package = next(each for each in api.list_packages() if each.name == "g1.nano")
         body = {"name": name, "image": image.id, "package": package.id, "tag.rollcall-stack": "prod"}
         made[name] = str(api.post("/machines", body)["id"])
-    here, there = JoyentView({}), JoyentView({}, "there")
+    here, there = TritonView({}), TritonView({}, "there")
     assert [each.instance for each in here.machines("prod")] == [made["here"]]
     assert [each.instance for each in there.machines("prod")] == [made["there"]]
     with pytest.raises(NotFoundError, match="there is no data centre 'nowhere'"):
-        JoyentView({}, "nowhere")
+        TritonView({}, "nowhere")
     # One that is elsewhere is gone here, and there it is untouched.
     here.end([made["there"]])
     assert [each.instance for each in there.machines("prod")] == [made["there"]]
@@ -202,7 +202,7 @@ def test_those_that_leave_begin_to_stop_but_one_that_is_protected_and_those_of_o
     wait_until("all run", lambda: all_are("running", *made), timeout=30)
     api.act(made["stopped"], "stop")
     wait_until("the one is stopped", lambda: all_are("stopped", "stopped"), timeout=30)
-    JoyentView({}).stop("prod", [made[name] for name in ("leaves", "protected", "stopped", "other")] + ["gone"])
+    TritonView({}).stop("prod", [made[name] for name in ("leaves", "protected", "stopped", "other")] + ["gone"])
     wait_until("the leaver is stopped", lambda: all_are("stopped", "leaves", "stopped"), timeout=30)
     states = {name: api.get_machine(made[name]).state for name in ("protected", "stays", "other")}
     assert states == dict.fromkeys(("protected", "stays", "other"), "running")

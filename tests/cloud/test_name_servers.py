@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from components.compute.locations import Access, Realm
+from components.compute.locations import Location, Locations
 from components.dns.cloudflare import Place, SiteRecords
-from components.model import Entry
+from components.model import DnsRecord
 from components.registration.inventory import Registries
 from rollcall import zoneview as resolving
 from rollcall.cloudflare import Record
@@ -62,9 +62,9 @@ def test_the_configured_resolvers_answer_where_no_name_server_can_be_asked(
 ) -> None:
     silent, resolver = network.name_server("dns drop"), network.resolver()
     monkeypatch.setenv("ROLLCALL_DNS", str(silent))
-    realm = Realm(fleet="web", fleets=("web",), home=Access(cloud="aws", region="us-west-2"))
+    realm = Locations(fleet="web", fleets=("web",), home=Location(cloud="aws", region="us-west-2"))
     registries = Registries((PLACE,), realm, {"rollcall:resolvers": f'["{resolver}"]', "cloudflare:apiToken": "t"})
-    entry = Entry(place=f"{HOST} A", value="198.51.100.10", owner=None, id="z/1")
+    entry = DnsRecord(place=f"{HOST} A", value="198.51.100.10", owner=None, id="z/1")
     assert registries.still_answered([entry]) == [entry]
     assert registries.delay == 90 and f"The resolvers {resolver} are asked instead" in registries.notes[0]
     assert registries.split() == []

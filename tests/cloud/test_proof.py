@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from components.compute.ec2 import Ec2View, group_description, role_description
-from components.compute.triton import BOOT_MARK, JoyentView
+from components.compute.triton import BOOT_MARK, TritonView
 from components.joyent.machine_fields import USER_SCRIPT
 from components.joyent.records import MachineRecord
 from components.resources import userdata
@@ -150,7 +150,7 @@ class TestOnTriton:
     def doubts(self, lab: Lab, metadata: dict[str, str], **tags: str) -> str:
         told = {**{f"tag.{key}": value for key, value in {**TAGS, **tags}.items()}}
         made = lab.running(**told, **{f"metadata.{key}": value for key, value in metadata.items()})["id"]
-        view = object.__new__(JoyentView)
+        view = object.__new__(TritonView)
         view._api = Listing(lab)  # type: ignore[assignment]
         (seen,) = (each for each in view.machines("local") if each.instance == made)
         return view.unproven("local", [seen]).get(made, "")

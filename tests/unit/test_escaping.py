@@ -14,13 +14,13 @@ import pytest
 from components.commands import adopt, status
 from components.commands.review.findings import code
 from components.commands.status import FleetStatus, status_of
-from components.compute.ec2 import Ec2View, _ec2_seen
-from components.compute.locations import Access
-from components.compute.triton import _joyent_seen
+from components.compute.ec2 import Ec2View, ec2_instance
+from components.compute.locations import Location
+from components.compute.triton import triton_instance
 from components.config.errors import ConfigurationError
 from components.joyent.errors import FatalError
 from components.joyent.records import MachineRecord
-from components.model import Entry, Member, Roll, Seen, Stand
+from components.model import DesiredState, DnsRecord, Instance, Member, Stand
 from components.registration import engine
 from components.registration.diff import difference, with_doubts
 from components.registration.roll_call import RollCallError
@@ -35,7 +35,9 @@ from rollcall.settings import FLEET, GENERATION, MACHINE, STACK, STATUS
 EVIL = "a\x1b]0;owned\x07\x1b[2J\x9b1;1H\x7f\r\n::error::x##[error]\u202egpj.exe\u2066\u2028z\u200b"
 PLACE = "www.scalability.expert A"
 MEMBER = Member(fleet="web", machine="0", generation="aaaaaa", instance="i-00000000000000001")
-ROLL = Roll(stack="local", fleet="web", members=(MEMBER,), stands=(Stand(place=PLACE),), fleets=("web",), keeper=True)
+ROLL = DesiredState(
+    stack="local", fleet="web", members=(MEMBER,), stands=(Stand(place=PLACE),), fleets=("web",), keeper=True
+)
 
 
 def clean(text: str, lines: bool = False) -> bool:
@@ -71,12 +73,12 @@ def test_our_own_lines_stay_lines() -> None:
     assert escaped_lines("one\n\ttwo\x1b[2J\r") == "one\n\ttwo\\x1b[2J\\x0d"
 
 
-def seen(**changes: Any) -> Seen:
+def seen(**changes: Any) -> Instance:
     usual: dict[str, Any] = {
         "instance": MEMBER.instance, "fleet": "web", "machine": "0", "generation": "aaaaaa", "running": True,
         "addresses": ("198.51.100.10",), "state": "running",
     }  # fmt: skip
-    return Seen(**{**usual, **changes})
+    return Instance(**{**usual, **changes})
 
 
 def machine(**changes: Any) -> MachineRecord:
@@ -94,13 +96,13 @@ class TestOfAMachine:
 
     def test_its_metadata_and_its_tags_on_triton(self) -> None:
         tags = {STACK: "local", FLEET: EVIL, MACHINE: EVIL, GENERATION: EVIL}
-        found = _joyent_seen(machine(tags=tags, metadata={STATUS: EVIL}, state=EVIL))
+        found = triton_instance(machine(tags=tags, metadata={STATUS: EVIL}, state=EVIL))
         assert all(clean(each) for each in (found.note, found.fleet, found.machine, found.generation, found.state))
 
     def test_its_tags_and_why_it_stopped_on_ec2(self) -> None:
         tags = [{"Key": key, "Value": EVIL} for key in (FLEET, MACHINE, GENERATION)]
         told = {"InstanceId": "i-1", "State": {"Name": "stopped"}, "StateReason": {"Message": EVIL}, "Tags": tags}
-        found = _ec2_seen(told)
+        found = ec2_instance(told)
         assert all(clean(each) for each in (found.note, found.fleet, found.machine, found.generation))
 
     def test_an_orphans_line(self) -> None:
@@ -111,13 +113,13 @@ class TestOfAMachine:
 class TestOfARecord:
     @pytest.mark.parametrize("owner", [None, Owner("prod", "web", "0", "aaaaaa", "i-00000000000000009")])
     def test_a_foreign_entry(self, owner: Owner | None) -> None:
-        (line,) = difference(ROLL, [Entry(place=PLACE, value=EVIL, owner=owner)], [seen()], {}).foreign
+        (line,) = difference(ROLL, [DnsRecord(place=PLACE, value=EVIL, owner=owner)], [seen()], {}).foreign
         assert clean(line)
 
     def test_an_entry_that_is_left_over_or_stale(self) -> None:
         own = Owner("local", "web", "0", "aaaaaa", MEMBER.instance)
         gone = Owner("local", "web", "7", "bbbbbb", "i-00000000000000007")
-        entries = [Entry(place=PLACE, value=EVIL, owner=own), Entry(place=PLACE, value=EVIL, owner=gone)]
+        entries = [DnsRecord(place=PLACE, value=EVIL, owner=own), DnsRecord(place=PLACE, value=EVIL, owner=gone)]
         found = difference(ROLL, entries, [seen()], {})
         assert clean(found.left_over[0]) and clean(found.stale[0])
 
@@ -143,7 +145,7 @@ def test_what_a_machine_prints_over_ssh(tmp_path: Path, code: int, said: str) ->
 class TestWhereItIsPrinted:
     def test_status(self) -> None:
         found = status_of(
-            Access(cloud="aws"), ROLL, [], [seen(addresses=(EVIL,), state=EVIL)], difference(ROLL, [], [], {})
+            Location(cloud="aws"), ROLL, [], [seen(addresses=(EVIL,), state=EVIL)], difference(ROLL, [], [], {})
         )
         fleet = FleetStatus(**{**found.__dict__, "differences": {"missing": (EVIL,)}, "notes": (EVIL,)})
         assert clean(status.shown([fleet]), lines=True)

@@ -12,7 +12,7 @@ from components.config.errors import ConfigurationError
 from components.config.models import Settings
 from components.config.reader import read
 from components.dns.route53 import ServicePlace, ServiceRecords
-from components.model import Member, Roll, Seen
+from components.model import DesiredState, Instance, Member
 from components.registration.diff import difference
 from components.resources.memberships import sets_of
 from localcloud.aws.route53 import UNLIMITED
@@ -114,7 +114,7 @@ class TestWhatARollCallFinds:
             values = frozenset(each.value for each in entries if each.place == stand.place)
             answers[stand.place] = frozenset() if stand.place == f"{without} SRV" else values
         seen = [
-            Seen(
+            Instance(
                 instance=each.instance,
                 fleet="api",
                 machine=each.machine,
@@ -125,7 +125,7 @@ class TestWhatARollCallFinds:
             for each in members
         ]
         return difference(
-            Roll(stack="local", fleet="api", members=members, stands=place.stands), entries, seen, answers
+            DesiredState(stack="local", fleet="api", members=members, stands=place.stands), entries, seen, answers
         )
 
     def test_members_at_all_names_are_no_difference(self) -> None:

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import pulumi
 
-from components.compute.locations import Access
+from components.compute.locations import Location
 from components.config.models import FleetSettings
 from components.registration.resources import Deregistration
 from components.resources import firewall, ssh_drain, userdata
@@ -55,7 +55,7 @@ class Fleet(pulumi.ComponentResource):
     there is none, they have `secrets` from their cloud."""
 
     instance_role: ClassVar[bool] = False
-    access: Access
+    access: Location
     machines: list[pulumi.Resource]
     members: list[dict[str, pulumi.Input[str]]]
 

@@ -6,7 +6,7 @@ import pulumi
 
 from components.aws.region import own_region
 from components.compute.ec2 import group_description
-from components.compute.locations import Access
+from components.compute.locations import Location
 from components.resources import aws_sdk as aws
 from components.resources import ec2_lookups, firewall, userdata
 from components.resources.fleets.base import Fleet
@@ -23,7 +23,7 @@ class Ec2Fleet(Fleet):
 
     def make(self) -> None:
         region = self.settings.region or own_region(pulumi.runtime.get_config)
-        self.access = Access(cloud="aws", region=region)
+        self.access = Location(cloud="aws", region=region)
         ipv6 = self.settings.ipv6
         subnets = ec2_lookups.subnets(self.settings.size, self, ipv6=ipv6)
         group = self._security_group()

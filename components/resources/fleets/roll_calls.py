@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pulumi
 
-from components.compute.locations import Access
+from components.compute.locations import Location
 from components.registration.resources import RollCall, RollCallArgs
 from components.resources.fleets.base import Fleet
 
@@ -55,6 +55,6 @@ def peers_of(fleet: Fleet, fleets: Iterable[Fleet]) -> list[str]:
     return [each.name for each in fleets if each.access == fleet.access]
 
 
-def elsewhere(home: Access, everywhere: Iterable[Access]) -> list[Access]:
+def elsewhere(home: Location, everywhere: Iterable[Location]) -> list[Location]:
     """The other places of the same cloud, each once, sorted."""
     return sorted({each for each in everywhere if each.cloud == home.cloud and each != home})

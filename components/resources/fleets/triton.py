@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pulumi
 
-from components.compute.locations import Access
+from components.compute.locations import Location
 from components.joyent import Machine, MachineArgs, Ready, ReadyArgs
 from components.resources import firewall, userdata
 from components.resources.fleets.base import Fleet
@@ -17,7 +17,7 @@ class JoyentFleet(Fleet):
 
     def make(self) -> None:
         datacenter = self.settings.region
-        self.access = Access(cloud="joyent", region=datacenter or "")
+        self.access = Location(cloud="joyent", region=datacenter or "")
         made: list[Machine] = []
         closed = firewall.is_closed(each.ingress for each in self.args.memberships)
         rules = firewall.firewall_rules(self.name, self.ingress_rules(), self, datacenter) if closed else []

@@ -8,7 +8,7 @@ from typing import Any
 import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, ResourceProvider, UpdateResult
 
-from components.compute.locations import Access
+from components.compute.locations import Location
 from components.resources import userdata
 from components.resources.fleets.base import Fleet
 from components.resources.fleets.revision import VERSION, version
@@ -72,7 +72,7 @@ class ShedFleet(Fleet):
     """Machines in the shed, each in its bracket."""
 
     def make(self) -> None:
-        self.access = Access(cloud="shed")
+        self.access = Location(cloud="shed")
         made = []
         for index in range(self.settings.count):
             deregistration = self.bracket(index, [])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from components.model import Seen
+from components.model import Instance
 from rollcall.settings import DRAIN, FLEET, GENERATION, MACHINE, STACK
 
 from .api import ask
@@ -14,10 +14,10 @@ from .api import ask
 class ShedView:
     """One list call serves a whole fleet."""
 
-    def machines(self, stack: str) -> tuple[Seen, ...]:
+    def machines(self, stack: str) -> tuple[Instance, ...]:
         return tuple(_seen(each) for each in ask("GET", "/machines", params={STACK: stack}))
 
-    def of(self, instances: Sequence[str]) -> tuple[Seen, ...]:
+    def of(self, instances: Sequence[str]) -> tuple[Instance, ...]:
         return tuple(_seen(each) for each in ask("GET", "/machines") if each["id"] in instances)
 
     def drain(self, stack: str, instances: Sequence[str]) -> None:
@@ -32,10 +32,10 @@ class ShedView:
     def stop(self, stack: str, instances: Sequence[str]) -> None:
         """Deleting a machine does not wait."""
 
-    def steps(self, machines: Sequence[Seen]) -> dict[str, str]:
+    def steps(self, machines: Sequence[Instance]) -> dict[str, str]:
         return {each.instance: each.note for each in machines if each.note}
 
-    def unproven(self, stack: str, machines: Sequence[Seen]) -> dict[str, str]:
+    def unproven(self, stack: str, machines: Sequence[Instance]) -> dict[str, str]:
         """Anybody may label a machine, and the shed shows nothing that only its creator can give it."""
         return {each.instance: "the shed shows labels only" for each in machines}
 
@@ -44,9 +44,9 @@ class ShedView:
             ask("DELETE", f"/machines/{each}")
 
 
-def _seen(machine: Mapping[str, Any]) -> Seen:
+def _seen(machine: Mapping[str, Any]) -> Instance:
     labels = machine["labels"]
-    return Seen(
+    return Instance(
         instance=machine["id"],
         fleet=labels.get(FLEET, ""),
         machine=labels.get(MACHINE, ""),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from components.model import Entry, Member, Roll, Stand
+from components.model import DesiredState, DnsRecord, Member, Stand
 from components.registration.diff import difference
 from localcloud.aws.route53 import UNLIMITED
 from localcloud.aws.route53.pace import Throttle
@@ -218,10 +218,10 @@ def test_a_host_says_which_generation_it_is_of(host: str, generation: str) -> No
 def test_a_roll_call_knows_a_member_by_any_of_its_hosts() -> None:
     member = Member(fleet="api", machine="0", generation="aaaaaa", instance=ONE.instance)
     stand = Stand(place=f"{SET} SRV", value=f"10 10 4218 {{generation}}.rc.{DOMAIN}.")
-    roll = Roll(stack="local", fleet="api", members=(member,), stands=(stand,), fleets=("api",))
+    roll = DesiredState(stack="local", fleet="api", members=(member,), stands=(stand,), fleets=("api",))
 
     def found(value: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        entries = [Entry(place=stand.place, value=value, owner=ONE)]
+        entries = [DnsRecord(place=stand.place, value=value, owner=ONE)]
         differs = difference(roll, entries, [], {stand.place: frozenset({value})})
         return differs.missing, differs.stale
 

@@ -13,10 +13,10 @@ from botocore.exceptions import EndpointConnectionError
 
 from components.commands import status
 from components.commands.status import FleetStatus, StatusError, shown, status_of
-from components.compute.locations import Access
+from components.compute.locations import Location
 from components.config.errors import ConfigurationError
 from components.dns.cloudflare_access import cloudflare_token
-from components.model import Entry, Member, Roll, Seen, Stand
+from components.model import DesiredState, DnsRecord, Instance, Member, Stand
 from components.registration.diff import difference
 from components.resources.userdata import HOME
 from rollcall import console
@@ -24,9 +24,13 @@ from rollcall.ownership import Owner
 
 PLACE = "www.scalability.expert A"
 MEMBER = Member(fleet="web", machine="0", generation="aaaaaa", instance="i-00000000000000001")
-ROLL = Roll(stack="local", fleet="web", members=(MEMBER,), stands=(Stand(place=PLACE),), fleets=("web",), keeper=True)
-ENTRY = Entry(place=PLACE, value="198.51.100.10", owner=Owner("local", "web", "0", "aaaaaa", MEMBER.instance), id="z/1")
-SEEN = Seen(
+ROLL = DesiredState(
+    stack="local", fleet="web", members=(MEMBER,), stands=(Stand(place=PLACE),), fleets=("web",), keeper=True
+)
+ENTRY = DnsRecord(
+    place=PLACE, value="198.51.100.10", owner=Owner("local", "web", "0", "aaaaaa", MEMBER.instance), id="z/1"
+)
+SEEN = Instance(
     instance=MEMBER.instance,
     fleet="web",
     machine="0",
@@ -38,10 +42,10 @@ SEEN = Seen(
 )
 
 
-def fleet(entries: list[Entry], seen: list[Seen]) -> FleetStatus:
+def fleet(entries: list[DnsRecord], seen: list[Instance]) -> FleetStatus:
     answers = {PLACE: frozenset(entry.value for entry in entries)}
     return status_of(
-        Access(cloud="aws", region="us-west-2"), ROLL, entries, seen, difference(ROLL, entries, seen, answers)
+        Location(cloud="aws", region="us-west-2"), ROLL, entries, seen, difference(ROLL, entries, seen, answers)
     )
 
 
@@ -67,10 +71,10 @@ def test_in_step_says_so_first_and_then_each_machine_with_address_and_since_when
             [SEEN, replace(SEEN, instance="i-00000000000000009", machine="7")],
             "web: orphaned: i-00000000000000009",
         ),
-        ([ENTRY, Entry(place=PLACE, value="192.0.2.1", owner=None)], [SEEN], "web: foreign: 192.0.2.1"),
+        ([ENTRY, DnsRecord(place=PLACE, value="192.0.2.1", owner=None)], [SEEN], "web: foreign: 192.0.2.1"),
     ],
 )
-def test_what_differs_stands_first(entries: list[Entry], seen: list[Seen], said: str) -> None:
+def test_what_differs_stands_first(entries: list[DnsRecord], seen: list[Instance], said: str) -> None:
     found = fleet(entries, seen)
     assert not found.in_step
     lines = shown([found]).splitlines()
@@ -83,7 +87,7 @@ def test_a_machine_that_its_cloud_does_not_list_is_shown_as_such() -> None:
 
 @pytest.mark.parametrize(("entries", "code"), [([ENTRY], 0), ([], 1)])
 def test_the_exit_code_tells_monitoring(
-    entries: list[Entry], code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    entries: list[DnsRecord], code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(status, "exported", lambda stack: ([], {}))
     monkeypatch.setattr(status, "look", lambda *_: [fleet(entries, [SEEN])])
@@ -207,10 +211,10 @@ class World:
     split_ = ""
     doubt = ""
 
-    def __init__(self, entries: list[Entry], seen: list[Seen]) -> None:
+    def __init__(self, entries: list[DnsRecord], seen: list[Instance]) -> None:
         self._entries, self._seen = entries, seen
 
-    def entries(self) -> tuple[Entry, ...]:
+    def entries(self) -> tuple[DnsRecord, ...]:
         return tuple(self._entries)
 
     def answers(self) -> dict[str, frozenset[str]]:
@@ -222,10 +226,10 @@ class World:
     def split(self) -> list[str]:
         return [self.split_] if self.split_ else []
 
-    def unproven(self, stack: str, machines: Sequence[Seen]) -> dict[str, str]:
+    def unproven(self, stack: str, machines: Sequence[Instance]) -> dict[str, str]:
         return {each.instance: self.doubt for each in machines if self.doubt}
 
-    def seen(self, stack: str) -> tuple[Seen, ...]:
+    def seen(self, stack: str) -> tuple[Instance, ...]:
         return tuple(self._seen) if stack == "local" else ()
 
 
@@ -236,8 +240,8 @@ class TestFourSets:
         self,
         monkeypatch: pytest.MonkeyPatch,
         state: list[Any],
-        entries: list[Entry],
-        seen: list[Seen],
+        entries: list[DnsRecord],
+        seen: list[Instance],
         config: dict[str, str] = CONFIG,
     ) -> dict[str, tuple[str, ...]]:
         monkeypatch.setattr(status, "registries_of", lambda *_: World(entries, seen))

@@ -6,8 +6,8 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from components.compute.ec2 import _ec2_seen
-from components.compute.triton import _joyent_seen
+from components.compute.ec2 import ec2_instance
+from components.compute.triton import triton_instance
 from components.joyent.records import MachineRecord
 
 MADE = datetime(2026, 11, 23, 14, 0, 5, 153000, tzinfo=timezone.utc)
@@ -15,7 +15,7 @@ MADE = datetime(2026, 11, 23, 14, 0, 5, 153000, tzinfo=timezone.utc)
 
 @pytest.mark.parametrize("made", [MADE, MADE.astimezone(timezone(timedelta(hours=2))), MADE.isoformat()])
 def test_times_of_ec2_are_utc_in_one_form(made: object) -> None:
-    seen = _ec2_seen({"InstanceId": "i-1", "State": {"Name": "running"}, "LaunchTime": made})
+    seen = ec2_instance({"InstanceId": "i-1", "State": {"Name": "running"}, "LaunchTime": made})
     assert seen.since == "2026-11-23T14:00:05Z"
 
 
@@ -29,4 +29,4 @@ def test_times_of_ec2_are_utc_in_one_form(made: object) -> None:
     ],
 )
 def test_times_of_triton_have_the_same_form(made: str, shown: str) -> None:
-    assert _joyent_seen(MachineRecord.of({"id": "m", "name": "web-0", "created": made})).since == shown
+    assert triton_instance(MachineRecord.of({"id": "m", "name": "web-0", "created": made})).since == shown

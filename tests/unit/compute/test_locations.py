@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from components.compute.locations import Access, Places, Realm, is_keeper, left
-from components.model import Seen
+from components.compute.locations import Location, Locations, Places, is_keeper, left
+from components.model import Instance
 from components.resources.fleets.roll_calls import elsewhere
 
-WEST, EU, ASIA = (Access(cloud="aws", region=region) for region in ("us-west-2", "eu-west-1", "ap-south-1"))
-HERE, THERE = Access(cloud="joyent"), Access(cloud="joyent", region="us-east-2")
+WEST, EU, ASIA = (Location(cloud="aws", region=region) for region in ("us-west-2", "eu-west-1", "ap-south-1"))
+HERE, THERE = Location(cloud="joyent"), Location(cloud="joyent", region="us-east-2")
 
 
 def props(
-    fleet: str, fleets: dict[str, Access], *, at: Access | None = None, former: Iterable[Access] = ()
+    fleet: str, fleets: dict[str, Location], *, at: Location | None = None, former: Iterable[Location] = ()
 ) -> dict[str, Any]:
     """What a program with these fleets tells the RollCall of one, as components.resources.fleets.roll_calls.call_rolls does."""
     home = at or fleets[fleet]
@@ -32,8 +32,8 @@ def props(
     }
 
 
-def seen(fleet: str, instance: str = "i-00000000000000001", *, state: str = "running") -> Seen:
-    return Seen(
+def seen(fleet: str, instance: str = "i-00000000000000001", *, state: str = "running") -> Instance:
+    return Instance(
         instance=instance, fleet=fleet, machine="0", generation="aaaaaa", running=state == "running", state=state
     )
 
@@ -54,18 +54,18 @@ SPREAD = {"web": WEST, "api": WEST, "web-eu": EU, "api-eu": EU, "here": HERE, "t
     ],
 )
 def test_each_place_has_one_keeper_and_each_cloud_a_first(
-    fleet: str, peers: list[str], keeper: bool, others: list[Access], first: bool
+    fleet: str, peers: list[str], keeper: bool, others: list[Location], first: bool
 ) -> None:
     told = props(fleet, SPREAD)
     assert told["peers"] == peers
     assert is_keeper(told) is keeper
-    realm = Realm.of(told)
+    realm = Locations.of(told)
     assert (list(realm.elsewhere), realm.first) == (others, first)
 
 
 def test_a_stack_in_one_place_is_told_nothing_new() -> None:
     told = props("web", {"web": WEST, "here": HERE})
-    assert "elsewhere" not in told and Realm.of(told).others == ()
+    assert "elsewhere" not in told and Locations.of(told).others == ()
 
 
 OLD = {"web": WEST, "api": WEST, "web-eu": EU}
@@ -84,7 +84,7 @@ OLD = {"web": WEST, "api": WEST, "web-eu": EU}
     ],
 )
 def test_what_a_roll_call_remembers(
-    case: str, fleet: str, before: dict[str, Access], now: dict[str, Access], remembered: list[Access]
+    case: str, fleet: str, before: dict[str, Location], now: dict[str, Location], remembered: list[Location]
 ) -> None:
     assert left(props(fleet, before), props(fleet, now)) == [each.as_inputs() for each in remembered], case
 
@@ -108,9 +108,9 @@ def test_what_was_remembered_stays_so_and_home_is_never_remembered() -> None:
     ],
 )
 def test_whose_a_machine_in_a_former_place_is(
-    case: str, fleet: str, now: dict[str, Access], machine: str, charged: bool, kept: bool
+    case: str, fleet: str, now: dict[str, Location], machine: str, charged: bool, kept: bool
 ) -> None:
-    realm = Realm.of(props(fleet, now, former=[EU]))
+    realm = Locations.of(props(fleet, now, former=[EU]))
     assert bool(realm.charges(EU, [seen(machine)])) is charged, case
     assert realm.still(EU, [seen(machine)]) is kept, case
     assert not realm.still(EU, [seen(machine, state="terminated")])
@@ -120,21 +120,21 @@ def test_whose_a_machine_in_a_former_place_is(
 class View:
     """One place: what it lists, or that it cannot be asked."""
 
-    def __init__(self, *machines: Seen, broken: bool = False) -> None:
+    def __init__(self, *machines: Instance, broken: bool = False) -> None:
         self._machines, self._broken = machines, broken
 
-    def machines(self, stack: str) -> tuple[Seen, ...]:
+    def machines(self, stack: str) -> tuple[Instance, ...]:
         if self._broken:
             raise ConnectionError("eu-west-1 cannot be asked")
         return self._machines
 
-    def of(self, instances: Sequence[str]) -> tuple[Seen, ...]:
+    def of(self, instances: Sequence[str]) -> tuple[Instance, ...]:
         return tuple(each for each in self._machines if each.instance in instances)
 
-    def steps(self, machines: Sequence[Seen]) -> dict[str, str]:
+    def steps(self, machines: Sequence[Instance]) -> dict[str, str]:
         return {}
 
-    def unproven(self, stack: str, machines: Sequence[Seen]) -> dict[str, str]:
+    def unproven(self, stack: str, machines: Sequence[Instance]) -> dict[str, str]:
         """It proves those that it lists."""
         here = {each.instance for each in self._machines}
         return {each.instance: "only tags" for each in machines if each.instance not in here}
@@ -152,7 +152,7 @@ HOME, OTHER, BEHIND = (f"i-{number:017x}" for number in (1, 2, 3))
 
 
 def test_machines_of_other_regions_fleets_are_not_seen_and_count_as_running() -> None:
-    realm = Realm.of(props("web", {"web": WEST, "api": EU}, former=[ASIA]))
+    realm = Locations.of(props("web", {"web": WEST, "api": EU}, former=[ASIA]))
     views = {WEST: View(seen("web", HOME)), EU: View(seen("api", OTHER)), ASIA: View(seen("web", BEHIND))}
     places = Places(realm, views)
     assert [each.instance for each in places.machines("prod")] == [HOME, BEHIND]
@@ -162,20 +162,20 @@ def test_machines_of_other_regions_fleets_are_not_seen_and_count_as_running() ->
 
 
 def test_a_machine_is_proven_by_the_place_that_it_is_in_and_by_no_other_fleets() -> None:
-    realm = Realm.of(props("web", {"web": WEST, "api": EU}, former=[ASIA]))
+    realm = Locations.of(props("web", {"web": WEST, "api": EU}, former=[ASIA]))
     machines = [seen("web", each) for each in (HOME, OTHER, BEHIND)]
     places = Places(realm, {WEST: View(machines[0]), EU: View(machines[1]), ASIA: View(machines[2])})
     assert places.unproven("prod", machines) == {OTHER: "only tags"}
 
 
 def test_one_that_does_not_run_elsewhere_is_not_running() -> None:
-    realm = Realm.of(props("web", {"web": WEST, "api": EU}))
+    realm = Locations.of(props("web", {"web": WEST, "api": EU}))
     views = {WEST: View(), EU: View(seen("api", OTHER, state="stopped"))}
     assert Places(realm, views).running_elsewhere("prod") == frozenset()
 
 
 def test_a_place_that_cannot_be_asked_is_an_error_and_not_empty() -> None:
-    realm = Realm.of(props("web", {"web": WEST, "api": EU}, former=[ASIA]))
+    realm = Locations.of(props("web", {"web": WEST, "api": EU}, former=[ASIA]))
     broken = View(broken=True)
     with pytest.raises(ConnectionError):
         Places(realm, {WEST: View(), EU: broken, ASIA: View()}).running_elsewhere("prod")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from components.compute.ec2 import _ec2_seen
+from components.compute.ec2 import ec2_instance
 from components.dns.cloudflare import Place, SiteRecords
 from components.dns.registry import place_of
 from components.dns.route53 import ServicePlace, ServiceRecords
@@ -154,4 +154,4 @@ SHOWN: list[tuple[dict[str, Any], tuple[str, ...]]] = [
 def test_an_instance_is_seen_with_the_addresses_of_both_families(
     shown: dict[str, Any], addresses: tuple[str, ...]
 ) -> None:
-    assert _ec2_seen({"InstanceId": "i-1", "State": {"Name": "running"}, **shown}).addresses == addresses
+    assert ec2_instance({"InstanceId": "i-1", "State": {"Name": "running"}, **shown}).addresses == addresses

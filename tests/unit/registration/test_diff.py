@@ -6,16 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from components.model import Entry, Member, Roll, Seen, Stand
-from components.registration.diff import Difference, difference
+from components.model import DesiredState, DnsRecord, Instance, Member, Stand
+from components.registration.diff import Drift, difference
 from rollcall.ownership import Owner
 
 PLACE = "www.scalability.expert A"
 ONE = Member(fleet="web", machine="0", generation="aaaaaa", instance="i-00000000000000001")
 TWO = Member(fleet="web", machine="1", generation="bbbbbb", instance="i-00000000000000002")
 OWNER = Owner("local", "web", "0", "aaaaaa", ONE.instance)
-ENTRY = Entry(place=PLACE, value="198.51.100.10", owner=OWNER, id="z/1")
-SEEN = Seen(
+ENTRY = DnsRecord(place=PLACE, value="198.51.100.10", owner=OWNER, id="z/1")
+SEEN = Instance(
     instance=ONE.instance,
     fleet="web",
     machine="0",
@@ -24,7 +24,9 @@ SEEN = Seen(
     addresses=("198.51.100.10",),
     state="running",
 )
-ROLL = Roll(stack="local", fleet="web", members=(ONE,), stands=(Stand(place=PLACE),), fleets=("web",), keeper=True)
+ROLL = DesiredState(
+    stack="local", fleet="web", members=(ONE,), stands=(Stand(place=PLACE),), fleets=("web",), keeper=True
+)
 ANSWERS: dict[str, frozenset[str] | None] = {PLACE: frozenset({"198.51.100.10"})}
 
 # The same with IPv6.
@@ -35,7 +37,9 @@ BOTH = replace(ROLL, stands=(*ROLL.stands, Stand(place=PLACE6)))
 ANSWERS6 = {**ANSWERS, PLACE6: frozenset({"2001:db8:1::10"})}
 
 # name, roll, entries, machines, answers, what must be found
-ROWS: list[tuple[str, Roll, list[Entry], list[Seen], dict[str, frozenset[str] | None], dict[str, int]]] = [
+ROWS: list[
+    tuple[str, DesiredState, list[DnsRecord], list[Instance], dict[str, frozenset[str] | None], dict[str, int]]
+] = [
     ("in step", ROLL, [ENTRY], [SEEN], ANSWERS, {}),
     ("kept although unhealthy", ROLL, [replace(ENTRY, kept=True)], [SEEN], ANSWERS, {"missing": 1}),
     (
@@ -160,7 +164,7 @@ ROWS: list[tuple[str, Roll, list[Entry], list[Seen], dict[str, frozenset[str] | 
     (
         "foreign: no owner",
         ROLL,
-        [ENTRY, Entry(place=PLACE, value="192.0.2.1", owner=None, id="z/9")],
+        [ENTRY, DnsRecord(place=PLACE, value="192.0.2.1", owner=None, id="z/9")],
         [SEEN],
         ANSWERS,
         {"foreign": 1},
@@ -176,7 +180,7 @@ ROWS: list[tuple[str, Roll, list[Entry], list[Seen], dict[str, frozenset[str] | 
     (
         "foreign and acknowledged",
         replace(ROLL, acknowledged=("192.0.2.1 (no owner) at " + PLACE,)),
-        [ENTRY, Entry(place=PLACE, value="192.0.2.1", owner=None, id="z/9")],
+        [ENTRY, DnsRecord(place=PLACE, value="192.0.2.1", owner=None, id="z/9")],
         [SEEN],
         ANSWERS,
         {},
@@ -220,7 +224,7 @@ ROWS: list[tuple[str, Roll, list[Entry], list[Seen], dict[str, frozenset[str] | 
     (
         "foreign, IPv6",
         BOTH,
-        [ENTRY, ENTRY6, Entry(place=PLACE6, value="2001:db8::99", owner=None, id="z/9")],
+        [ENTRY, ENTRY6, DnsRecord(place=PLACE6, value="2001:db8::99", owner=None, id="z/9")],
         [SEEN6],
         ANSWERS6,
         {"foreign": 1},
@@ -228,7 +232,7 @@ ROWS: list[tuple[str, Roll, list[Entry], list[Seen], dict[str, frozenset[str] | 
     (
         "foreign, IPv6, where only IPv4 is ours",
         ROLL,
-        [ENTRY, Entry(place=PLACE6, value="2001:db8::99", owner=None, id="z/9")],
+        [ENTRY, DnsRecord(place=PLACE6, value="2001:db8::99", owner=None, id="z/9")],
         [SEEN],
         ANSWERS,
         {},
@@ -245,7 +249,7 @@ ROWS: list[tuple[str, Roll, list[Entry], list[Seen], dict[str, frozenset[str] | 
     (
         "foreign at another place",
         ROLL,
-        [ENTRY, Entry(place="blog.scalability.expert A", value="192.0.2.1", owner=None)],
+        [ENTRY, DnsRecord(place="blog.scalability.expert A", value="192.0.2.1", owner=None)],
         [SEEN],
         ANSWERS,
         {},
@@ -257,9 +261,9 @@ ROWS: list[tuple[str, Roll, list[Entry], list[Seen], dict[str, frozenset[str] | 
     ("roll", "entries", "seen", "answers", "expected"), [row[1:] for row in ROWS], ids=[row[0] for row in ROWS]
 )
 def test_the_difference_is(
-    roll: Roll,
-    entries: list[Entry],
-    seen: list[Seen],
+    roll: DesiredState,
+    entries: list[DnsRecord],
+    seen: list[Instance],
     answers: dict[str, frozenset[str] | None],
     expected: dict[str, int],
 ) -> None:
@@ -292,6 +296,6 @@ def test_a_stale_entry_is_told_beside_what_the_machine_has_of_its_family() -> No
 
 
 def test_an_empty_difference_is_complete_and_clean() -> None:
-    assert Difference().complete and Difference().clean
-    assert not Difference(missing=("x",)).complete
-    assert Difference(foreign=("x",)).complete and not Difference(foreign=("x",)).clean
+    assert Drift().complete and Drift().clean
+    assert not Drift(missing=("x",)).complete
+    assert Drift(foreign=("x",)).complete and not Drift(foreign=("x",)).clean

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from components.model import BY_HAND, Entry, Member, Seen
+from components.model import BY_HAND, DnsRecord, Instance, Member
 from components.registration import draining, providers, resources, snapshots
 from components.registration.providers import DeregistrationProvider, RollCallProvider
 from components.registration.roll_call import RollCallError
@@ -33,12 +33,12 @@ class World:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.seen_: dict[str, Seen] = {}
-        self.entries_: list[Entry] = []
+        self.seen_: dict[str, Instance] = {}
+        self.entries_: list[DnsRecord] = []
         self.stuck: set[str] = set()
         self.said: list[str] = []
         self.slept: list[float] = []
-        self.removed: list[Entry] = []
+        self.removed: list[DnsRecord] = []
         self.ended: list[str] = []
         self.challenges: set[str] = set()
         self.unchallenged: list[str] = []
@@ -65,7 +65,7 @@ class World:
         address = f"198.51.100.{10 + index}"
         state = "running" if running else "stopped"
         self.stacks[instance] = stack
-        self.seen_[instance] = Seen(
+        self.seen_[instance] = Instance(
             instance=instance,
             fleet="web",
             machine=str(index),
@@ -81,14 +81,14 @@ class World:
     def register(self, instance: str) -> None:
         seen = self.seen_[instance]
         owner = Owner(self.stacks[instance], "web", seen.machine, seen.generation, instance)
-        self.entries_.append(Entry(place=PLACE, value=seen.addresses[0], owner=owner, id=f"z/{instance}"))
+        self.entries_.append(DnsRecord(place=PLACE, value=seen.addresses[0], owner=owner, id=f"z/{instance}"))
 
     # What Registries offers
-    def entries(self) -> tuple[Entry, ...]:
+    def entries(self) -> tuple[DnsRecord, ...]:
         self.looks += 1
         return tuple(self.entries_)
 
-    def remove(self, entries: Iterable[Entry]) -> None:
+    def remove(self, entries: Iterable[DnsRecord]) -> None:
         gone = list(entries)
         self.removed += gone
         self.entries_ = [entry for entry in self.entries_ if entry not in gone]
@@ -105,13 +105,13 @@ class World:
     def compared(self, places: Collection[str]) -> list[str]:
         return [f"{each}: ns1 answers nothing; resolver 192.0.2.53 answers 10.0.0.1" for each in places]
 
-    def still_answered(self, entries: Iterable[Entry]) -> list[Entry]:
+    def still_answered(self, entries: Iterable[DnsRecord]) -> list[DnsRecord]:
         return [each for each in entries if self.now < self.answered_until.get(each.value, 0)]
 
-    def seen(self, stack: str) -> tuple[Seen, ...]:
+    def seen(self, stack: str) -> tuple[Instance, ...]:
         return tuple(each for each in self.seen_.values() if self.stacks.get(each.instance, "local") == stack)
 
-    def unproven(self, stack: str, machines: Sequence[Seen]) -> dict[str, str]:
+    def unproven(self, stack: str, machines: Sequence[Instance]) -> dict[str, str]:
         return {each.instance: "its role is another" for each in machines if each.instance in self.tagged}
 
     def running_elsewhere(self, stack: str) -> frozenset[str]:
@@ -125,7 +125,7 @@ class World:
     def sees(self, instance: str) -> bool:
         return instance.startswith("i-")
 
-    def steps(self, members: Sequence[Member], seen: Sequence[Seen]) -> dict[str, str]:
+    def steps(self, members: Sequence[Member], seen: Sequence[Instance]) -> dict[str, str]:
         return {member.instance: "settings read" for member in members}
 
     def end(self, instances: Iterable[str]) -> None:
@@ -209,9 +209,9 @@ def test_create_returns_when_every_machine_answers(world: World) -> None:
     assert any("web-1" in line for line in world.said)
 
 
-def by_hand(instance: str = "i-0000000000000beef") -> Entry:
+def by_hand(instance: str = "i-0000000000000beef") -> DnsRecord:
     """As `rollcall adopt` marks the entry of an instance that was imported: no tag of ours is on that, so no list has it."""
-    return Entry(
+    return DnsRecord(
         place=PLACE, value="198.51.100.99", owner=Owner("local", "web", "0", BY_HAND, instance), id="z/by-hand"
     )
 
@@ -224,7 +224,7 @@ def test_an_entry_of_a_machine_made_by_hand_stays_until_its_successor_answers_an
     at_removal: list[set[str]] = []
     remove = world.remove
 
-    def removed(entries: Iterable[Entry]) -> None:
+    def removed(entries: Iterable[DnsRecord]) -> None:
         gone = list(entries)
         at_removal.extend({each.value for each in world.entries_} for _ in gone)
         remove(gone)
@@ -330,7 +330,7 @@ def test_a_fleet_that_leaves_whole_serves_on_while_the_name_has_others(world: Wo
     """As when a fleet moves to another cloud, or is given up: whoever asks a cache must not be led to nobody."""
     members = [world.machine(0), world.machine(1)]
     other = Owner("local", "elsewhere", "0", "cccccc", "d1e2a3d4-0000-4000-8000-000000000000")
-    world.entries_.append(Entry(place=PLACE, value="203.0.113.9", owner=other, id="z/other"))
+    world.entries_.append(DnsRecord(place=PLACE, value="203.0.113.9", owner=other, id="z/other"))
     RollCallProvider().delete("", props(members))
     assert 30 <= world.now < 30 + 3 * draining.LOOK_AGAIN
     assert [each.owner for each in world.entries()] == [other]
@@ -338,7 +338,7 @@ def test_a_fleet_that_leaves_whole_serves_on_while_the_name_has_others(world: Wo
 
 @pytest.mark.parametrize("owner", [None, Owner("prod", "web", "0", "cccccc", "i-0ccc")])
 def test_what_is_not_ours_holds_up_no_fleet_that_leaves_whole(world: World, owner: Owner | None) -> None:
-    world.entries_.append(Entry(place=PLACE, value="203.0.113.9", owner=owner, id="z/other"))
+    world.entries_.append(DnsRecord(place=PLACE, value="203.0.113.9", owner=owner, id="z/other"))
     RollCallProvider().delete("", props([world.machine(0)]))
     assert world.now <= 2 * draining.POLL
 
@@ -346,8 +346,8 @@ def test_what_is_not_ours_holds_up_no_fleet_that_leaves_whole(world: World, owne
 def test_in_destroy_a_fleet_waits_no_longer_than_the_others_stand(world: World) -> None:
     members = [world.machine(0)]
     other = Owner("local", "elsewhere", "0", "cccccc", "i-0000000000000eeee")
-    world.entries_.append(Entry(place=PLACE, value="203.0.113.9", owner=other, id="z/other"))
-    world.seen_[other.instance] = Seen(
+    world.entries_.append(DnsRecord(place=PLACE, value="203.0.113.9", owner=other, id="z/other"))
+    world.seen_[other.instance] = Instance(
         instance=other.instance, fleet="elsewhere", machine="0", generation="cccccc", running=True, drained=True,
         addresses=("203.0.113.9",), state="running",
     )  # fmt: skip
@@ -413,7 +413,7 @@ def test_leavers_come_back_when_a_cloud_fails_meanwhile_and_that_failure_is_told
     def fails(*_: Any) -> Any:
         raise TransientError("reason=api-failing api=ec2")
 
-    def still_answered(_: Iterable[Entry]) -> list[Entry]:
+    def still_answered(_: Iterable[DnsRecord]) -> list[DnsRecord]:
         if undrain_fails:
             monkeypatch.setattr(world, "undrain", fails)
         raise RollCallError("the name servers are out of reach")
@@ -477,15 +477,15 @@ class TestJoinsNoMore:
     OLD = f"old.{HOST} A"
     BOTH = (*PLACES, {**PLACES[0], "host": f"old.{HOST}"})
 
-    def stand(self, world: World, member: Mapping[str, str], fleet: str = "web") -> Entry:
+    def stand(self, world: World, member: Mapping[str, str], fleet: str = "web") -> DnsRecord:
         owner = Owner("local", fleet, member["machine"], member["generation"], member["instance"])
-        entry = Entry(
+        entry = DnsRecord(
             place=self.OLD, value=f"198.51.100.{10 + int(member['machine'])}", owner=owner, id=f"z/old{owner}"
         )
         world.entries_.append(entry)
         return entry
 
-    def at_old(self, world: World) -> list[Entry]:
+    def at_old(self, world: World) -> list[DnsRecord]:
         return [each for each in world.entries() if each.place == self.OLD]
 
     def test_who_does_not_leave_is_taken_out(self, world: World) -> None:
@@ -522,7 +522,7 @@ class TestJoinsNoMore:
         entry = self.stand(world, members[0])
         remove = world.remove
 
-        def comes_back(entries: Iterable[Entry]) -> None:
+        def comes_back(entries: Iterable[DnsRecord]) -> None:
             remove(entries)
             world.entries_.append(entry)
 
@@ -567,13 +567,13 @@ def test_nobody_leaves_before_the_successor_answers(world: World) -> None:
 
 def test_a_left_over_entry_without_a_machine_is_removed_and_a_foreign_one_kept(world: World) -> None:
     members = [world.machine(0)]
-    ghost = Entry(
+    ghost = DnsRecord(
         place=PLACE,
         value="198.51.100.99",
         owner=Owner("local", "web", "7", "cccccc", "i-00000000000000077"),
         id="z/ghost",
     )
-    foreign = Entry(place=PLACE, value="192.0.2.1", owner=None, id="z/foreign")
+    foreign = DnsRecord(place=PLACE, value="192.0.2.1", owner=None, id="z/foreign")
     world.entries_ += [ghost, foreign]
     made = RollCallProvider().create(props(members))
     assert world.removed == [ghost] and foreign in world.entries()
@@ -582,11 +582,11 @@ def test_a_left_over_entry_without_a_machine_is_removed_and_a_foreign_one_kept(w
 
 def test_an_acknowledged_foreign_entry_is_no_drift_and_a_new_one_is(world: World) -> None:
     members = [world.machine(0)]
-    world.entries_.append(Entry(place=PLACE, value="192.0.2.1", owner=None, id="z/f"))
+    world.entries_.append(DnsRecord(place=PLACE, value="192.0.2.1", owner=None, id="z/f"))
     state = RollCallProvider().create(props(members)).outs
     assert state is not None
     assert RollCallProvider().read("", {**props(members), "acknowledged": state["acknowledged"]}).outs["foreign"] == []
-    world.entries_.append(Entry(place=PLACE, value="192.0.2.2", owner=None, id="z/g"))
+    world.entries_.append(DnsRecord(place=PLACE, value="192.0.2.2", owner=None, id="z/g"))
     another_run()
     found = RollCallProvider().read("", {**props(members), "acknowledged": state["acknowledged"]}).outs["foreign"]
     assert len(found) == 1 and "192.0.2.2" in found[0]
@@ -737,7 +737,7 @@ def test_many_left_over_entries_are_removed_only_without_the_brake(world: World)
 def test_a_fleet_that_is_given_up_serves_until_its_own_roll_call_goes(world: World) -> None:
     members = [world.machine(0)]
     other = Owner("local", "old", "0", "eeeeee", "i-00000000000000044")
-    entry = Entry(place=PLACE, value="198.51.100.44", owner=other, id="z/old")
+    entry = DnsRecord(place=PLACE, value="198.51.100.44", owner=other, id="z/old")
     world.entries_.append(entry)
     before = props(members, fleets=["old", "web"], peers=["old", "web"])
     RollCallProvider().update("", before, props(members, peers=["web"]))
@@ -762,7 +762,7 @@ def test_a_fleet_with_another_name_in_the_same_up_leaves_its_predecessor_alone(w
 def test_what_a_given_up_fleet_left_is_removed_by_the_next_up(world: World) -> None:
     members = [world.machine(0)]
     other = Owner("local", "old", "0", "eeeeee", "i-00000000000000044")
-    world.entries_.append(Entry(place=PLACE, value="198.51.100.44", owner=other, id="z/old"))
+    world.entries_.append(DnsRecord(place=PLACE, value="198.51.100.44", owner=other, id="z/old"))
     RollCallProvider().update("", props(members), props(members))
     assert [entry.id for entry in world.removed] == ["z/old"]
 
@@ -771,7 +771,7 @@ def test_an_entry_of_another_clouds_machine_is_not_judged_by_this_one(world: Wor
     """Whether it runs cannot be seen from here; the fleet on its cloud decides."""
     members = [world.machine(0)]
     other = Owner("local", "old", "0", "eeeeee", "00000000-0000-4000-8000-000000000001")
-    world.entries_.append(Entry(place=PLACE, value="203.0.113.44", owner=other, id="z/old"))
+    world.entries_.append(DnsRecord(place=PLACE, value="203.0.113.44", owner=other, id="z/old"))
     RollCallProvider().update("", props(members), props(members))
     assert world.removed == []
 
@@ -935,14 +935,14 @@ class TestSeveralPlaces:
     TOLD: Mapping[str, Any] = {"fleets": ["far", "web"], "peers": ["web"], "elsewhere": [EU]}
 
     @pytest.fixture
-    def left_over(self, world: World) -> Entry:
+    def left_over(self, world: World) -> DnsRecord:
         owner = Owner("local", "old", "0", "eeeeee", "i-00000000000000044")
-        entry = Entry(place=PLACE, value="198.51.100.44", owner=owner, id="z/old")
+        entry = DnsRecord(place=PLACE, value="198.51.100.44", owner=owner, id="z/old")
         world.entries_.append(entry)
         return entry
 
     def test_a_left_over_entry_of_a_machine_that_runs_in_another_region_stays(
-        self, world: World, left_over: Entry
+        self, world: World, left_over: DnsRecord
     ) -> None:
         world.elsewhere.add(left_over.owner.instance)  # type: ignore[union-attr]
         members = [world.machine(0)]
@@ -950,13 +950,13 @@ class TestSeveralPlaces:
             RollCallProvider().update("", props(members, **self.TOLD), props(members, **self.TOLD))
         assert world.removed == []
 
-    def test_one_that_runs_nowhere_is_removed(self, world: World, left_over: Entry) -> None:
+    def test_one_that_runs_nowhere_is_removed(self, world: World, left_over: DnsRecord) -> None:
         members = [world.machine(0)]
         RollCallProvider().update("", props(members, **self.TOLD), props(members, **self.TOLD))
         assert world.removed == [left_over]
 
     def test_a_region_that_cannot_be_asked_is_an_error_and_removes_nothing(
-        self, world: World, left_over: Entry
+        self, world: World, left_over: DnsRecord
     ) -> None:
         world.unreachable = "eu-west-1 cannot be asked"
         members = [world.machine(0)]
@@ -1054,7 +1054,7 @@ class TestAStackThatWasRenamed:
 
     def test_another_fleets_entries_of_the_former_name_are_not_foreign_until_it_has_left(self, world: World) -> None:
         owner = Owner("local", "api", "0", "cccccc", "i-0000000000000000c")
-        theirs = Entry(place=PLACE, value="198.51.100.80", owner=owner, id="z/api")
+        theirs = DnsRecord(place=PLACE, value="198.51.100.80", owner=owner, id="z/api")
         world.entries_.append(theirs)
         outs = self.renamed(world, fleets=["api", "web"])
         assert outs["acknowledged"] == [] and theirs in world.entries_
@@ -1067,7 +1067,7 @@ class TestAStackThatWasRenamed:
 
     def test_what_a_crashed_machine_left_under_the_former_name_is_removed(self, world: World) -> None:
         owner = Owner("local", "web", "7", "dddddd", "i-0000000000000000d")
-        ghost = Entry(place=PLACE, value="198.51.100.90", owner=owner, id="z/ghost")
+        ghost = DnsRecord(place=PLACE, value="198.51.100.90", owner=owner, id="z/ghost")
         world.entries_.append(ghost)
         self.renamed(world)
         assert world.removed == [ghost]
@@ -1240,7 +1240,9 @@ class TestAMarkThatWasCopied:
         world.machine(0)
         owner = Owner("local", "web", "1", "bbbbbb", "i-00000000000000001")
         world.entries_.append(
-            Entry(place="rc.unilans.net A", value="198.51.100.10", owner=owner, id="bbbbbb.rc.unilans.net", alone=True)
+            DnsRecord(
+                place="rc.unilans.net A", value="198.51.100.10", owner=owner, id="bbbbbb.rc.unilans.net", alone=True
+            )
         )
         DeregistrationProvider().delete("", {**props([]), "machine": "1", "generation": "bbbbbb"})
         assert [each.id for each in world.removed] == ["bbbbbb.rc.unilans.net"]
