@@ -367,17 +367,19 @@ class Route53Registry:
             else:
                 self._labels.use(owner, self._told.domain)
                 return True
-        present = self._present(owner)
+        present = self._present(owner, addresses)
         wanted = _says(self._told, self.host(owner), word)
         changes = _host_changes(present, self._host_sets(owner, addresses, word), owner, self._set, wanted)
         self._store.change(*changes)
         self._labels.use(owner, self._told.domain)
         return any(changes)
 
-    def _present(self, owner: Owner) -> tuple[RecordSet, ...]:
-        """What is at our host. Where its records had gone it is another one, since resolvers may remember that they had."""
+    def _present(self, owner: Owner, addresses: tuple[str, ...]) -> tuple[RecordSet, ...]:
+        """What is at our host. Where its addresses had gone it is another one, since resolvers may remember that they had."""
         present = self._store.at(self.host(owner))
-        if not self._labels.is_used(owner, self._told.domain) or _has_generation(owner_of(present), owner):
+        there = {value for each in present if each.type in ("A", "AAAA") for value in each.values}
+        kept = bool(there) if _has_generation(owner_of(present), owner) else not there.isdisjoint(addresses)
+        if kept or not self._labels.is_used(owner, self._told.domain):
             return present
         self._labels.renew(owner, self._told.domain)
         return ()

@@ -100,6 +100,26 @@ class TestRegistrations:
         assert not process(zone, labels(file)).join(ONE, A) and zone.sets == before
         assert hosts(zone) != [HOST]
 
+    @pytest.mark.parametrize("left", ["none", "a copied one"])
+    def test_a_host_that_lost_its_mark_only_keeps_its_name(self, zone: Zone, file: Path, left: str) -> None:
+        """It never stopped to have an address, so no resolver remembers that it had."""
+        process(zone, labels(file)).join(ONE, A)
+        before = dict(zone.sets)
+        if left == "none":
+            del zone.sets[HOST, "TXT"]
+        else:
+            put(zone, HOST, "TXT", f'"{TWO}"')
+        process(zone, labels(file)).join(ONE, A)
+        assert zone.sets == before
+
+    def test_a_host_that_lost_its_address_has_another_name_and_leaves_nothing(self, zone: Zone, file: Path) -> None:
+        process(zone, labels(file)).join(ONE, A)
+        del zone.sets[HOST, "A"]
+        process(zone, labels(file)).join(ONE, A)
+        (host,) = hosts(zone)
+        assert host != HOST and [targets(zone, each) for each in NAMES] == [[host]] * 3
+        assert not [name for name, _ in zone.sets if name == HOST]
+
     def test_a_new_address_keeps_the_host(self, zone: Zone, file: Path) -> None:
         process(zone, labels(file)).join(ONE, A)
         process(zone, labels(file)).join(ONE, "198.51.100.9")
