@@ -3,8 +3,9 @@
     make soak                   # DURATION seconds (7200), MOST machines a cloud (3), SEED
 
 After each operation the stack settles and state, clouds and DNS must name the same machines, and the zone's own servers must
-answer with them. All the time one thread looks whether foreign records keep every byte, and another visits the site each 100 ms:
-only a power cut, a hang or a cut between the clouds may cost a visit. Each operation is one line of JSON in .rollcall/soak.log.
+answer with them. All the time one thread looks whether foreign records keep every byte, another visits the site each 100 ms, and a
+third calls the service's machines in turn: only a power cut, a hang, a cut between the clouds or a failed workload may cost a visit
+or a call. Each operation is one line of JSON in .rollcall/soak.log.
 It ends at the first broken promise, with what led to it; else with a destroy that must leave nothing.
 """
 
@@ -16,6 +17,7 @@ import os
 import random
 import secrets
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -30,6 +32,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "userdata")]
 
 import requests  # noqa: E402
+from botocore.exceptions import BotoCoreError, ClientError  # noqa: E402
+from dns.exception import DNSException  # noqa: E402
 
 from bench.rows import Row, report  # noqa: E402
 from localcloud.network.namespace import NETWORKS  # noqa: E402
@@ -38,7 +42,7 @@ from rollcall.ownership import Owner  # noqa: E402
 from tests.integration.conftest import rehearsed  # noqa: E402
 from tests.integration.deployed import HOST  # noqa: E402
 from tests.integration.instep import SERVICE, InStep, foreign_bytes  # noqa: E402
-from tests.integration.witness import Prober  # noqa: E402
+from tests.integration.witness import CLOUDFLARE, Prober, is_machine, most_in, requests_of  # noqa: E402
 
 DURATION = float(os.environ.get("DURATION", "7200"))
 MOST = int(os.environ.get("MOST", "3"))
@@ -46,6 +50,10 @@ SEED = int(os.environ.get("SEED") or secrets.randbelow(10**6))
 LOG = ROOT / ".rollcall" / "soak.log"
 # A crash is found by two failed probes, a challenge of 24 s and a little more.
 GONE_WITHIN, BACK_WITHIN = 75.0, 120.0
+# An agent says so at its next look at DNS, which waits up to 8 s for a silent server.
+SAID_WITHIN = 60.0
+# An agent that is absent for less than 30 s loses nothing; to stop and to start it takes some of that on a busy computer.
+ABSENT_S = (0, 0, 15)
 # An agent looks at its own records every 7 s, and after a change of its own it lets the name servers catch up for 15 s.
 NOTICED_WITHIN = 40.0
 CONFIG = """\
@@ -62,6 +70,27 @@ config:
 
 class BrokenError(Exception):
     """A promise was not kept."""
+
+
+class Frugal(InStep):
+    """Asks Cloudflare for the zone's id once. What the checks ask counts with what the engine and the agents ask: 1,200 requests in
+    five minutes for all tokens of a user (https://developers.cloudflare.com/fundamentals/api/reference/limits/)."""
+
+    _zone = ""
+
+    def zone(self) -> str:
+        self._zone = self._zone or super().zone()
+        return self._zone
+
+    def asked(self) -> str:
+        """The most requests to Cloudflare in five minutes, and whose they were."""
+        clients = {
+            "all": lambda _: True,
+            "the machines": is_machine,
+            "the engine and the checks": lambda who: not is_machine(who),
+        }
+        most = {whose: most_in(requests_of(self.rehearsal, CLOUDFLARE, who), 300) for whose, who in clients.items()}
+        return ", ".join(f"{whose} {count}" for whose, count in most.items())
 
 
 class Soak:
@@ -154,6 +183,11 @@ class Soak:
         before = self.stack.owners()
         self.stack.rehearsal.localcloud("fault", f"dns:{where} {how}", capture=True)
         try:
+            self._wait(
+                f"every agent names a name server that is {how}",
+                lambda: all(map(self._names(where), self._machines())),
+                SAID_WITHIN,
+            )
             self._stay(before, 30, f"the name server {where} was {how}, and entries went")
             crashed = f", and {self.crash()}" if self.dice.randrange(2) else ""
         finally:
@@ -168,12 +202,14 @@ class Soak:
         return f"the agent of {one} was killed"
 
     def agent_restarted(self) -> str:
-        one = self._one()
-        before = self._stood()
-        for words in (("restart",), ("kill", "--signal=TERM"), ("stop",), ("start",)):
+        one, absent = self._one(), self.dice.choice(ABSENT_S)
+        before, broken = self._stood(), "an agent was restarted and stopped for a moment, and entries went"
+        for words in (("restart",), ("kill", "--signal=TERM"), ("stop",)):
             self.stack.inside(one, "systemctl", *words, "rollcall")
-        self._stay_answered(before, 10, "an agent was restarted and stopped for a moment, and entries went")
-        return f"the agent of {one} was restarted, stopped and started"
+        self._stay_answered(before, absent, broken)
+        self.stack.inside(one, "systemctl", "start", "rollcall")
+        self._stay_answered(before, 10, broken)
+        return f"the agent of {one} was restarted, and stopped for {absent} s"
 
     def host_record_deleted(self) -> str:
         sets = self.stack.record_sets()
@@ -195,9 +231,13 @@ class Soak:
         mark, stood = self.dice.choice(sorted(before.values())), self._stood()
         for each in records:
             self._comment(each["id"], mark)
-        one = next(Owner.parse(each) for each in before.values() if each == mark)
-        if one is not None:
-            self.stack.inside(one.instance, "systemctl", "restart", "rollcall")
+        one = Owner.parse(mark)
+        if one is None:
+            raise BrokenError(f"a record of {HOST} has the mark {mark!r}")
+        if self.dice.randrange(2):
+            address = next(content for content, comment in before.items() if comment == mark)
+            return self._one_leaves(one.instance, {*before} - {address})
+        self.stack.inside(one.instance, "systemctl", "restart", "rollcall")
 
         def own() -> bool:
             if self._stood()[0] != stood[0]:
@@ -207,19 +247,39 @@ class Soak:
             } == before
 
         self._wait("each machine has its own mark again", own, 2 * NOTICED_WITHIN)
-        return f"the mark of {one.instance if one else mark} was copied to all"
+        return f"the mark of {one.instance} was copied to all, and its agent restarted"
+
+    def _one_leaves(self, one: str, others: set[str]) -> str:
+        """The machine leaves whose mark all records have."""
+
+        def gone() -> bool:
+            now = {*self.stack.answers()}
+            if not now >= others:
+                raise BrokenError(f"{one} left, whose mark was copied, and took {sorted(others - now)} along")
+            return now == others
+
+        self.stack.inside(one, "rollcall", "leave")
+        try:
+            self._wait("one has left whose mark was copied", gone, NOTICED_WITHIN)
+            self._stay_answered_by(others, NOTICED_WITHIN)
+        finally:
+            self.stack.inside(one, "rollcall", "join")
+        return f"the mark of {one} was copied to all, and it left"
 
     def all_unhealthy(self) -> str:
-        """Something that all workloads need fails for six seconds."""
-        before = self._stood()
+        """Something that all workloads need fails for six seconds, or for longer than a health check forgives."""
+        seconds, before = self.dice.choice((6.0, 30.0)), self._stood()
+        broken = "all workloads failed, and entries went"
         with self._may_fail():
             began = time.monotonic()
             self._everywhere("stop")
-            time.sleep(max(6.0 - (time.monotonic() - began), 0))
-            self._everywhere("start")
+            try:
+                self._stay_answered(None, seconds - (time.monotonic() - began), broken)
+            finally:
+                self._everywhere("start")
             took = time.monotonic() - began
-            # On a computer that is too busy for that it was longer.
-            self._stay_answered(before if took < 8 else None, 12, "all workloads failed for 6 s, and entries went")
+            # Only a short failure costs no entry, and on a computer that is too busy it was longer.
+            self._stay_answered(before if took < 8 else None, 12, broken)
         return f"all workloads failed for {took:.1f} s"
 
     def user_edits(self) -> str:
@@ -258,6 +318,21 @@ class Soak:
                 raise BrokenError(f"{broken}: {before} is now {now}")
             time.sleep(0.2)
 
+    def _stay_answered_by(self, addresses: set[str], seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if not (now := {*self.stack.answers()}) >= addresses:
+                raise BrokenError(f"nothing happened to {sorted(addresses - now)}, and they went")
+            time.sleep(0.2)
+
+    def _machines(self) -> list[str]:
+        return sorted(self.stack.in_state())
+
+    def _names(self, server: str) -> Callable[[str], bool]:
+        """Whether a machine's agent says in its status that this name server has no vote."""
+        status = ("cat", "/run/rollcall/status.json")
+        return lambda one: server in json.loads(self.stack.inside(one, *status))["watch"]
+
     # Around them
 
     def settle(self) -> None:
@@ -293,7 +368,7 @@ class Soak:
     def watch(self, stop: threading.Event) -> None:
         """The witness of foreign bytes. A soak without it proves nothing, so its end is one too."""
         try:
-            while not stop.wait(2.0):
+            while not stop.wait(5.0):
                 with self.editing:
                     now = foreign_bytes(self.stack)
                     self.looks += 1
@@ -335,7 +410,7 @@ class Soak:
         while not true():
             if time.monotonic() - began > seconds:
                 raise BrokenError(f"not within {seconds:.0f} s: {what} {getattr(self, 'last', '')}")
-            time.sleep(0.5)
+            time.sleep(1)
         self.took.setdefault(what, []).append(time.monotonic() - began)
 
 
@@ -347,25 +422,30 @@ OPERATIONS = {
 }  # fmt: skip
 
 
-def soaked(stack: InStep, config: Path, dice: random.Random) -> tuple[Soak, Counter[str], Prober, str]:
+def soaked(stack: InStep, config: Path, dice: random.Random) -> tuple[Soak, Counter[str], dict[str, Prober], str]:
     """Until DURATION is over or a promise is broken; which."""
     soak, done, broken = Soak(stack, config, dice), Counter[str](), ""
-    prober, stop = Prober(stack.ask_site, 0.1), threading.Event()
+    probers = {"visits": Prober(stack.ask_site, 0.1), "calls": Prober(stack.ask_service, 0.1)}
+    stop = threading.Event()
     soak.settle()
     witness = threading.Thread(target=soak.watch, args=(stop,), daemon=True)
     end = time.monotonic() + DURATION
-    with LOG.open("w") as log, prober.running():
+    # Each once, then as likely as it is.
+    names = dice.sample(list(OPERATIONS), len(OPERATIONS))
+    with LOG.open("w") as log, probers["visits"].running(), probers["calls"].running():
         witness.start()
         while time.monotonic() < end and not broken:
             began = time.monotonic()
-            (name,) = dice.choices(list(OPERATIONS), list(OPERATIONS.values()))
+            (name,) = [names.pop()] if names else dice.choices(list(OPERATIONS), list(OPERATIONS.values()))
             line = {"at": time.strftime("%H:%M:%S"), "seed": SEED, "number": done.total() + 1, "operation": name}
             try:
                 line["did"] = getattr(soak, name)()
                 soak.settle()
-                broken = soak.changed or unexpected(soak, prober)
+                broken = soak.changed or unexpected(soak, probers)
             except (BrokenError, RehearsalError, AssertionError) as fault:
                 broken = str(fault)
+            except (OSError, ValueError, subprocess.SubprocessError, DNSException, ClientError, BotoCoreError) as fault:
+                broken = f"the check could not look: {type(fault).__name__} {fault}"
             done[name] += 1
             line |= {"seconds": round(time.monotonic() - began, 1), "machines": len(stack.in_state()), "broken": broken}
             print(json.dumps(line), file=log, flush=True)
@@ -376,17 +456,25 @@ def soaked(stack: InStep, config: Path, dice: random.Random) -> tuple[Soak, Coun
         left = {side: who for side, who in stack.owners().items() if who}
         if left or stack.tagged():
             broken = f"after destroy: entries {left}, machines {stack.tagged()}"
-    return soak, done, prober, broken
+    return soak, done, probers, broken
 
 
-def unexpected(soak: Soak, prober: Prober) -> str:
-    """Failed visits when nothing may fail."""
-    failed = [
-        (at, said)
-        for at, said in prober.failures(lambda said: said.startswith("i-") or len(said) == 36)
-        if not any(began <= at <= end for began, end in soak.rough)
-    ]
-    return f"{len(failed)} visits failed though nothing had crashed, first {failed[0][1]}" if failed else ""
+def is_instance(said: str) -> bool:
+    return said.startswith("i-") or len(said) == 36
+
+
+def unexpected(soak: Soak, probers: dict[str, Prober]) -> str:
+    """Failed visits and calls when nothing may fail."""
+    for kind, prober in probers.items():
+        failed = [
+            (at, said)
+            for at, said in prober.failures(is_instance)
+            if not any(began <= at <= end for began, end in soak.rough)
+        ]
+        if failed:
+            when = time.strftime("%H:%M:%S", time.localtime(failed[0][0]))
+            return f"{len(failed)} {kind} failed though nothing had crashed, first at {when}: {failed[0][1]}"
+    return ""
 
 
 def main() -> int:
@@ -399,9 +487,15 @@ def main() -> int:
         config.write_text(CONFIG.format(aws=2, joyent=2, ttl=60, size="t3.micro"))
         began = time.monotonic()
         with rehearsed("soak", config) as rehearsal:
-            soak, done, prober, broken = soaked(InStep(rehearsal), config, random.Random(SEED))  # noqa: S311
+            stack = Frugal(rehearsal)
+            soak, done, probers, broken = soaked(stack, config, random.Random(SEED))  # noqa: S311
+            print(f"most requests to Cloudflare in 300 s: {stack.asked()}", file=sys.stderr)
         took = time.monotonic() - began
-    rough = sum(not (said.startswith("i-") or len(said) == 36) for _, said in prober.answers)
+    asked = ", ".join(
+        f"{len(each.answers)} {kind}, {len(each.failures(is_instance))} failed" for kind, each in probers.items()
+    )
+    waited = "; ".join(f"{what}: {max(took):.0f} s at most ({len(took)})" for what, took in sorted(soak.took.items()))
+    print(f"waited for {waited}", file=sys.stderr)
     counted = ", ".join(f"{count} {what}" for what, count in done.most_common())
     gone = max(soak.took.get("a crashed machine's entries are gone", [0.0]))
     return report(
@@ -413,8 +507,8 @@ def main() -> int:
                 n=f"{done.total()} operations",
                 goal="none",
                 met=not broken,
-                why=f"{counted}. {soak.looks} looks at foreign bytes. {len(prober.answers)} visits, {rough} failed, all of"
-                f" them after a crash, a hang or a cut. A crashed machine's entries were gone after {gone:.0f} s at the latest."
+                why=f"{counted}. {soak.looks} looks at foreign bytes. {asked}, all of"
+                f" them after a crash, a hang, a cut or a failed workload. A crash was cleaned up after {gone:.0f} s at the latest."
                 if not broken
                 else f"{broken}; after {counted}",
             )
