@@ -1,0 +1,1 @@
+"""Pictures of the documents, each made from a text source beside it."""
