@@ -16,6 +16,7 @@ import pytest
 from localcloud.runtime import rehearsal as commands
 from localcloud.runtime.prepare import ROOT
 from localcloud.runtime.rehearsal import Rehearsal, RehearsalError
+from tests import documented
 from tests.integration.conftest import rehearsed
 
 pytestmark = [pytest.mark.clouds, pytest.mark.engine]
@@ -165,3 +166,28 @@ def test_the_catalogue_takes_words_as_help_gives_them(made: Made) -> None:
     lines = done.stdout.splitlines()
     assert any(line.split()[2] == "t3.micro" for line in lines)
     assert all(line.startswith("aws") and " size " in line and "t3" in line for line in lines)
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/rehearsal.md"])
+def test_the_commands_of_a_document_run_as_they_are_written(made: Made, document: str) -> None:
+    """Each shell block is one script; tests/documented.py has what is left out, and why."""
+    env = {**made.shell(), "STACK": made.rehearsal.instance, "LOCALCLOUD_INSTANCE": made.rehearsal.instance}
+    scripts = [documented.to_run(each) for each in documented.blocks(ROOT / document)]
+    try:
+        for script in scripts:
+            lines = "\n".join(["set -e", *script])
+            done = subprocess.run(
+                ["bash", "-c", lines],
+                cwd=ROOT,
+                env={**env, "PULUMI_SKIP_CONFIRMATIONS": "true"},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, (script, done.stdout, done.stderr)
+    finally:
+        for undo in (("heal",), ("fault", "--clear")):
+            subprocess.run(
+                [sys.executable, "-m", "localcloud", *undo], cwd=ROOT, env=env, capture_output=True, check=False
+            )
+    assert sum(map(len, scripts)) >= 5
