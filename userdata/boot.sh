@@ -156,12 +156,17 @@ start() {
 
 set_up_site() {
     need nginx
-    rm -f "$ROOT/etc/nginx/sites-enabled/default"
-    put /etc/nginx/conf.d/rollcall.conf 644 <<END
-$(sed -e "s/@INSTANCE@/$instance/g" "$RELEASE/workloads/site/nginx.conf")
-END
     put /var/www/rollcall/index.html 644 <<END
 $(sed -e "s/@INSTANCE@/$instance/g" -e "s/@CLOUD@/$cloud/g" "$RELEASE/workloads/site/index.html")
+END
+    serve /var/www/rollcall
+}
+
+# serve FOLDER: by nginx.
+serve() {
+    rm -f "$ROOT/etc/nginx/sites-enabled/default"
+    put /etc/nginx/conf.d/rollcall.conf 644 <<END
+$(sed -e "s/@INSTANCE@/$instance/g" -e "s|@ROOT@|$1|g" "$RELEASE/workloads/site/nginx.conf")
 END
     # Without ranges no header is believed: an empty file is the safe one, until the agent has read them.
     [ -e "$ROOT/etc/nginx/rollcall-edge.conf" ] || put /etc/nginx/rollcall-edge.conf 644 </dev/null
@@ -173,6 +178,32 @@ set_up_service() {
 INSTANCE=$instance
 END
     start the-service the-service
+}
+
+# set_up_workload NAME: one of the operator's. Its release is put in place, and then run or served as its definition says. That it is not
+# healthy keeps nothing from going on: the agent says so.
+set_up_workload() {
+    line=$(PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$RELEASE:$KEPT "$ROOT/usr/bin/python3" \
+        -m rollcall.workloads "$1" "$0" "$ROOT" "$instance" 2>"$KEPT/workload") || {
+        said=$(sed -n '$p' "$KEPT/workload")
+        die "${said:-reason=no-workload workload=$1}"
+    }
+    # shellcheck disable=SC2086 # words are what is wanted
+    set -- "$1" $line
+    name=$1 kind=$2 state=$3 folder=$4
+    shift 4
+    need "$@"
+    if [ "$kind" = nginx ]; then
+        serve "$folder"
+        return
+    fi
+    systemctl daemon-reload
+    systemctl enable -q "workload-$name.service"
+    if [ "$state" = changed ]; then
+        systemctl restart --no-block "workload-$name.service"
+    else
+        systemctl start --no-block "workload-$name.service"
+    fi || die "reason=workload-not-started workload=$name"
 }
 
 # What the unit runs.
@@ -198,7 +229,7 @@ main() {
         case $workload in
             site) set_up_site ;;
             the-service) set_up_service ;;
-            *) die "reason=unknown-workload workload=$workload" ;;
+            *) set_up_workload "$workload" ;;
         esac
     done
     start rollcall 'rollcall.[ps]' agent

@@ -23,8 +23,10 @@ import ssl
 import sys
 import tarfile
 import time
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import IO
 from urllib.parse import quote, urlsplit
 
 RELEASE, STORE = "rollcall-release", "rollcall-store"
@@ -47,8 +49,7 @@ def main(script: str, root: str) -> int:
     """Put the release in place that the machine's settings name. `script` is boot.sh with what follows it."""
     home = Path(root + "/opt/rollcall")
     try:
-        carried = Path(script).read_text().rpartition(MARK)[2].split()
-        source = Carried(*carried) if len(carried) == 2 else Ec2()
+        source = source_of(script)
         digest = source.digest()
         if not _DIGEST.fullmatch(digest):
             raise ReleaseError(f"reason=no-release key={RELEASE} value={digest[:80]!r}")
@@ -68,18 +69,27 @@ def main(script: str, root: str) -> int:
 # Where it comes from.
 
 
-class Carried:
-    """A Triton machine, or one of another cloud without a store: what it boots with has the digest and the release at its end."""
+def source_of(script: str) -> Carried | Ec2:
+    """Return where releases come from: the end of what this machine boots with, or the store of its cloud."""
+    carried = Path(script).read_text().rpartition(MARK)[2].split()
+    return Carried(carried) if len(carried) > 1 else Ec2()
 
-    def __init__(self, digest: str, text: str) -> None:
-        self._digest, self._text = digest, text
+
+class Carried:
+    """A Triton machine, or one of another cloud without a store: what it boots with has pairs of a digest and a release at its end. The
+    first is the agent's; the others are workloads."""
+
+    def __init__(self, words: list[str]) -> None:
+        self._first, self._texts = words[0], dict(zip(words[::2], words[1::2], strict=False))
 
     def digest(self) -> str:
-        return self._digest
+        return self._first
 
-    def packed(self, digest: str) -> bytes:
+    def packed(self, digest: str, limit: int = PACKED_LIMIT) -> bytes:
+        if digest not in self._texts:
+            raise ReleaseError(f"reason=release-missing release={digest[:12]} from=user-script")
         try:
-            return base64.b85decode(self._text)
+            return base64.b85decode(self._texts[digest])
         except ValueError as damaged:
             raise ReleaseError(f"reason=release-damaged release={digest[:12]} from=user-script") from damaged
 
@@ -96,7 +106,7 @@ class Ec2:
     def setting(self, name: str) -> str:
         return self._metadata(f"tags/instance/{name}", f"reason=no-setting key={name} look=instance-tags")
 
-    def packed(self, digest: str) -> bytes:
+    def packed(self, digest: str, limit: int = PACKED_LIMIT) -> bytes:
         words = self.setting(STORE).split()
         store = dict(each.partition("=")[::2] for each in words[1:])
         if words[:1] != ["s3"] or {*store} != {"bucket", "region"}:
@@ -106,7 +116,7 @@ class Ec2:
         url = ENDPOINT or f"https://{store['bucket']}.s3.{store['region']}.{self._metadata('services/domain', 'x')}"
         # An endpoint of somebody's own knows no bucket by its host's name.
         path = f"{'/' + store['bucket'] if ENDPOINT else ''}/{key_of(digest)}"
-        return fetched(url, path, signed(urlsplit(url).netloc, path, store["region"], keys), digest)
+        return fetched(url, path, signed(urlsplit(url).netloc, path, store["region"], keys), digest, limit)
 
     def _metadata(self, path: str, missing: str) -> str:
         return self._asked("GET", f"/latest/meta-data/{path}", {"X-aws-ec2-metadata-token": self._token}, missing)
@@ -153,7 +163,7 @@ def signed(host: str, path: str, region: str, keys: dict[str, str]) -> dict[str,
     return {**headers, "authorization": claim}
 
 
-def fetched(url: str, path: str, headers: dict[str, str], digest: str) -> bytes:
+def fetched(url: str, path: str, headers: dict[str, str], digest: str, limit: int = PACKED_LIMIT) -> bytes:
     """What the store has. Bounded in size and in time, however slowly it answers."""
     at, began = urlsplit(url), time.monotonic()
     which = f"release={digest[:12]} host={at.netloc}"
@@ -172,8 +182,8 @@ def fetched(url: str, path: str, headers: dict[str, str], digest: str) -> bytes:
         found = b""
         while part := reply.read1(65536):
             found += part
-            if len(found) > PACKED_LIMIT:
-                raise ReleaseError(f"reason=release-too-large {which} limit={PACKED_LIMIT}")
+            if len(found) > limit:
+                raise ReleaseError(f"reason=release-too-large {which} limit={limit}")
             if time.monotonic() - began > FETCH_LIMIT_S:
                 raise ReleaseError(f"reason=store-too-slow {which} bytes={len(found)} seconds={FETCH_LIMIT_S:.0f}")
         return found
@@ -199,15 +209,15 @@ def _refusal(status: int, body: bytes, which: str) -> str:
 # What arrived.
 
 
-def checked(packed: bytes, digest: str) -> bytes:
+def checked(packed: bytes, digest: str, limit: int = TAR_LIMIT) -> bytes:
     """The tar, if it is the one with this digest."""
     coder, tar = bz2.BZ2Decompressor(), b""
     try:
-        tar = coder.decompress(packed, TAR_LIMIT + 1)
+        tar = coder.decompress(packed, limit + 1)
     except (OSError, ValueError, EOFError) as damaged:
         raise ReleaseError(f"reason=release-damaged release={digest[:12]} bytes={len(packed)}") from damaged
-    if len(tar) > TAR_LIMIT:
-        raise ReleaseError(f"reason=release-too-large release={digest[:12]} limit={TAR_LIMIT}")
+    if len(tar) > limit:
+        raise ReleaseError(f"reason=release-too-large release={digest[:12]} limit={limit}")
     if not coder.eof:
         raise ReleaseError(f"reason=release-damaged release={digest[:12]} bytes={len(packed)} said='it ends too early'")
     found = hashlib.sha256(tar).hexdigest()
@@ -245,18 +255,32 @@ def is_there(home: Path, digest: str) -> bool:
 
 
 def unpack(home: Path, digest: str, tar: bytes) -> None:
-    files, releases = contents(tar), home / "releases"
+    files = contents(tar)
+
+    def write(partial: Path) -> None:
+        for name, data in files.items():
+            write_file(partial / name, io.BytesIO(data))
+
+    place(home, digest, write)
+
+
+def write_file(path: Path, source: IO[bytes], mode: int = 0o644) -> None:
+    """Write a new file, and have the disk hold it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("xb") as file:
+        shutil.copyfileobj(source, file)
+        os.fchmod(file.fileno(), mode)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def place(home: Path, digest: str, write: Callable[[Path], None]) -> None:
+    """Have `write` fill a folder beside the releases, and give it its name once all of it is on the disk."""
+    releases = home / "releases"
     partial = releases / f".{digest}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    for name, data in files.items():
-        path = partial / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("xb") as file:
-            file.write(data)
-            os.fchmod(file.fileno(), 0o644)
-            file.flush()
-            os.fsync(file.fileno())
+    write(partial)
     for name, _, _ in os.walk(partial, topdown=False):
         Path(name).chmod(0o755)
         sync(Path(name))

@@ -38,6 +38,11 @@ case " $* " in *" install "*) for last; do :; done; echo "$last" >>"$HOME/instal
 # Gets the release with the real Python; who the machine is, a file says.
 PYTHON = """#!/bin/sh
 case $1 in -c | */get_release.py) exec @PYTHON@ "$@" ;; esac
+case "$*" in "-m rollcall.workloads "*)
+    echo "python3 $*" >>"$HOME/calls"
+    [ -e "$HOME/workload" ] || { echo "reason=no-release key=rollcall-workload-$3" >&2; exit 1; }
+    exec cat "$HOME/workload" ;;
+esac
 echo "python3 $* PYTHONPATH=$PYTHONPATH" >>"$HOME/calls"
 cat "$HOME/whoami"
 """
@@ -99,6 +104,10 @@ class Host:
         (command,) = re.findall(r"(?m)^ExecStart=/bin/sh (.*)$", self.read(UNIT))
         script, *words = command.split()
         return self.sh(f"{self.root}{script}", *words, **environment)
+
+    def workload(self, line: str) -> None:
+        """What rollcall.workloads says is left to do."""
+        (self.home / "workload").write_text(f"{line}\n")
 
     def metadata(self) -> None:
         """Triton's tool that puts metadata."""
@@ -395,7 +404,7 @@ class TestBoot:
     @pytest.mark.parametrize(
         ("line", "refuses", "reason"),
         [
-            ("aws i-0123 gopher", "", "reason=unknown-workload workload=gopher"),
+            ("aws i-0123 gopher", "", "reason=no-release key=rollcall-workload-gopher"),
             ("aws i-0123 site", "restart nginx.service", "reason=nginx-not-started"),
             ("aws i-0123 the-service", "restart the-service.service", "reason=the-service-not-started"),
             ("aws i-0123", "restart rollcall.service", "reason=agent-not-started"),
@@ -407,6 +416,35 @@ class TestBoot:
         done = host.boot()
         assert done.returncode == 1 and reason in done.stderr and done.stderr.count("\n") == 1
         assert done.stderr in host.log and "boot: done" not in host.log
+
+    @pytest.mark.parametrize(("state", "verb"), [("changed", "restart"), ("same", "start")])
+    def test_a_workload_of_the_operators_gets_its_packages_and_is_not_waited_for(
+        self, host: Host, state: str, verb: str
+    ) -> None:
+        host.is_("aws i-0123 shop")
+        host.workload(f"unit {state} - python3-venv libpq5")
+        assert host.boot().returncode == 0
+        calls = host.calls()
+        asked = f"-m rollcall.workloads shop {host.root}/usr/local/lib/rollcall/boot.sh {host.root} i-0123"
+        started = f"systemctl {verb} --no-block workload-shop.service"
+        order = [
+            f"python3 {asked}",
+            "apt-get python3-venv",
+            "apt-get libpq5",
+            started,
+            "systemctl restart rollcall.service",
+        ]
+        words = [f"apt-get {each.split()[-1]}" if " install " in each else each for each in calls]
+        assert [each for each in words if each in order] == order
+        assert calls.index("systemctl enable -q workload-shop.service") < calls.index(started)
+
+    def test_a_static_site_of_the_operators_is_served_by_nginx_from_where_it_was_unpacked(self, host: Host) -> None:
+        host.is_("aws i-0123 www")
+        host.workload("nginx changed /opt/rollcall/workloads/www/current/files/public nginx")
+        assert host.boot().returncode == 0
+        served = host.read("/etc/nginx/conf.d/rollcall.conf")
+        assert "root /opt/rollcall/workloads/www/current/files/public;" in served and "X-Served-By i-0123" in served
+        assert "systemctl restart nginx.service" in host.calls() and not (host.root / "var/www").exists()
 
     def test_a_release_that_did_not_arrive_whole_is_not_started(self, host: Host) -> None:
         *lines, packed = userdata.build().splitlines(keepends=True)

@@ -715,7 +715,9 @@ class _Loop:
 
     def _refresh_edge(self) -> None:
         agent = self._agent
-        if "site" in agent.workloads and (agent.site != self._site or time.monotonic() >= self._edge_due):
+        if ("site" in agent.workloads or edge.CONFIG.exists()) and (
+            agent.site != self._site or time.monotonic() >= self._edge_due
+        ):
             self._site = agent.site
             self._edge_due = time.monotonic() + EDGE_AGAIN
             if edge.refresh(agent.origin):

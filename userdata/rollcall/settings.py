@@ -18,6 +18,8 @@ FLEET = "rollcall-fleet"
 MACHINE = "rollcall-machine"
 GENERATION = "rollcall-generation"
 WORKLOADS = "rollcall-workloads"
+# Before the name of a workload of the operator's: the digest of its release.
+WORKLOAD = "rollcall-workload-"
 RELEASE = "rollcall-release"
 STORE = "rollcall-store"
 DRAIN = "rollcall-drain"

@@ -1,0 +1,1 @@
+"""The operator's workloads: their definitions and files, packed into releases."""

@@ -1,0 +1,43 @@
+"""Wait until a workload is healthy: `wait_healthy.py http:8080:/healthz SECONDS`, with exit code 1 where it is not in time.
+
+It runs within the workload's confinement, where the agent's package is not to be seen: nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import sys
+import time
+
+TIMEOUT_S = 3.0
+
+
+def why_unhealthy(check: str) -> str:
+    """Return why a check is bad; an empty text where it is good."""
+    kind, port, path = (*check.split(":", 2), "")[:3]
+    try:
+        if kind == "tcp":
+            socket.create_connection(("127.0.0.1", int(port)), timeout=TIMEOUT_S).close()
+            return ""
+        connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=TIMEOUT_S)
+        connection.request("GET", path)
+        status = connection.getresponse().status
+        connection.close()
+    except (OSError, http.client.HTTPException) as failed:
+        return f"error={type(failed).__name__}"
+    return "" if 200 <= status < 400 else f"status={status}"
+
+
+def main(check: str, seconds: float) -> int:
+    until = time.monotonic() + seconds
+    while why := why_unhealthy(check):
+        if time.monotonic() > until:
+            print(f"reason=workload-unhealthy seconds={seconds:.0f} check={check} {why}", file=sys.stderr)
+            return 1
+        time.sleep(0.5)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], float(sys.argv[2])))

@@ -1,0 +1,271 @@
+"""Put a workload of the operator's in place on this machine, and write the unit that runs it. boot.sh calls it for each workload.
+
+    python3 -m rollcall.workloads NAME BOOT_SCRIPT ROOT INSTANCE
+
+The release of a workload is a tar, named by its SHA-256, with its definition (`workload.json`) and its files (below `files/`). Where it
+comes from, get_release.py knows: the store of this cloud, or the end of the boot script. Prints one line: `unit` or `nginx`, `changed` or
+`same`, the root of the site or `-`, and the packages that it needs. On failure one line on standard error, which begins with `reason=`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import shlex
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, cast
+from urllib.parse import urlsplit
+
+# Beside this package on a machine; boot.sh has it on the path.
+import get_release
+from get_release import ReleaseError
+from rollcall.clouds import detect
+from rollcall.errors import RollcallError
+from rollcall.safe_paths import is_inside, link_stays
+from rollcall.settings import WORKLOAD
+
+DEFINITION, FILES = "workload.json", "files"
+# Beside the releases: what waits for the check as the workload starts.
+WAIT = "wait_healthy.py"
+PACKED_LIMIT, UNPACKED_LIMIT = 8 << 20, 64 << 20
+ARTIFACT_LIMIT, ARTIFACT_UNPACKED_LIMIT, MOST_ENTRIES = 512 << 20, 1 << 30, 50_000
+ARTIFACT_S, TIMEOUT_S = 600.0, 30.0
+_TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+# What a workload may not see: the agent with its keys and secrets, and where the cloud's metadata is.
+_HIDDEN = (
+    "/var/lib/rollcall",
+    "/usr/local/lib/rollcall",
+    "/etc/rollcall.json",
+    "/etc/nginx/rollcall-origin.pem",
+    "/var/log/rollcall.log",
+    "/var/lib/cloud",
+    "/run/cloud-init",
+    "/var/svc",
+    "/native/.zonecontrol",
+    "/.zonecontrol",
+)
+# https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html
+_METADATA = "169.254.169.254 fd00:ec2::254"
+
+
+def main(words: list[str]) -> int:
+    name, script, root, instance = words
+    try:
+        print(set_up(name, script, root, instance))
+    except (ReleaseError, RollcallError) as fault:
+        print(f"{fault} workload={name}", file=sys.stderr)
+        return 1
+    except (OSError, ValueError, KeyError, tarfile.TarError) as fault:
+        print(
+            f"reason=not-set-up error={type(fault).__name__} said={str(fault)[:200]!r} workload={name}", file=sys.stderr
+        )
+        return 1
+    return 0
+
+
+def set_up(name: str, script: str, root: str, instance: str) -> str:
+    """Put the release in place that the settings name, and the unit that runs it. Return what is left to do."""
+    digest = detect().keys().get(WORKLOAD + name, "")
+    if not re.fullmatch("[0-9a-f]{64}", digest):
+        raise ReleaseError(f"reason=no-release key={WORKLOAD}{name} value={digest[:80]!r}")
+    home = Path(f"{root}/opt/rollcall/workloads/{name}")
+    if not get_release.is_there(home, digest):
+        packed = get_release.source_of(script).packed(digest, PACKED_LIMIT)
+        tar = get_release.checked(packed, digest, UNPACKED_LIMIT)
+        get_release.place(home, digest, lambda partial: unpack_release(tar, partial))
+    changed = get_release.switch(home, digest)
+    told = json.loads((home / "current" / DEFINITION).read_text())
+    packages = " ".join(told.get("packages", ()))
+    if "nginx" in told:
+        at = PurePosixPath(f"/opt/rollcall/workloads/{name}/current/{FILES}") / told["nginx"]["root"]
+        return f"nginx {'changed' if changed else 'same'} {at} nginx {packages}".rstrip()
+    replaced(home / WAIT, Path(__file__).with_name(WAIT).read_text())
+    changed |= replaced(Path(f"{root}/etc/systemd/system/workload-{name}.service"), unit(name, told, instance))
+    return f"unit {'changed' if changed else 'same'} - {packages}".rstrip()
+
+
+def unpack_release(tar: bytes, to: Path) -> None:
+    """Unpack a workload's release, and its artifact where it has one."""
+    unpack(io.BytesIO(tar), to, UNPACKED_LIMIT)
+    told = json.loads((to / DEFINITION).read_text())
+    (to / FILES).mkdir(exist_ok=True)
+    if "artifact" not in told:
+        return
+    path = urlsplit(told["artifact"]).path
+    with tempfile.TemporaryFile(dir=to) as file:
+        download(told["artifact"], told["sha256"], file)
+        if path.endswith(_TARS):
+            unpack(file, to / FILES, ARTIFACT_UNPACKED_LIMIT)
+        else:
+            get_release.write_file(to / FILES / (PurePosixPath(path).name or "artifact"), file, 0o755)
+
+
+def download(url: str, sha256: str, file: IO[bytes]) -> None:
+    """Write what is at an https address to `file`, if it is what this SHA-256 is of. Bounded in size and in time."""
+    import requests
+
+    began, found, size = time.monotonic(), hashlib.sha256(), 0
+    which = f"artifact={sha256[:12]} host={urlsplit(url).netloc}"
+    try:
+        with requests.get(url, stream=True, timeout=TIMEOUT_S) as reply:
+            if reply.status_code != 200:
+                raise ReleaseError(
+                    f"reason=artifact-{_REFUSALS.get(reply.status_code, 'failed')} {which} status={reply.status_code}"
+                )
+            if urlsplit(reply.url).scheme != "https":
+                raise ReleaseError(f"reason=artifact-not-https {which} said='it leads to another address'")
+            for part in reply.raw.stream(1 << 16, decode_content=False):
+                size += len(part)
+                if size > ARTIFACT_LIMIT:
+                    raise ReleaseError(f"reason=artifact-too-large {which} limit={ARTIFACT_LIMIT}")
+                if time.monotonic() - began > ARTIFACT_S:
+                    raise ReleaseError(f"reason=artifact-too-slow {which} bytes={size} seconds={ARTIFACT_S:.0f}")
+                found.update(part)
+                file.write(part)
+    except (requests.RequestException, OSError, get_http_errors()) as failed:
+        raise ReleaseError(f"reason=artifact-unreachable {which} error={type(failed).__name__}") from failed
+    if found.hexdigest() != sha256:
+        raise ReleaseError(f"reason=another-artifact {which} found={found.hexdigest()[:12]} bytes={size}")
+    file.seek(0)
+
+
+_REFUSALS = {401: "forbidden", 403: "forbidden", 404: "missing", 410: "missing"}
+
+
+def get_http_errors() -> type[Exception]:
+    """Return what urllib3 raises of a body that ends too early: requests hands it on where the body is read raw."""
+    import urllib3
+
+    return cast(type[Exception], urllib3.exceptions.HTTPError)
+
+
+# What arrived. tarfile's own filters came with Python 3.12, and Debian 12 has 3.11: https://peps.python.org/pep-0706/
+
+
+def unpack(tar: IO[bytes], to: Path, limit: int) -> None:
+    """Unpack plain files and links that stay inside. Links come last, so no file is written through one."""
+    size, links = 0, list[tuple[Path, str]]()
+    with tarfile.open(fileobj=tar, mode="r:*") as archive:
+        for count, (path, entry) in enumerate(_entries(archive)):
+            size += entry.size
+            if size > limit or count >= MOST_ENTRIES:
+                raise ReleaseError(f"reason=release-too-large entries={count + 1} bytes={size} limit={limit}")
+            if entry.issym():
+                links.append((to / path, entry.linkname))
+                continue
+            file = archive.extractfile(entry)
+            get_release.write_file(to / path, file or io.BytesIO(), 0o755 if entry.mode & 0o100 else 0o644)
+    for link, target in links:
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(target)
+
+
+def _entries(archive: tarfile.TarFile) -> Iterator[tuple[str, tarfile.TarInfo]]:
+    for entry in archive:
+        path = entry.name.removeprefix("./").rstrip("/")
+        if entry.isdir():
+            continue
+        if not (entry.isreg() or entry.issym()):
+            raise ReleaseError(f"reason=unsafe-release entry={entry.name!r} said='it is no plain file and no link'")
+        if not is_inside(path):
+            raise ReleaseError(f"reason=unsafe-release entry={entry.name!r} said='its path leads elsewhere'")
+        if entry.issym() and not link_stays(path, entry.linkname):
+            raise ReleaseError(f"reason=unsafe-release entry={entry.name!r} said='its link leads elsewhere'")
+        yield path, entry
+
+
+# How it runs.
+
+
+def unit(name: str, told: dict[str, Any], instance: str) -> str:
+    """Return the systemd unit of a workload (https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html)."""
+    home = f"/opt/rollcall/workloads/{name}"
+    env = {"ROLLCALL_INSTANCE": instance, **told.get("env", {})}
+    check, grace = told.get("check"), told.get("grace")
+    started = (
+        f"ExecStartPost=/usr/bin/python3 {home}/{WAIT} {_escaped(check)} {grace}\nTimeoutStartSec={grace + 30}\n"
+        if check and grace
+        else ""
+    )
+    lines = "".join(f"Environment={_quoted(f'{key}={value}')}\n" for key, value in sorted(env.items()))
+    return f"""[Unit]
+Description=Rollcall: the workload {name}
+After=network-online.target
+Wants=network-online.target
+# Stopping runs in the reverse order: the machine leaves DNS first.
+Before=rollcall.service rollcall-leave.service
+StartLimitIntervalSec=0
+
+[Service]
+Type=exec
+WorkingDirectory={home}/current/{FILES}
+ExecStart={_command(told["run"], f"{home}/current/{FILES}")}
+{started}{lines}Restart=always
+RestartSec=1
+{f"User={told['user']}" if told.get("user") else "DynamicUser=yes"}
+StateDirectory=workload-{name}
+UMask=0077
+NoNewPrivileges=yes
+CapabilityBoundingSet=CAP_NET_BIND_SERVICE
+AmbientCapabilities=CAP_NET_BIND_SERVICE
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+PrivateDevices=yes
+ProtectProc=invisible
+ProtectKernelTunables=yes
+ProtectKernelModules=yes
+ProtectControlGroups=yes
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+SystemCallArchitectures=native
+IPAddressDeny={_METADATA}
+# The agent makes its own folder below /run later than some workloads start.
+TemporaryFileSystem=/opt/rollcall:ro /run/rollcall:ro
+BindReadOnlyPaths={home}
+InaccessiblePaths={" ".join(f"-{each}" for each in _HIDDEN)}
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def _command(run: str, files: str) -> str:
+    """Return a command for ExecStart: `./start` is the workload's own; systemd puts `${NAME}` from env in."""
+    return (
+        (f"{files}/{run.removeprefix('./')}" if run.startswith("./") else run)
+        .replace("%", "%%")
+        .replace(" ; ", " \\; ")
+    )
+
+
+def _escaped(text: str) -> str:
+    return shlex.quote(text).replace("%", "%%").replace("$", "$$")
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%") + '"'
+
+
+def replaced(file: Path, text: str) -> bool:
+    """Have a file hold this text; whether it did not before."""
+    if file.is_file() and file.read_text() == text:
+        return False
+    file.parent.mkdir(parents=True, exist_ok=True)
+    fresh = file.with_name(f".{file.name}.rollcall-new")
+    fresh.write_text(text)
+    fresh.replace(file)
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
