@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 
-from components.config import floors
+from components.config import floors, workload_checks
 from components.config.errors import Faults, at, looks_secret, shown
 from components.config.models import (
     EC2_IMAGES,
@@ -72,6 +72,7 @@ def check(settings: Settings, faults: Faults, hidden: Collection[str] = ()) -> S
             for each in service.incarnations:
                 join, key = f"{service.name}/{each.name}", at(_SERVICES, service.name)
                 _floor(key, join, join, service.min_registered, settings, add)
+    workload_checks.check(settings, faults, add, hidden)
     for fleet in settings.fleets:
         _fleet(fleet, add)
         _joins(settings, fleet, faults, add)
@@ -294,7 +295,7 @@ def _names_in_dns(stack: str, fleet: FleetSettings, add: _Add) -> None:
 
 def _machine_settings(settings: Settings, fleet: FleetSettings, add: _Add) -> None:
     """A machine's settings must fit tags: on EC2 the names of its secrets are in them (components/resources/dns_credentials.py)."""
-    key, site, directory = at(_FLEETS, fleet.name), settings.site, settings.directory
+    key, site, directory = at(_FLEETS, fleet.name), settings.site_of(fleet), settings.directory_of(fleet)
     if site is not None and SITE_JOIN in fleet.joins:
         try:
             _site_join(settings, site, fleet)

@@ -70,6 +70,37 @@ _HOST = Form(
 _HEALTH_CHECK = Form(
     _CHECK, "is not a health check", "Write http:PORT:PATH, tcp:PORT or command:/PATH; ports are 1 to 65535"
 )
+_SITE_CHECK = "http:80:/"
+# The samples, which are in the agent's release. A workload of the operator's has another name.
+SAMPLES = ("site", "the-service")
+_PACKAGE = Form(
+    r"[a-z0-9][a-z0-9+.-]{1,63}",
+    "is not the name of a Debian package",
+    "Write it as `apt show` has it, as python3-venv",
+)
+_ARTIFACT = Form(
+    r"https://[^\s/@?#]+/[^\s?#]*[^\s/?#](?:\?[^\s#]*)?",
+    "is not the https address of a file",
+    "Write it as https://HOST/PATH, without a user, a password or a fragment",
+)
+_SHA256 = Form(r"[0-9a-f]{64}", "is not a SHA-256", "Write the 64 digits of 0-9 and a-f that `sha256sum FILE` prints")
+_RUN = Form(
+    r"(?:\./|/)?[A-Za-z0-9_][^\x00-\x1f\x7f]*(?<!\\)",
+    "is not a command on one line",
+    "Write it as ./start --port 8080 (a file of the workload) or python3 -m shop (a program of the system)",
+)
+_RUN_AS = Form(
+    r"(?!root$)[a-z_][a-z0-9_-]{0,31}",
+    "is not the name of a user that a workload may run as",
+    "Leave it out, or name one that a package makes, as www-data",
+)
+_FOLDER = Form(
+    r"(?!(?:.*/)?\.\.?(?:/|$))[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*|\.",
+    "is not a folder of the workload",
+    "Write it as public, relative to its files and without ..",
+)
+_HTTP_CHECK = Form(rf":{_PORT}/[^\s:]*", "is not a port and a path", "Write it as :8080/healthz")
+_TCP_CHECK = Form(rf":{_PORT}", "is not a port", "Write it as :8080")
 _USER = Form(r"(?:[a-z_][a-z0-9_-]{0,31})?", "is not the name of a user", "Write it as admin")
 _URL = Form(r"https?://[^\s/]+/?", "is not the URL of a CloudAPI", "Write it as https://HOST")
 
@@ -252,10 +283,14 @@ class SiteSettings(Section):
         ),
     ] = CLOUDFLARE_FREE_RECORDS
     check: Annotated[
-        str,
+        str | None,
         _HEALTH_CHECK,
-        Field(description="when a machine may join: `http:PORT:PATH`, `tcp:PORT` or `command:/PATH`"),
-    ] = "http:80:/"
+        Field(
+            description="when a machine may join: `http:PORT:PATH`, `tcp:PORT` or `command:/PATH`; without it the check of"
+            " the fleet's workload, and `http:80:/` where that has none",
+            json_schema_extra={"shown": "`http:80:/`"},
+        ),
+    ] = None
     rise: _Rise = 1
     fall: _Fall = FALL
     min_registered: _MinRegistered = 1
@@ -266,7 +301,7 @@ class SiteSettings(Section):
 
     @property
     def health(self) -> HealthSettings:
-        return HealthSettings(check=self.check, rise=self.rise, fall=self.fall)
+        return HealthSettings(check=self.check or _SITE_CHECK, rise=self.rise, fall=self.fall)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -452,7 +487,7 @@ class SshSettings(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class FleetSettings(Section):
-    """Machines with the same job."""
+    """Machines with the same job. `digests`: of the releases of its workloads, by their names, once they are packed."""
 
     EMPTY: ClassVar[tuple[str, ...]] = ("ssh",)
 
@@ -474,6 +509,14 @@ class FleetSettings(Section):
         _Names,
         Field(description="`site`, or `SERVICE/INCARNATION` of the directory", examples=[[SITE_JOIN]]),
     ]
+    runs: Annotated[
+        _Names,
+        Field(
+            description="names of `rollcall:workloads`, or of the samples `site` and `the-service`",
+            examples=[["site"]],
+            json_schema_extra={"shown": "the samples of what it joins"},
+        ),
+    ] = ()
     region: Annotated[
         str | None,
         Field(
@@ -530,6 +573,108 @@ class FleetSettings(Section):
             examples=[["My-Fabric-Network", "MNX-Triton-Public"]],
         ),
     ] = ()
+    digests: Annotated[Mapping[str, str], NOT_A_KEY] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NginxSettings(Section):
+    """A static site."""
+
+    root: Annotated[str, _FOLDER, Field(description="the folder below `files` that is served")] = "."
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckSettings(Section):
+    """When a workload is healthy."""
+
+    http: Annotated[
+        str | None,
+        _HTTP_CHECK,
+        Field(description="port and path that answer with 2xx or 3xx, as `:8080/healthz`", examples=[":8080/healthz"]),
+    ] = None
+    tcp: Annotated[str | None, _TCP_CHECK, Field(description="a port that accepts, as `:5432`", examples=[":5432"])] = (
+        None
+    )
+    grace: Annotated[
+        int | None,
+        Field(
+            strict=True,
+            ge=1,
+            le=3600,
+            description="how long a start may take until the check is good; after that the workload is started again",
+            json_schema_extra=_SECONDS,
+        ),
+    ] = None
+
+    @property
+    def words(self) -> str:
+        """The check as machines are told it: `http:8080:/healthz`."""
+        port, slash, path = (self.http or self.tcp or "")[1:].partition("/")
+        return f"http:{port}:{slash}{path}" if self.http else f"tcp:{port}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkloadSettings(Section):
+    """What machines run beside the agent."""
+
+    EMPTY: ClassVar[tuple[str, ...]] = ("nginx",)
+
+    name: Annotated[str, NOT_A_KEY] = ""
+    files: Annotated[
+        str | None,
+        Field(
+            description="a folder, relative to the project's, that is packed with each `up`", examples=["workloads/www"]
+        ),
+    ] = None
+    exclude: Annotated[
+        tuple[str, ...],
+        Field(
+            description="what of `files` is left out, in lines as of a `.gitignore`; `.git`, `.env`, keys and the like always are,"
+            " unless a line lets them in: `!.env`",
+            examples=[["node_modules", "*.map"]],
+        ),
+    ] = ()
+    artifact: Annotated[
+        str | None,
+        _ARTIFACT,
+        Field(
+            description="an https address, in place of `files`: a `.tar`, `.tar.gz`, `.tgz`, `.tar.bz2` or `.tar.xz` is unpacked,"
+            " any other file is a program",
+            examples=["https://releases.example.com/api-1.4.2.tar.gz"],
+        ),
+    ] = None
+    sha256: Annotated[
+        str | None, _SHA256, Field(description="of the artifact; without it nothing is fetched", examples=["0" * 64])
+    ] = None
+    packages: Annotated[
+        tuple[Annotated[str, _PACKAGE], ...],
+        Field(description="Debian packages that it needs", examples=[["python3-venv"]], max_length=50),
+        AfterValidator(_distinct),
+    ] = ()
+    run: Annotated[
+        str | None,
+        _RUN,
+        Field(
+            description="the command, as `ExecStart` of systemd: `./start` is a file of the workload; no shell, but `${NAME}` is"
+            " taken from `env`",
+            examples=["./start"],
+        ),
+    ] = None
+    user: Annotated[
+        str | None,
+        _RUN_AS,
+        Field(description="whom it runs as", json_schema_extra={"shown": "a user of its own"}),
+    ] = None
+    env: Annotated[
+        Mapping[str, str], Field(description="its environment; nothing secret: it is in the state and on the disk")
+    ] = field(default_factory=dict)
+    nginx: Annotated[
+        NginxSettings | None, Field(description="in place of `run`: its files are a static site, `{root: public}`")
+    ] = None
+    check: Annotated[
+        CheckSettings | None,
+        Field(description="when it is healthy: `{http: ':8080/healthz', grace: 60}`; of a join that has no check"),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -551,6 +696,9 @@ class Settings(Section):
     directory: Annotated[DirectorySettings | None, Field(description="DNS-SD services in a Route53 hosted zone")] = None
     fleets: Annotated[
         tuple[FleetSettings, ...], ByName(), Field(description="machines with the same job, by name")
+    ] = ()
+    workloads: Annotated[
+        tuple[WorkloadSettings, ...], ByName(), Field(description="what machines run beside the agent, by name")
     ] = ()
     joyent: Annotated[
         JoyentSettings,
@@ -595,6 +743,27 @@ class Settings(Section):
         services = self.directory.services if self.directory is not None else ()
         return site + tuple(f"{service.name}/{each.name}" for service in services for each in service.incarnations)
 
+    def workloads_of(self, fleet: FleetSettings) -> tuple[WorkloadSettings, ...]:
+        """The operator's workloads that a fleet runs, in its order."""
+        known = {each.name: each for each in self.workloads}
+        return tuple(known[name] for name in fleet.runs if name in known)
+
+    def checked_by(self, fleet: FleetSettings) -> str | None:
+        """The check of a fleet's workloads, for what it joins that has none of its own."""
+        return next((each.check.words for each in self.workloads_of(fleet) if each.check), None)
+
+    def site_of(self, fleet: FleetSettings) -> SiteSettings | None:
+        """The site with the check that a fleet's machines make for it."""
+        return self.site and replace(self.site, check=self.site.check or self.checked_by(fleet))
+
+    def directory_of(self, fleet: FleetSettings) -> DirectorySettings | None:
+        """The directory with the checks that a fleet's machines make for its services."""
+        check = self.checked_by(fleet)
+        if self.directory is None or check is None:
+            return self.directory
+        services = (replace(each, check=each.check or check) for each in self.directory.services)
+        return replace(self.directory, services=tuple(services))
+
     def fleets_of(self, cloud: str) -> tuple[FleetSettings, ...]:
         return tuple(fleet for fleet in self.fleets if fleet.cloud == cloud)
 
@@ -615,6 +784,6 @@ class Settings(Section):
 
 
 # The keys of the stack's configuration, without `rollcall:`.
-KEYS = ("site", "directory", "fleets", "joyent", "linger", "brake", "rotate", "resolvers")
+KEYS = ("site", "directory", "fleets", "workloads", "joyent", "linger", "brake", "rotate", "resolvers")
 # Those whose value is a text, where the others' is JSON.
 TEXTS = ("rotate",)

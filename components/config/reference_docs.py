@@ -32,6 +32,9 @@ _TABLES = {
     "directory": "DirectorySettings",
     "services": "ServiceSettings",
     "incarnations": "IncarnationSettings",
+    "workloads": "WorkloadSettings",
+    "nginx": "NginxSettings",
+    "check": "CheckSettings",
     "joyent": "JoyentSettings",
 }
 # What is for the document and the messages, or pydantic's own.

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from components.config.models import FleetSettings, Settings
 from components.resources.fleets.revision import VERSION, version
-from rollcall.settings import DRAIN, FLEET, GENERATION, JOIN, MACHINE, PROBE, RELEASE, STORE, WORKLOADS
+from rollcall.settings import DRAIN, FLEET, GENERATION, JOIN, MACHINE, PROBE, RELEASE, STORE, WORKLOAD, WORKLOADS
 
 KEY = "aws:defaultTags"
 _ENVIRONMENT = "TF_AWS_DEFAULT_TAGS_"
@@ -91,7 +91,21 @@ def kinds_of(settings: Settings, marks: Sequence[str]) -> list[Kind]:
     ec2, found = settings.fleets_of("aws"), []
     if ec2:
         joins = [f"{JOIN}{at}" for at in range(max(len(each.joins) for each in ec2))]
-        told = ("Name", VERSION, FLEET, MACHINE, GENERATION, WORKLOADS, PROBE, RELEASE, STORE, DRAIN, *joins)
+        workloads = dict.fromkeys(f"{WORKLOAD}{name}" for each in ec2 for name in each.runs)
+        told = (
+            "Name",
+            VERSION,
+            FLEET,
+            MACHINE,
+            GENERATION,
+            WORKLOADS,
+            PROBE,
+            RELEASE,
+            STORE,
+            DRAIN,
+            *joins,
+            *workloads,
+        )
         found += [
             Kind(
                 name="EC2 instance",

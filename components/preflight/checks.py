@@ -20,7 +20,7 @@ from components.aws import api_errors
 from components.aws.account_settings import region_around, secrets
 from components.aws.region import own_region
 from components.config import namespaces, stack_file
-from components.config.errors import ConfigurationError
+from components.config.errors import ConfigurationError, at
 from components.config.models import (
     KEYS,
     MACHINE_TOKEN,
@@ -56,6 +56,7 @@ from components.preflight.triton_networks import Datacenter, NetworksError
 from components.preflight.zone_store import ZoneStore
 from components.resources import userdata
 from components.resources.tags import marks
+from components.workloads.definitions import packed, project_folder, releases_of
 from rollcall.escaping import escaped_lines
 
 if TYPE_CHECKING:
@@ -85,7 +86,8 @@ def checked(stack: str) -> tuple[Settings, Standing]:
     at any fault."""
     try:
         settings, faults = described(stack)
-        settings = located(settings)
+        settings, unpacked = packed(located(settings), project_folder())
+        faults += unpacked
         stands = preflight(settings, faults)
         return networked(settings)[0], stands
     except ConfigurationError as faults_of_all:
@@ -228,6 +230,21 @@ def size_faults(settings: Settings) -> list[str]:
             found.append(str(too_long))
     if settings.fleets_of("joyent") and (fault := userdata.triton_fault(LARGEST_BODY)):
         found.append(fault)
+    return found + carried_faults(settings, userdata.workload_room(LARGEST_BODY))
+
+
+def carried_faults(settings: Settings, room: int) -> list[str]:
+    """The workloads of Triton fleets that do not fit the `room` that is left behind the boot script and the agent."""
+    found = []
+    for fleet in settings.fleets_of("joyent"):
+        releases = releases_of(settings, fleet.digests, project_folder())
+        size = sum(map(userdata.carried_size, releases))
+        if size > room:
+            fix = "Publish the files at an https address and name it by artifact and sha256, or exclude what no machine needs"
+            found.append(
+                f"{at('rollcall:fleets', fleet.name)}.runs: {' and '.join(fleet.digests)} take {size} bytes, and {room} are left of the "
+                f"request that makes a Triton machine. {fix}."
+            )
     return found
 
 

@@ -31,6 +31,8 @@ from components.resources.origin_tls import ClosedOrigin, ClosedOriginArgs
 from components.resources.probe_key import ProbeKey
 from components.resources.service_directory import ServiceDirectory, ServiceDirectoryArgs
 from components.resources.site import Site, SiteArgs
+from components.workloads.definitions import project_folder, releases_of
+from components.workloads.release import Release
 
 Secrets = dict[str, pulumi.Output[str]]
 
@@ -52,7 +54,7 @@ class Deployment:
         self._probe_key = ProbeKey("probe-key", settings.rotate)
         # Those of regions beside the stack's own.
         self._providers = ec2_lookups.providers(settings.fleets)
-        self._stores = releases.stores(settings.fleets, self._providers)
+        self._stores = releases.stores(settings.fleets, self._providers, self._release_of)
         self.fleets = [self._fleet(each) for each in settings.fleets]
         call_rolls(self.fleets, existing.fleets, existing.uncounted)
 
@@ -91,6 +93,9 @@ class Deployment:
         args = ClosedOriginArgs(settings=settings.site, zone_id=site.zone_id, rotate=settings.rotate)
         return ClosedOrigin("origin", args)
 
+    def _release_of(self, workload: str) -> Release:
+        return releases_of(self._settings, [workload], project_folder())[0]
+
     def _fleet(self, fleet: FleetSettings) -> Fleet:
         """A fleet of machines on its cloud. Whatever they need in order to register and leave outlives them."""
         kind = FLEETS[fleet.cloud]
@@ -113,6 +118,7 @@ class Deployment:
             ],
             profile=role.profile if role else "",
             store=store.setting if store else "",
+            workloads=[self._release_of(each) for each in fleet.digests],
             network_ids=self._settings.network_ids.get(fleet.name, ()),
             linger=self._settings.linger,
             brake=self._settings.brake,
@@ -172,10 +178,11 @@ class Deployment:
         if join == SITE_JOIN:
             return self._site_membership(fleet, secrets, role)
         settings = self._settings
-        assert settings.directory and self._directory
+        directory = settings.directory_of(fleet)
+        assert directory and self._directory
         return memberships.service_membership(
             fleet,
-            settings.directory,
+            directory,
             join,
             self._directory.zone_id,
             {KEY: user.key} if user else {},
@@ -186,10 +193,11 @@ class Deployment:
 
     def _site_membership(self, fleet: FleetSettings, secrets: Secrets, role: Ec2Registrar | None) -> Membership:
         settings, origin = self._settings, self._origin
-        assert settings.site and self._site
+        site = settings.site_of(fleet)
+        assert site and self._site
         names = role.parameters if role else {name: pulumi.Output.from_input(name) for name in secrets}
         return memberships.site_membership(
-            settings.site,
+            site,
             self._site.zone_id,
             names[TOKEN],
             {} if role else secrets,

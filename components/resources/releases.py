@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 import pulumi
 
 from components.aws.region import own_region
 from components.config.models import FleetSettings
 from components.resources import aws_sdk as aws
-from components.resources.userdata import Release, release
+from components.resources.userdata import release
+from components.workloads.release import Release
 
 FOLDER = "releases"
 # What keeps another hand's change or an upload that broke off. An object that the stack deletes goes with all of its versions.
@@ -26,10 +27,12 @@ _KEEP_DAYS, _UPLOAD_DAYS = 30, 1
 
 @dataclass(frozen=True, kw_only=True)
 class ReleaseStoreArgs:
-    """`region` is the bucket's, and `provider` that region's provider if it is not the stack's own."""
+    """`workloads` are the releases of the operator's, by their names; `region` is the bucket's, and
+    `provider` that region's provider if it is not the stack's own."""
 
     release: Release
     region: str
+    workloads: Mapping[str, Release] = field(default_factory=dict)
     provider: pulumi.ProviderResource | None = None
 
 
@@ -87,19 +90,24 @@ class ReleaseStore(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions.merge(mine, pulumi.ResourceOptions(depends_on=[versioned])),
         )
         companions: list[pulumi.Resource] = [bucket, closed, encrypted, versioned, policy, kept]
-        release = aws.s3.BucketObjectv2(
-            f"{name}-release",
-            bucket=bucket.id,
-            key=key_of(args.release.digest),
-            content_base64=base64.b64encode(args.release.packed).decode(),
-            content_type="application/x-tar",
-            # An object takes ten tags, and the provider would give it all of `aws:defaultTags`.
-            override_provider={"default_tags": {"tags": {}}},
-            opts=pulumi.ResourceOptions.merge(mine, pulumi.ResourceOptions(depends_on=companions)),
-        )
+        named = {f"{name}-release": args.release}
+        named.update({f"{name}-workload-{each}": of for each, of in args.workloads.items()})
+        objects = [
+            aws.s3.BucketObjectv2(
+                title,
+                bucket=bucket.id,
+                key=key_of(release.digest),
+                content_base64=base64.b64encode(release.packed).decode(),
+                content_type="application/x-tar",
+                # An object takes ten tags, and the provider would give it all of `aws:defaultTags`.
+                override_provider={"default_tags": {"tags": {}}},
+                opts=pulumi.ResourceOptions.merge(mine, pulumi.ResourceOptions(depends_on=companions)),
+            )
+            for title, release in named.items()
+        ]
         self.setting = bucket.id.apply(lambda made: f"s3 bucket={made} region={args.region}")
         self.objects = bucket.arn.apply(lambda arn: f"{arn}/{FOLDER}/*")
-        self.made: list[pulumi.Resource] = [*companions, release]
+        self.made: list[pulumi.Resource] = [*companions, *objects]
         self.register_outputs({"setting": self.setting})
 
 
@@ -125,10 +133,16 @@ def tls_only(bucket: str) -> str:
 
 
 def stores(
-    fleets: Iterable[FleetSettings], providers: Mapping[str | None, pulumi.ProviderResource]
+    fleets: Iterable[FleetSettings],
+    providers: Mapping[str | None, pulumi.ProviderResource],
+    release_of: Callable[[str], Release],
 ) -> dict[str | None, ReleaseStore]:
-    """A store for each region that EC2 fleets are in, by the region as fleets name it; None where no fleet is on EC2."""
-    regions = sorted({each.region or "" for each in fleets if each.cloud == "aws"})
+    """A store for each region that EC2 fleets are in, by the region as fleets name it; None where no fleet is on EC2. `release_of` gives
+    that of a workload."""
+    run: dict[str, set[str]] = {}
+    for each in fleets:
+        if each.cloud == "aws":
+            run.setdefault(each.region or "", set()).update(each.digests)
     return {
         region or None: ReleaseStore(
             f"releases-{region}" if region else "releases",
@@ -136,7 +150,8 @@ def stores(
                 release=release(),
                 region=region or own_region(pulumi.runtime.get_config),
                 provider=providers.get(region or None),
+                workloads={name: release_of(name) for name in sorted(run[region])},
             ),
         )
-        for region in regions
+        for region in sorted(run)
     }

@@ -15,8 +15,9 @@ import hashlib
 import io
 import json
 import tarfile
-from dataclasses import dataclass
 from pathlib import Path
+
+from components.workloads.release import Release
 
 HOME = Path(__file__).resolve().parents[2] / "userdata"
 # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-add-user-data.html
@@ -30,19 +31,6 @@ _SETTINGS_ROOM = 10_240
 # has room for other things (docs/decisions/0009).
 _NOT_SHIPPED = ("rollcall/console.py", "rollcall/escaping.py", "rollcall/resolve.py", "rollcall/yaml_keys.py")
 _NO_SOURCES = ("__pycache__", "rollcall.egg-info")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Release:
-    """A tar, by its SHA-256 in hexadecimal digits."""
-
-    digest: str
-    tar: bytes
-
-    @functools.cached_property
-    def packed(self) -> bytes:
-        """Compressed for its transport."""
-        return bz2.compress(self.tar, 9)
 
 
 @functools.cache
@@ -93,12 +81,17 @@ def _text(name: str) -> str:
 
 
 @functools.cache
-def build() -> str:
-    """The boot script with the release behind it, for machines that have no store: in two lines, its digest and its bytes.
+def build(workloads: tuple[Release, ...] = ()) -> str:
+    """The boot script with the release behind it, for machines that have no store: in two lines, its digest and its bytes. Behind it are
+    those of workloads.
 
     Base85 has no character that JSON escapes, and is a sixteenth shorter than Base64 (https://docs.python.org/3/library/base64.html).
     """
-    return f"{boot_script()}{release().digest}\n{base64.b85encode(release().packed).decode()}\n"
+    return "".join([boot_script(), *map(_carried, (release(), *workloads))])
+
+
+def _carried(one: Release) -> str:
+    return f"{one.digest}\n{base64.b85encode(one.packed).decode()}\n"
 
 
 def sources_hash() -> str:
@@ -115,6 +108,16 @@ def gzipped() -> bytes:
             f"userdata/{BOOT} or userdata/{FETCH}."
         )
     return packed
+
+
+def workload_room(limit: int) -> int:
+    """How many bytes of the request that makes a Triton machine are left for the releases of its workloads."""
+    return max(0, limit - _SETTINGS_ROOM - len(json.dumps(build())))
+
+
+def carried_size(workload: Release) -> int:
+    """How many bytes of that request a workload's release takes."""
+    return len(json.dumps(_carried(workload))) - 2
 
 
 def triton_fault(limit: int) -> str:

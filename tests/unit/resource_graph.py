@@ -116,7 +116,10 @@ def graph(cloud: Cloud) -> dict[str, dict[str, Any]]:
         if str(inputs.get("key", "")).startswith("releases/"):
             inputs["key"] = "releases/<digest>.tar.bz2"
         for told in (inputs.get("tags", {}), inputs.get("metadata", {})):
-            told.update({name: f"<{name[9:]}>" for name in ("rollcall-version", "rollcall-release") if name in told})
+            moving = [
+                name for name in told if name.startswith(("rollcall-version", "rollcall-release", "rollcall-workload-"))
+            ]
+            told.update({name: f"<{name[9:]}>" for name in moving})
     return found
 
 
@@ -185,6 +188,28 @@ CONFIGS: dict[str, dict[str, Any]] = {
             "plain": {"cloud": "aws", "size": "t3.micro", **_WEB, "count": 1, "joins": ["site", "theService/v1"]},
         },
     },
+    "workloads": {
+        "site": {"zone": "scalability.expert"},
+        "directory": {"zone": "unilans.net", "services": {"theService": _THE_SERVICE}},
+        "workloads": {
+            "www": {"files": str(Path(__file__).resolve().parents[2] / "userdata/workloads/site"), "nginx": {}},
+            "api": {
+                **{"artifact": "https://releases.example.com/api.tar.gz", "sha256": "0" * 64, "run": "./api"},
+                **{"check": {"http": ":4218/healthz"}},
+            },
+        },
+        "fleets": {
+            "both": {
+                "cloud": "aws",
+                "size": "t3.micro",
+                **_WEB,
+                "joins": ["site", "theService/v1"],
+                "runs": ["www", "api"],
+            },
+            "there": {"cloud": "joyent", "size": "g1.micro", **_WEB, "joins": ["theService/v2"], "runs": ["api"]},
+            "sample": {"cloud": "aws", "size": "t3.micro", **_WEB, "count": 1},
+        },
+    },
     "new": {
         "site": {
             "zone": "scalability.expert",
@@ -225,9 +250,11 @@ def program(config: str) -> Callable[[], Any]:
         from components.preflight import checks
         from components.preflight.existing_resources import Standing
         from components.resources import ec2_lookups
+        from components.workloads.definitions import packed, project_folder
 
         def checked(stack: str) -> Any:
-            settings = networked(read(stack, CONFIGS[config]))
+            settings, faults = packed(networked(read(stack, CONFIGS[config])), project_folder())
+            assert not faults, faults
             if settings.fleets_of("aws"):
                 ec2_lookups.provider_identity()
             return settings, Standing(token_account=_ACCOUNT if config == "account" else "")

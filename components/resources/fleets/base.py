@@ -20,7 +20,8 @@ from components.resources import firewall, ssh_drain, userdata
 from components.resources.fleets.revision import version
 from components.resources.membership import Membership
 from components.resources.tags import deployment
-from rollcall.settings import FLEET, GENERATION, JOIN, MACHINE, PROBE, RELEASE, STACK, WORKLOADS
+from components.workloads.release import Release
+from rollcall.settings import FLEET, GENERATION, JOIN, MACHINE, PROBE, RELEASE, STACK, WORKLOAD, WORKLOADS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,7 @@ class FleetArgs:
     """`probe_key` names the secret by which machines ask each other whether they live; `secrets` is what a cloud that keeps secrets with
     the machine gives it besides those of its memberships; `needs` is what must be there before a machine registers and after it has
     left; `profile` is that of the machines' instance role, on a cloud that has such; `store` is what they are told of the release store
-    there; `network_ids` are those of its machines' networks,
+    there; `workloads` are the releases that they run; `network_ids` are those of its machines' networks,
     on Triton; `linger` in seconds; `by_hand` are machines of the state, by name, that must be replaced since Rollcall did not boot
     them, `by_ssh` those that the state drains over SSH, `renamed` those that were made under another stack id."""
 
@@ -39,6 +40,7 @@ class FleetArgs:
     needs: Sequence[pulumi.Resource] = field(default=())
     profile: pulumi.Input[str] = ""
     store: pulumi.Input[str] = ""
+    workloads: Sequence[Release] = ()
     network_ids: Sequence[str] = ()
     linger: int = 120
     brake: bool = True
@@ -99,6 +101,7 @@ class Fleet(pulumi.ComponentResource):
                     *self._login(),
                     *self._abroad(),
                     *self._families(),
+                    *self._workloads(),
                 ],
             ),
         )
@@ -115,6 +118,10 @@ class Fleet(pulumi.ComponentResource):
     def _families(self) -> list[str]:
         """A machine that was made without IPv6 may stand in a subnet that has none."""
         return ["ipv6"] if self.settings.ipv6 else []
+
+    def _workloads(self) -> list[str]:
+        """Another release of a workload is another machine."""
+        return [f"{name} {digest}" for name, digest in self.settings.digests.items()]
 
     def drained_by_ssh(self, index: int, machine: pulumi.CustomResource, address: pulumi.Output[str]) -> None:
         """Where SSH is configured, machine `index` is told to leave by it as well, after its RollCall and before it goes."""
@@ -133,13 +140,14 @@ class Fleet(pulumi.ComponentResource):
 
     def told(self, index: int, deregistration: Deregistration) -> dict[str, pulumi.Input[str]]:
         """All that machine `index` is told: who it is and what it joins. The keys are known at preview."""
-        workloads = dict.fromkeys(membership.workload for membership in self.args.memberships)
+        samples = dict.fromkeys(membership.workload for membership in self.args.memberships)
         keys = {
             **self.identity(index, deregistration),
-            WORKLOADS: " ".join(workloads),
+            WORKLOADS: " ".join(self.settings.runs or samples),
             PROBE: self.args.probe_key,
             RELEASE: userdata.release().digest,
         }
+        keys.update({f"{WORKLOAD}{name}": digest for name, digest in self.settings.digests.items()})
         for at, membership in enumerate(self.args.memberships):
             keys[f"{JOIN}{at}"] = membership.words(index)
         return keys

@@ -12,9 +12,11 @@ VERSION = "rollcall-version"
 
 def version(told: FleetSettings) -> str:
     """What machines of this fleet are made of, as each is tagged with it: a hash of the release and the boot script, the size,
-    the key pair and IPv6, then the image in the configuration's words. One that is tagged otherwise is about to be replaced."""
+    the key pair, IPv6 and the releases of its workloads, then
+    the image in the configuration's words. One that is tagged otherwise is about to be replaced."""
     made_of = (
         f"{userdata.sources_hash()} {told.size} {told.ssh.key_name if told.ssh else None}{' ipv6' if told.ipv6 else ''}"
+        f"{''.join(f' {name}={digest}' for name, digest in told.digests.items())}"
     )
     return f"{hashlib.sha256(made_of.encode()).hexdigest()[:8]} {told.image} {told.renew}".rstrip()
 

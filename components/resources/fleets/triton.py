@@ -39,7 +39,7 @@ class JoyentFleet(Fleet):
                     firewall_enabled=closed,
                     metadata=self.told(index, deregistration),
                     secret_metadata=self.secrets(),
-                    userdata=userdata.build(),
+                    userdata=userdata.build(tuple(self.args.workloads)),
                     datacenter=datacenter,
                     # What was adopted before the stack was renamed is replaced: its successor may not adopt it again.
                     adopt=None if f"{self.name}-{index}" in self.args.renamed else self.settings.adopt.get(index),

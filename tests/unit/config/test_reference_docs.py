@@ -151,5 +151,5 @@ def test_the_project_declares_the_keys_with_the_models_defaults() -> None:
     for name in KEYS:
         default = declared[f"rollcall:{name}"]["default"]
         assert plain(getattr(whole, name)) == default or (
-            default == {} and name in ("site", "directory", "fleets", "joyent")
+            default == {} and name in ("site", "directory", "fleets", "workloads", "joyent")
         )

@@ -1,0 +1,123 @@
+"""What no single key of a workload shows: keys that exclude or need another, and what a fleet can run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from typing import Protocol
+
+from components.config.errors import Faults, at, near
+from components.config.models import FLEET_NAME, SAMPLES, SITE_JOIN, FleetSettings, Settings, WorkloadSettings
+from rollcall.settings import LONGEST_VALUE
+
+_WORKLOADS, _FLEETS = "rollcall:workloads", "rollcall:fleets"
+_ENV_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
+
+
+class Add(Protocol):
+    """Add an error, unless its key has one already (components/config/checks.py)."""
+
+    def __call__(
+        self, where: str, problem: str, fix: str, *, value: str | None = None, detail: object = ""
+    ) -> None: ...
+
+
+def check(settings: Settings, faults: Faults, add: Add, hidden: Collection[str] = ()) -> None:
+    """Add every error of the workloads and of what fleets run."""
+    if "workloads" in hidden:
+        add(_WORKLOADS, "has a secret, and a workload's definition is in the state and in a bucket", "Take it out")
+    for workload in settings.workloads:
+        if not _is_faulty(faults, workload.name):
+            _workload(at(_WORKLOADS, workload.name), workload, add)
+    for fleet in settings.fleets:
+        if not any(_is_faulty(faults, name) for name in fleet.runs):
+            _runs(settings, fleet, add)
+
+
+def _is_faulty(faults: Faults, workload: str) -> bool:
+    """Whether a workload has an error. What is in the place of a wrong value would only lead to more of them."""
+    key = at(_WORKLOADS, workload)
+    return faults.covers(key) or any(each.startswith((f"{key}.", f"{key}[")) for each in faults.found)
+
+
+def _workload(key: str, told: WorkloadSettings, add: Add) -> None:
+    if not re.fullmatch(FLEET_NAME, told.name):
+        add(key, "is not the name of a workload", "Use 1 to 30 of a-z, 0-9 and inner hyphens")
+    if told.name in SAMPLES:
+        add(key, "is the name of a sample", "Rename it")
+    _source(key, told, add)
+    _kind(key, told, add)
+    for name, value in told.env.items():
+        where = at(key, "env", name)
+        if not re.fullmatch(_ENV_NAME, name):
+            add(where, "is not the name of a variable", "Use letters, digits and _, and no digit first")
+        if any(ord(char) < 32 or ord(char) == 127 for char in value):
+            add(where, "has a control character or more than one line", "Write one line")
+        if "-----BEGIN" in value or re.search("AKIA[0-9A-Z]{16}", value):
+            add(where, "looks like a secret", "Take it out: the environment is in the state and on the disk")
+    if told.check is not None and (told.check.http is None) == (told.check.tcp is None):
+        add(f"{key}.check", "has not one of http and tcp", "Write one, as {http: ':8080/healthz'}")
+
+
+def _source(key: str, told: WorkloadSettings, add: Add) -> None:
+    if told.files is not None and told.artifact is not None:
+        add(f"{key}.artifact", "is there beside files", "Keep one of the two")
+    if told.artifact is not None and told.sha256 is None:
+        add(f"{key}.sha256", "is missing", "Set it to what `sha256sum FILE` prints")
+    if told.artifact is None and told.sha256 is not None:
+        add(f"{key}.sha256", "is there without an artifact", "Take it out, or set artifact")
+    if told.exclude and told.files is None:
+        add(f"{key}.exclude", "is there without files", "Take it out, or set files")
+    if told.files == "":
+        add(f"{key}.files", "is empty", "Name a folder, as workloads/www")
+
+
+def _kind(key: str, told: WorkloadSettings, add: Add) -> None:
+    if told.run is not None and told.nginx is not None:
+        add(f"{key}.nginx", "is there beside run", "Keep one of the two")
+    if told.run is None and told.nginx is None:
+        add(key, "has neither run nor nginx", "Set one, as run: ./start or nginx: {root: public}")
+    sourced = told.files is not None or told.artifact is not None
+    if told.nginx is not None and not sourced:
+        add(f"{key}.files", "is missing", "Name the folder of the site, as workloads/www")
+    if told.run is not None and told.run.startswith("./") and not sourced:
+        add(f"{key}.files", "is missing", "Name the folder with this program, or run one of a package")
+    if told.nginx is None:
+        return
+    for name, value in {"env": told.env, "user": told.user}.items():
+        if value:
+            add(f"{key}.{name}", "is for a workload with run", "Take it out")
+    if told.check is not None and told.check.grace is not None:
+        add(f"{key}.check.grace", "is for a workload with run", "Take it out")
+
+
+def _runs(settings: Settings, fleet: FleetSettings, add: Add) -> None:
+    key = f"{at(_FLEETS, fleet.name)}.runs"
+    known = [*(each.name for each in settings.workloads), *SAMPLES]
+    for name in fleet.runs:
+        if name not in known:
+            add(key, f"is not a workload{near(name, known)}", f"Name one of {', '.join(known)}", value=name)
+    if not fleet.runs:
+        return
+    if len(" ".join(fleet.runs)) > LONGEST_VALUE:
+        add(key, f"has names of over {LONGEST_VALUE} characters, which are a tag of the machine", "Shorten them")
+    own = settings.workloads_of(fleet)
+    served = [each.name for each in own if each.nginx is not None] + [each for each in fleet.runs if each == SAMPLES[0]]
+    if len(served) > 1:
+        add(key, f"has {' and '.join(served)}, which nginx serves at the same port", "Keep one of them")
+    site = settings.site
+    if site is not None and site.proxied and SITE_JOIN in fleet.joins and not served:
+        problem = "has no workload with nginx, which serves a proxied site's TLS"
+        add(key, problem, "Add one, or set rollcall:site.proxied to false")
+    checks = {each.check.words for each in own if each.check is not None}
+    if len(checks) > 1 and _needs_check(settings, fleet):
+        add(key, "has workloads with several checks", "Set check of the site and of the services that it joins")
+
+
+def _needs_check(settings: Settings, fleet: FleetSettings) -> bool:
+    """Whether a fleet joins something without a check of its own."""
+    site, directory = settings.site, settings.directory
+    services = directory.services if directory is not None else ()
+    return (site is not None and SITE_JOIN in fleet.joins and site.check is None) or any(
+        each.check is None for each in services if any(join.startswith(f"{each.name}/") for join in fleet.joins)
+    )

@@ -1,0 +1,157 @@
+"""components.config.workload_checks and the models of workloads: a wrong value is one error with its fix, and the right one none."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from components.config.errors import ConfigurationError
+from components.config.reader import read
+
+SHA = "0123456789abcdef" * 4
+GOOD: dict[str, Any] = {
+    "site": {"zone": "scalability.expert"},
+    "directory": {"zone": "unilans.net", "services": {"theService": {"port": 4218, "incarnations": {"v1": {}}}}},
+    "workloads": {
+        "www": {"files": "workloads/www", "nginx": {"root": "public"}},
+        "shop": {
+            "files": "../shop/dist",
+            "exclude": ["*.map"],
+            "packages": ["python3-venv"],
+            "run": "./start --port ${PORT}",
+            "env": {"PORT": "8080"},
+            "check": {"http": ":8080/healthz", "grace": 60},
+        },
+        "api": {"artifact": "https://r.example.com/api-1.4.2.tar.gz", "sha256": SHA, "run": "./api --port 4218"},
+    },
+    "fleets": {
+        "shop": {
+            "cloud": "aws",
+            "size": "t3.micro",
+            "image": "debian-12",
+            "joins": ["site", "theService/v1"],
+            "runs": ["shop", "www"],
+        }
+    },
+}
+
+
+def changed(path: str, value: object) -> dict[str, Any]:
+    config = copy.deepcopy(GOOD)
+    *above, last = path.split("/")
+    place = config
+    for name in above:
+        place = place.setdefault(name, {})
+    place[last] = value
+    return config
+
+
+def faults(config: dict[str, Any], hidden: tuple[str, ...] = ()) -> tuple[str, ...]:
+    try:
+        read("local", config, hidden)
+    except ConfigurationError as wrong:
+        return wrong.faults
+    return ()
+
+
+def test_what_the_manual_shows_is_read() -> None:
+    settings = read("local", GOOD)
+    (fleet,) = settings.fleets
+    assert [each.name for each in settings.workloads_of(fleet)] == ["shop", "www"]
+    www, shop, api = settings.workloads
+    assert www.nginx and www.nginx.root == "public" and shop.check and shop.check.words == "http:8080:/healthz"
+    assert (api.sha256, api.user, dict(api.env)) == (SHA, None, {})
+
+
+W, F = "rollcall:workloads", "rollcall:fleets.shop.runs"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "fault"),
+    [
+        ("workloads/Shop!", {"run": "python3"}, f'{W}["Shop!"]: is not the name of a workload. Use 1 to 30 of'),
+        ("workloads/site", {"run": "python3"}, f"{W}.site: is the name of a sample. Rename it."),
+        ("workloads/shop/run", None, f"{W}.shop: has neither run nor nginx. Set one, as run: ./start"),
+        ("workloads/www/run", "python3", f"{W}.www.nginx: is there beside run. Keep one of the two."),
+        ("workloads/www/files", None, f"{W}.www.files: is missing. Name the folder of the site"),
+        ("workloads/shop/files", "", f"{W}.shop.files: is empty. Name a folder"),
+        ("workloads/api/files", "x", f"{W}.api.artifact: is there beside files. Keep one of the two."),
+        ("workloads/api/sha256", None, f"{W}.api.sha256: is missing. Set it to what `sha256sum FILE` prints."),
+        ("workloads/api/sha256", SHA.upper(), f"{W}.api.sha256: the value (not shown) is not a SHA-256."),
+        ("workloads/shop/sha256", SHA, f"{W}.shop.sha256: is there without an artifact."),
+        ("workloads/api/exclude", ["x"], f"{W}.api.exclude: is there without files."),
+        (
+            "workloads/api/artifact",
+            "http://r.example.com/a",
+            f"{W}.api.artifact: 'http://r.example.com/a' is not the https",
+        ),
+        ("workloads/api/artifact", "https://a:b@r.example.com/a", "is not the https address of a file"),
+        ("workloads/shop/packages", ["python3 venv"], "is not the name of a Debian package"),
+        ("workloads/shop/packages", ["-oDebug=1"], "is not the name of a Debian package"),
+        ("workloads/shop/run", "-./start", "is not a command on one line"),
+        ("workloads/shop/run", "./start\nUser=root", "is not a command on one line"),
+        ("workloads/shop/run", "./start \\", "is not a command on one line"),
+        ("workloads/shop/user", "root", "'root' is not the name of a user that a workload may run as"),
+        ("workloads/www/nginx/root", "../x", "is not a folder of the workload"),
+        ("workloads/www/nginx/root", "/etc", "is not a folder of the workload"),
+        ("workloads/shop/env", {"1A": "x"}, "is not the name of a variable"),
+        ("workloads/shop/env", {"A": "x\ny"}, f"{W}.shop.env.A: has a control character or more than one line."),
+        ("workloads/shop/env", {"A": "AKIAABCDEFGHIJKLMNOP"}, f"{W}.shop.env.A: looks like a secret. Take it out"),
+        ("workloads/shop/check", {"grace": 5}, f"{W}.shop.check: has not one of http and tcp."),
+        ("workloads/shop/check", {"http": "8080/healthz"}, "is not a port and a path. Write it as :8080/healthz."),
+        ("workloads/shop/check", {"tcp": ":70000"}, "is not a port. Write it as :8080."),
+        ("workloads/www/env", {"A": "x"}, f"{W}.www.env: is for a workload with run."),
+        ("workloads/www/check", {"tcp": ":80", "grace": 5}, f"{W}.www.check.grace: is for a workload with run."),
+        (
+            "fleets/shop/runs",
+            ["shoop"],
+            f"{F}: 'shoop' is not a workload (did you mean shop?). Name one of www, shop, api,",
+        ),
+        ("fleets/shop/runs", ["www", "site"], f"{F}: has www and site, which nginx serves at the same port."),
+        ("fleets/shop/runs", [], f"{F}: is an empty list."),
+    ],
+)
+def test_a_wrong_value_is_one_error_with_its_fix(path: str, value: object, fault: str) -> None:
+    assert faults(GOOD) == ()
+    found = faults(changed(path, value))
+    assert len(found) == 1 and fault in found[0], found
+
+
+def test_a_proxied_site_needs_nginx_which_has_its_tls() -> None:
+    config = changed("site/proxied", True)
+    assert faults(config) == ()
+    config["fleets"]["shop"]["runs"] = ["shop"]
+    (found,) = faults(config)
+    assert found.startswith(f"{F}: has no workload with nginx, which serves a proxied site's TLS. Add one")
+
+
+def test_a_definition_is_no_place_for_a_secret() -> None:
+    (found,) = faults(GOOD, ("workloads",))
+    assert found == f"{W}: has a secret, and a workload's definition is in the state and in a bucket. Take it out."
+
+
+def test_the_check_of_a_workload_is_that_of_each_join_that_has_none() -> None:
+    config = changed("site/check", "tcp:80")
+    settings = read("local", config)
+    (fleet,) = settings.fleets
+    site, directory = settings.site_of(fleet), settings.directory_of(fleet)
+    assert site and directory and site.health.check == "tcp:80"
+    assert [each.health.check for each in directory.services] == ["http:8080:/healthz"]
+    # Without a workload of the fleet's own all is as it was.
+    del config["fleets"]["shop"]["runs"], config["site"]["check"]
+    settings = read("local", config)
+    (fleet,) = settings.fleets
+    site, directory = settings.site_of(fleet), settings.directory_of(fleet)
+    assert site and directory and site.health.check == "http:80:/"
+    assert [each.health.check for each in directory.services] == ["tcp:4218"]
+
+
+def test_several_checks_leave_open_which_one_a_join_has() -> None:
+    config = changed("workloads/www/check", {"tcp": ":80"})
+    (found,) = faults(config)
+    assert found.startswith(f"{F}: has workloads with several checks. Set check of the site and of the services")
+    config["site"]["check"] = "tcp:80"
+    config["directory"]["services"]["theService"]["check"] = "tcp:4218"
+    assert faults(config) == ()
