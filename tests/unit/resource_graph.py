@@ -116,10 +116,8 @@ def graph(cloud: Cloud) -> dict[str, dict[str, Any]]:
         if str(inputs.get("key", "")).startswith("releases/"):
             inputs["key"] = "releases/<digest>.tar.bz2"
         for told in (inputs.get("tags", {}), inputs.get("metadata", {})):
-            moving = [
-                name for name in told if name.startswith(("rollcall-version", "rollcall-release", "rollcall-workload-"))
-            ]
-            told.update({name: f"<{name[9:]}>" for name in moving})
+            prefixes = ("rollcall-version", "rollcall-release", "rollcall-workload-")
+            told.update({name: f"<{name[9:]}>" for name in told if name.startswith(prefixes)})
     return found
 
 

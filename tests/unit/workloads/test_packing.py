@@ -17,6 +17,7 @@ import pytest
 import get_release
 from components.workloads import packing
 from components.workloads.packing import PackingError, pack
+from components.workloads.release import Release
 from get_release import ReleaseError
 from rollcall import workloads
 from rollcall.safe_paths import is_inside, link_stays
@@ -43,12 +44,12 @@ def folder(tmp_path: Path) -> Path:
     return top
 
 
-def names(release: packing.Release) -> list[str]:
+def names(release: Release) -> list[str]:
     with tarfile.open(fileobj=io.BytesIO(release.tar)) as archive:
         return archive.getnames()
 
 
-def landed(release: packing.Release, to: Path) -> Path:
+def landed(release: Release, to: Path) -> Path:
     workloads.unpack_release(release.tar, to)
     return to / "files"
 
@@ -227,7 +228,7 @@ def test_a_power_cut_at_any_step_leaves_the_old_release_or_the_new_one(
     """Cut at the first, second, … call of a step until none is left: `current` always leads to a whole release."""
     home = tmp_path / "home"
 
-    def put(release: packing.Release) -> None:
+    def put(release: Release) -> None:
         if not get_release.is_there(home, release.digest):
             get_release.place(home, release.digest, lambda partial: workloads.unpack_release(release.tar, partial))
         get_release.switch(home, release.digest)
