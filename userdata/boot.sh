@@ -198,7 +198,7 @@ set_up_workload() {
         return
     fi
     systemctl daemon-reload
-    systemctl enable -q "workload-$name.service"
+    systemctl enable -q --no-reload "workload-$name.service"
     if [ "$state" = changed ]; then
         systemctl restart --no-block "workload-$name.service"
     else

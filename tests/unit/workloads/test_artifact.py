@@ -1,0 +1,167 @@
+"""A workload's artifact, fetched over https: what is wrong, half, refused, slow or too large is never unpacked, and says why."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import re
+import tarfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from get_release import ReleaseError
+from rollcall import workloads
+from tests.integration.cloud_stubs import self_signed
+
+PROGRAM = b"#!/bin/sh\necho served\n" * 400
+
+
+class Store(BaseHTTPRequestHandler):
+    """What an artifact's host answers: for each path what is done with the request."""
+
+    answers: ClassVar[dict[str, Callable[[Store], None]]] = {}
+
+    def do_GET(self) -> None:
+        with contextlib.suppress(OSError):
+            self.answers[self.path](self)
+
+    def reply(self, code: int, body: bytes = b"", length: int | None = None, **headers: str) -> None:
+        self.send_response(code)
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def trickle(self) -> None:
+        self.reply(200, length=len(PROGRAM))
+        for at in range(0, len(PROGRAM), 100):
+            self.wfile.write(PROGRAM[at : at + 100])
+            self.wfile.flush()
+            time.sleep(0.05)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def packed(**files: bytes) -> bytes:
+    found = io.BytesIO()
+    with tarfile.open(fileobj=found, mode="w:gz") as archive:
+        for name, data in files.items():
+            entry = tarfile.TarInfo(name.replace("_", "/"))
+            entry.size, entry.mode = len(data), 0o755
+            archive.addfile(entry, io.BytesIO(data))
+    return found.getvalue()
+
+
+TAR = packed(bin_api=PROGRAM, readme=b"hello")
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an https server whose certificate is trusted."""
+    pem, tls = self_signed(tmp_path_factory.mktemp("tls"), "localhost")
+    trusted = tmp_path_factory.mktemp("ca") / "ca.pem"
+    trusted.write_text(pem)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Store)
+    plain = ThreadingHTTPServer(("127.0.0.1", 0), Store)
+    server.socket = tls.wrap_socket(server.socket, server_side=True)
+    Store.answers = {
+        "/api": lambda one: one.reply(200, PROGRAM),
+        "/api.tar.gz": lambda one: one.reply(200, TAR),
+        "/half": lambda one: one.reply(200, PROGRAM[:99], length=len(PROGRAM)),
+        "/403": lambda one: one.reply(403),
+        "/404": lambda one: one.reply(404),
+        "/500": lambda one: one.reply(500),
+        "/slow": Store.trickle,
+        "/moved": lambda one: one.reply(302, Location=f"http://127.0.0.1:{plain.server_port}/api"),
+    }
+    for each in (server, plain):
+        threading.Thread(target=each.serve_forever, daemon=True).start()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REQUESTS_CA_BUNDLE", str(trusted))
+        patch.setenv("NO_PROXY", "*")
+        yield f"https://localhost:{server.server_port}"
+    for each in (server, plain):
+        each.shutdown()
+        each.server_close()
+
+
+def release(url: str, sha256: str) -> bytes:
+    """A workload's release as the program packs it, with nothing but an artifact."""
+    text = json.dumps({"artifact": url, "sha256": sha256, "run": "./api"}).encode()
+    found = io.BytesIO()
+    with tarfile.open(fileobj=found, mode="w") as archive:
+        entry = tarfile.TarInfo(workloads.DEFINITION)
+        entry.size = len(text)
+        archive.addfile(entry, io.BytesIO(text))
+    return found.getvalue()
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def test_a_program_is_written_as_one_that_can_be_run(host: str, tmp_path: Path) -> None:
+    workloads.unpack_release(release(f"{host}/api", sha256(PROGRAM)), tmp_path)
+    made = tmp_path / "files/api"
+    assert made.read_bytes() == PROGRAM and made.stat().st_mode & 0o777 == 0o755
+    assert sorted(each.name for each in (tmp_path / "files").iterdir()) == ["api"]
+
+
+def test_a_tar_is_unpacked(host: str, tmp_path: Path) -> None:
+    workloads.unpack_release(release(f"{host}/api.tar.gz", sha256(TAR)), tmp_path)
+    assert (tmp_path / "files/bin/api").read_bytes() == PROGRAM
+    assert (tmp_path / "files/readme").read_bytes() == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("path", "wanted", "reason"),
+    [
+        ("/api", b"another", "reason=another-artifact "),
+        ("/api.tar.gz", b"another", "reason=another-artifact "),
+        ("/half", PROGRAM, "reason=(artifact-unreachable|another-artifact) "),
+        ("/403", PROGRAM, "reason=artifact-forbidden .* status=403"),
+        ("/404", PROGRAM, "reason=artifact-missing .* status=404"),
+        ("/500", PROGRAM, "reason=artifact-failed .* status=500"),
+        ("/slow", PROGRAM, "reason=artifact-too-slow .* seconds=0"),
+        ("/moved", PROGRAM, "reason=artifact-not-https "),
+    ],
+)
+def test_what_is_not_the_artifact_is_never_unpacked(
+    host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, wanted: bytes, reason: str
+) -> None:
+    if path == "/slow":
+        monkeypatch.setattr(workloads, "ARTIFACT_S", 0.3)
+    with pytest.raises(ReleaseError, match=reason) as failed:
+        workloads.unpack_release(release(f"{host}{path}", sha256(wanted)), tmp_path)
+    assert re.search(r"host=localhost:\d+", str(failed.value))
+    assert list((tmp_path / "files").iterdir()) == []
+
+
+def test_one_that_is_too_large_is_given_up(host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workloads, "ARTIFACT_LIMIT", len(PROGRAM) - 1)
+    with pytest.raises(ReleaseError, match=f"reason=artifact-too-large .* limit={len(PROGRAM) - 1}"):
+        workloads.unpack_release(release(f"{host}/api", sha256(PROGRAM)), tmp_path)
+    assert list((tmp_path / "files").iterdir()) == []
+
+
+def test_where_nobody_answers_the_reason_names_the_host(tmp_path: Path) -> None:
+    with pytest.raises(ReleaseError, match=r"reason=artifact-unreachable .* host=127\.0\.0\.1:1 error=ConnectionError"):
+        workloads.unpack_release(release("https://127.0.0.1:1/api", sha256(PROGRAM)), tmp_path)
+
+
+def test_a_host_that_nobody_vouches_for_is_not_believed(
+    host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+    with pytest.raises(ReleaseError, match=r"reason=artifact-unreachable .* error=SSLError"):
+        workloads.unpack_release(release(f"{host}/api", sha256(PROGRAM)), tmp_path)
