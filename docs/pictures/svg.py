@@ -19,7 +19,7 @@ HEAD = (
 
 def document(width: int, height: int, title: str, parts: Sequence[str]) -> str:
     """Return a whole SVG; `title` is what a screen reader says."""
-    opening = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" role="img">'
+    opening = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" role="img" xml:space="preserve">'
     top = (opening, f"<title>{escape(title)}</title>", f"<style>{STYLE}</style>", f"<defs>{HEAD}</defs>")
     page = f'<rect class="page" width="{width}" height="{height}" rx="6"/>'
     return "\n".join((*top, page, *parts, "</svg>")) + "\n"
