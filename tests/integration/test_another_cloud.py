@@ -48,11 +48,11 @@ NAMES = ('CLOUDS = ("aws", "joyent")', 'CLOUDS = ("aws", "joyent", "shed")')
 # What is written into the other tables: the line before which it goes, and the line.
 ENTRIES = {
     "compute/registry.py": [
-        ("from components.compute.triton import JoyentView", "from components.shed.view import ShedView"),
+        ("from components.compute.triton import TritonView", "from components.shed.view import ShedView"),
         ('    "joyent": Kind(', '    "shed": Kind(ids=r"shed-.+", view=lambda *_: ShedView()),'),
     ],
     "resources/fleets/registry.py": [
-        ("from components.resources.fleets.base import Ec2Fleet", "from components.shed.fleet import ShedFleet"),
+        ("from components.resources.fleets.ec2 import Ec2Fleet", "from components.shed.fleet import ShedFleet"),
         ('    "joyent": JoyentFleet', '    "shed": ShedFleet,'),
     ],
 }

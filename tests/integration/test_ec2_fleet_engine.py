@@ -23,7 +23,9 @@ import boto3
 import pulumi
 import pulumi_aws as aws
 from components.resources import ec2_lookups, userdata
-from components.resources.fleets.base import Ec2Fleet, FleetArgs, call_rolls
+from components.resources.fleets.base import FleetArgs
+from components.resources.fleets.ec2 import Ec2Fleet
+from components.resources.fleets.roll_calls import call_rolls
 from components.resources.tags import deployment, mark_everything
 from components.preflight.quotas import look_at_ec2
 from components.config.models import FleetSettings

@@ -22,7 +22,9 @@ import os
 import pulumi
 import pulumi_aws as aws
 from components.resources import ec2_lookups, releases, userdata
-from components.resources.fleets.base import Ec2Fleet, FleetArgs, call_rolls
+from components.resources.fleets.base import FleetArgs
+from components.resources.fleets.ec2 import Ec2Fleet
+from components.resources.fleets.roll_calls import call_rolls
 from components.resources.tags import mark_everything
 from components.resources.dns_credentials import Ec2Registrar, Ec2RegistrarArgs
 from components.config.models import FleetSettings
@@ -38,7 +40,7 @@ fleets = [
     for name, region in told["regions"].items()
 ]
 providers = ec2_lookups.providers(fleets)
-stores = releases.stores(fleets, providers)
+stores = releases.stores(fleets, providers, lambda _: made)
 called = []
 for each in fleets:
     store, provider = stores[each.region], providers.get(each.region)
