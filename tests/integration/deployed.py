@@ -49,6 +49,12 @@ class Deployed:
             aws_session_token=env.get("AWS_SESSION_TOKEN"),
         )
 
+    def parameters(self, region: str = "") -> list[str]:
+        """The names of all of the account's SSM parameters in a region, which come ten to a page."""
+        ssm = self.aws("ssm", {"AWS_REGION": region} if region else None)
+        pages = ssm.get_paginator("describe_parameters").paginate()
+        return sorted(each["Name"] for page in pages for each in page["Parameters"])
+
     def answers(self) -> list[str]:
         return addresses(self.env["ROLLCALL_DNS"], HOST)
 

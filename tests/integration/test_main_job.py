@@ -108,9 +108,12 @@ def test_what_a_crash_left_is_removed_by_the_next_up(deployed: Deployed) -> None
 
 
 def test_the_token_is_in_no_log_no_state_and_no_process_list(deployed: Deployed) -> None:
-    parameters = deployed.aws("ssm").get_parameters_by_path(
-        Path="/rollcall/local", Recursive=True, WithDecryption=True
-    )["Parameters"]
+    pages = (
+        deployed.aws("ssm")
+        .get_paginator("get_parameters_by_path")
+        .paginate(Path="/rollcall/local", Recursive=True, WithDecryption=True)
+    )
+    parameters = [each for page in pages for each in page["Parameters"]]
     kept = {each["Name"].rpartition("/")[2]: each["Value"] for each in parameters if each["Type"] == "SecureString"}
     token = kept["cloudflare-token"]
     assert len(token) == 40, sorted(kept)

@@ -61,11 +61,6 @@ class Spread(InStep):
     def ec2_in(self, region: str) -> Any:
         return self.aws("ec2", {"AWS_REGION": region})
 
-    def ssm_in(self, region: str) -> list[str]:
-        """The names of the stack's own parameters there."""
-        ssm = self.aws("ssm", {"AWS_REGION": region})
-        return sorted(each["Name"] for each in ssm.describe_parameters()["Parameters"])
-
     def places(self) -> dict[str, str]:
         """Where each machine is that there is, by its fleet, as the clouds list them."""
         found: list[dict[str, Any]] = self.rehearsal.ask("ps")
@@ -133,8 +128,8 @@ def test_a_machine_knows_its_own_region_and_asks_its_parameter_store(spread: Spr
     away, there = spread.machine("away-0")["id"], spread.machine("there-0")["id"]
     assert spread.inside(away, "python3", "-c", ASK_METADATA).strip() == AWAY
     assert spread.inside(there, "mdata-get", "sdc:datacenter_name").strip() == THERE
-    assert "/rollcall/local/away/cloudflare-token" in spread.ssm_in(AWAY)
-    assert not any("/local/away/" in name for name in spread.ssm_in(HOME))
+    assert "/rollcall/local/away/cloudflare-token" in spread.parameters(AWAY)
+    assert not any("/local/away/" in name for name in spread.parameters(HOME))
 
 
 def test_state_clouds_and_dns_are_in_step_and_a_preview_shows_nothing(spread: Spread) -> None:
@@ -227,5 +222,5 @@ def test_destroy_leaves_nothing_in_either_region_or_data_centre(spread: Spread) 
     for region in REGIONS:
         groups = spread.ec2_in(region).describe_security_groups()["SecurityGroups"]
         assert [each["GroupName"] for each in groups if each["GroupName"] != "default"] == [], region
-        assert spread.ssm_in(region) == [], region
+        assert spread.parameters(region) == [], region
     assert spread.aws("iam").list_roles()["Roles"] == []
