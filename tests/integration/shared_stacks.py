@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from localcloud.runtime.rehearsal import Rehearsal
 from tests.integration.conftest import rehearsed
-from tests.integration.instep import InStep
+from tests.integration.instep import SERVICE, InStep
 from tests.integration.witness import Arguments, Logs, config_file
 
 T = TypeVar("T")
@@ -64,6 +64,11 @@ class TwoClouds(InStep):
         """Set what the next `up` deploys."""
         self.config.write_text(TWO_CLOUDS.format(count=count, timeout=timeout))
         self.rehearsal.write_config()
+
+    def standing(self) -> tuple[set[str], set[str]]:
+        """The addresses at the site, and those of the hosts in the service's set."""
+        hosts = [value.split()[3] for value in self.dig(SERVICE, "SRV")]
+        return set(self.answers()), {address for host in hosts for address in self.dig(host, "A")}
 
 
 def two_clouds(kind: type[S]) -> S:

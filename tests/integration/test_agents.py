@@ -20,7 +20,6 @@ from rollcall.host_label import generation_of
 from rollcall.ownership import KEPT, Owner
 from tests.integration.conftest import wait_until
 from tests.integration.deployed import HOST
-from tests.integration.instep import SERVICE
 from tests.integration.shared_stacks import TwoClouds, two_clouds
 
 pytestmark = [pytest.mark.machines, pytest.mark.engine]
@@ -32,11 +31,6 @@ FLOOR = 2
 
 
 class Agents(TwoClouds):
-    def standing(self) -> tuple[set[str], set[str]]:
-        """The addresses at the site, and those of the hosts in the service's set."""
-        hosts = [value.split()[3] for value in self.dig(SERVICE, "SRV")]
-        return set(self.answers()), {address for host in hosts for address in self.dig(host, "A")}
-
     def everybody(self) -> set[str]:
         return {each["addresses"][0] for each in self.machines("web-")}
 

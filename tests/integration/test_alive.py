@@ -40,11 +40,6 @@ class Alive(TwoClouds):
     def live(self) -> list[dict[str, Any]]:
         return [each for each in self.machines("web-") if each["state"] == "running"]
 
-    def standing(self) -> tuple[set[str], set[str]]:
-        """The addresses at the site, and those of the hosts in the service's set."""
-        hosts = [value.split()[3] for value in self.dig("v1._theService._tcp.unilans.net", "SRV")]
-        return set(self.answers()), {address for host in hosts for address in self.dig(host, "A")}
-
     def everybody(self) -> set[str]:
         return {each["addresses"][0] for each in self.live}
 

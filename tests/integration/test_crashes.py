@@ -19,11 +19,6 @@ WITHIN = 60.0
 
 
 class Crashes(TwoClouds):
-    def standing(self) -> tuple[set[str], set[str]]:
-        """The addresses at the site, and those of the hosts in the service's set."""
-        hosts = [value.split()[3] for value in self.dig("v1._theService._tcp.unilans.net", "SRV")]
-        return set(self.answers()), {address for host in hosts for address in self.dig(host, "A")}
-
     def address(self, name: str) -> str:
         return str(self.machine(name)["addresses"][0])
 

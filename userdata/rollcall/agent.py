@@ -24,6 +24,7 @@ from rollcall.backoff import PATIENCE, Backoff, as_error
 from rollcall.clouds import Cloud
 from rollcall.crash_monitor import CrashMonitor
 from rollcall.errors import FatalError, TransientError
+from rollcall.files import write_whole
 from rollcall.health import Health, check_of
 from rollcall.host_label import HostLabels, KeptLabels
 from rollcall.ownership import Owner
@@ -635,10 +636,7 @@ class Agent:
             for each in self.memberships
         ]
         try:
-            self._status_file.parent.mkdir(parents=True, exist_ok=True)
-            fresh = self._status_file.with_suffix(".new")
-            fresh.write_text(json.dumps(shown))
-            fresh.rename(self._status_file)
+            write_whole(self._status_file, json.dumps(shown))
         except OSError as failed:
             log.debug("status not written: %s", failed)
 

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
+from rollcall.files import write_whole
 from rollcall.ownership import Owner
 
 # Four characters: with the generation they keep an SRV set of 400 members within one batch of Route53.
@@ -106,10 +107,7 @@ class KeptLabels:
             return
         self._unwritten = True
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            fresh = self._file.with_suffix(".new")
-            fresh.write_text(json.dumps(self._labels))
-            fresh.rename(self._file)
+            write_whole(self._file, json.dumps(self._labels))
             self._unwritten = False
         except OSError as failed:
             log.warning("host label not kept: file=%s error=%s", self._file, failed)

@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, cast
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 # Beside this package on a machine; boot.sh has it on the path.
@@ -28,6 +28,7 @@ import get_release
 from get_release import ReleaseError
 from rollcall.clouds import detect
 from rollcall.errors import RollcallError
+from rollcall.files import write_whole
 from rollcall.safe_paths import is_inside, link_stays
 from rollcall.settings import WORKLOAD
 
@@ -110,6 +111,7 @@ def unpack_release(tar: bytes, to: Path) -> None:
 def download(url: str, sha256: str, file: IO[bytes]) -> None:
     """Write what is at an https address to `file`, if it is what this SHA-256 is of. Bounded in size and in time."""
     import requests
+    import urllib3
 
     began, found, size = time.monotonic(), hashlib.sha256(), 0
     which = f"artifact={sha256[:12]} host={urlsplit(url).netloc}"
@@ -129,7 +131,8 @@ def download(url: str, sha256: str, file: IO[bytes]) -> None:
                     raise ReleaseError(f"reason=artifact-too-slow {which} bytes={size} seconds={ARTIFACT_S:.0f}")
                 found.update(part)
                 file.write(part)
-    except (requests.RequestException, OSError, get_http_errors()) as failed:
+    # requests hands on urllib3's own error where a body that is read raw ends too early.
+    except (requests.RequestException, OSError, urllib3.exceptions.HTTPError) as failed:
         raise ReleaseError(f"reason=artifact-unreachable {which} error={type(failed).__name__}") from failed
     if found.hexdigest() != sha256:
         raise ReleaseError(f"reason=another-artifact {which} found={found.hexdigest()[:12]} bytes={size}")
@@ -137,13 +140,6 @@ def download(url: str, sha256: str, file: IO[bytes]) -> None:
 
 
 _REFUSALS = {401: "forbidden", 403: "forbidden", 404: "missing", 410: "missing"}
-
-
-def get_http_errors() -> type[Exception]:
-    """Return what urllib3 raises of a body that ends too early: requests hands it on where the body is read raw."""
-    import urllib3
-
-    return cast(type[Exception], urllib3.exceptions.HTTPError)
 
 
 # What arrived. tarfile's own filters came with Python 3.12, and Debian 12 has 3.11: https://peps.python.org/pep-0706/
@@ -260,10 +256,7 @@ def replaced(file: Path, text: str) -> bool:
     """Have a file hold this text; whether it did not before."""
     if file.is_file() and file.read_text() == text:
         return False
-    file.parent.mkdir(parents=True, exist_ok=True)
-    fresh = file.with_name(f".{file.name}.rollcall-new")
-    fresh.write_text(text)
-    fresh.replace(file)
+    write_whole(file, text)
     return True
 
 
