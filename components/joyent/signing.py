@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from pathlib import Path
 
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
@@ -112,7 +112,8 @@ def _load(pem: bytes, source: str, passphrase: str) -> PrivateKey:
             f"{source} is encrypted and there is no passphrase; set TRITON_KEY_PASSPHRASE, or add the key to an ssh-agent"
         )
     try:
-        key = loader(pem, password=secret if encrypted else None)
+        # To look whether the parts of an RSA key are primes takes half a second for 4,096 bits; the signature below is tried instead.
+        key = loader(pem, password=secret if encrypted else None, unsafe_skip_rsa_key_validation=True)
     except UnsupportedAlgorithm as lacking:
         # OpenSSH encrypts its keys with bcrypt, for which `cryptography` needs a package of its own.
         raise ConfigurationError(
@@ -125,7 +126,20 @@ def _load(pem: bytes, source: str, passphrase: str) -> PrivateKey:
         raise ConfigurationError(f"{source}: {mend}") from unusable
     if not isinstance(key, PrivateKey):
         raise ConfigurationError(f"{source} is a {type(key).__name__}; CloudAPI takes RSA, ECDSA and ed25519 keys")
+    if isinstance(key, rsa.RSAPrivateKey):
+        _try(key, source)
     return key
+
+
+def _try(key: rsa.RSAPrivateKey, source: str) -> None:
+    """Sign with a key, and check the signature with its public part. Raises ConfigurationError."""
+    try:
+        signature = key.sign(b"", padding.PKCS1v15(), hashes.SHA256())
+        key.public_key().verify(signature, b"", padding.PKCS1v15(), hashes.SHA256())
+    except (InvalidSignature, ValueError) as unusable:
+        raise ConfigurationError(
+            f"{source}: it cannot be read: it does not sign what its own public key verifies"
+        ) from unusable
 
 
 def _encrypted(pem: bytes, openssh: bool) -> bool:

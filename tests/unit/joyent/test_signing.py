@@ -158,6 +158,22 @@ def test_what_is_no_usable_private_key_says_what_it_is() -> None:
         signer_of(pem(dsa.generate_private_key(1024), PKCS8), source="it")
 
 
+@pytest.mark.parametrize("parts", [("d",), ("dmp1",), ("iqmp",), ("d", "dmp1")], ids="-".join)
+def test_an_rsa_key_whose_parts_do_not_fit_together_signs_rightly_or_is_refused(parts: tuple[str, ...]) -> None:
+    numbers = KEYS["rsa"].private_numbers()
+    broken = {name: getattr(numbers, name) for name in ("p", "q", "d", "dmp1", "dmq1", "iqmp")}
+    broken |= {name: broken[name] - 2 for name in parts}
+    key = rsa.RSAPrivateNumbers(**broken, public_numbers=numbers.public_numbers).private_key(
+        unsafe_skip_rsa_key_validation=True
+    )
+    if len(parts) == 1:
+        # OpenSSL checks what it computed from some parts, and computes it from the others where it is wrong.
+        verify(key, "rsa-sha256", signer_of(pem(key, PKCS8), source="it").sign(b"text"), b"text")
+    else:
+        with pytest.raises(ConfigurationError, match=r"it: it cannot be read: it does not sign"):
+            signer_of(pem(key, PKCS8), source="it")
+
+
 def test_a_signer_does_not_show_its_key() -> None:
     signer = signer_of(pem(KEYS["rsa"]), source="it")
     assert repr(signer) == f"KeySigner({signer.md5}, rsa-sha256)"
