@@ -100,8 +100,12 @@ def environment() -> Path:
 
 def variables(path: str) -> dict[str, str]:
     """Return what is to be in the environment of an engine that had `path` as its PATH."""
-    # An engine lives for seconds: it need not look for garbage as often as Go's usual programs do.
-    return {"PATH": os.pathsep.join((str(environment() / "bin"), path)), "GOGC": "400"} if _used else {"PATH": path}
+    # An engine lives for seconds: it need not look for garbage until it holds much.
+    return (
+        {"PATH": os.pathsep.join((str(environment() / "bin"), path)), "GOGC": "off", "GOMEMLIMIT": "1GiB"}
+        if _used
+        else {"PATH": path}
+    )
 
 
 def stop() -> None:
@@ -171,11 +175,12 @@ def _read_models() -> None:
     """Read boto3's models of what the program asks; every session of a copy knows them then."""
     import botocore.session
 
-    from localcloud.plugins.aws.sdk import SERVICES
+    from localcloud.plugins.aws.sdk import SERVICES, read_pages
 
     botocore.session.create_loader = cache(botocore.session.create_loader)
+    keys = {"aws_access_key_id": "-", "aws_secret_access_key": "-"}
     for service in (*SERVICES, "service-quotas"):
-        botocore.session.Session().create_client(service, "us-east-1", aws_access_key_id="-", aws_secret_access_key="-")
+        read_pages(botocore.session.Session().create_client(service, "us-east-1", **keys))
 
 
 def _silent(*_: object, **__: object) -> None:

@@ -248,7 +248,7 @@ class Rehearsal:
         """The key pair that operators have in their account before a stack names it."""
         from botocore.exceptions import ClientError
 
-        from localcloud.plugins.aws.sdk import session
+        from localcloud.plugins.aws.sdk import client
 
         key = self.state / "keys" / OPERATORS
         if not key.exists():
@@ -259,7 +259,7 @@ class Rehearsal:
         public = key.with_name(f"{key.name}.pub").read_bytes()
         with _without_the_callers_clouds():
             for region in REGIONS:
-                ec2 = session().client(
+                ec2 = client(
                     "ec2",
                     endpoint_url=told["AWS_ENDPOINT_URL"],
                     region_name=region,

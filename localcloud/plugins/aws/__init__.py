@@ -7,10 +7,9 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from localcloud.plugins.aws import ec2, functions, iam, route53, s3, ssm
+from localcloud.plugins.aws import ec2, functions, iam, route53, s3, sdk, ssm
 from localcloud.plugins.aws.common import default_tags
 from localcloud.plugins.aws.credentials import Account
-from localcloud.plugins.aws.sdk import preload, session
 from localcloud.plugins.server import Plugin
 
 
@@ -38,7 +37,7 @@ class Api:
         from botocore.config import Config
 
         retries = Config(retries={"mode": "adaptive", "total_max_attempts": 10})
-        return session().client(
+        return sdk.client(
             service,
             region_name=self.region or None,
             config=retries,
@@ -75,7 +74,7 @@ class Aws(Plugin):
     moving = ("region",)
 
     def preload(self) -> None:
-        preload()
+        sdk.preload()
 
     def client(self, settings: Mapping[str, Any]) -> Api:
         return Api(settings)

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from localcloud.plugins.aws.sdk import session
+from localcloud.plugins.aws import sdk
 from localcloud.plugins.resource import PluginError
 
 _UNITS = {"h": 3600, "m": 60, "s": 1}
@@ -134,7 +134,7 @@ class Account:
 
     def _sts(self, keys: Mapping[str, str], **options: Any) -> Any:
         region = self._settings.get("stsRegion") or self._region
-        return session().client("sts", region_name=region, endpoint_url=self.endpoint("sts"), **keys, **options)
+        return sdk.client("sts", region_name=region, endpoint_url=self.endpoint("sts"), **keys, **options)
 
 
 def _as_boto(key: str, secret: str, token: str | None) -> dict[str, str]:
