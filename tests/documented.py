@@ -13,6 +13,7 @@ _BLOCK = re.compile(r"^ *```(?:sh|bash)\n(.*?)^ *```", re.M | re.S)
 RUN_ELSEWHERE = {
     "make up": "tests/integration/test_make.py::made",
     "make preview": "tests/integration/test_make.py::test_a_preview_shows_what_would_change_and_where_the_rest_is",
+    "make status": "tests/integration/test_prod.py",
     "make down": "tests/integration/conftest.py::rehearsed",
     "lc crash": "tests/integration/test_crashes.py",
     ".venv/bin/python -m localcloud crash": "tests/integration/test_crashes.py",
@@ -20,6 +21,7 @@ RUN_ELSEWHERE = {
     "lc partition": "tests/integration/test_crashes.py",
     "lc run": "tests/integration/test_closed_origins.py",
     "lc freeze": "tests/integration/test_crashes.py",
+    ".venv/bin/rollcall status": "tests/integration/test_credentials_engine.py",
     ".venv/bin/rollcall check": "tests/unit/commands/test_check.py",
     "pulumi import": "tests/integration/test_adopting.py",
     "urn()": "tests/integration/test_adopting.py",
