@@ -46,9 +46,9 @@ def previewed(stack: str) -> str:
             env = {**os.environ, "PULUMI_DEBUG_COMMANDS": "true"}
             subprocess.run(words, env=env, stdout=sys.stderr, stdin=subprocess.DEVNULL, check=False)
         except OSError as missing:
-            raise LogError(f"pulumi cannot be started ({missing.strerror}); put the engine on the PATH") from missing
+            raise LogError(f"pulumi: cannot be started ({missing.strerror}). Put the engine on the PATH.") from missing
         if not log.exists() or not log.stat().st_size:
-            raise LogError("pulumi said nothing of a preview, see above; is it logged in, and is the stack there?")
+            raise LogError("pulumi: wrote no event log of a preview. Read its output above; check that it is logged in and that the stack exists.")
         return log.read_text()
 
 

@@ -13,18 +13,18 @@ from components.commands.review.findings import Change, Findings, Fleet, code, f
 LIMIT = 65_536
 _LINE, _MESSAGE, _PROPERTIES, _NAMES = 400, 6_000, 12, 100
 _CUTS = (10_000, 1_000, 300, 100, 40, 15, 5, 2)
-_LEFT_OUT = f"GitHub takes {LIMIT:,} characters, so they are left out here; the log of the job has them all"
+_LEFT_OUT = f"A comment on GitHub has at most {LIMIT:,} characters; the log of the job has all of them"
 _KINDS = {
-    "missing": ("Missing from DNS", "the machine is in the state and does not answer; `up` waits for it and fails if it stays away"),
-    "stale": ("Stale in DNS", "the entry leads elsewhere than to its machine; the machine itself corrects it"),
-    "left_over": ("Left over in DNS", "the entry's machine is gone; `up` removes the entry"),
-    "foreign": ("Foreign in DNS", "not written by this stack; it is left as it is, and shown once"),
-    "orphaned": ("Orphaned machines", "tagged with this stack and in no state; `up` ends those that are proven to be its own"),
+    "missing": ("Missing from DNS", "the state has the machine, and it does not answer; `up` waits for it, and fails if it does not come back"),
+    "stale": ("Stale in DNS", "the record has another value than its machine; the machine corrects it"),
+    "left_over": ("Left over in DNS", "the machine of the record is gone; `up` removes the record"),
+    "foreign": ("Foreign in DNS", "this stack did not write it; Rollcall does not change it, and shows it once"),
+    "orphaned": ("Orphaned machines", "the machine has the tags of this stack and is in no state; `up` ends it if its cloud proves that Rollcall made it"),
 }  # fmt: skip
 
 
-_VANISHED = "**Gone from their cloud** ({}): in the state, and there no more; `up` makes them again."
-_BY_HAND = "**Changed by hand** ({}): `up` puts back what the program says."
+_VANISHED = "**Gone from their cloud** ({}): the state has them, and their cloud does not; `up` creates them again."
+_BY_HAND = "**Changed by hand** ({}): `up` restores what the program says."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ def headline(found: Findings) -> str:
     number = sum(map(len, found.differences.values())) + len(found.by_hand) + len(found.vanished)
     if number:
         parts.append(
-            f"{number} difference{' was' if number == 1 else 's were'} found between the state and what is there"
+            f"{number} difference{' was' if number == 1 else 's were'} found between the state and the clouds or DNS"
         )
     if parts:
         return ", ".join(parts)
@@ -95,27 +95,27 @@ def headline(found: Findings) -> str:
 
 def _meaning(found: Findings) -> str:
     if found.errors:
-        return "**Nothing can be deployed like this.** Nothing was changed; what to mend stands below."
+        return "**This change cannot be deployed.** Nothing was changed. The errors are below."
     if not found.finished:
         return (
-            "**The preview ended before its end**, so this comment is not the whole. Run it again before you approve."
+            "**The preview stopped early**, so this comment is not complete. Run it again before you approve."
         )
     if not found.changes:
-        return "The state, the machines and DNS are what the program asks for."
+        return "The state, the machines and DNS agree with the program."
     counts = ", ".join(f"{number} {verb}" for verb, number in found.counts.items() if number)
-    said = [f"In all: {counts or 'no'} resources." if counts else "No resource is made, changed or deleted."]
+    said = [f"In total: {counts or 'no'} resources." if counts else "No resource is created, changed or deleted."]
     if found.drifted:
-        said.append("What was found differs from the state **without this change**: look at it first.")
+        said.append("The state already differs from the clouds or DNS **without this change**: check that first.")
     return " ".join(said)
 
 
 def _sections(found: Findings) -> list[Section]:
     sections = []
     if found.errors:
-        sections.append(Section(title="What is wrong, and the mend", lines=tuple(_blocks(found.errors))))
+        sections.append(Section(title="Errors and their fixes", lines=tuple(_blocks(found.errors))))
     if found.dangers:
         lines = tuple(f"- {each}" for each in dict.fromkeys(found.dangers))
-        sections.append(Section(title="Look at this before you approve", lines=lines))
+        sections.append(Section(title="Check this before you approve", lines=lines))
     if found.drifted:
         sections += _drift(found)
     moving = [fleet for fleet in found.fleets if fleet.moves]
@@ -153,12 +153,12 @@ def _machines(fleets: Sequence[Fleet]) -> list[Section]:
         )
         if getattr(fleet, key)
     ]
-    names += [f"- `{fleet.name}` is replaced since {_why(fleet)}" for fleet in fleets if fleet.replaced]
+    names += [f"- `{fleet.name}` is replaced because {_why(fleet)}" for fleet in fleets if fleet.replaced]
     return [
         Section(title="Machines", head=head, lines=tuple(rows)),
         Section(title="", lines=tuple(names)),
         Section(title="In this order", lines=tuple(_order(fleets))),
-        Section(title="Entries of machines in DNS", lines=tuple(_entries(fleets))),
+        Section(title="DNS records of machines", lines=tuple(_entries(fleets))),
     ]
 
 
@@ -198,21 +198,21 @@ def _order(fleets: Sequence[Fleet]) -> Iterable[str]:
     if made:
         successors = sum(len(fleet.replaced) for fleet in fleets)
         among = f", {successors} of them successors" if successors else ""
-        steps.append(f"{made} new machine{' is' if made == 1 else 's are'} made{among}.")
+        steps.append(f"{made} new machine{' is' if made == 1 else 's are'} created{among}.")
         timeout = max((fleet.timeout for fleet in fleets if fleet.comes or fleet.replaced), default=0)
         steps.append(
-            f"The roll is called: every machine of every fleet must answer in DNS, within {timeout} s. "
-            "If one does not, `up` fails and nobody leaves."
+            f"Roll call: every machine of every fleet must answer in DNS, within {timeout} s. "
+            "If one does not, `up` fails and no machine leaves."
         )
     if leave:
         linger = max((fleet.linger for fleet in fleets if fleet.goes or fleet.replaced), default=0)
         steps.append(
-            f"{leave} machine{' is' if leave == 1 else 's are'} asked to leave. Once their entries are gone they serve on "
-            f"for one TTL, {linger} s at the most."
+            f"{leave} machine{' is' if leave == 1 else 's are'} asked to leave DNS. When their records are gone, they serve "
+            f"for one TTL more, {linger} s at most."
         )
-        steps.append("They are deleted, and what is left of them in DNS is removed.")
+        steps.append("They are deleted, and their leftover records are removed.")
     if not steps:
-        steps.append("Machines take up their new settings within 10 s; none is made and none leaves.")
+        steps.append("Machines read their new settings within 10 s. None is created and none leaves.")
     return [f"{number}. {text}" for number, text in enumerate(steps, 1)]
 
 
@@ -228,7 +228,7 @@ def _entries(fleets: Sequence[Fleet]) -> Iterable[str]:
 
 
 def _drift(found: Findings) -> list[Section]:
-    sections = [Section(title="Found: what differs from the state", lines=())]
+    sections = [Section(title="Differences from the state, without this change", lines=())]
     for kind, (title, meaning) in _KINDS.items():
         lines = found.differences[kind]
         if lines:

@@ -140,10 +140,10 @@ def _events(text: str) -> Iterable[dict[str, Any]]:
             event = json.loads(line)
         except ValueError as broken:
             raise LogError(
-                f"line {number} is not JSON; give the file that `pulumi preview --event-log` wrote"
+                f"line {number}: is not JSON. Give the file that `pulumi preview --event-log` wrote."
             ) from broken
         if not isinstance(event, dict):
-            raise LogError(f"line {number} is no event; give the file that `pulumi preview --event-log` wrote")
+            raise LogError(f"line {number}: is not an event. Give the file that `pulumi preview --event-log` wrote.")
         yield event
 
 

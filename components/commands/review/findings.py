@@ -163,7 +163,7 @@ def _opened_by_hand(drifted: Iterable[Step]) -> Iterable[str]:
     for step in drifted:
         if step.type in (_GROUP, _RULE) and step.op == "update":
             for line in _opened(step):
-                yield f"Somebody did this by hand: {line}"
+                yield f"Changed by hand: {line}"
 
 
 def _place_of_step(step: Step) -> tuple[str, tuple[str, int], str]:
@@ -359,19 +359,19 @@ def _dangers(
 ) -> Iterable[str]:
     for fleet in fleets:
         if fleet.goes and not fleet.after:
-            yield f"Fleet `{fleet.name}` goes away whole: {_count(len(fleet.goes), 'machine')} on {fleet.cloud}."
+            yield f"Fleet `{fleet.name}` is removed: {_count(len(fleet.goes), 'machine')} on {fleet.cloud}."
     yield from _empty_places(fleets)
     for step in steps:
         gone = step.op in (*_GONE, "delete-replaced")
         if gone and step.old and step.old.protect:
-            yield f"`{step.name}` ({step.type}) is protected and would be deleted; the deployment refuses that."
+            yield f"`{step.name}` ({step.type}) is protected and would be deleted. The deployment fails at this."
         elif step.op in _GONE and step.type in (*_RECORDS, "cloudflare:index/zone:Zone", "aws:route53/zone:Zone"):
             kept = " (kept at its provider)" if step.old and step.old.retain else ""
             yield f"DNS: {code(_title(step))} is deleted{kept}."
         if step.type in (_GROUP, _RULE) and step.op not in ("same", *_GONE):
             yield from _opened(step)
         if step.type == ROLL_CALL and step.new and step.new.inputs.get("brake") is False:
-            yield f"The brake is off (`rollcall:brake: false`): fleet `{step.name}` removes any number of entries and machines at once."
+            yield f"The safety limit is off (`rollcall:brake: false`): fleet `{step.name}` removes any number of records and machines at once."
     yield from _brake(steps, fleets, differences)
 
 
@@ -379,7 +379,7 @@ def _empty_places(fleets: tuple[Fleet, ...]) -> Iterable[str]:
     for place in sorted({each for fleet in fleets for each in fleet.stood}):
         before = sum(fleet.before for fleet in fleets if place in fleet.stood)
         if before and not sum(fleet.after for fleet in fleets if place in fleet.places):
-            yield f"Nobody answers at {code(place)} any more: its last machine goes."
+            yield f"No machine answers at {code(place)} any more: the last one is removed."
 
 
 def _opened(step: Step) -> Iterable[str]:
@@ -419,8 +419,8 @@ def _brake(
         wanted = sum(each.after for each in fleets if each.name == step.name)
         if not within_brake(stands + left, left) or not is_safe_end(wanted, lost):
             yield (
-                f"The brake may hold: fleet `{step.name}` has {left} left-over entries and {lost} orphaned machines to "
-                "remove, more than three in ten. `pulumi up` says so and removes nothing."
+                f"The safety limit may stop `pulumi up`: fleet `{step.name}` has {left} leftover records and {lost} orphaned machines to "
+                "remove, more than three in ten. Then it reports this and removes nothing."
             )
 
 

@@ -79,8 +79,8 @@ def test_a_replacement_holds_both_at_the_peak_and_successors_come_first() -> Non
     assert "1 machine comes, 2 machines are replaced" in text
     assert "| `web` | AWS | 3 | 1 | 0 | 2 | 0 | 6 | 4 |" in text
     order = (
-        text.index("3 new machines are made"),
-        text.index("The roll is called"),
+        text.index("3 new machines are created"),
+        text.index("Roll call: every machine"),
         text.index("2 machines are asked to leave"),
     )
     assert list(order) == sorted(order)
@@ -193,8 +193,8 @@ def test_what_is_dangerous_stands_under_its_own_heading() -> None:
               new={"ingress": [{"fromPort": 22, "toPort": 22, "cidrBlocks": ["0.0.0.0/0"]}]}),
     )  # fmt: skip
     for words in (
-        "Look at this before you approve", "Fleet `web` goes away whole: 2 machines", "Nobody answers at `www.example.org A` any more",
-        "`www.example.org CNAME a.example.org` is deleted", "is protected and would be deleted", "The brake is off", "opens SSH",
+        "Check this before you approve", "Fleet `web` is removed: 2 machines", "No machine answers at `www.example.org A` any more",
+        "`www.example.org CNAME a.example.org` is deleted", "is protected and would be deleted", "The safety limit is off", "opens SSH",
     ):  # fmt: skip
         assert words in text, words
     assert "Look at this" not in comment(*machines("create", "web-9"))
@@ -236,8 +236,8 @@ def test_a_long_comment_says_what_it_leaves_out(limit: int) -> None:
         limit=limit,
     )
     assert len(text) <= limit
-    assert "more. GitHub takes 65,536 characters" in text and "(3000)" in text
-    assert "left out" not in comment(*machines("create", "web-0"))
+    assert "more. A comment on GitHub has at most 65,536 characters" in text and "(3000)" in text
+    assert "at most" not in comment(*machines("create", "web-0"))
 
 
 def test_the_same_preview_is_the_same_comment_in_whatever_order_the_engine_took_it() -> None:
@@ -269,7 +269,7 @@ def test_the_exit_code_says_how_it_went(
     if code != 2:
         assert out.read_text().startswith("<!-- rollcall-review: prod -->\n")
     else:
-        assert "line 1 is not JSON" in capsys.readouterr().err
+        assert "line 1: is not JSON" in capsys.readouterr().err
 
 
 def test_drift_alone_is_a_difference_though_no_resource_changes() -> None:
@@ -281,8 +281,8 @@ def test_drift_alone_is_a_difference_though_no_resource_changes() -> None:
 def test_a_preview_without_pulumi_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert main(["--stack", "prod"]) == 2
-    assert "put the engine on the PATH" in capsys.readouterr().err
-    with pytest.raises(LogError, match="line 1 is no event"):
+    assert "Put the engine on the PATH" in capsys.readouterr().err
+    with pytest.raises(LogError, match="line 1: is not an event"):
         read_log("[]")
 
 
@@ -290,7 +290,7 @@ def test_a_preview_without_pulumi_says_what_to_do(monkeypatch: pytest.MonkeyPatc
 def test_a_fleet_that_stays_and_leaves_a_name_is_seen(stays: bool) -> None:
     before, after = {**EMPTY, "places": [PLACE]}, {**EMPTY, "places": [PLACE] if stays else []}
     text = comment(*machines("update", "web-0"), event("update", ROLL_CALL, "web", old=before, new=after))
-    assert ("Nobody answers at `www.example.org A` any more" in text) != stays
+    assert ("No machine answers at `www.example.org A` any more" in text) != stays
     assert ("- `www.example.org A`: 1 machine now, 0 afterwards" in text) != stays
 
 
