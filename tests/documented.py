@@ -2,32 +2,91 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _BLOCK = re.compile(r"^ *```(?:sh|bash)\n(.*?)^ *```", re.M | re.S)
 
-# What a command that begins so does is tested there, with the machines or the state that it needs; the line itself is not typed.
+
+@dataclass(frozen=True, kw_only=True)
+class Elsewhere:
+    """The `test` (`file::function`) that runs a command with the machines or the state that it needs. `by` is its text that does so: it
+    is in the test, or in what the test calls (`reached`), and has the last word of the command."""
+
+    test: str
+    by: str
+
+
+# A command that begins so is run by another test; the line itself is not typed.
 RUN_ELSEWHERE = {
-    "make up": "tests/integration/test_make.py::made",
-    "make preview": "tests/integration/test_make.py::test_a_preview_shows_what_would_change_and_where_the_rest_is",
-    "make status": "tests/integration/test_prod.py",
-    "make down": "tests/integration/conftest.py::rehearsed",
-    "lc crash": "tests/integration/test_crashes.py",
-    ".venv/bin/python -m localcloud crash": "tests/integration/test_crashes.py",
-    "lc exec": "tests/integration/test_hypervisor.py",
-    "lc partition": "tests/integration/test_crashes.py",
-    "lc run": "tests/integration/test_closed_origins.py",
-    "lc freeze": "tests/integration/test_crashes.py",
-    ".venv/bin/rollcall status": "tests/integration/test_credentials_engine.py",
-    ".venv/bin/rollcall check": "tests/unit/commands/test_check.py",
-    "pulumi import": "tests/integration/test_adopting.py",
-    "urn()": "tests/integration/test_adopting.py",
-    "rollcall adopt": "tests/integration/test_adopting.py",
-    "pulumi config set": "tests/integration/test_adopting_machines.py",
-    ".venv/bin/python -m components.commands.review": "tests/integration/test_review_engine.py",
+    "make up": Elsewhere(
+        test="tests/integration/test_make.py::test_up_is_a_line_for_each_step_with_its_time", by="commands.up("
+    ),
+    "make preview": Elsewhere(
+        test="tests/integration/test_make.py::test_a_preview_shows_what_would_change_and_where_the_rest_is",
+        by="commands.preview(",
+    ),
+    "make status": Elsewhere(
+        test="tests/integration/test_prod.py::test_status_says_in_step_with_exit_code_0", by="commands.status("
+    ),
+    "make down": Elsewhere(test="tests/integration/test_make.py::test_down_leaves_only_the_logs", by='make("down")'),
+    "lc crash": Elsewhere(
+        test="tests/integration/test_crashes.py::test_what_crashed_and_what_hangs_is_gone_within_a_minute_and_comes_back",
+        by='localcloud("crash"',
+    ),
+    ".venv/bin/python -m localcloud crash": Elsewhere(
+        test="tests/integration/test_crashes.py::test_what_crashed_and_what_hangs_is_gone_within_a_minute_and_comes_back",
+        by='localcloud("crash"',
+    ),
+    "lc exec": Elsewhere(
+        test="tests/integration/test_crashes.py::test_a_command_runs_on_a_machine_that_is_named", by='localcloud("exec"'
+    ),
+    "lc partition": Elsewhere(
+        test="tests/integration/test_crashes.py::test_clouds_that_are_cut_off_from_each_other_remove_nobody",
+        by='localcloud("partition"',
+    ),
+    "lc run": Elsewhere(
+        test="tests/integration/test_closed_origins.py::test_nobody_but_the_edge_gets_to_a_machine",
+        by='localcloud("run"',
+    ),
+    "lc freeze": Elsewhere(
+        test="tests/integration/test_crashes.py::test_what_crashed_and_what_hangs_is_gone_within_a_minute_and_comes_back",
+        by='localcloud("freeze"',
+    ),
+    ".venv/bin/rollcall status": Elsewhere(
+        test="tests/integration/test_credentials_engine.py::test_a_fleet_that_is_deployed_is_looked_at_and_destroyed_with_the_roles_credentials",
+        by='tool("status"',
+    ),
+    ".venv/bin/rollcall check": Elsewhere(
+        test="tests/unit/commands/test_check.py::test_it_takes_less_than_a_second_and_imports_neither_the_sdk_nor_a_client",
+        by='main(["check"',
+    ),
+    "pulumi import": Elsewhere(
+        test="tests/integration/test_adopting.py::test_records_made_by_hand_are_imported_by_the_documented_commands",
+        by='run("import"',
+    ),
+    "urn()": Elsewhere(
+        test="tests/integration/test_adopting.py::test_records_made_by_hand_are_imported_by_the_documented_commands",
+        by='startswith("urn()',
+    ),
+    "rollcall adopt": Elsewhere(
+        test="tests/integration/test_adopting_machines.py::test_machines_made_by_hand_become_the_fleets_and_no_visitor_fails",
+        by='"adopt", "--stack"',
+    ),
+    "pulumi config set": Elsewhere(
+        test="tests/integration/test_check_engine.py::test_what_config_set_writes_is_read_as_a_user_expects",
+        by='pulumi("config", "set", "--path"',
+    ),
+    ".venv/bin/python -m components.commands.review": Elsewhere(
+        test="tests/unit/commands/test_review.py::test_the_exit_code_says_how_it_went",
+        by="components.commands.review.__main__ import main",
+    ),
 }
 # A command that begins so is run by no test.
 EXCEPTIONS = {
@@ -58,10 +117,69 @@ def blocks(document: Path) -> list[list[str]]:
     return [commands(each) for each in _BLOCK.findall(document.read_text())]
 
 
-def _known(command: str, table: dict[str, str]) -> bool:
+def _known(command: str, table: Collection[str]) -> bool:
     return any(command.startswith(each) for each in table)
 
 
 def to_run(block: list[str]) -> list[str]:
     """Return the commands of a block that `test_documented_commands` runs."""
     return [each for each in block if not _known(each, EXCEPTIONS) and not _known(each, RUN_ELSEWHERE)]
+
+
+@cache
+def _parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def _modules(path: Path) -> list[Path]:
+    """Return a file of the tests, and what it imports of the tests."""
+    imported = [node.module for node in ast.walk(_parsed(path)) if isinstance(node, ast.ImportFrom) and node.module]
+    files = [ROOT / f"{each.replace('.', '/')}.py" for each in imported if each.startswith("tests.")]
+    return [path, *(each for each in files if each.exists())]
+
+
+@cache
+def _definitions(path: Path) -> tuple[tuple[str, str, ast.AST], ...]:
+    """Return the name and the text of each function, method, constant and import of a file."""
+    lines, found = path.read_text().splitlines(), list[tuple[str, str, ast.AST]]()
+    for node in ast.walk(_parsed(path)):
+        if isinstance(node, ast.FunctionDef):
+            found.append((node.name, "\n".join(lines[node.lineno - 1 : node.end_lineno]), node))
+        elif isinstance(node, ast.ImportFrom):
+            found += [(each.asname or each.name, f"from {node.module} import {each.name}", node) for each in node.names]
+    for node in _parsed(path).body:
+        for target in node.targets if isinstance(node, ast.Assign) else ():
+            if isinstance(target, ast.Name):
+                found.append((target.id, "\n".join(lines[node.lineno - 1 : node.end_lineno]), node))
+    return tuple(found)
+
+
+def _names(node: ast.AST) -> Iterator[str]:
+    for each in ast.walk(node):
+        if isinstance(each, ast.Name):
+            yield each.id
+        elif isinstance(each, ast.Attribute):
+            yield each.attr
+        elif isinstance(each, ast.arg):
+            yield each.arg
+
+
+def reached(test: str) -> str:
+    """Return the text of a test (`file::function`) and of what it calls in its own file and in the helpers that this one imports, with its
+    fixtures. Raises KeyError where there is no such test."""
+    file, _, name = test.partition("::")
+    known: dict[str, list[tuple[str, ast.AST]]] = {}
+    for path in _modules(ROOT / file):
+        for each, said, node in _definitions(path):
+            known.setdefault(each, []).append((said, node))
+    texts, seen, ahead = [], set[str](), [name]
+    known[name]
+    while ahead:
+        now = ahead.pop()
+        if now in seen:
+            continue
+        seen.add(now)
+        for said, node in known.get(now, ()):
+            texts.append(said)
+            ahead += _names(node)
+    return "\n".join(texts)

@@ -42,6 +42,12 @@ def test_clouds_that_are_cut_off_from_each_other_remove_nobody(crashes: Crashes)
     crashes.rehearsal.localcloud("heal")
 
 
+def test_a_command_runs_on_a_machine_that_is_named(crashes: Crashes) -> None:
+    words = ("cat", "/etc/machine-id")
+    printed = crashes.rehearsal.localcloud("exec", "web-joyent-0", "--", *words, capture=True)
+    assert len(printed) > 30 and printed == crashes.inside(crashes.machine("web-joyent-0")["id"], *words)
+
+
 def test_a_workload_that_fails_says_which_check_and_how(crashes: Crashes) -> None:
     """In its own status and log, and in its cloud, where a roll call and `rollcall status` read it."""
     machine = crashes.machine("web-joyent-0")["id"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.documented import DOCUMENTS, EXCEPTIONS, ROOT, RUN_ELSEWHERE, blocks, commands, to_run
+from tests.documented import DOCUMENTS, EXCEPTIONS, RUN_ELSEWHERE, blocks, commands, reached, to_run
 
 SHOWN = [command for document in DOCUMENTS for block in blocks(document) for command in block]
 # What tests/integration/test_make.py has the means to run: the stack is up, without machines.
@@ -28,10 +28,19 @@ def test_no_exception_outlives_its_command(command: str) -> None:
     assert any(each.startswith(command) for each in SHOWN)
 
 
-@pytest.mark.parametrize("test", sorted(set(RUN_ELSEWHERE.values())))
-def test_a_test_that_runs_a_command_exists(test: str) -> None:
-    file, _, name = test.partition("::")
-    assert (ROOT / file).exists() and (not name or f"def {name}(" in (ROOT / file).read_text())
+@pytest.mark.parametrize("command", RUN_ELSEWHERE)
+def test_another_test_runs_the_command(command: str) -> None:
+    """The text that runs it has the command's last word, and the test has this text or calls what has it."""
+    found = RUN_ELSEWHERE[command]
+    assert found.test.partition("::")[2].startswith("test_")
+    assert command.split()[-1] in found.by and found.by in reached(found.test)
+
+
+def test_a_test_that_does_not_run_the_command_is_noticed() -> None:
+    make = "tests/integration/test_make.py::test_the_catalogue_takes_words_as_help_gives_them"
+    assert 'make("catalogue"' in reached(make) and 'make("down"' not in reached(make)
+    with pytest.raises(KeyError):
+        reached("tests/integration/test_make.py::test_that_does_not_exist")
 
 
 def test_comments_go_and_continued_lines_are_joined() -> None:
