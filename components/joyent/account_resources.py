@@ -73,7 +73,11 @@ class ThingProvider(JoyentProvider):
         lacking = [(field.name, "is missing") for field in self.fields if field.needed and field.name not in inputs]
         found = lacking or [each for each in self.kind.faults(inputs) if not unknown(inputs.get(each[0]))]
         return CheckResult(
-            inputs, [*self.place_faults(inputs), *(CheckFailure(name, reason) for name, reason in found)]
+            inputs,
+            [
+                *self.place_faults(inputs),
+                *(CheckFailure(name, f"{reason.removesuffix('.')}.") for name, reason in found),
+            ],
         )
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:

@@ -35,9 +35,7 @@ class AgentSigner:
         flags = _RSA_SHA2_256 if self.algorithm == "rsa-sha256" else 0
         answer = _ask(self.path, _SIGN_REQUEST, _string(self.blob) + _string(message) + struct.pack(">I", flags))
         if answer[:1] != bytes([_SIGN_RESPONSE]):
-            raise ConfigurationError(
-                f"the ssh-agent refuses to sign with {self.md5}; unlock it, or set TRITON_KEY_FILE"
-            )
+            raise ConfigurationError(f"ssh-agent: refuses to sign with {self.md5}. Unlock it, or set TRITON_KEY_FILE.")
         signature, _ = _take(answer[1:])
         _, rest = _take(signature)
         raw, _ = _take(rest)
@@ -66,7 +64,7 @@ def signer_from_agent(key_id: str, path: str) -> Signer | None:
             kind = _take(blob)[0].decode()
             if kind not in _ALGORITHMS:
                 raise ConfigurationError(
-                    f"the ssh-agent's key {key_id} is {kind}, which does not work through an agent; set TRITON_KEY_FILE"
+                    f"ssh-agent: its key {key_id} is {kind}, which does not work through an agent. Set TRITON_KEY_FILE."
                 )
             return AgentSigner(path, blob, md5_of(blob), _ALGORITHMS[kind])
     return None
@@ -82,7 +80,7 @@ def _ask(path: str, kind: int, body: bytes) -> bytes:
             return _exactly(agent, length)
     except OSError as gone:
         raise ConfigurationError(
-            f"the ssh-agent at {path} does not answer: {gone}; start it, or set TRITON_KEY_FILE"
+            f"ssh-agent: does not answer at {path} ({gone}). Start it, or set TRITON_KEY_FILE."
         ) from gone
 
 

@@ -101,7 +101,7 @@ class Catalogue:
         known = self.datacenters()
         if name not in known:
             told = ", ".join(f"{each} ({url})" for each, url in sorted(known.items())) or "none at all"
-            raise NotFoundError(f"there is no data centre {name!r}; there is {told}")
+            raise NotFoundError(f"data centre {name!r}: does not exist. Name one of {told}.")
         return known[name].rstrip("/")
 
     def _inactive(self, image: str) -> ImageRecord:
@@ -109,10 +109,10 @@ class Catalogue:
             found = ImageRecord.of(self._api.get(f"/images/{image}"))
         except NotFoundError as unknown:
             raise NotFoundError(
-                f"there is no image {image} in this data centre that the account may use; `triton image list` has those there are"
+                f"image {image}: the account may use no such image in this data centre. Choose one that `triton image list` shows."
             ) from unknown
         if found.state != "active":
-            raise RefusedError(f"the image {found} is {found.state}, not active; choose another (`triton images`)")
+            raise RefusedError(f"image {found}: is {found.state}, not active. Choose another (`triton images`).")
         return found
 
 
@@ -120,12 +120,12 @@ def _only(text: str, found: Sequence[_O], all_: Iterable[_O], what: str) -> _O:
     if len(found) == 1:
         return found[0]
     if found:
-        raise AmbiguousError(f"the {what} {text!r} is ambiguous: {', '.join(map(str, found))}; give the id of one")
+        raise AmbiguousError(f"{what} {text!r}: is ambiguous: {', '.join(map(str, found))}. Give the id of one.")
     names = sorted({each.name for each in all_})
     near = get_close_matches(text.partition("@")[0], names, n=3) or names[:8]
     raise NotFoundError(
-        f"there is no {what} {text!r} in this data centre; there is {', '.join(near) or 'none at all'}: "
-        f"correct it (`triton {what} list` has all)"
+        f"{what} {text!r}: does not exist in this data centre. Name one of {', '.join(near) or 'none'} "
+        f"(`triton {what} list` shows all)."
     )
 
 

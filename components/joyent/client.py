@@ -182,7 +182,7 @@ def _understood(call: str, kind: type[CloudApiError] = TransientError) -> Iterat
         yield
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as garbled:
         raise kind(
-            f"{call}: the reply is not what CloudAPI's reference says ({garbled!r}); check TRITON_URL, or try again"
+            f"{call}: the reply is not what CloudAPI's reference says ({garbled!r}). Check TRITON_URL, or try again."
         ) from garbled
 
 

@@ -53,9 +53,9 @@ class Credentials:
         lacking = [name for name, value in (("URL", url), ("ACCOUNT", account)) if not value]
         if lacking:
             raise ConfigurationError(
-                "set "
+                f"TRITON_{lacking[0]}: is not set. Set "
                 + " and ".join(f"TRITON_{name} (config: {name.lower()})" for name in lacking)
-                + " to reach CloudAPI"
+                + " to reach CloudAPI."
             )
         key_id, key_file, key_material, passphrase = (
             _environment(environ, form) or str(own.get(setting) or "")
@@ -102,7 +102,7 @@ def _insecure(environ: Mapping[str, str], settings: Mapping[str, Any]) -> bool:
 
 def _truth(text: str, name: str) -> bool:
     if text.lower() not in _TRUE + _FALSE:
-        raise ConfigurationError(f"{name} is {text!r}; set it to true or false")
+        raise ConfigurationError(f"{name}: {text!r} is not a boolean. Set true or false.")
     return text.lower() in _TRUE
 
 
@@ -110,6 +110,6 @@ def _checked_url(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigurationError(
-            f"the CloudAPI URL {url!r} is none; set TRITON_URL to something like https://us-central-1.api.example.com"
+            f"TRITON_URL: {url!r} is not the URL of a CloudAPI. Write it as https://us-central-1.api.example.com."
         )
     return url.rstrip("/")

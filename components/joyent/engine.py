@@ -42,7 +42,9 @@ def _check() -> None:
         try:
             socket.create_connection((host.strip("[]"), int(port)), timeout=1).close()
         except OSError as gone:
-            raise EngineGoneError(f"the Pulumi engine at {engine} is gone; stopped waiting") from gone
+            raise EngineGoneError(
+                f"pulumi: the engine at {engine} is gone, so the provider stopped waiting. Run `pulumi up` again."
+            ) from gone
 
 
 def say(text: str) -> None:

@@ -1,6 +1,6 @@
 """What can go wrong between us and CloudAPI: one root, transient and fatal below it.
 
-Every message is one sentence or two that says what happened and what mends it; it is shown to the user as it is.
+Every message has the shape `WHERE: PROBLEM. FIX.`, and is shown to the user as it is.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ class _Vlans:
     def faults(self, inputs: Body) -> Iterable[Fault]:
         number = inputs["vlan_id"]
         if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= 4095:
-            yield "vlan_id", f"must be a whole number from 0 to 4095, not {number!r}"
+            yield "vlan_id", f"must be a whole number from 0 to 4095, not {number!r}. Correct it"
 
     def find(self, session: Session, inputs: Body) -> tuple[str, Body] | None:
         try:
@@ -83,7 +83,7 @@ class _Vlans:
             return None
         if body["name"] != inputs["vlan_name"]:
             raise FatalError(
-                f"VLAN {inputs['vlan_id']} is taken by {body['name']!r}; choose another vlan_id, or that vlan_name"
+                f"VLAN {inputs['vlan_id']}: is taken by {body['name']!r}. Choose another vlan_id, or that vlan_name."
             )
         return str(body["vlan_id"]), body
 
@@ -130,12 +130,12 @@ class _Networks:
         try:
             subnet = ipaddress.ip_network(inputs["subnet"])
         except ValueError as wrong:
-            yield "subnet", f"{wrong}; write it as 10.1.2.0/24"
+            yield "subnet", f"{wrong}. Write it as 10.1.2.0/24"
             return
         for name in ("provision_start_ip", "provision_end_ip", "gateway"):
             try:
                 if name in inputs and ipaddress.ip_address(inputs[name]) not in subnet:
-                    yield name, f"{inputs[name]} is not in {subnet}"
+                    yield name, f"{inputs[name]} is not in {subnet}. Choose an address of it"
             except ValueError as wrong:
                 yield name, str(wrong)
 
@@ -145,7 +145,7 @@ class _Networks:
                 wrong = [name for name in self._FIXED if name in inputs and body.get(name) != inputs[name]]
                 if wrong:
                     raise FatalError(
-                        f"network {body['name']!r} ({body['id']}) is there with another {', '.join(wrong)}; choose another network_name"
+                        f"network {body['name']!r} ({body['id']}): exists with another {', '.join(wrong)}. Choose another network_name."
                     )
                 return str(body["id"]), self.change(session, body["id"], inputs, ())
         return None
@@ -189,9 +189,11 @@ class _Networks:
             return True
 
         try:
-            wait_until(f"network {id_} deleted", gone, timeout=float(props["delete_timeout"]), sleep=session.sleep)
+            wait_until(f"network {id_}", gone, timeout=float(props["delete_timeout"]), sleep=session.sleep)
         except WaitTimeoutError as late:
-            raise WaitTimeoutError(f"{late}: {refusal}; delete what is on it, or raise delete_timeout") from late
+            raise WaitTimeoutError(
+                f"network {id_}: was not deleted within {float(props['delete_timeout']):g} s ({refusal}). Delete what is on it, or raise delete_timeout."
+            ) from late
 
 
 class VlanProvider(ThingProvider):

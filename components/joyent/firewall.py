@@ -52,9 +52,9 @@ class _Rules:
 
     def faults(self, inputs: Body) -> Iterable[Fault]:
         if not _RULE.fullmatch(str(inputs["rule"])):
-            yield "rule", f"{inputs['rule']!r} is no rule; write FROM … TO … ALLOW|BLOCK PROTOCOL …"
+            yield "rule", f"{inputs['rule']!r} is not a rule. Write FROM … TO … ALLOW|BLOCK PROTOCOL …"
         if len(str(inputs.get("description", ""))) > 255:
-            yield "description", "is over 255 characters with the resource's mark; shorten it"
+            yield "description", "is over 255 characters with the resource's mark. Shorten it"
 
     def find(self, session: Session, inputs: Body) -> tuple[str, Body] | None:
         mark = str(inputs.get("mark") or "")

@@ -60,7 +60,7 @@ class _Images:
 
     def faults(self, inputs: Body) -> Iterable[Fault]:
         if MARK_TAG in (inputs.get("tags") or {}):
-            yield "tags", f"{MARK_TAG!r} is reserved; choose another key"
+            yield "tags", f"{MARK_TAG!r} is reserved. Choose another key"
 
     def find(self, session: Session, inputs: Body) -> tuple[str, Body] | None:
         """Name and version are not unique; the mark in its tags is ours. A failed attempt is not worth finding."""
@@ -90,7 +90,7 @@ class _Images:
     def look(self, session: Session, id_: str, props: Body) -> Body:
         body: Body = session.api.get(f"/images/{id_}")
         if body.get("state") == "destroyed":
-            raise NotFoundError(f"image {id_} is destroyed")
+            raise NotFoundError(f"image {id_}: is destroyed. Run `pulumi up --refresh` to make it again.")
         return body
 
     def live(self, inputs: Body, body: Body) -> Body:

@@ -42,7 +42,7 @@ class _Keys:
 
     def faults(self, inputs: Body) -> Iterable[Fault]:
         if not _blob(inputs["key"]):
-            yield "key", "is no public key; give one line as in authorized_keys (`ssh-ed25519 AAAA…`)"
+            yield "key", "is not a public key. Give one line as in authorized_keys (`ssh-ed25519 AAAA…`)"
 
     def find(self, session: Session, inputs: Body) -> tuple[str, Body] | None:
         """The same key under the same name is what we would make; under another name it is somebody's."""
@@ -52,8 +52,8 @@ class _Keys:
             return None
         if body["name"] != inputs["key_name"]:
             raise FatalError(
-                f"the key {body['fingerprint']} is in the account already, as {body['name']!r}; "
-                f"set key_name to that, or `triton key delete` it first"
+                f"key {body['fingerprint']}: is in the account already, as {body['name']!r}. "
+                f"Set key_name to that, or `triton key delete` it first."
             )
         return str(body["fingerprint"]), body
 
@@ -73,7 +73,7 @@ class _Keys:
         return {"fingerprint": body["fingerprint"]}
 
     def change(self, session: Session, id_: str, inputs: Body, changed: Iterable[str]) -> Body:
-        raise FatalError(f"a key is never changed in place: {', '.join(changed)}")
+        raise FatalError(f"key: cannot be changed in place ({', '.join(changed)}). Declare another key.")
 
     def remove(self, session: Session, id_: str, props: Body) -> None:
         session.api.delete(f"/keys/{quote(id_, safe='')}")

@@ -49,10 +49,12 @@ def get_package(
         return catalogue.package(package)
     fitting = [each for each in catalogue.packages() if memory in (None, each.memory) and group in (None, each.group)]
     if len(fitting) > 1:
-        raise AmbiguousError(f"{len(fitting)} packages fit: {', '.join(map(str, fitting))}; give the name of one")
+        raise AmbiguousError(
+            f"package: {len(fitting)} packages fit: {', '.join(map(str, fitting))}. Give the name of one."
+        )
     if not fitting:
         raise NotFoundError(
-            f"no package has {memory} MiB in group {group}; there is {', '.join(map(str, catalogue.packages()))}"
+            f"package: none has {memory} MiB in group {group}. Choose from {', '.join(map(str, catalogue.packages()))}."
         )
     return fitting[0]
 
@@ -71,7 +73,7 @@ def get_datacenter(name: str | None = None, *, settings: Mapping[str, Any] | Non
     if wanted in known:
         return Datacenter(wanted, known[wanted])
     told = ", ".join(f"{each} ({address})" for each, address in sorted(known.items())) or "none at all"
-    raise NotFoundError(f"there is no data centre {name or f'at {url}'}; there is {told}")
+    raise NotFoundError(f"data centre {name or url}: does not exist. Name one of {told}.")
 
 
 def own_datacenter(api: CloudApi, known: Mapping[str, str] | None = None) -> str:

@@ -116,7 +116,9 @@ class MachineProvider(JoyentProvider):
             inputs["secret_metadata"] = {
                 key: text if unknown(text) else seal(text) for key, text in inputs["secret_metadata"].items()
             }
-        return CheckResult(inputs, [*misplaced, *(CheckFailure(name, reason) for name, reason in found)])
+        return CheckResult(
+            inputs, [*misplaced, *(CheckFailure(name, f"{reason.removesuffix('.')}.") for name, reason in found)]
+        )
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
         old, new = inputs_of(_olds), inputs_of(_news)
@@ -208,7 +210,7 @@ class MachineProvider(JoyentProvider):
             return
         if machine.deletion_protection:
             raise FatalError(
-                f"machine {machine.name} ({_id}) is protected; set deletion_protection to False, `pulumi up`, then delete"
+                f"machine {machine.name} ({_id}): is protected. Set deletion_protection to False, `pulumi up`, then delete it."
             )
         if machine.state in ("running", "stopping"):
             try:

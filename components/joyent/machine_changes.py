@@ -115,7 +115,7 @@ class Change:
         state = self._nic_state(mac)
         if state is None:
             raise FatalError(
-                f"machine {self._id}: the NIC {mac} could not be added; `triton instance audit {self._id}` has why"
+                f"machine {self._id}: the NIC {mac} could not be added. Run `triton instance audit {self._id}` for the reason."
             )
         return True if state == "running" else None
 
@@ -148,7 +148,7 @@ def power(session: Session, machine: str, wanted: str, timeout: float) -> None:
             if wanted == "stopped":
                 return True
             raise FatalError(
-                f"machine {machine} cannot be started: it {'has failed' if found else 'is gone'}; run `pulumi up` again"
+                f"machine {machine}: cannot be started, because it {'has failed' if found else 'is gone'}. Run `pulumi up` again."
             )
         if found.state == wanted:
             return True

@@ -47,73 +47,86 @@ def faults(inputs: Inputs, catalogue: Catalogue) -> list[Fault]:
 def _name(inputs: Inputs, catalogue: Catalogue) -> Iterator[Fault]:
     name = inputs.get("machine_name")
     if not name:
-        yield "machine_name", "is missing; every machine needs a name that no other machine of the account has"
+        yield "machine_name", "is missing. Every machine needs a name that no other machine of the account has"
     elif not unknown(name):
         if not _NAME.fullmatch(str(name)):
-            yield "machine_name", f"{name!r} must begin with a letter or digit and go on with these, '_', '.' and '-'"
+            yield (
+                "machine_name",
+                f"{name!r} must begin with a letter or digit and go on with these, '_', '.' and '-'. Correct it",
+            )
         if len(str(name)) > _LONGEST_NAME:
-            yield "machine_name", f"is {len(name)} characters long, CloudAPI takes {_LONGEST_NAME}; shorten it"
+            yield "machine_name", f"is {len(name)} characters long, and CloudAPI takes {_LONGEST_NAME}. Shorten it"
         elif len(str(name)) > _LONGEST_NAME_IN_DNS and catalogue.cns_enabled():
             yield (
                 "machine_name",
-                f"is {len(name)} characters long, an account with CNS takes {_LONGEST_NAME_IN_DNS}; shorten it",
+                f"is {len(name)} characters long, and an account with CNS takes {_LONGEST_NAME_IN_DNS}. Shorten it",
             )
 
 
 def _tags(tags: Mapping[str, Any]) -> Iterator[Fault]:
     for key, value in tags.items():
         if key in _PARAMETERS or key.partition(":")[0] == MARK_TAG:
-            yield "tags", f"{key!r} is reserved; choose another key"
+            yield "tags", f"{key!r} is reserved. Choose another key"
         elif key.startswith("docker:label:com.docker."):
-            yield "tags", f"{key!r} is reserved for Docker; choose another key"
+            yield "tags", f"{key!r} is reserved for Docker. Choose another key"
         elif key.startswith("triton."):
             kind = _TRITON_TAGS.get(key)
             if kind is None:
-                yield "tags", f"{key!r} is none of {', '.join(_TRITON_TAGS)}; 'triton.' is reserved"
+                yield (
+                    "tags",
+                    f"{key!r} is not one of {', '.join(_TRITON_TAGS)}, and 'triton.' is reserved. Choose another key",
+                )
             elif not isinstance(value, kind):
-                yield "tags", f"{key!r} must be {'true or false' if kind is bool else 'a text'}, not {value!r}"
+                yield (
+                    "tags",
+                    f"{key!r} must be {'true or false' if kind is bool else 'a text'}, not {value!r}. Correct it",
+                )
         elif not isinstance(value, str | bool | int | float):
-            yield "tags", f"{key!r} must be a text, a number, true or false"
+            yield "tags", f"{key!r} must be a text, a number, true or false. Correct it"
 
 
 def _metadata(inputs: Inputs) -> Iterator[Fault]:
     plain, secret = inputs.get("metadata") or {}, inputs.get("secret_metadata") or {}
     for key in sorted(plain.keys() & secret.keys()):
-        yield "metadata", f"{key!r} is in secret_metadata too; keep one of the two"
+        yield "metadata", f"{key!r} is in secret_metadata too. Keep one of the two"
     for name, values in (("metadata", plain), ("secret_metadata", secret)):
         for key, value in values.items():
             if key in _PARAMETERS or key in ("credentials", "administrator_pw"):
-                yield name, f"{key!r} is reserved; choose another key"
+                yield name, f"{key!r} is reserved. Choose another key"
             elif key in SYSTEM_METADATA:
-                mend = "give it as userdata" if key != "root_authorized_keys" else "the account's keys are put there"
-                yield name, f"{key!r} is CloudAPI's own; {mend}"
+                fix = (
+                    "Give it as userdata"
+                    if key != "root_authorized_keys"
+                    else "Leave it out: it gets the account's keys"
+                )
+                yield name, f"{key!r} is CloudAPI's own. {fix}"
             elif key.endswith("_pw"):
-                yield name, f"{key!r}: CloudAPI drops keys that end in _pw without a word; choose another key"
+                yield name, f"{key!r} ends in _pw, and CloudAPI drops such keys without a message. Choose another key"
             elif not isinstance(value, str):
-                yield name, f"{key!r} must be a text"
+                yield name, f"{key!r} must be a text. Correct it"
 
 
 def _scalars(inputs: Inputs) -> Iterator[Fault]:
     if inputs.get("power") not in (None, "running", "stopped") and not unknown(inputs["power"]):
-        yield "power", f"{inputs['power']!r} is none of running, stopped"
+        yield "power", f"{inputs['power']!r} is not one of running, stopped. Set one of these"
     for name in ("firewall_enabled", "deletion_protection", "delegate_dataset", "allow_shared_images", "encrypted"):
         # Compared with === true by CloudAPI: the text "true" would silently count as false.
         if inputs.get(name) is not None and not isinstance(inputs[name], bool) and not unknown(inputs[name]):
-            yield name, f"must be true or false, not {inputs[name]!r}"
+            yield name, f"must be true or false, not {inputs[name]!r}. Correct it"
     for name in ("update_timeout", "delete_timeout"):
         value = inputs.get(name)
         if not unknown(value) and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
-            yield name, f"must be a number of seconds above 0, not {value!r}"
+            yield name, f"must be a number of seconds above 0, not {value!r}. Correct it"
     if inputs.get("brand") not in (None, "kvm", "bhyve") and not unknown(inputs["brand"]):
         yield (
             "brand",
-            f"{inputs['brand']!r}: only kvm and bhyve can be asked for, the image decides all else; leave it out",
+            f"{inputs['brand']!r} cannot be asked for: only kvm and bhyve can, and the image decides the others. Leave it out",
         )
     for rule in inputs.get("affinity") or ():
         if not unknown(rule) and not _AFFINITY.fullmatch(str(rule)):
             yield (
                 "affinity",
-                f"{rule!r} is no rule; write KEY==VALUE, KEY!=VALUE, KEY==~VALUE or KEY!=~VALUE, KEY of 3 or more",
+                f"{rule!r} is not a rule. Write KEY==VALUE, KEY!=VALUE, KEY==~VALUE or KEY!=~VALUE, KEY of 3 or more",
             )
 
 
@@ -122,7 +135,7 @@ def _offers(inputs: Inputs, catalogue: Catalogue) -> Iterator[Fault]:
     for name, find in (("image", catalogue.image), ("package", catalogue.package)):
         text = inputs.get(name)
         if not text:
-            yield name, "is missing"
+            yield name, "is missing. Name one"
         elif not unknown(text):
             try:
                 offers[name] = find(str(text))
@@ -133,10 +146,13 @@ def _offers(inputs: Inputs, catalogue: Catalogue) -> Iterator[Fault]:
         if image.min_memory > package.memory:
             yield (
                 "package",
-                f"{package} is too small for {image}, which needs {image.min_memory} MiB; choose a larger one",
+                f"{package} is too small for {image}, which needs {image.min_memory} MiB. Choose a larger one",
             )
         elif 0 < image.max_memory < package.memory:
-            yield "package", f"{package} is too large for {image}, which takes up to {image.max_memory} MiB"
+            yield (
+                "package",
+                f"{package} is too large for {image}, which takes up to {image.max_memory} MiB. Choose a smaller one",
+            )
     public = []
     for text in inputs.get("networks") or ():
         if not unknown(text):
@@ -146,7 +162,7 @@ def _offers(inputs: Inputs, catalogue: Catalogue) -> Iterator[Fault]:
             except (AmbiguousError, NotFoundError) as fault:
                 yield "networks", str(fault)
     if len(public) > 1:
-        yield "networks", f"a machine can be on one public network, not on {', '.join(public)}"
+        yield "networks", f"a machine can be on one public network, not on {', '.join(public)}. Keep one of them"
 
 
 def _size(inputs: Inputs) -> Iterator[Fault]:
@@ -159,6 +175,6 @@ def _size(inputs: Inputs) -> Iterator[Fault]:
         yield (
             "userdata",
             f"takes {script} bytes of the request that makes the machine (as JSON), its tags and metadata take {size}, and CloudAPI takes "
-            f"{LARGEST_BODY} in all, of which {_REST} are for the rest; shorten the userdata by "
+            f"{LARGEST_BODY} in all, of which {_REST} are for the rest. Shorten the userdata by "
             f"{size + script + _REST - LARGEST_BODY} bytes or more",
         )

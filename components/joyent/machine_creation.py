@@ -82,7 +82,9 @@ class Birth:
                     return self._taken(holder)
                 if holder.id in self._session.deleted and attempt < _ATTEMPTS:
                     continue  # It was this machine's predecessor, and it has gone by now.
-                raise FatalError(f"the name {self._name} is taken by machine {holder.id}, {_mend(holder)}") from refused
+                raise FatalError(
+                    f"machine_name {self._name}: is taken by machine {holder.id}, {_holder(holder)}. {_fix(holder)}."
+                ) from refused
             finally:
                 self._session.machines.changed()
         raise AssertionError("the last attempt returns or raises")
@@ -120,11 +122,11 @@ class Birth:
         found = self._api.list_machines(name=text)
         if len(found) > 1:
             raise AmbiguousError(
-                f"adopt={text!r} names {len(found)} machines: {', '.join(each.id for each in found)}; give one id"
+                f"adopt: {text!r} names {len(found)} machines: {', '.join(each.id for each in found)}. Give one id."
             )
         if not found:
             raise NotFoundError(
-                f"adopt={text!r}: there is no such machine; give the name or id of one, or leave adopt out"
+                f"adopt: there is no such machine as {text!r}. Give the name or id of one, or leave adopt out."
             )
         return found[0]
 
@@ -136,14 +138,17 @@ class Birth:
             if wrong:
                 told = ", ".join(f"{name} is {live[name]}, not {self._inputs[name]}" for name in wrong)
                 raise FatalError(
-                    f"machine {machine.name} ({machine.id}) cannot be adopted: {told}; describe it as it is, or delete it"
+                    f"machine {machine.name} ({machine.id}): cannot be adopted: {told}. Describe it as it is, or delete it."
                 )
             self._session.adopted.add(machine.id)
             Change(self._session, machine.id, live, self._inputs, float(self._inputs["update_timeout"])).carry_out()
         return machine
 
 
-def _mend(holder: MachineRecord) -> str:
+def _holder(holder: MachineRecord) -> str:
     mark: Mapping[str, object] = holder.tags
-    whose = f"which belongs to {mark[MARK_TAG]}" if MARK_TAG in mark else "which no program has made"
-    return f"{whose}; choose another machine_name, or set adopt={holder.id!r} to take it over"
+    return f"which belongs to {mark[MARK_TAG]}" if MARK_TAG in mark else "which no program has made"
+
+
+def _fix(holder: MachineRecord) -> str:
+    return f"Choose another machine_name, or set adopt={holder.id!r} to take it over"

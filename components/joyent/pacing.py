@@ -119,6 +119,6 @@ def wait_until(
             return found
         left = timeout - stall.seconds(progress())
         if left <= 0:
-            raise WaitTimeoutError(f"{what}: not within {timeout:g} s")
+            raise WaitTimeoutError(f"{what}: not within {timeout:g} s. Run `pulumi up` again, or raise the time-out.")
         sleep(min(pause, left))
         pause = min(most, pause * 1.5)

@@ -62,6 +62,9 @@ def configured(get: Callable[[str], Any]) -> Any:
     return get("joyent") if found is None else found
 
 
+_OBJECT = "{url: …, account: …, keyId: …}"
+
+
 def read_settings(value: Any) -> Mapping[str, Any]:
     """The config key `joyent`, an object or its JSON. Raises ConfigurationError."""
     if value is None:
@@ -69,9 +72,9 @@ def read_settings(value: Any) -> Mapping[str, Any]:
     try:
         found = json.loads(value) if isinstance(value, str) else value
     except ValueError as wrong:
-        raise ConfigurationError(f"the config key joyent is no object: {wrong}") from wrong
+        raise ConfigurationError(f"joyent: is not an object ({wrong}). Write it as {_OBJECT}.") from wrong
     if not isinstance(found, Mapping):
-        raise ConfigurationError("the config key joyent is no object; write it as {url: …, account: …, keyId: …}")
+        raise ConfigurationError(f"joyent: is not an object. Write it as {_OBJECT}.")
     return found
 
 

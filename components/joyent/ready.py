@@ -53,7 +53,7 @@ class ReadyProvider(JoyentProvider):
         known = not unknown(timeout)
         if known and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0):
             return CheckResult(
-                inputs, [CheckFailure("timeout", f"must be a number of seconds above 0, not {timeout!r}")]
+                inputs, [CheckFailure("timeout", f"must be a number of seconds above 0, not {timeout!r}. Correct it.")]
             )
         return CheckResult(inputs, self.place_faults(inputs))
 
@@ -93,8 +93,10 @@ class ReadyProvider(JoyentProvider):
             )
         except WaitTimeoutError as late:
             told = ", ".join(waiting)
-            mend = "run `pulumi up` again to wait on, or raise the time-out"
-            raise WaitTimeoutError(f"not running, no progress for {inputs['timeout']:g} s: {told}; {mend}") from late
+            fix = "Run `pulumi up` again to wait longer, or raise the time-out"
+            raise WaitTimeoutError(
+                f"machines: not running, no progress for {inputs['timeout']:g} s: {told}. {fix}."
+            ) from late
         return {**inputs, **_addresses(running)}
 
 
@@ -107,7 +109,9 @@ def _refuse_failed(session: Session, found: Mapping[str, MachineRecord | None]) 
         if each and each.state == "failed"
     ]
     if dead:
-        raise FatalError(f"{'; '.join(dead)}. Run `pulumi up --refresh`: it shows these machines and replaces them")
+        raise FatalError(
+            f"machines: {'; '.join(dead)}. Run `pulumi up --refresh`: it shows these machines and replaces them."
+        )
 
 
 def _runs(machine: MachineRecord) -> bool:

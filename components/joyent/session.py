@@ -120,5 +120,5 @@ def seal(text: str) -> str:
 def opened(mark: str) -> str:
     """The text behind `seal`'s mark. Raises FatalError when this process never saw it."""
     if mark not in _TEXTS:
-        raise FatalError(f"the text behind {mark} is not known to this run of the provider; run `pulumi up` again")
+        raise FatalError(f"{mark}: this run of the provider does not know its text. Run `pulumi up` again.")
     return _TEXTS[mark]

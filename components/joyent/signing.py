@@ -83,7 +83,7 @@ def signer_of(pem: bytes, *, source: str, passphrase: str = "", key_id: str = ""
     blob = blob_of(key.public_key())
     if is_fingerprint(key_id) and not names(key_id, blob):
         raise ConfigurationError(
-            f"{source} is the key {md5_of(blob)}, not {key_id} as the key id says; correct the one or the other"
+            f"{source}: is the key {md5_of(blob)}, not {key_id} as the key id says. Correct one of them."
         )
     name, digest = algorithm_of(key.public_key())
     return KeySigner(md5_of(blob), name, _signing(key, digest))
@@ -103,13 +103,13 @@ def _load(pem: bytes, source: str, passphrase: str) -> PrivateKey:
     if not openssh and b"PRIVATE KEY-----" not in pem:
         public = pem.lstrip().startswith((b"ssh-", b"ecdsa-")) or b"PUBLIC KEY" in pem
         kind = "a public key" if public else "not a private key"
-        raise ConfigurationError(f"{source} is {kind}; name the private key that signs the requests (OpenSSH or PEM)")
+        raise ConfigurationError(f"{source}: is {kind}. Name the private key that signs the requests (OpenSSH or PEM).")
     loader = serialization.load_ssh_private_key if openssh else serialization.load_pem_private_key
     secret = passphrase.encode() if passphrase else None
     encrypted = _encrypted(pem, openssh)
     if encrypted and secret is None:
         raise ConfigurationError(
-            f"{source} is encrypted and there is no passphrase; set TRITON_KEY_PASSPHRASE, or add the key to an ssh-agent"
+            f"{source}: is encrypted and there is no passphrase. Set TRITON_KEY_PASSPHRASE, or add the key to an ssh-agent."
         )
     try:
         # To look whether the parts of an RSA key are primes takes half a second for 4,096 bits; the signature below is tried instead.
@@ -117,15 +117,16 @@ def _load(pem: bytes, source: str, passphrase: str) -> PrivateKey:
     except UnsupportedAlgorithm as lacking:
         # OpenSSH encrypts its keys with bcrypt, for which `cryptography` needs a package of its own.
         raise ConfigurationError(
-            f"{source} cannot be opened here: {lacking}; `pip install bcrypt`, or add the key to an ssh-agent"
+            f"{source}: cannot be opened here ({lacking}). Run `pip install bcrypt`, or add the key to an ssh-agent."
         ) from lacking
     except (ValueError, TypeError) as unusable:
-        mend = (
-            "the passphrase is wrong; correct TRITON_KEY_PASSPHRASE" if encrypted else f"it cannot be read: {unusable}"
-        )
-        raise ConfigurationError(f"{source}: {mend}") from unusable
+        problem = "the passphrase is wrong" if encrypted else f"it cannot be read ({unusable})"
+        fix = "Correct TRITON_KEY_PASSPHRASE" if encrypted else "Name a private key"
+        raise ConfigurationError(f"{source}: {problem}. {fix}.") from unusable
     if not isinstance(key, PrivateKey):
-        raise ConfigurationError(f"{source} is a {type(key).__name__}; CloudAPI takes RSA, ECDSA and ed25519 keys")
+        raise ConfigurationError(
+            f"{source}: is a {type(key).__name__}, and CloudAPI takes RSA, ECDSA and ed25519 keys. Name one of these."
+        )
     if isinstance(key, rsa.RSAPrivateKey):
         _try(key, source)
     return key
@@ -138,7 +139,7 @@ def _try(key: rsa.RSAPrivateKey, source: str) -> None:
         key.public_key().verify(signature, b"", padding.PKCS1v15(), hashes.SHA256())
     except (InvalidSignature, ValueError) as unusable:
         raise ConfigurationError(
-            f"{source}: it cannot be read: it does not sign what its own public key verifies"
+            f"{source}: it cannot be read (it does not sign what its public key verifies). Name a private key."
         ) from unusable
 
 
@@ -169,12 +170,12 @@ def find_signer(
     if key_material and "PRIVATE KEY-----" not in key_material and Path(key_material).expanduser().is_file():
         key_file, key_material = key_material, ""
     if key_material:
-        return signer_of(key_material.encode(), source="the key material", passphrase=passphrase, key_id=key_id)
+        return signer_of(key_material.encode(), source="TRITON_KEY_MATERIAL", passphrase=passphrase, key_id=key_id)
     if key_file:
         return _from_file(Path(key_file).expanduser(), passphrase, key_id)
     if not key_id:
         raise ConfigurationError(
-            "no key is configured; set TRITON_KEY_ID to its fingerprint, and TRITON_KEY_FILE unless an ssh-agent has it"
+            "TRITON_KEY_ID: is not set. Set it to the fingerprint of a key, and TRITON_KEY_FILE unless an ssh-agent has the key."
         )
     from components.joyent.agent import signer_from_agent
 
@@ -187,7 +188,7 @@ def find_signer(
         if len(words) >= 2 and private.is_file() and is_fingerprint(key_id) and names(key_id, _decoded(words[1])):
             return _from_file(private, passphrase, key_id)
     raise ConfigurationError(
-        f"no key {key_id} in an ssh-agent or in ~/.ssh; set TRITON_KEY_FILE to its private key, or ssh-add it"
+        f"TRITON_KEY_ID: no key {key_id} in an ssh-agent or in ~/.ssh. Set TRITON_KEY_FILE to its private key, or ssh-add it."
     )
 
 
@@ -196,7 +197,7 @@ def _from_file(path: Path, passphrase: str, key_id: str) -> KeySigner:
         pem = path.read_bytes()
     except OSError as unreadable:
         raise ConfigurationError(
-            f"the key file {path} cannot be read: {unreadable.strerror}; set TRITON_KEY_FILE"
+            f"{path}: cannot be read ({unreadable.strerror}). Set TRITON_KEY_FILE."
         ) from unreadable
     return signer_of(pem, source=f"the key file {path}", passphrase=passphrase, key_id=key_id)
 

@@ -53,7 +53,7 @@ class _Snapshots:
 
     def faults(self, inputs: Body) -> Iterable[Fault]:
         if "/" in str(inputs["snapshot_name"]) or not inputs["snapshot_name"]:
-            yield "snapshot_name", f"{inputs['snapshot_name']!r} must be a text without '/'"
+            yield "snapshot_name", f"{inputs['snapshot_name']!r} must be a text without '/'. Correct it"
 
     def find(self, session: Session, inputs: Body) -> tuple[str, Body] | None:
         try:
@@ -64,8 +64,8 @@ class _Snapshots:
             return None
         if not (inputs.get("adopt") or self._marked(session, inputs)):
             raise FatalError(
-                f"machine {inputs['machine']} has a snapshot {inputs['snapshot_name']!r} already; "
-                f"set adopt=True to take it over, or choose another snapshot_name"
+                f"machine {inputs['machine']}: has a snapshot {inputs['snapshot_name']!r} already. "
+                f"Set adopt=True to take it over, or choose another snapshot_name."
             )
         return _id(inputs), body
 
@@ -100,7 +100,9 @@ class _Snapshots:
         body: Body = session.api.get(_path(props))
         if body["state"] == "deleted":
             # CloudAPI goes on showing a snapshot that was removed.
-            raise NotFoundError(f"snapshot {props['snapshot_name']} is deleted")
+            raise NotFoundError(
+                f"snapshot {props['snapshot_name']}: is deleted. Run `pulumi up --refresh` to take it again."
+            )
         return body
 
     def live(self, inputs: Body, body: Body) -> Body:
@@ -128,7 +130,7 @@ class _Snapshots:
         try:
             wait_until(f"snapshot {id_} removed", gone, timeout=float(props["timeout"]), sleep=session.sleep)
         except WaitTimeoutError as slow:
-            raise WaitTimeoutError(f"{slow}; run `pulumi up` again, or raise its timeout") from slow
+            raise WaitTimeoutError(str(slow)) from slow
 
 
 class SnapshotProvider(ThingProvider):

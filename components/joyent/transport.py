@@ -33,7 +33,9 @@ Query = Sequence[tuple[str, str]]
 _IDEMPOTENT = ("GET", "HEAD", "PUT", "DELETE")
 _ALLOWED_SKEW = 300
 _FIRST_ATTEMPTS = 4
-_BLAMELESS = "the key and the account are not at fault: try again later"
+# What can be said of a refusal that says what is wrong.
+_CORRECT = ". Correct what it names"
+_BLAMELESS = "the key and the account are not at fault. Try again later"
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ class Transport:
         if reply.status >= 400:
             raise _error(method, target, reply)
         if method == "GET" and reply.status == 200 and reply.body is None:
-            raise FatalError(f"{method} {target}: the answer is no JSON; is TRITON_URL that of a CloudAPI?")
+            raise FatalError(f"{method} {target}: the answer is not JSON. Set TRITON_URL to the URL of a CloudAPI.")
         return reply
 
     def _sign(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -164,18 +166,18 @@ class Transport:
         url = self.credentials.url
         if isinstance(failed, requests.exceptions.SSLError):
             return FatalError(
-                f"CloudAPI at {url}: TLS failed ({_root(failed)}); check TRITON_URL, or set TRITON_TLS_INSECURE=1"
+                f"CloudAPI at {url}: TLS failed ({_root(failed)}). Check TRITON_URL, or set TRITON_TLS_INSECURE=1."
             )
         if isinstance(failed, requests.exceptions.InvalidURL):
-            return FatalError(f"the CloudAPI URL {url} is not usable ({_root(failed)}); check TRITON_URL")
+            return FatalError(f"TRITON_URL: {url} is not usable ({_root(failed)}). Correct it.")
         if isinstance(failed, requests.ConnectTimeout) or isinstance(
             _reason(failed), urllib3.exceptions.NewConnectionError
         ):
             return TransientError(
-                f"CloudAPI at {url} cannot be reached ({_root(failed)}); check TRITON_URL and the network"
+                f"CloudAPI at {url}: cannot be reached ({_root(failed)}). Check TRITON_URL and the network."
             )
         return LostReplyError(
-            f"CloudAPI at {url} gave no answer ({_root(failed)}); the request may have been carried out"
+            f"CloudAPI at {url}: gave no answer ({_root(failed)}), and may have carried out the request. Run it again."
         )
 
 
@@ -202,10 +204,15 @@ def _error(method: str, target: str, reply: Reply) -> CloudApiError:
     code, said = str(body.get("code", "")), str(body.get("message", "") or "no message")
     details = tuple(each for each in body.get("errors") or () if isinstance(each, Mapping))
     said += "".join(f"; {each.get('field')}: {each.get('message') or each.get('code')}" for each in details)
-    kind, mend = _kind(reply, code, said)
-    mend = mend or next((mended for each in details if (mended := _room(each))), "")
+    kind, fix = _kind(reply, code, said)
+    fix = fix or next((found for each in details if (found := _room(each))), "")
     where = f"{method} {target.partition('?')[0]}"
-    error = kind(f"{where}: {reply.status} {code}: {said}{mend}", status=reply.status, code=code, details=details)
+    error = kind(
+        f"{where}: {reply.status} {code}: {said.rstrip('.')}{fix or _CORRECT}.",
+        status=reply.status,
+        code=code,
+        details=details,
+    )
     error.retry_after = retry_after(reply.headers.get("Retry-After"), reply.headers.get("Date"))
     return error
 
@@ -218,35 +225,35 @@ def _kind(reply: Reply, code: str, said: str) -> tuple[type[CloudApiError], str]
     if (
         status == 429
     ):  # This and 503 are refused at the door (throttle, read-only mode, proxy without a server): not carried out.
-        return TransientError, "; CloudAPI throttles this account: wait, and run it again"
+        return TransientError, "; CloudAPI throttles this account. Wait, and run it again"
     if status == 503:
         return TransientError, f"; CloudAPI is busy or in maintenance, {_BLAMELESS}"
     if status == 501:
-        return RefusedError, "; this data centre cannot do that"
+        return RefusedError, "; this data centre cannot do that. Choose another"
     if status >= 500:
         return LostReplyError, f"; CloudAPI fails, {_BLAMELESS}"
     if status in (401, 403):
-        return AuthenticationError, _credentials_mend(status, said)
+        return AuthenticationError, _credentials_fix(status, said)
     if status == 400 and "skew" in said.lower():
         skew = _skew(reply.headers.get("Date"))
         by = f" (it is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'})" if abs(skew) > _ALLOWED_SKEW / 2 else ""
-        return AuthenticationError, f"; set this machine's clock{by}"
+        return AuthenticationError, f". Set this machine's clock{by}"
     if code == "KeyRequired":
-        return RefusedError, "; add an SSH key to the account first"
+        return RefusedError, ". Add an SSH key to the account first"
     return RefusedError, ""
 
 
-def _credentials_mend(status: int, said: str) -> str:
+def _credentials_fix(status: int, said: str) -> str:
     """The texts are those of sdc-cloudapi, lib/auth.js."""
     if "supported signing algorithm" in said:
-        return "; sign with an RSA, ECDSA or Ed25519 key"
+        return ". Sign with an RSA, ECDSA or Ed25519 key"
     if status == 401:
-        return "; check TRITON_ACCOUNT and TRITON_USER, and that the account has the public key of TRITON_KEY_ID"
+        return ". Check TRITON_ACCOUNT and TRITON_USER, and that the account has the public key of TRITON_KEY_ID"
     if "disabled" in said:
-        return "; have Triton's operator enable it"
+        return ". Have Triton's operator enable it"
     if said.startswith("Forbidden"):
-        return "; this account may not use this data centre: have Triton's operator allow it, or name another"
-    return "; this key may not do that: check TRITON_ACCOUNT, or the user's roles"
+        return "; this account may not use this data centre. Have Triton's operator allow it, or name another"
+    return "; this key may not do that. Check TRITON_ACCOUNT, or the user's roles"
 
 
 def _room(detail: Mapping[str, Any]) -> str:
@@ -254,8 +261,8 @@ def _room(detail: Mapping[str, Any]) -> str:
     if detail.get("code") != "InsufficientCapacity":
         return ""
     if detail.get("field") == "quota":
-        return "; delete machines that nobody needs, or have the account's limit raised"
-    return "; choose a smaller package, or try again later"
+        return ". Delete machines that are not needed, or have the account's limit raised"
+    return ". Choose a smaller package, or try again later"
 
 
 def _skew(date: str | None) -> float:

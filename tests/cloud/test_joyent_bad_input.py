@@ -1,4 +1,4 @@
-"""What a user gets wrong is told in one message, whole, with what mends it; each against the local CloudAPI over HTTP."""
+"""What a user gets wrong is said in one whole message with its fix; each against the local CloudAPI over HTTP."""
 
 from __future__ import annotations
 
@@ -56,25 +56,25 @@ def asked(lab: Lab, material: str, **others: str) -> Callable[[], Any]:
 KEYS: tuple[tuple[str, str, dict[str, str], str], ...] = (
     (
         "a key that the account does not have", pem(STRANGER), {},
-        "GET /rollcall: 401 InvalidCredentials: Invalid authorization credentials supplied; check TRITON_ACCOUNT and TRITON_USER, "
-        "and that the account has the public key of TRITON_KEY_ID",
+        "GET /rollcall: 401 InvalidCredentials: Invalid authorization credentials supplied. Check TRITON_ACCOUNT and TRITON_USER, "
+        "and that the account has the public key of TRITON_KEY_ID.",
     ),
     (
         "another key than the key id says", pem(STRANGER), {"key_id": md5_of(blob_of(RSA_KEY.public_key()))},
-        f"the key material is the key {md5_of(blob_of(STRANGER.public_key()))}, not {md5_of(blob_of(RSA_KEY.public_key()))} "
-        "as the key id says; correct the one or the other",
+        f"TRITON_KEY_MATERIAL: is the key {md5_of(blob_of(STRANGER.public_key()))}, not {md5_of(blob_of(RSA_KEY.public_key()))} "
+        "as the key id says. Correct one of them.",
     ),
     (
         "an encrypted key without its passphrase", pem(RSA_KEY, b"open sesame"), {},
-        "the key material is encrypted and there is no passphrase; set TRITON_KEY_PASSPHRASE, or add the key to an ssh-agent",
+        "TRITON_KEY_MATERIAL: is encrypted and there is no passphrase. Set TRITON_KEY_PASSPHRASE, or add the key to an ssh-agent.",
     ),
     (
         "an encrypted key with a wrong passphrase", pem(RSA_KEY, b"open sesame"), {"passphrase": "open barley"},
-        "the key material: the passphrase is wrong; correct TRITON_KEY_PASSPHRASE",
+        "TRITON_KEY_MATERIAL: the passphrase is wrong. Correct TRITON_KEY_PASSPHRASE.",
     ),
     (
         "a public key", "ssh-ed25519 AAAA", {},
-        "the key material is a public key; name the private key that signs the requests (OpenSSH or PEM)",
+        "TRITON_KEY_MATERIAL: is a public key. Name the private key that signs the requests (OpenSSH or PEM).",
     ),
 )  # fmt: skip
 
@@ -92,8 +92,8 @@ def test_a_skewed_clock(lab: Lab, skew: int, which: str) -> None:
     with pytest.raises(CloudApiError) as told:
         client(lab.url).get_account()
     assert re.fullmatch(
-        r"GET /rollcall: 400 InvalidHeader: Authorization header invalid: clock skew of (899|90\d)\.?\d*s was greater than 300s; "
-        rf"set this machine's clock \(it is (899|90\d) s {which}\)",
+        r"GET /rollcall: 400 InvalidHeader: Authorization header invalid: clock skew of (899|90\d)\.?\d*s was greater than 300s\. "
+        rf"Set this machine's clock \(it is (899|90\d) s {which}\)\.",
         str(told.value),
     )
 
@@ -101,68 +101,68 @@ def test_a_skewed_clock(lab: Lab, skew: int, which: str) -> None:
 OFFERS: tuple[tuple[str, dict[str, Any], str], ...] = (
     (
         "an unknown image", {"image": "debain-12"},
-        "image: there is no image 'debain-12' in this data centre; there is debian-12, debian-13, debian-12-hvm: "
-        "correct it (`triton image list` has all)",
+        "image: image 'debain-12': does not exist in this data centre. Name one of debian-12, debian-13, debian-12-hvm "
+        "(`triton image list` shows all).",
     ),
     (
         "an unknown image id", {"image": UNKNOWN},
-        f"image: there is no image {UNKNOWN} in this data centre that the account may use; "
-        "`triton image list` has those there are",
+        f"image: image {UNKNOWN}: the account may use no such image in this data centre. "
+        "Choose one that `triton image list` shows.",
     ),
     (
         "an unknown package", {"package": "g1.mirco"},
-        "package: there is no package 'g1.mirco' in this data centre; there is g1.micro: correct it (`triton package list` has all)",
+        "package: package 'g1.mirco': does not exist in this data centre. Name one of g1.micro (`triton package list` shows all).",
     ),
     (
         "an unknown network", {"networks": ["Joyent-SDC-Pubilc"]},
-        "networks: there is no network 'Joyent-SDC-Pubilc' in this data centre; there is Joyent-SDC-Public, Joyent-SDC-Private: "
-        "correct it (`triton network list` has all)",
+        "networks: network 'Joyent-SDC-Pubilc': does not exist in this data centre. Name one of Joyent-SDC-Public, Joyent-SDC-Private "
+        "(`triton network list` shows all).",
     ),
     (
         "locality beside affinity", {"locality": {"near": [UNKNOWN]}, "affinity": ["role!=db"]},
-        "locality: cannot stand beside affinity, which replaces it; keep one of the two",
+        "locality: cannot be used with affinity, which replaces it. Keep one of the two.",
     ),
     (
         "locality by name", {"locality": {"near": ["web-1"]}},
-        "locality: near: 'web-1' is no id of a machine; give its UUID",
+        "locality: 'web-1' in near is not the id of a machine. Give its UUID.",
     ),
     (
         "locality of no known form", {"locality": {"close": UNKNOWN}},
-        f"locality: {{'close': '{UNKNOWN}'}} is none; write it as {{near: [ids of machines], far: [ids], strict: true}}",
+        f"locality: {{'close': '{UNKNOWN}'}} is not a locality. Write it as {{near: [ids of machines], far: [ids], strict: true}}.",
     ),
     (
         "disks on a package without flexible disk", {"disks": [20480]},
-        "disks: {nano} has no flexible disk; of the packages with one there is b1.small, b1.medium",
+        "disks: {nano} has no flexible disk. Choose a package that has one: b1.small, b1.medium.",
     ),
     (
         "too many disks", {"disks": [20480, *[1] * 8], "package": "b1.small", "image": "debian-12-hvm"},
-        "disks: are 9, CloudAPI takes 8; leave some out",
+        "disks: are 9, and CloudAPI takes 8. Leave some out.",
     ),
     (
         "two disks for the rest", {"disks": [20480, "remaining", "remaining"], "package": "b1.small", "image": "debian-12-hvm"},
-        "disks: only one of them can be the text remaining; give the others a size",
+        "disks: only one of them can be the text remaining. Give the others a size.",
     ),
     (
         "disks larger than the package", {"disks": [51200, 1], "package": "b1.small", "image": "debian-12-hvm"},
-        "disks: are larger than the 51200 MiB of {small}; make them smaller",
+        "disks: are larger than the 51200 MiB of {small}. Make them smaller.",
     ),
     (
         "a disk of no size", {"disks": [20480, "large"], "package": "b1.small", "image": "debian-12-hvm"},
-        "disks: 'large' is no size; give MiB as a whole number, or the text remaining",
+        "disks: 'large' is not a size. Give MiB as a whole number, or the text remaining.",
     ),
     (
         "volumes where there are none", {"volumes": [{"name": "data", "mountpoint": "/data"}]},
-        "volumes: are not offered by this data centre; leave them out",
+        "volumes: are not offered by this data centre. Leave them out.",
     ),
     (
         "a fixed address on a public network", {"fixed_ips": {"Joyent-SDC-Public": "203.0.113.9"}},
-        "fixed_ips: {public} is public, where CloudAPI chooses the address; leave Joyent-SDC-Public out",
+        "fixed_ips: {public} is public, where CloudAPI chooses the address. Leave Joyent-SDC-Public out.",
     ),
     (
         "a fixed address on a network that the machine is not on", {"fixed_ips": {"Joyent-SDC-Private": "10.88.1.1"}},
-        "fixed_ips: Joyent-SDC-Private is not among the machine's networks; add it there, in the same words",
+        "fixed_ips: Joyent-SDC-Private is not among the machine's networks. Add it there, in the same words.",
     ),
-    ("encryption as a text", {"encrypted": "true"}, "encrypted: must be true or false, not 'true'"),
+    ("encryption as a text", {"encrypted": "true"}, "encrypted: must be true or false, not 'true'. Correct it."),
 )  # fmt: skip
 
 
@@ -219,7 +219,7 @@ def test_an_ambiguous_name(lab: Lab) -> None:
     (found,) = provider.check({}, {**MACHINE, "networks": ["Joyent-SDC-Private"]}).failures
     first = lab.network("Joyent-SDC-Private")
     assert found.reason == (
-        f"the network 'Joyent-SDC-Private' is ambiguous: Joyent-SDC-Private ({first}), Joyent-SDC-Private ({twin}); give the id of one"
+        f"network 'Joyent-SDC-Private': is ambiguous: Joyent-SDC-Private ({first}), Joyent-SDC-Private ({twin}). Give the id of one."
     )
 
 
@@ -233,8 +233,8 @@ def test_a_name_that_is_taken(lab: Lab) -> None:
     with pytest.raises(CloudApiError) as told:
         created(lab, mark="p/s/other")
     assert str(told.value) == (
-        f"the name web-0 is taken by machine {holder}, which belongs to p/s/web-0; choose another machine_name, or set "
-        f"adopt='{holder}' to take it over"
+        f"machine_name web-0: is taken by machine {holder}, which belongs to p/s/web-0. Choose another machine_name, or set "
+        f"adopt='{holder}' to take it over."
     )
 
 
@@ -244,7 +244,7 @@ def test_a_quota_that_is_reached(lab: Lab) -> None:
         created(lab, machine_name="web-1", mark="p/s/web-1")
     assert str(told.value) == (
         "POST /rollcall/machines: 409 ValidationFailed: Invalid VM parameters: Insufficient capacity in datacenter to provision "
-        "machine; quota: The account may have 1 machines; delete machines that nobody needs, or have the account's limit raised"
+        "machine; quota: The account may have 1 machines. Delete machines that are not needed, or have the account's limit raised."
     )
 
 
@@ -254,7 +254,7 @@ def test_a_data_centre_without_room(lab: Lab) -> None:
         created(lab)
     assert str(told.value) == (
         "POST /rollcall/machines: 409 ValidationFailed: Invalid VM parameters: Insufficient capacity in datacenter to provision "
-        "machine; ram: No compute resources available; choose a smaller package, or try again later"
+        "machine; ram: No compute resources available. Choose a smaller package, or try again later."
     )
 
 
@@ -266,7 +266,7 @@ def test_a_url_where_nobody_answers() -> None:
     with pytest.raises(CloudApiError) as error:
         Client(Transport(told, environ={})).get_account()
     assert str(error.value) == (
-        f"CloudAPI at {url} cannot be reached ([Errno 111] Connection refused); check TRITON_URL and the network"
+        f"CloudAPI at {url}: cannot be reached ([Errno 111] Connection refused). Check TRITON_URL and the network."
     )
     assert time.monotonic() - began < 15
 
@@ -275,7 +275,7 @@ def test_a_url_that_is_none() -> None:
     with pytest.raises(CloudApiError) as told:
         Credentials.read({"TRITON_URL": "us-central-1.api.example.com", "TRITON_ACCOUNT": "a"})
     assert str(told.value) == (
-        "the CloudAPI URL 'us-central-1.api.example.com' is none; set TRITON_URL to something like https://us-central-1.api.example.com"
+        "TRITON_URL: 'us-central-1.api.example.com' is not the URL of a CloudAPI. Write it as https://us-central-1.api.example.com."
     )
 
 
@@ -285,7 +285,7 @@ def test_a_url_that_is_no_cloudapi() -> None:
     try:
         with pytest.raises(CloudApiError) as told:
             client(front.url).get_account()
-        assert str(told.value) == "GET /rollcall: the answer is no JSON; is TRITON_URL that of a CloudAPI?"
+        assert str(told.value) == "GET /rollcall: the answer is not JSON. Set TRITON_URL to the URL of a CloudAPI."
     finally:
         front.stop()
 
@@ -298,7 +298,10 @@ def _page(_environ: Any, start_response: Any) -> list[bytes]:
 def test_nothing_configured() -> None:
     with pytest.raises(CloudApiError) as told:
         Credentials.read({})
-    assert str(told.value) == "set TRITON_URL (config: url) and TRITON_ACCOUNT (config: account) to reach CloudAPI"
+    assert (
+        str(told.value)
+        == "TRITON_URL: is not set. Set TRITON_URL (config: url) and TRITON_ACCOUNT (config: account) to reach CloudAPI."
+    )
 
 
 def test_no_message_shows_a_secret(lab: Lab) -> None:

@@ -99,7 +99,7 @@ def test_one_program_has_machines_in_two_data_centres(two: Two) -> None:
 
 def test_a_data_centre_that_there_is_not_is_refused_at_preview_with_those_there_are(two: Two) -> None:
     vlan = ("Vlan", "vlan", {"vlan_id": 7, "vlan_name": "v", "datacenter": "nowhere"})
-    said = f"there is no data centre 'nowhere'; there is local-1 ({two.stack.environ['TRITON_URL']}), there ({two.url})"
+    said = f"data centre 'nowhere': does not exist. Name one of local-1 ({two.stack.environ['TRITON_URL']}), there ({two.url})"
     for thing in (machine("here", datacenter="nowhere"), vlan):
         shown = two.stack.run("preview", check=False, things=[thing])
         assert f"resource '{thing[1]}': property datacenter value {{nowhere}} has a problem: {said}" in shown
@@ -119,16 +119,16 @@ def test_look_ups_ask_the_data_centre_that_they_name(two: Two, settings: dict[st
     assert by_name is by_url
     assert by_name.api.transport.credentials.url == two.url
     assert lookups.get_account(datacenter="there", settings=settings).login == "rollcall"
-    with pytest.raises(NotFoundError, match="there is no data centre 'nowhere'; there is local-1"):
+    with pytest.raises(NotFoundError, match="data centre 'nowhere': does not exist. Name one of local-1"):
         lookups.get_image("debian-12", datacenter="nowhere", settings=settings)
 
 
 def test_a_url_in_a_resource_needs_none_in_the_environment() -> None:
     told = {"TRITON_ACCOUNT": "rollcall", "TRITON_KEY_FILE": "/none"}
     assert Credentials.read(told, url="https://dc.example/").url == "https://dc.example"
-    with pytest.raises(ConfigurationError, match="set TRITON_URL"):
+    with pytest.raises(ConfigurationError, match="Set TRITON_URL"):
         Credentials.read(told)
-    with pytest.raises(ConfigurationError, match="the CloudAPI URL 'dc' is none"):
+    with pytest.raises(ConfigurationError, match="'dc' is not the URL of a CloudAPI"):
         Credentials.read({**told, "TRITON_URL": "https://dc.example"}).at("dc")
 
 
@@ -152,7 +152,7 @@ def test_a_fleets_data_centre_is_checked_beforehand_and_the_configured_one_needs
 ) -> None:
     told = fleets(a=None, b="local-1", c="there", d="nowhere")
     (fault,) = credentials.joyent_faults(told)
-    assert fault.startswith("rollcall:fleets.d.region: there is no data centre 'nowhere'; there is local-1 (")
+    assert fault.startswith("rollcall:fleets.d.region: data centre 'nowhere': does not exist. Name one of local-1 (")
     assert f"there ({two.url})" in fault and fault.endswith("name one of these")
     found = checks.located(told)
     assert [each.region for each in found.fleets] == [None, None, "there", "nowhere"]
@@ -176,7 +176,7 @@ def test_a_view_shows_the_machines_of_its_own_data_centre(two: Two, settings: di
     here, there = TritonView({}), TritonView({}, "there")
     assert [each.instance for each in here.machines("prod")] == [made["here"]]
     assert [each.instance for each in there.machines("prod")] == [made["there"]]
-    with pytest.raises(NotFoundError, match="there is no data centre 'nowhere'"):
+    with pytest.raises(NotFoundError, match="data centre 'nowhere': does not exist"):
         TritonView({}, "nowhere")
     # One that is elsewhere is gone here, and there it is untouched.
     here.end([made["there"]])

@@ -48,7 +48,9 @@ def previewed(stack: str) -> str:
         except OSError as missing:
             raise LogError(f"pulumi: cannot be started ({missing.strerror}). Put the engine on the PATH.") from missing
         if not log.exists() or not log.stat().st_size:
-            raise LogError("pulumi: wrote no event log of a preview. Read its output above; check that it is logged in and that the stack exists.")
+            raise LogError(
+                "pulumi: wrote no event log of a preview. Read its output above; check that it is logged in and that the stack exists."
+            )
         return log.read_text()
 
 

@@ -97,9 +97,7 @@ def _meaning(found: Findings) -> str:
     if found.errors:
         return "**This change cannot be deployed.** Nothing was changed. The errors are below."
     if not found.finished:
-        return (
-            "**The preview stopped early**, so this comment is not complete. Run it again before you approve."
-        )
+        return "**The preview stopped early**, so this comment is not complete. Run it again before you approve."
     if not found.changes:
         return "The state, the machines and DNS agree with the program."
     counts = ", ".join(f"{number} {verb}" for verb, number in found.counts.items() if number)

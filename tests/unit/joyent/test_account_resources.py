@@ -147,10 +147,10 @@ def test_an_error_that_lost_nothing_is_raised(
 
 
 FAULTY: tuple[tuple[type[ThingProvider], dict[str, Any], str], ...] = (
-    (KeyProvider, {"key": "ssh-ed25519 nonsense"}, "key: is no public key"),
-    (KeyProvider, {"key": public_key(1).replace("ssh-ed25519", "ssh-rsa")}, "key: is no public key"),
+    (KeyProvider, {"key": "ssh-ed25519 nonsense"}, "key: is not a public key"),
+    (KeyProvider, {"key": public_key(1).replace("ssh-ed25519", "ssh-rsa")}, "key: is not a public key"),
     (KeyProvider, {"key_name": None}, "key_name: is missing"),
-    (FirewallRuleProvider, {"rule": "open the door"}, "rule: 'open the door' is no rule"),
+    (FirewallRuleProvider, {"rule": "open the door"}, "rule: 'open the door' is not a rule"),
     (FirewallRuleProvider, {"description": "x" * 256}, "description: is over 255"),
     (VlanProvider, {"vlan_id": 4096.0}, "vlan_id: must be a whole number from 0 to 4095"),
     (VlanProvider, {"vlan_id": True}, "vlan_id: must be a whole number"),
@@ -170,7 +170,7 @@ def test_a_faulty_description_is_refused_at_preview(cloud: FakeCloud, kind: Any,
 
 def test_a_key_in_the_account_under_another_name_is_left_alone(cloud: FakeCloud) -> None:
     Thing(cloud, KeyProvider).create({"key_name": "theirs", "key": public_key(1)})
-    with pytest.raises(FatalError, match="as 'theirs'; set key_name to that"):
+    with pytest.raises(FatalError, match="as 'theirs'. Set key_name to that"):
         Thing(cloud, KeyProvider).create({"key_name": "mine", "key": public_key(1)})
 
 
@@ -223,7 +223,7 @@ def test_a_failed_snapshot_keeps_its_id_and_is_replaced(cloud: FakeCloud) -> Non
 
 def test_a_snapshot_that_is_there_is_adopted_only_if_told(cloud: FakeCloud) -> None:
     Thing(cloud, SnapshotProvider).create(SNAPSHOT)
-    with pytest.raises(FatalError, match="set adopt=True"):
+    with pytest.raises(FatalError, match="Set adopt=True"):
         Thing(cloud, SnapshotProvider).create(SNAPSHOT)
     assert Thing(cloud, SnapshotProvider).create({**SNAPSHOT, "adopt": True}).id == "m/s"
 

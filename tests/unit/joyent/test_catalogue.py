@@ -43,13 +43,18 @@ def test_an_image_is_found_by_each_of_its_words(catalogue: Catalogue, text: str,
 @pytest.mark.parametrize(
     ("what", "text", "kind", "said"),
     [
-        ("image", "debain-12", NotFoundError, "no image 'debain-12' in this data centre; there is debian-12"),
-        ("image", "debian-12@2", NotFoundError, "there is debian-12"),
-        ("image", "old", NotFoundError, "no image 'old'"),
-        ("image", OLD["id"], RefusedError, "is disabled, not active; choose another"),
-        ("package", "g1.large", NotFoundError, "there is g1"),
-        ("package", PUBLIC, NotFoundError, "no package"),
-        ("network", "Joyent-SDC-Publik", NotFoundError, "there is Joyent-SDC-Public"),
+        (
+            "image",
+            "debain-12",
+            NotFoundError,
+            "image 'debain-12': does not exist in this data centre. Name one of debian-12",
+        ),
+        ("image", "debian-12@2", NotFoundError, "Name one of debian-12"),
+        ("image", "old", NotFoundError, "image 'old': does not exist"),
+        ("image", OLD["id"], RefusedError, "is disabled, not active. Choose another"),
+        ("package", "g1.large", NotFoundError, "Name one of g1"),
+        ("package", PUBLIC, NotFoundError, "package '.*': does not exist"),
+        ("network", "Joyent-SDC-Publik", NotFoundError, "Name one of Joyent-SDC-Public"),
     ],
 )
 def test_what_is_not_there_names_what_is_near(
@@ -61,7 +66,7 @@ def test_what_is_not_there_names_what_is_near(
 
 def test_two_networks_with_one_name_are_ambiguous(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fake, "NETWORKS", [*NETWORKS, {"id": POOL, "name": "Joyent-SDC-Public"}])
-    with pytest.raises(AmbiguousError, match=rf"{PUBLIC}.*{POOL}.*give the id"):
+    with pytest.raises(AmbiguousError, match=rf"{PUBLIC}.*{POOL}.*Give the id"):
         catalogue.network("Joyent-SDC-Public")
 
 
@@ -109,36 +114,42 @@ FAULTS: tuple[tuple[dict[str, Any], str], ...] = (
     ({"machine_name": None}, "machine_name: is missing"),
     ({"machine_name": "-web"}, "machine_name: '-web' must begin with"),
     ({"machine_name": "web joyent"}, "machine_name: 'web joyent' must begin with"),
-    ({"machine_name": "x" * 190}, "machine_name: is 190 characters long, CloudAPI takes 189"),
-    ({"image": "nothing"}, "image: there is no image 'nothing'"),
-    ({"image": OLD["id"]}, "image: the image old"),
+    ({"machine_name": "x" * 190}, "machine_name: is 190 characters long, and CloudAPI takes 189"),
+    ({"image": "nothing"}, "image: image 'nothing': does not exist"),
+    ({"image": OLD["id"]}, "image: image old"),
     ({"image": "large"}, "package: g1.nano"),
-    ({"package": "huge"}, "package: there is no package 'huge'"),
+    ({"package": "huge"}, "package: package 'huge': does not exist"),
     ({"package": None}, "package: is missing"),
-    ({"networks": ["nowhere"]}, "networks: there is no network 'nowhere'"),
+    ({"networks": ["nowhere"]}, "networks: network 'nowhere': does not exist"),
     ({"networks": ["Joyent-SDC-Public", PUBLIC]}, "networks: a machine can be on one public network"),
     ({"tags": {"account": "x"}}, "tags: 'account' is reserved"),
     ({"tags": {"pulumi-resource": "x"}}, "tags: 'pulumi-resource' is reserved"),
-    ({"tags": {"triton.cns.service": "x"}}, "tags: 'triton.cns.service' is none of"),
+    ({"tags": {"triton.cns.service": "x"}}, "tags: 'triton.cns.service' is not one of"),
     ({"tags": {"triton.cns.disable": "true"}}, "tags: 'triton.cns.disable' must be true or false"),
     ({"tags": {"docker:label:com.docker.x": "x"}}, "tags: 'docker:label:com.docker.x' is reserved"),
     ({"tags": {"list": ["x"]}}, "tags: 'list' must be a text, a number"),
-    ({"metadata": {"root_pw": "x"}}, "metadata: 'root_pw': CloudAPI drops"),
-    ({"metadata": {"user-script": "x"}}, "metadata: 'user-script' is CloudAPI's own; give it as userdata"),
+    ({"metadata": {"root_pw": "x"}}, "metadata: 'root_pw' ends in _pw, and CloudAPI drops"),
+    ({"metadata": {"user-script": "x"}}, "metadata: 'user-script' is CloudAPI's own. Give it as userdata"),
     ({"metadata": {"credentials": "x"}}, "metadata: 'credentials' is reserved"),
     ({"metadata": {"n": 1}}, "metadata: 'n' must be a text"),
     ({"metadata": {"cloudflare": "x"}}, "metadata: 'cloudflare' is in secret_metadata too"),
-    ({"secret_metadata": {"root_pw": "x"}}, "secret_metadata: 'root_pw': CloudAPI drops"),
-    ({"power": "off"}, "power: 'off' is none of running, stopped"),
+    ({"secret_metadata": {"root_pw": "x"}}, "secret_metadata: 'root_pw' ends in _pw, and CloudAPI drops"),
+    ({"power": "off"}, "power: 'off' is not one of running, stopped"),
     ({"firewall_enabled": "true"}, "firewall_enabled: must be true or false, not 'true'"),
     ({"update_timeout": 0}, "update_timeout: must be a number of seconds above 0"),
-    ({"brand": "lx"}, "brand: 'lx': only kvm and bhyve"),
-    ({"affinity": ["db != x"]}, "affinity: 'db != x' is no rule"),
-    ({"affinity": ["ro==x"]}, "affinity: 'ro==x' is no rule"),
-    ({"volumes": [{"name": "dtaa", "mountpoint": "/d"}]}, "volumes: there is no volume 'dtaa'; there is data"),
-    ({"volumes": [{"name": "data", "mountpoint": "d"}]}, "volumes: data: 'd' is no mount point; give a path below /"),
-    ({"volumes": [{"name": "data", "mountpoint": "/d", "mode": "rx"}]}, "volumes: data: mode 'rx' is none of ro, rw"),
-    ({"volumes": ["data"]}, "volumes: 'data' is none; write it as {name"),
+    ({"brand": "lx"}, "brand: 'lx' cannot be asked for: only kvm and bhyve"),
+    ({"affinity": ["db != x"]}, "affinity: 'db != x' is not a rule"),
+    ({"affinity": ["ro==x"]}, "affinity: 'ro==x' is not a rule"),
+    ({"volumes": [{"name": "dtaa", "mountpoint": "/d"}]}, "volumes: 'dtaa' does not exist. Name one of data"),
+    (
+        {"volumes": [{"name": "data", "mountpoint": "d"}]},
+        "volumes: 'd' of data is not a mount point. Give a path below /",
+    ),
+    (
+        {"volumes": [{"name": "data", "mountpoint": "/d", "mode": "rx"}]},
+        "volumes: data has the mode 'rx', which is not ro or rw",
+    ),
+    ({"volumes": ["data"]}, "volumes: 'data' is not a volume. Write it as {name"),
     ({"volumes": [{"name": "data", "mountpoint": "/d"}], "brand": "kvm"}, "volumes: are not for machines of brand kvm"),
     ({"locality": {"strict": "yes"}}, "locality: strict must be true or false"),
     (
@@ -203,7 +214,7 @@ def test_look_ups_find_what_is_there(settings: dict[str, str]) -> None:
 def test_look_ups_refuse_an_ambiguous_answer(settings: dict[str, str]) -> None:
     with pytest.raises(AmbiguousError, match=r"3 packages fit: g1.nano"):
         lookups.get_package(settings=settings)
-    with pytest.raises(NotFoundError, match="no package has 77"):
+    with pytest.raises(NotFoundError, match="none has 77"):
         lookups.get_package(memory=77, settings=settings)
-    with pytest.raises(NotFoundError, match=r"there is no data centre nowhere; there is here \(http"):
+    with pytest.raises(NotFoundError, match=r"data centre nowhere: does not exist. Name one of here \(http"):
         lookups.get_datacenter("nowhere", settings=settings)

@@ -200,16 +200,16 @@ def test_three_hundred_calls_take_twenty_seven_seconds() -> None:
 SAID: tuple[tuple[int, dict[str, Any], type[CloudApiError], str], ...] = (
     (401, {"code": "InvalidCredentials", "message": "no"}, AuthenticationError, "public key of TRITON_KEY_ID"),
     (403, {"code": "NotAuthorized", "message": "You do not have permission to access /x"}, AuthenticationError, "may not do that"),
-    (403, {"code": "NotAuthorized", "message": "Account or user is disabled"}, AuthenticationError, "have Triton's operator enable it$"),
-    (403, {"code": "NotAuthorized", "message": "Forbidden (not sold here)"}, AuthenticationError, "may not use this data centre: have"),
+    (403, {"code": "NotAuthorized", "message": "Account or user is disabled"}, AuthenticationError, "Have Triton's operator enable it.$"),
+    (403, {"code": "NotAuthorized", "message": "Forbidden (not sold here)"}, AuthenticationError, "may not use this data centre. Have"),
     (401, {"code": "InvalidCredentials", "message": "DSA-SHA1 is not a supported signing algorithm"}, AuthenticationError,
-     "supported signing algorithm; sign with an RSA, ECDSA or Ed25519 key$"),
-    (501, {"code": "NotImplemented", "message": "no"}, RefusedError, "501 NotImplemented: no; this data centre cannot do that$"),
+     "supported signing algorithm. Sign with an RSA, ECDSA or Ed25519 key.$"),
+    (501, {"code": "NotImplemented", "message": "no"}, RefusedError, "501 NotImplemented: no; this data centre cannot do that. Choose another.$"),
     (404, {"code": "ResourceNotFound", "message": "no"}, NotFoundError, "404"),
     (410, {"id": "x", "state": "deleted"}, NotFoundError, "410"),
     (409, {"code": "ValidationFailed", "message": "Invalid", "errors": [{"field": "ram", "code": "InsufficientCapacity"}]},
      RefusedError, "ram: InsufficientCapacity"),
-    (409, {"code": "KeyRequired", "message": "no key"}, RefusedError, "add an SSH key"),
+    (409, {"code": "KeyRequired", "message": "no key"}, RefusedError, "Add an SSH key"),
 )  # fmt: skip
 
 
@@ -228,10 +228,10 @@ def test_each_refusal_is_one_message_and_is_not_repeated(
 @pytest.mark.parametrize(
     ("status", "said"),
     [
-        (429, "CloudAPI throttles this account: wait, and run it again"),
-        (503, "CloudAPI is busy or in maintenance, the key and the account are not at fault: try again later"),
-        (500, "CloudAPI fails, the key and the account are not at fault: try again later"),
-        (502, "CloudAPI fails, the key and the account are not at fault: try again later"),
+        (429, "CloudAPI throttles this account. Wait, and run it again."),
+        (503, "CloudAPI is busy or in maintenance, the key and the account are not at fault. Try again later."),
+        (500, "CloudAPI fails, the key and the account are not at fault. Try again later."),
+        (502, "CloudAPI fails, the key and the account are not at fault. Try again later."),
     ],
 )
 def test_what_passes_is_no_fault_of_the_key_or_the_account(status: int, said: str) -> None:
@@ -242,14 +242,14 @@ def test_what_passes_is_no_fault_of_the_key_or_the_account(status: int, said: st
 def test_a_skewed_clock_is_told_by_how_much() -> None:
     headers = {"Date": formatdate(time.time() - 1000, usegmt=True)}
     body = {"code": "InvalidHeader", "message": "clock skew of 1000s was greater than 300s"}
-    with pytest.raises(AuthenticationError, match=r"set this machine's clock \(it is \d+ s ahead\)"):
+    with pytest.raises(AuthenticationError, match=r"Set this machine's clock \(it is \d+ s ahead\)"):
         api(Answers((400, body, headers))).get_account()
 
 
 @pytest.mark.parametrize(
     ("failure", "said"),
     [
-        (REFUSED_CONNECTION, "cannot be reached.*check TRITON_URL"),
+        (REFUSED_CONNECTION, "cannot be reached.*Check TRITON_URL"),
         (requests.exceptions.SSLError("certificate verify failed"), "TLS failed.*TRITON_TLS_INSECURE=1"),
         (LOST, "gave no answer"),
     ],
@@ -260,7 +260,7 @@ def test_an_unreachable_url_is_one_message(failure: Exception, said: str) -> Non
 
 
 def test_something_that_is_no_cloudapi_is_told() -> None:
-    with pytest.raises(FatalError, match="no JSON; is TRITON_URL"):
+    with pytest.raises(FatalError, match="not JSON. Set TRITON_URL"):
         api(Answers((200, b"<html>", {}))).get_account()
 
 
@@ -311,7 +311,7 @@ def test_everything_that_lacks_is_named_at_once() -> None:
 
 @pytest.mark.parametrize("url", ["cloudapi.example", "ftp://x", "https://"])
 def test_a_url_that_is_none_is_refused(url: str) -> None:
-    with pytest.raises(ConfigurationError, match="set TRITON_URL"):
+    with pytest.raises(ConfigurationError, match="is not the URL of a CloudAPI"):
         Credentials.read({**ENVIRONMENT, "TRITON_URL": url})
 
 
@@ -327,7 +327,7 @@ def test_insecure_is_read_as_the_official_client_reads_it(environ: dict[str, str
 
 
 def test_a_truth_that_is_none_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="TRITON_TLS_INSECURE is 'maybe'"):
+    with pytest.raises(ConfigurationError, match="TRITON_TLS_INSECURE: 'maybe' is not"):
         Credentials.read({**ENVIRONMENT, "TRITON_TLS_INSECURE": "maybe"})
 
 

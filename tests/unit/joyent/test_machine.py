@@ -518,7 +518,7 @@ class TestDeleting:
     def test_a_protected_machine_is_kept_and_the_mend_is_named(self, engine: Engine) -> None:
         engine.create(deletion_protection=True)
         settle(engine.cloud)
-        with pytest.raises(FatalError, match="set deletion_protection to False"):
+        with pytest.raises(FatalError, match="Set deletion_protection to False"):
             engine.provider.delete(engine.id, engine.state)
         assert engine.machine["state"] == "running"
 

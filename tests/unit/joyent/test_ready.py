@@ -88,7 +88,7 @@ def test_what_does_not_run_in_time_is_named_with_its_state(cloud: FakeCloud, pro
     cloud.machines[ids[1]]["state"] = "stopped"
     provider.fixed_session = cloud.session()
     with pytest.raises(
-        WaitTimeoutError, match=rf"not running, no progress for 0.01 s: m1 \({ids[1]}\) is stopped; run"
+        WaitTimeoutError, match=rf"not running, no progress for 0.01 s: m1 \({ids[1]}\) is stopped. Run"
     ):
         provider.create({"machines": ids, "timeout": 0.01})
 

@@ -170,7 +170,7 @@ def test_an_rsa_key_whose_parts_do_not_fit_together_signs_rightly_or_is_refused(
         # OpenSSL checks what it computed from some parts, and computes it from the others where it is wrong.
         verify(key, "rsa-sha256", signer_of(pem(key, PKCS8), source="it").sign(b"text"), b"text")
     else:
-        with pytest.raises(ConfigurationError, match=r"it: it cannot be read: it does not sign"):
+        with pytest.raises(ConfigurationError, match=r"it: it cannot be read \(it does not sign"):
             signer_of(pem(key, PKCS8), source="it")
 
 
@@ -204,9 +204,9 @@ def test_a_key_file_and_material_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({}, "set TRITON_KEY_ID"),
-        ({"key_id": forms_of("rsa")[0]}, "no key .* in an ssh-agent or in ~/.ssh; set TRITON_KEY_FILE"),
-        ({"key_file": "/nowhere/key"}, "/nowhere/key cannot be read: No such file.*TRITON_KEY_FILE"),
+        ({}, "TRITON_KEY_ID: is not set"),
+        ({"key_id": forms_of("rsa")[0]}, "no key .* in an ssh-agent or in ~/.ssh. Set TRITON_KEY_FILE"),
+        ({"key_file": "/nowhere/key"}, "/nowhere/key: cannot be read .No such file.*TRITON_KEY_FILE"),
     ],
 )
 def test_a_missing_key_names_the_mend(tmp_path: Path, given: dict[str, str], said: str) -> None:
@@ -294,14 +294,14 @@ def test_an_agent_signs_as_a_file_does(tmp_path: Path, agent: Agent, kind: str) 
 
 
 def test_p384_through_an_agent_is_refused_with_the_way_out(tmp_path: Path, agent: Agent) -> None:
-    with pytest.raises(ConfigurationError, match="does not work through an agent; set TRITON_KEY_FILE"):
+    with pytest.raises(ConfigurationError, match="does not work through an agent. Set TRITON_KEY_FILE"):
         find(tmp_path, {"SSH_AUTH_SOCK": agent.path}, key_id="p384")
 
 
 def test_a_locked_agent_is_named(tmp_path: Path, agent: Agent) -> None:
     signer = find(tmp_path, {"SSH_AUTH_SOCK": agent.path}, key_id="rsa")
     agent.locked = True
-    with pytest.raises(ConfigurationError, match=r"refuses to sign.*unlock it"):
+    with pytest.raises(ConfigurationError, match=r"refuses to sign.*Unlock it"):
         signer.sign(b"message")
 
 
