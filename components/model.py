@@ -32,21 +32,32 @@ class Member:
         return {"machine": self.machine, "generation": self.generation, "instance": self.instance, **made_by}
 
 
-@dataclass(frozen=True, order=True, kw_only=True)
-class Stand:
-    """A record set in which members of a fleet stand: all of them, or with `shards` those whose number it is (from 0).
+@dataclass(frozen=True, order=True)
+class RecordKey:
+    """The name and the type of a record set, for example `www.scalability.expert` and `A`."""
 
-    `value` is what each must stand there with (`10 20 4218 {generation}.rc.unilans.net.`, or with the host of a later registration,
-    rollcall.host_label); empty where it is the member's public address. At a `shared` place other stacks stand by right, in names of
-    their own. `beside`: the record set with the same members, whose fault counts for both.
+    name: str
+    type: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.type}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpectedRecordSet:
+    """A record set that must have the members of a fleet: all of them, or with `shards` those of shard `shard` (from 0).
+
+    `value` is the value of each member (`10 20 4218 {generation}.rc.unilans.net.`, or the same with the host label of a later
+    registration, rollcall.host_label). It is empty where the value is the member's public address. A `shared` record set has records
+    of other stacks too. `beside`: a record set with the same members; a fault there is not reported again here.
     """
 
-    place: str
+    key: RecordKey
     value: str = ""
     shard: int = 0
     shards: int = 1
     shared: bool = False
-    beside: str = ""
+    beside: RecordKey | None = None
 
     def holds(self, member: Member) -> bool:
         return int(member.machine) % self.shards == self.shard
@@ -54,12 +65,14 @@ class Stand:
 
 @dataclass(frozen=True, order=True, kw_only=True)
 class DnsRecord:
-    """One value in DNS, as its API lists it. `place` is the record set (`www.scalability.expert A`), `owner` who the
-    ownership text names (None: nobody of ours), `id` what its API calls it. `dead`: it leads to a name of Rollcall's where
-    nothing stands, so it is nobody's any more. `alone`: its name is its owner's alone. `kept`:
-    by its mark its owner is unhealthy, and stays since too few others are there."""
+    """One value of a record set, as the DNS provider's API lists it.
 
-    place: str
+    `owner` is the machine that its ownership mark names; None: it has no mark. `id` is the provider's id. `dead`: it leads to a name
+    below Rollcall's own label that has no record. `alone`: no other machine may use its name. `kept`: its mark says that the machine
+    is unhealthy and stays, because too few others are left. Sorted by name and type first.
+    """
+
+    key: RecordKey
     value: str
     owner: Owner | None
     id: str = ""
@@ -87,18 +100,17 @@ class Instance:
 
 @dataclass(frozen=True, kw_only=True)
 class DesiredState:
-    """What is asked for: `members` of the stack's `fleet` must stand at each of `stands`; `leaving` may but need not.
+    """What should be in DNS: each of `members` of the stack's `fleet` in each of `record_sets`. `leaving` may be there, too.
 
-    `fleets` are all fleets that the stack has or is about to give up; an entry of any other fleet is left over wherever it
-    stands. The fleet with `keeper` set answers for the machines of such fleets in its place. `acknowledged` are foreign
-    entries that an earlier `up` has shown. `former_stacks` are ids that the stack had before it was renamed: what has them is not
-    foreign.
+    `fleets` are all fleets of the stack, with those that are about to be removed; a record of any other fleet is left over. The
+    fleet with `keeper` set is responsible for the machines of such fleets at its location. `acknowledged` are foreign records that
+    an earlier `up` has shown. `former_stacks` are the ids that the stack had before it was renamed: their records are not foreign.
     """
 
     stack: str
     fleet: str
     members: tuple[Member, ...]
-    stands: tuple[Stand, ...]
+    record_sets: tuple[ExpectedRecordSet, ...]
     leaving: tuple[Member, ...] = ()
     fleets: tuple[str, ...] = ()
     keeper: bool = False

@@ -26,7 +26,7 @@ from components.dns.cloudflare import ADDRESS_TYPES
 from components.dns.cloudflare_access import cloudflare_token, cloudflare_url
 from components.dns.route53 import ServicePlace, ServiceRecords
 from components.joyent.errors import CloudApiError
-from components.model import BY_HAND
+from components.model import BY_HAND, RecordKey
 from components.preflight import zone_names
 from components.preflight.zone_store import ZoneStore
 from components.resources.tags import named
@@ -57,7 +57,7 @@ class Kept:
 class Verdict:
     """One entry that no machine of the stack wrote. `becomes` is the mark that it would get, empty where it stays foreign; `why`."""
 
-    place: str
+    key: RecordKey
     value: str
     becomes: str
     why: str
@@ -80,7 +80,7 @@ def verdict(record: Record, stack: str, machines: Iterable[Kept]) -> Verdict | N
         why = "no running machine of the state has this address"
     else:
         mark, why = str(owner), f"the address of {owner.fleet}-{owner.machine} ({owner.instance})"
-    return Verdict(place=f"{record.name} {record.type}", value=record.content, becomes=mark, why=why)
+    return Verdict(key=RecordKey(record.name, record.type), value=record.content, becomes=mark, why=why)
 
 
 def owners(resources: Iterable[Mapping[str, Any]]) -> list[tuple[str, Owner]]:
@@ -140,10 +140,10 @@ def in_services(
                 port=service.port, priority=0, weight=0, ttl=service.ttl,
             )  # fmt: skip
             for entry in ServiceRecords(place, config=config).entries():
-                if entry.place != place.stands[0].place or entry.dead or (entry.owner and entry.owner.stack == stack):
+                if entry.key != place.record_sets[0].key or entry.dead or (entry.owner and entry.owner.stack == stack):
                     continue
                 why = f"it is of stack {entry.owner.stack}" if entry.owner else _WITHIN_SERVICE
-                found.append(Verdict(place=entry.place, value=entry.value, becomes="", why=why))
+                found.append(Verdict(key=entry.key, value=entry.value, becomes="", why=why))
     return found
 
 
@@ -166,8 +166,8 @@ def shown(verdicts: Sequence[Verdict], written: bool) -> str:
     if not verdicts:
         return "Every entry is of a machine of this stack; there is nothing to adopt."
     head = "Marked as the stack's" if written else "Would become the stack's (--yes writes the mark as the comment)"
-    lines = [head, *(f"  {each.place} {each.value}: {each.why}" for each in ours)] if ours else []
-    rest = ["Stay foreign", *(f"  {each.place} {each.value}: {each.why}" for each in foreign)] if foreign else []
+    lines = [head, *(f"  {each.key} {each.value}: {each.why}" for each in ours)] if ours else []
+    rest = ["Stay foreign", *(f"  {each.key} {each.value}: {each.why}" for each in foreign)] if foreign else []
     return "\n".join(map(escaped, [*lines, *rest]))
 
 

@@ -101,7 +101,7 @@ def _machine(member: Member, roll: DesiredState, entries: Iterable[DnsRecord], s
         state=seen.state if seen else "not listed by its cloud",
         addresses=seen.addresses if seen else (),
         since=seen.since if seen else "",
-        stands=tuple(sorted({entry.place for entry in mine})),
+        stands=tuple(str(key) for key in sorted({entry.key for entry in mine})),
         note=seen.note if seen else "",
     )
 

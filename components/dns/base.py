@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Any, Protocol
 
-from components.model import DnsRecord
+from components.model import DnsRecord, RecordKey
 from rollcall.ownership import Owner
 
 
@@ -15,7 +15,7 @@ class Records(Protocol):
     def entries(self) -> tuple[DnsRecord, ...]:
         """Every entry there, ours and foreign."""
 
-    def answers(self) -> dict[str, frozenset[str] | None]:
+    def answers(self) -> dict[RecordKey, frozenset[str] | None]:
         """For each record set what every name server answers; None where that says nothing about single machines."""
 
     def remove(self, entries: Iterable[DnsRecord]) -> None:
@@ -24,7 +24,7 @@ class Records(Protocol):
     def still_answered(self, entries: Iterable[DnsRecord]) -> list[DnsRecord]:
         """Those of `entries`, which the API lists no more, that a name server still answers with."""
 
-    def compared(self, places: Collection[str]) -> list[str]:
+    def compared(self, keys: Collection[RecordKey]) -> list[str]:
         """For each of these record sets that is here, what each name server and each resolver answers, as one line."""
 
     def split(self) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from components.dns.base import WITHIN, challenges, families, without_ipv6
-from components.model import DnsRecord, Stand
+from components.model import DnsRecord, ExpectedRecordSet, RecordKey
 from rollcall.cloudflare import CloudflareStore, Record
 from rollcall.ownership import KEPT, Owner
 from rollcall.retrying import retried
@@ -46,9 +46,9 @@ class Place:
         )
 
     @property
-    def stands(self) -> tuple[Stand, ...]:
-        """The record sets that every member must be in."""
-        return tuple(Stand(place=f"{self.host} {rtype}") for rtype in families(self.ipv6))
+    def record_sets(self) -> tuple[ExpectedRecordSet, ...]:
+        """Return the record sets that every member must be in."""
+        return tuple(ExpectedRecordSet(key=RecordKey(self.host, rtype)) for rtype in families(self.ipv6))
 
     @property
     def told(self) -> CloudflareJoin:
@@ -76,20 +76,21 @@ class SiteRecords:
         self._listed = frozenset(record.type for record in listed)
         return tuple(_entry(record) for record in listed if record.type in ADDRESS_TYPES)
 
-    def answers(self) -> dict[str, frozenset[str] | None]:
+    def answers(self) -> dict[RecordKey, frozenset[str] | None]:
         """A proxied name answers with the edge's addresses."""
         place = self._place
         return {
-            f"{place.host} {rtype}": None if place.proxied else self._answer(rtype) for rtype in families(place.ipv6)
+            RecordKey(place.host, rtype): None if place.proxied else self._answer(rtype)
+            for rtype in families(place.ipv6)
         }
 
     def _answer(self, rtype: str) -> frozenset[str]:
         """What is not listed is not asked for: a resolver would keep for long that there is none (RFC 2308)."""
         return self._view.all_of(self._place.host, rtype) if rtype in self._listed else frozenset()
 
-    def compared(self, places: Collection[str]) -> list[str]:
+    def compared(self, keys: Collection[RecordKey]) -> list[str]:
         host, types = self._place.host, families(self._place.ipv6)
-        return [self._view.compare(host, rtype) for rtype in types if f"{host} {rtype}" in places]
+        return [self._view.compare(host, rtype) for rtype in types if RecordKey(host, rtype) in keys]
 
     def split(self) -> list[str]:
         place = self._place
@@ -99,15 +100,15 @@ class SiteRecords:
     def remove(self, entries: Iterable[DnsRecord]) -> None:
         for entry in entries:
             zone, _, record = entry.id.partition("/")
-            if zone == self._place.zone and entry.place.startswith(f"{self._place.host} "):
+            if zone == self._place.zone and entry.key.name == self._place.host:
                 retried(lambda zone=zone, record=record: self._store.delete(zone, record), WITHIN)  # type: ignore[misc]
 
     def still_answered(self, entries: Iterable[DnsRecord]) -> list[DnsRecord]:
         place = self._place
-        mine = [] if place.proxied else [each for each in entries if each.place.startswith(f"{place.host} ")]
-        types = {each.place.rpartition(" ")[2] for each in mine}
+        mine = [] if place.proxied else [each for each in entries if each.key.name == place.host]
+        types = {each.key.type for each in mine}
         known = {rtype: self._view.any_of(place.host, rtype) for rtype in types}
-        return [each for each in mine if each.value in known[each.place.rpartition(" ")[2]]]
+        return [each for each in mine if each.value in known[each.key.type]]
 
     def challenged(self, gone: Owner) -> bool:
         """A challenge has a name of its own, at which nothing has looked."""
@@ -125,7 +126,7 @@ class SiteRecords:
 def _entry(record: Record) -> DnsRecord:
     owner = Owner.parse(record.comment)
     return DnsRecord(
-        place=f"{record.name} {record.type}",
+        key=RecordKey(record.name, record.type),
         value=record.content,
         owner=owner,
         id=f"{record.zone}/{record.id}",

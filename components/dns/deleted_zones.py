@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from components.dns.base import Records
-    from components.model import DnsRecord
+    from components.model import DnsRecord, RecordKey
     from rollcall.ownership import Owner
 
 T = TypeVar("T")
@@ -49,7 +49,7 @@ class PresentRecords:
         self.gone = False
         return self._ask(self._records.entries, ())
 
-    def answers(self) -> dict[str, frozenset[str] | None]:
+    def answers(self) -> dict[RecordKey, frozenset[str] | None]:
         return {} if self.gone else self._records.answers()
 
     def remove(self, entries: Iterable[DnsRecord]) -> None:
@@ -59,8 +59,8 @@ class PresentRecords:
         """A resolver keeps answering for the TTL only, and name servers that no longer have the zone refuse."""
         return [] if self.gone else self._records.still_answered(entries)
 
-    def compared(self, places: Collection[str]) -> list[str]:
-        return [] if self.gone else self._records.compared(places)
+    def compared(self, keys: Collection[RecordKey]) -> list[str]:
+        return [] if self.gone else self._records.compared(keys)
 
     def split(self) -> list[str]:
         return [] if self.gone else self._records.split()

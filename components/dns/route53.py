@@ -11,7 +11,7 @@ from typing import Any
 
 from components.dns.base import WITHIN, challenges, families, without_ipv6
 from components.dns.deleted_zones import route53_zone
-from components.model import DnsRecord, Stand
+from components.model import DnsRecord, ExpectedRecordSet, RecordKey
 from rollcall.errors import TransientError
 from rollcall.ownership import Owner
 from rollcall.retrying import retried
@@ -91,20 +91,21 @@ class ServicePlace:
         return {set_name(self.told): True, **srv_names(self.told)}
 
     @property
-    def stands(self) -> tuple[Stand, ...]:
+    def record_sets(self) -> tuple[ExpectedRecordSet, ...]:
         value = f"{self.priority} {self.weight} {self.port} {{generation}}.{LABEL}.{self.domain}."
-        services = Stand(place=f"{set_name(self.told)} SRV", value=value, shard=self.shard, shards=self.shards)
+        key = RecordKey(set_name(self.told), "SRV")
+        services = ExpectedRecordSet(key=key, value=value, shard=self.shard, shards=self.shards)
         # Where nobody is to be, the shard has no machine's number.
         others = [
-            replace(services, place=f"{name} SRV", shard=self.shard if on else self.shards, beside=services.place)
+            replace(services, key=RecordKey(name, "SRV"), shard=self.shard if on else self.shards, beside=services.key)
             for name, on in srv_names(self.told).items()
         ]
         hosts = (self.hosts(rtype) for rtype in families(self.ipv6))
-        return services, *others, *(replace(services, place=place, value="", shared=True) for place in hosts)
+        return services, *others, *(replace(services, key=key, value="", shared=True) for key in hosts)
 
-    def hosts(self, rtype: str) -> str:
+    def hosts(self, rtype: str) -> RecordKey:
         """Where the machines' addresses of a type stand: all in one place where only IPv4 is asked for."""
-        return f"{LABEL}.{self.domain} {rtype if self.ipv6 else 'A'}"
+        return RecordKey(f"{LABEL}.{self.domain}", rtype if self.ipv6 else "A")
 
     @property
     def lingering(self) -> float:
@@ -136,8 +137,8 @@ class ServiceRecords:
         return self._given or _route53(self._place.zone, self._config)
 
     @property
-    def _marks(self) -> str:
-        return f"{LABEL}.{self._place.domain} TXT"
+    def _marks(self) -> RecordKey:
+        return RecordKey(f"{LABEL}.{self._place.domain}", "TXT")
 
     def entries(self) -> tuple[DnsRecord, ...]:
         place = self._place
@@ -155,17 +156,18 @@ class ServiceRecords:
             owner = owner_of(below.get(target, ()))
             dead = is_dead(value, place.domain, names)
             kept = is_kept(below.get(target, ()), set_name(place.told))
-            found.append(DnsRecord(place=f"{name} SRV", value=value, owner=owner, id=target, dead=dead, kept=kept))
+            key = RecordKey(name, "SRV")
+            found.append(DnsRecord(key=key, value=value, owner=owner, id=target, dead=dead, kept=kept))
         for name, sets in below.items():
             owner = None if f".c.{LABEL}." in name else owner_of(sets)
             addresses = [(each.type, value) for each in sets if each.type in ("A", "AAAA") for value in each.values]
             found += [
-                DnsRecord(place=place.hosts(rtype), value=value, owner=owner, id=name, alone=True)
+                DnsRecord(key=place.hosts(rtype), value=value, owner=owner, id=name, alone=True)
                 for rtype, value in addresses
             ]
             if owner is not None and not addresses:
                 # No member stands by its mark alone, but it goes with its machine.
-                found.append(DnsRecord(place=self._marks, value=str(owner), owner=owner, id=name))
+                found.append(DnsRecord(key=self._marks, value=str(owner), owner=owner, id=name))
         return tuple(found)
 
     def _at_names(self) -> list[RecordSet]:
@@ -177,7 +179,7 @@ class ServiceRecords:
         pages = self._store.under(*first)
         return [each for page in pages for each in page if each.type == "SRV" and each.name in names]
 
-    def answers(self) -> dict[str, frozenset[str] | None]:
+    def answers(self) -> dict[RecordKey, frozenset[str] | None]:
         """Each host that the last look found is a name of its own; one that was answered as it is listed is not asked again. A set
         that is not listed is not asked for: a resolver would keep for long that there is none (RFC 2308)."""
         place = self._place
@@ -188,8 +190,8 @@ class ServiceRecords:
                 types = {each.type for each in sets} & {"A", "AAAA"}
                 asked = [self._view.all_of(name, rtype) for rtype in sorted(types)]
                 self._answered[name] = frozenset().union(*asked)
-        answers: dict[str, frozenset[str] | None] = {
-            f"{name} SRV": frozenset(value.lower() for value in found) for name, found in values.items()
+        answers: dict[RecordKey, frozenset[str] | None] = {
+            RecordKey(name, "SRV"): frozenset(value.lower() for value in found) for name, found in values.items()
         }
         addresses = frozenset().union(*(self._answered[name] for name in self._hosts))
         for rtype in families(place.ipv6):
@@ -199,8 +201,8 @@ class ServiceRecords:
 
     def remove(self, entries: Iterable[DnsRecord]) -> None:
         """An owner's entries go together, as its own leave would take them; a dead value goes from the set."""
-        mine = {self._marks, *(stand.place for stand in self._place.stands)}
-        here = [entry for entry in entries if entry.place in mine]
+        mine = {self._marks, *(each.key for each in self._place.record_sets)}
+        here = [entry for entry in entries if entry.key in mine]
         registry = Route53Registry(self._place.told, self._store, fresh=False)
         for owner in sorted({entry.owner for entry in here if entry.owner is not None}):
             retried(lambda owner=owner: registry.leave(owner), WITHIN)  # type: ignore[misc]
@@ -210,16 +212,16 @@ class ServiceRecords:
 
     def still_answered(self, entries: Iterable[DnsRecord]) -> list[DnsRecord]:
         """Of the set: a host has a name of its own, and whoever asks for that has read the set before."""
-        names = {f"{name} SRV": name for name in self._place.names}
-        mine = [each for each in entries if each.place in names]
-        known = {place: self._view.any_of(names[place], "SRV") for place in {each.place for each in mine}}
-        values = {place: {value.lower() for value in found} for place, found in known.items()}
-        return [each for each in mine if each.value.lower() in values[each.place]]
+        sets = {RecordKey(name, "SRV") for name in self._place.names}
+        mine = [each for each in entries if each.key in sets]
+        known = {key: self._view.any_of(key.name, "SRV") for key in {each.key for each in mine}}
+        values = {key: {value.lower() for value in found} for key, found in known.items()}
+        return [each for each in mine if each.value.lower() in values[each.key]]
 
-    def compared(self, places: Collection[str]) -> list[str]:
-        hosts = [each for each in self._place.stands if each.shared]
-        found = [self._view.compare(each, "SRV") for each in self._place.names if f"{each} SRV" in places]
-        for rtype in (each.place.rpartition(" ")[2] for each in hosts if each.place in places):
+    def compared(self, keys: Collection[RecordKey]) -> list[str]:
+        hosts = [each.key for each in self._place.record_sets if each.shared]
+        found = [self._view.compare(each, "SRV") for each in self._place.names if RecordKey(each, "SRV") in keys]
+        for rtype in (each.type for each in hosts if each in keys):
             here = ((name, self._values(name, rtype)) for name in sorted(self._hosts))
             late = [name for name, listed in here if not listed <= self._answered.get(name, listed)]
             found += [self._view.compare(name, rtype) for name in late[:_MOST_COMPARED]]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 
-from components.model import GOING, DesiredState, DnsRecord, Instance, Member, Stand, describe
+from components.model import GOING, DesiredState, DnsRecord, ExpectedRecordSet, Instance, Member, RecordKey, describe
 from rollcall.escaping import escaped
 from rollcall.host_label import first_host
 from rollcall.ownership import Owner
@@ -31,7 +31,7 @@ class Drift:
     left_over: tuple[str, ...] = ()
     foreign: tuple[str, ...] = ()
     orphaned: tuple[str, ...] = ()
-    unanswered: tuple[str, ...] = ()
+    unanswered: tuple[RecordKey, ...] = ()
     unproven: tuple[str, ...] = ()
     stray: tuple[DnsRecord, ...] = field(default=())
     orphans: tuple[Instance, ...] = field(default=())
@@ -50,7 +50,7 @@ def difference(
     roll: DesiredState,
     entries: Iterable[DnsRecord],
     seen: Iterable[Instance],
-    answers: Mapping[str, frozenset[str] | None],
+    answers: Mapping[RecordKey, frozenset[str] | None],
 ) -> Drift:
     """How DNS differs from the roll.
 
@@ -61,32 +61,32 @@ def difference(
     machines = {machine.instance: machine for machine in seen}
     missing: list[str] = []
     stale: list[str] = []
-    unanswered: set[str] = set()
+    unanswered: set[RecordKey] = set()
     # By whose they are: a fleet of hundreds has as many entries, of which each member's are asked for.
-    values_of: dict[tuple[str, _Whose], set[str]] = {}
-    kept: set[tuple[str, _Whose]] = set()
+    values_of: dict[tuple[RecordKey, _Whose], set[str]] = {}
+    kept: set[tuple[RecordKey, _Whose]] = set()
     for entry in listed:
         if entry.owner is not None:
-            values_of.setdefault((entry.place, _of(entry.owner)), set()).add(entry.value)
-            kept |= {(entry.place, _of(entry.owner))} if entry.kept else set()
-    faulty: set[tuple[str, Member]] = set()
-    for stand in roll.stands:
+            values_of.setdefault((entry.key, _of(entry.owner)), set()).add(entry.value)
+            kept |= {(entry.key, _of(entry.owner))} if entry.kept else set()
+    faulty: set[tuple[RecordKey | None, Member]] = set()
+    for stand in roll.record_sets:
         for member in roll.members:
             if not stand.holds(member) or (stand.beside, member) in faulty:
                 continue
-            values = values_of.get((stand.place, _as(roll.stack, member)), set())
-            fault, is_stale = _fault_of(member, stand, values, machines.get(member.instance), answers.get(stand.place))
-            if not fault and (stand.place, _as(roll.stack, member)) in kept:
-                missing.append(f"{describe(member)} is at {stand.place} and {KEPT}")
+            values = values_of.get((stand.key, _as(roll.stack, member)), set())
+            fault, is_stale = _fault_of(member, stand, values, machines.get(member.instance), answers.get(stand.key))
+            if not fault and (stand.key, _as(roll.stack, member)) in kept:
+                missing.append(f"{describe(member)} is at {stand.key} and {KEPT}")
             if fault:
-                faulty.add((stand.place, member))
+                faulty.add((stand.key, member))
                 (stale if is_stale else missing).append(fault)
-                unanswered |= {stand.place} if values and not is_stale else set()
-    ours = {stand.place: stand for stand in roll.stands}
-    at_ours = [entry for entry in listed if entry.place in ours]
+                unanswered |= {stand.key} if values and not is_stale else set()
+    ours = {stand.key: stand for stand in roll.record_sets}
+    at_ours = [entry for entry in listed if entry.key in ours]
     known = {_as(roll.stack, member): member for member in (*roll.members, *roll.leaving)}
     stray = tuple(sorted({entry for entry in at_ours if _is_left_over(entry, roll, known)}))
-    foreign = sorted({_foreign_line(entry) for entry in at_ours if is_foreign(entry, roll.stacks, ours[entry.place])})
+    foreign = sorted({_foreign_line(entry) for entry in at_ours if is_foreign(entry, roll.stacks, ours[entry.key])})
     in_state = {member.instance for member in known.values()}
     orphans = tuple(sorted(each for each in machines.values() if _is_orphan(each, roll, in_state)))
     return Drift(
@@ -95,7 +95,7 @@ def difference(
         unanswered=tuple(sorted(unanswered)),
         missing=tuple(sorted(missing)),
         stale=tuple(sorted(stale)),
-        left_over=tuple(escaped(f"{entry.value} of {_owner_name(entry)} at {entry.place}") for entry in stray),
+        left_over=tuple(escaped(f"{entry.value} of {_owner_name(entry)} at {entry.key}") for entry in stray),
         foreign=tuple(line for line in foreign if line not in roll.acknowledged),
         stray=stray,
     )
@@ -116,7 +116,7 @@ def owned(entries: Iterable[DnsRecord], stack: str, members: Iterable[Member]) -
     return [entry for entry in entries if entry.owner is not None and _of(entry.owner) in theirs]
 
 
-def is_foreign(entry: DnsRecord, stacks: Collection[str], stand: Stand) -> bool:
+def is_foreign(entry: DnsRecord, stacks: Collection[str], stand: ExpectedRecordSet) -> bool:
     """Not written by a machine of this stack, which has or had the ids `stacks`: left as it is, and shown."""
     if entry.owner is None:
         return not entry.dead
@@ -137,16 +137,20 @@ def is_of_another(entry: DnsRecord, machines: Iterable[Instance]) -> bool:
 
 
 def _fault_of(
-    member: Member, stand: Stand, values: set[str], machine: Instance | None, answered: frozenset[str] | None
+    member: Member,
+    stand: ExpectedRecordSet,
+    values: set[str],
+    machine: Instance | None,
+    answered: frozenset[str] | None,
 ) -> tuple[str, bool]:
     """What is wrong with a member at a stand, or an empty text; and whether the entry is there but with another value."""
-    who, place = describe(member), stand.place
+    who, place = describe(member), stand.key
     known = machine.addresses if machine is not None else ()
     if not values:
-        lacks = place.endswith(" AAAA") and known and not any(":" in each for each in known)
+        lacks = place.type == "AAAA" and known and not any(":" in each for each in known)
         return f"{who} is not at {place}{': its cloud lists no IPv6 address of it' if lacks else ''}", False
     has = {stand.value.format(generation=member.generation)} if stand.value else set()
-    current = has or {each for each in known if (":" in each) == place.endswith(" AAAA")} or set(known)
+    current = has or {each for each in known if (":" in each) == (place.type == "AAAA")} or set(known)
     plain = {first_host(each, member.generation) for each in values} if has else values
     if current and not plain <= current:
         verb = "it should be with" if has else "it has"
@@ -173,7 +177,7 @@ def _is_left_over(entry: DnsRecord, roll: DesiredState, known: Mapping[_Whose, M
     if owner.fleet != roll.fleet and owner.fleet in roll.fleets:
         return False
     member = known.get(_of(owner))
-    return member is None or not any(stand.place == entry.place and stand.holds(member) for stand in roll.stands)
+    return member is None or not any(stand.key == entry.key and stand.holds(member) for stand in roll.record_sets)
 
 
 def _is_orphan(machine: Instance, roll: DesiredState, known: Set[str]) -> bool:
@@ -214,7 +218,7 @@ def _orphan_line(machine: Instance, doubt: str) -> str:
 
 def _foreign_line(entry: DnsRecord) -> str:
     by = "no owner" if entry.owner is None else f"stack {entry.owner.stack}"
-    return escaped(f"{entry.value} ({by}) at {entry.place}")
+    return escaped(f"{entry.value} ({by}) at {entry.key}")
 
 
 def _owner_name(entry: DnsRecord) -> str:

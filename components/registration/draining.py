@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence, Set
 
-from components.model import DesiredState, DnsRecord, Instance, Member, describe
+from components.model import DesiredState, DnsRecord, Instance, Member, RecordKey, describe
 from components.registration.diff import is_of_another, owned
 from components.registration.engine import Engine
 from components.registration.inventory import Registries
@@ -77,11 +77,11 @@ def _machines(registries: Registries, stack: str, members: Sequence[Member]) -> 
 def wait_for_caches(registries: Registries, roll: DesiredState, seconds: float, engine: Engine) -> None:
     """A fleet that has left whole serves on while others stand in its places: a cache may still lead to it, and who asks it
     must not fail since the name has others. In `destroy` the others leave too, and nobody waits longer than they stand."""
-    ours = {stand.place for stand in roll.stands if not stand.shared}
+    ours = {stand.key for stand in roll.record_sets if not stand.shared}
     end = time.monotonic() + seconds
     said = False
     while time.monotonic() < end:
-        here = [each for each in registries.entries() if each.place in ours]
+        here = [each for each in registries.entries() if each.key in ours]
         if not any(each.owner is not None and each.owner.stack == roll.stack for each in here):
             return
         if not said:
@@ -90,12 +90,12 @@ def wait_for_caches(registries: Registries, roll: DesiredState, seconds: float, 
         engine.sleep(LOOK_AGAIN)
 
 
-def withdraw(registries: Registries, places: Set[str], roll: DesiredState, engine: Engine, *, since: float) -> None:
-    """The members of `roll` run on and, told so at `since`, stand at `places` (record sets) no more. Their agents leave by themselves;
+def withdraw(registries: Registries, keys: Set[RecordKey], roll: DesiredState, engine: Engine, *, since: float) -> None:
+    """The members of `roll` run on and, told so at `since`, are in the record sets `keys` no more. Their agents leave by themselves;
     who may not, since its rights are gone, or has forgotten it, is taken out. Raises the errors of `rollcall.errors`."""
-    while staying := [each for each in owned(registries.entries(), roll.stack, roll.members) if each.place in places]:
+    while staying := [each for each in owned(registries.entries(), roll.stack, roll.members) if each.key in keys]:
         waited = time.monotonic() - since
-        names = ", ".join(sorted({f"{_named(each, roll.members)} at {each.place}" for each in staying}))
+        names = ", ".join(sorted({f"{_named(each, roll.members)} at {each.key}" for each in staying}))
         if waited > DRAIN_BOUND:
             engine.say(f"{names} comes back though it joins that no more: look at its agent", warning=True)
             return

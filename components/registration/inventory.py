@@ -17,7 +17,7 @@ from components.compute.registry import cloud_of, view_of
 from components.dns.base import Records
 from components.dns.deleted_zones import PresentRecords
 from components.dns.registry import AnyPlace, records_of
-from components.model import DnsRecord, Instance, Member
+from components.model import DnsRecord, Instance, Member, RecordKey
 from rollcall.ownership import Owner
 from rollcall.zoneview import ZoneView
 
@@ -46,9 +46,9 @@ class Registries:
         """Seconds by which the last answers may be behind what the APIs list."""
         return max((view.delay for view in self._views.values()), default=0.0)
 
-    def compared(self, places: Collection[str]) -> list[str]:
+    def compared(self, keys: Collection[RecordKey]) -> list[str]:
         """For each of these record sets what each name server and each resolver answers, as one line."""
-        return list(dict.fromkeys(line for records in self._records for line in records.compared(places)))
+        return list(dict.fromkeys(line for records in self._records for line in records.compared(keys)))
 
     def split(self) -> list[str]:
         """A line for each record set for which the resolvers have another answer than the name servers."""
@@ -90,13 +90,13 @@ class Registries:
         for records in self._records:
             records.unchallenge(gone)
 
-    def answers(self) -> dict[str, frozenset[str] | None]:
+    def answers(self) -> dict[RecordKey, frozenset[str] | None]:
         """For each record set what every name server answers; None where that says nothing about single machines."""
-        found: dict[str, frozenset[str] | None] = {}
+        found: dict[RecordKey, frozenset[str] | None] = {}
         for records in self._records:
-            for place, values in records.answers().items():
-                before = found.get(place)
-                found[place] = values if before is None or values is None else before | values
+            for key, values in records.answers().items():
+                before = found.get(key)
+                found[key] = values if before is None or values is None else before | values
         return found
 
     def seen(self, stack: str) -> tuple[Instance, ...]:

@@ -26,7 +26,7 @@ def roll_with(props: Mapping[str, Any], *, leaving: tuple[Member, ...]) -> Desir
         stack=props["stack"],
         fleet=props["fleet"],
         members=members_of(props),
-        stands=tuple(stand for each in props["places"] for stand in place_of(each).stands),
+        record_sets=tuple(found for each in props["places"] for found in place_of(each).record_sets),
         leaving=(*leaving, *members_of({**props, "members": props.get("seen_off", ())})),
         fleets=tuple(props.get("fleets", ())),
         keeper=is_keeper(props),

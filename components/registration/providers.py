@@ -164,10 +164,10 @@ class RollCallProvider(_Provider):
         """Have those who stay out of the record sets that the fleet joins no more."""
         roll, before = roll_of(news), {*members_of(olds)}
         roll = replace(roll, members=tuple(each for each in roll.members if each in before))
-        joined = {stand.place for stand in roll.stands}
+        joined = {stand.key for stand in roll.record_sets}
         began = time.monotonic()
         for each in olds["places"]:
-            dropped = {stand.place for stand in place_of(each).stands} - joined
+            dropped = {stand.key for stand in place_of(each).record_sets} - joined
             if not dropped or not roll.members:
                 continue
             registries = self._registries({**news, "places": [each]})
@@ -177,7 +177,7 @@ class RollCallProvider(_Provider):
             except FatalError as refused:
                 # Its zone may no longer be ours: no reason to be stuck.
                 engine.say(
-                    f"{roll.fleet}: cannot see whether it has left {', '.join(sorted(dropped))} ({refused})",
+                    f"{roll.fleet}: cannot see whether it has left {', '.join(map(str, sorted(dropped)))} ({refused})",
                     warning=True,
                 )
 
@@ -257,7 +257,7 @@ class DeregistrationProvider(_Provider):
             records.unchallenge(gone)
         for entry in left:
             engine.say(
-                f"{_props['fleet']}-{_props['machine']}: removed {entry.value} from {entry.place}, its machine is gone"
+                f"{_props['fleet']}-{_props['machine']}: removed {entry.value} from {entry.key}, its machine is gone"
             )
 
 

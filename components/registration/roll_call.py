@@ -125,7 +125,7 @@ def _remove_strays(
     if brake and not within_brake(total, len(dead)):
         raise RollCallError(
             f"{roll.fleet}: {len(dead)} of {total} entries are left over and would be removed at once:\n"
-            + "\n".join(f"  - {each.value} at {each.place}" for each in dead)
+            + "\n".join(f"  - {each.value} at {each.key}" for each in dead)
             + f"\n{_BRAKE_MEND}"
         )
     registries.remove(dead)
@@ -133,7 +133,7 @@ def _remove_strays(
     for owner in sorted({entry.owner for entry in dead if entry.owner is not None}):
         registries.unchallenge(owner)
     for entry in dead:
-        engine.say(f"{roll.fleet}: removed {entry.value} from {entry.place}, nobody's machine runs there")
+        engine.say(f"{roll.fleet}: removed {entry.value} from {entry.key}, nobody's machine runs there")
 
 
 def _twins(roll: DesiredState, orphans: Sequence[Instance]) -> list[Instance]:

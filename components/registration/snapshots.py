@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from components.dns.base import Records
-from components.model import DnsRecord, Instance
+from components.model import DnsRecord, Instance, RecordKey
 from components.registration.inventory import Registries
 from rollcall.ownership import Owner
 
@@ -27,7 +27,7 @@ class Look:
         self._registries = registries
         self._lock = threading.RLock()
         self._entries: tuple[DnsRecord, ...] | None = None
-        self._answers: dict[str, frozenset[str] | None] | None = None
+        self._answers: dict[RecordKey, frozenset[str] | None] | None = None
         self._failed: Exception | None = None
 
     def entries(self) -> tuple[DnsRecord, ...]:
@@ -49,7 +49,7 @@ class Look:
         with self._lock:
             return self._registries.notes
 
-    def answers(self) -> Mapping[str, frozenset[str] | None]:
+    def answers(self) -> Mapping[RecordKey, frozenset[str] | None]:
         with self._lock:
             if self._answers is None:
                 self.entries()

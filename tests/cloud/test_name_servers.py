@@ -9,7 +9,7 @@ import pytest
 
 from components.compute.locations import Location, Locations
 from components.dns.cloudflare import Place, SiteRecords
-from components.model import DnsRecord
+from components.model import DnsRecord, RecordKey
 from components.registration.inventory import Registries
 from rollcall import zoneview as resolving
 from rollcall.cloudflare import Record
@@ -44,7 +44,7 @@ def test_a_member_is_answered_though_one_name_server_fails(
     view = asking(monkeypatch, network.name_server(), network.name_server(fault))
     records = SiteRecords(PLACE, Store("198.51.100.10"), view)  # type: ignore[arg-type]
     (entry,) = records.entries()
-    assert records.answers() == {f"{HOST} A": frozenset({"198.51.100.10"})}
+    assert records.answers() == {RecordKey(HOST, "A"): frozenset({"198.51.100.10"})}
     assert records.still_answered([entry]) == [entry]
 
 
@@ -53,7 +53,7 @@ def test_a_name_that_is_not_listed_yet_is_not_asked_for_so_no_resolver_keeps_tha
 ) -> None:
     view = asking(monkeypatch, network.name_server("dns drop"), resolvers=(network.resolver(),))
     records = SiteRecords(PLACE, Store(), view)  # type: ignore[arg-type]
-    assert records.entries() == () and records.answers() == {f"{HOST} A": frozenset()}
+    assert records.entries() == () and records.answers() == {RecordKey(HOST, "A"): frozenset()}
     assert view.notes == () and view.delay == 0
 
 
@@ -64,7 +64,7 @@ def test_the_configured_resolvers_answer_where_no_name_server_can_be_asked(
     monkeypatch.setenv("ROLLCALL_DNS", str(silent))
     realm = Locations(fleet="web", fleets=("web",), home=Location(cloud="aws", region="us-west-2"))
     registries = Registries((PLACE,), realm, {"rollcall:resolvers": f'["{resolver}"]', "cloudflare:apiToken": "t"})
-    entry = DnsRecord(place=f"{HOST} A", value="198.51.100.10", owner=None, id="z/1")
+    entry = DnsRecord(key=RecordKey(HOST, "A"), value="198.51.100.10", owner=None, id="z/1")
     assert registries.still_answered([entry]) == [entry]
     assert registries.delay == 90 and f"The resolvers {resolver} are asked instead" in registries.notes[0]
     assert registries.split() == []
@@ -78,6 +78,6 @@ def test_a_split_horizon_is_told_with_what_each_sees(network: Network, monkeypat
     records.entries()
     (line,) = records.split()
     assert line.startswith(f"{HOST} A: the name servers answer 198.51.100.10; the resolver {own} answers 10.0.0.10.")
-    assert records.compared({f"{HOST} A"}) == [
+    assert records.compared({RecordKey(HOST, "A")}) == [
         f"{HOST} A: {name_server} answers 198.51.100.10; resolver {own} answers 10.0.0.10"
     ]

@@ -13,7 +13,7 @@ from components.dns.cloudflare import Place, SiteRecords
 from components.dns.cloudflare_store import RecordStore
 from components.dns.deleted_zones import PresentRecords, ZoneGoneError
 from components.dns.route53 import ServicePlace
-from components.model import DnsRecord
+from components.model import DnsRecord, RecordKey
 from components.preflight.zone_store import ZoneStore
 from components.registration import providers, snapshots
 from components.registration.props import registries_of
@@ -157,8 +157,12 @@ class TestWhereBothZonesWereDeleted:
     def test_what_was_seen_there_before_is_removed_without_an_error(self, places: tuple[dict[str, Any], ...]) -> None:
         registries = registries_of(roll_call(*places), {})
         entries = [
-            DnsRecord(place=f"{HOST} A", value="198.51.100.10", owner=OWNER, id=f"{places[0]['zone']}/{'a' * 32}"),
-            DnsRecord(place=f"rc.{SERVICES} A", value="198.51.100.10", owner=OWNER, id=f"aaaaaa.rc.{SERVICES}"),
+            DnsRecord(
+                key=RecordKey(HOST, "A"), value="198.51.100.10", owner=OWNER, id=f"{places[0]['zone']}/{'a' * 32}"
+            ),
+            DnsRecord(
+                key=RecordKey(f"rc.{SERVICES}", "A"), value="198.51.100.10", owner=OWNER, id=f"aaaaaa.rc.{SERVICES}"
+            ),
         ]
         registries.remove(entries)
         registries.unchallenge(OWNER)

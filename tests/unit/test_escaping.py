@@ -20,7 +20,7 @@ from components.compute.triton import triton_instance
 from components.config.errors import ConfigurationError
 from components.joyent.errors import FatalError
 from components.joyent.records import MachineRecord
-from components.model import DesiredState, DnsRecord, Instance, Member, Stand
+from components.model import DesiredState, DnsRecord, ExpectedRecordSet, Instance, Member, RecordKey
 from components.registration import engine
 from components.registration.diff import difference, with_doubts
 from components.registration.roll_call import RollCallError
@@ -33,10 +33,15 @@ from rollcall.settings import FLEET, GENERATION, MACHINE, STACK, STATUS
 
 # A title of the terminal's window, a cursor to the top, 8-bit CSI, a bell, an order to GitHub, a text from right to left.
 EVIL = "a\x1b]0;owned\x07\x1b[2J\x9b1;1H\x7f\r\n::error::x##[error]\u202egpj.exe\u2066\u2028z\u200b"
-PLACE = "www.scalability.expert A"
+PLACE = RecordKey("www.scalability.expert", "A")
 MEMBER = Member(fleet="web", machine="0", generation="aaaaaa", instance="i-00000000000000001")
 ROLL = DesiredState(
-    stack="local", fleet="web", members=(MEMBER,), stands=(Stand(place=PLACE),), fleets=("web",), keeper=True
+    stack="local",
+    fleet="web",
+    members=(MEMBER,),
+    record_sets=(ExpectedRecordSet(key=PLACE),),
+    fleets=("web",),
+    keeper=True,
 )
 
 
@@ -113,13 +118,13 @@ class TestOfAMachine:
 class TestOfARecord:
     @pytest.mark.parametrize("owner", [None, Owner("prod", "web", "0", "aaaaaa", "i-00000000000000009")])
     def test_a_foreign_entry(self, owner: Owner | None) -> None:
-        (line,) = difference(ROLL, [DnsRecord(place=PLACE, value=EVIL, owner=owner)], [seen()], {}).foreign
+        (line,) = difference(ROLL, [DnsRecord(key=PLACE, value=EVIL, owner=owner)], [seen()], {}).foreign
         assert clean(line)
 
     def test_an_entry_that_is_left_over_or_stale(self) -> None:
         own = Owner("local", "web", "0", "aaaaaa", MEMBER.instance)
         gone = Owner("local", "web", "7", "bbbbbb", "i-00000000000000007")
-        entries = [DnsRecord(place=PLACE, value=EVIL, owner=own), DnsRecord(place=PLACE, value=EVIL, owner=gone)]
+        entries = [DnsRecord(key=PLACE, value=EVIL, owner=own), DnsRecord(key=PLACE, value=EVIL, owner=gone)]
         found = difference(ROLL, entries, [seen()], {})
         assert clean(found.left_over[0]) and clean(found.stale[0])
 

@@ -12,7 +12,7 @@ from components.config.errors import ConfigurationError
 from components.config.models import Settings
 from components.config.reader import read
 from components.dns.route53 import ServicePlace, ServiceRecords
-from components.model import DesiredState, Instance, Member
+from components.model import DesiredState, Instance, Member, RecordKey
 from components.registration.diff import difference
 from components.resources.memberships import sets_of
 from localcloud.aws.route53 import UNLIMITED
@@ -80,7 +80,7 @@ class TestWhichThereAre:
     def test_the_state_of_a_place_without_them_has_no_word_of_it(self) -> None:
         plain = replace(PLACE, srv="")
         assert "srv" not in plain.as_inputs() and PLACE.as_inputs()["srv"] == "service"
-        assert ServicePlace.from_inputs(PLACE.as_inputs()) == PLACE and len(plain.stands) == 2
+        assert ServicePlace.from_inputs(PLACE.as_inputs()) == PLACE and len(plain.record_sets) == 2
 
 
 @pytest.fixture(scope="module")
@@ -109,10 +109,10 @@ class TestWhatARollCallFinds:
         """What differs where these are the members; name servers answer with what is listed, but for one name."""
         place = replace(place, zone=self.zone)
         entries = ServiceRecords(place, self.store).entries()
-        answers: dict[str, frozenset[str] | None] = {}
-        for stand in place.stands:
-            values = frozenset(each.value for each in entries if each.place == stand.place)
-            answers[stand.place] = frozenset() if stand.place == f"{without} SRV" else values
+        answers: dict[RecordKey, frozenset[str] | None] = {}
+        for stand in place.record_sets:
+            values = frozenset(each.value for each in entries if each.key == stand.key)
+            answers[stand.key] = frozenset() if stand.key == RecordKey(without, "SRV") else values
         seen = [
             Instance(
                 instance=each.instance,
@@ -125,7 +125,10 @@ class TestWhatARollCallFinds:
             for each in members
         ]
         return difference(
-            DesiredState(stack="local", fleet="api", members=members, stands=place.stands), entries, seen, answers
+            DesiredState(stack="local", fleet="api", members=members, record_sets=place.record_sets),
+            entries,
+            seen,
+            answers,
         )
 
     def test_members_at_all_names_are_no_difference(self) -> None:
@@ -142,7 +145,7 @@ class TestWhatARollCallFinds:
     def test_a_name_that_is_not_answered_is_named(self, name: str) -> None:
         found = self.found(ONE, TWO, without=name)
         assert len(found.missing) == 2 and all(name in each for each in found.missing)
-        assert found.unanswered == (f"{name} SRV",)
+        assert found.unanswered == (RecordKey(name, "SRV"),)
 
     def test_a_member_that_is_nowhere_is_named_once_for_all_names(self) -> None:
         for name in (SET, LONG, SHORT):
@@ -152,7 +155,7 @@ class TestWhatARollCallFinds:
 
     def test_what_a_dead_machine_left_is_found_at_each_and_removed(self) -> None:
         found = self.found(ONE)
-        assert {each.place for each in found.stray} >= {f"{name} SRV" for name in (SET, LONG, SHORT)}
+        assert {each.key for each in found.stray} >= {RecordKey(name, "SRV") for name in (SET, LONG, SHORT)}
         ServiceRecords(replace(PLACE, zone=self.zone), self.store).remove(found.stray)
         assert self.found(ONE).clean
 
@@ -161,7 +164,7 @@ class TestWhatARollCallFinds:
         (old,) = self.store.at(LONG)
         self.store.change([old], [replace(old, values=tuple(sorted((*old.values, dead))))])
         (stray,) = self.found(ONE, TWO).stray
-        assert (stray.place, stray.value) == (f"{LONG} SRV", dead)
+        assert (stray.key, stray.value) == (RecordKey(LONG, "SRV"), dead)
         ServiceRecords(replace(PLACE, zone=self.zone), self.store).remove([stray])
         assert self.found(ONE, TWO).clean
 
@@ -176,7 +179,7 @@ class TestWhatARollCallFinds:
         self.registry(second).join(owner(three), "198.51.100.3")
         elsewhere = replace(PLACE, srv="incarnation")
         roll = self.found(ONE, TWO, place=elsewhere)
-        assert {each.owner.machine for each in roll.stray if each.place == f"{SHORT} SRV"} >= {"1", "2"}
+        assert {each.owner.machine for each in roll.stray if each.key == RecordKey(SHORT, "SRV")} >= {"1", "2"}
         for member in (ONE, TWO):
             self.registry(elsewhere).join(owner(member), f"198.51.100.{member.machine}")
         (left,) = self.store.at(SHORT)

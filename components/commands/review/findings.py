@@ -338,7 +338,7 @@ def _stands(roll: State | None) -> tuple[str, ...]:
     found: list[str] = []
     for each in (roll.inputs.get("places") if roll else None) or ():
         with contextlib.suppress(KeyError, TypeError, ValueError):
-            found += [stand.place for stand in place_of(each).stands]
+            found += [str(expected.key) for expected in place_of(each).record_sets]
     return tuple(found)
 
 

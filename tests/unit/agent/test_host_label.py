@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from components.model import DesiredState, DnsRecord, Member, Stand
+from components.model import DesiredState, DnsRecord, ExpectedRecordSet, Member, RecordKey
 from components.registration.diff import difference
 from localcloud.aws.route53 import UNLIMITED
 from localcloud.aws.route53.pace import Throttle
@@ -237,12 +237,12 @@ def test_a_host_says_which_generation_it_is_of(host: str, generation: str) -> No
 
 def test_a_roll_call_knows_a_member_by_any_of_its_hosts() -> None:
     member = Member(fleet="api", machine="0", generation="aaaaaa", instance=ONE.instance)
-    stand = Stand(place=f"{SET} SRV", value=f"10 10 4218 {{generation}}.rc.{DOMAIN}.")
-    roll = DesiredState(stack="local", fleet="api", members=(member,), stands=(stand,), fleets=("api",))
+    stand = ExpectedRecordSet(key=RecordKey(SET, "SRV"), value=f"10 10 4218 {{generation}}.rc.{DOMAIN}.")
+    roll = DesiredState(stack="local", fleet="api", members=(member,), record_sets=(stand,), fleets=("api",))
 
     def found(value: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        entries = [DnsRecord(place=stand.place, value=value, owner=ONE)]
-        differs = difference(roll, entries, [], {stand.place: frozenset({value})})
+        entries = [DnsRecord(key=stand.key, value=value, owner=ONE)]
+        differs = difference(roll, entries, [], {stand.key: frozenset({value})})
         return differs.missing, differs.stale
 
     assert found(VALUE) == found(f"10 10 4218 aaaaaa-k3x9.rc.{DOMAIN}.") == ((), ())

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from components.commands.adopt import Kept, Verdict, owners, shown, verdict
-from components.model import BY_HAND
+from components.model import BY_HAND, RecordKey
 from rollcall.cloudflare import Record
 from rollcall.ownership import Owner
 
@@ -75,8 +75,8 @@ class TestOwners:
 
 
 def test_people_see_first_what_would_change() -> None:
-    ours = Verdict(place=f"{HOST} A", value="198.51.100.10", becomes=str(OWNER), why="the address of web-0")
-    foreign = Verdict(place=f"{HOST} A", value="198.51.100.99", becomes="", why="no running machine")
+    ours = Verdict(key=RecordKey(HOST, "A"), value="198.51.100.10", becomes=str(OWNER), why="the address of web-0")
+    foreign = Verdict(key=RecordKey(HOST, "A"), value="198.51.100.99", becomes="", why="no running machine")
     lines = shown([foreign, ours], written=False).splitlines()
     assert lines[0].startswith("Would become") and "198.51.100.10" in lines[1]
     assert lines[2] == "Stay foreign" and "198.51.100.99" in lines[3]

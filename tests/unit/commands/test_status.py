@@ -16,19 +16,24 @@ from components.commands.status import FleetStatus, StatusError, shown, status_o
 from components.compute.locations import Location
 from components.config.errors import ConfigurationError
 from components.dns.cloudflare_access import cloudflare_token
-from components.model import DesiredState, DnsRecord, Instance, Member, Stand
+from components.model import DesiredState, DnsRecord, ExpectedRecordSet, Instance, Member, RecordKey
 from components.registration.diff import difference
 from components.resources.userdata import HOME
 from rollcall import console
 from rollcall.ownership import Owner
 
-PLACE = "www.scalability.expert A"
+PLACE = RecordKey("www.scalability.expert", "A")
 MEMBER = Member(fleet="web", machine="0", generation="aaaaaa", instance="i-00000000000000001")
 ROLL = DesiredState(
-    stack="local", fleet="web", members=(MEMBER,), stands=(Stand(place=PLACE),), fleets=("web",), keeper=True
+    stack="local",
+    fleet="web",
+    members=(MEMBER,),
+    record_sets=(ExpectedRecordSet(key=PLACE),),
+    fleets=("web",),
+    keeper=True,
 )
 ENTRY = DnsRecord(
-    place=PLACE, value="198.51.100.10", owner=Owner("local", "web", "0", "aaaaaa", MEMBER.instance), id="z/1"
+    key=PLACE, value="198.51.100.10", owner=Owner("local", "web", "0", "aaaaaa", MEMBER.instance), id="z/1"
 )
 SEEN = Instance(
     instance=MEMBER.instance,
@@ -71,7 +76,7 @@ def test_in_step_says_so_first_and_then_each_machine_with_address_and_since_when
             [SEEN, replace(SEEN, instance="i-00000000000000009", machine="7")],
             "web: orphaned: i-00000000000000009",
         ),
-        ([ENTRY, DnsRecord(place=PLACE, value="192.0.2.1", owner=None)], [SEEN], "web: foreign: 192.0.2.1"),
+        ([ENTRY, DnsRecord(key=PLACE, value="192.0.2.1", owner=None)], [SEEN], "web: foreign: 192.0.2.1"),
     ],
 )
 def test_what_differs_stands_first(entries: list[DnsRecord], seen: list[Instance], said: str) -> None:
@@ -217,10 +222,10 @@ class World:
     def entries(self) -> tuple[DnsRecord, ...]:
         return tuple(self._entries)
 
-    def answers(self) -> dict[str, frozenset[str]]:
+    def answers(self) -> dict[RecordKey, frozenset[str]]:
         return {PLACE: frozenset(each.value for each in self._entries if self.answered)}
 
-    def compared(self, places: Collection[str]) -> list[str]:
+    def compared(self, places: Collection[RecordKey]) -> list[str]:
         return [f"{each}: ns1 (192.0.2.1) answers nothing; resolver 192.0.2.53 answers 10.0.0.1" for each in places]
 
     def split(self) -> list[str]:

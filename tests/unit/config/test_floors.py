@@ -12,7 +12,7 @@ from components.config import floors
 from components.config.models import Settings
 from components.config.reader import read
 from components.dns.cloudflare import _entry
-from components.model import DesiredState, Instance, Member, Stand
+from components.model import DesiredState, ExpectedRecordSet, Instance, Member, RecordKey
 from rollcall.cloudflare import Record
 from rollcall.ownership import KEPT, LEAVES, Owner
 from rollcall.route53 import RecordSet, is_kept
@@ -124,7 +124,9 @@ def test_what_a_host_s_txt_says(word: str, kept: bool) -> None:
 
 def test_status_says_why_a_machine_is_kept() -> None:
     member = Member(fleet="web", machine="0", generation="aaaaaa", instance=OWNER.instance)
-    roll = DesiredState(stack="local", fleet="web", members=(member,), stands=(Stand(place="www.a.b A"),))
+    roll = DesiredState(
+        stack="local", fleet="web", members=(member,), record_sets=(ExpectedRecordSet(key=RecordKey("www.a.b", "A")),)
+    )
     lines = (f"web-0 ({OWNER.instance}) is at www.a.b A and kept although unhealthy", "web-1 (i-2) is not at www.a.b A")
 
     class Registries:

@@ -12,6 +12,7 @@ from components.compute.ec2 import ec2_instance
 from components.dns.cloudflare import Place, SiteRecords
 from components.dns.registry import place_of
 from components.dns.route53 import ServicePlace, ServiceRecords
+from components.model import RecordKey
 from localcloud.aws.route53 import UNLIMITED
 from rollcall.cloudflare import Record
 from rollcall.ownership import Owner
@@ -38,14 +39,14 @@ def test_off_its_inputs_are_those_of_before_and_on_they_say_so(place: Place | Se
 
 
 def test_with_ipv6_a_member_must_stand_by_both_families_and_its_value_once() -> None:
-    assert [each.place for each in SITE.stands] == ["www.scalability.expert A"]
-    assert [each.place for each in replace(SITE, ipv6=True).stands] == [
+    assert [str(each.key) for each in SITE.record_sets] == ["www.scalability.expert A"]
+    assert [str(each.key) for each in replace(SITE, ipv6=True).record_sets] == [
         "www.scalability.expert A",
         "www.scalability.expert AAAA",
     ]
-    assert [each.place for each in SERVICE.stands] == ["v1._s._tcp.unilans.net SRV", "rc.unilans.net A"]
-    services, *hosts = replace(SERVICE, ipv6=True, shards=2, shard=1).stands
-    assert services.value and [each.place for each in hosts] == ["rc.unilans.net A", "rc.unilans.net AAAA"]
+    assert [str(each.key) for each in SERVICE.record_sets] == ["v1._s._tcp.unilans.net SRV", "rc.unilans.net A"]
+    services, *hosts = replace(SERVICE, ipv6=True, shards=2, shard=1).record_sets
+    assert services.value and [str(each.key) for each in hosts] == ["rc.unilans.net A", "rc.unilans.net AAAA"]
     assert all(each.shared and not each.value and (each.shard, each.shards) == (1, 2) for each in hosts)
 
 
@@ -64,7 +65,9 @@ def test_of_a_site_each_family_is_asked_for_by_its_type(
     place = replace(SITE, ipv6=ipv6, proxied=proxied)
     found = SiteRecords(place, NoStore()).answers()  # type: ignore[arg-type]
     types = ["A", "AAAA"] if ipv6 else ["A"]
-    assert list(found) == [each.place for each in place.stands] and asked == ([] if proxied else types)
+    assert list(map(str, found)) == [str(each.key) for each in place.record_sets] and asked == (
+        [] if proxied else types
+    )
     assert list(found.values()) == [None if proxied else frozenset({each.lower()}) for each in types]
 
 
@@ -87,7 +90,7 @@ def test_whoever_cleans_up_sees_and_removes_both_families_of_a_site(ipv6: bool) 
     store = NoStore(record, replace(record, type="AAAA", content="2001:db8::1", id="2"))
     records = SiteRecords(replace(SITE, ipv6=ipv6), store)  # type: ignore[arg-type]
     found = records.entries()
-    assert {each.place for each in found} == {f"{SITE.host} A", f"{SITE.host} AAAA"}
+    assert {each.key for each in found} == {RecordKey(SITE.host, "A"), RecordKey(SITE.host, "AAAA")}
     records.remove(found)
     assert store.records == []
 
@@ -112,18 +115,18 @@ def test_hosts_are_listed_and_answered_by_family_where_both_are_asked_for(
 ) -> None:
     standing = {(each.name, each.type): each.values for page in store.under(f"rc.{ZONE}") for each in page}
     monkeypatch.setattr(ZoneView, "all_of", lambda _view, name, rtype: frozenset(standing.get((name, rtype), ())))
-    hosts: dict[bool, dict[str, set[str]]] = {}
+    hosts: dict[bool, dict[RecordKey, set[str]]] = {}
     for ipv6 in (False, True):
         records = ServiceRecords(replace(SERVICE, ipv6=ipv6), store)
         hosts[ipv6] = {}
         for each in records.entries():
-            if " SRV" not in each.place:
-                hosts[ipv6].setdefault(each.place, set()).add(each.value)
-        answers = {place: set(values or ()) for place, values in records.answers().items() if " SRV" not in place}
+            if each.key.type != "SRV":
+                hosts[ipv6].setdefault(each.key, set()).add(each.value)
+        answers = {place: set(values or ()) for place, values in records.answers().items() if place.type != "SRV"}
         assert answers == hosts[ipv6]
     addresses = {"198.51.100.10", "203.0.113.10"}
-    assert hosts[True] == {f"rc.{ZONE} A": addresses, f"rc.{ZONE} AAAA": {"2001:db8::1"}}
-    assert hosts[False] == {f"rc.{ZONE} A": {*addresses, "2001:db8::1"}}, "as it was"
+    assert hosts[True] == {RecordKey(f"rc.{ZONE}", "A"): addresses, RecordKey(f"rc.{ZONE}", "AAAA"): {"2001:db8::1"}}
+    assert hosts[False] == {RecordKey(f"rc.{ZONE}", "A"): {*addresses, "2001:db8::1"}}, "as it was"
 
 
 @pytest.mark.clouds

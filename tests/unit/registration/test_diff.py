@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from components.model import DesiredState, DnsRecord, Instance, Member, Stand
+from components.model import DesiredState, DnsRecord, ExpectedRecordSet, Instance, Member, RecordKey
 from components.registration.diff import Drift, difference
 from rollcall.ownership import Owner
 
-PLACE = "www.scalability.expert A"
+PLACE = RecordKey("www.scalability.expert", "A")
 ONE = Member(fleet="web", machine="0", generation="aaaaaa", instance="i-00000000000000001")
 TWO = Member(fleet="web", machine="1", generation="bbbbbb", instance="i-00000000000000002")
 OWNER = Owner("local", "web", "0", "aaaaaa", ONE.instance)
-ENTRY = DnsRecord(place=PLACE, value="198.51.100.10", owner=OWNER, id="z/1")
+ENTRY = DnsRecord(key=PLACE, value="198.51.100.10", owner=OWNER, id="z/1")
 SEEN = Instance(
     instance=ONE.instance,
     fleet="web",
@@ -25,20 +25,25 @@ SEEN = Instance(
     state="running",
 )
 ROLL = DesiredState(
-    stack="local", fleet="web", members=(ONE,), stands=(Stand(place=PLACE),), fleets=("web",), keeper=True
+    stack="local",
+    fleet="web",
+    members=(ONE,),
+    record_sets=(ExpectedRecordSet(key=PLACE),),
+    fleets=("web",),
+    keeper=True,
 )
-ANSWERS: dict[str, frozenset[str] | None] = {PLACE: frozenset({"198.51.100.10"})}
+ANSWERS: dict[RecordKey, frozenset[str] | None] = {PLACE: frozenset({"198.51.100.10"})}
 
 # The same with IPv6.
-PLACE6 = "www.scalability.expert AAAA"
-ENTRY6 = replace(ENTRY, place=PLACE6, value="2001:db8:1::10", id="z/6")
+PLACE6 = RecordKey("www.scalability.expert", "AAAA")
+ENTRY6 = replace(ENTRY, key=PLACE6, value="2001:db8:1::10", id="z/6")
 SEEN6 = replace(SEEN, addresses=("198.51.100.10", "2001:db8:1::10"))
-BOTH = replace(ROLL, stands=(*ROLL.stands, Stand(place=PLACE6)))
+BOTH = replace(ROLL, record_sets=(*ROLL.record_sets, ExpectedRecordSet(key=PLACE6)))
 ANSWERS6 = {**ANSWERS, PLACE6: frozenset({"2001:db8:1::10"})}
 
 # name, roll, entries, machines, answers, what must be found
 ROWS: list[
-    tuple[str, DesiredState, list[DnsRecord], list[Instance], dict[str, frozenset[str] | None], dict[str, int]]
+    tuple[str, DesiredState, list[DnsRecord], list[Instance], dict[RecordKey, frozenset[str] | None], dict[str, int]]
 ] = [
     ("in step", ROLL, [ENTRY], [SEEN], ANSWERS, {}),
     ("kept although unhealthy", ROLL, [replace(ENTRY, kept=True)], [SEEN], ANSWERS, {"missing": 1}),
@@ -164,7 +169,7 @@ ROWS: list[
     (
         "foreign: no owner",
         ROLL,
-        [ENTRY, DnsRecord(place=PLACE, value="192.0.2.1", owner=None, id="z/9")],
+        [ENTRY, DnsRecord(key=PLACE, value="192.0.2.1", owner=None, id="z/9")],
         [SEEN],
         ANSWERS,
         {"foreign": 1},
@@ -179,8 +184,8 @@ ROWS: list[
     ),
     (
         "foreign and acknowledged",
-        replace(ROLL, acknowledged=("192.0.2.1 (no owner) at " + PLACE,)),
-        [ENTRY, DnsRecord(place=PLACE, value="192.0.2.1", owner=None, id="z/9")],
+        replace(ROLL, acknowledged=("192.0.2.1 (no owner) at " + str(PLACE),)),
+        [ENTRY, DnsRecord(key=PLACE, value="192.0.2.1", owner=None, id="z/9")],
         [SEEN],
         ANSWERS,
         {},
@@ -224,7 +229,7 @@ ROWS: list[
     (
         "foreign, IPv6",
         BOTH,
-        [ENTRY, ENTRY6, DnsRecord(place=PLACE6, value="2001:db8::99", owner=None, id="z/9")],
+        [ENTRY, ENTRY6, DnsRecord(key=PLACE6, value="2001:db8::99", owner=None, id="z/9")],
         [SEEN6],
         ANSWERS6,
         {"foreign": 1},
@@ -232,7 +237,7 @@ ROWS: list[
     (
         "foreign, IPv6, where only IPv4 is ours",
         ROLL,
-        [ENTRY, DnsRecord(place=PLACE6, value="2001:db8::99", owner=None, id="z/9")],
+        [ENTRY, DnsRecord(key=PLACE6, value="2001:db8::99", owner=None, id="z/9")],
         [SEEN],
         ANSWERS,
         {},
@@ -245,11 +250,18 @@ ROWS: list[
         ANSWERS6,
         {},
     ),
-    ("at another place", ROLL, [replace(ENTRY, place="blog.scalability.expert A")], [SEEN], ANSWERS, {"missing": 1}),
+    (
+        "at another place",
+        ROLL,
+        [replace(ENTRY, key=RecordKey("blog.scalability.expert", "A"))],
+        [SEEN],
+        ANSWERS,
+        {"missing": 1},
+    ),
     (
         "foreign at another place",
         ROLL,
-        [ENTRY, DnsRecord(place="blog.scalability.expert A", value="192.0.2.1", owner=None)],
+        [ENTRY, DnsRecord(key=RecordKey("blog.scalability.expert", "A"), value="192.0.2.1", owner=None)],
         [SEEN],
         ANSWERS,
         {},
@@ -264,7 +276,7 @@ def test_the_difference_is(
     roll: DesiredState,
     entries: list[DnsRecord],
     seen: list[Instance],
-    answers: dict[str, frozenset[str] | None],
+    answers: dict[RecordKey, frozenset[str] | None],
     expected: dict[str, int],
 ) -> None:
     found = difference(roll, entries, seen, answers)
@@ -280,7 +292,7 @@ def test_the_difference_is(
 
 def test_lines_name_the_machine_its_instance_and_the_place() -> None:
     (line,) = difference(ROLL, [], [SEEN], ANSWERS).missing
-    assert "web-0" in line and ONE.instance in line and PLACE in line
+    assert "web-0" in line and ONE.instance in line and str(PLACE) in line
 
 
 def test_a_machine_that_has_no_ipv6_address_is_said_to_have_none() -> None:

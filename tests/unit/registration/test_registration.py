@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from components.model import BY_HAND, DnsRecord, Instance, Member
+from components.model import BY_HAND, DnsRecord, Instance, Member, RecordKey
 from components.registration import draining, providers, resources, snapshots
 from components.registration.providers import DeregistrationProvider, RollCallProvider
 from components.registration.roll_call import RollCallError
@@ -17,7 +17,7 @@ from rollcall.errors import FatalError, TransientError
 from rollcall.ownership import Owner
 
 HOST = "www.scalability.expert"
-PLACE = f"{HOST} A"
+PLACE = RecordKey(HOST, "A")
 PLACES = [
     {"zone": "z", "domain": "scalability.expert", "host": HOST, "ttl": 60, "proxied": False, "kind": "cloudflare"}
 ]
@@ -81,7 +81,7 @@ class World:
     def register(self, instance: str) -> None:
         seen = self.seen_[instance]
         owner = Owner(self.stacks[instance], "web", seen.machine, seen.generation, instance)
-        self.entries_.append(DnsRecord(place=PLACE, value=seen.addresses[0], owner=owner, id=f"z/{instance}"))
+        self.entries_.append(DnsRecord(key=PLACE, value=seen.addresses[0], owner=owner, id=f"z/{instance}"))
 
     # What Registries offers
     def entries(self) -> tuple[DnsRecord, ...]:
@@ -99,10 +99,10 @@ class World:
     def unchallenge(self, gone: Owner) -> None:
         self.unchallenged.append(gone.generation)
 
-    def answers(self) -> Mapping[str, frozenset[str] | None]:
+    def answers(self) -> Mapping[RecordKey, frozenset[str] | None]:
         return {PLACE: frozenset(entry.value for entry in self.entries_)}
 
-    def compared(self, places: Collection[str]) -> list[str]:
+    def compared(self, places: Collection[RecordKey]) -> list[str]:
         return [f"{each}: ns1 answers nothing; resolver 192.0.2.53 answers 10.0.0.1" for each in places]
 
     def still_answered(self, entries: Iterable[DnsRecord]) -> list[DnsRecord]:
@@ -212,7 +212,7 @@ def test_create_returns_when_every_machine_answers(world: World) -> None:
 def by_hand(instance: str = "i-0000000000000beef") -> DnsRecord:
     """As `rollcall adopt` marks the entry of an instance that was imported: no tag of ours is on that, so no list has it."""
     return DnsRecord(
-        place=PLACE, value="198.51.100.99", owner=Owner("local", "web", "0", BY_HAND, instance), id="z/by-hand"
+        key=PLACE, value="198.51.100.99", owner=Owner("local", "web", "0", BY_HAND, instance), id="z/by-hand"
     )
 
 
@@ -330,7 +330,7 @@ def test_a_fleet_that_leaves_whole_serves_on_while_the_name_has_others(world: Wo
     """As when a fleet moves to another cloud, or is given up: whoever asks a cache must not be led to nobody."""
     members = [world.machine(0), world.machine(1)]
     other = Owner("local", "elsewhere", "0", "cccccc", "d1e2a3d4-0000-4000-8000-000000000000")
-    world.entries_.append(DnsRecord(place=PLACE, value="203.0.113.9", owner=other, id="z/other"))
+    world.entries_.append(DnsRecord(key=PLACE, value="203.0.113.9", owner=other, id="z/other"))
     RollCallProvider().delete("", props(members))
     assert 30 <= world.now < 30 + 3 * draining.LOOK_AGAIN
     assert [each.owner for each in world.entries()] == [other]
@@ -338,7 +338,7 @@ def test_a_fleet_that_leaves_whole_serves_on_while_the_name_has_others(world: Wo
 
 @pytest.mark.parametrize("owner", [None, Owner("prod", "web", "0", "cccccc", "i-0ccc")])
 def test_what_is_not_ours_holds_up_no_fleet_that_leaves_whole(world: World, owner: Owner | None) -> None:
-    world.entries_.append(DnsRecord(place=PLACE, value="203.0.113.9", owner=owner, id="z/other"))
+    world.entries_.append(DnsRecord(key=PLACE, value="203.0.113.9", owner=owner, id="z/other"))
     RollCallProvider().delete("", props([world.machine(0)]))
     assert world.now <= 2 * draining.POLL
 
@@ -346,7 +346,7 @@ def test_what_is_not_ours_holds_up_no_fleet_that_leaves_whole(world: World, owne
 def test_in_destroy_a_fleet_waits_no_longer_than_the_others_stand(world: World) -> None:
     members = [world.machine(0)]
     other = Owner("local", "elsewhere", "0", "cccccc", "i-0000000000000eeee")
-    world.entries_.append(DnsRecord(place=PLACE, value="203.0.113.9", owner=other, id="z/other"))
+    world.entries_.append(DnsRecord(key=PLACE, value="203.0.113.9", owner=other, id="z/other"))
     world.seen_[other.instance] = Instance(
         instance=other.instance, fleet="elsewhere", machine="0", generation="cccccc", running=True, drained=True,
         addresses=("203.0.113.9",), state="running",
@@ -474,26 +474,26 @@ class TestSeenOff:
 class TestJoinsNoMore:
     """What a fleet joined before and joins no more, while its machines run on."""
 
-    OLD = f"old.{HOST} A"
+    OLD = RecordKey(f"old.{HOST}", "A")
     BOTH = (*PLACES, {**PLACES[0], "host": f"old.{HOST}"})
 
     def stand(self, world: World, member: Mapping[str, str], fleet: str = "web") -> DnsRecord:
         owner = Owner("local", fleet, member["machine"], member["generation"], member["instance"])
         entry = DnsRecord(
-            place=self.OLD, value=f"198.51.100.{10 + int(member['machine'])}", owner=owner, id=f"z/old{owner}"
+            key=self.OLD, value=f"198.51.100.{10 + int(member['machine'])}", owner=owner, id=f"z/old{owner}"
         )
         world.entries_.append(entry)
         return entry
 
     def at_old(self, world: World) -> list[DnsRecord]:
-        return [each for each in world.entries() if each.place == self.OLD]
+        return [each for each in world.entries() if each.key == self.OLD]
 
     def test_who_does_not_leave_is_taken_out(self, world: World) -> None:
         members = [world.machine(0), world.machine(1)]
         gone = [self.stand(world, each) for each in members]
         others = self.stand(world, world.machine(2), fleet="api")
         world.seen_[others.owner.instance] = replace(world.seen_[others.owner.instance], fleet="api")  # type: ignore[union-attr]
-        world.entries_ = [each for each in world.entries_ if each.place == self.OLD or each.owner.machine != "2"]  # type: ignore[union-attr]
+        world.entries_ = [each for each in world.entries_ if each.key == self.OLD or each.owner.machine != "2"]  # type: ignore[union-attr]
         told = {"fleets": ["api", "web"]}
         RollCallProvider().update("", props(members, places=self.BOTH, **told), props(members, **told))
         assert world.removed == gone and self.at_old(world) == [others]
@@ -509,7 +509,7 @@ class TestJoinsNoMore:
         def leaves_at_four(seconds: float) -> None:
             sleep(seconds)
             if world.now >= 4:
-                world.entries_ = [each for each in world.entries_ if each.place != self.OLD]
+                world.entries_ = [each for each in world.entries_ if each.key != self.OLD]
 
         monkeypatch.setattr(world, "sleep", leaves_at_four)
         RollCallProvider().update("", props(members, places=self.BOTH), props(members))
@@ -568,12 +568,12 @@ def test_nobody_leaves_before_the_successor_answers(world: World) -> None:
 def test_a_left_over_entry_without_a_machine_is_removed_and_a_foreign_one_kept(world: World) -> None:
     members = [world.machine(0)]
     ghost = DnsRecord(
-        place=PLACE,
+        key=PLACE,
         value="198.51.100.99",
         owner=Owner("local", "web", "7", "cccccc", "i-00000000000000077"),
         id="z/ghost",
     )
-    foreign = DnsRecord(place=PLACE, value="192.0.2.1", owner=None, id="z/foreign")
+    foreign = DnsRecord(key=PLACE, value="192.0.2.1", owner=None, id="z/foreign")
     world.entries_ += [ghost, foreign]
     made = RollCallProvider().create(props(members))
     assert world.removed == [ghost] and foreign in world.entries()
@@ -582,11 +582,11 @@ def test_a_left_over_entry_without_a_machine_is_removed_and_a_foreign_one_kept(w
 
 def test_an_acknowledged_foreign_entry_is_no_drift_and_a_new_one_is(world: World) -> None:
     members = [world.machine(0)]
-    world.entries_.append(DnsRecord(place=PLACE, value="192.0.2.1", owner=None, id="z/f"))
+    world.entries_.append(DnsRecord(key=PLACE, value="192.0.2.1", owner=None, id="z/f"))
     state = RollCallProvider().create(props(members)).outs
     assert state is not None
     assert RollCallProvider().read("", {**props(members), "acknowledged": state["acknowledged"]}).outs["foreign"] == []
-    world.entries_.append(DnsRecord(place=PLACE, value="192.0.2.2", owner=None, id="z/g"))
+    world.entries_.append(DnsRecord(key=PLACE, value="192.0.2.2", owner=None, id="z/g"))
     another_run()
     found = RollCallProvider().read("", {**props(members), "acknowledged": state["acknowledged"]}).outs["foreign"]
     assert len(found) == 1 and "192.0.2.2" in found[0]
@@ -737,7 +737,7 @@ def test_many_left_over_entries_are_removed_only_without_the_brake(world: World)
 def test_a_fleet_that_is_given_up_serves_until_its_own_roll_call_goes(world: World) -> None:
     members = [world.machine(0)]
     other = Owner("local", "old", "0", "eeeeee", "i-00000000000000044")
-    entry = DnsRecord(place=PLACE, value="198.51.100.44", owner=other, id="z/old")
+    entry = DnsRecord(key=PLACE, value="198.51.100.44", owner=other, id="z/old")
     world.entries_.append(entry)
     before = props(members, fleets=["old", "web"], peers=["old", "web"])
     RollCallProvider().update("", before, props(members, peers=["web"]))
@@ -762,7 +762,7 @@ def test_a_fleet_with_another_name_in_the_same_up_leaves_its_predecessor_alone(w
 def test_what_a_given_up_fleet_left_is_removed_by_the_next_up(world: World) -> None:
     members = [world.machine(0)]
     other = Owner("local", "old", "0", "eeeeee", "i-00000000000000044")
-    world.entries_.append(DnsRecord(place=PLACE, value="198.51.100.44", owner=other, id="z/old"))
+    world.entries_.append(DnsRecord(key=PLACE, value="198.51.100.44", owner=other, id="z/old"))
     RollCallProvider().update("", props(members), props(members))
     assert [entry.id for entry in world.removed] == ["z/old"]
 
@@ -771,7 +771,7 @@ def test_an_entry_of_another_clouds_machine_is_not_judged_by_this_one(world: Wor
     """Whether it runs cannot be seen from here; the fleet on its cloud decides."""
     members = [world.machine(0)]
     other = Owner("local", "old", "0", "eeeeee", "00000000-0000-4000-8000-000000000001")
-    world.entries_.append(DnsRecord(place=PLACE, value="203.0.113.44", owner=other, id="z/old"))
+    world.entries_.append(DnsRecord(key=PLACE, value="203.0.113.44", owner=other, id="z/old"))
     RollCallProvider().update("", props(members), props(members))
     assert world.removed == []
 
@@ -937,7 +937,7 @@ class TestSeveralPlaces:
     @pytest.fixture
     def left_over(self, world: World) -> DnsRecord:
         owner = Owner("local", "old", "0", "eeeeee", "i-00000000000000044")
-        entry = DnsRecord(place=PLACE, value="198.51.100.44", owner=owner, id="z/old")
+        entry = DnsRecord(key=PLACE, value="198.51.100.44", owner=owner, id="z/old")
         world.entries_.append(entry)
         return entry
 
@@ -1054,7 +1054,7 @@ class TestAStackThatWasRenamed:
 
     def test_another_fleets_entries_of_the_former_name_are_not_foreign_until_it_has_left(self, world: World) -> None:
         owner = Owner("local", "api", "0", "cccccc", "i-0000000000000000c")
-        theirs = DnsRecord(place=PLACE, value="198.51.100.80", owner=owner, id="z/api")
+        theirs = DnsRecord(key=PLACE, value="198.51.100.80", owner=owner, id="z/api")
         world.entries_.append(theirs)
         outs = self.renamed(world, fleets=["api", "web"])
         assert outs["acknowledged"] == [] and theirs in world.entries_
@@ -1067,7 +1067,7 @@ class TestAStackThatWasRenamed:
 
     def test_what_a_crashed_machine_left_under_the_former_name_is_removed(self, world: World) -> None:
         owner = Owner("local", "web", "7", "dddddd", "i-0000000000000000d")
-        ghost = DnsRecord(place=PLACE, value="198.51.100.90", owner=owner, id="z/ghost")
+        ghost = DnsRecord(key=PLACE, value="198.51.100.90", owner=owner, id="z/ghost")
         world.entries_.append(ghost)
         self.renamed(world)
         assert world.removed == [ghost]
@@ -1241,7 +1241,11 @@ class TestAMarkThatWasCopied:
         owner = Owner("local", "web", "1", "bbbbbb", "i-00000000000000001")
         world.entries_.append(
             DnsRecord(
-                place="rc.unilans.net A", value="198.51.100.10", owner=owner, id="bbbbbb.rc.unilans.net", alone=True
+                key=RecordKey("rc.unilans.net", "A"),
+                value="198.51.100.10",
+                owner=owner,
+                id="bbbbbb.rc.unilans.net",
+                alone=True,
             )
         )
         DeregistrationProvider().delete("", {**props([]), "machine": "1", "generation": "bbbbbb"})
