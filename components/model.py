@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rollcall.ownership import Owner
 
-# The generation of a machine that Rollcall did not boot: `rollcall adopt` marks its entries so.
+# The generation of a machine that Rollcall did not boot: `rollcall adopt` marks its records so.
 BY_HAND = "000000"
 GOING = ("shutting-down", "terminated", "deleted", "destroyed")
 
@@ -98,6 +99,24 @@ class Instance:
     since: str = ""
 
 
+@dataclass(frozen=True, order=True, kw_only=True)
+class ForeignRecord:
+    """A foreign record that an `up` has shown, so that later previews do not. `stack` is the stack that its ownership mark names (empty:
+    it has no mark)."""
+
+    key: RecordKey
+    value: str
+    stack: str = ""
+
+    def as_inputs(self) -> dict[str, str]:
+        """Return it as plain JSON, as the state has it."""
+        return {"name": self.key.name, "type": self.key.type, "value": self.value, "stack": self.stack}
+
+    @classmethod
+    def from_inputs(cls, inputs: Mapping[str, str]) -> ForeignRecord:
+        return cls(key=RecordKey(inputs["name"], inputs["type"]), value=inputs["value"], stack=inputs["stack"])
+
+
 @dataclass(frozen=True, kw_only=True)
 class DesiredState:
     """What should be in DNS: each of `members` of the stack's `fleet` in each of `record_sets`. `leaving` may be there, too.
@@ -114,7 +133,7 @@ class DesiredState:
     leaving: tuple[Member, ...] = ()
     fleets: tuple[str, ...] = ()
     keeper: bool = False
-    acknowledged: tuple[str, ...] = ()
+    acknowledged: tuple[ForeignRecord, ...] = ()
     former_stacks: tuple[str, ...] = ()
 
     @property

@@ -29,8 +29,9 @@ from components.dns.cloudflare_api import CloudflareApi
 from components.joyent.errors import CloudApiError
 from components.model import DesiredState, DnsRecord, Instance, Member
 from components.preflight import cloudflare_tokens, lost_tokens, zone_names
-from components.registration.diff import KEPT, Drift, difference, owned
+from components.registration.diff import Cause, Drift, Finding, Kind, find_drift, owned
 from components.registration.inventory import Registries
+from components.registration.messages import line
 from components.registration.props import registries_of, roll_of
 from components.registration.roll_call import proven
 from components.resources.tags import named
@@ -40,7 +41,6 @@ from rollcall.settings import FLEET, GENERATION, MACHINE, STACK
 
 _ROLL_CALL = "pulumi-python:dynamic/rollcall:RollCall"
 _DEREGISTRATION = "pulumi-python:dynamic/rollcall:Deregistration"
-_DIFFERENCES = ("missing", "stale", "left_over", "orphaned", "foreign")
 
 
 class StatusError(Exception):
@@ -80,16 +80,21 @@ class FleetStatus:
 
 
 def status_of(
-    access: Location, roll: DesiredState, entries: Sequence[DnsRecord], seen: Sequence[Instance], found: Drift
+    access: Location,
+    roll: DesiredState,
+    entries: Sequence[DnsRecord],
+    seen: Sequence[Instance],
+    found: Drift,
+    steps: Mapping[str, str] | None = None,
 ) -> FleetStatus:
-    """What is shown of one fleet: a pure function of what was seen."""
+    """Return what is shown of one fleet: a pure function. `steps` has the last step of each unhealthy machine, by instance."""
     listed = {machine.instance: machine for machine in seen}
     return FleetStatus(
         fleet=roll.fleet,
         cloud=access.cloud,
         region=access.region,
         machines=tuple(_machine(member, roll, entries, listed.get(member.instance)) for member in roll.members),
-        differences={key: getattr(found, key) for key in _DIFFERENCES},
+        differences=_differences(found, steps=steps),
     )
 
 
@@ -206,41 +211,41 @@ def _look(name: str, told: FleetSettings | None, state: _Held, config: Mapping[s
             cloud=access.cloud,
             region=access.region,
             machines=(),
-            differences=_differences(Drift(), lacks),
+            differences={**_differences(Drift()), **_lacking(lacks)},
         )
     registries, roll = registries_of(props, config), roll_of(props)
     entries = registries.entries()
     seen = [each for stack in state.stacks for each in registries.seen(stack)]
-    drift = proven(registries, roll, difference(roll, entries, seen, registries.answers()))
-    drift = replace(drift, missing=_with_steps(drift.missing, roll, registries, seen))
-    found = status_of(Location.from_inputs(props["cloud"]), roll, entries, seen, drift)
+    drift = proven(registries, roll, find_drift(roll, entries, seen, registries.answers()))
+    steps = _unhealthy_steps(drift, registries, seen)
+    found = status_of(Location.from_inputs(props["cloud"]), roll, entries, seen, drift, steps)
     lacks = census.missing(name, told.count if told else None, machines, seen)
     gone = [f"the zone {zone} was deleted" for zone in registries.gone]
     return replace(
         found,
-        differences={**found.differences, **_differences(None, lacks), "zone": tuple(gone)},
+        differences={**found.differences, **_lacking(lacks), "zone": tuple(gone)},
         notes=(*registries.notes, *(registries.compared(drift.unanswered) or registries.split())),
     )
 
 
-def _with_steps(
-    lines: Iterable[str], roll: DesiredState, registries: Registries, seen: Sequence[Instance]
-) -> tuple[str, ...]:
-    """The lines with what those machines have told of themselves that are unhealthy and stay."""
-    kept = {line: [each for each in roll.members if each.instance in line] for line in lines if line.endswith(KEPT)}
-    steps = registries.steps([each for members in kept.values() for each in members], seen) if kept else {}
-    said = {
-        line: "".join(f": {steps[each.instance]}" for each in kept.get(line, ()) if each.instance in steps)
-        for line in lines
-    }
-    return tuple(f"{line}{said[line]}" for line in lines)
+def _unhealthy_steps(drift: Drift, registries: Registries, seen: Sequence[Instance]) -> Mapping[str, str]:
+    """Return the last step of each machine that is unhealthy and stays in DNS, by instance."""
+    unhealthy = [each.member for each in drift.findings if each.cause is Cause.UNHEALTHY and each.member]
+    return registries.steps(unhealthy, seen) if unhealthy else {}
 
 
-def _differences(found: Drift | None, lacks: census.Missing) -> dict[str, tuple[str, ...]]:
-    return {
-        **({key: getattr(found, key) for key in _DIFFERENCES} if found else {}),
-        **{f"not_{key}": lines for key, lines in asdict(lacks).items()},
-    }
+def _differences(drift: Drift, steps: Mapping[str, str] | None = None) -> dict[str, tuple[str, ...]]:
+    """Return the lines of each kind of finding. The line of an unhealthy machine ends with its last step."""
+    return {kind.value: tuple(_described(each, steps or {}) for each in drift.of(kind)) for kind in Kind}
+
+
+def _described(finding: Finding, steps: Mapping[str, str]) -> str:
+    step = steps.get(finding.member.instance) if finding.member and finding.cause is Cause.UNHEALTHY else None
+    return f"{line(finding)}: {step}" if step else line(finding)
+
+
+def _lacking(lacks: census.Missing) -> dict[str, tuple[str, ...]]:
+    return {f"not_{key}": lines for key, lines in asdict(lacks).items()}
 
 
 def _roll_call(name: str, machines: Sequence[census.Held], state: _Held) -> dict[str, Any] | None:
@@ -263,10 +268,10 @@ def _roll_call(name: str, machines: Sequence[census.Held], state: _Held) -> dict
 def shown(fleets: Sequence[FleetStatus], lost: Sequence[str] = ()) -> str:
     """The same for people: differences first. `lost` are tokens in no state."""
     lines = [
-        f"  {fleet.fleet}: {key.replace('_', ' ')}: {line}"
+        f"  {fleet.fleet}: {key.replace('_', ' ')}: {text}"
         for fleet in fleets
         for key, listed in fleet.differences.items()
-        for line in listed
+        for text in listed
     ]
     lines += [f"  {line}" for line in lost]
     if not fleets and not lost:

@@ -1,226 +1,322 @@
-"""What should be in DNS against what is there: one pure function of values. No I/O, no clock, no logging.
+"""Compare what should be in DNS with what is there: one pure function of values. No I/O, no clock, no text for people.
 
-The same code serves `preview` (what a reviewer sees), `up` (what it waits for) and `make status`.
+The same code serves `preview` (what a reviewer sees), `up` (what it waits for) and `rollcall status`. It returns typed findings;
+`messages.line` makes text of one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Set
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass, replace
+from enum import Enum
 
-from components.model import GOING, DesiredState, DnsRecord, ExpectedRecordSet, Instance, Member, RecordKey, describe
+from components.model import (
+    GOING,
+    DesiredState,
+    DnsRecord,
+    ExpectedRecordSet,
+    ForeignRecord,
+    Instance,
+    Member,
+    RecordKey,
+)
 from rollcall.escaping import escaped
 from rollcall.host_label import first_host
 from rollcall.ownership import Owner
 
-BRAKE_FROM, BRAKE_SHARE = 10, 0.3
-KEPT = "kept although unhealthy"
-NOT_PROVEN = "only its tags say that it is this stack's"
-# An owner's five parts.
-_Whose = tuple[str, str, str, str, str]
+SAFETY_LIMIT_FROM, SAFETY_LIMIT_SHARE = 10, 0.3
+# The five parts of an ownership mark.
+_OwnerParts = tuple[str, str, str, str, str]
+
+
+class Kind(Enum):
+    """How DNS or a cloud differs from the state. The values name RollCall's properties in the state."""
+
+    MISSING = "missing"
+    STALE = "stale"
+    LEFTOVER = "leftover"
+    FOREIGN = "foreign"
+    ORPHANED = "orphaned"
+    UNPROVEN = "unproven"
+
+
+class Cause(Enum):
+    """Why a member is missing or stale."""
+
+    NOT_REGISTERED = "it has no record"
+    NO_IPV6 = "its cloud lists no IPv6 address of it"
+    UNHEALTHY = "it keeps its record although it is unhealthy"
+    NOT_ANSWERED = "the name servers do not answer with its record"
+    OTHER_VALUE = "its record has another value"
+    OTHER_ADDRESS = "its record has another address"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One difference.
+
+    `key` is the record set; None for a machine that is in no state. `member` is the machine: of a record the one that its ownership
+    mark names (None: the record has no mark). `values` are the values in DNS, or what the cloud says of an orphaned machine;
+    `expected` are the values that should be there. `doubt` says why it is not proven that Rollcall created a machine.
+    """
+
+    kind: Kind
+    key: RecordKey | None = None
+    member: Member | None = None
+    values: tuple[str, ...] = ()
+    expected: tuple[str, ...] = ()
+    cause: Cause | None = None
+    doubt: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Drift:
-    """Readable lines, sorted. `stray` are the left-over entries themselves, `orphans` the machines that are in no state,
-    `unproven` are the lines of those that only their tags say to be the stack's, `unanswered` the record sets that have a member which
-    the name servers do not answer with."""
+    """All findings of a fleet, sorted. `leftovers` are the leftover records themselves, `orphans` the machines that are in no state and
+    may be ended."""
 
-    missing: tuple[str, ...] = ()
-    stale: tuple[str, ...] = ()
-    left_over: tuple[str, ...] = ()
-    foreign: tuple[str, ...] = ()
-    orphaned: tuple[str, ...] = ()
-    unanswered: tuple[RecordKey, ...] = ()
-    unproven: tuple[str, ...] = ()
-    stray: tuple[DnsRecord, ...] = field(default=())
-    orphans: tuple[Instance, ...] = field(default=())
+    findings: tuple[Finding, ...] = ()
+    leftovers: tuple[DnsRecord, ...] = ()
+    orphans: tuple[Instance, ...] = ()
+
+    def of(self, *kinds: Kind) -> tuple[Finding, ...]:
+        """Return the findings of these kinds."""
+        return tuple(each for each in self.findings if each.kind in kinds)
+
+    @property
+    def waiting(self) -> frozenset[Member]:
+        """The members that do not answer, or not with what they should."""
+        return frozenset(each.member for each in self.of(Kind.MISSING, Kind.STALE) if each.member)
+
+    @property
+    def unanswered(self) -> frozenset[RecordKey]:
+        """The record sets with a member that the name servers do not answer with."""
+        return frozenset(each.key for each in self.findings if each.key and each.cause is Cause.NOT_ANSWERED)
 
     @property
     def complete(self) -> bool:
-        """Promise 1 for this fleet: all members answer, with the address that they have."""
-        return not self.missing and not self.stale
+        """Whether all members answer, with the address that they have (promise 1 for this fleet)."""
+        return not self.of(Kind.MISSING, Kind.STALE)
 
     @property
     def clean(self) -> bool:
-        return self.complete and not self.left_over and not self.foreign and not self.orphaned
+        return not self.findings
 
 
-def difference(
-    roll: DesiredState,
-    entries: Iterable[DnsRecord],
-    seen: Iterable[Instance],
+def find_drift(
+    desired: DesiredState,
+    records: Iterable[DnsRecord],
+    instances: Iterable[Instance],
     answers: Mapping[RecordKey, frozenset[str] | None],
 ) -> Drift:
-    """How DNS differs from the roll.
+    """Return how DNS and the cloud differ from the desired state.
 
-    `answers` holds for each place the values with which every name server of its zone answers, or None where the
-    answers say nothing about single machines (a proxied name answers with the edge's addresses).
+    `answers` has the values with which every name server of the zone answers for each record set. None: the answers do not show
+    single machines (a proxied name answers with addresses of the edge).
     """
-    listed = tuple(entries)
-    machines = {machine.instance: machine for machine in seen}
-    missing: list[str] = []
-    stale: list[str] = []
-    unanswered: set[RecordKey] = set()
-    # By whose they are: a fleet of hundreds has as many entries, of which each member's are asked for.
-    values_of: dict[tuple[RecordKey, _Whose], set[str]] = {}
-    kept: set[tuple[RecordKey, _Whose]] = set()
-    for entry in listed:
-        if entry.owner is not None:
-            values_of.setdefault((entry.key, _of(entry.owner)), set()).add(entry.value)
-            kept |= {(entry.key, _of(entry.owner))} if entry.kept else set()
+    sets = {each.key: each for each in desired.record_sets}
+    listed = [each for each in records if each.key in sets]
+    machines = {each.instance: each for each in instances}
+    known = {_parts_of(desired.stack, each): each for each in (*desired.members, *desired.leaving)}
+    leftovers = sorted({each for each in listed if _is_leftover(each, desired, known)}, key=_record_order)
+    in_state = {each.instance for each in known.values()}
+    orphans = tuple(sorted(each for each in machines.values() if _is_orphan(each, desired, in_state)))
+    strangers = {_foreign(each) for each in listed if is_foreign(each, desired.stacks, sets[each.key])}
+    findings = [
+        *_of_members(desired, listed, machines, answers),
+        *map(_leftover, leftovers),
+        *(each for each in strangers if acknowledgement(each) not in desired.acknowledged),
+        *map(_orphaned, orphans),
+    ]
+    return Drift(findings=tuple(sorted(findings, key=_order)), leftovers=tuple(leftovers), orphans=orphans)
+
+
+def _of_members(
+    desired: DesiredState,
+    listed: Iterable[DnsRecord],
+    machines: Mapping[str, Instance],
+    answers: Mapping[RecordKey, frozenset[str] | None],
+) -> Iterator[Finding]:
+    """Yield what is wrong with each member in each record set. A fault in the set `beside` is not reported again."""
+    # Grouped by owner first: a fleet of hundreds has as many records, and each member's are looked up.
+    values: dict[tuple[RecordKey, _OwnerParts], set[str]] = {}
+    unhealthy: set[tuple[RecordKey, _OwnerParts]] = set()
+    for each in listed:
+        if each.owner is not None:
+            values.setdefault((each.key, _parts(each.owner)), set()).add(each.value)
+            unhealthy |= {(each.key, _parts(each.owner))} if each.kept else set()
     faulty: set[tuple[RecordKey | None, Member]] = set()
-    for stand in roll.record_sets:
-        for member in roll.members:
-            if not stand.holds(member) or (stand.beside, member) in faulty:
+    for expected in desired.record_sets:
+        for member in (each for each in desired.members if expected.holds(each)):
+            if (expected.beside, member) in faulty:
                 continue
-            values = values_of.get((stand.key, _as(roll.stack, member)), set())
-            fault, is_stale = _fault_of(member, stand, values, machines.get(member.instance), answers.get(stand.key))
-            if not fault and (stand.key, _as(roll.stack, member)) in kept:
-                missing.append(f"{describe(member)} is at {stand.key} and {KEPT}")
+            at = expected.key, _parts_of(desired.stack, member)
+            machine = machines.get(member.instance)
+            fault = _fault(member, expected, values.get(at, set()), machine, answers.get(expected.key))
             if fault:
-                faulty.add((stand.key, member))
-                (stale if is_stale else missing).append(fault)
-                unanswered |= {stand.key} if values and not is_stale else set()
-    ours = {stand.key: stand for stand in roll.record_sets}
-    at_ours = [entry for entry in listed if entry.key in ours]
-    known = {_as(roll.stack, member): member for member in (*roll.members, *roll.leaving)}
-    stray = tuple(sorted({entry for entry in at_ours if _is_left_over(entry, roll, known)}))
-    foreign = sorted({_foreign_line(entry) for entry in at_ours if is_foreign(entry, roll.stacks, ours[entry.key])})
-    in_state = {member.instance for member in known.values()}
-    orphans = tuple(sorted(each for each in machines.values() if _is_orphan(each, roll, in_state)))
-    return Drift(
-        orphaned=tuple(_orphan_line(each, "") for each in orphans),
-        orphans=orphans,
-        unanswered=tuple(sorted(unanswered)),
-        missing=tuple(sorted(missing)),
-        stale=tuple(sorted(stale)),
-        left_over=tuple(escaped(f"{entry.value} of {_owner_name(entry)} at {entry.key}") for entry in stray),
-        foreign=tuple(line for line in foreign if line not in roll.acknowledged),
-        stray=stray,
-    )
+                faulty.add((expected.key, member))
+                yield fault
+            elif at in unhealthy:
+                yield Finding(kind=Kind.MISSING, cause=Cause.UNHEALTHY, key=expected.key, member=member)
 
 
-def _of(owner: Owner) -> _Whose:
-    return owner.stack, owner.fleet, owner.machine, owner.generation, owner.instance
+def _fault(
+    member: Member, expected: ExpectedRecordSet, values: set[str], machine: Instance | None, answered: Set[str] | None
+) -> Finding | None:
+    """Return what is wrong with a member in one record set, or None. `values` are those of its records there."""
+    key = expected.key
+    addresses = machine.addresses if machine is not None else ()
+    ipv6 = key.type == "AAAA"
+    if not values:
+        without = ipv6 and addresses and not any(":" in each for each in addresses)
+        cause = Cause.NO_IPV6 if without else Cause.NOT_REGISTERED
+        return Finding(kind=Kind.MISSING, cause=cause, key=key, member=member)
+    fixed = {expected.value.format(generation=member.generation)} if expected.value else set()
+    wanted = fixed or {each for each in addresses if (":" in each) == ipv6} or set(addresses)
+    found = {first_host(each, member.generation) for each in values} if fixed else values
+    if wanted and not found <= wanted:
+        return Finding(
+            kind=Kind.STALE,
+            cause=Cause.OTHER_VALUE if fixed else Cause.OTHER_ADDRESS,
+            key=key,
+            member=member,
+            values=tuple(sorted(found - wanted)),
+            expected=tuple(sorted(wanted)),
+        )
+    if answered is not None and not values & answered:
+        names = tuple(sorted(values))
+        return Finding(kind=Kind.MISSING, cause=Cause.NOT_ANSWERED, key=key, member=member, values=names)
+    return None
 
 
-def _as(stack: str, member: Member) -> _Whose:
-    """What its entries' owner is. What somebody tagged by hand may lack what an owner must have; it has no entry then."""
-    return member.stack or stack, member.fleet, member.machine, member.generation, member.instance
+def acknowledgement(finding: Finding) -> ForeignRecord:
+    """Return what the state remembers of a foreign record that an `up` has shown. A stranger may have written its value."""
+    assert finding.key is not None, finding
+    stack = finding.member.stack if finding.member else ""
+    return ForeignRecord(key=finding.key, value=escaped(", ".join(finding.values)), stack=stack)
 
 
-def owned(entries: Iterable[DnsRecord], stack: str, members: Iterable[Member]) -> list[DnsRecord]:
-    """Those of `entries` that belong to one of `members`."""
-    theirs = {_as(stack, member) for member in members}
-    return [entry for entry in entries if entry.owner is not None and _of(entry.owner) in theirs]
+def owned(records: Iterable[DnsRecord], stack: str, members: Iterable[Member]) -> list[DnsRecord]:
+    """Return those of `records` that belong to one of `members`."""
+    theirs = {_parts_of(stack, member) for member in members}
+    return [each for each in records if each.owner is not None and _parts(each.owner) in theirs]
 
 
-def is_foreign(entry: DnsRecord, stacks: Collection[str], stand: ExpectedRecordSet) -> bool:
-    """Not written by a machine of this stack, which has or had the ids `stacks`: left as it is, and shown."""
-    if entry.owner is None:
-        return not entry.dead
-    return entry.owner.stack not in stacks and not stand.shared
+def is_foreign(record: DnsRecord, stacks: Collection[str], expected: ExpectedRecordSet) -> bool:
+    """Return whether no machine of this stack wrote this record. `stacks` are the ids that the stack has or had."""
+    if record.owner is None:
+        return not record.dead
+    return record.owner.stack not in stacks and not expected.shared
 
 
-def is_of_another(entry: DnsRecord, machines: Iterable[Instance]) -> bool:
-    """Whether a machine that runs has this entry's address, and the owner that is written beside it is another one.
+def is_of_another(record: DnsRecord, machines: Iterable[Instance]) -> bool:
+    """Return whether a running machine has the address in this record, and the ownership mark names another machine.
 
-    A mark that was copied is not a machine: a tool that keeps one comment for a record set writes one machine's mark on all of it. So
-    such an entry is never removed; the agent of the machine that has the address writes its own mark on it."""
-    return not entry.alone and any(
+    Such a mark was copied: some tools keep one comment for a record set and write one machine's mark on all of its records. The record
+    is never removed. The agent of the machine that has the address writes its own mark on it.
+    """
+    return not record.alone and any(
         each.running
-        and entry.value in each.addresses
-        and (entry.owner is None or each.instance != entry.owner.instance)
+        and record.value in each.addresses
+        and (record.owner is None or each.instance != record.owner.instance)
         for each in machines
     )
 
 
-def _fault_of(
-    member: Member,
-    stand: ExpectedRecordSet,
-    values: set[str],
-    machine: Instance | None,
-    answered: frozenset[str] | None,
-) -> tuple[str, bool]:
-    """What is wrong with a member at a stand, or an empty text; and whether the entry is there but with another value."""
-    who, place = describe(member), stand.key
-    known = machine.addresses if machine is not None else ()
-    if not values:
-        lacks = place.type == "AAAA" and known and not any(":" in each for each in known)
-        return f"{who} is not at {place}{': its cloud lists no IPv6 address of it' if lacks else ''}", False
-    has = {stand.value.format(generation=member.generation)} if stand.value else set()
-    current = has or {each for each in known if (":" in each) == (place.type == "AAAA")} or set(known)
-    plain = {first_host(each, member.generation) for each in values} if has else values
-    if current and not plain <= current:
-        verb = "it should be with" if has else "it has"
-        return (
-            escaped(
-                f"{who} is at {place} with {', '.join(sorted(plain - current))}, {verb} {', '.join(sorted(current))}"
-            ),
-            True,
-        )
-    if answered is not None and not values & answered:
-        return (
-            f"{who} is in the zone with {', '.join(sorted(values))}, but the name servers do not answer with it at {place}",
-            False,
-        )
-    return "", False
-
-
-def _is_left_over(entry: DnsRecord, roll: DesiredState, known: Mapping[_Whose, Member]) -> bool:
-    if entry.dead:
-        return True
-    owner = entry.owner
-    if owner is None or owner.stack not in roll.stacks:
-        return False
-    if owner.fleet != roll.fleet and owner.fleet in roll.fleets:
-        return False
-    member = known.get(_of(owner))
-    return member is None or not any(stand.key == entry.key and stand.holds(member) for stand in roll.record_sets)
-
-
-def _is_orphan(machine: Instance, roll: DesiredState, known: Set[str]) -> bool:
-    """Tagged as one of ours, and in no state: made by an `up` that was killed before it could write that down."""
-    ours = machine.fleet == roll.fleet or (roll.keeper and machine.fleet not in roll.fleets)
-    return ours and machine.instance not in known and machine.state not in GOING
-
-
-def within_brake(total: int, removed: int) -> bool:
-    """May so many left-over entries go at once? Three in ten, where there are ten or more: what removes more is more often a mistake."""
-    return total < BRAKE_FROM or removed <= total * BRAKE_SHARE
+def is_safe_delete(total: int, removed: int) -> bool:
+    """Return whether so many leftover records may be removed at once: three in ten, where there are ten or more. More than that is more
+    often a mistake."""
+    return total < SAFETY_LIMIT_FROM or removed <= total * SAFETY_LIMIT_SHARE
 
 
 def is_safe_end(wanted: int, ended: int) -> bool:
-    """May so many machines in no state be ended at once beside `wanted` members? Three in ten, rounded down, so none in a fleet of up to
-    three: one of three is much, and to end a machine cannot be undone."""
-    return ended <= int(wanted * BRAKE_SHARE + 1e-9)
+    """Return whether so many orphaned machines may be ended at once beside `wanted` members: three in ten, rounded down. So none is ended
+    in a fleet of up to three: one of three is much, and to end a machine cannot be undone."""
+    return ended <= int(wanted * SAFETY_LIMIT_SHARE + 1e-9)
 
 
-def with_doubts(found: Drift, why: Mapping[str, str]) -> Drift:
-    """The same where machines are tagged as the stack's and nothing else says that they are: they are shown, and are no orphans that may be
-    ended. `why` is the reason, by instance."""
-    return replace(
-        found,
-        orphaned=tuple(_orphan_line(each, why.get(each.instance, "")) for each in found.orphans),
-        orphans=tuple(each for each in found.orphans if each.instance not in why),
-        unproven=tuple(_orphan_line(each, why[each.instance]) for each in found.orphans if each.instance in why),
+def with_doubts(drift: Drift, why: Mapping[str, str]) -> Drift:
+    """Return the drift with the orphaned machines that only their tags call this stack's as unproven. They are shown and never ended.
+
+    `why` has the reason for each such instance.
+    """
+    findings = (
+        replace(each, kind=Kind.UNPROVEN, doubt=why[each.member.instance])
+        if each.kind is Kind.ORPHANED and each.member and each.member.instance in why
+        else each
+        for each in drift.findings
+    )
+    orphans = tuple(each for each in drift.orphans if each.instance not in why)
+    return replace(drift, findings=tuple(sorted(findings, key=_order)), orphans=orphans)
+
+
+def member_of(machine: Instance) -> Member:
+    """Return the member that a cloud's tags say this machine is."""
+    return Member(
+        fleet=machine.fleet, machine=machine.machine, generation=machine.generation, instance=machine.instance
     )
 
 
-def _orphan_line(machine: Instance, doubt: str) -> str:
-    line = escaped(f"{machine.instance} ({machine.state}) is tagged {machine.fleet}-{machine.machine}")
-    if not doubt:
-        return line
-    fix = "If it is not this stack's, take its rollcall- tags away; if it is and is not needed, terminate it"
-    return f"{line}, and {NOT_PROVEN} ({escaped(doubt)}), so it is not ended. {fix}."
+def _parts(owner: Owner) -> _OwnerParts:
+    return owner.stack, owner.fleet, owner.machine, owner.generation, owner.instance
 
 
-def _foreign_line(entry: DnsRecord) -> str:
-    by = "no owner" if entry.owner is None else f"stack {entry.owner.stack}"
-    return escaped(f"{entry.value} ({by}) at {entry.key}")
+def _parts_of(stack: str, member: Member) -> _OwnerParts:
+    """Return the parts of the mark on a member's records. A machine that was tagged by hand may have parts that no mark can have; it has
+    no record then."""
+    return member.stack or stack, member.fleet, member.machine, member.generation, member.instance
 
 
-def _owner_name(entry: DnsRecord) -> str:
-    owner = entry.owner
-    return f"{owner.fleet}-{owner.machine} ({owner.instance})" if owner is not None else "nobody"
+def _is_leftover(record: DnsRecord, desired: DesiredState, known: Mapping[_OwnerParts, Member]) -> bool:
+    if record.dead:
+        return True
+    owner = record.owner
+    if owner is None or owner.stack not in desired.stacks:
+        return False
+    if owner.fleet != desired.fleet and owner.fleet in desired.fleets:
+        return False
+    member = known.get(_parts(owner))
+    return member is None or not any(each.key == record.key and each.holds(member) for each in desired.record_sets)
+
+
+def _is_orphan(machine: Instance, desired: DesiredState, in_state: Set[str]) -> bool:
+    """Return whether a machine has this stack's tags and is in no state: an `up` that was killed before it could store it made it."""
+    ours = machine.fleet == desired.fleet or (desired.keeper and machine.fleet not in desired.fleets)
+    return ours and machine.instance not in in_state and machine.state not in GOING
+
+
+def _leftover(record: DnsRecord) -> Finding:
+    return Finding(kind=Kind.LEFTOVER, key=record.key, member=_owner(record), values=(record.value,))
+
+
+def _foreign(record: DnsRecord) -> Finding:
+    return Finding(kind=Kind.FOREIGN, key=record.key, member=_owner(record), values=(record.value,))
+
+
+def _orphaned(machine: Instance) -> Finding:
+    return Finding(kind=Kind.ORPHANED, member=member_of(machine), values=(machine.state,))
+
+
+def _owner(record: DnsRecord) -> Member | None:
+    """Return the machine that a record's ownership mark names, with the stack."""
+    owner = record.owner
+    if owner is None:
+        return None
+    return Member(
+        fleet=owner.fleet,
+        machine=owner.machine,
+        generation=owner.generation,
+        instance=owner.instance,
+        stack=owner.stack,
+    )
+
+
+_KINDS = [*Kind]
+
+
+def _order(finding: Finding) -> tuple[object, ...]:
+    member = finding.member or Member(fleet="", machine="", generation="", instance="")
+    return _KINDS.index(finding.kind), member, finding.key or RecordKey("", ""), finding.values, finding.expected
+
+
+def _record_order(record: DnsRecord) -> tuple[object, ...]:
+    return record.key, record.value, record.owner is not None, str(record.owner), record.id

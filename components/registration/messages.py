@@ -1,64 +1,126 @@
-"""What a roll call says while it waits, and when it gives up."""
+"""Make text for people from findings and from the progress of a roll call. Nothing here is read back."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
 from components.model import DesiredState, Instance, Member, describe
-from components.registration.diff import (
-    Drift,
-)
+from components.registration.diff import Cause, Drift, Finding, Kind
 from components.registration.inventory import Registries
+from rollcall.escaping import escaped
+
+NOT_PROVEN = "only its tags say that it is this stack's"
+_REMOVE_TAGS = "If it is not this stack's, take its rollcall- tags away; if it is and is not needed, terminate it"
 
 
-def waiting_for(roll: DesiredState, found: Drift) -> list[Member]:
-    lines = (*found.missing, *found.stale)
-    return [member for member in roll.members if any(member.instance in line for line in lines)]
+def line(finding: Finding) -> str:
+    """Describe a finding in one line. Text that a stranger wrote into DNS or a tag is escaped."""
+    return escaped(_DESCRIBED[finding.kind](finding))
 
 
-def progress(roll: DesiredState, found: Drift, seen: Sequence[Instance], steps: Mapping[str, str]) -> str:
-    """Who has answered, who has not, and the last step that those have reached."""
-    waiting = waiting_for(roll, found)
-    machines = {machine.instance: machine for machine in seen}
+def lines(drift: Drift, *kinds: Kind) -> list[str]:
+    """Describe the findings of these kinds."""
+    return [line(each) for each in drift.of(*kinds)]
+
+
+def properties(drift: Drift) -> dict[str, list[str]]:
+    """Return RollCall's properties in the state that show the drift: the lines of each kind of finding."""
+    return {kind.value: lines(drift, kind) for kind in Kind}
+
+
+def _missing(finding: Finding) -> str:
+    who, values = _name(finding.member), ", ".join(finding.values)
+    if finding.cause is Cause.UNHEALTHY:
+        return f"{who} is at {finding.key} and kept although unhealthy"
+    if finding.cause is Cause.NOT_ANSWERED:
+        return f"{who} is in the zone with {values}, but the name servers do not answer with it at {finding.key}"
+    return f"{who} is not at {finding.key}{f': {Cause.NO_IPV6.value}' if finding.cause is Cause.NO_IPV6 else ''}"
+
+
+def _stale(finding: Finding) -> str:
+    verb = "it should be with" if finding.cause is Cause.OTHER_VALUE else "it has"
+    values, expected = ", ".join(finding.values), ", ".join(finding.expected)
+    return f"{_name(finding.member)} is at {finding.key} with {values}, {verb} {expected}"
+
+
+def _leftover(finding: Finding) -> str:
+    return f"{', '.join(finding.values)} of {_name(finding.member)} at {finding.key}"
+
+
+def _foreign(finding: Finding) -> str:
+    by = f"stack {finding.member.stack}" if finding.member else "no owner"
+    return f"{', '.join(finding.values)} ({by}) at {finding.key}"
+
+
+def _orphaned(finding: Finding) -> str:
+    member = finding.member
+    return f"{member.instance} ({', '.join(finding.values)}) is tagged {member.name}" if member else ""
+
+
+def _unproven(finding: Finding) -> str:
+    return f"{_orphaned(finding)}, and {NOT_PROVEN} ({finding.doubt}), so it is not ended. {_REMOVE_TAGS}."
+
+
+_DESCRIBED = {
+    Kind.MISSING: _missing,
+    Kind.STALE: _stale,
+    Kind.LEFTOVER: _leftover,
+    Kind.FOREIGN: _foreign,
+    Kind.ORPHANED: _orphaned,
+    Kind.UNPROVEN: _unproven,
+}
+
+
+def _name(member: Member | None) -> str:
+    return describe(member) if member else "nobody"
+
+
+def progress(desired: DesiredState, drift: Drift, instances: Sequence[Instance], steps: Mapping[str, str]) -> str:
+    """Say which members do not answer, with the last step that each has reached."""
+    waiting = [each for each in desired.members if each in drift.waiting]
+    machines = {machine.instance: machine for machine in instances}
     shown = [f"{describe(each)}: {_step(machines.get(each.instance), steps)}" for each in waiting]
-    shown += [f"{line} to go" for line in found.left_over]
-    answering = len(roll.members) - len(waiting)
-    return f"{roll.fleet}: {answering} of {len(roll.members)} answer; waiting for {'; '.join(shown) or 'the last look'}"
+    shown += [f"{each} to go" for each in lines(drift, Kind.LEFTOVER)]
+    answering = len(desired.members) - len(waiting)
+    reasons = "; ".join(shown) or "the last check"
+    return f"{desired.fleet}: {answering} of {len(desired.members)} answer; waiting for {reasons}"
 
 
 def _step(machine: Instance | None, steps: Mapping[str, str]) -> str:
     if machine is None:
         return "its cloud does not list it"
-    said = steps.get(machine.instance) or machine.note
-    return f"{machine.state}{f', {said}' if said else ', booting' if machine.running else ''}"
+    reached = steps.get(machine.instance) or machine.note
+    return f"{machine.state}{f', {reached}' if reached else ', booting' if machine.running else ''}"
 
 
 def facts(
-    roll: DesiredState, found: Drift, seen: Sequence[Instance], steps: Mapping[str, str]
+    desired: DesiredState, drift: Drift, instances: Sequence[Instance], steps: Mapping[str, str]
 ) -> Iterator[tuple[str, ...]]:
-    """Yield what shows that a roll call gets on: who answers, the state and the last step of who does not, what is left to remove.
+    """Yield what shows progress: who answers, the state and the last step of who does not, how many leftover records there are.
 
-    Of a step only its name counts, and not the error behind it, which may be another one each time.
+    Only the name of a step counts, which stands before its first colon. The error behind it may be another one each time.
     """
-    waiting = {each.instance for each in waiting_for(roll, found)}
-    yield ("left over", str(len(found.left_over)))
-    yield from ((each.instance, "answers") for each in roll.members if each.instance not in waiting)
-    for machine in seen:
+    waiting = {each.instance for each in drift.waiting}
+    yield ("leftover", str(len(drift.leftovers)))
+    yield from ((each.instance, "answers") for each in desired.members if each.instance not in waiting)
+    for machine in instances:
         if machine.instance in waiting:
             step = steps.get(machine.instance) or machine.note
             yield (machine.instance, machine.state, step.partition(":")[0])
 
 
 def complaint(
-    roll: DesiredState, found: Drift, seen: Sequence[Instance], registries: Registries, timeout: float
+    desired: DesiredState, drift: Drift, instances: Sequence[Instance], registries: Registries, timeout: float
 ) -> str:
-    machines = {machine.instance: machine for machine in seen}
-    steps = registries.steps(waiting_for(roll, found), seen)
-    lines = [f"{roll.fleet}: the roll call was not answered, and nothing changed for {timeout:.0f} s:"]
-    for line in (*found.missing, *found.stale, *found.left_over):
-        instance = next((each.instance for each in roll.members if each.instance in line), "")
-        lines.append(f"  - {line}; {_step(machines.get(instance), steps)}" if instance else f"  - {line}")
-    more = (*found.unproven, *registries.notes, *registries.compared(found.unanswered))
-    lines += [f"  - {line}" for line in more]
-    lines.append("  Look into /var/log/rollcall.log on the machine; `pulumi up` again once it is mended.")
-    return "\n".join(lines)
+    """Say why a roll call gave up: each machine that does not answer, with the last step that it has reached."""
+    machines = {machine.instance: machine for machine in instances}
+    waiting = [each for each in desired.members if each in drift.waiting]
+    steps = registries.steps(waiting, instances)
+    said = [f"{desired.fleet}: the roll call was not answered, and nothing changed for {timeout:.0f} s:"]
+    for finding in drift.of(Kind.MISSING, Kind.STALE):
+        machine = machines.get(finding.member.instance) if finding.member else None
+        said.append(f"  - {line(finding)}; {_step(machine, steps)}")
+    more = (*lines(drift, Kind.LEFTOVER, Kind.UNPROVEN), *registries.notes, *registries.compared(drift.unanswered))
+    said += [f"  - {each}" for each in more]
+    said.append("  Look into /var/log/rollcall.log on the machine; `pulumi up` again once it is mended.")
+    return "\n".join(said)

@@ -7,7 +7,7 @@ from typing import Any
 
 from components.compute.locations import Locations, is_keeper
 from components.dns.registry import place_of
-from components.model import DesiredState, Member
+from components.model import DesiredState, ForeignRecord, Member
 from components.registration.inventory import Registries
 
 
@@ -30,7 +30,7 @@ def roll_with(props: Mapping[str, Any], *, leaving: tuple[Member, ...]) -> Desir
         leaving=(*leaving, *members_of({**props, "members": props.get("seen_off", ())})),
         fleets=tuple(props.get("fleets", ())),
         keeper=is_keeper(props),
-        acknowledged=tuple(props.get("acknowledged", ())),
+        acknowledged=tuple(map(ForeignRecord.from_inputs, props.get("acknowledged", ()))),
         former_stacks=tuple(props.get("former_stacks", ())),
     )
 

@@ -34,14 +34,16 @@ from components.dns.registry import place_of
 from components.model import DnsRecord, Instance, Member
 from components.registration import snapshots
 from components.registration.diff import (
-    NOT_PROVEN,
     Drift,
-    difference,
+    Kind,
+    acknowledgement,
+    find_drift,
     is_of_another,
 )
 from components.registration.draining import POLL, see_off, wait_for_caches, withdraw
 from components.registration.engine import Engine
 from components.registration.inventory import RESOLVERS, Registries
+from components.registration.messages import NOT_PROVEN, line, lines, properties
 from components.registration.props import members_of, registries_of, roll_of, with_given_up
 from components.registration.roll_call import RollCallError, drain_delay, proven, until_answered
 from components.registration.snapshots import Departure, Look
@@ -52,7 +54,7 @@ from rollcall.ownership import Owner
 GONE_WITHIN = 300.0
 # Seconds for which a look at DNS serves others: those that come with the one that took it.
 LOOK_FOR = 5.0
-FINDINGS = ("missing", "stale", "left_over", "foreign", "orphaned")
+FINDINGS = tuple(kind.value for kind in Kind)
 # What is in the state and is no input.
 _REMEMBERED = ("acknowledged", "former", "seen_off", "former_stacks")
 # Whose roll this run of the engine has called, by stack and instance: they stay, whatever else goes.
@@ -119,18 +121,21 @@ class RollCallProvider(_Provider):
         self._withdraw(olds, news, engine)
         if leaving:
             found = self._let_leave(leaving, registries, olds, told, engine)
-        for line in found.foreign if olds["members"] or olds["places"] else ():
-            engine.say(f"{fleet}: {line} is not Rollcall's; it is left as it is", warning=True)
-        for line in found.unproven:
-            engine.say(f"{fleet}: {line}", warning=True)
+        foreign = found.of(Kind.FOREIGN)
+        for each in foreign if olds["members"] or olds["places"] else ():
+            engine.say(f"{fleet}: {line(each)} is not Rollcall's; it is left as it is", warning=True)
+        for text in lines(found, Kind.UNPROVEN):
+            engine.say(f"{fleet}: {text}", warning=True)
         _called(news)
         former_stacks = _still_standing(told["former_stacks"], registries) if told["former_stacks"] else []
         seen_off = _listed(told["seen_off"], registries, stack)
         seen_off += [each.as_inputs() for each in leaving if each.fleet == fleet]
         return {
             **news,
-            **_found(Drift()),
-            "acknowledged": sorted({*olds.get("acknowledged", []), *found.foreign}),
+            **properties(Drift()),
+            "acknowledged": [
+                each.as_inputs() for each in sorted({*roll_of(olds).acknowledged, *map(acknowledgement, foreign)})
+            ],
             **({"seen_off": seen_off} if seen_off else {}),
             **({"former_stacks": former_stacks} if former_stacks else {}),
         }
@@ -185,12 +190,12 @@ class RollCallProvider(_Provider):
         registries = self._registries(props)
         look = snapshots.LOOKS.get(self._what(props, "places"), lambda: Look(registries), LOOK_FOR)
         roll = roll_of(props)
-        found = difference(roll, look.entries(), registries.seen(roll.stack), look.answers())
+        found = find_drift(roll, look.entries(), registries.seen(roll.stack), look.answers())
         found = proven(registries, roll, found)
         _warn_of_gone(look.gone, roll.fleet, Engine())
         for note in look.notes:
             Engine().say(f"{roll.fleet}: {note}", warning=True)
-        changed = {**props, **_found(found)}
+        changed = {**props, **properties(found)}
         if props.get("former"):
             changed["former"] = registries.still_former(props["stack"])
         if props.get("former_stacks"):
@@ -343,10 +348,6 @@ def _still_standing(stacks: Iterable[str], seen: Registries | Look) -> list[str]
     """Those of these former ids of the stack that entries have yet."""
     owners = {each.owner.stack for each in seen.entries() if each.owner is not None}
     return [each for each in stacks if each in owners]
-
-
-def _found(found: Drift) -> dict[str, list[str]]:
-    return {key: list(getattr(found, key)) for key in FINDINGS}
 
 
 def _plain(value: Any) -> Any:

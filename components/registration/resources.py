@@ -45,15 +45,16 @@ class RollCallArgs:
 class RollCall(Resource, module="rollcall", name="RollCall"):  # type: ignore[call-arg]
     """One for each fleet. Succeeds when every machine of the fleet is answered by the zone's own name servers.
 
-    `missing`, `stale`, `left_over`, `foreign` and `orphaned` (lists of lines) are what a refresh found: declared empty
-    here, so a preview shows them as a change.
+    `missing`, `stale`, `leftover`, `foreign`, `orphaned` and `unproven` (lists of lines) are what a refresh found. The program declares
+    them empty, so a preview shows them as a change.
     """
 
     missing: pulumi.Output[Sequence[str]]
     stale: pulumi.Output[Sequence[str]]
-    left_over: pulumi.Output[Sequence[str]]
+    leftover: pulumi.Output[Sequence[str]]
     foreign: pulumi.Output[Sequence[str]]
     orphaned: pulumi.Output[Sequence[str]]
+    unproven: pulumi.Output[Sequence[str]]
 
     def __init__(self, name: str, args: RollCallArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         props: dict[str, Any] = {

@@ -10,17 +10,17 @@ from components.joyent.pacing import Stall
 from components.model import BY_HAND, DesiredState, DnsRecord, Instance, Member
 from components.registration.diff import (
     Drift,
-    difference,
+    find_drift,
     is_of_another,
+    is_safe_delete,
     is_safe_end,
     owned,
     with_doubts,
-    within_brake,
 )
 from components.registration.draining import POLL, say_once, see_off
 from components.registration.engine import Engine
 from components.registration.inventory import Registries
-from components.registration.messages import complaint, facts, progress, waiting_for
+from components.registration.messages import complaint, facts, progress
 from components.registration.props import roll_with
 from rollcall.escaping import escaped_lines
 
@@ -55,9 +55,9 @@ def until_answered(
                 f"{roll.fleet}: the zone {', '.join(registries.gone)} was deleted, so no machine can be in it. Make the zone again, or "
                 "name another one, and run `pulumi up` again."
             )
-        found = proven(registries, roll, difference(roll, entries, seen, registries.answers()), doubts)
+        found = proven(registries, roll, find_drift(roll, entries, seen, registries.answers()), doubts)
         say_once(registries.notes, noted, engine)
-        known = [each for each in found.stray if each.dead or (each.owner and registries.sees(each.owner.instance))]
+        known = [each for each in found.leftovers if each.dead or (each.owner and registries.sees(each.owner.instance))]
         # What has a former id of the stack and runs is on its way out, or of a new stack with that name.
         alive = {each.instance for former in roll.former_stacks for each in registries.seen(former) if each.running}
         known = [each for each in known if each.owner is None or each.owner.instance not in alive]
@@ -84,7 +84,7 @@ def until_answered(
             return found
         now = time.monotonic()
         if now - looked >= STEPS_EVERY or not said:
-            steps, looked = registries.steps(waiting_for(roll, found), seen), now
+            steps, looked = registries.steps([each for each in roll.members if each in found.waiting], seen), now
             line = progress(roll, found, seen, steps)
             if line != said:
                 engine.say(line)
@@ -122,7 +122,7 @@ def _remove_strays(
         running |= registries.running_elsewhere(roll.stack)
     dead = [each for each in stray if each.dead or (each.owner is not None and each.owner.instance not in running)]
     dead = [each for each in dead if not is_of_another(each, seen)]
-    if brake and not within_brake(total, len(dead)):
+    if brake and not is_safe_delete(total, len(dead)):
         raise RollCallError(
             f"{roll.fleet}: {len(dead)} of {total} entries are left over and would be removed at once:\n"
             + "\n".join(f"  - {each.value} at {each.key}" for each in dead)

@@ -21,7 +21,7 @@ import pytest
 
 from components.model import Instance
 from components.registration import draining, providers, roll_call, snapshots
-from components.registration.providers import DeregistrationProvider, RollCallProvider
+from components.registration.providers import FINDINGS, DeregistrationProvider, RollCallProvider
 from components.registration.roll_call import RollCallError
 from components.registration.snapshots import Shared
 from localcloud.network.faults import Faults
@@ -285,7 +285,7 @@ class World:
             self._check_gone(self._look())
 
     def props(self, members: Sequence[Mapping[str, str]], brake: bool) -> dict[str, Any]:
-        found: dict[str, Any] = {key: [] for key in ("missing", "stale", "left_over", "foreign", "orphaned")}
+        found: dict[str, Any] = {key: [] for key in FINDINGS}
         named = {"stack": STACK, "fleet": FLEET, "fleets": [FLEET], "members": list(members), **self._where()}
         return {**named, "timeout": 10, "linger": 4, "peers": [FLEET], "brake": brake, **found}
 

@@ -138,11 +138,11 @@ def test_3_drift_is_a_diff(stack: Promised) -> None:
     stack.agents("STOP")
     missing, stale = stack.machine("web-aws-0"), stack.machine("web-joyent-0")
     ghost = Owner("local", "web-aws", "7", "abcdef", "i-0123456789abcdef0")
-    left_over = {"type": "A", "name": HOST, "content": "198.51.100.77", "ttl": 60, "comment": str(ghost)}
+    leftover = {"type": "A", "name": HOST, "content": "198.51.100.77", "ttl": 60, "comment": str(ghost)}
     foreign = {"type": "A", "name": HOST, "content": "192.0.2.80", "ttl": 60, "comment": "by hand"}
     stack.cloudflare("DELETE", f"/{stack.record_of('web-aws-0')['id']}")
     stack.cloudflare("PATCH", f"/{stack.record_of('web-joyent-0')['id']}", {"content": "203.0.113.99"})
-    stack.cloudflare("POST", "", left_over)
+    stack.cloudflare("POST", "", leftover)
     stack.cloudflare("POST", "", foreign)
     values = stack.service_set()["ResourceRecords"]
     taken = next(each["Value"] for each in values if _generation(stack, "web-aws-1") in each["Value"])
@@ -151,8 +151,8 @@ def test_3_drift_is_a_diff(stack: Promised) -> None:
     plain = stack.rehearsal.pulumi("preview", "--stack", "local", capture=True).stdout
     lines = [line for line in plain.splitlines() if "rollcall:RollCall" in line and "diff" in line]
     aws, joyent = (next(line for line in lines if f" {name} " in line) for name in ("web-aws", "web-joyent"))
-    assert "missing" in aws and "left_over" in aws and "foreign" in aws and "stale" not in aws, plain
-    assert "stale" in joyent and "foreign" in joyent and "left_over" not in joyent, plain
+    assert "missing" in aws and "leftover" in aws and "foreign" in aws and "stale" not in aws, plain
+    assert "stale" in joyent and "foreign" in joyent and "leftover" not in joyent, plain
 
     found = stack.rehearsal.pulumi("preview", "--diff", "--stack", "local", capture=True).stdout
     assert f"web-aws-0 ({missing['id']}) is not at {HOST} A" in found, found

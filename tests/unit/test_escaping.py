@@ -22,7 +22,8 @@ from components.joyent.errors import FatalError
 from components.joyent.records import MachineRecord
 from components.model import DesiredState, DnsRecord, ExpectedRecordSet, Instance, Member, RecordKey
 from components.registration import engine
-from components.registration.diff import difference, with_doubts
+from components.registration.diff import Kind, acknowledgement, find_drift, with_doubts
+from components.registration.messages import lines
 from components.registration.roll_call import RollCallError
 from components.resources import ssh_drain
 from localcloud.runtime import show
@@ -111,22 +112,24 @@ class TestOfAMachine:
         assert all(clean(each) for each in (found.note, found.fleet, found.machine, found.generation))
 
     def test_an_orphans_line(self) -> None:
-        found = difference(ROLL, [], [seen(instance="i-2", machine=EVIL, state=EVIL)], {})
-        assert clean(found.orphaned[0]) and clean(with_doubts(found, {"i-2": EVIL}).orphaned[0])
+        found = find_drift(ROLL, [], [seen(instance="i-2", machine=EVIL, state=EVIL)], {})
+        doubtful = with_doubts(found, {"i-2": EVIL})
+        assert clean(lines(found, Kind.ORPHANED)[0]) and clean(lines(doubtful, Kind.UNPROVEN)[0])
 
 
 class TestOfARecord:
     @pytest.mark.parametrize("owner", [None, Owner("prod", "web", "0", "aaaaaa", "i-00000000000000009")])
     def test_a_foreign_entry(self, owner: Owner | None) -> None:
-        (line,) = difference(ROLL, [DnsRecord(key=PLACE, value=EVIL, owner=owner)], [seen()], {}).foreign
-        assert clean(line)
+        drift = find_drift(ROLL, [DnsRecord(key=PLACE, value=EVIL, owner=owner)], [seen()], {})
+        (text,) = lines(drift, Kind.FOREIGN)
+        assert clean(text) and clean(acknowledgement(drift.findings[0]).value)
 
     def test_an_entry_that_is_left_over_or_stale(self) -> None:
         own = Owner("local", "web", "0", "aaaaaa", MEMBER.instance)
         gone = Owner("local", "web", "7", "bbbbbb", "i-00000000000000007")
         entries = [DnsRecord(key=PLACE, value=EVIL, owner=own), DnsRecord(key=PLACE, value=EVIL, owner=gone)]
-        found = difference(ROLL, entries, [seen()], {})
-        assert clean(found.left_over[0]) and clean(found.stale[0])
+        found = find_drift(ROLL, entries, [seen()], {})
+        assert clean(lines(found, Kind.LEFTOVER)[0]) and clean(lines(found, Kind.STALE)[0])
 
     def test_that_is_to_be_adopted(self) -> None:
         told = adopt.verdict(Record(name="www", type="TXT", content=EVIL, comment=EVIL, zone="z", id="1"), "local", [])
@@ -150,7 +153,7 @@ def test_what_a_machine_prints_over_ssh(tmp_path: Path, code: int, said: str) ->
 class TestWhereItIsPrinted:
     def test_status(self) -> None:
         found = status_of(
-            Location(cloud="aws"), ROLL, [], [seen(addresses=(EVIL,), state=EVIL)], difference(ROLL, [], [], {})
+            Location(cloud="aws"), ROLL, [], [seen(addresses=(EVIL,), state=EVIL)], find_drift(ROLL, [], [], {})
         )
         fleet = FleetStatus(**{**found.__dict__, "differences": {"missing": (EVIL,)}, "notes": (EVIL,)})
         assert clean(status.shown([fleet]), lines=True)

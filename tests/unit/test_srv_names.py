@@ -13,7 +13,8 @@ from components.config.models import Settings
 from components.config.reader import read
 from components.dns.route53 import ServicePlace, ServiceRecords
 from components.model import DesiredState, Instance, Member, RecordKey
-from components.registration.diff import difference
+from components.registration.diff import Kind, find_drift
+from components.registration.messages import lines
 from components.resources.memberships import sets_of
 from localcloud.aws.route53 import UNLIMITED
 from rollcall.ownership import Owner
@@ -124,7 +125,7 @@ class TestWhatARollCallFinds:
             )
             for each in members
         ]
-        return difference(
+        return find_drift(
             DesiredState(stack="local", fleet="api", members=members, record_sets=place.record_sets),
             entries,
             seen,
@@ -138,40 +139,40 @@ class TestWhatARollCallFinds:
     def test_a_member_that_is_missing_at_one_name_is_named_there(self, name: str) -> None:
         (old,) = self.store.at(name)
         self.store.change([old], [replace(old, values=old.values[:1])])
-        (line,) = self.found(ONE, TWO).missing
+        (line,) = lines(self.found(ONE, TWO), Kind.MISSING)
         assert line == f"api-2 (i-00000000000000002) is not at {name} SRV"
 
     @pytest.mark.parametrize("name", [LONG, SHORT])
     def test_a_name_that_is_not_answered_is_named(self, name: str) -> None:
         found = self.found(ONE, TWO, without=name)
-        assert len(found.missing) == 2 and all(name in each for each in found.missing)
-        assert found.unanswered == (RecordKey(name, "SRV"),)
+        assert len(found.of(Kind.MISSING)) == 2 and found.unanswered == {RecordKey(name, "SRV")}
 
     def test_a_member_that_is_nowhere_is_named_once_for_all_names(self) -> None:
         for name in (SET, LONG, SHORT):
             (old,) = self.store.at(name)
             self.store.change([old], [replace(old, values=old.values[:1])])
-        assert self.found(ONE, TWO).missing == (f"api-2 (i-00000000000000002) is not at {SET} SRV",)
+        assert lines(self.found(ONE, TWO), Kind.MISSING) == [f"api-2 (i-00000000000000002) is not at {SET} SRV"]
 
     def test_what_a_dead_machine_left_is_found_at_each_and_removed(self) -> None:
         found = self.found(ONE)
-        assert {each.key for each in found.stray} >= {RecordKey(name, "SRV") for name in (SET, LONG, SHORT)}
-        ServiceRecords(replace(PLACE, zone=self.zone), self.store).remove(found.stray)
+        assert {each.key for each in found.leftovers} >= {RecordKey(name, "SRV") for name in (SET, LONG, SHORT)}
+        ServiceRecords(replace(PLACE, zone=self.zone), self.store).remove(found.leftovers)
         assert self.found(ONE).clean
 
     def test_a_value_that_leads_nowhere_is_removed_at_one_name_alone(self) -> None:
         dead = f"10 20 4218 0000ff.rc.{ZONE}."
         (old,) = self.store.at(LONG)
         self.store.change([old], [replace(old, values=tuple(sorted((*old.values, dead))))])
-        (stray,) = self.found(ONE, TWO).stray
-        assert (stray.key, stray.value) == (RecordKey(LONG, "SRV"), dead)
-        ServiceRecords(replace(PLACE, zone=self.zone), self.store).remove([stray])
+        (leftover,) = self.found(ONE, TWO).leftovers
+        assert (leftover.key, leftover.value) == (RecordKey(LONG, "SRV"), dead)
+        ServiceRecords(replace(PLACE, zone=self.zone), self.store).remove([leftover])
         assert self.found(ONE, TWO).clean
 
     def test_a_foreign_value_is_shown_where_it_is(self) -> None:
         (old,) = self.store.at(SHORT)
         self.store.change([old], [replace(old, values=tuple(sorted((*old.values, f"0 0 1 by-hand.{ZONE}."))))])
-        assert self.found(ONE, TWO).foreign == (f"0 0 1 by-hand.{ZONE}. (no owner) at {SHORT} SRV",)
+        found = lines(self.found(ONE, TWO), Kind.FOREIGN)
+        assert found == [f"0 0 1 by-hand.{ZONE}. (no owner) at {SHORT} SRV"]
 
     def test_where_the_services_name_leads_elsewhere_own_machines_are_left_over_and_others_are_not(self) -> None:
         second = replace(PLACE, incarnation="v2", zone=self.zone)
@@ -179,7 +180,7 @@ class TestWhatARollCallFinds:
         self.registry(second).join(owner(three), "198.51.100.3")
         elsewhere = replace(PLACE, srv="incarnation")
         roll = self.found(ONE, TWO, place=elsewhere)
-        assert {each.owner.machine for each in roll.stray if each.key == RecordKey(SHORT, "SRV")} >= {"1", "2"}
+        assert {each.owner.machine for each in roll.leftovers if each.key == RecordKey(SHORT, "SRV")} >= {"1", "2"}
         for member in (ONE, TWO):
             self.registry(elsewhere).join(owner(member), f"198.51.100.{member.machine}")
         (left,) = self.store.at(SHORT)

@@ -17,9 +17,10 @@ _LEFT_OUT = f"A comment on GitHub has at most {LIMIT:,} characters; the log of t
 _KINDS = {
     "missing": ("Missing from DNS", "the state has the machine, and it does not answer; `up` waits for it, and fails if it does not come back"),
     "stale": ("Stale in DNS", "the record has another value than its machine; the machine corrects it"),
-    "left_over": ("Left over in DNS", "the machine of the record is gone; `up` removes the record"),
+    "leftover": ("Left over in DNS", "the machine of the record is gone; `up` removes the record"),
     "foreign": ("Foreign in DNS", "this stack did not write it; Rollcall does not change it, and shows it once"),
-    "orphaned": ("Orphaned machines", "the machine has the tags of this stack and is in no state; `up` ends it if its cloud proves that Rollcall made it"),
+    "orphaned": ("Orphaned machines", "the machine has the tags of this stack and is in no state, and its cloud proves that Rollcall made it; `up` ends it"),
+    "unproven": ("Unproven machines", "only its tags say that the machine is of this stack, which has it in no state; `up` never ends it"),
 }  # fmt: skip
 
 

@@ -10,14 +10,14 @@ from typing import Any
 
 from components.commands.review.events import UNKNOWN, Preview, State, Step
 from components.dns.registry import place_of
-from components.registration.diff import NOT_PROVEN, is_safe_end, within_brake
+from components.registration.diff import Kind, is_safe_delete, is_safe_end
 from rollcall.escaping import escaped
 
 MACHINES = {"aws:ec2/instance:Instance": "AWS", "pulumi-python:dynamic/joyent:Machine": "Joyent"}
 ROLL_CALL = "pulumi-python:dynamic/rollcall:RollCall"
 # What stands beside a machine or a fleet; the machines' and fleets' own lines say it.
 BRACKET = (ROLL_CALL, "pulumi-python:dynamic/rollcall:Deregistration", "pulumi-python:dynamic/joyent:Ready")
-DIFFERENCES = ("missing", "stale", "left_over", "foreign", "orphaned")
+DIFFERENCES = tuple(kind.value for kind in Kind)
 _RECORDS = ("cloudflare:index/dnsRecord:DnsRecord", "aws:route53/record:Record")
 _DNS = (*_RECORDS, "cloudflare:index/zoneSetting:ZoneSetting", "cloudflare:index/zone:Zone", "aws:route53/zone:Zone")
 _GROUP = "aws:ec2/securityGroup:SecurityGroup"
@@ -414,10 +414,10 @@ def _brake(
         if step.new is None or step.new.inputs.get("brake") is False:
             continue
         stands = sum(fleet.before * len(fleet.stood) for fleet in fleets)
-        left = sum(1 for fleet, _ in differences["left_over"] if fleet == step.name)
-        lost = sum(1 for fleet, line in differences["orphaned"] if fleet == step.name and NOT_PROVEN not in line)
+        left = sum(1 for fleet, _ in differences[Kind.LEFTOVER.value] if fleet == step.name)
+        lost = sum(1 for fleet, _ in differences[Kind.ORPHANED.value] if fleet == step.name)
         wanted = sum(each.after for each in fleets if each.name == step.name)
-        if not within_brake(stands + left, left) or not is_safe_end(wanted, lost):
+        if not is_safe_delete(stands + left, left) or not is_safe_end(wanted, lost):
             yield (
                 f"The safety limit may stop `pulumi up`: fleet `{step.name}` has {left} leftover records and {lost} orphaned machines to "
                 "remove, more than three in ten. Then it reports this and removes nothing."

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from components.model import DesiredState, DnsRecord, ExpectedRecordSet, Member, RecordKey
-from components.registration.diff import difference
+from components.registration.diff import Finding, Kind, find_drift
 from localcloud.aws.route53 import UNLIMITED
 from localcloud.aws.route53.pace import Throttle
 from rollcall.host_label import FirstLabels, KeptLabels, first_host, generation_of
@@ -240,10 +240,10 @@ def test_a_roll_call_knows_a_member_by_any_of_its_hosts() -> None:
     stand = ExpectedRecordSet(key=RecordKey(SET, "SRV"), value=f"10 10 4218 {{generation}}.rc.{DOMAIN}.")
     roll = DesiredState(stack="local", fleet="api", members=(member,), record_sets=(stand,), fleets=("api",))
 
-    def found(value: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def found(value: str) -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:
         entries = [DnsRecord(key=stand.key, value=value, owner=ONE)]
-        differs = difference(roll, entries, [], {stand.key: frozenset({value})})
-        return differs.missing, differs.stale
+        drift = find_drift(roll, entries, [], {stand.key: frozenset({value})})
+        return drift.of(Kind.MISSING), drift.of(Kind.STALE)
 
     assert found(VALUE) == found(f"10 10 4218 aaaaaa-k3x9.rc.{DOMAIN}.") == ((), ())
     for wrong in (f"10 11 4218 aaaaaa-k3x9.rc.{DOMAIN}.", f"10 10 4218 aaaaab-k3x9.rc.{DOMAIN}."):

@@ -14,6 +14,7 @@ from components.commands.review.__main__ import main, without_secrets
 from components.commands.review.comment import LIMIT
 from components.commands.review.events import SECRET, plain
 from components.commands.review.findings import code, findings_of
+from components.registration.diff import Kind
 
 STACK = "urn:pulumi:prod::rollcall::pulumi:pulumi:Stack::rollcall-prod"
 FLEET = "urn:pulumi:prod::rollcall::rollcall:index:Ec2Fleet::web"
@@ -28,7 +29,7 @@ PLACE = {
     "proxied": False,
 }
 SECRET_MARK = {"4dabf18193072939515e22adb298388d": "1b47061264138c4ac30d75fd1eb44270", "ciphertext": "hunter2-hunter2"}
-EMPTY: dict[str, Any] = {key: [] for key in ("missing", "stale", "left_over", "foreign", "orphaned")}
+EMPTY: dict[str, Any] = {key: [] for key in (kind.value for kind in Kind)}
 
 
 def event(

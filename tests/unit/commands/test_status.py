@@ -17,7 +17,7 @@ from components.compute.locations import Location
 from components.config.errors import ConfigurationError
 from components.dns.cloudflare_access import cloudflare_token
 from components.model import DesiredState, DnsRecord, ExpectedRecordSet, Instance, Member, RecordKey
-from components.registration.diff import difference
+from components.registration.diff import find_drift
 from components.resources.userdata import HOME
 from rollcall import console
 from rollcall.ownership import Owner
@@ -50,7 +50,7 @@ SEEN = Instance(
 def fleet(entries: list[DnsRecord], seen: list[Instance]) -> FleetStatus:
     answers = {PLACE: frozenset(entry.value for entry in entries)}
     return status_of(
-        Location(cloud="aws", region="us-west-2"), ROLL, entries, seen, difference(ROLL, entries, seen, answers)
+        Location(cloud="aws", region="us-west-2"), ROLL, entries, seen, find_drift(ROLL, entries, seen, answers)
     )
 
 
@@ -280,7 +280,7 @@ class TestFourSets:
 
     def test_one_that_is_only_tagged_is_named_with_what_to_do(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(World, "doubt", "its instance profile has no role of the fleet's")
-        (line,) = self.look(monkeypatch, [DEREGISTRATION], [], [SEEN])["orphaned"]
+        (line,) = self.look(monkeypatch, [DEREGISTRATION], [], [SEEN])["unproven"]
         assert line.startswith(
             f"{MEMBER.instance} (running) is tagged web-0, and only its tags say that it is this stack's (its "
         )
@@ -307,7 +307,7 @@ class TestFourSets:
 
     def test_one_in_dns_alone_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         found = self.look(monkeypatch, [DEREGISTRATION], [ENTRY], [])
-        assert found["left_over"] == (f"198.51.100.10 of web-0 ({MEMBER.instance}) at {PLACE}",)
+        assert found["leftover"] == (f"198.51.100.10 of web-0 ({MEMBER.instance}) at {PLACE}",)
 
     def test_one_that_its_cloud_has_no_more_is_named_though_dns_has_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         state = [DEREGISTRATION, instance(), ROLL_CALL]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from components.commands import status
+from components.commands.status import status_of
+from components.compute.locations import Location
 from components.config import floors
 from components.config.models import Settings
 from components.config.reader import read
 from components.dns.cloudflare import _entry
-from components.model import DesiredState, ExpectedRecordSet, Instance, Member, RecordKey
+from components.model import DesiredState, DnsRecord, ExpectedRecordSet, Instance, Member, RecordKey
+from components.registration.diff import find_drift
 from rollcall.cloudflare import Record
 from rollcall.ownership import KEPT, LEAVES, Owner
 from rollcall.route53 import RecordSet, is_kept
@@ -124,15 +128,22 @@ def test_what_a_host_s_txt_says(word: str, kept: bool) -> None:
 
 def test_status_says_why_a_machine_is_kept() -> None:
     member = Member(fleet="web", machine="0", generation="aaaaaa", instance=OWNER.instance)
-    roll = DesiredState(
-        stack="local", fleet="web", members=(member,), record_sets=(ExpectedRecordSet(key=RecordKey("www.a.b", "A")),)
+    other = replace(member, machine="1", generation="bbbbbb", instance="i-2")
+    key = RecordKey("www.a.b", "A")
+    desired = DesiredState(
+        stack="local", fleet="web", members=(member, other), record_sets=(ExpectedRecordSet(key=key),)
     )
-    lines = (f"web-0 ({OWNER.instance}) is at www.a.b A and kept although unhealthy", "web-1 (i-2) is not at www.a.b A")
+    records = [DnsRecord(key=key, value="198.51.100.1", owner=OWNER, kept=True)]
+    drift = find_drift(desired, records, [], {key: None})
 
     class Registries:
         def steps(self, members: list[Member], _: list[Instance]) -> dict[str, str]:
             assert members == [member], "only those are asked about"
             return {member.instance: "kept although unhealthy: http:80:/ status=503"}
 
-    found = status._with_steps(lines, roll, Registries(), [])  # type: ignore[arg-type]
-    assert found == (f"{lines[0]}: kept although unhealthy: http:80:/ status=503", lines[1])
+    steps = status._unhealthy_steps(drift, Registries(), [])  # type: ignore[arg-type]
+    shown = status_of(Location(cloud="aws", region="us-west-2"), desired, records, [], drift, steps)
+    assert shown.differences["missing"] == (
+        f"web-0 ({OWNER.instance}) is at www.a.b A and kept although unhealthy: kept although unhealthy: http:80:/ status=503",
+        "web-1 (i-2) is not at www.a.b A",
+    )

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from components.model import DesiredState, DnsRecord, ExpectedRecordSet, Instance, Member, RecordKey
-from components.registration.diff import Drift, difference
+from components.model import DesiredState, DnsRecord, ExpectedRecordSet, ForeignRecord, Instance, Member, RecordKey
+from components.registration.diff import Cause, Drift, Finding, Kind, find_drift, with_doubts
+from components.registration.messages import line, lines
 from rollcall.ownership import Owner
 
 PLACE = RecordKey("www.scalability.expert", "A")
@@ -62,7 +63,7 @@ ROWS: list[
         [replace(ENTRY, owner=replace(OWNER, generation="cccccc"))],
         [SEEN],
         ANSWERS,
-        {"missing": 1, "left_over": 1},
+        {"missing": 1, "leftover": 1},
     ),
     (
         "registered by another instance",
@@ -70,7 +71,7 @@ ROWS: list[
         [replace(ENTRY, owner=replace(OWNER, instance="i-00000000000000009"))],
         [SEEN],
         ANSWERS,
-        {"missing": 1, "left_over": 1},
+        {"missing": 1, "leftover": 1},
     ),
     ("in the API but not answered", ROLL, [ENTRY], [SEEN], {PLACE: frozenset()}, {"missing": 1}),
     ("proxied: the answers say nothing", ROLL, [ENTRY], [SEEN], {PLACE: None}, {}),
@@ -98,7 +99,7 @@ ROWS: list[
         [ENTRY],
         [SEEN],
         ANSWERS,
-        {"left_over": 1, "orphaned": 1},
+        {"leftover": 1, "orphaned": 1},
     ),
     ("leaving: neither missing nor left over", replace(ROLL, members=(), leaving=(ONE,)), [ENTRY], [SEEN], ANSWERS, {}),
     ("leaving and gone", replace(ROLL, members=(), leaving=(ONE,)), [], [], ANSWERS, {}),
@@ -116,7 +117,7 @@ ROWS: list[
         [ENTRY, replace(ENTRY, owner=replace(OWNER, fleet="api"), id="z/2")],
         [SEEN],
         ANSWERS,
-        {"left_over": 1},
+        {"leftover": 1},
     ),
     (
         "an entry of another fleet of the stack",
@@ -184,7 +185,7 @@ ROWS: list[
     ),
     (
         "foreign and acknowledged",
-        replace(ROLL, acknowledged=("192.0.2.1 (no owner) at " + str(PLACE),)),
+        replace(ROLL, acknowledged=(ForeignRecord(key=PLACE, value="192.0.2.1"),)),
         [ENTRY, DnsRecord(key=PLACE, value="192.0.2.1", owner=None, id="z/9")],
         [SEEN],
         ANSWERS,
@@ -224,7 +225,7 @@ ROWS: list[
         ],
         [SEEN6],
         ANSWERS6,
-        {"left_over": 2},
+        {"leftover": 2},
     ),
     (
         "foreign, IPv6",
@@ -279,35 +280,83 @@ def test_the_difference_is(
     answers: dict[RecordKey, frozenset[str] | None],
     expected: dict[str, int],
 ) -> None:
-    found = difference(roll, entries, seen, answers)
-    counts = {
-        key: len(getattr(found, key))
-        for key in ("missing", "stale", "left_over", "foreign", "orphaned")
-        if getattr(found, key)
-    }
+    found = find_drift(roll, entries, seen, answers)
+    counts = {kind.value: len(found.of(kind)) for kind in Kind if found.of(kind)}
     assert counts == expected, found
-    assert len(found.stray) == len(found.left_over)
+    assert len(found.leftovers) == len(found.of(Kind.LEFTOVER))
     assert found.clean == (not expected)
 
 
 def test_lines_name_the_machine_its_instance_and_the_place() -> None:
-    (line,) = difference(ROLL, [], [SEEN], ANSWERS).missing
-    assert "web-0" in line and ONE.instance in line and str(PLACE) in line
+    (text,) = lines(find_drift(ROLL, [], [SEEN], ANSWERS), Kind.MISSING)
+    assert text == f"web-0 ({ONE.instance}) is not at {PLACE}"
 
 
 def test_a_machine_that_has_no_ipv6_address_is_said_to_have_none() -> None:
-    (line,) = difference(BOTH, [ENTRY], [SEEN], ANSWERS6).missing
-    assert line == f"web-0 ({ONE.instance}) is not at {PLACE6}: its cloud lists no IPv6 address of it"
-    (line,) = difference(BOTH, [ENTRY], [SEEN6], ANSWERS6).missing
-    assert line == f"web-0 ({ONE.instance}) is not at {PLACE6}"
+    (text,) = lines(find_drift(BOTH, [ENTRY], [SEEN], ANSWERS6), Kind.MISSING)
+    assert text == f"web-0 ({ONE.instance}) is not at {PLACE6}: its cloud lists no IPv6 address of it"
+    (text,) = lines(find_drift(BOTH, [ENTRY], [SEEN6], ANSWERS6), Kind.MISSING)
+    assert text == f"web-0 ({ONE.instance}) is not at {PLACE6}"
 
 
 def test_a_stale_entry_is_told_beside_what_the_machine_has_of_its_family() -> None:
-    (line,) = difference(BOTH, [ENTRY, replace(ENTRY6, value="2001:db8:1::99")], [SEEN6], {PLACE6: None}).stale
-    assert line.endswith("with 2001:db8:1::99, it has 2001:db8:1::10")
+    drift = find_drift(BOTH, [ENTRY, replace(ENTRY6, value="2001:db8:1::99")], [SEEN6], {PLACE6: None})
+    (text,) = lines(drift, Kind.STALE)
+    assert text.endswith("with 2001:db8:1::99, it has 2001:db8:1::10")
 
 
 def test_an_empty_difference_is_complete_and_clean() -> None:
     assert Drift().complete and Drift().clean
-    assert not Drift(missing=("x",)).complete
-    assert Drift(foreign=("x",)).complete and not Drift(foreign=("x",)).clean
+    assert not Drift(findings=(Finding(kind=Kind.MISSING),)).complete
+    foreign = Drift(findings=(Finding(kind=Kind.FOREIGN),))
+    assert foreign.complete and not foreign.clean
+
+
+STALE = replace(ENTRY, value="198.51.100.99")
+THEIRS = replace(ENTRY, owner=replace(OWNER, generation="cccccc"))
+
+
+@pytest.mark.parametrize(("records", "answers", "finding"), [
+    ([], ANSWERS, Finding(kind=Kind.MISSING, cause=Cause.NOT_REGISTERED, key=PLACE, member=ONE)),
+    ([replace(ENTRY, kept=True)], ANSWERS, Finding(kind=Kind.MISSING, cause=Cause.UNHEALTHY, key=PLACE, member=ONE)),
+    ([ENTRY], {PLACE: frozenset()}, Finding(kind=Kind.MISSING, cause=Cause.NOT_ANSWERED, key=PLACE, member=ONE, values=(ENTRY.value,))),
+    ([STALE], {PLACE: None}, Finding(
+        kind=Kind.STALE, cause=Cause.OTHER_ADDRESS, key=PLACE, member=ONE, values=(STALE.value,), expected=(ENTRY.value,)
+    )),
+    ([ENTRY, THEIRS], ANSWERS, Finding(
+        kind=Kind.LEFTOVER, key=PLACE, member=replace(ONE, generation="cccccc", stack="local"), values=(ENTRY.value,)
+    )),
+    ([ENTRY, DnsRecord(key=PLACE, value="192.0.2.1", owner=None)], ANSWERS, Finding(kind=Kind.FOREIGN, key=PLACE, values=("192.0.2.1",))),
+])  # fmt: skip
+def test_a_finding_has_its_kind_record_set_machine_and_value(
+    records: list[DnsRecord], answers: dict[RecordKey, frozenset[str] | None], finding: Finding
+) -> None:
+    assert find_drift(ROLL, records, [SEEN], answers).findings == (finding,)
+
+
+def test_findings_are_sorted_by_kind_machine_and_record_set_whatever_order_they_are_found_in() -> None:
+    members = replace(BOTH, members=(TWO, ONE), record_sets=tuple(reversed(BOTH.record_sets)))
+    foreign = DnsRecord(key=PLACE, value="192.0.2.1", owner=None)
+    found = find_drift(members, [foreign], [SEEN], ANSWERS6).findings
+    assert [(each.kind, each.member, each.key) for each in found] == [
+        (Kind.MISSING, ONE, PLACE), (Kind.MISSING, ONE, PLACE6), (Kind.MISSING, TWO, PLACE), (Kind.MISSING, TWO, PLACE6),
+        (Kind.FOREIGN, None, PLACE),
+    ]  # fmt: skip
+
+
+def test_a_machine_whose_id_is_the_beginning_of_anothers_is_not_taken_for_it() -> None:
+    """A cloud's ids may have any length. What was found by a search in the message had both machines wait."""
+    short, long = replace(ONE, instance="vm-1"), replace(TWO, instance="vm-11")
+    record = replace(ENTRY, owner=replace(OWNER, instance="vm-1"))
+    found = find_drift(replace(ROLL, members=(short, long)), [record], [replace(SEEN, instance="vm-1")], ANSWERS)
+    assert found.waiting == {long}
+
+
+def test_a_machine_that_only_its_tags_call_ours_is_unproven_and_not_among_those_that_may_be_ended() -> None:
+    orphan = replace(SEEN, instance="i-00000000000000009", machine="7")
+    drift = find_drift(ROLL, [ENTRY], [SEEN, orphan], ANSWERS)
+    assert drift.orphans == (orphan,) and with_doubts(drift, {}) == drift
+    (finding,) = with_doubts(drift, {orphan.instance: "its role is another"}).findings
+    assert (finding.kind, finding.doubt) == (Kind.UNPROVEN, "its role is another")
+    assert with_doubts(drift, {orphan.instance: "its role is another"}).orphans == ()
+    assert line(finding).startswith(f"{orphan.instance} (running) is tagged web-7, and only its tags say")

@@ -195,7 +195,7 @@ def props(members: list[dict[str, str]], **others: Any) -> dict[str, Any]:
         "linger": 30,
         "missing": [],
         "stale": [],
-        "left_over": [],
+        "leftover": [],
         "foreign": [],
         **others,
     }
@@ -577,7 +577,9 @@ def test_a_left_over_entry_without_a_machine_is_removed_and_a_foreign_one_kept(w
     world.entries_ += [ghost, foreign]
     made = RollCallProvider().create(props(members))
     assert world.removed == [ghost] and foreign in world.entries()
-    assert made.outs is not None and made.outs["acknowledged"] == [f"192.0.2.1 (no owner) at {PLACE}"]
+    assert made.outs is not None and made.outs["acknowledged"] == [
+        {"name": HOST, "type": "A", "value": "192.0.2.1", "stack": ""}
+    ]
 
 
 def test_an_acknowledged_foreign_entry_is_no_drift_and_a_new_one_is(world: World) -> None:
@@ -622,7 +624,7 @@ class TestAMachineThatOnlyItsTagsSayToBeOurs:
         members = [world.machine(each) for each in range(10)]
         instance = self.tagged(world, **tags)
         told = props(members, brake=brake, peers=["web"])
-        (shown,) = RollCallProvider().read("", told).outs["orphaned"]
+        (shown,) = RollCallProvider().read("", told).outs["unproven"]
         RollCallProvider().update("", told, told)
         assert world.ended == world.drained == []
         (said,) = (each for each in world.said if instance in each)
@@ -1081,7 +1083,7 @@ class TestAStackThatWasRenamed:
 
     def test_a_refresh_before_the_next_up_finds_it_in_step(self, world: World) -> None:
         read = RollCallProvider().read("local/web", props([world.machine(0)])).outs
-        assert not any(read[key] for key in ("missing", "stale", "left_over", "foreign", "orphaned"))
+        assert not any(read[key] for key in ("missing", "stale", "leftover", "foreign", "orphaned", "unproven"))
 
 
 class TestMachinesThatNoRollCallHasCounted:
