@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from components.model import DesiredState, Instance, Member, describe
+from components.model import DesiredState, DnsRecord, Instance, Member, describe
 from components.registration.diff import Cause, Drift, Finding, Kind
 from components.registration.inventory import Registries
 from rollcall.escaping import escaped
 
+_RAISE_LIMIT = "Nothing was removed. If that is meant, `pulumi config set rollcall:brake false` for one `pulumi up`."
 NOT_PROVEN = "only its tags say that it is this stack's"
 _REMOVE_TAGS = "If it is not this stack's, take its rollcall- tags away; if it is and is not needed, terminate it"
 
@@ -107,6 +108,45 @@ def facts(
         if machine.instance in waiting:
             step = steps.get(machine.instance) or machine.note
             yield (machine.instance, machine.state, step.partition(":")[0])
+
+
+def zones_deleted(desired: DesiredState, zones: Sequence[str]) -> str:
+    return (
+        f"{desired.fleet}: the zone {', '.join(zones)} was deleted, so no machine can be in it. Make the zone again, or "
+        "name another one, and run `pulumi up` again."
+    )
+
+
+def too_many_leftovers(desired: DesiredState, records: Sequence[DnsRecord], total: int) -> str:
+    """Say that the safety limit keeps leftover records from being removed. `total` is how many records there are."""
+    return _refused(
+        f"{desired.fleet}: {len(records)} of {total} entries are left over and would be removed at once",
+        (f"{each.value} at {each.key}" for each in records),
+    )
+
+
+def several_twins(desired: DesiredState, machines: Sequence[Instance]) -> str:
+    """Say that the safety limit keeps machines from being ended that have the generation of a member, several the same one."""
+    return _refused(
+        f"{desired.fleet}: {len(machines)} machines have the generation of a member and are in no state, several of them the same one",
+        map(_tagged, machines),
+    )
+
+
+def too_many_orphans(desired: DesiredState, machines: Sequence[Instance], total: int) -> str:
+    """Say that the safety limit keeps orphaned machines from being ended. `total` is how many machines there are."""
+    return _refused(
+        f"{desired.fleet}: {len(machines)} of {total} machines are tagged with stack {desired.stack} and are in no state",
+        map(_tagged, machines),
+    )
+
+
+def _refused(what: str, each: Iterable[str]) -> str:
+    return f"{what}:\n" + "\n".join(f"  - {one}" for one in each) + f"\n{_RAISE_LIMIT}"
+
+
+def _tagged(machine: Instance) -> str:
+    return f"{machine.instance} ({machine.fleet}-{machine.machine}, {machine.state})"
 
 
 def complaint(
