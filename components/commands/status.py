@@ -257,8 +257,8 @@ def _roll_call(name: str, machines: Sequence[census.Held], state: _Held) -> dict
         if not made:
             return None
         props = {**made[0], "fleets": state.fleets, "members": []}
-    seen_off = {str(each["instance"]) for each in props.get("seen_off", ())}
-    known = {str(each["instance"]) for each in props["members"]} | seen_off
+    drained = {str(each["instance"]) for each in props.get("drained", ())}
+    known = {str(each["instance"]) for each in props["members"]} | drained
     more = [each.member for each in machines if each.member.instance not in known]
     more = [replace(each, stack="") if each.stack == props["stack"] else each for each in more]
     former = [each for each in state.stacks if each != props["stack"]]

@@ -1,4 +1,4 @@
-"""How machines leave DNS: told to, waited for, and taken out where they cannot do it themselves."""
+"""Drain machines: ask them to leave DNS, wait for it, and remove the records of those that cannot do it themselves."""
 
 from __future__ import annotations
 
@@ -10,20 +10,24 @@ from components.registration.diff import is_of_another, owned
 from components.registration.engine import Engine
 from components.registration.inventory import Registries
 
-POLL = 1.0
-DRAIN_BOUND = 90.0
-LOOK_AGAIN = 3.0
-# An agent reads every ten seconds what it joins (rollcall.agent), and leaves then what it joins no more.
-DROP_BOUND = 20.0
+POLL_S = 1.0
+DRAIN_LIMIT_S = 90.0
+CHECK_EVERY_S = 3.0
+# An agent reads its settings every ten seconds (rollcall.agent), and then leaves the record sets that they no longer name.
+DROP_LIMIT_S = 20.0
 
 
-def see_off(registries: Registries, stack: str, leaving: Sequence[Member], engine: Engine, *, linger: float) -> bool:
-    """Ask `leaving` to leave, wait until their entries are gone, then `linger` seconds for answers still in caches. Whether all
-    have left: nobody waits for ever for one that hangs."""
+def drain_members(
+    registries: Registries, stack: str, leaving: Sequence[Member], engine: Engine, *, drain_delay: float
+) -> bool:
+    """Ask machines to leave, wait until their records are gone, then `drain_delay` seconds more for answers in caches.
+
+    Return whether all have left: a machine that hangs is waited for DRAIN_LIMIT_S at most.
+    """
     if not leaving:
         return True
     registries.drain(stack, leaving)
-    end = time.monotonic() + DRAIN_BOUND
+    end = time.monotonic() + DRAIN_LIMIT_S
     said, all_left = "", True
     stood: set[DnsRecord] = set()
     noted: set[str] = set()
@@ -45,38 +49,41 @@ def see_off(registries: Registries, stack: str, leaving: Sequence[Member], engin
         if line != said:
             engine.say(line)
             said = line
-        # A cache that is asked in their place forgets an entry with its TTL.
+        # A cache that is asked instead of the name servers forgets a record with its TTL.
         if time.monotonic() > end + (0 if staying else registries.delay):
-            # Its agent hangs. Its machine is about to go, and its Deregistration removes the entry then.
+            # Its agent hangs. Its machine is deleted next, and its Deregistration removes the record then.
             engine.say(
-                f"{line}: not within {DRAIN_BOUND:.0f} s, going on; what is left is removed after the machine",
+                f"{line}: not within {DRAIN_LIMIT_S:.0f} s, going on; what is left is removed after the machine",
                 warning=True,
             )
             all_left = False
             break
-        engine.sleep(POLL)
-    if linger:
-        engine.say(f"waiting {linger:.0f} s for answers that caches still hold of {len(leaving)} that leave")
-        engine.sleep(linger)
+        engine.sleep(POLL_S)
+    if drain_delay:
+        engine.say(f"waiting {drain_delay:.0f} s for answers that caches still hold of {len(leaving)} that leave")
+        engine.sleep(drain_delay)
     return all_left
 
 
 def say_once(lines: Iterable[str], said: set[str], engine: Engine) -> None:
-    """Warn of each of these that was not said before."""
+    """Warn of each line that was not said before."""
     for line in (each for each in lines if each not in said):
         engine.say(line, warning=True)
         said.add(line)
 
 
 def _machines(registries: Registries, stack: str, members: Sequence[Member]) -> list[Instance]:
-    """The machines of all the stack ids that `members` were made with."""
+    """Return the machines of all stack ids that `members` were created with."""
     stacks = {stack, *(each.stack for each in members if each.stack)}
     return [machine for each in sorted(stacks) for machine in registries.seen(each)]
 
 
 def wait_for_caches(registries: Registries, roll: DesiredState, seconds: float, engine: Engine) -> None:
-    """A fleet that has left whole serves on while others stand in its places: a cache may still lead to it, and who asks it
-    must not fail since the name has others. In `destroy` the others leave too, and nobody waits longer than they stand."""
+    """Wait up to `seconds` after a whole fleet has left, as long as other machines of the stack are in its record sets.
+
+    A cache may still lead clients to the fleet, and they must not fail while the name has other machines. In `destroy` the others leave
+    too, and the wait ends with them.
+    """
     ours = {stand.key for stand in roll.record_sets if not stand.shared}
     end = time.monotonic() + seconds
     said = False
@@ -87,22 +94,25 @@ def wait_for_caches(registries: Registries, roll: DesiredState, seconds: float, 
         if not said:
             engine.say(f"{roll.fleet} has left; waiting {end - time.monotonic():.0f} s at most for answers in caches")
             said = True
-        engine.sleep(LOOK_AGAIN)
+        engine.sleep(CHECK_EVERY_S)
 
 
 def withdraw(registries: Registries, keys: Set[RecordKey], roll: DesiredState, engine: Engine, *, since: float) -> None:
-    """The members of `roll` run on and, told so at `since`, are in the record sets `keys` no more. Their agents leave by themselves;
-    who may not, since its rights are gone, or has forgotten it, is taken out. Raises the errors of `rollcall.errors`."""
+    """Take members that continue to run out of the record sets `keys`, which they no longer join.
+
+    Their agents leave by themselves once they have read their new settings, which changed at `since`. An agent may have lost its rights,
+    or no longer know the record set: after DROP_LIMIT_S its records are removed. Raises the errors of `rollcall.errors`.
+    """
     while staying := [each for each in owned(registries.entries(), roll.stack, roll.members) if each.key in keys]:
         waited = time.monotonic() - since
         names = ", ".join(sorted({f"{_named(each, roll.members)} at {each.key}" for each in staying}))
-        if waited > DRAIN_BOUND:
+        if waited > DRAIN_LIMIT_S:
             engine.say(f"{names} comes back though it joins that no more: look at its agent", warning=True)
             return
-        if waited >= DROP_BOUND:
+        if waited >= DROP_LIMIT_S:
             registries.remove(staying)
             engine.say(f"{roll.fleet}: removed {names}, which joins that no more and did not leave")
-        engine.sleep(POLL)
+        engine.sleep(POLL_S)
 
 
 def _named(entry: DnsRecord, leaving: Sequence[Member]) -> str:

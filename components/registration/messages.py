@@ -162,5 +162,5 @@ def complaint(
         said.append(f"  - {line(finding)}; {_step(machine, steps)}")
     more = (*lines(drift, Kind.LEFTOVER, Kind.UNPROVEN), *registries.notes, *registries.compared(drift.unanswered))
     said += [f"  - {each}" for each in more]
-    said.append("  Look into /var/log/rollcall.log on the machine; `pulumi up` again once it is mended.")
+    said.append("  DnsSnapshot into /var/log/rollcall.log on the machine; `pulumi up` again once it is mended.")
     return "\n".join(said)

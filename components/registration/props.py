@@ -12,12 +12,12 @@ from components.registration.inventory import Registries
 
 
 def registries_of(props: Mapping[str, Any], config: Mapping[str, str]) -> Registries:
-    """What a RollCall or a Deregistration with these properties looks at."""
+    """Return the DNS providers and clouds that a RollCall or a Deregistration with these properties asks."""
     return Registries(tuple(place_of(each) for each in props["places"]), Locations.of(props), config)
 
 
 def roll_of(props: Mapping[str, Any]) -> DesiredState:
-    """The roll that a RollCall's properties in the state call, with nobody leaving but who has been seen off."""
+    """Return the desired state of a RollCall as it is in the state. Only machines that were drained before may leave."""
     return roll_with(props, leaving=())
 
 
@@ -27,7 +27,7 @@ def roll_with(props: Mapping[str, Any], *, leaving: tuple[Member, ...]) -> Desir
         fleet=props["fleet"],
         members=members_of(props),
         record_sets=tuple(found for each in props["places"] for found in place_of(each).record_sets),
-        leaving=(*leaving, *members_of({**props, "members": props.get("seen_off", ())})),
+        leaving=(*leaving, *members_of({**props, "members": props.get("drained", ())})),
         fleets=tuple(props.get("fleets", ())),
         keeper=is_keeper(props),
         acknowledged=tuple(map(ForeignRecord.from_inputs, props.get("acknowledged", ()))),
@@ -39,16 +39,16 @@ def members_of(props: Mapping[str, Any]) -> tuple[Member, ...]:
     return tuple(_member(each, props["fleet"]) for each in props["members"])
 
 
-def _member(told: Mapping[str, Any], fleet: str) -> Member:
+def _member(inputs: Mapping[str, Any], fleet: str) -> Member:
     return Member(
-        fleet=told.get("fleet", fleet),
-        machine=told["machine"],
-        generation=told["generation"],
-        instance=told["instance"],
-        stack=told.get("stack", ""),
+        fleet=inputs.get("fleet", fleet),
+        machine=inputs["machine"],
+        generation=inputs["generation"],
+        instance=inputs["instance"],
+        stack=inputs.get("stack", ""),
     )
 
 
 def with_given_up(props: Mapping[str, Any], *fleets: str) -> dict[str, Any]:
-    """With all fleets that the stack still has machines of, these `fleets` too."""
+    """Return properties that name all fleets of which the stack still has machines, with these `fleets`."""
     return {**props, "fleets": sorted({*props["fleets"], *props.get("given_up", ()), *fleets})}

@@ -40,24 +40,24 @@ from components.registration.diff import (
     find_drift,
     is_of_another,
 )
-from components.registration.draining import POLL, see_off, wait_for_caches, withdraw
+from components.registration.draining import POLL_S, drain_members, wait_for_caches, withdraw
 from components.registration.engine import Engine
 from components.registration.inventory import RESOLVERS, Registries
 from components.registration.messages import NOT_PROVEN, line, lines, properties
 from components.registration.props import members_of, registries_of, roll_of, with_given_up
 from components.registration.roll_call import RollCallError, drain_delay, proven, until_answered
-from components.registration.snapshots import Departure, Look
+from components.registration.snapshots import DepartureSnapshot, DnsSnapshot
 from rollcall.errors import FatalError
 from rollcall.ownership import Owner
 
 # Between a cloud's word that it deletes a machine and the machine's end.
-GONE_WITHIN = 300.0
-# Seconds for which a look at DNS serves others: those that come with the one that took it.
-LOOK_FOR = 5.0
+GONE_LIMIT_S = 300.0
+# For how many seconds other resources use a snapshot of DNS: those that ask together with the first one.
+SNAPSHOT_AGE_S = 5.0
 FINDINGS = tuple(kind.value for kind in Kind)
-# What is in the state and is no input.
-_REMEMBERED = ("acknowledged", "former", "seen_off", "former_stacks")
-# Whose roll this run of the engine has called, by stack and instance: they stay, whatever else goes.
+# What is in the state and is not an input.
+_REMEMBERED = ("acknowledged", "former", "drained", "former_stacks")
+# The members of the roll calls that this run of the engine has completed, by stack and instance: they stay.
 CALLED: set[tuple[str, str]] = set()
 
 
@@ -75,7 +75,7 @@ class _Provider(ResourceProvider):
         return registries_of(props, self._config)
 
     def _what(self, props: Mapping[str, Any], *keys: str) -> str:
-        """By what a look is shared: what is looked at, and with whose credentials."""
+        """Return the key of a shared snapshot: what is asked, and with which credentials."""
         return json.dumps([_plain(props[key]) for key in keys] + [dict(self._config)], sort_keys=True)
 
 
@@ -108,35 +108,35 @@ class RollCallProvider(_Provider):
         return UpdateResult(self._call(_olds, {**_news, **({"former": former} if former else {})}))
 
     def _call(self, olds: Mapping[str, Any], news: Mapping[str, Any]) -> dict[str, Any]:
-        """Wait for the members of `news`, then have those leave that are members of `olds` only, or of no roll call. The outputs."""
+        """Wait for the members of `news`, then drain those that are members of `olds` only, or of no roll call. Return the outputs."""
         engine, stack, fleet = Engine(), news["stack"], news["fleet"]
         registries = self._registries(news)
         leaving = _leaving(registries, olds, news)
-        # A fleet that this `up` gives up still serves, until its own RollCall goes.
-        told = with_given_up({**news, "seen_off": olds.get("seen_off", [])}, *olds.get("fleets", ()))
-        told["former_stacks"] = sorted(
+        # A fleet that this `up` removes continues to serve until its own RollCall is deleted.
+        props = with_given_up({**news, "drained": olds.get("drained", [])}, *olds.get("fleets", ()))
+        props["former_stacks"] = sorted(
             {*olds.get("former_stacks", ()), *(each.stack for each in leaving)} - {stack, ""}
         )
-        found = until_answered(registries, told, leaving=leaving, engine=engine)
+        found = until_answered(registries, props, leaving=leaving, engine=engine)
         self._withdraw(olds, news, engine)
         if leaving:
-            found = self._let_leave(leaving, registries, olds, told, engine)
+            found = self._let_leave(leaving, registries, olds, props, engine)
         foreign = found.of(Kind.FOREIGN)
         for each in foreign if olds["members"] or olds["places"] else ():
             engine.say(f"{fleet}: {line(each)} is not Rollcall's; it is left as it is", warning=True)
         for text in lines(found, Kind.UNPROVEN):
             engine.say(f"{fleet}: {text}", warning=True)
         _called(news)
-        former_stacks = _still_standing(told["former_stacks"], registries) if told["former_stacks"] else []
-        seen_off = _listed(told["seen_off"], registries, stack)
-        seen_off += [each.as_inputs() for each in leaving if each.fleet == fleet]
+        former_stacks = _still_in_dns(props["former_stacks"], registries) if props["former_stacks"] else []
+        drained = _listed(props["drained"], registries, stack)
+        drained += [each.as_inputs() for each in leaving if each.fleet == fleet]
         return {
             **news,
             **properties(Drift()),
             "acknowledged": [
                 each.as_inputs() for each in sorted({*roll_of(olds).acknowledged, *map(acknowledgement, foreign)})
             ],
-            **({"seen_off": seen_off} if seen_off else {}),
+            **({"drained": drained} if drained else {}),
             **({"former_stacks": former_stacks} if former_stacks else {}),
         }
 
@@ -145,28 +145,28 @@ class RollCallProvider(_Provider):
         leaving: tuple[Member, ...],
         registries: Registries,
         olds: Mapping[str, Any],
-        told: Mapping[str, Any],
+        props: Mapping[str, Any],
         engine: Engine,
     ) -> Drift:
-        """Have `leaving` leave, where the members of `told` have answered, and look again."""
-        stack, members = told["stack"], told["members"]
-        # One that no roll call has counted joined what it was told to, which `olds` may lack.
-        before = self._registries({**olds, "places": olds["places"] or told["places"]})
+        """Drain `leaving`, after the members of `props` have answered, and call the roll again."""
+        stack, members = props["stack"], props["members"]
+        # A machine that no roll call has counted joined the record sets of its settings, which `olds` may lack.
+        before = self._registries({**olds, "places": olds["places"] or props["places"]})
         try:
-            see_off(before, stack, leaving, engine, linger=drain_delay(before, told) if members else 0)
-            _warn_of_gone(before.gone, told["fleet"], engine)
+            drain_members(before, stack, leaving, engine, drain_delay=drain_delay(before, props) if members else 0)
+            _warn_of_gone(before.gone, props["fleet"], engine)
             if not members:
                 wait_for_caches(before, roll_of(olds), drain_delay(before, olds), engine)
-            # That took a while, and nobody may go unless those that stay answer.
-            return until_answered(registries, told, leaving=leaving, engine=engine)
+            # That took a while, and no machine may be deleted unless those that stay answer.
+            return until_answered(registries, props, leaving=leaving, engine=engine)
         except Exception:
-            # Nobody is deleted now, so they serve on. What went wrong first is what there is to tell.
+            # No machine is deleted now, so they continue to serve. The first error is the one to report.
             with contextlib.suppress(Exception):
                 before.undrain(stack, leaving)
             raise
 
     def _withdraw(self, olds: Mapping[str, Any], news: Mapping[str, Any], engine: Engine) -> None:
-        """Have those who stay out of the record sets that the fleet joins no more."""
+        """Take the members that stay out of the record sets that the fleet no longer joins."""
         roll, before = roll_of(news), {*members_of(olds)}
         roll = replace(roll, members=tuple(each for each in roll.members if each in before))
         joined = {stand.key for stand in roll.record_sets}
@@ -180,7 +180,7 @@ class RollCallProvider(_Provider):
                 withdraw(registries, dropped, roll, engine, since=began)
                 _warn_of_gone(registries.gone, roll.fleet, engine)
             except FatalError as refused:
-                # Its zone may no longer be ours: no reason to be stuck.
+                # Its zone may belong to another account now. That must not block the update.
                 engine.say(
                     f"{roll.fleet}: cannot see whether it has left {', '.join(map(str, sorted(dropped)))} ({refused})",
                     warning=True,
@@ -188,36 +188,36 @@ class RollCallProvider(_Provider):
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
         registries = self._registries(props)
-        look = snapshots.LOOKS.get(self._what(props, "places"), lambda: Look(registries), LOOK_FOR)
+        snapshot = snapshots.SNAPSHOTS.get(self._what(props, "places"), lambda: DnsSnapshot(registries), SNAPSHOT_AGE_S)
         roll = roll_of(props)
-        found = find_drift(roll, look.entries(), registries.seen(roll.stack), look.answers())
+        found = find_drift(roll, snapshot.entries(), registries.seen(roll.stack), snapshot.answers())
         found = proven(registries, roll, found)
-        _warn_of_gone(look.gone, roll.fleet, Engine())
-        for note in look.notes:
+        _warn_of_gone(snapshot.gone, roll.fleet, Engine())
+        for note in snapshot.notes:
             Engine().say(f"{roll.fleet}: {note}", warning=True)
         changed = {**props, **properties(found)}
         if props.get("former"):
             changed["former"] = registries.still_former(props["stack"])
         if props.get("former_stacks"):
-            changed["former_stacks"] = _still_standing(props["former_stacks"], look)
+            changed["former_stacks"] = _still_in_dns(props["former_stacks"], snapshot)
         inputs = {key: value for key, value in changed.items() if key not in (*_REMEMBERED, "__provider")}
         return ReadResult(id_, changed, inputs)
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         engine, registries, stack = Engine(), self._registries(_props), _props["stack"]
-        # Of a RollCall that is itself replaced the machines stay.
+        # The machines of a RollCall that is itself replaced stay.
         leaving = [each for each in members_of(_props) if (stack, each.instance) not in CALLED]
-        all_left = see_off(registries, stack, leaving, engine, linger=0)
+        all_left = drain_members(registries, stack, leaving, engine, drain_delay=0)
         _warn_of_gone(registries.gone, _props["fleet"], engine)
         if leaving:
             wait_for_caches(registries, roll_of(_props), drain_delay(registries, _props), engine)
-            # Their deletion is next: nothing else comes between, as it may after an update.
+            # They are deleted next. After an update, another fleet may fail first.
             if all_left and not _props.get("ssh"):
                 registries.stop(stack, leaving)
 
 
 class DeregistrationProvider(_Provider):
-    """Made before its machine and deleted after it: whatever the machine could not take down itself goes then."""
+    """Create before a machine and delete after it: the delete removes what the machine could not remove itself."""
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         generation = secrets.token_hex(3)
@@ -227,7 +227,7 @@ class DeregistrationProvider(_Provider):
         changed = any(_plain(_olds.get(key)) != _plain(_news.get(key)) for key in ("places", "cloud"))
         moved = [key for key in ("stack", "fleet", "machine") if _olds.get(key) != _news.get(key)]
         before, now = (_plain(each.get("networks") or []) for each in (_olds, _news))
-        # What an earlier version made has none written down, and stands where it stands.
+        # A Deregistration without networks gets them written down, and its machine stays.
         moved += ["networks"] if before and now and before != now else []
         changed |= before != now
         return DiffResult(changes=changed or bool(moved), replaces=moved, stables=[], delete_before_replace=False)
@@ -240,19 +240,19 @@ class DeregistrationProvider(_Provider):
         stack, generation = _props["stack"], _props["generation"]
         what = self._what(_props, "stack", "cloud", "places")
 
-        def look() -> Departure:
+        def take() -> DepartureSnapshot:
             return snapshots.DEPARTURES.get(
                 what,
-                lambda: Departure(self._registries(_props), stack),
-                LOOK_FOR,
+                lambda: DepartureSnapshot(self._registries(_props), stack),
+                SNAPSHOT_AGE_S,
                 lambda last: not last.running(generation),
             )
 
-        seen = _wait_until_gone(look, _props, engine)
+        seen = _wait_until_gone(take, _props, engine)
         gone = Owner(stack, _props["fleet"], _props["machine"], generation, "unknown")
         left = _left_of(gone, seen.entries(), seen.seen)
         if left:
-            # Others may have been at it since, so what goes is what stands now.
+            # Other machines may have changed it since, so remove what is there now.
             registries = self._registries(_props)
             left = _left_of(gone, registries.entries(), seen.seen)
             registries.remove(left)
@@ -272,8 +272,8 @@ def _warn_of_gone(zones: Iterable[str], who: str, engine: Engine) -> None:
 
 
 def _left_of(gone: Owner, entries: Iterable[DnsRecord], machines: Sequence[Instance]) -> list[DnsRecord]:
-    """What a machine of this generation has left, whatever its instance was, and what is nobody's any more; without what has its mark
-    and the address of another one of `machines`."""
+    """Return the records of a machine of this generation, whatever its instance was, and dead records. A record with its mark and the
+    address of another one of `machines` is not returned."""
     whose = (gone.stack, gone.fleet, gone.generation)
     return [
         each
@@ -287,12 +287,14 @@ def _left_of(gone: Owner, entries: Iterable[DnsRecord], machines: Sequence[Insta
     ]
 
 
-def _wait_until_gone(look: Callable[[], Departure], props: Mapping[str, Any], engine: Engine) -> Departure:
-    """The look that shows the machine of this generation no longer running. Raises RollCallError when it still runs after the
-    time-out; one that has only its tags is no reason to fail, and none to have it terminated."""
-    end = time.monotonic() + GONE_WITHIN
+def _wait_until_gone(
+    take: Callable[[], DepartureSnapshot], props: Mapping[str, Any], engine: Engine
+) -> DepartureSnapshot:
+    """Return the snapshot in which the machine of this generation no longer runs. Raises RollCallError when it still runs after the
+    time-out. A machine that has only its tags does not fail the delete, and is not ended."""
+    end = time.monotonic() + GONE_LIMIT_S
     while True:
-        seen = look()
+        seen = take()
         running = seen.running(props["generation"])
         if not running:
             return seen
@@ -300,7 +302,7 @@ def _wait_until_gone(look: Callable[[], Departure], props: Mapping[str, Any], en
             who, why = f"{props['fleet']}-{props['machine']}", seen.unproven(running)
             for each in (one for one in running if one.instance not in why):
                 raise RollCallError(
-                    f"{who}: {each.instance} still runs after {GONE_WITHIN:.0f} s; "
+                    f"{who}: {each.instance} still runs after {GONE_LIMIT_S:.0f} s; "
                     "terminate it and run `pulumi destroy` or `pulumi up` again"
                 )
             for instance, doubt in sorted(why.items()):
@@ -308,11 +310,11 @@ def _wait_until_gone(look: Callable[[], Departure], props: Mapping[str, Any], en
                     f"{who}: {instance} has its tags, but {NOT_PROVEN} ({doubt}); it is left as it is", warning=True
                 )
             return seen
-        engine.sleep(POLL)
+        engine.sleep(POLL_S)
 
 
 def _leaving(registries: Registries, olds: Mapping[str, Any], news: Mapping[str, Any]) -> tuple[Member, ...]:
-    """The machines of the state that are not members of `news`, each with the stack id that it was made with if that is another one."""
+    """Return the machines of the state that are not members of `news`. One that was created with another stack id has that id."""
     stack, members = news["stack"], members_of(news)
     before = olds.get("stack", stack)
     counted = [each for each in members_of(olds) if each not in members]
@@ -339,19 +341,19 @@ def _called(props: Mapping[str, Any]) -> None:
 
 
 def _listed(members: Sequence[Mapping[str, Any]], registries: Registries, stack: str) -> list[Mapping[str, Any]]:
-    """Those that their cloud still lists: the engine deletes last what an `up` has seen off, and may not have come to it."""
+    """Return the machines that their cloud still lists: the engine deletes drained machines last, and may not have come to it."""
     there = {each.instance for each in registries.seen(stack)} if members else set()
     return [each for each in members if each["instance"] in there]
 
 
-def _still_standing(stacks: Iterable[str], seen: Registries | Look) -> list[str]:
-    """Those of these former ids of the stack that entries have yet."""
+def _still_in_dns(stacks: Iterable[str], seen: Registries | DnsSnapshot) -> list[str]:
+    """Return those of the former ids of the stack that a record still has."""
     owners = {each.owner.stack for each in seen.entries() if each.owner is not None}
     return [each for each in stacks if each in owners]
 
 
 def _plain(value: Any) -> Any:
-    """Lists and mappings of the wire compared by value; numbers arrive as floats."""
+    """Return lists and mappings of the wire as plain values that can be compared. Numbers arrive as floats."""
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):

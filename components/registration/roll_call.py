@@ -12,7 +12,7 @@ from typing import Any
 
 from components.model import DesiredState, DnsRecord, Member
 from components.registration.diff import Drift, find_drift, member_of, owned, with_doubts
-from components.registration.draining import POLL, say_once, see_off
+from components.registration.draining import POLL_S, drain_members, say_once
 from components.registration.engine import Engine
 from components.registration.inventory import Registries
 from components.registration.messages import complaint
@@ -93,7 +93,7 @@ class _RollCall:
             )
             for report in reports:
                 self._report(report, snapshot)
-            self._engine.sleep(POLL)
+            self._engine.sleep(POLL_S)
 
     def _observe(self) -> Snapshot:
         """Ask the clouds, the DNS providers and the name servers, in this order."""
@@ -152,8 +152,9 @@ class _RollCall:
         members = [member_of(each) for each in action.machines]
         # Caches have only what was in DNS.
         was_in_dns = bool(owned(self._registries.entries(), stack, members))
-        linger = self._call.drain_delay if was_in_dns else 0
-        see_off(self._registries, stack, members, self._engine, linger=linger)
+        drain_members(
+            self._registries, stack, members, self._engine, drain_delay=self._call.drain_delay if was_in_dns else 0
+        )
         self._registries.end(each.instance for each in members)
         if action.cause is EndCause.TWIN:
             ended = ", ".join(each.instance for each in members)

@@ -1,7 +1,7 @@
-"""Looks at DNS and at the clouds that several resources of one provider host share.
+"""Snapshots of DNS and of the clouds, which several resources of one provider host share.
 
-A preview asks after every fleet, and a `destroy` after every machine, and all of them would ask the same APIs the same things;
-Route53 takes ten calls a second for a whole account. So one look serves whoever comes while it is new.
+A preview asks about every fleet and a `destroy` about every machine, and all of them would ask the same APIs for the same things.
+Route53 allows ten calls a second for a whole account. So each resource that asks while a snapshot is new gets the same one.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from rollcall.ownership import Owner
 T = TypeVar("T")
 
 
-class Look:
-    """What stands at some places and what the name servers answer, each as it is first asked for here. What that raises goes to all
-    who ask for it here: each of them would have waited as long for the same."""
+class DnsSnapshot:
+    """The records at some places and the answers of the name servers, each asked for once. An error goes to all that ask: each of them
+    would have waited as long for the same error."""
 
     def __init__(self, registries: Registries) -> None:
         self._registries = registries
@@ -38,14 +38,14 @@ class Look:
 
     @property
     def gone(self) -> Sequence[str]:
-        """The zones that were found deleted."""
+        """Return the zones that were found deleted."""
         with self._lock:
             self.entries()
             return self._registries.gone
 
     @property
     def notes(self) -> Sequence[str]:
-        """What was found wrong with the name servers."""
+        """Return what is wrong with the name servers."""
         with self._lock:
             return self._registries.notes
 
@@ -66,15 +66,15 @@ class Look:
             raise
 
     def challenged(self, gone: Owner) -> Sequence[Records]:
-        """The places at which there may be a challenge for a machine that is gone."""
+        """Return the places at which there may be a challenge for a machine that is gone."""
         with self._lock:
             self.entries()
             return self._registries.challenged(gone)
 
 
-class Departure(Look):
-    """The stack's machines, and only then what stands: everything that a machine which does not run here has left is in it. What
-    comes later is a watcher's challenge, which that watcher takes away again."""
+class DepartureSnapshot(DnsSnapshot):
+    """The stack's machines, and after them the records. So it has every record that a machine left which no longer runs here. Only a
+    watcher's challenge may come later, and that watcher removes it again."""
 
     def __init__(self, registries: Registries, stack: str) -> None:
         super().__init__(registries)
@@ -82,29 +82,31 @@ class Departure(Look):
         self.seen: tuple[Instance, ...] = registries.seen(stack)
 
     def unproven(self, machines: Sequence[Instance]) -> Mapping[str, str]:
-        """Why it is not proven that Rollcall made these, by instance."""
+        """Return why it is not proven that Rollcall created these machines, by instance."""
         return self._registries.unproven(self._stack, machines)
 
     def running(self, generation: str) -> list[Instance]:
         return [each for each in self.seen if each.generation == generation and each.running]
 
 
-class Shared(Generic[T]):
-    """The last look for each key. Safe for threads: who comes while one is being taken waits for it."""
+class SnapshotCache(Generic[T]):
+    """The last snapshot for each key. Safe for threads: a thread that comes while a snapshot is taken waits for it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._locks: dict[Hashable, threading.Lock] = {}
         self._last: dict[Hashable, tuple[float, T]] = {}
-        # How often one could not be taken, and why not the last time.
+        # How often a snapshot failed, and the last error.
         self._failed: dict[Hashable, tuple[int, Exception | None]] = {}
 
     def get(
         self, key: Hashable, take: Callable[[], T], max_age: float, fits: Callable[[T], bool] = lambda _: True
     ) -> T:
-        """The last one, if it was begun at most `max_age` seconds ago and `fits`; else a new one, whether it fits or not. What
-        `take` raises goes to all who have waited for it, and the next one tries again."""
+        """Return the last snapshot, if it was begun at most `max_age` seconds ago and `fits`; else a new one, whether it fits or not.
+
+        An error of `take` goes to all threads that have waited for it. The next thread tries again.
+        """
         with self._lock:
             lock = self._locks.setdefault(key, threading.Lock())
             failed = self._failed.get(key, (0, None))[0]
@@ -124,15 +126,15 @@ class Shared(Generic[T]):
             return taken
 
     def forget(self, key: Hashable) -> None:
-        """Something was changed: who comes next looks again."""
+        """Drop the snapshot, because something was changed: the next thread takes a new one."""
         with self._lock:
             self._last.pop(key, None)
 
     def clear(self) -> None:
-        """As in a new provider host, which each run of the engine starts."""
+        """Drop all snapshots, as in a new provider host, which each run of the engine starts."""
         with self._lock:
             self._last.clear()
 
 
-LOOKS: Shared[Look] = Shared()
-DEPARTURES: Shared[Departure] = Shared()
+SNAPSHOTS: SnapshotCache[DnsSnapshot] = SnapshotCache()
+DEPARTURES: SnapshotCache[DepartureSnapshot] = SnapshotCache()

@@ -23,7 +23,7 @@ from components.model import Instance
 from components.registration import draining, providers, roll_call, snapshots
 from components.registration.providers import FINDINGS, DeregistrationProvider, RollCallProvider
 from components.registration.roll_call import RollCallError
-from components.registration.snapshots import Shared
+from components.registration.snapshots import SnapshotCache
 from localcloud.network.faults import Faults
 from rollcall import agent as agents
 from rollcall.agent import MARK_SETTLES_S, MAX_WAIT_S, TICK, Agent
@@ -142,7 +142,7 @@ class World:
         self.zone, self.clock = zone, zone.clock
         self.boxes: list[Box] = []
         self.state: list[dict[str, str]] = []
-        self.seen_off: list[dict[str, str]] = []
+        self.drained: list[dict[str, str]] = []
         self.desired: list[dict[str, str]] = []
         self.seen: Counter[str] = Counter()
         self._numbers = itertools.count(1)
@@ -150,11 +150,11 @@ class World:
         self._patcher.setattr(providers, "Engine", lambda: self)
         for each in (providers, roll_call, draining):
             self._patcher.setattr(each, "time", SimpleNamespace(monotonic=self.clock))
-            self._patcher.setattr(each, "POLL", TICK)
+            self._patcher.setattr(each, "POLL_S", TICK)
         self._patcher.setattr(providers, "CALLED", set())
-        for shared in ("LOOKS", "DEPARTURES"):
-            self._patcher.setattr(snapshots, shared, Shared(self.clock))
-        self._patcher.setattr(draining, "DRAIN_BOUND", 20.0)
+        for shared in ("SNAPSHOTS", "DEPARTURES"):
+            self._patcher.setattr(snapshots, shared, SnapshotCache(self.clock))
+        self._patcher.setattr(draining, "DRAIN_LIMIT_S", 20.0)
         self._patcher.setattr(providers, "secrets", SimpleNamespace(token_hex=lambda _: self._generation()))
         self._patcher.setattr("components.registration.inventory.view_of", lambda *_: self)
         view = SimpleNamespace(
@@ -241,17 +241,17 @@ class World:
     def new_run(self) -> None:
         """Each run of the engine has a provider host of its own, which has looked at nothing yet and called nobody's roll."""
         providers.CALLED.clear()
-        snapshots.LOOKS.clear()
+        snapshots.SNAPSHOTS.clear()
         snapshots.DEPARTURES.clear()
 
     def up(self, brake: bool) -> bool:
         """RollCall's update; whether it succeeded. Then every member stands."""
         self.new_run()
         desired = list(self.desired)
-        olds, news = {**self.props(self.state, brake), "seen_off": self.seen_off}, self.props(desired, brake)
+        olds, news = {**self.props(self.state, brake), "drained": self.drained}, self.props(desired, brake)
         try:
             with self.acting("engine"):
-                self.seen_off = RollCallProvider().update("", olds, news).outs.get("seen_off", [])
+                self.drained = RollCallProvider().update("", olds, news).outs.get("drained", [])
         except (RollCallError, RollcallError):
             return False
         self.state = desired
@@ -261,7 +261,7 @@ class World:
         self.new_run()
         before = self._look()
         with self.acting("engine"), contextlib.suppress(RollcallError):
-            RollCallProvider().read("", {**self.props(self.state, True), "seen_off": self.seen_off})
+            RollCallProvider().read("", {**self.props(self.state, True), "drained": self.drained})
         assert self._look() == before, "a refresh changed the zone"
 
     def destroy(self) -> None:

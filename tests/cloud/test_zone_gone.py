@@ -19,7 +19,7 @@ from components.registration import providers, snapshots
 from components.registration.props import registries_of
 from components.registration.providers import DeregistrationProvider, RollCallProvider
 from components.registration.roll_call import RollCallError
-from components.registration.snapshots import Shared
+from components.registration.snapshots import SnapshotCache
 from components.resources import origin_tls
 from components.resources.origin_tls import RevocationError, RevocationProvider
 from localcloud.aws.route53 import UNLIMITED
@@ -74,8 +74,8 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(providers, "Engine", lambda: world)
     monkeypatch.setattr("components.registration.roll_call.time.monotonic", lambda: world.now)
     monkeypatch.setattr(providers, "CALLED", set())
-    monkeypatch.setattr(snapshots, "LOOKS", Shared(lambda: world.now))
-    monkeypatch.setattr(snapshots, "DEPARTURES", Shared(lambda: world.now))
+    monkeypatch.setattr(snapshots, "SNAPSHOTS", SnapshotCache(lambda: world.now))
+    monkeypatch.setattr(snapshots, "DEPARTURES", SnapshotCache(lambda: world.now))
     return world
 
 

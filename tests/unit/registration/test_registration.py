@@ -12,7 +12,7 @@ from components.model import BY_HAND, DnsRecord, Instance, Member, RecordKey
 from components.registration import draining, providers, resources, snapshots
 from components.registration.providers import DeregistrationProvider, RollCallProvider
 from components.registration.roll_call import RollCallError
-from components.registration.snapshots import Shared
+from components.registration.snapshots import SnapshotCache
 from rollcall.errors import FatalError, TransientError
 from rollcall.ownership import Owner
 
@@ -171,15 +171,15 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr("components.registration.props.Registries", lambda *_: world)
     monkeypatch.setattr("components.registration.roll_call.time.monotonic", lambda: world.now)
     monkeypatch.setattr(providers, "CALLED", set())
-    monkeypatch.setattr(snapshots, "LOOKS", Shared(lambda: world.now))
-    monkeypatch.setattr(snapshots, "DEPARTURES", Shared(lambda: world.now))
+    monkeypatch.setattr(snapshots, "SNAPSHOTS", SnapshotCache(lambda: world.now))
+    monkeypatch.setattr(snapshots, "DEPARTURES", SnapshotCache(lambda: world.now))
     return world
 
 
 def another_run() -> None:
     """A provider host of the engine's next run shares no look with the one before, and has called nobody's roll."""
     providers.CALLED.clear()
-    snapshots.LOOKS.clear()
+    snapshots.SNAPSHOTS.clear()
     snapshots.DEPARTURES.clear()
 
 
@@ -323,7 +323,7 @@ def test_a_fleet_that_leaves_whole_waits_for_nobody(world: World) -> None:
     members = [world.machine(0), world.machine(1)]
     RollCallProvider().delete("", props(members))
     assert world.entries() == ()
-    assert max(world.slept) <= draining.POLL
+    assert max(world.slept) <= draining.POLL_S
 
 
 def test_a_fleet_that_leaves_whole_serves_on_while_the_name_has_others(world: World) -> None:
@@ -332,7 +332,7 @@ def test_a_fleet_that_leaves_whole_serves_on_while_the_name_has_others(world: Wo
     other = Owner("local", "elsewhere", "0", "cccccc", "d1e2a3d4-0000-4000-8000-000000000000")
     world.entries_.append(DnsRecord(key=PLACE, value="203.0.113.9", owner=other, id="z/other"))
     RollCallProvider().delete("", props(members))
-    assert 30 <= world.now < 30 + 3 * draining.LOOK_AGAIN
+    assert 30 <= world.now < 30 + 3 * draining.CHECK_EVERY_S
     assert [each.owner for each in world.entries()] == [other]
 
 
@@ -340,7 +340,7 @@ def test_a_fleet_that_leaves_whole_serves_on_while_the_name_has_others(world: Wo
 def test_what_is_not_ours_holds_up_no_fleet_that_leaves_whole(world: World, owner: Owner | None) -> None:
     world.entries_.append(DnsRecord(key=PLACE, value="203.0.113.9", owner=owner, id="z/other"))
     RollCallProvider().delete("", props([world.machine(0)]))
-    assert world.now <= 2 * draining.POLL
+    assert world.now <= 2 * draining.POLL_S
 
 
 def test_in_destroy_a_fleet_waits_no_longer_than_the_others_stand(world: World) -> None:
@@ -378,7 +378,7 @@ def test_a_leaver_lingers_from_when_no_name_server_answers_with_it(world: World)
     members = [world.machine(0), world.machine(1)]
     world.answered_until["198.51.100.11"] = 12.0
     RollCallProvider().update("", props(members), props(members[:1]))
-    assert 12 + 30 <= world.now < 12 + 30 + 2 * draining.POLL
+    assert 12 + 30 <= world.now < 12 + 30 + 2 * draining.POLL_S
     assert any("name servers to forget web-1" in line for line in world.said)
 
 
@@ -392,7 +392,7 @@ def test_a_leaver_that_hangs_does_not_block_for_ever(world: World) -> None:
     members = [world.machine(0), world.machine(1)]
     world.stuck.add(members[1]["instance"])
     RollCallProvider().update("", props(members), props(members[:1]))
-    assert draining.DRAIN_BOUND <= world.now < draining.DRAIN_BOUND + 60
+    assert draining.DRAIN_LIMIT_S <= world.now < draining.DRAIN_LIMIT_S + 60
     assert any("what is left is removed after the machine" in line for line in world.said)
 
 
@@ -400,7 +400,7 @@ def test_one_leaver_that_hangs_takes_no_time_from_the_caches_of_the_others(world
     members = [world.machine(each) for each in range(3)]
     world.stuck.add(members[2]["instance"])
     RollCallProvider().update("", props(members), props(members[:1]))
-    assert world.now >= draining.DRAIN_BOUND + 30 and 30 in world.slept
+    assert world.now >= draining.DRAIN_LIMIT_S + 30 and 30 in world.slept
 
 
 @pytest.mark.parametrize("undrain_fails", [False, True])
@@ -446,22 +446,22 @@ class TestSeenOff:
         another_run()
         assert RollCallProvider().read("", state).outs["orphaned"] == []
         again = RollCallProvider().update("", state, props(members[:5])).outs
-        assert world.ended == [] and [each["machine"] for each in again["seen_off"]] == ["5", "6", "7", "8", "9"]
+        assert world.ended == [] and [each["machine"] for each in again["drained"]] == ["5", "6", "7", "8", "9"]
 
     def test_they_are_remembered_as_long_as_their_cloud_lists_them(self, world: World) -> None:
         members = [world.machine(each) for each in range(4)]
         state = RollCallProvider().update("", props(members), props(members[:3])).outs
         world.seen_.pop(members[3]["instance"])
         state = RollCallProvider().update("", state, props(members[:2])).outs
-        assert state["seen_off"] == [members[2]]
+        assert state["drained"] == [members[2]]
         world.seen_.pop(members[2]["instance"])
-        assert "seen_off" not in RollCallProvider().update("", state, props(members[:2])).outs
+        assert "drained" not in RollCallProvider().update("", state, props(members[:2])).outs
 
     def test_a_refresh_shows_them_in_no_input(self, world: World) -> None:
         members = [world.machine(each) for each in range(2)]
         state = RollCallProvider().update("", props(members), props(members[:1])).outs
         found = RollCallProvider().read("", dict(state))
-        assert found.outs["seen_off"] == [members[1]] and "seen_off" not in (found.inputs or {})
+        assert found.outs["drained"] == [members[1]] and "drained" not in (found.inputs or {})
 
     def test_others_in_no_state_are_ended_as_ever(self, world: World) -> None:
         members = [world.machine(each) for each in range(3)]
@@ -497,7 +497,7 @@ class TestJoinsNoMore:
         told = {"fleets": ["api", "web"]}
         RollCallProvider().update("", props(members, places=self.BOTH, **told), props(members, **told))
         assert world.removed == gone and self.at_old(world) == [others]
-        assert draining.DROP_BOUND <= world.now < draining.DROP_BOUND + 5
+        assert draining.DROP_LIMIT_S <= world.now < draining.DROP_LIMIT_S + 5
         assert not any(world.seen_[each["instance"]].drained for each in members)
         assert any(f"web-0 ({members[0]['instance']}) at {self.OLD}" in line for line in world.said)
 
@@ -528,7 +528,7 @@ class TestJoinsNoMore:
 
         monkeypatch.setattr(world, "remove", comes_back)
         RollCallProvider().update("", props(members, places=self.BOTH), props(members))
-        assert world.now <= draining.DRAIN_BOUND + 2 and "look at its agent" in world.said[-1]
+        assert world.now <= draining.DRAIN_LIMIT_S + 2 and "look at its agent" in world.said[-1]
 
     def test_a_zone_that_cannot_be_looked_at_is_told_and_holds_up_nothing(
         self, world: World, monkeypatch: pytest.MonkeyPatch
@@ -864,7 +864,7 @@ def test_what_somebody_else_removed_meanwhile_is_not_removed_again(
 def test_a_look_serves_for_seconds_only(world: World) -> None:
     world.machine(0, generation="aaaaaa", running=False, registered=False)
     DeregistrationProvider().delete("", ASKED)
-    world.now += providers.LOOK_FOR + 0.1
+    world.now += providers.SNAPSHOT_AGE_S + 0.1
     DeregistrationProvider().delete("", ASKED)
     assert world.looks == 2
 
@@ -937,28 +937,28 @@ class TestSeveralPlaces:
     TOLD: Mapping[str, Any] = {"fleets": ["far", "web"], "peers": ["web"], "elsewhere": [EU]}
 
     @pytest.fixture
-    def left_over(self, world: World) -> DnsRecord:
+    def leftover(self, world: World) -> DnsRecord:
         owner = Owner("local", "old", "0", "eeeeee", "i-00000000000000044")
         entry = DnsRecord(key=PLACE, value="198.51.100.44", owner=owner, id="z/old")
         world.entries_.append(entry)
         return entry
 
     def test_a_left_over_entry_of_a_machine_that_runs_in_another_region_stays(
-        self, world: World, left_over: DnsRecord
+        self, world: World, leftover: DnsRecord
     ) -> None:
-        world.elsewhere.add(left_over.owner.instance)  # type: ignore[union-attr]
+        world.elsewhere.add(leftover.owner.instance)  # type: ignore[union-attr]
         members = [world.machine(0)]
         with pytest.raises(RollCallError, match="i-00000000000000044"):
             RollCallProvider().update("", props(members, **self.TOLD), props(members, **self.TOLD))
         assert world.removed == []
 
-    def test_one_that_runs_nowhere_is_removed(self, world: World, left_over: DnsRecord) -> None:
+    def test_one_that_runs_nowhere_is_removed(self, world: World, leftover: DnsRecord) -> None:
         members = [world.machine(0)]
         RollCallProvider().update("", props(members, **self.TOLD), props(members, **self.TOLD))
-        assert world.removed == [left_over]
+        assert world.removed == [leftover]
 
     def test_a_region_that_cannot_be_asked_is_an_error_and_removes_nothing(
-        self, world: World, left_over: DnsRecord
+        self, world: World, leftover: DnsRecord
     ) -> None:
         world.unreachable = "eu-west-1 cannot be asked"
         members = [world.machine(0)]
@@ -1099,7 +1099,7 @@ class TestMachinesThatNoRollCallHasCounted:
         old, new = web_0(world, 0, "aaaaaa"), web_0(world, 1, "bbbbbb")
         outs = RollCallProvider().create(props([new], uncounted=self.uncounted(old, new))).outs
         assert world.drained == [old["instance"]] and world.ended == [] and 30.0 in world.slept
-        assert outs is not None and [each["instance"] for each in outs["seen_off"]] == [old["instance"]]
+        assert outs is not None and [each["instance"] for each in outs["drained"]] == [old["instance"]]
 
     def test_so_does_a_later_one(self, world: World) -> None:
         first, second, third = (web_0(world, at, f"{at}" * 6) for at in range(3))
@@ -1114,7 +1114,7 @@ class TestMachinesThatNoRollCallHasCounted:
         world.entries_ = [replace(theirs, owner=owner), ours]
         uncounted = self.uncounted(old, fleet="api")
         outs = RollCallProvider().create(props([new], given_up=["api"], uncounted=uncounted)).outs
-        assert world.drained == [old["instance"]] and world.ended == [] and outs is not None and "seen_off" not in outs
+        assert world.drained == [old["instance"]] and world.ended == [] and outs is not None and "drained" not in outs
 
     def test_they_serve_on_where_the_members_do_not_answer(self, world: World) -> None:
         old, new = web_0(world, 0, "aaaaaa"), web_0(world, 1, "bbbbbb", registered=False)

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from components.registration.snapshots import Look, Shared
+from components.registration.snapshots import DnsSnapshot, SnapshotCache
 from rollcall.errors import TransientError
 
 
@@ -26,7 +26,7 @@ class Source:
 
 def test_one_answer_serves_until_it_is_too_old() -> None:
     now = 0.0
-    shared: Shared[int] = Shared(lambda: now)
+    shared: SnapshotCache[int] = SnapshotCache(lambda: now)
     source = Source()
     assert [shared.get("a", source, 5.0) for _ in range(3)] == [1, 1, 1]
     now = 5.0
@@ -37,7 +37,7 @@ def test_one_answer_serves_until_it_is_too_old() -> None:
 
 def test_its_age_counts_from_when_it_was_begun() -> None:
     now = 0.0
-    shared: Shared[int] = Shared(lambda: now)
+    shared: SnapshotCache[int] = SnapshotCache(lambda: now)
 
     def slow() -> int:
         nonlocal now
@@ -50,7 +50,7 @@ def test_its_age_counts_from_when_it_was_begun() -> None:
 
 
 def test_one_that_does_not_fit_is_taken_anew_and_given_whether_it_fits_or_not() -> None:
-    shared: Shared[int] = Shared()
+    shared: SnapshotCache[int] = SnapshotCache()
     source = Source()
     assert shared.get("a", source, 5.0) == 1
     assert shared.get("a", source, 5.0, lambda last: last > 1) == 2
@@ -59,13 +59,13 @@ def test_one_that_does_not_fit_is_taken_anew_and_given_whether_it_fits_or_not() 
 
 
 def test_each_key_has_its_own() -> None:
-    shared: Shared[int] = Shared()
+    shared: SnapshotCache[int] = SnapshotCache()
     source = Source()
     assert [shared.get(key, source, 5.0) for key in ("a", "b", "a")] == [1, 2, 1]
 
 
 def test_what_is_forgotten_is_asked_again() -> None:
-    shared: Shared[int] = Shared()
+    shared: SnapshotCache[int] = SnapshotCache()
     source = Source()
     shared.get("a", source, 5.0)
     shared.get("b", source, 5.0)
@@ -77,7 +77,7 @@ def test_what_is_forgotten_is_asked_again() -> None:
 
 
 def test_an_error_is_not_kept() -> None:
-    shared: Shared[int] = Shared()
+    shared: SnapshotCache[int] = SnapshotCache()
 
     def fails() -> int:
         raise ConnectionError("no")
@@ -88,7 +88,7 @@ def test_an_error_is_not_kept() -> None:
 
 
 def test_threads_that_come_while_one_asks_wait_for_its_answer() -> None:
-    shared: Shared[int] = Shared()
+    shared: SnapshotCache[int] = SnapshotCache()
     source = Source(takes=0.2)
     found: list[int] = []
     threads = [threading.Thread(target=lambda: found.append(shared.get("a", source, 5.0))) for _ in range(8)]
@@ -100,7 +100,7 @@ def test_threads_that_come_while_one_asks_wait_for_its_answer() -> None:
 
 
 def test_threads_that_waited_for_one_that_failed_do_not_try_one_after_the_other() -> None:
-    shared: Shared[int] = Shared()
+    shared: SnapshotCache[int] = SnapshotCache()
     tries: list[float] = []
     errors: list[str] = []
     together = threading.Barrier(8)
@@ -138,7 +138,7 @@ def test_what_one_look_could_not_tell_it_tells_nobody() -> None:
             raise TransientError("reason=unreachable api=route53")
 
     down, told = Down(), []
-    look = Look(down)  # type: ignore[arg-type]
+    look = DnsSnapshot(down)  # type: ignore[arg-type]
 
     def ask() -> None:
         with pytest.raises(TransientError, match="unreachable"):
