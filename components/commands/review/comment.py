@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from components.commands.review.events import Preview
 from components.commands.review.findings import Change, Findings, Fleet, code, findings_of
+from components.resources.fleets.revision import unseen_parts
 
 # GitHub refuses a longer comment.
 LIMIT = 65_536
@@ -168,9 +169,9 @@ def _named(machines: Sequence[str]) -> str:
 
 
 def _why(fleet: Fleet) -> str:
-    """What replaces a machine and stands in no input of it is what its Deregistration has as trigger."""
+    """Say which inputs replace a machine; where none changes, which parts of it do (components/resources/fleets/revision.py)."""
     said = [f"{code(each.path)} changes: {code(each.before)} → {code(each.after)}" for each in fleet.because]
-    return "; ".join(said) or "its release, its boot script, its image's name or its key pair change"
+    return "; ".join(said) or f"{unseen_parts()} change"
 
 
 def _row(name: str, cloud: str, fleets: Sequence[Fleet]) -> str:

@@ -17,7 +17,7 @@ from components.compute.locations import Location
 from components.config.models import FleetSettings
 from components.registration.resources import Deregistration
 from components.resources import firewall, ssh_drain, userdata
-from components.resources.fleets.revision import version
+from components.resources.fleets.revision import image_words, replacement_trigger, version
 from components.resources.membership import Membership
 from components.resources.tags import deployment
 from components.workloads.release import Release
@@ -67,9 +67,8 @@ class Fleet(pulumi.ComponentResource):
         self.args = args
         self.settings = args.settings
         self.stack = deployment()
-        # Of all its machines, so looked up once.
-        self.sources, self.version = userdata.sources_hash(), version(args.settings)
-        self.image: pulumi.Input[str] = f"{self.settings.image} {self.settings.renew}".strip()
+        self.version = version(args.settings)
+        self.image: pulumi.Input[str] = image_words(args.settings)
         self.machines = []
         # Their power and their farewells: what is in place, or has been done, before a roll call.
         self.attendants: list[pulumi.Resource] = []
@@ -94,34 +93,9 @@ class Fleet(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(
                 parent=self,
                 depends_on=[*self.args.needs, *needs],
-                replacement_trigger=[
-                    self.sources,
-                    self.image,
-                    self.settings.size,
-                    *self._login(),
-                    *self._abroad(),
-                    *self._families(),
-                    *self._workloads(),
-                ],
+                replacement_trigger=replacement_trigger(self.settings, self.image),
             ),
         )
-
-    def _abroad(self) -> list[str]:
-        """A machine moves by a successor there. The stack's own region is not said, so that naming it replaces nothing."""
-        return [self.settings.region] if self.settings.region else []
-
-    def _login(self) -> list[str]:
-        """EC2 gives a machine its key pair when it is made, and never again."""
-        ssh = self.settings.ssh
-        return [ssh.key_name] if ssh and ssh.key_name else []
-
-    def _families(self) -> list[str]:
-        """A machine that was made without IPv6 may stand in a subnet that has none."""
-        return ["ipv6"] if self.settings.ipv6 else []
-
-    def _workloads(self) -> list[str]:
-        """Another release of a workload is another machine."""
-        return [f"{name} {digest}" for name, digest in self.settings.digests.items()]
 
     def drained_by_ssh(self, index: int, machine: pulumi.CustomResource, address: pulumi.Output[str]) -> None:
         """Where SSH is configured, machine `index` is told to leave by it as well, after its RollCall and before it goes."""

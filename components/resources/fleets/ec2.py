@@ -10,7 +10,7 @@ from components.compute.locations import Location
 from components.resources import aws_sdk as aws
 from components.resources import ec2_lookups, firewall, userdata
 from components.resources.fleets.base import Fleet
-from components.resources.fleets.revision import VERSION
+from components.resources.fleets.revision import EC2_IGNORED, VERSION
 from components.resources.tags import marks
 from rollcall.settings import STORE
 
@@ -64,9 +64,8 @@ class Ec2Fleet(Fleet):
                     replace_with=[deregistration],
                     # Its Deregistration is made, not replaced; no tag of ours is on it, so its tags always differ.
                     replace_on_changes=["tags"] if f"{self.name}-{index}" in self.args.by_hand else None,
-                    # The trigger decides on a replacement: compressed bytes differ between zlib versions, and zones come and
-                    # go. An instance that is stopped has no public address, which the provider reads as an input.
-                    ignore_changes=["userDataBase64", "ami", "subnetId", "associatePublicIpAddress"],
+                    # The Deregistration's trigger decides on a replacement.
+                    ignore_changes=EC2_IGNORED,
                 ),
             )
             self.enlist(index, deregistration, instance, instance.id)

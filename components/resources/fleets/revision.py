@@ -1,8 +1,16 @@
-"""What machines of a fleet are made of, as each is tagged with it."""
+"""What machines of a fleet are made of: the one table of what replaces a machine, and what does not.
+
+From this table come the trigger that replaces a machine's Deregistration and with it the machine, the inputs of an EC2 instance that
+must not replace it by themselves, the tag by which a preview knows which machines will be replaced, and the words of the review.
+docs/architecture.md explains the rows. What identifies a machine (stack, fleet, number, networks) is an input of its Deregistration.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from components.config.models import FleetSettings
 from components.resources import userdata
@@ -10,18 +18,79 @@ from components.resources import userdata
 VERSION = "rollcall-version"
 
 
-def version(told: FleetSettings) -> str:
-    """What machines of this fleet are made of, as each is tagged with it: a hash of the release and the boot script, the size,
-    the key pair, IPv6 and the releases of its workloads, then
-    the image in the configuration's words. One that is tagged otherwise is about to be replaced."""
-    made_of = (
-        f"{userdata.sources_hash()} {told.size} {told.ssh.key_name if told.ssh else None}{' ipv6' if told.ipv6 else ''}"
-        f"{''.join(f' {name}={digest}' for name, digest in told.digests.items())}"
-    )
-    return f"{hashlib.sha256(made_of.encode()).hexdigest()[:8]} {told.image} {told.renew}".rstrip()
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A part of a machine that cannot change in place.
+
+    `name` is what people call it. `values` are what it is for a fleet: other values replace the machines; None: it never replaces one.
+    `tagged`: the machines' revision has it. `shown`: a preview shows another value as a change of an input of the machine. `ignored` are
+    inputs of an EC2 instance for this part: the AWS provider would replace the instance when one changes, although the part is the same.
+    """
+
+    name: str
+    values: Callable[[FleetSettings], Sequence[str]] | None
+    tagged: bool = True
+    shown: bool = False
+    ignored: tuple[str, ...] = ()
 
 
-def is_of(tagged: str, told: FleetSettings, image: str = "") -> bool:
-    """Whether a machine with this version, made from the cloud's `image`, is what the fleet wants."""
-    (hashed, *words), (wanted, *other) = tagged.split(" "), version(told).split(" ")
-    return hashed == wanted and (words == other or told.image == image)
+def image_words(fleet: FleetSettings) -> str:
+    """Return the image of a fleet in the configuration's words, with the word that asks for a newer one."""
+    return f"{fleet.image} {fleet.renew}".strip()
+
+
+IMAGE = Part(name="its image's name", values=lambda fleet: [image_words(fleet)], tagged=False, ignored=("ami",))
+PARTS = (
+    # Compressed bytes differ between versions of zlib, so the value is the hash of the sources.
+    Part(name="its release or boot script", values=lambda _: [userdata.sources_hash()], ignored=("userDataBase64",)),
+    # The revision has the image in plain words, so that an AMI's id can be compared with them.
+    IMAGE,
+    Part(name="its size", values=lambda fleet: [fleet.size], shown=True),
+    # EC2 gives a machine its key pair when it is created, and never again.
+    Part(
+        name="its key pair",
+        values=lambda fleet: [fleet.ssh.key_name] if fleet.ssh and fleet.ssh.key_name else [],
+        shown=True,
+    ),
+    # The stack's own region has no value here, so to name it replaces nothing. A machine elsewhere is not found by its tag.
+    Part(name="its region", values=lambda fleet: [fleet.region] if fleet.region else [], tagged=False),
+    # A machine that was created without IPv6 may be in a subnet that has none.
+    Part(name="IPv6", values=lambda fleet: ["ipv6"] if fleet.ipv6 else [], shown=True),
+    Part(name="its workloads", values=lambda fleet: [f"{name} {digest}" for name, digest in fleet.digests.items()]),
+    # Zones come and go.
+    Part(name="its subnet", values=None, tagged=False, ignored=("subnetId",)),
+    # A stopped instance has no public address, which the provider reads as an input.
+    Part(name="its public address", values=None, tagged=False, ignored=("associatePublicIpAddress",)),
+)
+EC2_IGNORED = [name for part in PARTS for name in part.ignored]
+
+
+def replacement_trigger(fleet: FleetSettings, image: Any) -> list[Any]:
+    """Return what a Deregistration has as its trigger. `image` is what the fleet's image is in the program: text, or an output."""
+    return [
+        value
+        for part in PARTS
+        if part.values is not None
+        for value in ([image] if part is IMAGE else part.values(fleet))
+    ]
+
+
+def version(fleet: FleetSettings) -> str:
+    """Return the revision that each machine of a fleet is tagged with: a hash of its parts, then the image in the configuration's words.
+
+    A machine with another revision will be replaced.
+    """
+    parts = [value for part in PARTS if part.tagged and part.values for value in (part.name, *part.values(fleet))]
+    return f"{hashlib.sha256(' '.join(parts).encode()).hexdigest()[:8]} {image_words(fleet)}"
+
+
+def is_of(tagged: str, fleet: FleetSettings, image: str = "") -> bool:
+    """Return whether a machine with this revision, created from the cloud's `image`, is what the fleet wants."""
+    (hashed, *words), (wanted, *other) = tagged.split(" "), version(fleet).split(" ")
+    return hashed == wanted and (words == other or fleet.image == image)
+
+
+def unseen_parts() -> str:
+    """Name the parts that replace a machine although none of its inputs changes in the preview."""
+    *first, last = [part.name for part in PARTS if part.values and not part.shown]
+    return f"{', '.join(first)} or {last}"

@@ -1,0 +1,60 @@
+"""components.resources.fleets.revision: which change replaces a machine, as one table."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from components.config.models import FleetSettings, SshSettings
+from components.resources.fleets.revision import (
+    EC2_IGNORED,
+    image_words,
+    is_of,
+    replacement_trigger,
+    unseen_parts,
+    version,
+)
+
+WEB = FleetSettings(name="web", cloud="aws", count=3, size="t3.micro", image="debian-12", joins=("site",))
+
+# what changes, whether it replaces the machine, whether the machine's tag shows it
+ROWS: list[tuple[dict[str, Any], bool, bool]] = [
+    ({"size": "t3.small"}, True, True),
+    ({"image": "ubuntu-24.04"}, True, True),
+    ({"renew": "2"}, True, True),
+    ({"ssh": SshSettings(user="admin", key_name="operators")}, True, True),
+    ({"ipv6": True}, True, True),
+    ({"digests": {"shop": "a" * 64}}, True, True),
+    ({"region": "eu-west-1"}, True, False),
+    ({"count": 9}, False, False),
+    ({"weight": 7, "priority": 7}, False, False),
+    ({"ssh": SshSettings(user="admin")}, False, False),
+    ({"timeout": 60}, False, False),
+]
+
+
+@pytest.mark.parametrize(("change", "replaces", "tagged"), ROWS, ids=[",".join(row[0]) for row in ROWS])
+def test_a_change_replaces_the_machines_or_not(change: dict[str, Any], replaces: bool, tagged: bool) -> None:
+    changed = replace(WEB, **change)
+    triggers = [replacement_trigger(each, image_words(each)) for each in (WEB, changed)]
+    assert (triggers[0] != triggers[1]) is replaces
+    assert is_of(version(WEB), changed) is not tagged
+
+
+def test_other_sources_replace_the_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = version(WEB), replacement_trigger(WEB, "")
+    monkeypatch.setattr("components.resources.userdata.sources_hash", lambda: "another")
+    assert version(WEB) != before[0] and replacement_trigger(WEB, "") != before[1]
+
+
+def test_the_image_that_a_fleet_keeps_is_its_trigger_in_place_of_the_words() -> None:
+    assert "ami-1" in replacement_trigger(WEB, "ami-1") and "debian-12" not in replacement_trigger(WEB, "ami-1")
+
+
+def test_inputs_that_would_replace_an_instance_by_themselves_are_ignored_and_the_review_names_what_no_input_shows() -> (
+    None
+):
+    assert EC2_IGNORED == ["userDataBase64", "ami", "subnetId", "associatePublicIpAddress"]
+    assert unseen_parts() == "its release or boot script, its image's name, its region or its workloads"
