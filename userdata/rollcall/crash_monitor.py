@@ -5,187 +5,54 @@ address (`rollcall.probe`). Silence removes no member, because a broken path loo
 member: it puts a TXT into the zone, which a live member finds there and takes away. If the challenge is still there after
 `ANSWER_WITHIN_S`, the watcher removes the member's records (docs/decisions/0005).
 
-`step` is the whole state machine, without I/O and without a clock. `CrashMonitor` does what it says.
+`crash_transitions.py` decides, without I/O and without a clock. `CrashMonitor` asks and does what it says.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, replace
 
 from rollcall import probe
+from rollcall.crash_transitions import (
+    LATE_S,
+    Action,
+    Answer,
+    Answered,
+    AskAgain,
+    AskPatience,
+    AskToWait,
+    Challenge,
+    Challenged,
+    ChallengeSeen,
+    Compared,
+    Event,
+    FindOwner,
+    Leaving,
+    LookedUp,
+    OwnerFound,
+    Patience,
+    PatienceAsked,
+    Probed,
+    ReadChallenges,
+    Removed,
+    Sight,
+    SightAction,
+    SightEvent,
+    Suspect,
+    Unwatched,
+    Withdraw,
+    Withdrawn,
+    step,
+    step_sight,
+)
 from rollcall.host_label import generation_of
 from rollcall.ownership import Owner
 from rollcall.registry import Registry
 from rollcall.settings import Join, Route53Join, challenge_name
 
-# With two failed probes before it, an agent that is away for 30 s is not removed.
-ANSWER_WITHIN_S = 24.0
-# Route53 updates its name servers within a minute.
-PROPAGATION_LIMIT_S = 60.0
-# A machine that cannot see a challenge in DNS asks to be waited for so long, and looks for one by the API at least every READ_LATEST_S.
-LATE_S, READ_S, READ_LATEST_S, READ_EACH_S = 300, 60.0, 120.0, 0.5
-# How long name servers must not answer, or not show this machine, until it does not rely on them.
-UNANSWERED_S, UNSEEN_S = 10.0, 120.0
-# After such a pause in between it starts anew: a machine that was unhealthy was not in DNS.
-UNCOMPARED_S = 30.0
-# After so many unanswered probes in a row a member is challenged; after a challenge that it answered it has time.
-FAILED_PROBES, PROBE_COOLDOWN = 2, 16
 _LATE = "late-"
 log = logging.getLogger("rollcall")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Suspect:
-    """A watched member. `generation` is what it is asked for (empty: not known), `silent` counts unanswered probes in a row, `owner` is
-    set while it is challenged, and it has `patience` seconds after `since` to answer."""
-
-    generation: str = ""
-    silent: int = 0
-    owner: Owner | None = None
-    since: float = 0.0
-    patience: float = ANSWER_WITHIN_S
-
-
-@dataclass(frozen=True, kw_only=True)
-class Probed:
-    """The member was asked directly."""
-
-    alive: bool
-    now: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class OwnerFound:
-    """The DNS provider was asked for the owner of a silent member's record; `ours`: it belongs to this stack."""
-
-    owner: Owner | None
-    ours: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Challenged:
-    """The challenge is in the zone. Name servers may be late with it."""
-
-    owner: Owner
-    now: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChallengeSeen:
-    """The name servers answer with the challenge, so its member can find it."""
-
-    now: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Patience:
-    """How long this member asks to be waited for: it cannot see a challenge in DNS, and looks for it by the provider's API."""
-
-    seconds: float
-    now: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Withdrawn:
-    """The challenge was taken away; `unanswered`: it was still there."""
-
-    unanswered: bool
-
-
-@dataclass(frozen=True)
-class Unwatched:
-    """The member is no longer a neighbour, or no longer in the set."""
-
-
-Event = Probed | Unwatched | OwnerFound | Challenged | ChallengeSeen | Patience | Withdrawn
-
-
-@dataclass(frozen=True)
-class FindOwner:
-    """Ask the DNS provider whose record this is."""
-
-
-@dataclass(frozen=True)
-class AskAgain:
-    """Probe the member again: it was asked for a generation that its record no longer names."""
-
-
-@dataclass(frozen=True)
-class Challenge:
-    """Put a challenge for this member into the zone."""
-
-    owner: Owner
-
-
-@dataclass(frozen=True)
-class AskPatience:
-    """Look whether the member asks to be waited for longer."""
-
-    owner: Owner
-
-
-@dataclass(frozen=True)
-class Withdraw:
-    """Take this watcher's challenge away."""
-
-    owner: Owner
-
-
-@dataclass(frozen=True)
-class Remove:
-    """Remove the dead member's records."""
-
-    owner: Owner
-
-
-Action = FindOwner | AskAgain | Challenge | AskPatience | Withdraw | Remove
-
-
-def step(suspect: Suspect, event: Event) -> tuple[Suspect, Action | None]:
-    """Return the next state, and what must be done before the next event."""
-    if isinstance(event, Probed):
-        return _after_probe(replace(suspect, silent=0 if event.alive else suspect.silent + 1), event.now)
-    if isinstance(event, Unwatched):
-        return replace(suspect, silent=0), Withdraw(suspect.owner) if suspect.owner else None
-    if isinstance(event, OwnerFound):
-        return _after_owner(suspect, event)
-    if isinstance(event, Challenged):
-        return replace(suspect, owner=event.owner, since=event.now + PROPAGATION_LIMIT_S), None
-    if isinstance(event, ChallengeSeen):
-        return replace(suspect, since=min(suspect.since, event.now)), None
-    if isinstance(event, Patience):
-        return _after_patience(replace(suspect, patience=max(ANSWER_WITHIN_S, event.seconds)), event.now)
-    rested = Suspect(generation=suspect.generation, silent=-PROBE_COOLDOWN if suspect.silent else 0)
-    if event.unanswered and suspect.silent and suspect.owner:
-        # Should the removal fail, a new challenge comes first: the member may be back by then.
-        return replace(rested, silent=FAILED_PROBES), Remove(suspect.owner)
-    # It lives. If it cannot be reached from here, that may last, so the next challenge has time.
-    return rested, None
-
-
-def _after_owner(suspect: Suspect, event: OwnerFound) -> tuple[Suspect, Action | None]:
-    if event.owner is None or not event.ours:
-        # A foreign record, or one that is gone already. Do not ask the provider again soon.
-        return Suspect(silent=-PROBE_COOLDOWN), None
-    if event.owner.generation != suspect.generation:
-        # The record has changed hands since we learned of it, or nobody knew.
-        return replace(suspect, generation=event.owner.generation), AskAgain()
-    return suspect, Challenge(event.owner)
-
-
-def _after_probe(suspect: Suspect, now: float) -> tuple[Suspect, Action | None]:
-    if suspect.owner is None:
-        return suspect, FindOwner() if suspect.silent >= FAILED_PROBES else None
-    if not suspect.silent:
-        return suspect, Withdraw(suspect.owner)
-    return suspect, AskPatience(suspect.owner) if now - suspect.since >= suspect.patience else None
-
-
-def _after_patience(suspect: Suspect, now: float) -> tuple[Suspect, Action | None]:
-    expired = suspect.owner is not None and now - suspect.since >= suspect.patience
-    return suspect, Withdraw(suspect.owner) if suspect.owner and expired else None
 
 
 def neighbours(answered: Iterable[str], mine: Collection[str]) -> set[str]:
@@ -237,13 +104,14 @@ class CrashMonitor:
         self._look_up, self._everywhere = look_up, everywhere
         self._reach, self._clock, self._doubt = reach, clock, doubt
         self._suspects: dict[str, Suspect] = {}
-        self._answered = clock()
-        self._compared = self._unseen_since = 0.0
-        self._without_me = ""
-        self._late = False
-        self._next_read = 0.0
-        self.note = ""
+        self._sight = Sight(domain=told.domain, answered=clock())
         self._faults: list[Exception] = []
+
+    @property
+    def note(self) -> str:
+        """Why this machine cannot see its challenges in DNS, and what follows; empty: it can."""
+        consequence = f"challenges are looked for by the API, and the others wait {LATE_S} s for an answer"
+        return f"{self._sight.reason}; {consequence}" if self._sight.reason else ""
 
     @property
     def challenged(self) -> frozenset[Owner]:
@@ -252,70 +120,55 @@ class CrashMonitor:
 
     def answer(self, me: Owner, *, joined: bool = True) -> None:
         """Take away the challenges for this machine: it lives. One that has not joined asks for no patience."""
-        texts, now = self._look_up(challenge_name(me, self._told)), self._clock()
-        self._answered = now if texts is not None else self._answered
-        self._say(self._blind(now))
-        if self.note and joined:
-            self._answer_late(me, now)
-        elif texts or self._late:
-            self._registry.challenge(me, False)
-            self._late = False
-            if texts:
-                self._doubt()
+        texts, reason = self._look_up(challenge_name(me, self._told)), self._sight.reason
+        event = LookedUp(texts=texts, now=self._clock(), size=self._registry.size, joined=joined)
+        self._sight, action = step_sight(self._sight, event)
+        if self._sight.reason != reason:
+            log.warning("%s", self.note or f"the name servers of {self._told.domain} show this machine again")
+        self._follow_sight(me, action)
 
     def compare(self, name: str, answered: Collection[str] | None, mine: Collection[str]) -> None:
-        """Note whether the name servers show this machine's own entry, which the provider has."""
+        """Note whether the name servers show this machine's own record, which the provider has."""
         if answered is None:
             return
-        now, before = self._clock(), self._compared
-        self._compared = now
-        if {*mine} <= {*answered}:
-            self._without_me = ""
-            return
-        if not self._without_me or now - before > UNCOMPARED_S:
-            self._unseen_since = now
-        others = ", ".join(sorted(answered)) or "nothing"
-        self._without_me = f"the name servers answer {others} for {name}, without {', '.join(sorted(mine))}"
+        event = Compared(name=name, answered=frozenset(answered), mine=frozenset(mine), now=self._clock())
+        self._sight, _ = step_sight(self._sight, event)
 
     def end(self, me: Owner) -> None:
         """This machine leaves: it asks for no patience."""
-        if self._late:
-            self._registry.challenge(me, False, self._patience())
-            self._late = False
+        self._sight, action = step_sight(self._sight, Leaving())
+        self._follow_sight(me, action)
 
-    def _blind(self, now: float) -> str:
-        """Why this machine cannot rely on seeing a challenge in DNS, or nothing."""
-        if now - self._answered >= UNANSWERED_S:
-            return f"no name server of {self._told.domain} can be asked"
-        if self._without_me and now - self._unseen_since >= UNSEEN_S:
-            return f"{self._without_me}: a split horizon?"
-        return ""
+    def _follow_sight(self, me: Owner, action: SightAction | None) -> None:
+        while action is not None:
+            event = self._do_sight(me, action)
+            self._sight, action = step_sight(self._sight, event) if event else (self._sight, None)
 
-    def _say(self, why: str) -> None:
-        consequence = f"challenges are looked for by the API, and the others wait {LATE_S} s for an answer"
-        note = f"{why}; {consequence}" if why else ""
-        if note.partition(";")[0] != self.note.partition(";")[0]:
-            log.warning("%s", note or f"the name servers of {self._told.domain} show this machine again")
-        self.note = note
+    def _do_sight(self, me: Owner, action: SightAction) -> SightEvent | None:
+        """Carry out one action for this machine's own challenges; what it gave, if anything follows from that."""
+        registry = self._registry
+        if isinstance(action, AskToWait):
+            registry.challenge(me, True, self._patience())
+            return PatienceAsked(now=self._clock(), size=registry.size)
+        if isinstance(action, ReadChallenges):
+            others = [by for by in registry.challengers(me) if not by.startswith(_LATE)]
+            for by in others:
+                registry.challenge(me, False, by)
+            if others:
+                self._doubt()
+            return None
+        if isinstance(action, Answer):
+            registry.challenge(me, False)
+            if action.challenged:
+                self._doubt()
+            return Answered()
+        registry.challenge(me, False, self._patience())
+        return Answered()
 
     def _patience(self) -> str:
         """The text beside challenges that asks the others to wait; each set has its own."""
         place = f"/{self._told.incarnation}.{self._told.service}" if isinstance(self._told, Route53Join) else ""
         return f"{_LATE}{LATE_S}{place}"
-
-    def _answer_late(self, me: Owner, now: float) -> None:
-        """Look for challenges by the API, now and then, and have the watchers wait for that."""
-        if not self._late:
-            self._registry.challenge(me, True, self._patience())
-            self._late = True
-        if now < self._next_read:
-            return
-        self._next_read = now + min(max(READ_S, READ_EACH_S * self._registry.size), READ_LATEST_S)
-        others = [by for by in self._registry.challengers(me) if not by.startswith(_LATE)]
-        for by in others:
-            self._registry.challenge(me, False, by)
-        if others:
-            self._doubt()
 
     def watch(self, me: Owner, answered: Collection[str], mine: Collection[str]) -> None:
         """Probe the neighbours of `mine` among the `answered` members, and do what follows from it."""
@@ -382,6 +235,4 @@ class CrashMonitor:
         for late in (each for each in registry.challengers(action.owner) if each.startswith(_LATE)):
             registry.challenge(action.owner, False, late)
         log.warning("removed dead=%s owner=%s", key, action.owner)
-        # Answers of DNS may show it for a while yet.
-        self._suspects[key] = Suspect(silent=-PROBE_COOLDOWN)
-        return None
+        return Removed()

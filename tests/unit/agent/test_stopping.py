@@ -14,7 +14,7 @@ import pytest
 
 import rollcall.agent as agents
 from rollcall.agent import TICK, WATCH, system_is_stopping
-from rollcall.crash_monitor import ANSWER_WITHIN_S, FAILED_PROBES
+from rollcall.crash_transitions import ANSWER_WITHIN_S, FAILED_PROBES
 from rollcall.errors import TransientError
 from tests.unit.agent import test_watch
 from tests.unit.agent.fakes import ADDRESS, HOST, Guest, memory_folder, runs_well

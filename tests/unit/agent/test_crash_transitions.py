@@ -1,4 +1,4 @@
-"""rollcall.crash_monitor: which state and which action follow from what was seen; no clock, no network."""
+"""rollcall.crash_transitions: which state and which action follow from an event, as tables; no clock, no network."""
 
 from __future__ import annotations
 
@@ -6,30 +6,50 @@ from dataclasses import replace
 
 import pytest
 
-from rollcall.crash_monitor import (
+from rollcall.crash_monitor import neighbours, patience_of
+from rollcall.crash_transitions import (
     ANSWER_WITHIN_S,
     FAILED_PROBES,
+    LATE_S,
     PROBE_COOLDOWN,
     PROPAGATION_LIMIT_S,
+    READ_EACH_S,
+    READ_LATEST_S,
+    READ_S,
+    UNANSWERED_S,
+    UNCOMPARED_S,
+    UNSEEN_S,
     Action,
+    Answer,
+    Answered,
     AskAgain,
     AskPatience,
+    AskToWait,
     Challenge,
     Challenged,
     ChallengeSeen,
+    Compared,
     Event,
     FindOwner,
+    Leaving,
+    LookedUp,
     OwnerFound,
     Patience,
+    PatienceAsked,
     Probed,
+    ReadChallenges,
     Remove,
+    Removed,
+    Sight,
+    SightAction,
+    SightEvent,
+    StopAsking,
     Suspect,
     Unwatched,
     Withdraw,
     Withdrawn,
-    neighbours,
-    patience_of,
     step,
+    step_sight,
 )
 from rollcall.ownership import Owner
 
@@ -70,6 +90,7 @@ LATE = 100.0 + ANSWER_WITHIN_S
     (ACCUSED, Withdrawn(unanswered=True), SILENT, Remove(DEAD)),
     (ACCUSED, Withdrawn(unanswered=False), Suspect(generation="ab12cd", silent=-PROBE_COOLDOWN), None),
     (Suspect(generation="ab12cd", owner=DEAD), Withdrawn(unanswered=True), KNOWN, None),
+    (SILENT, Removed(), Suspect(silent=-PROBE_COOLDOWN), None),
     # No longer a neighbour
     (SILENT, Unwatched(), KNOWN, None),
     (ACCUSED, Unwatched(), Suspect(generation="ab12cd", owner=DEAD, since=100.0), Withdraw(DEAD)),
@@ -104,3 +125,56 @@ def test_an_agent_that_is_away_for_thirty_seconds_is_not_removed() -> None:
 ])  # fmt: skip
 def test_each_watches_the_two_that_follow_it(answered: str, mine: str, watched: str) -> None:
     assert neighbours(answered, mine) == {*watched}
+
+
+SEES = Sight(domain="example.org", answered=100.0)
+NO_SERVER = "no name server of example.org can be asked"
+BLIND = replace(SEES, reason=NO_SERVER)
+LATE_ONE = replace(BLIND, late=True)
+UNSHOWN = "the name servers answer 10.0.0.1 for www.example.org, without 198.51.100.1"
+HIDDEN = replace(SEES, without_me=UNSHOWN, unseen_since=100.0, compared=100.0)
+MINE, OTHERS = frozenset({"198.51.100.1"}), frozenset({"10.0.0.1"})
+NONE: frozenset[str] = frozenset()
+TEXT = frozenset({"challenge"})
+
+
+def compared(answered: frozenset[str], now: float) -> Compared:
+    return Compared(name="www.example.org", answered=answered, mine=MINE, now=now)
+
+
+@pytest.mark.parametrize(("before", "event", "after", "action"), [
+    # It sees DNS
+    (SEES, LookedUp(texts=NONE, now=110), replace(SEES, answered=110), None),
+    (SEES, LookedUp(texts=TEXT, now=110), replace(SEES, answered=110), Answer(challenged=True)),
+    (SEES, LookedUp(texts=None, now=100 + UNANSWERED_S - 1), SEES, None),
+    # No name server answers
+    (SEES, LookedUp(texts=None, now=100 + UNANSWERED_S), BLIND, AskToWait()),
+    (SEES, LookedUp(texts=None, now=100 + UNANSWERED_S, joined=False), BLIND, None),
+    (BLIND, LookedUp(texts=None, now=200), BLIND, AskToWait()),
+    (BLIND, PatienceAsked(now=200), replace(LATE_ONE, next_read=200 + READ_S), ReadChallenges()),
+    (BLIND, PatienceAsked(now=200, size=150), replace(LATE_ONE, next_read=200 + 150 * READ_EACH_S), ReadChallenges()),
+    (BLIND, PatienceAsked(now=200, size=9999), replace(LATE_ONE, next_read=200 + READ_LATEST_S), ReadChallenges()),
+    (replace(LATE_ONE, next_read=260), LookedUp(texts=None, now=259), replace(LATE_ONE, next_read=260), None),
+    (replace(LATE_ONE, next_read=260), LookedUp(texts=None, now=260), replace(LATE_ONE, next_read=320), ReadChallenges()),
+    # It sees DNS again, or leaves
+    (LATE_ONE, LookedUp(texts=NONE, now=200), replace(LATE_ONE, answered=200, reason=""), Answer(challenged=False)),
+    (LATE_ONE, LookedUp(texts=None, now=200, joined=False), LATE_ONE, Answer(challenged=False)),
+    (LATE_ONE, Answered(), BLIND, None),
+    (LATE_ONE, Leaving(), LATE_ONE, StopAsking()),
+    (BLIND, Leaving(), BLIND, None),
+    # The name servers do not show it
+    (SEES, compared(MINE | OTHERS, 100), replace(SEES, compared=100), None),
+    (SEES, compared(OTHERS, 100), HIDDEN, None),
+    (HIDDEN, compared(OTHERS, 100 + UNCOMPARED_S), replace(HIDDEN, compared=100 + UNCOMPARED_S), None),
+    (HIDDEN, compared(OTHERS, 101 + UNCOMPARED_S), replace(HIDDEN, compared=101 + UNCOMPARED_S, unseen_since=101 + UNCOMPARED_S), None),
+    (HIDDEN, compared(MINE, 110), replace(HIDDEN, compared=110, without_me=""), None),
+    (HIDDEN, LookedUp(texts=NONE, now=99 + UNSEEN_S), replace(HIDDEN, answered=99 + UNSEEN_S), None),
+    (HIDDEN, LookedUp(texts=NONE, now=100 + UNSEEN_S),
+     replace(HIDDEN, answered=100 + UNSEEN_S, reason=f"{UNSHOWN}: a split horizon?"), AskToWait()),
+])  # fmt: skip
+def test_a_step_of_its_own_sight(before: Sight, event: SightEvent, after: Sight, action: SightAction | None) -> None:
+    assert step_sight(before, event) == (after, action)
+
+
+def test_the_others_wait_longer_than_a_blind_machine_needs_to_read_its_challenges() -> None:
+    assert LATE_S > 2 * READ_LATEST_S
