@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence, Set
 
+from components.joyent.engine import Engine
 from components.model import DesiredState, DnsRecord, Instance, Member, RecordKey, describe
 from components.registration.diff import is_of_another, owned
-from components.registration.engine import Engine
 from components.registration.inventory import Registries
 
 POLL_S = 1.0

@@ -31,6 +31,7 @@ from components.aws.account_settings import AWS_KEYS
 from components.compute.locations import left
 from components.dns.cloudflare_access import CLOUDFLARE_KEYS
 from components.dns.registry import place_of
+from components.joyent.engine import Engine
 from components.model import DnsRecord, Instance, Member
 from components.registration import snapshots
 from components.registration.diff import (
@@ -41,7 +42,6 @@ from components.registration.diff import (
     is_of_another,
 )
 from components.registration.draining import POLL_S, drain_members, wait_for_caches, withdraw
-from components.registration.engine import Engine
 from components.registration.inventory import RESOLVERS, Registries
 from components.registration.messages import NOT_PROVEN, line, lines, properties
 from components.registration.props import members_of, registries_of, roll_of, with_given_up

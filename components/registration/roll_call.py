@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from components.joyent.engine import Engine
 from components.model import DesiredState, DnsRecord, Member
 from components.registration.diff import Drift, find_drift, member_of, owned, with_doubts
 from components.registration.draining import POLL_S, drain_members, say_once
-from components.registration.engine import Engine
 from components.registration.inventory import Registries
 from components.registration.messages import complaint
 from components.registration.props import roll_with

@@ -17,7 +17,7 @@ from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, Resou
 
 from components.config.models import SiteSettings
 from components.dns.cloudflare_access import CLOUDFLARE_KEYS, cloudflare_token, cloudflare_url
-from components.registration.engine import Engine
+from components.joyent.engine import Engine
 from components.resources import cloudflare_sdk
 from components.resources.firewall import Ranges, published
 

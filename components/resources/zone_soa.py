@@ -17,7 +17,7 @@ import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, ResourceProvider, UpdateResult
 
 from components.aws.account_settings import AWS_KEYS
-from components.registration.engine import Engine
+from components.joyent.engine import Engine
 
 TTL_S = 60
 MARK = "_rollcall-soa"

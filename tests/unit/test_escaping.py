@@ -18,10 +18,10 @@ from components.compute.ec2 import Ec2View, ec2_instance
 from components.compute.locations import Location
 from components.compute.triton import triton_instance
 from components.config.errors import ConfigurationError
+from components.joyent import engine
 from components.joyent.errors import FatalError
 from components.joyent.records import MachineRecord
 from components.model import DesiredState, DnsRecord, ExpectedRecordSet, Instance, Member, RecordKey
-from components.registration import engine
 from components.registration.diff import Kind, acknowledgement, find_drift, with_doubts
 from components.registration.messages import lines
 from components.registration.roll_call import RollCallError
