@@ -51,7 +51,7 @@ from components.preflight import (
 )
 from components.preflight.existing_resources import Standing
 from components.preflight.quotas import Found, look_at_ec2, look_at_triton
-from components.preflight.state import held
+from components.preflight.state import Held, held
 from components.preflight.triton_networks import Datacenter, NetworksError
 from components.preflight.zone_store import ZoneStore
 from components.resources import userdata
@@ -202,7 +202,7 @@ def preflight(settings: Settings, before: Sequence[str] = ()) -> Standing:
     if _uses_aws(asked) and not region and (fault := account_fault()):
         faults.append(fault)
     asked, found = networked(asked)
-    stands = standing_found(asked, in_cloudflare) + Standing(token_account=in_cloudflare.token_account)
+    stands = existing_found(asked, in_cloudflare) + Standing(token_account=in_cloudflare.token_account)
     found += quotas_found(asked, stands.renamed)
     if faults := list(dict.fromkeys([*faults, *found.faults, *stands.faults])):
         raise ConfigurationError(faults)
@@ -264,54 +264,76 @@ def _uses_aws(settings: Settings) -> bool:
     return bool(settings.fleets_of("aws")) or settings.directory is not None
 
 
-def standing_found(settings: Settings, in_cloudflare: CloudflareFound | None = None) -> Standing:
-    """What stands already where the stack's static things are to stand. The clouds have just answered."""
-    from components.aws.session import session_of
+def existing_found(settings: Settings, in_cloudflare: CloudflareFound | None = None) -> Standing:
+    """Return what exists already where the stack's static resources are to be. The clouds have answered before."""
+    state = held()
+    at_site, site_zone = _at_site(settings, state, in_cloudflare)
+    in_directory, hosted = _in_directory(settings, state)
+    found = at_site + in_directory
+    found += Standing(faults=tuple(policy_sizes.faults(settings, zone=hosted or "", region=own_region(config))))
+    return found if state is None else found + _in_state(settings, state, site_zone, hosted)
+
+
+def _at_site(
+    settings: Settings, state: Held | None, in_cloudflare: CloudflareFound | None
+) -> tuple[Standing, str | None]:
+    """Return what is in the site's zone and in its account, and the id of the zone. A request that fails is a fault."""
     from rollcall.errors import RollcallError
 
-    state = held()
-    found, site_zone, hosted = Standing(), None, None
-    site, services = settings.site, settings.directory
+    found, zone, site = Standing(), None, settings.site
+    if site is None:
+        return found, None
     try:
-        if site is not None:
-            store = ZoneStore(cloudflare_token(config), cloudflare_url(config))
-            site_zone = store.zone(site)
-            if site_zone is not None:
-                found += conflicts_at_site(settings, store, site_zone)
-                found += Standing(faults=tuple(store.room_faults(settings, site)))
-                if state is not None:
-                    found += existing_resources.apex(site, settings.stack, store.list(site_zone, site.zone), state)
-            if state is not None and in_cloudflare is not None and in_cloudflare.api is not None:
-                lost = lost_tokens.lost(
-                    in_cloudflare.api, in_cloudflare.owner, settings.stack, lost_tokens.known_to(state)
-                )
-                found += Standing(lost_tokens=tuple(lost))
+        store = ZoneStore(cloudflare_token(config), cloudflare_url(config))
+        zone = store.zone(site)
+        if zone is not None:
+            found += conflicts_at_site(settings, store, zone)
+            found += Standing(faults=tuple(store.room_faults(settings, site)))
+            if state is not None:
+                found += existing_resources.apex(site, settings.stack, store.list(zone, site.zone), state)
+        if state is not None and in_cloudflare is not None and in_cloudflare.api is not None:
+            known = lost_tokens.known_to(state)
+            lost = lost_tokens.lost(in_cloudflare.api, in_cloudflare.owner, settings.stack, known)
+            found += Standing(lost_tokens=tuple(lost))
     except (ApiFailingError, ApiRefusedError) as failed:
         found += Standing(faults=(str(failed),))
     except RollcallError as failed:
         found += Standing(faults=(f"rollcall:site.zone: {failed}",))
+    return found, zone
+
+
+def _in_directory(settings: Settings, state: Held | None) -> tuple[Standing, str | None]:
+    """Return what is in the directory's hosted zone, and the id of the zone. A request that fails is a fault."""
+    from components.aws.session import session_of
+
+    found, hosted, services = Standing(), None, settings.directory
+    if services is None:
+        return found, None
     try:
-        if services is not None:
-            route53 = session_of(config).client("route53")
-            hosted = hosted_zone(route53, services)
-            sets = route53_zones.sets_of(route53, hosted) if hosted is not None else None
-            if pulumi.runtime.is_dry_run():
-                found += Standing(warnings=soa.warnings(services, sets))
-            if hosted is not None and sets is not None:
-                found += conflicts_in_directory(services, sets)
-                found += Standing(faults=soa.faults(services, sets, settings.stack))
-                if state is not None:
-                    found += existing_resources.directory(services, hosted, sets, state)
+        route53 = session_of(config).client("route53")
+        hosted = hosted_zone(route53, services)
+        sets = route53_zones.sets_of(route53, hosted) if hosted is not None else None
+        if pulumi.runtime.is_dry_run():
+            found += Standing(warnings=soa.warnings(services, sets))
+        if hosted is not None and sets is not None:
+            found += conflicts_in_directory(services, sets)
+            found += Standing(faults=soa.faults(services, sets, settings.stack))
+            if state is not None:
+                found += existing_resources.directory(services, hosted, sets, state)
     except api_errors.failures() as failed:
         found += Standing(faults=(api_errors.told(failed, "rollcall:directory.zone"),))
-    found += Standing(faults=tuple(policy_sizes.faults(settings, zone=hosted or "", region=own_region(config))))
-    if state is None:
-        return found
-    made = (
+    return found, hosted
+
+
+def _in_state(settings: Settings, state: Held, site_zone: str | None, hosted: str | None) -> Standing:
+    """Return what the state has, beside the zones that were found."""
+    site, services = settings.site, settings.directory
+    created = (
         site_zone if site is not None and site.create else None,
         hosted if services is not None and services.create else None,
     )
-    found += existing_resources.zones(*made, state, (site.zone if site else "", services.zone if services else ""))
+    names = (site.zone if site else "", services.zone if services else "")
+    found = existing_resources.zones(*created, state, names)
     if site is not None:
         found += existing_resources.settings_left(site, state)
     found += existing_resources.fleets(state) + existing_resources.drained_by_ssh(_machines(settings.fleets), state)

@@ -191,28 +191,18 @@ def _allows_fabrics(call: Call, package: Package) -> bool:
 
 
 def network_object(call: Call, asked: Mapping[str, Any]) -> str | None:
-    """The address that `{ipv4_uuid, ipv4_ips: [one], ipv4_count: 1}` asks for (lib/validation/networks.js). Raises ApiError."""
-    network_id, ips, count = asked.get("ipv4_uuid"), asked.get("ipv4_ips"), asked.get("ipv4_count")
+    """Return the address that `{ipv4_uuid, ipv4_ips: [one], ipv4_count: 1}` asks for (lib/validation/networks.js). Raises ApiError."""
+    network_id, ips = asked.get("ipv4_uuid"), asked.get("ipv4_ips")
     if not network_id:
         raise missing_parameter("network objects must contain ipv4_uuid")
     if not isinstance(network_id, str):
         raise invalid_argument("ipv4_uuid must be a string")
     if not _ANY_UUID.fullmatch(network_id):
         raise invalid_argument(f"ipv4_uuid: {network_id} is not a uuid")
-    if count is not None and ips is not None:
-        raise invalid_argument("ipv4_count and ipv4_ips cannot be specified together")
-    if count is not None and (isinstance(count, bool) or not isinstance(count, int | float)):
-        raise invalid_argument("ipv4_count must be a number")
-    if count not in (None, 1):
-        raise invalid_argument("ipv4_count can only be set to 1")
+    _check_ipv4_count(asked.get("ipv4_count"), ips)
     if ips is None:
         return None
-    if not isinstance(ips, list):
-        raise invalid_argument("ipv4_ips must be an array with a single IP")
-    if len(ips) != 1:
-        raise invalid_argument(f"ipv4_ips: network with ipv4_uuid {network_id} should contain a single IP array")
-    if not isinstance(ips[0], str):
-        raise invalid_argument("ipv4_ips[0]: string expected")
+    address = _only_address(network_id, ips)
     network = call.store.network(network_id)
     if network is None:
         raise not_found(f"ipv4_uuid: network {network_id} not found")
@@ -220,6 +210,25 @@ def network_object(call: Call, asked: Mapping[str, Any]) -> str | None:
         raise invalid_argument(f"ipv4_uuid: {network_id} cannot specify IP on a network pool")
     if network.owner is None:
         raise invalid_argument(f"ipv4_uuid: {network_id} cannot specify IP on a public network")
+    return address
+
+
+def _check_ipv4_count(count: Any, ips: Any) -> None:
+    if count is not None and ips is not None:
+        raise invalid_argument("ipv4_count and ipv4_ips cannot be specified together")
+    if count is not None and (isinstance(count, bool) or not isinstance(count, int | float)):
+        raise invalid_argument("ipv4_count must be a number")
+    if count not in (None, 1):
+        raise invalid_argument("ipv4_count can only be set to 1")
+
+
+def _only_address(network_id: str, ips: Any) -> str:
+    if not isinstance(ips, list):
+        raise invalid_argument("ipv4_ips must be an array with a single IP")
+    if len(ips) != 1:
+        raise invalid_argument(f"ipv4_ips: network with ipv4_uuid {network_id} should contain a single IP array")
+    if not isinstance(ips[0], str):
+        raise invalid_argument("ipv4_ips[0]: string expected")
     return ips[0]
 
 

@@ -105,7 +105,7 @@ def test_what_fails_while_the_zones_records_are_read_is_a_fault_and_no_trace(
 ) -> None:
     monkeypatch.setattr(checks, "held", lambda: None)
     aws.faults.add("route53 throttle")
-    (found,) = checks.standing_found(settings()).faults
+    (found,) = checks.existing_found(settings()).faults
     assert found.startswith("rollcall:directory.zone: AWS throttles ListHostedZonesByName")
 
 

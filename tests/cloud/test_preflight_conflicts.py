@@ -1,4 +1,4 @@
-"""components.preflight.checks.standing_found on the local clouds: what is in a zone already and keeps our records from being taken, or from
+"""components.preflight.checks.existing_found on the local clouds: what is in a zone already and keeps our records from being taken, or from
 being answered, is named before anything is made."""
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def put(cloud: Cloud, zone: str, name: str, kind: str, *values: str, **more: Any
 
 
 def faults(told: Settings | None = None) -> tuple[str, ...]:
-    return checks.standing_found(told or settings()).faults
+    return checks.existing_found(told or settings()).faults
 
 
 class TestSite:

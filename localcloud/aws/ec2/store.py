@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
 from datetime import datetime
 from ipaddress import IPv6Network
 from typing import Any
@@ -14,109 +15,116 @@ from localcloud.aws.ec2 import ipv6
 def install(account: str, region: str) -> Any:
     """Make the account's EC2 backend. To be called before anything asks moto for it."""
     models = importlib.import_module("moto.ec2.models")
-    amis = importlib.import_module("moto.ec2.models.amis")
-    instances = importlib.import_module("moto.ec2.models.instances")
-
-    known = importlib.import_module("moto.ec2.utils").EC2_PREFIX_TO_RESOURCE
     _fix_association()
-
-    class Store(models.EC2Backend):  # type: ignore[misc, name-defined]
-        def _load_amis(self) -> None:
-            for image in images(region):
-                self.amis[image.ami] = amis.Ami(
-                    self,
-                    image.ami,
-                    name=image.name,
-                    description=image.description,
-                    owner_id=image.owner,
-                    owner_alias="amazon",
-                    public=True,
-                    virtualization_type="hvm",
-                    architecture="x86_64",
-                    creation_date=datetime.fromisoformat(image.built.replace("Z", "+00:00")),
-                    hypervisor="xen",
-                    image_location=f"{image.owner}/{image.name}",
-                    root_device_type="ebs",
-                    root_device_name=image.root_device,
-                    region_name=region,
-                    boot_mode="uefi-preferred",
-                )
-
-        _blocks = ipv6.vpc_blocks(region)
-
-        def associate_vpc_cidr_block(self, vpc_id: str, cidr_block: str, amazon_provided: bool) -> Any:
-            """moto invents a CIDR of somebody's."""
-            if not amazon_provided:
-                return super().associate_vpc_cidr_block(vpc_id, cidr_block, amazon_provided)
-            made = self.get_vpc(vpc_id).associate_vpc_cidr_block(None, True)
-            made["cidr_block"] = next(self._blocks)
-            for table in list(self.route_tables.values()):
-                if table.vpc_id == vpc_id:
-                    self.create_route(table.id, None, destination_ipv6_cidr_block=made["cidr_block"], local=True)
-            return made
-
-        def associate_subnet_cidr_block(self, subnet_id: str, ipv6_cidr_block: str) -> Any:
-            made = super().associate_subnet_cidr_block(subnet_id, ipv6_cidr_block)
-            made["ipv6CidrBlockState"] = ipv6.Shown(made["ipv6CidrBlockState"])
-            return made
-
-        def have_ipv6(self) -> None:
-            """The default VPC and its subnets, as an owner has them who asked for IPv6 in each zone."""
-            vpc = next(each for each in self.vpcs.values() if each.is_default)
-            block = IPv6Network(self.associate_vpc_cidr_block(vpc.id, "", True)["cidr_block"])
-            subnets = [each for zone in self.subnets.values() for each in zone.values() if each.default_for_az]
-            for each, part in zip(
-                sorted(subnets, key=lambda one: str(one.availability_zone)), block.subnets(8), strict=False
-            ):
-                self.associate_subnet_cidr_block(each.id, str(part))
-
-        def run_instances(self, *args: Any, **options: Any) -> Any:
-            made = super().run_instances(*args, **options)
-            # moto's response associates the profile with the first instance only.
-            for instance in made.instances[1:]:
-                name = options.get("iam_instance_profile_name")
-                arn = options.get("iam_instance_profile_arn")
-                if name or arn:
-                    self.associate_iam_instance_profile(
-                        instance_id=instance.id, iam_instance_profile_name=name, iam_instance_profile_arn=arn
-                    )
-            return made
-
-        def replace_iam_instance_profile_association(self, *args: Any, **options: Any) -> Any:
-            """moto replaces the association and goes on showing the instance with its former profile."""
-            made = super().replace_iam_instance_profile_association(*args, **options)
-            shown = {"Arn": made.iam_instance_profile.arn, "Id": made.association_id}
-            self.modify_instance_attribute(made.instance_id, "iam_instance_profile", shown)
-            return made
-
-        def describe_tags(self, filters: dict[str, list[str]] | None = None) -> list[dict[str, str]]:
-            """moto compares types of resources as they are, and overlooks `tag:KEY`."""
-            asked = dict(filters or {})
-            by_key = {name[4:]: asked.pop(name) for name in list(asked) if name.startswith("tag:")}
-            if "resource-type" in asked:
-                kinds = [kind for kind in sorted(set(known.values())) if kind in asked["resource-type"]]
-                # None at all is no filter to moto.
-                asked["resource-type"] = kinds or ["none"]
-            tags = super().describe_tags(asked or None)
-            return [each for each in tags if all(each["key"] == key and each["value"] in by_key[key] for key in by_key)]
-
-        def modify_instance_metadata_options(self, instance_id: str, **changes: Any) -> Any:
-            """What is not given stays as it is (moto resets it)."""
-            instance = self.get_instance(instance_id)
-            before = instance.metadata_options
-            given = {
-                "HttpTokens": changes.get("http_tokens") or before.http_tokens,
-                "HttpPutResponseHopLimit": changes.get("hop_limit") or before.http_put_response_hop_limit,
-                "HttpEndpoint": changes.get("http_endpoint") or before.http_endpoint,
-                "HttpProtocolIpv6": changes.get("http_protocol") or before.http_protocol_ipv6,
-                "InstanceMetadataTags": changes.get("metadata_tags") or before.instance_metadata_tags,
-            }
-            instance.metadata_options = instances.MetadataOptions(given)
-            return instance.metadata_options
-
-    store = Store(region, account)
+    own = {"_region": region, "_blocks": ipv6.vpc_blocks(region)}
+    store = type("Store", (Corrections, models.EC2Backend), own)(region, account)
     models.ec2_backends[account][region] = store
     return store
+
+
+# moto is imported late, so what its backend has is not known here.
+_Backend: Any = object
+
+
+class Corrections(_Backend):
+    """What differs from moto's EC2 backend, of which the store of an account and a region is a subclass, too."""
+
+    _region: str
+    _blocks: Iterator[str]
+
+    def _load_amis(self) -> None:
+        amis = importlib.import_module("moto.ec2.models.amis")
+        for image in images(self._region):
+            self.amis[image.ami] = amis.Ami(
+                self,
+                image.ami,
+                name=image.name,
+                description=image.description,
+                owner_id=image.owner,
+                owner_alias="amazon",
+                public=True,
+                virtualization_type="hvm",
+                architecture="x86_64",
+                creation_date=datetime.fromisoformat(image.built.replace("Z", "+00:00")),
+                hypervisor="xen",
+                image_location=f"{image.owner}/{image.name}",
+                root_device_type="ebs",
+                root_device_name=image.root_device,
+                region_name=self._region,
+                boot_mode="uefi-preferred",
+            )
+
+    def associate_vpc_cidr_block(self, vpc_id: str, cidr_block: str, amazon_provided: bool) -> Any:
+        """moto invents a CIDR of somebody's."""
+        if not amazon_provided:
+            return super().associate_vpc_cidr_block(vpc_id, cidr_block, amazon_provided)
+        made = self.get_vpc(vpc_id).associate_vpc_cidr_block(None, True)
+        made["cidr_block"] = next(self._blocks)
+        for table in list(self.route_tables.values()):
+            if table.vpc_id == vpc_id:
+                self.create_route(table.id, None, destination_ipv6_cidr_block=made["cidr_block"], local=True)
+        return made
+
+    def associate_subnet_cidr_block(self, subnet_id: str, ipv6_cidr_block: str) -> Any:
+        made = super().associate_subnet_cidr_block(subnet_id, ipv6_cidr_block)
+        made["ipv6CidrBlockState"] = ipv6.Shown(made["ipv6CidrBlockState"])
+        return made
+
+    def have_ipv6(self) -> None:
+        """The default VPC and its subnets, as an owner has them who asked for IPv6 in each zone."""
+        vpc = next(each for each in self.vpcs.values() if each.is_default)
+        block = IPv6Network(self.associate_vpc_cidr_block(vpc.id, "", True)["cidr_block"])
+        subnets = [each for zone in self.subnets.values() for each in zone.values() if each.default_for_az]
+        for each, part in zip(
+            sorted(subnets, key=lambda one: str(one.availability_zone)), block.subnets(8), strict=False
+        ):
+            self.associate_subnet_cidr_block(each.id, str(part))
+
+    def run_instances(self, *args: Any, **options: Any) -> Any:
+        made = super().run_instances(*args, **options)
+        # moto's response associates the profile with the first instance only.
+        for instance in made.instances[1:]:
+            name = options.get("iam_instance_profile_name")
+            arn = options.get("iam_instance_profile_arn")
+            if name or arn:
+                self.associate_iam_instance_profile(
+                    instance_id=instance.id, iam_instance_profile_name=name, iam_instance_profile_arn=arn
+                )
+        return made
+
+    def replace_iam_instance_profile_association(self, *args: Any, **options: Any) -> Any:
+        """moto replaces the association and goes on showing the instance with its former profile."""
+        made = super().replace_iam_instance_profile_association(*args, **options)
+        shown = {"Arn": made.iam_instance_profile.arn, "Id": made.association_id}
+        self.modify_instance_attribute(made.instance_id, "iam_instance_profile", shown)
+        return made
+
+    def describe_tags(self, filters: dict[str, list[str]] | None = None) -> list[dict[str, str]]:
+        """moto compares types of resources as they are, and overlooks `tag:KEY`."""
+        known = importlib.import_module("moto.ec2.utils").EC2_PREFIX_TO_RESOURCE
+        asked = dict(filters or {})
+        by_key = {name[4:]: asked.pop(name) for name in list(asked) if name.startswith("tag:")}
+        if "resource-type" in asked:
+            kinds = [kind for kind in sorted(set(known.values())) if kind in asked["resource-type"]]
+            # None at all is no filter to moto.
+            asked["resource-type"] = kinds or ["none"]
+        tags = super().describe_tags(asked or None)
+        return [each for each in tags if all(each["key"] == key and each["value"] in by_key[key] for key in by_key)]
+
+    def modify_instance_metadata_options(self, instance_id: str, **changes: Any) -> Any:
+        """What is not given stays as it is (moto resets it)."""
+        instances = importlib.import_module("moto.ec2.models.instances")
+        instance = self.get_instance(instance_id)
+        before = instance.metadata_options
+        given = {
+            "HttpTokens": changes.get("http_tokens") or before.http_tokens,
+            "HttpPutResponseHopLimit": changes.get("hop_limit") or before.http_put_response_hop_limit,
+            "HttpEndpoint": changes.get("http_endpoint") or before.http_endpoint,
+            "HttpProtocolIpv6": changes.get("http_protocol") or before.http_protocol_ipv6,
+            "InstanceMetadataTags": changes.get("metadata_tags") or before.instance_metadata_tags,
+        }
+        instance.metadata_options = instances.MetadataOptions(given)
+        return instance.metadata_options
 
 
 def _fix_association() -> None:

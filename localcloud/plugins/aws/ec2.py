@@ -327,42 +327,17 @@ class Instance(Regional):
         _wait(self.api, identity, "running")
 
     def _request(self, given: Values) -> dict[str, Any]:
+        """Return the RunInstances request for an instance."""
         request: dict[str, Any] = {
             "MinCount": 1,
             "MaxCount": 1,
             "ImageId": given["ami"],
             "InstanceType": given.get("instanceType", "t3.micro"),
+            "NetworkInterfaces": [_interface(given)],
         }
-        interface: dict[str, Any] = {"DeviceIndex": 0}
-        if given.get("subnetId"):
-            interface["SubnetId"] = given["subnetId"]
-        if given.get("vpcSecurityGroupIds"):
-            interface["Groups"] = list(given["vpcSecurityGroupIds"])
-        if given.get("ipv6AddressCount"):
-            interface["Ipv6AddressCount"] = int(given["ipv6AddressCount"])
-        if given.get("associatePublicIpAddress") is not None:
-            interface["AssociatePublicIpAddress"] = given["associatePublicIpAddress"]
-        request["NetworkInterfaces"] = [interface]
-        if given.get("iamInstanceProfile"):
-            request["IamInstanceProfile"] = {"Name": given["iamInstanceProfile"]}
-        if given.get("userDataBase64") or given.get("userData"):
-            request["UserData"] = _user_data(given)
-        if given.get("keyName"):
-            request["KeyName"] = given["keyName"]
-        if given.get("metadataOptions"):
-            request["MetadataOptions"] = _metadata_options(given["metadataOptions"])
+        request.update(_configuration(given))
         if given.get("rootBlockDevice"):
-            disk = given["rootBlockDevice"]
-            ebs = {
-                "Encrypted": disk.get("encrypted"),
-                "VolumeType": disk.get("volumeType"),
-                "VolumeSize": disk.get("volumeSize"),
-            }
-            images = self.api.client("ec2").describe_images(ImageIds=[given["ami"]])["Images"]
-            root = images[0]["RootDeviceName"] if images else "/dev/xvda"
-            request["BlockDeviceMappings"] = [
-                {"DeviceName": root, "Ebs": {key: value for key, value in ebs.items() if value is not None}}
-            ]
+            request["BlockDeviceMappings"] = [self._root_device(given)]
         for key, element in _ATTRIBUTES.items():
             if given.get(key) is not None:
                 request[element] = given[key]
@@ -376,6 +351,46 @@ class Instance(Regional):
             if given.get(key)
         ]
         return {**request, "TagSpecifications": tagged} if tagged else request
+
+    def _root_device(self, given: Values) -> dict[str, Any]:
+        """Return the root volume, under the name that the image has for it."""
+        disk = given["rootBlockDevice"]
+        ebs = {
+            "Encrypted": disk.get("encrypted"),
+            "VolumeType": disk.get("volumeType"),
+            "VolumeSize": disk.get("volumeSize"),
+        }
+        images = self.api.client("ec2").describe_images(ImageIds=[given["ami"]])["Images"]
+        root = images[0]["RootDeviceName"] if images else "/dev/xvda"
+        return {"DeviceName": root, "Ebs": {key: value for key, value in ebs.items() if value is not None}}
+
+
+def _configuration(given: Values) -> dict[str, Any]:
+    """Return what an instance has from its cloud: role, user data, key pair, and how it is asked for metadata."""
+    found: dict[str, Any] = {}
+    if given.get("iamInstanceProfile"):
+        found["IamInstanceProfile"] = {"Name": given["iamInstanceProfile"]}
+    if given.get("userDataBase64") or given.get("userData"):
+        found["UserData"] = _user_data(given)
+    if given.get("keyName"):
+        found["KeyName"] = given["keyName"]
+    if given.get("metadataOptions"):
+        found["MetadataOptions"] = _metadata_options(given["metadataOptions"])
+    return found
+
+
+def _interface(given: Values) -> dict[str, Any]:
+    """Return the primary network interface of an instance."""
+    interface: dict[str, Any] = {"DeviceIndex": 0}
+    if given.get("subnetId"):
+        interface["SubnetId"] = given["subnetId"]
+    if given.get("vpcSecurityGroupIds"):
+        interface["Groups"] = list(given["vpcSecurityGroupIds"])
+    if given.get("ipv6AddressCount"):
+        interface["Ipv6AddressCount"] = int(given["ipv6AddressCount"])
+    if given.get("associatePublicIpAddress") is not None:
+        interface["AssociatePublicIpAddress"] = given["associatePublicIpAddress"]
+    return interface
 
 
 class InstanceState(Regional):

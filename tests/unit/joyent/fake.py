@@ -206,21 +206,23 @@ class FakeCloud(BaseAdapter):
                     machine, lambda: {kind: {each: value for each, value in machine[kind].items() if each != key}}
                 )
                 return 204, None
-            case "GET", ["nics"]:
-                return 200, [{"mac": _mac(each), "network": each, "state": "running"} for each in machine["networks"]]
-            case "POST", ["nics"]:
-                asked = body["network"]["ipv4_uuid"] if isinstance(body["network"], dict) else body["network"]
-                machine["networks"] = [*machine["networks"], MEMBER if asked == POOL else asked]
-                return 201, {"mac": _mac(machine["networks"][-1]), "state": "provisioning"}
-            case (("GET" | "DELETE"), ["nics", mac]):
-                found = [each for each in machine["networks"] if _mac(each).replace(":", "") == mac]
-                if not found:
-                    return GONE
-                if method == "DELETE":
-                    machine["networks"] = [each for each in machine["networks"] if each not in found]
-                    return 204, None
-                return 200, {"mac": mac, "network": found[0], "state": "running"}
+            case _, ["nics", *mac]:
+                return self._nics(method, machine, mac, body)
         return GONE
+
+    def _nics(self, method: str, machine: dict[str, Any], mac: list[str], body: dict[str, Any]) -> Answer:
+        networks = machine["networks"]
+        if method == "GET" and not mac:
+            return 200, [{"mac": _mac(each), "network": each, "state": "running"} for each in networks]
+        if method == "POST" and not mac:
+            asked = body["network"]["ipv4_uuid"] if isinstance(body["network"], dict) else body["network"]
+            machine["networks"] = [*networks, MEMBER if asked == POOL else asked]
+            return 201, {"mac": _mac(machine["networks"][-1]), "state": "provisioning"}
+        found = [each for each in networks if _mac(each).replace(":", "") in mac]
+        if method == "DELETE" and found:
+            machine["networks"] = [each for each in networks if each not in found]
+            return 204, None
+        return (200, {"mac": mac[0], "network": found[0], "state": "running"}) if method == "GET" and found else GONE
 
     def _act(self, machine: dict[str, Any], body: dict[str, Any]) -> Answer:
         package = next((each for each in PACKAGES if each["id"] == body.get("package")), {})
