@@ -8,8 +8,6 @@ import secrets
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from werkzeug.exceptions import HTTPException, MethodNotAllowed
-from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
 from localcloud.cloudflare import errors, handlers, identity
@@ -17,6 +15,7 @@ from localcloud.cloudflare.call import Call, Reply, authenticated
 from localcloud.cloudflare.limits import Limiter
 from localcloud.cloudflare.store import Store
 from localcloud.cloudflare.tokens import Token
+from localcloud.network.routing import NoRouteError, Router, WrongMethodError
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -40,9 +39,7 @@ class App:
     def __init__(self, store: Store, limiter: Limiter, origin_certificates: identity.OriginCertificates) -> None:
         self._store, self._limiter = store, limiter
         table = _routes(origin_certificates)
-        self._handlers = {f"{method} {path}": handler for method, path, handler in table}
-        rules = [Rule(f"{PREFIX}{path}", methods=[method], endpoint=f"{method} {path}") for method, path, _ in table]
-        self._map = Map(rules, strict_slashes=False, redirect_defaults=False, merge_slashes=False)
+        self._router = Router((method, f"{PREFIX}{path}", (path, handler)) for method, path, handler in table)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         request = Request(environ)
@@ -64,23 +61,22 @@ class App:
         return response(environ, start_response)
 
     def _answer(self, request: Request, headers: dict[str, str]) -> Reply:
-        endpoint, args = self._route(request)
-        if endpoint == "GET /ips":
+        path, handler, args = self._route(request)
+        if path == "/ips":
             token: Token | None = None
         else:
-            token = authenticated(request, self._store, verifies=endpoint.endswith("/tokens/verify"))
+            token = authenticated(request, self._store, verifies=path.endswith("/tokens/verify"))
             headers.update(self._limiter.count(self._store.user if token.owner == "user" else token.id))
-        return self._handlers[endpoint](Call(self._store, request, args, token))
+        return handler(Call(self._store, request, args, token))
 
-    def _route(self, request: Request) -> tuple[str, dict[str, Any]]:
-        adapter = self._map.bind("api.cloudflare.com")
+    def _route(self, request: Request) -> tuple[str, Handler, dict[str, str]]:
         try:
-            endpoint, args = adapter.match(request.path, method=request.method)
-        except MethodNotAllowed as wrong:
+            (path, handler), args = self._router.match(request.method, request.path)
+        except WrongMethodError as wrong:
             if _ELSEWHERE.fullmatch(f"{request.method} {request.path}"):
                 raise errors.not_emulated(request.method, request.path) from wrong
             raise errors.ApiError(405, 10405, "Method not allowed for this authentication scheme") from wrong
-        except HTTPException as unknown:
+        except NoRouteError as unknown:
             if _ELSEWHERE.fullmatch(f"{request.method} {request.path}"):
                 raise errors.not_emulated(request.method, request.path) from unknown
             raise errors.no_route(request.path) from unknown
@@ -89,7 +85,7 @@ class App:
         for name, value in args.items():
             if name in ("zone_id", "account_id", "record_id", "token_id") and not _is_id(value):
                 raise errors.no_route(request.path)
-        return str(endpoint), dict(args)
+        return path, handler, args
 
 
 def _routes(origin: identity.OriginCertificates) -> list[tuple[str, str, Handler]]:

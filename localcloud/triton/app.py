@@ -14,14 +14,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from email.utils import formatdate
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, quote, unquote
 
 from werkzeug.wrappers import Request, Response
 
+from localcloud.network.routing import NoRouteError, WrongMethodError
 from localcloud.triton import authentication, throttle, versions
 from localcloud.triton.call import Call, Reply, parameters, wire_of
 from localcloud.triton.errors import ApiError, not_found
-from localcloud.triton.routes import ROUTES, Route
+from localcloud.triton.routes import ROUTER, Route
 from localcloud.triton.store import Store
 from localcloud.triton.versions import Version
 
@@ -134,30 +135,15 @@ class App:
 
 
 def _route(method: str, words: list[str]) -> tuple[Route, dict[str, str]]:
-    """Raises ApiError 404, or 405 where the path has other methods. HEAD is answered where GET is."""
-    allowed: list[str] = []
-    for route in ROUTES:
-        path = _matched(route.words, words)
-        if path is None:
-            continue
-        if route.method == method or (method == "HEAD" and route.method == "GET"):
-            return route, path
-        allowed.append(route.method)
-    if allowed:
-        raise ApiError(405, "MethodNotAllowed", f"{method} is not allowed", headers={"Allow": ", ".join(allowed)})
-    raise not_found(f"/{'/'.join(words)} does not exist")
-
-
-def _matched(pattern: tuple[str, ...], words: list[str]) -> dict[str, str] | None:
-    if len(pattern) != len(words):
-        return None
-    found = {}
-    for part, word in zip(pattern, words, strict=True):
-        if part.startswith(":"):
-            found[part[1:]] = word
-        elif part != word:
-            return None
-    return found
+    """Raises ApiError 404, or 405 where the path has other methods. A word may have a slash, so the router gets it quoted."""
+    try:
+        route, path = ROUTER.match(method, f"/{'/'.join(quote(word, safe='') for word in words)}")
+    except WrongMethodError as wrong:
+        allow = {"Allow": ", ".join(wrong.allowed)}
+        raise ApiError(405, "MethodNotAllowed", f"{method} is not allowed", headers=allow) from wrong
+    except NoRouteError as unknown:
+        raise not_found(f"/{'/'.join(words)} does not exist") from unknown
+    return route, {name: unquote(word) for name, word in path.items()}
 
 
 def _wanted_version(request: Request) -> str:
