@@ -1,6 +1,6 @@
 """Compare what the program declares with what the state, the roll calls and the clouds have, machine by machine: one pure function.
 
-The fourth set, DNS, is compared with the members of each roll call by `attendance.difference`.
+DNS is compared with the members of each roll call by `components.registration.diff.find_drift`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from components.model import GOING, Instance, Member, describe
 
 
 @dataclass(frozen=True, order=True, kw_only=True)
-class Held:
-    """A machine in the stack's state. `counted`: a roll call has it among its members. `going`: the state has it only until it is
-    deleted."""
+class StateMachine:
+    """A machine in the stack's state. `counted`: it is a member of a roll call. `going`: the state has it only until it is deleted."""
 
     member: Member
     counted: bool = True
@@ -31,10 +30,12 @@ class Missing:
     in_cloud: tuple[str, ...] = ()
 
 
-def missing(fleet: str, count: int | None, held: Iterable[Held], seen: Iterable[Instance]) -> Missing:
-    """What is not everywhere of a fleet that the program declares with `count` machines, None where it does not declare it. `held` are the
-    fleet's machines in the state, `seen` all that its cloud lists."""
-    state, machines = tuple(held), {each.instance: each for each in seen}
+def missing(fleet: str, count: int | None, state: Iterable[StateMachine], instances: Iterable[Instance]) -> Missing:
+    """Return the machines of a fleet that are not everywhere. The program declares `count` machines; None: it does not declare the fleet.
+
+    `state` are the fleet's machines in the state, `instances` all that its cloud lists.
+    """
+    state, machines = tuple(state), {each.instance: each for each in instances}
     there = {each.member.machine for each in state if not each.going}
     return Missing(
         in_state=tuple(
@@ -54,21 +55,21 @@ def missing(fleet: str, count: int | None, held: Iterable[Held], seen: Iterable[
     )
 
 
-def _not_in_program(held: Held, count: int | None) -> str:
-    who = describe(held.member)
-    if held.going:
+def _not_in_program(machine: StateMachine, count: int | None) -> str:
+    who = describe(machine.member)
+    if machine.going:
         return f"{who} is in the state to be deleted: the last `pulumi up` did not come to it, so run it again"
-    number = held.member.machine
+    number = machine.member.machine
     if count is not None and number.isdecimal() and int(number) < count:
         return ""
     return f"{who} is in the state and not in the program: `pulumi up` lets it leave and deletes it"
 
 
-def _not_in_cloud(held: Held, machines: Mapping[str, Instance]) -> str:
-    machine = machines.get(held.member.instance)
-    if machine is None or machine.state in GOING:
-        return f"{describe(held.member)} is in the state and its cloud does not list it: `pulumi up` makes another"
-    return "" if machine.running else f"{describe(held.member)} does not run, its cloud says {machine.state}"
+def _not_in_cloud(machine: StateMachine, instances: Mapping[str, Instance]) -> str:
+    who, instance = describe(machine.member), instances.get(machine.member.instance)
+    if instance is None or instance.state in GOING:
+        return f"{who} is in the state and its cloud does not list it: `pulumi up` makes another"
+    return "" if instance.running else f"{who} does not run, its cloud says {instance.state}"
 
 
 def _sorted(lines: Iterable[str]) -> tuple[str, ...]:

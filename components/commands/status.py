@@ -44,28 +44,28 @@ _DEREGISTRATION = "pulumi-python:dynamic/rollcall:Deregistration"
 
 
 class StatusError(Exception):
-    """The stack cannot be looked at; the message says why and what to do."""
+    """The stack cannot be compared; the message says why and what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MachineStatus:
-    """One machine: as the state names it, as its cloud lists it, and where DNS has it. `since` is when it was made, on EC2 when it was
-    last started (ISO 8601, UTC)."""
+    """One machine: as the state names it, as its cloud lists it, and the record sets that have it. `since` is when it was created, on EC2
+    when it was last started (ISO 8601, UTC)."""
 
     name: str
     instance: str
     state: str
     addresses: tuple[str, ...]
     since: str
-    stands: tuple[str, ...]
+    record_sets: tuple[str, ...]
     note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FleetStatus:
     """A fleet's machines, and each way in which program, state, cloud and DNS differ. `region` is the AWS region, or Triton's data
-    centre where it is not the configured one. `notes` tell what is wrong with the zones' name servers, and where resolvers have another
-    view than they: no difference of the stack's."""
+    centre where it is not the configured one. `notes` say what is wrong with the zones' name servers, and where resolvers have another
+    view. They are not differences of the stack."""
 
     fleet: str
     cloud: str
@@ -106,26 +106,26 @@ def _machine(member: Member, roll: DesiredState, entries: Iterable[DnsRecord], s
         state=seen.state if seen else "not listed by its cloud",
         addresses=seen.addresses if seen else (),
         since=seen.since if seen else "",
-        stands=tuple(str(key) for key in sorted({entry.key for entry in mine})),
+        record_sets=tuple(str(key) for key in sorted({entry.key for entry in mine})),
         note=seen.note if seen else "",
     )
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Held:
+class _State:
     """What an exported state has: the properties of its roll calls and Deregistrations, by fleet, and its machines."""
 
     stacks: tuple[str, ...]
     roll_calls: Mapping[str, Mapping[str, Any]]
     deregistrations: Mapping[str, Sequence[Mapping[str, Any]]]
-    machines: tuple[census.Held, ...]
+    machines: tuple[census.StateMachine, ...]
 
     @property
     def fleets(self) -> list[str]:
         return sorted({*self.roll_calls, *self.deregistrations, *(each.member.fleet for each in self.machines)})
 
 
-def held_in(resources: Iterable[Mapping[str, Any]]) -> _Held:
+def state_in(resources: Iterable[Mapping[str, Any]]) -> _State:
     """Read the machines of an exported state, and what the stack's own resources know of them."""
     listed = list(resources)
     ours = [each for each in listed if each.get("type") in (_ROLL_CALL, _DEREGISTRATION)]
@@ -140,7 +140,7 @@ def held_in(resources: Iterable[Mapping[str, Any]]) -> _Held:
     counted = {str(member["instance"]) for props in roll_calls.values() for member in props["members"]}
     urn = next((str(each["urn"]).split("::") for each in listed if "::" in str(each.get("urn"))), None)
     now = [named(urn[1], urn[0].rpartition(":")[2])] if urn else []
-    return _Held(
+    return _State(
         stacks=tuple(dict.fromkeys((*now, *(str(each["outputs"]["stack"]) for each in ours)))),
         roll_calls=roll_calls,
         deregistrations=deregistrations,
@@ -148,18 +148,18 @@ def held_in(resources: Iterable[Mapping[str, Any]]) -> _Held:
     )
 
 
-def _machine_in(resource: Mapping[str, Any], counted: Collection[str]) -> census.Held | None:
-    """The machine that this resource is: by its id, which has the form of a cloud's, and by the tags that name it."""
+def _machine_in(resource: Mapping[str, Any], counted: Collection[str]) -> census.StateMachine | None:
+    """Return the machine that this resource is, by its id, which has the form of a cloud's, and by its tags."""
     id_, tags = str(resource.get("id") or ""), (resource.get("outputs") or {}).get("tags")
     if not cloud_of(id_) or not isinstance(tags, Mapping) or not {STACK, FLEET, MACHINE, GENERATION} <= {*tags}:
         return None
     names = {"fleet": tags[FLEET], "machine": str(tags[MACHINE]), "generation": tags[GENERATION], "stack": tags[STACK]}
     member = Member(instance=id_, **names)
-    return census.Held(member=member, counted=id_ in counted, going=bool(resource.get("delete")))
+    return census.StateMachine(member=member, counted=id_ in counted, going=bool(resource.get("delete")))
 
 
 def declared(stack: str, config: Mapping[str, str]) -> dict[str, FleetSettings]:
-    """The fleets of the program, by name. `stack` is the stack's id. Raises ConfigurationError."""
+    """Return the fleets of the program, by name. `stack` is the stack's id. Raises ConfigurationError."""
     if config.get("rollcall:fleets") is None:
         return {}
     # A zone that the configuration gives by its id may be gone, and no fleet needs its name.
@@ -188,24 +188,26 @@ def lost_tokens_of(resources: Iterable[Mapping[str, Any]], config: Mapping[str, 
         own = cloudflare_tokens.verified(api, lambda: cloudflare_tokens.accounts_seen(api, site))
     except cloudflare_tokens.InactiveError:
         return []
-    return [str(each) for stack in held_in(listed).stacks for each in lost_tokens.lost(api, own.owner, stack, made)]
+    return [str(each) for stack in state_in(listed).stacks for each in lost_tokens.lost(api, own.owner, stack, made)]
 
 
-def look(resources: Iterable[Mapping[str, Any]], config: Mapping[str, str]) -> list[FleetStatus]:
-    """Every fleet of the program and of an exported state, with its cloud and DNS looked at now. Raises the errors of the clouds'
-    clients, and ConfigurationError."""
-    state = held_in(resources)
+def compare(resources: Iterable[Mapping[str, Any]], config: Mapping[str, str]) -> list[FleetStatus]:
+    """Return every fleet of the program and of an exported state, compared with its cloud and DNS as they are now.
+
+    Raises the errors of the clouds' clients, and ConfigurationError.
+    """
+    state = state_in(resources)
     # Where nothing is deployed, the name is not needed yet.
     program = declared(next(iter(state.stacks), "stack"), config)
-    return [_look(name, program.get(name), state, config) for name in sorted({*program, *state.fleets})]
+    return [_compare(name, program.get(name), state, config) for name in sorted({*program, *state.fleets})]
 
 
-def _look(name: str, told: FleetSettings | None, state: _Held, config: Mapping[str, str]) -> FleetStatus:
+def _compare(name: str, declared: FleetSettings | None, state: _State, config: Mapping[str, str]) -> FleetStatus:
     machines = [each for each in state.machines if each.member.fleet == name]
     props = _roll_call(name, machines, state)
     if props is None:
-        lacks = census.missing(name, told.count if told else None, machines, ())
-        access = Location(cloud=told.cloud, region=told.region or "") if told else Location(cloud="")
+        lacks = census.missing(name, declared.count if declared else None, machines, ())
+        access = Location(cloud=declared.cloud, region=declared.region or "") if declared else Location(cloud="")
         return FleetStatus(
             fleet=name,
             cloud=access.cloud,
@@ -219,7 +221,7 @@ def _look(name: str, told: FleetSettings | None, state: _Held, config: Mapping[s
     drift = proven(registries, roll, find_drift(roll, entries, seen, registries.answers()))
     steps = _unhealthy_steps(drift, registries, seen)
     found = status_of(Location.from_inputs(props["cloud"]), roll, entries, seen, drift, steps)
-    lacks = census.missing(name, told.count if told else None, machines, seen)
+    lacks = census.missing(name, declared.count if declared else None, machines, seen)
     gone = [f"the zone {zone} was deleted" for zone in registries.gone]
     return replace(
         found,
@@ -248,9 +250,9 @@ def _lacking(lacks: census.Missing) -> dict[str, tuple[str, ...]]:
     return {f"not_{key}": lines for key, lines in asdict(lacks).items()}
 
 
-def _roll_call(name: str, machines: Sequence[census.Held], state: _Held) -> dict[str, Any] | None:
-    """The properties of the fleet's roll call with all its machines in the state as members; where it has none yet, by those of the
-    machines' Deregistrations. None where the state has neither."""
+def _roll_call(name: str, machines: Sequence[census.StateMachine], state: _State) -> dict[str, Any] | None:
+    """Return the properties of the fleet's roll call, with all machines of the state as members; without a roll call, those of the
+    machines' Deregistrations. None: the state has neither."""
     props = state.roll_calls.get(name)
     if props is None:
         made = state.deregistrations.get(name)
@@ -266,7 +268,7 @@ def _roll_call(name: str, machines: Sequence[census.Held], state: _Held) -> dict
 
 
 def shown(fleets: Sequence[FleetStatus], lost: Sequence[str] = ()) -> str:
-    """The same for people: differences first. `lost` are tokens in no state."""
+    """Return the same for people, differences first. `lost` are tokens that are in no state."""
     lines = [
         f"  {fleet.fleet}: {key.replace('_', ' ')}: {text}"
         for fleet in fleets
@@ -286,21 +288,23 @@ def shown(fleets: Sequence[FleetStatus], lost: Sequence[str] = ()) -> str:
             addresses = ", ".join(machine.addresses) or "no address"
             row = f"  {machine.name:<16} {machine.instance:<37} {machine.state:<9} {addresses:<16} {machine.since}"
             lines.append(row.rstrip())
-            lines += [f"      at {place}" for place in machine.stands]
+            lines += [f"      at {key}" for key in machine.record_sets]
     return "\n".join(map(escaped, lines))
 
 
 def exported(stack: str) -> tuple[list[Mapping[str, Any]], Configuration]:
-    """The resources in the stack's state, and its configuration. `stack` may be empty: the one that is selected. Raises StatusError."""
+    """Return the resources in the stack's state, and its configuration. An empty `stack` is the selected one. Raises StatusError."""
     chosen = ("--stack", stack) if stack else ()
     state = json.loads(_pulumi("stack", "export", *chosen) or "{}")
     return state.get("deployment", {}).get("resources") or [], configuration(stack)
 
 
 class Configuration(dict[str, str]):
-    """The stack's configuration as the engine hands it to the program. A secret that could not be decrypted is not in it, and to ask
-    for it raises StatusError: without a credential that it should have, another account would be asked. `secrets` are the keys whose
-    values no message may show."""
+    """The stack's configuration as the engine hands it to the program.
+
+    A secret that could not be decrypted is not in it, and to ask for it raises StatusError: without it, the credentials of another
+    account might be used. `secrets` are the keys whose values no message may show.
+    """
 
     def __init__(
         self, values: Mapping[str, str], sealed: Iterable[str] = (), why: str = "", secrets: Iterable[str] = ()
@@ -316,7 +320,7 @@ class Configuration(dict[str, str]):
 
 
 def configuration(stack: str) -> Configuration:
-    """The configuration of a stack, or of the selected one. Raises StatusError."""
+    """Return the configuration of a stack, or of the selected one. Raises StatusError."""
     chosen = ("--stack", stack) if stack else ()
     why = ""
     try:
@@ -355,7 +359,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # A region that cannot be asked is no difference: nothing is known of it.
     try:
         stack = exported(chosen.stack)
-        fleets, lost = look(*stack), lost_tokens_of(*stack)
+        fleets, lost = compare(*stack), lost_tokens_of(*stack)
     except (StatusError, ConfigurationError, RollcallError, CloudApiError) as fault:
         print(escaped_lines(f"rollcall status: {fault}"), file=sys.stderr)
         return 2

@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from components.commands.census import Held, Missing, missing
+from components.commands.census import Missing, StateMachine, missing
 from components.model import Instance, Member
 
 MEMBER = Member(fleet="web", machine="0", generation="aaaaaa", instance="i-00000000000000001")
-HELD = Held(member=MEMBER)
+HELD = StateMachine(member=MEMBER)
 SEEN = Instance(instance=MEMBER.instance, fleet="web", machine="0", generation="aaaaaa", running=True, state="running")
 WHO = "web-0 (i-00000000000000001)"
 GOING = replace(HELD, going=True, counted=False)
-SUCCESSOR = Held(member=replace(MEMBER, generation="bbbbbb", instance="i-00000000000000002"))
+SUCCESSOR = StateMachine(member=replace(MEMBER, generation="bbbbbb", instance="i-00000000000000002"))
 ITS_MACHINE = replace(SEEN, generation="bbbbbb", instance="i-00000000000000002")
 
 
@@ -38,7 +38,7 @@ def test_what_is_everywhere_is_no_difference() -> None:
     ],
 )
 def test_what_one_of_them_lacks_is_named(
-    count: int | None, held: list[Held], seen: list[Instance], lacks: str, said: str
+    count: int | None, held: list[StateMachine], seen: list[Instance], lacks: str, said: str
 ) -> None:
     found = missing("web", count, held, seen)
     (line,) = getattr(found, lacks)

@@ -95,7 +95,7 @@ def test_the_exit_code_tells_monitoring(
     entries: list[DnsRecord], code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(status, "exported", lambda stack: ([], {}))
-    monkeypatch.setattr(status, "look", lambda *_: [fleet(entries, [SEEN])])
+    monkeypatch.setattr(status, "compare", lambda *_: [fleet(entries, [SEEN])])
     assert status.main(["--stack", "local", "--json"]) == code
     found = json.loads(capsys.readouterr().out)
     assert found["in_step"] is (code == 0) and found["fleets"][0]["machines"][0]["instance"] == MEMBER.instance
@@ -119,7 +119,7 @@ def test_a_region_that_cannot_be_asked_is_no_difference(
         raise EndpointConnectionError(endpoint_url="https://ec2.eu-west-1.amazonaws.com/")
 
     monkeypatch.setattr(status, "exported", lambda stack: ([], {}))
-    monkeypatch.setattr(status, "look", refuse)
+    monkeypatch.setattr(status, "compare", refuse)
     assert status.main(["--stack", "prod"]) == 2
     assert "ec2.eu-west-1.amazonaws.com" in capsys.readouterr().err
 
@@ -250,8 +250,10 @@ class TestFourSets:
         config: dict[str, str] = CONFIG,
     ) -> dict[str, tuple[str, ...]]:
         monkeypatch.setattr(status, "registries_of", lambda *_: World(entries, seen))
-        found = {key: lines for each in status.look(state, config) for key, lines in each.differences.items() if lines}
-        assert all(each.in_step for each in status.look(state, config)) is not bool(found)
+        found = {
+            key: lines for each in status.compare(state, config) for key, lines in each.differences.items() if lines
+        }
+        assert all(each.in_step for each in status.compare(state, config)) is not bool(found)
         return found
 
     def test_what_is_in_all_four_is_in_step(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,7 +293,7 @@ class TestFourSets:
         monkeypatch.setattr(World, "notes", (lame,))
         monkeypatch.setattr(World, "split_", "another view")
         assert self.look(monkeypatch, [DEREGISTRATION, instance(), ROLL_CALL], [ENTRY], [SEEN]) == {}
-        (found,) = status.look([DEREGISTRATION, instance(), ROLL_CALL], CONFIG)
+        (found,) = status.compare([DEREGISTRATION, instance(), ROLL_CALL], CONFIG)
         assert found.in_step and found.notes == (lame, "another view")
         lines = shown([found, replace(found, fleet="api")]).splitlines()
         assert lines[0].startswith("In step") and lines[2:6] == ["Name servers", f"  {lame}", "  another view", ""]
@@ -302,7 +304,7 @@ class TestFourSets:
         monkeypatch.setattr(World, "answered", False)
         found = self.look(monkeypatch, [DEREGISTRATION, instance(), ROLL_CALL], [ENTRY], [SEEN])
         assert found.keys() == {"missing"}
-        (fleet,) = status.look([DEREGISTRATION, instance(), ROLL_CALL], CONFIG)
+        (fleet,) = status.compare([DEREGISTRATION, instance(), ROLL_CALL], CONFIG)
         assert fleet.notes == (f"{PLACE}: ns1 (192.0.2.1) answers nothing; resolver 192.0.2.53 answers 10.0.0.1",)
 
     def test_one_in_dns_alone_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
