@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from components.commands.review.events import Preview
 from components.commands.review.findings import Change, Findings, Fleet, code, findings_of
+from components.registration.diff import Kind
 from components.resources.fleets.revision import unseen_parts
 
 # GitHub refuses a longer comment.
@@ -16,13 +17,31 @@ _LINE, _MESSAGE, _PROPERTIES, _NAMES = 400, 6_000, 12, 100
 _CUTS = (10_000, 1_000, 300, 100, 40, 15, 5, 2)
 _LEFT_OUT = f"A comment on GitHub has at most {LIMIT:,} characters; the log of the job has all of them"
 _KINDS = {
-    "missing": ("Missing from DNS", "the state has the machine, and it does not answer; `up` waits for it, and fails if it does not come back"),
-    "stale": ("Stale in DNS", "the record has another value than its machine; the machine corrects it"),
-    "leftover": ("Left over in DNS", "the machine of the record is gone; `up` removes the record"),
-    "foreign": ("Foreign in DNS", "this stack did not write it; Rollcall does not change it, and shows it once"),
-    "orphaned": ("Orphaned machines", "the machine has the tags of this stack and is in no state, and its cloud proves that Rollcall made it; `up` ends it"),
-    "unproven": ("Unproven machines", "only its tags say that the machine is of this stack, which has it in no state; `up` never ends it"),
-}  # fmt: skip
+    Kind.MISSING: (
+        "Missing from DNS",
+        "the state has the machine, and it does not answer; `up` waits for it, and fails if it does not come back",
+    ),
+    Kind.STALE: (
+        "Stale in DNS",
+        "the record has another value than its machine; the machine corrects it",
+    ),
+    Kind.LEFTOVER: (
+        "Left over in DNS",
+        "the machine of the record is gone; `up` removes the record",
+    ),
+    Kind.FOREIGN: (
+        "Foreign in DNS",
+        "this stack did not write it; Rollcall does not change it, and shows it once",
+    ),
+    Kind.ORPHANED: (
+        "Orphaned machines",
+        "the machine has the tags of this stack and is in no state, and its cloud proves that Rollcall made it; `up` ends it",
+    ),
+    Kind.UNPROVEN: (
+        "Unproven machines",
+        "only its tags say that the machine is of this stack, which has it in no state; `up` never ends it",
+    ),
+}
 
 
 _VANISHED = "**Gone from their cloud** ({}): the state has them, and their cloud does not; `up` creates them again."
@@ -217,14 +236,14 @@ def _order(fleets: Sequence[Fleet]) -> Iterable[str]:
 
 
 def _entries(fleets: Sequence[Fleet]) -> Iterable[str]:
-    for place in sorted({each for fleet in fleets for each in (*fleet.stood, *fleet.places)}):
-        here = [fleet for fleet in fleets if place in fleet.stood and place in fleet.places]
-        before = sum(fleet.before for fleet in fleets if place in fleet.stood)
-        after = sum(fleet.after for fleet in fleets if place in fleet.places)
+    for key in sorted({each for fleet in fleets for each in (*fleet.sets_before, *fleet.sets_after)}):
+        here = [fleet for fleet in fleets if key in fleet.sets_before and key in fleet.sets_after]
+        before = sum(fleet.before for fleet in fleets if key in fleet.sets_before)
+        after = sum(fleet.after for fleet in fleets if key in fleet.sets_after)
         renewed = sum(len(fleet.replaced) for fleet in here)
         if before != after or renewed:
             again = f", {renewed} of them successors" if renewed else ""
-            yield f"- {code(place)}: {before} machine{'' if before == 1 else 's'} now, {after} afterwards{again}"
+            yield f"- {code(str(key))}: {before} machine{'' if before == 1 else 's'} now, {after} afterwards{again}"
 
 
 def _drift(found: Findings) -> list[Section]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from components.commands.review.events import UNKNOWN, Preview, State, Step
 from components.dns.registry import place_of
+from components.model import RecordKey
 from components.registration.diff import Kind, is_safe_delete, is_safe_end
 from rollcall.escaping import escaped
 
@@ -17,7 +18,6 @@ MACHINES = {"aws:ec2/instance:Instance": "AWS", "pulumi-python:dynamic/joyent:Ma
 ROLL_CALL = "pulumi-python:dynamic/rollcall:RollCall"
 # What stands beside a machine or a fleet; the machines' and fleets' own lines say it.
 BRACKET = (ROLL_CALL, "pulumi-python:dynamic/rollcall:Deregistration", "pulumi-python:dynamic/joyent:Ready")
-DIFFERENCES = tuple(kind.value for kind in Kind)
 _RECORDS = ("cloudflare:index/dnsRecord:DnsRecord", "aws:route53/record:Record")
 _DNS = (*_RECORDS, "cloudflare:index/zoneSetting:ZoneSetting", "cloudflare:index/zone:Zone", "aws:route53/zone:Zone")
 _GROUP = "aws:ec2/securityGroup:SecurityGroup"
@@ -50,8 +50,8 @@ class Property:
 
 @dataclass(frozen=True, kw_only=True)
 class Fleet:
-    """A fleet's machines by what becomes of them, each list sorted. `before` is how many there are now; they
-    stand at `stood` now and at `places` afterwards."""
+    """A fleet's machines by what becomes of them, each list sorted. `before` is how many there are now. `sets_before` are the record sets
+    that have them now, `sets_after` those that will have them."""
 
     name: str
     cloud: str
@@ -62,8 +62,8 @@ class Fleet:
     changed: tuple[str, ...] = ()
     vanished: tuple[str, ...] = ()
     because: tuple[Property, ...] = ()
-    stood: tuple[str, ...] = ()
-    places: tuple[str, ...] = ()
+    sets_before: tuple[RecordKey, ...] = ()
+    sets_after: tuple[RecordKey, ...] = ()
     linger: int = 0
     timeout: int = 0
 
@@ -97,7 +97,7 @@ class Findings:
     fleets: tuple[Fleet, ...]
     dns: tuple[Change, ...]
     others: tuple[Change, ...]
-    differences: Mapping[str, tuple[tuple[str, str], ...]]
+    differences: Mapping[Kind, tuple[tuple[str, str], ...]]
     by_hand: tuple[Change, ...]
     vanished: tuple[Change, ...]
     dangers: tuple[str, ...]
@@ -321,8 +321,8 @@ def _fleet(name: str, cloud: str, lists: Mapping[str, list[str]], roll: Step | N
         replaced=sorted_lists.get("replaced", ()),
         changed=sorted_lists.get("changed", ()),
         vanished=sorted_lists.get("vanished", ()),
-        stood=_stands(roll.old if roll else None),
-        places=_stands(roll.new if roll else None),
+        sets_before=_record_sets(roll.old if roll else None),
+        sets_after=_record_sets(roll.new if roll else None),
         linger=int(told.get("linger") or 0),
         timeout=int(told.get("timeout") or 0),
     )
@@ -333,34 +333,34 @@ def _natural(name: str) -> tuple[str, int]:
     return (fleet, int(number)) if number.isdigit() else (name, 0)
 
 
-def _stands(roll: State | None) -> tuple[str, ...]:
-    """The record sets that a RollCall looks at; none of a place whose values are not known yet."""
-    found: list[str] = []
+def _record_sets(roll: State | None) -> tuple[RecordKey, ...]:
+    """Return the record sets of a RollCall, without those of a place whose values are not known yet."""
+    found: list[RecordKey] = []
     for each in (roll.inputs.get("places") if roll else None) or ():
         with contextlib.suppress(KeyError, TypeError, ValueError):
-            found += [str(expected.key) for expected in place_of(each).record_sets]
+            found += [expected.key for expected in place_of(each).record_sets]
     return tuple(found)
 
 
-def _differences(steps: Iterable[Step], refreshed: Iterable[Step]) -> dict[str, tuple[tuple[str, str], ...]]:
-    """(fleet, line) of each kind, as the refresh of each RollCall read them."""
+def _differences(steps: Iterable[Step], refreshed: Iterable[Step]) -> dict[Kind, tuple[tuple[str, str], ...]]:
+    """Return (fleet, line) of each kind of finding, as the refresh of each RollCall read them."""
     read = {each.urn: (each.name, each.old) for each in steps if each.type == ROLL_CALL}
     read |= {each.urn: (each.name, each.new) for each in refreshed if each.type == ROLL_CALL}
-    found: dict[str, list[tuple[str, str]]] = {key: [] for key in DIFFERENCES}
+    found: dict[Kind, list[tuple[str, str]]] = {kind: [] for kind in Kind}
     for name, seen in read.values():
-        for key in DIFFERENCES:
-            lines = (seen.outputs.get(key) or seen.inputs.get(key) or ()) if seen else ()
-            found[key] += [(name, line) for line in lines if isinstance(line, str) and line != UNKNOWN]
-    return {key: tuple(sorted(lines)) for key, lines in found.items()}
+        for kind in Kind:
+            lines = (seen.outputs.get(kind.value) or seen.inputs.get(kind.value) or ()) if seen else ()
+            found[kind] += [(name, line) for line in lines if isinstance(line, str) and line != UNKNOWN]
+    return {kind: tuple(sorted(lines)) for kind, lines in found.items()}
 
 
 def _dangers(
-    steps: list[Step], fleets: tuple[Fleet, ...], differences: Mapping[str, tuple[tuple[str, str], ...]]
+    steps: list[Step], fleets: tuple[Fleet, ...], differences: Mapping[Kind, tuple[tuple[str, str], ...]]
 ) -> Iterable[str]:
     for fleet in fleets:
         if fleet.goes and not fleet.after:
             yield f"Fleet `{fleet.name}` is removed: {_count(len(fleet.goes), 'machine')} on {fleet.cloud}."
-    yield from _empty_places(fleets)
+    yield from _emptied_record_sets(fleets)
     for step in steps:
         gone = step.op in (*_GONE, "delete-replaced")
         if gone and step.old and step.old.protect:
@@ -371,15 +371,18 @@ def _dangers(
         if step.type in (_GROUP, _RULE) and step.op not in ("same", *_GONE):
             yield from _opened(step)
         if step.type == ROLL_CALL and step.new and step.new.inputs.get("brake") is False:
-            yield f"The safety limit is off (`rollcall:brake: false`): fleet `{step.name}` removes any number of records and machines at once."
-    yield from _brake(steps, fleets, differences)
+            yield (
+                f"The safety limit is off (`rollcall:brake: false`): fleet `{step.name}` removes any number of records and machines "
+                "at once."
+            )
+    yield from _safety_limit(steps, fleets, differences)
 
 
-def _empty_places(fleets: tuple[Fleet, ...]) -> Iterable[str]:
-    for place in sorted({each for fleet in fleets for each in fleet.stood}):
-        before = sum(fleet.before for fleet in fleets if place in fleet.stood)
-        if before and not sum(fleet.after for fleet in fleets if place in fleet.places):
-            yield f"No machine answers at {code(place)} any more: the last one is removed."
+def _emptied_record_sets(fleets: tuple[Fleet, ...]) -> Iterable[str]:
+    for key in sorted({each for fleet in fleets for each in fleet.sets_before}):
+        before = sum(fleet.before for fleet in fleets if key in fleet.sets_before)
+        if before and not sum(fleet.after for fleet in fleets if key in fleet.sets_after):
+            yield f"No machine answers at {code(str(key))} any more: the last one is removed."
 
 
 def _opened(step: Step) -> Iterable[str]:
@@ -407,17 +410,17 @@ def _lets_everybody_in(rule: str) -> bool:
     return ssh and bool(_FROM_EVERYBODY.search(said + " "))
 
 
-def _brake(
-    steps: list[Step], fleets: tuple[Fleet, ...], differences: Mapping[str, tuple[tuple[str, str], ...]]
+def _safety_limit(
+    steps: list[Step], fleets: tuple[Fleet, ...], differences: Mapping[Kind, tuple[tuple[str, str], ...]]
 ) -> Iterable[str]:
     for step in (each for each in steps if each.type == ROLL_CALL and each.new):
         if step.new is None or step.new.inputs.get("brake") is False:
             continue
-        stands = sum(fleet.before * len(fleet.stood) for fleet in fleets)
-        left = sum(1 for fleet, _ in differences[Kind.LEFTOVER.value] if fleet == step.name)
-        lost = sum(1 for fleet, _ in differences[Kind.ORPHANED.value] if fleet == step.name)
+        records = sum(fleet.before * len(fleet.sets_before) for fleet in fleets)
+        left = sum(1 for fleet, _ in differences[Kind.LEFTOVER] if fleet == step.name)
+        lost = sum(1 for fleet, _ in differences[Kind.ORPHANED] if fleet == step.name)
         wanted = sum(each.after for each in fleets if each.name == step.name)
-        if not is_safe_delete(stands + left, left) or not is_safe_end(wanted, lost):
+        if not is_safe_delete(records + left, left) or not is_safe_end(wanted, lost):
             yield (
                 f"The safety limit may stop `pulumi up`: fleet `{step.name}` has {left} leftover records and {lost} orphaned machines to "
                 "remove, more than three in ten. Then it reports this and removes nothing."
