@@ -16,15 +16,18 @@ from components.registration.providers import FINDINGS, DeregistrationProvider, 
 
 @dataclass(frozen=True, kw_only=True)
 class RollCallArgs:
-    """`members` are mappings `{machine, generation, instance}`; `places` what `Place.as_inputs` gives; `cloud` what
-    `Location.as_inputs` gives; `timeout`: fail after this many seconds in which no machine got any further; `linger` the seconds that
-    a machine serves on after its entries are gone.
-    `uncounted` are machines that the state has and no roll call has counted, since the `up` that made them failed before: `{stack,
-    fleet, machine, generation}`; those that are not members leave as members do.
-    `peers` are the fleets in the same place of the same cloud, `elsewhere` the cloud's other places where fleets are (what
-    `Location.as_inputs` gives); `brake` refuses to remove many entries or machines at once; with `ssh`
-    machines that leave are told so by SSH after the roll call as well, and must run then. `given_up` are the fleets of the state
-    that the program has no more: their machines serve until their own RollCall goes."""
+    """The inputs of a RollCall.
+
+    - `members`: mappings `{machine, generation, instance}`. `places`: what `Place.as_inputs` gives. `cloud`: what
+      `Location.as_inputs` gives.
+    - `timeout`: fail after this many seconds without progress. `linger`: for how many seconds a machine serves after its records are gone.
+    - `uncounted`: machines of the state that no roll call has counted, because the `up` that created them failed before: `{stack, fleet,
+      machine, generation}`. Those that are not members leave as members do.
+    - `peers`: the fleets at the same location of the same cloud. `elsewhere`: the other locations of the cloud that have fleets.
+    - `brake`: refuse to remove many records or machines at once (the safety limit).
+    - `ssh`: machines that leave are also told by SSH after the roll call, and must run then.
+    - `given_up`: the fleets of the state that the program no longer has. Their machines serve until their own RollCall is deleted.
+    """
 
     stack: str
     fleet: str
@@ -43,7 +46,7 @@ class RollCallArgs:
 
 
 class RollCall(Resource, module="rollcall", name="RollCall"):  # type: ignore[call-arg]
-    """One for each fleet. Succeeds when every machine of the fleet is answered by the zone's own name servers.
+    """Succeed when the zone's own name servers answer with every machine of a fleet. Each fleet has one.
 
     `missing`, `stale`, `leftover`, `foreign`, `orphaned` and `unproven` (lists of lines) are what a refresh found. The program declares
     them empty, so a preview shows them as a change.
@@ -78,11 +81,13 @@ class RollCall(Resource, module="rollcall", name="RollCall"):  # type: ignore[ca
 
 
 class Deregistration(Resource, module="rollcall", name="Deregistration"):  # type: ignore[call-arg]
-    """One for each machine, made before it. `generation` (6 hex digits) is new at each create and marks all that the
-    machine writes to DNS. Depends on everything that its machine needs in order to register and leave.
+    """Give a machine its generation, and remove what it left in DNS after it is deleted. Each machine has one, which is created before it.
 
-    `networks` are the ids of a Triton machine's networks. With others the machine is replaced, successor first: CloudAPI could add and
-    remove NICs in place, but each of that is a reboot, of a fleet's machines all at once, and with another public address."""
+    `generation` (6 hex digits) is new at each create and marks all records of the machine. A Deregistration depends on everything that its
+    machine needs to register and to leave. `networks` are the ids of a Triton machine's networks. With others the machine is replaced,
+    successor first: CloudAPI could add and remove NICs in place, but each change reboots a machine, a fleet's machines all at once, and
+    gives it another public address.
+    """
 
     generation: pulumi.Output[str]
 
