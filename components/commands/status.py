@@ -32,7 +32,7 @@ from components.preflight import cloudflare_tokens, lost_tokens, zone_names
 from components.registration.diff import Cause, Drift, Finding, Kind, find_drift, owned
 from components.registration.inventory import Registries
 from components.registration.messages import line
-from components.registration.props import registries_of, roll_of
+from components.registration.props import desired_of, registries_of
 from components.registration.roll_call import proven
 from components.resources.tags import named
 from rollcall.errors import RollcallError
@@ -215,7 +215,7 @@ def _compare(name: str, declared: FleetSettings | None, state: _State, config: M
             machines=(),
             differences={**_differences(Drift()), **_lacking(lacks)},
         )
-    registries, roll = registries_of(props, config), roll_of(props)
+    registries, roll = registries_of(props, config), desired_of(props)
     entries = registries.entries()
     seen = [each for stack in state.stacks for each in registries.seen(stack)]
     drift = proven(registries, roll, find_drift(roll, entries, seen, registries.answers()))

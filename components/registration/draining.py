@@ -78,40 +78,44 @@ def _machines(registries: Registries, stack: str, members: Sequence[Member]) -> 
     return [machine for each in sorted(stacks) for machine in registries.seen(each)]
 
 
-def wait_for_caches(registries: Registries, roll: DesiredState, seconds: float, engine: Engine) -> None:
+def wait_for_caches(registries: Registries, desired: DesiredState, seconds: float, engine: Engine) -> None:
     """Wait up to `seconds` after a whole fleet has left, as long as other machines of the stack are in its record sets.
 
     A cache may still lead clients to the fleet, and they must not fail while the name has other machines. In `destroy` the others leave
     too, and the wait ends with them.
     """
-    ours = {stand.key for stand in roll.record_sets if not stand.shared}
+    ours = {each.key for each in desired.record_sets if not each.shared}
     end = time.monotonic() + seconds
     said = False
     while time.monotonic() < end:
         here = [each for each in registries.entries() if each.key in ours]
-        if not any(each.owner is not None and each.owner.stack == roll.stack for each in here):
+        if not any(each.owner is not None and each.owner.stack == desired.stack for each in here):
             return
         if not said:
-            engine.say(f"{roll.fleet} has left; waiting {end - time.monotonic():.0f} s at most for answers in caches")
+            engine.say(
+                f"{desired.fleet} has left; waiting {end - time.monotonic():.0f} s at most for answers in caches"
+            )
             said = True
         engine.sleep(CHECK_EVERY_S)
 
 
-def withdraw(registries: Registries, keys: Set[RecordKey], roll: DesiredState, engine: Engine, *, since: float) -> None:
+def withdraw(
+    registries: Registries, keys: Set[RecordKey], desired: DesiredState, engine: Engine, *, since: float
+) -> None:
     """Take members that continue to run out of the record sets `keys`, which they no longer join.
 
     Their agents leave by themselves once they have read their new settings, which changed at `since`. An agent may have lost its rights,
     or no longer know the record set: after DROP_LIMIT_S its records are removed. Raises the errors of `rollcall.errors`.
     """
-    while staying := [each for each in owned(registries.entries(), roll.stack, roll.members) if each.key in keys]:
+    while staying := [each for each in owned(registries.entries(), desired.stack, desired.members) if each.key in keys]:
         waited = time.monotonic() - since
-        names = ", ".join(sorted({f"{_named(each, roll.members)} at {each.key}" for each in staying}))
+        names = ", ".join(sorted({f"{_named(each, desired.members)} at {each.key}" for each in staying}))
         if waited > DRAIN_LIMIT_S:
             engine.say(f"{names} comes back though it joins that no more: look at its agent", warning=True)
             return
         if waited >= DROP_LIMIT_S:
             registries.remove(staying)
-            engine.say(f"{roll.fleet}: removed {names}, which joins that no more and did not leave")
+            engine.say(f"{desired.fleet}: removed {names}, which joins that no more and did not leave")
         engine.sleep(POLL_S)
 
 

@@ -16,12 +16,12 @@ def registries_of(props: Mapping[str, Any], config: Mapping[str, str]) -> Regist
     return Registries(tuple(place_of(each) for each in props["places"]), Locations.of(props), config)
 
 
-def roll_of(props: Mapping[str, Any]) -> DesiredState:
+def desired_of(props: Mapping[str, Any]) -> DesiredState:
     """Return the desired state of a RollCall as it is in the state. Only machines that were drained before may leave."""
-    return roll_with(props, leaving=())
+    return desired_with(props, leaving=())
 
 
-def roll_with(props: Mapping[str, Any], *, leaving: tuple[Member, ...]) -> DesiredState:
+def desired_with(props: Mapping[str, Any], *, leaving: tuple[Member, ...]) -> DesiredState:
     return DesiredState(
         stack=props["stack"],
         fleet=props["fleet"],

@@ -44,7 +44,7 @@ from components.registration.diff import (
 from components.registration.draining import POLL_S, drain_members, wait_for_caches, withdraw
 from components.registration.inventory import RESOLVERS, Registries
 from components.registration.messages import NOT_PROVEN, line, lines, properties
-from components.registration.props import members_of, registries_of, roll_of, with_given_up
+from components.registration.props import desired_of, members_of, registries_of, with_given_up
 from components.registration.roll_call import RollCallError, drain_delay, proven, until_answered
 from components.registration.snapshots import DepartureSnapshot, DnsSnapshot
 from rollcall.errors import FatalError
@@ -134,7 +134,7 @@ class RollCallProvider(_Provider):
             **news,
             **properties(Drift()),
             "acknowledged": [
-                each.as_inputs() for each in sorted({*roll_of(olds).acknowledged, *map(acknowledgement, foreign)})
+                each.as_inputs() for each in sorted({*desired_of(olds).acknowledged, *map(acknowledgement, foreign)})
             ],
             **({"drained": drained} if drained else {}),
             **({"former_stacks": former_stacks} if former_stacks else {}),
@@ -156,7 +156,7 @@ class RollCallProvider(_Provider):
             drain_members(before, stack, leaving, engine, drain_delay=drain_delay(before, props) if members else 0)
             _warn_of_gone(before.gone, props["fleet"], engine)
             if not members:
-                wait_for_caches(before, roll_of(olds), drain_delay(before, olds), engine)
+                wait_for_caches(before, desired_of(olds), drain_delay(before, olds), engine)
             # That took a while, and no machine may be deleted unless those that stay answer.
             return until_answered(registries, props, leaving=leaving, engine=engine)
         except Exception:
@@ -167,34 +167,34 @@ class RollCallProvider(_Provider):
 
     def _withdraw(self, olds: Mapping[str, Any], news: Mapping[str, Any], engine: Engine) -> None:
         """Take the members that stay out of the record sets that the fleet no longer joins."""
-        roll, before = roll_of(news), {*members_of(olds)}
-        roll = replace(roll, members=tuple(each for each in roll.members if each in before))
-        joined = {stand.key for stand in roll.record_sets}
+        desired, before = desired_of(news), {*members_of(olds)}
+        desired = replace(desired, members=tuple(each for each in desired.members if each in before))
+        joined = {each.key for each in desired.record_sets}
         began = time.monotonic()
         for each in olds["places"]:
-            dropped = {stand.key for stand in place_of(each).record_sets} - joined
-            if not dropped or not roll.members:
+            dropped = {expected.key for expected in place_of(each).record_sets} - joined
+            if not dropped or not desired.members:
                 continue
             registries = self._registries({**news, "places": [each]})
             try:
-                withdraw(registries, dropped, roll, engine, since=began)
-                _warn_of_gone(registries.gone, roll.fleet, engine)
+                withdraw(registries, dropped, desired, engine, since=began)
+                _warn_of_gone(registries.gone, desired.fleet, engine)
             except FatalError as refused:
                 # Its zone may belong to another account now. That must not block the update.
                 engine.say(
-                    f"{roll.fleet}: cannot see whether it has left {', '.join(map(str, sorted(dropped)))} ({refused})",
+                    f"{desired.fleet}: cannot see whether it has left {', '.join(map(str, sorted(dropped)))} ({refused})",
                     warning=True,
                 )
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
         registries = self._registries(props)
         snapshot = snapshots.SNAPSHOTS.get(self._what(props, "places"), lambda: DnsSnapshot(registries), SNAPSHOT_AGE_S)
-        roll = roll_of(props)
-        found = find_drift(roll, snapshot.entries(), registries.seen(roll.stack), snapshot.answers())
-        found = proven(registries, roll, found)
-        _warn_of_gone(snapshot.gone, roll.fleet, Engine())
+        desired = desired_of(props)
+        found = find_drift(desired, snapshot.entries(), registries.seen(desired.stack), snapshot.answers())
+        found = proven(registries, desired, found)
+        _warn_of_gone(snapshot.gone, desired.fleet, Engine())
         for note in snapshot.notes:
-            Engine().say(f"{roll.fleet}: {note}", warning=True)
+            Engine().say(f"{desired.fleet}: {note}", warning=True)
         changed = {**props, **properties(found)}
         if props.get("former"):
             changed["former"] = registries.still_former(props["stack"])
@@ -210,7 +210,7 @@ class RollCallProvider(_Provider):
         all_left = drain_members(registries, stack, leaving, engine, drain_delay=0)
         _warn_of_gone(registries.gone, _props["fleet"], engine)
         if leaving:
-            wait_for_caches(registries, roll_of(_props), drain_delay(registries, _props), engine)
+            wait_for_caches(registries, desired_of(_props), drain_delay(registries, _props), engine)
             # They are deleted next. After an update, another fleet may fail first.
             if all_left and not _props.get("ssh"):
                 registries.stop(stack, leaving)

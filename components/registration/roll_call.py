@@ -16,7 +16,7 @@ from components.registration.diff import Drift, find_drift, member_of, owned, wi
 from components.registration.draining import POLL_S, drain_members, say_once
 from components.registration.inventory import Registries
 from components.registration.messages import complaint
-from components.registration.props import roll_with
+from components.registration.props import desired_with
 from components.registration.transitions import (
     Action,
     Answered,
@@ -52,7 +52,7 @@ def until_answered(
 
     Raises RollCallError when nothing changed for the time-out, or when the safety limit forbids what would be removed.
     """
-    desired = roll_with(props, leaving=leaving)
+    desired = desired_with(props, leaving=leaving)
     call = Call(
         desired=desired,
         timeout=float(props["timeout"]),
