@@ -82,7 +82,7 @@ def _refused(error: Any, where: str, whose: str, role_key: str) -> str:
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
     asked = f"{error.operation_name} ({code})"
     if code in _BUSY:
-        return f"{where}: AWS throttles {asked}, also after retries. The credentials are not at fault: wait, and run it again."
+        return f"{where}: AWS throttles {asked}, also after retries. The credentials are not at fault. Wait, and run it again."
     if code in _CLOCK or (code in _UNKNOWN and _LATE.search(said)):
         return f"{CREDENTIALS}: AWS refuses {asked}, since this machine's clock is wrong: {said}. Set the clock."
     if code in _EXPIRED:
@@ -101,13 +101,13 @@ def _refused(error: Any, where: str, whose: str, role_key: str) -> str:
     if code in _DENIED:
         return _denied(asked, said)
     if code in _ACCOUNT:
-        return f"{where}: AWS refuses {asked} to this account: {said} Finish what it asks for in the account's console."
+        return f"{where}: AWS refuses {asked} to this account: {said.rstrip('.')}. Finish what it asks for in the account's console."
     if status >= 500:
         return (
-            f"{where}: AWS fails at {asked} (HTTP {status}). The credentials are not at fault: try again later; "
-            "https://health.aws.amazon.com tells of outages."
+            f"{where}: AWS fails at {asked} (HTTP {status}). The credentials are not at fault. Try again later; "
+            "https://health.aws.amazon.com shows outages."
         )
-    return f"{where}: AWS refuses {asked}: {said} Correct what it names."
+    return f"{where}: AWS refuses {asked}: {said.rstrip('.')}. Correct what it names."
 
 
 def _denied(asked: str, said: str) -> str:

@@ -198,7 +198,9 @@ def _adopt(chosen: argparse.Namespace) -> int:
     resources, config = exported(chosen.stack)
     found = owners(resources)
     if not resources:
-        raise StatusError("the stack's state is empty; `pulumi up` first, entries become those of machines that it has")
+        raise StatusError(
+            "state: it has no resource. Run `pulumi up` first: `adopt` gives records to machines of the state."
+        )
     stack = named(*reversed(_stack_of(str(resources[0]["urn"]))))
     settings = program(stack, config, zone_names.looked_up(config.get))
     records: tuple[Record, ...] = ()

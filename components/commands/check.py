@@ -17,6 +17,7 @@ from pathlib import Path
 
 from components.aws import account_settings
 from components.config import namespaces, stack_file
+from components.config.checks import NO_FLEET
 from components.config.errors import ConfigurationError, at
 from components.config.models import KEYS, MACHINE_TOKEN, Settings, stack_id
 from components.config.reader import decoded, read_whole
@@ -42,7 +43,7 @@ def _settings(file: StackFile, keys: Sequence[str], stack: str) -> tuple[Setting
     hidden = [key for key in KEYS if file.is_secret(f"rollcall:{key}")]
     settings, found = read_whole(stack_id(file.project, stack), {**decoded(ours), **others}, hidden)
     if file.is_partial or any(path == ("rollcall:fleets",) for path in file.secrets):
-        found = [each for each in found if not each.startswith("rollcall:fleets: names no fleet")]
+        found = [each for each in found if not each.startswith(NO_FLEET)]
     # Of what is encrypted nothing is known.
     sealed = [at(str(key), *rest) for key, *rest in file.secrets]
     return settings, [each for each in found if not each.startswith(tuple(f"{key}:" for key in sealed))]

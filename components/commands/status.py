@@ -343,10 +343,10 @@ def _pulumi(*words: str) -> str:
             stdin=subprocess.DEVNULL,
         )
     except OSError as missing:
-        raise StatusError(f"pulumi cannot be started ({missing.strerror}); put the engine on the PATH") from missing
+        raise StatusError(f"pulumi: cannot be started ({missing.strerror}). Put the engine on the PATH.") from missing
     if done.returncode:
         said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise StatusError(f"`pulumi {' '.join(words)}` failed: {said}")
+        raise StatusError(f"pulumi {words[0]}: failed ({said}). Correct what it names.")
     return done.stdout
 
 

@@ -37,6 +37,9 @@ _MOST_JOINS = 10
 _ROUTE53_VALUES, _ROUTE53_COMFORTABLE = 400, 300
 _SERVICES = "rollcall:directory.services"
 _FLEETS = "rollcall:fleets"
+_NAMES_NONE = "names no fleet"
+# How the error begins that there is no fleet.
+NO_FLEET = f"{_FLEETS}: {_NAMES_NONE}"
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ def check(settings: Settings, faults: Faults, hidden: Collection[str] = ()) -> S
     add = _Add(faults, hidden)
     if not settings.fleets and not faults:
         example = "{cloud: aws, count: 2, size: t3.micro, image: debian-12, joins: [site]}"
-        add(_FLEETS, "names no fleet", f"Add one, as web-aws: {example}")
+        add(_FLEETS, _NAMES_NONE, f"Add one, as web-aws: {example}")
     if settings.site is not None:
         _site(settings.site, add)
         _floor("rollcall:site", "the site", SITE_JOIN, settings.site.min_registered, settings, add)

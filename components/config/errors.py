@@ -21,7 +21,7 @@ class ConfigurationError(Exception):
 
     def __init__(self, faults: Iterable[str]) -> None:
         self.faults = tuple(map(escaped_lines, faults))
-        count = "1 fault" if len(self.faults) == 1 else f"{len(self.faults)} faults"
+        count = "1 error" if len(self.faults) == 1 else f"{len(self.faults)} errors"
         super().__init__(
             f"the configuration has {count}, nothing was changed:\n"
             + "\n".join(f"  - {fault}" for fault in self.faults)

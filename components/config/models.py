@@ -97,7 +97,7 @@ _RUN_AS = Form(
 _FOLDER = Form(
     r"(?!(?:.*/)?\.\.?(?:/|$))[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*|\.",
     "is not a folder of the workload",
-    "Write it as public, relative to its files and without ..",
+    "Write it as public, relative to its files and without `..`",
 )
 _HTTP_CHECK = Form(rf":{_PORT}/[^\s:]*", "is not a port and a path", "Write it as :8080/healthz")
 _TCP_CHECK = Form(rf":{_PORT}", "is not a port", "Write it as :8080")
@@ -189,10 +189,10 @@ class HealthSettings:
 
 
 _Rise = Annotated[
-    int, Field(strict=True, ge=1, le=100, description="a machine is healthy after so many good checks in a row")
+    int, Field(strict=True, ge=1, le=100, description="a machine is healthy after this many good checks in a row")
 ]
 _Fall = Annotated[
-    int, Field(strict=True, ge=1, le=100, description="a machine is unhealthy after so many bad checks in a row")
+    int, Field(strict=True, ge=1, le=100, description="a machine is unhealthy after this many bad checks in a row")
 ]
 _MinRegistered = Annotated[
     int,
@@ -200,8 +200,8 @@ _MinRegistered = Annotated[
         strict=True,
         ge=1,
         le=400,
-        description="so many machines of a record set, over all clouds and fleets, stay in DNS whatever their health; 30 % of the"
-        " wanted ones do at least ([the floor](agents.md#unhealthy-machines))",
+        description="this many machines of a record set, on all clouds and in all fleets, stay in DNS whatever their health; at least"
+        " 30 % of the wanted ones ([the floor](agents.md#unhealthy-machines))",
     ),
 ]
 
@@ -214,7 +214,7 @@ class SiteSettings(Section):
         str,
         _SITE_ZONE,
         Field(
-            description="the Cloudflare zone, by its name or its id; it is adopted, never emptied. It must be active where"
+            description="the Cloudflare zone, by its name or its id; the stack uses it, and never empties it. It must be active if"
             " machines join",
             examples=["scalability.expert"],
         ),
@@ -222,7 +222,7 @@ class SiteSettings(Section):
     zone_id: Annotated[
         str | None,
         _CLOUDFLARE_ID,
-        Field(description="the id of the zone, where the token sees several of this name (in several accounts)"),
+        Field(description="the id of the zone, if the token sees several zones of this name (in several accounts)"),
     ] = None
     host: Annotated[str, _HOST, Field(description="the machines' name below the zone")] = "www"
     ttl: Annotated[
@@ -231,7 +231,7 @@ class SiteSettings(Section):
             strict=True,
             ge=1,
             le=86400,
-            description="the TTL of the machines' records; 1 is automatic, else 60 at least",
+            description="the TTL of the machines' records; 1 is automatic, otherwise at least 60",
             json_schema_extra=_SECONDS,
         ),
         AfterValidator(_dns_ttl),
@@ -248,8 +248,8 @@ class SiteSettings(Section):
         str,
         OneOf(PROTECTIONS),
         Field(
-            description="sets the zone's security level; `off` touches nothing. Cloudflare itself now tells attacks apart and"
-            " of these acts on `under_attack` alone"
+            description="sets the zone's security level; `off` changes nothing. Cloudflare itself now detects attacks, and"
+            " of these values it uses only `under_attack`"
         ),
     ] = "off"
     acceleration: Annotated[
@@ -264,14 +264,14 @@ class SiteSettings(Section):
         bool,
         Field(
             strict=True,
-            description="make the zone; it is kept when the stack is destroyed, or makes it no more. No machine may join"
-            " before it is delegated to: first an `up` with the counts at 0",
+            description="create the zone; it is kept when the stack is destroyed, or when the key is removed. No machine may join"
+            " before the registrar names its name servers: first an `up` with the counts at 0",
         ),
     ] = False
     account_id: Annotated[
         str | None,
         _CLOUDFLARE_ID,
-        Field(description="with `create`: the id of the account that gets the zone, where the token sees several"),
+        Field(description="with `create`: the id of the account that gets the zone, if the token sees several"),
     ] = None
     records: Annotated[
         int,
@@ -279,7 +279,7 @@ class SiteSettings(Section):
             strict=True,
             ge=1,
             le=1_000_000,
-            description="how many records the zone's plan holds; the fleets, and one of them doubled, must fit",
+            description="how many records the zone's plan allows; the fleets, and one of them doubled, must fit",
         ),
     ] = CLOUDFLARE_FREE_RECORDS
     check: Annotated[
@@ -287,7 +287,7 @@ class SiteSettings(Section):
         _HEALTH_CHECK,
         Field(
             description="when a machine may join: `http:PORT:PATH`, `tcp:PORT` or `command:/PATH`; without it the check of"
-            " the fleet's workload, and `http:80:/` where that has none",
+            " the fleet's workload, and `http:80:/` if that has none",
             json_schema_extra={"shown": "`http:80:/`"},
         ),
     ] = None
@@ -310,7 +310,7 @@ class IncarnationSettings(Section):
 
     name: Annotated[str, NOT_A_KEY] = ""
     txt: Annotated[
-        Mapping[str, str], Field(description="keys and values by RFC 6763; nothing secret: anyone can read it")
+        Mapping[str, str], Field(description="keys and values by RFC 6763; no secrets, because everybody can read it")
     ] = field(default_factory=dict)
     shards: Annotated[
         int,
@@ -318,10 +318,10 @@ class IncarnationSettings(Section):
             strict=True,
             ge=1,
             le=100,
-            description="so many SRV sets, `v1-1` to `v1-N`, which the client merges. For more than 300 machines. Choose it"
-            " before machines join: with another number they move to other sets, and clients that know the incarnation's PTR"
-            " (`ttl` of the directory) find nobody until they ask again. Without a gap: another incarnation with the number,"
-            " and fleets that join it",
+            description="the number of SRV record sets, `v1-1` to `v1-N`, which the client merges. For more than 300 machines. Choose it"
+            " before machines join: with another number they move to other record sets, and clients that know the incarnation's PTR"
+            " (`ttl` of the directory) find no machine until they ask again. Without such a gap: make another incarnation with the"
+            " number, and fleets that join it",
         ),
     ] = 1
 
@@ -342,7 +342,7 @@ class ServiceSettings(Section):
     protocol: Annotated[
         str,
         OneOf(PROTOCOLS),
-        Field(description="port 4217 of UDP is taken: there machines ask each other whether they live"),
+        Field(description="port 4217 of UDP is used: machines ask each other there whether they run"),
     ] = "tcp"
     ttl: Annotated[
         int,
@@ -353,7 +353,7 @@ class ServiceSettings(Section):
     check: Annotated[
         str | None,
         _HEALTH_CHECK,
-        Field(description="as of the site; needed for UDP", json_schema_extra={"shown": "`tcp:PORT`"}),
+        Field(description="as for the site; needed for UDP", json_schema_extra={"shown": "`tcp:PORT`"}),
     ] = None
     rise: _Rise = 1
     fall: _Fall = FALL
@@ -361,7 +361,7 @@ class ServiceSettings(Section):
     incarnations: Annotated[
         tuple[IncarnationSettings, ...],
         ByName(),
-        Field(description="by name, one DNS label each, as `v1`", examples=[{"v1": {}}]),
+        Field(description="by name, one DNS label each, for example `v1`", examples=[{"v1": {}}]),
     ]
     short_name: Annotated[
         str | None,
@@ -398,14 +398,14 @@ class DirectorySettings(Section):
         str,
         _DIRECTORY_ZONE,
         Field(
-            description="the public hosted zone, by its name or its id; it is adopted, never emptied",
+            description="the public hosted zone, by its name or its id; the stack uses it, and never empties it",
             examples=["unilans.net"],
         ),
     ]
     zone_id: Annotated[
         str | None,
         _HOSTED_ZONE_ID,
-        Field(description="the id of the hosted zone, where the account has several public ones of this name"),
+        Field(description="the id of the hosted zone, if the account has several public ones of this name"),
     ] = None
     services: Annotated[
         tuple[ServiceSettings, ...],
@@ -429,16 +429,16 @@ class DirectorySettings(Section):
         bool,
         Field(
             strict=True,
-            description="make the zone; it is kept when the stack is destroyed, or makes it no more. No machine may join"
-            " before it is delegated to: first an `up` with the counts at 0",
+            description="create the zone; it is kept when the stack is destroyed, or when the key is removed. No machine may join"
+            " before the registrar names its name servers: first an `up` with the counts at 0",
         ),
     ] = False
     manage_soa: Annotated[
         bool | None,
         Field(
             strict=True,
-            description="set the TTL of the zone's SOA to 60 seconds: for so long resolvers then remember that a name is not there,"
-            " and not for 900. `destroy` puts the former TTL back. In one of the stacks that share a zone",
+            description="set the TTL of the zone's SOA to 60 seconds: then resolvers remember for 60 seconds, and not for 900, that a"
+            " name does not exist. `destroy` restores the former TTL. Set it in one of the stacks that share a zone",
             json_schema_extra={"shown": "as `create`"},
         ),
     ] = None
@@ -446,7 +446,7 @@ class DirectorySettings(Section):
         bool,
         Field(
             strict=True,
-            description="keep the list of the zone's service types (RFC 6763 section 9), one record set; `false` in all but"
+            description="write the list of the zone's service types (RFC 6763 section 9), one record set; set `false` in all but"
             " one of the stacks that share a zone",
         ),
     ] = True
@@ -465,7 +465,8 @@ class SshSettings(Section):
         str,
         _USER,
         Field(
-            description="who logs in, as `admin`; on Triton `root` unless set", json_schema_extra={"shown": "needed"}
+            description="the user that logs in, for example `admin`; on Triton `root` unless set",
+            json_schema_extra={"shown": "needed"},
         ),
     ] = ""
     key_name: Annotated[
@@ -520,8 +521,8 @@ class FleetSettings(Section):
     region: Annotated[
         str | None,
         Field(
-            description="another AWS region than the stack's `aws:region`, or another data centre of Triton than the configured"
-            " one by its name (`triton datacenters` lists them); a fleet that moves is replaced there first"
+            description="another AWS region than the stack's `aws:region`, or the name of another data centre of Triton than the configured"
+            " one (`triton datacenters` lists them); a fleet that moves gets its successors there first"
         ),
     ] = None
     timeout: Annotated[
@@ -530,7 +531,7 @@ class FleetSettings(Section):
             strict=True,
             ge=10,
             le=3600,
-            description="a roll call fails after so long without progress. Progress: a machine answers, or reaches another"
+            description="a roll call fails after this time without progress. Progress: a machine answers, or reaches another"
             " state or step of its start for the first time",
             json_schema_extra=_SECONDS,
         ),
@@ -545,8 +546,8 @@ class FleetSettings(Section):
     renew: Annotated[
         str,
         Field(
-            description='a word of yours, as `"2026-11"`: another one looks the image up again, and replaces the machines by'
-            " those that have it"
+            description='a word of your choice, for example `"2026-11"`: another word looks up the image again, and replaces the machines'
+            " by machines with the new image"
         ),
     ] = ""
     ipv6: Annotated[
@@ -555,7 +556,7 @@ class FleetSettings(Section):
     ] = False
     ssh: Annotated[
         SshSettings | None,
-        Field(description="who may log in: `{user: admin, keyName: operators, from: [203.0.113.0/24]}`; see below"),
+        Field(description="access by SSH: `{user: admin, keyName: operators, from: [203.0.113.0/24]}`; see below"),
     ] = None
     adopt: Annotated[
         Mapping[Annotated[int, BeforeValidator(_number)], str],
@@ -590,18 +591,23 @@ class CheckSettings(Section):
     http: Annotated[
         str | None,
         _HTTP_CHECK,
-        Field(description="port and path that answer with 2xx or 3xx, as `:8080/healthz`", examples=[":8080/healthz"]),
+        Field(
+            description="port and path that answer with 2xx or 3xx, for example `:8080/healthz`",
+            examples=[":8080/healthz"],
+        ),
     ] = None
-    tcp: Annotated[str | None, _TCP_CHECK, Field(description="a port that accepts, as `:5432`", examples=[":5432"])] = (
-        None
-    )
+    tcp: Annotated[
+        str | None,
+        _TCP_CHECK,
+        Field(description="a port that accepts connections, for example `:5432`", examples=[":5432"]),
+    ] = None
     grace: Annotated[
         int | None,
         Field(
             strict=True,
             ge=1,
             le=3600,
-            description="how long a start may take until the check is good; after that the workload is started again",
+            description="how long a start may take until the check is good; then the workload is started again",
             json_schema_extra=_SECONDS,
         ),
     ] = None
@@ -629,8 +635,8 @@ class WorkloadSettings(Section):
     exclude: Annotated[
         tuple[str, ...],
         Field(
-            description="what of `files` is left out, in lines as of a `.gitignore`; `.git`, `.env`, keys and the like always are,"
-            " unless a line lets them in: `!.env`",
+            description="what of `files` is left out, in lines as in a `.gitignore`; `.git`, `.env`, keys and similar files are always left"
+            " out, unless a line includes them: `!.env`",
             examples=[["node_modules", "*.map"]],
         ),
     ] = ()
@@ -644,7 +650,9 @@ class WorkloadSettings(Section):
         ),
     ] = None
     sha256: Annotated[
-        str | None, _SHA256, Field(description="of the artifact; without it nothing is fetched", examples=["0" * 64])
+        str | None,
+        _SHA256,
+        Field(description="SHA-256 of the artifact; without it nothing is fetched", examples=["0" * 64]),
     ] = None
     packages: Annotated[
         tuple[Annotated[str, _PACKAGE], ...],
@@ -655,7 +663,7 @@ class WorkloadSettings(Section):
         str | None,
         _RUN,
         Field(
-            description="the command, as `ExecStart` of systemd: `./start` is a file of the workload; no shell, but `${NAME}` is"
+            description="the command, as `ExecStart` of systemd: `./start` is a file of the workload; there is no shell, but `${NAME}` is"
             " taken from `env`",
             examples=["./start"],
         ),
@@ -663,17 +671,17 @@ class WorkloadSettings(Section):
     user: Annotated[
         str | None,
         _RUN_AS,
-        Field(description="whom it runs as", json_schema_extra={"shown": "a user of its own"}),
+        Field(description="the user that it runs as", json_schema_extra={"shown": "a user of its own"}),
     ] = None
     env: Annotated[
-        Mapping[str, str], Field(description="its environment; nothing secret: it is in the state and on the disk")
+        Mapping[str, str], Field(description="its environment; no secrets, because it is in the state and on the disk")
     ] = field(default_factory=dict)
     nginx: Annotated[
         NginxSettings | None, Field(description="in place of `run`: its files are a static site, `{root: public}`")
     ] = None
     check: Annotated[
         CheckSettings | None,
-        Field(description="when it is healthy: `{http: ':8080/healthz', grace: 60}`; of a join that has no check"),
+        Field(description="when it is healthy: `{http: ':8080/healthz', grace: 60}`; used by joins that have no check"),
     ] = None
 
 
@@ -703,7 +711,7 @@ class Settings(Section):
     joyent: Annotated[
         JoyentSettings,
         Field(
-            description="where CloudAPI is, without `TRITON_*` in the environment, which comes first. Never the key itself"
+            description="where CloudAPI is, without `TRITON_*` in the environment, which has precedence. Never the key itself"
         ),
     ] = JoyentSettings()
     linger: Annotated[
@@ -712,7 +720,7 @@ class Settings(Section):
             strict=True,
             ge=0,
             le=86400,
-            description="how long a leaving machine serves on after its records are gone; the longest TTL where that is shorter",
+            description="how long a leaving machine serves after its records are gone; the longest TTL if that is shorter",
             json_schema_extra=_SECONDS,
         ),
     ] = 86400
@@ -722,13 +730,13 @@ class Settings(Section):
     ] = True
     rotate: Annotated[
         str,
-        Field(description="a word; another one makes every secret of the stack again, and revokes the old ones"),
+        Field(description="a word; another word renews every secret of the stack, and revokes the old ones"),
     ] = ""
     resolvers: Annotated[
         tuple[Annotated[str, AfterValidator(_resolver)], ...],
         Field(
-            description="addresses of recursive resolvers, which say where a zone's name servers are, and are asked where none of"
-            " those can be; by default this machine's own",
+            description="addresses of recursive resolvers, which say where a zone's name servers are, and are asked if none of"
+            " those can be asked; by default this machine's own",
             examples=[["192.0.2.53"]],
             max_length=8,
         ),

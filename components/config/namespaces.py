@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
 SPACE = "rollcall"
+_REGION = "aws:region"
+# How the error begins that the region is missing.
+REGION_MISSING = f"{_REGION}: is not set"
 
 
 def ours(keys: Iterable[str]) -> list[str]:
@@ -19,7 +22,9 @@ def misspelt(keys: Iterable[str]) -> list[str]:
     for key in keys:
         space, _, name = key.partition(":")
         if space != SPACE and get_close_matches(space, [SPACE], cutoff=0.8):
-            found.append(f"{key}: is in the namespace {space}, which nothing reads. Did you mean {SPACE}:{name}?")
+            found.append(
+                f"{key}: is in the namespace {space}, which nothing reads (did you mean {SPACE}:{name}?). Correct or remove it."
+            )
     return found
 
 
@@ -29,15 +34,15 @@ def region_missing(keys: Iterable[str], around: str = "") -> str:
     near = get_close_matches("aws:region", names, n=1, cutoff=0.7)
     meant = f" ({near[0]} is set; did you mean that?)" if near else ""
     told = f", and AWS_REGION, which says {around} here, is not the stack's" if around else ""
-    fix = f"`pulumi config set aws:region {around or 'us-west-2'}`"
-    return f"aws:region: is not set{meant}{told}. {fix}: another region, or none, replaces every AWS resource."
+    fix = f"Run `pulumi config set aws:region {around or 'us-west-2'}`"
+    return f"{REGION_MISSING}{meant}{told}. {fix}: another region, or none, replaces every AWS resource."
 
 
 def in_plain_text(keys: Iterable[str], is_plain: Callable[[str], bool]) -> list[str]:
     """Return an error for each of these secrets that is no Pulumi secret: the engine keeps the configuration in the state, for the
     dynamic resources, and would have them there in plain text, whatever cloud the fleets are on."""
     return [
-        f"{key}: is in plain text. `pulumi config set --secret {key}`, and revoke this one."
+        f"{key}: is in plain text. Run `pulumi config set --secret {key}`, and revoke this one."
         for key in keys
         if is_plain(key)
     ]

@@ -83,7 +83,7 @@ def lacking(text: str, schema: Node) -> list[str]:
     tables = {found[2] for found in _TABLE.finditer(text)}
     missing = [f"{table}: no such table" for table in _TABLES if table not in tables]
     sections = [name for name in schema["properties"] if f"## `rollcall:{name}`" not in text]
-    return missing + [f"rollcall:{name}: no section" for name in sections]
+    return missing + [f"rollcall:{name}: has no section. Write one." for name in sections]
 
 
 def stack_schema(schema: Node) -> dict[str, Any]:

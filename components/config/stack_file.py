@@ -162,7 +162,7 @@ def _full(key: Any, project: str) -> str:
 def _config(whole: Mapping[str, Any], of: str) -> Mapping[Any, Any]:
     found = whole.get("config") or {}
     if not isinstance(found, Mapping):
-        raise StackFileError(f"config: that of {of} is not a mapping. Write it as `config:` with a line for each key")
+        raise StackFileError(f"config: that of {of} is not a mapping. Write it as `config:` with a line for each key.")
     return found
 
 
@@ -172,16 +172,16 @@ def _loaded(file: Path) -> dict[str, Any]:
         found = yaml.load(file.read_text(encoding="utf-8"), _EngineLoader)
     except OSError as missing:
         raise StackFileError(
-            f"{file.name}: cannot be read ({missing.strerror}). Name a stack that has a file"
+            f"{file.name}: cannot be read ({missing.strerror}). Name a stack that has a file."
         ) from None
     except yaml.MarkedYAMLError as wrong:
         mark = wrong.problem_mark
         line = f" at line {mark.line + 1}" if mark else ""
-        raise StackFileError(f"{file.name}: is not YAML{line}. Correct it") from None
+        raise StackFileError(f"{file.name}: is not YAML{line}. Correct it.") from None
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as wrong:
-        raise StackFileError(f"{file.name}: is not YAML ({type(wrong).__name__}). Correct it") from None
+        raise StackFileError(f"{file.name}: is not YAML ({type(wrong).__name__}). Correct it.") from None
     if not isinstance(found or {}, dict):
-        raise StackFileError(f"{file.name}: is not a mapping. Write it as `config:` with a line for each key")
+        raise StackFileError(f"{file.name}: is not a mapping. Write it as `config:` with a line for each key.")
     return found or {}
 
 

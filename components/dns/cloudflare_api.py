@@ -119,11 +119,11 @@ class CloudflareApi:
             asked = f" and asks to wait {after} s" if after.isdecimal() else ""
             return (
                 f"{self.key}: Cloudflare takes no more requests of this token's owner for now (HTTP 429){asked}. "
-                "The token is not at fault: wait, and run it again."
+                "The token is not at fault. Wait, and run it again."
             )
         return (
-            f"CLOUDFLARE_BASE_URL: Cloudflare's API fails (HTTP {status}). The token is not at fault: try again later; "
-            "https://www.cloudflarestatus.com tells of outages."
+            f"CLOUDFLARE_BASE_URL: Cloudflare's API fails (HTTP {status}). The token is not at fault. Try again later; "
+            "https://www.cloudflarestatus.com shows outages."
         )
 
     def _refusal(self, asked: str, status: int, code: int, said: str) -> ApiRefusedError:

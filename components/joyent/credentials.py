@@ -7,7 +7,7 @@ The names are the official client's, `TRITON_…` before `SDC_…` (node-triton 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -52,11 +52,7 @@ class Credentials:
         url = url or usual
         lacking = [name for name, value in (("URL", url), ("ACCOUNT", account)) if not value]
         if lacking:
-            raise ConfigurationError(
-                f"TRITON_{lacking[0]}: is not set. Set "
-                + " and ".join(f"TRITON_{name} (config: {name.lower()})" for name in lacking)
-                + " to reach CloudAPI."
-            )
+            raise ConfigurationError(f"TRITON_{lacking[0]}: is not set. Set {_shown(lacking)} to reach CloudAPI.")
         key_id, key_file, key_material, passphrase = (
             _environment(environ, form) or str(own.get(setting) or "")
             for form, setting in zip(forms, ("keyId", "keyFile", "keyMaterial", "keyPassphrase"), strict=True)
@@ -98,6 +94,10 @@ def _insecure(environ: Mapping[str, str], settings: Mapping[str, Any]) -> bool:
     if environ.get("SDC_TESTING"):  # Any text counts, as with the old smartdc tools.
         return True
     return _truth(str(settings.get("insecure") or ""), "insecure")
+
+
+def _shown(names: Iterable[str]) -> str:
+    return " and ".join(f"TRITON_{each} (config: {each.lower()})" for each in names)
 
 
 def _truth(text: str, name: str) -> bool:

@@ -192,7 +192,8 @@ class _Networks:
             wait_until(f"network {id_}", gone, timeout=float(props["delete_timeout"]), sleep=session.sleep)
         except WaitTimeoutError as late:
             raise WaitTimeoutError(
-                f"network {id_}: was not deleted within {float(props['delete_timeout']):g} s ({refusal}). Delete what is on it, or raise delete_timeout."
+                f"network {id_}: was not deleted within {float(props['delete_timeout']):g} s ({refusal}). "
+                "Delete what is on it, or raise delete_timeout."
             ) from late
 
 

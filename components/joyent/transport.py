@@ -206,13 +206,9 @@ def _error(method: str, target: str, reply: Reply) -> CloudApiError:
     said += "".join(f"; {each.get('field')}: {each.get('message') or each.get('code')}" for each in details)
     kind, fix = _kind(reply, code, said)
     fix = fix or next((found for each in details if (found := _room(each))), "")
-    where = f"{method} {target.partition('?')[0]}"
-    error = kind(
-        f"{where}: {reply.status} {code}: {said.rstrip('.')}{fix or _CORRECT}.",
-        status=reply.status,
-        code=code,
-        details=details,
-    )
+    asked = f"{method} {target.partition('?')[0]}"
+    problem = f"{reply.status} {code}: {said.rstrip('.')}"
+    error = kind(f"{asked}: {problem}{fix or _CORRECT}.", status=reply.status, code=code, details=details)
     error.retry_after = retry_after(reply.headers.get("Retry-After"), reply.headers.get("Date"))
     return error
 

@@ -174,14 +174,12 @@ def _tag_faults(tag: Tag, marks: Mapping[str, str], kinds: Sequence[Kind]) -> It
         )
 
 
-def _refused_by(
-    kinds: Sequence[Kind], takes: Callable[[Kind], bool], shown: str, what: str, mend: str
-) -> Iterator[str]:
+def _refused_by(kinds: Sequence[Kind], takes: Callable[[Kind], bool], shown: str, what: str, fix: str) -> Iterator[str]:
     """One fault for all kinds that refuse for the same reason."""
     refused = [kind for kind in kinds if not takes(kind)]
     for wants in dict.fromkeys(kind.wants for kind in refused):
         names = ", ".join(kind.name for kind in refused if kind.wants == wants)
-        yield f"{shown} each {names}: {what} {wants}. {mend}"
+        yield f"{shown} each {names}: {what} {wants}. {fix}"
 
 
 def _set_faults(given: Sequence[Tag], kind: Kind) -> Iterator[str]:

@@ -198,7 +198,7 @@ def preflight(settings: Settings, before: Sequence[str] = ()) -> Standing:
             found_here = faults_of(asked)
             asked = checkable.without_cloud(asked, cloud, found_here)
             # What is not set has been said.
-            faults += [each for each in found_here if not (region and each.startswith("aws:region: is not set"))]
+            faults += [each for each in found_here if not (region and each.startswith(namespaces.REGION_MISSING))]
     if _uses_aws(asked) and not region and (fault := account_fault()):
         faults.append(fault)
     asked, found = networked(asked)

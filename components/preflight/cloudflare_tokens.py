@@ -72,8 +72,10 @@ def verified(api: CloudflareApi, accounts: Callable[[], Iterable[str]]) -> Verif
             with contextlib.suppress(ApiRefusedError):
                 return _active(api, f"/accounts/{account}")
         if _works(api):
-            said = f"{api.key}: the token is an account's, and sees neither the site's zone nor its account, so what it may do is unknown"
-            raise InactiveError(f"{said}. Give it Zone Read for the zone, or Account Settings Read.") from unknown
+            raise InactiveError(
+                f"{api.key}: the token is an account's, and sees neither the site's zone nor its account, so what it may do is unknown. "
+                "Give it Zone Read for the zone, or Account Settings Read."
+            ) from unknown
         raise
 
 
@@ -124,8 +126,8 @@ def operator_fault(api: CloudflareApi, own: Verified, wanted: tuple[str, ...]) -
         if not refused.permission:
             raise
         return asked and (
-            f"{api.key}: may make no token for the machines (HTTP {refused.status}); give it {_scoped(own, asked)}, or make one with DNS "
-            f"Write and `pulumi config set --secret {KEY}`"
+            f"{api.key}: may make no token for the machines (HTTP {refused.status}). Give it {_scoped(own, asked)}, or make one with DNS "
+            f"Write and `pulumi config set --secret {KEY}`."
         )
     granted = {
         group.get("name")
@@ -134,7 +136,7 @@ def operator_fault(api: CloudflareApi, own: Verified, wanted: tuple[str, ...]) -
         for group in policy["permission_groups"]
     }
     lacking = [each for each in wanted if granted and not {each, each.replace(" Read", " Write")} & granted]
-    return f"{api.key}: lacks {', '.join(lacking)}; edit its permissions" if lacking else None
+    return f"{api.key}: lacks {', '.join(lacking)}. Edit its permissions." if lacking else None
 
 
 def _scoped(own: Verified, group: str) -> str:
@@ -146,9 +148,9 @@ def machine_fault(api: CloudflareApi, zone: str, accounts: Iterable[str]) -> str
     """What is wrong with a token for the machines that was made elsewhere, and that `api` asks with. `zone` is the id of the site's
     zone, empty where it is not there yet; `accounts` may own the token. Raises the errors of CloudflareApi."""
     if not pulumi.runtime.is_config_secret(KEY):
-        return f"{KEY}: is in plain text; `pulumi config set --secret {KEY}`, and revoke this one"
+        return f"{KEY}: is in plain text. Run `pulumi config set --secret {KEY}`, and revoke this one."
     if not _WELL_FORMED.fullmatch(machine_token()):
-        return f"{KEY}: is no API token (40 to 80 of 0-9 A-Z a-z - _); give one with DNS Write for the zone"
+        return f"{KEY}: is not an API token (40 to 80 of 0-9 A-Z a-z - _). Give one with DNS Write for the zone."
     verified(api, lambda: accounts)
     if zone:
         try:

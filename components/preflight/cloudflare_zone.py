@@ -66,8 +66,8 @@ def choice_fault(site: SiteSettings, zones: Sequence[SiteZone]) -> str | None:
         listed = "; ".join(str(each) for each in zones)
         return f"rollcall:site.zone: {len(zones)} zones are called {site.zone}: {listed}. Set rollcall:site.zoneId to one of these ids."
     if not zones and not site.create:
-        mend = "add the zone there, correct the name, or set create: true"
-        return f"rollcall:site.zone: {site.zone} is not in the account of this Cloudflare token; {mend}"
+        fix = "Add the zone there, correct the name, or set create: true"
+        return f"rollcall:site.zone: {site.zone} is not in the account of this Cloudflare token. {fix}."
     return None
 
 
@@ -148,7 +148,7 @@ def account_fault(api: CloudflareApi, site: SiteSettings) -> str | None:
         return (
             None
             if known
-            else f"rollcall:site.accountId: this Cloudflare token sees no account {site.account_id}. {_choose(accounts)}"
+            else f"rollcall:site.accountId: this Cloudflare token sees no account {site.account_id}. {_choose(accounts)}."
         )
     if not accounts:
         return (
@@ -156,7 +156,7 @@ def account_fault(api: CloudflareApi, site: SiteSettings) -> str | None:
             "rollcall:site.accountId."
         )
     return (
-        f"rollcall:site.create: this Cloudflare token sees {len(accounts)} accounts. {_choose(accounts)}"
+        f"rollcall:site.create: this Cloudflare token sees {len(accounts)} accounts. {_choose(accounts)}."
         if len(accounts) > 1
         else None
     )
@@ -164,7 +164,7 @@ def account_fault(api: CloudflareApi, site: SiteSettings) -> str | None:
 
 def _choose(accounts: Mapping[str, str]) -> str:
     listed = ", ".join(f"{each} ({name})" for each, name in sorted(accounts.items(), key=lambda item: item[1]))
-    return f"Set rollcall:site.accountId to one of {listed}."
+    return f"Set rollcall:site.accountId to one of {listed}"
 
 
 def _zone(found: Mapping[str, Any]) -> SiteZone:

@@ -64,7 +64,7 @@ def cloudflare_found(site: SiteSettings, *, joined: bool = False) -> CloudflareF
         cloudflare_tokens.needed, site, makes_token=not given, only_looks=pulumi.runtime.is_dry_run()
     )
     if not token:
-        return CloudflareFound(fault=f"CLOUDFLARE_API_TOKEN: is not set; export a token with {', '.join(wanted())}")
+        return CloudflareFound(fault=f"CLOUDFLARE_API_TOKEN: is not set. Export a token with {', '.join(wanted())}.")
     api = CloudflareApi(url, token, key)
     try:
         own = cloudflare_tokens.verified(api, lambda: cloudflare_tokens.accounts_seen(api, site))
@@ -91,7 +91,7 @@ def aws_faults(settings: Settings) -> list[str]:
     try:
         session = session_of(config)
         if not session.region:
-            return ["aws:region: is not set; `pulumi config set aws:region us-west-2`, or export AWS_REGION"]
+            return ["aws:region: is not set. Run `pulumi config set aws:region us-west-2`, or export AWS_REGION."]
         session.identity()
         route53 = session.client("route53")
         fault = directory_fault(route53, settings, settings.directory) if settings.directory else None
@@ -138,11 +138,11 @@ def region_faults(region: str, fleets: Sequence[FleetSettings]) -> list[str]:
             return [api_errors.told(refused, f"rollcall:fleets.{fleet.name}.region") for fleet in fleets]
         # https://docs.aws.amazon.com/accounts/latest/reference/manage-acct-regions.html
         code = api_errors.code_of(refused)
-        said = f"AWS does not accept the credentials in {region} ({code}); enable the region in the account, or name another"
+        fault = f"AWS does not accept the credentials in {region} ({code}). Enable the region in the account, or name another."
     except api_errors.failures():
         near = difflib.get_close_matches(region, session.regions())
-        said = f"{region} cannot be reached; {f'write {near[0]}' if near else 'correct the name, or the network'}"
-    return [f"rollcall:fleets.{fleet.name}.region: {said}" for fleet in fleets]
+        fault = f"{region} cannot be reached. {f'Write {near[0]}' if near else 'Correct the name, or the network'}."
+    return [f"rollcall:fleets.{fleet.name}.region: {fault}" for fleet in fleets]
 
 
 def directory_fault(route53: Any, settings: Settings, directory: DirectorySettings) -> str | None:
@@ -167,7 +167,7 @@ def zone_fault(route53: Any, directory: DirectorySettings) -> str | None:
     if not public:
         if directory.create:
             return None
-        return f"{key}: there is no public hosted zone {directory.zone} in this AWS account; make it, correct the name, or set create: true"
+        return f"{key}: this AWS account has no public hosted zone {directory.zone}. Make it, correct the name, or set create: true."
     if len(public) > 1:
         listed = "; ".join(_described(each) for each in public)
         return (
@@ -190,7 +190,7 @@ def _zone_id_fault(route53: Any, directory: DirectorySettings) -> str | None:
     if found["Name"] != f"{directory.zone}.":
         return f"{key}: {id_} is the hosted zone {found['Name'].rstrip('.')}, not {directory.zone}. Correct the one or the other."
     if found["Config"].get("PrivateZone"):
-        return f"{key}: {id_} is a private hosted zone, which nobody outside its VPCs can ask. Name a public one."
+        return f"{key}: {id_} is a private hosted zone, which only its VPCs can ask. Name a public one."
     return None
 
 
@@ -208,7 +208,7 @@ def joyent_faults(settings: Settings) -> list[str]:
         try:
             triton(settings, datacenter).get_account()
         except NotFoundError as unknown:
-            faults += [f"rollcall:fleets.{fleet.name}.region: {unknown}; name one of these" for fleet in fleets]
+            faults += [f"rollcall:fleets.{fleet.name}.region: {unknown}" for fleet in fleets]
         except CloudApiError as fault:
             faults.append(f"rollcall:joyent: {f'{datacenter}: ' if datacenter else ''}{fault}")
     return faults

@@ -79,15 +79,15 @@ def _problems(wanted: Wanted, zone: str, at: At) -> list[_Problem]:
 
 
 def _above(wanted: Wanted, owner: str, zone: str, here: Mapping[str, Present]) -> _Problem | None:
-    mend = f"Delete it, or {wanted.otherwise}."
+    fix = f"Delete it, or {wanted.otherwise}."
     if _DELEGATION in here and owner != zone:
         to = f"{wanted.key}: {owner} is delegated to {here[_DELEGATION].value} by an NS record"
-        text = f"{to}, so this zone's records at {{names}} are never answered. {mend}"
+        text = f"{to}, so this zone's records at {{names}} are never answered. {fix}"
         return _Problem(owner=owner, type=_DELEGATION, text=text)
     if _SUBTREE_ALIAS in here and owner != wanted.name:
         to = f"{wanted.key}: {owner} is a DNAME to {here[_SUBTREE_ALIAS].value}"
         return _Problem(
-            owner=owner, type=_SUBTREE_ALIAS, text=f"{to}, which hides this zone's records at {{names}}. {mend}"
+            owner=owner, type=_SUBTREE_ALIAS, text=f"{to}, which hides this zone's records at {{names}}. {fix}"
         )
     return None
 

@@ -28,7 +28,7 @@ def faults(
             image = _image(fleet, client)
         except LookupError as missing:
             found.append(
-                f"{key}: {missing.args[0]} in {region}. `make catalogue` lists the images that have a name, or give an ami-…."
+                f"{key}: {missing.args[0]} in {region}. Choose one that `make catalogue` lists, or give an ami-…."
             )
             continue
         kinds, own = architectures.get(fleet.size, ()), str(image.get("Architecture"))

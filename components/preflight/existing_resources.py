@@ -1,7 +1,7 @@
 """What stands already where the stack's static records and its zones are to stand: ours and forgotten, or somebody else's.
 
 An `up` that was cut short may have made a record that no state knows, and no API of DNS takes the same twice. What is ours is given
-to the engine as an import; what is not is refused here, by name and with the mend. What the state has is nobody's business here: a
+to the engine as an import; what is not is refused here, by name and with the fix. What the state has is not checked here: a
 difference there is drift, which the engine shows.
 """
 
@@ -75,11 +75,11 @@ def apex(site: SiteSettings, stack: str, present: Iterable[Record], state: Held)
                 notes=(f"{record.name} is a CNAME with this stack's comment and in no state: it is taken over",),
             )
         kept = f", with the comment {record.comment!r}" if record.comment else ""
-        hand_over = f"hand it over ({HOW}), " if record.type == "CNAME" else ""
+        hand_over = f"Hand it over ({HOW}), d" if record.type == "CNAME" else "D"
         return Standing(
             faults=(
-                f"rollcall:site.apex: {record.name} {record.type} {record.content} is there already{kept}, and not this stack's; "
-                f"{hand_over}delete it, or set apex: false",
+                f"rollcall:site.apex: {record.name} {record.type} {record.content} is there already{kept}, and not this stack's. "
+                f"{hand_over}elete it, or set apex: false.",
             )
         )
     return Standing()
@@ -110,7 +110,7 @@ def _refused(wanted: StaticRecord, here: Mapping[str, Any]) -> str:
     other = "set enumerate: false, " if wanted.resource == "directory-services" else ""
     return (
         f"rollcall:directory: {wanted.name} {wanted.type} is there already with {values} (TTL {here.get('TTL')}), and this stack would "
-        f"write {', '.join(wanted.wire)} (TTL {wanted.ttl}); hand it over ({HOW}), {other}or delete it"
+        f"write {', '.join(wanted.wire)} (TTL {wanted.ttl}). Hand it over ({HOW}), {other}or delete it."
     )
 
 
@@ -122,8 +122,8 @@ def zones(site: str | None, hosted: str | None, state: Held, names: tuple[str, s
         ("directory", _HOSTED_ZONE, DIRECTORY_ZONE, hosted, names[1]),
     ):
         if id_ is not None and (kind, resource) not in state:
-            mend = f"leave create out to use it as it is, or let the state have it ({HOW})"
-            found += Standing(faults=(f"rollcall:{key}.create: the zone {name} is there already, as {id_}; {mend}",))
+            fix = f"Leave create out to use it as it is, or let the state have it ({HOW})"
+            found += Standing(faults=(f"rollcall:{key}.create: the zone {name} is there already, as {id_}. {fix}.",))
     return found
 
 
@@ -163,8 +163,8 @@ def settings_left(site: SiteSettings, state: Held) -> Standing:
         return Standing()
     return Standing(
         notes=(
-            "rollcall:site.proxied is off again: the zone keeps ssl strict and always_use_https on, and the machines answer by http only, "
-            "so the proxied apex would fail; set always_use_https off and ssl as you want it in Cloudflare, or apex: false",
+            "rollcall:site.proxied: is off again. The zone keeps ssl strict and always_use_https on, and the machines answer by http only, "
+            "so the proxied apex would fail. Set always_use_https off and ssl as you want it in Cloudflare, or apex: false.",
         )
     )
 
@@ -181,7 +181,7 @@ def instances(names: Sequence[str], state: Held) -> Standing:
     return Standing(
         by_hand=frozenset(found),
         notes=tuple(
-            f"{name} was not booted by Rollcall and cannot join: it is replaced, and goes when its successor answers"
+            f"{name} was not booted by Rollcall and cannot join: it is replaced, and is removed when its successor answers"
             for name in found
         ),
     )

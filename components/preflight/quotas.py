@@ -57,17 +57,17 @@ class Births:
 
 @dataclass(frozen=True, kw_only=True)
 class Quota:
-    """`what` is limited to `value`, and `used` of it; `mend` is how to get more."""
+    """`what` is limited to `value`, and `used` of it; `fix` is how to get more."""
 
     what: str
     value: float
     used: float
-    mend: str
+    fix: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """`faults` must be mended before anything is made; `warnings` and `notes` are only said."""
+    """`faults` must be fixed before anything is made; `warnings` and `notes` are only shown."""
 
     faults: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -107,7 +107,7 @@ def over(quota: Quota, costs: Sequence[tuple[Births, float]], *, again: Sequence
         return Found(
             faults=(
                 f"rollcall:fleets: {need:g} {quota.what} would be taken at once ({quota.used:g} are now; {made}), the quota is "
-                f"{quota.value:g}; {quota.mend.format(need=f'{need:g}')}",
+                f"{quota.value:g}. {quota.fix.format(need=f'{need:g}')}.",
             )
         )
     settled = need - sum(each.replaced * cost for each, cost in costs)
@@ -117,7 +117,7 @@ def over(quota: Quota, costs: Sequence[tuple[Births, float]], *, again: Sequence
     return Found(
         warnings=(
             f"changed userdata replaces every machine, successors first, which would take {doubled:g} {quota.what}; the quota is "
-            f"{quota.value:g}: {quota.mend.format(need=f'{doubled:g}')}",
+            f"{quota.value:g}. {quota.fix.format(need=f'{doubled:g}')}.",
         )
     )
 
@@ -167,8 +167,8 @@ def look_at_ec2(fleets: Sequence[FleetSettings], stack: str, region: str, client
             what=f"{what} in {region}",
             value=value,
             used=_used(here, code),
-            mend=(
-                "`aws service-quotas request-service-quota-increase --service-code ec2 --quota-code "
+            fix=(
+                "Run `aws service-quotas request-service-quota-increase --service-code ec2 --quota-code "
                 f"{code} --desired-value {{need}} --region {region}`, or lower a count"
             ),
         )
@@ -214,21 +214,22 @@ def _vpc_fault(fleets: Sequence[FleetSettings], region: str) -> str:
     """https://docs.aws.amazon.com/vpc/latest/userguide/work-with-default-vpc.html#create-default-vpc"""
     return (
         f"rollcall:fleets: {region} has no default VPC, and the machines of {', '.join(each.name for each in fleets)} are to be in its "
-        f"subnets. `aws ec2 create-default-vpc --region {region}` makes one with a subnet in each zone; or give them another region."
+        f"subnets. Run `aws ec2 create-default-vpc --region {region}`, which makes one with a subnet in each zone, or give them another "
+        "region."
     )
 
 
 def _type_fault(told: FleetSettings, here: _Region) -> str | None:
     key = f"rollcall:fleets.{told.name}.size"
     if told.size not in here.vcpus:
-        return f"{key}: EC2 has no instance type {told.size!r} in {here.name}; `make catalogue` lists what there is"
+        return f"{key}: EC2 has no instance type {told.size!r} in {here.name}. Choose one that `make catalogue` lists."
     if not here.offered[told.size]:
-        return f"{key}: no zone of {here.name} offers {told.size}; `make catalogue` lists what there is"
+        return f"{key}: no zone of {here.name} offers {told.size}. Choose one that `make catalogue` lists."
     if here.default_vpc and not here.zones[told.size]:
         zone = min(here.offered[told.size])
         return (
-            f"{key}: no zone of {here.name} with {told.size} has a default subnet; "
-            f"`aws ec2 create-default-subnet --availability-zone {zone} --region {here.name}`, or choose another size"
+            f"{key}: no zone of {here.name} with {told.size} has a default subnet. "
+            f"Run `aws ec2 create-default-subnet --availability-zone {zone} --region {here.name}`, or choose another size."
         )
     return _ipv6_fault(told, here) if told.ipv6 and here.default_vpc else None
 
@@ -239,8 +240,8 @@ def _key_pair_fault(told: FleetSettings, here: _Region) -> str | None:
     if name is None or name in here.key_pairs:
         return None
     return (
-        f"rollcall:fleets.{told.name}.ssh.keyName: EC2 has no key pair {name!r} in {here.name}; `aws ec2 import-key-pair --key-name "
-        f"{name} --public-key-material fileb://~/.ssh/id_ed25519.pub --region {here.name}`, or name one that it has"
+        f"rollcall:fleets.{told.name}.ssh.keyName: EC2 has no key pair {name!r} in {here.name}. Run `aws ec2 import-key-pair --key-name "
+        f"{name} --public-key-material fileb://~/.ssh/id_ed25519.pub --region {here.name}`, or name one that it has."
     )
 
 
@@ -251,10 +252,10 @@ def _ipv6_fault(told: FleetSettings, here: _Region) -> str | None:
         return None
     vpc, subnet = usable[0]["VpcId"], usable[0]["SubnetId"]
     return (
-        f"rollcall:fleets.{told.name}.ipv6: is on, and no default subnet of {here.name} in a zone with {told.size} has an IPv6 CIDR; "
-        f"`aws ec2 associate-vpc-cidr-block --vpc-id {vpc} --amazon-provided-ipv6-cidr-block --region {here.name}`, then "
+        f"rollcall:fleets.{told.name}.ipv6: is on, and no default subnet of {here.name} in a zone with {told.size} has an IPv6 CIDR. "
+        f"Run `aws ec2 associate-vpc-cidr-block --vpc-id {vpc} --amazon-provided-ipv6-cidr-block --region {here.name}`, then "
         f"`aws ec2 associate-subnet-cidr-block --subnet-id {subnet} --region {here.name} --ipv6-cidr-block` with a /64 of it, and route "
-        "::/0 to the VPC's internet gateway; or leave ipv6 out"
+        "::/0 to the VPC's internet gateway. Or leave ipv6 out."
     )
 
 
@@ -305,14 +306,14 @@ def _applied(quotas: Any, quota: str, region: str) -> tuple[float | None, str]:
     except (ClientError, BotoCoreError) as failed:
         code = api_errors.code_of(failed) if isinstance(failed, ClientError) else type(failed).__name__
         allow = isinstance(failed, ClientError) and api_errors.is_denied(failed)
-        mend = (
-            "allow servicequotas:GetServiceQuota and servicequotas:GetAWSDefaultServiceQuota"
+        fix = (
+            "Allow servicequotas:GetServiceQuota and servicequotas:GetAWSDefaultServiceQuota"
             if allow
-            else "run it again"
+            else "Run it again"
         )
     return None, (
-        f"the account's quota of vCPUs in {region} ({quota}) was not read ({code}), so nobody has checked that the fleets fit into it; "
-        f"{mend}"
+        f"the account's quota of vCPUs in {region} ({quota}) was not read ({code}), so `up` has not checked that the fleets fit into it. "
+        f"{fix}."
     )
 
 
@@ -356,7 +357,7 @@ def look_at_triton(
             what=f"{_TRITON.get(limit['by'], limit['by'])}{where}",
             value=float(limit["value"]),
             used=float(limit["used"]),
-            mend="ask Triton's operator for {need}, or lower a count",
+            fix="Ask Triton's operator for {need}, or lower a count",
         )
         costs = {each.name: _cost(limit["by"], packages.get(each.size)) for each in fleets}
         found += over(

@@ -37,22 +37,22 @@ def look(told: FleetSettings, by: Adopter, machines: Iterable[MachineRecord], ca
         found = [each for each in listed if wanted == (each.id if is_uuid(wanted) else each.name)]
         if len(found) != 1:
             ids = ", ".join(each.id for each in found)
-            why = (
-                f"names {len(found)} machines ({ids}); give one id"
+            fault = (
+                f"names {len(found)} machines ({ids}). Give one id."
                 if found
-                else "is no machine; give the name or id of one"
+                else "is not a machine. Give the name or id of one."
             )
-            faults.append(f"{key}: {wanted!r} {why}")
+            faults.append(f"{key}: {wanted!r} {fault}")
             continue
         (machine,) = found
-        whose = _whose(machine, f"{by.mark}/{name}")
-        if whose:
+        owner = _owner(machine, f"{by.mark}/{name}")
+        if owner:
             faults.append(
-                f"{key}: {machine.name} ({machine.id}) belongs to {whose}; take it out there first, or name another"
+                f"{key}: {machine.name} ({machine.id}) belongs to {owner}. Remove it there first, or name another."
             )
             continue
         refused = list(_refused(told, machine, catalogue))
-        faults += [f"{key}: {machine.name} ({machine.id}) {each}" for each in refused]
+        faults += [f"{key}: {machine.name} ({machine.id}) {fault}" for fault in refused]
         if not refused:
             notes.append(
                 f"{name}: {machine.name} ({machine.id}) is adopted; {'; '.join(_changes(told, by, name, machine, catalogue))}"
@@ -64,7 +64,7 @@ def _is(tags: Mapping[str, object], stack: str, fleet: str, index: int) -> bool:
     return (tags.get(STACK), tags.get(FLEET), str(tags.get(MACHINE))) == (stack, fleet, str(index))
 
 
-def _whose(machine: MachineRecord, mark: str) -> str:
+def _owner(machine: MachineRecord, mark: str) -> str:
     """Who has the machine: any stack of Rollcall's by its tag, any program with our resources by its mark."""
     if STACK in machine.tags:
         return f"stack {machine.tags[STACK]}, as {machine.tags.get(FLEET)}-{machine.tags.get(MACHINE)}"
@@ -74,15 +74,15 @@ def _whose(machine: MachineRecord, mark: str) -> str:
 
 def _refused(told: FleetSettings, machine: MachineRecord, catalogue: Catalogue) -> Iterator[str]:
     """What would take another machine."""
-    alone = "that takes a new machine: leave adopt out, and delete this one when the new one answers"
+    alone = "which needs a new machine. Leave adopt out, and delete this one when the new one answers."
     try:
         image, package = catalogue.image(told.image), catalogue.package(told.size)
     except (AmbiguousError, NotFoundError, RefusedError):
         return  # The provider's check says so, with what is near.
     if machine.image != image.id:
-        yield f"has the image {machine.image}, the fleet {image}; {alone}"
+        yield f"has the image {machine.image}, the fleet {image}, {alone}"
     if machine.package not in ("", package.name) and needs_new_machine(machine.brand, package):
-        yield f"is {machine.package} and {machine.brand}, which cannot be resized to {package}; {alone}"
+        yield f"is {machine.package} and {machine.brand}, which cannot be resized to {package}, {alone}"
 
 
 def _changes(

@@ -27,10 +27,10 @@ def named(values: Mapping[str, Any], names: Mapping[str, Callable[[str], str]]) 
         if isinstance(told, Mapping) and isinstance(zone, str) and re.fullmatch(form, zone):
             try:
                 found[key] = {"zoneId": zone, **told, "zone": names[key](zone)}
-            except (ApiFailingError, ApiRefusedError) as fault:
-                faults.append(f"rollcall:{key}.zone: the name of zone {zone} was not found. {fault}")
-            except api_errors.failures() as fault:
-                faults.append(f"rollcall:{key}.zone: the name of zone {zone} was not found. {api_errors.told(fault)}")
+            except (ApiFailingError, ApiRefusedError) as failed:
+                faults.append(_not_found(key, zone, str(failed)))
+            except api_errors.failures() as failed:
+                faults.append(_not_found(key, zone, api_errors.told(failed)))
     if faults:
         raise ConfigurationError(faults)
     return found
@@ -50,3 +50,7 @@ def looked_up(config: Get) -> dict[str, Callable[[str], str]]:
         return str(found["HostedZone"]["Name"]).rstrip(".")
 
     return {"site": of_site, "directory": of_directory}
+
+
+def _not_found(key: str, zone: str, fault: str) -> str:
+    return f"rollcall:{key}.zone: the name of zone {zone} was not found: {fault}"

@@ -120,7 +120,7 @@ def zones_deleted(desired: DesiredState, zones: Sequence[str]) -> str:
 def too_many_leftovers(desired: DesiredState, records: Sequence[DnsRecord], total: int) -> str:
     """Say that the safety limit keeps leftover records from being removed. `total` is how many records there are."""
     return _refused(
-        f"{desired.fleet}: {len(records)} of {total} entries are left over and would be removed at once",
+        f"{desired.fleet}: {len(records)} of {total} records are left over and would be removed at once",
         (f"{each.value} at {each.key}" for each in records),
     )
 
@@ -162,5 +162,5 @@ def complaint(
         said.append(f"  - {line(finding)}; {_step(machine, steps)}")
     more = (*lines(drift, Kind.LEFTOVER, Kind.UNPROVEN), *registries.notes, *registries.compared(drift.unanswered))
     said += [f"  - {each}" for each in more]
-    said.append("  DnsSnapshot into /var/log/rollcall.log on the machine; `pulumi up` again once it is mended.")
+    said.append("Read /var/log/rollcall.log on the machine, fix the cause, and run `pulumi up` again.")
     return "\n".join(said)

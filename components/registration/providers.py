@@ -302,8 +302,8 @@ def _wait_until_gone(
             who, why = f"{props['fleet']}-{props['machine']}", seen.unproven(running)
             for each in (one for one in running if one.instance not in why):
                 raise RollCallError(
-                    f"{who}: {each.instance} still runs after {GONE_LIMIT_S:.0f} s; "
-                    "terminate it and run `pulumi destroy` or `pulumi up` again"
+                    f"{who}: {each.instance} still runs after {GONE_LIMIT_S:.0f} s. "
+                    "Terminate it and run `pulumi destroy` or `pulumi up` again."
                 )
             for instance, doubt in sorted(why.items()):
                 engine.say(

@@ -53,20 +53,20 @@ class Fault:
         target = _SPEC.fullmatch(words[0]) if words else None
         if target is None or len(words) < 2:
             raise FaultError(
-                f"{spec!r} is no fault; write SERVICE[:METHOD][:PATH-REGEX] ACTION[=VALUE] [times=N] [for=S] [p=P]"
+                f"{spec!r}: is not a fault. Write SERVICE[:METHOD][:PATH-REGEX] ACTION[=VALUE] [times=N] [for=S] [p=P]."
             )
         if target["service"] not in SERVICES:
-            raise FaultError(f"{target['service']!r} is no service; known are {', '.join(SERVICES)}")
+            raise FaultError(f"{target['service']!r}: is not a service. Choose one of {', '.join(SERVICES)}.")
         action, _, value = words[1].partition("=")
         bounds = dict(word.partition("=")[::2] for word in words[2:])
         unknown = set(bounds) - {"times", "for", "p"}
         try:
             if not action:
                 raise ValueError(
-                    f"{words[1]!r} names no action; known are {', '.join(ACTIONS)}, and a service's switches"
+                    f"{words[1]!r} names no action. Choose one of {', '.join(ACTIONS)}, or a switch of the service"
                 )
             if unknown:
-                raise ValueError(f"{', '.join(sorted(unknown))} is none of times, for, p")
+                raise ValueError(f"{', '.join(sorted(unknown))} is not one of times, for, p. Remove it")
             if action == "slow":
                 _number("slow=SECONDS", value, 0, 3600)
             if action == "status":
@@ -83,9 +83,11 @@ class Fault:
                 chance=_number("p=P", bounds["p"], 0, 1) if "p" in bounds else 1.0,
             )
         except re.error as wrong:
-            raise FaultError(f"{spec!r}: {target['path']!r} is no regular expression ({wrong})") from wrong
+            raise FaultError(
+                f"{spec!r}: {target['path']!r} is not a regular expression ({wrong}). Correct it."
+            ) from wrong
         except ValueError as wrong:
-            raise FaultError(f"{spec!r}: {wrong}") from wrong
+            raise FaultError(f"{spec!r}: {wrong}.") from wrong
 
     def __str__(self) -> str:
         target = ":".join(part for part in (self.service, self.method, self.path) if part)
@@ -202,7 +204,7 @@ def _number(form: str, text: str, least: float, most: float = math.inf, *, whole
             return found
     kind = "a whole number" if whole else "a number"
     bounds = f"from {least:g}" + (f" to {most:g}" if most != math.inf else "")
-    raise ValueError(f"{text!r} is no {form}; write {kind} {bounds}")
+    raise ValueError(f"{text!r} is not {form}. Write {kind} {bounds}")
 
 
 def _shortest(number: float) -> str:

@@ -238,12 +238,14 @@ class Namespace:
         try:
             handle = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise NamespaceError(f"there is no namespace {self.name}: {error.strerror}") from error
+            raise NamespaceError(f"namespace {self.name}: does not exist ({error.strerror}). Run `make up`.") from error
         try:
             # os.setns came with Python 3.12.
             if ctypes.CDLL(None, use_errno=True).setns(handle, _CLONE_NEWNET) != 0:
                 number = ctypes.get_errno()
-                raise NamespaceError(f"cannot enter the namespace {self.name}: {os.strerror(number)}")
+                raise NamespaceError(
+                    f"namespace {self.name}: cannot be entered ({os.strerror(number)}). Run it as root."
+                )
         finally:
             os.close(handle)
 
@@ -275,7 +277,9 @@ def _command(command: list[str], stdin: str = "") -> None:
         done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
         raise NamespaceError(
-            f"{command[0]} is not installed (Debian packages iproute2, nftables, util-linux)"
+            f"{command[0]}: is not installed. Install the Debian packages iproute2, nftables and util-linux."
         ) from error
     if done.returncode != 0:
-        raise NamespaceError(f"`{' '.join(command)}` failed: {done.stderr.strip() or done.returncode}")
+        raise NamespaceError(
+            f"{' '.join(command)}: failed ({done.stderr.strip() or done.returncode}). Check that it runs as root."
+        )

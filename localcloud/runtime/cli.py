@@ -117,7 +117,7 @@ def _start(state: Path, chosen: Any) -> int:
     running = _process(state) or _holder(state)
     if running is not None:
         raise ControlError(
-            f"the local clouds of {state} run already (process {running[0]}); `localcloud stop` ends them"
+            f"{state}: its local clouds already run (process {running[0]}). Run `localcloud stop` to end them."
         )
     _clean(state)
     logs = state / "logs"
@@ -148,7 +148,7 @@ def _start(state: Path, chosen: Any) -> int:
     if daemon.poll() is None:
         daemon.terminate()
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-12:])
-    raise ControlError(f"the local clouds did not start; {log} ends with\n{tail}")
+    raise ControlError(f"local clouds: did not start. Read {log}. Its last lines:\n{tail}")
 
 
 def _stop(state: Path, _chosen: Any) -> int:
@@ -161,7 +161,7 @@ def _stop(state: Path, _chosen: Any) -> int:
     end = time.monotonic() + GONE_WITHIN
     while _alive(*running):
         if time.monotonic() > end:
-            raise ControlError(f"process {running[0]} does not stop; look into {state / 'logs' / 'daemon.log'}")
+            raise ControlError(f"process {running[0]}: does not stop. Read {state / 'logs' / 'daemon.log'}.")
         time.sleep(0.05)
     return 0
 
@@ -262,7 +262,7 @@ def _run(state: Path, chosen: Any) -> int:
     """As a client of the services would be: `ROLLCALL_DNS` is a resolver there. Nothing else of the host can be reached."""
     written = json.loads((state / "daemon.json").read_text()) if _process(state) else {}
     if not written.get("namespace"):
-        raise ControlError("there is no network of machines; start the local clouds first, without --no-machines")
+        raise ControlError("local clouds: they have no network of machines. Start them without --no-machines.")
     words = ["nsenter", f"--net=/run/netns/{written['namespace']}", "--", *chosen.argv]
     return subprocess.run(words, env={**os.environ, "ROLLCALL_DNS": f"{RESOLVER}:53"}, check=False).returncode
 

@@ -86,7 +86,7 @@ class ControlServer:
     @property
     def _machines(self) -> Any:
         if not self._daemon.options.machines:
-            raise ControlError("these local clouds boot no machines")
+            raise ControlError("local clouds: these boot no machines. Start them without --no-machines.")
         return self._daemon.hypervisor
 
     def _accept(self) -> None:
@@ -102,7 +102,9 @@ class ControlServer:
             ask = json.loads(_read(connection))
             try:
                 if ask.get("command") not in self._commands:
-                    raise ControlError(f"{ask.get('command')!r} is no command")
+                    raise ControlError(
+                        f"{ask.get('command')!r}: is not a command. Choose one that `localcloud --help` lists."
+                    )
                 reply: dict[str, Any] = {"ok": self._commands[ask["command"]](ask)}
             except (ControlError, FaultError) as wrong:
                 reply = {"error": str(wrong)}
@@ -129,7 +131,7 @@ class ControlServer:
         near = exact or [each["id"] for each in listed if each["name"].startswith(name) or each["id"].startswith(name)]
         if len(near) != 1:
             raise ControlError(
-                f"{name!r} names {'no machine' if not near else f'{len(near)} machines'}; `localcloud ps` lists them"
+                f"{name!r}: names {'no machine' if not near else f'{len(near)} machines'}. Choose one that `localcloud ps` lists."
             )
         return str(near[0])
 
@@ -162,7 +164,7 @@ def ask(path: Path, command: str, timeout: float = 90.0, **values: Any) -> Any:
             made.shutdown(socket.SHUT_WR)
             reply = json.loads(_read(made))
         except (OSError, ValueError) as gone:
-            raise ControlError("the local clouds do not run; `make up` starts them") from gone
+            raise ControlError("local clouds: they do not run. Run `make up` to start them.") from gone
     if "error" in reply:
         raise ControlError(reply["error"])
     return reply["ok"]

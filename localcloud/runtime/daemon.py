@@ -165,7 +165,7 @@ class Daemon:
 
         image = current()
         if not image.complete:
-            raise DaemonError("the machines' image is not built; run `make prepare`")
+            raise DaemonError("image: the image of the machines is not built. Run `make prepare`.")
         made = NspawnHypervisor(
             namespace=self.namespace,
             image=image,
@@ -396,7 +396,7 @@ def serve(options: Options) -> int:
         except BlockingIOError:
             lock.seek(0)
             raise DaemonError(
-                f"the local clouds of {options.state} run already (process {lock.read().strip()})"
+                f"{options.state}: its local clouds already run (process {lock.read().strip()}). Run `localcloud stop` to end them."
             ) from None
         lock.truncate(0)
         lock.write(str(os.getpid()))

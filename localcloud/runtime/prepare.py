@@ -42,7 +42,7 @@ LEAST_DISK_MIB = 3000
 
 
 class CannotPrepareError(Exception):
-    """This machine lacks something that we cannot install; the message names the mend."""
+    """This machine lacks something that we cannot install; the message has the fix."""
 
 
 def cache() -> Path:
@@ -52,22 +52,22 @@ def cache() -> Path:
 def check_machine(_step: Step | None = None) -> str:
     if sys.platform != "linux":
         raise CannotPrepareError(
-            f"the local clouds boot Linux containers; this is {platform.system()}. Run it on Linux, or deploy with plain `pulumi up`"
+            f"{platform.system()}: the local clouds boot Linux containers. Run it on Linux, or deploy with plain `pulumi up`."
         )
     if os.geteuid() != 0:
         raise CannotPrepareError(
-            "the local clouds make network namespaces and boot machines, which takes root; run it as root (sudo -E make up)"
+            "root: the local clouds need it for network namespaces and machines. Run it as root (sudo -E make up)."
         )
     if sys.version_info < (3, 11):
         raise CannotPrepareError(
-            f"Python 3.11 or newer is needed, this is {platform.python_version()}; install python3.11"
+            f"Python: 3.11 or newer is needed, and this is {platform.python_version()}. Install python3.11."
         )
     for place in (ROOT, cache()):
         place.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(place).free // 2**20
         if free < LEAST_DISK_MIB:
             raise CannotPrepareError(
-                f"{place} has {free} MiB free, {LEAST_DISK_MIB} are needed; free some, or set XDG_CACHE_HOME to a larger disk"
+                f"{place}: has {free} MiB free, and {LEAST_DISK_MIB} are needed. Free some, or set XDG_CACHE_HOME to a larger disk."
             )
     return "ok"
 
@@ -80,7 +80,7 @@ def install_packages(step: Step) -> str:
         return "up to date"
     if shutil.which("apt-get") is None:
         raise CannotPrepareError(
-            f"{', '.join(missing)} are missing and there is no apt-get; install what brings {', '.join(PACKAGES)}"
+            f"{', '.join(missing)}: missing, and there is no apt-get. Install the packages that have {', '.join(PACKAGES)}."
         )
     step.begin(f"installing {', '.join(missing)}, about a minute")
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
@@ -114,7 +114,7 @@ def make_venv(step: Step) -> str:
     pip += ["--progress-bar", "off"]
     wheels = [*pip, "--require-hashes", "-r", str(ROOT / "requirements-dev.txt")]
     run(step, wheels, fix="Check that PyPI (or your index) can be reached and that the disk has room")
-    run(step, [*pip, "--no-deps", "--no-build-isolation", "--editable", str(ROOT)], fix="See pip's message")
+    run(step, [*pip, "--no-deps", "--no-build-isolation", "--editable", str(ROOT)], fix="Read the message of pip")
     stamp.write_text(wanted)
     return "made .venv"
 
@@ -122,13 +122,13 @@ def make_venv(step: Step) -> str:
 def get_engine(step: Step) -> str:
     build = "building the Pulumi engine from its Go module, about 4 minutes on 2 cores, once"
     engine = [sys.executable, "-m", "localcloud.engine"]
-    return run(step, engine, env={**os.environ, "PATH": callers_path()}, fix="See its message", doing=build)
+    return run(step, engine, env={**os.environ, "PATH": callers_path()}, fix="Read its message", doing=build)
 
 
 def build_image(step: Step) -> str:
     image = [str(VENV / "bin" / "python"), "-m", "localcloud.machines.image"]
     doing = "building the machines' image of Debian 12, about 2 minutes, once"
-    return run(step, image, fix="See its message", doing=doing)
+    return run(step, image, fix="Read its message", doing=doing)
 
 
 def callers_path() -> str:
@@ -147,9 +147,9 @@ def run(
     try:
         code = logged(command, log, step, doing, env=env, cwd=ROOT)
     except OSError as missing:
-        raise CannotPrepareError(f"`{shown}` cannot be started ({missing.strerror}). {fix}.") from missing
+        raise CannotPrepareError(f"{shown}: cannot be started ({missing.strerror}). {fix}.") from missing
     if code:
-        raise CannotPrepareError(f"`{shown} …` failed with exit code {code}. {fix}. {log_named(log)}")
+        raise CannotPrepareError(f"{shown} …: failed with exit code {code}. {fix}.\n{log_named(log)}")
     return last_line(log)
 
 
@@ -179,7 +179,7 @@ def main() -> int:
             return 1
         except KeyboardInterrupt:
             step.stop()
-            print(f"rollcall: {name}: interrupted. The same `make` again goes on from here.", file=sys.stderr)
+            print(f"rollcall: {name}: interrupted. Run the same `make` again: it continues from here.", file=sys.stderr)
             return 130
         times[name] = round(step.seconds, 1)
         step.end(result)

@@ -172,4 +172,4 @@ def log_named(log: Path) -> str:
     found = tail(log)
     if not found:
         return f"{log} is empty."
-    return "\n".join([f"{log} has all that it printed, and ends with", *(f"    {each}" for each in found)])
+    return "\n".join([f"Read {log}. Its last lines:", *(f"    {each}" for each in found)])

@@ -111,7 +111,7 @@ class Rehearsal:
         for name in ("AWS_ENDPOINT_URL", "CLOUDFLARE_BASE_URL", "TRITON_URL", "ROLLCALL_SITE_URL"):
             if urlsplit(found[name]).hostname != "127.0.0.1":
                 raise RehearsalError(
-                    f"{name} is {found[name]}, which is not this machine; a rehearsal reaches loopback only"
+                    f"{name}: {found[name]} is not this machine, and a rehearsal reaches loopback only. Run `make down`, then `make up`."
                 )
         return found
 
@@ -155,7 +155,7 @@ class Rehearsal:
             self._localcloud(*words), stdout=subprocess.PIPE if capture else None, check=False, text=True, cwd=ROOT
         )
         if done.returncode:
-            raise RehearsalError(f"`localcloud {' '.join(words)}` failed, see above")
+            raise RehearsalError(f"localcloud {words[0]}: failed. Read its message above.")
         return done.stdout or ""
 
     def _localcloud(self, *words: str) -> list[str]:
@@ -182,9 +182,9 @@ class Rehearsal:
         with contextlib.closing(events):
             code = _log_in_session([*command, "--event-log", str(events.path)], self.work, env, log, watch)
         if code:
-            said = f"{log} has all that it printed." if done.failed else log_named(log)
-            above = ", see the errors above" if done.failed else ""
-            raise RehearsalError(f"`pulumi {verb}` failed with exit code {code}{above}. {said}")
+            said = f"Read {log} for all that it printed." if done.failed else log_named(log)
+            fix = "Correct the errors above" if done.failed else "Read its log"
+            raise RehearsalError(f"pulumi {verb}: failed with exit code {code}. {fix}.\n{said}")
         return done
 
     def engines_environment(self) -> dict[str, str]:
@@ -205,7 +205,7 @@ class Rehearsal:
         done = _run_in_session(["pulumi", *words, "--non-interactive"], self.work, env, capture)
         if check and done.returncode:
             raise RehearsalError(
-                f"`pulumi {words[0]}` failed, see above\n{(done.stdout or '')[-4000:]}{(done.stderr or '')[-4000:]}"
+                f"pulumi {words[0]}: failed. Read its output.\n{(done.stdout or '')[-4000:]}{(done.stderr or '')[-4000:]}"
             )
         return done
 
@@ -236,7 +236,7 @@ class Rehearsal:
         """Give the next run of the engine the stack's configuration as it is now. Raises RehearsalError when there is none."""
         source = self.config or ROOT / f"Pulumi.{self.stack}.yaml"
         if not source.exists():
-            raise RehearsalError(f"there is no {source.name}; write one, or choose another stack with STACK=")
+            raise RehearsalError(f"{source.name}: does not exist. Write one, or choose another stack with STACK=NAME.")
         try:
             left = plain.copy_project(self.state, source, f"Pulumi.{self.stack}.yaml")
         except ValueError as wrong:
@@ -305,10 +305,10 @@ class Rehearsal:
             except BlockingIOError:
                 lock.seek(0)
                 raise RehearsalError(
-                    f"another `make` of this checkout is at work (process {lock.read().strip() or '?'}); wait until it ends"
+                    f"make: another one of this checkout works (process {lock.read().strip() or '?'}). Wait until it ends."
                 ) from None
             if not (path.exists() and path.samefile(f"/proc/self/fd/{lock.fileno()}")):
-                raise RehearsalError("a `make down` of this checkout has just ended; run it again")
+                raise RehearsalError("make: a `make down` of this checkout has just ended. Run it again.")
             lock.seek(0)
             lock.truncate()
             lock.write(str(os.getpid()))
@@ -410,7 +410,7 @@ def engine_folder() -> str:
     words = [sys.executable, "-m", "localcloud.engine"]
     found = subprocess.run(words, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True, check=False)
     if found.returncode:
-        raise RehearsalError("there is no Pulumi engine, see above; run `make prepare`")
+        raise RehearsalError("pulumi: there is no engine (the reason is above). Run `make prepare`.")
     return found.stdout.strip().splitlines()[-1]
 
 
@@ -438,7 +438,7 @@ def down(rehearsal: Rehearsal) -> None:
                     step.begin("destroying the stack, about half a minute")
                     step.end(rehearsal.watched(step, "destroy", "--yes").counts())
             except RehearsalError as fault:
-                print(f"rollcall: {fault}\nThe local clouds are stopped all the same, and everything on them goes.")
+                print(f"rollcall: {fault}\nThe local clouds are stopped anyway, with everything on them.")
         with _timed("local clouds") as step:
             rehearsal.stop()
             rehearsal._plugins_file.unlink(missing_ok=True)
@@ -504,7 +504,9 @@ def show(rehearsal: Rehearsal) -> None:
         faults += shown.site(outputs["site"]["host"], found["ROLLCALL_SITE_URL"], found["ROLLCALL_DNS"])
     if faults:
         raise RehearsalError(
-            "the stack is up but not all of it answers; `make status` says more\n  " + "\n  ".join(faults)
+            f"{rehearsal.stack}: is deployed, but not all of it answers:\n  "
+            + "\n  ".join(faults)
+            + "\nRun `make status` for details."
         )
     if "site" in outputs:
         print(f"\nOpen {found['ROLLCALL_SITE_URL']} in a browser; `make status` any time; `make down` ends it.")
@@ -569,7 +571,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"rollcall: {fault}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("rollcall: interrupted; the same `make` again goes on from here, `make down` ends it", file=sys.stderr)
+        print(
+            "rollcall: interrupted. Run the same `make` again to continue, or `make down` to end it.", file=sys.stderr
+        )
         return 130
     return 0
 

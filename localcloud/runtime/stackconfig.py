@@ -29,7 +29,7 @@ def rehearsed(text: str) -> tuple[dict[str, Any], list[str]]:
     """
     whole = yaml.safe_load(text) or {}
     if not isinstance(whole, Mapping) or not isinstance(whole.get("config") or {}, Mapping):
-        raise ValueError("is no mapping with a `config`")
+        raise ValueError("is not a mapping with a `config`. Correct it")
     kept: dict[str, Any] = {}
     left = [key for key in _SECRETS if key in whole]
     for key, value in (whole.get("config") or {}).items():
@@ -63,11 +63,11 @@ def copy(source: Path, target: Path) -> list[str]:
     salt = [line for line in before if line.startswith("encryptionsalt:")]
     text = source.read_text()
     if doubled := duplicates(text, source.name):
-        raise ValueError(f"{source.name} has a key twice. {' '.join(doubled)}")
+        raise ValueError(f"{source.name}: has a key twice. {' '.join(doubled)}")
     try:
         kept, left = rehearsed(text)
     except (ValueError, yaml.YAMLError) as wrong:
-        raise ValueError(f"{source.name} {wrong}") from wrong
+        raise ValueError(f"{source.name}: {wrong}.") from wrong
     fresh = target.with_suffix(".new")
     fresh.write_text(yaml.safe_dump(kept, sort_keys=False) + "".join(f"{line}\n" for line in salt))
     fresh.rename(target)

@@ -129,7 +129,7 @@ def test_a_region_that_cannot_be_reached_is_named_with_what_is_near(
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     (fault,) = credentials.region_faults("eu-wset-1", spread("eu-wset-1").fleets[1:])
-    assert fault == "rollcall:fleets.far.region: eu-wset-1 cannot be reached; write eu-west-1"
+    assert fault == "rollcall:fleets.far.region: eu-wset-1 cannot be reached. Write eu-west-1."
 
 
 def test_each_region_has_a_quota_of_its_own(cloud: Cloud, as_operator: None) -> None:

@@ -251,23 +251,29 @@ class TestRunning:
         assert running("fault", "--list").strip() == ""
 
     def test_what_is_no_fault_is_refused_in_one_line(self, running: Local) -> None:
-        assert "'azure' is no service; known are cloudflare" in running.refused("fault", "azure", "drop")
+        assert "'azure': is not a service. Choose one of cloudflare" in running.refused("fault", "azure", "drop")
 
     @pytest.mark.parametrize("words", [("exec", "web", "--", "true"), ("crash", "web"), ("logs", "web")])
     def test_what_needs_a_machine_is_refused_in_one_line(self, running: Local, words: tuple[str, ...]) -> None:
-        assert running.refused(*words) == "localcloud: these local clouds boot no machines"
+        assert (
+            running.refused(*words)
+            == "localcloud: local clouds: these boot no machines. Start them without --no-machines."
+        )
 
     def test_the_control_socket_is_the_owners_alone_and_knows_its_commands(self, running: Local) -> None:
         control = running.state / "control.sock"
         assert control.stat().st_mode & 0o777 == 0o600
-        with pytest.raises(ControlError, match="'dance' is no command"):
+        with pytest.raises(ControlError, match="'dance': is not a command"):
             ask(control, "dance", timeout=10)
 
     def test_a_second_start_says_that_one_runs_already(self, running: Local) -> None:
         before = running.written()
         said = running.refused("start", "--no-machines")
-        assert f"{running.state} run already (process {before['pid']}); `localcloud stop` ends them" in said
-        assert running.refused("serve", "--no-machines").endswith(f"run already (process {before['pid']})")
+        assert (
+            f"{running.state}: its local clouds already run (process {before['pid']}). Run `localcloud stop` to end them."
+            in said
+        )
+        assert f"already run (process {before['pid']})" in running.refused("serve", "--no-machines")
         assert running.written() == before
         assert json.loads(running("status", "--json"))["pid"] == before["pid"]
 

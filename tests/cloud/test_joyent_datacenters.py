@@ -119,7 +119,7 @@ def test_look_ups_ask_the_data_centre_that_they_name(two: Two, settings: dict[st
     assert by_name is by_url
     assert by_name.api.transport.credentials.url == two.url
     assert lookups.get_account(datacenter="there", settings=settings).login == "rollcall"
-    with pytest.raises(NotFoundError, match="data centre 'nowhere': does not exist. Name one of local-1"):
+    with pytest.raises(NotFoundError, match=r"data centre 'nowhere': does not exist. Name one of local-1"):
         lookups.get_image("debian-12", datacenter="nowhere", settings=settings)
 
 

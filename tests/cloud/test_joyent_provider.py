@@ -259,7 +259,7 @@ def test_a_snapshot_of_a_killed_run_is_taken_up_and_somebody_elses_is_not(machin
     first = Thing(session, SnapshotProvider()).create(declared)
     again = Thing(Hurried(session.api), SnapshotProvider()).create(declared)
     assert again.id == first.id
-    with pytest.raises(FatalError, match="has a snapshot 'before' already. Set adopt=True"):
+    with pytest.raises(FatalError, match=r"has a snapshot 'before' already. Set adopt=True"):
         Thing(session, SnapshotProvider()).create({**declared, "mark": "p/s/other"})
     # The mark is on the machine, but it is no foreign tag there.
     assert machine.same(MACHINE)

@@ -167,7 +167,7 @@ def test_what_is_somebody_elses_is_refused_by_name_with_the_mend_and_keeps_every
     before = stack.at_apex(), stack.sets()
     for verb in (["preview"], ["up", "--yes", "--skip-preview"]):
         said = stack.run(*verb, fails=True)
-        assert "2 faults, nothing was changed" in said
+        assert "2 errors, nothing was changed" in said
         assert "scalability.expert CNAME www.scalability.expert is there already, with the comment" in said
         assert "_theservice._tcp.unilans.net PTR is there already with v9._theService._tcp.unilans.net." in said
         assert said.count("docs/adopting.md") == 2

@@ -53,14 +53,14 @@ def refused(clouds: Rehearsal, site: str = SITE, fleets: str = FLEETS, *more: st
 
 def test_an_unknown_cloud_and_every_other_fault_are_named_at_once(clouds: Rehearsal) -> None:
     said = refused(clouds, SITE.replace("60", "5"), FLEETS.replace("cloud: aws", "cloud: gcp"))
-    assert "2 faults, nothing was changed" in said
+    assert "2 errors, nothing was changed" in said
     assert "rollcall:fleets.web.cloud: 'gcp' is not one of aws, joyent. Set one of these." in said
     assert "rollcall:site.ttl: 5 is a TTL that Cloudflare does not take" in said
 
 
 def test_what_only_a_cloud_shows_is_named_with_the_rest(clouds: Rehearsal) -> None:
     said = refused(clouds, SITE.replace("60", "5"), FLEETS.replace("t3.micro", "t3.gigantic"), "rollcall:lingr: 5")
-    assert "3 faults, nothing was changed" in said
+    assert "3 errors, nothing was changed" in said
     assert "rollcall:lingr: is not a setting" in said and "did you mean linger?" in said
     assert "rollcall:site.ttl: 5 is a TTL that Cloudflare does not take" in said
     assert "rollcall:fleets.web.size: EC2 has no instance type 't3.gigantic'" in said
@@ -76,7 +76,7 @@ def test_zones_that_are_not_in_the_accounts_are_named_with_the_mend(clouds: Rehe
         clouds, SITE.replace("scalability.expert", "scalability.example"), FLEETS, directory("unilans.example")
     )
     assert "scalability.example is not in the account" in said and "create: true" in said
-    assert "there is no public hosted zone unilans.example" in said and "create: true" in said
+    assert "this AWS account has no public hosted zone unilans.example" in said and "create: true" in said
 
 
 def test_wrong_credentials_of_three_clouds_are_each_named(clouds: Rehearsal) -> None:
@@ -202,7 +202,7 @@ _AS = "import os, sys; sys.path.insert(0, sys.argv[1]); from localcloud.runtime 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ("os.setuid(65534)", "run it as root"),
+        ("os.setuid(65534)", "Run it as root"),
         ("sys.platform = 'darwin'", "Run it on Linux, or deploy with plain `pulumi up`"),
     ],
     ids=["no root", "not Linux"],

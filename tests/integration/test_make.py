@@ -144,10 +144,10 @@ def test_an_up_that_fails_shows_each_error_whole_and_names_the_log(
     finally:
         made.config.write_text(CONFIG)
     said = capsys.readouterr().out
-    assert "    error: the configuration has 2 faults, nothing was changed:\n" in said
+    assert "    error: the configuration has 2 errors, nothing was changed:\n" in said
     assert "rollcall:site.ttl: 5 is" in said and "rollcall:fleets.web.cloud: 'gcp' is" in said
     log = made.rehearsal.state / "logs" / "pulumi-up.log"
-    assert f"see the errors above. {log} has all that it printed." in str(failed.value)
+    assert f"Correct the errors above.\nRead {log} for all that it printed." in str(failed.value)
     assert "rollcall:site.ttl: 5 is" in log.read_text()
 
 
@@ -156,7 +156,7 @@ def test_an_engine_that_cannot_even_begin_has_the_last_lines_of_its_log_shown(
 ) -> None:
     with pytest.raises(RehearsalError) as failed, commands._timed("pulumi up") as step:
         made.rehearsal.watched(step, "up", "--no-such-option")
-    assert "pulumi-up.log has all that it printed, and ends with\n" in str(failed.value)
+    assert "pulumi-up.log. Its last lines:\n" in str(failed.value)
     assert "unknown flag: --no-such-option" in str(failed.value)
 
 

@@ -74,7 +74,7 @@ def own_folders() -> tuple[Path, ...]:
     mounts = _mounts(Path("/proc/self/mountinfo").read_text())
     own = _memberships(Path("/proc/self/cgroup").read_text())
     if "" not in mounts or "" not in own:
-        raise CgroupError("machines need the unified cgroup hierarchy (cgroup2) mounted, alone or in hybrid mode")
+        raise CgroupError("cgroup2: machines need the unified cgroup hierarchy. Mount it, alone or in hybrid mode.")
     return tuple(mounts[name] / own[name].lstrip("/") for name in ("", *_LEGACY) if name in mounts and name in own)
 
 

@@ -149,7 +149,9 @@ class Layers:
         paths = [*lower, disk.upper, disk.folder / "work"]
         odd = [path for path in paths if set(str(path)) & set(',:\\"')]
         if odd:
-            raise ImageError(f"the path {odd[0]} has a character (, : \\ or a quote) that overlayfs cannot take")
+            raise ImageError(
+                f"{odd[0]}: has a character (, : \\ or a quote) that overlayfs does not accept. Move the checkout to another path."
+            )
         return f"lowerdir={':'.join(map(str, lower))},upperdir={disk.upper},workdir={disk.folder / 'work'}"
 
     def _cloud_layer(self, cloud: Cloud, release: str, image: Image) -> Path:
@@ -174,7 +176,7 @@ def _trust(image: Image, ca_pem: str) -> dict[str, str]:
         input=ca_pem, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode != 0:
-        raise ImageError(f"the local clouds' CA certificate is not readable: {done.stderr.strip()}")
+        raise ImageError(f"CA certificate: cannot be read ({done.stderr.strip()}). Run `make down`, then `make up`.")
     return {
         _BUNDLE: (base / _BUNDLE).read_text() + ca_pem,
         f"etc/ssl/certs/{done.stdout.strip()}.0": ca_pem,

@@ -156,7 +156,7 @@ class NspawnHypervisor(Hypervisor):
         `timeout` seconds, and then the command is killed."""
         leader = _leader(self._power(machine_id))
         if leader is None:
-            raise HypervisorError(f"{machine_id} is not running")
+            raise HypervisorError(f"{machine_id}: is not running. Start it through the API of its cloud.")
         return run_inside(leader.pid, argv, stdin, timeout)
 
     def close(self) -> None:
@@ -223,7 +223,7 @@ class NspawnHypervisor(Hypervisor):
         with self._lock:
             power = self._machines.get(machine_id)
         if power is None:
-            raise HypervisorError(f"no machine {machine_id}")
+            raise HypervisorError(f"{machine_id}: does not exist. Choose one that `localcloud ps` lists.")
         return power
 
     def _delete(self, power: MachinePower) -> None:
@@ -271,11 +271,13 @@ def cleanup(machines: Path, patience: float = 10.0) -> list[str]:
 def check_host() -> None:
     """HypervisorError, with what mends it, if this host cannot run machines at all."""
     if os.geteuid() != 0:
-        raise HypervisorError("booting machines takes root: run as root")
+        raise HypervisorError("root: booting machines needs it. Run it as root.")
     packages = {"systemd-nspawn": "systemd-container", "ip": "iproute2", "nft": "nftables", "nsenter": "util-linux"}
     missing = sorted(package for tool, package in packages.items() if shutil.which(tool) is None)
     if missing:
-        raise HypervisorError(f"booting machines needs Debian packages: `apt-get install {' '.join(missing)}`")
+        raise HypervisorError(
+            f"packages: machines need {', '.join(missing)} to boot. Run `apt-get install {' '.join(missing)}`."
+        )
     try:
         own_folders()
     except CgroupError as error:

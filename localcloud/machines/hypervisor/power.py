@@ -185,7 +185,7 @@ class MachinePower:
         finally:
             slot()
         if not came_up and not (self._orders.stop or self._orders.cut):
-            raise DidNotComeUpError(f"exit code {code}: {self.disk.last_words()}; see {self.disk.console}")
+            raise DidNotComeUpError(f"boot: exit code {code}: {self.disk.last_words()}. Read {self.disk.console}.")
         return code
 
     def _still_wanted(self) -> bool:

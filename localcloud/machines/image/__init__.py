@@ -60,7 +60,7 @@ def release_of(name: str) -> str:
 def _stack_of(name: str) -> str:
     stack = STAND_INS.get(name, name)
     if stack not in STACKS:
-        raise ImageError(f"no image {name!r}; the catalogue has {', '.join([*STACKS, *STAND_INS])}")
+        raise ImageError(f"image {name!r}: does not exist. Choose one of {', '.join([*STACKS, *STAND_INS])}.")
     return stack
 
 

@@ -96,18 +96,18 @@ def _prune(folder: Path) -> None:
 
 def _check(folder: Path) -> None:
     if os.geteuid() != 0:
-        raise ImageError("building the machines' image needs root: run as root")
+        raise ImageError("root: building the image of the machines needs it. Run it as root.")
     missing = [
         tool for tool in ("mmdebstrap", "dpkg-deb", "unshare", "setpriv", "chroot") if shutil.which(tool) is None
     ]
     if missing:
-        raise ImageError(f"missing: {', '.join(missing)}; `apt-get install mmdebstrap util-linux dpkg` mends it")
+        raise ImageError(f"{', '.join(missing)}: missing. Run `apt-get install mmdebstrap util-linux dpkg`.")
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
     if free < ROOM_NEEDED:
         raise ImageError(
-            f"not enough room for the machines' image: {free >> 20} MiB free in {folder}, {ROOM_NEEDED >> 20} MiB needed; "
-            "free some, or set XDG_CACHE_HOME to another disk"
+            f"{folder}: has {free >> 20} MiB free, and the image of the machines needs {ROOM_NEEDED >> 20}. "
+            "Free some, or set XDG_CACHE_HOME to another disk."
         )
 
 
@@ -235,6 +235,8 @@ def _run(command: list[str], log: Path, stdin: str, failure: str, cwd: Path | No
         return
     free = shutil.disk_usage(log.parent).free
     if free < 32 * 1024 * 1024:
-        raise ImageError(f"{failure}: the disk is full ({free >> 20} MiB free in {log.parent})")
+        raise ImageError(
+            f"{failure}: the disk is full ({free >> 20} MiB free in {log.parent}). Free some, or set XDG_CACHE_HOME to another disk."
+        )
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-12:])
-    raise ImageError(f"{failure} (exit code {done.returncode}; the whole log is {log}):\n{tail}")
+    raise ImageError(f"{failure}: exit code {done.returncode}. Read {log}. Its last lines:\n{tail}")

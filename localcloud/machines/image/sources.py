@@ -20,8 +20,8 @@ def debian_sources(suite: str = SUITES[USUAL], apt: Path = Path("/etc/apt")) -> 
         if lines:
             return "\n".join(dict.fromkeys(lines)) + "\n"
     raise ImageError(
-        f"{apt} names no source of Debian {suite}, from which the machines' image is built: "
-        f"add a `deb` line for {suite} and `apt-get update`, or build on a Debian machine"
+        f"{apt}: names no source of Debian {suite}, from which the image of the machines is built. "
+        f"Add a `deb` line for {suite} and run `apt-get update`, or build on a Debian machine."
     )
 
 

@@ -134,7 +134,7 @@ def test_secrets_in_plain_text_are_refused(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(checks, "is_secret", lambda _: False)
     wrong = ["aws:secretKey", "aws:token", "aws:assumeRoleWithWebIdentity", "cloudflare:apiToken"]
     assert checks.plain_secrets() == [
-        f"{key}: is in plain text. `pulumi config set --secret {key}`, and revoke this one." for key in wrong
+        f"{key}: is in plain text. Run `pulumi config set --secret {key}`, and revoke this one." for key in wrong
     ]
     in_a_file = {"assumeRoleWithWebIdentity": {"roleArn": ARN, "webIdentityTokenFile": "x"}}
     monkeypatch.setattr(checks, "config", config(in_a_file).get)

@@ -77,7 +77,7 @@ def test_errors_of_every_section_are_named_at_once() -> None:
             *("fleets.web.ssh.user", "fleets.web.ssh.keyName", "fleets.web.ssh.from"),
         ]
     )
-    with pytest.raises(ConfigurationError, match="has 21 faults, nothing was changed"):
+    with pytest.raises(ConfigurationError, match="has 21 errors, nothing was changed"):
         read("local", config)
 
 

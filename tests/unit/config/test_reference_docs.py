@@ -56,7 +56,7 @@ def test_what_the_models_no_longer_have_goes_and_a_missing_part_is_named() -> No
     made = document("<!-- keys: joyent -->\n| key |\n|---|\n| `token` | gone |\n\nAfter.\n", schema)
     assert "token" not in made and made.endswith("|\n\nAfter.\n") and made.count("\n| `") == 3
     missing = lacking(made, schema)
-    assert "site: no such table" in missing and "rollcall:brake: no section" in missing
+    assert "site: no such table" in missing and "rollcall:brake: has no section. Write one." in missing
     assert not any(each.startswith("joyent") for each in missing)
 
 

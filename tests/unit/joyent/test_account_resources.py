@@ -170,7 +170,7 @@ def test_a_faulty_description_is_refused_at_preview(cloud: FakeCloud, kind: Any,
 
 def test_a_key_in_the_account_under_another_name_is_left_alone(cloud: FakeCloud) -> None:
     Thing(cloud, KeyProvider).create({"key_name": "theirs", "key": public_key(1)})
-    with pytest.raises(FatalError, match="as 'theirs'. Set key_name to that"):
+    with pytest.raises(FatalError, match=r"as 'theirs'. Set key_name to that"):
         Thing(cloud, KeyProvider).create({"key_name": "mine", "key": public_key(1)})
 
 

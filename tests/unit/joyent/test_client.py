@@ -204,7 +204,8 @@ SAID: tuple[tuple[int, dict[str, Any], type[CloudApiError], str], ...] = (
     (403, {"code": "NotAuthorized", "message": "Forbidden (not sold here)"}, AuthenticationError, "may not use this data centre. Have"),
     (401, {"code": "InvalidCredentials", "message": "DSA-SHA1 is not a supported signing algorithm"}, AuthenticationError,
      "supported signing algorithm. Sign with an RSA, ECDSA or Ed25519 key.$"),
-    (501, {"code": "NotImplemented", "message": "no"}, RefusedError, "501 NotImplemented: no; this data centre cannot do that. Choose another.$"),
+    (501, {"code": "NotImplemented", "message": "no"}, RefusedError,
+     "501 NotImplemented: no; this data centre cannot do that. Choose another.$"),
     (404, {"code": "ResourceNotFound", "message": "no"}, NotFoundError, "404"),
     (410, {"id": "x", "state": "deleted"}, NotFoundError, "410"),
     (409, {"code": "ValidationFailed", "message": "Invalid", "errors": [{"field": "ram", "code": "InsufficientCapacity"}]},
@@ -260,7 +261,7 @@ def test_an_unreachable_url_is_one_message(failure: Exception, said: str) -> Non
 
 
 def test_something_that_is_no_cloudapi_is_told() -> None:
-    with pytest.raises(FatalError, match="not JSON. Set TRITON_URL"):
+    with pytest.raises(FatalError, match=r"not JSON. Set TRITON_URL"):
         api(Answers((200, b"<html>", {}))).get_account()
 
 

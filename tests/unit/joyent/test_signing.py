@@ -294,7 +294,7 @@ def test_an_agent_signs_as_a_file_does(tmp_path: Path, agent: Agent, kind: str) 
 
 
 def test_p384_through_an_agent_is_refused_with_the_way_out(tmp_path: Path, agent: Agent) -> None:
-    with pytest.raises(ConfigurationError, match="does not work through an agent. Set TRITON_KEY_FILE"):
+    with pytest.raises(ConfigurationError, match=r"does not work through an agent. Set TRITON_KEY_FILE"):
         find(tmp_path, {"SSH_AUTH_SOCK": agent.path}, key_id="p384")
 
 

@@ -125,7 +125,7 @@ def test_what_the_copy_leaves_out_is_not_said_among_the_engines_output(shell: Sh
 def test_a_configuration_that_cannot_be_read_is_named(shell: Shell) -> None:
     shell.source.write_text("config: [")
     done = shell.run(ROOT, "preview")
-    assert (done.returncode, done.stdout) == (1, "") and done.stderr.startswith("rollcall: Pulumi.mine.yaml ")
+    assert (done.returncode, done.stdout) == (1, "") and done.stderr.startswith("rollcall: Pulumi.mine.yaml: ")
 
 
 def test_before_anything_is_deployed_the_way_to_it_is_said(tmp_path: Path) -> None:

@@ -55,13 +55,13 @@ class TestMachine:
 
     def test_who_is_not_root_is_told_to_be(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(os, "geteuid", lambda: 1000)
-        assert "run it as root (sudo -E make up)" in refusal(prepare.check_machine)
+        assert "Run it as root (sudo -E make up)" in refusal(prepare.check_machine)
 
     def test_a_full_disk_is_named_with_what_is_needed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(os, "geteuid", lambda: 0)
         monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=17 * 2**20))
         said = refusal(prepare.check_machine)
-        assert said.startswith(f"{prepare.ROOT} has 17 MiB free, {prepare.LEAST_DISK_MIB} are needed")
+        assert said.startswith(f"{prepare.ROOT}: has 17 MiB free, and {prepare.LEAST_DISK_MIB} are needed")
         assert "XDG_CACHE_HOME" in said
 
     def test_a_disk_with_just_enough_will_do(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,25 +85,26 @@ class TestSteps:
 
     def test_without_apt_the_missing_packages_are_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(shutil, "which", lambda command: None if command in ("nft", "apt-get") else "/bin/x")
-        assert refusal(prepare.install_packages).startswith("nftables are missing and there is no apt-get")
+        assert refusal(prepare.install_packages).startswith("nftables: missing, and there is no apt-get")
 
     def test_a_command_that_fails_names_its_log_with_the_last_lines(self, logs: Path) -> None:
         code = "import sys; print(*range(100), sep='\\n'); print('\\x1b[31mno plug\\x1b[0m', file=sys.stderr); raise SystemExit(3)"
         said = refusal(lambda step: prepare.run(step, [sys.executable, "-c", code], fix="Plug it in"))
-        first, *rest = said.splitlines()
-        assert first.endswith(
-            f"failed with exit code 3. Plug it in. {logs}/prepare-some.log has all that it printed, and ends with"
+        first, named, *rest = said.splitlines()
+        assert (
+            first.endswith("failed with exit code 3. Plug it in.")
+            and named == f"Read {logs}/prepare-some.log. Its last lines:"
         )
         assert rest == [f"    {each}" for each in (*range(81, 100), "no plug")]
         assert (logs / "prepare-some.log").read_text().splitlines()[0] == "0"
 
     def test_a_command_that_says_nothing_and_fails_has_an_empty_log(self, logs: Path) -> None:
         said = refusal(lambda step: prepare.run(step, ["false"], fix="Plug it in"))
-        assert said == f"`false …` failed with exit code 1. Plug it in. {logs}/prepare-some.log is empty."
+        assert said == f"false …: failed with exit code 1. Plug it in.\n{logs}/prepare-some.log is empty."
 
     def test_a_command_that_is_not_there_says_the_fix(self, logs: Path) -> None:
         said = refusal(lambda step: prepare.run(step, ["/nowhere/at/all"], fix="Get it"))
-        assert said == "`/nowhere/at/all` cannot be started (No such file or directory). Get it."
+        assert said == "/nowhere/at/all: cannot be started (No such file or directory). Get it."
 
     def test_the_last_line_of_a_command_is_what_came_of_it(self, logs: Path) -> None:
         code = "import sys; print('building', file=sys.stderr, flush=True); print('/engine/bin')"
@@ -123,7 +124,7 @@ class TestSteps:
         assert out.getvalue() == "==> packages: installing no-such-package, about a minute\n"
         log = logs / "prepare-packages.log"
         assert log.read_text().splitlines() == ["update noise", "update warning", "install noise", "install warning"]
-        assert f"Check the machine's package sources and disk. {log} has all" in str(caught.value)
+        assert f"Check the machine's package sources and disk.\nRead {log}." in str(caught.value)
 
     def test_what_pip_prints_is_in_the_log(self, logs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         """A whole venv, of one package that is nowhere; pip asks for it in an empty folder."""
@@ -158,7 +159,8 @@ class TestSteps:
         shown = [line.strip() for line in said.splitlines()]
         assert "package 1" in shown and "no room" in shown
         assert any(
-            line.startswith("engine: `go build` failed, see above. Check that the Go module proxy") for line in shown
+            line.startswith("engine: go build: failed (the reason is above). Check that the Go module proxy")
+            for line in shown
         )
         assert "package 1\n" in (logs / "prepare-some.log").read_text()
 
@@ -176,7 +178,7 @@ class TestSteps:
         told = capfd.readouterr()
         done, failed, *rest = told.err.splitlines()
         assert done.split() == ["==>", "machine", "0.0", "s", "ok"] and told.out == ""
-        assert failed.startswith("rollcall: packages: `sh -c") and f"{logs}/prepare-packages.log" in failed
+        assert failed.startswith("rollcall: packages: sh -c") and f"{logs}/prepare-packages.log" in rest.pop(0)
         assert rest == ["    dull", "    why"]
 
     def test_a_step_that_is_interrupted_is_said_so_with_exit_code_130(
@@ -284,7 +286,7 @@ class TestRehearsal:
     )
     def test_an_endpoint_that_is_not_loopback_is_refused_by_name(self, printed: Printed, name: str, url: str) -> None:
         say(printed, **{name: url})
-        with pytest.raises(RehearsalError, match=f"{name} is .*a rehearsal reaches loopback only"):
+        with pytest.raises(RehearsalError, match=f"{name}: .* is not .*a rehearsal reaches loopback only"):
             printed.environment()
 
     def test_the_passphrase_is_made_once_and_the_owners_alone(self, printed: Printed) -> None:
@@ -299,7 +301,7 @@ class TestRehearsal:
         object.__setattr__(second, "folder", printed.folder)
         with (
             printed.alone(),
-            pytest.raises(RehearsalError, match=f"process {os.getpid()}\\); wait until it ends"),
+            pytest.raises(RehearsalError, match=f"process {os.getpid()}\\). Wait until it ends"),
             second.alone(),
         ):
             pass
@@ -391,7 +393,7 @@ class TestRehearsal:
 
     def test_a_stack_without_configuration_is_named(self, printed: Printed) -> None:
         object.__setattr__(printed, "stack", "nowhere")
-        with pytest.raises(RehearsalError, match=r"there is no Pulumi\.nowhere\.yaml"):
+        with pytest.raises(RehearsalError, match=r"Pulumi\.nowhere\.yaml: does not exist"):
             printed.lay_out()
 
 

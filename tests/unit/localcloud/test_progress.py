@@ -170,7 +170,7 @@ class TestLogged:
         log = tmp_path / "x.log"
         log.write_text("".join(f"line {each}\n\n" for each in range(10_000)))
         first, *rest = progress.log_named(log).splitlines()
-        assert first == f"{log} has all that it printed, and ends with"
+        assert first == f"Read {log}. Its last lines:"
         assert rest == [f"    line {each}" for each in range(9980, 10_000)]
 
 

@@ -51,14 +51,14 @@ def test_the_stacks_own_secrets_provider_stays_out() -> None:
 
 @pytest.mark.parametrize("text", ["- a\n", "config: [a]\n", "text\n"])
 def test_what_is_no_configuration_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no mapping"):
+    with pytest.raises(ValueError, match="is not a mapping"):
         rehearsed(text)
 
 
 def test_a_key_that_is_there_twice_is_refused_and_not_copied(tmp_path: Path) -> None:
     source, target = tmp_path / "Pulumi.prod.yaml", tmp_path / "copy.yaml"
     source.write_text("config:\n  rollcall:linger: 5\n  rollcall:linger: 6\n")
-    with pytest.raises(ValueError, match=r"Pulumi\.prod\.yaml has a key twice\. rollcall:linger: .*lines 2, 3"):
+    with pytest.raises(ValueError, match=r"Pulumi\.prod\.yaml: has a key twice\. rollcall:linger: .*lines 2, 3"):
         copy(source, target)
     assert not target.exists()
 

@@ -74,7 +74,7 @@ def test_a_host_without_the_tools_is_told_the_packages(monkeypatch: pytest.Monke
     with pytest.raises(HypervisorError, match="apt-get install iproute2 nftables systemd-container util-linux"):
         check_host()
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    with pytest.raises(HypervisorError, match="takes root"):
+    with pytest.raises(HypervisorError, match="Run it as root"):
         check_host()
 
 
@@ -150,7 +150,7 @@ def test_checkouts_and_instances_have_namespaces_of_their_own(tmp_path: Path) ->
 
 
 def test_a_namespace_that_is_not_there_cannot_be_entered() -> None:
-    with pytest.raises(NamespaceError, match="no namespace rc-000000-none"):
+    with pytest.raises(NamespaceError, match="namespace rc-000000-none: does not exist"):
         Namespace("rc-000000-none").run(os.getpid)
 
 

@@ -117,7 +117,7 @@ def test_the_bare_image_is_the_full_one_without_its_top_layer(tmp_path: Path) ->
     assert image.layers("debian-12-bare") == (tmp_path / "base",)
     assert image.layers("ubuntu-24.04") == image.layers("debian-12")
     assert image.layers("debian-13") == image.layers("debian-12") and image.layers("debian-13-bare")[0].name == "base"
-    with pytest.raises(ImageError, match=r"no image 'plan-9'.*debian-12"):
+    with pytest.raises(ImageError, match=r"image 'plan-9': does not exist.*debian-12"):
         image.layers("plan-9")
 
 
@@ -128,7 +128,7 @@ def test_each_release_has_an_image_of_its_own() -> None:
     }  # fmt: skip
     assert len({current(release).root for release in SUITES}) == len(SUITES) == 2
     assert current() == current("debian-12")
-    with pytest.raises(ImageError, match="no image 'plan-9'"):
+    with pytest.raises(ImageError, match="image 'plan-9': does not exist"):
         release_of("plan-9")
 
 
@@ -206,9 +206,9 @@ def test_the_index_names_each_package_with_size_and_hash(repository: Path) -> No
 @pytest.mark.parametrize(
     ("uid", "free", "tools", "message"),
     [
-        (1000, 2**40, True, "needs root"),
-        (0, 100 * 2**20, True, r"100 MiB free in .*, \d+ MiB needed.*XDG_CACHE_HOME"),
-        (0, 2**40, False, "missing: .*mmdebstrap.*apt-get install mmdebstrap"),
+        (1000, 2**40, True, "Run it as root"),
+        (0, 100 * 2**20, True, "has 100 MiB free, .*needs .*XDG_CACHE_HOME"),
+        (0, 2**40, False, "mmdebstrap.*: missing.*apt-get install mmdebstrap"),
     ],
 )
 def test_an_image_that_cannot_be_built_says_why_and_leaves_nothing(
@@ -233,6 +233,6 @@ def test_a_build_that_fails_shows_the_end_of_its_log_and_removes_what_it_made(
     monkeypatch.setattr(build, "_check", lambda folder: folder.mkdir(parents=True))
     monkeypatch.setattr(build, "CONTAINED", ("sh", "-c", "echo no such mirror >&2; exit 25", "sh"))
     monkeypatch.setattr(build, "debian_sources", lambda suite: "deb http://nowhere.example bookworm main\n")
-    with pytest.raises(ImageError, match=r"exit code 25.*image-build.log\):\nno such mirror"):
+    with pytest.raises(ImageError, match=r"exit code 25.*image-build.log. Its last lines:\nno such mirror"):
         build.ensure(lambda line: None)
     assert {path.name for path in (tmp_path / "rollcall").iterdir()} == {"image.lock", "image-build.log"}

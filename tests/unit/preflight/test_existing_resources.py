@@ -127,13 +127,13 @@ class TestApex:
         [
             (
                 replace(OURS, comment=""),
-                "CNAME www.scalability.expert is there already, and not this stack's; hand it over",
+                "CNAME www.scalability.expert is there already, and not this stack's. Hand it over",
             ),
             (replace(OURS, comment=apex_comment("prod")), "with the comment"),
             (replace(OURS, comment=apex_comment("local") + "2"), "with the comment"),
             (
                 replace(OURS, type="A", content="192.0.2.1", comment=""),
-                "A 192.0.2.1 is there already, and not this stack's; delete it",
+                "A 192.0.2.1 is there already, and not this stack's. Delete it",
             ),
         ],
     )

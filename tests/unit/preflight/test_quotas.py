@@ -12,7 +12,7 @@ from components.preflight.quotas import Births, Found, Quota, births, over
 from components.resources.fleets.revision import is_of, version
 
 WEB = FleetSettings(name="web", cloud="aws", count=3, size="t3.micro", image="debian-12", joins=("site",))
-QUOTA = Quota(what="vCPUs in us-west-2", value=12, used=6, mend="ask for {need}")
+QUOTA = Quota(what="vCPUs in us-west-2", value=12, used=6, fix="ask for {need}")
 
 # machines that are there (their name, and whether they fit), and what is made, replaced, there
 BIRTHS: list[tuple[str, list[tuple[str, bool]], tuple[int, int, int]]] = [

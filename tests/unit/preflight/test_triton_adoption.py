@@ -82,9 +82,9 @@ def test_a_machine_of_another_program_is_refused(cloud: FakeCloud) -> None:
 
 def test_what_is_not_there_or_there_twice_is_refused(cloud: FakeCloud) -> None:
     (fault,) = told(cloud, fleet(m0="nobody")).faults
-    assert "'nobody' is no machine" in fault
+    assert "'nobody' is not a machine" in fault
     (fault,) = told(cloud, fleet(m0=str(uuid.uuid4()))).faults
-    assert "is no machine" in fault
+    assert "is not a machine" in fault
 
 
 def test_what_was_adopted_before_is_nothing_to_tell_of(cloud: FakeCloud) -> None:

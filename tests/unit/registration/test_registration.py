@@ -652,7 +652,7 @@ def test_a_deregistration_lets_nobody_terminate_a_machine_with_copied_tags(world
     world.stuck.add(instance)
     gone = {**props([]), "machine": "7", "generation": "eeeeee"}
     if proven:
-        with pytest.raises(RollCallError, match=f"{instance} still runs after 300 s; terminate it"):
+        with pytest.raises(RollCallError, match=f"{instance} still runs after 300 s. Terminate it"):
             DeregistrationProvider().delete("", gone)
     else:
         world.tagged.add(instance)
@@ -729,7 +729,7 @@ def test_many_left_over_entries_are_removed_only_without_the_brake(world: World)
     for each in range(8, 13):
         world.machine(each)
         world.seen_.pop(f"i-{each:017x}")
-    with pytest.raises(RollCallError, match=r"5 of 13 entries are left over"):
+    with pytest.raises(RollCallError, match=r"5 of 13 records are left over"):
         RollCallProvider().update("", props(members), props(members))
     assert world.removed == []
     RollCallProvider().update("", props(members), props(members, brake=False))
