@@ -24,7 +24,7 @@ say() {
 
 # The reason goes to where the cloud shows it to the roll call, too: to the console, or to the machine's metadata.
 die() {
-    log "ERROR boot: $* look=$LOG" >&2
+    log "ERROR boot: $* log=$LOG" >&2
     command -v mdata-put >/dev/null && timeout 9 mdata-put rollcall-status "$*" 2>/dev/null
     exit 1
 }

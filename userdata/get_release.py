@@ -104,7 +104,7 @@ class Ec2:
         return self.setting(RELEASE)
 
     def setting(self, name: str) -> str:
-        return self._metadata(f"tags/instance/{name}", f"reason=no-setting key={name} look=instance-tags")
+        return self._metadata(f"tags/instance/{name}", f"reason=no-setting key={name} fix=instance-tags")
 
     def packed(self, digest: str, limit: int = PACKED_LIMIT) -> bytes:
         words = self.setting(STORE).split()

@@ -126,7 +126,7 @@ def test_where_udp_4217_is_dropped_every_machine_answers_its_challenge_and_a_cra
         while time.monotonic() < end:
             assert alive.standing() == (everybody, everybody)
             time.sleep(1)
-        assert any("is UDP 4217 blocked?" in alive.log(each) for each in alive.live)
+        assert any("fix='open UDP 4217'" in alive.log(each) for each in alive.live)
 
 
 def test_one_name_server_that_refuses_and_one_that_is_lame_hold_up_no_clean_up(alive: Alive) -> None:

@@ -178,7 +178,7 @@ class TestPackages:
         (host.home / "no-repository").touch()
         done = host.sourced("need no-such-thing; echo went on")
         assert done.returncode == 1 and done.stdout == ""
-        expected = f"ERROR boot: reason=package-missing package=no-such-thing look={host.root}/var/log/rollcall.log\n"
+        expected = f"ERROR boot: reason=package-missing package=no-such-thing log={host.root}/var/log/rollcall.log\n"
         assert done.stderr.endswith(expected) and done.stderr.count("\n") == 1 and host.log.endswith(expected)
 
     @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ class TestPackages:
         assert said in done.stderr and reason in host.log and "E: A consequence." in host.log
         # As EC2's console has it, and as Triton's metadata.
         assert ec2._SAID.findall(f"[    9.1] sh[123]: {done.stderr}") == [
-            f"{said} look={host.root}/var/log/rollcall.log"
+            f"{said} log={host.root}/var/log/rollcall.log"
         ]
         assert host.calls("mdata-put") == [f"mdata-put rollcall-status {said}"]
 
@@ -244,7 +244,7 @@ class TestWhoAmI:
     def test_a_machine_that_cannot_say_it_fails_with_the_agent_s_last_line(self, host: Host) -> None:
         (host.home / "whoami").unlink()
         done = host.boot()
-        assert done.returncode == 1 and re.search(r"reason=unknown-machine said='cat: .*whoami.*' look=", done.stderr)
+        assert done.returncode == 1 and re.search(r"reason=unknown-machine said='cat: .*whoami.*' log=", done.stderr)
 
 
 class TestUnit:

@@ -51,7 +51,7 @@ WATCH = 7.0
 ASK_SYSTEMD_S = 5.0
 UNHEALTHY, STAYS = "workload unhealthy", "kept although unhealthy"
 # Beside the status: `rollcall leave` was given, and `rollcall join` was not since.
-LEFT_BY_HAND = "reason=left-by-hand look='rollcall join'"
+LEFT_BY_HAND = "reason=left-by-hand fix='rollcall join'"
 # With LEAVE_WITHIN less than systemd and the clouds wait before they cut a machine's power (docs/operations.md). Systemd: 90 s
 # (TimeoutStopSec of the agent's unit). Triton: 60 s for a zone, 180 s for a virtual machine, since CloudAPI's stop gives vmadm no other
 # time (https://smartos.org/man/8/vmadm, "stop"). EC2 names no number: a shutdown that its scripts hold up lasts "longer than a few
@@ -393,7 +393,7 @@ class Agent:
         assert self._owner is not None
         addresses = self._wanted(membership.told)
         if not addresses:
-            raise TransientError("reason=no-public-address look=instance-metadata")
+            raise TransientError("reason=no-public-address where=instance-metadata")
         changed = membership.registry.join(self._owner, *addresses, kept=bool(membership.kept))
         membership.marked = bool(membership.kept)
         now = self._clock()

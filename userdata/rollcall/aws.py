@@ -60,7 +60,7 @@ class AccessKey:
     def __init__(self, key: str) -> None:
         words = key.split()
         if len(words) != 2:
-            raise FatalError("reason=bad-access-key look='ACCESS_KEY_ID SECRET'")
+            raise FatalError("reason=bad-access-key fix='write ACCESS_KEY_ID SECRET'")
         self._credentials = Credentials(words[0], words[1])
 
     def current(self) -> Credentials:
@@ -96,7 +96,7 @@ class InstanceRole:
     def _read(self) -> Credentials:
         roles = self._metadata.get(_ROLES, missing="").split()
         if not roles:
-            raise TransientError("reason=no-credentials look='the instance has no role'")
+            raise TransientError("reason=no-credentials fix='give the instance its role'")
         try:
             found = json.loads(self._metadata.get(f"{_ROLES}{roles[0]}"))
             expires = calendar.timegm(time.strptime(found["Expiration"], "%Y-%m-%dT%H:%M:%SZ"))

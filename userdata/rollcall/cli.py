@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         return _do(chosen.command, told, lasting=not getattr(chosen, "at_shutdown", False))
     except (RollcallError, ValueError) as fault:
-        print(f"rollcall {chosen.command}: {fault} look={LOG}", file=sys.stderr)
+        print(f"rollcall {chosen.command}: {fault} log={LOG}", file=sys.stderr)
         return 1
 
 
@@ -71,7 +71,7 @@ def _do(command: str, told: tuple[Join, ...] | None, *, lasting: bool) -> int:
     agent.tick()
     faults = [each.error or "reason=workload-unhealthy" for each in agent.memberships if not each.joined]
     for fault in faults:
-        print(f"rollcall join: {fault} look={LOG}", file=sys.stderr)
+        print(f"rollcall join: {fault} log={LOG}", file=sys.stderr)
     return 1 if faults else 0
 
 
@@ -80,7 +80,7 @@ def _resolve(words: list[str]) -> int:
     try:
         from rollcall import resolve
     except ImportError:
-        print("rollcall resolve: reason=no-client look='docs/discovery.md, or dig'", file=sys.stderr)
+        print("rollcall resolve: reason=no-client fix='docs/discovery.md, or dig'", file=sys.stderr)
         return 1
     return resolve.main(words)
 
@@ -97,7 +97,7 @@ def _status() -> int:
     try:
         print(STATUS_FILE.read_text())
     except OSError:
-        print("rollcall status: reason=not-running look='systemctl status rollcall'", file=sys.stderr)
+        print("rollcall status: reason=not-running fix='systemctl status rollcall'", file=sys.stderr)
         return 1
     return 0
 

@@ -229,7 +229,7 @@ class CrashMonitor:
         if isinstance(action, Withdraw):
             unanswered = registry.challenge(action.owner, False, by)
             if not unanswered and self._suspects[key].silent:
-                log.warning("lives silent=%s owner=%s look='is UDP %d blocked?'", key, action.owner, probe.PORT)
+                log.warning("lives silent=%s owner=%s fix='open UDP %d'", key, action.owner, probe.PORT)
             return Withdrawn(unanswered=unanswered)
         registry.leave(action.owner)
         for late in (each for each in registry.challengers(action.owner) if each.startswith(_LATE)):

@@ -143,7 +143,7 @@ class Incarnation:
                 return connection
             if ends is not None:
                 spare -= time.monotonic() - began
-        raise TransientError(f"reason=nobody-accepts service={self.name} tried={'; '.join(failed)!r}")
+        raise TransientError(f"reason=no-machine-accepts service={self.name} tried={'; '.join(failed)!r}")
 
     def _connected(self, target: Target, timeout: float, ends: float | None, failed: list[str]) -> socket.socket | None:
         """A connection to one of the target's addresses; else None, and why in `failed`. `ends` is when to stop where that is known
@@ -302,7 +302,7 @@ class Client:
         # RFC 2782: the target "." says that the service is decidedly not available.
         alive = [each for held in answers for each in held.value if each.target != dns.name.root]
         if not alive:
-            raise TransientError(f"reason=nobody-alive service={name}")
+            raise TransientError(f"reason=no-live-machine service={name}")
         # In a set of DNS nothing stands twice; that it does not in shards either is for us to see to.
         targets = dict.fromkeys(Target(each.priority, each.weight, each.port, _text(each.target)) for each in alive)
         made = Incarnation(name, tuple(targets), self, sets, any(each.is_stale for each in answers))
@@ -580,7 +580,7 @@ def _resolved(chosen: argparse.Namespace, client: Client) -> tuple[Any, list[str
     if incarnation and chosen.incarnation and incarnation.lower() != chosen.incarnation.lower():
         raise FatalError(
             f"reason=two-incarnations name={_plain(chosen.service)} incarnation={_plain(chosen.incarnation)}"
-            " look='give one of them'"
+            " fix='give one of them'"
         )
     found = client.discover(service, domain, incarnation or chosen.incarnation, protocol)
     rows = [{**asdict(target), "addresses": _known_addresses(client, target.host)} for target in found.order()]
@@ -837,7 +837,7 @@ def _split(resolver: str) -> Server:
         host, port = resolver, "53"
     host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if not host or "[" in host or not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65_536:
-        raise FatalError(f"reason=no-resolver resolver={_plain(resolver)} look='HOST, HOST:PORT or [IPv6]:PORT'")
+        raise FatalError(f"reason=no-resolver resolver={_plain(resolver)} fix='HOST, HOST:PORT or [IPv6]:PORT'")
     return host, int(port)
 
 
@@ -845,7 +845,7 @@ def _system() -> list[Server]:
     try:
         found = dns.resolver.Resolver(_RESOLV_CONF)
     except (dns.exception.DNSException, OSError, ValueError):
-        raise FatalError(f"reason=no-resolver look={_RESOLV_CONF}") from None
+        raise FatalError(f"reason=no-resolver file={_RESOLV_CONF}") from None
     return [(str(each), found.port) for each in found.nameservers]
 
 

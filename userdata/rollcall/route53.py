@@ -474,7 +474,7 @@ def _check(present: Iterable[RecordSet], wanted: RecordSet) -> None:
     if wanted.routed:
         raise RefusedError(f"reason=routed-set name={name}")
     if len(wanted.values) > MOST_VALUES:
-        raise RefusedError(f"reason=set-full name={name} values={len(wanted.values)} look='give it shards'")
+        raise RefusedError(f"reason=set-full name={name} values={len(wanted.values)} fix='give it shards'")
 
 
 def set_name(told: Route53Join) -> str:

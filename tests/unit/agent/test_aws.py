@@ -312,7 +312,7 @@ class TestInstanceRole:
 
     def test_an_instance_without_a_role_is_said(self, server: Scripted, source: InstanceRole) -> None:
         server.answer = lambda method, *_: (200, {}, b"token") if method == "PUT" else (404, {}, b"")
-        with pytest.raises(TransientError, match="reason=no-credentials look='the instance has no role'"):
+        with pytest.raises(TransientError, match="reason=no-credentials fix='give the instance its role'"):
             source.current()
 
     @pytest.mark.parametrize(

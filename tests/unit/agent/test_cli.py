@@ -117,7 +117,7 @@ class TestOnce:
     def test_an_unhealthy_workload_does_not_join(self, machine: Machine) -> None:
         machine.describe(check="command:/bin/false")
         code, _, err = machine.rollcall("join")
-        assert (code, err) == (1, f"rollcall join: reason=workload-unhealthy look={machine.log}\n")
+        assert (code, err) == (1, f"rollcall join: reason=workload-unhealthy log={machine.log}\n")
         assert machine.standing() == []
 
     def test_what_is_in_the_way_is_said_in_one_line(self, machine: Machine) -> None:
@@ -125,7 +125,7 @@ class TestOnce:
         code, _, err = machine.rollcall("join")
         assert code == 1 and err.count("\n") == 1
         assert err.startswith(f"rollcall join: reason=foreign-entry name={HOST} content={ADDRESS}")
-        assert err.endswith(f"look={machine.log}\n") and "the old load balancer" in err
+        assert err.endswith(f"log={machine.log}\n") and "the old load balancer" in err
 
     def test_a_wrong_token_is_said_in_one_line_without_it(self, machine: Machine) -> None:
         machine.secret = "wrong-" + "x" * 40
@@ -146,7 +146,7 @@ class TestOnce:
         assert machine.rollcall("whoami") == (0, f"file {INSTANCE} the-service\n", "")
 
     def test_status_before_anything_ran_says_where_to_look(self, machine: Machine) -> None:
-        expected = "rollcall status: reason=not-running look='systemctl status rollcall'\n"
+        expected = "rollcall status: reason=not-running fix='systemctl status rollcall'\n"
         assert machine.rollcall("status") == (1, "", expected)
 
 
@@ -156,7 +156,7 @@ class TestMistakes:
         machine.write({"keys": {"rollcall-stack": "local"}, "instance": INSTANCE, "addresses": []})
         code, _, err = machine.rollcall(command)
         assert code == 1
-        assert err == f"rollcall {command}: the machine's tags or metadata lack rollcall-fleet look={machine.log}\n"
+        assert err == f"rollcall {command}: the machine's tags or metadata lack rollcall-fleet log={machine.log}\n"
 
     def test_an_instance_that_dns_could_not_name_is_said_in_one_line(self, machine: Machine) -> None:
         machine.write({"keys": {"rollcall-stack": "s", "rollcall-fleet": "f"}, "instance": "my host", "addresses": []})

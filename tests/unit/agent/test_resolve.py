@@ -105,7 +105,7 @@ class TestDiscovery:
 
     def test_v1_with_nobody_alive_does_not_fall_back_to_v2(self, server: Served, client: Client) -> None:
         server.zone.drop(V1, "SRV")
-        assert refused(TransientError, lambda: found(client)) == f"reason=nobody-alive service={V1}"
+        assert refused(TransientError, lambda: found(client)) == f"reason=no-live-machine service={V1}"
 
     def test_without_a_name_the_only_incarnation_is_taken(self, server: Served, client: Client) -> None:
         server.zone.service("v2")
@@ -134,7 +134,7 @@ class TestDiscovery:
 
     def test_a_target_of_a_dot_says_that_there_is_no_service(self, server: Served, client: Client) -> None:
         server.zone.put(V1, "SRV", "0 0 0 .")
-        assert refused(TransientError, lambda: found(client)) == f"reason=nobody-alive service={V1}"
+        assert refused(TransientError, lambda: found(client)) == f"reason=no-live-machine service={V1}"
 
     def test_an_alias_is_followed_and_its_ttl_counts(self, server: Served, client: Client, clock: Clock) -> None:
         server.zone.sets.pop((V1.lower(), "TXT"))
@@ -230,7 +230,7 @@ class TestShards:
         server.zone.service("v1", "v1-2")
         server.zone.live("v1-2", "10 10 4218 c1")
         # v1 has nobody alive; its namesake must not be taken for it.
-        assert refused(TransientError, lambda: found(client)) == f"reason=nobody-alive service={V1}"
+        assert refused(TransientError, lambda: found(client)) == f"reason=no-live-machine service={V1}"
         server.zone.live("v1", "10 10 4218 a1")
         fresh = Client(server.address)
         assert hosts(found(fresh)) == ["a1"]
@@ -246,7 +246,7 @@ class TestShards:
     def test_all_shards_empty_is_nobody_alive(self, server: Served, client: Client) -> None:
         server.zone.drop(f"v1-1.{SERVICE}", "SRV")
         server.zone.drop(f"v1-10.{SERVICE}", "SRV")
-        assert refused(TransientError, lambda: found(client)) == f"reason=nobody-alive service={V1}"
+        assert refused(TransientError, lambda: found(client)) == f"reason=no-live-machine service={V1}"
 
 
 class TestCache:
@@ -673,7 +673,7 @@ class TestCommand:
     ) -> None:
         assert cli(["resolve", V1, "--incarnation", "v2", "--resolver", server.address]) == 1
         assert capsys.readouterr().err == (
-            f"rollcall resolve: reason=two-incarnations name={V1} incarnation=v2 look='give one of them'\n"
+            f"rollcall resolve: reason=two-incarnations name={V1} incarnation=v2 fix='give one of them'\n"
         )
         assert server.asked == []
 

@@ -119,7 +119,7 @@ class TestResolvConf:
 
     def test_without_one_from_the_start_there_is_no_resolver(self, conf: Path) -> None:
         conf.unlink()
-        with pytest.raises(FatalError, match="reason=no-resolver look="):
+        with pytest.raises(FatalError, match="reason=no-resolver file="):
             Client()
 
     def test_resolvers_that_were_named_stay(self, conf: Path) -> None:

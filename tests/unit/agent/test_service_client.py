@@ -106,7 +106,7 @@ def test_when_all_have_left_it_says_so(server: Served) -> None:
     server.zone.drop(f"v1.{SERVICE}", "SRV")
     done = sample(server, "--incarnation", "v1")
     assert (done.returncode, done.stdout) == (1, "incarnations: v1 v2\n")
-    assert done.stderr == f"theService: reason=nobody-alive service=v1.{SERVICE}\n"
+    assert done.stderr == f"theService: reason=no-live-machine service=v1.{SERVICE}\n"
 
 
 def test_another_service_is_called_by_its_name(server: Served, machines: list[Machine]) -> None:

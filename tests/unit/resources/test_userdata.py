@@ -254,7 +254,7 @@ class TestPrograms:
     def test_on_a_machine_the_command_says_where_the_client_is(self, landed: Path) -> None:
         done = rollcall(landed, "resolve", "theService.unilans.net", "--resolver", ":")
         assert (done.returncode, done.stdout) == (1, "")
-        assert done.stderr == "rollcall resolve: reason=no-client look='docs/discovery.md, or dig'\n"
+        assert done.stderr == "rollcall resolve: reason=no-client fix='docs/discovery.md, or dig'\n"
 
     def test_the_oldest_python_that_the_package_promises_reads_all_of_it(self, landed: Path) -> None:
         assert f'requires-python = ">={VERSIONS[0]}"' in (ROOT / "pyproject.toml").read_text()
