@@ -148,7 +148,7 @@ def _start(state: Path, chosen: Any) -> int:
     if daemon.poll() is None:
         daemon.terminate()
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-12:])
-    raise ControlError(f"local clouds: did not start. Read {log}. Its last lines:\n{tail}")
+    raise ControlError(f"daemon: did not start. Read {log}. Its last lines:\n{tail}")
 
 
 def _stop(state: Path, _chosen: Any) -> int:
@@ -262,7 +262,7 @@ def _run(state: Path, chosen: Any) -> int:
     """As a client of the services would be: `ROLLCALL_DNS` is a resolver there. Nothing else of the host can be reached."""
     written = json.loads((state / "daemon.json").read_text()) if _process(state) else {}
     if not written.get("namespace"):
-        raise ControlError("local clouds: they have no network of machines. Start them without --no-machines.")
+        raise ControlError("network: there is none for machines. Start the local clouds without --no-machines.")
     words = ["nsenter", f"--net=/run/netns/{written['namespace']}", "--", *chosen.argv]
     return subprocess.run(words, env={**os.environ, "ROLLCALL_DNS": f"{RESOLVER}:53"}, check=False).returncode
 

@@ -86,7 +86,7 @@ class ControlServer:
     @property
     def _machines(self) -> Any:
         if not self._daemon.options.machines:
-            raise ControlError("local clouds: these boot no machines. Start them without --no-machines.")
+            raise ControlError("daemon: boots no machines. Start it without --no-machines.")
         return self._daemon.hypervisor
 
     def _accept(self) -> None:
@@ -164,7 +164,7 @@ def ask(path: Path, command: str, timeout: float = 90.0, **values: Any) -> Any:
             made.shutdown(socket.SHUT_WR)
             reply = json.loads(_read(made))
         except (OSError, ValueError) as gone:
-            raise ControlError("local clouds: they do not run. Run `make up` to start them.") from gone
+            raise ControlError("daemon: does not run. Run `make up` to start it.") from gone
     if "error" in reply:
         raise ControlError(reply["error"])
     return reply["ok"]

@@ -118,7 +118,7 @@ def test_credentials_are_checked_in_each_region(cloud: Cloud, as_operator: None,
     found = credentials.aws_faults(checks.located(spread(region)))
     assert len(found) == faults
     said = (
-        f"rollcall:fleets.far.region: AWS does not accept the credentials in {region} (SignatureDoesNotMatch); enable"
+        f"rollcall:fleets.far.region: AWS does not accept the credentials in {region} (SignatureDoesNotMatch). Enable"
     )
     assert all(each.startswith(said) for each in found)
 

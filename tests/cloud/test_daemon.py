@@ -257,7 +257,7 @@ class TestRunning:
     def test_what_needs_a_machine_is_refused_in_one_line(self, running: Local, words: tuple[str, ...]) -> None:
         assert (
             running.refused(*words)
-            == "localcloud: local clouds: these boot no machines. Start them without --no-machines."
+            == "localcloud: daemon: boots no machines. Start it without --no-machines."
         )
 
     def test_the_control_socket_is_the_owners_alone_and_knows_its_commands(self, running: Local) -> None:
@@ -294,14 +294,14 @@ class TestLife:
 
     @pytest.mark.parametrize("words", [("status",), ("env",), ("ps",), ("fault", "--list")])
     def test_asking_where_nothing_runs_says_how_to_start(self, local: Local, words: tuple[str, ...]) -> None:
-        assert local.refused(*words) == "localcloud: the local clouds do not run; `make up` starts them"
+        assert local.refused(*words) == "localcloud: daemon: does not run. Run `make up` to start it."
 
     def test_a_stop_clears_up_after_a_daemon_that_was_killed(self, local: Local) -> None:
         written = local.start(plugins=True)
         os.kill(written["pid"], signal.SIGKILL)
         until(lambda: not runs(written))
         assert "daemon.json" in local.left()
-        assert local.refused("status") == "localcloud: the local clouds do not run; `make up` starts them"
+        assert local.refused("status") == "localcloud: daemon: does not run. Run `make up` to start it."
         local("stop")
         assert local.left() == []
 

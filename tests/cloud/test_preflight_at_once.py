@@ -112,7 +112,10 @@ def test_a_key_that_there_is_not_is_named_with_a_near_one(faults: Faults) -> Non
     (found,) = faults({**GOOD, "rollcall:directroy": {"zone": "unilans.net"}})
     assert found.startswith("rollcall:directroy: is not a setting") and "(did you mean directory?)" in found
     (found,) = faults({**GOOD, "rolcall:brake": "false"})
-    assert found == "rolcall:brake: is in the namespace rolcall, which nothing reads. Did you mean rollcall:brake?"
+    assert (
+        found
+        == "rolcall:brake: is in the namespace rolcall, which nothing reads (did you mean rollcall:brake?). Correct or remove it."
+    )
     assert faults({**GOOD, "mycompany:team": "web"}) == []
 
 

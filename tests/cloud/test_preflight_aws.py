@@ -120,4 +120,4 @@ def test_quotas_that_were_not_read_for_another_reason_need_no_other_right(aws: C
         return made
 
     (warning,) = look_at_ec2(settings().fleets, "local", "us-west-2", client).warnings
-    assert "was not read (TooManyRequestsException)" in warning and warning.endswith("run it again")
+    assert "was not read (TooManyRequestsException)" in warning and warning.endswith("Run it again.")

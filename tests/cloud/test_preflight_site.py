@@ -157,7 +157,7 @@ def test_an_id_in_the_place_of_the_name_is_looked_up(lab: Lab, monkeypatch: pyte
     assert site is not None and (site.zone, site.zone_id, site.fqdn) == (ZONE, lab.zone, f"www.{ZONE}")
     config["rollcall:site"] = f'{{"zone": "{"0" * 32}"}}'
     with pytest.raises(
-        ConfigurationError, match=r"rollcall:site\.zone: the name of zone 0+ was not found\. CLOUDFLARE_API_TOKEN: "
+        ConfigurationError, match=r"rollcall:site\.zone: the name of zone 0+ was not found: CLOUDFLARE_API_TOKEN: "
     ):
         configured("local")
 

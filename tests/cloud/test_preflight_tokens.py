@@ -65,7 +65,7 @@ def test_a_token_with_all_that_a_plain_site_needs_is_fine(lab: Lab, monkeypatch:
 
 def test_what_a_closed_site_needs_besides_is_named(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     operator(lab, monkeypatch, ("Zone Read", "DNS Write"))
-    lacking = "CLOUDFLARE_API_TOKEN: lacks SSL and Certificates Write, Zone Settings Write; edit its permissions"
+    lacking = "CLOUDFLARE_API_TOKEN: lacks SSL and Certificates Write, Zone Settings Write. Edit its permissions."
     assert cloudflare_fault(CLOSED) == lacking
     operator(lab, monkeypatch, ("Zone Read", "DNS Write", "SSL and Certificates Write", "Zone Settings Write"))
     assert cloudflare_fault(CLOSED) is None
@@ -73,7 +73,7 @@ def test_what_a_closed_site_needs_besides_is_named(lab: Lab, monkeypatch: pytest
 
 def test_reading_is_not_writing_and_writing_is_reading(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     operator(lab, monkeypatch, ("Zone Write", "DNS Read"))
-    assert cloudflare_fault(PLAIN) == "CLOUDFLARE_API_TOKEN: lacks DNS Write; edit its permissions"
+    assert cloudflare_fault(PLAIN) == "CLOUDFLARE_API_TOKEN: lacks DNS Write. Edit its permissions."
     operator(lab, monkeypatch, ("Zone Read", "Zone Write", "DNS Write"))
     assert cloudflare_fault(PLAIN) is None
 
@@ -106,7 +106,7 @@ def test_a_token_for_the_machines_that_was_made_elsewhere_is_enough(lab: Lab, mo
 
 
 @pytest.mark.parametrize(
-    ("token", "wrong"), [("short", "is no API token"), ("x" * 40, "does not accept it (HTTP 401)")]
+    ("token", "wrong"), [("short", "is not an API token"), ("x" * 40, "does not accept it (HTTP 401)")]
 )
 def test_one_that_is_not_valid_is_named_and_never_printed(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, token: str, wrong: str
@@ -175,7 +175,7 @@ class TestAccountOwned:
         found = cloudflare_found(PLAIN)
         assert (found.fault, found.token_account) == (None, lab.cloud.account_id)
         assert cloudflare_fault(CLOSED) == (
-            "CLOUDFLARE_API_TOKEN: lacks SSL and Certificates Write, Zone Settings Write; edit its permissions"
+            "CLOUDFLARE_API_TOKEN: lacks SSL and Certificates Write, Zone Settings Write. Edit its permissions."
         )
 
     def test_one_that_makes_none_is_told_both_ways_out_in_the_accounts_words(
@@ -184,7 +184,7 @@ class TestAccountOwned:
         monkeypatch.setenv("CLOUDFLARE_API_TOKEN", account_token(lab, "Zone Read", "DNS Write"))
         said = str(cloudflare_fault(PLAIN))
         assert (
-            "may make no token for the machines (HTTP 403); give it Account API Tokens Write, or make one with" in said
+            "may make no token for the machines (HTTP 403). Give it Account API Tokens Write, or make one with" in said
         )
         given(monkeypatch, str(lab.token("DNS Write").api_token))
         assert cloudflare_fault(PLAIN) is None
@@ -245,10 +245,10 @@ class TestNotTheTokensFault:
                 (429, {"Retry-After": "240"}),
                 "takes no more requests of this token's owner for now (HTTP 429) and asks to wait 240 s.",
             ),
-            ((429, {}), "for now (HTTP 429). The token is not at fault: wait"),
+            ((429, {}), "for now (HTTP 429). The token is not at fault. Wait"),
             (
                 (503, {}),
-                "CLOUDFLARE_BASE_URL: Cloudflare's API fails (HTTP 503). The token is not at fault: try again later",
+                "CLOUDFLARE_BASE_URL: Cloudflare's API fails (HTTP 503). The token is not at fault. Try again later",
             ),
             ((500, {}), "Cloudflare's API fails (HTTP 500)"),
             ((200, {}), "is not Cloudflare's API (HTTP 200). Correct the address"),

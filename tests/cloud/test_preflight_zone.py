@@ -44,7 +44,7 @@ def test_a_zone_that_is_there_once_is_no_fault(cloud: Cloud) -> None:
 
 def test_a_zone_that_is_not_there_is_named_unless_it_is_to_be_made(cloud: Cloud) -> None:
     said = zone_fault(cloud.client("route53"), directory())
-    assert said and said.startswith("rollcall:directory.zone: there is no public hosted zone unilans.net")
+    assert said and said.startswith("rollcall:directory.zone: this AWS account has no public hosted zone unilans.net")
     assert "set create: true" in said
     assert zone_fault(cloud.client("route53"), directory(create=True)) is None
 
@@ -121,6 +121,6 @@ def test_an_id_in_the_place_of_the_name_is_looked_up(cloud: Cloud) -> None:
     found = zone_names.named(values, {"directory": name})
     assert found == {**values, "directory": {"zone": "unilans.net", "zoneId": zone, "services": {}}}
     with pytest.raises(
-        ConfigurationError, match=r"rollcall:directory\.zone: the name of zone Z9 was not found\. .*NoSuchHostedZone"
+        ConfigurationError, match=r"rollcall:directory\.zone: the name of zone Z9 was not found: .*NoSuchHostedZone"
     ):
         zone_names.named({"directory": {"zone": "Z9"}}, {"directory": name})

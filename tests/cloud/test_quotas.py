@@ -204,8 +204,8 @@ def test_no_default_vpc_is_one_fault_whose_command_helps(cloud: Cloud) -> None:
         ec2.create_default_subnet(AvailabilityZone="us-west-2a")
     (fault,) = look(cloud, WEB, API).faults
     assert fault == (
-        "rollcall:fleets: us-west-2 has no default VPC, and the machines of web, api are to be in its subnets. `aws ec2 "
-        "create-default-vpc --region us-west-2` makes one with a subnet in each zone; or give them another region."
+        "rollcall:fleets: us-west-2 has no default VPC, and the machines of web, api are to be in its subnets. "
+        "Run `aws ec2 create-default-vpc --region us-west-2`, which makes one with a subnet in each zone, or give them another region."
     )
     assert told_command(fault) == ["create-default-vpc", "--region", "us-west-2"]
     ec2.create_default_vpc()
@@ -272,7 +272,7 @@ def test_triton_tells_its_limits_where_its_operator_has_set_any(front: Front) ->
         "4 machines of the Triton account would be taken at once (2 are now; web makes 2 × 1 (1 in the place of others))"
         in fault
     )
-    assert "the quota is 3; ask Triton's operator for 4" in fault
+    assert "the quota is 3. Ask Triton's operator for 4" in fault
 
 
 def test_triton_without_the_plugin_tells_nothing_and_a_replacement_is_said(front: Front) -> None:
