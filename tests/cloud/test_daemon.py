@@ -255,10 +255,7 @@ class TestRunning:
 
     @pytest.mark.parametrize("words", [("exec", "web", "--", "true"), ("crash", "web"), ("logs", "web")])
     def test_what_needs_a_machine_is_refused_in_one_line(self, running: Local, words: tuple[str, ...]) -> None:
-        assert (
-            running.refused(*words)
-            == "localcloud: daemon: boots no machines. Start it without --no-machines."
-        )
+        assert running.refused(*words) == "localcloud: daemon: boots no machines. Start it without --no-machines."
 
     def test_the_control_socket_is_the_owners_alone_and_knows_its_commands(self, running: Local) -> None:
         control = running.state / "control.sock"

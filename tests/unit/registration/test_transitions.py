@@ -119,7 +119,7 @@ def test_after_a_snapshot(found: Snapshot, actions: tuple[Action, ...]) -> None:
 @pytest.mark.parametrize(
     ("found", "message", "without_limit"),
     [
-        (snapshot([*RECORDS, *RECORDS, *MANY], THERE), "5 of 13 entries are left over", RemoveRecords),
+        (snapshot([*RECORDS, *RECORDS, *MANY], THERE), "5 of 13 records are left over", RemoveRecords),
         (snapshot(RECORDS, [*THERE, ORPHAN, instance(6)]), "2 of 6 machines are tagged with stack local", EndMachines),
         (snapshot(RECORDS, [*THERE, *TWINS]), "2 machines have the generation of a member", EndMachines),
     ],
