@@ -19,7 +19,7 @@ _LEFT_OUT = f"A comment on GitHub has at most {LIMIT:,} characters; the log of t
 _KINDS = {
     Kind.MISSING: (
         "Missing from DNS",
-        "the state has the machine, and it does not answer; `up` waits for it, and fails if it does not come back",
+        "the state has the machine, and it does not answer; `up` waits for it, and fails if it stays away",
     ),
     Kind.STALE: (
         "Stale in DNS",
@@ -35,7 +35,7 @@ _KINDS = {
     ),
     Kind.ORPHANED: (
         "Orphaned machines",
-        "the machine has the tags of this stack and is in no state, and its cloud proves that Rollcall made it; `up` ends it",
+        "the machine is in no state, and its cloud proves that this stack made it; `up` ends it",
     ),
     Kind.UNPROVEN: (
         "Unproven machines",
