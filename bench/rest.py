@@ -124,6 +124,7 @@ def calls(local: Clouds, join: Join, names: tuple[str, str]) -> dict[str, float]
         asked = {what: count / AGENTS for what, count in local.asked.items()}
         for each in agents:
             each.leave()
+            each.remove_hosts()
     return asked
 
 

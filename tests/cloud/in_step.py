@@ -1,7 +1,8 @@
 """Machines of one stack, their agents, the engine's providers and a user who edits the same zone, on one clock.
 
 Who acts says so (`World.acting`), and whatever it did to the zone is judged at once: a foreign byte that changed, an entry of
-a live machine that another took, a machine that stands twice, an entry of a machine that is gone for good.
+a live machine that another took, a machine that stands twice, an entry of a machine that is gone for good, and a host that went while
+caches may lead callers to it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from components.registration.roll_call import RollCallError
 from components.registration.snapshots import SnapshotCache
 from localcloud.network.faults import Faults
 from rollcall import agent as agents
-from rollcall.agent import MARK_SETTLES_S, MAX_WAIT_S, TICK, Agent
+from rollcall.agent import MARK_SETTLES_S, MAX_WAIT_S, STOP_DELAY_LIMIT_S, TICK, Agent
 from rollcall.errors import RollcallError
 from rollcall.health import Health
 from rollcall.host_label import FirstLabels, HostLabels, KeptLabels, generation_of
@@ -66,6 +67,8 @@ class Zone(Protocol):
     service: str
     clock: Clock
     faults: Faults
+    # For how long a cache keeps a value of a service's set; 0 where there is none.
+    cached_s: float
 
     def places(self) -> list[dict[str, Any]]: ...
 
@@ -101,6 +104,7 @@ class Box:
     drained: bool = False
     reachable: bool = True
     deregistered: bool = False
+    ends: bool = False
     had: set[str] = field(default_factory=set)
     # On its disk, which outlives it.
     labels: KeptLabels = field(default_factory=KeptLabels)
@@ -110,9 +114,8 @@ class Box:
         return {"machine": self.owner.machine, "generation": self.owner.generation, "instance": self.owner.instance}
 
     @property
-    def answering(self) -> bool:
-        """It lives, and would say so to whoever challenges it."""
-        return self.powered and self.healthy and not self.drained and (self.agent is not None or self.reachable)
+    def serving(self) -> bool:
+        return self.powered and self.healthy and not self.drained
 
     # What the agent asks of its cloud
     def instance(self) -> str:
@@ -174,6 +177,8 @@ class World:
         self._foreign = self._before.foreign
         self._twice: dict[Owner, float] = {}
         self._former_hosts: set[str] = set()
+        # Until when a cache may have a value that leads to a host.
+        self._cached: dict[str, float] = {}
 
     def close(self) -> None:
         self._patcher.undo()
@@ -208,7 +213,7 @@ class World:
         )
 
     def power_off(self, box: Box) -> None:
-        box.powered, box.agent = False, None
+        box.powered, box.agent, box.ends = False, None, False
 
     def power_on(self, box: Box, address: str) -> None:
         box.powered, box.address = True, address
@@ -216,10 +221,18 @@ class World:
         self.start_agent(box)
 
     def leave(self, box: Box) -> None:
-        """What the unit's stop does; one try."""
-        if box.agent is not None:
+        """What the agent does as the system stops; one try of each step. It ticks no more."""
+        agent, box.agent = box.agent, None
+        if agent is None:
+            return
+        with self.acting(box):
+            clean = agent.leave(within=0.0)
+        if clean:
+            self.pass_time(min(agent.cached_s, STOP_DELAY_LIMIT_S))
+            # One that had left before ends at once.
+            box.ends = not agent.cached_s
             with self.acting(box):
-                box.agent.leave(within=0.0)
+                agent.remove_hosts(within=0.0)
 
     def late_leave(self, box: Box) -> None:
         """A leave of a machine of any time, whoever still sends it."""
@@ -368,6 +381,7 @@ class World:
         self._check_twice(now)
         self._check_gone(now)
         self._check_hosts(before, now)
+        self._check_caches(actor, before, now)
         self._count(actor, before, now)
         self._before = now
 
@@ -384,7 +398,12 @@ class World:
     def _counts(self, box: Box, before: Standing) -> bool:
         """Nobody else may take anything of it: it lives, and stands at the address that it has."""
         there = before.entries.get(box.owner, frozenset())
-        return box.answering and any(box.address in entry for entry in there)
+        return self._answers(box) and any(box.address in entry for entry in there)
+
+    def _answers(self, box: Box) -> bool:
+        """It lives, and says so to whoever probes or challenges it. Without its agent it answers no challenge, as of one who is cut off."""
+        reached = box.agent is not None or all(each.reachable for each in self.boxes if each.powered)
+        return box.serving and reached
 
     def _check_twice(self, now: Standing) -> None:
         """An agent whose mark is at an address of before waits, in case the mark was copied to another machine's record."""
@@ -418,6 +437,18 @@ class World:
         again = sorted(there & self._former_hosts)
         assert not again, f"{again} had gone and are there again"
 
+    def _check_caches(self, actor: Box | str, before: Standing, now: Standing) -> None:
+        """No host loses its machine's address while a cache may lead callers to it; but where the machine is dead, or looks so."""
+        self._cached.update((each, self.clock.now + self.zone.cached_s) for each in (*_targets(before), *_targets(now)))
+        for box in self.boxes:
+            had, has = (_addressed(each.entries.get(box.owner, ()), box.address) for each in (before, now))
+            lost = {each for each in had - has if self._cached.get(each, 0) > self.clock.now}
+            judged = box.powered and not box.ends and (actor is box or actor == "engine" or self._answers(box))
+            assert not lost or not judged or actor == "user", (
+                f"{lost} of {box.owner}, which runs, went {self._cached[min(lost)] - self.clock.now:.0f} s too early"
+            )
+            self.seen["looks at hosts that stay for caches"] += len(had & has - _targets(now) & self._cached.keys())
+
     def _look(self) -> Standing:
         return self.zone.standing(STACK, {box.owner.generation: box.had for box in self.boxes})
 
@@ -448,6 +479,17 @@ class World:
 
     def _generation(self) -> str:
         return f"{0xABC000 + next(self._numbers):06x}"
+
+
+def _targets(standing: Standing) -> set[str]:
+    """The hosts to which values of the stack's machines lead."""
+    values = (entry[2] for entries in standing.entries.values() for entry in entries if entry[0] == "SRV")
+    return {each.rpartition(" ")[2].rstrip(".").lower() for each in values}
+
+
+def _addressed(entries: Iterable[ENTRY], address: str) -> set[str]:
+    """The hosts that have this address."""
+    return {entry[1] for entry in entries if entry[0] == "A" and entry[2:] == (address,)}
 
 
 def _hosts(standing: Standing) -> set[str]:

@@ -79,6 +79,7 @@ class Judged:
 
 class CloudflareZone:
     service = "cloudflare"
+    cached_s = 0.0
 
     def __init__(self, front: CloudflareFront) -> None:
         self._front, self.faults, self.clock = front, front.faults, Clock()
@@ -165,12 +166,16 @@ class Unretried(Route53Registry):
     members: tuple[str, ...] = ()
     generations: ClassVar[dict[str, str]] = {}
 
+    def leave_set(self, owner: Owner, *addresses: str) -> bool:
+        return super().leave_set(owner)
+
     def leave_unhealthy(self, owner: Owner, floors: Mapping[str, int], *addresses: str) -> str:  # type: ignore[override]
-        return super().leave_unhealthy(owner, floors["SRV"], *addresses)
+        return super().leave_unhealthy(owner, floors["SRV"])
 
 
 class Route53Zone:
     service = "route53"
+    cached_s = 30.0
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud, self.faults, self.clock = cloud, cloud.faults, Clock()
@@ -189,7 +194,7 @@ class Route53Zone:
                 port=4218,
                 priority=10,
                 weight=20,
-                ttl=30,
+                ttl=int(self.cached_s),
                 srv=srv,
             )
             for each, srv in zip(INCARNATIONS, ("service", "incarnation"), strict=True)

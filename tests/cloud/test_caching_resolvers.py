@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import dns.message
@@ -80,10 +80,27 @@ def test_a_machine_that_comes_back_is_found(directory: Directory, tmp_path: Path
     with cache_of(cache, tmp_path, ZONE, ("127.0.0.1", directory.port)) as port:
         assert found(port) == {A, OTHER_A}
         hosts = [each.split()[3] for each in asked(port, SET, "SRV")]
-        one.leave(ONE, A)
+        one.leave(ONE)
         # Whoever still has the set asks for the host.
         assert sum(len(asked(port, each, "A")) for each in hosts) == 1 and found(port) == {OTHER_A}
         one.join(ONE, A)
         assert found(port) == ({A, OTHER_A} if renewed else {OTHER_A}), "the cache remembers the former host as gone"
-    one.leave(ONE, A)
-    two.leave(TWO, OTHER_A)
+    one.leave(ONE)
+    two.leave(TWO)
+
+
+@pytest.mark.parametrize("cache", CACHES)
+@pytest.mark.parametrize("at_once", [False, True])
+def test_whoever_has_a_value_in_a_cache_finds_its_host(
+    directory: Directory, tmp_path: Path, cache: str, at_once: bool
+) -> None:
+    """Where the hosts go at once with the values, as after a crash, callers behind the cache meet none."""
+    one = Route53Registry(replace(directory.told, ttl=30), directory.store, False, pause=lambda _: None)
+    one.join(ONE, A)
+    with cache_of(cache, tmp_path, ZONE, ("127.0.0.1", directory.port)) as port:
+        assert [each.split()[3] for each in asked(port, SET, "SRV")] == [f"{ONE.generation}.rc.{ZONE}."]
+        (one.leave if at_once else one.leave_set)(ONE)
+        assert found(port) == (set() if at_once else {A}), "the value is in the cache, and the host was not asked for"
+    if not at_once:
+        assert one.left_hosts and one.remove_hosts(ONE, one.left_hosts)
+    assert not [*directory.store.at(f"{ONE.generation}.rc.{ZONE}")]

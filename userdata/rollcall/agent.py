@@ -52,11 +52,13 @@ ASK_SYSTEMD_S = 5.0
 UNHEALTHY, STAYS = "workload unhealthy", "kept although unhealthy"
 # Beside the status: `rollcall leave` was given, and `rollcall join` was not since.
 LEFT_BY_HAND = "reason=left-by-hand fix='rollcall join'"
-# With LEAVE_WITHIN less than systemd and the clouds wait before they cut a machine's power (docs/operations.md). Systemd: 90 s
-# (TimeoutStopSec of the agent's unit). Triton: 60 s for a zone, 180 s for a virtual machine, since CloudAPI's stop gives vmadm no other
-# time (https://smartos.org/man/8/vmadm, "stop"). EC2 names no number: a shutdown that its scripts hold up lasts "longer than a few
-# minutes" (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/TroubleshootingInstancesShuttingDown.html), and only then is it forced.
+# With LEAVE_WITHIN and HOSTS_WITHIN less than systemd and the clouds wait before they cut a machine's power (docs/operations.md).
+# Systemd: 90 s (TimeoutStopSec of the agent's unit). Triton: 60 s for a zone, 180 s for a virtual machine, since CloudAPI's stop gives
+# vmadm no other time (https://smartos.org/man/8/vmadm, "stop"). EC2 names no number: a shutdown that its scripts hold up lasts "longer
+# than a few minutes" (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/TroubleshootingInstancesShuttingDown.html), and only then is
+# it forced.
 STOP_DELAY_LIMIT_S = 30.0
+HOSTS_WITHIN = 5.0
 EDGE_DAILY, EDGE_AGAIN = 86400.0, 60.0
 log = logging.getLogger("rollcall")
 
@@ -77,6 +79,11 @@ class Membership:
     marked: bool = False
     others: int = 0
     next_try: float = 0.0
+    # Whether its last leave took something out of DNS: caches may still lead callers here.
+    just_left: bool = False
+    # Its hosts that are in no set any more, and since when no name server answers with them.
+    left_hosts: frozenset[str] = frozenset()
+    unanswered_since: float | None = None
     # The addresses that it has registered, and since when nobody answers at one with our mark.
     had: set[str] = field(default_factory=set)
     silent: dict[str, float] = field(default_factory=dict)
@@ -92,11 +99,12 @@ class Membership:
     leaving: Backoff = field(default_factory=lambda: Backoff(LONGEST))
     watching: Backoff = field(default_factory=lambda: Backoff(WATCH))
     answering: Backoff = field(default_factory=lambda: Backoff(WATCH / 2))
+    releasing: Backoff = field(default_factory=lambda: Backoff(LONGEST))
 
     @property
     def error(self) -> str:
         """Why activities of it fail, each reason once."""
-        tries = (self.joining, self.leaving, self.answering, self.watching)
+        tries = (self.joining, self.leaving, self.answering, self.watching, self.releasing)
         return "; ".join(dict.fromkeys(each.error for each in tries if each.error))
 
 
@@ -181,8 +189,11 @@ class Agent:
         for membership in self.memberships:
             self._attend(membership)
         for old in self._dropped:
-            self._try(old, old.leaving, lambda old=old: self._part(old))  # type: ignore[misc]
-        self._dropped = [each for each in self._dropped if each.joined]
+            if old.joined or old.next_confirm <= self._clock():
+                self._try(old, old.leaving, lambda old=old: self._part(old))  # type: ignore[misc]
+        for each in (*self.memberships, *self._dropped):
+            self._release_in_time(each)
+        self._dropped = [each for each in self._dropped if each.joined or each.left_hosts]
         self._log_notes()
         self._load_probe_key()
         self._tell()
@@ -205,8 +216,14 @@ class Agent:
 
     @property
     def cached_s(self) -> float:
-        """Seconds for which resolvers may go on leading callers to this machine once it has left."""
-        return max((each.told.cached_s for each in (*self.memberships, *self._dropped) if each.joined), default=0.0)
+        """Seconds for which resolvers may go on leading callers to this machine once it has left, or has just left."""
+        led_here = (each for each in (*self.memberships, *self._dropped) if each.joined or each.just_left)
+        return max((each.told.cached_s for each in led_here), default=0.0)
+
+    @property
+    def left_hosts(self) -> frozenset[str]:
+        """The hosts of this machine that are in no set any more, and stay for callers who know them from caches."""
+        return frozenset().union(*(each.left_hosts for each in (*self.memberships, *self._dropped)))
 
     def interrupt(self) -> None:
         """Give up what is asked of Route53 at this moment. A signal handler may call this."""
@@ -215,18 +232,33 @@ class Agent:
                 membership.registry.interrupt()
 
     def leave(self, within: float = LEAVE_WITHIN) -> bool:
-        """Take all entries away, trying for `within` seconds together, each at least once; whether all are gone."""
+        """Leave all record sets, trying for `within` seconds together, each at least once; whether this machine is in none.
+
+        Its hosts stay until `remove_hosts`, or until the agent's ticks remove them.
+        """
+        clean = self._of_all((*self.memberships, *self._dropped), self._leave, within)
+        self._note("left" if clean else "leave failed")
+        return clean
+
+    def remove_hosts(self, within: float = HOSTS_WITHIN) -> bool:
+        """Remove now the hosts that are in no set any more, within the same limits; whether all are gone."""
+        left = [each for each in (*self.memberships, *self._dropped) if each.left_hosts]
+        clean = self._of_all(left, self._remove_hosts, within) and not self.left_hosts
+        self._tell()
+        return clean
+
+    def _of_all(self, memberships: Iterable[Membership], act: Callable[[Membership], None], within: float) -> bool:
+        """Do it for each, whatever becomes of the others; whether all worked."""
         clean, end = True, time.monotonic() + within
-        for membership in (*self.memberships, *self._dropped):
+        for membership in memberships:
             try:
                 retried(
-                    lambda membership=membership: self._fresh(lambda: self._leave(membership)),  # type: ignore[misc]
+                    lambda membership=membership: self._fresh(lambda: act(membership)),  # type: ignore[misc]
                     end - time.monotonic(),
                 )
             except Exception as fault:  # noqa: BLE001 - the others are left all the same
                 log.error("leave failed: %s; whoever cleans up after this machine removes the entry", as_error(fault))
                 clean = False
-        self._note("left" if clean else "leave failed")
         return clean
 
     def _read_again(self) -> None:
@@ -271,9 +303,13 @@ class Agent:
             after.append(known or self._membership(told))
             after[-1].told = told
         # With another setting it joins in place, as soon as its check, perhaps another one too, says that it is healthy.
-        olds = (*before.values(), *self._dropped)
-        self._dropped = [old for old in olds if not any(_same_place(each.told, old.told) for each in after)]
-        self.memberships = after
+        olds, self._dropped, self.memberships = (*before.values(), *self._dropped), [], after
+        for old in olds:
+            successor = next((each for each in after if _same_place(each.told, old.told)), None)
+            if successor is None:
+                self._dropped.append(old)
+            else:
+                successor.left_hosts, successor.unanswered_since = successor.left_hosts | old.left_hosts, None
 
     def _membership(self, told: Join) -> Membership:
         made = Membership(told, self._registry_of(told, self._secret), health_of(told))
@@ -335,6 +371,7 @@ class Agent:
         assert self._owner is not None
         now, registry, was_kept = self._clock(), membership.registry, bool(membership.kept)
         membership.kept = registry.leave_unhealthy(self._owner, membership.told.floors, *self._own(membership))
+        self._keep_hosts(membership)
         if not membership.kept:
             if membership.joined:
                 log.info("left: %s reason=unhealthy", describe(membership.told))
@@ -395,6 +432,7 @@ class Agent:
         if not addresses:
             raise TransientError("reason=no-public-address where=instance-metadata")
         changed = membership.registry.join(self._owner, *addresses, kept=bool(membership.kept))
+        self._keep_hosts(membership, *self._entry(membership)[1])
         membership.marked = bool(membership.kept)
         now = self._clock()
         if changed or not membership.joined:
@@ -416,8 +454,13 @@ class Agent:
         )
 
     def _leave(self, membership: Membership) -> None:
-        if self._owner is not None and membership.registry.leave(self._owner, *self._own(membership)):
-            log.info("left: %s", describe(membership.told))
+        membership.just_left = False
+        if self._owner is not None:
+            changed = membership.registry.leave_set(self._owner, *self._own(membership))
+            membership.just_left = changed or membership.joined
+            self._keep_hosts(membership)
+            if changed:
+                log.info("left: %s", describe(membership.told))
         if self._owner is not None and membership.monitor is not None:
             membership.monitor.end(self._owner)
         membership.joined, membership.next_confirm = False, self._clock() + CONFIRM
@@ -426,6 +469,51 @@ class Agent:
             self._note("left", LEFT_BY_HAND if self._left_by_hand.exists() else "")
         else:
             self._note(self.status.step, membership.health.why)
+
+    def _keep_hosts(self, membership: Membership, *joined: str) -> None:
+        """Note which hosts have left the set in the registry's last call, without those that have `joined`."""
+        left = (membership.left_hosts | membership.registry.left_hosts).difference(joined)
+        if left - membership.left_hosts:
+            membership.unanswered_since = None
+        membership.left_hosts = left
+
+    def _release_in_time(self, membership: Membership) -> None:
+        if membership.left_hosts and (membership.unanswered_since is None or self._is_forgotten(membership)):
+            self._try(membership, membership.releasing, lambda: self._release(membership))
+
+    def _release(self, membership: Membership) -> None:
+        """Remove hosts that have left, once no name server has answered with them for as long as a cache may keep that answer."""
+        left, told = membership.left_hosts, membership.told
+        assert isinstance(told, Route53Join)
+        if left & {*(self._ask_dns(set_name(told), told) or ())}:
+            membership.unanswered_since = None
+        elif membership.unanswered_since is None:
+            membership.unanswered_since = self._clock()
+        elif all(self._is_forgotten(each) for each in (*self.memberships, *self._dropped) if each.left_hosts & left):
+            # The host of several services goes when the last of them is forgotten.
+            self._remove_hosts(membership)
+
+    def _is_forgotten(self, membership: Membership) -> bool:
+        """Whether no cache can have an answer any more that leads to the hosts that have left."""
+        since = membership.unanswered_since
+        return since is not None and self._clock() >= since + membership.told.cached_s
+
+    def _remove_hosts(self, membership: Membership) -> None:
+        assert self._owner is not None
+        registry, left = membership.registry, membership.left_hosts
+        try:
+            removed = registry.remove_hosts(self._owner, left, *self._own(membership))
+        except FatalError:
+            if any(each is membership for each in self._dropped):
+                # Its rights have gone, as in `_part`: the roll call removes the host.
+                membership.left_hosts = frozenset()
+            raise
+        membership.left_hosts, membership.unanswered_since = registry.left_hosts & left, None
+        if membership.left_hosts:
+            # A value leads there again: it is taken out, or its place taken, once more.
+            membership.next_confirm = self._clock()
+        if removed:
+            log.info("removed: host=%s", ",".join(sorted(left - membership.left_hosts)))
 
     def _drains(self) -> bool:
         """Whether this machine should stay out of DNS whatever its health."""
@@ -631,6 +719,7 @@ class Agent:
                 "joined": each.joined,
                 "healthy": bool(each.health.healthy),
                 **({"kept": each.kept} if each.kept else {}),
+                **({"hosts": sorted(each.left_hosts)} if each.left_hosts else {}),
                 "error": each.error,
             }
             for each in self.memberships
@@ -661,13 +750,20 @@ def run(agent: Agent) -> int:
     if not system_is_stopping():
         log.info("stopped: the records stay; `rollcall leave` takes them away")
         return 0
-    delay = min(agent.cached_s, STOP_DELAY_LIMIT_S)
     if not agent.leave():
         return 1
-    if delay:
-        log.info("waiting for caches before the workload ends: seconds=%.0f", delay)
-        time.sleep(delay)
+    finish_leaving(agent, at_shutdown=True)
     return 0
+
+
+def finish_leaving(agent: Agent, *, at_shutdown: bool) -> bool:
+    """Give caches their time to forget a machine that has just left, then remove its hosts; whether they are gone. The workload serves on
+    meanwhile, so at a shutdown that time has a limit."""
+    delay = min(agent.cached_s, STOP_DELAY_LIMIT_S) if at_shutdown else agent.cached_s
+    if delay:
+        log.info("waiting for caches: seconds=%.0f", delay)
+        time.sleep(delay)
+    return agent.remove_hosts()
 
 
 def system_is_stopping() -> bool:
@@ -676,12 +772,21 @@ def system_is_stopping() -> bool:
     "stopping: The manager is shutting down", which it says as soon as the job of shutdown.target is queued
     (https://www.freedesktop.org/software/systemd/man/latest/systemctl.html, is-system-running).
     """
+    return _systemd_says("is-system-running") == "stopping"
+
+
+def agent_is_running() -> bool:
+    """Whether systemd runs the agent on this machine."""
+    return _systemd_says("is-active", "rollcall") == "active"
+
+
+def _systemd_says(*asked: str) -> str:
     try:
-        asked = ["systemctl", "is-system-running"]
-        said = subprocess.run(asked, capture_output=True, text=True, timeout=ASK_SYSTEMD_S, check=False).stdout
+        words = ["systemctl", *asked]
+        said = subprocess.run(words, capture_output=True, text=True, timeout=ASK_SYSTEMD_S, check=False).stdout
     except (OSError, ValueError, subprocess.SubprocessError):
-        return False
-    return said.strip() == "stopping"
+        return ""
+    return said.strip()
 
 
 class _Loop:

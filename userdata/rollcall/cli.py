@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rollcall.agent import Agent, run
+from rollcall.agent import Agent, agent_is_running, finish_leaving, run
 from rollcall.clouds import detect
 from rollcall.errors import RollcallError
 from rollcall.host_label import KeptLabels
@@ -67,12 +67,19 @@ def _do(command: str, told: tuple[Join, ...] | None, *, lasting: bool) -> int:
         # Before the records go: the agent would write them again.
         agent.stay_away(command == "leave")
     if command == "leave":
-        return 0 if agent.leave() else 1
+        return 0 if agent.leave() and _remove_hosts(agent, lasting=lasting, agent_knows=told is None) else 1
     agent.tick()
     faults = [each.error or "reason=workload-unhealthy" for each in agent.memberships if not each.joined]
     for fault in faults:
         print(f"rollcall join: {fault} log={LOG}", file=sys.stderr)
     return 1 if faults else 0
+
+
+def _remove_hosts(agent: Agent, *, lasting: bool, agent_knows: bool) -> bool:
+    """Have the hosts of a machine that has left removed, after their TTL; whether that is done, or the running agent will do it."""
+    if lasting and (not agent.left_hosts or (agent_knows and agent_is_running())):
+        return True
+    return finish_leaving(agent, at_shutdown=not lasting)
 
 
 def _resolve(words: list[str]) -> int:
@@ -86,9 +93,10 @@ def _resolve(words: list[str]) -> int:
 
 
 def _has_left() -> bool:
-    """Whether the agent has taken this machine out of DNS, by its last word."""
+    """Whether the agent has taken this machine out of DNS, and its hosts, by its last word."""
     try:
-        return bool(json.loads(STATUS_FILE.read_text())["step"] == "left")
+        said = json.loads(STATUS_FILE.read_text())
+        return bool(said["step"] == "left" and not any("hosts" in each for each in said.get("memberships", ())))
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

@@ -42,6 +42,10 @@ class Registry(Protocol):
     generations: dict[str, str]
     """Of the addresses that stood there at the last look, whose the answers of DNS do not say."""
 
+    left_hosts: frozenset[str]
+    """The hosts of this machine that the last call has found, or made, to be in no set any more. Callers may know them from caches, so
+    they stay until `remove_hosts`."""
+
     lives: Callable[[str, bool], bool]
     """Whether a member of the set is at an address; asked before what has our mark at another's address is taken for ours. True as the
     second: silence counts only when it has lasted, since that member would have written its own mark by then."""
@@ -50,13 +54,18 @@ class Registry(Protocol):
         """Make the entry stand with these public addresses, one a family; whether anything had to be changed. `kept`: its mark says
         that the machine is unhealthy."""
 
-    def leave(self, owner: Owner, *addresses: str) -> bool:
-        """Take away what this generation on this instance wrote; whether there was anything. `addresses` are those of this machine, where
-        it leaves itself."""
+    def leave(self, owner: Owner) -> bool:
+        """Take away at once what this generation on this instance wrote; whether there was anything. For a machine that is dead."""
+
+    def leave_set(self, owner: Owner, *addresses: str) -> bool:
+        """Take this machine, which has `addresses`, out of the record set; whether it was in it. Its hosts stay."""
 
     def leave_unhealthy(self, owner: Owner, floors: Mapping[str, int], *addresses: str) -> str:
-        """The same for this machine, but only where each record set keeps `floors` other machines of the stack (by the set's type).
+        """The same, but only where each record set keeps `floors` other machines of the stack (by the set's type).
         Returns why it stays, with AT_ONCE where others may make room in a moment, or nothing once it is out."""
+
+    def remove_hosts(self, owner: Owner, hosts: Collection[str], *addresses: str) -> bool:
+        """Remove those of `hosts` that are in no set any more; whether there were any. What a value still leads to is in `left_hosts`."""
 
     def owner_at(self, key: str) -> Owner | None:
         """Whose entry an answer of DNS is: an address, or a service's target."""
@@ -77,6 +86,7 @@ class CloudflareRegistry:
         self._store: CloudflareStore | None = None
         self._used = ""
         self.lives: Callable[[str, bool], bool] = lambda *_: False
+        self.left_hosts: frozenset[str] = frozenset()
         # The records that this machine wrote, as long as nobody has made them anew.
         self._ids: set[str] = set()
         # What went for health reasons, until it is known that enough others are there.
@@ -99,9 +109,16 @@ class CloudflareRegistry:
         self._ids = {each.id for each in own if each not in changes.deletes}
         return self._apply(changes)
 
-    def leave(self, owner: Owner, *addresses: str) -> bool:
+    def leave(self, owner: Owner) -> bool:
+        return self.leave_set(owner)
+
+    def leave_set(self, owner: Owner, *addresses: str) -> bool:
         self._removed = ()
         return self._apply(plan.Plan(deletes=self._own(self._list(), owner, addresses)))
+
+    def remove_hosts(self, owner: Owner, hosts: Collection[str], *addresses: str) -> bool:
+        """A site has no hosts."""
+        return False
 
     def leave_unhealthy(self, owner: Owner, floors: Mapping[str, int], *addresses: str) -> str:
         """Cloudflare has no compare-and-swap. So a machine first says that it is about to leave, in its mark, and then looks who stays:
@@ -226,15 +243,22 @@ class RetriedRoute53:
         self.members: tuple[str, ...] = ()
         # A host of a service has its generation in its name.
         self.generations: dict[str, str] = {}
+        self.left_hosts: frozenset[str] = frozenset()
 
     def join(self, owner: Owner, *addresses: str, kept: bool = False) -> bool:
         return bool(self._ask(lambda registry: registry.join(owner, *addresses, kept=kept)))
 
-    def leave(self, owner: Owner, *addresses: str) -> bool:
-        return bool(self._ask(lambda registry: registry.leave(owner, *addresses)))
+    def leave(self, owner: Owner) -> bool:
+        return bool(self._ask(lambda registry: registry.leave(owner)))
+
+    def leave_set(self, owner: Owner, *addresses: str) -> bool:
+        return bool(self._ask(lambda registry: registry.leave_set(owner)))
 
     def leave_unhealthy(self, owner: Owner, floors: Mapping[str, int], *addresses: str) -> str:
-        return str(self._ask(lambda registry: registry.leave_unhealthy(owner, floors["SRV"], *addresses)))
+        return str(self._ask(lambda registry: registry.leave_unhealthy(owner, floors["SRV"])))
+
+    def remove_hosts(self, owner: Owner, hosts: Collection[str], *addresses: str) -> bool:
+        return bool(self._ask(lambda registry: registry.remove_hosts(owner, hosts, *addresses)))
 
     def owner_at(self, key: str) -> Owner | None:
         return self._ask(lambda registry: registry.owner_at(key))
@@ -268,7 +292,7 @@ class RetriedRoute53:
         finally:
             self._running = None
             client.close()
-            self._fresh = registry.fresh
+            self._fresh, self.left_hosts = registry.fresh, registry.left_hosts
         self._within = _WITHIN
         return result
 

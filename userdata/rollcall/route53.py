@@ -112,7 +112,8 @@ class Route53Store:
 class Route53Registry:
     """One membership. `fresh`: what is there of this machine: nothing, as far as is known (True), its host that was made for
     this address but perhaps no value (the addresses), or no one knows (False). `pause` sleeps, `look` asks DNS for the set's
-    targets, `labels` are those of this machine's hosts."""
+    targets, `labels` are those of this machine's hosts. `left_hosts` are those of its hosts that the last call has found, or made, to be
+    in no set any more: callers may know them from caches, so they stay until `remove_hosts` (docs/decisions/0014)."""
 
     def __init__(
         self,
@@ -133,6 +134,7 @@ class Route53Registry:
         self._look = look
         self._helped: set[str] = set()
         self._said: dict[str, list[RecordSet]] = {}
+        self.left_hosts: frozenset[str] = frozenset()
         self._wrote: tuple[str, ...] = ()
         self._pause = pause
         self._dice = dice or random.Random()  # noqa: S311
@@ -145,8 +147,9 @@ class Route53Registry:
         Who adds others looks again: they may have left meanwhile (they look after they have said so, we say so after we have
         looked), and more may have come. So of many that join at once a few write, and the others see it in DNS, for nothing.
         """
-        changed = False
-        if self.fresh is True and self._labels.is_used(owner, self._told.domain):
+        changed, self.left_hosts = False, frozenset()
+        restarted = self.fresh is True and self._labels.is_used(owner, self._told.domain)
+        if restarted:
             # An earlier process registered it, and what it wrote may be there.
             self.fresh = self._registered = self._alone = False
         # Who is refused at first is one of many.
@@ -167,6 +170,10 @@ class Route53Registry:
                 self._pause(self._dice.uniform(0.5, 1.5))
         changed |= self._put(host, owner, addresses, [srv_value(self._told, host)])
         self.fresh = False
+        if restarted:
+            self.left_hosts |= {
+                name for name, here in self._own_hosts(owner).items() if name != host and owner_of(here)
+            }
         return changed
 
     def _put(self, host: str, owner: Owner, addresses: tuple[str, ...], wanted: list[str]) -> bool:
@@ -209,15 +216,15 @@ class Route53Registry:
         self._wrote, self._helped = values, {_target(each) for each in {*values} - {*current.values}} - {host}
         with contextlib.suppress(ConflictError):
             self._store.change(*_cleared(dead))
-            self._forget(former)
+            self._give_up(former)
         return changed
 
-    def _forget(self, former: list[RecordSet]) -> None:
-        """Remove this machine's hosts of earlier registrations, each once no other set leads to it any more."""
-        for name in sorted({each.name for each in former}):
-            here = [each for each in former if each.name == name]
-            if _sets_of(here, name) - {self._set}:
-                self._say(here, "")
+    def _give_up(self, former: list[RecordSet]) -> None:
+        """Have this machine's hosts of earlier registrations say that they leave. One without an address serves no caller, so it goes."""
+        for name, here in sorted(_by_name(former).items()):
+            if _sets_of(here, name) - {self._set} or any(each.type in ("A", "AAAA") for each in here):
+                self._say(here, _LEAVES)
+                self.left_hosts |= {name}
             else:
                 self._store.change(*_cleared(here))
 
@@ -246,27 +253,67 @@ class Route53Registry:
         others = all(has(name, wanted if on else []) for name, on in self._names.items())
         return has(self._set, wanted) and others and (bool(wanted) or not self._names)
 
-    def leave(self, owner: Owner, *addresses: str) -> bool:
-        """Say so first: whoever adds missing hosts would bring us back. Then the set, which whoever writes next may do for us,
-        then the host. `addresses` are those of this machine, where it leaves itself."""
-        self._registered = self.fresh = False
-        for host, present in ({} if self._said else self._hosts_to_leave(owner)).items():
-            self._said[host] = self._say(present, _LEAVES)
-        changed = False
+    def leave(self, owner: Owner) -> bool:
+        """Remove all of a machine at once: its values, and the hosts that are then in no set. For one that is dead: its address serves no
+        caller, and may be another's soon."""
+        changed = self._leave_sets(owner)
         for host, said in [*self._said.items()]:
-            changed |= self._put(host, owner, (), [])
-            changed |= self._clear(said, host, addresses)
+            changed |= self._clear(said, host)
         self._said = {}
         return changed
 
-    def _hosts_to_leave(self, owner: Owner) -> dict[str, list[RecordSet]]:
+    def leave_set(self, owner: Owner) -> bool:
+        """Remove the values only; whether there were any. The hosts say that they leave, and are `left_hosts`."""
+        changed = self._leave_sets(owner)
+        self.left_hosts = frozenset(host for host, said in self._said.items() if owner_of(said))
+        self._said = {}
+        return changed
+
+    def _leave_sets(self, owner: Owner) -> bool:
+        """Say so first: whoever adds missing hosts would bring us back. Then the sets, which whoever writes next may do for us."""
+        self._registered = self.fresh = False
+        for host, present in ({} if self._said else self._own_hosts(owner)).items():
+            self._said[host] = self._say(present, _LEAVES)
+        changed = False
+        for host in [*self._said]:
+            changed |= self._put(host, owner, (), [])
+        return changed
+
+    def remove_hosts(self, owner: Owner, hosts: Collection[str], *addresses: str) -> bool:
+        """Remove those of `hosts` that are in no set any more, by what they say and by the sets; whether there were any.
+
+        One that joins this set again stays, and is not in `left_hosts`; one that a value still leads to is. Raises ConflictError where
+        another changes a host at this moment. `addresses` are those of this machine.
+        """
+        changed, left = False, set()
+        for host, present in self._own_hosts(owner).items():
+            joined_sets = _sets_of(present, host)
+            if host not in hosts or not owner_of(present) or self._set in joined_sets:
+                continue
+            if joined_sets:
+                changed |= self._say(present, "") != present
+            elif self._is_led_to(present, host):
+                left.add(host)
+            else:
+                self._store.change(*_cleared(present, addresses))
+                changed = True
+        self.left_hosts = frozenset(left)
+        return changed
+
+    def _is_led_to(self, present: list[RecordSet], host: str) -> bool:
+        """Whether a set that a host leaves has its value all the same."""
+        names = {self._set, *hosts_of(present, _LEAVES).get(host, {})}
+        values = (value for name in sorted(names) for value in self._current(self._store.at(name), name).values)
+        return any(_target(each) == host for each in values)
+
+    def _own_hosts(self, owner: Owner) -> dict[str, list[RecordSet]]:
         """The hosts of all registrations of a machine with what is there, and its own one also where its mark is gone."""
         host, here = self.host(owner), _by_name(self._store.beginning(host_name(owner.generation, self._told.domain)))
         mine = {name for name, present in here.items() if _same_machine(owner_of(present), owner)} or {host}
         return {name: here.get(name, []) for name in sorted(mine) if not _is_of_another(here.get(name, ()), owner)}
 
-    def leave_unhealthy(self, owner: Owner, floor: int, *addresses: str) -> str:
-        """The same where the set keeps `floor` other machines of the stack; why the machine stays, or nothing once it is out.
+    def leave_unhealthy(self, owner: Owner, floor: int) -> str:
+        """As `leave_set`, where the set keeps `floor` other machines of the stack; why the machine stays, or nothing once it is out.
 
         The set changes by compare-and-swap, so it never has fewer for this. First the machine says that it is unhealthy: then nobody
         writes its value, and nobody takes it out for it.
@@ -274,31 +321,30 @@ class Route53Registry:
         self._registered = self.fresh = False
         for _ in range(_TRIES):
             try:
-                return self._leave_unhealthy(owner, floor, addresses)
+                return self._leave_unhealthy(owner, floor)
             except ConflictError:
                 self._pause(self._dice.uniform(0, 0.5))
         raise ConflictError(f"reason=contended name={self._set}")
 
-    def _leave_unhealthy(self, owner: Owner, floor: int, addresses: tuple[str, ...]) -> str:
+    def _leave_unhealthy(self, owner: Owner, floor: int) -> str:
+        self.left_hosts = frozenset()
         sets = [each for page in self._store.under(*self._read_names()) for each in page]
         host = self.host(owner)
         here = [each for each in sets if each.name == host]
         if _is_of_another(here, owner):
             return ""
-        former = _former(sets, owner, host)
-        here, mine = self._say(here, _KEPT), {host, *(each.name for each in former)}
-        current = self._current(sets)
+        former, current = _former(sets, owner, host), self._current(sets)
+        mine = {host, *(each.name for each in former)}
         rest = tuple(each for each in current.values if _target(each) not in mine)
+        here = self._say(here, _KEPT if rest != current.values else _LEAVES)
         if rest != current.values:
             others = self._machines(sets, rest, owner.stack)
             if others < floor:
                 return f"reason=too-few-others type=SRV others={others} floor={floor}"
         self._write(sets, current, rest, hosts_of(sets), host)
-        self._forget(former)
-        if _sets_of(here, host) - {self._set}:
-            self._say(here, "")
-        elif owner_of(here):
-            self._store.change(*_cleared(here, addresses))
+        self._give_up(former)
+        if owner_of(self._say(here, _LEAVES)):
+            self.left_hosts |= {host}
         return ""
 
     def _machines(self, sets: Iterable[RecordSet], values: Iterable[str], stack: str) -> int:
@@ -322,12 +368,12 @@ class Route53Registry:
             self._store.change({*present} - {*said}, {*said} - {*present})
         return said
 
-    def _clear(self, said: list[RecordSet], host: str, addresses: tuple[str, ...]) -> bool:
+    def _clear(self, said: list[RecordSet], host: str) -> bool:
         """Remove a host that stands in no set any more; whether there was one."""
         if not owner_of(said) or _sets_of(said, host):
             return False
         try:
-            self._store.change(*_cleared(said, addresses))
+            self._store.change(*_cleared(said))
         except ConflictError:
             self._said = {}
             raise
@@ -548,6 +594,12 @@ def _host_sets(told: Route53Join, host: str, owner: Owner, addresses: tuple[str,
 
 def _says(told: Route53Join, host: str, word: str) -> str:
     return f'"{word} {set_name(told)} {srv_value(told, host)}"'
+
+
+def is_leaving(sets: Iterable[RecordSet], host: str) -> bool:
+    """Whether a host's TXT says that its machine leaves a set, and is in none."""
+    here = list(sets)
+    return bool(hosts_of(here, _LEAVES).get(host)) and not _sets_of(here, host)
 
 
 def is_kept(sets: Iterable[RecordSet], name: str) -> bool:

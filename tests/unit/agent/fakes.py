@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -150,6 +150,7 @@ class FakeRegistry:
         self._place, self.size = describe(told), dns.size
         self.members: tuple[str, ...] = ()
         self.generations: dict[str, str] = {}
+        self.left_hosts: frozenset[str] = frozenset()
         self.lives: Callable[[str, bool], bool] = lambda *_: False
 
     def join(self, owner: Owner, *addresses: str, kept: bool = False) -> bool:
@@ -160,7 +161,10 @@ class FakeRegistry:
         self._dns.standing[self._place] = wanted
         return changed
 
-    def leave(self, owner: Owner, *addresses: str) -> bool:
+    def leave(self, owner: Owner) -> bool:
+        return self.leave_set(owner)
+
+    def leave_set(self, owner: Owner, *addresses: str) -> bool:
         self._call("leave")
         standing = self._dns.standing.get(self._place)
         if standing is None or standing[0] != owner:
@@ -174,8 +178,11 @@ class FakeRegistry:
             self._call("leave")
             self._dns.kept[self._place] = True
             return f"reason=too-few-others others={self._dns.others}"
-        self.leave(owner)
+        self.leave_set(owner)
         return ""
+
+    def remove_hosts(self, owner: Owner, hosts: Collection[str], *addresses: str) -> bool:
+        return False
 
     def owner_at(self, key: str) -> Owner | None:
         self._call("owner_at")

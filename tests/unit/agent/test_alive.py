@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -152,6 +152,7 @@ class NetRegistry:
         self.size = 0
         self.members: tuple[str, ...] = ()
         self.generations: dict[str, str] = {}
+        self.left_hosts: frozenset[str] = frozenset()
         self.lives: Callable[[str, bool], bool] = lambda *_: False
 
     @property
@@ -168,15 +169,21 @@ class NetRegistry:
             self.generations = {key: each.generation for key, each in self._here.items()}
         return changed
 
-    def leave(self, owner: Owner, *addresses: str) -> bool:
+    def leave(self, owner: Owner) -> bool:
+        return self.leave_set(owner)
+
+    def leave_set(self, owner: Owner, *addresses: str) -> bool:
         gone = [key for key, each in self._here.items() if each == owner]
         for key in gone:
             del self._here[key]
         return bool(gone)
 
     def leave_unhealthy(self, owner: Owner, floors: Mapping[str, int], *addresses: str) -> str:
-        self.leave(owner)
+        self.leave_set(owner)
         return ""
+
+    def remove_hosts(self, owner: Owner, hosts: Collection[str], *addresses: str) -> bool:
+        return False
 
     def owner_at(self, key: str) -> Owner | None:
         return self._here.get(key)

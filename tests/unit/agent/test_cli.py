@@ -209,7 +209,7 @@ class TestRun:
         assert (process.returncode, machine.standing()) == (0, [] if leaves else [(ADDRESS, OWNER)])
         assert list(dict.fromkeys(told)) == ["READY=1", "STATUS=registered ", "STOPPING=1"]
         assert time.monotonic() - began < 20, "it waited for its next tick"
-        assert ("waiting for caches before the workload ends: seconds=0" in machine.log.read_text()) == leaves
+        assert ("waiting for caches: seconds=0" in machine.log.read_text()) == leaves
         assert json.loads(machine.status.read_text())["step"] == ("left" if leaves else "registered")
         machine.write({"keys": {}})  # what left must not ask for anything
         assert machine.rollcall("leave", "--at-shutdown")[0] == (0 if leaves else 1)

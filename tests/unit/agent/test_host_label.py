@@ -17,7 +17,20 @@ from rollcall.host_label import FirstLabels, KeptLabels, first_host, generation_
 from rollcall.route53 import Route53Registry
 from rollcall.settings import Route53Join
 from tests.unit.agent.contention import DOMAIN, Zone
-from tests.unit.agent.test_route53 import HOST, ONE, OTHER, OTHER_VALUE, SET, TOLD, TWO, VALUE, Still, put, values
+from tests.unit.agent.test_route53 import (
+    HOST,
+    ONE,
+    OTHER,
+    OTHER_VALUE,
+    SET,
+    TOLD,
+    TWO,
+    VALUE,
+    Still,
+    leave_wholly,
+    put,
+    values,
+)
 
 A, OTHER_A = "198.51.100.1", "198.51.100.2"
 BOTH = replace(TOLD, srv="service")
@@ -67,12 +80,12 @@ class TestRegistrations:
             (host,) = hosts(zone)
             assert [targets(zone, each) for each in NAMES] == [[host]] * 3
             seen.append(host)
-            assert registry.leave(ONE, A) and not zone.sets
+            assert leave_wholly(registry, ONE, A) and not zone.sets
         assert len({*seen}) == 4 and {generation_of(each) for each in seen} == {"aaaaaa"}
 
     def test_so_has_the_next_one_after_a_restart_of_the_machine(self, zone: Zone, file: Path) -> None:
         process(zone, labels(file)).join(ONE, A)
-        process(zone, labels(file)).leave(ONE, A)
+        leave_wholly(process(zone, labels(file)), ONE, A)
         assert not zone.sets
         process(zone, labels(file)).join(ONE, A)
         (host,) = hosts(zone)
@@ -94,7 +107,7 @@ class TestRegistrations:
         before = dict(zone.sets)
         assert not process(zone, labels(file)).join(ONE, A) and zone.sets == before
         registry = process(zone, labels(file))
-        registry.leave(ONE, A)
+        leave_wholly(registry, ONE, A)
         registry.join(ONE, A)
         before = dict(zone.sets)
         assert not process(zone, labels(file)).join(ONE, A) and zone.sets == before
@@ -133,45 +146,52 @@ class TestRegistrations:
                 each.join(ONE, A)
             (host,) = hosts(zone)
             assert targets(zone) == targets(zone, f"v2._theservice._tcp.{DOMAIN}") == [host]
-            pair[0].leave(ONE, A)
+            leave_wholly(pair[0], ONE, A)
             assert hosts(zone) == [host], "the other one still needs it"
             pair[0].join(ONE, A)
             assert hosts(zone) == [host]
             for each in pair:
-                each.leave(ONE, A)
+                leave_wholly(each, ONE, A)
             assert not zone.sets
 
     def test_an_unhealthy_machine_comes_back_under_another_host(self, zone: Zone, file: Path) -> None:
         process(zone, None).join(TWO, OTHER_A)
         registry = process(zone, labels(file))
         registry.join(ONE, A)
-        assert registry.leave_unhealthy(ONE, 1, A) == "" and hosts(zone) == [OTHER]
+        assert registry.leave_unhealthy(ONE, 1) == "" and targets(zone) == [OTHER]
+        assert hosts(zone) == [HOST, OTHER] and registry.remove_hosts(ONE, registry.left_hosts, A)
+        assert hosts(zone) == [OTHER]
         registry.join(ONE, A)
         (again,) = {*hosts(zone)} - {OTHER}
         assert again != HOST
-        assert process(zone, labels(file)).leave_unhealthy(ONE, 1, A) == "" and hosts(zone) == [OTHER]
+        restarted = process(zone, labels(file))
+        assert restarted.leave_unhealthy(ONE, 1) == "" and restarted.left_hosts == {again}
         assert values(zone) == (OTHER_VALUE,)
 
     def test_an_agent_that_has_lost_what_it_kept_gives_its_former_host_up(self, zone: Zone, file: Path) -> None:
         registry = process(zone, labels(file), TOLD)
         registry.join(ONE, A)
-        registry.leave(ONE, A)
+        leave_wholly(registry, ONE, A)
         for told in (TOLD, SECOND):
             process(zone, labels(file), told).join(ONE, A)
         (former,) = hosts(zone)
         foreign = put(zone, former, "AAAA", "2001:db8::99")
         file.unlink()
         kept = labels(file)
-        process(zone, kept, TOLD).join(ONE, A)
-        assert targets(zone) == [HOST] and hosts(zone) == sorted([HOST, former]), "the other service still leads there"
-        process(zone, kept, SECOND).join(ONE, A)
-        assert targets(zone, f"v2._theservice._tcp.{DOMAIN}") == [HOST] and hosts(zone) == [HOST]
-        assert zone.sets[former, "AAAA"] == foreign
+        first, second = (process(zone, kept, told) for told in (TOLD, SECOND))
+        first.join(ONE, A)
+        assert targets(zone) == [HOST] and first.left_hosts == {former}
+        first.remove_hosts(ONE, first.left_hosts, A)
+        assert hosts(zone) == sorted([HOST, former]), "the other service still leads there"
+        second.join(ONE, A)
+        assert targets(zone, f"v2._theservice._tcp.{DOMAIN}") == [HOST] and hosts(zone) == sorted([HOST, former])
+        second.remove_hosts(ONE, second.left_hosts, A)
+        assert hosts(zone) == [HOST] and zone.sets[former, "AAAA"] == foreign
 
     def test_a_name_once_taken_back_is_no_one_else_s(self, zone: Zone, file: Path) -> None:
         process(zone, labels(file)).join(ONE, A)
         registry = process(zone, labels(file))
-        registry.leave(ONE, A)
+        leave_wholly(registry, ONE, A)
         registry.join(ONE, A)
         (host,) = hosts(zone)
         assert registry.owner_at(host) == ONE

@@ -23,7 +23,7 @@ from tests.cloud.cloudflare_server import OPERATOR, ZONE, Front, Lab
 from tests.unit.agent.contention import Zone
 from tests.unit.agent.fakes import OWNER
 from tests.unit.agent.test_route53 import HOST as HOST53
-from tests.unit.agent.test_route53 import ONE, OTHER, SET, TOLD, TWO, VALUE, Still, put, values
+from tests.unit.agent.test_route53 import ONE, OTHER, SET, TOLD, TWO, VALUE, Still, leave_wholly, put, values
 
 HOST = f"www.{ZONE}"
 FIVE = tuple(replace(OWNER, machine=str(at), generation=f"{at:06x}", instance=f"i-{at:017x}") for at in range(5))
@@ -92,7 +92,7 @@ pytestmark = pytest.mark.clouds
 class TestCopied:
     def test_the_machine_whose_mark_it_is_leaves_and_the_others_stay(self, five: Five) -> None:
         five.copy(str(FIVE[2]))
-        assert five.registries[2].leave(FIVE[2], address(2)) is True
+        assert five.registries[2].leave_set(FIVE[2], address(2)) is True
         assert set(five.marks()) == {address(at) for at in range(5)} - {address(2)}
 
     def test_joining_removes_none_of_the_others_records_and_takes_its_own_back(self, five: Five) -> None:
@@ -105,7 +105,7 @@ class TestCopied:
     @pytest.mark.parametrize("at", range(5))
     def test_each_of_them_leaves_with_its_own_record_whatever_mark_is_on_it(self, five: Five, at: int) -> None:
         five.copy(str(FIVE[2]))
-        assert five.registries[at].leave(FIVE[at], address(at)) is True
+        assert five.registries[at].leave_set(FIVE[at], address(at)) is True
         assert set(five.marks()) == {address(each) for each in range(5)} - {address(at)}
 
     def test_one_that_just_started_leaves_with_its_own_record_too(self, five: Five) -> None:
@@ -113,7 +113,7 @@ class TestCopied:
         five.copy(str(FIVE[2]))
         fresh = CloudflareRegistry(five.registries[3]._told, lambda: OPERATOR)
         fresh.lives = lambda *_: True
-        fresh.leave(FIVE[3], address(3))
+        fresh.leave_set(FIVE[3], address(3))
         assert set(five.marks()) == {address(each) for each in range(5)} - {address(3)}
 
     def test_a_watcher_removes_the_dead_one_s_record_and_no_live_one_s(self, five: Five) -> None:
@@ -201,15 +201,16 @@ class TestService:
         return Route53Registry(TOLD, zone, False, zone.scheduler.sleep)
 
     def test_the_one_whose_mark_it_is_leaves_and_the_other_stays(self, zone: Zone) -> None:
-        assert self.registry(zone).leave(TWO, self.B) is True
+        assert leave_wholly(self.registry(zone), TWO, self.B) is True
         assert values(zone) == (VALUE,) and values(zone, HOST53, "A") == (self.A,) and (OTHER, "A") not in zone.sets
 
     def test_the_other_leaves_with_all_that_it_has(self, zone: Zone) -> None:
-        assert self.registry(zone).leave(ONE, self.A) is True
+        assert leave_wholly(self.registry(zone), ONE, self.A) is True
         assert {name for name, _ in zone.sets} == {SET, OTHER}
 
     def test_an_unhealthy_one_leaves_with_all_that_it_has(self, zone: Zone) -> None:
-        assert self.registry(zone).leave_unhealthy(ONE, 1, self.A) == ""
+        registry = self.registry(zone)
+        assert registry.leave_unhealthy(ONE, 1) == "" and registry.remove_hosts(ONE, registry.left_hosts, self.A)
         assert {name for name, _ in zone.sets} == {SET, OTHER}
 
     def test_joining_writes_the_mark_again(self, zone: Zone) -> None:
@@ -225,7 +226,7 @@ class TestService:
         twin = replace(ONE, instance="i-00000000000000099")
         self.registry(zone).join(ONE, self.A)
         before = dict(zone.sets)
-        assert self.registry(zone).leave(twin, self.A) is False and zone.sets == before
+        assert leave_wholly(self.registry(zone), twin, self.A) is False and zone.sets == before
 
     @pytest.mark.parametrize("at", [(HOST53, "A"), (HOST53, "TXT"), (SET, "SRV")])
     def test_each_record_comes_back(self, zone: Zone, at: tuple[str, str]) -> None:

@@ -39,6 +39,12 @@ def registry(zone: Zone, told: Route53Join = TOLD, *, fresh: bool = True) -> Rou
     return Route53Registry(told, zone, fresh, zone.scheduler.sleep)
 
 
+def leave_wholly(registry: Route53Registry, owner: Owner, *addresses: str) -> bool:
+    """As an agent whose caches' time is over leaves; whether there was anything."""
+    changed = registry.leave_set(owner)
+    return registry.remove_hosts(owner, registry.left_hosts, *addresses) or changed
+
+
 def put(zone: Zone, name: str, kind: str, *values: str, routed: bool = False) -> RecordSet:
     made = RecordSet(name, kind, 30, tuple(sorted(values)), routed)
     zone.sets[name, kind] = made

@@ -139,9 +139,9 @@ def test_an_unhealthy_machine_goes_from_all_names_or_from_none(zone: Zone) -> No
     registry(zone).join(ONE, "198.51.100.1")
     registry(zone).join(TWO, "198.51.100.2")
     both = tuple(sorted((VALUE, OTHER_VALUE)))
-    assert "too-few-others" in registry(zone).leave_unhealthy(ONE, 2, "198.51.100.1")
+    assert "too-few-others" in registry(zone).leave_unhealthy(ONE, 2)
     assert values(zone) == [both] * 3
-    assert registry(zone).leave_unhealthy(ONE, 1, "198.51.100.1") == ""
+    assert registry(zone).leave_unhealthy(ONE, 1) == ""
     assert values(zone) == [(OTHER_VALUE,)] * 3
 
 

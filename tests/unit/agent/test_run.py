@@ -33,6 +33,7 @@ class Scripted:
         self.memberships: list[Any] = []
         self.cached_s = 0.0
         self.leaves = True
+        self.events: list[Any] = []
 
     def tick(self) -> None:
         try:
@@ -48,7 +49,12 @@ class Scripted:
 
     def leave(self) -> bool:
         self.left += 1
+        self.events.append("left")
         return self.leaves
+
+    def remove_hosts(self) -> bool:
+        self.events.append("hosts removed")
+        return True
 
 
 @pytest.fixture
@@ -146,12 +152,18 @@ class TestShuttingDown:
         return found
 
     @pytest.mark.parametrize(("cached", "delay"), [(5.0, [5.0]), (300.0, [agents.STOP_DELAY_LIMIT_S]), (0.0, [])])
-    def test_caches_are_waited_for_once_the_machine_has_left(
-        self, refreshed: list[str], waited: list[float], cached: float, delay: list[float]
+    def test_caches_are_waited_for_once_the_machine_has_left_and_then_its_hosts_go(
+        self,
+        refreshed: list[str],
+        waited: list[float],
+        monkeypatch: pytest.MonkeyPatch,
+        cached: float,
+        delay: list[float],
     ) -> None:
         agent = Scripted([None])
         agent.cached_s = cached
-        assert run(agent) == 0 and agent.left == 1 and waited == delay
+        monkeypatch.setattr("rollcall.agent.time.sleep", agent.events.append)
+        assert run(agent) == 0 and agent.events == ["left", *delay, "hosts removed"]
 
     def test_where_the_entry_could_not_be_removed_nothing_is_waited_for(
         self, refreshed: list[str], waited: list[float]
@@ -171,4 +183,4 @@ class TestShuttingDown:
     def test_the_delay_fits_what_systemd_and_the_clouds_allow(self) -> None:
         unit = (Path(__file__).parents[3] / "userdata/units/rollcall.service").read_text()
         (allowed,) = re.findall(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)
-        assert min(float(allowed), 60.0) > agents.LEAVE_WITHIN + agents.STOP_DELAY_LIMIT_S
+        assert min(float(allowed), 60.0) > agents.LEAVE_WITHIN + agents.STOP_DELAY_LIMIT_S + agents.HOSTS_WITHIN

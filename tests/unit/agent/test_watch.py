@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -115,6 +115,7 @@ class WorldRegistry:
         self.size = 0
         self.members: tuple[str, ...] = ()
         self.generations: dict[str, str] = {}
+        self.left_hosts: frozenset[str] = frozenset()
         self.lives: Callable[[str, bool], bool] = lambda *_: False
 
     def join(self, owner: Owner, *addresses: str, kept: bool = False) -> bool:
@@ -125,7 +126,10 @@ class WorldRegistry:
         self.size = len(zone)
         return changed
 
-    def leave(self, owner: Owner, *addresses: str) -> bool:
+    def leave(self, owner: Owner) -> bool:
+        return self.leave_set(owner)
+
+    def leave_set(self, owner: Owner, *addresses: str) -> bool:
         zone = self._zone()
         gone = [address for address, each in zone.items() if each == owner]
         for address in gone:
@@ -133,8 +137,11 @@ class WorldRegistry:
         return bool(gone)
 
     def leave_unhealthy(self, owner: Owner, floors: Mapping[str, int], *addresses: str) -> str:
-        self.leave(owner)
+        self.leave_set(owner)
         return ""
+
+    def remove_hosts(self, owner: Owner, hosts: Collection[str], *addresses: str) -> bool:
+        return False
 
     def owner_at(self, key: str) -> Owner | None:
         self._world.asked_owners += 1

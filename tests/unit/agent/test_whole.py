@@ -39,16 +39,23 @@ class Registry:
         self.size = 0
         self.members: tuple[str, ...] = ()
         self.generations: dict[str, str] = {}
+        self.left_hosts: frozenset[str] = frozenset()
         self.lives: Callable[[str, bool], bool] = lambda *_: False
 
     def join(self, owner: Owner, *addresses: str, kept: bool = False) -> bool:
         return self._ask(lambda one: one.join(owner, *addresses, kept=kept))
 
-    def leave(self, owner: Owner, *addresses: str) -> bool:
-        return self._ask(lambda one: one.leave(owner, *addresses))
+    def leave(self, owner: Owner) -> bool:
+        return self._ask(lambda one: one.leave(owner))
+
+    def leave_set(self, owner: Owner, *addresses: str) -> bool:
+        return self._ask(lambda one: one.leave_set(owner))
 
     def leave_unhealthy(self, owner: Owner, floors: Mapping[str, int], *addresses: str) -> str:
-        return self._ask(lambda one: one.leave_unhealthy(owner, floors["SRV"], *addresses))
+        return self._ask(lambda one: one.leave_unhealthy(owner, floors["SRV"]))
+
+    def remove_hosts(self, owner: Owner, hosts: Collection[str], *addresses: str) -> bool:
+        return self._ask(lambda one: one.remove_hosts(owner, hosts, *addresses))
 
     def owner_at(self, key: str) -> Owner | None:
         return self._ask(lambda one: one.owner_at(key))
@@ -64,7 +71,7 @@ class Registry:
         try:
             return act(one)
         finally:
-            self._fresh = one.fresh
+            self._fresh, self.left_hosts = one.fresh, one.left_hosts
 
 
 class World:

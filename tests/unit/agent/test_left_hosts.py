@@ -1,0 +1,372 @@
+"""A machine that leaves keeps its host's records until no cache can lead a caller there any more (docs/decisions/0014)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+import pytest
+
+import rollcall.agent as agents
+from rollcall import cli
+from rollcall.agent import REREAD, TICK, Agent
+from rollcall.errors import FatalError, TransientError
+from rollcall.host_label import HostLabels, KeptLabels
+from rollcall.route53 import Route53Registry
+from rollcall.settings import MachineSettings, Route53Join
+from tests.unit.agent import test_whole
+from tests.unit.agent.contention import DOMAIN, targets_of
+from tests.unit.agent.fakes import FakeCloud, memory_folder, runs_well
+
+TTL, LONG_TTL = 30, 50
+V1 = replace(test_whole.TOLD, ttl=TTL, srv="service")
+V2 = replace(V1, incarnation="v2", ttl=LONG_TTL, srv="incarnation")
+SET, SET_2 = test_whole.SET, f"v2._theservice._tcp.{DOMAIN}"
+HOST = test_whole.HOST
+A = "198.51.100.10"
+SLACK_S = 3 * TICK
+T = TypeVar("T")
+
+
+class Registry(test_whole.Registry):
+    def __init__(self, told: Route53Join, world: World, labels: HostLabels) -> None:
+        super().__init__(told, world.zone)
+        self._world, self._labels = world, labels
+
+    def _ask(self, act: Callable[[Route53Registry], T]) -> T:
+        if self._world.fault is not None:
+            raise self._world.fault
+        one = Route53Registry(self._told, self._zone, self._fresh, self._zone.scheduler.sleep, labels=self._labels)
+        try:
+            return act(one)
+        finally:
+            self._fresh, self.left_hosts = one.fresh, getattr(one, "left_hosts", frozenset())
+
+
+class World(test_whole.World):
+    """Two machines, and callers whose resolvers keep each answer of the name servers for its TTL. Each tick asserts that no value that a
+    cache has leads to a host without address."""
+
+    def __init__(self, home: Path, *joins: Route53Join) -> None:
+        self.joins, self.home, self.healthy = joins, home, True
+        self.fault: Exception | None = None
+        self.cached: dict[str, float] = {}
+        self.clouds: list[FakeCloud] = []
+        self.labels: list[KeptLabels] = []
+        super().__init__(home)
+
+    def _agent(self, home: Path, number: int) -> Agent:
+        self.clouds.append(
+            FakeCloud(
+                MachineSettings(
+                    stack="local", fleet="web", machine=str(number), generation=f"{number << 8:06x}", joins=self.joins
+                )
+            )
+        )
+        self.clouds[-1].instance = lambda: f"i-{number:017x}"  # type: ignore[method-assign]
+        self.clouds[-1].known = (f"198.51.100.{10 + number - 0xAA}",)
+        self.labels.append(KeptLabels())
+        return self.start(len(self.clouds) - 1)
+
+    def start(self, index: int) -> Agent:
+        return Agent(
+            self.clouds[index],
+            status_file=self.home / str(index) / "status.json",
+            clock=self.clock,
+            look_up=self.look_up,
+            registry_of=lambda told, _: Registry(told, self, self.labels[index]),  # type: ignore[arg-type]
+            reach=lambda *_: True,
+            labels=self.labels[index],
+        )
+
+    def restart(self, agents_s: float = 0.0) -> None:
+        """The agent of the first machine is killed, and systemd starts it again."""
+        (_, other) = self.agents
+        self.agents = [other]
+        self.run(agents_s)
+        self.agents = [self.start(0), other]
+
+    def tell(self, **changed: Any) -> None:
+        cloud = self.clouds[0]
+        cloud.settings = replace(cloud.settings, **changed)
+
+    def run(self, seconds: float) -> None:
+        end = self.clock.now + seconds
+        while self.clock.now < end:
+            super().run(TICK)
+            self.look()
+
+    def look(self) -> None:
+        for (_, kind), found in self.shown.items():
+            for target in targets_of(found.values) if kind == "SRV" else ():
+                self.cached[target] = max(self.cached.get(target, 0), self.clock.now + found.ttl)
+        lost = {
+            each for each, until in self.cached.items() if until > self.clock.now and (each, "A") not in self.zone.sets
+        }
+        assert not lost, f"callers with the value in a cache meet no address at {lost}"
+
+    def hosts(self) -> list[str]:
+        return sorted(name for name, kind in self.zone.sets if kind == "A" and name != test_whole.OTHER)
+
+    def targets(self, name: str = SET) -> set[str]:
+        found = self.zone.sets.get((name, "SRV"))
+        return {*(targets_of(found.values) if found else ())} - {test_whole.OTHER}
+
+    def gone_after(self, within: float) -> float:
+        return self.until(lambda: not self.hosts() and (HOST, "TXT") not in self.zone.sets, within)
+
+
+@pytest.fixture
+def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., World]]:
+    monkeypatch.setattr("rollcall.health._command", runs_well)
+    with memory_folder() as home:
+        yield lambda *joins: World(home, *(joins or (V1,)))
+
+
+@pytest.fixture
+def world(make: Callable[..., World]) -> World:
+    made = make()
+    assert made.hosts() == [HOST] and made.targets() == {HOST}
+    return made
+
+
+def drain(world: World) -> None:
+    world.tell(drain=True)
+
+
+def turn_unhealthy(world: World) -> None:
+    world.agents[0].memberships[0].health._check = lambda: "status=503"
+
+
+def leave_by_hand(world: World) -> None:
+    world.agents[0].stay_away(True)
+
+
+def join_no_more(world: World) -> None:
+    world.tell(joins=())
+
+
+LEAVES = [drain, turn_unhealthy, leave_by_hand, join_no_more]
+
+
+@pytest.mark.parametrize("lag", [0.0, 10.0])
+@pytest.mark.parametrize("leave", LEAVES)
+def test_the_value_goes_at_once_and_the_host_when_caches_have_forgotten_it(
+    world: World, leave: Callable[[World], None], lag: float
+) -> None:
+    world.run(30)
+    world.lag = lag
+    leave(world)
+    world.until(lambda: not world.targets(), REREAD + SLACK_S)
+    left = world.clock.now
+    assert world.hosts() == [HOST]
+    world.gone_after(lag + TTL + SLACK_S)
+    assert world.clock.now - left >= lag + TTL - SLACK_S
+    world.run(60)
+    assert not world.hosts() and not world.targets()
+
+
+@pytest.mark.parametrize("leave", [drain, turn_unhealthy, leave_by_hand])
+def test_one_that_comes_back_within_the_ttl_keeps_its_host(world: World, leave: Callable[[World], None]) -> None:
+    """Its name never was without address, so no resolver remembers that it was."""
+    leave(world)
+    world.until(lambda: not world.targets(), REREAD + SLACK_S)
+    world.run(TTL / 2)
+    world.tell(drain=False)
+    world.agents[0].stay_away(False)
+    world.agents[0].memberships[0].health._check = lambda: ""
+    world.until(lambda: world.targets() == {HOST}, REREAD + SLACK_S)
+    world.run(2 * TTL)
+    assert world.hosts() == [HOST] and world.targets() == {HOST}
+    assert '"leaves ' not in str(world.zone.sets[HOST, "TXT"].values)
+
+
+@pytest.mark.parametrize("leave", LEAVES[:3])
+def test_one_that_comes_back_later_has_a_new_host(world: World, leave: Callable[[World], None]) -> None:
+    leave(world)
+    world.gone_after(REREAD + TTL + 2 * SLACK_S)
+    world.tell(drain=False)
+    world.agents[0].stay_away(False)
+    world.agents[0].memberships[0].health._check = lambda: ""
+    world.until(lambda: bool(world.targets()), REREAD + SLACK_S)
+    assert world.hosts() == [*world.targets()] != [HOST]
+
+
+@pytest.mark.parametrize("absent_s", [0.0, 20.0])
+@pytest.mark.parametrize("leave", [drain, leave_by_hand])
+def test_the_next_agent_removes_what_one_that_was_killed_has_left(
+    world: World, leave: Callable[[World], None], absent_s: float
+) -> None:
+    leave(world)
+    world.until(lambda: not world.targets(), REREAD + SLACK_S)
+    world.restart(absent_s)
+    began = world.clock.now
+    world.gone_after(TTL + SLACK_S)
+    assert world.clock.now - began >= TTL - SLACK_S, "it cannot know for how long the value has been gone"
+
+
+def test_the_next_agent_takes_the_host_over_where_it_joins_again(world: World) -> None:
+    leave_by_hand(world)
+    world.until(lambda: not world.targets(), SLACK_S)
+    world.agents[0].stay_away(False)
+    world.restart()
+    world.run(2 * TTL)
+    assert world.hosts() == [HOST] and world.targets() == {HOST}
+
+
+def test_a_former_host_goes_after_its_ttl_too(world: World) -> None:
+    """The label was lost, as with a new disk: the machine registers under its first name, and caches have another one."""
+    world.labels[0].renew(world.agents[0]._owner, DOMAIN)  # type: ignore[arg-type]
+    world.run(REREAD)
+    drain(world)
+    world.gone_after(REREAD + TTL + 2 * SLACK_S)
+    world.tell(drain=False)
+    world.until(lambda: bool(world.targets()), REREAD + SLACK_S)
+    (former,) = world.targets()
+    world.labels[0] = KeptLabels()
+    world.restart()
+    world.run(SLACK_S)
+    assert world.targets() == {HOST} and world.hosts() == sorted([HOST, former])
+    world.restart()
+    world.until(lambda: world.hosts() == [HOST], TTL + 2 * SLACK_S)
+    assert world.targets() == {HOST}
+
+
+class TestTwoServices:
+    """One host in two sets with another TTL each."""
+
+    def test_it_goes_when_the_longer_ttl_is_over(self, make: Callable[..., World]) -> None:
+        world = make(V1, V2)
+        drain(world)
+        world.until(lambda: not world.targets() and not world.targets(SET_2), REREAD + SLACK_S)
+        left = world.clock.now
+        world.gone_after(LONG_TTL + SLACK_S)
+        assert world.clock.now - left >= LONG_TTL - SLACK_S
+
+    def test_it_stays_for_the_one_that_the_machine_joins(self, make: Callable[..., World]) -> None:
+        world = make(V1, V2)
+        world.tell(joins=(V2,))
+        world.until(lambda: not world.targets(), REREAD + SLACK_S)
+        world.run(2 * LONG_TTL)
+        assert world.hosts() == [HOST] and world.targets(SET_2) == {HOST}
+        assert '"leaves ' not in str(world.zone.sets[HOST, "TXT"].values), "the other set is forgotten"
+        assert not world.agents[0]._dropped
+
+
+class TestFaults:
+    def test_an_api_that_fails_is_asked_until_the_host_is_gone(self, world: World) -> None:
+        drain(world)
+        world.until(lambda: not world.targets(), REREAD + SLACK_S)
+        world.fault = TransientError("reason=api-failing api=route53 code=500")
+        world.run(TTL + 20)
+        assert world.hosts() == [HOST] and "api-failing" in world.agents[0].memberships[0].error
+        world.fault = None
+        world.gone_after(agents.LONGEST + SLACK_S)
+        world.run(TICK)
+        assert not world.agents[0].memberships[0].error
+
+    def test_a_value_that_somebody_put_back_keeps_the_host(self, world: World) -> None:
+        """As a tool that restores a zone from its file."""
+        before = world.zone.sets[SET, "SRV"]
+        drain(world)
+        world.until(lambda: not world.targets(), REREAD + SLACK_S)
+        # The name servers of this test do not show it.
+        world.lag, world.past = 1e9, [(-1e9, {})]
+        world.zone.sets[SET, "SRV"] = before
+        world.run(TTL + SLACK_S)
+        assert world.hosts() == [HOST]
+        world.until(lambda: not world.targets(), SLACK_S)
+        world.gone_after(TTL + 2 * SLACK_S)
+
+    def test_one_that_lost_its_rights_gives_up(self, world: World) -> None:
+        join_no_more(world)
+        world.until(lambda: not world.targets(), REREAD + SLACK_S)
+        world.fault = FatalError("reason=refused api=route53 code=AccessDenied")
+        world.run(TTL + SLACK_S)
+        assert not world.agents[0]._dropped, "the roll call removes the host"
+
+
+def test_a_leave_costs_four_requests_and_the_host_three_more(world: World) -> None:
+    before = world.zone.calls
+    drain(world)
+    world.until(lambda: not world.targets(), REREAD + SLACK_S)
+    assert world.zone.calls - before <= 4
+    before = world.zone.calls
+    world.gone_after(TTL + SLACK_S)
+    assert world.zone.calls - before <= 3
+
+
+class TestByHand:
+    """`rollcall leave` on a machine, and `rollcall leave --at-shutdown` in the place of an agent that is not there."""
+
+    @pytest.fixture
+    def done(self, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+        found: list[Any] = []
+        monkeypatch.setattr("rollcall.agent.time.sleep", found.append)
+        return found
+
+    def left(self, done: list[Any], hosts: frozenset[str] = frozenset({HOST}), cached_s: float = 300.0) -> Any:
+        def remove_hosts() -> bool:
+            done.append("removed")
+            return True
+
+        return SimpleNamespace(left_hosts=hosts, cached_s=cached_s, remove_hosts=remove_hosts)
+
+    @pytest.mark.parametrize("runs", [True, False])
+    @pytest.mark.parametrize("agent_knows", [True, False])
+    def test_the_hosts_are_left_to_an_agent_that_runs(
+        self, done: list[Any], monkeypatch: pytest.MonkeyPatch, runs: bool, agent_knows: bool
+    ) -> None:
+        """It does not know of a membership that was given by hand."""
+        monkeypatch.setattr(cli, "agent_is_running", lambda: runs)
+        assert cli._remove_hosts(self.left(done), lasting=True, agent_knows=agent_knows)
+        assert done == ([] if runs and agent_knows else [300.0, "removed"])
+
+    def test_without_hosts_nothing_is_waited_for(self, done: list[Any]) -> None:
+        assert cli._remove_hosts(self.left(done, frozenset()), lasting=True, agent_knows=False) and done == []
+
+    @pytest.mark.parametrize(("cached_s", "waits"), [(300.0, [agents.STOP_DELAY_LIMIT_S]), (5.0, [5.0]), (0.0, [])])
+    def test_at_a_shutdown_the_wait_has_a_limit(self, done: list[Any], cached_s: float, waits: list[float]) -> None:
+        left = self.left(done, cached_s=cached_s)
+        assert cli._remove_hosts(left, lasting=False, agent_knows=True) and done == [*waits, "removed"]
+
+    @pytest.mark.parametrize(("says", "runs"), [("active", True), ("inactive", False), ("failed", False), ("", False)])
+    def test_systemd_knows_whether_the_agent_runs(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str, runs: bool
+    ) -> None:
+        systemctl = tmp_path / "systemctl"
+        systemctl.write_text(f'#!/bin/sh\n[ "$*" = "is-active rollcall" ] && echo {says}\n')
+        systemctl.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+        assert agents.agent_is_running() is runs
+
+    def test_who_has_left_and_has_hosts_yet_has_not_done_all(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(cli, "STATUS_FILE", world.home / "0" / "status.json")
+        drain(world)
+        world.until(lambda: not world.targets(), REREAD + SLACK_S)
+        world.run(TICK)
+        assert not cli._has_left()
+        world.gone_after(TTL + SLACK_S)
+        world.run(TICK)
+        assert cli._has_left()
+
+
+class TestShutdown:
+    def test_hosts_go_at_the_end_of_the_delay(self, world: World) -> None:
+        (agent, _) = world.agents
+        assert agent.leave(within=0.0) and not world.targets() and world.hosts() == [HOST]
+        assert agent.cached_s == TTL and agent.left_hosts == {HOST}
+        assert agent.remove_hosts(within=0.0) and not world.hosts() and not agent.left_hosts
+
+    def test_one_that_was_drained_before_ends_without_a_delay(self, world: World) -> None:
+        drain(world)
+        world.until(lambda: not world.targets(), REREAD + SLACK_S)
+        (agent, _) = world.agents
+        assert agent.leave(within=0.0) and agent.cached_s == 0.0
+        world.cached.clear()
+        assert agent.remove_hosts(within=0.0) and not world.hosts()
