@@ -70,7 +70,8 @@ class DnsRecord:
 
     `owner` is the machine that its ownership mark names; None: it has no mark. `id` is the provider's id. `dead`: it leads to a name
     below Rollcall's own label that has no record. `alone`: no other machine may use its name. `kept`: its mark says that the machine
-    is unhealthy and stays, because too few others are left. Sorted by name and type first.
+    is unhealthy and stays, because too few others are left. `leaving`: it is of a host whose mark says that its machine has left the record
+    sets or is about to; the host stays for callers with a cached SRV value (docs/decisions/0014). Sorted by name and type first.
     """
 
     key: RecordKey
@@ -80,6 +81,7 @@ class DnsRecord:
     dead: bool = False
     alone: bool = False
     kept: bool = False
+    leaving: bool = False
 
 
 @dataclass(frozen=True, order=True, kw_only=True)

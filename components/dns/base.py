@@ -21,6 +21,9 @@ class Records(Protocol):
     def remove(self, entries: Iterable[DnsRecord]) -> None:
         """Remove those of `entries` that are of this place; one that is gone already is no error."""
 
+    def take_out(self, entries: Iterable[DnsRecord]) -> None:
+        """As `remove`, of machines that run: the hosts of their services stay for callers that have a value in a cache."""
+
     def still_answered(self, entries: Iterable[DnsRecord]) -> list[DnsRecord]:
         """Those of `entries`, which the API lists no more, that a name server still answers with."""
 

@@ -103,6 +103,9 @@ class SiteRecords:
             if zone == self._place.zone and entry.key.name == self._place.host:
                 retried(lambda zone=zone, record=record: self._store.delete(zone, record), WITHIN)  # type: ignore[misc]
 
+    def take_out(self, entries: Iterable[DnsRecord]) -> None:
+        self.remove(entries)
+
     def still_answered(self, entries: Iterable[DnsRecord]) -> list[DnsRecord]:
         place = self._place
         mine = [] if place.proxied else [each for each in entries if each.key.name == place.host]

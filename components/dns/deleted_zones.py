@@ -55,6 +55,9 @@ class PresentRecords:
     def remove(self, entries: Iterable[DnsRecord]) -> None:
         self._ask(lambda: self._records.remove(entries), None)
 
+    def take_out(self, entries: Iterable[DnsRecord]) -> None:
+        self._ask(lambda: self._records.take_out(entries), None)
+
     def still_answered(self, entries: Iterable[DnsRecord]) -> list[DnsRecord]:
         """A resolver keeps answering for the TTL only, and name servers that no longer have the zone refuse."""
         return [] if self.gone else self._records.still_answered(entries)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from typing import Any
@@ -23,6 +23,7 @@ from rollcall.route53 import (
     by_labels,
     is_dead,
     is_kept,
+    is_leaving,
     owner_of,
     set_name,
     srv_names,
@@ -161,13 +162,14 @@ class ServiceRecords:
         for name, sets in below.items():
             owner = None if f".c.{LABEL}." in name else owner_of(sets)
             addresses = [(each.type, value) for each in sets if each.type in ("A", "AAAA") for value in each.values]
+            leaving = is_leaving(sets, name)
             found += [
-                DnsRecord(key=place.hosts(rtype), value=value, owner=owner, id=name, alone=True)
+                DnsRecord(key=place.hosts(rtype), value=value, owner=owner, id=name, alone=True, leaving=leaving)
                 for rtype, value in addresses
             ]
             if owner is not None and not addresses:
                 # No member stands by its mark alone, but it goes with its machine.
-                found.append(DnsRecord(key=self._marks, value=str(owner), owner=owner, id=name))
+                found.append(DnsRecord(key=self._marks, value=str(owner), owner=owner, id=name, leaving=leaving))
         return tuple(found)
 
     def _at_names(self) -> list[RecordSet]:
@@ -200,12 +202,21 @@ class ServiceRecords:
         return answers
 
     def remove(self, entries: Iterable[DnsRecord]) -> None:
-        """An owner's entries go together, as its own leave would take them; a dead value goes from the set."""
+        """An owner's entries go together, hosts too, since its machine is dead or gone; a dead value goes from the set."""
+        registry = Route53Registry(self._place.told, self._store, fresh=False)
+        self._remove(entries, registry, registry.leave)
+
+    def take_out(self, entries: Iterable[DnsRecord]) -> None:
+        registry = Route53Registry(self._place.told, self._store, fresh=False)
+        self._remove(entries, registry, registry.leave_set)
+
+    def _remove(
+        self, entries: Iterable[DnsRecord], registry: Route53Registry, leave: Callable[[Owner], object]
+    ) -> None:
         mine = {self._marks, *(each.key for each in self._place.record_sets)}
         here = [entry for entry in entries if entry.key in mine]
-        registry = Route53Registry(self._place.told, self._store, fresh=False)
         for owner in sorted({entry.owner for entry in here if entry.owner is not None}):
-            retried(lambda owner=owner: registry.leave(owner), WITHIN)  # type: ignore[misc]
+            retried(lambda owner=owner: leave(owner), WITHIN)  # type: ignore[misc]
         dead = {entry.id for entry in here if entry.dead}
         if dead:
             retried(lambda: registry.drop(dead), WITHIN)

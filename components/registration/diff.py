@@ -117,7 +117,8 @@ def find_drift(
     listed = [each for each in records if each.key in sets]
     machines = {each.instance: each for each in instances}
     known = {_parts_of(desired.stack, each): each for each in (*desired.members, *desired.leaving)}
-    leftovers = sorted({each for each in listed if _is_leftover(each, desired, known)}, key=_record_order)
+    running = {each.instance for each in machines.values() if each.running}
+    leftovers = sorted({each for each in listed if _is_leftover(each, desired, known, running)}, key=_record_order)
     in_state = {each.instance for each in known.values()}
     orphans = tuple(sorted(each for each in machines.values() if _is_orphan(each, desired, in_state)))
     strangers = {_foreign(each) for each in listed if is_foreign(each, desired.stacks, sets[each.key])}
@@ -141,7 +142,7 @@ def _of_members(
     values: dict[tuple[RecordKey, _OwnerParts], set[str]] = {}
     unhealthy: set[tuple[RecordKey, _OwnerParts]] = set()
     for each in listed:
-        if each.owner is not None:
+        if each.owner is not None and not each.leaving:
             values.setdefault((each.key, _parts(each.owner)), set()).add(each.value)
             unhealthy |= {(each.key, _parts(each.owner))} if each.kept else set()
     faulty: set[tuple[RecordKey | None, Member]] = set()
@@ -266,11 +267,16 @@ def _parts_of(stack: str, member: Member) -> _OwnerParts:
     return member.stack or stack, member.fleet, member.machine, member.generation, member.instance
 
 
-def _is_leftover(record: DnsRecord, desired: DesiredState, known: Mapping[_OwnerParts, Member]) -> bool:
+def _is_leftover(
+    record: DnsRecord, desired: DesiredState, known: Mapping[_OwnerParts, Member], running: Set[str]
+) -> bool:
     if record.dead:
         return True
     owner = record.owner
     if owner is None or owner.stack not in desired.stacks:
+        return False
+    if record.leaving and owner.instance in running:
+        # Callers with a cached value are still served there. The agent removes it after the TTL.
         return False
     if owner.fleet != desired.fleet and owner.fleet in desired.fleets:
         return False

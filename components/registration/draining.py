@@ -15,6 +15,8 @@ DRAIN_LIMIT_S = 90.0
 CHECK_EVERY_S = 3.0
 # An agent reads its settings every ten seconds (rollcall.agent), and then leaves the record sets that they no longer name.
 DROP_LIMIT_S = 20.0
+# How much later than its TTL an agent may remove its host; without rights it never does.
+AGENT_REMOVES_WITHIN_S = 10.0
 
 
 def drain_members(
@@ -32,11 +34,13 @@ def drain_members(
     stood: set[DnsRecord] = set()
     noted: set[str] = set()
     while True:
-        staying = owned(registries.entries(), stack, leaving)
+        there = owned(registries.entries(), stack, leaving)
+        # The host of one that has left its sets serves callers with a cached value, until its agent or its Deregistration removes it.
+        staying = [entry for entry in there if not entry.leaving]
         stood.update(staying)
-        machines = _machines(registries, stack, leaving) if staying else []
+        machines = _machines(registries, stack, leaving) if there else []
         running = {each.instance for each in machines if each.running}
-        dead = [entry for entry in staying if entry.owner is not None and entry.owner.instance not in running]
+        dead = [entry for entry in there if entry.owner is not None and entry.owner.instance not in running]
         dead = [entry for entry in dead if not is_of_another(entry, machines)]
         registries.remove(dead)
         still = [] if staying else registries.still_answered(stood)
@@ -100,22 +104,39 @@ def wait_for_caches(registries: Registries, desired: DesiredState, seconds: floa
 
 
 def withdraw(
-    registries: Registries, keys: Set[RecordKey], desired: DesiredState, engine: Engine, *, since: float
+    registries: Registries,
+    keys: Set[RecordKey],
+    desired: DesiredState,
+    engine: Engine,
+    *,
+    since: float,
+    drain_delay: float,
 ) -> None:
     """Take members that continue to run out of the record sets `keys`, which they no longer join.
 
     Their agents leave by themselves once they have read their new settings, which changed at `since`. An agent may have lost its rights,
-    or no longer know the record set: after DROP_LIMIT_S its records are removed. Raises the errors of `rollcall.errors`.
+    or no longer know the record set: after DROP_LIMIT_S it is taken out. Hosts that have left stay for `drain_delay` seconds, because
+    caches lead callers there. Raises the errors of `rollcall.errors`.
     """
-    while staying := [each for each in owned(registries.entries(), desired.stack, desired.members) if each.key in keys]:
-        waited = time.monotonic() - since
-        names = ", ".join(sorted({f"{_named(each, desired.members)} at {each.key}" for each in staying}))
-        if waited > DRAIN_LIMIT_S:
-            engine.say(f"{names} comes back though it joins that no more: look at its agent", warning=True)
-            return
-        if waited >= DROP_LIMIT_S:
-            registries.remove(staying)
-            engine.say(f"{desired.fleet}: removed {names}, which joins that no more and did not leave")
+    left_at = 0.0
+    while there := [each for each in owned(registries.entries(), desired.stack, desired.members) if each.key in keys]:
+        now = time.monotonic()
+        staying = [each for each in there if not each.leaving]
+        names = ", ".join(sorted({f"{_named(each, desired.members)} at {each.key}" for each in staying or there}))
+        if staying:
+            left_at = 0.0
+            if now - since > DRAIN_LIMIT_S:
+                engine.say(f"{names} comes back though it joins that no more: look at its agent", warning=True)
+                return
+            if now - since >= DROP_LIMIT_S:
+                registries.take_out(staying)
+                engine.say(f"{desired.fleet}: removed {names}, which joins that no more and did not leave")
+        elif not left_at:
+            left_at = now
+            engine.say(f"{names} has left; waiting {drain_delay:.0f} s for answers in caches")
+        elif now - left_at >= drain_delay + AGENT_REMOVES_WITHIN_S:
+            registries.remove(there)
+            engine.say(f"{desired.fleet}: removed {names}, which no cache leads to any more")
         engine.sleep(POLL_S)
 
 

@@ -75,6 +75,12 @@ class Registries:
         for records in self._records:
             records.remove(gone)
 
+    def take_out(self, entries: Iterable[DnsRecord]) -> None:
+        """Remove these entries of machines that run; their services' hosts stay, as `leaving`."""
+        out = list(entries)
+        for records in self._records:
+            records.take_out(out)
+
     def still_answered(self, entries: Iterable[DnsRecord]) -> list[DnsRecord]:
         """Return those of `entries`, which the APIs no longer list, that a name server still answers with."""
         gone = list(entries)

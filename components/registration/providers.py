@@ -177,7 +177,7 @@ class RollCallProvider(_Provider):
                 continue
             registries = self._registries({**news, "places": [each]})
             try:
-                withdraw(registries, dropped, desired, engine, since=began)
+                withdraw(registries, dropped, desired, engine, since=began, drain_delay=drain_delay(registries, news))
                 _warn_of_gone(registries.gone, desired.fleet, engine)
             except FatalError as refused:
                 # Its zone may belong to another account now. That must not block the update.

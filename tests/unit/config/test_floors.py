@@ -19,7 +19,7 @@ from components.model import DesiredState, DnsRecord, ExpectedRecordSet, Instanc
 from components.registration.diff import find_drift
 from rollcall.cloudflare import Record
 from rollcall.ownership import KEPT, LEAVES, Owner
-from rollcall.route53 import RecordSet, is_kept
+from rollcall.route53 import RecordSet, is_kept, is_leaving
 from tests.unit.config.test_models import GOOD, faults
 
 
@@ -124,6 +124,10 @@ def test_what_a_host_s_txt_says(word: str, kept: bool) -> None:
     value = f'"{word} v1._s._tcp.unilans.net 10 10 4218 aaaaaa.rc.unilans.net."'
     sets = [RecordSet("aaaaaa.rc.unilans.net", "TXT", 60, tuple(sorted((f'"{OWNER}"', value))))]
     assert is_kept(sets, "v1._s._tcp.unilans.net") is kept and not is_kept(sets, "v2._s._tcp.unilans.net")
+    assert is_leaving(sets, "aaaaaa.rc.unilans.net") is (word == "leaves")
+    stays = value.replace(f'"{word} v1.', '"joins v2.')
+    both = [replace(sets[0], values=tuple(sorted((*sets[0].values, stays))))]
+    assert not is_leaving(both, "aaaaaa.rc.unilans.net"), "it is in another set"
 
 
 def test_status_says_why_a_machine_is_kept() -> None:

@@ -42,6 +42,15 @@ SEEN6 = replace(SEEN, addresses=("198.51.100.10", "2001:db8:1::10"))
 BOTH = replace(ROLL, record_sets=(*ROLL.record_sets, ExpectedRecordSet(key=PLACE6)))
 ANSWERS6 = {**ANSWERS, PLACE6: frozenset({"2001:db8:1::10"})}
 
+# The host of a service's machine that has left its set: it stays for callers that have the value in a cache.
+HOSTS = RecordKey("rc.unilans.net", "A")
+SERVICE = replace(ROLL, record_sets=(ExpectedRecordSet(key=HOSTS, shared=True),))
+HERE = replace(ENTRY, key=HOSTS, alone=True)
+LEAVING = replace(HERE, value="198.51.100.99", id="bbbbbb.rc.unilans.net", leaving=True)
+ANSWERS_HOST: dict[RecordKey, frozenset[str] | None] = {HOSTS: frozenset({"198.51.100.10", "198.51.100.99"})}
+GONE = replace(LEAVING, owner=replace(OWNER, machine="7", generation="bbbbbb", instance="i-00000000000000007"))
+GOES = replace(SEEN, instance="i-00000000000000007", machine="7", generation="bbbbbb", state="shutting-down")
+
 # name, roll, entries, machines, answers, what must be found
 ROWS: list[
     tuple[str, DesiredState, list[DnsRecord], list[Instance], dict[RecordKey, frozenset[str] | None], dict[str, int]]
@@ -103,6 +112,34 @@ ROWS: list[
     ),
     ("leaving: neither missing nor left over", replace(ROLL, members=(), leaving=(ONE,)), [ENTRY], [SEEN], ANSWERS, {}),
     ("leaving and gone", replace(ROLL, members=(), leaving=(ONE,)), [], [], ANSWERS, {}),
+    ("a former host of a member that has another one", SERVICE, [HERE, LEAVING], [SEEN], ANSWERS_HOST, {}),
+    (
+        "two hosts of a member",
+        SERVICE,
+        [HERE, replace(LEAVING, leaving=False)],
+        [SEEN],
+        ANSWERS_HOST,
+        {"stale": 1},
+    ),
+    ("a member whose only host leaves", SERVICE, [replace(HERE, leaving=True)], [SEEN], ANSWERS_HOST, {"missing": 1}),
+    ("the host of one that leaves and still runs", SERVICE, [HERE, GONE], [SEEN, GOES], ANSWERS_HOST, {}),
+    (
+        "the host of one that should leave and does not",
+        SERVICE,
+        [HERE, replace(GONE, leaving=False)],
+        [SEEN, GOES],
+        ANSWERS_HOST,
+        {"leftover": 1},
+    ),
+    (
+        "the host of one that left and runs no more",
+        SERVICE,
+        [HERE, GONE],
+        [SEEN, replace(GOES, running=False)],
+        ANSWERS_HOST,
+        {"leftover": 1},
+    ),
+    ("the host of one that left and is gone", SERVICE, [HERE, GONE], [SEEN], ANSWERS_HOST, {"leftover": 1}),
     (
         "another fleet's entry is not ours",
         replace(ROLL, fleets=("web", "api")),

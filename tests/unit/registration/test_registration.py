@@ -39,6 +39,7 @@ class World:
         self.said: list[str] = []
         self.slept: list[float] = []
         self.removed: list[DnsRecord] = []
+        self.taken_out: list[DnsRecord] = []
         self.ended: list[str] = []
         self.challenges: set[str] = set()
         self.unchallenged: list[str] = []
@@ -92,6 +93,12 @@ class World:
         gone = list(entries)
         self.removed += gone
         self.entries_ = [entry for entry in self.entries_ if entry not in gone]
+
+    def take_out(self, entries: Iterable[DnsRecord]) -> None:
+        """Nothing here has a host but what a test puts at RC."""
+        out = list(entries)
+        self.taken_out += out
+        self.entries_ = [entry for entry in self.entries_ if entry not in out]
 
     def challenged(self, gone: Owner) -> list[World]:
         return [self] if gone.generation in self.challenges else []
@@ -471,6 +478,83 @@ class TestSeenOff:
         assert world.ended == [orphan]
 
 
+class TestLeftHosts:
+    """The hosts of machines that have left the sets of a service: callers may have a value of the set in a cache."""
+
+    RC = RecordKey("rc.unilans.net", "A")
+    SERVICE: Mapping[str, Any] = {
+        "zone": "Z", "domain": "unilans.net", "service": "_s._tcp", "incarnation": "v1", "port": 4218, "priority": 10,
+        "weight": 10, "ttl": 20, "kind": "route53",
+    }  # fmt: skip
+
+    def host(self, world: World, member: Mapping[str, str], *, leaving: bool = True) -> DnsRecord:
+        seen = world.seen_[member["instance"]]
+        owner = Owner("local", "web", seen.machine, seen.generation, seen.instance)
+        made = DnsRecord(
+            key=self.RC,
+            value=seen.addresses[0],
+            owner=owner,
+            id=f"{seen.generation}.{self.RC}",
+            alone=True,
+            leaving=leaving,
+        )
+        world.entries_.append(made)
+        return made
+
+    def test_no_leaver_is_waited_for_because_of_its_host(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        members = [world.machine(0), world.machine(1)]
+        monkeypatch.setattr(world, "stuck", {members[1]["instance"]})
+        world.entries_ = [each for each in world.entries_ if each.owner.machine == "0"]  # type: ignore[union-attr]
+        host = self.host(world, members[1])
+        RollCallProvider().update("", props(members), props(members[:1]))
+        assert world.now == 30, "the drain delay alone"
+        assert host in world.entries_ and world.removed == [], "its agent removes it, or its Deregistration"
+
+    def test_a_leaver_whose_host_does_not_say_so_is_waited_for(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        members = [world.machine(0), world.machine(1)]
+        monkeypatch.setattr(world, "stuck", {members[1]["instance"]})
+        world.entries_ = [each for each in world.entries_ if each.owner.machine == "0"]  # type: ignore[union-attr]
+        self.host(world, members[1], leaving=False)
+        RollCallProvider().update("", props(members), props(members[:1]))
+        assert world.now >= draining.DRAIN_LIMIT_S
+
+    def test_the_host_of_a_leaver_that_does_not_run_goes_at_once(self, world: World) -> None:
+        """Its address serves no caller, and may soon be another's."""
+        members = [world.machine(0), world.machine(1, running=False, registered=False)]
+        host = self.host(world, members[1])
+        RollCallProvider().update("", props(members), props(members[:1]))
+        assert world.removed == [host]
+
+    def test_a_deregistration_removes_it(self, world: World) -> None:
+        member = world.machine(1, running=False, registered=False)
+        host = self.host(world, member)
+        asked = {"stack": "local", "fleet": "web", "machine": "1", "places": PLACES}
+        told = {**asked, "generation": member["generation"], "cloud": {"cloud": "aws", "region": "us-west-2"}}
+        DeregistrationProvider().delete("", told)
+        assert world.removed == [host]
+
+    @pytest.mark.parametrize(("agent_s", "linger", "ends"), [(12, 30, 12), (1000, 20, 30), (1000, 0, 10)])
+    def test_one_that_joins_no_more_keeps_its_host_for_the_drain_delay(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, agent_s: int, linger: int, ends: int
+    ) -> None:
+        """Its agent removes the host; one that lost its rights cannot."""
+        members = [world.machine(0)]
+        host, sleep = self.host(world, members[0]), world.sleep
+
+        def passes(seconds: float) -> None:
+            sleep(seconds)
+            if world.now >= agent_s:
+                world.entries_ = [each for each in world.entries_ if each != host]
+
+        monkeypatch.setattr(world, "sleep", passes)
+        told = {"linger": linger}
+        RollCallProvider().update("", props(members, places=[*PLACES, self.SERVICE], **told), props(members, **told))
+        assert ends <= world.now <= ends + 2 and host not in world.entries_
+        assert world.removed == ([] if agent_s == ends else [host]) and world.taken_out == []
+
+
 class TestJoinsNoMore:
     """What a fleet joined before and joins no more, while its machines run on."""
 
@@ -496,7 +580,7 @@ class TestJoinsNoMore:
         world.entries_ = [each for each in world.entries_ if each.key == self.OLD or each.owner.machine != "2"]  # type: ignore[union-attr]
         told = {"fleets": ["api", "web"]}
         RollCallProvider().update("", props(members, places=self.BOTH, **told), props(members, **told))
-        assert world.removed == gone and self.at_old(world) == [others]
+        assert world.taken_out == gone and world.removed == [] and self.at_old(world) == [others]
         assert draining.DROP_LIMIT_S <= world.now < draining.DROP_LIMIT_S + 5
         assert not any(world.seen_[each["instance"]].drained for each in members)
         assert any(f"web-0 ({members[0]['instance']}) at {self.OLD}" in line for line in world.said)
@@ -520,13 +604,13 @@ class TestJoinsNoMore:
     ) -> None:
         members = [world.machine(0)]
         entry = self.stand(world, members[0])
-        remove = world.remove
+        take_out = world.take_out
 
         def comes_back(entries: Iterable[DnsRecord]) -> None:
-            remove(entries)
+            take_out(entries)
             world.entries_.append(entry)
 
-        monkeypatch.setattr(world, "remove", comes_back)
+        monkeypatch.setattr(world, "take_out", comes_back)
         RollCallProvider().update("", props(members, places=self.BOTH), props(members))
         assert world.now <= draining.DRAIN_LIMIT_S + 2 and "look at its agent" in world.said[-1]
 
