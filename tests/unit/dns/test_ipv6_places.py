@@ -137,6 +137,21 @@ def test_what_is_removed_of_a_dead_machine_is_its_whole_host(store: Route53Store
     assert {each.name for page in store.under(f"rc.{ZONE}") for each in page} == {f"bbbbbb.rc.{ZONE}"}
 
 
+@pytest.mark.clouds
+@pytest.mark.parametrize("ipv6", [False, True])
+def test_a_machine_that_is_taken_out_and_runs_keeps_its_host_which_says_so(store: Route53Store, ipv6: bool) -> None:
+    records = ServiceRecords(replace(SERVICE, ipv6=ipv6), store)
+    before = {each for each in records.entries() if " SRV" not in each.place}
+    assert not any(each.leaving for each in before)
+    records.take_out([each for each in records.entries() if each.owner == ONE and " SRV" in each.place])
+    hosts = {each for each in records.entries() if " SRV" not in each.place}
+    assert {replace(each, leaving=False) for each in hosts} == before
+    assert {each.owner for each in hosts if each.leaving} == {ONE}
+    assert {each.owner for each in records.entries() if " SRV" in each.place} == {TWO}
+    records.remove([each for each in hosts if each.leaving])
+    assert {each.name for page in store.under(f"rc.{ZONE}") for each in page} == {f"bbbbbb.rc.{ZONE}"}
+
+
 # An instance as EC2 shows it, and the addresses that are seen of it.
 SHOWN: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"PublicIpAddress": "198.51.100.10"}, ("198.51.100.10",)),
