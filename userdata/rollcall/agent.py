@@ -431,8 +431,11 @@ class Agent:
         addresses = self._wanted(membership.told)
         if not addresses:
             raise TransientError("reason=no-public-address where=instance-metadata")
-        changed = membership.registry.join(self._owner, *addresses, kept=bool(membership.kept))
-        self._keep_hosts(membership, *self._entry(membership)[1])
+        try:
+            changed = membership.registry.join(self._owner, *addresses, kept=bool(membership.kept))
+        finally:
+            # What it found of former registrations is not found again.
+            self._keep_hosts(membership, *self._entry(membership)[1])
         membership.marked = bool(membership.kept)
         now = self._clock()
         if changed or not membership.joined:

@@ -147,10 +147,10 @@ class Route53Registry:
         Who adds others looks again: they may have left meanwhile (they look after they have said so, we say so after we have
         looked), and more may have come. So of many that join at once a few write, and the others see it in DNS, for nothing.
         """
-        changed, self.left_hosts = False, frozenset()
-        restarted = self.fresh is True and self._labels.is_used(owner, self._told.domain)
-        if restarted:
+        changed = False
+        if self.fresh is True and self._labels.is_used(owner, self._told.domain):
             # An earlier process registered it, and what it wrote may be there.
+            self.left_hosts |= {name for name, here in self._own_hosts(owner).items() if owner_of(here)}
             self.fresh = self._registered = self._alone = False
         # Who is refused at first is one of many.
         alone, self._alone, self._said = self._alone, False, {}
@@ -159,6 +159,7 @@ class Route53Registry:
             changed = self._register(owner, addresses, _KEPT if kept else _JOINS)
             self._registered, self.fresh = noted, self.fresh and noted
         host = self.host(owner)
+        self.left_hosts -= {host}
         if self.fresh and not alone:
             # Another may have written us, or will; the longer DNS does not show it, the more probably we write all who wait.
             for look in range(_PATIENCE):
@@ -170,10 +171,6 @@ class Route53Registry:
                 self._pause(self._dice.uniform(0.5, 1.5))
         changed |= self._put(host, owner, addresses, [srv_value(self._told, host)])
         self.fresh = False
-        if restarted:
-            self.left_hosts |= {
-                name for name, here in self._own_hosts(owner).items() if name != host and owner_of(here)
-            }
         return changed
 
     def _put(self, host: str, owner: Owner, addresses: tuple[str, ...], wanted: list[str]) -> bool:
@@ -201,6 +198,8 @@ class Route53Registry:
                 return False
         dead = _dead_with(addresses, sets, owner)
         former = _former(sets, owner, host) if wanted else []
+        # Before anything is written: what fails after that is not found again.
+        self.left_hosts |= {each.name for each in former}
         hosts = hosts_of(each for each in sets if each not in dead and each not in former)
         # Whoever wrote after us goes on with it.
         helps &= not self._helped or current.values == self._wrote
@@ -223,10 +222,11 @@ class Route53Registry:
         """Have this machine's hosts of earlier registrations say that they leave. One without an address serves no caller, so it goes."""
         for name, here in sorted(_by_name(former).items()):
             if _sets_of(here, name) - {self._set} or any(each.type in ("A", "AAAA") for each in here):
-                self._say(here, _LEAVES)
                 self.left_hosts |= {name}
+                self._say(here, _LEAVES)
             else:
                 self._store.change(*_cleared(here))
+                self.left_hosts -= {name}
 
     def host(self, owner: Owner) -> str:
         """The name of this machine's own host."""
@@ -288,9 +288,14 @@ class Route53Registry:
         changed, left = False, set()
         for host, present in self._own_hosts(owner).items():
             joined_sets = _sets_of(present, host)
-            if host not in hosts or not owner_of(present) or self._set in joined_sets:
+            if host not in hosts or not owner_of(present):
                 continue
-            if joined_sets:
+            if self._set in joined_sets:
+                # Joined again; but of a former host only the word is missing that it has left.
+                if host != self.host(owner):
+                    self._say(present, _LEAVES)
+                    left.add(host)
+            elif joined_sets:
                 changed |= self._say(present, "") != present
             elif self._is_led_to(present, host):
                 left.add(host)

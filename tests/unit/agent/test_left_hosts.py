@@ -39,11 +39,26 @@ class Registry(test_whole.Registry):
     def _ask(self, act: Callable[[Route53Registry], T]) -> T:
         if self._world.fault is not None:
             raise self._world.fault
-        one = Route53Registry(self._told, self._zone, self._fresh, self._zone.scheduler.sleep, labels=self._labels)
+        store: Any = Failing(self._world)
+        one = Route53Registry(self._told, store, self._fresh, self._zone.scheduler.sleep, labels=self._labels)
         try:
             return act(one)
         finally:
             self._fresh, self.left_hosts = one.fresh, getattr(one, "left_hosts", frozenset())
+
+
+class Failing:
+    """The zone, of which one request fails before it does anything."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def __getattr__(self, name: str) -> Any:
+        world = self._world
+        if world.fail_at is not None and world.zone.calls >= world.fail_at:
+            world.fail_at = None
+            raise TransientError("reason=api-failing api=route53 code=500")
+        return getattr(world.zone, name)
 
 
 class World(test_whole.World):
@@ -53,6 +68,8 @@ class World(test_whole.World):
     def __init__(self, home: Path, *joins: Route53Join) -> None:
         self.joins, self.home, self.healthy = joins, home, True
         self.fault: Exception | None = None
+        # The request of this number fails.
+        self.fail_at: int | None = None
         self.cached: dict[str, float] = {}
         self.clouds: list[FakeCloud] = []
         self.labels: list[KeptLabels] = []
@@ -233,6 +250,31 @@ def test_a_former_host_goes_after_its_ttl_too(world: World) -> None:
     world.restart()
     world.until(lambda: world.hosts() == [HOST], TTL + 2 * SLACK_S)
     assert world.targets() == {HOST}
+
+
+@pytest.mark.parametrize("request_number", range(1, 6))
+@pytest.mark.parametrize("remembered", [True, False])
+def test_a_former_host_is_not_forgotten_where_a_request_fails(
+    world: World, request_number: int, remembered: bool
+) -> None:
+    world.zone.sets = {
+        (name.replace("00aa00", "00aa00-abcd"), kind): replace(
+            each,
+            name=name.replace("00aa00", "00aa00-abcd"),
+            values=tuple(value.replace("00aa00.rc", "00aa00-abcd.rc") for value in each.values),
+        )
+        for (name, kind), each in world.zone.sets.items()
+    }
+    world.cached.clear()
+    world.labels[0] = KeptLabels()
+    if remembered:
+        world.labels[0].use(world.agents[0]._owner, DOMAIN)  # type: ignore[arg-type]
+    world.fail_at = world.zone.calls + request_number - 1
+    world.restart()
+    world.until(lambda: world.fail_at is None and "00aa00-abcd" not in str(world.targets()), agents.LONGEST + SLACK_S)
+    world.until(lambda: world.hosts() == [*world.targets()], agents.LONGEST + 2 * TTL + 2 * SLACK_S)
+    world.run(60)
+    assert world.hosts() == [*world.targets()] and not any("abcd" in name for name, _ in world.zone.sets)
 
 
 class TestTwoServices:
