@@ -1,24 +1,23 @@
 """What callers behind caching resolvers meet while machines come and go: unbound and dnsmasq before the zone, on booted machines.
 
-Each row prints, for each cache, the seconds until a machine is called again once the zone has it, and how many calls failed. A call
-takes one SRV value and one address and tries nothing else, which no good client does: so what a cache costs is seen. The tests share
-one deployment and run in the order in which they stand.
+Each row prints, for each cache and client (tests/callers.py), the seconds until a machine is called again, or is called no more, and how
+many calls failed. The tests share one deployment and run in the order in which they stand.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import dns.message
-import dns.query
-import dns.rdatatype
 import pytest
 
+from localcloud.network.namespace import Namespace
 from rollcall.resolve import Client
 from tests.caches import CACHES, cache_of
+from tests.callers import Callers
 from tests.integration.conftest import rehearsed, wait_until
 from tests.integration.instep import InStep
 from tests.integration.witness import Prober
@@ -28,17 +27,16 @@ ZONE, SERVICE = "unilans.net", "_theService._tcp.unilans.net"
 # A value of the set may be kept for so long, and the SOA of a zone that the stack makes lets caches remember for a minute that a name is
 # not there.
 TTL_S, NEGATIVE_S = 5.0, 60.0
-EVERY_S = 0.1
 CONFIG = """\
 config:
   aws:region: us-west-2
-  rollcall:linger: 2
+  rollcall:linger: 10
   rollcall:directory:
     zone: unilans.net
     manageSoa: true
     services: {{ theService: {{ port: 4218, ttl: 5, shortName: v1, incarnations: {{ v1: {{}}{v2} }} }} }}
   rollcall:fleets:
-    api: {{ cloud: aws, count: 3, size: t3.micro, image: debian-12, joins: [theService/v1] }}
+    api: {{ cloud: aws, count: {count}, size: t3.micro, image: debian-12, joins: [theService/v1] }}
     {next}
 """
 NEXT = "next: { cloud: joyent, count: 1, size: g1.micro, image: debian-12, joins: [theService/v2] }"
@@ -46,45 +44,20 @@ NEXT = "next: { cloud: joyent, count: 1, size: g1.micro, image: debian-12, joins
 
 class Cached(InStep):
     config: Path
-    ports: dict[str, int]
+    callers: Callers
 
-    def configure(self, with_next: bool) -> None:
-        self.config.write_text(configured(with_next))
+    def configure(self, *, with_next: bool, count: int = 3) -> None:
+        self.config.write_text(configured(with_next, count))
         self.rehearsal.write_config()
 
-    def ask(self, cache: str, incarnation: str) -> str:
-        """Who answered a call to a member of the incarnation that the cache shows, each in turn, or what went wrong."""
-        try:
-            targets = sorted(self._cached(cache, f"{incarnation}.{SERVICE}", "SRV"))
-            turns = self.__dict__.setdefault("turns", {})
-            turns[cache] = turn = turns.get(cache, 0) + 1
-            if not targets:
-                return "no SRV value"
-            found = self._cached(cache, targets[turn % len(targets)].split()[3], "A")
-            if not found:
-                return "no address"
-            with contextlib.closing(self._namespace.connect((found[0], 4218), timeout=2)) as call:
-                call.settimeout(2)
-                call.sendall(b"hello\n")
-                return call.makefile("rb").readline().split(b" ")[0].decode() or "hung up"
-        except OSError as failed:
-            return type(failed).__name__
-
-    def _cached(self, cache: str, name: str, rtype: str) -> list[str]:
-        query, wanted = dns.message.make_query(name, rtype), dns.rdatatype.from_text(rtype)
-        reply = dns.query.udp(query, "127.0.0.1", port=self.ports[cache], timeout=5)
-        return [item.to_text() for rrset in reply.answer if rrset.rdtype == wanted for item in rrset]
-
     @contextlib.contextmanager
-    def called(self, incarnation: str) -> Iterator[dict[str, Prober]]:
-        """Calls through each cache, all the time."""
-        with contextlib.ExitStack() as stack:
-            probers = {
-                cache: stack.enter_context(
-                    Prober(lambda cache=cache: self.ask(cache, incarnation), EVERY_S).running()  # type: ignore[misc]
-                )
-                for cache in CACHES
-            }
+    def called(self, incarnation: str, machines: set[str]) -> Iterator[dict[str, Prober]]:
+        """Calls of all clients through all caches, all the time; each has been answered by all of `machines` at first."""
+        with self.callers.calling(incarnation) as probers:
+            wait_until("all are called", lambda: all(machines <= answered(each) for each in probers.values()), 30)
+            for each in probers.values():
+                # A client that starts is not what is judged.
+                each.answers.clear()
             yield probers
 
     def listed(self, incarnation: str, machine: str) -> str:
@@ -97,30 +70,47 @@ class Cached(InStep):
     def start(self, machine: str) -> None:
         self.ec2.start_instances(InstanceIds=[machine])
 
-    def seen_again(self, probers: dict[str, Prober], machine: str, since: float, within: float) -> dict[str, float]:
-        """Seconds from `since` until each cache's caller was answered by the machine."""
 
-        def first(cache: str) -> float:
-            return next((at for at, said in list(probers[cache].answers) if said == machine and at > since), 0.0)
-
-        with contextlib.suppress(AssertionError):
-            wait_until("all callers reach it", lambda: all(map(first, CACHES)), within)
-        return {cache: round(first(cache) - since, 1) if first(cache) else float("inf") for cache in CACHES}
+def answered(prober: Prober) -> set[str]:
+    return {said for _, said in list(prober.answers)}
 
 
-def configured(with_next: bool) -> str:
-    return CONFIG.format(v2=", v2: {}" if with_next else "", next=NEXT if with_next else "")
+def called_again(probers: Mapping[str, Prober], machine: str, since: float, within: float) -> dict[str, float]:
+    """Seconds from `since` until each caller was answered by the machine."""
+
+    def first(name: str) -> float:
+        return next((at for at, said in list(probers[name].answers) if said == machine and at > since), 0.0)
+
+    with contextlib.suppress(AssertionError, pytest.fail.Exception):
+        wait_until("all callers reach it", lambda: all(map(first, probers)), within)
+    return {name: round(first(name) - since, 1) if first(name) else float("inf") for name in probers}
 
 
-def report(row: str, again: dict[str, float], probers: dict[str, Prober], machines: set[str]) -> None:
-    for cache, seconds in again.items():
-        answers = list(probers[cache].answers)
-        failed: dict[str, int] = {}
-        for _, said in answers:
-            if said not in machines:
-                failed[said] = failed.get(said, 0) + 1
-        shown = ", ".join(f"{count} {said}" for said, count in sorted(failed.items())) or "none"
-        print(f"\n{row}, {cache}: used again after {seconds:g} s; failed of {len(answers)} calls: {shown}", end="")
+def called_last(probers: Mapping[str, Prober], machine: str, since: float) -> dict[str, float]:
+    """Seconds from `since` until each caller was answered by the machine for the last time."""
+    last = {
+        name: max((at for at, said in list(each.answers) if said == machine), default=since)
+        for name, each in probers.items()
+    }
+    return {name: round(max(at - since, 0.0), 1) for name, at in last.items()}
+
+
+def failed(prober: Prober, machines: set[str]) -> dict[str, int]:
+    """How many calls failed, by what went wrong."""
+    found: dict[str, int] = {}
+    for _, said in prober.failures(machines.__contains__):
+        found[said] = found.get(said, 0) + 1
+    return found
+
+
+def report(row: str, seconds: Mapping[str, float], probers: Mapping[str, Prober], machines: set[str]) -> None:
+    for name, prober in probers.items():
+        shown = ", ".join(f"{count} {said}" for said, count in sorted(failed(prober, machines).items())) or "none"
+        print(f"\n{row}; {name}: {seconds[name]:g} s; failed of {len(prober.answers)} calls: {shown}", end="")
+
+
+def configured(with_next: bool, count: int = 3) -> str:
+    return CONFIG.format(v2=", v2: {}" if with_next else "", next=NEXT if with_next else "", count=count)
 
 
 @pytest.fixture(scope="module")
@@ -130,13 +120,15 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cached]:
     config.write_text(configured(with_next=False))
     with rehearsed("caches", config) as rehearsal, contextlib.ExitStack() as caches:
         deployed = Cached(rehearsal)
-        deployed.config, deployed.ports = config, {}
+        deployed.config = config
         deployed.up()
-        host, _, port = deployed.env["ROLLCALL_DNS"].rpartition(":")
+        namespace = Namespace(json.loads((rehearsal.state / "daemon.json").read_text())["namespace"])
+        server = deployed.dig(deployed.dig(ZONE, "NS")[0], "A")[0]
+        ports = {}
         for each in CACHES:
-            home = folder / each
-            home.mkdir()
-            deployed.ports[each] = caches.enter_context(cache_of(each, home, ZONE, (host, int(port))))
+            (home := folder / each).mkdir()
+            ports[each] = caches.enter_context(cache_of(each, home, ZONE, (server, 53), namespace))
+        deployed.callers = Callers(namespace, folder, ports)
         yield deployed
 
 
@@ -144,60 +136,99 @@ def test_a_stop_through_the_api_and_a_start(stack: Cached) -> None:
     """No call fails while the machine stops: it serves on for the TTL. It is called again as soon as the caches ask for the set."""
     machines, machine = stack.tagged(), stack.machine("api-0")["id"]
     before = stack.listed("v1", machine)
-    with stack.called("v1") as probers:
-        wait_until("all are called", lambda: all(machine in {s for _, s in p.answers} for p in probers.values()), 20)
+    with stack.called("v1", machines) as probers:
         stack.ec2.stop_instances(InstanceIds=[machine])
         wait_until("it is down", lambda: stack.machine("api-0")["state"] == "stopped", 60)
         stack.start(machine)
         wait_until("it is in the zone", lambda: stack.listed("v1", machine), 60)
-        again = stack.seen_again(probers, machine, time.time(), 30)
-    report("a stop through the API and a start", again, probers, machines)
+        again = called_again(probers, machine, time.time(), 30)
+    report("a stop through the API and a start, called again", again, probers, machines)
     assert stack.listed("v1", machine) != before, "its host is another one"
     assert max(again.values()) < TTL_S + 5
-    for prober in probers.values():
-        said = {each for _, each in prober.failures(machines.__contains__)}
-        assert said <= {"no address"}, said
+    assert not {name: failed(each, machines) for name, each in probers.items() if failed(each, machines)}
 
 
 def test_a_crash_and_a_restart(stack: Cached) -> None:
     machines, machine = stack.tagged(), stack.machine("api-1")["id"]
     before = stack.listed("v1", machine)
-    with stack.called("v1") as probers:
-        time.sleep(2)
+    with stack.called("v1", machines) as probers:
         stack.rehearsal.localcloud("crash", machine)
         gone = wait_until("its records are gone", lambda: not stack.listed("v1", machine), 60)
         # Caches that still have the value ask for the host, and remember that it is gone.
         time.sleep(2)
         stack.start(machine)
         wait_until("it is in the zone", lambda: stack.listed("v1", machine), 60)
-        again = stack.seen_again(probers, machine, time.time(), 30)
-    report(f"a crash (out after {gone:.0f} s) and a restart", again, probers, machines)
+        again = called_again(probers, machine, time.time(), 30)
+    report(f"a crash (out after {gone:.0f} s) and a restart, called again", again, probers, machines)
     assert stack.listed("v1", machine) != before and max(again.values()) < TTL_S + 5
 
 
+def test_a_new_address(stack: Cached) -> None:
+    """A machine that lost its power is back under another public address before anybody has missed it: its host leads there."""
+    machines, machine = stack.tagged(), stack.machine("api-1")["id"]
+    before, address = stack.listed("v1", machine), stack.machine("api-1")["addresses"][0]
+    with stack.called("v1", machines) as probers:
+        stack.rehearsal.localcloud("crash", machine)
+        wait_until("it is off", lambda: stack.machine("api-1")["state"] == "stopped", 20)
+        stack.start(machine)
+
+        def is_right() -> bool:
+            found = stack.dig(before, "A")
+            return bool(found) and found != [address]
+
+        wait_until("its host has the new address", is_right, 30)
+        right = time.time()
+        again = called_again(probers, machine, right, 30)
+        time.sleep(TTL_S + 2)
+        late = {
+            name: [each for each in prober.failures(machines.__contains__) if each[0] > right + TTL_S + 1]
+            for name, prober in probers.items()
+        }
+    report("a new address, called again", again, probers, machines)
+    assert stack.listed("v1", machine) == before, "its records were there all the time"
+    assert max(again.values()) < TTL_S + 5
+    assert not {name: each for name, each in late.items() if each}
+
+
 def test_a_new_incarnation_that_was_asked_for_before_up(stack: Cached) -> None:
-    with stack.called("v2") as probers:
+    with stack.called("v2", set()) as probers:
         time.sleep(2)
-        assert {said for prober in probers.values() for _, said in prober.answers} == {"no SRV value"}
+        assert not any(answered(each) & stack.tagged() for each in probers.values())
         stack.configure(with_next=True)
         stack.up()
         machine = stack.machine("next-0")["id"]
-        again = stack.seen_again(probers, machine, time.time(), NEGATIVE_S + 15)
-    report("a new incarnation asked for before `up`", again, probers, {machine})
+        again = called_again(probers, machine, time.time(), NEGATIVE_S + 15)
+    report("a new incarnation asked for before `up`, called", again, probers, {machine})
     assert max(again.values()) < NEGATIVE_S + 10
 
 
 def test_a_one_machine_incarnation_that_was_away(stack: Cached) -> None:
     machine = stack.machine("next-0")["id"]
-    host, port = "127.0.0.1", stack.ports["unbound"]
-    client = Client([f"{host}:{port}"])
-    with stack.called("v2") as probers:
-        wait_until("it is called", lambda: all(machine in {s for _, s in p.answers} for p in probers.values()), 75)
+    with stack.called("v2", set()) as probers:
+        wait_until("it is called", lambda: all(machine in answered(each) for each in probers.values()), 75)
         stack.triton("instance", "stop", "-w", machine)
         time.sleep(TTL_S + 2)
         stack.triton("instance", "start", "-w", machine)
         wait_until("it is in the zone", lambda: stack.listed("v2", machine), 60)
-        again = stack.seen_again(probers, machine, time.time(), NEGATIVE_S + 15)
-    report("a one-machine incarnation restarted", again, probers, {machine})
+        again = called_again(probers, machine, time.time(), NEGATIVE_S + 15)
+    report("a one-machine incarnation restarted, called again", again, probers, {machine})
     assert max(again.values()) < NEGATIVE_S + 10
-    assert [each.host for each in client.discover("theService", ZONE, "v2").targets] == [stack.listed("v2", machine)]
+    client = Client([f"127.0.0.1:{stack.callers.ports['unbound']}"])
+    found = stack.callers.namespace.run(lambda: client.discover("theService", ZONE, "v2").targets)
+    assert [each.host for each in found] == [stack.listed("v2", machine)]
+
+
+def test_a_machine_that_up_removes(stack: Cached) -> None:
+    """It leaves, serves on for the TTL, and only then is deleted: no call fails, whatever a cache has."""
+    machine = stack.machine("api-2")["id"]
+    machines = {each["id"] for each in stack.machines("api-")}
+    with stack.called("v1", machines) as probers:
+        stack.configure(with_next=True, count=2)
+        began = time.time()
+        stack.up()
+        took = time.time() - began
+        time.sleep(TTL_S)
+        last = called_last(probers, machine, began)
+    report(f"a removal by `up` ({took:.0f} s), called last", last, probers, machines)
+    assert machine not in stack.tagged() and max(last.values()) < took
+    assert not {name: failed(each, machines) for name, each in probers.items() if failed(each, machines)}
