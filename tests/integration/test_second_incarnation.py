@@ -20,10 +20,9 @@ CONFIG = """\
 config:
   aws:region: us-west-2
   rollcall:linger: 5
-  rollcall:timeout: 60
   rollcall:directory: {{ zone: unilans.net, services: {{ theService: {{ port: 4218, ttl: 5, incarnations: {{ v1: {{}}{v2} }} }} }} }}
   rollcall:fleets:
-    api: {{ cloud: aws, count: 2, size: t3.micro, image: debian-12, joins: [theService/v1] }}
+    api: {{ cloud: aws, count: 2, size: t3.micro, image: debian-12, timeout: 60, joins: [theService/v1] }}
     {next}
 """
 NEXT = "next: { cloud: joyent, count: 1, size: g1.micro, image: debian-12, joins: [theService/v2] }"
