@@ -141,13 +141,13 @@ def test_what_is_removed_of_a_dead_machine_is_its_whole_host(store: Route53Store
 @pytest.mark.parametrize("ipv6", [False, True])
 def test_a_machine_that_is_taken_out_and_runs_keeps_its_host_which_says_so(store: Route53Store, ipv6: bool) -> None:
     records = ServiceRecords(replace(SERVICE, ipv6=ipv6), store)
-    before = {each for each in records.entries() if " SRV" not in each.place}
+    before = {each for each in records.entries() if each.key.type != "SRV"}
     assert not any(each.leaving for each in before)
-    records.take_out([each for each in records.entries() if each.owner == ONE and " SRV" in each.place])
-    hosts = {each for each in records.entries() if " SRV" not in each.place}
+    records.take_out([each for each in records.entries() if each.owner == ONE and each.key.type == "SRV"])
+    hosts = {each for each in records.entries() if each.key.type != "SRV"}
     assert {replace(each, leaving=False) for each in hosts} == before
     assert {each.owner for each in hosts if each.leaving} == {ONE}
-    assert {each.owner for each in records.entries() if " SRV" in each.place} == {TWO}
+    assert {each.owner for each in records.entries() if each.key.type == "SRV"} == {TWO}
     records.remove([each for each in hosts if each.leaving])
     assert {each.name for page in store.under(f"rc.{ZONE}") for each in page} == {f"bbbbbb.rc.{ZONE}"}
 
