@@ -35,7 +35,7 @@ RUN_ELSEWHERE = {
     "make status": Elsewhere(
         test="tests/integration/test_prod.py::test_status_says_in_step_with_exit_code_0", by="commands.status("
     ),
-    "make down": Elsewhere(test="tests/integration/test_make.py::test_down_leaves_only_the_logs", by='make("down")'),
+    "make down": Elsewhere(test="tests/integration/test_make.py::test_down_leaves_only_the_logs", by="commands.down("),
     "lc crash": Elsewhere(
         test="tests/integration/test_crashes.py::test_what_crashed_and_what_hangs_is_gone_within_a_minute_and_comes_back",
         by='localcloud("crash"',

@@ -193,10 +193,10 @@ def test_the_commands_of_a_document_run_as_they_are_written(made: Made, document
     assert sum(map(len, scripts)) >= 5
 
 
-def test_down_leaves_only_the_logs(made: Made) -> None:
+def test_down_leaves_only_the_logs(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
     """The last test of this file: it ends what the others share."""
-    done = made.make("down")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"^==> pulumi destroy .* s  \d+ deleted$", done.stdout, re.M), done.stdout
-    assert "No process, machine or network is left" in done.stdout and not made.rehearsal.running()
+    commands.down(made.rehearsal)
+    said = capsys.readouterr().out
+    assert re.search(r"^==> pulumi destroy .* s  \d+ deleted$", said, re.M), said
+    assert "No process, machine or network is left" in said and not made.rehearsal.running()
     assert [each.name for each in made.rehearsal.state.iterdir()] == ["logs"]
