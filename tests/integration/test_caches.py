@@ -12,9 +12,11 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import dns.message
+import dns.query
 import pytest
 
-from localcloud.network.namespace import Namespace
+from localcloud.network.namespace import NETWORKS, Namespace
 from rollcall.resolve import Client
 from tests.caches import CACHES, cache_of
 from tests.callers import Callers
@@ -113,6 +115,13 @@ def configured(with_next: bool, count: int = 3) -> str:
     return CONFIG.format(v2=", v2: {}" if with_next else "", next=NEXT if with_next else "", count=count)
 
 
+def name_server() -> str:
+    """The address of a name server of the zone, asked from inside the machines' network."""
+    query = dns.message.make_query(ZONE, "SOA")
+    known = [each for network in NETWORKS.values() for each in network.name_servers]
+    return next(each for each in known if dns.query.udp(query, each, timeout=5).answer)
+
+
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cached]:
     folder = tmp_path_factory.mktemp("caches")
@@ -123,7 +132,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cached]:
         deployed.config = config
         deployed.up()
         namespace = Namespace(json.loads((rehearsal.state / "daemon.json").read_text())["namespace"])
-        server = deployed.dig(deployed.dig(ZONE, "NS")[0], "A")[0]
+        server = namespace.run(name_server)
         ports = {}
         for each in CACHES:
             (home := folder / each).mkdir()
