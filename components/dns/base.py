@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Protocol
 
-from components.model import DnsRecord, RecordKey
+from components.model import DnsRecord, ExpectedRecordSet, RecordKey
 from rollcall.ownership import Owner
+from rollcall.settings import Join
+from rollcall.zoneview import ZoneView
 
 
 class Records(Protocol):
@@ -38,6 +40,41 @@ class Records(Protocol):
 
     def unchallenge(self, gone: Owner) -> None:
         """Take away the challenges for `gone`, whatever its instance was; none is no error."""
+
+
+class Place(Protocol):
+    """Where members are in a zone: what a resource's inputs say of it, by `kind`. Another provider is a file beside this one, and a line
+    in components/dns/registry.py (docs/another-dns-provider.md)."""
+
+    @property
+    def kind(self) -> str:
+        """The first word of its machines' settings, too (rollcall.settings.KINDS)."""
+
+    @property
+    def zone(self) -> str:
+        """The provider's id of the zone."""
+
+    @property
+    def domain(self) -> str:
+        """The zone's name."""
+
+    @property
+    def record_sets(self) -> tuple[ExpectedRecordSet, ...]:
+        """The record sets that every member must be in."""
+
+    @property
+    def told(self) -> Join:
+        """What machines are told of it, without their secrets."""
+
+    @property
+    def lingering(self) -> float:
+        """Seconds for which resolvers may go on leading callers to a member that has left."""
+
+    def as_inputs(self) -> dict[str, Any]:
+        """As a resource's inputs name it; the registry's reader of this `kind` makes it again of them."""
+
+    def records(self, view: ZoneView, config: Mapping[str, str]) -> Records:
+        """Its records. `view` is what the zone's name servers answer, `config` the stack's configuration, with the credentials."""
 
 
 # Seconds for which an API that fails is asked again: an `up` waits for it, and fails for nothing that passes.

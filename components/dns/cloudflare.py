@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from components.dns.base import WITHIN, challenges, families, without_ipv6
+from components.dns.cloudflare_access import cloudflare_token, cloudflare_url
+from components.dns.cloudflare_store import RecordStore
 from components.model import DnsRecord, ExpectedRecordSet, RecordKey
 from rollcall.cloudflare import CloudflareStore, Record
 from rollcall.ownership import KEPT, Owner
@@ -60,6 +62,11 @@ class Place:
     @property
     def lingering(self) -> float:
         return self.told.cached_s
+
+    def records(self, view: ZoneView, config: Mapping[str, str]) -> SiteRecords:
+        # Whoever asks here retries.
+        store = RecordStore(cloudflare_token(config.get), cloudflare_url(config.get), retries=False)
+        return SiteRecords(self, store, view)
 
 
 class SiteRecords:

@@ -1,34 +1,19 @@
-"""The DNS providers that there are, by the `kind` of a place."""
+"""The DNS providers: what reads a place from a resource's inputs, by its `kind`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from components.dns.base import Records
-from components.dns.cloudflare import Place, SiteRecords
-from components.dns.cloudflare_access import cloudflare_token, cloudflare_url
-from components.dns.cloudflare_store import RecordStore
-from components.dns.route53 import ServicePlace, ServiceRecords
-from rollcall.zoneview import ZoneView
+from components.dns import cloudflare, route53
+from components.dns.base import Place
 
-AnyPlace = Place | ServicePlace
+PLACES: dict[str, Callable[[Mapping[str, Any]], Place]] = {
+    "cloudflare": cloudflare.Place.from_inputs,
+    "route53": route53.ServicePlace.from_inputs,
+}
 
 
-def place_of(inputs: Mapping[str, Any]) -> AnyPlace:
+def place_of(inputs: Mapping[str, Any]) -> Place:
     """The place that a resource's inputs name."""
-    return ServicePlace.from_inputs(inputs) if inputs["kind"] == "route53" else Place.from_inputs(inputs)
-
-
-def records_of(
-    places: Sequence[AnyPlace], views: Mapping[str, ZoneView], config: Mapping[str, str]
-) -> tuple[Records, ...]:
-    """The records of each place. `views` has what the name servers of each zone answer, by the zone's name."""
-    # Whoever asks here retries.
-    store = RecordStore(cloudflare_token(config.get), cloudflare_url(config.get), retries=False)
-    return tuple(
-        SiteRecords(place, store, views[place.domain])
-        if isinstance(place, Place)
-        else ServiceRecords(place, config=config, view=views[place.domain])
-        for place in places
-    )
+    return PLACES[str(inputs["kind"])](inputs)

@@ -112,6 +112,9 @@ class ServicePlace:
     def lingering(self) -> float:
         return self.told.cached_s
 
+    def records(self, view: ZoneView, config: Mapping[str, str]) -> ServiceRecords:
+        return ServiceRecords(self, config=config, view=view)
+
 
 class ServiceRecords:
     """The SRV set and the hosts of one place. The set is read before the hosts: a host is registered before its value, and

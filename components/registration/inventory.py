@@ -14,9 +14,8 @@ from typing import Any
 from components.compute.base import CloudView
 from components.compute.locations import Locations, Places
 from components.compute.registry import cloud_of, view_of
-from components.dns.base import Records
+from components.dns.base import Place, Records
 from components.dns.deleted_zones import PresentRecords
-from components.dns.registry import AnyPlace, records_of
 from components.model import DnsRecord, Instance, Member, RecordKey
 from rollcall.ownership import Owner
 from rollcall.zoneview import ZoneView
@@ -27,14 +26,14 @@ RESOLVERS = "rollcall:resolvers"
 class Registries:
     """All places of one fleet in DNS, and the locations of its cloud."""
 
-    def __init__(self, places: Sequence[AnyPlace], locations: Locations, config: Mapping[str, str]) -> None:
+    def __init__(self, places: Sequence[Place], locations: Locations, config: Mapping[str, str]) -> None:
         self._places = tuple(places)
         self._cloud = locations.home.cloud
         views = {each: view_of(each.cloud, each.region, config) for each in (locations.home, *locations.others)}
         self._machines = Places(locations, views)
         resolvers = json.loads(config.get(RESOLVERS) or "[]")
         self._views = {domain: ZoneView(domain, resolvers) for domain in sorted({each.domain for each in self._places})}
-        self._records = tuple(PresentRecords(each) for each in records_of(self._places, self._views, config))
+        self._records = tuple(PresentRecords(each.records(self._views[each.domain], config)) for each in self._places)
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from rollcall.health import Health
 from rollcall.registry import CloudflareRegistry, Registry
 from rollcall.route53 import Route53Registry, Route53Store
 from rollcall.route53api import Route53Client
-from rollcall.settings import CloudflareJoin, Join
+from rollcall.settings import CloudflareJoin, Join, ServiceJoin
 from tests.integration.conftest import rehearsed, wait_until
 from tests.integration.deployed import Deployed
 from tests.integration.instep import SERVICE, InStep, foreign_bytes
@@ -120,6 +120,7 @@ class Registries:
             site = CloudflareRegistry(told, lambda: secret(told.token))
             site._open = lambda: CloudflareStore(secret(told.token), self._env["CLOUDFLARE_BASE_URL"])  # type: ignore[method-assign]
             return site
+        assert isinstance(told, ServiceJoin)
         api = Route53Client(AccessKey(secret(told.key)), url=self._env["AWS_ENDPOINT_URL"])
         made = Route53Registry(told, Route53Store(told.zone, api))
         made.members = ()  # type: ignore[attr-defined]

@@ -29,10 +29,11 @@ from rollcall.health import Health, check_of
 from rollcall.host_label import HostLabels, KeptLabels
 from rollcall.ownership import Owner
 from rollcall.probe import Subject
-from rollcall.registry import AT_ONCE, CloudflareRegistry, Registry, RetriedRoute53
+from rollcall.providers import make_registry
+from rollcall.registry import AT_ONCE, Registry
 from rollcall.retrying import retried
-from rollcall.route53 import LABEL, host_name, own_records, set_name, srv_names
-from rollcall.settings import PROBE, CloudflareJoin, Join, MachineSettings, Route53Join, without_floors
+from rollcall.route53 import host_name, own_records, srv_names
+from rollcall.settings import PROBE, Join, MachineSettings, ServiceJoin
 
 TICK = 2.0
 REREAD = 10.0
@@ -166,14 +167,14 @@ class Agent:
         return self._settings.workloads if self._settings else ()
 
     @property
-    def site(self) -> CloudflareJoin | None:
+    def site(self) -> Join | None:
         """What was told of the site, where this machine joins it."""
         joins = self._settings.joins if self._settings else ()
-        return next((each for each in joins if isinstance(each, CloudflareJoin)), None)
+        return next((each for each in joins if not each.HAS_HOSTS), None)
 
     def origin(self) -> str:
         """The site's private key and certificate as its cloud keeps them now; empty where it has none."""
-        return self.cloud.secret(self.site.origin) if self.site and self.site.origin else ""
+        return self.cloud.secret(self.site.origin_secret) if self.site and self.site.origin_secret else ""
 
     def tick(self) -> None:
         """Whatever is due now. Whatever is raised in a membership is logged once, kept in the status, tried again, and stops nothing
@@ -226,10 +227,9 @@ class Agent:
         return frozenset().union(*(each.left_hosts for each in (*self.memberships, *self._dropped)))
 
     def interrupt(self) -> None:
-        """Give up what is asked of Route53 at this moment. A signal handler may call this."""
+        """Give up what is asked of a DNS provider at this moment. A signal handler may call this."""
         for membership in self.memberships:
-            if isinstance(membership.registry, RetriedRoute53):
-                membership.registry.interrupt()
+            membership.registry.interrupt()
 
     def leave(self, within: float = LEAVE_WITHIN) -> bool:
         """Leave all record sets, trying for `within` seconds together, each at least once; whether this machine is in none.
@@ -296,16 +296,16 @@ class Agent:
 
     def _take(self, settings: MachineSettings) -> None:
         """New settings: keep how far an unchanged membership has come, leave what is no longer asked for."""
-        before = {repr(without_floors(each.told)): each for each in self.memberships}
+        before = {repr(each.told.without_floors()): each for each in self.memberships}
         after = []
         for told in settings.joins if self._told is None else self._told:
-            known = before.pop(repr(without_floors(told)), None)
+            known = before.pop(repr(told.without_floors()), None)
             after.append(known or self._membership(told))
             after[-1].told = told
         # With another setting it joins in place, as soon as its check, perhaps another one too, says that it is healthy.
         olds, self._dropped, self.memberships = (*before.values(), *self._dropped), [], after
         for old in olds:
-            successor = next((each for each in after if _same_place(each.told, old.told)), None)
+            successor = next((each for each in after if each.told.same_place(old.told)), None)
             if successor is None:
                 self._dropped.append(old)
             else:
@@ -389,7 +389,7 @@ class Agent:
         if AT_ONCE in membership.kept:
             return random.uniform(0, 3 * TICK)  # noqa: S311
         told, fewest = membership.told, min(membership.told.floors.values())
-        if isinstance(told, Route53Join) and membership.others < fewest:
+        if told.CONFIRMED_BY_DNS and membership.others < fewest:
             return LONGEST
         return max(WATCH, EACH_MEMBER * membership.registry.size)
 
@@ -416,12 +416,9 @@ class Agent:
     def _entry(self, membership: Membership) -> tuple[str, tuple[str, ...]]:
         """The name at which a membership stands, and with what."""
         told = membership.told
-        assert self._owner is not None
-        if isinstance(told, CloudflareJoin):
-            return told.host, membership.addresses
-        return set_name(told), (self._host(told),)
+        return told.name, (self._host(told),) if told.HAS_HOSTS else membership.addresses
 
-    def _host(self, told: Route53Join) -> str:
+    def _host(self, told: Join) -> str:
         """The name of this machine's host."""
         assert self._owner is not None
         return host_name(self._labels.of(self._owner, told.domain), told.domain)
@@ -440,9 +437,9 @@ class Agent:
         now = self._clock()
         if changed or not membership.joined:
             log.info("registered: %s address=%s", describe(membership.told), ",".join(addresses))
-        # The API has it and DNS has not: it is late, and asking the API again would not help soon. Route53 is always a little late.
+        # The API has it and DNS has not: it is late, and asking the API again would not help soon.
         late = membership.vanished and not changed
-        first = FIRST_LATE_S if isinstance(membership.told, Route53Join) and changed else 0.0
+        first = membership.told.PROPAGATION_S if changed else 0.0
         membership.late = min(max(2 * membership.late, FIRST_LATE_S), CONFIRM / 2) if late else first
         membership.next_look = now + membership.late
         membership.joined, membership.addresses, membership.vanished = True, addresses, False
@@ -549,9 +546,9 @@ class Agent:
         told, registry, monitor = membership.told, membership.registry, self._monitor(membership)
         name, mine = self._entry(membership)
         # A proxied name answers with the edge's addresses: the API's last list has the machines'.
-        proxied = isinstance(told, CloudflareJoin) and told.proxied
-        answered = registry.members if proxied else self._ask_dns(name, told)
-        differs = answered is not None and not proxied and (not {*mine} <= {*answered} or self._is_changed(membership))
+        hidden = told.hides_members
+        answered = registry.members if hidden else self._ask_dns(name, told)
+        differs = answered is not None and not hidden and (not {*mine} <= {*answered} or self._is_changed(membership))
         differs = differs or self._is_at_former_name(told)
         membership.vanished = differs and self._clock() >= membership.next_look
         membership.late = membership.late if differs else 0.0
@@ -563,11 +560,9 @@ class Agent:
     def _is_at_former_name(self, told: Join) -> bool:
         """Whether DNS has this machine at the service's name, which is not its incarnation's any more: machines that were told before
         may have written all members there."""
-        if not isinstance(told, Route53Join):
+        if not isinstance(told, ServiceJoin):
             return False
-        places = {
-            (set_name(each.told), each.told.srv) for each in self.memberships if isinstance(each.told, Route53Join)
-        }
+        places = {(each.told.name, each.told.srv) for each in self.memberships if isinstance(each.told, ServiceJoin)}
         others = {name.partition(".")[2] for name, srv in places if srv == "service"}
         former = [name for name, on in srv_names(told).items() if not on and name not in others]
         return any(self._host(told) in (self._ask_dns(name, told) or ()) for name in former)
@@ -575,10 +570,10 @@ class Agent:
     def _is_changed(self, membership: Membership) -> bool:
         """Whether DNS has a record of a service's member otherwise than the member wrote it. Of a site's only the API knows all."""
         told = membership.told
-        if not isinstance(told, Route53Join) or self._ttls is None or self._owner is None:
+        if not isinstance(told, ServiceJoin) or self._ttls is None or self._owner is None:
             return False
         joins = (each.told for each in self.memberships)
-        host_ttl = min(each.ttl for each in joins if isinstance(each, Route53Join) and each.zone == told.zone)
+        host_ttl = min(each.ttl for each in joins if each.HAS_HOSTS and each.domain == told.domain)
         own = own_records(told, self._owner, membership.addresses, membership.marked, host_ttl, self._host(told))
         for each in own:
             ttls = self._ttls(each.name, told.domain, each.type, each.values)
@@ -622,10 +617,10 @@ class Agent:
     def _probe(self, key: str, generation: str, told: Join) -> bool | None:
         """Whether the member `generation` at an answer of DNS lives; None where it cannot be asked from here."""
         secret = self._load_probe_key()
-        if isinstance(told, Route53Join) and not key.endswith(f".{LABEL}.{told.domain}".lower()):
+        if not told.is_member(key):
             # Somebody else's value in the set.
             return None
-        addresses = frozenset({key}) if isinstance(told, CloudflareJoin) else self._ask_dns(key, told)
+        addresses = self._ask_dns(key, told) if told.HAS_HOSTS else frozenset({key})
         if not secret or addresses is None:
             return None
         return probe.ask(subjects_at(told, sorted(addresses), generation), secret)
@@ -799,7 +794,7 @@ class _Loop:
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
         self._edge_due = 0.0
-        self._site: CloudflareJoin | None = None
+        self._site: Join | None = None
         self._door: socket.socket | None = None
         self._door_due = 0.0
         self._failed: dict[str, str] = {}
@@ -853,35 +848,20 @@ def open_door(agent: Agent) -> socket.socket | None:
     return door
 
 
-def make_registry(told: Join, secret: Callable[[str], str], labels: HostLabels) -> Registry:
-    if isinstance(told, CloudflareJoin):
-        return CloudflareRegistry(told, lambda: secret(told.token))
-    return RetriedRoute53(told, lambda: secret(told.key) if told.key else "", labels=labels)
-
-
 def health_of(told: Join) -> Health:
-    """With TLS to the edge, a machine is healthy only when it answers there too."""
-    if isinstance(told, Route53Join):
-        return Health(check_of(told.check or f"tcp:{told.port}"), told.rise, told.fall)
-    checks = [check_of(each) for each in (told.check, told.origin and "tcp:443") if each]
+    checks = [check_of(each) for each in told.checks if each]
     return Health(lambda: next((why for check in checks if (why := check())), ""), told.rise, told.fall)
 
 
 def describe(told: Join) -> str:
-    return (
-        f"host={told.host}"
-        if isinstance(told, CloudflareJoin)
-        else f"service={told.incarnation}.{told.service}.{told.domain}"
-    )
+    return told.label
 
 
 def subjects_at(told: Join, addresses: Iterable[str], generation: str) -> list[Subject]:
     """What a member of a record set is asked at its addresses: at a site any joined member's address is no leftover, whoever's
     generation its mark names; a host of a service is one generation's."""
-    if isinstance(told, CloudflareJoin):
-        asked = [Subject(record_set=told.host, address=each, generation=generation) for each in addresses]
-        return [*asked, *(replace(each, generation="") for each in asked if generation)]
-    return [Subject(record_set=set_name(told), address=each, generation=generation) for each in addresses]
+    asked = [Subject(record_set=told.name, address=each, generation=generation) for each in addresses]
+    return [*asked, *(replace(each, generation="") for each in asked if generation and not told.HAS_HOSTS)]
 
 
 def notify(line: str) -> None:
@@ -898,12 +878,4 @@ def notify(line: str) -> None:
 
 def _confirm_after(membership: Membership) -> float:
     """Seconds until the API is asked again whether the entry still stands."""
-    told = membership.told
-    if isinstance(told, CloudflareJoin):
-        return max(WATCH, EACH_MEMBER * membership.registry.size)
-    return CONFIRM
-
-
-def _same_place(one: Join, other: Join) -> bool:
-    """The same entry with another setting (a TTL, a weight): to be changed, not left and joined again."""
-    return type(one) is type(other) and describe(one) == describe(other) and one.zone == other.zone
+    return CONFIRM if membership.told.CONFIRMED_BY_DNS else max(WATCH, EACH_MEMBER * membership.registry.size)

@@ -49,7 +49,7 @@ from rollcall.crash_transitions import (
 from rollcall.host_label import generation_of
 from rollcall.ownership import Owner
 from rollcall.registry import Registry
-from rollcall.settings import Join, Route53Join, challenge_name
+from rollcall.settings import Join, challenge_name
 
 _LATE = "late-"
 log = logging.getLogger("rollcall")
@@ -69,9 +69,7 @@ def neighbours(answered: Iterable[str], mine: Collection[str]) -> set[str]:
 
 def challenger(me: Owner, told: Join) -> str:
     """Name this watcher in a challenge. All sets of a domain share a member's challenges, so the set is named too."""
-    if isinstance(told, Route53Join):
-        return f"{told.incarnation}.{told.service}/{me.generation}"
-    return me.generation
+    return f"{told.challenger_suffix}/{me.generation}".lstrip("/")
 
 
 def patience_of(challengers: Iterable[str]) -> float:
@@ -167,8 +165,7 @@ class CrashMonitor:
 
     def _patience(self) -> str:
         """The text beside challenges that asks the others to wait; each set has its own."""
-        place = f"/{self._told.incarnation}.{self._told.service}" if isinstance(self._told, Route53Join) else ""
-        return f"{_LATE}{LATE_S}{place}"
+        return f"{_LATE}{LATE_S}{self._told.challenger_suffix}"
 
     def watch(self, me: Owner, answered: Collection[str], mine: Collection[str]) -> None:
         """Probe the neighbours of `mine` among the `answered` members, and do what follows from it."""
@@ -188,8 +185,8 @@ class CrashMonitor:
 
     def _unknown(self, key: str) -> Suspect:
         """A member that was not watched before, with the generation that its host name or the provider's last list has."""
-        host = isinstance(self._told, Route53Join)
-        return Suspect(generation=generation_of(key) if host else self._registry.generations.get(key, ""))
+        known = generation_of(key) if self._told.HAS_HOSTS else self._registry.generations.get(key, "")
+        return Suspect(generation=known)
 
     def _probed(self, key: str) -> Probed | None:
         alive = self._reach(key, self._suspects[key].generation)

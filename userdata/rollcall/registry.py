@@ -76,6 +76,9 @@ class Registry(Protocol):
     def challengers(self, owner: Owner) -> tuple[str, ...]:
         """Return the `by` of each challenge for this machine."""
 
+    def interrupt(self) -> None:
+        """Give up the call that is under way, where it may take long. A signal handler may call this."""
+
 
 class CloudflareRegistry:
     """The A and AAAA records of a host in a Cloudflare zone. `token` is asked for at each use, so it may be rotated."""
@@ -196,6 +199,9 @@ class CloudflareRegistry:
         listed = self._open().list(self._told.zone, name)
         texts = (each.content.strip('"') for each in listed if each.type == "TXT")
         return tuple(each.removeprefix(start) for each in texts if each.startswith(start))
+
+    def interrupt(self) -> None:
+        """A request ends within seconds."""
 
     def _apply(self, changes: plan.Plan) -> bool:
         if changes.refused:

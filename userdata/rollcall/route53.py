@@ -22,7 +22,7 @@ from rollcall.errors import RefusedError, TransientError
 from rollcall.host_label import FirstLabels, HostLabels, generation_of
 from rollcall.ownership import Owner
 from rollcall.route53api import ConflictError, Route53Api
-from rollcall.settings import HOSTS_LABEL, Route53Join, challenge_name, record_type
+from rollcall.settings import HOSTS_LABEL, ServiceJoin, challenge_name, record_type
 
 LABEL = HOSTS_LABEL
 MOST_VALUES = 400
@@ -117,7 +117,7 @@ class Route53Registry:
 
     def __init__(
         self,
-        told: Route53Join,
+        told: ServiceJoin,
         store: Store,
         fresh: bool | str = True,
         pause: Callable[[float], None] = time.sleep,
@@ -528,18 +528,18 @@ def _check(present: Iterable[RecordSet], wanted: RecordSet) -> None:
         raise RefusedError(f"reason=set-full name={name} values={len(wanted.values)} fix='give it shards'")
 
 
-def set_name(told: Route53Join) -> str:
+def set_name(told: ServiceJoin) -> str:
     return f"{told.incarnation}.{told.service}.{told.domain}".lower()
 
 
-def srv_names(told: Route53Join) -> dict[str, bool]:
+def srv_names(told: ServiceJoin) -> dict[str, bool]:
     """The names of RFC 2782, and whether an incarnation's members are to be there: the service's may be another incarnation's."""
     if not told.srv:
         return {}
     return {f"{told.service}.{told.incarnation}.{told.domain}".lower(): True, _short_name(told): told.srv == "service"}
 
 
-def _short_name(told: Route53Join) -> str:
+def _short_name(told: ServiceJoin) -> str:
     return f"{told.service}.{told.domain}".lower()
 
 
@@ -558,7 +558,7 @@ def begins(name: str, with_name: str) -> bool:
     return rest == parent and (label == first or label.startswith(f"{first}-"))
 
 
-def srv_value(told: Route53Join, host: str) -> str:
+def srv_value(told: ServiceJoin, host: str) -> str:
     return f"{told.priority} {told.weight} {told.port} {host}."
 
 
@@ -578,7 +578,7 @@ def hosts_of(sets: Iterable[RecordSet], wish: str = _JOINS) -> dict[str, dict[st
 
 
 def own_records(
-    told: Route53Join, owner: Owner, addresses: tuple[str, ...], kept: bool, host_ttl: int = 0, host: str = ""
+    told: ServiceJoin, owner: Owner, addresses: tuple[str, ...], kept: bool, host_ttl: int = 0, host: str = ""
 ) -> list[RecordSet]:
     """What a member has in DNS: its host's records, and its value in the set and at the other names. `host_ttl`: the
     shortest of all services that the host is in; `host`: its name, where it is not that of the first registration."""
@@ -590,14 +590,14 @@ def own_records(
     return [*found, *(RecordSet(name, "SRV", told.ttl, (value,)) for name in names)]
 
 
-def _host_sets(told: Route53Join, host: str, owner: Owner, addresses: tuple[str, ...], word: str) -> list[RecordSet]:
+def _host_sets(told: ServiceJoin, host: str, owner: Owner, addresses: tuple[str, ...], word: str) -> list[RecordSet]:
     """The A, AAAA and TXT of a member's host; without values where it has none."""
     texts = tuple(sorted((f'"{owner}"', f'"{_AT} {" ".join(addresses)}"', _says(told, host, word))))
     kinds = {"A": (), "AAAA": (), **{record_type(each): (each,) for each in addresses}, "TXT": texts}
     return [RecordSet(host, kind, told.ttl, values) for kind, values in kinds.items()]
 
 
-def _says(told: Route53Join, host: str, word: str) -> str:
+def _says(told: ServiceJoin, host: str, word: str) -> str:
     return f'"{word} {set_name(told)} {srv_value(told, host)}"'
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import get_type_hints
+from typing import TYPE_CHECKING, ClassVar, TypeVar, get_type_hints
 
 from rollcall.ownership import Owner
 
@@ -37,60 +37,140 @@ class SettingsError(ValueError):
     """A machine was told something that it cannot use; the message names the key and what it should be."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class CloudflareJoin:
-    """Register the machine's public address under `host` in the Cloudflare zone with id `zone`; with `ipv6` one of each family.
-    `labels`: so many of `host` stand before the zone's name.
+class Join:
+    """What a machine joins: the attributes and methods that the rest of the agent uses, whatever DNS provider has the zone.
 
-    `ttl` in seconds (1: automatic); `token` names the secret that holds the API token (an SSM parameter on EC2, a
-    metadata key on Joyent); `origin` the one with the private key and certificate (PEM) for TLS to Cloudflare's edge; `check`
-    is `http:PORT:PATH`, `tcp:PORT` or `command:PATH`; healthy after `rise` good ones in a row, unhealthy after `fall` bad ones. So many
-    machines stay in the A records whatever their health: `floor`; in the AAAA: `floor6`.
+    A provider's class is a frozen dataclass, below one of the two shapes: the addresses of a host (SiteJoin), or the SRV set of a
+    service (ServiceJoin). Its fields are the words of `format_join`, whose first word is `KIND`.
     """
 
+    KIND: ClassVar[str]
+    # Whether DNS shows all that a member wrote. Where it does not, only the provider's API can confirm it.
+    CONFIRMED_BY_DNS: ClassVar[bool] = True
+    # Whether each member is there by the name of a host of its own, which has its generation, and not by its address.
+    HAS_HOSTS: ClassVar[bool] = False
+    # For so many seconds after a change the name servers may still answer as before it.
+    PROPAGATION_S: ClassVar[float] = 0.0
     zone: str
-    host: str
-    token: str
-    ttl: int = 120
-    proxied: bool = False
-    check: str = "http:80:/"
-    rise: int = 1
-    fall: int = FALL
-    origin: str = ""
-    ipv6: bool = False
-    labels: int = 1
-    floor: int = 1
-    floor6: int = 1
+    ttl: int
+    rise: int
+    fall: int
+    ipv6: bool
+
+    if TYPE_CHECKING:
+
+        @property
+        def domain(self) -> str:
+            """The zone's name."""
 
     @property
-    def domain(self) -> str:
-        """The zone's name."""
-        return self.host.split(".", self.labels)[-1]
+    def label(self) -> str:
+        """What it is, as a log line names it."""
+        raise NotImplementedError
+
+    @property
+    def name(self) -> str:
+        """Where its members are in DNS."""
+        raise NotImplementedError
+
+    @property
+    def challenges(self) -> str:
+        """The name below which members are challenged."""
+        raise NotImplementedError
+
+    @property
+    def challenger_suffix(self) -> str:
+        """What a challenge names besides the challenger, where several record sets share a member's challenges."""
+        return ""
+
+    @property
+    def checks(self) -> tuple[str, ...]:
+        """The health checks that must all be good."""
+        raise NotImplementedError
 
     @property
     def floors(self) -> dict[str, int]:
         """How many machines stay whatever their health, by the type of the record set."""
-        return {"A": self.floor, "AAAA": self.floor6}
+        raise NotImplementedError
 
     @property
     def cached_s(self) -> float:
-        """Seconds for which a resolver may still answer with an entry that is gone. Cloudflare answers names with an automatic TTL
-        for 300 s; a proxied name's addresses do not change when a machine leaves."""
-        return 0.0 if self.proxied else 300.0 if self.ttl == 1 else float(self.ttl)
+        """Seconds for which a resolver may still answer with a record that is gone."""
+        return float(self.ttl)
+
+    @property
+    def hides_members(self) -> bool:
+        """Whether DNS answers with other addresses than the members'."""
+        return False
+
+    @property
+    def origin_secret(self) -> str:
+        """The name of the secret with the key and certificate for TLS to an edge; empty where there is no edge."""
+        return ""
+
+    def without_floors(self: _J) -> _J:
+        """The same membership with no say about the other machines of its record set."""
+        raise NotImplementedError
+
+    def is_member(self, answer: str) -> bool:
+        """Whether an answer of DNS may be a member of Rollcall's: an address, or the target of an SRV."""
+        return True
+
+    def same_place(self, other: Join) -> bool:
+        """Whether it is the same record set, perhaps with another TTL or weight: then it is changed, not left and joined again."""
+        return type(self) is type(other) and self.label == other.label and self.zone == other.zone
+
+
+class SiteJoin(Join):
+    """The machine's public address in the A records of `host`; with `ipv6` one of each family. `labels`: so many of `host` stand before
+    the zone's name. So many machines stay in the A records whatever their health: `floor`; in the AAAA: `floor6`."""
+
+    host: str
+    check: str
+    labels: int
+    floor: int
+    floor6: int
+
+    @property
+    def domain(self) -> str:
+        return self.host.split(".", self.labels)[-1]
+
+    @property
+    def label(self) -> str:
+        return f"host={self.host}"
+
+    @property
+    def name(self) -> str:
+        return self.host
+
+    @property
+    def challenges(self) -> str:
+        return self.host
+
+    @property
+    def checks(self) -> tuple[str, ...]:
+        return (self.check,)
+
+    @property
+    def floors(self) -> dict[str, int]:
+        return {"A": self.floor, "AAAA": self.floor6}
+
+    def without_floors(self: _S) -> _S:
+        return replace(self, floor=1, floor6=1)  # type: ignore[type-var]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Route53Join:
-    """Register the machine in the SRV record set of one incarnation of a service (RFC 2782, RFC 6763).
+class ServiceJoin(Join):
+    """The SRV record set of one incarnation of a service (RFC 2782, RFC 6763).
 
-    `zone` is the hosted zone's id (`Z…`), `domain` its name; the set is at `incarnation.service.domain`, as
-    `v1._theService._tcp.unilans.net`. `key` names the secret with an IAM user's key (`ACCESS_KEY_ID SECRET`) where the
-    machine has no instance role; empty: the role is used. `check` is that the port accepts, unless told. `ipv6`: the machine's
-    host has an address of each family. So many machines stay in the set whatever their health: `floor`. `srv`: which names of
-    RFC 2782 have the same members: `incarnation` is `_theService._tcp.v1.unilans.net`, `service` is that one and
+    `zone` is the provider's id of the zone, `domain` its name; the set is at `incarnation.service.domain`, as
+    `v1._theService._tcp.unilans.net`. `key` names the secret with the provider's key. `check` is that the port accepts, unless told.
+    `ipv6`: the machine's host has an address of each family. So many machines stay in the set whatever their health: `floor`. `srv`:
+    which names of RFC 2782 have the same members: `incarnation` is `_theService._tcp.v1.unilans.net`, `service` is that one and
     `_theService._tcp.unilans.net`.
     """
 
+    HAS_HOSTS: ClassVar[bool] = True
     zone: str
     domain: str
     service: str
@@ -108,17 +188,97 @@ class Route53Join:
     srv: str = ""
 
     @property
+    def label(self) -> str:
+        return f"service={self.incarnation}.{self.service}.{self.domain}"
+
+    @property
+    def name(self) -> str:
+        return f"{self.incarnation}.{self.service}.{self.domain}".lower()
+
+    @property
+    def challenges(self) -> str:
+        return self.domain
+
+    @property
+    def challenger_suffix(self) -> str:
+        return f"/{self.incarnation}.{self.service}"
+
+    @property
+    def checks(self) -> tuple[str, ...]:
+        return (self.check or f"tcp:{self.port}",)
+
+    @property
     def floors(self) -> dict[str, int]:
         return {"SRV": self.floor}
 
+    def without_floors(self: _T) -> _T:
+        return replace(self, floor=1)
+
+    def is_member(self, answer: str) -> bool:
+        return answer.endswith(f".{HOSTS_LABEL}.{self.domain}".lower())
+
+
+_J = TypeVar("_J", bound=Join)
+_S = TypeVar("_S", bound=SiteJoin)
+_T = TypeVar("_T", bound=ServiceJoin)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CloudflareJoin(SiteJoin):
+    """A site in the Cloudflare zone with id `zone`.
+
+    `ttl` in seconds (1: automatic); `token` names the secret that holds the API token (an SSM parameter on EC2, a
+    metadata key on Joyent); `origin` the one with the private key and certificate (PEM) for TLS to Cloudflare's edge; `check`
+    is `http:PORT:PATH`, `tcp:PORT` or `command:PATH`; healthy after `rise` good ones in a row, unhealthy after `fall` bad ones.
+    """
+
+    KIND: ClassVar[str] = "cloudflare"
+    # A record's mark is its comment, which no name server knows.
+    CONFIRMED_BY_DNS: ClassVar[bool] = False
+    zone: str
+    host: str
+    token: str
+    ttl: int = 120
+    proxied: bool = False
+    check: str = "http:80:/"
+    rise: int = 1
+    fall: int = FALL
+    origin: str = ""
+    ipv6: bool = False
+    labels: int = 1
+    floor: int = 1
+    floor6: int = 1
+
+    @property
+    def checks(self) -> tuple[str, ...]:
+        """With TLS to the edge, a machine is healthy only when it answers there too."""
+        return (self.check, "tcp:443") if self.origin else (self.check,)
+
     @property
     def cached_s(self) -> float:
-        """Seconds for which a resolver may still answer with a value that is gone."""
-        return float(self.ttl)
+        """Cloudflare answers names with an automatic TTL for 300 s; a proxied name's addresses do not change when a machine leaves."""
+        return 0.0 if self.proxied else 300.0 if self.ttl == 1 else float(self.ttl)
+
+    @property
+    def hides_members(self) -> bool:
+        return self.proxied
+
+    @property
+    def origin_secret(self) -> str:
+        return self.origin
 
 
-Join = CloudflareJoin | Route53Join
-_KINDS: dict[str, type[CloudflareJoin] | type[Route53Join]] = {"cloudflare": CloudflareJoin, "route53": Route53Join}
+@dataclass(frozen=True, kw_only=True)
+class Route53Join(ServiceJoin):
+    """A service in the Route53 hosted zone with the id `zone` (`Z…`). `key` names the secret with an IAM user's key (`ACCESS_KEY_ID
+    SECRET`) where the machine has no instance role; empty: the role is used."""
+
+    KIND: ClassVar[str] = "route53"
+    PROPAGATION_S: ClassVar[float] = 15.0
+
+
+# By the first word of a membership. What each does in DNS: rollcall.providers.
+KINDS: dict[str, type[Join]] = {each.KIND: each for each in (CloudflareJoin, Route53Join)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,11 +321,6 @@ class MachineSettings:
         )
 
 
-def without_floors(join: Join) -> Join:
-    """The same membership with no say about the other machines of its record set."""
-    return replace(join, floor=1, floor6=1) if isinstance(join, CloudflareJoin) else replace(join, floor=1)
-
-
 def record_type(address: str) -> str:
     """In which type of record an address stands."""
     return "AAAA" if ":" in address else "A"
@@ -173,7 +328,7 @@ def record_type(address: str) -> str:
 
 def challenge_name(owner: Owner, told: Join) -> str:
     """Where a machine is asked whether it lives: a TXT below the label of Rollcall, under what it joins."""
-    return f"{owner.generation}.c.rc.{told.host if isinstance(told, CloudflareJoin) else told.domain}"
+    return f"{owner.generation}.c.rc.{told.challenges}"
 
 
 def format_join(join: Join) -> str:
@@ -181,9 +336,8 @@ def format_join(join: Join) -> str:
 
     Raises SettingsError where EC2 would not take it.
     """
-    kind = next(word for word, of in _KINDS.items() if isinstance(join, of))
-    words = [kind]
-    for item in fields(join):
+    words = [join.KIND]
+    for item in fields(join):  # type: ignore[arg-type]
         value = getattr(join, item.name)
         if value != item.default:
             words.append(f"{item.name}={str(value).lower() if isinstance(value, bool) else value}")
@@ -196,9 +350,10 @@ def format_join(join: Join) -> str:
 def parse_join(text: str, key: str = "join") -> Join:
     """The membership that `format_join` wrote. Raises SettingsError naming `key` and the word at fault."""
     kind, *words = text.split() or [""]
-    if kind not in _KINDS:
-        raise SettingsError(f"{key}: {kind!r} is none of {', '.join(_KINDS)}")
-    known = get_type_hints(_KINDS[kind])
+    if kind not in KINDS:
+        raise SettingsError(f"{key}: {kind!r} is none of {', '.join(KINDS)}")
+    hints = get_type_hints(KINDS[kind])
+    known = {each.name: hints[each.name] for each in fields(KINDS[kind])}  # type: ignore[arg-type]
     values: dict[str, str | int | bool] = {}
     for word in words:
         name, equals, value = word.partition("=")
@@ -206,7 +361,7 @@ def parse_join(text: str, key: str = "join") -> Join:
             raise SettingsError(f"{key}: {word!r} is none of {', '.join(known)} with =VALUE")
         values[name] = _typed(value, known[name], f"{key}: {name}")
     try:
-        return _KINDS[kind](**values)  # type: ignore[arg-type]
+        return KINDS[kind](**values)  # type: ignore[arg-type]
     except TypeError as lacking:
         raise SettingsError(f"{key}: {lacking}") from lacking
 

@@ -196,6 +196,9 @@ class FakeRegistry:
         self._call("challengers")
         return ()
 
+    def interrupt(self) -> None:
+        pass
+
     def _call(self, verb: str) -> None:
         token = self._secret(self._told.token) if isinstance(self._told, CloudflareJoin) else TOKEN
         self._dns.called(verb, self._place, token)

@@ -163,6 +163,9 @@ class WorldRegistry:
         texts = self._world.challenges.get(challenge_name(owner, self._told), set())
         return tuple(each.removeprefix(f"{owner} ") for each in texts)
 
+    def interrupt(self) -> None:
+        pass
+
     def _zone(self) -> dict[str, Owner]:
         if self._world.api_down:
             raise TransientError("reason=api-failing")

@@ -66,6 +66,9 @@ class Registry:
     def challengers(self, owner: Owner) -> tuple[str, ...]:
         return self._ask(lambda one: one.challengers(owner))
 
+    def interrupt(self) -> None:
+        pass
+
     def _ask(self, act: Callable[[Route53Registry], T]) -> T:
         one = Route53Registry(self._told, self._zone, self._fresh, self._zone.scheduler.sleep)
         try:
