@@ -13,7 +13,14 @@ from pathlib import Path
 from localcloud.runtime.prepare import cache
 
 # By the program's name, the package that brings it.
-PACKAGES = {"unbound": "unbound", "dnsmasq": "dnsmasq-base", "haproxy": "haproxy", "prometheus": "prometheus"}
+PACKAGES = {
+    "unbound": "unbound",
+    "dnsmasq": "dnsmasq-base",
+    "haproxy": "haproxy",
+    "prometheus": "prometheus",
+    "named": "bind9",
+    "knotd": "knot",
+}
 _FOLDERS = ("usr/sbin", "usr/bin")
 _LATE_S = 300.0
 

@@ -19,7 +19,7 @@ from components.aws import account_settings
 from components.config import namespaces, stack_file
 from components.config.checks import NO_FLEET
 from components.config.errors import ConfigurationError, at
-from components.config.models import KEYS, MACHINE_TOKEN, Settings, stack_id
+from components.config.models import KEYS, SECRET_KEYS, Settings, stack_id
 from components.config.reader import decoded, read_whole
 from components.config.stack_file import StackFile, StackFileError
 from components.dns.cloudflare_access import CLOUDFLARE_SECRETS
@@ -32,14 +32,14 @@ def errors(root: Path, stack: str) -> list[str]:
     keys = sorted({*file.texts, *(str(path[0]) for path in file.secrets)})
     settings, found = _settings(file, keys, stack)
     found = [*stack_file.faults(root, stack), *namespaces.misspelt(keys), *found]
-    if not file.is_partial and "aws:region" not in keys and _uses_aws(settings):
+    if not file.is_partial and "aws:region" not in keys and settings.uses_aws:
         found.append(namespaces.region_missing(keys))
     return list(dict.fromkeys([*found, *_of_providers(file)]))
 
 
 def _settings(file: StackFile, keys: Sequence[str], stack: str) -> tuple[Settings, list[str]]:
     ours = {key: text for key in KEYS if (text := file.texts.get(f"rollcall:{key}")) is not None}
-    others = {key: "" for key in namespaces.ours(keys) if key not in (*KEYS, MACHINE_TOKEN)}
+    others = {key: "" for key in namespaces.ours(keys) if key not in (*KEYS, *SECRET_KEYS)}
     hidden = [key for key in KEYS if file.is_secret(f"rollcall:{key}")]
     settings, found = read_whole(stack_id(file.project, stack), {**decoded(ours), **others}, hidden)
     if file.is_partial or any(path == ("rollcall:fleets",) for path in file.secrets):
@@ -49,15 +49,11 @@ def _settings(file: StackFile, keys: Sequence[str], stack: str) -> tuple[Setting
     return settings, [each for each in found if not each.startswith(tuple(f"{key}:" for key in sealed))]
 
 
-def _uses_aws(settings: Settings) -> bool:
-    return bool(settings.fleets_of("aws")) or settings.directory is not None
-
-
 def _of_providers(file: StackFile) -> list[str]:
     """Return the errors of the AWS provider's keys, and the secrets that are in plain text."""
     plain = {key: text for key, text in file.texts.items() if not file.is_secret(key)}
     known: Mapping[str, str] = {**file.texts, **{str(path[0]): "…" for path in file.secrets if len(path) == 1}}
-    keys = (*account_settings.secrets(known.get), *CLOUDFLARE_SECRETS, f"rollcall:{MACHINE_TOKEN}")
+    keys = (*account_settings.secrets(known.get), *CLOUDFLARE_SECRETS, *(f"rollcall:{each}" for each in SECRET_KEYS))
     found = namespaces.in_plain_text(keys, lambda key: bool(plain.get(key)))
     structured = {key: text for key, text in known.items() if not file.is_secret(key) or text == "…"}
     try:

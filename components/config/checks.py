@@ -6,8 +6,9 @@ The settings may have defaults in the place of values with errors. An error of a
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 from components.config import floors, workload_checks
 from components.config.errors import Faults, at, looks_secret, shown
@@ -17,16 +18,26 @@ from components.config.models import (
     LABEL,
     SERVICE_NAME,
     SITE_JOIN,
+    SITE_PROVIDERS,
     DirectorySettings,
     FleetSettings,
     IncarnationSettings,
     ServiceSettings,
     Settings,
     SiteSettings,
+    at_port,
 )
 from rollcall import probe
 from rollcall.ownership import Owner, OwnershipError
-from rollcall.settings import CloudflareJoin, Route53Join, SettingsError, format_join
+from rollcall.settings import (
+    CloudflareJoin,
+    Rfc2136Join,
+    Rfc2136SiteJoin,
+    Route53Join,
+    ServiceJoin,
+    SettingsError,
+    format_join,
+)
 
 _REGION = r"[a-z]{2}(?:-[a-z]+)+-\d"
 _AMI_OR_PARAMETER = r"ami-[0-9a-f]{8}(?:[0-9a-f]{9})?|/\S+"
@@ -81,7 +92,7 @@ def check(settings: Settings, faults: Faults, hidden: Collection[str] = ()) -> S
         _joins(settings, fleet, faults, add)
         _names_in_dns(settings.stack, fleet, add)
         _machine_settings(settings, fleet, add)
-    if settings.site is not None:
+    if settings.site is not None and not settings.site.is_dynamic:
         _plan(settings, settings.site, add)
     return replace(settings, fleets=tuple(_with_defaults(fleet) for fleet in settings.fleets))
 
@@ -95,6 +106,12 @@ def _with_defaults(fleet: FleetSettings) -> FleetSettings:
 
 def _site(site: SiteSettings, add: _Add) -> None:
     _created("rollcall:site", site, add)
+    if _dynamic("rollcall:site", site, add):
+        given = {"proxied": site.proxied, "acceleration": site.acceleration, "protection": site.protection != "off"}
+        for name in (each for each, on in given.items() if on):
+            add(f"rollcall:site.{name}", f"is for {SITE_PROVIDERS[0]}", "Leave it out, or set provider: cloudflare")
+        if site.ttl == 1:
+            add("rollcall:site.ttl", "is 1, which only Cloudflare takes for automatic", "Set 60 to 86400 seconds")
     if site.account_id and not site.create:
         add("rollcall:site.accountId", "is where a new zone is made, and create is off", "Take it out, or set create")
 
@@ -104,8 +121,25 @@ def _created(key: str, place: SiteSettings | DirectorySettings, add: _Add) -> No
         add(f"{key}.zoneId", "names a zone that exists, and create: true makes another", "Keep one of the two")
 
 
+def _dynamic(key: str, place: SiteSettings | DirectorySettings, add: _Add) -> bool:
+    """Whether the zone is at a name server that takes dynamic updates; what does not go with that, or without, is an error."""
+    if not place.is_dynamic:
+        if place.server is not None:
+            add(f"{key}.server", "is for provider: rfc2136", "Leave it out, or set the provider")
+        return False
+    if place.server is None:
+        add(f"{key}.server", "is missing", "Name the zone's primary name server, as 192.0.2.53")
+    if place.create:
+        add(f"{key}.create", "is on, and a zone of provider: rfc2136 is made at its server", "Leave it out")
+    if place.zone_id is not None:
+        add(f"{key}.zoneId", "is set, and a zone of provider: rfc2136 has only a name", "Leave it out")
+    return True
+
+
 def _directory(directory: DirectorySettings, add: _Add) -> None:
     _created("rollcall:directory", directory, add)
+    if _dynamic("rollcall:directory", directory, add) and directory.manage_soa:
+        add("rollcall:directory.manageSoa", "is on, and the SOA is the server's", "Set the SOA's minimum there")
     if not directory.services:
         example = "theService: {protocol: tcp, port: 4218, incarnations: {v1: {}}}"
         add(_SERVICES, "names no service", f"Add one, as {example}")
@@ -320,6 +354,20 @@ def _machine_settings(settings: Settings, fleet: FleetSettings, add: _Add) -> No
 def _site_join(settings: Settings, site: SiteSettings, fleet: FleetSettings) -> str:
     home = f"/rollcall/{settings.stack}/{fleet.name}/" if fleet.cloud == "aws" else ""
     floor, floor6 = floors.of_site(settings)
+    if site.is_dynamic:
+        return format_join(
+            Rfc2136SiteJoin(
+                server=at_port(site.server or ""),
+                host=site.fqdn,
+                key=f"{home}tsig-key",
+                ttl=site.ttl,
+                ipv6=fleet.ipv6,
+                labels=site.host.count(".") + 1,
+                floor=floor,
+                floor6=floor6 if fleet.ipv6 else 1,
+                **asdict(site.health),
+            )
+        )
     return format_join(
         CloudflareJoin(
             zone="0" * 32,
@@ -344,9 +392,12 @@ def _service_join(
     incarnation: IncarnationSettings,
     fleet: FleetSettings,
 ) -> str:
+    home = f"/rollcall/{settings.stack}/{fleet.name}/" if fleet.cloud == "aws" else ""
+    kind: Callable[..., ServiceJoin] = partial(Route53Join, zone="Z" * 32, key="" if home else "route53-key")
+    if directory.is_dynamic:
+        kind = partial(Rfc2136Join, server=at_port(directory.server or ""), key=f"{home}tsig-key")
     return format_join(
-        Route53Join(
-            zone="Z" * 32,
+        kind(
             domain=directory.zone,
             service=service.label,
             incarnation=incarnation.sets[-1],
@@ -354,7 +405,6 @@ def _service_join(
             priority=fleet.priority,
             weight=fleet.weight,
             ttl=service.ttl,
-            key="" if fleet.cloud == "aws" else "route53-key",
             ipv6=fleet.ipv6,
             floor=floors.of_service(
                 settings, f"{service.name}/{incarnation.name}", service.min_registered, incarnation.shards, 0

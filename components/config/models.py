@@ -22,17 +22,38 @@ from rollcall.settings import FALL, HOSTS_LABEL
 
 # What they are: components/compute/base.py and fleets.py.
 CLOUDS = ("aws", "joyent")
+# Who answers for a zone: components/dns/registry.py.
+DYNAMIC = "rfc2136"
+SITE_PROVIDERS = ("cloudflare", DYNAMIC)
+DIRECTORY_PROVIDERS = ("route53", DYNAMIC)
 PROTECTIONS = ("off", "low", "medium", "high", "under_attack")
 PROTOCOLS = ("tcp", "udp")
 SITE_JOIN = "site"
-# A secret, which is no part of the settings and which no check prints.
+# Secrets, which are no part of the settings and which no check prints.
 MACHINE_TOKEN = "machineToken"
-MACHINE_TOKEN_KEY = {
-    "description": "`pulumi config set --secret rollcall:machineToken`: a Cloudflare token for the machines that was made elsewhere",
-    "type": "object",
-    "properties": {"secure": {"type": "string"}},
-    "required": ["secure"],
-    "additionalProperties": False,
+TSIG_KEY, MACHINE_TSIG_KEY = "tsigKey", "machineTsigKey"
+
+
+def _secret_key(description: str) -> dict[str, Any]:
+    return {
+        "description": description,
+        "type": "object",
+        "properties": {"secure": {"type": "string"}},
+        "required": ["secure"],
+        "additionalProperties": False,
+    }
+
+
+SECRET_KEYS = {
+    MACHINE_TOKEN: _secret_key(
+        "`pulumi config set --secret rollcall:machineToken`: a Cloudflare token for the machines that was made elsewhere"
+    ),
+    TSIG_KEY: _secret_key(
+        "`pulumi config set --secret rollcall:tsigKey`: the key of zones with `provider: rfc2136`, as `hmac-sha256:NAME:BASE64`"
+    ),
+    MACHINE_TSIG_KEY: _secret_key(
+        "`pulumi config set --secret rollcall:machineTsigKey`: the key that machines get in the place of `tsigKey`"
+    ),
 }
 # Where each vendor publishes the current image of a name on EC2 (https://wiki.debian.org/Cloud/AmazonEC2Image/Trixie).
 EC2_IMAGES = {
@@ -136,6 +157,33 @@ def _resolver(text: str) -> str:
     return text
 
 
+def _server(text: str | None) -> str | None:
+    if text is None:
+        return None
+    try:
+        return _resolver(text)
+    except ValueError:
+        raise refused("is not the address of a name server", "Write it as 192.0.2.53 or 192.0.2.53:5353") from None
+
+
+def at_port(server: str) -> str:
+    """Return a server as machines are told it, `ADDRESS@PORT`: a tag of EC2 takes no brackets."""
+    if server.startswith("["):
+        host, _, port = server[1:].partition("]:")
+    elif server.count(":") == 1:
+        host, _, port = server.partition(":")
+    else:
+        host, port = server, "53"
+    return f"{host}@{port}"
+
+
+_SERVER = Field(
+    description="with `provider: rfc2136`: the address of the zone's primary name server, with a port where that is not 53;"
+    " program and machines send it their updates",
+    examples=["192.0.2.53"],
+)
+
+
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
         if names.count(name) > 1:
@@ -214,11 +262,20 @@ class SiteSettings(Section):
         str,
         _SITE_ZONE,
         Field(
-            description="the Cloudflare zone, by its name or its id; the stack uses it, and never empties it. It must be active if"
-            " machines join",
+            description="the zone, by its name or Cloudflare's id of it; the stack uses it, and never empties it. At Cloudflare it"
+            " must be active if machines join",
             examples=["scalability.expert"],
         ),
     ]
+    provider: Annotated[
+        str,
+        OneOf(SITE_PROVIDERS),
+        Field(
+            description="who answers for the zone: `rfc2136` is a name server of yours that takes dynamic updates"
+            " ([rfc2136.md](rfc2136.md))"
+        ),
+    ] = SITE_PROVIDERS[0]
+    server: Annotated[str | None, AfterValidator(_server), _SERVER] = None
     zone_id: Annotated[
         str | None,
         _CLOUDFLARE_ID,
@@ -298,6 +355,11 @@ class SiteSettings(Section):
     @property
     def fqdn(self) -> str:
         return f"{self.host}.{self.zone}"
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether the zone is at a name server that takes dynamic updates."""
+        return self.provider == DYNAMIC
 
     @property
     def health(self) -> HealthSettings:
@@ -392,16 +454,25 @@ class ServiceSettings(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class DirectorySettings(Section):
-    """DNS-SD in a Route53 hosted zone."""
+    """DNS-SD in a zone."""
 
     zone: Annotated[
         str,
         _DIRECTORY_ZONE,
         Field(
-            description="the public hosted zone, by its name or its id; the stack uses it, and never empties it",
+            description="the zone, by its name or Route53's id of it; the stack uses it, and never empties it. A hosted zone must be public",
             examples=["unilans.net"],
         ),
     ]
+    provider: Annotated[
+        str,
+        OneOf(DIRECTORY_PROVIDERS),
+        Field(
+            description="who answers for the zone: `rfc2136` is a name server of yours that takes dynamic updates"
+            " ([rfc2136.md](rfc2136.md))"
+        ),
+    ] = DIRECTORY_PROVIDERS[0]
+    server: Annotated[str | None, AfterValidator(_server), _SERVER] = None
     zone_id: Annotated[
         str | None,
         _HOSTED_ZONE_ID,
@@ -450,6 +521,11 @@ class DirectorySettings(Section):
             " one of the stacks that share a zone",
         ),
     ] = True
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether the zone is at a name server that takes dynamic updates."""
+        return self.provider == DYNAMIC
 
     @property
     def manages_soa(self) -> bool:
@@ -700,8 +776,8 @@ class Settings(Section):
     (components/preflight/triton_networks.py)."""
 
     stack: Annotated[str, NOT_A_KEY] = ""
-    site: Annotated[SiteSettings | None, Field(description="the public site in a Cloudflare zone")] = None
-    directory: Annotated[DirectorySettings | None, Field(description="DNS-SD services in a Route53 hosted zone")] = None
+    site: Annotated[SiteSettings | None, Field(description="the public site")] = None
+    directory: Annotated[DirectorySettings | None, Field(description="DNS-SD services")] = None
     fleets: Annotated[
         tuple[FleetSettings, ...], ByName(), Field(description="machines with the same job, by name")
     ] = ()
@@ -750,6 +826,20 @@ class Settings(Section):
         site = (SITE_JOIN,) if self.site is not None else ()
         services = self.directory.services if self.directory is not None else ()
         return site + tuple(f"{service.name}/{each.name}" for service in services for each in service.incarnations)
+
+    @property
+    def uses_aws(self) -> bool:
+        in_route53 = self.directory is not None and not self.directory.is_dynamic
+        return in_route53 or any(fleet.cloud == "aws" for fleet in self.fleets)
+
+    def without_dynamic_zones(self) -> Settings:
+        """The same for those who ask Cloudflare and Route53."""
+        site, directory = self.site, self.directory
+        return replace(
+            self,
+            site=None if site and site.is_dynamic else site,
+            directory=None if directory and directory.is_dynamic else directory,
+        )
 
     def workloads_of(self, fleet: FleetSettings) -> tuple[WorkloadSettings, ...]:
         """The operator's workloads that a fleet runs, in its order."""

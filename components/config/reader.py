@@ -166,9 +166,9 @@ def as_value(text: str) -> Any:
 @cache
 def rollcall_keys() -> Model[Settings]:
     """The model of the keys `rollcall:…`."""
-    from components.config.models import MACHINE_TOKEN, MACHINE_TOKEN_KEY, Settings
+    from components.config.models import SECRET_KEYS, Settings
 
-    return Model("rollcall", Settings, {MACHINE_TOKEN: MACHINE_TOKEN_KEY})
+    return Model("rollcall", Settings, SECRET_KEYS)
 
 
 def read(stack: str, values: Mapping[str, Any], hidden: Collection[str] = ()) -> Settings:
@@ -185,14 +185,14 @@ def read(stack: str, values: Mapping[str, Any], hidden: Collection[str] = ()) ->
 def read_whole(stack: str, values: Mapping[str, Any], hidden: Collection[str] = ()) -> tuple[Settings, list[str]]:
     """Return the settings in `values`, with defaults in the place of what is wrong, and every error."""
     from components.config.checks import check
-    from components.config.models import MACHINE_TOKEN
+    from components.config.models import SECRET_KEYS
 
     faults = Faults()
     # Pulumi.yaml declares them as empty mappings.
     given = {
         key: value
         for key, value in values.items()
-        if key != MACHINE_TOKEN and not (key in ("site", "directory") and value == {})
+        if key not in SECRET_KEYS and not (key in ("site", "directory") and value == {})
     }
     settings = replace(rollcall_keys().read(given, faults, hidden), stack=stack)
     return check(settings, faults, hidden), faults.found

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
+from components.dns import base
 from components.dns.base import WITHIN, challenges, families, without_ipv6
 from components.dns.cloudflare_access import cloudflare_token, cloudflare_url
 from components.dns.cloudflare_store import RecordStore
 from components.model import DnsRecord, ExpectedRecordSet, RecordKey
-from rollcall.cloudflare import CloudflareStore, Record
+from rollcall.cloudflare import Record
 from rollcall.ownership import KEPT, Owner
 from rollcall.retrying import retried
 from rollcall.settings import CloudflareJoin, challenge_name
@@ -69,10 +70,31 @@ class Place:
         return SiteRecords(self, store, view)
 
 
-class SiteRecords:
-    """The address records of a host in a Cloudflare zone."""
+class SiteStore(Protocol):
+    """What lists the records at a name, with their marks as comments, and deletes one by its id. Raises the errors of `rollcall.errors`."""
 
-    def __init__(self, place: Place, store: CloudflareStore, view: ZoneView | None = None) -> None:
+    def list(self, zone: str, name: str) -> tuple[Record, ...]: ...
+
+    def delete(self, zone: str, record: str) -> None: ...
+
+
+class AddressPlace(base.Place, Protocol):
+    """A place at which members are by their addresses."""
+
+    @property
+    def host(self) -> str: ...
+
+    @property
+    def proxied(self) -> bool: ...
+
+    @property
+    def ipv6(self) -> bool: ...
+
+
+class SiteRecords:
+    """The address records of a host, in a Cloudflare zone or another store with comments."""
+
+    def __init__(self, place: AddressPlace, store: SiteStore, view: ZoneView | None = None) -> None:
         self._place = place
         self._store = store
         self._view = view or ZoneView(place.domain)

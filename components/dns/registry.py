@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from components.dns import cloudflare, route53
+from components.dns import cloudflare, rfc2136, route53
 from components.dns.base import Place
 
 PLACES: dict[str, Callable[[Mapping[str, Any]], Place]] = {
     "cloudflare": cloudflare.Place.from_inputs,
     "route53": route53.ServicePlace.from_inputs,
+    rfc2136.SITE: rfc2136.SitePlace.from_inputs,
+    rfc2136.SERVICE: rfc2136.DynamicServicePlace.from_inputs,
 }
 
 

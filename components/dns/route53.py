@@ -20,6 +20,7 @@ from rollcall.route53 import (
     RecordSet,
     Route53Registry,
     Route53Store,
+    Store,
     by_labels,
     is_dead,
     is_kept,
@@ -29,7 +30,7 @@ from rollcall.route53 import (
     srv_names,
 )
 from rollcall.route53api import ConflictError, api_error
-from rollcall.settings import Route53Join, challenge_name, record_type
+from rollcall.settings import Route53Join, ServiceJoin, challenge_name, record_type
 from rollcall.zoneview import ZoneView
 
 # Hosts of which it is said what each server answers.
@@ -70,7 +71,7 @@ class ServicePlace:
         return cls(**known)
 
     @property
-    def told(self) -> Route53Join:
+    def told(self) -> ServiceJoin:
         """What the machines that stand here are told."""
         return Route53Join(
             zone=self.zone,
@@ -123,7 +124,7 @@ class ServiceRecords:
     def __init__(
         self,
         place: ServicePlace,
-        store: Route53Store | None = None,
+        store: Store | None = None,
         config: Mapping[str, str] | None = None,
         view: ZoneView | None = None,
     ) -> None:
@@ -136,7 +137,7 @@ class ServiceRecords:
         self._listed = frozenset(place.names)
 
     @cached_property
-    def _store(self) -> Route53Store:
+    def _store(self) -> Store:
         # boto3 takes a while to make a client, and who only asks after machines needs none.
         return self._given or _route53(self._place.zone, self._config)
 

@@ -23,7 +23,7 @@ from components.config import namespaces, stack_file
 from components.config.errors import ConfigurationError, at
 from components.config.models import (
     KEYS,
-    MACHINE_TOKEN,
+    SECRET_KEYS,
     SITE_JOIN,
     DirectorySettings,
     FleetSettings,
@@ -38,11 +38,13 @@ from components.dns.cloudflare_access import (
     cloudflare_url,
 )
 from components.dns.cloudflare_api import ApiFailingError, ApiRefusedError, CloudflareApi
+from components.dns.rfc2136 import MACHINE_TSIG_KEY, TSIG_KEY
 from components.preflight import (
     aws_tags,
     checkable,
     cloudflare_zone,
     dns_conflicts,
+    dynamic_zones,
     existing_resources,
     lost_tokens,
     policy_sizes,
@@ -77,7 +79,7 @@ from components.preflight.stack_config import config, config_keys, is_secret
 
 def plain_secrets() -> list[str]:
     """The faults of secrets that are no Pulumi secrets."""
-    keys = (*secrets(config), *CLOUDFLARE_SECRETS)
+    keys = (*secrets(config), *CLOUDFLARE_SECRETS, TSIG_KEY, MACHINE_TSIG_KEY)
     return namespaces.in_plain_text(keys, lambda key: bool(config(key)) and not is_secret(key))
 
 
@@ -113,7 +115,7 @@ def described(stack: str) -> tuple[Settings, list[str]]:
         faults += unknown.faults
         given = {key: value for key, value in given.items() if not any(f"rollcall:{key}." in each for each in faults)}
     # What the keys hold that are no settings is nothing to look at.
-    others = {key: "" for key in namespaces.ours(config_keys()) if key not in (*KEYS, MACHINE_TOKEN)}
+    others = {key: "" for key in namespaces.ours(config_keys()) if key not in (*KEYS, *SECRET_KEYS)}
     settings, wrong_values = read_whole(stack, {**given, **others}, hidden)
     root = pulumi.get_root_directory()
     doubled = stack_file.faults(Path(root), pulumi.get_stack()) if root else []
@@ -123,7 +125,7 @@ def described(stack: str) -> tuple[Settings, list[str]]:
 def region_fault(settings: Settings) -> list[str]:
     """Where AWS is used, the region must be the stack's own: with that of whoever runs Pulumi the AWS provider is another one, and so
     everything of it is replaced."""
-    if config("aws:region") or not _uses_aws(settings):
+    if config("aws:region") or not settings.uses_aws:
         return []
     return [namespaces.region_missing(config_keys(), region_around())]
 
@@ -183,9 +185,12 @@ def preflight(settings: Settings, before: Sequence[str] = ()) -> Standing:
         *region,
         *plain_secrets(),
         *size_faults(settings),
-        *aws_tags.faults(settings, marks(), config("aws:defaultTags"), os.environ),
+        *aws_tags.faults(settings.without_dynamic_zones(), marks(), config("aws:defaultTags"), os.environ),
     ]
     asked, in_cloudflare = checkable.part(settings, before), CloudflareFound()
+    faults += dynamic_zones.faults(asked, config)
+    # What follows asks Cloudflare, Route53 and the clouds.
+    asked = asked.without_dynamic_zones()
     if asked.site is not None:
         wrong = cloudflare_faults(config)
         if not wrong:
@@ -199,7 +204,7 @@ def preflight(settings: Settings, before: Sequence[str] = ()) -> Standing:
             asked = checkable.without_cloud(asked, cloud, found_here)
             # What is not set has been said.
             faults += [each for each in found_here if not (region and each.startswith(namespaces.REGION_MISSING))]
-    if _uses_aws(asked) and not region and (fault := account_fault()):
+    if asked.uses_aws and not region and (fault := account_fault()):
         faults.append(fault)
     asked, found = networked(asked)
     stands = existing_found(asked, in_cloudflare) + Standing(token_account=in_cloudflare.token_account)
@@ -258,10 +263,6 @@ def revoke(lost: Sequence[lost_tokens.LostToken], api: CloudflareApi | None) -> 
             pulumi.info(f"{token}. It was revoked.")
         except (ApiFailingError, ApiRefusedError) as failed:
             pulumi.warn(f"{token}. It could not be revoked: {failed}")
-
-
-def _uses_aws(settings: Settings) -> bool:
-    return bool(settings.fleets_of("aws")) or settings.directory is not None
 
 
 def existing_found(settings: Settings, in_cloudflare: CloudflareFound | None = None) -> Standing:

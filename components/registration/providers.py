@@ -31,6 +31,7 @@ from components.aws.account_settings import AWS_KEYS
 from components.compute.locations import left
 from components.dns.cloudflare_access import CLOUDFLARE_KEYS
 from components.dns.registry import place_of
+from components.dns.rfc2136 import TSIG_KEY
 from components.joyent.engine import Engine
 from components.model import DnsRecord, Instance, Member
 from components.registration import snapshots
@@ -68,7 +69,7 @@ class _Provider(ResourceProvider):
     _config: Mapping[str, str] = {}
 
     def configure(self, req: Any) -> None:
-        kept = (*CLOUDFLARE_KEYS, *AWS_KEYS, "rollcall:joyent", RESOLVERS)
+        kept = (*CLOUDFLARE_KEYS, *AWS_KEYS, TSIG_KEY, "rollcall:joyent", RESOLVERS)
         self._config = {key: value for key in kept if (value := req.config.get(key)) is not None}
 
     def _registries(self, props: Mapping[str, Any]) -> Registries:

@@ -12,6 +12,7 @@ from components.config.models import (
     SITE_JOIN,
     DirectorySettings,
     FleetSettings,
+    HealthSettings,
     IncarnationSettings,
     ServiceSettings,
     SiteSettings,
@@ -21,7 +22,7 @@ from components.dns.route53 import ServicePlace
 from components.resources.dns_credentials import Grant
 from components.resources.firewall import IngressRule, Ranges
 from components.resources.membership import Membership
-from rollcall.settings import CloudflareJoin, format_join
+from rollcall.settings import CloudflareJoin, SiteJoin, format_join
 
 THE_SERVICE = "the-service"
 SITE_PORT, CLOSED_PORT = 80, 443
@@ -82,14 +83,18 @@ def service_membership(
     zone: pulumi.Output[str],
     secrets: dict[str, pulumi.Output[str]],
     floor: Callable[[ServiceSettings, IncarnationSettings, int], int] = lambda service, incarnation, shard: 1,
+    *,
+    key: pulumi.Input[str] | None = None,
+    kind: Callable[..., ServicePlace] = ServicePlace,
 ) -> Membership:
-    """Joining the incarnation `joined` (`theService/v1`). `zone` is the hosted zone's id; `secrets` holds at most one, the key of an IAM
-    user, for machines that have no instance role; `floor` is that of a shard."""
+    """Joining the incarnation `joined` (`theService/v1`). `zone` is the provider's id of the zone; `secrets` holds at most one, the
+    provider's key, for machines that have no instance role; `floor` is that of a shard; `key` is the name of the secret with the key, that
+    of `secrets` unless given; `kind` is the provider's place."""
     service, incarnation = found(directory, joined)
-    key = next(iter(secrets), "")
+    key = next(iter(secrets), "") if key is None else key
 
     def place(known: str, shard: int) -> ServicePlace:
-        return ServicePlace(
+        return kind(
             zone=known,
             domain=directory.zone,
             service=service.label,
@@ -107,7 +112,12 @@ def service_membership(
     def words(index: int) -> pulumi.Output[str]:
         health, shard = asdict(service.health), index % incarnation.shards
         fewest = floor(service, incarnation, shard)
-        return zone.apply(lambda known: format_join(replace(place(known, shard).told, key=key, floor=fewest, **health)))
+
+        def told(known: list[str]) -> str:
+            zone_id, name = known
+            return format_join(replace(place(zone_id, shard).told, key=name, floor=fewest, **health))
+
+        return pulumi.Output.all(zone, key).apply(told)
 
     return Membership(
         places=[
@@ -119,6 +129,16 @@ def service_membership(
         words=words,
         secrets=secrets,
     )
+
+
+def health_words(health: HealthSettings) -> dict[str, Any]:
+    """A health check as the settings of a machine have it."""
+    return asdict(health)
+
+
+def changed(told: SiteJoin, **words: Any) -> SiteJoin:
+    """The same settings with other words."""
+    return replace(told, **words)  # type: ignore[type-var]
 
 
 def grant(directory: DirectorySettings, joins: tuple[str, ...], zone_arn: pulumi.Output[str]) -> Grant | None:

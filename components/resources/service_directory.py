@@ -5,7 +5,7 @@ RFC 6763: section 4.1 (PTR from a service to its instances), 6 (TXT), 9 (enumera
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import pulumi
@@ -95,8 +95,12 @@ class ServiceDirectory(pulumi.ComponentResource):
         )
 
 
-def static_records(settings: DirectorySettings, name: str = "directory") -> list[StaticRecord]:
-    """What the directory called `name` keeps in its zone."""
+def static_records(
+    settings: DirectorySettings,
+    name: str = "directory",
+    txt: Callable[[IncarnationSettings], str] | None = None,
+) -> list[StaticRecord]:
+    """What the directory called `name` keeps in its zone. `txt` gives the value of an incarnation's TXT, without its outer quotes."""
     zone = settings.zone
 
     def record(resource: str, label: str, rtype: str, values: list[str]) -> StaticRecord:
@@ -116,7 +120,7 @@ def static_records(settings: DirectorySettings, name: str = "directory") -> list
             record(f"{of}-ptr", service.label, "PTR", [f"{each}.{service.label}.{zone}." for each in sorted(sets)])
         )
         for each, incarnation in sets.items():
-            made.append(record(f"{of}-{each}-txt", f"{each}.{service.label}", "TXT", [txt_value(incarnation)]))
+            made.append(record(f"{of}-{each}-txt", f"{each}.{service.label}", "TXT", [(txt or txt_value)(incarnation)]))
     return made
 
 
@@ -126,14 +130,21 @@ def txt_value(incarnation: IncarnationSettings) -> str:
     https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/ResourceRecordTypes.html#TXTFormat. Without keys and values it
     is one empty string (RFC 6763 section 6.1).
     """
-    return '" "'.join(_escaped(f"{key}={value}") for key, value in _sorted(incarnation.txt).items())
+    return '" "'.join(_escaped(f"{key}={value}", "\\{:03o}") for key, value in _sorted(incarnation.txt).items())
+
+
+def zone_file_txt(incarnation: IncarnationSettings) -> str:
+    """The same as a zone file has it, where the number of a byte is decimal (RFC 1035 section 5.1)."""
+    return '" "'.join(_escaped(f"{key}={value}", "\\{:03d}") for key, value in _sorted(incarnation.txt).items())
 
 
 def _sorted(txt: Mapping[str, str]) -> dict[str, str]:
     return dict(sorted(txt.items()))
 
 
-def _escaped(text: str) -> str:
-    """Printable ASCII as it is, `"` and `\\` with a backslash, every other byte as `\\ooo`."""
+def _escaped(text: str, form: str) -> str:
+    """Printable ASCII as it is, `"` and `\\` with a backslash, every other byte in `form`."""
     shown = {ord('"'): '\\"', ord("\\"): "\\\\"}
-    return "".join(shown.get(byte) or (chr(byte) if 0x20 <= byte < 0x7F else f"\\{byte:03o}") for byte in text.encode())
+    return "".join(
+        shown.get(byte) or (chr(byte) if 0x20 <= byte < 0x7F else form.format(byte)) for byte in text.encode()
+    )

@@ -11,7 +11,7 @@ from typing import Any
 
 from rollcall.host_label import HostLabels
 from rollcall.registry import CloudflareRegistry, Registry, RetriedRoute53
-from rollcall.settings import CloudflareJoin, Join, Route53Join
+from rollcall.settings import CloudflareJoin, Join, Rfc2136Join, Rfc2136SiteJoin, Route53Join
 
 # `secret` gives the value of a secret by its name, and `labels` are those of this machine's hosts.
 Secret = Callable[[str], str]
@@ -25,9 +25,24 @@ def _route53(told: Route53Join, secret: Secret, labels: HostLabels) -> Registry:
     return RetriedRoute53(told, lambda: secret(told.key) if told.key else "", labels=labels)
 
 
+# A machine that boots asks who it is before it has dnspython.
+def _rfc2136_site(told: Rfc2136SiteJoin, secret: Secret, labels: HostLabels) -> Registry:
+    from rollcall.rfc2136 import Rfc2136Site
+
+    return Rfc2136Site(told, lambda: secret(told.key))
+
+
+def _rfc2136(told: Rfc2136Join, secret: Secret, labels: HostLabels) -> Registry:
+    from rollcall.rfc2136 import RetriedRfc2136
+
+    return RetriedRfc2136(told, lambda: secret(told.key), labels=labels)
+
+
 REGISTRIES: dict[str, Callable[[Any, Secret, HostLabels], Registry]] = {
     CloudflareJoin.KIND: _cloudflare,
     Route53Join.KIND: _route53,
+    Rfc2136SiteJoin.KIND: _rfc2136_site,
+    Rfc2136Join.KIND: _rfc2136,
 }
 
 

@@ -6,7 +6,7 @@ import queue
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
-from typing import Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
 from rollcall import plan
 from rollcall.answers import name_servers_answer
@@ -16,9 +16,9 @@ from rollcall.errors import RefusedError, TransientError
 from rollcall.host_label import HostLabels, KeptLabels
 from rollcall.ownership import KEPT, LEAVES, Owner
 from rollcall.retrying import retried
-from rollcall.route53 import Route53Registry, Route53Store
+from rollcall.route53 import Route53Registry, Route53Store, Store
 from rollcall.route53api import Route53Client
-from rollcall.settings import CloudflareJoin, Route53Join, challenge_name, record_type
+from rollcall.settings import CloudflareJoin, ServiceJoin, challenge_name, record_type
 
 # systemd gives a stop 30 s, and what has to be tried again is tried by the agent.
 _WITHIN = 12.0
@@ -222,16 +222,18 @@ class CloudflareRegistry:
         return self._store
 
 
-class RetriedRoute53:
+class RetriedService:
     """A membership in a service, each call in a thread: one that takes too long, or that is not wanted any more, is given up.
 
-    `key` gives an IAM user's key, or nothing for the role; `look` asks DNS for a set's targets; `labels` are those of this machine's
+    `key` gives the provider's key; `look` asks DNS for a set's targets; `labels` are those of this machine's
     hosts, which its memberships share.
     """
 
+    API: ClassVar[str]
+
     def __init__(
         self,
-        join: Route53Join,
+        join: ServiceJoin,
         key: Callable[[], str],
         look: Callable[[str], frozenset[str] | None] | None = None,
         labels: HostLabels | None = None,
@@ -240,7 +242,6 @@ class RetriedRoute53:
         self._key = key
         self._look = look or name_servers_answer(join.domain)
         self._labels = labels or KeptLabels()
-        self._role = InstanceRole()
         self._fresh: bool | str = True
         self._within = _WITHIN
         self._running: _Outcomes | None = None
@@ -278,18 +279,20 @@ class RetriedRoute53:
     def interrupt(self) -> None:
         """Give up the call that is under way. A signal handler may call this."""
         if self._running is not None:
-            self._running.put(TransientError("reason=interrupted api=route53"))
+            self._running.put(TransientError(f"reason=interrupted api={self.API}"))
+
+    def _open(self) -> tuple[Store, Callable[[], None]]:
+        """The zone's record sets, and what ends the connection to them."""
+        raise NotImplementedError
 
     def _ask(self, act: Callable[[Route53Registry], T]) -> T:
-        key = self._key()
-        client = Route53Client(AccessKey(key) if key else self._role, _BOUND)
-        store = Route53Store(self._told.zone, client)
+        store, close = self._open()
         registry = Route53Registry(self._told, store, self._fresh, look=self._look, labels=self._labels)
         # While it fails, one request for each try of the agent: an outage must not take the account's rate.
         within, self._within = self._within, 0.0
         outcomes = self._running = _Outcomes()
         try:
-            result = _bounded(lambda: retried(lambda: act(registry), within), outcomes)
+            result = _bounded(lambda: retried(lambda: act(registry), within), outcomes, self.API)
         except TransientError as fault:
             # Who only has to wait for the others may be quick.
             if "Throttling" in str(fault) or "contended" in str(fault):
@@ -297,13 +300,26 @@ class RetriedRoute53:
             raise
         finally:
             self._running = None
-            client.close()
+            close()
             self._fresh, self.left_hosts = registry.fresh, registry.left_hosts
         self._within = _WITHIN
         return result
 
 
-def _bounded(action: Callable[[], T], outcomes: _Outcomes) -> T:
+class RetriedRoute53(RetriedService):
+    """In a hosted zone of Route53, with an IAM user's `key`, or with the instance's role where that is empty."""
+
+    API = "route53"
+    _role: InstanceRole | None = None
+
+    def _open(self) -> tuple[Store, Callable[[], None]]:
+        key = self._key()
+        self._role = self._role or InstanceRole()
+        client = Route53Client(AccessKey(key) if key else self._role, _BOUND)
+        return Route53Store(self._told.zone, client), client.close
+
+
+def _bounded(action: Callable[[], T], outcomes: _Outcomes, api: str) -> T:
     """What `action` returns or raises in a thread, or TransientError where that takes too long."""
     found: list[T] = []
 
@@ -314,11 +330,11 @@ def _bounded(action: Callable[[], T], outcomes: _Outcomes) -> T:
         except BaseException as fault:  # noqa: BLE001 - raised below
             outcomes.put(fault)
 
-    threading.Thread(target=act, name="route53", daemon=True).start()
+    threading.Thread(target=act, name=api, daemon=True).start()
     try:
         fault = outcomes.get(timeout=_BOUND)
     except queue.Empty:
-        raise TransientError(f"reason=too-slow api=route53 seconds={_BOUND:.0f}") from None
+        raise TransientError(f"reason=too-slow api={api} seconds={_BOUND:.0f}") from None
     if fault is not None:
         raise fault
     return found[0]

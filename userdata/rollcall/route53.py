@@ -392,21 +392,11 @@ class Route53Registry:
     def challenge(self, owner: Owner, on: bool, by: str = "") -> bool:
         """Put up the challenge of `by` for this machine, or take it away (without `by` everybody's); whether there was one.
         Raises ConflictError when another changes them at this moment: whether there is one has to be seen again."""
-        name, text = challenge_name(owner, self._told), f'"{owner} {by}'.rstrip()
-        none = RecordSet(name, "TXT", _CHALLENGE_TTL_S, ())
-        old = next((each for each in self._store.at(name) if each.type == "TXT"), none)
-        rest = tuple(each for each in old.values if not each.startswith(text))
-        there = rest != old.values
-        if on != there:
-            values = (*rest, f'{text}"') if on else rest
-            self._store.change([old] if old.values else [], [replace(old, values=values)] if values else [])
-        return there
+        return put_challenge(self._store, challenge_name(owner, self._told), owner, on, by)
 
     def challengers(self, owner: Owner) -> tuple[str, ...]:
         """Return the `by` of each challenge for this machine."""
-        start = f'"{owner} '
-        texts = (value for each in self._store.at(challenge_name(owner, self._told)) for value in each.values)
-        return tuple(each.removeprefix(start).rstrip('"') for each in texts if each.startswith(start))
+        return challengers_at(self._store, challenge_name(owner, self._told), owner)
 
     def _register(self, owner: Owner, addresses: tuple[str, ...], word: str = _JOINS) -> bool:
         """Our A, AAAA and TXT stand; whether anything had to be changed. A machine's first join needs no look before."""
@@ -510,6 +500,26 @@ class Route53Registry:
     def _is_gone(self, name: str, value: str, hosts: Collection[str]) -> bool:
         """Whether a value at another name leads to no member. At the service's name there may be those of another incarnation."""
         return self._is_ours(value) and (name != _short_name(self._told) or _target(value) not in hosts)
+
+
+def put_challenge(store: Store, name: str, owner: Owner, on: bool, by: str) -> bool:
+    """Put up the challenge of `by` for `owner` at `name`, or take it away (without `by` everybody's); whether there was one."""
+    text = f'"{owner} {by}'.rstrip()
+    none = RecordSet(name, "TXT", _CHALLENGE_TTL_S, ())
+    old = next((each for each in store.at(name) if each.type == "TXT"), none)
+    rest = tuple(each for each in old.values if not each.startswith(text))
+    there = rest != old.values
+    if on != there:
+        values = (*rest, f'{text}"') if on else rest
+        store.change([old] if old.values else [], [replace(old, values=values)] if values else [])
+    return there
+
+
+def challengers_at(store: Store, name: str, owner: Owner) -> tuple[str, ...]:
+    """Return the `by` of each challenge for `owner` at `name`."""
+    start = f'"{owner} '
+    texts = (value for each in store.at(name) for value in each.values)
+    return tuple(each.removeprefix(start).rstrip('"') for each in texts if each.startswith(start))
 
 
 def _differ(old: RecordSet, new: RecordSet) -> bool:

@@ -51,13 +51,16 @@ class Join:
     HAS_HOSTS: ClassVar[bool] = False
     # For so many seconds after a change the name servers may still answer as before it.
     PROPAGATION_S: ClassVar[float] = 0.0
-    zone: str
     ttl: int
     rise: int
     fall: int
     ipv6: bool
 
     if TYPE_CHECKING:
+
+        @property
+        def zone(self) -> str:
+            """The provider's id of the zone."""
 
         @property
         def domain(self) -> str:
@@ -277,8 +280,45 @@ class Route53Join(ServiceJoin):
     PROPAGATION_S: ClassVar[float] = 15.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Rfc2136SiteJoin(SiteJoin):
+    """A site in a zone that the name server at `server` (`ADDRESS@PORT`) lets this machine update; `key` names the secret with the TSIG
+    key. `check`, `rise` and `fall` as in CloudflareJoin."""
+
+    KIND: ClassVar[str] = "rfc2136-site"
+    # The server is asked itself, since name servers beside it may be late, and which of them has a mark is not known.
+    CONFIRMED_BY_DNS: ClassVar[bool] = False
+    server: str
+    host: str
+    key: str
+    ttl: int = 120
+    check: str = "http:80:/"
+    rise: int = 1
+    fall: int = FALL
+    ipv6: bool = False
+    labels: int = 1
+    floor: int = 1
+    floor6: int = 1
+
+    @property
+    def zone(self) -> str:
+        return self.domain
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rfc2136Join(ServiceJoin):
+    """A service in a zone that the name server at `server` (`ADDRESS@PORT`) lets this machine update; `key` names the secret with the
+    TSIG key."""
+
+    KIND: ClassVar[str] = "rfc2136"
+    # Secondaries follow their primary by NOTIFY (RFC 1996).
+    PROPAGATION_S: ClassVar[float] = 15.0
+    zone: str = ""
+    server: str
+
+
 # By the first word of a membership. What each does in DNS: rollcall.providers.
-KINDS: dict[str, type[Join]] = {each.KIND: each for each in (CloudflareJoin, Route53Join)}
+KINDS: dict[str, type[Join]] = {each.KIND: each for each in (CloudflareJoin, Route53Join, Rfc2136SiteJoin, Rfc2136Join)}
 
 
 @dataclass(frozen=True, kw_only=True)

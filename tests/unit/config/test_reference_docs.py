@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from components.config import reference_docs
-from components.config.models import KEYS, MACHINE_TOKEN, Settings
+from components.config.models import KEYS, SECRET_KEYS, Settings
 from components.config.reader import plain, read_whole, rollcall_keys
 from components.config.reference_docs import DOCUMENT, ROOT, SCHEMA, document, lacking, main, rows
 
@@ -47,7 +47,7 @@ def test_a_row_has_the_default_and_what_the_key_takes(table: str, row: str) -> N
 
 def test_a_field_that_the_program_fills_in_is_no_key() -> None:
     schema = rollcall_keys().schema
-    assert set(schema["properties"]) == {*KEYS, MACHINE_TOKEN}
+    assert set(schema["properties"]) == {*KEYS, *SECRET_KEYS}
     assert "name" not in schema["$defs"]["FleetSettings"]["properties"]
 
 

@@ -247,7 +247,7 @@ class TestPrograms:
         words = [sys.executable, "-S", "-B", "-c", program]
         done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=60, check=False)
         lines = (userdata.HOME / "rollcall/settings.py").read_text().splitlines()
-        at = next(number for number, line in enumerate(lines, 1) if "is none of {', '.join(_KINDS)}" in line)
+        at = next(number for number, line in enumerate(lines, 1) if "is none of {', '.join(KINDS)}" in line)
         assert f'File "{landed}/rollcall/settings.py", line {at}, in parse_join' in done.stderr
         assert lines[at - 1].strip() in done.stderr
 

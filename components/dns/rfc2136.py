@@ -1,0 +1,162 @@
+"""Places in a zone whose name server takes dynamic updates (RFC 2136): a site's host, and the SRV set of a service's incarnation.
+
+The program asks with the stack's own TSIG key; machines have one of their own, or the same (docs/rfc2136.md).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from components.dns.base import families, without_ipv6
+from components.dns.cloudflare import SiteRecords
+from components.dns.route53 import ServicePlace, ServiceRecords
+from components.model import ExpectedRecordSet, RecordKey
+from rollcall.cloudflare import Record
+from rollcall.ownership import Owner
+from rollcall.settings import Rfc2136Join, Rfc2136SiteJoin
+from rollcall.zoneview import ZoneView
+
+if TYPE_CHECKING:
+    from rollcall.rfc2136 import Rfc2136Store
+
+SITE, SERVICE = "rfc2136-site", "rfc2136"
+# The stack's own key, in the form of nsupdate's `-y`, and that of its machines where it is another.
+TSIG_KEY, MACHINE_TSIG_KEY = "rollcall:tsigKey", "rollcall:machineTsigKey"
+_VARIABLE = "ROLLCALL_TSIG_KEY"
+Get = Callable[[str], str | None]
+
+
+def tsig_key(config: Get) -> str:
+    """The key with which the program changes zones; empty where there is none. `config` gives a key's value."""
+    return config(TSIG_KEY) or os.environ.get(_VARIABLE) or ""
+
+
+def machine_tsig_key(config: Get) -> str:
+    """The key that machines get."""
+    return config(MACHINE_TSIG_KEY) or tsig_key(config)
+
+
+def tsig_key_from(config: Get) -> str:
+    """Where the key comes from, or is to be put."""
+    return TSIG_KEY if config(TSIG_KEY) or not os.environ.get(_VARIABLE) else _VARIABLE
+
+
+def store_of(domain: str, server: str, key: str) -> Rfc2136Store:
+    """The record sets of a zone at `server` (`ADDRESS@PORT`). Raises FatalError where the key has another form."""
+    from rollcall.rfc2136 import Rfc2136Store, Rfc2136Zone, TsigKey
+
+    return Rfc2136Store(Rfc2136Zone(domain, server, TsigKey.parse(key)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SitePlace:
+    """The address records of `host` in the zone `domain`, whose primary is at `server` (`ADDRESS@PORT`); `ttl` in seconds; with `ipv6` by
+    both families."""
+
+    server: str
+    domain: str
+    host: str
+    ttl: int
+    kind: str = SITE
+    ipv6: bool = False
+    # Of a site that Cloudflare answers for; here the name servers answer with the machines' own addresses.
+    proxied = False
+
+    @property
+    def zone(self) -> str:
+        return self.domain
+
+    def as_inputs(self) -> dict[str, Any]:
+        return without_ipv6(asdict(self))
+
+    @classmethod
+    def from_inputs(cls, inputs: Mapping[str, Any]) -> SitePlace:
+        return cls(
+            server=inputs["server"],
+            domain=inputs["domain"],
+            host=inputs["host"],
+            ttl=int(inputs["ttl"]),
+            ipv6=bool(inputs.get("ipv6")),
+        )
+
+    @property
+    def record_sets(self) -> tuple[ExpectedRecordSet, ...]:
+        return tuple(ExpectedRecordSet(key=RecordKey(self.host, rtype)) for rtype in families(self.ipv6))
+
+    @property
+    def told(self) -> Rfc2136SiteJoin:
+        labels = self.host.removesuffix(self.domain).count(".")
+        return Rfc2136SiteJoin(
+            server=self.server, host=self.host, key="", ttl=self.ttl, ipv6=self.ipv6, labels=max(labels, 1)
+        )
+
+    @property
+    def lingering(self) -> float:
+        return self.told.cached_s
+
+    def records(self, view: ZoneView, config: Mapping[str, str]) -> SiteRecords:
+        return SiteRecords(self, SiteStore(self.host, store_of(self.domain, self.server, tsig_key(config.get))), view)
+
+
+class SiteStore:
+    """A site's records as `SiteRecords` lists and removes them. The id of a record has its mark: what another machine has taken over since
+    is not removed."""
+
+    def __init__(self, host: str, store: Rfc2136Store) -> None:
+        from rollcall.rfc2136 import MarkedAddresses
+
+        self._host, self._store = host, store
+        self._marked = MarkedAddresses(host, store)
+
+    def list(self, zone: str, name: str) -> tuple[Record, ...]:
+        """The addresses of the host with their marks, or the texts at another name."""
+        if name == self._host:
+            return tuple(replace(each, id=f"{each.type} {each.content} {each.comment}") for each in self._marked.list())
+        return tuple(
+            Record(name=name, type=each.type, content=value, ttl=each.ttl, zone=zone, id=f"{each.type} {name} {value}")
+            for each in self._store.zone.at(name, ("TXT",))
+            for value in each.values
+        )
+
+    def delete(self, zone: str, record: str) -> None:
+        """One that is gone already, or that has another mark by now, is no error."""
+        from rollcall import plan
+
+        rtype, where, rest = record.split(" ", 2)
+        if rtype == "TXT":
+            olds = [each for each in self._store.zone.at(where, ("TXT",)) if rest in each.values]
+            news = [replace(each, values=tuple(value for value in each.values if value != rest)) for each in olds]
+            self._store.change(olds, [each for each in news if each.values])
+            return
+        here = [each for each in self._marked.list() if (each.type, each.content, each.comment) == (rtype, where, rest)]
+        self._marked.apply(plan.Plan(deletes=tuple(here)), Owner.parse(rest), ())
+
+
+@dataclass(frozen=True, kw_only=True)
+class DynamicServicePlace(ServicePlace):
+    """The SRV set of an incarnation in the zone `domain`, whose primary is at `server` (`ADDRESS@PORT`)."""
+
+    zone: str = ""
+    kind: str = SERVICE
+    server: str
+
+    @property
+    def told(self) -> Rfc2136Join:
+        return Rfc2136Join(
+            server=self.server,
+            domain=self.domain,
+            service=self.service,
+            incarnation=self.incarnation,
+            port=self.port,
+            priority=self.priority,
+            weight=self.weight,
+            ttl=self.ttl,
+            ipv6=self.ipv6,
+            srv=self.srv,
+        )
+
+    def records(self, view: ZoneView, config: Mapping[str, str]) -> ServiceRecords:
+        return ServiceRecords(self, store_of(self.domain, self.server, tsig_key(config.get)), view=view)
