@@ -202,7 +202,8 @@ def _adopt(chosen: argparse.Namespace) -> int:
             "state: it has no resource. Run `pulumi up` first: `adopt` gives records to machines of the state."
         )
     stack = named(*reversed(_stack_of(str(resources[0]["urn"]))))
-    settings = program(stack, config, zone_names.looked_up(config.get))
+    # What is not marked at Cloudflare is not adopted (docs/rfc2136.md).
+    settings = program(stack, config, zone_names.looked_up(config.get)).without_dynamic_zones()
     records: tuple[Record, ...] = ()
     marks: dict[str, str] = {}
     verdicts = in_services(settings, stack, lambda directory: _hosted_zone(directory, config), config)

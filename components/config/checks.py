@@ -124,7 +124,7 @@ def _created(key: str, place: SiteSettings | DirectorySettings, add: _Add) -> No
 def _dynamic(key: str, place: SiteSettings | DirectorySettings, add: _Add) -> bool:
     """Whether the zone is at a name server that takes dynamic updates; what does not go with that, or without, is an error."""
     if not place.is_dynamic:
-        if place.server is not None:
+        if place.server is not None and not add.faults.covers(f"{key}.provider"):
             add(f"{key}.server", "is for provider: rfc2136", "Leave it out, or set the provider")
         return False
     if place.server is None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from components.config.models import at_port
 from components.dns.base import families, without_ipv6
 from components.dns.cloudflare import SiteRecords
 from components.dns.route53 import ServicePlace, ServiceRecords
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 SITE, SERVICE = "rfc2136-site", "rfc2136"
 # The stack's own key, in the form of nsupdate's `-y`, and that of its machines where it is another.
 TSIG_KEY, MACHINE_TSIG_KEY = "rollcall:tsigKey", "rollcall:machineTsigKey"
-_VARIABLE = "ROLLCALL_TSIG_KEY"
+_VARIABLE, _MACHINES_VARIABLE = "ROLLCALL_TSIG_KEY", "ROLLCALL_MACHINE_TSIG_KEY"
+# Where the program reaches the server, if that is not where machines do, as through a tunnel.
+_SERVER_VARIABLE = "ROLLCALL_UPDATE_SERVER"
 Get = Callable[[str], str | None]
 
 
@@ -36,7 +39,7 @@ def tsig_key(config: Get) -> str:
 
 def machine_tsig_key(config: Get) -> str:
     """The key that machines get."""
-    return config(MACHINE_TSIG_KEY) or tsig_key(config)
+    return config(MACHINE_TSIG_KEY) or os.environ.get(_MACHINES_VARIABLE) or tsig_key(config)
 
 
 def tsig_key_from(config: Get) -> str:
@@ -48,7 +51,9 @@ def store_of(domain: str, server: str, key: str) -> Rfc2136Store:
     """The record sets of a zone at `server` (`ADDRESS@PORT`). Raises FatalError where the key has another form."""
     from rollcall.rfc2136 import Rfc2136Store, Rfc2136Zone, TsigKey
 
-    return Rfc2136Store(Rfc2136Zone(domain, server, TsigKey.parse(key)))
+    instead = os.environ.get(_SERVER_VARIABLE)
+    where = at_port(instead) if instead else server
+    return Rfc2136Store(Rfc2136Zone(domain, where, TsigKey.parse(key)))
 
 
 @dataclass(frozen=True, kw_only=True)

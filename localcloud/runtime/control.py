@@ -39,6 +39,8 @@ class Controlled(Protocol):
 
     def environment(self) -> dict[str, str]: ...
 
+    def follow(self, zone: str, server: str, key: str) -> str: ...
+
 
 class ControlServer:
     """Serves a daemon's commands."""
@@ -69,6 +71,7 @@ class ControlServer:
             "fault": lambda ask: str(daemon.faults.add(ask["spec"])),
             "clear": lambda ask: daemon.faults.clear(ask.get("service")),
             "faults": lambda _: daemon.faults.active(),
+            "secondary": lambda ask: daemon.follow(ask["zone"], ask["server"], ask["key"]),
             "partition": lambda _: daemon.namespace.partition(),
             "isolate": lambda ask: daemon.namespace.isolate(ask["cloud"]),
             "heal": lambda _: daemon.namespace.heal(),

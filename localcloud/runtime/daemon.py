@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from localcloud.aws.catalogue import HOME
+from localcloud.dns.secondary import Relay, Secondaries
 from localcloud.dns.server import Authority, Listener, Resolver, bound_pair
 from localcloud.machines.compute import Hypervisor, InstantHypervisor
 from localcloud.network.ca import Authority as CertificateAuthority
@@ -91,6 +92,7 @@ class Daemon:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.faults = Faults()
+        self.secondaries = Secondaries()
         self.namespace = Namespace(name_for(ROOT, options.instance))
         self._keys = Keys(options.state / "keys")
         self._closers: list[Callable[[], object]] = []
@@ -243,7 +245,7 @@ class Daemon:
         from localcloud import cloudflare
         from localcloud.aws.route53 import store as route53
 
-        sources = [self.cloudflare, self.aws]
+        sources = [self.cloudflare, self.aws, self.secondaries]
         gateways = [network.gateway for network in NETWORKS.values()]
         # A zone's name servers answer for it with authority, at other addresses than those that resolve (RFC 1034 section 4.3).
         addresses = [
@@ -265,6 +267,18 @@ class Daemon:
             for where in addresses:
                 udp, tcp = self.namespace.run(functools.partial(bound_pair, where, 53))
                 self._listen_dns(Authority(sources, servers, self.faults, where), [udp], [tcp])
+
+    def follow(self, zone: str, server: str, key: str) -> str:
+        """Answer for a zone as a secondary of `server` (`ADDRESS@PORT` on this machine), to which machines get a way: its address."""
+        self.secondaries.add(zone, server, key)
+        address, _, port = server.partition("@")
+        if not self.options.machines:
+            return server
+        inside = NETWORKS["joyent"].gateway
+        relay = Relay(self.namespace.listen(inside, int(port)), (address, int(port)))
+        relay.start()
+        self._closers.append(relay.stop)
+        return f"{inside}@{port}"
 
     def _listen_dns(self, authority: Authority, udp: list[socket.socket], tcp: list[socket.socket]) -> None:
         listener = Listener(authority, udp, tcp)

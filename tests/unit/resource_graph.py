@@ -208,6 +208,19 @@ CONFIGS: dict[str, dict[str, Any]] = {
             "sample": {"cloud": "aws", "size": "t3.micro", **_WEB, "count": 1},
         },
     },
+    "dynamic": {
+        "site": {"zone": "example.org", "provider": "rfc2136", "server": "192.0.2.53", "host": "www.eu"},
+        "directory": {
+            "zone": "example.org",
+            "provider": "rfc2136",
+            "server": "[2001:db8::53]:5353",
+            "services": {"theService": _THE_SERVICE},
+        },
+        "fleets": {
+            "web": {"cloud": "joyent", "size": "g1.micro", **_WEB, "count": 1, "joins": ["site", "theService/v1"]},
+            "api": {"cloud": "aws", "size": "t3.micro", **_WEB, "count": 1, "joins": ["theService/v2"]},
+        },
+    },
     "new": {
         "site": {
             "zone": "scalability.expert",

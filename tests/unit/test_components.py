@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 GOLDEN = HERE / "golden"
 
 
-@pytest.mark.parametrize("cloud", ["aws", "joyent", "closed", "services", "regions", "ipv6", "workloads"])
+@pytest.mark.parametrize("cloud", ["aws", "joyent", "closed", "services", "regions", "ipv6", "workloads", "dynamic"])
 def test_the_graph_is_the_golden_one(graphs: Graphs, cloud: str) -> None:
     found = graphs[cloud]["graph"]
     golden = GOLDEN / f"{cloud}.json"
