@@ -15,10 +15,11 @@ from components.dns.registry import place_of
 from components.dns.rfc2136 import MACHINE_TSIG_KEY, TSIG_KEY, DynamicServicePlace, SitePlace
 from components.preflight import dynamic_zones
 from components.resources.zone_record import ZoneRecordError, ZoneRecordProvider
+from localcloud.runtime.prepare import ROOT
 from rollcall.ownership import KEPT, Owner
 from rollcall.rfc2136 import Rfc2136Site
 from rollcall.route53 import RecordSet, Route53Registry
-from tests.dynamic_zone import SERVERS, DynamicServer, running
+from tests.dynamic_zone import KNOTD, NAMED, SERVERS, DynamicServer, running
 
 pytestmark = pytest.mark.clouds
 ZONE = "example.org"
@@ -231,3 +232,12 @@ class TestServiceRecords:
         records.remove([each for each in entries if each.owner == ONE])
         assert server.values(SET, "SRV") == {f"10 10 4218 bbbbbb.rc.{ZONE}."}
         assert not server.values(f"aaaaaa.rc.{ZONE}", "TXT")
+
+
+def test_the_rules_in_the_manual_are_those_that_are_tested() -> None:
+    """Of BIND and of Knot, line by line, without the keys and the paths."""
+    manual = {line.strip() for line in (ROOT / "docs/rfc2136.md").read_text().splitlines()}
+    tested = f"{NAMED}{KNOTD}".replace("{{", "{").replace("}}", "}").replace("{zone}", ZONE)
+    starts = ("grant ", "allow-transfer", "max-records", "update-", "action: update")
+    lines = {line.strip() for line in tested.splitlines() if line.strip().startswith(starts)}
+    assert len(lines) > 10 and lines - manual == set()
