@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import dns.message
 import dns.name
@@ -18,7 +19,7 @@ import pytest
 from rollcall.errors import FatalError, RefusedError, TransientError
 from rollcall.host_label import KeptLabels
 from rollcall.ownership import KEPT, Owner
-from rollcall.rfc2136 import RetriedRfc2136, Rfc2136Site, Rfc2136Zone, TsigKey
+from rollcall.rfc2136 import MarkedAddresses, RetriedRfc2136, Rfc2136Site, Rfc2136Zone, TsigKey
 from rollcall.route53 import RecordSet, Route53Registry
 from rollcall.route53api import ConflictError
 from rollcall.settings import Rfc2136Join, Rfc2136SiteJoin
@@ -330,6 +331,22 @@ class TestSites:
         for each in threads:
             each.join(60)
         assert not faults and len(server.values(HOST, "A")) == 2
+
+    def test_a_machine_that_joins_between_two_reads_is_not_foreign(
+        self, server: DynamicServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Marks and addresses are at two names, so they take two queries."""
+        real, joined = Rfc2136Zone.at, list[bool]()
+
+        def at(zone: Rfc2136Zone, name: str, *types: Any) -> Any:
+            found = real(zone, name, *types)
+            if name == MARKS and not joined:
+                joined.append(True)
+                self.site(server).join(owner(2), A2)
+            return found
+
+        monkeypatch.setattr(Rfc2136Zone, "at", at)
+        assert [each.comment for each in MarkedAddresses(HOST, server.store()).list()] == [str(owner(2))]
 
     def test_it_is_challenged_below_its_host(self, server: DynamicServer) -> None:
         site = self.site(server)

@@ -341,13 +341,12 @@ class MarkedAddresses:
 
     def list(self) -> tuple[Record, ...]:
         """Every A, AAAA and CNAME record at the host, ours and foreign."""
-        marks = self._zone.at(mark_name(self._host), ("TXT",))
-        self._marks = {}
-        for text in (value for each in marks for value in each.values):
-            address, _, mark = text.strip('"').partition(" ")
-            if Owner.parse(mark) is not None:
-                self._marks[address] = (*self._marks.get(address, ()), mark)
+        # A mark without an address is removed (`apply`), so it must have been read first; an address without one may be new.
+        self._marks = self._read_marks()
         self._sets = {each.type: each for each in self._zone.at(self._host, ("A", "AAAA", "CNAME"))}
+        here = {value for each in self._sets.values() for value in each.values}
+        if here - self._marks.keys():
+            self._marks |= {address: mark for address, mark in self._read_marks().items() if address in here}
         return tuple(
             Record(
                 name=self._host,
@@ -361,6 +360,15 @@ class MarkedAddresses:
             for each in self._sets.values()
             for value in each.values
         )
+
+    def _read_marks(self) -> dict[str, tuple[str, ...]]:
+        """The marks, by address."""
+        found: dict[str, tuple[str, ...]] = {}
+        for text in (value for each in self._zone.at(mark_name(self._host), ("TXT",)) for value in each.values):
+            address, _, mark = text.strip('"').partition(" ")
+            if Owner.parse(mark) is not None:
+                found[address] = (*found.get(address, ()), mark)
+        return found
 
     def apply(
         self, changes: plan.Plan, owner: Owner | None, staying: Collection[str], unchanged: Collection[str] = ()
