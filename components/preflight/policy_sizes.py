@@ -11,6 +11,7 @@ from components.config.models import SITE_JOIN, FleetSettings, Settings
 from components.resources import memberships
 from components.resources.dns_credentials import ORIGIN, PROBE_KEY, TOKEN, join_statements, policy_document
 from components.resources.releases import FOLDER
+from components.resources.zones import TSIG
 
 # Characters that are no blanks, in all inline policies of one.
 MOST = {"role": 10240, "user": 2048}
@@ -56,12 +57,21 @@ def document(
 ) -> str:
     """The policy that the fleet's registrar will write; `parameter` gives the ARN of a secret's SSM parameter, `objects` is that of the
     releases."""
-    site, secrets = settings.site, [PROBE_KEY] if fleet.cloud == "aws" else []
-    if fleet.cloud == "aws" and site is not None and SITE_JOIN in fleet.joins:
-        secrets += [TOKEN, ORIGIN] if site.proxied else [TOKEN]
+    secrets = [PROBE_KEY, *_secrets(settings, fleet)] if fleet.cloud == "aws" else []
     sets, directory = _sets(settings, fleet), settings.directory
     joins = [join_statements(zone_arn, directory.zone, sets)] if sets and directory is not None else []
     return policy_document([parameter(each) for each in secrets], joins, objects if fleet.cloud == "aws" else "")
+
+
+def _secrets(settings: Settings, fleet: FleetSettings) -> list[str]:
+    """The secrets that a fleet needs for what it joins."""
+    site, directory = settings.site, settings.directory
+    found = []
+    if site is not None and SITE_JOIN in fleet.joins:
+        found += [TSIG] if site.is_dynamic else [TOKEN, ORIGIN] if site.proxied else [TOKEN]
+    if directory is not None and directory.is_dynamic and set(fleet.joins) - {SITE_JOIN}:
+        found += [TSIG]
+    return [*dict.fromkeys(found)]
 
 
 def len_of(policy: str) -> int:
@@ -70,7 +80,8 @@ def len_of(policy: str) -> int:
 
 
 def _sets(settings: Settings, fleet: FleetSettings) -> list[str]:
-    return memberships.sets_of(settings.directory, fleet.joins) if settings.directory is not None else []
+    directory = settings.directory
+    return memberships.sets_of(directory, fleet.joins) if directory is not None and not directory.is_dynamic else []
 
 
 def _fault(settings: Settings, fleet: FleetSettings, whose: str, length: int) -> Iterator[str]:
