@@ -242,13 +242,15 @@ def _floor(key: str, what: str, join: str, least: int, settings: Settings, add: 
 
 def _capacity(settings: Settings, service: ServiceSettings, add: _Add) -> None:
     """Refuse more machines than a set holds while a fleet is replaced."""
+    dynamic = settings.directory is not None and settings.directory.is_dynamic
+    taker = "an update" if dynamic else "Route53"
     for each in service.incarnations:
         joining = [fleet.count for fleet in settings.fleets if f"{service.name}/{each.name}" in fleet.joins]
         most = (sum(joining) + max(joining, default=0)) / each.shards
         if most > _ROUTE53_VALUES:
             add(
                 at(_SERVICES, service.name, "incarnations", each.name),
-                f"would hold {most:.0f} machines in a set while a fleet is replaced, Route53 takes {_ROUTE53_VALUES}",
+                f"would hold {most:.0f} machines in a set while a fleet is replaced, {taker} takes {_ROUTE53_VALUES}",
                 f"Give it shards: {-(-(sum(joining) + max(joining)) // _ROUTE53_COMFORTABLE)}",
             )
 
