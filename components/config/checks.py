@@ -25,8 +25,8 @@ from components.config.models import (
     ServiceSettings,
     Settings,
     SiteSettings,
-    at_port,
 )
+from components.config.servers import at_port
 from rollcall import probe
 from rollcall.ownership import Owner, OwnershipError
 from rollcall.settings import (

@@ -166,17 +166,6 @@ def _server(text: str | None) -> str | None:
         raise refused("is not the address of a name server", "Write it as 192.0.2.53 or 192.0.2.53:5353") from None
 
 
-def at_port(server: str) -> str:
-    """Return a server as machines are told it, `ADDRESS@PORT`: a tag of EC2 takes no brackets."""
-    if server.startswith("["):
-        host, _, port = server[1:].partition("]:")
-    elif server.count(":") == 1:
-        host, _, port = server.partition(":")
-    else:
-        host, port = server, "53"
-    return f"{host}@{port}"
-
-
 _SERVER = Field(
     description="with `provider: rfc2136`: the address of the zone's primary name server, with a port where that is not 53;"
     " program and machines send it their updates",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from components.config.models import at_port
+from components.config.servers import at_port
 from components.dns.base import families, without_ipv6
 from components.dns.cloudflare import SiteRecords
 from components.dns.route53 import ServicePlace, ServiceRecords

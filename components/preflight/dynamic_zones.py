@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from components.config.models import Settings, at_port
+from components.config.models import Settings
+from components.config.servers import at_port
 from components.dns.rfc2136 import (
     MACHINE_TSIG_KEY,
     TSIG_KEY,

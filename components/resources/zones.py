@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import pulumi
 
 from components.config import floors
-from components.config.models import SITE_JOIN, FleetSettings, Settings, at_port
+from components.config.models import SITE_JOIN, FleetSettings, Settings
+from components.config.servers import at_port
 from components.dns.rfc2136 import DynamicServicePlace, SitePlace
 from components.resources import memberships
 from components.resources.dns_credentials import (

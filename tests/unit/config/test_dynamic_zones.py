@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from components.config.errors import ConfigurationError
-from components.config.models import at_port
 from components.config.reader import read
+from components.config.servers import at_port
 from rollcall.settings import KINDS, Rfc2136Join, Rfc2136SiteJoin, format_join, parse_join
 
 SITE: dict[str, Any] = {"zone": "example.org", "provider": "rfc2136", "server": "192.0.2.53"}
