@@ -150,8 +150,10 @@ def test_a_crashed_machine_is_removed_by_its_peers(zone: Dynamic) -> None:
 def test_a_change_of_the_count_removes_first_and_adds_back(zone: Dynamic) -> None:
     zone.configure(1)
     zone.rehearsal.write_config()
-    zone.pulumi("up", "--yes", "--skip-preview")
-    assert len(zone.of_machines()) == 2
+    said = zone.pulumi("up", "--yes", "--skip-preview")
+    names = [each["urn"].rpartition("::")[2] for each in zone.rehearsal.resources()]
+    assert "web-joyent-1" not in names, said[-3000:]
+    assert [each["name"] for each in zone.machines("web-joyent-1")] == [], (zone.machines("web-"), said[-3000:])
     zone.assert_all_answer()
     note = json.loads(zone.inside(zone.machine("web-joyent-0")["id"], "cat", "/run/rollcall/status.json"))
     assert note["step"] == "registered" and not note["error"] and not note["watch"], note
