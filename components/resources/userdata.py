@@ -1,8 +1,8 @@
 """Builds what a machine boots with: one boot script for all machines, and the release that holds the agent and the workloads.
 
-The release is a tar of the sources below `userdata/` without docstrings and comments, named by its SHA-256. Who packs it does not matter:
-entries are sorted and have no owner, no time and one mode. An EC2 machine fetches it (components/resources/releases.py), a Triton machine
-has it in its user-script, after the boot script. Compression is only for the transport.
+The release is a tar of the sources below `userdata/`, named by its SHA-256. Who packs it does not matter: entries are sorted and have no
+owner, no time and one mode. An EC2 machine fetches it (components/resources/releases.py). A Triton machine has it in its user-script, after the
+boot script, and there without docstrings and comments. Compression is only for the transport.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import io
 import json
 import re
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from components.workloads.release import Release
@@ -39,11 +40,21 @@ _COMMENT = re.compile(r"^ *#(?!!).*$", re.M)
 
 @functools.cache
 def release() -> Release:
-    """What the sources below `userdata/` are, packed: the same bytes whoever packs them."""
+    """Pack the sources below `userdata/`: the same bytes whoever packs them."""
+    return _packed(files())
+
+
+@functools.cache
+def carried_release() -> Release:
+    """Pack the sources for a user-script: programs without docstrings and comments, since CloudAPI takes 100,000 bytes."""
+    return _packed(carried_files())
+
+
+def _packed(sources: Mapping[str, bytes]) -> Release:
     found = io.BytesIO()
     # The oldest format has no place for what differs from builder to builder (https://www.gnu.org/software/tar/manual/html_section/Formats.html).
     with tarfile.open(fileobj=found, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for name, data in files().items():
+        for name, data in sources.items():
             entry = tarfile.TarInfo(name)
             entry.size, entry.mode = len(data), _MODE
             archive.addfile(entry, io.BytesIO(data))
@@ -54,8 +65,7 @@ def release() -> Release:
 def files() -> dict[str, bytes]:
     """The release's files by their paths in it, sorted. Texts have the line ends of Unix, however they were checked out."""
     paths = {str(path.relative_to(HOME).as_posix()): path for path in HOME.rglob("*") if _is_source(path)}
-    found = {name: paths[name].read_bytes().replace(b"\r\n", b"\n") for name in sorted(paths)}
-    return {name: lean(data.decode()).encode() if name.endswith(".py") else data for name, data in found.items()}
+    return {name: paths[name].read_bytes().replace(b"\r\n", b"\n") for name in sorted(paths)}
 
 
 def lean(program: str) -> str:
@@ -65,6 +75,11 @@ def lean(program: str) -> str:
     # What is left between two threes of quotes is text of the program.
     parts = plain.split('"""')
     return '"""'.join(_COMMENT.sub("", each) if at % 2 == 0 else each for at, each in enumerate(parts))
+
+
+def carried_files() -> dict[str, bytes]:
+    """Return the same with programs as a user-script has them (`lean`)."""
+    return {name: lean(data.decode()).encode() if name.endswith(".py") else data for name, data in files().items()}
 
 
 def _is_source(path: Path) -> bool:
@@ -101,7 +116,7 @@ def build(workloads: tuple[Release, ...] = ()) -> str:
 
     Base85 has no character that JSON escapes, and is a sixteenth shorter than Base64 (https://docs.python.org/3/library/base64.html).
     """
-    return "".join([boot_script(), *map(_carried, (release(), *workloads))])
+    return "".join([boot_script(), *map(_carried, (carried_release(), *workloads))])
 
 
 def _carried(one: Release) -> str:

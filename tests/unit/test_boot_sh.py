@@ -341,10 +341,10 @@ class TestBoot:
 
     def test_every_file_lands_to_the_byte(self, host: Host) -> None:
         host.boot()
-        release = host.root / "opt/rollcall/releases" / userdata.release().digest
+        release = host.root / "opt/rollcall/releases" / userdata.carried_release().digest
         assert (host.root / "opt/rollcall/current").resolve() == release
         assert {str(each.relative_to(release)): each.read_bytes() for each in release.rglob("*") if each.is_file()} == (
-            userdata.files()
+            userdata.carried_files()
         )
         assert {each.stat().st_mode & 0o777 for each in release.rglob("*") if each.is_file()} == {0o644}
         for unit in ("rollcall.service", "the-service.service"):
@@ -456,7 +456,7 @@ class TestBoot:
         host.is_("aws i-0123 site the-service")
         host.boot()
         host.calls()
-        digest, text = userdata.release().digest, another()
+        digest, text = userdata.carried_release().digest, another()
         assert host.boot(text).returncode == 0
         found = {each.name for each in (host.root / "opt/rollcall/releases").iterdir()}
         assert len(found) == 2 and digest in found

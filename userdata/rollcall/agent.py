@@ -484,8 +484,7 @@ class Agent:
     def _release(self, membership: Membership) -> None:
         """Remove hosts that have left, once no name server has answered with them for as long as a cache may keep that answer."""
         left, told = membership.left_hosts, membership.told
-        assert isinstance(told, Route53Join)
-        if left & {*(self._ask_dns(set_name(told), told) or ())}:
+        if left & {*(self._ask_dns(told.name, told) or ())}:
             membership.unanswered_since = None
         elif membership.unanswered_since is None:
             membership.unanswered_since = self._clock()

@@ -261,6 +261,7 @@ class Rfc2136Site:
     ) -> None:
         self._told, self._key, self._pause = told, key, pause
         self.lives: Callable[[str, bool], bool] = lambda *_: False
+        self.left_hosts: frozenset[str] = frozenset()
         # The records that this machine wrote, whose mark somebody may have removed.
         self._ids: set[str] = set()
         self.size = 0
@@ -279,12 +280,19 @@ class Rfc2136Site:
         self._ids = {_id(record_type(each), each) for each in addresses}
         return changed
 
-    def leave(self, owner: Owner, *addresses: str) -> bool:
+    def leave(self, owner: Owner) -> bool:
+        return self.leave_set(owner)
+
+    def leave_set(self, owner: Owner, *addresses: str) -> bool:
         site = self._site()
         changes = plan.leaving(self._list(site), owner, addresses, self._ids)
         changed = site.apply(changes, owner, ())
         self._ids -= {each.id for each in changes.deletes}
         return changed
+
+    def remove_hosts(self, owner: Owner, hosts: Collection[str], *addresses: str) -> bool:
+        """A site has no hosts."""
+        return False
 
     def leave_unhealthy(self, owner: Owner, floors: Mapping[str, int], *addresses: str) -> str:
         """By compare-and-swap of the address records: no set ever has fewer machines for this."""

@@ -7,7 +7,7 @@ predecessor leaves. The RollCalls, which close the bracket, are made by `call_ro
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -57,6 +57,8 @@ class Fleet(pulumi.ComponentResource):
     there is none, they have `secrets` from their cloud."""
 
     instance_role: ClassVar[bool] = False
+    # The agent's, as machines of this cloud get it.
+    packed: ClassVar[Callable[[], Release]] = staticmethod(userdata.release)
     access: Location
     machines: list[pulumi.Resource]
     members: list[dict[str, pulumi.Input[str]]]
@@ -119,7 +121,7 @@ class Fleet(pulumi.ComponentResource):
             **self.identity(index, deregistration),
             WORKLOADS: " ".join(self.settings.runs or samples),
             PROBE: self.args.probe_key,
-            RELEASE: userdata.release().digest,
+            RELEASE: type(self).packed().digest,
         }
         keys.update({f"{WORKLOAD}{name}": digest for name, digest in self.settings.digests.items()})
         for at, membership in enumerate(self.args.memberships):

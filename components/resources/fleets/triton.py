@@ -15,6 +15,8 @@ from components.resources.tags import marks
 class JoyentFleet(Fleet):
     """Triton machines by the dynamic provider over CloudAPI, with one waiter for the whole fleet; all in one data centre."""
 
+    packed = staticmethod(userdata.carried_release)
+
     def make(self) -> None:
         datacenter = self.settings.region
         self.access = Location(cloud="joyent", region=datacenter or "")

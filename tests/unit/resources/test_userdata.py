@@ -62,8 +62,13 @@ def tree_of(program: str) -> str:
     return ast.dump(_WithoutTexts().visit(ast.parse(program)))
 
 
+def contents(tar: bytes) -> dict[str, bytes]:
+    with tarfile.open(fileobj=io.BytesIO(tar), mode="r:") as archive:
+        return {each.name: archive.extractfile(each).read() for each in archive}  # type: ignore[union-attr]
+
+
 def forget() -> None:
-    for each in (userdata.release, userdata.boot_script, userdata.build):
+    for each in (userdata.release, userdata.carried_release, userdata.boot_script, userdata.build):
         each.cache_clear()
 
 
@@ -79,19 +84,19 @@ def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 class TestRelease:
-    def test_it_holds_every_source_and_no_other(self) -> None:
-        tar = userdata.release().tar
-        with tarfile.open(fileobj=io.BytesIO(tar), mode="r:") as archive:
-            found = {each.name: archive.extractfile(each).read() for each in archive}  # type: ignore[union-attr]
+    def test_it_holds_every_source_to_the_byte_and_no_other(self) -> None:
+        assert contents(userdata.release().tar) == {each: (userdata.HOME / each).read_bytes() for each in SHIPPED}
+
+    def test_a_user_script_holds_every_source_and_no_other(self) -> None:
+        found = contents(userdata.carried_release().tar)
         assert found.keys() == {*SHIPPED}
         for name, data in found.items():
-            source = (userdata.HOME / name).read_bytes()
-            assert data == source or name.endswith(".py")
+            assert data == (userdata.HOME / name).read_bytes() or name.endswith(".py")
 
     @pytest.mark.parametrize("name", [each for each in SHIPPED if each.endswith(".py")])
-    def test_of_a_program_only_docstrings_and_comments_are_left_out(self, name: str) -> None:
+    def test_in_a_user_script_a_program_lacks_docstrings_and_comments_alone(self, name: str) -> None:
         source = (userdata.HOME / name).read_text()
-        packed = userdata.files()[name].decode()
+        packed = userdata.carried_files()[name].decode()
         lines = zip(source.splitlines(), packed.splitlines(), strict=True)
         assert all(new in (old, "") or new.strip() == "..." for old, new in lines), "each line has its number"
         assert tree_of(source) == tree_of(packed)
@@ -155,8 +160,8 @@ class TestText:
         script, text = userdata.boot_script(), userdata.build()
         assert text.startswith(script) and script.endswith("\n#FILES\n")
         digest, packed = text.removeprefix(script).splitlines()
-        assert digest == userdata.release().digest
-        assert bz2.decompress(base64.b85decode(packed)) == userdata.release().tar
+        assert digest == userdata.carried_release().digest
+        assert bz2.decompress(base64.b85decode(packed)) == userdata.carried_release().tar
 
     def test_the_script_is_what_is_in_the_repository_comments_and_all(self) -> None:
         """The program that gets the release is packed in one line behind its mark."""
