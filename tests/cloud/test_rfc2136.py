@@ -261,7 +261,7 @@ class TestSites:
         assert self.marks(server) == {f"{A1} {owner(1)}", f"{V6} {owner(1)}"}
         assert (site.size, site.generations) == (2, {A1: "000001", V6: "000001"})
         assert site.owner_at(A1) == owner(1) and site.owner_at(FOREIGN) is None
-        assert site.leave_set(owner(1), A1, V6) and not site.leave(owner(1), A1, V6)
+        assert site.leave_set(owner(1), A1, V6) and not site.leave_set(owner(1), A1, V6)
         assert not server.values(HOST, "A") and not server.values(HOST, "AAAA") and not self.marks(server)
 
     def test_another_address_takes_the_place_of_the_old_one(self, server: DynamicServer) -> None:
