@@ -22,7 +22,7 @@ config:
   rollcall:linger: 5
   rollcall:directory: {{ zone: unilans.net, services: {{ theService: {{ port: 4218, ttl: 5, incarnations: {{ v1: {{}}{v2} }} }} }} }}
   rollcall:fleets:
-    api: {{ cloud: aws, count: 2, size: t3.micro, image: debian-12, timeout: 60, joins: [theService/v1] }}
+    api: {{ cloud: aws, count: 2, size: {size}, image: debian-12, timeout: 60, joins: [theService/v1] }}
     {next}
 """
 NEXT = "next: { cloud: joyent, count: 1, size: g1.micro, image: debian-12, joins: [theService/v2] }"
@@ -52,7 +52,10 @@ class Incarnations(InStep):
 
 
 def configured(second: bool) -> str:
-    return CONFIG.format(v2=", v2: {}" if second else "", next=NEXT if second else "")
+    """With another size, so that the machines of the first incarnation are replaced: their predecessors know of no second one, and write
+    their successors to the service's name."""
+    size = "t3.small" if second else "t3.micro"
+    return CONFIG.format(v2=", v2: {}" if second else "", next=NEXT if second else "", size=size)
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +80,7 @@ def test_it_changes_hands_in_one_up(stack: Incarnations, second: bool) -> None:
     began = time.monotonic()
     stack.up()
     replaced = len(before - stack.of("api-"))
+    assert replaced == 2
     print(
         f"\nup took {time.monotonic() - began:.0f} s, {replaced} machines of the first incarnation were replaced",
         end="",
