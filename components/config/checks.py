@@ -12,6 +12,7 @@ from functools import partial
 
 from components.config import floors, workload_checks
 from components.config.errors import Faults, at, looks_secret, shown
+from components.config.joins import site_join
 from components.config.models import (
     EC2_IMAGES,
     FLEET_NAME,
@@ -36,6 +37,7 @@ from rollcall.settings import (
     Route53Join,
     ServiceJoin,
     SettingsError,
+    SiteJoin,
     format_join,
 )
 
@@ -355,36 +357,16 @@ def _machine_settings(settings: Settings, fleet: FleetSettings, add: _Add) -> No
 
 def _site_join(settings: Settings, site: SiteSettings, fleet: FleetSettings) -> str:
     home = f"/rollcall/{settings.stack}/{fleet.name}/" if fleet.cloud == "aws" else ""
-    floor, floor6 = floors.of_site(settings)
-    if site.is_dynamic:
-        return format_join(
-            Rfc2136SiteJoin(
-                server=at_port(site.server or ""),
-                host=site.fqdn,
-                key=f"{home}tsig-key",
-                ttl=site.ttl,
-                ipv6=fleet.ipv6,
-                labels=site.host.count(".") + 1,
-                floor=floor,
-                floor6=floor6 if fleet.ipv6 else 1,
-                **asdict(site.health),
-            )
-        )
-    return format_join(
-        CloudflareJoin(
-            zone="0" * 32,
-            host=site.fqdn,
-            token=f"{home}cloudflare-token",
-            ttl=site.ttl,
-            proxied=site.proxied,
-            origin=f"{home}origin" if site.proxied else "",
-            ipv6=fleet.ipv6,
-            labels=site.host.count(".") + 1,
-            floor=floor,
-            floor6=floor6 if fleet.ipv6 else 1,
-            **asdict(site.health),
-        )
+    kind: Callable[..., SiteJoin] = partial(
+        CloudflareJoin,
+        zone="0" * 32,
+        token=f"{home}cloudflare-token",
+        proxied=site.proxied,
+        origin=f"{home}origin" if site.proxied else "",
     )
+    if site.is_dynamic:
+        kind = partial(Rfc2136SiteJoin, server=at_port(site.server or ""), key=f"{home}tsig-key")
+    return format_join(site_join(kind, site, ipv6=fleet.ipv6, floors=floors.of_site(settings)))
 
 
 def _service_join(

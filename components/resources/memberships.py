@@ -8,11 +8,11 @@ from typing import Any
 
 import pulumi
 
+from components.config.joins import site_join
 from components.config.models import (
     SITE_JOIN,
     DirectorySettings,
     FleetSettings,
-    HealthSettings,
     IncarnationSettings,
     ServiceSettings,
     SiteSettings,
@@ -22,7 +22,7 @@ from components.dns.route53 import ServicePlace
 from components.resources.dns_credentials import Grant
 from components.resources.firewall import IngressRule, Ranges
 from components.resources.membership import Membership
-from rollcall.settings import CloudflareJoin, SiteJoin, format_join
+from rollcall.settings import CloudflareJoin, format_join
 
 THE_SERVICE = "the-service"
 SITE_PORT, CLOSED_PORT = 80, 443
@@ -49,22 +49,8 @@ def site_membership(
 
     def words(known: list[str]) -> str:
         zone_id, name, pem = known
-        health = asdict(settings.health)
-        return format_join(
-            CloudflareJoin(
-                zone=zone_id,
-                host=settings.fqdn,
-                token=name,
-                ttl=settings.ttl,
-                proxied=settings.proxied,
-                origin=pem,
-                ipv6=ipv6,
-                labels=settings.host.count(".") + 1,
-                floor=floors[0],
-                floor6=floors[1] if ipv6 else 1,
-                **health,
-            )
-        )
+        own = {"zone": zone_id, "token": name, "proxied": settings.proxied, "origin": pem}
+        return format_join(site_join(CloudflareJoin, settings, ipv6=ipv6, floors=floors, **own))
 
     told = pulumi.Output.all(zone, token, origin).apply(words)
     return Membership(
@@ -129,16 +115,6 @@ def service_membership(
         words=words,
         secrets=secrets,
     )
-
-
-def health_words(health: HealthSettings) -> dict[str, Any]:
-    """A health check as the settings of a machine have it."""
-    return asdict(health)
-
-
-def changed(told: SiteJoin, **words: Any) -> SiteJoin:
-    """The same settings with other words."""
-    return replace(told, **words)  # type: ignore[type-var]
 
 
 def grant(directory: DirectorySettings, joins: tuple[str, ...], zone_arn: pulumi.Output[str]) -> Grant | None:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import pulumi
 
 from components.config import floors
+from components.config.joins import site_join
 from components.config.models import SITE_JOIN, FleetSettings, Settings
 from components.config.servers import at_port
 from components.dns.rfc2136 import DynamicServicePlace, SitePlace
@@ -39,7 +40,7 @@ from components.resources.service_directory import (
 )
 from components.resources.site import Site, SiteArgs
 from components.resources.zone_record import ZoneRecord
-from rollcall.settings import format_join
+from rollcall.settings import Rfc2136SiteJoin, format_join
 
 Secrets = dict[str, pulumi.Output[str]]
 # The secret of a machine in a zone that takes dynamic updates, by its short name.
@@ -154,9 +155,8 @@ class DynamicSite:
         place = SitePlace(
             server=self._server, domain=settings.zone, host=settings.fqdn, ttl=settings.ttl, ipv6=fleet.ipv6
         )
-        floor, floor6 = floors.of_site(self._settings)
-        health: dict[str, Any] = memberships.health_words(settings.health)
-        told = partial(memberships.changed, place.told, floor=floor, floor6=floor6 if fleet.ipv6 else 1, **health)
+        kind = partial(Rfc2136SiteJoin, server=self._server)
+        told = partial(site_join, kind, settings, ipv6=fleet.ipv6, floors=floors.of_site(self._settings))
         words = pulumi.Output.from_input(names[TSIG]).apply(lambda key: format_join(told(key=key)))
         return Membership(
             places=[pulumi.Output.from_input(place.as_inputs())],
