@@ -21,22 +21,22 @@ installed:
 	@python3 -m localcloud.runtime.prepare
 
 up: installed ## everything from nothing to a site that answers from two clouds (STACK=prod, PLUGINS=real)
-	@$(PY) -m localcloud.runtime.rehearsal up --stack $(STACK) $(if $(PLUGINS),--plugins $(PLUGINS))
+	@$(PY) -m localcloud.runtime.sandbox up --stack $(STACK) $(if $(PLUGINS),--plugins $(PLUGINS))
 
 down: ## destroy the stack, then stop the local clouds; logs, .venv and caches are left (STACK=prod)
-	@if [ -x $(PY) ]; then $(PY) -m localcloud.runtime.rehearsal down --stack $(STACK); else echo "nothing is up"; fi
+	@if [ -x $(PY) ]; then $(PY) -m localcloud.runtime.sandbox down --stack $(STACK); else echo "nothing is up"; fi
 
 preview: installed ## what `pulumi up` would change, on the local clouds (STACK=prod)
-	@$(PY) -m localcloud.runtime.rehearsal preview --stack $(STACK) $(if $(PLUGINS),--plugins $(PLUGINS))
+	@$(PY) -m localcloud.runtime.sandbox preview --stack $(STACK) $(if $(PLUGINS),--plugins $(PLUGINS))
 
 status: ## state, clouds and DNS side by side, differences first; fails when there are any (JSON=1 for programs)
-	@$(PY) -m localcloud.runtime.rehearsal status --stack $(STACK) $(if $(JSON),--json)
+	@$(PY) -m localcloud.runtime.sandbox status --stack $(STACK) $(if $(JSON),--json)
 
 catalogue: ## the images and sizes of both clouds that a fleet may name (FIND="aws size t3", REGION=eu-west-1, JSON=1)
-	@set -f; $(PY) -m localcloud.runtime.rehearsal catalogue --stack $(STACK) $(if $(JSON),--json) $(if $(REGION),--region $(REGION)) -- $$FIND
+	@set -f; $(PY) -m localcloud.runtime.sandbox catalogue --stack $(STACK) $(if $(JSON),--json) $(if $(REGION),--region $(REGION)) -- $$FIND
 
 env: ## export lines that point any client, and plain pulumi, at the running local clouds: eval "`make -s env`"
-	@$(PY) -m localcloud.runtime.rehearsal env --stack $(STACK)
+	@$(PY) -m localcloud.runtime.sandbox env --stack $(STACK)
 
 # Four workers, since a test of booted machines works a third of its time and waits for the rest; each with whole files (tests/conftest.py
 # has their order). Bytecode is kept, whatever the caller's environment says of it: to compile all that is imported takes each worker

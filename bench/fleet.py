@@ -32,11 +32,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "userdata")]
 
 from bench.rows import Row, in_turn, median_ratio, report  # noqa: E402
 from components.joyent.client import CloudApi as Triton  # noqa: E402
-from localcloud.runtime.rehearsal import Rehearsal  # noqa: E402
+from localcloud.runtime.sandbox import Sandbox  # noqa: E402
 from rollcall.ownership import Owner  # noqa: E402
 from rollcall.route53 import host_name  # noqa: E402
 from rollcall.settings import DRAIN, FLEET, GENERATION, MACHINE  # noqa: E402
-from tests.integration.conftest import rehearsed  # noqa: E402
+from tests.integration.conftest import sandboxed  # noqa: E402
 from tests.integration.deployed import Deployed  # noqa: E402
 from tests.integration.instep import SERVICE, InStep  # noqa: E402
 
@@ -45,8 +45,8 @@ PREVIEWS = int(os.environ.get("PREVIEWS", "3"))
 CONFIG = """\
 config:
   aws:region: us-west-2
-  rollcall:linger: 0
-  rollcall:directory: {{ zone: unilans.net, services: {{ theService: {{ port: 4218, ttl: 5, incarnations: {{ v1: {{}} }} }} }} }}
+  rollcall:drainDelay: 0
+  rollcall:serviceDiscovery: {{ zone: unilans.net, services: {{ theService: {{ port: 4218, ttl: 5, incarnations: {{ v1: {{}} }} }} }} }}
   rollcall:fleets:
 {fleets}
 """
@@ -83,8 +83,8 @@ class Plain(Resource):
 class Unbooted(InStep):
     """Seen from the APIs alone: nothing boots, so there is no network of machines."""
 
-    def __init__(self, rehearsal: Rehearsal) -> None:
-        Deployed.__init__(self, rehearsal, "")
+    def __init__(self, sandbox: Sandbox) -> None:
+        Deployed.__init__(self, sandbox, "")
 
 
 class Registrar(threading.Thread):
@@ -170,14 +170,14 @@ class Registrar(threading.Thread):
 class Project:
     """One stack that can be brought up, previewed and destroyed."""
 
-    rehearsal: Rehearsal
+    sandbox: Sandbox
     folder: Path
     stack: str
     extra: dict[str, str]
 
     def run(self, *words: str) -> float:
         began = time.monotonic()
-        self.rehearsal.pulumi(*words, "--stack", self.stack, "-C", str(self.folder), capture=True, extra=self.extra)
+        self.sandbox.pulumi(*words, "--stack", self.stack, "-C", str(self.folder), capture=True, extra=self.extra)
         return time.monotonic() - began
 
     def up(self) -> float:
@@ -191,14 +191,14 @@ class Project:
 
 
 @contextlib.contextmanager
-def plain(rehearsal: Rehearsal, dynamic: int, others: int, extra: dict[str, str]) -> Iterator[Project]:
-    folder = rehearsal.state / "plain"
+def plain(sandbox: Sandbox, dynamic: int, others: int, extra: dict[str, str]) -> Iterator[Project]:
+    folder = sandbox.state / "plain"
     folder.mkdir()
     (folder / "Pulumi.yaml").write_text("name: plain\nruntime: python\noptions: {refresh: always}\n")
     (folder / "__main__.py").write_text(PLAIN)
     (folder / "nothing.py").write_text(NOTHING)
-    project = Project(rehearsal, folder, "plain", {"PLAIN": f"{dynamic} {others}", **extra})
-    rehearsal.pulumi("stack", "init", "plain", "-C", str(folder), capture=True)
+    project = Project(sandbox, folder, "plain", {"PLAIN": f"{dynamic} {others}", **extra})
+    sandbox.pulumi("stack", "init", "plain", "-C", str(folder), capture=True)
     try:
         yield project
     finally:
@@ -249,9 +249,9 @@ def measured(count: int, backend: str, previews: int) -> Times:
     with tempfile.TemporaryDirectory(prefix="rollcall-bench-") as scratch:
         config = Path(scratch) / "Pulumi.local.yaml"
         config.write_text(configured(count))
-        with rehearsed(f"bench-fleet-{count}", config, machines=False) as rehearsal:
-            stack = Unbooted(rehearsal)
-            ours = Project(rehearsal, rehearsal.work, "local", BACKENDS[backend])
+        with sandboxed(f"bench-fleet-{count}", config, machines=False) as sandbox:
+            stack = Unbooted(sandbox)
+            ours = Project(sandbox, sandbox.work, "local", BACKENDS[backend])
             registrar = Registrar(stack)
             registrar.start()
             try:
@@ -259,7 +259,7 @@ def measured(count: int, backend: str, previews: int) -> Times:
                 made = [each for each in stack.resources() if each.get("custom")]
                 dynamic = sum(each["type"].startswith("pulumi-python:") for each in made)
                 assert len(stack.in_state()) == count
-                with plain(rehearsal, dynamic, len(made) - dynamic, BACKENDS[backend]) as floor:
+                with plain(sandbox, dynamic, len(made) - dynamic, BACKENDS[backend]) as floor:
                     floor_up = floor.up()
                     found = in_turn({"ours": ours.preview, "plain": floor.preview}, previews)
                     floor_destroy = floor.destroy()

@@ -37,15 +37,15 @@ from dns.exception import DNSException  # noqa: E402
 
 from bench.rows import Row, report  # noqa: E402
 from localcloud.network.namespace import NETWORKS  # noqa: E402
-from localcloud.runtime.rehearsal import RehearsalError  # noqa: E402
+from localcloud.runtime.sandbox import SandboxError  # noqa: E402
 from rollcall.host_label import generation_of  # noqa: E402
 from rollcall.ownership import Owner  # noqa: E402
 from rollcall.route53 import begins, host_name  # noqa: E402
 from rollcall.settings import HOSTS_LABEL  # noqa: E402
-from tests.integration.conftest import rehearsed  # noqa: E402
+from tests.integration.conftest import sandboxed  # noqa: E402
 from tests.integration.deployed import HOST  # noqa: E402
 from tests.integration.instep import SERVICE, InStep, foreign_bytes  # noqa: E402
-from tests.integration.witness import CLOUDFLARE, Prober, is_machine, most_in, requests_of  # noqa: E402
+from tests.integration.log_inspection import CLOUDFLARE, Prober, is_machine, most_in, requests_of  # noqa: E402
 
 DURATION = float(os.environ.get("DURATION", "7200"))
 MOST = int(os.environ.get("MOST", "3"))
@@ -62,9 +62,9 @@ NOTICED_WITHIN = 40.0
 CONFIG = """\
 config:
   aws:region: us-west-2
-  rollcall:linger: 2
+  rollcall:drainDelay: 2
   rollcall:site: {{ zone: scalability.expert, host: www, ttl: {ttl} }}
-  rollcall:directory: {{ zone: unilans.net, services: {{ theService: {{ port: 4218, ttl: 5, incarnations: {{ v1: {{}} }} }} }} }}
+  rollcall:serviceDiscovery: {{ zone: unilans.net, services: {{ theService: {{ port: 4218, ttl: 5, incarnations: {{ v1: {{}} }} }} }} }}
   rollcall:fleets:
     web-aws: {{ cloud: aws, count: {aws}, size: {size}, image: debian-12, timeout: 120, joins: [site, theService/v1] }}
     web-joyent: {{ cloud: joyent, count: {joyent}, size: g1.micro, image: debian-12, timeout: 120, joins: [site, theService/v1] }}
@@ -92,7 +92,7 @@ class Frugal(InStep):
             "the machines": is_machine,
             "the engine and the checks": lambda who: not is_machine(who),
         }
-        most = {whose: most_in(requests_of(self.rehearsal, CLOUDFLARE, who), 300) for whose, who in clients.items()}
+        most = {whose: most_in(requests_of(self.sandbox, CLOUDFLARE, who), 300) for whose, who in clients.items()}
         return ", ".join(f"{whose} {count}" for whose, count in most.items())
 
 
@@ -135,7 +135,7 @@ class Soak:
         one = self._one()
         alone = len(self.stack.in_state()) == 1
         with self._may_fail():
-            self.stack.rehearsal.localcloud("crash", one, capture=True)
+            self.stack.sandbox.localcloud("crash", one, capture=True)
             if not alone:
                 self._wait("a crashed machine's entries are gone", lambda: not self._stands(one), GONE_WITHIN)
         return f"{one} lost its power"
@@ -144,23 +144,23 @@ class Soak:
         one = self._one()
         alone = len(self.stack.in_state()) == 1
         with self._may_fail():
-            self.stack.rehearsal.localcloud("freeze", one, capture=True)
+            self.stack.sandbox.localcloud("freeze", one, capture=True)
             try:
                 if not alone:
                     self._wait("a hanging machine's entries are gone", lambda: not self._stands(one), GONE_WITHIN)
             finally:
-                self.stack.rehearsal.localcloud("thaw", one, capture=True)
+                self.stack.sandbox.localcloud("thaw", one, capture=True)
             self._wait("it is back", lambda: self._stands(one), BACK_WITHIN)
         return f"{one} hung for a while"
 
     def partition(self) -> str:
         before = self.stack.owners()
         with self._may_fail():
-            self.stack.rehearsal.localcloud("partition", capture=True)
+            self.stack.sandbox.localcloud("partition", capture=True)
             try:
                 self._stay(before, 40, "the clouds were cut off from each other, and somebody was removed")
             finally:
-                self.stack.rehearsal.localcloud("heal", capture=True)
+                self.stack.sandbox.localcloud("heal", capture=True)
         return "the clouds were cut off from each other"
 
     def api_down(self) -> str:
@@ -168,7 +168,7 @@ class Soak:
         before = self._stood()
         seconds = self.dice.choice((10, 30))
         with self.editing:
-            self.stack.rehearsal.localcloud("fault", which, "status=503", capture=True)
+            self.stack.sandbox.localcloud("fault", which, "status=503", capture=True)
             try:
                 end = time.monotonic() + seconds
                 while time.monotonic() < end:
@@ -176,7 +176,7 @@ class Soak:
                         raise BrokenError(f"{which} failed, and entries went")
                     time.sleep(1)
             finally:
-                self.stack.rehearsal.localcloud("fault", "--clear", which, capture=True)
+                self.stack.sandbox.localcloud("fault", "--clear", which, capture=True)
         return f"{which} failed for {seconds} s"
 
     def bad_name_server(self) -> str:
@@ -184,7 +184,7 @@ class Soak:
         where = self.dice.choice([each for network in NETWORKS.values() for each in network.name_servers])
         how = self.dice.choice(("refused", "lame", "drop", "status=500"))
         before = self.stack.owners()
-        self.stack.rehearsal.localcloud("fault", f"dns:{where} {how}", capture=True)
+        self.stack.sandbox.localcloud("fault", f"dns:{where} {how}", capture=True)
         try:
             self._wait(
                 f"every agent names a name server that is {how}",
@@ -194,7 +194,7 @@ class Soak:
             self._stay(before, 30, f"the name server {where} was {how}, and entries went")
             crashed = f", and {self.crash()}" if self.dice.randrange(2) else ""
         finally:
-            self.stack.rehearsal.localcloud("fault", "--clear", "dns", capture=True)
+            self.stack.sandbox.localcloud("fault", "--clear", "dns", capture=True)
         return f"the name server {where} was {how}{crashed}"
 
     def agent_killed(self) -> str:
@@ -356,7 +356,7 @@ class Soak:
         self.config.write_text(CONFIG.format(**self.told))
         with self.editing:
             # What Pulumi writes of its own is foreign to the machines, and may change now.
-            self.stack.rehearsal.lay_out()
+            self.stack.sandbox.lay_out()
             self.stack.up()
             self.foreign = self._static()
         wanted = self.told["aws"] + self.told["joyent"]  # type: ignore[operator]
@@ -364,7 +364,7 @@ class Soak:
         if len(self.stack.in_state()) != wanted:
             raise BrokenError(f"{len(self.stack.in_state())} machines in the state, {wanted} were asked for")
         if self.dice.randrange(3) == 0:
-            self.stack.rehearsal.pulumi("preview", "--expect-no-changes", "--stack", "local", capture=True)
+            self.stack.sandbox.pulumi("preview", "--expect-no-changes", "--stack", "local", capture=True)
 
     def _static(self) -> str:
         """A user's bytes are those that they were; what Pulumi owns may have been changed by `up`."""
@@ -458,7 +458,7 @@ def soaked(stack: InStep, config: Path, dice: random.Random) -> tuple[Soak, Coun
                 line["did"] = getattr(soak, name)()
                 soak.settle()
                 broken = soak.changed or unexpected(soak, probers)
-            except (BrokenError, RehearsalError, AssertionError) as fault:
+            except (BrokenError, SandboxError, AssertionError) as fault:
                 broken = str(fault)
             except (OSError, ValueError, subprocess.SubprocessError, DNSException, ClientError, BotoCoreError) as fault:
                 broken = f"the check could not look: {type(fault).__name__} {fault}"
@@ -468,7 +468,7 @@ def soaked(stack: InStep, config: Path, dice: random.Random) -> tuple[Soak, Coun
         stop.set()
         witness.join(30)
     if not broken:
-        stack.rehearsal.pulumi("destroy", "--yes", "--skip-preview", "--stack", "local", capture=True)
+        stack.sandbox.pulumi("destroy", "--yes", "--skip-preview", "--stack", "local", capture=True)
         left = {side: who for side, who in stack.owners().items() if who}
         if left or stack.tagged():
             broken = f"after destroy: entries {left}, machines {stack.tagged()}"
@@ -502,8 +502,8 @@ def main() -> int:
         config = Path(scratch) / "Pulumi.local.yaml"
         config.write_text(CONFIG.format(aws=2, joyent=2, ttl=60, size="t3.micro"))
         began = time.monotonic()
-        with rehearsed("soak", config) as rehearsal:
-            stack = Frugal(rehearsal)
+        with sandboxed("soak", config) as sandbox:
+            stack = Frugal(sandbox)
             soak, done, probers, broken = soaked(stack, config, random.Random(SEED))  # noqa: S311
             print(f"most requests to Cloudflare in 300 s: {stack.asked()}", file=sys.stderr)
         took = time.monotonic() - began

@@ -1,4 +1,4 @@
-"""How long `make up` takes from nothing and again, where the time goes, what the rehearsal holds in memory; and how long the
+"""How long `make up` takes from nothing and again, where the time goes, what the sandbox holds in memory; and how long the
 program's imports take beside those of the SDKs alone.
 
     make bench-start            # warm; cold as well with COLD=1 (builds engine, .venv and image anew in a cache of its own);

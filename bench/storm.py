@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "userdata")]
 
 from bench.rows import Row, report  # noqa: E402
-from tests.integration.conftest import rehearsed, wait_until  # noqa: E402
+from tests.integration.conftest import sandboxed, wait_until  # noqa: E402
 from tests.integration.deployed import Deployed  # noqa: E402
 
 SECONDS = float(os.environ.get("SECONDS_LOAD", "20"))
@@ -39,7 +39,7 @@ SHARE, MOST, VISITORS = 0.3, 60.0, 24
 CONFIG = """\
 config:
   aws:region: us-west-2
-  rollcall:linger: 2
+  rollcall:drainDelay: 2
   rollcall:site: {{ zone: scalability.expert, host: www, proxied: true }}
   rollcall:fleets:
     web-aws: {{ cloud: aws, count: {count}, size: t3.micro, image: debian-12, joins: [site] }}
@@ -134,7 +134,7 @@ class Storm:
         load, end = Load(self.url, rate), time.monotonic() + SECONDS
         with load.running():
             while time.monotonic() < end:
-                self.stack.rehearsal.pulumi("preview", "--expect-no-changes", "--stack", "local", capture=True)
+                self.stack.sandbox.pulumi("preview", "--expect-no-changes", "--stack", "local", capture=True)
         return load
 
     def graceful(self, rate: float) -> Load:
@@ -159,7 +159,7 @@ class Storm:
             time.sleep(2)
             lost = self.stack.machine("web-aws-0")["id"]
             began = time.monotonic()
-            self.stack.rehearsal.localcloud("crash", lost, capture=True)
+            self.stack.sandbox.localcloud("crash", lost, capture=True)
             wait_until(
                 "its entry is gone",
                 lambda: not any(lost in (each["comment"] or "") for each in self.stack.records()),
@@ -219,19 +219,19 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="rollcall-bench-") as scratch:
         config = Path(scratch) / "Pulumi.local.yaml"
         config.write_text(CONFIG.format(count=2))
-        with rehearsed("bench-storm", config) as rehearsal:
+        with sandboxed("bench-storm", config) as sandbox:
 
             def configure(count: int) -> None:
                 config.write_text(CONFIG.format(count=count))
-                rehearsal.lay_out()
+                sandbox.lay_out()
 
-            stack = Deployed(rehearsal, "")
+            stack = Deployed(sandbox, "")
             stack.up()
             wait_until(
                 "all four serve", lambda: len({visit(stack.env["ROLLCALL_SITE_URL"]) for _ in range(12)}) == 4, 60
             )
             rows = measured(Storm(stack, configure))
-            rehearsal.pulumi("destroy", "--yes", "--skip-preview", "--stack", "local", capture=True)
+            sandbox.pulumi("destroy", "--yes", "--skip-preview", "--stack", "local", capture=True)
     return report("storm", rows)
 
 

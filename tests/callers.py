@@ -22,7 +22,7 @@ import dns.rdatatype
 from localcloud.network.namespace import Namespace
 from rollcall.errors import RollcallError
 from rollcall.resolve import Client
-from tests.integration.witness import Prober
+from tests.integration.log_inspection import Prober
 from tests.programs import program
 
 ZONE, SERVICE, PORT = "unilans.net", "_theService._tcp", 4218

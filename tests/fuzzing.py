@@ -290,7 +290,7 @@ def cloudapi_replies(dice: random.Random) -> None:
 
 CONFIG: dict[str, Any] = {
     "site": {"zone": "scalability.expert", "host": "www", "ttl": 120, "proxied": True, "protection": "high", "acceleration": True},
-    "directory": {
+    "serviceDiscovery": {
         "zone": "unilans.net",
         "services": {"theService": {"protocol": "tcp", "port": 4218, "incarnations": {"v1": {"txt": {"path": "/"}}}}},
     },
@@ -300,8 +300,8 @@ CONFIG: dict[str, Any] = {
                 "ssh": {"keyName": "k"}},
     },
     "joyent": {"url": "https://us-west-1.api.example", "account": "a", "keyId": "b"},
-    "linger": 20,
-    "brake": True,
+    "drainDelay": 20,
+    "safeDeletes": True,
     "resolvers": ["192.0.2.53", "[2001:db8::53]:5353"],
 }  # fmt: skip
 

@@ -21,7 +21,7 @@ from components.aws.region import own_region
 from components.commands.status import StatusError, exported, program
 from components.compute.registry import view_of
 from components.config.errors import ConfigurationError
-from components.config.models import DirectorySettings, Settings
+from components.config.models import ServiceDiscoverySettings, Settings
 from components.dns.cloudflare import ADDRESS_TYPES
 from components.dns.cloudflare_access import cloudflare_token, cloudflare_url
 from components.dns.route53 import ServicePlace, ServiceRecords
@@ -125,11 +125,11 @@ def running(
 def in_services(
     settings: Settings,
     stack: str,
-    zone_of: Callable[[DirectorySettings], str | None],
+    zone_of: Callable[[ServiceDiscoverySettings], str | None],
     config: Mapping[str, str] | None = None,
 ) -> list[Verdict]:
     """What of the services' sets no machine of the stack wrote: it stays foreign."""
-    directory, found = settings.directory, []
+    directory, found = settings.service_discovery, []
     zone = zone_of(directory) if directory is not None else None
     if directory is None or zone is None:
         return []
@@ -171,7 +171,7 @@ def shown(verdicts: Sequence[Verdict], written: bool) -> str:
     return "\n".join(map(escaped, [*lines, *rest]))
 
 
-def _hosted_zone(directory: DirectorySettings, config: Mapping[str, str]) -> str | None:
+def _hosted_zone(directory: ServiceDiscoverySettings, config: Mapping[str, str]) -> str | None:
     from components.aws.session import session_of
     from components.dns.route53_zones import hosted_zone
 

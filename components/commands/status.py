@@ -163,7 +163,7 @@ def declared(stack: str, config: Mapping[str, str]) -> dict[str, FleetSettings]:
     if config.get("rollcall:fleets") is None:
         return {}
     # A zone that the configuration gives by its id may be gone, and no fleet needs its name.
-    names = dict.fromkeys(("site", "directory"), lambda _: "zone.example")
+    names = dict.fromkeys(("site", "serviceDiscovery"), lambda _: "zone.example")
     return {each.name: each for each in program(stack, config, names).fleets}
 
 

@@ -20,9 +20,9 @@ from components.config.models import (
     SERVICE_NAME,
     SITE_JOIN,
     SITE_PROVIDERS,
-    DirectorySettings,
     FleetSettings,
     IncarnationSettings,
+    ServiceDiscoverySettings,
     ServiceSettings,
     Settings,
     SiteSettings,
@@ -48,7 +48,7 @@ _LONGEST_NAME, _LONGEST_LABEL = 253, 63
 _LONGEST_TXT, _LONGEST_TXT_STRING = 1300, 255
 _MOST_JOINS = 10
 _ROUTE53_VALUES, _ROUTE53_COMFORTABLE = 400, 300
-_SERVICES = "rollcall:directory.services"
+_SERVICES = "rollcall:serviceDiscovery.services"
 _FLEETS = "rollcall:fleets"
 _NAMES_NONE = "names no fleet"
 # How the error begins that there is no fleet.
@@ -81,9 +81,9 @@ def check(settings: Settings, faults: Faults, hidden: Collection[str] = ()) -> S
     if settings.site is not None:
         _site(settings.site, add)
         _floor("rollcall:site", "the site", SITE_JOIN, settings.site.min_registered, settings, add)
-    if settings.directory is not None:
-        _directory(settings.directory, add)
-        for service in settings.directory.services:
+    if settings.service_discovery is not None:
+        _directory(settings.service_discovery, add)
+        for service in settings.service_discovery.services:
             _capacity(settings, service, add)
             for each in service.incarnations:
                 join, key = f"{service.name}/{each.name}", at(_SERVICES, service.name)
@@ -118,12 +118,12 @@ def _site(site: SiteSettings, add: _Add) -> None:
         add("rollcall:site.accountId", "is where a new zone is made, and create is off", "Take it out, or set create")
 
 
-def _created(key: str, place: SiteSettings | DirectorySettings, add: _Add) -> None:
+def _created(key: str, place: SiteSettings | ServiceDiscoverySettings, add: _Add) -> None:
     if place.create and place.zone_id:
         add(f"{key}.zoneId", "names a zone that exists, and create: true makes another", "Keep one of the two")
 
 
-def _dynamic(key: str, place: SiteSettings | DirectorySettings, add: _Add) -> bool:
+def _dynamic(key: str, place: SiteSettings | ServiceDiscoverySettings, add: _Add) -> bool:
     """Whether the zone is at a name server that takes dynamic updates; what does not go with that, or without, is an error."""
     if not place.is_dynamic:
         if place.server is not None and not add.faults.covers(f"{key}.provider"):
@@ -138,10 +138,10 @@ def _dynamic(key: str, place: SiteSettings | DirectorySettings, add: _Add) -> bo
     return True
 
 
-def _directory(directory: DirectorySettings, add: _Add) -> None:
-    _created("rollcall:directory", directory, add)
-    if _dynamic("rollcall:directory", directory, add) and directory.manage_soa:
-        add("rollcall:directory.manageSoa", "is on, and the SOA is the server's", "Set the SOA's minimum there")
+def _directory(directory: ServiceDiscoverySettings, add: _Add) -> None:
+    _created("rollcall:serviceDiscovery", directory, add)
+    if _dynamic("rollcall:serviceDiscovery", directory, add) and directory.manage_soa:
+        add("rollcall:serviceDiscovery.manageSoa", "is on, and the SOA is the server's", "Set the SOA's minimum there")
     if not directory.services:
         example = "theService: {protocol: tcp, port: 4218, incarnations: {v1: {}}}"
         add(_SERVICES, "names no service", f"Add one, as {example}")
@@ -211,7 +211,7 @@ def _shards(service: ServiceSettings, add: _Add) -> None:
             add(at(key, name), problem, f"Rename it, as {name.replace('-', '')}")
 
 
-def _lengths(directory: DirectorySettings, service: ServiceSettings, add: _Add) -> None:
+def _lengths(directory: ServiceDiscoverySettings, service: ServiceSettings, add: _Add) -> None:
     sets = [name for each in service.incarnations for name in each.sets]
     longest = max((f"{each}.{service.label}.{directory.zone}" for each in sets), key=len, default="")
     if len(longest) > _LONGEST_NAME or any(len(each) > _LONGEST_LABEL for each in sets):
@@ -219,7 +219,7 @@ def _lengths(directory: DirectorySettings, service: ServiceSettings, add: _Add) 
         add(at(_SERVICES, service.name), "makes a name that is too long for DNS", f"Shorten it: {limits}")
 
 
-def _told_apart(directory: DirectorySettings, add: _Add) -> None:
+def _told_apart(directory: ServiceDiscoverySettings, add: _Add) -> None:
     """Refuse names that DNS or the state would take for one."""
     labels: dict[str, str] = {}
     resources: dict[str, str] = {}
@@ -244,7 +244,7 @@ def _floor(key: str, what: str, join: str, least: int, settings: Settings, add: 
 
 def _capacity(settings: Settings, service: ServiceSettings, add: _Add) -> None:
     """Refuse more machines than a set holds while a fleet is replaced."""
-    dynamic = settings.directory is not None and settings.directory.is_dynamic
+    dynamic = settings.service_discovery is not None and settings.service_discovery.is_dynamic
     taker = "an update" if dynamic else "Route53"
     for each in service.incarnations:
         joining = [fleet.count for fleet in settings.fleets if f"{service.name}/{each.name}" in fleet.joins]
@@ -315,7 +315,7 @@ def _triton_fleet(key: str, fleet: FleetSettings, add: _Add) -> None:
 
 def _joins(settings: Settings, fleet: FleetSettings, faults: Faults, add: _Add) -> None:
     key, known = f"{at(_FLEETS, fleet.name)}.joins", settings.joins
-    fix = f"Name one of {', '.join(known)}" if known else "Configure rollcall:site or rollcall:directory"
+    fix = f"Name one of {', '.join(known)}" if known else "Configure rollcall:site or rollcall:serviceDiscovery"
     for join in fleet.joins:
         service, _, incarnation = join.partition("/")
         home = "rollcall:site" if join == SITE_JOIN else at(_SERVICES, service, "incarnations", incarnation)
@@ -336,7 +336,7 @@ def _names_in_dns(stack: str, fleet: FleetSettings, add: _Add) -> None:
 
 def _machine_settings(settings: Settings, fleet: FleetSettings, add: _Add) -> None:
     """A machine's settings must fit tags: on EC2 the names of its secrets are in them (components/resources/dns_credentials.py)."""
-    key, site, directory = at(_FLEETS, fleet.name), settings.site_of(fleet), settings.directory_of(fleet)
+    key, site, directory = at(_FLEETS, fleet.name), settings.site_of(fleet), settings.service_discovery_of(fleet)
     if site is not None and SITE_JOIN in fleet.joins:
         try:
             _site_join(settings, site, fleet)
@@ -371,7 +371,7 @@ def _site_join(settings: Settings, site: SiteSettings, fleet: FleetSettings) -> 
 
 def _service_join(
     settings: Settings,
-    directory: DirectorySettings,
+    directory: ServiceDiscoverySettings,
     service: ServiceSettings,
     incarnation: IncarnationSettings,
     fleet: FleetSettings,
@@ -405,11 +405,11 @@ def _plan(settings: Settings, site: SiteSettings, add: _Add) -> None:
     members = sum(fleet.count for fleet in joining)
     records = [fleet.count * (2 if fleet.ipv6 else 1) for fleet in joining]
     largest = max(records, default=0)
-    if sum(records) + largest + 1 > site.records:
+    if sum(records) + largest + 1 > site.max_records:
         each = f" with {sum(records)} records" if sum(records) != members else ""
         add(
             _FLEETS,
             f"has {members} machines that join the site{each}, and a replacement adds up to {largest}; "
-            f"the zone's plan holds {site.records} records",
-            "Lower the counts, or set rollcall:site.records to what your plan holds",
+            f"the zone's plan holds {site.max_records} records",
+            "Lower the counts, or set rollcall:site.maxRecords to what your plan holds",
         )

@@ -319,7 +319,7 @@ class SiteSettings(Section):
         _CLOUDFLARE_ID,
         Field(description="with `create`: the id of the account that gets the zone, if the token sees several"),
     ] = None
-    records: Annotated[
+    max_records: Annotated[
         int,
         Field(
             strict=True,
@@ -371,7 +371,7 @@ class IncarnationSettings(Section):
             le=100,
             description="the number of SRV record sets, `v1-1` to `v1-N`, which the client merges. For more than 300 machines. Choose it"
             " before machines join: with another number they move to other record sets, and clients that know the incarnation's PTR"
-            " (`ttl` of the directory) find no machine until they ask again. Without such a gap: make another incarnation with the"
+            " (`ttl` of `serviceDiscovery`) find no machine until they ask again. Without such a gap: make another incarnation with the"
             " number, and fleets that join it",
         ),
     ] = 1
@@ -442,14 +442,15 @@ class ServiceSettings(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DirectorySettings(Section):
+class ServiceDiscoverySettings(Section):
     """DNS-SD in a zone."""
 
     zone: Annotated[
         str,
         _DIRECTORY_ZONE,
         Field(
-            description="the zone, by its name or Route53's id of it; the stack uses it, and never empties it. A hosted zone must be public",
+            description="the zone, by its name or Route53's id of it; the stack uses it, and never empties it. A hosted zone"
+            " must be public",
             examples=["unilans.net"],
         ),
     ]
@@ -502,7 +503,7 @@ class DirectorySettings(Section):
             json_schema_extra={"shown": "as `create`"},
         ),
     ] = None
-    enumerate: Annotated[
+    publish_service_types: Annotated[
         bool,
         Field(
             strict=True,
@@ -573,7 +574,7 @@ class FleetSettings(Section):
     ]
     joins: Annotated[
         _Names,
-        Field(description="`site`, or `SERVICE/INCARNATION` of the directory", examples=[[SITE_JOIN]]),
+        Field(description="`site`, or `SERVICE/INCARNATION` of `serviceDiscovery`", examples=[[SITE_JOIN]]),
     ]
     runs: Annotated[
         _Names,
@@ -608,7 +609,7 @@ class FleetSettings(Section):
         int,
         Field(strict=True, ge=0, le=65535, description="as in RFC 2782: its share among those of one priority"),
     ] = 10
-    renew: Annotated[
+    image_refresh: Annotated[
         str,
         Field(
             description='a word of your choice, for example `"2026-11"`: another word looks up the image again, and replaces the machines'
@@ -766,7 +767,7 @@ class Settings(Section):
 
     stack: Annotated[str, NOT_A_KEY] = ""
     site: Annotated[SiteSettings | None, Field(description="the public site")] = None
-    directory: Annotated[DirectorySettings | None, Field(description="DNS-SD services")] = None
+    service_discovery: Annotated[ServiceDiscoverySettings | None, Field(description="DNS-SD services")] = None
     fleets: Annotated[
         tuple[FleetSettings, ...], ByName(), Field(description="machines with the same job, by name")
     ] = ()
@@ -779,7 +780,7 @@ class Settings(Section):
             description="where CloudAPI is, without `TRITON_*` in the environment, which has precedence. Never the key itself"
         ),
     ] = JoyentSettings()
-    linger: Annotated[
+    drain_delay: Annotated[
         int,
         Field(
             strict=True,
@@ -789,11 +790,11 @@ class Settings(Section):
             json_schema_extra=_SECONDS,
         ),
     ] = 86400
-    brake: Annotated[
+    safe_deletes: Annotated[
         bool,
         Field(strict=True, description="refuse to remove many leftover records or to end many machines at once"),
     ] = True
-    rotate: Annotated[
+    rotation_trigger: Annotated[
         str,
         Field(description="a word; another word renews every secret of the stack, and revokes the old ones"),
     ] = ""
@@ -813,21 +814,21 @@ class Settings(Section):
     def joins(self) -> tuple[str, ...]:
         """Every name that a fleet's `joins` may hold: `site`, `SERVICE/INCARNATION`."""
         site = (SITE_JOIN,) if self.site is not None else ()
-        services = self.directory.services if self.directory is not None else ()
+        services = self.service_discovery.services if self.service_discovery is not None else ()
         return site + tuple(f"{service.name}/{each.name}" for service in services for each in service.incarnations)
 
     @property
     def uses_aws(self) -> bool:
-        in_route53 = self.directory is not None and not self.directory.is_dynamic
+        in_route53 = self.service_discovery is not None and not self.service_discovery.is_dynamic
         return in_route53 or any(fleet.cloud == "aws" for fleet in self.fleets)
 
     def without_dynamic_zones(self) -> Settings:
         """The same for those who ask Cloudflare and Route53."""
-        site, directory = self.site, self.directory
+        site, directory = self.site, self.service_discovery
         return replace(
             self,
             site=None if site and site.is_dynamic else site,
-            directory=None if directory and directory.is_dynamic else directory,
+            service_discovery=None if directory and directory.is_dynamic else directory,
         )
 
     def workloads_of(self, fleet: FleetSettings) -> tuple[WorkloadSettings, ...]:
@@ -843,13 +844,13 @@ class Settings(Section):
         """The site with the check that a fleet's machines make for it."""
         return self.site and replace(self.site, check=self.site.check or self.checked_by(fleet))
 
-    def directory_of(self, fleet: FleetSettings) -> DirectorySettings | None:
-        """The directory with the checks that a fleet's machines make for its services."""
+    def service_discovery_of(self, fleet: FleetSettings) -> ServiceDiscoverySettings | None:
+        """The services with the checks that a fleet's machines make for its services."""
         check = self.checked_by(fleet)
-        if self.directory is None or check is None:
-            return self.directory
-        services = (replace(each, check=each.check or check) for each in self.directory.services)
-        return replace(self.directory, services=tuple(services))
+        if self.service_discovery is None or check is None:
+            return self.service_discovery
+        services = (replace(each, check=each.check or check) for each in self.service_discovery.services)
+        return replace(self.service_discovery, services=tuple(services))
 
     def fleets_of(self, cloud: str) -> tuple[FleetSettings, ...]:
         return tuple(fleet for fleet in self.fleets if fleet.cloud == cloud)
@@ -871,6 +872,16 @@ class Settings(Section):
 
 
 # The keys of the stack's configuration, without `rollcall:`.
-KEYS = ("site", "directory", "fleets", "workloads", "joyent", "linger", "brake", "rotate", "resolvers")
+KEYS = (
+    "site",
+    "serviceDiscovery",
+    "fleets",
+    "workloads",
+    "joyent",
+    "drainDelay",
+    "safeDeletes",
+    "rotationTrigger",
+    "resolvers",
+)
 # Those whose value is a text, where the others' is JSON.
-TEXTS = ("rotate",)
+TEXTS = ("rotationTrigger",)

@@ -192,7 +192,7 @@ def read_whole(stack: str, values: Mapping[str, Any], hidden: Collection[str] = 
     given = {
         key: value
         for key, value in values.items()
-        if key not in SECRET_KEYS and not (key in ("site", "directory") and value == {})
+        if key not in SECRET_KEYS and not (key in ("site", "serviceDiscovery") and value == {})
     }
     settings = replace(rollcall_keys().read(given, faults, hidden), stack=stack)
     return check(settings, faults, hidden), faults.found

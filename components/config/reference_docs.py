@@ -29,7 +29,7 @@ _TABLES = {
     "site": "SiteSettings",
     "fleets": "FleetSettings",
     "ssh": "SshSettings",
-    "directory": "DirectorySettings",
+    "serviceDiscovery": "ServiceDiscoverySettings",
     "services": "ServiceSettings",
     "incarnations": "IncarnationSettings",
     "workloads": "WorkloadSettings",

@@ -116,7 +116,7 @@ def _runs(settings: Settings, fleet: FleetSettings, add: Add) -> None:
 
 def _needs_check(settings: Settings, fleet: FleetSettings) -> bool:
     """Whether a fleet joins something without a check of its own."""
-    site, directory = settings.site, settings.directory
+    site, directory = settings.site, settings.service_discovery
     services = directory.services if directory is not None else ()
     return (site is not None and SITE_JOIN in fleet.joins and site.check is None) or any(
         each.check is None for each in services if any(join.startswith(f"{each.name}/") for join in fleet.joins)

@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from components.config.models import (
-    DirectorySettings,
+    ServiceDiscoverySettings,
 )
 
 if TYPE_CHECKING:
     pass
 
 
-def hosted_zone(route53: Any, directory: DirectorySettings) -> str | None:
+def hosted_zone(route53: Any, directory: ServiceDiscoverySettings) -> str | None:
     """The id of the directory's hosted zone; None where there is none yet."""
     return directory.zone_id or next((zone_id_of(each) for each in public_zones(route53, directory.zone)), None)
 

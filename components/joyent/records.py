@@ -9,7 +9,7 @@ from typing import Any
 
 TagValue = str | bool | int | float
 
-# Public means: none of these. `ipaddress.is_private` would also refuse documentation addresses, which rehearsals use.
+# Public means: none of these. `ipaddress.is_private` would also refuse documentation addresses, which sandboxes use.
 _NOT_PUBLIC = tuple(
     ipaddress.ip_network(net)
     for net in (

@@ -121,7 +121,7 @@ def kinds_of(settings: Settings, marks: Sequence[str]) -> list[Kind]:
         ]
     if any(_joins_a_service(each) for each in settings.fleets_of("joyent")):
         found.append(_plain("IAM user", marks, value=_is_free, caseless=True))
-    if settings.directory is not None and settings.directory.create:
+    if settings.service_discovery is not None and settings.service_discovery.create:
         found.append(Kind(name="Route53 hosted zone", ours=tuple(marks), most=10))
     return found
 
@@ -206,6 +206,6 @@ def _version_faults(fleet: FleetSettings) -> Iterator[str]:
     length = len(version(fleet))
     if length > _LONGEST_VALUE:
         yield (
-            f"rollcall:fleets.{fleet.name}.renew: image and renew make a tag {VERSION} of {length} characters, AWS takes {_LONGEST_VALUE}. "
-            "Shorten them."
+            f"rollcall:fleets.{fleet.name}.imageRefresh: image and imageRefresh make a tag {VERSION} of {length} characters, AWS takes "
+            f"{_LONGEST_VALUE}. Shorten them."
         )

@@ -10,18 +10,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from components.config.errors import at
-from components.config.models import DirectorySettings, Settings, SiteSettings
+from components.config.models import ServiceDiscoverySettings, Settings, SiteSettings
 
 # Faults of these keys keep no cloud from being asked about the rest.
 _HARMLESS = {
-    "site": ("ttl", "check", "rise", "fall", "minRegistered", "protection", "acceleration", "apex", "records"),
-    "directory": ("ttl", "enumerate"),
-    "fleets": ("count", "timeout", "priority", "weight", "renew", "joins"),
+    "site": ("ttl", "check", "rise", "fall", "minRegistered", "protection", "acceleration", "apex", "maxRecords"),
+    "serviceDiscovery": ("ttl", "publishServiceTypes"),
+    "fleets": ("count", "timeout", "priority", "weight", "imageRefresh", "joins"),
 }
 # Of a key that nothing reads, and of one that is there twice, of which the last one counts.
 _NO_VALUES = ("is not a setting", "is written ")
 # The keys of what AWS is asked about apart from its account.
-_PARTS = ("rollcall:fleets.", "rollcall:directory")
+_PARTS = ("rollcall:fleets.", "rollcall:serviceDiscovery")
 
 
 def part(settings: Settings, faults: Sequence[str]) -> Settings:
@@ -33,7 +33,10 @@ def part(settings: Settings, faults: Sequence[str]) -> Settings:
         if each.cloud not in without and not _blocked(at("rollcall:fleets", each.name), _HARMLESS["fleets"], faults)
     )
     return replace(
-        settings, site=_site(settings.site, faults), directory=_directory(settings.directory, faults), fleets=fleets
+        settings,
+        site=_site(settings.site, faults),
+        service_discovery=_directory(settings.service_discovery, faults),
+        fleets=fleets,
     )
 
 
@@ -43,17 +46,17 @@ def without_cloud(settings: Settings, cloud: str, faults: Sequence[str]) -> Sett
     if all(fault.startswith(_PARTS) for fault in faults):
         return rest
     fleets = tuple(each for each in rest.fleets if each.cloud != cloud)
-    return replace(rest, fleets=fleets, directory=None if cloud == "aws" else rest.directory)
+    return replace(rest, fleets=fleets, service_discovery=None if cloud == "aws" else rest.service_discovery)
 
 
 def _site(site: SiteSettings | None, faults: Sequence[str]) -> SiteSettings | None:
     return None if _blocked("rollcall:site", _HARMLESS["site"], faults) else site
 
 
-def _directory(directory: DirectorySettings | None, faults: Sequence[str]) -> DirectorySettings | None:
+def _directory(directory: ServiceDiscoverySettings | None, faults: Sequence[str]) -> ServiceDiscoverySettings | None:
     """Of services with faults the names that they would have are not known, but the zone is."""
-    services = "rollcall:directory.services"
-    if directory is None or _blocked("rollcall:directory", (*_HARMLESS["directory"], "services"), faults):
+    services = "rollcall:serviceDiscovery.services"
+    if directory is None or _blocked("rollcall:serviceDiscovery", (*_HARMLESS["serviceDiscovery"], "services"), faults):
         return None
     return replace(directory, services=()) if any(each.startswith(services) for each in faults) else directory
 

@@ -25,8 +25,8 @@ from components.config.models import (
     KEYS,
     SECRET_KEYS,
     SITE_JOIN,
-    DirectorySettings,
     FleetSettings,
+    ServiceDiscoverySettings,
     Settings,
 )
 from components.config.reader import decoded, read_whole
@@ -199,7 +199,7 @@ def preflight(settings: Settings, before: Sequence[str] = ()) -> Standing:
         faults += wrong
         asked = replace(asked, site=None) if wrong else asked
     for cloud, faults_of in FAULTS.items():
-        if asked.fleets_of(cloud) or (cloud == "aws" and asked.directory is not None):
+        if asked.fleets_of(cloud) or (cloud == "aws" and asked.service_discovery is not None):
             found_here = faults_of(asked)
             asked = checkable.without_cloud(asked, cloud, found_here)
             # What is not set has been said.
@@ -307,7 +307,7 @@ def _in_directory(settings: Settings, state: Held | None) -> tuple[Standing, str
     """Return what is in the directory's hosted zone, and the id of the zone. A request that fails is a fault."""
     from components.aws.session import session_of
 
-    found, hosted, services = Standing(), None, settings.directory
+    found, hosted, services = Standing(), None, settings.service_discovery
     if services is None:
         return found, None
     try:
@@ -322,13 +322,13 @@ def _in_directory(settings: Settings, state: Held | None) -> tuple[Standing, str
             if state is not None:
                 found += existing_resources.directory(services, hosted, sets, state)
     except api_errors.failures() as failed:
-        found += Standing(faults=(api_errors.told(failed, "rollcall:directory.zone"),))
+        found += Standing(faults=(api_errors.told(failed, "rollcall:serviceDiscovery.zone"),))
     return found, hosted
 
 
 def _in_state(settings: Settings, state: Held, site_zone: str | None, hosted: str | None) -> Standing:
     """Return what the state has, beside the zones that were found."""
-    site, services = settings.site, settings.directory
+    site, services = settings.site, settings.service_discovery
     created = (
         site_zone if site is not None and site.create else None,
         hosted if services is not None and services.create else None,
@@ -349,7 +349,7 @@ def conflicts_at_site(settings: Settings, store: ZoneStore, zone: str) -> Standi
     return Standing(faults=tuple(dns_conflicts.faults(name, dns_conflicts.of_site(settings), at)))
 
 
-def conflicts_in_directory(directory: DirectorySettings, sets: route53_zones.Sets) -> Standing:
+def conflicts_in_directory(directory: ServiceDiscoverySettings, sets: route53_zones.Sets) -> Standing:
     """What of others keeps the directory's records from its zone."""
     wanted = dns_conflicts.of_directory(directory)
     return Standing(faults=tuple(dns_conflicts.faults(directory.zone, wanted, dns_conflicts.in_route53(sets))))

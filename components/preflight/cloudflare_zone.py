@@ -108,15 +108,15 @@ def room_fault(api: CloudflareApi, settings: Settings, site: SiteSettings, zone:
 
     Cloudflare counts all records of a zone: https://developers.cloudflare.com/dns/manage-dns-records/#dns-records-quota
     """
-    limit = max(site.records, _held_by_plan(zone))
+    limit = max(site.max_records, _held_by_plan(zone))
     listed = api.all(f"/zones/{zone.id}/dns_records", per_page=500)
     others = sum(not _is_ours(each, settings, site) for each in listed)
     needed = records_needed(settings)
     if others + needed <= limit or len(listed) > limit:
         return None
     return (
-        f"rollcall:site.records: the zone has {others} records of others, and the stack takes up to {needed} while its largest fleet is "
-        f"replaced; the plan holds {limit}. Delete some, lower the counts, or set rollcall:site.records to what the plan holds."
+        f"rollcall:site.maxRecords: the zone has {others} records of others, and the stack takes up to {needed} while its largest fleet is "
+        f"replaced; the plan holds {limit}. Delete some, lower the counts, or set rollcall:site.maxRecords to what the plan holds."
     )
 
 

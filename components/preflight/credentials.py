@@ -15,8 +15,8 @@ from components.aws.account_settings import named
 from components.config.errors import ConfigurationError
 from components.config.models import (
     SITE_JOIN,
-    DirectorySettings,
     FleetSettings,
+    ServiceDiscoverySettings,
     Settings,
     SiteSettings,
 )
@@ -94,7 +94,7 @@ def aws_faults(settings: Settings) -> list[str]:
             return ["aws:region: is not set. Run `pulumi config set aws:region us-west-2`, or export AWS_REGION."]
         session.identity()
         route53 = session.client("route53")
-        fault = directory_fault(route53, settings, settings.directory) if settings.directory else None
+        fault = directory_fault(route53, settings, settings.service_discovery) if settings.service_discovery else None
         abroad = {name: fleets for name, fleets in settings.by_region("aws").items() if name}
         return [*([fault] if fault else []), *(each for name in abroad for each in region_faults(name, abroad[name]))]
     except ConfigurationError as wrong:
@@ -145,22 +145,22 @@ def region_faults(region: str, fleets: Sequence[FleetSettings]) -> list[str]:
     return [f"rollcall:fleets.{fleet.name}.region: {fault}" for fleet in fleets]
 
 
-def directory_fault(route53: Any, settings: Settings, directory: DirectorySettings) -> str | None:
+def directory_fault(route53: Any, settings: Settings, directory: ServiceDiscoverySettings) -> str | None:
     """What keeps the directory from being in its hosted zone, or machines that join it from being answered there."""
     fault = zone_fault(route53, directory)
     joined = any(fleet.count for fleet in settings.fleets for join in fleet.joins if join != SITE_JOIN)
     if fault or not joined or hosted_zone(route53, directory):
         return fault
     return (
-        f"rollcall:directory.create: the hosted zone {directory.zone} is to be made, and no name in it resolves before the domain's "
+        f"rollcall:serviceDiscovery.create: the hosted zone {directory.zone} is to be made, and no name in it resolves before the domain's "
         "registrar, or the zone above it, names its name servers. Set the count of the fleets that join services to 0 for one `pulumi up`, "
         "name the servers, and set the counts."
     )
 
 
-def zone_fault(route53: Any, directory: DirectorySettings) -> str | None:
+def zone_fault(route53: Any, directory: ServiceDiscoverySettings) -> str | None:
     """What keeps the directory from being in its hosted zone."""
-    key = "rollcall:directory.zone"
+    key = "rollcall:serviceDiscovery.zone"
     if directory.zone_id:
         return _zone_id_fault(route53, directory)
     public = public_zones(route53, directory.zone)
@@ -172,15 +172,15 @@ def zone_fault(route53: Any, directory: DirectorySettings) -> str | None:
         listed = "; ".join(_described(each) for each in public)
         return (
             f"{key}: {len(public)} public hosted zones of this AWS account are called {directory.zone}: {listed}. Set "
-            "rollcall:directory.zoneId to the one that the domain is delegated to."
+            "rollcall:serviceDiscovery.zoneId to the one that the domain is delegated to."
         )
     return None
 
 
-def _zone_id_fault(route53: Any, directory: DirectorySettings) -> str | None:
+def _zone_id_fault(route53: Any, directory: ServiceDiscoverySettings) -> str | None:
     from botocore.exceptions import ClientError
 
-    key, id_ = "rollcall:directory.zoneId", directory.zone_id
+    key, id_ = "rollcall:serviceDiscovery.zoneId", directory.zone_id
     try:
         found = route53.get_hosted_zone(Id=id_)["HostedZone"]
     except ClientError as refused:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from components.config.models import SITE_JOIN, DirectorySettings, Settings
+from components.config.models import SITE_JOIN, ServiceDiscoverySettings, Settings
 from components.dns.route53_zones import Sets
 from components.resources.service_directory import ENUMERATION
 from components.resources.zone_soa import mark_name
@@ -128,12 +128,12 @@ def of_site(settings: Settings) -> list[Wanted]:
     return [here(name=site.fqdn, types=types), here(name=f"{CHALLENGES}.{site.fqdn}")]
 
 
-def of_directory(directory: DirectorySettings) -> list[Wanted]:
+def of_directory(directory: ServiceDiscoverySettings) -> list[Wanted]:
     """What the directory keeps in its zone, and the names that machines write."""
-    zone, key = directory.zone, "rollcall:directory"
+    zone, key = directory.zone, "rollcall:serviceDiscovery"
     found = []
-    if directory.enumerate:
-        keep_none = "set rollcall:directory.enumerate to false"
+    if directory.publish_service_types:
+        keep_none = "set rollcall:serviceDiscovery.publishServiceTypes to false"
         found.append(Wanted(key=f"{key}.enumerate", name=f"{ENUMERATION}.{zone}", types=("PTR",), otherwise=keep_none))
     for service in directory.services:
         home, of = f"{service.label}.{zone}".lower(), f"{key}.services.{service.name}"
@@ -160,7 +160,7 @@ def of_directory(directory: DirectorySettings) -> list[Wanted]:
                 for each in incarnation.sets
             ]
     if directory.manages_soa:
-        off = "set rollcall:directory.manageSoa to false"
+        off = "set rollcall:serviceDiscovery.manageSoa to false"
         found.append(Wanted(key=f"{key}.manageSoa", name=mark_name(zone), types=("TXT",), otherwise=off))
     below = functools.partial(Wanted, key=f"{key}.zone", otherwise="use another zone")
     return [*found, below(name=f"{LABEL}.{zone}"), below(name=f"{CHALLENGES}.{zone}")]

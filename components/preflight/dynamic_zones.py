@@ -80,7 +80,7 @@ def faults(settings: Settings, config: Get) -> list[str]:
 
 
 def _zones(settings: Settings) -> Iterator[_Zone]:
-    site, directory = settings.site, settings.directory
+    site, directory = settings.site, settings.service_discovery
     if site is not None and site.is_dynamic and site.server:
         types = ("A", "AAAA") if any(fleet.ipv6 for fleet in settings.fleets) else ("A",)
         marked = _records((f"{LABEL}.{site.fqdn}", "TXT"), *((site.fqdn, each) for each in types))
@@ -99,7 +99,7 @@ def _zones(settings: Settings) -> Iterator[_Zone]:
         machines = (_records((host, "A"), (host, "TXT")), *(_records((each, "SRV")) for each in sets))
         static = (_records((each.name, each.type)) for each in static_records(directory, txt=zone_file_txt))
         yield _Zone(
-            key="rollcall:directory",
+            key="rollcall:serviceDiscovery",
             domain=directory.zone,
             server=at_port(directory.server),
             machines=machines,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from components.config.models import DirectorySettings, SiteSettings
+from components.config.models import ServiceDiscoverySettings, SiteSettings
 from components.dns.route53_zones import Sets
 from components.preflight.lost_tokens import LostToken
 from components.preflight.state import Held
@@ -85,7 +85,7 @@ def apex(site: SiteSettings, stack: str, present: Iterable[Record], state: Held)
     return Standing()
 
 
-def directory(settings: DirectorySettings, zone: str, sets: Sets, state: Held) -> Standing:
+def directory(settings: ServiceDiscoverySettings, zone: str, sets: Sets, state: Held) -> Standing:
     """Route53 has no comments: what has our values and TTL to the byte is ours, or as good."""
     found = Standing()
     for each in static_records(settings):
@@ -107,10 +107,10 @@ def _is_ours(wanted: StaticRecord, here: Mapping[str, Any]) -> bool:
 
 def _refused(wanted: StaticRecord, here: Mapping[str, Any]) -> str:
     values = ", ".join(each["Value"] for each in here.get("ResourceRecords") or ()) or "an alias"
-    other = "set enumerate: false, " if wanted.resource == "directory-services" else ""
+    other = "set publishServiceTypes: false, " if wanted.resource == "directory-services" else ""
     return (
-        f"rollcall:directory: {wanted.name} {wanted.type} is there already with {values} (TTL {here.get('TTL')}), and this stack would "
-        f"write {', '.join(wanted.wire)} (TTL {wanted.ttl}). Hand it over ({HOW}), {other}or delete it."
+        f"rollcall:serviceDiscovery: {wanted.name} {wanted.type} is there already with {values} (TTL {here.get('TTL')}), and this stack "
+        f"would write {', '.join(wanted.wire)} (TTL {wanted.ttl}). Hand it over ({HOW}), {other}or delete it."
     )
 
 
@@ -119,7 +119,7 @@ def zones(site: str | None, hosted: str | None, state: Held, names: tuple[str, s
     found = Standing()
     for key, kind, resource, id_, name in (
         ("site", _ZONE, SITE_ZONE, site, names[0]),
-        ("directory", _HOSTED_ZONE, DIRECTORY_ZONE, hosted, names[1]),
+        ("serviceDiscovery", _HOSTED_ZONE, DIRECTORY_ZONE, hosted, names[1]),
     ):
         if id_ is not None and (kind, resource) not in state:
             fix = f"Leave create out to use it as it is, or let the state have it ({HOW})"

@@ -58,14 +58,14 @@ def document(
     """The policy that the fleet's registrar will write; `parameter` gives the ARN of a secret's SSM parameter, `objects` is that of the
     releases."""
     secrets = [PROBE_KEY, *_secrets(settings, fleet)] if fleet.cloud == "aws" else []
-    sets, directory = _sets(settings, fleet), settings.directory
+    sets, directory = _sets(settings, fleet), settings.service_discovery
     joins = [join_statements(zone_arn, directory.zone, sets)] if sets and directory is not None else []
     return policy_document([parameter(each) for each in secrets], joins, objects if fleet.cloud == "aws" else "")
 
 
 def _secrets(settings: Settings, fleet: FleetSettings) -> list[str]:
     """The secrets that a fleet needs for what it joins."""
-    site, directory = settings.site, settings.directory
+    site, directory = settings.site, settings.service_discovery
     found = []
     if site is not None and SITE_JOIN in fleet.joins:
         found += [TSIG] if site.is_dynamic else [TOKEN, ORIGIN] if site.proxied else [TOKEN]
@@ -80,7 +80,7 @@ def len_of(policy: str) -> int:
 
 
 def _sets(settings: Settings, fleet: FleetSettings) -> list[str]:
-    directory = settings.directory
+    directory = settings.service_discovery
     return memberships.sets_of(directory, fleet.joins) if directory is not None and not directory.is_dynamic else []
 
 

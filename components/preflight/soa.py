@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from components.config.models import DirectorySettings
+from components.config.models import ServiceDiscoverySettings
 from components.dns.route53_zones import Sets
 from components.resources import zone_soa
 
@@ -16,7 +16,7 @@ _ROUTE53_S = 900
 _LIMIT_S = 60
 
 
-def warnings(settings: DirectorySettings, sets: Sets | None) -> tuple[str, ...]:
+def warnings(settings: ServiceDiscoverySettings, sets: Sets | None) -> tuple[str, ...]:
     """Return what a preview says of the zone's SOA; `sets` is None where the zone is still to be made."""
     if settings.manages_soa:
         return ()
@@ -27,13 +27,13 @@ def warnings(settings: DirectorySettings, sets: Sets | None) -> tuple[str, ...]:
     if seconds <= _LIMIT_S:
         return ()
     return (
-        f"rollcall:directory.zone: by the SOA of {settings.zone} resolvers remember for {seconds} s that a name is not there. An "
+        f"rollcall:serviceDiscovery.zone: by the SOA of {settings.zone} resolvers remember for {seconds} s that a name is not there. An "
         f"incarnation that somebody asked for while it had no machine is found up to {seconds} s after its first one has registered. "
-        f"Set rollcall:directory.manageSoa to true, or the TTL of the zone's SOA record, or its last number, to {_LIMIT_S} or less.",
+        f"Set rollcall:serviceDiscovery.manageSoa to true, or the TTL of the zone's SOA record, or its last number, to {_LIMIT_S} or less.",
     )
 
 
-def faults(settings: DirectorySettings, sets: Sets, stack: str) -> tuple[str, ...]:
+def faults(settings: ServiceDiscoverySettings, sets: Sets, stack: str) -> tuple[str, ...]:
     """Return what keeps `stack` from setting the zone's SOA: another stack does."""
     marks = sets(f"{zone_soa.mark_name(settings.zone)}.").get("TXT") or {}
     owner = zone_soa.owner_of([str(each["Value"]) for each in marks.get("ResourceRecords") or ()])

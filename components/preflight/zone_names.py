@@ -12,7 +12,7 @@ from components.config.models import CLOUDFLARE_ID, HOSTED_ZONE_ID
 from components.dns.cloudflare_access import Get, cloudflare_token, cloudflare_url
 from components.dns.cloudflare_api import ApiFailingError, ApiRefusedError, CloudflareApi
 
-_IDS = {"site": CLOUDFLARE_ID, "directory": HOSTED_ZONE_ID}
+_IDS = {"site": CLOUDFLARE_ID, "serviceDiscovery": HOSTED_ZONE_ID}
 
 
 def named(values: Mapping[str, Any], names: Mapping[str, Callable[[str], str]]) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def looked_up(config: Get) -> dict[str, Callable[[str], str]]:
         found = session_of(config).client("route53").get_hosted_zone(Id=zone)
         return str(found["HostedZone"]["Name"]).rstrip(".")
 
-    return {"site": of_site, "directory": of_directory}
+    return {"site": of_site, "serviceDiscovery": of_directory}
 
 
 def _not_found(key: str, zone: str, fault: str) -> str:

@@ -10,7 +10,7 @@ from components.registration.inventory import Registries
 from rollcall.escaping import escaped
 
 _RAISE_LIMIT = (
-    "Nothing was removed. If you want this, run `pulumi config set rollcall:brake false` for one `pulumi up`."
+    "Nothing was removed. If you want this, run `pulumi config set rollcall:safeDeletes false` for one `pulumi up`."
 )
 NOT_PROVEN = "only its tags say that it is this stack's"
 _REMOVE_TAGS = "If it is not this stack's, take its rollcall- tags away; if it is and is not needed, terminate it"

@@ -20,11 +20,11 @@ class RollCallArgs:
 
     - `members`: mappings `{machine, generation, instance}`. `places`: what `Place.as_inputs` gives. `cloud`: what
       `Location.as_inputs` gives.
-    - `timeout`: fail after this many seconds without progress. `linger`: for how many seconds a machine serves after its records are gone.
+    - `timeout`: fail after this many seconds without progress. `drain_delay`: seconds for which a machine serves after its records are gone.
     - `uncounted`: machines of the state that no roll call has counted, because the `up` that created them failed before: `{stack, fleet,
       machine, generation}`. Those that are not members leave as members do.
     - `peers`: the fleets at the same location of the same cloud. `elsewhere`: the other locations of the cloud that have fleets.
-    - `brake`: refuse to remove many records or machines at once (the safety limit).
+    - `safe_deletes`: refuse to remove many records or machines at once (the safety limit).
     - `ssh`: machines that leave are also told by SSH after the roll call, and must run then.
     - `given_up`: the fleets of the state that the program no longer has. Their machines serve until their own RollCall is deleted.
     """
@@ -36,10 +36,10 @@ class RollCallArgs:
     places: pulumi.Input[Sequence[pulumi.Input[Mapping[str, Any]]]]
     cloud: pulumi.Input[Mapping[str, Any]]
     timeout: int = 300
-    linger: int = 120
+    drain_delay: int = 120
     peers: Sequence[str] = ()
     elsewhere: Sequence[Mapping[str, Any]] = ()
-    brake: bool = True
+    safe_deletes: bool = True
     ssh: bool = False
     given_up: Sequence[str] = ()
     uncounted: Sequence[Mapping[str, str]] = ()
@@ -68,9 +68,9 @@ class RollCall(Resource, module="rollcall", name="RollCall"):  # type: ignore[ca
             "places": args.places,
             "cloud": args.cloud,
             "timeout": args.timeout,
-            "linger": args.linger,
+            "drain_delay": args.drain_delay,
             "peers": list(args.peers),
-            "brake": args.brake,
+            "safe_deletes": args.safe_deletes,
             **({"elsewhere": list(args.elsewhere)} if args.elsewhere else {}),
             **({"ssh": True} if args.ssh else {}),
             **({"given_up": list(args.given_up)} if args.given_up else {}),

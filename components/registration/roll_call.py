@@ -57,7 +57,7 @@ def until_answered(
         desired=desired,
         timeout=float(props["timeout"]),
         drain_delay=drain_delay(registries, props),
-        safety_limit=bool(props.get("brake", True)),
+        safety_limit=bool(props.get("safe_deletes", True)),
     )
     return _RollCall(call, registries, engine).run()
 
@@ -188,4 +188,4 @@ def proven(registries: Registries, desired: DesiredState, drift: Drift, doubts: 
 
 def drain_delay(registries: Registries, props: Mapping[str, Any]) -> float:
     """Return for how many seconds a machine serves on after its records are gone: never longer than caches keep them."""
-    return min(float(props["linger"]), registries.longest_ttl)
+    return min(float(props["drain_delay"]), registries.longest_ttl)

@@ -11,10 +11,10 @@ from components.resources import aws_sdk as aws
 from components.resources import ec2_lookups, releases
 from components.resources.dns_credentials import (
     PROBE_KEY,
-    Ec2Registrar,
-    Ec2RegistrarArgs,
     Grant,
-    UserRegistrar,
+    IamUser,
+    InstanceRole,
+    InstanceRoleArgs,
 )
 from components.resources.existing import ExistingResources
 from components.resources.fleets.base import Fleet, FleetArgs
@@ -37,8 +37,8 @@ class Deployment:
         self._settings, self._existing = settings, existing
         args = ZoneArgs(settings=settings, existing=existing, machine_token=machine_token, tsig_key=tsig_key)
         self._site = SITES[settings.site.provider](args) if settings.site else None
-        self._directory = DIRECTORIES[settings.directory.provider](args) if settings.directory else None
-        self._probe_key = ProbeKey("probe-key", settings.rotate)
+        self._directory = DIRECTORIES[settings.service_discovery.provider](args) if settings.service_discovery else None
+        self._probe_key = ProbeKey("probe-key", settings.rotation_trigger)
         # Those of regions beside the stack's own.
         self._providers = ec2_lookups.providers(settings.fleets)
         self._stores = releases.stores(settings.fleets, self._providers, self._release_of)
@@ -48,7 +48,7 @@ class Deployment:
     @property
     def outputs(self) -> dict[str, Any]:
         """What the stack exports: its fleets, and where its site and its services are found."""
-        site, directory = self._settings.site, self._settings.directory
+        site, directory = self._settings.site, self._settings.service_discovery
         found: dict[str, Any] = {
             "fleets": {
                 each.name: {"cloud": each.settings.cloud, "joins": each.settings.joins, "addresses": each.addresses}
@@ -73,7 +73,7 @@ class Deployment:
         grants, secrets = self._grants(fleet), self._secrets(fleet)
         shared = {PROBE_KEY: pulumi.Output.secret(self._probe_key.value)}
         role = self._role(fleet, grants, {**shared, **secrets}, store, provider) if store else None
-        user = UserRegistrar(fleet.name, grants, self._settings.rotate) if grants and not role else None
+        user = IamUser(fleet.name, grants, self._settings.rotation_trigger) if grants and not role else None
         args = FleetArgs(
             settings=fleet,
             memberships=[self._membership(fleet, join, role, user) for join in fleet.joins],
@@ -89,8 +89,8 @@ class Deployment:
             store=store.setting if store else "",
             workloads=[self._release_of(each) for each in fleet.digests],
             network_ids=self._settings.network_ids.get(fleet.name, ()),
-            linger=self._settings.linger,
-            brake=self._settings.brake,
+            drain_delay=self._settings.drain_delay,
+            safe_deletes=self._settings.safe_deletes,
             by_hand=self._existing.by_hand,
             by_ssh=self._existing.by_ssh,
             renamed=self._existing.renamed,
@@ -116,12 +116,12 @@ class Deployment:
         secrets: Secrets,
         store: releases.ReleaseStore,
         provider: aws.Provider | None,
-    ) -> Ec2Registrar:
+    ) -> InstanceRole:
         """The role of a fleet's instances."""
-        args = Ec2RegistrarArgs(
+        args = InstanceRoleArgs(
             secrets=secrets, grants=grants, objects=store.objects, region=fleet.region, provider=provider
         )
-        return Ec2Registrar(fleet.name, args)
+        return InstanceRole(fleet.name, args)
 
     def _needs(self, fleet: FleetSettings) -> list[pulumi.Resource]:
         """What must be there before a machine of the fleet registers, and after it has left."""
@@ -129,7 +129,7 @@ class Deployment:
         return found + (self._directory.needs() if self._directory and self._joins_service(fleet) else [])
 
     def _membership(
-        self, fleet: FleetSettings, join: str, role: Ec2Registrar | None, user: UserRegistrar | None
+        self, fleet: FleetSettings, join: str, role: InstanceRole | None, user: IamUser | None
     ) -> Membership:
         """What a fleet joins, by its name in the configuration."""
         if join != SITE_JOIN:

@@ -39,13 +39,13 @@ _ASSUME = {
 
 @dataclass(frozen=True, kw_only=True)
 class SiteTokenArgs:
-    """`zone_id` as Site gives it; `given` is a token made elsewhere, used instead of making one; another `rotate` is another
+    """`zone_id` as Site gives it; `given` is a token made elsewhere, used instead of making one; another `rotation_trigger` is another
     token, which machines have before the old one is revoked. `account` is the id of the account that owns the operator's token, and so
     the machines'; empty where it is a user's."""
 
     zone_id: pulumi.Input[str]
     given: pulumi.Output[str] | None = None
-    rotate: str = ""
+    rotation_trigger: str = ""
     account: str = ""
 
 
@@ -63,7 +63,7 @@ class SiteToken(pulumi.ComponentResource):
     def _make(self, name: str, args: SiteTokenArgs) -> pulumi.Output[str]:
         asked, own = pulumi.InvokeOutputOptions(parent=self), token_name(deployment())
         renewed = pulumi.ResourceOptions(
-            parent=self, additional_secret_outputs=["value"], replacement_trigger=[args.rotate]
+            parent=self, additional_secret_outputs=["value"], replacement_trigger=[args.rotation_trigger]
         )
         token: Any
         if args.account:
@@ -115,7 +115,7 @@ class Grant:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ec2RegistrarArgs:
+class InstanceRoleArgs:
     """`secrets` are the values that machines of this registrar may read, by a short name; `grants` what they may join; `objects` is the
     ARN of what they may get from the release store. `region` is that of the machines and `provider` its provider, if it is not the
     stack's own."""
@@ -127,7 +127,7 @@ class Ec2RegistrarArgs:
     provider: pulumi.ProviderResource | None = None
 
 
-class Ec2Registrar(pulumi.ComponentResource):
+class InstanceRole(pulumi.ComponentResource):
     """Role and instance profile of a fleet's EC2 machines, and the SSM parameters that they may read, in the machines' region.
 
     A fleet that moves to another region has all of it anew: its predecessors keep theirs until they are gone. IAM itself has no
@@ -140,8 +140,8 @@ class Ec2Registrar(pulumi.ComponentResource):
     profile: pulumi.Output[str]
     parameters: dict[str, pulumi.Output[str]]
 
-    def __init__(self, name: str, args: Ec2RegistrarArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("rollcall:index:Ec2Registrar", name, None, opts)
+    def __init__(self, name: str, args: InstanceRoleArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("rollcall:index:InstanceRole", name, None, opts)
         mine = pulumi.ResourceOptions(parent=self)
         stack, fleet = deployment(), name
         name = f"{fleet}-{args.region}" if args.region else fleet
@@ -175,23 +175,23 @@ class Ec2Registrar(pulumi.ComponentResource):
         self.register_outputs({"profile": self.profile})
 
 
-class UserRegistrar(pulumi.ComponentResource):
+class IamUser(pulumi.ComponentResource):
     """An IAM user with the same limits, for machines that have no instance role. `key` is `ACCESS_KEY_ID SECRET`, a secret;
-    another `rotate` is another key."""
+    another `rotation_trigger` is another key."""
 
     key: pulumi.Output[str]
 
     def __init__(
-        self, name: str, grants: Sequence[Grant], rotate: str = "", opts: pulumi.ResourceOptions | None = None
+        self, name: str, grants: Sequence[Grant], rotation_trigger: str = "", opts: pulumi.ResourceOptions | None = None
     ) -> None:
-        super().__init__("rollcall:index:UserRegistrar", name, None, opts)
+        super().__init__("rollcall:index:IamUser", name, None, opts)
         mine = pulumi.ResourceOptions(parent=self)
         user = aws.iam.User(f"{name}-user", path="/rollcall/", opts=mine)
         policy = aws.iam.UserPolicy(
             f"{name}-policy", name=POLICY, user=user.name, policy=_policy([], grants), opts=mine
         )
         # A user may have two keys, so the new one is there before the old one goes.
-        renewed = pulumi.ResourceOptions(parent=self, replacement_trigger=[rotate])
+        renewed = pulumi.ResourceOptions(parent=self, replacement_trigger=[rotation_trigger])
         key = aws.iam.AccessKey(f"{name}-key", user=user.name, opts=renewed)
         self.key = pulumi.Output.secret(pulumi.Output.concat(key.id, " ", key.secret))
         self.all_made: list[pulumi.Resource] = [user, policy, key]

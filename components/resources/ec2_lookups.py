@@ -50,7 +50,7 @@ def pinned_image(fleet: FleetSettings, stack: str, parent: pulumi.Resource) -> p
     """The AMI of a fleet: an `ami-…` is itself, anything else the one that a public parameter named when it was first looked up.
 
     What was found is kept in a parameter of the account's own, so machines that come later (by a scale-up, or in the place of
-    others) get the image that the rest has, however often the vendor publishes. Another `image` or `renew` looks anew.
+    others) get the image that the rest has, however often the vendor publishes. Another `image` or `imageRefresh` looks again.
     """
     if fleet.image.startswith("ami-"):
         return pulumi.Output.from_input(fleet.image)
@@ -60,7 +60,7 @@ def pinned_image(fleet: FleetSettings, stack: str, parent: pulumi.Resource) -> p
     # A name of its own choice would begin with the fleet's, and no parameter's may begin with `aws` or `ssm`. What is looked up
     # anew has another name, so that its predecessor can stand beside it for a while:
     # https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_PutParameter.html
-    looked_up = hashlib.sha256(f"{fleet.image} {fleet.renew}".encode()).hexdigest()[:8]
+    looked_up = hashlib.sha256(f"{fleet.image} {fleet.image_refresh}".encode()).hexdigest()[:8]
     kept = aws.ssm.Parameter(
         f"{fleet.name}-image",
         name=f"/rollcall/{stack}/{fleet.name}/image-{looked_up}",
@@ -73,7 +73,7 @@ def pinned_image(fleet: FleetSettings, stack: str, parent: pulumi.Resource) -> p
         opts=pulumi.ResourceOptions(
             parent=parent,
             ignore_changes=["insecureValue"],
-            replacement_trigger=[fleet.image, fleet.renew],
+            replacement_trigger=[fleet.image, fleet.image_refresh],
         ),
     )
     return kept.insecure_value.apply(str)

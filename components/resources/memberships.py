@@ -11,9 +11,9 @@ import pulumi
 from components.config.joins import site_join
 from components.config.models import (
     SITE_JOIN,
-    DirectorySettings,
     FleetSettings,
     IncarnationSettings,
+    ServiceDiscoverySettings,
     ServiceSettings,
     SiteSettings,
 )
@@ -64,7 +64,7 @@ def site_membership(
 
 def service_membership(
     fleet: FleetSettings,
-    directory: DirectorySettings,
+    directory: ServiceDiscoverySettings,
     joined: str,
     zone: pulumi.Output[str],
     secrets: dict[str, pulumi.Output[str]],
@@ -117,13 +117,13 @@ def service_membership(
     )
 
 
-def grant(directory: DirectorySettings, joins: tuple[str, ...], zone_arn: pulumi.Output[str]) -> Grant | None:
+def grant(directory: ServiceDiscoverySettings, joins: tuple[str, ...], zone_arn: pulumi.Output[str]) -> Grant | None:
     """What a fleet with these `joins` must be allowed to change; None where it joins no service."""
     sets = sets_of(directory, joins)
     return Grant(zone_arn=zone_arn, domain=directory.zone, sets=sets) if sets else None
 
 
-def sets_of(directory: DirectorySettings, joins: tuple[str, ...]) -> list[str]:
+def sets_of(directory: ServiceDiscoverySettings, joins: tuple[str, ...]) -> list[str]:
     """The names of the SRV sets that a fleet with these `joins` may have to be in."""
     services = [found(directory, joined) for joined in joins if joined != SITE_JOIN]
     sets = [
@@ -135,7 +135,7 @@ def sets_of(directory: DirectorySettings, joins: tuple[str, ...]) -> list[str]:
     return [*sets, *names, *dict.fromkeys(f"{service.label}.{directory.zone}" for service, _ in named)]
 
 
-def found(directory: DirectorySettings, joined: str) -> tuple[ServiceSettings, IncarnationSettings]:
+def found(directory: ServiceDiscoverySettings, joined: str) -> tuple[ServiceSettings, IncarnationSettings]:
     """The service and the incarnation that `theService/v1` names. The settings were checked: both are there."""
     name, _, wanted = joined.partition("/")
     service = next(each for each in directory.services if each.name == name)

@@ -187,11 +187,11 @@ class Revocation(Resource, module="rollcall", name="Revocation"):  # type: ignor
 
 @dataclass(frozen=True, kw_only=True)
 class ClosedOriginArgs:
-    """`settings` of a site that is proxied; `zone_id` as Site gives it; another `rotate` is another key and certificate."""
+    """`settings` of a site that is proxied; `zone_id` as Site gives it; another `rotation_trigger` is another key and certificate."""
 
     settings: SiteSettings
     zone_id: pulumi.Input[str]
-    rotate: str = ""
+    rotation_trigger: str = ""
 
 
 class ClosedOrigin(pulumi.ComponentResource):
@@ -209,7 +209,7 @@ class ClosedOrigin(pulumi.ComponentResource):
         self.ranges = published(self)
         host = args.settings.fqdn
         hostnames = sorted({host, args.settings.zone} if args.settings.apex else {host})
-        options = pulumi.ResourceOptions(parent=self, replacement_trigger=[args.rotate])
+        options = pulumi.ResourceOptions(parent=self, replacement_trigger=[args.rotation_trigger])
         key = OriginKey(f"{name}-key", hostnames, VALIDITY, options)
         certificate = cloudflare_sdk.OriginCaCertificate(
             f"{name}-certificate",

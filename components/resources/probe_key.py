@@ -27,10 +27,10 @@ class ProbeKeyProvider(ResourceProvider):
 
 
 class ProbeKey(Resource, module="rollcall", name="ProbeKey"):  # type: ignore[call-arg]
-    """A random key; another `rotate` is another key. `value` is a secret."""
+    """A random key; another `rotation_trigger` is another key. `value` is a secret."""
 
     value: pulumi.Output[str]
 
-    def __init__(self, name: str, rotate: str = "", opts: pulumi.ResourceOptions | None = None) -> None:
-        secret = pulumi.ResourceOptions(additional_secret_outputs=["value"], replacement_trigger=[rotate])
+    def __init__(self, name: str, rotation_trigger: str = "", opts: pulumi.ResourceOptions | None = None) -> None:
+        secret = pulumi.ResourceOptions(additional_secret_outputs=["value"], replacement_trigger=[rotation_trigger])
         super().__init__(ProbeKeyProvider(), name, {"value": None}, pulumi.ResourceOptions.merge(opts, secret))

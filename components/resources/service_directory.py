@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pulumi
 
-from components.config.models import DirectorySettings, IncarnationSettings
+from components.config.models import IncarnationSettings, ServiceDiscoverySettings
 from components.resources import aws_sdk as aws
 from components.resources.tags import deployment
 from components.resources.zone_soa import ZoneSoa
@@ -38,7 +38,7 @@ class StaticRecord:
 class ServiceDirectoryArgs:
     """`settings` as the stack's configuration has them; `taken` the ids of records that are there and are taken over, by resource."""
 
-    settings: DirectorySettings
+    settings: ServiceDiscoverySettings
     taken: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -96,7 +96,7 @@ class ServiceDirectory(pulumi.ComponentResource):
 
 
 def static_records(
-    settings: DirectorySettings,
+    settings: ServiceDiscoverySettings,
     name: str = "directory",
     txt: Callable[[IncarnationSettings], str] | None = None,
 ) -> list[StaticRecord]:
@@ -110,7 +110,7 @@ def static_records(
         )
 
     made = []
-    if settings.enumerate:
+    if settings.publish_service_types:
         services = sorted(f"{service.label}.{zone}." for service in settings.services)
         made.append(record(f"{name}-services", ENUMERATION, "PTR", services))
     for service in settings.services:

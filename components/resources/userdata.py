@@ -1,8 +1,8 @@
 """Builds what a machine boots with: one boot script for all machines, and the release that holds the agent and the workloads.
 
 The release is a tar of the sources below `userdata/`, named by its SHA-256. Who packs it does not matter: entries are sorted and have no
-owner, no time and one mode. An EC2 machine fetches it (components/resources/releases.py). A Triton machine has it in its user-script, after the
-boot script, and there without docstrings and comments. Compression is only for the transport.
+owner, no time and one mode. An EC2 machine fetches it (components/resources/releases.py). A Triton machine has it in its user-script, after
+the boot script, and there without docstrings and comments. Compression is only for the transport.
 """
 
 from __future__ import annotations

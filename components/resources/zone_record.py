@@ -83,7 +83,9 @@ class ZoneRecordProvider(ResourceProvider):
         try:
             self._store(props).change([old] if old else [], [new] if new else [])
         except RollcallError as refused:
-            raise ZoneRecordError(f"{props['name']} {props['type']}: was not written. {refused}") from refused
+            raise ZoneRecordError(
+                f"{props['name']} {props['type']}: was not written ({refused}). Correct what the name server refuses, and run `pulumi up` again."
+            ) from refused
 
     def _store(self, props: Mapping[str, Any]) -> Any:
         return store_of(props["domain"], props["server"], tsig_key(self.config.get))
@@ -93,8 +95,8 @@ def refusal(wanted: RecordSet, here: RecordSet) -> str:
     """Say that a set is another one than this stack would write."""
     values = ", ".join(here.values)
     return (
-        f"rollcall:directory.zone: {wanted.name} {wanted.type} is {values} with TTL {here.ttl}, which this stack would not write. Delete "
-        "it, or leave the service out."
+        f"rollcall:serviceDiscovery.zone: {wanted.name} {wanted.type} is {values} with TTL {here.ttl}, which this stack would not "
+        "write. Delete it, or leave the service out."
     )
 
 

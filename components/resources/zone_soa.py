@@ -102,8 +102,8 @@ class ZoneSoaProvider(ResourceProvider):
 
 def second_owner(domain: str, stack: str) -> str:
     return (
-        f"rollcall:directory.manageSoa: the stack {stack} sets the TTL of the SOA of {domain}. Set manageSoa to false in all but one "
-        f"of the stacks that share the zone; if that stack is gone, delete the TXT record {mark_name(domain)}."
+        f"rollcall:serviceDiscovery.manageSoa: the stack {stack} sets the TTL of the SOA of {domain}. Set manageSoa to false in all but "
+        f"one of the stacks that share the zone; if that stack is gone, delete the TXT record {mark_name(domain)}."
     )
 
 
@@ -119,7 +119,9 @@ class _Zone:
     def soa(self) -> dict[str, Any]:
         found = self._at(self._domain).get("SOA")
         if found is None:
-            raise ZoneSoaError(f"rollcall:directory.zone: {self._domain} has no SOA. Name a hosted zone of Route53.")
+            raise ZoneSoaError(
+                f"rollcall:serviceDiscovery.zone: {self._domain} has no SOA. Name a hosted zone of Route53."
+            )
         return found
 
     def owner(self) -> tuple[str, int] | None:

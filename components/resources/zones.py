@@ -22,11 +22,11 @@ from components.resources.dns_credentials import (
     KEY,
     ORIGIN,
     TOKEN,
-    Ec2Registrar,
     Grant,
+    IamUser,
+    InstanceRole,
     SiteToken,
     SiteTokenArgs,
-    UserRegistrar,
 )
 from components.resources.existing import ExistingResources
 from components.resources.firewall import IngressRule
@@ -87,7 +87,7 @@ class DirectoryZone(Protocol):
         """The rights that a role or a user of AWS needs."""
 
     def membership(
-        self, fleet: FleetSettings, join: str, role: Ec2Registrar | None, user: UserRegistrar | None
+        self, fleet: FleetSettings, join: str, role: InstanceRole | None, user: IamUser | None
     ) -> Membership:
         """Joining an incarnation, by its name in the configuration."""
 
@@ -104,10 +104,18 @@ class CloudflareSite:
         given = pulumi.Output.secret(args.machine_token) if args.machine_token else None
         self._token = SiteToken(
             "machines",
-            SiteTokenArgs(zone_id=self.id, given=given, rotate=settings.rotate, account=args.existing.token_account),
+            SiteTokenArgs(
+                zone_id=self.id,
+                given=given,
+                rotation_trigger=settings.rotation_trigger,
+                account=args.existing.token_account,
+            ),
         )
         self._origin = (
-            ClosedOrigin("origin", ClosedOriginArgs(settings=settings.site, zone_id=self.id, rotate=settings.rotate))
+            ClosedOrigin(
+                "origin",
+                ClosedOriginArgs(settings=settings.site, zone_id=self.id, rotation_trigger=settings.rotation_trigger),
+            )
             if settings.site.proxied
             else None
         )
@@ -172,10 +180,10 @@ class Route53Directory:
 
     def __init__(self, args: ZoneArgs) -> None:
         settings = args.settings
-        assert settings.directory is not None
+        assert settings.service_discovery is not None
         self._settings = settings
         self._directory = ServiceDirectory(
-            "directory", ServiceDirectoryArgs(settings=settings.directory, taken=args.existing.taken)
+            "directory", ServiceDirectoryArgs(settings=settings.service_discovery, taken=args.existing.taken)
         )
 
     def needs(self) -> list[pulumi.Resource]:
@@ -185,12 +193,12 @@ class Route53Directory:
         return {}
 
     def grants(self, fleet: FleetSettings) -> list[Grant]:
-        assert self._settings.directory is not None
-        found = memberships.grant(self._settings.directory, fleet.joins, self._directory.zone_arn)
+        assert self._settings.service_discovery is not None
+        found = memberships.grant(self._settings.service_discovery, fleet.joins, self._directory.zone_arn)
         return [found] if found else []
 
     def membership(
-        self, fleet: FleetSettings, join: str, role: Ec2Registrar | None, user: UserRegistrar | None
+        self, fleet: FleetSettings, join: str, role: InstanceRole | None, user: IamUser | None
     ) -> Membership:
         return _service(self._settings, fleet, join, self._directory.zone_id, {KEY: user.key} if user else {})
 
@@ -199,7 +207,7 @@ class DynamicDirectory:
     """In a zone whose name server takes dynamic updates: its static records, and the machines' key."""
 
     def __init__(self, args: ZoneArgs) -> None:
-        directory = args.settings.directory
+        directory = args.settings.service_discovery
         assert directory is not None and directory.server is not None
         self._settings, self._server = args.settings, at_port(directory.server)
         self._key = pulumi.Output.secret(args.tsig_key)
@@ -226,7 +234,7 @@ class DynamicDirectory:
         return []
 
     def membership(
-        self, fleet: FleetSettings, join: str, role: Ec2Registrar | None, user: UserRegistrar | None
+        self, fleet: FleetSettings, join: str, role: InstanceRole | None, user: IamUser | None
     ) -> Membership:
         key: pulumi.Input[str] = role.parameters[TSIG] if role else TSIG
         kind = partial(DynamicServicePlace, server=self._server)
@@ -237,7 +245,7 @@ class DynamicDirectory:
 def _service(
     settings: Settings, fleet: FleetSettings, join: str, zone: pulumi.Output[str], secrets: Secrets, **more: Any
 ) -> Membership:
-    directory = settings.directory_of(fleet)
+    directory = settings.service_discovery_of(fleet)
     assert directory is not None
     return memberships.service_membership(
         fleet,

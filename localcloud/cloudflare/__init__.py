@@ -96,7 +96,7 @@ class Cloudflare:
             zone.paused = zone.paused if paused is None else paused
 
     def add_record(self, zone_id: str, **fields: Any) -> str:
-        """Make a record as `POST …/dns_records` would, for the start of a rehearsal; its id. Raises ApiError, KeyError."""
+        """Make a record as `POST …/dns_records` would, for the start of a sandbox; its id. Raises ApiError, KeyError."""
         with self._store.lock:
             zone = self._store.zones[zone_id]
             change = self._store.change(zone)

@@ -1,4 +1,4 @@
-"""The Pulumi engine of a rehearsal: one on the PATH that is new enough, or one built from its Go module into the cache.
+"""The Pulumi engine of a sandbox: one on the PATH that is new enough, or one built from its Go module into the cache.
 
 Standard library only: it runs before the project's .venv exists. `go.mod` pins the engine, `host/go.mod` the last Python
 language host that is a Go module; the two small launchers for Python lie in the SDK's module, whatever its version.

@@ -1,4 +1,4 @@
-"""The certificate authority of one rehearsal: made at run time, trusted by its machines only, gone with it."""
+"""The certificate authority of one sandbox: made at run time, trusted by its machines only, gone with it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LIFE = timedelta(days=30)
 class Authority:
     """Keeps its key below `folder` (0600) and signs a server certificate for any name that a client asks for."""
 
-    def __init__(self, folder: Path, common_name: str = "Rollcall rehearsal CA") -> None:
+    def __init__(self, folder: Path, common_name: str = "Rollcall sandbox CA") -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder = folder
         self._lock = threading.Lock()

@@ -1,6 +1,6 @@
 """Stand-ins for the vendors' plugins, which no package registry has: the resource types that Rollcall uses, and no others.
 
-They are started by the engine like any plugin, from a PULUMI_HOME of the rehearsal. The program knows nothing of them.
+They are started by the engine like any plugin, from a PULUMI_HOME of the sandbox. The program knows nothing of them.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def bring(home: Path, users: Path, which: Collection[str], acquire: Callable[[st
 
 
 def _remove(folder: Path) -> None:
-    """Remove a plugin of the rehearsal; of one that is links only these."""
+    """Remove a plugin of the sandbox; of one that is links only these."""
     if folder.is_symlink():
         folder.unlink()
     shutil.rmtree(folder, ignore_errors=True)
@@ -92,7 +92,7 @@ def install(home: Path, python: Path, which: Collection[str] = STAND_INS) -> Non
             continue
         folder.mkdir(parents=True)
         launcher.write_text(
-            "#!/bin/sh\n# A stand-in of the rehearsal, not the vendor's plugin.\n"
+            "#!/bin/sh\n# A stand-in of the sandbox, not the vendor's plugin.\n"
             f"exec '{python}' -I -S '{launch.__file__}' '{home.parent}' {name} \"$@\"\n"
         )
         launcher.chmod(0o755)

@@ -1,1 +1,1 @@
-"""What starts, keeps and shows the local clouds: the daemon and its commands, the rehearsal, what is installed beforehand."""
+"""What starts, keeps and shows the local clouds: the daemon and its commands, the sandbox, what is installed beforehand."""

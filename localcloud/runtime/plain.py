@@ -1,8 +1,8 @@
 """Plain `pulumi` in a shell that `make -s env` has pointed at the local clouds.
 
 The engine finds its project, the selected stack and the stack's configuration by the folder that it works in, and writes the salt
-of the stack's secrets into the configuration there. So in the checkout it is sent to the rehearsal's folder of links
-(`localcloud/runtime/rehearsal.py`), and what has changed in the checkout's configuration since is copied there before. In any other
+of the stack's secrets into the configuration there. So in the checkout it is sent to the sandbox's folder of links
+(`localcloud/runtime/sandbox.py`), and what has changed in the checkout's configuration since is copied there before. In any other
 project, and where `--cwd` says which, it is the engine as it is.
 """
 

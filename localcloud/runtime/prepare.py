@@ -1,4 +1,4 @@
-"""Installs what a rehearsal needs, each step cached and skipped when it is up to date. Standard library only: it runs before
+"""Installs what a sandbox needs, each step cached and skipped when it is up to date. Standard library only: it runs before
 the project's .venv exists.
 
     python3 -m localcloud.runtime.prepare [--only STEP]
@@ -132,7 +132,7 @@ def build_image(step: Step) -> str:
 
 
 def callers_path() -> str:
-    """PATH without what `make -s env` puts there: a `pulumi` that works on the stack of a rehearsal."""
+    """PATH without what `make -s env` puts there: a `pulumi` that works on the stack of a sandbox."""
     folders = map(Path, os.environ.get("PATH", os.defpath).split(os.pathsep))
     return os.pathsep.join(
         str(each) for each in folders if (each.name, each.parent.parent.name) != ("bin", ".rollcall")

@@ -1,4 +1,4 @@
-"""A stack's configuration as the rehearsal runs it: all that describes the deployment, nothing that says where real clouds are.
+"""A stack's configuration as the sandbox runs it: all that describes the deployment, nothing that says where real clouds are.
 
 What names an account, an endpoint, a profile or a secret of the real stack stays out: the environment names the local clouds,
 and a secret that only the stack's own secrets provider can open is of no use here.
@@ -22,8 +22,8 @@ _OURS = "rollcall:"
 _ACCOUNTS = {"rollcall:joyent": ("url", "account", "keyId")}
 
 
-def rehearsed(text: str) -> tuple[dict[str, Any], list[str]]:
-    """What the rehearsal's copy of this `Pulumi.<stack>.yaml` holds, and the keys that it leaves out, sorted.
+def sandboxed(text: str) -> tuple[dict[str, Any], list[str]]:
+    """What the sandbox's copy of this `Pulumi.<stack>.yaml` holds, and the keys that it leaves out, sorted.
 
     Raises ValueError where the text is no mapping.
     """
@@ -56,16 +56,16 @@ def _without_secrets(value: Any) -> Any:
 
 
 def copy(source: Path, target: Path) -> list[str]:
-    """Write the rehearsal's copy of a `Pulumi.<stack>.yaml`; the keys that it leaves out. What the engine has added to the copy
+    """Write the sandbox's copy of a `Pulumi.<stack>.yaml`; the keys that it leaves out. What the engine has added to the copy
     since, the salt of its secrets, stays. Raises ValueError where `source` is no configuration, or has a key twice: the copy would have
-    the last one only, and the program that is rehearsed could not say so."""
+    the last one only, and the program that is sandboxed could not say so."""
     before = target.read_text().splitlines() if target.exists() else ()
     salt = [line for line in before if line.startswith("encryptionsalt:")]
     text = source.read_text()
     if doubled := duplicates(text, source.name):
         raise ValueError(f"{source.name}: has a key twice. {' '.join(doubled)}")
     try:
-        kept, left = rehearsed(text)
+        kept, left = sandboxed(text)
     except (ValueError, yaml.YAMLError) as wrong:
         raise ValueError(f"{source.name}: {wrong}.") from wrong
     fresh = target.with_suffix(".new")

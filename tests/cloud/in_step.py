@@ -257,11 +257,14 @@ class World:
         snapshots.SNAPSHOTS.clear()
         snapshots.DEPARTURES.clear()
 
-    def up(self, brake: bool) -> bool:
+    def up(self, safe_deletes: bool) -> bool:
         """RollCall's update; whether it succeeded. Then every member stands."""
         self.new_run()
         desired = list(self.desired)
-        olds, news = {**self.props(self.state, brake), "drained": self.drained}, self.props(desired, brake)
+        olds, news = (
+            {**self.props(self.state, safe_deletes), "drained": self.drained},
+            self.props(desired, safe_deletes),
+        )
         try:
             with self.acting("engine"):
                 self.drained = RollCallProvider().update("", olds, news).outs.get("drained", [])
@@ -297,10 +300,10 @@ class World:
             box.deregistered = True
             self._check_gone(self._look())
 
-    def props(self, members: Sequence[Mapping[str, str]], brake: bool) -> dict[str, Any]:
+    def props(self, members: Sequence[Mapping[str, str]], safe_deletes: bool) -> dict[str, Any]:
         found: dict[str, Any] = {key: [] for key in FINDINGS}
         named = {"stack": STACK, "fleet": FLEET, "fleets": [FLEET], "members": list(members), **self._where()}
-        return {**named, "timeout": 10, "linger": 4, "peers": [FLEET], "brake": brake, **found}
+        return {**named, "timeout": 10, "drain_delay": 4, "peers": [FLEET], "safe_deletes": safe_deletes, **found}
 
     def edit(self, by: str, action: Callable[[], object]) -> None:
         """What a user, or another stack, does to the zone; from then on that is how it has to stay."""

@@ -23,7 +23,7 @@ HOST = f"www.{ZONE}"
 SERVICES = {"theService": {"port": 4218, "incarnations": {"v1": {}}}}
 CONFIG = {
     "rollcall:site": json.dumps({"zone": ZONE, "host": "www"}),
-    "rollcall:directory": json.dumps({"zone": "unilans.net", "services": SERVICES}),
+    "rollcall:serviceDiscovery": json.dumps({"zone": "unilans.net", "services": SERVICES}),
     "rollcall:fleets": json.dumps(
         {"web": {"cloud": "aws", "size": "t3.micro", "image": "debian-12", "joins": ["site", "theService/v1"]}}
     ),

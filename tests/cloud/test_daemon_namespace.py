@@ -35,7 +35,7 @@ class Inside(Local):
         return self.inside("dig", f"@{server}", "+short", "+tries=1", "+time=3", name).split()
 
     def curl(self, url: str, *words: str, address: str = "198.51.100.1") -> tuple[int, str]:
-        """Status and body. The CA of a rehearsal is in its machines' trust stores only, so here it is not asked for."""
+        """Status and body. The CA of a sandbox is in its machines' trust stores only, so here it is not asked for."""
         host = url.split("/")[2]
         to = ["--connect-to", f"{host}::{address}:"]
         printed = self.inside("curl", "-sk", "--max-time", "10", "-w", "\n%{http_code}", *to, *words, url)
@@ -85,7 +85,7 @@ def test_each_host_shows_a_certificate_of_its_own(clouds: Inside) -> None:
         shown = clouds.inside(
             "sh", "-c", f"openssl s_client -connect {address}:443 -servername {host} </dev/null 2>/dev/null"
         )
-        assert f"subject=CN = {host}" in shown and "issuer=CN = Rollcall rehearsal CA" in shown
+        assert f"subject=CN = {host}" in shown and "issuer=CN = Rollcall sandbox CA" in shown
 
 
 def test_the_metadata_address_says_nothing_to_who_is_no_machine(clouds: Inside) -> None:

@@ -133,10 +133,10 @@ class InStep(RuleBasedStateMachine):
         with self._op():
             self.world.desired = [each for each in self.world.desired if each["machine"] != name]
 
-    @rule(brake=st.booleans(), fault=FAULTS, times=TIMES)
-    def up(self, brake: bool, fault: str, times: int) -> None:
+    @rule(safe_deletes=st.booleans(), fault=FAULTS, times=TIMES)
+    def up(self, safe_deletes: bool, fault: str, times: int) -> None:
         with self._op(fault, times):
-            if self.world.up(brake):
+            if self.world.up(safe_deletes):
                 self.world.seen["ups"] += 1
                 self._everybody_stands()
 

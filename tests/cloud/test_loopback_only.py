@@ -1,4 +1,4 @@
-"""localcloud.runtime.rehearsal: what it asks by itself goes to the local clouds, whatever the caller's environment says."""
+"""localcloud.runtime.sandbox: what it asks by itself goes to the local clouds, whatever the caller's environment says."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from werkzeug.wrappers import Response
 
 from localcloud.network.http import Server, listen
 from localcloud.runtime.cli import PASSED_ON, ROOT
-from localcloud.runtime.rehearsal import OPERATORS, Rehearsal, visit
+from localcloud.runtime.sandbox import OPERATORS, Sandbox, visit
 from tests.cloud.aws_cloud import OPERATOR, Cloud, running
 from tests.cloud.trap import Trap
 
@@ -39,7 +39,7 @@ def trap(monkeypatch: pytest.MonkeyPatch) -> Iterator[Trap]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnAws(Rehearsal):
+class OnAws(Sandbox):
     folder: Path
     url: str
 

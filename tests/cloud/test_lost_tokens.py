@@ -70,7 +70,7 @@ class World(Lab):
 
     def run(self, preview: bool) -> None:
         self._patch.setattr(pulumi.runtime, "is_dry_run", lambda: preview)
-        settings = Settings(stack="local", site=SITE, directory=None, fleets=(), joyent=JoyentSettings())
+        settings = Settings(stack="local", site=SITE, service_discovery=None, fleets=(), joyent=JoyentSettings())
         checks.preflight(settings)
 
 

@@ -23,7 +23,7 @@ SERVICES = {"theService": {"port": 4218, "incarnations": {"v1": {}}}}
 GOOD: dict[str, Any] = {
     "aws:region": "us-west-2",
     "rollcall:site": {"zone": cloudflare_server.ZONE},
-    "rollcall:directory": {"zone": "unilans.net", "services": SERVICES},
+    "rollcall:serviceDiscovery": {"zone": "unilans.net", "services": SERVICES},
     "rollcall:fleets": {"web": WEB, "api": API},
 }
 Faults = Callable[[dict[str, Any]], list[str]]
@@ -105,16 +105,17 @@ def test_a_good_configuration_has_none(faults: Faults) -> None:
 
 
 def test_a_key_that_there_is_not_is_named_with_a_near_one(faults: Faults) -> None:
-    (found,) = faults({**GOOD, "rollcall:lingr": "5"})
+    (found,) = faults({**GOOD, "rollcall:drainDelai": "5"})
     assert found.startswith(
-        "rollcall:lingr: is not a setting (did you mean linger?). Use one of site, directory, fleets,"
+        "rollcall:drainDelai: is not a setting (did you mean drainDelay?). Use one of site, directory, fleets,"
     )
     (found,) = faults({**GOOD, "rollcall:directroy": {"zone": "unilans.net"}})
     assert found.startswith("rollcall:directroy: is not a setting") and "(did you mean directory?)" in found
-    (found,) = faults({**GOOD, "rolcall:brake": "false"})
+    (found,) = faults({**GOOD, "rolcall:safeDeletes": "false"})
     assert (
         found
-        == "rolcall:brake: is in the namespace rolcall, which nothing reads (did you mean rollcall:brake?). Correct or remove it."
+        == "rolcall:safeDeletes: is in the namespace rolcall, which nothing reads (did you mean rollcall:safeDeletes?). "
+        "Correct or remove it."
     )
     assert faults({**GOOD, "mycompany:team": "web"}) == []
 
@@ -151,17 +152,17 @@ def test_what_the_clouds_refuse_comes_with_what_they_need_not_be_asked_for(fault
     found = faults(
         {
             **GOOD,
-            "rollcall:lingr": "5",
-            "rollcall:brake": "maybe",
+            "rollcall:drainDelai": "5",
+            "rollcall:safeDeletes": "maybe",
             "rollcall:site": {"zone": "scalability.example", "ttl": 5},
-            "rollcall:directory": {"zone": "unilans.example", "services": SERVICES},
+            "rollcall:serviceDiscovery": {"zone": "unilans.example", "services": SERVICES},
             "rollcall:fleets": fleets,
         }
     )
     assert sorted(keys(found)) == [
         "aws:region",
-        "rollcall:brake",
-        "rollcall:directory.zone",
+        "rollcall:safeDeletes",
+        "rollcall:serviceDiscovery.zone",
         "rollcall:fleets.api.size",
         "rollcall:fleets.far.image",
         "rollcall:fleets.far.wieght",
@@ -171,7 +172,7 @@ def test_what_the_clouds_refuse_comes_with_what_they_need_not_be_asked_for(fault
         "rollcall:fleets.old.image",
         "rollcall:fleets.web.count",
         "rollcall:fleets.web.size",
-        "rollcall:lingr",
+        "rollcall:drainDelai",
         "rollcall:site.ttl",
         "rollcall:site.zone",
     ]

@@ -43,7 +43,7 @@ def aws(shared: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
 def settings(**fleet: str) -> Settings:
     web = {"cloud": "aws", "size": "t3.micro", "image": "debian-12", "joins": ["theService/v1"], **fleet}
     services = {"theService": {"port": 4218, "incarnations": {"v1": {}}}}
-    return read("local", {"directory": {"zone": "unilans.net", "services": services}, "fleets": {"web": web}})
+    return read("local", {"serviceDiscovery": {"zone": "unilans.net", "services": services}, "fleets": {"web": web}})
 
 
 def test_a_cloud_that_answers_is_no_fault(aws: Cloud) -> None:
@@ -106,7 +106,7 @@ def test_what_fails_while_the_zones_records_are_read_is_a_fault_and_no_trace(
     monkeypatch.setattr(checks, "held", lambda: None)
     aws.faults.add("route53 throttle")
     (found,) = checks.existing_found(settings()).faults
-    assert found.startswith("rollcall:directory.zone: AWS throttles ListHostedZonesByName")
+    assert found.startswith("rollcall:serviceDiscovery.zone: AWS throttles ListHostedZonesByName")
 
 
 def test_quotas_that_were_not_read_for_another_reason_need_no_other_right(aws: Cloud) -> None:

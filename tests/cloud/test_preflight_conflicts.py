@@ -25,9 +25,9 @@ SETS = [f"v1.{SERVICE}", f"v2-1.{SERVICE}", f"v2-2.{SERVICE}"]
 def settings(host: str = "www", *, count: int = 1, enumerate: bool = True) -> Settings:
     told = {
         "site": {"zone": ZONE, "host": host},
-        "directory": {
+        "serviceDiscovery": {
             "zone": HOSTED,
-            "enumerate": enumerate,
+            "publishServiceTypes": enumerate,
             "services": {"theService": {"port": 4218, "incarnations": {"v1": {}, "v2": {"shards": 2}}}},
         },
         "fleets": {
@@ -161,9 +161,9 @@ class TestDirectory:
             ),
             (
                 f"_services._dns-sd._udp.{HOSTED}",
-                "enumerate",
+                "publishServiceTypes",
                 "PTR",
-                "set rollcall:directory.enumerate to false",
+                "set rollcall:serviceDiscovery.publishServiceTypes to false",
             ),
         ],
     )
@@ -172,7 +172,7 @@ class TestDirectory:
     ) -> None:
         put(aws, zone, name, "CNAME", "elsewhere.example.")
         assert faults() == (
-            f"rollcall:directory.{key}: {name} is a CNAME to elsewhere.example. already, and no {kinds} record can be beside it. "
+            f"rollcall:serviceDiscovery.{key}: {name} is a CNAME to elsewhere.example. already, and no {kinds} record can be beside it. "
             f"Delete it, or {otherwise}.",
         )
 

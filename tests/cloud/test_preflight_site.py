@@ -180,7 +180,7 @@ class TestRoom:
         lab.cloud.add_record(lab.zone, type="TXT", name="one-more", content='"x"')
         (fault,) = self.look(self.settings(20))
         assert fault.startswith(
-            "rollcall:site.records: the zone has 160 records of others, and the stack takes up to 41 while its"
+            "rollcall:site.maxRecords: the zone has 160 records of others, and the stack takes up to 41 while its"
         )
         assert "the plan holds 200. Delete some" in fault
         assert self.look(self.settings(19)) == [] == self.look(self.settings(0))

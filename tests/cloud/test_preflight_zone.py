@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from components.config.errors import ConfigurationError
-from components.config.models import DirectorySettings, IncarnationSettings, ServiceSettings
+from components.config.models import IncarnationSettings, ServiceDiscoverySettings, ServiceSettings
 from components.config.reader import read
 from components.dns import route53_zones
 from components.dns.route53_zones import hosted_zone
@@ -26,7 +26,7 @@ def cloud() -> Iterator[Cloud]:
         yield made
 
 
-def directory(zone: str = "unilans.net", *, create: bool = False) -> DirectorySettings:
+def directory(zone: str = "unilans.net", *, create: bool = False) -> ServiceDiscoverySettings:
     service = ServiceSettings(
         name="theService",
         protocol="tcp",
@@ -34,7 +34,7 @@ def directory(zone: str = "unilans.net", *, create: bool = False) -> DirectorySe
         incarnations=(IncarnationSettings(name="v1"),),
         check="tcp:4218",
     )
-    return DirectorySettings(zone=zone, services=(service,), create=create)
+    return ServiceDiscoverySettings(zone=zone, services=(service,), create=create)
 
 
 def test_a_zone_that_is_there_once_is_no_fault(cloud: Cloud) -> None:
@@ -44,7 +44,9 @@ def test_a_zone_that_is_there_once_is_no_fault(cloud: Cloud) -> None:
 
 def test_a_zone_that_is_not_there_is_named_unless_it_is_to_be_made(cloud: Cloud) -> None:
     said = zone_fault(cloud.client("route53"), directory())
-    assert said and said.startswith("rollcall:directory.zone: this AWS account has no public hosted zone unilans.net")
+    assert said and said.startswith(
+        "rollcall:serviceDiscovery.zone: this AWS account has no public hosted zone unilans.net"
+    )
     assert "set create: true" in said
     assert zone_fault(cloud.client("route53"), directory(create=True)) is None
 
@@ -65,10 +67,10 @@ def test_a_name_that_two_zones_have_is_named_with_their_ids_and_the_key(cloud: C
     route53.update_hosted_zone_comment(Id=ids[0], Comment="the live one")
     said = str(zone_fault(route53, directory()))
     assert said.startswith(
-        "rollcall:directory.zone: 2 public hosted zones of this AWS account are called unilans.net: "
+        "rollcall:serviceDiscovery.zone: 2 public hosted zones of this AWS account are called unilans.net: "
     )
     assert f"{ids[0]} with 2 record sets (the live one)" in said and f"{ids[1]} with 2 record sets" in said
-    assert "Set rollcall:directory.zoneId to" in said
+    assert "Set rollcall:serviceDiscovery.zoneId to" in said
     for each in ids:
         chosen = replace(directory(), zone_id=each)
         assert zone_fault(route53, chosen) is None and hosted_zone(route53, chosen) == each
@@ -78,13 +80,14 @@ def test_an_id_that_is_not_there_or_of_another_zone_is_named(cloud: Cloud) -> No
     route53 = cloud.client("route53")
     said = str(zone_fault(route53, replace(directory(), zone_id="Z0123456789ABCDEFGHIJ")))
     assert (
-        said == "rollcall:directory.zoneId: this AWS account has no hosted zone Z0123456789ABCDEFGHIJ. Correct the id."
+        said
+        == "rollcall:serviceDiscovery.zoneId: this AWS account has no hosted zone Z0123456789ABCDEFGHIJ. Correct the id."
     )
     other = cloud.aws.add_zone("other.example")
     said = str(zone_fault(route53, replace(directory(), zone_id=other)))
     assert (
         said
-        == f"rollcall:directory.zoneId: {other} is the hosted zone other.example, not unilans.net. Correct the one or the other."
+        == f"rollcall:serviceDiscovery.zoneId: {other} is the hosted zone other.example, not unilans.net. Correct the one or the other."
     )
 
 
@@ -94,20 +97,20 @@ def test_machines_in_a_zone_that_is_to_be_made_are_refused_with_the_steps(cloud:
     services = {"theService": {"port": 4218, "incarnations": {"v1": {}}}}
     told = {
         "site": {"zone": "scalability.expert"},
-        "directory": {"zone": "unilans.net", "create": True, "services": services},
+        "serviceDiscovery": {"zone": "unilans.net", "create": True, "services": services},
         "fleets": {"web": fleet},
     }
     settings, route53 = read("local", told), cloud.client("route53")
-    assert settings.directory is not None
-    said = directory_fault(route53, settings, settings.directory)
+    assert settings.service_discovery is not None
+    said = directory_fault(route53, settings, settings.service_discovery)
     if count and joins != "site":
         assert said and said.startswith(
-            "rollcall:directory.create: the hosted zone unilans.net is to be made, and no name"
+            "rollcall:serviceDiscovery.create: the hosted zone unilans.net is to be made, and no name"
         )
     else:
         assert said is None
     cloud.aws.add_zone("unilans.net")
-    assert directory_fault(route53, settings, settings.directory) is None
+    assert directory_fault(route53, settings, settings.service_discovery) is None
 
 
 def test_an_id_in_the_place_of_the_name_is_looked_up(cloud: Cloud) -> None:
@@ -117,10 +120,11 @@ def test_an_id_in_the_place_of_the_name_is_looked_up(cloud: Cloud) -> None:
     def name(zone: str) -> str:
         return str(route53.get_hosted_zone(Id=zone)["HostedZone"]["Name"]).rstrip(".")
 
-    values = {"directory": {"zone": zone, "services": {}}, "site": {"zone": "scalability.expert"}, "fleets": {}}
-    found = zone_names.named(values, {"directory": name})
-    assert found == {**values, "directory": {"zone": "unilans.net", "zoneId": zone, "services": {}}}
+    values = {"serviceDiscovery": {"zone": zone, "services": {}}, "site": {"zone": "scalability.expert"}, "fleets": {}}
+    found = zone_names.named(values, {"serviceDiscovery": name})
+    assert found == {**values, "serviceDiscovery": {"zone": "unilans.net", "zoneId": zone, "services": {}}}
     with pytest.raises(
-        ConfigurationError, match=r"rollcall:directory\.zone: the name of zone Z9 was not found: .*NoSuchHostedZone"
+        ConfigurationError,
+        match=r"rollcall:serviceDiscovery\.zone: the name of zone Z9 was not found: .*NoSuchHostedZone",
     ):
-        zone_names.named({"directory": {"zone": "Z9"}}, {"directory": name})
+        zone_names.named({"serviceDiscovery": {"zone": "Z9"}}, {"serviceDiscovery": name})

@@ -53,7 +53,9 @@ def settings(at_server: DynamicServer, **changed: Any) -> Settings:
     at = {"zone": ZONE, "provider": "rfc2136", "server": f"{at_server.address}:{at_server.port}", **changed}
     services = {"theService": {"port": 4218, "incarnations": {"v1": {"txt": {"path": "/ü"}}}}}
     fleet = {"cloud": "joyent", "size": "g1", "image": "debian-12", "joins": ["site", "theService/v1"]}
-    return reader.read("local", {"site": at, "directory": {**at, "services": services}, "fleets": {"web": fleet}})
+    return reader.read(
+        "local", {"site": at, "serviceDiscovery": {**at, "services": services}, "fleets": {"web": fleet}}
+    )
 
 
 def faults(at: DynamicServer, keys: Mapping[str, str] | None = None, **changed: Any) -> list[str]:
@@ -95,7 +97,10 @@ class TestPreflight:
     def test_a_server_that_is_not_there(self, server: DynamicServer, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(dynamic_zones, "_WITHIN_S", 0.0)
         found = faults(server, server="127.0.0.1:9")
-        assert [each.partition(": ")[0] for each in found] == ["rollcall:site.server", "rollcall:directory.server"]
+        assert [each.partition(": ")[0] for each in found] == [
+            "rollcall:site.server",
+            "rollcall:serviceDiscovery.server",
+        ]
 
     def test_a_cname_in_the_way_is_named(self, server: DynamicServer) -> None:
         write(server, HOST, "CNAME", f"lb.{ZONE}.")

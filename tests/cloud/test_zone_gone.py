@@ -92,7 +92,7 @@ def in_service(zone: str) -> dict[str, Any]:
 def roll_call(*places: dict[str, Any], members: tuple[dict[str, str], ...] = (MEMBER,)) -> dict[str, Any]:
     return {
         "stack": "local", "fleet": "web", "fleets": ["web"], "members": list(members), "places": list(places), "timeout": 60,
-        "linger": 0, "cloud": {"cloud": "aws", "region": "us-west-2"}, "missing": [], "stale": [], "leftover": [], "foreign": [],
+        "drain_delay": 0, "cloud": {"cloud": "aws", "region": "us-west-2"}, "missing": [], "stale": [], "leftover": [], "foreign": [],
     }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from components.config.models import DirectorySettings
+from components.config.models import ServiceDiscoverySettings
 from components.dns.route53_zones import sets_of
 from components.preflight import soa
 from components.resources import zone_soa
@@ -112,10 +112,10 @@ def test_a_second_stack_is_refused_before_it_changes_anything(
     assert at(cloud, props, DOMAIN)["SOA"]["TTL"] == 61
     sets = sets_of(cloud.client("route53"), props["zone"])
     for managed, stack, count in ((True, "staging", 1), (True, "local", 0), (False, "staging", 0)):
-        directory = DirectorySettings(zone=DOMAIN, services=(), manage_soa=managed)
+        directory = ServiceDiscoverySettings(zone=DOMAIN, services=(), manage_soa=managed)
         found = soa.faults(directory, sets, stack)
         assert len(found) == count and all("the stack local" in each for each in found)
-    assert soa.warnings(DirectorySettings(zone=DOMAIN, services=(), manage_soa=True), None) == ()
+    assert soa.warnings(ServiceDiscoverySettings(zone=DOMAIN, services=(), manage_soa=True), None) == ()
 
 
 def test_a_zone_that_was_deleted_needs_nothing(cloud: Cloud, provider: ZoneSoaProvider, props: dict[str, Any]) -> None:
@@ -144,4 +144,4 @@ def test_a_mark_names_the_stack_and_what_was_before(values: list[str], owner: tu
 def test_a_zone_that_the_stack_made_is_managed_unless_told_otherwise(
     create: bool, key: bool | None, managed: bool
 ) -> None:
-    assert DirectorySettings(zone=DOMAIN, services=(), create=create, manage_soa=key).manages_soa is managed
+    assert ServiceDiscoverySettings(zone=DOMAIN, services=(), create=create, manage_soa=key).manages_soa is managed

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from localcloud.runtime.rehearsal import Rehearsal, say
+from localcloud.runtime.sandbox import Sandbox, say
 from tests import warm
 from tests.groups import group_of
 from tests.patience import Deadline
@@ -31,8 +31,8 @@ def wait_until(what: str, true: Callable[[], object], seconds: float, every: flo
     return time.monotonic() - began
 
 
-class Warmed(Rehearsal):
-    """A rehearsal whose engine, with its stand-ins, finds the tests' own Python (tests/warm.py)."""
+class Warmed(Sandbox):
+    """A sandbox whose engine, with its stand-ins, finds the tests' own Python (tests/warm.py)."""
 
     def localcloud(self, *words: str, capture: bool = False) -> str:
         if words[0] == "start" and warm.prepare(self.state):
@@ -53,24 +53,24 @@ class Warmed(Rehearsal):
 
 
 @contextmanager
-def rehearsed(
+def sandboxed(
     name: str, config: Path | None = None, *, machines: bool = True, stack: str = "local", warmed: bool = True
-) -> Iterator[Rehearsal]:
+) -> Iterator[Sandbox]:
     """Local clouds named after this test run, stopped at the end whatever happened. The engine's Python is one that has imported
     the program already; with `warmed=False` the usual one."""
-    kind = Warmed if warmed else Rehearsal
-    rehearsal = kind(stack=stack, instance=f"{name}-{os.getpid()}", config=config, machines=machines)
+    kind = Warmed if warmed else Sandbox
+    sandbox = kind(stack=stack, instance=f"{name}-{os.getpid()}", config=config, machines=machines)
     try:
-        rehearsal.start()
-        rehearsal.lay_out()
-        yield rehearsal
+        sandbox.start()
+        sandbox.lay_out()
+        yield sandbox
     finally:
-        rehearsal.stop()
-        shutil.rmtree(rehearsal.state, ignore_errors=True)
+        sandbox.stop()
+        shutil.rmtree(sandbox.state, ignore_errors=True)
 
 
-def machines(rehearsal: Rehearsal) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = rehearsal.ask("ps")
+def machines(sandbox: Sandbox) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = sandbox.ask("ps")
     return found
 
 

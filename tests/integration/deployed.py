@@ -11,7 +11,7 @@ import dns.message
 import dns.query
 import requests
 
-from localcloud.runtime.rehearsal import GONE, Rehearsal, addresses
+from localcloud.runtime.sandbox import GONE, Sandbox, addresses
 from tests.cloud.triton import triton
 from tests.integration.conftest import machines
 
@@ -21,10 +21,10 @@ HOST = "www.scalability.expert"
 class Deployed:
     """A deployed stack, seen through its clouds' own clients."""
 
-    def __init__(self, rehearsal: Rehearsal, output: str) -> None:
-        self.rehearsal = rehearsal
+    def __init__(self, sandbox: Sandbox, output: str) -> None:
+        self.sandbox = sandbox
         self.output = output
-        self.env = rehearsal.environment()
+        self.env = sandbox.environment()
         self._clients: dict[tuple[str, ...], Any] = {}
         # Made once, since tests ask again and again until something has come true.
         self.http = requests.Session()
@@ -76,7 +76,7 @@ class Deployed:
 
     def inside(self, instance: str, *words: str) -> str:
         """What a command prints on a machine."""
-        done = self.rehearsal.ask("exec", machine=instance, argv=words)
+        done = self.sandbox.ask("exec", machine=instance, argv=words)
         said = base64.b64decode(done["stderr"]).decode(errors="replace")
         assert done["code"] == 0, f"{instance}: {' '.join(words)[:200]}: exit {done['code']}\n{said}"
         return base64.b64decode(done["stdout"]).decode()
@@ -93,15 +93,13 @@ class Deployed:
     def machines(self, name: str) -> list[dict[str, Any]]:
         """Those of this name (or fleet) that are not gone for good, nor on the way to it: one that leaves serves on for the TTL."""
         gone = (*GONE, "shutting-down")
-        return [
-            each for each in machines(self.rehearsal) if each["name"].startswith(name) and each["state"] not in gone
-        ]
+        return [each for each in machines(self.sandbox) if each["name"].startswith(name) and each["state"] not in gone]
 
     def triton(self, *words: str) -> str:
         """The official client of CloudAPI."""
         return triton(self.env, *words)
 
     def up(self, *words: str) -> str:
-        return self.rehearsal.pulumi(
-            "up", "--yes", "--skip-preview", "--stack", self.rehearsal.stack, *words, capture=True
+        return self.sandbox.pulumi(
+            "up", "--yes", "--skip-preview", "--stack", self.sandbox.stack, *words, capture=True
         ).stdout

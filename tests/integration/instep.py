@@ -10,7 +10,7 @@ import dns.exception
 import requests
 
 from localcloud.network.namespace import Namespace
-from localcloud.runtime.rehearsal import GONE, Rehearsal
+from localcloud.runtime.sandbox import GONE, Sandbox
 from rollcall.ownership import Owner
 from tests.integration.deployed import Deployed
 
@@ -19,15 +19,15 @@ MACHINES = ("aws:ec2/instance:Instance", "pulumi-python:dynamic/joyent:Machine")
 
 
 class InStep(Deployed):
-    def __init__(self, rehearsal: Rehearsal, output: str = "") -> None:
-        super().__init__(rehearsal, output)
-        self._namespace = Namespace(json.loads((rehearsal.state / "daemon.json").read_text())["namespace"])
+    def __init__(self, sandbox: Sandbox, output: str = "") -> None:
+        super().__init__(sandbox, output)
+        self._namespace = Namespace(json.loads((sandbox.state / "daemon.json").read_text())["namespace"])
 
     # The three sides.
 
     def resources(self) -> list[dict[str, Any]]:
         """What is in the engine's state."""
-        return self.rehearsal.resources()
+        return self.sandbox.resources()
 
     def in_state(self) -> set[str]:
         """The ids of the machines in the engine's state."""
@@ -35,12 +35,12 @@ class InStep(Deployed):
 
     def tagged(self) -> set[str]:
         """The ids of the machines of both clouds that are tagged with the stack and are not gone for good."""
-        wanted = [{"Name": "tag:rollcall-stack", "Values": [self.rehearsal.stack]}]
+        wanted = [{"Name": "tag:rollcall-stack", "Values": [self.sandbox.stack]}]
         reservations = self.ec2.describe_instances(Filters=wanted)["Reservations"]
         instances = [each for reservation in reservations for each in reservation["Instances"]]
         found = {each["InstanceId"] for each in instances if each["State"]["Name"] not in (*GONE, "shutting-down")}
         listed = [json.loads(line) for line in self.triton("instance", "list", "-j").splitlines()]
-        listed = [each for each in listed if each.get("tags", {}).get("rollcall-stack") == self.rehearsal.stack]
+        listed = [each for each in listed if each.get("tags", {}).get("rollcall-stack") == self.sandbox.stack]
         return found | {each["id"] for each in listed if each["state"] not in GONE}
 
     def record_sets(self) -> list[dict[str, Any]]:
@@ -69,10 +69,10 @@ class InStep(Deployed):
                 hosts.update({each["Name"].rstrip("."): owner for owner in found if owner})
             elif each["Type"] == "SRV":
                 values += [value.split()[3].rstrip(".") for value in texts if ".rc." in value]
-        ours = {name: owner.instance for name, owner in hosts.items() if owner.stack == self.rehearsal.stack}
+        ours = {name: owner.instance for name, owner in hosts.items() if owner.stack == self.sandbox.stack}
         assert set(values) <= set(hosts), f"values without a host: {set(values) - set(hosts)}"
         return {
-            "site": {each.instance for each in site if each and each.stack == self.rehearsal.stack},
+            "site": {each.instance for each in site if each and each.stack == self.sandbox.stack},
             "hosts": set(ours.values()),
             "service": {ours[value] for value in values if value in ours},
         }

@@ -24,7 +24,7 @@ from tests.integration.deployed import HOST, Deployed
 SAMPLES = Path(__file__).resolve().parents[1] / "samples" / "review"
 SITE = "rollcall:site: { zone: scalability.expert, host: www, ttl: 60 }"
 DIRECTORY = (
-    "rollcall:directory: { zone: unilans.net, services: { theService: { port: 4218, ttl: 10, incarnations: "
+    "rollcall:serviceDiscovery: { zone: unilans.net, services: { theService: { port: 4218, ttl: 10, incarnations: "
     "{ v1: { txt: { path: / } } } } } }"
 )
 API = "api: { cloud: aws, count: 2, size: t3.micro, image: debian-12, joins: [theService/v1] }"
@@ -47,7 +47,7 @@ class Change:
         lines = [
             "config:",
             "  aws:region: us-west-2",
-            "  rollcall:linger: 1",
+            "  rollcall:drainDelay: 1",
             f"  {SITE}".replace("ttl: 60", f"ttl: {self.ttl}"),
             *([f"  {DIRECTORY}"] if self.api else []),
             "  rollcall:fleets:",
@@ -69,13 +69,13 @@ CHANGES = {
 
 def previewed(deployed: Deployed, change: Change) -> str:
     """The engine's event log of `pulumi preview` with this change."""
-    rehearsal = deployed.rehearsal
-    change.write(rehearsal.work / "Pulumi.local.yaml")
-    log = rehearsal.state / "events.json"
+    sandbox = deployed.sandbox
+    change.write(sandbox.work / "Pulumi.local.yaml")
+    log = sandbox.state / "events.json"
     log.unlink(missing_ok=True)
     told = {"PULUMI_DEBUG_COMMANDS": "true"}
     words = ("preview", "--stack", "local", "--event-log", str(log))
-    done = rehearsal.pulumi(*words, capture=True, check=False, extra=told)
+    done = sandbox.pulumi(*words, capture=True, check=False, extra=told)
     assert log.exists(), done.stdout + done.stderr
     return log.read_text()
 

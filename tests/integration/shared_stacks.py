@@ -12,10 +12,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
-from localcloud.runtime.rehearsal import Rehearsal
-from tests.integration.conftest import rehearsed
+from localcloud.runtime.sandbox import Sandbox
+from tests.integration.conftest import sandboxed
 from tests.integration.instep import SERVICE, InStep
-from tests.integration.witness import Arguments, Logs, config_file
+from tests.integration.log_inspection import Arguments, Logs, config_file
 
 T = TypeVar("T")
 S = TypeVar("S", bound="TwoClouds")
@@ -48,9 +48,9 @@ def close() -> None:
 TWO_CLOUDS = """\
 config:
   aws:region: us-west-2
-  rollcall:linger: 2
+  rollcall:drainDelay: 2
   rollcall:site: {{ zone: scalability.expert, host: www, ttl: 60 }}
-  rollcall:directory: {{ zone: unilans.net, services: {{ theService: {{ port: 4218, ttl: 5, incarnations: {{ v1: {{}} }} }} }} }}
+  rollcall:serviceDiscovery: {{ zone: unilans.net, services: {{ theService: {{ port: 4218, ttl: 5, incarnations: {{ v1: {{}} }} }} }} }}
   rollcall:fleets:
     web-aws: {{ cloud: aws, count: {count}, size: t3.micro, image: debian-12, timeout: {timeout}, joins: [site, theService/v1] }}
     web-joyent: {{ cloud: joyent, count: {count}, size: g1.micro, image: debian-12, timeout: {timeout}, joins: [site, theService/v1] }}
@@ -63,7 +63,7 @@ class TwoClouds(InStep):
     def configure(self, count: int = 2, timeout: int = 90) -> None:
         """Set what the next `up` deploys."""
         self.config.write_text(TWO_CLOUDS.format(count=count, timeout=timeout))
-        self.rehearsal.write_config()
+        self.sandbox.write_config()
 
     def standing(self) -> tuple[set[str], set[str]]:
         """The addresses at the site, and those of the hosts in the service's set."""
@@ -73,32 +73,32 @@ class TwoClouds(InStep):
 
 def two_clouds(kind: type[S]) -> S:
     """Return the stack `two clouds` as a test file's own class sees it."""
-    rehearsal, config, output = shared("two clouds", _two_clouds)
-    seen = kind(rehearsal, output)
+    sandbox, config, output = shared("two clouds", _two_clouds)
+    seen = kind(sandbox, output)
     seen.config = config
     return seen
 
 
 @contextlib.contextmanager
-def _two_clouds() -> Iterator[tuple[Rehearsal, Path, str]]:
+def _two_clouds() -> Iterator[tuple[Sandbox, Path, str]]:
     with TemporaryDirectory() as folder:
         config = config_file(Path(folder), TWO_CLOUDS.format(count=2, timeout=90))
-        with rehearsed("two-clouds", config) as rehearsal:
-            deployed = InStep(rehearsal)
+        with sandboxed("two-clouds", config) as sandbox:
+            deployed = InStep(sandbox)
             output = deployed.up()
             # Promise 1, at the moment at which `up` has succeeded.
             assert len(deployed.assert_in_step()) == 4
-            yield rehearsal, config, output
+            yield sandbox, config, output
 
 
 # A proxied site on both clouds, whose machines take the edge only; one machine has an image without nginx.
 CLOSED_SITE = """\
 config:
   aws:region: us-west-2
-  rollcall:linger: 2
-  rollcall:rotate: "{rotate}"
+  rollcall:drainDelay: 2
+  rollcall:rotationTrigger: "{rotation}"
   rollcall:site: {{ zone: scalability.expert, host: www, proxied: true, protection: high, acceleration: true }}
-  rollcall:directory: {{ zone: unilans.net, services: {{ theService: {{ port: 4218, ttl: 5, incarnations: {{ v1: {{}} }} }} }} }}
+  rollcall:serviceDiscovery: {{ zone: unilans.net, services: {{ theService: {{ port: 4218, ttl: 5, incarnations: {{ v1: {{}} }} }} }} }}
   rollcall:fleets:
     web-aws: {{ cloud: aws, count: 2, size: t3.micro, image: debian-12, joins: [site, theService/v1] }}
     web-joyent: {{ cloud: joyent, count: 2, size: g1.micro, image: debian-12, joins: [site, theService/v1] }}
@@ -114,14 +114,14 @@ class ClosedSite(InStep):
     arguments: Arguments
     logs: Logs
 
-    def configure(self, rotate: str) -> None:
+    def configure(self, rotation: str) -> None:
         """Set what the next `up` deploys."""
-        self.config.write_text(CLOSED_SITE.format(rotate=rotate))
-        self.rehearsal.write_config()
+        self.config.write_text(CLOSED_SITE.format(rotation=rotation))
+        self.sandbox.write_config()
 
     def said(self, verb: str) -> str:
         """Run `pulumi VERB` as a user would, with its preview; all that it printed."""
-        done = self.rehearsal.pulumi(verb, "--yes", "--stack", "local", "--diff", capture=True)
+        done = self.sandbox.pulumi(verb, "--yes", "--stack", "local", "--diff", capture=True)
         return done.stdout + done.stderr
 
     def expected(self) -> dict[str, set[str]]:
@@ -132,22 +132,22 @@ class ClosedSite(InStep):
 
 def closed_site(kind: type[C]) -> C:
     """Return the stack `closed site` as a test file's own class sees it."""
-    rehearsal, output, config, arguments, logs = shared("closed site", _closed_site)
-    seen = kind(rehearsal, output)
+    sandbox, output, config, arguments, logs = shared("closed site", _closed_site)
+    seen = kind(sandbox, output)
     seen.config, seen.arguments, seen.logs = config, arguments, logs
     return seen
 
 
 @contextlib.contextmanager
-def _closed_site() -> Iterator[tuple[Rehearsal, str, Path, Arguments, Logs]]:
+def _closed_site() -> Iterator[tuple[Sandbox, str, Path, Arguments, Logs]]:
     with TemporaryDirectory() as folder:
-        config = config_file(Path(folder), CLOSED_SITE.format(rotate=""))
+        config = config_file(Path(folder), CLOSED_SITE.format(rotation=""))
         with (
             Arguments().looked_at() as arguments,
-            rehearsed("closed-site", config) as rehearsal,
-            Logs(rehearsal) as logs,
+            sandboxed("closed-site", config) as sandbox,
+            Logs(sandbox) as logs,
         ):
-            deployed = ClosedSite(rehearsal)
+            deployed = ClosedSite(sandbox)
             output = deployed.said("up")
             assert len(deployed.in_state()) == 5 and deployed.owners() == deployed.expected()
-            yield rehearsal, output, config, arguments, logs
+            yield sandbox, output, config, arguments, logs

@@ -15,9 +15,9 @@ import requests
 
 from components.resources.site import apex_comment
 from localcloud.runtime.prepare import ROOT
-from tests.integration.conftest import rehearsed
+from tests.integration.conftest import sandboxed
 from tests.integration.deployed import Deployed
-from tests.integration.witness import config_file
+from tests.integration.log_inspection import config_file
 
 pytestmark = [pytest.mark.clouds, pytest.mark.engine]
 APEX, HOST = "scalability.expert", "www.scalability.expert"
@@ -25,9 +25,9 @@ PTR = "_theservice._tcp.unilans.net."
 CONFIG = """\
 config:
   aws:region: us-west-2
-  rollcall:linger: 1
+  rollcall:drainDelay: 1
   rollcall:site: {{ zone: scalability.expert, host: {host}, ttl: 60, create: {create} }}
-  rollcall:directory:
+  rollcall:serviceDiscovery:
     zone: unilans.net
     create: {create}
     services: {{ theService: {{ port: 4218, ttl: 5, incarnations: {{ v1: {{ txt: {{ path: / }} }} }} }} }}
@@ -43,10 +43,10 @@ class Stack(Deployed):
 
     def configure(self, count: int = 0, host: str = "www", create: str = "false") -> None:
         self.config.write_text(CONFIG.format(count=count, host=host, create=create))
-        self.rehearsal.write_config()
+        self.sandbox.write_config()
 
     def run(self, *words: str, fails: bool = False) -> str:
-        done = self.rehearsal.pulumi(*words, "--stack", "local", capture=True, check=False)
+        done = self.sandbox.pulumi(*words, "--stack", "local", capture=True, check=False)
         assert bool(done.returncode) == fails, done.stdout + done.stderr
         return done.stdout + done.stderr
 
@@ -85,7 +85,7 @@ class Stack(Deployed):
         )
 
     def resources(self) -> dict[str, dict[str, Any]]:
-        held = json.loads((self.rehearsal.state / "backend/.pulumi/stacks/rollcall/local.json").read_text())
+        held = json.loads((self.sandbox.state / "backend/.pulumi/stacks/rollcall/local.json").read_text())
         found = held["checkpoint"]["latest"].get("resources") or ()
         return {each["urn"].rpartition("::")[2]: each for each in found if "dynamic" not in each["type"]}
 
@@ -95,8 +95,8 @@ class Stack(Deployed):
         (function,) = (line for line in lines if line.startswith("urn() {"))
         done = subprocess.run(
             ["sh", "-c", f"{function}\nurn {kind} {name}"],
-            cwd=self.rehearsal.work,
-            env={**self.env, "HOME": str(self.rehearsal.state)},
+            cwd=self.sandbox.work,
+            env={**self.env, "HOME": str(self.sandbox.state)},
             capture_output=True, text=True, check=True, timeout=60,
         )  # fmt: skip
         return done.stdout.strip()
@@ -110,15 +110,15 @@ class Stack(Deployed):
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     config = config_file(tmp_path_factory.mktemp("adopting"), CONFIG.format(count=0, host="www", create="false"))
-    with rehearsed("adopting", config, machines=False) as rehearsal:
-        made = Stack(rehearsal, "")
+    with sandboxed("adopting", config, machines=False) as sandbox:
+        made = Stack(sandbox, "")
         made.config = config
         yield made
 
 
 def test_a_static_record_of_an_interrupted_up_is_found_again(stack: Stack) -> None:
     """The API made the apex's record and nobody wrote it down. With `lose` that happens each time, and with kill -9 sometimes."""
-    stack.rehearsal.localcloud("fault", "cloudflare:POST:dns_records", "lose", "times=1", capture=True)
+    stack.sandbox.localcloud("fault", "cloudflare:POST:dns_records", "lose", "times=1", capture=True)
     stack.run("up", "--yes", "--skip-preview", fails=True)
     (lost,) = stack.at_apex()
     assert "site-apex" not in stack.resources()
@@ -219,11 +219,11 @@ def test_an_instance_made_by_hand_is_replaced_after_its_import_successor_first(s
 def test_zones_made_by_hand_are_imported_into_a_stack_that_would_make_them(tmp_path: Path) -> None:
     """Nothing of the stack is there yet, not even the components that are their parents."""
     config = config_file(tmp_path, CONFIG.format(count=0, host="www", create="true"))
-    with rehearsed("zones", config, machines=False) as rehearsal:
-        stack = Stack(rehearsal, "")
+    with sandboxed("zones", config, machines=False) as sandbox:
+        stack = Stack(sandbox, "")
         said = stack.run("preview", fails=True)
         assert f"rollcall:site.create: the zone scalability.expert is there already, as {stack.zone()}" in said
-        assert f"rollcall:directory.create: the zone unilans.net is there already, as {stack.hosted}" in said
+        assert f"rollcall:serviceDiscovery.create: the zone unilans.net is there already, as {stack.hosted}" in said
         resources = [
             {"type": "rollcall:index:Site", "name": "site", "component": True},
             {"type": "cloudflare:index/zone:Zone", "name": "site-zone", "id": stack.zone(), "parent": "site"},

@@ -13,18 +13,18 @@ import pytest
 import requests
 
 from localcloud.runtime.prepare import ROOT
-from localcloud.runtime.rehearsal import Rehearsal
-from tests.integration.conftest import machines, rehearsed, wait_until
+from localcloud.runtime.sandbox import Sandbox
+from tests.integration.conftest import machines, sandboxed, wait_until
 from tests.integration.deployed import HOST
 from tests.integration.instep import InStep
-from tests.integration.witness import Prober, config_file
+from tests.integration.log_inspection import Prober, config_file
 
 pytestmark = [pytest.mark.machines, pytest.mark.engine, pytest.mark.prove]
 DEBIAN = "/aws/service/debian/release/12/latest/amd64"
 BEFORE = """\
 config:
   aws:region: us-west-2
-  rollcall:linger: 5
+  rollcall:drainDelay: 5
   rollcall:site: { zone: scalability.expert, host: www, ttl: 60 }
   rollcall:fleets:
     web-aws: { cloud: aws, count: 0, size: t3.micro, image: debian-12, joins: [site] }
@@ -53,7 +53,7 @@ class Standing(InStep):
         return old
 
     def listed(self, instance: str) -> dict[str, Any]:
-        return next(each for each in machines(self.rehearsal) if each["id"] == instance)
+        return next(each for each in machines(self.sandbox) if each["id"] == instance)
 
     def call(self, method: str, body: Any, record: str = "") -> Any:
         token = {"Authorization": f"Bearer {self.env['CLOUDFLARE_API_TOKEN']}"}
@@ -67,8 +67,8 @@ class Standing(InStep):
         code = "import sys; from rollcall.console import main; sys.exit(main(sys.argv[1:]))"
         done = subprocess.run(
             [sys.executable, "-c", code, "adopt", "--stack", "local", "--json", *words],
-            cwd=self.rehearsal.work,
-            env={**self.env, "HOME": str(self.rehearsal.state), "PYTHONPATH": f"{ROOT}:{ROOT / 'userdata'}"},
+            cwd=self.sandbox.work,
+            env={**self.env, "HOME": str(self.sandbox.state), "PYTHONPATH": f"{ROOT}:{ROOT / 'userdata'}"},
             capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
@@ -78,21 +78,21 @@ class Standing(InStep):
 
 def test_machines_made_by_hand_become_the_fleets_and_no_visitor_fails(tmp_path: Path) -> None:
     config = config_file(tmp_path, BEFORE)
-    with rehearsed("standing", config) as rehearsal:
-        stack = Standing(rehearsal)
+    with sandboxed("standing", config) as sandbox:
+        stack = Standing(sandbox)
         old = stack.make()
         wait_until("it serves", lambda: stack.ask_site() == "HTTP 200", 30)
         with Prober(stack.ask_site, 0.1).running() as site:
-            become_fleets(rehearsal, stack, config, old)
+            become_fleets(sandbox, stack, config, old)
             assert len(site.answers) > 50
         assert site.failures({"HTTP 200", *stack.in_state()}.__contains__) == []
 
 
-def become_fleets(rehearsal: Rehearsal, stack: Standing, config: Path, old: str) -> None:
+def become_fleets(sandbox: Sandbox, stack: Standing, config: Path, old: str) -> None:
     stack.up()
     assert stack.adopt()["entries"][0]["why"] == "no running machine of the state has this address"
     fleet = next(each["urn"] for each in stack.resources() if each["urn"].endswith("Ec2Fleet::web-aws"))
-    rehearsal.pulumi(
+    sandbox.pulumi(
         "import", "aws:ec2/instance:Instance", "web-aws-0", old, "--parent", f"web-aws={fleet}", "--protect=false",
         "--generate-code=false", "--yes", "--stack", "local", capture=True,
     )  # fmt: skip
@@ -102,11 +102,11 @@ def become_fleets(rehearsal: Rehearsal, stack: Standing, config: Path, old: str)
 
     # The Triton machine is stopped, so `up` starts it with its new user-script.
     stack.triton("create", "--name", "old-web", "--tag", "kept=yes", "--wait", "debian-12", "g1.nano")
-    (triton,) = (each["id"] for each in machines(rehearsal) if each["cloud"] == "joyent")
+    (triton,) = (each["id"] for each in machines(sandbox) if each["cloud"] == "joyent")
     stack.triton("instance", "stop", "-w", triton)
     config.write_text(AFTER)
-    rehearsal.lay_out()
-    shown = rehearsal.pulumi("preview", "--stack", "local", capture=True).stdout
+    sandbox.lay_out()
+    shown = sandbox.pulumi("preview", "--stack", "local", capture=True).stdout
     assert "web-aws-0 was not booted by Rollcall and cannot join" in shown
     assert f"web-joyent-0: old-web ({triton}) is adopted; it is called web-joyent-0-GENERATION" in shown
     assert "its size goes from g1.nano to g1.micro" in shown and "`up` starts it" in shown
@@ -115,7 +115,7 @@ def become_fleets(rehearsal: Rehearsal, stack: Standing, config: Path, old: str)
     joined = stack.in_state()
     assert triton in joined and old not in joined and len(joined) == 2
     assert stack.tagged() == joined
-    stands = {each["addresses"][0] for each in machines(rehearsal) if each["id"] in joined}
+    stands = {each["addresses"][0] for each in machines(sandbox) if each["id"] in joined}
     assert set(stack.answers()) == stands == {each["content"] for each in stack.records()}
     assert stack.ec2.describe_instances(InstanceIds=[old])["Reservations"][0]["Instances"][0]["State"]["Name"] in (
         "shutting-down",
@@ -123,4 +123,4 @@ def become_fleets(rehearsal: Rehearsal, stack: Standing, config: Path, old: str)
     )
     tags = json.loads(stack.triton("instance", "get", "-j", triton))["tags"]
     assert tags["kept"] in ("yes", True) and tags["rollcall-fleet"] == "web-joyent"
-    assert "unchanged" in rehearsal.pulumi("preview", "--expect-no-changes", "--stack", "local", capture=True).stdout
+    assert "unchanged" in sandbox.pulumi("preview", "--expect-no-changes", "--stack", "local", capture=True).stdout

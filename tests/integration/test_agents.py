@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import requests
 
-from localcloud.runtime.rehearsal import RehearsalError
+from localcloud.runtime.sandbox import SandboxError
 from rollcall.host_label import generation_of
 from rollcall.ownership import KEPT, Owner
 from tests.integration.conftest import wait_until
@@ -230,7 +230,7 @@ def test_all_unhealthy_for_longer_leave_a_floor_which_up_and_status_name(agents:
     assert len(kept) == FLOOR and all(Owner.parse(each) for each in kept)
     agents.configure(timeout=12)
     try:
-        with pytest.raises(RehearsalError) as failed:
+        with pytest.raises(SandboxError) as failed:
             agents.up()
         assert "kept although unhealthy" in str(failed.value)
     finally:

@@ -34,7 +34,7 @@ SEES_NO_DNS = "challenges are looked for by the API"
 class Alive(TwoClouds):
     @property
     def namespace(self) -> Namespace:
-        return Namespace(json.loads((self.rehearsal.state / "daemon.json").read_text())["namespace"])
+        return Namespace(json.loads((self.sandbox.state / "daemon.json").read_text())["namespace"])
 
     @property
     def live(self) -> list[dict[str, Any]]:
@@ -76,7 +76,7 @@ class Alive(TwoClouds):
     def crashed(self, name: str) -> Iterator[tuple[str, set[str]]]:
         """One machine without power, by its address, and those of the others; it is started again, and back in DNS, at the end."""
         machine, address, everybody = self.machine(name), self.address(name), self.everybody()
-        self.rehearsal.localcloud("crash", machine["id"])
+        self.sandbox.localcloud("crash", machine["id"])
         try:
             yield address, everybody - {address}
         finally:
@@ -86,11 +86,11 @@ class Alive(TwoClouds):
     @contextlib.contextmanager
     def faults(self, *specs: str) -> Iterator[None]:
         for each in specs:
-            self.rehearsal.localcloud("fault", each)
+            self.sandbox.localcloud("fault", each)
         try:
             yield
         finally:
-            self.rehearsal.localcloud("fault", "--clear", "dns")
+            self.sandbox.localcloud("fault", "--clear", "dns")
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from localcloud.runtime.prepare import ROOT
-from localcloud.runtime.rehearsal import Rehearsal
+from localcloud.runtime.sandbox import Sandbox
 from rollcall import agent as agents
 from rollcall import clouds
 from rollcall.agent import Agent
@@ -25,21 +25,21 @@ from rollcall.registry import CloudflareRegistry, Registry
 from rollcall.route53 import Route53Registry, Route53Store
 from rollcall.route53api import Route53Client
 from rollcall.settings import CloudflareJoin, Join, ServiceJoin
-from tests.integration.conftest import rehearsed, wait_until
+from tests.integration.conftest import sandboxed, wait_until
 from tests.integration.deployed import Deployed
 from tests.integration.instep import SERVICE, InStep, foreign_bytes
+from tests.integration.log_inspection import config_file
 from tests.integration.shed.cloud import Shed
 from tests.integration.shed.compute import Compute, agent_of
-from tests.integration.witness import config_file
 
 pytestmark = [pytest.mark.clouds, pytest.mark.engine]
 SHED = ROOT / "tests/integration/shed"
 CONFIG = """\
 config:
   aws:region: us-west-2
-  rollcall:linger: 1
+  rollcall:drainDelay: 1
   rollcall:site: {{ zone: scalability.expert, host: www, ttl: 60 }}
-  rollcall:directory: {{ zone: unilans.net, services: {{ theService: {{ port: 4218, ttl: 5, incarnations: {{ v1: {{}} }} }} }} }}
+  rollcall:serviceDiscovery: {{ zone: unilans.net, services: {{ theService: {{ port: 4218, ttl: 5, incarnations: {{ v1: {{}} }} }} }} }}
   rollcall:fleets:
     web: {{ cloud: shed, count: {count}, size: {size}, image: bench-1, joins: [site, theService/v1], timeout: {timeout} }}
 """
@@ -82,18 +82,18 @@ class Sheds(InStep):
     config: Path
     before: str
 
-    def __init__(self, rehearsal: Rehearsal) -> None:
+    def __init__(self, sandbox: Sandbox) -> None:
         """Without the machines' network, which is not there."""
-        Deployed.__init__(self, rehearsal, "")
+        Deployed.__init__(self, sandbox, "")
 
     def pulumi(self, *words: str, check: bool = True) -> str:
         told = {"SHED_URL": self.compute.url}
-        done = self.rehearsal.pulumi(*words, "--stack", "local", capture=True, check=check, extra=told)
+        done = self.sandbox.pulumi(*words, "--stack", "local", capture=True, check=check, extra=told)
         return done.stdout + done.stderr
 
     def configure(self, count: int, size: str = "small", timeout: int = 120) -> None:
         self.config.write_text(CONFIG.format(count=count, size=size, timeout=timeout))
-        self.rehearsal.write_config()
+        self.sandbox.write_config()
 
     def addresses(self) -> set[str]:
         return {each.address for each in self.compute.machines.values()}
@@ -132,10 +132,10 @@ def sheds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sheds]:
     folder = tmp_path_factory.mktemp("shed")
     config = config_file(folder, CONFIG.format(count=2, size="small", timeout=10))
     extended(folder / "components")
-    with rehearsed("shed", config, machines=False) as rehearsal, pytest.MonkeyPatch.context() as patch:
-        deployed = Sheds(rehearsal)
+    with sandboxed("shed", config, machines=False) as sandbox, pytest.MonkeyPatch.context() as patch:
+        deployed = Sheds(sandbox)
         deployed.config, deployed.before = config, foreign_bytes(deployed)
-        _lead_to(rehearsal, folder / "components")
+        _lead_to(sandbox, folder / "components")
         patch.setattr(clouds, "CLOUDS", (Shed, *clouds.CLOUDS))
         patch.setattr(agents, "health_of", lambda _: Health(str))
         patch.setattr(agents, "REREAD", 1.0)
@@ -155,8 +155,8 @@ def sheds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sheds]:
             yield deployed
 
 
-def _lead_to(rehearsal: Rehearsal, components: Path) -> None:
-    link = rehearsal.work / "components"
+def _lead_to(sandbox: Sandbox, components: Path) -> None:
+    link = sandbox.work / "components"
     link.unlink()
     link.symlink_to(components)
 

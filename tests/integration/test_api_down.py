@@ -12,8 +12,8 @@ import pytest
 
 from tests.integration.conftest import wait_until
 from tests.integration.instep import SERVICE
+from tests.integration.log_inspection import CLOUDFLARE, ROUTE53, Prober, is_machine, most_in, requests_of
 from tests.integration.shared_stacks import TwoClouds, two_clouds
-from tests.integration.witness import CLOUDFLARE, ROUTE53, Prober, is_machine, most_in, requests_of
 
 pytestmark = [pytest.mark.machines, pytest.mark.engine]
 # Cloudflare's for an account in five minutes, and Route53's for an account in a second (docs/decisions, DESIGN.md).
@@ -35,8 +35,8 @@ def test_machines_serve_entries_stay_and_all_catches_up(stack: TwoClouds, second
     stood = _standing(stack)
     assert [len(each) for each in stood] == [2, 2]
     began = time.time()
-    stack.rehearsal.localcloud("fault", "cloudflare", "status=503", capture=True)
-    stack.rehearsal.localcloud("fault", "route53", "status=503", capture=True)
+    stack.sandbox.localcloud("fault", "cloudflare", "status=503", capture=True)
+    stack.sandbox.localcloud("fault", "route53", "status=503", capture=True)
     try:
         stack.ec2.start_instances(InstanceIds=[stack.machine("web-aws-1")["id"]])
         stack.triton("instance", "start", stack.machine("web-joyent-1")["id"])
@@ -51,7 +51,7 @@ def test_machines_serve_entries_stay_and_all_catches_up(stack: TwoClouds, second
             assert prober.failures((everybody - late).__contains__) == []
         assert stack.inside(sorted(late)[0], "systemctl", "is-active", "rollcall").strip() == "active"
     finally:
-        stack.rehearsal.localcloud("fault", "--clear", capture=True)
+        stack.sandbox.localcloud("fault", "--clear", capture=True)
     took = wait_until("all four stand", lambda: [len(each) for each in _standing(stack)] == [4, 4], CAUGHT_UP_WITHIN)
     assert stack.assert_in_step() == everybody
     _assert_within_limits(stack, began, f"{seconds} s without the APIs, all caught up {took:.0f} s after")
@@ -60,7 +60,7 @@ def test_machines_serve_entries_stay_and_all_catches_up(stack: TwoClouds, second
 def _assert_within_limits(stack: TwoClouds, began: float, what: str) -> None:
     """Of four agents; what they may take is an account's limit, so what a hundred would take is said too."""
     asked = {
-        name: [each for each in requests_of(stack.rehearsal, api, is_machine) if each.at >= began]
+        name: [each for each in requests_of(stack.sandbox, api, is_machine) if each.at >= began]
         for name, api in (("Cloudflare", CLOUDFLARE), ("Route53", ROUTE53))
     }
     failed = {name: [each for each in found if each.code == 503] for name, found in asked.items()}

@@ -15,8 +15,8 @@ import pytest
 import requests
 
 from localcloud.runtime.prepare import ROOT
-from localcloud.runtime.rehearsal import Rehearsal, RehearsalError
-from tests.integration.conftest import rehearsed
+from localcloud.runtime.sandbox import Sandbox, SandboxError
+from tests.integration.conftest import sandboxed
 
 pytestmark = [pytest.mark.clouds, pytest.mark.engine]
 SITE = "rollcall:site: { zone: scalability.expert, ttl: 60 }"
@@ -27,12 +27,12 @@ BOTH = (
 
 
 @pytest.fixture(scope="module")
-def clouds() -> Iterator[Rehearsal]:
-    with rehearsed("bad", machines=False) as rehearsal:
-        yield rehearsal
+def clouds() -> Iterator[Sandbox]:
+    with sandboxed("bad", machines=False) as sandbox:
+        yield sandbox
 
 
-def refused(clouds: Rehearsal, site: str = SITE, fleets: str = FLEETS, *more: str, **env: str) -> str:
+def refused(clouds: Sandbox, site: str = SITE, fleets: str = FLEETS, *more: str, **env: str) -> str:
     """What `pulumi up` says to this configuration; it must fail, and leave no resource in the state."""
     target = clouds.work / "Pulumi.local.yaml"
     salt = [line for line in target.read_text().splitlines() if line.startswith("encryptionsalt")]
@@ -51,27 +51,27 @@ def refused(clouds: Rehearsal, site: str = SITE, fleets: str = FLEETS, *more: st
     return said
 
 
-def test_an_unknown_cloud_and_every_other_fault_are_named_at_once(clouds: Rehearsal) -> None:
+def test_an_unknown_cloud_and_every_other_fault_are_named_at_once(clouds: Sandbox) -> None:
     said = refused(clouds, SITE.replace("60", "5"), FLEETS.replace("cloud: aws", "cloud: gcp"))
     assert "2 errors, nothing was changed" in said
     assert "rollcall:fleets.web.cloud: 'gcp' is not one of aws, joyent. Set one of these." in said
     assert "rollcall:site.ttl: 5 is a TTL that Cloudflare does not take" in said
 
 
-def test_what_only_a_cloud_shows_is_named_with_the_rest(clouds: Rehearsal) -> None:
-    said = refused(clouds, SITE.replace("60", "5"), FLEETS.replace("t3.micro", "t3.gigantic"), "rollcall:lingr: 5")
+def test_what_only_a_cloud_shows_is_named_with_the_rest(clouds: Sandbox) -> None:
+    said = refused(clouds, SITE.replace("60", "5"), FLEETS.replace("t3.micro", "t3.gigantic"), "rollcall:drainDelai: 5")
     assert "3 errors, nothing was changed" in said
-    assert "rollcall:lingr: is not a setting" in said and "did you mean linger?" in said
+    assert "rollcall:drainDelai: is not a setting" in said and "did you mean drainDelay?" in said
     assert "rollcall:site.ttl: 5 is a TTL that Cloudflare does not take" in said
     assert "rollcall:fleets.web.size: EC2 has no instance type 't3.gigantic'" in said
 
 
 def directory(zone: str, shards: str = "") -> str:
     services = f"{{ theService: {{ port: 4218, incarnations: {{ v1: {{ {shards} }} }} }} }}"
-    return f"rollcall:directory: {{ zone: {zone}, services: {services} }}"
+    return f"rollcall:serviceDiscovery: {{ zone: {zone}, services: {services} }}"
 
 
-def test_zones_that_are_not_in_the_accounts_are_named_with_the_mend(clouds: Rehearsal) -> None:
+def test_zones_that_are_not_in_the_accounts_are_named_with_the_mend(clouds: Sandbox) -> None:
     said = refused(
         clouds, SITE.replace("scalability.expert", "scalability.example"), FLEETS, directory("unilans.example")
     )
@@ -79,7 +79,7 @@ def test_zones_that_are_not_in_the_accounts_are_named_with_the_mend(clouds: Rehe
     assert "this AWS account has no public hosted zone unilans.example" in said and "create: true" in said
 
 
-def test_wrong_credentials_of_three_clouds_are_each_named(clouds: Rehearsal) -> None:
+def test_wrong_credentials_of_three_clouds_are_each_named(clouds: Sandbox) -> None:
     said = refused(
         clouds,
         SITE,
@@ -94,14 +94,14 @@ def test_wrong_credentials_of_three_clouds_are_each_named(clouds: Rehearsal) -> 
     assert "key" in triton.lower()
 
 
-def test_an_unreachable_cloudflare_is_named(clouds: Rehearsal) -> None:
+def test_an_unreachable_cloudflare_is_named(clouds: Sandbox) -> None:
     assert "cannot be reached" in refused(clouds, CLOUDFLARE_BASE_URL="http://127.0.0.1:9/client/v4")
 
 
 class Cloudflare:
     """The local one, as its dashboard changes it."""
 
-    def __init__(self, clouds: Rehearsal) -> None:
+    def __init__(self, clouds: Sandbox) -> None:
         env = clouds.environment()
         self._url, self._headers = (
             env["CLOUDFLARE_BASE_URL"],
@@ -116,7 +116,7 @@ class Cloudflare:
 
 
 @contextlib.contextmanager
-def by_hand(clouds: Rehearsal, kind: str, content: str) -> Iterator[None]:
+def by_hand(clouds: Sandbox, kind: str, content: str) -> Iterator[None]:
     """A record at the site's host while the context lasts."""
     api = Cloudflare(clouds)
     records = f"/zones/{api.zone}/dns_records"
@@ -127,13 +127,13 @@ def by_hand(clouds: Rehearsal, kind: str, content: str) -> Iterator[None]:
         api.call("DELETE", f"{records}/{made['id']}")
 
 
-def test_a_delegation_at_the_sites_host_is_named(clouds: Rehearsal) -> None:
+def test_a_delegation_at_the_sites_host_is_named(clouds: Sandbox) -> None:
     with by_hand(clouds, "NS", "ns.elsewhere.example"):
         said = refused(clouds)
     assert "rollcall:site.host: www.scalability.expert is delegated to ns.elsewhere.example by an NS record" in said
 
 
-def test_what_each_cloud_would_refuse_is_named_before_anything_is_made(clouds: Rehearsal) -> None:
+def test_what_each_cloud_would_refuse_is_named_before_anything_is_made(clouds: Sandbox) -> None:
     """A CNAME at the site's host, default tags that EC2 refuses, and a policy that is too large for IAM."""
     tags = 'aws:defaultTags: { tags: { cost center: "7", rollcall-drain: "true" } }'
     fleets = BOTH.replace(
@@ -147,15 +147,15 @@ def test_what_each_cloud_would_refuse_is_named_before_anything_is_made(clouds: R
     assert "rollcall:fleets.api.joins: the fleet joins 40 SRV sets, so the policy of its IAM user would have" in said
 
 
-def test_machines_in_a_zone_that_is_to_be_made_are_refused(clouds: Rehearsal) -> None:
+def test_machines_in_a_zone_that_is_to_be_made_are_refused(clouds: Sandbox) -> None:
     said = refused(clouds, SITE.replace("scalability.expert", "scalability.example").replace(" }", ", create: true }"))
     assert "rollcall:site.create: the zone scalability.example is to be made, and no name in it resolves before" in said
 
 
-def test_a_second_make_of_the_same_checkout_is_refused_by_process_id(clouds: Rehearsal) -> None:
+def test_a_second_make_of_the_same_checkout_is_refused_by_process_id(clouds: Sandbox) -> None:
     with (clouds.state / "make.lock").open("a+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(RehearsalError, match="another `make` of this checkout is at work"), clouds.alone():
+        with pytest.raises(SandboxError, match="another `make` of this checkout is at work"), clouds.alone():
             pytest.fail("it was let in")
 
 

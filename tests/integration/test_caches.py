@@ -20,9 +20,9 @@ from localcloud.network.namespace import NETWORKS, Namespace
 from rollcall.resolve import Client
 from tests.caches import CACHES, cache_of
 from tests.callers import Callers
-from tests.integration.conftest import rehearsed, wait_until
+from tests.integration.conftest import sandboxed, wait_until
 from tests.integration.instep import InStep
-from tests.integration.witness import Prober
+from tests.integration.log_inspection import Prober
 
 pytestmark = [pytest.mark.machines, pytest.mark.engine, pytest.mark.prove]
 ZONE, SERVICE = "unilans.net", "_theService._tcp.unilans.net"
@@ -32,8 +32,8 @@ TTL_S, NEGATIVE_S = 5.0, 60.0
 CONFIG = """\
 config:
   aws:region: us-west-2
-  rollcall:linger: 10
-  rollcall:directory:
+  rollcall:drainDelay: 10
+  rollcall:serviceDiscovery:
     zone: unilans.net
     manageSoa: true
     services: {{ theService: {{ port: 4218, ttl: 5, shortName: v1, incarnations: {{ v1: {{}}{v2} }} }} }}
@@ -50,7 +50,7 @@ class Cached(InStep):
 
     def configure(self, *, with_next: bool, count: int = 3) -> None:
         self.config.write_text(configured(with_next, count))
-        self.rehearsal.write_config()
+        self.sandbox.write_config()
 
     @contextlib.contextmanager
     def called(self, incarnation: str, machines: set[str]) -> Iterator[dict[str, Prober]]:
@@ -127,11 +127,11 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cached]:
     folder = tmp_path_factory.mktemp("caches")
     config = folder / "config.yaml"
     config.write_text(configured(with_next=False))
-    with rehearsed("caches", config) as rehearsal, contextlib.ExitStack() as caches:
-        deployed = Cached(rehearsal)
+    with sandboxed("caches", config) as sandbox, contextlib.ExitStack() as caches:
+        deployed = Cached(sandbox)
         deployed.config = config
         deployed.up()
-        namespace = Namespace(json.loads((rehearsal.state / "daemon.json").read_text())["namespace"])
+        namespace = Namespace(json.loads((sandbox.state / "daemon.json").read_text())["namespace"])
         server = namespace.run(name_server)
         ports = {}
         for each in CACHES:
@@ -161,7 +161,7 @@ def test_a_crash_and_a_restart(stack: Cached) -> None:
     machines, machine = stack.tagged(), stack.machine("api-1")["id"]
     before = stack.listed("v1", machine)
     with stack.called("v1", machines) as probers:
-        stack.rehearsal.localcloud("crash", machine)
+        stack.sandbox.localcloud("crash", machine)
         gone = wait_until("its records are gone", lambda: not stack.listed("v1", machine), 60)
         # Caches that still have the value ask for the host, and remember that it is gone.
         time.sleep(2)
@@ -177,7 +177,7 @@ def test_a_new_address(stack: Cached) -> None:
     machines, machine = stack.tagged(), stack.machine("api-1")["id"]
     before, address = stack.listed("v1", machine), stack.machine("api-1")["addresses"][0]
     with stack.called("v1", machines) as probers:
-        stack.rehearsal.localcloud("crash", machine)
+        stack.sandbox.localcloud("crash", machine)
         wait_until("it is off", lambda: stack.machine("api-1")["state"] == "stopped", 20)
         stack.start(machine)
 

@@ -23,17 +23,17 @@ from localcloud.machines.image.build import ensure
 from localcloud.runtime.prepare import ROOT
 from rollcall.errors import RollcallError
 from rollcall.resolve import Client
-from tests.integration.conftest import rehearsed, wait_until
+from tests.integration.conftest import sandboxed, wait_until
 from tests.integration.deployed import HOST
 from tests.integration.instep import SERVICE, InStep
-from tests.integration.witness import Prober, config_file
+from tests.integration.log_inspection import Prober, config_file
 
 pytestmark = [pytest.mark.machines, pytest.mark.engine, pytest.mark.prove]
 CONFIG = """\
 config:
   aws:region: us-west-2
   rollcall:site: {{ zone: scalability.expert, host: www, ttl: 60 }}
-  rollcall:directory:
+  rollcall:serviceDiscovery:
     {{ zone: unilans.net, services: {{ theService: {{ port: 4218, ttl: 20, incarnations: {{ v1: {{}} }} }} }} }}
   rollcall:fleets:
     web-aws:
@@ -55,19 +55,19 @@ class Changing(InStep):
     def configure(self, **changed: Any) -> None:
         self.told = {**self.told, **changed}
         self.config.write_text(CONFIG.format(**self.told))
-        self.rehearsal.write_config()
+        self.sandbox.write_config()
 
     def change_the_userdata(self) -> None:
         """As a commit that edits a workload: the program runs from a copy with another userdata."""
         for name in ("components", "userdata", "__main__.py"):
-            link = self.rehearsal.work / name
+            link = self.sandbox.work / name
             link.unlink()
             ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
             if (ROOT / name).is_dir():
                 shutil.copytree(ROOT / name, link, ignore=ignored)
             else:
                 shutil.copy(ROOT / name, link)
-        page = self.rehearsal.work / "userdata/workloads/the-service/the_service.py"
+        page = self.sandbox.work / "userdata/workloads/the-service/the_service.py"
         page.write_text(page.read_text() + "\n# Another version of it.\n")
 
     # Clients that keep answers for their TTL.
@@ -144,8 +144,8 @@ class Changing(InStep):
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Changing]:
     ensure(release="debian-13")
     config = config_file(tmp_path_factory.mktemp("changes"), CONFIG.format(**FIRST))
-    with rehearsed("changes", config) as rehearsal:
-        stack = Changing(rehearsal)
+    with sandboxed("changes", config) as sandbox:
+        stack = Changing(sandbox)
         stack.config, stack.told = config, dict(FIRST)
         stack.output = stack.up()
         stack.assert_in_step()
@@ -195,7 +195,7 @@ def test_after_a_crash_how_long_anybody_is_led_to_the_dead(stack: Changing) -> N
     with stack.asked_all_along() as probers:
         wait_until("all clients are at work", lambda: all(len(each.answers) > 20 for each in probers.values()), 20)
         crashed = time.time()
-        stack.rehearsal.localcloud("crash", victim["id"])
+        stack.sandbox.localcloud("crash", victim["id"])
         wait_until("its entries are gone", lambda: victim["id"] not in stack.owners()["site"], 90)
         # One TTL of the site more for who caches.
         time.sleep(70)
@@ -209,7 +209,7 @@ def test_after_a_crash_how_long_anybody_is_led_to_the_dead(stack: Changing) -> N
 def test_up_mends_the_crash_and_destroy_ends_all(stack: Changing) -> None:
     stack.up()
     stack.assert_in_step()
-    stack.rehearsal.pulumi("destroy", "--yes", "--skip-preview", "--stack", "local", capture=True)
+    stack.sandbox.pulumi("destroy", "--yes", "--skip-preview", "--stack", "local", capture=True)
     assert stack.tagged() == set()
     assert stack.dig(SERVICE, "SRV") == [] and stack.answers() == []
 

@@ -22,8 +22,8 @@ PROJECT = """\
 name: rollcall
 runtime: python
 config:
-  rollcall:linger: { type: integer, default: 86400 }
-  rollcall:brake: { type: boolean, default: true }
+  rollcall:drainDelay: { type: integer, default: 86400 }
+  rollcall:safeDeletes: { type: boolean, default: true }
 """
 Pulumi = Callable[..., str]
 
@@ -72,26 +72,26 @@ def test_every_form_of_a_value_is_read_as_the_engine_reads_it(pulumi: Pulumi, tm
 
 
 def test_what_config_set_writes_is_read_as_a_user_expects(pulumi: Pulumi, tmp_path: Path) -> None:
-    pulumi("config", "set", "rollcall:linger", "5")
-    pulumi("config", "set", "rollcall:brake", "false")
-    pulumi("config", "set", "rollcall:rotate", "2026")
+    pulumi("config", "set", "rollcall:drainDelay", "5")
+    pulumi("config", "set", "rollcall:safeDeletes", "false")
+    pulumi("config", "set", "rollcall:rotationTrigger", "2026")
     pulumi("config", "set", "--path", "rollcall:resolvers[0]", "192.0.2.53")
     pulumi("config", "set", "--path", "rollcall:site.zone", "scalability.expert")
     for key, value in {"cloud": "joyent", "size": "g1.nano", "image": "debian-12", "joins[0]": "site"}.items():
         pulumi("config", "set", "--path", f"rollcall:fleets.web.{key}", value)
     pulumi("config", "set", "--path", "rollcall:fleets.web.count", "2")
-    pulumi("config", "set", "--path", "--type", "string", "rollcall:fleets.web.renew", "2026")
+    pulumi("config", "set", "--path", "--type", "string", "rollcall:fleets.web.imageRefresh", "2026")
     ours = read(tmp_path, "prod")
     for texts in (dict(ours.texts), handed_over(pulumi)):
         settings, faults = read_whole("prod", decoded({key.partition(":")[2]: text for key, text in texts.items()}))
         assert faults == []
-        assert (settings.linger, settings.brake, settings.rotate, settings.resolvers) == (
+        assert (settings.drain_delay, settings.safe_deletes, settings.rotation_trigger, settings.resolvers) == (
             5,
             False,
             "2026",
             ("192.0.2.53",),
         )
-        assert (settings.fleets[0].count, settings.fleets[0].renew) == (2, "2026")
+        assert (settings.fleets[0].count, settings.fleets[0].image_refresh) == (2, "2026")
     # A secret number is a text to the program.
     pulumi("config", "set", "--secret", "--path", "rollcall:fleets.web.count", "3")
     texts = {key.partition(":")[2]: text for key, text in handed_over(pulumi).items()}

@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from localcloud.network.namespace import NETWORKS, Namespace
-from localcloud.runtime.rehearsal import visit
+from localcloud.runtime.sandbox import visit
 from tests.integration.conftest import machines, wait_until
 from tests.integration.deployed import HOST
 from tests.integration.shared_stacks import ClosedSite, closed_site
@@ -31,11 +31,11 @@ FORGED = (
 class Closed(ClosedSite):
     @property
     def namespace(self) -> Namespace:
-        return Namespace(json.loads((self.rehearsal.state / "daemon.json").read_text())["namespace"])
+        return Namespace(json.loads((self.sandbox.state / "daemon.json").read_text())["namespace"])
 
     @property
     def live(self) -> list[dict[str, Any]]:
-        return [each for each in machines(self.rehearsal) if each["state"] == "running"]
+        return [each for each in machines(self.sandbox) if each["state"] == "running"]
 
     def reaches(self, source: str, machine: dict[str, Any], port: int) -> bool:
         try:
@@ -56,7 +56,7 @@ class Closed(ClosedSite):
         words = ["curl", "-s", "-o", "/dev/null", "--max-time", "10", "--cacert", self.env["ROLLCALL_CA_FILE"]]
         words += ["--interface", NETWORKS["aws"].visitor, "--resolve", f"{host}:443:{edge}"]
         words += ["-w", "%{http_code} %header{x-served-by}", f"https://{host}/"]
-        code, _, by = self.rehearsal.localcloud("run", "--", *words, capture=True).partition(" ")
+        code, _, by = self.sandbox.localcloud("run", "--", *words, capture=True).partition(" ")
         return int(code), by
 
 
@@ -139,7 +139,7 @@ def test_a_door_that_somebody_opened_is_a_difference_and_up_closes_it(closed: Cl
     closed.ec2.authorize_security_group_ingress(GroupId=group["GroupId"], IpPermissions=[anyone])
     joyent = next(each for each in closed.live if each["cloud"] == "joyent")
     closed.triton("instance", "disable-firewall", "--wait", joyent["id"])
-    shown = closed.rehearsal.pulumi("preview", "--stack", "local", capture=True).stdout
+    shown = closed.sandbox.pulumi("preview", "--stack", "local", capture=True).stdout
     assert "[diff: ~ingress]" in shown and "[diff: ~firewallEnabled]" in shown.replace(
         "firewall_enabled", "firewallEnabled"
     )

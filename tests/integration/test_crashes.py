@@ -34,17 +34,17 @@ def crashes() -> Crashes:
 def test_clouds_that_are_cut_off_from_each_other_remove_nobody(crashes: Crashes) -> None:
     everybody = crashes.all_of("web-")
     assert crashes.standing() == (everybody, everybody)
-    crashes.rehearsal.localcloud("partition")
+    crashes.sandbox.localcloud("partition")
     end = time.monotonic() + 40
     while time.monotonic() < end:
         assert crashes.standing() == (everybody, everybody)
         time.sleep(1)
-    crashes.rehearsal.localcloud("heal")
+    crashes.sandbox.localcloud("heal")
 
 
 def test_a_command_runs_on_a_machine_that_is_named(crashes: Crashes) -> None:
     words = ("cat", "/etc/machine-id")
-    printed = crashes.rehearsal.localcloud("exec", "web-joyent-0", "--", *words, capture=True)
+    printed = crashes.sandbox.localcloud("exec", "web-joyent-0", "--", *words, capture=True)
     assert len(printed) > 30 and printed == crashes.inside(crashes.machine("web-joyent-0")["id"], *words)
 
 
@@ -70,12 +70,12 @@ def test_a_workload_that_fails_says_which_check_and_how(crashes: Crashes) -> Non
 @pytest.mark.prove
 def test_clouds_that_are_cut_off_for_three_minutes_remove_nobody(crashes: Crashes) -> None:
     everybody = crashes.all_of("web-")
-    crashes.rehearsal.localcloud("partition")
+    crashes.sandbox.localcloud("partition")
     end = time.monotonic() + 180
     while time.monotonic() < end:
         assert crashes.standing() == (everybody, everybody)
         time.sleep(1)
-    crashes.rehearsal.localcloud("heal")
+    crashes.sandbox.localcloud("heal")
 
 
 def test_what_crashed_and_what_hangs_is_gone_within_a_minute_and_comes_back(crashes: Crashes) -> None:
@@ -84,11 +84,11 @@ def test_what_crashed_and_what_hangs_is_gone_within_a_minute_and_comes_back(cras
     time.sleep(15)
     crashed, frozen = crashes.machine("web-aws-1")["id"], crashes.machine("web-joyent-1")["id"]
     left = {crashes.address("web-aws-0"), crashes.address("web-joyent-0")}
-    crashes.rehearsal.localcloud("crash", crashed)
-    crashes.rehearsal.localcloud("freeze", frozen)
+    crashes.sandbox.localcloud("crash", crashed)
+    crashes.sandbox.localcloud("freeze", frozen)
     took = wait_until("both are gone from both", lambda: crashes.standing() == (left, left), WITHIN)
     print(f"entries of a crashed and of a frozen machine gone after {took:.0f} s")
-    crashes.rehearsal.localcloud("thaw", frozen)
+    crashes.sandbox.localcloud("thaw", frozen)
     crashes.ec2.start_instances(InstanceIds=[crashed])
     wait_until("both are back", lambda: [len(each) for each in crashes.standing()] == [4, 4], 90)
 
@@ -96,9 +96,9 @@ def test_what_crashed_and_what_hangs_is_gone_within_a_minute_and_comes_back(cras
 @pytest.mark.prove
 def test_a_cloud_that_is_lost_whole_is_removed_whole_and_the_other_stays(crashes: Crashes) -> None:
     left = crashes.all_of("web-aws")
-    crashes.rehearsal.localcloud("isolate", "joyent")
+    crashes.sandbox.localcloud("isolate", "joyent")
     wait_until("the lost cloud is gone", lambda: crashes.standing() == (left, left), 150)
-    crashes.rehearsal.localcloud("heal")
+    crashes.sandbox.localcloud("heal")
     wait_until("it is back by itself", lambda: [len(each) for each in crashes.standing()] == [4, 4], 90)
 
 
@@ -106,7 +106,7 @@ def test_a_cloud_that_is_lost_whole_is_removed_whole_and_the_other_stays(crashes
 def test_of_all_but_one_the_last_stays(crashes: Crashes) -> None:
     last = {crashes.address("web-joyent-0")}
     for name in ("web-aws-0", "web-aws-1", "web-joyent-1"):
-        crashes.rehearsal.localcloud("crash", crashes.machine(name)["id"])
+        crashes.sandbox.localcloud("crash", crashes.machine(name)["id"])
     wait_until("only the last stands", lambda: crashes.standing() == (last, last), 240)
     time.sleep(15)
     assert crashes.standing() == (last, last)
@@ -114,7 +114,7 @@ def test_of_all_but_one_the_last_stays(crashes: Crashes) -> None:
 
 @pytest.mark.prove
 def test_up_brings_back_what_crashed(crashes: Crashes) -> None:
-    preview = crashes.rehearsal.pulumi("preview", "--diff", "--stack", "local", capture=True).stdout
+    preview = crashes.sandbox.pulumi("preview", "--diff", "--stack", "local", capture=True).stdout
     assert "web-aws-0" in preview and "is not at www.scalability.expert A" in preview, preview
     for name in ("web-aws-0", "web-aws-1"):
         crashes.ec2.start_instances(InstanceIds=[crashes.machine(name)["id"]])

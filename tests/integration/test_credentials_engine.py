@@ -17,11 +17,11 @@ import pytest
 import yaml
 
 from localcloud.runtime.cli import PASSED_ON
-from localcloud.runtime.rehearsal import Rehearsal
+from localcloud.runtime.sandbox import Sandbox
 from tests.cloud.aws_accounts import PEOPLE, TARGET, World, two_accounts
-from tests.integration.conftest import rehearsed
+from tests.integration.conftest import sandboxed
+from tests.integration.log_inspection import Arguments
 from tests.integration.test_secrets import found
-from tests.integration.witness import Arguments
 
 pytestmark = [pytest.mark.clouds, pytest.mark.engine]
 FLEET = {
@@ -34,8 +34,8 @@ FLEET = {
 }
 BASE: dict[str, Any] = {
     "aws:region": "us-west-2",
-    "rollcall:linger": 0,
-    "rollcall:directory": {
+    "rollcall:drainDelay": 0,
+    "rollcall:serviceDiscovery": {
         "zone": "unilans.net",
         "services": {"theService": {"port": 4218, "incarnations": {"v1": {}}}},
     },
@@ -45,9 +45,9 @@ BASE: dict[str, Any] = {
 class Shop:
     """The stack `local` in the second account, run from a shell of the first one."""
 
-    def __init__(self, rehearsal: Rehearsal, world: World) -> None:
-        self.rehearsal, self.world = rehearsal, world
-        self.file = rehearsal.work / "Pulumi.local.yaml"
+    def __init__(self, sandbox: Sandbox, world: World) -> None:
+        self.sandbox, self.world = sandbox, world
+        self.file = sandbox.work / "Pulumi.local.yaml"
         self.deploy = world.role("deploy", {"AWS": PEOPLE}, StringEquals={"sts:ExternalId": "shop"})
         self.roles = [{"roleArn": self.deploy, "externalId": "shop", "sessionName": "rollcall"}]
         self.shell = {
@@ -63,7 +63,7 @@ class Shop:
         self.file.write_text(yaml.safe_dump({"config": told}, sort_keys=False) + "".join(f"{line}\n" for line in salt))
 
     def pulumi(self, *words: str, **env: str) -> tuple[int, str]:
-        done = self.rehearsal.pulumi(*words, "--stack", "local", capture=True, check=False, extra={**self.shell, **env})
+        done = self.sandbox.pulumi(*words, "--stack", "local", capture=True, check=False, extra={**self.shell, **env})
         assert "Traceback" not in done.stdout + done.stderr, done.stdout + done.stderr
         return done.returncode, done.stdout + done.stderr
 
@@ -72,8 +72,8 @@ class Shop:
         passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         done = subprocess.run(
             [sys.executable, "-m", f"components.commands.{module}", *words],
-            cwd=self.rehearsal.work,
-            env={**passed, **self.rehearsal.environment(), **self.shell},
+            cwd=self.sandbox.work,
+            env={**passed, **self.sandbox.environment(), **self.shell},
             capture_output=True,
             text=True,
             check=False,
@@ -92,15 +92,15 @@ class Shop:
         return {action for key, action in calls if key == self.world.ann[0]}
 
     def resources(self) -> list[str]:
-        types = [each["type"] for each in self.rehearsal.resources()]
+        types = [each["type"] for each in self.sandbox.resources()]
         return [each for each in types if not each.startswith("pulumi:")]
 
 
 @pytest.fixture(scope="module")
 def shop() -> Iterator[Shop]:
-    with two_accounts() as world, rehearsed("accounts", machines=False) as rehearsal:
+    with two_accounts() as world, sandboxed("accounts", machines=False) as sandbox:
         world.target.add_zone("unilans.net")
-        yield Shop(rehearsal, world)
+        yield Shop(sandbox, world)
 
 
 ONLY_THAT = {"sts:AssumeRole"}
@@ -216,8 +216,8 @@ def test_a_key_in_the_configuration_is_used_and_is_nowhere_in_plain_text(shop: S
             with (tmp_path / "value").open() as given:
                 subprocess.run(
                     ["pulumi", "config", "set", "--secret", name, "--stack", "local"],
-                    cwd=shop.rehearsal.work,
-                    env={**os.environ, **shop.rehearsal.environment()},
+                    cwd=shop.sandbox.work,
+                    env={**os.environ, **shop.sandbox.environment()},
                     stdin=given,
                     check=True,
                 )
@@ -232,7 +232,7 @@ def test_a_key_in_the_configuration_is_used_and_is_nowhere_in_plain_text(shop: S
         assert {used for used, _ in shop.world.calls()} == {key["AccessKeyId"]}
         preview = shop.pulumi("preview", "--diff")[1]
         destroyed = shop.pulumi("destroy", "--yes")[1]
-    state = shop.rehearsal.state
+    state = shop.sandbox.state
     files = [each for each in state.rglob("*") if each.is_file() and each.suffix not in (".so", ".pyc")]
     places = [(str(each), each.read_bytes()) for each in files if "program/.venv" not in str(each)]
     places += [("the engine's output", (printed + preview + destroyed + shown).encode())]
@@ -244,7 +244,7 @@ def test_a_key_in_the_configuration_is_used_and_is_nowhere_in_plain_text(shop: S
 
 
 def test_cloudflares_configuration_counts_before_the_environment_on_both_sides(shop: Shop) -> None:
-    environ = shop.rehearsal.environment()
+    environ = shop.sandbox.environment()
     site = {"web": {**FLEET, "cloud": "joyent", "size": "g1.micro", "count": 0, "joins": ["site"]}}
     told = {"rollcall:site": {"zone": "scalability.expert", "ttl": 60}, "rollcall:fleets": site}
     salt = [line for line in shop.file.read_text().splitlines() if line.startswith("encryptionsalt")]
@@ -253,7 +253,7 @@ def test_cloudflares_configuration_counts_before_the_environment_on_both_sides(s
     def set_secret(value: str) -> None:
         subprocess.run(
             ["pulumi", "config", "set", "--secret", "cloudflare:apiToken", "--stack", "local"],
-            cwd=shop.rehearsal.work, env={**os.environ, **environ}, input=value, text=True, check=True,
+            cwd=shop.sandbox.work, env={**os.environ, **environ}, input=value, text=True, check=True,
         )  # fmt: skip
 
     set_secret(environ["CLOUDFLARE_API_TOKEN"])

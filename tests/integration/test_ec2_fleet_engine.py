@@ -10,7 +10,7 @@ import pytest
 
 from rollcall.settings import FLEET, GENERATION, MACHINE, STACK
 from tests.cloud.aws_cloud import debian, image, until
-from tests.integration.trial import Trial, on_trial
+from tests.integration.engine_harness import Trial, on_trial
 
 pytestmark = [pytest.mark.clouds, pytest.mark.engine]
 DEBIAN = "/aws/service/debian/release/12/latest/amd64"
@@ -30,14 +30,14 @@ from components.resources.tags import deployment, mark_everything
 from components.preflight.quotas import look_at_ec2
 from components.config.models import FleetSettings
 
-told = {"count": 2, "image": "debian-12", "renew": "", "sources": "one", "size": "t3.micro", "region": None}
+told = {"count": 2, "image": "debian-12", "image_refresh": "", "sources": "one", "size": "t3.micro", "region": None}
 told |= json.loads(os.environ["TRIAL"])
 sources = told.pop("sources")
 userdata.sources_hash = lambda: sources
 mark_everything()
 role = aws.iam.Role("role", assume_role_policy=told["trust"])
 profile = aws.iam.InstanceProfile("profile", role=role.name)
-kept = {key: told[key] for key in ("count", "image", "renew", "size", "region")}
+kept = {key: told[key] for key in ("count", "image", "image_refresh", "size", "region")}
 settings = FleetSettings(name="aws-web", cloud="aws", joins=(), **kept)
 where = told["region"] or "us-west-2"
 for note in look_at_ec2([settings], deployment(), where, functools.partial(boto3.client, region_name=where)).notes:
@@ -96,12 +96,12 @@ def test_a_fleet_keeps_its_image_until_it_is_told_to_renew_it(trial: Trial) -> N
     # Writing down what runs already changes nothing; another word renews the image, and all that have it.
     shown = trial.run("preview", "--diff", sources="two", image=first)
     assert "replace" not in shown, shown
-    shown = trial.run("preview", "--diff", sources="two", renew="autumn")
+    shown = trial.run("preview", "--diff", sources="two", image_refresh="autumn")
     assert "aws-web-image" in shown and shown.count("aws:ec2/instance:Instance: (replace)") == 2, shown
     assert "web: 2 of 2 machines are replaced, successors first: 4 run for a while" in shown
-    trial.up(sources="two", renew="autumn")
+    trial.up(sources="two", image_refresh="autumn")
     assert (set(after) & set(machines(trial)), images(trial)) == (set(), [newer] * 2)
-    assert "unchanged" in trial.run("preview", "--expect-no-changes", sources="two", renew="autumn")
+    assert "unchanged" in trial.run("preview", "--expect-no-changes", sources="two", image_refresh="autumn")
     trial.run("destroy", "--yes", "--skip-preview")
     assert machines(trial) == {}
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from localcloud.network.namespace import NETWORKS, Namespace
-from localcloud.runtime.rehearsal import Rehearsal
+from localcloud.runtime.sandbox import Sandbox
 from tests.integration.conftest import machines, wait_until
 from tests.integration.deployed import Deployed
 
@@ -27,7 +27,7 @@ class Rented:
 
     def __init__(self, clouds: Deployed) -> None:
         self.clouds, self.ec2 = clouds, clouds.ec2
-        written = clouds.rehearsal.state / "daemon.json"
+        written = clouds.sandbox.state / "daemon.json"
         self.namespace = Namespace(json.loads(written.read_text())["namespace"])
         self.group = self.ec2.create_security_group(GroupName="web", Description="web")["GroupId"]
         ami = clouds.aws("ssm").get_parameter(Name=DEBIAN)["Parameter"]["Value"]
@@ -47,15 +47,15 @@ class Rented:
         wait_until("all three listen", lambda: {self.curl(each, "127.0.0.1") for each in everybody} == {"200"}, 30)
 
     def takes_orders(self, instance: str) -> bool:
-        done = self.clouds.rehearsal.ask("exec", machine=instance, argv=["systemctl", "is-active", "dbus.socket"])
+        done = self.clouds.sandbox.ask("exec", machine=instance, argv=["systemctl", "is-active", "dbus.socket"])
         return bool(done["code"] == 0)
 
     def running(self) -> list[dict[str, Any]]:
-        return [each for each in machines(self.clouds.rehearsal) if each["state"] == "running"]
+        return [each for each in machines(self.clouds.sandbox) if each["state"] == "running"]
 
     @property
     def addresses(self) -> dict[str, str]:
-        return {each["id"]: each["addresses"][0] for each in machines(self.clouds.rehearsal) if each["addresses"]}
+        return {each["id"]: each["addresses"][0] for each in machines(self.clouds.sandbox) if each["addresses"]}
 
     def curl(self, instance: str, address: str, port: int = 8080) -> str:
         """What a machine gets from an address."""
@@ -73,13 +73,13 @@ class Rented:
 
 @pytest.fixture(scope="module")
 def rented() -> Iterator[Rented]:
-    rehearsal = Rehearsal(stack="local", instance=f"gates-{os.getpid()}")
+    sandbox = Sandbox(stack="local", instance=f"gates-{os.getpid()}")
     try:
-        rehearsal.start()
-        yield Rented(Deployed(rehearsal, ""))
+        sandbox.start()
+        yield Rented(Deployed(sandbox, ""))
     finally:
-        rehearsal.stop()
-        shutil.rmtree(rehearsal.state, ignore_errors=True)
+        sandbox.stop()
+        shutil.rmtree(sandbox.state, ignore_errors=True)
 
 
 AWS, JOYENT = NETWORKS["aws"], NETWORKS["joyent"]

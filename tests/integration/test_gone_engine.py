@@ -12,18 +12,21 @@ import pytest
 import requests
 
 from localcloud.runtime.prepare import VENV
-from localcloud.runtime.rehearsal import Rehearsal
-from tests.integration.conftest import rehearsed, wait_until
+from localcloud.runtime.sandbox import Sandbox
+from tests.integration.conftest import sandboxed, wait_until
 from tests.integration.deployed import Deployed
 from tests.integration.hands import Hands
 
 pytestmark = [pytest.mark.clouds, pytest.mark.engine]
 HEAD = """config:
   aws:region: us-west-2
-  rollcall:linger: 1
+  rollcall:drainDelay: 1
 """
 SITE = "  rollcall:site: { zone: scalability.expert, host: www, ttl: 60 }\n"
-SERVICES = "  rollcall:directory: { zone: unilans.net, services: { theService: { port: 4218, ttl: 5, incarnations: { v1: {} } } } }\n"
+SERVICES = (
+    "  rollcall:serviceDiscovery: { zone: unilans.net, services: { theService: { port: 4218, ttl: 5, incarnations: { v1: {} } } } }"
+    "\n"
+)
 BOTH = "site, theService/v1"
 
 
@@ -38,18 +41,18 @@ def triton(joins: str = BOTH) -> str:
 class Stack:
     """The stack, whatever it is called now, and the agents of its machines."""
 
-    def __init__(self, rehearsal: Rehearsal) -> None:
-        self.rehearsal, self.name = rehearsal, "local"
-        self.deployed = Deployed(rehearsal, "")
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.sandbox, self.name = sandbox, "local"
+        self.deployed = Deployed(sandbox, "")
         self.hands = Hands(self.deployed)
 
     def configure(self, *parts: str) -> None:
-        target = self.rehearsal.work / f"Pulumi.{self.name}.yaml"
+        target = self.sandbox.work / f"Pulumi.{self.name}.yaml"
         salt = [line for line in target.read_text().splitlines() if line.startswith("encryptionsalt")]
         target.write_text(HEAD + "".join(parts) + "\n".join(salt) + "\n")
 
     def pulumi(self, *words: str, fails: bool = False) -> str:
-        done = self.rehearsal.pulumi(*words, "--stack", self.name, capture=True, check=False)
+        done = self.sandbox.pulumi(*words, "--stack", self.name, capture=True, check=False)
         said = str(done.stdout) + str(done.stderr)
         assert bool(done.returncode) is fails, said
         return said
@@ -59,8 +62,8 @@ class Stack:
 
     def status(self) -> tuple[int, dict[str, Any]]:
         command = [str(VENV / "bin" / "python"), "-m", "components.commands.status", "--json", "--stack", self.name]
-        env = self.rehearsal.engines_environment()
-        done = subprocess.run(command, cwd=self.rehearsal.work, env=env, capture_output=True, text=True, check=False)
+        env = self.sandbox.engines_environment()
+        done = subprocess.run(command, cwd=self.sandbox.work, env=env, capture_output=True, text=True, check=False)
         assert done.returncode < 2, done.stderr
         return done.returncode, json.loads(done.stdout)
 
@@ -81,8 +84,8 @@ class Stack:
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    with rehearsed("gone", machines=False) as rehearsal, pytest.MonkeyPatch.context() as patch:
-        made = Stack(rehearsal)
+    with sandboxed("gone", machines=False) as sandbox, pytest.MonkeyPatch.context() as patch:
+        made = Stack(sandbox)
         for name, value in made.deployed.env.items():
             if name.startswith(("AWS_", "CLOUDFLARE_", "TRITON_")):
                 patch.setenv(name, value)
@@ -112,7 +115,7 @@ def test_after_a_first_up_that_failed_status_names_its_machine_and_the_next_up_l
 
 def test_an_up_after_a_rename_replaces_each_machine_and_those_before_leave(stack: Stack) -> None:
     before = stack.instances()
-    stack.rehearsal.pulumi("stack", "rename", "live", "--stack", "local", capture=True)
+    stack.sandbox.pulumi("stack", "rename", "live", "--stack", "local", capture=True)
     stack.name = "live"
     stack.assert_in_step("tri", "web")
     stack.up()

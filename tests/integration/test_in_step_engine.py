@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 import requests
 
-from localcloud.runtime.rehearsal import Rehearsal, addresses
+from localcloud.runtime.sandbox import Sandbox, addresses
 from rollcall import agent as agents
 from rollcall.agent import Agent
 from rollcall.health import Health
 from rollcall.ownership import Owner
-from tests.integration.conftest import rehearsed
+from tests.integration.conftest import sandboxed
 from tests.integration.deployed import HOST, Deployed
 from tests.integration.ticking import Ticking
 
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.clouds, pytest.mark.engine, pytest.mark.prove]
 PULUMIS = "kept by Rollcall's stack local"
 CONFIG = """config:
   aws:region: us-west-2
-  rollcall:linger: 1
+  rollcall:drainDelay: 1
   rollcall:site: { zone: scalability.expert, host: www, ttl: 60 }
   rollcall:fleets:
     web: { cloud: aws, count: COUNT, size: SIZE, image: debian-12, joins: [site] }
@@ -144,13 +144,13 @@ class Site:
 
 
 @pytest.fixture
-def clouds() -> Iterator[Rehearsal]:
-    with rehearsed("in-step", machines=False) as rehearsal:
-        yield rehearsal
+def clouds() -> Iterator[Sandbox]:
+    with sandboxed("in-step", machines=False) as sandbox:
+        yield sandbox
 
 
 def test_thirty_operations_with_the_engine_change_no_foreign_byte(
-    clouds: Rehearsal, monkeypatch: pytest.MonkeyPatch
+    clouds: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deployed = Deployed(clouds, "")
     monkeypatch.setenv("CLOUDFLARE_BASE_URL", deployed.env["CLOUDFLARE_BASE_URL"])
@@ -174,7 +174,7 @@ def test_thirty_operations_with_the_engine_change_no_foreign_byte(
         site.close()
 
 
-def _operation(clouds: Rehearsal, deployed: Deployed, site: Site, hands: Agents, dice: random.Random) -> str:
+def _operation(clouds: Sandbox, deployed: Deployed, site: Site, hands: Agents, dice: random.Random) -> str:
     what = dice.choices(["edit", "up", "preview", "crash", "terminate"], [14, 9, 2, 3, 2])[0]
     if what == "edit":
         return f"user: {site.edit(dice)}"
@@ -193,14 +193,14 @@ def _operation(clouds: Rehearsal, deployed: Deployed, site: Site, hands: Agents,
     return f"up to {count} of {size}"
 
 
-def _up(clouds: Rehearsal, count: int, size: str) -> None:
+def _up(clouds: Sandbox, count: int, size: str) -> None:
     target = clouds.work / "Pulumi.local.yaml"
     salt = [line for line in target.read_text().splitlines() if line.startswith("encryptionsalt")]
     target.write_text(CONFIG.replace("COUNT", str(count)).replace("SIZE", size) + "\n".join(salt) + "\n")
     clouds.pulumi("up", "--yes", "--skip-preview", "--stack", "local", capture=True)
 
 
-def _check(clouds: Rehearsal, site: Site, hands: Agents) -> None:
+def _check(clouds: Sandbox, site: Site, hands: Agents) -> None:
     """Promise 1: who runs stands, once, and DNS answers with it."""
     standing = sorted(owner.instance for each in site.ours() if (owner := Owner.parse(each["comment"])))
     assert standing == hands.running()

@@ -18,17 +18,17 @@ from pathlib import Path
 import pytest
 
 from localcloud.runtime.cli import PASSED_ON
-from tests.integration.conftest import rehearsed
+from tests.integration.conftest import sandboxed
 from tests.integration.instep import InStep
-from tests.integration.witness import config_file
+from tests.integration.log_inspection import config_file
 
 pytestmark = [pytest.mark.machines, pytest.mark.engine]
 CONFIG = """\
 config:
   aws:region: us-west-2
-  rollcall:linger: 3
+  rollcall:drainDelay: 3
   rollcall:site: {{ zone: scalability.expert, host: www, ttl: 60 }}
-  rollcall:directory: {{ zone: unilans.net, services: {{ theService: {{ port: 4218, ttl: 5, incarnations: {{ v1: {{}} }} }} }} }}
+  rollcall:serviceDiscovery: {{ zone: unilans.net, services: {{ theService: {{ port: 4218, ttl: 5, incarnations: {{ v1: {{}} }} }} }} }}
   rollcall:fleets:
     web-aws: {{ cloud: aws, count: {aws}, size: {size}, image: debian-12, timeout: 120, joins: [site, theService/v1] }}
     web-joyent: {{ cloud: joyent, count: {joyent}, size: g1.micro, image: debian-12, timeout: 120, joins: [site, theService/v1] }}
@@ -41,19 +41,19 @@ class Interrupted(InStep):
 
     def configure(self, aws: int = 1, joyent: int = 1, size: str = "t3.micro") -> None:
         self.config.write_text(CONFIG.format(aws=aws, joyent=joyent, size=size))
-        self.rehearsal.write_config()
+        self.sandbox.write_config()
 
     def kill(self, verb: str, when: Callable[[str], object]) -> str:
         """Run `pulumi VERB` in a session of its own and kill the engine's whole process group as soon as `when` holds of what
         it has printed. What it had printed; fails the test if it ended before. Its provider hosts are left as they are."""
         passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-        printed = self.rehearsal.state / "killed.log"
+        printed = self.sandbox.state / "killed.log"
         # A file, since the hosts that outlive the engine would hold a pipe open.
         with printed.open("w") as output:
             process = subprocess.Popen(
                 ["pulumi", verb, "--yes", "--skip-preview", "--stack", "local", "--non-interactive"],
-                cwd=self.rehearsal.work,
-                env={**passed, **self.rehearsal.environment()},
+                cwd=self.sandbox.work,
+                env={**passed, **self.sandbox.environment()},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -84,15 +84,15 @@ class Interrupted(InStep):
 
     def recover(self, verb: str = "up") -> str:
         """The next one, as `make` does it: a dead process's lock is cleared first."""
-        self.rehearsal.lay_out()
-        return self.rehearsal.pulumi(verb, "--yes", "--skip-preview", "--stack", "local", capture=True).stdout
+        self.sandbox.lay_out()
+        return self.sandbox.pulumi(verb, "--yes", "--skip-preview", "--stack", "local", capture=True).stdout
 
     def booting(self, known: set[str]) -> bool:
         """Whether a machine boots that was not there before."""
-        return any(each.parent.name not in known for each in self.rehearsal.state.glob("machines/*/upper"))
+        return any(each.parent.name not in known for each in self.sandbox.state.glob("machines/*/upper"))
 
     def disks(self) -> set[str]:
-        return {each.parent.name for each in self.rehearsal.state.glob("machines/*/upper")}
+        return {each.parent.name for each in self.sandbox.state.glob("machines/*/upper")}
 
 
 def _members(session: int) -> list[int]:
@@ -109,8 +109,8 @@ def _members(session: int) -> list[int]:
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Interrupted]:
     config = config_file(tmp_path_factory.mktemp("interrupted"), CONFIG.format(aws=1, joyent=1, size="t3.micro"))
-    with rehearsed("interrupted", config) as rehearsal:
-        stack = Interrupted(rehearsal)
+    with sandboxed("interrupted", config) as sandbox:
+        stack = Interrupted(sandbox)
         stack.config, stack.sessions = config, []
         try:
             yield stack
@@ -123,9 +123,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Interrupted]:
 def test_killed_before_the_first_machine(stack: Interrupted) -> None:
     """Role and user, without which no machine is asked for, are being made: IAM is slow, so that none can have been asked for,
     however late the engine prints and however busy the computer is."""
-    stack.rehearsal.localcloud("fault", "iam", "slow=3", capture=True)
+    stack.sandbox.localcloud("fault", "iam", "slow=3", capture=True)
     stack.kill("up", lambda printed: re.search(r"iam\S*:Role \S+ creating", printed))
-    stack.rehearsal.localcloud("fault", "--clear", "iam", capture=True)
+    stack.sandbox.localcloud("fault", "--clear", "iam", capture=True)
     assert stack.tagged() == set()
     # As if it had been killed a moment later: what has a fixed name is there, and no state knows of it.
     ssm = stack.aws("ssm")

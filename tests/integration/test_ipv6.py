@@ -16,7 +16,7 @@ import pytest
 from localcloud.runtime.cli import RESOLVER
 from localcloud.runtime.prepare import ROOT
 from rollcall.ownership import Owner
-from tests.integration.conftest import rehearsed, wait_until
+from tests.integration.conftest import sandboxed, wait_until
 from tests.integration.deployed import HOST, Deployed
 
 pytestmark = [pytest.mark.machines, pytest.mark.engine]
@@ -24,9 +24,9 @@ SET = "v1._theService._tcp.unilans.net"
 CONFIG = """\
 config:
   aws:region: us-west-2
-  rollcall:linger: 2
+  rollcall:drainDelay: 2
   rollcall:site: { zone: scalability.expert, host: www, ttl: 60 }
-  rollcall:directory: { zone: unilans.net, services: { theService: { port: 4218, ttl: 5, incarnations: { v1: {} } } } }
+  rollcall:serviceDiscovery: { zone: unilans.net, services: { theService: { port: 4218, ttl: 5, incarnations: { v1: {} } } } }
   rollcall:fleets:
     web: { cloud: aws, count: 2, size: t3.micro, image: debian-12, joins: [site, theService/v1], ipv6: true }
     old: { cloud: joyent, count: 1, size: g1.micro, image: debian-12, joins: [site, theService/v1] }
@@ -79,9 +79,9 @@ class Families(Deployed):
 def families(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Families]:
     config: Path = tmp_path_factory.mktemp("ipv6") / "config.yaml"
     config.write_text(CONFIG)
-    with rehearsed("ipv6", config) as rehearsal:
+    with sandboxed("ipv6", config) as sandbox:
         yield Families(
-            rehearsal, rehearsal.pulumi("up", "--yes", "--skip-preview", "--stack", "local", capture=True).stdout
+            sandbox, sandbox.pulumi("up", "--yes", "--skip-preview", "--stack", "local", capture=True).stdout
         )
 
 
@@ -123,7 +123,7 @@ def test_by_ipv6_the_site_and_the_service_are_served_and_another_port_is_shut(fa
 def test_the_client_calls_all_of_both_fleets(families: Families) -> None:
     sample = [sys.executable, str(ROOT / "docs/examples/the_service_client.py"), "--incarnation", "v1"]
     words = [*sample, "--resolver", f"{RESOLVER}:53", "--calls", "30"]
-    printed = families.rehearsal.localcloud("run", "--", *words, capture=True)
+    printed = families.sandbox.localcloud("run", "--", *words, capture=True)
     called = {line.split()[1] for line in printed.splitlines() if line.startswith("answered:")}
     assert called == {each["id"] for each in [*families.machines("web-"), *families.machines("old-")]}
 
@@ -138,7 +138,7 @@ def test_a_stop_takes_both_and_up_brings_both_back(families: Families) -> None:
     families.ec2.stop_instances(InstanceIds=[gone])
     took = wait_until("A and AAAA are gone from site and service", lambda: families.everywhere() == [left, left], 40)
     print(f"A and AAAA of a machine that stops gone after {took:.1f} s")
-    lines = families.rehearsal.pulumi("preview", "--diff", "--stack", "local", capture=True).stdout
+    lines = families.sandbox.pulumi("preview", "--diff", "--stack", "local", capture=True).stdout
     assert f"web-1 ({gone}) is not at {HOST} AAAA" in lines and f"web-1 ({gone}) is not at {HOST} A" in lines
     families.up()
     # Its IPv4 address is another one after a stop, its IPv6 address is not.
@@ -148,7 +148,7 @@ def test_a_stop_takes_both_and_up_brings_both_back(families: Families) -> None:
 
 def test_a_crash_takes_both_within_75_seconds_and_nobody_else_s(families: Families) -> None:
     left = families.of("web-0", "old-")
-    families.rehearsal.localcloud("crash", families.machine("web-1")["id"])
+    families.sandbox.localcloud("crash", families.machine("web-1")["id"])
     took = wait_until("A and AAAA are gone from site and service", lambda: families.everywhere() == [left, left], 75)
     print(f"A and AAAA of a crashed machine gone after {took:.0f} s")
     families.up()
@@ -157,7 +157,7 @@ def test_a_crash_takes_both_within_75_seconds_and_nobody_else_s(families: Famili
 
 
 def test_destroy_leaves_nothing(families: Families) -> None:
-    families.rehearsal.pulumi("destroy", "--yes", "--skip-preview", "--stack", "local", capture=True)
+    families.sandbox.pulumi("destroy", "--yes", "--skip-preview", "--stack", "local", capture=True)
     assert families.everywhere() == [(set(), set()), (set(), set())]
     assert not [each for each in families.all_records() if Owner.parse(each["comment"] or "") or each["name"] == HOST]
     assert [each for each in families.hosted() if ".rc." in each[0] or each[1] == "SRV"] == []

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from rollcall.ownership import Owner
-from tests.integration.conftest import rehearsed, wait_until
+from tests.integration.conftest import sandboxed, wait_until
 from tests.integration.instep import InStep
-from tests.integration.witness import Prober, config_file, requests_of
+from tests.integration.log_inspection import Prober, config_file, requests_of
 
 pytestmark = [pytest.mark.machines, pytest.mark.engine]
 V1, V2 = "v1._theService._tcp.unilans.net", "v2._theService._tcp.unilans.net"
@@ -23,9 +23,9 @@ EVERYWHERE = "site, theService/v1, theService/v2"
 CONFIG = """\
 config:
   aws:region: us-west-2
-  rollcall:linger: 5
+  rollcall:drainDelay: 5
   rollcall:site: {{ zone: scalability.expert, host: www, ttl: 60 }}
-  rollcall:directory:
+  rollcall:serviceDiscovery:
     {{ zone: unilans.net, services: {{ theService: {{ port: 4218, ttl: 5, incarnations: {{ v1: {{}}, v2: {{}} }} }} }} }}
   rollcall:fleets:
     {name}-aws: {{ cloud: aws, size: t3.micro, image: debian-12, joins: [{joins}] }}
@@ -38,7 +38,7 @@ class Joining(InStep):
 
     def configure(self, joins: str, name: str = "web") -> None:
         self.config.write_text(CONFIG.format(joins=joins, name=name, ssh=""))
-        self.rehearsal.write_config()
+        self.sandbox.write_config()
 
     def standing(self) -> dict[str, set[str]]:
         """The instances at the site, in each set by the hosts that its values lead to, and with a host of their own."""
@@ -72,8 +72,8 @@ class Joining(InStep):
 def joining(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Joining]:
     told = CONFIG.format(joins=EVERYWHERE, name="web", ssh=", ssh: {}")
     config = config_file(tmp_path_factory.mktemp("joins"), told)
-    with rehearsed("joins", config) as rehearsal:
-        joining = Joining(rehearsal)
+    with sandboxed("joins", config) as sandbox:
+        joining = Joining(sandbox)
         joining.config = config
         joining.up()
         yield joining
@@ -123,7 +123,7 @@ def test_an_agent_that_lost_its_rights_asks_no_more(joining: Joining) -> None:
     addresses = {each["addresses"][0] for each in joining.machines("web")}
 
     def asked() -> int:
-        return len(requests_of(joining.rehearsal, "/2013-04-01/", addresses.__contains__))
+        return len(requests_of(joining.sandbox, "/2013-04-01/", addresses.__contains__))
 
     before = asked()
     time.sleep(40)
@@ -149,6 +149,6 @@ def test_fleets_with_other_names_take_over_and_nobody_is_led_to_the_dead(joining
 
 
 def test_destroy_leaves_nothing(joining: Joining) -> None:
-    joining.rehearsal.pulumi("destroy", "--yes", "--skip-preview", "--stack", "local", capture=True)
+    joining.sandbox.pulumi("destroy", "--yes", "--skip-preview", "--stack", "local", capture=True)
     assert joining.tagged() == set()
     assert joining.standing() == {"site": set(), V1: set(), V2: set(), "hosts": set()}

@@ -17,8 +17,8 @@ import pytest
 
 from components.resources import userdata
 from localcloud.runtime.prepare import ROOT
-from localcloud.runtime.rehearsal import visit
-from tests.integration.conftest import rehearsed, wait_until
+from localcloud.runtime.sandbox import visit
+from tests.integration.conftest import sandboxed, wait_until
 from tests.integration.deployed import Deployed
 
 pytestmark = [pytest.mark.machines, pytest.mark.engine]
@@ -28,9 +28,9 @@ AWS_NET, JOYENT_NET = ipaddress.ip_network("198.51.100.0/24"), ipaddress.ip_netw
 
 @pytest.fixture(scope="module")
 def deployed() -> Iterator[Deployed]:
-    with rehearsed("main") as rehearsal:
-        output = rehearsal.pulumi("up", "--yes", "--stack", "local", capture=True).stdout
-        yield Deployed(rehearsal, output)
+    with sandboxed("main") as sandbox:
+        output = sandbox.pulumi("up", "--yes", "--stack", "local", capture=True).stdout
+        yield Deployed(sandbox, output)
 
 
 def test_up_ends_with_four_addresses_of_two_clouds(deployed: Deployed) -> None:
@@ -99,7 +99,7 @@ def test_a_terminated_machine_is_replaced_and_its_entry_is_gone(deployed: Deploy
 def test_what_a_crash_left_is_removed_by_the_next_up(deployed: Deployed) -> None:
     victim = deployed.machine("web-joyent-1")
     address = victim["addresses"][0]
-    deployed.rehearsal.localcloud("crash", victim["id"])
+    deployed.sandbox.localcloud("crash", victim["id"])
     wait_until("CloudAPI shows it stopped", lambda: deployed.machine("web-joyent-1")["state"] == "stopped", 30)
     deployed.triton("instance", "delete", "-f", "-w", victim["id"])
     deployed.up()
@@ -117,9 +117,9 @@ def test_the_token_is_in_no_log_no_state_and_no_process_list(deployed: Deployed)
     kept = {each["Name"].rpartition("/")[2]: each["Value"] for each in parameters if each["Type"] == "SecureString"}
     token = kept["cloudflare-token"]
     assert len(token) == 40, sorted(kept)
-    state = deployed.rehearsal.pulumi("stack", "export", "--stack", "local", capture=True).stdout
+    state = deployed.sandbox.pulumi("stack", "export", "--stack", "local", capture=True).stdout
     assert token not in state and token not in deployed.output and token not in userdata.build()
-    for file in deployed.rehearsal.state.rglob("*"):
+    for file in deployed.sandbox.state.rglob("*"):
         if file.is_file() and not file.is_symlink() and "machines" not in file.parts:
             assert token.encode() not in file.read_bytes(), file
     for each in ("web-aws-0", "web-joyent-0"):
@@ -129,12 +129,12 @@ def test_the_token_is_in_no_log_no_state_and_no_process_list(deployed: Deployed)
 
 def test_destroy_drains_by_ssh_too_and_a_dead_machine_holds_up_nothing(deployed: Deployed, tmp_path: Path) -> None:
     """`web-aws` has SSH: one of it is alive, one has lost its power."""
-    deployed.rehearsal.localcloud("crash", deployed.machine("web-aws-1")["id"])
+    deployed.sandbox.localcloud("crash", deployed.machine("web-aws-1")["id"])
     exits, client = tmp_path / "exits", tmp_path / "ssh"
     client.write_text(f'#!/bin/sh\n{deployed.env["ROLLCALL_SSH"]} "$@"; code=$?\necho $code >>{exits}; exit $code\n')
     client.chmod(0o755)
     told = {"ROLLCALL_SSH": str(client)}
-    deployed.rehearsal.pulumi("destroy", "--yes", "--skip-preview", "--stack", "local", capture=True, extra=told)
+    deployed.sandbox.pulumi("destroy", "--yes", "--skip-preview", "--stack", "local", capture=True, extra=told)
     assert deployed.records() == []
     # 0: the agent's unit was stopped, 255: nobody there.
     assert sorted(exits.read_text().split()) == ["0", "255"]
@@ -142,8 +142,8 @@ def test_destroy_drains_by_ssh_too_and_a_dead_machine_holds_up_nothing(deployed:
 
 
 def test_stop_leaves_nothing_on_the_machine(deployed: Deployed) -> None:
-    instance = deployed.rehearsal.instance
-    deployed.rehearsal.stop()
+    instance = deployed.sandbox.instance
+    deployed.sandbox.stop()
     namespaces = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
     assert instance not in namespaces
     assert instance not in Path("/proc/mounts").read_text()

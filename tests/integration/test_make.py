@@ -13,18 +13,18 @@ from pathlib import Path
 
 import pytest
 
-from localcloud.runtime import rehearsal as commands
+from localcloud.runtime import sandbox as commands
 from localcloud.runtime.prepare import ROOT
-from localcloud.runtime.rehearsal import Rehearsal, RehearsalError
+from localcloud.runtime.sandbox import Sandbox, SandboxError
 from tests import documented
-from tests.integration.conftest import rehearsed
+from tests.integration.conftest import sandboxed
 
 pytestmark = [pytest.mark.clouds, pytest.mark.engine]
 CONFIG = """\
 config:
   aws:region: us-west-2
   rollcall:site: { zone: scalability.expert, host: shop, ttl: 60 }
-  rollcall:directory:
+  rollcall:serviceDiscovery:
     zone: unilans.net
     services:
       theService: { port: 4218, incarnations: { v1: {}, v2: {} } }
@@ -37,11 +37,11 @@ config:
 class Made:
     """Local clouds named as `make STACK=…` names them, and what `make up` printed."""
 
-    def __init__(self, rehearsal: Rehearsal, config: Path, up: str) -> None:
-        self.rehearsal, self.config, self.up = rehearsal, config, up
+    def __init__(self, sandbox: Sandbox, config: Path, up: str) -> None:
+        self.sandbox, self.config, self.up = sandbox, config, up
 
     def make(self, *words: str) -> subprocess.CompletedProcess[str]:
-        words = ("make", "-s", *words, f"STACK={self.rehearsal.instance}")
+        words = ("make", "-s", *words, f"STACK={self.sandbox.instance}")
         return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
 
     def shell(self) -> dict[str, str]:
@@ -62,12 +62,12 @@ class Made:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
     config = tmp_path_factory.mktemp("make") / "Pulumi.local.yaml"
     config.write_text(CONFIG)
-    with rehearsed("make", config, machines=False) as rehearsal, pytest.MonkeyPatch.context() as patch:
+    with sandboxed("make", config, machines=False) as sandbox, pytest.MonkeyPatch.context() as patch:
         out = io.StringIO()
         patch.setattr(sys, "stdout", out)
-        commands.up(rehearsal)
+        commands.up(sandbox)
         patch.undo()
-        yield Made(rehearsal, config, out.getvalue())
+        yield Made(sandbox, config, out.getvalue())
 
 
 def test_up_is_a_line_for_each_step_with_its_time(made: Made) -> None:
@@ -80,9 +80,9 @@ def test_up_is_a_line_for_each_step_with_its_time(made: Made) -> None:
 
 
 def test_all_that_the_engine_printed_is_in_the_log(made: Made) -> None:
-    log = (made.rehearsal.state / "logs" / "pulumi-up.log").read_text()
+    log = (made.sandbox.state / "logs" / "pulumi-up.log").read_text()
     assert "Previewing update (local)" in log and "Updating (local)" in log and " created" in log
-    assert not (made.rehearsal.state / "events").exists()
+    assert not (made.sandbox.state / "events").exists()
 
 
 def test_the_show_has_every_service_and_asks_nothing_of_a_site_without_machines(made: Made) -> None:
@@ -115,7 +115,7 @@ def test_make_in_such_a_shell_finds_the_engine_itself(made: Made, monkeypatch: p
     engine = commands.engine_folder()
     monkeypatch.setenv("PATH", made.shell()["PATH"])
     assert commands.engine_folder() == engine
-    assert made.rehearsal.environment()["PATH"].split(os.pathsep)[0] == engine
+    assert made.sandbox.environment()["PATH"].split(os.pathsep)[0] == engine
 
 
 def test_a_preview_shows_what_would_change_and_where_the_rest_is(
@@ -123,7 +123,7 @@ def test_a_preview_shows_what_would_change_and_where_the_rest_is(
 ) -> None:
     made.config.write_text(CONFIG.replace("v2: {}", "v2: { txt: { path: /new } }, v3: {}"))
     try:
-        commands.preview(made.rehearsal)
+        commands.preview(made.sandbox)
     finally:
         made.config.write_text(CONFIG)
     said = capsys.readouterr().out
@@ -139,14 +139,14 @@ def test_an_up_that_fails_shows_each_error_whole_and_names_the_log(
 ) -> None:
     made.config.write_text(CONFIG.replace("ttl: 60", "ttl: 5").replace("cloud: aws", "cloud: gcp"))
     try:
-        with pytest.raises(RehearsalError) as failed:
-            commands.up(made.rehearsal)
+        with pytest.raises(SandboxError) as failed:
+            commands.up(made.sandbox)
     finally:
         made.config.write_text(CONFIG)
     said = capsys.readouterr().out
     assert "    error: the configuration has 2 errors, nothing was changed:\n" in said
     assert "rollcall:site.ttl: 5 is" in said and "rollcall:fleets.web.cloud: 'gcp' is" in said
-    log = made.rehearsal.state / "logs" / "pulumi-up.log"
+    log = made.sandbox.state / "logs" / "pulumi-up.log"
     assert f"Correct the errors above.\nRead {log} for all that it printed." in str(failed.value)
     assert "rollcall:site.ttl: 5 is" in log.read_text()
 
@@ -154,8 +154,8 @@ def test_an_up_that_fails_shows_each_error_whole_and_names_the_log(
 def test_an_engine_that_cannot_even_begin_has_the_last_lines_of_its_log_shown(
     made: Made, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(RehearsalError) as failed, commands._timed("pulumi up") as step:
-        made.rehearsal.watched(step, "up", "--no-such-option")
+    with pytest.raises(SandboxError) as failed, commands._timed("pulumi up") as step:
+        made.sandbox.watched(step, "up", "--no-such-option")
     assert "pulumi-up.log. Its last lines:\n" in str(failed.value)
     assert "unknown flag: --no-such-option" in str(failed.value)
 
@@ -171,7 +171,7 @@ def test_the_catalogue_takes_words_as_help_gives_them(made: Made) -> None:
 @pytest.mark.parametrize("document", ["README.md", "docs/rehearsal.md"])
 def test_the_commands_of_a_document_run_as_they_are_written(made: Made, document: str) -> None:
     """Each shell block is one script; tests/documented.py has what is left out, and why."""
-    env = {**made.shell(), "STACK": made.rehearsal.instance, "LOCALCLOUD_INSTANCE": made.rehearsal.instance}
+    env = {**made.shell(), "STACK": made.sandbox.instance, "LOCALCLOUD_INSTANCE": made.sandbox.instance}
     scripts = [documented.to_run(each) for each in documented.blocks(ROOT / document)]
     try:
         for script in scripts:
@@ -195,8 +195,8 @@ def test_the_commands_of_a_document_run_as_they_are_written(made: Made, document
 
 def test_down_leaves_only_the_logs(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
     """The last test of this file: it ends what the others share."""
-    commands.down(made.rehearsal)
+    commands.down(made.sandbox)
     said = capsys.readouterr().out
     assert re.search(r"^==> pulumi destroy .* s  \d+ deleted$", said, re.M), said
-    assert "No process, machine or network is left" in said and not made.rehearsal.running()
-    assert [each.name for each in made.rehearsal.state.iterdir()] == ["logs"]
+    assert "No process, machine or network is left" in said and not made.sandbox.running()
+    assert [each.name for each in made.sandbox.state.iterdir()] == ["logs"]

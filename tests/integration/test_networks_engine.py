@@ -10,15 +10,15 @@ import pytest
 
 from components.joyent.credentials import Credentials
 from components.joyent.session import session_of
-from localcloud.runtime.rehearsal import Rehearsal
+from localcloud.runtime.sandbox import Sandbox
 from localcloud.triton import Names
 from tests.cloud.cloudapi_server import ACCOUNT, RSA_KEY, Front, Lab, private_text
-from tests.integration.conftest import rehearsed
+from tests.integration.conftest import sandboxed
 
 pytestmark = [pytest.mark.clouds, pytest.mark.engine]
 CONFIG = """config:
   aws:region: us-west-2
-  rollcall:linger: 0
+  rollcall:drainDelay: 0
   rollcall:site: {{ zone: scalability.expert, ttl: 60 }}
   rollcall:fleets:
     web: {{ cloud: joyent, count: 1, size: g1.micro, image: debian-12, joins: [site], timeout: 10{networks} }}
@@ -30,12 +30,12 @@ KINDS = ("Machine", "Deregistration")
 
 
 @pytest.fixture(scope="module")
-def clouds() -> Iterator[Rehearsal]:
-    with rehearsed("networks", machines=False) as rehearsal:
-        yield rehearsal
+def clouds() -> Iterator[Sandbox]:
+    with sandboxed("networks", machines=False) as sandbox:
+        yield sandbox
 
 
-def run(clouds: Rehearsal, *words: str, networks: str = "", others: str = "", **env: str) -> tuple[int, str]:
+def run(clouds: Sandbox, *words: str, networks: str = "", others: str = "", **env: str) -> tuple[int, str]:
     target = clouds.work / "Pulumi.local.yaml"
     salt = [line for line in target.read_text().splitlines() if line.startswith("encryptionsalt")]
     target.write_text(
@@ -46,12 +46,12 @@ def run(clouds: Rehearsal, *words: str, networks: str = "", others: str = "", **
     return done.returncode, done.stdout + done.stderr
 
 
-def made(clouds: Rehearsal) -> list[str]:
+def made(clouds: Sandbox) -> list[str]:
     types = [each["type"] for each in clouds.resources()]
     return [each for each in types if each != "pulumi:pulumi:Stack"]
 
 
-def test_networks_that_cannot_be_used_are_named_and_nothing_is_made(clouds: Rehearsal) -> None:
+def test_networks_that_cannot_be_used_are_named_and_nothing_is_made(clouds: Sandbox) -> None:
     wrong = {
         "misspelt": (
             "[MNX-Triton-Pubilc]",
@@ -71,7 +71,7 @@ def test_networks_that_cannot_be_used_are_named_and_nothing_is_made(clouds: Rehe
     assert made(clouds) == []
 
 
-def test_several_public_networks_ask_for_a_word(clouds: Rehearsal) -> None:
+def test_several_public_networks_ask_for_a_word(clouds: Sandbox) -> None:
     front = Front()
     try:
         lab = Lab(front, {"networks": Names(public=("North", "South"), fabrics={"Own": "10.7.0.0/24"})})
@@ -97,7 +97,7 @@ def test_several_public_networks_ask_for_a_word(clouds: Rehearsal) -> None:
         front.stop()
 
 
-def changes(clouds: Rehearsal, networks: str) -> dict[str, set[str]]:
+def changes(clouds: Sandbox, networks: str) -> dict[str, set[str]]:
     """What a preview would do to the machine and to its Deregistration."""
     code, printed = run(clouds, "preview", "--json", networks=networks)
     assert code == 0, printed
@@ -110,7 +110,7 @@ def changes(clouds: Rehearsal, networks: str) -> dict[str, set[str]]:
     return found
 
 
-def test_other_networks_replace_a_machine_successor_first_and_other_words_do_not(clouds: Rehearsal) -> None:
+def test_other_networks_replace_a_machine_successor_first_and_other_words_do_not(clouds: Sandbox) -> None:
     # Nothing boots, so nothing answers: the machine is made, and the roll call fails.
     code, printed = run(clouds, "up", "--yes")
     assert code and "the roll call was not answered, and nothing changed for 10 s" in printed, printed

@@ -8,18 +8,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from localcloud.runtime.rehearsal import Rehearsal
-from tests.integration.conftest import rehearsed
+from localcloud.runtime.sandbox import Sandbox
+from tests.integration.conftest import sandboxed
 from tests.integration.deployed import Deployed
-from tests.integration.witness import CLOUDFLARE, ROUTE53, Logs, config_file, requests_of
+from tests.integration.log_inspection import CLOUDFLARE, ROUTE53, Logs, config_file, requests_of
 
 pytestmark = [pytest.mark.machines, pytest.mark.engine]
 CONFIG = """\
 config:
   aws:region: us-west-2
-  rollcall:linger: 0
+  rollcall:drainDelay: 0
   rollcall:site: { zone: scalability.expert, host: www, ttl: 60 }
-  rollcall:directory:
+  rollcall:serviceDiscovery:
     zone: unilans.net
     services: { theService: { port: 4218, ttl: 5, incarnations: { v1: {}, v2: {} } } }
   rollcall:fleets:
@@ -37,13 +37,13 @@ ORDERS = [
 
 
 @pytest.fixture(scope="module")
-def clouds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
-    with rehearsed("order", config_file(tmp_path_factory.mktemp("order"), CONFIG), warmed=False) as rehearsal:
-        yield rehearsal
+def clouds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    with sandboxed("order", config_file(tmp_path_factory.mktemp("order"), CONFIG), warmed=False) as sandbox:
+        yield sandbox
 
 
 @pytest.mark.parametrize("slow", ORDERS)
-def test_each_machines_last_leave_succeeds(clouds: Rehearsal, slow: tuple[str, ...]) -> None:
+def test_each_machines_last_leave_succeeds(clouds: Sandbox, slow: tuple[str, ...]) -> None:
     with Logs(clouds) as logs:
         deployed = Deployed(clouds, "")
         deployed.up()
@@ -71,7 +71,7 @@ def test_each_machines_last_leave_succeeds(clouds: Rehearsal, slow: tuple[str, .
     assert not [each for each in sets if each["Type"] == "SRV" or ".rc." in each["Name"]], json.dumps(sets)
 
 
-def _assert_the_last_call_was_answered(clouds: Rehearsal, machine: dict[str, list[str]], since: float) -> None:
+def _assert_the_last_call_was_answered(clouds: Sandbox, machine: dict[str, list[str]], since: float) -> None:
     """The leave at shutdown finds nothing any more, and says nothing then; but it asks the API, which must still let it."""
     api = CLOUDFLARE if str(machine["name"]).startswith("web-") else ROUTE53
     asked = [each for each in requests_of(clouds, api, lambda who: who in machine["addresses"]) if each.at >= since]

@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from components.resources.origin_tls import DAY
-from tests.integration.conftest import rehearsed
+from tests.integration.conftest import sandboxed
 from tests.integration.deployed import Deployed
 
 pytestmark = [pytest.mark.clouds, pytest.mark.engine]
@@ -42,26 +42,26 @@ class Stack(Deployed):
         return [each["id"] for each in found]
 
     def preview(self) -> str:
-        return self.rehearsal.pulumi("preview", "--stack", "local", capture=True).stdout
+        return self.sandbox.pulumi("preview", "--stack", "local", capture=True).stdout
 
     def age(self, days: float) -> None:
         """Make the key so much older, in the state."""
-        kept = self.rehearsal.state / "export.json"
-        self.rehearsal.pulumi("stack", "export", "--stack", "local", "--file", str(kept), capture=True)
+        kept = self.sandbox.state / "export.json"
+        self.sandbox.pulumi("stack", "export", "--stack", "local", "--file", str(kept), capture=True)
         state = json.loads(kept.read_text())
         (key,) = [each for each in state["deployment"]["resources"] if each["type"].endswith(":OriginKey")]
         key["outputs"]["made"] -= days * DAY
         kept.write_text(json.dumps(state))
-        self.rehearsal.pulumi("stack", "import", "--stack", "local", "--file", str(kept), capture=True)
+        self.sandbox.pulumi("stack", "import", "--stack", "local", "--file", str(kept), capture=True)
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     config = tmp_path_factory.mktemp("origin") / "Pulumi.local.yaml"
     config.write_text(CONFIG)
-    with rehearsed("origin", Path(config), machines=False) as rehearsal:
-        output = rehearsal.pulumi("up", "--yes", "--skip-preview", "--stack", "local", capture=True).stdout
-        yield Stack(rehearsal, output)
+    with sandboxed("origin", Path(config), machines=False) as sandbox:
+        output = sandbox.pulumi("up", "--yes", "--skip-preview", "--stack", "local", capture=True).stdout
+        yield Stack(sandbox, output)
 
 
 def test_machines_get_the_key_and_the_certificate_that_was_signed_for_it(stack: Stack) -> None:
@@ -76,7 +76,7 @@ def test_no_part_of_the_key_is_in_the_state_or_in_what_was_printed(stack: Stack)
     key, _ = stack.parameter()
     form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     inner = key.private_bytes(*form).decode().splitlines()[1:-1]
-    files = [each for each in stack.rehearsal.state.rglob("*") if each.is_file() and "daemon" not in each.name]
+    files = [each for each in stack.sandbox.state.rglob("*") if each.is_file() and "daemon" not in each.name]
     assert any(".pulumi" in str(each) for each in files)
     for line in inner:
         assert line not in stack.output
@@ -128,6 +128,6 @@ def test_a_certificate_near_its_end_is_a_difference_and_up_makes_a_new_one_besid
 def test_a_destroy_revokes_what_the_stack_used_last(stack: Stack) -> None:
     before = set(stack.certificates())
     _, last = stack.parameter()
-    stack.rehearsal.pulumi("destroy", "--yes", "--skip-preview", "--stack", "local", capture=True)
+    stack.sandbox.pulumi("destroy", "--yes", "--skip-preview", "--stack", "local", capture=True)
     assert before - set(stack.certificates()) == {str(last.serial_number)}
     assert stack.triton("fwrules", "-j").strip() == ""

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from localcloud.plugins import STAND_INS
 from tests.cloud.test_cloudflare_certificates import request_of
-from tests.integration.trial import Trial, on_trial
+from tests.integration.engine_harness import Trial, on_trial
 
 pytestmark = [pytest.mark.clouds, pytest.mark.engine]
 WORD = "a-word-that-the-state-must-not-hold-in-clear"

@@ -18,14 +18,14 @@ import requests
 import yaml
 from botocore.exceptions import ClientError
 
-from localcloud.runtime import rehearsal as commands
+from localcloud.runtime import sandbox as commands
 from localcloud.runtime.prepare import ROOT
-from localcloud.runtime.rehearsal import RehearsalError, visit
+from localcloud.runtime.sandbox import SandboxError, visit
 from tests.cloud.trap import Trap
-from tests.integration.conftest import machines, rehearsed, wait_until
+from tests.integration.conftest import machines, sandboxed, wait_until
 from tests.integration.instep import InStep
+from tests.integration.log_inspection import CLOUDFLARE, ROUTE53, is_machine, requests_of
 from tests.integration.reader import reading_only
-from tests.integration.witness import CLOUDFLARE, ROUTE53, is_machine, requests_of
 
 pytestmark = [pytest.mark.machines, pytest.mark.engine]
 EDGE = ["198.51.100.2", "203.0.113.2"]
@@ -51,14 +51,14 @@ def prod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prod]:
     told.update(secretsprovider="awskms://alias/production", encryptedkey="abc")
     config = tmp_path_factory.mktemp("prod") / "Pulumi.prod.yaml"
     config.write_text(yaml.safe_dump(told))
-    with rehearsed("beside") as beside, pytest.MonkeyPatch.context() as patch:
+    with sandboxed("beside") as beside, pytest.MonkeyPatch.context() as patch:
         for name, value in trap.environment().items():
             patch.setenv(name, value)
-        with rehearsed("prod", Path(config), stack="prod") as rehearsal:
-            commands.up(rehearsal)
+        with sandboxed("prod", Path(config), stack="prod") as sandbox:
+            commands.up(sandbox)
             for name in trap.environment():
                 patch.delenv(name)
-            deployed = Prod(rehearsal, "")
+            deployed = Prod(sandbox, "")
             deployed.trap = trap
             yield deployed
         assert beside.running() and machines(beside) == []
@@ -66,7 +66,7 @@ def prod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prod]:
 
 
 def test_what_ran_is_what_is_committed(prod: Prod) -> None:
-    ran = yaml.safe_load((prod.rehearsal.work / "Pulumi.prod.yaml").read_text())["config"]
+    ran = yaml.safe_load((prod.sandbox.work / "Pulumi.prod.yaml").read_text())["config"]
     committed = yaml.safe_load(COMMITTED.read_text())["config"]
     assert {**ran, "rollcall:joyent": {}} == {**committed, "rollcall:joyent": {}}
     assert ran["rollcall:joyent"] == {}
@@ -99,13 +99,13 @@ def test_the_spare_of_another_cloud_has_the_lower_priority(prod: Prod) -> None:
 
 
 def test_status_says_in_step_with_exit_code_0(prod: Prod, capfd: pytest.CaptureFixture[str]) -> None:
-    assert commands.status(prod.rehearsal) == 0, capfd.readouterr()
+    assert commands.status(prod.sandbox) == 0, capfd.readouterr()
     said = capfd.readouterr().out
     assert said.startswith("In step: state, clouds and DNS say the same.")
-    for each in machines(prod.rehearsal):
+    for each in machines(prod.sandbox):
         (line,) = [line for line in said.splitlines() if each["id"] in line]
         assert each["addresses"][0] in line and "running" in line, line
-    assert commands.status(prod.rehearsal, "--json") == 0
+    assert commands.status(prod.sandbox, "--json") == 0
     told = json.loads(capfd.readouterr().out)
     assert told["in_step"] is True
     assert {each["fleet"]: len(each["machines"]) for each in told["fleets"]} == FLEETS
@@ -113,17 +113,17 @@ def test_status_says_in_step_with_exit_code_0(prod: Prod, capfd: pytest.CaptureF
 
 def test_status_shows_a_difference_first_with_exit_code_1(prod: Prod, capfd: pytest.CaptureFixture[str]) -> None:
     instance = prod.machine("web-aws-0")["id"]
-    prod.rehearsal.localcloud("freeze", instance)
+    prod.sandbox.localcloud("freeze", instance)
     try:
         (record,) = [each for each in prod.records() if instance in each["comment"]]
         url = f"{prod.env['CLOUDFLARE_BASE_URL']}/zones/{prod.zone()}/dns_records/{record['id']}"
         token = {"Authorization": f"Bearer {prod.env['CLOUDFLARE_API_TOKEN']}"}
         assert requests.delete(url, headers=token, timeout=10).ok
-        assert commands.status(prod.rehearsal) == 1
+        assert commands.status(prod.sandbox) == 1
         said = capfd.readouterr().out.splitlines()
         assert said[0] == "Differences" and f"missing: web-aws-0 ({instance})" in said[1], said
     finally:
-        prod.rehearsal.localcloud("thaw", instance)
+        prod.sandbox.localcloud("thaw", instance)
     wait_until("it has registered again, unaided", lambda: len(prod.records()) == 5, 60)
 
 
@@ -142,11 +142,11 @@ def test_a_preview_writes_nothing_and_needs_no_right_to(prod: Prod) -> None:
         )
     before = (prod.in_state(), prod.owners(), prod.zone_records(), prod.record_sets(), len(prod.resources()))
     since = time.time()
-    done = prod.rehearsal.pulumi(
+    done = prod.sandbox.pulumi(
         "preview", "--diff", "--stack", "prod", "--expect-no-changes", capture=True, check=False, extra=told
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    ours = [each for each in requests_of(prod.rehearsal, "/", lambda who: not is_machine(who)) if each.at >= since]
+    ours = [each for each in requests_of(prod.sandbox, "/", lambda who: not is_machine(who)) if each.at >= since]
     others = [each for each in ours if each.path == "/"]
     assert len(others) > 10 and {each.code for each in others} == {200}, [each for each in others if each.code != 200]
     for api in (CLOUDFLARE, ROUTE53, TRITON):
@@ -159,7 +159,7 @@ def test_destroy_leaves_no_entry_and_every_foreign_byte(prod: Prod) -> None:
     """Promise 2. The zone's static records are Pulumi's and go too; what is kept by hand and the name servers' own stay."""
     before = _by_hand(prod)
     assert [len(each) for each in before] == [3, 3]
-    prod.rehearsal.pulumi("destroy", "--yes", "--skip-preview", "--stack", "prod", capture=True)
+    prod.sandbox.pulumi("destroy", "--yes", "--skip-preview", "--stack", "prod", capture=True)
     assert prod.tagged() == prod.in_state() == set()
     assert prod.owners() == {"site": set(), "hosts": set(), "service": set()}
     assert _by_hand(prod) == before == (prod.zone_records(), prod.record_sets())
@@ -170,8 +170,8 @@ def test_nothing_was_asked_of_where_the_real_clouds_are_said_to_be(prod: Prod) -
 
 
 def test_a_stack_that_is_not_there_is_said_so(prod: Prod) -> None:
-    with pytest.raises(RehearsalError, match=r"there is no Pulumi\.nowhere\.yaml"):
-        replace(prod.rehearsal, stack="nowhere", config=None).lay_out()
+    with pytest.raises(SandboxError, match=r"there is no Pulumi\.nowhere\.yaml"):
+        replace(prod.sandbox, stack="nowhere", config=None).lay_out()
 
 
 def _by_hand(prod: Prod) -> tuple[list[Any], list[Any]]:

@@ -17,8 +17,8 @@ from rollcall.ownership import Owner
 from tests.integration.conftest import wait_until
 from tests.integration.deployed import HOST
 from tests.integration.instep import SERVICE, foreign_bytes
+from tests.integration.log_inspection import CLOUDFLARE, Prober, is_machine, requests_of
 from tests.integration.shared_stacks import TwoClouds, two_clouds
-from tests.integration.witness import CLOUDFLARE, Prober, is_machine, requests_of
 
 pytestmark = [pytest.mark.machines, pytest.mark.engine]
 # Five failed checks in a row, one every two seconds beside what else the agent does, and the write.
@@ -88,9 +88,7 @@ def test_4_one_writer_for_each_record(stack: Promised) -> None:
     wait_until("all are back", lambda: len(stack.answers()) == 4 and len(stack.dig(SERVICE, "SRV")) == 4, 30)
     assert foreign_bytes(stack) == static
     ours = {each["id"] for each in resources if each["type"] == "cloudflare:index/dnsRecord:DnsRecord"}
-    touched = [
-        each for each in requests_of(stack.rehearsal, CLOUDFLARE, is_machine) if each.path.split("/")[-1] in ours
-    ]
+    touched = [each for each in requests_of(stack.sandbox, CLOUDFLARE, is_machine) if each.path.split("/")[-1] in ours]
     assert ours and touched == []
     assert "unchanged" in (output := stack.up("--expect-no-changes")), output
 
@@ -148,13 +146,13 @@ def test_3_drift_is_a_diff(stack: Promised) -> None:
     taken = next(each["Value"] for each in values if _generation(stack, "web-aws-1") in each["Value"])
     stack.change_service({taken: None}, add=("0 0 4218 By-Hand.unilans.net.",))
 
-    plain = stack.rehearsal.pulumi("preview", "--stack", "local", capture=True).stdout
+    plain = stack.sandbox.pulumi("preview", "--stack", "local", capture=True).stdout
     lines = [line for line in plain.splitlines() if "rollcall:RollCall" in line and "diff" in line]
     aws, joyent = (next(line for line in lines if f" {name} " in line) for name in ("web-aws", "web-joyent"))
     assert "missing" in aws and "leftover" in aws and "foreign" in aws and "stale" not in aws, plain
     assert "stale" in joyent and "foreign" in joyent and "leftover" not in joyent, plain
 
-    found = stack.rehearsal.pulumi("preview", "--diff", "--stack", "local", capture=True).stdout
+    found = stack.sandbox.pulumi("preview", "--diff", "--stack", "local", capture=True).stdout
     assert f"web-aws-0 ({missing['id']}) is not at {HOST} A" in found, found
     assert f"web-aws-1 ({stack.machine('web-aws-1')['id']}) is not at {SERVICE.lower()} SRV" in found, found
     assert f"web-joyent-0 ({stale['id']}) is at {HOST} A with 203.0.113.99, it has {stale['addresses'][0]}" in found, (
@@ -164,7 +162,7 @@ def test_3_drift_is_a_diff(stack: Promised) -> None:
     assert f"192.0.2.80 (no owner) at {HOST} A" in found, found
     assert f"By-Hand.unilans.net. (no owner) at {SERVICE.lower()} SRV" in found, found
 
-    steps = json.loads(stack.rehearsal.pulumi("preview", "--json", "--stack", "local", capture=True).stdout)["steps"]
+    steps = json.loads(stack.sandbox.pulumi("preview", "--json", "--stack", "local", capture=True).stdout)["steps"]
     changed = {each["urn"].split("::")[-1] for each in steps if each["op"] not in ("same", "refresh", "read")}
     assert changed == {"web-aws", "web-joyent"}, steps
 
@@ -182,13 +180,13 @@ def test_3_drift_is_a_diff(stack: Promised) -> None:
 def test_1_up_fails_and_names_each_machine_and_why(stack: Promised) -> None:
     # Machines are to have booted and tried by then, on a busy computer too.
     stack.configure(count=3, timeout=60)
-    stack.rehearsal.localcloud("fault", "cloudflare:POST:dns_records", "status=403", capture=True)
+    stack.sandbox.localcloud("fault", "cloudflare:POST:dns_records", "status=403", capture=True)
     try:
-        done = stack.rehearsal.pulumi("up", "--yes", "--skip-preview", "--stack", "local", capture=True, check=False)
+        done = stack.sandbox.pulumi("up", "--yes", "--skip-preview", "--stack", "local", capture=True, check=False)
         # Those that cannot register serve nobody, and those that serve go on.
         assert stack.owners()["site"] == stack.joined
     finally:
-        stack.rehearsal.localcloud("fault", "--clear", capture=True)
+        stack.sandbox.localcloud("fault", "--clear", capture=True)
     said = done.stdout + done.stderr
     assert done.returncode != 0, said
     for name in ("web-aws-2", "web-joyent-2"):
@@ -207,7 +205,7 @@ def test_1_up_fails_and_names_each_machine_and_why(stack: Promised) -> None:
 def test_2_gone_means_gone_also_after_a_crash(stack: Promised) -> None:
     """Two of each cloud leave with the scale-down and in `destroy`; one of them has crashed."""
     crashed = [stack.machine("web-aws-2")["id"], stack.machine("web-joyent-2")["id"]]
-    stack.rehearsal.localcloud("crash", crashed[0])
+    stack.sandbox.localcloud("crash", crashed[0])
     stack.configure(count=2)
     stack.up()
     state = stack.in_state()
@@ -219,11 +217,11 @@ def test_2_gone_means_gone_also_after_a_crash(stack: Promised) -> None:
 
 
 def test_2_destroy_leaves_what_is_not_ours_to_the_byte(stack: Promised) -> None:
-    stack.rehearsal.localcloud("crash", stack.machine("web-joyent-0")["id"])
+    stack.sandbox.localcloud("crash", stack.machine("web-joyent-0")["id"])
     static, before = {"CNAME", "PTR"}, stack.zone_records()
     before = [each for each in before if each["type"] not in static and ".c.rc." not in each["name"]]
     kept = [each for each in before if not Owner.parse(each["comment"] or "")]
-    stack.rehearsal.pulumi("destroy", "--yes", "--skip-preview", "--stack", "local", capture=True)
+    stack.sandbox.pulumi("destroy", "--yes", "--skip-preview", "--stack", "local", capture=True)
     assert stack.tagged() == set() and stack.in_state() == set()
     assert sorted(stack.zone_records(), key=_id) == sorted(kept, key=_id)
     sets = stack.record_sets()

@@ -9,7 +9,7 @@ import requests
 
 from components.config.models import SiteSettings
 from components.resources.site import zone_settings
-from localcloud.runtime.rehearsal import addresses, visit
+from localcloud.runtime.sandbox import addresses, visit
 from tests.integration.conftest import machines, wait_until
 from tests.integration.deployed import HOST
 from tests.integration.shared_stacks import ClosedSite, closed_site
@@ -32,7 +32,7 @@ def test_the_name_leads_to_the_edge_and_each_record_is_proxied(deployed: ClosedS
 
 def test_both_machines_serve_through_the_edge(deployed: ClosedSite) -> None:
     served = visit(deployed.env["ROLLCALL_SITE_URL"], 40)
-    assert set(served) == {each["id"] for each in machines(deployed.rehearsal)}, served
+    assert set(served) == {each["id"] for each in machines(deployed.sandbox)}, served
 
 
 def test_the_bare_machine_installed_nginx_from_its_repository(deployed: ClosedSite) -> None:
@@ -83,7 +83,7 @@ def test_up_again_changes_nothing(deployed: ClosedSite) -> None:
 def test_drift_is_a_diff_on_the_fleets_roll_call(deployed: ClosedSite) -> None:
     """Promise 3: an entry that somebody removed or added shows in a preview, before any repair."""
     instance = deployed.machine("web-aws-0")["id"]
-    deployed.rehearsal.localcloud("freeze", instance)
+    deployed.sandbox.localcloud("freeze", instance)
     try:
         (record,) = [each for each in deployed.records() if instance in each["comment"]]
         headers = {"Authorization": f"Bearer {deployed.env['CLOUDFLARE_API_TOKEN']}"}
@@ -91,11 +91,11 @@ def test_drift_is_a_diff_on_the_fleets_roll_call(deployed: ClosedSite) -> None:
         assert requests.delete(f"{base}/{record['id']}", headers=headers, timeout=10).ok
         foreign = {"type": "A", "name": HOST, "content": "198.51.100.77", "ttl": 1, "proxied": True}
         assert requests.post(base, json=foreign, headers=headers, timeout=10).ok
-        said = deployed.rehearsal.pulumi("preview", "--diff", "--stack", "local", capture=True).stdout
+        said = deployed.sandbox.pulumi("preview", "--diff", "--stack", "local", capture=True).stdout
         assert f"web-aws-0 ({instance}) is not at {HOST} A" in said, said
         assert f"198.51.100.77 (no owner) at {HOST} A" in said
     finally:
-        deployed.rehearsal.localcloud("thaw", instance)
+        deployed.sandbox.localcloud("thaw", instance)
     deployed.up()
     records = deployed.records()
     assert {json.dumps(each["content"]) for each in records} >= {'"198.51.100.77"'} and len(records) == 6

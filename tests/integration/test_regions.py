@@ -20,10 +20,10 @@ from components.joyent.credentials import Credentials
 from components.joyent.session import session_of
 from localcloud.aws.catalogue import REGIONS
 from localcloud.runtime.cli import PASSED_ON
-from localcloud.runtime.rehearsal import GONE
-from tests.integration.conftest import rehearsed, wait_until
+from localcloud.runtime.sandbox import GONE
+from tests.integration.conftest import sandboxed, wait_until
 from tests.integration.instep import SERVICE, InStep
-from tests.integration.witness import Prober, config_file
+from tests.integration.log_inspection import Prober, config_file
 
 pytestmark = [pytest.mark.machines, pytest.mark.engine]
 HOME, AWAY = REGIONS
@@ -31,9 +31,9 @@ HERE, THERE = "local-1", "local-2"
 CONFIG = """\
 config:
   aws:region: us-west-2
-  rollcall:linger: 5
+  rollcall:drainDelay: 5
   rollcall:site: {{ zone: scalability.expert, host: www, ttl: 60 }}
-  rollcall:directory:
+  rollcall:serviceDiscovery:
     {{ zone: unilans.net, services: {{ theService: {{ port: 4218, ttl: 5, incarnations: {{ v1: {{}} }} }} }} }}
   rollcall:fleets:
     home: {{ cloud: aws, size: t3.micro, image: debian-12, joins: [site, theService/v1] }}
@@ -56,14 +56,14 @@ class Spread(InStep):
 
     def configure(self, region: str = AWAY, datacenter: str = THERE) -> None:
         self.config.write_text(CONFIG.format(region=region, datacenter=datacenter))
-        self.rehearsal.write_config()
+        self.sandbox.write_config()
 
     def ec2_in(self, region: str) -> Any:
         return self.aws("ec2", {"AWS_REGION": region})
 
     def places(self) -> dict[str, str]:
         """Where each machine is that there is, by its fleet, as the clouds list them."""
-        found: list[dict[str, Any]] = self.rehearsal.ask("ps")
+        found: list[dict[str, Any]] = self.sandbox.ask("ps")
         return {each["name"].split("-")[0]: each["region"] for each in found if each["state"] not in GONE}
 
     def tagged(self) -> set[str]:
@@ -93,7 +93,7 @@ class Spread(InStep):
         passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         words = [sys.executable, "-m", "components.commands.status", "--stack", "local", "--json"]
         done = subprocess.run(
-            words, cwd=self.rehearsal.work, env={**passed, **self.env}, capture_output=True, text=True, check=False
+            words, cwd=self.sandbox.work, env={**passed, **self.env}, capture_output=True, text=True, check=False
         )
         assert done.stdout, done.stderr
         found: dict[str, Any] = json.loads(done.stdout)
@@ -110,8 +110,8 @@ class Spread(InStep):
 @pytest.fixture(scope="module")
 def spread(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spread]:
     config = config_file(tmp_path_factory.mktemp("regions"), CONFIG.format(region=AWAY, datacenter=THERE))
-    with rehearsed("regions", config) as rehearsal:
-        spread = Spread(rehearsal)
+    with sandboxed("regions", config) as sandbox:
+        spread = Spread(sandbox)
         spread.config = config
         began = time.monotonic()
         spread.output = spread.up()
@@ -168,7 +168,7 @@ def test_an_orphan_is_found_once_by_whom_it_is_of_or_by_the_keeper_of_its_region
     code, told = spread.status()
     shown = next(each["differences"]["unproven"] for each in told["fleets"] if each["fleet"] == "away")
     assert code == 1 and [line.split()[0] for line in shown] == sorted([made["away"], made["given-up"]])
-    diff = spread.rehearsal.pulumi("preview", "--diff", "--stack", "local", capture=True).stdout
+    diff = spread.sandbox.pulumi("preview", "--diff", "--stack", "local", capture=True).stdout
     assert made["away"] in diff and made["given-up"] in diff, diff
     # They have the tags of ours and nothing else, so they are named, and are the operator's to end.
     said = spread.up()
@@ -219,7 +219,7 @@ def test_nobody_is_answered_with_a_dead_address_while_a_fleet_moves_to(
 
 
 def test_destroy_leaves_nothing_in_either_region_or_data_centre(spread: Spread) -> None:
-    spread.rehearsal.pulumi("destroy", "--yes", "--skip-preview", "--stack", "local", capture=True)
+    spread.sandbox.pulumi("destroy", "--yes", "--skip-preview", "--stack", "local", capture=True)
     assert spread.tagged() == set()
     assert spread.answers() == [] and spread.dig(SERVICE, "SRV") == []
     for region in REGIONS:

@@ -12,7 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from components.resources.releases import key_of
-from tests.integration.trial import Trial, on_trial
+from tests.integration.engine_harness import Trial, on_trial
 
 pytestmark = [pytest.mark.clouds, pytest.mark.engine]
 PROGRAM = """
@@ -26,7 +26,7 @@ from components.resources.fleets.base import FleetArgs
 from components.resources.fleets.ec2 import Ec2Fleet
 from components.resources.fleets.roll_calls import call_rolls
 from components.resources.tags import mark_everything
-from components.resources.dns_credentials import Ec2Registrar, Ec2RegistrarArgs
+from components.resources.dns_credentials import InstanceRole, InstanceRoleArgs
 from components.config.models import FleetSettings
 
 told = {"release": "one", "regions": {"web": None}} | json.loads(os.environ["TRIAL"])
@@ -44,7 +44,7 @@ stores = releases.stores(fleets, providers, lambda _: made)
 called = []
 for each in fleets:
     store, provider = stores[each.region], providers.get(each.region)
-    role = Ec2Registrar(each.name, Ec2RegistrarArgs(objects=store.objects, region=each.region, provider=provider))
+    role = InstanceRole(each.name, InstanceRoleArgs(objects=store.objects, region=each.region, provider=provider))
     args = FleetArgs(settings=each, memberships=[], needs=[*role.all_made, *store.made], profile=role.profile, store=store.setting)
     called.append(Ec2Fleet(each.name, args, pulumi.ResourceOptions(providers=[provider]) if provider else None))
 call_rolls(called)

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 import pytest
 
 from components.commands.review import commented, read_log
-from localcloud.runtime.rehearsal import Rehearsal
+from localcloud.runtime.sandbox import Sandbox
 from rollcall import agent as agents
 from rollcall.health import Health
-from tests.integration.conftest import rehearsed
+from tests.integration.conftest import sandboxed
 from tests.integration.deployed import Deployed
 from tests.integration.review_samples import (
     CHANGES,
@@ -35,12 +35,12 @@ _ENDPOINTS = ("AWS_", "CLOUDFLARE_", "TRITON_", "ROLLCALL_DNS")
 
 
 @pytest.fixture
-def clouds() -> Iterator[Rehearsal]:
-    with rehearsed("review", machines=False) as rehearsal:
-        yield rehearsal
+def clouds() -> Iterator[Sandbox]:
+    with sandboxed("review", machines=False) as sandbox:
+        yield sandbox
 
 
-def test_every_sample_is_what_the_engine_says_today(clouds: Rehearsal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_sample_is_what_the_engine_says_today(clouds: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     deployed = Deployed(clouds, "")
     for name, value in deployed.env.items():
         if name.startswith(_ENDPOINTS):

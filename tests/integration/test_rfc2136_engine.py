@@ -14,20 +14,20 @@ from typing import Any
 
 import pytest
 
-from localcloud.runtime.rehearsal import Rehearsal
+from localcloud.runtime.sandbox import Sandbox
 from tests.dynamic_zone import DynamicServer, running
-from tests.integration.conftest import rehearsed, wait_until
+from tests.integration.conftest import sandboxed, wait_until
 from tests.integration.deployed import Deployed
-from tests.integration.witness import config_file
+from tests.integration.log_inspection import config_file
 
 pytestmark = [pytest.mark.machines, pytest.mark.engine, pytest.mark.skipif(os.geteuid() != 0, reason="takes root")]
 ZONE = "example.org"
 HOST, SET = f"www.{ZONE}", f"v1._theservice._tcp.{ZONE}"
 CONFIG = """config:
   aws:region: us-west-2
-  rollcall:linger: 5
+  rollcall:drainDelay: 5
   rollcall:site: {{ zone: {zone}, provider: rfc2136, server: "{server}", ttl: 60 }}
-  rollcall:directory:
+  rollcall:serviceDiscovery:
     zone: {zone}
     provider: rfc2136
     server: "{server}"
@@ -51,7 +51,7 @@ class Dynamic(Deployed):
             "ROLLCALL_MACHINE_TSIG_KEY": self.server.machines,
             "ROLLCALL_UPDATE_SERVER": self.server.where.replace("@", ":"),
         }
-        done = self.rehearsal.pulumi(*words, "--stack", "local", capture=True, check=check, extra=told)
+        done = self.sandbox.pulumi(*words, "--stack", "local", capture=True, check=check, extra=told)
         return done.stdout + done.stderr
 
     def configure(self, count: int) -> None:
@@ -85,14 +85,14 @@ def zone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dynamic]:
     with running("named", home, ZONE) as server:
         inside = f"203.0.113.1:{server.port}"
         config = config_file(home, CONFIG.format(zone=ZONE, server=inside, count=2))
-        with rehearsed("rfc2136", config) as rehearsal:
-            yield _followed(rehearsal, server, config)
+        with sandboxed("rfc2136", config) as sandbox:
+            yield _followed(sandbox, server, config)
 
 
-def _followed(rehearsal: Rehearsal, server: DynamicServer, config: Path) -> Dynamic:
-    where = rehearsal.ask("secondary", zone=ZONE, server=server.where, key=server.operator)
+def _followed(sandbox: Sandbox, server: DynamicServer, config: Path) -> Dynamic:
+    where = sandbox.ask("secondary", zone=ZONE, server=server.where, key=server.operator)
     assert where == f"203.0.113.1@{server.port}"
-    made = Dynamic(rehearsal, "")
+    made = Dynamic(sandbox, "")
     made.server, made.config = server, config
     update = server.client().message()
     update.add("www", 60, "A", FOREIGN)
@@ -137,7 +137,7 @@ def test_a_crashed_machine_is_removed_by_its_peers(zone: Dynamic) -> None:
     time.sleep(15)
     crashed = zone.machine("web-joyent-1")
     left = zone.of_machines() - {crashed["addresses"][0]}
-    zone.rehearsal.localcloud("crash", crashed["id"])
+    zone.sandbox.localcloud("crash", crashed["id"])
     took = wait_until(
         "it is gone from the site and the service",
         lambda: (zone.at_site(), zone.in_service()) == (left, left),
@@ -149,9 +149,9 @@ def test_a_crashed_machine_is_removed_by_its_peers(zone: Dynamic) -> None:
 
 def test_a_change_of_the_count_removes_first_and_adds_back(zone: Dynamic) -> None:
     zone.configure(1)
-    zone.rehearsal.write_config()
+    zone.sandbox.write_config()
     said = zone.pulumi("up", "--yes", "--skip-preview")
-    names = [each["urn"].rpartition("::")[2] for each in zone.rehearsal.resources()]
+    names = [each["urn"].rpartition("::")[2] for each in zone.sandbox.resources()]
     assert "web-joyent-1" not in names, said[-3000:]
     assert [each["name"] for each in zone.machines("web-joyent-1")] == [], (zone.machines("web-"), said[-3000:])
     zone.assert_all_answer()
@@ -161,5 +161,5 @@ def test_a_change_of_the_count_removes_first_and_adds_back(zone: Dynamic) -> Non
 
 def test_destroy_leaves_the_zone_as_it_was(zone: Dynamic) -> None:
     zone.pulumi("destroy", "--yes", "--skip-preview")
-    assert [each["urn"] for each in zone.rehearsal.resources()] == []
+    assert [each["urn"] for each in zone.sandbox.resources()] == []
     assert zone.contents() == zone.before

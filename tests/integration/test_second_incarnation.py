@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import rehearsed
+from tests.integration.conftest import sandboxed
 from tests.integration.instep import InStep
 
 pytestmark = [pytest.mark.machines, pytest.mark.engine, pytest.mark.prove]
@@ -19,8 +19,8 @@ SHORT = f"_theService._tcp.{ZONE}"
 CONFIG = """\
 config:
   aws:region: us-west-2
-  rollcall:linger: 5
-  rollcall:directory: {{ zone: unilans.net, services: {{ theService: {{ port: 4218, ttl: 5, incarnations: {{ v1: {{}}{v2} }} }} }} }}
+  rollcall:drainDelay: 5
+  rollcall:serviceDiscovery: {{ zone: unilans.net, services: {{ theService: {{ port: 4218, ttl: 5, incarnations: {{ v1: {{}}{v2} }} }} }} }}
   rollcall:fleets:
     api: {{ cloud: aws, count: 2, size: {size}, image: debian-12, timeout: 60, joins: [theService/v1] }}
     {next}
@@ -33,7 +33,7 @@ class Incarnations(InStep):
 
     def configure(self, *, second: bool) -> None:
         self.config.write_text(configured(second))
-        self.rehearsal.write_config()
+        self.sandbox.write_config()
 
     def addresses_at(self, name: str) -> set[str]:
         return {each for value in self.dig(name, "SRV") for each in self.dig(value.split()[3], "A")}
@@ -62,8 +62,8 @@ def configured(second: bool) -> str:
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Incarnations]:
     config = tmp_path_factory.mktemp("second") / "config.yaml"
     config.write_text(configured(second=False))
-    with rehearsed("second", config) as rehearsal:
-        deployed = Incarnations(rehearsal)
+    with sandboxed("second", config) as sandbox:
+        deployed = Incarnations(sandbox)
         deployed.config = config
         deployed.up()
         yield deployed

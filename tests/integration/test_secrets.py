@@ -21,7 +21,7 @@ from localcloud.runtime.prepare import ROOT
 from rollcall.edge import PEM
 from tests.integration.conftest import wait_until
 from tests.integration.shared_stacks import ClosedSite, closed_site
-from tests.integration.thief import role_credentials, tried_at_aws, tried_at_cloudflare
+from tests.integration.stolen_credentials import role_credentials, tried_at_aws, tried_at_cloudflare
 
 pytestmark = [pytest.mark.machines, pytest.mark.engine]
 # What a machine's cloud keeps for it, by the names that components give.
@@ -59,17 +59,17 @@ class Searched(ClosedSite):
         yield "output", self.output.encode()
         yield "process arguments", b"\n".join(self.arguments.seen)
         for folder in ("backend", "program", "logs"):
-            for path in sorted((self.rehearsal.state / folder).rglob("*")):
-                if path.is_file() and not path.is_relative_to(self.rehearsal.state / "program" / ".venv"):
+            for path in sorted((self.sandbox.state / folder).rglob("*")):
+                if path.is_file() and not path.is_relative_to(self.sandbox.state / "program" / ".venv"):
                     raw = path.read_bytes()
                     yield (
-                        str(path.relative_to(self.rehearsal.state)),
+                        str(path.relative_to(self.sandbox.state)),
                         gzip.decompress(raw) if path.suffix == ".gz" else raw,
                     )
         listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
         for name in filter(None, listed.decode().split("\0")):
             yield f"repository {name}", (ROOT / name).read_bytes()
-        yield "state", self.rehearsal.pulumi("stack", "export", "--stack", "local", capture=True).stdout.encode()
+        yield "state", self.sandbox.pulumi("stack", "export", "--stack", "local", capture=True).stdout.encode()
         for instance in self.logs.instances:
             yield f"agent's log of {instance}", self.logs.text(instance).encode()
 
@@ -114,7 +114,7 @@ def stack() -> Searched:
         "operator's Cloudflare token": env["CLOUDFLARE_API_TOKEN"],
         "operator's AWS key": env["AWS_SECRET_ACCESS_KEY"],
         "operator's Triton key": Path(env["TRITON_KEY_FILE"]).read_text(),
-        "operators' SSH key": (stack.rehearsal.state / "keys" / "operators").read_text(),
+        "operators' SSH key": (stack.sandbox.state / "keys" / "operators").read_text(),
         "passphrase": env["PULUMI_CONFIG_PASSPHRASE"],
     }
     stack.learn("first")

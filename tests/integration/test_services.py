@@ -17,17 +17,17 @@ from components.resources import userdata
 from localcloud.runtime.cli import RESOLVER
 from localcloud.runtime.prepare import ROOT
 from rollcall.host_label import generation_of
-from tests.integration.conftest import rehearsed, wait_until
+from tests.integration.conftest import sandboxed, wait_until
 from tests.integration.deployed import Deployed
-from tests.integration.thief import role_credentials
+from tests.integration.stolen_credentials import role_credentials
 
 pytestmark = [pytest.mark.machines, pytest.mark.engine]
 SERVICE = "_theService._tcp.unilans.net"
 CONFIG = """\
 config:
   aws:region: us-west-2
-  rollcall:linger: 2
-  rollcall:directory:
+  rollcall:drainDelay: 2
+  rollcall:serviceDiscovery:
     zone: unilans.net
     ttl: 60
     services:
@@ -47,7 +47,7 @@ class Services(Deployed):
     def configure(self, v1: int = 3, v2: int = 2, weight: int = 10) -> None:
         """What the next `up` deploys."""
         self.config.write_text(CONFIG.format(v1=v1, v2=v2, weight=weight))
-        self.rehearsal.write_config()
+        self.sandbox.write_config()
 
     def values(self, incarnation: str) -> list[str]:
         return self.dig(f"{incarnation}.{SERVICE}", "SRV")
@@ -63,7 +63,7 @@ class Services(Deployed):
         """Who answers calls of the sample client, from a host in the machines' network."""
         sample = [sys.executable, str(ROOT / "docs/examples/the_service_client.py"), "--incarnation", incarnation]
         words = [*sample, "--resolver", f"{RESOLVER}:53", "--calls", str(calls)]
-        printed = self.rehearsal.localcloud("run", "--", *words, capture=True)
+        printed = self.sandbox.localcloud("run", "--", *words, capture=True)
         return {line.split()[1] for line in printed.splitlines() if line.startswith("answered:")}
 
     def ids(self, fleet: str) -> set[str]:
@@ -74,9 +74,9 @@ class Services(Deployed):
 def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     config = tmp_path_factory.mktemp("services") / "config.yaml"
     config.write_text(CONFIG.format(v1=3, v2=2, weight=10))
-    with rehearsed("services", config) as rehearsal:
-        output = rehearsal.pulumi("up", "--yes", "--skip-preview", "--stack", "local", capture=True).stdout
-        deployed = Services(rehearsal, output)
+    with sandboxed("services", config) as sandbox:
+        output = sandbox.pulumi("up", "--yes", "--skip-preview", "--stack", "local", capture=True).stdout
+        deployed = Services(sandbox, output)
         deployed.config = config
         yield deployed
 
@@ -254,7 +254,7 @@ def test_a_machine_that_rollcall_did_not_make_joins_with_the_same_userdata(servi
 
 
 def test_destroy_leaves_what_is_not_ours(services: Services) -> None:
-    services.rehearsal.pulumi("destroy", "--yes", "--skip-preview", "--stack", "local", capture=True)
+    services.sandbox.pulumi("destroy", "--yes", "--skip-preview", "--stack", "local", capture=True)
     assert services.values("v1") == ["0 0 4218 By-Hand.unilans.net."]
     assert services.values("v2") == [] == services.rfc2782("v1")
     route53 = services.aws("route53")

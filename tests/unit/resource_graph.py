@@ -130,7 +130,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     },
     "account": {
         "site": {"zone": "scalability.expert", "zoneId": "f" * 32},
-        "directory": {"zone": "unilans.net", "zoneId": "Z1", "services": {"theService": _THE_SERVICE}},
+        "serviceDiscovery": {"zone": "unilans.net", "zoneId": "Z1", "services": {"theService": _THE_SERVICE}},
         "fleets": {"web": {"cloud": "joyent", "size": "g1.micro", **_WEB}},
     },
     "joyent": {
@@ -139,7 +139,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     },
     "closed": {
         "site": {"zone": "scalability.expert", "proxied": True},
-        "directory": {"zone": "unilans.net", "services": {"theService": _THE_SERVICE}},
+        "serviceDiscovery": {"zone": "unilans.net", "services": {"theService": _THE_SERVICE}},
         "fleets": {
             "web-aws": {"cloud": "aws", "size": "t3.micro", **_WEB, "joins": ["site", "theService/v1"]},
             "web-joyent": {
@@ -152,7 +152,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         },
     },
     "services": {
-        "directory": {"zone": "unilans.net", "services": {"theService": _THE_SERVICE}},
+        "serviceDiscovery": {"zone": "unilans.net", "services": {"theService": _THE_SERVICE}},
         "fleets": {
             "api": {
                 **{"cloud": "aws", "size": "t3.micro", **_WEB, "count": 1, "joins": ["theService/v1"], "weight": 20},
@@ -163,7 +163,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     },
     "regions": {
         "site": {"zone": "scalability.expert", "proxied": True},
-        "directory": {"zone": "unilans.net", "services": {"theService": _THE_SERVICE}},
+        "serviceDiscovery": {"zone": "unilans.net", "services": {"theService": _THE_SERVICE}},
         "fleets": {
             "home": {"cloud": "aws", "size": "t3.micro", **_WEB, "count": 1},
             "away": {
@@ -177,7 +177,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     },
     "ipv6": {
         "site": {"zone": "scalability.expert"},
-        "directory": {"zone": "unilans.net", "services": {"theService": _THE_SERVICE}},
+        "serviceDiscovery": {"zone": "unilans.net", "services": {"theService": _THE_SERVICE}},
         "fleets": {
             "web": {
                 **{"cloud": "aws", "size": "t3.micro", **_WEB, "joins": ["site", "theService/v1"]},
@@ -188,7 +188,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     },
     "workloads": {
         "site": {"zone": "scalability.expert"},
-        "directory": {"zone": "unilans.net", "services": {"theService": _THE_SERVICE}},
+        "serviceDiscovery": {"zone": "unilans.net", "services": {"theService": _THE_SERVICE}},
         "workloads": {
             "www": {"files": str(Path(__file__).resolve().parents[2] / "userdata/workloads/site"), "nginx": {}},
             "api": {
@@ -210,7 +210,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     },
     "dynamic": {
         "site": {"zone": "example.org", "provider": "rfc2136", "server": "192.0.2.53", "host": "www.eu"},
-        "directory": {
+        "serviceDiscovery": {
             "zone": "example.org",
             "provider": "rfc2136",
             "server": "[2001:db8::53]:5353",
@@ -229,9 +229,15 @@ CONFIGS: dict[str, dict[str, Any]] = {
             "protection": "high",
             "acceleration": True,
         },
-        "directory": {"zone": "unilans.net", "create": True, "services": {"theService": _THE_SERVICE}},
+        "serviceDiscovery": {"zone": "unilans.net", "create": True, "services": {"theService": _THE_SERVICE}},
         "fleets": {
-            "all": {"cloud": "aws", "size": "t3.micro", **_WEB, "joins": ["site", "theService/v1"], "renew": "2"},
+            "all": {
+                "cloud": "aws",
+                "size": "t3.micro",
+                **_WEB,
+                "joins": ["site", "theService/v1"],
+                "imageRefresh": "2",
+            },
             "far": {"cloud": "joyent", "size": "g1.micro", **_WEB, "joins": ["site", "theService/v2"]},
             "own": {"cloud": "aws", "size": "t3.micro", **_WEB, "count": 1, "image": "ami-0123456789abcdef0"},
         },

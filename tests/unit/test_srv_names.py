@@ -41,11 +41,11 @@ def settings(incarnations: dict[str, Any], **service: Any) -> Settings:
         "image": "debian-12",
         "joins": [f"s/{next(iter(incarnations))}"],
     }
-    return read("local", {"directory": {"zone": ZONE, "services": {"s": told}}, "fleets": {"web": web}})
+    return read("local", {"serviceDiscovery": {"zone": ZONE, "services": {"s": told}}, "fleets": {"web": web}})
 
 
 def srv(incarnations: dict[str, Any], **service: Any) -> dict[str, str]:
-    directory = settings(incarnations, **service).directory
+    directory = settings(incarnations, **service).service_discovery
     assert directory is not None
     (found,) = directory.services
     return {each.name: found.srv(each) for each in found.incarnations}
@@ -67,12 +67,12 @@ class TestWhichThereAre:
     def test_a_name_that_leads_nowhere_is_a_fault(self, name: str) -> None:
         with pytest.raises(
             ConfigurationError,
-            match=r"directory\.services\.s\.shortName: is .*, which is no incarnation without shards\. Name one of v1\.",
+            match=r"serviceDiscovery\.services\.s\.shortName: is .*, which is no incarnation without shards\. Name one of v1\.",
         ):
             settings({"v1": {}, "v2": {"shards": 2}, "rc": {}}, shortName=name)
 
     def test_a_fleet_may_change_its_own_names_and_no_others(self) -> None:
-        directory = settings({"v1": {}, "v2": {}, "v3": {"shards": 2}}).directory
+        directory = settings({"v1": {}, "v2": {}, "v3": {"shards": 2}}).service_discovery
         assert directory is not None
         assert sets_of(directory, ("s/v1",)) == [SET, LONG, SHORT]
         assert sets_of(directory, ("s/v1", "s/v2")).count(SHORT) == 1

@@ -7,7 +7,7 @@ none has a vote, the resolvers of `rollcall:resolvers` are asked, or those of th
 The program's roll calls and the machines' agents look at DNS by this one module; a machine has dnspython 2.3.
 
 `ROLLCALL_DNS=HOST:PORT[,HOST:PORT…]` in the environment names the name servers to ask instead: a split-horizon primary, or a
-rehearsal. This machine's own resolvers are not asked then.
+sandbox. This machine's own resolvers are not asked then.
 """
 
 from __future__ import annotations

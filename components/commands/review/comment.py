@@ -224,10 +224,10 @@ def _order(fleets: Sequence[Fleet]) -> Iterable[str]:
             "If one does not, `up` fails and no machine leaves."
         )
     if leave:
-        linger = max((fleet.linger for fleet in fleets if fleet.goes or fleet.replaced), default=0)
+        drain_delay = max((fleet.drain_delay for fleet in fleets if fleet.goes or fleet.replaced), default=0)
         steps.append(
             f"{leave} machine{' is' if leave == 1 else 's are'} asked to leave DNS. When their records are gone, they serve "
-            f"for one TTL more, {linger} s at most."
+            f"for one TTL more, {drain_delay} s at most."
         )
         steps.append("They are deleted, and their leftover records are removed.")
     if not steps:

@@ -64,7 +64,7 @@ class Fleet:
     because: tuple[Property, ...] = ()
     sets_before: tuple[RecordKey, ...] = ()
     sets_after: tuple[RecordKey, ...] = ()
-    linger: int = 0
+    drain_delay: int = 0
     timeout: int = 0
 
     @property
@@ -323,7 +323,7 @@ def _fleet(name: str, cloud: str, lists: Mapping[str, list[str]], roll: Step | N
         vanished=sorted_lists.get("vanished", ()),
         sets_before=_record_sets(roll.old if roll else None),
         sets_after=_record_sets(roll.new if roll else None),
-        linger=int(told.get("linger") or 0),
+        drain_delay=int(told.get("drain_delay") or 0),
         timeout=int(told.get("timeout") or 0),
     )
 
@@ -370,9 +370,9 @@ def _dangers(
             yield f"DNS: {code(_title(step))} is deleted{kept}."
         if step.type in (_GROUP, _RULE) and step.op not in ("same", *_GONE):
             yield from _opened(step)
-        if step.type == ROLL_CALL and step.new and step.new.inputs.get("brake") is False:
+        if step.type == ROLL_CALL and step.new and step.new.inputs.get("safe_deletes") is False:
             yield (
-                f"The safety limit is off (`rollcall:brake: false`): fleet `{step.name}` removes any number of records and machines "
+                f"The safety limit is off (`rollcall:safeDeletes: false`): fleet `{step.name}` removes any number of records and machines "
                 "at once."
             )
     yield from _safety_limit(steps, fleets, differences)
@@ -414,7 +414,7 @@ def _safety_limit(
     steps: list[Step], fleets: tuple[Fleet, ...], differences: Mapping[Kind, tuple[tuple[str, str], ...]]
 ) -> Iterable[str]:
     for step in (each for each in steps if each.type == ROLL_CALL and each.new):
-        if step.new is None or step.new.inputs.get("brake") is False:
+        if step.new is None or step.new.inputs.get("safe_deletes") is False:
             continue
         records = sum(fleet.before * len(fleet.sets_before) for fleet in fleets)
         left = sum(1 for fleet, _ in differences[Kind.LEFTOVER] if fleet == step.name)

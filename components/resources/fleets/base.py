@@ -30,7 +30,7 @@ class FleetArgs:
     the machine gives it besides those of its memberships; `needs` is what must be there before a machine registers and after it has
     left; `profile` is that of the machines' instance role, on a cloud that has such; `store` is what they are told of the release store
     there; `workloads` are the releases that they run; `network_ids` are those of its machines' networks,
-    on Triton; `linger` in seconds; `by_hand` are machines of the state, by name, that must be replaced since Rollcall did not boot
+    on Triton; `drain_delay` in seconds; `by_hand` are machines of the state, by name, that must be replaced since Rollcall did not boot
     them, `by_ssh` those that the state drains over SSH, `renamed` those that were made under another stack id."""
 
     settings: FleetSettings
@@ -42,8 +42,8 @@ class FleetArgs:
     store: pulumi.Input[str] = ""
     workloads: Sequence[Release] = ()
     network_ids: Sequence[str] = ()
-    linger: int = 120
-    brake: bool = True
+    drain_delay: int = 120
+    safe_deletes: bool = True
     by_hand: frozenset[str] = frozenset()
     by_ssh: frozenset[str] = frozenset()
     renamed: frozenset[str] = frozenset()
@@ -73,7 +73,7 @@ class Fleet(pulumi.ComponentResource):
         self.image: pulumi.Input[str] = image_words(args.settings)
         self.machines = []
         # Their power and their farewells: what is in place, or has been done, before a roll call.
-        self.attendants: list[pulumi.Resource] = []
+        self.pre_roll_call_resources: list[pulumi.Resource] = []
         self.members = []
         self.places = [place for membership in args.memberships for place in membership.places]
         self.make()
@@ -103,7 +103,9 @@ class Fleet(pulumi.ComponentResource):
         """Where SSH is configured, machine `index` is told to leave by it as well, after its RollCall and before it goes."""
         name = f"{self.name}-{index}"
         if self.settings.ssh or name in self.args.by_ssh:
-            self.attendants.append(ssh_drain.over_ssh(name, self.settings.ssh, machine, address, parent=self))
+            self.pre_roll_call_resources.append(
+                ssh_drain.over_ssh(name, self.settings.ssh, machine, address, parent=self)
+            )
 
     def ingress_rules(self) -> list[firewall.IngressRule]:
         """What others may reach: what the fleet joins, and SSH where it is configured."""
@@ -133,7 +135,7 @@ class Fleet(pulumi.ComponentResource):
         joined = {name: value for each in self.args.memberships for name, value in each.secrets.items()}
         return {**self.args.secrets, **joined}
 
-    def enlist(
+    def add_member(
         self, index: int, deregistration: Deregistration, machine: pulumi.Resource, instance: pulumi.Output[str]
     ) -> None:
         self.machines.append(machine)

@@ -68,7 +68,7 @@ class Ec2Fleet(Fleet):
                     ignore_changes=EC2_IGNORED,
                 ),
             )
-            self.enlist(index, deregistration, instance, instance.id)
+            self.add_member(index, deregistration, instance, instance.id)
             self._powered(index, instance)
             self.drained_by_ssh(index, instance, instance.public_ip)
         self.addresses = pulumi.Output.all(
@@ -83,7 +83,7 @@ class Ec2Fleet(Fleet):
             state="running",
             opts=pulumi.ResourceOptions(parent=self),
         )
-        self.attendants.append(power)
+        self.pre_roll_call_resources.append(power)
 
     def _security_group(self) -> aws.ec2.SecurityGroup:
         vpc = aws.ec2.get_vpc_output(default=True, opts=pulumi.InvokeOutputOptions(parent=self))

@@ -36,7 +36,7 @@ class Part:
 
 def image_words(fleet: FleetSettings) -> str:
     """Return the image of a fleet in the configuration's words, with the word that asks for a newer one."""
-    return f"{fleet.image} {fleet.renew}".strip()
+    return f"{fleet.image} {fleet.image_refresh}".strip()
 
 
 IMAGE = Part(name="its image's name", values=lambda fleet: [image_words(fleet)], tagged=False, ignored=("ami",))

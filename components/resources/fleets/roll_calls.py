@@ -19,7 +19,7 @@ def call_rolls(
     up are seen off by one fleet in each place."""
     names = {each.name for each in fleets}
     given_up = sorted({*held} - names)
-    everybody = [each for fleet in fleets for each in (*fleet.machines, *fleet.attendants)]
+    everybody = [each for fleet in fleets for each in (*fleet.machines, *fleet.pre_roll_call_resources)]
     return [
         RollCall(
             fleet.name,
@@ -31,10 +31,10 @@ def call_rolls(
                 places=fleet.places,
                 cloud=fleet.access.as_inputs(),
                 timeout=fleet.settings.timeout,
-                linger=fleet.args.linger,
+                drain_delay=fleet.args.drain_delay,
                 peers=peers_of(fleet, fleets),
                 elsewhere=[each.as_inputs() for each in elsewhere(fleet.access, (one.access for one in fleets))],
-                brake=fleet.args.brake,
+                safe_deletes=fleet.args.safe_deletes,
                 ssh=fleet.settings.ssh is not None,
                 given_up=given_up,
                 uncounted=[

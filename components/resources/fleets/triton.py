@@ -49,7 +49,7 @@ class JoyentFleet(Fleet):
                 opts=pulumi.ResourceOptions(parent=self, depends_on=[deregistration], replace_with=[deregistration]),
             )
             made.append(machine)
-            self.enlist(index, deregistration, machine, machine.id)
+            self.add_member(index, deregistration, machine, machine.id)
         ready = Ready(
             f"{self.name}-ready",
             ReadyArgs(machines=[machine.id for machine in made], timeout=self.settings.timeout, datacenter=datacenter),

@@ -85,5 +85,5 @@ class ShedFleet(Fleet):
                 opts=pulumi.ResourceOptions(parent=self, depends_on=[deregistration], replace_with=[deregistration]),
             )
             made.append(machine)
-            self.enlist(index, deregistration, machine, machine.id)
+            self.add_member(index, deregistration, machine, machine.id)
         self.addresses = pulumi.Output.all(*(pulumi.Output.all(each.id, each.address) for each in made)).apply(dict)

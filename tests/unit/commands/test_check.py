@@ -55,7 +55,7 @@ def test_the_stacks_of_this_project_have_no_error(stack: str) -> None:
         (("config:", "config:\n  aws:secretKey: abcdef"), "aws:secretKey", "is in plain text"),
         (("config:", "config:\n  aws:assumeRoles: [{ roleArn: x }]"), "aws:assumeRoles[0].roleArn", "is not the ARN"),
         (("config:", "config:\n  rollcall:machineToken: abcdef"), "rollcall:machineToken", "is in plain text"),
-        (("config:", "config:\n  linger: -1"), "rollcall:linger", "-1 is out of range"),
+        (("config:", "config:\n  drainDelay: -1"), "rollcall:drainDelay", "-1 is out of range"),
     ],
 )
 def test_an_error_is_named_by_its_key(root: Path, change: tuple[str, str], key: str, said: str) -> None:

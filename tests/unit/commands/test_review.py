@@ -183,13 +183,13 @@ def test_what_python_takes_for_the_end_of_a_line_is_none_of_the_log_s() -> None:
 
 def test_what_is_dangerous_stands_under_its_own_heading() -> None:
     record = {"name": "www.example.org", "type": "CNAME", "content": "a.example.org"}
-    roll = {**EMPTY, "places": [PLACE], "linger": 5, "timeout": 60}
+    roll = {**EMPTY, "places": [PLACE], "drain_delay": 5, "timeout": 60}
     text = comment(
         *machines("delete", "web-0", "web-1"),
         event("delete", ROLL_CALL, "web", old=roll),
         event("delete", "cloudflare:index/dnsRecord:DnsRecord", "site-apex", old=record),
         event("delete", "cloudflare:index/zone:Zone", "site-zone", old={}, both={"protect": True}),
-        event("update", ROLL_CALL, "other", old={"brake": True}, new={"brake": False}),
+        event("update", ROLL_CALL, "other", old={"safe_deletes": True}, new={"safe_deletes": False}),
         event("update", "aws:ec2/securityGroup:SecurityGroup", "web-group", old={"ingress": []},
               new={"ingress": [{"fromPort": 22, "toPort": 22, "cidrBlocks": ["0.0.0.0/0"]}]}),
     )  # fmt: skip

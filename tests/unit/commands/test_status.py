@@ -386,7 +386,7 @@ def test_the_value_of_a_secret_key_is_in_no_message(monkeypatch: pytest.MonkeyPa
     """`pulumi config --show-secrets` has it in plain text, so that credentials can be read."""
     told = {
         "rollcall:fleets": {"value": '{"web": {"cloud": "hunter2"}}', "secret": True},
-        "rollcall:linger": {"value": "hunter3", "secret": False},
+        "rollcall:drainDelay": {"value": "hunter3", "secret": False},
     }
     monkeypatch.setattr(status, "_pulumi", lambda *_: json.dumps(told))
     with pytest.raises(ConfigurationError) as refused:

@@ -16,8 +16,11 @@ SERVICES = {"theService": {"port": 4218, "incarnations": {"v1": {}}}}
 FLEET = {"cloud": "joyent", "size": "g1.micro", "image": "debian-12", "joins": ["site", "theService/v1"]}
 
 
-def faults(site: dict[str, Any] | None = None, directory: dict[str, Any] | None = None) -> tuple[str, ...]:
-    told = {"site": {**SITE, **(site or {})}, "directory": {**SITE, "services": SERVICES, **(directory or {})}}
+def faults(site: dict[str, Any] | None = None, serviceDiscovery: dict[str, Any] | None = None) -> tuple[str, ...]:
+    told = {
+        "site": {**SITE, **(site or {})},
+        "serviceDiscovery": {**SITE, "services": SERVICES, **(serviceDiscovery or {})},
+    }
     try:
         read("local", {**told, "fleets": {"web": FLEET}})
     except ConfigurationError as error:
@@ -39,7 +42,7 @@ def test_a_server_is_all_that_it_takes() -> None:
         ({"provider": "bind"}, "provider: 'bind' is "),
     ],
 )
-@pytest.mark.parametrize("key", ["site", "directory"])
+@pytest.mark.parametrize("key", ["site", "serviceDiscovery"])
 def test_a_key_that_is_wrong_is_an_error(key: str, changed: dict[str, Any], fault: str) -> None:
     found = faults(**{key: changed})
     assert len(found) == 1 and found[0].startswith(f"rollcall:{key}.{fault}"), found
@@ -66,8 +69,8 @@ def test_what_is_cloudflare_s_is_an_error_of_a_site(changed: dict[str, Any], key
     [({"manageSoa": True}, "manageSoa"), ({"zoneId": "Z1"}, "zoneId"), ({"provider": "route53"}, "server")],
 )
 def test_what_is_route53_s_is_an_error_of_a_directory(changed: dict[str, Any], key: str) -> None:
-    found = faults(directory=changed)
-    assert len(found) == 1 and found[0].startswith(f"rollcall:directory.{key}: "), found
+    found = faults(serviceDiscovery=changed)
+    assert len(found) == 1 and found[0].startswith(f"rollcall:serviceDiscovery.{key}: "), found
 
 
 @pytest.mark.parametrize(
@@ -101,7 +104,8 @@ def test_settings_of_services_survive_the_way_to_a_machine() -> None:
 
 def test_a_stack_without_aws_needs_no_region() -> None:
     settings = read(
-        "local", {"directory": {**SITE, "services": SERVICES}, "fleets": {"web": {**FLEET, "joins": ["theService/v1"]}}}
+        "local",
+        {"serviceDiscovery": {**SITE, "services": SERVICES}, "fleets": {"web": {**FLEET, "joins": ["theService/v1"]}}},
     )
     assert not settings.uses_aws
-    assert settings.without_dynamic_zones().directory is None and settings.directory is not None
+    assert settings.without_dynamic_zones().service_discovery is None and settings.service_discovery is not None

@@ -83,10 +83,10 @@ def test_more_than_join_are_refused_with_the_key_and_the_fix() -> None:
         "rollcall:site.minRegistered: is 5, and 4 machines join the site. Set 4 at most, or raise the counts."
     )
     config = copy.deepcopy(GOOD)
-    config["directory"]["services"]["theService"]["minRegistered"] = 3
+    config["serviceDiscovery"]["services"]["theService"]["minRegistered"] = 3
     (fault,) = faults(config)
     assert fault.startswith(
-        "rollcall:directory.services.theService.minRegistered: is 3, and 2 machines join theService/v1"
+        "rollcall:serviceDiscovery.services.theService.minRegistered: is 3, and 2 machines join theService/v1"
     )
     for each in (0, -1, "many", 401):
         (fault,) = faults({**GOOD, "site": {**GOOD["site"], "minRegistered": each}})

@@ -12,10 +12,10 @@ import pytest
 
 from components.config.errors import ConfigurationError
 from components.config.models import (
-    DirectorySettings,
     FleetSettings,
     HealthSettings,
     IncarnationSettings,
+    ServiceDiscoverySettings,
     ServiceSettings,
     SiteSettings,
 )
@@ -23,7 +23,7 @@ from components.config.reader import read
 
 GOOD: dict[str, Any] = {
     "site": {"zone": "scalability.expert", "host": "www", "ttl": 120},
-    "directory": {
+    "serviceDiscovery": {
         "zone": "unilans.net",
         "services": {"theService": {"protocol": "tcp", "port": 4218, "incarnations": {"v1": {"txt": {"path": "/"}}}}},
     },
@@ -62,7 +62,7 @@ def faults(config: dict[str, Any], stack: str = "local") -> tuple[str, ...]:
     return ()
 
 
-@pytest.mark.parametrize(("key", "id_"), [("site", "0" * 32), ("directory", "Z0123456789ABCDEFGHIJ")])
+@pytest.mark.parametrize(("key", "id_"), [("site", "0" * 32), ("serviceDiscovery", "Z0123456789ABCDEFGHIJ")])
 def test_a_zone_that_is_to_be_made_has_no_id_yet(key: str, id_: str) -> None:
     told = {**GOOD, key: {**GOOD[key], "zoneId": id_}}
     assert faults(told) == ()
@@ -91,7 +91,7 @@ TABLE = [
     ("site/zone", "Scalability.expert", "scalability.example", "rollcall:site.zone"),
     ("site/zone", "scalability", "scalability.expert", "rollcall:site.zone"),
     ("site/zoneId", "Z0123", "0" * 32, "rollcall:site.zoneId"),
-    ("directory/zoneId", "0" * 32, "Z0123456789ABCDEFGHIJ", "rollcall:directory.zoneId"),
+    ("serviceDiscovery/zoneId", "0" * 32, "Z0123456789ABCDEFGHIJ", "rollcall:serviceDiscovery.zoneId"),
     ("site/host", "www_1", "www.eu", "rollcall:site.host"),
     ("site/ttl", 59, 60, "60 to 86400"),
     ("site/ttl", 86401, 86400, "rollcall:site.ttl"),
@@ -99,41 +99,46 @@ TABLE = [
     ("site/proxied", "yes", True, "Set true or false"),
     ("site/protection", "strong", "high", "off, low, medium, high, under_attack"),
     ("site/acceleration", 1, True, "rollcall:site.acceleration"),
-    ("site/records", 4, 200, "record"),
-    ("directory/zone", "unilans", "unilans.net", "rollcall:directory.zone"),
-    ("directory/services/theService/port", 0, 1, "rollcall:directory.services.theService.port"),
-    ("directory/services/theService/port", 65536, 65535, "1 to 65535"),
-    ("directory/services/theService/protocol", "sctp", "tcp", "tcp, udp"),
+    ("site/maxRecords", 4, 200, "record"),
+    ("serviceDiscovery/zone", "unilans", "unilans.net", "rollcall:serviceDiscovery.zone"),
+    ("serviceDiscovery/services/theService/port", 0, 1, "rollcall:serviceDiscovery.services.theService.port"),
+    ("serviceDiscovery/services/theService/port", 65536, 65535, "1 to 65535"),
+    ("serviceDiscovery/services/theService/protocol", "sctp", "tcp", "tcp, udp"),
     (
-        "directory/services/theService",
+        "serviceDiscovery/services/theService",
         {"protocol": "udp", "port": 4217, "check": "command:/bin/true", "incarnations": {"v1": {}}},
         {"protocol": "tcp", "port": 4217, "incarnations": {"v1": {}}},
-        "rollcall:directory.services.theService.port",
+        "rollcall:serviceDiscovery.services.theService.port",
     ),
-    ("directory/services/theService/incarnations/v1/txt", {"a=b": "c"}, {"ab": "c"}, "RFC 6763"),
-    ("directory/services/theService/incarnations/v1/txt", {"k": "v" * 254}, {"k": "v " * 126}, "255 bytes"),
-    ("directory/services/theService/incarnations/v1/txt", {"password": "x"}, {"path": "x"}, "secret"),
-    ("directory/services/theService/incarnations/v1/txt", {"k": 1}, {"k": "1"}, "quotes"),
-    ("directory/services/theService/incarnations", {"V1": {}}, {"v1": {}}, "DNS label"),
-    ("directory/services/theService/incarnations/v1/shards", 0, 1, "shards"),
-    ("directory/services/theService/incarnations", {"v1": {}, "v2-1": {}}, {"v1": {}, "v1-2": {}}, "a shard of v2"),
+    ("serviceDiscovery/services/theService/incarnations/v1/txt", {"a=b": "c"}, {"ab": "c"}, "RFC 6763"),
+    ("serviceDiscovery/services/theService/incarnations/v1/txt", {"k": "v" * 254}, {"k": "v " * 126}, "255 bytes"),
+    ("serviceDiscovery/services/theService/incarnations/v1/txt", {"password": "x"}, {"path": "x"}, "secret"),
+    ("serviceDiscovery/services/theService/incarnations/v1/txt", {"k": 1}, {"k": "1"}, "quotes"),
+    ("serviceDiscovery/services/theService/incarnations", {"V1": {}}, {"v1": {}}, "DNS label"),
+    ("serviceDiscovery/services/theService/incarnations/v1/shards", 0, 1, "shards"),
     (
-        "directory/services/theService/incarnations",
+        "serviceDiscovery/services/theService/incarnations",
+        {"v1": {}, "v2-1": {}},
+        {"v1": {}, "v1-2": {}},
+        "a shard of v2",
+    ),
+    (
+        "serviceDiscovery/services/theService/incarnations",
         {"v1": {"shards": 2}, "v1-3": {}},
         {"v1": {"shards": 3}},
         "a shard of v1",
     ),
     (
-        "directory/services/theService/incarnations",
+        "serviceDiscovery/services/theService/incarnations",
         {"v1": {}, "x" * 63: {"shards": 2}},
         {"v1": {}, "x" * 63: {}},
         "too long",
     ),
-    ("directory/zone", f"{'a' * 60}.{'b' * 60}.{'c' * 60}.{'d' * 60}", "unilans.org", "too long for DNS"),
-    ("directory/services/theService/check", "tcp:70000", "tcp:65535", "1 to 65535"),
+    ("serviceDiscovery/zone", f"{'a' * 60}.{'b' * 60}.{'c' * 60}.{'d' * 60}", "unilans.org", "too long for DNS"),
+    ("serviceDiscovery/services/theService/check", "tcp:70000", "tcp:65535", "1 to 65535"),
     ("site/check", "http:0:/", "http:1:/", "1 to 65535"),
     (
-        "directory/services/theService/check",
+        "serviceDiscovery/services/theService/check",
         "command:/" + "x" * 220,
         "command:/" + "x" * 87,
         "has settings of theService/v1 that do not fit a tag",
@@ -149,7 +154,7 @@ TABLE = [
     ("fleets/web-aws/priority", -1, 0, "rollcall:fleets.web-aws.priority"),
     ("fleets/web-aws/image", "debian12", "/aws/service/debian/release/12/latest/amd64", "path of an SSM parameter"),
     ("fleets/web-aws/image", "ami-1", "ami-0123456789abcdef0", "rollcall:fleets.web-aws.image"),
-    ("fleets/web-aws/renew", 2, "2", "rollcall:fleets.web-aws.renew"),
+    ("fleets/web-aws/imageRefresh", 2, "2", "rollcall:fleets.web-aws.imageRefresh"),
     ("fleets/web-aws/ssh", {"user": "admin", "from": ["198.51.100.0/24"]}, SSH, "rollcall:fleets.web-aws.ssh.keyName"),
     ("fleets/web-aws/ssh", {**SSH, "from": []}, SSH, "rollcall:fleets.web-aws.ssh.from"),
     ("fleets/web-aws/ssh", {**SSH, "from": ["198.51.100.1/24"]}, SSH, "rollcall:fleets.web-aws.ssh.from"),
@@ -162,7 +167,7 @@ TABLE = [
     ("fleets/web-joyent/networks", ["P", 5], ["P", "5"], "rollcall:fleets.web-joyent.networks"),
     ("fleets/web-joyent/networks", ["P", "P"], ["P", "Q"], "rollcall:fleets.web-joyent.networks: 'P' is in it twice"),
     ("joyent/url", "us-east-1", "https://us-east-1.example", "https://HOST"),
-    ("linger", -1, 0, "rollcall:linger"),
+    ("drainDelay", -1, 0, "rollcall:drainDelay"),
     ("resolvers", "192.0.2.53", ["192.0.2.53"], "rollcall:resolvers: '192.0.2.53' is not a list"),
     ("resolvers", ["dns.example"], ["192.0.2.53:5353"], "rollcall:resolvers[0]: 'dns.example' is not the address"),
     ("resolvers", ["192.0.2.53:0"], ["[2001:db8::53]:53"], "rollcall:resolvers[0]: '192.0.2.53:0'"),
@@ -198,9 +203,9 @@ def test_a_machine_with_ipv6_takes_two_records_of_the_site_s_plan() -> None:
     fleets = {"web": {**GOOD["fleets"]["web-aws"], "count": 4}}
     for ipv6, records in ((False, 9), (True, 17)):
         fleets["web"]["ipv6"] = ipv6
-        config = {**changed("fleets", fleets), "site": {"zone": "scalability.expert", "records": records}}
+        config = {**changed("fleets", fleets), "site": {"zone": "scalability.expert", "maxRecords": records}}
         assert faults(config) == ()
-        config["site"]["records"] -= 1
+        config["site"]["maxRecords"] -= 1
         (fault,) = faults(config)
         assert (
             "4 machines that join the site with 8 records" if ipv6 else "4 machines that join the site, and"
@@ -222,7 +227,7 @@ def test_ec2_refuses_a_group_whose_name_begins_with_sg() -> None:
     "path",
     [
         "site/zone",
-        "directory/services/theService/port",
+        "serviceDiscovery/services/theService/port",
         "fleets/web-aws/size",
         "fleets/web-aws/image",
         "fleets/web-aws/cloud",
@@ -238,17 +243,17 @@ def test_a_misspelt_key_is_a_fault_that_suggests_the_right_one() -> None:
 
 def test_a_service_name_over_15_characters_is_refused() -> None:
     config = copy.deepcopy(GOOD)
-    config["directory"]["services"]["aServiceWithALongName"] = {"port": 1, "incarnations": {"v1": {}}}
+    config["serviceDiscovery"]["services"]["aServiceWithALongName"] = {"port": 1, "incarnations": {"v1": {}}}
     assert any("RFC 6335" in fault for fault in faults(config))
 
 
 def test_services_that_dns_or_the_state_cannot_hold_apart_are_refused() -> None:
-    config = changed("directory/services/theservice", {"port": 1, "incarnations": {"v2": {}}})
+    config = changed("serviceDiscovery/services/theservice", {"port": 1, "incarnations": {"v2": {}}})
     assert any("is theService to DNS" in fault for fault in faults(config))
-    config = changed("directory/services/api", {"port": 1, "incarnations": {"v2-beta": {}}})
-    config["directory"]["services"]["api-v2"] = {"port": 2, "incarnations": {"beta": {}}}
+    config = changed("serviceDiscovery/services/api", {"port": 1, "incarnations": {"v2-beta": {}}})
+    config["serviceDiscovery"]["services"]["api-v2"] = {"port": 2, "incarnations": {"beta": {}}}
     assert any("directory-api-v2-beta-txt" in fault for fault in faults(config))
-    config["directory"]["services"]["api-v2"] = {"port": 2, "incarnations": {"gamma": {}}}
+    config["serviceDiscovery"]["services"]["api-v2"] = {"port": 2, "incarnations": {"gamma": {}}}
     assert faults(config) == ()
 
 
@@ -292,6 +297,13 @@ def camel(word: str) -> str:
 
 def test_the_manual_names_every_key() -> None:
     manual = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text()
-    kinds = (SiteSettings, FleetSettings, DirectorySettings, ServiceSettings, IncarnationSettings, HealthSettings)
+    kinds = (
+        SiteSettings,
+        FleetSettings,
+        ServiceDiscoverySettings,
+        ServiceSettings,
+        IncarnationSettings,
+        HealthSettings,
+    )
     names = {camel(item.name) for kind in kinds for item in fields(kind)} - {"name", "label", "health", "digests"}
     assert {name for name in names if f"`{name}`" not in manual} == set()

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic.alias_generators import to_snake as snake
 
 from components.config.errors import ConfigurationError, at
 from components.config.models import KEYS
@@ -24,7 +25,7 @@ ROOT = Path(__file__).parents[3]
 FLEET: dict[str, Any] = {"cloud": "aws", "count": 2, "size": "t3.micro", "image": "debian-12", "joins": ["site"]}
 GOOD: dict[str, Any] = {
     "site": {"zone": "scalability.expert"},
-    "directory": {
+    "serviceDiscovery": {
         "zone": "unilans.net",
         "services": {"theService": {"port": 4218, "incarnations": {"v1": {"txt": {"path": "/"}}}}},
     },
@@ -33,14 +34,14 @@ GOOD: dict[str, Any] = {
         "api": {**FLEET, "cloud": "joyent", "joins": ["theService/v1"], "adopt": {"0": "old"}, "networks": ["a"]},
     },
     "joyent": {"url": "https://cloudapi.example"},
-    "linger": 5,
-    "brake": True,
-    "rotate": "2026-11",
+    "drainDelay": 5,
+    "safeDeletes": True,
+    "rotationTrigger": "2026-11",
     "resolvers": ["192.0.2.53"],
 }
 # `WHERE: PROBLEM. FIX.`
 SHAPE = re.compile(r"rollcall:.*?: .+\. [A-Z`].*\.")
-V1 = "directory/services/theService/incarnations/v1"
+V1 = "serviceDiscovery/services/theService/incarnations/v1"
 
 
 def changed(path: str, value: object) -> dict[str, Any]:
@@ -60,19 +61,19 @@ def faults(config: Any, hidden: tuple[str, ...] = ()) -> list[str]:
 def test_errors_of_every_section_are_named_at_once() -> None:
     config = copy.deepcopy(GOOD)
     config["site"].update(zone="X", ttl=5, prxied=True, create="yes")
-    config["directory"]["services"]["theService"].update(port="4218", protocol="sctp")
-    config["directory"]["services"]["theService"]["incarnations"]["v1"].update(shards=1.0, txt=["a"])
+    config["serviceDiscovery"]["services"]["theService"].update(port="4218", protocol="sctp")
+    config["serviceDiscovery"]["services"]["theService"]["incarnations"]["v1"].update(shards=1.0, txt=["a"])
     config["fleets"]["web"].update(count=-1, cloud="gcp", joins="site", ssh={"usr": "admin"})
     config["fleets"]["api"] = []
     config["joyent"]["url"] = "us-east-1"
-    config.update(linger=None, lingr=5, brake="off", resolvers=["x", 5])
+    config.update(drainDelay=None, drainDelai=5, safeDeletes="off", resolvers=["x", 5])
     assert sorted(each.partition(": ")[0].removeprefix("rollcall:") for each in faults(config)) == sorted(
         [
             *("site.zone", "site.ttl", "site.prxied", "site.create"),
-            *(f"directory.services.theService.{each}" for each in ("port", "protocol")),
-            *(f"directory.services.theService.incarnations.v1.{each}" for each in ("shards", "txt")),
+            *(f"serviceDiscovery.services.theService.{each}" for each in ("port", "protocol")),
+            *(f"serviceDiscovery.services.theService.incarnations.v1.{each}" for each in ("shards", "txt")),
             *(f"fleets.web.{each}" for each in ("count", "cloud", "joins", "ssh.usr")),
-            *("fleets.api", "joyent.url", "lingr", "brake", "resolvers[0]", "resolvers[1]"),
+            *("fleets.api", "joyent.url", "drainDelai", "safeDeletes", "resolvers[0]", "resolvers[1]"),
             # What the cloud asks for: the example of a wrong cloud is EC2.
             *("fleets.web.ssh.user", "fleets.web.ssh.keyName", "fleets.web.ssh.from"),
         ]
@@ -105,7 +106,7 @@ def test_errors_of_every_section_are_named_at_once() -> None:
         (f"{V1}/txt", [], "a list is not a mapping. Write it as {key: value, …}."),
         ("site", "scalability.expert", "'scalability.expert' is not a mapping. Write it as {key: value, …}."),
         ("site", False, "false is not a mapping. Write it as {key: value, …}."),
-        ("directory/services", None, "is missing. Set it, as {theService: {incarnations: {v1: {}}, port: 4218}}."),
+        ("serviceDiscovery/services", None, "is missing. Set it, as {theService: {incarnations: {v1: {}}, port: 4218}}."),
         ("resolvers", [f"192.0.2.{at}" for at in range(9)], "names 9. Name 8 at the most."),
     ],
 )  # fmt: skip
@@ -116,13 +117,13 @@ def test_a_wrong_type_or_value_is_one_message_with_the_fix(path: str, value: obj
 @pytest.mark.parametrize(
     ("path", "near"),
     [
-        ("lingr", "linger"),
+        ("drainDelai", "drainDelay"),
         ("machinToken", "machineToken"),
         ("site/zoneID", "zoneId"),
         ("site/zone_id", "zoneId"),
         ("joyent/key_id", "keyId"),
-        ("directory/servces", "services"),
-        ("directory/services/theService/incarnation", "incarnations"),
+        ("serviceDiscovery/servces", "services"),
+        ("serviceDiscovery/services/theService/incarnation", "incarnations"),
         (f"{V1}/shard", "shards"),
         ("fleets/web/weigth", "weight"),
         ("fleets/web/ssh/keyname", "keyName"),
@@ -141,7 +142,7 @@ def test_what_the_program_fills_in_is_no_setting(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["fleets/web/count", "fleets/web/ipv6", "site/ttl", "linger", "joyent", f"{V1}", "resolvers"]
+    "path", ["fleets/web/count", "fleets/web/ipv6", "site/ttl", "drainDelay", "joyent", f"{V1}", "resolvers"]
 )
 def test_null_is_the_default(path: str) -> None:
     assert faults(changed(path, None)) == []
@@ -149,7 +150,7 @@ def test_null_is_the_default(path: str) -> None:
 
 def test_null_where_only_a_value_means_something_is_missing() -> None:
     assert faults(changed(f"{V1}/txt", {"path": None})) == [
-        "rollcall:directory.services.theService.incarnations.v1.txt.path: is missing. Set it, or take the key out."
+        "rollcall:serviceDiscovery.services.theService.incarnations.v1.txt.path: is missing. Set it, or take the key out."
     ]
     assert "adopt.0: is missing" in faults(changed("fleets/api/adopt", {"0": None}))[0]
 
@@ -173,25 +174,25 @@ def test_a_key_that_is_no_plain_word_is_shown_as_pulumi_writes_its_path() -> Non
 @pytest.mark.parametrize(
     ("key", "text", "value"),
     [
-        ("linger", "5", 5),
-        ("brake", "false", False),
-        ("rotate", "2026", "2026"),
-        ("rotate", "true", "true"),
+        ("drainDelay", "5", 5),
+        ("safeDeletes", "false", False),
+        ("rotationTrigger", "2026", "2026"),
+        ("rotationTrigger", "true", "true"),
         ("resolvers", '["192.0.2.53"]', ("192.0.2.53",)),
     ],
 )
 def test_a_whole_key_is_read_as_the_engine_hands_it_over(key: str, text: str, value: object) -> None:
-    assert getattr(read("local", {**GOOD, **decoded({key: text})}), key) == value
+    assert getattr(read("local", {**GOOD, **decoded({key: text})}), snake(key)) == value
 
 
 @pytest.mark.parametrize(
     ("key", "text", "shown"),
     [
-        ("linger", "5.0", "5.0 is not a whole number"),
-        ("linger", "", "'' is not a whole number"),
-        ("linger", "five", "'five' is not a whole number"),
-        ("linger", "five " * 1000, "a text of 5000 characters is not a whole number"),
-        ("brake", "yes", "'yes' is not a boolean"),
+        ("drainDelay", "5.0", "5.0 is not a whole number"),
+        ("drainDelay", "", "'' is not a whole number"),
+        ("drainDelay", "five", "'five' is not a whole number"),
+        ("drainDelay", "five " * 1000, "a text of 5000 characters is not a whole number"),
+        ("safeDeletes", "yes", "'yes' is not a boolean"),
         ("site", "scalability.expert", "'scalability.expert' is not a mapping"),
         ("site", '{"zone": ', "'{\"zone\": ' is not a mapping"),
         ("fleets", "[" * 100_000, "a text of 100000 characters is not a mapping"),
@@ -211,7 +212,7 @@ def test_a_text_that_is_not_of_its_key_is_an_error(key: str, text: str, shown: s
         ("fleets/web/count", "one", True),
         ("fleets/web/ipv6", "true", False),
         ("fleets/web/ipv6", "True", True),
-        ("linger", "5", False),
+        ("drainDelay", "5", False),
     ],
 )
 def test_a_secret_number_or_boolean_is_a_text_as_pulumi_writes_it(path: str, text: str, refused: bool) -> None:
@@ -228,7 +229,10 @@ TOKEN = "v1Q9bX0Zk3Jd8Lw2Pq7Rt5Ys1Uc4Ve6Xf0Ag9BhMn"
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        *((key, SECRET) for key in ("site", "directory", "fleets", "joyent", "linger", "brake", "resolvers")),
+        *(
+            (key, SECRET)
+            for key in ("site", "serviceDiscovery", "fleets", "joyent", "drainDelay", "safeDeletes", "resolvers")
+        ),
         ("site/zone", SECRET),
         ("site/check", SECRET),
         ("site/protection", SECRET),
@@ -246,7 +250,7 @@ TOKEN = "v1Q9bX0Zk3Jd8Lw2Pq7Rt5Ys1Uc4Ve6Xf0Ag9BhMn"
         ("resolvers", [SECRET]),
         (f"{V1}/txt", {"k": f"password={SECRET}"}),
         ("site/check", f"command:/{'x' * 240}{SECRET}"),
-        ("directory/services/theService/check", f"command:/{'x' * 240}{SECRET}"),
+        ("serviceDiscovery/services/theService/check", f"command:/{'x' * 240}{SECRET}"),
     ],
 )
 def test_the_value_of_a_secret_key_is_in_no_message_and_no_traceback(path: str, value: object) -> None:
@@ -261,7 +265,7 @@ def test_the_value_of_a_secret_key_is_in_no_message_and_no_traceback(path: str, 
 
 
 @pytest.mark.parametrize(
-    "path", ["site/zone", "site/protection", "linger", "fleets/web/count", "fleets/web/image", "brake"]
+    "path", ["site/zone", "site/protection", "drainDelay", "fleets/web/count", "fleets/web/image", "safeDeletes"]
 )
 def test_what_looks_like_a_token_is_not_shown_wherever_it_is(path: str) -> None:
     (fault,) = faults(changed(path, TOKEN))
@@ -275,14 +279,14 @@ def test_the_examples_of_the_models_are_right() -> None:
         for key in model.get("required", ()):
             node = model["properties"][key]
             assert node["examples"], f"{name}.{key}"
-    whole, _ = read_whole("local", {"site": {}, "directory": {}, "fleets": {"web": {}}})
+    whole, _ = read_whole("local", {"site": {}, "serviceDiscovery": {}, "fleets": {"web": {}}})
     assert whole.site is None
-    whole, found = read_whole("local", {"site": {"host": "www"}, "directory": {"ttl": 5}, "fleets": {"web": {}}})
-    assert whole.site is not None and whole.directory is not None and whole.fleets[0].joins == ("site",)
+    whole, found = read_whole("local", {"site": {"host": "www"}, "serviceDiscovery": {"ttl": 5}, "fleets": {"web": {}}})
+    assert whole.site is not None and whole.service_discovery is not None and whole.fleets[0].joins == ("site",)
     assert len(found) == 7 and all(": is missing. Set it, as " in each for each in found)
 
 
-KEY = st.sampled_from([*KEYS, "lingr", "web", "count", "zone", "", "a b", "\x00", "ſ", "\ud800", "[0]", 'q"'])
+KEY = st.sampled_from([*KEYS, "drainDelai", "web", "count", "zone", "", "a b", "\x00", "ſ", "\ud800", "[0]", 'q"'])
 SCALAR = (
     st.none()
     | st.booleans()
@@ -323,7 +327,10 @@ def test_any_value_at_any_key_is_read_or_named_by_its_key(data: st.DataObject) -
     for each in ConfigurationError(found).faults:
         assert SHAPE.fullmatch(each), each
     # What is wrong with a service may be said of a fleet that joins it.
-    named = {plain(str(path[0])).replace("\x00", r"\0"), *(("fleets",) if path[0] in ("site", "directory") else ())}
+    named = {
+        plain(str(path[0])).replace("\x00", r"\0"),
+        *(("fleets",) if path[0] in ("site", "serviceDiscovery") else ()),
+    }
     assert all(each.startswith(tuple(f"rollcall:{name}" for name in named)) for each in found), (path, found)
 
 

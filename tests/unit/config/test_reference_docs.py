@@ -11,6 +11,7 @@ from typing import Any
 import fastjsonschema
 import pytest
 import yaml
+from pydantic.alias_generators import to_snake as snake
 
 from components.config import reference_docs
 from components.config.models import KEYS, SECRET_KEYS, Settings
@@ -34,10 +35,10 @@ def test_the_files_are_what_the_models_say(capsys: pytest.CaptureFixture[str]) -
         ("fleets", "| `count` | `1` | 0 to 1000 |"),
         ("fleets", "| `timeout` | `300` | 10 to 3600 seconds |"),
         ("fleets", "| `region` | none | a text |"),
-        ("fleets", "| `renew` | empty | a text |"),
+        ("fleets", "| `imageRefresh` | empty | a text |"),
         ("fleets", "| `cloud` | needed | `aws`, `joyent` |"),
         ("services", "| `check` | `tcp:PORT` | a text |"),
-        ("directory", "| `services` | needed | a mapping |"),
+        ("serviceDiscovery", "| `services` | needed | a mapping |"),
         ("ssh", "| `from` | needed | a list |"),
     ],
 )
@@ -56,7 +57,7 @@ def test_what_the_models_no_longer_have_goes_and_a_missing_part_is_named() -> No
     made = document("<!-- keys: joyent -->\n| key |\n|---|\n| `token` | gone |\n\nAfter.\n", schema)
     assert "token" not in made and made.endswith("|\n\nAfter.\n") and made.count("\n| `") == 3
     missing = lacking(made, schema)
-    assert "site: no such table" in missing and "rollcall:brake: has no section. Write one." in missing
+    assert "site: no such table" in missing and "rollcall:safeDeletes: has no section. Write one." in missing
     assert not any(each.startswith("joyent") for each in missing)
 
 
@@ -88,7 +89,7 @@ def test_an_editor_knows_the_sample_stacks(stack: str) -> None:
 
 FLEET = {"cloud": "aws", "count": 2, "size": "t3.micro", "image": "debian-12", "joins": ["site"]}
 GOOD: dict[str, Any] = {
-    "rollcall:site": {"zone": "scalability.expert", "records": 5000},
+    "rollcall:site": {"zone": "scalability.expert", "maxRecords": 5000},
     "rollcall:fleets": {"web": FLEET},
 }
 
@@ -96,10 +97,10 @@ GOOD: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("path", "wrong", "right"),
     [
-        ("rollcall:lingr", 5, None),
-        ("rollcall:linger", -1, 5),
-        ("rollcall:linger", "five", "5"),
-        ("rollcall:brake", "no", "false"),
+        ("rollcall:drainDelai", 5, None),
+        ("rollcall:drainDelay", -1, 5),
+        ("rollcall:drainDelay", "five", "5"),
+        ("rollcall:safeDeletes", "no", "false"),
         ("rollcall:site/zone", "scalability", "0" * 32),
         ("rollcall:site/prxied", True, None),
         ("rollcall:site/proxied", "yes", True),
@@ -150,6 +151,6 @@ def test_the_project_declares_the_keys_with_the_models_defaults() -> None:
     assert list(declared) == [f"rollcall:{name}" for name in KEYS]
     for name in KEYS:
         default = declared[f"rollcall:{name}"]["default"]
-        assert plain(getattr(whole, name)) == default or (
-            default == {} and name in ("site", "directory", "fleets", "workloads", "joyent")
+        assert plain(getattr(whole, snake(name))) == default or (
+            default == {} and name in ("site", "serviceDiscovery", "fleets", "workloads", "joyent")
         )

@@ -110,13 +110,13 @@ def test_a_value_is_read_as_the_engine_reads_it(tmp_path: Path, written: str, te
 
 def test_the_projects_defaults_stand_behind_the_stack(tmp_path: Path) -> None:
     (tmp_path / "Pulumi.yaml").write_text(
-        "name: rollcall\nconfig:\n  rollcall:linger: { type: integer, default: 86400 }\n  aws:region: { value: eu-west-1 }\n"
-        "  rollcall:brake: { type: boolean }\n"
+        "name: rollcall\nconfig:\n  rollcall:drainDelay: { type: integer, default: 86400 }\n  aws:region: { value: eu-west-1 }\n"
+        "  rollcall:safeDeletes: { type: boolean }\n"
     )
-    (tmp_path / "Pulumi.prod.yaml").write_text("config:\n  linger: 5\n")
+    (tmp_path / "Pulumi.prod.yaml").write_text("config:\n  drainDelay: 5\n")
     (tmp_path / "Pulumi.other.yml").write_text("")
-    assert read(tmp_path, "prod").texts == {"rollcall:linger": "5", "aws:region": "eu-west-1"}
-    assert read(tmp_path, "other").texts == {"rollcall:linger": "86400", "aws:region": "eu-west-1"}
+    assert read(tmp_path, "prod").texts == {"rollcall:drainDelay": "5", "aws:region": "eu-west-1"}
+    assert read(tmp_path, "other").texts == {"rollcall:drainDelay": "86400", "aws:region": "eu-west-1"}
     assert stacks(tmp_path) == ["other", "prod"]
 
 

@@ -13,7 +13,7 @@ from components.config.reader import read
 SHA = "0123456789abcdef" * 4
 GOOD: dict[str, Any] = {
     "site": {"zone": "scalability.expert"},
-    "directory": {"zone": "unilans.net", "services": {"theService": {"port": 4218, "incarnations": {"v1": {}}}}},
+    "serviceDiscovery": {"zone": "unilans.net", "services": {"theService": {"port": 4218, "incarnations": {"v1": {}}}}},
     "workloads": {
         "www": {"files": "workloads/www", "nginx": {"root": "public"}},
         "shop": {
@@ -136,14 +136,14 @@ def test_the_check_of_a_workload_is_that_of_each_join_that_has_none() -> None:
     config = changed("site/check", "tcp:80")
     settings = read("local", config)
     (fleet,) = settings.fleets
-    site, directory = settings.site_of(fleet), settings.directory_of(fleet)
+    site, directory = settings.site_of(fleet), settings.service_discovery_of(fleet)
     assert site and directory and site.health.check == "tcp:80"
     assert [each.health.check for each in directory.services] == ["http:8080:/healthz"]
     # Without a workload of the fleet's own all is as it was.
     del config["fleets"]["shop"]["runs"], config["site"]["check"]
     settings = read("local", config)
     (fleet,) = settings.fleets
-    site, directory = settings.site_of(fleet), settings.directory_of(fleet)
+    site, directory = settings.site_of(fleet), settings.service_discovery_of(fleet)
     assert site and directory and site.health.check == "http:80:/"
     assert [each.health.check for each in directory.services] == ["tcp:4218"]
 
@@ -153,5 +153,5 @@ def test_several_checks_leave_open_which_one_a_join_has() -> None:
     (found,) = faults(config)
     assert found.startswith(f"{F}: has workloads with several checks. Set check of the site and of the services")
     config["site"]["check"] = "tcp:80"
-    config["directory"]["services"]["theService"]["check"] = "tcp:4218"
+    config["serviceDiscovery"]["services"]["theService"]["check"] = "tcp:4218"
     assert faults(config) == ()

@@ -1,4 +1,4 @@
-"""localcloud.runtime.plain: in the checkout `pulumi` works on the rehearsal's stack, in any other project it is the engine as it is."""
+"""localcloud.runtime.plain: in the checkout `pulumi` works on the sandbox's stack, in any other project it is the engine as it is."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import yaml
 from localcloud.runtime import plain
 from localcloud.runtime.prepare import ROOT
 
-SOURCE = "config:\n  rollcall:linger: 5\n  aws:profile: production\n"
+SOURCE = "config:\n  rollcall:drainDelay: 5\n  aws:profile: production\n"
 
 
 class Shell:
@@ -101,18 +101,18 @@ def test_arguments_and_the_exit_code_come_through_whole(shell: Shell, tmp_path: 
 
 def test_what_changed_in_the_checkout_is_copied_before_and_the_salt_stays(shell: Shell) -> None:
     copy = shell.work / "Pulumi.local.yaml"
-    assert shell.config() == {"config": {"rollcall:linger": 5}}
+    assert shell.config() == {"config": {"rollcall:drainDelay": 5}}
     copy.write_text(f"{copy.read_text()}encryptionsalt: v1:abc\n")
     shell.source.write_text(SOURCE.replace("5", "7"))
     shell.given(ROOT, "preview")
-    assert shell.config() == {"config": {"rollcall:linger": 7}, "encryptionsalt": "v1:abc"}
+    assert shell.config() == {"config": {"rollcall:drainDelay": 7}, "encryptionsalt": "v1:abc"}
 
 
 def test_what_changed_in_the_copy_stays_while_the_checkout_is_the_same(shell: Shell) -> None:
     copy = shell.work / "Pulumi.local.yaml"
-    copy.write_text("config:\n  rollcall:linger: 9\n")
+    copy.write_text("config:\n  rollcall:drainDelay: 9\n")
     shell.given(ROOT, "preview")
-    assert shell.config() == {"config": {"rollcall:linger": 9}}
+    assert shell.config() == {"config": {"rollcall:drainDelay": 9}}
 
 
 def test_what_the_copy_leaves_out_is_not_said_among_the_engines_output(shell: Shell) -> None:

@@ -1,4 +1,4 @@
-"""localcloud.runtime.prepare and the pure parts of localcloud.runtime.rehearsal: each lack is one message that names the mend."""
+"""localcloud.runtime.prepare and the pure parts of localcloud.runtime.sandbox: each lack is one message that names the mend."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
-from localcloud.runtime import prepare, rehearsal
+from localcloud.runtime import prepare, sandbox
 from localcloud.runtime.prepare import CannotPrepareError
 from localcloud.runtime.progress import Step
-from localcloud.runtime.rehearsal import Rehearsal, RehearsalError
+from localcloud.runtime.sandbox import Sandbox, SandboxError
 
 GOOD = {
     "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
@@ -49,7 +49,7 @@ def logs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 class TestMachine:
-    def test_another_system_is_told_to_deploy_without_a_rehearsal(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_another_system_is_told_to_deploy_without_a_sandbox(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(prepare, "sys", SimpleNamespace(platform="darwin"))
         assert "Run it on Linux, or deploy with plain `pulumi up`" in refusal(prepare.check_machine)
 
@@ -228,8 +228,8 @@ class TestSteps:
         assert prepare.cache() == Path.home() / ".cache" / "rollcall"
 
 
-class Printed(Rehearsal):
-    """A rehearsal whose local clouds print these lines."""
+class Printed(Sandbox):
+    """A sandbox whose local clouds print these lines."""
 
     folder: Path
     told: dict[str, str]
@@ -243,8 +243,8 @@ class Printed(Rehearsal):
         return dict(self.told)
 
 
-class Stopped(Rehearsal):
-    """A rehearsal on a state folder of its own, whose local clouds are stopped."""
+class Stopped(Sandbox):
+    """A sandbox on a state folder of its own, whose local clouds are stopped."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -262,7 +262,7 @@ class Stopped(Rehearsal):
 
 @pytest.fixture
 def printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Printed:
-    monkeypatch.setattr(rehearsal, "engine_folder", lambda: "/engine")
+    monkeypatch.setattr(sandbox, "engine_folder", lambda: "/engine")
     made = Printed()
     object.__setattr__(made, "folder", tmp_path)
     return made
@@ -286,7 +286,7 @@ class TestRehearsal:
     )
     def test_an_endpoint_that_is_not_loopback_is_refused_by_name(self, printed: Printed, name: str, url: str) -> None:
         say(printed, **{name: url})
-        with pytest.raises(RehearsalError, match=f"{name}: .* is not .*a rehearsal reaches loopback only"):
+        with pytest.raises(SandboxError, match=f"{name}: .* is not .*a sandbox reaches loopback only"):
             printed.environment()
 
     def test_the_passphrase_is_made_once_and_the_owners_alone(self, printed: Printed) -> None:
@@ -301,7 +301,7 @@ class TestRehearsal:
         object.__setattr__(second, "folder", printed.folder)
         with (
             printed.alone(),
-            pytest.raises(RehearsalError, match=f"process {os.getpid()}\\). Wait until it ends"),
+            pytest.raises(SandboxError, match=f"process {os.getpid()}\\). Wait until it ends"),
             second.alone(),
         ):
             pass
@@ -311,7 +311,7 @@ class TestRehearsal:
     def test_who_waited_for_a_make_down_does_not_hold_a_lock_that_is_gone(
         self, printed: Printed, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        lock = printed.folder / rehearsal.LOCK
+        lock = printed.folder / sandbox.LOCK
         before = fcntl.flock
 
         def flock(file: Any, how: int) -> None:
@@ -319,7 +319,7 @@ class TestRehearsal:
             before(file, how)
 
         monkeypatch.setattr(fcntl, "flock", flock)
-        with pytest.raises(RehearsalError, match="`make down` of this checkout has just ended"), printed.alone():
+        with pytest.raises(SandboxError, match="`make down` of this checkout has just ended"), printed.alone():
             pass
 
     def test_of_the_state_a_stop_leaves_the_logs_alone(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -339,8 +339,8 @@ class TestRehearsal:
         outside.mkdir()
         (outside / "kept").touch()
         (tmp_path / "link").symlink_to(outside)
-        monkeypatch.setattr(Rehearsal, "running", lambda _: False)
-        rehearsal.down(stopped)
+        monkeypatch.setattr(Sandbox, "running", lambda _: False)
+        sandbox.down(stopped)
         assert [each.relative_to(tmp_path).as_posix() for each in sorted(tmp_path.rglob("*"))] == [
             "logs",
             "logs/daemon.log",
@@ -351,25 +351,25 @@ class TestRehearsal:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-        monkeypatch.setattr(Rehearsal, "running", lambda _: False)
-        rehearsal.down(Stopped(tmp_path))
+        monkeypatch.setattr(Sandbox, "running", lambda _: False)
+        sandbox.down(Stopped(tmp_path))
         said = capsys.readouterr().out
         assert all(
             each in said for each in (".rollcall/local/logs", ".venv", "/somewhere/rollcall", "Debian packages", "Go")
         )
 
     def test_plugins_that_are_not_known_are_named(self) -> None:
-        with pytest.raises(RehearsalError, match="PLUGINS names azure; known are real, stand-in"):
-            Rehearsal(plugins="aws,azure").install_plugins()
+        with pytest.raises(SandboxError, match="PLUGINS names azure; known are real, stand-in"):
+            Sandbox(plugins="aws,azure").install_plugins()
 
     def test_down_uses_the_plugins_that_the_stack_is_up_with(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(rehearsal, "ROOT", tmp_path)
-        asked = Rehearsal(instance="other", plugins="real")
+        monkeypatch.setattr(sandbox, "ROOT", tmp_path)
+        asked = Sandbox(instance="other", plugins="real")
         assert asked.as_it_is_up().plugins == "real"
         asked.state.mkdir(parents=True)
-        Rehearsal(instance="other").install_plugins()
+        Sandbox(instance="other").install_plugins()
         assert (asked.as_it_is_up().plugins, asked.as_it_is_up().instance) == ("stand-in", "other")
 
     @pytest.mark.parametrize(("words", "taken"), [([], "cloudflare"), (["--plugins", "stand-in"], "stand-in")])
@@ -382,25 +382,25 @@ class TestRehearsal:
         python.chmod(0o755)
         made = ["make", "-s", "preview", f"PY={python}", *(f"PLUGINS={each}" for each in words[1:])]
         subprocess.run([*made, "-o", "installed"], cwd=prepare.ROOT, check=True)
-        monkeypatch.setattr(rehearsal, "ROOT", tmp_path)
+        monkeypatch.setattr(sandbox, "ROOT", tmp_path)
         found: list[str] = []
-        monkeypatch.setitem(rehearsal.COMMANDS, "preview", lambda asked: found.append(asked.plugins))
-        up = Rehearsal()
+        monkeypatch.setitem(sandbox.COMMANDS, "preview", lambda asked: found.append(asked.plugins))
+        up = Sandbox()
         up.state.mkdir(parents=True)
         up._plugins_file.write_text("cloudflare")
-        assert rehearsal.main((tmp_path / "kept").read_text().splitlines()[2:]) == 0
+        assert sandbox.main((tmp_path / "kept").read_text().splitlines()[2:]) == 0
         assert found == [taken]
 
     def test_a_stack_without_configuration_is_named(self, printed: Printed) -> None:
         object.__setattr__(printed, "stack", "nowhere")
-        with pytest.raises(RehearsalError, match=r"Pulumi\.nowhere\.yaml: does not exist"):
+        with pytest.raises(SandboxError, match=r"Pulumi\.nowhere\.yaml: does not exist"):
             printed.lay_out()
 
 
 class TestGroup:
     def test_what_a_command_leaves_behind_ends_with_it(self, tmp_path: Path) -> None:
         words = ["sh", "-mc", "sleep 60 >/dev/null 2>&1 & echo $!; exit 3"]
-        done = rehearsal._run_in_session(words, tmp_path, dict(os.environ), capture=True)
+        done = sandbox._run_in_session(words, tmp_path, dict(os.environ), capture=True)
         assert done.returncode == 3
         assert ended(int(done.stdout))
 
@@ -411,7 +411,7 @@ class TestGroup:
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             with pytest.raises(KeyboardInterrupt):
-                rehearsal._run_in_session(["sh", "-c", script], tmp_path, dict(os.environ), capture=True)
+                sandbox._run_in_session(["sh", "-c", script], tmp_path, dict(os.environ), capture=True)
         finally:
             signal.signal(signal.SIGINT, before)
         assert (tmp_path / "checkpoint").read_text() == "kept\n"
@@ -432,11 +432,11 @@ def asked_for(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     """What the catalogue is asked for from now on."""
     called: list[tuple[str, ...]] = []
 
-    def catalogue(_: Rehearsal, *words: str) -> int:
+    def catalogue(_: Sandbox, *words: str) -> int:
         called.append(words)
         return 0
 
-    monkeypatch.setattr(rehearsal, "catalogue", catalogue)
+    monkeypatch.setattr(sandbox, "catalogue", catalogue)
     return called
 
 
@@ -457,12 +457,12 @@ class TestCommandLine:
         words = ["make", "-s", "catalogue", f"PY={python}", f"FIND={find.replace('$', '$$')}", "REGION=eu-west-1"]
         subprocess.run(words, cwd=prepare.ROOT, check=True)
         given = kept.read_text().splitlines()
-        assert given[:2] == ["-m", "localcloud.runtime.rehearsal"]
+        assert given[:2] == ["-m", "localcloud.runtime.sandbox"]
         called = asked_for(monkeypatch)
-        assert rehearsal.main(given[2:]) == 0
+        assert sandbox.main(given[2:]) == 0
         assert called == [("--region", "eu-west-1", "--", *find.split())]
 
     def test_options_may_stand_behind_the_words(self, monkeypatch: pytest.MonkeyPatch) -> None:
         called = asked_for(monkeypatch)
-        assert rehearsal.main(["catalogue", "aws", "--json", "--stack", "local", "size"]) == 0
+        assert sandbox.main(["catalogue", "aws", "--json", "--stack", "local", "size"]) == 0
         assert called == [("--json", "--", "aws", "size")]

@@ -1,4 +1,4 @@
-"""localcloud.runtime.stackconfig: nothing of a stack's configuration leads a rehearsal to a real cloud, and what it describes stays."""
+"""localcloud.runtime.stackconfig: nothing of a stack's configuration leads a sandbox to a real cloud, and what it describes stays."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import pytest
 import yaml
 
 from components.config.reader import read
-from localcloud.runtime.stackconfig import copy, rehearsed
+from localcloud.runtime.stackconfig import copy, sandboxed
 
 ROOT = Path(__file__).parents[3]
 
 # key, value, and what stays of it (None: nothing)
 TABLE: list[tuple[str, Any, Any]] = [
     ("rollcall:site", {"zone": "scalability.expert"}, {"zone": "scalability.expert"}),
-    ("rollcall:brake", False, False),
-    ("rollcall:linger", 0, 0),
+    ("rollcall:safeDeletes", False, False),
+    ("rollcall:drainDelay", 0, 0),
     ("aws:region", "eu-west-1", "eu-west-1"),
     ("aws:defaultTags", {"tags": {"team": "web"}}, {"tags": {"team": "web"}}),
     ("aws:profile", "production", None),
@@ -36,7 +36,7 @@ TABLE: list[tuple[str, Any, Any]] = [
 
 @pytest.mark.parametrize(("key", "value", "stays"), TABLE, ids=[f"{row[0]}={row[1]!r}"[:50] for row in TABLE])
 def test_what_stays_of(key: str, value: Any, stays: Any) -> None:
-    told, left = rehearsed(yaml.safe_dump({"config": {key: value}}))
+    told, left = sandboxed(yaml.safe_dump({"config": {key: value}}))
     assert told == {"config": {} if stays is None else {key: stays}}
     assert bool(left) == (stays != value)
     assert all(key in each for each in left)
@@ -44,7 +44,7 @@ def test_what_stays_of(key: str, value: Any, stays: Any) -> None:
 
 def test_the_stacks_own_secrets_provider_stays_out() -> None:
     text = "secretsprovider: awskms://alias/pulumi\nencryptedkey: abc\nencryptionsalt: v1:x\nconfig: {aws:region: us-west-2}\n"
-    told, left = rehearsed(text)
+    told, left = sandboxed(text)
     assert told == {"config": {"aws:region": "us-west-2"}}
     assert left == ["encryptedkey", "encryptionsalt", "secretsprovider"]
 
@@ -52,25 +52,25 @@ def test_the_stacks_own_secrets_provider_stays_out() -> None:
 @pytest.mark.parametrize("text", ["- a\n", "config: [a]\n", "text\n"])
 def test_what_is_no_configuration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a mapping"):
-        rehearsed(text)
+        sandboxed(text)
 
 
 def test_a_key_that_is_there_twice_is_refused_and_not_copied(tmp_path: Path) -> None:
     source, target = tmp_path / "Pulumi.prod.yaml", tmp_path / "copy.yaml"
-    source.write_text("config:\n  rollcall:linger: 5\n  rollcall:linger: 6\n")
-    with pytest.raises(ValueError, match=r"Pulumi\.prod\.yaml: has a key twice\. rollcall:linger: .*lines 2, 3"):
+    source.write_text("config:\n  rollcall:drainDelay: 5\n  rollcall:drainDelay: 6\n")
+    with pytest.raises(ValueError, match=r"Pulumi\.prod\.yaml: has a key twice\. rollcall:drainDelay: .*lines 2, 3"):
         copy(source, target)
     assert not target.exists()
 
 
 def test_an_empty_file_is_an_empty_configuration() -> None:
-    assert rehearsed("") == ({"config": {}}, [])
+    assert sandboxed("") == ({"config": {}}, [])
 
 
 @pytest.mark.parametrize("stack", ["local", "prod", "staging"])
 def test_every_stack_of_the_project_is_whole_and_rehearsed_as_it_is_written(stack: str) -> None:
     text = (ROOT / f"Pulumi.{stack}.yaml").read_text()
-    told, left = rehearsed(text)
+    told, left = sandboxed(text)
     assert (told, left) == ({"config": yaml.safe_load(text)["config"]}, [])
     ours = {key.partition(":")[2]: value for key, value in told["config"].items() if key.startswith("rollcall:")}
     assert read(stack, ours).fleets

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from localcloud.plugins import STAND_INS, PluginsError, bring, chosen, folder_of, install
-from localcloud.runtime.rehearsal import engine_folder
+from localcloud.runtime.sandbox import engine_folder
 
 
 class Store:
@@ -128,7 +128,7 @@ def test_make_up_with_real_plugins_that_cannot_be_had_ends_with_one_message(tmp_
     env = {**os.environ, "PULUMI_HOME": str(tmp_path), **nowhere}
     instance = f"choosing-{os.getpid()}"
     done = subprocess.run(
-        [sys.executable, "-m", "localcloud.runtime.rehearsal", "up", "--instance", instance, "--plugins", "real"],
+        [sys.executable, "-m", "localcloud.runtime.sandbox", "up", "--instance", instance, "--plugins", "real"],
         cwd=root, env=env, capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     state = root / ".rollcall" / instance

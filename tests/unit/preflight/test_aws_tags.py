@@ -24,7 +24,7 @@ JOINS = ["site", *(f"theService/v{each}" for each in range(1, 10))]
 def settings(fleet: Mapping[str, Any] = EC2, *, create: bool = False) -> Settings:
     told = {
         "site": {"zone": "scalability.expert"},
-        "directory": {"zone": "unilans.net", "create": create, "services": SERVICE},
+        "serviceDiscovery": {"zone": "unilans.net", "create": create, "services": SERVICE},
         "fleets": {"web": fleet},
     }
     return read("local", told)
@@ -132,9 +132,11 @@ def test_another_form_is_a_fault_with_the_form(config: str) -> None:
 
 
 def test_a_long_image_and_renew_make_a_tag_that_is_too_long() -> None:
-    told = settings({**EC2, "renew": "r" * 240})
+    told = settings({**EC2, "imageRefresh": "r" * 240})
     (fault,) = faults(told, MARKS, None, {})
-    assert fault.startswith("rollcall:fleets.web.renew: image and renew make a tag rollcall-version of 259 characters")
+    assert fault.startswith(
+        "rollcall:fleets.web.imageRefresh: image and imageRefresh make a tag rollcall-version of 259 characters"
+    )
 
 
 def test_the_kinds_and_our_keys_are_those_of_the_program(graphs: Graphs) -> None:
@@ -161,7 +163,7 @@ def test_the_kinds_and_our_keys_are_those_of_the_program(graphs: Graphs) -> None
         "local",
         {
             "site": {"zone": "scalability.expert"},
-            "directory": {"zone": "unilans.net", "create": True, "services": SERVICE},
+            "serviceDiscovery": {"zone": "unilans.net", "create": True, "services": SERVICE},
             "fleets": fleets,
         },
     )

@@ -12,10 +12,10 @@ from components.preflight.checkable import part, without_cloud
 FLEET = {"cloud": "aws", "size": "t3.micro", "image": "debian-12", "joins": ["site"]}
 TOLD: dict[str, Any] = {
     "site": {"zone": "scalability.expert"},
-    "directory": {"zone": "unilans.net", "services": {"theService": {"port": 4218, "incarnations": {"v1": {}}}}},
+    "serviceDiscovery": {"zone": "unilans.net", "services": {"theService": {"port": 4218, "incarnations": {"v1": {}}}}},
     "fleets": {"web": FLEET, "api": {**FLEET, "cloud": "joyent", "size": "g1.micro"}},
 }
-ALL = "site directory services web api"
+ALL = "site serviceDiscovery services web api"
 
 
 def changed(at: str, value: Any) -> dict[str, Any]:
@@ -35,24 +35,24 @@ def asked(told: dict[str, Any]) -> str:
     assert faults
     rest = part(settings, faults)
     site = ["site"] if rest.site else []
-    directory = ["directory"] if rest.directory else []
-    services = ["services"] if rest.directory and rest.directory.services else []
+    directory = ["serviceDiscovery"] if rest.service_discovery else []
+    services = ["services"] if rest.service_discovery and rest.service_discovery.services else []
     return " ".join([*site, *directory, *services, *(each.name for each in rest.fleets)])
 
 
 @pytest.mark.parametrize(
     ("at", "value", "left"),
     [
-        ("lingr", 5, ALL),
-        ("linger", -1, ALL),
+        ("drainDelai", 5, ALL),
+        ("drainDelay", -1, ALL),
         ("site.ttl", 5, ALL),
         ("site.tll", 5, ALL),
         ("site.check", "nothing", ALL),
         ("site.zone", "no zone", ALL.replace("site ", "")),
         ("site.accountId", "x", ALL.replace("site ", "")),
-        ("directory.ttl", -1, ALL),
-        ("directory.zoneId", "x", ALL.replace("directory services ", "")),
-        ("directory.services.theService.port", 0, ALL.replace("services ", "")),
+        ("serviceDiscovery.ttl", -1, ALL),
+        ("serviceDiscovery.zoneId", "x", ALL.replace("serviceDiscovery services ", "")),
+        ("serviceDiscovery.services.theService.port", 0, ALL.replace("services ", "")),
         ("fleets.web.count", -1, ALL),
         ("fleets.web.joins", ["nowhere"], ALL),
         ("fleets.web.weigth", 5, ALL),
@@ -76,7 +76,7 @@ def test_a_key_that_is_written_twice_has_a_value_all_the_same() -> None:
     ("cloud", "faults", "left"),
     [
         ("aws", [], ["api", "web"]),
-        ("aws", ["rollcall:directory.zone: there is none"], ["api", "web"]),
+        ("aws", ["rollcall:serviceDiscovery.zone: there is none"], ["api", "web"]),
         ("aws", ["rollcall:fleets.web.region: is not enabled"], ["api"]),
         ("aws", ["AWS_ACCESS_KEY_ID: AWS does not accept it"], ["api"]),
         ("joyent", ["rollcall:joyent: no key"], ["web"]),
@@ -88,4 +88,4 @@ def test_what_a_cloud_refuses_keeps_the_rest_of_it_from_being_asked(
 ) -> None:
     rest = without_cloud(read_whole("local", TOLD)[0], cloud, faults)
     assert sorted(each.name for each in rest.fleets) == left
-    assert (rest.directory is None) == (cloud == "aws" and bool(faults) and "web.region" not in faults[0])
+    assert (rest.service_discovery is None) == (cloud == "aws" and bool(faults) and "web.region" not in faults[0])

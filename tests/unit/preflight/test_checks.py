@@ -104,9 +104,9 @@ def test_a_provider_in_another_account_is_a_fault_that_names_the_key_and_both(
 
 
 def test_the_program_shows_no_value_of_a_secret_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = {"rollcall:site": '{"zone": "hunter2"}', "rollcall:linger": "hunter3", "rollcall:fleets": "hunter4"}
+    told = {"rollcall:site": '{"zone": "hunter2"}', "rollcall:drainDelay": "hunter3", "rollcall:fleets": "hunter4"}
     monkeypatch.setattr(checks, "config", told.get)
-    monkeypatch.setattr(checks, "is_secret", lambda key: key != "rollcall:linger")
+    monkeypatch.setattr(checks, "is_secret", lambda key: key != "rollcall:drainDelay")
     monkeypatch.setattr(checks, "config_keys", lambda: sorted(told))
     with pytest.raises(ConfigurationError) as refused:
         checks.configured("local")

@@ -21,14 +21,14 @@ def settings(**fleet: object) -> Settings:
     }
     told = {
         "site": {"zone": "scalability.expert"},
-        "directory": {"zone": ZONE, "services": services},
+        "serviceDiscovery": {"zone": ZONE, "services": services},
         "fleets": {"web": {**web, **fleet}},
     }
     return read("local", told)
 
 
 def test_every_static_record_and_every_set_of_machines_is_looked_for() -> None:
-    directory = settings().directory
+    directory = settings().service_discovery
     assert directory is not None
     wanted = {(each.name, kind) for each in of_directory(directory) for kind in each.types}
     static = {(each.name, each.type) for each in static_records(directory)}
@@ -45,10 +45,10 @@ def test_every_static_record_and_every_set_of_machines_is_looked_for() -> None:
 
 def test_the_names_of_challenges_are_looked_for_above_them() -> None:
     told = settings()
-    assert told.directory is not None and told.site is not None
+    assert told.service_discovery is not None and told.site is not None
     at_site = challenge_name(OWNER, CloudflareJoin(zone="z", host=told.site.fqdn, token="t"))
     in_zone = challenge_name(OWNER, Route53Join(zone="Z", domain=ZONE, service="s", incarnation="v1", port=1))
-    names = [each.name for each in (*of_site(told), *of_directory(told.directory)) if not each.types]
+    names = [each.name for each in (*of_site(told), *of_directory(told.service_discovery)) if not each.types]
     assert any(at_site == f"{OWNER.generation}.{each}" for each in names) and CHALLENGES in at_site
     assert any(in_zone == f"{OWNER.generation}.{each}" for each in names)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from google.protobuf import struct_pb2
 
-from components.config.models import DirectorySettings, IncarnationSettings, ServiceSettings, SiteSettings
+from components.config.models import IncarnationSettings, ServiceDiscoverySettings, ServiceSettings, SiteSettings
 from components.dns import route53_zones
 from components.preflight import existing_resources
 from components.preflight.state import Held
@@ -34,7 +34,7 @@ SERVICE = ServiceSettings(
     incarnations=(IncarnationSettings(name="v1", txt={"path": "/", "a": 'quo"ted'}),),
     check="tcp:4218",
 )
-DIRECTORY = DirectorySettings(zone="unilans.net", services=(SERVICE,))
+DIRECTORY = ServiceDiscoverySettings(zone="unilans.net", services=(SERVICE,))
 APEX = "cloudflare:index/dnsRecord:DnsRecord"
 SET = "aws:route53/record:Record"
 DEREGISTRATION = "pulumi-python:dynamic/rollcall:Deregistration"
@@ -204,7 +204,7 @@ class TestDirectory:
 def test_a_zone_that_would_be_made_a_second_time_is_refused() -> None:
     found = existing_resources.zones("c1", "Z1", held(site_zone={}), ("scalability.expert", "unilans.net"))
     (fault,) = found.faults
-    assert fault.startswith("rollcall:directory.create: the zone unilans.net is there already, as Z1")
+    assert fault.startswith("rollcall:serviceDiscovery.create: the zone unilans.net is there already, as Z1")
     assert existing_resources.zones(None, None, EMPTY, ("", "")) == existing_resources.Standing()
 
 

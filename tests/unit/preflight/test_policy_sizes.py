@@ -21,7 +21,7 @@ def settings(cloud: str, shards: int, joins: list[str] | None = None, **more: An
     fleet = {"cloud": cloud, "size": "s", "image": "debian-12", "joins": joins or ["theService/v1"], **more}
     services = {"theService": {"port": 4218, "incarnations": {f"v{each}": {"shards": shards} for each in range(1, 4)}}}
     directory = {"zone": "unilans.net", "services": services}
-    return read("local", {"site": {"zone": "s.example"}, "directory": directory, "fleets": {"web": fleet}})
+    return read("local", {"site": {"zone": "s.example"}, "serviceDiscovery": directory, "fleets": {"web": fleet}})
 
 
 @pytest.mark.parametrize("config", CONFIGS)
@@ -33,7 +33,7 @@ def test_the_text_is_the_one_that_the_program_writes(graphs: Graphs, config: str
         token, _, resource = name.partition("::")
         if token in _POLICIES:
             written[resource.partition(" ")[0].removesuffix("-policy")] = inputs["policy"]
-    directory = CONFIGS[config].get("directory") or {}
+    directory = CONFIGS[config].get("serviceDiscovery") or {}
     arn = "arn:directory-zone" if directory.get("create") else "arn:aws:route53:::hostedzone/Z1"
 
     def measured(name: str) -> str:

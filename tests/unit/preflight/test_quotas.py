@@ -79,7 +79,7 @@ CHANGES: list[tuple[dict[str, Any], bool]] = [
     ({"count": 9, "weight": 1, "timeout": 60}, True),
     ({"size": "t3.small"}, False),
     ({"image": "ubuntu-24.04"}, False),
-    ({"renew": "2"}, False),
+    ({"image_refresh": "2"}, False),
     ({"ssh": SshSettings(user="admin")}, True),
     ({"ssh": SshSettings(user="admin", key_name="operators")}, False),
 ]

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from components.config.models import DirectorySettings
+from components.config.models import ServiceDiscoverySettings
 from components.preflight import soa
 
-DIRECTORY = DirectorySettings(zone="unilans.net", services=())
+DIRECTORY = ServiceDiscoverySettings(zone="unilans.net", services=())
 ROUTE53 = "ns-2048.awsdns-64.com. awsdns-hostmaster.amazon.com. 1 7200 900 1209600 86400"
 
 
@@ -28,9 +28,9 @@ def test_the_lesser_of_its_ttl_and_its_minimum_counts(ttl: int, minimum: int, se
 def test_a_preview_names_the_zone_and_the_seconds_and_what_to_do() -> None:
     (said,) = soa.warnings(DIRECTORY, lambda name: {"SOA": answered()} if name == "unilans.net." else {})
     assert said == (
-        "rollcall:directory.zone: by the SOA of unilans.net resolvers remember for 900 s that a name is not there. An incarnation that "
-        "somebody asked for while it had no machine is found up to 900 s after its first one has registered. Set "
-        "rollcall:directory.manageSoa to true, or the TTL of the zone's SOA record, or its last number, to 60 or less."
+        "rollcall:serviceDiscovery.zone: by the SOA of unilans.net resolvers remember for 900 s that a name is not there. An incarnation "
+        "that somebody asked for while it had no machine is found up to 900 s after its first one has registered. Set "
+        "rollcall:serviceDiscovery.manageSoa to true, or the TTL of the zone's SOA record, or its last number, to 60 or less."
     )
 
 

@@ -199,7 +199,7 @@ def props(members: list[dict[str, str]], **others: Any) -> dict[str, Any]:
         "places": PLACES,
         "cloud": {"cloud": "aws", "region": "us-west-2"},
         "timeout": 60,
-        "linger": 30,
+        "drain_delay": 30,
         "missing": [],
         "stale": [],
         "leftover": [],
@@ -237,7 +237,7 @@ def test_an_entry_of_a_machine_made_by_hand_stays_until_its_successor_answers_an
         remove(gone)
 
     world.remove = removed  # type: ignore[method-assign]
-    RollCallProvider().create(props(members, linger=90))
+    RollCallProvider().create(props(members, drain_delay=90))
     assert at_removal == [{"198.51.100.10", "198.51.100.99"}]
     assert [each.value for each in world.entries_] == ["198.51.100.10"]
     assert 60.0 in world.slept, "a TTL for caches, though the roll call's own time-out is no longer"
@@ -474,7 +474,7 @@ class TestSeenOff:
         members = [world.machine(each) for each in range(3)]
         state = RollCallProvider().update("", props(members), props(members[:2])).outs
         orphan = world.machine(7, generation="dddddd")["instance"]
-        RollCallProvider().update("", state, props(members[:2], brake=False))
+        RollCallProvider().update("", state, props(members[:2], safe_deletes=False))
         assert world.ended == [orphan]
 
 
@@ -535,9 +535,9 @@ class TestLeftHosts:
         DeregistrationProvider().delete("", told)
         assert world.removed == [host]
 
-    @pytest.mark.parametrize(("agent_s", "linger", "ends"), [(12, 30, 12), (1000, 20, 30), (1000, 0, 10)])
+    @pytest.mark.parametrize(("agent_s", "drain_delay", "ends"), [(12, 30, 12), (1000, 20, 30), (1000, 0, 10)])
     def test_one_that_joins_no_more_keeps_its_host_for_the_drain_delay(
-        self, world: World, monkeypatch: pytest.MonkeyPatch, agent_s: int, linger: int, ends: int
+        self, world: World, monkeypatch: pytest.MonkeyPatch, agent_s: int, drain_delay: int, ends: int
     ) -> None:
         """Its agent removes the host; one that lost its rights cannot."""
         members = [world.machine(0)]
@@ -549,7 +549,7 @@ class TestLeftHosts:
                 world.entries_ = [each for each in world.entries_ if each != host]
 
         monkeypatch.setattr(world, "sleep", passes)
-        told = {"linger": linger}
+        told = {"drain_delay": drain_delay}
         RollCallProvider().update("", props(members, places=[*PLACES, self.SERVICE], **told), props(members, **told))
         assert ends <= world.now <= ends + 2 and host not in world.entries_
         assert world.removed == ([] if agent_s == ends else [host]) and world.taken_out == []
@@ -700,14 +700,16 @@ class TestAMachineThatOnlyItsTagsSayToBeOurs:
         world.stuck.add(instance)
         return instance
 
-    @pytest.mark.parametrize("brake", [True, False])
+    @pytest.mark.parametrize("safe_deletes", [True, False])
     @pytest.mark.parametrize(
         "tags", [{}, {"generation": "", "machine": ""}, {"generation": "aaaaaa"}, {"fleet": "given-up"}]
     )
-    def test_is_never_ended_and_named_with_what_to_do(self, world: World, tags: dict[str, str], brake: bool) -> None:
+    def test_is_never_ended_and_named_with_what_to_do(
+        self, world: World, tags: dict[str, str], safe_deletes: bool
+    ) -> None:
         members = [world.machine(each) for each in range(10)]
         instance = self.tagged(world, **tags)
-        told = props(members, brake=brake, peers=["web"])
+        told = props(members, safe_deletes=safe_deletes, peers=["web"])
         (shown,) = RollCallProvider().read("", told).outs["unproven"]
         RollCallProvider().update("", told, told)
         assert world.ended == world.drained == []
@@ -755,31 +757,33 @@ def test_the_limit_holds_for_small_fleets_too(world: World, wanted: int, orphans
     if ends:
         RollCallProvider().update("", props(members), props(members))
     else:
-        with pytest.raises(RollCallError, match=rf"{lost[0]}[\s\S]*rollcall:brake false"):
+        with pytest.raises(RollCallError, match=rf"{lost[0]}[\s\S]*rollcall:safeDeletes false"):
             RollCallProvider().update("", props(members), props(members))
         assert world.ended == world.drained == []
-        RollCallProvider().update("", props(members), props(members, brake=False))
+        RollCallProvider().update("", props(members), props(members, safe_deletes=False))
     assert world.ended == lost
 
 
 class TestTwins:
     """Machines in no state with the generation of a member, as an `up` that was killed leaves them."""
 
-    def test_two_of_one_member_are_ended_only_without_the_brake(self, world: World) -> None:
+    def test_two_of_one_member_are_ended_only_without_the_safety_limit(self, world: World) -> None:
         members = [world.machine(0, registered=False)]
         twins = [world.machine(each, registered=False)["instance"] for each in (1, 2)]
-        with pytest.raises(RollCallError, match=rf"2 machines have the generation[\s\S]*{twins[1]}[\s\S]*brake false"):
+        with pytest.raises(
+            RollCallError, match=rf"2 machines have the generation[\s\S]*{twins[1]}[\s\S]*safeDeletes false"
+        ):
             RollCallProvider().create(props(members))
         assert world.ended == []
-        RollCallProvider().create(props(members, brake=False))
+        RollCallProvider().create(props(members, safe_deletes=False))
         assert world.ended == twins
 
-    @pytest.mark.parametrize("brake", [True, False])
-    def test_one_whose_member_does_not_run_serves_on(self, world: World, brake: bool) -> None:
+    @pytest.mark.parametrize("safe_deletes", [True, False])
+    def test_one_whose_member_does_not_run_serves_on(self, world: World, safe_deletes: bool) -> None:
         members = [world.machine(0, running=False, registered=False)]
         world.machine(1)
         with pytest.raises(RollCallError, match="web-0"):
-            RollCallProvider().create(props(members, brake=brake))
+            RollCallProvider().create(props(members, safe_deletes=safe_deletes))
         assert world.ended == world.drained == []
 
 
@@ -796,19 +800,19 @@ def test_a_machine_that_leaves_in_this_update_is_no_orphan(world: World) -> None
     assert world.ended == []
 
 
-@pytest.mark.parametrize(("brake", "ends"), [(True, False), (False, True)])
-def test_many_orphans_are_ended_only_without_the_brake(world: World, brake: bool, ends: bool) -> None:
+@pytest.mark.parametrize(("safe_deletes", "ends"), [(True, False), (False, True)])
+def test_many_orphans_are_ended_only_without_the_safety_limit(world: World, safe_deletes: bool, ends: bool) -> None:
     members = [world.machine(each) for each in range(6)]
     orphans = [world.machine(each, generation="dddddd")["instance"] for each in range(6, 10)]
     if ends:
-        RollCallProvider().update("", props(members), props(members, brake=brake))
+        RollCallProvider().update("", props(members), props(members, safe_deletes=safe_deletes))
     else:
-        with pytest.raises(RollCallError, match=r"4 of 10 machines .* in no state[\s\S]*rollcall:brake false"):
-            RollCallProvider().update("", props(members), props(members, brake=brake))
+        with pytest.raises(RollCallError, match=r"4 of 10 machines .* in no state[\s\S]*rollcall:safeDeletes false"):
+            RollCallProvider().update("", props(members), props(members, safe_deletes=safe_deletes))
     assert world.ended == (orphans if ends else [])
 
 
-def test_many_left_over_entries_are_removed_only_without_the_brake(world: World) -> None:
+def test_many_left_over_entries_are_removed_only_without_the_safety_limit(world: World) -> None:
     members = [world.machine(each) for each in range(8)]
     for each in range(8, 13):
         world.machine(each)
@@ -816,7 +820,7 @@ def test_many_left_over_entries_are_removed_only_without_the_brake(world: World)
     with pytest.raises(RollCallError, match=r"5 of 13 records are left over"):
         RollCallProvider().update("", props(members), props(members))
     assert world.removed == []
-    RollCallProvider().update("", props(members), props(members, brake=False))
+    RollCallProvider().update("", props(members), props(members, safe_deletes=False))
     assert len(world.removed) == 5
 
 
@@ -832,7 +836,7 @@ def test_a_fleet_that_is_given_up_serves_until_its_own_roll_call_goes(world: Wor
 
 @pytest.mark.parametrize("count", [1, 12])
 def test_a_fleet_with_another_name_in_the_same_up_leaves_its_predecessor_alone(world: World, count: int) -> None:
-    """The new one's RollCall is made before the old one's goes; the brake has nothing to say, since nobody is in no state."""
+    """The new one's RollCall is made before the old one's goes; the safety limit has no say, since nobody is in no state."""
     old = [world.machine(each, generation="eeeeee") for each in range(20, 20 + count)]
     for each in old:
         seen = world.seen_[each["instance"]]
@@ -1209,7 +1213,7 @@ class TestMachinesThatNoRollCallHasCounted:
 
     def test_a_machine_that_is_in_no_state_leaves_with_the_drain_delay_before_it_is_ended(self, world: World) -> None:
         old, new = web_0(world, 0, "aaaaaa"), web_0(world, 1, "bbbbbb")
-        RollCallProvider().create(props([new], brake=False))
+        RollCallProvider().create(props([new], safe_deletes=False))
         assert world.drained == world.ended == [old["instance"]] and 30.0 in world.slept
 
     def test_so_does_one_that_has_a_members_generation(self, world: World) -> None:
@@ -1220,7 +1224,7 @@ class TestMachinesThatNoRollCallHasCounted:
     def test_one_that_never_was_in_dns_is_ended_at_once(self, world: World) -> None:
         old, new = web_0(world, 0, "aaaaaa", registered=False), web_0(world, 1, "bbbbbb")
         world.stuck.add(old["instance"])
-        RollCallProvider().create(props([new], brake=False))
+        RollCallProvider().create(props([new], safe_deletes=False))
         assert world.ended == [old["instance"]] and 30.0 not in world.slept
 
 

@@ -126,7 +126,7 @@ def test_after_a_snapshot(found: Snapshot, actions: tuple[Action, ...]) -> None:
 )
 def test_the_safety_limit_refuses_what_is_done_without_it(found: Snapshot, message: str, without_limit: type) -> None:
     (refused,) = after_snapshot(CALL, START, found)[1]
-    assert isinstance(refused, Fail) and message in refused.message and "brake false" in refused.message
+    assert isinstance(refused, Fail) and message in refused.message and "safeDeletes false" in refused.message
     assert isinstance(after_snapshot(UNLIMITED, START, found)[1][0], without_limit)
 
 

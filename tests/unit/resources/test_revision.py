@@ -23,7 +23,7 @@ WEB = FleetSettings(name="web", cloud="aws", count=3, size="t3.micro", image="de
 ROWS: list[tuple[dict[str, Any], bool, bool]] = [
     ({"size": "t3.small"}, True, True),
     ({"image": "ubuntu-24.04"}, True, True),
-    ({"renew": "2"}, True, True),
+    ({"image_refresh": "2"}, True, True),
     ({"ssh": SshSettings(user="admin", key_name="operators")}, True, True),
     ({"ipv6": True}, True, True),
     ({"digests": {"shop": "a" * 64}}, True, True),

@@ -37,7 +37,7 @@ from localcloud.runtime.progress import Step, log_named
 from localcloud.runtime.show import GONE, addresses, visit
 from localcloud.runtime.updates import Events, Update, changes
 
-__all__ = ["GONE", "Rehearsal", "RehearsalError", "addresses", "visit"]
+__all__ = ["GONE", "Sandbox", "SandboxError", "addresses", "visit"]
 
 # The key pair that a stack's `ssh.keyName` may name.
 OPERATORS = "operators"
@@ -49,8 +49,8 @@ _LEFT = """\
 LINKED = ("__main__.py", "components", "userdata", ".venv")
 
 
-class RehearsalError(Exception):
-    """The rehearsal cannot go on; the message names what to do."""
+class SandboxError(Exception):
+    """The sandbox cannot go on; the message names what to do."""
 
 
 def say(text: str) -> None:
@@ -58,7 +58,7 @@ def say(text: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rehearsal:
+class Sandbox:
     """One set of local clouds with one stack on it. `instance` names both; `make` uses the stack's name, each test its own."""
 
     stack: str = "local"
@@ -83,7 +83,7 @@ class Rehearsal:
         return self.stack if project == "rollcall" else f"{project}.{self.stack}"
 
     def environment(self) -> dict[str, str]:
-        """What points any client at the local clouds, as a mapping. Raises RehearsalError when the local clouds are not up."""
+        """What points any client at the local clouds, as a mapping. Raises SandboxError when the local clouds are not up."""
         found: dict[str, str] = self.ask("env")
         home, backend = self.state / "pulumi-home", self.state / "backend"
         passphrase = self.state / "passphrase"
@@ -110,8 +110,8 @@ class Rehearsal:
         found["ROLLCALL_SSH"] = shlex.join([*inside, "ssh", "-i", str(self.state / "keys" / OPERATORS)])
         for name in ("AWS_ENDPOINT_URL", "CLOUDFLARE_BASE_URL", "TRITON_URL", "ROLLCALL_SITE_URL"):
             if urlsplit(found[name]).hostname != "127.0.0.1":
-                raise RehearsalError(
-                    f"{name}: {found[name]} is not this machine, and a rehearsal reaches loopback only. Run `make down`, then `make up`."
+                raise SandboxError(
+                    f"{name}: {found[name]} is not this machine, and a sandbox reaches loopback only. Run `make down`, then `make up`."
                 )
         return found
 
@@ -128,7 +128,7 @@ class Rehearsal:
     def running(self) -> bool:
         try:
             self.ask("status")
-        except RehearsalError:
+        except SandboxError:
             return False
         return True
 
@@ -144,18 +144,18 @@ class Rehearsal:
                 each.unlink()
 
     def ask(self, command: str, **values: Any) -> Any:
-        """Ask the daemon of the local clouds (localcloud.runtime.control). Raises RehearsalError when it does not run, or refuses."""
+        """Ask the daemon of the local clouds (localcloud.runtime.control). Raises SandboxError when it does not run, or refuses."""
         try:
             return ask(self.state / "control.sock", command, **values)
         except ControlError as wrong:
-            raise RehearsalError(str(wrong)) from wrong
+            raise SandboxError(str(wrong)) from wrong
 
     def localcloud(self, *words: str, capture: bool = False) -> str:
         done = subprocess.run(
             self._localcloud(*words), stdout=subprocess.PIPE if capture else None, check=False, text=True, cwd=ROOT
         )
         if done.returncode:
-            raise RehearsalError(f"localcloud {words[0]}: failed. Read its message above.")
+            raise SandboxError(f"localcloud {words[0]}: failed. Read its message above.")
         return done.stdout or ""
 
     def _localcloud(self, *words: str) -> list[str]:
@@ -165,7 +165,7 @@ class Rehearsal:
         return self.state / LOGS / f"pulumi-{verb}.log"
 
     def watched(self, step: Step, verb: str, *words: str) -> Update:
-        """Lay out and run `pulumi VERB`: its progress in few lines, all that it prints in a log. Raises RehearsalError naming the log
+        """Lay out and run `pulumi VERB`: its progress in few lines, all that it prints in a log. Raises SandboxError naming the log
         when it fails."""
         self.lay_out(lambda text: step.line(f"==> {text}"))
         log, done, events = self.log_of(verb), Update(), Events(self.state / "events")
@@ -184,7 +184,7 @@ class Rehearsal:
         if code:
             said = f"Read {log} for all that it printed." if done.failed else log_named(log)
             fix = "Correct the errors above" if done.failed else "Read its log"
-            raise RehearsalError(f"pulumi {verb}: failed with exit code {code}. {fix}.\n{said}")
+            raise SandboxError(f"pulumi {verb}: failed with exit code {code}. {fix}.\n{said}")
         return done
 
     def engines_environment(self) -> dict[str, str]:
@@ -200,11 +200,11 @@ class Rehearsal:
     def pulumi(
         self, *words: str, capture: bool = False, check: bool = True, extra: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Run the engine in the work folder. With `check` a failure raises RehearsalError."""
+        """Run the engine in the work folder. With `check` a failure raises SandboxError."""
         env = {**self.engines_environment(), **(extra or {})}
         done = _run_in_session(["pulumi", *words, "--non-interactive"], self.work, env, capture)
         if check and done.returncode:
-            raise RehearsalError(
+            raise SandboxError(
                 f"pulumi {words[0]}: failed. Read its output.\n{(done.stdout or '')[-4000:]}{(done.stderr or '')[-4000:]}"
             )
         return done
@@ -233,14 +233,14 @@ class Rehearsal:
             self.pulumi("cancel", "--yes", "--stack", self.stack, capture=True, check=False)
 
     def write_config(self, tell: Callable[[str], None] = say) -> None:
-        """Give the next run of the engine the stack's configuration as it is now. Raises RehearsalError when there is none."""
+        """Give the next run of the engine the stack's configuration as it is now. Raises SandboxError when there is none."""
         source = self.config or ROOT / f"Pulumi.{self.stack}.yaml"
         if not source.exists():
-            raise RehearsalError(f"{source.name}: does not exist. Write one, or choose another stack with STACK=NAME.")
+            raise SandboxError(f"{source.name}: does not exist. Write one, or choose another stack with STACK=NAME.")
         try:
             left = plain.copy_project(self.state, source, f"Pulumi.{self.stack}.yaml")
         except ValueError as wrong:
-            raise RehearsalError(str(wrong)) from wrong
+            raise SandboxError(str(wrong)) from wrong
         if left:
             tell(f"of {source.name} this leaves out {', '.join(left)}: the local clouds stand for the real ones")
 
@@ -273,7 +273,7 @@ class Rehearsal:
                         raise
 
     def install_plugins(self) -> None:
-        """The stand-ins, and those plugins that are to be real. Raises RehearsalError when one of these cannot be had."""
+        """The stand-ins, and those plugins that are to be real. Raises SandboxError when one of these cannot be had."""
         from localcloud.plugins import STAND_INS, PluginsError, bring, chosen, install
 
         home = self.state / "pulumi-home"
@@ -283,20 +283,20 @@ class Rehearsal:
             install(home, VENV / "bin" / "python", which=set(STAND_INS) - real)
             bring(home, users, real, lambda name, version: _download(name, version, users))
         except PluginsError as lacking:
-            raise RehearsalError(str(lacking)) from lacking
+            raise SandboxError(str(lacking)) from lacking
         self._plugins_file.write_text(self.plugins)
 
     @property
     def _plugins_file(self) -> Path:
         return self.state / "plugins"
 
-    def as_it_is_up(self) -> Rehearsal:
+    def as_it_is_up(self) -> Sandbox:
         """The same with the plugins that it is up with."""
         return replace(self, plugins=self._plugins_file.read_text()) if self._plugins_file.exists() else self
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Hold this instance for ourselves. Raises RehearsalError when another one holds it."""
+        """Hold this instance for ourselves. Raises SandboxError when another one holds it."""
         self.state.mkdir(parents=True, exist_ok=True)
         path = self.state / LOCK
         with path.open("a+") as lock:
@@ -304,11 +304,11 @@ class Rehearsal:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 lock.seek(0)
-                raise RehearsalError(
+                raise SandboxError(
                     f"make: another one of this checkout works (process {lock.read().strip() or '?'}). Wait until it ends."
                 ) from None
             if not (path.exists() and path.samefile(f"/proc/self/fd/{lock.fileno()}")):
-                raise RehearsalError("make: a `make down` of this checkout has just ended. Run it again.")
+                raise SandboxError("make: a `make down` of this checkout has just ended. Run it again.")
             lock.seek(0)
             lock.truncate()
             lock.write(str(os.getpid()))
@@ -410,101 +410,101 @@ def engine_folder() -> str:
     words = [sys.executable, "-m", "localcloud.engine"]
     found = subprocess.run(words, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True, check=False)
     if found.returncode:
-        raise RehearsalError("pulumi: there is no engine (the reason is above). Run `make prepare`.")
+        raise SandboxError("pulumi: there is no engine (the reason is above). Run `make prepare`.")
     return found.stdout.strip().splitlines()[-1]
 
 
-def up(rehearsal: Rehearsal) -> None:
+def up(sandbox: Sandbox) -> None:
     times: dict[str, float] = {}
-    with rehearsal.alone():
-        rehearsal.install_plugins()
+    with sandbox.alone():
+        sandbox.install_plugins()
         with _timed("local clouds", times) as step:
-            step.end("running" if rehearsal.start() else "started")
+            step.end("running" if sandbox.start() else "started")
         with _timed("pulumi up", times) as step:
             step.begin("deploying the stack, about a minute the first time")
-            step.end(rehearsal.watched(step, "up", "--yes").counts())
+            step.end(sandbox.watched(step, "up", "--yes").counts())
         with _timed("show", times) as step:
-            show(rehearsal)
+            show(sandbox)
             step.end()
-        (rehearsal.state / "up.json").write_text(json.dumps(times))
+        (sandbox.state / "up.json").write_text(json.dumps(times))
 
 
-def down(rehearsal: Rehearsal) -> None:
-    with rehearsal.alone():
-        if rehearsal.running():
-            rehearsal = rehearsal.as_it_is_up()
+def down(sandbox: Sandbox) -> None:
+    with sandbox.alone():
+        if sandbox.running():
+            sandbox = sandbox.as_it_is_up()
             try:
                 with _timed("pulumi destroy") as step:
                     step.begin("destroying the stack, about half a minute")
-                    step.end(rehearsal.watched(step, "destroy", "--yes").counts())
-            except RehearsalError as fault:
+                    step.end(sandbox.watched(step, "destroy", "--yes").counts())
+            except SandboxError as fault:
                 print(f"rollcall: {fault}\nThe local clouds are stopped anyway, with everything on them.")
         with _timed("local clouds") as step:
-            rehearsal.stop()
-            rehearsal._plugins_file.unlink(missing_ok=True)
+            sandbox.stop()
+            sandbox._plugins_file.unlink(missing_ok=True)
             step.end("stopped")
-        print(_LEFT.format(logs=f".rollcall/{rehearsal.instance}/logs", cache=cache()))
+        print(_LEFT.format(logs=f".rollcall/{sandbox.instance}/logs", cache=cache()))
         # Ours until the end: who waited for it finds another file.
-        (rehearsal.state / LOCK).unlink()
+        (sandbox.state / LOCK).unlink()
 
 
-def preview(rehearsal: Rehearsal) -> None:
-    with rehearsal.alone():
-        rehearsal.install_plugins()
-        rehearsal.start()
+def preview(sandbox: Sandbox) -> None:
+    with sandbox.alone():
+        sandbox.install_plugins()
+        sandbox.start()
         with _timed("pulumi preview") as step:
             step.begin("finding out what would change, about 10 seconds")
-            done = rehearsal.watched(step, "preview", "--diff")
-            log = rehearsal.log_of("preview")
+            done = sandbox.watched(step, "preview", "--diff")
+            log = sandbox.log_of("preview")
             for line in changes(log.read_text(errors="replace")):
                 step.line(line)
             step.end(f"{done.counts()}; {log} has every property")
 
 
-def env(rehearsal: Rehearsal) -> None:
+def env(sandbox: Sandbox) -> None:
     """The environment as lines for a shell, in which plain `pulumi` works on the stack from anywhere in the checkout."""
-    found = rehearsal.environment()
+    found = sandbox.environment()
     engine = Path(found["PATH"].partition(os.pathsep)[0]) / "pulumi"
-    command = plain.write_command(rehearsal.state, VENV / "bin" / "python", engine)
+    command = plain.write_command(sandbox.state, VENV / "bin" / "python", engine)
     for name, value in sorted({**found, "PATH": f"{command}{os.pathsep}{found['PATH']}"}.items()):
         print(f"export {name}={shlex.quote(value)}")
 
 
-def status(rehearsal: Rehearsal, *words: str) -> int:
+def status(sandbox: Sandbox, *words: str) -> int:
     """State, clouds and DNS side by side: `rollcall status`, pointed at the local clouds."""
-    if not rehearsal.work.exists():
-        raise RehearsalError(f"{rehearsal.stack}: nothing is deployed. Run `make up` or `make preview` first.")
-    return _pointed(rehearsal, rehearsal.work, "components.commands.status", "--stack", rehearsal.stack, *words)
+    if not sandbox.work.exists():
+        raise SandboxError(f"{sandbox.stack}: nothing is deployed. Run `make up` or `make preview` first.")
+    return _pointed(sandbox, sandbox.work, "components.commands.status", "--stack", sandbox.stack, *words)
 
 
-def catalogue(rehearsal: Rehearsal, *words: str) -> int:
+def catalogue(sandbox: Sandbox, *words: str) -> int:
     """The images and sizes of both clouds: `rollcall catalogue`, pointed at the local clouds."""
-    return _pointed(rehearsal, ROOT, "components.commands.catalogue", *words)
+    return _pointed(sandbox, ROOT, "components.commands.catalogue", *words)
 
 
-def _pointed(rehearsal: Rehearsal, folder: Path, module: str, *words: str) -> int:
+def _pointed(sandbox: Sandbox, folder: Path, module: str, *words: str) -> int:
     command = [str(VENV / "bin" / "python"), "-m", module, *words]
-    env = rehearsal.engines_environment()
+    env = sandbox.engines_environment()
     return subprocess.run(command, cwd=folder, env=env, stdin=subprocess.DEVNULL, check=False).returncode
 
 
-def show(rehearsal: Rehearsal) -> None:
-    """The fleet, the records, and the site answering: what a new user sees after `make up`. Raises RehearsalError naming each
+def show(sandbox: Sandbox) -> None:
+    """The fleet, the records, and the site answering: what a new user sees after `make up`. Raises SandboxError naming each
     part that does not answer."""
-    outputs = json.loads(rehearsal.pulumi("stack", "output", "--json", "--stack", rehearsal.stack, capture=True).stdout)
-    found = rehearsal.environment()
+    outputs = json.loads(sandbox.pulumi("stack", "output", "--json", "--stack", sandbox.stack, capture=True).stdout)
+    found = sandbox.environment()
     faults: list[str] = []
-    shown.fleet(rehearsal.ask("ps"), rehearsal.tag)
-    _say_stand_ins(rehearsal)
+    shown.fleet(sandbox.ask("ps"), sandbox.tag)
+    _say_stand_ins(sandbox)
     if "directory" in outputs:
-        faults += shown.services(outputs["directory"], found["ROLLCALL_DNS"], rehearsal.sample)
+        faults += shown.services(outputs["directory"], found["ROLLCALL_DNS"], sandbox.sample)
     if "site" in outputs and not shown.serves_site(outputs["fleets"]):
         print(f"\n{outputs['site']['host']}: no fleet with machines joins the site.")
     elif "site" in outputs:
         faults += shown.site(outputs["site"]["host"], found["ROLLCALL_SITE_URL"], found["ROLLCALL_DNS"])
     if faults:
-        raise RehearsalError(
-            f"{rehearsal.stack}: is deployed, but not all of it answers:\n  "
+        raise SandboxError(
+            f"{sandbox.stack}: is deployed, but not all of it answers:\n  "
             + "\n  ".join(faults)
             + "\nRun `make status` for details."
         )
@@ -512,8 +512,8 @@ def show(rehearsal: Rehearsal) -> None:
         print(f"\nOpen {found['ROLLCALL_SITE_URL']} in a browser; `make status` any time; `make down` ends it.")
 
 
-def _say_stand_ins(rehearsal: Rehearsal) -> None:
-    config = (rehearsal.work / f"Pulumi.{rehearsal.stack}.yaml").read_text()
+def _say_stand_ins(sandbox: Sandbox) -> None:
+    config = (sandbox.work / f"Pulumi.{sandbox.stack}.yaml").read_text()
     if "ubuntu" in config:
         print("  (the stack asks for Ubuntu; on the local clouds Debian 12 stands in for it)")
 
@@ -558,16 +558,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for each in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, _interrupt)
     try:
-        rehearsal = Rehearsal(stack=chosen.stack, instance=chosen.instance or chosen.stack)
-        rehearsal = replace(rehearsal, plugins=chosen.plugins) if chosen.plugins else rehearsal.as_it_is_up()
+        sandbox = Sandbox(stack=chosen.stack, instance=chosen.instance or chosen.stack)
+        sandbox = replace(sandbox, plugins=chosen.plugins) if chosen.plugins else sandbox.as_it_is_up()
         as_json = ["--json"] if chosen.json else []
         if chosen.command == "status":
-            return status(rehearsal, *as_json)
+            return status(sandbox, *as_json)
         if chosen.command == "catalogue":
             there = ["--region", chosen.region] if chosen.region else []
-            return catalogue(rehearsal, *as_json, *there, "--", *chosen.words)
-        COMMANDS[chosen.command](rehearsal)
-    except RehearsalError as fault:
+            return catalogue(sandbox, *as_json, *there, "--", *chosen.words)
+        COMMANDS[chosen.command](sandbox)
+    except SandboxError as fault:
         print(f"rollcall: {fault}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

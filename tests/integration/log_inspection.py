@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO
 
-from localcloud.runtime.rehearsal import Rehearsal
+from localcloud.runtime.sandbox import Sandbox
 
 _LINE = re.compile(
     r"(?P<at>[\d-]+ [\d:]+,\d+) (?P<who>\S+) \S+ (?P<method>\S+) (?P<path>\S+) (?P<code>\S+) (?P<ms>\d+) ms"
@@ -32,12 +32,12 @@ class Request:
     code: int
 
 
-def requests_of(rehearsal: Rehearsal, api: str, who: Callable[[str], bool] = lambda _: True) -> list[Request]:
+def requests_of(sandbox: Sandbox, api: str, who: Callable[[str], bool] = lambda _: True) -> list[Request]:
     """Every request to this API by a client whose address `who` takes, in the order in which they ended."""
     found = []
     for file in ("access.log.1", "access.log"):
         with contextlib.suppress(FileNotFoundError):
-            for line in (rehearsal.state / "logs" / file).read_text().splitlines():
+            for line in (sandbox.state / "logs" / file).read_text().splitlines():
                 parts = _LINE.match(line)
                 if parts and parts["path"].startswith(api) and who(parts["who"]):
                     at = datetime.strptime(parts["at"], "%Y-%m-%d %H:%M:%S,%f").timestamp()
@@ -64,8 +64,8 @@ def most_in(requests: Sequence[Request], seconds: float) -> int:
 class Logs:
     """The agents' logs of all machines, by instance, kept open from the host: so they are whole when the machines are gone."""
 
-    def __init__(self, rehearsal: Rehearsal) -> None:
-        self._folder = rehearsal.state / "machines"
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._folder = sandbox.state / "machines"
         self._files: dict[str, IO[bytes]] = {}
         self._stop = threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
