@@ -20,7 +20,7 @@ class RollCallArgs:
 
     - `members`: mappings `{machine, generation, instance}`. `places`: what `Place.as_inputs` gives. `cloud`: what
       `Location.as_inputs` gives.
-    - `timeout`: fail after this many seconds without progress. `drain_delay`: seconds for which a machine serves after its records are gone.
+    - `timeout`: fail after this many seconds without progress. `drain_delay`: seconds that a machine serves after its records are gone.
     - `uncounted`: machines of the state that no roll call has counted, because the `up` that created them failed before: `{stack, fleet,
       machine, generation}`. Those that are not members leave as members do.
     - `peers`: the fleets at the same location of the same cloud. `elsewhere`: the other locations of the cloud that have fleets.

@@ -84,7 +84,7 @@ class ZoneRecordProvider(ResourceProvider):
             self._store(props).change([old] if old else [], [new] if new else [])
         except RollcallError as refused:
             raise ZoneRecordError(
-                f"{props['name']} {props['type']}: was not written ({refused}). Correct what the name server refuses, and run `pulumi up` again."
+                f"{props['name']} {props['type']}: was not written ({refused}). Correct what the name server refuses."
             ) from refused
 
     def _store(self, props: Mapping[str, Any]) -> Any:
