@@ -198,6 +198,11 @@ set_up_workload() {
         return
     fi
     systemctl daemon-reload
+    # The agent starts it, when it has the workload's secrets.
+    if [ "$kind" = secret ]; then
+        [ "$state" = same ] || systemctl try-restart --no-block "workload-$name.service"
+        return
+    fi
     systemctl enable -q --no-reload "workload-$name.service"
     if [ "$state" = changed ]; then
         systemctl restart --no-block "workload-$name.service"

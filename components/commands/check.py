@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from components.aws import account_settings
-from components.config import namespaces, stack_file
+from components.config import namespaces, stack_file, workload_secrets
 from components.config.checks import NO_FLEET
 from components.config.errors import ConfigurationError, at
 from components.config.models import KEYS, SECRET_KEYS, Settings, stack_id
@@ -46,7 +46,8 @@ def _settings(file: StackFile, keys: Sequence[str], stack: str) -> tuple[Setting
         found = [each for each in found if not each.startswith(NO_FLEET)]
     # Of what is encrypted nothing is known.
     sealed = [at(str(key), *rest) for key, *rest in file.secrets]
-    return settings, [each for each in found if not each.startswith(tuple(f"{key}:" for key in sealed))]
+    found = [each for each in found if not each.startswith(tuple(f"{key}:" for key in sealed))]
+    return settings, [*found, *workload_secrets.faults(settings, file, is_secret="workloads" in hidden)]
 
 
 def _of_providers(file: StackFile) -> list[str]:

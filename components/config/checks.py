@@ -88,7 +88,7 @@ def check(settings: Settings, faults: Faults, hidden: Collection[str] = ()) -> S
             for each in service.incarnations:
                 join, key = f"{service.name}/{each.name}", at(_SERVICES, service.name)
                 _floor(key, join, join, service.min_registered, settings, add)
-    workload_checks.check(settings, faults, add, hidden)
+    workload_checks.check(settings, faults, add)
     for fleet in settings.fleets:
         _fleet(fleet, add)
         _joins(settings, fleet, faults, add)

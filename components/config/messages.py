@@ -63,6 +63,8 @@ def problem_and_fix(error: Mapping[str, Any], schema: Node, *, hidden: bool = Fa
 def _of_type(given: object, node: Node) -> tuple[str, str]:
     if "enum" in node:
         return f"is not one of {', '.join(node['enum'])}", "Set one of these"
+    if "secure" in node.get("properties", {}):
+        return "is not a secret", "Run `pulumi config set --secret --path`, which encrypts one text"
     kind = node.get("type")
     if kind == "integer":
         limits = f"{node['minimum']} to {node['maximum']}{node.get('unit', '')}"

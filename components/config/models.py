@@ -13,7 +13,7 @@ from functools import partial
 from ipaddress import ip_address, ip_network
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, SecretStr, WithJsonSchema
 from pydantic.alias_generators import to_camel
 from pydantic_core import CoreSchema, core_schema
 
@@ -32,16 +32,17 @@ SITE_JOIN = "site"
 # Secrets, which are no part of the settings and which no check prints.
 MACHINE_TOKEN = "machineToken"
 TSIG_KEY, MACHINE_TSIG_KEY = "tsigKey", "machineTsigKey"
+# How a stack's file has a secret.
+_SECURE = {
+    "type": "object",
+    "properties": {"secure": {"type": "string"}},
+    "required": ["secure"],
+    "additionalProperties": False,
+}
 
 
 def _secret_key(description: str) -> dict[str, Any]:
-    return {
-        "description": description,
-        "type": "object",
-        "properties": {"secure": {"type": "string"}},
-        "required": ["secure"],
-        "additionalProperties": False,
-    }
+    return {"description": description, **_SECURE}
 
 
 SECRET_KEYS = {
@@ -178,6 +179,14 @@ def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
         if names.count(name) > 1:
             raise refused("is in it twice", "Name each once", name)
     return names
+
+
+def _sealed(value: Any) -> Any:
+    """Read what is encrypted in the stack's file, and so is not known without the engine, as an empty secret."""
+    return "" if value is None else value
+
+
+_Secret = Annotated[SecretStr, BeforeValidator(_sealed), WithJsonSchema(_SECURE)]
 
 
 def _number(name: str) -> int:
@@ -741,6 +750,13 @@ class WorkloadSettings(Section):
     ] = None
     env: Annotated[
         Mapping[str, str], Field(description="its environment; no secrets, because it is in the state and on the disk")
+    ] = field(default_factory=dict)
+    secrets: Annotated[
+        Mapping[str, _Secret],
+        Field(
+            description="its secrets by name: `pulumi config set --secret --path 'rollcall:workloads.shop.secrets.DATABASE_URL' VALUE`."
+            " The app reads the file `$CREDENTIALS_DIRECTORY/DATABASE_URL` ([secrets](workloads.md#secrets))"
+        ),
     ] = field(default_factory=dict)
     nginx: Annotated[
         NginxSettings | None, Field(description="in place of `run`: its files are a static site, `{root: public}`")

@@ -27,6 +27,8 @@ _MOST_REPAIRS = 20
 _TYPED = {"integer": "-?(?:0|[1-9][0-9]{0,17})", "boolean": "true|false"}
 # What pydantic knows the fields by that are no keys.
 NOT_A_KEY = "\0"
+# What no message shows, be it encrypted or not: the secrets of a workload.
+SECRETS = "secrets"
 
 
 class Model(Generic[T]):
@@ -56,7 +58,7 @@ class Model(Generic[T]):
             given, errors = typed, self._errors(typed)
         for error in errors if isinstance(errors, list) else ():
             path = [each for each in error["loc"] if each != KEY]
-            secret = bool(path) and path[0] in hidden
+            secret = bool(path) and (path[0] in hidden or SECRETS in path)
             faults.add(self.where(*path), *problem_and_fix(error, self.schema, hidden=secret))
         for _ in range(_MOST_REPAIRS):
             if not isinstance(errors, list):

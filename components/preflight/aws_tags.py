@@ -18,7 +18,19 @@ from dataclasses import dataclass
 
 from components.config.models import FleetSettings, Settings
 from components.resources.fleets.revision import VERSION, version
-from rollcall.settings import DRAIN, FLEET, GENERATION, JOIN, MACHINE, PROBE, RELEASE, STORE, WORKLOAD, WORKLOADS
+from rollcall.settings import (
+    DRAIN,
+    FLEET,
+    GENERATION,
+    JOIN,
+    MACHINE,
+    PROBE,
+    RELEASE,
+    SECRETS,
+    STORE,
+    WORKLOAD,
+    WORKLOADS,
+)
 
 KEY = "aws:defaultTags"
 _ENVIRONMENT = "TF_AWS_DEFAULT_TAGS_"
@@ -92,6 +104,7 @@ def kinds_of(settings: Settings, marks: Sequence[str]) -> list[Kind]:
     if ec2:
         joins = [f"{JOIN}{at}" for at in range(max(len(each.joins) for each in ec2))]
         workloads = dict.fromkeys(f"{WORKLOAD}{name}" for each in ec2 for name in each.runs)
+        secrets = (f"{SECRETS}{one.name}" for each in ec2 for one in settings.workloads_of(each) if one.secrets)
         told = (
             "Name",
             VERSION,
@@ -105,6 +118,7 @@ def kinds_of(settings: Settings, marks: Sequence[str]) -> list[Kind]:
             DRAIN,
             *joins,
             *workloads,
+            *dict.fromkeys(secrets),
         )
         found += [
             Kind(

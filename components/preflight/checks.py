@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,7 +20,7 @@ import pulumi
 from components.aws import api_errors
 from components.aws.account_settings import region_around, secrets
 from components.aws.region import own_region
-from components.config import namespaces, stack_file
+from components.config import namespaces, stack_file, workload_secrets
 from components.config.errors import ConfigurationError, at
 from components.config.models import (
     KEYS,
@@ -28,6 +29,7 @@ from components.config.models import (
     FleetSettings,
     ServiceDiscoverySettings,
     Settings,
+    WorkloadSettings,
 )
 from components.config.reader import decoded, read_whole
 from components.dns import route53_zones
@@ -119,7 +121,16 @@ def described(stack: str) -> tuple[Settings, list[str]]:
     settings, wrong_values = read_whole(stack, {**given, **others}, hidden)
     root = pulumi.get_root_directory()
     doubled = stack_file.faults(Path(root), pulumi.get_stack()) if root else []
-    return settings, [*doubled, *faults, *namespaces.misspelt(config_keys()), *wrong_values]
+    exposed = workload_secrets.faults(settings, _file(root), is_secret="workloads" in hidden)
+    return settings, [*doubled, *faults, *namespaces.misspelt(config_keys()), *wrong_values, *exposed]
+
+
+def _file(root: str | None) -> stack_file.StackFile | None:
+    """The stack's file; None where the engine has the configuration from elsewhere."""
+    try:
+        return stack_file.read(Path(root), pulumi.get_stack()) if root else None
+    except stack_file.StackFileError:
+        return None
 
 
 def region_fault(settings: Settings) -> list[str]:
@@ -244,6 +255,7 @@ def carried_faults(settings: Settings, room: int) -> list[str]:
     for fleet in settings.fleets_of("joyent"):
         releases = releases_of(settings, fleet.digests, project_folder())
         size = sum(map(userdata.carried_size, releases))
+        size += sum(map(workload_secrets_size, settings.workloads_of(fleet)))
         if size > room:
             fix = "Publish the files at an https address and name it by artifact and sha256, or exclude what no machine needs"
             found.append(
@@ -251,6 +263,12 @@ def carried_faults(settings: Settings, room: int) -> list[str]:
                 f"request that makes a Triton machine. {fix}."
             )
     return found
+
+
+def workload_secrets_size(workload: WorkloadSettings) -> int:
+    """How many bytes of the request that makes a Triton machine a workload's secrets take."""
+    values = {name: value.get_secret_value() for name, value in workload.secrets.items()}
+    return len(json.dumps(values)) if values else 0
 
 
 def revoke(lost: Sequence[lost_tokens.LostToken], api: CloudflareApi | None) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from components.config.models import SITE_JOIN, FleetSettings, Settings
-from components.resources import memberships
+from components.resources import memberships, workload_secrets
 from components.resources.dns_credentials import ORIGIN, PROBE_KEY, TOKEN, join_statements, policy_document
 from components.resources.releases import FOLDER
 from components.resources.zones import TSIG
@@ -58,6 +58,8 @@ def document(
     """The policy that the fleet's registrar will write; `parameter` gives the ARN of a secret's SSM parameter, `objects` is that of the
     releases."""
     secrets = [PROBE_KEY, *_secrets(settings, fleet)] if fleet.cloud == "aws" else []
+    if fleet.cloud == "aws":
+        secrets += workload_secrets.names_of(settings.workloads_of(fleet))
     sets, directory = _sets(settings, fleet), settings.service_discovery
     joins = [join_statements(zone_arn, directory.zone, sets)] if sets and directory is not None else []
     return policy_document([parameter(each) for each in secrets], joins, objects if fleet.cloud == "aws" else "")
@@ -86,7 +88,14 @@ def _sets(settings: Settings, fleet: FleetSettings) -> list[str]:
 
 def _fault(settings: Settings, fleet: FleetSettings, whose: str, length: int) -> Iterator[str]:
     sets = _sets(settings, fleet)
-    if length > MOST[whose]:
+    secrets = workload_secrets.names_of(settings.workloads_of(fleet)) if whose == "role" else []
+    if length > MOST[whose] and secrets:
+        yield (
+            f"rollcall:fleets.{fleet.name}.runs: the fleet joins {len(sets)} SRV sets and its workloads have {len(secrets)} secrets, so "
+            f"the policy of its IAM role would have {length} characters, and IAM takes {MOST[whose]}. Keep several secrets in one, or "
+            "split the fleet."
+        )
+    elif length > MOST[whose]:
         yield (
             f"rollcall:fleets.{fleet.name}.joins: the fleet joins {len(sets)} SRV sets, so the policy of its IAM {whose} would have "
             f"{length} characters, and IAM takes {MOST[whose]}. Let it join fewer incarnations, split it into several fleets that "

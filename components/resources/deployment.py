@@ -8,7 +8,7 @@ import pulumi
 
 from components.config.models import SITE_JOIN, FleetSettings, Settings
 from components.resources import aws_sdk as aws
-from components.resources import ec2_lookups, releases
+from components.resources import ec2_lookups, releases, workload_secrets
 from components.resources.dns_credentials import (
     PROBE_KEY,
     Grant,
@@ -71,7 +71,8 @@ class Deployment:
         provider = self._providers.get(fleet.region) if kind.instance_role else None
         store = self._stores[fleet.region] if kind.instance_role else None
         grants, secrets = self._grants(fleet), self._secrets(fleet)
-        shared = {PROBE_KEY: pulumi.Output.secret(self._probe_key.value)}
+        workloads = self._settings.workloads_of(fleet)
+        shared = {PROBE_KEY: pulumi.Output.secret(self._probe_key.value), **workload_secrets.values_of(workloads)}
         role = self._role(fleet, grants, {**shared, **secrets}, store, provider) if store else None
         user = IamUser(fleet.name, grants, self._settings.rotation_trigger) if grants and not role else None
         args = FleetArgs(
@@ -88,6 +89,9 @@ class Deployment:
             profile=role.profile if role else "",
             store=store.setting if store else "",
             workloads=[self._release_of(each) for each in fleet.digests],
+            workload_secrets=workload_secrets.settings_of(
+                self._settings, fleet, self._probe_key.value, role.parameters if role else None
+            ),
             network_ids=self._settings.network_ids.get(fleet.name, ()),
             drain_delay=self._settings.drain_delay,
             safe_deletes=self._settings.safe_deletes,

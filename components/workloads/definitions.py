@@ -35,6 +35,8 @@ def definition(told: WorkloadSettings) -> dict[str, Any]:
         "run": told.run,
         "user": told.user,
         "env": dict(told.env),
+        # Their names only: another value is not another release.
+        "secrets": sorted(told.secrets),
         "nginx": {"root": told.nginx.root} if told.nginx is not None else None,
         "check": check.words if check is not None else None,
         "grace": check.grace if check is not None else None,

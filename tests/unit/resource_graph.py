@@ -221,6 +221,22 @@ CONFIGS: dict[str, dict[str, Any]] = {
             "api": {"cloud": "aws", "size": "t3.micro", **_WEB, "count": 1, "joins": ["theService/v2"]},
         },
     },
+    "secrets": {
+        "site": {"zone": "scalability.expert"},
+        "serviceDiscovery": {"zone": "unilans.net", "services": {"theService": _THE_SERVICE}},
+        "workloads": {
+            "shop": {
+                "run": "python3 -m shop",
+                "secrets": {"DATABASE_URL": "postgres://secret-one", "API_KEY": "secret-two"},
+            },
+            "plain": {"run": "python3 -m plain"},
+        },
+        "fleets": {
+            "shops": {**{"cloud": "aws", "size": "t3.micro"}, **_WEB, "runs": ["shop", "plain"]},
+            "there": {**{"cloud": "joyent", "size": "g1.micro"}, **_WEB, "joins": ["theService/v2"], "runs": ["shop"]},
+            "plains": {**{"cloud": "aws", "size": "t3.micro"}, **_WEB, "count": 1, "runs": ["plain"]},
+        },
+    },
     "new": {
         "site": {
             "zone": "scalability.expert",

@@ -438,6 +438,16 @@ class TestBoot:
         assert [each for each in words if each in order] == order
         assert calls.index("systemctl enable -q --no-reload workload-shop.service") < calls.index(started)
 
+    @pytest.mark.parametrize("state", ["changed", "same"])
+    def test_a_workload_with_secrets_is_left_to_the_agent_to_start(self, host: Host, state: str) -> None:
+        host.is_("aws i-0123 shop")
+        host.workload(f"secret {state} - python3-venv")
+        assert host.boot().returncode == 0
+        calls = [each for each in host.calls() if each.startswith("systemctl")]
+        again = ["systemctl try-restart --no-block workload-shop.service"]
+        assert [each for each in calls if "workload-shop" in each] == (again if state == "changed" else [])
+        assert "systemctl restart rollcall.service" in calls
+
     def test_a_static_site_of_the_operators_is_served_by_nginx_from_where_it_was_unpacked(self, host: Host) -> None:
         host.is_("aws i-0123 www")
         host.workload("nginx changed /opt/rollcall/workloads/www/current/files/public nginx")

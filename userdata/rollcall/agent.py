@@ -14,14 +14,14 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rollcall import edge, probe
 from rollcall.answers import Answers
 from rollcall.backoff import PATIENCE, Backoff, as_error
-from rollcall.clouds import Cloud
+from rollcall.clouds import Cloud, detect
 from rollcall.crash_monitor import CrashMonitor
 from rollcall.errors import FatalError, TransientError
 from rollcall.files import write_whole
@@ -33,7 +33,8 @@ from rollcall.providers import make_registry
 from rollcall.registry import AT_ONCE, Registry
 from rollcall.retrying import retried
 from rollcall.route53 import host_name, own_records, srv_names
-from rollcall.settings import PROBE, Join, MachineSettings, ServiceJoin
+from rollcall.settings import PROBE, Join, MachineSettings, Secrets, ServiceJoin
+from rollcall.workload_secrets import STEP_S, WorkloadSecrets
 
 TICK = 2.0
 REREAD = 10.0
@@ -160,11 +161,23 @@ class Agent:
         self._secrets: dict[str, str] = {}
         self._next_probe_key = 0.0
         self._unwatched = ""
+        # Why workloads wait for their secrets, each with its reason, and what of it was said. A thread sets the first.
+        self.secret_faults: Callable[[], Mapping[str, str]] = dict
+        self._waiting = ""
 
     @property
     def workloads(self) -> tuple[str, ...]:
         """What this machine serves, once it was told."""
         return self._settings.workloads if self._settings else ()
+
+    @property
+    def secrets(self) -> tuple[Secrets, ...]:
+        """The secrets of its workloads, once its settings are read."""
+        return self._settings.secrets if self._settings else ()
+
+    def others(self) -> int | None:
+        """How many other machines are where this one has joined, the fewest of all; None where it has not."""
+        return min((each.others for each in self.memberships if each.joined), default=None)
 
     @property
     def site(self) -> Join | None:
@@ -197,6 +210,7 @@ class Agent:
         self._dropped = [each for each in self._dropped if each.joined or each.left_hosts]
         self._log_notes()
         self._load_probe_key()
+        self._note(self.status.step, self.status.error)
         self._tell()
 
     @property
@@ -697,19 +711,24 @@ class Agent:
         return self._secrets[name]
 
     def _note(self, step: str, error: str = "") -> None:
-        if (step, error) != (self.status.step, self.status.error):
+        waiting = "; ".join(self.secret_faults().values())
+        if (step, error, waiting) != (self.status.step, self.status.error, self._waiting):
             if error and error != self.status.error:
                 log.warning("%s: %s", step, error)
-            self.status = Status(step, error)
+            if (step, error) != (self.status.step, self.status.error):
+                self.status = Status(step, error)
+            self._waiting = waiting
             self._tell()
+            why = "; ".join(filter(None, (waiting, error)))
             try:
-                self.cloud.tell(f"{step}{': ' + error if error else ''}")
+                self.cloud.tell(f"{step}{': ' + why if why else ''}")
             except Exception as fault:  # noqa: BLE001 - that nobody can be told is no reason to stop
                 log.debug("status not told: %s", as_error(fault))
 
     def _tell(self) -> None:
         shown = {"step": self.status.step, "error": self.status.error, "since": self.status.since}
         shown["watch"] = "; ".join(self._notes())
+        shown["secrets"] = self._waiting
         shown["memberships"] = [
             {
                 "join": describe(each.told),
@@ -797,10 +816,11 @@ class _Loop:
         self._door: socket.socket | None = None
         self._door_due = 0.0
         self._failed: dict[str, str] = {}
+        self._keeper: threading.Thread | None = None
         self.wait = TICK / 4
 
     def turn(self) -> None:
-        for step in (self._agent.tick, self._refresh_edge, self._open_door, self._tell_systemd):
+        for step in (self._agent.tick, self._refresh_edge, self._open_door, self._keep_secrets, self._tell_systemd):
             self._guard(step)
 
     def _guard(self, step: Callable[[], None]) -> None:
@@ -827,6 +847,11 @@ class _Loop:
         if self._door is None and self._agent.memberships and time.monotonic() >= self._door_due:
             self._door, self._door_due = open_door(self._agent), time.monotonic() + LONGEST
 
+    def _keep_secrets(self) -> None:
+        if self._agent.secrets and not (self._keeper and self._keeper.is_alive()):
+            self._keeper = threading.Thread(target=keep_secrets, args=(self._agent,), daemon=True)
+            self._keeper.start()
+
     def _tell_systemd(self) -> None:
         agent = self._agent
         notify(f"STATUS={agent.status.step} {agent.status.error}"[:200])
@@ -845,6 +870,20 @@ def open_door(agent: Agent) -> socket.socket | None:
     known = (agent.probe_key, agent.probed, agent.generation, door)
     threading.Thread(target=probe.serve, args=known, daemon=True).start()
     return door
+
+
+def keep_secrets(agent: Agent) -> None:
+    """Give the workloads their secrets, for as long as the agent runs. In a thread, since a cloud's store may not answer for half a
+    minute; with a cloud of its own, since those are not made for two."""
+    try:
+        keeper = WorkloadSecrets(detect(), agent.others)
+        agent.secret_faults = lambda: keeper.faults
+        while True:
+            keeper.step(agent.secrets)
+            time.sleep(STEP_S)
+    except Exception as fault:  # noqa: BLE001 - the next turn begins again
+        log.error("step=keep_secrets %s", as_error(fault))
+        time.sleep(LONGEST)
 
 
 def health_of(told: Join) -> Health:

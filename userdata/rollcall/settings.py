@@ -20,6 +20,8 @@ GENERATION = "rollcall-generation"
 WORKLOADS = "rollcall-workloads"
 # Before the name of a workload of the operator's: the digest of its release.
 WORKLOAD = "rollcall-workload-"
+# Before the name of a workload that has secrets: where they are, which they are, and when this machine takes them.
+SECRETS = "rollcall-secrets-"
 RELEASE = "rollcall-release"
 STORE = "rollcall-store"
 DRAIN = "rollcall-drain"
@@ -322,9 +324,25 @@ KINDS: dict[str, type[Join]] = {each.KIND: each for each in (CloudflareJoin, Rou
 
 
 @dataclass(frozen=True, kw_only=True)
+class Secrets:
+    """The secrets of a workload. Another `revision` is another value of one of them, or a rotation: the machine fetches them and restarts
+    the workload, after those of its fleet with a lower `turn`. `prefix` comes before each secret's name in the machine's cloud."""
+
+    workload: str
+    revision: str
+    turn: int
+    prefix: str
+
+    @property
+    def words(self) -> str:
+        return f"revision={self.revision} turn={self.turn} prefix={self.prefix}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class MachineSettings:
     """All that a machine is told. `drain` asks it to leave and stay away while it goes on serving; `probe` names the secret with the
-    key by which machines of the stack ask each other whether they live; without it this machine watches no other."""
+    key by which machines of the stack ask each other whether they live; without it this machine watches no other; `secrets` are those
+    of its workloads."""
 
     stack: str
     fleet: str
@@ -334,6 +352,7 @@ class MachineSettings:
     joins: tuple[Join, ...] = field(default=())
     drain: bool = False
     probe: str = ""
+    secrets: tuple[Secrets, ...] = ()
 
     @classmethod
     def from_keys(cls, keys: Mapping[str, str], instance: str = "") -> MachineSettings:
@@ -358,6 +377,7 @@ class MachineSettings:
             joins=tuple(parse_join(keys[key], key) for _, key in sorted(joins)),
             drain=keys.get(DRAIN, "").lower() == "true",
             probe=keys.get(PROBE, ""),
+            secrets=tuple(parse_secrets(key, keys[key]) for key in sorted(keys) if key.startswith(SECRETS)),
         )
 
 
@@ -404,6 +424,17 @@ def parse_join(text: str, key: str = "join") -> Join:
         return KINDS[kind](**values)  # type: ignore[arg-type]
     except TypeError as lacking:
         raise SettingsError(f"{key}: {lacking}") from lacking
+
+
+def parse_secrets(key: str, text: str) -> Secrets:
+    """The secrets of a workload as `Secrets.words` has them. Raises SettingsError naming `key`."""
+    words = dict(word.split("=", 1) for word in text.split() if "=" in word)
+    try:
+        return Secrets(
+            workload=key[len(SECRETS) :], revision=words["revision"], turn=int(words["turn"]), prefix=words["prefix"]
+        )
+    except (KeyError, ValueError) as wrong:
+        raise SettingsError(f"{key}: {text!r} is not revision=… turn=… prefix=…") from wrong
 
 
 def _typed(value: str, kind: type, where: str) -> str | int | bool:

@@ -3,8 +3,14 @@
     python3 -m rollcall.workloads NAME BOOT_SCRIPT ROOT INSTANCE
 
 The release of a workload is a tar, named by its SHA-256, with its definition (`workload.json`) and its files (below `files/`). Where it
-comes from, get_release.py knows: the store of this cloud, or the end of the boot script. Prints one line: `unit` or `nginx`, `changed` or
-`same`, the root of the site or `-`, and the packages that it needs. On failure one line on standard error, which begins with `reason=`.
+comes from, get_release.py knows: the store of this cloud, or the end of the boot script. Prints one line:
+
+- `unit`, `nginx`, or `secret`: a unit that the agent starts once it has the workload's secrets
+- `changed` or `same`
+- the root of the site or `-`
+- the packages that it needs
+
+On failure one line on standard error, which begins with `reason=`.
 """
 
 from __future__ import annotations
@@ -31,6 +37,7 @@ from rollcall.errors import RollcallError
 from rollcall.files import write_whole
 from rollcall.safe_paths import is_inside, link_stays
 from rollcall.settings import WORKLOAD
+from rollcall.workload_secrets import HOME as SECRETS
 
 DEFINITION, FILES = "workload.json", "files"
 # Beside the releases: what waits for the check as the workload starts.
@@ -89,7 +96,8 @@ def set_up(name: str, script: str, root: str, instance: str) -> str:
         return f"nginx {'changed' if changed else 'same'} {at} nginx {packages}".rstrip()
     replaced(home / WAIT, Path(__file__).with_name(WAIT).read_text())
     changed |= replaced(Path(f"{root}/etc/systemd/system/workload-{name}.service"), unit(name, told, instance))
-    return f"unit {'changed' if changed else 'same'} - {packages}".rstrip()
+    kind = "secret" if told.get("secrets") else "unit"
+    return f"{kind} {'changed' if changed else 'same'} - {packages}".rstrip()
 
 
 def unpack_release(tar: bytes, to: Path) -> None:
@@ -191,6 +199,10 @@ def unit(name: str, told: dict[str, Any], instance: str) -> str:
         else ""
     )
     lines = "".join(f"Environment={_quoted(f'{key}={value}')}\n" for key, value in sorted(env.items()))
+    # In memory, and put there by the agent (workload_secrets.py): https://systemd.io/CREDENTIALS/
+    lines += "".join(f"LoadCredential={each}:{SECRETS}/{name}/{each}\n" for each in told.get("secrets", ()))
+    # At boot the agent starts it, when it has the secrets.
+    install = "" if told.get("secrets") else "\n[Install]\nWantedBy=multi-user.target\n"
     return f"""[Unit]
 Description=Rollcall: the workload {name}
 After=network-online.target
@@ -229,10 +241,7 @@ IPAddressDeny={_METADATA}
 TemporaryFileSystem=/opt/rollcall:ro /run/rollcall:ro
 BindReadOnlyPaths={home}
 InaccessiblePaths={" ".join(f"-{each}" for each in _HIDDEN)}
-
-[Install]
-WantedBy=multi-user.target
-"""
+{install}"""
 
 
 def _command(run: str, files: str) -> str:

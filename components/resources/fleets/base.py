@@ -20,8 +20,9 @@ from components.resources import firewall, ssh_drain, userdata
 from components.resources.fleets.revision import image_words, replacement_trigger, version
 from components.resources.membership import Membership
 from components.resources.tags import deployment
+from components.resources.workload_secrets import WorkloadSecrets
 from components.workloads.release import Release
-from rollcall.settings import FLEET, GENERATION, JOIN, MACHINE, PROBE, RELEASE, STACK, WORKLOAD, WORKLOADS
+from rollcall.settings import FLEET, GENERATION, JOIN, MACHINE, PROBE, RELEASE, SECRETS, STACK, WORKLOAD, WORKLOADS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +30,10 @@ class FleetArgs:
     """`probe_key` names the secret by which machines ask each other whether they live; `secrets` is what a cloud that keeps secrets with
     the machine gives it besides those of its memberships; `needs` is what must be there before a machine registers and after it has
     left; `profile` is that of the machines' instance role, on a cloud that has such; `store` is what they are told of the release store
-    there; `workloads` are the releases that they run; `network_ids` are those of its machines' networks,
-    on Triton; `drain_delay` in seconds; `by_hand` are machines of the state, by name, that must be replaced since Rollcall did not boot
-    them, `by_ssh` those that the state drains over SSH, `renamed` those that were made under another stack id."""
+    there; `workloads` are the releases that they run, `workload_secrets` the settings for the secrets of these; `network_ids` are
+    those of its machines' networks, on Triton; `drain_delay` in seconds; `by_hand` are machines of the state, by name, that must be
+    replaced since Rollcall did not boot them, `by_ssh` those that the state drains over SSH, `renamed` those that were made under
+    another stack id."""
 
     settings: FleetSettings
     memberships: Sequence[Membership]
@@ -41,6 +43,7 @@ class FleetArgs:
     profile: pulumi.Input[str] = ""
     store: pulumi.Input[str] = ""
     workloads: Sequence[Release] = ()
+    workload_secrets: Sequence[WorkloadSecrets] = ()
     network_ids: Sequence[str] = ()
     drain_delay: int = 120
     safe_deletes: bool = True
@@ -126,6 +129,7 @@ class Fleet(pulumi.ComponentResource):
             RELEASE: type(self).packed().digest,
         }
         keys.update({f"{WORKLOAD}{name}": digest for name, digest in self.settings.digests.items()})
+        keys.update({f"{SECRETS}{each.workload}": each.words(index) for each in self.args.workload_secrets})
         for at, membership in enumerate(self.args.memberships):
             keys[f"{JOIN}{at}"] = membership.words(index)
         return keys

@@ -353,7 +353,7 @@ class TestStatus:
         assert abs(shown.pop("since") - time.time()) < 60
         told = {"join": f"host={HOST}", "joined": True, "healthy": True, "error": ""}
         assert shown.pop("watch").startswith("no member is watched: rollcall-probe is not set")
-        assert shown == {"step": "registered", "error": "", "memberships": [told]}
+        assert shown == {"step": "registered", "error": "", "secrets": "", "memberships": [told]}
         joined.dns.broken = DOWN
         joined.healthy(False)
         joined.pass_time(6 * TICK)

@@ -9,6 +9,7 @@ from rollcall.settings import (
     JOIN,
     MACHINE,
     PROBE,
+    SECRETS,
     STACK,
     WORKLOADS,
     MachineSettings,
@@ -22,4 +23,5 @@ def as_keys(settings: MachineSettings) -> dict[str, str]:
     keys[WORKLOADS] = " ".join(settings.workloads)
     keys.update({f"{JOIN}{index}": format_join(join) for index, join in enumerate(settings.joins)})
     keys.update({PROBE: settings.probe} if settings.probe else {})
+    keys.update({f"{SECRETS}{each.workload}": each.words for each in settings.secrets})
     return {**keys, DRAIN: "true"} if settings.drain else keys

@@ -76,6 +76,34 @@ def test_of_what_is_encrypted_nothing_is_known(root: Path) -> None:
     assert found(root, f"config: {{ aws:region: us-west-2, rollcall:fleets: {secure} }}\n") == []
 
 
+SHOP = (
+    GOOD.replace("[site]", "[site], runs: [shop]")
+    + """\
+  rollcall:workloads:
+    shop: { run: python3 -m shop, secrets: { DATABASE_URL: { secure: v1:abcdefgh } } }
+"""
+)
+PLAIN = "DATABASE_URL: { secure: v1:abcdefgh }"
+
+
+def test_a_workloads_secret_may_be_encrypted_and_nothing_else_of_it(root: Path) -> None:
+    assert found(root, SHOP) == []
+    (misplaced,) = found(root, SHOP.replace("secrets: {", "env: { A: { secure: v1:abcdefgh } }, secrets: {"))
+    assert misplaced.startswith(
+        "rollcall:workloads.shop.env.A: is a secret, and a workload's definition is in the state"
+    )
+    assert misplaced.endswith("Keep it below `secrets`.")
+    (whole,) = found(root, GOOD + "  rollcall:workloads: { secure: v1:abcdefgh }\n")
+    assert whole.startswith("rollcall:workloads: is a secret")
+
+
+def test_a_workloads_secret_in_plain_text_is_refused_with_the_command(root: Path) -> None:
+    where = "rollcall:workloads.shop.secrets.DATABASE_URL"
+    fault = f"{where}: is in plain text. `pulumi config set --secret --path '{where}' VALUE`, with another value than this one."
+    assert found(root, SHOP.replace(PLAIN, "DATABASE_URL: hush-hush")) == [fault]
+    assert found(root, SHOP.replace(PLAIN, f"DATABASE_URL: hush-hush, {PLAIN.replace('DATABASE_URL', 'A')}")) == [fault]
+
+
 def test_an_environment_may_have_what_the_file_has_not(root: Path) -> None:
     assert found(root, "environment: [shop]\n") == []
     assert len(found(root, "")) == 1

@@ -98,7 +98,11 @@ W, F = "rollcall:workloads", "rollcall:fleets.shop.runs"
         ("workloads/www/nginx/root", "/etc", "is not a folder of the workload"),
         ("workloads/shop/env", {"1A": "x"}, "is not the name of a variable"),
         ("workloads/shop/env", {"A": "x\ny"}, f"{W}.shop.env.A: has a control character or more than one line."),
-        ("workloads/shop/env", {"A": "AKIAABCDEFGHIJKLMNOP"}, f"{W}.shop.env.A: looks like a secret. Take it out"),
+        (
+            "workloads/shop/env",
+            {"A": "AKIAABCDEFGHIJKLMNOP"},
+            f"{W}.shop.env.A: looks like a secret. Move it to secrets",
+        ),
         ("workloads/shop/check", {"grace": 5}, f"{W}.shop.check: has not one of http and tcp."),
         ("workloads/shop/check", {"http": "8080/healthz"}, "is not a port and a path. Write it as :8080/healthz."),
         ("workloads/shop/check", {"tcp": ":70000"}, "is not a port. Write it as :8080."),
@@ -127,9 +131,39 @@ def test_a_proxied_site_needs_nginx_which_has_its_tls() -> None:
     assert found.startswith(f"{F}: has no workload with nginx, which serves a proxied site's TLS. Add one")
 
 
-def test_a_definition_is_no_place_for_a_secret() -> None:
-    (found,) = faults(GOOD, ("workloads",))
-    assert found == f"{W}: has a secret, and a workload's definition is in the state and in a bucket. Take it out."
+@pytest.mark.parametrize(
+    ("name", "value", "fault"),
+    [
+        ("1X", "v", ".1X: is not the name of a secret. Use 1 to 64 letters"),
+        ("DB-URL", "v", ".DB-URL: is not the name of a secret."),
+        (
+            "db_pw",
+            "v",
+            ".db_pw: is not the name of a secret. Use 1 to 64 letters, digits and _, no digit first and no _pw",
+        ),
+        ("X", "", ".X: is empty. Run `pulumi config set --secret --path 'rollcall:workloads.shop.secrets.X' VALUE`."),
+        ("X", "ä" * 2049, ".X: has 4098 bytes, and an SSM parameter takes 4096. Shorten it"),
+        ("X", "a{{b", ".X: has a zero byte or {{, which SSM does not take. Encode it in base64."),
+        ("X", 7, ".X: the value (not shown) is not a secret. Run `pulumi config set --secret --path`"),
+    ],
+)
+def test_a_secret_that_no_cloud_takes_is_an_error_without_its_value(name: str, value: object, fault: str) -> None:
+    (found,) = faults(changed("workloads/shop/secrets", {name: value}), ("workloads",))
+    assert found.startswith(f"{W}.shop.secrets{fault}")
+    # In plain text it is shown as little.
+    assert faults(changed("workloads/shop/secrets", {name: value})) == (found,)
+    assert faults(changed("workloads/shop/secrets", {"DATABASE_URL": "v" * 4096})) == ()
+
+
+def test_a_site_has_no_secrets() -> None:
+    (found,) = faults(changed("workloads/www/secrets", {"X": "v"}))
+    assert found.startswith(f"{W}.www.secrets: is for a workload with run.")
+
+
+def test_no_text_of_the_settings_has_a_secret() -> None:
+    settings = read("local", changed("workloads/shop/secrets", {"DATABASE_URL": "hush-hush"}))
+    assert "hush" not in f"{settings} {settings!r} {settings.workloads[1]!s}"
+    assert settings.workloads[1].secrets["DATABASE_URL"].get_secret_value() == "hush-hush"
 
 
 def test_the_check_of_a_workload_is_that_of_each_join_that_has_none() -> None:

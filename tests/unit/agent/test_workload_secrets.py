@@ -1,0 +1,254 @@
+"""rollcall.workload_secrets: when a machine fetches the secrets of its workloads, and when it restarts them, on a clock of the test's."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from rollcall.agent import TICK, WATCH
+from rollcall.errors import FatalError, RollcallError, TransientError
+from rollcall.settings import Secrets, SettingsError, parse_secrets
+from rollcall.workload_secrets import AGAIN_S, MOST_TURNS, SETTLE_S, TURN_S, WorkloadSecrets
+from tests.unit.agent.fakes import ADDRESS, OTHER_ADDRESS, Clock, Guest, memory_folder
+
+MEMORY = "tmpfs / tmpfs rw 0 0\n"
+
+
+class Store:
+    """A cloud's secrets. `fault` is raised instead, where it is set."""
+
+    def __init__(self) -> None:
+        self.values = {"/p/shop.DATABASE_URL": "first"}
+        self.fault: RollcallError | None = None
+        self.asked = 0
+
+    def secret(self, name: str) -> str:
+        self.asked += 1
+        if self.fault:
+            raise self.fault
+        return self.values[name]
+
+
+class Machine:
+    def __init__(self, folder: Path) -> None:
+        self.clock, self.store, self.others = Clock(), Store(), 1
+        self.joined = True
+        self.ran: list[str] = []
+        self.folder = folder
+        (folder / "mounts").write_text(MEMORY)
+        self.define(secrets=["DATABASE_URL"])
+        self.keeper = self.booted()
+
+    def booted(self) -> WorkloadSecrets:
+        """The agent of now. What is below /run is of an agent before it, if that ran since the boot."""
+        self.keeper = WorkloadSecrets(
+            self.store,  # type: ignore[arg-type]
+            lambda: self.others if self.joined else None,
+            home=self.folder / "run",
+            definitions=self.folder / "opt",
+            clock=self.clock,
+            systemctl=self._systemctl,
+            mounts=self.folder / "mounts",
+        )
+        return self.keeper
+
+    def define(self, **definition: object) -> None:
+        place = self.folder / "opt/shop/current"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "workload.json").write_text(json.dumps(definition))
+
+    def _systemctl(self, words: Sequence[str]) -> None:
+        self.ran.append(" ".join(words))
+
+    def step(self, revision: str = "r1", turn: int = 0, after: float = 0.0) -> list[str]:
+        """What ran in a step so many seconds later."""
+        self.clock.now += after
+        before = len(self.ran)
+        self.keeper.step([setting(revision, turn)])
+        return self.ran[before:]
+
+    def value(self, name: str = "DATABASE_URL") -> str:
+        return (self.folder / "run/shop" / name).read_text()
+
+
+def setting(revision: str, turn: int = 0) -> Secrets:
+    return Secrets(workload="shop", revision=revision, turn=turn, prefix="/p/shop.")
+
+
+START, RESTART = ["start --no-block workload-shop.service"], ["restart --no-block workload-shop.service"]
+
+
+@pytest.fixture
+def machine() -> Iterator[Machine]:
+    with memory_folder() as folder:
+        yield Machine(folder)
+
+
+def test_a_workload_starts_once_it_has_all_of_its_secrets_and_once_only(machine: Machine) -> None:
+    machine.define(secrets=["DATABASE_URL", "API_KEY"])
+    machine.store.values["/p/shop.API_KEY"] = "key\n"
+    assert machine.step() == START and machine.keeper.faults == {}
+    assert (machine.value(), machine.value("API_KEY")) == ("first", "key")
+    assert machine.step(after=2) == machine.step(after=20) == []
+    # An operator may stop it, and an agent that starts again takes over.
+    machine.booted()
+    asked = machine.store.asked
+    assert machine.step(after=2) == [] and machine.store.asked == asked
+
+
+def test_files_and_folders_are_for_root_alone(machine: Machine) -> None:
+    machine.step()
+    for path in (machine.folder / "run", *(machine.folder / "run").rglob("*")):
+        mode = stat.S_IMODE(path.stat().st_mode)
+        assert mode == (0o700 if path.is_dir() else 0o644 if path.name == ".revision" else 0o600), path
+
+
+def test_what_is_no_memory_gets_no_secret(machine: Machine) -> None:
+    (machine.folder / "mounts").write_text(f"{MEMORY}/dev/vda1 {machine.folder} ext4 rw 0 0\n")
+    assert machine.step() == []
+    assert machine.keeper.faults["shop"].startswith("reason=secrets-on-disk folder=")
+    assert [each for each in (machine.folder / "run").rglob("*") if each.is_file()] == []
+
+
+def test_a_store_that_is_down_at_boot_is_waited_for(machine: Machine) -> None:
+    machine.store.fault = TransientError("reason=no-secret parameter=/p/shop.DATABASE_URL said='error=ConnectTimeout'")
+    assert machine.step() == []
+    assert machine.keeper.faults == {"shop": f"{machine.store.fault} workload=shop"}
+    # Not asked at each step, and no later than half a minute after it is back.
+    asked = machine.store.asked
+    for _ in range(150):
+        assert machine.step(after=2) == []
+    assert 8 <= machine.store.asked - asked <= 40
+    assert machine.keeper.faults
+    machine.store.fault = None
+    assert machine.step(after=30) == START and machine.keeper.faults == {}
+
+
+def test_one_that_may_not_be_read_is_said_as_well(machine: Machine) -> None:
+    machine.store.fault = FatalError("reason=no-metadata key=shop.DATABASE_URL")
+    machine.step()
+    assert machine.keeper.faults == {"shop": "reason=no-metadata key=shop.DATABASE_URL workload=shop"}
+
+
+def test_an_unexpected_fault_shows_no_value(machine: Machine) -> None:
+    machine.store.values = {}
+    assert machine.step() == []
+    assert machine.keeper.faults["shop"].startswith("reason=unexpected error=KeyError at=")
+
+
+def test_a_workload_that_is_not_in_place_yet_is_waited_for(machine: Machine) -> None:
+    (machine.folder / "opt/shop/current/workload.json").unlink()
+    assert machine.step() == []
+    assert machine.keeper.faults == {"shop": "reason=secrets-before-workload workload=shop"}
+
+
+def test_another_revision_is_fetched_and_restarts_in_its_turn(machine: Machine) -> None:
+    machine.step()
+    machine.store.values["/p/shop.DATABASE_URL"] = "second"
+    assert machine.step("r2", turn=3) == [] and machine.value() == "first"
+    assert machine.step("r2", turn=3, after=SETTLE_S + 3 * TURN_S - 0.1) == [] and machine.value() == "first"
+    assert machine.step("r2", turn=3, after=0.2) == RESTART and machine.value() == "second"
+    # The same value again, for a rotation.
+    assert machine.step("r3") == [] and machine.step("r3", after=SETTLE_S) == RESTART
+
+
+def test_a_slow_start_makes_longer_turns_and_many_machines_share_them(machine: Machine) -> None:
+    machine.define(secrets=["DATABASE_URL"], grace=60)
+    machine.step()
+    assert machine.step("r2", turn=1) == machine.step("r2", turn=1, after=SETTLE_S + TURN_S + 59) == []
+    assert machine.step("r2", turn=1, after=1) == RESTART
+    assert machine.step("r3", turn=MOST_TURNS) == [] and machine.step("r3", turn=MOST_TURNS, after=SETTLE_S) == RESTART
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "restarts"),
+    [(0, 0, True), (1, 1, True), (1, 0, False), (3, 2, True), (3, 1, False), (9, 5, True)],
+)
+def test_it_restarts_only_while_half_of_the_others_are_in_dns(
+    machine: Machine, before: int, now: int, restarts: bool
+) -> None:
+    machine.step()
+    machine.others = before
+    assert machine.step("r2") == []
+    machine.others = now
+    assert machine.step("r2", after=SETTLE_S) == (RESTART if restarts else [])
+    if not restarts:
+        needed = (before + 1) // 2
+        assert machine.keeper.faults == {
+            "shop": f"reason=secrets-wait-for-others others={now} needed={needed} workload=shop"
+        }
+        machine.others = before
+        assert machine.step("r2", after=2) == RESTART and machine.keeper.faults == {}
+
+
+def test_one_that_has_not_joined_waits_for_no_others(machine: Machine) -> None:
+    machine.step()
+    machine.others = 1
+    machine.step("r2")
+    machine.joined = False
+    assert machine.step("r2", after=SETTLE_S) == RESTART
+
+
+def test_a_store_that_fails_at_a_rotation_keeps_the_workload_running_with_what_it_has(machine: Machine) -> None:
+    machine.step()
+    machine.step("r2")
+    machine.store.fault = TransientError("reason=no-secret")
+    assert machine.step("r2", after=SETTLE_S) == [] and machine.value() == "first"
+    machine.store.fault = None
+    assert machine.step("r2", after=30) == RESTART
+
+
+def test_a_value_of_before_that_a_store_still_had_is_replaced(machine: Machine) -> None:
+    machine.step()
+    machine.step("r2")
+    assert machine.step("r2", after=SETTLE_S) == RESTART and machine.value() == "first"
+    machine.store.values["/p/shop.DATABASE_URL"] = "second"
+    assert machine.step("r2", after=AGAIN_S - 1) == []
+    assert machine.step("r2", after=1) == RESTART and machine.value() == "second"
+    asked = machine.store.asked
+    assert machine.step("r2", after=AGAIN_S) == [] and machine.store.asked == asked
+
+
+def test_a_secret_that_is_no_longer_one_is_removed(machine: Machine) -> None:
+    machine.step()
+    machine.define(secrets=["API_KEY"])
+    machine.store.values["/p/shop.API_KEY"] = "key"
+    machine.step("r2")
+    machine.step("r2", after=SETTLE_S)
+    assert sorted(each.name for each in (machine.folder / "run/shop").iterdir()) == [".revision", "API_KEY"]
+
+
+def test_the_machine_setting_is_read_as_it_was_written() -> None:
+    assert parse_secrets("rollcall-secrets-shop", setting("r1", 7).words) == setting("r1", 7)
+    for wrong in ("", "revision=a turn=x prefix=b", "revision=a prefix=b"):
+        with pytest.raises(SettingsError, match=r"rollcall-secrets-shop: .* is not revision=… turn=… prefix=…"):
+            parse_secrets("rollcall-secrets-shop", wrong)
+
+
+def test_a_status_and_the_cloud_say_why_a_workload_waits(tmp_path: Path) -> None:
+    guest = Guest(tmp_path)
+    guest.pass_time(TICK)
+    why = "reason=no-secret parameter=/p/shop.DATABASE_URL workload=shop"
+    guest.agent.secret_faults = lambda: {"shop": why}
+    guest.pass_time(2 * TICK)
+    assert guest.cloud.said[-1] == f"registered: {why}" and guest.cloud.said.count(guest.cloud.said[-1]) == 1
+    assert guest.status()["secrets"] == why and guest.status()["step"] == "registered"
+    guest.agent.secret_faults = dict
+    guest.pass_time(TICK)
+    assert guest.cloud.said[-1] == "registered" and guest.status()["secrets"] == ""
+
+
+def test_a_machine_is_told_of_its_secrets_and_counts_the_others(tmp_path: Path) -> None:
+    guest = Guest(tmp_path)
+    assert len(guest.agent.secrets) == 0 and guest.agent.others() is None
+    guest.tell(secrets=(setting("r1", 2),))
+    guest.pass_time(20)
+    assert [*guest.agent.secrets] == [setting("r1", 2)]
+    assert guest.agent.others() == 0
+    guest.dns.answers(frozenset({ADDRESS, OTHER_ADDRESS, "198.51.100.12"}))
+    guest.pass_time(WATCH + TICK)
+    assert guest.agent.others() == 2

@@ -1,0 +1,48 @@
+"""rollcall.workloads.unit: the systemd unit of a workload."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from components.config.models import WorkloadSettings
+from components.workloads.definitions import definition, release_of
+from rollcall.workloads import unit
+
+
+def lines(told: dict[str, Any]) -> list[str]:
+    return unit("shop", told, "i-1").splitlines()
+
+
+def shop(**more: Any) -> WorkloadSettings:
+    return WorkloadSettings(name="shop", run="./start", **more)
+
+
+def secrets(**values: str) -> dict[str, Any]:
+    from pydantic import SecretStr
+
+    return {name: SecretStr(value) for name, value in values.items()}
+
+
+def test_a_secret_is_a_credential_and_the_agent_starts_the_unit() -> None:
+    told = definition(shop(secrets=secrets(DATABASE_URL="hush-hush", API_KEY="hush-too")))
+    found = lines(told)
+    assert [each for each in found if each.startswith("LoadCredential=")] == [
+        "LoadCredential=API_KEY:/run/rollcall/secrets/shop/API_KEY",
+        "LoadCredential=DATABASE_URL:/run/rollcall/secrets/shop/DATABASE_URL",
+    ]
+    assert "[Install]" not in found and "hush" not in "\n".join(found)
+    assert any(each.startswith("TemporaryFileSystem=") and "/run/rollcall:ro" in each for each in found)
+
+
+def test_a_workload_without_a_secret_starts_at_boot() -> None:
+    found = lines(definition(shop()))
+    assert found[-3:] == ["", "[Install]", "WantedBy=multi-user.target"]
+    assert not any("Credential" in each for each in found)
+
+
+def test_another_value_is_the_same_release_and_another_secret_is_another(tmp_path: Any) -> None:
+    one, other = (release_of(shop(secrets=secrets(A=value)), tmp_path) for value in ("hush-hush", "another"))
+    assert one.digest == other.digest and b"hush" not in one.tar
+    assert one.digest != release_of(shop(secrets=secrets(B="hush-hush")), tmp_path).digest
+    # Those of before this key was there keep their digest.
+    assert "secrets" not in definition(shop())

@@ -1,0 +1,204 @@
+"""Give workloads their secrets, and start those that have some: a thread of the agent does it (docs/workloads.md, "Secrets").
+
+A secret goes from the machine's cloud into a file below /run, which is memory and for root only, and from there into the workload's
+credentials by systemd (`LoadCredential=`). It is on no disk, so each boot fetches it again, and a workload starts once it has all of its
+secrets. With another revision a machine fetches them, waits for its turn, and restarts the workload.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rollcall.backoff import Backoff, as_error
+from rollcall.clouds import Cloud
+from rollcall.errors import FatalError, TransientError
+from rollcall.files import write_whole
+from rollcall.settings import Secrets
+
+HOME = Path("/run/rollcall/secrets")
+DEFINITIONS = Path("/opt/rollcall/workloads")
+STEP_S = 2.0
+LONGEST_PAUSE_S = 30.0
+# A machine reads its settings every ten seconds, restarts, and is unhealthy after as many. `MOST_TURNS` bound how long a fleet takes.
+TURN_S, MOST_TURNS = 30.0, 20
+# Before it counts the others, DNS was asked (WATCH of the agent).
+SETTLE_S = 8.0
+# A store may answer with a value of before for a moment: so long after a change they are read once more.
+AGAIN_S = 60.0
+_SYSTEMCTL_S = 60.0
+_REVISION = ".revision"
+log = logging.getLogger("rollcall")
+
+
+@dataclass
+class _State:
+    """How far a workload has come with a `revision`. `others` are the most that were seen since it is known."""
+
+    revision: str
+    since: float
+    others: int = 0
+    again: float | None = None
+    tries: Backoff = field(default_factory=lambda: Backoff(LONGEST_PAUSE_S))
+
+
+class WorkloadSecrets:
+    """Keep the secrets of this machine's workloads as its settings want them.
+
+    `others` returns how many other machines are where this one has joined; None where it has not joined, and so may restart. `faults` has
+    the reason for each workload that waits. `systemctl` runs it with these words.
+    """
+
+    def __init__(
+        self,
+        cloud: Cloud,
+        others: Callable[[], int | None],
+        *,
+        home: Path = HOME,
+        definitions: Path = DEFINITIONS,
+        clock: Callable[[], float] = time.monotonic,
+        systemctl: Callable[[Sequence[str]], None] | None = None,
+        mounts: Path = Path("/proc/mounts"),
+    ) -> None:
+        self._cloud, self._others, self._clock = cloud, others, clock
+        self._home, self._definitions, self._mounts = home, definitions, mounts
+        self._systemctl = systemctl or _systemctl
+        self._states: dict[str, _State] = {}
+        self.faults: dict[str, str] = {}
+
+    def step(self, wanted: Sequence[Secrets]) -> None:
+        """Do what is due for each workload. One that fails is tried again and keeps no other from its turn."""
+        now, faults = self._clock(), dict[str, str]()
+        for each in wanted:
+            state = self._states.get(each.workload)
+            if state is None or state.revision != each.revision:
+                state = self._states[each.workload] = _State(each.revision, now)
+            if now >= state.tries.not_before:
+                self._try(each, state, now)
+            if state.tries.error:
+                faults[each.workload] = state.tries.error
+        for workload, why in faults.items():
+            if self.faults.get(workload) != why:
+                log.warning("%s", why)
+        self.faults = faults
+
+    def _try(self, wanted: Secrets, state: _State, now: float) -> None:
+        try:
+            waits = self._step(wanted, state, now)
+        except Exception as raised:  # noqa: BLE001 - whatever a cloud answers
+            fault = as_error(raised)
+            state.tries.failed(fault, now)
+            if "workload=" not in state.tries.error:
+                state.tries.error += f" workload={wanted.workload}"
+        else:
+            state.tries.worked()
+            state.tries.error = waits
+
+    def _step(self, wanted: Secrets, state: _State, now: float) -> str:
+        """Take the secrets where they are due. Return why a restart waits for others, or an empty text."""
+        file = self._home / wanted.workload / _REVISION
+        applied = file.read_text() if file.is_file() else None
+        if applied == wanted.revision:
+            if state.again is not None and now >= state.again:
+                self._read_again(wanted, state)
+            return ""
+        definition = self._definition(wanted.workload)
+        if applied is not None:
+            due, waits = self._turn(wanted, state, definition, now)
+            if not due:
+                return waits
+        self._put(wanted.workload, self._fetched(wanted, definition))
+        self._start(wanted.workload, "start" if applied is None else "restart")
+        write_whole(file, wanted.revision)
+        state.again = now + AGAIN_S
+        log.info("secrets taken: workload=%s revision=%s", wanted.workload, wanted.revision)
+        return ""
+
+    def _turn(self, wanted: Secrets, state: _State, definition: Mapping[str, Any], now: float) -> tuple[bool, str]:
+        """Whether this machine may restart a workload now, and why not where it is not for its turn.
+
+        At least half of the other machines must be in DNS, where unhealthy ones are not: so a value with which the workload does not
+        start stops at half of them.
+        """
+        others = self._others()
+        state.others = max(state.others, others or 0)
+        grace = float(definition.get("grace") or 0)
+        if now < state.since + SETTLE_S + wanted.turn % MOST_TURNS * (TURN_S + grace):
+            return False, ""
+        needed = (state.others + 1) // 2
+        if others is not None and others < needed:
+            return False, f"reason=secrets-wait-for-others others={others} needed={needed} workload={wanted.workload}"
+        return True, ""
+
+    def _read_again(self, wanted: Secrets, state: _State) -> None:
+        values = self._fetched(wanted, self._definition(wanted.workload))
+        state.again = None
+        if self._put(wanted.workload, values):
+            self._start(wanted.workload, "restart")
+            log.info(
+                "secrets taken: workload=%s revision=%s said='another value than at first'",
+                wanted.workload,
+                wanted.revision,
+            )
+
+    def _definition(self, workload: str) -> Mapping[str, Any]:
+        try:
+            found: Mapping[str, Any] = json.loads((self._definitions / workload / "current/workload.json").read_text())
+        except FileNotFoundError as missing:
+            raise TransientError(f"reason=secrets-before-workload workload={workload}") from missing
+        return found
+
+    def _fetched(self, wanted: Secrets, definition: Mapping[str, Any]) -> dict[str, str]:
+        """The values of all secrets of a workload. Triton's tools say nothing of line breaks at the end of a value, so there are none."""
+        return {
+            name: self._cloud.secret(f"{wanted.prefix}{name}").rstrip("\n") for name in definition.get("secrets", ())
+        }
+
+    def _put(self, workload: str, values: Mapping[str, str]) -> bool:
+        """Have the secrets in memory, in files of root's; whether one was another before."""
+        self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not _is_memory(self._home, self._mounts):
+            raise FatalError(f"reason=secrets-on-disk folder={self._home} workload={workload} said='it is no tmpfs'")
+        folder = self._home / workload
+        folder.mkdir(mode=0o700, exist_ok=True)
+        changed = False
+        for name, value in values.items():
+            file = folder / name
+            if not file.is_file() or file.read_text() != value:
+                write_whole(file, value, 0o600)
+                changed = True
+        for old in folder.iterdir():
+            if old.name not in (*values, _REVISION):
+                shutil.rmtree(old) if old.is_dir() else old.unlink()
+        return changed
+
+    def _start(self, workload: str, verb: str) -> None:
+        self._systemctl([verb, "--no-block", f"workload-{workload}.service"])
+
+
+def _is_memory(folder: Path, mounts: Path) -> bool:
+    """Whether a folder is in memory (https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html)."""
+    at, kind = folder.resolve(), ""
+    best = -1
+    for line in mounts.read_text().splitlines():
+        _, point, form, *_ = line.split(" ")
+        if (at == Path(point) or Path(point) in at.parents) and len(point) >= best:
+            best, kind = len(point), form
+    return kind in ("tmpfs", "ramfs")
+
+
+def _systemctl(words: Sequence[str]) -> None:
+    """Raises TransientError."""
+    try:
+        done = subprocess.run(["systemctl", *words], capture_output=True, text=True, timeout=_SYSTEMCTL_S, check=False)
+    except (OSError, subprocess.SubprocessError) as failed:
+        raise TransientError(f"reason=systemctl-failed unit={words[-1]} error={type(failed).__name__}") from failed
+    if done.returncode:
+        raise TransientError(f"reason=systemctl-failed unit={words[-1]} said={done.stderr.strip()[:120]!r}")
