@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import importlib
 import json
+import re
 import secrets
 from typing import Any
 
@@ -34,6 +35,7 @@ class SsmApi:
         asked = call.json()
         if call.action == "PutParameter":
             _check_size(asked)
+            _check_nesting(str(asked.get("Value", "")))
         if isinstance(asked.get("Tags"), list):
             tagrules.check([(each.get("Key", ""), each.get("Value", "")) for each in asked["Tags"]], tagrules.SSM)
         reply = self._moto.answer(call)
@@ -90,4 +92,13 @@ def _check_size(asked: dict[str, Any]) -> None:
             "ValidationException",
             f"Standard tier parameters support a maximum parameter value of {_LONGEST_STANDARD} characters. To create a "
             "larger parameter value, upgrade the parameter to use the advanced-parameter tier.",
+        )
+
+
+def _check_nesting(value: str) -> None:
+    """https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_PutParameter.html (Value)"""
+    if re.search(r"\{\{.*\}\}", value, re.DOTALL):
+        raise AwsError(
+            "ValidationException",
+            'Parameter value can\'t nest another parameter. Do not use "{{}}" in the value.',
         )

@@ -73,3 +73,12 @@ def test_a_request_that_breaks_the_local_cloud_is_logged_without_what_it_said(
     with pytest.raises(ClientError, match="InternalFailure"):
         cloud.client("ssm").get_parameter(Name="other")
     assert "RuntimeError" in caplog.text and SECRET not in caplog.text
+
+
+def test_a_value_nests_no_other_parameter(cloud: Cloud) -> None:
+    ssm = cloud.client("ssm")
+    for value in ("{{}}", "a{{ssm:other}}b", "{{\n}}"):
+        with pytest.raises(ClientError, match=r"ValidationException.*can't nest another parameter"):
+            ssm.put_parameter(Name=NAME, Type="SecureString", Value=value)
+    for value in ("{a}", "}}{{", "{{"):
+        ssm.put_parameter(Name=NAME, Type="SecureString", Value=value, Overwrite=True)
