@@ -162,6 +162,14 @@ END
     serve /var/www/rollcall
 }
 
+# confine_nginx HOME: to what is below it, as any workload.
+confine_nginx() {
+    put /etc/systemd/system/nginx.service.d/rollcall.conf 644 <<END
+$(sed "s|@HOME@|$1|" "$RELEASE/units/confinement.conf")
+ProtectSystem=full
+END
+}
+
 # serve FOLDER: by nginx.
 serve() {
     rm -f "$ROOT/etc/nginx/sites-enabled/default"
@@ -170,7 +178,7 @@ $(sed -e "s/@INSTANCE@/$instance/g" -e "s|@ROOT@|$1|g" "$RELEASE/workloads/site/
 END
     # Without ranges no header is believed: an empty file is the safe one, until the agent has read them.
     [ -e "$ROOT/etc/nginx/rollcall-edge.conf" ] || put /etc/nginx/rollcall-edge.conf 644 </dev/null
-    start nginx nginx/
+    start nginx nginx
 }
 
 set_up_service() {
@@ -188,12 +196,16 @@ set_up_workload() {
         said=$(sed -n '$p' "$KEPT/workload")
         die "${said:-reason=no-workload workload=$1}"
     }
+    cat "$KEPT/workload" >>"$LOG"
     # shellcheck disable=SC2086 # words are what is wanted
     set -- "$1" $line
     name=$1 kind=$2 state=$3 folder=$4
     shift 4
     need "$@"
     if [ "$kind" = nginx ]; then
+        before=$CHANGED
+        confine_nginx "/opt/rollcall/workloads/$name"
+        [ "$CHANGED" = "$before" ] || systemctl daemon-reload
         serve "$folder"
         return
     fi
@@ -229,6 +241,7 @@ main() {
     shift 2
     say "cloud=$cloud instance=$instance workloads=$*"
     need python3-dnspython
+    case " $* " in *" site "*) confine_nginx /var/www/rollcall ;; esac
     systemctl daemon-reload
     for workload in "$@"; do
         case $workload in

@@ -28,6 +28,7 @@ SITE_PROVIDERS = ("cloudflare", DYNAMIC)
 DIRECTORY_PROVIDERS = ("route53", DYNAMIC)
 PROTECTIONS = ("off", "low", "medium", "high", "under_attack")
 PROTOCOLS = ("tcp", "udp")
+CONFINEMENTS = ("enforced", "best-effort")
 SITE_JOIN = "site"
 # Secrets, which are no part of the settings and which no check prints.
 MACHINE_TOKEN = "machineToken"
@@ -123,6 +124,8 @@ _FOLDER = Form(
 )
 _HTTP_CHECK = Form(rf":{_PORT}/[^\s:]*", "is not a port and a path", "Write it as :8080/healthz")
 _TCP_CHECK = Form(rf":{_PORT}", "is not a port", "Write it as :8080")
+_MEMORY = Form(r"[1-9][0-9]{0,8}[KMG]", "is not a size", "Write it as 512M, with K, M or G as systemd has them")
+_CPU = Form(r"[1-9][0-9]{0,5}%", "is not a share of a processor", "Write it as 50%, or 200% for two processors")
 _USER = Form(r"(?:[a-z_][a-z0-9_-]{0,31})?", "is not the name of a user", "Write it as admin")
 _URL = Form(r"https?://[^\s/]+/?", "is not the URL of a CloudAPI", "Write it as https://HOST")
 
@@ -754,10 +757,28 @@ class WorkloadSettings(Section):
     secrets: Annotated[
         Mapping[str, _Secret],
         Field(
-            description="its secrets by name: `pulumi config set --secret --path 'rollcall:workloads.shop.secrets.DATABASE_URL' VALUE`."
+            description="its secrets by name: `pulumi config set --secret --path 'rollcall:workloads.shop.secrets.DATABASE_URL'`."
             " The app reads the file `$CREDENTIALS_DIRECTORY/DATABASE_URL` ([secrets](workloads.md#secrets))"
         ),
     ] = field(default_factory=dict)
+    memory: Annotated[
+        str | None,
+        _MEMORY,
+        Field(description="as `MemoryMax` of systemd: over it the app is ended, and started again", examples=["512M"]),
+    ] = None
+    cpu: Annotated[
+        str | None,
+        _CPU,
+        Field(description="as `CPUQuota` of systemd: 100% is one processor", examples=["50%"]),
+    ] = None
+    confinement: Annotated[
+        str,
+        OneOf(CONFINEMENTS),
+        Field(
+            description="`best-effort` runs it also on a machine that cannot enforce its confinement, as an LX zone"
+            " ([confinement](workloads.md#confinement))"
+        ),
+    ] = CONFINEMENTS[0]
     nginx: Annotated[
         NginxSettings | None, Field(description="in place of `run`: its files are a static site, `{root: public}`")
     ] = None

@@ -68,7 +68,7 @@ def _secret(where: str, name: str, value: str, add: Add) -> None:
     if not re.fullmatch(_SECRET_NAME, name):
         add(where, "is not the name of a secret", "Use 1 to 64 letters, digits and _, no digit first and no _pw last")
     if not value:
-        add(where, "is empty", f"Run `pulumi config set --secret --path '{where}' VALUE`")
+        add(where, "is empty", f"Run `pulumi config set --secret --path '{where}'`")
     if len(value.encode()) > MOST_SECRET_BYTES:
         problem = f"has {len(value.encode())} bytes, and an SSM parameter takes {MOST_SECRET_BYTES}"
         add(where, problem, "Shorten it, or keep it in several secrets")
@@ -101,7 +101,8 @@ def _kind(key: str, told: WorkloadSettings, add: Add) -> None:
         add(f"{key}.files", "is missing", "Name the folder with this program, or run one of a package")
     if told.nginx is None:
         return
-    for name, value in {"env": told.env, "secrets": told.secrets, "user": told.user}.items():
+    run_only = {"env": told.env, "secrets": told.secrets, "user": told.user, "memory": told.memory, "cpu": told.cpu}
+    for name, value in run_only.items():
         if value:
             add(f"{key}.{name}", "is for a workload with run", "Take it out")
     if told.check is not None and told.check.grace is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from components.config.errors import at
-from components.config.models import Settings, WorkloadSettings
+from components.config.models import CONFINEMENTS, Settings, WorkloadSettings
 from components.workloads.packing import PackingError, pack
 from components.workloads.release import Release
 
@@ -37,6 +37,9 @@ def definition(told: WorkloadSettings) -> dict[str, Any]:
         "env": dict(told.env),
         # Their names only: another value is not another release.
         "secrets": sorted(told.secrets),
+        "memory": told.memory,
+        "cpu": told.cpu,
+        "confinement": told.confinement if told.confinement != CONFINEMENTS[0] else None,
         "nginx": {"root": told.nginx.root} if told.nginx is not None else None,
         "check": check.words if check is not None else None,
         "grace": check.grace if check is not None else None,

@@ -319,6 +319,7 @@ def another() -> str:
     return f"{userdata.boot_script()}{hashlib.sha256(tar).hexdigest()}\n{packed}\n"
 
 
+NGINX = "/etc/systemd/system/nginx.service.d/rollcall.conf"
 SITE = ["enable -q --no-reload nginx.service", "restart nginx.service"]
 AGENT = ["enable -q --no-reload rollcall.service", "restart rollcall.service"]
 
@@ -329,6 +330,9 @@ class TestBoot:
         assert (done.returncode, done.stderr) == (0, "") and done.stdout.endswith("INFO boot: done\n")
         assert host.calls("systemctl") == [f"systemctl {each}" for each in ("daemon-reload", *SITE, *AGENT)]
         assert "add_header X-Served-By i-0123 always;" in host.read("/etc/nginx/conf.d/rollcall.conf")
+        # Before systemd reads its units again.
+        lines = host.read(NGINX).splitlines()
+        assert {"BindReadOnlyPaths=-/var/www/rollcall", "IPAddressDeny=169.254.169.254 fd00:ec2::254"} <= {*lines}
         page = host.read("/var/www/rollcall/index.html")
         assert "i-0123" in page and "aws" in page and "@" not in page
         command = host.root / "usr/local/bin/rollcall"
@@ -370,6 +374,7 @@ class TestBoot:
         [
             ("/etc/systemd/system/rollcall.service", "rollcall.service"),
             ("/etc/nginx/conf.d/rollcall.conf", "nginx.service"),
+            (NGINX, "nginx.service"),
             ("/etc/default/the-service", "the-service.service"),
         ],
     )
@@ -454,7 +459,11 @@ class TestBoot:
         assert host.boot().returncode == 0
         served = host.read("/etc/nginx/conf.d/rollcall.conf")
         assert "root /opt/rollcall/workloads/www/current/files/public;" in served and "X-Served-By i-0123" in served
-        assert "systemctl restart nginx.service" in host.calls() and not (host.root / "var/www").exists()
+        calls = host.calls("systemctl")
+        assert calls.index("systemctl restart nginx.service") == 3 and calls[1] == "systemctl daemon-reload"
+        assert not (host.root / "var/www").exists()
+        confined = host.read(NGINX)
+        assert "BindReadOnlyPaths=-/opt/rollcall/workloads/www\n" in confined and "@" not in confined
 
     def test_a_release_that_did_not_arrive_whole_is_not_started(self, host: Host) -> None:
         *lines, packed = userdata.build().splitlines(keepends=True)

@@ -20,6 +20,7 @@ import io
 import json
 import re
 import shlex
+import subprocess
 import sys
 import tarfile
 import tempfile
@@ -32,7 +33,8 @@ from urllib.parse import urlsplit
 # Beside this package on a machine; boot.sh has it on the path.
 import get_release
 from get_release import ReleaseError
-from rollcall.clouds import detect
+from rollcall import confinement
+from rollcall.clouds import Ec2, detect
 from rollcall.errors import RollcallError
 from rollcall.files import write_whole
 from rollcall.safe_paths import is_inside, link_stays
@@ -46,21 +48,6 @@ PACKED_LIMIT, UNPACKED_LIMIT = 8 << 20, 64 << 20
 ARTIFACT_LIMIT, ARTIFACT_UNPACKED_LIMIT, MOST_ENTRIES = 512 << 20, 1 << 30, 50_000
 ARTIFACT_S, TIMEOUT_S = 600.0, 30.0
 _TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-# What a workload may not see: the agent with its keys and secrets, and where the cloud's metadata is.
-_HIDDEN = (
-    "/var/lib/rollcall",
-    "/usr/local/lib/rollcall",
-    "/etc/rollcall.json",
-    "/etc/nginx/rollcall-origin.pem",
-    "/var/log/rollcall.log",
-    "/var/lib/cloud",
-    "/run/cloud-init",
-    "/var/svc",
-    "/native/.zonecontrol",
-    "/.zonecontrol",
-)
-# https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html
-_METADATA = "169.254.169.254 fd00:ec2::254"
 
 
 def main(words: list[str]) -> int:
@@ -70,7 +57,7 @@ def main(words: list[str]) -> int:
     except (ReleaseError, RollcallError) as fault:
         print(f"{fault} workload={name}", file=sys.stderr)
         return 1
-    except (OSError, ValueError, KeyError, tarfile.TarError) as fault:
+    except (OSError, ValueError, KeyError, tarfile.TarError, subprocess.SubprocessError) as fault:
         print(
             f"reason=not-set-up error={type(fault).__name__} said={str(fault)[:200]!r} workload={name}", file=sys.stderr
         )
@@ -80,7 +67,8 @@ def main(words: list[str]) -> int:
 
 def set_up(name: str, script: str, root: str, instance: str) -> str:
     """Put the release in place that the settings name, and the unit that runs it. Return what is left to do."""
-    digest = detect().keys().get(WORKLOAD + name, "")
+    cloud = detect()
+    digest = cloud.keys().get(WORKLOAD + name, "")
     if not re.fullmatch("[0-9a-f]{64}", digest):
         raise ReleaseError(f"reason=no-release key={WORKLOAD}{name} value={digest[:80]!r}")
     home = Path(f"{root}/opt/rollcall/workloads/{name}")
@@ -90,6 +78,7 @@ def set_up(name: str, script: str, root: str, instance: str) -> str:
         get_release.place(home, digest, lambda partial: unpack_release(tar, partial))
     changed = get_release.switch(home, digest)
     told = json.loads((home / "current" / DEFINITION).read_text())
+    confine(name, told, str(home), is_ec2=cloud.name == Ec2.name)
     packages = " ".join(told.get("packages", ()))
     if "nginx" in told:
         at = PurePosixPath(f"/opt/rollcall/workloads/{name}/current/{FILES}") / told["nginx"]["root"]
@@ -98,6 +87,18 @@ def set_up(name: str, script: str, root: str, instance: str) -> str:
     changed |= replaced(Path(f"{root}/etc/systemd/system/workload-{name}.service"), unit(name, told, instance))
     kind = "secret" if told.get("secrets") else "unit"
     return f"{kind} {'changed' if changed else 'same'} - {packages}".rstrip()
+
+
+def confine(name: str, definition: dict[str, Any], home: str, *, is_ec2: bool) -> None:
+    """Refuse a workload that this machine cannot confine, unless its definition takes that."""
+    lacks = confinement.lacking(home, metadata=is_ec2)
+    if not lacks:
+        return
+    if definition.get("confinement") != "best-effort":
+        # It may run since before this boot's probe.
+        confinement.stop("nginx" if "nginx" in definition else f"workload-{name}")
+        raise ReleaseError(f"reason=not-confined lacks={lacks} look='confinement: best-effort'")
+    print(f"reason=not-confined lacks={lacks} workload={name} said='best-effort'", file=sys.stderr)
 
 
 def unpack_release(tar: bytes, to: Path) -> None:
@@ -199,6 +200,8 @@ def unit(name: str, told: dict[str, Any], instance: str) -> str:
         else ""
     )
     lines = "".join(f"Environment={_quoted(f'{key}={value}')}\n" for key, value in sorted(env.items()))
+    limits = {"MemoryMax": told.get("memory"), "CPUQuota": told.get("cpu")}
+    lines += "".join(f"{key}={value}\n" for key, value in limits.items() if value)
     # In memory, and put there by the agent (workload_secrets.py): https://systemd.io/CREDENTIALS/
     lines += "".join(f"LoadCredential={each}:{SECRETS}/{name}/{each}\n" for each in told.get("secrets", ()))
     # At boot the agent starts it, when it has the secrets.
@@ -220,28 +223,11 @@ RestartSec=1
 {f"User={told['user']}" if told.get("user") else "DynamicUser=yes"}
 StateDirectory=workload-{name}
 UMask=0077
-NoNewPrivileges=yes
 CapabilityBoundingSet=CAP_NET_BIND_SERVICE
 AmbientCapabilities=CAP_NET_BIND_SERVICE
 ProtectSystem=strict
-ProtectHome=yes
-PrivateTmp=yes
-PrivateDevices=yes
-ProtectProc=invisible
-ProtectKernelTunables=yes
-ProtectKernelModules=yes
-ProtectControlGroups=yes
-RestrictNamespaces=yes
-RestrictRealtime=yes
-RestrictSUIDSGID=yes
-LockPersonality=yes
-SystemCallArchitectures=native
-IPAddressDeny={_METADATA}
-# The agent makes its own folder below /run later than some workloads start.
-TemporaryFileSystem=/opt/rollcall:ro /run/rollcall:ro
-BindReadOnlyPaths={home}
-InaccessiblePaths={" ".join(f"-{each}" for each in _HIDDEN)}
-{install}"""
+InaccessiblePaths=-/etc/nginx/rollcall-origin.pem
+{confinement.lines(home)}{install}"""
 
 
 def _command(run: str, files: str) -> str:

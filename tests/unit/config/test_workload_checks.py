@@ -141,7 +141,7 @@ def test_a_proxied_site_needs_nginx_which_has_its_tls() -> None:
             "v",
             ".db_pw: is not the name of a secret. Use 1 to 64 letters, digits and _, no digit first and no _pw",
         ),
-        ("X", "", ".X: is empty. Run `pulumi config set --secret --path 'rollcall:workloads.shop.secrets.X' VALUE`."),
+        ("X", "", ".X: is empty. Run `pulumi config set --secret --path 'rollcall:workloads.shop.secrets.X'`."),
         ("X", "ä" * 2049, ".X: has 4098 bytes, and an SSM parameter takes 4096. Shorten it"),
         ("X", "a{{b", ".X: has a zero byte or {{, which SSM does not take. Encode it in base64."),
         ("X", 7, ".X: the value (not shown) is not a secret. Run `pulumi config set --secret --path`"),
@@ -153,6 +153,23 @@ def test_a_secret_that_no_cloud_takes_is_an_error_without_its_value(name: str, v
     # In plain text it is shown as little.
     assert faults(changed("workloads/shop/secrets", {name: value})) == (found,)
     assert faults(changed("workloads/shop/secrets", {"DATABASE_URL": "v" * 4096})) == ()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "fault"),
+    [
+        ("memory", "512", "'512' is not a size. Write it as 512M, with K, M or G as systemd has them."),
+        ("memory", "512m", "'512m' is not a size."),
+        ("cpu", "0%", "'0%' is not a share of a processor. Write it as 50%, or 200% for two processors."),
+        ("cpu", "0.5", "'0.5' is not a share of a processor."),
+        ("confinement", "none", "'none' is not one of enforced, best-effort. Set one of these."),
+    ],
+)
+def test_a_limit_has_the_form_that_systemd_takes(key: str, value: str, fault: str) -> None:
+    (found,) = faults(changed(f"workloads/shop/{key}", value))
+    assert found.startswith(f"{W}.shop.{key}: {fault}")
+    for good in {"memory": ("512M", "1G"), "cpu": ("50%", "200%"), "confinement": ("best-effort",)}[key]:
+        assert faults(changed(f"workloads/shop/{key}", good)) == ()
 
 
 def test_a_site_has_no_secrets() -> None:

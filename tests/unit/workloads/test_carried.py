@@ -40,3 +40,19 @@ def test_a_folder_that_is_not_there_is_an_error_of_its_key(tmp_path: Path) -> No
     assert faults == [
         "rollcall:workloads.www.files: www is not a folder. Name one that is there, relative to the project's folder."
     ]
+
+
+def test_secrets_take_room_beside_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "project_folder", lambda: tmp_path)
+    fleet = {"cloud": "joyent", "size": "g1.micro", "image": "debian-12", "joins": ["site"], "runs": ["shop"]}
+    shop: dict[str, object] = {"run": "python3 -m shop"}
+    told = {"site": {"zone": "s.example"}, "workloads": {"shop": shop}, "fleets": {"web": fleet}}
+    settings, _ = definitions.packed(read("local", told), tmp_path)
+    assert checks.carried_faults(settings, 1000) == []
+    shop["secrets"] = {"DATABASE_URL": "v" * 1000}
+    settings, _ = definitions.packed(read("local", told), tmp_path)
+    (found,) = checks.carried_faults(settings, 1000)
+    assert "1000 are left of the request" in found and "vvv" not in found
+    # EC2 has them in SSM.
+    fleet["cloud"] = "aws"
+    assert checks.carried_faults(definitions.packed(read("local", told), tmp_path)[0], 0) == []

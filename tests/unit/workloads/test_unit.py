@@ -40,6 +40,20 @@ def test_a_workload_without_a_secret_starts_at_boot() -> None:
     assert not any("Credential" in each for each in found)
 
 
+def test_limits_are_those_of_systemd_and_without_them_there_are_none() -> None:
+    found = lines(definition(shop(memory="512M", cpu="150%")))
+    assert {"MemoryMax=512M", "CPUQuota=150%"} <= {*found}
+    assert not any(each.startswith(("MemoryMax", "CPUQuota")) for each in lines(definition(shop())))
+
+
+def test_it_is_confined_to_its_own_files() -> None:
+    found = lines(definition(shop()))
+    assert {"BindReadOnlyPaths=-/opt/rollcall/workloads/shop", "ProtectSystem=strict", "DynamicUser=yes"} <= {*found}
+    assert "IPAddressDeny=169.254.169.254 fd00:ec2::254" in found and "@" not in "\n".join(found)
+    hidden = " ".join(each for each in found if each.startswith("InaccessiblePaths="))
+    assert "-/etc/nginx/rollcall-origin.pem" in hidden and "-/var/lib/rollcall" in hidden
+
+
 def test_another_value_is_the_same_release_and_another_secret_is_another(tmp_path: Any) -> None:
     one, other = (release_of(shop(secrets=secrets(A=value)), tmp_path) for value in ("hush-hush", "another"))
     assert one.digest == other.digest and b"hush" not in one.tar
