@@ -66,6 +66,8 @@ CUT = """    if not Path("/var/lib/rollcall/cut").exists():
 """
 NUMBERS = itertools.count(30)
 BUCKET = "rollcall-releases-1a2b3c4"
+# A secret of a workload (tests/integration/test_workloads_boot.py).
+PARAMETER = "/rollcall/local/web/shop.DATABASE_URL"
 CLOUD: dict[str, Cloud] = {}
 AGENT = userdata.HOME / "rollcall/agent.py"
 
@@ -79,7 +81,7 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
         CLOUD["aws"] = cloud
         opened.imds.credentials = stored(cloud)
         gateway = NETWORKS["aws"].gateway
-        opened.names[f"{BUCKET}.s3.us-west-2.amazonaws.com"] = gateway
+        opened.names |= {f"{BUCKET}.s3.us-west-2.amazonaws.com": gateway, "ssm.us-west-2.amazonaws.com": gateway}
         server = Server(cloud.aws.app, [opened.namespace.listen(gateway, 443)], opened.tls)
         server.start()
         yield opened
@@ -92,10 +94,14 @@ def stored(cloud: Cloud) -> dict[str, str]:
     s3 = cloud.client("s3")
     s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "us-west-2"})
     s3.put_object(Bucket=BUCKET, Key=releases.key_of(release.digest), Body=release.packed)
-    policy = json.loads(policy_document([], [], f"arn:aws:s3:::{BUCKET}/{releases.FOLDER}/*"))
+    ssm = cloud.client("ssm")
+    ssm.put_parameter(Name=PARAMETER, Type="SecureString", Value="a-secret-of-the-shop")
+    parameter = ssm.get_parameter(Name=PARAMETER)["Parameter"]["ARN"]
+    policy = json.loads(policy_document([parameter], [], f"arn:aws:s3:::{BUCKET}/{releases.FOLDER}/*"))
     (instance,) = cloud.run(IamInstanceProfile={"Name": cloud.role("machines", policy)})
     key, secret, token = cloud.credentials(instance)
-    return {"AccessKeyId": key, "SecretAccessKey": secret, "Token": token}
+    expires = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 6 * 3600))
+    return {"AccessKeyId": key, "SecretAccessKey": secret, "Token": token, "Expiration": expires}
 
 
 class Guest:

@@ -163,6 +163,8 @@ def _command(machine: Machine, disk: Disk, namespace: Namespace, group: Group, o
         f"--machine={short_name(machine.id)}", "--register=no", "--keep-unit", "--boot", "--notify-ready=yes",
         f"--network-bridge={NETWORKS[machine.cloud].bridge}", "--resolv-conf=off", "--timezone=off", "--link-journal=no",
         "--console=read-only",
+        # As on a real machine: systemd enforces IPAddressDeny= by BPF, and passes over it where it may not (systemd.resource-control(5)).
+        "--system-call-filter=bpf",
     ]  # fmt: skip
     if machine.cloud == "joyent":
         nspawn.append(f"--bind={disk.zonecontrol}:/native/.zonecontrol")
