@@ -18,8 +18,8 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from tests.integration.conftest import sandboxed, wait_until
-from tests.integration.test_secrets import Searched, found
 from tests.integration.log_inspection import Arguments, Logs, config_file
+from tests.integration.test_secrets import Searched, found
 
 pytestmark = [pytest.mark.machines, pytest.mark.engine]
 KEY = "rollcall:workloads.shop.secrets.DATABASE_URL"
