@@ -29,9 +29,7 @@ def faults(settings: Settings, file: StackFile | None, *, is_secret: bool) -> li
 
 
 def _plain(where: str) -> str:
-    return (
-        f"{where}: is in plain text. `pulumi config set --secret --path '{where}'`, with another value than this one."
-    )
+    return f"{where}: is in plain text. Run `pulumi config set --secret --path '{where}'` with another value than this one."
 
 
 def _misplaced(settings: Settings, secrets: Collection[tuple[str | int, ...]], *, is_secret: bool) -> Iterator[str]:
