@@ -1,4 +1,4 @@
-"""The few names of AWS's SDK that the program uses, by the package that they are in: `aws.ec2.Instance`."""
+"""Give the program the few names of AWS's SDK that it uses, by the package that they are in: `aws.ec2.Instance`."""
 
 from __future__ import annotations
 

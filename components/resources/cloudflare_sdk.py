@@ -1,6 +1,6 @@
-"""The few names of Cloudflare's SDK that the program uses, without the 700 others, and none of them without a site.
+"""Give the program the few names of Cloudflare's SDK that it uses, without the 700 others.
 
-With what they share they still take half a second.
+A program without a site imports none of them. These names and what they share still take half a second to import.
 """
 
 from __future__ import annotations
@@ -46,5 +46,5 @@ _PART = Part("pulumi_cloudflare", NAMES)
 
 
 def __getattr__(name: str) -> Any:
-    """https://peps.python.org/pep-0562/"""
+    """Import a name when it is first used (https://peps.python.org/pep-0562/)."""
     return getattr(_PART, name)

@@ -1,4 +1,4 @@
-"""Everything that a stack has, wired together: the site, the service directory, and the fleets that join them."""
+"""Create everything that a stack has: the site, the service directory, and the fleets that join them."""
 
 from __future__ import annotations
 
@@ -28,8 +28,11 @@ from components.workloads.release import Release
 
 
 class Deployment:
-    """The resources of a stack with these settings. `machine_token` is the operator's Cloudflare token for the machines, None where the
-    stack makes one; `tsig_key` the machines' key of zones that take dynamic updates."""
+    """The resources of a stack with these settings.
+
+    `machine_token` is the operator's Cloudflare token for the machines; None: the stack makes one. `tsig_key` is the
+    machines' key for zones that take dynamic updates.
+    """
 
     def __init__(
         self, settings: Settings, existing: ExistingResources, machine_token: str | None, tsig_key: str = ""
@@ -39,7 +42,7 @@ class Deployment:
         self._site = SITES[settings.site.provider](args) if settings.site else None
         self._directory = DIRECTORIES[settings.service_discovery.provider](args) if settings.service_discovery else None
         self._probe_key = ProbeKey("probe-key", settings.rotation_trigger)
-        # Those of regions beside the stack's own.
+        # The providers of regions other than the stack's region.
         self._providers = ec2_lookups.providers(settings.fleets)
         self._stores = releases.stores(settings.fleets, self._providers, self._release_of)
         self.fleets = [self._fleet(each) for each in settings.fleets]
@@ -47,7 +50,7 @@ class Deployment:
 
     @property
     def outputs(self) -> dict[str, Any]:
-        """What the stack exports: its fleets, and where its site and its services are found."""
+        """Return what the stack exports: its fleets, and where its site and its services are found."""
         site, directory = self._settings.site, self._settings.service_discovery
         found: dict[str, Any] = {
             "fleets": {
@@ -66,7 +69,10 @@ class Deployment:
         return releases_of(self._settings, [workload], project_folder())[0]
 
     def _fleet(self, fleet: FleetSettings) -> Fleet:
-        """A fleet of machines on its cloud. Whatever they need in order to register and leave outlives them."""
+        """Create a fleet of machines on its cloud.
+
+        Everything that the machines need to register and to leave is deleted after them.
+        """
         kind = FLEETS[fleet.cloud]
         provider = self._providers.get(fleet.region) if kind.instance_role else None
         store = self._stores[fleet.region] if kind.instance_role else None
@@ -105,11 +111,11 @@ class Deployment:
         return any(join != SITE_JOIN for join in fleet.joins)
 
     def _grants(self, fleet: FleetSettings) -> list[Grant]:
-        """The rights to the directory's zone that a fleet's machines need of AWS."""
+        """Return the rights in the directory's zone that AWS must give a fleet's machines."""
         return self._directory.grants(fleet) if self._directory and self._joins_service(fleet) else []
 
     def _secrets(self, fleet: FleetSettings) -> Secrets:
-        """The secrets that a fleet needs for what it joins."""
+        """Return the secrets that a fleet needs for what it joins."""
         site = self._site.secrets() if self._site and SITE_JOIN in fleet.joins else {}
         return {**site, **(self._directory.secrets() if self._directory and self._joins_service(fleet) else {})}
 
@@ -121,21 +127,21 @@ class Deployment:
         store: releases.ReleaseStore,
         provider: aws.Provider | None,
     ) -> InstanceRole:
-        """The role of a fleet's instances."""
+        """Create the role of a fleet's instances."""
         args = InstanceRoleArgs(
             secrets=secrets, grants=grants, objects=store.objects, region=fleet.region, provider=provider
         )
         return InstanceRole(fleet.name, args)
 
     def _needs(self, fleet: FleetSettings) -> list[pulumi.Resource]:
-        """What must be there before a machine of the fleet registers, and after it has left."""
+        """Return what must exist before a machine of the fleet registers, and until it has left."""
         found = self._site.needs() if self._site and SITE_JOIN in fleet.joins else []
         return found + (self._directory.needs() if self._directory and self._joins_service(fleet) else [])
 
     def _membership(
         self, fleet: FleetSettings, join: str, role: InstanceRole | None, user: IamUser | None
     ) -> Membership:
-        """What a fleet joins, by its name in the configuration."""
+        """Return the membership in what a fleet joins, by its name in the configuration."""
         if join != SITE_JOIN:
             assert self._directory
             return self._directory.membership(fleet, join, role, user)

@@ -1,12 +1,15 @@
-"""Registrar: what a machine may change in DNS, and how it comes by the right to.
+"""Create the credentials with which machines change DNS, and limit what they may change.
 
-All machines of a stack have one key, by which they ask each other whether they live (components/resources/probe_key.py).
+All machines of a stack have one key, with which they ask each other whether they run
+(components/resources/probe_key.py).
 
-In Cloudflare a token for DNS edits in the one zone (Cloudflare scopes no token below a zone). EC2 machines read it from an
-SSM SecureString with their instance role; Joyent machines have it in their metadata. It is in no userdata.
+In Cloudflare, machines have a token for DNS edits in the one zone (Cloudflare cannot limit a token to less than a
+zone). EC2 machines read it from an SSM SecureString with their instance role. Joyent machines have it in their
+metadata. No user data contains it.
 
-In Route53 a policy for the hosts below Rollcall's label and the SRV sets of the services that a fleet joins: of the
-instance role on EC2, of an IAM user with a key in their metadata for machines elsewhere.
+In Route53, machines have a policy for the hosts below Rollcall's label and for the SRV sets of the services that a
+fleet joins. On EC2 it is a policy of the instance role. Elsewhere it is a policy of an IAM user, and the machines have
+a key of this user in their metadata.
 """
 
 from __future__ import annotations
@@ -24,8 +27,8 @@ from components.resources import cloudflare_sdk
 from components.resources.tags import deployment
 from rollcall.route53 import LABEL
 
-# What an interrupted `up` wrote without noting it is the one that the next writes: of a name of chance there would be two, and IAM
-# deletes no role or user that has a policy left.
+# The names are fixed. An `up` that is interrupted may write a policy that its state does not contain; the next `up`
+# writes the same one. With random names there would be two, and IAM deletes no role or user that still has a policy.
 POLICY = "rollcall"
 # The secrets of a machine, by their short names.
 TOKEN, KEY, ORIGIN, PROBE_KEY = "cloudflare-token", "route53-key", "origin", "probe-key"
@@ -39,9 +42,12 @@ _ASSUME = {
 
 @dataclass(frozen=True, kw_only=True)
 class SiteTokenArgs:
-    """`zone_id` as Site gives it; `given` is a token made elsewhere, used instead of making one; another `rotation_trigger` is another
-    token, which machines have before the old one is revoked. `account` is the id of the account that owns the operator's token, and so
-    the machines'; empty where it is a user's."""
+    """The inputs of a SiteToken.
+
+    `zone_id` is what Site returns. `given` is a token that was made elsewhere; it is used and none is made. Another
+    `rotation_trigger` makes another token; machines get it before the old one is revoked. `account` is the id of the
+    account that owns the operator's token, and so the machines' token. It is empty if a user owns it.
+    """
 
     zone_id: pulumi.Input[str]
     given: pulumi.Output[str] | None = None
@@ -86,25 +92,28 @@ class SiteToken(pulumi.ComponentResource):
 
 
 def _policies(groups: pulumi.Output[Any], zone: pulumi.Input[str]) -> list[Any]:
-    """DNS edits in one zone."""
+    """Return a policy that allows DNS edits in one zone."""
     resources = pulumi.Output.from_input(zone).apply(token_resources)
     return [{"effect": "allow", "permission_groups": [{"id": groups.apply(group_id)}], "resources": resources}]
 
 
 def token_resources(zone: str) -> str:
-    """The zone as a policy names it. The provider reads back the text that the API answers with, which has no spaces: with
-    any, every preview would show a change."""
+    """Return the zone as a policy names it.
+
+    The provider reads back the text that the API answers with, which has no spaces. With spaces, every preview would
+    show a change.
+    """
     return json.dumps({f"{_ZONE_RESOURCE}.{zone}": "*"}, separators=(",", ":"))
 
 
 def group_id(found: Sequence[Any]) -> str:
-    """The permission group of exactly this name; the API's filter may find others besides."""
+    """Return the permission group with exactly this name. The filter of the API may also find others."""
     return str(next(each.id for each in found if each.name == _MAY))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grant:
-    """Joining services in one hosted zone: its ARN, its name, and the names of the SRV sets."""
+    """The right to join services in one hosted zone: its ARN, its name, and the names of the SRV sets."""
 
     zone_arn: pulumi.Output[str]
     domain: str
@@ -116,9 +125,12 @@ class Grant:
 
 @dataclass(frozen=True, kw_only=True)
 class InstanceRoleArgs:
-    """`secrets` are the values that machines of this registrar may read, by a short name; `grants` what they may join; `objects` is the
-    ARN of what they may get from the release store. `region` is that of the machines and `provider` its provider, if it is not the
-    stack's own."""
+    """The inputs of an InstanceRole.
+
+    `secrets` are the values that machines with this role may read, by a short name. `grants` are what they may join.
+    `objects` is the ARN of what they may get from the release store. `region` is the region of the machines and
+    `provider` its provider, if it is not the stack's region.
+    """
 
     secrets: dict[str, pulumi.Output[str]] = field(default_factory=dict)
     grants: Sequence[Grant] = ()
@@ -128,13 +140,13 @@ class InstanceRoleArgs:
 
 
 class InstanceRole(pulumi.ComponentResource):
-    """Role and instance profile of a fleet's EC2 machines, and the SSM parameters that they may read, in the machines' region.
+    """The role and instance profile of a fleet's EC2 machines, and the SSM parameters that they may read, in the machines' region.
 
-    A fleet that moves to another region has all of it anew: its predecessors keep theirs until they are gone. IAM itself has no
-    region, so it is by their names that these are others.
+    A fleet that moves to another region gets new ones of all of these; the machines that it replaces keep the old ones
+    until they are deleted. IAM itself has no region, so the resources of each region have different names.
 
-    `profile` is the profile's name; `parameters` maps each secret's short name to its parameter's name; `all_made` is what
-    must outlive every machine.
+    `profile` is the profile's name. `parameters` maps each secret's short name to the name of its parameter. `all_made`
+    is what must exist as long as any machine does.
     """
 
     profile: pulumi.Output[str]
@@ -152,7 +164,8 @@ class InstanceRole(pulumi.ComponentResource):
                 name=f"/rollcall/{stack}/{fleet}/{short}",
                 type="SecureString",
                 value=value,
-                # The path is ours: what stands there was left by an `up` that was killed before its state knew of it.
+                # The path belongs to this stack. A parameter that exists there was left by an `up` that was killed
+                # before its state contained it.
                 overwrite=True,
                 opts=there,
             )
@@ -176,8 +189,10 @@ class InstanceRole(pulumi.ComponentResource):
 
 
 class IamUser(pulumi.ComponentResource):
-    """An IAM user with the same limits, for machines that have no instance role. `key` is `ACCESS_KEY_ID SECRET`, a secret;
-    another `rotation_trigger` is another key."""
+    """An IAM user with the same limits, for machines that have no instance role.
+
+    `key` is `ACCESS_KEY_ID SECRET`, a secret. Another `rotation_trigger` makes another key.
+    """
 
     key: pulumi.Output[str]
 
@@ -190,7 +205,7 @@ class IamUser(pulumi.ComponentResource):
         policy = aws.iam.UserPolicy(
             f"{name}-policy", name=POLICY, user=user.name, policy=_policy([], grants), opts=mine
         )
-        # A user may have two keys, so the new one is there before the old one goes.
+        # A user may have two keys, so the new one exists before the old one is deleted.
         renewed = pulumi.ResourceOptions(parent=self, replacement_trigger=[rotation_trigger])
         key = aws.iam.AccessKey(f"{name}-key", user=user.name, opts=renewed)
         self.key = pulumi.Output.secret(pulumi.Output.concat(key.id, " ", key.secret))
@@ -207,8 +222,7 @@ def _policy(
 
 
 def policy_document(parameters: list[str], joins: Sequence[list[dict[str, object]]], objects: str = "") -> str:
-    """The policy of one who reads the SSM parameters with these ARNs and the S3 objects with this one, and has the statements of each of
-    `joins`."""
+    """Return a policy that allows to read these SSM parameters and S3 objects (ARNs), with all statements of `joins`."""
     statements = [
         *read_statements(parameters),
         *get_statements(objects),
@@ -218,7 +232,7 @@ def policy_document(parameters: list[str], joins: Sequence[list[dict[str, object
 
 
 def read_statements(parameters: list[str]) -> list[dict[str, object]]:
-    """Lets a machine read exactly the SSM parameters with these ARNs."""
+    """Return statements that let a machine read exactly the SSM parameters with these ARNs."""
     if not parameters:
         return []
     resources = sorted(parameters)
@@ -226,17 +240,17 @@ def read_statements(parameters: list[str]) -> list[dict[str, object]]:
 
 
 def get_statements(objects: str) -> list[dict[str, object]]:
-    """Lets a machine get the releases with this ARN, and neither list nor change them."""
+    """Return statements that let a machine get the releases with this ARN, and neither list nor change them."""
     if not objects:
         return []
     return [{"Sid": "GetReleases", "Effect": "Allow", "Action": "s3:GetObject", "Resource": objects}]
 
 
 def join_statements(zone_arn: str, domain: str, sets: Sequence[str]) -> list[dict[str, object]]:
-    """Lets a machine read the zone, keep hosts below Rollcall's label, and change the SRV sets with these names.
+    """Return statements that let a machine read the zone, keep hosts below Rollcall's label, and change the SRV sets with these names.
 
-    Two statements for changes, since the conditions of one hold for every change of a batch: so hosts and sets are changed
-    in two requests. Names are compared as Route53 normalises them: lower case, no final dot.
+    There are two statements for changes, since the conditions of a statement apply to every change of a batch. So hosts
+    and sets are changed in two requests. Names are compared as Route53 normalises them: lower case, no final dot.
     https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/specifying-rrset-conditions.html
     """
     here = {"Effect": "Allow", "Resource": zone_arn}
@@ -250,7 +264,10 @@ def join_statements(zone_arn: str, domain: str, sets: Sequence[str]) -> list[dic
 
 
 def _only(compare: str, names: list[str], types: list[str]) -> dict[str, dict[str, object]]:
-    """`ForAllValues` holds for a request without the key as well, so `Null` must say that the key is there."""
+    """Return the condition that a request changes only these names and types.
+
+    `ForAllValues` is also true for a request without the key, so `Null` must require the key.
+    """
     prefix = "route53:ChangeResourceRecordSets"
     name, rtype, action = (f"{prefix}{each}" for each in ("NormalizedRecordNames", "RecordTypes", "Actions"))
     found: dict[str, dict[str, object]] = {"ForAllValues:StringEquals": {rtype: types, action: ["CREATE", "DELETE"]}}

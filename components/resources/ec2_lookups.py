@@ -1,5 +1,7 @@
-"""What an EC2 fleet finds in its account: the image that it keeps, and subnets in zones that have its instance type; and the
-providers of the regions beside the stack's own."""
+"""Look up what an EC2 fleet uses in its account: the image that it keeps, and subnets in zones that have its instance type.
+
+The module also makes the AWS providers of regions other than the stack's region.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,11 @@ from components.resources import aws_sdk as aws
 
 
 def providers(fleets: Iterable[FleetSettings]) -> dict[str | None, aws.Provider]:
-    """A provider for each region that fleets name, by the region. All else, and what is global, has the engine's default one,
-    which alone reads the stack's own settings (`aws:profile`, `aws:assumeRoles`, …): so these are handed over."""
+    """Return an AWS provider for each region that fleets name, by the region.
+
+    Everything else, and what is global, uses the engine's default provider. Only that one reads the stack's settings
+    (`aws:profile`, `aws:assumeRoles`, …), so this function passes them on.
+    """
     regions = sorted({each.region for each in fleets if each.cloud == "aws" and each.region})
     told = provider_settings(pulumi.Config("aws").get) if regions else {}
     held = {
@@ -29,12 +34,15 @@ def providers(fleets: Iterable[FleetSettings]) -> dict[str | None, aws.Provider]
 
 
 def provider_identity() -> aws.GetCallerIdentityResult:
-    """Who the engine's default provider is, as it says itself."""
+    """Return the AWS identity of the engine's default provider, as the provider reports it."""
     return aws.get_caller_identity()
 
 
 def provider_settings(config: Callable[[str], str | None]) -> dict[str, Any]:
-    """What `config` has for the inputs of the provider, by the SDK's names. A text stands as it is; the rest is JSON."""
+    """Return what `config` has for the inputs of the provider, by the SDK's names.
+
+    Text is used as it is; the rest is JSON.
+    """
     inputs = inspect.signature(aws.ProviderArgs).parameters
     found = {name: text for name in inputs if (text := config(_camel(name))) is not None}
     return {
@@ -47,18 +55,22 @@ def _camel(name: str) -> str:
 
 
 def pinned_image(fleet: FleetSettings, stack: str, parent: pulumi.Resource) -> pulumi.Output[str]:
-    """The AMI of a fleet: an `ami-…` is itself, anything else the one that a public parameter named when it was first looked up.
+    """Return the AMI of a fleet.
 
-    What was found is kept in a parameter of the account's own, so machines that come later (by a scale-up, or in the place of
-    others) get the image that the rest has, however often the vendor publishes. Another `image` or `imageRefresh` looks again.
+    An image `ami-…` is the AMI itself. Anything else is a public parameter, and the AMI is the one that it named when
+    it was first looked up.
+
+    The result is kept in a parameter of the account. So machines that are created later (by a scale-up, or as
+    replacements) get the same image as the rest, however often the vendor publishes. Another `image` or `imageRefresh`
+    looks it up again.
     """
     if fleet.image.startswith("ami-"):
         return pulumi.Output.from_input(fleet.image)
     found = aws.ssm.get_parameter_output(
         name=EC2_IMAGES.get(fleet.image, fleet.image), opts=pulumi.InvokeOutputOptions(parent=parent)
     )
-    # A name of its own choice would begin with the fleet's, and no parameter's may begin with `aws` or `ssm`. What is looked up
-    # anew has another name, so that its predecessor can stand beside it for a while:
+    # A name that Pulumi chooses would begin with the fleet's, and no parameter's name may begin with `aws` or `ssm`. A
+    # new lookup has another name, so that the old parameter and the new one can exist together for a while:
     # https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_PutParameter.html
     looked_up = hashlib.sha256(f"{fleet.image} {fleet.image_refresh}".encode()).hexdigest()[:8]
     kept = aws.ssm.Parameter(
@@ -66,9 +78,9 @@ def pinned_image(fleet: FleetSettings, stack: str, parent: pulumi.Resource) -> p
         name=f"/rollcall/{stack}/{fleet.name}/image-{looked_up}",
         description=f"The image of Rollcall's fleet {fleet.name}, by {fleet.image}",
         type="String",
-        # A public parameter's value is no secret, and `value` would make one of it.
+        # The value of a public parameter is not secret, but the property `value` would make it one.
         insecure_value=found.insecure_value,
-        # The path is ours: what stands there was left by an `up` that was killed before its state knew of it.
+        # The path belongs to this stack. A parameter that exists there was left by an `up` that was killed before its state contained it.
         overwrite=True,
         opts=pulumi.ResourceOptions(
             parent=parent,
@@ -80,8 +92,11 @@ def pinned_image(fleet: FleetSettings, stack: str, parent: pulumi.Resource) -> p
 
 
 def subnets(size: str, parent: pulumi.Resource, *, ipv6: bool = False) -> pulumi.Output[Sequence[str]]:
-    """The default VPC's subnets, one a zone, in zones that have the instance type, with `ipv6` those that have an IPv6 CIDR;
-    sorted, so that machines spread over the zones by their index."""
+    """Return the default VPC's subnets, one for each zone, in zones that have the instance type.
+
+    With `ipv6`, only subnets that have an IPv6 CIDR. They are sorted, so that machines are spread over the zones by
+    their index.
+    """
     options = pulumi.InvokeOutputOptions(parent=parent)
     offered = aws.ec2.get_instance_type_offerings_output(
         filters=[{"name": "instance-type", "values": [size]}], location_type="availability-zone", opts=options

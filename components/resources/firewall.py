@@ -1,6 +1,6 @@
-"""Let others reach a fleet's machines, on both clouds: everybody what they serve, but only the edge a proxied site.
+"""Open a fleet's machines on both clouds: what they serve to all addresses, but a proxied site to the edge only.
 
-EC2 has it in a security group, Triton in firewall rules for the machines that carry the fleet's own tag.
+EC2 has these rules in a security group. Triton has them in firewall rules for the machines with the fleet's tag.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from components.resources.tags import deployment
 from rollcall import probe
 
 FIREWALL_TAG = "rollcall-doors"
-# Where agents ask each other whether they live. Open to everybody, because members' addresses are not known before they boot; what is not
-# signed (`rollcall.probe`) gets no reply.
+# Agents ask each other here whether they run. The port is open to all addresses, because members' addresses are not
+# known before they boot. A request that is not signed (`rollcall.probe`) gets no reply.
 AGENT_PROBES = (probe.PORT, "udp")
 SSH = (22, "tcp")
 ANYONE, ANYONE_V6 = "0.0.0.0/0", "::/0"
@@ -37,7 +37,7 @@ class Ranges:
 
 @dataclass(frozen=True, order=True, kw_only=True)
 class IngressRule:
-    """A port that machines serve, and the networks that may reach it; None is everybody."""
+    """A port that machines serve, and the networks that may reach it. None: all networks."""
 
     port: int
     protocol: str
@@ -45,8 +45,11 @@ class IngressRule:
 
 
 def published(parent: pulumi.Resource) -> Ranges:
-    """Cloudflare's ranges of this moment (https://www.cloudflare.com/ips/). Known at once, since Triton's rules are as many as
-    it takes to name them all. Raises ValueError where there is none: it would close the site to everybody."""
+    """Return Cloudflare's current ranges (https://www.cloudflare.com/ips/). Raises ValueError if there are none.
+
+    Without a range, the firewall would close the site to all addresses. The ranges must be known at once, since the
+    number of Triton's rules depends on them.
+    """
     found = cloudflare_sdk.get_ip_ranges(opts=pulumi.InvokeOptions(parent=parent))
     ranges = _ranges((*(found.ipv4_cidrs or ()), *(found.ipv6_cidrs or ())))
     if not ranges.v4:
@@ -55,9 +58,10 @@ def published(parent: pulumi.Resource) -> Ranges:
 
 
 def ingress_rules(served: Iterable[IngressRule], operators: Sequence[str] = ()) -> list[IngressRule]:
-    """Return one rule for each port that is `served`, by port, and those that every machine that serves needs.
+    """Return one rule for each port that is `served`, sorted by port, and the rules that every machine that serves needs.
 
-    A port that one rule opens for everybody is open for everybody. `operators` are the networks that SSH is for."""
+    A port that one rule opens to all networks is open to all networks. `operators` are the networks that may use SSH.
+    """
     found: dict[tuple[int, str], IngressRule] = {}
     for each in served:
         known = found.get((each.port, each.protocol))
@@ -70,7 +74,7 @@ def ingress_rules(served: Iterable[IngressRule], operators: Sequence[str] = ()) 
 
 
 def is_closed(served: Iterable[IngressRule]) -> bool:
-    """Whether any of these ports is for some networks only."""
+    """Return whether any of these ports is open to some networks only."""
     return any(each.only_from is not None for each in served)
 
 
@@ -80,8 +84,10 @@ def _ranges(networks: Iterable[str]) -> Ranges:
 
 
 def security_group_rules(found: Sequence[IngressRule], *, ipv6: bool = False) -> list[dict[str, Any]]:
-    """The rules of a security group; with `ipv6` everybody is everybody by that too. An EC2 group holds 60 networks; Cloudflare
-    has published 22 for years."""
+    """Return the rules of a security group. With `ipv6`, "all networks" includes all IPv6 networks.
+
+    An EC2 group can have 60 networks; Cloudflare has published 22 for years.
+    """
     return [
         {
             "protocol": rule.protocol,
@@ -105,14 +111,20 @@ def _described(rule: IngressRule) -> str:
 
 
 def tags(fleet: str) -> dict[str, str]:
-    """By what Triton's rules find the machines of a closed fleet: the fleet's name alone may be another stack's too."""
+    """Return the tags by which Triton's rules find the machines of a closed fleet.
+
+    Another stack may use the same fleet name.
+    """
     return {FIREWALL_TAG: f"{deployment()}/{fleet}"}
 
 
 def firewall_rules(
     fleet: str, found: Sequence[IngressRule], parent: pulumi.Resource, datacenter: str | None = None
 ) -> list[FirewallRule]:
-    """Triton's rules for the machines with the fleet's tag; they count where a machine's firewall is on."""
+    """Create Triton's rules for the machines with the fleet's tag.
+
+    They take effect where a machine's firewall is on.
+    """
     ((key, value),) = tags(fleet).items()
     machines = f'tag "{key}" = "{value}"'
     return [
@@ -131,7 +143,7 @@ def firewall_rules(
 
 
 def _sources(rule: IngressRule) -> Iterator[str]:
-    """What stands after FROM, in as many rules as it takes."""
+    """Yield the text that follows FROM in a rule, for as many rules as are needed."""
     if rule.only_from is None:
         yield "any"
         return

@@ -1,4 +1,4 @@
-"""One thing that a fleet joins, as its machines, its firewall and its RollCall have it."""
+"""Describe one thing that a fleet joins, for its machines, its firewall and its RollCall."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from components.resources.firewall import IngressRule
 class Membership:
     """One thing that a fleet joins.
 
-    `places` are where its entries stand, as inputs of RollCall; `words` what machine `index` is told; `ingress` the port that
-    visitors or clients come to; `secrets` what clouds that keep secrets with the machine give it, by name.
+    `places` are the record sets of its DNS records, as inputs of RollCall. `words` is the setting that machine `index`
+    gets. `ingress` is the port that visitors or clients use. `secrets` are what clouds that keep secrets with the
+    machine give it, by name.
     """
 
     places: Sequence[pulumi.Output[dict[str, Any]]]

@@ -1,4 +1,4 @@
-"""What a fleet joins, as its machines are told it and as its RollCall looks for it: the site, or incarnations of services."""
+"""Describe what a fleet joins, the site or incarnations of services: the settings of its machines and the places of its RollCall."""
 
 from __future__ import annotations
 
@@ -39,8 +39,12 @@ def site_membership(
     ipv6: bool = False,
     floors: tuple[int, int] = (1, 1),
 ) -> Membership:
-    """Joining the site. `zone` is Cloudflare's id of its zone, `token` the name of the secret with the API token. A closed site is served
-    by TLS to `only_from`; `origin` is the name of the secret with its key and certificate; `floors` are those of its A and AAAA."""
+    """Return the membership in the site.
+
+    `zone` is Cloudflare's id of its zone. `token` is the name of the secret with the API token. A closed site is served
+    by TLS to `only_from`. `origin` is the name of the secret with its key and certificate. `floors` are the floors of
+    its A and AAAA sets.
+    """
 
     def place(known: str) -> dict[str, Any]:
         return Place(
@@ -73,9 +77,12 @@ def service_membership(
     key: pulumi.Input[str] | None = None,
     kind: Callable[..., ServicePlace] = ServicePlace,
 ) -> Membership:
-    """Joining the incarnation `joined` (`theService/v1`). `zone` is the provider's id of the zone; `secrets` holds at most one, the
-    provider's key, for machines that have no instance role; `floor` is that of a shard; `key` is the name of the secret with the key, that
-    of `secrets` unless given; `kind` is the provider's place."""
+    """Return the membership in the incarnation `joined` (`theService/v1`).
+
+    `zone` is the provider's id of the zone. `secrets` has at most one entry, the provider's key, for machines that have
+    no instance role. `floor` is the floor of a shard. `key` is the name of the secret with the key; the default is the
+    name in `secrets`. `kind` is the provider's kind of place.
+    """
     service, incarnation = found(directory, joined)
     key = next(iter(secrets), "") if key is None else key
 
@@ -118,25 +125,25 @@ def service_membership(
 
 
 def grant(directory: ServiceDiscoverySettings, joins: tuple[str, ...], zone_arn: pulumi.Output[str]) -> Grant | None:
-    """What a fleet with these `joins` must be allowed to change; None where it joins no service."""
+    """Return the rights that a fleet with these `joins` needs, or None where it joins no service."""
     sets = sets_of(directory, joins)
     return Grant(zone_arn=zone_arn, domain=directory.zone, sets=sets) if sets else None
 
 
 def sets_of(directory: ServiceDiscoverySettings, joins: tuple[str, ...]) -> list[str]:
-    """The names of the SRV sets that a fleet with these `joins` may have to be in."""
+    """Return the names of the SRV sets that a fleet with these `joins` may have to join."""
     services = [found(directory, joined) for joined in joins if joined != SITE_JOIN]
     sets = [
         f"{each}.{service.label}.{directory.zone}" for service, incarnation in services for each in incarnation.sets
     ]
     named = [(service, incarnation) for service, incarnation in services if service.srv(incarnation)]
     names = [f"{service.label}.{incarnation.name}.{directory.zone}" for service, incarnation in named]
-    # Also where it is to lead to another incarnation: who was there takes itself away.
+    # Also where the set will lead to another incarnation: the machines that were in it remove themselves.
     return [*sets, *names, *dict.fromkeys(f"{service.label}.{directory.zone}" for service, _ in named)]
 
 
 def found(directory: ServiceDiscoverySettings, joined: str) -> tuple[ServiceSettings, IncarnationSettings]:
-    """The service and the incarnation that `theService/v1` names. The settings were checked: both are there."""
+    """Return the service and the incarnation that `theService/v1` names. The settings were checked, so both exist."""
     name, _, wanted = joined.partition("/")
     service = next(each for each in directory.services if each.name == name)
     return service, next(each for each in service.incarnations if each.name == wanted)

@@ -1,8 +1,8 @@
-"""TLS between Cloudflare's edge and the machines of a closed site: a private key, and a certificate of Cloudflare's Origin CA.
+"""Create TLS between Cloudflare's edge and the machines of a closed site: a private key, and a certificate of Cloudflare's Origin CA.
 
-https://developers.cloudflare.com/ssl/origin-configuration/origin-ca/ . Nobody but the edge trusts it, and nobody but the edge
-gets to the machines. There is no plugin for keys here, so a small dynamic resource makes key and request; its module and its
-class names are part of the state's format and are never renamed.
+https://developers.cloudflare.com/ssl/origin-configuration/origin-ca/ . Only the edge trusts this certificate, and only
+the edge can reach the machines. There is no plugin for keys here, so a small dynamic resource makes the key and the
+request. The names of its module and classes are part of the state's format and are never changed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ RENEWED_BEFORE = 30
 
 
 class OriginKeyProvider(ResourceProvider):
-    """A key lives as long as its certificate. A refresh says when that ends soon, which is a difference to the description."""
+    """Makes a key that lives as long as its certificate.
+
+    A refresh reports when it ends soon, and the program then shows a difference.
+    """
 
     serialize_as_secret_always = False
 
@@ -71,14 +74,17 @@ class OriginKeyProvider(ResourceProvider):
 
 
 def _renewal(made: float, days: float, now: float) -> str:
-    """Empty while there is time; the days that are left where a new key and certificate are due."""
+    """Return an empty text while there is time, or how many days are left when a new key and certificate are due."""
     left = (made + days * DAY - now) / DAY
     return "" if left >= RENEWED_BEFORE else f"{max(left, 0):.0f} days left"
 
 
 class OriginKey(Resource, module="rollcall", name="OriginKey"):  # type: ignore[call-arg]
-    """An EC key on P-256 and a request for `hostnames`. A new one is due when `days` after its making are nearly over:
-    `renewal` is then no longer empty, and a preview shows the replacement. `private_key` is a secret."""
+    """An EC key on P-256 and a request for `hostnames`.
+
+    A new key is due when `days` after its creation are nearly over. Then `renewal` is no longer empty, and a preview
+    shows the replacement. `private_key` is a secret.
+    """
 
     private_key: pulumi.Output[str]
     csr: pulumi.Output[str]
@@ -91,12 +97,15 @@ class OriginKey(Resource, module="rollcall", name="OriginKey"):  # type: ignore[
 
 
 class RevocationError(Exception):
-    """Cloudflare did not revoke a certificate; the message says what it answered."""
+    """Cloudflare did not revoke a certificate. The message says what it answered."""
 
 
 class RevocationProvider(ResourceProvider):
-    """Revokes a certificate when the stack is destroyed. One that has a successor is left to expire: Cloudflare does not trust
-    what is revoked, and a machine takes the successor when it next asks its cloud, which may be a day later."""
+    """Revokes a certificate when the stack is destroyed.
+
+    A certificate that has a successor is left to expire. Cloudflare does not trust a revoked one, and a machine takes
+    the successor when it next asks its cloud, which may be a day later.
+    """
 
     serialize_as_secret_always = False
     # A class attribute, so that what is stored in the state stays a bare reference.
@@ -169,7 +178,10 @@ class RevocationProvider(ResourceProvider):
 
 
 class Revocation(Resource, module="rollcall", name="Revocation"):  # type: ignore[call-arg]
-    """Of the certificate with that id, for `host` in a zone (its id); `expires` as Cloudflare writes it."""
+    """The revocation of the certificate with that id, for `host` in a zone (its id).
+
+    `expires` is as Cloudflare writes it.
+    """
 
     def __init__(
         self,
@@ -187,7 +199,11 @@ class Revocation(Resource, module="rollcall", name="Revocation"):  # type: ignor
 
 @dataclass(frozen=True, kw_only=True)
 class ClosedOriginArgs:
-    """`settings` of a site that is proxied; `zone_id` as Site gives it; another `rotation_trigger` is another key and certificate."""
+    """The inputs of a ClosedOrigin.
+
+    `settings` are those of a site that is proxied. `zone_id` is what Site returns. Another `rotation_trigger` makes
+    another key and certificate.
+    """
 
     settings: SiteSettings
     zone_id: pulumi.Input[str]
@@ -195,10 +211,10 @@ class ClosedOriginArgs:
 
 
 class ClosedOrigin(pulumi.ComponentResource):
-    """What closes a proxied site's machines to all but the edge.
+    """The parts that close a proxied site's machines to all addresses except the edge.
 
-    `ranges` are the networks that the edge comes from; `pem` is a secret: the private key, then the certificate. `made` must
-    outlive every machine.
+    `ranges` are the networks of the edge. `pem` is a secret: the private key, then the certificate. `made` must exist
+    as long as any machine does.
     """
 
     ranges: Ranges
@@ -219,10 +235,11 @@ class ClosedOrigin(pulumi.ComponentResource):
             requested_validity=VALIDITY,
             opts=pulumi.ResourceOptions(
                 parent=self,
-                # A new key is what replaces it. What Cloudflare says of these differs in order and form from what it was
-                # told, which would be a new certificate at each `up` (terraform-provider-cloudflare, issues 5392 and 6239).
+                # A new key replaces the certificate. What Cloudflare returns for these inputs differs in order and form
+                # from what it was given, which would make a new certificate at each `up`
+                # (terraform-provider-cloudflare, issues 5392 and 6239).
                 replace_with=[key],
-                # Its Revocation decides on that.
+                # The certificate's Revocation decides on that.
                 retain_on_delete=True,
                 ignore_changes=["csr", "hostnames", "requestType", "requestedValidity"],
             ),

@@ -1,6 +1,6 @@
-"""ProbeKey: the key by which a stack's machines ask each other whether they live (`rollcall.probe`).
+"""Create the ProbeKey, with which a stack's machines ask each other whether they run (`rollcall.probe`).
 
-Its module and its class names are part of the state's format and are never renamed.
+The names of its module and classes are part of the state's format and are never changed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pulumi.dynamic import CreateResult, DiffResult, Resource, ResourceProvider
 
 
 class ProbeKeyProvider(ResourceProvider):
-    """Makes the key once; a new one comes by a replacement only."""
+    """Makes the key once. Only a replacement makes a new one."""
 
     serialize_as_secret_always = False
 
@@ -27,7 +27,7 @@ class ProbeKeyProvider(ResourceProvider):
 
 
 class ProbeKey(Resource, module="rollcall", name="ProbeKey"):  # type: ignore[call-arg]
-    """A random key; another `rotation_trigger` is another key. `value` is a secret."""
+    """A random key. Another `rotation_trigger` makes another key. `value` is a secret."""
 
     value: pulumi.Output[str]
 

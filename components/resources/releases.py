@@ -1,8 +1,9 @@
-"""The stack's release stores: for each region with EC2 fleets one private bucket, which holds the release that machines boot with.
+"""Create the stack's release stores: one private bucket for each region with EC2 fleets, with the release that machines boot with.
 
-A machine reads it with its instance role, which may get these objects and do nothing else with the bucket. The object's key is the
-release's digest, so another release is another object: the engine makes it before the machines that name it, and deletes the old one
-after those that named that. What is in a bucket is public in the repository or built from it, and no secret is among it.
+A machine reads it with its instance role, which may get these objects and do nothing else with the bucket. The object's
+key is the release's digest, so another release is another object. The engine creates it before the machines that name
+it, and deletes the old one after the machines that named the old one. Everything in a bucket is public in the
+repository or built from it, and none of it is secret.
 """
 
 from __future__ import annotations
@@ -21,14 +22,18 @@ from components.resources.userdata import release
 from components.workloads.release import Release
 
 FOLDER = "releases"
-# What keeps another hand's change or an upload that broke off. An object that the stack deletes goes with all of its versions.
+# For how many days a bucket keeps what another client's change replaced, and the parts of an upload that broke off. An
+# object that the stack deletes is deleted with all of its versions.
 _KEEP_DAYS, _UPLOAD_DAYS = 30, 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReleaseStoreArgs:
-    """`workloads` are the releases of the operator's, by their names; `region` is the bucket's, and
-    `provider` that region's provider if it is not the stack's own."""
+    """The inputs of a ReleaseStore.
+
+    `workloads` are the operator's releases, by their names. `region` is the bucket's region, and `provider` its
+    provider, if it is not the stack's region.
+    """
 
     release: Release
     region: str
@@ -37,10 +42,10 @@ class ReleaseStoreArgs:
 
 
 class ReleaseStore(pulumi.ComponentResource):
-    """A bucket that nobody else reads, and the release in it.
+    """A bucket that only the stack's machines read, and the release in it.
 
-    `setting` is what a machine's settings say of it, `objects` the ARN of what machines may read; `made` is what must be there before a
-    machine boots, and until it is gone.
+    `setting` is what a machine's settings say about the bucket. `objects` is the ARN of what machines may read. `made`
+    is what must exist before a machine boots, and until it is deleted.
     """
 
     setting: pulumi.Output[str]
@@ -68,7 +73,7 @@ class ReleaseStore(pulumi.ComponentResource):
         versioned = aws.s3.BucketVersioning(
             f"{name}-versioned", bucket=bucket.id, versioning_configuration={"status": "Enabled"}, opts=mine
         )
-        # One change of a bucket at a time is all that S3 takes; what it refuses meanwhile the provider tries again.
+        # S3 takes only one change of a bucket at a time. The provider repeats a change that S3 refuses meanwhile.
         policy = aws.s3.BucketPolicy(
             f"{name}-policy",
             bucket=bucket.id,
@@ -112,12 +117,12 @@ class ReleaseStore(pulumi.ComponentResource):
 
 
 def key_of(digest: str) -> str:
-    """A release's key in its bucket, as userdata/get_release.py asks for it."""
+    """Return a release's key in its bucket, as userdata/get_release.py asks for it."""
     return f"{FOLDER}/{digest}.tar.bz2"
 
 
 def tls_only(bucket: str) -> str:
-    """The policy of a bucket with this ARN: nothing over plain HTTP.
+    """Return the policy of a bucket with this ARN: no access over plain HTTP.
 
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/security-best-practices.html#transit
     """
@@ -137,8 +142,10 @@ def stores(
     providers: Mapping[str | None, pulumi.ProviderResource],
     release_of: Callable[[str], Release],
 ) -> dict[str | None, ReleaseStore]:
-    """A store for each region that EC2 fleets are in, by the region as fleets name it; None where no fleet is on EC2. `release_of` gives
-    that of a workload."""
+    """Create a store for each region that EC2 fleets are in, by the region as fleets name it. Return None where no fleet is on EC2.
+
+    `release_of` returns the release of a workload.
+    """
     run: dict[str, set[str]] = {}
     for each in fleets:
         if each.cloud == "aws":

@@ -1,9 +1,10 @@
 """Import parts of a vendor's generated SDK without the rest of it.
 
-`import pulumi_cloudflare` runs each of its 700 modules, `pulumi_aws.ec2` each of its 400: over a second of processor time at each
-preview. The modules that we use do not need their package to have run. Each of them imports the types of all resources of its package
-(`outputs.py` and `_inputs.py`: 290,000 lines for Cloudflare); while a part is imported, only the types that it names are there.
-Should another import of the package have come first, or come later, it finds and gives the same resources and functions.
+`import pulumi_cloudflare` runs each of its 700 modules, `pulumi_aws.ec2` each of its 400: over a second of processor
+time at each preview. The modules that we use do not need their package to have run. Each of them imports the types of
+all resources of its package (`outputs.py` and `_inputs.py`: 290,000 lines for Cloudflare). While a part is imported,
+only the types that it names are there. Another import of the package, before or after, finds and gives the same
+resources and functions.
 """
 
 from __future__ import annotations
@@ -50,7 +51,10 @@ class Part:
 
 @contextmanager
 def _unopened(package: str) -> Iterator[ModuleType | None]:
-    """Put the package on the path without running its `__init__`, which a later import does. Yields its stand-in, None if it has run."""
+    """Put the package on the path without running its `__init__`, which a later import does.
+
+    Yield its placeholder, or None if it has run.
+    """
     there = sys.modules.get(package)
     # A module that is loaded at its first use (importlib.util.LazyLoader, which pulumi_aws has for its packages) is of another type.
     if type(there) is ModuleType:
@@ -72,7 +76,7 @@ def _unopened(package: str) -> Iterator[ModuleType | None]:
 
 @contextmanager
 def _standing_in(modules: Mapping[str, ModuleType]) -> Iterator[None]:
-    """Give imports these modules, but for those that have been imported already."""
+    """Give imports these modules, except for those that have been imported already."""
     added = [name for name in modules if name not in sys.modules]
     sys.modules.update({name: modules[name] for name in added})
     try:
@@ -85,7 +89,7 @@ def _standing_in(modules: Mapping[str, ModuleType]) -> Iterator[None]:
 def _reduced_types(package: ModuleType, modules: Iterable[str]) -> dict[str, ModuleType]:
     """Return the package's type modules, by full name, with only the types that `modules` refer to, directly or through other types.
 
-    None at all where the generated code is not written as expected: then the whole modules are imported.
+    Return none at all where the generated code is not written as expected: then the whole modules are imported.
     """
     folder = Path(package.__path__[0])
     sources = {name: path.read_bytes() for name in _TYPE_MODULES if (path := folder / f"{name}.py").exists()}
@@ -95,7 +99,7 @@ def _reduced_types(package: ModuleType, modules: Iterable[str]) -> dict[str, Mod
     except (OSError, ValueError):
         return {}
     made = {f"{package.__name__}.{name}": ModuleType(f"{__name__} {package.__name__}.{name}") for name in codes}
-    # Where `typing` looks for what a class of theirs refers to. By their own names they are only there while parts are imported.
+    # `typing` searches here for what one of these classes refers to. By their own names the modules exist only while parts are imported.
     sys.modules.update({module.__name__: module for module in made.values()})
     with _standing_in(made):
         for (name, code), module in zip(codes.items(), made.values(), strict=True):
@@ -129,7 +133,7 @@ def _definition(source: bytes, name: bytes) -> bytes:
 
 
 def _split(source: bytes) -> tuple[bytes, bytes]:
-    """Return what stands before the list of a module's names, and that list. Raises ValueError if there is none."""
+    """Return the text before the list of a module's names, and that list. Raises ValueError if there is none."""
     begin = source.index(b"\n__all__ = [")
     return source[:begin], source[begin : source.index(b"\n]", begin)]
 

@@ -1,4 +1,4 @@
-"""ServiceDirectory: what is static of DNS-SD in a Route53 hosted zone. No SRV: those belong to live machines.
+"""Create the ServiceDirectory: the static part of DNS-SD in a Route53 hosted zone. It has no SRV records: those belong to live machines.
 
 RFC 6763: section 4.1 (PTR from a service to its instances), 6 (TXT), 9 (enumeration of services).
 """
@@ -20,7 +20,7 @@ ENUMERATION = "_services._dns-sd._udp"
 
 @dataclass(frozen=True, kw_only=True)
 class StaticRecord:
-    """A record set of the stack's own: the resource's name, and the set as the provider takes it."""
+    """A record set that the stack writes: the resource's name, and the set as the provider takes it."""
 
     resource: str
     name: str
@@ -30,22 +30,26 @@ class StaticRecord:
 
     @property
     def wire(self) -> tuple[str, ...]:
-        """The values as Route53's API has them, sorted: the provider puts a TXT's outer quotes."""
+        """Return the values as Route53's API has them, sorted. The provider adds a TXT's outer quotes."""
         return tuple(sorted(f'"{each}"' if self.type == "TXT" else each for each in self.values))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceDirectoryArgs:
-    """`settings` as the stack's configuration has them; `taken` the ids of records that are there and are taken over, by resource."""
+    """The inputs of a ServiceDirectory.
+
+    `settings` are as in the stack's configuration. `taken` are the ids of existing records that the stack takes over,
+    by resource.
+    """
 
     settings: ServiceDiscoverySettings
     taken: Mapping[str, str] = field(default_factory=dict)
 
 
 class ServiceDirectory(pulumi.ComponentResource):
-    """The adopted hosted zone (or a new one with `create`); for each service a PTR to its incarnations, for each incarnation
-    its TXT, and the enumeration of the services.
+    """The adopted hosted zone (or a new one with `create`) and its static records.
 
+    Each service has a PTR to its incarnations and each incarnation has its TXT. The enumeration lists the services.
     `zone_id` is the hosted zone's id, `zone_arn` its ARN, `static` the records.
     """
 
@@ -71,7 +75,7 @@ class ServiceDirectory(pulumi.ComponentResource):
 
     def _zone(self, name: str) -> tuple[pulumi.Output[str], pulumi.Output[str]]:
         if self._settings.create:
-            # Never emptied by force: the zone outlives the stack.
+            # Never emptied by force: the zone must survive the stack.
             kept = pulumi.ResourceOptions(parent=self, retain_on_delete=True)
             made = aws.route53.Zone(f"{name}-zone", name=self._settings.zone, force_destroy=False, opts=kept)
             return made.zone_id, made.arn
@@ -79,7 +83,7 @@ class ServiceDirectory(pulumi.ComponentResource):
         if self._settings.zone_id:
             found = aws.route53.get_zone_output(zone_id=self._settings.zone_id, opts=asked)
         else:
-            # A private zone of the same name would answer to nobody outside its VPC.
+            # A private zone of the same name would answer only inside its VPC.
             found = aws.route53.get_zone_output(name=self._settings.zone, private_zone=False, opts=asked)
         return found.zone_id, found.arn
 
@@ -100,7 +104,10 @@ def static_records(
     name: str = "directory",
     txt: Callable[[IncarnationSettings], str] | None = None,
 ) -> list[StaticRecord]:
-    """What the directory called `name` keeps in its zone. `txt` gives the value of an incarnation's TXT, without its outer quotes."""
+    """Return the static records of the directory called `name`.
+
+    `txt` gives the value of an incarnation's TXT, without its outer quotes.
+    """
     zone = settings.zone
 
     def record(resource: str, label: str, rtype: str, values: list[str]) -> StaticRecord:
@@ -125,16 +132,16 @@ def static_records(
 
 
 def txt_value(incarnation: IncarnationSettings) -> str:
-    """The TXT of an incarnation as the provider takes it: one record of several strings, whose outer quotes it adds itself.
+    """Return the TXT of an incarnation as the provider takes it: one record of several strings. The provider adds the outer quotes.
 
-    https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/ResourceRecordTypes.html#TXTFormat. Without keys and values it
-    is one empty string (RFC 6763 section 6.1).
+    https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/ResourceRecordTypes.html#TXTFormat. Without keys and
+    values it is one empty string (RFC 6763 section 6.1).
     """
     return '" "'.join(_escaped(f"{key}={value}", "\\{:03o}") for key, value in _sorted(incarnation.txt).items())
 
 
 def zone_file_txt(incarnation: IncarnationSettings) -> str:
-    """The same as a zone file has it, where the number of a byte is decimal (RFC 1035 section 5.1)."""
+    """Return the same as a zone file has it, where the number of a byte is decimal (RFC 1035 section 5.1)."""
     return '" "'.join(_escaped(f"{key}={value}", "\\{:03d}") for key, value in _sorted(incarnation.txt).items())
 
 
@@ -143,7 +150,7 @@ def _sorted(txt: Mapping[str, str]) -> dict[str, str]:
 
 
 def _escaped(text: str, form: str) -> str:
-    """Printable ASCII as it is, `"` and `\\` with a backslash, every other byte in `form`."""
+    """Return printable ASCII as it is, `"` and `\\` with a backslash, every other byte in `form`."""
     shown = {ord('"'): '\\"', ord("\\"): "\\\\"}
     return "".join(
         shown.get(byte) or (chr(byte) if 0x20 <= byte < 0x7F else form.format(byte)) for byte in text.encode()

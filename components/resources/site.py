@@ -1,4 +1,7 @@
-"""Site: the Cloudflare zone of the public site and all that is static in it. The machines' own entries are not here."""
+"""Create the Site: the Cloudflare zone of the public site and its static parts.
+
+The machines write their own records.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,9 @@ from components.config.models import SiteSettings
 from components.resources import cloudflare_sdk
 from components.resources.tags import deployment
 
-# What `acceleration` turns on; each may be had on the free plan. docs/configuration.md lists them for the user. Brotli is on
-# for every zone, and its setting was taken away: https://developers.cloudflare.com/fundamentals/api/reference/deprecations/
+# What `acceleration` turns on. Each is available on the free plan. docs/configuration.md lists them for the user.
+# Brotli is on for every zone, and its setting was removed:
+# https://developers.cloudflare.com/fundamentals/api/reference/deprecations/
 # https://developers.cloudflare.com/api/resources/zones/subresources/settings/
 ACCELERATION = {
     "early_hints": "on",
@@ -22,24 +26,28 @@ ACCELERATION = {
     "rocket_loader": "off",
 }
 _PROTECTION_SETTING = "security_level"
-# The machines of a proxied site have port 443 only, for the edge only, with a certificate that it verifies. In mode `strict`
-# what a visitor asks in the clear would be asked of the origin in the clear, so visitors are sent to https first.
-# https://developers.cloudflare.com/ssl/origin-configuration/ssl-modes/full-strict/
+# The machines of a proxied site open port 443 only, to the edge only, with a certificate that it verifies. In mode
+# `strict` the edge would ask the origin in plain HTTP for what a visitor asks in plain HTTP. So visitors are redirected
+# to https first. https://developers.cloudflare.com/ssl/origin-configuration/ssl-modes/full-strict/
 CLOSED = {"ssl": "strict", "always_use_https": "on"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class SiteArgs:
-    """`settings` as the stack's configuration has them; `taken` the ids of records that are there and are taken over, by resource."""
+    """The inputs of a Site.
+
+    `settings` are as in the stack's configuration. `taken` are the ids of existing records that the stack takes over,
+    by resource.
+    """
 
     settings: SiteSettings
     taken: Mapping[str, str] = field(default_factory=dict)
 
 
 class Site(pulumi.ComponentResource):
-    """The adopted zone (or a new one with `create`), the proxied apex, and zone settings where they were asked for.
+    """The adopted zone (or a new one with `create`), the proxied apex, and the zone settings that were asked for.
 
-    Off, the default, touches no zone setting at all; proxied sets those that TLS up to the machines takes. `zone_id` is
+    Off, the default, changes no zone setting at all. Proxied sets those that TLS up to the machines needs. `zone_id` is
     Cloudflare's id of the zone.
     """
 
@@ -57,7 +65,7 @@ class Site(pulumi.ComponentResource):
 
     def _zone(self, name: str, settings: SiteSettings) -> pulumi.Output[str]:
         if settings.create:
-            # Never emptied by force: the zone outlives the stack.
+            # Never emptied by force: the zone must survive the stack.
             kept = pulumi.ResourceOptions(parent=self, retain_on_delete=True)
             asked = pulumi.InvokeOutputOptions(parent=self)
             account = settings.account_id or cloudflare_sdk.get_accounts_output(opts=asked).results[0].id
@@ -95,12 +103,15 @@ class Site(pulumi.ComponentResource):
 
 
 def apex_comment(stack: str) -> str:
-    """By what a stack knows its own apex, also one that no state knows."""
+    """Return the comment by which a stack recognises its apex record, also one that no state contains."""
     return f"the site's apex, kept by Rollcall's stack {stack}"
 
 
 def zone_settings(settings: SiteSettings) -> dict[str, str]:
-    """The zone settings that the site's `proxied`, `protection` and `acceleration` ask for; empty when all are off."""
+    """Return the zone settings that the site's `proxied`, `protection` and `acceleration` need.
+
+    Empty when all are off.
+    """
     wanted: dict[str, str] = dict(CLOSED) if settings.proxied else {}
     if settings.protection != "off":
         wanted[_PROTECTION_SETTING] = settings.protection

@@ -1,7 +1,7 @@
-"""What the stack's resources are called and tagged, so that two of Rollcall's stacks in one account never take each other's.
+"""Name and tag the stack's resources, so that two Rollcall stacks in one account never take each other's resources.
 
-Machines and DNS entries name their stack by one word, which is `deployment()` everywhere. Whatever AWS resource takes tags has
-those of `marks()`: a person finds what belongs together, and a bill can be split.
+Machines and DNS records name their stack by one word, which is `deployment()` everywhere. Every AWS resource that takes
+tags has those of `marks()`. So a person can find what belongs together, and a bill can be split.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from rollcall.settings import STACK
 
 PROJECT = "rollcall-project"
 MANAGED_BY = "managed-by"
-# An object takes ten tags only. It is in a bucket that has ours.
+# An object takes only ten tags. Its bucket has our tags.
 _UNMARKED = "aws:s3/bucketObjectv2:BucketObjectv2"
 
 
 def deployment() -> str:
-    """The stack as tags and ownership marks name it: its name, behind the project's where that is not `rollcall`."""
+    """Return the stack as tags and ownership marks name it: its name, with the project's before it where that is not `rollcall`."""
     return named(pulumi.get_project(), pulumi.get_stack())
 
 
@@ -30,16 +30,19 @@ def named(project: str, stack: str) -> str:
 
 
 def marks() -> dict[str, str]:
-    """The tags of everything that the stack makes."""
+    """Return the tags of everything that the stack creates."""
     return {STACK: deployment(), PROJECT: pulumi.get_project(), MANAGED_BY: "pulumi"}
 
 
 def mark_everything() -> None:
-    """From now on every AWS resource that takes tags gets `marks()` beside its own. Call it before the first is made."""
+    """Give `marks()` to every AWS resource created from now on that takes tags, beside its other tags.
+
+    Call it before the first is created.
+    """
     kept = marks()
 
     def mark(made: pulumi.ResourceTransformationArgs) -> pulumi.ResourceTransformationResult | None:
-        # The SDK's classes give every input, also those that the program does not.
+        # The SDK's classes pass every input, also those that the program does not give.
         if not made.type_.startswith("aws:") or "tags" not in made.props or made.type_ == _UNMARKED:
             return None
         return pulumi.ResourceTransformationResult({**made.props, "tags": _joined(kept, made.props["tags"])}, made.opts)

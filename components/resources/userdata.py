@@ -1,8 +1,9 @@
-"""Builds what a machine boots with: one boot script for all machines, and the release that holds the agent and the workloads.
+"""Build what a machine boots with: one boot script for all machines, and the release with the agent and the workloads.
 
-The release is a tar of the sources below `userdata/`, named by its SHA-256. Who packs it does not matter: entries are sorted and have no
-owner, no time and one mode. An EC2 machine fetches it (components/resources/releases.py). A Triton machine has it in its user-script, after
-the boot script, and there without docstrings and comments. Compression is only for the transport.
+The release is a tar of the sources below `userdata/`, named by its SHA-256. The computer that packs it does not matter:
+members of the tar are sorted and have no owner, no time and one mode. An EC2 machine fetches it
+(components/resources/releases.py). A Triton machine has it in its user-script, after the boot script, and there without
+docstrings and comments. Compression is only for the transport.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ _MARKS = "#GET_RELEASE\n#FILES\n"
 _MODE = 0o644
 # Ten memberships of 256 characters, the token, an IAM user's key, and the key and certificate of a closed site take 8 kB.
 _SETTINGS_ROOM = 10_240
-# Of the package, but for whoever runs the stack's program or calls a service: a change of them replaces no machine, and a Triton machine
-# has room for other things (docs/decisions/0009).
+# Modules of the package that only the stack's program or a client of a service uses. A change of them replaces no
+# machine, and a Triton machine needs the room for other things (docs/decisions/0009).
 _NOT_SHIPPED = ("rollcall/console.py", "rollcall/escaping.py", "rollcall/resolve.py", "rollcall/yaml_keys.py")
 _NO_SOURCES = ("__pycache__", "rollcall.egg-info")
 # The sources have one form (`ruff format`), in which a line that begins with three quotes is a docstring. A test compares the syntax trees.
@@ -40,7 +41,7 @@ _COMMENT = re.compile(r"^ *#(?!!).*$", re.M)
 
 @functools.cache
 def release() -> Release:
-    """Pack the sources below `userdata/`: the same bytes whoever packs them."""
+    """Pack the sources below `userdata/`: the same bytes on every computer."""
     return _packed(files())
 
 
@@ -63,16 +64,22 @@ def _packed(sources: Mapping[str, bytes]) -> Release:
 
 
 def files() -> dict[str, bytes]:
-    """The release's files by their paths in it, sorted. Texts have the line ends of Unix, however they were checked out."""
+    """Return the release's files by their paths in it, sorted.
+
+    Texts have the line ends of Unix, however they were checked out.
+    """
     paths = {str(path.relative_to(HOME).as_posix()): path for path in HOME.rglob("*") if _is_source(path)}
     return {name: paths[name].read_bytes().replace(b"\r\n", b"\n") for name in sorted(paths)}
 
 
 def lean(program: str) -> str:
-    """Return a program without docstrings and without lines that are comments: they are a quarter of what a Triton machine has room for.
-    Every other line is the same, and has the same number, which is what a traceback names."""
+    """Return a program without docstrings and without lines that are comments.
+
+    They are a quarter of what a Triton machine has room for. Every other line is the same, and has the same number,
+    which is what a traceback names.
+    """
     plain = _DOCSTRING.sub(lambda found: (found[1] and f"{found[1]}...") + "\n" * found[0].count("\n"), program)
-    # What is left between two threes of quotes is text of the program.
+    # The rest that is between two triple quotes is text of the program.
     parts = plain.split('"""')
     return '"""'.join(_COMMENT.sub("", each) if at % 2 == 0 else each for at, each in enumerate(parts))
 
@@ -94,7 +101,10 @@ def _is_source(path: Path) -> bool:
 
 @functools.cache
 def boot_script() -> str:
-    """What every machine gets; nothing of the release is in it. get_release.py is packed: Triton has room for little."""
+    """Return the script that every machine gets.
+
+    It contains nothing of the release. get_release.py is packed: Triton has little room.
+    """
     script = _text(BOOT)
     if script.count("#GET_RELEASE\n") != 1 or script.count("#FILES\n") != 1 or not script.endswith(f"\n{_MARKS}"):
         raise ValueError(
@@ -111,10 +121,10 @@ def _text(name: str) -> str:
 
 @functools.cache
 def build(workloads: tuple[Release, ...] = ()) -> str:
-    """The boot script with the release behind it, for machines that have no store: in two lines, its digest and its bytes. Behind it are
-    those of workloads.
+    """Return the boot script followed by the release, for machines that have no store.
 
-    Base85 has no character that JSON escapes, and is a sixteenth shorter than Base64 (https://docs.python.org/3/library/base64.html).
+    The release takes two lines: its digest and its bytes. The releases of workloads follow it. Base85 has no character
+    that JSON escapes, and is a sixteenth shorter than Base64 (https://docs.python.org/3/library/base64.html).
     """
     return "".join([boot_script(), *map(_carried, (carried_release(), *workloads))])
 
@@ -124,12 +134,15 @@ def _carried(one: Release) -> str:
 
 
 def sources_hash() -> str:
-    """Changes when the release or the boot script does, and at nothing else: what replaces a machine."""
+    """Return a hash that changes only when the release or the boot script changes.
+
+    A change of it replaces a machine.
+    """
     return hashlib.sha256(f"{release().digest}\n{_text(BOOT)}{_text(FETCH)}".encode()).hexdigest()[:16]
 
 
 def gzipped() -> bytes:
-    """The boot script as EC2 gets it: cloud-init decompresses it. Raises ValueError over EC2's limit."""
+    """Return the boot script as EC2 gets it: cloud-init decompresses it. Raises ValueError over EC2's limit."""
     packed = gzip.compress(boot_script().encode(), 9, mtime=0)
     if len(packed) > LIMIT:
         raise ValueError(
@@ -140,18 +153,20 @@ def gzipped() -> bytes:
 
 
 def workload_room(limit: int) -> int:
-    """How many bytes of the request that makes a Triton machine are left for the releases of its workloads."""
+    """Return how many bytes of the request that creates a Triton machine remain for the releases of its workloads."""
     return max(0, limit - _SETTINGS_ROOM - len(json.dumps(build())))
 
 
 def carried_size(workload: Release) -> int:
-    """How many bytes of that request a workload's release takes."""
+    """Return how many bytes of that request a workload's release takes."""
     return len(json.dumps(_carried(workload))) - 2
 
 
 def triton_fault(limit: int) -> str:
-    """What keeps Triton from taking `build()` in a request of `limit` bytes, with what a machine's settings and secrets may need; an
-    empty text where nothing does."""
+    """Return the reason why Triton would refuse `build()` in a request of `limit` bytes, or an empty text if it would not.
+
+    The request also has what a machine's settings and secrets may need.
+    """
     size, room = len(json.dumps(build())), limit - _SETTINGS_ROOM
     if size <= room:
         return ""

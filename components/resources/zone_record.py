@@ -1,7 +1,8 @@
-"""ZoneRecord: a record set of the stack's own in a zone whose name server takes dynamic updates (RFC 2136).
+"""Create a ZoneRecord: a record set that the stack writes in a zone that takes dynamic updates (RFC 2136).
 
-There is no import of a dynamic resource: what is there and is just what this stack would write is taken over, as after an `up` that was
-killed; anything else is refused. A delete takes away what was written, and nothing that others have put beside it.
+A dynamic resource cannot be imported. So a record set that already is exactly what this stack would write is taken
+over, as after an `up` that was killed. Any other set is refused. A delete removes what was written, and nothing that
+others have added to it.
 
 A provider here is stored in the state by reference to its module and class (components/registration/resources.py).
 """
@@ -26,11 +27,11 @@ _KEYS = ("server", "domain", "name", "type")
 
 
 class ZoneRecordError(Exception):
-    """Another record set is where the stack's own is to be."""
+    """Another record set exists where the stack wants to write one."""
 
 
 class ZoneRecordProvider(ResourceProvider):
-    """Writes the set, shows another one as drift, and takes it away."""
+    """Writes the set, shows another one as drift, and deletes it."""
 
     serialize_as_secret_always = False
     # A class attribute, so that what is stored in the state stays a bare reference.
@@ -74,7 +75,7 @@ class ZoneRecordProvider(ResourceProvider):
             self._change(_props, here, replace(here, values=rest) if rest else None)
 
     def _here(self, props: Mapping[str, Any]) -> RecordSet | None:
-        """The set as the server has it now."""
+        """Return the set as the server has it now."""
         store = self._store(props)
         found = retried(lambda: store.zone.at(props["name"], (props["type"],)), _WITHIN_S)
         return next(iter(found), None)
@@ -92,7 +93,7 @@ class ZoneRecordProvider(ResourceProvider):
 
 
 def refusal(wanted: RecordSet, here: RecordSet) -> str:
-    """Say that a set is another one than this stack would write."""
+    """Say that a set differs from the one that this stack would write."""
     values = ", ".join(here.values)
     return (
         f"rollcall:serviceDiscovery.zone: {wanted.name} {wanted.type} is {values} with TTL {here.ttl}, which this stack would not "
@@ -101,7 +102,7 @@ def refusal(wanted: RecordSet, here: RecordSet) -> str:
 
 
 def _set(props: Mapping[str, Any]) -> RecordSet:
-    """The set of a resource's inputs, in the server's form."""
+    """Return the set of a resource's inputs, in the server's form."""
     import dns.rdata
     import dns.rdataclass
 
@@ -112,7 +113,7 @@ def _set(props: Mapping[str, Any]) -> RecordSet:
 
 
 def _plain(found: RecordSet) -> tuple[int, tuple[str, ...]]:
-    """TTL and values by which two sets are the same: names of a PTR know no upper case."""
+    """Return the TTL and values by which two sets are compared. The names in a PTR are lower case."""
     values = found.values if found.type == "TXT" else tuple(sorted(each.lower() for each in found.values))
     return found.ttl, values
 

@@ -1,8 +1,9 @@
-"""ZoneSoa: for how long resolvers remember that a name of a service directory's zone is not there.
+"""Create a ZoneSoa: for how long resolvers remember that a name of a service directory's zone does not exist.
 
-A negative answer is kept for the lesser of the SOA's TTL and its minimum (RFC 2308 section 5), which at Route53 is 900 s. The TTL is what
-this resource sets; the SOA's value keeps every byte. Route53 never deletes an SOA, so a delete puts the former TTL back. A TXT beside it
-says which stack does so and what the TTL was, in one batch with it: an `up` that is killed leaves both or neither.
+A negative answer is kept for the lesser of the SOA's TTL and its minimum (RFC 2308 section 5), which at Route53 is 900
+s. This resource sets the TTL; the SOA's value keeps every byte. Route53 never deletes an SOA, so a delete restores the
+former TTL. A TXT beside the SOA names the stack that set the TTL, and the former TTL. Both are written in one batch: an
+`up` that is killed leaves both or neither.
 
 A provider here is stored in the state by reference to its module and class (components/registration/resources.py).
 """
@@ -35,13 +36,13 @@ def mark_name(domain: str) -> str:
 
 
 def owner_of(values: list[str]) -> tuple[str, int] | None:
-    """Return the stack that a mark names and the TTL before it, or None where there is no mark of Rollcall's."""
+    """Return the stack that a mark names and the TTL before it, or None where Rollcall wrote no mark."""
     found = next((each for value in values if (each := _TEXT.fullmatch(value))), None)
     return (found["stack"], int(found["before"])) if found else None
 
 
 class ZoneSoaProvider(ResourceProvider):
-    """Sets the TTL, shows another one as drift, and puts the former one back."""
+    """Sets the TTL, shows another one as drift, and restores the former one."""
 
     serialize_as_secret_always = False
     # A class attribute, so that what is stored in the state stays a bare reference.

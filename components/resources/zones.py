@@ -1,6 +1,7 @@
-"""What a stack has of each DNS provider: static records, the machines' secrets and rights, and what a fleet's membership is.
+"""Create what a stack has at each DNS provider: static records, the machines' secrets and rights, and a fleet's membership.
 
-Another provider is a class for a site's zone or a directory's, with a line in SITES or DIRECTORIES (docs/another-dns-provider.md).
+Another provider is a class for a site's zone or a directory's, with a line in SITES or DIRECTORIES
+(docs/another-dns-provider.md).
 """
 
 from __future__ import annotations
@@ -49,8 +50,12 @@ TSIG = "tsig-key"
 
 @dataclass(frozen=True, kw_only=True)
 class ZoneArgs:
-    """`settings` are the stack's; `existing` what was found of it; `machine_token` the operator's Cloudflare token for the machines, None
-    where the stack makes one; `tsig_key` the machines' key of zones that take dynamic updates."""
+    """The inputs of a zone.
+
+    `settings` are the stack's settings. `existing` is what was found of it. `machine_token` is the operator's
+    Cloudflare token for the machines; None: the stack makes one. `tsig_key` is the machines' key for zones that take
+    dynamic updates.
+    """
 
     settings: Settings
     existing: ExistingResources
@@ -59,41 +64,44 @@ class ZoneArgs:
 
 
 class SiteZone(Protocol):
-    """The zone of the site. `id` is what its provider calls it."""
+    """The zone of the site. `id` is the provider's id of it."""
 
     id: pulumi.Output[str]
 
     def needs(self) -> list[pulumi.Resource]:
-        """What must be there before a machine registers, and after it has left."""
+        """Return what must exist before a machine registers, and until it has left."""
 
     def secrets(self) -> Secrets:
-        """What each machine of the site is given, by short names."""
+        """Return the secrets that each machine of the site gets, by short names."""
 
     def membership(self, fleet: FleetSettings, names: Mapping[str, pulumi.Input[str]], secrets: Secrets) -> Membership:
-        """Joining the site. `names` are those by which a machine asks its cloud for its secrets; `secrets` what a cloud without instance
-        roles gives it."""
+        """Return the membership in the site.
+
+        `names` are those by which a machine asks its cloud for its secrets. `secrets` is what a cloud without instance
+        roles gives it.
+        """
 
 
 class DirectoryZone(Protocol):
     """The zone of the service directory."""
 
     def needs(self) -> list[pulumi.Resource]:
-        """As of a site's zone."""
+        """Return what must exist before a machine registers, and until it has left."""
 
     def secrets(self) -> Secrets:
-        """As of a site's zone."""
+        """Return the secrets that each machine of the directory gets, by short names."""
 
     def grants(self, fleet: FleetSettings) -> list[Grant]:
-        """The rights that a role or a user of AWS needs."""
+        """Return the rights that an AWS role or user needs."""
 
     def membership(
         self, fleet: FleetSettings, join: str, role: InstanceRole | None, user: IamUser | None
     ) -> Membership:
-        """Joining an incarnation, by its name in the configuration."""
+        """Return the membership in an incarnation, by its name in the configuration."""
 
 
 class CloudflareSite:
-    """In a Cloudflare zone: the apex and zone settings, the machines' token, and TLS to the edge where the site is proxied."""
+    """A site in a Cloudflare zone: the apex and zone settings, the machines' token, and TLS to the edge where the site is proxied."""
 
     def __init__(self, args: ZoneArgs) -> None:
         settings = args.settings
@@ -142,7 +150,7 @@ class CloudflareSite:
 
 
 class DynamicSite:
-    """In a zone whose name server takes dynamic updates. Nothing of it is static."""
+    """A site in a zone that takes dynamic updates. It has no static part."""
 
     def __init__(self, args: ZoneArgs) -> None:
         site = args.settings.site
@@ -176,7 +184,7 @@ class DynamicSite:
 
 
 class Route53Directory:
-    """In a hosted zone of Route53."""
+    """A directory in a hosted zone of Route53."""
 
     def __init__(self, args: ZoneArgs) -> None:
         settings = args.settings
@@ -204,7 +212,7 @@ class Route53Directory:
 
 
 class DynamicDirectory:
-    """In a zone whose name server takes dynamic updates: its static records, and the machines' key."""
+    """A directory in a zone that takes dynamic updates: its static records, and the machines' key."""
 
     def __init__(self, args: ZoneArgs) -> None:
         directory = args.settings.service_discovery

@@ -1,8 +1,9 @@
-"""Ec2Fleet and JoyentFleet: machines with the same job.
+"""Create fleets: machines with the same job. `Fleet` is what Ec2Fleet and JoyentFleet share.
 
-Around each machine stands the bracket that keeps state and DNS in step: a Deregistration made before it (and deleted after
-it) gives its generation; what replaces a machine replaces its Deregistration first, so that a successor serves before its
-predecessor leaves. The RollCalls, which close the bracket, are made by `call_rolls` once all fleets are there.
+Each machine has a Deregistration and each fleet a RollCall; together they keep state and DNS in step. The
+Deregistration is created before the machine, gives the machine its generation, and is deleted after it. A change that
+replaces a machine replaces its Deregistration first, so that the new machine serves before the old one leaves.
+`call_rolls` creates the RollCalls once all fleets exist.
 """
 
 from __future__ import annotations
@@ -27,13 +28,20 @@ from rollcall.settings import FLEET, GENERATION, JOIN, MACHINE, PROBE, RELEASE, 
 
 @dataclass(frozen=True, kw_only=True)
 class FleetArgs:
-    """`probe_key` names the secret by which machines ask each other whether they live; `secrets` is what a cloud that keeps secrets with
-    the machine gives it besides those of its memberships; `needs` is what must be there before a machine registers and after it has
-    left; `profile` is that of the machines' instance role, on a cloud that has such; `store` is what they are told of the release store
-    there; `workloads` are the releases that they run, `workload_secrets` the settings for the secrets of these; `network_ids` are
-    those of its machines' networks, on Triton; `drain_delay` in seconds; `by_hand` are machines of the state, by name, that must be
-    replaced since Rollcall did not boot them, `by_ssh` those that the state drains over SSH, `renamed` those that were made under
-    another stack id."""
+    """The inputs of a fleet.
+
+    - `probe_key` names the secret with which machines ask each other whether they run.
+    - `secrets` is what a cloud that keeps secrets with the machine gives it besides the secrets of its memberships.
+    - `needs` is what must exist before a machine registers and until it has left.
+    - `profile` is the profile of the machines' instance role, on a cloud that has instance roles.
+    - `store` is what the machines' settings contain about the release store of their region.
+    - `workloads` are the releases that the machines run, and `workload_secrets` the settings for their secrets.
+    - `network_ids` are the ids of the machines' networks, on Triton.
+    - `drain_delay` is in seconds.
+    - `by_hand` are machines of the state, by name, that must be replaced because Rollcall did not boot them.
+    - `by_ssh` are machines that the state drains over SSH.
+    - `renamed` are machines that were created under another stack id.
+    """
 
     settings: FleetSettings
     memberships: Sequence[Membership]
@@ -53,14 +61,15 @@ class FleetArgs:
 
 
 class Fleet(pulumi.ComponentResource):
-    """What the fleets of all clouds share; one of another cloud is a class with its `make` (components/resources/fleets/registry.py).
+    """What the fleets of all clouds share. Each cloud has a subclass with its `make` (components/resources/fleets/registry.py).
 
-    `machines` are the machine resources, `members` what a RollCall is told of them, `addresses` maps each instance's id to its
-    public address. Another `image` replaces the machines. `instance_role`: a role of AWS's gives the machines their rights; where
-    there is none, they have `secrets` from their cloud."""
+    `machines` are the machine resources. `members` are the members that the RollCall gets. `addresses` maps each
+    instance's id to its public address. Another `image` replaces the machines. `instance_role`: an AWS role gives the
+    machines their rights. Where there is none, they get `secrets` from their cloud.
+    """
 
     instance_role: ClassVar[bool] = False
-    # The agent's, as machines of this cloud get it.
+    # The release of the agent, as machines of this cloud get it.
     packed: ClassVar[Callable[[], Release]] = staticmethod(userdata.release)
     access: Location
     machines: list[pulumi.Resource]
@@ -75,7 +84,7 @@ class Fleet(pulumi.ComponentResource):
         self.version = version(args.settings)
         self.image: pulumi.Input[str] = image_words(args.settings)
         self.machines = []
-        # Their power and their farewells: what is in place, or has been done, before a roll call.
+        # Resources that start machines or have drained them: they are created before the roll call.
         self.pre_roll_call_resources: list[pulumi.Resource] = []
         self.members = []
         self.places = [place for membership in args.memberships for place in membership.places]
@@ -86,7 +95,7 @@ class Fleet(pulumi.ComponentResource):
         raise NotImplementedError
 
     def bracket(self, index: int, needs: Sequence[pulumi.Resource]) -> Deregistration:
-        """The Deregistration of machine `index`. What replaces the machine is its trigger."""
+        """Create the Deregistration of machine `index`. What replaces the machine is its trigger."""
         return Deregistration(
             f"{self.name}-{index}",
             stack=self.stack,
@@ -103,7 +112,7 @@ class Fleet(pulumi.ComponentResource):
         )
 
     def drained_by_ssh(self, index: int, machine: pulumi.CustomResource, address: pulumi.Output[str]) -> None:
-        """Where SSH is configured, machine `index` is told to leave by it as well, after its RollCall and before it goes."""
+        """Where SSH is configured, also ask machine `index` by SSH to leave, after its RollCall and before it is deleted."""
         name = f"{self.name}-{index}"
         if self.settings.ssh or name in self.args.by_ssh:
             self.pre_roll_call_resources.append(
@@ -111,16 +120,16 @@ class Fleet(pulumi.ComponentResource):
             )
 
     def ingress_rules(self) -> list[firewall.IngressRule]:
-        """What others may reach: what the fleet joins, and SSH where it is configured."""
+        """Return the ports that others may reach: those of what the fleet joins, and SSH where it is configured."""
         served = [each.ingress for each in self.args.memberships]
         return firewall.ingress_rules(served, self.settings.ssh.sources if self.settings.ssh else ())
 
     def identity(self, index: int, deregistration: Deregistration) -> dict[str, pulumi.Input[str]]:
-        """By what a machine is found: its stack, fleet, name and generation."""
+        """Return the tags by which a machine is found: its stack, fleet, name and generation."""
         return {STACK: self.stack, FLEET: self.name, MACHINE: str(index), GENERATION: deregistration.generation}
 
     def told(self, index: int, deregistration: Deregistration) -> dict[str, pulumi.Input[str]]:
-        """All that machine `index` is told: who it is and what it joins. The keys are known at preview."""
+        """Return all settings of machine `index`: its identity and what it joins. The keys are known at preview."""
         samples = dict.fromkeys(membership.workload for membership in self.args.memberships)
         keys = {
             **self.identity(index, deregistration),
@@ -135,7 +144,7 @@ class Fleet(pulumi.ComponentResource):
         return keys
 
     def secrets(self) -> dict[str, pulumi.Output[str]]:
-        """What a cloud that keeps secrets with the machine gives it, by name."""
+        """Return the secrets that a cloud that keeps secrets with the machine gives it, by name."""
         joined = {name: value for each in self.args.memberships for name, value in each.secrets.items()}
         return {**self.args.secrets, **joined}
 

@@ -16,8 +16,10 @@ from rollcall.settings import STORE
 
 
 class Ec2Fleet(Fleet):
-    """EC2 instances over the default VPC's zones, IMDSv2 only, their root volume encrypted, no key pair unless SSH is
-    configured. In another region than the stack's everything is made with the provider that `opts` gives."""
+    """EC2 instances in the zones of the default VPC: IMDSv2 only, the root volume encrypted, no key pair unless SSH is configured.
+
+    In a region other than the stack's, everything is created with the provider that `opts` gives.
+    """
 
     instance_role = True
 
@@ -62,7 +64,7 @@ class Ec2Fleet(Fleet):
                     parent=self,
                     depends_on=[deregistration],
                     replace_with=[deregistration],
-                    # Its Deregistration is made, not replaced; no tag of ours is on it, so its tags always differ.
+                    # Its Deregistration is created, not replaced. An adopted instance has no tag of ours, so its tags always differ.
                     replace_on_changes=["tags"] if f"{self.name}-{index}" in self.args.by_hand else None,
                     # The Deregistration's trigger decides on a replacement.
                     ignore_changes=EC2_IGNORED,
@@ -76,7 +78,10 @@ class Ec2Fleet(Fleet):
         ).apply(lambda both: dict(zip(both[: len(both) // 2], both[len(both) // 2 :], strict=True)))
 
     def _powered(self, index: int, instance: aws.ec2.Instance) -> None:
-        """An instance that somebody stopped, or that lost its host, is a difference, and `up` starts it."""
+        """Start an instance that was stopped or that lost its host.
+
+        A preview shows it as a difference, and `up` starts it.
+        """
         power = aws.ec2transitgateway.InstanceState(
             f"{self.name}-{index}-power",
             instance_id=instance.id,

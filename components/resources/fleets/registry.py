@@ -1,4 +1,7 @@
-"""Which component makes a fleet, by the cloud that `rollcall:fleets` names. Another cloud is another line: docs/another-cloud.md."""
+"""Find the component that makes a fleet, by the cloud that `rollcall:fleets` names.
+
+Another cloud is another line: docs/another-cloud.md.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""What machines of a fleet are made of: the one table of what replaces a machine, and what does not.
+"""Say what machines of a fleet consist of: one table of what replaces a machine, and what does not.
 
-From this table come the trigger that replaces a machine's Deregistration and with it the machine, the inputs of an EC2 instance that
-must not replace it by themselves, the tag by which a preview knows which machines will be replaced, and the words of the review.
-docs/architecture.md explains the rows. What identifies a machine (stack, fleet, number, networks) is an input of its Deregistration.
+The table gives the trigger that replaces a machine's Deregistration and with it the machine. It gives the inputs of an
+EC2 instance that must not replace it by themselves, the tag by which a preview knows which machines will be replaced,
+and the words of the review. docs/architecture.md explains the rows. What identifies a machine (stack, fleet, number,
+networks) is an input of its Deregistration.
 """
 
 from __future__ import annotations
@@ -22,9 +23,12 @@ VERSION = "rollcall-version"
 class Part:
     """A part of a machine that cannot change in place.
 
-    `name` is what people call it. `values` are what it is for a fleet: other values replace the machines; None: it never replaces one.
-    `tagged`: the machines' revision has it. `shown`: a preview shows another value as a change of an input of the machine. `ignored` are
-    inputs of an EC2 instance for this part: the AWS provider would replace the instance when one changes, although the part is the same.
+    - `name` is what people call it.
+    - `values` are its values for a fleet. Other values replace the machines; None: the part never replaces one.
+    - `tagged`: the machines' revision contains it.
+    - `shown`: a preview shows another value as a change of an input of the machine.
+    - `ignored` are inputs of an EC2 instance for this part: the AWS provider would replace the
+      instance when one changes, although the part is the same.
     """
 
     name: str
@@ -52,12 +56,12 @@ PARTS = (
         values=lambda fleet: [fleet.ssh.key_name] if fleet.ssh and fleet.ssh.key_name else [],
         shown=True,
     ),
-    # The stack's own region has no value here, so to name it replaces nothing. A machine elsewhere is not found by its tag.
+    # The stack's region has no value here, so to name it replaces nothing. A machine in another region is not found by its tag.
     Part(name="its region", values=lambda fleet: [fleet.region] if fleet.region else [], tagged=False),
     # A machine that was created without IPv6 may be in a subnet that has none.
     Part(name="IPv6", values=lambda fleet: ["ipv6"] if fleet.ipv6 else [], shown=True),
     Part(name="its workloads", values=lambda fleet: [f"{name} {digest}" for name, digest in fleet.digests.items()]),
-    # Zones come and go.
+    # The cloud adds and removes zones.
     Part(name="its subnet", values=None, tagged=False, ignored=("subnetId",)),
     # A stopped instance has no public address, which the provider reads as an input.
     Part(name="its public address", values=None, tagged=False, ignored=("associatePublicIpAddress",)),
@@ -66,7 +70,7 @@ EC2_IGNORED = [name for part in PARTS for name in part.ignored]
 
 
 def replacement_trigger(fleet: FleetSettings, image: Any) -> list[Any]:
-    """Return what a Deregistration has as its trigger. `image` is what the fleet's image is in the program: text, or an output."""
+    """Return the trigger of a Deregistration. `image` is the fleet's image in the program: text, or an output."""
     return [
         value
         for part in PARTS

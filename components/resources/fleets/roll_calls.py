@@ -14,9 +14,11 @@ from components.resources.fleets.base import Fleet
 def call_rolls(
     fleets: Sequence[Fleet], held: Iterable[str] = (), uncounted: Sequence[Mapping[str, str]] = ()
 ) -> list[RollCall]:
-    """A RollCall for each fleet, after the machines of all fleets: no predecessor leaves before every successor answers. `held` are
-    the names of the fleets that the state has, `uncounted` its machines that no roll call has counted: those of a fleet that is given
-    up are seen off by one fleet in each place."""
+    """Create a RollCall for each fleet, after the machines of all fleets: no old machine leaves before every new one answers.
+
+    `held` are the names of the fleets in the state. `uncounted` are its machines that no roll call has counted. Where
+    they belong to a fleet that the program no longer has, one fleet at each location drains them.
+    """
     names = {each.name for each in fleets}
     given_up = sorted({*held} - names)
     everybody = [each for fleet in fleets for each in (*fleet.machines, *fleet.pre_roll_call_resources)]
@@ -51,10 +53,10 @@ def call_rolls(
 
 
 def peers_of(fleet: Fleet, fleets: Iterable[Fleet]) -> list[str]:
-    """The names of the fleets in the same place, this one's among them."""
+    """Return the names of the fleets at the same location, with this one."""
     return [each.name for each in fleets if each.access == fleet.access]
 
 
 def elsewhere(home: Location, everywhere: Iterable[Location]) -> list[Location]:
-    """The other places of the same cloud, each once, sorted."""
+    """Return the other locations of the same cloud, each once, sorted."""
     return sorted({each for each in everywhere if each.cloud == home.cloud and each != home})

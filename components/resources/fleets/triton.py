@@ -13,7 +13,10 @@ from components.resources.tags import marks
 
 
 class JoyentFleet(Fleet):
-    """Triton machines by the dynamic provider over CloudAPI, with one waiter for the whole fleet; all in one data centre."""
+    """Triton machines, created by the dynamic provider over CloudAPI, with one waiter for the whole fleet.
+
+    All are in one data centre.
+    """
 
     packed = staticmethod(userdata.carried_release)
 
@@ -43,7 +46,7 @@ class JoyentFleet(Fleet):
                     secret_metadata=self.secrets(),
                     userdata=userdata.build(tuple(self.args.workloads)),
                     datacenter=datacenter,
-                    # What was adopted before the stack was renamed is replaced: its successor may not adopt it again.
+                    # A machine that was adopted before the stack was renamed is replaced: the new machine cannot adopt it again.
                     adopt=None if f"{self.name}-{index}" in self.args.renamed else self.settings.adopt.get(index),
                 ),
                 opts=pulumi.ResourceOptions(parent=self, depends_on=[deregistration], replace_with=[deregistration]),
