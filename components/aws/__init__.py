@@ -1,1 +1,1 @@
-"""The operator's own access to AWS: the keys `aws:…` of the configuration, boto3's clients by them, and what AWS refused."""
+"""The operator's access to AWS: the keys `aws:…` of the configuration, boto3's clients made from them, and errors of AWS."""

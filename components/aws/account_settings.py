@@ -1,9 +1,10 @@
-"""The `aws:` keys of the stack's configuration that say which account it is, and how its API is reached; read and checked.
+"""Read and check the `aws:` keys of the stack's configuration, which select the account and say how to reach its API.
 
-The AWS provider reads them, and whatever else of the program asks AWS must mean the same account by them (components/aws/session.py).
-What the provider takes: https://www.pulumi.com/registry/packages/aws/installation-configuration/ and
-https://registry.terraform.io/providers/hashicorp/aws/latest/docs#authentication-and-configuration, which says that the configuration
-comes before the environment.
+The AWS provider reads them. Every other part of the program that asks AWS must get the same account from them
+(components/aws/session.py). What the provider takes:
+https://www.pulumi.com/registry/packages/aws/installation-configuration/ and
+https://registry.terraform.io/providers/hashicorp/aws/latest/docs#authentication-and-configuration, which says that the
+configuration comes before the environment.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 Get = Callable[[str], str | None]
-# Of these the value is a text as it stands; of the others it is JSON, as the engine hands it over.
+# The value of these keys is text as it is. The value of the others is JSON, as the engine gives it.
 _TEXTS = (
     "accessKey",
     "secretKey",
@@ -39,22 +40,25 @@ _TEXTS = (
 _LISTS = ("sharedConfigFiles", "sharedCredentialsFiles", "allowedAccountIds", "forbiddenAccountIds")
 _FLAGS = ("insecure", "useFipsEndpoint", "useDualstackEndpoint", "skipMetadataApiCheck")
 _BLOCKS = ("assumeRoles", "assumeRoleWithWebIdentity", "endpoints")
-# Those that the provider does not know (any more), and what it knows: with them the two sides would differ.
+# Keys that the provider does not know (any more), with what it knows: with them the provider and boto3 would differ.
 _RENAMED = {
     "assumeRole": "assumeRoles",
     "sharedConfigFile": "sharedConfigFiles",
     "sharedCredentialsFile": "sharedCredentialsFiles",
 }
 _STRUCTURED = (*_LISTS, *_FLAGS, *_BLOCKS)
-# What providers that run beside the program are told of the stack's config.
+# The keys of the stack's config that providers that run beside the program get.
 AWS_KEYS = tuple(f"aws:{each}" for each in (*_TEXTS, *_LISTS, *_FLAGS, *_BLOCKS, *_RENAMED))
-# Never in plain text, since a dynamic resource's provider has the whole configuration in the state.
+# Never in plain text: the state contains the whole configuration for the provider of a dynamic resource.
 _SECRETS = ("aws:secretKey", "aws:token")
 
 
 @dataclass(frozen=True, kw_only=True)
 class AssumedRole:
-    """A role, and what the session of it is limited to; `duration` in seconds, 0 is the API's own. Empty is not told."""
+    """A role, and the limits of its session.
+
+    `duration` is in seconds; 0 is the API's default. An empty value is not set.
+    """
 
     arn: str
     session_name: str = ""
@@ -78,7 +82,10 @@ class WebIdentity:
 
 @dataclass(frozen=True, kw_only=True)
 class AwsSettings:
-    """What the keys say; empty is not told, and then the environment counts. Secrets are not shown by `repr`."""
+    """The values of the keys.
+
+    An empty value is not set, and then the environment counts. `repr` does not show secrets.
+    """
 
     access_key: str = ""
     secret_key: str = field(default="", repr=False)
@@ -105,13 +112,19 @@ class AwsSettings:
 
     @property
     def is_static(self) -> bool:
-        """Whether the credentials themselves are told, in which case neither a profile nor a token of an identity counts."""
+        """Return whether the credentials themselves are set.
+
+        Then neither a profile nor the token of an identity counts.
+        """
         return bool(self.access_key or self.secret_key or self.token)
 
 
 def read(config: Get) -> AwsSettings:
-    """The settings that `config` gives by their keys (`dict.get`, `pulumi.runtime.get_config`). Raises ConfigurationError with
-    every error. None shows a value: these keys say whose account it is, and some are secrets."""
+    """Return the settings in `config`, which gives them by their keys (`dict.get`, `pulumi.runtime.get_config`).
+
+    Raises ConfigurationError with every error. No error shows a value: these keys identify the account, and some are
+    secrets.
+    """
     faults = Faults()
     for old, new in _RENAMED.items():
         if config(f"aws:{old}") is not None:
@@ -140,7 +153,10 @@ def read(config: Get) -> AwsSettings:
 
 
 def _structured(config: Get, faults: Faults) -> AwsSettings:
-    """The settings of the keys that are no plain texts. Where none is set, which is usual, pydantic is not imported."""
+    """Return the settings of the keys that are not plain text.
+
+    Where none is set, which is usual, pydantic is not imported.
+    """
     texts = {name: text for name in _STRUCTURED if (text := config(f"aws:{name}")) is not None}
     if not texts:
         return AwsSettings()
@@ -165,18 +181,18 @@ def _structured(config: Get, faults: Faults) -> AwsSettings:
 
 
 def region_around() -> str:
-    """The environment's region; boto3 by itself reads the second only."""
+    """Return the environment's region. boto3 by itself reads only the second variable."""
     return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or ""
 
 
 def secrets(config: Get) -> tuple[str, ...]:
-    """The keys whose values must be Pulumi secrets."""
+    """Return the keys that must have Pulumi secrets as values."""
     token = '"webIdentityToken"' in (config("aws:assumeRoleWithWebIdentity") or "")
     return (*_SECRETS, *(("aws:assumeRoleWithWebIdentity",) if token else ()))
 
 
 def named(config: Get) -> str:
-    """The first key that says whose account it is; an empty text where none does, so that the environment does."""
+    """Return the first key that selects the account. An empty text: no key does, and the environment selects it."""
     keys = (
         "accessKey",
         "profile",
@@ -189,12 +205,12 @@ def named(config: Get) -> str:
 
 
 def expanded(path: str) -> str:
-    """As the provider expands it: variables first, then `~`."""
+    """Expand a path as the provider does: variables first, then `~`."""
     return str(Path(os.path.expandvars(path)).expanduser()) if path else ""
 
 
 def _only_file(name: str, files: tuple[str, ...], faults: Faults) -> str:
-    """boto3 reads one configuration file and one of credentials, where the provider merges several."""
+    """Refuse several files: boto3 reads one configuration file and one of credentials, where the provider merges several."""
     if len(files) > 1:
         faults.add(
             f"aws:{name}",

@@ -1,4 +1,4 @@
-"""What an AWS client raised, in words that say which it was and what to do: most refusals say nothing of the credentials.
+"""Describe an error of an AWS client: which one it was and what to do. Most refusals do not mention the credentials.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html
 https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
@@ -36,17 +36,20 @@ _DENIED = (
 )
 _CLOCK = ("RequestTimeTooSkewed", "RequestInTheFuture")
 _ACCOUNT = ("OptInRequired", "Blocked", "PendingVerification", "AccountNotVerified")
-# SignatureDoesNotMatch and the like say so where it is the time that is wrong.
+# The text of SignatureDoesNotMatch and similar errors shows whether the clock is wrong.
 _LATE = re.compile(r"(?i)signature expired|not yet current|is now earlier|skew")
-# https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html#access-denied-error-examples . What their own
-# policies deny or do not allow is the common case, and is said as that.
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html#access-denied-error-examples . A
+# denial by the caller's policies is the common case, and has the common message.
 _OTHERS = "service control policy|resource control policy|permissions boundary|session policy|VPC endpoint policy"
 _DENY = re.compile(rf"with an explicit deny in an? ({_OTHERS})")
 _SILENT = re.compile(rf"because no ({_OTHERS}) allows")
 
 
 def failures() -> tuple[type[Exception], ...]:
-    """What an AWS client raises. A call, so that who needs no client imports none."""
+    """Return the exceptions that an AWS client raises.
+
+    It is a function, so that a program without a client imports none.
+    """
     from botocore.exceptions import BotoCoreError, ClientError
     from botocore.parsers import ResponseParserError
 
@@ -54,8 +57,11 @@ def failures() -> tuple[type[Exception], ...]:
 
 
 def told(error: Exception, where: str = CREDENTIALS, *, whose: str = "", role_key: str = "") -> str:
-    """`WHERE: PROBLEM. FIX.` for one of `failures`. `where` is what was asked, if it is none of the credentials' fault; `whose` is the
-    key of the configuration that the credentials are from, and `role_key` the one of the roles that they assume."""
+    """Return `WHERE: PROBLEM. FIX.` for one of `failures`.
+
+    `where` is what was asked, if the credentials are not at fault. `whose` is the key of the configuration that the
+    credentials are from, and `role_key` the key of the roles that they assume.
+    """
     from botocore.exceptions import ClientError
 
     return (
@@ -64,12 +70,12 @@ def told(error: Exception, where: str = CREDENTIALS, *, whose: str = "", role_ke
 
 
 def is_denied(error: Any) -> bool:
-    """Whether AWS knows who asks, and does not let them."""
+    """Return whether AWS knows the identity and does not allow the call."""
     return code_of(error) in _DENIED
 
 
 def is_unknown(error: Any) -> bool:
-    """Whether AWS does not know who asks: by a wrong key, or in a region that the account has not enabled."""
+    """Return whether AWS does not know the identity: the key is wrong, or the account has not enabled the region."""
     return code_of(error) in _UNKNOWN and not _LATE.search(str(error))
 
 

@@ -1,4 +1,4 @@
-"""The stack's own AWS region."""
+"""Find the stack's AWS region."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from components.aws.account_settings import Get, region_around
 
 
 def own_region(config: Get) -> str:
-    """The stack's own region: told, in the environment, or else the profile's; an empty text where nothing says any."""
+    """Return the stack's region: from the configuration, the environment, or else the profile.
+
+    An empty text: none of them has one.
+    """
     told = config("aws:region") or region_around()
     if told:
         return told
@@ -21,5 +24,5 @@ def own_region(config: Get) -> str:
     try:
         return session_of(config).region
     except BotoCoreError:
-        # A profile that is not there, which the check of the credentials says.
+        # The profile does not exist. The check of the credentials reports it.
         return ""

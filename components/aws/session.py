@@ -1,11 +1,12 @@
-"""The stack's AWS account: the one place that makes boto3's clients for the program, as the AWS provider makes its own.
+"""Make boto3's clients for the stack's AWS account, as the AWS provider makes its clients. No other module makes any.
 
-The configuration comes before the environment, and each step overrides the one before it (credentials.go and aws_config.go of
-https://github.com/hashicorp/aws-sdk-go-base, which the provider uses): `aws:accessKey` and its like, or else `aws:profile`, or else
-what the SDK finds (environment, default profile, container, instance role); then `aws:assumeRoleWithWebIdentity` in the place of that,
-unless the keys themselves are told; then each of `aws:assumeRoles`, by the one before it.
+The configuration comes before the environment, and each step overrides the one before it (credentials.go and
+aws_config.go of https://github.com/hashicorp/aws-sdk-go-base, which the provider uses). First `aws:accessKey` and
+similar keys, or else `aws:profile`, or else what the SDK finds (environment, default profile, container, instance
+role). Then `aws:assumeRoleWithWebIdentity` instead of that, unless the access keys themselves are set. Then each of
+`aws:assumeRoles`, with the credentials of the one before it.
 
-Importing this takes as long as boto3 does, so import it where it is needed.
+Importing this takes as long as importing boto3, so import it where it is needed.
 """
 
 from __future__ import annotations
@@ -32,20 +33,20 @@ from requests.utils import should_bypass_proxies
 from components.aws.account_settings import AWS_KEYS, AssumedRole, AwsSettings, Get, read, region_around
 from components.config.errors import ConfigurationError
 
-# What the provider's `endpoints` call a service otherwise than boto3 does.
+# Services to which the provider's `endpoints` give another name than boto3 does.
 _SERVICES = {"service-quotas": "servicequotas"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """Who the credentials are."""
+    """The identity of the credentials."""
 
     account: str
     arn: str
 
 
 class AwsSession:
-    """One account's clients. Safe for threads. Where the credentials are a role's, they are renewed as long as the session lives."""
+    """The clients of one account. Safe for threads. Credentials of a role are renewed as long as the session exists."""
 
     def __init__(self, settings: AwsSettings) -> None:
         self._settings = settings
@@ -53,14 +54,14 @@ class AwsSession:
         self._clients: dict[Any, Any] = {}
         core = _Core(settings)
         self.region = settings.region or region_around() or core.get_config_variable("region") or ""
-        """The stack's own region; an empty text where nothing says any."""
+        """The stack's region; an empty text where nothing sets one."""
         credentials = _credentials(settings, self.region)
         if credentials is not None:
             core.register_component("credential_provider", _Given(credentials))
         self._session = boto3.session.Session(botocore_session=core, region_name=self.region or None)
 
     def client(self, service: str, region: str = "", config: Any = None) -> Any:
-        """boto3's client for a service, in the stack's own region or another one."""
+        """Return boto3's client for a service, in the stack's region or another one."""
         usual = (self._settings.sts_region if service == "sts" else "") or self.region
         with self._lock:
             # A client is safe for threads, and its first call costs more than all others.
@@ -70,11 +71,14 @@ class AwsSession:
             return self._clients[key]
 
     def regions(self) -> list[str]:
-        """Every region that boto3 knows EC2 in."""
+        """Return every region in which boto3 knows EC2."""
         return list(self._session.get_available_regions("ec2"))
 
     def identity(self) -> Identity:
-        """Raises what boto3's client raises, and ConfigurationError for an account that the configuration does not let in."""
+        """Return the identity of the credentials.
+
+        Raises what boto3's client raises, and ConfigurationError for an account that the configuration does not allow.
+        """
         found = self.client("sts").get_caller_identity()
         identity = Identity(account=found["Account"], arn=found["Arn"])
         settings = self._settings
@@ -86,9 +90,11 @@ class AwsSession:
 
 
 def session_of(config: Get) -> AwsSession:
-    """The session for this configuration (`dict.get`, `pulumi.runtime.get_config`) and the environment, one for all who ask in this
-    process. Raises ConfigurationError with every fault of the configuration, also for an account that it does not let in, and what
-    boto3 raises where there is no such profile."""
+    """Return the session for this configuration (`dict.get`, `pulumi.runtime.get_config`) and the environment, one for the whole process.
+
+    Raises ConfigurationError with every fault of the configuration, also for an account that it does not allow. Raises
+    boto3's error where the profile does not exist.
+    """
     told = tuple((key, value) for key in AWS_KEYS if (value := config(key)) is not None)
     around = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
     with _LOCK:
@@ -136,7 +142,7 @@ class _Core(botocore.session.Session):
         proxies = _proxies(told)
         client = super().create_client(service_name, *words, config=_config(told, proxies).merge(asked), **given)
         if proxies and should_bypass_proxies(client.meta.endpoint_url, told.no_proxy or None):
-            # botocore has no list of its own of what goes past a proxy that it is told of.
+            # botocore itself cannot exclude hosts from a proxy that it got as a setting.
             client = super().create_client(service_name, *words, config=_config(told, {}).merge(asked), **given)
         return client
 
@@ -147,7 +153,7 @@ def _no_code(_prompt: str) -> str:
 
 
 class _Given:
-    """Answers as botocore's chain of providers does, with what is known already."""
+    """Answers as botocore's chain of providers does, with credentials that are already known."""
 
     def __init__(self, credentials: Any) -> None:
         self._credentials = credentials
@@ -164,8 +170,11 @@ def _config(settings: AwsSettings, proxies: Mapping[str, str]) -> Any:
 
 
 def _proxies(settings: AwsSettings) -> dict[str, str]:
-    """Where the configuration names one: the other is the environment's, or else the same for HTTPS (HTTPTransportOptions of
-    aws-sdk-go-base). Without a word there botocore reads the environment by itself."""
+    """Return the proxies where the configuration names one.
+
+    The other one comes from the environment, or else is the same for HTTPS (HTTPTransportOptions of aws-sdk-go-base).
+    Without a setting, botocore reads the environment by itself.
+    """
     told = settings.proxies
     if not told:
         return {}
@@ -175,7 +184,7 @@ def _proxies(settings: AwsSettings) -> dict[str, str]:
 
 
 def _credentials(settings: AwsSettings, region: str) -> Any:
-    """Those that every call is signed with; None where that is what the chain finds by itself."""
+    """Return the credentials that sign every call. None: the chain finds them by itself."""
     core, found = _Core(settings), None
     region = settings.sts_region or region
     if region:
@@ -201,7 +210,7 @@ def _credentials(settings: AwsSettings, region: str) -> Any:
 
 
 class _Late:
-    """The credentials that the chain finds, looked up when a role is first assumed with them."""
+    """The credentials that the chain finds. They are looked up when a role is first assumed with them."""
 
     def __init__(self, find: Callable[[], Any]) -> None:
         self._find = find
@@ -218,12 +227,12 @@ def _deferred(fetcher: Any) -> Any:
 
 
 def _clients(core: Any, region: str) -> Callable[..., Any]:
-    """What makes the STS clients that assume roles."""
+    """Return a function that makes the STS clients that assume roles."""
     return lambda service, **given: core.create_client(service, region_name=region or None, **given)
 
 
 def _arguments(role: AssumedRole) -> dict[str, Any]:
-    """Those of AssumeRole that are told: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html"""
+    """Return the arguments of AssumeRole that are set: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html"""
     given = {
         "RoleSessionName": role.session_name,
         "ExternalId": role.external_id,
@@ -238,7 +247,7 @@ def _arguments(role: AssumedRole) -> dict[str, Any]:
 
 
 def _token_of(token: str, file: str) -> Callable[[], str]:
-    """Read again each time: who made the file replaces it before the token expires."""
+    """Return a function that reads the token each time: the program that writes the file replaces it before the token expires."""
     return lambda: token or Path(file).read_text()
 
 
