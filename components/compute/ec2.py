@@ -1,4 +1,4 @@
-"""The stack's machines on EC2."""
+"""List, drain, stop and end the stack's machines on EC2."""
 
 from __future__ import annotations
 
@@ -12,24 +12,27 @@ from components.model import Instance
 from rollcall.escaping import escaped
 from rollcall.settings import DRAIN, FLEET, GENERATION, MACHINE, STACK
 
-# A console is a call for each machine, so only the first few of many that are waited for are asked.
+# A console takes a call for each machine, so only the first few of many waiting machines are asked.
 _MOST_CONSOLES = 10
 # The agent's status, or why boot.sh failed.
 _SAID = re.compile(r"(?:rollcall|ERROR boot): ([^\r\n]*)")
 
 
 def group_description(stack: str, fleet: str) -> str:
-    """What a fleet's security group says of itself. It cannot be changed, and proves whose an instance is."""
+    """Return the description of a fleet's security group.
+
+    It cannot be changed, so it proves which stack an instance belongs to.
+    """
     return f"Rollcall {stack} {fleet}"
 
 
 def role_description(stack: str, fleet: str) -> str:
-    """What the role of a fleet's instances says of itself."""
+    """Return the description of the role of a fleet's instances."""
     return f"Machines of Rollcall's stack {stack}, fleet {fleet}"
 
 
 class Ec2View:
-    """EC2 by boto3, in the account that the stack's configuration and the environment say (components/aws/session.py)."""
+    """EC2 by boto3, in the account that the stack's configuration and the environment select (components/aws/session.py)."""
 
     def __init__(self, region: str, config: Mapping[str, str] | None = None) -> None:
         self._region = region
@@ -68,10 +71,10 @@ class Ec2View:
             self._ec2.delete_tags(Resources=marked, Tags=[{"Key": DRAIN}])
 
     def stop(self, stack: str, instances: Sequence[str]) -> None:
-        """A termination is an orderly shutdown, and many go on beside each other."""
+        """Do nothing: a termination is an orderly shutdown, and many run at the same time."""
 
     def steps(self, machines: Sequence[Instance]) -> dict[str, str]:
-        """From the console, where the agent's unit prints: an instance may not tag itself."""
+        """Read the steps from the console, where the agent's unit prints them: an instance may not tag itself."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         found = {}
@@ -84,11 +87,14 @@ class Ec2View:
         return found
 
     def unproven(self, stack: str, machines: Sequence[Instance]) -> dict[str, str]:
-        """By what only its creator, or who may change its network and its role, can give an instance: one of the fleet's security groups,
-        whose description cannot be changed, and an instance profile with the fleet's role.
+        """Check what only the creator of an instance, or a user who may change its network and its role, can give it.
+
+        These are one of the fleet's security groups, with a description that cannot be changed, and an instance profile
+        with the fleet's role.
 
         https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateSecurityGroup.html (GroupDescription),
-        https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html (CreateTags changes neither)
+        https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html (CreateTags changes
+        neither)
         """
         from botocore.exceptions import BotoCoreError, ClientError
 
@@ -102,7 +108,7 @@ class Ec2View:
         return {instance: doubt for instance, doubt in why.items() if doubt}
 
     def _doubt(self, stack: str, machine: Instance) -> str:
-        """Why this instance may not be the stack's; empty where it is."""
+        """Return the reason why this instance may not be the stack's; an empty text where it is."""
         found = self._ec2.describe_instances(Filters=[{"Name": "instance-id", "Values": [machine.instance]}])
         listed = [each for reservation in found["Reservations"] for each in reservation["Instances"]]
         groups = [group["GroupId"] for each in listed for group in each.get("SecurityGroups", ())]
@@ -117,7 +123,7 @@ class Ec2View:
         return ""
 
     def _roles(self, profile: str) -> list[str]:
-        """The descriptions of an instance profile's roles."""
+        """Return the descriptions of an instance profile's roles."""
         from components.aws.session import session_of
 
         iam = session_of(self._config.get).client("iam")
@@ -156,7 +162,7 @@ def ec2_instance(instance: Mapping[str, Any]) -> Instance:
 
 
 def _first_launch(instance: Mapping[str, Any]) -> Any:
-    """When the instance was made. `LaunchTime` moves at each start; the primary interface is attached once.
+    """Return when the instance was created. `LaunchTime` changes at each start; the primary interface is attached once.
 
     https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Instance.html (launchTime)
     """

@@ -1,8 +1,9 @@
-"""The places of one cloud: regions of AWS, data centres of Triton. Which of them a fleet's RollCall looks at, and for what.
+"""Say which locations of a cloud a fleet's RollCall asks, and which machines there it is responsible for.
 
-A fleet's machines are in one place, `home`. Its RollCall answers for the machines of its own fleet there, and one RollCall in
-each place for those of fleets that the stack has no more. Others of the cloud's places count too: an entry in DNS is nobody's
-only if its machine runs in none of them, and a machine may have stayed behind where a fleet has been.
+A location is a region of AWS or a data centre of Triton. A fleet's machines are at one location, `home`. Its RollCall
+is responsible for the machines of its fleet there. One RollCall at each location is responsible for the machines of
+fleets that the stack no longer has. The other locations of the cloud count too. A DNS record is a leftover only if its
+machine runs at none of them, and a machine may remain where a fleet was before.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from components.model import GOING, Instance
 
 @dataclass(frozen=True, order=True, kw_only=True)
 class Location:
-    """The cloud that a fleet's machines are on. `region` is the AWS region, or Triton's data centre by name; empty on Triton is
-    the one that is configured."""
+    """The cloud of a fleet's machines and its part. `region` is the AWS region, or Triton's data centre by name.
+
+    An empty `region` on Triton is the configured data centre.
+    """
 
     cloud: str
     region: str = ""
@@ -33,8 +36,11 @@ class Location:
 
 @dataclass(frozen=True, kw_only=True)
 class Locations:
-    """What the RollCall of `fleet` knows of its cloud. `elsewhere` is where other fleets are; `former` where fleets have been, as
-    long as machines of the stack are there. `first`: this fleet answers for former places that no fleet is in now."""
+    """What the RollCall of `fleet` knows of its cloud.
+
+    `elsewhere` is where other fleets are. `former` is where fleets have been, as long as machines of the stack are
+    there. `first`: this fleet is responsible for former locations that have no fleet now.
+    """
 
     fleet: str
     fleets: tuple[str, ...]
@@ -45,7 +51,7 @@ class Locations:
 
     @classmethod
     def of(cls, props: Mapping[str, Any]) -> Locations:
-        """By the properties of a RollCall, or of a Deregistration, which asks about its own machine only."""
+        """Return the locations in the properties of a RollCall, or of a Deregistration, which asks about its machine only."""
         home, elsewhere = Location.from_inputs(props["cloud"]), _accesses(props.get("elsewhere"))
         return cls(
             fleet=props["fleet"],
@@ -58,30 +64,39 @@ class Locations:
 
     @property
     def others(self) -> tuple[Location, ...]:
-        """Every other place in which the stack may have machines."""
+        """Return every other location in which the stack may have machines."""
         return tuple(dict.fromkeys((*self.elsewhere, *self.former)))
 
     def charges(self, place: Location, machines: Iterable[Instance]) -> list[Instance]:
-        """Those of the machines in a former place that this fleet answers for. A place where other fleets are has a keeper."""
+        """Return the machines at a former location for which this fleet is responsible.
+
+        Where other fleets are, one of those is responsible.
+        """
         kept = self.first and place not in self.elsewhere
         return [each for each in machines if each.fleet == self.fleet or (kept and each.fleet not in self.fleets)]
 
     def still(self, place: Location, machines: Iterable[Instance]) -> bool:
-        """Whether a former place must be remembered for the machines that are there."""
+        """Return whether a former location must be remembered for the machines that are there."""
         return any(
             each.state not in GOING and (each.fleet == self.fleet or place not in self.elsewhere) for each in machines
         )
 
 
 def is_keeper(props: Mapping[str, Any]) -> bool:
-    """Whether a RollCall answers for the machines in its place whose fleet the stack has no more: one in each place does."""
+    """Return whether a RollCall is responsible for machines at its location that belong to fleets that the stack no longer has.
+
+    One RollCall at each location is.
+    """
     peers = props.get("peers") or props.get("fleets") or ()
     return bool(peers) and props["fleet"] == min(peers)
 
 
 def left(olds: Mapping[str, Any], news: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The former places of a RollCall that is told `news` after `olds`, as inputs: those known before, the one that its fleet
-    moves from, and those that the last fleet moves from or is given up in."""
+    """Return the former locations of a RollCall that gets `news` after `olds`, as inputs.
+
+    These are the ones known before, the one that its fleet moves from, and those that the last fleet moves from or is
+    removed from.
+    """
     home, elsewhere = Location.from_inputs(news["cloud"]), _accesses(news.get("elsewhere"))
     before = Location.from_inputs(olds["cloud"])
     given_up = [each for each in _accesses(olds.get("elsewhere")) if each not in elsewhere]
@@ -90,36 +105,41 @@ def left(olds: Mapping[str, Any], news: Mapping[str, Any]) -> list[dict[str, Any
 
 
 class Places:
-    """The machines of a realm. `views` has the view of each place. A place that cannot be asked raises: what is there is not
-    known, and so nothing is gone."""
+    """The machines of a fleet's locations. `views` has the view of each location.
+
+    A location that cannot be asked raises an error: its machines are not known, so none of them counts as gone.
+    """
 
     def __init__(self, realm: Locations, views: Mapping[Location, CloudView]) -> None:
         self._realm, self._views = realm, views
 
     def machines(self, stack: str) -> tuple[Instance, ...]:
-        """Those at home, and those in former places that the fleet answers for."""
+        """Return the machines at home, and those at former locations for which the fleet is responsible."""
         realm = self._realm
         behind = [each for place in realm.former for each in realm.charges(place, self._views[place].machines(stack))]
         return (*self._views[realm.home].machines(stack), *behind)
 
     def unproven(self, stack: str, machines: Sequence[Instance]) -> dict[str, str]:
-        """Why it is not proven that Rollcall made these machines, by instance. What no place proves is unproven."""
+        """Return the reason why it is not proven that Rollcall created these machines, by instance.
+
+        A machine that no location proves is unproven.
+        """
         found = [view.unproven(stack, machines) for view in self.views]
         return {each: why for each, why in found[0].items() if all(each in other for other in found[1:])}
 
     def running_elsewhere(self, stack: str) -> frozenset[str]:
-        """The instances that run in every other place of the cloud in which the stack may have any."""
+        """Return the instances that run at every other location of the cloud in which the stack may have any."""
         found = (each for place in self._realm.others for each in self._views[place].machines(stack))
         return frozenset(each.instance for each in found if each.running)
 
     def still_former(self, stack: str) -> list[dict[str, Any]]:
-        """The former places that still have machines of the stack, as inputs."""
+        """Return the former locations that still have machines of the stack, as inputs."""
         realm = self._realm
         return [each.as_inputs() for each in realm.former if realm.still(each, self._views[each].machines(stack))]
 
     @property
     def views(self) -> Sequence[CloudView]:
-        """Those of all places whose machines are the fleet's to see off: none is in two of them."""
+        """Return the views of all locations with machines that the fleet must drain. No machine is in two of them."""
         return [self._views[place] for place in (self._realm.home, *self._realm.former)]
 
 

@@ -1,4 +1,4 @@
-"""The clouds that there are, each by one line in CLOUDS."""
+"""List the clouds that Rollcall supports, each by one line in CLOUDS."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ CLOUDS = {
 
 
 def view_of(cloud: str, region: str, config: Mapping[str, str]) -> CloudView:
-    """`region` is the AWS region, or Triton's data centre by name; empty is the one that is configured."""
+    """Return the view of a cloud.
+
+    `region` is the AWS region, or Triton's data centre by name; empty is the configured one.
+    """
     return CLOUDS[cloud].view(region, config)
 
 
 def cloud_of(instance: str) -> str:
-    """The cloud that gives out ids of this form; empty where none does."""
+    """Return the cloud that gives out ids of this form; an empty text where none does."""
     return next((name for name, kind in CLOUDS.items() if re.fullmatch(kind.ids, instance)), "")

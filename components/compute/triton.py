@@ -1,4 +1,4 @@
-"""The stack's machines on Triton."""
+"""List, drain, stop and end the stack's machines on Triton."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from components.model import Instance
 from rollcall.escaping import escaped
 from rollcall.settings import DRAIN, FLEET, GENERATION, MACHINE, STACK, STATUS
 
-# What Rollcall's own user-script, of whatever version, has in it.
+# The text that every version of Rollcall's user-script contains.
 BOOT_MARK = "/usr/local/lib/rollcall"
 
 
@@ -45,24 +45,28 @@ class TritonView:
                     self._api.delete_metadata(machine.instance, DRAIN)
 
     def stop(self, stack: str, instances: Sequence[str]) -> None:
-        """Deleting is a power cut, so each machine is stopped first, and four are deleted at a time. One that is protected will
-        not be deleted, and serves on. What fails here its deletion does again, and says why."""
+        """Stop each machine first, because deleting is a power cut, and four are deleted at a time.
+
+        A machine that is protected will not be deleted, and continues to serve. The deletion repeats what fails here,
+        and reports the reason.
+        """
         with contextlib.suppress(CloudApiError):
             for machine in self._api.list_machines(tags={STACK: stack}):
                 if machine.id in instances and machine.state == "running" and not machine.deletion_protection:
-                    # Of one that is gone by now; an API that fails has been asked again and again, and ends it.
+                    # The error of a machine that is gone by now. An API that fails has been asked repeatedly, and its error ends the stop.
                     with contextlib.suppress(FatalError):
                         self._api.act(machine.id, "stop")
 
     def steps(self, machines: Sequence[Instance]) -> dict[str, str]:
-        """From the metadata that the agent puts: each machine was listed with it."""
+        """Read the steps from the metadata that the agent writes: each machine was listed with it."""
         return {machine.instance: machine.note for machine in machines if machine.note}
 
     def unproven(self, stack: str, machines: Sequence[Instance]) -> dict[str, str]:
-        """By its metadata, which has its identity and the script that Rollcall boots a machine with: who may only tag a machine
-        (AddMachineTags) may not write them (UpdateMachineMetadata).
+        """Check a machine's metadata, which has its identity and the script with which Rollcall boots a machine.
 
-        https://docs.tritondatacenter.com/public-cloud/rbac/rules (each call is a right of its own)
+        A user who may only tag a machine (AddMachineTags) may not write them (UpdateMachineMetadata).
+
+        https://docs.tritondatacenter.com/public-cloud/rbac/rules (each call is a separate right)
         """
         wanted = {machine.instance: machine for machine in machines}
         listed = {each.id: each for each in self._api.list_machines() if each.id in wanted}
@@ -91,7 +95,7 @@ def triton_instance(machine: MachineRecord) -> Instance:
         machine=tags.get(MACHINE, ""),
         generation=tags.get(GENERATION, ""),
         running=machine.state in ("provisioning", "ready", "running", "stopping", "offline", "unknown"),
-        # The primary one first, which is what its agent registers.
+        # The primary address first: its agent registers this one.
         addresses=public(dict.fromkeys((machine.primary_ip, *machine.ips))),
         state=escaped(machine.state),
         drained=machine.metadata.get(DRAIN) == "true",
