@@ -1,4 +1,4 @@
-"""The keys `aws:…` of the configuration that are no plain texts: lists, booleans, and the roles to assume.
+"""Define the keys `aws:…` of the configuration that are not plain text: lists, booleans, and the roles to assume.
 
 As the AWS provider takes them: https://www.pulumi.com/registry/packages/aws/installation-configuration/
 """
@@ -30,7 +30,7 @@ _ACCOUNT = Form(r"[0-9]{12}", "is not the id of an account", "Write 12 digits, i
 
 
 def _text(value: Any) -> Any:
-    """YAML takes an account's id without quotes for a number."""
+    """Return a number as text: YAML reads an account's id without quotes as a number."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -62,7 +62,7 @@ _Flag = Annotated[bool, Field(strict=True)]
 
 @dataclass(frozen=True, kw_only=True)
 class SessionKeys(Section):
-    """What a role has however it is assumed."""
+    """The keys of a role, whichever way it is assumed."""
 
     arn: Annotated[str, _ROLE, Field(alias="roleArn", examples=["arn:aws:iam::123456789012:role/NAME"])]
     session_name: str = ""
@@ -102,5 +102,5 @@ class AwsKeys(Section):
 
 @cache
 def aws_keys() -> Model[AwsKeys]:
-    """The model of these keys."""
+    """Return the model of these keys."""
     return Model("aws", AwsKeys)

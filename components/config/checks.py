@@ -1,6 +1,7 @@
-"""What no single key shows: names, keys that depend on another key, joins that lead nowhere, and limits of DNS, tags and plans.
+"""Check what needs more than one key: names, keys that depend on another key, wrong joins, and limits of DNS, tags and plans.
 
-The settings may have defaults in the place of values with errors. An error of a key keeps these checks from adding one to it.
+The settings may have defaults instead of values with errors. Where a key has an error, these checks add no other one to
+it.
 """
 
 from __future__ import annotations
@@ -51,13 +52,16 @@ _ROUTE53_VALUES, _ROUTE53_COMFORTABLE = 400, 300
 _SERVICES = "rollcall:serviceDiscovery.services"
 _FLEETS = "rollcall:fleets"
 _NAMES_NONE = "names no fleet"
-# How the error begins that there is no fleet.
+# The first words of the error for a missing fleet.
 NO_FLEET = f"{_FLEETS}: {_NAMES_NONE}"
 
 
 @dataclass(frozen=True)
 class _Add:
-    """Add an error, unless its key has one already. `value` and `detail`, which may quote values, are not shown of `hidden` keys."""
+    """Add an error, unless its key has one already.
+
+    `value` and `detail` may quote values, and are not shown for `hidden` keys.
+    """
 
     faults: Faults
     hidden: Collection[str]
@@ -67,7 +71,7 @@ class _Add:
             return
         secret = re.split(r"[:.\[]", where)[1] in self.hidden
         subject = f"{shown(value, hidden=secret)} " if value is not None else ""
-        # It may quote another key than its own.
+        # It may quote another key.
         because = f" ({detail})" if detail and not self.hidden else ""
         self.faults.add(where, f"{subject}{problem}{because}", fix)
 
@@ -100,7 +104,7 @@ def check(settings: Settings, faults: Faults, hidden: Collection[str] = ()) -> S
 
 
 def _with_defaults(fleet: FleetSettings) -> FleetSettings:
-    """On Triton the account's own keys are root's."""
+    """Add the defaults of a fleet. On Triton the account's keys are root's keys."""
     if fleet.ssh is None or fleet.ssh.user or fleet.cloud == "aws":
         return fleet
     return replace(fleet, ssh=replace(fleet.ssh, user="root"))
@@ -124,7 +128,7 @@ def _created(key: str, place: SiteSettings | ServiceDiscoverySettings, add: _Add
 
 
 def _dynamic(key: str, place: SiteSettings | ServiceDiscoverySettings, add: _Add) -> bool:
-    """Whether the zone is at a name server that takes dynamic updates; what does not go with that, or without, is an error."""
+    """Return whether the zone's name server takes dynamic updates. A key that does not fit this is an error."""
     if not place.is_dynamic:
         if place.server is not None and not add.faults.covers(f"{key}.provider"):
             add(f"{key}.server", "is for provider: rfc2136", "Leave it out, or set the provider")
@@ -188,7 +192,10 @@ def _incarnation(key: str, incarnation: IncarnationSettings, add: _Add) -> None:
 
 
 def _txt(key: str, name: str, value: str, add: _Add) -> None:
-    """RFC 6763 section 6: a key is printable US-ASCII without `=`; key, `=` and value fit one string of 255 bytes."""
+    """Check a TXT key and value.
+
+    RFC 6763 section 6: a key is printable US-ASCII without `=`; key, `=` and value fit one string of 255 bytes.
+    """
     if not name or not all(0x20 <= ord(char) <= 0x7E and char != "=" for char in name):
         add(key, "is not a TXT key", "Use printable ASCII without `=` (RFC 6763 section 6.4)")
     if len(f"{name}={value}".encode()) > _LONGEST_TXT_STRING:
@@ -198,7 +205,7 @@ def _txt(key: str, name: str, value: str, add: _Add) -> None:
 
 
 def _shards(service: ServiceSettings, add: _Add) -> None:
-    """Refuse names that two make, and those that a client would take for another's shards."""
+    """Refuse names that two incarnations or shards would share, and names that a client would take for the shards of another one."""
     key = f"{at(_SERVICES, service.name)}.incarnations"
     names = [name for each in service.incarnations for name in each.sets]
     for name in sorted({each for each in names if names.count(each) > 1}):
@@ -220,7 +227,7 @@ def _lengths(directory: ServiceDiscoverySettings, service: ServiceSettings, add:
 
 
 def _told_apart(directory: ServiceDiscoverySettings, add: _Add) -> None:
-    """Refuse names that DNS or the state would take for one."""
+    """Refuse names that DNS or the state would treat as the same."""
     labels: dict[str, str] = {}
     resources: dict[str, str] = {}
     for service in directory.services:
@@ -235,7 +242,7 @@ def _told_apart(directory: ServiceDiscoverySettings, add: _Add) -> None:
 
 
 def _floor(key: str, what: str, join: str, least: int, settings: Settings, add: _Add) -> None:
-    """Refuse a floor above the number of machines. Where no machine joins yet, any number will do."""
+    """Refuse a floor above the number of machines. Where no machine joins yet, every number is valid."""
     members = sum(fleet.count for fleet in settings.fleets if join in fleet.joins)
     if 0 < members < least:
         few = "1 machine joins" if members == 1 else f"{members} machines join"
@@ -243,7 +250,7 @@ def _floor(key: str, what: str, join: str, least: int, settings: Settings, add: 
 
 
 def _capacity(settings: Settings, service: ServiceSettings, add: _Add) -> None:
-    """Refuse more machines than a set holds while a fleet is replaced."""
+    """Refuse more machines than a set can have while a fleet is replaced."""
     dynamic = settings.service_discovery is not None and settings.service_discovery.is_dynamic
     taker = "an update" if dynamic else "Route53"
     for each in service.incarnations:
@@ -326,7 +333,7 @@ def _joins(settings: Settings, fleet: FleetSettings, faults: Faults, add: _Add) 
 
 
 def _names_in_dns(stack: str, fleet: FleetSettings, add: _Add) -> None:
-    """A DNS record names its machine by this text."""
+    """Check the text by which a DNS record names its machine."""
     try:
         Owner(stack, fleet.name, str(max(fleet.count - 1, 0)), "000000", _LONGEST_UUID)
     except OwnershipError as wrong:
@@ -335,7 +342,7 @@ def _names_in_dns(stack: str, fleet: FleetSettings, add: _Add) -> None:
 
 
 def _machine_settings(settings: Settings, fleet: FleetSettings, add: _Add) -> None:
-    """A machine's settings must fit tags: on EC2 the names of its secrets are in them (components/resources/dns_credentials.py)."""
+    """Refuse settings that do not fit tags: on EC2 they contain the names of secrets (components/resources/dns_credentials.py)."""
     key, site, directory = at(_FLEETS, fleet.name), settings.site_of(fleet), settings.service_discovery_of(fleet)
     if site is not None and SITE_JOIN in fleet.joins:
         try:
@@ -400,7 +407,7 @@ def _service_join(
 
 
 def _plan(settings: Settings, site: SiteSettings, add: _Add) -> None:
-    """A replacement doubles a fleet for a while, so the zone must hold the largest fleet twice."""
+    """Check that the zone can have the largest fleet twice, since a replacement doubles a fleet for a while."""
     joining = [fleet for fleet in settings.fleets if SITE_JOIN in fleet.joins]
     members = sum(fleet.count for fleet in joining)
     records = [fleet.count * (2 if fleet.ipv6 else 1) for fleet in joining]

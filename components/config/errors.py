@@ -1,4 +1,7 @@
-"""The error that names everything that is wrong with a configuration. It imports no pydantic: providers' hosts use it, too."""
+"""Define the error that names everything that is wrong with a configuration.
+
+The module does not import pydantic, because the hosts of dynamic providers use it too.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from difflib import get_close_matches
 from rollcall.escaping import escaped_lines
 
 _PLAIN_NAME = r"[A-Za-z0-9_-]+"
-# What a password, a token or a key looks like. A value like that is never shown, and must not be in a TXT record.
+# The form of a password, a token or a key. A value of this form is never shown, and must not be in a TXT record.
 _SECRET = r"(?i:passw|secret|token|api.?key|private.?key)|AKIA[0-9A-Z]{16}|-----BEGIN|[0-9A-Za-z+/_-]{40,}"
 _LONGEST_SHOWN = 80
 
@@ -38,7 +41,7 @@ class Faults:
         self.found.append(f"{where}: {problem}. {fix[:1].upper()}{fix[1:]}.")
 
     def covers(self, where: str) -> bool:
-        """Whether this key has an error already: its own, one of a mapping that it is in, or one of an item of its list."""
+        """Return whether this key has an error already: on itself, on a mapping that contains it, or on an item of its list."""
         keys = [each.partition(": ")[0] for each in self.found]
         return any(
             where == key or where.startswith((f"{key}.", f"{key}[")) or key.startswith(f"{where}[") for key in keys
@@ -61,7 +64,7 @@ def at(section: str, *path: str | int) -> str:
 
 
 def near(value: object, known: Iterable[str]) -> str:
-    """Return a question for the known word that a text is most like; empty where it is like none."""
+    """Return a question with the known word that is most similar to a text. Empty: none is similar."""
     found = get_close_matches(str(value), list(known), n=1)
     return f" (did you mean {found[0]}?)" if found else ""
 

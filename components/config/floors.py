@@ -1,4 +1,4 @@
-"""How many machines stay in a record set whatever their health: over all clouds and fleets of the stack."""
+"""Calculate how many machines stay in a record set whatever their health: over all clouds and fleets of the stack."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SITE = "site"
 
 
 def floor(wanted: int, least: int) -> int:
-    """Return `least` (`minRegistered`) or 30 % of the wanted machines, rounded up; no more than are wanted, and never none."""
+    """Return `least` (`minRegistered`) or 30 % of the wanted machines, rounded up; at least one, and at most all of them."""
     return max(1, min(wanted, max(least, -(-wanted * SHARE_PERCENT // 100))))
 
 

@@ -13,7 +13,10 @@ J = TypeVar("J", bound=SiteJoin)
 
 
 def site_join(kind: Callable[..., J], site: SiteSettings, *, ipv6: bool, floors: tuple[int, int], **own: Any) -> J:
-    """Return the settings of a provider's `kind`. `floors` are those of the A and the AAAA records; `own` is what only `kind` has."""
+    """Return the settings of a provider's `kind`.
+
+    `floors` are those of the A and the AAAA records; `own` is what only `kind` has.
+    """
     floor, floor6 = floors
     return kind(
         host=site.fqdn,

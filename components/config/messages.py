@@ -1,7 +1,8 @@
-"""Errors of pydantic as messages: `WHERE: PROBLEM. FIX.`
+"""Make messages from the errors of pydantic: `WHERE: PROBLEM. FIX.`
 
-What a key takes is looked up in the JSON Schema of its model, which the editors and docs/configuration.md have too. No message has
-pydantic's own text, since that may quote what was given (https://docs.pydantic.dev/latest/errors/validation_errors/).
+The values that a key takes are from the JSON Schema of its model, which the editors and docs/configuration.md have too.
+No message contains pydantic's text, since that may quote the value
+(https://docs.pydantic.dev/latest/errors/validation_errors/).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ KEY = "[key]"
 
 
 def node_at(schema: Node, path: Sequence[str | int]) -> Node:
-    """Return the part of a JSON Schema for the value at `path`; an empty one for what the schema does not know."""
+    """Return the part of a JSON Schema for the value at `path`; an empty one where the schema does not have it."""
     node = resolved(schema, schema)
     for step in path:
         if isinstance(step, int):
@@ -41,7 +42,7 @@ def resolved(schema: Node, node: Node) -> Node:
 
 
 def problem_and_fix(error: Mapping[str, Any], schema: Node, *, hidden: bool = False) -> tuple[str, str]:
-    """Return what is wrong and how it is fixed. The value of one that is `hidden` is not shown."""
+    """Return what is wrong and how to fix it. A `hidden` value is not shown."""
     kind, path, given = error["type"], error["loc"], error.get("input")
     if kind == OURS:
         about = error["ctx"]
@@ -86,7 +87,7 @@ def _meant(given: object, node: Node) -> str:
 
 
 def _example(node: Node) -> str:
-    """Return how a key that is missing is set."""
+    """Return an example that sets a missing key."""
     examples = node.get("examples")
     return f"Set it, as {_flow(examples[0])}" if examples else "Set it, or take the key out"
 

@@ -1,8 +1,9 @@
-"""The keys of the stack's configuration: the type, range, default and description of each.
+"""Define the keys of the stack's configuration: the type, range, default and description of each.
 
-A new key is one line here and `make reference`, which writes the tables of docs/configuration.md and the JSON Schema of the editors. The
-models are standard dataclasses that pydantic validates (https://docs.pydantic.dev/latest/concepts/dataclasses/): to read a
-configuration checks it (components/config/reader.py), and to construct one in code costs nothing. A field with `init=False` is no key.
+A new key is one line here and `make reference`, which writes the tables of docs/configuration.md and the JSON Schema of
+the editors. The models are standard dataclasses that pydantic validates
+(https://docs.pydantic.dev/latest/concepts/dataclasses/): to read a configuration checks it
+(components/config/reader.py), and to construct one in code costs nothing. A field with `init=False` is not a key.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from pydantic_core import CoreSchema, core_schema
 from components.config.rules import ByName, Form, OneOf, refused
 from rollcall.settings import FALL, HOSTS_LABEL
 
-# What they are: components/compute/base.py and fleets.py.
+# The clouds are defined in components/compute/base.py and fleets.py.
 CLOUDS = ("aws", "joyent")
-# Who answers for a zone: components/dns/registry.py.
+# The providers of a zone are defined in components/dns/registry.py.
 DYNAMIC = "rfc2136"
 SITE_PROVIDERS = ("cloudflare", DYNAMIC)
 DIRECTORY_PROVIDERS = ("route53", DYNAMIC)
@@ -30,7 +31,7 @@ PROTECTIONS = ("off", "low", "medium", "high", "under_attack")
 PROTOCOLS = ("tcp", "udp")
 CONFINEMENTS = ("enforced", "best-effort")
 SITE_JOIN = "site"
-# Secrets, which are no part of the settings and which no check prints.
+# Secrets. They are not part of the settings, and no check prints them.
 MACHINE_TOKEN = "machineToken"
 TSIG_KEY, MACHINE_TSIG_KEY = "tsigKey", "machineTsigKey"
 # How a stack's file has a secret.
@@ -57,7 +58,8 @@ SECRET_KEYS = {
         "`pulumi config set --secret rollcall:machineTsigKey`: the key that machines get in the place of `tsigKey`"
     ),
 }
-# Where each vendor publishes the current image of a name on EC2 (https://wiki.debian.org/Cloud/AmazonEC2Image/Trixie).
+# The public parameter with which each vendor publishes the current image of a name on EC2
+# (https://wiki.debian.org/Cloud/AmazonEC2Image/Trixie).
 EC2_IMAGES = {
     "debian-12": "/aws/service/debian/release/12/latest/amd64",
     "debian-13": "/aws/service/debian/release/13/latest/amd64",
@@ -73,7 +75,7 @@ _ZONE = rf"(?=.{{1,253}}$)(?:{LABEL}\.)+{LABEL}"
 _PORT = r"(?![0-9]{6})0*(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 _CHECK = rf"http:{_PORT}:/\S*|tcp:{_PORT}|command:/\S+"
 _SECONDS = {"unit": " seconds"}
-# Of a field that the program fills in: no key of a configuration has this name (reader.plain).
+# The name of a field that the program fills in: no key of a configuration has this name (reader.plain).
 NOT_A_KEY = Field(init=False, exclude=True, alias="\0")
 
 
@@ -94,7 +96,7 @@ _HEALTH_CHECK = Form(
     _CHECK, "is not a health check", "Write http:PORT:PATH, tcp:PORT or command:/PATH; ports are 1 to 65535"
 )
 _SITE_CHECK = "http:80:/"
-# The samples, which are in the agent's release. A workload of the operator's has another name.
+# The samples, which are in the agent's release. An operator's workload must have another name.
 SAMPLES = ("site", "the-service")
 _PACKAGE = Form(
     r"[a-z0-9][a-z0-9+.-]{1,63}",
@@ -229,8 +231,11 @@ def stack_id(project: str, stack: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class HealthSettings:
-    """When a machine may join: `check` (`http:PORT:PATH`, `tcp:PORT`, `command:/PATH`) is good `rise` times in a row, and not
-    bad `fall` times in a row since."""
+    """When a machine may join.
+
+    It may join after `check` (`http:PORT:PATH`, `tcp:PORT`, `command:/PATH`) has succeeded `rise` times in a row, and
+    as long as it has not failed `fall` times in a row since.
+    """
 
     check: str
     rise: int = 1
@@ -359,7 +364,7 @@ class SiteSettings(Section):
 
     @property
     def is_dynamic(self) -> bool:
-        """Whether the zone is at a name server that takes dynamic updates."""
+        """Return whether the zone is at a name server that takes dynamic updates."""
         return self.provider == DYNAMIC
 
     @property
@@ -390,7 +395,7 @@ class IncarnationSettings(Section):
 
     @property
     def sets(self) -> tuple[str, ...]:
-        """The names of its SRV sets: its own, or `v1-1` to `v1-N` where it has shards."""
+        """Return the names of its SRV sets: the incarnation's name, or `v1-1` to `v1-N` where it has shards."""
         return (
             (self.name,) if self.shards == 1 else tuple(f"{self.name}-{number}" for number in range(1, self.shards + 1))
         )
@@ -398,7 +403,7 @@ class IncarnationSettings(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceSettings(Section):
-    """A service as RFC 6763 section 7 names it; `name` without the underscore."""
+    """A service as RFC 6763 section 7 names it. `name` is without the underscore."""
 
     name: Annotated[str, NOT_A_KEY] = ""
     port: Annotated[int, Field(strict=True, ge=1, le=65535, description="the port of every member", examples=[4218])]
@@ -441,8 +446,10 @@ class ServiceSettings(Section):
         return f"_{self.name}._{self.protocol}"
 
     def srv(self, incarnation: IncarnationSettings) -> str:
-        """The names of RFC 2782 at which an incarnation's machines are (rollcall.settings.Route53Join). One with shards has no set
-        for all of its machines, and below Rollcall's own label are hosts only."""
+        """Return the RFC 2782 names at which an incarnation's machines are (rollcall.settings.Route53Join).
+
+        An incarnation with shards has no set with all of its machines. Below Rollcall's label there are hosts only.
+        """
         if incarnation.shards > 1 or incarnation.name == HOSTS_LABEL:
             return ""
         only = incarnation.name if len(self.incarnations) == 1 else None
@@ -526,7 +533,7 @@ class ServiceDiscoverySettings(Section):
 
     @property
     def is_dynamic(self) -> bool:
-        """Whether the zone is at a name server that takes dynamic updates."""
+        """Return whether the zone is at a name server that takes dynamic updates."""
         return self.provider == DYNAMIC
 
     @property
@@ -536,8 +543,11 @@ class ServiceDiscoverySettings(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class SshSettings(Section):
-    """Who may log in to a fleet's machines. On EC2 all is needed; Triton gives a machine the account's own keys, and `sources` count
-    there where the fleet's firewall is on."""
+    """The users who may log in to a fleet's machines.
+
+    On EC2 all keys are required. Triton gives a machine the account's keys, and `sources` count there where the fleet's firewall
+    is on.
+    """
 
     user: Annotated[
         str,
@@ -566,7 +576,10 @@ class SshSettings(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class FleetSettings(Section):
-    """Machines with the same job. `digests`: of the releases of its workloads, by their names, once they are packed."""
+    """Machines with the same job.
+
+    `digests` are those of the releases of its workloads, by their names, once they are packed.
+    """
 
     EMPTY: ClassVar[tuple[str, ...]] = ("ssh",)
 
@@ -692,7 +705,7 @@ class CheckSettings(Section):
 
     @property
     def words(self) -> str:
-        """The check as machines are told it: `http:8080:/healthz`."""
+        """Return the check as machine settings have it: `http:8080:/healthz`."""
         port, slash, path = (self.http or self.tcp or "")[1:].partition("/")
         return f"http:{port}:{slash}{path}" if self.http else f"tcp:{port}"
 
@@ -790,7 +803,7 @@ class WorkloadSettings(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class JoyentSettings(Section):
-    """Where CloudAPI is, without TRITON_* in the environment, which comes first. Never the key itself."""
+    """The address and the account of CloudAPI. TRITON_* in the environment comes first. Never the key itself."""
 
     url: Annotated[str | None, _URL, Field(description="where CloudAPI is, as `TRITON_URL`")] = None
     account: Annotated[str | None, Field(description="the account's name, as `TRITON_ACCOUNT`")] = None
@@ -799,8 +812,11 @@ class JoyentSettings(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(Section):
-    """The keys `rollcall:…` of a stack. `network_ids`: of each Triton fleet by its name, once its data centre has been asked
-    (components/preflight/triton_networks.py)."""
+    """The keys `rollcall:…` of a stack.
+
+    `network_ids` has the networks of each Triton fleet by its name, once its data centre has been asked
+    (components/preflight/triton_networks.py).
+    """
 
     stack: Annotated[str, NOT_A_KEY] = ""
     site: Annotated[SiteSettings | None, Field(description="the public site")] = None
@@ -849,7 +865,7 @@ class Settings(Section):
 
     @property
     def joins(self) -> tuple[str, ...]:
-        """Every name that a fleet's `joins` may hold: `site`, `SERVICE/INCARNATION`."""
+        """Return every name that a fleet's `joins` may contain: `site`, `SERVICE/INCARNATION`."""
         site = (SITE_JOIN,) if self.site is not None else ()
         services = self.service_discovery.services if self.service_discovery is not None else ()
         return site + tuple(f"{service.name}/{each.name}" for service in services for each in service.incarnations)
@@ -860,7 +876,7 @@ class Settings(Section):
         return in_route53 or any(fleet.cloud == "aws" for fleet in self.fleets)
 
     def without_dynamic_zones(self) -> Settings:
-        """The same for those who ask Cloudflare and Route53."""
+        """Return the settings for checks that ask Cloudflare and Route53: without dynamic zones."""
         site, directory = self.site, self.service_discovery
         return replace(
             self,
@@ -869,20 +885,20 @@ class Settings(Section):
         )
 
     def workloads_of(self, fleet: FleetSettings) -> tuple[WorkloadSettings, ...]:
-        """The operator's workloads that a fleet runs, in its order."""
+        """Return the operator's workloads that a fleet runs, in its order."""
         known = {each.name: each for each in self.workloads}
         return tuple(known[name] for name in fleet.runs if name in known)
 
     def checked_by(self, fleet: FleetSettings) -> str | None:
-        """The check of a fleet's workloads, for what it joins that has none of its own."""
+        """Return the check of a fleet's workloads, for joins without a separate check."""
         return next((each.check.words for each in self.workloads_of(fleet) if each.check), None)
 
     def site_of(self, fleet: FleetSettings) -> SiteSettings | None:
-        """The site with the check that a fleet's machines make for it."""
+        """Return the site with the check that a fleet's machines use for it."""
         return self.site and replace(self.site, check=self.site.check or self.checked_by(fleet))
 
     def service_discovery_of(self, fleet: FleetSettings) -> ServiceDiscoverySettings | None:
-        """The services with the checks that a fleet's machines make for its services."""
+        """Return the services with the checks that a fleet's machines use for its services."""
         check = self.checked_by(fleet)
         if self.service_discovery is None or check is None:
             return self.service_discovery
@@ -893,7 +909,7 @@ class Settings(Section):
         return tuple(fleet for fleet in self.fleets if fleet.cloud == cloud)
 
     def by_region(self, cloud: str) -> dict[str, tuple[FleetSettings, ...]]:
-        """A cloud's fleets by the region or data centre that they name; an empty text is the stack's own."""
+        """Return a cloud's fleets by the region or data centre that they name; an empty text is the stack's region."""
         regions = dict.fromkeys(fleet.region or "" for fleet in self.fleets_of(cloud))
         return {
             region: tuple(fleet for fleet in self.fleets_of(cloud) if (fleet.region or "") == region)
@@ -901,7 +917,10 @@ class Settings(Section):
         }
 
     def at_home(self, own: Mapping[str, str]) -> Settings:
-        """The same without the name of each cloud's own region (`own`, by cloud): it is where a fleet is that names none."""
+        """Return the settings without the name of each cloud's default region (`own`, by cloud).
+
+        A fleet that names no region is there.
+        """
         fleets = (
             replace(fleet, region=None) if fleet.region == own.get(fleet.cloud) else fleet for fleet in self.fleets
         )
@@ -920,5 +939,5 @@ KEYS = (
     "rotationTrigger",
     "resolvers",
 )
-# Those whose value is a text, where the others' is JSON.
+# The keys with text as their value; the value of the others is JSON.
 TEXTS = ("rotationTrigger",)

@@ -1,4 +1,4 @@
-"""What the keys of a stack's configuration show by themselves: a misspelt namespace, a missing region, a secret in plain text."""
+"""Check the names of a stack's keys: a misspelt namespace, a missing region, a secret in plain text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 SPACE = "rollcall"
 _REGION = "aws:region"
-# How the error begins that the region is missing.
+# The first words of the error for a missing region.
 REGION_MISSING = f"{_REGION}: is not set"
 
 
@@ -17,7 +17,7 @@ def ours(keys: Iterable[str]) -> list[str]:
 
 
 def misspelt(keys: Iterable[str]) -> list[str]:
-    """Return an error for each key in a namespace that looks like Rollcall's."""
+    """Return an error for each key in a namespace that is similar to Rollcall's."""
     found = []
     for key in keys:
         space, _, name = key.partition(":")
@@ -29,7 +29,7 @@ def misspelt(keys: Iterable[str]) -> list[str]:
 
 
 def region_missing(keys: Iterable[str], around: str = "") -> str:
-    """Return the error that `aws:region` is not set. `around` is the region of whoever runs this."""
+    """Return the error that `aws:region` is not set. `around` is the region in the user's environment."""
     names = [each for each in keys if each.startswith("aws:")]
     near = get_close_matches("aws:region", names, n=1, cutoff=0.7)
     meant = f" ({near[0]} is set; did you mean that?)" if near else ""
@@ -39,8 +39,11 @@ def region_missing(keys: Iterable[str], around: str = "") -> str:
 
 
 def in_plain_text(keys: Iterable[str], is_plain: Callable[[str], bool]) -> list[str]:
-    """Return an error for each of these secrets that is no Pulumi secret: the engine keeps the configuration in the state, for the
-    dynamic resources, and would have them there in plain text, whatever cloud the fleets are on."""
+    """Return an error for each of these keys that is not a Pulumi secret.
+
+    The engine keeps the configuration in the state, for the dynamic resources. So the state would have the secrets in
+    plain text, whatever cloud the fleets are on.
+    """
     return [
         f"{key}: is in plain text. Run `pulumi config set --secret {key}`, and revoke this one."
         for key in keys

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from components.config.models import Settings
 
 T = TypeVar("T")
-# The deepest key has eight names in its path. What is deeper is an error, whatever it is.
+# The deepest key has eight names in its path. A deeper value is always an error.
 _DEEPEST = 20
 _MOST_REPAIRS = 20
 _TYPED = {"integer": "-?(?:0|[1-9][0-9]{0,17})", "boolean": "true|false"}
-# What pydantic knows the fields by that are no keys.
+# The names that pydantic gives to fields and that are not keys.
 NOT_A_KEY = "\0"
 # What no message shows, be it encrypted or not: the secrets of a workload.
 SECRETS = "secrets"
@@ -48,9 +48,9 @@ class Model(Generic[T]):
         return found
 
     def read(self, values: Mapping[str, Any], faults: Faults, hidden: Collection[str] = ()) -> T:
-        """Return the model of these values, with defaults and examples in the place of what is wrong, and add each error.
+        """Return the model of these values, and add each error. Defaults and examples replace what is wrong.
 
-        `hidden` are the keys, without the namespace, whose values no message may show.
+        `hidden` are the keys, without the namespace, with values that no message may show.
         """
         given = plain(values)
         errors = self._errors(given)
@@ -79,8 +79,10 @@ class Model(Generic[T]):
         return TypeAdapter(self._kind)
 
     def _errors(self, given: dict[str, Any]) -> T | list[Any]:
-        """Return the model of these values, or the errors that keep them from being one. None of pydantic's exceptions gets out: its
-        message, which a traceback shows, quotes values."""
+        """Return the model of these values, or the errors that prevent it.
+
+        No exception of pydantic leaves this function: its message, which a traceback shows, quotes values.
+        """
         from pydantic import ValidationError
 
         try:
@@ -92,8 +94,10 @@ class Model(Generic[T]):
     def _typed_secrets(
         self, given: dict[str, Any], errors: Sequence[Any], hidden: Collection[str]
     ) -> dict[str, Any] | None:
-        """Return the values with numbers and booleans for what a secret has as a text, as `pulumi config set --secret --path` writes
-        them; None where there is none."""
+        """Return the values with numbers and booleans where a secret has them as text. None: there is nothing to change.
+
+        `pulumi config set --secret --path` writes them as text.
+        """
         typed, found = copy.deepcopy(given), False
         for error in (each for each in errors if each["loc"] and each["loc"][0] in hidden):
             form = _TYPED.get(node_at(self.schema, error["loc"]).get("type", ""))
@@ -103,7 +107,7 @@ class Model(Generic[T]):
         return typed if found else None
 
     def _repaired(self, given: dict[str, Any], errors: Sequence[Any]) -> dict[str, Any]:
-        """Return the values without those that are wrong; what is needed gets its example."""
+        """Return the values without the wrong ones. A required value becomes its example."""
         repaired = copy.deepcopy(given)
         for error in errors:
             path = _to_mapping(error["loc"])
@@ -117,7 +121,7 @@ class Model(Generic[T]):
 
 
 def _mapping_at(values: dict[str, Any], path: Sequence[str]) -> dict[str, Any] | None:
-    """Return the mapping at `path`, an empty one in the place of null; None where an error above it has taken it out."""
+    """Return the mapping at `path`, an empty one instead of null. None: it was removed because of an error above it."""
     found: Any = values
     for name in path:
         if found.get(name) is None and name in found:
@@ -150,15 +154,18 @@ def plain(value: Any, depth: int = 0) -> Any:
 
 
 def decoded(texts: Mapping[str, str]) -> dict[str, Any]:
-    """Return the values of the keys `rollcall:…`, given without `rollcall:`, as the engine hands them over: each is a text, which is the
-    JSON of whatever is no text. A text that is no JSON stays as it is, and is an error of its key."""
+    """Return the values of the keys `rollcall:…`, given without `rollcall:`.
+
+    The engine gives each value as text. A value that is not text is given as JSON. A text that is not JSON stays as it
+    is, and is an error of its key.
+    """
     from components.config.models import TEXTS
 
     return {key: text if key in TEXTS else as_value(text) for key, text in texts.items()}
 
 
 def as_value(text: str) -> Any:
-    """Return the value of a key that the engine hands over as this text."""
+    """Return the value of a key that the engine gives as this text."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -167,7 +174,7 @@ def as_value(text: str) -> Any:
 
 @cache
 def rollcall_keys() -> Model[Settings]:
-    """The model of the keys `rollcall:…`."""
+    """Return the model of the keys `rollcall:…`."""
     from components.config.models import SECRET_KEYS, Settings
 
     return Model("rollcall", Settings, SECRET_KEYS)
@@ -185,7 +192,7 @@ def read(stack: str, values: Mapping[str, Any], hidden: Collection[str] = ()) ->
 
 
 def read_whole(stack: str, values: Mapping[str, Any], hidden: Collection[str] = ()) -> tuple[Settings, list[str]]:
-    """Return the settings in `values`, with defaults in the place of what is wrong, and every error."""
+    """Return the settings in `values`, with defaults instead of what is wrong, and every error."""
     from components.config.checks import check
     from components.config.models import SECRET_KEYS
 

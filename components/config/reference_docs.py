@@ -24,7 +24,7 @@ DOCUMENT = "docs/configuration.md"
 SCHEMA = "docs/configuration.schema.json"
 _HEAD = "| key | default | takes | what |\n|---|---|---|---|\n"
 _TABLE = re.compile(r"(<!-- keys: (\S+) -->\n)(?:\|.*\n)*")
-# A table of the document -> the model whose keys it lists.
+# A table of the document -> the model that has its keys.
 _TABLES = {
     "site": "SiteSettings",
     "fleets": "FleetSettings",
@@ -37,7 +37,7 @@ _TABLES = {
     "check": "CheckSettings",
     "joyent": "JoyentSettings",
 }
-# What is for the document and the messages, or pydantic's own.
+# Parts for the document and the messages, or of pydantic.
 _NOT_PUBLISHED = ("title", "unit", "shown")
 
 
@@ -79,7 +79,7 @@ def document(before: str, schema: Node) -> str:
 
 
 def lacking(text: str, schema: Node) -> list[str]:
-    """Return what the document does not have: a table, or the section of a key."""
+    """Return what the document lacks: a table, or the section of a key."""
     tables = {found[2] for found in _TABLE.finditer(text)}
     missing = [f"{table}: no such table" for table in _TABLES if table not in tables]
     sections = [name for name in schema["properties"] if f"## `rollcall:{name}`" not in text]
@@ -87,7 +87,7 @@ def lacking(text: str, schema: Node) -> list[str]:
 
 
 def stack_schema(schema: Node) -> dict[str, Any]:
-    """Return the JSON Schema of a stack's file. What is not Rollcall's is let through."""
+    """Return the JSON Schema of a stack's file. It allows all keys that are not Rollcall's."""
     ours = {f"rollcall:{name}": _as_written(node) for name, node in schema["properties"].items()}
     known = "|".join(schema["properties"])
     whole = {
@@ -109,7 +109,7 @@ def stack_schema(schema: Node) -> dict[str, Any]:
 
 
 def _as_written(node: Node) -> Node:
-    """`pulumi config set` writes every value of a whole key as a text."""
+    """Allow text too: `pulumi config set` writes every value of a whole key as text."""
     pattern = {"integer": "^[0-9]+$", "boolean": "^(?:true|false)$"}.get(str(node.get("type")))
     if pattern is None:
         return node
@@ -119,7 +119,7 @@ def _as_written(node: Node) -> Node:
 
 
 def _published(node: Any, *, names: bool = False) -> Any:
-    """Leave out what no editor reads. `names` says that the keys of this mapping are names."""
+    """Leave out what editors do not read. `names` says that the keys of this mapping are names."""
     if isinstance(node, Mapping):
         return {
             key: _published(item, names=not names and key in ("properties", "patternProperties", "$defs"))

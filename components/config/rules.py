@@ -1,4 +1,4 @@
-"""How a key is checked beyond its type. Each rule says so to pydantic and, where it can, to the JSON Schema of the editors.
+"""Define how a key is checked beyond its type. Each rule is for pydantic and, where possible, for the JSON Schema of the editors.
 
 https://docs.pydantic.dev/latest/concepts/types/#customizing-validation-with-__get_pydantic_core_schema__
 """
@@ -12,19 +12,25 @@ from typing import Any, get_args
 
 from pydantic_core import PydanticCustomError, core_schema
 
-# Of pydantic's errors, the one whose text is ours.
+# The type of pydantic's errors that takes our text.
 OURS = "rollcall"
 
 
 def refused(problem: str, fix: str, value: object = None) -> Exception:
-    """Return the error for a validator to raise. `problem` follows the `value`, which is what was checked unless given."""
+    """Return the error for a validator to raise.
+
+    `problem` follows the `value`; the default is the value that was checked.
+    """
     about = {"problem": problem, "fix": fix}
     return PydanticCustomError(OURS, "{problem}", about if value is None else {**about, "value": value})
 
 
 @dataclass(frozen=True)
 class Form:
-    """A text must match `pattern`, or else it `problem`. The pattern is one for Python and for ECMAScript alike."""
+    """Check that a text matches `pattern`.
+
+    `problem` says what is wrong with a text that does not. The pattern works in Python and in ECMAScript.
+    """
 
     pattern: str
     problem: str
@@ -46,7 +52,7 @@ class Form:
 
 @dataclass(frozen=True)
 class OneOf:
-    """A text must be one of `choices`."""
+    """Check that a text is one of `choices`."""
 
     choices: Sequence[str]
 
@@ -55,7 +61,7 @@ class OneOf:
 
 
 class ByName:
-    """A mapping from names to items is read as a tuple of items, each with its own `name`."""
+    """Read a mapping from names to items as a tuple of items, each with its `name`."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         item = handler.generate_schema(get_args(source)[0])

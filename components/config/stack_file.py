@@ -1,8 +1,9 @@
-"""Read `Pulumi.<stack>.yaml` as the engine does, without the engine, and find what is written twice in it.
+"""Read `Pulumi.<stack>.yaml` as the engine does, without the engine, and find keys that it has twice.
 
-The engine reads with go-yaml v3, for which `yes` is a text, and hands every key over as a text, which is JSON where it is no text
-(tests/unit/config/test_stack_file.py has what pulumi 3.259 answers). PyYAML by itself has other rules, and takes the last one of keys that
-are written twice: https://yaml.org/spec/1.2.2/#3213-node-comparison wants the keys of a mapping to be unique.
+The engine reads with go-yaml v3, for which `yes` is text. It gives every key as text, which is JSON where the value is
+not text (tests/unit/config/test_stack_file.py has what pulumi 3.259 answers). PyYAML has other rules, and takes the
+last one of keys that are written twice: https://yaml.org/spec/1.2.2/#3213-node-comparison requires that the keys of a
+mapping are unique.
 """
 
 from __future__ import annotations
@@ -38,8 +39,11 @@ class StackFileError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class StackFile:
-    """What a stack's file and the project's say. `texts` are the keys' values as the engine hands them over, without what is encrypted;
-    `secrets` are the paths of that, each from its key on. With `is_partial` an environment adds keys that only the engine can read."""
+    """The content of a stack's file and the project's.
+
+    `texts` are the keys' values as the engine gives them, without encrypted ones. `secrets` are the paths of the
+    encrypted ones, each from its key on. With `is_partial`, an environment adds keys that only the engine can read.
+    """
 
     project: str
     texts: Mapping[str, str]
@@ -57,7 +61,7 @@ class _Found:
 
 
 def folder_of(root: Path) -> Path:
-    """Return the folder of the stacks' files: that of the project's file, or the one that this names."""
+    """Return the folder of the stacks' files: the folder of the project's file, or the one that this file names."""
     return root / str(_plain(_project_file(root)).get("stackConfigDir") or "")
 
 
@@ -85,7 +89,7 @@ def read(root: Path, stack: str) -> StackFile:
 
 
 def stack_file(root: Path, stack: str) -> Path:
-    """Return the file of a stack, be it there or not."""
+    """Return the path of a stack's file. The file may not exist."""
     files = [folder_of(root) / name.format(stack) for name in _STACK]
     return next((each for each in files if each.is_file()), files[0])
 
@@ -93,7 +97,7 @@ def stack_file(root: Path, stack: str) -> Path:
 def faults(root: Path, stack: str) -> list[str]:
     """Return the errors of the project's file and of the stack's: keys that are written twice.
 
-    Files that are not there, or no YAML, are the engine's to complain about.
+    The engine reports files that do not exist or are not YAML.
     """
     files = (_project_file(root), *(folder_of(root) / name.format(stack) for name in _STACK))
     return [fault for each in files for fault in duplicates(_text(each), each.name)]
@@ -139,7 +143,7 @@ def _add(found: _Found, key: str, value: Any) -> None:
 
 
 def _without_secrets(value: Any, path: tuple[str | int, ...], secrets: list[tuple[str | int, ...]]) -> Any:
-    """Return the value with null in the place of what is encrypted, whose paths are added to `secrets`."""
+    """Return the value with null instead of encrypted values, and add their paths to `secrets`."""
     if isinstance(value, Mapping):
         if set(value) == {_SECURE} and isinstance(value[_SECURE], str):
             secrets.append(path)
@@ -155,7 +159,7 @@ def _name(key: Any) -> str:
 
 
 def _full(key: Any, project: str) -> str:
-    """A key without a namespace is one of the project's."""
+    """Return a key with its namespace. A key without one is a key of the project."""
     return _name(key) if ":" in _name(key) else f"{project}:{_name(key)}"
 
 
@@ -167,7 +171,7 @@ def _config(whole: Mapping[str, Any], of: str) -> Mapping[Any, Any]:
 
 
 def _loaded(file: Path) -> dict[str, Any]:
-    """Return what a file holds. Raises StackFileError, without a word of the file, which may have a secret."""
+    """Return the content of a file. Raises StackFileError, which quotes nothing from the file: it may have a secret."""
     try:
         found = yaml.load(file.read_text(encoding="utf-8"), _EngineLoader)
     except OSError as missing:

@@ -1,4 +1,4 @@
-"""What no single key of a workload shows: keys that exclude or need another, and what a fleet can run."""
+"""Check what needs more than one key of a workload: keys that exclude or need another, and what a fleet can run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def check(settings: Settings, faults: Faults, add: Add) -> None:
 
 
 def _is_faulty(faults: Faults, workload: str) -> bool:
-    """Whether a workload has an error. What is in the place of a wrong value would only lead to more of them."""
+    """Return whether a workload has an error. The value that replaces a wrong one would only cause more errors."""
     key = at(_WORKLOADS, workload)
     return faults.covers(key) or any(each.startswith((f"{key}.", f"{key}[")) for each in faults.found)
 
@@ -133,7 +133,7 @@ def _runs(settings: Settings, fleet: FleetSettings, add: Add) -> None:
 
 
 def _needs_check(settings: Settings, fleet: FleetSettings) -> bool:
-    """Whether a fleet joins something without a check of its own."""
+    """Return whether a fleet joins something that has no separate check."""
     site, directory = settings.site, settings.service_discovery
     services = directory.services if directory is not None else ()
     return (site is not None and SITE_JOIN in fleet.joins and site.check is None) or any(
