@@ -1,1 +1,1 @@
-"""The DNS providers: the records at each place of theirs, and what their name servers answer."""
+"""The DNS providers: the records at each of their places, and the answers of their name servers."""

@@ -1,4 +1,4 @@
-"""What a DNS provider does at one place: list records, remove them, and say what the name servers answer."""
+"""Define what a DNS provider does at one place: list records, remove them, and say what the name servers answer."""
 
 from __future__ import annotations
 
@@ -12,39 +12,41 @@ from rollcall.zoneview import ZoneView
 
 
 class Records(Protocol):
-    """What stands at one place. Raises the errors of `rollcall.errors`."""
+    """The records at one place. Raises the errors of `rollcall.errors`."""
 
     def entries(self) -> tuple[DnsRecord, ...]:
-        """Every entry there, ours and foreign."""
+        """Return every record there, ours and foreign."""
 
     def answers(self) -> dict[RecordKey, frozenset[str] | None]:
-        """For each record set what every name server answers; None where that says nothing about single machines."""
+        """Return what every name server answers for each record set; None where the answers do not show single machines."""
 
     def remove(self, entries: Iterable[DnsRecord]) -> None:
-        """Remove those of `entries` that are of this place; one that is gone already is no error."""
+        """Remove those of `entries` that are at this place. A record that is gone already is not an error."""
 
     def take_out(self, entries: Iterable[DnsRecord]) -> None:
-        """As `remove`, of machines that run: the hosts of their services stay for callers that have a value in a cache."""
+        """Remove records of machines that run. The hosts of their services stay for callers with a cached value."""
 
     def still_answered(self, entries: Iterable[DnsRecord]) -> list[DnsRecord]:
-        """Those of `entries`, which the API lists no more, that a name server still answers with."""
+        """Return those of `entries`, which the API no longer lists, that a name server still answers with."""
 
     def compared(self, keys: Collection[RecordKey]) -> list[str]:
-        """For each of these record sets that is here, what each name server and each resolver answers, as one line."""
+        """Return a line for each of these record sets that is here: what each name server and each resolver answers."""
 
     def split(self) -> list[str]:
-        """A line for each record set here for which the resolvers have another answer than the name servers."""
+        """Return a line for each record set here for which the resolvers have another answer than the name servers."""
 
     def challenged(self, gone: Owner) -> bool:
-        """Whether there may be challenges for `gone`, by what `entries` last found."""
+        """Return whether there may be challenges for `gone`, by what `entries` last found."""
 
     def unchallenge(self, gone: Owner) -> None:
-        """Take away the challenges for `gone`, whatever its instance was; none is no error."""
+        """Remove the challenges for `gone`, for any instance. If there are none, that is not an error."""
 
 
 class Place(Protocol):
-    """Where members are in a zone: what a resource's inputs say of it, by `kind`. Another provider is a file beside this one, and a line
-    in components/dns/registry.py (docs/another-dns-provider.md)."""
+    """A place where members are in a zone: what a resource's inputs say of it, by `kind`.
+
+    Another provider is a file beside this one, and a line in components/dns/registry.py (docs/another-dns-provider.md).
+    """
 
     @property
     def kind(self) -> str:
@@ -64,33 +66,39 @@ class Place(Protocol):
 
     @property
     def told(self) -> Join:
-        """What machines are told of it, without their secrets."""
+        """The machine settings for it, without secrets."""
 
     @property
     def lingering(self) -> float:
-        """Seconds for which resolvers may go on leading callers to a member that has left."""
+        """For how many seconds resolvers may continue to lead callers to a member that has left."""
 
     def as_inputs(self) -> dict[str, Any]:
-        """As a resource's inputs name it; the registry's reader of this `kind` makes it again of them."""
+        """Return it as a resource's inputs name it. The registry's reader of this `kind` makes it again from them."""
 
     def records(self, view: ZoneView, config: Mapping[str, str]) -> Records:
-        """Its records. `view` is what the zone's name servers answer, `config` the stack's configuration, with the credentials."""
+        """Return its records.
+
+        `view` is what the zone's name servers answer. `config` is the stack's configuration, with the credentials.
+        """
 
 
-# Seconds for which an API that fails is asked again: an `up` waits for it, and fails for nothing that passes.
+# For how many seconds an API that fails is asked again. An `up` waits for it, and does not fail because of a short failure.
 WITHIN = 60.0
 
 
 def families(ipv6: bool) -> tuple[str, ...]:
-    """The types of the records in which a member's addresses must stand."""
+    """Return the types of the records that a member's addresses must be in."""
     return ("A", "AAAA") if ipv6 else ("A",)
 
 
 def without_ipv6(inputs: dict[str, Any]) -> dict[str, Any]:
-    """A place's inputs as they were before there was IPv6, where it is off: a state does not change for nothing."""
+    """Return a place's inputs as they were before IPv6 was added, where it is off: so the state of an old stack does not change."""
     return {key: value for key, value in inputs.items() if key != "ipv6" or value}
 
 
 def challenges(text: str, gone: Owner) -> bool:
-    """Whether a TXT challenges this machine: who it is, with any instance, and perhaps by whom."""
+    """Return whether a TXT challenges this machine.
+
+    It names the machine, with any instance, and perhaps the challenger.
+    """
     return text.startswith(f'"{str(gone).rpartition(" ")[0]} ')

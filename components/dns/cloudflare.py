@@ -1,4 +1,4 @@
-"""The address records of a site's host in a Cloudflare zone."""
+"""Read and remove the address records of a site's host in a Cloudflare zone."""
 
 from __future__ import annotations
 
@@ -22,8 +22,11 @@ ADDRESS_TYPES = ("A", "AAAA")
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where members stand: a host in a Cloudflare zone. `zone` is the zone's id, `domain` its name, `ttl` in seconds; with `ipv6`
-    by both families."""
+    """A host in a Cloudflare zone, where members are.
+
+    `zone` is the zone's id, `domain` its name, `ttl` is in seconds. With `ipv6`, members have addresses of both
+    families.
+    """
 
     zone: str
     domain: str
@@ -55,7 +58,7 @@ class Place:
 
     @property
     def told(self) -> CloudflareJoin:
-        """What the machines that stand here are told, without their token."""
+        """The settings of the machines here, without their token."""
         return CloudflareJoin(
             zone=self.zone, host=self.host, token="", ttl=self.ttl, proxied=self.proxied, ipv6=self.ipv6
         )
@@ -65,13 +68,16 @@ class Place:
         return self.told.cached_s
 
     def records(self, view: ZoneView, config: Mapping[str, str]) -> SiteRecords:
-        # Whoever asks here retries.
+        # The caller retries.
         store = RecordStore(cloudflare_token(config.get), cloudflare_url(config.get), retries=False)
         return SiteRecords(self, store, view)
 
 
 class SiteStore(Protocol):
-    """What lists the records at a name, with their marks as comments, and deletes one by its id. Raises the errors of `rollcall.errors`."""
+    """A store that lists the records at a name, with their marks as comments, and deletes one by its id.
+
+    Raises the errors of `rollcall.errors`.
+    """
 
     def list(self, zone: str, name: str) -> tuple[Record, ...]: ...
 
@@ -79,7 +85,7 @@ class SiteStore(Protocol):
 
 
 class AddressPlace(base.Place, Protocol):
-    """A place at which members are by their addresses."""
+    """A place that has the addresses of its members."""
 
     @property
     def host(self) -> str: ...
@@ -106,7 +112,7 @@ class SiteRecords:
         return tuple(_entry(record) for record in listed if record.type in ADDRESS_TYPES)
 
     def answers(self) -> dict[RecordKey, frozenset[str] | None]:
-        """A proxied name answers with the edge's addresses."""
+        """Return the answers. A proxied name answers with the edge's addresses."""
         place = self._place
         return {
             RecordKey(place.host, rtype): None if place.proxied else self._answer(rtype)
@@ -114,7 +120,10 @@ class SiteRecords:
         }
 
     def _answer(self, rtype: str) -> frozenset[str]:
-        """What is not listed is not asked for: a resolver would keep for long that there is none (RFC 2308)."""
+        """Return the answer for one type, if the type is listed.
+
+        Otherwise do not ask: resolvers keep a negative answer for long (RFC 2308).
+        """
         return self._view.all_of(self._place.host, rtype) if rtype in self._listed else frozenset()
 
     def compared(self, keys: Collection[RecordKey]) -> list[str]:
@@ -143,7 +152,7 @@ class SiteRecords:
         return [each for each in mine if each.value in known[each.key.type]]
 
     def challenged(self, gone: Owner) -> bool:
-        """A challenge has a name of its own, at which nothing has looked."""
+        """Return whether there may be challenges. A challenge has a separate name, which was not read."""
         return True
 
     def unchallenge(self, gone: Owner) -> None:

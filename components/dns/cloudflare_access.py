@@ -1,7 +1,7 @@
-"""The operator's own access to Cloudflare: from the stack's config first and from the environment second, as its provider has it.
+"""Read the operator's access to Cloudflare: from the stack's config first and from the environment second, as its provider does.
 
-Configure in internal/provider.go of https://github.com/cloudflare/terraform-provider-cloudflare, which the plugin uses: what the
-configuration has counts, and only what it has not is looked up in the environment.
+Configure in internal/provider.go of https://github.com/cloudflare/terraform-provider-cloudflare, which the plugin uses:
+what the configuration has counts, and only what it does not have is looked up in the environment.
 """
 
 from __future__ import annotations
@@ -9,36 +9,39 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-# What providers that run beside the program are told of the stack's config.
+# The keys of the stack's config that providers that run beside the program get.
 CLOUDFLARE_KEYS = ("cloudflare:apiToken", "cloudflare:baseUrl")
 _URL = "https://api.cloudflare.com/client/v4"
-# The provider's other ways to prove who it is, each sent beside a token if it is there.
+# The provider's other credentials. It sends each beside a token if it is there.
 _OTHERS = {
     "cloudflare:apiKey": "CLOUDFLARE_API_KEY",
     "cloudflare:apiUserServiceKey": "CLOUDFLARE_API_USER_SERVICE_KEY",
 }
-# Never in plain text, since a dynamic resource's provider has the whole configuration in the state.
+# Never in plain text: the state contains the whole configuration for the provider of a dynamic resource.
 CLOUDFLARE_SECRETS = (CLOUDFLARE_KEYS[0], *_OTHERS)
 Get = Callable[[str], str | None]
 
 
 def cloudflare_token(config: Get) -> str:
-    """The API token; "" where there is none. `config` gives a key's value (`dict.get`, `pulumi.runtime.get_config`)."""
+    """Return the API token; an empty text: there is none.
+
+    `config` gives a key's value (`dict.get`, `pulumi.runtime.get_config`).
+    """
     return config(CLOUDFLARE_KEYS[0]) or os.environ.get("CLOUDFLARE_API_TOKEN") or ""
 
 
 def cloudflare_url(config: Get) -> str:
-    """Where the API is, without a slash at its end."""
+    """Return the URL of the API, without a slash at its end."""
     return (config(CLOUDFLARE_KEYS[1]) or os.environ.get("CLOUDFLARE_BASE_URL") or _URL).rstrip("/")
 
 
 def cloudflare_token_key(config: Get) -> str:
-    """Where the token is from, or is to be put."""
+    """Return the name of the key or variable that the token comes from, or must be set in."""
     return CLOUDFLARE_KEYS[0] if config(CLOUDFLARE_KEYS[0]) else "CLOUDFLARE_API_TOKEN"
 
 
 def cloudflare_faults(config: Get) -> list[str]:
-    """What would have the provider ask otherwise than we do."""
+    """Return the settings with which the provider would use other credentials or another URL than we do."""
     found = []
     for key, variable in _OTHERS.items():
         where = key if config(key) else variable if os.environ.get(variable) else ""

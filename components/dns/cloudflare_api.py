@@ -1,6 +1,6 @@
-"""The operator's requests to Cloudflare: retried where that may help, and each failure in words that say what it was.
+"""Send the operator's requests to Cloudflare. Retry where that may help, and describe each failure.
 
-A refusal says something of the token, an outage, a rate limit and an unreachable network do not.
+A refusal says something about the token; an outage, a rate limit and an unreachable network do not.
 https://developers.cloudflare.com/fundamentals/api/reference/limits/
 """
 
@@ -13,10 +13,10 @@ from rollcall.errors import FatalError, TransientError
 from rollcall.retrying import retried
 
 OPERATOR = "CLOUDFLARE_API_TOKEN"
-# Seconds for which one request is tried again; who asks to wait longer is not waited for.
+# For how many seconds one request is tried again. If Cloudflare asks for a longer wait, the request fails at once.
 PATIENCE_S = 30.0
 _TIMEOUT_S = (5.0, 20.0)
-# Cloudflare's codes: localcloud/cloudflare/errors.py says where they were seen.
+# Cloudflare's codes: localcloud/cloudflare/errors.py names where each was seen.
 _UNKNOWN_TOKEN, _BAD_HEADER, _UNAUTHORIZED = 1000, 6003, 9109
 # A request that may have been carried out is not sent twice.
 _REPEATED = ("GET", "PATCH", "PUT", "DELETE")
@@ -27,8 +27,11 @@ class ApiFailingError(TransientError):
 
 
 class ApiRefusedError(FatalError):
-    """Cloudflare refused this request: `status` is HTTP's, `code` Cloudflare's; `permission` says that the token works, and may not do
-    this. The message is for people."""
+    """Cloudflare refused this request.
+
+    `status` is the HTTP status, `code` is Cloudflare's code. `permission`: the token works, and may not do this. The
+    message is for people.
+    """
 
     def __init__(self, message: str, status: int, *, code: int = 0, permission: bool = False) -> None:
         super().__init__(message)
@@ -49,11 +52,11 @@ class CloudflareApi:
         self._session.headers["Authorization"] = f"Bearer {token}"
 
     def get(self, path: str, **query: str) -> Any:
-        """The `result` of a GET."""
+        """Return the `result` of a GET."""
         return self.call("GET", path, query=query).get("result")
 
     def all(self, path: str, per_page: int = 50, **query: str) -> list[Any]:
-        """The results on all pages of a GET."""
+        """Return the results on all pages of a GET."""
         found: list[Any] = []
         page, pages = 1, 1
         while page <= pages:
@@ -72,7 +75,7 @@ class CloudflareApi:
         query: Mapping[str, str] | None = None,
         retries: bool = True,
     ) -> Mapping[str, Any]:
-        """The whole answer to a request. Without `retries` it is sent once."""
+        """Return the whole answer to a request. Without `retries` it is sent once."""
         within = PATIENCE_S if retries and method in _REPEATED else 0.0
         return retried(lambda: self._once(method, path, body, query), within)
 
@@ -88,7 +91,7 @@ class CloudflareApi:
             requests.exceptions.InvalidSchema,
             requests.exceptions.SSLError,
         ) as wrong:
-            # These go on as they are, and so does the message.
+            # The caller gets these as they are, with the message.
             said = f"CLOUDFLARE_BASE_URL: {self.url} cannot be reached ({type(wrong).__name__}). Correct the address."
             raise ApiRefusedError(said, 0) from wrong
         except requests.RequestException as failed:

@@ -1,4 +1,4 @@
-"""The DNS records of Cloudflare zones, as the operator's token lists and removes them."""
+"""List and remove the DNS records of Cloudflare zones with the operator's token."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from components.dns.cloudflare_api import ApiRefusedError, CloudflareApi
 from components.dns.deleted_zones import ZoneGoneError
 from rollcall.cloudflare import CloudflareStore
 
-# What Cloudflare answers where there is no such record, and no such zone: localcloud/cloudflare/errors.py says where each was seen.
-# Older replies have HTTP 400 instead of 404: https://github.com/cloudflare/terraform-provider-cloudflare/issues/192
+# What Cloudflare answers where there is no such record, and no such zone: localcloud/cloudflare/errors.py names where
+# each was seen. Older replies have HTTP 400 instead of 404:
+# https://github.com/cloudflare/terraform-provider-cloudflare/issues/192
 _NO_RECORD = (81044, 1002)
 _NO_ZONE = (1001, 7003)
 _MISSING = (400, 404)
 
 
 class RecordStore(CloudflareStore):
-    """Raises the errors of CloudflareApi, and ZoneGoneError for a zone that was deleted. With `retries` a request is repeated as
-    CloudflareApi does it; without, the caller does."""
+    """The records of Cloudflare zones. Raises the errors of CloudflareApi, and ZoneGoneError for a deleted zone.
+
+    With `retries` CloudflareApi repeats a request; without, the caller does.
+    """
 
     def __init__(self, token: str, url: str = "", *, retries: bool = True) -> None:
         super().__init__(token, url)
@@ -47,7 +50,10 @@ class RecordStore(CloudflareStore):
 
 
 def is_zone_gone(api: CloudflareApi, zone: str) -> bool:
-    """Whether Cloudflare has no zone with this id. Raises the errors of CloudflareApi where it does not tell."""
+    """Return whether Cloudflare has no zone with this id.
+
+    Raises the errors of CloudflareApi where it cannot be known.
+    """
     try:
         api.get(f"/zones/{zone}")
     except ApiRefusedError as refused:
@@ -59,8 +65,11 @@ def is_zone_gone(api: CloudflareApi, zone: str) -> bool:
 
 
 def check_address(api: CloudflareApi, *, retries: bool = True) -> None:
-    """Raise unless the token works at this address: Cloudflare answers 7003 to every path that it does not know, also where
-    CLOUDFLARE_BASE_URL has a wrong path, and then nothing may be concluded about a zone."""
+    """Raise unless the token works at this address.
+
+    Cloudflare answers 7003 to every path that it does not know, also where CLOUDFLARE_BASE_URL has a wrong path. Then
+    the answer proves nothing about a zone.
+    """
     api.call("GET", "/zones", query={"per_page": "5"}, retries=retries)
 
 

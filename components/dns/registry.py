@@ -1,4 +1,4 @@
-"""The DNS providers: what reads a place from a resource's inputs, by its `kind`."""
+"""List the DNS providers: the function that reads a place from a resource's inputs, by its `kind`."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ PLACES: dict[str, Callable[[Mapping[str, Any]], Place]] = {
 
 
 def place_of(inputs: Mapping[str, Any]) -> Place:
-    """The place that a resource's inputs name."""
+    """Return the place that a resource's inputs name."""
     return PLACES[str(inputs["kind"])](inputs)

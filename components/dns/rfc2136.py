@@ -1,6 +1,6 @@
-"""Places in a zone whose name server takes dynamic updates (RFC 2136): a site's host, and the SRV set of a service's incarnation.
+"""Define places in a zone that takes dynamic updates (RFC 2136): a site's host, and the SRV set of a service's incarnation.
 
-The program asks with the stack's own TSIG key; machines have one of their own, or the same (docs/rfc2136.md).
+The program uses the stack's TSIG key. The machines have another one, or the same (docs/rfc2136.md).
 """
 
 from __future__ import annotations
@@ -24,31 +24,37 @@ if TYPE_CHECKING:
     from rollcall.rfc2136 import Rfc2136Store
 
 SITE, SERVICE = "rfc2136-site", "rfc2136"
-# The stack's own key, in the form of nsupdate's `-y`, and that of its machines where it is another.
+# The stack's key, in the form of nsupdate's `-y`, and the key of its machines where it is another one.
 TSIG_KEY, MACHINE_TSIG_KEY = "rollcall:tsigKey", "rollcall:machineTsigKey"
 _VARIABLE, _MACHINES_VARIABLE = "ROLLCALL_TSIG_KEY", "ROLLCALL_MACHINE_TSIG_KEY"
-# Where the program reaches the server, if that is not where machines do, as through a tunnel.
+# The address at which the program reaches the server, if it is not the machines' address for it, as through a tunnel.
 _SERVER_VARIABLE = "ROLLCALL_UPDATE_SERVER"
 Get = Callable[[str], str | None]
 
 
 def tsig_key(config: Get) -> str:
-    """The key with which the program changes zones; empty where there is none. `config` gives a key's value."""
+    """Return the key with which the program changes zones; an empty text: there is none.
+
+    `config` gives a key's value.
+    """
     return config(TSIG_KEY) or os.environ.get(_VARIABLE) or ""
 
 
 def machine_tsig_key(config: Get) -> str:
-    """The key that machines get."""
+    """Return the key that machines get."""
     return config(MACHINE_TSIG_KEY) or os.environ.get(_MACHINES_VARIABLE) or tsig_key(config)
 
 
 def tsig_key_from(config: Get) -> str:
-    """Where the key comes from, or is to be put."""
+    """Return the name of the key or variable that the TSIG key comes from, or must be set in."""
     return TSIG_KEY if config(TSIG_KEY) or not os.environ.get(_VARIABLE) else _VARIABLE
 
 
 def store_of(domain: str, server: str, key: str) -> Rfc2136Store:
-    """The record sets of a zone at `server` (`ADDRESS@PORT`). Raises FatalError where the key has another form."""
+    """Return the record sets of a zone at `server` (`ADDRESS@PORT`).
+
+    Raises FatalError where the key has another form.
+    """
     from rollcall.rfc2136 import Rfc2136Store, Rfc2136Zone, TsigKey
 
     instead = os.environ.get(_SERVER_VARIABLE)
@@ -58,8 +64,10 @@ def store_of(domain: str, server: str, key: str) -> Rfc2136Store:
 
 @dataclass(frozen=True, kw_only=True)
 class SitePlace:
-    """The address records of `host` in the zone `domain`, whose primary is at `server` (`ADDRESS@PORT`); `ttl` in seconds; with `ipv6` by
-    both families."""
+    """The address records of `host` in the zone `domain`. `server` (`ADDRESS@PORT`) is the zone's primary.
+
+    `ttl` is in seconds. With `ipv6`, members have addresses of both families.
+    """
 
     server: str
     domain: str
@@ -67,7 +75,7 @@ class SitePlace:
     ttl: int
     kind: str = SITE
     ipv6: bool = False
-    # Of a site that Cloudflare answers for; here the name servers answer with the machines' own addresses.
+    # Cloudflare answers for a site with the edge's addresses. Here the name servers answer with the machines' addresses.
     proxied = False
 
     @property
@@ -107,8 +115,10 @@ class SitePlace:
 
 
 class SiteStore:
-    """A site's records as `SiteRecords` lists and removes them. The id of a record has its mark: what another machine has taken over since
-    is not removed."""
+    """A site's records, for `SiteRecords` to list and remove.
+
+    The id of a record contains its mark. So a record that another machine has taken over since is not removed.
+    """
 
     def __init__(self, host: str, store: Rfc2136Store) -> None:
         from rollcall.rfc2136 import MarkedAddresses
@@ -117,7 +127,7 @@ class SiteStore:
         self._marked = MarkedAddresses(host, store)
 
     def list(self, zone: str, name: str) -> tuple[Record, ...]:
-        """The addresses of the host with their marks, or the texts at another name."""
+        """Return the addresses of the host with their marks, or the texts at another name."""
         if name == self._host:
             return tuple(replace(each, id=f"{each.type} {each.content} {each.comment}") for each in self._marked.list())
         return tuple(
@@ -127,7 +137,7 @@ class SiteStore:
         )
 
     def delete(self, zone: str, record: str) -> None:
-        """One that is gone already, or that has another mark by now, is no error."""
+        """Delete a record. It is not an error if it is gone already, or has another mark by now."""
         from rollcall import plan
 
         rtype, where, rest = record.split(" ", 2)
@@ -142,7 +152,7 @@ class SiteStore:
 
 @dataclass(frozen=True, kw_only=True)
 class DynamicServicePlace(ServicePlace):
-    """The SRV set of an incarnation in the zone `domain`, whose primary is at `server` (`ADDRESS@PORT`)."""
+    """The SRV set of an incarnation in the zone `domain`. `server` (`ADDRESS@PORT`) is the zone's primary."""
 
     zone: str = ""
     kind: str = SERVICE

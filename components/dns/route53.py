@@ -1,4 +1,4 @@
-"""Where members of a DNS-SD service stand: the SRV record set of an incarnation in Route53, and their hosts beside it."""
+"""Read and remove the records of a DNS-SD service's members: the SRV set of an incarnation in Route53, and the hosts beside it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from rollcall.route53api import ConflictError, api_error
 from rollcall.settings import Route53Join, ServiceJoin, challenge_name, record_type
 from rollcall.zoneview import ZoneView
 
-# Hosts of which it is said what each server answers.
+# For at most so many hosts the answer of each server is shown.
 _MOST_COMPARED = 3
 
 
@@ -41,8 +41,9 @@ _MOST_COMPARED = 3
 class ServicePlace:
     """The SRV set of `incarnation` of `service` (`_theService._tcp`) in the hosted zone with id `zone`, named `domain`.
 
-    `shards` and `shard` (from 0): which machines of the fleet stand in this set, where an incarnation has several. `ipv6`: their
-    hosts have an AAAA beside their A. `srv`: at which names of RFC 2782 they are, too (rollcall.settings.Route53Join).
+    `shards` and `shard` (from 0): which machines of the fleet are in this set, where an incarnation has several.
+    `ipv6`: their hosts have an AAAA beside their A. `srv`: the RFC 2782 names that they are also at
+    (rollcall.settings.Route53Join).
     """
 
     zone: str
@@ -72,7 +73,7 @@ class ServicePlace:
 
     @property
     def told(self) -> ServiceJoin:
-        """What the machines that stand here are told."""
+        """The settings of the machines here."""
         return Route53Join(
             zone=self.zone,
             domain=self.domain,
@@ -88,8 +89,10 @@ class ServicePlace:
 
     @property
     def names(self) -> dict[str, bool]:
-        """The names of the SRV sets, the incarnation's own first, and whether the machines are to be there: at that of the service
-        only what an earlier configuration has left is looked for, where it does not lead here."""
+        """The names of the SRV sets, the incarnation's first, and whether the machines must be there.
+
+        The service's name may lead elsewhere. Then it is only searched for what an earlier configuration has left.
+        """
         return {set_name(self.told): True, **srv_names(self.told)}
 
     @property
@@ -97,7 +100,7 @@ class ServicePlace:
         value = f"{self.priority} {self.weight} {self.port} {{generation}}.{LABEL}.{self.domain}."
         key = RecordKey(set_name(self.told), "SRV")
         services = ExpectedRecordSet(key=key, value=value, shard=self.shard, shards=self.shards)
-        # Where nobody is to be, the shard has no machine's number.
+        # Where there must be no machine, the shard has no machine's number.
         others = [
             replace(services, key=RecordKey(name, "SRV"), shard=self.shard if on else self.shards, beside=services.key)
             for name, on in srv_names(self.told).items()
@@ -106,7 +109,10 @@ class ServicePlace:
         return services, *others, *(replace(services, key=key, value="", shared=True) for key in hosts)
 
     def hosts(self, rtype: str) -> RecordKey:
-        """Where the machines' addresses of a type stand: all in one place where only IPv4 is asked for."""
+        """Return the record set of the machines' addresses of a type.
+
+        Where only IPv4 is asked for, all addresses have one key.
+        """
         return RecordKey(f"{LABEL}.{self.domain}", rtype if self.ipv6 else "A")
 
     @property
@@ -118,8 +124,11 @@ class ServicePlace:
 
 
 class ServiceRecords:
-    """The SRV set and the hosts of one place. The set is read before the hosts: a host is registered before its value, and
-    its value goes before it, so a value without a host is dead."""
+    """The SRV set and the hosts of one place.
+
+    The set is read before the hosts. A host is registered before its value, and its value is removed before it, so a
+    value without a host is dead.
+    """
 
     def __init__(
         self,
@@ -138,7 +147,7 @@ class ServiceRecords:
 
     @cached_property
     def _store(self) -> Store:
-        # boto3 takes a while to make a client, and who only asks after machines needs none.
+        # boto3 takes a while to make a client, and a caller that only asks for machines needs none.
         return self._given or _route53(self._place.zone, self._config)
 
     @property
@@ -172,12 +181,12 @@ class ServiceRecords:
                 for rtype, value in addresses
             ]
             if owner is not None and not addresses:
-                # No member stands by its mark alone, but it goes with its machine.
+                # The mark alone does not make a machine a member, but it is removed with its machine.
                 found.append(DnsRecord(key=self._marks, value=str(owner), owner=owner, id=name, leaving=leaving))
         return tuple(found)
 
     def _at_names(self) -> list[RecordSet]:
-        """The SRV sets: those near to each other in one request."""
+        """Return the SRV sets. Sets near to each other are read in one request."""
         names = self._place.names
         first = sorted(
             (each for each in names if not any(each.endswith(f".{other}") for other in names)), key=by_labels
@@ -186,8 +195,11 @@ class ServiceRecords:
         return [each for page in pages for each in page if each.type == "SRV" and each.name in names]
 
     def answers(self) -> dict[RecordKey, frozenset[str] | None]:
-        """Each host that the last look found is a name of its own; one that was answered as it is listed is not asked again. A set
-        that is not listed is not asked for: a resolver would keep for long that there is none (RFC 2308)."""
+        """Return the answers.
+
+        Each host in the last snapshot has a separate name. A host that was answered as it is listed is not asked for
+        again. A set that is not listed is not asked for: a resolver would keep a negative answer for long (RFC 2308).
+        """
         place = self._place
         values = {name: self._view.all_of(name, "SRV") if name in self._listed else frozenset() for name in place.names}
         for name, sets in self._hosts.items():
@@ -206,7 +218,10 @@ class ServiceRecords:
         return answers
 
     def remove(self, entries: Iterable[DnsRecord]) -> None:
-        """An owner's entries go together, hosts too, since its machine is dead or gone; a dead value goes from the set."""
+        """Remove records.
+
+        All records of an owner are removed together, hosts too, since its machine is dead or gone. So is a dead value.
+        """
         registry = Route53Registry(self._place.told, self._store, fresh=False)
         self._remove(entries, registry, registry.leave)
 
@@ -226,7 +241,10 @@ class ServiceRecords:
             retried(lambda: registry.drop(dead), WITHIN)
 
     def still_answered(self, entries: Iterable[DnsRecord]) -> list[DnsRecord]:
-        """Of the set: a host has a name of its own, and whoever asks for that has read the set before."""
+        """Return the records of the set that are still answered.
+
+        A host has a separate name, and a client asks for it after the set.
+        """
         sets = {RecordKey(name, "SRV") for name in self._place.names}
         mine = [each for each in entries if each.key in sets]
         known = {key: self._view.any_of(key.name, "SRV") for key in {each.key for each in mine}}
@@ -266,7 +284,7 @@ class ServiceRecords:
 
 
 class BotoRoute53:
-    """Route53's API by boto3's client, as the machines' own client answers and fails (rollcall.route53api)."""
+    """Route53's API by boto3's client. It answers and fails as the machines' client does (rollcall.route53api)."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -283,7 +301,7 @@ class BotoRoute53:
 
 @contextlib.contextmanager
 def _explained() -> Iterator[None]:
-    """Turn what boto3 raises into the errors of the machines' client."""
+    """Turn the errors of boto3 into the errors of the machines' client."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
@@ -297,7 +315,7 @@ def _explained() -> Iterator[None]:
 
 
 class HostedZoneStore(Route53Store):
-    """As Route53Store. Raises ZoneGoneError where the hosted zone was deleted."""
+    """A Route53Store that raises ZoneGoneError where the hosted zone was deleted."""
 
     def change(self, deletes: Iterable[RecordSet], creates: Iterable[RecordSet]) -> None:
         with route53_zone(self._zone):
@@ -313,7 +331,10 @@ class HostedZoneStore(Route53Store):
 
 
 def _route53(zone: str, config: Mapping[str, str]) -> Route53Store:
-    """The zone in the stack's own account. As on the machines nothing is tried again there: who calls knows what to read anew."""
+    """Return the zone in the stack's account.
+
+    Nothing is retried here, as on the machines: the caller knows what to read again.
+    """
     from components.aws.session import session_of
 
     return HostedZoneStore(zone, BotoRoute53(session_of(config.get).client("route53", "us-east-1", _once())))

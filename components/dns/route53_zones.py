@@ -1,4 +1,4 @@
-"""Route53's hosted zones of a name, and the record sets in one."""
+"""Find Route53's hosted zones of a name, and the record sets in one."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def hosted_zone(route53: Any, directory: ServiceDiscoverySettings) -> str | None:
-    """The id of the directory's hosted zone; None where there is none yet."""
+    """Return the id of the directory's hosted zone; None where it does not exist yet."""
     return directory.zone_id or next((zone_id_of(each) for each in public_zones(route53, directory.zone)), None)
 
 
 def public_zones(route53: Any, name: str) -> list[dict[str, Any]]:
-    """The public hosted zones of this name."""
+    """Return the public hosted zones of this name."""
     found = route53.list_hosted_zones_by_name(DNSName=name)["HostedZones"]
     return [each for each in found if each["Name"] == f"{name}." and not each["Config"].get("PrivateZone")]
 
@@ -33,7 +33,10 @@ Sets = Callable[[str], Mapping[str, Mapping[str, Any]]]
 
 
 def sets_of(route53: Any, zone: str) -> Sets:
-    """The record sets at a name (with its final dot), by type, each asked for once; of those with a routing policy the last."""
+    """Return the record sets at a name (with its final dot), by type. Each name is asked for once.
+
+    Of several sets with a routing policy, the last one is returned.
+    """
 
     @functools.cache
     def at(name: str) -> Mapping[str, Mapping[str, Any]]:
