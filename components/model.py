@@ -1,4 +1,7 @@
-"""The values that the packages share: machines, record sets, DNS records, and what should be there. No I/O, no clock, no logging."""
+"""Define the values that the packages share: machines, record sets, DNS records, and what should be there.
+
+No I/O, no clock, no logging.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,18 @@ from dataclasses import dataclass
 
 from rollcall.ownership import Owner
 
-# The generation of a machine that Rollcall did not boot: `rollcall adopt` marks its records so.
+# The generation of a machine that Rollcall did not boot. `rollcall adopt` writes it into the marks of its records.
 BY_HAND = "000000"
 GOING = ("shutting-down", "terminated", "deleted", "destroyed")
 
 
 @dataclass(frozen=True, order=True, kw_only=True)
 class Member:
-    """A machine in the stack's state. `instance` is the cloud's id, `machine` its name in the fleet (`0`, `1`, …). `stack` is the stack
-    id that it was made with, where the stack has been renamed since."""
+    """A machine in the stack's state.
+
+    `instance` is the cloud's id, `machine` its name in the fleet (`0`, `1`, …). `stack` is the stack id that it was
+    created with, where the stack has been renamed since.
+    """
 
     fleet: str
     machine: str
@@ -28,7 +34,7 @@ class Member:
         return f"{self.fleet}-{self.machine}"
 
     def as_inputs(self) -> dict[str, str]:
-        """As a RollCall's inputs have it, which name the fleet once, and the stack."""
+        """Return it as a RollCall's inputs have it. These name the fleet and the stack only once."""
         made_by = {"stack": self.stack} if self.stack else {}
         return {"machine": self.machine, "generation": self.generation, "instance": self.instance, **made_by}
 
@@ -66,12 +72,15 @@ class ExpectedRecordSet:
 
 @dataclass(frozen=True, order=True, kw_only=True)
 class DnsRecord:
-    """One value of a record set, as the DNS provider's API lists it.
+    """One value of a record set, as the DNS provider's API lists it. Sorted by name and type first.
 
-    `owner` is the machine that its ownership mark names; None: it has no mark. `id` is the provider's id. `dead`: it leads to a name
-    below Rollcall's own label that has no record. `alone`: no other machine may use its name. `kept`: its mark says that the machine
-    is unhealthy and stays, because too few others are left. `leaving`: it is of a host whose mark says that its machine has left the record
-    sets or is about to; the host stays for callers with a cached SRV value (docs/decisions/0014). Sorted by name and type first.
+    - `owner` is the machine that its ownership mark names; None: it has no mark.
+    - `id` is the provider's id.
+    - `dead`: it leads to a name below Rollcall's label that has no record.
+    - `alone`: no other machine may use its name.
+    - `kept`: its mark says that the machine is unhealthy and stays, because too few others are left.
+    - `leaving`: its host's mark says that the machine has left the record sets or is about to. The host stays for callers
+      with a cached SRV value (docs/decisions/0014).
     """
 
     key: RecordKey
@@ -86,8 +95,11 @@ class DnsRecord:
 
 @dataclass(frozen=True, order=True, kw_only=True)
 class Instance:
-    """A machine as its cloud lists it. `running` is what the API says; `addresses` are the public ones (empty: none yet);
-    `note` is what the machine or its cloud says of it; `since` when it was made, as its cloud writes it."""
+    """A machine as its cloud lists it.
+
+    `running` is what the API says. `addresses` are the public ones (empty: none yet). `note` is what the machine or its
+    cloud reports about it. `since` is when it was created, as its cloud writes it.
+    """
 
     instance: str
     fleet: str
@@ -103,8 +115,10 @@ class Instance:
 
 @dataclass(frozen=True, order=True, kw_only=True)
 class ForeignRecord:
-    """A foreign record that an `up` has shown, so that later previews do not. `stack` is the stack that its ownership mark names (empty:
-    it has no mark)."""
+    """A foreign record that an `up` has shown, so that later previews do not.
+
+    `stack` is the stack that its ownership mark names (empty: it has no mark).
+    """
 
     key: RecordKey
     value: str
@@ -123,9 +137,10 @@ class ForeignRecord:
 class DesiredState:
     """What should be in DNS: each of `members` of the stack's `fleet` in each of `record_sets`. `leaving` may be there, too.
 
-    `fleets` are all fleets of the stack, with those that are about to be removed; a record of any other fleet is left over. The
-    fleet with `keeper` set is responsible for the machines of such fleets at its location. `acknowledged` are foreign records that
-    an earlier `up` has shown. `former_stacks` are the ids that the stack had before it was renamed: their records are not foreign.
+    `fleets` are all fleets of the stack, with those that are about to be removed; a record of any other fleet is a
+    leftover record. The fleet with `keeper` set is responsible for the machines of such fleets at its location.
+    `acknowledged` are foreign records that an earlier `up` has shown. `former_stacks` are the ids that the stack had
+    before it was renamed: their records are not foreign.
     """
 
     stack: str

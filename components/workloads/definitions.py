@@ -1,4 +1,4 @@
-"""The releases of the workloads that fleets run, from their settings."""
+"""Make the releases of the workloads that fleets run, from their settings."""
 
 from __future__ import annotations
 
@@ -18,14 +18,17 @@ _WORKLOADS = "rollcall:workloads"
 
 
 def project_folder() -> Path:
-    """Return the folder that a workload's `files` are relative to: that of Pulumi.yaml."""
+    """Return the folder that a workload's `files` are relative to: the folder of Pulumi.yaml."""
     import pulumi
 
     return Path(pulumi.get_root_directory() or ".")
 
 
 def definition(told: WorkloadSettings) -> dict[str, Any]:
-    """Return what a machine is told of a workload: `workload.json` of its release. What is not set is not in it."""
+    """Return the definition of a workload for machines: `workload.json` of its release.
+
+    A key that is not set is left out.
+    """
     check = told.check
     found = {
         "name": told.name,
@@ -48,7 +51,10 @@ def definition(told: WorkloadSettings) -> dict[str, Any]:
 
 
 def release_of(told: WorkloadSettings, root: Path) -> Release:
-    """Return the release of a workload whose `files` are relative to `root`. Each is packed once in a run. Raises PackingError."""
+    """Return the release of a workload.
+
+    Its `files` are relative to `root`. Each is packed once in a run. Raises PackingError.
+    """
     folder = root / told.files if told.files is not None else None
     return _packed(json.dumps(definition(told), sort_keys=True), folder, told.exclude)
 
@@ -68,7 +74,7 @@ def _packed(text: str, folder: Path | None, exclude: tuple[str, ...]) -> Release
 
 
 def packed(settings: Settings, root: Path) -> tuple[Settings, list[str]]:
-    """Return the settings with the digest of each workload that a fleet runs, and what keeps one from being packed."""
+    """Return the settings with the digest of each workload that a fleet runs, and the reasons why one cannot be packed."""
     digests, faults = dict[str, str](), list[str]()
     used = {name for fleet in settings.fleets for name in fleet.runs}
     for each in settings.workloads:

@@ -1,8 +1,8 @@
 """Pack a workload's definition and files into a release: a tar, named by its SHA-256.
 
-The same input makes the same bytes on every system and in every Python: entries are sorted, without owners and times. Of a file's mode only
-whether its owner may run it is kept, as git does. What could lead out of the folder, or is no plain file, is refused here as on the
-machine (userdata/rollcall/workloads.py).
+The same input makes the same bytes on every system and in every Python: members are sorted, without owners and times.
+Of a file's mode only whether its owner may run it is kept, as git does. A member that could lead out of the folder, or
+that is not a plain file, is refused here as on the machine (userdata/rollcall/workloads.py).
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from typing import Any
 from components.workloads.release import Release
 from rollcall.safe_paths import link_stays
 
-# One limit for who packs and who unpacks.
+# The same limit when packing and when unpacking.
 PACKED_LIMIT, UNPACKED_LIMIT, MOST_ENTRIES = 8 << 20, 64 << 20, 50_000
 DEFINITION, FILES = "workload.json", "files"
-# What is in many folders and must not get to a machine. A line of `exclude` may let one in again: `!.env`.
+# Files that many folders have and that must not get to a machine. A line of `exclude` may include one again: `!.env`.
 EXCLUDED = (
     ".git",
     ".hg",
@@ -51,10 +51,12 @@ class PackingError(Exception):
 
 
 def pack(definition: Mapping[str, Any], folder: Path | None = None, exclude: Sequence[str] = ()) -> Release:
-    """Return the release of a workload. `folder` has its files, without what the lines of a .gitignore in `exclude` name. Raises
-    PackingError."""
+    """Return the release of a workload. Raises PackingError.
+
+    `folder` has its files, without those that the lines of a .gitignore in `exclude` name.
+    """
     found = io.BytesIO()
-    # GNU's format has names of any length and nothing that differs from builder to builder.
+    # GNU's format allows names of any length and contains nothing that differs from builder to builder.
     with tarfile.open(fileobj=found, mode="w", format=tarfile.GNU_FORMAT, encoding="utf-8") as archive:
         text = json.dumps(definition, sort_keys=True, indent=1, ensure_ascii=True) + "\n"
         _add(archive, DEFINITION, text.encode())
@@ -104,7 +106,7 @@ def _add_link(archive: tarfile.TarFile, path: str, file: Path) -> None:
 
 
 def _files(folder: Path, exclude: Sequence[str]) -> Iterator[tuple[str, Path]]:
-    """Each plain file and link below a folder with its path there, sorted by the bytes of the path."""
+    """Yield each plain file and link below a folder with its path there, sorted by the bytes of the path."""
     import pathspec
 
     excluded = pathspec.GitIgnoreSpec.from_lines([*EXCLUDED, *exclude])
@@ -124,7 +126,7 @@ def _below(folder: Path, prefix: str) -> Iterator[tuple[str, Path]]:
     for each in folder.iterdir():
         path = f"{prefix}{each.name}"
         if each.is_dir() and not each.is_symlink():
-            # What is in it changes with each command, and no machine needs it.
+            # Its content changes with each command, and no machine needs it.
             if each.name != ".git":
                 yield from _below(each, f"{path}/")
         else:
@@ -132,7 +134,7 @@ def _below(folder: Path, prefix: str) -> Iterator[tuple[str, Path]]:
 
 
 def _check_kind(path: str, file: Path) -> None:
-    """Refuse what is neither a link nor a plain file of one name."""
+    """Refuse a file that is neither a link nor a plain file with one name."""
     found = file.lstat()
     if stat.S_ISLNK(found.st_mode):
         return

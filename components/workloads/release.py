@@ -1,4 +1,7 @@
-"""What a machine fetches by its digest. Nothing but the standard library, since any builder packs the agent (tests/unit/builders.py)."""
+"""Define a release, which a machine fetches by its digest.
+
+The module uses only the standard library, since any builder packs the agent (tests/unit/builders.py).
+"""
 
 from __future__ import annotations
 
@@ -16,5 +19,5 @@ class Release:
 
     @functools.cached_property
     def packed(self) -> bytes:
-        """Compressed for its transport."""
+        """Return it compressed for transport."""
         return bz2.compress(self.tar, 9)
