@@ -41,7 +41,7 @@ def cloudflare_token_key(config: Get) -> str:
 
 
 def cloudflare_faults(config: Get) -> list[str]:
-    """Return the settings with which the provider would use other credentials or another URL than we do."""
+    """Return an error for each setting with which the provider would ask in another way than we do."""
     found = []
     for key, variable in _OTHERS.items():
         where = key if config(key) else variable if os.environ.get(variable) else ""

@@ -40,8 +40,8 @@ def route53_zone(zone: str) -> Iterator[None]:
 class PresentRecords:
     """The records of one place. Its zone may have been deleted.
 
-    A deleted zone has no records, so it lists none and each removal from it is done. `gone`: the zone was found deleted
-    since `gone` was last read. Other errors pass.
+    A deleted zone has no records, so it lists none and each removal from it is done. `gone`: the
+    last listing, or a call after it, found the zone deleted. Other errors pass.
     """
 
     def __init__(self, records: Records) -> None:
@@ -62,7 +62,7 @@ class PresentRecords:
         self._ask(lambda: self._records.take_out(entries), None)
 
     def still_answered(self, entries: Iterable[DnsRecord]) -> list[DnsRecord]:
-        """Return no records: a resolver keeps answering for the TTL only, and name servers that no longer have the zone refuse."""
+        """Return none for a deleted zone: a resolver keeps answering for the TTL only, and its name servers refuse."""
         return [] if self.gone else self._records.still_answered(entries)
 
     def compared(self, keys: Collection[RecordKey]) -> list[str]:

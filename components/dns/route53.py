@@ -243,7 +243,7 @@ class ServiceRecords:
     def still_answered(self, entries: Iterable[DnsRecord]) -> list[DnsRecord]:
         """Return the records of the set that are still answered.
 
-        A host has a separate name, and a client asks for it after the set.
+        A host has a separate name, and a client that asks for it has read the set before.
         """
         sets = {RecordKey(name, "SRV") for name in self._place.names}
         mine = [each for each in entries if each.key in sets]
