@@ -1,1 +1,1 @@
-"""What is checked before anything is created: credentials, quotas, zones, and what is there already."""
+"""Check before anything is created: credentials, quotas, zones, and existing resources."""

@@ -47,8 +47,11 @@ _SIGNS = frozenset("_.:/=+-@")
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """What a kind of resource takes. `key` and `value` say whether a text is taken, `wants` which are; with `caseless` two keys may
-    not differ in case alone; `ours` are the keys that the program gives."""
+    """What a kind of resource takes.
+
+    `key` and `value` say whether a text is taken; `wants` says which texts are. With `caseless`, two keys may not
+    differ in case alone. `ours` are the keys that the program gives.
+    """
 
     name: str
     ours: tuple[str, ...]
@@ -61,7 +64,7 @@ class Kind:
 
 @dataclass(frozen=True, kw_only=True)
 class Tag:
-    """A default tag; `where` says where it comes from."""
+    """A default tag. `where` says where it comes from."""
 
     where: str
     key: str
@@ -69,7 +72,7 @@ class Tag:
 
 
 def default_tags(config: str | None, environ: Mapping[str, str]) -> list[Tag]:
-    """What the provider puts on everything: `aws:defaultTags` as the stack's configuration has it, over the environment's.
+    """Return what the provider puts on everything: `aws:defaultTags` of the stack's configuration, over the environment's.
 
     Raises ValueError where the configuration has another form.
     """
@@ -86,7 +89,7 @@ def default_tags(config: str | None, environ: Mapping[str, str]) -> list[Tag]:
 
 
 def faults(settings: Settings, marks: Mapping[str, str], config: str | None, environ: Mapping[str, str]) -> list[str]:
-    """Everything that AWS would refuse of the tags of this stack. `marks` are those of every resource."""
+    """Return everything that AWS would refuse of the tags of this stack. `marks` are the tags of every resource."""
     try:
         given = default_tags(config, environ)
     except ValueError:
@@ -99,7 +102,10 @@ def faults(settings: Settings, marks: Mapping[str, str], config: str | None, env
 
 
 def kinds_of(settings: Settings, marks: Sequence[str]) -> list[Kind]:
-    """The kinds of resources that this stack tags, each with the most tags that one of them has of ours."""
+    """Return the kinds of resources that this stack tags.
+
+    Each has the largest number of our tags that one of them gets.
+    """
     ec2, found = settings.fleets_of("aws"), []
     if ec2:
         joins = [f"{JOIN}{at}" for at in range(max(len(each.joins) for each in ec2))]
@@ -143,7 +149,7 @@ def kinds_of(settings: Settings, marks: Sequence[str]) -> list[Kind]:
 def _plain(
     name: str, marks: Sequence[str], value: Callable[[str], bool] = lambda _: True, *, caseless: bool = False
 ) -> Kind:
-    """A kind that takes letters, numbers and spaces of any script."""
+    """Return a kind that takes letters, numbers and spaces of any script."""
     return Kind(
         name=name,
         ours=tuple(marks),
@@ -167,7 +173,7 @@ def _joins_a_service(fleet: FleetSettings) -> bool:
 
 
 def _tag_faults(tag: Tag, marks: Mapping[str, str], kinds: Sequence[Kind]) -> Iterator[str]:
-    """What is wrong with one default tag by itself."""
+    """Yield what is wrong with one default tag by itself."""
     shown = f"{tag.where}: the key {tag.key!r}"
     if not _is_free(tag.key):
         yield f"{shown} begins with aws:, which AWS keeps for itself. Rename it."
@@ -189,7 +195,7 @@ def _tag_faults(tag: Tag, marks: Mapping[str, str], kinds: Sequence[Kind]) -> It
 
 
 def _refused_by(kinds: Sequence[Kind], takes: Callable[[Kind], bool], shown: str, what: str, fix: str) -> Iterator[str]:
-    """One fault for all kinds that refuse for the same reason."""
+    """Return one fault for all kinds that refuse for the same reason."""
     refused = [kind for kind in kinds if not takes(kind)]
     for wants in dict.fromkeys(kind.wants for kind in refused):
         names = ", ".join(kind.name for kind in refused if kind.wants == wants)
@@ -197,7 +203,7 @@ def _refused_by(kinds: Sequence[Kind], takes: Callable[[Kind], bool], shown: str
 
 
 def _set_faults(given: Sequence[Tag], kind: Kind) -> Iterator[str]:
-    """What is wrong with all tags of a resource together."""
+    """Yield what is wrong with all tags of a resource together."""
     keys = [*dict.fromkeys((*kind.ours, *(tag.key for tag in given)))]
     if len(keys) > kind.most:
         yield (
@@ -216,7 +222,7 @@ def _set_faults(given: Sequence[Tag], kind: Kind) -> Iterator[str]:
 
 
 def _version_faults(fleet: FleetSettings) -> Iterator[str]:
-    """The one tag of ours whose length nothing else limits."""
+    """Check the fleet revision: it is the only tag of ours that has no other limit of its length."""
     length = len(version(fleet))
     if length > _LONGEST_VALUE:
         yield (

@@ -1,7 +1,7 @@
-"""What of settings that have faults the clouds can be asked about, so that one run names every fault.
+"""Reduce settings with faults to what the clouds can be asked about, so that one run names every fault.
 
-A fault is a text with its key in front: `rollcall:site.ttl: 5 is …`. What is faulty has its default in the settings, which a cloud
-can be asked about as long as the key says nothing of where or what a thing is.
+A fault is a text with its key in front: `rollcall:site.ttl: 5 is …`. A value with a fault has its default in the
+settings. A cloud can be asked about it, unless the key says where or what a thing is.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from dataclasses import replace
 from components.config.errors import at
 from components.config.models import ServiceDiscoverySettings, Settings, SiteSettings
 
-# Faults of these keys keep no cloud from being asked about the rest.
+# With faults of these keys, every cloud can still be asked about the rest.
 _HARMLESS = {
     "site": ("ttl", "check", "rise", "fall", "minRegistered", "protection", "acceleration", "apex", "maxRecords"),
     "serviceDiscovery": ("ttl", "publishServiceTypes"),
     "fleets": ("count", "timeout", "priority", "weight", "imageRefresh", "joins"),
 }
-# Of a key that nothing reads, and of one that is there twice, of which the last one counts.
+# Faults of a key that nothing reads, and of one that is there twice, of which the last one counts.
 _NO_VALUES = ("is not a setting", "is written ")
-# The keys of what AWS is asked about apart from its account.
+# The keys of what AWS is asked about, apart from its account.
 _PARTS = ("rollcall:fleets.", "rollcall:serviceDiscovery")
 
 
 def part(settings: Settings, faults: Sequence[str]) -> Settings:
-    """The settings without the parts that `faults` leave unknown."""
+    """Return the settings without the parts that `faults` leave unknown."""
     without = {"joyent"} if any(each.startswith("rollcall:joyent") for each in faults) else set()
     fleets = tuple(
         each
@@ -41,7 +41,7 @@ def part(settings: Settings, faults: Sequence[str]) -> Settings:
 
 
 def without_cloud(settings: Settings, cloud: str, faults: Sequence[str]) -> Settings:
-    """The settings without what these faults of `cloud` concern: parts that they name, or else all that is there."""
+    """Return the settings without what these faults of `cloud` concern: the parts that they name, or else everything there."""
     rest = part(settings, faults)
     if all(fault.startswith(_PARTS) for fault in faults):
         return rest
@@ -54,7 +54,7 @@ def _site(site: SiteSettings | None, faults: Sequence[str]) -> SiteSettings | No
 
 
 def _directory(directory: ServiceDiscoverySettings | None, faults: Sequence[str]) -> ServiceDiscoverySettings | None:
-    """Of services with faults the names that they would have are not known, but the zone is."""
+    """Return the directory. With faults in its services their names are not known, but the zone is."""
     services = "rollcall:serviceDiscovery.services"
     if directory is None or _blocked("rollcall:serviceDiscovery", (*_HARMLESS["serviceDiscovery"], "services"), faults):
         return None

@@ -1,7 +1,7 @@
-"""What is checked before anything is created: the configuration as a whole, and that each account can be reached with it.
+"""Check before anything is created: the configuration as a whole, and that each account can be reached with it.
 
-A wrong token, a wrong key or a zone that is not in the account is found here, all at once, and not half-way; so is a quota that
-would not hold the fleets while they are replaced.
+A wrong token, a wrong key or a zone that is not in the account is found here, all at once, before anything is created.
+So is a quota that is too small for the fleets while they are replaced.
 """
 
 from __future__ import annotations
@@ -80,14 +80,16 @@ from components.preflight.stack_config import config, config_keys, is_secret
 
 
 def plain_secrets() -> list[str]:
-    """The faults of secrets that are no Pulumi secrets."""
+    """Return the faults of secrets that are not Pulumi secrets."""
     keys = (*secrets(config), *CLOUDFLARE_SECRETS, TSIG_KEY, MACHINE_TSIG_KEY)
     return namespaces.in_plain_text(keys, lambda key: bool(config(key)) and not is_secret(key))
 
 
 def checked(stack: str) -> tuple[Settings, Standing]:
-    """The stack's settings, after every check, and what of it stands already. Ends the program with one message, and no stack trace,
-    at any fault."""
+    """Return the stack's settings, after every check, and what exists of it already.
+
+    Any fault ends the program with one message, and no stack trace.
+    """
     try:
         settings, faults = described(stack)
         settings, unpacked = packed(located(settings), project_folder())
@@ -99,7 +101,10 @@ def checked(stack: str) -> tuple[Settings, Standing]:
 
 
 def configured(stack: str) -> Settings:
-    """The stack's settings. Raises ConfigurationError with every fault that the configuration shows by itself."""
+    """Return the stack's settings.
+
+    Raises ConfigurationError with every fault that the configuration shows by itself.
+    """
     settings, faults = described(stack)
     if faults:
         raise ConfigurationError(faults)
@@ -107,7 +112,7 @@ def configured(stack: str) -> Settings:
 
 
 def described(stack: str) -> tuple[Settings, list[str]]:
-    """The stack's settings, with defaults in the place of what is faulty, and every fault that the configuration shows by itself."""
+    """Return the stack's settings, with defaults instead of faulty values, and every fault that the configuration shows by itself."""
     texts = {key: text for key in KEYS if (text := config(f"rollcall:{key}")) is not None}
     hidden = [key for key in KEYS if is_secret(f"rollcall:{key}")]
     given, faults = decoded(texts), list[str]()
@@ -116,7 +121,7 @@ def described(stack: str) -> tuple[Settings, list[str]]:
     except ConfigurationError as unknown:
         faults += unknown.faults
         given = {key: value for key, value in given.items() if not any(f"rollcall:{key}." in each for each in faults)}
-    # What the keys hold that are no settings is nothing to look at.
+    # The values of keys that are not settings are not checked.
     others = {key: "" for key in namespaces.ours(config_keys()) if key not in (*KEYS, *SECRET_KEYS)}
     settings, wrong_values = read_whole(stack, {**given, **others}, hidden)
     root = pulumi.get_root_directory()
@@ -134,28 +139,31 @@ def _file(root: str | None) -> stack_file.StackFile | None:
 
 
 def region_fault(settings: Settings) -> list[str]:
-    """Where AWS is used, the region must be the stack's own: with that of whoever runs Pulumi the AWS provider is another one, and so
-    everything of it is replaced."""
+    """Check that the region is in the stack's configuration where AWS is used.
+
+    With the region of the user's environment, another user would get another AWS provider, which replaces everything on
+    AWS.
+    """
     if config("aws:region") or not settings.uses_aws:
         return []
     return [namespaces.region_missing(config_keys(), region_around())]
 
 
 def located(settings: Settings) -> Settings:
-    """The settings without the names of the stack's own AWS region and of the configured data centre: they move nothing."""
+    """Return the settings without the names of the stack's AWS region and of the configured data centre: they move nothing."""
     from components.joyent.errors import CloudApiError
     from components.joyent.lookups import own_datacenter
 
     own = {"aws": own_region(config)} if any(settings.by_region("aws")) else {}
     if any(settings.by_region("joyent")):
-        # What cannot be asked is a fault of the preflight's, which says why.
+        # If the cloud cannot be asked, the preflight reports that as a fault, with the reason.
         with contextlib.suppress(CloudApiError):
             own["joyent"] = own_datacenter(triton(settings))
     return settings.at_home(own)
 
 
 def networked(settings: Settings) -> tuple[Settings, Found]:
-    """The settings with the networks of each Triton fleet, and why a fleet has none."""
+    """Return the settings with the networks of each Triton fleet, and the reason why a fleet has none."""
     from components.joyent.errors import CloudApiError
 
     known: dict[str, FleetSettings] = {}
@@ -177,7 +185,7 @@ def networked(settings: Settings) -> tuple[Settings, Found]:
 
 
 def datacenter_of(session: Session) -> Datacenter:
-    """The data centre of this session, with its networks. Raises CloudApiError."""
+    """Return the data centre of this session, with its networks. Raises CloudApiError."""
     from components.joyent.lookups import own_datacenter
 
     url = session.api.transport.credentials.url
@@ -188,8 +196,10 @@ def datacenter_of(session: Session) -> Datacenter:
 
 
 def preflight(settings: Settings, before: Sequence[str] = ()) -> Standing:
-    """Ask each cloud that the settings use whether it knows us, and about all that is in them. `before` are the faults that they have
-    already. Raises ConfigurationError naming every fault."""
+    """Ask each cloud of the settings whether it accepts our credentials, and about everything in the settings.
+
+    `before` are faults that the settings have already. Raises ConfigurationError naming every fault.
+    """
     region = region_fault(settings)
     faults = [
         *before,
@@ -200,7 +210,7 @@ def preflight(settings: Settings, before: Sequence[str] = ()) -> Standing:
     ]
     asked, in_cloudflare = checkable.part(settings, before), CloudflareFound()
     faults += dynamic_zones.faults(asked, config)
-    # What follows asks Cloudflare, Route53 and the clouds.
+    # The following checks ask Cloudflare, Route53 and the clouds.
     asked = asked.without_dynamic_zones()
     if asked.site is not None:
         wrong = cloudflare_faults(config)
@@ -213,7 +223,7 @@ def preflight(settings: Settings, before: Sequence[str] = ()) -> Standing:
         if asked.fleets_of(cloud) or (cloud == "aws" and asked.service_discovery is not None):
             found_here = faults_of(asked)
             asked = checkable.without_cloud(asked, cloud, found_here)
-            # What is not set has been said.
+            # A setting that is missing has been reported.
             faults += [each for each in found_here if not (region and each.startswith(namespaces.REGION_MISSING))]
     if asked.uses_aws and not region and (fault := account_fault()):
         faults.append(fault)
@@ -235,7 +245,7 @@ def preflight(settings: Settings, before: Sequence[str] = ()) -> Standing:
 
 
 def size_faults(settings: Settings) -> list[str]:
-    """What EC2 or CloudAPI would not take of what machines boot with."""
+    """Return what EC2 or CloudAPI would not take of what machines boot with."""
     from components.joyent.machine_checks import LARGEST_BODY
 
     found = []
@@ -250,7 +260,7 @@ def size_faults(settings: Settings) -> list[str]:
 
 
 def carried_faults(settings: Settings, room: int) -> list[str]:
-    """The workloads of Triton fleets that do not fit the `room` that is left behind the boot script and the agent."""
+    """Return a fault for workloads of Triton fleets that do not fit the `room` after the boot script and the agent."""
     found = []
     for fleet in settings.fleets_of("joyent"):
         releases = releases_of(settings, fleet.digests, project_folder())
@@ -272,7 +282,10 @@ def workload_secrets_size(workload: WorkloadSettings) -> int:
 
 
 def revoke(lost: Sequence[lost_tokens.LostToken], api: CloudflareApi | None) -> None:
-    """Revoke tokens whose value nobody has. One that cannot be revoked is said, and keeps nothing from being deployed."""
+    """Revoke tokens with a value that was lost.
+
+    A token that cannot be revoked is reported, and does not stop the deployment.
+    """
     if api is None:
         return
     for token in lost:
@@ -284,7 +297,7 @@ def revoke(lost: Sequence[lost_tokens.LostToken], api: CloudflareApi | None) -> 
 
 
 def existing_found(settings: Settings, in_cloudflare: CloudflareFound | None = None) -> Standing:
-    """Return what exists already where the stack's static resources are to be. The clouds have answered before."""
+    """Return what exists already where the stack's static resources will be. The clouds have answered before."""
     state = held()
     at_site, site_zone = _at_site(settings, state, in_cloudflare)
     in_directory, hosted = _in_directory(settings, state)
@@ -361,26 +374,28 @@ def _in_state(settings: Settings, state: Held, site_zone: str | None, hosted: st
 
 
 def conflicts_at_site(settings: Settings, store: ZoneStore, zone: str) -> Standing:
-    """What of others keeps machines from the site's host. `zone` is the zone's id."""
+    """Return the records of others that prevent the site's host. `zone` is the zone's id."""
     at = dns_conflicts.in_cloudflare(lambda name: store.list(zone, name))
     name = settings.site.zone if settings.site is not None else ""
     return Standing(faults=tuple(dns_conflicts.faults(name, dns_conflicts.of_site(settings), at)))
 
 
 def conflicts_in_directory(directory: ServiceDiscoverySettings, sets: route53_zones.Sets) -> Standing:
-    """What of others keeps the directory's records from its zone."""
+    """Return the records of others that prevent the directory's records."""
     wanted = dns_conflicts.of_directory(directory)
     return Standing(faults=tuple(dns_conflicts.faults(directory.zone, wanted, dns_conflicts.in_route53(sets))))
 
 
 def _machines(fleets: Sequence[FleetSettings]) -> list[str]:
-    """The names of the machines that the program declares."""
+    """Return the names of the machines that the program declares."""
     return [f"{fleet.name}-{index}" for fleet in fleets for index in range(fleet.count)]
 
 
 def quotas_found(settings: Settings, renamed: frozenset[str] = frozenset()) -> Found:
-    """What the fleets would make anew, and whether the accounts' quotas hold it. The clouds have just answered. `renamed` machines
-    adopt nothing."""
+    """Return what the fleets would create, and whether the accounts' quotas allow it. The clouds have just answered.
+
+    `renamed` machines adopt nothing.
+    """
     from components.aws.session import session_of
     from components.joyent import CloudApiError
 
@@ -406,12 +421,12 @@ def quotas_found(settings: Settings, renamed: frozenset[str] = frozenset()) -> F
 
 
 def _without_adopted(fleet: FleetSettings, names: frozenset[str]) -> FleetSettings:
-    """The fleet without what these machines have adopted before."""
+    """Return the fleet without what these machines have adopted before."""
     return replace(fleet, adopt={at: each for at, each in fleet.adopt.items() if f"{fleet.name}-{at}" not in names})
 
 
 def adoptions(settings: Settings, fleets: Sequence[FleetSettings], api: CloudApi) -> Found:
-    """What `adopt` of the Triton fleets of one data centre would do. Raises CloudApiError."""
+    """Return what `adopt` of the Triton fleets of one data centre would do. Raises CloudApiError."""
     from components.joyent.catalogue import Catalogue
     from components.preflight import triton_adoption
 
@@ -430,5 +445,5 @@ def adoptions(settings: Settings, fleets: Sequence[FleetSettings], api: CloudApi
     return found
 
 
-# What keeps us from working in a cloud, asked where the settings use it.
+# The function that returns why a cloud cannot be used, for each cloud that the settings use.
 FAULTS: dict[str, Callable[[Settings], list[str]]] = {"aws": aws_faults, "joyent": joyent_faults}

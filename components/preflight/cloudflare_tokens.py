@@ -1,4 +1,4 @@
-"""Cloudflare tokens before anything is made with them: the operator's, and one for the machines that was made elsewhere.
+"""Check Cloudflare tokens before anything is created with them: the operator's, and a machine token that was made elsewhere.
 
 https://developers.cloudflare.com/fundamentals/api/reference/permissions/
 """
@@ -26,15 +26,17 @@ _MAKES_TOKENS, _MAKES_ACCOUNT_TOKENS = f"{_TOKENS} Write", f"Account {_TOKENS} W
 
 
 def machine_token() -> str:
-    """The value of `rollcall:machineToken`, or an empty text: then the stack makes one."""
+    """Return the value of `rollcall:machineToken`, or an empty text: then the stack makes a token."""
     return pulumi.runtime.get_config(KEY) or ""
 
 
 def needed(
     site: SiteSettings, *, makes_token: bool, only_looks: bool = False, of_account: bool = False
 ) -> tuple[str, ...]:
-    """The permission groups that the operator's token needs for a site; a preview `only_looks`. A token `of_account` makes others
-    of its account."""
+    """Return the permission groups that the operator's token needs for a site.
+
+    `only_looks`: a preview, which only reads. A token `of_account` makes others of its account.
+    """
     makes = (_MAKES_ACCOUNT_TOKENS if of_account else _MAKES_TOKENS,) if makes_token else ()
     closed = ("SSL and Certificates Write",) if site.proxied else ()
     settings = ("Zone Settings Write",) if zone_settings(site) else ()
@@ -46,19 +48,19 @@ def needed(
 
 @dataclass(frozen=True, kw_only=True)
 class Verified:
-    """A token that Cloudflare accepts, by its id. `owner` is the path of who owns it: `/user`, or `/accounts/ID`."""
+    """A token that Cloudflare accepts, by its id. `owner` is the path of its owner: `/user`, or `/accounts/ID`."""
 
     id: str
     owner: str
 
     @property
     def account(self) -> str:
-        """The id of the account that owns it; empty for a user's."""
+        """The id of the account that owns it; empty for a user's token."""
         return self.owner.removeprefix("/accounts/") if self.owner != _USER else ""
 
 
 def verified(api: CloudflareApi, accounts: Callable[[], Iterable[str]]) -> Verified:
-    """The token that `api` asks with. `accounts` are the ids of those that may own it. Raises the errors of CloudflareApi.
+    """Return the token that `api` uses. `accounts` are the ids of those that may own it. Raises the errors of CloudflareApi.
 
     A user's token is known at one address and an account's at another:
     https://developers.cloudflare.com/fundamentals/api/get-started/account-owned-tokens/
@@ -80,7 +82,7 @@ def verified(api: CloudflareApi, accounts: Callable[[], Iterable[str]]) -> Verif
 
 
 def _works(api: CloudflareApi) -> bool:
-    """Whether Cloudflare answers who asks with the token, be it with nothing."""
+    """Return whether Cloudflare answers a request with the token, even with an empty result."""
     try:
         api.get("/zones", per_page="5")
     except ApiRefusedError:
@@ -89,7 +91,10 @@ def _works(api: CloudflareApi) -> bool:
 
 
 def accounts_seen(api: CloudflareApi, site: SiteSettings) -> list[str]:
-    """The ids of the accounts that the token can see: that of the site's zone, those that it may list, and the configured one."""
+    """Return the ids of the accounts that the token can see.
+
+    These are the account of the site's zone, those that it may list, and the configured one.
+    """
     found = [site.account_id] if site.account_id else []
     with contextlib.suppress(ApiRefusedError):
         found += [str(each["account"]["id"]) for each in api.all("/zones", name=site.zone)]
@@ -99,7 +104,10 @@ def accounts_seen(api: CloudflareApi, site: SiteSettings) -> list[str]:
 
 
 class InactiveError(Exception):
-    """A token that Cloudflare knows, and that does not work now, or of which nothing can be known. The message is for people."""
+    """Cloudflare knows this token, and it does not work now, or its state cannot be known.
+
+    The message is for people.
+    """
 
 
 def _active(api: CloudflareApi, owner: str) -> Verified:
@@ -117,8 +125,10 @@ def _active(api: CloudflareApi, owner: str) -> Verified:
 
 
 def operator_fault(api: CloudflareApi, own: Verified, wanted: tuple[str, ...]) -> str | None:
-    """What the operator's token is not allowed of `wanted`. One that may not look at itself makes no others either; otherwise it
-    cannot be told before it is tried. Raises the errors of CloudflareApi."""
+    """Return which of `wanted` the operator's token may not do. Raises the errors of CloudflareApi.
+
+    A token that may not read its own permissions cannot make other tokens either. Otherwise only a try can show it.
+    """
     asked = next((each for each in wanted if _TOKENS in each), None)
     try:
         found = api.get(f"{own.owner}/tokens/{own.id}")
@@ -140,13 +150,15 @@ def operator_fault(api: CloudflareApi, own: Verified, wanted: tuple[str, ...]) -
 
 
 def _scoped(own: Verified, group: str) -> str:
-    """A permission group as Cloudflare's dashboard shows it, below its scope."""
+    """Return a permission group as Cloudflare's dashboard shows it, below its scope."""
     return group if own.account else f"User {group}"
 
 
 def machine_fault(api: CloudflareApi, zone: str, accounts: Iterable[str]) -> str | None:
-    """What is wrong with a token for the machines that was made elsewhere, and that `api` asks with. `zone` is the id of the site's
-    zone, empty where it is not there yet; `accounts` may own the token. Raises the errors of CloudflareApi."""
+    """Return what is wrong with a machine token that was made elsewhere, which `api` uses. Raises the errors of CloudflareApi.
+
+    `zone` is the id of the site's zone, empty where it does not exist yet. `accounts` may own the token.
+    """
     if not pulumi.runtime.is_config_secret(KEY):
         return f"{KEY}: is in plain text. Run `pulumi config set --secret {KEY}`, and revoke this one."
     if not _WELL_FORMED.fullmatch(machine_token()):

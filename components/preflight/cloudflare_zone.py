@@ -1,6 +1,7 @@
-"""The site's Cloudflare zone as the operator's token sees it: which one it is, and whether names in it resolve.
+"""Check the site's Cloudflare zone with the operator's token: which zone it is, and whether names in it resolve.
 
-https://developers.cloudflare.com/dns/zone-setups/reference/domain-status/ , https://developers.cloudflare.com/dns/zone-setups/
+https://developers.cloudflare.com/dns/zone-setups/reference/domain-status/ ,
+https://developers.cloudflare.com/dns/zone-setups/
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _PAID = {"pro": 3500, "business": 3500}
 
 @dataclass(frozen=True, kw_only=True)
 class SiteZone:
-    """A zone as the API shows it; `account` is the id of the account that has it."""
+    """A zone as the API shows it. `account` is the id of the account that has it."""
 
     id: str
     name: str
@@ -45,7 +46,7 @@ class SiteZone:
 
 
 def named(api: CloudflareApi, site: SiteSettings) -> list[SiteZone]:
-    """The zones that the settings may mean. Raises the errors of CloudflareApi."""
+    """Return the zones that the settings may mean. Raises the errors of CloudflareApi."""
     if not site.zone_id:
         return [_zone(each) for each in api.all("/zones", name=site.zone)]
     try:
@@ -57,7 +58,7 @@ def named(api: CloudflareApi, site: SiteSettings) -> list[SiteZone]:
 
 
 def choice_fault(site: SiteSettings, zones: Sequence[SiteZone]) -> str | None:
-    """Why it is not one zone that the settings mean; none is right where one is to be made."""
+    """Return why the settings do not mean exactly one zone. No zone is right where one will be created."""
     if site.zone_id and not zones:
         return f"rollcall:site.zoneId: this Cloudflare token sees no zone {site.zone_id}. Correct the id, or give the token the zone."
     if site.zone_id and zones[0].name != site.zone:
@@ -72,12 +73,15 @@ def choice_fault(site: SiteSettings, zones: Sequence[SiteZone]) -> str | None:
 
 
 def is_joined(settings: Settings) -> bool:
-    """Whether machines are to be at the site's host."""
+    """Return whether machines will be at the site's host."""
     return any(fleet.count for fleet in settings.fleets if SITE_JOIN in fleet.joins)
 
 
 def answer_fault(site: SiteSettings, zone: SiteZone | None) -> str | None:
-    """Why the site's host would not be answered with the machines, or with the edge; `zone` is None where it is to be made."""
+    """Return why the site's host would not be answered with the machines, or with the edge.
+
+    `zone` None: it will be created.
+    """
     if zone is None:
         return (
             f"rollcall:site.create: the zone {site.zone} is to be made, and no name in it resolves before its registrar names "
@@ -104,7 +108,7 @@ def answer_fault(site: SiteSettings, zone: SiteZone | None) -> str | None:
 
 
 def room_fault(api: CloudflareApi, settings: Settings, site: SiteSettings, zone: SiteZone) -> str | None:
-    """Why the zone's plan would not hold the machines' records beside those that others have there. Raises the errors of CloudflareApi.
+    """Return why the zone's plan has no room for the machines' records beside the existing ones. Raises the errors of CloudflareApi.
 
     Cloudflare counts all records of a zone: https://developers.cloudflare.com/dns/manage-dns-records/#dns-records-quota
     """
@@ -121,13 +125,13 @@ def room_fault(api: CloudflareApi, settings: Settings, site: SiteSettings, zone:
 
 
 def records_needed(settings: Settings) -> int:
-    """How many records the stack has in the site's zone at the most: each machine's, the largest fleet's twice, and the apex."""
+    """Return the most records that the stack has in the site's zone: each machine's, the largest fleet's twice, and the apex."""
     records = [fleet.count * (2 if fleet.ipv6 else 1) for fleet in settings.fleets if SITE_JOIN in fleet.joins]
     return sum(records) + max(records, default=0) + 1
 
 
 def _held_by_plan(zone: SiteZone) -> int:
-    """What is known of the zone's quota; one that was raised is known to its owner only."""
+    """Return the known quota of the zone. If it was raised, only its owner knows that."""
     if zone.plan == "free":
         return _FREE_SINCE_2024 if zone.created_on >= "2024-09" else _FREE_BEFORE
     return _PAID.get(zone.plan, _UNLIMITED)
@@ -141,7 +145,7 @@ def _is_ours(record: Mapping[str, Any], settings: Settings, site: SiteSettings) 
 
 
 def account_fault(api: CloudflareApi, site: SiteSettings) -> str | None:
-    """Why it is not one account in which a new zone is to be made. Raises the errors of CloudflareApi."""
+    """Return why the account for a new zone is not exactly one. Raises the errors of CloudflareApi."""
     accounts = {str(each["id"]): str(each.get("name")) for each in api.all("/accounts")}
     if site.account_id:
         known = site.account_id in accounts or not accounts

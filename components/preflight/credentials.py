@@ -1,4 +1,4 @@
-"""Whether each account can be reached with the credentials that are given, and has the zones that are named."""
+"""Check whether each account can be reached with the given credentials, and has the zones that are named."""
 
 from __future__ import annotations
 
@@ -40,8 +40,11 @@ from components.preflight.stack_config import config
 
 @dataclass(frozen=True, kw_only=True)
 class CloudflareFound:
-    """`fault` keeps us from working there; `token_account` is the id of the account that owns the operator's token, empty for a user's.
-    `owner` is the path of that owner, and `api` the operator's requests where the stack makes tokens."""
+    """What was found at Cloudflare.
+
+    `fault` is why it cannot be used. `token_account` is the id of the account that owns the operator's token, empty for
+    a user's. `owner` is the path of that owner, and `api` sends the operator's requests where the stack makes tokens.
+    """
 
     fault: str | None = None
     token_account: str = ""
@@ -50,13 +53,15 @@ class CloudflareFound:
 
 
 def cloudflare_fault(site: SiteSettings, *, joined: bool = False) -> str | None:
-    """What keeps us from working in Cloudflare. The zone must be in the account unless it is to be made, and active if machines are
-    to be in it (`joined`)."""
+    """Return the reason why the Cloudflare account cannot be used, or None.
+
+    The zone must be in the account unless it will be created, and active if machines will be in it (`joined`).
+    """
     return cloudflare_found(site, joined=joined).fault
 
 
 def cloudflare_found(site: SiteSettings, *, joined: bool = False) -> CloudflareFound:
-    """What Cloudflare says to the operator's token, and of the site's zone."""
+    """Return what Cloudflare answers to the operator's token, and about the site's zone."""
     given = cloudflare_tokens.machine_token()
     token, url = cloudflare_token(config), cloudflare_url(config)
     key = cloudflare_token_key(config)
@@ -85,7 +90,7 @@ def cloudflare_found(site: SiteSettings, *, joined: bool = False) -> CloudflareF
 
 
 def aws_faults(settings: Settings) -> list[str]:
-    """What keeps us from working in AWS, in the directory's hosted zone, and in each region that fleets name."""
+    """Return why AWS, the directory's hosted zone, or a region that fleets name cannot be used."""
     from components.aws.session import session_of
 
     try:
@@ -110,7 +115,10 @@ def aws_faults(settings: Settings) -> list[str]:
 
 
 def account_fault() -> str | None:
-    """Whether the AWS provider works in another account than the rest of the program: an `up` would be half in each."""
+    """Check that the AWS provider and the rest of the program use the same account.
+
+    Otherwise an `up` would be half in each.
+    """
     from components.aws.session import session_of
     from components.resources.ec2_lookups import provider_identity
 
@@ -124,7 +132,10 @@ def account_fault() -> str | None:
 
 
 def region_faults(region: str, fleets: Sequence[FleetSettings]) -> list[str]:
-    """What keeps these fleets from another region than the stack's own, whose credentials are good."""
+    """Return why these fleets cannot use another region than the stack's.
+
+    The credentials for the stack's region are good.
+    """
     from botocore.exceptions import ClientError
 
     from components.aws.session import session_of
@@ -146,7 +157,7 @@ def region_faults(region: str, fleets: Sequence[FleetSettings]) -> list[str]:
 
 
 def directory_fault(route53: Any, settings: Settings, directory: ServiceDiscoverySettings) -> str | None:
-    """What keeps the directory from being in its hosted zone, or machines that join it from being answered there."""
+    """Return why the directory cannot be in its hosted zone, or why machines that join it would not be answered there."""
     fault = zone_fault(route53, directory)
     joined = any(fleet.count for fleet in settings.fleets for join in fleet.joins if join != SITE_JOIN)
     if fault or not joined or hosted_zone(route53, directory):
@@ -159,7 +170,7 @@ def directory_fault(route53: Any, settings: Settings, directory: ServiceDiscover
 
 
 def zone_fault(route53: Any, directory: ServiceDiscoverySettings) -> str | None:
-    """What keeps the directory from being in its hosted zone."""
+    """Return why the directory cannot be in its hosted zone."""
     key = "rollcall:serviceDiscovery.zone"
     if directory.zone_id:
         return _zone_id_fault(route53, directory)
@@ -200,7 +211,7 @@ def _described(zone: dict[str, Any]) -> str:
 
 
 def joyent_faults(settings: Settings) -> list[str]:
-    """What keeps us from working in Triton, in each data centre that fleets name."""
+    """Return why Triton cannot be used, in each data centre that fleets name."""
     from components.joyent.errors import CloudApiError, NotFoundError
 
     faults = []
@@ -215,12 +226,12 @@ def joyent_faults(settings: Settings) -> list[str]:
 
 
 def triton(settings: Settings, datacenter: str = "") -> CloudApi:
-    """A client of the data centre of this name, or of the one that is configured. Raises CloudApiError."""
+    """Return a client of the data centre with this name, or of the configured one. Raises CloudApiError."""
     return triton_session(settings, datacenter).api
 
 
 def triton_session(settings: Settings, datacenter: str = "") -> Session:
-    """As `triton`, with the catalogue that all of this process share."""
+    """Return a session as for `triton`, with the catalogue that the whole process shares."""
     from components.joyent.session import session_of
 
     told = settings.joyent

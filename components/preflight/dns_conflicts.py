@@ -23,15 +23,17 @@ from components.resources.service_directory import ENUMERATION
 from components.resources.zone_soa import mark_name
 from rollcall.route53 import LABEL
 
-# Where agents challenge each other, below a host or a zone (rollcall.settings.challenge_name).
+# The names at which agents challenge each other, below a host or a zone (rollcall.settings.challenge_name).
 CHALLENGES = f"c.{LABEL}"
 _DELEGATION, _SUBTREE_ALIAS = "NS", "DNAME"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """Records of `types` that are to be at `name`, or names below it where there are no types. `key` is where the configuration
-    says so, `otherwise` what to change there."""
+    """Records of `types` that will be at `name`, or names below it where there are no types.
+
+    `key` is the key of the configuration, `otherwise` what to change there.
+    """
 
     key: str
     name: str
@@ -41,7 +43,7 @@ class Wanted:
 
 @dataclass(frozen=True, kw_only=True)
 class Present:
-    """A record set that is there. `routed`: it is an alias or has a routing policy."""
+    """An existing record set. `routed`: it is an alias or has a routing policy."""
 
     value: str
     routed: bool = False
@@ -51,7 +53,10 @@ At = Callable[[str], Mapping[str, Present]]
 
 
 def faults(zone: str, wanted: Iterable[Wanted], at: At) -> list[str]:
-    """Name each record that is in the way, once, with the names that it concerns. `at` gives the record sets at a name by type."""
+    """Name each conflicting record once, with the names that it concerns.
+
+    `at` gives the record sets at a name by type.
+    """
     problems: dict[tuple[str, str], _Problem] = {}
     concerned: dict[tuple[str, str], list[str]] = {}
     for each in wanted:
@@ -63,7 +68,7 @@ def faults(zone: str, wanted: Iterable[Wanted], at: At) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Problem:
-    """The record set at `owner` that is in the way, and the fault with `{names}` for those that it concerns."""
+    """The conflicting record set at `owner`, and the fault with `{names}` for the names that it concerns."""
 
     owner: str
     type: str
@@ -104,7 +109,7 @@ def _beside(wanted: Wanted, here: Mapping[str, Present]) -> Iterator[_Problem]:
 
 
 def _path(name: str, zone: str) -> list[str]:
-    """The zone's own name, then each name below it down to `name`."""
+    """Return the zone's name, then each name below it down to `name`."""
     labels = name.removesuffix(zone).rstrip(".").split(".")
     return [zone, *(".".join((*labels[at:], zone)) for at in range(len(labels) - 1, -1, -1))]
 
@@ -118,7 +123,7 @@ def _shown(names: Iterable[str]) -> str:
 
 
 def of_site(settings: Settings) -> list[Wanted]:
-    """The host of the site, if machines are to be there, and the names below it at which they are challenged."""
+    """Return the host of the site, if machines will be there, and the names below it at which they are challenged."""
     site = settings.site
     joining = [fleet for fleet in settings.fleets if SITE_JOIN in fleet.joins and fleet.count]
     if site is None or not joining:
@@ -129,7 +134,7 @@ def of_site(settings: Settings) -> list[Wanted]:
 
 
 def of_directory(directory: ServiceDiscoverySettings) -> list[Wanted]:
-    """What the directory keeps in its zone, and the names that machines write."""
+    """Return what the directory writes into its zone, and the names that machines write."""
     zone, key = directory.zone, "rollcall:serviceDiscovery"
     found = []
     if directory.publish_service_types:
@@ -170,7 +175,7 @@ def of_directory(directory: ServiceDiscoverySettings) -> list[Wanted]:
 
 
 def in_cloudflare(records: Callable[[str], Iterable[Any]]) -> At:
-    """`records` lists a zone's records at a name, as rollcall.cloudflare has them."""
+    """Return the reader for Cloudflare. `records` lists a zone's records at a name, as rollcall.cloudflare has them."""
 
     @functools.cache
     def at(name: str) -> Mapping[str, Present]:
@@ -183,7 +188,7 @@ def in_cloudflare(records: Callable[[str], Iterable[Any]]) -> At:
 
 
 def in_route53(sets: Sets) -> At:
-    """`sets` gives a zone's record sets at a name with its final dot, by type."""
+    """Return the reader for Route53. `sets` gives a zone's record sets at a name with its final dot, by type."""
 
     def at(name: str) -> Mapping[str, Present]:
         return {kind: _present(each) for kind, each in sets(f"{name}.").items()}

@@ -1,8 +1,8 @@
-"""What keeps zones at a name server that takes dynamic updates (RFC 2136) from being worked with: nothing is changed to find out.
+"""Check that zones that take dynamic updates (RFC 2136) can be used, without a change to them.
 
-The server must answer, have the zone with authority, let the keys list it, and let them change what each is for. Whether it does is asked
-by adding records if they are there already, which they are not: BIND and Knot say first whether the key may, and then that the
-prerequisite is not met (RFC 2136 sections 2.4.2 and 3.3).
+The server must answer, have the zone with authority, let the keys list it, and let them change what each is for. The
+last point is checked by an update on the condition that certain records exist, which do not exist. BIND and Knot check
+first whether the key may do it, and then answer that the prerequisite is not met (RFC 2136 sections 2.4.2 and 3.3).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _WITHIN_S = 10.0
 Get = Callable[[str], str | None]
 
 
-# A record that nobody has, as (name, type, value). Those of one list are changed by one update.
+# A record that does not exist, as (name, type, value). One update changes all records of a list.
 _Record = tuple[str, str, str]
 _NOBODY = {
     "A": "0.0.0.0",
@@ -67,7 +67,7 @@ def _records(*names: tuple[str, str]) -> tuple[_Record, ...]:
 
 
 def faults(settings: Settings, config: Get) -> list[str]:
-    """Each fault of the zones with `provider: rfc2136`. `config` gives a key of the stack's configuration."""
+    """Return each fault of the zones with `provider: rfc2136`. `config` gives a key of the stack's configuration."""
     zones = list(_zones(settings))
     if not zones:
         return []
@@ -109,7 +109,7 @@ def _zones(settings: Settings) -> Iterator[_Zone]:
 
 
 def _faults(zone: _Zone, config: Get) -> list[str]:
-    """What is wrong with one zone: the first thing that keeps the rest from being asked, or what is in the way in it."""
+    """Return what is wrong with one zone: the first fault that prevents further checks, or the conflicting records in it."""
     own, machines = tsig_key(config), machine_tsig_key(config)
     if fault := _key_fault(zone, tsig_key_from(config), own, zone.program):
         return [fault]
@@ -122,7 +122,7 @@ def _faults(zone: _Zone, config: Get) -> list[str]:
 
 
 def _key_fault(zone: _Zone, name: str, key: str, changes: Iterable[tuple[_Record, ...]]) -> str | None:
-    """What the server says to the key that is called `name` in the configuration."""
+    """Return what the server answers to the key with the name `name` in the configuration."""
     try:
         asked = store_of(zone.domain, zone.server, key).zone
     except RollcallError:

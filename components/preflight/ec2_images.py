@@ -1,5 +1,6 @@
-"""Refuse images that EC2 would not start a fleet's machines from: one that is not there, or is for other processors than the type's.
+"""Refuse images from which EC2 would not start a fleet's machines.
 
+Such an image does not exist, or is for other processors than those of the instance type.
 https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeImages.html
 """
 
@@ -20,7 +21,10 @@ def faults(
     architectures: Mapping[str, Sequence[str]],
     client: Callable[[str], Any],
 ) -> list[str]:
-    """What is wrong with the images of fleets that make machines. `architectures` are those of each type. Raises what clients raise."""
+    """Return what is wrong with the images of fleets that create machines.
+
+    `architectures` are those of each type. Raises what clients raise.
+    """
     found = []
     for fleet in fleets:
         key = f"rollcall:fleets.{fleet.name}.image"
@@ -46,7 +50,7 @@ def faults(
 
 
 def _image(fleet: FleetSettings, client: Callable[[str], Any]) -> Mapping[str, Any]:
-    """What EC2 says of the image that the configuration names. Raises LookupError with what is not there."""
+    """Return what EC2 says of the configured image. Raises LookupError with what does not exist."""
     from botocore.exceptions import ClientError
 
     ami = fleet.image

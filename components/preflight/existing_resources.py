@@ -1,8 +1,8 @@
-"""What stands already where the stack's static records and its zones are to stand: ours and forgotten, or somebody else's.
+"""Find what exists already where the stack's static records and its zones will be: ours and forgotten, or of others.
 
-An `up` that was cut short may have made a record that no state knows, and no API of DNS takes the same twice. What is ours is given
-to the engine as an import; what is not is refused here, by name and with the fix. What the state has is not checked here: a
-difference there is drift, which the engine shows.
+An `up` that was cut short may have created a record that no state contains, and no DNS API takes the same record twice.
+A record of ours is given to the engine as an import. Any other one is refused here, by name and with the fix. What the
+state has is not checked here: a difference there is drift, which the engine shows.
 """
 
 from __future__ import annotations
@@ -30,14 +30,17 @@ _INSTANCE = "aws:ec2/instance:Instance"
 _SETTING, _COMMAND = "cloudflare:index/zoneSetting:ZoneSetting", "command:local:Command"
 _DEREGISTRATION = "pulumi-python:dynamic/rollcall:Deregistration"
 _ROLL_CALL = "pulumi-python:dynamic/rollcall:RollCall"
-# What cannot stand beside a CNAME, or be it.
+# The types that cannot be beside a CNAME, and CNAME itself.
 _IN_THE_WAY = ("A", "AAAA", "CNAME")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Standing(ExistingResources):
-    """What is there, and what that means: `faults` must be fixed before anything is made; `warnings` and `notes` are said at a preview.
-    `lost_tokens` are Cloudflare's that `up` revokes."""
+    """What exists, and what that means.
+
+    `faults` must be fixed before anything is created. `warnings` and `notes` are shown at a preview. `lost_tokens` are
+    Cloudflare tokens that `up` revokes.
+    """
 
     faults: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -61,8 +64,11 @@ class Standing(ExistingResources):
 
 
 def apex(site: SiteSettings, stack: str, present: Iterable[Record], state: Held) -> Standing:
-    """`present` is what stands at the zone's apex. Ours is a CNAME with this stack's comment: that of a record in the state may be
-    another one, and the id tells. A record that the state has lost to a hand-made one with the comment is ours as well."""
+    """Compare the site's apex with `present`, the records that exist there.
+
+    Ours is a CNAME with this stack's comment. A record that the state contains may have another comment; its id
+    identifies it. A record with our comment is ours too, if it was made by hand in place of the one in the state.
+    """
     if not site.apex:
         return Standing()
     held = state.outputs(_RECORD, APEX)
@@ -86,7 +92,10 @@ def apex(site: SiteSettings, stack: str, present: Iterable[Record], state: Held)
 
 
 def directory(settings: ServiceDiscoverySettings, zone: str, sets: Sets, state: Held) -> Standing:
-    """Route53 has no comments: what has our values and TTL to the byte is ours, or as good."""
+    """Find the directory's records.
+
+    Route53 has no comments: a record with exactly our values and TTL counts as ours.
+    """
     found = Standing()
     for each in static_records(settings):
         here = sets(f"{each.name}.").get(each.type)
@@ -115,7 +124,10 @@ def _refused(wanted: StaticRecord, here: Mapping[str, Any]) -> str:
 
 
 def zones(site: str | None, hosted: str | None, state: Held, names: tuple[str, str]) -> Standing:
-    """`site` and `hosted` are the ids of zones that are there although the stack is to make them; `names` what they are called."""
+    """Compare the zones.
+
+    `site` and `hosted` are the ids of existing zones that the stack would create; `names` are their names.
+    """
     found = Standing()
     for key, kind, resource, id_, name in (
         ("site", _ZONE, SITE_ZONE, site, names[0]),
@@ -128,12 +140,18 @@ def zones(site: str | None, hosted: str | None, state: Held, names: tuple[str, s
 
 
 def fleets(state: Held) -> Standing:
-    """Each machine has a Deregistration, which is made before it and goes after it."""
+    """Return the fleets in the state.
+
+    Each machine has a Deregistration, which is created before it and deleted after it.
+    """
     return Standing(fleets=frozenset(str(each["fleet"]) for each in state.outputs_of(_DEREGISTRATION)))
 
 
 def uncounted(state: Held) -> Standing:
-    """The machines of an `up` that failed before its roll calls: they leave like any other, should another `up` not want them."""
+    """Return the machines of an `up` that failed before its roll calls.
+
+    They leave like any other machine, if another `up` does not want them.
+    """
     counted = {
         str(member["generation"]) for each in state.outputs_of(_ROLL_CALL) for member in each.get("members") or ()
     }
@@ -144,7 +162,7 @@ def uncounted(state: Held) -> Standing:
 
 
 def renamed(state: Held, stack: str) -> Standing:
-    """The machines that were made under another stack id: the stack, or its project, has been renamed since."""
+    """Return the machines that were created under another stack id: the stack, or its project, has been renamed since."""
     made = {f"{each['fleet']}-{each['machine']}": str(each["stack"]) for each in state.outputs_of(_DEREGISTRATION)}
     found = {name: former for name, former in made.items() if former != stack}
     return Standing(
@@ -158,7 +176,10 @@ def renamed(state: Held, stack: str) -> Standing:
 
 
 def settings_left(site: SiteSettings, state: Held) -> Standing:
-    """A zone setting that the program no longer declares stays as it is: nobody knows what it was before."""
+    """Report zone settings that the program no longer declares.
+
+    They stay as they are, because the previous values are not stored.
+    """
     if site.proxied or (_SETTING, "site-ssl") not in state:
         return Standing()
     return Standing(
@@ -170,12 +191,12 @@ def settings_left(site: SiteSettings, state: Held) -> Standing:
 
 
 def drained_by_ssh(machines: Sequence[str], state: Held) -> Standing:
-    """Of `machines` (`web-0`) those with a command in the state that drains them."""
+    """Return those of `machines` (`web-0`) that have a command in the state that drains them."""
     return Standing(by_ssh=frozenset(each for each in machines if (_COMMAND, leave_name(each)) in state))
 
 
 def instances(names: Sequence[str], state: Held) -> Standing:
-    """Instances that were imported: the userdata runs at the first boot and never again, so each is replaced, successor first."""
+    """Return imported instances. User data runs at the first boot only, so each is replaced, successor first."""
     held = {name: state.outputs(_INSTANCE, name) for name in names}
     found = [name for name, outputs in held.items() if outputs is not None and not _is_booted_by_us(outputs)]
     return Standing(

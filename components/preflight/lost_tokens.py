@@ -1,8 +1,8 @@
 """Find tokens of this stack's machines that no state has, because the answer to their creation was lost.
 
-Cloudflare's provider sends a request again when its connection breaks, and a token's name need not be unique: then there are two tokens
-that may edit the zone, and the value of one of them nobody has. It was never used. One that was used may be that of a rotation that was
-interrupted, and machines may have it: it stays.
+Cloudflare's provider sends a request again when its connection breaks, and a token's name need not be unique. Then
+there are two tokens that may edit the zone, and the value of one of them was lost. That token was never used. A token
+that was used may be from a rotation that was interrupted, and machines may have it, so it stays.
 https://developers.cloudflare.com/api/resources/user/subresources/tokens/
 """
 
@@ -20,7 +20,7 @@ TYPES = ("cloudflare:index/apiToken:ApiToken", "cloudflare:index/accountToken:Ac
 
 @dataclass(frozen=True, kw_only=True)
 class LostToken:
-    """`owner` is the path of its owner in the API; `issued_on` a time as the API writes it."""
+    """A token. `owner` is the path of its owner in the API; `issued_on` is a time as the API writes it."""
 
     id: str
     name: str
@@ -35,14 +35,17 @@ class LostToken:
 
 
 def known_to(state: Held) -> set[str] | None:
-    """Return the ids of the tokens in a state; None if it does not say them all."""
+    """Return the ids of the tokens in a state; None if the state does not have all ids."""
     found = [outputs.get("id") for kind in TYPES for outputs in state.outputs_of(kind)]
     return {str(each) for each in found} if all(found) else None
 
 
 def lost(api: CloudflareApi, owner: str, stack: str, known: Collection[str] | None) -> list[LostToken]:
-    """Return the tokens with the name of this stack's that are not `known`, and that were never used. `owner` is the path of their
-    owner. An operator's token that may not list tokens finds none. Raises the errors of CloudflareApi."""
+    """Return the tokens with this stack's token name that are not `known`, and that were never used.
+
+    `owner` is the path of their owner. An operator's token that may not list tokens finds none. Raises the errors of
+    CloudflareApi.
+    """
     if known is None:
         return []
     try:

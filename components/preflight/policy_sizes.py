@@ -13,7 +13,7 @@ from components.resources.dns_credentials import ORIGIN, PROBE_KEY, TOKEN, join_
 from components.resources.releases import FOLDER
 from components.resources.zones import TSIG
 
-# Characters that are no blanks, in all inline policies of one.
+# Characters without blanks, in all inline policies of one role or user.
 MOST = {"role": 10240, "user": 2048}
 # Ids of hosted zones are 32 characters at most: https://docs.aws.amazon.com/Route53/latest/APIReference/API_HostedZone.html
 _LONGEST_ID = 32
@@ -25,8 +25,11 @@ _PARTITIONS = {"cn-": "aws-cn", "us-gov-": "aws-us-gov"}
 
 
 def faults(settings: Settings, *, zone: str, region: str) -> list[str]:
-    """What IAM would refuse. `zone` is the id of the directory's hosted zone, empty where it is not known yet; `region` the stack's own
-    AWS region."""
+    """Return what IAM would refuse.
+
+    `zone` is the id of the directory's hosted zone, empty where it is not known yet. `region` is the stack's AWS
+    region.
+    """
     partition = next((name for start, name in _PARTITIONS.items() if region.startswith(start)), "aws")
     zone_arn = f"arn:{partition}:route53:::hostedzone/{zone or 'Z' * _LONGEST_ID}"
 
@@ -46,7 +49,7 @@ def faults(settings: Settings, *, zone: str, region: str) -> list[str]:
 
 
 def owner(settings: Settings, fleet: FleetSettings) -> str:
-    """Who gets the fleet's rights: a role on EC2, elsewhere a user, if the fleet joins a service; else an empty text."""
+    """Return the role (on EC2) or user that gets the fleet's rights. A user: only if the fleet joins a service; else an empty text."""
     if fleet.cloud == "aws":
         return "role"
     return "user" if _sets(settings, fleet) else ""
@@ -55,8 +58,10 @@ def owner(settings: Settings, fleet: FleetSettings) -> str:
 def document(
     settings: Settings, fleet: FleetSettings, zone_arn: str, parameter: Callable[[str], str], objects: str
 ) -> str:
-    """The policy that the fleet's registrar will write; `parameter` gives the ARN of a secret's SSM parameter, `objects` is that of the
-    releases."""
+    """Return the policy that the fleet's role or user will get.
+
+    `parameter` gives the ARN of a secret's SSM parameter. `objects` is the ARN of the releases.
+    """
     secrets = [PROBE_KEY, *_secrets(settings, fleet)] if fleet.cloud == "aws" else []
     if fleet.cloud == "aws":
         secrets += workload_secrets.names_of(settings.workloads_of(fleet))
@@ -66,7 +71,7 @@ def document(
 
 
 def _secrets(settings: Settings, fleet: FleetSettings) -> list[str]:
-    """The secrets that a fleet needs for what it joins."""
+    """Return the secrets that a fleet needs for what it joins."""
     site, directory = settings.site, settings.service_discovery
     found = []
     if site is not None and SITE_JOIN in fleet.joins:
@@ -77,7 +82,7 @@ def _secrets(settings: Settings, fleet: FleetSettings) -> list[str]:
 
 
 def len_of(policy: str) -> int:
-    """How long IAM takes it to be."""
+    """Return the length of a policy as IAM counts it."""
     return len("".join(policy.split()))
 
 

@@ -1,7 +1,8 @@
-"""What an `up` would make anew, and whether the accounts' quotas hold it while successors stand beside their predecessors.
+"""Calculate what an `up` would create, and check the accounts' quotas, while new machines run beside the ones that they replace.
 
-AWS limits the vCPUs of running on-demand instances, for each class of types and each region (Service Quotas). Triton limits
-machines, memory and disk where its operator has the plugin for it (CloudAPI's GetAccountLimits); elsewhere nothing tells.
+AWS limits the vCPUs of running on-demand instances, for each class of types and each region (Service Quotas). Triton
+limits machines, memory and disk where its operator has the plugin for it (CloudAPI's GetAccountLimits). Elsewhere the
+limits cannot be read.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from rollcall.settings import FLEET, MACHINE, STACK
 if TYPE_CHECKING:
     from components.joyent.catalogue import Catalogue
 
-# Which quota holds the vCPUs of a type, by the letters that its name begins with. Other classes are not asked about.
+# Which quota limits the vCPUs of a type, by the letters that its name begins with. Other classes are not asked about.
 # https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-instance-quotas.html
 _STANDARD = ("L-1216C47A", "vCPUs of standard on-demand instances")
 _CLASSES = {
@@ -37,7 +38,7 @@ _COUNTED = ("pending", "running")
 
 @dataclass(frozen=True, kw_only=True)
 class Births:
-    """What a fleet would make: `made` machines, `replaced` of them in the place of others; `there` are there now."""
+    """What a fleet would create: `made` machines, of which `replaced` replace others; `there` exist now."""
 
     fleet: str
     made: int
@@ -46,7 +47,7 @@ class Births:
 
     @property
     def note(self) -> str | None:
-        """What a reviewer should know beforehand."""
+        """Return what a reviewer should know beforehand."""
         if not self.replaced:
             return None
         return (
@@ -57,7 +58,7 @@ class Births:
 
 @dataclass(frozen=True, kw_only=True)
 class Quota:
-    """`what` is limited to `value`, and `used` of it; `fix` is how to get more."""
+    """A limit: `what` is limited to `value`, and `used` of it is in use. `fix` is how to get more."""
 
     what: str
     value: float
@@ -67,7 +68,7 @@ class Quota:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """`faults` must be fixed before anything is made; `warnings` and `notes` are only shown."""
+    """Findings. `faults` must be fixed before anything is created; `warnings` and `notes` are only shown."""
 
     faults: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -83,7 +84,10 @@ _PARTS = ("faults", "warnings", "notes")
 
 
 def births(told: FleetSettings, machines: Iterable[tuple[str, bool]]) -> Births:
-    """`machines` are those that are there: the name in the fleet (`0`, `1`, …), and whether it is what the fleet wants."""
+    """Return what a fleet would create.
+
+    `machines` are those that exist: the name in the fleet (`0`, `1`, …), and whether it is what the fleet wants.
+    """
     there = list(machines)
     present, fitting = {name for name, _ in there}, {name for name, fits in there if fits}
     wanted = {str(index) for index in range(told.count)}
@@ -96,10 +100,13 @@ def births(told: FleetSettings, machines: Iterable[tuple[str, bool]]) -> Births:
 
 
 def over(quota: Quota, costs: Sequence[tuple[Births, float]], *, again: Sequence[tuple[FleetSettings, float]]) -> Found:
-    """Whether a quota holds what is made (`costs`: what each machine takes of it), and what a replacement of all machines (`again`)
-    would take. The first is a fault, the second may be long in coming and is only said."""
+    """Report a quota that is too small for what is created, or for a replacement of all machines (`again`).
+
+    `costs` is what each machine takes of it. The first is a fault. The replacement may not happen for a long time, so
+    it is only a warning.
+    """
     need = quota.used + sum(each.made * cost for each, cost in costs)
-    # What is over it already is nobody's fault who makes nothing.
+    # A quota that is already exceeded is not an error when nothing is created.
     if need > quota.value and need > quota.used:
         made = ", ".join(
             f"{each.fleet} makes {each.made} × {cost:g}{_instead(each)}" for each, cost in costs if each.made
@@ -131,8 +138,11 @@ def _instead(each: Births) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class _Region:
-    """What EC2 has in a region: instances, the vCPUs and architectures of each type that is used or wanted, and which of the wanted
-    key pairs. `offered` are all zones that have a type, `zones` those of them that have a default subnet."""
+    """What EC2 has in a region.
+
+    It has the instances, the vCPUs and architectures of each type that is used or wanted, and which of the wanted key
+    pairs exist. `offered` are all zones that have a type, `zones` those of them that have a default subnet.
+    """
 
     name: str
     default_vpc: bool
@@ -146,12 +156,12 @@ class _Region:
 
 
 def look_at_ec2(fleets: Sequence[FleetSettings], stack: str, region: str, client: Callable[[str], Any]) -> Found:
-    """The fleets of one region. `client` makes boto3's for a service. Raises what EC2's client raises."""
+    """Check the fleets of one region. `client` makes boto3's clients for a service. Raises what EC2's client raises."""
     here = _seen(fleets, region, client("ec2"))
     wrong = {each.name: fault for each in fleets if (fault := _type_fault(each, here))}
     faults = [*([] if here.default_vpc else [_vpc_fault(fleets, region)]), *wrong.values()]
     made = {each.name: births(each, _machines(each, stack, here)) for each in fleets}
-    # EC2 asks for the key pair and the image when it makes a machine, and not afterwards.
+    # EC2 needs the key pair and the image when it creates a machine, and not afterwards.
     making = [each for each in fleets if made[each.name].made]
     faults += [fault for each in making if (fault := _key_pair_fault(each, here))]
     faults += ec2_images.faults(making, region, here.architectures, client)
@@ -211,7 +221,7 @@ def _seen(fleets: Sequence[FleetSettings], region: str, ec2: Any) -> _Region:
 
 
 def _vpc_fault(fleets: Sequence[FleetSettings], region: str) -> str:
-    """https://docs.aws.amazon.com/vpc/latest/userguide/work-with-default-vpc.html#create-default-vpc"""
+    """Check the default VPC: https://docs.aws.amazon.com/vpc/latest/userguide/work-with-default-vpc.html#create-default-vpc"""
     return (
         f"rollcall:fleets: {region} has no default VPC, and the machines of {', '.join(each.name for each in fleets)} are to be in its "
         f"subnets. Run `aws ec2 create-default-vpc --region {region}`, which makes one with a subnet in each zone, or give them another "
@@ -235,7 +245,7 @@ def _type_fault(told: FleetSettings, here: _Region) -> str | None:
 
 
 def _key_pair_fault(told: FleetSettings, here: _Region) -> str | None:
-    """A key pair is of one region."""
+    """Check that the key pair exists in the region. A key pair belongs to one region."""
     name = told.ssh.key_name if told.ssh else None
     if name is None or name in here.key_pairs:
         return None
@@ -246,7 +256,7 @@ def _key_pair_fault(told: FleetSettings, here: _Region) -> str | None:
 
 
 def _ipv6_fault(told: FleetSettings, here: _Region) -> str | None:
-    """A default VPC has no IPv6 before its owner asks for it."""
+    """Check IPv6. A default VPC has none before its owner asks for it."""
     usable = [each for each in here.subnets if each["AvailabilityZone"] in here.zones[told.size]]
     if any(has_ipv6(each) for each in usable):
         return None
@@ -260,7 +270,7 @@ def _ipv6_fault(told: FleetSettings, here: _Region) -> str | None:
 
 
 def has_ipv6(subnet: Mapping[str, Any]) -> bool:
-    """Whether machines in this subnet of EC2's can have an IPv6 address."""
+    """Return whether machines in this EC2 subnet can have an IPv6 address."""
     found = subnet.get("Ipv6CidrBlockAssociationSet") or ()
     return any(each["Ipv6CidrBlockState"]["State"] == "associated" for each in found)
 
@@ -275,7 +285,7 @@ def _machines(told: FleetSettings, stack: str, here: _Region) -> list[tuple[str,
 
 
 def _used(here: _Region, code: str) -> float:
-    """The vCPUs that count: of what runs or is about to, not of spot instances or of hosts of one's own."""
+    """Return the vCPUs that count: of instances that run or will, without spot instances and dedicated hosts."""
     counted = Counter(
         each["InstanceType"]
         for each in here.instances
@@ -293,7 +303,10 @@ def _kind(size: str) -> str:
 
 
 def _applied(quotas: Any, quota: str, region: str) -> tuple[float | None, str]:
-    """The quota, or None and why it is not known: that is no reason to fail, since EC2 itself would."""
+    """Return the quota, or None and why it is not known.
+
+    An unknown quota is not a fault, since EC2 itself would refuse.
+    """
     from botocore.exceptions import BotoCoreError, ClientError
 
     asked = {"ServiceCode": "ec2", "QuotaCode": quota}
@@ -301,7 +314,7 @@ def _applied(quotas: Any, quota: str, region: str) -> tuple[float | None, str]:
         try:
             return float(quotas.get_service_quota(**asked)["Quota"]["Value"]), ""
         except quotas.exceptions.NoSuchResourceException:
-            # Never raised in this account, so it has no value of its own.
+            # The quota was never raised in this account, so the account has no separate value.
             return float(quotas.get_aws_default_service_quota(**asked)["Quota"]["Value"]), ""
     except (ClientError, BotoCoreError) as failed:
         code = api_errors.code_of(failed) if isinstance(failed, ClientError) else type(failed).__name__
@@ -329,8 +342,11 @@ def look_at_triton(
     networks: Mapping[str, Sequence[str]] | None = None,
     catalogue: Catalogue | None = None,
 ) -> Found:
-    """The fleets of one data centre, which is named if it is not the configured one. `api` is a CloudApi; `networks` has the ids of
-    those that a fleet's machines are to be on, by its name; `catalogue` is asked for what machines are made of. Raises CloudApiError."""
+    """Check the fleets of one data centre, which is named if it is not the configured one. Raises CloudApiError.
+
+    `api` is a CloudApi. `networks` has the ids of the networks that a fleet's machines will be on, by its name.
+    `catalogue` has what machines consist of.
+    """
     wanted = networks or {}
     where = f" in {datacenter}" if datacenter else ""
     tagged = api.list_machines(tags={STACK: stack})
@@ -343,13 +359,13 @@ def look_at_triton(
             fits = is_of(tags.get(VERSION, ""), told) and is_on(each.networks, wanted.get(told.name, ()), listed)
             there += [(tags.get(MACHINE, ""), fits)] if tags.get(FLEET) == told.name else []
         made[told.name] = births(told, there)
-    # An adopted machine is there, of whatever it was made.
+    # An adopted machine exists already, with whatever it was created from.
     making = [each for each in fleets if made[each.name].made > len(each.adopt)]
     found = Found(
         faults=tuple(_offer_faults(making, catalogue)) if catalogue else (),
         notes=tuple(note for each in made.values() if (note := each.note)),
     )
-    # 0 is unlimited; one with `check` holds for some images only.
+    # 0 is unlimited. A limit with `check` applies to some images only.
     limits = [each for each in api.get_limits() if int(each["value"]) and "check" not in each and "used" in each]
     packages = {name: each for each in api.list_packages() for name in (each.name, each.id)} if limits else {}
     for limit in limits:
@@ -369,7 +385,7 @@ def look_at_triton(
 
 
 def _offer_faults(fleets: Iterable[FleetSettings], catalogue: Catalogue) -> Iterator[str]:
-    """What the data centre has not: the provider finds it too, one resource after the other."""
+    """Return what the data centre does not have. The provider finds it too, but one resource after the other."""
     from components.joyent.errors import AmbiguousError, NotFoundError, RefusedError
 
     for told in fleets:
@@ -386,5 +402,5 @@ _TRITON = {"machines": "machines of the Triton account", "ram": "MiB of memory",
 def _cost(by: str, package: Any) -> float:
     if by == "machines":
         return 1.0
-    # An unknown package is a fault of its own.
+    # An unknown package is a separate fault.
     return 0.0 if package is None else float(package.memory if by == "ram" else package.disk / 1024)

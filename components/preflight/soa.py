@@ -1,4 +1,4 @@
-"""What the SOA of a service directory's zone costs: for how long resolvers remember that a name is not there."""
+"""Check the SOA of a service directory's zone: for how long resolvers remember that a name does not exist."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from components.resources import zone_soa
 # The SOA that Route53 makes has a TTL of 900 and a minimum of 86,400:
 # https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/SOA-NSrecords.html
 _ROUTE53_S = 900
-# As long as a crashed machine may be answered. What is remembered for less is not worth a warning.
+# For so long a crashed machine may be answered. A shorter negative TTL is not worth a warning.
 _LIMIT_S = 60
 
 
 def warnings(settings: ServiceDiscoverySettings, sets: Sets | None) -> tuple[str, ...]:
-    """Return what a preview says of the zone's SOA; `sets` is None where the zone is still to be made."""
+    """Return a preview's warnings about the zone's SOA. `sets` is None where the zone will be created."""
     if settings.manages_soa:
         return ()
     if sets is None:
@@ -34,7 +34,7 @@ def warnings(settings: ServiceDiscoverySettings, sets: Sets | None) -> tuple[str
 
 
 def faults(settings: ServiceDiscoverySettings, sets: Sets, stack: str) -> tuple[str, ...]:
-    """Return what keeps `stack` from setting the zone's SOA: another stack does."""
+    """Return the reason why `stack` cannot set the zone's SOA: another stack does."""
     marks = sets(f"{zone_soa.mark_name(settings.zone)}.").get("TXT") or {}
     owner = zone_soa.owner_of([str(each["Value"]) for each in marks.get("ResourceRecords") or ()])
     if not settings.manages_soa or owner is None or owner[0] == stack:

@@ -1,4 +1,4 @@
-"""The configuration of the stack, as the engine hands it to the program."""
+"""Read the configuration of the stack, as the engine gives it to the program."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
 
 
 def config(key: str) -> str | None:
-    """The value of a key of the stack's configuration, secrets too."""
+    """Return the value of a key of the stack's configuration, secrets too."""
     value: str | None = pulumi.runtime.get_config(key)
     return value
 
 
 def is_secret(key: str) -> bool:
-    """Whether a key's value is a Pulumi secret."""
+    """Return whether a key's value is a Pulumi secret."""
     return bool(pulumi.runtime.is_config_secret(key))
 
 
 def config_keys() -> list[str]:
-    """Every key of the stack's configuration, `NAMESPACE:NAME`, as the engine hands it over."""
+    """Return every key of the stack's configuration, `NAMESPACE:NAME`, as the engine gives it."""
     return sorted({*pulumi.runtime.config.CONFIG.get(), *pulumi.runtime.config.get_config_env()})

@@ -1,4 +1,4 @@
-"""What the stack's state holds as a run of the program begins, asked of the engine that runs it."""
+"""Read the stack's state as a run of the program begins, from the engine that runs it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ _DIY = "organization"
 
 
 class Held:
-    """The resources of the state, by type and name; names are the program's own. Outputs are converted one by one, when they are
-    asked for: a state of hundreds of machines is megabytes."""
+    """The resources of the state, by type and name. The names are the program's.
+
+    Outputs are converted one by one, when they are asked for: a state of hundreds of machines is megabytes.
+    """
 
     def __init__(self, resources: Mapping[str, Any]) -> None:
         self._found = {(_type(urn), urn.rpartition("::")[2]): each for urn, each in resources.items()}
@@ -22,29 +24,29 @@ class Held:
         return key in self._found
 
     def outputs(self, kind: str, name: str) -> Mapping[str, Any] | None:
-        """The plain outputs of the resource; None where the state has none of this type and name."""
+        """Return the plain outputs of the resource; None where the state has none of this type and name."""
         found = self._found.get((kind, name))
         return None if found is None else _plain(found).get("outputs") or {}
 
     def outputs_of(self, kind: str) -> list[Mapping[str, Any]]:
-        """The plain outputs of every resource of this type."""
+        """Return the plain outputs of every resource of this type."""
         return [_plain(found).get("outputs") or {} for (each, _), found in self._found.items() if each == kind]
 
 
 def held() -> Held | None:
-    """The state before this run. None where the engine's backend does not tell: then nothing may be concluded."""
+    """Return the state before this run. None: the engine's backend does not give it. Then nothing may be concluded."""
     import grpc
     from google.protobuf import struct_pb2
     from pulumi.runtime.proto import resource_pb2
     from pulumi.runtime.settings import get_monitor
 
     stack, of = pulumi.get_stack(), pulumi.get_organization()
-    # A backend without organizations calls its own so; a bare name is looked up in the project that runs.
+    # A backend without organizations gives `_DIY` as its organization; a bare name is looked up in the project that runs.
     name = stack if of in ("", _DIY) else f"{of}/{pulumi.get_project()}/{stack}"
     asked = struct_pb2.Struct()
     asked.update({"stackName": name})
     try:
-        # By the SDK's own invoke every output of the whole state would be made a Python value.
+        # The SDK's invoke would convert every output of the whole state to a Python value.
         reply: Any = get_monitor().Invoke(resource_pb2.ResourceInvokeRequest(tok=_READ, args=asked))  # type: ignore[union-attr]
     except grpc.RpcError as refused:
         pulumi.warn(
@@ -56,7 +58,7 @@ def held() -> Held | None:
 
 
 def _secretless(value: Any) -> Mapping[str, Any]:
-    """The mapping in a wire value; the engine wraps what has a secret in it."""
+    """Return the mapping in a wire value. The engine wraps a value that contains a secret."""
     fields = value.struct_value.fields
     return _secretless(fields["value"]) if _is_secret(fields) else fields
 
@@ -68,7 +70,7 @@ def _is_secret(fields: Mapping[str, Any]) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """A wire value as Python has it, secrets left out."""
+    """Return a wire value as Python has it, without secrets."""
     kind = value.WhichOneof("kind")
     if kind == "struct_value":
         fields = value.struct_value.fields
@@ -79,5 +81,5 @@ def _plain(value: Any) -> Any:
 
 
 def _type(urn: str) -> str:
-    """`urn:pulumi:STACK::PROJECT::PARENT$TYPE::NAME` -> TYPE"""
+    """Return the type in a URN: `urn:pulumi:STACK::PROJECT::PARENT$TYPE::NAME` -> TYPE"""
     return urn.split("::")[2].rpartition("$")[2]

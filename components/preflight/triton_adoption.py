@@ -1,4 +1,4 @@
-"""Triton machines that are there and become machines of a fleet (`adopt`): refused, or told what is changed on them, beforehand."""
+"""Check existing Triton machines that will become machines of a fleet (`adopt`): refuse them, or show what changes on them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from rollcall.settings import FLEET, MACHINE, STACK
 
 @dataclass(frozen=True, kw_only=True)
 class Adopter:
-    """Who adopts: the stack by its tag, the project and stack of Pulumi's mark; `networks` and `firewall` are what the fleet's machines
-    have."""
+    """The stack that adopts: its tag, and the project and stack of Pulumi's mark.
+
+    `networks` and `firewall` are the fleet's.
+    """
 
     stack: str
     mark: str
@@ -26,8 +28,10 @@ class Adopter:
 
 
 def look(told: FleetSettings, by: Adopter, machines: Iterable[MachineRecord], catalogue: Catalogue) -> Found:
-    """`machines` are all of the account. A machine that the fleet has adopted before is nothing to tell of. Raises a CloudApiError where
-    the catalogue cannot be asked."""
+    """Return what adopting changes, and faults. Raises CloudApiError where the catalogue cannot be asked.
+
+    `machines` are all of the account. A machine that the fleet has adopted before is not reported.
+    """
     listed = list(machines)
     faults, notes = [], []
     for index, wanted in sorted(told.adopt.items()):
@@ -65,7 +69,7 @@ def _is(tags: Mapping[str, object], stack: str, fleet: str, index: int) -> bool:
 
 
 def _owner(machine: MachineRecord, mark: str) -> str:
-    """Who has the machine: any stack of Rollcall's by its tag, any program with our resources by its mark."""
+    """Return the owner of a machine: any Rollcall stack by its tag, any program with our resources by its mark."""
     if STACK in machine.tags:
         return f"stack {machine.tags[STACK]}, as {machine.tags.get(FLEET)}-{machine.tags.get(MACHINE)}"
     held = machine.tags.get(MARK_TAG)
@@ -73,12 +77,12 @@ def _owner(machine: MachineRecord, mark: str) -> str:
 
 
 def _refused(told: FleetSettings, machine: MachineRecord, catalogue: Catalogue) -> Iterator[str]:
-    """What would take another machine."""
+    """Return the differences that would need another machine."""
     alone = "which needs a new machine. Leave adopt out, and delete this one when the new one answers."
     try:
         image, package = catalogue.image(told.image), catalogue.package(told.size)
     except (AmbiguousError, NotFoundError, RefusedError):
-        return  # The provider's check says so, with what is near.
+        return  # The provider's check reports it, with similar names.
     if machine.image != image.id:
         yield f"has the image {machine.image}, the fleet {image}, {alone}"
     if machine.package not in ("", package.name) and needs_new_machine(machine.brand, package):

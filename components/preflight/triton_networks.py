@@ -1,7 +1,8 @@
-"""The networks of a Triton fleet's machines: those that it names, or else the only public one of its data centre.
+"""Find the networks of a Triton fleet's machines: those that it names, or else the only public one of its data centre.
 
-CloudAPI's ListNetworks says of each network whether it is `public` (its addresses are reached from the internet) and whether it is a
-`fabric` (the account's own, and private): docs/index.md of sdc-cloudapi, and translateNetwork in its lib/endpoints/networks.js.
+CloudAPI's ListNetworks says of each network whether it is `public` (its addresses are reached from the internet) and
+whether it is a `fabric` (private to the account): docs/index.md of sdc-cloudapi, and translateNetwork in its
+lib/endpoints/networks.js.
 """
 
 from __future__ import annotations
@@ -16,19 +17,24 @@ from components.joyent.records import NetworkRecord
 
 
 class NetworksError(Exception):
-    """A fleet's networks cannot be used; the message names its key, what there is and the fix."""
+    """A fleet's networks cannot be used. The message names its key, the existing networks and the fix."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Datacenter:
-    """A data centre with the networks that the account may use there. `name` is asked for only where a message needs it."""
+    """A data centre with the networks that the account may use there.
+
+    `name` is asked for only where a message needs it.
+    """
 
     name: Callable[[], str]
     networks: Sequence[NetworkRecord]
 
     def resolve(self, fleet: FleetSettings) -> tuple[FleetSettings, tuple[str, ...]]:
-        """Return the fleet with the networks of its machines in words, its own where it has any, and their ids. Raises
-        NetworksError."""
+        """Return the fleet with the names of its machines' networks, and the networks' ids. Raises NetworksError.
+
+        A network named by the fleet keeps the fleet's word for it.
+        """
         found = self._named(fleet) if fleet.networks else [self._only_public(fleet)]
         self._check(fleet, found)
         words = fleet.networks or tuple(self._word(each) for each in found)
@@ -83,7 +89,7 @@ class Datacenter:
         return [each for each in self.networks if each.public and not each.fabric]
 
     def _word(self, network: NetworkRecord) -> str:
-        """By what a fleet may name a network."""
+        """Return a text by which a fleet may name a network."""
         return network.name if sum(each.name == network.name for each in self.networks) == 1 else network.id
 
     def _list(self, shown: Iterable[NetworkRecord]) -> str:
@@ -91,8 +97,11 @@ class Datacenter:
 
 
 def is_on(machine: Iterable[str], wanted: Sequence[str], listed: Iterable[str]) -> bool:
-    """Return whether a machine with NICs on these networks is on all that are wanted; all are ids. `listed` is what ListNetworks
-    shows: of a pool it does not show the member that a machine was given. A machine that is being made has no NICs yet."""
+    """Return whether a machine with NICs on these networks is on all that are wanted. All are ids.
+
+    `listed` is what ListNetworks shows. Of a pool it does not show the member that a machine was given. A machine that
+    is being created has no NICs yet.
+    """
     has = set(machine)
     return not has or len(set(wanted) - has) <= len(has - set(listed))
 

@@ -1,4 +1,4 @@
-"""Where the configuration has a zone's id in the place of its name, look up the name: everything else is said by names."""
+"""Look up the name of a zone where the configuration has its id. Everything else uses names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _IDS = {"site": CLOUDFLARE_ID, "serviceDiscovery": HOSTED_ZONE_ID}
 
 
 def named(values: Mapping[str, Any], names: Mapping[str, Callable[[str], str]]) -> dict[str, Any]:
-    """The configuration with `zone` and `zoneId` where `zone` was an id. `names` look a name up, by key.
+    """Return the configuration with `zone` and `zoneId` where `zone` was an id. `names` look a name up, by key.
 
     Raises ConfigurationError with each id that could not be looked up.
     """
@@ -37,7 +37,7 @@ def named(values: Mapping[str, Any], names: Mapping[str, Callable[[str], str]]) 
 
 
 def looked_up(config: Get) -> dict[str, Callable[[str], str]]:
-    """How the operator's accounts are asked. `config` gives a key of the stack's configuration."""
+    """Return functions that ask the operator's accounts. `config` gives a key of the stack's configuration."""
 
     def of_site(zone: str) -> str:
         api = CloudflareApi(cloudflare_url(config), cloudflare_token(config))

@@ -1,4 +1,4 @@
-"""What an operator does in a Cloudflare zone beside what machines do: find it, and write a record's comment alone."""
+"""Do what only an operator does in a Cloudflare zone: find it, and write only a record's comment."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from rollcall.errors import FatalError
 
 
 class ZoneStore(RecordStore):
-    """Raises the errors of RecordStore."""
+    """A Cloudflare zone for the operator. Raises the errors of RecordStore."""
 
     def zone(self, site: SiteSettings) -> str | None:
-        """Cloudflare's id of the site's zone; None where the token sees none. Raises FatalError where it is not one."""
+        """Return Cloudflare's id of the site's zone; None where the token sees none.
+
+        Raises FatalError where it is not one.
+        """
         found = cloudflare_zone.named(self._api, site)
         fault = cloudflare_zone.choice_fault(site, found) if found else None
         if fault:
@@ -21,7 +24,7 @@ class ZoneStore(RecordStore):
         return found[0].id if found else None
 
     def room_faults(self, settings: Settings, site: SiteSettings) -> list[str]:
-        """Why the site's zone would not hold the machines' records, if any are to be there."""
+        """Return why the site's zone has no room for the machines' records, if any will be there."""
         if not cloudflare_zone.is_joined(settings):
             return []
         faults = (
@@ -31,7 +34,7 @@ class ZoneStore(RecordStore):
         return [fault for fault in faults if fault]
 
     def comment(self, record: Record, text: str) -> None:
-        """Set the comment. Nothing else is sent, so nothing else can change.
+        """Set the comment. The request contains nothing else, so nothing else can change.
 
         https://developers.cloudflare.com/api/resources/dns/subresources/records/methods/edit/
         """
