@@ -1,8 +1,9 @@
 """Check that zones that take dynamic updates (RFC 2136) can be used, without a change to them.
 
 The server must answer, have the zone with authority, let the keys list it, and let them change what each is for. The
-last point is checked by an update on the condition that certain records exist, which do not exist. BIND and Knot check
-first whether the key may do it, and then answer that the prerequisite is not met (RFC 2136 sections 2.4.2 and 3.3).
+last point is checked by an update that adds records on the condition that they exist already, which they do not. BIND
+and Knot check first whether the key may do it, and then answer that the prerequisite is not met (RFC 2136 sections
+2.4.2 and 3.3).
 """
 
 from __future__ import annotations
