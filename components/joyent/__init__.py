@@ -1,6 +1,6 @@
 """Joyent/Triton for Pulumi programs in Python: a client of CloudAPI and dynamic resources over it.
 
-The resources need pulumi, the client does not, so everything here is loaded when it is first asked for.
+The resources need pulumi, the client does not, so each module is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 
 def from_settings(*, url: str = "", account: str = "", key_id: str = "", **others: Any) -> CloudApi:
-    """A client by the environment first and these values second (`others`: user, keyFile, keyMaterial, …)."""
+    """Make a client from the environment first and these values second (`others`: user, keyFile, keyMaterial, …)."""
     from components.joyent.client import CloudApi
 
     return CloudApi.from_settings({"url": url, "account": account, "keyId": key_id, **others})

@@ -1,6 +1,6 @@
-"""Account things that are simpler than a machine: one provider for all, told by a `Kind` what is special about each.
+"""Define the account resources that are simpler than a machine: one provider for all, and a `Kind` for what differs.
 
-Making one looks for what an interrupted attempt has left first, as far as CloudAPI lets us tell ours from others.
+A create first searches for what an interrupted attempt has left, as far as CloudAPI lets us recognise ours.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ Fault = tuple[str, str]
 
 @dataclass(frozen=True)
 class ThingField:
-    """An input: what a change of it does, and whether there must be one. `beside`: a replacement whose successor is made first.
-    `hidden`: CloudAPI does not show it."""
+    """An input: what a change of it does, and whether it is required.
+
+    `beside`: a replacement creates the successor first. `hidden`: CloudAPI does not show it.
+    """
 
     name: str
     change: Literal["in place", "replace", "beside", "none"] = "in place"
@@ -33,23 +35,26 @@ class ThingField:
 
 
 class Kind(Protocol):
-    """What one kind of thing is. `look`, `change` and `remove` raise NotFoundError when it is gone."""
+    """One kind of resource. `look`, `change` and `remove` raise NotFoundError when it is gone."""
 
     @property
     def fields(self) -> tuple[ThingField, ...]: ...
 
     def faults(self, inputs: Body) -> Iterable[Fault]:
-        """(input, what is wrong and what mends it); values may be unknown."""
+        """Return (input, what is wrong and how to fix it). Values may be unknown."""
 
     def find(self, session: Session, inputs: Body) -> tuple[str, Body] | None:
-        """What an earlier, interrupted attempt at just this has left: its id and body. Raises where a mend needs a person."""
+        """Return what an earlier, interrupted attempt at exactly this has left: its id and body.
+
+        Raises where only a person can fix it.
+        """
 
     def make(self, session: Session, inputs: Body) -> tuple[str, Body]: ...
 
     def look(self, session: Session, id_: str, props: Body) -> Body: ...
 
     def live(self, inputs: Body, body: Body) -> Body:
-        """The inputs that CloudAPI shows, in the words of `inputs` where they mean the same."""
+        """Return the inputs that CloudAPI shows, in the words of `inputs` where they mean the same."""
 
     def outputs(self, body: Body) -> Body: ...
 
@@ -59,13 +64,16 @@ class Kind(Protocol):
 
 
 class ThingProvider(JoyentProvider):
-    """The shell; `kind` is a class attribute, so that the state holds a bare reference to the class."""
+    """The provider of all kinds.
+
+    `kind` is a class attribute, so that the state contains only a reference to the class.
+    """
 
     kind: Kind
 
     @property
     def fields(self) -> tuple[ThingField, ...]:
-        """Those of the kind, and where it is."""
+        """Return the inputs of the kind, and its location."""
         return (*self.kind.fields, ThingField(DATACENTER, "beside", hidden=True))
 
     def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
@@ -84,8 +92,8 @@ class ThingProvider(JoyentProvider):
         changed = self._changed(_olds, _news)
         how = {field.name: field.change for field in self.fields if field.name in changed}
         replaces = [name for name, change in how.items() if change in ("replace", "beside")]
-        # Names and numbers of these things are unique, so a successor cannot stand beside its predecessor; but elsewhere, or where it
-        # has none of these.
+        # Names and numbers of these resources are unique, so a successor cannot exist beside its predecessor. It can in
+        # another data centre, or where the kind has no unique names.
         beside = "beside" in how.values()
         return DiffResult(changes=bool(changed), replaces=replaces, delete_before_replace=bool(replaces) and not beside)
 
@@ -97,7 +105,7 @@ class ThingProvider(JoyentProvider):
             try:
                 found = self.kind.make(session, inputs)
             except LostReplyError:
-                # It was not there a moment ago, so what is there now is what we asked for.
+                # It did not exist a moment ago, so what exists now is what we asked for.
                 found = self.kind.find(session, {**inputs, "adopt": True})
                 if found is None:
                     raise
@@ -132,5 +140,5 @@ class ThingProvider(JoyentProvider):
 
 
 def chosen(inputs: Body, names: Iterable[str]) -> dict[str, Any]:
-    """Some of the inputs, as far as they are declared."""
+    """Return some of the inputs, as far as they are declared."""
     return {name: inputs[name] for name in names if name in inputs}

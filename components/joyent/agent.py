@@ -1,4 +1,4 @@
-"""Signs with a key that stays in an ssh-agent (draft-ietf-sshm-ssh-agent)."""
+"""Sign with a key that stays in an ssh-agent (draft-ietf-sshm-ssh-agent)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class AgentSigner:
     algorithm: str
 
     def sign(self, message: bytes) -> bytes:
-        """Raises ConfigurationError when the agent refuses (locked, confirmation denied) or is gone."""
+        """Sign a message. Raises ConfigurationError when the agent refuses (locked, confirmation denied) or is gone."""
         flags = _RSA_SHA2_256 if self.algorithm == "rsa-sha256" else 0
         answer = _ask(self.path, _SIGN_REQUEST, _string(self.blob) + _string(message) + struct.pack(">I", flags))
         if answer[:1] != bytes([_SIGN_RESPONSE]):
@@ -43,9 +43,9 @@ class AgentSigner:
 
 
 def signer_from_agent(key_id: str, path: str) -> Signer | None:
-    """The agent's key with the fingerprint `key_id`, or whose comment is it; None without one or without an agent.
+    """Return the agent's key with the fingerprint or the comment `key_id`; None without such a key or without an agent.
 
-    Raises ConfigurationError for a P-384 key: an agent fixes SHA-384 for it, which CloudAPI does not know.
+    Raises ConfigurationError for a P-384 key: an agent always uses SHA-384 for it, which CloudAPI does not know.
     """
     if not path:
         return None

@@ -1,4 +1,7 @@
-"""What a data centre offers: images, packages, networks. Finds the one that a text means, and says why there is none."""
+"""List what a data centre offers: images, packages, networks.
+
+Find the one that a text means, or say why there is none.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ def is_uuid(text: str) -> bool:
 
 
 class _Cached(Generic[T]):
-    """The result of a call, kept for a minute; asked once however many threads want it."""
+    """The result of a call, kept for a minute. It is asked for once, however many threads want it."""
 
     def __init__(self, ask: Callable[[], T]) -> None:
         self._ask = ask
@@ -50,7 +53,10 @@ class _Cached(Generic[T]):
 
 
 class Catalogue:
-    """Look-ups raise NotFoundError (naming what is near), AmbiguousError (naming all), or RefusedError (inactive)."""
+    """What a data centre offers.
+
+    Look-ups raise NotFoundError (with similar names), AmbiguousError (with all matches), or RefusedError (inactive).
+    """
 
     def __init__(self, api: CloudApi) -> None:
         self._api = api
@@ -63,7 +69,7 @@ class Catalogue:
         self.cns_enabled: Callable[[], bool] = _Cached(lambda: bool(api.get_account().get("triton_cns_enabled")))
 
     def image(self, text: str) -> ImageRecord:
-        """By id, `name@version`, the first 8 characters of an id, or the newest with that name."""
+        """Return an image by id, `name@version`, the first 8 characters of an id, or the newest with that name."""
         images = self.images()
         if is_uuid(text):
             found = next((image for image in images if image.id == text), None)
@@ -81,7 +87,10 @@ class Catalogue:
         return _only(text, short, images, "image")
 
     def package(self, text: str) -> PackageRecord:
-        """By id or name; of several active packages with one name CloudAPI takes the highest version, and so do we."""
+        """Return a package by id or name.
+
+        Of several active ones with a name CloudAPI takes the highest version, and so do we.
+        """
         packages = self.packages()
         if is_uuid(text):
             return _only(text, [each for each in packages if each.id == text], packages, "package")
@@ -89,7 +98,7 @@ class Catalogue:
         return _only(text, named[-1:], packages, "package")
 
     def network(self, text: str) -> NetworkRecord:
-        """By id or name. A pool is found like a network, its members are not listed."""
+        """Return a network by id or name. A pool is found like a network, its members are not listed."""
         networks = self.networks()
         by_id = is_uuid(text)
         return _only(
@@ -97,7 +106,7 @@ class Catalogue:
         )
 
     def datacenter(self, name: str) -> str:
-        """The URL of the data centre with that name."""
+        """Return the URL of the data centre with that name."""
         known = self.datacenters()
         if name not in known:
             told = ", ".join(f"{each} ({url})" for each, url in sorted(known.items())) or "none at all"

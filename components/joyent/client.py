@@ -1,4 +1,4 @@
-"""CloudAPI, the API of a Triton data centre, call by call. Knows nothing of Pulumi.
+"""Call CloudAPI, the API of a Triton data centre. The module does not depend on Pulumi.
 
 Every call raises an error of `components.joyent.errors` and nothing else.
 """
@@ -27,15 +27,17 @@ class CloudApi:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> CloudApi:
-        """By `TRITON_…`, or else `SDC_…`. Raises ConfigurationError naming what is not set."""
+        """Make a client from `TRITON_…`, or else `SDC_…`. Raises ConfigurationError naming what is not set."""
         return cls(Transport(Credentials.read(environ), environ=environ))
 
     @classmethod
     def from_settings(
         cls, settings: Mapping[str, Any] | None = None, environ: Mapping[str, str] = os.environ
     ) -> CloudApi:
-        """By the environment first and `settings` second (`url`, `account`, `user`, `keyId`, `keyFile`, `keyMaterial`,
-        `keyPassphrase`, `insecure`). Raises ConfigurationError naming what is not set."""
+        """Make a client from the environment first and `settings` second. Raises ConfigurationError naming what is not set.
+
+        `settings` are `url`, `account`, `user`, `keyId`, `keyFile`, `keyMaterial`, `keyPassphrase`, `insecure`.
+        """
         return cls(Transport(Credentials.read(environ, settings), environ=environ))
 
     # Machines
@@ -43,9 +45,10 @@ class CloudApi:
     def list_machines(
         self, *, name: str | None = None, tags: Mapping[str, TagValue] | None = None, tombstone: bool = False
     ) -> list[MachineRecord]:
-        """Every machine that is not deleted and has not failed; with `tombstone` those too.
+        """Return every machine that is not deleted and has not failed; with `tombstone` those too.
 
-        Paging by offset is no snapshot, so what moved between pages is listed once. Lists lack `dns_names`.
+        Paging by offset does not give a consistent list, so a machine that moved between pages is returned once. Lists
+        do not contain `dns_names`.
         """
         query = [("name", name)] if name is not None else []
         query += [(f"tag.{key}", _text(value)) for key, value in (tags or {}).items()]
@@ -54,35 +57,40 @@ class CloudApi:
             return list({each["id"]: MachineRecord.of(each) for each in self._pages("/machines", query)}.values())
 
     def get_machine(self, machine: str) -> MachineRecord:
-        """Raises NotFoundError for one that was deleted, too (410)."""
+        """Return a machine. Raises NotFoundError also for one that was deleted (410)."""
         with _understood("GetMachine"):
             return MachineRecord.of(self._get(f"/machines/{machine}"))
 
     def create_machine(self, fields: Mapping[str, Any]) -> MachineRecord:
-        """`fields` as CreateMachine takes them: flat `metadata.K` and `tag.K`. It is not repeated by itself: after a
-        LostReplyError, look for the machine by its name before you ask again."""
+        """Create a machine. `fields` are as CreateMachine takes them: flat `metadata.K` and `tag.K`.
+
+        The request is not repeated. After a LostReplyError, search for the machine by its name before you ask again.
+        """
         with _understood("CreateMachine", LostReplyError):
             return MachineRecord.of(self.transport.send("POST", "/machines", body=fields).body)
 
     def act(self, machine: str, action: str, **values: Any) -> None:
-        """start, stop, reboot, rename, resize, enable_firewall, … Accepted is not done: wait for the field or state."""
+        """Request an action: start, stop, reboot, rename, resize, enable_firewall, …
+
+        CloudAPI accepts it before it is done: wait for the field or state.
+        """
         self.transport.send(
             "POST", f"/machines/{machine}", body={"action": action, **values}, idempotent=action != "reboot"
         )
 
     def delete_machine(self, machine: str) -> None:
-        """A power cut. Accepted is not done: wait for 404 or 410."""
+        """Delete a machine, which is a power cut. CloudAPI accepts it before it is done: wait for 404 or 410."""
         self.transport.send("DELETE", f"/machines/{machine}")
 
     def audit(self, machine: str) -> list[Mapping[str, Any]]:
-        """Finished jobs, newest first: `{action, success: "yes"|"no", time, …}`."""
+        """Return finished jobs, newest first: `{action, success: "yes"|"no", time, …}`."""
         return list(self._get(f"/machines/{machine}/audit"))
 
     def get_tags(self, machine: str) -> dict[str, TagValue]:
         return dict(self._get(f"/machines/{machine}/tags"))
 
     def merge_tags(self, machine: str, tags: Mapping[str, TagValue]) -> None:
-        """Set these and leave all others. The reply is a guess, not what is stored, so nothing is returned."""
+        """Set these tags and leave all others. The reply is a guess, not what is stored, so nothing is returned."""
         self.transport.send("POST", f"/machines/{machine}/tags", body=dict(tags), idempotent=True)
 
     def delete_tag(self, machine: str, key: str) -> None:
@@ -92,7 +100,7 @@ class CloudApi:
         return dict(self._get(f"/machines/{machine}/metadata"))
 
     def merge_metadata(self, machine: str, metadata: Mapping[str, str]) -> None:
-        """Set these and leave all others."""
+        """Set these keys and leave all others."""
         self.transport.send("POST", f"/machines/{machine}/metadata", body=dict(metadata), idempotent=True)
 
     def delete_metadata(self, machine: str, key: str) -> None:
@@ -102,8 +110,10 @@ class CloudApi:
         return list(self._get(f"/machines/{machine}/nics"))
 
     def add_nic(self, machine: str, network: str | Mapping[str, Any]) -> Mapping[str, Any]:
-        """`network` is its id, or an object `{ipv4_uuid, ipv4_ips: [one]}`. Reboots the machine. Not repeated by itself:
-        a second NIC on the same network would be refused or made."""
+        """Add a NIC, which reboots the machine. `network` is its id, or an object `{ipv4_uuid, ipv4_ips: [one]}`.
+
+        The request is not repeated: CloudAPI would refuse a second NIC on the same network, or make it.
+        """
         body: Mapping[str, Any] = self.transport.send(
             "POST", f"/machines/{machine}/nics", body={"network": network}
         ).body
@@ -114,7 +124,7 @@ class CloudApi:
         return body
 
     def remove_nic(self, machine: str, mac: str) -> None:
-        """Reboots the machine."""
+        """Remove a NIC, which reboots the machine."""
         self.transport.send("DELETE", f"/machines/{machine}/nics/{mac.replace(':', '')}")
 
     # Catalogue and account
@@ -139,14 +149,14 @@ class CloudApi:
         return body
 
     def get_limits(self) -> list[Mapping[str, Any]]:
-        """What the account may have and has, where Triton's operator has the plugin for it (CloudAPI 9.8); else nothing."""
+        """Return the account's limits and use, where Triton's operator has the plugin for it (CloudAPI 9.8); else nothing."""
         try:
             found: list[Mapping[str, Any]] = self._get("/limits")
         except NotFoundError:
             return []
         return found
 
-    # Everything else is a thing at a path
+    # Everything else has one path each
 
     def get(self, path: str, query: Query = ()) -> Any:
         return self._get(path, query)
@@ -176,8 +186,10 @@ class CloudApi:
 
 @contextmanager
 def _understood(call: str, kind: type[CloudApiError] = TransientError) -> Iterator[None]:
-    """A reply that is not what the API's reference says (a proxy's page, a version gone wrong) is an error like any other.
-    What was made may have been made all the same."""
+    """Turn a reply that differs from the API's reference (a proxy's page, a wrong version) into an error like any other.
+
+    The request may have created something all the same.
+    """
     try:
         yield
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as garbled:

@@ -1,6 +1,6 @@
-"""Where CloudAPI is and who we are there: from the environment first, then from what a program configures.
+"""Read the URL of CloudAPI and our credentials: from the environment first, then from a program's settings.
 
-The names are the official client's, `TRITON_…` before `SDC_…` (node-triton lib/config.js); `…_KEY_FILE`,
+The names are the official client's, `TRITON_…` before `SDC_…` (node-triton lib/config.js). `…_KEY_FILE`,
 `…_KEY_MATERIAL` and `…_KEY_PASSPHRASE` are those of the Terraform provider and ours.
 """
 
@@ -21,8 +21,10 @@ _TRUE, _FALSE = ("1", "true", "yes", "y", "on"), ("0", "false", "no", "n", "off"
 
 @dataclass(frozen=True, kw_only=True)
 class Credentials:
-    """`url` has no trailing slash. `key_id` is an MD5 (`MD5:` or not) or SHA256 fingerprint, or a key's name. Secrets
-    are not shown by `repr`."""
+    """Credentials of CloudAPI. `repr` does not show secrets.
+
+    `url` has no trailing slash. `key_id` is an MD5 (`MD5:` or not) or SHA256 fingerprint, or a key's name.
+    """
 
     url: str
     account: str
@@ -37,11 +39,11 @@ class Credentials:
     def read(
         cls, environ: Mapping[str, str] = os.environ, settings: Mapping[str, Any] | None = None, *, url: str = ""
     ) -> Credentials:
-        """Each value from the environment, or else from `settings` (`url`, `account`, `user`, `keyId`, `keyFile`,
-        `keyMaterial`, `keyPassphrase`, `insecure`). Raises ConfigurationError naming every one that lacks.
+        """Read each value from the environment, or else from `settings`. Raises ConfigurationError naming every missing one.
 
-        A `url` given by itself counts before both. A key in the environment of whatever form hides every form of key in
-        the settings: the two would not fit.
+        `settings` are `url`, `account`, `user`, `keyId`, `keyFile`, `keyMaterial`, `keyPassphrase`, `insecure`. A
+        separate `url` counts before both. A key in the environment, in any form, hides every form of key in the
+        settings: the two would not fit.
         """
         settings = settings or {}
         forms = ("KEY_ID", "KEY_FILE", "KEY_MATERIAL", "KEY_PASSPHRASE")
@@ -69,11 +71,11 @@ class Credentials:
         )
 
     def at(self, url: str) -> Credentials:
-        """The same account and key at another URL. Raises ConfigurationError for one that is none."""
+        """Return the same account and key at another URL. Raises ConfigurationError for a text that is not a URL."""
         return replace(self, url=_checked_url(url))
 
     def signer(self, environ: Mapping[str, str] = os.environ) -> Signer:
-        """Raises ConfigurationError when the key cannot be used."""
+        """Return the signer of the key. Raises ConfigurationError when the key cannot be used."""
         return find_signer(
             key_id=self.key_id,
             key_file=self.key_file,

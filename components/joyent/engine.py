@@ -1,7 +1,7 @@
-"""The Pulumi engine behind a provider host: lines to its user, and waits that end when the engine has gone.
+"""Talk to the Pulumi engine behind a provider host: send lines to its user, and end waits when the engine has ended.
 
-The engine starts the host with its own address as the only argument. The host hands neither a logger nor a cancellation to a provider. So
-lines go to the engine's Log service, and a wait ends when its address no longer answers.
+The engine starts the host with its address as the only argument. The host gives a provider neither a logger nor a
+cancellation. So lines go to the engine's Log service, and a wait ends when its address no longer answers.
 """
 
 from __future__ import annotations
@@ -23,11 +23,17 @@ _HEARTBEAT_S, _STEP_S, _CONNECT_LIMIT_S, _LOG_LIMIT_S = 2.0, 1.0, 2.0, 5.0
 
 
 class EngineGoneError(FatalError):
-    """The engine that asked for this work was killed, or its terminal is lost. Nothing would store the result, so the work was stopped."""
+    """The engine that asked for this work was killed, or its terminal is lost.
+
+    No engine would store the result, so the work was stopped.
+    """
 
 
 class Engine:
-    """The engine at `address`, or the one of this provider host. Without one (unit tests) lines go to stderr, and it never goes away."""
+    """The engine at `address`, or the one of this provider host.
+
+    Without one (unit tests) lines go to stderr, and it never ends.
+    """
 
     def __init__(self, address: str | None = None) -> None:
         given = address if address is not None else (sys.argv[1] if len(sys.argv) > 1 else "")
@@ -80,7 +86,7 @@ def _of_this_host() -> Engine:
 
 
 def say(text: str) -> None:
-    """Show one line to the user of `pulumi`, from whatever thread of this provider host."""
+    """Show one line to the user of `pulumi`, from any thread of this provider host."""
     _of_this_host().say(text)
 
 

@@ -1,4 +1,4 @@
-"""What can go wrong between us and CloudAPI: one root, transient and fatal below it.
+"""Define the errors of a call to CloudAPI: one root, transient and fatal below it.
 
 Every message has the shape `WHERE: PROBLEM. FIX.`, and is shown to the user as it is.
 """
@@ -12,8 +12,11 @@ from rollcall.escaping import escaped_lines
 
 
 class CloudApiError(Exception):
-    """The root. `status` is the HTTP status, `code` CloudAPI's error code; 0 and "" where no answer came.
-    `retry_after` is what the server asked to wait, in seconds, if it did."""
+    """The root.
+
+    `status` is the HTTP status, `code` CloudAPI's error code; 0 and "" where no answer came. `retry_after` is for how
+    many seconds the server asked to wait, if it did.
+    """
 
     retry_after: float | None = None
 
@@ -27,11 +30,11 @@ class CloudApiError(Exception):
 
 
 class TransientError(CloudApiError):
-    """The same request may work later: throttled, read-only mode, not reachable just now."""
+    """The same request may work later: throttled, read-only mode, not reachable at this moment."""
 
 
 class LostReplyError(TransientError):
-    """The request was sent and no answer came: it may or may not have been carried out. Look before you repeat it."""
+    """The request was sent and no answer came: it may or may not have been carried out. Check before you repeat it."""
 
 
 class FatalError(CloudApiError):
@@ -51,7 +54,7 @@ class ConfigurationError(FatalError):
 
 
 class RefusedError(FatalError):
-    """CloudAPI does not accept the request as it is (400, 409 and the like); 409 mostly means bad input."""
+    """CloudAPI does not accept the request as it is (400, 409 and similar); 409 mostly means bad input."""
 
 
 class AmbiguousError(FatalError):
@@ -59,4 +62,4 @@ class AmbiguousError(FatalError):
 
 
 class WaitTimeoutError(FatalError):
-    """What was waited for did not come within the time allowed."""
+    """The expected result did not come within the time allowed."""

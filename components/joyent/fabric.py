@@ -1,4 +1,4 @@
-"""Vlan and FabricNetwork: the account's own networks on the fabric."""
+"""Create Vlan and FabricNetwork: the account's private networks on the fabric."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _VLANS = "/fabrics/default/vlans"
 
 @dataclass(frozen=True, kw_only=True)
 class VlanArgs:
-    """`vlan_id`: 0 to 4095."""
+    """The inputs of a Vlan. `vlan_id`: 0 to 4095."""
 
     vlan_id: pulumi.Input[int]
     vlan_name: pulumi.Input[str]
@@ -29,7 +29,7 @@ class VlanArgs:
 
 
 class Vlan(Resource, module="joyent", name="Vlan"):  # type: ignore[misc, call-arg]
-    """`vlan_id` replaces, the rest changes in place. The resource's id is the number as text."""
+    """A VLAN. `vlan_id` replaces it, the rest changes in place. The resource's id is the number as text."""
 
     vlan_id: pulumi.Output[int]
 
@@ -39,9 +39,12 @@ class Vlan(Resource, module="joyent", name="Vlan"):  # type: ignore[misc, call-a
 
 @dataclass(frozen=True, kw_only=True)
 class FabricNetworkArgs:
-    """`subnet` in CIDR form; `provision_start_ip` to `provision_end_ip` is what machines get; `routes` maps a subnet to a
-    gateway; `internet_nat` (CloudAPI's default: true) needs `gateway`. `delete_timeout` in seconds: how long a NIC may
-    still be on it, the NAT zone's own too."""
+    """The inputs of a FabricNetwork.
+
+    `subnet` is in CIDR form. Machines get addresses from `provision_start_ip` to `provision_end_ip`. `routes` maps a
+    subnet to a gateway. `internet_nat` (CloudAPI's default: true) needs `gateway`. `delete_timeout` is for how many
+    seconds a NIC may still be on it, also the NAT zone's.
+    """
 
     vlan_id: pulumi.Input[int]
     network_name: pulumi.Input[str]
@@ -58,7 +61,10 @@ class FabricNetworkArgs:
 
 
 class FabricNetwork(Resource, module="joyent", name="FabricNetwork"):  # type: ignore[misc, call-arg]
-    """Name, description, range, resolvers and routes change in place; VLAN, subnet, gateway and NAT replace it."""
+    """A fabric network.
+
+    Name, description, range, resolvers and routes change in place; VLAN, subnet, gateway and NAT replace it.
+    """
 
     def __init__(self, name: str, args: FabricNetworkArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(FabricNetworkProvider(), name, dict(vars(args)), opts)
@@ -175,8 +181,11 @@ class _Networks:
         return body
 
     def remove(self, session: Session, id_: str, props: Body) -> None:
-        """A NIC that is still on it, even the NAT zone's, has CloudAPI refuse; machines that were just deleted are so for a
-        while."""
+        """Delete the network, and repeat while a NIC is on it.
+
+        CloudAPI refuses because of any NIC, even the NAT zone's. Machines that were just deleted keep theirs for a
+        while.
+        """
         refusal = ""
 
         def gone() -> bool | None:
@@ -210,5 +219,5 @@ def _vlan(inputs: Body) -> dict[str, Any]:
 
 
 def _path(inputs: Body) -> str:
-    # The engine hands numbers over as floats.
+    # The engine gives numbers as floats.
     return f"{_VLANS}/{int(inputs['vlan_id'])}/networks"

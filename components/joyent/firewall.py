@@ -1,4 +1,4 @@
-"""FirewallRule: a rule of the account's cloud firewall. Rules are compared by what they mean, not by how they are written."""
+"""Create a FirewallRule of the account's cloud firewall. Rules are compared by their meaning, not by their text."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ _RULE = re.compile(r"\s*from\b.+\bto\b.+\b(allow|block)\b.+", re.IGNORECASE | re
 
 @dataclass(frozen=True, kw_only=True)
 class FirewallRuleArgs:
-    """`rule`: as `FROM any TO tag "role" = "web" ALLOW tcp PORT 80`. `log` writes matches to the log, where that is offered."""
+    """The inputs of a FirewallRule.
+
+    `rule`: as `FROM any TO tag "role" = "web" ALLOW tcp PORT 80`. `log` writes matches to the log, where that is
+    offered.
+    """
 
     rule: pulumi.Input[str]
     enabled: pulumi.Input[bool] = True
@@ -30,8 +34,10 @@ class FirewallRuleArgs:
 
 
 class FirewallRule(Resource, module="joyent", name="FirewallRule"):  # type: ignore[misc, call-arg]
-    """Everything changes in place, until the stack or the project is renamed: then the machines of before need the rule of before, as
-    long as they are there."""
+    """A firewall rule. Everything changes in place, until the stack or the project is renamed.
+
+    After that the old machines need the old rule, as long as they exist.
+    """
 
     def __init__(self, name: str, args: FirewallRuleArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         # A rule has no name: its description is the only place for the mark that finds an interrupted attempt.
@@ -100,15 +106,15 @@ class FirewallRuleProvider(ThingProvider):
 
 
 def meaning(rule: str) -> tuple[Any, ...]:
-    """A rule without what does not matter: case of keywords, spacing, quotes, the order inside `( … OR … )`.
+    """Return a rule without what does not matter: case of keywords, spacing, quotes, the order inside `( … OR … )`.
 
-    FWAPI stores rules so normalised that the text differs from what it was given.
+    FWAPI stores rules in a normal form, so the text differs from what it was given.
     """
     words = _TOKEN.findall(rule)
     tokens: list[str] = []
     value_follows = False
     for word in words:
-        # The name and the value of a tag are cased texts; everything else in a rule is not.
+        # The case of a tag's name and value matters; the case of everything else in a rule does not.
         cased = value_follows or word.startswith('"') or (tokens and tokens[-1] in ("tag", "="))
         tokens.append(word.strip('"') if cased else word.lower())
         value_follows = word == "="

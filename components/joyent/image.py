@@ -1,4 +1,4 @@
-"""Image: a custom image, made from a machine."""
+"""Create an Image: a custom image, made from a machine."""
 
 from __future__ import annotations
 
@@ -21,8 +21,11 @@ _DESCRIBING = ("version", "description", "homepage", "eula", "acl")
 
 @dataclass(frozen=True, kw_only=True)
 class ImageArgs:
-    """`machine`: the id of a prepared and stopped machine. `timeout` in seconds, for making it. `acl`: ids of accounts that
-    may use it."""
+    """The inputs of an Image.
+
+    `machine`: the id of a prepared and stopped machine. `timeout` in seconds, for making it. `acl`: ids of accounts
+    that may use it.
+    """
 
     machine: pulumi.Input[str]
     image_name: pulumi.Input[str]
@@ -37,8 +40,11 @@ class ImageArgs:
 
 
 class Image(Resource, module="joyent", name="Image"):  # type: ignore[misc, call-arg]
-    """`state` is active once machines can be made from it; one that failed is replaced by the next `up`. `machine` replaces,
-    the rest changes in place."""
+    """A custom image.
+
+    `state` is active once machines can be created from it. An image that failed is replaced by the next `up`. `machine`
+    replaces it, the rest changes in place.
+    """
 
     state: pulumi.Output[str]
 
@@ -63,7 +69,10 @@ class _Images:
             yield "tags", f"{MARK_TAG!r} is reserved. Choose another key"
 
     def find(self, session: Session, inputs: Body) -> tuple[str, Body] | None:
-        """Name and version are not unique; the mark in its tags is ours. A failed attempt is not worth finding."""
+        """Find our image by the mark in its tags, since name and version are not unique.
+
+        A failed attempt is not returned.
+        """
         for body in session.api.get("/images", [("state", "all"), ("name", inputs["image_name"])]):
             usable = body.get("state") in ("active", "creating", "unactivated")
             if usable and inputs.get("mark") and (body.get("tags") or {}).get(MARK_TAG) == inputs["mark"]:
@@ -75,7 +84,10 @@ class _Images:
         return str(body["id"]), self._awaited(session, body, inputs)
 
     def _awaited(self, session: Session, body: Body, inputs: Body) -> Body:
-        """The image when it is made. Raises nothing: its id would be lost, and its state says what came of it."""
+        """Return the image when it is made.
+
+        Raises nothing: its id would be lost, and its state says whether it failed.
+        """
         try:
             return wait_until(
                 f"image {inputs['image_name']} ({body['id']})",
@@ -110,7 +122,7 @@ class _Images:
         manifest = _manifest(inputs)
         kept = (self.look(session, id_, inputs).get("tags") or {}) if "tags" in manifest else {}
         if kept:
-            # An image's tags are replaced as a whole: somebody else's are carried over.
+            # An image's tags are replaced as a whole, so tags of others are kept.
             manifest["tags"] = {**kept, **manifest["tags"]}
         body: Body = session.api.post(f"/images/{id_}?action=update", manifest, idempotent=True)
         return body

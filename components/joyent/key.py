@@ -1,4 +1,4 @@
-"""Key: an SSH key of the account. Its id is its MD5 fingerprint, since CloudAPI's key names are not unique."""
+"""Create a Key: an SSH key of the account. Its id is its MD5 fingerprint, since CloudAPI's key names are not unique."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ from components.joyent.session import Session
 
 @dataclass(frozen=True, kw_only=True)
 class KeyArgs:
-    """`key`: a public key as in authorized_keys; its comment is of no account. `key_name`: what to call it. `datacenter`: the
-    name or URL of the one that it is in, if it is not the configured one (on all resources)."""
+    """The inputs of a Key.
+
+    `key`: a public key as in authorized_keys; its comment does not matter. `key_name`: its name. `datacenter`: the name
+    or URL of its data centre, if it is not the configured one (on all resources).
+    """
 
     key_name: pulumi.Input[str]
     key: pulumi.Input[str]
@@ -28,7 +31,7 @@ class KeyArgs:
 
 
 class Key(Resource, module="joyent", name="Key"):  # type: ignore[misc, call-arg]
-    """`fingerprint` is the MD5 fingerprint, as the key's id on the wire. Every change replaces the key."""
+    """An SSH key. `fingerprint` is the MD5 fingerprint, as the key's id on the wire. Every change replaces the key."""
 
     fingerprint: pulumi.Output[str]
 
@@ -45,7 +48,10 @@ class _Keys:
             yield "key", "is not a public key. Give one line as in authorized_keys (`ssh-ed25519 AAAA…`)"
 
     def find(self, session: Session, inputs: Body) -> tuple[str, Body] | None:
-        """The same key under the same name is what we would make; under another name it is somebody's."""
+        """Find the key.
+
+        Under the same name it is the one that we would make; under another name it belongs to others.
+        """
         try:
             body = self.look(session, md5_of(_blob(inputs["key"])), inputs)
         except NotFoundError:

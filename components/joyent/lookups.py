@@ -1,7 +1,7 @@
-"""Look-ups for programs: what is there already. Each refuses an ambiguous answer and names the candidates.
+"""Look up existing objects for programs. Each function refuses an ambiguous answer and names the candidates.
 
-They run in the program itself, at preview and at `up`, with the same credentials as the resources. `datacenter` is the name
-or URL of another data centre of the same account.
+They run in the program itself, at preview and at `up`, with the same credentials as the resources. `datacenter` is the
+name or URL of another data centre of the same account.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Datacenter:
 
 
 def get_image(image: str, *, datacenter: str = "", settings: Mapping[str, Any] | None = None) -> ImageRecord:
-    """By id, `name@version`, the first 8 characters of an id, or the newest with that name; active ones only."""
+    """Return an image by id, `name@version`, the first 8 characters of an id, or the newest with that name; active ones only."""
     return _session(settings, datacenter).catalogue.image(image)
 
 
@@ -43,7 +43,10 @@ def get_package(
     datacenter: str = "",
     settings: Mapping[str, Any] | None = None,
 ) -> PackageRecord:
-    """By name or id, or the only one with that `memory` (MiB) and `group`. Raises AmbiguousError where several fit."""
+    """Return a package by name or id, or the only one with that `memory` (MiB) and `group`.
+
+    Raises AmbiguousError where several fit.
+    """
     catalogue = _session(settings, datacenter).catalogue
     if package is not None:
         return catalogue.package(package)
@@ -60,12 +63,12 @@ def get_package(
 
 
 def get_network(network: str, *, datacenter: str = "", settings: Mapping[str, Any] | None = None) -> NetworkRecord:
-    """By name or id; a fabric network or a pool, too."""
+    """Return a network by name or id; also a fabric network or a pool."""
     return _session(settings, datacenter).catalogue.network(network)
 
 
 def get_datacenter(name: str | None = None, *, settings: Mapping[str, Any] | None = None) -> Datacenter:
-    """The data centre of that name, or the one whose URL ours is. Raises NotFoundError naming those that there are."""
+    """Return the data centre of that name, or the one with our URL. Raises NotFoundError naming the existing ones."""
     session = _session(settings)
     url = session.api.transport.credentials.url
     known = session.api.list_datacenters()
@@ -77,14 +80,17 @@ def get_datacenter(name: str | None = None, *, settings: Mapping[str, Any] | Non
 
 
 def own_datacenter(api: CloudApi, known: Mapping[str, str] | None = None) -> str:
-    """The name of the data centre whose URL is the client's; an empty text where it lists none. `known` is what it lists."""
+    """Return the name of the data centre with the client's URL; an empty text where CloudAPI lists none.
+
+    `known` is what it lists.
+    """
     url = api.transport.credentials.url
     listed = api.list_datacenters() if known is None else known
     return next((name for name, address in listed.items() if address.rstrip("/") == url), "")
 
 
 def get_account(*, datacenter: str = "", settings: Mapping[str, Any] | None = None) -> Account:
-    """The account whose key signs."""
+    """Return the account of the key that signs."""
     body = _session(settings, datacenter).api.get_account()
     return Account(
         str(body["id"]), str(body["login"]), str(body.get("email", "")), bool(body.get("triton_cns_enabled"))

@@ -1,4 +1,7 @@
-"""Machine: one Triton machine. Its id is in the state as soon as CloudAPI has accepted it; `Ready` waits for it to run."""
+"""Create a Machine: one Triton machine.
+
+Its id is in the state as soon as CloudAPI has accepted it; `Ready` waits for it to run.
+"""
 
 from __future__ import annotations
 
@@ -30,24 +33,30 @@ from components.joyent.session import Session, seal
 
 _REPLACING = tuple(field.name for field in FIELDS if field.change == "replace")
 _COMPUTED = ("image_id", "machine_brand", "foreign_tags", "foreign_metadata")
-# How old the list of machines that all refreshes share may be, in seconds.
+# The greatest age, in seconds, of the list of machines that all refreshes share.
 _REFRESH_AGE = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class MachineArgs:
-    """What a machine should be. Tags, metadata and whatever else is not declared here is left alone.
+    """What a machine should be. Tags, metadata and everything else that is not declared here stay as they are. Time-outs are in seconds.
 
-    `machine_name`: unique in the account; with a part that is new for each replacement (a generation), a successor can
-    be made before its predecessor goes. `package`: name or id. `image`: id, `name@version`, first 8 characters of an id, or
-    a name (then the newest at creation; a newer one later replaces nothing). `networks`: names or ids, in the NICs' order;
-    left out, CloudAPI chooses. `tags` keep their types. `secret_metadata` and `userdata` (a script that runs at
-    every boot) are in the state as SHA-256 only. `fixed_ips`: addresses on private networks, `{network: address}`.
-    `affinity` (rules like `role!=db`) or the older `locality` (`{near: [ids], far: [ids], strict: bool}`) is for the placement
-    at creation. `disks` (bhyve with a flexible package): sizes in MiB or "remaining", the boot disk's first. `volumes`:
-    `{name: …, mountpoint: …, mode: ro|rw}`. `administrator_password` is for Windows images. `datacenter`: the name or URL of
-    the one that the machine is in, if it is not the configured one.
-    `adopt`: the id or name of a machine that is there and becomes this resource. Time-outs in seconds.
+    - `machine_name`: unique in the account. With a part that is new for each replacement (a generation), a successor
+      can be created before its predecessor is deleted.
+    - `package`: name or id.
+    - `image`: id, `name@version`, first 8 characters of an id, or a name (then the newest at creation; a newer one
+      later replaces nothing).
+    - `networks`: names or ids, in the NICs' order; left out, CloudAPI chooses.
+    - `tags` keep their types.
+    - `secret_metadata` and `userdata` (a script that runs at every boot) are in the state as SHA-256 only.
+    - `fixed_ips`: addresses on private networks, `{network: address}`.
+    - `affinity` (rules like `role!=db`) or the older `locality` (`{near: [ids], far: [ids], strict: bool}`) is for the
+      placement at creation.
+    - `disks` (bhyve with a flexible package): sizes in MiB or "remaining", the boot disk's first.
+    - `volumes`: `{name: …, mountpoint: …, mode: ro|rw}`.
+    - `administrator_password` is for Windows images.
+    - `datacenter`: the name or URL of the machine's data centre, if it is not the configured one.
+    - `adopt`: the id or name of an existing machine that becomes this resource.
     """
 
     machine_name: pulumi.Input[str]
@@ -97,14 +106,17 @@ class Machine(Resource, module="joyent", name="Machine"):  # type: ignore[misc, 
 
 
 class MachineProvider(JoyentProvider):
-    """The shell over CloudAPI; see `machine_fields` for what changes in place and what replaces."""
+    """The provider over CloudAPI; see `machine_fields` for what changes in place and what replaces."""
 
     def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
-        """Puts seals in the place of the userdata and the secrets, so that no text of theirs gets into a checkpoint. What a machine
-        was made of may be offered no more: that is no fault of one that stands (for a replacement the engine asks without `_olds`)."""
+        """Check the inputs, and replace the userdata and the secrets by fingerprints, so that no text of theirs gets into a checkpoint.
+
+        A data centre may no longer offer what a machine was created from. That is not a fault of an existing machine
+        (for a replacement the engine asks without `_olds`).
+        """
         inputs = inputs_of(news)
         misplaced = self.place_faults(inputs)
-        # Of a data centre that is not known yet there is no catalogue.
+        # The catalogue of a data centre that is not known yet cannot be asked.
         found = (
             [] if misplaced or unknown(inputs.get(DATACENTER)) else faults(inputs, self.session_for(inputs).catalogue)
         )
@@ -151,7 +163,7 @@ class MachineProvider(JoyentProvider):
         )
 
     def _needs_replacement(self, name: str, olds: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-        """Whether a changed input is more than another word for the same thing, or something no longer declared."""
+        """Return whether a changed input is more than another word for the same thing, or one that is no longer declared."""
         if new.get(name) is None:
             return False
         if name == "image" and not unknown(new["image"]):
@@ -159,7 +171,7 @@ class MachineProvider(JoyentProvider):
         return name != "brand" or new["brand"] != olds.get("machine_brand")
 
     def _same_networks(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-        """Whether the networks are only called by other words: by id, or by a name that the operator has changed."""
+        """Return whether the networks are the same under other words: an id, or a name that the operator has changed."""
         if unknown(new.get("networks")) or not old.get("networks") or not new.get("networks"):
             return False
         catalogue = self.session_for(old).catalogue
@@ -170,13 +182,16 @@ class MachineProvider(JoyentProvider):
         return ids[0] == ids[1]
 
     def create(self, props: dict[str, Any]) -> CreateResult:
-        """Returns when CloudAPI has accepted the machine; raises nothing after that, since then nothing would be stored."""
+        """Return when CloudAPI has accepted the machine.
+
+        Raise nothing after that, because the id would not be stored.
+        """
         inputs = inputs_of(props)
         session = self.session_for(inputs)
         machine = Birth(session, inputs).machine()
         if inputs.get("power") == "stopped" and machine.id not in session.adopted:
             _stop_new(session, machine, float(inputs["update_timeout"]))
-        # With all that a refresh shows: what appears then only is a difference in every first preview.
+        # With everything that a refresh shows: otherwise the first preview after it would always show a difference.
         found = {**foreign(inputs, machine), "image_id": machine.image, "machine_brand": machine.brand}
         return CreateResult(machine.id, {**inputs, **found})
 
@@ -199,12 +214,12 @@ class MachineProvider(JoyentProvider):
         return UpdateResult({**kept, **new})
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
-        """Stops the machine in order (DELETE alone is a power cut), then returns when its deletion is accepted."""
+        """Stop the machine in order (DELETE alone is a power cut), then return when its deletion is accepted."""
         session = self.session_for(_props)
         if _id in session.adopted:
-            # An unforced replacement under the same name found this very machine again: it is the successor now.
+            # An unforced replacement under the same name found this same machine again: it is the successor now.
             return
-        # Others being deleted at the same time change nothing about this one: their list will do.
+        # Deletions of other machines at the same time change nothing about this one, so a list from before them is good enough.
         machine = session.machines.find(_id, _REFRESH_AGE, own_writes=False)
         if machine is None:
             return
@@ -224,7 +239,10 @@ class MachineProvider(JoyentProvider):
 
 
 def _stop_new(session: Session, machine: MachineRecord, timeout: float) -> None:
-    """CloudAPI starts every new machine. If it cannot be stopped, the next refresh shows it and the next `up` does."""
+    """Stop a new machine, since CloudAPI starts every one.
+
+    If that fails, the next refresh shows it and the next `up` does it.
+    """
     try:
         power(session, machine.id, "running", timeout)
         power(session, machine.id, "stopped", timeout)
@@ -233,13 +251,16 @@ def _stop_new(session: Session, machine: MachineRecord, timeout: float) -> None:
 
 
 def _kept(olds: Mapping[str, Any], news: Mapping[str, Any]) -> set[str]:
-    """Of the inputs that name what CloudAPI offers those that a machine was made with. A package is chosen for its image."""
+    """Return the inputs that name what CloudAPI offers and that a machine was created with.
+
+    A package is chosen for its image.
+    """
     same = {name for name in ("image", "package", "networks") if olds.get(name) and olds.get(name) == news.get(name)}
     return same if "image" in same else same - {"package"}
 
 
 def failure(api: CloudApi, machine: str) -> str:
-    """Why a machine has failed, as far as its audit trail says."""
+    """Return why a machine has failed, as far as its audit trail says."""
     try:
         failed = [job for job in api.audit(machine) if job.get("success") == "no"]
     except CloudApiError as fault:

@@ -1,4 +1,4 @@
-"""Brings a machine in line with its description, in place: each request, and a bounded wait for what comes of it."""
+"""Bring a machine in line with its description, in place: each request, and a bounded wait for its result."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Probe = Callable[[MachineRecord], bool]
 
 
 class Change:
-    """One machine from `old` to `new` inputs. Only what is declared in either is touched.
+    """The change of one machine from `old` to `new` inputs. Only what is declared in either is touched.
 
-    `carry_out` raises a CloudApiError; what was done before it stays done, and the next refresh shows it.
+    `carry_out` raises a CloudApiError. What was done before it stays done, and the next refresh shows it.
     """
 
     def __init__(self, session: Session, machine: str, old: Inputs, new: Inputs, timeout: float) -> None:
@@ -27,7 +27,7 @@ class Change:
 
     def carry_out(self) -> None:
         try:
-            # One wait for all that CloudAPI does beside each other; then what needs its turn.
+            # One wait for everything that CloudAPI does at the same time; then what must be done one after the other.
             self._wait({**self._tags(), **self._metadata(), **self._name(), **self._switches()})
             self._package()
             self._networks()
@@ -82,7 +82,10 @@ class Change:
             self._wait({"package": lambda machine: package.name == machine.package or package.memory == machine.memory})
 
     def _networks(self) -> None:
-        """NICs one after the other, since each addition and removal reboots the machine; the order is the declared one."""
+        """Change NICs one after the other, since each addition and removal reboots the machine.
+
+        The order is the declared one.
+        """
         if not self._changed("networks"):
             return
         listed = {network.id for network in self._session.catalogue.networks()}
@@ -91,7 +94,7 @@ class Change:
         nics = self._api.list_nics(self._id)
         keep = 0
         for nic, network in zip(nics, ids, strict=False):
-            # What no list shows is a pool's member: it may well be what was asked for, so it stays.
+            # A network that no list shows is a pool's member. It may be what was asked for, so it stays.
             if nic["network"] != network and nic["network"] in listed:
                 break
             keep += 1
@@ -135,7 +138,7 @@ class Change:
 
 
 def power(session: Session, machine: str, wanted: str, timeout: float) -> None:
-    """Start or stop a machine and wait for it; `wanted` is running or stopped. One that is gone counts as stopped.
+    """Start or stop a machine and wait for it. `wanted` is running or stopped. A machine that is gone counts as stopped.
 
     The waits of all machines share one list call a second.
     """
@@ -152,7 +155,7 @@ def power(session: Session, machine: str, wanted: str, timeout: float) -> None:
             )
         if found.state == wanted:
             return True
-        # From any other state (provisioning, stopping) there is nothing to ask for yet.
+        # In any other state (provisioning, stopping) CloudAPI cannot be asked yet.
         if not asked and found.state == ("stopped" if wanted == "running" else "running"):
             session.api.act(machine, "start" if wanted == "running" else "stop")
             asked = True

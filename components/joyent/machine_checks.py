@@ -1,4 +1,4 @@
-"""Refuses, before anything is made, what CloudAPI would refuse: every fault of a machine's description with its mend."""
+"""Refuse, before anything is created, what CloudAPI would refuse: every fault of a machine's description with its fix."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from components.joyent.provider import unknown
 Fault = tuple[str, str]
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _AFFINITY = re.compile(r"[\w.:-]{3,}(==|!=)~?.+")
-# Parameters of CloudAPI's own in the same calls (its lib/tags.js, lib/metadata.js): as keys they would be lost.
+# CloudAPI's parameters in the same calls (its lib/tags.js, lib/metadata.js): as keys they would be lost.
 _PARAMETERS = ("account", "machine", "uuid", "owner_uuid", "context", "image")
 _TRITON_TAGS: Mapping[str, type] = {
     "triton.cns.services": str,
@@ -27,17 +27,17 @@ _LONGEST_NAME, _LONGEST_NAME_IN_DNS = 189, 63
 _COMPOSED = (
     "tags", "metadata", "secret_metadata", "networks", "affinity", "locality", "fixed_ips", "disks", "volumes",
 )  # fmt: skip
-# CloudAPI reads at most 100,000 bytes of a request's body (its app.js). What is neither the userdata nor tags nor metadata (ids, names,
-# networks) fits what is kept for it.
+# CloudAPI reads at most 100,000 bytes of a request's body (its app.js). The reserved bytes are enough for what is
+# neither the userdata nor tags nor metadata (ids, names, networks).
 LARGEST_BODY, _REST = 100_000, 4096
 
 
 def faults(inputs: Inputs, catalogue: Catalogue) -> list[Fault]:
-    """(input, what is wrong and what mends it), all of them. Values that are not known yet pass.
+    """Return all faults: (input, what is wrong and how to fix it). Values that are not known yet pass.
 
     `inputs` has the userdata and the secrets as texts. Asks the live catalogue; raises a CloudApiError if that fails.
     """
-    # A whole map or list may be unknown, where it comes out of one output.
+    # A whole map or list may be unknown, where it comes from one output.
     inputs = {name: value for name, value in inputs.items() if name not in _COMPOSED or not isinstance(value, str)}
     found = [*_name(inputs, catalogue), *_tags(inputs.get("tags") or {}), *_metadata(inputs), *_scalars(inputs)]
     found += [*_offers(inputs, catalogue), *wishes(inputs, catalogue), *_size(inputs)]

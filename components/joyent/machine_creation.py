@@ -1,7 +1,7 @@
-"""How a machine comes to be ours: adopted by name or id, found from an interrupted attempt, or asked for, once.
+"""Get a machine for a resource: adopt it by name or id, find it from an interrupted attempt, or create it, once.
 
-CloudAPI has no idempotency key and takes no id from its clients. The unique name is the only guard against a double, and
-the mark in a tag tells our own attempt from somebody else's machine.
+CloudAPI has no idempotency key and takes no id from its clients. The unique name is the only guard against a second
+machine. The mark in a tag shows whether a machine is from our attempt or belongs to others.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from components.joyent.pacing import wait_until
 from components.joyent.records import MachineRecord
 from components.joyent.session import Session
 
-# After a lost reply: how often to look for the machine before asking again, and the seconds between.
+# After a lost reply: how often to search for the machine before asking again, and the seconds between.
 _LOOKS = 3
 _LOOK_PAUSE = 2.0
 _ATTEMPTS = 3
-# What cannot be changed on a machine that is there, of what CloudAPI shows.
+# The inputs that CloudAPI shows and that cannot be changed on an existing machine.
 _FIXED = ("image", "brand", "encrypted")
 
 
 class Birth:
-    """One creation. `machine` raises a CloudApiError only while no machine has been made for it."""
+    """One creation. `machine` raises a CloudApiError only while no machine has been created for it."""
 
     def __init__(self, session: Session, inputs: Inputs) -> None:
         self._session, self._api, self._inputs = session, session.api, inputs
         self._name, self._mark = str(inputs["machine_name"]), inputs.get("mark")
 
     def machine(self) -> MachineRecord:
-        """The one machine of these inputs; what was found rather than made is brought in line and noted as adopted."""
+        """Return the one machine of these inputs. A machine that was found is brought in line and noted as adopted."""
         earlier = self._ours(self._session.machines.at_first().values())
         if earlier is not None and self._session.machines.find(earlier.id, 1.0) is not None:
             return self._taken(earlier)
@@ -47,15 +47,17 @@ class Birth:
         return self._made()
 
     def _to_adopt(self, text: str) -> MachineRecord | None:
-        """The machine that is named, once: when one bears our mark, what is made now takes its place. Unless it has all our tags, too:
-        then its adoption was cut short before its new name."""
+        """Return the machine to adopt, which is named, once. When a machine has our mark, a new one takes its place.
+
+        But if it has all our tags, too, its adoption was cut short before it got its new name.
+        """
         had = [
             each
             for each in self._session.machines.at_first().values()
             if self._mark and same(each.tags.get(MARK_TAG), self._mark)
         ]
         tags = owned_tags(self._inputs)
-        # Tags alone may be copied: it must be the machine that is named, under its own name or the new one.
+        # Tags alone may be copied: it must be the machine that is named, under its old name or the new one.
         named = (each for each in had if text in (each.id, each.name) or each.name == self._name)
         begun = (each for each in named if all(key in each.tags and same(each.tags[key], tags[key]) for key in tags))
         return (
@@ -68,7 +70,7 @@ class Birth:
             try:
                 return self._api.create_machine(fields)
             except LostReplyError:
-                # Carried out or not? Look, with patience: the machine may take a moment to be listed.
+                # The request may have been carried out. Search several times: the machine may take a moment to be listed.
                 found = self._looked_for()
                 if found is not None:
                     return found
@@ -81,7 +83,7 @@ class Birth:
                 if self._ours([holder]) is not None:
                     return self._taken(holder)
                 if holder.id in self._session.deleted and attempt < _ATTEMPTS:
-                    continue  # It was this machine's predecessor, and it has gone by now.
+                    continue  # It was this machine's predecessor, and is gone by now.
                 raise FatalError(
                     f"machine_name {self._name}: is taken by machine {holder.id}, {_holder(holder)}. {_fix(holder)}."
                 ) from refused
@@ -99,7 +101,7 @@ class Birth:
         return None
 
     def _ours(self, machines: Iterable[MachineRecord]) -> MachineRecord | None:
-        """The machine with our name and our mark; a predecessor that this run has deleted is waited for until it is gone."""
+        """Return the machine with our name and our mark. Wait until a predecessor that this run has deleted is gone."""
         for machine in machines:
             if machine.name == self._name and self._mark and same(machine.tags.get(MARK_TAG), self._mark):
                 if machine.id not in self._session.deleted:

@@ -1,4 +1,4 @@
-"""What a machine is described by: the table of its inputs, and how they look on a machine that is there.
+"""Describe a machine: the table of its inputs, and their values on an existing machine.
 
 The table's names are the names in the state: they are never changed. Triton's word for our userdata is `user-script`.
 """
@@ -20,16 +20,16 @@ Inputs = Mapping[str, Any]
 MARK_TAG = "pulumi-resource"
 USER_SCRIPT = "user-script"
 _SNAPSHOT_TAG = f"{MARK_TAG}:"
-# What CloudAPI itself keeps in a machine's metadata.
+# What CloudAPI itself writes into a machine's metadata.
 SYSTEM_METADATA = ("root_authorized_keys", USER_SCRIPT)
-# What Rollcall's agents and roll calls put there beside what the program declares, by the names of rollcall.settings, which is not
-# needed for this provider alone.
+# What Rollcall's agents and roll calls write there beside what the program declares, by the names of rollcall.settings.
+# This provider alone does not need that module.
 ROLLCALLS_METADATA = ("rollcall-status", "rollcall-drain")
 
 
 @dataclass(frozen=True)
 class Field:
-    """`change`: what a new value of this input does. `note`: what a user should know before it happens."""
+    """An input. `change`: what a new value of this input does. `note`: what a user should know before it happens."""
 
     name: str
     change: Literal["in place", "replace", "none"]
@@ -64,7 +64,7 @@ FIELDS = (
     Field("update_timeout", "none"),
     Field("delete_timeout", "none"),
 )
-# What CreateMachine takes under the same name and in the same form.
+# The inputs that CreateMachine takes under the same name and in the same form.
 _AS_THEY_ARE = (
     "firewall_enabled",
     "deletion_protection",
@@ -80,13 +80,15 @@ NAMES = tuple(field.name for field in FIELDS)
 
 
 def inputs_of(props: Inputs) -> dict[str, Any]:
-    """The inputs among a resource's properties, without those that are not declared."""
+    """Return the inputs among a resource's properties, without those that are not declared."""
     return {name: plain(props[name]) for name in NAMES if props.get(name) is not None}
 
 
 def plain(value: Any) -> Any:
-    """Numbers come from the engine as floats; a whole one is an int to CloudAPI, whose tags are typed. A value that is
-    not known yet, even one inside a map, is the engine's own word for that."""
+    """Return numbers as CloudAPI has them. They come from the engine as floats; a whole one is an int to CloudAPI, whose tags are typed.
+
+    A value that is not known yet, even one inside a map, is the engine's word for that.
+    """
     if isinstance(value, Unknown):
         return rpc.UNKNOWN
     if isinstance(value, float) and value.is_integer():
@@ -97,37 +99,40 @@ def plain(value: Any) -> Any:
 
 
 def snapshot_tag(name: str) -> str:
-    """The tag of a machine that says whose its snapshot of that name is."""
+    """Return the tag of a machine that says which resource the snapshot of that name belongs to."""
     return f"{_SNAPSHOT_TAG}{name}"
 
 
 def same(one: Any, other: Any) -> bool:
-    """Equal in value and type: to CloudAPI the tag 1 is neither "1" nor true."""
+    """Return whether two values are equal in value and type: to CloudAPI the tag 1 is neither "1" nor true."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
     return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
 def owned_tags(inputs: Inputs) -> dict[str, TagValue]:
-    """The tags that are ours on this machine: the declared ones and the mark of the resource."""
+    """Return the tags that are ours on this machine: the declared ones and the mark of the resource."""
     mark = inputs.get("mark")
     return {**(inputs.get("tags") or {}), **({MARK_TAG: mark} if mark else {})}
 
 
 def owned_metadata(inputs: Inputs) -> dict[str, str]:
-    """The metadata that are ours, as the state holds them: secrets and the userdata as seals."""
+    """Return the metadata that are ours, as the state has them: secrets and the userdata as fingerprints."""
     userdata = {USER_SCRIPT: inputs["userdata"]} if inputs.get("userdata") else {}
     return {**(inputs.get("metadata") or {}), **(inputs.get("secret_metadata") or {}), **userdata}
 
 
 def opened_metadata(inputs: Inputs, keys: Iterable[str]) -> dict[str, str]:
-    """The text of some of our metadata, as it goes to the machine. Raises FatalError where a seal cannot be opened."""
+    """Return the text of some of our metadata, as the machine gets it.
+
+    Raises FatalError where a fingerprint's text is not known.
+    """
     owned, sealed = owned_metadata(inputs), _sealed_keys(inputs)
     return {key: opened(owned[key]) if key in sealed else owned[key] for key in keys}
 
 
 def create_fields(inputs: Inputs, catalogue: Catalogue) -> dict[str, Any]:
-    """The body of CreateMachine: flat `tag.K` and `metadata.K` (nested objects are ignored), booleans as JSON booleans."""
+    """Return the body of CreateMachine: flat `tag.K` and `metadata.K` (nested objects are ignored), booleans as JSON booleans."""
     fields: dict[str, Any] = {
         "name": inputs["machine_name"],
         "package": catalogue.package(inputs["package"]).id,
@@ -148,8 +153,10 @@ def create_fields(inputs: Inputs, catalogue: Catalogue) -> dict[str, Any]:
 
 
 def wanted_networks(inputs: Inputs, catalogue: Catalogue) -> list[Any]:
-    """The declared networks as CloudAPI takes them: ids, or objects for all as soon as one has a fixed address, since it
-    takes no mixture."""
+    """Return the declared networks as CloudAPI takes them: all ids, or all objects as soon as one has a fixed address.
+
+    CloudAPI takes no mixture.
+    """
     fixed = {catalogue.network(text).id: ip for text, ip in (inputs.get("fixed_ips") or {}).items()}
     ids = [catalogue.network(text).id for text in inputs.get("networks") or ()]
     if not fixed:
@@ -158,11 +165,11 @@ def wanted_networks(inputs: Inputs, catalogue: Catalogue) -> list[Any]:
 
 
 def live_inputs(declared: Inputs, machine: MachineRecord, image_id: str, catalogue: Catalogue) -> dict[str, Any]:
-    """The declared inputs as they are on the machine, so that each drift is a difference in a property.
+    """Return the declared inputs as they are on the machine, so that each drift is a difference in a property.
 
-    What CloudAPI does not show (affinity, locality, volumes, time-outs), or not in the description's words (disks), stays as
-    declared. Undeclared inputs, tags and metadata are nobody's business here. `image_id` is the id that the declared image
-    stood for when the machine was made.
+    What CloudAPI does not show (affinity, locality, volumes, time-outs), or not in the description's words (disks),
+    stays as declared. Undeclared inputs, tags and metadata are ignored. `image_id` is the id of the declared image when
+    the machine was created.
     """
     live = inputs_of(declared)
     sealed = {key: seal(value) for key, value in machine.metadata.items() if key in _sealed_keys(live)}
@@ -188,7 +195,7 @@ def live_inputs(declared: Inputs, machine: MachineRecord, image_id: str, catalog
 
 
 def foreign(inputs: Inputs, machine: MachineRecord) -> dict[str, list[str]]:
-    """The names of tags and metadata that somebody else put on the machine; values may be secret, names are shown."""
+    """Return the names of tags and metadata that others put on the machine. Values may be secret; names are shown."""
     declared = {*(inputs.get("metadata") or {}), *(inputs.get("secret_metadata") or {})}
     ours = {*declared, *SYSTEM_METADATA, *ROLLCALLS_METADATA}
     return {
@@ -200,7 +207,7 @@ def foreign(inputs: Inputs, machine: MachineRecord) -> dict[str, list[str]]:
 
 
 def needs_new_machine(brand: str, package: PackageRecord) -> bool:
-    """Whether this machine cannot be resized: kvm never, bhyve only to packages with a flexible disk."""
+    """Return whether this machine cannot be resized: kvm never, bhyve only to packages with a flexible disk."""
     return brand == "kvm" or (brand == "bhyve" and not package.flexible_disk)
 
 
@@ -213,7 +220,10 @@ def _kept(declared: Mapping[str, Any] | None, live: Mapping[str, Any]) -> dict[s
 
 
 def _package(declared: str, machine: MachineRecord, catalogue: Catalogue) -> str:
-    """CloudAPI shows a package by name, and "" where it does not know; an id that stands for that name is as declared."""
+    """Return the machine's package.
+
+    CloudAPI shows it by name, and "" where it does not know; an id of that package is as declared.
+    """
     if not machine.package or not is_uuid(declared):
         return machine.package or declared
     name = next((each.name for each in catalogue.packages() if each.id == declared), "")
@@ -229,9 +239,10 @@ def _power(state: str, declared: str) -> str:
 
 
 def _networks(declared: Sequence[str], machine: MachineRecord, catalogue: Catalogue) -> list[str]:
-    """The machine's networks in the words of the declaration, in its order.
+    """Return the machine's networks in the words of the declaration, in its order.
 
-    A machine on a pool shows the member it got, which no list has: such a one stands for a declared network that is missing.
+    A machine on a pool shows the member that it got, which no list has. Such a network counts as a declared one that is
+    missing.
     """
     if not machine.networks and machine.state == "provisioning":
         return list(declared)
@@ -252,5 +263,5 @@ def _networks(declared: Sequence[str], machine: MachineRecord, catalogue: Catalo
 
 
 def differing(old: Inputs, new: Inputs, names: Iterable[str] = NAMES) -> list[str]:
-    """The inputs that differ; one that is no longer declared differs too, if it was."""
+    """Return the inputs that differ. An input that is no longer declared differs too, if it was declared."""
     return [name for name in names if not same(plain(old.get(name)), plain(new.get(name)))]

@@ -1,4 +1,4 @@
-"""How fast and how often we ask: the shared rate limiter, the back-off between attempts, and the one way to wait."""
+"""Set how fast and how often we ask: the shared rate limiter, the back-off between attempts, and the function that waits."""
 
 from __future__ import annotations
 
@@ -28,14 +28,17 @@ class RateLimiter:
         self._lock = threading.Lock()
 
     def reserve(self) -> float:
-        """Take a token; the seconds to wait before it may be used. Tokens are given in the order they are asked for."""
+        """Take a token, and return for how many seconds to wait before its use.
+
+        Tokens are given in the order of the requests.
+        """
         with self._lock:
             self._refill()
             self._tokens -= 1
             return max(0.0, -self._tokens / self._rate)
 
     def empty(self) -> None:
-        """The server said that we are too fast (somebody else uses the account too): spend what is left."""
+        """Spend the tokens that are left: the server answered that we are too fast, since others use the account too."""
         with self._lock:
             self._refill()
             self._tokens = min(self._tokens, 0.0)
@@ -49,15 +52,15 @@ class RateLimiter:
 def back_off(
     attempt: int, *, first: float = 0.5, most: float = 20.0, chance: Callable[[float, float], float] = random.uniform
 ) -> float:
-    """Seconds before attempt `attempt` + 1, with full jitter: anything up to `first` doubled each time."""
+    """Return the seconds before attempt `attempt` + 1, with full jitter: a random part of `first` doubled each time."""
     return chance(0.0, min(most, first * 2.0**attempt))
 
 
 def retry_after(value: str | None, now: str | None) -> float | None:
-    """The seconds that a `Retry-After` header asks for; it is a number or an HTTP date (CloudAPI's read-only mode).
+    """Return the seconds that a `Retry-After` header asks for. It is a number or an HTTP date (CloudAPI's read-only mode).
 
-    A date is measured from the reply's own `Date` header, `now`, so that a skewed clock here does not matter. None when
-    the header is absent or cannot be read.
+    A date is measured from the reply's `Date` header, `now`, so that a skewed clock here does not matter. None when the
+    header is absent or cannot be read.
     """
     if value is None:
         return None
@@ -74,8 +77,9 @@ def retry_after(value: str | None, now: str | None) -> float | None:
 class Stall:
     """Measure for how long a wait has made no progress.
 
-    Progress is a fact that was never seen before in this wait (a machine runs, or tells of another step of its start). So a slow
-    computer or cloud may take its time, while a machine that fails and starts again and again repeats old facts and is given up.
+    Progress is a fact that was never seen before in this wait (a machine runs, or reports another step of its start).
+    So a slow computer or cloud may take its time. A machine that fails and starts again and again repeats old facts,
+    and the wait ends.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -84,7 +88,7 @@ class Stall:
         self._since = clock()
 
     def seconds(self, facts: Iterable[Hashable]) -> float:
-        """Return the seconds since a look last showed a fact that is new."""
+        """Return the seconds since the last new fact."""
         before = len(self._facts)
         self._facts.update(facts)
         if len(self._facts) > before:
@@ -92,7 +96,7 @@ class Stall:
         return self._clock() - self._since
 
     def restart(self) -> None:
-        """Count from now on, after a wait that was meant."""
+        """Count from now on, after a wait that was intended."""
         self._since = self._clock()
 
 
@@ -107,10 +111,10 @@ def wait_until(
     most: float = 3.0,
     progress: Callable[[], Iterable[Hashable]] = tuple,
 ) -> T:
-    """What `probe` gives as soon as it is not None; it is asked at once and then after `first` to `most` seconds.
+    """Return what `probe` gives as soon as it is not None. It is asked at once and then after `first` to `most` seconds.
 
-    Raises WaitTimeoutError, which says `what` was waited for, after `timeout` seconds without a new fact in `progress()`; without
-    `progress`, after `timeout` seconds. `probe`'s errors pass through.
+    Raises WaitTimeoutError, which names `what` was waited for, after `timeout` seconds without a new fact in
+    `progress()`; without `progress`, after `timeout` seconds. `probe`'s errors pass through.
     """
     stall, pause = Stall(clock), first
     while True:

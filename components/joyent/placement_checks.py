@@ -1,6 +1,7 @@
-"""What a machine's description asks for at its creation only, and CloudAPI would refuse: place, addresses, disks, volumes.
+"""Check what a machine's description needs only at its creation, and CloudAPI would refuse: placement, addresses, disks, volumes.
 
-The rules are those of CloudAPI's lib/machines.js and lib/validation, and VMAPI's lib/common/validation.js (validLocality).
+The rules are those of CloudAPI's lib/machines.js and lib/validation, and VMAPI's lib/common/validation.js
+(validLocality).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _HVM = ("kvm", "bhyve")
 
 
 def wishes(inputs: Inputs, catalogue: Catalogue) -> list[Fault]:
-    """(input, what is wrong and what mends it), all of them. Values that are not known yet pass."""
+    """Return all faults: (input, what is wrong and how to fix it). Values that are not known yet pass."""
     return [
         *_locality(inputs),
         *_fixed_ips(inputs, catalogue),
@@ -62,7 +63,7 @@ def _fixed_ips(inputs: Inputs, catalogue: Catalogue) -> Iterator[Fault]:
             yield "fixed_ips", f"{text} is not among the machine's networks. Add it there, in the same words"
         if network.public:
             yield "fixed_ips", f"{network} is public, where CloudAPI chooses the address. Leave {text} out"
-        # The subnet is shown of fabric networks only; a pool, which gives no fixed address, looks like the others.
+        # CloudAPI shows the subnet of fabric networks only. A pool, which gives no fixed address, is shown like the others.
         elif network.subnet and not unknown(ip) and not _within(str(ip), network.subnet):
             yield "fixed_ips", f"{ip} is not an address in {network.subnet}, which {network} has. Choose one that is"
 

@@ -1,7 +1,8 @@
-"""What every dynamic provider here shares.
+"""Define what every dynamic provider here shares.
 
-A provider in an importable module is stored in the state by reference (module and class), so those names are part of the
-state's format: `components.joyent.machine.MachineProvider` and its like are never renamed. No provider holds a secret.
+A provider in an importable module is stored in the state by reference (module and class), so those names are part of
+the state's format: `components.joyent.machine.MachineProvider` and similar names are never changed. No provider
+contains a secret.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ from pulumi.runtime import rpc
 from components.joyent.errors import ConfigurationError, NotFoundError
 from components.joyent.session import Session, session_of
 
-# The input of every resource that says where it is, if not in the data centre that is configured.
+# The input of every resource for its data centre, if it is not the configured one.
 DATACENTER = "datacenter"
 
 
 class JoyentProvider(ResourceProvider):  # type: ignore[misc]
-    """Credentials come from the environment first, and from the config key `rollcall:joyent`, or else the project's own `joyent`,
-    second. The engine hands over the config of the last `up`, so rotate keys by the environment."""
+    """The base of the providers.
+
+    Credentials come from the environment first, and from the config key `rollcall:joyent`, or else the project's key
+    `joyent`, second. The engine gives a provider the config of the last `up`, so rotate keys by the environment.
+    """
 
     serialize_as_secret_always = False
     # Class attributes, so that what is stored in the state stays a bare reference.
@@ -34,18 +38,18 @@ class JoyentProvider(ResourceProvider):  # type: ignore[misc]
 
     @property
     def session(self) -> Session:
-        """That of the configured data centre. Raises ConfigurationError naming what is not configured."""
+        """Return the session of the configured data centre. Raises ConfigurationError naming what is not configured."""
         return self.session_for({})
 
     def session_for(self, props: Mapping[str, Any]) -> Session:
-        """That of the data centre which a resource's `datacenter` names, or else of the one that is configured.
+        """Return the session of the data centre that a resource's `datacenter` names, or else of the configured one.
 
-        Raises ConfigurationError naming what is not configured, or NotFoundError for a data centre that there is not.
+        Raises ConfigurationError naming what is not configured, or NotFoundError for a data centre that does not exist.
         """
         return self.fixed_session or session_of(self.settings, str(props.get(DATACENTER) or ""))
 
     def place_faults(self, inputs: Mapping[str, Any]) -> list[CheckFailure]:
-        """What is wrong with `datacenter`, so that a preview says so on that very input."""
+        """Return what is wrong with `datacenter`, so that a preview reports it on this input."""
         wanted = inputs.get(DATACENTER)
         if wanted is None or unknown(wanted):
             return []
@@ -57,7 +61,7 @@ class JoyentProvider(ResourceProvider):  # type: ignore[misc]
 
 
 def configured(get: Callable[[str], Any]) -> Any:
-    """The settings in a configuration: those of Rollcall's program, in whatever project it runs, or else the project's."""
+    """Return the settings in a configuration: those of Rollcall's program, in whatever project it runs, or else the project's."""
     found = get("rollcall:joyent")
     return get("joyent") if found is None else found
 
@@ -66,7 +70,7 @@ _OBJECT = "{url: …, account: …, keyId: …}"
 
 
 def read_settings(value: Any) -> Mapping[str, Any]:
-    """The config key `joyent`, an object or its JSON. Raises ConfigurationError."""
+    """Read the config key `joyent`, an object or its JSON. Raises ConfigurationError."""
     if value is None:
         return {}
     try:
@@ -79,7 +83,7 @@ def read_settings(value: Any) -> Mapping[str, Any]:
 
 
 def unknown(value: Any) -> bool:
-    """Whether a value, or something in it, is not known before `up` has made what it comes from."""
+    """Return whether a value, or something in it, is not known before `up` has created its source."""
     if isinstance(value, Mapping):
         return any(unknown(each) for each in value.values())
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Ready: one waiter for many machines, with one list call for all of them a poll; and their addresses."""
+"""Create a Ready: it waits for many machines, with one list call for all of them in a poll, and has their addresses."""
 
 from __future__ import annotations
 
@@ -23,8 +23,11 @@ _POLL_AGE = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class ReadyArgs:
-    """`machines`: the ids to wait for, all together. `timeout`: fail after this many seconds in which no machine got any further.
-    `datacenter`: the name or URL of the one that they are in, if it is not the configured one."""
+    """The inputs of a Ready.
+
+    `machines`: the ids to wait for, all together. `timeout`: fail after this many seconds without progress of any
+    machine. `datacenter`: the name or URL of their data centre, if it is not the configured one.
+    """
 
     machines: pulumi.Input[Sequence[pulumi.Input[str]]]
     timeout: pulumi.Input[float] = 600
@@ -32,10 +35,10 @@ class ReadyArgs:
 
 
 class Ready(Resource, module="joyent", name="Ready"):  # type: ignore[misc, call-arg]
-    """Is there when every machine runs. Fails naming each machine that does not, and why.
+    """The wait for machines. It is created when every machine runs. It fails naming each machine that does not, and why.
 
-    `addresses` is `{machine id: public IPv4 address}`, without those that have none; `primary_ips` the primary address of
-    each. A refresh reads them again, since a restart may change them.
+    `addresses` is `{machine id: public IPv4 address}`, without those that have none. `primary_ips` is the primary
+    address of each. A refresh reads them again, since a restart may change them.
     """
 
     addresses: pulumi.Output[Mapping[str, str]]
@@ -101,7 +104,7 @@ class ReadyProvider(JoyentProvider):
 
 
 def _refuse_failed(session: Session, found: Mapping[str, MachineRecord | None]) -> None:
-    """At once, naming all that can never run, rather than at the end of the time-out."""
+    """Fail at once, naming all machines that can never run, rather than at the end of the time-out."""
     dead = [f"{machine} is gone" for machine, each in found.items() if each is None]
     dead += [
         f"{each.name} ({each.id}) has failed: {failure(session.api, each.id)}"
@@ -115,7 +118,7 @@ def _refuse_failed(session: Session, found: Mapping[str, MachineRecord | None]) 
 
 
 def _runs(machine: MachineRecord) -> bool:
-    # For a moment after a start CloudAPI may show a machine running whose NICs it does not list yet.
+    # For a moment after a start, CloudAPI may show a machine as running before it lists its NICs.
     return machine.state == "running" and bool(machine.ips)
 
 

@@ -1,4 +1,4 @@
-"""What CloudAPI answers, as values: machines, images, packages, networks. Unknown fields are ignored."""
+"""Read CloudAPI's answers into values: machines, images, packages, networks. Unknown fields are ignored."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 TagValue = str | bool | int | float
 
-# Public means: none of these. `ipaddress.is_private` would also refuse documentation addresses, which sandboxes use.
+# An address is public if it is in none of these. `ipaddress.is_private` would also refuse documentation addresses, which sandboxes use.
 _NOT_PUBLIC = tuple(
     ipaddress.ip_network(net)
     for net in (
@@ -77,7 +77,7 @@ class MachineRecord:
 
     @property
     def public_ip(self) -> str:
-        """Its public IPv4 address, the primary one rather than others; "" when it has none."""
+        """The machine's public IPv4 address, the primary one rather than others; "" when it has none."""
         return next((ip for ip in (self.primary_ip, *self.ips) if ip and is_public(ip)), "")
 
 
@@ -179,5 +179,5 @@ class NetworkRecord:
 
 
 def is_public(ip: str) -> bool:
-    """Whether an address is none of RFC 1918, RFC 6598, loopback, link-local or unique local."""
+    """Return whether an address is none of RFC 1918, RFC 6598, loopback, link-local or unique local."""
     return not any(ipaddress.ip_address(ip) in net for net in _NOT_PUBLIC)

@@ -1,4 +1,4 @@
-"""What all resources of one provider host share: a client, its catalogue, one list of machines, and the sealed texts."""
+"""Share among all resources of one provider host: a client, its catalogue, one list of machines, and the texts of fingerprints."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SEALED = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class MachineList:
-    """One ListMachines for everybody who asks within `max_age` seconds, whatever the number of machines and threads."""
+    """One ListMachines for all callers within `max_age` seconds, whatever the number of machines and threads."""
 
     def __init__(self, api: CloudApi, clock: Callable[[], float] = time.monotonic) -> None:
         self._api, self._clock = api, clock
@@ -32,9 +32,9 @@ class MachineList:
         self._first: dict[str, MachineRecord] | None = None
 
     def all(self, max_age: float, *, own_writes: bool = True) -> Mapping[str, MachineRecord]:
-        """All machines by id, as they were at most `max_age` seconds ago; failed and deleted ones are not in it.
+        """Return all machines by id, at most `max_age` seconds old. Failed and deleted ones are not in it.
 
-        With `own_writes`, and after everything that this run has noted by `changed`.
+        With `own_writes`, the list is also newer than every change that this run has noted by `changed`.
         """
         with self._lock:
             now = self._clock()
@@ -45,14 +45,20 @@ class MachineList:
             return self._machines
 
     def at_first(self) -> Mapping[str, MachineRecord]:
-        """All machines as this run first saw them, whatever it has done since: what earlier runs have left is in it."""
+        """Return all machines as this run first saw them, whatever it has done since.
+
+        This list has what earlier runs have left.
+        """
         with self._lock:
             if self._first is not None:
                 return self._first
         return self.all(float("inf"))
 
     def find(self, machine: str, max_age: float, *, own_writes: bool = True) -> MachineRecord | None:
-        """The machine, failed ones too; None when it is gone. One that is not in the list costs a call of its own."""
+        """Return the machine, also a failed one; None when it is gone.
+
+        A machine that is not in the list costs a separate call.
+        """
         found = self.all(max_age, own_writes=own_writes).get(machine)
         if found is None:
             try:
@@ -62,13 +68,16 @@ class MachineList:
         return found
 
     def changed(self) -> None:
-        """Something was written: what was listed before does not count any more."""
+        """Note a change: earlier lists do not count any more."""
         with self._lock:
             self._stale = self._clock()
 
 
 class Session:
-    """`deleted` and `adopted` are the ids that this host has deleted, or found as earlier, interrupted attempts."""
+    """What one provider host shares.
+
+    `deleted` and `adopted` are the ids that this host has deleted, or found as earlier, interrupted attempts.
+    """
 
     def __init__(self, api: CloudApi, sleep: Sleep = engine.sleep) -> None:
         self.api, self.sleep = api, sleep
@@ -83,8 +92,10 @@ _LOCK = threading.Lock()
 
 
 def session_of(settings: Mapping[str, Any], datacenter: str = "") -> Session:
-    """The one session for these settings and the environment; with `datacenter`, the name or URL of another data centre
-    of the same account, the one for that. Raises ConfigurationError, or NotFoundError naming the data centres there are.
+    """Return the one session for these settings and the environment.
+
+    With `datacenter`, the name or URL of another data centre of the same account, it is the session for that. Raises
+    ConfigurationError, or NotFoundError naming the existing data centres.
     """
     if "://" in datacenter:
         return _session(Credentials.read(settings=settings, url=datacenter))
@@ -105,10 +116,10 @@ _TEXTS: dict[str, str] = {}
 
 
 def seal(text: str) -> str:
-    """`sha256:…` of a text, which is kept in this process only: the state holds the hash, never the text.
+    """Return the fingerprint `sha256:…` of a text. Only this process keeps the text: the state has the hash, never the text.
 
-    The engine always checks a resource before it creates or updates it, in the same provider host, so whoever makes the
-    machine finds the text by `opened`. A text that is sealed already stays as it is.
+    The engine always checks a resource before it creates or updates it, in the same provider host. So the code that
+    creates the machine finds the text by `opened`. A text that is a fingerprint already stays as it is.
     """
     if _SEALED.fullmatch(text):
         return text
@@ -118,7 +129,7 @@ def seal(text: str) -> str:
 
 
 def opened(mark: str) -> str:
-    """The text behind `seal`'s mark. Raises FatalError when this process never saw it."""
+    """Return the text of a fingerprint that `seal` made. Raises FatalError when this process never saw it."""
     if mark not in _TEXTS:
         raise FatalError(f"{mark}: this run of the provider does not know its text. Run `pulumi up` again.")
     return _TEXTS[mark]

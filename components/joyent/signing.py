@@ -1,6 +1,6 @@
-"""Signs CloudAPI requests: `Authorization: Signature …` over `(request-target)` and `date`, like the official client.
+"""Sign CloudAPI requests: `Authorization: Signature …` over `(request-target)` and `date`, like the official client.
 
-A key comes as a file, as PEM text, or stays inside an ssh-agent. What goes on the wire as its id is always the MD5
+A key comes as a file, as PEM text, or stays inside an ssh-agent. The key's id on the wire is always the MD5
 fingerprint, whatever form the user configured (server: lib/auth.js takes a key's name or its MD5, nothing else).
 """
 
@@ -41,9 +41,9 @@ class KeySigner:
 def headers(
     signer: Signer, *, account: str, user: str, method: str, target: str, date: str | None = None
 ) -> dict[str, str]:
-    """The `Date` and `Authorization` headers of one request; `target` is the path with its query.
+    """Return the `Date` and `Authorization` headers of one request. `target` is the path with its query.
 
-    A space after a comma in the parameters is refused by the server's parser.
+    The server's parser refuses a space after a comma in the parameters.
     """
     date = date or formatdate(usegmt=True)
     text = f"(request-target): {method.lower()} {target}\ndate: {date}"
@@ -62,9 +62,9 @@ def blob_of(key: PublicKey) -> bytes:
 
 
 def algorithm_of(key: PublicKey) -> tuple[str, hashes.HashAlgorithm | None]:
-    """The algorithm's name on the wire and its hash.
+    """Return the algorithm's name on the wire and its hash.
 
-    P-384's own hash is SHA-384, which the server's http-signature does not know; forced to SHA-512 it is accepted.
+    P-384's usual hash is SHA-384, which the server's http-signature does not know. It accepts the key with SHA-512.
     """
     if isinstance(key, rsa.RSAPublicKey):
         return "rsa-sha256", hashes.SHA256()
@@ -74,7 +74,7 @@ def algorithm_of(key: PublicKey) -> tuple[str, hashes.HashAlgorithm | None]:
 
 
 def signer_of(pem: bytes, *, source: str, passphrase: str = "", key_id: str = "") -> KeySigner:
-    """A signer for a private key as text (OpenSSH, PKCS#1, PKCS#8, SEC1).
+    """Return a signer for a private key as text (OpenSSH, PKCS#1, PKCS#8, SEC1).
 
     `source` says where the key comes from, for messages. With `key_id` as a fingerprint the key must be that one; any
     other `key_id` is taken as the key's name in the account. Raises ConfigurationError.
@@ -112,10 +112,10 @@ def _load(pem: bytes, source: str, passphrase: str) -> PrivateKey:
             f"{source}: is encrypted and there is no passphrase. Set TRITON_KEY_PASSPHRASE, or add the key to an ssh-agent."
         )
     try:
-        # To look whether the parts of an RSA key are primes takes half a second for 4,096 bits; the signature below is tried instead.
+        # To check whether the parts of an RSA key are primes takes half a second for 4,096 bits; the signature below is tried instead.
         key = loader(pem, password=secret if encrypted else None, unsafe_skip_rsa_key_validation=True)
     except UnsupportedAlgorithm as lacking:
-        # OpenSSH encrypts its keys with bcrypt, for which `cryptography` needs a package of its own.
+        # OpenSSH encrypts its keys with bcrypt, for which `cryptography` needs a separate package.
         raise ConfigurationError(
             f"{source}: cannot be opened here ({lacking}). Run `pip install bcrypt`, or add the key to an ssh-agent."
         ) from lacking
@@ -163,7 +163,7 @@ def find_signer(
     environ: Mapping[str, str],
     home: Path | None = None,
 ) -> Signer:
-    """The signer that the user means: text first, then a file, then the ssh-agent, then ~/.ssh by fingerprint.
+    """Return the signer that the user means: text first, then a file, then the ssh-agent, then ~/.ssh by fingerprint.
 
     Raises ConfigurationError when none fits.
     """

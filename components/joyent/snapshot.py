@@ -1,4 +1,4 @@
-"""Snapshot: a point in a machine's time, from which it can be started again."""
+"""Create a Snapshot: a state of a machine from which it can be started again."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ from components.joyent.session import Session
 
 @dataclass(frozen=True, kw_only=True)
 class SnapshotArgs:
-    """`machine`: its id. `snapshot_name` is unique on the machine. `timeout` in seconds, for taking it and for removing it.
-    `adopt`: a snapshot that is there under this name becomes this resource; otherwise it is an error."""
+    """The inputs of a Snapshot.
+
+    `machine`: its id. `snapshot_name` is unique on the machine. `timeout` in seconds, for taking it and for removing
+    it. `adopt`: an existing snapshot with this name becomes this resource; otherwise it is an error.
+    """
 
     machine: pulumi.Input[str]
     snapshot_name: pulumi.Input[str]
@@ -31,7 +34,10 @@ class SnapshotArgs:
 
 
 class Snapshot(Resource, module="joyent", name="Snapshot"):  # type: ignore[misc, call-arg]
-    """`state` is created once it can be used. One that failed is replaced by the next `up`. Every change replaces it."""
+    """A snapshot. `state` is created once it can be used.
+
+    A snapshot that failed is replaced by the next `up`. Every change replaces it.
+    """
 
     state: pulumi.Output[str]
 
@@ -70,9 +76,9 @@ class _Snapshots:
         return _id(inputs), body
 
     def make(self, session: Session, inputs: Body) -> tuple[str, Body]:
-        """Waits until it is taken, but raises nothing once it is asked for: its state says what came of it.
+        """Take the snapshot and wait for it. Raise nothing once it is requested: its state says whether it failed.
 
-        A snapshot has no place for a mark, so a tag of its machine has it, from before it is asked for.
+        A snapshot has no place for a mark, so a tag of its machine has it, from before the request.
         """
         if inputs.get("mark"):
             with contextlib.suppress(NotFoundError):
@@ -90,7 +96,7 @@ class _Snapshots:
         return _id(inputs), body
 
     def _marked(self, session: Session, inputs: Body) -> bool:
-        """Whether an interrupted attempt of this very resource has asked for it."""
+        """Return whether an interrupted attempt of this same resource has requested it."""
         if not inputs.get("mark"):
             return False
         tags = session.api.get_tags(inputs["machine"])
@@ -99,14 +105,14 @@ class _Snapshots:
     def look(self, session: Session, id_: str, props: Body) -> Body:
         body: Body = session.api.get(_path(props))
         if body["state"] == "deleted":
-            # CloudAPI goes on showing a snapshot that was removed.
+            # CloudAPI continues to show a snapshot that was removed.
             raise NotFoundError(
                 f"snapshot {props['snapshot_name']}: is deleted. Run `pulumi up --refresh` to take it again."
             )
         return body
 
     def live(self, inputs: Body, body: Body) -> Body:
-        # What is still being taken is as good as wanted; a failed one differs from it, so it is replaced.
+        # A snapshot that is still being taken counts as wanted. A failed one differs from it, so it is replaced.
         return {"snapshot_name": body["name"], "wanted": "failed" if body["state"] == "failed" else "created"}
 
     def outputs(self, body: Body) -> Body:

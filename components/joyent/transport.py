@@ -1,4 +1,4 @@
-"""One signed request to CloudAPI and what becomes of it: limited, retried, and each failure told in one message."""
+"""Send one signed request to CloudAPI: limited, retried, and each failure as one message."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Query = Sequence[tuple[str, str]]
 _IDEMPOTENT = ("GET", "HEAD", "PUT", "DELETE")
 _ALLOWED_SKEW = 300
 _FIRST_ATTEMPTS = 4
-# What can be said of a refusal that says what is wrong.
+# The fix for a refusal that names the problem.
 _CORRECT = ". Correct what it names"
 _BLAMELESS = "the key and the account are not at fault. Try again later"
 
@@ -50,8 +50,8 @@ class Reply:
 class Transport:
     """Sends requests for one account. Threads may share it.
 
-    `attempts` and `patience` (seconds) bound the retries of one request; a wait that a server asks for
-    beyond `patience` is not waited for. `adapter` stands in for the network.
+    `attempts` and `patience` (seconds) bound the retries of one request. If a server asks for a wait beyond `patience`,
+    the request fails. `adapter` replaces the network.
     """
 
     def __init__(
@@ -88,9 +88,10 @@ class Transport:
         body: Mapping[str, Any] | None = None,
         idempotent: bool | None = None,
     ) -> Reply:
-        """`path` is relative to the account (`/machines`). `idempotent` says that repeating is harmless though the method
-        is POST. Raises an error of `components.joyent.errors`; LostReplyError when a request that must not be repeated may
-        have been carried out.
+        """Send a request. `path` is relative to the account (`/machines`).
+
+        `idempotent` says that repeating is harmless though the method is POST. Raises an error of
+        `components.joyent.errors`; LostReplyError when a request that must not be repeated may have been carried out.
         """
         target = f"/{self.credentials.account}{path}" + (f"?{urlencode(query)}" if query else "")
         repeat = method in _IDEMPOTENT if idempotent is None else idempotent
@@ -103,7 +104,7 @@ class Transport:
                 attempt += 1
                 if isinstance(failed, LostReplyError) and not repeat:
                     raise
-                # A URL that never answered is more likely wrong than down: tell soon.
+                # A URL that never answered is more likely wrong than down, so fail soon.
                 most = self._attempts if self._answered else min(self._attempts, _FIRST_ATTEMPTS)
                 if attempt >= most or self.clock() + pause > end:
                     raise
@@ -137,7 +138,7 @@ class Transport:
         return reply
 
     def _sign(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        # As an auth hook: `requests` would else put a ~/.netrc entry in the place of our Authorization header.
+        # As an auth hook: otherwise `requests` would replace our Authorization header by a ~/.netrc entry.
         told, mine = self.credentials, self.signer
         request.headers.update(
             signing.headers(
@@ -148,7 +149,7 @@ class Transport:
 
     @property
     def signer(self) -> Signer:
-        """Raises ConfigurationError when the key cannot be used."""
+        """Return the signer. Raises ConfigurationError when the key cannot be used."""
         with self._lock:
             if self._signer is None:
                 self._signer = self.credentials.signer(self._environ)
@@ -214,13 +215,13 @@ def _error(method: str, target: str, reply: Reply) -> CloudApiError:
 
 
 def _kind(reply: Reply, code: str, said: str) -> tuple[type[CloudApiError], str]:
-    """By status: the codes vary between versions and proxies (CLOUDAPI reference against restify-errors)."""
+    """Return the error class by status: the codes vary between versions and proxies (CLOUDAPI reference against restify-errors)."""
     status = reply.status
     if status in (404, 410):
         return NotFoundError, ""
     if (
         status == 429
-    ):  # This and 503 are refused at the door (throttle, read-only mode, proxy without a server): not carried out.
+    ):  # This and 503 are refused early (throttle, read-only mode, proxy without a server): not carried out.
         return TransientError, "; CloudAPI throttles this account. Wait, and run it again"
     if status == 503:
         return TransientError, f"; CloudAPI is busy or in maintenance, {_BLAMELESS}"
@@ -240,7 +241,7 @@ def _kind(reply: Reply, code: str, said: str) -> tuple[type[CloudApiError], str]
 
 
 def _credentials_fix(status: int, said: str) -> str:
-    """The texts are those of sdc-cloudapi, lib/auth.js."""
+    """Return the fix for a problem with credentials. The texts are those of sdc-cloudapi, lib/auth.js."""
     if "supported signing algorithm" in said:
         return ". Sign with an RSA, ECDSA or Ed25519 key"
     if status == 401:
@@ -253,7 +254,7 @@ def _credentials_fix(status: int, said: str) -> str:
 
 
 def _room(detail: Mapping[str, Any]) -> str:
-    """The mend where there is no room for a machine: the account's limit is reached, or no server has enough left."""
+    """Return the fix where there is no room for a machine: the account's limit is reached, or no server has enough left."""
     if detail.get("code") != "InsufficientCapacity":
         return ""
     if detail.get("field") == "quota":
