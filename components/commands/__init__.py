@@ -1,1 +1,1 @@
-"""What is run beside the program: `python -m components.commands.status`, and the review of a preview's output."""
+"""The commands beside the program: `python -m components.commands.status` and others, and the review of a preview's output."""

@@ -1,10 +1,13 @@
-"""`rollcall adopt`: entries that somebody made by hand for machines that the stack has now.
+"""`rollcall adopt`: mark records that were made by hand as records of the stack's machines.
 
-    rollcall adopt [--stack prod] [--json] [--yes]        (the same as python -m components.commands.adopt; the selected stack unless told)
+    rollcall adopt [--stack prod] [--json] [--yes]        (the same as python -m components.commands.adopt; default: the selected stack)
 
-Lists every entry at the site's host and in the services' sets that no machine of the stack wrote: whose it would become, or why it stays
-foreign. With --yes the mark of its machine is written as the entry's comment, and nothing else. Needs what `rollcall status` needs.
-Exit code 0: listed, or written; 1: an entry changed meanwhile and was left as it was; 2: it could not be told (why, on stderr).
+Lists every record at the site's host and in the services' sets that no machine of the stack wrote: the machine that it
+would belong to, or why it stays foreign. With --yes, the mark of this machine is written as the record's comment, and
+nothing else. Needs what `rollcall status` needs.
+
+Exit code 0: listed, or written; 1: a record changed meanwhile and was left as it was; 2: it could not be found out
+(why, on stderr).
 """
 
 from __future__ import annotations
@@ -47,7 +50,7 @@ _WITHIN_SERVICE = f"members stand in names of their own below {LABEL}; {_BESIDE}
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
-    """A machine in the state: who it is, as its entries would be marked; `addresses` are those of one that runs."""
+    """A machine in the state, as its records would be marked. `addresses` are those of a machine that runs."""
 
     owner: Owner
     addresses: tuple[str, ...] = ()
@@ -55,7 +58,10 @@ class Kept:
 
 @dataclass(frozen=True, order=True, kw_only=True)
 class Verdict:
-    """One entry that no machine of the stack wrote. `becomes` is the mark that it would get, empty where it stays foreign; `why`."""
+    """One record that no machine of the stack wrote.
+
+    `becomes` is the mark that it would get, empty where it stays foreign. `why` is the reason.
+    """
 
     key: RecordKey
     value: str
@@ -64,7 +70,7 @@ class Verdict:
 
 
 def verdict(record: Record, stack: str, machines: Iterable[Kept]) -> Verdict | None:
-    """What is to become of a record at the site's host; None for one that a machine of the stack has."""
+    """Return what will become of a record at the site's host; None for a record that a machine of the stack wrote."""
     marked = Owner.parse(record.comment)
     if marked is not None and marked.stack == stack:
         return None
@@ -84,7 +90,10 @@ def verdict(record: Record, stack: str, machines: Iterable[Kept]) -> Verdict | N
 
 
 def owners(resources: Iterable[Mapping[str, Any]]) -> list[tuple[str, Owner]]:
-    """The machines of the fleets in an exported state, each with its cloud. One that was imported has no generation of ours."""
+    """Return the machines of the fleets in an exported state, each with its cloud.
+
+    An imported machine has no generation.
+    """
     found = []
     for each in resources:
         cloud, of = _MACHINES.get(each["type"], ("", ""))
@@ -102,7 +111,7 @@ def owners(resources: Iterable[Mapping[str, Any]]) -> list[tuple[str, Owner]]:
 
 
 def _stack_of(urn: str) -> tuple[str, str]:
-    """`urn:pulumi:STACK::PROJECT::…` -> (STACK, PROJECT)"""
+    """Split `urn:pulumi:STACK::PROJECT::…` into (STACK, PROJECT)."""
     head, project = urn.split("::")[:2]
     return head.rpartition(":")[2], project
 
@@ -110,7 +119,7 @@ def _stack_of(urn: str) -> tuple[str, str]:
 def running(
     found: Sequence[tuple[str, Owner]], config: Mapping[str, str], regions: Mapping[str, str] | None = None
 ) -> list[Kept]:
-    """The same machines with the addresses that they have now. `regions` are those that fleets name, by fleet."""
+    """Return the same machines with their present addresses. `regions` are those that fleets name, by fleet."""
     own, named_by = {"aws": own_region(config.get)} if any(cloud == "aws" for cloud, _ in found) else {}, regions or {}
     homes = [(cloud, named_by.get(owner.fleet) or own.get(cloud, ""), owner) for cloud, owner in found]
     kept = []
@@ -128,7 +137,7 @@ def in_services(
     zone_of: Callable[[ServiceDiscoverySettings], str | None],
     config: Mapping[str, str] | None = None,
 ) -> list[Verdict]:
-    """What of the services' sets no machine of the stack wrote: it stays foreign."""
+    """Return the records in the services' sets that no machine of the stack wrote: they stay foreign."""
     directory, found = settings.service_discovery, []
     zone = zone_of(directory) if directory is not None else None
     if directory is None or zone is None:
@@ -148,8 +157,10 @@ def in_services(
 
 
 def write(store: ZoneStore, records: Iterable[Record], marks: Mapping[str, str]) -> dict[str, str]:
-    """Write the marks, by a record's id, as comments. Returns what changed between the look and the writing, by id: its comment is put
-    back."""
+    """Write the marks, by a record's id, as comments.
+
+    Returns the records that changed between reading and writing, by id: their comments are restored.
+    """
     left = {}
     for record in (each for each in records if each.id in marks):
         store.comment(record, marks[record.id])
@@ -161,7 +172,7 @@ def write(store: ZoneStore, records: Iterable[Record], marks: Mapping[str, str])
 
 
 def shown(verdicts: Sequence[Verdict], written: bool) -> str:
-    """For people: what becomes whose, then what stays foreign and why."""
+    """Return the text for people: which record will belong to which machine, then which stay foreign and why."""
     ours, foreign = ([each for each in verdicts if bool(each.becomes) is wanted] for wanted in (True, False))
     if not verdicts:
         return "Every entry is of a machine of this stack; there is nothing to adopt."
@@ -202,7 +213,7 @@ def _adopt(chosen: argparse.Namespace) -> int:
             "state: it has no resource. Run `pulumi up` first: `adopt` gives records to machines of the state."
         )
     stack = named(*reversed(_stack_of(str(resources[0]["urn"]))))
-    # What is not marked at Cloudflare is not adopted (docs/rfc2136.md).
+    # A record without a mark at Cloudflare is not adopted (docs/rfc2136.md).
     settings = program(stack, config, zone_names.looked_up(config.get)).without_dynamic_zones()
     records: tuple[Record, ...] = ()
     marks: dict[str, str] = {}

@@ -1,8 +1,9 @@
 """`make catalogue`, `rollcall catalogue [WORD …] [--region NAME] [--json]`: images, sizes and networks that a fleet may name.
 
-Takes the clouds' credentials from the stack's configuration and the environment, as `pulumi up` does, and where no stack is selected
-from the environment alone; a cloud without them, or without the region or data centre NAME, is left out.
-Each WORD must be part of a line. It only looks.
+Takes the clouds' credentials from the stack's configuration and the environment, as `pulumi up` does. Where no stack is
+selected, it takes them from the environment alone. A cloud without credentials, or without the region or data centre
+NAME, is left out. Each WORD must be part of a line. It only reads.
+
 Exit code 0: shown; 2: no cloud could be asked (why, on stderr).
 """
 
@@ -23,13 +24,16 @@ from components.config.errors import ConfigurationError
 from components.config.models import EC2_IMAGES
 from components.preflight.triton_networks import kind
 
-# What the images of EC2_IMAGES run on.
+# The architecture of EC2_IMAGES.
 _ARCHITECTURE = "x86_64"
 
 
 @dataclass(frozen=True, order=True, kw_only=True)
 class Entry:
-    """One line. `kind` is `image`, `size` or `network`, `name` what a fleet says; memory in MiB, 0 where it has none."""
+    """One line.
+
+    `kind` is `image`, `size` or `network`. `name` is what a fleet says. Memory is in MiB, 0 where it has none.
+    """
 
     cloud: str
     kind: str
@@ -45,7 +49,7 @@ class Entry:
 
 
 def of_ec2(client: Callable[[str], Any]) -> list[Entry]:
-    """The images that have a name here, with the AMI that it means now; the instance types that run them and that the region has.
+    """Return the named images with their present AMI, and the region's instance types that run them.
 
     https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeInstanceTypes.html
     """
@@ -71,7 +75,7 @@ def of_ec2(client: Callable[[str], Any]) -> list[Entry]:
 
 
 def of_triton(api: Any) -> list[Entry]:
-    """The active images, the packages and the networks of the account's data centre."""
+    """Return the active images, the packages and the networks of the account's data centre."""
     images = [
         Entry(
             cloud="joyent",
@@ -100,13 +104,16 @@ def of_triton(api: Any) -> list[Entry]:
 
 
 def chosen(entries: Iterable[Entry], words: Sequence[str]) -> list[Entry]:
-    """Those whose line has every word, sorted."""
+    """Return the entries with every word in their line, sorted."""
     return sorted(each for each in entries if all(word.lower() in str(each).lower() for word in words))
 
 
 def look(region: str = "", config: Mapping[str, str] | None = None) -> tuple[list[Entry], list[str]]:
-    """What the clouds of the stack's configuration and of the environment have, and why one could not be asked. `region` is an AWS
-    region or a data centre by its name, or both, since there are names that both clouds have; unless told, those of the stack."""
+    """Return what the clouds of the stack's configuration and of the environment have, and why one could not be asked.
+
+    `region` is an AWS region or a data centre by its name, or both, since some names exist on both clouds. The default
+    is that of the stack.
+    """
     from components.aws.session import session_of as aws_session_of
     from components.joyent import CloudApiError
     from components.joyent.provider import read_settings
@@ -129,7 +136,10 @@ def look(region: str = "", config: Mapping[str, str] | None = None) -> tuple[lis
 
 
 def _configuration(stack: str) -> tuple[dict[str, str], str]:
-    """The stack's configuration, or none and why: there may be no stack yet, and then the environment alone counts."""
+    """Return the stack's configuration, or none and why.
+
+    There may be no stack yet; then the environment alone counts.
+    """
     try:
         return configuration(stack), ""
     except StatusError as none:
@@ -142,7 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--region", default="", metavar="NAME", help="an AWS region, or a data centre of Triton")
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.add_argument("--stack", default="", help="whose configuration counts; the selected one's unless told")
-    # Words may stand on both sides of an option.
+    # Words may be on both sides of an option.
     told = parser.parse_intermixed_args(arguments)
     config, without = _configuration(told.stack)
     if without and told.stack:

@@ -13,7 +13,10 @@ from components.model import GOING, Instance, Member, describe
 
 @dataclass(frozen=True, order=True, kw_only=True)
 class StateMachine:
-    """A machine in the stack's state. `counted`: it is a member of a roll call. `going`: the state has it only until it is deleted."""
+    """A machine in the stack's state.
+
+    `counted`: it is a member of a roll call. `going`: the state has it only until it is deleted.
+    """
 
     member: Member
     counted: bool = True

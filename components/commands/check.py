@@ -1,9 +1,10 @@
 """`rollcall check`: every error that a stack's configuration shows by itself.
 
-    rollcall check [--stack prod] [--json]        (the same as python -m components.commands.check; every stack with a file unless named)
+    rollcall check [--stack prod] [--json]        (the same as python -m components.commands.check; default: every stack with a file)
 
-Needs neither the engine nor a network, and opens no secret: it reads Pulumi.yaml and `Pulumi.<stack>.yaml` of this folder. What only a
-cloud knows (zones, images, quotas, …) `pulumi preview` checks as well.
+Needs neither the engine nor a network, and decrypts no secret: it reads Pulumi.yaml and `Pulumi.<stack>.yaml` of this
+folder. What only a cloud knows (zones, images, quotas, …) `pulumi preview` checks as well.
+
 Exit code 0: no error; 1: errors; 2: a file cannot be read (why, on stderr).
 """
 
@@ -44,7 +45,7 @@ def _settings(file: StackFile, keys: Sequence[str], stack: str) -> tuple[Setting
     settings, found = read_whole(stack_id(file.project, stack), {**decoded(ours), **others}, hidden)
     if file.is_partial or any(path == ("rollcall:fleets",) for path in file.secrets):
         found = [each for each in found if not each.startswith(NO_FLEET)]
-    # Of what is encrypted nothing is known.
+    # Encrypted values are not known.
     sealed = [at(str(key), *rest) for key, *rest in file.secrets]
     found = [each for each in found if not each.startswith(tuple(f"{key}:" for key in sealed))]
     return settings, [*found, *workload_secrets.faults(settings, file, is_secret="workloads" in hidden)]

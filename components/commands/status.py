@@ -1,10 +1,12 @@
 """`rollcall status`: program, state, clouds and DNS of a stack side by side, differences first.
 
-    rollcall status [--stack prod] [--json]        (the same as python -m components.commands.status; the selected stack unless told)
+    rollcall status [--stack prod] [--json]        (the same as python -m components.commands.status; default: the selected stack)
 
-Needs what `pulumi up` needs: the engine on the PATH, the backend, and the clouds' credentials, which it takes from the stack's
-configuration and the environment as `pulumi up` does. It only looks. A machine that is not in all four is a difference.
-Exit code 0: in step; 1: something differs; 2: it could not be told (why, on stderr).
+Needs what `pulumi up` needs: the engine on the PATH, the backend, and the clouds' credentials, which it takes from the
+stack's configuration and the environment as `pulumi up` does. It only reads. A machine that is not in all four is a
+difference.
+
+Exit code 0: in step; 1: something differs; 2: it could not be found out (why, on stderr).
 """
 
 from __future__ import annotations
@@ -126,7 +128,7 @@ class _State:
 
 
 def state_in(resources: Iterable[Mapping[str, Any]]) -> _State:
-    """Read the machines of an exported state, and what the stack's own resources know of them."""
+    """Read the machines of an exported state, and what the stack's resources know of them."""
     listed = list(resources)
     ours = [each for each in listed if each.get("type") in (_ROLL_CALL, _DEREGISTRATION)]
     roll_calls = {
@@ -162,7 +164,7 @@ def declared(stack: str, config: Mapping[str, str]) -> dict[str, FleetSettings]:
     """Return the fleets of the program, by name. `stack` is the stack's id. Raises ConfigurationError."""
     if config.get("rollcall:fleets") is None:
         return {}
-    # A zone that the configuration gives by its id may be gone, and no fleet needs its name.
+    # A zone that the configuration gives by its id may have been deleted, and no fleet needs its name.
     names = dict.fromkeys(("site", "serviceDiscovery"), lambda _: "zone.example")
     return {each.name: each for each in program(stack, config, names).fleets}
 
@@ -356,7 +358,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="for programs")
     chosen = parser.parse_args(arguments)
 
-    # A region that cannot be asked is no difference: nothing is known of it.
+    # A region that cannot be asked is not a difference: its machines are not known.
     try:
         stack = exported(chosen.stack)
         fleets, lost = compare(*stack), lost_tokens_of(*stack)

@@ -1,4 +1,4 @@
-"""A preview as a comment for whoever reviews the change: `python -m components.commands.review --stack NAME`."""
+"""Write a preview as a comment for the reviewer of a change: `python -m components.commands.review --stack NAME`."""
 
 from components.commands.review.comment import commented, marker
 from components.commands.review.events import LogError, read_log

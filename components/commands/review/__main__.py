@@ -22,7 +22,7 @@ from components.commands.review.events import SECRET, LogError, read_log
 from components.commands.review.findings import findings_of
 from rollcall.escaping import escaped_lines
 
-# What a job has in its environment and nobody may read in a comment, whatever an error message repeats.
+# The secrets in a job's environment. They must not be in a comment, whatever an error message repeats.
 _SECRETS = (
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
@@ -42,7 +42,7 @@ def previewed(stack: str) -> str:
         log = Path(folder) / "events.json"
         words = ["pulumi", "preview", "--stack", stack, "--non-interactive", "--diff", "--event-log", str(log)]
         try:
-            # The log belongs to the engine's debugging commands; the automation API switches it on like this, too.
+            # The log belongs to the engine's debugging commands. The automation API switches it on in the same way.
             env = {**os.environ, "PULUMI_DEBUG_COMMANDS": "true"}
             subprocess.run(words, env=env, stdout=sys.stderr, stdin=subprocess.DEVNULL, check=False)
         except OSError as missing:

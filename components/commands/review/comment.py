@@ -1,4 +1,4 @@
-"""A preview's findings as a Markdown comment that someone new can read: the same bytes for the same preview."""
+"""Write a preview's findings as a Markdown comment for readers who are new: the same bytes for the same preview."""
 
 from __future__ import annotations
 
@@ -50,7 +50,10 @@ _BY_HAND = "**Changed by hand** ({}): `up` restores what the program says."
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """`lines` may be cut to fit, `head` may not; a line may be several that belong together. `folded`: behind a click."""
+    """A part of the comment. `lines` may be cut to fit, `head` may not. One of `lines` may be several that belong together.
+
+    `folded`: the reader must click to see it.
+    """
 
     title: str
     lines: tuple[str, ...]
@@ -68,12 +71,12 @@ class Section:
 
 
 def marker(stack: str) -> str:
-    """By what a later run finds its own comment."""
+    """Return the text by which a later run finds its comment."""
     return f"<!-- rollcall-review: {stack} -->"
 
 
 def commented(preview: Preview, *, stack: str, limit: int = LIMIT) -> str:
-    """The comment, at most `limit` characters. It says what it leaves out."""
+    """Return the comment, at most `limit` characters. It says what it leaves out."""
     found = findings_of(preview)
     sections = _sections(found)
     for most in _CUTS:
@@ -91,7 +94,7 @@ def _top(found: Findings, stack: str) -> list[str]:
 
 
 def headline(found: Findings) -> str:
-    """What will happen, in words and counts."""
+    """Say what will happen, in words and counts."""
     if found.failed:
         return "it fails"
     parts = []
@@ -182,7 +185,7 @@ def _machines(fleets: Sequence[Fleet]) -> list[Section]:
 
 
 def _named(machines: Sequence[str]) -> str:
-    """A line is never cut, and a fleet may have a thousand."""
+    """Return a list of machines of limited length: a line is never cut, and a fleet may have a thousand."""
     more = f" and {len(machines) - _NAMES} more" if len(machines) > _NAMES else ""
     return ", ".join(f"`{each}`" for each in machines[:_NAMES]) + more
 
@@ -210,7 +213,7 @@ def _row(name: str, cloud: str, fleets: Sequence[Fleet]) -> str:
 
 
 def _order(fleets: Sequence[Fleet]) -> Iterable[str]:
-    """Words for the bracket (docs/architecture.md): successors answer before anybody leaves."""
+    """Describe the order of a roll call (docs/architecture.md): new machines answer before any machine leaves."""
     made = sum(len(fleet.comes) + len(fleet.replaced) for fleet in fleets)
     leave = sum(len(fleet.goes) + len(fleet.replaced) for fleet in fleets)
     steps = []
@@ -271,7 +274,7 @@ def _listed(changes: Iterable[Change]) -> Iterable[str]:
 
 
 def _short(type_: str) -> str:
-    """`aws:route53/record:Record` as people say it."""
+    """Shorten a type for people, as `aws:route53/record:Record`."""
     package, _, kind = type_.partition(":")
     return f"{package.removeprefix('pulumi-python')} {kind.rpartition(':')[2]}".strip()
 

@@ -1,8 +1,9 @@
-"""What the engine wrote down of a preview (`pulumi preview --event-log FILE`), read into values.
+"""Read what the engine wrote about a preview (`pulumi preview --event-log FILE`) into values.
 
-The event log is the only thing that the engine gives out with everything in it: what the refresh found apart from what the
-program changes, the order of steps, reasons for replacements, and messages. `--json` drops resources that stay the same
-and mixes a refresh's result with the step that follows it; `--diff` is text for people. The automation API reads the same log.
+The event log is the only output of the engine that has everything: what the refresh found apart from what the program
+changes, the order of steps, reasons for replacements, and messages. `--json` leaves out resources that stay the same
+and mixes a refresh's result with the step that follows it; `--diff` is text for people. The automation API reads the
+same log.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-# The engine's mark of a value with a type of its own, and the type that secrets have.
+# The key with which the engine marks a value with a special type, and the type of secrets.
 _SIGNATURE = "4dabf18193072939515e22adb298388d"
 _SECRET_TYPE = "1b47061264138c4ac30d75fd1eb44270"
 SECRET = "[secret]"
 UNKNOWN = "known once it is made"
-# Stand-ins of values that nobody knows before the deployment.
+# Placeholders of values that are not known before the deployment.
 _UNKNOWNS = (
     "04da6b54-80e4-46f7-96ec-b56ff0331ba9",
     "1c4a061d-8072-4f0a-a4cb-0ff528b18fe7",
@@ -30,12 +31,12 @@ _COLOUR = re.compile(r"<\{%[^%]*%\}>|\x1b\[[0-9;]*m")
 _HIDDEN_KEYS = re.compile(
     r"(?i)password|passphrase|secret|token|privatekey|private_key|credential|user_?data(base64)?$"
 )
-# Of these only the name says "token" or "secret".
+# Only the names of these contain "token" or "secret"; their values are not secret.
 _SHOWN_KEYS = ("secrets", "http_tokens", "httpTokens")
 
 
 class LogError(Exception):
-    """The file is not an event log of the engine; the message says what is wrong with it."""
+    """The file is not an event log of the engine. The message says what is wrong with it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,7 @@ class State:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What the engine means to do with one resource, or with `refreshed` what it found when it looked."""
+    """What the engine will do with one resource, or with `refreshed` what it found."""
 
     op: str
     urn: str
@@ -68,7 +69,7 @@ class Step:
 
     @property
     def state(self) -> State:
-        """What is to be, where there is such a thing, else what was."""
+        """The new state where there is one, else the old one."""
         return self.new or self.old or State()
 
 
@@ -81,7 +82,10 @@ class Message:
 
 @dataclass(frozen=True, kw_only=True)
 class Preview:
-    """A preview: what the refresh found, what would be done, what was said. `finished`: the engine came to its end."""
+    """A preview: what the refresh found, what would be done, and the messages.
+
+    `finished`: the engine came to its end.
+    """
 
     refreshed: tuple[Step, ...]
     steps: tuple[Step, ...]
@@ -90,7 +94,7 @@ class Preview:
 
 
 def read_log(text: str) -> Preview:
-    """Raises LogError when `text` is no event log."""
+    """Read an event log. Raises LogError when `text` is not one."""
     refreshed: dict[str, Step] = {}
     steps: list[Step] = []
     messages: list[Message] = []
@@ -124,7 +128,7 @@ def read_log(text: str) -> Preview:
 
 
 def _found(step: Step) -> str:
-    """What a refresh found: in a preview the engine says `refresh` of it, whatever that is."""
+    """Return what a refresh found. In a preview the engine always says `refresh`, whatever it found."""
     if step.new is None:
         return "delete"
     before = step.old or State()
@@ -132,7 +136,7 @@ def _found(step: Step) -> str:
 
 
 def _events(text: str) -> Iterable[dict[str, Any]]:
-    # Not splitlines(), for which a line ends at more than the engine's: some may stand in a text.
+    # Not splitlines(), which ends lines at more characters than the engine does. A text may contain some of them.
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
@@ -174,7 +178,7 @@ def _state(told: Mapping[str, Any] | None) -> State | None:
 
 
 def plain(value: Any, key: str = "") -> Any:
-    """A value without its secrets: what the engine marked as one, and whatever stands under a key that names one."""
+    """Return a value without its secrets: what the engine marked as one, and everything below a key that names one."""
     if isinstance(value, Mapping):
         if value.get(_SIGNATURE) == _SECRET_TYPE:
             return SECRET

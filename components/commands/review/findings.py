@@ -1,4 +1,4 @@
-"""What a preview means for machines, DNS and people: a pure function of what the engine wrote down."""
+"""Find what a preview means for machines, DNS and people: a pure function of the engine's event log."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rollcall.escaping import escaped
 
 MACHINES = {"aws:ec2/instance:Instance": "AWS", "pulumi-python:dynamic/joyent:Machine": "Joyent"}
 ROLL_CALL = "pulumi-python:dynamic/rollcall:RollCall"
-# What stands beside a machine or a fleet; the machines' and fleets' own lines say it.
+# Resources beside a machine or a fleet. The lines of the machines and fleets report them.
 BRACKET = (ROLL_CALL, "pulumi-python:dynamic/rollcall:Deregistration", "pulumi-python:dynamic/joyent:Ready")
 _RECORDS = ("cloudflare:index/dnsRecord:DnsRecord", "aws:route53/record:Record")
 _DNS = (*_RECORDS, "cloudflare:index/zoneSetting:ZoneSetting", "cloudflare:index/zone:Zone", "aws:route53/zone:Zone")
@@ -28,7 +28,7 @@ _PORTS = re.compile(r"(?i)\b(all)\b|(\d+)\s*-\s*(\d+)|\b(\d+)\b")
 _ENDED = "program exited with non-zero exit code"
 _EVERYBODY = ("0.0.0.0/0", "::/0")
 _MADE, _GONE = ("create", "create-replacement", "import"), ("delete", "discard")
-# The engine's own steps, and the second and third of the three that a replacement takes.
+# The engine's internal steps, and the second and third of the three steps of a replacement.
 _QUIET = (
     "same",
     "read",
@@ -50,8 +50,11 @@ class Property:
 
 @dataclass(frozen=True, kw_only=True)
 class Fleet:
-    """A fleet's machines by what becomes of them, each list sorted. `before` is how many there are now. `sets_before` are the record sets
-    that have them now, `sets_after` those that will have them."""
+    """A fleet's machines by what will happen to them, each list sorted.
+
+    `before` is how many there are now. `sets_before` are the record sets that have them now, `sets_after` those that
+    will have them.
+    """
 
     name: str
     cloud: str
@@ -73,7 +76,7 @@ class Fleet:
 
     @property
     def peak(self) -> int:
-        """Every successor is made before any machine goes."""
+        """The greatest number of machines: every new machine is created before any machine is deleted."""
         return self.before + len(self.comes) + len(self.replaced)
 
     @property
@@ -83,7 +86,7 @@ class Fleet:
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """One resource: `verb` is created, changed, replaced or deleted."""
+    """A change of one resource. `verb` is created, changed, replaced or deleted."""
 
     verb: str
     type: str
@@ -120,7 +123,7 @@ class Findings:
 
 
 def findings_of(preview: Preview) -> Findings:
-    # Sorted, since the engine takes what does not depend on each other in any order.
+    # Sorted, since the engine runs independent steps in any order.
     steps = sorted((each for each in preview.steps if each.type != "pulumi:pulumi:Stack"), key=_place_of_step)
     changes = [_change(each) for each in steps if each.op not in _QUIET]
     dns = tuple(sorted((each for each in changes if each.type in _DNS), key=_order))
@@ -155,7 +158,7 @@ def findings_of(preview: Preview) -> Findings:
 
 def _errors(preview: Preview) -> tuple[str, ...]:
     said = list(dict.fromkeys(each.text for each in preview.messages if each.severity == "error" and each.text))
-    # That the program ended is said again after why it ended.
+    # The engine repeats that the program ended after the reason why it ended.
     return tuple([each for each in said if _ENDED not in each] or said)
 
 
@@ -193,7 +196,7 @@ def _change(step: Step) -> Change:
 
 
 def _title(step: Step) -> str:
-    """What DNS shows of a record; of any other resource its name in the program."""
+    """Return the name of a record as DNS shows it. For any other resource, its name in the program."""
     told = step.state.inputs
     if step.type in _RECORDS:
         values = told.get("records") or [told.get("content", "")]
@@ -214,14 +217,17 @@ def _properties(step: Step) -> tuple[Property, ...]:
 
 
 def _property(path: str, before: Any, after: Any) -> Property:
-    """Of two lists only what is not in both: a rule among many would be lost otherwise."""
+    """Return a change. Of two lists, only what is not in both: otherwise one rule among many would not be noticed."""
     if isinstance(before, list) and isinstance(after, list):
         before, after = [each for each in before if each not in after], [each for each in after if each not in before]
     return Property(path=path, before=shown(before), after=shown(after))
 
 
 def _undone(found: Step, planned: Step) -> Change | None:
-    """A setting that somebody changed and that the program would put back; None where what changes is the program's doing."""
+    """Return a setting that was changed by hand and that the program would restore.
+
+    None: the program causes the change.
+    """
     was, now = (found.old or State()).inputs, (found.new or State()).inputs
     wanted = (planned.new or State()).inputs
     keys = [key for key in sorted({*was, *now}) if was.get(key) != now.get(key) and not key.startswith("__")]
@@ -232,7 +238,7 @@ def _undone(found: Step, planned: Step) -> Change | None:
 
 
 def _at(inputs: Any, path: str) -> Any:
-    """The value at a path of the engine's (`tags.Name`, `ingress[0].cidrBlocks`, `tags["a.b"]`)."""
+    """Return the value at a path of the engine's (`tags.Name`, `ingress[0].cidrBlocks`, `tags["a.b"]`)."""
     if not path:
         return inputs
     if isinstance(inputs, Mapping):
@@ -250,7 +256,7 @@ def _at(inputs: Any, path: str) -> Any:
 
 
 def shown(value: Any) -> str:
-    """A value for people; nothing where there is none."""
+    """Return a value for people; an empty text where there is none."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -300,7 +306,7 @@ def _fleets(steps: Iterable[Step], refreshed: Iterable[Step]) -> tuple[Fleet, ..
 
 
 def _because(step: Step) -> tuple[Property, ...]:
-    """Which inputs of a replaced machine differ, as far as that is known by now; its tags name its generation."""
+    """Return the inputs of a replaced machine that differ, as far as known now. Its tags name its generation."""
     before, after = (step.old or State()).inputs, (step.new or State()).inputs
     keys = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
     plain = [key for key in keys if not isinstance(after.get(key), Mapping) and not key.startswith("__")]
@@ -403,7 +409,7 @@ def _opened(step: Step) -> Iterable[str]:
 
 
 def _lets_everybody_in(rule: str) -> bool:
-    """Whether a rule of CloudAPI's allows SSH from anywhere (docs.tritondatacenter.com, "Cloud Firewall")."""
+    """Return whether a rule of CloudAPI's allows SSH from anywhere (docs.tritondatacenter.com, "Cloud Firewall")."""
     said, _, ports = rule.partition(" ALLOW tcp ")
     found = _PORTS.finditer(ports)
     ssh = any(each[1] or int(each[2] or each[4]) <= 22 <= int(each[3] or each[4]) for each in found)
@@ -432,7 +438,7 @@ def _count(number: int, word: str) -> str:
 
 
 def code(text: str, most: int = 120) -> str:
-    """A value that anybody may have written, as a code span: no link, no mention, no HTML of it comes alive."""
+    """Return a value that a stranger may have written as a code span: its links, mentions and HTML have no effect."""
     flat = escaped(" ".join(text.split()))
     if not flat:
         return ""
