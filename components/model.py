@@ -79,7 +79,8 @@ class DnsRecord:
     - `dead`: it leads to a name below Rollcall's label that has no record.
     - `alone`: no other machine may use its name.
     - `kept`: its mark says that the machine is unhealthy and stays, because too few others are left.
-    - `leaving`: its host's mark says that the machine has left the record sets or is about to. The host stays for callers
+    - `leaving`: its host's mark says that the machine has left the record sets or is about to. The host stays for
+      callers
       with a cached SRV value (docs/decisions/0014).
     """
 

@@ -20,13 +20,17 @@ class RollCallArgs:
 
     - `members`: mappings `{machine, generation, instance}`. `places`: what `Place.as_inputs` gives. `cloud`: what
       `Location.as_inputs` gives.
-    - `timeout`: fail after this many seconds without progress. `drain_delay`: seconds that a machine serves after its records are gone.
-    - `uncounted`: machines of the state that no roll call has counted, because the `up` that created them failed before: `{stack, fleet,
+    - `timeout`: fail after this many seconds without progress. `drain_delay`: seconds that a machine serves after its
+      records are gone.
+    - `uncounted`: machines of the state that no roll call has counted, because the `up` that created them failed
+      before: `{stack, fleet,
       machine, generation}`. Those that are not members leave as members do.
-    - `peers`: the fleets at the same location of the same cloud. `elsewhere`: the other locations of the cloud that have fleets.
+    - `peers`: the fleets at the same location of the same cloud. `elsewhere`: the other locations of the cloud that
+      have fleets.
     - `safe_deletes`: refuse to remove many records or machines at once (the safety limit).
     - `ssh`: machines that leave are also told by SSH after the roll call, and must run then.
-    - `given_up`: the fleets of the state that the program no longer has. Their machines serve until their own RollCall is deleted.
+    - `given_up`: the fleets of the state that the program no longer has. Their machines serve until their own RollCall
+      is deleted.
     """
 
     stack: str
