@@ -1,8 +1,8 @@
-"""All benches, one after the other, and docs/benchmarks.md made from their results.
+"""Run all benches, one after the other, and make docs/benchmarks.md from their results.
 
     make bench                  # all, bounded; `python -m bench NAME…` some, `python -m bench --table` the table alone
 
-A bench that fails or takes longer than it may is said so and does not stop the others.
+A bench that fails or exceeds its time limit is reported, and does not stop the others.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 RESULTS, TABLE = HERE / "results", ROOT / "docs" / "benchmarks.md"
-# Seconds that each may take, on a slower machine too; all of them take about 35 minutes on 2 cores, and the first that needs a
-# Consul 4 more to build it, once.
+# The time limit of each in seconds, on a slower machine too. All of them take about 35 minutes on 2 cores, and the
+# first that needs a Consul 4 more to build it, once.
 BENCHES = {
     "join": 240,
     "visible": 600,
@@ -42,7 +42,7 @@ An empty goal means that there is none: the figure is there to be known.
 
 
 def table() -> str:
-    """The document, from whatever results there are."""
+    """Return the document, from whatever results there are."""
     parts = [HEAD]
     missed: dict[str, list[str]] = {}
     for name in [*BENCHES, "soak"]:
@@ -75,12 +75,12 @@ def table() -> str:
 
 
 def way(why: str, questions: list[str]) -> str:
-    """One reason, and the questions that it stands before."""
+    """Return one reason, and the questions whose goals were missed because of it."""
     return f"- {'; '.join(questions)}.\n  {why[:1].upper()}{why[1:]}"
 
 
 def run(name: str) -> str:
-    """Run one; "" or what went wrong."""
+    """Run one bench. Return an empty text, or what went wrong."""
     process = subprocess.Popen([sys.executable, str(HERE / f"{name}.py")], cwd=ROOT, start_new_session=True)
     try:
         code = process.wait(BENCHES[name])
@@ -95,13 +95,13 @@ def run(name: str) -> str:
         if isinstance(stopped, subprocess.TimeoutExpired):
             return f"took longer than {BENCHES[name]} s"
         raise
-    # 1 is a goal that was missed: the table has it.
+    # Exit code 1 is a goal that was missed: the table has it.
     return "" if code in (0, 1) else f"failed with {code}"
 
 
 def main(names: list[str]) -> int:
-    # Where a shell started it in the background, the interrupt is ignored from here to the last plugin, and the engine would wait
-    # five seconds at each end for plugins that it has interrupted.
+    # Where a shell started it in the background, the interrupt is ignored from here to the last plugin. Then the engine
+    # would wait five seconds at each end for plugins that it has interrupted.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     failed: dict[str, str] = {}
     if names != ["--table"]:

@@ -1,5 +1,8 @@
-"""`rollcall run` for a bench: `agent_alone.py SETTINGS DNS_PORT`. As on a machine, but told by this file, with the local name
-server in the place of the zone's, and with neighbours that answer each probe."""
+"""Run `rollcall run` for a bench: `agent_alone.py SETTINGS DNS_PORT`.
+
+It runs as on a machine, but with settings from this file, with the local name server instead of the zone's, and with
+neighbours that answer each probe.
+"""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""What the client costs: a service's machines found and one chosen, beside dnspython's bare query for the same SRV set.
+"""Measure what the client costs: find a service's machines and choose one, beside dnspython's bare query for the same SRV set.
 
     make bench-client           # ROUNDS, MACHINES
 
-The name server is another process on loopback and answers both sides from the same records. "first" is a client that has asked
-nothing yet, "cached" the same question again within the TTL. The answer for 30 machines does not fit a datagram: both ask again
-over TCP.
+The name server is another process on loopback and answers both sides from the same records. "first" is a client that
+has asked nothing yet, "cached" the same question again within the TTL. The answer for 30 machines does not fit a
+datagram: both ask again over TCP.
 """
 
 from __future__ import annotations
@@ -36,8 +36,10 @@ CALLS = 25
 
 
 class Recalling(Authority):
-    """An answer that it gave before it gives again as it was: what a server takes to think would stand on both sides and
-    hide the difference."""
+    """Repeats an answer that it gave before without a change.
+
+    Otherwise the time that the server takes to make it would count on both sides and hide the difference.
+    """
 
     known: dict[tuple[bytes, bool], bytes]
 
@@ -49,7 +51,7 @@ class Recalling(Authority):
 
 
 def serve(machines: int, told: Connection) -> None:
-    """The name server, until it is ended."""
+    """Run the name server, until it is ended."""
     zone = Zone()
     zone.service("v1")
     zone.live("v1", *(f"10 10 4218 {index:06x}" for index in range(machines)), address="198.51.100.10")
@@ -62,7 +64,7 @@ def serve(machines: int, told: Connection) -> None:
 
 
 def each(action: Callable[[], object]) -> float:
-    """Microseconds a call."""
+    """Return the microseconds of a call."""
     began = time.perf_counter()
     for _ in range(CALLS):
         action()

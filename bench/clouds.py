@@ -1,4 +1,7 @@
-"""Local clouds in this process, an agent and a Consul agent in others: what `rest` and `visible` share. All of it on loopback."""
+"""Local clouds in this process, an agent and a Consul agent in others: what `rest` and `visible` share.
+
+All of it is on loopback.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,7 @@ CONSUL_DNS_NAME = "the-service.service.consul"
 
 @dataclass
 class Clouds:
-    """Cloudflare with one zone, Route53 with another, a name server over both; `asked` counts the API calls."""
+    """Cloudflare with one zone, Route53 with another, a name server over both. `asked` counts the API calls."""
 
     cloudflare: Cloudflare
     aws: aws_cloud.Cloud
@@ -126,7 +129,7 @@ def clouds() -> Iterator[Clouds]:
 
 
 def answers(port: int, name: str, rtype: str) -> frozenset[str]:
-    """What a name server on loopback answers; nobody where it does not."""
+    """Return what a name server on loopback answers; an empty set if it does not answer."""
     try:
         reply = dns.query.udp(dns.message.make_query(name, rtype), "127.0.0.1", port=port, timeout=2)
     except (dns.exception.DNSException, OSError):
@@ -142,7 +145,7 @@ def free_port() -> int:
 
 
 class Workload:
-    """Accepts on a port while it is open; what health checks look at."""
+    """Accepts connections on a port while it is open; the health checks connect to it."""
 
     def __init__(self, port: int) -> None:
         self._listening = socket.create_server(("127.0.0.1", port))
@@ -165,7 +168,7 @@ class Workload:
 
 @contextlib.contextmanager
 def agent(clouds: Clouds, joins: tuple[Join, ...], number: int = 0) -> Iterator[subprocess.Popen[bytes]]:
-    """Our agent as it runs on a machine, told by a file, that asks the local name server."""
+    """Run our agent as on a machine, with settings from a file and the local name server."""
     with tempfile.TemporaryDirectory(prefix="rollcall-bench-") as scratch:
         settings = Path(scratch) / "rollcall.json"
         settings.write_text(json.dumps(told(joins, number)))
@@ -182,7 +185,7 @@ def agent(clouds: Clouds, joins: tuple[Join, ...], number: int = 0) -> Iterator[
 
 
 def told(joins: tuple[Join, ...], number: int) -> dict[str, object]:
-    """What the settings file of the machine with this number holds."""
+    """Return the content of the settings file of the machine with this number."""
     keys = {
         STACK: "local",
         FLEET: "web",
@@ -200,7 +203,7 @@ def told(joins: tuple[Join, ...], number: int) -> dict[str, object]:
 
 
 def consul() -> Path:
-    """The pinned Consul, built from its Go module into the user's cache once: about 4 minutes on 2 cores."""
+    """Return the pinned Consul, built from its Go module into the user's cache once: about 4 minutes on 2 cores."""
     made = cache() / f"consul-{CONSUL}" / "consul"
     if not made.exists():
         print(f"building Consul {CONSUL} from its Go module, once", file=sys.stderr, flush=True)
@@ -223,7 +226,7 @@ class ConsulAgent:
         requests.put(f"{self.http}/v1/agent/{path}", json=body, timeout=10).raise_for_status()
 
     def register(self, port: int, interval: str = "2s") -> None:
-        """With the same check as ours, as often as ours."""
+        """Register the service with the same check as ours, at the same interval."""
         check = {"TCP": f"127.0.0.1:{port}", "Interval": interval, "Timeout": "3s", "Status": "critical"}
         self.put("service/register", {"Name": "the-service", "ID": "one", "Port": port, "Check": check})
 
@@ -236,7 +239,7 @@ class ConsulAgent:
 
 @contextlib.contextmanager
 def consul_agent() -> Iterator[ConsulAgent]:
-    """In dev mode: server and client in one, all in memory."""
+    """Run Consul in dev mode: server and client in one, all in memory."""
     program, scratch = consul(), tempfile.mkdtemp(prefix="rollcall-bench-")
     ports = {name: free_port() for name in ("http", "dns", "grpc", "server", "serf_lan", "serf_wan")}
     config = {"ports": {**ports, "grpc_tls": -1}, "disable_update_check": True, "log_level": "ERROR"}
@@ -261,7 +264,7 @@ def consul_agent() -> Iterator[ConsulAgent]:
 
 
 def until(true: Callable[[], bool], seconds: float, every: float = 0.01) -> float:
-    """The seconds until it was so. Raises TimeoutError."""
+    """Return the seconds until it was true. Raises TimeoutError."""
     began = time.monotonic()
     while True:
         with contextlib.suppress(requests.ConnectionError):

@@ -1,15 +1,16 @@
-"""What a fleet costs the engine: `up`, `preview` and `destroy` of 3, 30, 100 and 300 machines, half of them on each cloud.
+"""Measure what a fleet costs the engine: `up`, `preview` and `destroy` of 3, 30, 100 and 300 machines, half of them on each cloud.
 
-    make bench-fleet            # SIZES=3,30 for a glance, PREVIEWS
+    make bench-fleet            # SIZES=3,30 for a short run, PREVIEWS
 
-The real engine and the real program, on local clouds with a hypervisor that boots nothing. In the place of agents one thread
-here registers, every two seconds, in one batch, whoever runs and is not told to drain, so that what machines need to boot and to
-join is no part of it. Beside it, in turn, a project with as many plain resources of the same two sorts: dynamic ones that do
-nothing, and SSM parameters through the stand-in of the AWS plugin. A service keeps 300 machines in one set.
+The real engine and the real program run on local clouds with a hypervisor that boots nothing. One thread replaces the
+agents. Every two seconds it registers, in one batch, all machines that run and are not asked to drain. So the time that
+machines need to boot and to join is not counted. In turn with it runs a project with as many plain resources of the
+same two kinds: dynamic ones that do nothing, and SSM parameters through the stand-in of the AWS plugin. A service has
+300 machines in one set.
 
-All of it with the state in a file, which the engine writes whole at the beginning and the end of each operation, compressed
-(PULUMI_DIY_BACKEND_ZSTD) as docs/operations.md advises for many machines; and once more as with a backend that keeps a journal
-(Pulumi Cloud), for which the engine is told to write the state at the end only.
+Everything is measured with the state in a file, which the engine writes whole at the beginning and the end of each
+operation, compressed (PULUMI_DIY_BACKEND_ZSTD) as docs/operations.md advises for many machines. It is measured once
+more as with a backend that keeps a journal (Pulumi Cloud): then the engine writes the state at the end only.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ for index in range(dynamic):
 for index in range(others):
     aws.ssm.Parameter(f"p-{index}", name=f"/plain/{index}", type="String", value="x")
 """
-# In a module of its own: Pulumi writes a provider of `__main__` with all its code, and no more than 312 of them.
+# In a separate module: Pulumi writes a provider of `__main__` with all its code, and no more than 312 of them.
 NOTHING = """
 from pulumi.dynamic import CreateResult, Resource, ResourceProvider
 
@@ -81,14 +82,14 @@ class Plain(Resource):
 
 
 class Unbooted(InStep):
-    """Seen from the APIs alone: nothing boots, so there is no network of machines."""
+    """Uses only the APIs: nothing boots, so there is no network of machines."""
 
     def __init__(self, sandbox: Sandbox) -> None:
         Deployed.__init__(self, sandbox, "")
 
 
 class Registrar(threading.Thread):
-    """All machines' agents in one: every two seconds, one batch for whoever came and one for whoever leaves."""
+    """Does the work of all machines' agents: every two seconds, one batch for machines that came and one for machines that leave."""
 
     def __init__(self, stack: Unbooted) -> None:
         super().__init__(daemon=True)
@@ -145,12 +146,12 @@ class Registrar(threading.Thread):
             for action, of in (("DELETE", self._standing), ("CREATE", wanted))
             if of
         ]
-        # A host before it is in the set, and out of the set before it goes.
+        # A host is written before the set names it, and removed after the set no longer does.
         for batch in (*self._hosts("CREATE", came), members, *self._hosts("DELETE", left)):
             self._route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": batch})
 
     def _hosts(self, action: str, which: dict[Owner, str]) -> Iterator[list[dict[str, Any]]]:
-        """A batch holds 32,000 characters of values at the most."""
+        """Yield batches. A batch has 32,000 characters of values at the most."""
         owners = list(which.items())
         for at in range(0, len(owners), 100):
             yield [
@@ -168,7 +169,7 @@ class Registrar(threading.Thread):
 
 @dataclass
 class Project:
-    """One stack that can be brought up, previewed and destroyed."""
+    """One stack, with its `up`, `preview` and `destroy`."""
 
     sandbox: Sandbox
     folder: Path
@@ -221,13 +222,13 @@ JOURNAL_WHY = (
     " drain, stop and delete, so of those 30 the fewer have the greater part"
 )
 WHY = {"file": FILE_WHY, "journal": JOURNAL_WHY}
-# For the state in a file, what docs/operations.md advises for many machines.
+# For the state in a file, as docs/operations.md advises for many machines.
 BACKENDS = {"file": {"PULUMI_DIY_BACKEND_ZSTD": "true"}, "journal": {"PULUMI_SKIP_CHECKPOINTS": "true"}}
 
 
 @dataclass
 class Times:
-    """`preview` is empty where none was asked for."""
+    """The times. `preview` is empty where none was asked for."""
 
     resources: int
     up: tuple[float, float]
@@ -236,7 +237,7 @@ class Times:
 
 
 def configured(count: int) -> str:
-    """Half of the machines on each cloud, in fleets of at most LARGEST."""
+    """Return the configuration: half of the machines on each cloud, in fleets of at most LARGEST."""
     fleets = []
     for cloud, size, machines in (("aws", "t3.nano", (count + 1) // 2), ("joyent", "g1.nano", count // 2)):
         for at in range(0, machines, LARGEST):
@@ -310,7 +311,7 @@ def _previewed(count: int, found: Times) -> Row:
 
 
 def growth(verb: str, suffix: str, times: dict[int, Times], why: str) -> list[Row]:
-    """How the time grows with the machines: by what each further one takes, among many and among fewer."""
+    """Say how the time grows with the machines: what each additional one takes, among many and among fewer."""
     if len(times) < 3:
         return []
     few, some, many = sorted(times)[-3:]

@@ -1,10 +1,11 @@
-"""A minute of random mutation for each parser of foreign input: ownership marks, TXT, DNS answers, replies of Cloudflare and
-CloudAPI, the stack's configuration, a machine's metadata.
+"""Mutate input at random for a minute for each parser of foreign input.
 
     make bench-fuzz             # SECONDS each, FUZZ_SEED to begin at
 
-The targets are those of tests/fuzzing.py, which the tests run for a second each. What comes out that no caller expects is a
-finding; each is named with the seed that repeats it. As many targets at a time as there are cores.
+The input is ownership marks, TXT, DNS answers, replies of Cloudflare and CloudAPI, the stack's configuration, and a
+machine's metadata. The targets are those of tests/fuzzing.py, which the tests run for a second each. An error that no
+caller expects is a finding. Each finding is named with the seed that repeats it. As many targets run at a time as there
+are cores.
 """
 
 from __future__ import annotations

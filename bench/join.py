@@ -1,14 +1,17 @@
-"""What joins cost in one SRV set: time and API calls, beside the floor of one write each and the article's read-then-upsert.
+"""Measure what joins cost in one SRV set: time and API calls, beside the floor of one write each and the article's read-then-upsert.
 
     make bench-join
 
-On a virtual clock (tests/unit/agent/contention.py), with Route53's present limits of an account (a bucket of 50, 10 a second:
-docs.aws.amazon.com/Route53/latest/DeveloperGuide/throttling-api-requests.html) and at 5 a second; a call takes 20 to 120 ms, a name
-server answers with a change 0.5 to 5 s later. Agents behave as on a machine: processes that try for 12 s and know no more of each
-other than one word. A time is the second at which the sets changed for the last time, so when the last machine stood; "known" is
-when each agent knew. The floor meets the same throttle and the same latency: each machine makes one write, and asks again at
-once where it is refused. Calls are those that were let through. "lost" are machines that joined and are not in the set. The last
-row is real time: threads, HTTP and the local Route53 at 5 a second, beside the virtual clock at the same rate.
+On a virtual clock (tests/unit/agent/contention.py), with Route53's present limits of an account (a bucket of 50, 10 a
+second: docs.aws.amazon.com/Route53/latest/DeveloperGuide/throttling-api-requests.html) and at 5 a second. A call takes
+20 to 120 ms, and a name server answers with a change 0.5 to 5 s later. Agents behave as on a machine: they are
+processes that try for 12 s and share only one word.
+
+A time is the second of the last change of the sets, which is when the last machine was registered. "known" is when each
+agent knew it. The floor has the same throttle and the same latency: each machine makes one write, and asks again at
+once where it is refused. Calls are those that were not throttled. "lost" are machines that joined and are not in the
+set. The last row is real time: threads, HTTP and the local Route53 at 5 a second, beside the virtual clock at the same
+rate.
 """
 
 from __future__ import annotations
@@ -43,7 +46,7 @@ WHY = (
 
 
 def least(limits: Limits, calls: int) -> float:
-    """Seconds until so many calls have been let through, asked for as soon as there is room."""
+    """Return the seconds until so many calls were not throttled, if each is made as early as possible."""
     scheduler = Scheduler(0)
     throttle = Throttle(limits, lambda: scheduler.now)
     for _ in range(calls):
@@ -72,7 +75,7 @@ def row(name: str, limits: Limits, machines: int) -> list[Row]:
         runs = sides[side]
         ratio, lost = mean(each.stood for each in runs) / beneath, sum(len(each.lost) for each in runs)
         fewest = machines + 2 * sets
-        # A host, a look and a write follow one another, whatever the rate is.
+        # A host, a read and a write follow one another, whatever the rate is.
         fastest = max(least(limits, fewest), 2 * mean(LATENCY)) + mean(LATENCY)
         rows.append(
             Row(
@@ -90,7 +93,7 @@ def row(name: str, limits: Limits, machines: int) -> list[Row]:
 
 
 def real() -> Row:
-    """The same code with real threads and real HTTP."""
+    """Measure the same code with real threads and real HTTP."""
     with running(route53_limits=HARSH) as cloud:
         zone = cloud.aws.add_zone("unilans.net")
         told = Route53Join(zone=zone, domain="unilans.net", service="_s._tcp", incarnation="v1", port=4218)

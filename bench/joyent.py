@@ -1,9 +1,9 @@
-"""How long 300 Triton machines take and how many calls they cost; beside it, at 24, the two usual ways of waiting for machines.
+"""Measure how long 300 Triton machines take and how many calls they cost.
 
-    make bench-joyent           # about 7 minutes; COUNT=8 LARGE=40 PROVISIONING=5 for a glance
+    make bench-joyent           # about 7 minutes; COUNT=8 LARGE=40 PROVISIONING=5 for a short run
 
-All sides meet the same local CloudAPI (30 s of provisioning, its usual throttle, nothing booted) and take turns, so that a busy
-machine disturbs each of them:
+Beside it, at 24 machines, are the two usual ways to wait for machines. All sides use the same local CloudAPI (30 s of
+provisioning, its usual throttle, nothing booted) and take turns, so that a busy machine disturbs each of them:
 
     ours      `pulumi up`: Machine returns when CloudAPI has accepted it, one Ready waits for all with one list a poll
     waiting   `pulumi up`: the same client, but each create returns when its machine runs; Pulumi's host has four workers
@@ -113,7 +113,7 @@ SIDES: dict[str, tuple[str, Callable[[Stack, int], None]]] = {
 
 
 def timed(side: str, count: int) -> tuple[float, int]:
-    """Seconds and calls; the machines must all run at its end, or the figure is worth nothing."""
+    """Return seconds and calls. All machines must run at its end, or the figure is not valid."""
     program, run = SIDES[side]
     with a_stack(program) as stack:
         began = time.monotonic()
@@ -154,7 +154,7 @@ def main() -> int:
     whole, rows = large()
     found: dict[str, list[tuple[float, int]]] = {side: [] for side in SIDES}
     for at in range(ROUNDS):
-        # Every other round the other way round.
+        # Every other round runs in reverse order.
         for side in list(SIDES)[:: -1 if at % 2 else 1]:
             found[side].append(timed(side, COUNT))
     usual = {side: statistics.median(took for took, _ in each) for side, each in found.items()}

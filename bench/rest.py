@@ -1,10 +1,10 @@
-"""What an idle agent takes: memory, CPU and API calls an hour, beside a Consul agent.
+"""Measure what an idle agent takes: memory, CPU and API calls an hour, beside a Consul agent.
 
     make bench-rest             # SECONDS
 
-Three agents, each in a site and in a service, watch each other; Consul (dev mode) has one service with the same check. All idle at
-the same time for SECONDS. The calls are those of an hour of the same three on a clock that is turned, so the agents' own code
-decides when to ask, and are counted at the local APIs.
+Three agents, each in a site and in a service, watch each other. Consul (dev mode) has one service with the same check.
+All are idle at the same time for SECONDS. The calls are those of an hour of the same three agents on a simulated clock,
+so the agents' code decides when to ask. They are counted at the local APIs.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ HOUR = 3600.0
 
 
 def memory(pid: int) -> float:
-    """The proportional set size in MiB: what is shared counts in part."""
+    """Return the proportional set size in MiB: shared memory counts in part."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
 
 def cpu(pid: int) -> float:
-    """Seconds so far, of the process and of the children that it waited for."""
+    """Return the CPU seconds so far, of the process and of the children that it waited for."""
     words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return sum(int(each) for each in words[11:15]) / os.sysconf("SC_CLK_TCK")
 
@@ -96,7 +96,7 @@ def idle() -> list[Row]:
 
 
 def calls(local: Clouds, join: Join, names: tuple[str, str]) -> dict[str, float]:
-    """The API calls of one of three agents in one idle hour."""
+    """Return the API calls of one of three agents in one idle hour."""
     now = [1000.0]
     with tempfile.TemporaryDirectory(prefix="rollcall-bench-") as scratch:
         agents = []

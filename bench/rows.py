@@ -1,4 +1,4 @@
-"""What every bench leaves behind: rows of one form, one file a bench in bench/results, from which docs/benchmarks.md is made."""
+"""Write the results of every bench: rows of one form, one file for each bench in bench/results, from which docs/benchmarks.md is made."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
-# Clauses of the goals that a figure is compared with.
+# Parts of the goals that a figure is compared with.
 Met = bool | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One answer. `other` is the peer or the floor in words and figure, `ratio` ours to it, `n` how often it was measured,
-    `met` None where there is no goal, and `why` what stands in the way, or what else a reader should know."""
+    """One result.
+
+    `other` is the peer or the floor in words and figure, `ratio` is ours to it, and `n` is how often it was measured.
+    `met` is None where there is no goal. `why` is what prevents the goal, or what else a reader should know.
+    """
 
     question: str
     ours: str
@@ -32,7 +35,10 @@ class Row:
 
 
 def report(name: str, rows: Sequence[Row], machine: Mapping[str, str] | None = None) -> int:
-    """Keep the rows as this bench's result, and print them. What `main` returns: 0 where every goal is met."""
+    """Store the rows as this bench's result, and print them.
+
+    Return the exit code for `main`: 0 where every goal is met.
+    """
     RESULTS.mkdir(parents=True, exist_ok=True)
     held = {
         "machine": machine or here(),
@@ -51,12 +57,15 @@ def report(name: str, rows: Sequence[Row], machine: Mapping[str, str] | None = N
 
 
 def here() -> dict[str, str]:
-    """The machine, as far as it matters for a figure."""
+    """Return the properties of the machine that matter for a figure."""
     return {"cores": str(os.cpu_count()), "python": platform.python_version(), "system": platform.system()}
 
 
 def in_turn(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Each side's figures. Every other round goes the other way round, so that a busy machine disturbs each of them."""
+    """Return each side's figures.
+
+    Every other round runs in reverse order, so that a busy machine disturbs each side.
+    """
     found: dict[str, list[float]] = {side: [] for side in sides}
     for at in range(rounds):
         for side in list(sides)[:: -1 if at % 2 else 1]:
@@ -65,5 +74,5 @@ def in_turn(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, 
 
 
 def median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """The median of the rounds' own ratios: what slows a round down slows both sides of it."""
+    """Return the median of the ratios of each round: a disturbance slows both sides of a round."""
     return statistics.median(one / other for one, other in zip(ours, theirs, strict=True))

@@ -1,12 +1,13 @@
-"""Random operations and faults on a booted fleet over two clouds, the promises checked all along.
+"""Run random operations and faults on a booted fleet over two clouds, and check the promises the whole time.
 
     make soak                   # DURATION seconds (7200), MOST machines a cloud (3), SEED
 
-After each operation the stack settles and state, clouds and DNS must name the same machines, and the zone's own servers must
-answer with them. All the time one thread looks whether foreign records keep every byte, another visits the site each 100 ms, and a
-third calls the service's machines in turn: only a power cut, a hang, a cut between the clouds or a failed workload may cost a visit
-or a call. Each operation is one line of JSON in .rollcall/soak.log.
-It ends at the first broken promise, with what led to it; else with a destroy that must leave nothing.
+After each operation the stack settles. Then state, clouds and DNS must name the same machines, and the zone's name
+servers must answer with them. Meanwhile three threads run. One checks that foreign records keep every byte, another
+visits the site each 100 ms, and a third calls the service's machines in turn. Only a power cut, a hang, a cut between
+the clouds or a failed workload may cost a visit or a call. Each operation is one line of JSON in .rollcall/soak.log.
+
+It ends at the first broken promise, and shows what led to it; otherwise it ends with a destroy that must leave nothing.
 """
 
 from __future__ import annotations
@@ -53,11 +54,11 @@ SEED = int(os.environ.get("SEED") or secrets.randbelow(10**6))
 LOG = ROOT / ".rollcall" / "soak.log"
 # A crash is found by two failed probes, a challenge of 24 s and a little more.
 GONE_WITHIN, BACK_WITHIN = 75.0, 120.0
-# An agent says so at its next look at DNS, which waits up to 8 s for a silent server.
+# An agent reports it when it next reads DNS, which waits up to 8 s for a silent server.
 SAID_WITHIN = 60.0
-# An agent that is absent for less than 30 s loses nothing; to stop and to start it takes some of that on a busy computer.
+# An agent that is absent for less than 30 s loses nothing. To stop and to start it takes some of that on a busy computer.
 ABSENT_S = (0, 0, 15)
-# An agent looks at its own records every 7 s, and after a change of its own it lets the name servers catch up for 15 s.
+# An agent reads its records every 7 s. After it changes them, it lets the name servers catch up for 15 s.
 NOTICED_WITHIN = 40.0
 CONFIG = """\
 config:
@@ -76,8 +77,11 @@ class BrokenError(Exception):
 
 
 class Frugal(InStep):
-    """Asks Cloudflare for the zone's id once. What the checks ask counts with what the engine and the agents ask: 1,200 requests in
-    five minutes for all tokens of a user (https://developers.cloudflare.com/fundamentals/api/reference/limits/)."""
+    """Asks Cloudflare for the zone's id once.
+
+    The requests of the checks count with those of the engine and the agents: 1,200 requests in five minutes for all
+    tokens of a user (https://developers.cloudflare.com/fundamentals/api/reference/limits/).
+    """
 
     _zone = ""
 
@@ -86,7 +90,7 @@ class Frugal(InStep):
         return self._zone
 
     def asked(self) -> str:
-        """The most requests to Cloudflare in five minutes, and whose they were."""
+        """Return the most requests to Cloudflare in five minutes, for each kind of client."""
         clients = {
             "all": lambda _: True,
             "the machines": is_machine,
@@ -103,11 +107,11 @@ class Soak:
         self.rough: list[tuple[float, float]] = []
         self.edits = 0
         self.took: dict[str, list[float]] = {}
-        # Whoever edits foreign records, or has the APIs fail, holds it, so that the witness does not look in between.
+        # A thread that edits foreign records, or has the APIs fail, takes this lock, so that the watcher does not read in between.
         self.editing = threading.Lock()
         self.foreign, self.looks, self.changed = "", 0, ""
 
-    # What may happen. Each returns what it did, in words; the stack settles after it.
+    # The operations. Each returns what it did, in words; the stack settles after it.
 
     def scale(self) -> str:
         self.told.update(aws=self.dice.randint(1, MOST), joyent=self.dice.randint(1, MOST))
@@ -241,7 +245,7 @@ class Soak:
         )
 
     def mark_copied(self) -> str:
-        """As a tool does that keeps one comment for a record set."""
+        """Copy a mark to all records, as a tool does that keeps one comment for a record set."""
         records = [each for each in self.stack.zone_records() if each["name"] == HOST]
         before = {each["content"]: each["comment"] for each in records}
         mark, stood = self.dice.choice(sorted(before.values())), self._stood()
@@ -266,7 +270,7 @@ class Soak:
         return f"the mark of {one.instance} was copied to all, and its agent restarted"
 
     def _one_leaves(self, one: str, others: set[str]) -> str:
-        """The machine leaves whose mark all records have."""
+        """Let the machine leave that all marks name."""
 
         def gone() -> bool:
             now = {*self.stack.answers()}
@@ -283,7 +287,7 @@ class Soak:
         return f"the mark of {one} was copied to all, and it left"
 
     def all_unhealthy(self) -> str:
-        """Something that all workloads need fails for six seconds, or for longer than a health check forgives."""
+        """Let a dependency of all workloads fail for six seconds, or for longer than a health check tolerates."""
         seconds, before = self.dice.choice((6.0, 30.0)), self._stood()
         broken = "all workloads failed, and entries went"
         with self._may_fail():
@@ -294,7 +298,7 @@ class Soak:
             finally:
                 self._everywhere("start")
             took = time.monotonic() - began
-            # Only a short failure costs no entry, and on a computer that is too busy it was longer.
+            # Only a short failure must not remove a record, and on a computer that is too busy it took longer.
             self._stay_answered(before if took < 8 else None, 12, broken)
         return f"all workloads failed for {took:.1f} s"
 
@@ -316,7 +320,7 @@ class Soak:
             list(pool.map(lambda one: self.stack.inside(one, "systemctl", *units), sorted(self.stack.in_state())))
 
     def _comment(self, record: str, text: str) -> None:
-        """As the operator."""
+        """Change a comment as the operator does."""
         token = {"Authorization": f"Bearer {self.stack.env['CLOUDFLARE_API_TOKEN']}"}
         url = f"{self.stack.env['CLOUDFLARE_BASE_URL']}/zones/{self.stack.zone()}/dns_records/{record}"
         requests.patch(url, json={"comment": text}, headers=token, timeout=10).raise_for_status()
@@ -326,7 +330,7 @@ class Soak:
         return ".rc." in record["Name"] and ".c.rc." not in record["Name"]
 
     def _stay_answered(self, before: tuple[list[str], list[str]] | None, seconds: float, broken: str) -> None:
-        """What is answered stays as it was; where that is not known, something is answered."""
+        """Check that the answers stay the same. Where they are not known, check that there is an answer."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             now = self._stood()
@@ -345,17 +349,17 @@ class Soak:
         return sorted(self.stack.in_state())
 
     def _names(self, server: str) -> Callable[[str], bool]:
-        """Whether a machine's agent says in its status that this name server has no vote."""
+        """Return a check whether a machine's agent reports in its status that this name server has no vote."""
         status = ("cat", "/run/rollcall/status.json")
         return lambda one: server in json.loads(self.stack.inside(one, *status))["watch"]
 
-    # Around them
+    # Helpers of the operations
 
     def settle(self) -> None:
-        """`up`, and then promises 1 and 3: all sides name the same machines, and a preview has nothing to do."""
+        """Run `up`, then check promises 1 and 3: all sides name the same machines, and a preview changes nothing."""
         self.config.write_text(CONFIG.format(**self.told))
         with self.editing:
-            # What Pulumi writes of its own is foreign to the machines, and may change now.
+            # The records that Pulumi writes are foreign to the machines, and may change now.
             self.stack.sandbox.lay_out()
             self.stack.up()
             self.foreign = self._static()
@@ -367,7 +371,7 @@ class Soak:
             self.stack.sandbox.pulumi("preview", "--expect-no-changes", "--stack", "local", capture=True)
 
     def _static(self) -> str:
-        """A user's bytes are those that they were; what Pulumi owns may have been changed by `up`."""
+        """Return a user's bytes, which must not change. `up` may have changed what Pulumi owns."""
         now = foreign_bytes(self.stack)
         if self.edits and f"v=edit{self.edits}" not in now:
             raise BrokenError("`up` changed a user's record")
@@ -382,7 +386,10 @@ class Soak:
         return True
 
     def watch(self, stop: threading.Event) -> None:
-        """The witness of foreign bytes. A soak without it proves nothing, so its end is one too."""
+        """Watch the foreign bytes.
+
+        A soak without this check proves nothing, so the end of the check ends the soak too.
+        """
         try:
             while not stop.wait(5.0):
                 with self.editing:
@@ -396,7 +403,7 @@ class Soak:
 
     @contextlib.contextmanager
     def _may_fail(self, unless: int = 0) -> Iterator[None]:
-        """Visits may fail meanwhile, and for a resolver's moment after; not with so many machines."""
+        """Allow visits to fail meanwhile, and for BACK_WITHIN seconds after. With `unless` or more machines, none may fail."""
         began = time.time()
         try:
             yield
@@ -411,7 +418,7 @@ class Soak:
         return any(instance in each for each in self.stack.owners().values())
 
     def _stood(self) -> tuple[list[str], list[str]]:
-        """By DNS: an API that fails cannot be asked."""
+        """Return the present answers, by DNS: an API that fails cannot be asked."""
         return self.stack.answers(), self.stack.dig(SERVICE, "SRV")
 
     def _stay(self, before: dict[str, set[str]], seconds: float, broken: str) -> None:
@@ -430,7 +437,7 @@ class Soak:
         self.took.setdefault(what, []).append(time.monotonic() - began)
 
 
-# How likely each is.
+# The weight of each operation.
 OPERATIONS = {
     "scale": 3, "replace": 1, "change_in_place": 1, "stop": 1, "crash": 1, "hang": 1, "partition": 1, "api_down": 1,
     "bad_name_server": 1,
@@ -439,14 +446,14 @@ OPERATIONS = {
 
 
 def soaked(stack: InStep, config: Path, dice: random.Random) -> tuple[Soak, Counter[str], dict[str, Prober], str]:
-    """Until DURATION is over or a promise is broken; which."""
+    """Run until DURATION is over or a promise is broken. Return which."""
     soak, done, broken = Soak(stack, config, dice), Counter[str](), ""
     probers = {"visits": Prober(stack.ask_site, 0.1), "calls": Prober(stack.ask_service, 0.1)}
     stop = threading.Event()
     soak.settle()
     witness = threading.Thread(target=soak.watch, args=(stop,), daemon=True)
     end = time.monotonic() + DURATION
-    # Each once, then as likely as it is.
+    # Each operation once, then at random by its weight.
     names = dice.sample(list(OPERATIONS), len(OPERATIONS))
     with LOG.open("w") as log, probers["visits"].running(), probers["calls"].running():
         witness.start()
@@ -480,7 +487,7 @@ def is_instance(said: str) -> bool:
 
 
 def unexpected(soak: Soak, probers: dict[str, Prober]) -> str:
-    """Failed visits and calls when nothing may fail."""
+    """Return failed visits and calls at times when nothing may fail."""
     for kind, prober in probers.items():
         failed = [
             (at, said)
@@ -495,7 +502,7 @@ def unexpected(soak: Soak, probers: dict[str, Prober]) -> str:
 
 def main() -> int:
     for each in (signal.SIGTERM, signal.SIGINT):
-        # Also where a shell started it in the background: whatever ends it, its clouds go too.
+        # This is also set where a shell started it in the background: whatever ends it, its clouds end too.
         signal.signal(each, signal.default_int_handler)
     LOG.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="rollcall-soak-") as scratch:

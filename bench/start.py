@@ -1,10 +1,10 @@
-"""How long `make up` takes from nothing and again, where the time goes, what the sandbox holds in memory; and how long the
-program's imports take beside those of the SDKs alone.
+"""Measure how long `make up` takes from nothing and again, where the time goes, and how much memory the sandbox uses.
 
-    make bench-start            # warm; cold as well with COLD=1 (builds engine, .venv and image anew in a cache of its own);
+    make bench-start            # warm; cold as well with COLD=1 (builds engine, .venv and image again in a separate cache);
                                 # UP=0 for the imports alone
 
-Every figure is a whole-process figure of this machine; ratios to yours are for you to take.
+It also measures how long the program's imports take beside those of the SDKs alone. Every figure is for a whole process
+on this machine; to calculate ratios to other machines is up to the reader.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ COLD_GOAL, WARM_GOAL, IMPORT_GOAL = 600.0, 60.0, 1.2
 
 
 def imports_of_the_program() -> str:
-    """What `__main__.py` imports, as its own text has it, and what a site then asks for of Cloudflare's SDK."""
+    """Return the imports in the text of `__main__.py`, and what a site then imports of Cloudflare's SDK."""
     body = ast.parse((ROOT / "__main__.py").read_text()).body
     used = "from components.resources import cloudflare_sdk as cloudflare\nfor each in cloudflare.NAMES: getattr(cloudflare, each)"
     return "\n".join([ast.unparse(each) for each in body if isinstance(each, (ast.Import, ast.ImportFrom))] + [used])
 
 
 def imported(code: str) -> float:
-    """Seconds from the start of the interpreter to its end, which has nothing else to do."""
+    """Return the seconds from the start of the interpreter to its end, when it runs only this code."""
     began = time.monotonic()
     env = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'userdata'}"}
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, check=True)
@@ -71,7 +71,7 @@ def timed(words: list[str], folder: Path, env: dict[str, str]) -> float:
 
 
 def parts(name: str, total: float, goal: float, folder: Path) -> Row:
-    """One `make up`, and the four steps of it that took longest."""
+    """Return the row of one `make up`, with the four steps that took longest."""
     steps = json.loads((folder / ".rollcall/logs/prepare.json").read_text())
     steps |= json.loads((folder / ".rollcall/local/up.json").read_text())
     longest = sorted(steps.items(), key=lambda each: -each[1])[:4]
@@ -86,7 +86,7 @@ def parts(name: str, total: float, goal: float, folder: Path) -> Row:
 
 
 def memory(folder: Path) -> list[Row]:
-    """Proportional set sizes: of the daemon, and of the largest machine with everything in it."""
+    """Return proportional set sizes: of the daemon, and of the largest machine with everything in it."""
     lc = [str(folder / ".venv/bin/python"), "-m", "localcloud"]
     status = json.loads(subprocess.run([*lc, "status", "--json"], cwd=folder, capture_output=True, check=True).stdout)
     clouds, machines = status["rss"] / 2**20, [each / 2**20 for each in status["machines"].values()]

@@ -1,14 +1,17 @@
-"""What visitors see while machines are added, stopped, started, removed and crashed: the local fleet through the edge, at a rate.
+"""Measure what visitors see while machines are added, stopped, started, removed and crashed: requests at a fixed rate through the edge.
 
     make bench-storm            # SECONDS of load a phase
 
-Four booted machines behind the proxied name. First the ceiling: as many requests as eight visitors get through when each waits for
-its answer. Then 30 % of it, bounded, sent at fixed moments whatever the answers do; a request's time counts from its moment. Quiet
-phases stand on both sides of the changes: first the graceful ones (`up` adds two machines, two are stopped and started again
-by their clouds, `up` takes two away), then a power cut. All of it, the visitors too, shares this machine's cores. An operator's
-engine is on none of the machines that serve, so what a visitor waits for because it takes their cores here is no part of the
-change: it is measured in phases of its own, before and after, in which the same engine previews the same stack again and again
-and nothing changes. The goal is beside these; the quiet phases are shown as well. What machines take that boot is not taken out.
+Four booted machines are behind the proxied name. First the ceiling is measured: as many requests as eight visitors can
+make when each waits for its answer. Then 30 % of it, bounded, is sent at fixed moments, whatever the answers are. A
+request's time counts from its moment.
+
+Quiet phases are before and after the changes. First come the graceful changes (`up` adds two machines, two are stopped
+and started again by their clouds, `up` removes two), then a power cut. Everything, the visitors too, shares this
+machine's cores. In production the operator's engine runs on none of the machines that serve. So the time that a visitor
+waits because the engine takes cores here does not belong to the change. It is measured in separate phases, before and
+after, in which the same engine previews the same stack again and again and nothing changes. The goal is compared with
+these phases; the quiet phases are shown as well. What booting machines take is not subtracted.
 """
 
 from __future__ import annotations
@@ -49,7 +52,7 @@ config:
 
 @dataclass
 class Load:
-    """Requests at fixed moments, and what came of each: its moment, seconds, and who served it or what went wrong."""
+    """Requests at fixed moments, and the result of each: its moment, seconds, and which machine served it or what went wrong."""
 
     url: str
     rate: float
@@ -105,7 +108,7 @@ def visit(url: str) -> str:
 
 
 def ceiling(url: str, seconds: float = 6.0) -> float:
-    """Requests a second that eight visitors get through."""
+    """Return the requests a second that eight visitors can make."""
     end = time.monotonic() + seconds
 
     def one(_: int) -> int:
@@ -130,7 +133,7 @@ class Storm:
         return load
 
     def busy(self, rate: float) -> Load:
-        """The engine at work, and nothing changes."""
+        """Measure while the engine works and nothing changes."""
         load, end = Load(self.url, rate), time.monotonic() + SECONDS
         with load.running():
             while time.monotonic() < end:

@@ -1,10 +1,11 @@
-"""How soon DNS answers with a machine that has become healthy, and how soon it no longer does when the machine leaves.
+"""Measure how soon DNS answers with a machine that has become healthy, and how soon it stops when the machine leaves.
 
     make bench-visible          # ROUNDS
 
-Our agent against the local clouds, for a site at Cloudflare and for a service at Route53; beside it a Consul agent in dev mode
-with the same check as often (a TCP connect every two seconds), whose own DNS is asked. The sides take turns, each starts at a
-moment of chance, and every name server is asked each 10 ms. Before a resolver's cache: TTLs come on top of every side.
+Our agent runs against the local clouds, for a site at Cloudflare and for a service at Route53. Beside it runs a Consul
+agent in dev mode with the same check at the same interval (a TCP connect every two seconds); its DNS is asked. The
+sides take turns, each starts at a random moment, and every name server is asked each 10 ms. No resolver's cache is
+involved: TTLs are to be added on every side.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def main() -> int:
                     ratio=middle / beside,
                     n=f"{ROUNDS} in turn",
                     goal=f"≤ {goal:g} s median, not behind Consul",
-                    # Both are asked each 10 ms, so a figure is not truer than that.
+                    # Both are asked each 10 ms, so a figure is not more exact than that.
                     met=(met := middle <= goal and middle <= beside + 0.01),
                     why="" if met else WHY[what],
                 )
