@@ -1,1 +1,1 @@
-"""The two dynamic resources that keep the stack's state and DNS in step, RollCall and Deregistration, and what they do."""
+"""RollCall and Deregistration, the two dynamic resources that keep the stack's state and DNS in step, and what they do."""

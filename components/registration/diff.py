@@ -55,9 +55,10 @@ class Cause(Enum):
 class Finding:
     """One difference.
 
-    `key` is the record set; None for a machine that is in no state. `member` is the machine: of a record the one that its ownership
-    mark names (None: the record has no mark). `values` are the values in DNS, or what the cloud says of an orphaned machine;
-    `expected` are the values that should be there. `doubt` says why it is not proven that Rollcall created a machine.
+    `key` is the record set; None for a machine that is in no state. `member` is the machine. For a record, it is the
+    machine that the ownership mark names (None: the record has no mark). `values` are the values in DNS, or what the
+    cloud reports of an orphaned machine. `expected` are the values that should be there. `doubt` is the reason why it
+    is not proven that Rollcall created a machine.
     """
 
     kind: Kind
@@ -138,7 +139,7 @@ def _of_members(
     answers: Mapping[RecordKey, frozenset[str] | None],
 ) -> Iterator[Finding]:
     """Yield what is wrong with each member in each record set. A fault in the set `beside` is not reported again."""
-    # Grouped by owner first: a fleet of hundreds has as many records, and each member's are looked up.
+    # Grouped by owner first: a fleet of hundreds has as many records, and those of each member are searched.
     values: dict[tuple[RecordKey, _OwnerParts], set[str]] = {}
     unhealthy: set[tuple[RecordKey, _OwnerParts]] = set()
     for each in listed:
@@ -224,21 +225,25 @@ def is_of_another(record: DnsRecord, machines: Iterable[Instance]) -> bool:
 
 
 def is_safe_delete(total: int, removed: int) -> bool:
-    """Return whether so many leftover records may be removed at once: three in ten, where there are ten or more. More than that is more
-    often a mistake."""
+    """Return whether so many leftover records may be removed at once: three in ten, where there are ten or more.
+
+    To remove more than that is more often a mistake.
+    """
     return total < SAFETY_LIMIT_FROM or removed <= total * SAFETY_LIMIT_SHARE
 
 
 def is_safe_end(wanted: int, ended: int) -> bool:
-    """Return whether so many orphaned machines may be ended at once beside `wanted` members: three in ten, rounded down. So none is ended
-    in a fleet of up to three: one of three is much, and to end a machine cannot be undone."""
+    """Return whether so many orphaned machines may be ended at once beside `wanted` members: three in ten, rounded down.
+
+    So no machine is ended in a fleet of up to three: one of three is much, and the end of a machine cannot be undone.
+    """
     return ended <= int(wanted * SAFETY_LIMIT_SHARE + 1e-9)
 
 
 def with_doubts(drift: Drift, why: Mapping[str, str]) -> Drift:
-    """Return the drift with the orphaned machines that only their tags call this stack's as unproven. They are shown and never ended.
+    """Return the drift with some orphaned machines as unproven: those that only their tags connect to this stack.
 
-    `why` has the reason for each such instance.
+    They are shown and never ended. `why` has the reason for each such instance.
     """
     findings = (
         replace(each, kind=Kind.UNPROVEN, doubt=why[each.member.instance])
@@ -251,7 +256,7 @@ def with_doubts(drift: Drift, why: Mapping[str, str]) -> Drift:
 
 
 def member_of(machine: Instance) -> Member:
-    """Return the member that a cloud's tags say this machine is."""
+    """Return the member that a machine is, by the tags in its cloud."""
     return Member(
         fleet=machine.fleet, machine=machine.machine, generation=machine.generation, instance=machine.instance
     )
@@ -262,8 +267,10 @@ def _parts(owner: Owner) -> _OwnerParts:
 
 
 def _parts_of(stack: str, member: Member) -> _OwnerParts:
-    """Return the parts of the mark on a member's records. A machine that was tagged by hand may have parts that no mark can have; it has
-    no record then."""
+    """Return the parts of the mark on a member's records.
+
+    A machine that was tagged by hand may have parts that no mark can have. Then it has no record.
+    """
     return member.stack or stack, member.fleet, member.machine, member.generation, member.instance
 
 
@@ -285,7 +292,10 @@ def _is_leftover(
 
 
 def _is_orphan(machine: Instance, desired: DesiredState, in_state: Set[str]) -> bool:
-    """Return whether a machine has this stack's tags and is in no state: an `up` that was killed before it could store it made it."""
+    """Return whether a machine has this stack's tags and is in no state.
+
+    Such a machine was created by an `up` that was killed before it could store the machine.
+    """
     ours = machine.fleet == desired.fleet or (desired.keeper and machine.fleet not in desired.fleets)
     return ours and machine.instance not in in_state and machine.state not in GOING
 

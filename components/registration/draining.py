@@ -24,7 +24,7 @@ def drain_members(
 ) -> bool:
     """Ask machines to leave, wait until their records are gone, then `drain_delay` seconds more for answers in caches.
 
-    Return whether all have left: a machine that hangs is waited for DRAIN_LIMIT_S at most.
+    Return whether all have left. The wait for a machine that hangs ends after DRAIN_LIMIT_S.
     """
     if not leaving:
         return True
@@ -35,7 +35,7 @@ def drain_members(
     noted: set[str] = set()
     while True:
         there = owned(registries.entries(), stack, leaving)
-        # The host of one that has left its sets serves callers with a cached value, until its agent or its Deregistration removes it.
+        # The host of a machine that has left its sets serves callers with a cached value, until its agent or its Deregistration removes it.
         staying = [entry for entry in there if not entry.leaving]
         stood.update(staying)
         machines = _machines(registries, stack, leaving) if there else []
@@ -70,7 +70,7 @@ def drain_members(
 
 
 def say_once(lines: Iterable[str], said: set[str], engine: Engine) -> None:
-    """Warn of each line that was not said before."""
+    """Warn of each line that is not in `said` yet."""
     for line in (each for each in lines if each not in said):
         engine.say(line, warning=True)
         said.add(line)
@@ -112,11 +112,11 @@ def withdraw(
     since: float,
     drain_delay: float,
 ) -> None:
-    """Take members that continue to run out of the record sets `keys`, which they no longer join.
+    """Remove members that continue to run from the record sets `keys`, which they no longer join.
 
-    Their agents leave by themselves once they have read their new settings, which changed at `since`. An agent may have lost its rights,
-    or no longer know the record set: after DROP_LIMIT_S it is taken out. Hosts that have left stay for `drain_delay` seconds, because
-    caches lead callers there. Raises the errors of `rollcall.errors`.
+    Their agents leave by themselves once they have read their new settings, which changed at `since`. An agent may have
+    lost its rights, or no longer know the record set: then its records are removed after DROP_LIMIT_S. Hosts that have
+    left stay for `drain_delay` seconds, because caches lead callers there. Raises the errors of `rollcall.errors`.
     """
     left_at = 0.0
     while there := [each for each in owned(registries.entries(), desired.stack, desired.members) if each.key in keys]:

@@ -75,7 +75,7 @@ class Registries:
             records.remove(gone)
 
     def take_out(self, entries: Iterable[DnsRecord]) -> None:
-        """Remove these entries of machines that run; their services' hosts stay, as `leaving`."""
+        """Remove these DNS records of machines that run. The hosts of their services stay, as `leaving`."""
         out = list(entries)
         for records in self._records:
             records.take_out(out)
@@ -123,7 +123,10 @@ class Registries:
         return self._machines.still_former(stack)
 
     def sees(self, instance: str) -> bool:
-        """Return whether this machine is of this fleet's cloud, so that `seen` or `running_elsewhere` shows it if it runs."""
+        """Return whether this machine is on this fleet's cloud.
+
+        Then `seen` or `running_elsewhere` contains it if it runs.
+        """
         return cloud_of(instance) == self._cloud
 
     def steps(self, members: Sequence[Member], seen: Sequence[Instance]) -> dict[str, str]:

@@ -79,7 +79,7 @@ def _name(member: Member | None) -> str:
 
 
 def progress(desired: DesiredState, drift: Drift, instances: Sequence[Instance], steps: Mapping[str, str]) -> str:
-    """Say which members do not answer, with the last step that each has reached."""
+    """Name the members that do not answer, with the last step that each has reached."""
     waiting = [each for each in desired.members if each in drift.waiting]
     machines = {machine.instance: machine for machine in instances}
     shown = [f"{describe(each)}: {_step(machines.get(each.instance), steps)}" for each in waiting]
@@ -99,9 +99,9 @@ def _step(machine: Instance | None, steps: Mapping[str, str]) -> str:
 def facts(
     desired: DesiredState, drift: Drift, instances: Sequence[Instance], steps: Mapping[str, str]
 ) -> Iterator[tuple[str, ...]]:
-    """Yield what shows progress: who answers, the state and the last step of who does not, how many leftover records there are.
+    """Yield what shows progress: the members that answer, the state and the last step of the others, and the number of leftover records.
 
-    Only the name of a step counts, which stands before its first colon. The error behind it may be another one each time.
+    Only the name of a step counts, which is the text before its first colon. The error after it may change each time.
     """
     waiting = {each.instance for each in drift.waiting}
     yield ("leftover", str(len(drift.leftovers)))
@@ -120,7 +120,7 @@ def zones_deleted(desired: DesiredState, zones: Sequence[str]) -> str:
 
 
 def too_many_leftovers(desired: DesiredState, records: Sequence[DnsRecord], total: int) -> str:
-    """Say that the safety limit keeps leftover records from being removed. `total` is how many records there are."""
+    """Say that the safety limit prevents the removal of leftover records. `total` is how many records there are."""
     return _refused(
         f"{desired.fleet}: {len(records)} of {total} records are left over and would be removed at once",
         (f"{each.value} at {each.key}" for each in records),
@@ -128,7 +128,7 @@ def too_many_leftovers(desired: DesiredState, records: Sequence[DnsRecord], tota
 
 
 def several_twins(desired: DesiredState, machines: Sequence[Instance]) -> str:
-    """Say that the safety limit keeps machines from being ended that have the generation of a member, several the same one."""
+    """Say that the safety limit prevents the end of several machines with the same generation, which is a member's."""
     return _refused(
         f"{desired.fleet}: {len(machines)} machines have the generation of a member and are in no state, several of them the same one",
         map(_tagged, machines),
@@ -136,7 +136,7 @@ def several_twins(desired: DesiredState, machines: Sequence[Instance]) -> str:
 
 
 def too_many_orphans(desired: DesiredState, machines: Sequence[Instance], total: int) -> str:
-    """Say that the safety limit keeps orphaned machines from being ended. `total` is how many machines there are."""
+    """Say that the safety limit prevents the end of orphaned machines. `total` is how many machines there are."""
     return _refused(
         f"{desired.fleet}: {len(machines)} of {total} machines are tagged with stack {desired.stack} and are in no state",
         map(_tagged, machines),

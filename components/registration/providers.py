@@ -228,7 +228,7 @@ class DeregistrationProvider(_Provider):
         changed = any(_plain(_olds.get(key)) != _plain(_news.get(key)) for key in ("places", "cloud"))
         moved = [key for key in ("stack", "fleet", "machine") if _olds.get(key) != _news.get(key)]
         before, now = (_plain(each.get("networks") or []) for each in (_olds, _news))
-        # A Deregistration without networks gets them written down, and its machine stays.
+        # A Deregistration without networks gets them in its state, and its machine stays.
         moved += ["networks"] if before and now and before != now else []
         changed |= before != now
         return DiffResult(changes=changed or bool(moved), replaces=moved, stables=[], delete_before_replace=False)
@@ -273,8 +273,10 @@ def _warn_of_gone(zones: Iterable[str], who: str, engine: Engine) -> None:
 
 
 def _left_of(gone: Owner, entries: Iterable[DnsRecord], machines: Sequence[Instance]) -> list[DnsRecord]:
-    """Return the records of a machine of this generation, whatever its instance was, and dead records. A record with its mark and the
-    address of another one of `machines` is not returned."""
+    """Return the records of a machine of this generation, with any instance, and dead records.
+
+    A record with its mark and the address of another one of `machines` is not returned.
+    """
     whose = (gone.stack, gone.fleet, gone.generation)
     return [
         each
@@ -291,8 +293,11 @@ def _left_of(gone: Owner, entries: Iterable[DnsRecord], machines: Sequence[Insta
 def _wait_until_gone(
     take: Callable[[], DepartureSnapshot], props: Mapping[str, Any], engine: Engine
 ) -> DepartureSnapshot:
-    """Return the snapshot in which the machine of this generation no longer runs. Raises RollCallError when it still runs after the
-    time-out. A machine that has only its tags does not fail the delete, and is not ended."""
+    """Return the snapshot in which the machine of this generation no longer runs.
+
+    Raises RollCallError when it still runs after the time-out. A machine without other proof than its tags does not
+    fail the delete, and is not ended.
+    """
     end = time.monotonic() + GONE_LIMIT_S
     while True:
         seen = take()
@@ -315,7 +320,7 @@ def _wait_until_gone(
 
 
 def _leaving(registries: Registries, olds: Mapping[str, Any], news: Mapping[str, Any]) -> tuple[Member, ...]:
-    """Return the machines of the state that are not members of `news`. One that was created with another stack id has that id."""
+    """Return the machines of the state that are not members of `news`. A machine of another stack id keeps that id."""
     stack, members = news["stack"], members_of(news)
     before = olds.get("stack", stack)
     counted = [each for each in members_of(olds) if each not in members]

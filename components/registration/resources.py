@@ -28,7 +28,7 @@ class RollCallArgs:
     - `peers`: the fleets at the same location of the same cloud. `elsewhere`: the other locations of the cloud that
       have fleets.
     - `safe_deletes`: refuse to remove many records or machines at once (the safety limit).
-    - `ssh`: machines that leave are also told by SSH after the roll call, and must run then.
+    - `ssh`: machines that leave are also asked by SSH after the roll call, and must run then.
     - `given_up`: the fleets of the state that the program no longer has. Their machines serve until their own RollCall
       is deleted.
     """
@@ -87,10 +87,11 @@ class RollCall(Resource, module="rollcall", name="RollCall"):  # type: ignore[ca
 class Deregistration(Resource, module="rollcall", name="Deregistration"):  # type: ignore[call-arg]
     """Give a machine its generation, and remove what it left in DNS after it is deleted. Each machine has one, which is created before it.
 
-    `generation` (6 hex digits) is new at each create and marks all records of the machine. A Deregistration depends on everything that its
-    machine needs to register and to leave. `networks` are the ids of a Triton machine's networks. With others the machine is replaced,
-    successor first: CloudAPI could add and remove NICs in place, but each change reboots a machine, a fleet's machines all at once, and
-    gives it another public address.
+    `generation` (6 hex digits) is new at each create, and all records of the machine have it in their marks. A
+    Deregistration depends on everything that its machine needs to register and to leave. `networks` are the ids of a
+    Triton machine's networks. With others the machine is replaced, successor first. CloudAPI could add and remove NICs
+    in place. But each such change reboots a machine, a fleet's machines all at once, and gives it another public
+    address.
     """
 
     generation: pulumi.Output[str]

@@ -63,7 +63,7 @@ def until_answered(
 
 
 class _RollCall:
-    """One roll call on its way: what it has asked for, and how it carries out what is decided."""
+    """One roll call in progress: what it has asked for, and how it carries out what is decided."""
 
     def __init__(self, call: Call, registries: Registries, engine: Engine) -> None:
         self._call, self._registries, self._engine = call, registries, engine
@@ -147,7 +147,7 @@ class _RollCall:
             )
 
     def _end(self, action: EndMachines) -> None:
-        """Drain machines as any other that leaves, then end them."""
+        """Drain machines like all others that leave, then end them."""
         fleet, stack = self._desired.fleet, self._desired.stack
         members = [member_of(each) for each in action.machines]
         # Caches have only what was in DNS.
@@ -173,9 +173,9 @@ class _RollCall:
 
 
 def proven(registries: Registries, desired: DesiredState, drift: Drift, doubts: dict[str, str] | None = None) -> Drift:
-    """Return the drift with the orphaned machines that only their tags call this stack's as unproven.
+    """Return the drift with some orphaned machines as unproven: those that only their tags connect to this stack.
 
-    `doubts` has what was found of each machine before, by instance, and is added to.
+    `doubts` has what was found of each machine before, by instance, and gets what is found now.
     """
     known = doubts if doubts is not None else {}
     asked = [each for each in drift.orphans if each.instance not in known]
@@ -187,5 +187,5 @@ def proven(registries: Registries, desired: DesiredState, drift: Drift, doubts: 
 
 
 def drain_delay(registries: Registries, props: Mapping[str, Any]) -> float:
-    """Return for how many seconds a machine serves on after its records are gone: never longer than caches keep them."""
+    """Return for how many seconds a machine serves after its records are gone: at most as long as caches keep them."""
     return min(float(props["drain_delay"]), registries.longest_ttl)

@@ -20,8 +20,10 @@ T = TypeVar("T")
 
 
 class DnsSnapshot:
-    """The records at some places and the answers of the name servers, each asked for once. An error goes to all that ask: each of them
-    would have waited as long for the same error."""
+    """The records at some places and the answers of the name servers, each asked for once.
+
+    An error is raised in all callers: each of them would have waited as long for the same error.
+    """
 
     def __init__(self, registries: Registries) -> None:
         self._registries = registries
@@ -73,8 +75,11 @@ class DnsSnapshot:
 
 
 class DepartureSnapshot(DnsSnapshot):
-    """The stack's machines, and after them the records. So it has every record that a machine left which no longer runs here. Only a
-    watcher's challenge may come later, and that watcher removes it again."""
+    """The stack's machines, and after them the records.
+
+    So it has every record that a machine left which no longer runs here. Only a challenge of a watching machine may
+    come later, and that machine removes it again.
+    """
 
     def __init__(self, registries: Registries, stack: str) -> None:
         super().__init__(registries)
@@ -105,7 +110,7 @@ class SnapshotCache(Generic[T]):
     ) -> T:
         """Return the last snapshot, if it was begun at most `max_age` seconds ago and `fits`; else a new one, whether it fits or not.
 
-        An error of `take` goes to all threads that have waited for it. The next thread tries again.
+        An error of `take` is raised in all threads that have waited for it. The next thread tries again.
         """
         with self._lock:
             lock = self._locks.setdefault(key, threading.Lock())

@@ -19,8 +19,10 @@ STEPS_EVERY_S = 4.0
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """What a roll call is made for. `timeout` and `drain_delay` are seconds. `safety_limit`: do not remove many records or machines at
-    once."""
+    """The inputs of a roll call.
+
+    `timeout` and `drain_delay` are seconds. `safety_limit`: do not remove many records or machines at once.
+    """
 
     desired: DesiredState
     timeout: float
@@ -32,9 +34,9 @@ class Call:
 class Snapshot:
     """What DNS and the clouds have at one moment.
 
-    `records` is how many records the record sets have. Of the instances that leftover records name, `invisible` are those whose cloud
-    this roll call does not ask, `former` those that run under a former id of the stack, and `elsewhere` those that run at another
-    location. `deleted_zones` name zones that no longer exist.
+    `records` is how many records the record sets have. Three sets contain instances that leftover records name.
+    `invisible` are those on a cloud that this roll call does not ask. `former` are those that run under a former id of
+    the stack. `elsewhere` are those that run at another location. `deleted_zones` name zones that no longer exist.
     """
 
     drift: Drift
@@ -166,7 +168,7 @@ def _after_removal(
         return (Fail(messages.several_twins(desired, twins)),)
     replaced = _replaced(desired, twins, snapshot.running)
     if replaced:
-        # They have the generation of a member, and keep that member from registering.
+        # They have the generation of a member, and prevent that member from registering.
         return (EndMachines(replaced, EndCause.TWIN),)
     if not drift.complete:
         return ()
@@ -180,7 +182,10 @@ def _after_removal(
 
 
 def _without_adopted(call: Call, snapshot: Snapshot, adopted: Sequence[DnsRecord]) -> tuple[Action, ...]:
-    """Return how the records of machines that Rollcall did not boot go. No agent removes them, and the machines go after the roll call."""
+    """Return the actions that remove the records of machines that Rollcall did not boot.
+
+    No agent removes them, and the machines are deleted after the roll call.
+    """
     removed = _removable(adopted, (), snapshot.elsewhere)
     if not _is_safe(call, snapshot, removed):
         return (Fail(messages.too_many_leftovers(call.desired, removed, snapshot.records)),)
@@ -196,10 +201,10 @@ def after_actions(
     steps: Mapping[str, str] | None = None,
     resolver_delay: float = 0.0,
 ) -> tuple[Progress, tuple[Report, ...]]:
-    """Return what is remembered, and what is said, after the actions of a round.
+    """Return what is remembered, and what is reported, after the actions of a round.
 
-    `steps` are the steps of the waiting machines, where they were asked for. `resolver_delay` is for how many seconds a resolver may
-    keep an old answer, where only resolvers can be asked: while it does, the roll call does not give up.
+    `steps` are the steps of the waiting machines, where they were asked for. `resolver_delay` is for how many seconds a
+    resolver may keep an old answer, where only resolvers can be asked. During this time the roll call does not give up.
     """
     desired, drift = call.desired, snapshot.drift
     reports: list[Report] = []
@@ -218,9 +223,9 @@ def after_actions(
 
 
 def _judged(snapshot: Snapshot) -> tuple[list[DnsRecord], list[DnsRecord]]:
-    """Return the leftover records that this roll call may judge, and apart those of machines that Rollcall did not boot.
+    """Return two lists: the leftover records that this roll call may judge, and those of machines that Rollcall did not boot.
 
-    A machine with a former id of the stack that runs is on its way out, or belongs to a new stack with that name.
+    A machine with a former id of the stack that runs will be deleted, or belongs to a new stack with that name.
     """
     known = [
         each
@@ -235,7 +240,10 @@ def _judged(snapshot: Snapshot) -> tuple[list[DnsRecord], list[DnsRecord]]:
 def _removable(
     records: Iterable[DnsRecord], instances: Sequence[Instance], running: frozenset[str]
 ) -> tuple[DnsRecord, ...]:
-    """Return the records whose machine does not run. A machine that runs is an orphan, and would write its record again."""
+    """Return the records of machines that do not run.
+
+    A machine that runs is an orphan, and would write its record again.
+    """
     dead = (each for each in records if each.dead or (each.owner is not None and each.owner.instance not in running))
     return tuple(each for each in dead if not is_of_another(each, instances))
 
@@ -245,12 +253,18 @@ def _is_safe(call: Call, snapshot: Snapshot, removed: Sequence[DnsRecord]) -> bo
 
 
 def _twins(desired: DesiredState, orphans: Iterable[Instance]) -> tuple[Instance, ...]:
-    """Return the machines in no state with the generation of a member. An `up` that was killed before it could store them made them."""
+    """Return the machines in no state with the generation of a member.
+
+    They were created by an `up` that was killed before it could store them.
+    """
     generations = {member.generation for member in desired.members}
     return tuple(each for each in orphans if each.generation in generations)
 
 
 def _replaced(desired: DesiredState, twins: Iterable[Instance], running: frozenset[str]) -> tuple[Instance, ...]:
-    """Return the twins that may go now, because their member runs. Each `up` that is killed leaves one for a member at most."""
+    """Return the twins that may be ended now, because their member runs.
+
+    Each `up` that is killed leaves at most one for a member.
+    """
     replaced = {member.generation for member in desired.members if member.instance in running}
     return tuple(each for each in twins if each.generation in replaced)
