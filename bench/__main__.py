@@ -75,7 +75,7 @@ def table() -> str:
 
 
 def way(why: str, questions: list[str]) -> str:
-    """Return one reason, and the questions whose goals were missed because of it."""
+    """Return one reason, and the questions that missed their goal because of it."""
     return f"- {'; '.join(questions)}.\n  {why[:1].upper()}{why[1:]}"
 
 

@@ -103,7 +103,7 @@ class Registrar(threading.Thread):
         while not self._done.wait(2.0):
             try:
                 self._look()
-            except Exception as failed:  # noqa: BLE001 - it is said, and the roll call will name who is missing
+            except Exception as failed:  # noqa: BLE001 - it is printed, and the roll call will name the missing machines
                 print(f"registrar: {failed!r}", file=sys.stderr)
 
     def stop(self) -> None:

@@ -305,7 +305,7 @@ class Configuration(dict[str, str]):
     """The stack's configuration as the engine hands it to the program.
 
     A secret that could not be decrypted is not in it, and to ask for it raises StatusError: without it, the credentials of another
-    account might be used. `secrets` are the keys whose values no message may show.
+    account might be used. No message may show the values of the keys in `secrets`.
     """
 
     def __init__(

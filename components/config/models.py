@@ -201,7 +201,10 @@ def _number(name: str) -> int:
 
 
 class Section:
-    """A mapping whose keys are fields. A key with null is one that was left out; what is in `EMPTY` is then a mapping without keys."""
+    """A mapping with fields as its keys.
+
+    A key with null counts as left out. If it is in `EMPTY`, it counts as a mapping without keys.
+    """
 
     __pydantic_config__ = ConfigDict(extra="forbid", alias_generator=to_camel, hide_input_in_errors=True)
     EMPTY: ClassVar[tuple[str, ...]] = ()

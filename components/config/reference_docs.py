@@ -2,7 +2,7 @@
 
     python -m components.config.reference_docs [--write]
 
-Both come from components/config/models.py. Without `--write` it only says what differs. Exit code 0: nothing differs (any more); 1:
+Both come from components/config/models.py. Without `--write` it only reports what differs. Exit code 0: nothing differs (any more); 1:
 something does.
 """
 

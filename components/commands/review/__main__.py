@@ -1,9 +1,9 @@
-"""`python -m components.commands.review`: what a preview says, for whoever reviews the change.
+"""`python -m components.commands.review`: describe a preview for the reviewer of a change.
 
     python -m components.commands.review --stack prod [--log FILE] [--output FILE] [--expect-no-changes]
 
 Runs `pulumi preview` (or, with --log, reads what `pulumi preview --event-log FILE` wrote) and writes a Markdown comment.
-What the engine says goes to stderr, so that a job's log has it whole. Exit code 0: the preview went well; 1: it failed, and the
+The engine's output goes to stderr, so that a job's log has all of it. Exit code 0: the preview went well; 1: it failed, and the
 comment says why; 2: there is no preview to read (why, on stderr); 3: with --expect-no-changes, something differs.
 """
 
