@@ -34,7 +34,7 @@ SITE_JOIN = "site"
 # Secrets. They are not part of the settings, and no check prints them.
 MACHINE_TOKEN = "machineToken"
 TSIG_KEY, MACHINE_TSIG_KEY = "tsigKey", "machineTsigKey"
-# How a stack's file has a secret.
+# The form of a secret in a stack's file.
 _SECURE = {
     "type": "object",
     "properties": {"secure": {"type": "string"}},
@@ -187,7 +187,7 @@ def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _sealed(value: Any) -> Any:
-    """Read what is encrypted in the stack's file, and so is not known without the engine, as an empty secret."""
+    """Read an encrypted value of the stack's file as an empty secret: only the engine can decrypt it."""
     return "" if value is None else value
 
 

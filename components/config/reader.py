@@ -27,7 +27,7 @@ _MOST_REPAIRS = 20
 _TYPED = {"integer": "-?(?:0|[1-9][0-9]{0,17})", "boolean": "true|false"}
 # The names that pydantic gives to fields and that are not keys.
 NOT_A_KEY = "\0"
-# What no message shows, be it encrypted or not: the secrets of a workload.
+# Values that no message shows, encrypted or not: the secrets of a workload.
 SECRETS = "secrets"
 
 

@@ -11,7 +11,7 @@ from rollcall.settings import LONGEST_VALUE
 
 _WORKLOADS, _FLEETS = "rollcall:workloads", "rollcall:fleets"
 _ENV_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
-# CloudAPI drops metadata whose key ends in _pw (components/joyent/machine_checks.py).
+# CloudAPI drops metadata with a key that ends in _pw (components/joyent/machine_checks.py).
 _SECRET_NAME = r"(?!.*_pw$)[A-Za-z_][A-Za-z0-9_]{0,63}"
 # A standard parameter, which costs nothing: https://docs.aws.amazon.com/systems-manager/latest/userguide/parameter-store-advanced-parameters.html
 # No parameter's value holds `{{}}`: https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_PutParameter.html

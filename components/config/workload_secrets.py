@@ -1,6 +1,7 @@
 """Refuse secrets of workloads in plain text, and secrets in other keys of a workload.
 
-The engine says of `rollcall:workloads` only whether a part of it is a secret. Which part that is, the stack's file shows.
+The engine says of `rollcall:workloads` only whether a part of it is a secret. The stack's file shows which part that
+is.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ _SECRETS = "secrets"
 
 
 def faults(settings: Settings, file: StackFile | None, *, is_secret: bool) -> list[str]:
-    """Return the errors. `is_secret`: whether the engine, or the file, has a secret below the key. `file` is None where there is none."""
+    """Return the errors.
+
+    `is_secret`: the engine, or the file, has a secret below the key. `file` is None where there is none.
+    """
     found = [*_misplaced(settings, file.secrets if file else (), is_secret=is_secret)]
     written = _secrets_of(file.texts.get(KEY, "") if file else "")
     for workload in settings.workloads:
@@ -43,7 +47,7 @@ def _misplaced(settings: Settings, secrets: Collection[tuple[str | int, ...]], *
 
 
 def _secrets_of(text: str) -> Mapping[str, Mapping[str, Any]]:
-    """Return what a stack's file has in plain text below `secrets` of each workload; what is encrypted is null."""
+    """Return what a stack's file has in plain text below `secrets` of each workload. An encrypted value is null."""
     try:
         workloads = json.loads(text)
     except ValueError:

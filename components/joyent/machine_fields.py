@@ -85,9 +85,9 @@ def inputs_of(props: Inputs) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return numbers as CloudAPI has them. They come from the engine as floats; a whole one is an int to CloudAPI, whose tags are typed.
+    """Return numbers as CloudAPI has them. They come from the engine as floats; CloudAPI's tags are typed.
 
-    A value that is not known yet, even one inside a map, is the engine's word for that.
+    A whole number becomes an int. A value that is not known yet, even one inside a map, is the engine's word for that.
     """
     if isinstance(value, Unknown):
         return rpc.UNKNOWN

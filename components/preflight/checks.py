@@ -131,7 +131,7 @@ def described(stack: str) -> tuple[Settings, list[str]]:
 
 
 def _file(root: str | None) -> stack_file.StackFile | None:
-    """The stack's file; None where the engine has the configuration from elsewhere."""
+    """Return the stack's file; None where the engine does not read its configuration from it."""
     try:
         return stack_file.read(Path(root), pulumi.get_stack()) if root else None
     except stack_file.StackFileError:
@@ -276,7 +276,7 @@ def carried_faults(settings: Settings, room: int) -> list[str]:
 
 
 def workload_secrets_size(workload: WorkloadSettings) -> int:
-    """How many bytes of the request that makes a Triton machine a workload's secrets take."""
+    """Return how many bytes a workload's secrets take in the request that creates a Triton machine."""
     values = {name: value.get_secret_value() for name, value in workload.secrets.items()}
     return len(json.dumps(values)) if values else 0
 

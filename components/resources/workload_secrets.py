@@ -1,4 +1,4 @@
-"""The secrets of workloads on their way to machines: their names in the machines' clouds, and the machine setting that names them."""
+"""Give machines the secrets of workloads: their names in the machines' clouds, and the machine setting that names them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pulumi
 from components.config.models import FleetSettings, Settings, WorkloadSettings
 from rollcall.settings import Secrets
 
-# In a machine setting, beside other words: long enough that two revisions never are the same.
+# The length in a machine setting with other words. It is long enough that two revisions are never the same.
 _REVISION_DIGITS = 16
 
 
@@ -31,7 +31,7 @@ class WorkloadSecrets:
     fleets: int
 
     def words(self, index: int) -> pulumi.Output[str]:
-        """The machine setting of machine `index`."""
+        """Return the machine setting of machine `index`."""
         turn = index * self.fleets + self.position
         return pulumi.Output.all(self.revision, self.prefix).apply(
             lambda both: Secrets(workload=self.workload, revision=both[0], turn=turn, prefix=both[1]).words
@@ -39,8 +39,10 @@ class WorkloadSecrets:
 
 
 def name_of(workload: str, secret: str) -> str:
-    """Return the short name of a secret (components/resources/dns_credentials.py). A workload's name has no dot, and no other short name
-    has one."""
+    """Return the short name of a secret (components/resources/dns_credentials.py).
+
+    It has a dot. A workload's name has no dot, and no other short name has one.
+    """
     return f"{workload}.{secret}"
 
 
@@ -66,8 +68,8 @@ def settings_of(
 ) -> list[WorkloadSecrets]:
     """Return the machine settings of a fleet for the secrets of its workloads.
 
-    `key` is the stack's probe key; `parameters` are the names of the secrets in SSM by their short names, None where the secrets are in
-    the machines' metadata.
+    `key` is the stack's probe key. `parameters` are the names of the secrets in SSM by their short names; None where
+    the secrets are in the machines' metadata.
     """
     found = []
     for each in settings.workloads_of(fleet):
@@ -87,8 +89,11 @@ def settings_of(
 
 
 def revision(workload: WorkloadSettings, key: pulumi.Output[str]) -> pulumi.Output[str]:
-    """Return a word for the present values of a workload's secrets. It is in a tag, so it is an HMAC: without the key a value cannot be
-    guessed with it. A rotation makes another key (components/resources/probe_key.py), and so another word."""
+    """Return a word for the present values of a workload's secrets.
+
+    It is in a tag, so it is an HMAC: without the key, it does not help to guess a value. A rotation makes another key
+    (components/resources/probe_key.py), and so another word.
+    """
     text = json.dumps({name: value.get_secret_value() for name, value in workload.secrets.items()}, sort_keys=True)
     signed = key.apply(lambda known: digest(known, workload.name, text))
     return pulumi.Output.unsecret(signed)
@@ -101,7 +106,7 @@ def digest(key: str, workload: str, text: str) -> str:
 
 
 def _prefix(workload: WorkloadSettings, parameters: Mapping[str, pulumi.Output[str]] | None) -> pulumi.Output[str]:
-    """Return what comes before the names of a workload's secrets in its machines' cloud."""
+    """Return the text before the names of a workload's secrets in its machines' cloud."""
     if parameters is None:
         return pulumi.Output.from_input(name_of(workload.name, ""))
     secret = min(workload.secrets)

@@ -38,7 +38,7 @@ def definition(told: WorkloadSettings) -> dict[str, Any]:
         "run": told.run,
         "user": told.user,
         "env": dict(told.env),
-        # Their names only: another value is not another release.
+        # Only the names of the secrets: another value does not make another release.
         "secrets": sorted(told.secrets),
         "memory": told.memory,
         "cpu": told.cpu,

@@ -340,7 +340,7 @@ def _natural(name: str) -> tuple[str, int]:
 
 
 def _record_sets(roll: State | None) -> tuple[RecordKey, ...]:
-    """Return the record sets of a RollCall, without those of a place whose values are not known yet."""
+    """Return the record sets of a RollCall, without places with values that are not known yet."""
     found: list[RecordKey] = []
     for each in (roll.inputs.get("places") if roll else None) or ():
         with contextlib.suppress(KeyError, TypeError, ValueError):

@@ -84,7 +84,7 @@ class Fleet(pulumi.ComponentResource):
         self.version = version(args.settings)
         self.image: pulumi.Input[str] = image_words(args.settings)
         self.machines = []
-        # Resources that start machines or have drained them: they are created before the roll call.
+        # Resources that start machines, and the commands that drain them by SSH. They are created before the roll call.
         self.pre_roll_call_resources: list[pulumi.Resource] = []
         self.members = []
         self.places = [place for membership in args.memberships for place in membership.places]
