@@ -1,6 +1,6 @@
 """Run `rollcall run` for a bench: `agent_alone.py SETTINGS DNS_PORT`.
 
-It runs as on a machine, but with settings from this file, with the local name server instead of the zone's, and with
+It runs as on a machine, but with settings from the file SETTINGS, with the local name server instead of the zone's, and with
 neighbours that answer each probe.
 """
 

@@ -1,4 +1,4 @@
-"""Refuse fleets whose IAM policy would be longer than IAM takes: a fleet's rights name every SRV set that it joins.
+"""Refuse fleets with an IAM policy that would be longer than IAM takes: a fleet's rights name every SRV set that it joins.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html#reference_iam-quotas-entity-length
 """
@@ -49,7 +49,7 @@ def faults(settings: Settings, *, zone: str, region: str) -> list[str]:
 
 
 def owner(settings: Settings, fleet: FleetSettings) -> str:
-    """Return the role (on EC2) or user that gets the fleet's rights. A user: only if the fleet joins a service; else an empty text."""
+    """Return which kind of identity gets the fleet's rights: a role on EC2, elsewhere a user if the fleet joins a service, or none."""
     if fleet.cloud == "aws":
         return "role"
     return "user" if _sets(settings, fleet) else ""
