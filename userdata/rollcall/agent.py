@@ -1,6 +1,6 @@
-"""The agent: keeps this machine's own entries in DNS true to its health, until it is told to leave.
+"""The agent: keep this machine's DNS records in line with its health, until its settings or an operator ask it to leave.
 
-`Agent.tick()` does what is due at one moment; `run()` calls it every two seconds. So tests drive it on a clock of theirs.
+`Agent.tick()` does all work that is due at one moment. `run()` calls it every two seconds. So a test can drive the agent on its own clock.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from rollcall.workload_secrets import STEP_S, WorkloadSecrets
 TICK = 2.0
 REREAD = 10.0
 CONFIRM = 600.0
-# At Cloudflare only the API knows a record's mark, and of a proxied name its addresses. Each member asks as often as it looks at DNS; all
-# members together ask twice a second at the most, half of what Cloudflare answers (1,200 requests in five minutes).
+# At Cloudflare only the API shows the ownership mark of a record, and the addresses of a proxied name. Each member asks the API as often as
+# it asks DNS. All members together ask at most twice a second, half of Cloudflare's limit (1,200 requests in five minutes).
 EACH_MEMBER = 0.5
 MARK_SETTLES_S = 30.0
 FIRST_LATE_S = 15.0
@@ -52,13 +52,13 @@ MAX_WAIT_S = LONGEST * PATIENCE
 WATCH = 7.0
 ASK_SYSTEMD_S = 5.0
 UNHEALTHY, STAYS = "workload unhealthy", "kept although unhealthy"
-# Beside the status: `rollcall leave` was given, and `rollcall join` was not since.
+# The status shows this after `rollcall leave`, until `rollcall join` is run.
 LEFT_BY_HAND = "reason=left-by-hand fix='rollcall join'"
-# With LEAVE_WITHIN and HOSTS_WITHIN less than systemd and the clouds wait before they cut a machine's power (docs/operations.md).
-# Systemd: 90 s (TimeoutStopSec of the agent's unit). Triton: 60 s for a zone, 180 s for a virtual machine, since CloudAPI's stop gives
-# vmadm no other time (https://smartos.org/man/8/vmadm, "stop"). EC2 names no number: a shutdown that its scripts hold up lasts "longer
-# than a few minutes" (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/TroubleshootingInstancesShuttingDown.html), and only then is
-# it forced.
+# The sum of this, LEAVE_WITHIN and HOSTS_WITHIN is less than the time for which systemd and the clouds wait before they cut a machine's
+# power (docs/operations.md). Systemd waits 90 s (TimeoutStopSec of the agent's unit). Triton waits 60 s for a zone and 180 s for a virtual
+# machine, because CloudAPI's stop gives vmadm no other time (https://smartos.org/man/8/vmadm, "stop"). EC2 documents no number: a shutdown
+# that scripts delay lasts "longer than a few minutes"
+# (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/TroubleshootingInstancesShuttingDown.html), and only then does EC2 force it.
 STOP_DELAY_LIMIT_S = 30.0
 HOSTS_WITHIN = 5.0
 EDGE_DAILY, EDGE_AGAIN = 86400.0, 60.0
@@ -67,7 +67,7 @@ log = logging.getLogger("rollcall")
 
 @dataclass
 class Membership:
-    """One thing that the machine joins, and how far it has come."""
+    """One record set that the machine joins, and the progress of the join."""
 
     told: Join
     registry: Registry
@@ -75,28 +75,29 @@ class Membership:
     joined: bool = False
     addresses: tuple[str, ...] = ()
     vanished: bool = False
-    # Whether it is unhealthy, why it stays all the same, whether its mark says so, and how many others DNS has.
+    # Whether the machine is unhealthy, why it stays in DNS nevertheless, whether its ownership mark says so, and how many other members
+    # DNS has.
     unhealthy: bool = False
     kept: str = ""
     marked: bool = False
     others: int = 0
     next_try: float = 0.0
-    # Whether its last leave took something out of DNS: caches may still lead callers here.
+    # Whether the last leave removed something from DNS. Caches may then still lead callers to this machine.
     just_left: bool = False
-    # Its hosts that are in no set any more, and since when no name server answers with them.
+    # The machine's hosts that are no longer in a record set, and since when no name server answers with them.
     left_hosts: frozenset[str] = frozenset()
     unanswered_since: float | None = None
-    # The addresses that it has registered, and since when nobody answers at one with our mark.
+    # The addresses that this machine has registered. For each other address with its ownership mark: since when no member answers there.
     had: set[str] = field(default_factory=set)
     silent: dict[str, float] = field(default_factory=dict)
-    # So long what DNS says is not looked at, since the API said otherwise.
+    # For so many seconds the agent ignores the answers of DNS, because the API gave other ones.
     late: float = 0.0
     next_look: float = 0.0
     next_confirm: float = 0.0
     next_watch: float = 0.0
     next_answer: float = 0.0
     monitor: CrashMonitor | None = None
-    # Each activity fails alone, so each has tries of its own. An answer that is late costs the machine its records.
+    # Each activity fails separately, so each has its own backoff. A machine that answers a challenge too late loses its records.
     joining: Backoff = field(default_factory=lambda: Backoff(LONGEST))
     leaving: Backoff = field(default_factory=lambda: Backoff(LONGEST))
     watching: Backoff = field(default_factory=lambda: Backoff(WATCH))
@@ -105,14 +106,14 @@ class Membership:
 
     @property
     def error(self) -> str:
-        """Why activities of it fail, each reason once."""
+        """The reasons why activities of this membership fail, each one once."""
         tries = (self.joining, self.leaving, self.answering, self.watching, self.releasing)
         return "; ".join(dict.fromkeys(each.error for each in tries if each.error))
 
 
 @dataclass
 class Status:
-    """The last step reached: booted, settings read, workload healthy, registered, draining, left; and what went wrong."""
+    """The last step that the agent reached (booted, settings read, workload healthy, registered, draining, left) and the last error."""
 
     step: str = "booted"
     error: str = ""
@@ -120,8 +121,11 @@ class Status:
 
 
 class Agent:
-    """`status_file` is where the status goes; `look_up` resolves a host to its addresses and a service's name to its
-    targets (None: no answer); `told` stands for what the machine was told to join."""
+    """Register this machine, watch the other members, and leave.
+
+    The agent writes its status to `status_file`. `look_up` resolves a host to its addresses and a service's name to its targets (None: no
+    answer). `told` replaces the joins in the machine's settings.
+    """
 
     def __init__(
         self,
@@ -144,7 +148,7 @@ class Agent:
         self._clock = clock
         self._look_up = look_up
         self._answers = answers or Answers()
-        # Of who has DNS imitated only what he imitates is asked.
+        # A caller that imitates DNS by `look_up` imitates TTLs only if it gives `ttls` too.
         self._ttls = ttls or (None if look_up else self._answers.ttls)
         self._noted: set[str] = set()
         self._labels = labels or KeptLabels()
@@ -155,7 +159,7 @@ class Agent:
         self._owner: Owner | None = None
         self._addresses: tuple[str, ...] = ()
         self._unread = ""
-        # Told no more, and not left yet.
+        # Memberships that the settings no longer contain, and that the machine has not left yet.
         self._dropped: list[Membership] = []
         self._next_read = 0.0
         self._secrets: dict[str, str] = {}
@@ -167,7 +171,7 @@ class Agent:
 
     @property
     def workloads(self) -> tuple[str, ...]:
-        """What this machine serves, once it was told."""
+        """The workloads of this machine; empty until the settings are read."""
         return self._settings.workloads if self._settings else ()
 
     @property
@@ -181,19 +185,19 @@ class Agent:
 
     @property
     def site(self) -> Join | None:
-        """What was told of the site, where this machine joins it."""
+        """The settings of the site, if this machine joins it."""
         joins = self._settings.joins if self._settings else ()
         return next((each for each in joins if not each.HAS_HOSTS), None)
 
     def origin(self) -> str:
-        """The site's private key and certificate as its cloud keeps them now; empty where it has none."""
+        """Return the site's private key and certificate as the cloud has them now; empty if the site has none."""
         return self.cloud.secret(self.site.origin_secret) if self.site and self.site.origin_secret else ""
 
     def tick(self) -> None:
-        """Whatever is due now. Whatever is raised in a membership is logged once, kept in the status, tried again, and stops nothing
-        else.
+        """Do all work that is due now.
 
-        With settings that it cannot use, a machine goes on with those that it has.
+        An error in one membership stops nothing else: the agent logs it once, shows it in the status, and tries again. If new settings
+        cannot be used, the machine keeps its present ones.
         """
         before = self._unread
         if self._settings is None or self._clock() >= self._next_read:
@@ -218,7 +222,7 @@ class Agent:
         return self._status_file.with_name("status.left")
 
     def stay_away(self, away: bool) -> None:
-        """Whether the agent of this machine stays out of DNS, until it is told otherwise or the machine starts anew."""
+        """Keep the agent of this machine out of DNS, or let it join again. The choice lasts until the next call or the next boot."""
         if away:
             self._left_by_hand.parent.mkdir(parents=True, exist_ok=True)
             self._left_by_hand.touch()
@@ -226,43 +230,44 @@ class Agent:
             self._left_by_hand.unlink(missing_ok=True)
 
     def settle(self) -> None:
-        """Read who we are and what we were told, for a command that runs once. Raises RollcallError, ValueError."""
+        """Read the machine's identity and settings, for a command that runs once. Raises RollcallError, ValueError."""
         self._read()
 
     @property
     def cached_s(self) -> float:
-        """Seconds for which resolvers may go on leading callers to this machine once it has left, or has just left."""
+        """Seconds for which resolvers may still lead callers to this machine after it leaves, or after it has just left."""
         led_here = (each for each in (*self.memberships, *self._dropped) if each.joined or each.just_left)
         return max((each.told.cached_s for each in led_here), default=0.0)
 
     @property
     def left_hosts(self) -> frozenset[str]:
-        """The hosts of this machine that are in no set any more, and stay for callers who know them from caches."""
+        """The hosts of this machine that are no longer in a record set. They stay for callers that know them from caches."""
         return frozenset().union(*(each.left_hosts for each in (*self.memberships, *self._dropped)))
 
     def interrupt(self) -> None:
-        """Give up what is asked of a DNS provider at this moment. A signal handler may call this."""
+        """Give up the calls to DNS providers that are under way. A signal handler may call this."""
         for membership in self.memberships:
             membership.registry.interrupt()
 
     def leave(self, within: float = LEAVE_WITHIN) -> bool:
-        """Leave all record sets, trying for `within` seconds together, each at least once; whether this machine is in none.
+        """Leave all record sets. Return whether this machine has left every one.
 
-        Its hosts stay until `remove_hosts`, or until the agent's ticks remove them.
+        It tries for `within` seconds in all, and each record set at least once. The machine's hosts stay until `remove_hosts`, or until the
+        agent's ticks remove them.
         """
         clean = self._of_all((*self.memberships, *self._dropped), self._leave, within)
         self._note("left" if clean else "leave failed")
         return clean
 
     def remove_hosts(self, within: float = HOSTS_WITHIN) -> bool:
-        """Remove now the hosts that are in no set any more, within the same limits; whether all are gone."""
+        """Remove now the hosts that are no longer in a record set, within the limits of `leave`. Return whether all are gone."""
         left = [each for each in (*self.memberships, *self._dropped) if each.left_hosts]
         clean = self._of_all(left, self._remove_hosts, within) and not self.left_hosts
         self._tell()
         return clean
 
     def _of_all(self, memberships: Iterable[Membership], act: Callable[[Membership], None], within: float) -> bool:
-        """Do it for each, whatever becomes of the others; whether all worked."""
+        """Do `act` for each membership, even if it fails for others. Return whether all succeeded."""
         clean, end = True, time.monotonic() + within
         for membership in memberships:
             try:
@@ -276,8 +281,10 @@ class Agent:
         return clean
 
     def _read_again(self) -> None:
-        """Every ten seconds, since addresses, weights and drain may change. A question may hang for half a minute, so after one that
-        failed there is time for everything else."""
+        """Read the settings again. It is due every ten seconds, because addresses, weights and drain may change.
+
+        A request may hang for half a minute. The next one waits twice as long as this one took, so there is time for everything else.
+        """
         began, self._unread = self._clock(), ""
         try:
             self._read()
@@ -289,13 +296,13 @@ class Agent:
         self._next_read = now + max(REREAD, 2 * (now - began))
 
     def _read(self) -> None:
-        """Identity and settings."""
+        """Read identity and settings."""
         try:
             instance = self.cloud.instance()
             settings = MachineSettings.from_keys(self.cloud.keys(), instance)
             addresses = self.cloud.addresses()
         except TransientError:
-            # Metadata that is silent for a while is no reason to leave.
+            # The machine does not leave because its metadata do not answer for a while.
             if self._settings is None:
                 raise
             return
@@ -309,14 +316,14 @@ class Agent:
                 self._note("settings read")
 
     def _take(self, settings: MachineSettings) -> None:
-        """New settings: keep how far an unchanged membership has come, leave what is no longer asked for."""
+        """Take new settings: keep the progress of an unchanged membership, and leave those that the settings no longer contain."""
         before = {repr(each.told.without_floors()): each for each in self.memberships}
         after = []
         for told in settings.joins if self._told is None else self._told:
             known = before.pop(repr(told.without_floors()), None)
             after.append(known or self._membership(told))
             after[-1].told = told
-        # With another setting it joins in place, as soon as its check, perhaps another one too, says that it is healthy.
+        # A membership with a changed setting joins in place, as soon as its health check succeeds. The check may have changed too.
         olds, self._dropped, self.memberships = (*before.values(), *self._dropped), [], after
         for old in olds:
             successor = next((each for each in after if each.told.same_place(old.told)), None)
@@ -331,8 +338,11 @@ class Agent:
         return made
 
     def _lives(self, membership: Membership, address: str, patient: bool) -> bool:
-        """Whether another member is at an address at which our mark is. One that we had is ours. Silence may be a blocked path, but a
-        member takes its mark back within seconds: after `MARK_SETTLES_S` silence counts."""
+        """Return whether another member is at an address that has our ownership mark.
+
+        An address that we had is ours. Silence may be caused by a blocked path. But another member would write its own mark within
+        seconds, so silence counts after `MARK_SETTLES_S`.
+        """
         told, now = membership.told, self._clock()
         if address in membership.had:
             return False
@@ -355,7 +365,7 @@ class Agent:
             self._withdraw(membership)
 
     def _hold(self, membership: Membership) -> None:
-        """Keep this machine's records there, and watch others."""
+        """Keep this machine's records in DNS, and watch other members."""
         if self._due(membership):
             self._try(membership, membership.joining, lambda: self._join(membership))
         if membership.joined and self._clock() >= membership.next_watch:
@@ -363,14 +373,14 @@ class Agent:
             self._try(membership, membership.watching, lambda: self._watch(membership))
 
     def _drain(self, membership: Membership) -> None:
-        # An earlier process may have joined, so what this one did not join is left too, and now and then again.
+        # An earlier process may have joined. So the agent leaves also what it did not join itself, and repeats this from time to time.
         if membership.joined or membership.next_confirm <= self._clock():
             if self.status.step not in ("draining", "left"):
                 self._note("draining")
             self._try(membership, membership.leaving, lambda: self._leave(membership))
 
     def _withdraw(self, membership: Membership) -> None:
-        """Leave for its health where enough others stay, else keep its records there until enough others are."""
+        """Leave because the workload is unhealthy. If too few others would stay, keep the records until there are enough others."""
         now = self._clock()
         if not membership.unhealthy:
             membership.unhealthy, membership.next_try = True, now
@@ -399,7 +409,10 @@ class Agent:
         self._note(STAYS, f"{membership.health.why}; {membership.kept}")
 
     def _until_next_try(self, membership: Membership) -> float:
-        """Seconds until one that stays asks again whether it may go. By DNS it costs nothing to see that it may not."""
+        """Return after how many seconds an unhealthy member that stays asks again whether it may leave.
+
+        If DNS shows that too few others are there, the agent need not ask the API.
+        """
         if AT_ONCE in membership.kept:
             return random.uniform(0, 3 * TICK)  # noqa: S311
         told, fewest = membership.told, min(membership.told.floors.values())
@@ -408,32 +421,32 @@ class Agent:
         return max(WATCH, EACH_MEMBER * membership.registry.size)
 
     def _kept(self) -> Membership | None:
-        """A membership in which this machine stays although it is unhealthy."""
+        """Return a membership in which this machine stays although it is unhealthy."""
         return next((each for each in self.memberships if each.kept), None)
 
     def _due(self, membership: Membership) -> bool:
-        """Join now? When not joined, at a new address, when DNS answers without us, and now and then anyway."""
+        """Return whether to join now: when not joined, at a new address, when DNS answers without us, and from time to time."""
         changed = not membership.joined or membership.addresses != self._wanted(membership.told)
         changed |= membership.marked != bool(membership.kept)
         return changed or membership.vanished or self._clock() >= membership.next_confirm
 
     def _wanted(self, told: Join) -> tuple[str, ...]:
-        """The first address of each family where IPv6 is asked for, and of one alone where it is not."""
+        """Return the first address of each family if the settings ask for IPv6, otherwise one address only."""
         first = {":" in each: each for each in reversed(self._addresses)}
         found = tuple(first[family] for family in sorted(first))
         return found if told.ipv6 else found[:1]
 
     def _own(self, membership: Membership) -> tuple[str, ...]:
-        """The addresses that are this machine's now: what is there is its own, whatever member's mark is on it."""
+        """Return the addresses that this machine has now. The records at them are its own, even with the mark of another member."""
         return self._addresses or membership.addresses
 
     def _entry(self, membership: Membership) -> tuple[str, tuple[str, ...]]:
-        """The name at which a membership stands, and with what."""
+        """Return the name of the record set of a membership, and this machine's answers in it."""
         told = membership.told
         return told.name, (self._host(told),) if told.HAS_HOSTS else membership.addresses
 
     def _host(self, told: Join) -> str:
-        """The name of this machine's host."""
+        """Return the name of this machine's host."""
         assert self._owner is not None
         return host_name(self._labels.of(self._owner, told.domain), told.domain)
 
@@ -445,13 +458,13 @@ class Agent:
         try:
             changed = membership.registry.join(self._owner, *addresses, kept=bool(membership.kept))
         finally:
-            # What it found of former registrations is not found again.
+            # The next call does not find the hosts of former registrations again.
             self._keep_hosts(membership, *self._entry(membership)[1])
         membership.marked = bool(membership.kept)
         now = self._clock()
         if changed or not membership.joined:
             log.info("registered: %s address=%s", describe(membership.told), ",".join(addresses))
-        # The API has it and DNS has not: it is late, and asking the API again would not help soon.
+        # The API has the record and DNS does not: DNS is late. To ask the API again soon would not help.
         late = membership.vanished and not changed
         first = membership.told.PROPAGATION_S if changed else 0.0
         membership.late = min(max(2 * membership.late, FIRST_LATE_S), CONFIRM / 2) if late else first
@@ -459,7 +472,7 @@ class Agent:
         membership.joined, membership.addresses, membership.vanished = True, addresses, False
         membership.had.update(addresses)
         membership.next_confirm = now + _confirm_after(membership) * random.uniform(0.8, 1.2)  # noqa: S311
-        # Where another membership does not stand, a roll call must be told why.
+        # If another membership is not in DNS, the status must show a roll call the reason.
         if kept := self._kept():
             self._note(STAYS, f"{kept.health.why}; {kept.kept}")
             return
@@ -485,7 +498,7 @@ class Agent:
             self._note(self.status.step, membership.health.why)
 
     def _keep_hosts(self, membership: Membership, *joined: str) -> None:
-        """Note which hosts have left the set in the registry's last call, without those that have `joined`."""
+        """Note which hosts left the record set in the registry's last call, except those that have `joined`."""
         left = (membership.left_hosts | membership.registry.left_hosts).difference(joined)
         if left - membership.left_hosts:
             membership.unanswered_since = None
@@ -496,18 +509,18 @@ class Agent:
             self._try(membership, membership.releasing, lambda: self._release(membership))
 
     def _release(self, membership: Membership) -> None:
-        """Remove hosts that have left, once no name server has answered with them for as long as a cache may keep that answer."""
+        """Remove hosts that have left, after no name server has answered with them for as long as a cache may keep that answer."""
         left, told = membership.left_hosts, membership.told
         if left & {*(self._ask_dns(told.name, told) or ())}:
             membership.unanswered_since = None
         elif membership.unanswered_since is None:
             membership.unanswered_since = self._clock()
         elif all(self._is_forgotten(each) for each in (*self.memberships, *self._dropped) if each.left_hosts & left):
-            # The host of several services goes when the last of them is forgotten.
+            # The host of several services is removed when caches have forgotten it for all of them.
             self._remove_hosts(membership)
 
     def _is_forgotten(self, membership: Membership) -> bool:
-        """Whether no cache can have an answer any more that leads to the hosts that have left."""
+        """Return whether all cached answers that lead to the hosts that have left have expired."""
         since = membership.unanswered_since
         return since is not None and self._clock() >= since + membership.told.cached_s
 
@@ -518,22 +531,25 @@ class Agent:
             removed = registry.remove_hosts(self._owner, left, *self._own(membership))
         except FatalError:
             if any(each is membership for each in self._dropped):
-                # Its rights have gone, as in `_part`: the roll call removes the host.
+                # The machine's permission may be removed already, as in `_part`. Then the roll call removes the host.
                 membership.left_hosts = frozenset()
             raise
         membership.left_hosts, membership.unanswered_since = registry.left_hosts & left, None
         if membership.left_hosts:
-            # A value leads there again: it is taken out, or its place taken, once more.
+            # A value leads to the host again: the next join or leave replaces or removes it.
             membership.next_confirm = self._clock()
         if removed:
             log.info("removed: host=%s", ",".join(sorted(left - membership.left_hosts)))
 
     def _drains(self) -> bool:
-        """Whether this machine should stay out of DNS whatever its health."""
+        """Return whether this machine should stay out of DNS, healthy or not."""
         return (self._settings is not None and self._settings.drain) or self._left_by_hand.exists()
 
     def _part(self, old: Membership) -> None:
-        """Leave what is told no more. Its rights may have gone before: then the roll call removes the entry, and nobody asks again."""
+        """Leave a membership that the settings no longer contain.
+
+        The machine's permission may be removed already. Then the roll call removes the DNS record, and the agent does not try again.
+        """
         try:
             self._leave(old)
         except FatalError:
@@ -541,24 +557,24 @@ class Agent:
             raise
 
     def _answer_in_time(self, membership: Membership) -> None:
-        """Look for a challenge now and then, also before this agent has joined: an earlier one may have, and was absent since."""
+        """Look for a challenge when it is due. Do so also before this agent has joined: an earlier process may have joined and ended."""
         if self._clock() >= membership.next_answer:
-            # Later than that only once it was done.
+            # `_answer` sets a later time only after it has succeeded.
             membership.next_answer = self._clock() + TICK
             self._try(membership, membership.answering, lambda: self._answer(membership))
 
     def _answer(self, membership: Membership) -> None:
-        """Take away a challenge for this machine."""
+        """Remove the challenges for this machine."""
         assert self._owner is not None
         self._monitor(membership).answer(self._owner, joined=membership.joined)
         membership.next_answer = self._clock() + WATCH
 
     def _watch(self, membership: Membership) -> None:
-        """See that DNS has this machine, and look after the two that follow it in the set."""
+        """Check that DNS has this machine, and watch the two members that follow it in the record set."""
         assert self._owner is not None
         told, registry, monitor = membership.told, membership.registry, self._monitor(membership)
         name, mine = self._entry(membership)
-        # A proxied name answers with the edge's addresses: the API's last list has the machines'.
+        # A proxied name answers with the edge's addresses. The API's last list has those of the machines.
         hidden = told.hides_members
         answered = registry.members if hidden else self._ask_dns(name, told)
         differs = answered is not None and not hidden and (not {*mine} <= {*answered} or self._is_changed(membership))
@@ -571,8 +587,10 @@ class Agent:
             monitor.watch(self._owner, answered, mine)
 
     def _is_at_former_name(self, told: Join) -> bool:
-        """Whether DNS has this machine at the service's name, which is not its incarnation's any more: machines that were told before
-        may have written all members there."""
+        """Return whether DNS has this machine at the service's name although its incarnation no longer owns that name.
+
+        Machines that still have the earlier settings may have written all members there.
+        """
         if not isinstance(told, ServiceJoin):
             return False
         places = {(each.told.name, each.told.srv) for each in self.memberships if isinstance(each.told, ServiceJoin)}
@@ -581,7 +599,10 @@ class Agent:
         return any(self._host(told) in (self._ask_dns(name, told) or ()) for name in former)
 
     def _is_changed(self, membership: Membership) -> bool:
-        """Whether DNS has a record of a service's member otherwise than the member wrote it. Of a site's only the API knows all."""
+        """Return whether a record of a service's member differs in DNS from what the member wrote.
+
+        For a site only the API shows all of a record, so the answer is False.
+        """
         told = membership.told
         if not isinstance(told, ServiceJoin) or self._ttls is None or self._owner is None:
             return False
@@ -592,14 +613,14 @@ class Agent:
             ttls = self._ttls(each.name, told.domain, each.type, each.values)
             if ttls is None or float(each.ttl) in ttls:
                 continue
-            # All members see another TTL of their set, and one of them is enough to write it.
+            # All members see a changed TTL of their record set, and one member is enough to correct it.
             if each.type == "SRV" and ttls and random.random() > SOME_MEMBERS / (membership.others + 1):  # noqa: S311
                 continue
             return True
         return False
 
     def _ask_dns(self, name: str, told: Join) -> frozenset[str] | None:
-        """What any name server answers."""
+        """Return what any of the name servers answers."""
         return self._look_up(name) if self._look_up else self._answers.any_of(name, told.domain, ipv6=told.ipv6)
 
     def _monitor(self, membership: Membership) -> CrashMonitor:
@@ -616,22 +637,22 @@ class Agent:
         return membership.monitor
 
     def _notes(self) -> list[str]:
-        """What keeps this machine from watching others or from seeing its own challenges, one line each."""
+        """Return the reasons why this machine cannot watch others or cannot see its own challenges, one line for each."""
         monitors = [each.monitor.note for each in self.memberships if each.monitor]
         return list(dict.fromkeys(filter(None, [self._unwatched, *monitors, *self._answers.notes])))
 
     def _log_notes(self) -> None:
-        """Each thing that name servers do wrong once, until it is over."""
+        """Log each fault of the name servers once, until it ends."""
         notes = {*self._answers.notes}
         for note in sorted(notes - self._noted):
             log.warning("%s", note)
         self._noted = notes
 
     def _probe(self, key: str, generation: str, told: Join) -> bool | None:
-        """Whether the member `generation` at an answer of DNS lives; None where it cannot be asked from here."""
+        """Return whether the member `generation` at an answer of DNS runs; None if this machine cannot ask it."""
         secret = self._load_probe_key()
         if not told.is_member(key):
-            # Somebody else's value in the set.
+            # Rollcall did not write this value of the record set.
             return None
         addresses = self._ask_dns(key, told) if told.HAS_HOSTS else frozenset({key})
         if not secret or addresses is None:
@@ -639,17 +660,20 @@ class Agent:
         return probe.ask(subjects_at(told, sorted(addresses), generation), secret)
 
     def probe_key(self) -> str:
-        """The key of signed probes, once it was read."""
+        """Return the key of signed probes; empty until it is read."""
         return self._secrets.get(self._settings.probe, "") if self._settings else ""
 
     def _load_probe_key(self) -> str:
-        """The key of signed probes; empty while it cannot be read, which is tried again after `LONGEST` seconds."""
+        """Return the key of signed probes, and read it first if necessary.
+
+        It is empty while it cannot be read. The next try is after `LONGEST` seconds.
+        """
         if not self.probe_key() and self._clock() >= self._next_probe_key:
             self._reread_probe_key()
         return self.probe_key()
 
     def _reread_probe_key(self) -> None:
-        """Take the key as it is now: it may have been rotated."""
+        """Read the key again, because it may have been rotated."""
         self._next_probe_key = self._clock() + LONGEST
         name, why = self._settings.probe if self._settings else "", ""
         try:
@@ -669,8 +693,10 @@ class Agent:
         return self._owner.generation if self._owner else ""
 
     def probed(self) -> list[Subject]:
-        """What this machine answers yes to: that its generation runs at each address that it has now, for all that it was told to join;
-        and where it has joined, that a member runs there."""
+        """Return the subjects of probes to which this machine answers yes.
+
+        For each join in its settings: its generation runs at each address that it has now. Where it has joined, also: a member runs there.
+        """
         found: list[Subject] = []
         for each in (*self.memberships, *self._dropped):
             mine = subjects_at(each.told, self._addresses, self.generation())
@@ -678,7 +704,7 @@ class Agent:
         return found
 
     def _try(self, membership: Membership, tries: Backoff, action: Callable[[], None]) -> None:
-        """Do it, unless it failed a moment ago; back off with full jitter while it fails. Whatever it raises ends here."""
+        """Do `action`, unless it failed a moment ago; back off with full jitter while it fails. No error gets out of here."""
         now = self._clock()
         if now < tries.not_before:
             return
@@ -694,7 +720,7 @@ class Agent:
             tries.worked()
 
     def _fresh(self, action: Callable[[], None]) -> None:
-        """What is refused may be so because a token was rotated since it was read: then it is tried with the new one."""
+        """Do `action`. If it is refused, reload the secrets and retry once, because a token may have been rotated after we read it."""
         try:
             action()
         except FatalError:
@@ -705,7 +731,7 @@ class Agent:
             action()
 
     def _secret(self, name: str) -> str:
-        """Kept in memory: at shutdown the parameter store may be out of reach already."""
+        """Return a secret, and keep it in memory: at shutdown the parameter store may be out of reach already."""
         if name not in self._secrets:
             self._secrets[name] = self.cloud.secret(name)
         return self._secrets[name]
@@ -722,7 +748,7 @@ class Agent:
             why = "; ".join(filter(None, (waiting, error)))
             try:
                 self.cloud.tell(f"{step}{': ' + why if why else ''}")
-            except Exception as fault:  # noqa: BLE001 - that nobody can be told is no reason to stop
+            except Exception as fault:  # noqa: BLE001 - the agent continues when it cannot report its status
                 log.debug("status not told: %s", as_error(fault))
 
     def _tell(self) -> None:
@@ -747,8 +773,11 @@ class Agent:
 
 
 def run(agent: Agent) -> int:
-    """Until SIGTERM or SIGINT. Leave then only if the system stops: an agent that is restarted or upgraded keeps its records, which
-    the next one takes over. Tells systemd when it is ready and when it stops."""
+    """Run the agent until SIGTERM or SIGINT. Return the exit code.
+
+    The agent leaves only if the system stops. When it is restarted or upgraded, it keeps its records, and the next process takes them
+    over. It reports to systemd when it is ready and when it stops.
+    """
     stop = threading.Event()
 
     def end(*_: object) -> None:
@@ -773,8 +802,10 @@ def run(agent: Agent) -> int:
 
 
 def finish_leaving(agent: Agent, *, at_shutdown: bool) -> bool:
-    """Give caches their time to forget a machine that has just left, then remove its hosts; whether they are gone. The workload serves on
-    meanwhile, so at a shutdown that time has a limit."""
+    """Wait until caches have forgotten a machine that has just left, then remove its hosts. Return whether they are gone.
+
+    The workload continues to serve meanwhile, so at a shutdown the wait has a limit.
+    """
     delay = min(agent.cached_s, STOP_DELAY_LIMIT_S) if at_shutdown else agent.cached_s
     if delay:
         log.info("waiting for caches: seconds=%.0f", delay)
@@ -783,16 +814,17 @@ def finish_leaving(agent: Agent, *, at_shutdown: bool) -> bool:
 
 
 def system_is_stopping() -> bool:
-    """Whether systemd is shutting the machine down. Where it does not say so, rollcall-leave.service leaves if it is.
+    """Return whether systemd is shutting the machine down.
 
-    "stopping: The manager is shutting down", which it says as soon as the job of shutdown.target is queued
-    (https://www.freedesktop.org/software/systemd/man/latest/systemctl.html, is-system-running).
+    systemctl prints "stopping: The manager is shutting down" as soon as the job of shutdown.target is queued
+    (https://www.freedesktop.org/software/systemd/man/latest/systemctl.html, is-system-running). If the answer is wrongly False,
+    rollcall-leave.service leaves at the shutdown.
     """
     return _systemd_says("is-system-running") == "stopping"
 
 
 def agent_is_running() -> bool:
-    """Whether systemd runs the agent on this machine."""
+    """Return whether systemd runs the agent on this machine."""
     return _systemd_says("is-active", "rollcall") == "active"
 
 
@@ -806,8 +838,10 @@ def _systemd_says(*asked: str) -> str:
 
 
 class _Loop:
-    """What `run` does at each turn: the agent's tick, nginx kept true to the edge, the probe's port, a word to systemd. One that fails
-    is logged once and keeps none of the others from its turn."""
+    """The steps of each turn of `run`: the agent's tick, nginx's list of edge networks, the probe's port, a report to systemd.
+
+    A step that fails is logged once, and the other steps still run.
+    """
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
@@ -827,7 +861,7 @@ class _Loop:
         name, why = step.__name__.strip("_"), ""
         try:
             step()
-        except Exception as fault:  # noqa: BLE001 - an agent that ends would leave nobody who watches
+        except Exception as fault:  # noqa: BLE001 - if the agent ended, this machine would watch no other
             why = str(as_error(fault))
         if why and why != self._failed.get(name):
             log.error("step=%s %s", name, why)
@@ -855,13 +889,13 @@ class _Loop:
     def _tell_systemd(self) -> None:
         agent = self._agent
         notify(f"STATUS={agent.status.step} {agent.status.error}"[:200])
-        # A machine that starts is waited for.
+        # Until all memberships have joined, turns are shorter, because users wait for a machine that starts.
         if agent.memberships and all(each.joined for each in agent.memberships):
             self.wait = TICK
 
 
 def open_door(agent: Agent) -> socket.socket | None:
-    """Answer signed probes from now on. Without it the others challenge this machine through DNS."""
+    """Start to answer signed probes. If the port cannot be opened, the others challenge this machine through DNS."""
     try:
         door = probe.door(any(each.told.ipv6 for each in agent.memberships))
     except OSError as failed:
@@ -896,14 +930,17 @@ def describe(told: Join) -> str:
 
 
 def subjects_at(told: Join, addresses: Iterable[str], generation: str) -> list[Subject]:
-    """What a member of a record set is asked at its addresses: at a site any joined member's address is no leftover, whoever's
-    generation its mark names; a host of a service is one generation's."""
+    """Return the subjects to ask a member of a record set about at its addresses.
+
+    A host of a service belongs to one generation. At a site the record of any joined member is not a leftover record, even if its
+    ownership mark names another generation.
+    """
     asked = [Subject(record_set=told.name, address=each, generation=generation) for each in addresses]
     return [*asked, *(replace(each, generation="") for each in asked if generation and not told.HAS_HOSTS)]
 
 
 def notify(line: str) -> None:
-    """sd_notify(3), where systemd started us."""
+    """Send a line to systemd (sd_notify(3)), if systemd started this process."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
@@ -915,5 +952,5 @@ def notify(line: str) -> None:
 
 
 def _confirm_after(membership: Membership) -> float:
-    """Seconds until the API is asked again whether the entry still stands."""
+    """Return after how many seconds to ask the API again whether the DNS record is still there."""
     return CONFIRM if membership.told.CONFIRMED_BY_DNS else max(WATCH, EACH_MEMBER * membership.registry.size)
