@@ -1,4 +1,4 @@
-"""A machine's entry in one registry: put it there, take it away, ask whether it stands."""
+"""A machine's DNS record at one DNS provider: write it, remove it, check that it is there."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from rollcall.route53 import Route53Registry, Route53Store, Store
 from rollcall.route53api import Route53Client
 from rollcall.settings import CloudflareJoin, ServiceJoin, challenge_name, record_type
 
-# systemd gives a stop 30 s, and what has to be tried again is tried by the agent.
+# systemd gives a stop 30 s. The agent repeats what fails within these limits.
 _WITHIN = 12.0
 _BOUND = 40.0
 T = TypeVar("T")
-# None: it is done. Its methods may be called again while they are called (queue.SimpleQueue), as by a signal handler.
+# None: the call succeeded. A queue.SimpleQueue is reentrant, so a signal handler may put an outcome while another call is in it.
 _Outcomes = queue.SimpleQueue[BaseException | None]
-# Behind why a machine stays.
+# Added to the reason why a machine stays.
 AT_ONCE = " others=leave-at-once"
 
 
@@ -34,54 +34,66 @@ class Registry(Protocol):
     """One membership. Every method is idempotent and raises the errors of `rollcall.errors`."""
 
     size: int
-    """How many entries stood there at the last look."""
+    """How many DNS records the last snapshot of the record set has."""
 
     members: tuple[str, ...]
-    """With what they stand there, where DNS does not show it."""
+    """The values of the members in the last snapshot, if DNS does not show them."""
 
     generations: dict[str, str]
-    """Of the addresses that stood there at the last look, whose the answers of DNS do not say."""
+    """The generation at each address in the last snapshot, if answers of DNS do not contain it."""
 
     left_hosts: frozenset[str]
-    """The hosts of this machine that the last call has found, or made, to be in no set any more. Callers may know them from caches, so
-    they stay until `remove_hosts`."""
+    """The hosts of this machine that are no longer in a record set, as the last call found or caused it. Callers may know them from
+    caches, so they stay until `remove_hosts`."""
 
     lives: Callable[[str, bool], bool]
-    """Whether a member of the set is at an address; asked before what has our mark at another's address is taken for ours. True as the
-    second: silence counts only when it has lasted, since that member would have written its own mark by then."""
+    """Returns whether another member of the record set is at an address. The registry asks before it treats a record with our ownership
+    mark at an address that is not ours as our own. With True as the second argument, silence counts only after it has lasted for a while:
+    another member would have written its own mark by then."""
 
     def join(self, owner: Owner, *addresses: str, kept: bool = False) -> bool:
-        """Make the entry stand with these public addresses, one a family; whether anything had to be changed. `kept`: its mark says
-        that the machine is unhealthy."""
+        """Write the DNS records with these public addresses, one for each family. Return whether anything changed.
+
+        `kept`: the ownership mark says that the machine is unhealthy.
+        """
 
     def leave(self, owner: Owner) -> bool:
-        """Take away at once what this generation on this instance wrote; whether there was anything. For a machine that is dead."""
+        """Remove at once what this generation on this instance wrote, for a dead machine. Return whether there was anything."""
 
     def leave_set(self, owner: Owner, *addresses: str) -> bool:
-        """Take this machine, which has `addresses`, out of the record set; whether it was in it. Its hosts stay."""
+        """Take this machine, which has `addresses`, out of the record set. Its hosts stay. Return whether it was in the record set."""
 
     def leave_unhealthy(self, owner: Owner, floors: Mapping[str, int], *addresses: str) -> str:
-        """The same, but only where each record set keeps `floors` other machines of the stack (by the set's type).
-        Returns why it stays, with AT_ONCE where others may make room in a moment, or nothing once it is out."""
+        """Leave as `leave_set` does, if each record set then still has `floors` other machines of the stack (by the type of the set).
+
+        Return why the machine stays, or an empty text when it has left. The reason has AT_ONCE at its end if other machines are about to
+        leave too, so that this may change in a moment.
+        """
 
     def remove_hosts(self, owner: Owner, hosts: Collection[str], *addresses: str) -> bool:
-        """Remove those of `hosts` that are in no set any more; whether there were any. What a value still leads to is in `left_hosts`."""
+        """Remove those of `hosts` that are no longer in a record set. Return whether there were any.
+
+        A host that an SRV value still leads to stays, and is in `left_hosts`.
+        """
 
     def owner_at(self, key: str) -> Owner | None:
-        """Whose entry an answer of DNS is: an address, or a service's target."""
+        """Return the owner of the record behind an answer of DNS: an address, or a service's target."""
 
     def challenge(self, owner: Owner, on: bool, by: str = "") -> bool:
-        """Put up the challenge of `by` for this machine, or take it away (without `by` everybody's); whether there was one."""
+        """Create the challenge of `by` for this machine, or remove it. Return whether there was one.
+
+        Without `by`, remove the challenges of all challengers.
+        """
 
     def challengers(self, owner: Owner) -> tuple[str, ...]:
         """Return the `by` of each challenge for this machine."""
 
     def interrupt(self) -> None:
-        """Give up the call that is under way, where it may take long. A signal handler may call this."""
+        """Give up the call that is under way, if it may take long. A signal handler may call this."""
 
 
 class CloudflareRegistry:
-    """The A and AAAA records of a host in a Cloudflare zone. `token` is asked for at each use, so it may be rotated."""
+    """The A and AAAA records of a host in a Cloudflare zone. Each use calls `token`, so the token may be rotated."""
 
     def __init__(self, join: CloudflareJoin, token: Callable[[], str]) -> None:
         self._told = join
@@ -90,9 +102,9 @@ class CloudflareRegistry:
         self._used = ""
         self.lives: Callable[[str, bool], bool] = lambda *_: False
         self.left_hosts: frozenset[str] = frozenset()
-        # The records that this machine wrote, as long as nobody has made them anew.
+        # The ids of the records that this machine wrote. A record that is deleted and created again has another id.
         self._ids: set[str] = set()
-        # What went for health reasons, until it is known that enough others are there.
+        # The records that were removed for health reasons, until we know that enough others are there.
         self._removed: tuple[Record, ...] = ()
         self.size = 0
         self.members: tuple[str, ...] = ()
@@ -120,14 +132,15 @@ class CloudflareRegistry:
         return self._apply(plan.Plan(deletes=self._own(self._list(), owner, addresses)))
 
     def remove_hosts(self, owner: Owner, hosts: Collection[str], *addresses: str) -> bool:
-        """A site has no hosts."""
+        """Remove nothing: a site has no hosts."""
         return False
 
     def leave_unhealthy(self, owner: Owner, floors: Mapping[str, int], *addresses: str) -> str:
-        """Cloudflare has no compare-and-swap. So a machine first says that it is about to leave, in its mark, and then looks who stays:
-        of several that leave at once the last to look sees all the others' word, so none goes that is needed.
+        """Leave if enough other machines stay. Return why the machine stays, or an empty text when it has left.
 
-        After that it looks again, and comes back where too few are left all the same.
+        Cloudflare has no compare-and-swap. So a machine first writes into its ownership mark that it is about to leave. Then it counts the
+        machines that stay. If several leave at once, the last one to count sees the marks of all others, so no machine that is needed
+        leaves. Afterwards the machine counts again, and restores its records if too few others are left nevertheless.
         """
         why, mine = self._why_kept(owner, floors, addresses)
         if not why and mine:
@@ -135,7 +148,7 @@ class CloudflareRegistry:
             why, mine = self._why_kept(owner, floors, addresses)
         if why:
             return why
-        # Before anything goes: should a call fail, the next look brings it back.
+        # Note this before anything is removed: if a call fails, the next count restores the records.
         self._removed = (*self._removed, *mine)
         for record in mine:
             self._open().delete(record.zone, record.id)
@@ -146,7 +159,7 @@ class CloudflareRegistry:
     def _why_kept(
         self, owner: Owner, floors: Mapping[str, int], addresses: Collection[str]
     ) -> tuple[str, tuple[Record, ...]]:
-        """Why this unhealthy machine must stay, and the records that it has. Where it must, those that went are there again."""
+        """Return why this unhealthy machine must stay, and the records that it has. If it must stay, restore its removed records."""
         present = self._list()
         mine = self._own(present, owner, addresses)
         gone = {(each.type, each.content): each for each in self._removed}
@@ -166,7 +179,7 @@ class CloudflareRegistry:
         return plan.leaving(here, owner, addresses, self._ids, self._live(here, owner, addresses)).deletes
 
     def _live(self, present: Iterable[Record], owner: Owner, addresses: Collection[str]) -> list[str]:
-        """The addresses with our mark that are other members'."""
+        """Return the addresses that have our ownership mark but belong to other members."""
         return [each for each in plan.elsewhere(present, owner, addresses) if self.lives(each, bool(addresses))]
 
     def _write_mark(self, owner: Owner, mine: tuple[Record, ...], what: str) -> None:
@@ -201,7 +214,7 @@ class CloudflareRegistry:
         return tuple(each.removeprefix(start) for each in texts if each.startswith(start))
 
     def interrupt(self) -> None:
-        """A request ends within seconds."""
+        """Do nothing: each request ends within seconds."""
 
     def _apply(self, changes: plan.Plan) -> bool:
         if changes.refused:
@@ -223,10 +236,10 @@ class CloudflareRegistry:
 
 
 class RetriedService:
-    """A membership in a service, each call in a thread: one that takes too long, or that is not wanted any more, is given up.
+    """A membership in a service that runs each call in a thread. It gives up a call that takes too long or is interrupted.
 
-    `key` gives the provider's key; `look` asks DNS for a set's targets; `labels` are those of this machine's
-    hosts, which its memberships share.
+    `key` returns the provider's key. `look` asks DNS for the targets of a record set. `labels` are the labels of this machine's hosts,
+    which its memberships share.
     """
 
     API: ClassVar[str]
@@ -282,19 +295,19 @@ class RetriedService:
             self._running.put(TransientError(f"reason=interrupted api={self.API}"))
 
     def _open(self) -> tuple[Store, Callable[[], None]]:
-        """The zone's record sets, and what ends the connection to them."""
+        """Return the zone's record sets, and a function that closes the connection to them."""
         raise NotImplementedError
 
     def _ask(self, act: Callable[[Route53Registry], T]) -> T:
         store, close = self._open()
         registry = Route53Registry(self._told, store, self._fresh, look=self._look, labels=self._labels)
-        # While it fails, one request for each try of the agent: an outage must not take the account's rate.
+        # While calls fail, send one request for each try of the agent: an outage must not use up the account's request rate.
         within, self._within = self._within, 0.0
         outcomes = self._running = _Outcomes()
         try:
             result = _bounded(lambda: retried(lambda: act(registry), within), outcomes, self.API)
         except TransientError as fault:
-            # Who only has to wait for the others may be quick.
+            # After throttling or a conflict the next call may retry too: this machine only has to wait for the others.
             if "Throttling" in str(fault) or "contended" in str(fault):
                 self._within = _WITHIN
             raise
@@ -307,7 +320,7 @@ class RetriedService:
 
 
 class RetriedRoute53(RetriedService):
-    """In a hosted zone of Route53, with an IAM user's `key`, or with the instance's role where that is empty."""
+    """A membership in a hosted zone of Route53. It uses the IAM user's `key`, or the instance's role if `key` is empty."""
 
     API = "route53"
     _role: InstanceRole | None = None
@@ -320,7 +333,7 @@ class RetriedRoute53(RetriedService):
 
 
 def _bounded(action: Callable[[], T], outcomes: _Outcomes, api: str) -> T:
-    """What `action` returns or raises in a thread, or TransientError where that takes too long."""
+    """Run `action` in a thread, and return or raise what it does. Raise TransientError if it takes too long."""
     found: list[T] = []
 
     def act() -> None:

@@ -1,9 +1,9 @@
 """A machine in the SRV record set of a service's incarnation, in Route53.
 
-The machine's host name lives below one label of the zone that belongs to Rollcall (`GENERATION.rc.unilans.net`, and
-`GENERATION-SUFFIX.rc.unilans.net` for a later registration: rollcall.host_label): its A and AAAA, and a TXT that says whose it is, at
-which addresses, and in which sets it should stand. The SRV set of an incarnation is everybody's, so it changes by compare-and-swap:
-one batch deletes the exact old values and creates the new ones.
+The machine's host name is below one label of the zone that belongs to Rollcall (`GENERATION.rc.unilans.net`, and
+`GENERATION-SUFFIX.rc.unilans.net` for a later registration: rollcall.host_label). The host has A and AAAA records and a TXT. The TXT says
+which machine it belongs to, at which addresses the machine is, and in which record sets it should be. All members share the SRV set of an
+incarnation, so it changes by compare-and-swap: one batch deletes the exact old values and creates the new ones.
 
 https://docs.aws.amazon.com/Route53/latest/APIReference/API_ChangeResourceRecordSets.html
 """
@@ -26,7 +26,8 @@ from rollcall.settings import HOSTS_LABEL, ServiceJoin, challenge_name, record_t
 
 LABEL = HOSTS_LABEL
 MOST_VALUES = 400
-# Of a batch: https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/DNSLimitations.html#limits-api-requests-changeresourcerecordsets
+# Limits of a batch:
+# https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/DNSLimitations.html#limits-api-requests-changeresourcerecordsets
 _BATCH_VALUES, _BATCH_CHARACTERS = 1000, 32_000
 _CHALLENGE_TTL_S = 60
 _TRIES, _ROUNDS, _PATIENCE = 25, 6, 8
@@ -37,8 +38,11 @@ _MEMBERS = (_JOINS, _KEPT)
 
 @dataclass(frozen=True, order=True)
 class RecordSet:
-    """As Route53 lists it: `name` in lower case without the final dot, `ttl` in seconds, `values` sorted, as in a zone file.
-    `routed`: it has a routing policy or is an alias, so it is not ours to change."""
+    """A record set as Route53 lists it.
+
+    `name` is in lower case and without the final dot, `ttl` is in seconds, and `values` are sorted and written as in a zone file. `routed`:
+    it has a routing policy or is an alias, so Rollcall does not change it.
+    """
 
     name: str
     type: str
@@ -51,21 +55,27 @@ class Store(Protocol):
     """The record sets of one hosted zone. Raises TransientError, FatalError, and ConflictError where it says so."""
 
     def at(self, name: str) -> tuple[RecordSet, ...]:
-        """The record sets of every type at `name`."""
+        """Return the record sets of every type at `name`."""
 
     def beginning(self, name: str) -> tuple[RecordSet, ...]:
-        """The record sets at `name`, and at the names beside it of which the first label begins with this one and a hyphen."""
+        """Return the record sets at `name`, and at its sibling names that begin with the first label of `name` and a hyphen."""
 
     def under(self, *names: str) -> Iterable[Iterable[RecordSet]]:
-        """What is at and below these names, a page for each call. They must be given in the order of their labels from the
-        right, in which Route53 sorts: what is near to each other comes in one page, and is seen at one moment."""
+        """Return the record sets at and below these names, one page for each call.
+
+        Give the names in the order of their labels from the right, in which Route53 sorts. Names that are near to each other then come in
+        one page, so they are read at one moment.
+        """
 
     def change(self, deletes: Iterable[RecordSet], creates: Iterable[RecordSet]) -> None:
-        """All of it or nothing. Raises ConflictError when a set to be deleted is another, or one to be created is there."""
+        """Do all these changes or none.
+
+        Raises ConflictError when a set to delete has changed, or a set to create exists already.
+        """
 
 
 class Route53Store:
-    """By Route53's API. It does not retry: who calls knows what to read again."""
+    """The record sets of a hosted zone by Route53's API. It does not retry, because the caller knows what to read again."""
 
     def __init__(self, zone: str, api: Route53Api) -> None:
         self._zone = zone
@@ -75,7 +85,7 @@ class Route53Store:
         return tuple(each for page in self.under(name) for each in page if each.name == name.lower())
 
     def beginning(self, name: str) -> tuple[RecordSet, ...]:
-        # In Route53's order they follow each other.
+        # These names follow each other in Route53's order.
         found: list[RecordSet] = []
         start = {"StartRecordName": name.lower()}
         while start:
@@ -104,16 +114,19 @@ class Route53Store:
             start = {key.replace("Next", "Start"): page[key] for key in page if key.startswith("NextR")}
             following = start["StartRecordName"].rstrip(".") if start else ""
             if start and not f".{following}".endswith(ends):
-                # What lies between is not of interest.
+                # Skip the names between.
                 rest = [each for each in rest if by_labels(each) > by_labels(following)]
                 start = {"StartRecordName": rest[0]} if rest else {}
 
 
 class Route53Registry:
-    """One membership. `fresh`: what is there of this machine: nothing, as far as is known (True), its host that was made for
-    this address but perhaps no value (the addresses), or no one knows (False). `pause` sleeps, `look` asks DNS for the set's
-    targets, `labels` are those of this machine's hosts. `left_hosts` are those of its hosts that the last call has found, or made, to be
-    in no set any more: callers may know them from caches, so they stay until `remove_hosts` (docs/decisions/0014)."""
+    """One membership.
+
+    `fresh` says what this machine has in the zone. True: nothing, as far as is known. The addresses: its host with these addresses, but
+    perhaps no SRV value. False: not known. `pause` sleeps. `look` asks DNS for the targets of the record set. `labels` are the labels of
+    this machine's hosts. `left_hosts` are its hosts that are no longer in a record set, as the last call found or caused it. Callers may
+    know them from caches, so they stay until `remove_hosts` (docs/decisions/0014).
+    """
 
     def __init__(
         self,
@@ -142,17 +155,19 @@ class Route53Registry:
         self._names = srv_names(told)
 
     def join(self, owner: Owner, *addresses: str, kept: bool = False) -> bool:
-        """Host first, so that no value ever leads nowhere; then the set, with every registered host that it lacks.
+        """Write the machine's host, then its value in the record set. Return whether anything changed.
 
-        Who adds others looks again: they may have left meanwhile (they look after they have said so, we say so after we have
-        looked), and more may have come. So of many that join at once a few write, and the others see it in DNS, for nothing.
+        The host comes first, so that no value ever leads to a missing name. The value comes with those of all registered hosts that the
+        record set lacks. A machine that adds others reads again: they may have left in the meantime (they read after they have said so, we
+        write after we have read), and more may have come. So when many machines join at once, a few write, and the others see the result
+        in DNS, which costs no API call.
         """
         changed = False
         if self.fresh is True and self._labels.is_used(owner, self._told.domain):
-            # An earlier process registered it, and what it wrote may be there.
+            # An earlier process registered this machine, and its records may still be there.
             self.left_hosts |= {name for name, here in self._own_hosts(owner).items() if owner_of(here)}
             self.fresh = self._registered = self._alone = False
-        # Who is refused at first is one of many.
+        # If the first try fails, this machine is probably one of many that join.
         alone, self._alone, self._said = self._alone, False, {}
         noted = " ".join(addresses)
         if self._registered != noted:
@@ -161,7 +176,8 @@ class Route53Registry:
         host = self.host(owner)
         self.left_hosts -= {host}
         if self.fresh and not alone:
-            # Another may have written us, or will; the longer DNS does not show it, the more probably we write all who wait.
+            # Another machine may have written our value, or will do so. The longer DNS does not show it, the more probable it is that we
+            # write the values of all machines that wait.
             for look in range(_PATIENCE):
                 if host in (self._look(self._set) or ()):
                     self.fresh = False
@@ -174,7 +190,7 @@ class Route53Registry:
         return changed
 
     def _put(self, host: str, owner: Owner, addresses: tuple[str, ...], wanted: list[str]) -> bool:
-        """Have `wanted` in the set for our host, and look again as long as others were helped; whether anything changed."""
+        """Write `wanted` as the values of our host, and repeat this as long as it adds other hosts. Return whether anything changed."""
         changed = False
         for attempt in range(_TRIES):
             try:
@@ -189,7 +205,7 @@ class Route53Registry:
         return changed
 
     def _put_once(self, host: str, owner: Owner, addresses: tuple[str, ...], wanted: list[str], helps: bool) -> bool:
-        """One look at the sets and the hosts, and what follows from it."""
+        """Take one snapshot of the record sets and the hosts, and write what follows from it."""
         sets: list[RecordSet] = []
         for page in self._store.under(*self._read_names()):
             sets += page
@@ -198,12 +214,12 @@ class Route53Registry:
                 return False
         dead = _dead_with(addresses, sets, owner)
         former = _former(sets, owner, host) if wanted else []
-        # Before anything is written: what fails after that is not found again.
+        # Note them before anything is written: after a failure the next call would not find them again.
         self.left_hosts |= {each.name for each in former}
         hosts = hosts_of(each for each in sets if each not in dead and each not in former)
-        # Whoever wrote after us goes on with it.
+        # If another machine wrote after us, it continues to add the others.
         helps &= not self._helped or current.values == self._wrote
-        # One that is unhealthy now decides itself whether it may go.
+        # A machine that is unhealthy now decides itself whether it may leave.
         left = self._helped - {
             each for word in _MEMBERS for each, sets_ in hosts_of(sets, word).items() if self._set in sets_
         }
@@ -219,7 +235,7 @@ class Route53Registry:
         return changed
 
     def _give_up(self, former: list[RecordSet]) -> None:
-        """Have this machine's hosts of earlier registrations say that they leave. One without an address serves no caller, so it goes."""
+        """Mark this machine's hosts of earlier registrations as leaving. Remove those without an address, which serve no caller."""
         for name, here in sorted(_by_name(former).items()):
             if _sets_of(here, name) - {self._set} or any(each.type in ("A", "AAAA") for each in here):
                 self.left_hosts |= {name}
@@ -229,17 +245,17 @@ class Route53Registry:
                 self.left_hosts -= {name}
 
     def host(self, owner: Owner) -> str:
-        """The name of this machine's own host."""
+        """Return the name of this machine's own host."""
         return host_name(self._labels.of(owner, self._told.domain), self._told.domain)
 
     def _read_names(self) -> list[str]:
-        """What is looked at: the sets, and all hosts after ours."""
+        """Return the names to read: the record sets, and the label with all hosts below it."""
         sets = [f"{self._told.service}.{self._told.domain}".lower(), *self._names] if self._names else [self._set]
         names = {each for each in sets if not any(each.endswith(f".{other}") for other in sets)}
         return sorted({*names, f"{LABEL}.{self._told.domain}"}, key=by_labels)
 
     def _is_there(self, sets: list[RecordSet], host: str, wanted: list[str]) -> bool:
-        """Whether our host has just `wanted` in its set, and so in those of the other names, and no other of our hosts has."""
+        """Return whether exactly `wanted` leads to this machine's hosts in the record set, and so in those of the other names."""
         generation = generation_of(host)
 
         def has(name: str, values: list[str]) -> bool:
@@ -249,13 +265,15 @@ class Route53Registry:
             ]
             return mine == values and (not values or current.ttl == self._told.ttl)
 
-        # On another page there may be more; only who is to be nowhere has to know that.
+        # Another page may have more of our values. Only a machine that must be in no record set has to know that.
         others = all(has(name, wanted if on else []) for name, on in self._names.items())
         return has(self._set, wanted) and others and (bool(wanted) or not self._names)
 
     def leave(self, owner: Owner) -> bool:
-        """Remove all of a machine at once: its values, and the hosts that are then in no set. For one that is dead: its address serves no
-        caller, and may be another's soon."""
+        """Remove everything of a dead machine at once: its values, and the hosts that are then in no record set.
+
+        The address of a dead machine serves no caller, and may soon belong to another machine.
+        """
         changed = self._leave_sets(owner)
         for host, said in [*self._said.items()]:
             changed |= self._clear(said, host)
@@ -263,14 +281,21 @@ class Route53Registry:
         return changed
 
     def leave_set(self, owner: Owner) -> bool:
-        """Remove the values only; whether there were any. The hosts say that they leave, and are `left_hosts`."""
+        """Remove the values only. Return whether there were any.
+
+        The TXT of each host then says that it leaves, and the host is in `left_hosts`.
+        """
         changed = self._leave_sets(owner)
         self.left_hosts = frozenset(host for host, said in self._said.items() if owner_of(said))
         self._said = {}
         return changed
 
     def _leave_sets(self, owner: Owner) -> bool:
-        """Say so first: whoever adds missing hosts would bring us back. Then the sets, which whoever writes next may do for us."""
+        """Mark the hosts as leaving, then remove their values.
+
+        The mark comes first, because a machine that adds missing hosts would write our values again. The next machine that writes the
+        record set may remove our values before us.
+        """
         self._registered = self.fresh = False
         for host, present in ({} if self._said else self._own_hosts(owner)).items():
             self._said[host] = self._say(present, _LEAVES)
@@ -280,10 +305,10 @@ class Route53Registry:
         return changed
 
     def remove_hosts(self, owner: Owner, hosts: Collection[str], *addresses: str) -> bool:
-        """Remove those of `hosts` that are in no set any more, by what they say and by the sets; whether there were any.
+        """Remove those of `hosts` that are no longer in a record set, by their TXT and by the sets. Return whether there were any.
 
-        One that joins this set again stays, and is not in `left_hosts`; one that a value still leads to is. Raises ConflictError where
-        another changes a host at this moment. `addresses` are those of this machine.
+        A host that joins this set again stays, and is not in `left_hosts`. A host that a value still leads to stays too, and is in
+        `left_hosts`. Raises ConflictError when another machine changes a host at this moment. `addresses` are those of this machine.
         """
         changed, left = False, set()
         for host, present in self._own_hosts(owner).items():
@@ -291,7 +316,7 @@ class Route53Registry:
             if host not in hosts or not owner_of(present):
                 continue
             if self._set in joined_sets:
-                # Joined again; but of a former host only the word is missing that it has left.
+                # The host has joined again. But a former host has left, and its TXT does not say so yet.
                 if host != self.host(owner):
                     self._say(present, _LEAVES)
                     left.add(host)
@@ -306,22 +331,25 @@ class Route53Registry:
         return changed
 
     def _is_led_to(self, present: list[RecordSet], host: str) -> bool:
-        """Whether a set that a host leaves has its value all the same."""
+        """Return whether a record set that a host leaves still has its value."""
         names = {self._set, *hosts_of(present, _LEAVES).get(host, {})}
         values = (value for name in sorted(names) for value in self._current(self._store.at(name), name).values)
         return any(_target(each) == host for each in values)
 
     def _own_hosts(self, owner: Owner) -> dict[str, list[RecordSet]]:
-        """The hosts of all registrations of a machine with what is there, and its own one also where its mark is gone."""
+        """Return the hosts of all registrations of a machine with their record sets.
+
+        The present host is among them if its ownership mark is missing, but not if it belongs to another machine.
+        """
         host, here = self.host(owner), _by_name(self._store.beginning(host_name(owner.generation, self._told.domain)))
         mine = {name for name, present in here.items() if _same_machine(owner_of(present), owner)} or {host}
         return {name: here.get(name, []) for name in sorted(mine) if not _is_of_another(here.get(name, ()), owner)}
 
     def leave_unhealthy(self, owner: Owner, floor: int) -> str:
-        """As `leave_set`, where the set keeps `floor` other machines of the stack; why the machine stays, or nothing once it is out.
+        """Leave as `leave_set` does, if the record set then still has `floor` other machines of the stack.
 
-        The set changes by compare-and-swap, so it never has fewer for this. First the machine says that it is unhealthy: then nobody
-        writes its value, and nobody takes it out for it.
+        Return why the machine stays, or an empty text when it has left. The set changes by compare-and-swap, so a leave never causes fewer
+        machines. First the machine's TXT says that it is unhealthy. After that no other machine writes or removes its value.
         """
         self._registered = self.fresh = False
         for _ in range(_TRIES):
@@ -353,7 +381,7 @@ class Route53Registry:
         return ""
 
     def _machines(self, sets: Iterable[RecordSet], values: Iterable[str], stack: str) -> int:
-        """How many machines of a stack are in the set with `values` and have not said that they leave."""
+        """Return how many machines of a stack are in the record set with `values` and have not said that they leave."""
         hosts, found = _by_name(sets), 0
         for target in {*map(_target, values)}:
             there = owner_of(hosts.get(target, ()))
@@ -362,7 +390,7 @@ class Route53Registry:
         return found
 
     def _say(self, present: Iterable[RecordSet], word: str) -> list[RecordSet]:
-        """Have a host say `word` of our set (empty: nothing); what it says then."""
+        """Write `word` about our record set into a host's TXT (empty: remove the word). Return the host's record sets afterwards."""
         said, before = [], re.compile(rf'^"(?:{_JOINS}|{_KEPT}|{_LEAVES}) {re.escape(self._set)} ')
         present = list(present)
         for each in present:
@@ -374,7 +402,7 @@ class Route53Registry:
         return said
 
     def _clear(self, said: list[RecordSet], host: str) -> bool:
-        """Remove a host that stands in no set any more; whether there was one."""
+        """Remove a host that is no longer in a record set. Return whether there was one."""
         if not owner_of(said) or _sets_of(said, host):
             return False
         try:
@@ -385,13 +413,16 @@ class Route53Registry:
         return True
 
     def owner_at(self, key: str) -> Owner | None:
-        """Whose host this is. A mark of another generation was copied: it says nothing."""
+        """Return the owner of this host. An ownership mark of another generation was copied, so it does not count."""
         owner = owner_of(self._store.at(key))
         return owner if owner is not None and generation_of(key) == owner.generation else None
 
     def challenge(self, owner: Owner, on: bool, by: str = "") -> bool:
-        """Put up the challenge of `by` for this machine, or take it away (without `by` everybody's); whether there was one.
-        Raises ConflictError when another changes them at this moment: whether there is one has to be seen again."""
+        """Create the challenge of `by` for this machine, or remove it. Return whether there was one.
+
+        Without `by`, remove the challenges of all challengers. Raises ConflictError when another machine changes them at this moment: the
+        caller has to read them again.
+        """
         return put_challenge(self._store, challenge_name(owner, self._told), owner, on, by)
 
     def challengers(self, owner: Owner) -> tuple[str, ...]:
@@ -399,7 +430,7 @@ class Route53Registry:
         return challengers_at(self._store, challenge_name(owner, self._told), owner)
 
     def _register(self, owner: Owner, addresses: tuple[str, ...], word: str = _JOINS) -> bool:
-        """Our A, AAAA and TXT stand; whether anything had to be changed. A machine's first join needs no look before."""
+        """Write our A, AAAA and TXT. Return whether anything changed. A machine's first join reads nothing before it writes."""
         if self.fresh:
             try:
                 self._store.change([], [each for each in self._host_sets(owner, addresses, word) if each.values])
@@ -416,7 +447,10 @@ class Route53Registry:
         return any(changes)
 
     def _present(self, owner: Owner, addresses: tuple[str, ...]) -> tuple[RecordSet, ...]:
-        """What is at our host. Where its addresses had gone it is another one, since resolvers may remember that they had."""
+        """Return the record sets at our host. If its addresses were removed, take a new host name first.
+
+        Resolvers may remember that the old name has no addresses.
+        """
         present = self._store.at(self.host(owner))
         there = {value for each in present if each.type in ("A", "AAAA") for value in each.values}
         kept = bool(there) if _has_generation(owner_of(present), owner) else not there.isdisjoint(addresses)
@@ -429,7 +463,7 @@ class Route53Registry:
         return _host_sets(self._told, self.host(owner), owner, addresses, word)
 
     def drop(self, targets: set[str]) -> bool:
-        """Take the values that lead to `targets` out of the sets; whether there were any."""
+        """Remove the values that lead to `targets` from the record sets. Return whether there were any."""
         present = [each for page in self._store.under(*self._read_names()) for each in page]
         current = self._current(present)
         values = tuple(each for each in current.values if _target(each) not in targets)
@@ -448,8 +482,10 @@ class Route53Registry:
         hosts: Collection[str],
         ours: str,
     ) -> bool:
-        """The set with `values`, and with it those of the other names, by compare-and-swap; whether anything had to be changed.
-        Raises ConflictError where another was first."""
+        """Write `values` into the record set and those of the other names, by compare-and-swap. Return whether anything changed.
+
+        Raises ConflictError when another machine was first.
+        """
         wanted = replace(current, ttl=self._told.ttl, values=values)
         others = self._others(present, current, wanted, hosts, ours)
         if _differ(current, wanted):
@@ -462,10 +498,13 @@ class Route53Registry:
     def _others(
         self, present: list[RecordSet], current: RecordSet, wanted: RecordSet, hosts: Collection[str], ours: str
     ) -> list[tuple[RecordSet, RecordSet]]:
-        """How the sets of the other names change, where they do: they have the members of ours, beside what is not ours."""
+        """Return the changes of the record sets of the other names.
+
+        They get the members of our record set, and keep the values that Rollcall did not write.
+        """
         members = [each for each in wanted.values if self._is_ours(each)]
         known = {ours, *map(_target, members), *map(_target, filter(self._is_ours, current.values))}
-        # Of those that are in another incarnation too, that one's machines write the service's name.
+        # If a host is in another incarnation too, the machines of that incarnation write it at the service's name.
         elsewhere = {each for each in self._elsewhere(present) if each in hosts}
         found = []
         for name, on in self._names.items():
@@ -473,7 +512,7 @@ class Route53Registry:
             leave = known if on else known - elsewhere
             kept = [each for each in old.values if _target(each) not in leave and not self._is_gone(name, each, hosts)]
             new = replace(old, ttl=self._told.ttl if on else old.ttl, values=tuple(sorted(kept + members * on)))
-            # What somebody has put there keeps no machine from its set: the roll call says what is missing.
+            # A foreign record at another name does not stop a machine from joining its set. The roll call reports what is missing.
             with contextlib.suppress(RefusedError):
                 if _differ(old, new):
                     _check(present, new)
@@ -481,13 +520,13 @@ class Route53Registry:
         return found
 
     def _elsewhere(self, present: Iterable[RecordSet]) -> set[str]:
-        """The hosts that are in the set of another incarnation of the service."""
+        """Return the hosts that are in the record set of another incarnation of the service."""
         end, sets = f".{_short_name(self._told)}", list(present)
         found = (each for word in _MEMBERS for each in hosts_of(sets, word).items())
         return {host for host, names in found if any(name != self._set and name.endswith(end) for name in names)}
 
     def _swap(self, changes: list[tuple[RecordSet, RecordSet]]) -> None:
-        """In one batch, or one after the other where that is more than Route53 takes at once."""
+        """Do the changes in one batch, or one after the other if that is more than Route53 accepts in a batch."""
         lines = [value for pair in changes for each in pair for value in each.values]
         whole = len(lines) <= _BATCH_VALUES and sum(map(len, lines)) <= _BATCH_CHARACTERS
         for batch in [changes] if whole else [[each] for each in changes if _differ(*each)]:
@@ -498,12 +537,15 @@ class Route53Registry:
         return _target(value).endswith(f".{LABEL}.{self._told.domain}")
 
     def _is_gone(self, name: str, value: str, hosts: Collection[str]) -> bool:
-        """Whether a value at another name leads to no member. At the service's name there may be those of another incarnation."""
+        """Return whether a value at another name leads to no member. The service's name may have members of another incarnation."""
         return self._is_ours(value) and (name != _short_name(self._told) or _target(value) not in hosts)
 
 
 def put_challenge(store: Store, name: str, owner: Owner, on: bool, by: str) -> bool:
-    """Put up the challenge of `by` for `owner` at `name`, or take it away (without `by` everybody's); whether there was one."""
+    """Create the challenge of `by` for `owner` at `name`, or remove it. Return whether there was one.
+
+    Without `by`, remove the challenges of all challengers.
+    """
     text = f'"{owner} {by}'.rstrip()
     none = RecordSet(name, "TXT", _CHALLENGE_TTL_S, ())
     old = next((each for each in store.at(name) if each.type == "TXT"), none)
@@ -527,7 +569,7 @@ def _differ(old: RecordSet, new: RecordSet) -> bool:
 
 
 def _check(present: Iterable[RecordSet], wanted: RecordSet) -> None:
-    """Raise RefusedError where a set cannot be written. What is in the way of nothing need not go."""
+    """Raise RefusedError if a record set cannot be written because of what is there."""
     name = wanted.name
     alias = next((each for each in present if (each.name, each.type) == (name, "CNAME")), None)
     if alias is not None:
@@ -543,7 +585,7 @@ def set_name(told: ServiceJoin) -> str:
 
 
 def srv_names(told: ServiceJoin) -> dict[str, bool]:
-    """The names of RFC 2782, and whether an incarnation's members are to be there: the service's may be another incarnation's."""
+    """Return the names of RFC 2782, and whether an incarnation's members belong there: another incarnation may own the service's name."""
     if not told.srv:
         return {}
     return {f"{told.service}.{told.incarnation}.{told.domain}".lower(): True, _short_name(told): told.srv == "service"}
@@ -554,7 +596,7 @@ def _short_name(told: ServiceJoin) -> str:
 
 
 def by_labels(name: str) -> list[str]:
-    """How Route53 sorts names: by their labels from the right."""
+    """Return the key by which Route53 sorts names: their labels from the right."""
     return name.split(".")[::-1]
 
 
@@ -563,7 +605,7 @@ def host_name(label: str, domain: str) -> str:
 
 
 def begins(name: str, with_name: str) -> bool:
-    """Whether a name is another one, or one beside it whose first label begins with that one's and a hyphen."""
+    """Return whether a name is `with_name`, or a sibling of it that begins with its first label and a hyphen."""
     (label, _, rest), (first, _, parent) = name.partition("."), with_name.partition(".")
     return rest == parent and (label == first or label.startswith(f"{first}-"))
 
@@ -573,8 +615,10 @@ def srv_value(told: ServiceJoin, host: str) -> str:
 
 
 def hosts_of(sets: Iterable[RecordSet], wish: str = _JOINS) -> dict[str, dict[str, str]]:
-    """For each host below our label the sets in which it should stand (or which it `leaves`), with its value there. A host
-    without a TXT of Rollcall's is there with none."""
+    """Return for each host below our label the record sets about which its TXT says `wish`, with its value there.
+
+    By default these are the sets that it joins. A host without a TXT of Rollcall has none.
+    """
     found: dict[str, dict[str, str]] = {}
     for each in sets:
         joins = found.setdefault(each.name, {})
@@ -590,8 +634,10 @@ def hosts_of(sets: Iterable[RecordSet], wish: str = _JOINS) -> dict[str, dict[st
 def own_records(
     told: ServiceJoin, owner: Owner, addresses: tuple[str, ...], kept: bool, host_ttl: int = 0, host: str = ""
 ) -> list[RecordSet]:
-    """What a member has in DNS: its host's records, and its value in the set and at the other names. `host_ttl`: the
-    shortest of all services that the host is in; `host`: its name, where it is not that of the first registration."""
+    """Return what a member has in DNS: the records of its host, and its value in the record set and at the other names.
+
+    `host_ttl` is the shortest TTL of all services that the host is in. `host` is its name, if it is not that of the first registration.
+    """
     host = host or host_name(owner.generation, told.domain)
     sets = _host_sets(told, host, owner, addresses, _KEPT if kept else _JOINS)
     found = [replace(each, ttl=host_ttl or told.ttl) for each in sets if each.values]
@@ -601,7 +647,7 @@ def own_records(
 
 
 def _host_sets(told: ServiceJoin, host: str, owner: Owner, addresses: tuple[str, ...], word: str) -> list[RecordSet]:
-    """The A, AAAA and TXT of a member's host; without values where it has none."""
+    """Return the A, AAAA and TXT of a member's host. A set without values means that the host has no such set."""
     texts = tuple(sorted((f'"{owner}"', f'"{_AT} {" ".join(addresses)}"', _says(told, host, word))))
     kinds = {"A": (), "AAAA": (), **{record_type(each): (each,) for each in addresses}, "TXT": texts}
     return [RecordSet(host, kind, told.ttl, values) for kind, values in kinds.items()]
@@ -612,24 +658,27 @@ def _says(told: ServiceJoin, host: str, word: str) -> str:
 
 
 def is_leaving(sets: Iterable[RecordSet], host: str) -> bool:
-    """Whether a host's TXT says that its machine leaves a set, and is in none."""
+    """Return whether a host's TXT says that its machine leaves a record set and is in no other."""
     here = list(sets)
     return bool(hosts_of(here, _LEAVES).get(host)) and not _sets_of(here, host)
 
 
 def is_kept(sets: Iterable[RecordSet], name: str) -> bool:
-    """Whether a host's TXT says that its machine is unhealthy and stays in the set `name`."""
+    """Return whether a host's TXT says that its machine is unhealthy and stays in the record set `name`."""
     return any(name in found for found in hosts_of(sets, _KEPT).values())
 
 
 def _sets_of(sets: Iterable[RecordSet], host: str) -> set[str]:
-    """The sets that a host is in, by what its TXT says."""
+    """Return the record sets that a host is in, by its TXT."""
     here = list(sets)
     return {name for word in _MEMBERS for name in hosts_of(here, word).get(host, {})}
 
 
 def _is_of_another(present: Iterable[RecordSet], owner: Owner) -> bool:
-    """Whether the host of `owner` is a twin's or a successor's. No other machine has its generation, so any other mark was copied."""
+    """Return whether the host of `owner` belongs to a machine of the same generation on another instance.
+
+    That is a twin or a successor. No other machine has this generation, so any other ownership mark was copied.
+    """
     other = owner_of(present)
     return other != owner and _has_generation(other, owner)
 
@@ -643,14 +692,14 @@ def _same_machine(found: Owner | None, owner: Owner) -> bool:
 
 
 def _former(sets: Iterable[RecordSet], owner: Owner, host: str) -> list[RecordSet]:
-    """What a machine's hosts of earlier registrations still have, as where the agent has lost what it had kept."""
+    """Return the record sets of a machine's hosts of earlier registrations. There are some if, for example, the agent lost its file."""
     here = list(sets)
     names = {each.name for each in here if each.type == "TXT" and _same_machine(_owner(each), owner)} - {host}
     return [each for each in here if each.name in names and generation_of(each.name) == owner.generation]
 
 
 def owner_of(sets: Iterable[RecordSet]) -> Owner | None:
-    """Whose a host is, by the TXT among its record sets."""
+    """Return the owner of a host, by the TXT among its record sets."""
     return next((owner for each in sets if each.type == "TXT" and (owner := _owner(each)) is not None), None)
 
 
@@ -662,15 +711,21 @@ def joined(
     ours: str,
     wanted: Iterable[str],
 ) -> tuple[str, ...]:
-    """The set's new values: `wanted` instead of what leads to our host, those of `others` (by host) that were missing, and no
-    value that leads to a name below our label where nothing stands. Everybody else's values to the byte."""
+    """Return the new values of the record set.
+
+    `wanted` replaces the values that lead to our host. Missing values of `others` (by host) are added. Values that lead to a name below our
+    label without records are removed. All foreign values stay, to the byte.
+    """
     kept = [each for each in values if _target(each) != ours and not is_dead(each, domain, hosts)]
     missing = sorted(others[each] for each in others.keys() - {ours, *map(_target, kept)})
     return tuple(sorted([*kept, *missing[: max(MOST_VALUES - len(kept) - 1, 0)], *wanted]))
 
 
 def is_dead(value: str, domain: str, hosts: Iterable[str]) -> bool:
-    """`hosts` must have been read after the set: a host is registered before its value, and its value goes before it."""
+    """Return whether a value leads to a host of Rollcall that does not exist.
+
+    `hosts` must have been read after the record set: a machine writes its host before its value, and removes its value before its host.
+    """
     target = _target(value)
     return target.endswith(f".{LABEL}.{domain}") and target not in hosts
 
@@ -678,14 +733,16 @@ def is_dead(value: str, domain: str, hosts: Iterable[str]) -> bool:
 def _host_changes(
     present: Iterable[RecordSet], fresh: list[RecordSet], owner: Owner, name: str, wanted: str
 ) -> tuple[list[RecordSet], list[RecordSet]]:
-    """How what is at our host becomes what we want there, with what others put beside it. Of an empty set of `fresh` only what
-    an earlier life of ours had goes."""
+    """Return the deletes and creates that make `fresh` the records of our host. Foreign values at the host stay.
+
+    If a set in `fresh` is empty, only the values of an earlier registration of ours are removed.
+    """
     here = {each.type: each for each in present}
     if "CNAME" in here:
         raise RefusedError(f"reason=cname-in-the-way name={fresh[0].name} target={here['CNAME'].values[0]}")
     text = here.get("TXT")
     before = _owner(text) if text is not None else None
-    # An earlier life of ours, or a twin that an interrupted `up` left: nobody else has this generation.
+    # An earlier registration of ours, or a twin that an interrupted `up` left: no other machine has this generation.
     noted = _noted([text]) if text is not None and before is not None and before.stack == owner.stack else []
     shared = (
         any(value.startswith(f'"{_JOINS} ') and f" {name} " not in value for value in text.values) if text else False
@@ -703,8 +760,8 @@ def _host_changes(
             values = {*each.values, *(other if _owner(old) == owner else ()), *_foreign(old)}
         else:
             values = {*each.values, *(value for value in old.values if value not in noted)}
-        # A caller must not have an address for longer than the value that led to it; of several services the shortest time counts. Of
-        # a set of which nothing is ours the TTL is not either.
+        # A caller must not keep an address for longer than the value that led to it. If the host is in several services, the shortest TTL
+        # counts. If no value in a set is ours, we do not change its TTL.
         ttl = old.ttl if not each.values else min(old.ttl, each.ttl) if shared else each.ttl
         new = replace(old, ttl=ttl, values=tuple(sorted(values)))
         if new != old and (old.values or values):
@@ -721,7 +778,7 @@ def _by_name(sets: Iterable[RecordSet]) -> dict[str, list[RecordSet]]:
 
 
 def _dead_with(addresses: tuple[str, ...], sets: Iterable[RecordSet], owner: Owner) -> list[RecordSet]:
-    """What other hosts of our stack have at an address of ours: its machine is dead, since the address is ours now."""
+    """Return the records of other hosts of our stack at an address of ours. Their machine is dead, since the address is ours now."""
     found = []
     for records in _by_name(sets).values():
         other = owner_of(records)
@@ -732,7 +789,7 @@ def _dead_with(addresses: tuple[str, ...], sets: Iterable[RecordSet], owner: Own
 
 
 def _cleared(sets: list[RecordSet], addresses: tuple[str, ...] = ()) -> tuple[list[RecordSet], list[RecordSet]]:
-    """What goes of a machine's host when it stands nowhere any more, and what others have in the same sets comes back."""
+    """Return the deletes and creates that remove a machine's host. The creates restore foreign values in the same sets."""
     deletes, creates, noted = [], [], {*_noted(sets), *addresses}
     for each in sets:
         if each.type in ("A", "AAAA", "TXT") and not each.routed:
@@ -749,7 +806,7 @@ def _foreign(text: RecordSet) -> list[str]:
 
 
 def _noted(sets: Iterable[RecordSet]) -> list[str]:
-    """The addresses that machines wrote down as theirs."""
+    """Return the addresses that machines noted as theirs in their TXT."""
     values = (value.strip('"').split() for each in sets if each.type == "TXT" for value in each.values)
     return [each for words in values if words[:1] == [_AT] for each in words[1:]]
 
@@ -765,7 +822,7 @@ def _target(value: str) -> str:
 def _record_set(found: Any) -> RecordSet:
     routed = any(key in found for key in ("SetIdentifier", "AliasTarget", "TrafficPolicyInstanceId"))
     values = tuple(sorted(each["Value"] for each in found.get("ResourceRecords", ())))
-    # Route53 writes `*` as `\\052`.
+    # Route53 returns `*` as `\\052`.
     name = found["Name"].rstrip(".").replace("\\052", "*")
     return RecordSet(name, found["Type"], int(found.get("TTL", 0)), values, routed)
 
