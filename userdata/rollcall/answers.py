@@ -1,7 +1,7 @@
-"""What name servers answer of the names that an agent looks at.
+"""The answers of name servers for the names that an agent reads.
 
-Only the zone's own name servers say whether there is a challenge: a resolver that is asked for it too early keeps for up to half an hour
-(RFC 2308 section 5) that there is none. Members of a set are there already, so for them a resolver's answer is good enough where no
+Only the zone's own name servers say whether there is a challenge. A resolver that is asked too early caches for up to half an hour
+(RFC 2308 section 5) that there is none. The members of a record set exist already, so for them a resolver's answer is good enough if no
 name server can be asked.
 """
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rollcall.zoneview import ZoneView
 
-# A name server that was silent is left alone for so long: an agent has other things to do.
+# For so long the agent does not ask a name server that was silent, so that its other work is not late.
 _LEFT_ALONE_S = 60.0
 
 
@@ -24,33 +24,36 @@ class Answers:
         self._views: dict[str, ZoneView] = {}
 
     def any_of(self, name: str, zone: str, *, ipv6: bool = True) -> frozenset[str] | None:
-        """What some name server answers: a host's addresses, the targets of a service's set (`v1._theService._tcp…`), the texts of
-        a challenge (`….c.rc.…`). None where none can be asked: nothing follows from that."""
+        """Return what at least one name server answers; None if none can be asked.
+
+        The values are a host's addresses, the targets of a service's set (`v1._theService._tcp…`), or the texts of a challenge
+        (`….c.rc.…`).
+        """
         votes = self._votes(name, zone, ipv6)
         return None if votes is None else _shown(value for each in votes for value in frozenset().union(*each))
 
     def all_of(self, name: str, zone: str) -> frozenset[str] | None:
-        """What every name server with a vote answers."""
+        """Return what every name server with a vote answers; None if none can be asked."""
         votes = self._votes(name, zone, True)
         return None if votes is None else _shown(value for each in votes for value in frozenset.intersection(*each))
 
     def ttls(self, name: str, zone: str, rtype: str, values: Collection[str]) -> set[float] | None:
-        """The TTLs with which name servers answer all of these values; None where none can be asked."""
+        """Return the TTLs with which name servers answer all of these values; None if none can be asked."""
         return self._view(zone).ttls(name, rtype, values)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Which name servers cannot be asked and why, one line each."""
+        """The name servers that cannot be asked, and the reasons, one line for each."""
         return tuple(note for _, view in sorted(self._views.items()) for note in view.notes)
 
     def _votes(self, name: str, zone: str, ipv6: bool) -> list[list[frozenset[str]]] | None:
-        """The votes for each type of record that is looked for."""
+        """Return the votes for each type of record that `name` may have."""
         view, types = self._view(zone), types_of(name, ipv6)
         found = [view.votes(name, each, cached=each != "TXT") for each in types]
         return found if all(found) else None
 
     def _view(self, zone: str) -> ZoneView:
-        # A machine that boots asks who it is before it has dnspython.
+        # Imported late: a machine that boots reads its identity before dnspython is installed.
         from rollcall.zoneview import ZoneView
 
         if zone not in self._views:
@@ -59,8 +62,10 @@ class Answers:
 
 
 def name_servers_answer(zone: str) -> Callable[[str], frozenset[str] | None]:
-    """Return a function that asks the name servers of `zone` for the targets of a set, and no resolver, which would keep that there is
-    none yet."""
+    """Return a function that asks the name servers of `zone` for the targets of a record set.
+
+    It asks no resolver, because a resolver would cache that the set does not exist yet.
+    """
     from rollcall.zoneview import ZoneView
 
     view = ZoneView(zone)
@@ -79,7 +84,7 @@ def types_of(name: str, ipv6: bool = True) -> tuple[str, ...]:
 
 
 def _shown(values: Iterable[str]) -> frozenset[str]:
-    """Values as the agent compares them: of an SRV its target, of a TXT its text."""
+    """Return values as the agent compares them: the target of an SRV, the text of a TXT, an address as it is."""
     return frozenset(
         each.strip('"') if each.startswith('"') else each.rpartition(" ")[2].rstrip(".").lower() for each in values
     )

@@ -1,4 +1,4 @@
-"""When something that failed is tried again, and how a fault that has no class of ours is named.
+"""Decide when to repeat what failed, and turn any exception into an error of Rollcall.
 
 https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/ (full jitter)
 """
@@ -13,14 +13,14 @@ from pathlib import Path
 from rollcall.errors import FatalError, RollcallError, TransientError
 
 FIRST_S = 2.0
-# A refusal, and an API that says how long to wait (Retry-After), count for so many times the longest pause, and no longer: what an API
-# says is no reason to be deaf for an hour.
+# The limit of a pause after a refusal, or after an API said how long to wait (Retry-After), in longest pauses. Without it an API could make
+# an agent wait for an hour.
 PATIENCE = 4
 
 
 @dataclass
 class Backoff:
-    """The tries of one activity. `longest` in seconds; `error` is why the last try failed, or nothing."""
+    """The tries of one activity. `longest` is in seconds. `error` says why the last try failed (empty: it did not)."""
 
     longest: float
     pause: float = 0.0
@@ -28,7 +28,10 @@ class Backoff:
     error: str = ""
 
     def failed(self, fault: RollcallError, now: float) -> None:
-        """Wait twice as long as before. Hundreds of machines that are refused must leave the account to the operator who fixes that."""
+        """Wait twice as long as before.
+
+        If hundreds of machines are refused, they must not use up the request rate that the operator needs to fix the cause.
+        """
         limit = self.longest * PATIENCE
         refused = isinstance(fault, FatalError)
         after = fault.after if isinstance(fault, TransientError) else 0.0
@@ -43,7 +46,7 @@ class Backoff:
 def as_error(fault: Exception) -> RollcallError:
     """Return the fault itself, or a TransientError that names its type and the line that raised it.
 
-    The text of a fault that nobody foresaw is left out: it may hold a secret.
+    The text of an unexpected exception is left out, because it may contain a secret.
     """
     if isinstance(fault, RollcallError):
         return fault

@@ -1,4 +1,4 @@
-"""Cloudflare's DNS records as a store: list what is at a name, create, update, delete. No ownership and no retry here.
+"""Cloudflare's DNS records as a store: list the records at a name, create, update, delete. It knows no ownership and does not retry.
 
 https://developers.cloudflare.com/api/resources/dns/subresources/records/
 """
@@ -38,7 +38,7 @@ class Record:
 
 @contextmanager
 def _understood() -> Iterator[None]:
-    """A reply of another form than the API's, from whatever stands between, may be another one at the next try."""
+    """Raise TransientError for a reply that does not have the API's form. It may come from a proxy, so another try may succeed."""
     try:
         yield
     except (AttributeError, KeyError, TypeError, ValueError) as other:
@@ -48,8 +48,8 @@ def _understood() -> Iterator[None]:
 class CloudflareStore:
     """The records of the zones that `token` may edit.
 
-    Every method raises TransientError where another try may help (connection, 429 with its Retry-After, 5xx) and
-    FatalError where it cannot, naming the code that Cloudflare gave.
+    Every method raises TransientError if another try may help (connection, 429 with its Retry-After, 5xx). Otherwise it raises FatalError,
+    with the code that Cloudflare returned.
     """
 
     def __init__(self, token: str, url: str = "") -> None:
@@ -59,7 +59,7 @@ class CloudflareStore:
 
     @_understood()
     def list(self, zone: str, name: str) -> tuple[Record, ...]:
-        """Every record at `name`, of any type and any owner."""
+        """Return every record at `name`, of any type and any owner."""
         found: list[Record] = []
         page, pages = 1, 1
         while page <= min(pages, _MOST_PAGES):
@@ -77,13 +77,13 @@ class CloudflareStore:
 
     @_understood()
     def update(self, record: Record) -> Record:
-        """Change the record with this id to what is given."""
+        """Change the record with the id of `record` to its values."""
         body = self._call("PATCH", f"/zones/{record.zone}/dns_records/{record.id}", _fields(record))
         return _record(body["result"], record.zone)
 
     @_understood()
     def delete(self, zone: str, record: str) -> None:
-        """One that is gone already is no error."""
+        """Delete a record. It is not an error if the record does not exist any more."""
         self._call("DELETE", f"/zones/{zone}/dns_records/{record}", gone_is_fine=True)
 
     def _call(

@@ -1,4 +1,4 @@
-"""The `rollcall` command of the package: all that a machine's has, and what is about a whole stack in its program's folder."""
+"""The `rollcall` command of the package: the commands of a machine, and in the program's folder also those about a whole stack."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ _HELP = ("-h", "--help")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """In a folder with Rollcall's program, `rollcall status [--stack NAME] [--json]` is `python -m components.commands.status`, and so on.
+    """Run a `rollcall` command. Return its exit code.
 
-    Anywhere else, and for every other command, it is what the command says on a machine.
+    In a folder with Rollcall's program, `rollcall status [--stack NAME] [--json]` runs `python -m components.commands.status`, and so on.
+    Elsewhere, and for every other command, it runs the command as on a machine.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     here, command = Path.cwd(), given[0] if given else ""
@@ -51,14 +52,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def on_a_machine(arguments: Sequence[str]) -> int:
-    """Run a command of the machines. Its clients are imported for it alone."""
+    """Run a command of a machine. The import is here, because only these commands need their clients."""
     from rollcall.cli import main as run
 
     return run(arguments)
 
 
 def usage() -> str:
-    """The text of `rollcall --help`."""
+    """Return the text of `rollcall --help`."""
     parts = (
         ("In the folder of Rollcall's program, about a stack:", ABOUT_A_STACK),
         ("Anywhere:", ANYWHERE),

@@ -1,11 +1,11 @@
-"""Decide which members of a record set are alive, and remove what a crash left there.
+"""Decide which members of a record set are alive, and remove the records that a crash left there.
 
 Each member watches the next two in the set. It asks by a signed datagram whether the member that the record names runs at the record's
-address (`rollcall.probe`). Silence removes no member, because a broken path looks like a death. The watcher challenges a silent
-member: it puts a TXT into the zone, which a live member finds there and takes away. If the challenge is still there after
+address (`rollcall.probe`). Silence alone removes no member, because a broken network path causes the same silence as a crash. The watcher
+challenges a silent member: it puts a TXT into the zone, and a live member finds and removes this TXT. If the challenge is still there after
 `ANSWER_WITHIN_S`, the watcher removes the member's records (docs/decisions/0005).
 
-`crash_transitions.py` decides, without I/O and without a clock. `CrashMonitor` asks and does what it says.
+`crash_transitions.py` decides, without I/O and without a clock. `CrashMonitor` probes, and carries out the decisions.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ log = logging.getLogger("rollcall")
 def neighbours(answered: Iterable[str], mine: Collection[str]) -> set[str]:
     """Return the two members that follow each of `mine` in the set.
 
-    Each family of addresses is a ring of its own: a machine without IPv6 could only find that no member answers by it.
+    Each family of addresses is a separate ring: a machine without IPv6 could only find that no member answers over IPv6.
     """
     found: set[str] = set()
     for own in mine:
@@ -68,23 +68,23 @@ def neighbours(answered: Iterable[str], mine: Collection[str]) -> set[str]:
 
 
 def challenger(me: Owner, told: Join) -> str:
-    """Name this watcher in a challenge. All sets of a domain share a member's challenges, so the set is named too."""
+    """Return the name of this watcher in a challenge. All sets of a domain share a member's challenges, so it contains the set too."""
     return f"{told.challenger_suffix}/{me.generation}".lstrip("/")
 
 
 def patience_of(challengers: Iterable[str]) -> float:
-    """Return for how many seconds a member asks to be waited for, by what stands beside its challenges."""
+    """Return how many seconds a member asks the others to wait, by the texts beside its challenges."""
     numbers = (each.removeprefix(_LATE).partition("/")[0] for each in challengers if each.startswith(_LATE))
     return max((min(float(each), LATE_S) for each in numbers if each.isdecimal()), default=0.0)
 
 
 class CrashMonitor:
-    """The watching of one membership.
+    """The crash monitor of one membership.
 
-    `look_up` asks the name servers, any of them, and `everywhere` all of them. `reach` asks the member at an answer of DNS, by its
-    generation, whether it lives; None: it cannot be asked, and nothing follows. `doubt` is called after each challenge: one of the two
-    machines may have an old key. Raises what `registry` raises, when all members were looked at; what was not done is tried at the next
-    call.
+    `look_up` asks any of the name servers, and `everywhere` asks all of them. `reach` asks the member at an answer of DNS, by its
+    generation, whether it runs (None: it cannot be asked, so nothing is decided). `doubt` is called after each challenge, because one of
+    the two machines may have an old key. `watch` raises what `registry` raises, after it has checked all members. The next call tries again
+    what failed.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class CrashMonitor:
 
     @property
     def note(self) -> str:
-        """Why this machine cannot see its challenges in DNS, and what follows; empty: it can."""
+        """The reason why this machine cannot see its challenges in DNS, and the consequence; empty if it can."""
         consequence = f"challenges are looked for by the API, and the others wait {LATE_S} s for an answer"
         return f"{self._sight.reason}; {consequence}" if self._sight.reason else ""
 
@@ -117,7 +117,7 @@ class CrashMonitor:
         return frozenset(each.owner for each in self._suspects.values() if each.owner)
 
     def answer(self, me: Owner, *, joined: bool = True) -> None:
-        """Take away the challenges for this machine: it lives. One that has not joined asks for no patience."""
+        """Remove the challenges for this machine, because it runs. A machine that has not joined does not ask the others to wait."""
         texts, reason = self._look_up(challenge_name(me, self._told)), self._sight.reason
         event = LookedUp(texts=texts, now=self._clock(), size=self._registry.size, joined=joined)
         self._sight, action = step_sight(self._sight, event)
@@ -126,14 +126,14 @@ class CrashMonitor:
         self._follow_sight(me, action)
 
     def compare(self, name: str, answered: Collection[str] | None, mine: Collection[str]) -> None:
-        """Note whether the name servers show this machine's own record, which the provider has."""
+        """Note whether the name servers show this machine's own record. The provider has it."""
         if answered is None:
             return
         event = Compared(name=name, answered=frozenset(answered), mine=frozenset(mine), now=self._clock())
         self._sight, _ = step_sight(self._sight, event)
 
     def end(self, me: Owner) -> None:
-        """This machine leaves: it asks for no patience."""
+        """Stop asking the others to wait, because this machine leaves."""
         self._sight, action = step_sight(self._sight, Leaving())
         self._follow_sight(me, action)
 
@@ -143,7 +143,7 @@ class CrashMonitor:
             self._sight, action = step_sight(self._sight, event) if event else (self._sight, None)
 
     def _do_sight(self, me: Owner, action: SightAction) -> SightEvent | None:
-        """Carry out one action for this machine's own challenges; what it gave, if anything follows from that."""
+        """Carry out one action for this machine's own challenges. Return the event that follows, if any."""
         registry = self._registry
         if isinstance(action, AskToWait):
             registry.challenge(me, True, self._patience())
@@ -164,11 +164,11 @@ class CrashMonitor:
         return Answered()
 
     def _patience(self) -> str:
-        """The text beside challenges that asks the others to wait; each set has its own."""
+        """Return the text beside challenges that asks the others to wait. Each set has a different one."""
         return f"{_LATE}{LATE_S}{self._told.challenger_suffix}"
 
     def watch(self, me: Owner, answered: Collection[str], mine: Collection[str]) -> None:
-        """Probe the neighbours of `mine` among the `answered` members, and do what follows from it."""
+        """Probe the neighbours of `mine` among the `answered` members, and carry out what follows."""
         self._faults = []
         watched = neighbours(answered, mine)
         for key in self._suspects.keys() - watched:
@@ -184,7 +184,7 @@ class CrashMonitor:
             raise self._faults[0]
 
     def _unknown(self, key: str) -> Suspect:
-        """A member that was not watched before, with the generation that its host name or the provider's last list has."""
+        """Return the state of a member that was not watched before. Its generation comes from its host name or the provider's last list."""
         known = generation_of(key) if self._told.HAS_HOSTS else self._registry.generations.get(key, "")
         return Suspect(generation=known)
 
@@ -198,15 +198,15 @@ class CrashMonitor:
             event = self._attempt(me, key, action) if action else None
 
     def _attempt(self, me: Owner, key: str, action: Action) -> Event | None:
-        """Carry out one action. What it raises is kept for the end of the round: one member's records hide no other member's death."""
+        """Carry out one action. Keep what it raises for the end of the round, so that the other members are still checked."""
         try:
             return self._do(me, key, action)
-        except Exception as fault:  # noqa: BLE001 - raised when all were looked at
+        except Exception as fault:  # noqa: BLE001 - raised after all members were checked
             self._faults.append(fault)
             return None
 
     def _do(self, me: Owner, key: str, action: Action) -> Event | None:
-        """Carry out one action; what it gave, if anything follows from that."""
+        """Carry out one action. Return the event that follows, if any."""
         registry, by = self._registry, challenger(me, self._told)
         if isinstance(action, FindOwner):
             owner = registry.owner_at(key)

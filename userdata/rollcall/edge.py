@@ -1,7 +1,9 @@
-"""Tells nginx from which addresses it may believe `CF-Connecting-IP`: Cloudflare's published ranges, and nothing else; and with
-what to answer the edge over TLS.
+"""Write the part of nginx's configuration that concerns Cloudflare's edge.
 
-https://api.cloudflare.com/client/v4/ips; what does not look like a list of networks is not taken.
+It says from which addresses nginx may believe `CF-Connecting-IP`: only from Cloudflare's published ranges. It also has the certificate with
+which nginx answers the edge over TLS.
+
+https://api.cloudflare.com/client/v4/ips; a reply that is not a list of networks is refused.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ log = logging.getLogger("rollcall")
 
 
 def ranges(url: str = "") -> list[str]:
-    """The ranges, sorted. Raises ValueError for an answer that would make nginx believe too many."""
+    """Return Cloudflare's ranges, sorted. Raises ValueError for an answer that would make nginx believe too many addresses."""
     reply = requests.get(f"{url or os.environ.get('CLOUDFLARE_BASE_URL') or URL}/ips", timeout=5)
     reply.raise_for_status()
     result = reply.json()["result"]
@@ -39,7 +41,7 @@ def ranges(url: str = "") -> list[str]:
 def nginx_lines(believed: list[str], pem: str = "") -> str:
     lines = "".join(f"set_real_ip_from {each};\n" for each in believed) + "real_ip_header CF-Connecting-IP;\n"
     if pem:
-        # The sum makes another key another text.
+        # With the checksum the text changes when the key changes.
         lines += f"""listen 443 ssl default_server;
 listen [::]:443 ssl default_server;
 ssl_certificate {PEM};
@@ -51,8 +53,10 @@ ssl_protocols TLSv1.2 TLSv1.3;
 
 
 def refresh(origin: Callable[[], str] = str) -> bool:
-    """Whether nginx believes what Cloudflare publishes now, and serves TLS with what `origin` gives (private key and certificate
-    in PEM); where not, what was stays."""
+    """Make nginx believe the ranges that Cloudflare publishes now, and serve TLS with what `origin` returns. Return whether it does.
+
+    `origin` returns private key and certificate in PEM. After a failure the present configuration stays.
+    """
     try:
         pem = origin()
         text = nginx_lines(ranges(), pem)
@@ -65,7 +69,7 @@ def refresh(origin: Callable[[], str] = str) -> bool:
             try:
                 subprocess.run(["systemctl", "reload", "nginx.service"], check=True, timeout=30)
             except subprocess.SubprocessError:
-                # So that the next refresh tells nginx again.
+                # So the next refresh reloads nginx again.
                 CONFIG.write_text(before)
                 raise
     except (

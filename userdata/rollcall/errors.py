@@ -1,4 +1,4 @@
-"""What can go wrong in the agent: one root, transient (worth another try) and fatal below it."""
+"""The errors of the agent: one base class, and below it transient errors (another try may help) and fatal ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ class RollcallError(Exception):
 
 
 class TransientError(RollcallError):
-    """May go away by itself: an API that is down, throttled or slow. `after` is how many seconds it asked us to wait."""
+    """An error that may end by itself: an API is down, throttled or slow. `after` is how many seconds it asked us to wait."""
 
     def __init__(self, message: str, after: float = 0.0) -> None:
         super().__init__(message)
@@ -16,8 +16,8 @@ class TransientError(RollcallError):
 
 
 class FatalError(RollcallError):
-    """Does not go away by itself: a wrong token, a setting that makes no sense."""
+    """An error that does not end by itself: a wrong token, a setting that makes no sense."""
 
 
 class RefusedError(FatalError):
-    """Something of somebody else is in the way; nothing was changed."""
+    """A foreign record prevents the change; nothing was changed."""

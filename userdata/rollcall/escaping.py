@@ -1,9 +1,9 @@
-"""Text that a machine or a stranger wrote, as a terminal and a CI log may show it.
+"""Make text that a machine or a stranger wrote safe for a terminal and a CI log.
 
-A console, metadata, a tag, a record or an HTTP header can have characters that a terminal takes for orders (ECMA-48: C0, C1 and what
-follows an ESC), that begin a new line and so one of somebody else's making, or that show a text in another order than it has (UTS #55,
-https://www.unicode.org/reports/tr55/). They are written out: `\\x1b`, `\\u202e`. So is what GitHub's runner takes for an order: `::` at the
-beginning of a line, whatever blanks are before it, and `##[` anywhere
+A console, metadata, a tag, a record or an HTTP header can contain dangerous characters. A terminal executes some as commands (ECMA-48: C0,
+C1 and what follows an ESC). Some begin a new line, with which a stranger could imitate a line of ours. Some show a text in another order
+than it has (UTS #55, https://www.unicode.org/reports/tr55/). All of them are escaped: `\\x1b`, `\\u202e`. So are the commands of GitHub's
+runner: `::` at the beginning of a line, also after blanks, and `##[` anywhere
 (https://github.com/actions/runner/blob/main/src/Runner.Common/ActionCommand.cs).
 """
 
@@ -12,18 +12,18 @@ from __future__ import annotations
 import re
 import unicodedata
 
-# Controls, formats (bidirectional ones, zero-width ones, tags), surrogates that no encoding takes, separators of lines and paragraphs.
+# Controls, formats (bidirectional, zero-width, tags), surrogates, which cannot be encoded, and separators of lines and paragraphs.
 _ESCAPED = ("Cc", "Cf", "Cs", "Zl", "Zp")
 _ORDER = re.compile(r"^(\s*):(?=:)|#(?=#\[)", re.MULTILINE)
 
 
 def escaped(text: object) -> str:
-    """The text as one line, whatever is in it."""
+    """Return any text as one safe line."""
     return _without_orders("".join(map(_shown, str(text))))
 
 
 def escaped_lines(text: object) -> str:
-    """The same, with the line feeds and tabs that we wrote ourselves."""
+    """Return a safe text that keeps the line feeds and tabs, for text in which we wrote them ourselves."""
     return _without_orders("".join(each if each in "\n\t" else _shown(each) for each in str(text)))
 
 

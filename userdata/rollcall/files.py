@@ -1,4 +1,4 @@
-"""Files that other processes read while they are written anew."""
+"""Write files that other processes read at the same time."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from pathlib import Path
 
 
 def write_whole(file: Path, text: str, mode: int = 0) -> None:
-    """Write a file, and the folder that it is in, so that a reader finds the text of before or all of this one. With a `mode`, the file
-    never has another one, not even for a moment. Raises OSError."""
+    """Write a file, and create its folder. A reader finds either the old text or all of the new one.
+
+    With a `mode`, the file never has another one, not even for a moment. Raises OSError.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     fresh = file.with_name(f".{file.name}.rollcall-new")
     if mode:

@@ -1,4 +1,4 @@
-"""Is the workload healthy? `http:PORT:PATH` (2xx or 3xx), `tcp:PORT` (accepts), `command:PATH` (exits with 0)."""
+"""Check whether the workload is healthy: `http:PORT:PATH` (2xx or 3xx), `tcp:PORT` (accepts), `command:PATH` (exits with 0)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ RISE = 1
 
 
 def check_of(text: str) -> Callable[[], str]:
-    """Return the check that `text` describes. It returns "" for a healthy workload, else which check failed and how. Raises FatalError
-    naming what is wrong with `text`."""
+    """Return the check that `text` describes.
+
+    The check returns "" for a healthy workload, otherwise which check failed and how. Raises FatalError, which names what is wrong with
+    `text`.
+    """
     kind, _, rest = text.partition(":")
     port, _, path = rest.partition(":")
     check: Callable[[], str]
@@ -30,7 +33,7 @@ def check_of(text: str) -> Callable[[], str]:
     def named() -> str:
         try:
             why = check()
-        except Exception as failed:  # noqa: BLE001 - whatever a check comes upon, it failed
+        except Exception as failed:  # noqa: BLE001 - a check that raises anything has failed
             why = repr(failed)
         return why and f"{text} {why}"
 
@@ -38,8 +41,11 @@ def check_of(text: str) -> Callable[[], str]:
 
 
 class Health:
-    """Healthy after `rise` good checks in a row, unhealthy after `fall` bad ones; before that nobody knows (None). `why` is what the
-    last check found wrong."""
+    """The health of a workload, by a row of checks.
+
+    `healthy` is True after `rise` good checks in a row and False after `fall` bad ones; before that it is not known (None). `why` is the
+    fault that the last check found.
+    """
 
     def __init__(self, check: Callable[[], str], rise: int = RISE, fall: int = FALL) -> None:
         self._check, self._rise, self._fall = check, rise, fall
@@ -49,7 +55,7 @@ class Health:
         self.why = ""
 
     def look(self) -> bool:
-        """Look, and say whether it is known to be healthy."""
+        """Run the check once. Return whether the workload is known to be healthy."""
         self.why = self._check()
         good = not self.why
         self._row = self._row + 1 if good == self._last else 1

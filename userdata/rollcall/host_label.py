@@ -1,7 +1,7 @@
-"""The first label of a machine's host name, another one at each registration.
+"""The first label of a machine's host name. Each registration has another one.
 
-The first registration has the machine's generation (`1f2e3d.rc.unilans.net`), every later one a suffix of chance (`1f2e3d-k3x9.rc…`):
-resolvers remember for up to 15 minutes that a name does not exist (RFC 2308), so a name whose records had gone is not used again
+The first registration uses the machine's generation (`1f2e3d.rc.unilans.net`). Every later one adds a random suffix (`1f2e3d-k3x9.rc…`).
+Resolvers remember for up to 15 minutes that a name does not exist (RFC 2308), so a name is not used again after its records were removed
 (docs/decisions/0012).
 """
 
@@ -19,7 +19,7 @@ from typing import Protocol
 from rollcall.files import write_whole
 from rollcall.ownership import Owner
 
-# Four characters: with the generation they keep an SRV set of 400 members within one batch of Route53.
+# With four characters and the generation an SRV set of 400 members still fits one batch of Route53.
 _SUFFIX_CHARACTERS, _ALPHABET = 4, string.ascii_lowercase + string.digits
 _LABEL = re.compile(rf"([0-9a-f]{{6}})(?:-[a-z0-9]{{{_SUFFIX_CHARACTERS}}})?")
 log = logging.getLogger("rollcall")
@@ -33,28 +33,28 @@ def generation_of(host: str) -> str:
 
 
 def first_host(value: str, generation: str) -> str:
-    """Return an SRV value as it was at the first registration of the machine that it leads to."""
+    """Return an SRV value with the host name of the machine's first registration."""
     return re.sub(rf" {generation}-[a-z0-9]{{{_SUFFIX_CHARACTERS}}}\.", f" {generation}.", value)
 
 
 class HostLabels(Protocol):
-    """The labels of this machine, by the zone's name."""
+    """The labels of this machine's hosts, by the zone's name."""
 
     def of(self, owner: Owner, domain: str) -> str:
-        """Return the label of the last registration, or of the first one to come."""
+        """Return the label of the last registration; before the first registration, its label."""
 
     def is_used(self, owner: Owner, domain: str) -> bool:
-        """Whether there was a registration, as far as is known."""
+        """Return whether a registration is known."""
 
     def use(self, owner: Owner, domain: str) -> None:
         """Remember that `of` is registered."""
 
     def renew(self, owner: Owner, domain: str) -> None:
-        """Have another label from now on."""
+        """Use another label from now on."""
 
 
 class FirstLabels:
-    """For those who register no machine again."""
+    """Labels for callers that never register a machine a second time."""
 
     def of(self, owner: Owner, domain: str) -> str:
         return owner.generation
@@ -70,8 +70,11 @@ class FirstLabels:
 
 
 class KeptLabels:
-    """Labels in memory and in a file, which must outlive a restart of the machine. Without a file, or where it cannot be written, in
-    memory only. What another generation has left there, as in an image made of a machine, does not count."""
+    """Labels in memory and in a file, which must outlive a restart of the machine.
+
+    Without a file, or if it cannot be written, they are in memory only. A label of another generation does not count: it is there, for
+    example, if an image was made from a machine.
+    """
 
     def __init__(self, file: Path | None = None, dice: random.Random | None = None) -> None:
         self._file = file
@@ -94,7 +97,7 @@ class KeptLabels:
 
     def _known(self, owner: Owner, domain: str) -> str:
         if self._file and not self._unwritten:
-            # `rollcall join` may have written it beside the agent.
+            # `rollcall join` may have written the file while the agent runs.
             self._labels.update(_read(self._file))
         known = self._labels.get(domain, "")
         return known if _LABEL.fullmatch(known) and generation_of(known) == owner.generation else ""

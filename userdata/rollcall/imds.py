@@ -17,7 +17,7 @@ _TOKEN_LIFETIME_S = 21600
 
 
 class InstanceMetadata:
-    """Reads one value at a time, with a token that it renews before it ends."""
+    """A client that reads one value at a time. It renews its token before the token expires."""
 
     def __init__(self, url: str = IMDS) -> None:
         self._url = url
@@ -26,7 +26,7 @@ class InstanceMetadata:
         self._token, self._token_until = "", 0.0
 
     def get(self, path: str, missing: str | None = None) -> str:
-        """Return the value at `path`, or `missing` where the service has none. Raises TransientError."""
+        """Return the value at `path`, or `missing` if the service has none. Raises TransientError."""
         try:
             token = {"X-aws-ec2-metadata-token": self._current_token()}
             reply = self._session.get(

@@ -1,7 +1,7 @@
-"""How a DNS entry names the machine it belongs to. The one codec of the project: the agent and the program import it.
+"""Encode and decode the ownership mark, which says which machine a DNS record belongs to. The agent and the program both import it.
 
-In Cloudflare the text is the record's comment (100 characters on the free plan); in Route53 it is the TXT beside the
-machine's own A record.
+In Cloudflare the mark is the record's comment (100 characters on the free plan). In Route53 it is the TXT beside the machine's own A
+record.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import re
 from dataclasses import dataclass
 
 PREFIX = "rollcall/1"
-# Behind a mark: its machine is unhealthy, and stays in DNS since too few others are there; or it is about to leave for its health.
+# At the end of a mark. KEPT: the machine is unhealthy, and stays in DNS because too few others are there. LEAVES: the machine is about to
+# leave because it is unhealthy.
 KEPT, LEAVES = " kept", " leaves"
 LONGEST_TEXT = 100
 _STACK = re.compile(r"[A-Za-z0-9_.-]{1,40}")
@@ -29,17 +30,17 @@ _FIELDS = (
 
 
 class OwnershipError(ValueError):
-    """A part of an ownership mark has a form that would not be read back."""
+    """A part of an ownership mark has a form that `Owner.parse` would not accept."""
 
 
 @dataclass(frozen=True, order=True)
 class Owner:
-    """The machine that an entry belongs to.
+    """The machine that a DNS record belongs to.
 
     `stack` and `fleet` are the names in the Pulumi program, `machine` the machine's name in its fleet (`0`, `1`, …),
     `generation` the 6 hex digits that its Deregistration gave it, `instance` the cloud's id of it.
 
-    Raises OwnershipError where a part would not survive the way to DNS and back, or the text would be longer than 100.
+    Raises OwnershipError if a part cannot be written to DNS and read back, or if the text would be longer than 100 characters.
     """
 
     stack: str
@@ -61,12 +62,12 @@ class Owner:
         return " ".join((PREFIX, self.stack, self.fleet, self.machine, self.generation, self.instance))
 
     def mark(self, what: str = "") -> str:
-        """What is written beside a record of this machine. Where there is no room for `what` (KEPT, LEAVES), it is left out."""
+        """Return the ownership mark of this machine's records. `what` (KEPT, LEAVES) is left out if there is no room for it."""
         return f"{self}{what}" if len(f"{self}{what}") <= LONGEST_TEXT else str(self)
 
     @classmethod
     def parse(cls, text: str) -> Owner | None:
-        """The owner that `text` names; None for any text that `mark` would not have written, to the byte."""
+        """Return the owner that `text` names; None for any text that differs from what `mark` writes, even by one byte."""
         bare = text.removesuffix(KEPT) if text.endswith(KEPT) else text.removesuffix(LEAVES)
         words = bare.split(" ")
         if len(words) != len(_FIELDS) + 1 or words[0] != PREFIX or len(text) > LONGEST_TEXT:

@@ -1,4 +1,4 @@
-"""What a machine must change so that its own entry stands at a host, or stands there no more: pure functions of values."""
+"""Plan which DNS records a machine must change to join or to leave a host: pure functions of values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rollcall.ownership import KEPT, LEAVES, Owner
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Deletes first, then updates, then creates; `refused` says what of somebody else is in the way."""
+    """Changes in this order: deletes, updates, creates. `refused` names the foreign record that prevents them (empty: none)."""
 
     deletes: tuple[Record, ...] = ()
     updates: tuple[Record, ...] = ()
@@ -31,15 +31,16 @@ def joining(
     ids: Collection[str] = (),
     live: Collection[str] = (),
 ) -> Plan:
-    """How `wanted` (of one name and each of another type, with empty ids) come to stand, owned by `owner`.
+    """Plan the changes after which `owner` has the records `wanted`. These have one name, different types, and empty ids.
 
-    Our own entry with another address or setting is updated; a second one of its type (A, AAAA), or one of a type that is not
-    wanted, is deleted. An entry of our stack with an address of ours belonged to a machine that is dead, since the address is
-    ours now: taken over. The same content of anybody else, or a CNAME at the name (RFC 1034 section 3.6.2), is refused, and
-    nothing is changed then. `kept`: the mark says that the machine is unhealthy and stays.
+    Our own record with another address or setting is updated. A second record of its type (A, AAAA), or one of a type that is not wanted,
+    is deleted. If a record of our stack has an address of ours, its machine is dead, since the address is ours now: we take the record
+    over. A foreign record with the same content, or a CNAME at the name (RFC 1034 section 3.6.2), is refused, and then nothing is changed.
+    `kept`: the mark says that the machine is unhealthy and stays.
 
-    A mark that was copied is not a machine (octoDNS keeps one comment for a record set): at the addresses `live` other members answer, so
-    what has our mark there is theirs. Of the records with these `ids`, which we wrote, somebody has replaced the mark.
+    An ownership mark may be a copy (octoDNS keeps one comment for a record set). At the addresses `live` other members answer, so the
+    records there belong to them even if they have our mark. We wrote the records with these `ids`, and they are ours even if their mark was
+    replaced.
     """
     here = sorted(record for record in present if record.name == wanted[0].name)
     alias = next((record for record in here if record.type == "CNAME"), None)
@@ -56,7 +57,7 @@ def joining(
             return Plan(
                 refused=f"reason=foreign-entry name={each.name} content={each.content} comment={foreign.comment!r}"
             )
-        # The entry that has the content already is kept: another one could not be changed to it (81058).
+        # Keep the record that has the content already: Cloudflare refuses to change another one to it (81058).
         old = next((record for record in same + mine if record.type == each.type), None)
         if old is None:
             creates.append(target)
@@ -75,15 +76,15 @@ def leaving(
     ids: Collection[str] = (),
     live: Collection[str] = (),
 ) -> Plan:
-    """Removes what this generation on this instance wrote; a successor's and everybody else's entries stay.
+    """Plan the removal of what this generation on this instance wrote. The records of a successor and of all others stay.
 
-    `addresses` are those of the machine that leaves itself: what is there is its own whatever member's mark is on it.
+    `addresses` are those of a machine that leaves itself. The records there are its own, even with the mark of another member.
     """
     return Plan(deletes=tuple(sorted(_own(present, owner, addresses, ids, live))))
 
 
 def elsewhere(present: Iterable[Record], owner: Owner, addresses: Collection[str]) -> list[str]:
-    """The addresses at which our mark is and we are not: we had them before, or the mark was copied."""
+    """Return the addresses that have our mark but are not ours: we had them before, or the mark was copied."""
     return sorted(
         {each.content for each in present if Owner.parse(each.comment) == owner and each.content not in addresses}
     )
@@ -92,8 +93,11 @@ def elsewhere(present: Iterable[Record], owner: Owner, addresses: Collection[str
 def _own(
     present: Iterable[Record], owner: Owner, addresses: Collection[str], ids: Collection[str], live: Collection[str]
 ) -> list[Record]:
-    """The records of a machine, by mark and value. What it wrote (`ids`) is its own without a mark as well: Cloudflare takes no second
-    record of the same content, so what is in its place was made of it."""
+    """Return the records of a machine, by mark and value.
+
+    A record that it wrote (`ids`) is its own also without a mark. Cloudflare accepts no second record with the same content, so a record
+    with this content was made from it.
+    """
 
     def is_own(record: Record) -> bool:
         if record.type in ("A", "AAAA") and record.content in addresses:
@@ -104,14 +108,16 @@ def _own(
 
 
 def _staying(present: Iterable[Record], rtype: str, stack: str) -> set[str]:
-    """The addresses of this type at which machines of a stack are that have not said that they are about to leave."""
+    """Return the addresses of this type of the stack's machines that are not about to leave."""
     here = (each for each in present if each.type == rtype and not each.comment.endswith(LEAVES))
     return {each.content for each in here if _of_stack(each, stack)}
 
 
 def why_kept(present: Iterable[Record], mine: Iterable[Record], stack: str, floors: Mapping[str, int]) -> str:
-    """Why an unhealthy machine with the records `mine` must stay: without it a record set would have fewer than `floors` machines of the
-    stack (by type). Empty where it may leave."""
+    """Return why an unhealthy machine with the records `mine` must stay; empty if it may leave.
+
+    It must stay if a record set would otherwise have fewer than `floors` machines of the stack (by type).
+    """
     here, own = list(present), list(mine)
     for rtype in sorted({each.type for each in own}):
         others = len(_staying(here, rtype, stack) - {each.content for each in own})
@@ -121,7 +127,7 @@ def why_kept(present: Iterable[Record], mine: Iterable[Record], stack: str, floo
 
 
 def are_leaving(present: Iterable[Record], owner: Owner) -> bool:
-    """Whether other machines of the stack are about to leave for their health."""
+    """Return whether other machines of the stack are about to leave because they are unhealthy."""
     owners = (Owner.parse(each.comment) for each in present if each.comment.endswith(LEAVES))
     return any(each is not None and each.stack == owner.stack and each != owner for each in owners)
 

@@ -31,7 +31,7 @@ PORT = 4217
 FRESH_S = 300
 _TIME_BYTES, _NONCE_BYTES, _GENERATION_BYTES = 8, 16, 6
 _QUESTION_BYTES = _TIME_BYTES + _NONCE_BYTES + hashlib.sha256().digest_size
-# A datagram may be lost.
+# A question is sent twice, since a datagram may be lost.
 _SENDINGS = 2
 # ip(7) and ipv6(7): in_pktinfo is ifindex, the local address, the header's address; in6_pktinfo the address and ifindex. Python has
 # no name for the first.
@@ -41,8 +41,10 @@ _CONTROL_BYTES = 128
 
 @dataclass(frozen=True, order=True, kw_only=True)
 class Subject:
-    """What is asked: does the member `generation` of `record_set` (the host of a site, the name of an SRV set) run at `address`?
-    Without a generation: does any joined member?"""
+    """The question of a probe: does the member `generation` of `record_set` run at `address`?
+
+    `record_set` is the host of a site or the name of an SRV set. Without a generation the question is whether any joined member runs there.
+    """
 
     record_set: str
     address: str
@@ -54,7 +56,7 @@ class Subject:
 
 
 def ask(subjects: Sequence[Subject], key: str, port: int = PORT, within: float = 2.0) -> bool:
-    """Return whether one of `subjects` answers. Those that share an address are asked at the same time."""
+    """Return whether one of `subjects` answers. Subjects with the same address are asked at the same time."""
     by_address: dict[str, list[Subject]] = {}
     for each in subjects:
         by_address.setdefault(each.address, []).append(each)
@@ -65,7 +67,7 @@ def _ask_at(address: str, subjects: Sequence[Subject], key: str, port: int, with
     asked = {each: question(each, key) for each in subjects}
     try:
         with socket.socket(family_of(address), socket.SOCK_DGRAM) as line:
-            # Connected, so that the kernel takes replies of this address only.
+            # The socket is connected, so the kernel accepts replies from this address only.
             line.connect((address, port))
             for _ in range(_SENDINGS):
                 for sent in asked.values():
@@ -86,7 +88,7 @@ def question(subject: Subject, key: str) -> bytes:
 
 
 def answer(asked: bytes, key: str, mine: Iterable[Subject], generation: str) -> bytes:
-    """Return the reply of the machine `generation`, for which `mine` is true; empty where there is none."""
+    """Return the reply of the machine `generation`, for which the subjects `mine` are true; empty if it must not reply."""
     head, mac = asked[: _TIME_BYTES + _NONCE_BYTES], asked[_TIME_BYTES + _NONCE_BYTES :]
     if not key or len(asked) != _QUESTION_BYTES or not _is_fresh(head):
         return b""
@@ -95,7 +97,7 @@ def answer(asked: bytes, key: str, mine: Iterable[Subject], generation: str) -> 
 
 
 def is_answer(reply: bytes, subject: Subject, asked: bytes, key: str) -> bool:
-    """Whether `reply` says yes to the question `asked` about `subject`."""
+    """Return whether `reply` says yes to the question `asked` about `subject`."""
     with contextlib.suppress(ValueError):
         generation = reply[:_GENERATION_BYTES].decode("ascii")
         wanted = _answer(asked[: _TIME_BYTES + _NONCE_BYTES], key, replace(subject, generation=generation))
@@ -106,23 +108,23 @@ def is_answer(reply: bytes, subject: Subject, asked: bytes, key: str) -> bool:
 def serve(
     key: Callable[[], str], mine: Callable[[], Collection[Subject]], generation: Callable[[], str], door: socket.socket
 ) -> None:
-    """Answer for as long as `door` is open. All are asked for at each datagram, since they change."""
+    """Answer questions for as long as `door` is open. The functions are called for each datagram, since their results change."""
     for level, option in ((socket.IPPROTO_IP, _IP_PKTINFO), (socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO)):
-        # A socket of one family knows one of them.
+        # A socket of one family accepts one of these options.
         with contextlib.suppress(OSError):
             door.setsockopt(level, option, 1)
     while door.fileno() >= 0:
         try:
             asked, control, _, who = door.recvmsg(_QUESTION_BYTES + 1, _CONTROL_BYTES)
             if reply := answer(asked, key(), mine(), generation()):
-                # From the address that was asked: a machine may have several, and the asker takes no other's reply.
+                # Reply from the address that was asked: a machine may have several, and the asker accepts no reply from another one.
                 door.sendmsg([reply], _same_address(control), 0, who)
         except OSError:
             continue
 
 
 def door(ipv6: bool) -> socket.socket:
-    """Open the port; with `ipv6` for both families (RFC 3493 section 3.7)."""
+    """Return a socket that listens on the port of probes; with `ipv6` for both families (RFC 3493 section 3.7)."""
     made = socket.socket(family_of("::" if ipv6 else ""), socket.SOCK_DGRAM)
     made.bind(("", PORT))
     return made
@@ -133,7 +135,7 @@ def family_of(address: str) -> socket.AddressFamily:
 
 
 def _same_address(control: Iterable[tuple[int, int, bytes]]) -> list[tuple[int, int, bytes]]:
-    """The ancillary data that has the kernel send from where a datagram came to, by any interface."""
+    """Return the ancillary data with which the kernel replies from the address that a datagram was sent to, by any interface."""
     found = []
     for level, kind, data in control:
         if (level, kind) == (socket.IPPROTO_IP, _IP_PKTINFO):

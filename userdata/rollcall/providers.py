@@ -1,4 +1,4 @@
-"""The DNS providers: what makes the registry of a membership, by the first word of its settings.
+"""The DNS providers: the functions that make the registry of a membership, by the first word of its settings.
 
 Another provider is a class of settings in `rollcall.settings.KINDS`, a file with its registry, and a line here
 (docs/another-dns-provider.md).
@@ -13,7 +13,7 @@ from rollcall.host_label import HostLabels
 from rollcall.registry import CloudflareRegistry, Registry, RetriedRoute53
 from rollcall.settings import CloudflareJoin, Join, Rfc2136Join, Rfc2136SiteJoin, Route53Join
 
-# `secret` gives the value of a secret by its name, and `labels` are those of this machine's hosts.
+# `secret` returns the value of a secret by its name. `labels` are the labels of this machine's hosts.
 Secret = Callable[[str], str]
 
 
@@ -25,7 +25,7 @@ def _route53(told: Route53Join, secret: Secret, labels: HostLabels) -> Registry:
     return RetriedRoute53(told, lambda: secret(told.key) if told.key else "", labels=labels)
 
 
-# A machine that boots asks who it is before it has dnspython.
+# The imports are inside the functions, because a machine that boots reads its identity before dnspython is installed.
 def _rfc2136_site(told: Rfc2136SiteJoin, secret: Secret, labels: HostLabels) -> Registry:
     from rollcall.rfc2136 import Rfc2136Site
 

@@ -1,4 +1,4 @@
-"""Another try after a transient error: exponential back-off with full jitter, no sooner than the API asked for."""
+"""Retry after a transient error: exponential backoff with full jitter, and no sooner than the API asked for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FIRST, LONGEST_PAUSE = 0.5, 3.0
 
 
 def retried(action: Callable[[], T], within: float, sleep: Callable[[float], None] = time.sleep) -> T:
-    """What `action` returns; TransientError is retried for `within` seconds, then raised.
+    """Return what `action` returns. After a TransientError, retry for `within` seconds, then raise it.
 
     https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/ (full jitter)
     """
