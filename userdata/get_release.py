@@ -1,9 +1,9 @@
-"""Get the release that this machine is to run, check it, and unpack it: boot.sh runs this with python3 before anything else is there.
+"""Get the release for this machine, check it, and unpack it. boot.sh runs this with python3 before anything else is installed.
 
-The release is a tar, and its name is the SHA-256 of that tar. Only its transport is compressed. It comes with the machine's own
-user-script (Triton), or from the stack's S3 bucket, by one GET that is signed with the credentials of the instance role (EC2).
-Whatever arrives is compared with the name before a byte of it is unpacked. Prints `changed` where another release is in place
-now; on failure one line on standard error, which begins with `reason=`, and exit code 1. Nothing but the standard library.
+The release is a tar, and its name is the SHA-256 of that tar. It is compressed only for the transport. It comes with the machine's own
+user-script (Triton), or from the stack's S3 bucket, by one GET that is signed with the credentials of the instance role (EC2). The digest
+is compared with the name before any byte is unpacked. The program prints `changed` if it has installed another release. On failure it
+prints one line on standard error, which begins with `reason=`, and exits with code 1. It uses only the standard library.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ _EMPTY = hashlib.sha256(b"").hexdigest()
 
 
 class ReleaseError(Exception):
-    """The release is not in place; the message is one line of fields."""
+    """The release could not be installed. The message is one line of fields."""
 
 
 def main(script: str, root: str) -> int:
-    """Put the release in place that the machine's settings name. `script` is boot.sh with what follows it."""
+    """Install the release that the machine's settings name. `script` is boot.sh with what follows it."""
     home = Path(root + "/opt/rollcall")
     try:
         source = source_of(script)
@@ -70,14 +70,16 @@ def main(script: str, root: str) -> int:
 
 
 def source_of(script: str) -> Carried | Ec2:
-    """Return where releases come from: the end of what this machine boots with, or the store of its cloud."""
+    """Return the source of releases: the end of the machine's boot script, or the store of its cloud."""
     carried = Path(script).read_text().rpartition(MARK)[2].split()
     return Carried(carried) if len(carried) > 1 else Ec2()
 
 
 class Carried:
-    """A Triton machine, or one of another cloud without a store: what it boots with has pairs of a digest and a release at its end. The
-    first is the agent's; the others are workloads."""
+    """A Triton machine, or one of another cloud without a store. The boot script has pairs of a digest and a release at its end.
+
+    The first pair is the agent; the others are workloads.
+    """
 
     def __init__(self, words: list[str]) -> None:
         self._first, self._texts = words[0], dict(zip(words[::2], words[1::2], strict=False))
@@ -95,7 +97,7 @@ class Carried:
 
 
 class Ec2:
-    """An EC2 machine: its tags hold the settings, a bucket the release, and its instance role may read it."""
+    """An EC2 machine. Its tags contain the settings, a bucket contains the release, and its instance role may read the bucket."""
 
     def __init__(self) -> None:
         self._token = self._asked("PUT", "/latest/api/token", {"X-aws-ec2-metadata-token-ttl-seconds": "300"})
@@ -114,7 +116,7 @@ class Ec2:
         role = self._metadata("iam/security-credentials/", "reason=no-instance-role").split()[0]
         keys = json.loads(self._metadata(f"iam/security-credentials/{role}", f"reason=no-credentials role={role}"))
         url = ENDPOINT or f"https://{store['bucket']}.s3.{store['region']}.{self._metadata('services/domain', 'x')}"
-        # An endpoint of somebody's own knows no bucket by its host's name.
+        # A custom endpoint does not have the bucket's name in its host name.
         path = f"{'/' + store['bucket'] if ENDPOINT else ''}/{key_of(digest)}"
         return fetched(url, path, signed(urlsplit(url).netloc, path, store["region"], keys), digest, limit)
 
@@ -140,12 +142,12 @@ class Ec2:
 
 
 def key_of(digest: str) -> str:
-    """The release's key in its bucket."""
+    """Return the release's key in its bucket."""
     return f"releases/{digest}.tar.bz2"
 
 
 def signed(host: str, path: str, region: str, keys: dict[str, str]) -> dict[str, str]:
-    """The headers of a GET by Signature Version 4.
+    """Return the headers of a GET, signed by Signature Version 4.
 
     https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
     """
@@ -164,7 +166,7 @@ def signed(host: str, path: str, region: str, keys: dict[str, str]) -> dict[str,
 
 
 def fetched(url: str, path: str, headers: dict[str, str], digest: str, limit: int = PACKED_LIMIT) -> bytes:
-    """What the store has. Bounded in size and in time, however slowly it answers."""
+    """Download a release from the store. Size and time are limited, even if the store answers slowly."""
     at, began = urlsplit(url), time.monotonic()
     which = f"release={digest[:12]} host={at.netloc}"
     connection: http.client.HTTPConnection
@@ -194,14 +196,14 @@ def fetched(url: str, path: str, headers: dict[str, str], digest: str, limit: in
 
 
 def _refusal(status: int, body: bytes, which: str) -> str:
-    """What the store's answer means. A role that may not list the bucket gets 403 for what is not there as well.
+    """Return the error that the store's answer means. A role that may not list the bucket gets 403 also for a missing object.
 
     https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html , ErrorResponses.html
     """
     found = re.search(rb"<Code>(\w+)</Code>", body)
     code = found[1].decode() if found else ""
     reasons = {403: "release-missing-or-forbidden", 404: "release-missing"}
-    # Any other code of a 403 is about the signature, as `RequestTimeTooSkewed` of a clock that is wrong.
+    # Any other code of a 403 is about the signature, for example `RequestTimeTooSkewed` if the clock is wrong.
     reason = "store-refused" if status in reasons and code not in _ABSENT else reasons.get(status, "store-failed")
     return f"reason={reason} {which} status={status}{f' code={code}' if code else ''}"
 
@@ -210,7 +212,7 @@ def _refusal(status: int, body: bytes, which: str) -> str:
 
 
 def checked(packed: bytes, digest: str, limit: int = TAR_LIMIT) -> bytes:
-    """The tar, if it is the one with this digest."""
+    """Return the decompressed tar, if it has this digest."""
     coder, tar = bz2.BZ2Decompressor(), b""
     try:
         tar = coder.decompress(packed, limit + 1)
@@ -227,7 +229,7 @@ def checked(packed: bytes, digest: str, limit: int = TAR_LIMIT) -> bytes:
 
 
 def contents(tar: bytes) -> dict[str, bytes]:
-    """The files of a release by their paths. Raises ReleaseError for an entry of any other kind and for a path that leads elsewhere.
+    """Return the files of a release by their paths. Raises ReleaseError for an entry of another kind and for a path outside the folder.
 
     tarfile's own filters came with Python 3.12, and Debian 12 has 3.11: https://peps.python.org/pep-0706/
     """
@@ -246,11 +248,11 @@ def contents(tar: bytes) -> dict[str, bytes]:
     return found
 
 
-# Putting it in place, so that a power cut at any step leaves the old release or the new one.
+# Install the release. After a power cut at any step, either the old release or the new one is there.
 
 
 def is_there(home: Path, digest: str) -> bool:
-    """A release has its name once all of it is on the disk."""
+    """Return whether a release is installed. It gets its name only after all of it is on the disk."""
     return (home / "releases" / digest).is_dir()
 
 
@@ -265,7 +267,7 @@ def unpack(home: Path, digest: str, tar: bytes) -> None:
 
 
 def write_file(path: Path, source: IO[bytes], mode: int = 0o644) -> None:
-    """Write a new file, and have the disk hold it."""
+    """Write a new file, and flush it to the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("xb") as file:
         shutil.copyfileobj(source, file)
@@ -275,7 +277,7 @@ def write_file(path: Path, source: IO[bytes], mode: int = 0o644) -> None:
 
 
 def place(home: Path, digest: str, write: Callable[[Path], None]) -> None:
-    """Have `write` fill a folder beside the releases, and give it its name once all of it is on the disk."""
+    """Let `write` fill a folder beside the releases, and rename it after all of it is on the disk."""
     releases = home / "releases"
     partial = releases / f".{digest}.partial"
     shutil.rmtree(partial, ignore_errors=True)
@@ -290,7 +292,7 @@ def place(home: Path, digest: str, write: Callable[[Path], None]) -> None:
 
 
 def switch(home: Path, digest: str) -> bool:
-    """Have `current` lead to this release; whether it did not before."""
+    """Point `current` at this release. Return whether it has changed."""
     link, target, fresh = home / "current", f"releases/{digest}", home / ".current.new"
     if link.is_symlink() and link.readlink() == Path(target):
         return False
@@ -303,7 +305,7 @@ def switch(home: Path, digest: str) -> bool:
 
 
 def sync(folder: Path) -> None:
-    """Have the disk hold the names in a folder."""
+    """Flush the names in a folder to the disk."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

@@ -11,7 +11,7 @@ __all__ = ["discover"]
 
 
 def __getattr__(name: str) -> Any:
-    """`from rollcall import discover` loads the client; the agent does without it."""
+    """Load the client on `from rollcall import discover`. The agent does not need it."""
     if name != "discover":
         raise AttributeError(f"module 'rollcall' has no attribute {name!r}")
     from rollcall import resolve

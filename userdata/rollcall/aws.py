@@ -23,21 +23,21 @@ from rollcall.imds import InstanceMetadata
 from rollcall.sigv4 import Credentials, encoded, signature_headers
 
 _CONNECT_S, _READ_S = 5.0, 15.0
-# Of a reply. Route53 lists 300 record sets at a time, and a large set has 32,000 characters.
+# The limit of a reply. Route53 lists 300 record sets at a time, and a large set has 32,000 characters.
 _REPLY_LIMIT_BYTES = 16 << 20
 _CHUNK_BYTES = 64 << 10
-# The role's next credentials are there at least five minutes before the old ones end.
+# AWS provides the role's next credentials at least five minutes before the old ones expire.
 # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-metadata-security-credentials.html
 _RENEW_BEFORE_S = 300.0
 _ROLES = "iam/security-credentials/"
-# https://docs.aws.amazon.com/IAM/latest/APIReference/CommonErrors.html, and ExpiredToken as Route53 and SSM say it.
+# https://docs.aws.amazon.com/IAM/latest/APIReference/CommonErrors.html, and ExpiredToken of Route53 and SSM.
 _OLD_CREDENTIALS = "ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException"
-# Certificates are found here by their hash, so a connection loads the one that it needs and not all of them.
+# OpenSSL finds certificates here by their hash, so a connection loads the one that it needs and not all of them.
 _CERTIFICATES = Path("/etc/ssl/certs")
 
 
 class AwsRefusedError(RollcallError):
-    """What an AWS API answered instead of doing what it was asked: its code and its message."""
+    """A refusal of an AWS API: its code and its message."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(f"code={code} message={message[:200]!r}")
@@ -51,11 +51,11 @@ class CredentialSource(Protocol):
         """Return credentials that are valid now. Raises TransientError."""
 
     def renew(self) -> bool:
-        """Read the credentials again; whether they are other ones."""
+        """Read the credentials again. Return whether they have changed."""
 
 
 class AccessKey:
-    """An IAM user's access key, as `ACCESS_KEY_ID SECRET`. Raises FatalError where it is not of this form."""
+    """An IAM user's access key, as `ACCESS_KEY_ID SECRET`. Raises FatalError if it does not have this form."""
 
     def __init__(self, key: str) -> None:
         words = key.split()
@@ -84,7 +84,7 @@ class InstanceRole:
             try:
                 self._credentials = self._read()
             except TransientError:
-                # The old ones may be used while they last.
+                # Use the old credentials until they expire.
                 if left <= 0:
                     raise
         return self._credentials
@@ -102,14 +102,15 @@ class InstanceRole:
             expires = calendar.timegm(time.strptime(found["Expiration"], "%Y-%m-%dT%H:%M:%SZ"))
             return Credentials(found["AccessKeyId"], found["SecretAccessKey"], found["Token"], float(expires))
         except (AttributeError, KeyError, TypeError, ValueError) as other:
-            # A role that may not be taken over says so instead: {"Code": "AssumeRoleUnauthorizedAccess", …}.
+            # If EC2 may not assume the role, the reply says so instead: {"Code": "AssumeRoleUnauthorizedAccess", …}.
             raise TransientError(f"reason=no-credentials error={type(other).__name__}") from other
 
 
 class AwsClient:
-    """One AWS service in one region. It sends each request once; only credentials that have ended are read again.
+    """One AWS service in one region.
 
-    After `within` seconds it asks nothing any more.
+    It sends each request once. Only if the credentials have expired, it reads them again and repeats the request. After `within` seconds it
+    sends no more requests.
     """
 
     def __init__(self, service: str, region: str, source: CredentialSource, url: str, within: float = math.inf) -> None:
@@ -141,7 +142,7 @@ class AwsClient:
             return self._send(method, url, body, headers or {})
 
     def close(self) -> None:
-        """End the connections, and ask nothing any more."""
+        """Close the connections, and send no more requests."""
         self._until = 0.0
         self._session.close()
 
@@ -152,7 +153,7 @@ class AwsClient:
             raise TransientError(f"reason=too-slow api={self._service}")
 
         def sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
-            # `requests` may write an address in another way than it was given.
+            # Sign the URL that is sent: `requests` may change the given one.
             request.headers.update(
                 signature_headers(
                     credentials,
@@ -172,7 +173,7 @@ class AwsClient:
                 method,
                 url,
                 data=body or None,
-                # Bytes are counted as they come, so none may be compressed.
+                # The limit counts the bytes as they arrive, so the reply must not be compressed.
                 headers={**headers, "Accept-Encoding": "identity"},
                 auth=sign,
                 timeout=(min(_CONNECT_S, left), min(_READ_S, left)),
@@ -181,7 +182,7 @@ class AwsClient:
             ) as reply:
                 found, status = _limited(reply), reply.status_code
         except (requests.RequestException, HTTPError, OSError) as failed:
-            # The second and the third are raised while the body is read.
+            # The second and the third exception occur while the body is read.
             raise TransientError(f"reason=unreachable api={self._service} error={type(failed).__name__}") from failed
         if len(found) > _REPLY_LIMIT_BYTES:
             raise TransientError(f"reason=garbled-reply api={self._service} status={status} error=too-long")
@@ -191,7 +192,10 @@ class AwsClient:
 
 
 def parsed_xml(body: bytes) -> Element:
-    """Return the root, its names without namespaces. Raises ValueError, also for a document type: entities could grow without end."""
+    """Return the root element with names without namespaces.
+
+    Raises ValueError for garbled XML, and for a document type, because its entities could grow without limit.
+    """
     text = body.decode("utf-8")
     if "<!DOCTYPE" in text:
         raise ValueError("a document type")
@@ -205,7 +209,7 @@ def parsed_xml(body: bytes) -> Element:
 
 
 def refused_error(status: int, body: bytes) -> AwsRefusedError:
-    """Return the error that a reply says, in XML or in JSON; one that says none has its status as its code."""
+    """Return the error in a reply, in XML or in JSON. If the reply has none, the code is its status."""
     code = message = ""
     with contextlib.suppress(AttributeError, TypeError, ValueError):
         if body.lstrip()[:1] == b"{":
@@ -218,14 +222,14 @@ def refused_error(status: int, body: bytes) -> AwsRefusedError:
             code = root.findtext(".//Code") or ""
             message = root.findtext(".//Message") or ""
             if not code and root.find("Messages") is not None:
-                # <InvalidChangeBatch><Messages><Message>…: Route53 says this one error so, or as all the others.
+                # <InvalidChangeBatch><Messages><Message>…: Route53 writes this error in this form, or in the form of all others.
                 code = root.tag
                 message = " ".join(each.text or "" for each in root.iter("Message"))
     return AwsRefusedError(status, code or str(status), message)
 
 
 def _limited(reply: requests.Response) -> bytes:
-    """Read a body up to the limit, and one byte more where it is longer."""
+    """Return a body up to the limit, and one byte more if it is longer."""
     found = bytearray()
     while chunk := reply.raw.read(min(_CHUNK_BYTES, _REPLY_LIMIT_BYTES + 1 - len(found)), decode_content=False):
         found += chunk

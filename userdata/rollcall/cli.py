@@ -1,4 +1,4 @@
-"""`rollcall join | leave | run | status`: exit code 0 done, 1 not done (why, in one line on stderr), 2 wrong usage."""
+"""The commands `rollcall join | leave | run | status`. Exit codes: 0 done, 1 not done (with one line on stderr), 2 wrong usage."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rollcall.settings import Join, MachineSettings, parse_join
 
 LOG = Path("/var/log/rollcall.log")
 STATUS_FILE = Path("/run/rollcall/status.json")
-# Beside what the boot script keeps: a machine that starts again must know that it was registered.
+# In the folder of the boot script's files: after a restart a machine must know that it was registered.
 LABELS_FILE = Path("/var/lib/rollcall/host-labels.json")
 
 
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _do(command: str, told: tuple[Join, ...] | None, *, lasting: bool) -> int:
-    """Run a command. `lasting`: the agent that runs beside it does not undo it."""
+    """Run a command. Return its exit code. `lasting`: the agent that runs at the same time does not undo it."""
     if command == "whoami":
         cloud = detect()
         instance = cloud.instance()
@@ -64,7 +64,7 @@ def _do(command: str, told: tuple[Join, ...] | None, *, lasting: bool) -> int:
         return run(agent)
     agent.settle()
     if told is None and lasting:
-        # Before the records go: the agent would write them again.
+        # This comes before the records are removed: the agent would write them again.
         agent.stay_away(command == "leave")
     if command == "leave":
         return 0 if agent.leave() and _remove_hosts(agent, lasting=lasting, agent_knows=told is None) else 1
@@ -76,14 +76,14 @@ def _do(command: str, told: tuple[Join, ...] | None, *, lasting: bool) -> int:
 
 
 def _remove_hosts(agent: Agent, *, lasting: bool, agent_knows: bool) -> bool:
-    """Have the hosts of a machine that has left removed, after their TTL; whether that is done, or the running agent will do it."""
+    """Remove the hosts of a machine that has left, after their TTL. Return whether that is done, or the running agent will do it."""
     if lasting and (not agent.left_hosts or (agent_knows and agent_is_running())):
         return True
     return finish_leaving(agent, at_shutdown=not lasting)
 
 
 def _resolve(words: list[str]) -> int:
-    """Look a service up. The client is in the package, not in the release: docs/decisions/0009."""
+    """Find a service's machines. The client is in the package, not in the release: docs/decisions/0009."""
     try:
         from rollcall import resolve
     except ImportError:
@@ -93,7 +93,7 @@ def _resolve(words: list[str]) -> int:
 
 
 def _has_left() -> bool:
-    """Whether the agent has taken this machine out of DNS, and its hosts, by its last word."""
+    """Return whether the agent's last status says that this machine and its hosts are out of DNS."""
     try:
         said = json.loads(STATUS_FILE.read_text())
         return bool(said["step"] == "left" and not any("hosts" in each for each in said.get("memberships", ())))
@@ -111,7 +111,7 @@ def _status() -> int:
 
 
 def _log_to(file: Path) -> None:
-    """Standard output goes to the journal; the file is there for who has no journal at hand."""
+    """Log to standard output, which goes to the journal, and to `file`, for readers without the journal."""
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
     try:
         handlers.append(logging.handlers.WatchedFileHandler(file))

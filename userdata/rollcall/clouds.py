@@ -1,7 +1,7 @@
-"""What a machine asks the cloud that it runs on. One small class for each cloud; another cloud is one more, in CLOUDS.
+"""The clouds, as a machine asks them about itself. Each cloud is one small class; another cloud is one more class in CLOUDS.
 
-All of them answer the same five questions: the instance's id, its public addresses, what it was told (`rollcall-*` tags or
-metadata), a secret by name, and the AWS region where there is one.
+All of them answer the same five questions: the instance's id, its public addresses, its settings (`rollcall-*` tags or metadata), a secret
+by name, and the AWS region if there is one.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ _NOT_PUBLIC = [ipaddress.ip_network(each) for each in _LOCAL.split()]
 
 
 class Cloud(Protocol):
-    """Every method raises TransientError while the cloud does not answer, and FatalError where it says no."""
+    """The cloud of this machine. Every method raises TransientError while the cloud does not answer, and FatalError if it refuses."""
 
     name: str
 
     def instance(self) -> str:
-        """The cloud's id of this machine."""
+        """Return the cloud's id of this machine."""
 
     def addresses(self) -> tuple[str, ...]:
-        """Its public addresses, IPv4 first; empty where it has none."""
+        """Return the machine's public addresses, IPv4 first; empty if it has none."""
 
     def keys(self) -> dict[str, str]:
-        """The `rollcall-*` keys that it was told, read anew."""
+        """Read the machine's settings (the `rollcall-*` keys) again and return them."""
 
     def secret(self, name: str) -> str:
-        """The value of a secret. It is never logged."""
+        """Return the value of a secret. Callers never log it."""
 
     def region(self) -> str:
-        """The AWS region, or an empty text."""
+        """Return the AWS region, or an empty text."""
 
     def tell(self, status: str) -> None:
-        """Leave one line where the operator can see it, if this cloud has such a place. Never raises."""
+        """Write one line where the operator can see it, if this cloud has such a place. Never raises."""
 
 
 def is_public(address: str) -> bool:
@@ -59,7 +59,7 @@ def is_public(address: str) -> bool:
 
 
 class Ec2:
-    """Instance metadata, version 2 only, and SSM by the instance role.
+    """EC2: instance metadata, version 2 only, and SSM by the instance role.
 
     https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-metadata.html
     """
@@ -89,7 +89,7 @@ class Ec2:
         return self._meta("placement/region")
 
     def secret(self, name: str) -> str:
-        """The value of an SSM parameter.
+        """Return the value of an SSM parameter.
 
         https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_GetParameter.html
         """
@@ -107,7 +107,7 @@ class Ec2:
             client.close()
 
     def tell(self, status: str) -> None:
-        # An instance may not tag itself; EC2 shows its console.
+        # An instance may not tag itself, but EC2 shows its console.
         print(f"rollcall: {status}", flush=True)
 
 
@@ -121,7 +121,7 @@ class Joyent:
 
     @classmethod
     def here(cls, root: Path, which: Callable[[str], str | None], url: str) -> Joyent | None:
-        """With the guest tools and their socket, or a serial line on which somebody answers."""
+        """Return this cloud if the machine has the guest tools and their socket, or a serial line on which the host answers."""
         sockets = [root / "native/.zonecontrol/metadata.sock", root / ".zonecontrol/metadata.sock", root / "dev/ttyS1"]
         if which("mdata-get") and any(each.exists() for each in sockets[:2]):
             return cls()
@@ -133,7 +133,7 @@ class Joyent:
         return self._get("sdc:uuid")
 
     def addresses(self) -> tuple[str, ...]:
-        # The first public network of a machine has its primary NIC, wherever that stands: lib/machines.js of sdc-cloudapi.
+        # The primary NIC is on the machine's first public network, at any position in the list: lib/machines.js of sdc-cloudapi.
         nics = sorted(json.loads(self._get("sdc:nics")), key=lambda nic: not nic.get("primary"))
         found = [each.partition("/")[0] for nic in nics for each in (nic.get("ips") or [nic.get("ip", "")])]
         return tuple(sorted(dict.fromkeys(filter(is_public, found)), key=lambda each: ":" in each))
@@ -167,8 +167,10 @@ class Joyent:
 
 
 class File:
-    """A machine that Rollcall did not make, as `{"keys": {…}, "secrets": {…}}`. Its `instance`, `addresses` and `region` may be
-    there too; where they are not, the cloud that it is on knows them."""
+    """A settings file on a machine that Rollcall did not make: `{"keys": {…}, "secrets": {…}}`.
+
+    The file may also have `instance`, `addresses` and `region`. Otherwise they come from the cloud on which the machine runs.
+    """
 
     def __init__(self, path: Path, under: Cloud | None = None) -> None:
         self._path = path
@@ -216,7 +218,7 @@ class File:
 
 
 def detect(root: Path = Path("/"), which: Callable[[str], str | None] = shutil.which, url: str = IMDS) -> Cloud:
-    """The cloud that this machine is on: a settings file, or else the first of CLOUDS that says so."""
+    """Return the cloud of this machine: a settings file if there is one, otherwise the first of CLOUDS that recognizes the machine."""
     settings = root / "etc/rollcall.json"
     if settings.exists() and "instance" in File(settings)._all():
         return File(settings)
@@ -224,7 +226,7 @@ def detect(root: Path = Path("/"), which: Callable[[str], str | None] = shutil.w
     return File(settings, under) if settings.exists() else under
 
 
-# The classes, asked in this order whether this machine is on their cloud; EC2 takes any, so it is the last.
+# The classes in the order in which they are asked whether this machine is on their cloud. EC2 is the last, since it accepts any machine.
 CLOUDS = (Joyent, Ec2)
 
 

@@ -1,4 +1,4 @@
-"""The crash monitor's decisions: two pure state machines, without I/O and without a clock (`crash_monitor.py` does what they say).
+"""The crash monitor's decisions: two pure state machines, without I/O and without a clock. `crash_monitor.py` carries them out.
 
 `step` follows one watched member (`Suspect`): silent, challenged, removed. `step_sight` follows this machine itself (`Sight`): a machine
 that cannot see challenges in DNS asks the others to wait, and looks for challenges by the provider's API. docs/architecture.md draws both.
@@ -10,24 +10,28 @@ from dataclasses import dataclass, replace
 
 from rollcall.ownership import Owner
 
-# With two failed probes before it, an agent that is away for 30 s is not removed.
+# Together with the two failed probes before it, this lets an agent be absent for 30 s without being removed.
 ANSWER_WITHIN_S = 24.0
 # Route53 updates its name servers within a minute.
 PROPAGATION_LIMIT_S = 60.0
-# A machine that cannot see a challenge in DNS asks the others to wait so long, and looks for one by the API at least every READ_LATEST_S.
+# A machine that cannot see a challenge in DNS asks the others to wait for LATE_S, and reads the API at least every READ_LATEST_S.
 LATE_S, READ_S, READ_LATEST_S, READ_EACH_S = 300, 60.0, 120.0, 0.5
-# How long name servers must not answer, or not show this machine, until it does not rely on them.
+# After so long a time without an answer of the name servers, or without this machine in it, the machine does not rely on them.
 UNANSWERED_S, UNSEEN_S = 10.0, 120.0
-# After such a pause between two comparisons the time begins again: a machine that was unhealthy was not in DNS.
+# After such a pause between two comparisons the time starts from zero, because a machine that was unhealthy was not in DNS.
 UNCOMPARED_S = 30.0
-# After so many unanswered probes in a row a member is challenged. After a challenge that it answered it is not probed for a while.
+# After FAILED_PROBES unanswered probes in a row a member is challenged. After a challenge that it answered, it may
+# fail PROBE_COOLDOWN more.
 FAILED_PROBES, PROBE_COOLDOWN = 2, 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class Suspect:
-    """A watched member. `generation` is what it is asked for (empty: not known), `silent` counts unanswered probes in a row, `owner` is
-    set while it is challenged, and it has `patience` seconds after `since` to answer."""
+    """A watched member.
+
+    `generation` is the one that probes ask for (empty: not known). `silent` counts unanswered probes in a row. `owner` is set while the
+    member is challenged. It has `patience` seconds after `since` to answer.
+    """
 
     generation: str = ""
     silent: int = 0
@@ -46,7 +50,7 @@ class Probed:
 
 @dataclass(frozen=True, kw_only=True)
 class OwnerFound:
-    """The DNS provider was asked for the owner of a silent member's record; `ours`: it belongs to this stack."""
+    """The DNS provider returned the owner of a silent member's record. `ours`: it belongs to this stack."""
 
     owner: Owner | None
     ours: bool
@@ -54,7 +58,7 @@ class OwnerFound:
 
 @dataclass(frozen=True, kw_only=True)
 class Challenged:
-    """The challenge is in the zone. Name servers may be late with it."""
+    """The challenge is in the zone. Name servers may show it later."""
 
     owner: Owner
     now: float
@@ -69,7 +73,7 @@ class ChallengeSeen:
 
 @dataclass(frozen=True, kw_only=True)
 class Patience:
-    """How long this member asks to be waited for: it cannot see a challenge in DNS, and looks for it by the provider's API."""
+    """The member asks the others to wait so long, because it cannot see a challenge in DNS and reads the provider's API instead."""
 
     seconds: float
     now: float
@@ -77,7 +81,7 @@ class Patience:
 
 @dataclass(frozen=True, kw_only=True)
 class Withdrawn:
-    """The challenge was taken away; `unanswered`: it was still there."""
+    """The challenge was removed; `unanswered`: it was still there."""
 
     unanswered: bool
 
@@ -97,7 +101,7 @@ Event = Probed | Unwatched | OwnerFound | Challenged | ChallengeSeen | Patience 
 
 @dataclass(frozen=True)
 class FindOwner:
-    """Ask the DNS provider whose record this is."""
+    """Ask the DNS provider for the owner of this record."""
 
 
 @dataclass(frozen=True)
@@ -114,14 +118,14 @@ class Challenge:
 
 @dataclass(frozen=True)
 class AskPatience:
-    """Look whether the member asks to be waited for longer."""
+    """Read whether the member asks the others to wait longer."""
 
     owner: Owner
 
 
 @dataclass(frozen=True)
 class Withdraw:
-    """Take this watcher's challenge away."""
+    """Remove this watcher's challenge."""
 
     owner: Owner
 
@@ -151,7 +155,7 @@ def step(suspect: Suspect, event: Event) -> tuple[Suspect, Action | None]:
     if isinstance(event, Patience):
         return _after_patience(replace(suspect, patience=max(ANSWER_WITHIN_S, event.seconds)), event.now)
     if isinstance(event, Removed):
-        # Answers of DNS may show it for a while yet.
+        # Cached answers of DNS may still show it for a while.
         return Suspect(silent=-PROBE_COOLDOWN), None
     return _after_withdrawal(suspect, event)
 
@@ -159,18 +163,18 @@ def step(suspect: Suspect, event: Event) -> tuple[Suspect, Action | None]:
 def _after_withdrawal(suspect: Suspect, event: Withdrawn) -> tuple[Suspect, Action | None]:
     rested = Suspect(generation=suspect.generation, silent=-PROBE_COOLDOWN if suspect.silent else 0)
     if event.unanswered and suspect.silent and suspect.owner:
-        # Should the removal fail, a new challenge comes first: the member may be back by then.
+        # If the removal fails, challenge the member again first: it may run again by then.
         return replace(rested, silent=FAILED_PROBES), Remove(suspect.owner)
-    # It lives. If it cannot be reached from here, that may last, so the next challenge has time.
+    # The member runs. If probes do not reach it from here, that may last, so the next challenge is not urgent.
     return rested, None
 
 
 def _after_owner(suspect: Suspect, event: OwnerFound) -> tuple[Suspect, Action | None]:
     if event.owner is None or not event.ours:
-        # A foreign record, or one that is gone already. Do not ask the provider again soon.
+        # A foreign record, or one that is removed already. Do not ask the provider again soon.
         return Suspect(silent=-PROBE_COOLDOWN), None
     if event.owner.generation != suspect.generation:
-        # The record has changed hands since we learned of it, or nobody knew.
+        # The record's owner has changed since we read it, or it was not known.
         return replace(suspect, generation=event.owner.generation), AskAgain()
     return suspect, Challenge(event.owner)
 
@@ -193,8 +197,8 @@ class Sight:
     """Whether this machine sees its own challenges in DNS. Times are in seconds of one clock.
 
     `answered` is when a name server last answered. `without_me` says what the name servers answer instead of this machine's record
-    (empty: they show it), since `unseen_since`; they were last compared at `compared`. `late`: the others are asked to wait. The API is
-    read again from `next_read` on. `reason` says why this machine does not rely on DNS (empty: it does).
+    (empty: they show it), since `unseen_since`. They were last compared at `compared`. `late`: this machine asks the others to wait. The
+    API is read again from `next_read` on. `reason` says why this machine does not rely on DNS (empty: it does).
     """
 
     domain: str
@@ -209,8 +213,10 @@ class Sight:
 
 @dataclass(frozen=True, kw_only=True)
 class LookedUp:
-    """The name servers were asked for challenges for this machine; `texts` None: none of them answered. `size` is how many records the set
-    has; `joined`: this machine is in it."""
+    """The name servers were asked for challenges for this machine.
+
+    `texts` None: no name server answered. `size` is how many records the set has. `joined`: this machine is in the set.
+    """
 
     texts: frozenset[str] | None
     now: float
@@ -256,7 +262,7 @@ class AskToWait:
 
 @dataclass(frozen=True)
 class ReadChallenges:
-    """Look for challenges by the provider's API, and remove them."""
+    """Read challenges by the provider's API, and remove them."""
 
 
 @dataclass(frozen=True)
@@ -299,7 +305,7 @@ def _after_look_up(sight: Sight, event: LookedUp) -> tuple[Sight, SightAction | 
 
 
 def _read(sight: Sight, now: float, size: int) -> tuple[Sight, SightAction | None]:
-    """Read challenges by the API now and then: less often in a large set, since all its members ask the same API."""
+    """Read challenges by the API from time to time: less often in a large set, since all its members ask the same API."""
     if now < sight.next_read:
         return sight, None
     return replace(sight, next_read=now + min(max(READ_S, READ_EACH_S * size), READ_LATEST_S)), ReadChallenges()
@@ -319,7 +325,7 @@ def _after_comparison(sight: Sight, event: Compared) -> Sight:
 
 
 def _blind(sight: Sight, now: float) -> str:
-    """Return why this machine cannot rely on seeing a challenge in DNS, or nothing."""
+    """Return why this machine cannot rely on DNS to show a challenge; empty if it can."""
     if now - sight.answered >= UNANSWERED_S:
         return f"no name server of {sight.domain} can be asked"
     if sight.without_me and now - sight.unseen_since >= UNSEEN_S:

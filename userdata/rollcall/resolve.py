@@ -4,8 +4,8 @@
 
     with discover("theService", "unilans.net", incarnation="v1").connect() as connection: ...
 
-Any resolver will do. RFC 6763 sections 4 to 6 and 9 (PTR, TXT, enumeration), RFC 2782 (SRV), RFC 2308 (negative answers), 8767 (stale).
-Whatever goes wrong is a FatalError or a TransientError of `rollcall.errors`, with one line that says what.
+Any resolver is good enough. RFC 6763 sections 4 to 6 and 9 (PTR, TXT, enumeration), RFC 2782 (SRV), RFC 2308 (negative answers), 8767
+(stale). Every failure is a FatalError or a TransientError of `rollcall.errors`, with a message of one line.
 """
 
 from __future__ import annotations
@@ -45,26 +45,27 @@ from rollcall.errors import FatalError, RollcallError, TransientError
 
 ENUMERATION = "_services._dns-sd._udp"
 _LARGEST = 10_000
-# What fits a datagram everywhere (RFC 6891 section 6.2.5); larger answers come over TCP.
+# So many bytes fit a datagram everywhere (RFC 6891 section 6.2.5). Larger answers come over TCP.
 _PAYLOAD = 1232
 _OPTIONS = struct.pack("!BHHIH", 0, dns.rdatatype.OPT, _PAYLOAD, 0, 0)
 _HEADER = 12
 _RECORD = struct.Struct("!HHIH")
-# A day. RFC 2308 section 5 lets what is not there hold for hours; a machine that was away for a moment must be found sooner.
+# The longest times in the cache. RFC 2308 section 5 allows hours for a negative answer, but a machine that was absent for a moment must be
+# found sooner.
 _LONGEST, _LONGEST_NEGATIVE = 86_400.0, 5.0
-# For so long after its TTL an answer is served where all resolvers fail, and so often they are asked again (RFC 8767 section 5).
+# If all resolvers fail, an answer is served for _STALE_S after its TTL, and they are asked again every _RECHECK_S (RFC 8767 section 5).
 _STALE_S, _RECHECK_S = 3_600.0, 5.0
 _RESOLV_CONF = "/etc/resolv.conf"
-# How a server says that it does not know EDNS (RFC 6891 section 7, and servers older than that), and for how long we believe it.
+# The response codes of a server that does not know EDNS (RFC 6891 section 7, and older servers), and for how long this counts.
 _NO_EDNS = (dns.rcode.FORMERR, dns.rcode.NOTIMP)
 _WITHOUT_EDNS_S = 300.0
-# A target that did not accept comes last for so long; then one call tries it again. That and every other try is brief, until it has
-# been suspected for so long, and what a call spends on all such targets together is limited.
+# A target that did not accept comes last for _AVOIDED_S; then one call tries it again. For _SUSPECTED_S each such try lasts at most
+# _BRIEFLY_S, and one call spends at most _TOGETHER_S on all such targets.
 _AVOIDED_S, _BRIEFLY_S, _SUSPECTED_S = 10.0, 0.45, 300.0
 _TOGETHER_S = 0.9
-# How often a call that waits for a target looks whether another one has found meanwhile that it does not accept.
+# So often a call that waits for a target checks whether another call has found that the target does not accept.
 _GLANCE_S = 0.2
-# What a target has no part in: we have no more sockets, memory or ports.
+# Errors that the target did not cause: this process has no more sockets, memory or ports.
 _OURS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
 
 _ADDRESSES: dict[int, str] = {dns.rdatatype.A: "A", dns.rdatatype.AAAA: "AAAA"}
@@ -78,7 +79,7 @@ Exchange = Callable[[Server, bytes, float, bool], bytes]
 
 @dataclass(frozen=True, order=True)
 class Target:
-    """One SRV value: a machine's host name and port; lower priorities are tried first, larger weights more often."""
+    """One SRV value: a machine's host name and port. Lower priorities are tried first, and larger weights more often."""
 
     priority: int
     weight: int
@@ -88,10 +89,10 @@ class Target:
 
 @dataclass(frozen=True)
 class Incarnation:
-    """One incarnation of a service (a service instance of RFC 6763) with its live machines, as DNS had them.
+    """One incarnation of a service (a service instance of RFC 6763) with its live machines, as DNS answered.
 
-    `sets` are the names of the record sets that it was read from: its own, or one for each shard. It is `stale` where the TTL is over
-    and no resolver answers (RFC 8767).
+    `sets` are the names of the record sets from which it was read: one, or one for each shard. It is `stale` if its TTL has expired and no
+    resolver answers (RFC 8767).
     """
 
     name: str
@@ -101,13 +102,18 @@ class Incarnation:
     stale: bool = field(default=False, compare=False)
 
     def order(self, dice: random.Random | None = None) -> Iterator[Target]:
-        """The targets in the order in which to try them, chosen one by one: RFC 2782's weights within each priority, and those that
-        did not accept a connection of any client of this process a moment ago last of all."""
+        """Yield the targets in the order in which to try them, by RFC 2782's weights within each priority.
+
+        Targets that did not accept a connection of any client of this process a moment ago come last.
+        """
         found = ordered(self.targets, dice or self.client.dice)
         return self._failed_last(found) if _failures.known or self.client.unresolved.known else found
 
     def _failed_last(self, found: Iterator[Target]) -> Iterator[Target]:
-        """Looks at each as its turn comes. Of those that have failed, those first that were not tried for longest."""
+        """Yield targets that have failed last, and of these first the ones that were not tried for the longest time.
+
+        Each target is checked when its turn comes.
+        """
         last = []
         for target in found:
             if self._has_failed(target):
@@ -121,14 +127,17 @@ class Incarnation:
 
     @property
     def txt(self) -> dict[str, str | None]:
-        """What its TXT says (RFC 6763 section 6.4: the first of a key counts, keys in lower case, None for one without `=`)."""
+        """The keys and values of its TXT (RFC 6763 section 6.4).
+
+        The first value of a key counts, keys are in lower case, and the value of a key without `=` is None.
+        """
         return pairs(self.client.ask(self.sets[0], "TXT"))
 
     def connect(self, timeout: float = 5.0) -> socket.socket:
-        """A TCP connection to the first target that accepts. Raises TransientError naming each that does not.
+        """Return a TCP connection to the first target that accepts. Raises TransientError, which names each target that does not.
 
-        A target that did not accept is remembered for all clients of the process. It comes last for a while, and is given less than
-        `timeout` seconds: no call waits for it as long as the first one did.
+        All clients of the process remember a target that did not accept. It comes last for a while. Later calls wait for it for less than
+        `timeout` seconds, so no call waits as long as the first one did.
         """
         failed: list[str] = []
         spare = _TOGETHER_S
@@ -146,10 +155,12 @@ class Incarnation:
         raise TransientError(f"reason=no-machine-accepts service={self.name} tried={'; '.join(failed)!r}")
 
     def _connected(self, target: Target, timeout: float, ends: float | None, failed: list[str]) -> socket.socket | None:
-        """A connection to one of the target's addresses; else None, and why in `failed`. `ends` is when to stop where that is known
-        not to accept."""
+        """Return a connection to one of the target's addresses; otherwise None, and add the reasons to `failed`.
+
+        If the target is known not to accept, `ends` is when to stop.
+        """
         failures: _Failures | None = self.client.unresolved
-        # One kind of address after the other: where IPv4 answers, IPv6 is not even asked for.
+        # Try one family after the other: if a connection by IPv4 succeeds, AAAA is not asked for at all.
         for rtype in ("A", "AAAA"):
             try:
                 found = self.client.ask(target.host, rtype)
@@ -178,12 +189,12 @@ class Incarnation:
         return None
 
     def _is_pointless(self, target: Target) -> Callable[[], bool]:
-        """Tells whether another call has found that the target does not accept, while there is one that may."""
+        """Return a check that is true when another call has found that the target does not accept, and another target may accept."""
         return lambda: _failures.is_recent(target) and not all(map(self._has_failed, self.targets))
 
 
 class _Failures:
-    """Targets that did not accept a connection, by host and port: until when they come last, and until when a try is brief."""
+    """Targets that did not accept a connection, by host and port: the time until which they come last, and until which a try is brief."""
 
     def __init__(self) -> None:
         self.known: dict[tuple[str, int], tuple[float, float]] = {}
@@ -196,8 +207,10 @@ class _Failures:
         return self.known.get((target.host, target.port), (0.0,))[0]
 
     def claimed(self, target: Target, now: float, spare: float) -> float | None:
-        """Until when to try a target that is known not to accept, with `spare` seconds for all such; None for another. Other calls leave
-        it for last meanwhile."""
+        """Return until when to try a target that is known not to accept; None for another target.
+
+        `spare` are the seconds that remain for all such targets. In the meantime the target comes last for other calls.
+        """
         key = (target.host, target.port)
         found = self.known.get(key)
         if found is None:
@@ -210,7 +223,7 @@ class _Failures:
     def add(self, target: Target, *, was_brief: bool) -> None:
         key, now = (target.host, target.port), time.monotonic()
         found = self.known.get(key)
-        # What did not accept within a moment may be slow: from time to time it is tried for as long as the caller says.
+        # A target that did not accept in a brief try may only be slow. So from time to time a try lasts as long as the caller's timeout.
         suspected = found[1] if was_brief and found is not None and found[1] > now else now + _SUSPECTED_S
         if len(self.known) >= _LARGEST:
             self.known = {}
@@ -224,7 +237,7 @@ _failures = _Failures()
 
 
 class _Held(NamedTuple):
-    """What the cache has: until when it is taken without asking, what it is, when its TTL was over, and whether it is served since."""
+    """One answer in the cache: until when it is used without asking, its value, when its TTL expires, and whether it is stale."""
 
     until: float
     value: Any
@@ -233,14 +246,15 @@ class _Held(NamedTuple):
 
 
 class Client:
-    """Asks resolvers and keeps their answers for their TTL. `resolvers` are `HOST` or `HOST:PORT`, the system's unless told.
+    """A client that asks resolvers and caches their answers for their TTL.
 
-    One that does not answer within a third of `timeout` seconds, or fails, is passed over for the next; then each is asked
-    once more, for all of `timeout`, and without EDNS where it was silent. Who answered last is asked first. The system's
-    resolvers are read again when resolv.conf has changed, or when none answers. Threads and forked processes may share a client.
+    `resolvers` are `HOST` or `HOST:PORT`; the default is the system's. If a resolver fails or does not answer within a third of `timeout`
+    seconds, the client asks the next one. After that it asks each once more, for all of `timeout`, and without EDNS if the resolver was
+    silent. The resolver that answered last is asked first. The system's resolvers are read again when resolv.conf has changed, or when none
+    answers. Threads and forked processes may share a client.
 
-    Where all resolvers fail, an answer whose TTL is over is served for `stale` seconds more (RFC 8767; 0: never), and a warning of the
-    logger `rollcall.resolve` says so. What is not there is never served so.
+    If all resolvers fail, the client serves an expired answer for `stale` seconds more (RFC 8767; 0: never), and the logger
+    `rollcall.resolve` writes a warning. A negative answer is never served after its TTL.
     """
 
     def __init__(
@@ -261,29 +275,29 @@ class Client:
         self._without_edns: dict[Server, float] = {}
         self._timeout = timeout
         self._stale = stale
-        # What no address is known of depends on the resolvers; what does not accept a connection is the same for all clients.
+        # Whether a target has an address depends on this client's resolvers. Whether it accepts a connection is the same for all clients.
         self.unresolved = _Failures()
-        # Until when no resolver is asked for what can be served stale: none of them said anything. 0: one did.
+        # Until then no resolver is asked for an answer that can be served stale, because none of them replied. 0: one replied.
         self._silent_until = 0.0
         self._clock = clock
         self._exchange = exchange or _exchange
         self._kept: dict[tuple[str, ...], _Held] = {}
 
     def services(self, domain: str) -> tuple[str, ...]:
-        """The services that the domain enumerates, as `_theService._tcp`."""
+        """Return the services that the domain enumerates, as `_theService._tcp`."""
         base = _name(domain)
         found = (each.target for each in self.ask(f"{ENUMERATION}.{domain}", "PTR"))
         return tuple(sorted(str(each.relativize(base)) for each in found if each.is_subdomain(base)))
 
     def browse(self, service: str, domain: str, protocol: str = "tcp") -> tuple[str, ...]:
-        """The incarnations of a service (`v1`, `v2`); of one with shards each (`v1-1`, `v1-2`)."""
+        """Return the incarnations of a service (`v1`, `v2`). For an incarnation with shards, return each shard (`v1-1`, `v1-2`)."""
         return self._browsed(_base(service, domain, protocol))[1]
 
     def discover(self, service: str, domain: str, incarnation: str = "", protocol: str = "tcp") -> Incarnation:
-        """The incarnation with its live machines; where it has shards, all of them. Without a name the only one that there is.
+        """Return an incarnation with its live machines, from all of its shards if it has any.
 
-        Raises FatalError where there is no such service or incarnation, naming those that there are, and TransientError where
-        no machine is alive or no resolver answers.
+        Without a name, return the only incarnation. Raises FatalError if there is no such service or incarnation; the message names those
+        that exist. Raises TransientError if no machine is alive or no resolver answers.
         """
         key = (service, domain, incarnation, protocol)
         now = self._clock()
@@ -303,7 +317,7 @@ class Client:
         alive = [each for held in answers for each in held.value if each.target != dns.name.root]
         if not alive:
             raise TransientError(f"reason=no-live-machine service={name}")
-        # In a set of DNS nothing stands twice; that it does not in shards either is for us to see to.
+        # One record set has no value twice, but two shards may have the same value. So remove duplicates.
         targets = dict.fromkeys(Target(each.priority, each.weight, each.port, _text(each.target)) for each in alive)
         made = Incarnation(name, tuple(targets), self, sets, any(each.is_stale for each in answers))
         until = min(each.until for each in answers)
@@ -311,7 +325,7 @@ class Client:
         return made
 
     def _answered(self, sets: Sequence[str]) -> list[_Held]:
-        """The shards that are answered; without one of them the rest will do, for a second. Raises TransientError where none is."""
+        """Return the answers for the shards. If some are missing, the rest counts for one second. Raises TransientError if all are."""
         found, failed = [], None
         for each in sets:
             try:
@@ -326,18 +340,18 @@ class Client:
         return found
 
     def addresses(self, host: str) -> tuple[str, ...]:
-        """IPv4 first."""
+        """Return the addresses of a host, IPv4 first."""
         return tuple(str(each.address) for rtype in ("A", "AAAA") for each in self.ask(host, rtype))
 
     def ask(self, name: str, rtype: str) -> tuple[Any, ...]:
-        """The records of this type, from the cache or a resolver; empty where there are none.
+        """Return the records of this type, from the cache or a resolver; empty if there are none.
 
-        Raises TransientError where no resolver answers, FatalError where `name` is none.
+        Raises TransientError if no resolver answers, and FatalError if `name` is not a valid name.
         """
         return self._ask(name, rtype).value  # type: ignore[no-any-return]
 
     def _ask(self, name: str, rtype: str) -> _Held:
-        """The records, and until when they hold."""
+        """Return the records, and until when they are valid."""
         now = self._clock()
         key = (name.rstrip(".").lower(), rtype)
         kept = self._kept.get(key)
@@ -359,14 +373,16 @@ class Client:
         if rtype == "SRV" and reply.addresses:
             hosts = {_text(each.target) for each in reply.found}
             for there, (ttl, records) in reply.addresses.items():
-                # What comes along is worth less than what was asked for (RFC 2181 section 5.4.1), and only for the targets.
+                # Additional records count less than an answer (RFC 2181 section 5.4.1), and only those of the targets count at all.
                 if there[0] in hosts and self._kept.get(there, (0.0,))[0] <= now:
                     self._keep(there, _Held(now + ttl, tuple(records), now + ttl))
         return held
 
     def _waits(self, key: tuple[str, ...], old: _Held | None, now: float) -> tuple[float, ...]:
-        """How long to wait for a resolver, in each round. Where they failed before and there is what to serve meanwhile, one call asks
-        them, for a moment, and all others are served."""
+        """Return how long to wait for a resolver in each round.
+
+        If the resolvers failed before and there is a stale answer, one call asks them, for a moment, and all others get the stale answer.
+        """
         if old is None or not (old.is_stale or self._silent_until):
             return (self._timeout / 3, self._timeout)
         self._keep(key, old._replace(until=now + _RECHECK_S))
@@ -399,7 +415,7 @@ class Client:
         return held, tuple(sorted(_unlabelled(each.target) for each in held.value if _is_below(each.target, parent)))
 
     def _chosen(self, listed: Sequence[str], base: str, domain: str, incarnation: str) -> tuple[str, list[str]]:
-        """The incarnation of those `listed`, and the names of its sets: its own, or its shards."""
+        """Return the chosen incarnation of those `listed`, and the names of its record sets: its own, or its shards."""
         names = {each.lower(): each for each in listed}
         if not names:
             known = ",".join(map(_plain, self.services(domain)))
@@ -408,7 +424,7 @@ class Client:
         spelled: dict[str, str] = {}
         for name in names.values():
             shard = re.fullmatch(r"(.+)-[0-9]+", name, re.DOTALL)
-            # `v1-2` is a shard of `v1` unless there is a `v1` itself: then it is somebody's own name.
+            # `v1-2` is a shard of `v1` unless `v1` itself exists: then `v1-2` is the name of another incarnation.
             whole = shard[1] if shard and shard[1].lower() not in names else name
             groups.setdefault(whole.lower(), []).append(name)
             spelled.setdefault(whole.lower(), whole)
@@ -421,7 +437,7 @@ class Client:
         return spelled[wanted], groups[wanted]
 
     def _reply(self, name: str, rtype: str, waits: tuple[float, ...]) -> _Reply:
-        """The first answer that a resolver gives."""
+        """Return the first answer that a resolver gives."""
         asked, kind = _name(name), dns.rdatatype.from_text(rtype)
         question = asked.to_digestable() + struct.pack("!HH", kind, dns.rdataclass.IN)
         # Recursion desired; one question, and the EDNS record.
@@ -462,7 +478,7 @@ class Client:
     def _asked(
         self, server: Server, query: bytes, name: dns.name.Name, rtype: int, wait: float, is_silent: bool
     ) -> _Reply:
-        """What one resolver answers; asked without EDNS where it does not know it, or says nothing to a query that has it."""
+        """Return what one resolver answers. Ask without EDNS if it does not know EDNS, or does not answer a query that has it."""
         knows = server not in self._without_edns or self._without_edns[server] <= self._clock()
         if is_silent or not knows:
             query = _without_edns(query)
@@ -471,7 +487,7 @@ class Client:
             query = _without_edns(query)
             wire = self._exchange(server, query, wait, False)
         if _is_truncated(wire):
-            # What is short without EDNS may be whole with it, where TCP does not get through.
+            # An answer that is truncated without EDNS may be complete with it, if TCP is blocked.
             self._without_edns.pop(server, None)
             wire = self._exchange(server, query, self._timeout, True)
         if not _answers(wire, query):
@@ -482,14 +498,14 @@ class Client:
         return reply
 
     def _reread(self) -> bool:
-        """Read the system's resolvers again. Returns whether they are others than before."""
+        """Read the system's resolvers again. Return whether they have changed."""
         if not self._is_system:
             return False
         version = _version()
         try:
             found = _system()
         except FatalError:
-            # Somebody is writing it, or has removed it: those that are known will do.
+            # Another process writes the file now, or has removed it: use the known resolvers.
             return False
         self._version = version
         if sorted(found) == sorted(self._resolvers):
@@ -499,21 +515,28 @@ class Client:
 
 
 def ordered(targets: Sequence[Target], dice: random.Random) -> Iterator[Target]:
-    """RFC 2782, "Usage rules": priorities ascending; within one, again and again, a number from 0 to the sum of the weights,
-    inclusive, and the first whose running sum reaches it, those of weight 0 in front and the others in any order."""
+    """Yield targets by the "Usage rules" of RFC 2782.
+
+    Priorities ascend. Within a priority, put targets of weight 0 in front and the others in any order. Then repeat: choose a number from 0
+    to the sum of the weights, inclusive, and take the first target whose running sum reaches it.
+    """
     for priority in sorted({each.priority for each in targets}):
         left = [each for each in targets if each.priority == priority]
         while left:
             sums = list(itertools.accumulate(each.weight for each in left))
             number = dice.randint(0, sums[-1])
-            # 0 means whoever is in front; all that may be are as likely. Any other number means a weight, wherever it stands.
+            # The number 0 selects the target in front; all that may be in front have the same chance. Any other number selects by weight,
+            # and then the order makes no difference.
             front = [at for at, each in enumerate(left) if not each.weight] or range(len(left))
             yield left.pop(bisect.bisect_left(sums, number) if number else front[dice.randrange(len(front))])
 
 
 def pairs(records: Sequence[Any]) -> dict[str, str | None]:
-    """The keys and values of TXT records. A string that starts with `=` is ignored, as RFC 6763 section 6.4 has it, and so is
-    one whose key is not printable ASCII. What is no UTF-8 in a value is replaced."""
+    """Return the keys and values of TXT records (RFC 6763 section 6.4).
+
+    A string that starts with `=` is ignored, and so is a string with a key that is not printable ASCII. Bytes of a value that are not UTF-8
+    are replaced.
+    """
     found: dict[str, str | None] = {}
     for text in (text for record in records for text in record.strings):
         name, equals, value = text.partition(b"=")
@@ -523,7 +546,7 @@ def pairs(records: Sequence[Any]) -> dict[str, str | None]:
 
 
 _shared: dict[tuple[str, ...], Client] = {}
-# One for all clients, so that a forked process can have a new one: who held it at that moment does not exist there.
+# One lock for all clients, so that a forked process can get a new one: a thread that owned the lock at the fork does not exist there.
 _lock = threading.Lock()
 
 
@@ -539,14 +562,14 @@ if hasattr(os, "register_at_fork"):
 def discover(
     service: str, domain: str, *, incarnation: str = "", protocol: str = "tcp", resolvers: str | Sequence[str] = ()
 ) -> Incarnation:
-    """`Client.discover` with one client, and so one cache, for all calls with the same resolvers."""
+    """Return `Client.discover` of a client that all calls with the same resolvers share, and so share its cache."""
     key = _several(resolvers)
     client = _shared.get(key) or _shared.setdefault(key, Client(key))
     return client.discover(service, domain, incarnation, protocol)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """`rollcall resolve`: 0 found, 1 not found (why, in one line on stderr), 2 wrong usage."""
+    """Run `rollcall resolve`. Exit codes: 0 found, 1 not found (with one line on stderr), 2 wrong usage."""
     parser = argparse.ArgumentParser(
         prog="rollcall resolve", description="A service's live machines, in the order to try."
     )
@@ -598,8 +621,11 @@ def _resolved(chosen: argparse.Namespace, client: Client) -> tuple[Any, list[str
 
 
 def _taken_apart(name: str, protocol: str) -> tuple[str, str, str, str]:
-    """Incarnation, service, protocol and domain of a name: of `v1._theService._tcp.unilans.net` as DNS has it, or of
-    `theService.unilans.net`, which has no incarnation and leaves the protocol to the caller."""
+    """Return incarnation, service, protocol and domain of a name.
+
+    The name is as in DNS, `v1._theService._tcp.unilans.net`, or `theService.unilans.net`, which has no incarnation and takes the caller's
+    protocol.
+    """
     labels = _name(name).relativize(dns.name.root).labels
     for at in range(min(2, len(labels) - 1)):
         if labels[at].startswith(b"_") and labels[at + 1].lower() in (b"_tcp", b"_udp"):
@@ -613,7 +639,7 @@ def _domain(labels: Sequence[bytes]) -> str:
 
 
 def _known_addresses(client: Client, host: str) -> tuple[str, ...]:
-    """Those of the families that are answered: what is not known of one machine hides no other."""
+    """Return the known addresses of a host. A failure for one family or host does not prevent the output of the others."""
     found: list[str] = []
     for rtype in ("A", "AAAA"):
         with contextlib.suppress(TransientError):
@@ -622,12 +648,12 @@ def _known_addresses(client: Client, host: str) -> tuple[str, ...]:
 
 
 def _exchange(server: Server, query: bytes, timeout: float, over_tcp: bool) -> bytes:
-    """What the server answers to the query. Raises OSError (TimeoutError after `timeout` seconds, however it drips)."""
+    """Return what the server answers. Raises OSError (TimeoutError after `timeout` seconds, even if bytes still arrive)."""
     ends = time.monotonic() + timeout
     family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM if over_tcp else socket.SOCK_DGRAM) as asked:
         asked.settimeout(timeout)
-        # A datagram socket that is connected hears of nobody else, and of a port where nobody listens.
+        # A connected datagram socket accepts packets from this server only, and reports a port on which no process listens.
         asked.connect(server)
         if over_tcp:
             asked.sendall(struct.pack("!H", len(query)) + query)
@@ -640,7 +666,7 @@ def _exchange(server: Server, query: bytes, timeout: float, over_tcp: bool) -> b
 
 
 def _opened(address: Server, wait: float, is_pointless: Callable[[], bool] | None) -> socket.socket:
-    """A TCP connection. Raises OSError; TimeoutError after `wait` seconds, or as soon as going on is pointless."""
+    """Return a TCP connection. Raises OSError; TimeoutError after `wait` seconds, or as soon as `is_pointless` is true."""
     made = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_STREAM)
     try:
         made.setblocking(False)
@@ -656,7 +682,7 @@ def _opened(address: Server, wait: float, is_pointless: Callable[[], bool] | Non
 
 
 def _outcome(made: socket.socket, wait: float, is_pointless: Callable[[], bool] | None) -> int:
-    """The error number that a connection which has begun ends with."""
+    """Return the error number with which an attempt to connect ends."""
     ends = time.monotonic() + wait
     with selectors.DefaultSelector() as watch:
         watch.register(made, selectors.EVENT_WRITE)
@@ -687,7 +713,7 @@ def _left(ends: float) -> float:
 
 
 def _answers(reply: bytes, query: bytes) -> bool:
-    """Whether it is a response with our id and our question, or without one, as of servers that did not understand it."""
+    """Return whether it is a response with our id and our question. Servers that did not understand it may leave the question out."""
     asked = query[_HEADER : len(query) - (len(_OPTIONS) if query[11] else 0)]
     ours = reply[:2] == query[:2] and len(reply) >= _HEADER and bool(reply[2] & 0x80)
     return ours and (reply[4:6] == b"\0\0" or reply[_HEADER : _HEADER + len(asked)].lower() == asked.lower())
@@ -703,7 +729,7 @@ def _is_truncated(reply: bytes) -> bool:
 
 @dataclass(frozen=True)
 class _Reply:
-    """The records that were asked for, for how long they (or their absence) hold, and the addresses that came along."""
+    """The records that were asked for, how long they (or their absence) are valid, and the addresses in the additional section."""
 
     rcode: dns.rcode.Rcode
     found: tuple[Any, ...]
@@ -712,16 +738,16 @@ class _Reply:
 
 
 def _parsed(wire: bytes, name: dns.name.Name, rtype: int) -> _Reply:
-    """What a response to a question for `name` and `rtype` says, at the end of its aliases.
+    """Return what a response to a question for `name` and `rtype` says, at the end of its aliases.
 
-    Record by record: `dns.message` makes sets of them first, which takes longer than all the rest. Raises DNSException or
-    ValueError where it makes no sense.
+    This reads record by record, because `dns.message` groups them into sets first, which takes longer than all the rest. Raises
+    DNSException or ValueError for a garbled response.
     """
     if wire[2] & 0x78:
         raise ValueError("answers another operation")
     answer, authority, additional = _sections(wire)
     rcode = wire[3] & 0x0F
-    # RFC 6891 section 6.1.3: the upper bits are where other records have a TTL.
+    # RFC 6891 section 6.1.3: the upper bits of the response code are in the TTL field of the OPT record.
     rcode |= sum(ttl >> 24 << 4 for _, kind, ttl, _ in additional if kind == dns.rdatatype.OPT)
     lowest, links = _LONGEST, 0
     while not (found := [each for each in answer if each[1] == rtype and each[0] == name]):
@@ -738,7 +764,7 @@ def _parsed(wire: bytes, name: dns.name.Name, rtype: int) -> _Reply:
     else:
         # RFC 2308 section 5: the lesser of the SOA's TTL and its minimum; nothing without an SOA.
         held = (min(_held(ttl), soa.minimum) for _, kind, ttl, soa in authority if kind == dns.rdatatype.SOA)
-        # The alias that led here holds no longer than it says.
+        # The alias that led here is valid only for its TTL.
         lowest = min(lowest, _LONGEST_NEGATIVE, min(held, default=0))
     along: dict[tuple[str, str], tuple[float, list[Any]]] = {}
     for owner, kind, ttl, record in additional:
@@ -750,12 +776,12 @@ def _parsed(wire: bytes, name: dns.name.Name, rtype: int) -> _Reply:
 
 
 def _sections(wire: bytes) -> list[list[tuple[dns.name.Name, int, int, Any]]]:
-    """Owner, type, TTL and value of each record in a section's place; only of the types that the client has a use for."""
+    """Return owner, type, TTL and value of each record, by section; only of the types that the client uses."""
     questions, *counts = struct.unpack_from("!4H", wire, 4)
     at = _HEADER
     if questions:
         at += dns.name.from_wire(wire, at)[1] + 4
-    # Most owners are a pointer of two bytes to a name that was read before.
+    # Most owner names are a pointer of two bytes to a name that was read before.
     pointers: dict[bytes, dns.name.Name] = {}
     sections = []
     for count in counts:
@@ -778,12 +804,12 @@ def _sections(wire: bytes) -> list[list[tuple[dns.name.Name, int, int, Any]]]:
 
 
 def _held(ttl: int) -> float:
-    """RFC 2181 section 8: one with its highest bit set is none."""
+    """Return a TTL, or 0 if its highest bit is set (RFC 2181 section 8)."""
     return 0.0 if ttl >> 31 else min(float(ttl), _LONGEST)
 
 
 def _base(service: str, domain: str, protocol: str) -> str:
-    """The service's name. Service and protocol may have the underscore that they have there."""
+    """Return the service's name. Service and protocol may be given with or without their underscore."""
     label = _label(f"_{service.removeprefix('_')}")
     return f"{label}._{protocol.removeprefix('_')}.{domain.rstrip('.')}"
 
@@ -796,7 +822,7 @@ def _name(text: str) -> dns.name.Name:
 
 
 def _label(text: str) -> str:
-    """One label as it stands in a name: an incarnation's may hold dots and spaces (RFC 6763 section 4.3)."""
+    """Return one label as it is written in a name: an incarnation's label may contain dots and spaces (RFC 6763 section 4.3)."""
     if _PLAIN_LABEL.fullmatch(text):
         return text
     try:
@@ -822,7 +848,7 @@ def _text(name: dns.name.Name) -> str:
 
 
 def _plain(text: str) -> str:
-    """For one line on a terminal: anyone who writes to the zone could put control characters into a name."""
+    """Return a name that is safe for one line on a terminal: a writer of the zone could put control characters into a name."""
     return text if text.isprintable() else ascii(text)[1:-1]
 
 
@@ -831,7 +857,7 @@ def _several(resolvers: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def _split(resolver: str) -> Server:
-    """`HOST`, `HOST:PORT`, `[IPv6]:PORT` or an IPv6 address."""
+    """Parse a resolver: `HOST`, `HOST:PORT`, `[IPv6]:PORT` or an IPv6 address."""
     host, colon, port = resolver.rpartition(":")
     if not colon or (":" in host and not host.endswith("]")):
         host, port = resolver, "53"
@@ -850,7 +876,7 @@ def _system() -> list[Server]:
 
 
 def _version() -> tuple[int, int, int] | None:
-    """What differs when resolv.conf, or the file that it is a link to, was written again."""
+    """Return a value that differs after resolv.conf, or the file that it is a link to, was written again."""
     try:
         found = Path(_RESOLV_CONF).stat()
     except OSError:

@@ -1,11 +1,12 @@
-"""Zones whose name server takes dynamic updates (RFC 2136), signed with a TSIG key (RFC 8945), as BIND, Knot and PowerDNS do.
+"""Zones on a name server that accepts dynamic updates (RFC 2136), signed with a TSIG key (RFC 8945): BIND, Knot or PowerDNS.
 
-An update is all or nothing, and its prerequisites (RFC 2136 section 2.4) say what the record sets must be: so an SRV set changes by
+An update is all or nothing, and its prerequisites (RFC 2136 section 2.4) say what the record sets must be. So an SRV set changes by
 compare-and-swap as in Route53, and `rollcall.route53.Route53Registry` works on `Rfc2136Store`. The zone is listed by a transfer (AXFR,
 RFC 5936), which shows one version of it.
 
-A site's addresses have their marks beside them, since a record has no comment: one TXT record set at `rc.HOST` with one value for each
-address, `"ADDRESS MARK"`. Its records are added and removed one by one, so nobody's change is lost, and what has no mark keeps every byte.
+A record has no comment, so the ownership marks of a site's addresses are in one TXT record set at `rc.HOST`, with one value for each
+address: `"ADDRESS MARK"`. Marks are added and removed one by one, so no change of another machine is lost. Addresses without a mark keep
+every byte.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ _LOOK = {
     "NOTAUTH": "does the server have this zone as its primary?",
     "NOTZONE": "is the name in this zone?",
     "NOTIMP": "does the server take dynamic updates?",
-    # Knot answers so as well where the key may not do this.
+    # Knot also answers so if the key does not have the permission.
     "BADKEY": "does the server know this key by its name and algorithm, and allow it this?",
     "BADSIG": "is the secret of the key the server's?",
     "BADTIME": "are the clocks of machine and server right?",
@@ -63,7 +64,7 @@ _LOOK = {
 
 @dataclass(frozen=True)
 class TsigKey:
-    """A key as nsupdate's `-y` has it: `hmac-sha256:NAME:SECRET`, the secret in Base64. Without an algorithm it is hmac-sha256."""
+    """A key in the form of nsupdate's `-y`: `hmac-sha256:NAME:SECRET`, the secret in Base64. The default algorithm is hmac-sha256."""
 
     name: str
     secret: str
@@ -71,7 +72,7 @@ class TsigKey:
 
     @classmethod
     def parse(cls, text: str) -> TsigKey:
-        """Raises FatalError, whose message has nothing of the text."""
+        """Read a key. Raises FatalError, and its message has no part of `text`, which is a secret."""
         found = _KEY.fullmatch(text.strip())
         try:
             key = cls(found[2], found[3], (found[1] or cls.algorithm).lower()) if found else None
@@ -84,14 +85,16 @@ class TsigKey:
 
     def dnspython(self) -> dns.tsig.Key:
         key = dns.tsig.Key(self.name, self.secret, self.algorithm)
-        # It tells of an algorithm that it does not know only when it signs.
+        # dnspython reports an unknown algorithm only when it signs, so sign here.
         dns.tsig.get_context(key)  # type: ignore[no-untyped-call]
         return key
 
 
 class Rfc2136Zone:
-    """One zone at its primary server, `ADDRESS@PORT`. It does not retry. Raises TransientError, FatalError, and ConflictError where a
-    prerequisite is not met."""
+    """One zone at its primary server, `ADDRESS@PORT`. It does not retry.
+
+    Raises TransientError, FatalError, and ConflictError if a prerequisite is not met.
+    """
 
     def __init__(self, domain: str, server: str, key: TsigKey) -> None:
         self.domain = domain.lower()
@@ -101,7 +104,7 @@ class Rfc2136Zone:
         self._key = key.dnspython()
 
     def sets(self) -> tuple[RecordSet, ...]:
-        """Every record set of the zone, at one moment."""
+        """Return every record set of the zone, as of one moment."""
         zone = dns.zone.Zone(self.domain, relativize=False)
         with self._understood("transfer"):
             query, _ = dns.xfr.make_query(zone, serial=None, keyring=self._key)
@@ -112,7 +115,7 @@ class Rfc2136Zone:
         )
 
     def at(self, name: str, types: Collection[str] = _TYPES) -> tuple[RecordSet, ...]:
-        """The record sets of these types at a name."""
+        """Return the record sets of these types at a name."""
         found = []
         with self._understood("query"), self._connected() as connection:
             for rtype in types:
@@ -132,11 +135,11 @@ class Rfc2136Zone:
         return tuple(found)
 
     def message(self) -> dns.update.UpdateMessage:
-        """An update of this zone that changes nothing yet."""
+        """Return an update of this zone that changes nothing yet."""
         return dns.update.UpdateMessage(self.domain, keyring=self._key)
 
     def send(self, update: dns.update.UpdateMessage) -> None:
-        """Have an update made."""
+        """Send an update to the server."""
         with self._understood("update"), self._connected() as connection:
             reply = self._checked(dns.query.tcp(update, self._address, _TIMEOUT_S, sock=connection))
         if reply.rcode() in _CONFLICTS:
@@ -147,24 +150,27 @@ class Rfc2136Zone:
     @contextlib.contextmanager
     def _connected(self) -> Iterator[socket.socket]:
         with socket.create_connection((self._address, self._port), _TIMEOUT_S) as connection:
-            # As dnspython wants it, which waits by itself.
+            # dnspython waits by itself, and needs a socket that does not block.
             connection.setblocking(False)
             yield connection
 
     def _checked(self, reply: dns.message.Message) -> dns.message.Message:
-        """A reply that is not signed may be anybody's, so what it grants does not count; what it refuses does."""
+        """Return `reply`, or raise if it is a success that is not signed. A forged reply could say so; an unsigned refusal counts."""
         if not reply.had_tsig and reply.rcode() in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
             raise self._unsigned("reply")
         return reply
 
     def _unsigned(self, doing: str) -> TransientError:
-        """Knot does not sign that it lacks the zone; who is in the way of a server signs nothing. dnspython 2.7 raises FormError."""
+        """Return the error for a reply without a signature.
+
+        Knot does not sign its answer that it lacks the zone, and an attacker or proxy cannot sign. dnspython 2.7 raises FormError.
+        """
         look = "does the server have this zone?"
         return TransientError(f"reason=no-signed-reply api=rfc2136 server={self.server} doing={doing} look={look!r}")
 
     @contextlib.contextmanager
     def _understood(self, doing: str) -> Iterator[None]:
-        """Turn what dnspython raises into the agent's errors."""
+        """Translate what dnspython raises into the agent's errors."""
         try:
             yield
         except dns.tsig.PeerError as refused:
@@ -185,10 +191,10 @@ class Rfc2136Zone:
             raise TransientError(f"{where} error={type(failed).__name__}") from failed
 
     def _error(self, code: str, doing: str) -> RollcallError:
-        """The error that follows from a response code (RFC 1035, RFC 2136) or an error of TSIG (RFC 8945 section 3)."""
+        """Return the error for a response code (RFC 1035, RFC 2136) or an error of TSIG (RFC 8945 section 3)."""
         look = f" look={_LOOK[code]!r}" if code in _LOOK else ""
         text = f"reason=refused api=rfc2136 server={self.server} zone={self.domain} doing={doing} code={code}{look}"
-        # A clock may still be set after a boot.
+        # BADTIME may end by itself: after a boot the clock may not be set yet.
         return TransientError(text) if code in ("SERVFAIL", "BADTIME") else FatalError(text)
 
 
@@ -219,7 +225,7 @@ class Rfc2136Store:
         for name, rtype in news.keys() - olds.keys():
             update.absent(_absolute(name), rtype)
         for name in sorted({name for name, rtype in news if rtype != "CNAME"}):
-            # What is added beside a CNAME is silently ignored (RFC 2136 section 3.4.2.2).
+            # A server silently ignores a record that is added beside a CNAME (RFC 2136 section 3.4.2.2).
             update.absent(_absolute(name), "CNAME")
         for at in sorted({*olds, *news}):
             _swap(update, olds.get(at), news.get(at))
@@ -227,7 +233,7 @@ class Rfc2136Store:
 
 
 def _swap(update: dns.update.UpdateMessage, old: RecordSet | None, new: RecordSet | None) -> None:
-    """Have `new` in the place of `old`; only what differs is in the message, which has 65,535 bytes at most."""
+    """Replace `old` by `new` in an update. Only the differences are in the message, since it has 65,535 bytes at most."""
     at = old or new
     assert at is not None
     kept = set(old.values) & set(new.values) if old and new and old.ttl == new.ttl else set()
@@ -240,7 +246,7 @@ def _swap(update: dns.update.UpdateMessage, old: RecordSet | None, new: RecordSe
 
 
 class RetriedRfc2136(RetriedService):
-    """A membership in a service in such a zone."""
+    """A membership in a service in a zone with dynamic updates."""
 
     API = "rfc2136"
 
@@ -254,7 +260,7 @@ class RetriedRfc2136(RetriedService):
 
 
 class Rfc2136Site:
-    """The A and AAAA records of a host in such a zone. `key` is asked for at each use, so it may be rotated."""
+    """The A and AAAA records of a host in a zone with dynamic updates. Each use calls `key`, so the key may be rotated."""
 
     def __init__(
         self, told: Rfc2136SiteJoin, key: Callable[[], str], pause: Callable[[float], None] = time.sleep
@@ -262,7 +268,7 @@ class Rfc2136Site:
         self._told, self._key, self._pause = told, key, pause
         self.lives: Callable[[str, bool], bool] = lambda *_: False
         self.left_hosts: frozenset[str] = frozenset()
-        # The records that this machine wrote, whose mark somebody may have removed.
+        # The records that this machine wrote. They are its own even if their marks were removed.
         self._ids: set[str] = set()
         self.size = 0
         self.members: tuple[str, ...] = ()
@@ -291,11 +297,11 @@ class Rfc2136Site:
         return changed
 
     def remove_hosts(self, owner: Owner, hosts: Collection[str], *addresses: str) -> bool:
-        """A site has no hosts."""
+        """Remove nothing: a site has no hosts."""
         return False
 
     def leave_unhealthy(self, owner: Owner, floors: Mapping[str, int], *addresses: str) -> str:
-        """By compare-and-swap of the address records: no set ever has fewer machines for this."""
+        """Leave by compare-and-swap of the address records, so no record set falls below its floor because of this."""
         for _ in range(_TRIES):
             site = self._site()
             present = self._list(site)
@@ -322,7 +328,7 @@ class Rfc2136Site:
         return challengers_at(self._store(), challenge_name(owner, self._told), owner)
 
     def interrupt(self) -> None:
-        """A request ends within seconds."""
+        """Do nothing: each request ends within seconds."""
 
     def _store(self) -> Rfc2136Store:
         return Rfc2136Store(Rfc2136Zone(self._told.domain, self._told.server, TsigKey.parse(self._key())))
@@ -339,8 +345,10 @@ class Rfc2136Site:
 
 
 class MarkedAddresses:
-    """The address records of a host with the marks beside them, as the plan of a site has them: the mark is the `comment`, and `id` is
-    `TYPE ADDRESS`. Call `list` before `apply`."""
+    """The address records of a host with their ownership marks, in the form of a site's plan.
+
+    The mark is the `comment`, and `id` is `TYPE ADDRESS`. Call `list` before `apply`.
+    """
 
     def __init__(self, host: str, store: Rfc2136Store) -> None:
         self._host, self._zone = host.lower(), store.zone
@@ -348,8 +356,9 @@ class MarkedAddresses:
         self._marks: dict[str, tuple[str, ...]] = {}
 
     def list(self) -> tuple[Record, ...]:
-        """Every A, AAAA and CNAME record at the host, ours and foreign."""
-        # A mark without an address is removed (`apply`), so it must have been read first; an address without one may be new.
+        """Return every A, AAAA and CNAME record at the host, ours and foreign."""
+        # `apply` removes marks without an address, so marks must be read first. An address without a mark may be new: read marks again
+        # then.
         self._marks = self._read_marks()
         self._sets = {each.type: each for each in self._zone.at(self._host, ("A", "AAAA", "CNAME"))}
         here = {value for each in self._sets.values() for value in each.values}
@@ -370,7 +379,7 @@ class MarkedAddresses:
         )
 
     def _read_marks(self) -> dict[str, tuple[str, ...]]:
-        """The marks, by address."""
+        """Return the marks by address."""
         found: dict[str, tuple[str, ...]] = {}
         for text in (value for each in self._zone.at(mark_name(self._host), ("TXT",)) for value in each.values):
             address, _, mark = text.strip('"').partition(" ")
@@ -381,8 +390,10 @@ class MarkedAddresses:
     def apply(
         self, changes: plan.Plan, owner: Owner | None, staying: Collection[str], unchanged: Collection[str] = ()
     ) -> bool:
-        """Make these changes in one update, if the sets of the types `unchanged` are as `list` found them. Marks of `owner` go where it is
-        not `staying`, and those of its stack where no address is. Whether anything had to be changed."""
+        """Make these changes in one update, if the sets of the types `unchanged` are as `list` found them. Return whether anything changed.
+
+        The update also removes the marks of `owner` at addresses other than `staying`, and marks of its stack that have no address.
+        """
         update, news = self._zone.message(), self._changed(changes)
         for rtype, new in sorted(news.items()):
             old = self._sets.get(rtype)
@@ -402,7 +413,7 @@ class MarkedAddresses:
         return True
 
     def _changed(self, changes: plan.Plan) -> dict[str, RecordSet]:
-        """The address sets as they are to be, by their types; only those that change. A set has one TTL (RFC 2181 section 5.2)."""
+        """Return the new address sets by type; only those that change. A set has one TTL (RFC 2181 section 5.2)."""
         news = dict(self._sets)
         for each in (*changes.deletes, *(_before(each) for each in changes.updates)):
             old = news[each.type]
@@ -415,7 +426,7 @@ class MarkedAddresses:
     def _wanted(
         self, marks: Iterable[tuple[str, str]], changes: plan.Plan, owner: Owner | None, staying: Collection[str]
     ) -> set[tuple[str, str]]:
-        """The marks as they are to be."""
+        """Return the new marks."""
         here = {value for each in self._sets.values() for value in each.values}
         written = (*changes.updates, *changes.creates)
         gone = {each.content for each in (*changes.deletes, *map(_before, changes.updates), *written)}
@@ -433,12 +444,12 @@ class MarkedAddresses:
 
 
 def mark_name(host: str) -> str:
-    """Where the marks of a site's addresses are. Challenges are below it."""
+    """Return the name of the marks of a site's addresses. Challenges are below it."""
     return f"{HOSTS_LABEL}.{host}".lower()
 
 
 def _before(changed: Record) -> Record:
-    """A record that is to be changed, as it is now."""
+    """Return a record that will be changed as it is now."""
     rtype, _, content = changed.id.partition(" ")
     return replace(changed, type=rtype, content=content)
 

@@ -1,4 +1,4 @@
-"""The two calls of Route53's API that a machine makes, in the form that boto3 has them in.
+"""The two calls of Route53's API that a machine makes, in the form of boto3.
 
 https://docs.aws.amazon.com/Route53/latest/APIReference/API_ListResourceRecordSets.html
 https://docs.aws.amazon.com/Route53/latest/APIReference/API_ChangeResourceRecordSets.html
@@ -23,25 +23,24 @@ _QUERY = {"StartRecordName": "name", "StartRecordType": "type", "StartRecordIden
 
 
 class ConflictError(TransientError):
-    """The record set was not what the batch said it was: read it again."""
+    """A record set differs from what the batch said it was. The caller must read it again."""
 
 
 class Route53Api(Protocol):
-    """Raises TransientError, FatalError, and ConflictError where a batch was refused because a set is another by now."""
+    """Raises TransientError, FatalError, and ConflictError if a batch was refused because a set has changed."""
 
     def list_resource_record_sets(self, **given: str) -> Mapping[str, Any]:
-        """One page: `ResourceRecordSets`, and `NextRecordName`, `NextRecordType`, `NextRecordIdentifier` where there are more."""
+        """Return one page: `ResourceRecordSets`, and `NextRecordName`, `NextRecordType`, `NextRecordIdentifier` if there are more."""
 
     def change_resource_record_sets(self, **given: Any) -> object:
-        """`HostedZoneId` and `ChangeBatch`: all of it or nothing."""
+        """Do all changes of `ChangeBatch` in `HostedZoneId`, or none."""
 
 
 class Route53Client:
-    """Route53's API with the credentials of `source`, for so many seconds. It does not retry: the caller knows what to read
-    again."""
+    """Route53's API with the credentials of `source`, for `within` seconds. It does not retry: the caller knows what to read again."""
 
     def __init__(self, source: CredentialSource, within: float = math.inf, url: str = "") -> None:
-        # Route53 is one service for all regions, and its requests are signed for this one.
+        # Route53 is one service for all regions, and requests to it are signed for this region.
         # https://docs.aws.amazon.com/general/latest/gr/r53.html
         self._aws = AwsClient("route53", "us-east-1", source, url or os.environ.get("AWS_ENDPOINT_URL") or _URL, within)
 
@@ -78,7 +77,7 @@ class Route53Client:
         self._call("POST", f"{_path(given['HostedZoneId'])}/", body=body, headers={"Content-Type": "text/xml"})
 
     def close(self) -> None:
-        """End the connections, and ask nothing any more."""
+        """Close the connections, and send no more requests."""
         self._aws.close()
 
     def _call(self, method: str, path: str, **given: Any) -> bytes:
@@ -89,7 +88,7 @@ class Route53Client:
 
 
 def api_error(status: int, code: str, message: str) -> RollcallError:
-    """Return the error that follows from what Route53 refused."""
+    """Return the error for a refusal of Route53."""
     if code in _BUSY or status == 429 or status >= 500:
         return TransientError(f"reason=api-failing api=route53 code={code}")
     if code == "InvalidChangeBatch" and ("but it" in message or "do not match" in message):
@@ -102,7 +101,7 @@ def _path(zone: str) -> str:
 
 
 def _as_dict(record: Element) -> dict[str, Any]:
-    """A record set as boto3 has it: what has parts is a mapping, `ResourceRecords` a list of them."""
+    """Return a record set in the form of boto3: an element with children is a mapping, and `ResourceRecords` is a list of mappings."""
     found: dict[str, Any] = {each.tag: each.text or "" for each in record}
     found["Name"], found["Type"], int(found.get("TTL", 0))
     found["ResourceRecords"] = [

@@ -1,6 +1,6 @@
-"""What a machine is told, as data: one table of keys, EC2 tags and Joyent metadata alike.
+"""The settings of a machine as data: one table of keys, the same in EC2 tags and Joyent metadata.
 
-The values use only the characters that EC2 allows in tags, and a value fits EC2's 256 characters. Each membership
+Values use only the characters that EC2 allows in tags, and have at most EC2's 256 characters. Each membership
 (a site or an incarnation of a service that the machine joins) is one value of `key=value` words.
 """
 
@@ -18,7 +18,7 @@ FLEET = "rollcall-fleet"
 MACHINE = "rollcall-machine"
 GENERATION = "rollcall-generation"
 WORKLOADS = "rollcall-workloads"
-# Before the name of a workload of the operator's: the digest of its release.
+# This, and the name of an operator's workload, is the key for the digest of its release.
 WORKLOAD = "rollcall-workload-"
 # Before the name of a workload that has secrets: where they are, which they are, and when this machine takes them.
 SECRETS = "rollcall-secrets-"
@@ -28,30 +28,30 @@ DRAIN = "rollcall-drain"
 STATUS = "rollcall-status"
 PROBE = "rollcall-probe"
 JOIN = "rollcall-join-"
-# Below it, in a directory's zone, are the hosts of its services' machines.
+# The hosts of a service's machines are below this label of the zone.
 HOSTS_LABEL = "rc"
 LONGEST_VALUE = 256
-# A check every two seconds: what is over within 8 s takes no machine out of DNS (docs/agents.md).
+# With a check every two seconds, a fault that ends within 8 s removes no machine from DNS (docs/agents.md).
 FALL = 5
 
 
 class SettingsError(ValueError):
-    """A machine was told something that it cannot use; the message names the key and what it should be."""
+    """A setting that the machine cannot use. The message names the key and what it should be."""
 
 
 class Join:
-    """What a machine joins: the attributes and methods that the rest of the agent uses, whatever DNS provider has the zone.
+    """A record set that a machine joins: the attributes and methods that the agent uses, the same for all DNS providers.
 
-    A provider's class is a frozen dataclass, below one of the two shapes: the addresses of a host (SiteJoin), or the SRV set of a
-    service (ServiceJoin). Its fields are the words of `format_join`, whose first word is `KIND`.
+    A provider's class is a frozen dataclass, a subclass of one of two shapes: the addresses of a host (SiteJoin), or the SRV set of a
+    service (ServiceJoin). Its fields are the words of `format_join`, after the first word, which is `KIND`.
     """
 
     KIND: ClassVar[str]
-    # Whether DNS shows all that a member wrote. Where it does not, only the provider's API can confirm it.
+    # Whether DNS shows all that a member wrote. If it does not, only the provider's API can confirm it.
     CONFIRMED_BY_DNS: ClassVar[bool] = True
-    # Whether each member is there by the name of a host of its own, which has its generation, and not by its address.
+    # Whether the record set contains the name of each member's host, which has its generation, instead of its address.
     HAS_HOSTS: ClassVar[bool] = False
-    # For so many seconds after a change the name servers may still answer as before it.
+    # For so many seconds after a change the name servers may still give the old answer.
     PROPAGATION_S: ClassVar[float] = 0.0
     ttl: int
     rise: int
@@ -70,12 +70,12 @@ class Join:
 
     @property
     def label(self) -> str:
-        """What it is, as a log line names it."""
+        """The name of the record set in a log line."""
         raise NotImplementedError
 
     @property
     def name(self) -> str:
-        """Where its members are in DNS."""
+        """The name at which its members are in DNS."""
         raise NotImplementedError
 
     @property
@@ -85,7 +85,7 @@ class Join:
 
     @property
     def challenger_suffix(self) -> str:
-        """What a challenge names besides the challenger, where several record sets share a member's challenges."""
+        """The text after the challenger's name in a challenge. It is needed if several record sets share a member's challenges."""
         return ""
 
     @property
@@ -95,40 +95,46 @@ class Join:
 
     @property
     def floors(self) -> dict[str, int]:
-        """How many machines stay whatever their health, by the type of the record set."""
+        """How many machines stay even if they are unhealthy, by the type of the record set."""
         raise NotImplementedError
 
     @property
     def cached_s(self) -> float:
-        """Seconds for which a resolver may still answer with a record that is gone."""
+        """Seconds for which a resolver may still answer with a removed record."""
         return float(self.ttl)
 
     @property
     def hides_members(self) -> bool:
-        """Whether DNS answers with other addresses than the members'."""
+        """Whether DNS answers with addresses that are not those of the members."""
         return False
 
     @property
     def origin_secret(self) -> str:
-        """The name of the secret with the key and certificate for TLS to an edge; empty where there is no edge."""
+        """The name of the secret with the key and certificate for TLS to an edge; empty if there is no edge."""
         return ""
 
     def without_floors(self: _J) -> _J:
-        """The same membership with no say about the other machines of its record set."""
+        """Return the same membership without a setting about the other machines of its record set."""
         raise NotImplementedError
 
     def is_member(self, answer: str) -> bool:
-        """Whether an answer of DNS may be a member of Rollcall's: an address, or the target of an SRV."""
+        """Return whether an answer of DNS (an address, or the target of an SRV) may belong to a machine of Rollcall."""
         return True
 
     def same_place(self, other: Join) -> bool:
-        """Whether it is the same record set, perhaps with another TTL or weight: then it is changed, not left and joined again."""
+        """Return whether `other` is the same record set, perhaps with another TTL or weight.
+
+        Then the machine changes its records, and does not leave and join again.
+        """
         return type(self) is type(other) and self.label == other.label and self.zone == other.zone
 
 
 class SiteJoin(Join):
-    """The machine's public address in the A records of `host`; with `ipv6` one of each family. `labels`: so many of `host` stand before
-    the zone's name. So many machines stay in the A records whatever their health: `floor`; in the AAAA: `floor6`."""
+    """The machine's public address in the A records of `host`; with `ipv6` one of each family.
+
+    `labels` is how many labels of `host` are before the zone's name. `floor` is how many machines stay in the A records even if they are
+    unhealthy; `floor6` is the same for the AAAA records.
+    """
 
     host: str
     check: str
@@ -168,9 +174,9 @@ class SiteJoin(Join):
 class ServiceJoin(Join):
     """The SRV record set of one incarnation of a service (RFC 2782, RFC 6763).
 
-    `zone` is the provider's id of the zone, `domain` its name; the set is at `incarnation.service.domain`, as
-    `v1._theService._tcp.unilans.net`. `key` names the secret with the provider's key. `check` is that the port accepts, unless told.
-    `ipv6`: the machine's host has an address of each family. So many machines stay in the set whatever their health: `floor`. `srv`:
+    `zone` is the provider's id of the zone, and `domain` is its name. The set is at `incarnation.service.domain`, for example
+    `v1._theService._tcp.unilans.net`. `key` names the secret with the provider's key. The default `check` is that the port accepts. `ipv6`:
+    the machine's host has an address of each family. `floor` is how many machines stay in the set even if they are unhealthy. `srv` says
     which names of RFC 2782 have the same members: `incarnation` is `_theService._tcp.v1.unilans.net`, `service` is that one and
     `_theService._tcp.unilans.net`.
     """
@@ -232,13 +238,13 @@ _T = TypeVar("_T", bound=ServiceJoin)
 class CloudflareJoin(SiteJoin):
     """A site in the Cloudflare zone with id `zone`.
 
-    `ttl` in seconds (1: automatic); `token` names the secret that holds the API token (an SSM parameter on EC2, a
-    metadata key on Joyent); `origin` the one with the private key and certificate (PEM) for TLS to Cloudflare's edge; `check`
-    is `http:PORT:PATH`, `tcp:PORT` or `command:PATH`; healthy after `rise` good ones in a row, unhealthy after `fall` bad ones.
+    `ttl` is in seconds (1: automatic). `token` names the secret with the API token (an SSM parameter on EC2, a metadata key on Joyent).
+    `origin` names the secret with the private key and certificate (PEM) for TLS to Cloudflare's edge. `check` is `http:PORT:PATH`,
+    `tcp:PORT` or `command:PATH`. The machine is healthy after `rise` good checks in a row, and unhealthy after `fall` bad ones.
     """
 
     KIND: ClassVar[str] = "cloudflare"
-    # A record's mark is its comment, which no name server knows.
+    # A record's ownership mark is its comment, which name servers do not show.
     CONFIRMED_BY_DNS: ClassVar[bool] = False
     zone: str
     host: str
@@ -256,12 +262,15 @@ class CloudflareJoin(SiteJoin):
 
     @property
     def checks(self) -> tuple[str, ...]:
-        """With TLS to the edge, a machine is healthy only when it answers there too."""
+        """The health checks. With TLS to the edge, a machine is healthy only if port 443 accepts too."""
         return (self.check, "tcp:443") if self.origin else (self.check,)
 
     @property
     def cached_s(self) -> float:
-        """Cloudflare answers names with an automatic TTL for 300 s; a proxied name's addresses do not change when a machine leaves."""
+        """Seconds for which a resolver may still answer with a removed record.
+
+        An automatic TTL is 300 s at Cloudflare. The addresses of a proxied name do not change when a machine leaves.
+        """
         return 0.0 if self.proxied else 300.0 if self.ttl == 1 else float(self.ttl)
 
     @property
@@ -275,8 +284,10 @@ class CloudflareJoin(SiteJoin):
 
 @dataclass(frozen=True, kw_only=True)
 class Route53Join(ServiceJoin):
-    """A service in the Route53 hosted zone with the id `zone` (`Z…`). `key` names the secret with an IAM user's key (`ACCESS_KEY_ID
-    SECRET`) where the machine has no instance role; empty: the role is used."""
+    """A service in the Route53 hosted zone with the id `zone` (`Z…`).
+
+    `key` names the secret with an IAM user's key (`ACCESS_KEY_ID SECRET`), if the machine has no instance role. Empty: the role is used.
+    """
 
     KIND: ClassVar[str] = "route53"
     PROPAGATION_S: ClassVar[float] = 15.0
@@ -284,11 +295,13 @@ class Route53Join(ServiceJoin):
 
 @dataclass(frozen=True, kw_only=True)
 class Rfc2136SiteJoin(SiteJoin):
-    """A site in a zone that the name server at `server` (`ADDRESS@PORT`) lets this machine update; `key` names the secret with the TSIG
-    key. `check`, `rise` and `fall` as in CloudflareJoin."""
+    """A site in a zone that this machine may update at the name server `server` (`ADDRESS@PORT`).
+
+    `key` names the secret with the TSIG key. `check`, `rise` and `fall` are as in CloudflareJoin.
+    """
 
     KIND: ClassVar[str] = "rfc2136-site"
-    # The server is asked itself, since name servers beside it may be late, and which of them has a mark is not known.
+    # Only this server confirms a record: other name servers of the zone may be late, and may not have the marks.
     CONFIRMED_BY_DNS: ClassVar[bool] = False
     server: str
     host: str
@@ -309,8 +322,10 @@ class Rfc2136SiteJoin(SiteJoin):
 
 @dataclass(frozen=True, kw_only=True)
 class Rfc2136Join(ServiceJoin):
-    """A service in a zone that the name server at `server` (`ADDRESS@PORT`) lets this machine update; `key` names the secret with the
-    TSIG key."""
+    """A service in a zone that this machine may update at the name server `server` (`ADDRESS@PORT`).
+
+    `key` names the secret with the TSIG key.
+    """
 
     KIND: ClassVar[str] = "rfc2136"
     # Secondaries follow their primary by NOTIFY (RFC 1996).
@@ -319,7 +334,7 @@ class Rfc2136Join(ServiceJoin):
     server: str
 
 
-# By the first word of a membership. What each does in DNS: rollcall.providers.
+# The classes by the first word of a membership. rollcall.providers has what each does in DNS.
 KINDS: dict[str, type[Join]] = {each.KIND: each for each in (CloudflareJoin, Route53Join, Rfc2136SiteJoin, Rfc2136Join)}
 
 
@@ -340,9 +355,11 @@ class Secrets:
 
 @dataclass(frozen=True, kw_only=True)
 class MachineSettings:
-    """All that a machine is told. `drain` asks it to leave and stay away while it goes on serving; `probe` names the secret with the
-    key by which machines of the stack ask each other whether they live; without it this machine watches no other; `secrets` are those
-    of its workloads."""
+    """All settings of a machine.
+
+    `drain` asks it to leave DNS and stay out while it continues to serve. `probe` names the secret with the key of probes, by which
+    machines of the stack ask each other whether they run. Without it this machine watches no other. `secrets` are those of its workloads.
+    """
 
     stack: str
     fleet: str
@@ -356,10 +373,10 @@ class MachineSettings:
 
     @classmethod
     def from_keys(cls, keys: Mapping[str, str], instance: str = "") -> MachineSettings:
-        """Read the table; keys that are not Rollcall's are ignored. Raises SettingsError naming the key at fault.
+        """Read the table. Ignore keys that are not Rollcall's. Raises SettingsError, which names the wrong key.
 
-        A machine that Rollcall did not make (of an Auto Scaling group) is told the same as its brothers, so its generation
-        and its name come from its `instance` id.
+        All machines of an Auto Scaling group, which Rollcall did not make, have the same settings. So such a machine gets its generation
+        and its name from its `instance` id.
         """
         if instance:
             own = hashlib.sha256(instance.encode()).hexdigest()[:6]
@@ -382,19 +399,19 @@ class MachineSettings:
 
 
 def record_type(address: str) -> str:
-    """In which type of record an address stands."""
+    """Return the type of record for an address."""
     return "AAAA" if ":" in address else "A"
 
 
 def challenge_name(owner: Owner, told: Join) -> str:
-    """Where a machine is asked whether it lives: a TXT below the label of Rollcall, under what it joins."""
+    """Return the name of the TXT that asks a machine whether it runs: a name below Rollcall's label, below the name that it joins."""
     return f"{owner.generation}.c.rc.{told.challenges}"
 
 
 def format_join(join: Join) -> str:
-    """One membership as words: `cloudflare zone=… host=… token=… ttl=60`; what is as by default goes without saying.
+    """Return one membership as words: `cloudflare zone=… host=… token=… ttl=60`. Defaults are left out.
 
-    Raises SettingsError where EC2 would not take it.
+    Raises SettingsError if EC2 would not accept it.
     """
     words = [join.KIND]
     for item in fields(join):  # type: ignore[arg-type]
@@ -408,7 +425,7 @@ def format_join(join: Join) -> str:
 
 
 def parse_join(text: str, key: str = "join") -> Join:
-    """The membership that `format_join` wrote. Raises SettingsError naming `key` and the word at fault."""
+    """Return the membership that `format_join` wrote. Raises SettingsError, which names `key` and the wrong word."""
     kind, *words = text.split() or [""]
     if kind not in KINDS:
         raise SettingsError(f"{key}: {kind!r} is none of {', '.join(KINDS)}")

@@ -44,7 +44,7 @@ def signature_headers(
 ) -> dict[str, str]:
     """Return the headers that sign a request: the date, the session token and Authorization.
 
-    `headers` are signed too, and so is the Host header that an HTTP client makes of `url`.
+    `headers` are signed too, and so is the Host header that an HTTP client derives from `url`.
     """
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
     added = {"X-Amz-Date": stamp}
@@ -77,25 +77,25 @@ def signature_headers(
 
 
 def encoded(text: str) -> str:
-    """Percent-encode everything but RFC 3986's unreserved characters."""
+    """Percent-encode all characters except the unreserved ones of RFC 3986."""
     return quote(text, safe="-_.~")
 
 
 def _host(url: str) -> str:
-    """Return the Host header of a request: HTTP clients leave a default port out."""
+    """Return the Host header of a request. HTTP clients leave a default port out."""
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     return host.rpartition(":")[0] if parts.port == _DEFAULT_PORTS.get(parts.scheme) else host
 
 
 def _canonical_path(path: str) -> str:
-    """Remove dot segments and empty ones, and encode the path once more, as every service but S3 has it."""
+    """Remove dot segments and empty ones, and encode the path once more, as every service except S3 requires."""
     normal = posixpath.normpath(f"/{path.lstrip('/')}")
     return quote(f"{normal}/" if path.endswith("/") and normal != "/" else normal, safe="/-_.~")
 
 
 def _canonical_query(query: str) -> str:
     pairs = (part.partition("=") for part in query.split("&") if part)
-    # By name and then by value: `a=1` comes before `a-b=1`, although `-` sorts before `=`.
+    # Sort by name and then by value: `a=1` comes before `a-b=1`, although `-` sorts before `=`.
     ordered = sorted((encoded(unquote(name)), encoded(unquote(value))) for name, _, value in pairs)
     return "&".join(f"{name}={value}" for name, value in ordered)

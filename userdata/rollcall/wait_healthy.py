@@ -1,6 +1,6 @@
-"""Wait until a workload is healthy: `wait_healthy.py http:8080:/healthz SECONDS`, with exit code 1 where it is not in time.
+"""Wait until a workload is healthy: `wait_healthy.py http:8080:/healthz SECONDS`. The exit code is 1 if it is not healthy in time.
 
-It runs within the workload's confinement, where the agent's package is not to be seen: nothing but the standard library.
+It runs in the workload's sandbox, which cannot see the agent's package. So it uses only the standard library.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ TIMEOUT_S = 3.0
 
 
 def why_unhealthy(check: str) -> str:
-    """Return why a check is bad; an empty text where it is good."""
+    """Return why a check failed; empty if it succeeded."""
     kind, port, path = (*check.split(":", 2), "")[:3]
     try:
         if kind == "tcp":

@@ -1,16 +1,16 @@
-"""Put a workload of the operator's in place on this machine, and write the unit that runs it. boot.sh calls it for each workload.
+"""Install an operator's workload on this machine, and write the unit that runs it. boot.sh calls it for each workload.
 
     python3 -m rollcall.workloads NAME BOOT_SCRIPT ROOT INSTANCE
 
-The release of a workload is a tar, named by its SHA-256, with its definition (`workload.json`) and its files (below `files/`). Where it
-comes from, get_release.py knows: the store of this cloud, or the end of the boot script. Prints one line:
+The release of a workload is a tar, named by its SHA-256, with its definition (`workload.json`) and its files (below `files/`).
+get_release.py gets it from the store of this cloud, or from the end of the boot script. This program prints one line:
 
 - `unit`, `nginx`, or `secret`: a unit that the agent starts once it has the workload's secrets
 - `changed` or `same`
 - the root of the site or `-`
 - the packages that it needs
 
-On failure one line on standard error, which begins with `reason=`.
+On failure it prints one line on standard error, which begins with `reason=`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-# Beside this package on a machine; boot.sh has it on the path.
+# On a machine this module is beside the package, and boot.sh puts it on the path.
 import get_release
 from get_release import ReleaseError
 from rollcall import confinement
@@ -42,7 +42,7 @@ from rollcall.settings import WORKLOAD
 from rollcall.workload_secrets import HOME as SECRETS
 
 DEFINITION, FILES = "workload.json", "files"
-# Beside the releases: what waits for the check as the workload starts.
+# The program, beside the releases, that waits for the check when the workload starts.
 WAIT = "wait_healthy.py"
 PACKED_LIMIT, UNPACKED_LIMIT = 8 << 20, 64 << 20
 ARTIFACT_LIMIT, ARTIFACT_UNPACKED_LIMIT, MOST_ENTRIES = 512 << 20, 1 << 30, 50_000
@@ -66,7 +66,7 @@ def main(words: list[str]) -> int:
 
 
 def set_up(name: str, script: str, root: str, instance: str) -> str:
-    """Put the release in place that the settings name, and the unit that runs it. Return what is left to do."""
+    """Install the release that the settings name, and the unit that runs it. Return what remains to be done."""
     cloud = detect()
     digest = cloud.keys().get(WORKLOAD + name, "")
     if not re.fullmatch("[0-9a-f]{64}", digest):
@@ -102,7 +102,7 @@ def confine(name: str, definition: dict[str, Any], home: str, *, is_ec2: bool) -
 
 
 def unpack_release(tar: bytes, to: Path) -> None:
-    """Unpack a workload's release, and its artifact where it has one."""
+    """Unpack a workload's release, and its artifact if it has one."""
     unpack(io.BytesIO(tar), to, UNPACKED_LIMIT)
     told = json.loads((to / DEFINITION).read_text())
     (to / FILES).mkdir(exist_ok=True)
@@ -118,7 +118,7 @@ def unpack_release(tar: bytes, to: Path) -> None:
 
 
 def download(url: str, sha256: str, file: IO[bytes]) -> None:
-    """Write what is at an https address to `file`, if it is what this SHA-256 is of. Bounded in size and in time."""
+    """Download an https address to `file`, if it has this SHA-256. Size and time are limited."""
     import requests
     import urllib3
 
@@ -140,7 +140,7 @@ def download(url: str, sha256: str, file: IO[bytes]) -> None:
                     raise ReleaseError(f"reason=artifact-too-slow {which} bytes={size} seconds={ARTIFACT_S:.0f}")
                 found.update(part)
                 file.write(part)
-    # requests hands on urllib3's own error where a body that is read raw ends too early.
+    # requests lets urllib3's own error through if a body that is read raw ends too early.
     except (requests.RequestException, OSError, urllib3.exceptions.HTTPError) as failed:
         raise ReleaseError(f"reason=artifact-unreachable {which} error={type(failed).__name__}") from failed
     if found.hexdigest() != sha256:
@@ -155,7 +155,7 @@ _REFUSALS = {401: "forbidden", 403: "forbidden", 404: "missing", 410: "missing"}
 
 
 def unpack(tar: IO[bytes], to: Path, limit: int) -> None:
-    """Unpack plain files and links that stay inside. Links come last, so no file is written through one."""
+    """Unpack plain files, and links that stay inside the folder. Links come last, so no file is written through one."""
     size, links = 0, list[tuple[Path, str]]()
     with tarfile.open(fileobj=tar, mode="r:*") as archive:
         for count, (path, entry) in enumerate(_entries(archive)):
@@ -231,7 +231,7 @@ InaccessiblePaths=-/etc/nginx/rollcall-origin.pem
 
 
 def _command(run: str, files: str) -> str:
-    """Return a command for ExecStart: `./start` is the workload's own; systemd puts `${NAME}` from env in."""
+    """Return a command for ExecStart. `./start` is a file of the workload. systemd replaces `${NAME}` by the value from env."""
     return (
         (f"{files}/{run.removeprefix('./')}" if run.startswith("./") else run)
         .replace("%", "%%")
@@ -248,7 +248,7 @@ def _quoted(text: str) -> str:
 
 
 def replaced(file: Path, text: str) -> bool:
-    """Have a file hold this text; whether it did not before."""
+    """Write this text to a file. Return whether it has changed."""
     if file.is_file() and file.read_text() == text:
         return False
     write_whole(file, text)

@@ -1,6 +1,6 @@
 """Find keys that a YAML text has more than once in one mapping.
 
-YAML wants the keys of a mapping to be unique (https://yaml.org/spec/1.2.2/#3213-node-comparison); PyYAML takes the last one without a word.
+The keys of a YAML mapping must be unique (https://yaml.org/spec/1.2.2/#3213-node-comparison). PyYAML takes the last one without an error.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ MERGE = "<<"
 
 
 def duplicates(text: str, file: str) -> list[str]:
-    """Return an error for each key that `text` has more than once in one mapping, by the key as the configuration names it."""
+    """Return an error for each key that `text` has more than once in one mapping. It names the key as the configuration does."""
     try:
         node = yaml.compose(text)
     except (yaml.YAMLError, RecursionError):
@@ -39,5 +39,5 @@ def _doubled(node: Any, path: tuple[str, ...], file: str) -> Iterator[str]:
 
 
 def _shown(path: tuple[str, ...]) -> str:
-    """As the configuration names it: `rollcall:site.zone`, `aws:region`."""
+    """Return a key as the configuration names it: `rollcall:site.zone`, `aws:region`."""
     return ".".join(path[1:] if path[0] == "config" and len(path) > 1 else path)

@@ -1,10 +1,10 @@
-"""What a zone's own name servers answer, asked one by one (RFC 1034 section 4.3), not what some cache holds.
+"""Ask a zone's own name servers, one by one (RFC 1034 section 4.3), so that no cache is between.
 
-Only a server that answers for the zone has a vote. One that answers REFUSED or SERVFAIL, is lame, is silent, or has no address
-takes nothing away from what the others say: a resolver would ask the next one (RFC 2182 section 3.1, RFC 4697 section 2.2). Where
-none has a vote, the resolvers of `rollcall:resolvers` are asked, or those of this machine, and what they have in their caches counts.
+Only a server that answers for the zone has a vote. A server has no vote if it answers REFUSED or SERVFAIL, is lame, is silent, or has no
+address. It does not change what the others say: a resolver would ask the next one (RFC 2182 section 3.1, RFC 4697 section 2.2). If no
+server has a vote, the resolvers of `rollcall:resolvers` or of this machine are asked, and the answers in their caches count.
 
-The program's roll calls and the machines' agents look at DNS by this one module; a machine has dnspython 2.3.
+The program's roll calls and the machines' agents both read DNS by this module. A machine has dnspython 2.3.
 
 `ROLLCALL_DNS=HOST:PORT[,HOST:PORT…]` in the environment names the name servers to ask instead: a split-horizon primary, or a
 sandbox. This machine's own resolvers are not asked then.
@@ -30,7 +30,7 @@ import dns.rdatatype
 import dns.resolver
 
 _TIMEOUT_S, _DATAGRAMS = 2.0, 2
-# How long the list of name servers counts, and how long a silent one is left alone while others answer.
+# For how long the list of name servers is used, and for how long a silent one is not asked while others answer.
 _DISCOVERY_S, _QUIET_S = 60.0, 15.0
 # RFC 2308 section 5 calls one to three hours a sensible limit of negative caching.
 LONGEST_DELAY_S = 3600.0
@@ -40,7 +40,7 @@ _SILENT = "does not answer"
 
 @dataclass(frozen=True, order=True, kw_only=True)
 class Server:
-    """A name server or a resolver. `name` is its host name, empty where only its address is known."""
+    """A name server or a resolver. `name` is its host name, empty if only its address is known."""
 
     address: str
     port: int = 53
@@ -54,8 +54,10 @@ class Server:
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """What one server answers: the values, or why it has no vote. `ttl`: seconds for which a cache may keep it; `missing`: there is no
-    such name (NXDOMAIN)."""
+    """The answer of one server: the values, or why it has no vote.
+
+    `ttl`: seconds for which a cache may keep it. `missing`: the name does not exist (NXDOMAIN).
+    """
 
     values: frozenset[str] = frozenset()
     fault: str = ""
@@ -69,8 +71,11 @@ class Reply:
 
 @dataclass(frozen=True, kw_only=True)
 class Discovery:
-    """A zone's name servers; `second` are the IPv6 addresses of those that have IPv4 too, which are asked where no other answers;
-    `faults` say which cannot be asked at all, by the names of their NS records or of the zone."""
+    """A zone's name servers.
+
+    `second` are the IPv6 addresses of servers that have IPv4 too. They are asked if no other server answers. `faults` say why a server
+    cannot be asked at all, by the name of its NS record or of the zone.
+    """
 
     servers: tuple[Server, ...] = ()
     second: tuple[Server, ...] = ()
@@ -78,7 +83,7 @@ class Discovery:
 
 
 class ZoneView:
-    """What the name servers of one zone answer, and its resolvers where no name server has a vote. Safe for threads."""
+    """The answers of the name servers of one zone, or of resolvers if no name server has a vote. Threads may share it."""
 
     def __init__(
         self,
@@ -97,27 +102,27 @@ class ZoneView:
         self._delay = 0.0
 
     def all_of(self, name: str, rtype: str) -> frozenset[str]:
-        """The values of `name` that everyone with a vote answers with; empty where nobody has one."""
+        """Return the values of `name` that every server with a vote answers; empty if no server has one."""
         votes = self.votes(name, rtype)
         return frozenset.intersection(*votes) if votes else frozenset()
 
     def any_of(self, name: str, rtype: str) -> frozenset[str]:
-        """The values of `name` that somebody with a vote still answers with: a cache may take them up yet."""
+        """Return the values of `name` that at least one server with a vote still answers. A cache may still read them."""
         return frozenset().union(*self.votes(name, rtype))
 
     @property
     def instead(self) -> bool:
-        """Whether no name server had a vote when they were last asked."""
+        """Whether resolvers are asked instead: no name server had a vote at the last query."""
         return self._instead
 
     @property
     def delay(self) -> float:
-        """Seconds by which an answer may be behind: what resolvers keep in their caches where only they can be asked."""
+        """Seconds by which an answer may be old. If only resolvers can be asked, this is the time for which they cache answers."""
         return self._delay if self._instead else 0.0
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """One line for each server without a vote, as it was last asked; or one line that says why the resolvers are asked."""
+        """One line for each server that had no vote at the last query, or one line that says why resolvers are asked."""
         with self._lock:
             faults = [f"{who} {why}" for who, why in sorted(self._faults.items())]
         if not self._instead:
@@ -131,7 +136,7 @@ class ZoneView:
         return (f"{head} The resolvers {told} are asked instead; their caches may be {self._delay:.0f} s behind.",)
 
     def compare(self, name: str, rtype: str) -> str:
-        """What each name server and each resolver answers for `name`, as one line."""
+        """Return what each name server and each resolver answers for `name`, as one line."""
         found = self._discovered()
         here = {**self._asked(found.servers, name, rtype), **self._asked(self.resolvers, name, rtype, recursive=True)}
         lines = [f"{'resolver ' if each in self.resolvers else ''}{each} {reply}" for each, reply in here.items()]
@@ -139,7 +144,7 @@ class ZoneView:
         return f"{name} {rtype}: {'; '.join(lines) or 'nobody can be asked'}"
 
     def split(self, name: str, rtype: str) -> str:
-        """What the name servers and the resolvers answer where they differ, as one line; else empty."""
+        """Return what the name servers and the resolvers answer, as one line; empty if they agree."""
         if not self.resolvers or self._instead:
             return ""
         votes = self.votes(name, rtype)
@@ -154,8 +159,10 @@ class ZoneView:
         return f"{here} It has a view of its own, or keeps old answers for up to {late:.0f} s."
 
     def votes(self, name: str, rtype: str, *, cached: bool = True) -> list[frozenset[str]]:
-        """What each server with a vote answers. Where none has one, what the resolvers answer, unless they are not to be asked (`cached`):
-        a resolver that is asked for a name too early keeps for long that there is none."""
+        """Return what each server with a vote answers. If none has one and `cached` is true, return what the resolvers answer.
+
+        A resolver that is asked for a name too early caches for a long time that the name does not exist.
+        """
         votes = [each.values for each in self._voting(name, rtype)]
         if votes or not cached:
             return votes
@@ -167,13 +174,15 @@ class ZoneView:
         return [each.values for each in heard]
 
     def ttls(self, name: str, rtype: str, values: Collection[str]) -> set[float] | None:
-        """The TTLs with which name servers answer all of `values`; none where no server does. None where no server has a vote: a cache
-        counts TTLs down."""
+        """Return the TTLs with which name servers answer all of `values`; an empty set if no server does.
+
+        Return None if no server has a vote. Resolvers are not asked, because a cache counts TTLs down.
+        """
         replies = self._voting(name, rtype)
         return {each.ttl for each in replies if each.values >= {*values}} if replies else None
 
     def _voting(self, name: str, rtype: str) -> list[Reply]:
-        """The replies of the name servers with a vote."""
+        """Return the replies of the name servers with a vote."""
         found, now = self._discovered(), self._clock()
         with self._lock:
             quiet = {each for each, until in self._quiet.items() if until > now}
@@ -200,7 +209,7 @@ class ZoneView:
     def _asked(
         self, servers: Sequence[Server], name: str, rtype: str, *, recursive: bool = False
     ) -> dict[Server, Reply]:
-        """All at the same time: a silent one costs seconds."""
+        """Ask all servers at the same time, because a silent one takes seconds."""
         if len(servers) < 2:
             return {each: _ask(each, self._zone, name, rtype, recursive=recursive) for each in servers}
         with ThreadPoolExecutor(max_workers=len(servers)) as pool:
@@ -211,7 +220,7 @@ class ZoneView:
         with self._lock:
             if self._found is None or self._clock() - self._found[0] > _DISCOVERY_S:
                 found, before = name_servers(self._zone, self.resolvers), self._found
-                # Resolvers that fail for a while take no name server away.
+                # Keep the known name servers while resolvers fail.
                 if before and not found.servers:
                     found = replace(before[1], faults=found.faults)
                 self._found = (self._clock(), found)
@@ -219,7 +228,7 @@ class ZoneView:
 
 
 def name_servers(zone: str, resolvers: Sequence[Server] = ()) -> Discovery:
-    """The name servers of `zone`: those that ROLLCALL_DNS names, else those of its NS records as the resolvers know them."""
+    """Return the name servers of `zone`: those in ROLLCALL_DNS, otherwise those of its NS records, as the resolvers answer."""
     override = os.environ.get("ROLLCALL_DNS")
     if override:
         return Discovery(servers=tuple(server(each) for each in override.replace(",", " ").split()))
@@ -238,7 +247,7 @@ def name_servers(zone: str, resolvers: Sequence[Server] = ()) -> Discovery:
 
 
 def _addresses(name: str, resolvers: Sequence[Server]) -> tuple[list[str], list[str], str]:
-    """A name server's IPv4 addresses, its IPv6 ones, and why it has neither."""
+    """Return a name server's IPv4 addresses, its IPv6 addresses, and why it has neither."""
     found = [_looked_up(name, rtype, resolvers) for rtype in ("A", "AAAA")]
     ipv4, ipv6 = (sorted(reply.values) for reply in found)
     failed = next((reply.fault for reply in found if reply.fault), "")
@@ -247,7 +256,7 @@ def _addresses(name: str, resolvers: Sequence[Server]) -> tuple[list[str], list[
 
 
 def _looked_up(name: str, rtype: str, resolvers: Sequence[Server]) -> Reply:
-    """What the first resolver that answers says."""
+    """Return the reply of the first resolver that answers."""
     reply = Reply(fault="no resolver is known")
     for each in resolvers:
         reply = _ask(each, name, name, rtype, recursive=True)
@@ -261,14 +270,14 @@ def _why_none(reply: Reply) -> str:
 
 
 def resolvers_of(listed: Sequence[str]) -> tuple[Server, ...]:
-    """The resolvers of the configuration, or those of this machine, unless ROLLCALL_DNS stands for all of DNS."""
+    """Return the resolvers of the configuration, or those of this machine; none of them if ROLLCALL_DNS replaces all of DNS."""
     if listed or os.environ.get("ROLLCALL_DNS"):
         return tuple(server(each) for each in listed)
     return own_resolvers()
 
 
 def own_resolvers() -> tuple[Server, ...]:
-    """Those of this machine's resolv.conf (https://man7.org/linux/man-pages/man5/resolv.conf.5.html)."""
+    """Return the resolvers in this machine's resolv.conf (https://man7.org/linux/man-pages/man5/resolv.conf.5.html)."""
     with contextlib.suppress(dns.exception.DNSException, OSError):
         own = dns.resolver.Resolver().nameservers
         return tuple(Server(address=each) for each in own if isinstance(each, str) and not each.startswith("https:"))
@@ -276,7 +285,7 @@ def own_resolvers() -> tuple[Server, ...]:
 
 
 def server(text: str) -> Server:
-    """`192.0.2.53`, `192.0.2.53:5353`, `2001:db8::53` or `[2001:db8::53]:5353`."""
+    """Parse a server: `192.0.2.53`, `192.0.2.53:5353`, `2001:db8::53` or `[2001:db8::53]:5353`."""
     host, colon, port = text.rpartition(":")
     if text.count(":") == 1 or (colon and host.endswith("]")):
         return Server(address=host.strip("[]"), port=int(port))
@@ -299,11 +308,11 @@ def _ask(asked: Server, zone: str, name: str, rtype: str, *, recursive: bool) ->
 
 
 def judged(reply: dns.message.Message, zone: str, rtype: str, *, recursive: bool) -> Reply:
-    """What a reply says, and whether it has a vote.
+    """Return what a reply says, and whether it has a vote.
 
-    RCODE 0 and 3 are answers; every other one says that the server did not answer (RFC 1035 section 4.1.1). A server to which a zone is
-    delegated, and which does not answer for it with authority, is lame (RFC 8499 section 7): AA is off, or it refers elsewhere.
-    A resolver has no authority; it must offer recursion (RA), or an empty answer says only that it has not looked.
+    RCODE 0 and 3 are answers. Every other RCODE says that the server did not answer (RFC 1035 section 4.1.1). A server to which a zone is
+    delegated is lame if it does not answer for it with authority (RFC 8499 section 7): AA is off, or it refers elsewhere. A resolver has no
+    authority. It must offer recursion (RA); otherwise an empty answer says only that it has not asked any other server.
     """
     code = reply.rcode()
     if code not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
@@ -319,7 +328,7 @@ def judged(reply: dns.message.Message, zone: str, rtype: str, *, recursive: bool
 
 
 def _lame(reply: dns.message.Message, zone: str) -> str:
-    """A referral has NS records beside an empty answer (RFC 2308 section 2.2)."""
+    """Return why a reply is lame, if it is. A referral has NS records beside an empty answer (RFC 2308 section 2.2)."""
     to = next((each.name for each in reply.authority if each.rdtype == dns.rdatatype.NS), None)
     if reply.answer or to is None:
         return "is lame for this zone (its answer has no authority)"
@@ -330,8 +339,10 @@ def _lame(reply: dns.message.Message, zone: str) -> str:
 
 
 def _kept(reply: dns.message.Message, answered: bool) -> float:
-    """For how long a cache may keep the reply: a positive one by its TTL, a negative one by the lower of the SOA's TTL and minimum
-    (RFC 2308 section 5)."""
+    """Return for how many seconds a cache may keep the reply.
+
+    A positive one has its TTL; a negative one has the lower of the SOA's TTL and minimum (RFC 2308 section 5).
+    """
     if answered:
         return float(min(each.ttl for each in reply.answer))
     starts = [each for each in reply.authority if each.rdtype == dns.rdatatype.SOA]
@@ -339,5 +350,5 @@ def _kept(reply: dns.message.Message, answered: bool) -> float:
 
 
 def _reason(failed: Exception) -> str:
-    """A short word for what went wrong: dnspython's texts repeat every question."""
+    """Return a short word for a failure, because dnspython's texts repeat every question."""
     return str(getattr(failed, "strerror", None) or failed or type(failed).__name__)[:_LONGEST_FAULT]

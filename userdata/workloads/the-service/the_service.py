@@ -1,4 +1,4 @@
-"""theService: a TCP service that speaks no HTTP. A client sends a line; the answer says which instance it came from."""
+"""theService: a TCP service without HTTP. A client sends a line, and the answer names the instance that sent it."""
 
 from __future__ import annotations
 
