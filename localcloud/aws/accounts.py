@@ -1,4 +1,4 @@
-"""Several accounts behind one address, as AWS has them: the access key that signs a request says whose it is."""
+"""Serve several accounts at one address, as AWS does: the access key that signs a request selects the account."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Accounts:
-    """A WSGI app. Who is in none of them is refused by the first."""
+    """A WSGI app. The first account refuses a key that is in no account."""
 
     def __init__(self, *accounts: Aws) -> None:
         self._accounts = accounts

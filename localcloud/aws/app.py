@@ -47,7 +47,7 @@ _THROTTLED = {
 
 
 class Aws(Observer, ZoneSource):
-    """One account in `regions`, the first its home. `operator` is the key id and secret of the one who may do everything.
+    """One account in `regions`; the first one is its home. `operator` is the key id and secret of the user that may do everything.
 
     `addresses` are the first and last public address; `vcpu_limit` is each region's quota of running vCPUs; `credential_lifetime` and
     `terminated_visible` are seconds; `faults` are in front of `app`, by service. `account` (12 digits) is random unless
@@ -102,7 +102,7 @@ class Aws(Observer, ZoneSource):
         )
         self._others: dict[str, Aws] = {}
         self.issuers = Issuers(clock)
-        """The issuers of OpenID Connect tokens whose keys are known."""
+        """The issuers of OpenID Connect tokens, with their known keys."""
         self.sts = StsApi(self._moto, sessions, self.issuers, lambda account: self._others.get(account))
         self.s3 = S3(self.account, self._is_bucket_of_another)
         self.route53 = Route53(clock=clock, faults=faults, limits=route53_limits)
@@ -111,11 +111,14 @@ class Aws(Observer, ZoneSource):
             self.app = faults.middleware(_service, self._serve, _throttled)
 
     def knows(self, key_id: str) -> bool:
-        """Whether this access key is of this account."""
+        """Return whether this access key belongs to this account."""
         return self._identities.knows(key_id)
 
     def beside(self, accounts: Iterable[Aws]) -> None:
-        """Let roles of these accounts be assumed from here, where they trust the one who asks, and tell their zones from none."""
+        """Let principals of this account assume roles of these accounts that trust them.
+
+        This account then also knows that a zone belongs to another account and is not missing.
+        """
         self._others = {each.account: each for each in accounts}
         others = [each.route53.store for each in self._others.values() if each is not self]
         self.route53.store.is_foreign = lambda zone: any(each.has(zone) for each in others)
@@ -125,29 +128,29 @@ class Aws(Observer, ZoneSource):
         self._moto.forget()
 
     def have_ipv6(self) -> None:
-        """Give each region's default VPC and its subnets IPv6 CIDRs, as an operator does who wants them."""
+        """Give each region's default VPC and its subnets IPv6 CIDRs, as an operator does to use IPv6."""
         with self._lock:
             for region in self.regions.values():
                 region.store.have_ipv6()
 
     def add_zone(self, name: str) -> str:
-        """A hosted zone that exists from the start; its id."""
+        """Add a hosted zone that exists from the start. Return its id."""
         return self.route53.store.add_zone(name).id
 
     def add_record_set(self, zone: str, name: str, kind: str, ttl: int, *values: str) -> None:
-        """A record set that is in the zone with this id from the start, as somebody else's. Raises AwsError as the API does."""
+        """Add a foreign record set that is in the zone with this id from the start. Raises AwsError as the API does."""
         made = Route53RecordSet(name=normalize(name), type=kind, ttl=ttl, values=values)
         self.route53.store.change(zone, [Change("CREATE", made)])
 
     def imds(
         self, address: str, method: str, path: str, headers: Mapping[str, str]
     ) -> tuple[int, dict[str, str], bytes]:
-        """The metadata service's answer (status, headers, body) for the machine with that address."""
+        """Return the metadata service's answer (status, headers, body) for the machine with that address."""
         here = (each for each in self.regions.values() if each.power.at(address) is not None)
         return next(here, self._home).imds.answer(address, method, path, headers)
 
     def gates(self) -> list[Gate]:
-        """What the security groups do to each machine's packets at this moment."""
+        """Return what the security groups do to each machine's packets now."""
         with self._lock:
             return gates([each for region in self.regions.values() for each in region.power.on_the_wire()])
 
@@ -185,7 +188,7 @@ class Aws(Observer, ZoneSource):
         except AwsError as refused:
             reply = render(service, refused, in_json=_in_json(environ, service))
         except Exception as broken:  # noqa: BLE001 - an API answers 500 and goes on
-            # Where, but neither the request nor the error's text: both may hold secrets.
+            # Log where it happened, but neither the request nor the error's text: both may contain secrets.
             where = "".join(traceback.format_tb(broken.__traceback__))
             _log.error("the local %s failed at a request: %s\n%s", service, type(broken).__name__, where)
             reply = render(service, AwsError("InternalFailure", "The local AWS failed; its log says more.", 500))
@@ -203,7 +206,7 @@ class Aws(Observer, ZoneSource):
             return self.s3.answer(
                 call, lambda needs, policy: self._authorization.check_resource(principal, call, needs, policy)
             )
-        # Of the global services the signature may name a region that we do not have.
+        # The signature for a global service may name a region that this account does not have.
         region = self.regions.get(call.region, self._home)
         self._authorize(principal, call, region)
         operations.check(call)
@@ -254,7 +257,7 @@ def _send(reply: Reply, environ: WSGIEnvironment, start_response: StartResponse)
 
 
 def key_id_of(environ: WSGIEnvironment) -> str:
-    """The access key that a request says it is signed with; an empty text for one that is not signed."""
+    """Return the access key with which a request says it is signed; empty if it is not signed."""
     return scope_of({"authorization": str(environ.get("HTTP_AUTHORIZATION", ""))})[0]
 
 
@@ -263,7 +266,9 @@ def _service(environ: WSGIEnvironment) -> str:
 
 
 def _in_json(environ: WSGIEnvironment, service: str) -> bool:
-    """Whether the client of a service that we do not have reads JSON: by its target, or since nothing but S3 is in XML without a form.
+    """Return whether the client of a service that is not emulated reads JSON.
+
+    It does if it names a target. It does also without a form, because only S3 has XML then.
 
     https://smithy.io/2.0/aws/protocols/index.html
     """
@@ -272,7 +277,7 @@ def _in_json(environ: WSGIEnvironment, service: str) -> bool:
 
 
 def _throttled(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    """What the request's service says to one request too many."""
+    """Return the error of the request's service for a throttled request."""
     service = _service(environ)
     reply = render(service, AwsError(*_THROTTLED.get(service, ("Throttling", "Rate exceeded", 400))))
     return _send(reply, environ, start_response)

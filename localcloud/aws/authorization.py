@@ -1,4 +1,4 @@
-"""Whether a principal may do what it asks: its policies in IAM, against the actions and resources of a request."""
+"""Decide whether a principal may do what it asks, by its policies in IAM and the actions and resources of a request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from localcloud.aws.wire import AwsError, Call
 
 @dataclass(frozen=True, kw_only=True)
 class Need:
-    """One action on one resource that a request takes, with the condition keys that its service adds."""
+    """One action on one resource that a request needs, with the condition keys that its service adds."""
 
     action: str
     resource: str = "*"
@@ -24,7 +24,7 @@ class Need:
 
 
 class Authorization:
-    """`iam` gives moto's IAM backend of the account, `region_of` the region of an instance."""
+    """The authorization of one account. `iam` returns moto's IAM backend, `region_of` the region of an instance."""
 
     def __init__(
         self, *, account: str, region_of: Callable[[str], str], iam: Callable[[], Any], clock: Callable[[], float]
@@ -35,7 +35,7 @@ class Authorization:
         self._clock = clock
 
     def check(self, principal: Principal, call: Call, needs: list[Need]) -> None:
-        """Raises AwsError, in the words and the code of the call's service, for the first need that is not allowed."""
+        """Raise AwsError, with the text and the code of the call's service, for the first need that is not allowed."""
         if principal.kind == "operator":
             return
         policies, boundary = self._policies(principal)
@@ -50,14 +50,15 @@ class Authorization:
             if decision is not Decision.ALLOWED:
                 raise _denied(call, principal, need, decision, "identity-based policy")
             if principal.granted.policies:
-                # What a session may is what both its role and the policies that it was given allow.
+                # A session may do what both its role and its session policies allow.
                 within = evaluate(principal.granted.policies, request)
                 if within is not Decision.ALLOWED:
                     raise _denied(call, principal, need, within, "session policy")
 
     def check_resource(self, principal: Principal, call: Call, needs: list[Need], policy: Policy | None) -> None:
-        """The same for a resource that may have a policy of its own: what that denies is denied to everybody, and what it allows is
-        allowed within the account.
+        """Raise AwsError as `check` does, for a resource that may have a policy.
+
+        What the policy denies is denied to every principal. What it allows is allowed within the account.
 
         https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic_policy-eval-basics-id-rdp.html
         """
@@ -89,7 +90,7 @@ class Authorization:
         return found, _read(_current(boundary)) if boundary is not None else None
 
     def context(self, principal: Principal, call: Call) -> dict[str, Value]:
-        """The condition keys that every request has."""
+        """Return the condition keys that every request has."""
         now = self._clock()
         found: dict[str, Value] = {
             "aws:CurrentTime": datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -104,7 +105,7 @@ class Authorization:
             "aws:userid": principal.user_id,
         }
         if principal.kind == "role":
-            # A role's own ARN, not the session's: that is what policies compare with.
+            # Policies compare with the ARN of the role, not of the session.
             found["aws:PrincipalArn"] = f"arn:aws:iam::{self._account}:role/{principal.name}"
         else:
             found["aws:username"] = principal.name
@@ -119,7 +120,7 @@ class Authorization:
 
 
 def _for(principal: Principal, policy: Policy) -> Policy:
-    """The statements of a resource's policy that are about this principal."""
+    """Return the statements of a resource's policy that concern this principal."""
     listed = policy.get("Statement", [])
     statements = listed if isinstance(listed, list) else [listed]
     return {**policy, "Statement": [each for each in statements if _is_about(principal, each.get("Principal"))]}
@@ -134,7 +135,7 @@ def _is_about(principal: Principal, named: Any) -> bool:
 
 
 def _documents(holder: Any) -> Iterator[Policy]:
-    """Inline and attached policies of a user, a group or a role as moto keeps them."""
+    """Yield inline and attached policies of a user, a group or a role from moto."""
     for text in list(holder.policies.values()):
         yield _read(text)
     for managed in list(holder.managed_policies.values()):

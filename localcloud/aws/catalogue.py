@@ -82,7 +82,7 @@ IMAGES = (
 
 @functools.cache
 def images(region: str) -> tuple[Image, ...]:
-    """What a region has. An image has an id of its own in each, so that one taken from another region is not there."""
+    """Return the images of a region. An image has another id in each region, so an id from another region is unknown."""
     return IMAGES if region == HOME else tuple(replace(each, ami=_elsewhere(each.ami, region)) for each in IMAGES)
 
 

@@ -20,16 +20,16 @@ from typing import Any
 from localcloud.aws.operations import model, not_emulated
 from localcloud.aws.wire import AwsError, Call
 
-# What moto's instances have and its table of filters lacks.
+# Fields of moto's instances that its table of filters does not have.
 _OF_INSTANCES = {"instance-state-code": "state_code", "launch-time": "launch_time"}
-# Documented once, and still taken.
+# A filter that is no longer documented but that EC2 still accepts.
 _OLD = frozenset({"tag-value"})
 # moto reads the others and does nothing with them.
 _OF_STATUSES = frozenset({"instance-state-code", "instance-state-name"})
 
 
 class Values(list[str]):
-    """The values of one filter: what one of them matches is `in` them. moto asks so, whatever it compares."""
+    """The values of one filter. `in` is true for a text that one of them matches, because moto uses `in` for all comparisons."""
 
     def __contains__(self, value: object) -> bool:
         return any(pattern(each).fullmatch(text) for text in _texts(value) for each in self)
@@ -79,12 +79,15 @@ def check_names(call: Call) -> None:
 
 
 def _values(values: Any) -> Values:
-    """moto asks itself with a text for a list of one."""
+    """Return the values as a list. moto itself sometimes gives a text instead of a list of one."""
     return values if isinstance(values, Values) else Values([values] if isinstance(values, str) else values)
 
 
 def _filtered(resources: list[Any], filters: Mapping[str, Any], pairs: Iterable[tuple[str, ...]]) -> list[Any]:
-    """moto overlooks a filter that is not in `pairs`: its name, the field of a resource, and the key in that where there is one."""
+    """Return the resources that match all filters.
+
+    `pairs` has the name of each filter, the field of a resource, and the key in that field if there is one. moto ignores other filters.
+    """
     fields = {name: (field, *key) for name, field, *key in pairs}
     for name in filters:
         if name not in fields and not name.startswith("tag:"):
@@ -110,7 +113,7 @@ def _is_tag_matching(resource: Any, name: str, values: Any) -> bool:
 
 
 def _texts(value: object) -> Iterator[str]:
-    """What a resource has, as EC2 writes it; of several, each."""
+    """Yield a resource's value as EC2 writes it; each one, if there are several."""
     if isinstance(value, bool):
         yield str(value).lower()
     elif isinstance(value, datetime):

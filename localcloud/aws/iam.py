@@ -1,4 +1,4 @@
-"""What IAM refuses and moto does not: tags of the wrong form, and policies that are too long.
+"""Refuse what IAM refuses and moto accepts: tags of the wrong form, and policies that are too long.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
 """
@@ -13,7 +13,7 @@ from localcloud.aws.wire import AwsError, Call
 
 # Keys of users and roles are compared without their case, those of all others with it.
 _CASELESS = ("CreateRole", "CreateUser", "TagRole", "TagUser")
-# Characters that are no blanks, in all inline policies of one.
+# The limit of characters other than blanks, in all inline policies of one user, role or group.
 _MOST = {"PutUserPolicy": ("user", 2048), "PutRolePolicy": ("role", 10240), "PutGroupPolicy": ("group", 5120)}
 
 

@@ -1,4 +1,4 @@
-"""Who asks: the operator's key, IAM users' keys, and the credentials that roles have for a while."""
+"""Identify the caller of a request: the operator's key, IAM users' keys, and the temporary credentials of roles."""
 
 from __future__ import annotations
 
@@ -66,8 +66,11 @@ _USUAL = {
 
 @dataclass(frozen=True, kw_only=True)
 class Granted:
-    """What a role session was given when it was assumed: `policies` that limit it (none: as the role may), session `tags` by key,
-    those of them that go on to the next role (`transitive`), and who is behind it (`source_identity`).
+    """The parameters with which a role session was assumed.
+
+    `policies` limit the session (none: it may do what the role may). `tags` are session tags by key, and `transitive` are those that the
+    next role gets too. `source_identity` is the original caller.
+
 
     https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
     """
@@ -125,7 +128,7 @@ class Sessions:
         self._current: dict[tuple[str, str], Credentials] = {}
 
     def for_instance(self, role: Any, instance: str) -> Credentials:
-        """The instance's credentials of this role: the same until a while before they expire, as real IMDS has it."""
+        """Return the instance's credentials of this role. As in the real IMDS they stay the same until shortly before they expire."""
         now = self._clock()
         with self._lock:
             current = self._current.get((instance, role.id))
@@ -135,7 +138,7 @@ class Sessions:
             return current
 
     def assume(self, role: Any, session: str, seconds: float, granted: Granted) -> Credentials:
-        """New credentials of a role under a session's name, for `seconds`."""
+        """Return new credentials of a role with a session name, for `seconds`."""
         with self._lock:
             return self._issue(role.name, role.id, session, self._clock(), seconds, "", granted)
 
@@ -175,7 +178,7 @@ class Sessions:
 
 
 class Identities:
-    """Tells who signed a request. `iam` gives moto's IAM backend of the account."""
+    """The identities of an account, by which the signer of a request is found. `iam` returns moto's IAM backend."""
 
     def __init__(
         self,
@@ -198,7 +201,7 @@ class Identities:
         self._clock = clock
 
     def of(self, call: Call) -> Principal:
-        """Raises AwsError, in the codes of the call's service, unless the request is signed by someone known."""
+        """Return the signer of a request. Raises AwsError, with the codes of the call's service, if the signer is not known."""
         header = call.headers.get("authorization", "")
         if not header:
             raise self._refused(call, "missing", "Request is missing Authentication Token")
@@ -233,7 +236,7 @@ class Identities:
         return principal
 
     def knows(self, key_id: str) -> bool:
-        """Whether this access key is one of this account's."""
+        """Return whether this access key belongs to this account."""
         return key_id == self._operator_key or self._sessions.find(key_id) is not None or self._user(key_id) is not None
 
     def _known(self, call: Call, key_id: str) -> tuple[Principal, str]:
@@ -274,7 +277,7 @@ class Identities:
         # A real host names its region, and a region takes what is signed for it only.
         allowed = {real["region"]} & self._regions if real and real["region"] else self._regions
         if call.service in GLOBAL_SERVICES:
-            # Given an endpoint, SDKs sign for their own region; at the real host only the global one will do.
+            # With a custom endpoint, SDKs sign for their own region. The real host accepts only the global one.
             allowed = frozenset({GLOBAL_REGION}) if real else self._regions | {GLOBAL_REGION}
         elif call.service == "sts":
             allowed = allowed | {GLOBAL_REGION}

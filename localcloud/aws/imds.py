@@ -34,7 +34,7 @@ _TAGS_SINCE = "2021-03-23"
 
 
 class Imds:
-    """`store` is the account's EC2 backend, `power` knows which instance has an address."""
+    """The metadata service of a region. `store` is the account's EC2 backend, and `power` finds the instance with an address."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Imds:
         self._tokens: dict[str, tuple[str, float]] = {}
 
     def answer(self, address: str, method: str, path: str, headers: Mapping[str, str]) -> Answer:
-        """(status, headers, body) for a request from the machine with this address; 404 to any other."""
+        """Return (status, headers, body) for a request from the machine with this address; 404 for any other address."""
         asked = {name.lower(): value for name, value in headers.items()}
         with self._lock:
             instance = self._power.at(address)
@@ -75,7 +75,7 @@ class Imds:
 
     def _new_token(self, instance_id: str, asked: Mapping[str, str]) -> Answer:
         if "x-forwarded-for" in asked:
-            # A proxy must not hand tokens to the outside.
+            # A proxy must not give tokens to clients outside.
             return _text(403, "")
         ttl = asked.get(_TTL, "")
         if not ttl.isdecimal() or not 1 <= int(ttl) <= _LONGEST_TTL:

@@ -104,7 +104,7 @@ class Moto:
         return importlib.import_module("moto.ec2.models").ec2_backends[self.account][self.region]
 
     def answer(self, call: Call, body: bytes | None = None) -> Reply:
-        """What moto says to this request (with another body, if given). Raises AwsError for what moto cannot do."""
+        """Return moto's answer to this request (with another body, if given). Raises AwsError for what moto cannot do."""
         request_class = importlib.import_module("moto.core.request").Request
         module, name = _CLASSES[call.service]
         responder = getattr(importlib.import_module(module), name)
@@ -120,7 +120,7 @@ class Moto:
             except AwsError:
                 raise
             except Exception as broken:
-                # Where, but neither the request nor the error's text: both may hold secrets.
+                # Log where it happened, but neither the request nor the error's text: both may contain secrets.
                 where = "".join(traceback.format_tb(broken.__traceback__))
                 _log.error("moto failed at %s of %s: %s\n%s", call.action, call.service, type(broken).__name__, where)
                 raise not_emulated(call, "it fails at this request; its log says where") from broken
@@ -151,6 +151,6 @@ class Moto:
 
 
 def _lacking(text: str) -> str:
-    """What moto says it has not, without its advice to open an issue."""
+    """Return moto's text about what it does not have, without its advice to open an issue."""
     name = re.search(r"'([^']+)'", text) if "filter" in text.lower() else None
     return f"it has no filter '{name[1]}'" if name else "it has no such operation"

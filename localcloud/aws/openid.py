@@ -1,4 +1,4 @@
-"""OpenID Connect tokens as STS verifies them: signed by an issuer whose keys are known, and not expired.
+"""OpenID Connect tokens, verified as STS does: signed with a known key of the issuer, and not expired.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_providers_create_oidc.html
 """

@@ -1,5 +1,4 @@
-"""What holds for every operation of EC2, IAM, STS and SSM: it exists, the request has what it requires, and what the local AWS
-does not emulate says so.
+"""Check every operation of EC2, IAM, STS and SSM: it exists, the request has all required members, and the local AWS emulates it.
 
 Which operations there are and what they require is in the services' API models, as botocore has them. The codes:
 https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html ,
@@ -21,7 +20,7 @@ _MODELLED = ("ec2", "iam", "sts", "ssm")
 _TYPES = {"string": str, "list": list, "structure": dict, "map": dict, "boolean": bool, "integer": int}
 _UNSUPPORTED = {"ssm": "UnsupportedOperationException"}
 
-# moto answers these with success, and no machine would notice.
+# moto answers these with success, but they would have no effect on a machine.
 _OF_MACHINES = {
     "AssociateAddress": "a machine keeps the public address that it booted with",
     "AttachNetworkInterface": "a machine has one interface",
@@ -83,7 +82,7 @@ def model(call: Call) -> Any | None:
 
 
 def not_emulated(call: Call, why: str, *, action: str = "") -> AwsError:
-    """The refusal of what the service has and the local one has not. No server's error, which clients would try again."""
+    """Return the refusal of an operation that is not emulated. It is not a server error, because clients would retry that."""
     code = _UNSUPPORTED.get(call.service, "UnsupportedOperation")
     return AwsError(code, f"The local {call.service} does not emulate {action or call.action}: {why}.")
 

@@ -21,7 +21,7 @@ _UNRAISED = 5.0
 
 
 class QuotasApi:
-    """`vcpus` is the account's applied quota; None means that nobody has ever asked for more than the default of 5."""
+    """The quotas of an account. `vcpus` is its applied quota; None means that no increase over the default of 5 was ever requested."""
 
     def __init__(self, account: str, region: str, vcpus: int | None) -> None:
         self._account, self._region, self._vcpus = account, region, vcpus

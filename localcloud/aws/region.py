@@ -1,4 +1,4 @@
-"""What the account has in one region: EC2, SSM, its quotas, and the metadata of its machines. IAM, STS and Route53 are global."""
+"""One region of the account: EC2, SSM, quotas, and the metadata of machines. IAM, STS and Route53 are global."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from localcloud.machines.compute import Hypervisor, Observer
 
 
 class Region:
-    """`lock` and `pool` are the account's, for all regions together: moto is one, and no two machines have one address."""
+    """One region. All regions of an account share `lock`, because there is one moto, and `pool`, because each address is used once."""
 
     def __init__(
         self,

@@ -24,7 +24,7 @@ _HEADER = re.compile(
 
 
 class SignatureError(ValueError):
-    """The signature is none, is malformed, or does not fit; the message says which."""
+    """The signature is missing, malformed or wrong; the message says which."""
 
 
 class ClockError(SignatureError):
@@ -40,12 +40,12 @@ class HeadersError(SignatureError):
 
 
 class MissingHeaderError(SignatureError):
-    """A header that the signature takes is not there."""
+    """A header that the signature covers is missing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """What an Authorization header says: who signed, for which region and service, and what."""
+    """The content of an Authorization header: the signer, the region, the service, and what was signed."""
 
     key_id: str
     date: str

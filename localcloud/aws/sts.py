@@ -1,4 +1,4 @@
-"""STS: who am I, and roles that somebody assumes, also those of another account and with an OpenID Connect token.
+"""STS: the identity of the caller, and roles that callers assume, also in another account and with an OpenID Connect token.
 
 https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html and API_AssumeRoleWithWebIdentity.html
 """
@@ -58,7 +58,7 @@ class StsApi:
         raise not_emulated(call, "it has AssumeRole, AssumeRoleWithWebIdentity and GetCallerIdentity")
 
     def with_web_identity(self, call: Call) -> Reply:
-        """AssumeRoleWithWebIdentity, which nobody signs. Raises AwsError."""
+        """Answer AssumeRoleWithWebIdentity, which is not signed. Raises AwsError."""
         there = self._of(call.get("RoleArn") or "")
         _check_names(call)
         claims = (there or self)._issuers.verified(call.get("WebIdentityToken") or "")
@@ -86,7 +86,7 @@ class StsApi:
         return _result(call.action, _credentials(made))
 
     def _of(self, arn: str) -> StsApi | None:
-        """The STS of the account that a role is in."""
+        """Return the STS of the account of a role."""
         account = [*arn.split(":"), "", "", "", "", ""][4]
         if account == self._moto.account:
             return self
@@ -130,7 +130,7 @@ class StsApi:
         return tuple(found)
 
     def trusts(self, role: Any, principal: Principal, call: Call, granted: Granted) -> bool:
-        """Whether the trust policy lets this principal do all that it asks for."""
+        """Return whether the trust policy allows this principal all that it asks for."""
         named = {"*", principal.account, f"arn:aws:iam::{principal.account}:root", principal.arn}
         if principal.kind == "role":
             named.add(f"arn:aws:iam::{principal.account}:role/{principal.name}")

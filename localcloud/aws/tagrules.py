@@ -1,4 +1,4 @@
-"""What AWS's services take as tags, where they have the same rules; EC2's own are in `localcloud.aws.ec2.tags`, Route53's with its API.
+"""The rules for tags that AWS's services share. Those of EC2 are in `localcloud.aws.ec2.tags`, those of Route53 with its API.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/id_tags.html#id_tags_rules ,
 https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_Tag.html

@@ -1,4 +1,4 @@
-"""A request as the AWS APIs see it, and an answer, with errors in each API's own protocol."""
+"""A request to the AWS APIs, and an answer, with errors in the protocol of each API."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Reply:
 
 
 class AwsError(Exception):
-    """What an AWS API refuses: its code, its message for people, and the HTTP status."""
+    """A refusal of an AWS API: its code, its message for people, and the HTTP status."""
 
     def __init__(self, code: str, message: str, status: int = 400) -> None:
         super().__init__(f"{code}: {message}")
@@ -103,7 +103,7 @@ class Call:
 
     @property
     def action(self) -> str:
-        """`RunInstances`, `GetParameter`; empty for Route53, whose actions are paths."""
+        """The action, for example `RunInstances` or `GetParameter`; empty for Route53, where the path selects the action."""
         if self.service in _IN_JSON:
             return self.headers.get("x-amz-target", "").rpartition(".")[2]
         return self.get("Action") or ""

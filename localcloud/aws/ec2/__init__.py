@@ -1,1 +1,1 @@
-"""EC2: moto keeps what there is, this package decides what may be asked and drives the machines."""
+"""EC2: moto stores the objects; this package checks requests and controls the machines."""

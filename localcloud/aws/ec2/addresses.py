@@ -1,4 +1,4 @@
-"""The public addresses that machines get, one after the other, so that one given back is not used again at once."""
+"""The public addresses of machines. They are used in order, so that a released address is not used again soon."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class AddressPool:
         return self._end - self._next + 1 + len(self._returned)
 
     def take(self) -> str:
-        """An address that was never used, or else the one that was given back longest ago. Raises NoAddressError."""
+        """Return an unused address, otherwise the one that was released longest ago. Raises NoAddressError."""
         if self._next <= self._end:
             self._next += 1
             return str(IPv4Address(self._next - 1))

@@ -1,4 +1,4 @@
-"""EC2's API: what moto would answer too gently is answered or checked here, the rest goes to moto."""
+"""EC2's API: this module checks or answers what moto is not strict enough for; the rest goes to moto."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class Ec2Api:
             if reply.status != 200:
                 return reply
             for instance in made:
-                # moto takes no notice of it at launch.
+                # moto ignores it at launch.
                 instance.disable_api_termination = call.get("DisableApiTermination") == "true"
                 if ipv6.asked_for(call):
                     self._ipv6.give(instance)

@@ -1,4 +1,4 @@
-"""Security groups as what they do to packets: a machine lets in what any of its groups allows, and out likewise.
+"""Security groups as packet filters: a machine accepts what any of its groups allows, and sends what any of them allows.
 
 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/security-group-rules.html
 """

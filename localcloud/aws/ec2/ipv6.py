@@ -1,4 +1,4 @@
-"""IPv6 of VPCs, subnets and instances, from the documentation range (RFC 3849), of which moto knows half.
+"""IPv6 of VPCs, subnets and instances, from the documentation range (RFC 3849). moto supports only half of it.
 
 https://docs.aws.amazon.com/vpc/latest/userguide/vpc-migrate-ipv6.html
 """
@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 from localcloud.aws.catalogue import REGIONS
 from localcloud.aws.wire import AwsError, Call
 
-# A /56 for each VPC that asks for one, in the network that the machines' bridge has; each region has a part of it.
+# A /56 for each VPC that asks for one, from the network of the machines' bridge. Each region has a part of it.
 RANGE = ipaddress.IPv6Network("2001:db8:1::/48")
 _PART = 52
 _FILTER = "ipv6-cidr-block-association."
@@ -29,7 +29,7 @@ class Shown(dict[str, str]):
 
 
 def vpc_blocks(region: str) -> Iterator[str]:
-    """Those of a region of the catalogue's, one after the other; no two regions have one."""
+    """Yield the blocks of a region of the catalogue. No block is in two regions."""
     part = list(RANGE.subnets(new_prefix=_PART))[REGIONS.index(region)]
     return (str(each) for each in part.subnets(new_prefix=56))
 
@@ -76,7 +76,7 @@ def asked_for(call: Call) -> int:
 
 
 def check_count(call: Call, subnet: Any) -> None:
-    """Raises AwsError where a launch asks for what its subnet has not."""
+    """Raise AwsError if a launch asks for addresses that its subnet does not have."""
     if asked_for(call) and not blocks_of(subnet):
         raise AwsError(
             "InvalidParameterValue", f"The subnet {subnet.id} does not have an IPv6 CIDR block associated with it"
@@ -84,7 +84,7 @@ def check_count(call: Call, subnet: Any) -> None:
 
 
 class Addresses:
-    """Of a subnet's, one after the other; none is given out twice."""
+    """The IPv6 addresses of a subnet, in order. No address is given to two instances."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count(0x10)

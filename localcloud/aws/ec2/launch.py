@@ -173,7 +173,7 @@ def _check_profile(call: Call, iam: Any) -> None:
 
 def _rewritten(call: Call, count: int, subnet: Any, root_device: str, default_group: str) -> Fields:
     skipped = ("MinCount", "MaxCount", "BlockDeviceMapping.")
-    # moto overlooks the groups of an interface, and knows those of the launch.
+    # moto ignores the groups of an interface, but accepts those of the launch.
     inner = "NetworkInterface.1.SecurityGroupId."
     fields = [
         (f"SecurityGroupId.{key[len(inner) :]}" if key.startswith(inner) else key, value)

@@ -21,7 +21,7 @@ _FIELDS = {**_STOPPED_ONLY, **_ANY_TIME}
 
 
 def modify(call: Call, store: Any, state: str) -> bool:
-    """Change the instance as the request says; False where it is about its volumes, which moto knows. Raises AwsError."""
+    """Change the instance as the request says. Return False if it is about volumes, which moto changes. Raises AwsError."""
     instance = store.get_instance(call.get("InstanceId"))
     groups = call.members("GroupId")
     changes = _changes(call)
@@ -59,7 +59,7 @@ def _set_groups(instance: Any, store: Any, wanted: list[str]) -> None:
             raise AwsError("InvalidGroup.NotFound", f"The security group '{each}' does not exist")
         groups.append(found)
     instance.security_groups = groups
-    # The interface holds groups too; one that is in neither can be deleted.
+    # The interface contains groups too. A group that is in neither can be deleted.
     instance.nics[0]._group_set = list(groups)
 
 

@@ -68,7 +68,7 @@ def _attachment(call: Call, store: Any) -> None:
 
 
 def _image(call: Call, _store: Any) -> None:
-    """All images are somebody else's; moto takes them from everybody."""
+    """Refuse to remove an image, because all images belong to other accounts. moto would allow it."""
     raise AwsError("AuthFailure", f"Not authorized for image:{call.get('ImageId')}", 403)
 
 
@@ -81,4 +81,4 @@ CHECKS: dict[str, Callable[[Call, Any], None]] = {
     "ModifyImageAttribute": _image,
     "ResetImageAttribute": _image,
 }
-"""What raises AwsError, by action, for the removal of a part that something needs, from a request and moto's EC2 backend."""
+"""The functions, by action, that raise AwsError if a part that is in use would be removed. They get a request and moto's EC2 backend."""

@@ -33,7 +33,7 @@ class Change:
 
 @dataclass
 class _Unit:
-    """`address` is what the machine has on the wire, shown as public only where the instance has a public address."""
+    """A machine. `address` is its address on the network. The API shows it as public only if the instance has a public address."""
 
     instance: Any
     address: str = ""
@@ -68,7 +68,7 @@ class Power:
     # What clients ask for.
 
     def printed(self, machine_id: str) -> str:
-        """The console of an instance."""
+        """Return the console output of an instance."""
         return self._hypervisor.printed(machine_id)
 
     def launch(self, instances: Sequence[Any]) -> None:
@@ -81,7 +81,7 @@ class Power:
 
     @property
     def free(self) -> int:
-        """How many more machines can have an address."""
+        """Return how many more machines can have an address."""
         return len(self._pool)
 
     def start(self, ids: Sequence[str]) -> list[Change]:
@@ -124,7 +124,7 @@ class Power:
                 self._hypervisor.reboot(unit.instance.id)
 
     def terminate(self, ids: Sequence[str], *, force: bool = False) -> list[Change]:
-        """A graceful shutdown first, as EC2 does, unless `force`; instances of the same request all or none."""
+        """Terminate all instances of the request, or none. As in EC2 a graceful shutdown comes first, unless `force`."""
 
         def terminate(unit: _Unit) -> None:
             if _state(unit) in ("shutting-down", "terminated"):
@@ -148,13 +148,13 @@ class Power:
             return [self._changed(unit, terminate) for unit in units]
 
     def at(self, address: str) -> Any | None:
-        """The instance whose machine has this address now."""
+        """Return the instance with the machine that has this address now."""
         with self._lock:
             found = self._at.get(address)
             return self._units[found].instance if found is not None else None
 
     def on_the_wire(self) -> list[tuple[Any, tuple[str, ...]]]:
-        """Each instance whose machine has an address now, with its addresses."""
+        """Return each instance with a machine that has an address now, and its addresses."""
         with self._lock:
             return [
                 (unit.instance, (unit.address, *unit.instance.nics[0].ipv6_addresses))
@@ -229,7 +229,7 @@ class Power:
         before = _state(unit)
         act(unit)
         after = _state(unit)
-        # A stopped machine ends at once; the answer still says what EC2 would.
+        # A stopped machine is terminated at once. The answer is still that of EC2.
         return Change(unit.instance.id, before, after)
 
     def _boot(self, unit: _Unit) -> None:

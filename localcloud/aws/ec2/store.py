@@ -55,7 +55,7 @@ class Corrections(_Backend):
             )
 
     def associate_vpc_cidr_block(self, vpc_id: str, cidr_block: str, amazon_provided: bool) -> Any:
-        """moto invents a CIDR of somebody's."""
+        """Give the VPC a CIDR of our range. moto invents one that belongs to a real network."""
         if not amazon_provided:
             return super().associate_vpc_cidr_block(vpc_id, cidr_block, amazon_provided)
         made = self.get_vpc(vpc_id).associate_vpc_cidr_block(None, True)
@@ -71,7 +71,7 @@ class Corrections(_Backend):
         return made
 
     def have_ipv6(self) -> None:
-        """The default VPC and its subnets, as an owner has them who asked for IPv6 in each zone."""
+        """Give the default VPC and its subnets IPv6 CIDRs, as if the owner had asked for IPv6 in each zone."""
         vpc = next(each for each in self.vpcs.values() if each.is_default)
         block = IPv6Network(self.associate_vpc_cidr_block(vpc.id, "", True)["cidr_block"])
         subnets = [each for zone in self.subnets.values() for each in zone.values() if each.default_for_az]
@@ -93,14 +93,14 @@ class Corrections(_Backend):
         return made
 
     def replace_iam_instance_profile_association(self, *args: Any, **options: Any) -> Any:
-        """moto replaces the association and goes on showing the instance with its former profile."""
+        """Replace the association and the instance's profile. moto still shows the instance with its former profile."""
         made = super().replace_iam_instance_profile_association(*args, **options)
         shown = {"Arn": made.iam_instance_profile.arn, "Id": made.association_id}
         self.modify_instance_attribute(made.instance_id, "iam_instance_profile", shown)
         return made
 
     def describe_tags(self, filters: dict[str, list[str]] | None = None) -> list[dict[str, str]]:
-        """moto compares types of resources as they are, and overlooks `tag:KEY`."""
+        """Filter tags as EC2 does. moto compares resource types without wildcards, and ignores `tag:KEY`."""
         known = importlib.import_module("moto.ec2.utils").EC2_PREFIX_TO_RESOURCE
         asked = dict(filters or {})
         by_key = {name[4:]: asked.pop(name) for name in list(asked) if name.startswith("tag:")}
@@ -112,7 +112,7 @@ class Corrections(_Backend):
         return [each for each in tags if all(each["key"] == key and each["value"] in by_key[key] for key in by_key)]
 
     def modify_instance_metadata_options(self, instance_id: str, **changes: Any) -> Any:
-        """What is not given stays as it is (moto resets it)."""
+        """Change only the given options. moto resets the others."""
         instances = importlib.import_module("moto.ec2.models.instances")
         instance = self.get_instance(instance_id)
         before = instance.metadata_options

@@ -1,4 +1,4 @@
-"""Route53 by itself (not moto's, whose batches are not atomic and whose deletes match anything)."""
+"""Route53, not by moto: moto's batches are not atomic, and its deletes match any record set."""
 
 from localcloud.aws.route53.api import Route53
 from localcloud.aws.route53.pace import HARSH, PRESENT, UNLIMITED, Limits

@@ -38,7 +38,7 @@ class RecordSet:
         return self.name, self.type, self.identifier
 
     def same_as(self, other: RecordSet) -> bool:
-        """The same to a DELETE: the order of the values does not matter, everything else does."""
+        """Return whether a DELETE of one matches the other: the order of values may differ, but nothing else."""
         return (
             self.key == other.key
             and self.ttl == other.ttl
@@ -197,7 +197,7 @@ def _over_quota(changes: Sequence[Change]) -> list[str]:
 
 
 def _repeated(changes: Sequence[Change]) -> list[str]:
-    """One set may be named twice in a batch only to delete it and make it anew."""
+    """Return the errors for record sets that a batch names twice. That is allowed only to delete a set and create it again."""
     actions: dict[Key, list[str]] = {}
     for change in changes:
         actions.setdefault(change.set.key, []).append(change.action)

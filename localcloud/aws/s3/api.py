@@ -39,7 +39,7 @@ _OBJECT_TAGS = 10
 _PAGE = 1000
 # Headers that come back with the object as they were put.
 _KEPT = ("content-type", "cache-control", "content-disposition", "content-encoding", "content-language")
-# Query fields that only say how a reply is to look, or who asks.
+# Query fields that only concern the form of the reply or the identity of the caller.
 _PLAIN = frozenset(
     {
         "x-id",
@@ -229,7 +229,7 @@ class _Objects:
         self._check([Need(action=f"s3:{each}", resource=resource) for each in actions], _policy(self._bucket))
 
     def _there(self) -> Version:
-        """The object that the request names. To who may not list the bucket, none is as one that is forbidden.
+        """Return the object that the request names. A caller that may not list the bucket gets 403 for a missing object too.
 
         https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html#API_GetObject_RequestSyntax (Permissions)
         """
@@ -492,5 +492,5 @@ def _not_allowed(call: Call) -> AwsError:
 
 
 def _not_emulated(call: Call, what: str) -> AwsError:
-    """The refusal of what S3 has and the local one has not. No server's error, which clients would try again."""
+    """Return the refusal of an operation that is not emulated. It is not a server error, because clients would retry that."""
     return AwsError("NotImplemented", f"The local s3 does not emulate {what}.", 400)

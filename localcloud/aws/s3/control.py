@@ -19,7 +19,7 @@ ACTIONS = {"GET": "ListTagsForResource", "POST": "TagResource", "DELETE": "Untag
 
 
 def bucket_of(call: Call, account: str) -> str:
-    """The bucket whose tags a request is about; an empty text where it is none of S3 Control's. Raises AwsError for one that it refuses."""
+    """Return the bucket of a request about a bucket's tags; empty if it is not for S3 Control. Raises AwsError if it refuses."""
     if not call.path.startswith("/v20180820/"):
         return ""
     found = _PATH.fullmatch(unquote(call.path))
@@ -31,7 +31,7 @@ def bucket_of(call: Call, account: str) -> str:
 
 
 def answered(call: Call, tags: dict[str, str]) -> tuple[Reply, dict[str, str]]:
-    """The answer, and the tags that the bucket has then."""
+    """Return the answer, and the tags of the bucket afterwards."""
     if call.method == "GET":
         inner = "".join(documents.element("Tag", documents.texts(Key=key, Value=each)) for key, each in tags.items())
         body = f'<ListTagsForResourceResult xmlns="{NAMESPACE}"><Tags>{inner}</Tags></ListTagsForResourceResult>'

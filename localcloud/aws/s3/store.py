@@ -1,4 +1,4 @@
-"""What the buckets of an account hold, in memory."""
+"""The buckets of an account, in memory."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Bucket:
         self.objects[key] = [new if each is old else each for each in self.objects[key]]
 
     def remove(self, key: str, version: str) -> Version | None:
-        """Take one version away for good; which one that was."""
+        """Remove one version permanently. Return it."""
         found = self.version(key, version)
         left = [each for each in self.objects.get(key, ()) if each is not found]
         self.objects.pop(key, None)
@@ -79,7 +79,7 @@ class Bucket:
         return found
 
     def delete(self, key: str) -> Version | None:
-        """Delete as a client does who names no version: the delete marker, where there is one."""
+        """Delete a key without naming a version. Return the delete marker if there is one."""
         if self.versioning:
             return self.put(key, None, {})
         self.objects.pop(key, None)
