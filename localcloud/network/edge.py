@@ -1,4 +1,4 @@
-"""Cloudflare's edge for proxied names: ends the visitor's connection, asks an origin, says who the visitor was.
+"""Cloudflare's edge for proxied names: terminate the visitor's connection, ask an origin, and pass on the visitor's address.
 
 https://developers.cloudflare.com/fundamentals/reference/http-headers/ and, for its own error pages,
 https://developers.cloudflare.com/support/troubleshooting/http-status-codes/cloudflare-5xx-errors/
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Route(Protocol):
-    """Where a proxied host's requests go: addresses, or a name outside the zone to resolve; the zone's settings."""
+    """The route of a proxied host's requests: addresses, or a name outside the zone to resolve; and the zone's settings."""
 
     @property
     def origins(self) -> Sequence[str]: ...
@@ -136,7 +136,7 @@ class Edge:
 
     @staticmethod
     def _headers(environ: WSGIEnvironment, host: str, scheme: str) -> dict[str, str]:
-        """What the visitor sent, less what only the edge may say."""
+        """Return the visitor's headers, except those that only the edge may set, plus the edge's headers."""
         headers = {key: value for key, value in request_headers(environ).items() if not key.lower().startswith("cf-")}
         visitor = str(environ.get("REMOTE_ADDR", ""))
         before, loop = headers.get("X-Forwarded-For"), headers.get("Cdn-Loop")
@@ -146,7 +146,7 @@ class Edge:
                 "Cf-Connecting-Ip": visitor,
                 "Cf-Ray": f"{secrets.token_hex(8)}-LOC",
                 "Cf-Visitor": f'{{"scheme":"{scheme}"}}',
-                # RFC 8586: what other networks wrote stays.
+                # RFC 8586: the values of other networks stay.
                 "Cdn-Loop": f"{loop}, cloudflare; loops=1" if loop else "cloudflare; loops=1",
                 "X-Forwarded-For": f"{before}, {visitor}" if before else visitor,
                 "X-Forwarded-Proto": scheme,
@@ -160,7 +160,7 @@ class Edge:
             raise _RevokedError("the certificate is revoked")
 
     def _tls(self, mode: str) -> ssl.SSLContext:
-        """`full` takes any certificate; `strict` one that the Origin CA signed for this name."""
+        """Return the TLS context of a mode. `full` accepts any certificate; `strict` only one that the Origin CA signed for this name."""
         if mode not in self._contexts:
             context = ssl.create_default_context(cadata=self._origin_ca or None)
             if mode != "strict":

@@ -1,4 +1,4 @@
-"""Faults that can be switched on in any of the local clouds, until cleared.
+"""Faults that a user can switch on in any of the local clouds, until they are cleared.
 
     SERVICE[:METHOD][:PATH-REGEX] ACTION[=VALUE] [times=N] [for=SECONDS] [p=0..1]
 
@@ -31,7 +31,7 @@ _SPEC = re.compile(r"(?P<service>[a-z0-9]+)(?::(?P<method>[A-Z]+))?(?::(?P<path>
 
 
 class FaultError(ValueError):
-    """The text names no fault; the message says what it should look like."""
+    """The text does not name a fault. The message shows the right form."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,7 +218,7 @@ def _answer(start_response: StartResponse, status: int) -> Iterable[bytes]:
 
 
 def _run(app: WSGIApp, environ: WSGIEnvironment) -> None:
-    """Let the app act to its end, and keep what it says."""
+    """Run the app to its end, and drop its reply."""
 
     def nowhere(*_: Any) -> Callable[[bytes], object]:
         return lambda _chunk: None
@@ -234,7 +234,7 @@ def _run(app: WSGIApp, environ: WSGIEnvironment) -> None:
 
 
 def _cut(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    """Reset the connection: nothing is said, and the client cannot know what happened."""
+    """Reset the connection without a reply, so the client cannot know what happened."""
     connection = environ.get("rollcall.socket")
     if connection is not None:
         with contextlib.suppress(OSError):

@@ -1,6 +1,6 @@
-"""One HTTP request sent on to one of several addresses, from inside the namespace: what the edge and the visitor share.
+"""Forward one HTTP request to one of several addresses, from inside the namespace. The edge and the visitor both use this.
 
-Bodies flow through in both directions, so that a large or slow one takes no memory and its beginning is not held back.
+Bodies are streamed in both directions, so a large or slow one takes no memory and its beginning is not delayed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ HOP_BY_HOP = frozenset(
         "proxy-connection",
     ]
 )
-# Cloudflare takes 100 MB on its free plan and says 413 to more.
+# Cloudflare accepts 100 MB on its free plan and answers 413 to more.
 LONGEST_BODY = 100 * 2**20
 ANSWER_SECONDS = 30.0
 _PIECE = 2**16
@@ -39,7 +39,7 @@ Connect = Callable[[str, int], socket.socket]
 
 
 class UnreachableError(Exception):
-    """None of the addresses took a connection; the message names each and why, `last` is what the last one said."""
+    """None of the addresses accepted a connection. The message names each one with its error; `last` is the last error."""
 
     def __init__(self, message: str, last: OSError | None) -> None:
         super().__init__(message)
@@ -51,7 +51,7 @@ class TooLongError(Exception):
 
 
 class Balancer:
-    """Takes the addresses in turn, and the next one where a connection is refused."""
+    """A balancer that uses the addresses in turn, and the next one if a connection is refused."""
 
     def __init__(self) -> None:
         self._turn = itertools.count()
@@ -87,7 +87,7 @@ def request_target(environ: WSGIEnvironment) -> str:
     if not written.startswith("/"):
         query = environ.get("QUERY_STRING")
         written = quote(str(environ.get("PATH_INFO") or "/"), encoding="latin-1") + (f"?{query}" if query else "")
-    # What is no ASCII may not stand in a request line; all that is was written so by the client.
+    # A request line must be ASCII. All ASCII characters stay as the client wrote them.
     return quote(written, safe="".join(map(chr, range(0x21, 0x7F))), encoding="latin-1")
 
 
@@ -102,11 +102,11 @@ def send(
     server_name: str = "",
     trusts: Callable[[ssl.SSLSocket], None] = lambda _: None,
 ) -> Reply:
-    """The reply of the first address that takes the request; its body must be read to its end or closed.
+    """Return the reply of the first address that accepts the request. The caller must read its body to the end or close it.
 
-    Only a connection that could not be made is tried elsewhere: a request that was sent may have acted. `trusts` looks at a
-    TLS connection before anything is sent. Raises UnreachableError and TooLongError; http.client.HTTPException, OSError,
-    ssl.SSLError and whatever `trusts` raises once a connection stood.
+    Another address is tried only if the connection failed: a request that was sent may have had an effect. `trusts` checks a TLS connection
+    before anything is sent. Raises UnreachableError and TooLongError. After a connection is made, it also raises http.client.HTTPException,
+    OSError, ssl.SSLError, and whatever `trusts` raises.
     """
     body = _Body(environ)
     stream = _connected(addresses, connect, port)
@@ -142,7 +142,7 @@ def pass_on(start_response: StartResponse, reply: Reply, headers: Iterable[tuple
 
 
 def close(reply: Reply) -> None:
-    """End the connection of a reply that nobody reads."""
+    """Close the connection of a reply that is not read."""
     end = getattr(reply.body, "close", None)
     if end is not None:
         end()
@@ -151,7 +151,7 @@ def close(reply: Reply) -> None:
 def answer(
     start_response: StartResponse, status: int, reason: str, headers: Iterable[tuple[str, str]], body: bytes
 ) -> list[bytes]:
-    """Answer with words of our own."""
+    """Answer with a text of the sandbox."""
     start_response(f"{status} {reason}", [*headers, ("Content-Length", str(len(body)))])
     return [body]
 
@@ -177,7 +177,7 @@ class _Body:
 
 
 class _Pieces:
-    """A reply's body, each piece as it arrives; whoever iterates must close it (PEP 3333)."""
+    """A reply's body, each piece as it arrives. The iterating caller must close it (PEP 3333)."""
 
     def __init__(self, reply: http.client.HTTPResponse, stream: socket.socket) -> None:
         self._reply, self._stream = reply, stream

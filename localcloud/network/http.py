@@ -1,4 +1,4 @@
-"""Serves a WSGI app on sockets that were made before, possibly in several network namespaces.
+"""Serve a WSGI app on sockets that exist already, possibly in several network namespaces.
 
 A socket stays in the namespace where it was made, so the daemon binds in each and hands the sockets here.
 """
@@ -37,7 +37,7 @@ class Handler(WSGIRequestHandler):
         return
 
     def send_response(self, code: int, message: str | None = None) -> None:
-        """Without a `Server` of our own: what an app says of itself stands alone."""
+        """Send the status without a `Server` header. Only the app's own header is sent."""
         self.send_response_only(code, message)
         self.send_header("Date", self.date_time_string())
 
@@ -74,20 +74,20 @@ class _WSGIServer(ThreadedWSGIServer):
         super().shutdown_request(request)
 
     def shutdown(self) -> None:
-        """Stop serving. The thread that waits for a connection wakes at once, not when it would look by itself."""
+        """Stop serving. The thread that waits for a connection wakes up immediately, without waiting for its next check."""
         with contextlib.suppress(OSError):
             socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
         super().shutdown()
 
     def cut_off(self) -> None:
-        """End the connections that are open, idle ones too; their threads see the end and go."""
+        """Close all open connections, also idle ones. Their threads then end."""
         for each in list(self._open):
             with contextlib.suppress(OSError):
                 # Not TLS's own, which would make the thread that reads from it go on in the clear.
                 socket.socket.shutdown(each, socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away, or a fault that cut its connection, is no news."""
+        """Ignore the error: a client has closed its connection, or a fault has cut it."""
 
 
 class Server:

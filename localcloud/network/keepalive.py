@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("localcloud.network.http")
 access = logging.getLogger("localcloud.access")
-# What an app has to say of a request, in its WSGI environment: nothing that is secret.
+# The key in the WSGI environment for an app's note about a request. The note must not contain secrets.
 NOTED = "localcloud.noted"
 # What an app leaves of a body is read so far, so that its sender gets to see the reply; then the connection ends.
 _LONGEST_REST, _REST_SECONDS = 2**26, 2.0
@@ -36,7 +36,7 @@ class Exchange:
         if not environ.get("wsgi.input_terminated"):
             length = str(environ.get("CONTENT_LENGTH") or "0")
             environ["wsgi.input"] = LimitedStream(environ["wsgi.input"], int(length) if length.isdecimal() else 0)
-            # Where such a body ends nobody knows.
+            # The end of such a body is not known.
             handler.close_connection |= not length.isdecimal()
         self._given: tuple[int, str, list[tuple[str, str]]] | None = None
         self._begun = self._in_chunks = False
@@ -125,7 +125,7 @@ class Exchange:
         self._handler.wfile.flush()
 
     def _fail(self) -> None:
-        """What an app's own fault looks like to its client: a 500, or a reply that breaks off."""
+        """Report an error of the app to its client: by a 500, or by a reply that ends early."""
         handler = self._handler
         handler.close_connection = True
         if not self._begun:
@@ -137,7 +137,7 @@ class Exchange:
                 return
 
     def _read_away(self) -> bool:
-        """Read what the app left of the request's body; whether the next request begins here."""
+        """Read the rest of the request's body that the app did not read. Return whether the next request begins here."""
         rest, read = self._environ["wsgi.input"], 0
         self._handler.connection.settimeout(_REST_SECONDS)
         try:

@@ -33,9 +33,12 @@ class NamespaceError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class CloudNetwork:
-    """One cloud's network. `bridge` is its interface's name; the gateway also is the resolver and serves the APIs' real names,
-    `edge` is where the Cloudflare edge listens, `visitor` is who requests on behalf of the host, `name_servers` are where the zones'
-    own name servers answer. `ipv6` is its prefix and the gateway's address, where machines have IPv6."""
+    """One cloud's network.
+
+    `bridge` is the name of its interface. The gateway is also the resolver, and serves the APIs under their real names. The other addresses
+    are: `edge` of the Cloudflare edge, `visitor` of requests on behalf of the host, `name_servers` of the zones' own name servers. `ipv6`
+    is the prefix and the gateway's address, if machines have IPv6.
+    """
 
     bridge: Cloud
     prefix: str
@@ -75,7 +78,7 @@ NETWORKS: dict[Cloud, CloudNetwork] = {
     ),
 }
 
-# Triton has nothing at EC2's metadata address; a machine there must find out at once, not by a time-out.
+# Triton has nothing at EC2's metadata address. A machine there must get an error at once, without a timeout.
 _RULES = f"""
 table inet rollcall {{
   chain input {{ type filter hook input priority 0; iifname "joyent" ip daddr {IMDS} reject with icmp host-unreachable; }}
@@ -90,7 +93,7 @@ def name_for(checkout: Path, instance: str) -> str:
 
 
 def hardware_address(address: str) -> str:
-    """The Ethernet address that belongs to an IPv4 address here: who takes an address over is reached at once."""
+    """Return the Ethernet address for an IPv4 address. A machine that takes an address over is then reached at once."""
     return ":".join(["02", "00", *(f"{int(octet):02x}" for octet in address.split("."))])
 
 
@@ -137,7 +140,7 @@ class Namespace:
             except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
                 errors.append(error)
 
-        # A new thread each time: one that has entered must never serve anyone else.
+        # Use a new thread each time: a thread that has entered the namespace must not run other work.
         thread = threading.Thread(target=inside, name=f"in {self.name}", daemon=True)
         thread.start()
         thread.join()
@@ -193,13 +196,15 @@ class Namespace:
             _command(["bridge", "-n", self.name, "link", "set", "dev", interface, "state", "3" if plugged else "0"])
 
     def pull(self, interface: str) -> None:
-        """Take away a machine's port; one that is not there is no error. The kernel ends a killed machine's network when it comes to
-        it, and until then its successor's port could not have the name."""
+        """Remove a machine's port, if it exists.
+
+        The kernel removes a killed machine's network only some time later. Until then its successor's port could not have the same name.
+        """
         with contextlib.suppress(NamespaceError):
             self._ip("link", "delete", "dev", interface)
 
     def filter(self, name: str, table: str) -> None:
-        """Put `table` (the text of `table inet NAME`, or nothing) in the place of the one of that name, in one transaction."""
+        """Replace the table of that name by `table` (the text of `table inet NAME`, or nothing), in one transaction."""
         # The first line makes the table if there is none, so that the second can remove it.
         self._nft(f"table inet {name} {{}}\ndelete table inet {name}\n{table}")
 
@@ -257,13 +262,13 @@ class Namespace:
 
 
 def _forward() -> None:
-    """The clouds reach each other; /proc/sys/net is that of the thread that opens it."""
+    """Switch on forwarding, so that the clouds reach each other. /proc/sys/net is that of the thread that opens it."""
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1\n")
     Path("/proc/sys/net/ipv4/conf/all/send_redirects").write_text("0\n")
 
 
 def _switch_on_ipv6() -> None:
-    """A new namespace has it as the host has it, where it may be off."""
+    """Switch on IPv6. A new namespace has the host's setting, which may be off."""
     for each in ("all", "default") if HAS_IPV6 else ():
         Path(f"/proc/sys/net/ipv6/conf/{each}/disable_ipv6").write_text("0\n")
 

@@ -1,7 +1,7 @@
-"""What a cloud's firewall does to a machine's packets, as rules of nftables in the clouds' namespace.
+"""Apply a cloud's firewall to machines' packets, by rules of nftables in the clouds' namespace.
 
-Each cloud says what its API holds as `Gate`s; `ruleset` writes them as one table; `Gatekeeper` keeps the namespace in step.
-Both clouds keep state: what belongs to a connection that was let through passes, also after a rule is gone.
+Each cloud returns its firewall rules as `Gate`s. `ruleset` writes them as one table. `Gatekeeper` updates the namespace. Both clouds'
+firewalls are stateful: packets of an accepted connection pass, also after its rule is removed.
 """
 
 from __future__ import annotations
@@ -24,8 +24,11 @@ _FAMILIES = {4: "ip", 6: "ip6"}
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One rule. `peers` are networks; None is anyone, and an empty tuple nobody. `numbers` are ranges of ports, `kinds` ICMP
-    types with their code (None: any); where both are empty, all of the protocol is meant."""
+    """One rule.
+
+    `peers` are networks; None means all, and an empty tuple means none. `numbers` are ranges of ports. `kinds` are ICMP types with their
+    code (None: any). If both are empty, the rule is for all of the protocol.
+    """
 
     allow: bool
     protocol: Protocol
@@ -36,8 +39,10 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Gate:
-    """A machine's firewall. The first line that fits a packet decides; where none does, what comes in is dropped, and what
-    goes out passes if `lets_out`."""
+    """A machine's firewall. The first line that matches a packet decides.
+
+    If no line matches, an incoming packet is dropped, and an outgoing packet passes if `lets_out`.
+    """
 
     machine: str
     addresses: tuple[str, ...]
@@ -47,7 +52,7 @@ class Gate:
 
 
 def ruleset(gates: Iterable[Gate], closed: Sequence[str] = ()) -> str:
-    """The table that does what `gates` say. No machine in the networks `closed` is reached unless there is a gate for it."""
+    """Return the table for `gates`. A machine in the networks `closed` is reached only if it has a gate."""
     chains, to, out = [], [], []
     for number, gate in enumerate(sorted(gates, key=lambda each: each.machine)):
         rules = [rule for line in gate.inbound for rule in _rules(line, "saddr")]
@@ -64,7 +69,7 @@ def ruleset(gates: Iterable[Gate], closed: Sequence[str] = ()) -> str:
         "ct state established,related accept",
         "icmpv6 type { 133, 134, 135, 136 } accept",
     ]
-    # Neither cloud's firewall stands between a machine and its metadata or resolver.
+    # The firewalls of both clouds always allow a machine's metadata and resolver.
     own = [f"ip daddr {IMDS} accept", "meta l4proto { tcp, udp } th dport 53 accept"]
     chains += [
         _chain("passing", "", [*always, *_map("saddr", out), *_map("daddr", to), *shut]),
@@ -144,7 +149,7 @@ def _version(network: str) -> int:
 
 
 class Gatekeeper:
-    """Looks at what the clouds say twice a second, and writes it into the namespace when it has changed."""
+    """A thread that reads the clouds' rules twice a second, and writes them into the namespace when they have changed."""
 
     def __init__(self, namespace: Namespace, gates: Callable[[], Iterable[Gate]], closed: Sequence[str] = ()) -> None:
         self._namespace, self._gates, self._closed = namespace, gates, closed
@@ -174,6 +179,6 @@ class Gatekeeper:
             try:
                 self.look()
             except NamespaceError:
-                # What was in force stays; a namespace that is being taken down refuses too.
+                # The old rules stay in force. A namespace that is being removed refuses new ones too.
                 if not self._stop.is_set():
                     _log.exception("the clouds' firewall rules could not be written")

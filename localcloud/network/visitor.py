@@ -1,4 +1,4 @@
-"""A visitor of the site, on behalf of the host: each request goes to where DNS points at that moment."""
+"""A visitor of the site, on behalf of the host. Each request goes to the address that DNS has at that moment."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from localcloud.network.forward import (
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-# What has no body to send again.
+# Requests without a body can be sent again.
 _REPEATED = ("GET", "HEAD")
 
 
