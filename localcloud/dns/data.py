@@ -1,4 +1,4 @@
-"""What the local DNS server asks of a cloud that holds zones."""
+"""The interface between the local DNS server and a cloud that has zones."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class RecordSet:
 
 @dataclass(frozen=True, kw_only=True)
 class Manner:
-    """How a cloud's name servers answer, where the RFCs leave it to them. The default adds nothing.
+    """How a cloud's name servers answer in points that the RFCs leave open. The default adds nothing.
 
-    `largest_udp` is what a datagram holds at most, by EDNS. `in_random_order`: the values of every set; else those of addresses take
-    turns. `adds_servers`: the zone's NS in the authority section of an answer; `adds_addresses`: those of its targets in the additional
-    section. `hostmaster` is the mailbox in the SOA of a zone that has none of its own.
+    `largest_udp` is the size limit of a datagram, by EDNS. `in_random_order`: the values of every set are in random order; otherwise only
+    addresses rotate. `adds_servers`: the authority section of an answer has the zone's NS. `adds_addresses`: the additional section has the
+    addresses of its targets. `hostmaster` is the mailbox in the SOA of a zone that does not define a SOA.
     """
 
     largest_udp: int = 1232
@@ -37,8 +37,10 @@ class Manner:
 
 
 class ZoneSource(Protocol):
-    """A cloud's zones as its name servers see them (after propagation), names in presentation format. Called often, from many
-    threads: be quick. Where it has a `manner`, its zones are answered so."""
+    """A cloud's zones as its name servers see them (after propagation), with names in presentation format.
+
+    Many threads call it often, so it must be fast. If it has a `manner`, the server answers for its zones in this manner.
+    """
 
     def zones(self) -> tuple[str, ...]:
         """The zones' names, lower case without the final dot."""

@@ -16,7 +16,7 @@ from localcloud.dns.data import RecordSet
 if TYPE_CHECKING:
     from rollcall.rfc2136 import Rfc2136Zone
 
-# A secondary is told of a change at once (RFC 1996).
+# The primary notifies a secondary of a change immediately (RFC 1996), so the refresh is fast.
 _REFRESH_S = 0.3
 # Their own NS records lead to addresses that machines cannot reach.
 _LEFT_OUT = "NS"
@@ -24,7 +24,7 @@ _PIECE = 2**16
 
 
 class Secondaries:
-    """A source of zones for the local name servers: each as its primary has it at most a moment ago."""
+    """A source of zones for the local name servers: each zone as its primary had it at most a moment ago."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -50,7 +50,7 @@ class Secondaries:
         return () if any(each.endswith(f".{name}") for each in found) else None
 
     def _sets(self, zone: str) -> dict[str, tuple[RecordSet, ...]]:
-        """The zone's record sets by their names. A primary that does not answer takes nothing away."""
+        """Return the zone's record sets by name. If the primary does not answer, they stay as they were."""
         with self._lock:
             at, known = self._known.get(zone, (0.0, {}))
             if time.monotonic() - at < _REFRESH_S:
@@ -98,7 +98,7 @@ class Relay:
 
 
 def _copy(source: socket.socket, target: socket.socket) -> None:
-    """Until one side ends; then the other learns of it."""
+    """Copy bytes until one side closes, then close the other."""
     with contextlib.suppress(OSError):
         while piece := source.recv(_PIECE):
             target.sendall(piece)

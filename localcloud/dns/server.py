@@ -1,8 +1,8 @@
-"""An authoritative name server over what the local clouds hold, and the resolver that the machines ask.
+"""An authoritative name server for the zones of the local clouds, and the resolver that the machines ask.
 
-RFC 1034 and 1035; EDNS by RFC 6891, its DO bit by RFC 3225; ANY by RFC 8482. Two personalities: `Authority` answers for its zones only
-(REFUSED for others), each in its cloud's manner; `Resolver` answers the same with RA set and nothing besides, knows the vendors' API
-hosts, and says NXDOMAIN to everything else.
+RFC 1034 and 1035; EDNS by RFC 6891, its DO bit by RFC 3225; ANY by RFC 8482. There are two roles. `Authority` answers only for its zones
+(REFUSED for others), each in its cloud's manner. `Resolver` answers the same with RA set and without additional records, knows the vendors'
+API hosts, and answers NXDOMAIN for all other names.
 """
 
 from __future__ import annotations
@@ -32,15 +32,16 @@ from localcloud.dns.data import Manner, RecordSet, ZoneSource
 from localcloud.network.faults import Faults
 
 _log = logging.getLogger(__name__)
-# Of a zone without a SOA of its own: Cloudflare's, whose zones' DNS settings have it as `min_ttl` below a TTL of 3,600, and whose servers
-# answer `10000 2400 604800 1800`: https://developers.cloudflare.com/dns/additional-options/dns-zone-defaults ,
-# measured in https://github.com/stefanko-ch/Nexus-Stack/pull/819
+# The negative TTL of a zone that does not define a SOA, which are Cloudflare's zones. Their DNS settings have it as `min_ttl` below a TTL
+# of 3,600, and Cloudflare's servers answer `10000 2400 604800 1800`:
+# https://developers.cloudflare.com/dns/additional-options/dns-zone-defaults , measured in
+# https://github.com/stefanko-ch/Nexus-Stack/pull/819
 NEGATIVE_TTL = 1800
 _SOA_TTL = 3600
 _SOA_TIMERS = f"10000 2400 604800 {NEGATIVE_TTL}"
 _PLAIN_UDP = 512
 _PLAIN = Manner()
-# Values that are names of hosts, whose addresses may come along; the name is the last word.
+# The values of these types contain the name of a host as their last word. The addresses of the host may be in the additional section.
 _WITH_TARGET = (dns.rdatatype.SRV, dns.rdatatype.MX, dns.rdatatype.NS, dns.rdatatype.CNAME)
 _LONGEST_CHAIN = 8
 # RFC 8482 section 4.2, with the TTL that Cloudflare gives it.
@@ -48,7 +49,7 @@ _SAYS_LITTLE = RecordSet("", "HINFO", 3789, ('"RFC8482" ""',))
 
 
 class Authority:
-    """Answers from `sources`. `name_servers` maps the names of the zones' servers to their address; `where` is this one's own."""
+    """A server that answers from `sources`. `name_servers` maps names of zones' servers to their address; `where` is its own address."""
 
     recursive = False
 
@@ -63,11 +64,11 @@ class Authority:
         self._sources = tuple(sources)
         self._servers = dict(name_servers)
         self._faults = faults
-        # One for each name, or two names that are asked for in turn would never turn themselves.
+        # One counter for each name: with a common counter, the values of two names that are asked for alternately would not rotate.
         self._turns: defaultdict[str, itertools.count[int]] = defaultdict(itertools.count)
 
     def answer(self, wire: bytes, *, over_tcp: bool = False) -> bytes | None:
-        """The reply to a query; None where a fault swallows it or it is no query."""
+        """Return the reply to a query; None if a fault drops it, or it is not a query."""
         try:
             query = dns.message.from_wire(wire)
         except dns.exception.DNSException:
@@ -105,11 +106,11 @@ class Authority:
         return "/".join((kind, self._where, *named)) if self._where else kind
 
     def _refer_upwards(self, reply: dns.message.Message) -> None:
-        """As a server that has lost the zone: it refers to the root (https://kb.isc.org/docs/aa-00541, RFC 8499 section 7, lame)."""
+        """Refer to the root, as a server does that has lost the zone (https://kb.isc.org/docs/aa-00541, RFC 8499 section 7, lame)."""
         reply.authority.append(self._rrset(dns.name.root, RecordSet(".", "NS", 518400, ("a.root-servers.net.",))))
 
     def _filled(self, reply: dns.message.Message, query: dns.message.Message, over_tcp: bool) -> bytes:
-        """SERVFAIL where a cloud holds a value that cannot be sent: a client that hears nothing would ask again and again."""
+        """Fill in the reply. It is SERVFAIL if a value cannot be sent, because a client without any answer would repeat the query."""
         try:
             self._fill(reply, query.question[0].name, query.question[0].rdtype)
             self._add(reply, query)
@@ -125,7 +126,7 @@ class Authority:
         return _manner_of(zone[1]) if zone else _PLAIN
 
     def _add(self, reply: dns.message.Message, query: dns.message.Message) -> None:
-        """What the cloud's servers send besides an answer: the zone's name servers, and addresses of targets that are in it."""
+        """Add what the cloud's servers send besides an answer: the zone's name servers, and the addresses of targets in the zone."""
         zone = self._zone_of(_text(query.question[0].name))
         if zone is None or self.recursive or not reply.answer or reply.authority or reply.rcode() != dns.rcode.NOERROR:
             return
@@ -157,7 +158,7 @@ class Authority:
         while chain <= _LONGEST_CHAIN:
             zone = self._zone_of(asked)
             if zone is None:
-                # Where an alias leads out of the zones, a resolver goes after it.
+                # A resolver follows an alias that leads out of the zones.
                 if chain == 0 or self.recursive:
                     self._outside(reply, asked, shown, rdtype)
                 return
@@ -200,7 +201,7 @@ class Authority:
         return None
 
     def _refer(self, reply: dns.message.Message, cut: RecordSet, chain: int) -> None:
-        """A referral is no answer of the zone's own."""
+        """Refer to the servers of a delegated zone. The reply is not authoritative."""
         if chain == 0:
             reply.flags &= ~dns.flags.AA
         reply.authority.append(self._rrset(dns.name.from_text(cut.name), cut))
@@ -222,7 +223,7 @@ class Authority:
         return tuple(apex.values())
 
     def _zone_of(self, name: str) -> tuple[str, ZoneSource] | None:
-        """The most specific zone that holds `name`."""
+        """Return the most specific zone that contains `name`."""
         found = [
             (zone, source)
             for source in self._sources
@@ -262,7 +263,7 @@ class Authority:
         besides = len(reply.additional) if reply.answer else 0
         while True:
             try:
-                # Unless told, dnspython shuffles the addresses that we have put in turn.
+                # By default dnspython would shuffle the addresses, which we have rotated.
                 return reply.to_wire(max_size=size, want_shuffle=False)
             except dns.exception.TooBig:
                 if besides:
@@ -279,7 +280,7 @@ class Authority:
 
 
 class Resolver(Authority):
-    """What the machines ask. `hosts` maps names (`*.` in front for all below) to addresses inside the namespace."""
+    """The resolver that the machines ask. `hosts` maps names (`*.` in front for all below) to addresses inside the namespace."""
 
     recursive = True
 
@@ -294,7 +295,7 @@ class Resolver(Authority):
         self._hosts = {**hosts, **name_servers}
 
     def _refer(self, reply: dns.message.Message, cut: RecordSet, chain: int) -> None:
-        """The servers that a zone in here delegates to are none of ours, and cannot be asked."""
+        """Fail for a delegated zone: its servers are not in the sandbox, so they cannot be asked."""
         reply.set_rcode(dns.rcode.SERVFAIL)
 
     def _outside(
@@ -310,7 +311,7 @@ class Resolver(Authority):
 
 
 class Listener:
-    """Serves an Authority on UDP and TCP sockets that were bound before."""
+    """Serve an Authority on UDP and TCP sockets that are bound already."""
 
     def __init__(self, authority: Authority, udp: Sequence[socket.socket], tcp: Sequence[socket.socket]) -> None:
         self._authority = authority
@@ -392,7 +393,7 @@ def _manner_of(source: ZoneSource) -> Manner:
 
 
 def _blank(query: dns.message.Message, manner: Manner) -> dns.message.Message:
-    """A reply with nothing in it. RFC 3225 section 3: the DO bit is copied."""
+    """Return an empty reply to a query. RFC 3225 section 3: the DO bit is copied."""
     reply = dns.message.make_response(query, our_payload=manner.largest_udp)
     if query.ednsflags & dns.flags.DO:
         reply.want_dnssec()
@@ -400,7 +401,7 @@ def _blank(query: dns.message.Message, manner: Manner) -> dns.message.Message:
 
 
 def _refusal(query: dns.message.Message) -> dns.rcode.Rcode | None:
-    """What a query is refused with whatever it asks for, or None."""
+    """Return the response code for a query that is refused for any name, or None."""
     if query.edns > 0:
         return dns.rcode.BADVERS
     if query.opcode() != dns.opcode.QUERY or len(query.question) != 1:
@@ -411,8 +412,10 @@ def _refusal(query: dns.message.Message) -> dns.rcode.Rcode | None:
 
 
 def _ill_formed(wire: bytes) -> bytes | None:
-    """FORMERR to a query whose header can be read and whose rest cannot; nothing to a response, or two servers would
-    answer each other for ever."""
+    """Return FORMERR for a query of which only the header can be read.
+
+    Return nothing for a response; otherwise two servers would answer each other for ever.
+    """
     if len(wire) < 12 or wire[2] & 0x80:
         return None
     return wire[:2] + bytes((0x80 | wire[2] & 0x79, dns.rcode.FORMERR)) + bytes(8)
