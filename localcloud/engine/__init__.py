@@ -30,11 +30,11 @@ LEAST_DISK_MIB = 6000
 
 
 class EngineError(Exception):
-    """There is no way to an engine on this machine; the message names the mend."""
+    """The engine can neither be found nor built on this machine. The message names the fix."""
 
 
 def ensure(say: Callable[[str], None]) -> Path:
-    """The folder with `pulumi` and its Python host. Builds it when there is none; `say` hears of each step."""
+    """Return the folder with `pulumi` and its Python host. Build it if there is none. `say` is called for each step."""
     found = installed()
     if found is not None:
         return found
@@ -48,7 +48,7 @@ def ensure(say: Callable[[str], None]) -> Path:
 
 
 def installed() -> Path | None:
-    """The folder of a `pulumi` on the PATH that is 3.259 or newer and has its Python language host beside it."""
+    """Return the folder of a `pulumi` on the PATH that is 3.259 or newer and has its Python language host beside it."""
     program = shutil.which("pulumi")
     if program is None:
         return None
@@ -68,7 +68,7 @@ def cache() -> Path:
 
 
 def _build(target: Path, say: Callable[[str], None]) -> None:
-    """Into a folder beside the target, which appears whole by a rename."""
+    """Build in a folder beside the target, then rename it, so that the target is always complete."""
     _check_tools(target.parent.parent)
     with tempfile.TemporaryDirectory(dir=target.parent.parent, prefix="engine-building-") as scratch:
         made = Path(scratch) / "bin"
@@ -105,7 +105,7 @@ def _check_tools(folder: Path) -> None:
 
 
 def _go(folder: Path, *words: str) -> str:
-    """Run Go; its result. What else it says (what it fetches and compiles, what is wrong) goes to stderr as it comes."""
+    """Run Go and return its result. Its other output (downloads, compiled packages, errors) goes to stderr immediately."""
     flags = ["-v", "-trimpath", "-ldflags=-s -w"] if words[0] == "build" else []
     env = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false", "GOWORK": "off"}
     command = ["go", words[0], *flags, *words[1:]]
@@ -126,7 +126,7 @@ def _hash_of_inputs() -> str:
 
 @contextlib.contextmanager
 def _alone(lock: Path) -> Iterator[None]:
-    """One build at a time on this machine; the second one finds the first one's result."""
+    """Allow one build at a time on this machine. The second one finds the first one's result."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

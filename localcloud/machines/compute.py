@@ -1,4 +1,4 @@
-"""What a compute API and the hypervisor ask of each other.
+"""The interfaces between a compute API and the hypervisor.
 
 The two compute APIs (EC2 in `localcloud.aws`, CloudAPI in `localcloud.triton`) decide *what* should happen to a machine;
 a `Hypervisor` makes it happen and reports back through the machine's `Observer`. `localcloud.machines.hypervisor` boots containers;
@@ -37,20 +37,20 @@ class Machine:
 
 
 class Observer(Protocol):
-    """What a compute API hears about its machines; called from the hypervisor's threads, never re-entrantly."""
+    """The events that a compute API gets about its machines. The hypervisor's threads call it, never reentrantly."""
 
     def running(self, machine_id: str) -> None:
         """The machine's init has taken over (not: its userdata has run)."""
 
     def stopped(self, machine_id: str) -> None:
-        """The machine is off, whoever turned it off: its API, itself (`poweroff`), or a power cut."""
+        """The machine is off: by its API, by itself (`poweroff`), or by a power cut."""
 
     def failed(self, machine_id: str, reason: str) -> None:
         """The machine could not be started."""
 
 
 class Hypervisor(Protocol):
-    """Runs machines. Every method returns at once; what comes of it is told to the `Observer`. Unknown ids are ignored."""
+    """An interface that runs machines. Every method returns at once; the `Observer` gets the result. Unknown ids are ignored."""
 
     def boot(self, machine: Machine, observer: Observer) -> None:
         """Make the machine's disk if there is none, and start it (also: start again after a stop)."""
@@ -62,18 +62,18 @@ class Hypervisor(Protocol):
         """Shut down and start again; the observer hears `stopped` only if it does not come back."""
 
     def cut_power(self, machine_id: str) -> None:
-        """Kill at once, nothing is told to the guest; the disk stays."""
+        """Kill the machine at once, without notice to the guest. The disk stays."""
 
     def remove(self, machine_id: str) -> None:
         """Cut the power if it runs and remove its disk."""
 
     def printed(self, machine_id: str) -> str:
-        """What the machine has printed on its console, as far as it is kept."""
+        """Return the machine's console output, as far as it is kept."""
         return ""
 
 
 class InstantHypervisor:
-    """Boots nothing: every machine is running (or stopped) `delay` seconds after it was asked for."""
+    """A hypervisor that boots nothing: every machine is running (or stopped) `delay` seconds after the request."""
 
     def __init__(self, delay: float = 0.0, schedule: Callable[[float, Callable[[], None]], None] | None = None) -> None:
         self._delay = delay

@@ -178,7 +178,7 @@ def _rewritten(call: Call, count: int, subnet: Any, root_device: str, default_gr
     fields = [
         (f"SecurityGroupId.{key[len(inner) :]}" if key.startswith(inner) else key, value)
         for key, value in call.form
-        # Which IPv6 address it is, is not moto's to say.
+        # moto does not choose the IPv6 address.
         if not key.startswith(skipped) and not key.endswith("Ipv6AddressCount")
     ]
     given = {key for key, _ in fields}

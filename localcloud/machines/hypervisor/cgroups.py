@@ -49,7 +49,7 @@ class Group:
                 yield from (int(line) for line in listing.read_text().split())
 
     def kill(self) -> None:
-        """SIGKILL to all of it at once; frozen or not (https://docs.kernel.org/admin-guide/cgroup-v2.html)."""
+        """Send SIGKILL to all processes at once, also to frozen ones (https://docs.kernel.org/admin-guide/cgroup-v2.html)."""
         with contextlib.suppress(FileNotFoundError):
             (self.folders[0] / "cgroup.kill").write_text("1")
 
@@ -58,7 +58,7 @@ class Group:
             (self.folders[0] / "cgroup.freeze").write_text("1" if frozen else "0")
 
     def remove(self, patience: float = 5.0) -> bool:
-        """Kill what is in it and remove it; whether that was done within `patience` seconds."""
+        """Kill what is in the group and remove it. Return whether that was done within `patience` seconds."""
         deadline = time.monotonic() + patience
         while True:
             self.kill()

@@ -24,8 +24,8 @@ REBOOT = signal.SIGRTMIN + 5
 # systemd-nspawn's exit code for "start me again" (EX_FORCE_RESTART in its --keep-unit mode).
 REBOOTED = 133
 
-# Runs in a mount namespace of its own, so no mount can outlive the machine, however its end comes about; nor can what
-# systemd-nspawn keeps in /run/systemd/nspawn.
+# This runs in a separate mount namespace. So no mount outlives the machine, however it ends, and neither do systemd-nspawn's files in
+# /run/systemd/nspawn.
 _START = """set -eu
 for group in $1; do echo 0 >"$group/cgroup.procs"; done
 mount -t overlay overlay -o "$2" "$3"
@@ -87,7 +87,7 @@ class Container:
         return self._notifications.fileno()
 
     def read_news(self) -> None:
-        """Take in what nspawn says (sd_notify(3)): who the machine's init is, and when its boot is complete."""
+        """Read nspawn's notifications (sd_notify(3)): the process id of the machine's init, and that its boot is complete."""
         with contextlib.suppress(BlockingIOError):
             while True:
                 text = self._notifications.recv(4096).decode("utf-8", "replace")
@@ -99,7 +99,7 @@ class Container:
 
     @property
     def listening(self) -> bool:
-        """Whether init has taken over: before that the kernel drops every signal that it is sent."""
+        """Return whether init has taken over. Before that the kernel drops every signal to it."""
         return self.leader is not None and POWER_OFF in self.leader.blocks
 
     def ask(self, number: int) -> None:
@@ -110,7 +110,7 @@ class Container:
         self.group.kill()
 
     def finish(self) -> int:
-        """Once it has ended (or is to): its exit code; nothing of it is left."""
+        """End the container if it still runs, and remove all of it. Return its exit code."""
         self.group.kill()
         code = self._popen.wait()
         os.close(self._handle)
@@ -120,7 +120,7 @@ class Container:
 
 
 def enter_command(leader: int, argv: Sequence[str], environment: Mapping[str, str] | None = None) -> list[str]:
-    """The command that runs `argv` inside the machine whose init is `leader`, as root in `/`."""
+    """Return the command that runs `argv` as root in `/` inside the machine that has the init `leader`."""
     variables = {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": "/root",

@@ -31,7 +31,7 @@ class Disk:
 
     @property
     def upper(self) -> Path:
-        """What the machine wrote; it survives stops and power cuts."""
+        """The folder of the machine's own writes. It survives stops and power cuts."""
         return self.folder / "upper"
 
     @property
@@ -55,8 +55,10 @@ class Disk:
         return self.folder / "run"
 
     def prepare(self, machine: Machine) -> None:
-        """Make the directories; the first time also what tells this machine from others. It is off: its address may be
-        another one than at its last boot."""
+        """Create the directories, and the first time also the files that distinguish this machine from others.
+
+        The machine is off, so its address may differ from that of its last boot.
+        """
         for folder in (self.folder / "root", self.folder / "work", self.zonecontrol, self.run):
             folder.mkdir(parents=True, exist_ok=True)
         if not self.upper.exists():
@@ -95,7 +97,10 @@ def machine_files(machine: Machine) -> dict[str, str]:
 
 
 def _ipv6(machine: Machine) -> str:
-    """Neighbours are found from a link-local address. Nobody else has an address of ours, so none is asked about first."""
+    """Return the network settings for IPv6.
+
+    Neighbour discovery needs a link-local address. No other machine has our address, so duplicate detection is off.
+    """
     if not machine.ipv6:
         return "LinkLocalAddressing=no\n"
     prefix, gateway = NETWORKS[machine.cloud].ipv6
@@ -170,7 +175,7 @@ def _trust(image: Image, ca_pem: str) -> dict[str, str]:
     if not ca_pem:
         return {}
     base = image.root / "base"
-    # The image's own openssl, so that the link has the name that the machine's openssl looks for.
+    # Use the image's openssl, so that the link has the name that the machine's openssl expects.
     done = subprocess.run(
         ["chroot", str(base), "openssl", "x509", "-noout", "-hash"],
         input=ca_pem, capture_output=True, text=True, check=False,
@@ -180,7 +185,7 @@ def _trust(image: Image, ca_pem: str) -> dict[str, str]:
     return {
         _BUNDLE: (base / _BUNDLE).read_text() + ca_pem,
         f"etc/ssl/certs/{done.stdout.strip()}.0": ca_pem,
-        # Where update-ca-certificates finds it when it makes the bundle anew.
+        # update-ca-certificates finds it here when it rebuilds the bundle.
         "usr/local/share/ca-certificates/local-clouds.crt": ca_pem,
     }
 

@@ -117,9 +117,9 @@ class NspawnHypervisor(Hypervisor):
     # What people and tests ask for.
 
     def freeze(self, machine_id: str) -> None:
-        """Hang it: nothing of it runs any more, while its API goes on saying that it does.
+        """Freeze a machine: none of its processes runs any more, but its API still says that it runs.
 
-        A kernel that hangs takes no connection either; here the host's kernel would, so the cable is pulled too.
+        A kernel that hangs accepts no connection. Here the host's kernel would accept one, so the machine's port is disconnected too.
         """
         self._do(machine_id, lambda power: power.freeze(True))
         self._namespace.plug(_port(machine_id), plugged=False)
@@ -129,7 +129,7 @@ class NspawnHypervisor(Hypervisor):
         self._do(machine_id, lambda power: power.freeze(False))
 
     def ps(self) -> list[MachineStatus]:
-        """Every machine that has a disk, by id."""
+        """Return every machine that has a disk, by id."""
         with self._lock:
             machines = sorted(self._machines.values(), key=lambda power: power.machine.id)
         return [_status(power) for power in machines]
@@ -160,7 +160,7 @@ class NspawnHypervisor(Hypervisor):
         return run_inside(leader.pid, argv, stdin, timeout)
 
     def close(self) -> None:
-        """Cut every machine's power, and remove all machines and their disks. Observers hear nothing of it."""
+        """Cut every machine's power, and remove all machines and their disks. Observers get no event."""
         with self._lock:
             powers = list(self._machines.values())
             self._machines.clear()
@@ -200,7 +200,7 @@ class NspawnHypervisor(Hypervisor):
             write_record(power.disk.folder.with_suffix(".json"), record)
 
     def _tell_observers(self) -> None:
-        """One thread, so that an observer hears one thing at a time and in order."""
+        """Call observers from one thread, so that an observer gets one event at a time and in order."""
         while (news := self._news.get()) is not None:
             observer, what, machine_id, reason = news
             try:
@@ -269,7 +269,7 @@ def cleanup(machines: Path, patience: float = 10.0) -> list[str]:
 
 
 def check_host() -> None:
-    """HypervisorError, with what mends it, if this host cannot run machines at all."""
+    """Raise HypervisorError, which names the fix, if this host cannot run machines at all."""
     if os.geteuid() != 0:
         raise HypervisorError("root: booting machines needs it. Run it as root.")
     packages = {"systemd-nspawn": "systemd-container", "ip": "iproute2", "nft": "nftables", "nsenter": "util-linux"}

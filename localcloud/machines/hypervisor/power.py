@@ -1,4 +1,4 @@
-"""A machine's power: one thread for each machine that is on, which starts it, watches it and tells what became of it."""
+"""A machine's power: one thread for each machine that is on. It starts the machine, watches it, and reports the result."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Host(Protocol):
         """Pass on to the machine's observer, in order, from another thread."""
 
     def record(self, power: MachinePower) -> None:
-        """Write down what the machine is doing, for whoever comes after this process."""
+        """Write down the machine's state, for a process that cleans up after this one."""
 
     @property
     def slots(self) -> Slots: ...
@@ -50,7 +50,7 @@ class Slots:
         self._changed = threading.Condition()
 
     def take(self, wanted: Callable[[], bool]) -> bool:
-        """Wait for a slot; False, without one, as soon as `wanted()` is false (look again after wake())."""
+        """Wait for a slot. Return False, without one, as soon as `wanted()` is false (it is checked again after wake())."""
         with self._changed:
             self._changed.wait_for(lambda: self._free > 0 or not wanted())
             if not wanted():
@@ -70,7 +70,7 @@ class Slots:
 
 @dataclass
 class _Orders:
-    """What was asked since the thread last looked; guarded by MachinePower's lock."""
+    """The requests since the thread last checked; guarded by MachinePower's lock."""
 
     stop: bool = False
     cut: bool = False
@@ -104,7 +104,7 @@ class MachinePower:
             self._thread.start()
 
     def off(self, *, again: bool = False) -> None:
-        """Ask its init to stop, and with `again` to start anew after that; 90 s later the power is cut."""
+        """Ask its init to stop, and with `again` to start afterwards. After 90 s the power is cut."""
         self._order(_Orders(stop=True, again=again))
 
     def cut(self) -> None:
@@ -121,7 +121,7 @@ class MachinePower:
             self.frozen = frozen
 
     def join(self, patience: float) -> bool:
-        """Wait until it is off; whether it is."""
+        """Wait until it is off. Return whether it is."""
         with self._lock:
             thread = self._thread
         if thread is not None:
@@ -129,7 +129,7 @@ class MachinePower:
         return self._thread is None
 
     def close(self) -> None:
-        """Give back what it holds; it is off and is never used again."""
+        """Release its resources. It is off and is never used again."""
         os.close(self._wake)
 
     def _order(self, order: _Orders) -> None:
@@ -142,7 +142,7 @@ class MachinePower:
         self._host.slots.wake()
 
     def _run(self) -> None:
-        """The thread: boot after boot until the machine stays off."""
+        """Boot the machine again and again until it stays off. This is the thread."""
         reason = ""
         while True:
             code = None
@@ -156,7 +156,7 @@ class MachinePower:
         self._host.tell(self.machine.id, "failed" if reason else "stopped", reason)
 
     def _is_over(self, code: int | None, reason: str) -> bool:
-        """Decide between off and another boot; as one step, so that no order is lost in between."""
+        """Decide between off and another boot. It is one step, so that no request is lost in between."""
         with self._lock:
             orders, self._orders = self._orders, _Orders()
             by_itself = code == REBOOTED and not orders.stop and not orders.cut

@@ -23,12 +23,12 @@ STACKS: dict[str, tuple[str, ...]] = {
     for release in SUITES
     for name, layers in ((release, ("nginx", "base")), (f"{release}-bare", ("base",)))
 }
-# Debian stands in where a stack asks for Ubuntu; the catalogues of the local clouds say so in the image's description.
+# Debian replaces Ubuntu if a stack asks for it. The catalogues of the local clouds say so in the image's description.
 STAND_INS = {"ubuntu-24.04": "debian-12"}
 
 
 class ImageError(Exception):
-    """The image cannot be built or used; the message says why and what mends it."""
+    """The image cannot be built or used. The message has the cause and the fix."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def current(release: str = USUAL) -> Image:
 
 
 def _hash_of_inputs(folder: Path, suite: str = SUITES[USUAL]) -> str:
-    """Of what decides the image's content; what is not in the image (this file, how sources are found) is left out."""
+    """Return the hash of all files that determine the image's content. This file and sources.py do not, so they are left out."""
     digest = hashlib.sha256(suite.encode())
     for path in [folder / "build.py", *sorted((folder / "rootfs").rglob("*"))]:
         if path.is_dir() and not path.is_symlink():
