@@ -1,4 +1,4 @@
-"""`localcloud`: starts, stops and disturbs the local clouds of this checkout."""
+"""The command `localcloud`: start, stop and disturb the local clouds of this checkout."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from localcloud.runtime.control import ControlError, ask
 ROOT = Path(__file__).resolve().parents[2]
 RESOLVER = NETWORKS["aws"].gateway
 READY_WITHIN, GONE_WITHIN = 60.0, 60.0
-# Nothing else of the caller's environment counts: a profile, a proxy or an endpoint in it leads to real clouds.
+# No other variable of the caller's environment is used: a profile, a proxy or an endpoint in it would lead to real clouds.
 PASSED_ON = ("PATH", "HOME", "LANG", "TERM", "TMPDIR", "XDG_CACHE_HOME", "NO_COLOR")
 
 
@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     ):
         commands.add_parser(name, help=text).add_argument("machine", help="id, name or the start of one")
     execute = commands.add_parser("exec", help="run a command inside: exec MACHINE -- COMMAND …")
-    # Told, and not guessed: a pipe that nobody closes would never end.
+    # This is an option, because it cannot be detected: a pipe that is never closed would never end.
     execute.add_argument("-i", "--stdin", action="store_true", help="give the command what comes on standard input")
     execute.add_argument("machine")
     execute.add_argument("argv", nargs="+")
@@ -113,7 +113,7 @@ def _serve(state: Path, chosen: Any) -> int:
 
 
 def _start(state: Path, chosen: Any) -> int:
-    """In a session of its own, so that Ctrl-C at `make up` does not take the machines along."""
+    """Start the daemon in a separate session, so that Ctrl-C at `make up` does not stop the machines."""
     running = _process(state) or _holder(state)
     if running is not None:
         raise ControlError(
@@ -152,7 +152,7 @@ def _start(state: Path, chosen: Any) -> int:
 
 
 def _stop(state: Path, _chosen: Any) -> int:
-    """By the process id that the daemon wrote down, if that is still the same process. What a killed one left goes too."""
+    """Stop the daemon by the process id that it wrote down, if that is still the same process. Remove what a killed one left."""
     running = _process(state) or _holder(state)
     if running is None:
         _clean(state)
@@ -167,7 +167,7 @@ def _stop(state: Path, _chosen: Any) -> int:
 
 
 def _clean(state: Path) -> None:
-    """What a daemon left that was killed: its machines, its namespace, its files."""
+    """Remove what a killed daemon left: its machines, its namespace, its files."""
     written = state / "daemon.json"
     if (state / "machines").exists():
         from localcloud.machines.hypervisor import cleanup
@@ -185,7 +185,7 @@ def _clean(state: Path) -> None:
 
 
 def _process(state: Path) -> tuple[int, str] | None:
-    """The daemon's process id and start time, if it is still the process that wrote them down."""
+    """Return the daemon's process id and start time, if it is still the process that wrote them down."""
     try:
         written = json.loads((state / "daemon.json").read_text())
         found = int(written["pid"]), str(written["started"])
@@ -195,7 +195,7 @@ def _process(state: Path) -> tuple[int, str] | None:
 
 
 def _holder(state: Path) -> tuple[int, str] | None:
-    """The process that holds the state folder: a daemon that has not got so far as to write itself down."""
+    """Return the process that has locked the state folder: a daemon that has not yet written its process id."""
     try:
         with (state / "daemon.lock").open("r+") as lock:
             try:
@@ -213,7 +213,7 @@ def _start_time(process: int) -> str:
 
 
 def _alive(process: int, started: str) -> bool:
-    """Whether this very process still runs: its id may have been given to another one."""
+    """Return whether this same process still runs. Its id may belong to another one now."""
     try:
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -259,7 +259,7 @@ def _exec(state: Path, chosen: Any) -> int:
 
 
 def _run(state: Path, chosen: Any) -> int:
-    """As a client of the services would be: `ROLLCALL_DNS` is a resolver there. Nothing else of the host can be reached."""
+    """Run a command inside the namespace, as a client of the services. `ROLLCALL_DNS` is a resolver there; the host is not reachable."""
     written = json.loads((state / "daemon.json").read_text()) if _process(state) else {}
     if not written.get("namespace"):
         raise ControlError("network: there is none for machines. Start the local clouds without --no-machines.")

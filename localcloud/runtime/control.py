@@ -1,4 +1,4 @@
-"""The daemon's control socket: one JSON request and one JSON reply a connection, for whoever may open the socket (0600)."""
+"""The daemon's control socket: one JSON request and one JSON reply for each connection. Only its owner may open it (0600)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LONGEST = 16 * 2**20
 
 
 class ControlError(Exception):
-    """What was asked for cannot be done; the message is for the user."""
+    """The request cannot be carried out; the message is for the user."""
 
 
 class Controlled(Protocol):
@@ -49,7 +49,7 @@ class ControlServer:
         self._daemon = daemon
         path.unlink(missing_ok=True)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        # A path of a socket holds 107 characters (unix(7)), so bind by a short way to the folder.
+        # The path of a socket has at most 107 characters (unix(7)), so bind by a short path to the folder.
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             self._socket.bind(f"/proc/self/fd/{folder}/{path.name}")
@@ -111,7 +111,7 @@ class ControlServer:
                 reply: dict[str, Any] = {"ok": self._commands[ask["command"]](ask)}
             except (ControlError, FaultError) as wrong:
                 reply = {"error": str(wrong)}
-            except Exception as broken:  # noqa: BLE001 - said to whoever asked, and the daemon goes on
+            except Exception as broken:  # noqa: BLE001 - the client gets the error, and the daemon continues
                 reply = {"error": f"{type(broken).__name__}: {broken}"}
             connection.sendall(json.dumps(reply).encode())
 
@@ -122,13 +122,13 @@ class ControlServer:
         return {"pid": os.getpid(), "rss": rss(), "machines": sizes, "faults": self._daemon.faults.active()}
 
     def _ps(self) -> list[dict[str, Any]]:
-        """What the clouds list, with what runs of it: the two may differ, and then it is the clouds' word that counts."""
+        """Return what the clouds list, and which of it runs. If the two differ, the clouds' list counts."""
         running = {each.id: each for each in self._machines.ps()} if self._daemon.options.machines else {}
         listed = [*listing.instances_of_aws(self._daemon.aws), *listing.machines_of_joyent(self._daemon.datacenters)]
         return [{**each, **_power(running.get(each["id"]))} for each in listed]
 
     def _find(self, name: str) -> str:
-        """A machine's id by its id, its name or the start of its name, where that names one."""
+        """Return a machine's id by its id, its name or the start of its name, if only one machine fits."""
         listed = [each for each in self._ps() if each["state"] not in ("terminated", "deleted")]
         exact = [each["id"] for each in listed if name in (each["id"], each["name"])]
         near = exact or [each["id"] for each in listed if each["name"].startswith(name) or each["id"].startswith(name)]
@@ -153,7 +153,7 @@ def _power(runs: Any) -> dict[str, Any]:
 
 
 def ask(path: Path, command: str, timeout: float = 90.0, **values: Any) -> Any:
-    """What the daemon at this socket answers. Raises ControlError when there is none, or it says no."""
+    """Return what the daemon at this socket answers. Raises ControlError when there is none, or it refuses."""
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     made.settimeout(timeout)
     with made:
@@ -174,7 +174,7 @@ def ask(path: Path, command: str, timeout: float = 90.0, **values: Any) -> Any:
 
 
 def rss() -> int:
-    """Bytes of memory that this process holds."""
+    """Return the bytes of memory that this process uses."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 

@@ -1,8 +1,8 @@
 """`python -m localcloud serve`: all local clouds of one instance in one process of threads.
 
 Listening sockets are made on the host's 127.0.0.1 and inside the instance's own network namespace; nothing connects the
-two. What runs is in `daemon.json` below the state folder (ports, process id, no secret); credentials, made at run time, are
-in files of mode 0600 below `keys/`. The clouds live in memory: when the process ends, so do they, with every machine.
+two. `daemon.json` below the state folder describes what runs (ports, process id, no secret). Credentials are made at run time, and are in
+files of mode 0600 below `keys/`. The clouds are in memory: when the process ends, they end too, with every machine.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # The articles' site. A stack may have another host: see Daemon.site().
 SITE = "www.scalability.expert"
 ACCOUNT = "rollcall"
-# The account's data centres, with their parts of the one network: no two machines have one address.
+# The account's data centres, with their parts of one network, so that no two machines have the same address.
 DATACENTERS = {"local-1": ("203.0.113.10", "203.0.113.129"), "local-2": ("203.0.113.130", "203.0.113.250")}
 # What their operators call the networks: in the first as today's public one does, where each account has a network on its fabric
 # from the start (https://registry.terraform.io/providers/joyent/triton/latest/docs/resources/triton_machine), in the second as
@@ -70,14 +70,17 @@ _log = logging.getLogger("localcloud")
 
 
 class DaemonError(Exception):
-    """The daemon cannot start; the message names the mend."""
+    """The daemon cannot start; the message names the fix."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """`machines` off boots nothing: machines are running `delay` seconds after they were asked for. They get addresses of
-    MANY, so that there may be thousands, and none that is on an interface. `plugins` off leaves it to each stand-in to import what it
-    needs, or to somebody else to prepare a process that has."""
+    """The options of a daemon.
+
+    With `machines` off nothing boots: a machine is running `delay` seconds after the request. It gets an address of MANY, so that there may
+    be thousands, and the address is not on any interface. With `plugins` off the daemon prepares no process for the stand-ins: each one
+    imports what it needs, or another program prepares the process.
+    """
 
     instance: str
     state: Path
@@ -87,7 +90,7 @@ class Options:
 
 
 class Daemon:
-    """Everything that one instance serves. `start()` returns when all of it answers; `stop()` leaves nothing behind."""
+    """All services of one instance. `start()` returns when all of them answer; `stop()` leaves nothing behind."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
@@ -121,7 +124,7 @@ class Daemon:
         from localcloud.cloudflare import Cloudflare
         from localcloud.triton import CloudApi, Names
 
-        # Closed last: who waits for the daemon to end waits for this file to go.
+        # Remove this file last: a program that waits for the daemon to end waits until the file is removed.
         self._closers.append(lambda: (self.options.state / "daemon.json").unlink(missing_ok=True))
         ca = CertificateAuthority(self.options.state / "keys")
         self._closers.append(self._keys.forget)
@@ -186,16 +189,17 @@ class Daemon:
         return [*self.aws.gates(), *(gate for each in self.datacenters for gate in each.gates())]
 
     def _keep_gates(self) -> None:
-        """What the clouds' firewalls say happens to packets. EC2 has no machine without a security group; Triton's machines
-        are open unless their firewall is on."""
+        """Apply the clouds' firewalls to packets.
+
+        Every EC2 machine has a security group. Triton's machines are open unless their firewall is on.
+        """
         if self.options.machines:
             keeper = Gatekeeper(self.namespace, self._gates, [NETWORKS["aws"].prefix, NETWORKS["aws"].ipv6[0]])
             self._closers.append(keeper.stop)
             keeper.start()
 
     def _seed(self) -> None:
-        """Both articles' zones, each with records of somebody else, which nothing of ours may touch; and a default VPC whose owner
-        has asked for IPv6."""
+        """Create the zones of both articles, with foreign records that Rollcall must not change, and a default VPC with IPv6."""
         if HAS_IPV6:
             self.aws.have_ipv6()
         zone = self.cloudflare.add_zone("scalability.expert")
@@ -228,7 +232,7 @@ class Daemon:
         self._serve("", repositories(), [self.namespace.listen(inside, 80)])
 
     def _name_datacenters(self) -> None:
-        """Each lists the others, by the address at which a client of the host reaches it."""
+        """Let each data centre list the others, by the address at which a client on the host reaches it."""
         urls = {
             each.datacenter: self._url(f"cloudapi {each.datacenter}" if at else "cloudapi")
             for at, each in enumerate(self.datacenters)
@@ -269,7 +273,7 @@ class Daemon:
                 self._listen_dns(Authority(sources, servers, self.faults, where), [udp], [tcp])
 
     def follow(self, zone: str, server: str, key: str) -> str:
-        """Answer for a zone as a secondary of `server` (`ADDRESS@PORT` on this machine), to which machines get a way: its address."""
+        """Answer for a zone as a secondary of `server` (`ADDRESS@PORT` on this machine). Return the address at which machines reach it."""
         self.secondaries.add(zone, server, key)
         address, _, port = server.partition("@")
         if not self.options.machines:
@@ -302,7 +306,7 @@ class Daemon:
         self._serve("site", visitor.app, [listen("127.0.0.1")])
 
     def _connect(self, who: str) -> Callable[[str, int], socket.socket]:
-        """How the edge, or the visitor, connects: inside the namespace, from its own address on the cloud's network."""
+        """Return how the edge, or the visitor, connects: inside the namespace, from its own address on the cloud's network."""
 
         def connect(address: str, port: int) -> socket.socket:
             network = next(
@@ -314,12 +318,12 @@ class Daemon:
         return connect
 
     def site(self) -> str:
-        """The host where machines have registered; while there is none, or more than one, SITE."""
+        """Return the host at which machines have registered; SITE if there is none, or more than one."""
         found = self.cloudflare.hosts(PREFIX)
         return found.pop() if len(found) == 1 else SITE
 
     def resolve(self, host: str) -> list[str]:
-        """The A records of `host` as our own name server answers at this moment."""
+        """Return the A records of `host` as the local name server answers now."""
         import dns.message
         import dns.rdatatype
 
@@ -358,7 +362,7 @@ class Daemon:
         fresh.rename(file)
 
     def environment(self) -> dict[str, str]:
-        """What points any client here."""
+        """Return the environment that points any client at the local clouds."""
         key, secret = self._keys.aws
         ports = self._ports
         return {
@@ -381,7 +385,7 @@ class Daemon:
 
 
 def _log_requests(folder: Path) -> None:
-    """One line for each request, in a file of its own that does not grow for ever."""
+    """Log one line for each request to a separate file of limited size."""
     folder.mkdir(parents=True, exist_ok=True)
     handler = logging.handlers.RotatingFileHandler(folder / "access.log", maxBytes=_LOG_BYTES, backupCount=1)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
@@ -392,7 +396,7 @@ def _log_requests(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _prepared(options: Options) -> Iterator[None]:
-    """Have a process that the engine's stand-ins are copies of, where one is wanted."""
+    """Run the process of which the engine's stand-ins are copies, if the options ask for it."""
     plugins = Preloaded(options.state, options.state / "logs" / "plugins.log") if options.plugins else None
     try:
         yield

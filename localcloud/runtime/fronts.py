@@ -1,4 +1,4 @@
-"""What stands between the clouds and a machine: real host names, the metadata address, the package repository."""
+"""The services between the clouds and a machine: real host names, the metadata address, the package repository."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Guest:
 
 
 def by_host(apps: dict[str, WSGIApp]) -> WSGIApp:
-    """The app of the host that a request names, or of a parent domain of it."""
+    """Return an app that selects the app of the host that a request names, or of a parent domain of it."""
 
     def choose(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         host = environ.get("HTTP_HOST", "").partition(":")[0].lower()
@@ -61,7 +61,7 @@ def imds(aws: Any, environ: WSGIEnvironment, start_response: StartResponse) -> I
 
 
 def files(folder: Path) -> WSGIApp:
-    """A package repository, under whatever path a sources.list names."""
+    """Return an app that serves a package repository under any path that a sources.list names."""
 
     def serve(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         file = folder / Path(environ.get("PATH_INFO", "/")).name

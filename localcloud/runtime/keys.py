@@ -1,4 +1,4 @@
-"""The operator's credentials on the local clouds: made anew for each run, in files that only their owner may read."""
+"""The operator's credentials on the local clouds: new ones for each run, in files that only their owner may read."""
 
 from __future__ import annotations
 

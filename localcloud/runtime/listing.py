@@ -19,7 +19,7 @@ def instances_of_aws(aws: Aws) -> list[dict[str, Any]]:
 def _of_aws(instance: Any, region: str) -> dict[str, Any]:
     tags = {tag["key"]: tag["value"] for tag in instance.get_tags()}
     here = instance.public_ip and instance.state != "terminated"
-    # An interface keeps its IPv6 address while nobody can be reached by it.
+    # An interface keeps its IPv6 address also while its machine is off.
     addresses = [instance.public_ip, *instance.nics[0].ipv6_addresses] if here else []
     where = {"cloud": "aws", "region": region}
     return {

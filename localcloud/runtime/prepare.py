@@ -1,5 +1,5 @@
-"""Installs what a sandbox needs, each step cached and skipped when it is up to date. Standard library only: it runs before
-the project's .venv exists.
+"""Install what a sandbox needs. Each step is cached and skipped when it is up to date. It uses the standard library only, because it runs
+before the project's .venv exists.
 
     python3 -m localcloud.runtime.prepare [--only STEP]
 
@@ -42,7 +42,7 @@ LEAST_DISK_MIB = 3000
 
 
 class CannotPrepareError(Exception):
-    """This machine lacks something that we cannot install; the message has the fix."""
+    """This machine lacks something that this program cannot install; the message has the fix."""
 
 
 def cache() -> Path:
@@ -100,7 +100,7 @@ def _venv_package() -> set[str]:
 
 
 def make_venv(step: Step) -> str:
-    # Of pyproject.toml only what is installed counts, which stands before the settings of the checks.
+    # Only the part of pyproject.toml before the settings of the checks affects what is installed.
     package = (ROOT / "pyproject.toml").read_text().partition("[tool.ruff]")[0]
     wanted = hashlib.sha256((ROOT / "requirements-dev.txt").read_bytes() + package.encode()).hexdigest()
     stamp = VENV / "rollcall-requirements"

@@ -1,4 +1,4 @@
-"""What is said of a step: that it has begun, now and then how it goes, and one line with its time at the end.
+"""Report the progress of a step: its start, its state from time to time, and one line with its time at the end.
 
 Standard library only: `localcloud.runtime.prepare` runs before the project's .venv exists. At a terminal the line of a step that goes on is
 written over; elsewhere there is a plain line every 30 s at most. What a step's commands print goes to a log file, which is named
@@ -21,7 +21,7 @@ from typing import TextIO
 EVERY_S = 30.0
 REDRAW_S = 0.5
 POLL_S = 0.1
-# A step that ends within this time has not been worth a line of its own at the beginning.
+# A step that ends within this time gets no line at its beginning.
 SHORT_S = 1.0
 LAST_LINES = 20
 _TAIL_BYTES = 8192
@@ -78,7 +78,7 @@ class Step:
         self._print(f"==> {self.name:<13} {self.seconds:6.1f} s  {result}".rstrip())
 
     def stop(self) -> None:
-        """Leave nothing on the terminal that an error would be written behind."""
+        """Clear the step's line on the terminal, so that an error starts on an empty line."""
         self._erase()
 
     def _draw(self) -> None:
@@ -137,7 +137,7 @@ def _has_ended(process: subprocess.Popen[bytes], within: float) -> bool:
 
 @contextlib.contextmanager
 def ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Whatever happens, the process does not go on alone."""
+    """End the process when the block ends, also after an exception."""
     try:
         yield
     finally:
@@ -158,7 +158,7 @@ def tail(log: Path, lines: int = LAST_LINES) -> list[str]:
             text = file.read().decode(errors="replace")
     except OSError:
         return []
-    # Of a line that was written over, the last state.
+    # Take the last state of a line that was written over.
     plain = (_CONTROL.sub("", each.rstrip("\r").rpartition("\r")[2]).strip() for each in text.split("\n"))
     return [each for each in plain if each][-lines:]
 

@@ -116,7 +116,10 @@ class Sandbox:
         return found
 
     def start(self) -> bool:
-        """Start the local clouds unless they run; forget a stack whose clouds are gone, since their memory is too. Whether they ran."""
+        """Start the local clouds unless they run. Return whether they ran.
+
+        If they did not run, the state of the stack is removed, because its clouds were in memory only.
+        """
         self.state.mkdir(parents=True, exist_ok=True)
         if self.running():
             return True
@@ -133,7 +136,7 @@ class Sandbox:
         return True
 
     def stop(self) -> None:
-        """Stop the local clouds with all their machines; no error when they do not run. Of the state the logs are left."""
+        """Stop the local clouds with all their machines, if they run. The logs in the state folder stay."""
         self.localcloud("stop")
         for each in self.state.glob("*"):
             if each.name in (LOGS, LOCK):
@@ -229,7 +232,7 @@ class Sandbox:
         (self.state / "backend").mkdir(parents=True, exist_ok=True)
         self.pulumi("stack", "select", "--create", self.stack, capture=True)
         if any((self.state / "backend" / ".pulumi" / "locks").rglob("*.json")):
-            # We hold the checkout's own lock, so whoever left this one is dead.
+            # We have the lock of the checkout, so the process that left this lock is dead.
             self.pulumi("cancel", "--yes", "--stack", self.stack, capture=True, check=False)
 
     def write_config(self, tell: Callable[[str], None] = say) -> None:
@@ -245,7 +248,7 @@ class Sandbox:
             tell(f"of {source.name} this leaves out {', '.join(left)}: the local clouds stand for the real ones")
 
     def _bring_operators_key(self) -> None:
-        """The key pair that operators have in their account before a stack names it."""
+        """Create the key pair that operators have in their account before a stack names it."""
         from botocore.exceptions import ClientError
 
         from localcloud.plugins.aws.sdk import client
@@ -273,7 +276,7 @@ class Sandbox:
                         raise
 
     def install_plugins(self) -> None:
-        """The stand-ins, and those plugins that are to be real. Raises SandboxError when one of these cannot be had."""
+        """Install the stand-ins and the chosen real plugins. Raises SandboxError when a real one cannot be installed."""
         from localcloud.plugins import STAND_INS, PluginsError, bring, chosen, install
 
         home = self.state / "pulumi-home"
@@ -291,12 +294,12 @@ class Sandbox:
         return self.state / "plugins"
 
     def as_it_is_up(self) -> Sandbox:
-        """The same with the plugins that it is up with."""
+        """Return the same sandbox with the plugins with which it is up."""
         return replace(self, plugins=self._plugins_file.read_text()) if self._plugins_file.exists() else self
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Hold this instance for ourselves. Raises SandboxError when another one holds it."""
+        """Lock this instance. Raises SandboxError when another process has the lock."""
         self.state.mkdir(parents=True, exist_ok=True)
         path = self.state / LOCK
         with path.open("a+") as lock:
@@ -318,7 +321,7 @@ class Sandbox:
 
 @contextlib.contextmanager
 def _without_the_callers_clouds() -> Iterator[None]:
-    """boto3 reads the environment by itself: a profile or a proxy of the caller's must not lead it elsewhere."""
+    """Hide the caller's environment from boto3, which reads it: a profile or a proxy in it must not lead to real clouds."""
     callers = dict(os.environ)
     for name in set(callers).difference(PASSED_ON):
         del os.environ[name]
@@ -329,7 +332,7 @@ def _without_the_callers_clouds() -> Iterator[None]:
 
 
 def _download(name: str, version: str, home: Path) -> str | None:
-    """Pulumi's own way to a plugin, into the user's PULUMI_HOME; why not, if not."""
+    """Download a plugin as Pulumi does, into the user's PULUMI_HOME. Return the reason if that fails."""
     say(f"plugin {name} {version}: downloading it into {home / 'plugins'}")
     path = os.pathsep.join((engine_folder(), callers_path()))
     env = {**os.environ, "PATH": path, "PULUMI_HOME": str(home), "PULUMI_SKIP_UPDATE_CHECK": "true"}
@@ -444,7 +447,7 @@ def down(sandbox: Sandbox) -> None:
             sandbox._plugins_file.unlink(missing_ok=True)
             step.end("stopped")
         print(_LEFT.format(logs=f".rollcall/{sandbox.instance}/logs", cache=cache()))
-        # Ours until the end: who waited for it finds another file.
+        # The lock is ours until its file is removed: a process that waits for it then finds another file.
         (sandbox.state / LOCK).unlink()
 
 
@@ -489,8 +492,10 @@ def _pointed(sandbox: Sandbox, folder: Path, module: str, *words: str) -> int:
 
 
 def show(sandbox: Sandbox) -> None:
-    """The fleet, the records, and the site answering: what a new user sees after `make up`. Raises SandboxError naming each
-    part that does not answer."""
+    """Show the fleet, the records, and the answers of the site, as a new user sees them after `make up`.
+
+    Raises SandboxError, which names each part that does not answer.
+    """
     outputs = json.loads(sandbox.pulumi("stack", "output", "--json", "--stack", sandbox.stack, capture=True).stdout)
     found = sandbox.environment()
     faults: list[str] = []

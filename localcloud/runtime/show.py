@@ -1,6 +1,6 @@
-"""What `make up` ends with: the stack's machines, its records, and who answers calls and requests.
+"""Show at the end of `make up` the stack's machines, its records, and which machines answer calls and requests.
 
-Each part prints what it finds and returns what failed, in lines for whoever ran it.
+Each part prints what it finds, and returns what failed as lines for the user.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _row(machine: Machine) -> str:
 
 
 def services(directory: Mapping[str, Any], server: str, sample: Sample) -> list[str]:
-    """Each service of the stack: its incarnations, their SRV values, and who answers calls of the sample client."""
+    """Show each service of the stack: its incarnations, their SRV values, and which machines answer the sample client."""
     from rollcall.resolve import Client
 
     client, faults = Client([server]), []
@@ -113,7 +113,7 @@ def serves_site(fleets: Mapping[str, Any]) -> bool:
 
 
 def site(host: str, url: str, server: str) -> list[str]:
-    """The site's records, and who serves requests for its host."""
+    """Show the site's records, and which machines serve requests for its host."""
     print(f"\nDNS, as the zone's name servers answer (dig @{server.replace(':', ' -p ')} {host} A)")
     unknown = _records(server, host)
     visits = [_visited(url, host) for _ in range(REQUESTS)]
@@ -150,17 +150,17 @@ def addresses(server: str, host: str) -> list[str]:
 
 
 def visit(url: str, count: int, host: str = "") -> collections.Counter[str]:
-    """Ask the site `count` times; who served each request (`X-Served-By`), or what went wrong."""
+    """Send `count` requests to the site. Return how often each machine served one (`X-Served-By`), or each error occurred."""
     return collections.Counter(_visited(url, host).by for _ in range(count))
 
 
 def _visited(url: str, host: str) -> Visit:
-    """A request for `host`, unless told for the one that the visitor takes for the site's."""
+    """Send a request for `host`; by default for the host that the visitor takes for the site's."""
     import requests
 
     try:
         with requests.Session() as visitor:
-            # No proxy of the caller's stands between this machine and itself.
+            # Use no proxy of the caller's environment: the address is on this machine.
             visitor.trust_env = False
             named = {"X-Rollcall-Host": host} if host else {}
             reply = visitor.get(url, headers=named, timeout=10, allow_redirects=False)

@@ -1,4 +1,4 @@
-"""What the engine does, said in a few lines: how far it is, what fails, what a roll call says, and the counts at the end.
+"""Report what the engine does in a few lines: its progress, failures, the text of a roll call, and the counts at the end.
 
 The engine writes its events down as they happen (`--event-log`, which the automation API reads as well); what it prints is far more,
 and for the log.
@@ -104,14 +104,14 @@ class Events:
 
 
 def _parsed(line: bytes) -> Any:
-    """None for what is no JSON: what is shown must not fail what is done."""
+    """Return an event, or None for a line that is not JSON: an error in the display must not stop the update."""
     with contextlib.suppress(ValueError):
         return json.loads(line)
     return None
 
 
 class Update:
-    """What has been said and done so far of one `pulumi` command, by its events."""
+    """The state of one `pulumi` command, by its events so far."""
 
     def __init__(self) -> None:
         self.failed = False
@@ -125,7 +125,7 @@ class Update:
         self._changes: Mapping[str, int] | None = None
 
     def add(self, event: Event) -> list[str]:
-        """Take an event in; the lines that are to be shown because of it, each once."""
+        """Process an event. Return the lines to show because of it, each once."""
         if said := event.get("diagnosticEvent"):
             return self._diagnostic(said)
         if summary := event.get("summaryEvent"):
@@ -138,7 +138,7 @@ class Update:
         return []
 
     def headline(self) -> str:
-        """How far it is."""
+        """Return the progress as one line."""
         if seen := {*self._done, *self._broken, *self._going}:
             total = max(len(self._planned), len(seen))
             names = [_named(urn) for urn, _ in self._going]
@@ -152,7 +152,7 @@ class Update:
         return f"finding out what changes: {len(self._planned)} so far"
 
     def counts(self) -> str:
-        """What came of it: the engine's own counts."""
+        """Return the result: the engine's own counts."""
         words = _PLANNED if self._planning else _DONE
         found = {words[op]: count for op, count in (self._changes or {}).items() if op in words and count}
         return ", ".join(f"{found[word]} {word}" for word in words.values() if word in found) or "nothing"
