@@ -1,6 +1,6 @@
-"""Stand-ins for the vendors' plugins, which no package registry has: the resource types that Rollcall uses, and no others.
+"""Stand-ins for the vendors' plugins, which no package registry has. They have only the resource types that Rollcall uses.
 
-They are started by the engine like any plugin, from a PULUMI_HOME of the sandbox. The program knows nothing of them.
+The engine starts them like any plugin, from the sandbox's PULUMI_HOME. The program does not know of them.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ STAND_INS = ("aws", "cloudflare", "command")
 
 
 class PluginsError(Exception):
-    """The plugins that were asked for cannot be had; the message names the mend."""
+    """The requested plugins are not available; the message names the fix."""
 
 
 def chosen(words: str) -> frozenset[str]:
-    """Which of them are to be real: `stand-in`, `real`, or names as in `cloudflare,command`. Raises PluginsError."""
+    """Return which plugins are real ones, for `stand-in`, `real`, or names as in `cloudflare,command`. Raises PluginsError."""
     real = frozenset() if words == "stand-in" else frozenset(STAND_INS if words == "real" else words.split(","))
     if unknown := real - set(STAND_INS):
         names = ", ".join(sorted(unknown))
@@ -29,14 +29,14 @@ def chosen(words: str) -> frozenset[str]:
 
 
 def folder_of(name: str) -> str:
-    """What the engine calls the folder of a plugin in the version of its SDK."""
+    """Return the engine's name for the folder of a plugin in the version of its SDK."""
     return f"resource-{name}-v{version(f'pulumi-{name}')}"
 
 
 def bring(home: Path, users: Path, which: Collection[str], acquire: Callable[[str, str], str | None]) -> None:
-    """Link what is in the vendors' own plugins, from the user's PULUMI_HOME `users`, into folders of `home`.
+    """Link the files of the vendors' own plugins, from the user's PULUMI_HOME `users`, into folders of `home`.
 
-    The folders themselves are no links: the engine looks at directories only, and a link is none to it
+    The folders themselves are not links: the engine reads directories only, and it does not follow a link
     (https://github.com/pulumi/pulumi/blob/master/sdk/go/common/workspace/plugins.go, GetPluginsFromDir).
 
     One that is not there is acquired first: `acquire(name, version)` puts it into `users` and says why not, if not. Raises
@@ -65,7 +65,7 @@ def bring(home: Path, users: Path, which: Collection[str], acquire: Callable[[st
 
 
 def _remove(folder: Path) -> None:
-    """Remove a plugin of the sandbox; of one that is links only these."""
+    """Remove a plugin of the sandbox. If it consists of links, remove only the links."""
     if folder.is_symlink():
         folder.unlink()
     shutil.rmtree(folder, ignore_errors=True)
@@ -86,7 +86,7 @@ def install(home: Path, python: Path, which: Collection[str] = STAND_INS) -> Non
     for name in STAND_INS:
         folder = home / "plugins" / folder_of(name)
         launcher = folder / f"pulumi-resource-{name}"
-        # What is written over a link would be written into the user's own plugin.
+        # Remove it first: writing through a link would change the user's own plugin.
         _remove(folder)
         if name not in which:
             continue

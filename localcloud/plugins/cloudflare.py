@@ -32,9 +32,9 @@ from localcloud.plugins.values import secret
 
 _URL = "https://api.cloudflare.com/client/v4"
 _TIMEOUT = 30
-# How the provider's client tries again (https://github.com/cloudflare/cloudflare-go/blob/main/internal/requestconfig/requestconfig.go,
-# shouldRetry and retryDelay), as often as the provider has it: after a lost connection and at these statuses, by Retry-After or
-# after twice the time each time.
+# Retries as in the provider's client (https://github.com/cloudflare/cloudflare-go/blob/main/internal/requestconfig/requestconfig.go,
+# shouldRetry and retryDelay), and as many as the provider sets: after a lost connection and at these statuses, by Retry-After or with a
+# delay that doubles each time.
 _TRIES = 11
 _AGAIN = (408, 409, 429)
 _FIRST_S, _LONGEST_S, _ASKED_AT_MOST_S = 0.5, 8.0, 60.0
@@ -71,7 +71,7 @@ class Api:
         raise PluginError(f"cloudflare: {method} {path}: HTTP {reply.status_code}: {said}")
 
     def _asked(self, method: str, path: str, body: Any, query: Mapping[str, Any] | None) -> requests.Response:
-        """Return the answer that is not to be asked for again, or the last one."""
+        """Return the first answer that needs no retry, or the last one."""
         for tried in range(_TRIES):
             reply, failed = None, None
             try:
@@ -97,7 +97,7 @@ def _delay_s(reply: requests.Response | None, tried: int) -> float:
 
 
 class Resource(Type):
-    """The provider's delete fails at any answer but success, also for what is gone (resource.go of any type, Delete)."""
+    """A resource of Cloudflare. As in the provider, a delete fails for an object that does not exist (resource.go of any type, Delete)."""
 
     deletes_what_is_gone = False
 
@@ -301,7 +301,7 @@ class AccountToken(ApiToken):
 
 
 def _condition(given: Values | None) -> dict[str, Any] | None:
-    """Which addresses a token may be used from; Pulumi has lists in the plural."""
+    """Return the addresses from which a token may be used. Pulumi's names of lists are in the plural."""
     found = (given or {}).get("requestIp")
     if not found:
         return None
@@ -321,7 +321,7 @@ def _policy_input(policy: Values) -> dict[str, Any]:
 
 
 class OriginCaCertificate(Resource):
-    """Every change is a new certificate; a delete revokes it, and what was revoked is gone."""
+    """Every change makes a new certificate. A delete revokes it, and a revoked certificate counts as deleted."""
 
     token = "cloudflare:index/originCaCertificate:OriginCaCertificate"
     inputs = {

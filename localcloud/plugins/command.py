@@ -38,7 +38,7 @@ class _Command(Type):
         return secrets.token_hex(16), self._run("create", given, {})
 
     def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:
-        """A command has nothing to look at: the state is what there is."""
+        """Return the state: there is no object in a cloud that could be read."""
         if not state:
             raise PluginError("command: a command cannot be imported")
         return {key: state[key] for key in ("stdout", "stderr") if key in state}, {}
@@ -93,7 +93,7 @@ class LocalCommand(_Command):
 
 
 class RemoteCommand(_Command):
-    """By the machine's own ssh. A host that does not answer is tried `dialErrorLimit` times (10 unless told, 0 for ever)."""
+    """A command by the machine's own ssh. If a host does not answer, it is tried `dialErrorLimit` times (default 10, 0 for ever)."""
 
     token = "command:remote:Command"
     inputs = {**_Command._common, "connection": mapping(required=True)}
@@ -132,7 +132,7 @@ class RemoteCommand(_Command):
             "-oStrictHostKeyChecking=accept-new",
             "-oUserKnownHostsFile=/dev/null",
             f"-oConnectTimeout={int(to.get('perDialTimeout') or 15)}",
-            # By name: a value would be seen by all in the list of processes. The server must accept it (AcceptEnv).
+            # Pass only the name: all users could see a value in the list of processes. The server must accept it (AcceptEnv).
             *(f"-oSendEnv={name}" for name in sorted(environment)),
         ]
         with tempfile.NamedTemporaryFile("w", prefix="rollcall-key-") as key:

@@ -1,8 +1,8 @@
 """Start a stand-in as the engine starts any plugin: `launch.py STATE NAME [ENGINE]`. Runs without any package, in milliseconds.
 
-The local clouds keep a process in which the stand-ins' packages are imported already (localcloud.plugins.preloaded). It is asked for
-a copy of itself, with our environment and our output; this process then only waits, and the copy ends with it. Where there is no such
-process, the stand-in is started here.
+The local clouds have a process in which the stand-ins' packages are imported already (localcloud.plugins.preloaded). This program asks it
+for a copy of itself with the same environment and output. Then this process only waits, and the copy ends with it. If there is no such
+process, the stand-in starts here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CODE = Path(__file__).resolve().parent.parent.parent
 
 
 def ask(path: Path, name: str, arguments: Sequence[str]) -> int | None:
-    """Run the stand-in in a copy of the prepared process until it ends. Return its exit code; None if nobody answers."""
+    """Run the stand-in in a copy of the prepared process until it ends. Return its exit code; None if there is no such process."""
     asked = {"name": name, "arguments": list(arguments), "environment": dict(os.environ), "folder": str(Path.cwd())}
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         try:
@@ -42,7 +42,7 @@ def ask(path: Path, name: str, arguments: Sequence[str]) -> int | None:
 
 
 def main(words: Sequence[str]) -> NoReturn:
-    # Whoever started the engine may have it ignored.
+    # The parent of the engine may have set the signal to be ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     state, name, *arguments = words
     code = ask(Path(state) / SOCKET, name, arguments)

@@ -78,14 +78,14 @@ def copy_for_each(path: Path, run: Run) -> None:
                 if os.fork() == 0:
                     server.close()
                     _become(connection, run)
-    # The next local clouds of this folder may have theirs there already.
+    # The next local clouds in this folder may have created their socket already.
     with contextlib.suppress(OSError):
         if path.stat().st_ino == ours:
             path.unlink()
 
 
 def _become(connection: socket.socket, run: Run) -> NoReturn:
-    """Be what is asked for, and end with the process that asks."""
+    """Run what the caller asks for, and end together with the caller."""
     code = 1
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""What a resource type of a stand-in is: a table of its inputs, and what it does with a client of its cloud.
+"""The resource types of a stand-in: a table of inputs, and methods that use a client of the cloud.
 
 A type's inputs are checked as the real plugin does: an unknown one is refused by name, a required one that is missing too.
 Each input says whether a change is made in place or replaces the resource (the provider's ForceNew).
@@ -27,11 +27,11 @@ UNKNOWN = UnknownValue()
 
 
 class PluginError(Exception):
-    """What a cloud refused, or what a stand-in cannot do; the message is for the user."""
+    """A cloud refused a request, or the stand-in does not support it. The message is for the user."""
 
 
 class GoneError(Exception):
-    """The resource is not there any more."""
+    """The resource no longer exists."""
 
 
 class PartialError(Exception):
@@ -45,7 +45,7 @@ class PartialError(Exception):
 
 @contextmanager
 def keeping(identity: str, outputs: Values | None = None) -> Iterator[None]:
-    """Around what a `create` still does once the resource exists: whatever it raises, the resource is not forgotten."""
+    """Guard the part of a `create` after the resource exists: if it raises, the engine still keeps the resource."""
     try:
         yield
     except Exception as error:
@@ -119,11 +119,11 @@ class Type:
         raise NotImplementedError
 
     def completed(self, given: Values) -> Values:
-        """The inputs with what the plugin's settings add to them, as the cloud is told them; the state keeps them as given."""
+        """Return the inputs with the additions of the plugin's settings, as the cloud gets them. The state keeps the given inputs."""
         return given
 
     def known(self, state: Values) -> Values:
-        """An old state with what was added to its inputs then."""
+        """Return an old state with the additions that its inputs got then."""
         return state
 
     def own(self, now: Values, before: Values) -> Values:
@@ -174,7 +174,7 @@ class Type:
         found = {}
         for key, spec in self.inputs.items():
             before, after = old.get(key), new.get(key)
-            # What is not known yet is a change, and nothing that `same` can look into.
+            # A value that is not known yet counts as a change, because `same` cannot compare it.
             if after is None and spec.computed:
                 continue
             if not unknown_in(after) and self.same(key, before, after):

@@ -23,7 +23,7 @@ def run(name: str, arguments: Sequence[str]) -> int:
         print(f"usage: serve {'|'.join(STAND_INS)}", file=sys.stderr)
         return 2
     engine = next((each for each in arguments if not each.startswith("-")), "")
-    # An engine that is interrupted, or that has failed, interrupts its plugins.
+    # An engine interrupts its plugins when it is interrupted or has failed.
     with contextlib.suppress(KeyboardInterrupt):
         serve(import_module(f"localcloud.plugins.{name}").PLUGIN, version(f"pulumi-{name}"), engine)
     return 0

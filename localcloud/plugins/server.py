@@ -31,8 +31,10 @@ _KINDS = {
 
 
 class Plugin:
-    """A plugin: its types, its functions, the configuration keys it takes, and what its clients raise. Another value of a key in
-    `moving` is another place, where everything is made anew (the bridge's ForcesProviderReplace)."""
+    """A plugin: its types, its functions, its configuration keys, and the exceptions of its clients.
+
+    If a key in `moving` changes, all resources of the provider are replaced (the bridge's ForcesProviderReplace).
+    """
 
     name: str
     types: Sequence[type[Type]]
@@ -48,7 +50,7 @@ class Plugin:
         raise NotImplementedError
 
     def explained(self, error: Exception) -> str | None:
-        """What a client's error says to a user; None for one that is not a client's."""
+        """Return the text of a client's error for a user; None for any other error."""
         return None
 
 
@@ -82,7 +84,7 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):  # type: ignore[misc
         changed = before != request.news
         changes = provider_pb2.DiffResponse.DIFF_SOME if changed else provider_pb2.DiffResponse.DIFF_NONE
         old, new = received(before), received(request.news)
-        # Whatever was made with the provider is made anew with it.
+        # All resources of a provider are replaced with it.
         replaces = [key for key in self._plugin.moving if old.get(key) != new.get(key)]
         return provider_pb2.DiffResponse(changes=changes, replaces=replaces)
 
@@ -204,7 +206,7 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):  # type: ignore[misc
             return self._client
 
     def _guarded(self, context: Any, action: Callable[[], Any]) -> Any:
-        """What `action` returns, or None after the engine was told why not. PartialError goes through."""
+        """Return what `action` returns, or None after the error is reported to the engine. PartialError passes through."""
         try:
             return action()
         except PartialError:
@@ -299,7 +301,7 @@ def serve(plugin: Plugin, version: str, engine: str = "") -> None:
 
 
 def _answers(address: str) -> bool:
-    """A killed engine ends nobody, and its plugins would be there for ever."""
+    """Return whether the engine answers. A killed engine cannot end its plugins, so they must end themselves."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_HEARTBEAT).close()

@@ -43,7 +43,7 @@ def sent(values: Mapping[str, Any]) -> struct_pb2.Struct:
 
 
 def secret(value: Any) -> dict[str, Any]:
-    """An output that is to be encrypted in the state."""
+    """Return an output that the engine encrypts in the state."""
     return {_SIGNATURE: _SECRET, "value": value}
 
 

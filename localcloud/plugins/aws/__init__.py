@@ -50,7 +50,7 @@ class Aws(Plugin):
     name = "aws"
     types = (*ec2.TYPES, *iam.TYPES, *route53.TYPES, *s3.TYPES, *ssm.TYPES)
     functions = {**functions.FUNCTIONS, "aws:route53/getZone:getZone": route53.get_zone}
-    # Those of the SDK's configuration (pulumi_aws.config) that say who asks whom; of the others the stand-in would make nothing.
+    # The settings of the SDK (pulumi_aws.config) that select credentials and endpoints. The stand-in would ignore the others.
     settings = (
         "region",
         "profile",

@@ -1,4 +1,4 @@
-"""What the AWS types share: the region, tags both ways, and what AWS says when something is gone."""
+"""The common parts of the AWS types: the region, tags in both directions, and AWS's codes for a missing object."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def from_tags(tags: Sequence[Mapping[str, str]] | None) -> dict[str, str]:
 
 @contextmanager
 def gone_on(*codes: str) -> Iterator[None]:
-    """Turns AWS's word for "not there" into GoneError."""
+    """Translate AWS's codes for a missing object into GoneError."""
     from botocore.exceptions import ClientError
 
     try:

@@ -1,7 +1,8 @@
-"""Who the provider is: from its settings first and the environment second, then role by role.
+"""The provider's credentials: from its settings first, from the environment second, then role by role.
 
-The order is that of aws-sdk-go-base, on which the real provider stands (aws_config.go, credentials.go): keys that are told count alone;
-else the profile, without the environment's keys where one is told; a token of an identity in the place of that; then the roles.
+The order is that of aws-sdk-go-base, which the real provider uses (aws_config.go, credentials.go). Keys in the settings are used alone.
+Otherwise the profile is used, and if the settings name one, the environment's keys are ignored. A web identity token replaces the profile.
+Then the roles are assumed.
 https://registry.terraform.io/providers/hashicorp/aws/latest/docs#authentication-and-configuration
 """
 
@@ -19,7 +20,7 @@ from localcloud.plugins.resource import PluginError
 
 _UNITS = {"h": 3600, "m": 60, "s": 1}
 _EARLY_S = 300.0
-# Of AssumeRole, by the provider's words; `duration`, `tags` and `policyArns` have other forms.
+# Parameters of AssumeRole by the provider's names. `duration`, `tags` and `policyArns` have other forms.
 _WORDS = {
     "sessionName": "RoleSessionName",
     "externalId": "ExternalId",
@@ -33,7 +34,7 @@ _OF_A_TOKEN = _BOTH | {"webIdentityToken", "webIdentityTokenFile"}
 
 
 def plain(value: Any) -> Any:
-    """A setting that is no text comes as JSON, from the stack's configuration and from the SDKs alike."""
+    """Return a setting as a value. A setting that is not a text comes as JSON, from the stack's configuration and from the SDKs."""
     return json.loads(value) if isinstance(value, str) and value[:1] in ("[", "{") else value
 
 
@@ -48,11 +49,11 @@ class Account:
 
     @property
     def are_new(self) -> bool:
-        """Whether they have to be found, so that clients with them are of no more use."""
+        """Whether the credentials must be found again, so that clients with the old ones must be replaced."""
         return not self._keys or time.time() > self._until - _EARLY_S
 
     def keys(self) -> dict[str, str]:
-        """As boto3 takes them. Raises PluginError."""
+        """Return the credentials in the form of boto3. Raises PluginError."""
         if self.are_new:
             self._until = float("inf")
             self._keys = self._found()
@@ -124,7 +125,7 @@ class Account:
         return _as_boto(made["AccessKeyId"], made["SecretAccessKey"], made["SessionToken"])
 
     def _check_account(self) -> None:
-        """Only where a list is told: the provider asks who it is in any case, and says so only then."""
+        """Check the account, if the settings have a list. The real provider always reads its account, but reports it only then."""
         allowed = self._settings.get("allowedAccountIds") or ()
         forbidden = self._settings.get("forbiddenAccountIds") or ()
         if allowed or forbidden:
@@ -157,7 +158,7 @@ def _arguments(told: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_keys(told: Mapping[str, Any], known: set[str], where: str) -> None:
-    """The bridge refuses a property that the provider's schema has not."""
+    """Refuse a property that the provider's schema does not have, as the bridge does."""
     for key in sorted(set(told) - known):
         raise PluginError(f"aws: {where}: an unexpected argument {key!r} was provided")
     if not told.get("roleArn"):

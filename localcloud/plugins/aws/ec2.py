@@ -100,7 +100,7 @@ class SecurityGroup(Regional):
         return found
 
     def _set_rules(self, identity: str, given: Values) -> None:
-        """The rules that are given, and no others: not even the one that AWS makes at first, which lets all out."""
+        """Set exactly the given rules. Remove also the first one of AWS, which allows all outgoing traffic."""
         ec2, found = self.api.client("ec2"), self._describe(identity)
         for key, api, revoke, allow in (
             ("ingress", "IpPermissions", ec2.revoke_security_group_ingress, ec2.authorize_security_group_ingress),
@@ -425,7 +425,7 @@ class InstanceState(Regional):
         return {}
 
     def delete(self, identity: str, state: Values) -> None:
-        """Nothing: only the watching ends."""
+        """Do nothing: the instance stays as it is."""
 
 
 def _describe(api: Any, identity: str) -> Mapping[str, Any]:
@@ -442,7 +442,7 @@ def _describe(api: Any, identity: str) -> Mapping[str, Any]:
 
 
 def _wait(api: Any, identity: str, *states: str) -> Mapping[str, Any]:
-    """The instance once it is in one of `states`. Raises PluginError as soon as it cannot come to any of them."""
+    """Wait until the instance is in one of `states`, and return it. Raises PluginError as soon as it cannot reach any of them."""
     wanted, end = " or ".join(states), time.monotonic() + _PATIENCE
     while True:
         try:
@@ -470,7 +470,7 @@ def _root_volume(found: Mapping[str, Any]) -> str:
 
 
 def _user_data(given: Values) -> bytes:
-    """As it is: boto3 encodes it itself."""
+    """Return the user data without Base64, because boto3 encodes it."""
     return base64.b64decode(given["userDataBase64"]) if given.get("userDataBase64") else str(given["userData"]).encode()
 
 

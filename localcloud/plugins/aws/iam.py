@@ -324,7 +324,7 @@ class AccessKey(Type):
     def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:
         iam = self.api.client("iam")
         with gone_on(_GONE):
-            # An import knows the key, but not whose it is.
+            # An import has the key, but not its user.
             user = state.get("user") or iam.get_access_key_last_used(AccessKeyId=identity)["UserName"]
             keys = iam.list_access_keys(UserName=user)["AccessKeyMetadata"]
         found = next((each for each in keys if each["AccessKeyId"] == identity), None)

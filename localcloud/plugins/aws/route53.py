@@ -64,7 +64,7 @@ def _full(name: str, zone: str) -> str:
 
 
 def _wait(api: Any, info: Values | None) -> None:
-    """Until the change has reached all name servers; the first look is at once, since the local one is quick."""
+    """Wait until the change has reached all name servers. The first check is immediate, because the local Route53 is fast."""
     pause, end = 0.2, time.monotonic() + _PATIENCE
     while info is not None and info["Status"] != "INSYNC":
         if time.monotonic() > end:
@@ -244,7 +244,7 @@ class Record(Type):
         return self._outputs(new, zone)
 
     def delete(self, identity: str, state: Values) -> None:
-        """Whatever the set's values are now. One that changes at the same moment is left, as the provider does it."""
+        """Delete the record set with its present values. As with the real provider, a set that changes at the same moment stays."""
         from botocore.exceptions import ClientError
 
         _, found = self._find(state if state.get("type") else _parsed(identity))
@@ -334,7 +334,7 @@ def _set(given: Values, zone: str) -> dict[str, Any]:
 
 
 def _inputs(found: Values) -> dict[str, Any]:
-    """ResourceRecordSet -> inputs, None for what it has not."""
+    """ResourceRecordSet -> inputs, with None for what it does not have."""
     values = [each["Value"] for each in found.get("ResourceRecords") or ()]
     if found["Type"] in _QUOTED:
         values = [each[1:-1] if len(each) > 1 and each[0] == each[-1] == '"' else each for each in values]

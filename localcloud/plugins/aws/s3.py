@@ -162,7 +162,7 @@ class BucketVersioning(_Companion):
         return {"versioningConfiguration": {"status": status}}
 
     def remove(self, bucket: str) -> None:
-        """A bucket that was versioned cannot be as if it had never been."""
+        """Suspend versioning: a bucket that was versioned cannot become unversioned again."""
         self._set(bucket, "Suspended")
 
     def faults(self, given: Values) -> list[tuple[str, str]]:
@@ -296,7 +296,7 @@ class BucketObjectv2(Regional):
         return self._outputs(new, s3.head_object(**where))
 
     def delete(self, identity: str, state: Values) -> None:
-        """With all of its versions, as the provider does it where the bucket has such."""
+        """Delete the object with all of its versions, as the provider does if the bucket has versions."""
         s3, bucket, key = self.api.client("s3"), state["bucket"], state["key"]
         with gone_on("NoSuchBucket", "NoSuchKey"):
             if not state.get("versionId"):
@@ -308,7 +308,7 @@ class BucketObjectv2(Regional):
                         s3.delete_object(Bucket=bucket, Key=key, VersionId=each["VersionId"])
 
     def completed(self, given: Values) -> Values:
-        """Of `overrideProvider` the default tags count, in the place of the provider's."""
+        """Return the inputs with tags. The default tags of `overrideProvider` replace those of the provider."""
         told = (given.get("overrideProvider") or {}).get("defaultTags")
         if told is None:
             return super().completed(given)
@@ -352,7 +352,7 @@ class BucketObjectv2(Regional):
 
 
 def _nested(given: Values, key: str, known: set[str] | frozenset[str]) -> Iterator[tuple[str, str]]:
-    """Options within an input that the stand-in would do nothing for."""
+    """Yield the options within an input that the stand-in would ignore."""
     value = given.get(key)
     for each in value if isinstance(value, list) else [value]:
         if isinstance(each, Mapping):
