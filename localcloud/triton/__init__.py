@@ -1,4 +1,4 @@
-"""Joyent's Triton on this machine: CloudAPI as a WSGI app, and the machines that it makes run."""
+"""Joyent's Triton on this machine: CloudAPI as a WSGI app, and the machines that it controls."""
 
 from __future__ import annotations
 
@@ -29,12 +29,11 @@ _JOYENTS = Names()
 class CloudApi:
     """One account in one data centre, in memory; a `localcloud.machines.compute.Observer`. Thread-safe.
 
-    `provisioning` and `job_delay` are how long a machine's provisioning and each other job take, in seconds, beside what
-    the hypervisor needs (npm's `triton` misses jobs that are done before it looks at its watch). `throttle` None answers
-    as fast as it can. `quota` limits the number of machines. Public addresses come from `public_range`, of it those from
-    the first to the last of `addresses` where that is told; with `pool` each public network is a pool of two. `networks` is
-    what there is and how it is called; a package may be used on a fabric if its name begins with one of `fabric_packages`, and
-    without these any may. `cns`: Triton CNS is on. Switches of `faults`: `readonly[=SECONDS]`,
+    `provisioning` and `job_delay` are how many seconds a machine's provisioning and each other job take, in addition to the hypervisor's
+    time (npm's `triton` misses jobs that end before it reads its clock). With `throttle` None there is no rate limit. `quota` limits the
+    number of machines. Public addresses come from `public_range`; `addresses` limits them to those between its first and last. With `pool`
+    each public network is a pool of two. `networks` are the networks and their names. A package may be used on a fabric if its name begins
+    with one of `fabric_packages`; without these, all may. `cns`: Triton CNS is on. Switches of `faults`: `readonly[=SECONDS]`,
     `failed-provisioning[=REASON]`, `failed-image[=REASON]`, `capacity`, `skew=SECONDS`.
     """
 
@@ -81,13 +80,13 @@ class CloudApi:
         return self._store.id
 
     def add_key(self, name: str, openssh_public_key: str, user: str | None = None) -> str:
-        """A key of the account, or of its sub-user `user`; its MD5 fingerprint. Raises ApiError for a text that is no key."""
+        """Add a key to the account, or to its sub-user `user`. Return its MD5 fingerprint. Raises ApiError for an invalid key."""
         with self._store.lock:
             ring = self._store.user(user).keys if user is not None else self._store.keys
             return ring.add(name, openssh_public_key).fingerprint
 
     def add_user(self, login: str, *, administrator: bool = False) -> str:
-        """A sub-user; its id. Only an administrator may do anything."""
+        """Add a sub-user and return its id. Only an administrator has any permission."""
         with self._store.lock:
             now = self._clock()
             user = User(login, f"{login}@rollcall.invalid", administrator, created=now, updated=now)
@@ -104,17 +103,17 @@ class CloudApi:
             return machine_id in self._store.machines
 
     def add_datacenter(self, name: str, url: str) -> None:
-        """Another data centre that the account is in, as this one lists it."""
+        """Add another data centre of the account to this one's list."""
         with self._store.lock:
             self._store.datacenters[name] = url
 
     def disable(self, disabled: bool = True) -> None:
-        """Disable the account, as its operator may: everything is then 403."""
+        """Disable the account, as its operator may. Every request then gets 403."""
         with self._store.lock:
             self._store.disabled = disabled
 
     def share_image(self, name: str, version: str) -> str:
-        """An image of another account that is shared with ours; its id."""
+        """Add an image of another account that is shared with ours. Return its id."""
         image = catalogue.Image(
             name, version, "debian-12", owner=catalogue.NEIGHBOUR_ID, public=False, acl=[self._store.id]
         )
@@ -139,7 +138,7 @@ class CloudApi:
             ]
 
     def gates(self) -> list[Gate]:
-        """What the firewall does at this moment to the packets of each machine that has it on."""
+        """Return what the firewall does now to the packets of each machine that has it on."""
         with self._store.lock:
             return gates.gates(self._store.rules.values(), self._store.alive())
 

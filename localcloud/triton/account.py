@@ -45,7 +45,7 @@ def _account(call: Call) -> dict[str, Any]:
 
 
 def limits(call: Call) -> Reply:
-    """GetAccountLimits, of a Triton whose operator has the plugin for it."""
+    """Answer GetAccountLimits, as a Triton does if its operator has installed the plugin for it."""
     quota, used = call.store.options.quota, sum(1 for _ in call.store.alive())
     return Reply(200, [{"by": "machines", "value": quota, "used": used}] if quota is not None else [])
 
@@ -68,7 +68,7 @@ def _own_url(call: Call) -> str:
 
 
 def services(call: Call) -> Reply:
-    """CNS is a service that is never listed here."""
+    """List the services. CNS is never in this list."""
     return Reply(200, {"cloudapi": _own_url(call)})
 
 

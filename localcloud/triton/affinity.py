@@ -1,4 +1,4 @@
-"""Placement rules. They are read and refused as CloudAPI does; placed is nothing here, and nothing of them is stored."""
+"""Placement rules. They are parsed and refused as CloudAPI does, but they have no effect here and are not stored."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE
 
 
 def check(params: Mapping[str, Any]) -> None:
-    """Raises ApiError for rules that cannot be read, and for both ways of saying them at once."""
+    """Raise ApiError for rules that cannot be parsed, and if a request uses both forms of rules."""
     rules = params.get("affinity")
     if params.get("locality") and not rules:
         _check_locality(params["locality"])
@@ -31,7 +31,7 @@ def check(params: Mapping[str, Any]) -> None:
 
 
 def _check_locality(locality: Any) -> None:
-    """VMAPI's validLocality: an object whose near and far are UUIDs or lists of them."""
+    """Check VMAPI's validLocality: an object with `near` and `far`, which are UUIDs or lists of them."""
     wrong = "malformed locality object" if not isinstance(locality, Mapping) else ""
     for key in ("near", "far"):
         value = locality.get(key) if not wrong else None

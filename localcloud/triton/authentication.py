@@ -1,4 +1,4 @@
-"""Who asks: the key that signed a request, its account or sub-user, and whether they may."""
+"""Identify the caller: the key that signed a request, its account or sub-user, and whether they have the permission."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Caller:
 
 
 def parsed(wire: Wire, now: float) -> Signed | None:
-    """The signature of a request, before any key is looked up; None where it has none. Raises ApiError 400."""
+    """Return the signature of a request, without reading any key; None if it has none. Raises ApiError 400."""
     header = wire.headers.get("authorization")
     if not header:
         return None
@@ -57,7 +57,7 @@ def caller(store: Store, signed: Signed | None, version: Version) -> Caller:
 
 
 def authorize(store: Store, who: Caller, account: str, path: str) -> None:
-    """Whether `who` may act for the account in a path. Raises ApiError 403, and 404 for an account that there is not."""
+    """Check that `who` may act for the account in a path. Raises ApiError 403, and 404 for an unknown account."""
     if account not in ("my", store.login, store.id):
         if account in _OTHERS or account in [fixed_id(f"account {name}") for name in _OTHERS]:
             raise not_authorized(f"You do not have permission to access {path}")

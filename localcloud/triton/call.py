@@ -1,4 +1,4 @@
-"""A request on its way through the API: its parameters, who asks, and the answer."""
+"""A request to the API: its parameters, its caller, and the answer."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Call:
         return self.version >= (8, 0, 0)
 
     def machine(self) -> Machine:
-        """The machine of the route; one that was deleted is found."""
+        """Return the machine of the route, also a deleted one."""
         return self.store.machine(self.path["machine"])
 
     def whole(self, name: str, usual: int) -> int:

@@ -144,7 +144,7 @@ def packages() -> list[Package]:
         Package("g1.micro", 1024),
         Package("g1.small", 2048, disk=51200),
         Package("g1.medium", 4096, disk=102400, vcpus=2),
-        # One that can no longer be bought, one of a brand of its own, one whose servers differ.
+        # A package that can no longer be bought, one of another brand, and one on other servers.
         Package("g1.retired", 1024, active=False),
         Package("k1.medium", 4096, group="k1", brand="kvm", disk=102400, vcpus=2),
         Package("b1.small", 2048, group="b1", brand="bhyve", disk=51200, flexible_disk=True),

@@ -78,7 +78,7 @@ def too_long_for_cns() -> ApiError:
 
 
 def _chosen(call: Call) -> tuple[Image, Package]:
-    """Both are looked up before either is looked at: an unknown UUID is 404, any other unknown text 409."""
+    """Return the image and the package. Both are found before either is checked: an unknown UUID is 404, any other unknown text 409."""
     params = call.params
     wanted = str(params.get("image") or params.get("dataset") or "")
     image = call.store.image(wanted) if UUID.fullmatch(wanted) else None
@@ -288,7 +288,7 @@ def check_name_free(call: Call, name: str, other_than: str = "") -> None:
 
 
 def _addresses(machine: Machine, wanted: list[tuple[Network, _WantedNic]]) -> list[Nic]:
-    """NICs with addresses; the first external one is primary, wherever it stands."""
+    """Return NICs with addresses. The first external one is primary, at any position."""
     nics: list[Nic] = []
     try:
         for network, each in wanted:

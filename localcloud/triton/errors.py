@@ -46,7 +46,7 @@ def invalid_header(message: str) -> ApiError:
 
 
 def invalid_credentials(message: str = "Invalid authorization credentials supplied") -> ApiError:
-    """Unknown account, user or key and a wrong signature look alike."""
+    """Return the same error for an unknown account, user or key and for a wrong signature."""
     return ApiError(401, "InvalidCredentials", message)
 
 

@@ -1,7 +1,7 @@
-"""Cloud firewall rules as what they do to packets.
+"""Cloud firewall rules as packet filters.
 
-A machine whose firewall is on lets nothing in and everything out, but for rules. A higher priority comes first; among equals
-the rule that goes against that default wins (README of sdc-fwrule, "Overview").
+If a machine's firewall is on and no rule matches, incoming packets are dropped and outgoing ones pass. A higher priority comes first. Among
+equals the rule against that default wins (README of sdc-fwrule, "Overview").
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PROTOCOLS: dict[str, Protocol] = {
 
 
 def gates(rules: Iterable[Rule], machines: Iterable[Machine]) -> list[Gate]:
-    """Of each machine that has its firewall on. Rules that are not enabled do nothing."""
+    """Return the gate of each machine that has its firewall on. Disabled rules have no effect."""
     account = list(machines)
     live = [rule.parsed for rule in rules if rule.enabled]
     return [

@@ -16,7 +16,7 @@ _SETTABLE = ("name", "version", "description", "homepage", "eula", "acl", "tags"
 
 
 def list_images(call: Call) -> Reply:
-    """Active ones unless told otherwise, the newest last; images for docker never without `type`."""
+    """List images, the newest last. By default only active ones; images for docker only with `type`."""
     params = call.params
     state, kind = str(params.get("state") or "active"), params.get("type")
     if state not in _STATES:
@@ -89,7 +89,7 @@ def update(call: Call) -> Reply:
 
 
 def _clone(call: Call) -> Reply:
-    """Somebody else's image that was shared with the account becomes its own."""
+    """Copy an image of another account that is shared with this account, so that this account owns it."""
     image = _image(call)
     if call.store.id not in image.acl:
         raise not_authorized("image is not shared with this account")

@@ -1,4 +1,4 @@
-"""What the data centre does after it has answered: one job of a machine at a time, each with its delays.
+"""The jobs that the data centre does after it has answered: one at a time for each machine, each with its delays.
 
 A job is a generator of steps: it pauses, asks the hypervisor for something, or waits for what the hypervisor reports.
 Steps run under the account's lock; the hypervisor is called without it.
@@ -25,13 +25,13 @@ class Jobs:
         self._lock, self._schedule, self._hypervisor, self._clock = lock, schedule, hypervisor, clock
 
     def add(self, machine: Machine, job: Job) -> None:
-        """Called with the lock held. The job starts when those before it are done."""
+        """Add a job. The caller must have the lock. The job starts when those before it are done."""
         machine.jobs.append(job)
         if len(machine.jobs) == 1:
             self._schedule(0.0, lambda: self._go_on(machine, job, None))
 
     def report(self, machine: Machine, event: Event) -> None:
-        """Called with the lock held, by an observer."""
+        """Report an event of the hypervisor. The calling observer must have the lock."""
         job = machine.jobs[0] if machine.jobs else None
         if job is None or not job.power:
             settle(machine, event, self._clock())
@@ -89,7 +89,7 @@ class Jobs:
 
 
 def settle(machine: Machine, event: Event, now: float) -> None:
-    """The machine's state after something that nobody asked for: it turned itself off, crashed, or came back."""
+    """Set the machine's state after an event without a request: it turned itself off, crashed, or started again."""
     if not machine.exists:
         return
     machine.state = "running" if event == "running" else "stopped"

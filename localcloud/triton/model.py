@@ -1,4 +1,4 @@
-"""A machine as the data centre holds it, and as CloudAPI shows it."""
+"""A machine as the data centre stores it, and as CloudAPI shows it."""
 
 from __future__ import annotations
 

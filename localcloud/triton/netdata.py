@@ -19,9 +19,11 @@ DEFAULT_VLAN = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Names:
-    """What the operator of a data centre calls its networks: `public` ones, `private` ones, and `fabrics`, networks of the account
-    on its fabric, each with its subnet. The defaults are those of Joyent's public cloud, which has closed; today's public operator
-    says `MNX-Triton-Public`, private ones what they like."""
+    """The names of a data centre's networks: `public`, `private`, and `fabrics` (those on the account's fabric, each with its subnet).
+
+    The defaults are those of Joyent's public cloud, which has closed. Today's public operator uses `MNX-Triton-Public`. Private operators
+    choose their own names.
+    """
 
     public: Sequence[str] = ("Joyent-SDC-Public",)
     private: Sequence[str] = ("Joyent-SDC-Private",)
@@ -29,9 +31,9 @@ class Names:
 
 
 class Addresses:
-    """The addresses of a network, given out in turn: one that came back waits until all others have been used.
+    """The addresses of a network, used in order. A released address is used again only after all others.
 
-    Unless told otherwise from .10 to .250 of a /24, and likewise of a larger range.
+    By default they are .10 to .250 of a /24, and correspondingly for a larger range.
     """
 
     def __init__(self, subnet: str, first: str = "", last: str = "") -> None:
@@ -121,8 +123,11 @@ class Network:
 def networks(
     names: Names, public_range: str, pool: bool, owner: str, datacenter: str, addresses: tuple[str, str] | None = None
 ) -> list[Network]:
-    """The networks of a data centre; their ids are its own. The public ones share `public_range`, of it the addresses from the first
-    to the last of `addresses` where that is told. `pool`: each public one is a pool of two networks, as in the public cloud."""
+    """Return the networks of a data centre, with ids that differ between data centres.
+
+    The public ones share `public_range`; `addresses` limits it to the addresses between its first and last. `pool`: each public network is
+    a pool of two, as in the public cloud.
+    """
     where = "" if datacenter == DATACENTER else f" in {datacenter}"
 
     def network(name: str, given: Addresses, **others: Any) -> Network:
@@ -148,7 +153,7 @@ def networks(
 
 
 def _parts(public_range: str, addresses: tuple[str, str] | None, count: int) -> Iterator[Addresses]:
-    """As many networks out of a range: halves of halves of it, or equal parts of the addresses that are told."""
+    """Yield the addresses of `count` networks: halves of halves of the range, or equal parts of `addresses`."""
     if addresses is None:
         whole = ipaddress.IPv4Network(public_range)
         halvings = (count - 1).bit_length()

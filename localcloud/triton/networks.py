@@ -21,7 +21,7 @@ _UPDATABLE = ("name", "description", "provision_start_ip", "provision_end_ip", "
 
 
 def list_networks(call: Call) -> Reply:
-    """Pools stand for their members. `?fabric` (any text) leaves only fabric networks."""
+    """List networks. A pool replaces its members. With `?fabric` (any text) the list has only fabric networks."""
     found = [each for each in call.store.networks if not call.query.get("fabric") or each.fabric]
     return Reply(200, [_body(call, each) for each in found])
 

@@ -1,4 +1,4 @@
-"""Packages: what a machine may be."""
+"""Packages: the sizes of machines."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def package_named(store: Store, wanted: str) -> Package | None:
 
 
 def list_packages(call: Call) -> Reply:
-    """Every filter that is given must match; `*` in one stands for anything."""
+    """List packages that match all given filters. `*` in a filter matches any text."""
     shown = [each.body() for each in call.store.packages if each.active]
     for name in _FILTERS:
         if call.params.get(name):

@@ -1,4 +1,4 @@
-"""Does things later, in the order of their time, on one thread that ends when there is nothing left to do."""
+"""Run actions later, in the order of their times, on one thread that ends when no action is left."""
 
 from __future__ import annotations
 

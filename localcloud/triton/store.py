@@ -1,4 +1,4 @@
-"""Everything that one account has in the local data centre. Whoever reads or writes it holds `lock`."""
+"""All data of one account in the local data centre. A reader or writer must have `lock`."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Store:
         return [machine for machine in self.machines.values() if machine.exists]
 
     def machine(self, machine_id: str) -> Machine:
-        """Raises ApiError 404; one that was deleted is found."""
+        """Return a machine, also a deleted one. Raises ApiError 404."""
         machine = self.machines.get(machine_id)
         if machine is None:
             raise not_found("VM not found")
@@ -102,7 +102,7 @@ class Store:
         return next((each for each in self.networks if each.id == network_id), None)
 
     def image(self, image_id: str, *, any_owner: bool = False) -> Image:
-        """Raises ApiError 404 for an image that is unknown, destroyed, or somebody else's."""
+        """Return an image. Raises ApiError 404 if it is unknown, destroyed, or belongs to another account."""
         for image in self.images:
             if image.id == image_id and (any_owner or image.visible_to(self.id)):
                 return image
