@@ -1,4 +1,4 @@
-"""Cloudflare on this machine: the v4 API, and its zones as name servers and edge see them."""
+"""Cloudflare on this machine: the v4 API, and its zones for name servers and the edge."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Cloudflare:
             return self._certificates.is_revoked(serial)
 
     def add_account(self, name: str) -> str:
-        """Make the user a member of another account; its id."""
+        """Make the user a member of another account. Return the account's id."""
         account = new_id()
         with self._store.lock:
             self._store.accounts = {**self._store.accounts, account: name}
@@ -89,7 +89,7 @@ class Cloudflare:
         return zone.id
 
     def set_zone(self, zone_id: str, *, status: str | None = None, paused: bool | None = None) -> None:
-        """Change what only the world or the dashboard changes: whether the registrar names our servers, whether it is paused."""
+        """Change what the API cannot change: whether the registrar names our servers, and whether the zone is paused."""
         zone = self._store.zones[zone_id]
         with self._store.lock:
             zone.status = zone.status if status is None else status
@@ -107,7 +107,7 @@ class Cloudflare:
     manner = Manner(hostmaster="dns.cloudflare.com")
 
     def zones(self) -> tuple[str, ...]:
-        """Those that the world asks our name servers for: a zone that is not active is not delegated to them."""
+        """Return the zones that are delegated to our name servers. A zone that is not active is not delegated."""
         return tuple(zone.name for zone in self._store.zones.values() if zone.is_delegated)
 
     def lookup(self, zone: str, name: str) -> tuple[RecordSet, ...] | None:

@@ -1,4 +1,4 @@
-"""A request on its way through the API: who asks, what for, and what they may."""
+"""A request to the API: its caller, its parameters, and the caller's permissions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Reply:
 
 @dataclass
 class Call:
-    """A request. `args` are the variables of its route; `token` is who asks, None only where no one needs to say."""
+    """A request. `args` are the variables of its route. `token` identifies the caller; it is None only if the route needs no token."""
 
     store: Store
     request: Request
@@ -75,8 +75,10 @@ class Call:
 
 
 def authenticated(request: Request, store: Store, *, verifies: bool) -> Token:
-    """The token that a request shows. Raises ApiError. `verifies`: the request asks about the token itself, which is
-    then answered even where it is expired or disabled."""
+    """Return the token of a request. Raises ApiError.
+
+    `verifies`: the request is about the token itself, so it is answered even if the token is expired or disabled.
+    """
     header = request.headers.get("Authorization")
     if header is None:
         given = "X-Auth-Key" in request.headers or "X-Auth-Email" in request.headers

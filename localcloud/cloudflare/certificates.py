@@ -81,7 +81,7 @@ class OriginCa:
         return self._certificate.public_bytes(serialization.Encoding.PEM).decode()
 
     def sign(self, body: Mapping[str, Any], now: float) -> Certificate:
-        """A certificate for what `body` asks. Raises ApiError. Whose the hosts are was checked before."""
+        """Return a certificate for `body`. Raises ApiError. The caller has checked that the account owns the hosts."""
         request = _request(body.get("csr"))
         kind, days = body.get("request_type"), body.get("requested_validity", _USUAL_VALIDITY)
         if kind not in _KINDS or not isinstance(request.public_key(), _KINDS[kind]):
@@ -130,7 +130,7 @@ class OriginCa:
 
 
 def hostnames(body: Mapping[str, Any]) -> tuple[str, ...]:
-    """The hosts that a certificate is asked for; `*.` may stand before one. Raises ApiError."""
+    """Return the hosts of a requested certificate. A host may begin with `*.`. Raises ApiError."""
     given = body.get("hostnames")
     if not isinstance(given, list) or not 0 < len(given) <= _MOST_HOSTS:
         raise _refused(f"hostnames must be a list of 1 to {_MOST_HOSTS} names")

@@ -141,7 +141,7 @@ def comment_too_long(limit: int) -> ApiError:
 
 
 def invalid(what: str) -> ApiError:
-    """A rule whose own code is not known."""
+    """Return the error for a rule with an unknown code."""
     return ApiError(400, DNS_VALIDATION, "DNS Validation Error", ((DNS_VALIDATION, what),))
 
 
@@ -160,8 +160,11 @@ def no_route(path: str) -> ApiError:
 
 
 def not_emulated(method: str, path: str) -> ApiError:
-    """What the real API has and the local one has not; no 404, which a client would take for something that is gone, and no
-    server's error, which it would try again. The code is none of Cloudflare's."""
+    """Return the error for an operation that only the real API has.
+
+    It is not 404, which a client would read as a missing object, and not a server error, which a client would retry. Cloudflare does not
+    use this code.
+    """
     return ApiError(400, 10501, f"The local Cloudflare does not emulate {method} {path}")
 
 

@@ -55,7 +55,7 @@ def paged(items: Sequence[T], query: Mapping[str, str], usual: int, most: int) -
 
 
 def records(found: Sequence[Record], query: Mapping[str, str]) -> list[Record]:
-    """Those of `found` that `query` asks for, in its order (by type unless told). Raises ApiError."""
+    """Return those of `found` that `query` asks for, in its order (by default by type). Raises ApiError."""
     tests = _tests(query)
     tag_tests = _tag_tests(query)
     if tag_tests:

@@ -1,4 +1,4 @@
-"""Zones, DNS records, zone settings and what belongs to nobody: the API's answers."""
+"""The API's answers about zones, DNS records, zone settings, and public data."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def edit_setting(call: Call) -> Reply:
 
 
 def edit_settings(call: Call) -> Reply:
-    """All or none of them, as the other writes."""
+    """Change all of the settings or none, like the other writes."""
     items = call.body().get("items")
     if not isinstance(items, list) or not all(isinstance(each, Mapping) and "id" in each for each in items):
         raise errors.refused(1004, "Missing 'items'")
@@ -196,7 +196,7 @@ def get_account(call: Call) -> Reply:
 
 
 def list_ips(call: Call) -> Reply:
-    """Needs no token, as the real one. The edge's own addresses stand for Cloudflare's networks."""
+    """List Cloudflare's networks, which are the edge's addresses here. As in the real API it needs no token."""
     v4 = [f"{each}/32" for each in call.store.edges if ":" not in each]
     v6 = [f"{each}/128" for each in call.store.edges if ":" in each]
     etag = hashlib.sha256(" ".join((*v4, *v6)).encode()).hexdigest()[:32]

@@ -36,7 +36,7 @@ def get_user(call: Call) -> Reply:
 
 
 def verify_token(call: Call) -> Reply:
-    """Each kind of token is known at its own address only: an account's is none at `/user/tokens/verify`."""
+    """Verify a token. Each kind of token is known at one address only: an account's token is unknown at `/user/tokens/verify`."""
     token = call.token
     if token is None or token.owner != _owner(call):
         raise errors.unknown_token()
@@ -156,7 +156,7 @@ class OriginCertificates:
 
     def _found(self, call: Call, names: tuple[str, ...]) -> Certificate:
         found = self._signed.get(call.args["certificate_id"])
-        # What Cloudflare answers of a certificate whose zone was deleted is not published; here it goes with its zone.
+        # Cloudflare does not document what happens to a certificate of a deleted zone. Here it is removed with its zone.
         gone = found is not None and not any(call.store.zone_of(host.removeprefix("*.")) for host in found.hosts)
         if found is None or gone or found.revoked_at is not None:
             raise certificates.unknown()

@@ -1,4 +1,4 @@
-"""Cloudflare's limit of requests: 1,200 in five minutes for a user; who exceeds it is blocked for the next five.
+"""Cloudflare's rate limit: 1,200 requests in five minutes for a user. A user that exceeds it is blocked for the next five minutes.
 
 https://developers.cloudflare.com/fundamentals/api/reference/limits/
 """
@@ -35,7 +35,7 @@ class Limiter:
         self._lock = threading.Lock()
 
     def count(self, who: str) -> dict[str, str]:
-        """Count a request; the headers that tell what is left. Raises ApiError 429 with Retry-After."""
+        """Count a request. Return the headers with the remaining number. Raises ApiError 429 with Retry-After."""
         now = self._clock()
         with self._lock:
             window = self._windows.get(who)

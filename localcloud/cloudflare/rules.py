@@ -1,4 +1,4 @@
-"""What makes a DNS record valid: in itself (`drafted`) and beside the others at its name (`check_beside`)."""
+"""The rules for a DNS record: for the record alone (`drafted`), and together with the others at its name (`check_beside`)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ AUTOMATIC_TTL = 1
 _SHORTEST_TTL, _SHORTEST_ENTERPRISE_TTL, _LONGEST_TTL = 60, 30, 86400
 _SET_LIMIT = 8192
 _TAG = re.compile(r"[A-Za-z0-9_-]{1,32}(:.{0,100})?")
-# Where no proxy may lead: private, local and Cloudflare's own resolver. Documentation addresses are let through.
+# Addresses that must not be proxied: private ones, local ones, and Cloudflare's own resolver. Documentation addresses are allowed.
 _NEVER_PROXIED = tuple(
     ipaddress.ip_network(each)
     for each in (
@@ -58,7 +58,7 @@ def drafted(
 
 
 def check_beside(fields: Fields, others: Iterable[Fields], zone: str) -> None:
-    """Raise ApiError where `fields` cannot stand beside `others`, all at its name.
+    """Raise ApiError if `fields` cannot be at the same name as `others`.
 
     As Cloudflare has it, a CNAME excludes addresses and another CNAME, but not TXT or MX.
     """

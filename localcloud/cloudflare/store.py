@@ -1,6 +1,6 @@
-"""Everything that the local Cloudflare holds: one user, one account, its zones, tokens and certificates, in memory.
+"""All data of the local Cloudflare, in memory: one user, one account, its zones, tokens and certificates.
 
-Writers hold `lock`; what name servers and edge read are values that are replaced whole, so they need no lock.
+Writers must have `lock`. Name servers and edge read values that are replaced as a whole, so they need no lock.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Zone:
 
     @property
     def is_delegated(self) -> bool:
-        """Whether the world asks Cloudflare's name servers for it."""
+        """Whether the zone is delegated to Cloudflare's name servers."""
         return self.status == "active" and self.type in ("full", "secondary")
 
     def publish(self, data: ZoneData, now: float, lag: float) -> None:
@@ -67,8 +67,11 @@ class Zone:
 
 @dataclass
 class Store:
-    """The state behind the API. `lag` is the propagation in seconds at this moment. The user is a member of all `accounts`, whose names
-    these are by id; `account_id` is the one that has tokens of its own."""
+    """The state behind the API.
+
+    `lag` returns the present propagation time in seconds. `accounts` are the names, by id, of all accounts of which the user is a member.
+    `account_id` is the account that has account tokens.
+    """
 
     tokens: Tokens
     edges: tuple[str, ...]
@@ -84,8 +87,10 @@ class Store:
         self.accounts[self.account_id] = ACCOUNT_NAME
 
     def add_zone(self, name: str, plan: str = "free", status: str = "active", account: str = "") -> Zone:
-        """Raises ApiError where the name is none, or taken in this account, KeyError for an unknown plan. Another account may have a zone
-        of the same name, though only one of them can be active."""
+        """Add a zone. Another account may have a zone of the same name, but only one of them can be active.
+
+        Raises ApiError if the name is invalid, or taken in this account, and KeyError for an unknown plan.
+        """
         account = account or self.account_id
         host = names.host(name)
         if host is None:

@@ -113,7 +113,7 @@ class Tokens:
         return token
 
     def create(self, owner: str, body: Mapping[str, Any], now: float) -> tuple[Token, str]:
-        """A new token and its value, which is never to be had again. Raises ApiError."""
+        """Return a new token and its value, which cannot be read again later. Raises ApiError."""
         policies = body.get("policies")
         if isinstance(policies, list) and any(isinstance(each, Mapping) and each.get("id") for each in policies):
             raise errors.bad_token("Reusing existing policies is not supported by token creation")

@@ -1,4 +1,4 @@
-"""What Cloudflare's name servers answer for a zone, and where its edge forwards a proxied name.
+"""The answers of Cloudflare's name servers for a zone, and the origins to which its edge forwards a proxied name.
 
 https://developers.cloudflare.com/dns/proxy-status/ , https://developers.cloudflare.com/dns/cname-flattening/
 """
@@ -91,7 +91,7 @@ class ZoneView:
         return sets if only_v4 or not v6 else [*sets, RecordSet(name, "AAAA", AUTOMATIC_SECONDS, v6)]
 
     def _flattened(self, name: str, alias: Fields) -> list[RecordSet]:
-        """RFC 1034 allows no CNAME beside the zone's NS and SOA, so addresses stand for it."""
+        """Return addresses instead of a CNAME, because RFC 1034 allows no CNAME beside the zone's NS and SOA."""
         sets = [each for each in self.resolve(alias.content) if each.type in ("A", "AAAA")]
         return [RecordSet(name, each.type, min(each.ttl, _seconds(alias)), each.values) for each in sets]
 
