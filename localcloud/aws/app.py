@@ -187,7 +187,7 @@ class Aws(Observer, ZoneSource):
             reply = self._answer(call)
         except AwsError as refused:
             reply = render(service, refused, in_json=_in_json(environ, service))
-        except Exception as broken:  # noqa: BLE001 - an API answers 500 and goes on
+        except Exception as broken:  # noqa: BLE001 - an API answers 500 and continues
             # Log where it happened, but neither the request nor the error's text: both may contain secrets.
             where = "".join(traceback.format_tb(broken.__traceback__))
             _log.error("the local %s failed at a request: %s\n%s", service, type(broken).__name__, where)

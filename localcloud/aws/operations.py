@@ -116,7 +116,7 @@ def _missing(call: Call, name: str) -> AwsError:
 
 
 def _in_json(call: Call, members: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The members of a request in JSON; null is none. Raises AwsError for one of another type."""
+    """Return the members of a request in JSON. A null member counts as missing. Raises AwsError for a member of another type."""
     given = {name: value for name, value in call.json().items() if value is not None}
     for name, value in given.items():
         wanted = _TYPES.get(members[name].type_name) if name in members else None

@@ -1,7 +1,7 @@
 """Signature Version 4, the server's side.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
-Only the Authorization header is taken; none of the clients of this project presigns.
+Only the Authorization header is accepted, because no client of this project uses presigned URLs.
 """
 
 from __future__ import annotations

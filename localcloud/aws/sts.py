@@ -111,7 +111,7 @@ class StsApi:
         return self._sessions.assume(role, call.get("RoleSessionName") or "", seconds, granted)
 
     def limits(self, call: Call) -> tuple[Policy, ...]:
-        """The session policies. Raises AwsError for what is none."""
+        """Return the session policies. Raises AwsError for an invalid policy."""
         found: list[Policy] = []
         text = call.get("Policy")
         if text:
@@ -179,7 +179,7 @@ def _check_names(call: Call) -> None:
 
 
 def _granted(call: Call, principal: Principal) -> Granted:
-    """The tags and the source identity of a new session; transitive tags and a source identity go on from session to session."""
+    """Return the tags and the source identity of a new session. It inherits transitive tags and the source identity."""
     asked = {each.get("Key", ""): each.get("Value", "") for each in call.groups("Tags.member").values()}
     before = principal.granted
     inherited = {key: before.tags[key] for key in before.transitive}

@@ -121,7 +121,7 @@ class Cloudflare:
         return {each.name for each in records if each.type in ("A", "AAAA") and (each.comment or "").startswith(mark)}
 
     def edge_origins(self, host: str) -> EdgeRoute | None:
-        """Where the edge forwards requests for `host`; None where it is not proxied."""
+        """Return the route of the edge's requests for `host`; None if it is not proxied."""
         host = host.lower().rstrip(".")
         zone = self._store.zone_of(host)
         return edge_route(self._store.view(zone, self._resolve), host) if zone else None

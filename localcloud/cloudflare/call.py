@@ -65,7 +65,7 @@ class Call:
             raise refusal or errors.unauthorized()
 
     def zone(self, names: Iterable[str], refusal: errors.ApiError, missing: errors.ApiError) -> Zone:
-        """The zone of the route. `refusal` is raised where the token may not, `missing` where there is none."""
+        """Return the zone of the route. Raise `refusal` if the token lacks the permission, and `missing` if there is no such zone."""
         zone_id = self.args["zone_id"]
         self.need(names, f"{ZONE}.{zone_id}", refusal)
         found = self.store.zones.get(zone_id)

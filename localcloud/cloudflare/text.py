@@ -18,7 +18,7 @@ def character_strings(content: str) -> list[bytes]:
 
 
 def is_split(content: str, strings: list[bytes]) -> bool:
-    """Whether `strings` are more than the content has itself."""
+    """Return whether `strings` has more strings than the given content."""
     return len(strings) > max(len(_given(content)), 1)
 
 

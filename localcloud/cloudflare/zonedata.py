@@ -103,7 +103,7 @@ class Change:
         return [each.fields for each in self._by_name.get(name, ()) if each.id != record_id]
 
     def _replace(self, before: Record, fields: Fields) -> Record:
-        """`modified_on` moves only when a value does, or a refresh would show drift where there is none."""
+        """Replace a record. `modified_on` changes only with a value; otherwise a refresh would show false drift."""
         check_beside(fields, self._others(fields.name, before.id), self._zone)
         if fields == before.fields:
             return before

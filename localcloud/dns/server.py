@@ -257,7 +257,7 @@ class Authority:
         )
 
     def _fitted(self, reply: dns.message.Message, query: dns.message.Message, over_tcp: bool) -> bytes:
-        """What fits: without an answer that does not the reply is truncated; what comes besides is left out (RFC 2181 section 9)."""
+        """Return a reply that fits. If the answer does not fit, it is truncated. Additional records are left out (RFC 2181 section 9)."""
         manner = self._manner(query)
         size = 65535 if over_tcp else min(max(query.payload, _PLAIN_UDP), manner.largest_udp)
         besides = len(reply.additional) if reply.answer else 0

@@ -1,4 +1,4 @@
-"""The certificate authority of one sandbox: made at run time, trusted by its machines only, gone with it."""
+"""The certificate authority of one sandbox: made at run time, trusted by its machines only, removed with it."""
 
 from __future__ import annotations
 

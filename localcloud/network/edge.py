@@ -126,7 +126,7 @@ class Edge:
 
     @staticmethod
     def _other_scheme(scheme: str, settings: Mapping[str, Any]) -> str | None:
-        """Where a visitor is sent to: https if the zone always uses it, http if it has TLS switched off.
+        """Return the scheme to which a visitor is redirected: https if the zone always uses it, http if its TLS is off.
 
         https://developers.cloudflare.com/ssl/origin-configuration/ssl-modes/off/
         """

@@ -122,7 +122,7 @@ class Faults:
         self._lock = threading.Lock()
 
     def add(self, spec: str) -> Fault:
-        """Switch a fault on. Raises FaultError when `spec` names none."""
+        """Switch a fault on. Raises FaultError if `spec` does not name a fault."""
         fault = Fault.parse(spec)
         with self._lock:
             until = self._clock() + fault.seconds if fault.seconds is not None else None
@@ -197,7 +197,7 @@ class Faults:
 
 
 def _number(form: str, text: str, least: float, most: float = math.inf, *, whole: bool = False) -> float:
-    """The number that `text` is. Raises ValueError with `form` and the bounds when it is none between them."""
+    """Return `text` as a number. Raises ValueError, with `form` and the bounds, if it is not a number between them."""
     with contextlib.suppress(ValueError):
         found = int(text) if whole else float(text)
         if least <= found <= most and found != math.inf:

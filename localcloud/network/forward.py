@@ -63,7 +63,7 @@ class Balancer:
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """`headers` are those that go on from here; `body` comes in pieces and ends the connection at its own end."""
+    """A reply. `headers` are those to pass on. `body` comes in pieces and closes the connection at its end."""
 
     status: int
     reason: str

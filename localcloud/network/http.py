@@ -83,7 +83,7 @@ class _WSGIServer(ThreadedWSGIServer):
         """Close all open connections, also idle ones. Their threads then end."""
         for each in list(self._open):
             with contextlib.suppress(OSError):
-                # Not TLS's own, which would make the thread that reads from it go on in the clear.
+                # Do not use TLS's own shutdown: the thread that reads from the connection would continue without encryption.
                 socket.socket.shutdown(each, socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:

@@ -48,7 +48,7 @@ class Exchange:
             self._run(app)
         except (ConnectionError, TimeoutError):
             self._handler.close_connection = True
-        except Exception:  # noqa: BLE001 - one request's fault; the service goes on, and the log says which
+        except Exception:  # noqa: BLE001 - the service continues after one request's error, and logs it
             _log.exception("%s %s", self._environ["REQUEST_METHOD"], self._environ["PATH_INFO"])
             self._fail()
         self._note(time.monotonic() - began)

@@ -29,13 +29,15 @@ _REPEATED = ("GET", "HEAD")
 
 
 class Visitor:
-    """A WSGI app on the host's loopback. `resolve` gives the addresses of a host name, `connect` reaches one of them from
-    the visitor's own address inside the namespace. A request is for the host that X-Rollcall-Host names; else for the one
-    in Host (`curl --resolve`, a browser's hosts file); and where that is this machine itself for the site, which is what `site`
-    gives at that moment.
+    """A WSGI app on the host's loopback.
 
-    Sent on to https at that very host, it goes there at once, as a browser does: over TLS, where `ca` (PEM) must have signed
-    for the host. `X-Rollcall-Over: tls` in a reply says so."""
+    `resolve` returns the addresses of a host name. `connect` reaches one of them from the visitor's own address inside the namespace. A
+    request is for the host in X-Rollcall-Host, otherwise for the one in Host (`curl --resolve`, a browser's hosts file). If Host is this
+    machine itself, the request is for the site, which `site` returns at that moment.
+
+    If the reply redirects to https at the same host, the visitor follows at once over TLS, as a browser does. `ca` (PEM) must have signed
+    the host's certificate. `X-Rollcall-Over: tls` in a reply says that this happened.
+    """
 
     def __init__(
         self,

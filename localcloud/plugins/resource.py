@@ -139,7 +139,7 @@ class Type:
         return {}
 
     def filled(self, urn: str, old: Values, new: Values) -> dict[str, Any]:
-        """The inputs with defaults, and with a name like `web-1a2b3c4` where the user gave none."""
+        """Return the inputs with defaults, and with a name like `web-1a2b3c4` if the user gave none."""
         result = {key: value for key, value in new.items() if value is not None}
         for key, spec in self.inputs.items():
             if key not in result and spec.default is not None:
@@ -150,7 +150,7 @@ class Type:
         return result
 
     def faults(self, given: Values) -> list[tuple[str, str]]:
-        """What is wrong with the inputs: the property and why."""
+        """Return the errors of the inputs: each property with the reason."""
         found = [
             (key, f"{self.token} has no input {key!r}")
             for key in given
@@ -170,7 +170,7 @@ class Type:
         return found
 
     def differences(self, old: Values, new: Values) -> dict[str, str]:
-        """For each input that differs how: add, update or delete, with `_replace` where that is what it takes."""
+        """Return for each input that differs: add, update or delete, with `_replace` if the change replaces the resource."""
         found = {}
         for key, spec in self.inputs.items():
             before, after = old.get(key), new.get(key)

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from localcloud.plugins import STAND_INS
 from localcloud.plugins.server import serve
 
-# boto3's models and grpc are objects that stay: looked through again and again, they take a tenth of a start.
+# boto3's models and grpc are permanent objects. Without this the garbage collector scans them repeatedly, which takes a tenth of a start.
 gc.set_threshold(50_000, 20, 20)
 
 

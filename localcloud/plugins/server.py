@@ -263,7 +263,7 @@ def _refreshed(kind: Type, before: Mapping[str, Any], now: Mapping[str, Any]) ->
 
 
 def _kept(kind: Type, old: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the old state what an update leaves: the outputs, and the inputs that the cloud fills in."""
+    """Return the part of the old state that an update keeps: the outputs, and the inputs that the cloud fills in."""
     return {key: value for key, value in old.items() if key not in kind.inputs or kind.inputs[key].computed}
 
 

@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(state: Path, chosen: Any) -> int:
-    # moto's models are objects that stay: looked through again and again, they take a quarter of a start.
+    # moto's models are permanent objects. Without this the garbage collector scans them repeatedly, which takes a quarter of a start.
     gc.set_threshold(50_000, 20, 20)
     from localcloud.machines.hypervisor import HypervisorError
     from localcloud.runtime.daemon import DaemonError, Options, serve

@@ -42,7 +42,7 @@ def write_command(state: Path, python: Path, engine: Path) -> Path:
 
 
 def main(words: Sequence[str]) -> int:
-    """`STATE ENGINE [ARGUMENT …]`: become the engine. Where it cannot, the exit code and one line on stderr."""
+    """Replace this process by the engine: `STATE ENGINE [ARGUMENT …]`. If that fails, return the exit code and print one line on stderr."""
     state, engine, *arguments = words
     if not _is_ours(arguments):
         return _become(engine, arguments)
@@ -78,8 +78,10 @@ def copy_project(state: Path, source: Path, name: str) -> list[str]:
 
 
 def copy_changed(state: Path) -> None:
-    """The same where the checkout's files are others than those that were copied: what `pulumi config set` has changed in the copy
-    stays until then."""
+    """Copy the project again if the checkout's files have changed since the last copy.
+
+    Until then the changes of `pulumi config set` in the copy stay.
+    """
     copied = json.loads((state / _COPIED).read_text())
     source = Path(copied["source"])
     if source.exists() and _digest(source) != copied["digest"]:

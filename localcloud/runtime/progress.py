@@ -55,7 +55,7 @@ class Step:
             self._print(f"==> {self.name}: {doing}")
 
     def going(self, doing: str = "") -> None:
-        """Say now and then how it goes; cheap to call often."""
+        """Report the progress from time to time. Frequent calls are cheap."""
         self._doing = doing or self._doing
         if self._clock() - self._said < (REDRAW_S if self._rewrites else EVERY_S):
             return
@@ -66,14 +66,14 @@ class Step:
             self._print(f"==> {self.name}: {self.seconds:.0f} s, {self._doing}".rstrip(", "))
 
     def line(self, text: str) -> None:
-        """A line that stays."""
+        """Print a line that stays."""
         self._erase()
         self._print(text)
         if self._rewrites and self._doing:
             self._draw()
 
     def end(self, result: str = "") -> None:
-        """The step's line: its name, its time, and what came of it."""
+        """Print the step's line: its name, its time, and its result."""
         self._erase()
         self._print(f"==> {self.name:<13} {self.seconds:6.1f} s  {result}".rstrip())
 
@@ -83,7 +83,7 @@ class Step:
 
     def _draw(self) -> None:
         text = f"==> {self.name:<13} {self.seconds:4.0f} s    {self._doing}"
-        # Not the last column: some terminals go on in the next line from there.
+        # Leave the last column empty: some terminals wrap to the next line there.
         self._out.write(f"\r\x1b[K{text[: shutil.get_terminal_size().columns - 1]}")
         self._out.flush()
         self._drawn = True
@@ -168,7 +168,7 @@ def last_line(log: Path) -> str:
 
 
 def log_named(log: Path) -> str:
-    """What an error says of the log of the command that failed: where it is, and its last lines."""
+    """Return the part of an error about the log of the failed command: its path and its last lines."""
     found = tail(log)
     if not found:
         return f"{log} is empty."

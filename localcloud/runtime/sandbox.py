@@ -1,8 +1,8 @@
 """`make up`, `down`, `preview`, `status`, `env`: the real Pulumi engine on the local clouds.
 
 The program runs from a folder of links, so that what Pulumi writes beside the project (the encryption salt of a stack's
-configuration) does not touch the checkout. The environment that it gets holds nothing of the caller's but PATH and HOME:
-whatever a stack's configuration says, no address but loopback can be reached with it.
+configuration) does not touch the checkout. Its environment has only PATH and HOME of the caller. So no address except loopback can be
+reached, with any configuration of a stack.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ LINKED = ("__main__.py", "components", "userdata", ".venv")
 
 
 class SandboxError(Exception):
-    """The sandbox cannot go on; the message names what to do."""
+    """The sandbox cannot continue; the message names what to do."""
 
 
 def say(text: str) -> None:
@@ -78,7 +78,7 @@ class Sandbox:
 
     @property
     def tag(self) -> str:
-        """How machines and records name their stack: by its name, behind the project's where that is not `rollcall`."""
+        """The stack's name on machines and in records. If the project is not `rollcall`, the project's name is before it."""
         project = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["name"]
         return self.stack if project == "rollcall" else f"{project}.{self.stack}"
 
@@ -525,7 +525,7 @@ def _say_stand_ins(sandbox: Sandbox) -> None:
 
 @contextlib.contextmanager
 def _timed(name: str, times: dict[str, float] | None = None) -> Iterator[Step]:
-    """A step that is reported; what it took goes into `times`."""
+    """Report a step, and store its time in `times`."""
     step = Step(name, sys.stdout)
     try:
         yield step

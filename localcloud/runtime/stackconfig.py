@@ -1,4 +1,4 @@
-"""A stack's configuration as the sandbox runs it: all that describes the deployment, nothing that says where real clouds are.
+"""A stack's configuration for the sandbox: all that describes the deployment, and nothing that leads to real clouds.
 
 What names an account, an endpoint, a profile or a secret of the real stack stays out: the environment names the local clouds,
 and a secret that only the stack's own secrets provider can open is of no use here.
@@ -23,7 +23,7 @@ _ACCOUNTS = {"rollcall:joyent": ("url", "account", "keyId")}
 
 
 def sandboxed(text: str) -> tuple[dict[str, Any], list[str]]:
-    """What the sandbox's copy of this `Pulumi.<stack>.yaml` holds, and the keys that it leaves out, sorted.
+    """Return the content of the sandbox's copy of this `Pulumi.<stack>.yaml`, and the keys that it leaves out, sorted.
 
     Raises ValueError where the text is no mapping.
     """
@@ -46,7 +46,7 @@ def sandboxed(text: str) -> tuple[dict[str, Any], list[str]]:
 
 
 def _without_secrets(value: Any) -> Any:
-    """The value, or None where it is or holds what only the stack's secrets provider can read."""
+    """Return the value, or None if it is or contains a secret that only the stack's secrets provider can decrypt."""
     if not isinstance(value, Mapping):
         return value
     if set(value) == {"secure"}:

@@ -53,7 +53,7 @@ _RESOURCE = re.compile(
 _NAMED = re.compile(r"\[urn=.*::(.+)\]$")
 # A property that changes, or a part of one; between these the engine shows what stays the same.
 _CHANGED = re.compile(r" *[-+~] ")
-# Of what is made or goes as a whole, its name says enough.
+# If a resource is created or deleted as a whole, only its name is shown.
 _WHOLE = ("create", "create-replacement", "delete", "delete-replaced", "discard", "import", "read")
 
 Event = Mapping[str, Any]

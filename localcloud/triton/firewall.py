@@ -23,7 +23,7 @@ _MOST = 24
 
 
 class _NoRule(ValueError):
-    """The text is no rule; the message says where."""
+    """The text is not a rule. The message names the position of the error."""
 
 
 @dataclass(frozen=True, order=True)

@@ -36,7 +36,7 @@ class Scheduler:
         while (action := self._next()) is not None:
             try:
                 action()
-            except Exception:  # noqa: BLE001 - the other jobs go on; the log tells
+            except Exception:  # noqa: BLE001 - the other jobs continue, and the error is logged
                 _log.exception("a job of the local CloudAPI broke")
 
     def _next(self) -> Callable[[], None] | None:

@@ -48,7 +48,7 @@ class Wire:
 
 @dataclass(frozen=True)
 class Signed:
-    """What a request says about its signature, and the text that must have been signed."""
+    """The signature in a request with its parameters, and the text that must have been signed."""
 
     key_id: str
     algorithm: str
@@ -68,7 +68,7 @@ def parse(wire: Wire, now: float) -> Signed:
 
 
 def verified(signed: Signed, key: PublicKey) -> bool:
-    """Whether `key` made this signature with an algorithm of its own kind."""
+    """Return whether `key` made this signature with an algorithm for its type of key."""
     kind, _, digest = signed.algorithm.partition("-")
     algorithm = _HASHES[digest]()
     try:
@@ -163,7 +163,7 @@ def _header(wire: Wire, name: str) -> str:
 
 
 def _check_date(wire: Wire, names: list[str], now: float) -> None:
-    """The clocks are compared before any key is looked up, so a skewed clock never reads as a wrong key."""
+    """Check the date before any key is read, so that a skewed clock is never reported as a wrong key."""
     name = _date_name(wire)
     if name in wire.headers:
         skew = abs(now - _seconds(wire.headers[name]))

@@ -18,7 +18,7 @@ _PROTOCOLS: Mapping[str, Protocol] = {
 
 
 def gates(machines: Iterable[tuple[Any, tuple[str, ...]]]) -> list[Gate]:
-    """Of each of moto's instances with the addresses that its machine has on the wire."""
+    """Return the gate of each of moto's instances, with the addresses that its machine has on the network."""
     found = [(instance, addresses, _groups(instance)) for instance, addresses in machines]
     members: dict[str, list[str]] = {}
     for _, addresses, groups in found:

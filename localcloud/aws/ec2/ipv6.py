@@ -97,7 +97,7 @@ class Addresses:
 
 
 def subnets_by_id(call: Call, store: Any) -> bytes | None:
-    """DescribeSubnets with filters by IPv6 CIDR, which moto does not know, as one by ids; None where there are none."""
+    """Return a DescribeSubnets by ids for one with filters by IPv6 CIDR, which moto does not support; None without such filters."""
     asked = [
         (each.get("Name", ""), {value for key, value in each.items() if key.startswith("Value.")})
         for each in call.groups("Filter").values()

@@ -175,7 +175,7 @@ class Power:
                     del self._units[known]
                     self._forget(known)
 
-    # What the hypervisor says (localcloud.machines.compute.Observer).
+    # The hypervisor's events (localcloud.machines.compute.Observer).
 
     def running(self, instance_id: str) -> None:
         with self._lock:
@@ -283,7 +283,7 @@ class Power:
         unit.instance.terminate()
         unit.instance.state_reason, unit.instance._reason = reason, note
         for nic in unit.instance.nics.values():
-            # The primary interface goes with its instance, and with it what keeps a security group in use.
+            # The primary interface is removed with its instance. A security group is then no longer in use by it.
             unit.instance.ec2_backend.enis.pop(nic.id, None)
         self._release(unit)
         unit.ended = self._clock()

@@ -209,7 +209,10 @@ class Route53:
         return answer("GetHostedZoneCountResponse", element("HostedZoneCount", str(len(self.store.all()))))
 
     def _list_checks(self, call: Call, _: str) -> Reply:
-        """None: none can be made. https://docs.aws.amazon.com/Route53/latest/APIReference/API_ListHealthChecks.html"""
+        """Return an empty list: health checks cannot be created here.
+
+        https://docs.aws.amazon.com/Route53/latest/APIReference/API_ListHealthChecks.html
+        """
         asked = call.asked()
         limit = element("MaxItems", str(_limit(asked, _CHECKS_PAGE)))
         marker = element("Marker", asked.get("marker", ""))

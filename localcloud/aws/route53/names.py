@@ -21,7 +21,7 @@ WILDCARD = "\\052"
 
 
 class BadNameError(ValueError):
-    """A text that is no domain name; the message says why."""
+    """A text that is not a domain name. The message has the reason."""
 
 
 @functools.lru_cache(maxsize=4096)

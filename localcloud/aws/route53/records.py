@@ -59,7 +59,7 @@ class Change:
 
 
 class BatchError(ValueError):
-    """InvalidChangeBatch: nothing was changed. `messages` says everything that is wrong."""
+    """InvalidChangeBatch: nothing was changed. `messages` are all errors."""
 
     def __init__(self, messages: Sequence[str]) -> None:
         super().__init__(", ".join(messages))
@@ -67,7 +67,7 @@ class BatchError(ValueError):
 
 
 def apply(zone: str, sets: Mapping[Key, RecordSet], changes: Sequence[Change]) -> dict[Key, RecordSet | None]:
-    """What the batch changes, in order: each key with its new set, or None where it is gone. Raises BatchError.
+    """Return what the batch changes, in order: each key with its new set, or None if the set is deleted. Raises BatchError.
 
     https://docs.aws.amazon.com/Route53/latest/APIReference/API_ChangeResourceRecordSets.html
     """

@@ -460,7 +460,7 @@ def _has_sum(call: Call) -> bool:
 
 
 def _checked_sums(call: Call) -> dict[str, str]:
-    """The checksum that a body came with, which comes back with the object. Raises AwsError where it does not fit.
+    """Return the checksum of a request's body, which S3 returns with the object. Raises AwsError if it is wrong.
 
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html
     """

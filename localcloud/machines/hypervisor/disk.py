@@ -51,7 +51,7 @@ class Disk:
 
     @property
     def run(self) -> Path:
-        """Holds the socket on which systemd-nspawn says how the boot goes."""
+        """The folder of the socket on which systemd-nspawn reports the progress of the boot."""
         return self.folder / "run"
 
     def prepare(self, machine: Machine) -> None:

@@ -138,7 +138,7 @@ class MetadataServer:
             threading.Thread(target=self._serve, args=(connection,), name="metadata", daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
-        # A guest that goes away in the middle of an answer is no event.
+        # It is not an error if a guest disconnects in the middle of an answer.
         with contextlib.suppress(OSError), connection, connection.makefile("rwb") as stream:
             connection.settimeout(300)
             while line := stream.readline(_LONGEST_LINE):

@@ -294,7 +294,7 @@ class Instance(Regional):
         return found
 
     def _root(self, found: Mapping[str, Any], given: Values) -> dict[str, Any]:
-        """Of the root volume what the program gives."""
+        """Return the properties of the root volume that the program gives."""
         volume = self.api.client("ec2").describe_volumes(VolumeIds=[_root_volume(found)])["Volumes"][0]
         here = {
             "encrypted": volume["Encrypted"],
@@ -394,7 +394,7 @@ def _interface(given: Values) -> dict[str, Any]:
 
 
 class InstanceState(Regional):
-    """Whether an instance runs. Its end leaves the instance as it is."""
+    """Whether an instance runs. Deleting this resource does not change the instance."""
 
     token = "aws:ec2transitgateway/instanceState:InstanceState"
     inputs = {

@@ -89,7 +89,7 @@ class Bucket(Regional):
 
 
 class _Companion(Regional):
-    """A configuration of a bucket, with the bucket's name as its id. A subclass says how it is put, read and taken away."""
+    """A configuration of a bucket, with the bucket's name as its id. A subclass defines how to put, read and remove it."""
 
     gone: ClassVar[tuple[str, ...]] = ()
 
