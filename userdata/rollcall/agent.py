@@ -165,7 +165,7 @@ class Agent:
         self._secrets: dict[str, str] = {}
         self._next_probe_key = 0.0
         self._unwatched = ""
-        # Why workloads wait for their secrets, each with its reason, and what of it was said. A thread sets the first.
+        # The workloads that wait for their secrets, each with its reason, and the part that was reported. A thread sets the first.
         self.secret_faults: Callable[[], Mapping[str, str]] = dict
         self._waiting = ""
 
@@ -176,11 +176,11 @@ class Agent:
 
     @property
     def secrets(self) -> tuple[Secrets, ...]:
-        """The secrets of its workloads, once its settings are read."""
+        """The secrets of this machine's workloads; empty until the settings are read."""
         return self._settings.secrets if self._settings else ()
 
     def others(self) -> int | None:
-        """How many other machines are where this one has joined, the fewest of all; None where it has not."""
+        """Return how many other machines are in the smallest record set that this one has joined; None if it has joined none."""
         return min((each.others for each in self.memberships if each.joined), default=None)
 
     @property
@@ -907,15 +907,18 @@ def open_door(agent: Agent) -> socket.socket | None:
 
 
 def keep_secrets(agent: Agent) -> None:
-    """Give the workloads their secrets, for as long as the agent runs. In a thread, since a cloud's store may not answer for half a
-    minute; with a cloud of its own, since those are not made for two."""
+    """Give the workloads their secrets, for as long as the agent runs.
+
+    This runs in a thread, because a cloud's store may not answer for half a minute. It has a separate `Cloud`, because that class is not
+    thread-safe.
+    """
     try:
         keeper = WorkloadSecrets(detect(), agent.others)
         agent.secret_faults = lambda: keeper.faults
         while True:
             keeper.step(agent.secrets)
             time.sleep(STEP_S)
-    except Exception as fault:  # noqa: BLE001 - the next turn begins again
+    except Exception as fault:  # noqa: BLE001 - the next turn tries again
         log.error("step=keep_secrets %s", as_error(fault))
         time.sleep(LONGEST)
 

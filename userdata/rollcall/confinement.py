@@ -1,7 +1,8 @@
-"""Confine workloads, and find out whether this machine really does: systemd passes over what the kernel does not have.
+"""Confine workloads, and check that this machine really does it: systemd ignores settings that the kernel does not support.
 
-`IPAddressDeny=` needs the unified cgroup hierarchy and BPF (https://www.freedesktop.org/software/systemd/man/latest/systemd.resource-control.html),
-and whatever hides files needs mount namespaces. An LX zone of Triton's has none of these.
+`IPAddressDeny=` needs the unified cgroup hierarchy and BPF
+(https://www.freedesktop.org/software/systemd/man/latest/systemd.resource-control.html), and all settings that hide files need mount
+namespaces. Triton's LX zones have none of these.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 
 LINES = Path(__file__).parents[1] / "units/confinement.conf"
 _UNIT, _LIMIT_S = "rollcall-confinement", 30.0
-# Runs confined. A datagram that a filter keeps back is an error at once, and needs no answer.
+# This program runs confined. If a filter blocks its datagram, it gets an error at once, so it needs no answer.
 _PROBE = """import os, socket, sys
 lacks = 2 * any(map(os.path.exists, sys.argv[2:]))
 try:
@@ -25,19 +26,21 @@ except OSError:
     lacks += 1
 sys.exit(lacks)
 """
-# What any user may see where nothing is hidden.
+# Any user can see these paths if they are not hidden.
 _HIDDEN = ("/opt/rollcall/releases", "/native/.zonecontrol/metadata.sock", "/.zonecontrol/metadata.sock", "/dev/ttyS1")
 _LACKS = {1: "metadata", 2: "files", 3: "files,metadata"}
 
 
 def lines(home: str) -> str:
-    """Return what confines a unit whose files are in `home`."""
+    """Return the lines that confine a unit with its files in `home`."""
     return LINES.read_text().replace("@HOME@", home)
 
 
 def lacking(home: str, *, metadata: bool) -> str:
-    """Return what this machine does not keep a workload from, `files` or `metadata`, or why that is not known; an empty text where it is
-    confined. `metadata`: whether there is a metadata service that its address leads to, as on EC2."""
+    """Return what a workload can reach on this machine although it must not: `files`, `metadata` or both. Empty: it is confined.
+
+    If that is not known, return the reason. `metadata`: whether there is a metadata service at the confined address, as on EC2.
+    """
     address = next(each.split()[0] for each in _properties(home, "IPAddressDeny=")).partition("=")[2]
     asked = ["systemd-run", "--quiet", f"--unit={_UNIT}", "--property=Type=oneshot", "--property=DynamicUser=yes"]
     asked += [f"--property={each}" for each in _properties(home)]

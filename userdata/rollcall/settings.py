@@ -20,7 +20,7 @@ GENERATION = "rollcall-generation"
 WORKLOADS = "rollcall-workloads"
 # This, and the name of an operator's workload, is the key for the digest of its release.
 WORKLOAD = "rollcall-workload-"
-# Before the name of a workload that has secrets: where they are, which they are, and when this machine takes them.
+# This, and the name of a workload with secrets, is the key for where they are, their revision, and this machine's turn.
 SECRETS = "rollcall-secrets-"
 RELEASE = "rollcall-release"
 STORE = "rollcall-store"
@@ -340,8 +340,11 @@ KINDS: dict[str, type[Join]] = {each.KIND: each for each in (CloudflareJoin, Rou
 
 @dataclass(frozen=True, kw_only=True)
 class Secrets:
-    """The secrets of a workload. Another `revision` is another value of one of them, or a rotation: the machine fetches them and restarts
-    the workload, after those of its fleet with a lower `turn`. `prefix` comes before each secret's name in the machine's cloud."""
+    """The secrets of a workload.
+
+    The `revision` changes with a value of a secret, or with a rotation. The machine then fetches the secrets and restarts the workload,
+    after the machines of its fleet with a lower `turn`. `prefix` comes before each secret's name in the machine's cloud.
+    """
 
     workload: str
     revision: str
@@ -444,7 +447,7 @@ def parse_join(text: str, key: str = "join") -> Join:
 
 
 def parse_secrets(key: str, text: str) -> Secrets:
-    """The secrets of a workload as `Secrets.words` has them. Raises SettingsError naming `key`."""
+    """Return the secrets of a workload from the text of `Secrets.words`. Raises SettingsError, which names `key`."""
     words = dict(word.split("=", 1) for word in text.split() if "=" in word)
     try:
         return Secrets(

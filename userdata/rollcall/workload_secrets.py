@@ -1,8 +1,8 @@
-"""Give workloads their secrets, and start those that have some: a thread of the agent does it (docs/workloads.md, "Secrets").
+"""Give workloads their secrets, and start the workloads that have secrets. A thread of the agent does this (docs/workloads.md, "Secrets").
 
-A secret goes from the machine's cloud into a file below /run, which is memory and for root only, and from there into the workload's
-credentials by systemd (`LoadCredential=`). It is on no disk, so each boot fetches it again, and a workload starts once it has all of its
-secrets. With another revision a machine fetches them, waits for its turn, and restarts the workload.
+The agent writes a secret from the machine's cloud into a file below /run, which is in memory and for root only. systemd passes it on to the
+workload's credentials (`LoadCredential=`). It is never on a disk, so each boot fetches it again. A workload starts when it has all of its
+secrets. After a new revision a machine fetches them, waits for its turn, and restarts the workload.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ HOME = Path("/run/rollcall/secrets")
 DEFINITIONS = Path("/opt/rollcall/workloads")
 STEP_S = 2.0
 LONGEST_PAUSE_S = 30.0
-# A machine reads its settings every ten seconds, restarts, and is unhealthy after as many. `MOST_TURNS` bound how long a fleet takes.
+# A machine reads its settings every ten seconds, restarts, and is unhealthy after ten more. `MOST_TURNS` limits the time for a fleet.
 TURN_S, MOST_TURNS = 30.0, 20
-# Before it counts the others, DNS was asked (WATCH of the agent).
+# After so long the agent has asked DNS again (WATCH of the agent), so its count of the others is up to date.
 SETTLE_S = 8.0
-# A store may answer with a value of before for a moment: so long after a change they are read once more.
+# A store may still return an old value for a moment. So the secrets are read once more so long after a change.
 AGAIN_S = 60.0
 _SYSTEMCTL_S = 60.0
 _REVISION = ".revision"
@@ -40,7 +40,7 @@ log = logging.getLogger("rollcall")
 
 @dataclass
 class _State:
-    """How far a workload has come with a `revision`. `others` are the most that were seen since it is known."""
+    """The progress of a workload with a `revision`. `others` is the largest number of other machines since it is known."""
 
     revision: str
     since: float
@@ -50,7 +50,7 @@ class _State:
 
 
 class WorkloadSecrets:
-    """Keep the secrets of this machine's workloads as its settings want them.
+    """Keep the secrets of this machine's workloads in line with its settings.
 
     `others` returns how many other machines are where this one has joined; None where it has not joined, and so may restart. `faults` has
     the reason for each workload that waits. `systemctl` runs it with these words.
@@ -74,7 +74,7 @@ class WorkloadSecrets:
         self.faults: dict[str, str] = {}
 
     def step(self, wanted: Sequence[Secrets]) -> None:
-        """Do what is due for each workload. One that fails is tried again and keeps no other from its turn."""
+        """Do what is due for each workload. If one fails, it is tried again, and the others still get their turn."""
         now, faults = self._clock(), dict[str, str]()
         for each in wanted:
             state = self._states.get(each.workload)
@@ -102,7 +102,7 @@ class WorkloadSecrets:
             state.tries.error = waits
 
     def _step(self, wanted: Secrets, state: _State, now: float) -> str:
-        """Take the secrets where they are due. Return why a restart waits for others, or an empty text."""
+        """Take the secrets if they are due. Return why a restart waits for others, or an empty text."""
         file = self._home / wanted.workload / _REVISION
         applied = file.read_text() if file.is_file() else None
         if applied == wanted.revision:
@@ -122,10 +122,10 @@ class WorkloadSecrets:
         return ""
 
     def _turn(self, wanted: Secrets, state: _State, definition: Mapping[str, Any], now: float) -> tuple[bool, str]:
-        """Whether this machine may restart a workload now, and why not where it is not for its turn.
+        """Return whether this machine may restart a workload now, and the reason if something other than its turn prevents it.
 
-        At least half of the other machines must be in DNS, where unhealthy ones are not: so a value with which the workload does not
-        start stops at half of them.
+        At least half of the other machines must be in DNS. Unhealthy ones are not there, so a value with which the workload does not start
+        reaches only half of the machines.
         """
         others = self._others()
         state.others = max(state.others, others or 0)
@@ -156,13 +156,13 @@ class WorkloadSecrets:
         return found
 
     def _fetched(self, wanted: Secrets, definition: Mapping[str, Any]) -> dict[str, str]:
-        """The values of all secrets of a workload. Triton's tools say nothing of line breaks at the end of a value, so there are none."""
+        """Return the values of all secrets of a workload, without line breaks at the end, which Triton's tools do not preserve."""
         return {
             name: self._cloud.secret(f"{wanted.prefix}{name}").rstrip("\n") for name in definition.get("secrets", ())
         }
 
     def _put(self, workload: str, values: Mapping[str, str]) -> bool:
-        """Have the secrets in memory, in files of root's; whether one was another before."""
+        """Write the secrets to files of root in memory. Return whether one has changed."""
         self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not _is_memory(self._home, self._mounts):
             raise FatalError(f"reason=secrets-on-disk folder={self._home} workload={workload} said='it is no tmpfs'")
@@ -184,7 +184,7 @@ class WorkloadSecrets:
 
 
 def _is_memory(folder: Path, mounts: Path) -> bool:
-    """Whether a folder is in memory (https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html)."""
+    """Return whether a folder is in memory (https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html)."""
     at, kind = folder.resolve(), ""
     best = -1
     for line in mounts.read_text().splitlines():
@@ -195,7 +195,7 @@ def _is_memory(folder: Path, mounts: Path) -> bool:
 
 
 def _systemctl(words: Sequence[str]) -> None:
-    """Raises TransientError."""
+    """Run systemctl. Raises TransientError."""
     try:
         done = subprocess.run(["systemctl", *words], capture_output=True, text=True, timeout=_SYSTEMCTL_S, check=False)
     except (OSError, subprocess.SubprocessError) as failed:

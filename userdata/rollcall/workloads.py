@@ -90,12 +90,12 @@ def set_up(name: str, script: str, root: str, instance: str) -> str:
 
 
 def confine(name: str, definition: dict[str, Any], home: str, *, is_ec2: bool) -> None:
-    """Refuse a workload that this machine cannot confine, unless its definition takes that."""
+    """Refuse a workload that this machine cannot confine, unless its definition accepts that."""
     lacks = confinement.lacking(home, metadata=is_ec2)
     if not lacks:
         return
     if definition.get("confinement") != "best-effort":
-        # It may run since before this boot's probe.
+        # The workload may have started before this boot's check.
         confinement.stop("nginx" if "nginx" in definition else f"workload-{name}")
         raise ReleaseError(f"reason=not-confined lacks={lacks} look='confinement: best-effort'")
     print(f"reason=not-confined lacks={lacks} workload={name} said='best-effort'", file=sys.stderr)
@@ -202,9 +202,9 @@ def unit(name: str, told: dict[str, Any], instance: str) -> str:
     lines = "".join(f"Environment={_quoted(f'{key}={value}')}\n" for key, value in sorted(env.items()))
     limits = {"MemoryMax": told.get("memory"), "CPUQuota": told.get("cpu")}
     lines += "".join(f"{key}={value}\n" for key, value in limits.items() if value)
-    # In memory, and put there by the agent (workload_secrets.py): https://systemd.io/CREDENTIALS/
+    # The agent writes these files to memory (workload_secrets.py): https://systemd.io/CREDENTIALS/
     lines += "".join(f"LoadCredential={each}:{SECRETS}/{name}/{each}\n" for each in told.get("secrets", ()))
-    # At boot the agent starts it, when it has the secrets.
+    # At boot the agent starts a workload with secrets, when it has fetched them.
     install = "" if told.get("secrets") else "\n[Install]\nWantedBy=multi-user.target\n"
     return f"""[Unit]
 Description=Rollcall: the workload {name}
