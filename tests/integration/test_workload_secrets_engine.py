@@ -129,7 +129,9 @@ def hashed(secret: str) -> str:
 def test_a_secret_in_plain_text_is_refused_and_nothing_is_made(shop: Shop) -> None:
     shop.secret("a-plain-value", "--plaintext")
     done = shop.sandbox.pulumi("preview", "--stack", "local", capture=True, check=False)
-    fault = f"{KEY}: is in plain text. Run `pulumi config set --secret --path '{KEY}'` with another value than this one."
+    fault = (
+        f"{KEY}: is in plain text. Run `pulumi config set --secret --path '{KEY}'` with another value than this one."
+    )
     assert done.returncode and fault in done.stdout + done.stderr, done.stdout + done.stderr
     assert "a-plain-value" not in done.stdout + done.stderr
 

@@ -99,9 +99,7 @@ def test_a_workloads_secret_may_be_encrypted_and_nothing_else_of_it(root: Path) 
 
 def test_a_workloads_secret_in_plain_text_is_refused_with_the_command(root: Path) -> None:
     where = "rollcall:workloads.shop.secrets.DATABASE_URL"
-    fault = (
-        f"{where}: is in plain text. Run `pulumi config set --secret --path '{where}'` with another value than this one."
-    )
+    fault = f"{where}: is in plain text. Run `pulumi config set --secret --path '{where}'` with another value than this one."
     assert found(root, SHOP.replace(PLAIN, "DATABASE_URL: hush-hush")) == [fault]
     assert found(root, SHOP.replace(PLAIN, f"DATABASE_URL: hush-hush, {PLAIN.replace('DATABASE_URL', 'A')}")) == [fault]
 

@@ -14,7 +14,9 @@ from components.config.workload_secrets import KEY, faults
 
 PATH = (KEY, "shop", "secrets", "DATABASE_URL")
 WHERE = f"{KEY}.shop.secrets.DATABASE_URL"
-PLAIN = [f"{WHERE}: is in plain text. Run `pulumi config set --secret --path '{WHERE}'` with another value than this one."]
+PLAIN = [
+    f"{WHERE}: is in plain text. Run `pulumi config set --secret --path '{WHERE}'` with another value than this one."
+]
 
 
 def settings(**more: Any) -> Settings:
