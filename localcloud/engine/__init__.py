@@ -1,4 +1,4 @@
-"""The Pulumi engine of a sandbox: one on the PATH that is new enough, or one built from its Go module into the cache.
+"""The Pulumi engine of a rehearsal: one on the PATH that is new enough, or one built from its Go module into the cache.
 
 Standard library only: it runs before the project's .venv exists. `go.mod` pins the engine, `host/go.mod` the last Python
 language host that is a Go module; the two small launchers for Python lie in the SDK's module, whatever its version.
@@ -30,11 +30,11 @@ LEAST_DISK_MIB = 6000
 
 
 class EngineError(Exception):
-    """The engine can neither be found nor built on this machine. The message names the fix."""
+    """There is no way to an engine on this machine; the message names the mend."""
 
 
 def ensure(say: Callable[[str], None]) -> Path:
-    """Return the folder with `pulumi` and its Python host. Build it if there is none. `say` is called for each step."""
+    """The folder with `pulumi` and its Python host. Builds it when there is none; `say` hears of each step."""
     found = installed()
     if found is not None:
         return found
@@ -48,7 +48,7 @@ def ensure(say: Callable[[str], None]) -> Path:
 
 
 def installed() -> Path | None:
-    """Return the folder of a `pulumi` on the PATH that is 3.259 or newer and has its Python language host beside it."""
+    """The folder of a `pulumi` on the PATH that is 3.259 or newer and has its Python language host beside it."""
     program = shutil.which("pulumi")
     if program is None:
         return None
@@ -68,7 +68,7 @@ def cache() -> Path:
 
 
 def _build(target: Path, say: Callable[[str], None]) -> None:
-    """Build in a folder beside the target, then rename it, so that the target is always complete."""
+    """Into a folder beside the target, which appears whole by a rename."""
     _check_tools(target.parent.parent)
     with tempfile.TemporaryDirectory(dir=target.parent.parent, prefix="engine-building-") as scratch:
         made = Path(scratch) / "bin"
@@ -88,31 +88,33 @@ def _build(target: Path, say: Callable[[str], None]) -> None:
 
 
 def _check_tools(folder: Path) -> None:
-    fix = "Install Go 1.25 or newer (https://go.dev/dl), or pulumi 3.259 or newer (https://www.pulumi.com/docs/install)"
+    mend = (
+        "install Go 1.25 or newer (https://go.dev/dl), or pulumi 3.259 or newer (https://www.pulumi.com/docs/install)"
+    )
     if shutil.which("go") is None:
-        raise EngineError(f"pulumi: version 3.259 or newer is not on the PATH, and there is no Go to build it. {fix}.")
+        raise EngineError(f"there is no pulumi 3.259 or newer on the PATH, and no Go to build it with; {mend}")
     said = subprocess.run(["go", "env", "GOVERSION"], capture_output=True, text=True, check=False).stdout
     version = re.match(r"go(\d+)\.(\d+)", said)
     if version is None or tuple(map(int, version.groups())) < LEAST_GO:
         raise EngineError(
-            f"pulumi: version 3.259 or newer is not on the PATH, and Go is {said.strip() or 'not usable'}. {fix}."
+            f"there is no pulumi 3.259 or newer on the PATH, and Go is {said.strip() or 'not usable'}; {mend}"
         )
     free = shutil.disk_usage(folder).free // 2**20
     if free < LEAST_DISK_MIB:
         raise EngineError(
-            f"{folder}: has {free} MiB free, and the engine needs {LEAST_DISK_MIB} to be built. Free some, or set XDG_CACHE_HOME."
+            f"building the engine takes {LEAST_DISK_MIB} MiB, {folder} has {free}; free some or set XDG_CACHE_HOME"
         )
 
 
 def _go(folder: Path, *words: str) -> str:
-    """Run Go and return its result. Its other output (downloads, compiled packages, errors) goes to stderr immediately."""
+    """Run Go; its result. What else it says (what it fetches and compiles, what is wrong) goes to stderr as it comes."""
     flags = ["-v", "-trimpath", "-ldflags=-s -w"] if words[0] == "build" else []
     env = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false", "GOWORK": "off"}
     command = ["go", words[0], *flags, *words[1:]]
     done = subprocess.run(command, cwd=folder, env=env, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise EngineError(
-            f"go {words[0]}: failed (the reason is above). Check that the Go module proxy can be reached and the disk has room."
+            f"`go {words[0]}` failed, see above. Check that the Go module proxy can be reached and the disk has room."
         )
     return done.stdout
 
@@ -126,7 +128,7 @@ def _hash_of_inputs() -> str:
 
 @contextlib.contextmanager
 def _alone(lock: Path) -> Iterator[None]:
-    """Allow one build at a time on this machine. The second one finds the first one's result."""
+    """One build at a time on this machine; the second one finds the first one's result."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

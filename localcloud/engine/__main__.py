@@ -1,4 +1,4 @@
-"""`python3 -m localcloud.engine`: build the engine if there is none, and print its folder."""
+"""`python3 -m localcloud.engine`: prints the folder of the engine, which it builds when there is none."""
 
 import sys
 
