@@ -153,7 +153,7 @@ def test_a_fleets_data_centre_is_checked_beforehand_and_the_configured_one_needs
     told = fleets(a=None, b="local-1", c="there", d="nowhere")
     (fault,) = credentials.joyent_faults(told)
     assert fault.startswith("rollcall:fleets.d.region: data centre 'nowhere': does not exist. Name one of local-1 (")
-    assert f"there ({two.url})" in fault and fault.endswith("name one of these")
+    assert "Name one of local-1 " in fault and fault.endswith(f"there ({two.url}).")
     found = checks.located(told)
     assert [each.region for each in found.fleets] == [None, None, "there", "nowhere"]
     assert credentials.joyent_faults(checks.located(fleets(a="local-1", c="there"))) == []
