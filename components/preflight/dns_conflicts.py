@@ -139,7 +139,9 @@ def of_directory(directory: ServiceDiscoverySettings) -> list[Wanted]:
     found = []
     if directory.publish_service_types:
         keep_none = "set rollcall:serviceDiscovery.publishServiceTypes to false"
-        found.append(Wanted(key=f"{key}.enumerate", name=f"{ENUMERATION}.{zone}", types=("PTR",), otherwise=keep_none))
+        found.append(
+            Wanted(key=f"{key}.publishServiceTypes", name=f"{ENUMERATION}.{zone}", types=("PTR",), otherwise=keep_none)
+        )
     for service in directory.services:
         home, of = f"{service.label}.{zone}".lower(), f"{key}.services.{service.name}"
         named = [each for each in service.incarnations if service.srv(each)]

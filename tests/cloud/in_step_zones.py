@@ -92,7 +92,7 @@ class CloudflareZone:
         self._written: set[str] = set()
 
     def patch(self, patcher: pytest.MonkeyPatch) -> None:
-        patcher.setattr("components.dns.registry.RecordStore", lambda *_, **__: self._front.store)
+        patcher.setattr("components.dns.cloudflare.RecordStore", lambda *_, **__: self._front.store)
         patcher.setattr(rollcall.registry, "CloudflareStore", lambda *_: self._front.store)
 
     def close(self) -> None:

@@ -316,7 +316,7 @@ class TestLife:
             lock = local.state / "daemon.lock"
             until(lambda: lock.exists() and lock.read_text() == str(daemon.pid))
             assert not (local.state / "daemon.json").exists()
-            assert f"run already (process {daemon.pid})" in local.refused("start", "--no-machines")
+            assert f"already run (process {daemon.pid})" in local.refused("start", "--no-machines")
             local("stop")
             assert daemon.wait(timeout=10) == 0
         assert local.left() == []
@@ -334,7 +334,7 @@ class TestLife:
         (local.state / "control.sock").mkdir()
         done = local.run("start", "--no-machines", "--no-plugins")
         assert done.returncode == 1
-        assert "the local clouds did not start" in done.stderr
+        assert "daemon: did not start" in done.stderr
         assert "IsADirectoryError" in done.stderr
         (local.state / "control.sock").rmdir()
 

@@ -107,10 +107,12 @@ def test_a_good_configuration_has_none(faults: Faults) -> None:
 def test_a_key_that_there_is_not_is_named_with_a_near_one(faults: Faults) -> None:
     (found,) = faults({**GOOD, "rollcall:drainDelai": "5"})
     assert found.startswith(
-        "rollcall:drainDelai: is not a setting (did you mean drainDelay?). Use one of site, directory, fleets,"
+        "rollcall:drainDelai: is not a setting (did you mean drainDelay?). Use one of site, serviceDiscovery, fleets,"
     )
-    (found,) = faults({**GOOD, "rollcall:directroy": {"zone": "unilans.net"}})
-    assert found.startswith("rollcall:directroy: is not a setting") and "(did you mean directory?)" in found
+    (found,) = faults({**GOOD, "rollcall:serviceDiscovry": {"zone": "unilans.net"}})
+    assert (
+        found.startswith("rollcall:serviceDiscovry: is not a setting") and "(did you mean serviceDiscovery?)" in found
+    )
     (found,) = faults({**GOOD, "rolcall:safeDeletes": "false"})
     assert (
         found
@@ -161,8 +163,7 @@ def test_what_the_clouds_refuse_comes_with_what_they_need_not_be_asked_for(fault
     )
     assert sorted(keys(found)) == [
         "aws:region",
-        "rollcall:safeDeletes",
-        "rollcall:serviceDiscovery.zone",
+        "rollcall:drainDelai",
         "rollcall:fleets.api.size",
         "rollcall:fleets.far.image",
         "rollcall:fleets.far.wieght",
@@ -172,7 +173,8 @@ def test_what_the_clouds_refuse_comes_with_what_they_need_not_be_asked_for(fault
         "rollcall:fleets.old.image",
         "rollcall:fleets.web.count",
         "rollcall:fleets.web.size",
-        "rollcall:drainDelai",
+        "rollcall:safeDeletes",
+        "rollcall:serviceDiscovery.zone",
         "rollcall:site.ttl",
         "rollcall:site.zone",
     ]

@@ -184,7 +184,7 @@ class TestRoom:
         )
         assert "the plan holds 200. Delete some" in fault
         assert self.look(self.settings(19)) == [] == self.look(self.settings(0))
-        assert self.look(self.settings(20, records=250)) == [], "the owner knows of a raised quota"
+        assert self.look(self.settings(20, maxRecords=250)) == [], "the owner knows of a raised quota"
 
     def test_ours_are_not_counted_twice(self, lab: Lab) -> None:
         for number in range(100):

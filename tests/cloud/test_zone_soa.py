@@ -106,7 +106,8 @@ def test_a_second_stack_is_refused_before_it_changes_anything(
     provider.create(props)
     set_ttl(cloud, props, 61)
     with pytest.raises(
-        ZoneSoaError, match=r"directory\.manageSoa: the stack local sets the TTL of the SOA of unilans\.net\. Set"
+        ZoneSoaError,
+        match=r"serviceDiscovery\.manageSoa: the stack local sets the TTL of the SOA of unilans\.net\. Set",
     ):
         provider.create({**props, "stack": "staging"})
     assert at(cloud, props, DOMAIN)["SOA"]["TTL"] == 61

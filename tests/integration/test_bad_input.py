@@ -177,7 +177,7 @@ def test_no_way_to_an_engine_is_said_with_both_mends(tmp_path: Path) -> None:
     tools.mkdir()
     done = prepared(tmp_path, "engine", PATH=str(tools))
     assert done.returncode != 0
-    assert "install Go 1.25 or newer" in done.stderr and "pulumi 3.259 or newer" in done.stderr
+    assert "Install Go 1.25 or newer" in done.stderr and "pulumi 3.259 or newer" in done.stderr
     assert not list(tmp_path.glob("rollcall/engine-*/bin"))
 
 

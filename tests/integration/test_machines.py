@@ -115,5 +115,5 @@ def test_a_command_inside_gets_its_input_and_its_exit_code_comes_back(room: Room
     with pytest.raises(subprocess.TimeoutExpired):
         room.hypervisor.exec(ON_AWS.id, ["sleep", "4321"], timeout=0.5)
     assert until(lambda: room.run(ON_AWS, "pgrep -f 'sleep 432[1]' || echo gone") == "gone")
-    with pytest.raises(HypervisorError, match="no machine i-none"):
+    with pytest.raises(HypervisorError, match="i-none: does not exist"):
         room.hypervisor.exec("i-none", ["true"])

@@ -170,7 +170,7 @@ def test_nothing_was_asked_of_where_the_real_clouds_are_said_to_be(prod: Prod) -
 
 
 def test_a_stack_that_is_not_there_is_said_so(prod: Prod) -> None:
-    with pytest.raises(SandboxError, match=r"there is no Pulumi\.nowhere\.yaml"):
+    with pytest.raises(SandboxError, match=r"Pulumi\.nowhere\.yaml: does not exist"):
         replace(prod.sandbox, stack="nowhere", config=None).lay_out()
 
 
