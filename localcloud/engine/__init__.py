@@ -1,4 +1,4 @@
-"""The Pulumi engine of a rehearsal: one on the PATH that is new enough, or one built from its Go module into the cache.
+"""The Pulumi engine of a sandbox: one on the PATH that is new enough, or one built from its Go module into the cache.
 
 Standard library only: it runs before the project's .venv exists. `go.mod` pins the engine, `host/go.mod` the last Python
 language host that is a Go module; the two small launchers for Python lie in the SDK's module, whatever its version.
@@ -88,21 +88,19 @@ def _build(target: Path, say: Callable[[str], None]) -> None:
 
 
 def _check_tools(folder: Path) -> None:
-    mend = (
-        "install Go 1.25 or newer (https://go.dev/dl), or pulumi 3.259 or newer (https://www.pulumi.com/docs/install)"
-    )
+    fix = "Install Go 1.25 or newer (https://go.dev/dl), or pulumi 3.259 or newer (https://www.pulumi.com/docs/install)"
     if shutil.which("go") is None:
-        raise EngineError(f"there is no pulumi 3.259 or newer on the PATH, and no Go to build it with; {mend}")
+        raise EngineError(f"pulumi: version 3.259 or newer is not on the PATH, and there is no Go to build it. {fix}.")
     said = subprocess.run(["go", "env", "GOVERSION"], capture_output=True, text=True, check=False).stdout
     version = re.match(r"go(\d+)\.(\d+)", said)
     if version is None or tuple(map(int, version.groups())) < LEAST_GO:
         raise EngineError(
-            f"there is no pulumi 3.259 or newer on the PATH, and Go is {said.strip() or 'not usable'}; {mend}"
+            f"pulumi: version 3.259 or newer is not on the PATH, and Go is {said.strip() or 'not usable'}. {fix}."
         )
     free = shutil.disk_usage(folder).free // 2**20
     if free < LEAST_DISK_MIB:
         raise EngineError(
-            f"building the engine takes {LEAST_DISK_MIB} MiB, {folder} has {free}; free some or set XDG_CACHE_HOME"
+            f"{folder}: has {free} MiB free, and the engine needs {LEAST_DISK_MIB} to be built. Free some, or set XDG_CACHE_HOME."
         )
 
 
@@ -114,7 +112,7 @@ def _go(folder: Path, *words: str) -> str:
     done = subprocess.run(command, cwd=folder, env=env, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise EngineError(
-            f"`go {words[0]}` failed, see above. Check that the Go module proxy can be reached and the disk has room."
+            f"go {words[0]}: failed (the reason is above). Check that the Go module proxy can be reached and the disk has room."
         )
     return done.stdout
 
