@@ -120,7 +120,7 @@ ONLY_THAT = {"sts:AssumeRole"}
         ({"profile": "nobody-has-this"}, "aws:profile: The config profile (nobody-has-this) could not be found"),
         (
             {"accessKey": "AKIAROBOT00000000001", "secretKey": "plain"},
-            "aws:secretKey: is in plain text. `pulumi config set",
+            "aws:secretKey: is in plain text. Run `pulumi config set",
         ),
         ({}, "AWS credentials: AWS does not let them"),
     ],
