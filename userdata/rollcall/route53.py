@@ -506,11 +506,18 @@ class Route53Registry:
         known = {ours, *map(_target, members), *map(_target, filter(self._is_ours, current.values))}
         # If a host is in another incarnation too, the machines of that incarnation write it at the service's name.
         elsewhere = {each for each in self._elsewhere(present) if each in hosts}
+        # If a user deleted our record set, a member that its machine does not write again yet keeps its value here.
+        written = (each for word in _MEMBERS for each in hosts_of(present, word).items())
+        stay = {host for host, names in written if self._set in names} - known
         found = []
         for name, on in self._names.items():
             old = self._current(present, name)
             leave = known if on else known - elsewhere
-            kept = [each for each in old.values if _target(each) not in leave and not self._is_gone(name, each, hosts)]
+            kept = [
+                each
+                for each in old.values
+                if _target(each) not in leave and (_target(each) in stay or not self._is_gone(name, each, hosts))
+            ]
             new = replace(old, ttl=self._told.ttl if on else old.ttl, values=tuple(sorted(kept + members * on)))
             # A foreign record at another name does not stop a machine from joining its set. The roll call reports what is missing.
             with contextlib.suppress(RefusedError):
