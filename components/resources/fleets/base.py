@@ -8,7 +8,7 @@ replaces a machine replaces its Deregistration first, so that the new machine se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -69,8 +69,6 @@ class Fleet(pulumi.ComponentResource):
     """
 
     instance_role: ClassVar[bool] = False
-    # The release of the agent, as machines of this cloud get it.
-    packed: ClassVar[Callable[[], Release]] = staticmethod(userdata.release)
     access: Location
     machines: list[pulumi.Resource]
     members: list[dict[str, pulumi.Input[str]]]
@@ -93,6 +91,10 @@ class Fleet(pulumi.ComponentResource):
 
     def make(self) -> None:
         raise NotImplementedError
+
+    def agent_release(self) -> Release:
+        """Return the agent's release, as machines of this cloud get it."""
+        return userdata.release()
 
     def bracket(self, index: int, needs: Sequence[pulumi.Resource]) -> Deregistration:
         """Create the Deregistration of machine `index`. What replaces the machine is its trigger."""
@@ -135,7 +137,7 @@ class Fleet(pulumi.ComponentResource):
             **self.identity(index, deregistration),
             WORKLOADS: " ".join(self.settings.runs or samples),
             PROBE: self.args.probe_key,
-            RELEASE: type(self).packed().digest,
+            RELEASE: self.agent_release().digest,
         }
         keys.update({f"{WORKLOAD}{name}": digest for name, digest in self.settings.digests.items()})
         keys.update({f"{SECRETS}{each.workload}": each.words(index) for each in self.args.workload_secrets})

@@ -10,6 +10,7 @@ from components.resources import firewall, userdata
 from components.resources.fleets.base import Fleet
 from components.resources.fleets.revision import VERSION
 from components.resources.tags import marks
+from components.workloads.release import Release
 
 
 class JoyentFleet(Fleet):
@@ -18,7 +19,8 @@ class JoyentFleet(Fleet):
     All are in one data centre.
     """
 
-    packed = staticmethod(userdata.carried_release)
+    def agent_release(self) -> Release:
+        return userdata.carried_release()
 
     def make(self) -> None:
         datacenter = self.settings.region
