@@ -220,9 +220,7 @@ class Route53Registry:
         # If another machine wrote after us, it continues to add the others.
         helps &= not self._helped or current.values == self._wrote
         # A machine that is unhealthy now decides itself whether it may leave.
-        left = self._helped - {
-            each for word in _MEMBERS for each, sets_ in hosts_of(sets, word).items() if self._set in sets_
-        }
+        left = self._helped - self._members_by_mark(sets)
         leaving = {each.get(self._set) for each in hosts_of(sets, _LEAVES).values()} if helps else set()
         kept = [each for each in current.values if _target(each) not in left and each not in leaving]
         others = {each: hosts[each][self._set] for each in hosts if helps and self._set in hosts[each]}
@@ -507,8 +505,7 @@ class Route53Registry:
         # If a host is in another incarnation too, the machines of that incarnation write it at the service's name.
         elsewhere = {each for each in self._elsewhere(present) if each in hosts}
         # If a user deleted our record set, a member that its machine does not write again yet keeps its value here.
-        written = (each for word in _MEMBERS for each in hosts_of(present, word).items())
-        stay = {host for host, names in written if self._set in names} - known
+        stay = self._members_by_mark(present) - known
         found = []
         for name, on in self._names.items():
             old = self._current(present, name)
@@ -526,11 +523,18 @@ class Route53Registry:
                     found.append((old, new))
         return found
 
+    def _members_by_mark(self, present: Iterable[RecordSet]) -> set[str]:
+        """Return the hosts whose TXT says that they are in our record set."""
+        return {host for host, names in _memberships(present) if self._set in names}
+
     def _elsewhere(self, present: Iterable[RecordSet]) -> set[str]:
         """Return the hosts that are in the record set of another incarnation of the service."""
-        end, sets = f".{_short_name(self._told)}", list(present)
-        found = (each for word in _MEMBERS for each in hosts_of(sets, word).items())
-        return {host for host, names in found if any(name != self._set and name.endswith(end) for name in names)}
+        end = f".{_short_name(self._told)}"
+        return {
+            host
+            for host, names in _memberships(present)
+            if any(name != self._set and name.endswith(end) for name in names)
+        }
 
     def _swap(self, changes: list[tuple[RecordSet, RecordSet]]) -> None:
         """Do the changes in one batch, or one after the other if that is more than Route53 accepts in a batch."""
@@ -636,6 +640,13 @@ def hosts_of(sets: Iterable[RecordSet], wish: str = _JOINS) -> dict[str, dict[st
                 if word == wish and value.endswith(f" {each.name}."):
                     joins[name] = value
     return found
+
+
+def _memberships(sets: Iterable[RecordSet]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield each host with the record sets in which it is by its TXT, and its value there; once for each word of _MEMBERS."""
+    here = list(sets)
+    for word in _MEMBERS:
+        yield from hosts_of(here, word).items()
 
 
 def own_records(
