@@ -160,18 +160,7 @@ class DynamicServicePlace(ServicePlace):
 
     @property
     def told(self) -> Rfc2136Join:
-        return Rfc2136Join(
-            server=self.server,
-            domain=self.domain,
-            service=self.service,
-            incarnation=self.incarnation,
-            port=self.port,
-            priority=self.priority,
-            weight=self.weight,
-            ttl=self.ttl,
-            ipv6=self.ipv6,
-            srv=self.srv,
-        )
+        return Rfc2136Join(server=self.server, **self._service)
 
     def records(self, view: ZoneView, config: Mapping[str, str]) -> ServiceRecords:
         return ServiceRecords(self, store_of(self.domain, self.server, tsig_key(config.get)), view=view)

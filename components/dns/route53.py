@@ -74,18 +74,13 @@ class ServicePlace:
     @property
     def told(self) -> ServiceJoin:
         """The settings of the machines here."""
-        return Route53Join(
-            zone=self.zone,
-            domain=self.domain,
-            service=self.service,
-            incarnation=self.incarnation,
-            port=self.port,
-            priority=self.priority,
-            weight=self.weight,
-            ttl=self.ttl,
-            ipv6=self.ipv6,
-            srv=self.srv,
-        )
+        return Route53Join(zone=self.zone, **self._service)
+
+    @property
+    def _service(self) -> dict[str, Any]:
+        """The settings that a service has with any DNS provider."""
+        names = ("domain", "service", "incarnation", "port", "priority", "weight", "ttl", "ipv6", "srv")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def names(self) -> dict[str, bool]:
