@@ -14,9 +14,11 @@ from pathlib import Path
 
 import dns.exception
 import dns.message
+import dns.name
 import dns.query
 
 from rollcall.rfc2136 import Rfc2136Store, Rfc2136Zone, TsigKey
+from rollcall.route53 import RecordSet
 from tests.programs import program
 
 SERVERS = ("named", "knotd")
@@ -144,6 +146,20 @@ class DynamicServer:
     def ttl(self, name: str, rtype: str) -> int:
         query = dns.message.make_query(name, rtype)
         return int(dns.query.tcp(query, self.address, port=self.port, timeout=5).answer[0].ttl)
+
+    def empty(self) -> None:
+        """Leave in the zone what it was made with."""
+        client = self.client()
+        update = client.message()
+        for each in client.sets():
+            if each.type not in ("SOA", "NS") and not each.name.startswith("ns1."):
+                update.delete(dns.name.from_text(each.name), each.type)
+        client.send(update)
+
+
+def write(server: DynamicServer, name: str, rtype: str, *values: str, ttl: int = 300) -> None:
+    """Put a record set there that is not, as the operator."""
+    server.store().change([], [RecordSet(name, rtype, ttl, tuple(sorted(values)))])
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ from rollcall.rfc2136 import MarkedAddresses, RetriedRfc2136, Rfc2136Site, Rfc21
 from rollcall.route53 import RecordSet, Route53Registry
 from rollcall.route53api import ConflictError
 from rollcall.settings import Rfc2136Join, Rfc2136SiteJoin
-from tests.dynamic_zone import SERVERS, DynamicServer, running
+from tests.dynamic_zone import SERVERS, DynamicServer, running, write
 
 pytestmark = pytest.mark.clouds
 ZONE = "example.org"
@@ -47,15 +47,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def emptied(server: DynamicServer) -> Iterator[None]:
     """Each test begins with the zone as it was made."""
     yield
-    update = server.client().message()
-    for each in server.client().sets():
-        if each.type not in ("SOA", "NS") and not each.name.startswith("ns1."):
-            update.delete(dns.name.from_text(each.name), each.type)
-    server.client().send(update)
-
-
-def write(server: DynamicServer, name: str, rtype: str, *values: str, ttl: int = 300) -> None:
-    server.store().change([], [RecordSet(name, rtype, ttl, tuple(sorted(values)))])
+    server.empty()
 
 
 class TestStore:

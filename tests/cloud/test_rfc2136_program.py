@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-import dns.name
 import pytest
 
 from components.config import reader
@@ -18,8 +17,8 @@ from components.resources.zone_record import ZoneRecordError, ZoneRecordProvider
 from localcloud.runtime.prepare import ROOT
 from rollcall.ownership import KEPT, Owner
 from rollcall.rfc2136 import Rfc2136Site
-from rollcall.route53 import RecordSet, Route53Registry
-from tests.dynamic_zone import KNOTD, NAMED, SERVERS, DynamicServer, running
+from rollcall.route53 import Route53Registry
+from tests.dynamic_zone import KNOTD, NAMED, SERVERS, DynamicServer, running, write
 
 pytestmark = pytest.mark.clouds
 ZONE = "example.org"
@@ -38,15 +37,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(autouse=True)
 def emptied(server: DynamicServer) -> Iterator[None]:
     yield
-    update = server.client().message()
-    for each in server.client().sets():
-        if each.type not in ("SOA", "NS") and not each.name.startswith("ns1."):
-            update.delete(dns.name.from_text(each.name), each.type)
-    server.client().send(update)
-
-
-def write(server: DynamicServer, name: str, rtype: str, *values: str, ttl: int = 300) -> None:
-    server.store().change([], [RecordSet(name, rtype, ttl, tuple(sorted(values)))])
+    server.empty()
 
 
 def settings(at_server: DynamicServer, **changed: Any) -> Settings:
