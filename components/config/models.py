@@ -626,7 +626,8 @@ class FleetSettings(Section):
             ge=10,
             le=3600,
             description="a roll call fails after this time without progress. Progress: a machine answers, or reaches another"
-            " state or step of its start for the first time",
+            " state or step of its start for the first time. An agent that an API refused tries again after 120 s at the latest, so give"
+            " more than that",
             json_schema_extra=_SECONDS,
         ),
     ] = 300

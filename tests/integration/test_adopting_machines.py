@@ -114,7 +114,7 @@ def become_fleets(sandbox: Sandbox, stack: Standing, config: Path, old: str) -> 
     stack.up()
     joined = stack.in_state()
     assert triton in joined and old not in joined and len(joined) == 2
-    assert stack.tagged() == joined
+    stack.assert_tagged(joined)
     stands = {each["addresses"][0] for each in machines(sandbox) if each["id"] in joined}
     assert set(stack.answers()) == stands == {each["content"] for each in stack.records()}
     assert stack.ec2.describe_instances(InstanceIds=[old])["Reservations"][0]["Instances"][0]["State"]["Name"] in (

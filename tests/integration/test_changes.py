@@ -210,7 +210,7 @@ def test_up_mends_the_crash_and_destroy_ends_all(stack: Changing) -> None:
     stack.up()
     stack.assert_in_step()
     stack.sandbox.pulumi("destroy", "--yes", "--skip-preview", "--stack", "local", capture=True)
-    assert stack.tagged() == set()
+    stack.assert_tagged(set())
     assert stack.dig(SERVICE, "SRV") == [] and stack.answers() == []
 
 

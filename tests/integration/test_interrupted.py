@@ -126,7 +126,7 @@ def test_killed_before_the_first_machine(stack: Interrupted) -> None:
     stack.sandbox.localcloud("fault", "iam", "slow=3", capture=True)
     stack.kill("up", lambda printed: re.search(r"iam\S*:Role \S+ creating", printed))
     stack.sandbox.localcloud("fault", "--clear", "iam", capture=True)
-    assert stack.tagged() == set()
+    stack.assert_tagged(set())
     # As if it had been killed a moment later: what has a fixed name is there, and no state knows of it.
     ssm = stack.aws("ssm")
     left = "/rollcall/local/web-aws/cloudflare-token"
@@ -197,5 +197,5 @@ def test_killed_during_destroy(stack: Interrupted) -> None:
     stack.kill("destroy", lambda printed: re.search(r"- .*Machine web-joyent-\d deleting", printed))
     stack.recover("destroy")
     assert stack.resources() == [] or stack.in_state() == set()
-    assert stack.tagged() == set()
+    stack.assert_tagged(set())
     assert stack.owners() == {"site": set(), "hosts": set(), "service": set()}

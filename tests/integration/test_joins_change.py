@@ -141,7 +141,8 @@ def test_fleets_with_other_names_take_over_and_nobody_is_led_to_the_dead(joining
         began = time.monotonic()
         wait_until("asked after it", lambda: prober.answers[-1][0] > began, 20)
     after = joining.in_state()
-    assert len(after) == 2 and not after & before and joining.tagged() == after
+    assert len(after) == 2 and not after & before
+    joining.assert_tagged(after)
     assert joining.standing() == {"site": after, V1: after, V2: set(), "hosts": after}
     assert prober.failures((before | after).__contains__) == []
     assert "in no state" not in said, said
@@ -150,5 +151,5 @@ def test_fleets_with_other_names_take_over_and_nobody_is_led_to_the_dead(joining
 
 def test_destroy_leaves_nothing(joining: Joining) -> None:
     joining.sandbox.pulumi("destroy", "--yes", "--skip-preview", "--stack", "local", capture=True)
-    assert joining.tagged() == set()
+    joining.assert_tagged(set())
     assert joining.standing() == {"site": set(), V1: set(), V2: set(), "hosts": set()}

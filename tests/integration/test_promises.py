@@ -194,8 +194,8 @@ def test_1_up_fails_and_names_each_machine_and_why(stack: Promised) -> None:
         assert HOST in line and "403" in line, said
     for each in ("web-aws-0", "web-aws-1", "web-joyent-0", "web-joyent-1"):
         assert f"- {each} " not in said, said
-    # Once the cause is gone `up` is enough.
-    stack.configure(count=3)
+    # Once the cause is gone `up` is enough. An agent that was refused tries again after 120 s at the latest (docs/agents.md).
+    stack.configure(count=3, timeout=150)
     stack.up()
     stack.joined = stack.in_state()
     assert len(stack.joined) == 6
@@ -209,7 +209,8 @@ def test_2_gone_means_gone_also_after_a_crash(stack: Promised) -> None:
     stack.configure(count=2)
     stack.up()
     state = stack.in_state()
-    assert len(state) == 4 and not state & set(crashed) and stack.tagged() == state
+    assert len(state) == 4 and not state & set(crashed)
+    stack.assert_tagged(state)
     assert stack.owners() == {"site": state, "hosts": state, "service": state}
     assert foreign_bytes(stack) == stack.kept
     # A watcher that challenges the crashed one may do so up to the moment at which it goes.
@@ -222,7 +223,8 @@ def test_2_destroy_leaves_what_is_not_ours_to_the_byte(stack: Promised) -> None:
     before = [each for each in before if each["type"] not in static and ".c.rc." not in each["name"]]
     kept = [each for each in before if not Owner.parse(each["comment"] or "")]
     stack.sandbox.pulumi("destroy", "--yes", "--skip-preview", "--stack", "local", capture=True)
-    assert stack.tagged() == set() and stack.in_state() == set()
+    stack.assert_tagged(set())
+    assert stack.in_state() == set()
     assert sorted(stack.zone_records(), key=_id) == sorted(kept, key=_id)
     sets = stack.record_sets()
     left = {(each["Name"], each["Type"]): each.get("ResourceRecords") for each in sets}

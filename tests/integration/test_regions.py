@@ -167,7 +167,8 @@ def test_an_orphan_is_found_once_by_whom_it_is_of_or_by_the_keeper_of_its_region
     assert len(found.pop("away")) == 2 and not any(found.values()), found
     code, told = spread.status()
     shown = next(each["differences"]["unproven"] for each in told["fleets"] if each["fleet"] == "away")
-    assert code == 1 and [line.split()[0] for line in shown] == sorted([made["away"], made["given-up"]])
+    assert code == 1
+    assert [line.split()[0] for line in shown] == [made["away"], made["given-up"]], "sorted by their fleets"
     diff = spread.sandbox.pulumi("preview", "--diff", "--stack", "local", capture=True).stdout
     assert made["away"] in diff and made["given-up"] in diff, diff
     # They have the tags of ours and nothing else, so they are named, and are the operator's to end.
@@ -220,7 +221,7 @@ def test_nobody_is_answered_with_a_dead_address_while_a_fleet_moves_to(
 
 def test_destroy_leaves_nothing_in_either_region_or_data_centre(spread: Spread) -> None:
     spread.sandbox.pulumi("destroy", "--yes", "--skip-preview", "--stack", "local", capture=True)
-    assert spread.tagged() == set()
+    spread.assert_tagged(set())
     assert spread.answers() == [] and spread.dig(SERVICE, "SRV") == []
     for region in REGIONS:
         groups = spread.ec2_in(region).describe_security_groups()["SecurityGroups"]
