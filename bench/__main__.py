@@ -35,9 +35,11 @@ BENCHES = {
 HEAD = """\
 # Benchmarks
 
-Made by `make bench` from `bench/results/`; do not edit. Each row is one question of `bench/`, whose first lines say how it is
-measured. Both sides of a ratio are from one run on one machine, in turn; figures of different benches are of different moments.
-An empty goal means that there is none: the figure is there to be known.
+This page is for engineers who want to know how fast Rollcall is. `make bench` makes it from `bench/results/`: do not edit it.
+
+Each row is the answer to one question. The first lines of the file in `bench/` say how it is measured. Both sides of a ratio were
+measured in turn, in one run on one machine. Results of different benches come from different times. A row without a goal is only
+for information.
 """
 
 
@@ -70,7 +72,7 @@ def table() -> str:
         ]
         parts.append("\n".join(lines) + "\n" + ("\n" + "\n".join(notes) + "\n" if notes else ""))
     if missed:
-        parts.insert(1, "## What stands in the way\n\n" + "\n".join(way(*each) for each in missed.items()) + "\n")
+        parts.insert(1, "## Why a goal is not met\n\n" + "\n".join(way(*each) for each in missed.items()) + "\n")
     return "\n".join(each for each in parts if each)
 
 

@@ -207,19 +207,20 @@ def plain(sandbox: Sandbox, dynamic: int, others: int, extra: dict[str, str]) ->
 
 
 PREVIEW_WHY = (
-    "a preview of ours first asks both clouds, DNS and the accounts' quotas what is there, for which it starts boto3 in two"
-    " processes, and imports EC2's part of the SDK: that is most of what 3 machines take. Then the SDK's and the engine's work for"
-    " each resource grows with its inputs, outputs and dependencies; a plain one has no dependency and next to no input, and of an"
-    " EC2 instance the provider reads the userdata, 22 KB, which the engine writes into its log each time it hands it on"
+    "a preview of Rollcall first asks both clouds, DNS and the quotas of the accounts. For this it starts boto3 in two processes,"
+    " and imports the EC2 part of the SDK. With 3 machines, this takes most of the time. Then the SDK and the engine work longer for"
+    " a resource with more inputs, outputs and dependencies. A plain resource has almost no input and no dependency. The user data of"
+    " an EC2 instance have 22 KB, and the engine writes them into its log each time that it passes the instance on"
 )
 FILE_WHY = (
-    "the engine writes the whole state twice for each resource, so with a file (or a bucket; compressed here) its work grows with their"
-    " square, of plain ones too; an EC2 instance's part has the userdata twice, as input and as what the provider reads, 43 of its"
-    " 49 KB. The rows with a journal are without that"
+    "the engine writes the whole state twice for each resource. So if the state is in a file or a bucket (here: a compressed file),"
+    " its work grows with the square of the number of resources, also for plain resources. An EC2 instance has 49 KB in the state. 43"
+    " KB of these are the user data, which are there twice: as the input, and as the provider reads them. With a journal, the engine"
+    " does not write the whole state"
 )
 JOURNAL_WHY = (
-    "CloudAPI takes 30 calls at once and then ten a second, from everybody; each Triton machine is a call to make, and three to"
-    " drain, stop and delete, so of those 30 the fewer have the greater part"
+    "CloudAPI accepts 30 calls at once, and then ten a second. A Triton machine needs one call to create it, and three to drain, stop"
+    " and delete it. With few machines, the first 30 calls are a large part of all calls. With more machines, most calls must wait"
 )
 WHY = {"file": FILE_WHY, "journal": JOURNAL_WHY}
 # For the state in a file, as docs/operations.md advises for many machines.

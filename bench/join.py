@@ -38,10 +38,11 @@ from tests.unit.agent.contention import LATENCY, Contest, Outcome, Scheduler
 SEEDS = range(10)
 REAL = 20
 WHY = (
-    "A machine's host and the set are two requests, since two statements of its policy allow them. {calls:.0f} calls are the"
-    " fewest (each machine's host; for each set a look and a write), which take {least:.1f} s at this rate: {ratio:.1f} × the floor."
-    " A floor that fits the account's burst waits for nothing, so each call beyond the burst counts for much. Above the fewest are"
-    " back-off with jitter, and looks of those whom DNS does not show yet"
+    "A machine writes its host and the record set in two requests, because two statements of its policy allow them. So at least"
+    " {calls:.0f} calls are needed: one for the host of each machine, and a read and a write for each record set. At this rate they"
+    " take {least:.1f} s, which is {ratio:.1f} × the floor (one write each). The floor may fit into the burst that the account allows,"
+    " and then it waits for nothing. So each call beyond the burst makes the ratio much larger. The rest of the time is back-off with"
+    " jitter, and reads by machines that DNS does not show yet"
 )
 
 

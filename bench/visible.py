@@ -39,7 +39,8 @@ ROUNDS = int(os.environ.get("ROUNDS", "12"))
 GOAL = 1.0
 WHY = {
     "healthy to answered": "an agent that has not joined looks at its workload twice a second",
-    "leave to gone": "Consul's agent is the name server that is asked; ours tells a cloud's API, which takes several requests",
+    "leave to gone": "Consul's agent is itself the name server that is asked. Our agent calls the API of a cloud, which takes several"
+    " requests",
 }
 Pair = tuple[float, float]
 DICE = random.Random(7)  # noqa: S311

@@ -173,8 +173,8 @@ def _server(text: str | None) -> str | None:
 
 
 _SERVER = Field(
-    description="with `provider: rfc2136`: the address of the zone's primary name server, with a port where that is not 53;"
-    " program and machines send it their updates",
+    description="with `provider: rfc2136`: the address of the zone's primary name server, and its port if it is not 53."
+    " The program and the machines send their updates to this server",
     examples=["192.0.2.53"],
 )
 
@@ -257,8 +257,9 @@ _MinRegistered = Annotated[
         strict=True,
         ge=1,
         le=400,
-        description="this many machines of a record set, on all clouds and in all fleets, stay in DNS whatever their health; at least"
-        " 30 % of the wanted ones ([the floor](agents.md#unhealthy-machines))",
+        description="this many machines of a record set stay in DNS even if they are unhealthy, on all clouds and in all fleets"
+        " together. At least 30 % of the wanted machines stay, even if this number is smaller"
+        " ([the floor](agents.md#unhealthy-machines))",
     ),
 ]
 
@@ -271,8 +272,8 @@ class SiteSettings(Section):
         str,
         _SITE_ZONE,
         Field(
-            description="the zone, by its name or Cloudflare's id of it; the stack uses it, and never empties it. At Cloudflare it"
-            " must be active if machines join",
+            description="the name of the zone, or its id at Cloudflare. The stack uses the zone, and never empties it. A zone at"
+            " Cloudflare must be active if machines join",
             examples=["scalability.expert"],
         ),
     ]
@@ -280,7 +281,7 @@ class SiteSettings(Section):
         str,
         OneOf(SITE_PROVIDERS),
         Field(
-            description="who answers for the zone: `rfc2136` is a name server of yours that takes dynamic updates"
+            description="the DNS provider of the zone. `rfc2136` is your own name server with dynamic updates"
             " ([rfc2136.md](rfc2136.md))"
         ),
     ] = SITE_PROVIDERS[0]
@@ -306,16 +307,16 @@ class SiteSettings(Section):
         bool,
         Field(
             strict=True,
-            description="answer with Cloudflare's edge instead of the machines' addresses, and close the machines to all"
-            " but it; see below",
+            description="DNS answers with the addresses of Cloudflare's edge and not of the machines. The machines accept visitors"
+            " only from the edge; see below",
         ),
     ] = False
     protection: Annotated[
         str,
         OneOf(PROTECTIONS),
         Field(
-            description="sets the zone's security level; `off` changes nothing. Cloudflare itself now detects attacks, and"
-            " of these values it uses only `under_attack`"
+            description="the security level of the zone. `off` changes nothing. Only `under_attack` still has an effect, because"
+            " Cloudflare now detects attacks itself"
         ),
     ] = "off"
     acceleration: Annotated[
@@ -330,8 +331,8 @@ class SiteSettings(Section):
         bool,
         Field(
             strict=True,
-            description="create the zone; it is kept when the stack is destroyed, or when the key is removed. No machine may join"
-            " before the registrar names its name servers: first an `up` with the counts at 0",
+            description="create the zone. The zone is kept when the stack is destroyed, or when this key is removed. Run the first `up`"
+            " with a count of 0 in the fleets that join. Machines may join when the registrar names the name servers of the zone",
         ),
     ] = False
     account_id: Annotated[
@@ -345,15 +346,15 @@ class SiteSettings(Section):
             strict=True,
             ge=1,
             le=1_000_000,
-            description="how many records the zone's plan allows; the fleets, and one of them doubled, must fit",
+            description="how many records the zone's plan allows. All machines must fit, with the largest fleet counted twice",
         ),
     ] = CLOUDFLARE_FREE_RECORDS
     check: Annotated[
         str | None,
         _HEALTH_CHECK,
         Field(
-            description="when a machine may join: `http:PORT:PATH`, `tcp:PORT` or `command:/PATH`; without it the check of"
-            " the fleet's workload, and `http:80:/` if that has none",
+            description="a machine may join when this check succeeds: `http:PORT:PATH`, `tcp:PORT` or `command:/PATH`. The default"
+            " is the check of the fleet's workload, or `http:80:/` if the workload has no check",
             json_schema_extra={"shown": "`http:80:/`"},
         ),
     ] = None
@@ -389,10 +390,10 @@ class IncarnationSettings(Section):
             strict=True,
             ge=1,
             le=100,
-            description="the number of SRV record sets, `v1-1` to `v1-N`, which the client merges. For more than 300 machines. Choose it"
-            " before machines join: with another number they move to other record sets, and clients that know the incarnation's PTR"
-            " (`ttl` of `serviceDiscovery`) find no machine until they ask again. Without such a gap: make another incarnation with the"
-            " number, and fleets that join it",
+            description="the number of SRV record sets, `v1-1` to `v1-N`, which the client merges. Use it for more than 300 machines."
+            " Choose it before machines join. If you change it later, machines move to other record sets. A client that has the PTR"
+            " records of the service in a cache then finds no machine until they expire (`ttl` of `serviceDiscovery`). To avoid this"
+            " gap, make another incarnation with the new number, and fleets that join it",
         ),
     ] = 1
 
@@ -413,7 +414,9 @@ class ServiceSettings(Section):
     protocol: Annotated[
         str,
         OneOf(PROTOCOLS),
-        Field(description="port 4217 of UDP is used: machines ask each other there whether they run"),
+        Field(
+            description="with `udp`, a service cannot have port 4217: machines ask each other there whether they run"
+        ),
     ] = "tcp"
     ttl: Annotated[
         int,
@@ -424,7 +427,7 @@ class ServiceSettings(Section):
     check: Annotated[
         str | None,
         _HEALTH_CHECK,
-        Field(description="as for the site; needed for UDP", json_schema_extra={"shown": "`tcp:PORT`"}),
+        Field(description="as for the site. A service over UDP needs one", json_schema_extra={"shown": "`tcp:PORT`"}),
     ] = None
     rise: _Rise = 1
     fall: _Fall = FALL
@@ -432,14 +435,14 @@ class ServiceSettings(Section):
     incarnations: Annotated[
         tuple[IncarnationSettings, ...],
         ByName(),
-        Field(description="by name, one DNS label each, for example `v1`", examples=[{"v1": {}}]),
+        Field(description="the incarnations by name. A name is one DNS label, for example `v1`", examples=[{"v1": {}}]),
     ]
     short_name: Annotated[
         str | None,
         Field(
-            description="the incarnation whose machines are at `_theService._tcp.ZONE`, too"
-            " ([names](discovery.md#names-for-other-programs)). A service with several incarnations has no such name without"
-            " this key",
+            description="the name `_theService._tcp.ZONE` also has the machines of this incarnation"
+            " ([names](discovery.md#names-for-other-programs)). Without this key, the name is empty if the service has several"
+            " incarnations",
             json_schema_extra={"shown": "the only incarnation"},
         ),
     ] = None
@@ -471,7 +474,7 @@ class ServiceDiscoverySettings(Section):
         str,
         _DIRECTORY_ZONE,
         Field(
-            description="the zone, by its name or Route53's id of it; the stack uses it, and never empties it. A hosted zone"
+            description="the name of the zone, or its id in Route53. The stack uses the zone, and never empties it. A hosted zone"
             " must be public",
             examples=["unilans.net"],
         ),
@@ -480,7 +483,7 @@ class ServiceDiscoverySettings(Section):
         str,
         OneOf(DIRECTORY_PROVIDERS),
         Field(
-            description="who answers for the zone: `rfc2136` is a name server of yours that takes dynamic updates"
+            description="the DNS provider of the zone. `rfc2136` is your own name server with dynamic updates"
             " ([rfc2136.md](rfc2136.md))"
         ),
     ] = DIRECTORY_PROVIDERS[0]
@@ -488,13 +491,14 @@ class ServiceDiscoverySettings(Section):
     zone_id: Annotated[
         str | None,
         _HOSTED_ZONE_ID,
-        Field(description="the id of the hosted zone, if the account has several public ones of this name"),
+        Field(description="the id of the hosted zone, if the account has several public zones of this name"),
     ] = None
     services: Annotated[
         tuple[ServiceSettings, ...],
         ByName(),
         Field(
-            description="by name: a service's name as RFC 6335 has it: 1 to 15 letters, digits, inner hyphens",
+            description="the services by name. A name follows RFC 6335: 1 to 15 letters, digits and hyphens, with no hyphen at the"
+            " beginning or end",
             examples=[{"theService": {"port": 4218, "incarnations": {"v1": {}}}}],
         ),
     ]
@@ -512,16 +516,16 @@ class ServiceDiscoverySettings(Section):
         bool,
         Field(
             strict=True,
-            description="create the zone; it is kept when the stack is destroyed, or when the key is removed. No machine may join"
-            " before the registrar names its name servers: first an `up` with the counts at 0",
+            description="create the zone. The zone is kept when the stack is destroyed, or when this key is removed. Run the first `up`"
+            " with a count of 0 in the fleets that join. Machines may join when the registrar names the name servers of the zone",
         ),
     ] = False
     manage_soa: Annotated[
         bool | None,
         Field(
             strict=True,
-            description="set the TTL of the zone's SOA to 60 seconds: then resolvers remember for 60 seconds, and not for 900, that a"
-            " name does not exist. `destroy` restores the former TTL. Set it in one of the stacks that share a zone",
+            description="set the TTL of the zone's SOA record to 60 seconds. Then resolvers remember for 60 seconds, and not for 900,"
+            " that a name does not exist. `destroy` restores the former TTL. If stacks share a zone, set it in one of them",
             json_schema_extra={"shown": "as `create`"},
         ),
     ] = None
@@ -529,8 +533,8 @@ class ServiceDiscoverySettings(Section):
         bool,
         Field(
             strict=True,
-            description="write the list of the zone's service types (RFC 6763 section 9), one record set; set `false` in all but"
-            " one of the stacks that share a zone",
+            description="write the list of the zone's service types (RFC 6763 section 9), which is one record set. If stacks share a"
+            " zone, set `false` in all of them except one",
         ),
     ] = True
 
@@ -556,15 +560,15 @@ class SshSettings(Section):
         str,
         _USER,
         Field(
-            description="the user that logs in, for example `admin`; on Triton `root` unless set",
-            json_schema_extra={"shown": "needed"},
+            description="the user that logs in, for example `admin`",
+            json_schema_extra={"shown": "needed on EC2; `root` on Triton"},
         ),
     ] = ""
     key_name: Annotated[
         str | None,
         Field(
-            description="a key pair of your AWS account in the fleet's region; another one replaces the machines",
-            json_schema_extra={"shown": "needed"},
+            description="EC2 only: a key pair of your AWS account in the fleet's region. Another key pair replaces the machines",
+            json_schema_extra={"shown": "needed on EC2"},
         ),
     ] = None
     sources: Annotated[
@@ -572,7 +576,7 @@ class SshSettings(Section):
         Field(
             alias="from",
             description="the networks (CIDR) that may reach port 22",
-            json_schema_extra={"shown": "needed"},
+            json_schema_extra={"shown": "needed on EC2"},
         ),
     ] = ()
 
@@ -615,8 +619,8 @@ class FleetSettings(Section):
     region: Annotated[
         str | None,
         Field(
-            description="another AWS region than the stack's `aws:region`, or the name of another data centre of Triton than the configured"
-            " one (`triton datacenters` lists them); a fleet that moves gets its successors there first"
+            description="an AWS region, if it is not the stack's `aws:region`. Or the name of a data centre of Triton, if it is not the"
+            " configured one (`triton datacenters` lists them). If you change it, successors are made in the new place first"
         ),
     ] = None
     timeout: Annotated[
@@ -625,9 +629,9 @@ class FleetSettings(Section):
             strict=True,
             ge=10,
             le=3600,
-            description="a roll call fails after this time without progress. Progress: a machine answers, or reaches another"
-            " state or step of its start for the first time. An agent that an API refused tries again after 120 s at the latest, so give"
-            " more than that",
+            description="a roll call fails after this time without progress. There is progress when a machine answers, or when it"
+            " reaches another state or step of its start for the first time. An agent that an API refused tries again after 120 s at"
+            " the latest, so set more than 120",
             json_schema_extra=_SECONDS,
         ),
     ] = 300
@@ -636,13 +640,18 @@ class FleetSettings(Section):
     ] = 10
     weight: Annotated[
         int,
-        Field(strict=True, ge=0, le=65535, description="as in RFC 2782: its share among those of one priority"),
+        Field(
+            strict=True,
+            ge=0,
+            le=65535,
+            description="as in RFC 2782: the share of a machine among the machines with the same priority",
+        ),
     ] = 10
     image_refresh: Annotated[
         str,
         Field(
-            description='a word of your choice, for example `"2026-11"`: another word looks up the image again, and replaces the machines'
-            " by machines with the new image"
+            description='a word of your choice, for example `"2026-11"`. With another word, `up` looks up the image again, and replaces the'
+            " machines by machines with the new image"
         ),
     ] = ""
     ipv6: Annotated[
@@ -656,16 +665,16 @@ class FleetSettings(Section):
     adopt: Annotated[
         Mapping[Annotated[int, BeforeValidator(_number)], str],
         Field(
-            description="Triton machines that exist, by name or id, and become those numbers: `{0: old-web}`"
-            " ([adopting.md](adopting.md))"
+            description="existing Triton machines, by name or id, that become members of the fleet. `{0: old-web}` makes `old-web` the"
+            " machine with number 0 ([adopting.md](adopting.md))"
         ),
     ] = field(default_factory=dict)
     networks: Annotated[
         _Names,
         Field(
             description="Triton networks, by name or id, in the order of the machines' network cards:"
-            " `[My-Fabric-Network, MNX-Triton-Public]`; without it the data centre's only public network; Triton only; see"
-            " below",
+            " `[My-Fabric-Network, MNX-Triton-Public]`. The default is the only public network of the data centre. Triton"
+            " only; see below",
             examples=[["My-Fabric-Network", "MNX-Triton-Public"]],
         ),
     ] = ()
@@ -702,7 +711,7 @@ class CheckSettings(Section):
             strict=True,
             ge=1,
             le=3600,
-            description="how long a start may take until the check is good; then the workload is started again",
+            description="how long a start may take until the check is good. If it takes longer, the workload is started again",
             json_schema_extra=_SECONDS,
         ),
     ] = None
@@ -724,14 +733,15 @@ class WorkloadSettings(Section):
     files: Annotated[
         str | None,
         Field(
-            description="a folder, relative to the project's, that is packed with each `up`", examples=["workloads/www"]
+            description="a folder, relative to the folder of the project. Each `up` packs it",
+            examples=["workloads/www"],
         ),
     ] = None
     exclude: Annotated[
         tuple[str, ...],
         Field(
-            description="what of `files` is left out, in lines as in a `.gitignore`; `.git`, `.env`, keys and similar files are always left"
-            " out, unless a line includes them: `!.env`",
+            description="the parts of `files` that are not packed, in lines as in a `.gitignore`. `.git`, `.env`, keys and similar files"
+            " are never packed, unless a line includes them: `!.env`",
             examples=[["node_modules", "*.map"]],
         ),
     ] = ()
@@ -747,7 +757,7 @@ class WorkloadSettings(Section):
     sha256: Annotated[
         str | None,
         _SHA256,
-        Field(description="SHA-256 of the artifact; without it nothing is fetched", examples=["0" * 64]),
+        Field(description="the SHA-256 of the artifact; needed with `artifact`", examples=["0" * 64]),
     ] = None
     packages: Annotated[
         tuple[Annotated[str, _PACKAGE], ...],
@@ -758,8 +768,8 @@ class WorkloadSettings(Section):
         str | None,
         _RUN,
         Field(
-            description="the command, as `ExecStart` of systemd: `./start` is a file of the workload; there is no shell, but `${NAME}` is"
-            " taken from `env`",
+            description="the command, as `ExecStart` of systemd: `./start` is a file of the workload. There is no shell, but `${NAME}` is"
+            " replaced by the value in `env`",
             examples=["./start"],
         ),
     ] = None
@@ -781,7 +791,10 @@ class WorkloadSettings(Section):
     memory: Annotated[
         str | None,
         _MEMORY,
-        Field(description="as `MemoryMax` of systemd: over it the app is ended, and started again", examples=["512M"]),
+        Field(
+            description="as `MemoryMax` of systemd: an app that uses more memory is killed, and started again",
+            examples=["512M"],
+        ),
     ] = None
     cpu: Annotated[
         str | None,
@@ -792,16 +805,19 @@ class WorkloadSettings(Section):
         str,
         OneOf(CONFINEMENTS),
         Field(
-            description="`best-effort` runs it also on a machine that cannot enforce its confinement, as an LX zone"
-            " ([confinement](workloads.md#confinement))"
+            description="`best-effort` also runs the workload on a machine that cannot enforce the confinement, for example in an LX"
+            " zone ([confinement](workloads.md#confinement))"
         ),
     ] = CONFINEMENTS[0]
     nginx: Annotated[
-        NginxSettings | None, Field(description="in place of `run`: its files are a static site, `{root: public}`")
+        NginxSettings | None,
+        Field(description="in place of `run`: nginx serves the files as a static site, `{root: public}`"),
     ] = None
     check: Annotated[
         CheckSettings | None,
-        Field(description="when it is healthy: `{http: ':8080/healthz', grace: 60}`; used by joins that have no check"),
+        Field(
+            description="the check of the workload: `{http: ':8080/healthz', grace: 60}`. Joins that have no check use it"
+        ),
     ] = None
 
 

@@ -405,11 +405,12 @@ def rendered() -> str:
     lines = [
         "# What the program asks of the clouds, and what they may refuse",
         "",
-        "Made from [inputs.yaml](inputs.yaml) by `UPDATE_GOLDEN=1 pytest tests/unit/test_inputs.py`. Each line was checked against",
-        f"{sdks} and the provider's documentation and source.",
-        "A test fails when the program uses a type, an input or a call that is not here, when the stand-ins treat one otherwise, or",
-        "when it is not said what can be refused and which function checks that before anything is made. What begins with",
-        "*not beforehand* only the cloud itself tells, and why. *constant* is what the program always gives alike.",
+        "This page is for engineers who change what the program sends to a cloud. It is made from [inputs.yaml](inputs.yaml) by",
+        f"`UPDATE_GOLDEN=1 pytest tests/unit/test_inputs.py`. Each line was checked against {sdks},",
+        "and against the documentation and the source of the provider. A test fails if the program uses a type, an input or a call",
+        "that is not on this page, or if a stand-in treats one of them differently. Each line also says what the cloud may refuse,",
+        "and which function checks this before anything is created. *not beforehand* means: only the cloud can check this, for the",
+        "reason that follows. *constant* means: the program always gives the same value.",
     ]
     for title, listed in (("Resources", RESOURCES), ("Functions", FUNCTIONS)):
         lines += ["", f"## {title}"]
@@ -444,7 +445,7 @@ def described(token: str, told: Mapping[str, Any]) -> Iterator[str]:
     if told.get("note"):
         yield from ("", " ".join(told["note"].split()))
     if told.get("refused"):
-        yield from ("", f"Refused can be: {refusals(told['refused'])}.")
+        yield from ("", f"What can be refused: {refusals(told['refused'])}.")
     heads = ["input", *(["a change"] if is_resource else []), "values", "note", "what can be refused"]
     if told["inputs"]:
         yield from ("", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|")

@@ -39,7 +39,7 @@ def test_the_files_are_what_the_models_say(capsys: pytest.CaptureFixture[str]) -
         ("fleets", "| `cloud` | needed | `aws`, `joyent` |"),
         ("services", "| `check` | `tcp:PORT` | a text |"),
         ("serviceDiscovery", "| `services` | needed | a mapping |"),
-        ("ssh", "| `from` | needed | a list |"),
+        ("ssh", "| `from` | needed on EC2 | a list |"),
     ],
 )
 def test_a_row_has_the_default_and_what_the_key_takes(table: str, row: str) -> None:
