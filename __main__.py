@@ -11,10 +11,10 @@ from components.preflight.checks import checked
 from components.preflight.cloudflare_tokens import machine_token
 from components.preflight.stack_config import config
 from components.resources.deployment import Deployment
-from components.resources.tags import deployment, mark_everything
+from components.resources.tags import deployment, tag_everything
 
 settings, existing = checked(deployment())
-mark_everything()
+tag_everything()
 for name, value in Deployment(settings, existing, machine_token(), machine_tsig_key(config)).outputs.items():
     pulumi.export(name, value)
 

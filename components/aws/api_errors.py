@@ -56,16 +56,18 @@ def failures() -> tuple[type[Exception], ...]:
     return ClientError, BotoCoreError, ResponseParserError
 
 
-def told(error: Exception, where: str = CREDENTIALS, *, whose: str = "", role_key: str = "") -> str:
+def message_of(error: Exception, where: str = CREDENTIALS, *, key_source: str = "", role_key: str = "") -> str:
     """Return `WHERE: PROBLEM. FIX.` for one of `failures`.
 
-    `where` is what was asked, if the credentials are not at fault. `whose` is the key of the configuration that the
+    `where` is what was asked, if the credentials are not at fault. `key_source` is the key of the configuration that the
     credentials are from, and `role_key` the key of the roles that they assume.
     """
     from botocore.exceptions import ClientError
 
     return (
-        _refused(error, where, whose, role_key) if isinstance(error, ClientError) else _unanswered(error, where, whose)
+        _refused(error, where, key_source, role_key)
+        if isinstance(error, ClientError)
+        else _unanswered(error, where, key_source)
     )
 
 
@@ -83,52 +85,52 @@ def code_of(error: Any) -> str:
     return str(error.response.get("Error", {}).get("Code") or "refused")
 
 
-def _refused(error: Any, where: str, whose: str, role_key: str) -> str:
-    code, said = code_of(error), str(error.response.get("Error", {}).get("Message") or "")
+def _refused(error: Any, where: str, key_source: str, role_key: str) -> str:
+    code, message = code_of(error), str(error.response.get("Error", {}).get("Message") or "")
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
-    asked = f"{error.operation_name} ({code})"
+    operation = f"{error.operation_name} ({code})"
     if code in _BUSY:
-        return f"{where}: AWS throttles {asked}, also after retries. The credentials are not at fault. Wait, and run it again."
-    if code in _CLOCK or (code in _UNKNOWN and _LATE.search(said)):
-        return f"{CREDENTIALS}: AWS refuses {asked}, since this machine's clock is wrong: {said}. Set the clock."
+        return f"{where}: AWS throttles {operation}, also after retries. The credentials are not at fault. Wait, and run it again."
+    if code in _CLOCK or (code in _UNKNOWN and _LATE.search(message)):
+        return f"{CREDENTIALS}: AWS refuses {operation}, since this machine's clock is wrong: {message}. Set the clock."
     if code in _EXPIRED:
-        return f"{CREDENTIALS}: they have expired, says {asked}. Sign in again (`aws sso login`), or export new ones."
+        return (
+            f"{CREDENTIALS}: they have expired, says {operation}. Sign in again (`aws sso login`), or export new ones."
+        )
     if code in _UNKNOWN:
-        return f"{whose or _KEY}: AWS does not accept the credentials, says {asked}. Give valid ones."
+        return f"{key_source or _KEY}: AWS does not accept the credentials, says {operation}. Give valid ones."
     if error.operation_name == "AssumeRoleWithWebIdentity":
-        return (
-            f"aws:assumeRoleWithWebIdentity: AWS does not let the token assume the role ({said or code}). Correct it."
-        )
+        return f"aws:assumeRoleWithWebIdentity: AWS does not let the token assume the role ({message or code}). Correct it."
     if code in _DENIED and error.operation_name == "AssumeRole":
-        key = role_key or whose or "AWS_PROFILE"
-        return (
-            f"{key}: AWS does not let the credentials assume the role ({said or code}). Correct the role or its trust."
-        )
+        key = role_key or key_source or "AWS_PROFILE"
+        return f"{key}: AWS does not let the credentials assume the role ({message or code}). Correct the role or its trust."
     if code in _DENIED:
-        return _denied(asked, said)
+        return _denied(operation, message)
     if code in _ACCOUNT:
-        return f"{where}: AWS refuses {asked} to this account: {said.rstrip('.')}. Finish what it asks for in the account's console."
+        return f"{where}: AWS refuses {operation} to this account: {message.rstrip('.')}. Finish what it asks for in the account's console."
     if status >= 500:
         return (
-            f"{where}: AWS fails at {asked} (HTTP {status}). The credentials are not at fault. Try again later; "
+            f"{where}: AWS fails at {operation} (HTTP {status}). The credentials are not at fault. Try again later; "
             "https://health.aws.amazon.com shows outages."
         )
-    return f"{where}: AWS refuses {asked}: {said.rstrip('.')}. Correct what it names."
+    return f"{where}: AWS refuses {operation}: {message.rstrip('.')}. Correct what it names."
 
 
-def _denied(asked: str, said: str) -> str:
-    deny, silent = _DENY.search(said), _SILENT.search(said)
+def _denied(operation: str, message: str) -> str:
+    deny, silent = _DENY.search(message), _SILENT.search(message)
     if deny:
         return (
-            f"{CREDENTIALS}: an explicit deny in a {deny[1]} forbids {asked}, whatever their own permissions are. "
+            f"{CREDENTIALS}: an explicit deny in a {deny[1]} forbids {operation}, whatever their own permissions are. "
             "Have it changed, or use another account or region."
         )
     if silent:
-        return f"{CREDENTIALS}: no {silent[1]} allows {asked}, whatever their own permissions are. Have one allow it."
-    return f"{CREDENTIALS}: AWS does not let them {asked}. Give them the action; docs/operations.md has the policy."
+        return (
+            f"{CREDENTIALS}: no {silent[1]} allows {operation}, whatever their own permissions are. Have one allow it."
+        )
+    return f"{CREDENTIALS}: AWS does not let them {operation}. Give them the action; docs/operations.md has the policy."
 
 
-def _unanswered(error: Exception, where: str, whose: str) -> str:
+def _unanswered(error: Exception, where: str, key_source: str) -> str:
     from botocore import exceptions as botocore
     from botocore.parsers import ResponseParserError
 
@@ -139,10 +141,10 @@ def _unanswered(error: Exception, where: str, whose: str) -> str:
     if isinstance(error, botocore.SSOError | botocore.TokenRetrievalError | botocore.UnauthorizedSSOTokenError):
         return f"{CREDENTIALS}: the sign-in of the profile is over ({error}). Run `aws sso login`."
     if isinstance(error, botocore.ProfileNotFound):
-        return f"{whose or 'AWS_PROFILE'}: {error}. Name a profile of ~/.aws/config, or unset it."
+        return f"{key_source or 'AWS_PROFILE'}: {error}. Name a profile of ~/.aws/config, or unset it."
     if isinstance(error, botocore.NoCredentialsError | botocore.PartialCredentialsError):
-        give = "Correct it." if whose else "Export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
-        return f"{whose or CREDENTIALS}: {error}. {give}"
+        give = "Correct it." if key_source else "Export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
+        return f"{key_source or CREDENTIALS}: {error}. {give}"
     if isinstance(error, botocore.CredentialRetrievalError):
         return f"{CREDENTIALS}: what gives them out failed ({error}). Correct `credential_process` or the role in ~/.aws/config."
     return f"{where}: {error}. Correct what it names."

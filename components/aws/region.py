@@ -14,9 +14,9 @@ def own_region(config: Get) -> str:
 
     An empty text: none of them has one.
     """
-    told = config("aws:region") or region_around()
-    if told:
-        return told
+    configured = config("aws:region") or region_around()
+    if configured:
+        return configured
     from botocore.exceptions import BotoCoreError
 
     from components.aws.session import session_of

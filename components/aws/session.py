@@ -95,16 +95,16 @@ def session_of(config: Get) -> AwsSession:
     Raises ConfigurationError with every fault of the configuration, also for an account that it does not allow. Raises
     boto3's error where the profile does not exist.
     """
-    told = tuple((key, value) for key in AWS_KEYS if (value := config(key)) is not None)
+    configured = tuple((key, value) for key in AWS_KEYS if (value := config(key)) is not None)
     around = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
     with _LOCK:
-        if (told, around) not in _SESSIONS:
+        if (configured, around) not in _SESSIONS:
             settings = read(config)
             session = AwsSession(settings)
             if settings.allowed or settings.forbidden:
                 session.identity()
-            _SESSIONS[told, around] = session
-        return _SESSIONS[told, around]
+            _SESSIONS[configured, around] = session
+        return _SESSIONS[configured, around]
 
 
 _SESSIONS: dict[Any, AwsSession] = {}
@@ -116,7 +116,7 @@ class _Core(botocore.session.Session):
 
     def __init__(self, settings: AwsSettings) -> None:
         super().__init__(profile=settings.profile or None)
-        self._told = settings
+        self._settings = settings
         for name, value in (
             ("config_file", settings.config_file),
             ("credentials_file", settings.credentials_file),
@@ -132,18 +132,22 @@ class _Core(botocore.session.Session):
             chain.remove("iam-role")
 
     def create_client(self, service_name: str, *words: Any, **given: Any) -> Any:
-        told = self._told
-        given["endpoint_url"] = given.get("endpoint_url") or told.endpoints.get(
+        settings = self._settings
+        given["endpoint_url"] = given.get("endpoint_url") or settings.endpoints.get(
             _SERVICES.get(service_name, service_name)
         )
         if given.get("verify") is None:
-            given["verify"] = False if told.insecure else told.ca_bundle or None
-        asked = given.pop("config", None) or Config()
-        proxies = _proxies(told)
-        client = super().create_client(service_name, *words, config=_config(told, proxies).merge(asked), **given)
-        if proxies and should_bypass_proxies(client.meta.endpoint_url, told.no_proxy or None):
+            given["verify"] = False if settings.insecure else settings.ca_bundle or None
+        client_config = given.pop("config", None) or Config()
+        proxies = _proxies(settings)
+        client = super().create_client(
+            service_name, *words, config=_config(settings, proxies).merge(client_config), **given
+        )
+        if proxies and should_bypass_proxies(client.meta.endpoint_url, settings.no_proxy or None):
             # botocore itself cannot exclude hosts from a proxy that it got as a setting.
-            client = super().create_client(service_name, *words, config=_config(told, {}).merge(asked), **given)
+            client = super().create_client(
+                service_name, *words, config=_config(settings, {}).merge(client_config), **given
+            )
         return client
 
 
@@ -175,11 +179,11 @@ def _proxies(settings: AwsSettings) -> dict[str, str]:
     The other one comes from the environment, or else is the same for HTTPS (HTTPTransportOptions of aws-sdk-go-base).
     Without a setting, botocore reads the environment by itself.
     """
-    told = settings.proxies
-    if not told:
+    configured = settings.proxies
+    if not configured:
         return {}
-    found = {**getproxies_environment(), **told}
-    both = {"http": found.get("http"), "https": found.get("https") or told.get("http")}
+    found = {**getproxies_environment(), **configured}
+    both = {"http": found.get("http"), "https": found.get("https") or configured.get("http")}
     return {scheme: url for scheme, url in both.items() if url}
 
 
@@ -251,10 +255,10 @@ def _token_of(token: str, file: str) -> Callable[[], str]:
     return lambda: token or Path(file).read_text()
 
 
-def _refused(name: str, identity: Identity, why: str) -> ConfigurationError:
+def _refused(name: str, identity: Identity, reason: str) -> ConfigurationError:
     return ConfigurationError(
         [
-            f"aws:{name}: the credentials are those of account {identity.account} ({identity.arn}), {why}. Use credentials of "
+            f"aws:{name}: the credentials are those of account {identity.account} ({identity.arn}), {reason}. Use credentials of "
             "another account, or correct the list."
         ]
     )

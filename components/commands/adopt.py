@@ -49,7 +49,7 @@ _WITHIN_SERVICE = f"members stand in names of their own below {LABEL}; {_BESIDE}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kept:
+class RunningMachine:
     """A machine in the state, as its records would be marked. `addresses` are those of a machine that runs."""
 
     owner: Owner
@@ -60,16 +60,16 @@ class Kept:
 class Verdict:
     """One record that no machine of the stack wrote.
 
-    `becomes` is the mark that it would get, empty where it stays foreign. `why` is the reason.
+    `becomes` is the mark that it would get, empty where it stays foreign. `reason` is the reason.
     """
 
     key: RecordKey
     value: str
     becomes: str
-    why: str
+    reason: str
 
 
-def verdict(record: Record, stack: str, machines: Iterable[Kept]) -> Verdict | None:
+def verdict(record: Record, stack: str, machines: Iterable[RunningMachine]) -> Verdict | None:
     """Return what will become of a record at the site's host; None for a record that a machine of the stack wrote."""
     marked = Owner.parse(record.comment)
     if marked is not None and marked.stack == stack:
@@ -77,16 +77,16 @@ def verdict(record: Record, stack: str, machines: Iterable[Kept]) -> Verdict | N
     owner = next((each.owner for each in machines if record.content in each.addresses), None)
     mark = ""
     if record.type not in ADDRESS_TYPES:
-        why = "no address record"
+        reason = "no address record"
     elif marked is not None:
-        why = f"it is of stack {marked.stack}"
+        reason = f"it is of stack {marked.stack}"
     elif record.comment:
-        why = f"it has a comment of its own, {record.comment!r}, which would be lost: clear it first"
+        reason = f"it has a comment of its own, {record.comment!r}, which would be lost: clear it first"
     elif owner is None:
-        why = "no running machine of the state has this address"
+        reason = "no running machine of the state has this address"
     else:
-        mark, why = str(owner), f"the address of {owner.fleet}-{owner.machine} ({owner.instance})"
-    return Verdict(key=RecordKey(record.name, record.type), value=record.content, becomes=mark, why=why)
+        mark, reason = str(owner), f"the address of {owner.fleet}-{owner.machine} ({owner.instance})"
+    return Verdict(key=RecordKey(record.name, record.type), value=record.content, becomes=mark, reason=reason)
 
 
 def owners(resources: Iterable[Mapping[str, Any]]) -> list[tuple[str, Owner]]:
@@ -118,17 +118,17 @@ def _stack_of(urn: str) -> tuple[str, str]:
 
 def running(
     found: Sequence[tuple[str, Owner]], config: Mapping[str, str], regions: Mapping[str, str] | None = None
-) -> list[Kept]:
+) -> list[RunningMachine]:
     """Return the same machines with their present addresses. `regions` are those that fleets name, by fleet."""
     own, named_by = {"aws": own_region(config.get)} if any(cloud == "aws" for cloud, _ in found) else {}, regions or {}
     homes = [(cloud, named_by.get(owner.fleet) or own.get(cloud, ""), owner) for cloud, owner in found]
-    kept = []
+    found_running = []
     for cloud, region in sorted({(cloud, region) for cloud, region, _ in homes}):
         mine = {owner.instance: owner for *home, owner in homes if home == [cloud, region]}
-        for seen in view_of(cloud, region, config).of(sorted(mine)):
-            if seen.state == "running":
-                kept.append(Kept(owner=mine[seen.instance], addresses=seen.addresses))
-    return kept
+        for instance in view_of(cloud, region, config).of(sorted(mine)):
+            if instance.state == "running":
+                found_running.append(RunningMachine(owner=mine[instance.instance], addresses=instance.addresses))
+    return found_running
 
 
 def in_services(
@@ -148,11 +148,15 @@ def in_services(
                 zone=zone, domain=directory.zone, service=service.label, incarnation=name,
                 port=service.port, priority=0, weight=0, ttl=service.ttl,
             )  # fmt: skip
-            for entry in ServiceRecords(place, config=config).entries():
-                if entry.key != place.record_sets[0].key or entry.dead or (entry.owner and entry.owner.stack == stack):
+            for record in ServiceRecords(place, config=config).dns_records():
+                if (
+                    record.key != place.record_sets[0].key
+                    or record.dead
+                    or (record.owner and record.owner.stack == stack)
+                ):
                     continue
-                why = f"it is of stack {entry.owner.stack}" if entry.owner else _WITHIN_SERVICE
-                found.append(Verdict(key=entry.key, value=entry.value, becomes="", why=why))
+                reason = f"it is of stack {record.owner.stack}" if record.owner else _WITHIN_SERVICE
+                found.append(Verdict(key=record.key, value=record.value, becomes="", reason=reason))
     return found
 
 
@@ -177,8 +181,8 @@ def shown(verdicts: Sequence[Verdict], written: bool) -> str:
     if not verdicts:
         return "Every entry is of a machine of this stack; there is nothing to adopt."
     head = "Marked as the stack's" if written else "Would become the stack's (--yes writes the mark as the comment)"
-    lines = [head, *(f"  {each.key} {each.value}: {each.why}" for each in ours)] if ours else []
-    rest = ["Stay foreign", *(f"  {each.key} {each.value}: {each.why}" for each in foreign)] if foreign else []
+    lines = [head, *(f"  {each.key} {each.value}: {each.reason}" for each in ours)] if ours else []
+    rest = ["Stay foreign", *(f"  {each.key} {each.value}: {each.reason}" for each in foreign)] if foreign else []
     return "\n".join(map(escaped, [*lines, *rest]))
 
 
@@ -201,7 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (StatusError, ConfigurationError, RollcallError, CloudApiError) as fault:
         print(escaped_lines(f"rollcall adopt: {fault}"), file=sys.stderr)
     except api_errors.failures() as failed:
-        print(escaped_lines(f"rollcall adopt: {api_errors.told(failed)}"), file=sys.stderr)
+        print(escaped_lines(f"rollcall adopt: {api_errors.message_of(failed)}"), file=sys.stderr)
     return 2
 
 
@@ -214,7 +218,7 @@ def _adopt(chosen: argparse.Namespace) -> int:
         )
     stack = named(*reversed(_stack_of(str(resources[0]["urn"]))))
     # A record without a mark at Cloudflare is not adopted (docs/rfc2136.md).
-    settings = program(stack, config, zone_names.looked_up(config.get)).without_dynamic_zones()
+    settings = program(stack, config, zone_names.ids_from_apis(config.get)).without_dynamic_zones()
     records: tuple[Record, ...] = ()
     marks: dict[str, str] = {}
     verdicts = in_services(settings, stack, lambda directory: _hosted_zone(directory, config), config)
@@ -224,17 +228,17 @@ def _adopt(chosen: argparse.Namespace) -> int:
         machines = running(found, config, {each.name: each.region or "" for each in settings.fleets})
         records = store.list(zone, settings.site.fqdn)
         for record in records:
-            said = verdict(record, stack, machines)
-            if said is not None:
-                verdicts.append(said)
-                marks.update({record.id: said.becomes} if said.becomes else {})
+            proposed = verdict(record, stack, machines)
+            if proposed is not None:
+                verdicts.append(proposed)
+                marks.update({record.id: proposed.becomes} if proposed.becomes else {})
     left = write(store, records, marks) if chosen.yes else {}
     verdicts.sort()
     if chosen.json:
         written = [] if not chosen.yes else sorted(marks.values())
         print(
             json.dumps(
-                {"stack": stack, "entries": [asdict(each) for each in verdicts], "written": written, "left": left}
+                {"stack": stack, "records": [asdict(each) for each in verdicts], "written": written, "left": left}
             )
         )
     else:

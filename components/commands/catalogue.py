@@ -29,7 +29,7 @@ _ARCHITECTURE = "x86_64"
 
 
 @dataclass(frozen=True, order=True, kw_only=True)
-class Entry:
+class Offer:
     """One line.
 
     `kind` is `image`, `size` or `network`. `name` is what a fleet says. Memory is in MiB, 0 where it has none.
@@ -48,7 +48,7 @@ class Entry:
         return f"{self.cloud:<7} {self.kind:<7} {self.name:<34} {cores:>8} {memory:>10}  {self.note}".rstrip()
 
 
-def of_ec2(client: Callable[[str], Any]) -> list[Entry]:
+def of_ec2(client: Callable[[str], Any]) -> list[Offer]:
     """Return the named images with their present AMI, and the region's instance types that run them.
 
     https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeInstanceTypes.html
@@ -59,7 +59,7 @@ def of_ec2(client: Callable[[str], Any]) -> list[Entry]:
         ami = ssm.get_parameter(Name=parameter)["Parameter"]["Value"]
         listed = ec2.describe_images(ImageIds=[ami])["Images"]
         made = f", {listed[0].get('Name', '')} of {listed[0].get('CreationDate', '')[:10]}" if listed else ""
-        found.append(Entry(cloud="aws", kind="image", name=name, note=f"now {ami}{made}"))
+        found.append(Offer(cloud="aws", kind="image", name=name, note=f"now {ami}{made}"))
     filters = [{"Name": "processor-info.supported-architecture", "Values": [_ARCHITECTURE]}]
     offered = {
         each["InstanceType"]
@@ -70,14 +70,14 @@ def of_ec2(client: Callable[[str], Any]) -> list[Entry]:
         for each in page["InstanceTypes"]:
             if each["InstanceType"] in offered and each.get("CurrentGeneration", True):
                 cores, memory = each["VCpuInfo"]["DefaultVCpus"], each["MemoryInfo"]["SizeInMiB"]
-                found.append(Entry(cloud="aws", kind="size", vcpus=cores, memory=memory, name=each["InstanceType"]))
+                found.append(Offer(cloud="aws", kind="size", vcpus=cores, memory=memory, name=each["InstanceType"]))
     return found
 
 
-def of_triton(api: Any) -> list[Entry]:
+def of_triton(api: Any) -> list[Offer]:
     """Return the active images, the packages and the networks of the account's data centre."""
     images = [
-        Entry(
+        Offer(
             cloud="joyent",
             kind="image",
             name=f"{each.name}@{each.version}",
@@ -86,7 +86,7 @@ def of_triton(api: Any) -> list[Entry]:
         for each in api.list_images()
     ]
     packages = [
-        Entry(
+        Offer(
             cloud="joyent",
             kind="size",
             vcpus=each.vcpus,
@@ -97,18 +97,18 @@ def of_triton(api: Any) -> list[Entry]:
         for each in api.list_packages()
     ]
     networks = [
-        Entry(cloud="joyent", kind="network", name=each.name, note=f"{kind(each)}, {each.id}")
+        Offer(cloud="joyent", kind="network", name=each.name, note=f"{kind(each)}, {each.id}")
         for each in api.list_networks()
     ]
     return images + packages + networks
 
 
-def chosen(entries: Iterable[Entry], words: Sequence[str]) -> list[Entry]:
+def chosen(offers: Iterable[Offer], words: Sequence[str]) -> list[Offer]:
     """Return the entries with every word in their line, sorted."""
-    return sorted(each for each in entries if all(word.lower() in str(each).lower() for word in words))
+    return sorted(each for each in offers if all(word.lower() in str(each).lower() for word in words))
 
 
-def look(region: str = "", config: Mapping[str, str] | None = None) -> tuple[list[Entry], list[str]]:
+def list_offers(region: str = "", config: Mapping[str, str] | None = None) -> tuple[list[Offer], list[str]]:
     """Return what the clouds of the stack's configuration and of the environment have, and why one could not be asked.
 
     `region` is an AWS region or a data centre by its name, or both, since some names exist on both clouds. The default
@@ -119,17 +119,17 @@ def look(region: str = "", config: Mapping[str, str] | None = None) -> tuple[lis
     from components.joyent.provider import read_settings
     from components.joyent.session import session_of
 
-    told = config or {}
-    found: list[Entry] = []
+    settings = config or {}
+    found: list[Offer] = []
     faults = []
     try:
-        found += of_ec2(functools.partial(aws_session_of(told.get).client, region=region))
+        found += of_ec2(functools.partial(aws_session_of(settings.get).client, region=region))
     except ConfigurationError as wrong:
         faults += [f"aws is left out: {each}" for each in wrong.faults]
     except api_errors.failures() as fault:
-        faults.append(f"aws is left out: {api_errors.told(fault)}")
+        faults.append(f"aws is left out: {api_errors.message_of(fault)}")
     try:
-        found += of_triton(session_of(read_settings(told.get("rollcall:joyent")), region).api)
+        found += of_triton(session_of(read_settings(settings.get("rollcall:joyent")), region).api)
     except CloudApiError as fault:
         faults.append(f"joyent is left out: {fault}")
     return found, faults
@@ -153,19 +153,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.add_argument("--stack", default="", help="whose configuration counts; the selected one's unless told")
     # Words may be on both sides of an option.
-    told = parser.parse_intermixed_args(arguments)
-    config, without = _configuration(told.stack)
-    if without and told.stack:
+    options = parser.parse_intermixed_args(arguments)
+    config, without = _configuration(options.stack)
+    if without and options.stack:
         print(f"rollcall catalogue: {without}", file=sys.stderr)
         return 2
-    found, faults = look(told.region, config)
+    found, faults = list_offers(options.region, config)
     for each in faults:
         print(f"rollcall catalogue: {each}", file=sys.stderr)
-    shown = chosen(found, told.words)
-    if told.json:
+    shown = chosen(found, options.words)
+    if options.json:
         print(json.dumps([dataclasses.asdict(each) for each in shown]))
     else:
-        print("\n".join(map(str, shown)) or f"Nothing has {' and '.join(told.words)}.")
+        print("\n".join(map(str, shown)) or f"Nothing has {' and '.join(options.words)}.")
     return 0 if found else 2
 
 

@@ -59,20 +59,20 @@ def missing(fleet: str, count: int | None, state: Iterable[StateMachine], instan
 
 
 def _not_in_program(machine: StateMachine, count: int | None) -> str:
-    who = describe(machine.member)
+    name = describe(machine.member)
     if machine.going:
-        return f"{who} is in the state to be deleted: the last `pulumi up` did not come to it, so run it again"
+        return f"{name} is in the state to be deleted: the last `pulumi up` did not come to it, so run it again"
     number = machine.member.machine
     if count is not None and number.isdecimal() and int(number) < count:
         return ""
-    return f"{who} is in the state and not in the program: `pulumi up` lets it leave and deletes it"
+    return f"{name} is in the state and not in the program: `pulumi up` lets it leave and deletes it"
 
 
 def _not_in_cloud(machine: StateMachine, instances: Mapping[str, Instance]) -> str:
-    who, instance = describe(machine.member), instances.get(machine.member.instance)
+    name, instance = describe(machine.member), instances.get(machine.member.instance)
     if instance is None or instance.state in GOING:
-        return f"{who} is in the state and its cloud does not list it: `pulumi up` makes another"
-    return "" if instance.running else f"{who} does not run, its cloud says {instance.state}"
+        return f"{name} is in the state and its cloud does not list it: `pulumi up` makes another"
+    return "" if instance.running else f"{name} does not run, its cloud says {instance.state}"
 
 
 def _sorted(lines: Iterable[str]) -> tuple[str, ...]:

@@ -84,32 +84,34 @@ class FleetStatus:
 def status_of(
     access: Location,
     roll: DesiredState,
-    entries: Sequence[DnsRecord],
-    seen: Sequence[Instance],
+    records: Sequence[DnsRecord],
+    instances: Sequence[Instance],
     found: Drift,
     steps: Mapping[str, str] | None = None,
 ) -> FleetStatus:
     """Return what is shown of one fleet: a pure function. `steps` has the last step of each unhealthy machine, by instance."""
-    listed = {machine.instance: machine for machine in seen}
+    listed = {machine.instance: machine for machine in instances}
     return FleetStatus(
         fleet=roll.fleet,
         cloud=access.cloud,
         region=access.region,
-        machines=tuple(_machine(member, roll, entries, listed.get(member.instance)) for member in roll.members),
+        machines=tuple(_machine(member, roll, records, listed.get(member.instance)) for member in roll.members),
         differences=_differences(found, steps=steps),
     )
 
 
-def _machine(member: Member, roll: DesiredState, entries: Iterable[DnsRecord], seen: Instance | None) -> MachineStatus:
-    mine = owned(entries, roll.stack, [member])
+def _machine(
+    member: Member, roll: DesiredState, records: Iterable[DnsRecord], instance: Instance | None
+) -> MachineStatus:
+    mine = owned(records, roll.stack, [member])
     return MachineStatus(
         name=member.name,
         instance=member.instance,
-        state=seen.state if seen else "not listed by its cloud",
-        addresses=seen.addresses if seen else (),
-        since=seen.since if seen else "",
-        record_sets=tuple(str(key) for key in sorted({entry.key for entry in mine})),
-        note=seen.note if seen else "",
+        state=instance.state if instance else "not listed by its cloud",
+        addresses=instance.addresses if instance else (),
+        since=instance.since if instance else "",
+        record_sets=tuple(str(key) for key in sorted({record.key for record in mine})),
+        note=instance.note if instance else "",
     )
 
 
@@ -184,8 +186,8 @@ def lost_tokens_of(resources: Iterable[Mapping[str, Any]], config: Mapping[str, 
     if not made or not token or config.get(cloudflare_tokens.KEY):
         return []
     api = CloudflareApi(cloudflare_url(config.get), token, cloudflare_token_key(config.get))
-    told = json.loads(config.get("rollcall:site") or "{}")
-    site = SiteSettings(zone=str(told.get("zone") or ""), account_id=str(told.get("accountId") or ""))
+    site_settings = json.loads(config.get("rollcall:site") or "{}")
+    site = SiteSettings(zone=str(site_settings.get("zone") or ""), account_id=str(site_settings.get("accountId") or ""))
     try:
         own = cloudflare_tokens.verified(api, lambda: cloudflare_tokens.accounts_seen(api, site))
     except cloudflare_tokens.InactiveError:
@@ -218,12 +220,12 @@ def _compare(name: str, declared: FleetSettings | None, state: _State, config: M
             differences={**_differences(Drift()), **_lacking(lacks)},
         )
     registries, roll = registries_of(props, config), desired_of(props)
-    entries = registries.entries()
-    seen = [each for stack in state.stacks for each in registries.seen(stack)]
-    drift = proven(registries, roll, find_drift(roll, entries, seen, registries.answers()))
-    steps = _unhealthy_steps(drift, registries, seen)
-    found = status_of(Location.from_inputs(props["cloud"]), roll, entries, seen, drift, steps)
-    lacks = census.missing(name, declared.count if declared else None, machines, seen)
+    records = registries.dns_records()
+    instances = [each for stack in state.stacks for each in registries.instances(stack)]
+    drift = proven(registries, roll, find_drift(roll, records, instances, registries.answers()))
+    steps = _unhealthy_steps(drift, registries, instances)
+    found = status_of(Location.from_inputs(props["cloud"]), roll, records, instances, drift, steps)
+    lacks = census.missing(name, declared.count if declared else None, machines, instances)
     gone = [f"the zone {zone} was deleted" for zone in registries.gone]
     return replace(
         found,
@@ -232,10 +234,10 @@ def _compare(name: str, declared: FleetSettings | None, state: _State, config: M
     )
 
 
-def _unhealthy_steps(drift: Drift, registries: Registries, seen: Sequence[Instance]) -> Mapping[str, str]:
+def _unhealthy_steps(drift: Drift, registries: Registries, instances: Sequence[Instance]) -> Mapping[str, str]:
     """Return the last step of each machine that is unhealthy and stays in DNS, by instance."""
     unhealthy = [each.member for each in drift.findings if each.cause is Cause.UNHEALTHY and each.member]
-    return registries.steps(unhealthy, seen) if unhealthy else {}
+    return registries.steps(unhealthy, instances) if unhealthy else {}
 
 
 def _differences(drift: Drift, steps: Mapping[str, str] | None = None) -> dict[str, tuple[str, ...]]:
@@ -309,30 +311,30 @@ class Configuration(dict[str, str]):
     """
 
     def __init__(
-        self, values: Mapping[str, str], sealed: Iterable[str] = (), why: str = "", secrets: Iterable[str] = ()
+        self, values: Mapping[str, str], sealed: Iterable[str] = (), reason: str = "", secrets: Iterable[str] = ()
     ) -> None:
         super().__init__(values)
-        self._sealed, self._why, self.secrets = frozenset(sealed), why, frozenset(secrets)
+        self._sealed, self._reason, self.secrets = frozenset(sealed), reason, frozenset(secrets)
 
     def get(self, key: str, default: Any = None) -> Any:
         if key in self._sealed:
             fix = "Set PULUMI_CONFIG_PASSPHRASE, or get the right to use the key"
-            raise StatusError(f"{key}: cannot be decrypted ({self._why}). {fix}.")
+            raise StatusError(f"{key}: cannot be decrypted ({self._reason}). {fix}.")
         return super().get(key, default)
 
 
 def configuration(stack: str) -> Configuration:
     """Return the configuration of a stack, or of the selected one. Raises StatusError."""
     chosen = ("--stack", stack) if stack else ()
-    why = ""
+    reason = ""
     try:
-        told = _pulumi("config", "--json", "--show-secrets", *chosen)
+        printed = _pulumi("config", "--json", "--show-secrets", *chosen)
     except StatusError as refused:
-        why, told = str(refused), _pulumi("config", "--json", *chosen)
-    found = json.loads(told or "{}")
+        reason, printed = str(refused), _pulumi("config", "--json", *chosen)
+    found = json.loads(printed or "{}")
     values = {key: str(each["value"]) for key, each in found.items() if "value" in each}
     secrets = [key for key, each in found.items() if each.get("secret")]
-    return Configuration(values, found.keys() - values.keys(), why, secrets)
+    return Configuration(values, found.keys() - values.keys(), reason, secrets)
 
 
 def _pulumi(*words: str) -> str:
@@ -347,8 +349,8 @@ def _pulumi(*words: str) -> str:
     except OSError as missing:
         raise StatusError(f"pulumi: cannot be started ({missing.strerror}). Put the engine on the PATH.") from missing
     if done.returncode:
-        said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise StatusError(f"pulumi {words[0]}: failed ({said}). Correct what it names.")
+        last_line = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise StatusError(f"pulumi {words[0]}: failed ({last_line}). Correct what it names.")
     return done.stdout
 
 
@@ -366,7 +368,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(escaped_lines(f"rollcall status: {fault}"), file=sys.stderr)
         return 2
     except api_errors.failures() as failed:
-        print(escaped_lines(f"rollcall status: {api_errors.told(failed)}"), file=sys.stderr)
+        print(escaped_lines(f"rollcall status: {api_errors.message_of(failed)}"), file=sys.stderr)
         return 2
     in_step = all(each.in_step for each in fleets) and not lost
     if chosen.json:

@@ -15,7 +15,7 @@ from rollcall.settings import DRAIN, FLEET, GENERATION, MACHINE, STACK
 # A console takes a call for each machine, so only the first few of many waiting machines are asked.
 _MOST_CONSOLES = 10
 # The agent's status, or why boot.sh failed.
-_SAID = re.compile(r"(?:rollcall|ERROR boot): ([^\r\n]*)")
+_STATUS_LINE = re.compile(r"(?:rollcall|ERROR boot): ([^\r\n]*)")
 
 
 def group_description(stack: str, fleet: str) -> str:
@@ -81,9 +81,9 @@ class Ec2View:
         for machine in machines[:_MOST_CONSOLES]:
             with contextlib.suppress(BotoCoreError, ClientError):
                 printed = str(self._ec2.get_console_output(InstanceId=machine.instance, Latest=True).get("Output", ""))
-                said = _SAID.findall(printed)
-                if said:
-                    found[machine.instance] = escaped(said[-1].strip())
+                lines = _STATUS_LINE.findall(printed)
+                if lines:
+                    found[machine.instance] = escaped(lines[-1].strip())
         return found
 
     def unproven(self, stack: str, machines: Sequence[Instance]) -> dict[str, str]:
@@ -98,14 +98,14 @@ class Ec2View:
         """
         from botocore.exceptions import BotoCoreError, ClientError
 
-        why: dict[str, str] = {}
+        doubts: dict[str, str] = {}
         for machine in machines:
             try:
-                why[machine.instance] = self._doubt(stack, machine)
+                doubts[machine.instance] = self._doubt(stack, machine)
             except (BotoCoreError, ClientError) as failed:
                 code = getattr(failed, "response", {}).get("Error", {}).get("Code") or type(failed).__name__
-                why[machine.instance] = f"what would prove more cannot be read, {code}"
-        return {instance: doubt for instance, doubt in why.items() if doubt}
+                doubts[machine.instance] = f"what would prove more cannot be read, {code}"
+        return {instance: doubt for instance, doubt in doubts.items() if doubt}
 
     def _doubt(self, stack: str, machine: Instance) -> str:
         """Return the reason why this instance may not be the stack's; an empty text where it is."""
@@ -113,8 +113,8 @@ class Ec2View:
         listed = [each for reservation in found["Reservations"] for each in reservation["Instances"]]
         groups = [group["GroupId"] for each in listed for group in each.get("SecurityGroups", ())]
         named = self._ec2.describe_security_groups(Filters=[{"Name": "group-id", "Values": groups}]) if groups else {}
-        said = {group.get("Description") for group in named.get("SecurityGroups", ())}
-        if group_description(stack, machine.fleet) not in said:
+        descriptions = {group.get("Description") for group in named.get("SecurityGroups", ())}
+        if group_description(stack, machine.fleet) not in descriptions:
             return "it is in no security group of the fleet's"
         arns = [str((each.get("IamInstanceProfile") or {}).get("Arn", "")) for each in listed]
         roles = {role for arn in arns if arn for role in self._roles(arn.rpartition("/")[2])}

@@ -67,18 +67,23 @@ class Locations:
         """Return every other location in which the stack may have machines."""
         return tuple(dict.fromkeys((*self.elsewhere, *self.former)))
 
-    def charges(self, place: Location, machines: Iterable[Instance]) -> list[Instance]:
+    def charges(self, location: Location, machines: Iterable[Instance]) -> list[Instance]:
         """Return the machines at a former location for which this fleet is responsible.
 
         Where other fleets are, one of those is responsible.
         """
-        kept = self.first and place not in self.elsewhere
-        return [each for each in machines if each.fleet == self.fleet or (kept and each.fleet not in self.fleets)]
+        takes_unassigned = self.first and location not in self.elsewhere
+        return [
+            each
+            for each in machines
+            if each.fleet == self.fleet or (takes_unassigned and each.fleet not in self.fleets)
+        ]
 
-    def still(self, place: Location, machines: Iterable[Instance]) -> bool:
+    def still(self, location: Location, machines: Iterable[Instance]) -> bool:
         """Return whether a former location must be remembered for the machines that are there."""
         return any(
-            each.state not in GOING and (each.fleet == self.fleet or place not in self.elsewhere) for each in machines
+            each.state not in GOING and (each.fleet == self.fleet or location not in self.elsewhere)
+            for each in machines
         )
 
 
@@ -104,7 +109,7 @@ def left(olds: Mapping[str, Any], news: Mapping[str, Any]) -> list[dict[str, Any
     return [each.as_inputs() for each in found]
 
 
-class Places:
+class FleetMachines:
     """The machines of a fleet's locations. `views` has the view of each location.
 
     A location that cannot be asked raises an error: its machines are not known, so none of them counts as gone.
@@ -116,7 +121,9 @@ class Places:
     def machines(self, stack: str) -> tuple[Instance, ...]:
         """Return the machines at home, and those at former locations for which the fleet is responsible."""
         realm = self._realm
-        behind = [each for place in realm.former for each in realm.charges(place, self._views[place].machines(stack))]
+        behind = [
+            each for location in realm.former for each in realm.charges(location, self._views[location].machines(stack))
+        ]
         return (*self._views[realm.home].machines(stack), *behind)
 
     def unproven(self, stack: str, machines: Sequence[Instance]) -> dict[str, str]:
@@ -129,7 +136,7 @@ class Places:
 
     def running_elsewhere(self, stack: str) -> frozenset[str]:
         """Return the instances that run at every other location of the cloud in which the stack may have any."""
-        found = (each for place in self._realm.others for each in self._views[place].machines(stack))
+        found = (each for location in self._realm.others for each in self._views[location].machines(stack))
         return frozenset(each.instance for each in found if each.running)
 
     def still_former(self, stack: str) -> list[dict[str, Any]]:
@@ -140,7 +147,7 @@ class Places:
     @property
     def views(self) -> Sequence[CloudView]:
         """Return the views of all locations with machines that the fleet must drain. No machine is in two of them."""
-        return [self._views[place] for place in (self._realm.home, *self._realm.former)]
+        return [self._views[location] for location in (self._realm.home, *self._realm.former)]
 
 
 def _accesses(listed: Sequence[Mapping[str, Any]] | None) -> tuple[Location, ...]:

@@ -15,7 +15,7 @@ from rollcall.escaping import escaped
 from rollcall.settings import DRAIN, FLEET, GENERATION, MACHINE, STACK, STATUS
 
 # The text that every version of Rollcall's user-script contains.
-BOOT_MARK = "/usr/local/lib/rollcall"
+BOOT_SIGNATURE = "/usr/local/lib/rollcall"
 
 
 class TritonView:
@@ -70,8 +70,8 @@ class TritonView:
         """
         wanted = {machine.instance: machine for machine in machines}
         listed = {each.id: each for each in self._api.list_machines() if each.id in wanted}
-        why = {instance: _joyent_doubt(stack, each, listed.get(instance)) for instance, each in wanted.items()}
-        return {instance: doubt for instance, doubt in why.items() if doubt}
+        doubts = {instance: _joyent_doubt(stack, each, listed.get(instance)) for instance, each in wanted.items()}
+        return {instance: doubt for instance, doubt in doubts.items() if doubt}
 
     def end(self, instances: Sequence[str]) -> None:
         for instance in instances:
@@ -80,11 +80,11 @@ class TritonView:
 
 
 def _joyent_doubt(stack: str, machine: Instance, listed: MachineRecord | None) -> str:
-    told = listed.metadata if listed is not None else {}
+    metadata = listed.metadata if listed is not None else {}
     identity = {STACK: stack, FLEET: machine.fleet, MACHINE: machine.machine, GENERATION: machine.generation}
-    if any(not value or told.get(key) != value for key, value in identity.items()):
+    if any(not value or metadata.get(key) != value for key, value in identity.items()):
         return "its metadata do not name it as its tags do"
-    return "" if BOOT_MARK in told.get(USER_SCRIPT, "") else "its user-script is not Rollcall's"
+    return "" if BOOT_SIGNATURE in metadata.get(USER_SCRIPT, "") else "its user-script is not Rollcall's"
 
 
 def triton_instance(machine: MachineRecord) -> Instance:

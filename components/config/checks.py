@@ -122,22 +122,22 @@ def _site(site: SiteSettings, add: _Add) -> None:
         add("rollcall:site.accountId", "is where a new zone is made, and create is off", "Take it out, or set create")
 
 
-def _created(key: str, place: SiteSettings | ServiceDiscoverySettings, add: _Add) -> None:
-    if place.create and place.zone_id:
+def _created(key: str, zone: SiteSettings | ServiceDiscoverySettings, add: _Add) -> None:
+    if zone.create and zone.zone_id:
         add(f"{key}.zoneId", "names a zone that exists, and create: true makes another", "Keep one of the two")
 
 
-def _dynamic(key: str, place: SiteSettings | ServiceDiscoverySettings, add: _Add) -> bool:
+def _dynamic(key: str, zone: SiteSettings | ServiceDiscoverySettings, add: _Add) -> bool:
     """Return whether the zone's name server takes dynamic updates. A key that does not fit this is an error."""
-    if not place.is_dynamic:
-        if place.server is not None and not add.faults.covers(f"{key}.provider"):
+    if not zone.is_dynamic:
+        if zone.server is not None and not add.faults.covers(f"{key}.provider"):
             add(f"{key}.server", "is for provider: rfc2136", "Leave it out, or set the provider")
         return False
-    if place.server is None:
+    if zone.server is None:
         add(f"{key}.server", "is missing", "Name the zone's primary name server, as 192.0.2.53")
-    if place.create:
+    if zone.create:
         add(f"{key}.create", "is on, and a zone of provider: rfc2136 is made at its server", "Leave it out")
-    if place.zone_id is not None:
+    if zone.zone_id is not None:
         add(f"{key}.zoneId", "is set, and a zone of provider: rfc2136 has only a name", "Leave it out")
     return True
 
@@ -152,7 +152,7 @@ def _directory(directory: ServiceDiscoverySettings, add: _Add) -> None:
     for service in directory.services:
         _service(service, add)
         _lengths(directory, service, add)
-    _told_apart(directory, add)
+    _distinct_names(directory, add)
 
 
 def _service(service: ServiceSettings, add: _Add) -> None:
@@ -226,7 +226,7 @@ def _lengths(directory: ServiceDiscoverySettings, service: ServiceSettings, add:
         add(at(_SERVICES, service.name), "makes a name that is too long for DNS", f"Shorten it: {limits}")
 
 
-def _told_apart(directory: ServiceDiscoverySettings, add: _Add) -> None:
+def _distinct_names(directory: ServiceDiscoverySettings, add: _Add) -> None:
     """Refuse names that DNS or the state would treat as the same."""
     labels: dict[str, str] = {}
     resources: dict[str, str] = {}

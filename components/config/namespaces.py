@@ -33,9 +33,9 @@ def region_missing(keys: Iterable[str], around: str = "") -> str:
     names = [each for each in keys if each.startswith("aws:")]
     near = get_close_matches("aws:region", names, n=1, cutoff=0.7)
     meant = f" ({near[0]} is set; did you mean that?)" if near else ""
-    told = f", and AWS_REGION, which says {around} here, is not the stack's" if around else ""
+    environment_note = f", and AWS_REGION, which says {around} here, is not the stack's" if around else ""
     fix = f"Run `pulumi config set aws:region {around or 'us-west-2'}`"
-    return f"{REGION_MISSING}{meant}{told}. {fix}: another region, or none, replaces every AWS resource."
+    return f"{REGION_MISSING}{meant}{environment_note}. {fix}: another region, or none, replaces every AWS resource."
 
 
 def in_plain_text(keys: Iterable[str], is_plain: Callable[[str], bool]) -> list[str]:

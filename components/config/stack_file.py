@@ -76,8 +76,8 @@ def read(root: Path, stack: str) -> StackFile:
     project, whole = _loaded(_project_file(root)), _loaded(stack_file(root, stack))
     name = str(project.get("name") or "")
     found = _Found()
-    for key, told in _config(project, "the project").items():
-        default = told.get("default", told.get("value")) if isinstance(told, Mapping) else told
+    for key, declared in _config(project, "the project").items():
+        default = declared.get("default", declared.get("value")) if isinstance(declared, Mapping) else declared
         if default is not None:
             _add(found, _full(key, name), default)
     for key, value in _config(whole, stack).items():
@@ -179,8 +179,8 @@ def _loaded(file: Path) -> dict[str, Any]:
             f"{file.name}: cannot be read ({missing.strerror}). Name a stack that has a file."
         ) from None
     except yaml.MarkedYAMLError as wrong:
-        mark = wrong.problem_mark
-        line = f" at line {mark.line + 1}" if mark else ""
+        position = wrong.problem_mark
+        line = f" at line {position.line + 1}" if position else ""
         raise StackFileError(f"{file.name}: is not YAML{line}. Correct it.") from None
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as wrong:
         raise StackFileError(f"{file.name}: is not YAML ({type(wrong).__name__}). Correct it.") from None

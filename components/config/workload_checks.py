@@ -42,14 +42,14 @@ def _is_faulty(faults: Faults, workload: str) -> bool:
     return faults.covers(key) or any(each.startswith((f"{key}.", f"{key}[")) for each in faults.found)
 
 
-def _workload(key: str, told: WorkloadSettings, add: Add) -> None:
-    if not re.fullmatch(FLEET_NAME, told.name):
+def _workload(key: str, definition: WorkloadSettings, add: Add) -> None:
+    if not re.fullmatch(FLEET_NAME, definition.name):
         add(key, "is not the name of a workload", "Use 1 to 30 of a-z, 0-9 and inner hyphens")
-    if told.name in SAMPLES:
+    if definition.name in SAMPLES:
         add(key, "is the name of a sample", "Rename it")
-    _source(key, told, add)
-    _kind(key, told, add)
-    for name, value in told.env.items():
+    _source(key, definition, add)
+    _kind(key, definition, add)
+    for name, value in definition.env.items():
         where = at(key, "env", name)
         if not re.fullmatch(_ENV_NAME, name):
             add(where, "is not the name of a variable", "Use letters, digits and _, and no digit first")
@@ -57,9 +57,9 @@ def _workload(key: str, told: WorkloadSettings, add: Add) -> None:
             add(where, "has a control character or more than one line", "Write one line")
         if "-----BEGIN" in value or re.search("AKIA[0-9A-Z]{16}", value):
             add(where, "looks like a secret", "Move it to secrets: the environment is in the state and on the disk")
-    for name, secret in told.secrets.items():
+    for name, secret in definition.secrets.items():
         _secret(at(key, "secrets", name), name, secret.get_secret_value(), add)
-    if told.check is not None and (told.check.http is None) == (told.check.tcp is None):
+    if definition.check is not None and (definition.check.http is None) == (definition.check.tcp is None):
         add(f"{key}.check", "has not one of http and tcp", "Write one, as {http: ':8080/healthz'}")
 
 
@@ -76,36 +76,42 @@ def _secret(where: str, name: str, value: str, add: Add) -> None:
         add(where, "has a zero byte or {{, which SSM does not take", "Encode it in base64")
 
 
-def _source(key: str, told: WorkloadSettings, add: Add) -> None:
-    if told.files is not None and told.artifact is not None:
+def _source(key: str, definition: WorkloadSettings, add: Add) -> None:
+    if definition.files is not None and definition.artifact is not None:
         add(f"{key}.artifact", "is there beside files", "Keep one of the two")
-    if told.artifact is not None and told.sha256 is None:
+    if definition.artifact is not None and definition.sha256 is None:
         add(f"{key}.sha256", "is missing", "Set it to what `sha256sum FILE` prints")
-    if told.artifact is None and told.sha256 is not None:
+    if definition.artifact is None and definition.sha256 is not None:
         add(f"{key}.sha256", "is there without an artifact", "Take it out, or set artifact")
-    if told.exclude and told.files is None:
+    if definition.exclude and definition.files is None:
         add(f"{key}.exclude", "is there without files", "Take it out, or set files")
-    if told.files == "":
+    if definition.files == "":
         add(f"{key}.files", "is empty", "Name a folder, as workloads/www")
 
 
-def _kind(key: str, told: WorkloadSettings, add: Add) -> None:
-    if told.run is not None and told.nginx is not None:
+def _kind(key: str, definition: WorkloadSettings, add: Add) -> None:
+    if definition.run is not None and definition.nginx is not None:
         add(f"{key}.nginx", "is there beside run", "Keep one of the two")
-    if told.run is None and told.nginx is None:
+    if definition.run is None and definition.nginx is None:
         add(key, "has neither run nor nginx", "Set one, as run: ./start or nginx: {root: public}")
-    sourced = told.files is not None or told.artifact is not None
-    if told.nginx is not None and not sourced:
+    sourced = definition.files is not None or definition.artifact is not None
+    if definition.nginx is not None and not sourced:
         add(f"{key}.files", "is missing", "Name the folder of the site, as workloads/www")
-    if told.run is not None and told.run.startswith("./") and not sourced:
+    if definition.run is not None and definition.run.startswith("./") and not sourced:
         add(f"{key}.files", "is missing", "Name the folder with this program, or run one of a package")
-    if told.nginx is None:
+    if definition.nginx is None:
         return
-    run_only = {"env": told.env, "secrets": told.secrets, "user": told.user, "memory": told.memory, "cpu": told.cpu}
+    run_only = {
+        "env": definition.env,
+        "secrets": definition.secrets,
+        "user": definition.user,
+        "memory": definition.memory,
+        "cpu": definition.cpu,
+    }
     for name, value in run_only.items():
         if value:
             add(f"{key}.{name}", "is for a workload with run", "Take it out")
-    if told.check is not None and told.check.grace is not None:
+    if definition.check is not None and definition.check.grace is not None:
         add(f"{key}.check.grace", "is for a workload with run", "Take it out")
 
 

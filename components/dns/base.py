@@ -14,20 +14,20 @@ from rollcall.zoneview import ZoneView
 class Records(Protocol):
     """The records at one place. Raises the errors of `rollcall.errors`."""
 
-    def entries(self) -> tuple[DnsRecord, ...]:
+    def dns_records(self) -> tuple[DnsRecord, ...]:
         """Return every record there, ours and foreign."""
 
     def answers(self) -> dict[RecordKey, frozenset[str] | None]:
         """Return what every name server answers for each record set; None where the answers do not show single machines."""
 
-    def remove(self, entries: Iterable[DnsRecord]) -> None:
-        """Remove those of `entries` that are at this place. A record that is gone already is not an error."""
+    def remove(self, records: Iterable[DnsRecord]) -> None:
+        """Remove those of `records` that are at this place. A record that is gone already is not an error."""
 
-    def take_out(self, entries: Iterable[DnsRecord]) -> None:
+    def take_out(self, records: Iterable[DnsRecord]) -> None:
         """Remove records of machines that run. The hosts of their services stay for callers with a cached value."""
 
-    def still_answered(self, entries: Iterable[DnsRecord]) -> list[DnsRecord]:
-        """Return those of `entries`, which the API no longer lists, that a name server still answers with."""
+    def still_answered(self, records: Iterable[DnsRecord]) -> list[DnsRecord]:
+        """Return those of `records`, which the API no longer lists, that a name server still answers with."""
 
     def compared(self, keys: Collection[RecordKey]) -> list[str]:
         """Return a line for each of these record sets that is here: what each name server and each resolver answers."""
@@ -36,7 +36,7 @@ class Records(Protocol):
         """Return a line for each record set here for which the resolvers have another answer than the name servers."""
 
     def challenged(self, gone: Owner) -> bool:
-        """Return whether there may be challenges for `gone`, by what `entries` last found."""
+        """Return whether there may be challenges for `gone`, by what `dns_records` last found."""
 
     def unchallenge(self, gone: Owner) -> None:
         """Remove the challenges for `gone`, for any instance. If there are none, that is not an error."""
@@ -65,7 +65,7 @@ class Place(Protocol):
         """The record sets that every member must be in."""
 
     @property
-    def told(self) -> Join:
+    def machine_settings(self) -> Join:
         """The machine settings for it, without secrets."""
 
     @property

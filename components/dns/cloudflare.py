@@ -57,7 +57,7 @@ class Place:
         return tuple(ExpectedRecordSet(key=RecordKey(self.host, rtype)) for rtype in families(self.ipv6))
 
     @property
-    def told(self) -> CloudflareJoin:
+    def machine_settings(self) -> CloudflareJoin:
         """The settings of the machines here, without their token."""
         return CloudflareJoin(
             zone=self.zone, host=self.host, token="", ttl=self.ttl, proxied=self.proxied, ipv6=self.ipv6
@@ -65,7 +65,7 @@ class Place:
 
     @property
     def lingering(self) -> float:
-        return self.told.cached_s
+        return self.machine_settings.cached_s
 
     def records(self, view: ZoneView, config: Mapping[str, str]) -> SiteRecords:
         # The caller retries.
@@ -106,10 +106,10 @@ class SiteRecords:
         self._view = view or ZoneView(place.domain)
         self._listed = frozenset(ADDRESS_TYPES)
 
-    def entries(self) -> tuple[DnsRecord, ...]:
+    def dns_records(self) -> tuple[DnsRecord, ...]:
         listed = retried(lambda: self._store.list(self._place.zone, self._place.host), WITHIN)
         self._listed = frozenset(record.type for record in listed)
-        return tuple(_entry(record) for record in listed if record.type in ADDRESS_TYPES)
+        return tuple(_dns_record(record) for record in listed if record.type in ADDRESS_TYPES)
 
     def answers(self) -> dict[RecordKey, frozenset[str] | None]:
         """Return the answers. A proxied name answers with the edge's addresses."""
@@ -133,20 +133,20 @@ class SiteRecords:
     def split(self) -> list[str]:
         place = self._place
         types = () if place.proxied else families(place.ipv6)
-        return [said for rtype in types if rtype in self._listed and (said := self._view.split(place.host, rtype))]
+        return [line for rtype in types if rtype in self._listed and (line := self._view.split(place.host, rtype))]
 
-    def remove(self, entries: Iterable[DnsRecord]) -> None:
-        for entry in entries:
-            zone, _, record = entry.id.partition("/")
-            if zone == self._place.zone and entry.key.name == self._place.host:
+    def remove(self, records: Iterable[DnsRecord]) -> None:
+        for each in records:
+            zone, _, record = each.id.partition("/")
+            if zone == self._place.zone and each.key.name == self._place.host:
                 retried(lambda zone=zone, record=record: self._store.delete(zone, record), WITHIN)  # type: ignore[misc]
 
-    def take_out(self, entries: Iterable[DnsRecord]) -> None:
-        self.remove(entries)
+    def take_out(self, records: Iterable[DnsRecord]) -> None:
+        self.remove(records)
 
-    def still_answered(self, entries: Iterable[DnsRecord]) -> list[DnsRecord]:
+    def still_answered(self, records: Iterable[DnsRecord]) -> list[DnsRecord]:
         place = self._place
-        mine = [] if place.proxied else [each for each in entries if each.key.name == place.host]
+        mine = [] if place.proxied else [each for each in records if each.key.name == place.host]
         types = {each.key.type for each in mine}
         known = {rtype: self._view.any_of(place.host, rtype) for rtype in types}
         return [each for each in mine if each.value in known[each.key.type]]
@@ -159,12 +159,12 @@ class SiteRecords:
         retried(lambda: self._unchallenge(gone), WITHIN)
 
     def _unchallenge(self, gone: Owner) -> None:
-        for record in self._store.list(self._place.zone, challenge_name(gone, self._place.told)):
+        for record in self._store.list(self._place.zone, challenge_name(gone, self._place.machine_settings)):
             if record.type == "TXT" and challenges(record.content, gone):
                 self._store.delete(record.zone, record.id)
 
 
-def _entry(record: Record) -> DnsRecord:
+def _dns_record(record: Record) -> DnsRecord:
     owner = Owner.parse(record.comment)
     return DnsRecord(
         key=RecordKey(record.name, record.type),

@@ -92,8 +92,10 @@ class CloudflareApi:
             requests.exceptions.SSLError,
         ) as wrong:
             # The caller gets these as they are, with the message.
-            said = f"CLOUDFLARE_BASE_URL: {self.url} cannot be reached ({type(wrong).__name__}). Correct the address."
-            raise ApiRefusedError(said, 0) from wrong
+            message = (
+                f"CLOUDFLARE_BASE_URL: {self.url} cannot be reached ({type(wrong).__name__}). Correct the address."
+            )
+            raise ApiRefusedError(message, 0) from wrong
         except requests.RequestException as failed:
             raise ApiFailingError(
                 f"CLOUDFLARE_BASE_URL: {self.url} cannot be reached ({type(failed).__name__}). Check the network and the address."
@@ -112,16 +114,16 @@ class CloudflareApi:
             ) from foreign
         if refused:
             inner = (first.get("error_chain") or [{}])[0].get("message")
-            said = ": ".join(filter(None, (str(first.get("message") or ""), inner)))
-            raise self._refusal(f"{method} {path}", reply.status_code, int(first.get("code") or 0), said)
+            message = ": ".join(filter(None, (str(first.get("message") or ""), inner)))
+            raise self._refusal(f"{method} {path}", reply.status_code, int(first.get("code") or 0), message)
         found: Mapping[str, Any] = answer
         return found
 
     def _later(self, status: int, after: str) -> str:
         if status == 429:
-            asked = f" and asks to wait {after} s" if after.isdecimal() else ""
+            wait = f" and asks to wait {after} s" if after.isdecimal() else ""
             return (
-                f"{self.key}: Cloudflare takes no more requests of this token's owner for now (HTTP 429){asked}. "
+                f"{self.key}: Cloudflare takes no more requests of this token's owner for now (HTTP 429){wait}. "
                 "The token is not at fault. Wait, and run it again."
             )
         return (
@@ -129,17 +131,17 @@ class CloudflareApi:
             "https://www.cloudflarestatus.com shows outages."
         )
 
-    def _refusal(self, asked: str, status: int, code: int, said: str) -> ApiRefusedError:
-        answer, permission = f"(HTTP {status}): {said} ({code})", False
+    def _refusal(self, operation: str, status: int, code: int, message: str) -> ApiRefusedError:
+        answer, permission = f"(HTTP {status}): {message} ({code})", False
         if code == _BAD_HEADER:
             problem, fix = f"is no API token {answer}", "Give an API token, not a global key"
-        elif "from location" in said:
+        elif "from location" in message:
             problem, fix = f"the token may not be used from this machine {answer}", "Add the address to its IP filter"
-        elif code == _UNKNOWN_TOKEN or (code == _UNAUTHORIZED and "access token" in said):
+        elif code == _UNKNOWN_TOKEN or (code == _UNAUTHORIZED and "access token" in message):
             problem, fix = f"Cloudflare does not accept it {answer}", "Give a valid token"
         elif permission := status in (401, 403):
-            problem = f"Cloudflare does not let this token {asked} {answer}"
+            problem = f"Cloudflare does not let this token {operation} {answer}"
             fix = "Give it the permission for it; docs/operations.md lists them"
         else:
-            problem, fix = f"Cloudflare refuses {asked} {answer}", "Correct what it names"
+            problem, fix = f"Cloudflare refuses {operation} {answer}", "Correct what it names"
         return ApiRefusedError(f"{self.key}: {problem}. {fix}.", status, code=code, permission=permission)

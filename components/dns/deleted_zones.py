@@ -48,22 +48,22 @@ class PresentRecords:
         self._records = records
         self.gone = False
 
-    def entries(self) -> tuple[DnsRecord, ...]:
+    def dns_records(self) -> tuple[DnsRecord, ...]:
         self.gone = False
-        return self._ask(self._records.entries, ())
+        return self._unless_gone(self._records.dns_records, ())
 
     def answers(self) -> dict[RecordKey, frozenset[str] | None]:
         return {} if self.gone else self._records.answers()
 
-    def remove(self, entries: Iterable[DnsRecord]) -> None:
-        self._ask(lambda: self._records.remove(entries), None)
+    def remove(self, records: Iterable[DnsRecord]) -> None:
+        self._unless_gone(lambda: self._records.remove(records), None)
 
-    def take_out(self, entries: Iterable[DnsRecord]) -> None:
-        self._ask(lambda: self._records.take_out(entries), None)
+    def take_out(self, records: Iterable[DnsRecord]) -> None:
+        self._unless_gone(lambda: self._records.take_out(records), None)
 
-    def still_answered(self, entries: Iterable[DnsRecord]) -> list[DnsRecord]:
+    def still_answered(self, records: Iterable[DnsRecord]) -> list[DnsRecord]:
         """Return none for a deleted zone: a resolver keeps answering for the TTL only, and its name servers refuse."""
-        return [] if self.gone else self._records.still_answered(entries)
+        return [] if self.gone else self._records.still_answered(records)
 
     def compared(self, keys: Collection[RecordKey]) -> list[str]:
         return [] if self.gone else self._records.compared(keys)
@@ -75,11 +75,11 @@ class PresentRecords:
         return not self.gone and self._records.challenged(gone)
 
     def unchallenge(self, gone: Owner) -> None:
-        self._ask(lambda: self._records.unchallenge(gone), None)
+        self._unless_gone(lambda: self._records.unchallenge(gone), None)
 
-    def _ask(self, act: Callable[[], T], none: T) -> T:
+    def _unless_gone(self, call: Callable[[], T], none: T) -> T:
         try:
-            return act()
+            return call()
         except ZoneGoneError:
             self.gone = True
             return none

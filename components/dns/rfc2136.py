@@ -100,7 +100,7 @@ class SitePlace:
         return tuple(ExpectedRecordSet(key=RecordKey(self.host, rtype)) for rtype in families(self.ipv6))
 
     @property
-    def told(self) -> Rfc2136SiteJoin:
+    def machine_settings(self) -> Rfc2136SiteJoin:
         labels = self.host.removesuffix(self.domain).count(".")
         return Rfc2136SiteJoin(
             server=self.server, host=self.host, key="", ttl=self.ttl, ipv6=self.ipv6, labels=max(labels, 1)
@@ -108,7 +108,7 @@ class SitePlace:
 
     @property
     def lingering(self) -> float:
-        return self.told.cached_s
+        return self.machine_settings.cached_s
 
     def records(self, view: ZoneView, config: Mapping[str, str]) -> SiteRecords:
         return SiteRecords(self, SiteStore(self.host, store_of(self.domain, self.server, tsig_key(config.get))), view)
@@ -159,7 +159,7 @@ class DynamicServicePlace(ServicePlace):
     server: str
 
     @property
-    def told(self) -> Rfc2136Join:
+    def machine_settings(self) -> Rfc2136Join:
         return Rfc2136Join(server=self.server, **self._service)
 
     def records(self, view: ZoneView, config: Mapping[str, str]) -> ServiceRecords:

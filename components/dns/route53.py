@@ -72,7 +72,7 @@ class ServicePlace:
         return cls(**known)
 
     @property
-    def told(self) -> ServiceJoin:
+    def machine_settings(self) -> ServiceJoin:
         """The settings of the machines here."""
         return Route53Join(zone=self.zone, **self._service)
 
@@ -88,17 +88,17 @@ class ServicePlace:
 
         The service's name may lead elsewhere. Then it is only searched for what an earlier configuration has left.
         """
-        return {set_name(self.told): True, **srv_names(self.told)}
+        return {set_name(self.machine_settings): True, **srv_names(self.machine_settings)}
 
     @property
     def record_sets(self) -> tuple[ExpectedRecordSet, ...]:
         value = f"{self.priority} {self.weight} {self.port} {{generation}}.{LABEL}.{self.domain}."
-        key = RecordKey(set_name(self.told), "SRV")
+        key = RecordKey(set_name(self.machine_settings), "SRV")
         services = ExpectedRecordSet(key=key, value=value, shard=self.shard, shards=self.shards)
         # Where there must be no machine, the shard has no machine's number.
         others = [
             replace(services, key=RecordKey(name, "SRV"), shard=self.shard if on else self.shards, beside=services.key)
-            for name, on in srv_names(self.told).items()
+            for name, on in srv_names(self.machine_settings).items()
         ]
         hosts = (self.hosts(rtype) for rtype in families(self.ipv6))
         return services, *others, *(replace(services, key=key, value="", shared=True) for key in hosts)
@@ -112,7 +112,7 @@ class ServicePlace:
 
     @property
     def lingering(self) -> float:
-        return self.told.cached_s
+        return self.machine_settings.cached_s
 
     def records(self, view: ZoneView, config: Mapping[str, str]) -> ServiceRecords:
         return ServiceRecords(self, config=config, view=view)
@@ -146,10 +146,10 @@ class ServiceRecords:
         return self._given or _route53(self._place.zone, self._config)
 
     @property
-    def _marks(self) -> RecordKey:
+    def _ownership_marks(self) -> RecordKey:
         return RecordKey(f"{LABEL}.{self._place.domain}", "TXT")
 
-    def entries(self) -> tuple[DnsRecord, ...]:
+    def dns_records(self) -> tuple[DnsRecord, ...]:
         place = self._place
         current = retried(self._at_names, WITHIN)
         below: dict[str, list[RecordSet]] = {}
@@ -164,7 +164,7 @@ class ServiceRecords:
             target = value.rpartition(" ")[2].rstrip(".").lower()
             owner = owner_of(below.get(target, ()))
             dead = is_dead(value, place.domain, names)
-            kept = is_kept(below.get(target, ()), set_name(place.told))
+            kept = is_kept(below.get(target, ()), set_name(place.machine_settings))
             key = RecordKey(name, "SRV")
             found.append(DnsRecord(key=key, value=value, owner=owner, id=target, dead=dead, kept=kept))
         for name, sets in below.items():
@@ -177,7 +177,9 @@ class ServiceRecords:
             ]
             if owner is not None and not addresses:
                 # The mark alone does not make a machine a member, but it is removed with its machine.
-                found.append(DnsRecord(key=self._marks, value=str(owner), owner=owner, id=name, leaving=leaving))
+                found.append(
+                    DnsRecord(key=self._ownership_marks, value=str(owner), owner=owner, id=name, leaving=leaving)
+                )
         return tuple(found)
 
     def _at_names(self) -> list[RecordSet]:
@@ -201,8 +203,8 @@ class ServiceRecords:
             listed = frozenset(value for each in sets if each.type in ("A", "AAAA") for value in each.values)
             if self._answered.get(name) != listed:
                 types = {each.type for each in sets} & {"A", "AAAA"}
-                asked = [self._view.all_of(name, rtype) for rtype in sorted(types)]
-                self._answered[name] = frozenset().union(*asked)
+                replies = [self._view.all_of(name, rtype) for rtype in sorted(types)]
+                self._answered[name] = frozenset().union(*replies)
         answers: dict[RecordKey, frozenset[str] | None] = {
             RecordKey(name, "SRV"): frozenset(value.lower() for value in found) for name, found in values.items()
         }
@@ -212,36 +214,36 @@ class ServiceRecords:
             answers[place.hosts(rtype)] = frozenset(here)
         return answers
 
-    def remove(self, entries: Iterable[DnsRecord]) -> None:
+    def remove(self, records: Iterable[DnsRecord]) -> None:
         """Remove records.
 
         All records of an owner are removed together, hosts too, since its machine is dead or gone. So is a dead value.
         """
-        registry = Route53Registry(self._place.told, self._store, fresh=False)
-        self._remove(entries, registry, registry.leave)
+        registry = Route53Registry(self._place.machine_settings, self._store, fresh=False)
+        self._remove(records, registry, registry.leave)
 
-    def take_out(self, entries: Iterable[DnsRecord]) -> None:
-        registry = Route53Registry(self._place.told, self._store, fresh=False)
-        self._remove(entries, registry, registry.leave_set)
+    def take_out(self, records: Iterable[DnsRecord]) -> None:
+        registry = Route53Registry(self._place.machine_settings, self._store, fresh=False)
+        self._remove(records, registry, registry.leave_set)
 
     def _remove(
-        self, entries: Iterable[DnsRecord], registry: Route53Registry, leave: Callable[[Owner], object]
+        self, records: Iterable[DnsRecord], registry: Route53Registry, leave: Callable[[Owner], object]
     ) -> None:
-        mine = {self._marks, *(each.key for each in self._place.record_sets)}
-        here = [entry for entry in entries if entry.key in mine]
-        for owner in sorted({entry.owner for entry in here if entry.owner is not None}):
+        mine = {self._ownership_marks, *(each.key for each in self._place.record_sets)}
+        here = [record for record in records if record.key in mine]
+        for owner in sorted({record.owner for record in here if record.owner is not None}):
             retried(lambda owner=owner: leave(owner), WITHIN)  # type: ignore[misc]
-        dead = {entry.id for entry in here if entry.dead}
+        dead = {record.id for record in here if record.dead}
         if dead:
             retried(lambda: registry.drop(dead), WITHIN)
 
-    def still_answered(self, entries: Iterable[DnsRecord]) -> list[DnsRecord]:
+    def still_answered(self, records: Iterable[DnsRecord]) -> list[DnsRecord]:
         """Return the records of the set that are still answered.
 
         A host has a separate name, and a client that asks for it has read the set before.
         """
         sets = {RecordKey(name, "SRV") for name in self._place.names}
-        mine = [each for each in entries if each.key in sets]
+        mine = [each for each in records if each.key in sets]
         known = {key: self._view.any_of(key.name, "SRV") for key in {each.key for each in mine}}
         values = {key: {value.lower() for value in found} for key, found in known.items()}
         return [each for each in mine if each.value.lower() in values[each.key]]
@@ -256,19 +258,19 @@ class ServiceRecords:
         return found
 
     def split(self) -> list[str]:
-        return [said for name in self._place.names if (said := self._view.split(name, "SRV"))]
+        return [line for name in self._place.names if (line := self._view.split(name, "SRV"))]
 
     def _values(self, name: str, rtype: str) -> frozenset[str]:
         return frozenset(value for each in self._hosts[name] if each.type == rtype for value in each.values)
 
     def challenged(self, gone: Owner) -> bool:
-        return challenge_name(gone, self._place.told) in self._hosts
+        return challenge_name(gone, self._place.machine_settings) in self._hosts
 
     def unchallenge(self, gone: Owner) -> None:
         retried(lambda: self._unchallenge(gone), WITHIN)
 
     def _unchallenge(self, gone: Owner) -> None:
-        here = self._store.at(challenge_name(gone, self._place.told))
+        here = self._store.at(challenge_name(gone, self._place.machine_settings))
         for old in (each for each in here if each.type == "TXT" and not each.routed):
             rest = tuple(value for value in old.values if not challenges(value, gone))
             if rest != old.values:
@@ -302,9 +304,9 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except ClientError as refused:
-        said = refused.response["Error"]
+        error = refused.response["Error"]
         status = refused.response["ResponseMetadata"].get("HTTPStatusCode", 0)
-        raise api_error(status, said["Code"], said.get("Message", "")) from refused
+        raise api_error(status, error["Code"], error.get("Message", "")) from refused
     except BotoCoreError as failed:
         raise TransientError(f"reason=unreachable api=route53 error={type(failed).__name__}") from failed
 

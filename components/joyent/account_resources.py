@@ -83,7 +83,7 @@ class ThingProvider(JoyentProvider):
         return CheckResult(
             inputs,
             [
-                *self.place_faults(inputs),
+                *self.location_faults(inputs),
                 *(CheckFailure(name, f"{reason.removesuffix('.')}.") for name, reason in found),
             ],
         )

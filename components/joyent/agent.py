@@ -33,7 +33,7 @@ class AgentSigner:
     def sign(self, message: bytes) -> bytes:
         """Sign a message. Raises ConfigurationError when the agent refuses (locked, confirmation denied) or is gone."""
         flags = _RSA_SHA2_256 if self.algorithm == "rsa-sha256" else 0
-        answer = _ask(self.path, _SIGN_REQUEST, _string(self.blob) + _string(message) + struct.pack(">I", flags))
+        answer = _request(self.path, _SIGN_REQUEST, _string(self.blob) + _string(message) + struct.pack(">I", flags))
         if answer[:1] != bytes([_SIGN_RESPONSE]):
             raise ConfigurationError(f"ssh-agent: refuses to sign with {self.md5}. Unlock it, or set TRITON_KEY_FILE.")
         signature, _ = _take(answer[1:])
@@ -50,7 +50,7 @@ def signer_from_agent(key_id: str, path: str) -> Signer | None:
     if not path:
         return None
     try:
-        answer = _ask(path, _REQUEST_IDENTITIES, b"")
+        answer = _request(path, _REQUEST_IDENTITIES, b"")
     except ConfigurationError:
         return None
     if answer[:1] != bytes([_IDENTITIES_ANSWER]):
@@ -70,7 +70,7 @@ def signer_from_agent(key_id: str, path: str) -> Signer | None:
     return None
 
 
-def _ask(path: str, kind: int, body: bytes) -> bytes:
+def _request(path: str, kind: int, body: bytes) -> bytes:
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
             agent.settimeout(30)

@@ -40,16 +40,16 @@ def is_uuid(text: str) -> bool:
 class _Cached(Generic[T]):
     """The result of a call, kept for a minute. It is asked for once, however many threads want it."""
 
-    def __init__(self, ask: Callable[[], T]) -> None:
-        self._ask = ask
+    def __init__(self, fetch: Callable[[], T]) -> None:
+        self._fetch = fetch
         self._lock = threading.Lock()
-        self._kept: tuple[float, T] | None = None
+        self._cached: tuple[float, T] | None = None
 
     def __call__(self) -> T:
         with self._lock:
-            if self._kept is None or time.monotonic() - self._kept[0] > _FRESH:
-                self._kept = (time.monotonic(), self._ask())
-            return self._kept[1]
+            if self._cached is None or time.monotonic() - self._cached[0] > _FRESH:
+                self._cached = (time.monotonic(), self._fetch())
+            return self._cached[1]
 
 
 class Catalogue:
@@ -109,8 +109,8 @@ class Catalogue:
         """Return the URL of the data centre with that name."""
         known = self.datacenters()
         if name not in known:
-            told = ", ".join(f"{each} ({url})" for each, url in sorted(known.items())) or "none at all"
-            raise NotFoundError(f"data centre {name!r}: does not exist. Name one of {told}.")
+            names = ", ".join(f"{each} ({url})" for each, url in sorted(known.items())) or "none at all"
+            raise NotFoundError(f"data centre {name!r}: does not exist. Name one of {names}.")
         return known[name].rstrip("/")
 
     def _inactive(self, image: str) -> ImageRecord:

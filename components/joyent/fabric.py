@@ -116,7 +116,7 @@ class _Vlans:
 
 
 class _Networks:
-    _IN_PLACE = ("description", "provision_start_ip", "provision_end_ip", "resolvers", "routes")
+    _CHANGEABLE = ("description", "provision_start_ip", "provision_end_ip", "resolvers", "routes")
     _FIXED = ("subnet", "gateway", "internet_nat")
     fields = (
         ThingField("vlan_id", "replace", needed=True, hidden=True),
@@ -158,7 +158,7 @@ class _Networks:
 
     def make(self, session: Session, inputs: Body) -> tuple[str, Body]:
         body = session.api.post(
-            _path(inputs), {"name": inputs["network_name"], **chosen(inputs, self._IN_PLACE + self._FIXED)}
+            _path(inputs), {"name": inputs["network_name"], **chosen(inputs, self._CHANGEABLE + self._FIXED)}
         )
         return str(body["id"]), body
 
@@ -169,14 +169,14 @@ class _Networks:
     def live(self, inputs: Body, body: Body) -> Body:
         return {
             "network_name": body["name"],
-            **{name: body.get(name) for name in self._IN_PLACE + self._FIXED if name in body},
+            **{name: body.get(name) for name in self._CHANGEABLE + self._FIXED if name in body},
         }
 
     def outputs(self, body: Body) -> Body:
         return {}
 
     def change(self, session: Session, id_: str, inputs: Body, changed: Iterable[str]) -> Body:
-        wanted = {"name": inputs["network_name"], **chosen(inputs, self._IN_PLACE)}
+        wanted = {"name": inputs["network_name"], **chosen(inputs, self._CHANGEABLE)}
         body: Body = session.api.put(f"{_path(inputs)}/{id_}", wanted)
         return body
 

@@ -120,10 +120,10 @@ class _Images:
 
     def change(self, session: Session, id_: str, inputs: Body, changed: Iterable[str]) -> Body:
         manifest = _manifest(inputs)
-        kept = (self.look(session, id_, inputs).get("tags") or {}) if "tags" in manifest else {}
-        if kept:
+        tags = (self.look(session, id_, inputs).get("tags") or {}) if "tags" in manifest else {}
+        if tags:
             # An image's tags are replaced as a whole, so tags of others are kept.
-            manifest["tags"] = {**kept, **manifest["tags"]}
+            manifest["tags"] = {**tags, **manifest["tags"]}
         body: Body = session.api.post(f"/images/{id_}?action=update", manifest, idempotent=True)
         return body
 

@@ -75,8 +75,8 @@ def get_datacenter(name: str | None = None, *, settings: Mapping[str, Any] | Non
     wanted = own_datacenter(session.api, known) if name is None else name
     if wanted in known:
         return Datacenter(wanted, known[wanted])
-    told = ", ".join(f"{each} ({address})" for each, address in sorted(known.items())) or "none at all"
-    raise NotFoundError(f"data centre {name or url}: does not exist. Name one of {told}.")
+    names = ", ".join(f"{each} ({address})" for each, address in sorted(known.items())) or "none at all"
+    raise NotFoundError(f"data centre {name or url}: does not exist. Name one of {names}.")
 
 
 def own_datacenter(api: CloudApi, known: Mapping[str, str] | None = None) -> str:

@@ -115,12 +115,12 @@ class MachineProvider(JoyentProvider):
         (for a replacement the engine asks without `_olds`).
         """
         inputs = inputs_of(news)
-        misplaced = self.place_faults(inputs)
+        misplaced = self.location_faults(inputs)
         # The catalogue of a data centre that is not known yet cannot be asked.
         found = (
             [] if misplaced or unknown(inputs.get(DATACENTER)) else faults(inputs, self.session_for(inputs).catalogue)
         )
-        found = [each for each in found if each[0] not in _kept(inputs_of(_olds), inputs)]
+        found = [each for each in found if each[0] not in _unchanged(inputs_of(_olds), inputs)]
         for name in ("userdata", "administrator_password"):
             if inputs.get(name) and not unknown(inputs[name]):
                 inputs[name] = seal(inputs[name])
@@ -210,8 +210,8 @@ class MachineProvider(JoyentProvider):
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
         new = inputs_of(_news)
         Change(self.session_for(new), _id, inputs_of(_olds), new, float(new["update_timeout"])).carry_out()
-        kept: dict[str, Any] = {name: _olds[name] for name in _COMPUTED if name in _olds}
-        return UpdateResult({**kept, **new})
+        computed: dict[str, Any] = {name: _olds[name] for name in _COMPUTED if name in _olds}
+        return UpdateResult({**computed, **new})
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         """Stop the machine in order (DELETE alone is a power cut), then return when its deletion is accepted."""
@@ -250,7 +250,7 @@ def _stop_new(session: Session, machine: MachineRecord, timeout: float) -> None:
         engine.say(f"machine {machine.name} ({machine.id}) is made but not stopped: {fault}")
 
 
-def _kept(olds: Mapping[str, Any], news: Mapping[str, Any]) -> set[str]:
+def _unchanged(olds: Mapping[str, Any], news: Mapping[str, Any]) -> set[str]:
     """Return the inputs that name what CloudAPI offers and that a machine was created with.
 
     A package is chosen for its image.
@@ -267,12 +267,10 @@ def failure(api: CloudApi, machine: str) -> str:
         return f"the audit trail cannot be read: {fault}"
     if not failed:
         return "the audit trail gives no reason"
-    return (
-        f"{failed[0].get('action', 'a job')} failed at {failed[0].get('time', 'an unknown time')}: {_said(failed[0])}"
-    )
+    return f"{failed[0].get('action', 'a job')} failed at {failed[0].get('time', 'an unknown time')}: {_failure_of(failed[0])}"
 
 
-def _said(job: Mapping[str, Any]) -> str:
+def _failure_of(job: Mapping[str, Any]) -> str:
     return str(job.get("error") or job.get("message") or "no reason given")
 
 

@@ -142,10 +142,10 @@ def power(session: Session, machine: str, wanted: str, timeout: float) -> None:
 
     The waits of all machines share one list call a second.
     """
-    asked = False
+    requested = False
 
     def there() -> bool | None:
-        nonlocal asked
+        nonlocal requested
         found = session.machines.find(machine, 1.0, own_writes=False)
         if found is None or found.state == "failed":
             if wanted == "stopped":
@@ -156,9 +156,9 @@ def power(session: Session, machine: str, wanted: str, timeout: float) -> None:
         if found.state == wanted:
             return True
         # In any other state (provisioning, stopping) CloudAPI cannot be asked yet.
-        if not asked and found.state == ("stopped" if wanted == "running" else "running"):
+        if not requested and found.state == ("stopped" if wanted == "running" else "running"):
             session.api.act(machine, "start" if wanted == "running" else "stop")
-            asked = True
+            requested = True
         return None
 
     wait_until(f"machine {machine}: {wanted}", there, timeout=timeout, sleep=session.sleep)

@@ -18,8 +18,8 @@ from components.joyent.records import MachineRecord
 from components.joyent.session import Session
 
 # After a lost reply: how often to search for the machine before asking again, and the seconds between.
-_LOOKS = 3
-_LOOK_PAUSE = 2.0
+_SEARCHES = 3
+_SEARCH_PAUSE_S = 2.0
 _ATTEMPTS = 3
 # The inputs that CloudAPI shows and that cannot be changed on an existing machine.
 _FIXED = ("image", "brand", "encrypted")
@@ -71,7 +71,7 @@ class Birth:
                 return self._api.create_machine(fields)
             except LostReplyError:
                 # The request may have been carried out. Search several times: the machine may take a moment to be listed.
-                found = self._looked_for()
+                found = self._interrupted_attempt()
                 if found is not None:
                     return found
                 if attempt == _ATTEMPTS:
@@ -91,10 +91,10 @@ class Birth:
                 self._session.machines.changed()
         raise AssertionError("the last attempt returns or raises")
 
-    def _looked_for(self) -> MachineRecord | None:
-        for look in range(_LOOKS):
-            if look:
-                self._session.sleep(_LOOK_PAUSE)
+    def _interrupted_attempt(self) -> MachineRecord | None:
+        for attempt in range(_SEARCHES):
+            if attempt:
+                self._session.sleep(_SEARCH_PAUSE_S)
             found = self._ours(self._api.list_machines(name=self._name))
             if found is not None:
                 return found
@@ -138,9 +138,9 @@ class Birth:
             live = live_inputs(self._inputs, machine, image, self._session.catalogue)
             wrong = [name for name in _FIXED if name in live and live[name] != self._inputs[name]]
             if wrong:
-                told = ", ".join(f"{name} is {live[name]}, not {self._inputs[name]}" for name in wrong)
+                differences = ", ".join(f"{name} is {live[name]}, not {self._inputs[name]}" for name in wrong)
                 raise FatalError(
-                    f"machine {machine.name} ({machine.id}): cannot be adopted: {told}. Describe it as it is, or delete it."
+                    f"machine {machine.name} ({machine.id}): cannot be adopted: {differences}. Describe it as it is, or delete it."
                 )
             self._session.adopted.add(machine.id)
             Change(self._session, machine.id, live, self._inputs, float(self._inputs["update_timeout"])).carry_out()
@@ -148,8 +148,8 @@ class Birth:
 
 
 def _holder(holder: MachineRecord) -> str:
-    mark: Mapping[str, object] = holder.tags
-    return f"which belongs to {mark[MARK_TAG]}" if MARK_TAG in mark else "which no program has made"
+    tags: Mapping[str, object] = holder.tags
+    return f"which belongs to {tags[MARK_TAG]}" if MARK_TAG in tags else "which no program has made"
 
 
 def _fix(holder: MachineRecord) -> str:

@@ -177,9 +177,9 @@ def live_inputs(declared: Inputs, machine: MachineRecord, image_id: str, catalog
         "machine_name": machine.name,
         "package": _package(str(live.get("package", "")), machine, catalogue),
         "image": live.get("image") if machine.image == image_id else machine.image,
-        "tags": _kept(live.get("tags"), machine.tags),
-        "metadata": _kept(live.get("metadata"), machine.metadata),
-        "secret_metadata": _kept(live.get("secret_metadata"), sealed),
+        "tags": _undeclared(live.get("tags"), machine.tags),
+        "metadata": _undeclared(live.get("metadata"), machine.metadata),
+        "secret_metadata": _undeclared(live.get("secret_metadata"), sealed),
         "userdata": sealed.get(USER_SCRIPT, ""),
         "firewall_enabled": machine.firewall_enabled,
         "deletion_protection": machine.deletion_protection,
@@ -215,7 +215,7 @@ def _sealed_keys(inputs: Inputs) -> set[str]:
     return {*(inputs.get("secret_metadata") or {}), *([USER_SCRIPT] if inputs.get("userdata") else [])}
 
 
-def _kept(declared: Mapping[str, Any] | None, live: Mapping[str, Any]) -> dict[str, Any]:
+def _undeclared(declared: Mapping[str, Any] | None, live: Mapping[str, Any]) -> dict[str, Any]:
     return {key: live[key] for key in declared or {} if key in live}
 
 

@@ -48,7 +48,7 @@ class JoyentProvider(ResourceProvider):  # type: ignore[misc]
         """
         return self.fixed_session or session_of(self.settings, str(props.get(DATACENTER) or ""))
 
-    def place_faults(self, inputs: Mapping[str, Any]) -> list[CheckFailure]:
+    def location_faults(self, inputs: Mapping[str, Any]) -> list[CheckFailure]:
         """Return what is wrong with `datacenter`, so that a preview reports it on this input."""
         wanted = inputs.get(DATACENTER)
         if wanted is None or unknown(wanted):

@@ -58,7 +58,7 @@ class ReadyProvider(JoyentProvider):
             return CheckResult(
                 inputs, [CheckFailure("timeout", f"must be a number of seconds above 0, not {timeout!r}. Correct it.")]
             )
-        return CheckResult(inputs, self.place_faults(inputs))
+        return CheckResult(inputs, self.location_faults(inputs))
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
         return DiffResult(changes=_inputs(_olds) != _inputs(_news), replaces=[])
@@ -95,10 +95,10 @@ class ReadyProvider(JoyentProvider):
                 "machines", all_run, timeout=float(inputs["timeout"]), sleep=session.sleep, progress=lambda: states
             )
         except WaitTimeoutError as late:
-            told = ", ".join(waiting)
+            names = ", ".join(waiting)
             fix = "Run `pulumi up` again to wait longer, or raise the time-out"
             raise WaitTimeoutError(
-                f"machines: not running, no progress for {inputs['timeout']:g} s: {told}. {fix}."
+                f"machines: not running, no progress for {inputs['timeout']:g} s: {names}. {fix}."
             ) from late
         return {**inputs, **_addresses(running)}
 

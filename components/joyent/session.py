@@ -123,13 +123,13 @@ def seal(text: str) -> str:
     """
     if _SEALED.fullmatch(text):
         return text
-    mark = f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
-    _TEXTS[mark] = text
-    return mark
+    fingerprint = f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+    _TEXTS[fingerprint] = text
+    return fingerprint
 
 
-def opened(mark: str) -> str:
+def opened(fingerprint: str) -> str:
     """Return the text of a fingerprint that `seal` made. Raises FatalError when this process never saw it."""
-    if mark not in _TEXTS:
-        raise FatalError(f"{mark}: this run of the provider does not know its text. Run `pulumi up` again.")
-    return _TEXTS[mark]
+    if fingerprint not in _TEXTS:
+        raise FatalError(f"{fingerprint}: this run of the provider does not know its text. Run `pulumi up` again.")
+    return _TEXTS[fingerprint]

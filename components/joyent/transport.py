@@ -139,10 +139,14 @@ class Transport:
 
     def _sign(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         # As an auth hook: otherwise `requests` would replace our Authorization header by a ~/.netrc entry.
-        told, mine = self.credentials, self.signer
+        credentials, mine = self.credentials, self.signer
         request.headers.update(
             signing.headers(
-                mine, account=told.account, user=told.user, method=str(request.method), target=request.path_url
+                mine,
+                account=credentials.account,
+                user=credentials.user,
+                method=str(request.method),
+                target=request.path_url,
             )
         )
         return request
@@ -202,19 +206,19 @@ def _json(response: requests.Response) -> Any:
 
 def _error(method: str, target: str, reply: Reply) -> CloudApiError:
     body = reply.body if isinstance(reply.body, Mapping) else {}
-    code, said = str(body.get("code", "")), str(body.get("message", "") or "no message")
+    code, message = str(body.get("code", "")), str(body.get("message", "") or "no message")
     details = tuple(each for each in body.get("errors") or () if isinstance(each, Mapping))
-    said += "".join(f"; {each.get('field')}: {each.get('message') or each.get('code')}" for each in details)
-    kind, fix = _kind(reply, code, said)
+    message += "".join(f"; {each.get('field')}: {each.get('message') or each.get('code')}" for each in details)
+    kind, fix = _kind(reply, code, message)
     fix = fix or next((found for each in details if (found := _room(each))), "")
-    asked = f"{method} {target.partition('?')[0]}"
-    problem = f"{reply.status} {code}: {said.rstrip('.')}"
-    error = kind(f"{asked}: {problem}{fix or _CORRECT}.", status=reply.status, code=code, details=details)
+    call = f"{method} {target.partition('?')[0]}"
+    problem = f"{reply.status} {code}: {message.rstrip('.')}"
+    error = kind(f"{call}: {problem}{fix or _CORRECT}.", status=reply.status, code=code, details=details)
     error.retry_after = retry_after(reply.headers.get("Retry-After"), reply.headers.get("Date"))
     return error
 
 
-def _kind(reply: Reply, code: str, said: str) -> tuple[type[CloudApiError], str]:
+def _kind(reply: Reply, code: str, message: str) -> tuple[type[CloudApiError], str]:
     """Return the error class by status: the codes vary between versions and proxies (CLOUDAPI reference against restify-errors)."""
     status = reply.status
     if status in (404, 410):
@@ -230,8 +234,8 @@ def _kind(reply: Reply, code: str, said: str) -> tuple[type[CloudApiError], str]
     if status >= 500:
         return LostReplyError, f"; CloudAPI fails, {_BLAMELESS}"
     if status in (401, 403):
-        return AuthenticationError, _credentials_fix(status, said)
-    if status == 400 and "skew" in said.lower():
+        return AuthenticationError, _credentials_fix(status, message)
+    if status == 400 and "skew" in message.lower():
         skew = _skew(reply.headers.get("Date"))
         by = f" (it is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'})" if abs(skew) > _ALLOWED_SKEW / 2 else ""
         return AuthenticationError, f". Set this machine's clock{by}"
@@ -240,15 +244,15 @@ def _kind(reply: Reply, code: str, said: str) -> tuple[type[CloudApiError], str]
     return RefusedError, ""
 
 
-def _credentials_fix(status: int, said: str) -> str:
+def _credentials_fix(status: int, message: str) -> str:
     """Return the fix for a problem with credentials. The texts are those of sdc-cloudapi, lib/auth.js."""
-    if "supported signing algorithm" in said:
+    if "supported signing algorithm" in message:
         return ". Sign with an RSA, ECDSA or Ed25519 key"
     if status == 401:
         return ". Check TRITON_ACCOUNT and TRITON_USER, and that the account has the public key of TRITON_KEY_ID"
-    if "disabled" in said:
+    if "disabled" in message:
         return ". Have Triton's operator enable it"
-    if said.startswith("Forbidden"):
+    if message.startswith("Forbidden"):
         return "; this account may not use this data centre. Have Triton's operator allow it, or name another"
     return "; this key may not do that. Check TRITON_ACCOUNT, or the user's roles"
 

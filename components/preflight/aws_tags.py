@@ -88,20 +88,22 @@ def default_tags(config: str | None, environ: Mapping[str, str]) -> list[Tag]:
     return [*({**found, **{key: Tag(where=KEY, key=key, value=str(value)) for key, value in tags.items()}}.values())]
 
 
-def faults(settings: Settings, marks: Mapping[str, str], config: str | None, environ: Mapping[str, str]) -> list[str]:
-    """Return everything that AWS would refuse of the tags of this stack. `marks` are the tags of every resource."""
+def faults(
+    settings: Settings, stack_tags: Mapping[str, str], config: str | None, environ: Mapping[str, str]
+) -> list[str]:
+    """Return everything that AWS would refuse of the tags of this stack. `stack_tags` are the tags of every resource."""
     try:
         given = default_tags(config, environ)
     except ValueError:
         return [f'{KEY}: is no block of tags. Write it as {{"tags": {{"team": "web"}}}}, each value a text.']
-    kinds = kinds_of(settings, tuple(marks))
-    found = [fault for tag in given for fault in _tag_faults(tag, marks, kinds)]
+    kinds = kinds_of(settings, tuple(stack_tags))
+    found = [fault for tag in given for fault in _tag_faults(tag, stack_tags, kinds)]
     found += [fault for kind in kinds for fault in _set_faults(given, kind)]
     found += [fault for fleet in settings.fleets_of("aws") for fault in _version_faults(fleet)]
     return list(dict.fromkeys(found))
 
 
-def kinds_of(settings: Settings, marks: Sequence[str]) -> list[Kind]:
+def kinds_of(settings: Settings, stack_tags: Sequence[str]) -> list[Kind]:
     """Return the kinds of resources that this stack tags.
 
     Each has the largest number of our tags that one of them gets.
@@ -111,7 +113,7 @@ def kinds_of(settings: Settings, marks: Sequence[str]) -> list[Kind]:
         joins = [f"{JOIN}{at}" for at in range(max(len(each.joins) for each in ec2))]
         workloads = dict.fromkeys(f"{WORKLOAD}{name}" for each in ec2 for name in each.runs)
         secrets = (f"{SECRETS}{one.name}" for each in ec2 for one in settings.workloads_of(each) if one.secrets)
-        told = (
+        machine_keys = (
             "Name",
             VERSION,
             FLEET,
@@ -129,30 +131,30 @@ def kinds_of(settings: Settings, marks: Sequence[str]) -> list[Kind]:
         found += [
             Kind(
                 name="EC2 instance",
-                ours=(*marks, *told),
+                ours=(*stack_tags, *machine_keys),
                 key=lambda key: bool(_IN_METADATA.fullmatch(key)) and key not in _NOT_IN_METADATA,
                 wants=_WANTS_METADATA,
             ),
-            Kind(name="EC2 security group", ours=(*marks, "Name")),
-            _plain("S3 bucket", marks),
-            _plain("SSM parameter", marks),
-            _plain("IAM instance profile", marks, value=_is_free),
-            _plain("IAM role", marks, value=_is_free, caseless=True),
+            Kind(name="EC2 security group", ours=(*stack_tags, "Name")),
+            _plain("S3 bucket", stack_tags),
+            _plain("SSM parameter", stack_tags),
+            _plain("IAM instance profile", stack_tags, value=_is_free),
+            _plain("IAM role", stack_tags, value=_is_free, caseless=True),
         ]
     if any(_joins_a_service(each) for each in settings.fleets_of("joyent")):
-        found.append(_plain("IAM user", marks, value=_is_free, caseless=True))
+        found.append(_plain("IAM user", stack_tags, value=_is_free, caseless=True))
     if settings.service_discovery is not None and settings.service_discovery.create:
-        found.append(Kind(name="Route53 hosted zone", ours=tuple(marks), most=10))
+        found.append(Kind(name="Route53 hosted zone", ours=tuple(stack_tags), most=10))
     return found
 
 
 def _plain(
-    name: str, marks: Sequence[str], value: Callable[[str], bool] = lambda _: True, *, caseless: bool = False
+    name: str, stack_tags: Sequence[str], value: Callable[[str], bool] = lambda _: True, *, caseless: bool = False
 ) -> Kind:
     """Return a kind that takes letters, numbers and spaces of any script."""
     return Kind(
         name=name,
-        ours=tuple(marks),
+        ours=tuple(stack_tags),
         key=lambda key: bool(key) and _is_plain(key),
         value=lambda text: _is_plain(text) and value(text),
         wants="has letters, numbers, spaces and _ . : / = + - @ only, and does not begin with aws:",
@@ -172,14 +174,14 @@ def _joins_a_service(fleet: FleetSettings) -> bool:
     return any("/" in join for join in fleet.joins)
 
 
-def _tag_faults(tag: Tag, marks: Mapping[str, str], kinds: Sequence[Kind]) -> Iterator[str]:
+def _tag_faults(tag: Tag, stack_tags: Mapping[str, str], kinds: Sequence[Kind]) -> Iterator[str]:
     """Yield what is wrong with one default tag by itself."""
     shown = f"{tag.where}: the key {tag.key!r}"
     if not _is_free(tag.key):
         yield f"{shown} begins with aws:, which AWS keeps for itself. Rename it."
-    elif tag.key in marks and marks[tag.key] != tag.value:
-        yield f"{shown} is set to {marks[tag.key]!r} by Rollcall itself. Take it out."
-    elif tag.key.lower().startswith(_OURS) and tag.key not in marks:
+    elif tag.key in stack_tags and stack_tags[tag.key] != tag.value:
+        yield f"{shown} is set to {stack_tags[tag.key]!r} by Rollcall itself. Take it out."
+    elif tag.key.lower().startswith(_OURS) and tag.key not in stack_tags:
         yield f"{shown} begins with {_OURS}, by which machines read their settings. Rename it."
     elif len(tag.key) > _LONGEST_KEY:
         yield f"{shown} has {len(tag.key)} characters, AWS takes {_LONGEST_KEY}. Shorten it."
@@ -215,9 +217,9 @@ def _set_faults(given: Sequence[Tag], kind: Kind) -> Iterator[str]:
         other = known.setdefault(key.lower(), key)
         if other != key:
             where = next(tag.where for tag in given if tag.key == key)
-            whose = "which Rollcall sets" if other in kind.ours else "another key"
+            origin = "which Rollcall sets" if other in kind.ours else "another key"
             yield (
-                f"{where}: the key {key!r} differs from {other!r}, {whose}, in case alone, and an {kind.name} cannot have both. Rename it."
+                f"{where}: the key {key!r} differs from {other!r}, {origin}, in case alone, and an {kind.name} cannot have both. Rename it."
             )
 
 

@@ -63,8 +63,8 @@ def _directory(directory: ServiceDiscoverySettings | None, faults: Sequence[str]
 
 def _blocked(key: str, harmless: Sequence[str], faults: Sequence[str]) -> bool:
     for fault in faults:
-        named, _, said = fault.partition(": ")
-        if named == key or (named.startswith(f"{key}.") and not said.startswith(_NO_VALUES)):
+        named, _, problem = fault.partition(": ")
+        if named == key or (named.startswith(f"{key}.") and not problem.startswith(_NO_VALUES)):
             inner = named[len(key) + 1 :].partition(".")[0].partition("[")[0]
             if inner not in harmless:
                 return True

@@ -53,13 +53,13 @@ from components.preflight import (
     soa,
     zone_names,
 )
-from components.preflight.existing_resources import Standing
-from components.preflight.quotas import Found, look_at_ec2, look_at_triton
-from components.preflight.state import Held, held
+from components.preflight.existing_resources import ExistingReport
+from components.preflight.quotas import Found, check_ec2, check_triton
+from components.preflight.state import PriorState, prior_state
 from components.preflight.triton_networks import Datacenter, NetworksError
 from components.preflight.zone_store import ZoneStore
 from components.resources import userdata
-from components.resources.tags import marks
+from components.resources.tags import stack_tags
 from components.workloads.definitions import packed, project_folder, releases_of
 from rollcall.escaping import escaped_lines
 
@@ -85,7 +85,7 @@ def plain_secrets() -> list[str]:
     return namespaces.in_plain_text(keys, lambda key: bool(config(key)) and not is_secret(key))
 
 
-def checked(stack: str) -> tuple[Settings, Standing]:
+def checked(stack: str) -> tuple[Settings, ExistingReport]:
     """Return the stack's settings, after every check, and what exists of it already.
 
     Any fault ends the program with one message, and no stack trace.
@@ -94,8 +94,8 @@ def checked(stack: str) -> tuple[Settings, Standing]:
         settings, faults = described(stack)
         settings, unpacked = packed(located(settings), project_folder())
         faults += unpacked
-        stands = preflight(settings, faults)
-        return networked(settings)[0], stands
+        existing = preflight(settings, faults)
+        return networked(settings)[0], existing
     except ConfigurationError as faults_of_all:
         raise pulumi.RunError(str(faults_of_all)) from faults_of_all
 
@@ -117,7 +117,7 @@ def described(stack: str) -> tuple[Settings, list[str]]:
     hidden = [key for key in KEYS if is_secret(f"rollcall:{key}")]
     given, faults = decoded(texts), list[str]()
     try:
-        given = zone_names.named(given, zone_names.looked_up(config))
+        given = zone_names.named(given, zone_names.ids_from_apis(config))
     except ConfigurationError as unknown:
         faults += unknown.faults
         given = {key: value for key, value in given.items() if not any(f"rollcall:{key}." in each for each in faults)}
@@ -195,7 +195,7 @@ def datacenter_of(session: Session) -> Datacenter:
     )
 
 
-def preflight(settings: Settings, before: Sequence[str] = ()) -> Standing:
+def preflight(settings: Settings, before: Sequence[str] = ()) -> ExistingReport:
     """Ask each cloud of the settings whether it accepts our credentials, and about everything in the settings.
 
     `before` are faults that the settings have already. Raises ConfigurationError naming every fault.
@@ -206,42 +206,42 @@ def preflight(settings: Settings, before: Sequence[str] = ()) -> Standing:
         *region,
         *plain_secrets(),
         *size_faults(settings),
-        *aws_tags.faults(settings.without_dynamic_zones(), marks(), config("aws:defaultTags"), os.environ),
+        *aws_tags.faults(settings.without_dynamic_zones(), stack_tags(), config("aws:defaultTags"), os.environ),
     ]
-    asked, in_cloudflare = checkable.part(settings, before), CloudflareFound()
-    faults += dynamic_zones.faults(asked, config)
+    checkable_part, in_cloudflare = checkable.part(settings, before), CloudflareFound()
+    faults += dynamic_zones.faults(checkable_part, config)
     # The following checks ask Cloudflare, Route53 and the clouds.
-    asked = asked.without_dynamic_zones()
-    if asked.site is not None:
+    checkable_part = checkable_part.without_dynamic_zones()
+    if checkable_part.site is not None:
         wrong = cloudflare_faults(config)
         if not wrong:
-            in_cloudflare = cloudflare_found(asked.site, joined=cloudflare_zone.is_joined(asked))
+            in_cloudflare = cloudflare_found(checkable_part.site, joined=cloudflare_zone.is_joined(checkable_part))
             wrong = [in_cloudflare.fault] if in_cloudflare.fault else []
         faults += wrong
-        asked = replace(asked, site=None) if wrong else asked
+        checkable_part = replace(checkable_part, site=None) if wrong else checkable_part
     for cloud, faults_of in FAULTS.items():
-        if asked.fleets_of(cloud) or (cloud == "aws" and asked.service_discovery is not None):
-            found_here = faults_of(asked)
-            asked = checkable.without_cloud(asked, cloud, found_here)
+        if checkable_part.fleets_of(cloud) or (cloud == "aws" and checkable_part.service_discovery is not None):
+            found_here = faults_of(checkable_part)
+            checkable_part = checkable.without_cloud(checkable_part, cloud, found_here)
             # A setting that is missing has been reported.
             faults += [each for each in found_here if not (region and each.startswith(namespaces.REGION_MISSING))]
-    if asked.uses_aws and not region and (fault := account_fault()):
+    if checkable_part.uses_aws and not region and (fault := account_fault()):
         faults.append(fault)
-    asked, found = networked(asked)
-    stands = existing_found(asked, in_cloudflare) + Standing(token_account=in_cloudflare.token_account)
-    found += quotas_found(asked, stands.renamed)
-    if faults := list(dict.fromkeys([*faults, *found.faults, *stands.faults])):
+    checkable_part, found = networked(checkable_part)
+    existing = existing_found(checkable_part, in_cloudflare) + ExistingReport(token_account=in_cloudflare.token_account)
+    found += quotas_found(checkable_part, existing.renamed)
+    if faults := list(dict.fromkeys([*faults, *found.faults, *existing.faults])):
         raise ConfigurationError(faults)
     if pulumi.runtime.is_dry_run():
-        for line in (*found.warnings, *stands.warnings):
+        for line in (*found.warnings, *existing.warnings):
             pulumi.warn(escaped_lines(line))
-        for line in (*found.notes, *stands.notes):
+        for line in (*found.notes, *existing.notes):
             pulumi.info(line)
-        for token in stands.lost_tokens:
+        for token in existing.lost_tokens:
             pulumi.warn(f"{token}. `pulumi up` revokes it.")
     else:
-        revoke(stands.lost_tokens, in_cloudflare.api)
-    return stands
+        revoke(existing.lost_tokens, in_cloudflare.api)
+    return existing
 
 
 def size_faults(settings: Settings) -> list[str]:
@@ -296,23 +296,23 @@ def revoke(lost: Sequence[lost_tokens.LostToken], api: CloudflareApi | None) -> 
             pulumi.warn(f"{token}. It could not be revoked: {failed}")
 
 
-def existing_found(settings: Settings, in_cloudflare: CloudflareFound | None = None) -> Standing:
+def existing_found(settings: Settings, in_cloudflare: CloudflareFound | None = None) -> ExistingReport:
     """Return what exists already where the stack's static resources will be. The clouds have answered before."""
-    state = held()
+    state = prior_state()
     at_site, site_zone = _at_site(settings, state, in_cloudflare)
     in_directory, hosted = _in_directory(settings, state)
     found = at_site + in_directory
-    found += Standing(faults=tuple(policy_sizes.faults(settings, zone=hosted or "", region=own_region(config))))
+    found += ExistingReport(faults=tuple(policy_sizes.faults(settings, zone=hosted or "", region=own_region(config))))
     return found if state is None else found + _in_state(settings, state, site_zone, hosted)
 
 
 def _at_site(
-    settings: Settings, state: Held | None, in_cloudflare: CloudflareFound | None
-) -> tuple[Standing, str | None]:
+    settings: Settings, state: PriorState | None, in_cloudflare: CloudflareFound | None
+) -> tuple[ExistingReport, str | None]:
     """Return what is in the site's zone and in its account, and the id of the zone. A request that fails is a fault."""
     from rollcall.errors import RollcallError
 
-    found, zone, site = Standing(), None, settings.site
+    found, zone, site = ExistingReport(), None, settings.site
     if site is None:
         return found, None
     try:
@@ -320,25 +320,25 @@ def _at_site(
         zone = store.zone(site)
         if zone is not None:
             found += conflicts_at_site(settings, store, zone)
-            found += Standing(faults=tuple(store.room_faults(settings, site)))
+            found += ExistingReport(faults=tuple(store.room_faults(settings, site)))
             if state is not None:
                 found += existing_resources.apex(site, settings.stack, store.list(zone, site.zone), state)
         if state is not None and in_cloudflare is not None and in_cloudflare.api is not None:
             known = lost_tokens.known_to(state)
             lost = lost_tokens.lost(in_cloudflare.api, in_cloudflare.owner, settings.stack, known)
-            found += Standing(lost_tokens=tuple(lost))
+            found += ExistingReport(lost_tokens=tuple(lost))
     except (ApiFailingError, ApiRefusedError) as failed:
-        found += Standing(faults=(str(failed),))
+        found += ExistingReport(faults=(str(failed),))
     except RollcallError as failed:
-        found += Standing(faults=(f"rollcall:site.zone: {failed}",))
+        found += ExistingReport(faults=(f"rollcall:site.zone: {failed}",))
     return found, zone
 
 
-def _in_directory(settings: Settings, state: Held | None) -> tuple[Standing, str | None]:
+def _in_directory(settings: Settings, state: PriorState | None) -> tuple[ExistingReport, str | None]:
     """Return what is in the directory's hosted zone, and the id of the zone. A request that fails is a fault."""
     from components.aws.session import session_of
 
-    found, hosted, services = Standing(), None, settings.service_discovery
+    found, hosted, services = ExistingReport(), None, settings.service_discovery
     if services is None:
         return found, None
     try:
@@ -346,18 +346,18 @@ def _in_directory(settings: Settings, state: Held | None) -> tuple[Standing, str
         hosted = hosted_zone(route53, services)
         sets = route53_zones.sets_of(route53, hosted) if hosted is not None else None
         if pulumi.runtime.is_dry_run():
-            found += Standing(warnings=soa.warnings(services, sets))
+            found += ExistingReport(warnings=soa.warnings(services, sets))
         if hosted is not None and sets is not None:
             found += conflicts_in_directory(services, sets)
-            found += Standing(faults=soa.faults(services, sets, settings.stack))
+            found += ExistingReport(faults=soa.faults(services, sets, settings.stack))
             if state is not None:
                 found += existing_resources.directory(services, hosted, sets, state)
     except api_errors.failures() as failed:
-        found += Standing(faults=(api_errors.told(failed, "rollcall:serviceDiscovery.zone"),))
+        found += ExistingReport(faults=(api_errors.message_of(failed, "rollcall:serviceDiscovery.zone"),))
     return found, hosted
 
 
-def _in_state(settings: Settings, state: Held, site_zone: str | None, hosted: str | None) -> Standing:
+def _in_state(settings: Settings, state: PriorState, site_zone: str | None, hosted: str | None) -> ExistingReport:
     """Return what the state has, beside the zones that were found."""
     site, services = settings.site, settings.service_discovery
     created = (
@@ -373,17 +373,17 @@ def _in_state(settings: Settings, state: Held, site_zone: str | None, hosted: st
     return found + existing_resources.instances(_machines(settings.fleets_of("aws")), state)
 
 
-def conflicts_at_site(settings: Settings, store: ZoneStore, zone: str) -> Standing:
+def conflicts_at_site(settings: Settings, store: ZoneStore, zone: str) -> ExistingReport:
     """Return the records of others that prevent the site's host. `zone` is the zone's id."""
     at = dns_conflicts.in_cloudflare(lambda name: store.list(zone, name))
     name = settings.site.zone if settings.site is not None else ""
-    return Standing(faults=tuple(dns_conflicts.faults(name, dns_conflicts.of_site(settings), at)))
+    return ExistingReport(faults=tuple(dns_conflicts.faults(name, dns_conflicts.of_site(settings), at)))
 
 
-def conflicts_in_directory(directory: ServiceDiscoverySettings, sets: route53_zones.Sets) -> Standing:
+def conflicts_in_directory(directory: ServiceDiscoverySettings, sets: route53_zones.Sets) -> ExistingReport:
     """Return the records of others that prevent the directory's records."""
     wanted = dns_conflicts.of_directory(directory)
-    return Standing(faults=tuple(dns_conflicts.faults(directory.zone, wanted, dns_conflicts.in_route53(sets))))
+    return ExistingReport(faults=tuple(dns_conflicts.faults(directory.zone, wanted, dns_conflicts.in_route53(sets))))
 
 
 def _machines(fleets: Sequence[FleetSettings]) -> list[str]:
@@ -404,14 +404,14 @@ def quotas_found(settings: Settings, renamed: frozenset[str] = frozenset()) -> F
         region = name or own_region(config)
         try:
             client = functools.partial(session_of(config).client, region=region)
-            found += look_at_ec2(fleets, stack, region, client)
+            found += check_ec2(fleets, stack, region, client)
         except api_errors.failures() as failed:
-            found += Found(faults=(api_errors.told(failed, f"aws:region {region}"),))
+            found += Found(faults=(api_errors.message_of(failed, f"aws:region {region}"),))
     for datacenter, fleets in settings.by_region("joyent").items():
         try:
             session = triton_session(settings, datacenter)
             api = session.api
-            found += look_at_triton(
+            found += check_triton(
                 fleets, stack, api, datacenter, networks=settings.network_ids, catalogue=session.catalogue
             )
             found += adoptions(settings, [_without_adopted(each, renamed) for each in fleets], api)
@@ -441,7 +441,7 @@ def adoptions(settings: Settings, fleets: Sequence[FleetSettings], api: CloudApi
             networks=fleet.networks,
             firewall=closed,
         )
-        found += triton_adoption.look(fleet, by, machines, catalogue)
+        found += triton_adoption.compare(fleet, by, machines, catalogue)
     return found
 
 

@@ -31,19 +31,19 @@ def machine_token() -> str:
 
 
 def needed(
-    site: SiteSettings, *, makes_token: bool, only_looks: bool = False, of_account: bool = False
+    site: SiteSettings, *, makes_token: bool, read_only: bool = False, of_account: bool = False
 ) -> tuple[str, ...]:
     """Return the permission groups that the operator's token needs for a site.
 
-    `only_looks`: a preview, which only reads. A token `of_account` makes others of its account.
+    `read_only`: a preview, which only reads. A token `of_account` makes others of its account.
     """
     makes = (_MAKES_ACCOUNT_TOKENS if of_account else _MAKES_TOKENS,) if makes_token else ()
     closed = ("SSL and Certificates Write",) if site.proxied else ()
     settings = ("Zone Settings Write",) if zone_settings(site) else ()
-    looked_up = () if site.account_id else ("Account Settings Read",)
-    made = ("Zone Write", *looked_up) if site.create else ("Zone Read",)
+    for_account = () if site.account_id else ("Account Settings Read",)
+    made = ("Zone Write", *for_account) if site.create else ("Zone Read",)
     wanted = (*made, "DNS Write", *closed, *settings, *makes)
-    return tuple(each.replace(" Write", " Read") for each in wanted) if only_looks else wanted
+    return tuple(each.replace(" Write", " Read") for each in wanted) if read_only else wanted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,15 +129,15 @@ def operator_fault(api: CloudflareApi, own: Verified, wanted: tuple[str, ...]) -
 
     A token that may not read its own permissions cannot make other tokens either. Otherwise only a try can show it.
     """
-    asked = next((each for each in wanted if _TOKENS in each), None)
+    permission = next((each for each in wanted if _TOKENS in each), None)
     try:
         found = api.get(f"{own.owner}/tokens/{own.id}")
     except ApiRefusedError as refused:
         if not refused.permission:
             raise
-        return asked and (
-            f"{api.key}: may make no token for the machines (HTTP {refused.status}). Give it {_scoped(own, asked)}, or make one with DNS "
-            f"Write and `pulumi config set --secret {KEY}`."
+        return permission and (
+            f"{api.key}: may make no token for the machines (HTTP {refused.status}). Give it {_scoped(own, permission)}, or make one with "
+            f"DNS Write and `pulumi config set --secret {KEY}`."
         )
     granted = {
         group.get("name")

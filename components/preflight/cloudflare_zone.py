@@ -16,7 +16,7 @@ from components.preflight.dns_conflicts import CHALLENGES
 from components.resources.site import apex_comment
 from rollcall.ownership import Owner
 
-_WHY = {
+_REASONS = {
     "pending": "its registrar does not name Cloudflare's name servers yet",
     "initializing": "Cloudflare is still setting it up",
     "moved": "its registrar names other name servers than Cloudflare's now",
@@ -91,8 +91,8 @@ def answer_fault(site: SiteSettings, zone: SiteZone | None) -> str | None:
     if zone.status != "active":
         servers = ", ".join(zone.name_servers) or "those that Cloudflare shows"
         return (
-            f"rollcall:site.zone: {zone.name} is {zone.status}: {_WHY.get(zone.status, 'it is not active')}, so no name in it resolves. "
-            f"Set its name servers to {servers} at the registrar, and run it again when the zone is active."
+            f"rollcall:site.zone: {zone.name} is {zone.status}: {_REASONS.get(zone.status, 'it is not active')}, so no name in it "
+            f"resolves. Set its name servers to {servers} at the registrar, and run it again when the zone is active."
         )
     if zone.type not in ("", "full") and not (zone.type == "partial" and site.proxied):
         return (
@@ -112,7 +112,7 @@ def room_fault(api: CloudflareApi, settings: Settings, site: SiteSettings, zone:
 
     Cloudflare counts all records of a zone: https://developers.cloudflare.com/dns/manage-dns-records/#dns-records-quota
     """
-    limit = max(site.max_records, _held_by_plan(zone))
+    limit = max(site.max_records, _limit_of_plan(zone))
     listed = api.all(f"/zones/{zone.id}/dns_records", per_page=500)
     others = sum(not _is_ours(each, settings, site) for each in listed)
     needed = records_needed(settings)
@@ -130,7 +130,7 @@ def records_needed(settings: Settings) -> int:
     return sum(records) + max(records, default=0) + 1
 
 
-def _held_by_plan(zone: SiteZone) -> int:
+def _limit_of_plan(zone: SiteZone) -> int:
     """Return the known quota of the zone. If it was raised, only its owner knows that."""
     if zone.plan == "free":
         return _FREE_SINCE_2024 if zone.created_on >= "2024-09" else _FREE_BEFORE

@@ -66,7 +66,7 @@ def cloudflare_found(site: SiteSettings, *, joined: bool = False) -> CloudflareF
     token, url = cloudflare_token(config), cloudflare_url(config)
     key = cloudflare_token_key(config)
     wanted = functools.partial(
-        cloudflare_tokens.needed, site, makes_token=not given, only_looks=pulumi.runtime.is_dry_run()
+        cloudflare_tokens.needed, site, makes_token=not given, read_only=pulumi.runtime.is_dry_run()
     )
     if not token:
         return CloudflareFound(fault=f"CLOUDFLARE_API_TOKEN: is not set. Export a token with {', '.join(wanted())}.")
@@ -106,8 +106,8 @@ def aws_faults(settings: Settings) -> list[str]:
         return list(wrong.faults)
     except api_errors.failures() as failed:
         return [
-            api_errors.told(
-                failed, whose=named(config), role_key="aws:assumeRoles" if config("aws:assumeRoles") else ""
+            api_errors.message_of(
+                failed, key_source=named(config), role_key="aws:assumeRoles" if config("aws:assumeRoles") else ""
             )
         ]
     except OSError as unusable:
@@ -146,7 +146,7 @@ def region_faults(region: str, fleets: Sequence[FleetSettings]) -> list[str]:
         return []
     except ClientError as refused:
         if not api_errors.is_unknown(refused):
-            return [api_errors.told(refused, f"rollcall:fleets.{fleet.name}.region") for fleet in fleets]
+            return [api_errors.message_of(refused, f"rollcall:fleets.{fleet.name}.region") for fleet in fleets]
         # https://docs.aws.amazon.com/accounts/latest/reference/manage-acct-regions.html
         code = api_errors.code_of(refused)
         fault = f"AWS does not accept the credentials in {region} ({code}). Enable the region in the account, or name another."
@@ -234,6 +234,6 @@ def triton_session(settings: Settings, datacenter: str = "") -> Session:
     """Return a session as for `triton`, with the catalogue that the whole process shares."""
     from components.joyent.session import session_of
 
-    told = settings.joyent
-    values = {"url": told.url or "", "account": told.account or "", "keyId": told.key_id or ""}
+    chosen = settings.joyent
+    values = {"url": chosen.url or "", "account": chosen.account or "", "keyId": chosen.key_id or ""}
     return session_of(values, datacenter)

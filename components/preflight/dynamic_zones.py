@@ -42,7 +42,7 @@ Get = Callable[[str], str | None]
 
 # A record that does not exist, as (name, type, value). One update changes all records of a list.
 _Record = tuple[str, str, str]
-_NOBODY = {
+_UNUSED_VALUES = {
     "A": "0.0.0.0",
     "AAAA": "::",
     "TXT": '"rollcall preflight"',
@@ -64,7 +64,7 @@ class _Zone:
 
 
 def _records(*names: tuple[str, str]) -> tuple[_Record, ...]:
-    return tuple((name, rtype, _NOBODY[rtype]) for name, rtype in names)
+    return tuple((name, rtype, _UNUSED_VALUES[rtype]) for name, rtype in names)
 
 
 def faults(settings: Settings, config: Get) -> list[str]:
@@ -125,18 +125,18 @@ def _faults(zone: _Zone, config: Get) -> list[str]:
 def _key_fault(zone: _Zone, name: str, key: str, changes: Iterable[tuple[_Record, ...]]) -> str | None:
     """Return what the server answers to the key with the name `name` in the configuration."""
     try:
-        asked = store_of(zone.domain, zone.server, key).zone
+        zone_data = store_of(zone.domain, zone.server, key).zone
     except RollcallError:
         return f"{name}: is not a TSIG key. Write it as hmac-sha256:NAME:BASE64, with what `tsig-keygen` prints."
     step = "be asked"
     try:
-        retried(lambda: asked.at(zone.domain, ("SOA",)), _WITHIN_S)
+        retried(lambda: zone_data.at(zone.domain, ("SOA",)), _WITHIN_S)
         step = "be listed (AXFR)"
-        retried(asked.sets, _WITHIN_S)
+        retried(zone_data.sets, _WITHIN_S)
         for records in changes:
             step = f"be changed at {records[0][0]} {records[0][1]}"
             with contextlib.suppress(ConflictError):
-                asked.send(_addition(asked, records))
+                zone_data.send(_addition(zone_data, records))
     except RollcallError as refused:
         at = f"{zone.key}.server" if "reason=unreachable" in str(refused) else name
         fix = "docs/rfc2136.md has a configuration of BIND and of Knot"

@@ -14,7 +14,7 @@ from typing import Any
 from components.config.models import ServiceDiscoverySettings, SiteSettings
 from components.dns.route53_zones import Sets
 from components.preflight.lost_tokens import LostToken
-from components.preflight.state import Held
+from components.preflight.state import PriorState
 from components.resources.existing import ExistingResources
 from components.resources.service_directory import StaticRecord, static_records
 from components.resources.site import apex_comment
@@ -35,7 +35,7 @@ _IN_THE_WAY = ("A", "AAAA", "CNAME")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing(ExistingResources):
+class ExistingReport(ExistingResources):
     """What exists, and what that means.
 
     `faults` must be fixed before anything is created. `warnings` and `notes` are shown at a preview. `lost_tokens` are
@@ -47,8 +47,8 @@ class Standing(ExistingResources):
     notes: tuple[str, ...] = ()
     lost_tokens: tuple[LostToken, ...] = ()
 
-    def __add__(self, other: Standing) -> Standing:
-        return Standing(
+    def __add__(self, other: ExistingReport) -> ExistingReport:
+        return ExistingReport(
             taken={**self.taken, **other.taken},
             by_hand=self.by_hand | other.by_hand,
             fleets=self.fleets | other.fleets,
@@ -63,49 +63,49 @@ class Standing(ExistingResources):
         )
 
 
-def apex(site: SiteSettings, stack: str, present: Iterable[Record], state: Held) -> Standing:
+def apex(site: SiteSettings, stack: str, present: Iterable[Record], state: PriorState) -> ExistingReport:
     """Compare the site's apex with `present`, the records that exist there.
 
     Ours is a CNAME with this stack's comment. A record that the state contains may have another comment; its id
     identifies it. A record with our comment is ours too, if it was made by hand in place of the one in the state.
     """
     if not site.apex:
-        return Standing()
-    held = state.outputs(_RECORD, APEX)
+        return ExistingReport()
+    recorded = state.outputs(_RECORD, APEX)
     for record in present:
-        if record.type not in _IN_THE_WAY or (held is not None and held.get("id") in (None, record.id)):
+        if record.type not in _IN_THE_WAY or (recorded is not None and recorded.get("id") in (None, record.id)):
             continue
         if record.type == "CNAME" and record.comment == apex_comment(stack):
-            return Standing(
+            return ExistingReport(
                 taken={APEX: f"{record.zone}/{record.id}"},
                 notes=(f"{record.name} is a CNAME with this stack's comment and in no state: it is taken over",),
             )
-        kept = f", with the comment {record.comment!r}" if record.comment else ""
+        comment = f", with the comment {record.comment!r}" if record.comment else ""
         hand_over = f"Hand it over ({HOW}), d" if record.type == "CNAME" else "D"
-        return Standing(
+        return ExistingReport(
             faults=(
-                f"rollcall:site.apex: {record.name} {record.type} {record.content} is there already{kept}, and not this stack's. "
+                f"rollcall:site.apex: {record.name} {record.type} {record.content} is there already{comment}, and not this stack's. "
                 f"{hand_over}elete it, or set apex: false.",
             )
         )
-    return Standing()
+    return ExistingReport()
 
 
-def directory(settings: ServiceDiscoverySettings, zone: str, sets: Sets, state: Held) -> Standing:
+def directory(settings: ServiceDiscoverySettings, zone: str, sets: Sets, state: PriorState) -> ExistingReport:
     """Find the directory's records.
 
     Route53 has no comments: a record with exactly our values and TTL counts as ours.
     """
-    found = Standing()
+    found = ExistingReport()
     for each in static_records(settings):
         here = sets(f"{each.name}.").get(each.type)
         if here is None or (_SET, each.resource) in state:
             continue
         if _is_ours(each, here):
             note = f"{each.name} {each.type} has what this stack would write and is in no state: it is taken over"
-            found += Standing(taken={each.resource: f"{zone}_{each.name}_{each.type}"}, notes=(note,))
+            found += ExistingReport(taken={each.resource: f"{zone}_{each.name}_{each.type}"}, notes=(note,))
         else:
-            found += Standing(faults=(_refused(each, here),))
+            found += ExistingReport(faults=(_refused(each, here),))
     return found
 
 
@@ -123,31 +123,33 @@ def _refused(wanted: StaticRecord, here: Mapping[str, Any]) -> str:
     )
 
 
-def zones(site: str | None, hosted: str | None, state: Held, names: tuple[str, str]) -> Standing:
+def zones(site: str | None, hosted: str | None, state: PriorState, names: tuple[str, str]) -> ExistingReport:
     """Compare the zones.
 
     `site` and `hosted` are the ids of existing zones that the stack would create; `names` are their names.
     """
-    found = Standing()
+    found = ExistingReport()
     for key, kind, resource, id_, name in (
         ("site", _ZONE, SITE_ZONE, site, names[0]),
         ("serviceDiscovery", _HOSTED_ZONE, DIRECTORY_ZONE, hosted, names[1]),
     ):
         if id_ is not None and (kind, resource) not in state:
             fix = f"Leave create out to use it as it is, or let the state have it ({HOW})"
-            found += Standing(faults=(f"rollcall:{key}.create: the zone {name} is there already, as {id_}. {fix}.",))
+            found += ExistingReport(
+                faults=(f"rollcall:{key}.create: the zone {name} is there already, as {id_}. {fix}.",)
+            )
     return found
 
 
-def fleets(state: Held) -> Standing:
+def fleets(state: PriorState) -> ExistingReport:
     """Return the fleets in the state.
 
     Each machine has a Deregistration, which is created before it and deleted after it.
     """
-    return Standing(fleets=frozenset(str(each["fleet"]) for each in state.outputs_of(_DEREGISTRATION)))
+    return ExistingReport(fleets=frozenset(str(each["fleet"]) for each in state.outputs_of(_DEREGISTRATION)))
 
 
-def uncounted(state: Held) -> Standing:
+def uncounted(state: PriorState) -> ExistingReport:
     """Return the machines of an `up` that failed before its roll calls.
 
     They leave like any other machine, if another `up` does not want them.
@@ -158,14 +160,14 @@ def uncounted(state: Held) -> Standing:
     keys = ("stack", "fleet", "machine", "generation")
     found = [{key: str(each[key]) for key in keys} for each in state.outputs_of(_DEREGISTRATION)]
     missed = [each for each in found if each["generation"] not in counted]
-    return Standing(uncounted=tuple(sorted(missed, key=lambda each: [each[key] for key in keys])))
+    return ExistingReport(uncounted=tuple(sorted(missed, key=lambda each: [each[key] for key in keys])))
 
 
-def renamed(state: Held, stack: str) -> Standing:
+def renamed(state: PriorState, stack: str) -> ExistingReport:
     """Return the machines that were created under another stack id: the stack, or its project, has been renamed since."""
     made = {f"{each['fleet']}-{each['machine']}": str(each["stack"]) for each in state.outputs_of(_DEREGISTRATION)}
     found = {name: former for name, former in made.items() if former != stack}
-    return Standing(
+    return ExistingReport(
         renamed=frozenset(found),
         notes=tuple(
             f"the machines {', '.join(sorted(name for name in found if found[name] == former))} were made by this stack as {former}: each "
@@ -175,14 +177,14 @@ def renamed(state: Held, stack: str) -> Standing:
     )
 
 
-def settings_left(site: SiteSettings, state: Held) -> Standing:
+def settings_left(site: SiteSettings, state: PriorState) -> ExistingReport:
     """Report zone settings that the program no longer declares.
 
     They stay as they are, because the previous values are not stored.
     """
     if site.proxied or (_SETTING, "site-ssl") not in state:
-        return Standing()
-    return Standing(
+        return ExistingReport()
+    return ExistingReport(
         notes=(
             "rollcall:site.proxied: is off again. The zone keeps ssl strict and always_use_https on, and the machines answer by http only, "
             "so the proxied apex would fail. Set always_use_https off and ssl as you want it in Cloudflare, or apex: false.",
@@ -190,16 +192,16 @@ def settings_left(site: SiteSettings, state: Held) -> Standing:
     )
 
 
-def drained_by_ssh(machines: Sequence[str], state: Held) -> Standing:
+def drained_by_ssh(machines: Sequence[str], state: PriorState) -> ExistingReport:
     """Return those of `machines` (`web-0`) that have a command in the state that drains them."""
-    return Standing(by_ssh=frozenset(each for each in machines if (_COMMAND, leave_name(each)) in state))
+    return ExistingReport(by_ssh=frozenset(each for each in machines if (_COMMAND, leave_name(each)) in state))
 
 
-def instances(names: Sequence[str], state: Held) -> Standing:
+def instances(names: Sequence[str], state: PriorState) -> ExistingReport:
     """Return imported instances. User data runs at the first boot only, so each is replaced, successor first."""
-    held = {name: state.outputs(_INSTANCE, name) for name in names}
-    found = [name for name, outputs in held.items() if outputs is not None and not _is_booted_by_us(outputs)]
-    return Standing(
+    outputs_by_name = {name: state.outputs(_INSTANCE, name) for name in names}
+    found = [name for name, outputs in outputs_by_name.items() if outputs is not None and not _is_booted_by_us(outputs)]
+    return ExistingReport(
         by_hand=frozenset(found),
         notes=tuple(
             f"{name} was not booted by Rollcall and cannot join: it is replaced, and is removed when its successor answers"

@@ -12,7 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from components.dns.cloudflare_api import ApiRefusedError, CloudflareApi
-from components.preflight.state import Held
+from components.preflight.state import PriorState
 from components.resources.dns_credentials import token_name
 
 TYPES = ("cloudflare:index/apiToken:ApiToken", "cloudflare:index/accountToken:AccountToken")
@@ -34,7 +34,7 @@ class LostToken:
         )
 
 
-def known_to(state: Held) -> set[str] | None:
+def known_to(state: PriorState) -> set[str] | None:
     """Return the ids of the tokens in a state; None if the state does not have all ids."""
     found = [outputs.get("id") for kind in TYPES for outputs in state.outputs_of(kind)]
     return {str(each) for each in found} if all(found) else None

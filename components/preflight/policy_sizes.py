@@ -41,9 +41,9 @@ def faults(settings: Settings, *, zone: str, region: str) -> list[str]:
     return [
         fault
         for fleet in settings.fleets
-        if (whose := owner(settings, fleet))
+        if (owner_kind := owner(settings, fleet))
         for fault in _fault(
-            settings, fleet, whose, len_of(document(settings, fleet, zone_arn, parameter(fleet), objects))
+            settings, fleet, owner_kind, len_of(document(settings, fleet, zone_arn, parameter(fleet), objects))
         )
     ]
 
@@ -91,18 +91,18 @@ def _sets(settings: Settings, fleet: FleetSettings) -> list[str]:
     return memberships.sets_of(directory, fleet.joins) if directory is not None and not directory.is_dynamic else []
 
 
-def _fault(settings: Settings, fleet: FleetSettings, whose: str, length: int) -> Iterator[str]:
+def _fault(settings: Settings, fleet: FleetSettings, owner_kind: str, length: int) -> Iterator[str]:
     sets = _sets(settings, fleet)
-    secrets = workload_secrets.names_of(settings.workloads_of(fleet)) if whose == "role" else []
-    if length > MOST[whose] and secrets:
+    secrets = workload_secrets.names_of(settings.workloads_of(fleet)) if owner_kind == "role" else []
+    if length > MOST[owner_kind] and secrets:
         yield (
             f"rollcall:fleets.{fleet.name}.runs: the fleet joins {len(sets)} SRV sets and its workloads have {len(secrets)} secrets, so "
-            f"the policy of its IAM role would have {length} characters, and IAM takes {MOST[whose]}. Keep several secrets in one, or "
+            f"the policy of its IAM role would have {length} characters, and IAM takes {MOST[owner_kind]}. Keep several secrets in one, or "
             "split the fleet."
         )
-    elif length > MOST[whose]:
+    elif length > MOST[owner_kind]:
         yield (
-            f"rollcall:fleets.{fleet.name}.joins: the fleet joins {len(sets)} SRV sets, so the policy of its IAM {whose} would have "
-            f"{length} characters, and IAM takes {MOST[whose]}. Let it join fewer incarnations, split it into several fleets that "
+            f"rollcall:fleets.{fleet.name}.joins: the fleet joins {len(sets)} SRV sets, so the policy of its IAM {owner_kind} would have "
+            f"{length} characters, and IAM takes {MOST[owner_kind]}. Let it join fewer incarnations, split it into several fleets that "
             "share them, or lower the shards of those that it joins."
         )

@@ -83,16 +83,16 @@ class Found:
 _PARTS = ("faults", "warnings", "notes")
 
 
-def births(told: FleetSettings, machines: Iterable[tuple[str, bool]]) -> Births:
+def births(fleet: FleetSettings, machines: Iterable[tuple[str, bool]]) -> Births:
     """Return what a fleet would create.
 
     `machines` are those that exist: the name in the fleet (`0`, `1`, …), and whether it is what the fleet wants.
     """
     there = list(machines)
     present, fitting = {name for name, _ in there}, {name for name, fits in there if fits}
-    wanted = {str(index) for index in range(told.count)}
+    wanted = {str(index) for index in range(fleet.count)}
     return Births(
-        fleet=told.name,
+        fleet=fleet.name,
         made=len(wanted - fitting),
         replaced=len(wanted & present - fitting),
         there=len(there),
@@ -118,7 +118,7 @@ def over(quota: Quota, costs: Sequence[tuple[Births, float]], *, again: Sequence
             )
         )
     settled = need - sum(each.replaced * cost for each, cost in costs)
-    doubled = settled + sum(told.count * cost for told, cost in again)
+    doubled = settled + sum(fleet.count * cost for fleet, cost in again)
     if doubled <= quota.value or not again:
         return Found()
     return Found(
@@ -155,9 +155,9 @@ class _Region:
     key_pairs: frozenset[str] = frozenset()
 
 
-def look_at_ec2(fleets: Sequence[FleetSettings], stack: str, region: str, client: Callable[[str], Any]) -> Found:
+def check_ec2(fleets: Sequence[FleetSettings], stack: str, region: str, client: Callable[[str], Any]) -> Found:
     """Check the fleets of one region. `client` makes boto3's clients for a service. Raises what EC2's client raises."""
-    here = _seen(fleets, region, client("ec2"))
+    here = _read_region(fleets, region, client("ec2"))
     wrong = {each.name: fault for each in fleets if (fault := _type_fault(each, here))}
     faults = [*([] if here.default_vpc else [_vpc_fault(fleets, region)]), *wrong.values()]
     made = {each.name: births(each, _machines(each, stack, here)) for each in fleets}
@@ -187,7 +187,7 @@ def look_at_ec2(fleets: Sequence[FleetSettings], stack: str, region: str, client
     return found
 
 
-def _seen(fleets: Sequence[FleetSettings], region: str, ec2: Any) -> _Region:
+def _read_region(fleets: Sequence[FleetSettings], region: str, ec2: Any) -> _Region:
     pages = ec2.get_paginator("describe_instances").paginate(
         Filters=[{"Name": "instance-state-name", "Values": list(_PRESENT)}]
     )
@@ -229,40 +229,40 @@ def _vpc_fault(fleets: Sequence[FleetSettings], region: str) -> str:
     )
 
 
-def _type_fault(told: FleetSettings, here: _Region) -> str | None:
-    key = f"rollcall:fleets.{told.name}.size"
-    if told.size not in here.vcpus:
-        return f"{key}: EC2 has no instance type {told.size!r} in {here.name}. Choose one that `make catalogue` lists."
-    if not here.offered[told.size]:
-        return f"{key}: no zone of {here.name} offers {told.size}. Choose one that `make catalogue` lists."
-    if here.default_vpc and not here.zones[told.size]:
-        zone = min(here.offered[told.size])
+def _type_fault(fleet: FleetSettings, here: _Region) -> str | None:
+    key = f"rollcall:fleets.{fleet.name}.size"
+    if fleet.size not in here.vcpus:
+        return f"{key}: EC2 has no instance type {fleet.size!r} in {here.name}. Choose one that `make catalogue` lists."
+    if not here.offered[fleet.size]:
+        return f"{key}: no zone of {here.name} offers {fleet.size}. Choose one that `make catalogue` lists."
+    if here.default_vpc and not here.zones[fleet.size]:
+        zone = min(here.offered[fleet.size])
         return (
-            f"{key}: no zone of {here.name} with {told.size} has a default subnet. "
+            f"{key}: no zone of {here.name} with {fleet.size} has a default subnet. "
             f"Run `aws ec2 create-default-subnet --availability-zone {zone} --region {here.name}`, or choose another size."
         )
-    return _ipv6_fault(told, here) if told.ipv6 and here.default_vpc else None
+    return _ipv6_fault(fleet, here) if fleet.ipv6 and here.default_vpc else None
 
 
-def _key_pair_fault(told: FleetSettings, here: _Region) -> str | None:
+def _key_pair_fault(fleet: FleetSettings, here: _Region) -> str | None:
     """Check that the key pair exists in the region. A key pair belongs to one region."""
-    name = told.ssh.key_name if told.ssh else None
+    name = fleet.ssh.key_name if fleet.ssh else None
     if name is None or name in here.key_pairs:
         return None
     return (
-        f"rollcall:fleets.{told.name}.ssh.keyName: EC2 has no key pair {name!r} in {here.name}. Run `aws ec2 import-key-pair --key-name "
+        f"rollcall:fleets.{fleet.name}.ssh.keyName: EC2 has no key pair {name!r} in {here.name}. Run `aws ec2 import-key-pair --key-name "
         f"{name} --public-key-material fileb://~/.ssh/id_ed25519.pub --region {here.name}`, or name one that it has."
     )
 
 
-def _ipv6_fault(told: FleetSettings, here: _Region) -> str | None:
+def _ipv6_fault(fleet: FleetSettings, here: _Region) -> str | None:
     """Check IPv6. A default VPC has none before its owner asks for it."""
-    usable = [each for each in here.subnets if each["AvailabilityZone"] in here.zones[told.size]]
+    usable = [each for each in here.subnets if each["AvailabilityZone"] in here.zones[fleet.size]]
     if any(has_ipv6(each) for each in usable):
         return None
     vpc, subnet = usable[0]["VpcId"], usable[0]["SubnetId"]
     return (
-        f"rollcall:fleets.{told.name}.ipv6: is on, and no default subnet of {here.name} in a zone with {told.size} has an IPv6 CIDR. "
+        f"rollcall:fleets.{fleet.name}.ipv6: is on, and no default subnet of {here.name} in a zone with {fleet.size} has an IPv6 CIDR. "
         f"Run `aws ec2 associate-vpc-cidr-block --vpc-id {vpc} --amazon-provided-ipv6-cidr-block --region {here.name}`, then "
         f"`aws ec2 associate-subnet-cidr-block --subnet-id {subnet} --region {here.name} --ipv6-cidr-block` with a /64 of it, and route "
         "::/0 to the VPC's internet gateway. Or leave ipv6 out."
@@ -275,12 +275,12 @@ def has_ipv6(subnet: Mapping[str, Any]) -> bool:
     return any(each["Ipv6CidrBlockState"]["State"] == "associated" for each in found)
 
 
-def _machines(told: FleetSettings, stack: str, here: _Region) -> list[tuple[str, bool]]:
+def _machines(fleet: FleetSettings, stack: str, here: _Region) -> list[tuple[str, bool]]:
     found = []
     for each in here.instances:
         tags = {tag["Key"]: tag["Value"] for tag in each.get("Tags", ())}
-        if (tags.get(STACK), tags.get(FLEET)) == (stack, told.name):
-            found.append((tags.get(MACHINE, ""), is_of(tags.get(VERSION, ""), told, each["ImageId"])))
+        if (tags.get(STACK), tags.get(FLEET)) == (stack, fleet.name):
+            found.append((tags.get(MACHINE, ""), is_of(tags.get(VERSION, ""), fleet, each["ImageId"])))
     return found
 
 
@@ -309,13 +309,13 @@ def _applied(quotas: Any, quota: str, region: str) -> tuple[float | None, str]:
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
-    asked = {"ServiceCode": "ec2", "QuotaCode": quota}
+    quota_key = {"ServiceCode": "ec2", "QuotaCode": quota}
     try:
         try:
-            return float(quotas.get_service_quota(**asked)["Quota"]["Value"]), ""
+            return float(quotas.get_service_quota(**quota_key)["Quota"]["Value"]), ""
         except quotas.exceptions.NoSuchResourceException:
             # The quota was never raised in this account, so the account has no separate value.
-            return float(quotas.get_aws_default_service_quota(**asked)["Quota"]["Value"]), ""
+            return float(quotas.get_aws_default_service_quota(**quota_key)["Quota"]["Value"]), ""
     except (ClientError, BotoCoreError) as failed:
         code = api_errors.code_of(failed) if isinstance(failed, ClientError) else type(failed).__name__
         allow = isinstance(failed, ClientError) and api_errors.is_denied(failed)
@@ -333,7 +333,7 @@ def _applied(quotas: Any, quota: str, region: str) -> tuple[float | None, str]:
 # Triton
 
 
-def look_at_triton(
+def check_triton(
     fleets: Sequence[FleetSettings],
     stack: str,
     api: Any,
@@ -352,13 +352,13 @@ def look_at_triton(
     tagged = api.list_machines(tags={STACK: stack})
     listed = {each.id for each in api.list_networks()} if wanted else set()
     made = {}
-    for told in fleets:
+    for fleet in fleets:
         there = []
         for each in tagged:
             tags = {key: str(value) for key, value in each.tags.items()}
-            fits = is_of(tags.get(VERSION, ""), told) and is_on(each.networks, wanted.get(told.name, ()), listed)
-            there += [(tags.get(MACHINE, ""), fits)] if tags.get(FLEET) == told.name else []
-        made[told.name] = births(told, there)
+            fits = is_of(tags.get(VERSION, ""), fleet) and is_on(each.networks, wanted.get(fleet.name, ()), listed)
+            there += [(tags.get(MACHINE, ""), fits)] if tags.get(FLEET) == fleet.name else []
+        made[fleet.name] = births(fleet, there)
     # An adopted machine exists already, with whatever it was created from.
     making = [each for each in fleets if made[each.name].made > len(each.adopt)]
     found = Found(
@@ -388,12 +388,12 @@ def _offer_faults(fleets: Iterable[FleetSettings], catalogue: Catalogue) -> Iter
     """Return what the data centre does not have. The provider finds it too, but one resource after the other."""
     from components.joyent.errors import AmbiguousError, NotFoundError, RefusedError
 
-    for told in fleets:
-        for key, find, text in (("size", catalogue.package, told.size), ("image", catalogue.image, told.image)):
+    for fleet in fleets:
+        for key, find, text in (("size", catalogue.package, fleet.size), ("image", catalogue.image, fleet.image)):
             try:
                 find(text)
             except (AmbiguousError, NotFoundError, RefusedError) as fault:
-                yield f"rollcall:fleets.{told.name}.{key}: {fault}"
+                yield f"rollcall:fleets.{fleet.name}.{key}: {fault}"
 
 
 _TRITON = {"machines": "machines of the Triton account", "ram": "MiB of memory", "quota": "GiB of disk"}

@@ -35,8 +35,8 @@ def warnings(settings: ServiceDiscoverySettings, sets: Sets | None) -> tuple[str
 
 def faults(settings: ServiceDiscoverySettings, sets: Sets, stack: str) -> tuple[str, ...]:
     """Return the reason why `stack` cannot set the zone's SOA: another stack does."""
-    marks = sets(f"{zone_soa.mark_name(settings.zone)}.").get("TXT") or {}
-    owner = zone_soa.owner_of([str(each["Value"]) for each in marks.get("ResourceRecords") or ()])
+    mark = sets(f"{zone_soa.mark_name(settings.zone)}.").get("TXT") or {}
+    owner = zone_soa.owner_of([str(each["Value"]) for each in mark.get("ResourceRecords") or ()])
     if not settings.manages_soa or owner is None or owner[0] == stack:
         return ()
     return (zone_soa.second_owner(settings.zone, owner[0]),)

@@ -11,7 +11,7 @@ _READ = "pulumi:pulumi:readStackResourceOutputs"
 _DIY = "organization"
 
 
-class Held:
+class PriorState:
     """The resources of the state, by type and name. The names are the program's.
 
     Outputs are converted one by one, when they are asked for: a state of hundreds of machines is megabytes.
@@ -33,7 +33,7 @@ class Held:
         return [_plain(found).get("outputs") or {} for (each, _), found in self._found.items() if each == kind]
 
 
-def held() -> Held | None:
+def prior_state() -> PriorState | None:
     """Return the state before this run. None: the engine's backend does not give it. Then nothing may be concluded."""
     import grpc
     from google.protobuf import struct_pb2
@@ -43,18 +43,18 @@ def held() -> Held | None:
     stack, of = pulumi.get_stack(), pulumi.get_organization()
     # A backend without organizations gives `_DIY` as its organization; a bare name is looked up in the project that runs.
     name = stack if of in ("", _DIY) else f"{of}/{pulumi.get_project()}/{stack}"
-    asked = struct_pb2.Struct()
-    asked.update({"stackName": name})
+    request = struct_pb2.Struct()
+    request.update({"stackName": name})
     try:
         # The SDK's invoke would convert every output of the whole state to a Python value.
-        reply: Any = get_monitor().Invoke(resource_pb2.ResourceInvokeRequest(tok=_READ, args=asked))  # type: ignore[union-attr]
+        reply: Any = get_monitor().Invoke(resource_pb2.ResourceInvokeRequest(tok=_READ, args=request))  # type: ignore[union-attr]
     except grpc.RpcError as refused:
         pulumi.warn(
             f"the stack's own state cannot be looked up ({refused}); what stands already is not told from what is ours"
         )
         return None
     found = getattr(reply, "return").fields.get("outputs")
-    return Held(_secretless(found) if found is not None else {})
+    return PriorState(_secretless(found) if found is not None else {})
 
 
 def _secretless(value: Any) -> Mapping[str, Any]:

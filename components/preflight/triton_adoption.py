@@ -27,16 +27,16 @@ class Adopter:
     firewall: bool
 
 
-def look(told: FleetSettings, by: Adopter, machines: Iterable[MachineRecord], catalogue: Catalogue) -> Found:
+def compare(fleet: FleetSettings, by: Adopter, machines: Iterable[MachineRecord], catalogue: Catalogue) -> Found:
     """Return what adopting changes, and faults. Raises CloudApiError where the catalogue cannot be asked.
 
     `machines` are all of the account. A machine that the fleet has adopted before is not reported.
     """
     listed = list(machines)
     faults, notes = [], []
-    for index, wanted in sorted(told.adopt.items()):
-        key, name = f"rollcall:fleets.{told.name}.adopt.{index}", f"{told.name}-{index}"
-        if any(_is(each.tags, by.stack, told.name, index) for each in listed):
+    for index, wanted in sorted(fleet.adopt.items()):
+        key, name = f"rollcall:fleets.{fleet.name}.adopt.{index}", f"{fleet.name}-{index}"
+        if any(_is(each.tags, by.stack, fleet.name, index) for each in listed):
             continue
         found = [each for each in listed if wanted == (each.id if is_uuid(wanted) else each.name)]
         if len(found) != 1:
@@ -55,11 +55,11 @@ def look(told: FleetSettings, by: Adopter, machines: Iterable[MachineRecord], ca
                 f"{key}: {machine.name} ({machine.id}) belongs to {owner}. Remove it there first, or name another."
             )
             continue
-        refused = list(_refused(told, machine, catalogue))
+        refused = list(_refused(fleet, machine, catalogue))
         faults += [f"{key}: {machine.name} ({machine.id}) {fault}" for fault in refused]
         if not refused:
             notes.append(
-                f"{name}: {machine.name} ({machine.id}) is adopted; {'; '.join(_changes(told, by, name, machine, catalogue))}"
+                f"{name}: {machine.name} ({machine.id}) is adopted; {'; '.join(_changes(fleet, by, name, machine, catalogue))}"
             )
     return Found(faults=tuple(faults), notes=tuple(notes))
 
@@ -72,15 +72,15 @@ def _owner(machine: MachineRecord, mark: str) -> str:
     """Return the owner of a machine: any Rollcall stack by its tag, any program with our resources by its mark."""
     if STACK in machine.tags:
         return f"stack {machine.tags[STACK]}, as {machine.tags.get(FLEET)}-{machine.tags.get(MACHINE)}"
-    held = machine.tags.get(MARK_TAG)
-    return "" if held is None or same(held, mark) else str(held)
+    owner = machine.tags.get(MARK_TAG)
+    return "" if owner is None or same(owner, mark) else str(owner)
 
 
-def _refused(told: FleetSettings, machine: MachineRecord, catalogue: Catalogue) -> Iterator[str]:
+def _refused(fleet: FleetSettings, machine: MachineRecord, catalogue: Catalogue) -> Iterator[str]:
     """Return the differences that would need another machine."""
     alone = "which needs a new machine. Leave adopt out, and delete this one when the new one answers."
     try:
-        image, package = catalogue.image(told.image), catalogue.package(told.size)
+        image, package = catalogue.image(fleet.image), catalogue.package(fleet.size)
     except (AmbiguousError, NotFoundError, RefusedError):
         return  # The provider's check reports it, with similar names.
     if machine.image != image.id:
@@ -90,13 +90,13 @@ def _refused(told: FleetSettings, machine: MachineRecord, catalogue: Catalogue) 
 
 
 def _changes(
-    told: FleetSettings, by: Adopter, name: str, machine: MachineRecord, catalogue: Catalogue
+    fleet: FleetSettings, by: Adopter, name: str, machine: MachineRecord, catalogue: Catalogue
 ) -> Iterator[str]:
-    declared = {"package": told.size, "networks": list(by.networks), "firewall_enabled": by.firewall}
+    declared = {"package": fleet.size, "networks": list(by.networks), "firewall_enabled": by.firewall}
     live = live_inputs(declared, machine, machine.image, catalogue)
     yield f"it is called {name}-GENERATION, and gets the stack's tags and metadata beside its own"
-    if live["package"] != told.size:
-        yield f"its size goes from {live['package']} to {told.size}"
+    if live["package"] != fleet.size:
+        yield f"its size goes from {live['package']} to {fleet.size}"
     if live["networks"] != list(by.networks):
         yield f"its networks go from {', '.join(live['networks'])} to {', '.join(by.networks)}, each change with a reboot"
     if live["firewall_enabled"] != by.firewall:

@@ -22,21 +22,21 @@ def named(values: Mapping[str, Any], names: Mapping[str, Callable[[str], str]]) 
     """
     found, faults = dict(values), list[str]()
     for key, form in _IDS.items():
-        told = found.get(key)
-        zone = told.get("zone") if isinstance(told, Mapping) else None
-        if isinstance(told, Mapping) and isinstance(zone, str) and re.fullmatch(form, zone):
+        section = found.get(key)
+        zone = section.get("zone") if isinstance(section, Mapping) else None
+        if isinstance(section, Mapping) and isinstance(zone, str) and re.fullmatch(form, zone):
             try:
-                found[key] = {"zoneId": zone, **told, "zone": names[key](zone)}
+                found[key] = {"zoneId": zone, **section, "zone": names[key](zone)}
             except (ApiFailingError, ApiRefusedError) as failed:
                 faults.append(_not_found(key, zone, str(failed)))
             except api_errors.failures() as failed:
-                faults.append(_not_found(key, zone, api_errors.told(failed)))
+                faults.append(_not_found(key, zone, api_errors.message_of(failed)))
     if faults:
         raise ConfigurationError(faults)
     return found
 
 
-def looked_up(config: Get) -> dict[str, Callable[[str], str]]:
+def ids_from_apis(config: Get) -> dict[str, Callable[[str], str]]:
     """Return functions that ask the operator's accounts. `config` gives a key of the stack's configuration."""
 
     def of_site(zone: str) -> str:

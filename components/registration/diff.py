@@ -240,18 +240,18 @@ def is_safe_end(wanted: int, ended: int) -> bool:
     return ended <= int(wanted * SAFETY_LIMIT_SHARE + 1e-9)
 
 
-def with_doubts(drift: Drift, why: Mapping[str, str]) -> Drift:
+def with_doubts(drift: Drift, reasons: Mapping[str, str]) -> Drift:
     """Return the drift with some orphaned machines as unproven: those that only their tags connect to this stack.
 
-    They are shown and never ended. `why` has the reason for each such instance.
+    They are shown and never ended. `reasons` has the reason for each such instance.
     """
     findings = (
-        replace(each, kind=Kind.UNPROVEN, doubt=why[each.member.instance])
-        if each.kind is Kind.ORPHANED and each.member and each.member.instance in why
+        replace(each, kind=Kind.UNPROVEN, doubt=reasons[each.member.instance])
+        if each.kind is Kind.ORPHANED and each.member and each.member.instance in reasons
         else each
         for each in drift.findings
     )
-    orphans = tuple(each for each in drift.orphans if each.instance not in why)
+    orphans = tuple(each for each in drift.orphans if each.instance not in reasons)
     return replace(drift, findings=tuple(sorted(findings, key=_order)), orphans=orphans)
 
 

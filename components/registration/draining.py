@@ -30,29 +30,29 @@ def drain_members(
         return True
     registries.drain(stack, leaving)
     end = time.monotonic() + DRAIN_LIMIT_S
-    said, all_left = "", True
+    waited_for, all_left = "", True
     stood: set[DnsRecord] = set()
     noted: set[str] = set()
     while True:
-        there = owned(registries.entries(), stack, leaving)
+        there = owned(registries.dns_records(), stack, leaving)
         # The host of a machine that has left its sets serves callers with a cached value, until its agent or its Deregistration removes it.
-        staying = [entry for entry in there if not entry.leaving]
+        staying = [record for record in there if not record.leaving]
         stood.update(staying)
         machines = _machines(registries, stack, leaving) if there else []
         running = {each.instance for each in machines if each.running}
-        dead = [entry for entry in there if entry.owner is not None and entry.owner.instance not in running]
-        dead = [entry for entry in dead if not is_of_another(entry, machines)]
+        dead = [record for record in there if record.owner is not None and record.owner.instance not in running]
+        dead = [record for record in dead if not is_of_another(record, machines)]
         registries.remove(dead)
         still = [] if staying else registries.still_answered(stood)
         say_once(registries.notes, noted, engine)
         if not staying and not still:
             break
-        names = ", ".join(sorted({_named(entry, leaving) for entry in staying or still}))
+        names = ", ".join(sorted({_named(record, leaving) for record in staying or still}))
         forgetful = f"the resolvers, for up to {registries.delay:.0f} s," if registries.delay else "the name servers"
         line = f"waiting for {names} to leave" if staying else f"waiting for {forgetful} to forget {names}"
-        if line != said:
+        if line != waited_for:
             engine.say(line)
-            said = line
+            waited_for = line
         # A cache that is asked instead of the name servers forgets a record with its TTL.
         if time.monotonic() > end + (0 if staying else registries.delay):
             # Its agent hangs. Its machine is deleted next, and its Deregistration removes the record then.
@@ -69,17 +69,17 @@ def drain_members(
     return all_left
 
 
-def say_once(lines: Iterable[str], said: set[str], engine: Engine) -> None:
-    """Warn of each line that is not in `said` yet."""
-    for line in (each for each in lines if each not in said):
+def say_once(lines: Iterable[str], printed: set[str], engine: Engine) -> None:
+    """Warn of each line that is not in `printed` yet."""
+    for line in (each for each in lines if each not in printed):
         engine.say(line, warning=True)
-        said.add(line)
+        printed.add(line)
 
 
 def _machines(registries: Registries, stack: str, members: Sequence[Member]) -> list[Instance]:
     """Return the machines of all stack ids that `members` were created with."""
     stacks = {stack, *(each.stack for each in members if each.stack)}
-    return [machine for each in sorted(stacks) for machine in registries.seen(each)]
+    return [machine for each in sorted(stacks) for machine in registries.instances(each)]
 
 
 def wait_for_caches(registries: Registries, desired: DesiredState, seconds: float, engine: Engine) -> None:
@@ -90,16 +90,16 @@ def wait_for_caches(registries: Registries, desired: DesiredState, seconds: floa
     """
     ours = {each.key for each in desired.record_sets if not each.shared}
     end = time.monotonic() + seconds
-    said = False
+    announced = False
     while time.monotonic() < end:
-        here = [each for each in registries.entries() if each.key in ours]
+        here = [each for each in registries.dns_records() if each.key in ours]
         if not any(each.owner is not None and each.owner.stack == desired.stack for each in here):
             return
-        if not said:
+        if not announced:
             engine.say(
                 f"{desired.fleet} has left; waiting {end - time.monotonic():.0f} s at most for answers in caches"
             )
-            said = True
+            announced = True
         engine.sleep(CHECK_EVERY_S)
 
 
@@ -119,7 +119,9 @@ def withdraw(
     left stay for `drain_delay` seconds, because caches lead callers there. Raises the errors of `rollcall.errors`.
     """
     left_at = 0.0
-    while there := [each for each in owned(registries.entries(), desired.stack, desired.members) if each.key in keys]:
+    while there := [
+        each for each in owned(registries.dns_records(), desired.stack, desired.members) if each.key in keys
+    ]:
         now = time.monotonic()
         staying = [each for each in there if not each.leaving]
         names = ", ".join(sorted({f"{_named(each, desired.members)} at {each.key}" for each in staying or there}))
@@ -140,8 +142,8 @@ def withdraw(
         engine.sleep(POLL_S)
 
 
-def _named(entry: DnsRecord, leaving: Sequence[Member]) -> str:
-    owner = entry.owner
+def _named(record: DnsRecord, leaving: Sequence[Member]) -> str:
+    owner = record.owner
     return next(
-        (describe(each) for each in leaving if owner is not None and each.instance == owner.instance), entry.value
+        (describe(each) for each in leaving if owner is not None and each.instance == owner.instance), record.value
     )

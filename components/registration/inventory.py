@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from components.compute.base import CloudView
-from components.compute.locations import Locations, Places
+from components.compute.locations import FleetMachines, Locations
 from components.compute.registry import cloud_of, view_of
 from components.dns.base import Place, Records
 from components.dns.deleted_zones import PresentRecords
@@ -30,7 +30,7 @@ class Registries:
         self._places = tuple(places)
         self._cloud = locations.home.cloud
         views = {each: view_of(each.cloud, each.region, config) for each in (locations.home, *locations.others)}
-        self._machines = Places(locations, views)
+        self._machines = FleetMachines(locations, views)
         resolvers = json.loads(config.get(RESOLVERS) or "[]")
         self._views = {domain: ZoneView(domain, resolvers) for domain in sorted({each.domain for each in self._places})}
         self._records = tuple(PresentRecords(each.records(self._views[each.domain], config)) for each in self._places)
@@ -64,29 +64,29 @@ class Registries:
         found = [place for place, records in zip(self._places, self._records, strict=True) if records.gone]
         return tuple(sorted({f"{each.domain} ({each.zone})" for each in found}))
 
-    def entries(self) -> tuple[DnsRecord, ...]:
+    def dns_records(self) -> tuple[DnsRecord, ...]:
         """Return every record at the places, ours and foreign, each once, although services share their hosts. A deleted zone has none."""
-        return tuple(dict.fromkeys(entry for records in self._records for entry in records.entries()))
+        return tuple(dict.fromkeys(each for records in self._records for each in records.dns_records()))
 
-    def remove(self, entries: Iterable[DnsRecord]) -> None:
+    def remove(self, dns_records: Iterable[DnsRecord]) -> None:
         """Remove these records. A record that is gone already is not an error."""
-        gone = list(entries)
+        gone = list(dns_records)
         for records in self._records:
             records.remove(gone)
 
-    def take_out(self, entries: Iterable[DnsRecord]) -> None:
+    def take_out(self, dns_records: Iterable[DnsRecord]) -> None:
         """Remove these DNS records of machines that run. The hosts of their services stay, as `leaving`."""
-        out = list(entries)
+        out = list(dns_records)
         for records in self._records:
             records.take_out(out)
 
-    def still_answered(self, entries: Iterable[DnsRecord]) -> list[DnsRecord]:
-        """Return those of `entries`, which the APIs no longer list, that a name server still answers with."""
-        gone = list(entries)
+    def still_answered(self, dns_records: Iterable[DnsRecord]) -> list[DnsRecord]:
+        """Return those of `dns_records`, which the APIs no longer list, that a name server still answers with."""
+        gone = list(dns_records)
         return [each for records in self._records for each in records.still_answered(gone)]
 
     def challenged(self, gone: Owner) -> Sequence[Records]:
-        """Return the places at which there may be challenges for a machine that is gone, by what `entries` last found."""
+        """Return the places at which there may be challenges for a machine that is gone, by what `dns_records` last found."""
         return [records for records in self._records if records.challenged(gone)]
 
     def unchallenge(self, gone: Owner) -> None:
@@ -103,7 +103,7 @@ class Registries:
                 found[key] = values if before is None or values is None else before | values
         return found
 
-    def seen(self, stack: str) -> tuple[Instance, ...]:
+    def instances(self, stack: str) -> tuple[Instance, ...]:
         """Return the stack's machines at this fleet's location, and those that it is responsible for where fleets have been."""
         return self._machines.machines(stack)
 
@@ -125,15 +125,15 @@ class Registries:
     def sees(self, instance: str) -> bool:
         """Return whether this machine is on this fleet's cloud.
 
-        Then `seen` or `running_elsewhere` contains it if it runs.
+        Then `instances` or `running_elsewhere` contains it if it runs.
         """
         return cloud_of(instance) == self._cloud
 
-    def steps(self, members: Sequence[Member], seen: Sequence[Instance]) -> dict[str, str]:
+    def steps(self, members: Sequence[Member], instances: Sequence[Instance]) -> dict[str, str]:
         """Return the last step that each of these machines has reported, by instance, without those that have reported none."""
         wanted = {member.instance for member in members}
-        asked = [machine for machine in seen if machine.instance in wanted]
-        return {instance: step for view in self._machines.views for instance, step in view.steps(asked).items()}
+        machines = [machine for machine in instances if machine.instance in wanted]
+        return {instance: step for view in self._machines.views for instance, step in view.steps(machines).items()}
 
     def end(self, instances: Iterable[str]) -> None:
         """Terminate machines. A machine that is gone already is not an error."""

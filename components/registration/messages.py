@@ -32,12 +32,12 @@ def properties(drift: Drift) -> dict[str, list[str]]:
 
 
 def _missing(finding: Finding) -> str:
-    who, values = _name(finding.member), ", ".join(finding.values)
+    name, values = _name(finding.member), ", ".join(finding.values)
     if finding.cause is Cause.UNHEALTHY:
-        return f"{who} is at {finding.key} and kept although unhealthy"
+        return f"{name} is at {finding.key} and kept although unhealthy"
     if finding.cause is Cause.NOT_ANSWERED:
-        return f"{who} is in the zone with {values}, but the name servers do not answer with it at {finding.key}"
-    return f"{who} is not at {finding.key}{f': {Cause.NO_IPV6.value}' if finding.cause is Cause.NO_IPV6 else ''}"
+        return f"{name} is in the zone with {values}, but the name servers do not answer with it at {finding.key}"
+    return f"{name} is not at {finding.key}{f': {Cause.NO_IPV6.value}' if finding.cause is Cause.NO_IPV6 else ''}"
 
 
 def _stale(finding: Finding) -> str:
@@ -158,11 +158,11 @@ def complaint(
     machines = {machine.instance: machine for machine in instances}
     waiting = [each for each in desired.members if each in drift.waiting]
     steps = registries.steps(waiting, instances)
-    said = [f"{desired.fleet}: the roll call was not answered, and nothing changed for {timeout:.0f} s:"]
+    text = [f"{desired.fleet}: the roll call was not answered, and nothing changed for {timeout:.0f} s:"]
     for finding in drift.of(Kind.MISSING, Kind.STALE):
         machine = machines.get(finding.member.instance) if finding.member else None
-        said.append(f"  - {line(finding)}; {_step(machine, steps)}")
+        text.append(f"  - {line(finding)}; {_step(machine, steps)}")
     more = (*lines(drift, Kind.LEFTOVER, Kind.UNPROVEN), *registries.notes, *registries.compared(drift.unanswered))
-    said += [f"  - {each}" for each in more]
-    said.append("Read /var/log/rollcall.log on the machine, fix the cause, and run `pulumi up` again.")
-    return "\n".join(said)
+    text += [f"  - {each}" for each in more]
+    text.append("Read /var/log/rollcall.log on the machine, fix the cause, and run `pulumi up` again.")
+    return "\n".join(text)

@@ -69,8 +69,8 @@ class _Provider(ResourceProvider):
     _config: Mapping[str, str] = {}
 
     def configure(self, req: Any) -> None:
-        kept = (*CLOUDFLARE_KEYS, *AWS_KEYS, TSIG_KEY, "rollcall:joyent", RESOLVERS)
-        self._config = {key: value for key in kept if (value := req.config.get(key)) is not None}
+        keys = (*CLOUDFLARE_KEYS, *AWS_KEYS, TSIG_KEY, "rollcall:joyent", RESOLVERS)
+        self._config = {key: value for key in keys if (value := req.config.get(key)) is not None}
 
     def _registries(self, props: Mapping[str, Any]) -> Registries:
         return registries_of(props, self._config)
@@ -191,7 +191,7 @@ class RollCallProvider(_Provider):
         registries = self._registries(props)
         snapshot = snapshots.SNAPSHOTS.get(self._what(props, "places"), lambda: DnsSnapshot(registries), SNAPSHOT_AGE_S)
         desired = desired_of(props)
-        found = find_drift(desired, snapshot.entries(), registries.seen(desired.stack), snapshot.answers())
+        found = find_drift(desired, snapshot.dns_records(), registries.instances(desired.stack), snapshot.answers())
         found = proven(registries, desired, found)
         _warn_of_gone(snapshot.gone, desired.fleet, Engine())
         for note in snapshot.notes:
@@ -249,42 +249,42 @@ class DeregistrationProvider(_Provider):
                 lambda last: not last.running(generation),
             )
 
-        seen = _wait_until_gone(take, _props, engine)
+        snapshot = _wait_until_gone(take, _props, engine)
         gone = Owner(stack, _props["fleet"], _props["machine"], generation, "unknown")
-        left = _left_of(gone, seen.entries(), seen.seen)
+        left = _left_of(gone, snapshot.dns_records(), snapshot.instances)
         if left:
             # Other machines may have changed it since, so remove what is there now.
             registries = self._registries(_props)
-            left = _left_of(gone, registries.entries(), seen.seen)
+            left = _left_of(gone, registries.dns_records(), snapshot.instances)
             registries.remove(left)
             snapshots.DEPARTURES.forget(what)
-        _warn_of_gone(seen.gone, f"{_props['fleet']}-{_props['machine']}", engine)
-        for records in seen.challenged(gone):
+        _warn_of_gone(snapshot.gone, f"{_props['fleet']}-{_props['machine']}", engine)
+        for records in snapshot.challenged(gone):
             records.unchallenge(gone)
-        for entry in left:
+        for record in left:
             engine.say(
-                f"{_props['fleet']}-{_props['machine']}: removed {entry.value} from {entry.key}, its machine is gone"
+                f"{_props['fleet']}-{_props['machine']}: removed {record.value} from {record.key}, its machine is gone"
             )
 
 
-def _warn_of_gone(zones: Iterable[str], who: str, engine: Engine) -> None:
+def _warn_of_gone(zones: Iterable[str], machine: str, engine: Engine) -> None:
     for zone in zones:
-        engine.say(f"{who}: the zone {zone} was deleted, so none of its records are left there", warning=True)
+        engine.say(f"{machine}: the zone {zone} was deleted, so none of its records are left there", warning=True)
 
 
-def _left_of(gone: Owner, entries: Iterable[DnsRecord], machines: Sequence[Instance]) -> list[DnsRecord]:
+def _left_of(gone: Owner, records: Iterable[DnsRecord], machines: Sequence[Instance]) -> list[DnsRecord]:
     """Return the records of a machine of this generation, with any instance, and dead records.
 
     A record with its mark and the address of another one of `machines` is not returned.
     """
-    whose = (gone.stack, gone.fleet, gone.generation)
+    identity = (gone.stack, gone.fleet, gone.generation)
     return [
         each
-        for each in entries
+        for each in records
         if each.dead
         or (
             each.owner
-            and (each.owner.stack, each.owner.fleet, each.owner.generation) == whose
+            and (each.owner.stack, each.owner.fleet, each.owner.generation) == identity
             and not is_of_another(each, machines)
         )
     ]
@@ -300,22 +300,22 @@ def _wait_until_gone(
     """
     end = time.monotonic() + GONE_LIMIT_S
     while True:
-        seen = take()
-        running = seen.running(props["generation"])
+        snapshot = take()
+        running = snapshot.running(props["generation"])
         if not running:
-            return seen
+            return snapshot
         if time.monotonic() > end:
-            who, why = f"{props['fleet']}-{props['machine']}", seen.unproven(running)
-            for each in (one for one in running if one.instance not in why):
+            machine, doubts = f"{props['fleet']}-{props['machine']}", snapshot.unproven(running)
+            for each in (one for one in running if one.instance not in doubts):
                 raise RollCallError(
-                    f"{who}: {each.instance} still runs after {GONE_LIMIT_S:.0f} s. "
+                    f"{machine}: {each.instance} still runs after {GONE_LIMIT_S:.0f} s. "
                     "Terminate it and run `pulumi destroy` or `pulumi up` again."
                 )
-            for instance, doubt in sorted(why.items()):
+            for instance, doubt in sorted(doubts.items()):
                 engine.say(
-                    f"{who}: {instance} has its tags, but {NOT_PROVEN} ({doubt}); it is left as it is", warning=True
+                    f"{machine}: {instance} has its tags, but {NOT_PROVEN} ({doubt}); it is left as it is", warning=True
                 )
-            return seen
+            return snapshot
         engine.sleep(POLL_S)
 
 
@@ -336,7 +336,7 @@ def _leaving(registries: Registries, olds: Mapping[str, Any], news: Mapping[str,
                 instance=each.instance,
                 stack=made_by if made_by != stack else "",
             )
-            for each in registries.seen(made_by)
+            for each in registries.instances(made_by)
             if (made_by, each.fleet, each.generation) in uncounted and each.generation not in known
         ]
     return tuple(found)
@@ -348,13 +348,13 @@ def _called(props: Mapping[str, Any]) -> None:
 
 def _listed(members: Sequence[Mapping[str, Any]], registries: Registries, stack: str) -> list[Mapping[str, Any]]:
     """Return the machines that their cloud still lists: the engine deletes drained machines last, and may not have come to it."""
-    there = {each.instance for each in registries.seen(stack)} if members else set()
+    there = {each.instance for each in registries.instances(stack)} if members else set()
     return [each for each in members if each["instance"] in there]
 
 
-def _still_in_dns(stacks: Iterable[str], seen: Registries | DnsSnapshot) -> list[str]:
+def _still_in_dns(stacks: Iterable[str], snapshot: Registries | DnsSnapshot) -> list[str]:
     """Return those of the former ids of the stack that a record still has."""
-    owners = {each.owner.stack for each in seen.entries() if each.owner is not None}
+    owners = {each.owner.stack for each in snapshot.dns_records() if each.owner is not None}
     return [each for each in stacks if each in owners]
 
 

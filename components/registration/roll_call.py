@@ -88,7 +88,7 @@ class _RollCall:
                 progress,
                 snapshot,
                 now=now,
-                steps=self._steps(snapshot) if progress.asks_steps(now) else None,
+                steps=self._steps(snapshot) if progress.wants_steps(now) else None,
                 resolver_delay=self._registries.delay,
             )
             for report in reports:
@@ -98,8 +98,8 @@ class _RollCall:
     def _observe(self) -> Snapshot:
         """Ask the clouds, the DNS providers and the name servers, in this order."""
         registries, desired = self._registries, self._desired
-        instances = registries.seen(desired.stack)
-        records = registries.entries()
+        instances = registries.instances(desired.stack)
+        records = registries.dns_records()
         if desired.members and registries.gone:
             # Its name servers are not asked any more.
             return Snapshot(drift=Drift(), deleted_zones=registries.gone)
@@ -113,7 +113,7 @@ class _RollCall:
             records=len(records),
             invisible=frozenset(each for each in owners if not registries.sees(each)),
             former=frozenset(
-                each.instance for stack in desired.former_stacks for each in registries.seen(stack) if each.running
+                each.instance for stack in desired.former_stacks for each in registries.instances(stack) if each.running
             ),
         )
         if not needs_elsewhere(snapshot):
@@ -151,7 +151,7 @@ class _RollCall:
         fleet, stack = self._desired.fleet, self._desired.stack
         members = [member_of(each) for each in action.machines]
         # Caches have only what was in DNS.
-        was_in_dns = bool(owned(self._registries.entries(), stack, members))
+        was_in_dns = bool(owned(self._registries.dns_records(), stack, members))
         drain_members(
             self._registries, stack, members, self._engine, drain_delay=self._call.drain_delay if was_in_dns else 0
         )
@@ -178,12 +178,16 @@ def proven(registries: Registries, desired: DesiredState, drift: Drift, doubts: 
     `doubts` has what was found of each machine before, by instance, and gets what is found now.
     """
     known = doubts if doubts is not None else {}
-    asked = [each for each in drift.orphans if each.instance not in known]
-    if asked:
-        each_why = [registries.unproven(stack, asked) for stack in desired.stacks]
-        why = {each: said for each, said in each_why[0].items() if all(each in other for other in each_why)}
-        known.update({each.instance: why.get(each.instance, "") for each in asked})
-    return with_doubts(drift, {instance: why for instance, why in known.items() if why})
+    unchecked = [each for each in drift.orphans if each.instance not in known]
+    if unchecked:
+        doubts_by_stack = [registries.unproven(stack, unchecked) for stack in desired.stacks]
+        doubts = {
+            each: reason
+            for each, reason in doubts_by_stack[0].items()
+            if all(each in other for other in doubts_by_stack)
+        }
+        known.update({each.instance: doubts.get(each.instance, "") for each in unchecked})
+    return with_doubts(drift, {instance: reason for instance, reason in known.items() if reason})
 
 
 def drain_delay(registries: Registries, props: Mapping[str, Any]) -> float:

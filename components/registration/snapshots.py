@@ -28,21 +28,21 @@ class DnsSnapshot:
     def __init__(self, registries: Registries) -> None:
         self._registries = registries
         self._lock = threading.RLock()
-        self._entries: tuple[DnsRecord, ...] | None = None
+        self._records: tuple[DnsRecord, ...] | None = None
         self._answers: dict[RecordKey, frozenset[str] | None] | None = None
         self._failed: Exception | None = None
 
-    def entries(self) -> tuple[DnsRecord, ...]:
+    def dns_records(self) -> tuple[DnsRecord, ...]:
         with self._lock:
-            if self._entries is None:
-                self._entries = self._once(self._registries.entries)
-            return self._entries
+            if self._records is None:
+                self._records = self._once(self._registries.dns_records)
+            return self._records
 
     @property
     def gone(self) -> Sequence[str]:
         """Return the zones that were found deleted."""
         with self._lock:
-            self.entries()
+            self.dns_records()
             return self._registries.gone
 
     @property
@@ -54,15 +54,15 @@ class DnsSnapshot:
     def answers(self) -> Mapping[RecordKey, frozenset[str] | None]:
         with self._lock:
             if self._answers is None:
-                self.entries()
+                self.dns_records()
                 self._answers = self._once(self._registries.answers)
             return self._answers
 
-    def _once(self, ask: Callable[[], T]) -> T:
+    def _once(self, fetch: Callable[[], T]) -> T:
         if self._failed is not None:
             raise self._failed
         try:
-            return ask()
+            return fetch()
         except Exception as failed:
             self._failed = failed
             raise
@@ -70,7 +70,7 @@ class DnsSnapshot:
     def challenged(self, gone: Owner) -> Sequence[Records]:
         """Return the places at which there may be a challenge for a machine that is gone."""
         with self._lock:
-            self.entries()
+            self.dns_records()
             return self._registries.challenged(gone)
 
 
@@ -84,14 +84,14 @@ class DepartureSnapshot(DnsSnapshot):
     def __init__(self, registries: Registries, stack: str) -> None:
         super().__init__(registries)
         self._stack = stack
-        self.seen: tuple[Instance, ...] = registries.seen(stack)
+        self.instances: tuple[Instance, ...] = registries.instances(stack)
 
     def unproven(self, machines: Sequence[Instance]) -> Mapping[str, str]:
         """Return why it is not proven that Rollcall created these machines, by instance."""
         return self._registries.unproven(self._stack, machines)
 
     def running(self, generation: str) -> list[Instance]:
-        return [each for each in self.seen if each.generation == generation and each.running]
+        return [each for each in self.instances if each.generation == generation and each.running]
 
 
 class SnapshotCache(Generic[T]):
@@ -116,9 +116,9 @@ class SnapshotCache(Generic[T]):
             lock = self._locks.setdefault(key, threading.Lock())
             failed = self._failed.get(key, (0, None))[0]
         with lock:
-            times, why = self._failed.get(key, (0, None))
-            if why is not None and times > failed:
-                raise why
+            times, error = self._failed.get(key, (0, None))
+            if error is not None and times > failed:
+                raise error
             last = self._last.get(key)
             if last is not None and self._clock() - last[0] <= max_age and fits(last[1]):
                 return last[1]

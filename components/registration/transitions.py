@@ -57,7 +57,7 @@ class Progress:
     """What a roll call remembers from round to round.
 
     `facts` are all facts that were ever seen; `since` is when there last was a new one. `steps` has the last step of each waiting
-    machine, as it was asked for at `steps_at`. `said` is the last line of progress. `restart`: the round waited on purpose, so the
+    machine, as it was asked for at `steps_at`. `printed` is the last line of progress. `restart`: the round waited on purpose, so the
     time-out begins again.
     """
 
@@ -65,12 +65,12 @@ class Progress:
     steps_at: float
     facts: frozenset[tuple[str, ...]] = frozenset()
     steps: Mapping[str, str] = field(default_factory=dict)
-    said: str = ""
+    printed: str = ""
     restart: bool = False
 
-    def asks_steps(self, now: float) -> bool:
+    def wants_steps(self, now: float) -> bool:
         """Return whether it is time to ask the waiting machines for their steps again."""
-        return now - self.steps_at >= STEPS_EVERY_S or not self.said
+        return now - self.steps_at >= STEPS_EVERY_S or not self.printed
 
 
 class EndCause(Enum):
@@ -211,8 +211,8 @@ def after_actions(
     if steps is not None:
         progress = replace(progress, steps=steps, steps_at=now)
         line = messages.progress(desired, drift, snapshot.instances, steps)
-        if line != progress.said:
-            progress = replace(progress, said=line)
+        if line != progress.printed:
+            progress = replace(progress, printed=line)
             reports.append(Say(line))
     facts = progress.facts.union(messages.facts(desired, drift, snapshot.instances, progress.steps))
     since = now if progress.restart or facts != progress.facts else progress.since

@@ -67,14 +67,14 @@ class SiteToken(pulumi.ComponentResource):
         self.register_outputs({})
 
     def _make(self, name: str, args: SiteTokenArgs) -> pulumi.Output[str]:
-        asked, own = pulumi.InvokeOutputOptions(parent=self), token_name(deployment())
+        invoke_options, own = pulumi.InvokeOutputOptions(parent=self), token_name(deployment())
         renewed = pulumi.ResourceOptions(
             parent=self, additional_secret_outputs=["value"], replacement_trigger=[args.rotation_trigger]
         )
         token: Any
         if args.account:
             found = cloudflare_sdk.get_account_api_token_permission_groups_list_output(
-                account_id=args.account, name=_MAY, scope=_ZONE_RESOURCE, opts=asked
+                account_id=args.account, name=_MAY, scope=_ZONE_RESOURCE, opts=invoke_options
             )
             policies = _policies(found.results, args.zone_id)
             token = cloudflare_sdk.AccountToken(
@@ -82,7 +82,7 @@ class SiteToken(pulumi.ComponentResource):
             )
         else:
             groups = cloudflare_sdk.get_api_token_permission_groups_list_output(
-                name=_MAY, scope=_ZONE_RESOURCE, opts=asked
+                name=_MAY, scope=_ZONE_RESOURCE, opts=invoke_options
             )
             token = cloudflare_sdk.ApiToken(
                 name, name=own, policies=_policies(groups.results, args.zone_id), opts=renewed

@@ -25,12 +25,12 @@ def providers(fleets: Iterable[FleetSettings]) -> dict[str | None, aws.Provider]
     (`aws:profile`, `aws:assumeRoles`, …), so this function passes them on.
     """
     regions = sorted({each.region for each in fleets if each.cloud == "aws" and each.region})
-    told = provider_settings(pulumi.Config("aws").get) if regions else {}
-    held = {
+    provider_inputs = provider_settings(pulumi.Config("aws").get) if regions else {}
+    secret_inputs = {
         name: pulumi.Output.secret(value) if pulumi.runtime.is_config_secret(f"aws:{_camel(name)}") else value
-        for name, value in told.items()
+        for name, value in provider_inputs.items()
     }
-    return {region: aws.Provider(f"aws-{region}", **{**held, "region": region}) for region in regions}
+    return {region: aws.Provider(f"aws-{region}", **{**secret_inputs, "region": region}) for region in regions}
 
 
 def provider_identity() -> aws.GetCallerIdentityResult:
@@ -72,10 +72,10 @@ def pinned_image(fleet: FleetSettings, stack: str, parent: pulumi.Resource) -> p
     # A name that Pulumi chooses would begin with the fleet's, and no parameter's name may begin with `aws` or `ssm`. A
     # new lookup has another name, so that the old parameter and the new one can exist together for a while:
     # https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_PutParameter.html
-    looked_up = hashlib.sha256(f"{fleet.image} {fleet.image_refresh}".encode()).hexdigest()[:8]
-    kept = aws.ssm.Parameter(
+    lookup_id = hashlib.sha256(f"{fleet.image} {fleet.image_refresh}".encode()).hexdigest()[:8]
+    parameter = aws.ssm.Parameter(
         f"{fleet.name}-image",
-        name=f"/rollcall/{stack}/{fleet.name}/image-{looked_up}",
+        name=f"/rollcall/{stack}/{fleet.name}/image-{lookup_id}",
         description=f"The image of Rollcall's fleet {fleet.name}, by {fleet.image}",
         type="String",
         # The value of a public parameter is not secret, but the property `value` would make it one.
@@ -88,7 +88,7 @@ def pinned_image(fleet: FleetSettings, stack: str, parent: pulumi.Resource) -> p
             replacement_trigger=[fleet.image, fleet.image_refresh],
         ),
     )
-    return kept.insecure_value.apply(str)
+    return parameter.insecure_value.apply(str)
 
 
 def subnets(size: str, parent: pulumi.Resource, *, ipv6: bool = False) -> pulumi.Output[Sequence[str]]:

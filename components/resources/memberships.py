@@ -56,12 +56,12 @@ def site_membership(
         own = {"zone": zone_id, "token": name, "proxied": settings.proxied, "origin": pem}
         return format_join(site_join(CloudflareJoin, settings, ipv6=ipv6, floors=floors, **own))
 
-    told = pulumi.Output.all(zone, token, origin).apply(words)
+    join = pulumi.Output.all(zone, token, origin).apply(words)
     return Membership(
         places=[zone.apply(place)],
         workload=SITE_JOIN,
         ingress=IngressRule(port=SITE_PORT if only_from is None else CLOSED_PORT, protocol="tcp", only_from=only_from),
-        words=lambda _: told,
+        words=lambda _: join,
         secrets=secrets,
     )
 
@@ -106,11 +106,11 @@ def service_membership(
         health, shard = asdict(service.health), index % incarnation.shards
         fewest = floor(service, incarnation, shard)
 
-        def told(known: list[str]) -> str:
+        def formatted(known: list[str]) -> str:
             zone_id, name = known
-            return format_join(replace(place(zone_id, shard).told, key=name, floor=fewest, **health))
+            return format_join(replace(place(zone_id, shard).machine_settings, key=name, floor=fewest, **health))
 
-        return pulumi.Output.all(zone, key).apply(told)
+        return pulumi.Output.all(zone, key).apply(formatted)
 
     return Membership(
         places=[

@@ -80,7 +80,7 @@ class ReleaseStore(pulumi.ComponentResource):
             policy=bucket.arn.apply(tls_only),
             opts=pulumi.ResourceOptions.merge(mine, pulumi.ResourceOptions(depends_on=[closed])),
         )
-        kept = aws.s3.BucketLifecycleConfiguration(
+        lifecycle = aws.s3.BucketLifecycleConfiguration(
             f"{name}-lifecycle",
             bucket=bucket.id,
             rules=[
@@ -94,7 +94,7 @@ class ReleaseStore(pulumi.ComponentResource):
             ],
             opts=pulumi.ResourceOptions.merge(mine, pulumi.ResourceOptions(depends_on=[versioned])),
         )
-        companions: list[pulumi.Resource] = [bucket, closed, encrypted, versioned, policy, kept]
+        companions: list[pulumi.Resource] = [bucket, closed, encrypted, versioned, policy, lifecycle]
         named = {f"{name}-release": args.release}
         named.update({f"{name}-workload-{each}": of for each, of in args.workloads.items()})
         objects = [

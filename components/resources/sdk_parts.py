@@ -38,7 +38,7 @@ class Part:
     def __getattr__(self, name: str) -> Any:
         if name not in self._names:
             raise AttributeError(f"the part of {self._package} that is used has no {name!r}")
-        with _unopened(self._package) as placeholder, _standing_in(self._types_of(placeholder) if placeholder else {}):
+        with _unopened(self._package) as placeholder, _importable(self._types_of(placeholder) if placeholder else {}):
             found = getattr(importlib.import_module(f"{self._package}.{self._names[name]}"), name)
         setattr(self, name, found)
         return found
@@ -75,7 +75,7 @@ def _unopened(package: str) -> Iterator[ModuleType | None]:
 
 
 @contextmanager
-def _standing_in(modules: Mapping[str, ModuleType]) -> Iterator[None]:
+def _importable(modules: Mapping[str, ModuleType]) -> Iterator[None]:
     """Give imports these modules, except for those that have been imported already."""
     added = [name for name in modules if name not in sys.modules]
     sys.modules.update({name: modules[name] for name in added})
@@ -101,7 +101,7 @@ def _reduced_types(package: ModuleType, modules: Iterable[str]) -> dict[str, Mod
     made = {f"{package.__name__}.{name}": ModuleType(f"{__name__} {package.__name__}.{name}") for name in codes}
     # `typing` searches here for what one of these classes refers to. By their own names the modules exist only while parts are imported.
     sys.modules.update({module.__name__: module for module in made.values()})
-    with _standing_in(made):
+    with _importable(made):
         for (name, code), module in zip(codes.items(), made.values(), strict=True):
             module.__package__ = package.__name__
             module.__file__ = str(folder / f"{name}.py")

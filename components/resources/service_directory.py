@@ -76,26 +76,26 @@ class ServiceDirectory(pulumi.ComponentResource):
     def _zone(self, name: str) -> tuple[pulumi.Output[str], pulumi.Output[str]]:
         if self._settings.create:
             # Never emptied by force: the zone must survive the stack.
-            kept = pulumi.ResourceOptions(parent=self, retain_on_delete=True)
-            made = aws.route53.Zone(f"{name}-zone", name=self._settings.zone, force_destroy=False, opts=kept)
+            retained = pulumi.ResourceOptions(parent=self, retain_on_delete=True)
+            made = aws.route53.Zone(f"{name}-zone", name=self._settings.zone, force_destroy=False, opts=retained)
             return made.zone_id, made.arn
-        asked = pulumi.InvokeOutputOptions(parent=self)
+        invoke_options = pulumi.InvokeOutputOptions(parent=self)
         if self._settings.zone_id:
-            found = aws.route53.get_zone_output(zone_id=self._settings.zone_id, opts=asked)
+            found = aws.route53.get_zone_output(zone_id=self._settings.zone_id, opts=invoke_options)
         else:
             # A private zone of the same name would answer only inside its VPC.
-            found = aws.route53.get_zone_output(name=self._settings.zone, private_zone=False, opts=asked)
+            found = aws.route53.get_zone_output(name=self._settings.zone, private_zone=False, opts=invoke_options)
         return found.zone_id, found.arn
 
-    def _record(self, told: StaticRecord) -> pulumi.Resource:
+    def _record(self, record: StaticRecord) -> pulumi.Resource:
         return aws.route53.Record(
-            told.resource,
+            record.resource,
             zone_id=self.zone_id,
-            name=told.name,
-            type=told.type,
-            ttl=told.ttl,
-            records=list(told.values),
-            opts=pulumi.ResourceOptions(parent=self, import_=self._taken.get(told.resource)),
+            name=record.name,
+            type=record.type,
+            ttl=record.ttl,
+            records=list(record.values),
+            opts=pulumi.ResourceOptions(parent=self, import_=self._taken.get(record.resource)),
         )
 
 

@@ -66,10 +66,10 @@ class Site(pulumi.ComponentResource):
     def _zone(self, name: str, settings: SiteSettings) -> pulumi.Output[str]:
         if settings.create:
             # Never emptied by force: the zone must survive the stack.
-            kept = pulumi.ResourceOptions(parent=self, retain_on_delete=True)
-            asked = pulumi.InvokeOutputOptions(parent=self)
-            account = settings.account_id or cloudflare_sdk.get_accounts_output(opts=asked).results[0].id
-            made = cloudflare_sdk.Zone(f"{name}-zone", name=settings.zone, account={"id": account}, opts=kept)
+            retained = pulumi.ResourceOptions(parent=self, retain_on_delete=True)
+            invoke_options = pulumi.InvokeOutputOptions(parent=self)
+            account = settings.account_id or cloudflare_sdk.get_accounts_output(opts=invoke_options).results[0].id
+            made = cloudflare_sdk.Zone(f"{name}-zone", name=settings.zone, account={"id": account}, opts=retained)
             return made.id
         if settings.zone_id:
             return pulumi.Output.from_input(settings.zone_id)

@@ -29,32 +29,34 @@ def named(project: str, stack: str) -> str:
     return stack_id(project, stack)
 
 
-def marks() -> dict[str, str]:
+def stack_tags() -> dict[str, str]:
     """Return the tags of everything that the stack creates."""
     return {STACK: deployment(), PROJECT: pulumi.get_project(), MANAGED_BY: "pulumi"}
 
 
-def mark_everything() -> None:
+def tag_everything() -> None:
     """Give `marks()` to every AWS resource created from now on that takes tags, beside its other tags.
 
     Call it before the first is created.
     """
-    kept = marks()
+    added = stack_tags()
 
-    def mark(made: pulumi.ResourceTransformationArgs) -> pulumi.ResourceTransformationResult | None:
+    def tag(made: pulumi.ResourceTransformationArgs) -> pulumi.ResourceTransformationResult | None:
         # The SDK's classes pass every input, also those that the program does not give.
         if not made.type_.startswith("aws:") or "tags" not in made.props or made.type_ == _UNMARKED:
             return None
-        return pulumi.ResourceTransformationResult({**made.props, "tags": _joined(kept, made.props["tags"])}, made.opts)
+        return pulumi.ResourceTransformationResult(
+            {**made.props, "tags": _joined(added, made.props["tags"])}, made.opts
+        )
 
-    pulumi.runtime.register_stack_transformation(mark)
+    pulumi.runtime.register_stack_transformation(tag)
 
 
-def _joined(kept: Mapping[str, str], own: Any) -> Any:
+def _joined(added: Mapping[str, str], own: Any) -> Any:
     return (
-        pulumi.Output.from_input(own or {}).apply(lambda tags: {**kept, **tags})
+        pulumi.Output.from_input(own or {}).apply(lambda tags: {**added, **tags})
         if _is_late(own)
-        else {**kept, **(own or {})}
+        else {**added, **(own or {})}
     )
 
 

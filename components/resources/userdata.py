@@ -26,7 +26,7 @@ HOME = Path(__file__).resolve().parents[2] / "userdata"
 # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-add-user-data.html
 LIMIT = 16_384
 BOOT, FETCH = "boot.sh", "get_release.py"
-_MARKS = "#GET_RELEASE\n#FILES\n"
+_PLACEHOLDERS = "#GET_RELEASE\n#FILES\n"
 _MODE = 0o644
 # Ten memberships of 256 characters, the token, an IAM user's key, and the key and certificate of a closed site take 8 kB.
 _SETTINGS_ROOM = 10_240
@@ -56,9 +56,9 @@ def _packed(sources: Mapping[str, bytes]) -> Release:
     # The oldest format has no place for what differs from builder to builder (https://www.gnu.org/software/tar/manual/html_section/Formats.html).
     with tarfile.open(fileobj=found, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for name, data in sources.items():
-            entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(data), _MODE
-            archive.addfile(entry, io.BytesIO(data))
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(data), _MODE
+            archive.addfile(member, io.BytesIO(data))
     tar = found.getvalue()
     return Release(digest=hashlib.sha256(tar).hexdigest(), tar=tar)
 
@@ -106,13 +106,17 @@ def boot_script() -> str:
     It contains nothing of the release. get_release.py is packed: Triton has little room.
     """
     script = _text(BOOT)
-    if script.count("#GET_RELEASE\n") != 1 or script.count("#FILES\n") != 1 or not script.endswith(f"\n{_MARKS}"):
+    if (
+        script.count("#GET_RELEASE\n") != 1
+        or script.count("#FILES\n") != 1
+        or not script.endswith(f"\n{_PLACEHOLDERS}")
+    ):
         raise ValueError(
             "userdata/boot.sh: there is no place for get_release.py. End it with the lines #GET_RELEASE and #FILES."
         )
-    first, last = _MARKS.splitlines(keepends=True)
+    first, last = _PLACEHOLDERS.splitlines(keepends=True)
     packed = base64.b85encode(bz2.compress(_text(FETCH).encode(), 9)).decode()
-    return f"{script.removesuffix(_MARKS)}{first}{packed}\n{last}"
+    return f"{script.removesuffix(_PLACEHOLDERS)}{first}{packed}\n{last}"
 
 
 def _text(name: str) -> str:

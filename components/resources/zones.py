@@ -172,8 +172,8 @@ class DynamicSite:
             server=self._server, domain=settings.zone, host=settings.fqdn, ttl=settings.ttl, ipv6=fleet.ipv6
         )
         kind = partial(Rfc2136SiteJoin, server=self._server)
-        told = partial(site_join, kind, settings, ipv6=fleet.ipv6, floors=floors.of_site(self._settings))
-        words = pulumi.Output.from_input(names[TSIG]).apply(lambda key: format_join(told(key=key)))
+        join = partial(site_join, kind, settings, ipv6=fleet.ipv6, floors=floors.of_site(self._settings))
+        words = pulumi.Output.from_input(names[TSIG]).apply(lambda key: format_join(join(key=key)))
         return Membership(
             places=[pulumi.Output.from_input(place.as_inputs())],
             workload=SITE_JOIN,

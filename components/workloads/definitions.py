@@ -24,39 +24,39 @@ def project_folder() -> Path:
     return Path(pulumi.get_root_directory() or ".")
 
 
-def definition(told: WorkloadSettings) -> dict[str, Any]:
+def definition(workload: WorkloadSettings) -> dict[str, Any]:
     """Return the definition of a workload for machines: `workload.json` of its release.
 
     A key that is not set is left out.
     """
-    check = told.check
+    check = workload.check
     found = {
-        "name": told.name,
-        "artifact": told.artifact,
-        "sha256": told.sha256,
-        "packages": list(told.packages),
-        "run": told.run,
-        "user": told.user,
-        "env": dict(told.env),
+        "name": workload.name,
+        "artifact": workload.artifact,
+        "sha256": workload.sha256,
+        "packages": list(workload.packages),
+        "run": workload.run,
+        "user": workload.user,
+        "env": dict(workload.env),
         # Only the names of the secrets: another value does not make another release.
-        "secrets": sorted(told.secrets),
-        "memory": told.memory,
-        "cpu": told.cpu,
-        "confinement": told.confinement if told.confinement != CONFINEMENTS[0] else None,
-        "nginx": {"root": told.nginx.root} if told.nginx is not None else None,
+        "secrets": sorted(workload.secrets),
+        "memory": workload.memory,
+        "cpu": workload.cpu,
+        "confinement": workload.confinement if workload.confinement != CONFINEMENTS[0] else None,
+        "nginx": {"root": workload.nginx.root} if workload.nginx is not None else None,
         "check": check.words if check is not None else None,
         "grace": check.grace if check is not None else None,
     }
     return {key: value for key, value in found.items() if value not in (None, [], {})}
 
 
-def release_of(told: WorkloadSettings, root: Path) -> Release:
+def release_of(workload: WorkloadSettings, root: Path) -> Release:
     """Return the release of a workload.
 
     Its `files` are relative to `root`. Each is packed once in a run. Raises PackingError.
     """
-    folder = root / told.files if told.files is not None else None
-    return _packed(json.dumps(definition(told), sort_keys=True), folder, told.exclude)
+    folder = root / workload.files if workload.files is not None else None
+    return _packed(json.dumps(definition(workload), sort_keys=True), folder, workload.exclude)
 
 
 @functools.cache

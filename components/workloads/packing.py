@@ -20,7 +20,7 @@ from components.workloads.release import Release
 from rollcall.safe_paths import link_stays
 
 # The same limit when packing and when unpacking.
-PACKED_LIMIT, UNPACKED_LIMIT, MOST_ENTRIES = 8 << 20, 64 << 20, 50_000
+PACKED_LIMIT, UNPACKED_LIMIT, MOST_MEMBERS = 8 << 20, 64 << 20, 50_000
 DEFINITION, FILES = "workload.json", "files"
 # Files that many folders have and that must not get to a machine. A line of `exclude` may include one again: `!.env`.
 EXCLUDED = (
@@ -62,7 +62,7 @@ def pack(definition: Mapping[str, Any], folder: Path | None = None, exclude: Seq
         _add(archive, DEFINITION, text.encode())
         for count, (path, file) in enumerate(_files(folder, exclude) if folder else (), start=2):
             size = 0 if file.is_symlink() else file.stat().st_size
-            if found.tell() + size > UNPACKED_LIMIT or count > MOST_ENTRIES:
+            if found.tell() + size > UNPACKED_LIMIT or count > MOST_MEMBERS:
                 raise _too_large()
             if file.is_symlink():
                 _add_link(archive, path, file)
@@ -82,15 +82,15 @@ def pack(definition: Mapping[str, Any], folder: Path | None = None, exclude: Seq
 
 def _too_large() -> PackingError:
     return PackingError(
-        f"has more than {UNPACKED_LIMIT >> 20} MiB or {MOST_ENTRIES} files",
+        f"has more than {UNPACKED_LIMIT >> 20} MiB or {MOST_MEMBERS} files",
         "Exclude what no machine needs (exclude), or publish it as an artifact",
     )
 
 
 def _add(archive: tarfile.TarFile, name: str, data: bytes, mode: int = 0o644) -> None:
-    entry = tarfile.TarInfo(name)
-    entry.size, entry.mode = len(data), mode
-    archive.addfile(entry, io.BytesIO(data))
+    member = tarfile.TarInfo(name)
+    member.size, member.mode = len(data), mode
+    archive.addfile(member, io.BytesIO(data))
 
 
 def _add_link(archive: tarfile.TarFile, path: str, file: Path) -> None:
@@ -100,9 +100,9 @@ def _add_link(archive: tarfile.TarFile, path: str, file: Path) -> None:
             f"has the link {path} to {target}, which leads out of it or steps back behind a name",
             "Link to a path within it, relative and with each `..` at the beginning, or exclude the link",
         )
-    entry = tarfile.TarInfo(f"{FILES}/{path}")
-    entry.type, entry.linkname, entry.mode = tarfile.SYMTYPE, target, 0o777
-    archive.addfile(entry)
+    member = tarfile.TarInfo(f"{FILES}/{path}")
+    member.type, member.linkname, member.mode = tarfile.SYMTYPE, target, 0o777
+    archive.addfile(member)
 
 
 def _files(folder: Path, exclude: Sequence[str]) -> Iterator[tuple[str, Path]]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from components.commands import adopt
-from components.commands.adopt import Kept
+from components.commands.adopt import RunningMachine
 from components.preflight.zone_store import ZoneStore
 from localcloud.aws.route53 import UNLIMITED
 from rollcall.ownership import Owner
@@ -57,13 +57,13 @@ def lab(front: Front, cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Lab:
     return Lab(front)
 
 
-def kept(index: int) -> Kept:
+def kept(index: int) -> RunningMachine:
     owner = Owner("local", "web", str(index), "ab12cd", f"i-{index:017x}")
-    return Kept(owner=owner, addresses=(f"198.51.100.{10 + index}",))
+    return RunningMachine(owner=owner, addresses=(f"198.51.100.{10 + index}",))
 
 
 def told(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], machines: Sequence[Kept], *words: str
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], machines: Sequence[RunningMachine], *words: str
 ) -> dict[str, Any]:
     monkeypatch.setattr(adopt, "exported", lambda stack: ([ROOT], CONFIG))
     monkeypatch.setattr(adopt, "running", lambda *_: list(machines))
@@ -108,7 +108,7 @@ def test_only_the_comments_of_the_stacks_own_change(
     assert (
         wet["written"]
         == sorted(expected.values())
-        == sorted(each["becomes"] for each in dry["entries"] if each["becomes"])
+        == sorted(each["becomes"] for each in dry["records"] if each["becomes"])
     )
     for id_, each in before.items():
         moves = MOVES if id_ in expected else ()
@@ -149,7 +149,7 @@ def test_values_of_a_services_set_stay_foreign_to_the_byte(
     route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": changes})
     before = route53.list_resource_record_sets(HostedZoneId=zone)["ResourceRecordSets"]
     found = told(monkeypatch, capsys, [kept(0)], "--yes")
-    (entry,) = found["entries"]
+    (entry,) = found["records"]
     assert entry["value"] == "1 2 4218 By-Hand.unilans.net." and entry["becomes"] == ""
-    assert "names of their own below rc" in entry["why"]
+    assert "names of their own below rc" in entry["reason"]
     assert route53.list_resource_record_sets(HostedZoneId=zone)["ResourceRecordSets"] == before

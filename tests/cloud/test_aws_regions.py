@@ -142,9 +142,9 @@ def test_each_region_has_a_quota_of_its_own(cloud: Cloud, as_operator: None) -> 
 
 def test_the_catalogue_is_of_the_region_that_is_asked_for(cloud: Cloud, as_operator: None) -> None:
     for region in REGIONS:
-        found, _ = catalogue.look(region)
+        found, _ = catalogue.list_offers(region)
         assert f"now {image_in(cloud, region)}," in "\n".join(map(str, found))
-    found, faults = catalogue.look("ap-south-1")
+    found, faults = catalogue.list_offers("ap-south-1")
     assert found == [] and faults[0].startswith("aws is left out")
 
 

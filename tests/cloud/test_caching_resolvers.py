@@ -33,12 +33,12 @@ A, OTHER_A = "198.51.100.1", "198.51.100.2"
 
 @dataclass
 class Directory:
-    told: Route53Join
+    machine_settings: Route53Join
     store: Route53Store
     port: int
 
     def registry(self, labels: HostLabels) -> Route53Registry:
-        return Route53Registry(self.told, self.store, False, pause=lambda _: None, labels=labels)
+        return Route53Registry(self.machine_settings, self.store, False, pause=lambda _: None, labels=labels)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_whoever_has_a_value_in_a_cache_finds_its_host(
     directory: Directory, tmp_path: Path, cache: str, at_once: bool
 ) -> None:
     """Where the hosts go at once with the values, as after a crash, callers behind the cache meet none."""
-    one = Route53Registry(replace(directory.told, ttl=30), directory.store, False, pause=lambda _: None)
+    one = Route53Registry(replace(directory.machine_settings, ttl=30), directory.store, False, pause=lambda _: None)
     one.join(ONE, A)
     with cache_of(cache, tmp_path, ZONE, ("127.0.0.1", directory.port)) as port:
         assert [each.split()[3] for each in asked(port, SET, "SRV")] == [f"{ONE.generation}.rc.{ZONE}."]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from components.commands import catalogue
-from components.commands.catalogue import Entry, chosen, of_ec2, of_triton
+from components.commands.catalogue import Offer, chosen, of_ec2, of_triton
 from components.config.models import EC2_IMAGES
 from components.joyent.client import CloudApi
 from localcloud.machines.compute import InstantHypervisor
@@ -26,7 +26,7 @@ def cloud() -> Iterator[Cloud]:
 
 
 @pytest.fixture(scope="module")
-def ec2(cloud: Cloud) -> list[Entry]:
+def ec2(cloud: Cloud) -> list[Offer]:
     return of_ec2(cloud.client)
 
 
@@ -39,13 +39,13 @@ def triton() -> Iterator[CloudApi]:
     front.stop()
 
 
-def test_every_image_with_a_name_is_there_with_the_ami_that_it_means_now(cloud: Cloud, ec2: list[Entry]) -> None:
+def test_every_image_with_a_name_is_there_with_the_ami_that_it_means_now(cloud: Cloud, ec2: list[Offer]) -> None:
     images = {each.name: each.note for each in ec2 if each.kind == "image"}
     assert set(images) == set(EC2_IMAGES)
     assert images["debian-12"].startswith(f"now {debian(cloud)}, ")
 
 
-def test_sizes_have_cores_and_memory_and_run_the_images(cloud: Cloud, ec2: list[Entry]) -> None:
+def test_sizes_have_cores_and_memory_and_run_the_images(cloud: Cloud, ec2: list[Offer]) -> None:
     sizes = {each.name: each for each in ec2 if each.kind == "size"}
     assert (sizes["t3.micro"].vcpus, sizes["t3.micro"].memory) == (2, 1024)
     assert not [name for name in sizes if name.startswith(("t4g.", "m6g.", "a1."))]
@@ -67,21 +67,21 @@ def test_of_triton_the_names_are_those_that_a_fleet_takes(triton: CloudApi) -> N
 
 
 def test_each_word_must_be_part_of_a_line() -> None:
-    small = Entry(cloud="aws", kind="size", vcpus=2, memory=1024, name="t3.micro")
-    large = Entry(cloud="aws", kind="size", vcpus=2, memory=8192, name="t3.large")
+    small = Offer(cloud="aws", kind="size", vcpus=2, memory=1024, name="t3.micro")
+    large = Offer(cloud="aws", kind="size", vcpus=2, memory=8192, name="t3.large")
     assert chosen([large, small], []) == [small, large]
     assert chosen([large, small], ["AWS", "micro"]) == [small]
     assert str(small).split() == ["aws", "size", "t3.micro", "2", "vCPU", "1", "GiB"]
 
 
 def test_as_json_and_without_a_cloud(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    entry = Entry(cloud="aws", kind="image", name="debian-12", note="now ami-1")
-    monkeypatch.setattr(catalogue, "look", lambda *_: ([entry], ["joyent is left out: no key"]))
+    entry = Offer(cloud="aws", kind="image", name="debian-12", note="now ami-1")
+    monkeypatch.setattr(catalogue, "list_offers", lambda *_: ([entry], ["joyent is left out: no key"]))
     assert catalogue.main(["--json"]) == 0
     told = capsys.readouterr()
     assert json.loads(told.out)[0]["name"] == "debian-12" and "joyent is left out" in told.err
     monkeypatch.setattr(
-        catalogue, "look", lambda *_: ([], ["aws is left out: no region", "joyent is left out: no key"])
+        catalogue, "list_offers", lambda *_: ([], ["aws is left out: no region", "joyent is left out: no key"])
     )
     assert catalogue.main([]) == 2
 
@@ -92,9 +92,9 @@ def test_as_json_and_without_a_cloud(monkeypatch: pytest.MonkeyPatch, capsys: py
 )
 def test_words_stand_on_both_sides_of_options(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
     asked: list[list[str]] = []
-    monkeypatch.setattr(catalogue, "look", lambda *_: ([Entry(cloud="aws", kind="size", name="t3.micro")], []))
+    monkeypatch.setattr(catalogue, "list_offers", lambda *_: ([Offer(cloud="aws", kind="size", name="t3.micro")], []))
 
-    def kept(found: list[Entry], given: list[str]) -> list[Entry]:
+    def kept(found: list[Offer], given: list[str]) -> list[Offer]:
         asked.append(given)
         return found
 

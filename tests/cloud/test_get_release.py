@@ -114,7 +114,7 @@ class Machine(Host):
     def is_refused(self, words: str, s3: str = "") -> str:
         """Nothing is unpacked or started, and the roll call reads why; what it reads."""
         done = self.boots(s3)
-        said: list[str] = ec2._SAID.findall(f"[    9.1] sh[123]: {done.stderr}")
+        said: list[str] = ec2._STATUS_LINE.findall(f"[    9.1] sh[123]: {done.stderr}")
         assert done.returncode == 1 and len(said) == 1 and words in said[0], done.stderr
         assert self.releases == [] and self.calls("systemctl") == []
         assert not (self.root / "opt/rollcall/current").is_symlink()

@@ -13,7 +13,7 @@ from components.commands import status
 from components.config.models import JoyentSettings, Settings, SiteSettings
 from components.dns.cloudflare_api import CloudflareApi
 from components.preflight import checks, lost_tokens
-from components.preflight.state import Held
+from components.preflight.state import PriorState
 from tests.cloud.cloudflare_server import OPERATOR, ZONE, Front, Lab
 
 pytestmark = pytest.mark.clouds
@@ -41,17 +41,17 @@ class World(Lab):
         patch.setenv("CLOUDFLARE_BASE_URL", front.url)
         patch.setenv("CLOUDFLARE_API_TOKEN", OPERATOR)
         patch.setattr(pulumi.runtime, "get_config", {}.get)
-        patch.setattr(checks, "held", self.held)
+        patch.setattr(checks, "prior_state", self.held)
         for how in ("warn", "info"):
             patch.setattr(pulumi, how, self.said.append)
 
-    def held(self) -> Held:
+    def held(self) -> PriorState:
         sent = struct_pb2.Struct()
         for at, outputs in enumerate(self.outputs):
             sent.update(
                 {f"urn:pulumi:local::rollcall::rollcall:index:SiteToken${KIND}::machines-{at}": {"outputs": outputs}}
             )
-        return Held(sent.fields)
+        return PriorState(sent.fields)
 
     def issued(self, name: str = NAME, known: bool = False, used: bool = False) -> str:
         """Make a token; its id."""

@@ -43,7 +43,7 @@ def test_a_member_is_answered_though_one_name_server_fails(
 ) -> None:
     view = asking(monkeypatch, network.name_server(), network.name_server(fault))
     records = SiteRecords(PLACE, Store("198.51.100.10"), view)  # type: ignore[arg-type]
-    (entry,) = records.entries()
+    (entry,) = records.dns_records()
     assert records.answers() == {RecordKey(HOST, "A"): frozenset({"198.51.100.10"})}
     assert records.still_answered([entry]) == [entry]
 
@@ -53,7 +53,7 @@ def test_a_name_that_is_not_listed_yet_is_not_asked_for_so_no_resolver_keeps_tha
 ) -> None:
     view = asking(monkeypatch, network.name_server("dns drop"), resolvers=(network.resolver(),))
     records = SiteRecords(PLACE, Store(), view)  # type: ignore[arg-type]
-    assert records.entries() == () and records.answers() == {RecordKey(HOST, "A"): frozenset()}
+    assert records.dns_records() == () and records.answers() == {RecordKey(HOST, "A"): frozenset()}
     assert view.notes == () and view.delay == 0
 
 
@@ -75,7 +75,7 @@ def test_a_split_horizon_is_told_with_what_each_sees(network: Network, monkeypat
     name_server = network.name_server()
     view = asking(monkeypatch, name_server, resolvers=(own,))
     records = SiteRecords(PLACE, Store("198.51.100.10"), view)  # type: ignore[arg-type]
-    records.entries()
+    records.dns_records()
     (line,) = records.split()
     assert line.startswith(f"{HOST} A: the name servers answer 198.51.100.10; the resolver {own} answers 10.0.0.10.")
     assert records.compared({RecordKey(HOST, "A")}) == [

@@ -73,7 +73,7 @@ def faults(
     ):
         monkeypatch.setenv(f"TRITON_{name}", value)
     # There is no engine: what only it can tell is not asked.
-    monkeypatch.setattr(checks, "held", lambda: None)
+    monkeypatch.setattr(checks, "prior_state", lambda: None)
     monkeypatch.setattr(checks, "account_fault", lambda: None)
     monkeypatch.setattr(pulumi, "get_root_directory", lambda: str(tmp_path))
     monkeypatch.setattr(pulumi, "get_stack", lambda: "local")

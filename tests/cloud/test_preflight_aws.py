@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 from components.config.models import Settings
 from components.config.reader import read
 from components.preflight import checks, credentials
-from components.preflight.quotas import look_at_ec2
+from components.preflight.quotas import check_ec2
 from localcloud.aws.route53 import UNLIMITED
 from localcloud.machines.compute import InstantHypervisor
 from tests.cloud.aws_cloud import Cloud, point_shell_at, running
@@ -103,7 +103,7 @@ def test_a_region_whose_ec2_does_not_answer_names_it(aws: Cloud, fault: str, sai
 def test_what_fails_while_the_zones_records_are_read_is_a_fault_and_no_trace(
     aws: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checks, "held", lambda: None)
+    monkeypatch.setattr(checks, "prior_state", lambda: None)
     aws.faults.add("route53 throttle")
     (found,) = checks.existing_found(settings()).faults
     assert found.startswith("rollcall:serviceDiscovery.zone: AWS throttles ListHostedZonesByName")
@@ -119,5 +119,5 @@ def test_quotas_that_were_not_read_for_another_reason_need_no_other_right(aws: C
             made.get_service_quota = lambda **_: (_ for _ in ()).throw(ClientError(busy, "GetServiceQuota"))
         return made
 
-    (warning,) = look_at_ec2(settings().fleets, "local", "us-west-2", client).warnings
+    (warning,) = check_ec2(settings().fleets, "local", "us-west-2", client).warnings
     assert "was not read (TooManyRequestsException)" in warning and warning.endswith("Run it again.")

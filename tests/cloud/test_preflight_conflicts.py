@@ -69,7 +69,7 @@ def lab(front: Front, zone: str, monkeypatch: pytest.MonkeyPatch) -> Lab:
     monkeypatch.setenv("CLOUDFLARE_API_TOKEN", OPERATOR)
     monkeypatch.setattr(pulumi.runtime, "get_config", {}.get)
     # A backend that does not tell the state: what is in the way is in the way all the same.
-    monkeypatch.setattr(checks, "held", lambda: None)
+    monkeypatch.setattr(checks, "prior_state", lambda: None)
     return Lab(front)
 
 

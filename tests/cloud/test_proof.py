@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from components.compute.ec2 import Ec2View, group_description, role_description
-from components.compute.triton import BOOT_MARK, TritonView
+from components.compute.triton import BOOT_SIGNATURE, TritonView
 from components.joyent.machine_fields import USER_SCRIPT
 from components.joyent.records import MachineRecord
 from components.resources import userdata
@@ -175,4 +175,4 @@ class TestOnTriton:
 
 
 def test_every_user_script_of_ours_has_the_mark_that_proves_it() -> None:
-    assert BOOT_MARK in userdata.build()
+    assert BOOT_SIGNATURE in userdata.build()

@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 
 from components.config.models import FleetSettings, SshSettings
 from components.joyent.client import CloudApi
-from components.preflight.quotas import Found, look_at_ec2, look_at_triton
+from components.preflight.quotas import Found, check_ec2, check_triton
 from components.resources.fleets.revision import version
 from localcloud.machines.compute import InstantHypervisor
 from tests.cloud.aws_cloud import Cloud, debian, running
@@ -34,7 +34,7 @@ def cloud() -> Iterator[Cloud]:
 
 
 def look(cloud: Cloud, *fleets: FleetSettings, stack: str = "local") -> Found:
-    return look_at_ec2(fleets or (WEB,), stack, "us-west-2", cloud.client)
+    return check_ec2(fleets or (WEB,), stack, "us-west-2", cloud.client)
 
 
 def start(cloud: Cloud, told: FleetSettings, index: int, *, stack: str = "local", of: str | None = None) -> str:
@@ -233,7 +233,7 @@ def test_without_the_right_to_read_quotas_it_is_a_warning(cloud: Cloud) -> None:
             aws_secret_access_key=key["SecretAccessKey"], config=Config(retries={"total_max_attempts": 1}),
         )  # fmt: skip
 
-    found = look_at_ec2([replace(WEB, count=50)], "local", "us-west-2", client)
+    found = check_ec2([replace(WEB, count=50)], "local", "us-west-2", client)
     assert found.faults == ()
     (warning,) = found.warnings
     assert "L-1216C47A" in warning and "AccessDenied" in warning and "servicequotas:GetServiceQuota" in warning
@@ -252,7 +252,7 @@ FAR = replace(WEB, cloud="joyent", size="g1.nano")
 def on_triton(lab: Lab, *fleets: FleetSettings) -> Found:
     key = {"keyId": lab.fingerprint, "keyMaterial": private_text(RSA_KEY).decode()}
     api = CloudApi.from_settings({"url": lab.url, "account": ACCOUNT, **key}, environ={})
-    return look_at_triton(fleets or (FAR,), "local", api)
+    return check_triton(fleets or (FAR,), "local", api)
 
 
 def triton_machine(lab: Lab, index: int, of: str) -> None:
@@ -299,7 +299,7 @@ def test_memory_disk_and_limits_of_some_images_only() -> None:
             return [SimpleNamespace(id="1", name="g1.nano", memory=512, disk=10240)]
 
     def found(**limit: Any) -> Found:
-        return look_at_triton((FAR,), "local", Api({"used": 0, **limit}))
+        return check_triton((FAR,), "local", Api({"used": 0, **limit}))
 
     assert found(by="ram", value=1024).faults == () and found(by="quota", value=20).faults == ()
     assert "1024 MiB of memory" in found(by="ram", value=1023).faults[0]

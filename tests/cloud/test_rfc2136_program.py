@@ -157,20 +157,22 @@ class TestSiteRecords:
         return SitePlace(server=server.where, domain=ZONE, host=HOST, ttl=120)
 
     def member(self, server: DynamicServer, owner: Owner, address: str) -> Rfc2136Site:
-        site = Rfc2136Site(replace(self.place(server).told, key="tsig"), lambda: server.machines, lambda _: None)
+        site = Rfc2136Site(
+            replace(self.place(server).machine_settings, key="tsig"), lambda: server.machines, lambda _: None
+        )
         site.join(owner, address)
         return site
 
     def test_its_inputs_make_it_again(self, server: DynamicServer) -> None:
         for each in (self.place(server), replace(self.place(server), ipv6=True)):
             assert place_of(each.as_inputs()) == each
-            assert each.told.domain == ZONE
+            assert each.machine_settings.domain == ZONE
 
     def test_addresses_are_listed_with_their_owners_and_foreign_ones_without(self, server: DynamicServer) -> None:
         write(server, HOST, "A", FOREIGN, ttl=120)
         self.member(server, ONE, A1)
         records = self.place(server).records(None, {TSIG_KEY: server.operator})  # type: ignore[arg-type]
-        assert {(str(each.key), each.value, each.owner) for each in records.entries()} == {
+        assert {(str(each.key), each.value, each.owner) for each in records.dns_records()} == {
             (f"{HOST} A", A1, ONE),
             (f"{HOST} A", FOREIGN, None),
         }
@@ -180,16 +182,16 @@ class TestSiteRecords:
         self.member(server, ONE, A1)
         self.member(server, TWO, A2)
         records = self.place(server).records(None, {TSIG_KEY: server.operator})  # type: ignore[arg-type]
-        records.remove([each for each in records.entries() if each.owner == ONE])
+        records.remove([each for each in records.dns_records() if each.owner == ONE])
         assert server.values(HOST, "A") == {FOREIGN, A2}
         assert server.values(f"rc.{HOST}", "TXT") == {f'"{A2} {TWO}"'}
-        records.remove([each for each in records.entries() if each.owner is None])
+        records.remove([each for each in records.dns_records() if each.owner is None])
         assert server.values(HOST, "A") == {A2}
 
     def test_what_another_machine_has_taken_over_since_is_not_removed(self, server: DynamicServer) -> None:
         self.member(server, ONE, A1)
         records = self.place(server).records(None, {TSIG_KEY: server.operator})  # type: ignore[arg-type]
-        listed = records.entries()
+        listed = records.dns_records()
         self.member(server, TWO, A1)
         records.remove(listed)
         assert server.values(HOST, "A") == {A1} and server.values(f"rc.{HOST}", "TXT") == {f'"{A1} {TWO}"'}
@@ -197,7 +199,7 @@ class TestSiteRecords:
     def test_one_that_stays_although_unhealthy_is_shown_so(self, server: DynamicServer) -> None:
         self.member(server, ONE, A1).leave_unhealthy(ONE, {"A": 1}, A1)
         records = self.place(server).records(None, {TSIG_KEY: server.operator})  # type: ignore[arg-type]
-        assert [each.kept for each in records.entries()] == [True]
+        assert [each.kept for each in records.dns_records()] == [True]
         assert server.values(f"rc.{HOST}", "TXT") == {f'"{A1} {ONE}{KEPT}"'}
 
     def test_challenges_of_a_machine_that_is_gone_go(self, server: DynamicServer) -> None:
@@ -221,9 +223,11 @@ class TestServiceRecords:
     def test_members_are_listed_and_removed(self, server: DynamicServer) -> None:
         place = self.place(server)
         for owner, address in ((ONE, A1), (TWO, A2)):
-            Route53Registry(place.told, server.store(server.machines), pause=lambda _: None).join(owner, address)
+            Route53Registry(place.machine_settings, server.store(server.machines), pause=lambda _: None).join(
+                owner, address
+            )
         records = place.records(None, {TSIG_KEY: server.operator})  # type: ignore[arg-type]
-        entries = records.entries()
+        entries = records.dns_records()
         assert {each.owner for each in entries if str(each.key) == f"{SET} SRV"} == {ONE, TWO}
         records.remove([each for each in entries if each.owner == ONE])
         assert server.values(SET, "SRV") == {f"10 10 4218 bbbbbb.rc.{ZONE}."}

@@ -13,7 +13,7 @@ from components.joyent.client import CloudApi
 from components.joyent.machine_checks import faults
 from components.joyent.session import Session
 from components.preflight.checks import datacenter_of
-from components.preflight.quotas import look_at_triton
+from components.preflight.quotas import check_triton
 from components.resources.fleets.revision import version
 from localcloud.triton import Names
 from rollcall.clouds import Joyent
@@ -94,7 +94,7 @@ def test_machines_on_other_networks_count_as_replaced(front: Front) -> None:
     api = session(lab).api
 
     def notes(*ids: str) -> tuple[str, ...]:
-        return look_at_triton([WEB], "local", api, networks={"web": ids} if ids else None).notes
+        return check_triton([WEB], "local", api, networks={"web": ids} if ids else None).notes
 
     assert notes() == notes(public_id) == ()
     assert notes(fabric, public_id) == ("web: 1 of 1 machines are replaced, successors first: 2 run for a while",)

@@ -281,7 +281,7 @@ def test_a_record_that_is_gone_is_no_error_to_whoever_deletes_it(lab: Lab, retri
 def test_a_zone_that_comes_back_is_there_again(lab: Lab) -> None:
     records = PresentRecords(SiteRecords(Place.from_inputs(at_site(lab.zone)), RecordStore(TOKEN, retries=False)))
     zone = lab.cloud._store.zones.pop(lab.zone)
-    assert records.entries() == () and records.gone
+    assert records.dns_records() == () and records.gone
     lab.cloud._store.zones[lab.zone] = zone
     lab.record(comment=str(OWNER))
-    assert [each.value for each in records.entries()] == ["198.51.100.10"] and not records.gone
+    assert [each.value for each in records.dns_records()] == ["198.51.100.10"] and not records.gone

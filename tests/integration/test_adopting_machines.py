@@ -90,13 +90,13 @@ def test_machines_made_by_hand_become_the_fleets_and_no_visitor_fails(tmp_path: 
 
 def become_fleets(sandbox: Sandbox, stack: Standing, config: Path, old: str) -> None:
     stack.up()
-    assert stack.adopt()["entries"][0]["why"] == "no running machine of the state has this address"
+    assert stack.adopt()["records"][0]["reason"] == "no running machine of the state has this address"
     fleet = next(each["urn"] for each in stack.resources() if each["urn"].endswith("Ec2Fleet::web-aws"))
     sandbox.pulumi(
         "import", "aws:ec2/instance:Instance", "web-aws-0", old, "--parent", f"web-aws={fleet}", "--protect=false",
         "--generate-code=false", "--yes", "--stack", "local", capture=True,
     )  # fmt: skip
-    (dry,) = stack.adopt()["entries"]
+    (dry,) = stack.adopt()["records"]
     assert dry["becomes"] == f"rollcall/1 local web-aws 0 000000 {old}"
     assert stack.adopt("--yes")["written"] == [dry["becomes"]]
 

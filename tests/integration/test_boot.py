@@ -136,7 +136,7 @@ class Guest:
         """What a roll call reads of it in its cloud."""
         if self.machine.cloud == "joyent":
             return self.metadata.values.get("rollcall-status", "")
-        said = ec2._SAID.findall(self.room.hypervisor.printed(self.machine.id))
+        said = ec2._STATUS_LINE.findall(self.room.hypervisor.printed(self.machine.id))
         return str(said[-1]) if said else ""
 
     def says(self, words: str, seconds: float) -> float:

@@ -26,21 +26,21 @@ from components.resources import ec2_lookups, userdata
 from components.resources.fleets.base import FleetArgs
 from components.resources.fleets.ec2 import Ec2Fleet
 from components.resources.fleets.roll_calls import call_rolls
-from components.resources.tags import deployment, mark_everything
-from components.preflight.quotas import look_at_ec2
+from components.resources.tags import deployment, tag_everything
+from components.preflight.quotas import check_ec2
 from components.config.models import FleetSettings
 
 told = {"count": 2, "image": "debian-12", "image_refresh": "", "sources": "one", "size": "t3.micro", "region": None}
 told |= json.loads(os.environ["TRIAL"])
 sources = told.pop("sources")
 userdata.sources_hash = lambda: sources
-mark_everything()
+tag_everything()
 role = aws.iam.Role("role", assume_role_policy=told["trust"])
 profile = aws.iam.InstanceProfile("profile", role=role.name)
 kept = {key: told[key] for key in ("count", "image", "image_refresh", "size", "region")}
 settings = FleetSettings(name="aws-web", cloud="aws", joins=(), **kept)
 where = told["region"] or "us-west-2"
-for note in look_at_ec2([settings], deployment(), where, functools.partial(boto3.client, region_name=where)).notes:
+for note in check_ec2([settings], deployment(), where, functools.partial(boto3.client, region_name=where)).notes:
     pulumi.info(note)
 abroad = ec2_lookups.providers([settings]).get(told["region"])
 opts = pulumi.ResourceOptions(providers=[abroad]) if abroad else None

@@ -25,7 +25,7 @@ from components.resources import ec2_lookups, releases, userdata
 from components.resources.fleets.base import FleetArgs
 from components.resources.fleets.ec2 import Ec2Fleet
 from components.resources.fleets.roll_calls import call_rolls
-from components.resources.tags import mark_everything
+from components.resources.tags import tag_everything
 from components.resources.dns_credentials import InstanceRole, InstanceRoleArgs
 from components.config.models import FleetSettings
 
@@ -34,7 +34,7 @@ tar = told["release"].encode()
 made = userdata.Release(digest=hashlib.sha256(tar).hexdigest(), tar=tar)
 userdata.release = releases.release = lambda: made
 userdata.sources_hash = lambda: made.digest[:16]
-mark_everything()
+tag_everything()
 fleets = [
     FleetSettings(name=name, cloud="aws", joins=(), count=2, image="debian-12", size="t3.micro", region=region)
     for name, region in told["regions"].items()

@@ -281,7 +281,7 @@ def program(config: str) -> Callable[[], Any]:
     def build() -> Any:
         from components.config.reader import read
         from components.preflight import checks
-        from components.preflight.existing_resources import Standing
+        from components.preflight.existing_resources import ExistingReport
         from components.resources import ec2_lookups
         from components.workloads.definitions import packed, project_folder
 
@@ -290,7 +290,7 @@ def program(config: str) -> Callable[[], Any]:
             assert not faults, faults
             if settings.fleets_of("aws"):
                 ec2_lookups.provider_identity()
-            return settings, Standing(token_account=_ACCOUNT if config == "account" else "")
+            return settings, ExistingReport(token_account=_ACCOUNT if config == "account" else "")
 
         checks.checked = checked
         runpy.run_path(str(Path(__file__).resolve().parents[2] / "__main__.py"))

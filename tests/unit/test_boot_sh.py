@@ -198,7 +198,7 @@ class TestPackages:
         said = f"reason=package-missing package=no-such-thing said='{reason}'"
         assert said in done.stderr and reason in host.log and "E: A consequence." in host.log
         # As EC2's console has it, and as Triton's metadata.
-        assert ec2._SAID.findall(f"[    9.1] sh[123]: {done.stderr}") == [
+        assert ec2._STATUS_LINE.findall(f"[    9.1] sh[123]: {done.stderr}") == [
             f"{said} log={host.root}/var/log/rollcall.log"
         ]
         assert host.calls("mdata-put") == [f"mdata-put rollcall-status {said}"]

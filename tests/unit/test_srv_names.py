@@ -104,12 +104,12 @@ class TestWhatARollCallFinds:
         cloud.aws.route53.store.remove_zone(self.zone)
 
     def registry(self, place: ServicePlace = PLACE) -> Route53Registry:
-        return Route53Registry(replace(place, zone=self.zone).told, self.store, False, pause=lambda _: None)
+        return Route53Registry(replace(place, zone=self.zone).machine_settings, self.store, False, pause=lambda _: None)
 
     def found(self, *members: Member, place: ServicePlace = PLACE, without: str = "") -> Any:
         """What differs where these are the members; name servers answer with what is listed, but for one name."""
         place = replace(place, zone=self.zone)
-        entries = ServiceRecords(place, self.store).entries()
+        entries = ServiceRecords(place, self.store).dns_records()
         answers: dict[RecordKey, frozenset[str] | None] = {}
         for stand in place.record_sets:
             values = frozenset(each.value for each in entries if each.key == stand.key)

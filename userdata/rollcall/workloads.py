@@ -45,7 +45,7 @@ DEFINITION, FILES = "workload.json", "files"
 # The program, beside the releases, that waits for the check when the workload starts.
 WAIT = "wait_healthy.py"
 PACKED_LIMIT, UNPACKED_LIMIT = 8 << 20, 64 << 20
-ARTIFACT_LIMIT, ARTIFACT_UNPACKED_LIMIT, MOST_ENTRIES = 512 << 20, 1 << 30, 50_000
+ARTIFACT_LIMIT, ARTIFACT_UNPACKED_LIMIT, MOST_MEMBERS = 512 << 20, 1 << 30, 50_000
 ARTIFACT_S, TIMEOUT_S = 600.0, 30.0
 _TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
@@ -160,7 +160,7 @@ def unpack(tar: IO[bytes], to: Path, limit: int) -> None:
     with tarfile.open(fileobj=tar, mode="r:*") as archive:
         for count, (path, entry) in enumerate(_entries(archive)):
             size += entry.size
-            if size > limit or count >= MOST_ENTRIES:
+            if size > limit or count >= MOST_MEMBERS:
                 raise ReleaseError(f"reason=release-too-large entries={count + 1} bytes={size} limit={limit}")
             if entry.issym():
                 links.append((to / path, entry.linkname))

@@ -125,10 +125,10 @@ def _meaning(found: Findings) -> str:
     if not found.changes:
         return "The state, the machines and DNS agree with the program."
     counts = ", ".join(f"{number} {verb}" for verb, number in found.counts.items() if number)
-    said = [f"In total: {counts or 'no'} resources." if counts else "No resource is created, changed or deleted."]
+    sentences = [f"In total: {counts or 'no'} resources." if counts else "No resource is created, changed or deleted."]
     if found.drifted:
-        said.append("The state already differs from the clouds or DNS **without this change**: check that first.")
-    return " ".join(said)
+        sentences.append("The state already differs from the clouds or DNS **without this change**: check that first.")
+    return " ".join(sentences)
 
 
 def _sections(found: Findings) -> list[Section]:
@@ -175,12 +175,12 @@ def _machines(fleets: Sequence[Fleet]) -> list[Section]:
         )
         if getattr(fleet, key)
     ]
-    names += [f"- `{fleet.name}` is replaced because {_why(fleet)}" for fleet in fleets if fleet.replaced]
+    names += [f"- `{fleet.name}` is replaced because {_reason_of(fleet)}" for fleet in fleets if fleet.replaced]
     return [
         Section(title="Machines", head=head, lines=tuple(rows)),
         Section(title="", lines=tuple(names)),
         Section(title="In this order", lines=tuple(_order(fleets))),
-        Section(title="DNS records of machines", lines=tuple(_entries(fleets))),
+        Section(title="DNS records of machines", lines=tuple(_record_lines(fleets))),
     ]
 
 
@@ -190,10 +190,10 @@ def _named(machines: Sequence[str]) -> str:
     return ", ".join(f"`{each}`" for each in machines[:_NAMES]) + more
 
 
-def _why(fleet: Fleet) -> str:
+def _reason_of(fleet: Fleet) -> str:
     """Say which inputs replace a machine; where none changes, which parts of it do (components/resources/fleets/revision.py)."""
-    said = [f"{code(each.path)} changes: {code(each.before)} → {code(each.after)}" for each in fleet.because]
-    return "; ".join(said) or f"{unseen_parts()} change"
+    changes = [f"{code(each.path)} changes: {code(each.before)} → {code(each.after)}" for each in fleet.because]
+    return "; ".join(changes) or f"{unseen_parts()} change"
 
 
 def _row(name: str, cloud: str, fleets: Sequence[Fleet]) -> str:
@@ -238,7 +238,7 @@ def _order(fleets: Sequence[Fleet]) -> Iterable[str]:
     return [f"{number}. {text}" for number, text in enumerate(steps, 1)]
 
 
-def _entries(fleets: Sequence[Fleet]) -> Iterable[str]:
+def _record_lines(fleets: Sequence[Fleet]) -> Iterable[str]:
     for key in sorted({each for fleet in fleets for each in (*fleet.sets_before, *fleet.sets_after)}):
         here = [fleet for fleet in fleets if key in fleet.sets_before and key in fleet.sets_after]
         before = sum(fleet.before for fleet in fleets if key in fleet.sets_before)
@@ -254,8 +254,10 @@ def _drift(found: Findings) -> list[Section]:
     for kind, (title, meaning) in _KINDS.items():
         lines = found.differences[kind]
         if lines:
-            told = tuple(f"- `{fleet}`: {code(line, _LINE)}" for fleet, line in lines)
-            sections.append(Section(title="", head=(f"**{title}** ({len(lines)}): {meaning}.", ""), lines=told))
+            lines_of_kind = tuple(f"- `{fleet}`: {code(line, _LINE)}" for fleet, line in lines)
+            sections.append(
+                Section(title="", head=(f"**{title}** ({len(lines)}): {meaning}.", ""), lines=lines_of_kind)
+            )
     for title, changes in ((_VANISHED, found.vanished), (_BY_HAND, found.by_hand)):
         if changes:
             head = (title.format(len(changes)), "")

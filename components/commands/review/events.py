@@ -113,10 +113,12 @@ def read_log(text: str) -> Preview:
             if step.urn in looking:
                 looking.discard(step.urn)
                 refreshed[step.urn] = replace(step, op=_found(step))
-        elif said := event.get("diagnosticEvent"):
-            if not said.get("ephemeral") and said.get("severity") != "debug":
-                words = _COLOUR.sub("", said.get("prefix", "") + said.get("message", "")).strip()
-                messages.append(Message(severity=said.get("severity", "info"), text=words, urn=said.get("urn", "")))
+        elif diagnostic := event.get("diagnosticEvent"):
+            if not diagnostic.get("ephemeral") and diagnostic.get("severity") != "debug":
+                words = _COLOUR.sub("", diagnostic.get("prefix", "") + diagnostic.get("message", "")).strip()
+                messages.append(
+                    Message(severity=diagnostic.get("severity", "info"), text=words, urn=diagnostic.get("urn", ""))
+                )
         elif "summaryEvent" in event:
             finished = True
     return Preview(
@@ -164,16 +166,16 @@ def _step(metadata: Mapping[str, Any]) -> Step:
     )
 
 
-def _state(told: Mapping[str, Any] | None) -> State | None:
-    if told is None:
+def _state(recorded: Mapping[str, Any] | None) -> State | None:
+    if recorded is None:
         return None
     return State(
-        id=told.get("id") or "",
-        parent=told.get("parent") or "",
-        protect=bool(told.get("protect")),
-        retain=bool(told.get("retainOnDelete")),
-        inputs=plain(told.get("inputs") or {}),
-        outputs=plain(told.get("outputs") or {}),
+        id=recorded.get("id") or "",
+        parent=recorded.get("parent") or "",
+        protect=bool(recorded.get("protect")),
+        retain=bool(recorded.get("retainOnDelete")),
+        inputs=plain(recorded.get("inputs") or {}),
+        outputs=plain(recorded.get("outputs") or {}),
     )
 
 

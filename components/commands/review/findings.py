@@ -124,7 +124,7 @@ class Findings:
 
 def findings_of(preview: Preview) -> Findings:
     # Sorted, since the engine runs independent steps in any order.
-    steps = sorted((each for each in preview.steps if each.type != "pulumi:pulumi:Stack"), key=_place_of_step)
+    steps = sorted((each for each in preview.steps if each.type != "pulumi:pulumi:Stack"), key=_order_of_step)
     changes = [_change(each) for each in steps if each.op not in _QUIET]
     dns = tuple(sorted((each for each in changes if each.type in _DNS), key=_order))
     hidden = (*MACHINES, *BRACKET, *_DNS)
@@ -157,9 +157,9 @@ def findings_of(preview: Preview) -> Findings:
 
 
 def _errors(preview: Preview) -> tuple[str, ...]:
-    said = list(dict.fromkeys(each.text for each in preview.messages if each.severity == "error" and each.text))
+    texts = list(dict.fromkeys(each.text for each in preview.messages if each.severity == "error" and each.text))
     # The engine repeats that the program ended after the reason why it ended.
-    return tuple([each for each in said if _ENDED not in each] or said)
+    return tuple([each for each in texts if _ENDED not in each] or texts)
 
 
 def _opened_by_hand(drifted: Iterable[Step]) -> Iterable[str]:
@@ -169,7 +169,7 @@ def _opened_by_hand(drifted: Iterable[Step]) -> Iterable[str]:
                 yield f"Changed by hand: {line}"
 
 
-def _place_of_step(step: Step) -> tuple[str, tuple[str, int], str]:
+def _order_of_step(step: Step) -> tuple[str, tuple[str, int], str]:
     return (step.type, _natural(step.name), step.op)
 
 
@@ -197,12 +197,12 @@ def _change(step: Step) -> Change:
 
 def _title(step: Step) -> str:
     """Return the name of a record as DNS shows it. For any other resource, its name in the program."""
-    told = step.state.inputs
+    inputs = step.state.inputs
     if step.type in _RECORDS:
-        values = told.get("records") or [told.get("content", "")]
-        return f"{told.get('name', step.name)} {told.get('type', '')} {', '.join(map(str, values))}".strip()
+        values = inputs.get("records") or [inputs.get("content", "")]
+        return f"{inputs.get('name', step.name)} {inputs.get('type', '')} {', '.join(map(str, values))}".strip()
     if step.type.endswith(":ZoneSetting"):
-        return f"{told.get('settingId', step.name)} = {shown(told.get('value'))}"
+        return f"{inputs.get('settingId', step.name)} = {shown(inputs.get('value'))}"
     return step.name
 
 
@@ -316,7 +316,7 @@ def _because(step: Step) -> tuple[Property, ...]:
 
 
 def _fleet(name: str, cloud: str, lists: Mapping[str, list[str]], roll: Step | None) -> Fleet:
-    told = roll.state.inputs if roll else {}
+    inputs = roll.state.inputs if roll else {}
     sorted_lists = {kind: tuple(sorted(names, key=_natural)) for kind, names in lists.items()}
     return Fleet(
         name=name,
@@ -329,8 +329,8 @@ def _fleet(name: str, cloud: str, lists: Mapping[str, list[str]], roll: Step | N
         vanished=sorted_lists.get("vanished", ()),
         sets_before=_record_sets(roll.old if roll else None),
         sets_after=_record_sets(roll.new if roll else None),
-        drain_delay=int(told.get("drain_delay") or 0),
-        timeout=int(told.get("timeout") or 0),
+        drain_delay=int(inputs.get("drain_delay") or 0),
+        timeout=int(inputs.get("timeout") or 0),
     )
 
 
@@ -353,9 +353,9 @@ def _differences(steps: Iterable[Step], refreshed: Iterable[Step]) -> dict[Kind,
     read = {each.urn: (each.name, each.old) for each in steps if each.type == ROLL_CALL}
     read |= {each.urn: (each.name, each.new) for each in refreshed if each.type == ROLL_CALL}
     found: dict[Kind, list[tuple[str, str]]] = {kind: [] for kind in Kind}
-    for name, seen in read.values():
+    for name, step in read.values():
         for kind in Kind:
-            lines = (seen.outputs.get(kind.value) or seen.inputs.get(kind.value) or ()) if seen else ()
+            lines = (step.outputs.get(kind.value) or step.inputs.get(kind.value) or ()) if step else ()
             found[kind] += [(name, line) for line in lines if isinstance(line, str) and line != UNKNOWN]
     return {kind: tuple(sorted(lines)) for kind, lines in found.items()}
 
@@ -372,8 +372,8 @@ def _dangers(
         if gone and step.old and step.old.protect:
             yield f"`{step.name}` ({step.type}) is protected and would be deleted. The deployment fails at this."
         elif step.op in _GONE and step.type in (*_RECORDS, "cloudflare:index/zone:Zone", "aws:route53/zone:Zone"):
-            kept = " (kept at its provider)" if step.old and step.old.retain else ""
-            yield f"DNS: {code(_title(step))} is deleted{kept}."
+            note = " (kept at its provider)" if step.old and step.old.retain else ""
+            yield f"DNS: {code(_title(step))} is deleted{note}."
         if step.type in (_GROUP, _RULE) and step.op not in ("same", *_GONE):
             yield from _opened(step)
         if step.type == ROLL_CALL and step.new and step.new.inputs.get("safe_deletes") is False:
@@ -410,10 +410,10 @@ def _opened(step: Step) -> Iterable[str]:
 
 def _lets_everybody_in(rule: str) -> bool:
     """Return whether a rule of CloudAPI's allows SSH from anywhere (docs.tritondatacenter.com, "Cloud Firewall")."""
-    said, _, ports = rule.partition(" ALLOW tcp ")
+    condition, _, ports = rule.partition(" ALLOW tcp ")
     found = _PORTS.finditer(ports)
     ssh = any(each[1] or int(each[2] or each[4]) <= 22 <= int(each[3] or each[4]) for each in found)
-    return ssh and bool(_FROM_EVERYBODY.search(said + " "))
+    return ssh and bool(_FROM_EVERYBODY.search(condition + " "))
 
 
 def _safety_limit(

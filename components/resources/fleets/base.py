@@ -130,7 +130,7 @@ class Fleet(pulumi.ComponentResource):
         """Return the tags by which a machine is found: its stack, fleet, name and generation."""
         return {STACK: self.stack, FLEET: self.name, MACHINE: str(index), GENERATION: deregistration.generation}
 
-    def told(self, index: int, deregistration: Deregistration) -> dict[str, pulumi.Input[str]]:
+    def machine_settings(self, index: int, deregistration: Deregistration) -> dict[str, pulumi.Input[str]]:
         """Return all settings of machine `index`: its identity and what it joins. The keys are known at preview."""
         samples = dict.fromkeys(membership.workload for membership in self.args.memberships)
         keys = {

@@ -11,7 +11,7 @@ from components.resources import aws_sdk as aws
 from components.resources import ec2_lookups, firewall, userdata
 from components.resources.fleets.base import Fleet
 from components.resources.fleets.revision import EC2_IGNORED, VERSION
-from components.resources.tags import marks
+from components.resources.tags import stack_tags
 from rollcall.settings import STORE
 
 
@@ -52,13 +52,13 @@ class Ec2Fleet(Fleet):
                 root_block_device={
                     "encrypted": True,
                     "volume_type": "gp3",
-                    "tags": {"Name": f"{self.name}-{index}", **marks()},
+                    "tags": {"Name": f"{self.name}-{index}", **stack_tags()},
                 },
                 tags={
                     "Name": f"{self.name}-{index}",
                     VERSION: self.version,
                     STORE: self.args.store,
-                    **self.told(index, deregistration),
+                    **self.machine_settings(index, deregistration),
                 },
                 opts=pulumi.ResourceOptions(
                     parent=self,

@@ -12,15 +12,15 @@ from components.resources.fleets.base import Fleet
 
 
 def call_rolls(
-    fleets: Sequence[Fleet], held: Iterable[str] = (), uncounted: Sequence[Mapping[str, str]] = ()
+    fleets: Sequence[Fleet], deployed: Iterable[str] = (), uncounted: Sequence[Mapping[str, str]] = ()
 ) -> list[RollCall]:
     """Create a RollCall for each fleet, after the machines of all fleets: no old machine leaves before every new one answers.
 
-    `held` are the names of the fleets in the state. `uncounted` are its machines that no roll call has counted. Where
+    `deployed` are the names of the fleets in the state. `uncounted` are its machines that no roll call has counted. Where
     they belong to a fleet that the program no longer has, one fleet at each location drains them.
     """
     names = {each.name for each in fleets}
-    given_up = sorted({*held} - names)
+    given_up = sorted({*deployed} - names)
     everybody = [each for fleet in fleets for each in (*fleet.machines, *fleet.pre_roll_call_resources)]
     return [
         RollCall(

@@ -9,7 +9,7 @@ from components.joyent import Machine, MachineArgs, Ready, ReadyArgs
 from components.resources import firewall, userdata
 from components.resources.fleets.base import Fleet
 from components.resources.fleets.revision import VERSION
-from components.resources.tags import marks
+from components.resources.tags import stack_tags
 from components.workloads.release import Release
 
 
@@ -38,13 +38,13 @@ class JoyentFleet(Fleet):
                     image=self.settings.image,
                     networks=self.settings.networks or None,
                     tags={
-                        **marks(),
+                        **stack_tags(),
                         VERSION: self.version,
                         **self.identity(index, deregistration),
                         **(firewall.tags(self.name) if closed else {}),
                     },
                     firewall_enabled=closed,
-                    metadata=self.told(index, deregistration),
+                    metadata=self.machine_settings(index, deregistration),
                     secret_metadata=self.secrets(),
                     userdata=userdata.build(tuple(self.args.workloads)),
                     datacenter=datacenter,

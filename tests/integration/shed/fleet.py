@@ -12,7 +12,7 @@ from components.compute.locations import Location
 from components.resources import userdata
 from components.resources.fleets.base import Fleet
 from components.resources.fleets.revision import VERSION, version
-from components.resources.tags import marks
+from components.resources.tags import stack_tags
 
 from .api import ask
 
@@ -80,7 +80,11 @@ class ShedFleet(Fleet):
                 f"{self.name}-{index}",
                 size=self.settings.size,
                 image=self.settings.image,
-                labels={**marks(), VERSION: version(self.settings), **self.told(index, deregistration)},
+                labels={
+                    **stack_tags(),
+                    VERSION: version(self.settings),
+                    **self.machine_settings(index, deregistration),
+                },
                 secrets=self.secrets(),
                 opts=pulumi.ResourceOptions(parent=self, depends_on=[deregistration], replace_with=[deregistration]),
             )

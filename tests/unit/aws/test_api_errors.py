@@ -8,7 +8,7 @@ import pytest
 from botocore import exceptions as botocore
 from botocore.parsers import ResponseParserError
 
-from components.aws.api_errors import is_denied, is_unknown, told
+from components.aws.api_errors import is_denied, is_unknown, message_of
 
 
 def refused(code: str, said: str = "said", status: int = 400, operation: str = "RunInstances") -> botocore.ClientError:
@@ -71,7 +71,7 @@ NOT_THEIRS = ("Give valid ones", "Give them the action")
     ],
 )  # fmt: skip
 def test_each_failure_is_said_as_what_it_is(error: Exception, said: str) -> None:
-    found = told(error, "key")
+    found = message_of(error, "key")
     assert said in found
     where, _, rest = found.partition(": ")
     assert where in ("key", "AWS credentials", "AWS_ACCESS_KEY_ID", "AWS_PROFILE") and rest.endswith(".")

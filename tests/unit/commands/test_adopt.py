@@ -6,20 +6,20 @@ from dataclasses import replace
 
 import pytest
 
-from components.commands.adopt import Kept, Verdict, owners, shown, verdict
+from components.commands.adopt import RunningMachine, Verdict, owners, shown, verdict
 from components.model import BY_HAND, RecordKey
 from rollcall.cloudflare import Record
 from rollcall.ownership import Owner
 
 HOST = "www.scalability.expert"
 OWNER = Owner("local", "web", "0", "ab12cd", "i-0123456789abcdef0")
-MACHINE = Kept(owner=OWNER, addresses=("198.51.100.10",))
+MACHINE = RunningMachine(owner=OWNER, addresses=("198.51.100.10",))
 RECORD = Record(name=HOST, type="A", content="198.51.100.10", ttl=60, zone="z", id="r")
 
 
 def test_the_address_of_a_running_machine_becomes_its_entry() -> None:
     said = verdict(RECORD, "local", [MACHINE])
-    assert said is not None and said.becomes == str(OWNER) and "web-0" in said.why
+    assert said is not None and said.becomes == str(OWNER) and "web-0" in said.reason
 
 
 @pytest.mark.parametrize(
@@ -34,9 +34,9 @@ def test_the_address_of_a_running_machine_becomes_its_entry() -> None:
         (replace(RECORD, type="TXT"), [MACHINE], "no address record"),
     ],
 )
-def test_everything_else_stays_foreign_and_says_why(record: Record, machines: list[Kept], why: str) -> None:
+def test_everything_else_stays_foreign_and_says_why(record: Record, machines: list[RunningMachine], why: str) -> None:
     said = verdict(record, "local", machines)
-    assert said is not None and said.becomes == "" and why in said.why
+    assert said is not None and said.becomes == "" and why in said.reason
 
 
 def test_what_a_machine_of_the_stack_wrote_is_not_spoken_of() -> None:
@@ -75,8 +75,8 @@ class TestOwners:
 
 
 def test_people_see_first_what_would_change() -> None:
-    ours = Verdict(key=RecordKey(HOST, "A"), value="198.51.100.10", becomes=str(OWNER), why="the address of web-0")
-    foreign = Verdict(key=RecordKey(HOST, "A"), value="198.51.100.99", becomes="", why="no running machine")
+    ours = Verdict(key=RecordKey(HOST, "A"), value="198.51.100.10", becomes=str(OWNER), reason="the address of web-0")
+    foreign = Verdict(key=RecordKey(HOST, "A"), value="198.51.100.99", becomes="", reason="no running machine")
     lines = shown([foreign, ours], written=False).splitlines()
     assert lines[0].startswith("Would become") and "198.51.100.10" in lines[1]
     assert lines[2] == "Stay foreign" and "198.51.100.99" in lines[3]

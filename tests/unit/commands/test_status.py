@@ -219,7 +219,7 @@ class World:
     def __init__(self, entries: list[DnsRecord], seen: list[Instance]) -> None:
         self._entries, self._seen = entries, seen
 
-    def entries(self) -> tuple[DnsRecord, ...]:
+    def dns_records(self) -> tuple[DnsRecord, ...]:
         return tuple(self._entries)
 
     def answers(self) -> dict[RecordKey, frozenset[str]]:
@@ -234,7 +234,7 @@ class World:
     def unproven(self, stack: str, machines: Sequence[Instance]) -> dict[str, str]:
         return {each.instance: self.doubt for each in machines if self.doubt}
 
-    def seen(self, stack: str) -> tuple[Instance, ...]:
+    def instances(self, stack: str) -> tuple[Instance, ...]:
         return tuple(self._seen) if stack == "local" else ()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from components.compute.locations import Location, Locations, Places, is_keeper, left
+from components.compute.locations import FleetMachines, Location, Locations, is_keeper, left
 from components.model import Instance
 from components.resources.fleets.roll_calls import elsewhere
 
@@ -154,7 +154,7 @@ HOME, OTHER, BEHIND = (f"i-{number:017x}" for number in (1, 2, 3))
 def test_machines_of_other_regions_fleets_are_not_seen_and_count_as_running() -> None:
     realm = Locations.of(props("web", {"web": WEST, "api": EU}, former=[ASIA]))
     views = {WEST: View(seen("web", HOME)), EU: View(seen("api", OTHER)), ASIA: View(seen("web", BEHIND))}
-    places = Places(realm, views)
+    places = FleetMachines(realm, views)
     assert [each.instance for each in places.machines("prod")] == [HOME, BEHIND]
     assert places.running_elsewhere("prod") == {OTHER, BEHIND}
     assert places.still_former("prod") == [ASIA.as_inputs()]
@@ -164,24 +164,24 @@ def test_machines_of_other_regions_fleets_are_not_seen_and_count_as_running() ->
 def test_a_machine_is_proven_by_the_place_that_it_is_in_and_by_no_other_fleets() -> None:
     realm = Locations.of(props("web", {"web": WEST, "api": EU}, former=[ASIA]))
     machines = [seen("web", each) for each in (HOME, OTHER, BEHIND)]
-    places = Places(realm, {WEST: View(machines[0]), EU: View(machines[1]), ASIA: View(machines[2])})
+    places = FleetMachines(realm, {WEST: View(machines[0]), EU: View(machines[1]), ASIA: View(machines[2])})
     assert places.unproven("prod", machines) == {OTHER: "only tags"}
 
 
 def test_one_that_does_not_run_elsewhere_is_not_running() -> None:
     realm = Locations.of(props("web", {"web": WEST, "api": EU}))
     views = {WEST: View(), EU: View(seen("api", OTHER, state="stopped"))}
-    assert Places(realm, views).running_elsewhere("prod") == frozenset()
+    assert FleetMachines(realm, views).running_elsewhere("prod") == frozenset()
 
 
 def test_a_place_that_cannot_be_asked_is_an_error_and_not_empty() -> None:
     realm = Locations.of(props("web", {"web": WEST, "api": EU}, former=[ASIA]))
     broken = View(broken=True)
     with pytest.raises(ConnectionError):
-        Places(realm, {WEST: View(), EU: broken, ASIA: View()}).running_elsewhere("prod")
+        FleetMachines(realm, {WEST: View(), EU: broken, ASIA: View()}).running_elsewhere("prod")
     with pytest.raises(ConnectionError):
-        Places(realm, {WEST: View(), EU: View(), ASIA: broken}).machines("prod")
+        FleetMachines(realm, {WEST: View(), EU: View(), ASIA: broken}).machines("prod")
     with pytest.raises(ConnectionError):
-        Places(realm, {WEST: broken, EU: View(), ASIA: View()}).machines("prod")
+        FleetMachines(realm, {WEST: broken, EU: View(), ASIA: View()}).machines("prod")
     # It is not asked for what does not need it.
-    assert Places(realm, {WEST: View(), EU: broken, ASIA: View()}).machines("prod") == ()
+    assert FleetMachines(realm, {WEST: View(), EU: broken, ASIA: View()}).machines("prod") == ()

@@ -14,7 +14,7 @@ from components.compute.locations import Location
 from components.config import floors
 from components.config.models import Settings
 from components.config.reader import read
-from components.dns.cloudflare import _entry
+from components.dns.cloudflare import _dns_record
 from components.model import DesiredState, DnsRecord, ExpectedRecordSet, Instance, Member, RecordKey
 from components.registration.diff import find_drift
 from rollcall.cloudflare import Record
@@ -115,7 +115,7 @@ OWNER = Owner("local", "web", "0", "aaaaaa", "i-00000000000000001")
     ],
 )
 def test_what_a_comment_says(comment: str, kept: bool, ours: bool) -> None:
-    entry = _entry(Record(name="www.a.b", type="A", content="198.51.100.1", comment=comment, zone="z", id="1"))
+    entry = _dns_record(Record(name="www.a.b", type="A", content="198.51.100.1", comment=comment, zone="z", id="1"))
     assert (entry.kept, entry.owner) == (kept, OWNER if ours else None)
 
 

@@ -52,23 +52,23 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def test_a_cloudflare_that_is_busy_is_asked_again(pauses: list[float]) -> None:
     store = Store(BUSY, BUSY)
-    (entry,) = SiteRecords(PLACE, store).entries()  # type: ignore[arg-type]
+    (entry,) = SiteRecords(PLACE, store).dns_records()  # type: ignore[arg-type]
     assert entry.owner == OWNER and len(pauses) == 2
 
 
 def test_one_that_refuses_is_not(pauses: list[float]) -> None:
     with pytest.raises(FatalError):
-        SiteRecords(PLACE, Store(NO)).entries()  # type: ignore[arg-type]
+        SiteRecords(PLACE, Store(NO)).dns_records()  # type: ignore[arg-type]
     assert pauses == []
 
 
 def test_a_removal_is_tried_again() -> None:
     store = Store()
     records = SiteRecords(PLACE, store)  # type: ignore[arg-type]
-    entries = records.entries()
+    entries = records.dns_records()
     store.faults = [BUSY]
     records.remove(entries)
-    assert not store.there and records.entries() == ()
+    assert not store.there and records.dns_records() == ()
 
 
 def test_challenges_are_taken_away_though_it_is_busy(pauses: list[float]) -> None:

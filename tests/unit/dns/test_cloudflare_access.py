@@ -66,5 +66,5 @@ def test_a_roll_call_asks_the_address_that_only_the_config_has(monkeypatch: pyte
     place = Place(zone="Z", domain="scalability.expert", host="www.scalability.expert", ttl=60, proxied=False)
     props = {"places": [place.as_inputs()], "fleet": "web", "cloud": {"cloud": "aws", "region": "us-west-2"}}
     with pytest.raises(TransientError):
-        registries_of(props, CONFIG).entries()
+        registries_of(props, CONFIG).dns_records()
     assert asked == [("http://198.51.100.1/v4/zones/Z/dns_records", "Bearer configured")]

@@ -35,7 +35,7 @@ def test_off_its_inputs_are_those_of_before_and_on_they_say_so(place: Place | Se
     assert "ipv6" not in place.as_inputs() and on.as_inputs() == {**place.as_inputs(), "ipv6": True}
     # What an earlier version wrote has no such key.
     assert (place_of(place.as_inputs()), place_of(on.as_inputs())) == (place, on)
-    assert (place.told.ipv6, on.told.ipv6) == (False, True)
+    assert (place.machine_settings.ipv6, on.machine_settings.ipv6) == (False, True)
 
 
 def test_with_ipv6_a_member_must_stand_by_both_families_and_its_value_once() -> None:
@@ -89,7 +89,7 @@ def test_whoever_cleans_up_sees_and_removes_both_families_of_a_site(ipv6: bool) 
     record = Record(name=SITE.host, type="A", content="198.51.100.10", comment=str(ONE), zone="z", id="1")
     store = NoStore(record, replace(record, type="AAAA", content="2001:db8::1", id="2"))
     records = SiteRecords(replace(SITE, ipv6=ipv6), store)  # type: ignore[arg-type]
-    found = records.entries()
+    found = records.dns_records()
     assert {each.key for each in found} == {RecordKey(SITE.host, "A"), RecordKey(SITE.host, "AAAA")}
     records.remove(found)
     assert store.records == []
@@ -104,8 +104,8 @@ def cloud() -> Iterator[Cloud]:
 @pytest.fixture
 def store(cloud: Cloud) -> Route53Store:
     made = Route53Store(cloud.aws.add_zone(ZONE), cloud.route53())
-    Route53Registry(SERVICE.told, made, pause=lambda _: None).join(ONE, "198.51.100.10", "2001:db8::1")
-    Route53Registry(SERVICE.told, made, pause=lambda _: None).join(TWO, "203.0.113.10")
+    Route53Registry(SERVICE.machine_settings, made, pause=lambda _: None).join(ONE, "198.51.100.10", "2001:db8::1")
+    Route53Registry(SERVICE.machine_settings, made, pause=lambda _: None).join(TWO, "203.0.113.10")
     return made
 
 
@@ -119,7 +119,7 @@ def test_hosts_are_listed_and_answered_by_family_where_both_are_asked_for(
     for ipv6 in (False, True):
         records = ServiceRecords(replace(SERVICE, ipv6=ipv6), store)
         hosts[ipv6] = {}
-        for each in records.entries():
+        for each in records.dns_records():
             if each.key.type != "SRV":
                 hosts[ipv6].setdefault(each.key, set()).add(each.value)
         answers = {place: set(values or ()) for place, values in records.answers().items() if place.type != "SRV"}
@@ -133,7 +133,7 @@ def test_hosts_are_listed_and_answered_by_family_where_both_are_asked_for(
 @pytest.mark.parametrize("ipv6", [False, True])
 def test_what_is_removed_of_a_dead_machine_is_its_whole_host(store: Route53Store, ipv6: bool) -> None:
     records = ServiceRecords(replace(SERVICE, ipv6=ipv6), store)
-    records.remove([each for each in records.entries() if each.owner == ONE])
+    records.remove([each for each in records.dns_records() if each.owner == ONE])
     assert {each.name for page in store.under(f"rc.{ZONE}") for each in page} == {f"bbbbbb.rc.{ZONE}"}
 
 
@@ -141,13 +141,13 @@ def test_what_is_removed_of_a_dead_machine_is_its_whole_host(store: Route53Store
 @pytest.mark.parametrize("ipv6", [False, True])
 def test_a_machine_that_is_taken_out_and_runs_keeps_its_host_which_says_so(store: Route53Store, ipv6: bool) -> None:
     records = ServiceRecords(replace(SERVICE, ipv6=ipv6), store)
-    before = {each for each in records.entries() if each.key.type != "SRV"}
+    before = {each for each in records.dns_records() if each.key.type != "SRV"}
     assert not any(each.leaving for each in before)
-    records.take_out([each for each in records.entries() if each.owner == ONE and each.key.type == "SRV"])
-    hosts = {each for each in records.entries() if each.key.type != "SRV"}
+    records.take_out([each for each in records.dns_records() if each.owner == ONE and each.key.type == "SRV"])
+    hosts = {each for each in records.dns_records() if each.key.type != "SRV"}
     assert {replace(each, leaving=False) for each in hosts} == before
     assert {each.owner for each in hosts if each.leaving} == {ONE}
-    assert {each.owner for each in records.entries() if each.key.type == "SRV"} == {TWO}
+    assert {each.owner for each in records.dns_records() if each.key.type == "SRV"} == {TWO}
     records.remove([each for each in hosts if each.leaving])
     assert {each.name for page in store.under(f"rc.{ZONE}") for each in page} == {f"bbbbbb.rc.{ZONE}"}
 

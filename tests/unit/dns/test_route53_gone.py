@@ -37,7 +37,7 @@ def place() -> ServicePlace:
 
 
 def registered(store: Route53Store) -> Route53Registry:
-    registry = Route53Registry(place().told, store, pause=lambda _: None)
+    registry = Route53Registry(place().machine_settings, store, pause=lambda _: None)
     registry.join(OWNER, "198.51.100.10")
     return registry
 
@@ -45,7 +45,7 @@ def registered(store: Route53Store) -> Route53Registry:
 def test_a_challenge_goes_with_the_machine_and_a_users_text_beside_it_stays(store: Route53Store) -> None:
     registry, records = registered(store), ServiceRecords(place(), store)
     registry.challenge(OWNER, True, "abcdef")
-    records.entries()
+    records.dns_records()
     assert records.challenged(GONE)
     (challenge,) = store.at(f"{OWNER.generation}.c.rc.{ZONE}")
     beside = RecordSet(challenge.name, "TXT", challenge.ttl, (*challenge.values, '"of a user"'))
@@ -57,7 +57,7 @@ def test_a_challenge_goes_with_the_machine_and_a_users_text_beside_it_stays(stor
 def test_a_machine_that_nobody_challenged_needs_no_further_look(store: Route53Store) -> None:
     registered(store)
     records = ServiceRecords(place(), store)
-    records.entries()
+    records.dns_records()
     assert not records.challenged(GONE)
 
 
@@ -66,7 +66,7 @@ def test_the_mark_of_a_machine_whose_address_a_user_deleted_goes_with_it(store: 
     values = store.at(f"v1._s._tcp.{ZONE}")
     store.change([*values, *(each for each in store.at(HERE) if each.type == "A")], [])
     records = ServiceRecords(place(), store)
-    records.remove([each for each in records.entries() if each.owner == OWNER])
+    records.remove([each for each in records.dns_records() if each.owner == OWNER])
     assert store.at(HERE) == ()
 
 

@@ -12,7 +12,7 @@ from google.protobuf import struct_pb2
 from components.config.models import IncarnationSettings, ServiceDiscoverySettings, ServiceSettings, SiteSettings
 from components.dns import route53_zones
 from components.preflight import existing_resources
-from components.preflight.state import Held
+from components.preflight.state import PriorState
 from components.resources.service_directory import static_records
 from components.resources.site import apex_comment
 from rollcall.cloudflare import Record
@@ -41,7 +41,7 @@ DEREGISTRATION = "pulumi-python:dynamic/rollcall:Deregistration"
 INSTANCE = "aws:ec2/instance:Instance"
 
 
-def held(**resources: Mapping[str, Any]) -> Held:
+def held(**resources: Mapping[str, Any]) -> PriorState:
     """A state as the engine sends it: `held(site_apex=…)`, by name with `_` for `-`."""
     kinds = {"site": APEX, "directory": SET, "web": INSTANCE, "api": DEREGISTRATION, "ssh": "command:local:Command"}
     kinds["roll"] = "pulumi-python:dynamic/rollcall:RollCall"
@@ -52,7 +52,7 @@ def held(**resources: Mapping[str, Any]) -> Held:
             kind = f"cloudflare:index/{'zone:Zone' if name == 'site_zone' else 'zoneSetting:ZoneSetting'}"
         urn = f"urn:pulumi:local::rollcall::rollcall:index:X${kind}::{name.replace('_', '-')}"
         sent.update({urn: {"type": kind, "outputs": outputs}})
-    return Held(sent.fields)
+    return PriorState(sent.fields)
 
 
 EMPTY = held()
@@ -67,14 +67,14 @@ def test_settings_that_a_site_leaves_behind_when_it_is_proxied_no_more_are_said(
     state = held(site_ssl={"value": "strict"})
     (note,) = existing_resources.settings_left(SITE, state).notes
     assert "always_use_https off" in note and "apex: false" in note
-    assert existing_resources.settings_left(replace(SITE, proxied=True), state) == existing_resources.Standing()
-    assert existing_resources.settings_left(SITE, EMPTY) == existing_resources.Standing()
+    assert existing_resources.settings_left(replace(SITE, proxied=True), state) == existing_resources.ExistingReport()
+    assert existing_resources.settings_left(SITE, EMPTY) == existing_resources.ExistingReport()
 
 
 def test_a_fleet_is_in_the_state_as_long_as_a_machine_of_it_is() -> None:
     state = held(api_0={"fleet": "api"}, api_1={"fleet": "api"}, api_old_0={"fleet": "api-old"}, web_0={"fleet": "no"})
     assert existing_resources.fleets(state).fleets == {"api", "api-old"}
-    assert existing_resources.fleets(EMPTY) == existing_resources.Standing()
+    assert existing_resources.fleets(EMPTY) == existing_resources.ExistingReport()
 
 
 def made(machine: str, generation: str, stack: str = "local") -> dict[str, str]:
@@ -87,7 +87,8 @@ def test_machines_that_no_roll_call_has_counted_are_named_whole() -> None:
     assert existing_resources.uncounted(held(**machines)).uncounted == (machines["api_0"], machines["api_1"])
     assert existing_resources.uncounted(held(**machines, roll_call=counted)).uncounted == (machines["api_1"],)
     assert (
-        existing_resources.uncounted(held(api_0=machines["api_0"], roll_call=counted)) == existing_resources.Standing()
+        existing_resources.uncounted(held(api_0=machines["api_0"], roll_call=counted))
+        == existing_resources.ExistingReport()
     )
 
 
@@ -97,7 +98,7 @@ def test_machines_that_were_made_under_another_name_of_the_stack_are_known_and_t
     assert found.renamed == {"api-0"}
     (note,) = found.notes
     assert note.startswith("the machines api-0 were made by this stack as old: each is replaced by one of local")
-    assert existing_resources.renamed(held(api_1=made("1", "bbbbbb")), "local") == existing_resources.Standing()
+    assert existing_resources.renamed(held(api_1=made("1", "bbbbbb")), "local") == existing_resources.ExistingReport()
 
 
 class TestApex:
@@ -114,7 +115,7 @@ class TestApex:
         for record in (OURS, replace(OURS, comment="by hand"), replace(OURS, content="elsewhere.example")):
             assert (
                 existing_resources.apex(SITE, "local", [record], held(site_apex=outputs))
-                == existing_resources.Standing()
+                == existing_resources.ExistingReport()
             )
 
     def test_ours_that_was_made_again_by_hand_is_taken_over(self) -> None:
@@ -145,11 +146,11 @@ class TestApex:
     def test_other_types_do_not_matter_nor_anything_where_no_apex_is_kept(self) -> None:
         assert (
             existing_resources.apex(SITE, "local", [replace(OURS, type="MX"), replace(OURS, type="TXT")], EMPTY)
-            == existing_resources.Standing()
+            == existing_resources.ExistingReport()
         )
         assert (
             existing_resources.apex(replace(SITE, apex=False), "local", [replace(OURS, comment="")], EMPTY)
-            == existing_resources.Standing()
+            == existing_resources.ExistingReport()
         )
 
 
@@ -174,7 +175,7 @@ class TestDirectory:
         assert not found.faults
 
     def test_where_nothing_stands_nothing_is_said(self) -> None:
-        assert existing_resources.directory(DIRECTORY, "Z1", lambda _: {}, EMPTY) == existing_resources.Standing()
+        assert existing_resources.directory(DIRECTORY, "Z1", lambda _: {}, EMPTY) == existing_resources.ExistingReport()
 
     @pytest.mark.parametrize(
         "changed",
@@ -205,7 +206,7 @@ def test_a_zone_that_would_be_made_a_second_time_is_refused() -> None:
     found = existing_resources.zones("c1", "Z1", held(site_zone={}), ("scalability.expert", "unilans.net"))
     (fault,) = found.faults
     assert fault.startswith("rollcall:serviceDiscovery.create: the zone unilans.net is there already, as Z1")
-    assert existing_resources.zones(None, None, EMPTY, ("", "")) == existing_resources.Standing()
+    assert existing_resources.zones(None, None, EMPTY, ("", "")) == existing_resources.ExistingReport()
 
 
 def test_an_instance_without_our_generation_is_replaced_and_others_are_not() -> None:

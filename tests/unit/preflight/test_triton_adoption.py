@@ -12,7 +12,7 @@ from components.config.models import FleetSettings
 from components.config.reader import read
 from components.joyent.session import Session
 from components.preflight.quotas import Found
-from components.preflight.triton_adoption import Adopter, look
+from components.preflight.triton_adoption import Adopter, compare
 from tests.unit.joyent.fake import FakeCloud
 from tests.unit.joyent.test_machine import Engine, settle
 
@@ -43,7 +43,7 @@ def there(cloud: FakeCloud, **changed: Any) -> str:
 
 def told(cloud: FakeCloud, settings: FleetSettings) -> Found:
     session: Session = cloud.session()
-    return look(settings, BY, session.api.list_machines(), session.catalogue)
+    return compare(settings, BY, session.api.list_machines(), session.catalogue)
 
 
 @pytest.mark.parametrize("by", ["id", "name"])

@@ -85,7 +85,7 @@ class World:
         self.entries_.append(DnsRecord(key=PLACE, value=seen.addresses[0], owner=owner, id=f"z/{instance}"))
 
     # What Registries offers
-    def entries(self) -> tuple[DnsRecord, ...]:
+    def dns_records(self) -> tuple[DnsRecord, ...]:
         self.looks += 1
         return tuple(self.entries_)
 
@@ -115,7 +115,7 @@ class World:
     def still_answered(self, entries: Iterable[DnsRecord]) -> list[DnsRecord]:
         return [each for each in entries if self.now < self.answered_until.get(each.value, 0)]
 
-    def seen(self, stack: str) -> tuple[Instance, ...]:
+    def instances(self, stack: str) -> tuple[Instance, ...]:
         return tuple(each for each in self.seen_.values() if self.stacks.get(each.instance, "local") == stack)
 
     def unproven(self, stack: str, machines: Sequence[Instance]) -> dict[str, str]:
@@ -142,7 +142,7 @@ class World:
 
     def drain(self, stack: str, members: Sequence[Member]) -> None:
         for member in members:
-            if member.instance in {each.instance for each in self.seen(member.stack or stack)}:
+            if member.instance in {each.instance for each in self.instances(member.stack or stack)}:
                 self.drained.append(member.instance)
                 self.seen_[member.instance] = replace(self.seen_[member.instance], drained=True)
 
@@ -212,7 +212,7 @@ def test_create_returns_when_every_machine_answers(world: World) -> None:
     members = [world.machine(0), world.machine(1, registered=False)]
     made = RollCallProvider().create(props(members))
     assert made.id == "local/web"
-    assert len(world.entries()) == 2
+    assert len(world.dns_records()) == 2
     assert any("web-1" in line for line in world.said)
 
 
@@ -255,7 +255,7 @@ def test_a_machine_that_never_answers_fails_the_call_by_name_and_state(world: Wo
     members = [world.machine(0), world.machine(1, running=False, registered=False)]
     with pytest.raises(RollCallError, match=r"web-1 \(i-00000000000000001\).*stopped"):
         RollCallProvider().create(props(members))
-    assert len(world.entries()) == 1
+    assert len(world.dns_records()) == 1
 
 
 def test_a_fleet_that_registers_slowly_may_take_longer_than_the_time_out(world: World) -> None:
@@ -310,7 +310,7 @@ def test_read_shows_drift_in_its_inputs_and_preview_sees_a_difference(world: Wor
     state = props(members)
     clean = RollCallProvider().read("local/web", dict(state))
     assert clean.inputs is not None and not RollCallProvider().diff("", clean.inputs, state).changes
-    world.remove([world.entries()[1]])
+    world.remove([world.dns_records()[1]])
     another_run()
     drifted = RollCallProvider().read("local/web", dict(state))
     assert drifted.inputs is not None and "web-1" in drifted.inputs["missing"][0]
@@ -321,7 +321,7 @@ def test_a_leaver_is_drained_and_lingers_one_ttl_after_its_entry_is_gone(world: 
     members = [world.machine(0), world.machine(1)]
     RollCallProvider().update("", props(members), props(members[:1]))
     assert world.seen_[members[1]["instance"]].drained and not world.seen_[members[0]["instance"]].drained
-    assert [entry.value for entry in world.entries()] == ["198.51.100.10"]
+    assert [entry.value for entry in world.dns_records()] == ["198.51.100.10"]
     assert world.removed == [], "a machine that runs removes its own entry"
     assert 30 in world.slept
 
@@ -329,7 +329,7 @@ def test_a_leaver_is_drained_and_lingers_one_ttl_after_its_entry_is_gone(world: 
 def test_a_fleet_that_leaves_whole_waits_for_nobody(world: World) -> None:
     members = [world.machine(0), world.machine(1)]
     RollCallProvider().delete("", props(members))
-    assert world.entries() == ()
+    assert world.dns_records() == ()
     assert max(world.slept) <= draining.POLL_S
 
 
@@ -340,7 +340,7 @@ def test_a_fleet_that_leaves_whole_serves_on_while_the_name_has_others(world: Wo
     world.entries_.append(DnsRecord(key=PLACE, value="203.0.113.9", owner=other, id="z/other"))
     RollCallProvider().delete("", props(members))
     assert 30 <= world.now < 30 + 3 * draining.CHECK_EVERY_S
-    assert [each.owner for each in world.entries()] == [other]
+    assert [each.owner for each in world.dns_records()] == [other]
 
 
 @pytest.mark.parametrize("owner", [None, Owner("prod", "web", "0", "cccccc", "i-0ccc")])
@@ -359,7 +359,7 @@ def test_in_destroy_a_fleet_waits_no_longer_than_the_others_stand(world: World) 
         addresses=("203.0.113.9",), state="running",
     )  # fmt: skip
     RollCallProvider().delete("", props(members))
-    assert world.now < 10 and world.entries() == ()
+    assert world.now < 10 and world.dns_records() == ()
 
 
 def test_leavers_come_back_when_those_that_stay_fail_meanwhile(world: World) -> None:
@@ -378,7 +378,7 @@ def test_leavers_come_back_when_those_that_stay_fail_meanwhile(world: World) -> 
         RollCallProvider().update("", props(members), props(members[:1]))
     assert not world.seen_[members[1]["instance"]].drained
     sleep(1)
-    assert [entry.value for entry in world.entries()] == ["198.51.100.11"]
+    assert [entry.value for entry in world.dns_records()] == ["198.51.100.11"]
 
 
 def test_a_leaver_lingers_from_when_no_name_server_answers_with_it(world: World) -> None:
@@ -437,11 +437,11 @@ def test_a_roll_call_that_is_itself_replaced_sees_nobody_off(world: World) -> No
     members = [world.machine(0), world.machine(1)]
     RollCallProvider().create(props(members[:1]))
     RollCallProvider().delete("", props(members))
-    assert [each.value for each in world.entries()] == ["198.51.100.10"]
+    assert [each.value for each in world.dns_records()] == ["198.51.100.10"]
     assert world.stopped == [members[1]["instance"]], "who has no successor goes"
     another_run()
     RollCallProvider().delete("", props(members[:1]))
-    assert world.entries() == () and members[0]["instance"] in world.stopped
+    assert world.dns_records() == () and members[0]["instance"] in world.stopped
 
 
 class TestSeenOff:
@@ -570,7 +570,7 @@ class TestJoinsNoMore:
         return entry
 
     def at_old(self, world: World) -> list[DnsRecord]:
-        return [each for each in world.entries() if each.key == self.OLD]
+        return [each for each in world.dns_records() if each.key == self.OLD]
 
     def test_who_does_not_leave_is_taken_out(self, world: World) -> None:
         members = [world.machine(0), world.machine(1)]
@@ -646,7 +646,7 @@ def test_nobody_leaves_before_the_successor_answers(world: World) -> None:
     with pytest.raises(RollCallError):
         RollCallProvider().update("", props([old]), props([{**new, "machine": "1"}]))
     assert not world.seen_[old["instance"]].drained
-    assert len(world.entries()) == 1
+    assert len(world.dns_records()) == 1
 
 
 def test_a_left_over_entry_without_a_machine_is_removed_and_a_foreign_one_kept(world: World) -> None:
@@ -660,7 +660,7 @@ def test_a_left_over_entry_without_a_machine_is_removed_and_a_foreign_one_kept(w
     foreign = DnsRecord(key=PLACE, value="192.0.2.1", owner=None, id="z/foreign")
     world.entries_ += [ghost, foreign]
     made = RollCallProvider().create(props(members))
-    assert world.removed == [ghost] and foreign in world.entries()
+    assert world.removed == [ghost] and foreign in world.dns_records()
     assert made.outs is not None and made.outs["acknowledged"] == [
         {"name": HOST, "type": "A", "value": "192.0.2.1", "stack": ""}
     ]
@@ -685,7 +685,7 @@ def test_a_machine_in_no_state_is_shown_by_a_refresh_and_leaves_before_it_is_end
     assert found == [f"{orphan['instance']} (running) is tagged web-5"]
     RollCallProvider().update("", props(members), props(members))
     assert world.ended == [orphan["instance"]]
-    assert [entry.value for entry in world.entries()] == [f"198.51.100.1{each}" for each in range(4)]
+    assert [entry.value for entry in world.dns_records()] == [f"198.51.100.1{each}" for each in range(4)]
     assert world.removed == []
 
 
@@ -831,7 +831,7 @@ def test_a_fleet_that_is_given_up_serves_until_its_own_roll_call_goes(world: Wor
     world.entries_.append(entry)
     before = props(members, fleets=["old", "web"], peers=["old", "web"])
     RollCallProvider().update("", before, props(members, peers=["web"]))
-    assert entry in world.entries() and world.removed == []
+    assert entry in world.dns_records() and world.removed == []
 
 
 @pytest.mark.parametrize("count", [1, 12])
@@ -845,7 +845,7 @@ def test_a_fleet_with_another_name_in_the_same_up_leaves_its_predecessor_alone(w
     standing = list(world.entries_)
     members = [world.machine(0)]
     RollCallProvider().create(props(members, given_up=["old"]))
-    assert world.ended == [] and world.removed == [] and {*standing} <= {*world.entries()}
+    assert world.ended == [] and world.removed == [] and {*standing} <= {*world.dns_records()}
     assert not any(world.seen_[each["instance"]].drained for each in old)
 
 
@@ -908,7 +908,7 @@ def test_a_deregistration_waits_for_its_machine_and_removes_its_generation_only(
     world.machine(0, generation="aaaaaa", running=False)
     successor = world.machine(1, generation="bbbbbb")
     DeregistrationProvider().delete("", ASKED)
-    assert [entry.owner.instance for entry in world.entries() if entry.owner] == [successor["instance"]]
+    assert [entry.owner.instance for entry in world.dns_records() if entry.owner] == [successor["instance"]]
     assert world.unchallenged == []
 
 
@@ -943,8 +943,8 @@ def test_what_somebody_else_removed_meanwhile_is_not_removed_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.machine(0, generation="aaaaaa", running=False)
-    answers = iter([world.entries(), ()])
-    monkeypatch.setattr(world, "entries", lambda: next(answers))
+    answers = iter([world.dns_records(), ()])
+    monkeypatch.setattr(world, "dns_records", lambda: next(answers))
     DeregistrationProvider().delete("", ASKED)
     assert world.removed == []
 
@@ -996,7 +996,7 @@ def test_a_deregistration_of_a_machine_that_still_runs_fails_and_removes_nothing
     world.machine(0, generation="aaaaaa")
     with pytest.raises(RollCallError, match="still runs"):
         DeregistrationProvider().delete("", ASKED)
-    assert len(world.entries()) == 1
+    assert len(world.dns_records()) == 1
 
 
 def test_generations_are_new_at_each_create() -> None:

@@ -132,7 +132,7 @@ def test_what_one_look_could_not_tell_it_tells_nobody() -> None:
     class Down:
         asked = 0
 
-        def entries(self) -> None:
+        def dns_records(self) -> None:
             self.asked += 1
             time.sleep(0.05)
             raise TransientError("reason=unreachable api=route53")

@@ -155,10 +155,10 @@ WAITING = snapshot(RECORDS[:3], THERE)
 
 
 def test_progress_is_said_once_and_steps_are_asked_for_every_few_seconds() -> None:
-    assert START.asks_steps(0)
+    assert START.wants_steps(0)
     progress, reports = after_actions(CALL, START, WAITING, now=0, steps={MEMBERS[3].instance: "booting"})
     assert reports == (Say(f"web: 3 of 4 answer; waiting for web-3 ({MEMBERS[3].instance}): running, booting"),)
-    assert not progress.asks_steps(STEPS_EVERY_S - 1) and progress.asks_steps(STEPS_EVERY_S)
+    assert not progress.wants_steps(STEPS_EVERY_S - 1) and progress.wants_steps(STEPS_EVERY_S)
     assert after_actions(CALL, progress, WAITING, now=4, steps={MEMBERS[3].instance: "booting"})[1] == ()
 
 

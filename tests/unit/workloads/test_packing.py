@@ -124,10 +124,10 @@ def test_too_much_is_refused_with_what_to_do(folder: Path, monkeypatch: pytest.M
 
 
 def test_who_unpacks_takes_what_was_packed() -> None:
-    assert (workloads.PACKED_LIMIT, workloads.UNPACKED_LIMIT, workloads.MOST_ENTRIES, workloads.DEFINITION) == (
+    assert (workloads.PACKED_LIMIT, workloads.UNPACKED_LIMIT, workloads.MOST_MEMBERS, workloads.DEFINITION) == (
         packing.PACKED_LIMIT,
         packing.UNPACKED_LIMIT,
-        packing.MOST_ENTRIES,
+        packing.MOST_MEMBERS,
         packing.DEFINITION,
     )
 
