@@ -106,7 +106,7 @@ def real() -> Row:
         def join(index: int) -> None:
             owner = Owner("local", "api", str(index), f"{index:06x}", f"i-{index:017x}")
             store = Route53Store(zone, cloud.route53())
-            registry = Route53Registry(told, store, dice=random.Random(index), look=look)  # noqa: S311
+            registry = Route53Registry(told, store, dice=random.Random(index), lookup=look)  # noqa: S311
             retried(lambda: registry.join(owner, f"198.18.0.{index}"), 300)
 
         threads = [threading.Thread(target=join, args=(index,)) for index in range(REAL)]

@@ -30,7 +30,7 @@ from typing import IO
 from urllib.parse import quote, urlsplit
 
 RELEASE, STORE = "rollcall-release", "rollcall-store"
-MARK = "\n#FILES\n"
+PLACEHOLDER = "\n#FILES\n"
 PACKED_LIMIT, TAR_LIMIT = 4 << 20, 16 << 20
 CONNECT_TIMEOUT_S, FETCH_LIMIT_S, METADATA_TIMEOUT_S = 10.0, 60.0, 3.0
 # https://docs.aws.amazon.com/sdkref/latest/guide/feature-imds-credentials.html , feature-ss-endpoints.html
@@ -71,7 +71,7 @@ def main(script: str, root: str) -> int:
 
 def source_of(script: str) -> Carried | Ec2:
     """Return the source of releases: the end of the machine's boot script, or the store of its cloud."""
-    carried = Path(script).read_text().rpartition(MARK)[2].split()
+    carried = Path(script).read_text().rpartition(PLACEHOLDER)[2].split()
     return Carried(carried) if len(carried) > 1 else Ec2()
 
 
@@ -235,14 +235,14 @@ def contents(tar: bytes) -> dict[str, bytes]:
     """
     found: dict[str, bytes] = {}
     with tarfile.open(fileobj=io.BytesIO(tar), mode="r:") as archive:
-        for entry in archive:
-            if not entry.isreg():
-                raise ReleaseError(f"reason=unsafe-release entry={entry.name!r} said='it is no plain file'")
-            parts = entry.name.split("/")
-            if entry.name in found or any(part in ("", ".", "..") for part in parts) or "\0" in entry.name:
-                raise ReleaseError(f"reason=unsafe-release entry={entry.name!r} said='its path leads elsewhere'")
-            file = archive.extractfile(entry)
-            found[entry.name] = file.read() if file else b""
+        for member in archive:
+            if not member.isreg():
+                raise ReleaseError(f"reason=unsafe-release member={member.name!r} said='it is no plain file'")
+            parts = member.name.split("/")
+            if member.name in found or any(part in ("", ".", "..") for part in parts) or "\0" in member.name:
+                raise ReleaseError(f"reason=unsafe-release member={member.name!r} said='its path leads elsewhere'")
+            file = archive.extractfile(member)
+            found[member.name] = file.read() if file else b""
     if not found:
         raise ReleaseError("reason=unsafe-release said='it holds nothing'")
     return found

@@ -126,13 +126,13 @@ def test_a_silent_one_is_not_waited_for_at_every_look(network: Network, monkeypa
     monkeypatch.setenv("ROLLCALL_DNS", f"{network.name_server()},{silent}")
     view = ZoneView(ZONE, clock=lambda: now[0])
     asked: list[Server] = []
-    ask = resolving._ask
+    ask = resolving._query
 
     def counted(server: Server, *rest: str, recursive: bool) -> resolving.Reply:
         asked.append(server)
         return ask(server, *rest, recursive=recursive)
 
-    monkeypatch.setattr(resolving, "_ask", counted)
+    monkeypatch.setattr(resolving, "_query", counted)
     for _ in range(3):
         assert view.all_of(HOST, "A") == OURS
     assert asked.count(silent) == 1 and view.notes

@@ -136,7 +136,7 @@ class TestRefusals:
         update = client.message()
         update.add(dns.name.from_text(f"a.{ZONE}"), 60, "A", A1)
         for act in (client.sets, lambda: client.send(update)):
-            with pytest.raises(FatalError, match=r"code=(REFUSED|NOTAUTH|BADKEY) look="):
+            with pytest.raises(FatalError, match=r"code=(REFUSED|NOTAUTH|BADKEY) check="):
                 act()
 
     def test_a_machine_s_key_may_not_change_static_records(self, server: DynamicServer) -> None:

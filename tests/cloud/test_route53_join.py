@@ -73,7 +73,7 @@ def test_threads_that_join_and_leave_at_once_lose_nobody(shared: Cloud, told: Ro
         try:
             store = Route53Store(told.zone, shared.route53())
             look = lambda _: frozenset(targets(shared, told))  # noqa: E731
-            registry = Route53Registry(told, store, pause=pause, dice=random.Random(index), look=look)  # noqa: S311
+            registry = Route53Registry(told, store, pause=pause, dice=random.Random(index), lookup=look)  # noqa: S311
             retried(lambda: registry.join(owner(index), f"198.18.0.{index}"), 300, pause)
             if index % 3 == 0:
                 retried(lambda: registry.leave(owner(index)), 300, pause)

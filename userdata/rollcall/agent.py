@@ -50,7 +50,7 @@ LONGEST = 30.0
 # No activity waits longer than this for its next try, whatever an API asks for (docs/agents.md).
 MAX_WAIT_S = LONGEST * PATIENCE
 WATCH = 7.0
-ASK_SYSTEMD_S = 5.0
+SYSTEMD_TIMEOUT_S = 5.0
 UNHEALTHY, STAYS = "workload unhealthy", "kept although unhealthy"
 # The status shows this after `rollcall leave`, until `rollcall join` is run.
 LEFT_BY_HAND = "reason=left-by-hand fix='rollcall join'"
@@ -69,7 +69,7 @@ log = logging.getLogger("rollcall")
 class Membership:
     """One record set that the machine joins, and the progress of the join."""
 
-    told: Join
+    join: Join
     registry: Registry
     health: Health
     joined: bool = False
@@ -92,7 +92,7 @@ class Membership:
     silent: dict[str, float] = field(default_factory=dict)
     # For so many seconds the agent ignores the answers of DNS, because the API gave other ones.
     late: float = 0.0
-    next_look: float = 0.0
+    next_lookup: float = 0.0
     next_confirm: float = 0.0
     next_watch: float = 0.0
     next_answer: float = 0.0
@@ -124,7 +124,7 @@ class Agent:
     """Register this machine, watch the other members, and leave.
 
     The agent writes its status to `status_file`. `look_up` resolves a host to its addresses and a service's name to its targets (None: no
-    answer). `told` replaces the joins in the machine's settings.
+    answer). `joins` replaces the joins in the machine's settings.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class Agent:
         clock: Callable[[], float] = time.monotonic,
         look_up: Callable[[str], frozenset[str] | None] | None = None,
         registry_of: Callable[[Join, Callable[[str], str]], Registry] | None = None,
-        told: tuple[Join, ...] | None = None,
+        joins: tuple[Join, ...] | None = None,
         reach: Callable[[str, Join], bool] | None = None,
         answers: Answers | None = None,
         ttls: Callable[[str, str, str, Collection[str]], set[float] | None] | None = None,
@@ -152,8 +152,8 @@ class Agent:
         self._ttls = ttls or (None if look_up else self._answers.ttls)
         self._noted: set[str] = set()
         self._labels = labels or KeptLabels()
-        self._registry_of = registry_of or (lambda told, secret: make_registry(told, secret, self._labels))
-        self._told = told
+        self._registry_of = registry_of or (lambda join, secret: make_registry(join, secret, self._labels))
+        self._joins = joins
         self._reach = reach
         self._settings: MachineSettings | None = None
         self._owner: Owner | None = None
@@ -237,7 +237,7 @@ class Agent:
     def cached_s(self) -> float:
         """Seconds for which resolvers may still lead callers to this machine after it leaves, or after it has just left."""
         led_here = (each for each in (*self.memberships, *self._dropped) if each.joined or each.just_left)
-        return max((each.told.cached_s for each in led_here), default=0.0)
+        return max((each.join.cached_s for each in led_here), default=0.0)
 
     @property
     def left_hosts(self) -> frozenset[str]:
@@ -317,23 +317,23 @@ class Agent:
 
     def _take(self, settings: MachineSettings) -> None:
         """Take new settings: keep the progress of an unchanged membership, and leave those that the settings no longer contain."""
-        before = {repr(each.told.without_floors()): each for each in self.memberships}
+        before = {repr(each.join.without_floors()): each for each in self.memberships}
         after = []
-        for told in settings.joins if self._told is None else self._told:
-            known = before.pop(repr(told.without_floors()), None)
-            after.append(known or self._membership(told))
-            after[-1].told = told
+        for join in settings.joins if self._joins is None else self._joins:
+            known = before.pop(repr(join.without_floors()), None)
+            after.append(known or self._membership(join))
+            after[-1].join = join
         # A membership with a changed setting joins in place, as soon as its health check succeeds. The check may have changed too.
         olds, self._dropped, self.memberships = (*before.values(), *self._dropped), [], after
         for old in olds:
-            successor = next((each for each in after if each.told.same_place(old.told)), None)
+            successor = next((each for each in after if each.join.same_record_sets(old.join)), None)
             if successor is None:
                 self._dropped.append(old)
             else:
                 successor.left_hosts, successor.unanswered_since = successor.left_hosts | old.left_hosts, None
 
-    def _membership(self, told: Join) -> Membership:
-        made = Membership(told, self._registry_of(told, self._secret), health_of(told))
+    def _membership(self, join: Join) -> Membership:
+        made = Membership(join, self._registry_of(join, self._secret), health_of(join))
         made.registry.lives = lambda address, patient: self._lives(made, address, patient)
         return made
 
@@ -343,10 +343,10 @@ class Agent:
         An address that we had is ours. Silence may be caused by a blocked path. But another member would write its own mark within
         seconds, so silence counts after `MARK_SETTLES_S`.
         """
-        told, now = membership.told, self._clock()
+        join, now = membership.join, self._clock()
         if address in membership.had:
             return False
-        if self._reach(address, told) if self._reach else self._probe(address, "", told) is not False:
+        if self._reach(address, join) if self._reach else self._probe(address, "", join) is not False:
             membership.silent.pop(address, None)
             return True
         first = membership.silent.setdefault(address, now)
@@ -394,18 +394,18 @@ class Agent:
     def _leave_unhealthy(self, membership: Membership) -> None:
         assert self._owner is not None
         now, registry, was_kept = self._clock(), membership.registry, bool(membership.kept)
-        membership.kept = registry.leave_unhealthy(self._owner, membership.told.floors, *self._own(membership))
+        membership.kept = registry.leave_unhealthy(self._owner, membership.join.floors, *self._own(membership))
         self._keep_hosts(membership)
         if not membership.kept:
             if membership.joined:
-                log.info("left: %s reason=unhealthy", describe(membership.told))
+                log.info("left: %s reason=unhealthy", describe(membership.join))
             membership.joined, membership.marked, membership.next_confirm = False, False, now + CONFIRM
             self._note(UNHEALTHY if not self._kept() else self.status.step, membership.health.why)
             return
         membership.joined, membership.marked = True, True
         membership.next_try = now + self._until_next_try(membership)
         if not was_kept:
-            membership.addresses = membership.addresses or self._wanted(membership.told)
+            membership.addresses = membership.addresses or self._wanted(membership.join)
         self._note(STAYS, f"{membership.health.why}; {membership.kept}")
 
     def _until_next_try(self, membership: Membership) -> float:
@@ -415,8 +415,8 @@ class Agent:
         """
         if AT_ONCE in membership.kept:
             return random.uniform(0, 3 * TICK)  # noqa: S311
-        told, fewest = membership.told, min(membership.told.floors.values())
-        if told.CONFIRMED_BY_DNS and membership.others < fewest:
+        join, fewest = membership.join, min(membership.join.floors.values())
+        if join.CONFIRMED_BY_DNS and membership.others < fewest:
             return LONGEST
         return max(WATCH, EACH_MEMBER * membership.registry.size)
 
@@ -426,49 +426,49 @@ class Agent:
 
     def _due(self, membership: Membership) -> bool:
         """Return whether to join now: when not joined, at a new address, when DNS answers without us, and from time to time."""
-        changed = not membership.joined or membership.addresses != self._wanted(membership.told)
+        changed = not membership.joined or membership.addresses != self._wanted(membership.join)
         changed |= membership.marked != bool(membership.kept)
         return changed or membership.vanished or self._clock() >= membership.next_confirm
 
-    def _wanted(self, told: Join) -> tuple[str, ...]:
+    def _wanted(self, join: Join) -> tuple[str, ...]:
         """Return the first address of each family if the settings ask for IPv6, otherwise one address only."""
         first = {":" in each: each for each in reversed(self._addresses)}
         found = tuple(first[family] for family in sorted(first))
-        return found if told.ipv6 else found[:1]
+        return found if join.ipv6 else found[:1]
 
     def _own(self, membership: Membership) -> tuple[str, ...]:
         """Return the addresses that this machine has now. The records at them are its own, even with the mark of another member."""
         return self._addresses or membership.addresses
 
-    def _entry(self, membership: Membership) -> tuple[str, tuple[str, ...]]:
+    def _own_record(self, membership: Membership) -> tuple[str, tuple[str, ...]]:
         """Return the name of the record set of a membership, and this machine's answers in it."""
-        told = membership.told
-        return told.name, (self._host(told),) if told.HAS_HOSTS else membership.addresses
+        join = membership.join
+        return join.name, (self._host(join),) if join.HAS_HOSTS else membership.addresses
 
-    def _host(self, told: Join) -> str:
+    def _host(self, join: Join) -> str:
         """Return the name of this machine's host."""
         assert self._owner is not None
-        return host_name(self._labels.of(self._owner, told.domain), told.domain)
+        return host_name(self._labels.of(self._owner, join.domain), join.domain)
 
     def _join(self, membership: Membership) -> None:
         assert self._owner is not None
-        addresses = self._wanted(membership.told)
+        addresses = self._wanted(membership.join)
         if not addresses:
             raise TransientError("reason=no-public-address where=instance-metadata")
         try:
             changed = membership.registry.join(self._owner, *addresses, kept=bool(membership.kept))
         finally:
             # The next call does not find the hosts of former registrations again.
-            self._keep_hosts(membership, *self._entry(membership)[1])
+            self._keep_hosts(membership, *self._own_record(membership)[1])
         membership.marked = bool(membership.kept)
         now = self._clock()
         if changed or not membership.joined:
-            log.info("registered: %s address=%s", describe(membership.told), ",".join(addresses))
+            log.info("registered: %s address=%s", describe(membership.join), ",".join(addresses))
         # The API has the record and DNS does not: DNS is late. To ask the API again soon would not help.
         late = membership.vanished and not changed
-        first = membership.told.PROPAGATION_S if changed else 0.0
+        first = membership.join.PROPAGATION_S if changed else 0.0
         membership.late = min(max(2 * membership.late, FIRST_LATE_S), CONFIRM / 2) if late else first
-        membership.next_look = now + membership.late
+        membership.next_lookup = now + membership.late
         membership.joined, membership.addresses, membership.vanished = True, addresses, False
         membership.had.update(addresses)
         membership.next_confirm = now + _confirm_after(membership) * random.uniform(0.8, 1.2)  # noqa: S311
@@ -487,7 +487,7 @@ class Agent:
             membership.just_left = changed or membership.joined
             self._keep_hosts(membership)
             if changed:
-                log.info("left: %s", describe(membership.told))
+                log.info("left: %s", describe(membership.join))
         if self._owner is not None and membership.monitor is not None:
             membership.monitor.end(self._owner)
         membership.joined, membership.next_confirm = False, self._clock() + CONFIRM
@@ -510,8 +510,8 @@ class Agent:
 
     def _release(self, membership: Membership) -> None:
         """Remove hosts that have left, after no name server has answered with them for as long as a cache may keep that answer."""
-        left, told = membership.left_hosts, membership.told
-        if left & {*(self._ask_dns(told.name, told) or ())}:
+        left, join = membership.left_hosts, membership.join
+        if left & {*(self._any_answer(join.name, join) or ())}:
             membership.unanswered_since = None
         elif membership.unanswered_since is None:
             membership.unanswered_since = self._clock()
@@ -522,7 +522,7 @@ class Agent:
     def _is_forgotten(self, membership: Membership) -> bool:
         """Return whether all cached answers that lead to the hosts that have left have expired."""
         since = membership.unanswered_since
-        return since is not None and self._clock() >= since + membership.told.cached_s
+        return since is not None and self._clock() >= since + membership.join.cached_s
 
     def _remove_hosts(self, membership: Membership) -> None:
         assert self._owner is not None
@@ -572,45 +572,47 @@ class Agent:
     def _watch(self, membership: Membership) -> None:
         """Check that DNS has this machine, and watch the two members that follow it in the record set."""
         assert self._owner is not None
-        told, registry, monitor = membership.told, membership.registry, self._monitor(membership)
-        name, mine = self._entry(membership)
+        join, registry, monitor = membership.join, membership.registry, self._monitor(membership)
+        name, mine = self._own_record(membership)
         # A proxied name answers with the edge's addresses. The API's last list has those of the machines.
-        hidden = told.hides_members
-        answered = registry.members if hidden else self._ask_dns(name, told)
+        hidden = join.hides_members
+        answered = registry.members if hidden else self._any_answer(name, join)
         differs = answered is not None and not hidden and (not {*mine} <= {*answered} or self._is_changed(membership))
-        differs = differs or self._is_at_former_name(told)
-        membership.vanished = differs and self._clock() >= membership.next_look
+        differs = differs or self._is_at_former_name(join)
+        membership.vanished = differs and self._clock() >= membership.next_lookup
         membership.late = membership.late if differs else 0.0
         monitor.compare(name, answered, mine)
         membership.others = len({*(answered or ())} - {*mine})
         if answered is not None:
             monitor.watch(self._owner, answered, mine)
 
-    def _is_at_former_name(self, told: Join) -> bool:
+    def _is_at_former_name(self, join: Join) -> bool:
         """Return whether DNS has this machine at the service's name although its incarnation no longer owns that name.
 
         Machines that still have the earlier settings may have written all members there.
         """
-        if not isinstance(told, ServiceJoin):
+        if not isinstance(join, ServiceJoin):
             return False
-        places = {(each.told.name, each.told.srv) for each in self.memberships if isinstance(each.told, ServiceJoin)}
-        others = {name.partition(".")[2] for name, srv in places if srv == "service"}
-        former = [name for name, on in srv_names(told).items() if not on and name not in others]
-        return any(self._host(told) in (self._ask_dns(name, told) or ()) for name in former)
+        joined_names = {
+            (each.join.name, each.join.srv) for each in self.memberships if isinstance(each.join, ServiceJoin)
+        }
+        others = {name.partition(".")[2] for name, srv in joined_names if srv == "service"}
+        former = [name for name, on in srv_names(join).items() if not on and name not in others]
+        return any(self._host(join) in (self._any_answer(name, join) or ()) for name in former)
 
     def _is_changed(self, membership: Membership) -> bool:
         """Return whether a record of a service's member differs in DNS from what the member wrote.
 
         For a site only the API shows all of a record, so the answer is False.
         """
-        told = membership.told
-        if not isinstance(told, ServiceJoin) or self._ttls is None or self._owner is None:
+        join = membership.join
+        if not isinstance(join, ServiceJoin) or self._ttls is None or self._owner is None:
             return False
-        joins = (each.told for each in self.memberships)
-        host_ttl = min(each.ttl for each in joins if each.HAS_HOSTS and each.domain == told.domain)
-        own = own_records(told, self._owner, membership.addresses, membership.marked, host_ttl, self._host(told))
+        joins = (each.join for each in self.memberships)
+        host_ttl = min(each.ttl for each in joins if each.HAS_HOSTS and each.domain == join.domain)
+        own = own_records(join, self._owner, membership.addresses, membership.marked, host_ttl, self._host(join))
         for each in own:
-            ttls = self._ttls(each.name, told.domain, each.type, each.values)
+            ttls = self._ttls(each.name, join.domain, each.type, each.values)
             if ttls is None or float(each.ttl) in ttls:
                 continue
             # All members see a changed TTL of their record set, and one member is enough to correct it.
@@ -619,18 +621,18 @@ class Agent:
             return True
         return False
 
-    def _ask_dns(self, name: str, told: Join) -> frozenset[str] | None:
+    def _any_answer(self, name: str, join: Join) -> frozenset[str] | None:
         """Return what any of the name servers answers."""
-        return self._look_up(name) if self._look_up else self._answers.any_of(name, told.domain, ipv6=told.ipv6)
+        return self._look_up(name) if self._look_up else self._answers.any_of(name, join.domain, ipv6=join.ipv6)
 
     def _monitor(self, membership: Membership) -> CrashMonitor:
-        told = membership.told
+        join = membership.join
         membership.monitor = membership.monitor or CrashMonitor(
-            told,
+            join,
             membership.registry,
-            look_up=lambda name: self._ask_dns(name, told),
-            everywhere=lambda name: self._look_up(name) if self._look_up else self._answers.all_of(name, told.domain),
-            reach=lambda key, generation: self._reach(key, told) if self._reach else self._probe(key, generation, told),
+            look_up=lambda name: self._any_answer(name, join),
+            everywhere=lambda name: self._look_up(name) if self._look_up else self._answers.all_of(name, join.domain),
+            reach=lambda key, generation: self._reach(key, join) if self._reach else self._probe(key, generation, join),
             clock=self._clock,
             doubt=self._reread_probe_key,
         )
@@ -648,16 +650,16 @@ class Agent:
             log.warning("%s", note)
         self._noted = notes
 
-    def _probe(self, key: str, generation: str, told: Join) -> bool | None:
+    def _probe(self, key: str, generation: str, join: Join) -> bool | None:
         """Return whether the member `generation` at an answer of DNS runs; None if this machine cannot ask it."""
         secret = self._load_probe_key()
-        if not told.is_member(key):
+        if not join.is_member(key):
             # Rollcall did not write this value of the record set.
             return None
-        addresses = self._ask_dns(key, told) if told.HAS_HOSTS else frozenset({key})
+        addresses = self._any_answer(key, join) if join.HAS_HOSTS else frozenset({key})
         if not secret or addresses is None:
             return None
-        return probe.ask(subjects_at(told, sorted(addresses), generation), secret)
+        return probe.ask(subjects_at(join, sorted(addresses), generation), secret)
 
     def probe_key(self) -> str:
         """Return the key of signed probes; empty until it is read."""
@@ -675,19 +677,19 @@ class Agent:
     def _reread_probe_key(self) -> None:
         """Read the key again, because it may have been rotated."""
         self._next_probe_key = self._clock() + LONGEST
-        name, why = self._settings.probe if self._settings else "", ""
+        name, problem = self._settings.probe if self._settings else "", ""
         try:
             if name:
                 self._secrets[name] = self.cloud.secret(name)
             else:
-                why = f"no member is watched: {PROBE} is not set, which names the key of probes"
+                problem = f"no member is watched: {PROBE} is not set, which names the key of probes"
         except Exception as raised:  # noqa: BLE001 - a secret of any form
             fault = as_error(raised)
-            kept = "the key of probes of before is used" if name in self._secrets else "no member is watched"
-            why = f"{kept}: {fault}"
-        if why and why != self._unwatched:
-            log.warning("%s", why)
-        self._unwatched = why
+            consequence = "the key of probes of before is used" if name in self._secrets else "no member is watched"
+            problem = f"{consequence}: {fault}"
+        if problem and problem != self._unwatched:
+            log.warning("%s", problem)
+        self._unwatched = problem
 
     def generation(self) -> str:
         return self._owner.generation if self._owner else ""
@@ -699,7 +701,7 @@ class Agent:
         """
         found: list[Subject] = []
         for each in (*self.memberships, *self._dropped):
-            mine = subjects_at(each.told, self._addresses, self.generation())
+            mine = subjects_at(each.join, self._addresses, self.generation())
             found += [one for one in mine if one.generation or (each.joined and one.address in each.addresses)]
         return found
 
@@ -714,7 +716,7 @@ class Agent:
             fault, before = as_error(raised), membership.error
             tries.failed(fault, now)
             if str(fault) not in before:
-                log.warning("%s: %s", describe(membership.told), fault)
+                log.warning("%s: %s", describe(membership.join), fault)
             self._note(self.status.step, str(fault))
         else:
             tries.worked()
@@ -745,9 +747,9 @@ class Agent:
                 self.status = Status(step, error)
             self._waiting = waiting
             self._tell()
-            why = "; ".join(filter(None, (waiting, error)))
+            details = "; ".join(filter(None, (waiting, error)))
             try:
-                self.cloud.tell(f"{step}{': ' + why if why else ''}")
+                self.cloud.tell(f"{step}{': ' + details if details else ''}")
             except Exception as fault:  # noqa: BLE001 - the agent continues when it cannot report its status
                 log.debug("status not told: %s", as_error(fault))
 
@@ -757,7 +759,7 @@ class Agent:
         shown["secrets"] = self._waiting
         shown["memberships"] = [
             {
-                "join": describe(each.told),
+                "join": describe(each.join),
                 "joined": each.joined,
                 "healthy": bool(each.health.healthy),
                 **({"kept": each.kept} if each.kept else {}),
@@ -820,21 +822,21 @@ def system_is_stopping() -> bool:
     (https://www.freedesktop.org/software/systemd/man/latest/systemctl.html, is-system-running). If the answer is wrongly False,
     rollcall-leave.service leaves at the shutdown.
     """
-    return _systemd_says("is-system-running") == "stopping"
+    return _systemctl("is-system-running") == "stopping"
 
 
 def agent_is_running() -> bool:
     """Return whether systemd runs the agent on this machine."""
-    return _systemd_says("is-active", "rollcall") == "active"
+    return _systemctl("is-active", "rollcall") == "active"
 
 
-def _systemd_says(*asked: str) -> str:
+def _systemctl(*arguments: str) -> str:
     try:
-        words = ["systemctl", *asked]
-        said = subprocess.run(words, capture_output=True, text=True, timeout=ASK_SYSTEMD_S, check=False).stdout
+        words = ["systemctl", *arguments]
+        output = subprocess.run(words, capture_output=True, text=True, timeout=SYSTEMD_TIMEOUT_S, check=False).stdout
     except (OSError, ValueError, subprocess.SubprocessError):
         return ""
-    return said.strip()
+    return output.strip()
 
 
 class _Loop:
@@ -847,25 +849,31 @@ class _Loop:
         self._agent = agent
         self._edge_due = 0.0
         self._site: Join | None = None
-        self._door: socket.socket | None = None
-        self._door_due = 0.0
+        self._socket: socket.socket | None = None
+        self._socket_due = 0.0
         self._failed: dict[str, str] = {}
         self._keeper: threading.Thread | None = None
         self.wait = TICK / 4
 
     def turn(self) -> None:
-        for step in (self._agent.tick, self._refresh_edge, self._open_door, self._keep_secrets, self._tell_systemd):
+        for step in (
+            self._agent.tick,
+            self._refresh_edge,
+            self._open_probe_socket,
+            self._keep_secrets,
+            self._tell_systemd,
+        ):
             self._guard(step)
 
     def _guard(self, step: Callable[[], None]) -> None:
-        name, why = step.__name__.strip("_"), ""
+        name, problem = step.__name__.strip("_"), ""
         try:
             step()
         except Exception as fault:  # noqa: BLE001 - if the agent ended, this machine would watch no other
-            why = str(as_error(fault))
-        if why and why != self._failed.get(name):
-            log.error("step=%s %s", name, why)
-        self._failed[name] = why
+            problem = str(as_error(fault))
+        if problem and problem != self._failed.get(name):
+            log.error("step=%s %s", name, problem)
+        self._failed[name] = problem
 
     def _refresh_edge(self) -> None:
         agent = self._agent
@@ -877,9 +885,9 @@ class _Loop:
             if edge.refresh(agent.origin):
                 self._edge_due = time.monotonic() + EDGE_DAILY
 
-    def _open_door(self) -> None:
-        if self._door is None and self._agent.memberships and time.monotonic() >= self._door_due:
-            self._door, self._door_due = open_door(self._agent), time.monotonic() + LONGEST
+    def _open_probe_socket(self) -> None:
+        if self._socket is None and self._agent.memberships and time.monotonic() >= self._socket_due:
+            self._socket, self._socket_due = open_probe_socket(self._agent), time.monotonic() + LONGEST
 
     def _keep_secrets(self) -> None:
         if self._agent.secrets and not (self._keeper and self._keeper.is_alive()):
@@ -894,16 +902,16 @@ class _Loop:
             self.wait = TICK
 
 
-def open_door(agent: Agent) -> socket.socket | None:
+def open_probe_socket(agent: Agent) -> socket.socket | None:
     """Start to answer signed probes. If the port cannot be opened, the others challenge this machine through DNS."""
     try:
-        door = probe.door(any(each.told.ipv6 for each in agent.memberships))
+        listening = probe.listen(any(each.join.ipv6 for each in agent.memberships))
     except OSError as failed:
         log.warning("cannot open UDP %d, so no probe is answered: %s", probe.PORT, failed)
         return None
-    known = (agent.probe_key, agent.probed, agent.generation, door)
+    known = (agent.probe_key, agent.probed, agent.generation, listening)
     threading.Thread(target=probe.serve, args=known, daemon=True).start()
-    return door
+    return listening
 
 
 def keep_secrets(agent: Agent) -> None:
@@ -923,23 +931,23 @@ def keep_secrets(agent: Agent) -> None:
         time.sleep(LONGEST)
 
 
-def health_of(told: Join) -> Health:
-    checks = [check_of(each) for each in told.checks if each]
-    return Health(lambda: next((why for check in checks if (why := check())), ""), told.rise, told.fall)
+def health_of(join: Join) -> Health:
+    checks = [check_of(each) for each in join.checks if each]
+    return Health(lambda: next((why for check in checks if (why := check())), ""), join.rise, join.fall)
 
 
-def describe(told: Join) -> str:
-    return told.label
+def describe(join: Join) -> str:
+    return join.label
 
 
-def subjects_at(told: Join, addresses: Iterable[str], generation: str) -> list[Subject]:
+def subjects_at(join: Join, addresses: Iterable[str], generation: str) -> list[Subject]:
     """Return the subjects to ask a member of a record set about at its addresses.
 
     A host of a service belongs to one generation. At a site the record of any joined member is not a leftover record, even if its
     ownership mark names another generation.
     """
-    asked = [Subject(record_set=told.name, address=each, generation=generation) for each in addresses]
-    return [*asked, *(replace(each, generation="") for each in asked if generation and not told.HAS_HOSTS)]
+    subjects = [Subject(record_set=join.name, address=each, generation=generation) for each in addresses]
+    return [*subjects, *(replace(each, generation="") for each in subjects if generation and not join.HAS_HOSTS)]
 
 
 def notify(line: str) -> None:
@@ -956,4 +964,4 @@ def notify(line: str) -> None:
 
 def _confirm_after(membership: Membership) -> float:
     """Return after how many seconds to ask the API again whether the DNS record is still there."""
-    return CONFIRM if membership.told.CONFIRMED_BY_DNS else max(WATCH, EACH_MEMBER * membership.registry.size)
+    return CONFIRM if membership.join.CONFIRMED_BY_DNS else max(WATCH, EACH_MEMBER * membership.registry.size)

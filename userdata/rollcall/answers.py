@@ -70,11 +70,11 @@ def name_servers_answer(zone: str) -> Callable[[str], frozenset[str] | None]:
 
     view = ZoneView(zone)
 
-    def asked(name: str) -> frozenset[str] | None:
+    def query(name: str) -> frozenset[str] | None:
         votes = view.votes(name, "SRV", cached=False)
         return _shown(value for each in votes for value in each) if votes else None
 
-    return asked
+    return query
 
 
 def types_of(name: str, ipv6: bool = True) -> tuple[str, ...]:

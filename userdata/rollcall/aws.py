@@ -213,10 +213,10 @@ def refused_error(status: int, body: bytes) -> AwsRefusedError:
     code = message = ""
     with contextlib.suppress(AttributeError, TypeError, ValueError):
         if body.lstrip()[:1] == b"{":
-            said = json.loads(body)
+            reply = json.loads(body)
             # com.amazonaws.ssm#ParameterNotFound: https://smithy.io/2.0/aws/protocols/aws-json-1_1-protocol.html
-            code = str(said.get("__type") or "").rpartition("#")[2]
-            message = str(said.get("message") or said.get("Message") or "")
+            code = str(reply.get("__type") or "").rpartition("#")[2]
+            message = str(reply.get("message") or reply.get("Message") or "")
         else:
             root = parsed_xml(body)
             code = root.findtext(".//Code") or ""

@@ -42,16 +42,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _status()
     _log_to(LOG)
     try:
-        told = (parse_join(" ".join(chosen.membership)),) if getattr(chosen, "membership", ()) else None
+        joins = (parse_join(" ".join(chosen.membership)),) if getattr(chosen, "membership", ()) else None
         if getattr(chosen, "at_shutdown", False) and _has_left():
             return 0
-        return _do(chosen.command, told, lasting=not getattr(chosen, "at_shutdown", False))
+        return _do(chosen.command, joins, lasting=not getattr(chosen, "at_shutdown", False))
     except (RollcallError, ValueError) as fault:
         print(f"rollcall {chosen.command}: {fault} log={LOG}", file=sys.stderr)
         return 1
 
 
-def _do(command: str, told: tuple[Join, ...] | None, *, lasting: bool) -> int:
+def _do(command: str, joins: tuple[Join, ...] | None, *, lasting: bool) -> int:
     """Run a command. Return its exit code. `lasting`: the agent that runs at the same time does not undo it."""
     if command == "whoami":
         cloud = detect()
@@ -59,15 +59,15 @@ def _do(command: str, told: tuple[Join, ...] | None, *, lasting: bool) -> int:
         print(" ".join((cloud.name, instance, *MachineSettings.from_keys(cloud.keys(), instance).workloads)))
         return 0
     status_file = STATUS_FILE if command == "run" else STATUS_FILE.with_name(f"{command}.json")
-    agent = Agent(detect(), told=told, status_file=status_file, labels=KeptLabels(LABELS_FILE))
+    agent = Agent(detect(), joins=joins, status_file=status_file, labels=KeptLabels(LABELS_FILE))
     if command == "run":
         return run(agent)
     agent.settle()
-    if told is None and lasting:
+    if joins is None and lasting:
         # This comes before the records are removed: the agent would write them again.
         agent.stay_away(command == "leave")
     if command == "leave":
-        return 0 if agent.leave() and _remove_hosts(agent, lasting=lasting, agent_knows=told is None) else 1
+        return 0 if agent.leave() and _remove_hosts(agent, lasting=lasting, agent_knows=joins is None) else 1
     agent.tick()
     faults = [each.error or "reason=workload-unhealthy" for each in agent.memberships if not each.joined]
     for fault in faults:
@@ -95,8 +95,8 @@ def _resolve(words: list[str]) -> int:
 def _has_left() -> bool:
     """Return whether the agent's last status says that this machine and its hosts are out of DNS."""
     try:
-        said = json.loads(STATUS_FILE.read_text())
-        return bool(said["step"] == "left" and not any("hosts" in each for each in said.get("memberships", ())))
+        status = json.loads(STATUS_FILE.read_text())
+        return bool(status["step"] == "left" and not any("hosts" in each for each in status.get("memberships", ())))
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

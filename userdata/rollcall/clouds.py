@@ -96,13 +96,13 @@ class Ec2:
         region, domain = self.region(), self._meta("services/domain", missing="amazonaws.com")
         url = os.environ.get("AWS_ENDPOINT_URL") or f"https://ssm.{region}.{domain}"
         client = AwsClient("ssm", region, InstanceRole(self._metadata), url, _SECRET_WITHIN_S)
-        asked = json.dumps({"Name": name, "WithDecryption": True}).encode()
+        request = json.dumps({"Name": name, "WithDecryption": True}).encode()
         headers = {"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": "AmazonSSM.GetParameter"}
         try:
-            return str(json.loads(client.call("POST", "/", body=asked, headers=headers))["Parameter"]["Value"])
+            return str(json.loads(client.call("POST", "/", body=request, headers=headers))["Parameter"]["Value"])
         except (RollcallError, KeyError, TypeError, ValueError) as failed:
-            said = str(failed) if isinstance(failed, RollcallError) else f"garbled reply: {type(failed).__name__}"
-            raise TransientError(f"reason=no-secret parameter={name} said={said[:200]!r}") from failed
+            problem = str(failed) if isinstance(failed, RollcallError) else f"garbled reply: {type(failed).__name__}"
+            raise TransientError(f"reason=no-secret parameter={name} said={problem[:200]!r}") from failed
         finally:
             client.close()
 

@@ -42,11 +42,11 @@ def lacking(home: str, *, metadata: bool) -> str:
     If that is not known, return the reason. `metadata`: whether there is a metadata service at the confined address, as on EC2.
     """
     address = next(each.split()[0] for each in _properties(home, "IPAddressDeny=")).partition("=")[2]
-    asked = ["systemd-run", "--quiet", f"--unit={_UNIT}", "--property=Type=oneshot", "--property=DynamicUser=yes"]
-    asked += [f"--property={each}" for each in _properties(home)]
+    command = ["systemd-run", "--quiet", f"--unit={_UNIT}", "--property=Type=oneshot", "--property=DynamicUser=yes"]
+    command += [f"--property={each}" for each in _properties(home)]
     _run(["systemctl", "reset-failed", f"{_UNIT}.service"])
     try:
-        done = _run([*asked, "/usr/bin/python3", "-c", _PROBE, address if metadata else "", *_HIDDEN])
+        done = _run([*command, "/usr/bin/python3", "-c", _PROBE, address if metadata else "", *_HIDDEN])
         if done.returncode == 0:
             return ""
         status = _run(["systemctl", "show", "--property=ExecMainStatus", "--value", f"{_UNIT}.service"]).stdout.strip()

@@ -41,8 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if command not in ABOUT_A_STACK or not (here / "components" / "commands" / f"{command}.py").is_file():
         if command in ABOUT_A_STACK and given != ["status"]:
-            look = f"cd to the folder of Pulumi.yaml, not {here}"
-            print(f"rollcall {command}: reason=no-program fix={look!r}", file=sys.stderr)
+            fix = f"cd to the folder of Pulumi.yaml, not {here}"
+            print(f"rollcall {command}: reason=no-program fix={fix!r}", file=sys.stderr)
             return 2
         return on_a_machine(given)
     if str(here) not in sys.path:

@@ -19,23 +19,23 @@ from rollcall.crash_transitions import (
     Action,
     Answer,
     Answered,
-    AskAgain,
     AskPatience,
     AskToWait,
     Challenge,
     Challenged,
     ChallengeSeen,
+    ChallengesQueried,
     Compared,
     Event,
     FindOwner,
     Leaving,
-    LookedUp,
     OwnerFound,
     Patience,
     PatienceAsked,
     Probed,
     ReadChallenges,
     Removed,
+    SearchAgain,
     Sight,
     SightAction,
     SightEvent,
@@ -67,9 +67,9 @@ def neighbours(answered: Iterable[str], mine: Collection[str]) -> set[str]:
     return found.difference(mine)
 
 
-def challenger(me: Owner, told: Join) -> str:
+def challenger(me: Owner, join: Join) -> str:
     """Return the name of this watcher in a challenge. All sets of a domain share a member's challenges, so it contains the set too."""
-    return f"{told.challenger_suffix}/{me.generation}".lstrip("/")
+    return f"{join.challenger_suffix}/{me.generation}".lstrip("/")
 
 
 def patience_of(challengers: Iterable[str]) -> float:
@@ -89,7 +89,7 @@ class CrashMonitor:
 
     def __init__(
         self,
-        told: Join,
+        join: Join,
         registry: Registry,
         *,
         look_up: Callable[[str], frozenset[str] | None],
@@ -98,11 +98,11 @@ class CrashMonitor:
         clock: Callable[[], float],
         doubt: Callable[[], None] = lambda: None,
     ) -> None:
-        self._told, self._registry = told, registry
+        self._join, self._registry = join, registry
         self._look_up, self._everywhere = look_up, everywhere
         self._reach, self._clock, self._doubt = reach, clock, doubt
         self._suspects: dict[str, Suspect] = {}
-        self._sight = Sight(domain=told.domain, answered=clock())
+        self._sight = Sight(domain=join.domain, answered=clock())
         self._faults: list[Exception] = []
 
     @property
@@ -118,11 +118,11 @@ class CrashMonitor:
 
     def answer(self, me: Owner, *, joined: bool = True) -> None:
         """Remove the challenges for this machine, because it runs. A machine that has not joined does not ask the others to wait."""
-        texts, reason = self._look_up(challenge_name(me, self._told)), self._sight.reason
-        event = LookedUp(texts=texts, now=self._clock(), size=self._registry.size, joined=joined)
+        texts, reason = self._look_up(challenge_name(me, self._join)), self._sight.reason
+        event = ChallengesQueried(texts=texts, now=self._clock(), size=self._registry.size, joined=joined)
         self._sight, action = step_sight(self._sight, event)
         if self._sight.reason != reason:
-            log.warning("%s", self.note or f"the name servers of {self._told.domain} show this machine again")
+            log.warning("%s", self.note or f"the name servers of {self._join.domain} show this machine again")
         self._follow_sight(me, action)
 
     def compare(self, name: str, answered: Collection[str] | None, mine: Collection[str]) -> None:
@@ -165,7 +165,7 @@ class CrashMonitor:
 
     def _patience(self) -> str:
         """Return the text beside challenges that asks the others to wait. Each set has a different one."""
-        return f"{_LATE}{LATE_S}{self._told.challenger_suffix}"
+        return f"{_LATE}{LATE_S}{self._join.challenger_suffix}"
 
     def watch(self, me: Owner, answered: Collection[str], mine: Collection[str]) -> None:
         """Probe the neighbours of `mine` among the `answered` members, and carry out what follows."""
@@ -178,14 +178,14 @@ class CrashMonitor:
             self._suspects.setdefault(key, self._unknown(key))
             self._follow(me, key, self._probed(key))
             suspect, now = self._suspects[key], self._clock()
-            if suspect.owner and suspect.since > now and self._everywhere(challenge_name(suspect.owner, self._told)):
+            if suspect.owner and suspect.since > now and self._everywhere(challenge_name(suspect.owner, self._join)):
                 self._follow(me, key, ChallengeSeen(now=now))
         if self._faults:
             raise self._faults[0]
 
     def _unknown(self, key: str) -> Suspect:
         """Return the state of a member that was not watched before. Its generation comes from its host name or the provider's last list."""
-        known = generation_of(key) if self._told.HAS_HOSTS else self._registry.generations.get(key, "")
+        known = generation_of(key) if self._join.HAS_HOSTS else self._registry.generations.get(key, "")
         return Suspect(generation=known)
 
     def _probed(self, key: str) -> Probed | None:
@@ -207,11 +207,11 @@ class CrashMonitor:
 
     def _do(self, me: Owner, key: str, action: Action) -> Event | None:
         """Carry out one action. Return the event that follows, if any."""
-        registry, by = self._registry, challenger(me, self._told)
+        registry, by = self._registry, challenger(me, self._join)
         if isinstance(action, FindOwner):
             owner = registry.owner_at(key)
             return OwnerFound(owner=owner, ours=owner is not None and owner.stack == me.stack)
-        if isinstance(action, AskAgain):
+        if isinstance(action, SearchAgain):
             return self._probed(key)
         if isinstance(action, Challenge):
             registry.challenge(action.owner, True, by)

@@ -105,7 +105,7 @@ class FindOwner:
 
 
 @dataclass(frozen=True)
-class AskAgain:
+class SearchAgain:
     """Probe the member again: it was asked for a generation that its record no longer names."""
 
 
@@ -137,7 +137,7 @@ class Remove:
     owner: Owner
 
 
-Action = FindOwner | AskAgain | Challenge | AskPatience | Withdraw | Remove
+Action = FindOwner | SearchAgain | Challenge | AskPatience | Withdraw | Remove
 
 
 def step(suspect: Suspect, event: Event) -> tuple[Suspect, Action | None]:
@@ -175,7 +175,7 @@ def _after_owner(suspect: Suspect, event: OwnerFound) -> tuple[Suspect, Action |
         return Suspect(silent=-PROBE_COOLDOWN), None
     if event.owner.generation != suspect.generation:
         # The record's owner has changed since we read it, or it was not known.
-        return replace(suspect, generation=event.owner.generation), AskAgain()
+        return replace(suspect, generation=event.owner.generation), SearchAgain()
     return suspect, Challenge(event.owner)
 
 
@@ -212,7 +212,7 @@ class Sight:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LookedUp:
+class ChallengesQueried:
     """The name servers were asked for challenges for this machine.
 
     `texts` None: no name server answered. `size` is how many records the set has. `joined`: this machine is in the set.
@@ -252,7 +252,7 @@ class Leaving:
     """This machine leaves the set."""
 
 
-SightEvent = LookedUp | Compared | PatienceAsked | Answered | Leaving
+SightEvent = ChallengesQueried | Compared | PatienceAsked | Answered | Leaving
 
 
 @dataclass(frozen=True)
@@ -282,8 +282,8 @@ SightAction = AskToWait | ReadChallenges | Answer | StopAsking
 
 def step_sight(sight: Sight, event: SightEvent) -> tuple[Sight, SightAction | None]:
     """Return the next state of this machine's sight, and what must be done before the next event."""
-    if isinstance(event, LookedUp):
-        return _after_look_up(sight, event)
+    if isinstance(event, ChallengesQueried):
+        return _after_query(sight, event)
     if isinstance(event, Compared):
         return _after_comparison(sight, event), None
     if isinstance(event, PatienceAsked):
@@ -293,7 +293,7 @@ def step_sight(sight: Sight, event: SightEvent) -> tuple[Sight, SightAction | No
     return replace(sight, late=False), None
 
 
-def _after_look_up(sight: Sight, event: LookedUp) -> tuple[Sight, SightAction | None]:
+def _after_query(sight: Sight, event: ChallengesQueried) -> tuple[Sight, SightAction | None]:
     answered = sight.answered if event.texts is None else event.now
     sight = replace(sight, answered=answered)
     sight = replace(sight, reason=_blind(sight, event.now))

@@ -32,10 +32,10 @@ def check_of(text: str) -> Callable[[], str]:
 
     def named() -> str:
         try:
-            why = check()
+            problem = check()
         except Exception as failed:  # noqa: BLE001 - a check that raises anything has failed
-            why = repr(failed)
-        return why and f"{text} {why}"
+            problem = repr(failed)
+        return problem and f"{text} {problem}"
 
     return named
 
@@ -70,7 +70,7 @@ def _http(port: int, path: str) -> str:
     try:
         connection.request("GET", path, headers={"User-Agent": "rollcall-health"})
         reply = connection.getresponse()
-        return _why(not 200 <= reply.status < 400, reply.status, reply.read(80))
+        return _problem(not 200 <= reply.status < 400, reply.status, reply.read(80))
     finally:
         connection.close()
 
@@ -82,8 +82,8 @@ def _tcp(port: int) -> str:
 
 def _command(path: str) -> str:
     done = subprocess.run([path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=TIMEOUT * 3, check=False)
-    return _why(done.returncode != 0, done.returncode, done.stdout)
+    return _problem(done.returncode != 0, done.returncode, done.stdout)
 
 
-def _why(bad: bool, status: int, said: bytes) -> str:
-    return f"status={status} said={said[:80]!r}" if bad else ""
+def _problem(bad: bool, status: int, output: bytes) -> str:
+    return f"status={status} said={output[:80]!r}" if bad else ""

@@ -60,22 +60,22 @@ def ask(subjects: Sequence[Subject], key: str, port: int = PORT, within: float =
     by_address: dict[str, list[Subject]] = {}
     for each in subjects:
         by_address.setdefault(each.address, []).append(each)
-    return any(_ask_at(address, asked, key, port, within) for address, asked in by_address.items())
+    return any(_ask_at(address, those, key, port, within) for address, those in by_address.items())
 
 
 def _ask_at(address: str, subjects: Sequence[Subject], key: str, port: int, within: float) -> bool:
-    asked = {each: question(each, key) for each in subjects}
+    queries = {each: question(each, key) for each in subjects}
     try:
         with socket.socket(family_of(address), socket.SOCK_DGRAM) as line:
             # The socket is connected, so the kernel accepts replies from this address only.
             line.connect((address, port))
             for _ in range(_SENDINGS):
-                for sent in asked.values():
+                for sent in queries.values():
                     line.send(sent)
                 end = time.monotonic() + within / _SENDINGS
                 while (left := end - time.monotonic()) > 0 and select.select([line], [], [], left)[0]:
                     reply = line.recv(_QUESTION_BYTES)
-                    if any(is_answer(reply, each, sent, key) for each, sent in asked.items()):
+                    if any(is_answer(reply, each, sent, key) for each, sent in queries.items()):
                         return True
     except OSError:
         pass
@@ -87,43 +87,46 @@ def question(subject: Subject, key: str) -> bytes:
     return head + _mac(key, b"?", head, subject)
 
 
-def answer(asked: bytes, key: str, mine: Iterable[Subject], generation: str) -> bytes:
+def answer(query: bytes, key: str, mine: Iterable[Subject], generation: str) -> bytes:
     """Return the reply of the machine `generation`, for which the subjects `mine` are true; empty if it must not reply."""
-    head, mac = asked[: _TIME_BYTES + _NONCE_BYTES], asked[_TIME_BYTES + _NONCE_BYTES :]
-    if not key or len(asked) != _QUESTION_BYTES or not _is_fresh(head):
+    head, mac = query[: _TIME_BYTES + _NONCE_BYTES], query[_TIME_BYTES + _NONCE_BYTES :]
+    if not key or len(query) != _QUESTION_BYTES or not _is_fresh(head):
         return b""
     found = next((each for each in mine if hmac.compare_digest(mac, _mac(key, b"?", head, each))), None)
     return b"" if found is None else _answer(head, key, replace(found, generation=generation))
 
 
-def is_answer(reply: bytes, subject: Subject, asked: bytes, key: str) -> bool:
-    """Return whether `reply` says yes to the question `asked` about `subject`."""
+def is_answer(reply: bytes, subject: Subject, query: bytes, key: str) -> bool:
+    """Return whether `reply` says yes to the question `query` about `subject`."""
     with contextlib.suppress(ValueError):
         generation = reply[:_GENERATION_BYTES].decode("ascii")
-        wanted = _answer(asked[: _TIME_BYTES + _NONCE_BYTES], key, replace(subject, generation=generation))
+        wanted = _answer(query[: _TIME_BYTES + _NONCE_BYTES], key, replace(subject, generation=generation))
         return subject.generation in ("", generation) and hmac.compare_digest(reply, wanted)
     return False
 
 
 def serve(
-    key: Callable[[], str], mine: Callable[[], Collection[Subject]], generation: Callable[[], str], door: socket.socket
+    key: Callable[[], str],
+    mine: Callable[[], Collection[Subject]],
+    generation: Callable[[], str],
+    listening: socket.socket,
 ) -> None:
-    """Answer questions for as long as `door` is open. The functions are called for each datagram, since their results change."""
+    """Answer questions for as long as `listening` is open. The functions are called for each datagram, since their results change."""
     for level, option in ((socket.IPPROTO_IP, _IP_PKTINFO), (socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO)):
         # A socket of one family accepts one of these options.
         with contextlib.suppress(OSError):
-            door.setsockopt(level, option, 1)
-    while door.fileno() >= 0:
+            listening.setsockopt(level, option, 1)
+    while listening.fileno() >= 0:
         try:
-            asked, control, _, who = door.recvmsg(_QUESTION_BYTES + 1, _CONTROL_BYTES)
-            if reply := answer(asked, key(), mine(), generation()):
+            query, control, _, asker = listening.recvmsg(_QUESTION_BYTES + 1, _CONTROL_BYTES)
+            if reply := answer(query, key(), mine(), generation()):
                 # Reply from the address that was asked: a machine may have several, and the asker accepts no reply from another one.
-                door.sendmsg([reply], _same_address(control), 0, who)
+                listening.sendmsg([reply], _same_address(control), 0, asker)
         except OSError:
             continue
 
 
-def door(ipv6: bool) -> socket.socket:
+def listen(ipv6: bool) -> socket.socket:
     """Return a socket that listens on the port of probes; with `ipv6` for both families (RFC 3493 section 3.7)."""
     made = socket.socket(family_of("::" if ipv6 else ""), socket.SOCK_DGRAM)
     made.bind(("", PORT))

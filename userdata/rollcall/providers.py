@@ -17,25 +17,25 @@ from rollcall.settings import CloudflareJoin, Join, Rfc2136Join, Rfc2136SiteJoin
 Secret = Callable[[str], str]
 
 
-def _cloudflare(told: CloudflareJoin, secret: Secret, labels: HostLabels) -> Registry:
-    return CloudflareRegistry(told, lambda: secret(told.token))
+def _cloudflare(join: CloudflareJoin, secret: Secret, labels: HostLabels) -> Registry:
+    return CloudflareRegistry(join, lambda: secret(join.token))
 
 
-def _route53(told: Route53Join, secret: Secret, labels: HostLabels) -> Registry:
-    return RetriedRoute53(told, lambda: secret(told.key) if told.key else "", labels=labels)
+def _route53(join: Route53Join, secret: Secret, labels: HostLabels) -> Registry:
+    return RetriedRoute53(join, lambda: secret(join.key) if join.key else "", labels=labels)
 
 
 # The imports are inside the functions, because a machine that boots reads its identity before dnspython is installed.
-def _rfc2136_site(told: Rfc2136SiteJoin, secret: Secret, labels: HostLabels) -> Registry:
+def _rfc2136_site(join: Rfc2136SiteJoin, secret: Secret, labels: HostLabels) -> Registry:
     from rollcall.rfc2136 import Rfc2136Site
 
-    return Rfc2136Site(told, lambda: secret(told.key))
+    return Rfc2136Site(join, lambda: secret(join.key))
 
 
-def _rfc2136(told: Rfc2136Join, secret: Secret, labels: HostLabels) -> Registry:
+def _rfc2136(join: Rfc2136Join, secret: Secret, labels: HostLabels) -> Registry:
     from rollcall.rfc2136 import RetriedRfc2136
 
-    return RetriedRfc2136(told, lambda: secret(told.key), labels=labels)
+    return RetriedRfc2136(join, lambda: secret(join.key), labels=labels)
 
 
 REGISTRIES: dict[str, Callable[[Any, Secret, HostLabels], Registry]] = {
@@ -46,6 +46,6 @@ REGISTRIES: dict[str, Callable[[Any, Secret, HostLabels], Registry]] = {
 }
 
 
-def make_registry(told: Join, secret: Secret, labels: HostLabels) -> Registry:
+def make_registry(join: Join, secret: Secret, labels: HostLabels) -> Registry:
     """Return the registry of a membership."""
-    return REGISTRIES[told.KIND](told, secret, labels)
+    return REGISTRIES[join.KIND](join, secret, labels)

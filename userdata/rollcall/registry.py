@@ -96,7 +96,7 @@ class CloudflareRegistry:
     """The A and AAAA records of a host in a Cloudflare zone. Each use calls `token`, so the token may be rotated."""
 
     def __init__(self, join: CloudflareJoin, token: Callable[[], str]) -> None:
-        self._told = join
+        self._join = join
         self._token = token
         self._store: CloudflareStore | None = None
         self._used = ""
@@ -111,12 +111,14 @@ class CloudflareRegistry:
         self.generations: dict[str, str] = {}
 
     def join(self, owner: Owner, *addresses: str, kept: bool = False) -> bool:
-        told = self._told
-        entry = Record(name=told.host, type="", content="", ttl=told.ttl, proxied=told.proxied, zone=told.zone)
-        wanted = [replace(entry, type=record_type(each), content=each) for each in addresses]
+        settings = self._join
+        record = Record(
+            name=settings.host, type="", content="", ttl=settings.ttl, proxied=settings.proxied, zone=settings.zone
+        )
+        wanted = [replace(record, type=record_type(each), content=each) for each in addresses]
         present, self._removed = self._list(), ()
         owners = {each.content: Owner.parse(each.comment) for each in present}
-        self.members = tuple(content for content, found in owners.items() if told.proxied and found)
+        self.members = tuple(content for content, found in owners.items() if settings.proxied and found)
         self.generations = {content: found.generation for content, found in owners.items() if found}
         live = self._live(present, owner, addresses)
         changes = plan.joining(present, owner, *wanted, kept=kept, ids=self._ids, live=live)
@@ -188,28 +190,28 @@ class CloudflareRegistry:
                 self._open().update(replace(record, comment=owner.mark(what)))
 
     def _list(self) -> tuple[Record, ...]:
-        present = self._open().list(self._told.zone, self._told.host)
+        present = self._open().list(self._join.zone, self._join.host)
         self.size = len(present)
         return present
 
     def owner_at(self, key: str) -> Owner | None:
-        listed = self._open().list(self._told.zone, self._told.host)
+        listed = self._open().list(self._join.zone, self._join.host)
         return next((Owner.parse(record.comment) for record in listed if record.content == key), None)
 
     def challenge(self, owner: Owner, on: bool, by: str = "") -> bool:
-        name, text, store = challenge_name(owner, self._told), f'"{owner} {by}'.rstrip(), self._open()
+        name, text, store = challenge_name(owner, self._join), f'"{owner} {by}'.rstrip(), self._open()
         there = [
-            each for each in store.list(self._told.zone, name) if each.type == "TXT" and each.content.startswith(text)
+            each for each in store.list(self._join.zone, name) if each.type == "TXT" and each.content.startswith(text)
         ]
         if on and not there:
-            store.create(Record(name=name, type="TXT", content=f'{text}"', ttl=60, zone=self._told.zone))
+            store.create(Record(name=name, type="TXT", content=f'{text}"', ttl=60, zone=self._join.zone))
         for each in () if on else there:
             store.delete(each.zone, each.id)
         return bool(there)
 
     def challengers(self, owner: Owner) -> tuple[str, ...]:
-        name, start = challenge_name(owner, self._told), f"{owner} "
-        listed = self._open().list(self._told.zone, name)
+        name, start = challenge_name(owner, self._join), f"{owner} "
+        listed = self._open().list(self._join.zone, name)
         texts = (each.content.strip('"') for each in listed if each.type == "TXT")
         return tuple(each.removeprefix(start) for each in texts if each.startswith(start))
 
@@ -238,7 +240,7 @@ class CloudflareRegistry:
 class RetriedService:
     """A membership in a service that runs each call in a thread. It gives up a call that takes too long or is interrupted.
 
-    `key` returns the provider's key. `look` asks DNS for the targets of a record set. `labels` are the labels of this machine's hosts,
+    `key` returns the provider's key. `lookup` asks DNS for the targets of a record set. `labels` are the labels of this machine's hosts,
     which its memberships share.
     """
 
@@ -248,12 +250,12 @@ class RetriedService:
         self,
         join: ServiceJoin,
         key: Callable[[], str],
-        look: Callable[[str], frozenset[str] | None] | None = None,
+        lookup: Callable[[str], frozenset[str] | None] | None = None,
         labels: HostLabels | None = None,
     ) -> None:
-        self._told = join
+        self._join = join
         self._key = key
-        self._look = look or name_servers_answer(join.domain)
+        self._lookup = lookup or name_servers_answer(join.domain)
         self._labels = labels or KeptLabels()
         self._fresh: bool | str = True
         self._within = _WITHIN
@@ -266,28 +268,28 @@ class RetriedService:
         self.left_hosts: frozenset[str] = frozenset()
 
     def join(self, owner: Owner, *addresses: str, kept: bool = False) -> bool:
-        return bool(self._ask(lambda registry: registry.join(owner, *addresses, kept=kept)))
+        return bool(self._with_registry(lambda registry: registry.join(owner, *addresses, kept=kept)))
 
     def leave(self, owner: Owner) -> bool:
-        return bool(self._ask(lambda registry: registry.leave(owner)))
+        return bool(self._with_registry(lambda registry: registry.leave(owner)))
 
     def leave_set(self, owner: Owner, *addresses: str) -> bool:
-        return bool(self._ask(lambda registry: registry.leave_set(owner)))
+        return bool(self._with_registry(lambda registry: registry.leave_set(owner)))
 
     def leave_unhealthy(self, owner: Owner, floors: Mapping[str, int], *addresses: str) -> str:
-        return str(self._ask(lambda registry: registry.leave_unhealthy(owner, floors["SRV"])))
+        return str(self._with_registry(lambda registry: registry.leave_unhealthy(owner, floors["SRV"])))
 
     def remove_hosts(self, owner: Owner, hosts: Collection[str], *addresses: str) -> bool:
-        return bool(self._ask(lambda registry: registry.remove_hosts(owner, hosts, *addresses)))
+        return bool(self._with_registry(lambda registry: registry.remove_hosts(owner, hosts, *addresses)))
 
     def owner_at(self, key: str) -> Owner | None:
-        return self._ask(lambda registry: registry.owner_at(key))
+        return self._with_registry(lambda registry: registry.owner_at(key))
 
     def challenge(self, owner: Owner, on: bool, by: str = "") -> bool:
-        return bool(self._ask(lambda registry: registry.challenge(owner, on, by)))
+        return bool(self._with_registry(lambda registry: registry.challenge(owner, on, by)))
 
     def challengers(self, owner: Owner) -> tuple[str, ...]:
-        return tuple(self._ask(lambda registry: registry.challengers(owner)))
+        return tuple(self._with_registry(lambda registry: registry.challengers(owner)))
 
     def interrupt(self) -> None:
         """Give up the call that is under way. A signal handler may call this."""
@@ -298,9 +300,9 @@ class RetriedService:
         """Return the zone's record sets, and a function that closes the connection to them."""
         raise NotImplementedError
 
-    def _ask(self, act: Callable[[Route53Registry], T]) -> T:
+    def _with_registry(self, act: Callable[[Route53Registry], T]) -> T:
         store, close = self._open()
-        registry = Route53Registry(self._told, store, self._fresh, look=self._look, labels=self._labels)
+        registry = Route53Registry(self._join, store, self._fresh, lookup=self._lookup, labels=self._labels)
         # While calls fail, send one request for each try of the agent: an outage must not use up the account's request rate.
         within, self._within = self._within, 0.0
         outcomes = self._running = _Outcomes()
@@ -329,7 +331,7 @@ class RetriedRoute53(RetriedService):
         key = self._key()
         self._role = self._role or InstanceRole()
         client = Route53Client(AccessKey(key) if key else self._role, _BOUND)
-        return Route53Store(self._told.zone, client), client.close
+        return Route53Store(self._join.zone, client), client.close
 
 
 def _bounded(action: Callable[[], T], outcomes: _Outcomes, api: str) -> T:

@@ -236,7 +236,7 @@ class _Failures:
 _failures = _Failures()
 
 
-class _Held(NamedTuple):
+class _Answer(NamedTuple):
     """One answer in the cache: until when it is used without asking, its value, when its TTL expires, and whether it is stale."""
 
     until: float
@@ -281,7 +281,7 @@ class Client:
         self._silent_until = 0.0
         self._clock = clock
         self._exchange = exchange or _exchange
-        self._kept: dict[tuple[str, ...], _Held] = {}
+        self._cache: dict[tuple[str, ...], _Answer] = {}
 
     def services(self, domain: str) -> tuple[str, ...]:
         """Return the services that the domain enumerates, as `_theService._tcp`."""
@@ -301,9 +301,9 @@ class Client:
         """
         key = (service, domain, incarnation, protocol)
         now = self._clock()
-        kept = self._kept.get(key)
-        if kept is not None and kept[0] > now:
-            return kept[1]  # type: ignore[no-any-return]
+        cached = self._cache.get(key)
+        if cached is not None and cached[0] > now:
+            return cached[1]  # type: ignore[no-any-return]
         base = _base(service, domain, protocol)
         name = f"{_label(incarnation)}.{base}" if incarnation else base
         answers = [self._ask(name, "SRV")] if incarnation else []
@@ -314,17 +314,17 @@ class Client:
             name, sets = f"{_label(whole)}.{base}", tuple(f"{_label(each)}.{base}" for each in parts)
             answers += [listed._replace(value=()), *self._answered(sets)]
         # RFC 2782: the target "." says that the service is decidedly not available.
-        alive = [each for held in answers for each in held.value if each.target != dns.name.root]
+        alive = [each for reply in answers for each in reply.value if each.target != dns.name.root]
         if not alive:
             raise TransientError(f"reason=no-live-machine service={name}")
         # One record set has no value twice, but two shards may have the same value. So remove duplicates.
         targets = dict.fromkeys(Target(each.priority, each.weight, each.port, _text(each.target)) for each in alive)
         made = Incarnation(name, tuple(targets), self, sets, any(each.is_stale for each in answers))
         until = min(each.until for each in answers)
-        self._keep(key, _Held(until, made, until))
+        self._keep(key, _Answer(until, made, until))
         return made
 
-    def _answered(self, sets: Sequence[str]) -> list[_Held]:
+    def _answered(self, sets: Sequence[str]) -> list[_Answer]:
         """Return the answers for the shards. If some are missing, the rest counts for one second. Raises TransientError if all are."""
         found, failed = [], None
         for each in sets:
@@ -336,7 +336,7 @@ class Client:
             if not any(each.value for each in found):
                 raise failed
             soon = self._clock() + 1.0
-            found.append(_Held(soon, (), soon))
+            found.append(_Answer(soon, (), soon))
         return found
 
     def addresses(self, host: str) -> tuple[str, ...]:
@@ -350,14 +350,14 @@ class Client:
         """
         return self._ask(name, rtype).value  # type: ignore[no-any-return]
 
-    def _ask(self, name: str, rtype: str) -> _Held:
+    def _ask(self, name: str, rtype: str) -> _Answer:
         """Return the records, and until when they are valid."""
         now = self._clock()
         key = (name.rstrip(".").lower(), rtype)
-        kept = self._kept.get(key)
-        if kept is not None and kept[0] > now:
-            return kept
-        old = kept if kept is not None and kept.value and now < kept.expired + self._stale else None
+        cached = self._cache.get(key)
+        if cached is not None and cached[0] > now:
+            return cached
+        old = cached if cached is not None and cached.value and now < cached.expired + self._stale else None
         if old is not None and now < self._silent_until:
             return self._served_stale(key, old, "no resolver said anything a moment ago")
         try:
@@ -368,17 +368,17 @@ class Client:
             return self._served_stale(key, old, str(failed))
         if old is not None and old.is_stale:
             _log.info("answered again name=%s type=%s", _plain(name), rtype)
-        held = _Held(now + reply.ttl, reply.found, now + reply.ttl)
-        self._keep(key, held)
+        answer = _Answer(now + reply.ttl, reply.found, now + reply.ttl)
+        self._keep(key, answer)
         if rtype == "SRV" and reply.addresses:
             hosts = {_text(each.target) for each in reply.found}
             for there, (ttl, records) in reply.addresses.items():
                 # Additional records count less than an answer (RFC 2181 section 5.4.1), and only those of the targets count at all.
-                if there[0] in hosts and self._kept.get(there, (0.0,))[0] <= now:
-                    self._keep(there, _Held(now + ttl, tuple(records), now + ttl))
-        return held
+                if there[0] in hosts and self._cache.get(there, (0.0,))[0] <= now:
+                    self._keep(there, _Answer(now + ttl, tuple(records), now + ttl))
+        return answer
 
-    def _waits(self, key: tuple[str, ...], old: _Held | None, now: float) -> tuple[float, ...]:
+    def _waits(self, key: tuple[str, ...], old: _Answer | None, now: float) -> tuple[float, ...]:
         """Return how long to wait for a resolver in each round.
 
         If the resolvers failed before and there is a stale answer, one call asks them, for a moment, and all others get the stale answer.
@@ -390,29 +390,31 @@ class Client:
             self._silent_until = now + _RECHECK_S
         return (self._timeout / 3 / len(self._resolvers),)
 
-    def _served_stale(self, key: tuple[str, ...], old: _Held, why: str) -> _Held:
+    def _served_stale(self, key: tuple[str, ...], old: _Answer, why: str) -> _Answer:
         now = self._clock()
-        is_said = self._kept.get(key, old).is_stale
-        held = _Held(min(now + _RECHECK_S, old.expired + self._stale), old.value, old.expired, True)
-        self._keep(key, held)
-        if not is_said:
-            said = "serving a stale answer name=%s type=%s expired_s=%.0f limit_s=%.0f error=%r"
-            _log.warning(said, _plain(key[0]), key[1], now - old.expired, self._stale, why)
-        return held
+        was_logged = self._cache.get(key, old).is_stale
+        answer = _Answer(min(now + _RECHECK_S, old.expired + self._stale), old.value, old.expired, True)
+        self._keep(key, answer)
+        if not was_logged:
+            text = "serving a stale answer name=%s type=%s expired_s=%.0f limit_s=%.0f error=%r"
+            _log.warning(text, _plain(key[0]), key[1], now - old.expired, self._stale, why)
+        return answer
 
-    def _keep(self, key: tuple[str, ...], held: _Held) -> None:
+    def _keep(self, key: tuple[str, ...], answer: _Answer) -> None:
         with _lock:
-            if len(self._kept) >= _LARGEST:
+            if len(self._cache) >= _LARGEST:
                 now = self._clock()
-                self._kept = {each: other for each, other in self._kept.items() if other[0] > now}
-                if len(self._kept) >= _LARGEST:
-                    self._kept = {}
-            self._kept[key] = held
+                self._cache = {each: other for each, other in self._cache.items() if other[0] > now}
+                if len(self._cache) >= _LARGEST:
+                    self._cache = {}
+            self._cache[key] = answer
 
-    def _browsed(self, base: str) -> tuple[_Held, tuple[str, ...]]:
-        held = self._ask(base, "PTR")
+    def _browsed(self, base: str) -> tuple[_Answer, tuple[str, ...]]:
+        answer = self._ask(base, "PTR")
         parent = _name(base)
-        return held, tuple(sorted(_unlabelled(each.target) for each in held.value if _is_below(each.target, parent)))
+        return answer, tuple(
+            sorted(_unlabelled(each.target) for each in answer.value if _is_below(each.target, parent))
+        )
 
     def _chosen(self, listed: Sequence[str], base: str, domain: str, incarnation: str) -> tuple[str, list[str]]:
         """Return the chosen incarnation of those `listed`, and the names of its record sets: its own, or its shards."""
@@ -432,18 +434,18 @@ class Client:
         if wanted in names:
             return names[wanted], [names[wanted]]
         if wanted not in groups:
-            asked, known = _plain(incarnation) or "any", ",".join(map(_plain, sorted(spelled.values())))
-            raise FatalError(f"reason=no-such-incarnation service={base} asked={asked} known={known}")
+            wanted_name, known = _plain(incarnation) or "any", ",".join(map(_plain, sorted(spelled.values())))
+            raise FatalError(f"reason=no-such-incarnation service={base} asked={wanted_name} known={known}")
         return spelled[wanted], groups[wanted]
 
     def _reply(self, name: str, rtype: str, waits: tuple[float, ...]) -> _Reply:
         """Return the first answer that a resolver gives."""
-        asked, kind = _name(name), dns.rdatatype.from_text(rtype)
-        question = asked.to_digestable() + struct.pack("!HH", kind, dns.rdataclass.IN)
+        qname, kind = _name(name), dns.rdatatype.from_text(rtype)
+        question = qname.to_digestable() + struct.pack("!HH", kind, dns.rdataclass.IN)
         # Recursion desired; one question, and the EDNS record.
         header = struct.pack("!6H", secrets.randbits(16), 0x0100, 1, 0, 0, 1)
         query = header + question + _OPTIONS
-        said: dict[str, str] = {}
+        errors: dict[str, str] = {}
         is_heard = False
         if self._is_system and _version() != self._version:
             self._reread()
@@ -453,15 +455,15 @@ class Client:
                 for server in self._resolvers:
                     where = f"{server[0]}:{server[1]}"
                     try:
-                        reply = self._asked(server, query, asked, kind, wait, server in silent)
+                        reply = self._exchanged(server, query, qname, kind, wait, server in silent)
                     except (dns.exception.DNSException, OSError, ValueError, struct.error) as failed:
-                        said[where] = getattr(failed, "strerror", None) or type(failed).__name__
+                        errors[where] = getattr(failed, "strerror", None) or type(failed).__name__
                         if isinstance(failed, TimeoutError):
                             silent.add(server)
                         is_heard = is_heard or not isinstance(failed, OSError)
                         continue
                     if reply.rcode not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
-                        said[where] = dns.rcode.to_text(reply.rcode)
+                        errors[where] = dns.rcode.to_text(reply.rcode)
                         is_heard = True
                         continue
                     self._silent_until = 0.0
@@ -472,10 +474,10 @@ class Client:
                 break
         if not is_heard:
             self._silent_until = self._clock() + _RECHECK_S
-        tried = "; ".join(f"{where}: {what}" for where, what in said.items())
+        tried = "; ".join(f"{where}: {what}" for where, what in errors.items())
         raise TransientError(f"reason=no-resolver-answers name={name} type={rtype} said={tried!r}")
 
-    def _asked(
+    def _exchanged(
         self, server: Server, query: bytes, name: dns.name.Name, rtype: int, wait: float, is_silent: bool
     ) -> _Reply:
         """Return what one resolver answers. Ask without EDNS if it does not know EDNS, or does not answer a query that has it."""
@@ -651,17 +653,17 @@ def _exchange(server: Server, query: bytes, timeout: float, over_tcp: bool) -> b
     """Return what the server answers. Raises OSError (TimeoutError after `timeout` seconds, even if bytes still arrive)."""
     ends = time.monotonic() + timeout
     family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM if over_tcp else socket.SOCK_DGRAM) as asked:
-        asked.settimeout(timeout)
+    with socket.socket(family, socket.SOCK_STREAM if over_tcp else socket.SOCK_DGRAM) as connection:
+        connection.settimeout(timeout)
         # A connected datagram socket accepts packets from this server only, and reports a port on which no process listens.
-        asked.connect(server)
+        connection.connect(server)
         if over_tcp:
-            asked.sendall(struct.pack("!H", len(query)) + query)
-            (length,) = struct.unpack("!H", _exactly(asked, 2, ends))
-            return _exactly(asked, length, ends)
-        asked.send(query)
-        while not _answers(reply := asked.recv(65_535), query):
-            asked.settimeout(_left(ends))
+            connection.sendall(struct.pack("!H", len(query)) + query)
+            (length,) = struct.unpack("!H", _exactly(connection, 2, ends))
+            return _exactly(connection, length, ends)
+        connection.send(query)
+        while not _answers(reply := connection.recv(65_535), query):
+            connection.settimeout(_left(ends))
         return reply
 
 
@@ -694,11 +696,11 @@ def _outcome(made: socket.socket, wait: float, is_pointless: Callable[[], bool] 
     raise TimeoutError("timed out")
 
 
-def _exactly(asked: socket.socket, count: int, ends: float) -> bytes:
+def _exactly(connection: socket.socket, count: int, ends: float) -> bytes:
     found = b""
     while len(found) < count:
-        asked.settimeout(_left(ends))
-        more = asked.recv(count - len(found))
+        connection.settimeout(_left(ends))
+        more = connection.recv(count - len(found))
         if not more:
             raise ConnectionResetError("the connection ended within an answer")
         found += more
@@ -714,9 +716,9 @@ def _left(ends: float) -> float:
 
 def _answers(reply: bytes, query: bytes) -> bool:
     """Return whether it is a response with our id and our question. Servers that did not understand it may leave the question out."""
-    asked = query[_HEADER : len(query) - (len(_OPTIONS) if query[11] else 0)]
+    question = query[_HEADER : len(query) - (len(_OPTIONS) if query[11] else 0)]
     ours = reply[:2] == query[:2] and len(reply) >= _HEADER and bool(reply[2] & 0x80)
-    return ours and (reply[4:6] == b"\0\0" or reply[_HEADER : _HEADER + len(asked)].lower() == asked.lower())
+    return ours and (reply[4:6] == b"\0\0" or reply[_HEADER : _HEADER + len(question)].lower() == question.lower())
 
 
 def _without_edns(query: bytes) -> bytes:
@@ -754,24 +756,24 @@ def _parsed(wire: bytes, name: dns.name.Name, rtype: int) -> _Reply:
         alias = next((each for each in answer if each[1] == dns.rdatatype.CNAME and each[0] == name), None)
         if alias is None:
             break
-        name, lowest, links = alias[3].target, min(lowest, _held(alias[2])), links + 1
+        name, lowest, links = alias[3].target, min(lowest, _limited(alias[2])), links + 1
         if links > len(answer):
             raise ValueError("goes round in circles")
     if found and rcode == dns.rcode.NXDOMAIN:
         raise ValueError("is there and is not")
     if found:
-        lowest = min(lowest, *(_held(each[2]) for each in found))
+        lowest = min(lowest, *(_limited(each[2]) for each in found))
     else:
         # RFC 2308 section 5: the lesser of the SOA's TTL and its minimum; nothing without an SOA.
-        held = (min(_held(ttl), soa.minimum) for _, kind, ttl, soa in authority if kind == dns.rdatatype.SOA)
+        ttls = (min(_limited(ttl), soa.minimum) for _, kind, ttl, soa in authority if kind == dns.rdatatype.SOA)
         # The alias that led here is valid only for its TTL.
-        lowest = min(lowest, _LONGEST_NEGATIVE, min(held, default=0))
+        lowest = min(lowest, _LONGEST_NEGATIVE, min(ttls, default=0))
     along: dict[tuple[str, str], tuple[float, list[Any]]] = {}
     for owner, kind, ttl, record in additional:
         if kind in _ADDRESSES:
             there = (_text(owner), _ADDRESSES[kind])
             before, records = along.get(there, (_LONGEST, []))
-            along[there] = (min(before, _held(ttl)), [*records, record])
+            along[there] = (min(before, _limited(ttl)), [*records, record])
     return _Reply(dns.rcode.Rcode.make(rcode), tuple(each[3] for each in found), lowest, along)
 
 
@@ -803,7 +805,7 @@ def _sections(wire: bytes) -> list[list[tuple[dns.name.Name, int, int, Any]]]:
     return sections
 
 
-def _held(ttl: int) -> float:
+def _limited(ttl: int) -> float:
     """Return a TTL, or 0 if its highest bit is set (RFC 2181 section 8)."""
     return 0.0 if ttl >> 31 else min(float(ttl), _LONGEST)
 

@@ -49,7 +49,7 @@ _TYPES = ("A", "AAAA", "TXT", "SRV", "CNAME")
 # A prerequisite was not met (RFC 2136 section 2.2).
 _CONFLICTS = (dns.rcode.YXDOMAIN, dns.rcode.YXRRSET, dns.rcode.NXRRSET, dns.rcode.NXDOMAIN)
 _KEY = re.compile(r"(?:(hmac-[a-z0-9-]+):)?((?!hmac-)[^:\s]+):([A-Za-z0-9+/]{2,}={0,2})", re.IGNORECASE)
-_LOOK = {
+_CHECKS = {
     "REFUSED": "does the server allow this key to update and transfer the zone?",
     "SERVFAIL": "does the server take so many records in a set (max-records-per-type of BIND)?",
     "NOTAUTH": "does the server have this zone as its primary?",
@@ -81,7 +81,7 @@ class TsigKey:
                 return key
         except (ValueError, NotImplementedError, dns.exception.DNSException):
             pass
-        raise FatalError("reason=bad-key api=rfc2136 look='write it as hmac-sha256:NAME:BASE64'")
+        raise FatalError("reason=bad-key api=rfc2136 fix='write it as hmac-sha256:NAME:BASE64'")
 
     def dnspython(self) -> dns.tsig.Key:
         key = dns.tsig.Key(self.name, self.secret, self.algorithm)
@@ -165,8 +165,8 @@ class Rfc2136Zone:
 
         Knot does not sign its answer that it lacks the zone, and an attacker or proxy cannot sign. dnspython 2.7 raises FormError.
         """
-        look = "does the server have this zone?"
-        return TransientError(f"reason=no-signed-reply api=rfc2136 server={self.server} doing={doing} look={look!r}")
+        check = "does the server have this zone?"
+        return TransientError(f"reason=no-signed-reply api=rfc2136 server={self.server} doing={doing} check={check!r}")
 
     @contextlib.contextmanager
     def _understood(self, doing: str) -> Iterator[None]:
@@ -192,8 +192,8 @@ class Rfc2136Zone:
 
     def _error(self, code: str, doing: str) -> RollcallError:
         """Return the error for a response code (RFC 1035, RFC 2136) or an error of TSIG (RFC 8945 section 3)."""
-        look = f" look={_LOOK[code]!r}" if code in _LOOK else ""
-        text = f"reason=refused api=rfc2136 server={self.server} zone={self.domain} doing={doing} code={code}{look}"
+        check = f" check={_CHECKS[code]!r}" if code in _CHECKS else ""
+        text = f"reason=refused api=rfc2136 server={self.server} zone={self.domain} doing={doing} code={code}{check}"
         # BADTIME may end by itself: after a boot the clock may not be set yet.
         return TransientError(text) if code in ("SERVFAIL", "BADTIME") else FatalError(text)
 
@@ -236,12 +236,12 @@ def _swap(update: dns.update.UpdateMessage, old: RecordSet | None, new: RecordSe
     """Replace `old` by `new` in an update. Only the differences are in the message, since it has 65,535 bytes at most."""
     at = old or new
     assert at is not None
-    kept = set(old.values) & set(new.values) if old and new and old.ttl == new.ttl else set()
-    if old and not kept:
+    common = set(old.values) & set(new.values) if old and new and old.ttl == new.ttl else set()
+    if old and not common:
         update.delete(_absolute(at.name), at.type)
-    for value in sorted({*old.values} - kept) if old and kept else ():
+    for value in sorted({*old.values} - common) if old and common else ():
         update.delete(_absolute(at.name), at.type, value)
-    for value in sorted({*new.values} - kept) if new else ():
+    for value in sorted({*new.values} - common) if new else ():
         update.add(_absolute(at.name), new.ttl, at.type, value)  # type: ignore[union-attr]
 
 
@@ -250,12 +250,12 @@ class RetriedRfc2136(RetriedService):
 
     API = "rfc2136"
 
-    def __init__(self, told: Rfc2136Join, *given: Any, **named: Any) -> None:
-        super().__init__(told, *given, **named)
-        self._server = told.server
+    def __init__(self, join: Rfc2136Join, *given: Any, **named: Any) -> None:
+        super().__init__(join, *given, **named)
+        self._server = join.server
 
     def _open(self) -> tuple[Rfc2136Store, Callable[[], None]]:
-        zone = Rfc2136Zone(self._told.domain, self._server, TsigKey.parse(self._key()))
+        zone = Rfc2136Zone(self._join.domain, self._server, TsigKey.parse(self._key()))
         return Rfc2136Store(zone), lambda: None
 
 
@@ -263,9 +263,9 @@ class Rfc2136Site:
     """The A and AAAA records of a host in a zone with dynamic updates. Each use calls `key`, so the key may be rotated."""
 
     def __init__(
-        self, told: Rfc2136SiteJoin, key: Callable[[], str], pause: Callable[[float], None] = time.sleep
+        self, join: Rfc2136SiteJoin, key: Callable[[], str], pause: Callable[[float], None] = time.sleep
     ) -> None:
-        self._told, self._key, self._pause = told, key, pause
+        self._join, self._key, self._pause = join, key, pause
         self.lives: Callable[[str, bool], bool] = lambda *_: False
         self.left_hosts: frozenset[str] = frozenset()
         # The records that this machine wrote. They are its own even if their marks were removed.
@@ -275,10 +275,10 @@ class Rfc2136Site:
         self.generations: dict[str, str] = {}
 
     def join(self, owner: Owner, *addresses: str, kept: bool = False) -> bool:
-        told, site = self._told, self._site()
+        settings, site = self._join, self._site()
         present = self._list(site)
-        entry = Record(name=told.host, type="", content="", ttl=told.ttl, zone=told.domain)
-        wanted = [replace(entry, type=record_type(each), content=each) for each in addresses]
+        record = Record(name=settings.host, type="", content="", ttl=settings.ttl, zone=settings.domain)
+        wanted = [replace(record, type=record_type(each), content=each) for each in addresses]
         changes = plan.joining(present, owner, *wanted, kept=kept, ids=self._ids)
         if changes.refused:
             raise RefusedError(changes.refused)
@@ -316,25 +316,25 @@ class Rfc2136Site:
                 return ""
             except ConflictError:
                 self._pause(random.uniform(0, 0.5))  # noqa: S311
-        raise ConflictError(f"reason=contended name={self._told.host}")
+        raise ConflictError(f"reason=contended name={self._join.host}")
 
     def owner_at(self, key: str) -> Owner | None:
         return next((Owner.parse(each.comment) for each in self._list(self._site()) if each.content == key), None)
 
     def challenge(self, owner: Owner, on: bool, by: str = "") -> bool:
-        return put_challenge(self._store(), challenge_name(owner, self._told), owner, on, by)
+        return put_challenge(self._store(), challenge_name(owner, self._join), owner, on, by)
 
     def challengers(self, owner: Owner) -> tuple[str, ...]:
-        return challengers_at(self._store(), challenge_name(owner, self._told), owner)
+        return challengers_at(self._store(), challenge_name(owner, self._join), owner)
 
     def interrupt(self) -> None:
         """Do nothing: each request ends within seconds."""
 
     def _store(self) -> Rfc2136Store:
-        return Rfc2136Store(Rfc2136Zone(self._told.domain, self._told.server, TsigKey.parse(self._key())))
+        return Rfc2136Store(Rfc2136Zone(self._join.domain, self._join.server, TsigKey.parse(self._key())))
 
     def _site(self) -> MarkedAddresses:
-        return MarkedAddresses(self._told.host, self._store())
+        return MarkedAddresses(self._join.host, self._store())
 
     def _list(self, site: MarkedAddresses) -> tuple[Record, ...]:
         present = site.list()

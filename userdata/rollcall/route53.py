@@ -123,36 +123,36 @@ class Route53Registry:
     """One membership.
 
     `fresh` says what this machine has in the zone. True: nothing, as far as is known. The addresses: its host with these addresses, but
-    perhaps no SRV value. False: not known. `pause` sleeps. `look` asks DNS for the targets of the record set. `labels` are the labels of
+    perhaps no SRV value. False: not known. `pause` sleeps. `lookup` asks DNS for the targets of the record set. `labels` are the labels of
     this machine's hosts. `left_hosts` are its hosts that are no longer in a record set, as the last call found or caused it. Callers may
     know them from caches, so they stay until `remove_hosts` (docs/decisions/0014).
     """
 
     def __init__(
         self,
-        told: ServiceJoin,
+        join: ServiceJoin,
         store: Store,
         fresh: bool | str = True,
         pause: Callable[[float], None] = time.sleep,
         dice: random.Random | None = None,
-        look: Callable[[str], frozenset[str] | None] = lambda _: None,
+        lookup: Callable[[str], frozenset[str] | None] = lambda _: None,
         labels: HostLabels | None = None,
     ) -> None:
-        self._told = told
+        self._join = join
         self._store = store
         self._labels = labels or FirstLabels()
         self.fresh = fresh
         self._registered = fresh
         self._alone = fresh is True
-        self._look = look
+        self._lookup = lookup
         self._helped: set[str] = set()
-        self._said: dict[str, list[RecordSet]] = {}
+        self._removed_hosts: dict[str, list[RecordSet]] = {}
         self.left_hosts: frozenset[str] = frozenset()
         self._wrote: tuple[str, ...] = ()
         self._pause = pause
         self._dice = dice or random.Random()  # noqa: S311
-        self._set = set_name(told)
-        self._names = srv_names(told)
+        self._set = set_name(join)
+        self._names = srv_names(join)
 
     def join(self, owner: Owner, *addresses: str, kept: bool = False) -> bool:
         """Write the machine's host, then its value in the record set. Return whether anything changed.
@@ -163,12 +163,12 @@ class Route53Registry:
         in DNS, which costs no API call.
         """
         changed = False
-        if self.fresh is True and self._labels.is_used(owner, self._told.domain):
+        if self.fresh is True and self._labels.is_used(owner, self._join.domain):
             # An earlier process registered this machine, and its records may still be there.
             self.left_hosts |= {name for name, here in self._own_hosts(owner).items() if owner_of(here)}
             self.fresh = self._registered = self._alone = False
         # If the first try fails, this machine is probably one of many that join.
-        alone, self._alone, self._said = self._alone, False, {}
+        alone, self._alone, self._removed_hosts = self._alone, False, {}
         noted = " ".join(addresses)
         if self._registered != noted:
             changed = self._register(owner, addresses, _KEPT if kept else _JOINS)
@@ -178,14 +178,14 @@ class Route53Registry:
         if self.fresh and not alone:
             # Another machine may have written our value, or will do so. The longer DNS does not show it, the more probable it is that we
             # write the values of all machines that wait.
-            for look in range(_PATIENCE):
-                if host in (self._look(self._set) or ()):
+            for attempt in range(_PATIENCE):
+                if host in (self._lookup(self._set) or ()):
                     self.fresh = False
                     return True
-                if self._dice.randrange(_PATIENCE) < look:
+                if self._dice.randrange(_PATIENCE) < attempt:
                     break
                 self._pause(self._dice.uniform(0.5, 1.5))
-        changed |= self._put(host, owner, addresses, [srv_value(self._told, host)])
+        changed |= self._put(host, owner, addresses, [srv_value(self._join, host)])
         self.fresh = False
         return changed
 
@@ -222,9 +222,9 @@ class Route53Registry:
         # A machine that is unhealthy now decides itself whether it may leave.
         left = self._helped - self._members_by_mark(sets)
         leaving = {each.get(self._set) for each in hosts_of(sets, _LEAVES).values()} if helps else set()
-        kept = [each for each in current.values if _target(each) not in left and each not in leaving]
+        staying = [each for each in current.values if _target(each) not in left and each not in leaving]
         others = {each: hosts[each][self._set] for each in hosts if helps and self._set in hosts[each]}
-        values = joined(kept, self._told.domain, hosts, others, host, wanted)
+        values = joined(staying, self._join.domain, hosts, others, host, wanted)
         changed = self._write(sets, current, values, hosts, host)
         self._wrote, self._helped = values, {_target(each) for each in {*values} - {*current.values}} - {host}
         with contextlib.suppress(ConflictError):
@@ -237,20 +237,20 @@ class Route53Registry:
         for name, here in sorted(_by_name(former).items()):
             if _sets_of(here, name) - {self._set} or any(each.type in ("A", "AAAA") for each in here):
                 self.left_hosts |= {name}
-                self._say(here, _LEAVES)
+                self._write_word(here, _LEAVES)
             else:
                 self._store.change(*_cleared(here))
                 self.left_hosts -= {name}
 
     def host(self, owner: Owner) -> str:
         """Return the name of this machine's own host."""
-        return host_name(self._labels.of(owner, self._told.domain), self._told.domain)
+        return host_name(self._labels.of(owner, self._join.domain), self._join.domain)
 
     def _read_names(self) -> list[str]:
         """Return the names to read: the record sets, and the label with all hosts below it."""
-        sets = [f"{self._told.service}.{self._told.domain}".lower(), *self._names] if self._names else [self._set]
+        sets = [f"{self._join.service}.{self._join.domain}".lower(), *self._names] if self._names else [self._set]
         names = {each for each in sets if not any(each.endswith(f".{other}") for other in sets)}
-        return sorted({*names, f"{LABEL}.{self._told.domain}"}, key=by_labels)
+        return sorted({*names, f"{LABEL}.{self._join.domain}"}, key=by_labels)
 
     def _is_there(self, sets: list[RecordSet], host: str, wanted: list[str]) -> bool:
         """Return whether exactly `wanted` leads to this machine's hosts in the record set, and so in those of the other names."""
@@ -261,7 +261,7 @@ class Route53Registry:
             mine = [
                 each for each in current.values if self._is_ours(each) and generation_of(_target(each)) == generation
             ]
-            return mine == values and (not values or current.ttl == self._told.ttl)
+            return mine == values and (not values or current.ttl == self._join.ttl)
 
         # Another page may have more of our values. Only a machine that must be in no record set has to know that.
         others = all(has(name, wanted if on else []) for name, on in self._names.items())
@@ -273,9 +273,9 @@ class Route53Registry:
         The address of a dead machine serves no caller, and may soon belong to another machine.
         """
         changed = self._leave_sets(owner)
-        for host, said in [*self._said.items()]:
-            changed |= self._clear(said, host)
-        self._said = {}
+        for host, sets in [*self._removed_hosts.items()]:
+            changed |= self._clear(sets, host)
+        self._removed_hosts = {}
         return changed
 
     def leave_set(self, owner: Owner) -> bool:
@@ -284,8 +284,8 @@ class Route53Registry:
         The TXT of each host then says that it leaves, and the host is in `left_hosts`.
         """
         changed = self._leave_sets(owner)
-        self.left_hosts = frozenset(host for host, said in self._said.items() if owner_of(said))
-        self._said = {}
+        self.left_hosts = frozenset(host for host, sets in self._removed_hosts.items() if owner_of(sets))
+        self._removed_hosts = {}
         return changed
 
     def _leave_sets(self, owner: Owner) -> bool:
@@ -295,10 +295,10 @@ class Route53Registry:
         record set may remove our values before us.
         """
         self._registered = self.fresh = False
-        for host, present in ({} if self._said else self._own_hosts(owner)).items():
-            self._said[host] = self._say(present, _LEAVES)
+        for host, present in ({} if self._removed_hosts else self._own_hosts(owner)).items():
+            self._removed_hosts[host] = self._write_word(present, _LEAVES)
         changed = False
-        for host in [*self._said]:
+        for host in [*self._removed_hosts]:
             changed |= self._put(host, owner, (), [])
         return changed
 
@@ -316,10 +316,10 @@ class Route53Registry:
             if self._set in joined_sets:
                 # The host has joined again. But a former host has left, and its TXT does not say so yet.
                 if host != self.host(owner):
-                    self._say(present, _LEAVES)
+                    self._write_word(present, _LEAVES)
                     left.add(host)
             elif joined_sets:
-                changed |= self._say(present, "") != present
+                changed |= self._write_word(present, "") != present
             elif self._is_led_to(present, host):
                 left.add(host)
             else:
@@ -339,7 +339,7 @@ class Route53Registry:
 
         The present host is among them if its ownership mark is missing, but not if it belongs to another machine.
         """
-        host, here = self.host(owner), _by_name(self._store.beginning(host_name(owner.generation, self._told.domain)))
+        host, here = self.host(owner), _by_name(self._store.beginning(host_name(owner.generation, self._join.domain)))
         mine = {name for name, present in here.items() if _same_machine(owner_of(present), owner)} or {host}
         return {name: here.get(name, []) for name in sorted(mine) if not _is_of_another(here.get(name, ()), owner)}
 
@@ -367,14 +367,14 @@ class Route53Registry:
         former, current = _former(sets, owner, host), self._current(sets)
         mine = {host, *(each.name for each in former)}
         rest = tuple(each for each in current.values if _target(each) not in mine)
-        here = self._say(here, _KEPT if rest != current.values else _LEAVES)
+        here = self._write_word(here, _KEPT if rest != current.values else _LEAVES)
         if rest != current.values:
             others = self._machines(sets, rest, owner.stack)
             if others < floor:
                 return f"reason=too-few-others type=SRV others={others} floor={floor}"
         self._write(sets, current, rest, hosts_of(sets), host)
         self._give_up(former)
-        if owner_of(self._say(here, _LEAVES)):
+        if owner_of(self._write_word(here, _LEAVES)):
             self.left_hosts |= {host}
         return ""
 
@@ -387,26 +387,26 @@ class Route53Registry:
             found += there is not None and there.stack == stack and bool(says)
         return found
 
-    def _say(self, present: Iterable[RecordSet], word: str) -> list[RecordSet]:
+    def _write_word(self, present: Iterable[RecordSet], word: str) -> list[RecordSet]:
         """Write `word` about our record set into a host's TXT (empty: remove the word). Return the host's record sets afterwards."""
-        said, before = [], re.compile(rf'^"(?:{_JOINS}|{_KEPT}|{_LEAVES}) {re.escape(self._set)} ')
+        after, before = [], re.compile(rf'^"(?:{_JOINS}|{_KEPT}|{_LEAVES}) {re.escape(self._set)} ')
         present = list(present)
         for each in present:
             changed = [before.sub(f'"{word} {self._set} ', value) for value in each.values]
-            kept = [new for old, new in zip(each.values, changed, strict=True) if word or not before.match(old)]
-            said.append(replace(each, values=tuple(sorted(kept))) if owner_of([each]) else each)
-        if said != present:
-            self._store.change({*present} - {*said}, {*said} - {*present})
-        return said
+            texts = [new for old, new in zip(each.values, changed, strict=True) if word or not before.match(old)]
+            after.append(replace(each, values=tuple(sorted(texts))) if owner_of([each]) else each)
+        if after != present:
+            self._store.change({*present} - {*after}, {*after} - {*present})
+        return after
 
-    def _clear(self, said: list[RecordSet], host: str) -> bool:
+    def _clear(self, sets: list[RecordSet], host: str) -> bool:
         """Remove a host that is no longer in a record set. Return whether there was one."""
-        if not owner_of(said) or _sets_of(said, host):
+        if not owner_of(sets) or _sets_of(sets, host):
             return False
         try:
-            self._store.change(*_cleared(said))
+            self._store.change(*_cleared(sets))
         except ConflictError:
-            self._said = {}
+            self._removed_hosts = {}
             raise
         return True
 
@@ -421,11 +421,11 @@ class Route53Registry:
         Without `by`, remove the challenges of all challengers. Raises ConflictError when another machine changes them at this moment: the
         caller has to read them again.
         """
-        return put_challenge(self._store, challenge_name(owner, self._told), owner, on, by)
+        return put_challenge(self._store, challenge_name(owner, self._join), owner, on, by)
 
     def challengers(self, owner: Owner) -> tuple[str, ...]:
         """Return the `by` of each challenge for this machine."""
-        return challengers_at(self._store, challenge_name(owner, self._told), owner)
+        return challengers_at(self._store, challenge_name(owner, self._join), owner)
 
     def _register(self, owner: Owner, addresses: tuple[str, ...], word: str = _JOINS) -> bool:
         """Write our A, AAAA and TXT. Return whether anything changed. A machine's first join reads nothing before it writes."""
@@ -435,13 +435,13 @@ class Route53Registry:
             except ConflictError:
                 self.fresh = False
             else:
-                self._labels.use(owner, self._told.domain)
+                self._labels.use(owner, self._join.domain)
                 return True
         present = self._present(owner, addresses)
-        wanted = _says(self._told, self.host(owner), word)
+        wanted = _statement(self._join, self.host(owner), word)
         changes = _host_changes(present, self._host_sets(owner, addresses, word), owner, self._set, wanted)
         self._store.change(*changes)
-        self._labels.use(owner, self._told.domain)
+        self._labels.use(owner, self._join.domain)
         return any(changes)
 
     def _present(self, owner: Owner, addresses: tuple[str, ...]) -> tuple[RecordSet, ...]:
@@ -451,14 +451,14 @@ class Route53Registry:
         """
         present = self._store.at(self.host(owner))
         there = {value for each in present if each.type in ("A", "AAAA") for value in each.values}
-        kept = bool(there) if _has_generation(owner_of(present), owner) else not there.isdisjoint(addresses)
-        if kept or not self._labels.is_used(owner, self._told.domain):
+        is_ours = bool(there) if _has_generation(owner_of(present), owner) else not there.isdisjoint(addresses)
+        if is_ours or not self._labels.is_used(owner, self._join.domain):
             return present
-        self._labels.renew(owner, self._told.domain)
+        self._labels.renew(owner, self._join.domain)
         return ()
 
     def _host_sets(self, owner: Owner, addresses: tuple[str, ...], word: str) -> list[RecordSet]:
-        return _host_sets(self._told, self.host(owner), owner, addresses, word)
+        return _host_sets(self._join, self.host(owner), owner, addresses, word)
 
     def drop(self, targets: set[str]) -> bool:
         """Remove the values that lead to `targets` from the record sets. Return whether there were any."""
@@ -470,7 +470,7 @@ class Route53Registry:
     def _current(self, sets: Iterable[RecordSet], name: str = "") -> RecordSet:
         name = name or self._set
         here = (each for each in sets if (each.name, each.type) == (name, "SRV"))
-        return next(here, RecordSet(name, "SRV", self._told.ttl, ()))
+        return next(here, RecordSet(name, "SRV", self._join.ttl, ()))
 
     def _write(
         self,
@@ -484,7 +484,7 @@ class Route53Registry:
 
         Raises ConflictError when another machine was first.
         """
-        wanted = replace(current, ttl=self._told.ttl, values=values)
+        wanted = replace(current, ttl=self._join.ttl, values=values)
         others = self._others(present, current, wanted, hosts, ours)
         if _differ(current, wanted):
             _check(present, wanted)
@@ -510,12 +510,12 @@ class Route53Registry:
         for name, on in self._names.items():
             old = self._current(present, name)
             leave = known if on else known - elsewhere
-            kept = [
+            staying = [
                 each
                 for each in old.values
                 if _target(each) not in leave and (_target(each) in stay or not self._is_gone(name, each, hosts))
             ]
-            new = replace(old, ttl=self._told.ttl if on else old.ttl, values=tuple(sorted(kept + members * on)))
+            new = replace(old, ttl=self._join.ttl if on else old.ttl, values=tuple(sorted(staying + members * on)))
             # A foreign record at another name does not stop a machine from joining its set. The roll call reports what is missing.
             with contextlib.suppress(RefusedError):
                 if _differ(old, new):
@@ -529,7 +529,7 @@ class Route53Registry:
 
     def _elsewhere(self, present: Iterable[RecordSet]) -> set[str]:
         """Return the hosts that are in the record set of another incarnation of the service."""
-        end = f".{_short_name(self._told)}"
+        end = f".{_short_name(self._join)}"
         return {
             host
             for host, names in _memberships(present)
@@ -545,11 +545,11 @@ class Route53Registry:
             self._store.change(deletes, [new for _, new in batch if new.values])
 
     def _is_ours(self, value: str) -> bool:
-        return _target(value).endswith(f".{LABEL}.{self._told.domain}")
+        return _target(value).endswith(f".{LABEL}.{self._join.domain}")
 
     def _is_gone(self, name: str, value: str, hosts: Collection[str]) -> bool:
         """Return whether a value at another name leads to no member. The service's name may have members of another incarnation."""
-        return self._is_ours(value) and (name != _short_name(self._told) or _target(value) not in hosts)
+        return self._is_ours(value) and (name != _short_name(self._join) or _target(value) not in hosts)
 
 
 def put_challenge(store: Store, name: str, owner: Owner, on: bool, by: str) -> bool:
@@ -591,19 +591,19 @@ def _check(present: Iterable[RecordSet], wanted: RecordSet) -> None:
         raise RefusedError(f"reason=set-full name={name} values={len(wanted.values)} fix='give it shards'")
 
 
-def set_name(told: ServiceJoin) -> str:
-    return f"{told.incarnation}.{told.service}.{told.domain}".lower()
+def set_name(join: ServiceJoin) -> str:
+    return f"{join.incarnation}.{join.service}.{join.domain}".lower()
 
 
-def srv_names(told: ServiceJoin) -> dict[str, bool]:
+def srv_names(join: ServiceJoin) -> dict[str, bool]:
     """Return the names of RFC 2782, and whether an incarnation's members belong there: another incarnation may own the service's name."""
-    if not told.srv:
+    if not join.srv:
         return {}
-    return {f"{told.service}.{told.incarnation}.{told.domain}".lower(): True, _short_name(told): told.srv == "service"}
+    return {f"{join.service}.{join.incarnation}.{join.domain}".lower(): True, _short_name(join): join.srv == "service"}
 
 
-def _short_name(told: ServiceJoin) -> str:
-    return f"{told.service}.{told.domain}".lower()
+def _short_name(join: ServiceJoin) -> str:
+    return f"{join.service}.{join.domain}".lower()
 
 
 def by_labels(name: str) -> list[str]:
@@ -621,8 +621,8 @@ def begins(name: str, with_name: str) -> bool:
     return rest == parent and (label == first or label.startswith(f"{first}-"))
 
 
-def srv_value(told: ServiceJoin, host: str) -> str:
-    return f"{told.priority} {told.weight} {told.port} {host}."
+def srv_value(join: ServiceJoin, host: str) -> str:
+    return f"{join.priority} {join.weight} {join.port} {host}."
 
 
 def hosts_of(sets: Iterable[RecordSet], wish: str = _JOINS) -> dict[str, dict[str, str]]:
@@ -650,29 +650,29 @@ def _memberships(sets: Iterable[RecordSet]) -> Iterator[tuple[str, dict[str, str
 
 
 def own_records(
-    told: ServiceJoin, owner: Owner, addresses: tuple[str, ...], kept: bool, host_ttl: int = 0, host: str = ""
+    join: ServiceJoin, owner: Owner, addresses: tuple[str, ...], kept: bool, host_ttl: int = 0, host: str = ""
 ) -> list[RecordSet]:
     """Return what a member has in DNS: the records of its host, and its value in the record set and at the other names.
 
     `host_ttl` is the shortest TTL of all services that the host is in. `host` is its name, if it is not that of the first registration.
     """
-    host = host or host_name(owner.generation, told.domain)
-    sets = _host_sets(told, host, owner, addresses, _KEPT if kept else _JOINS)
-    found = [replace(each, ttl=host_ttl or told.ttl) for each in sets if each.values]
-    value = srv_value(told, host)
-    names = [name for name, on in {set_name(told): True, **srv_names(told)}.items() if on]
-    return [*found, *(RecordSet(name, "SRV", told.ttl, (value,)) for name in names)]
+    host = host or host_name(owner.generation, join.domain)
+    sets = _host_sets(join, host, owner, addresses, _KEPT if kept else _JOINS)
+    found = [replace(each, ttl=host_ttl or join.ttl) for each in sets if each.values]
+    value = srv_value(join, host)
+    names = [name for name, on in {set_name(join): True, **srv_names(join)}.items() if on]
+    return [*found, *(RecordSet(name, "SRV", join.ttl, (value,)) for name in names)]
 
 
-def _host_sets(told: ServiceJoin, host: str, owner: Owner, addresses: tuple[str, ...], word: str) -> list[RecordSet]:
+def _host_sets(join: ServiceJoin, host: str, owner: Owner, addresses: tuple[str, ...], word: str) -> list[RecordSet]:
     """Return the A, AAAA and TXT of a member's host. A set without values means that the host has no such set."""
-    texts = tuple(sorted((f'"{owner}"', f'"{_AT} {" ".join(addresses)}"', _says(told, host, word))))
+    texts = tuple(sorted((f'"{owner}"', f'"{_AT} {" ".join(addresses)}"', _statement(join, host, word))))
     kinds = {"A": (), "AAAA": (), **{record_type(each): (each,) for each in addresses}, "TXT": texts}
-    return [RecordSet(host, kind, told.ttl, values) for kind, values in kinds.items()]
+    return [RecordSet(host, kind, join.ttl, values) for kind, values in kinds.items()]
 
 
-def _says(told: ServiceJoin, host: str, word: str) -> str:
-    return f'"{word} {set_name(told)} {srv_value(told, host)}"'
+def _statement(join: ServiceJoin, host: str, word: str) -> str:
+    return f'"{word} {set_name(join)} {srv_value(join, host)}"'
 
 
 def is_leaving(sets: Iterable[RecordSet], host: str) -> bool:
@@ -734,9 +734,9 @@ def joined(
     `wanted` replaces the values that lead to our host. Missing values of `others` (by host) are added. Values that lead to a name below our
     label without records are removed. All foreign values stay, to the byte.
     """
-    kept = [each for each in values if _target(each) != ours and not is_dead(each, domain, hosts)]
-    missing = sorted(others[each] for each in others.keys() - {ours, *map(_target, kept)})
-    return tuple(sorted([*kept, *missing[: max(MOST_VALUES - len(kept) - 1, 0)], *wanted]))
+    staying = [each for each in values if _target(each) != ours and not is_dead(each, domain, hosts)]
+    missing = sorted(others[each] for each in others.keys() - {ours, *map(_target, staying)})
+    return tuple(sorted([*staying, *missing[: max(MOST_VALUES - len(staying) - 1, 0)], *wanted]))
 
 
 def is_dead(value: str, domain: str, hosts: Iterable[str]) -> bool:

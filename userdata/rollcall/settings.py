@@ -121,7 +121,7 @@ class Join:
         """Return whether an answer of DNS (an address, or the target of an SRV) may belong to a machine of Rollcall."""
         return True
 
-    def same_place(self, other: Join) -> bool:
+    def same_record_sets(self, other: Join) -> bool:
         """Return whether `other` is the same record set, perhaps with another TTL or weight.
 
         Then the machine changes its records, and does not leave and join again.
@@ -406,9 +406,9 @@ def record_type(address: str) -> str:
     return "AAAA" if ":" in address else "A"
 
 
-def challenge_name(owner: Owner, told: Join) -> str:
+def challenge_name(owner: Owner, join: Join) -> str:
     """Return the name of the TXT that asks a machine whether it runs: a name below Rollcall's label, below the name that it joins."""
-    return f"{owner.generation}.c.rc.{told.challenges}"
+    return f"{owner.generation}.c.rc.{join.challenges}"
 
 
 def format_join(join: Join) -> str:

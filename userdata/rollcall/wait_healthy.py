@@ -31,9 +31,9 @@ def why_unhealthy(check: str) -> str:
 
 def main(check: str, seconds: float) -> int:
     until = time.monotonic() + seconds
-    while why := why_unhealthy(check):
+    while problem := why_unhealthy(check):
         if time.monotonic() > until:
-            print(f"reason=workload-unhealthy seconds={seconds:.0f} check={check} {why}", file=sys.stderr)
+            print(f"reason=workload-unhealthy seconds={seconds:.0f} check={check} {problem}", file=sys.stderr)
             return 1
         time.sleep(0.5)
     return 0

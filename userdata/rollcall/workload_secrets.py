@@ -84,9 +84,9 @@ class WorkloadSecrets:
                 self._try(each, state, now)
             if state.tries.error:
                 faults[each.workload] = state.tries.error
-        for workload, why in faults.items():
-            if self.faults.get(workload) != why:
-                log.warning("%s", why)
+        for workload, fault in faults.items():
+            if self.faults.get(workload) != fault:
+                log.warning("%s", fault)
         self.faults = faults
 
     def _try(self, wanted: Secrets, state: _State, now: float) -> None:

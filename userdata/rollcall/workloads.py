@@ -77,15 +77,15 @@ def set_up(name: str, script: str, root: str, instance: str) -> str:
         tar = get_release.checked(packed, digest, UNPACKED_LIMIT)
         get_release.place(home, digest, lambda partial: unpack_release(tar, partial))
     changed = get_release.switch(home, digest)
-    told = json.loads((home / "current" / DEFINITION).read_text())
-    confine(name, told, str(home), is_ec2=cloud.name == Ec2.name)
-    packages = " ".join(told.get("packages", ()))
-    if "nginx" in told:
-        at = PurePosixPath(f"/opt/rollcall/workloads/{name}/current/{FILES}") / told["nginx"]["root"]
+    definition = json.loads((home / "current" / DEFINITION).read_text())
+    confine(name, definition, str(home), is_ec2=cloud.name == Ec2.name)
+    packages = " ".join(definition.get("packages", ()))
+    if "nginx" in definition:
+        at = PurePosixPath(f"/opt/rollcall/workloads/{name}/current/{FILES}") / definition["nginx"]["root"]
         return f"nginx {'changed' if changed else 'same'} {at} nginx {packages}".rstrip()
     replaced(home / WAIT, Path(__file__).with_name(WAIT).read_text())
-    changed |= replaced(Path(f"{root}/etc/systemd/system/workload-{name}.service"), unit(name, told, instance))
-    kind = "secret" if told.get("secrets") else "unit"
+    changed |= replaced(Path(f"{root}/etc/systemd/system/workload-{name}.service"), unit(name, definition, instance))
+    kind = "secret" if definition.get("secrets") else "unit"
     return f"{kind} {'changed' if changed else 'same'} - {packages}".rstrip()
 
 
@@ -97,20 +97,20 @@ def confine(name: str, definition: dict[str, Any], home: str, *, is_ec2: bool) -
     if definition.get("confinement") != "best-effort":
         # The workload may have started before this boot's check.
         confinement.stop("nginx" if "nginx" in definition else f"workload-{name}")
-        raise ReleaseError(f"reason=not-confined lacks={lacks} look='confinement: best-effort'")
+        raise ReleaseError(f"reason=not-confined lacks={lacks} fix='confinement: best-effort'")
     print(f"reason=not-confined lacks={lacks} workload={name} said='best-effort'", file=sys.stderr)
 
 
 def unpack_release(tar: bytes, to: Path) -> None:
     """Unpack a workload's release, and its artifact if it has one."""
     unpack(io.BytesIO(tar), to, UNPACKED_LIMIT)
-    told = json.loads((to / DEFINITION).read_text())
+    definition = json.loads((to / DEFINITION).read_text())
     (to / FILES).mkdir(exist_ok=True)
-    if "artifact" not in told:
+    if "artifact" not in definition:
         return
-    path = urlsplit(told["artifact"]).path
+    path = urlsplit(definition["artifact"]).path
     with tempfile.TemporaryFile(dir=to) as file:
-        download(told["artifact"], told["sha256"], file)
+        download(definition["artifact"], definition["sha256"], file)
         if path.endswith(_TARS):
             unpack(file, to / FILES, ARTIFACT_UNPACKED_LIMIT)
         else:
@@ -158,54 +158,54 @@ def unpack(tar: IO[bytes], to: Path, limit: int) -> None:
     """Unpack plain files, and links that stay inside the folder. Links come last, so no file is written through one."""
     size, links = 0, list[tuple[Path, str]]()
     with tarfile.open(fileobj=tar, mode="r:*") as archive:
-        for count, (path, entry) in enumerate(_entries(archive)):
-            size += entry.size
+        for count, (path, member) in enumerate(_members(archive)):
+            size += member.size
             if size > limit or count >= MOST_MEMBERS:
-                raise ReleaseError(f"reason=release-too-large entries={count + 1} bytes={size} limit={limit}")
-            if entry.issym():
-                links.append((to / path, entry.linkname))
+                raise ReleaseError(f"reason=release-too-large members={count + 1} bytes={size} limit={limit}")
+            if member.issym():
+                links.append((to / path, member.linkname))
                 continue
-            file = archive.extractfile(entry)
-            get_release.write_file(to / path, file or io.BytesIO(), 0o755 if entry.mode & 0o100 else 0o644)
+            file = archive.extractfile(member)
+            get_release.write_file(to / path, file or io.BytesIO(), 0o755 if member.mode & 0o100 else 0o644)
     for link, target in links:
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(target)
 
 
-def _entries(archive: tarfile.TarFile) -> Iterator[tuple[str, tarfile.TarInfo]]:
-    for entry in archive:
-        path = entry.name.removeprefix("./").rstrip("/")
-        if entry.isdir():
+def _members(archive: tarfile.TarFile) -> Iterator[tuple[str, tarfile.TarInfo]]:
+    for member in archive:
+        path = member.name.removeprefix("./").rstrip("/")
+        if member.isdir():
             continue
-        if not (entry.isreg() or entry.issym()):
-            raise ReleaseError(f"reason=unsafe-release entry={entry.name!r} said='it is no plain file and no link'")
+        if not (member.isreg() or member.issym()):
+            raise ReleaseError(f"reason=unsafe-release member={member.name!r} said='it is no plain file and no link'")
         if not is_inside(path):
-            raise ReleaseError(f"reason=unsafe-release entry={entry.name!r} said='its path leads elsewhere'")
-        if entry.issym() and not link_stays(path, entry.linkname):
-            raise ReleaseError(f"reason=unsafe-release entry={entry.name!r} said='its link leads elsewhere'")
-        yield path, entry
+            raise ReleaseError(f"reason=unsafe-release member={member.name!r} said='its path leads elsewhere'")
+        if member.issym() and not link_stays(path, member.linkname):
+            raise ReleaseError(f"reason=unsafe-release member={member.name!r} said='its link leads elsewhere'")
+        yield path, member
 
 
 # How it runs.
 
 
-def unit(name: str, told: dict[str, Any], instance: str) -> str:
+def unit(name: str, definition: dict[str, Any], instance: str) -> str:
     """Return the systemd unit of a workload (https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html)."""
     home = f"/opt/rollcall/workloads/{name}"
-    env = {"ROLLCALL_INSTANCE": instance, **told.get("env", {})}
-    check, grace = told.get("check"), told.get("grace")
+    env = {"ROLLCALL_INSTANCE": instance, **definition.get("env", {})}
+    check, grace = definition.get("check"), definition.get("grace")
     started = (
         f"ExecStartPost=/usr/bin/python3 {home}/{WAIT} {_escaped(check)} {grace}\nTimeoutStartSec={grace + 30}\n"
         if check and grace
         else ""
     )
     lines = "".join(f"Environment={_quoted(f'{key}={value}')}\n" for key, value in sorted(env.items()))
-    limits = {"MemoryMax": told.get("memory"), "CPUQuota": told.get("cpu")}
+    limits = {"MemoryMax": definition.get("memory"), "CPUQuota": definition.get("cpu")}
     lines += "".join(f"{key}={value}\n" for key, value in limits.items() if value)
     # The agent writes these files to memory (workload_secrets.py): https://systemd.io/CREDENTIALS/
-    lines += "".join(f"LoadCredential={each}:{SECRETS}/{name}/{each}\n" for each in told.get("secrets", ()))
+    lines += "".join(f"LoadCredential={each}:{SECRETS}/{name}/{each}\n" for each in definition.get("secrets", ()))
     # At boot the agent starts a workload with secrets, when it has fetched them.
-    install = "" if told.get("secrets") else "\n[Install]\nWantedBy=multi-user.target\n"
+    install = "" if definition.get("secrets") else "\n[Install]\nWantedBy=multi-user.target\n"
     return f"""[Unit]
 Description=Rollcall: the workload {name}
 After=network-online.target
@@ -217,10 +217,10 @@ StartLimitIntervalSec=0
 [Service]
 Type=exec
 WorkingDirectory={home}/current/{FILES}
-ExecStart={_command(told["run"], f"{home}/current/{FILES}")}
+ExecStart={_command(definition["run"], f"{home}/current/{FILES}")}
 {started}{lines}Restart=always
 RestartSec=1
-{f"User={told['user']}" if told.get("user") else "DynamicUser=yes"}
+{f"User={definition['user']}" if definition.get("user") else "DynamicUser=yes"}
 StateDirectory=workload-{name}
 UMask=0077
 CapabilityBoundingSet=CAP_NET_BIND_SERVICE

@@ -124,23 +124,28 @@ class ZoneView:
     def notes(self) -> tuple[str, ...]:
         """One line for each server that had no vote at the last query, or one line that says why resolvers are asked."""
         with self._lock:
-            faults = [f"{who} {why}" for who, why in sorted(self._faults.items())]
+            faults = [f"{name_server} {problem}" for name_server, problem in sorted(self._faults.items())]
         if not self._instead:
             return tuple(f"{self._zone}: the name server {each}, so it has no vote" for each in faults)
-        blocked = all(why == _SILENT for why in self._faults.values())
-        why = f"{'; '.join(faults) or 'none is known'}{'; is port 53 blocked outward?' if blocked and faults else ''}"
-        head = f"{self._zone}: none of its name servers can be asked from here ({why})."
+        blocked = all(problem == _SILENT for problem in self._faults.values())
+        problem = (
+            f"{'; '.join(faults) or 'none is known'}{'; is port 53 blocked outward?' if blocked and faults else ''}"
+        )
+        head = f"{self._zone}: none of its name servers can be asked from here ({problem})."
         if not self.resolvers:
             return (f"{head} Set rollcall:resolvers to resolvers that can be asked.",)
-        told = ", ".join(map(str, self.resolvers))
-        return (f"{head} The resolvers {told} are asked instead; their caches may be {self._delay:.0f} s behind.",)
+        resolvers = ", ".join(map(str, self.resolvers))
+        return (f"{head} The resolvers {resolvers} are asked instead; their caches may be {self._delay:.0f} s behind.",)
 
     def compare(self, name: str, rtype: str) -> str:
         """Return what each name server and each resolver answers for `name`, as one line."""
         found = self._discovered()
-        here = {**self._asked(found.servers, name, rtype), **self._asked(self.resolvers, name, rtype, recursive=True)}
+        here = {
+            **self._query_all(found.servers, name, rtype),
+            **self._query_all(self.resolvers, name, rtype, recursive=True),
+        }
         lines = [f"{'resolver ' if each in self.resolvers else ''}{each} {reply}" for each, reply in here.items()]
-        lines += [f"{who} {why}" for who, why in sorted(found.faults.items())]
+        lines += [f"{name_server} {problem}" for name_server, problem in sorted(found.faults.items())]
         return f"{name} {rtype}: {'; '.join(lines) or 'nobody can be asked'}"
 
     def split(self, name: str, rtype: str) -> str:
@@ -148,14 +153,14 @@ class ZoneView:
         if not self.resolvers or self._instead:
             return ""
         votes = self.votes(name, rtype)
-        replies = self._asked(self.resolvers, name, rtype, recursive=True)
+        replies = self._query_all(self.resolvers, name, rtype, recursive=True)
         apart = [each for each, reply in replies.items() if not reply.fault and votes and reply.values not in votes]
         if not apart or self._instead:
             return ""
         late = max(min(replies[each].ttl, LONGEST_DELAY_S) for each in apart)
-        said = "; ".join(f"the resolver {each} {replies[each]}" for each in apart)
+        details = "; ".join(f"the resolver {each} {replies[each]}" for each in apart)
         theirs = Reply(values=frozenset().union(*votes))
-        here = f"{name} {rtype}: the name servers {str(theirs).replace('answers', 'answer', 1)}; {said}."
+        here = f"{name} {rtype}: the name servers {str(theirs).replace('answers', 'answer', 1)}; {details}."
         return f"{here} It has a view of its own, or keeps old answers for up to {late:.0f} s."
 
     def votes(self, name: str, rtype: str, *, cached: bool = True) -> list[frozenset[str]]:
@@ -166,7 +171,7 @@ class ZoneView:
         votes = [each.values for each in self._voting(name, rtype)]
         if votes or not cached:
             return votes
-        replies = self._asked(self.resolvers, name, rtype, recursive=True)
+        replies = self._query_all(self.resolvers, name, rtype, recursive=True)
         heard = [each for each in replies.values() if not each.fault]
         with self._lock:
             self._faults.update({f"resolver {each}": reply.fault for each, reply in replies.items() if reply.fault})
@@ -188,32 +193,32 @@ class ZoneView:
             quiet = {each for each, until in self._quiet.items() if until > now}
         awake = [[each for each in some if each not in quiet] for some in (found.servers, found.second)]
         again = [] if self.resolvers else [each for each in (*found.servers, *found.second) if each in quiet]
-        asked: dict[Server, Reply] = {}
+        replies: dict[Server, Reply] = {}
         votes: list[Reply] = []
         for some in (*awake, again):
             if not votes:
-                asked |= self._asked(some, name, rtype)
-                votes = [each for each in asked.values() if not each.fault]
-        self._note(found, asked, quiet)
+                replies |= self._query_all(some, name, rtype)
+                votes = [each for each in replies.values() if not each.fault]
+        self._note(found, replies, quiet)
         self._instead = not votes
         return votes
 
-    def _note(self, found: Discovery, asked: Mapping[Server, Reply], quiet: Iterable[Server]) -> None:
+    def _note(self, found: Discovery, replies: Mapping[Server, Reply], quiet: Iterable[Server]) -> None:
         with self._lock:
             now = self._clock()
-            self._quiet.update({each: now + self._quiet_s for each, reply in asked.items() if reply.silent})
-            left = {str(each): self._faults.get(str(each), _SILENT) for each in quiet if each not in asked}
+            self._quiet.update({each: now + self._quiet_s for each, reply in replies.items() if reply.silent})
+            left = {str(each): self._faults.get(str(each), _SILENT) for each in quiet if each not in replies}
             self._faults = {**found.faults, **left}
-            self._faults.update({str(each): reply.fault for each, reply in asked.items() if reply.fault})
+            self._faults.update({str(each): reply.fault for each, reply in replies.items() if reply.fault})
 
-    def _asked(
+    def _query_all(
         self, servers: Sequence[Server], name: str, rtype: str, *, recursive: bool = False
     ) -> dict[Server, Reply]:
         """Ask all servers at the same time, because a silent one takes seconds."""
         if len(servers) < 2:
-            return {each: _ask(each, self._zone, name, rtype, recursive=recursive) for each in servers}
+            return {each: _query(each, self._zone, name, rtype, recursive=recursive) for each in servers}
         with ThreadPoolExecutor(max_workers=len(servers)) as pool:
-            replies = pool.map(lambda each: _ask(each, self._zone, name, rtype, recursive=recursive), servers)
+            replies = pool.map(lambda each: _query(each, self._zone, name, rtype, recursive=recursive), servers)
             return dict(zip(servers, replies, strict=True))
 
     def _discovered(self) -> Discovery:
@@ -232,9 +237,9 @@ def name_servers(zone: str, resolvers: Sequence[Server] = ()) -> Discovery:
     override = os.environ.get("ROLLCALL_DNS")
     if override:
         return Discovery(servers=tuple(server(each) for each in override.replace(",", " ").split()))
-    reply = _looked_up(zone, "NS", resolvers)
+    reply = _resolved(zone, "NS", resolvers)
     if not reply.values:
-        return Discovery(faults={zone: f"has no NS records that can be looked up ({_why_none(reply)})"})
+        return Discovery(faults={zone: f"has no NS records that can be looked up ({_reason_for_none(reply)})"})
     servers: list[Server] = []
     second: list[Server] = []
     faults: dict[str, str] = {}
@@ -248,24 +253,24 @@ def name_servers(zone: str, resolvers: Sequence[Server] = ()) -> Discovery:
 
 def _addresses(name: str, resolvers: Sequence[Server]) -> tuple[list[str], list[str], str]:
     """Return a name server's IPv4 addresses, its IPv6 addresses, and why it has neither."""
-    found = [_looked_up(name, rtype, resolvers) for rtype in ("A", "AAAA")]
+    found = [_resolved(name, rtype, resolvers) for rtype in ("A", "AAAA")]
     ipv4, ipv6 = (sorted(reply.values) for reply in found)
     failed = next((reply.fault for reply in found if reply.fault), "")
     why = f"has no address that can be looked up ({failed})" if failed else "has no address"
     return ipv4, ipv6, "" if ipv4 or ipv6 else why
 
 
-def _looked_up(name: str, rtype: str, resolvers: Sequence[Server]) -> Reply:
+def _resolved(name: str, rtype: str, resolvers: Sequence[Server]) -> Reply:
     """Return the reply of the first resolver that answers."""
     reply = Reply(fault="no resolver is known")
     for each in resolvers:
-        reply = _ask(each, name, name, rtype, recursive=True)
+        reply = _query(each, name, name, rtype, recursive=True)
         if not reply.fault:
             break
     return reply
 
 
-def _why_none(reply: Reply) -> str:
+def _reason_for_none(reply: Reply) -> str:
     return reply.fault or ("NXDOMAIN" if reply.missing else "no such record")
 
 
@@ -292,13 +297,13 @@ def server(text: str) -> Server:
     return Server(address=text.strip("[]"))
 
 
-def _ask(asked: Server, zone: str, name: str, rtype: str, *, recursive: bool) -> Reply:
+def _query(one_server: Server, zone: str, name: str, rtype: str, *, recursive: bool) -> Reply:
     query = dns.message.make_query(name, rtype)
     if not recursive:
         query.flags &= ~dns.flags.RD
     for _ in range(_DATAGRAMS):
         try:
-            reply, _ = dns.query.udp_with_fallback(query, asked.address, port=asked.port, timeout=_TIMEOUT_S)
+            reply, _ = dns.query.udp_with_fallback(query, one_server.address, port=one_server.port, timeout=_TIMEOUT_S)
             return judged(reply, zone, rtype, recursive=recursive)
         except dns.exception.Timeout:
             continue
@@ -324,7 +329,7 @@ def judged(reply: dns.message.Message, zone: str, rtype: str, *, recursive: bool
     wanted = dns.rdatatype.from_text(rtype)
     here = [each for each in reply.answer if each.rdtype == wanted]
     values = frozenset(item.to_text() for each in here for item in each)
-    return Reply(values=values, ttl=_kept(reply, bool(here)), missing=code == dns.rcode.NXDOMAIN)
+    return Reply(values=values, ttl=_cache_s(reply, bool(here)), missing=code == dns.rcode.NXDOMAIN)
 
 
 def _lame(reply: dns.message.Message, zone: str) -> str:
@@ -338,7 +343,7 @@ def _lame(reply: dns.message.Message, zone: str) -> str:
     return f"has no say there (the zone delegates {where} to others)"
 
 
-def _kept(reply: dns.message.Message, answered: bool) -> float:
+def _cache_s(reply: dns.message.Message, answered: bool) -> float:
     """Return for how many seconds a cache may keep the reply.
 
     A positive one has its TTL; a negative one has the lower of the SOA's TTL and minimum (RFC 2308 section 5).

@@ -64,7 +64,7 @@ def test_where_there_is_no_metadata_service_none_is_asked(systemd: Systemd) -> N
 )
 def test_a_machine_that_does_not_confine_refuses_the_workload(systemd: Systemd, status: int, lacks: str) -> None:
     systemd.status, systemd.said = status, "Job failed\n"
-    with pytest.raises(ReleaseError, match=rf"^reason=not-confined lacks={lacks} look='confinement: best-effort'$"):
+    with pytest.raises(ReleaseError, match=rf"^reason=not-confined lacks={lacks} fix='confinement: best-effort'$"):
         confine("shop", {}, "/opt/x", is_ec2=True)
     # One that runs since before this boot's probe does not go on.
     assert systemd.ran[-1] == ["systemctl", "stop", "--no-block", "workload-shop.service"]

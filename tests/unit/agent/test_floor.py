@@ -460,7 +460,7 @@ class TestAgent:
         guest.tell(joins=(replace(guest.join_of(), floor=4, floor6=2),))
         guest.pass_time(30)
         assert len(guest.dns.calls) == calls, "it asked an API"
-        assert guest.agent.memberships[0].told.floors == {"A": 4, "AAAA": 2}
+        assert guest.agent.memberships[0].join.floors == {"A": 4, "AAAA": 2}
         guest.dns.others = 3
         guest.healthy(False)
         guest.pass_time(30)

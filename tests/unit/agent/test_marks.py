@@ -111,7 +111,7 @@ class TestCopied:
     def test_one_that_just_started_leaves_with_its_own_record_too(self, five: Five) -> None:
         """`rollcall leave`, and an agent that was restarted: it has written nothing yet."""
         five.copy(str(FIVE[2]))
-        fresh = CloudflareRegistry(five.registries[3]._told, lambda: OPERATOR)
+        fresh = CloudflareRegistry(five.registries[3]._join, lambda: OPERATOR)
         fresh.lives = lambda *_: True
         fresh.leave_set(FIVE[3], address(3))
         assert set(five.marks()) == {address(each) for each in range(5)} - {address(3)}

@@ -343,7 +343,7 @@ class TestCache:
         client = Client("resolver:1", clock=clock, exchange=echo)
         for at in range(100):
             client.ask(f"name-{at}.{ZONE}", "A")
-            assert len(client._kept) <= 20
+            assert len(client._cache) <= 20
 
     def test_threads_share_it(self, server: Served) -> None:
         client = Client(server.address, timeout=30)
@@ -809,7 +809,7 @@ class TestAgainstDnspython:
             return
         assert set(client.ask(V1, "SRV")) == set(expected.answer or ())
         if expected.answer:
-            assert client._kept[V1.lower(), "SRV"][0] == min(expected.minimum_ttl, 86_400)
+            assert client._cache[V1.lower(), "SRV"][0] == min(expected.minimum_ttl, 86_400)
 
 
 class Good:

@@ -68,7 +68,7 @@ def refreshed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr("rollcall.edge.refresh", refresh)
     monkeypatch.setattr(agents, "TICK", 0.01)
-    monkeypatch.setattr(agents, "open_door", lambda _: None)
+    monkeypatch.setattr(agents, "open_probe_socket", lambda _: None)
     monkeypatch.setattr(agents, "system_is_stopping", lambda: False)
     return found
 

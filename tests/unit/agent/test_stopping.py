@@ -103,7 +103,7 @@ def test_without_an_answer_of_systemd_the_agent_does_not_leave(
     if script:
         (tmp_path / "systemctl").write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / "systemctl").chmod(stat.S_IRWXU)
-    monkeypatch.setattr(agents, "ASK_SYSTEMD_S", 0.2)
+    monkeypatch.setattr(agents, "SYSTEMD_TIMEOUT_S", 0.2)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin" if script else str(tmp_path))
     assert system_is_stopping() is False
 
