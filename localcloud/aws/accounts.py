@@ -21,5 +21,5 @@ class Accounts:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         key_id = key_id_of(environ)
-        whose = next((each for each in self._accounts if each.knows(key_id)), self._accounts[0])
-        return whose.app(environ, start_response)
+        account = next((each for each in self._accounts if each.knows(key_id)), self._accounts[0])
+        return account.app(environ, start_response)

@@ -27,12 +27,12 @@ def check(call: Call, iam: Any) -> None:
 
 
 def _check_size(call: Call, iam: Any) -> None:
-    whose, most = _MOST[call.action]
-    name = call.get(f"{whose.capitalize()}Name") or ""
-    kept = {"user": iam.users, "role": {each.name: each for each in iam.roles.values()}, "group": iam.groups}[whose]
-    policies = {**getattr(kept.get(name), "policies", {}), call.get("PolicyName"): call.get("PolicyDocument") or ""}
+    kind, most = _MOST[call.action]
+    name = call.get(f"{kind.capitalize()}Name") or ""
+    existing = {"user": iam.users, "role": {each.name: each for each in iam.roles.values()}, "group": iam.groups}[kind]
+    policies = {**getattr(existing.get(name), "policies", {}), call.get("PolicyName"): call.get("PolicyDocument") or ""}
     if sum(len("".join(text.split())) for text in policies.values()) > most:
-        raise AwsError("LimitExceeded", f"Maximum policy size of {most} bytes exceeded for {whose} {name}", 409)
+        raise AwsError("LimitExceeded", f"Maximum policy size of {most} bytes exceeded for {kind} {name}", 409)
 
 
 def _pair(tag: Mapping[str, str]) -> tuple[str, str]:

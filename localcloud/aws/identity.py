@@ -283,8 +283,8 @@ class Identities:
             allowed = allowed | {GLOBAL_REGION}
         if claim.region not in allowed:
             if call.service == "s3":
-                said = f"The authorization header is malformed; the region '{claim.region}' is wrong"
-                raise AwsError("AuthorizationHeaderMalformed", said, 400)
+                message = f"The authorization header is malformed; the region '{claim.region}' is wrong"
+                raise AwsError("AuthorizationHeaderMalformed", message, 400)
             raise SignatureError(f"Credential should be scoped to a valid region, not '{claim.region}'.")
 
     def _unknown(self, call: Call) -> AwsError:
@@ -292,6 +292,6 @@ class Identities:
             return self._refused(call, "unknown", "AWS was not able to validate the provided access credentials")
         return self._refused(call, "unknown", "The security token included in the request is invalid.")
 
-    def _refused(self, call: Call, why: str, message: str) -> AwsError:
-        code, status = _CODES[why].get(call.service, _USUAL[why])
+    def _refused(self, call: Call, kind: str, message: str) -> AwsError:
+        code, status = _CODES[kind].get(call.service, _USUAL[kind])
         return AwsError(code, message, status)

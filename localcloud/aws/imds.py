@@ -56,7 +56,7 @@ class Imds:
 
     def answer(self, address: str, method: str, path: str, headers: Mapping[str, str]) -> Answer:
         """Return (status, headers, body) for a request from the machine with this address; 404 for any other address."""
-        asked = {name.lower(): value for name, value in headers.items()}
+        lower_headers = {name.lower(): value for name, value in headers.items()}
         with self._lock:
             instance = self._power.at(address)
             if instance is None:
@@ -66,18 +66,18 @@ class Imds:
                 return _text(403, "")
             parts = [part for part in path.partition("?")[0].split("/") if part]
             if method == "PUT" and parts == ["latest", "api", "token"]:
-                return self._new_token(instance.id, asked)
+                return self._new_token(instance.id, lower_headers)
             if method not in ("GET", "HEAD"):
                 return _text(405, "")
-            if not self._admitted(instance.id, asked.get(_TOKEN), options.http_tokens):
+            if not self._admitted(instance.id, lower_headers.get(_TOKEN), options.http_tokens):
                 return _text(401, "")
             return self._get(instance, parts)
 
-    def _new_token(self, instance_id: str, asked: Mapping[str, str]) -> Answer:
-        if "x-forwarded-for" in asked:
+    def _new_token(self, instance_id: str, headers: Mapping[str, str]) -> Answer:
+        if "x-forwarded-for" in headers:
             # A proxy must not give tokens to clients outside.
             return _text(403, "")
-        ttl = asked.get(_TTL, "")
+        ttl = headers.get(_TTL, "")
         if not ttl.isdecimal() or not 1 <= int(ttl) <= _LONGEST_TTL:
             return _text(400, "")
         now = self._clock()
@@ -206,7 +206,7 @@ class Imds:
 
     def _credentials(self, instance_id: str, role: Any) -> str:
         made = self._sessions.for_instance(role, instance_id)
-        said = {
+        document = {
             "Code": "Success",
             "LastUpdated": _stamp(made.issued),
             "Type": "AWS-HMAC",
@@ -215,7 +215,7 @@ class Imds:
             "Token": made.token,
             "Expiration": _stamp(made.expires),
         }
-        return json.dumps(said, indent=2)
+        return json.dumps(document, indent=2)
 
     def _identity(self, instance: Any) -> dict[str, Any]:
         return {

@@ -136,12 +136,12 @@ class Moto:
         return f"https://{host}/"
 
     def _headers(self, call: Call, body: bytes) -> Mapping[str, str]:
-        kept = {"x-moto-account-id": self.account, "Content-Length": str(len(body))}
-        kept["Content-Type"] = call.headers.get("content-type") or "application/x-www-form-urlencoded; charset=utf-8"
+        headers = {"x-moto-account-id": self.account, "Content-Length": str(len(body))}
+        headers["Content-Type"] = call.headers.get("content-type") or "application/x-www-form-urlencoded; charset=utf-8"
         for name in ("x-amz-target", "authorization", "user-agent"):
             if name in call.headers:
-                kept[name] = call.headers[name]
-        return kept
+                headers[name] = call.headers[name]
+        return headers
 
     def forget(self) -> None:
         """Drop everything of this account."""

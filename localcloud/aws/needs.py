@@ -65,29 +65,29 @@ def _ec2(call: Call, account: str, region: str, tags_of: TagsOf) -> list[Need]:
 
     ids = [*call.members("InstanceId"), *call.members("ResourceId")]
     ids += [value for name in ("InstanceId", "GroupId", "VolumeId", "SubnetId") if (value := call.get(name))]
-    asked = _asked_tags(call.groups("Tag")) if call.action in ("CreateTags", "DeleteTags") else ()
+    request_tags = _asked_tags(call.groups("Tag")) if call.action in ("CreateTags", "DeleteTags") else ()
     found = []
     for each in dict.fromkeys(ids):
         tags = tags_of(each)
-        marks: list[tuple[str, Value]] = [(f"aws:ResourceTag/{key}", value) for key, value in tags.items()]
-        marks += [(f"ec2:ResourceTag/{key}", value) for key, value in tags.items()]
-        found.append(Need(action=action, resource=arn(each), context=(*marks, *asked)))
+        resource_tags: list[tuple[str, Value]] = [(f"aws:ResourceTag/{key}", value) for key, value in tags.items()]
+        resource_tags += [(f"ec2:ResourceTag/{key}", value) for key, value in tags.items()]
+        found.append(Need(action=action, resource=arn(each), context=(*resource_tags, *request_tags)))
     return found or [Need(action=action)]
 
 
 def _launch(call: Call, account: str, region: str) -> list[Need]:
     specified = call.groups("TagSpecification")
     tags = [_asked_tags(_tags_within(each)) for each in specified.values()]
-    asked = tags[0] if tags else ()
+    request_tags = tags[0] if tags else ()
     mine = f"arn:aws:ec2:{region}:{account}"
     resources = [f"{mine}:instance/*", f"{mine}:network-interface/*", f"{mine}:volume/*"]
     resources.append(f"arn:aws:ec2:{region}::image/{call.get('ImageId')}")
     resources += [f"{mine}:security-group/{each}" for each in call.members("SecurityGroupId")]
     resources += [f"{mine}:subnet/{value}" for value in [call.get("SubnetId")] if value]
     resources += [f"{mine}:key-pair/{value}" for value in [call.get("KeyName")] if value]
-    found = [Need(action="ec2:RunInstances", resource=each, context=asked) for each in resources]
-    for each, marks in zip(specified.values(), tags, strict=True):
-        made: tuple[tuple[str, Value], ...] = (("ec2:CreateAction", "RunInstances"), *marks)
+    found = [Need(action="ec2:RunInstances", resource=each, context=request_tags) for each in resources]
+    for each, tags_of_kind in zip(specified.values(), tags, strict=True):
+        made: tuple[tuple[str, Value], ...] = (("ec2:CreateAction", "RunInstances"), *tags_of_kind)
         resource = f"{mine}:{each.get('ResourceType', 'instance')}/*"
         found.append(Need(action="ec2:CreateTags", resource=resource, context=made))
     if call.get("IamInstanceProfile.Name") or call.get("IamInstanceProfile.Arn"):
@@ -114,8 +114,10 @@ def _asked_tags(tags: dict[int, dict[str, str]]) -> tuple[tuple[str, Value], ...
 
 def _ssm(call: Call, account: str, region: str) -> list[Need]:
     action = f"ssm:{call.action}"
-    asked = call.json()
-    names = asked.get("Names") or [asked[key] for key in ("Name", "Path", "ResourceId") if asked.get(key)]
+    parameters = call.json()
+    names = parameters.get("Names") or [
+        parameters[key] for key in ("Name", "Path", "ResourceId") if parameters.get(key)
+    ]
     if not names or call.action in _SSM_LISTS:
         return [Need(action=action, resource=f"arn:aws:ssm:{region}:{account}:*")]
     return [Need(action=action, resource=parameter_arn(str(name), account, region)) for name in names]

@@ -66,5 +66,5 @@ def _parts(token: str) -> tuple[dict[str, Any], dict[str, Any], bytes]:
         raise _invalid("The ID Token provided is not a valid JWT") from wrong
 
 
-def _invalid(said: str) -> AwsError:
-    return AwsError("InvalidIdentityToken", said)
+def _invalid(message: str) -> AwsError:
+    return AwsError("InvalidIdentityToken", message)

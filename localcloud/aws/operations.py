@@ -111,8 +111,10 @@ def _missing(call: Call, name: str) -> AwsError:
     if call.service == "ec2":
         return AwsError("MissingParameter", f"The request must contain the parameter {name}")
     field = f"{name[0].lower()}{name[1:]}"
-    said = f"1 validation error detected: Value null at '{field}' failed to satisfy constraint: Member must not be null"
-    return AwsError("ValidationException" if call.service == "ssm" else "ValidationError", said)
+    message = (
+        f"1 validation error detected: Value null at '{field}' failed to satisfy constraint: Member must not be null"
+    )
+    return AwsError("ValidationException" if call.service == "ssm" else "ValidationError", message)
 
 
 def _in_json(call: Call, members: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -28,18 +28,20 @@ class QuotasApi:
 
     def answer(self, call: Call) -> Reply:
         """Raises AwsError."""
-        asked = call.json()
+        parameters = call.json()
         if call.action == "GetServiceQuota":
-            return _said(Quota=self._quota(asked, self._vcpus))
+            return _reply(Quota=self._quota(parameters, self._vcpus))
         if call.action == "GetAWSDefaultServiceQuota":
-            return _said(Quota=self._quota(asked, _UNRAISED))
+            return _reply(Quota=self._quota(parameters, _UNRAISED))
         if call.action == "ListServiceQuotas":
-            codes = _EC2 if asked.get("ServiceCode") == "ec2" and self._vcpus is not None else {}
-            return _said(Quotas=[self._quota({"ServiceCode": "ec2", "QuotaCode": code}, self._vcpus) for code in codes])
+            codes = _EC2 if parameters.get("ServiceCode") == "ec2" and self._vcpus is not None else {}
+            return _reply(
+                Quotas=[self._quota({"ServiceCode": "ec2", "QuotaCode": code}, self._vcpus) for code in codes]
+            )
         raise AwsError("UnknownOperationException", f"The local Service Quotas has no {call.action}")
 
-    def _quota(self, asked: dict[str, Any], value: float | None) -> dict[str, Any]:
-        service, code = asked.get("ServiceCode"), asked.get("QuotaCode")
+    def _quota(self, parameters: dict[str, Any], value: float | None) -> dict[str, Any]:
+        service, code = parameters.get("ServiceCode"), parameters.get("QuotaCode")
         if service != "ec2" or code not in _EC2 or value is None:
             raise AwsError(
                 "NoSuchResourceException", "The request failed because the specified service does not exist."
@@ -50,5 +52,5 @@ class QuotasApi:
         return {**names, "QuotaCode": code, "QuotaName": _EC2[str(code)], **kind}
 
 
-def _said(**content: Any) -> Reply:
+def _reply(**content: Any) -> Reply:
     return Reply(body=json.dumps(content).encode(), content_type="application/x-amz-json-1.1")

@@ -37,29 +37,29 @@ class Region:
     ) -> None:
         self.name = name
         self.moto = Moto(account, name, lock)
-        self.store = kept = store.install(account, name)
+        self.store = backend = store.install(account, name)
         self.power = Power(
             hypervisor=hypervisor,
             observer=observer,
             pool=pool,
             lock=lock,
-            forget=lambda instance: _forget(kept, instance),
+            forget=lambda instance: _forget(backend, instance),
             clock=clock,
             terminated_visible=terminated_visible,
         )
-        self.ec2 = Ec2Api(self.moto, kept, self.power, vcpu_limit=vcpu_limit)
+        self.ec2 = Ec2Api(self.moto, backend, self.power, vcpu_limit=vcpu_limit)
         self.ssm = SsmApi(self.moto)
         self.quotas = QuotasApi(account, name, vcpu_limit)
-        self.imds = imds.Imds(store=kept, power=self.power, sessions=sessions, region=name, lock=lock, clock=clock)
+        self.imds = imds.Imds(store=backend, power=self.power, sessions=sessions, region=name, lock=lock, clock=clock)
 
     def instances(self) -> list[Any]:
         """moto's, terminated ones too."""
         return list(self.moto.ec2.all_instances())
 
 
-def _forget(kept: object, instance_id: str) -> None:
+def _forget(backend: object, instance_id: str) -> None:
     """Take an instance out of moto's reservations."""
-    reservations = kept.reservations  # type: ignore[attr-defined]
+    reservations = backend.reservations  # type: ignore[attr-defined]
     for known, reservation in list(reservations.items()):
         reservation.instances = [each for each in reservation.instances if each.id != instance_id]
         if not reservation.instances:

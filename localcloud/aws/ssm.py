@@ -32,32 +32,32 @@ class SsmApi:
         """Raises AwsError."""
         if not call.action:
             raise AwsError("UnknownOperationException", "The request names no operation")
-        asked = call.json()
+        parameters = call.json()
         if call.action == "PutParameter":
-            _check_size(asked)
-            _check_nesting(str(asked.get("Value", "")))
-        if isinstance(asked.get("Tags"), list):
-            tagrules.check([(each.get("Key", ""), each.get("Value", "")) for each in asked["Tags"]], tagrules.SSM)
+            _check_size(parameters)
+            _check_nesting(str(parameters.get("Value", "")))
+        if isinstance(parameters.get("Tags"), list):
+            tagrules.check([(each.get("Key", ""), each.get("Value", "")) for each in parameters["Tags"]], tagrules.SSM)
         reply = self._moto.answer(call)
         if reply.status != 200 or not reply.body:
             return reply
-        said = json.loads(reply.body)
+        document = json.loads(reply.body)
         if call.action == "DescribeParameters":
-            said["Parameters"] = [each for each in said["Parameters"] if not each["Name"].startswith(_PUBLIC)]
-        if asked.get("WithDecryption") is not True:
-            self._hide(said)
-        return Reply(status=reply.status, body=json.dumps(said).encode(), content_type="application/x-amz-json-1.1")
+            document["Parameters"] = [each for each in document["Parameters"] if not each["Name"].startswith(_PUBLIC)]
+        if parameters.get("WithDecryption") is not True:
+            self._hide(document)
+        return Reply(status=reply.status, body=json.dumps(document).encode(), content_type="application/x-amz-json-1.1")
 
-    def _hide(self, said: Any) -> None:
+    def _hide(self, value: Any) -> None:
         """moto's undecrypted text is the plain text with a prefix; real SSM gives the ciphertext."""
-        if isinstance(said, list):
-            for each in said:
+        if isinstance(value, list):
+            for each in value:
                 self._hide(each)
-        elif isinstance(said, dict):
-            if said.get("Type") == "SecureString" and "Value" in said:
-                digest = hmac.new(self._mask, str(said["Value"]).encode(), hashlib.sha512).digest()
-                said["Value"] = base64.b64encode(b"\x01\x02\x02\x00" + digest).decode()
-            for each in said.values():
+        elif isinstance(value, dict):
+            if value.get("Type") == "SecureString" and "Value" in value:
+                digest = hmac.new(self._mask, str(value["Value"]).encode(), hashlib.sha512).digest()
+                value["Value"] = base64.b64encode(b"\x01\x02\x02\x00" + digest).decode()
+            for each in value.values():
                 self._hide(each)
 
     def _publish(self) -> None:
@@ -80,14 +80,14 @@ class SsmApi:
                 self._moto.ssm._parameters[name].append(made)
 
 
-def _check_size(asked: dict[str, Any]) -> None:
-    size = len(str(asked.get("Value", "")).encode())
-    if asked.get("Tier") == "Advanced":
+def _check_size(parameters: dict[str, Any]) -> None:
+    size = len(str(parameters.get("Value", "")).encode())
+    if parameters.get("Tier") == "Advanced":
         if size > _LONGEST_ADVANCED:
             raise AwsError(
                 "ValidationException", f"Advanced tier parameters support a maximum of {_LONGEST_ADVANCED} bytes."
             )
-    elif size > _LONGEST_STANDARD and asked.get("Tier") != "Intelligent-Tiering":
+    elif size > _LONGEST_STANDARD and parameters.get("Tier") != "Intelligent-Tiering":
         raise AwsError(
             "ValidationException",
             f"Standard tier parameters support a maximum parameter value of {_LONGEST_STANDARD} characters. To create a "

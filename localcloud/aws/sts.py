@@ -79,8 +79,8 @@ class StsApi:
         role = there.role(call) if there else None
         if there is None or role is None or not there.trusts(role, principal, call, granted):
             arn = call.get("RoleArn") or ""
-            said = f"User: {principal.arn} is not authorized to perform: sts:AssumeRole on resource: {arn}"
-            raise AwsError("AccessDenied", said, 403)
+            message = f"User: {principal.arn} is not authorized to perform: sts:AssumeRole on resource: {arn}"
+            raise AwsError("AccessDenied", message, 403)
         limited = Granted(**{**vars(granted), "policies": there.limits(call)})
         made = there.issue(call, role, limited, chained=principal.kind == "role")
         return _result(call.action, _credentials(made))
@@ -103,11 +103,13 @@ class StsApi:
         """Raises AwsError where the session would be too long."""
         seconds = int(call.get("DurationSeconds") or 3600)
         if chained and seconds > _CHAINED:
-            said = "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining."
-            raise AwsError("ValidationError", said)
+            message = (
+                "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining."
+            )
+            raise AwsError("ValidationError", message)
         if seconds > int(role.max_session_duration or 3600):
-            said = "The requested DurationSeconds exceeds the MaxSessionDuration set for this role."
-            raise AwsError("ValidationError", said)
+            message = "The requested DurationSeconds exceeds the MaxSessionDuration set for this role."
+            raise AwsError("ValidationError", message)
         return self._sessions.assume(role, call.get("RoleSessionName") or "", seconds, granted)
 
     def limits(self, call: Call) -> tuple[Policy, ...]:
@@ -154,8 +156,8 @@ class StsApi:
         provider = f"arn:aws:iam::{self._moto.account}:oidc-provider/{claims.host}"
         known = list(self._moto.iam.open_id_providers.values())
         if not any(each.arn == provider and claims.audience in each.client_id_list for each in known):
-            said = f"No OpenIDConnect provider found in your account for {claims.issuer}"
-            raise AwsError("InvalidIdentityToken", said)
+            message = f"No OpenIDConnect provider found in your account for {claims.issuer}"
+            raise AwsError("InvalidIdentityToken", message)
         context: dict[str, Value] = {f"{claims.host}:aud": claims.audience, f"{claims.host}:sub": claims.subject}
         return _allows(_statements(role, "Federated", {provider}), "sts:AssumeRoleWithWebIdentity", context)
 
@@ -173,30 +175,30 @@ def _check_names(call: Call) -> None:
             f"durationSeconds must be from {_SHORTEST} to {_LONGEST}",
         ),
     ]
-    for is_wrong, said in wrong:
+    for is_wrong, message in wrong:
         if is_wrong:
-            raise AwsError("ValidationError", f"1 validation error detected: {said}")
+            raise AwsError("ValidationError", f"1 validation error detected: {message}")
 
 
 def _granted(call: Call, principal: Principal) -> Granted:
     """Return the tags and the source identity of a new session. It inherits transitive tags and the source identity."""
-    asked = {each.get("Key", ""): each.get("Value", "") for each in call.groups("Tags.member").values()}
+    tags = {each.get("Key", ""): each.get("Value", "") for each in call.groups("Tags.member").values()}
     before = principal.granted
     inherited = {key: before.tags[key] for key in before.transitive}
-    if len(asked) > _MOST_TAGS:
+    if len(tags) > _MOST_TAGS:
         raise AwsError("ValidationError", f"Member must have length less than or equal to {_MOST_TAGS}")
-    if set(asked) & set(inherited):
+    if set(tags) & set(inherited):
         raise AwsError(
             "InvalidParameterValue", "One of the specified transitive tag keys can't be set because it conflicts."
         )
     transitive = set(call.members("TransitiveTagKeys.member"))
-    if not transitive <= set(asked):
-        said = "The specified transitive tag key must be included in the requested tags."
-        raise AwsError("ValidationError", said)
+    if not transitive <= set(tags):
+        message = "The specified transitive tag key must be included in the requested tags."
+        raise AwsError("ValidationError", message)
     source = call.get("SourceIdentity") or before.source_identity
     if before.source_identity and source != before.source_identity:
         raise AwsError("AccessDenied", f"User: {principal.arn} cannot change its source identity", 403)
-    return Granted(tags={**inherited, **asked}, transitive=before.transitive | transitive, source_identity=source)
+    return Granted(tags={**inherited, **tags}, transitive=before.transitive | transitive, source_identity=source)
 
 
 def _statements(role: Any, kind: str, named: set[str]) -> list[Mapping[str, Any]]:

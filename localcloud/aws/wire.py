@@ -142,7 +142,7 @@ class Call:
     def segments(self) -> list[str]:
         return [unquote(part) for part in self.path.split("/") if part]
 
-    def asked(self) -> dict[str, str]:
+    def query_parameters(self) -> dict[str, str]:
         """The query's fields, decoded."""
         return dict(parse_qsl(self.query, keep_blank_values=True))
 

@@ -62,12 +62,12 @@ def records(found: Sequence[Record], query: Mapping[str, str]) -> list[Record]:
         tests.append(_joined(tag_tests, query.get("tag_match", "all")))
     wanted = _joined(tests, query.get("match", "all"))
     search = query.get("search", "").lower()
-    kept = [each for each in found if wanted(each) and (not search or _mentions(each, search))]
+    matching = [each for each in found if wanted(each) and (not search or _mentions(each, search))]
     order = query.get("order", "type")
     if order not in _ORDERS:
         raise errors.invalid(f"order must be one of {', '.join(_ORDERS)}")
     direction = _one_of(query, "direction", ("asc", "desc"))
-    return sorted(kept, key=_ORDERS[order], reverse=direction == "desc")
+    return sorted(matching, key=_ORDERS[order], reverse=direction == "desc")
 
 
 def _tests(query: Mapping[str, str]) -> list[Test]:
@@ -104,9 +104,9 @@ def _tag_tests(query: Mapping[str, str]) -> list[Test]:
         has = _has_tag(query["tag.absent"])
         tests.append(lambda record: not has(record))
     for operator, compare in _TEXT_TESTS.items():
-        asked = query.get(f"tag.{operator}", query.get("tag") if operator == "exact" else None)
-        if asked is not None:
-            tests.append(_tag_value(asked, compare))
+        value = query.get(f"tag.{operator}", query.get("tag") if operator == "exact" else None)
+        if value is not None:
+            tests.append(_tag_value(value, compare))
     return tests
 
 
@@ -114,8 +114,8 @@ def _has_tag(name: str) -> Test:
     return lambda record: any(each.partition(":")[0].lower() == name.lower() for each in record.fields.tags)
 
 
-def _tag_value(asked: str, compare: Callable[[str, str], bool]) -> Test:
-    name, _, wanted = asked.lower().partition(":")
+def _tag_value(pair: str, compare: Callable[[str, str], bool]) -> Test:
+    name, _, wanted = pair.lower().partition(":")
 
     def test(record: Record) -> bool:
         pairs = (each.lower().partition(":") for each in record.fields.tags)

@@ -207,10 +207,10 @@ def _account(call: Call, account: str) -> dict[str, Any]:
     return {"id": account, "name": call.store.accounts[account], "type": "standard", "settings": {}}
 
 
-def _name_fits(name: str, asked: str) -> bool:
-    operator, colon, wanted = asked.partition(":")
+def _name_fits(name: str, condition: str) -> bool:
+    operator, colon, wanted = condition.partition(":")
     if not colon:
-        return name == asked
+        return name == condition
     test = _NAME_TESTS.get(operator.removesuffix("_case_sensitive"))
     if test is None:
         raise errors.invalid(f"{operator} is no filter operator")

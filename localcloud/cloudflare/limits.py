@@ -34,13 +34,13 @@ class Limiter:
         self._windows: dict[str, _Window] = {}
         self._lock = threading.Lock()
 
-    def count(self, who: str) -> dict[str, str]:
+    def count(self, token: str) -> dict[str, str]:
         """Count a request. Return the headers with the remaining number. Raises ApiError 429 with Retry-After."""
         now = self._clock()
         with self._lock:
-            window = self._windows.get(who)
+            window = self._windows.get(token)
             if window is None or now >= window.until:
-                window = self._windows[who] = _Window(now + self._limit.seconds)
+                window = self._windows[token] = _Window(now + self._limit.seconds)
             if not window.blocked and window.used >= self._limit.requests:
                 window.blocked, window.until = True, now + self._limit.seconds
             headers = self._headers(window, now)

@@ -33,23 +33,23 @@ def drafted(
 
     `edges` are the edge's own addresses, which a proxied record must not name. Raises ApiError.
     """
-    asked = {**(_as_body(before) if before else {}), **body}
-    kind = asked.get("type")
+    merged = {**(_as_body(before) if before else {}), **body}
+    kind = merged.get("type")
     if not isinstance(kind, str):
         raise errors.field_required("type")
-    name = names.record_name(asked.get("name"), zone)
-    content = contents.checked(kind.upper(), asked, name)
+    name = names.record_name(merged.get("name"), zone)
+    content = contents.checked(kind.upper(), merged, name)
     fields = Fields(
         name=name,
         type=kind.upper(),
         content=content.text,
         priority=content.priority,
         data=content.data,
-        ttl=_ttl(asked.get("ttl"), plan),
-        proxied=_proxied(asked.get("proxied")),
-        comment=_comment(asked.get("comment"), plan),
-        tags=_tags(asked.get("tags"), plan),
-        settings=_settings(asked.get("settings"), kind.upper(), plan),
+        ttl=_ttl(merged.get("ttl"), plan),
+        proxied=_proxied(merged.get("proxied")),
+        comment=_comment(merged.get("comment"), plan),
+        tags=_tags(merged.get("tags"), plan),
+        settings=_settings(merged.get("settings"), kind.upper(), plan),
     )
     if not fields.proxied:
         return fields

@@ -153,20 +153,20 @@ class Authority:
     def _fill(self, reply: dns.message.Message, name: dns.name.Name, rdtype: dns.rdatatype.RdataType) -> None:
         if self.recursive:
             reply.flags |= dns.flags.RA
-        asked, chain = _text(name), 0
+        qname, chain = _text(name), 0
         shown = name
         while chain <= _LONGEST_CHAIN:
-            zone = self._zone_of(asked)
+            zone = self._zone_of(qname)
             if zone is None:
                 # A resolver follows an alias that leads out of the zones.
                 if chain == 0 or self.recursive:
-                    self._outside(reply, asked, shown, rdtype)
+                    self._outside(reply, qname, shown, rdtype)
                 return
-            cut = self._cut(zone, asked, rdtype)
+            cut = self._cut(zone, qname, rdtype)
             if cut is not None:
                 self._refer(reply, cut, chain)
                 return
-            found = self._at(zone, asked)
+            found = self._at(zone, qname)
             if not self.recursive:
                 reply.flags |= dns.flags.AA
             if found is None:
@@ -185,8 +185,8 @@ class Authority:
                     self._say_soa(reply, zone)
                 return
             reply.answer.append(self._rrset(shown, alias))
-            asked = alias.values[0].rstrip(".").lower()
-            shown, chain = dns.name.from_text(asked), chain + 1
+            qname = alias.values[0].rstrip(".").lower()
+            shown, chain = dns.name.from_text(qname), chain + 1
 
     def _cut(self, zone: tuple[str, ZoneSource], name: str, rdtype: dns.rdatatype.RdataType) -> RecordSet | None:
         """The NS set at or above `name` by which the zone delegates it to others (RFC 1034 section 4.3.2); the DS beside it is the
@@ -207,7 +207,7 @@ class Authority:
         reply.authority.append(self._rrset(dns.name.from_text(cut.name), cut))
 
     def _outside(
-        self, reply: dns.message.Message, asked: str, shown: dns.name.Name, rdtype: dns.rdatatype.RdataType
+        self, reply: dns.message.Message, qname: str, shown: dns.name.Name, rdtype: dns.rdatatype.RdataType
     ) -> None:
         reply.set_rcode(dns.rcode.REFUSED)
 
@@ -299,15 +299,15 @@ class Resolver(Authority):
         reply.set_rcode(dns.rcode.SERVFAIL)
 
     def _outside(
-        self, reply: dns.message.Message, asked: str, shown: dns.name.Name, rdtype: dns.rdatatype.RdataType
+        self, reply: dns.message.Message, qname: str, shown: dns.name.Name, rdtype: dns.rdatatype.RdataType
     ) -> None:
-        labels = asked.split(".")
+        labels = qname.split(".")
         wild = (f"*.{'.'.join(labels[at:])}" for at in range(1, len(labels)))
-        address = next((self._hosts[each] for each in (asked, *wild) if each in self._hosts), None)
+        address = next((self._hosts[each] for each in (qname, *wild) if each in self._hosts), None)
         if address is None:
             reply.set_rcode(dns.rcode.NXDOMAIN)
         elif rdtype == dns.rdatatype.A:
-            reply.answer.append(self._rrset(shown, RecordSet(asked, "A", 60, (address,))))
+            reply.answer.append(self._rrset(shown, RecordSet(qname, "A", 60, (address,))))
 
 
 class Listener:

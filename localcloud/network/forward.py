@@ -131,8 +131,8 @@ def send(
         stream.close()
         raise
     hops = _hops(reply.getheader("Connection"))
-    kept = tuple((key, value) for key, value in reply.getheaders() if key.lower() not in hops)
-    return Reply(status=reply.status, reason=reply.reason, headers=kept, body=_Pieces(reply, stream))
+    end_to_end = tuple((key, value) for key, value in reply.getheaders() if key.lower() not in hops)
+    return Reply(status=reply.status, reason=reply.reason, headers=end_to_end, body=_Pieces(reply, stream))
 
 
 def pass_on(start_response: StartResponse, reply: Reply, headers: Iterable[tuple[str, str]]) -> Iterable[bytes]:

@@ -52,24 +52,24 @@ class Visitor:
 
     def app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         headers = request_headers(environ)
-        asked = headers.pop("X-Rollcall-Host", None) or self._named(headers.get("Host", ""))
-        headers["Host"] = asked
-        addresses = sorted(self._resolve(asked))
+        host = headers.pop("X-Rollcall-Host", None) or self._named(headers.get("Host", ""))
+        headers["Host"] = host
+        addresses = sorted(self._resolve(host))
         if not addresses:
-            return _sorry(start_response, f"{asked} resolves to nothing: no machine is registered")
+            return _sorry(start_response, f"{host} resolves to nothing: no machine is registered")
         try:
             reply = send(environ, headers, self._balancer.order(addresses), self._connect)
-            secured = environ["REQUEST_METHOD"] in _REPEATED and _leads_to_https(reply, asked)
+            secured = environ["REQUEST_METHOD"] in _REPEATED and _leads_to_https(reply, host)
             if secured:
                 close(reply)
                 order = self._balancer.order(addresses)
-                reply = send(environ, headers, order, self._connect, port=443, tls=self._tls, server_name=asked)
+                reply = send(environ, headers, order, self._connect, port=443, tls=self._tls, server_name=host)
         except UnreachableError as failed:
-            return _sorry(start_response, f"{asked}: no address takes a connection ({failed})")
+            return _sorry(start_response, f"{host}: no address takes a connection ({failed})")
         except TooLongError:
             return answer(start_response, 413, "Content Too Large", [], b"")
         except (OSError, http.client.HTTPException) as failed:
-            return _sorry(start_response, f"{asked}: the connection broke ({type(failed).__name__})")
+            return _sorry(start_response, f"{host}: the connection broke ({type(failed).__name__})")
         over = [("X-Rollcall-Over", "tls")] if secured else []
         return pass_on(start_response, reply, [*reply.headers, *over])
 

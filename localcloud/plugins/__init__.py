@@ -45,9 +45,9 @@ def bring(home: Path, users: Path, which: Collection[str], acquire: Callable[[st
     missing = []
     for name in sorted(which):
         theirs, folder = users / "plugins" / folder_of(name), home / "plugins" / folder_of(name)
-        said = None if _is_there(theirs, name) else acquire(name, version(f"pulumi-{name}"))
+        error = None if _is_there(theirs, name) else acquire(name, version(f"pulumi-{name}"))
         if not _is_there(theirs, name):
-            missing.append((name, said or "nothing came"))
+            missing.append((name, error or "nothing came"))
             continue
         _remove(folder)
         folder.mkdir(parents=True)

@@ -37,7 +37,7 @@ _TIMEOUT = 30
 # delay that doubles each time.
 _TRIES = 11
 _AGAIN = (408, 409, 429)
-_FIRST_S, _LONGEST_S, _ASKED_AT_MOST_S = 0.5, 8.0, 60.0
+_FIRST_S, _LONGEST_S, _RETRY_AFTER_LIMIT_S = 0.5, 8.0, 60.0
 _ADDRESSES = (("in", "ins"), ("not_in", "notIns"))
 # The provider forgets such a token, so that the next `up` makes a new one.
 _USELESS = ("expired", "revoked (exposed)")
@@ -55,7 +55,7 @@ class Api:
         self._session.headers["Authorization"] = f"Bearer {token}"
 
     def call(self, method: str, path: str, body: Any = None, query: Mapping[str, Any] | None = None) -> Any:
-        reply = self._asked(method, path, body, query)
+        reply = self._request(method, path, body, query)
         try:
             answer = reply.json()
         except ValueError as failed:
@@ -66,11 +66,11 @@ class Api:
         if reply.status_code == 404:
             raise GoneError(path)
         errors = answer.get("errors") or []
-        told = [inner for each in errors for inner in (each, *(each.get("error_chain") or ()))]
-        said = "; ".join(f"{each.get('message')} ({each.get('code')})" for each in told)
-        raise PluginError(f"cloudflare: {method} {path}: HTTP {reply.status_code}: {said}")
+        causes = [inner for each in errors for inner in (each, *(each.get("error_chain") or ()))]
+        message = "; ".join(f"{each.get('message')} ({each.get('code')})" for each in causes)
+        raise PluginError(f"cloudflare: {method} {path}: HTTP {reply.status_code}: {message}")
 
-    def _asked(self, method: str, path: str, body: Any, query: Mapping[str, Any] | None) -> requests.Response:
+    def _request(self, method: str, path: str, body: Any, query: Mapping[str, Any] | None) -> requests.Response:
         """Return the first answer that needs no retry, or the last one."""
         for tried in range(_TRIES):
             reply, failed = None, None
@@ -89,9 +89,9 @@ class Api:
 
 def _delay_s(reply: requests.Response | None, tried: int) -> float:
     with contextlib.suppress(ValueError):
-        asked = float("" if reply is None else reply.headers.get("Retry-After", ""))
-        if 0 <= asked < _ASKED_AT_MOST_S:
-            return asked
+        retry_after = float("" if reply is None else reply.headers.get("Retry-After", ""))
+        if 0 <= retry_after < _RETRY_AFTER_LIMIT_S:
+            return retry_after
     shorter: float = random.uniform(0.75, 1)  # noqa: S311
     return min(_LONGEST_S, _FIRST_S * 2.0**tried) * shorter
 
@@ -238,20 +238,20 @@ class ApiToken(Resource):
 
     def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:
         account, _, token = identity.rpartition("/")
-        place = {"accountId": account} if account else {key: state[key] for key in ("accountId",) if state.get(key)}
-        found = self.api.call("GET", f"{self._home(place)}/{token}")
+        owner = {"accountId": account} if account else {key: state[key] for key in ("accountId",) if state.get(key)}
+        found = self.api.call("GET", f"{self._home(owner)}/{token}")
         if found.get("status") in _USELESS:
             raise GoneError(identity)
         policies = [_policy_input(each) for each in found["policies"]]
         # The value is shown once, at creation: what the state has is kept.
-        kept = {"value": secret(state["value"])} if state.get("value") else {}
+        stored = {"value": secret(state["value"])} if state.get("value") else {}
         now = {"name": found["name"], "policies": policies, "condition": _condition_input(found.get("condition"))}
         now |= {
             "expiresOn": found.get("expires_on"),
             "notBefore": found.get("not_before"),
             "status": found.get("status"),
         }
-        return {**self._outputs(found), **kept}, {**now, **place}
+        return {**self._outputs(found), **stored}, {**now, **owner}
 
     def identity(self, given: str) -> str:
         return given.rpartition("/")[2]

@@ -22,16 +22,16 @@ CODE = Path(__file__).resolve().parent.parent.parent
 
 def ask(path: Path, name: str, arguments: Sequence[str]) -> int | None:
     """Run the stand-in in a copy of the prepared process until it ends. Return its exit code; None if there is no such process."""
-    asked = {"name": name, "arguments": list(arguments), "environment": dict(os.environ), "folder": str(Path.cwd())}
+    request = {"name": name, "arguments": list(arguments), "environment": dict(os.environ), "folder": str(Path.cwd())}
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         try:
             connection.connect(str(path))
             socket.send_fds(connection, [b"\0"], [0, 1, 2])
-            connection.sendall(json.dumps(asked).encode() + b"\n")
-            said = connection.recv(1)
+            connection.sendall(json.dumps(request).encode() + b"\n")
+            answer = connection.recv(1)
         except OSError:
             return None
-        if said != b"+":
+        if answer != b"+":
             return None
         # The exit code, at the end.
         try:

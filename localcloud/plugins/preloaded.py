@@ -90,13 +90,13 @@ def _become(connection: socket.socket, run: Run) -> NoReturn:
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        asked = _received(connection)
+        request = _received(connection)
         os.environ.clear()
-        os.environ.update(asked["environment"])
-        os.chdir(asked["folder"])
+        os.environ.update(request["environment"])
+        os.chdir(request["folder"])
         connection.sendall(b"+")
         threading.Thread(target=_end_with, args=(connection,), daemon=True).start()
-        code = run(asked["name"], asked["arguments"])
+        code = run(request["name"], request["arguments"])
     finally:
         with contextlib.suppress(OSError):
             connection.sendall(bytes([code]))
@@ -112,8 +112,8 @@ def _received(connection: socket.socket) -> dict[str, Any]:
         os.dup2(stream, number)
         os.close(stream)
     with connection.makefile("rb") as lines:
-        asked: dict[str, Any] = json.loads(lines.readline())
-    return asked
+        request: dict[str, Any] = json.loads(lines.readline())
+    return request
 
 
 def _end_with(connection: socket.socket) -> None:

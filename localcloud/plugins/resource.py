@@ -145,8 +145,8 @@ class Type:
             if key not in result and spec.default is not None:
                 result[key] = spec.default
         if self.named and self.named not in result:
-            kept = old.get(self.named)
-            result[self.named] = kept or f"{urn.rpartition('::')[2]}-{secrets.token_hex(4)[:7]}"
+            old_name = old.get(self.named)
+            result[self.named] = old_name or f"{urn.rpartition('::')[2]}-{secrets.token_hex(4)[:7]}"
         return result
 
     def faults(self, given: Values) -> list[tuple[str, str]]:

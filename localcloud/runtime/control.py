@@ -62,18 +62,18 @@ class ControlServer:
             "env": lambda _: daemon.environment(),
             "ps": lambda _: self._ps(),
             "status": lambda _: self._status(),
-            "crash": lambda ask: self._machines.cut_power(self._find(ask["machine"])),
-            "freeze": lambda ask: self._machines.freeze(self._find(ask["machine"])),
-            "thaw": lambda ask: self._machines.thaw(self._find(ask["machine"])),
-            "console": lambda ask: str(self._machines.console(self._find(ask["machine"]))),
-            "memory": lambda ask: self._machines.memory(self._find(ask["machine"])),
+            "crash": lambda request: self._machines.cut_power(self._find(request["machine"])),
+            "freeze": lambda request: self._machines.freeze(self._find(request["machine"])),
+            "thaw": lambda request: self._machines.thaw(self._find(request["machine"])),
+            "console": lambda request: str(self._machines.console(self._find(request["machine"]))),
+            "memory": lambda request: self._machines.memory(self._find(request["machine"])),
             "exec": self._exec,
-            "fault": lambda ask: str(daemon.faults.add(ask["spec"])),
-            "clear": lambda ask: daemon.faults.clear(ask.get("service")),
+            "fault": lambda request: str(daemon.faults.add(request["spec"])),
+            "clear": lambda request: daemon.faults.clear(request.get("service")),
             "faults": lambda _: daemon.faults.active(),
-            "secondary": lambda ask: daemon.follow(ask["zone"], ask["server"], ask["key"]),
+            "secondary": lambda request: daemon.follow(request["zone"], request["server"], request["key"]),
             "partition": lambda _: daemon.namespace.partition(),
-            "isolate": lambda ask: daemon.namespace.isolate(ask["cloud"]),
+            "isolate": lambda request: daemon.namespace.isolate(request["cloud"]),
             "heal": lambda _: daemon.namespace.heal(),
         }
 
@@ -102,13 +102,13 @@ class ControlServer:
 
     def _answer(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError, ValueError):
-            ask = json.loads(_read(connection))
+            request = json.loads(_read(connection))
             try:
-                if ask.get("command") not in self._commands:
+                if request.get("command") not in self._commands:
                     raise ControlError(
-                        f"{ask.get('command')!r}: is not a command. Choose one that `localcloud --help` lists."
+                        f"{request.get('command')!r}: is not a command. Choose one that `localcloud --help` lists."
                     )
-                reply: dict[str, Any] = {"ok": self._commands[ask["command"]](ask)}
+                reply: dict[str, Any] = {"ok": self._commands[request["command"]](request)}
             except (ControlError, FaultError) as wrong:
                 reply = {"error": str(wrong)}
             except Exception as broken:  # noqa: BLE001 - the client gets the error, and the daemon continues
@@ -138,9 +138,11 @@ class ControlServer:
             )
         return str(near[0])
 
-    def _exec(self, ask: dict[str, Any]) -> dict[str, Any]:
-        stdin = base64.b64decode(ask.get("stdin", ""))
-        done = self._machines.exec(self._find(ask["machine"]), ask["argv"], stdin, float(ask.get("timeout", 60)))
+    def _exec(self, request: dict[str, Any]) -> dict[str, Any]:
+        stdin = base64.b64decode(request.get("stdin", ""))
+        done = self._machines.exec(
+            self._find(request["machine"]), request["argv"], stdin, float(request.get("timeout", 60))
+        )
         return {
             "code": done.returncode,
             "stdout": base64.b64encode(done.stdout).decode(),

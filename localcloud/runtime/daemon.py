@@ -305,7 +305,7 @@ class Daemon:
         visitor = Visitor(self.site, self.resolve, self._connect("visitor"), ca.pem)
         self._serve("site", visitor.app, [listen("127.0.0.1")])
 
-    def _connect(self, who: str) -> Callable[[str, int], socket.socket]:
+    def _connect(self, role: str) -> Callable[[str, int], socket.socket]:
         """Return how the edge, or the visitor, connects: inside the namespace, from its own address on the cloud's network."""
 
         def connect(address: str, port: int) -> socket.socket:
@@ -313,7 +313,7 @@ class Daemon:
                 (each for each in NETWORKS.values() if address.rpartition(".")[0] == each.gateway.rpartition(".")[0]),
                 NETWORKS["aws"],
             )
-            return self.namespace.connect((address, port), source=getattr(network, who), timeout=3.0)
+            return self.namespace.connect((address, port), source=getattr(network, role), timeout=3.0)
 
         return connect
 

@@ -55,8 +55,8 @@ def imds(aws: Any, environ: WSGIEnvironment, start_response: StartResponse) -> I
     }
     path = environ.get("PATH_INFO", "/")
     status, given, body = aws.imds(environ["REMOTE_ADDR"], environ["REQUEST_METHOD"], path, headers)
-    kept = [(key, value) for key, value in dict(given).items() if key.lower() != "content-length"]
-    start_response(f"{status} Metadata", [*kept, ("Content-Length", str(len(body)))])
+    passed = [(key, value) for key, value in dict(given).items() if key.lower() != "content-length"]
+    start_response(f"{status} Metadata", [*passed, ("Content-Length", str(len(body)))])
     return [body]
 
 

@@ -62,12 +62,12 @@ def check_machine(_step: Step | None = None) -> str:
         raise CannotPrepareError(
             f"Python: 3.11 or newer is needed, and this is {platform.python_version()}. Install python3.11."
         )
-    for place in (ROOT, cache()):
-        place.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(place).free // 2**20
+    for folder in (ROOT, cache()):
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free // 2**20
         if free < LEAST_DISK_MIB:
             raise CannotPrepareError(
-                f"{place}: has {free} MiB free, and {LEAST_DISK_MIB} are needed. Free some, or set XDG_CACHE_HOME to a larger disk."
+                f"{folder}: has {free} MiB free, and {LEAST_DISK_MIB} are needed. Free some, or set XDG_CACHE_HOME to a larger disk."
             )
     return "ok"
 

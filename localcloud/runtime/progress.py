@@ -35,7 +35,7 @@ class Step:
         self.name = name
         self._out, self._clock = out, clock
         self._rewrites = out.isatty() and os.environ.get("TERM") != "dumb"
-        self._began = self._said = clock()
+        self._began = self._printed_at = clock()
         self._doing = ""
         self._drawn = False
         self.begun = False
@@ -48,7 +48,7 @@ class Step:
     def begin(self, doing: str) -> None:
         """Say at once what begins, and about how long it takes."""
         self._doing, self.begun = doing, True
-        self._said = self._clock()
+        self._printed_at = self._clock()
         if self._rewrites:
             self._draw()
         else:
@@ -57,9 +57,9 @@ class Step:
     def going(self, doing: str = "") -> None:
         """Report the progress from time to time. Frequent calls are cheap."""
         self._doing = doing or self._doing
-        if self._clock() - self._said < (REDRAW_S if self._rewrites else EVERY_S):
+        if self._clock() - self._printed_at < (REDRAW_S if self._rewrites else EVERY_S):
             return
-        self._said = self._clock()
+        self._printed_at = self._clock()
         if self._rewrites:
             self._draw()
         else:

@@ -185,9 +185,9 @@ class Sandbox:
         with contextlib.closing(events):
             code = _log_in_session([*command, "--event-log", str(events.path)], self.work, env, log, watch)
         if code:
-            said = f"Read {log} for all that it printed." if done.failed else log_named(log)
+            hint = f"Read {log} for all that it printed." if done.failed else log_named(log)
             fix = "Correct the errors above" if done.failed else "Read its log"
-            raise SandboxError(f"pulumi {verb}: failed with exit code {code}. {fix}.\n{said}")
+            raise SandboxError(f"pulumi {verb}: failed with exit code {code}. {fix}.\n{hint}")
         return done
 
     def engines_environment(self) -> dict[str, str]:
@@ -258,16 +258,16 @@ class Sandbox:
             key.parent.mkdir(parents=True, exist_ok=True)
             make = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", OPERATORS, "-f", str(key)]
             subprocess.run(make, stdin=subprocess.DEVNULL, check=True)
-        told = self.environment()
+        environment = self.environment()
         public = key.with_name(f"{key.name}.pub").read_bytes()
         with _without_the_callers_clouds():
             for region in REGIONS:
                 ec2 = client(
                     "ec2",
-                    endpoint_url=told["AWS_ENDPOINT_URL"],
+                    endpoint_url=environment["AWS_ENDPOINT_URL"],
                     region_name=region,
-                    aws_access_key_id=told["AWS_ACCESS_KEY_ID"],
-                    aws_secret_access_key=told["AWS_SECRET_ACCESS_KEY"],
+                    aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+                    aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
                 )
                 try:
                     ec2.import_key_pair(KeyName=OPERATORS, PublicKeyMaterial=public)
@@ -338,8 +338,8 @@ def _download(name: str, version: str, home: Path) -> str | None:
     env = {**os.environ, "PATH": path, "PULUMI_HOME": str(home), "PULUMI_SKIP_UPDATE_CHECK": "true"}
     command = ["pulumi", "plugin", "install", "resource", name, version, "--non-interactive"]
     done = subprocess.run(command, env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
-    said = [line for line in done.stderr.splitlines() if line.startswith(("error:", "warning:"))]
-    return said[0].partition(": ")[2] if done.returncode and said else None
+    problems = [line for line in done.stderr.splitlines() if line.startswith(("error:", "warning:"))]
+    return problems[0].partition(": ")[2] if done.returncode and problems else None
 
 
 def _run_in_session(

@@ -102,9 +102,9 @@ def _calls(name: str, done: subprocess.CompletedProcess[str]) -> list[str]:
         print(escaped(f"  {count:>3} × {instance}"))
     if (failed := CALLS - answered.total()) == 0:
         return []
-    said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-    print(escaped(f"  {failed:>3} × {said}"))
-    return [escaped(f"{name}: {failed} of {CALLS} calls failed ({said})")]
+    problem = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    print(escaped(f"  {failed:>3} × {problem}"))
+    return [escaped(f"{name}: {failed} of {CALLS} calls failed ({problem})")]
 
 
 def serves_site(fleets: Mapping[str, Any]) -> bool:
@@ -170,8 +170,10 @@ def _visited(url: str, host: str) -> Visit:
     by = reply.headers.get("X-Served-By")
     if reply.ok:
         return Visit(by=by or answer)
-    said = (reply.text.strip().splitlines() or [reply.reason])[0][:200] if _is_plain(reply) else reply.reason
-    return Visit(by=f"{answer} of {by}" if by else answer, fault=f"{answer}: {said}" + (f", from {by}" if by else ""))
+    problem = (reply.text.strip().splitlines() or [reply.reason])[0][:200] if _is_plain(reply) else reply.reason
+    return Visit(
+        by=f"{answer} of {by}" if by else answer, fault=f"{answer}: {problem}" + (f", from {by}" if by else "")
+    )
 
 
 def _is_plain(reply: requests.Response) -> bool:

@@ -15,7 +15,7 @@ import yaml
 from rollcall.yaml_keys import duplicates
 
 # Of the providers' own settings these describe the deployment.
-_KEPT = ("aws:region", "aws:defaultTags")
+_PROVIDER_KEYS = ("aws:region", "aws:defaultTags")
 # Beside `config`: how the real stack's secrets are encrypted.
 _SECRETS = ("encryptionsalt", "encryptedkey", "secretsprovider")
 _OURS = "rollcall:"
@@ -30,19 +30,19 @@ def sandboxed(text: str) -> tuple[dict[str, Any], list[str]]:
     whole = yaml.safe_load(text) or {}
     if not isinstance(whole, Mapping) or not isinstance(whole.get("config") or {}, Mapping):
         raise ValueError("is not a mapping with a `config`. Correct it")
-    kept: dict[str, Any] = {}
+    config: dict[str, Any] = {}
     left = [key for key in _SECRETS if key in whole]
     for key, value in (whole.get("config") or {}).items():
         plain = _without_secrets(value)
-        if (not key.startswith(_OURS) and key not in _KEPT) or plain is None:
+        if (not key.startswith(_OURS) and key not in _PROVIDER_KEYS) or plain is None:
             left.append(key)
         elif key in _ACCOUNTS and isinstance(plain, Mapping):
             left += [f"{key}.{each}" for each in plain if each in _ACCOUNTS[key]]
-            kept[key] = {each: item for each, item in plain.items() if each not in _ACCOUNTS[key]}
+            config[key] = {each: item for each, item in plain.items() if each not in _ACCOUNTS[key]}
         else:
-            kept[key] = plain
+            config[key] = plain
             left += [f"the secrets in {key}"] if plain != value else []
-    return {"config": kept}, sorted(left)
+    return {"config": config}, sorted(left)
 
 
 def _without_secrets(value: Any) -> Any:
@@ -65,10 +65,10 @@ def copy(source: Path, target: Path) -> list[str]:
     if doubled := duplicates(text, source.name):
         raise ValueError(f"{source.name}: has a key twice. {' '.join(doubled)}")
     try:
-        kept, left = sandboxed(text)
+        config, left = sandboxed(text)
     except (ValueError, yaml.YAMLError) as wrong:
         raise ValueError(f"{source.name}: {wrong}.") from wrong
     fresh = target.with_suffix(".new")
-    fresh.write_text(yaml.safe_dump(kept, sort_keys=False) + "".join(f"{line}\n" for line in salt))
+    fresh.write_text(yaml.safe_dump(config, sort_keys=False) + "".join(f"{line}\n" for line in salt))
     fresh.rename(target)
     return left

@@ -115,7 +115,7 @@ class Update:
 
     def __init__(self) -> None:
         self.failed = False
-        self._said: set[str] = set()
+        self._printed: set[str] = set()
         self._planned: set[tuple[str, str]] = set()
         self._refreshed: dict[bool, set[str]] = {True: set(), False: set()}
         self._done: set[tuple[str, str]] = set()
@@ -126,8 +126,8 @@ class Update:
 
     def add(self, event: Event) -> list[str]:
         """Process an event. Return the lines to show because of it, each once."""
-        if said := event.get("diagnosticEvent"):
-            return self._diagnostic(said)
+        if diagnostic := event.get("diagnosticEvent"):
+            return self._diagnostic(diagnostic)
         if summary := event.get("summaryEvent"):
             self._planning = bool(summary.get("isPreview"))
             self._changes = summary.get("resourceChanges") or {}
@@ -139,8 +139,8 @@ class Update:
 
     def headline(self) -> str:
         """Return the progress as one line."""
-        if seen := {*self._done, *self._broken, *self._going}:
-            total = max(len(self._planned), len(seen))
+        if known := {*self._done, *self._broken, *self._going}:
+            total = max(len(self._planned), len(known))
             names = [_named(urn) for urn, _ in self._going]
             more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
             now = f": {', '.join(names[:_NAMES])}{more}" if names else ""
@@ -190,18 +190,18 @@ class Update:
         self._going.pop(key, None)
         self._done.add(key)
 
-    def _diagnostic(self, said: Mapping[str, Any]) -> list[str]:
-        severity = said.get("severity", "info")
-        if said.get("ephemeral") or severity == "debug":
+    def _diagnostic(self, diagnostic: Mapping[str, Any]) -> list[str]:
+        severity = diagnostic.get("severity", "info")
+        if diagnostic.get("ephemeral") or severity == "debug":
             return []
-        text = _COLOUR.sub("", said.get("message", "")).strip("\n").rstrip()
-        name = said.get("urn", "").rpartition("::")[2]
+        text = _COLOUR.sub("", diagnostic.get("message", "")).strip("\n").rstrip()
+        name = diagnostic.get("urn", "").rpartition("::")[2]
         is_fault = severity == "error"
         words = [severity] if severity in ("error", "warning") else []
         shown = ": ".join([*words, *([name] if is_fault and name else []), text])
-        if not text or shown in self._said:
+        if not text or shown in self._printed:
             return []
-        self._said.add(shown)
+        self._printed.add(shown)
         self.failed = self.failed or is_fault
         first, *rest = shown.split("\n")
         return [f"    {first}", *(f"      {line}" for line in rest)]

@@ -84,9 +84,11 @@ class App:
         if words == ["--ping"]:
             return self._ping()
         with self._store.lock:
-            who = authentication.caller(self._store, signed, version)
-            authentication.authorize(self._store, who, words[0], raw_path)
-            call = Call(self._store, version, path, params, query, who.audit(request.remote_addr or ""), _url(request))
+            caller = authentication.caller(self._store, signed, version)
+            authentication.authorize(self._store, caller, words[0], raw_path)
+            call = Call(
+                self._store, version, path, params, query, caller.audit(request.remote_addr or ""), _url(request)
+            )
             if "machine" in path:
                 # Before the throttle: an unknown machine costs nothing.
                 self._store.machine(path["machine"])

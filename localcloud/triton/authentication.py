@@ -56,13 +56,13 @@ def caller(store: Store, signed: Signed | None, version: Version) -> Caller:
     return Caller(signed.key_id, found)
 
 
-def authorize(store: Store, who: Caller, account: str, path: str) -> None:
-    """Check that `who` may act for the account in a path. Raises ApiError 403, and 404 for an unknown account."""
+def authorize(store: Store, user: Caller, account: str, path: str) -> None:
+    """Check that `user` may act for the account in a path. Raises ApiError 403, and 404 for an unknown account."""
     if account not in ("my", store.login, store.id):
         if account in _OTHERS or account in [fixed_id(f"account {name}") for name in _OTHERS]:
             raise not_authorized(f"You do not have permission to access {path}")
         raise not_found(f"{account} does not exist")
-    if who.user is not None and not who.user.administrator:
+    if user.user is not None and not user.user.administrator:
         raise not_authorized(f"You do not have permission to access {path}")
 
 

@@ -80,7 +80,7 @@ class Image:
 
 
 def images() -> list[Image]:
-    stand_in = "Debian 12 stands in for Ubuntu 24.04 on this machine"
+    note = "Debian 12 stands in for Ubuntu 24.04 on this machine"
     large = {"min_ram": 2048, "max_ram": 65536, "brand": "lx"}
     windows = {"min_ram": 4096, "brand": "kvm", "password": True}
     august, june, january = (f"{day}T00:00:00.000Z" for day in ("2025-08-01", "2024-06-01", "2026-01-05"))
@@ -90,7 +90,7 @@ def images() -> list[Image]:
         Image("debian-12-bare", "20261101", "debian-12-bare", description="Debian 12 without nginx"),
         Image("debian-13", "20261101", "debian-13", description="Debian 13 with nginx and the guest tools"),
         Image("debian-13-bare", "20261101", "debian-13-bare", description="Debian 13 without nginx"),
-        Image("ubuntu-24.04", "20261101", "debian-12", description=stand_in),
+        Image("ubuntu-24.04", "20261101", "debian-12", description=note),
         Image("debian-11", "20240601", "debian-12", description="No longer offered", published=june, state="disabled"),
         Image("large-only", "1.0.0", "debian-12", description="Needs 2 GiB", published=january, requirements=large),
         Image(

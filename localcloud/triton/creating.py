@@ -82,8 +82,8 @@ def _chosen(call: Call) -> tuple[Image, Package]:
     params = call.params
     wanted = str(params.get("image") or params.get("dataset") or "")
     image = call.store.image(wanted) if UUID.fullmatch(wanted) else None
-    asked = str(params.get("package") or "")
-    package = package_named(call.store, asked) if asked else None
+    name = str(params.get("package") or "")
+    package = package_named(call.store, name) if name else None
     if params.get("image") and params.get("dataset"):
         raise invalid_argument("image and dataset are mutually exclusive parameters.")
     if image is None:
@@ -93,7 +93,7 @@ def _chosen(call: Call) -> tuple[Image, Package]:
             else missing_parameter("image must be specified")
         )
     _check_image(call, image)
-    return image, active_package(package, asked)
+    return image, active_package(package, name)
 
 
 def _check_image(call: Call, image: Image) -> None:
@@ -108,16 +108,16 @@ def _check_image(call: Call, image: Image) -> None:
         )
 
 
-def active_package(package: Package | None, asked: str) -> Package:
-    """Raises ApiError unless `asked` named an active package."""
+def active_package(package: Package | None, name: str) -> Package:
+    """Raises ApiError unless `name` named an active package."""
     if package is None:
         raise (
-            invalid_argument(f"{asked} is not a valid package")
-            if asked
+            invalid_argument(f"{name} is not a valid package")
+            if name
             else missing_parameter("package must be specified")
         )
     if not package.active:
-        raise invalid_argument(f"{asked} is inactive. Must use an active package")
+        raise invalid_argument(f"{name} is inactive. Must use an active package")
     return package
 
 
@@ -135,14 +135,14 @@ def _keys(call: Call, image: Image) -> list[str]:
 
 
 def _brand(params: Mapping[str, Any], image: Image, package: Package) -> str:
-    asked = params.get("brand")
-    if asked and asked not in HVM:
-        raise invalid_argument(f'Unknown brand "{asked}". Brand is restricted to one of ["bhyve","kvm"]')
+    wanted = params.get("brand")
+    if wanted and wanted not in HVM:
+        raise invalid_argument(f'Unknown brand "{wanted}". Brand is restricted to one of ["bhyve","kvm"]')
     needed = image.requirements.get("brand")
-    brand = str(asked or needed or package.brand or ("bhyve" if image.type == "zvol" else "lx"))
-    for who, wants in (("Package", package.brand), ("Image", needed)):
+    brand = str(wanted or needed or package.brand or ("bhyve" if image.type == "zvol" else "lx"))
+    for owner, wants in (("Package", package.brand), ("Image", needed)):
         if wants and wants != brand:
-            raise invalid_argument(f'{who} requires brand "{wants}", but brand "{brand}" was selected')
+            raise invalid_argument(f'{owner} requires brand "{wants}", but brand "{brand}" was selected')
     if brand in HVM and image.type != "zvol":
         raise invalid_argument(f'Brand "{brand}" requires the image type to be "zvol"')
     if brand not in HVM and image.type == "zvol":
@@ -154,9 +154,9 @@ def _brand(params: Mapping[str, Any], image: Image, package: Package) -> str:
 
 def _networks(call: Call, package: Package) -> list[_WantedNic]:
     """The networks asked for without duplicates, or one external and one internal. Raises ApiError."""
-    asked = call.params.get("networks")
+    wanted = call.params.get("networks")
     allows = _allows_fabrics(call, package)
-    if not isinstance(asked, list):
+    if not isinstance(wanted, list):
         names = call.params.get("default_networks") or ["external", "internal"]
         usable = [each for each in call.store.networks if allows or not each.fabric]
         return [
@@ -164,9 +164,9 @@ def _networks(call: Call, package: Package) -> list[_WantedNic]:
             for name, public in (("external", True), ("internal", False))
             if name in names and (first := next((each for each in usable if each.public is public), None))
         ]
-    kinds = {type(each) for each in asked}
+    kinds = {type(each) for each in wanted}
     found: dict[str, _WantedNic] = {}
-    for at, each in enumerate(asked):
+    for at, each in enumerate(wanted):
         if not isinstance(each, str | dict) or (isinstance(each, dict) and call.version < (7, 3, 0)):
             raise invalid_argument(f'property "networks[{at}]": array of strings or objects expected')
         network_id = str(each.get("ipv4_uuid")) if isinstance(each, dict) else each
@@ -190,16 +190,16 @@ def _allows_fabrics(call: Call, package: Package) -> bool:
     return not prefixes or package.name.startswith(prefixes)
 
 
-def network_object(call: Call, asked: Mapping[str, Any]) -> str | None:
+def network_object(call: Call, wanted: Mapping[str, Any]) -> str | None:
     """Return the address that `{ipv4_uuid, ipv4_ips: [one], ipv4_count: 1}` asks for (lib/validation/networks.js). Raises ApiError."""
-    network_id, ips = asked.get("ipv4_uuid"), asked.get("ipv4_ips")
+    network_id, ips = wanted.get("ipv4_uuid"), wanted.get("ipv4_ips")
     if not network_id:
         raise missing_parameter("network objects must contain ipv4_uuid")
     if not isinstance(network_id, str):
         raise invalid_argument("ipv4_uuid must be a string")
     if not _ANY_UUID.fullmatch(network_id):
         raise invalid_argument(f"ipv4_uuid: {network_id} is not a uuid")
-    _check_ipv4_count(asked.get("ipv4_count"), ips)
+    _check_ipv4_count(wanted.get("ipv4_count"), ips)
     if ips is None:
         return None
     address = _only_address(network_id, ips)

@@ -76,13 +76,13 @@ class Jobs:
         for event in job.reports:
             settle(machine, event, now)
         if job.action is not None:
-            entry = {
+            record = {
                 "success": "yes" if success else "no",
                 "time": iso(now),
                 "action": job.action,
                 "caller": job.caller,
             }
-            machine.audit.insert(0, entry)
+            machine.audit.insert(0, record)
         if machine.jobs:
             following = machine.jobs[0]
             self._schedule(0.0, lambda: self._go_on(machine, following, None))

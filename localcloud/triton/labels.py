@@ -128,11 +128,11 @@ def _change(
 
     def change() -> None:
         old = machine.tags if tags else machine.metadata
-        kept = {} if remove is None else {key: value for key, value in old.items() if key not in remove}
+        staying = {} if remove is None else {key: value for key, value in old.items() if key not in remove}
         if tags:
-            machine.tags = {**kept, **given}
+            machine.tags = {**staying, **given}
         else:
-            machine.metadata = {**kept, **given}
+            machine.metadata = {**staying, **given}
 
     call.store.jobs.add(machine, machinejobs.change(call.store, machine, action, call.caller, change))
 

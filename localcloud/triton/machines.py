@@ -142,8 +142,8 @@ def _rename(call: Call, machine: Machine) -> Reply:
 def _resize(call: Call, machine: Machine) -> Reply:
     if machine.brand == "kvm":
         raise invalid_argument("resize is not supported for KVM virtualmachines")
-    asked = str(call.params.get("package") or "")
-    package = active_package(package_named(call.store, asked) if asked else None, asked)
+    name = str(call.params.get("package") or "")
+    package = active_package(package_named(call.store, name) if name else None, name)
     needs = machine.image.requirements
     if needs.get("min_ram", 0) > package.memory:
         raise invalid_argument(f"Package RAM ({package.memory}) is less than allowed by the image ({needs['min_ram']})")

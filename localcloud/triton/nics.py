@@ -25,15 +25,15 @@ def get_nic(call: Call) -> Reply:
 
 def add_nic(call: Call) -> Reply:
     """The NIC is there at once, as provisioning; 302 where the machine has one on that network already."""
-    machine, asked = call.machine(), call.params.get("network")
-    if not asked:
+    machine, wanted = call.machine(), call.params.get("network")
+    if not wanted:
         raise missing_parameter("network must be specified")
-    if not isinstance(asked, str | dict):
+    if not isinstance(wanted, str | dict):
         raise invalid_argument("network argument must be a network object or string")
-    if isinstance(asked, str) and not _UUID.fullmatch(asked):
+    if isinstance(wanted, str) and not _UUID.fullmatch(wanted):
         raise invalid_argument("network argument has invalid format")
-    ip = network_object(call, asked) if isinstance(asked, dict) else None
-    network = call.store.network(str(asked["ipv4_uuid"]) if isinstance(asked, dict) else asked)
+    ip = network_object(call, wanted) if isinstance(wanted, dict) else None
+    network = call.store.network(str(wanted["ipv4_uuid"]) if isinstance(wanted, dict) else wanted)
     if network is None:
         raise invalid_argument("network not found")
     there = next((nic for nic in machine.nics if nic.network.id == network.id), None)

@@ -130,8 +130,8 @@ _TABLE: dict[str, tuple[tuple[str, str, Handler], ...]] = {
 
 def _table() -> Iterator[tuple[str, str, Route]]:
     yield "GET", "/--ping", Route(_ping, "ping")
-    for family, entries in _TABLE.items():
-        for method, path, handler in entries:
+    for family, routes in _TABLE.items():
+        for method, path, handler in routes:
             yield method, f"/<account>{path}", Route(handler, family)
 
 

@@ -44,8 +44,8 @@ def _fits_one(version: Version, word: str) -> bool:
     operator = found["op"] or ""
     if operator.startswith("~") or operator in ("", "="):
         # ~8 and 8 leave minor and patch open, ~8.1 and 8.1 the patch; ~8.1.2 the patch from 2 on.
-        kept = min(len(given), 2) if operator.startswith("~") else len(given)
-        return version[:kept] == low[:kept] and version >= low
+        digits = min(len(given), 2) if operator.startswith("~") else len(given)
+        return version[:digits] == low[:digits] and version >= low
     if operator == "^":
         return version[0] == low[0] and version >= low
     high = version[: len(given)]

@@ -70,11 +70,11 @@ class Ec2Api:
 
     def _run(self, call: Call) -> Reply:
         token = call.get("ClientToken")
-        asked = frozenset(pair for pair in call.form if pair[0] != "ClientToken")
+        parameters = frozenset(pair for pair in call.form if pair[0] != "ClientToken")
         with self._launching:
             if token and token in self._launched:
                 before, reply = self._launched[token]
-                if before != asked:
+                if before != parameters:
                     raise AwsError(
                         "IdempotentParameterMismatch",
                         "Arguments on this idempotent request are inconsistent with arguments used in previous request(s).",
@@ -82,7 +82,7 @@ class Ec2Api:
                 return reply
             reply = self._launch(call)
             if token and reply.status == 200:
-                self._launched[token] = (asked, reply)
+                self._launched[token] = (parameters, reply)
             return reply
 
     def _launch(self, call: Call) -> Reply:

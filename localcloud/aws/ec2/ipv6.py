@@ -98,11 +98,11 @@ class Addresses:
 
 def subnets_by_id(call: Call, store: Any) -> bytes | None:
     """Return a DescribeSubnets by ids for one with filters by IPv6 CIDR, which moto does not support; None without such filters."""
-    asked = [
+    filters = [
         (each.get("Name", ""), {value for key, value in each.items() if key.startswith("Value.")})
         for each in call.groups("Filter").values()
     ]
-    ours = [(name[len(_FILTER) :], values) for name, values in asked if name.startswith(_FILTER)]
+    ours = [(name[len(_FILTER) :], values) for name, values in filters if name.startswith(_FILTER)]
     if not ours:
         return None
     chosen = {each.id: blocks_of(each) for zone in store.subnets.values() for each in zone.values()}
@@ -111,8 +111,8 @@ def subnets_by_id(call: Call, store: Any) -> bytes | None:
             raise AwsError("InvalidParameterValue", f"The filter '{_FILTER}{kind}' is invalid")
         has = {known: [_ASSOCIATED] if blocks and kind == "state" else blocks for known, blocks in chosen.items()}
         chosen = {known: blocks for known, blocks in chosen.items() if values & set(has[known])}
-    ids = set(chosen).intersection(*(values for name, values in asked if name == "subnet-id"))
-    others = [each for each in asked if not each[0].startswith(_FILTER) and each[0] != "subnet-id"]
+    ids = set(chosen).intersection(*(values for name, values in filters if name == "subnet-id"))
+    others = [each for each in filters if not each[0].startswith(_FILTER) and each[0] != "subnet-id"]
     fields = [(key, value) for key, value in call.form if not key.startswith("Filter.")]
     for number, (name, values) in enumerate([*others, ("subnet-id", ids or {"subnet-none"})], 1):
         fields.append((f"Filter.{number}.Name", name))

@@ -23,8 +23,8 @@ def volume_of(call: Call, store: Any) -> list[tuple[str, str]]:
     if attachment.device == attachment.instance.root_device_name:
         if attachment.instance._state.name != "stopped":
             # https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DetachVolume.html
-            said = f"Unable to detach root volume '{volume.id}' from instance '{attachment.instance.id}'"
-            raise AwsError("OperationNotPermitted", said)
+            message = f"Unable to detach root volume '{volume.id}' from instance '{attachment.instance.id}'"
+            raise AwsError("OperationNotPermitted", message)
         raise not_emulated(call, "a machine keeps its root volume")
     kept = [pair for pair in call.form if pair[0] not in ("InstanceId", "Device")]
     return [*kept, ("InstanceId", attachment.instance.id), ("Device", attachment.device)]
@@ -42,8 +42,8 @@ def _group(call: Call, store: Any) -> None:
         if group.id != identity and (identity or group.name != name or group.vpc_id != default):
             continue
         if group.name == "default":
-            said = f'the specified group: "{group.id}" name: "default" cannot be deleted by a user'
-            raise AwsError("CannotDelete", said)
+            message = f'the specified group: "{group.id}" name: "default" cannot be deleted by a user'
+            raise AwsError("CannotDelete", message)
         if any(each.id == group.id for interface in store.enis.values() for each in interface.group_set):
             raise AwsError("DependencyViolation", f"resource {group.id} has a dependent object")
 

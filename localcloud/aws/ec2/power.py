@@ -204,11 +204,11 @@ class Power:
             unit = self._units.get(instance_id)
             if unit is None or _state(unit) in ("stopped", "terminated"):
                 return
-            why = (_BY_SERVER[0], f"{_BY_SERVER[1]}: {reason}")
+            state_reason = (_BY_SERVER[0], f"{_BY_SERVER[1]}: {reason}")
             if unit.ran and _state(unit) != "shutting-down":
-                self._off(unit, why)
+                self._off(unit, state_reason)
             else:
-                _set(unit, "shutting-down", why)
+                _set(unit, "shutting-down", state_reason)
                 self._end(unit)
 
     def _chosen(self, ids: Sequence[str]) -> list[_Unit]:
@@ -306,14 +306,16 @@ def _state(unit: _Unit) -> str:
     return str(unit.instance._state.name)
 
 
-def _set(unit: _Unit, state: str, why: tuple[str, str] | None = None, asked_at: float | None = None) -> None:
+def _set(unit: _Unit, state: str, why: tuple[str, str] | None = None, requested_at: float | None = None) -> None:
     instance = unit.instance
     # A new object: moto may be rendering the one before.
     kind = type(instance._state)
     instance._state = kind(state, CODES[state])
     reason = type(instance.state_reason)
     instance.state_reason = reason(f"{why[0]}: {why[1]}", why[0]) if why else reason()
-    stamp = datetime.fromtimestamp(asked_at, UTC).strftime("%Y-%m-%d %H:%M:%S GMT") if asked_at is not None else ""
+    stamp = (
+        datetime.fromtimestamp(requested_at, UTC).strftime("%Y-%m-%d %H:%M:%S GMT") if requested_at is not None else ""
+    )
     instance._reason = f"User initiated ({stamp})" if stamp else ""
 
 

@@ -102,13 +102,13 @@ class Corrections(_Backend):
     def describe_tags(self, filters: dict[str, list[str]] | None = None) -> list[dict[str, str]]:
         """Filter tags as EC2 does. moto compares resource types without wildcards, and ignores `tag:KEY`."""
         known = importlib.import_module("moto.ec2.utils").EC2_PREFIX_TO_RESOURCE
-        asked = dict(filters or {})
-        by_key = {name[4:]: asked.pop(name) for name in list(asked) if name.startswith("tag:")}
-        if "resource-type" in asked:
-            kinds = [kind for kind in sorted(set(known.values())) if kind in asked["resource-type"]]
+        left = dict(filters or {})
+        by_key = {name[4:]: left.pop(name) for name in list(left) if name.startswith("tag:")}
+        if "resource-type" in left:
+            kinds = [kind for kind in sorted(set(known.values())) if kind in left["resource-type"]]
             # None at all is no filter to moto.
-            asked["resource-type"] = kinds or ["none"]
-        tags = super().describe_tags(asked or None)
+            left["resource-type"] = kinds or ["none"]
+        tags = super().describe_tags(left or None)
         return [each for each in tags if all(each["key"] == key and each["value"] in by_key[key] for key in by_key)]
 
     def modify_instance_metadata_options(self, instance_id: str, **changes: Any) -> Any:

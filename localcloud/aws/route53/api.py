@@ -126,13 +126,13 @@ class Route53:
         return answer("ChangeResourceRecordSetsResponse", document.change_info(info, info.due - 1))
 
     def _list_sets(self, call: Call, zone_id: str) -> Reply:
-        asked, zone = call.asked(), self.store.zone(zone_id)
-        limit = _limit(asked, _PAGE)
+        query, zone = call.query_parameters(), self.store.zone(zone_id)
+        limit = _limit(query, _PAGE)
         sets = zone.ordered()
-        if asked.get("type") and not asked.get("name"):
+        if query.get("type") and not query.get("name"):
             raise AwsError("InvalidInput", "The input is not valid: a type needs a name")
-        if asked.get("name"):
-            start = (order(_normal(asked["name"])), asked.get("type", ""), asked.get("identifier", ""))
+        if query.get("name"):
+            start = (order(_normal(query["name"])), query.get("type", ""), query.get("identifier", ""))
             sets = [each for each in sets if (order(each.name), each.type, each.identifier) >= start]
         page, rest = sets[:limit], sets[limit:]
         content = [f"<ResourceRecordSets>{''.join(map(document.record_set, page))}</ResourceRecordSets>"]
@@ -175,31 +175,31 @@ class Route53:
         return answer("DeleteHostedZoneResponse", document.change_info(info, info.due - 1))
 
     def _list_zones(self, call: Call, _: str) -> Reply:
-        asked = call.asked()
-        limit, zones = _limit(asked, _ZONES_PAGE), sorted(self.store.all(), key=lambda zone: zone.id)
-        if marker := asked.get("marker"):
+        query = call.query_parameters()
+        limit, zones = _limit(query, _ZONES_PAGE), sorted(self.store.all(), key=lambda zone: zone.id)
+        if marker := query.get("marker"):
             zones = [zone for zone in zones if zone.id >= marker.rpartition("/")[2]]
         page, rest = zones[:limit], zones[limit:]
         content = [f"<HostedZones>{''.join(map(document.zone_element, page))}</HostedZones>"]
-        content += [element("Marker", asked["marker"])] if asked.get("marker") else []
+        content += [element("Marker", query["marker"])] if query.get("marker") else []
         content.append(element("IsTruncated", "true" if rest else "false"))
         content += [element("NextMarker", rest[0].id)] if rest else []
         return answer("ListHostedZonesResponse", [*content, element("MaxItems", str(limit))])
 
     def _list_by_name(self, call: Call, _: str) -> Reply:
-        asked = call.asked()
-        limit = _limit(asked, _ZONES_PAGE)
+        query = call.query_parameters()
+        limit = _limit(query, _ZONES_PAGE)
 
-        def place(zone: Zone) -> tuple[tuple[str, ...], str]:
+        def position(zone: Zone) -> tuple[tuple[str, ...], str]:
             return order(zone.name), zone.id
 
-        zones = sorted(self.store.all(), key=place)
-        if name := asked.get("dnsname"):
-            start = (order(_normal(name)), asked.get("hostedzoneid", "").rpartition("/")[2])
-            zones = [zone for zone in zones if place(zone) >= start]
+        zones = sorted(self.store.all(), key=position)
+        if name := query.get("dnsname"):
+            start = (order(_normal(name)), query.get("hostedzoneid", "").rpartition("/")[2])
+            zones = [zone for zone in zones if position(zone) >= start]
         page, rest = zones[:limit], zones[limit:]
         content = [f"<HostedZones>{''.join(map(document.zone_element, page))}</HostedZones>"]
-        content += [element("DNSName", asked["dnsname"])] if asked.get("dnsname") else []
+        content += [element("DNSName", query["dnsname"])] if query.get("dnsname") else []
         content.append(element("IsTruncated", "true" if rest else "false"))
         if rest:
             content += [element("NextDNSName", f"{rest[0].name}."), element("NextHostedZoneId", rest[0].id)]
@@ -213,9 +213,9 @@ class Route53:
 
         https://docs.aws.amazon.com/Route53/latest/APIReference/API_ListHealthChecks.html
         """
-        asked = call.asked()
-        limit = element("MaxItems", str(_limit(asked, _CHECKS_PAGE)))
-        marker = element("Marker", asked.get("marker", ""))
+        query = call.query_parameters()
+        limit = element("MaxItems", str(_limit(query, _CHECKS_PAGE)))
+        marker = element("Marker", query.get("marker", ""))
         return answer("ListHealthChecksResponse", ["<HealthChecks/>", marker, element("IsTruncated", "false"), limit])
 
     def _count_checks(self, _: Call, __: str) -> Reply:
@@ -270,8 +270,8 @@ def _normal(name: str) -> str:
         raise AwsError("InvalidDomainName", f"{name} is not a valid domain name: {wrong}") from wrong
 
 
-def _limit(asked: dict[str, str], most: int) -> int:
-    given = asked.get("maxitems", str(most))
+def _limit(query: dict[str, str], most: int) -> int:
+    given = query.get("maxitems", str(most))
     if not given.isdecimal() or int(given) < 1:
         raise AwsError("InvalidInput", f"Value '{given}' at 'maxItems' failed to satisfy constraint")
     return min(int(given), most)

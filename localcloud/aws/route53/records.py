@@ -203,8 +203,8 @@ def _repeated(changes: Sequence[Change]) -> list[str]:
         actions.setdefault(change.set.key, []).append(change.action)
     return [
         f"The request contains an invalid set of changes for a resource record set '{record_type} {name}.'"
-        for (name, record_type, _), asked in actions.items()
-        if len(asked) > 1 and asked != ["DELETE", "CREATE"]
+        for (name, record_type, _), kinds in actions.items()
+        if len(kinds) > 1 and kinds != ["DELETE", "CREATE"]
     ]
 
 

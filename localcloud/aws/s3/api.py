@@ -38,7 +38,7 @@ _HOME_REGION = "us-east-1"
 _OBJECT_TAGS = 10
 _PAGE = 1000
 # Headers that come back with the object as they were put.
-_KEPT = ("content-type", "cache-control", "content-disposition", "content-encoding", "content-language")
+_STORED_HEADERS = ("content-type", "cache-control", "content-disposition", "content-encoding", "content-language")
 # Query fields that only concern the form of the reply or the identity of the caller.
 _PLAIN = frozenset(
     {
@@ -82,7 +82,7 @@ class S3:
                 return self._on_tags(call, self._found(call, target), check)
             if not target.bucket:
                 return self._list_buckets(call, check)
-            subresources = sorted(call.asked().keys() - _PLAIN)
+            subresources = sorted(call.query_parameters().keys() - _PLAIN)
             if len(subresources) > 1:
                 raise _not_emulated(call, f"{' and '.join(subresources)} together")
             sub = subresources[0] if subresources else ""
@@ -108,17 +108,17 @@ class S3:
                 raise AwsError("AccessDenied", "Access Denied", 403)
             raise AwsError("NoSuchBucket", "The specified bucket does not exist", 404)
         if target.region and target.region != bucket.region:
-            said = "The bucket you are attempting to access must be addressed using the specified endpoint."
-            raise AwsError("PermanentRedirect", said, 301)
+            message = "The bucket you are attempting to access must be addressed using the specified endpoint."
+            raise AwsError("PermanentRedirect", message, 301)
         if call.region != bucket.region:
-            said = f"The authorization header is malformed; the region '{call.region}' is wrong; expecting '{bucket.region}'"
-            raise AwsError("AuthorizationHeaderMalformed", said, 400)
+            message = f"The authorization header is malformed; the region '{call.region}' is wrong; expecting '{bucket.region}'"
+            raise AwsError("AuthorizationHeaderMalformed", message, 400)
         return bucket
 
     def _on_tags(self, call: Call, bucket: Bucket, check: Check) -> Reply:
         check([Need(action=f"s3:{control.ACTIONS[call.method]}", resource=_arn(bucket))], _policy(bucket))
-        held = bucket.configurations.get("tagging")
-        before = dict(documents.tags_of(documents.read(held, "Tagging"))) if held else {}
+        stored = bucket.configurations.get("tagging")
+        before = dict(documents.tags_of(documents.read(stored, "Tagging"))) if stored else {}
         reply, tags = control.answered(call, before)
         bucket.configurations.pop("tagging", None)
         if tags:
@@ -165,19 +165,19 @@ class S3:
         if tags:
             check([Need(action="s3:TagResource", resource=arn)], None)
         if wanted != ("" if region == _HOME_REGION else region):
-            said = (
+            message = (
                 f"The {wanted or 'unspecified'} location constraint is incompatible for the region specific endpoint "
             )
-            said += "this request was sent to."
-            raise AwsError("IllegalLocationConstraintException", said, 400)
+            message += "this request was sent to."
+            raise AwsError("IllegalLocationConstraintException", message, 400)
         if self._taken(name):
-            said = (
+            message = (
                 "The requested bucket name is not available. The bucket namespace is shared by all users of the system."
             )
-            raise AwsError("BucketAlreadyExists", said, 409)
+            raise AwsError("BucketAlreadyExists", message, 409)
         if name in self._buckets:
-            said = "Your previous request to create the named bucket succeeded and you already own it."
-            raise AwsError("BucketAlreadyOwnedByYou", said, 409)
+            message = "Your previous request to create the named bucket succeeded and you already own it."
+            raise AwsError("BucketAlreadyOwnedByYou", message, 409)
         self._buckets[name] = made = Bucket(name=name, region=region, made=datetime.now(timezone.utc))
         made.configurations = {
             sub: documents.document(each.root, each.default) for sub, each in CONFIGURATIONS.items() if each.default
@@ -188,18 +188,18 @@ class S3:
 
     def _delete_many(self, call: Call, bucket: Bucket, check: Check) -> Reply:
         pairs, quiet = documents.deletions(call.body)
-        said = []
+        results = []
         for key, version in pairs:
             where = texts(Key=key, **({"VersionId": version} if version else {}))
             try:
                 removed = _Objects(bucket, call, key, check).remove(version)
             except AwsError as refused:
-                said.append(element("Error", where, texts(Code=refused.code, Message=refused.message)))
+                results.append(element("Error", where, texts(Code=refused.code, Message=refused.message)))
                 continue
             marker = removed is not None and removed.data is None
             shown = texts(DeleteMarker="true", DeleteMarkerVersionId=removed.id) if marker and removed else ""
-            said += [] if quiet else [element("Deleted", where, shown)]
-        return _document("DeleteResult", "".join(said))
+            results += [] if quiet else [element("Deleted", where, shown)]
+        return _document("DeleteResult", "".join(results))
 
 
 class _Objects:
@@ -207,7 +207,7 @@ class _Objects:
 
     def __init__(self, bucket: Bucket, call: Call, key: str, check: Check) -> None:
         self._bucket, self._call, self._key, self._check = bucket, call, key, check
-        self._version = call.asked().get("versionId", "")
+        self._version = call.query_parameters().get("versionId", "")
 
     def answer(self, sub: str) -> Reply:
         call = self._call
@@ -261,7 +261,7 @@ class _Objects:
         documents.check_tags(tags, _OBJECT_TAGS)
         if len(self._key.encode()) > 1024:
             raise AwsError("KeyTooLongError", "Your key is too long", 400)
-        headers = {name: call.headers[name] for name in _KEPT if call.headers.get(name)}
+        headers = {name: call.headers[name] for name in _STORED_HEADERS if call.headers.get(name)}
         headers |= {name: value for name, value in call.headers.items() if name.startswith("x-amz-meta-")}
         sums = _checked_sums(call)
         made = self._bucket.put(self._key, call.body, {**headers, **sums}, tags)
@@ -307,25 +307,25 @@ def _location(bucket: Bucket, call: Call, account: str) -> Reply:
 
 
 def _acl(bucket: Bucket, call: Call, account: str) -> Reply:
-    who = texts(ID=account.rjust(64, "0"))
-    grantee = f'<Grantee xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="CanonicalUser">{who}</Grantee>'
+    grantee_id = texts(ID=account.rjust(64, "0"))
+    grantee = f'<Grantee xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="CanonicalUser">{grantee_id}</Grantee>'
     grant = element("Grant", grantee, texts(Permission="FULL_CONTROL"))
     return _document("AccessControlPolicy", documents.owner(account) + element("AccessControlList", grant))
 
 
 def _list(bucket: Bucket, call: Call, account: str) -> Reply:
-    asked = call.asked()
-    if "delimiter" in asked:
+    query = call.query_parameters()
+    if "delimiter" in query:
         raise _not_emulated(call, "a list by a delimiter")
     prefix, after = (
-        asked.get("prefix", ""),
-        asked.get("continuation-token") or asked.get("start-after") or asked.get("marker", ""),
+        query.get("prefix", ""),
+        query.get("continuation-token") or query.get("start-after") or query.get("marker", ""),
     )
-    most = min(int(asked.get("max-keys", _PAGE)), _PAGE)
+    most = min(int(query.get("max-keys", _PAGE)), _PAGE)
     there = {key: bucket.current(key) for key in sorted(bucket.objects) if key.startswith(prefix) and key > after}
     found = [(key, each) for key, each in there.items() if each is not None and each.data is not None]
     page, cut = found[:most], len(found) > most
-    name = quote if asked.get("encoding-type") == "url" else str
+    name = quote if query.get("encoding-type") == "url" else str
     inner = [
         element(
             "Contents",
@@ -346,11 +346,11 @@ def _list(bucket: Bucket, call: Call, account: str) -> Reply:
 
 
 def _list_versions(bucket: Bucket, call: Call, account: str) -> Reply:
-    asked = call.asked()
-    if "delimiter" in asked or asked.get("version-id-marker"):
+    query = call.query_parameters()
+    if "delimiter" in query or query.get("version-id-marker"):
         raise _not_emulated(call, "a list of versions by a delimiter or from a version on")
-    prefix, after = asked.get("prefix", ""), asked.get("key-marker", "")
-    name = quote if asked.get("encoding-type") == "url" else str
+    prefix, after = query.get("prefix", ""), query.get("key-marker", "")
+    name = quote if query.get("encoding-type") == "url" else str
     inner = []
     for key in sorted(each for each in bucket.objects if each.startswith(prefix) and each > after):
         for at, each in enumerate(reversed(bucket.objects[key])):
@@ -439,8 +439,8 @@ def _on_policy(bucket: Bucket, call: Call, needs: Callable[[str], None]) -> Repl
         raise AwsError("MalformedPolicy", "Policy has invalid resource", 400)
     closed = b"<BlockPublicPolicy>true" in bucket.configurations.get("publicAccessBlock", b"")
     if closed and any(each in ("*", {"AWS": "*"}) for each in principals):
-        said = "public policies are prevented by the BlockPublicPolicy setting in S3 Block Public Access."
-        raise AwsError("AccessDenied", f"The request is denied because {said}", 403)
+        message = "public policies are prevented by the BlockPublicPolicy setting in S3 Block Public Access."
+        raise AwsError("AccessDenied", f"The request is denied because {message}", 403)
     bucket.configurations["policy"] = call.body
     return Reply(status=204)
 

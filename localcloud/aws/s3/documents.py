@@ -114,8 +114,8 @@ def read(body: bytes, root: str) -> ElementTree.Element:
 
 
 def _malformed() -> AwsError:
-    said = "The XML you provided was not well-formed or did not validate against our published schema"
-    return AwsError("MalformedXML", said, 400)
+    message = "The XML you provided was not well-formed or did not validate against our published schema"
+    return AwsError("MalformedXML", message, 400)
 
 
 def check(subresource: str, body: bytes) -> None:

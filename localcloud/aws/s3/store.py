@@ -62,8 +62,10 @@ class Bucket:
             headers=headers,
             tags=tags,
         )
-        kept = self.objects.get(key, []) if enabled else [each for each in self.objects.get(key, ()) if each.id != NULL]
-        self.objects[key] = [*kept, made]
+        versions = (
+            self.objects.get(key, []) if enabled else [each for each in self.objects.get(key, ()) if each.id != NULL]
+        )
+        self.objects[key] = [*versions, made]
         return made
 
     def replace(self, key: str, old: Version, new: Version) -> None:

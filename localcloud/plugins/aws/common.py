@@ -21,8 +21,8 @@ def default_tags(settings: Mapping[str, Any], environ: Mapping[str, str]) -> dic
 
     https://www.pulumi.com/registry/packages/aws/api-docs/provider/#providerdefaulttags
     """
-    told = settings.get("defaultTags") or {}
-    block = json.loads(told) if isinstance(told, str) else told
+    declared = settings.get("defaultTags") or {}
+    block = json.loads(declared) if isinstance(declared, str) else declared
     named = {key[len(_DEFAULT_TAG) :]: value for key, value in environ.items() if key.startswith(_DEFAULT_TAG)}
     return {**named, **{key: str(value) for key, value in (block.get("tags") or {}).items()}}
 
@@ -40,8 +40,8 @@ class Tagged(Type):
     def own(self, now: Values, before: Values) -> Values:
         if "tags" not in now:
             return now
-        kept = before.get("tags") or {}
-        added = {key: value for key, value in self.api.default_tags.items() if key not in kept}
+        old_tags = before.get("tags") or {}
+        added = {key: value for key, value in self.api.default_tags.items() if key not in old_tags}
         tags = {key: value for key, value in (now["tags"] or {}).items() if added.get(key) != value}
         return {**now, "tags": tags or None}
 

@@ -62,20 +62,20 @@ class Account:
 
     def endpoint(self, service: str) -> str | None:
         name = service.replace("-", "")
-        told = self._settings.get("endpoints") or ()
-        return next((str(each[name]) for each in told if each.get(name)), None)
+        endpoints = self._settings.get("endpoints") or ()
+        return next((str(each[name]) for each in endpoints if each.get(name)), None)
 
     def _found(self) -> dict[str, str]:
-        told = self._settings
-        if any(told.get(name) for name in ("accessKey", "secretKey", "token")):
-            keys = _as_boto(told.get("accessKey", ""), told.get("secretKey", ""), told.get("token"))
+        settings = self._settings
+        if any(settings.get(name) for name in ("accessKey", "secretKey", "token")):
+            keys = _as_boto(settings.get("accessKey", ""), settings.get("secretKey", ""), settings.get("token"))
             if not keys["aws_access_key_id"] or not keys["aws_secret_access_key"]:
                 raise PluginError("aws: retrieving credentials: static credentials are empty")
-        elif told.get("assumeRoleWithWebIdentity"):
-            keys = self._by_token(told["assumeRoleWithWebIdentity"])
+        elif settings.get("assumeRoleWithWebIdentity"):
+            keys = self._by_token(settings["assumeRoleWithWebIdentity"])
         else:
             keys = self._by_chain()
-        for at, role in enumerate(told.get("assumeRoles") or ()):
+        for at, role in enumerate(settings.get("assumeRoles") or ()):
             keys = self._by_role(role, at, keys)
         return keys
 
@@ -99,23 +99,27 @@ class Account:
         frozen = found.get_frozen_credentials()
         return _as_boto(frozen.access_key, frozen.secret_key, frozen.token)
 
-    def _by_token(self, told: Mapping[str, Any]) -> dict[str, str]:
+    def _by_token(self, settings: Mapping[str, Any]) -> dict[str, str]:
         from botocore import UNSIGNED
         from botocore.config import Config
 
-        _check_keys(told, _OF_A_TOKEN, "assumeRoleWithWebIdentity")
-        token = told.get("webIdentityToken") or Path(told["webIdentityTokenFile"]).expanduser().read_text()
+        _check_keys(settings, _OF_A_TOKEN, "assumeRoleWithWebIdentity")
+        token = settings.get("webIdentityToken") or Path(settings["webIdentityTokenFile"]).expanduser().read_text()
         sts = self._sts({}, config=Config(signature_version=UNSIGNED))
-        asked = {"RoleSessionName": f"aws-go-sdk-{time.time_ns()}", **_arguments(told), "WebIdentityToken": token}
-        return self._taken(sts.assume_role_with_web_identity(**asked))
+        arguments = {
+            "RoleSessionName": f"aws-go-sdk-{time.time_ns()}",
+            **_arguments(settings),
+            "WebIdentityToken": token,
+        }
+        return self._taken(sts.assume_role_with_web_identity(**arguments))
 
-    def _by_role(self, told: Mapping[str, Any], at: int, keys: Mapping[str, str]) -> dict[str, str]:
+    def _by_role(self, settings: Mapping[str, Any], at: int, keys: Mapping[str, str]) -> dict[str, str]:
         from botocore.exceptions import ClientError
 
-        _check_keys(told, _OF_A_ROLE, f"assumeRoles[{at}]")
-        asked = {"RoleSessionName": f"aws-go-sdk-{time.time_ns()}", **_arguments(told)}
+        _check_keys(settings, _OF_A_ROLE, f"assumeRoles[{at}]")
+        arguments = {"RoleSessionName": f"aws-go-sdk-{time.time_ns()}", **_arguments(settings)}
         try:
-            return self._taken(self._sts(keys).assume_role(**asked))
+            return self._taken(self._sts(keys).assume_role(**arguments))
         except ClientError as refused:
             raise PluginError(f"aws: Cannot assume IAM Role: {refused}") from refused
 
@@ -143,23 +147,23 @@ def _as_boto(key: str, secret: str, token: str | None) -> dict[str, str]:
     return {**found, **({"aws_session_token": token} if token else {})}
 
 
-def _arguments(told: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {"RoleArn": told.get("roleArn")}
-    found |= {name: told[word] for word, name in _WORDS.items() if told.get(word)}
-    if told.get("duration"):
+def _arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {"RoleArn": settings.get("roleArn")}
+    found |= {name: settings[word] for word, name in _WORDS.items() if settings.get(word)}
+    if settings.get("duration"):
         found["DurationSeconds"] = sum(
-            int(n) * _UNITS[unit] for n, unit in re.findall(r"(\d+)([hms])", told["duration"])
+            int(n) * _UNITS[unit] for n, unit in re.findall(r"(\d+)([hms])", settings["duration"])
         )
-    if told.get("policyArns"):
-        found["PolicyArns"] = [{"arn": each} for each in told["policyArns"]]
-    if told.get("tags"):
-        found["Tags"] = [{"Key": key, "Value": value} for key, value in told["tags"].items()]
+    if settings.get("policyArns"):
+        found["PolicyArns"] = [{"arn": each} for each in settings["policyArns"]]
+    if settings.get("tags"):
+        found["Tags"] = [{"Key": key, "Value": value} for key, value in settings["tags"].items()]
     return found
 
 
-def _check_keys(told: Mapping[str, Any], known: set[str], where: str) -> None:
+def _check_keys(settings: Mapping[str, Any], known: set[str], where: str) -> None:
     """Refuse a property that the provider's schema does not have, as the bridge does."""
-    for key in sorted(set(told) - known):
+    for key in sorted(set(settings) - known):
         raise PluginError(f"aws: {where}: an unexpected argument {key!r} was provided")
-    if not told.get("roleArn"):
+    if not settings.get("roleArn"):
         raise PluginError(f"aws: Cannot assume IAM Role: IAM Role ARN not set in {where}")

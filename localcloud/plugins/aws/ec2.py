@@ -30,7 +30,7 @@ _ATTRIBUTES = {
 }
 # The cloud fills in the options that a program does not give.
 _COMPUTED_WITHIN = ("metadataOptions", "rootBlockDevice", "creditSpecification")
-_NOT_IN_PLACE = ("creditSpecification", "ipv6AddressCount", "monitoring", "rootBlockDevice", "volumeTags")
+_REPLACING = ("creditSpecification", "ipv6AddressCount", "monitoring", "rootBlockDevice", "volumeTags")
 _ROOT_REPLACES = ("encrypted", "kmsKeyId")
 
 
@@ -244,7 +244,7 @@ class Instance(Regional):
             _retag(ec2, _root_volume(_describe(self.api, identity)), before.pop("tags", None), after.pop("tags", None))
             if all(plain(before.get(key)) == plain(value) for key, value in after.items()):
                 changed.discard("rootBlockDevice")
-        if fixed := sorted(changed & set(_NOT_IN_PLACE)):
+        if fixed := sorted(changed & set(_REPLACING)):
             raise PluginError(f"aws: the stand-in does not change {', '.join(fixed)} of an instance that exists")
         _retag(ec2, identity, old.get("tags"), new.get("tags"))
         if "vpcSecurityGroupIds" in changed:
@@ -308,9 +308,11 @@ class Instance(Regional):
         ec2 = self.api.client("ec2")
         mine = [{"Name": "instance-id", "Values": [identity]}]
         found = ec2.describe_iam_instance_profile_associations(Filters=mine)["IamInstanceProfileAssociations"]
-        held = [each["AssociationId"] for each in found if each["State"] in ("associating", "associated")]
-        if held:
-            ec2.replace_iam_instance_profile_association(AssociationId=held[0], IamInstanceProfile={"Name": wanted})
+        associations = [each["AssociationId"] for each in found if each["State"] in ("associating", "associated")]
+        if associations:
+            ec2.replace_iam_instance_profile_association(
+                AssociationId=associations[0], IamInstanceProfile={"Name": wanted}
+            )
         else:
             ec2.associate_iam_instance_profile(InstanceId=identity, IamInstanceProfile={"Name": wanted})
 

@@ -32,12 +32,12 @@ def _same_document(before: Any, after: Any) -> bool:
         return bool(before == after)
 
 
-def _retag(tag: Callable[..., Any], untag: Callable[..., Any], old: Values, new: Values, **who: str) -> None:
+def _retag(tag: Callable[..., Any], untag: Callable[..., Any], old: Values, new: Values, **target: str) -> None:
     gone = sorted(set(old.get("tags") or {}) - set(new.get("tags") or {}))
     if gone:
-        untag(**who, TagKeys=gone)
+        untag(**target, TagKeys=gone)
     if new.get("tags"):
-        tag(**who, Tags=to_tags(new["tags"]))
+        tag(**target, Tags=to_tags(new["tags"]))
 
 
 class Role(Tagged):
@@ -330,8 +330,8 @@ class AccessKey(Type):
         found = next((each for each in keys if each["AccessKeyId"] == identity), None)
         if found is None:
             raise GoneError(identity)
-        kept = {key: secret(state[key]) for key in self._secrets if state.get(key)}
-        return {**kept, "createDate": _date(found["CreateDate"])}, {"user": user, "status": found["Status"]}
+        secrets = {key: secret(state[key]) for key in self._secrets if state.get(key)}
+        return {**secrets, "createDate": _date(found["CreateDate"])}, {"user": user, "status": found["Status"]}
 
     def update(self, identity: str, old: Values, new: Values) -> dict[str, Any]:
         with gone_on(_GONE):

@@ -36,7 +36,7 @@ _POLICIES = (
     ("latencyRoutingPolicies", "region", "Region"),
     ("failoverRoutingPolicies", "type", "Failover"),
 )
-_PLACES = {"continent": "ContinentCode", "country": "CountryCode", "subdivision": "SubdivisionCode"}
+_REGIONS = {"continent": "ContinentCode", "country": "CountryCode", "subdivision": "SubdivisionCode"}
 _ROUTING = (*(each[0] for each in _POLICIES), "geolocationRoutingPolicies", "multivalueAnswerRoutingPolicy")
 
 
@@ -324,7 +324,7 @@ def _set(given: Values, zone: str) -> dict[str, Any]:
         for each in given.get(key) or ():
             made[element] = plain(each[field])
     for each in given.get("geolocationRoutingPolicies") or ():
-        made["GeoLocation"] = {_PLACES[key]: value for key, value in each.items() if value}
+        made["GeoLocation"] = {_REGIONS[key]: value for key, value in each.items() if value}
     if given.get("multivalueAnswerRoutingPolicy"):
         made["MultiValueAnswer"] = True
     for key, element in (("healthCheckId", "HealthCheckId"), ("setIdentifier", "SetIdentifier")):
@@ -344,9 +344,9 @@ def _inputs(found: Values) -> dict[str, Any]:
         now["aliases"] = [{**target, "evaluateTargetHealth": alias["EvaluateTargetHealth"]}]
     for key, field, element in _POLICIES:
         now[key] = [{field: found[element]}] if found.get(element) is not None else None
-    place = found.get("GeoLocation")
+    region = found.get("GeoLocation")
     now["geolocationRoutingPolicies"] = (
-        [{key: place[_PLACES[key]] for key in _PLACES if _PLACES[key] in place}] if place else None
+        [{key: region[_REGIONS[key]] for key in _REGIONS if _REGIONS[key] in region}] if region else None
     )
     now["multivalueAnswerRoutingPolicy"] = found.get("MultiValueAnswer") or None
     return {**now, "healthCheckId": found.get("HealthCheckId"), "setIdentifier": found.get("SetIdentifier")}
@@ -355,14 +355,14 @@ def _inputs(found: Values) -> dict[str, Any]:
 def _parsed(identity: str) -> dict[str, Any]:
     """`ZONEID_name_TYPE` or `ZONEID_name_TYPE_identifier`; names and identifiers may have underscores themselves."""
     zone, *words = identity.split("_")
-    place = next((index for index, word in enumerate(words) if index and word in RECORD_TYPES), 0)
-    if not zone or not place:
+    index_of_type = next((index for index, word in enumerate(words) if index and word in RECORD_TYPES), 0)
+    if not zone or not index_of_type:
         raise PluginError(
             f"aws: unexpected format of ID ({identity!r}), expected ZONEID_RECORDNAME_TYPE_SET-IDENTIFIER "
             "(e.g. Z4KAPRWWNC7JR_dev.example.com_NS_dev), where SET-IDENTIFIER is optional"
         )
-    made = {"zoneId": zone, "name": "_".join(words[:place]).removesuffix("."), "type": words[place]}
-    return {**made, "setIdentifier": "_".join(words[place + 1 :]) or None}
+    made = {"zoneId": zone, "name": "_".join(words[:index_of_type]).removesuffix("."), "type": words[index_of_type]}
+    return {**made, "setIdentifier": "_".join(words[index_of_type + 1 :]) or None}
 
 
 def get_zone(api: Any, given: Values) -> dict[str, Any]:

@@ -136,8 +136,8 @@ class BucketPublicAccessBlock(_Companion):
         self.api.client("s3").put_public_access_block(Bucket=given["bucket"], PublicAccessBlockConfiguration=options)
 
     def found(self, bucket: str) -> Values:
-        said = self.api.client("s3").get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"]
-        return {key: said[_upper(key)] for key in self._flags()}
+        answer = self.api.client("s3").get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"]
+        return {key: answer[_upper(key)] for key in self._flags()}
 
     def remove(self, bucket: str) -> None:
         self.api.client("s3").delete_public_access_block(Bucket=bucket)
@@ -179,16 +179,16 @@ class BucketServerSideEncryptionConfiguration(_Companion):
     def put(self, given: Values) -> None:
         rules = []
         for each in given["rules"]:
-            told = each["applyServerSideEncryptionByDefault"]
-            key = {"KMSMasterKeyID": told["kmsMasterKeyId"]} if told.get("kmsMasterKeyId") else {}
-            rules.append({"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": told["sseAlgorithm"], **key}})
+            default = each["applyServerSideEncryptionByDefault"]
+            key = {"KMSMasterKeyID": default["kmsMasterKeyId"]} if default.get("kmsMasterKeyId") else {}
+            rules.append({"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": default["sseAlgorithm"], **key}})
         self.api.client("s3").put_bucket_encryption(
             Bucket=given["bucket"], ServerSideEncryptionConfiguration={"Rules": rules}
         )
 
     def found(self, bucket: str) -> Values:
-        said = self.api.client("s3").get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]
-        defaults = [each["ApplyServerSideEncryptionByDefault"] for each in said["Rules"]]
+        answer = self.api.client("s3").get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]
+        defaults = [each["ApplyServerSideEncryptionByDefault"] for each in answer["Rules"]]
         return {
             "rules": [
                 {"applyServerSideEncryptionByDefault": {"sseAlgorithm": each["SSEAlgorithm"]}} for each in defaults
@@ -247,8 +247,8 @@ class BucketLifecycleConfiguration(_Companion):
         )
 
     def found(self, bucket: str) -> Values:
-        said = self.api.client("s3").get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
-        return {"rules": list(map(_rule, said))}
+        rules = self.api.client("s3").get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
+        return {"rules": list(map(_rule, rules))}
 
     def remove(self, bucket: str) -> None:
         self.api.client("s3").delete_bucket_lifecycle(Bucket=bucket)
@@ -281,8 +281,8 @@ class BucketObjectv2(Regional):
             found = s3.head_object(Bucket=bucket, Key=key)
             tags = from_tags(s3.get_object_tagging(Bucket=bucket, Key=key)["TagSet"])
         # The provider does not read an object's contents back.
-        kept = {each: state[each] for each in ("content", "contentBase64", "overrideProvider") if state.get(each)}
-        now = {"bucket": bucket, "key": key, "contentType": found["ContentType"], **kept, "tags": tags or None}
+        stored = {each: state[each] for each in ("content", "contentBase64", "overrideProvider") if state.get(each)}
+        now = {"bucket": bucket, "key": key, "contentType": found["ContentType"], **stored, "tags": tags or None}
         now["forceDestroy"] = bool(state.get("forceDestroy"))
         return self._outputs(now, found), now
 
@@ -309,10 +309,10 @@ class BucketObjectv2(Regional):
 
     def completed(self, given: Values) -> Values:
         """Return the inputs with tags. The default tags of `overrideProvider` replace those of the provider."""
-        told = (given.get("overrideProvider") or {}).get("defaultTags")
-        if told is None:
+        default_tags = (given.get("overrideProvider") or {}).get("defaultTags")
+        if default_tags is None:
             return super().completed(given)
-        tags = {**(told.get("tags") or {}), **(given.get("tags") or {})}
+        tags = {**(default_tags.get("tags") or {}), **(given.get("tags") or {})}
         return {**given, "tags": tags} if tags else given
 
     def faults(self, given: Values) -> list[tuple[str, str]]:
@@ -365,19 +365,19 @@ def _upper(name: str) -> str:
 
 
 def _days(rule: Values, action: str, days: str) -> dict[str, Any]:
-    told = rule.get(action)
-    return {_upper(action): {_upper(days): plain(told[days])}} if told else {}
+    declared = rule.get(action)
+    return {_upper(action): {_upper(days): plain(declared[days])}} if declared else {}
 
 
-def _rule(said: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {"id": said["ID"], "status": said["Status"]}
-    found["filter"] = {"prefix": (said.get("Filter") or {}).get("Prefix", "")}
+def _rule(rule: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {"id": rule["ID"], "status": rule["Status"]}
+    found["filter"] = {"prefix": (rule.get("Filter") or {}).get("Prefix", "")}
     for action, days in (
         ("NoncurrentVersionExpiration", "NoncurrentDays"),
         ("AbortIncompleteMultipartUpload", "DaysAfterInitiation"),
     ):
-        if action in said:
-            found[f"{action[0].lower()}{action[1:]}"] = {f"{days[0].lower()}{days[1:]}": said[action][days]}
+        if action in rule:
+            found[f"{action[0].lower()}{action[1:]}"] = {f"{days[0].lower()}{days[1:]}": rule[action][days]}
     return found
 
 

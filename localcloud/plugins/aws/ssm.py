@@ -40,8 +40,8 @@ class Parameter(Regional):
         with gone_on("ParameterNotFound"):
             found = ssm.get_parameter(Name=identity, WithDecryption=True)["Parameter"]
         tags = from_tags(ssm.list_tags_for_resource(ResourceType="Parameter", ResourceId=identity).get("TagList"))
-        kept = "insecureValue" if _is_open(state) and found["Type"] != "SecureString" else "value"
-        now = {"name": identity, "type": found["Type"], kept: found["Value"], "tags": tags or None}
+        field = "insecureValue" if _is_open(state) and found["Type"] != "SecureString" else "value"
+        now = {"name": identity, "type": found["Type"], field: found["Value"], "tags": tags or None}
         return self._outputs(identity, now, found), now
 
     def update(self, identity: str, old: Values, new: Values) -> dict[str, Any]:
