@@ -100,7 +100,7 @@ class Ec2:
     """An EC2 machine. Its tags contain the settings, a bucket contains the release, and its instance role may read the bucket."""
 
     def __init__(self) -> None:
-        self._token = self._asked("PUT", "/latest/api/token", {"X-aws-ec2-metadata-token-ttl-seconds": "300"})
+        self._token = self._request("PUT", "/latest/api/token", {"X-aws-ec2-metadata-token-ttl-seconds": "300"})
 
     def digest(self) -> str:
         return self.setting(RELEASE)
@@ -121,9 +121,9 @@ class Ec2:
         return fetched(url, path, signed(urlsplit(url).netloc, path, store["region"], keys), digest, limit)
 
     def _metadata(self, path: str, missing: str) -> str:
-        return self._asked("GET", f"/latest/meta-data/{path}", {"X-aws-ec2-metadata-token": self._token}, missing)
+        return self._request("GET", f"/latest/meta-data/{path}", {"X-aws-ec2-metadata-token": self._token}, missing)
 
-    def _asked(self, method: str, path: str, headers: dict[str, str], missing: str = "") -> str:
+    def _request(self, method: str, path: str, headers: dict[str, str], missing: str = "") -> str:
         at = urlsplit(IMDS)
         connection = http.client.HTTPConnection(at.netloc, timeout=METADATA_TIMEOUT_S)
         try:

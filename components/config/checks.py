@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 from components.config import floors, workload_checks
-from components.config.errors import Faults, at, looks_secret, shown
+from components.config.errors import Faults, at, may_be_secret, shown
 from components.config.joins import site_join
 from components.config.models import (
     EC2_IMAGES,
@@ -200,7 +200,7 @@ def _txt(key: str, name: str, value: str, add: _Add) -> None:
         add(key, "is not a TXT key", "Use printable ASCII without `=` (RFC 6763 section 6.4)")
     if len(f"{name}={value}".encode()) > _LONGEST_TXT_STRING:
         add(key, f"makes a string of over {_LONGEST_TXT_STRING} bytes", "Shorten it (RFC 6763 section 6.1)")
-    if looks_secret(f"{name}={value}"):
+    if may_be_secret(f"{name}={value}"):
         add(key, "looks like a secret", "Take it out: anyone can read a TXT record")
 
 

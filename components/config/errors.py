@@ -69,13 +69,13 @@ def near(value: object, known: Iterable[str]) -> str:
     return f" (did you mean {found[0]}?)" if found else ""
 
 
-def looks_secret(text: str) -> bool:
+def may_be_secret(text: str) -> bool:
     return re.search(_SECRET, text) is not None
 
 
 def shown(value: object, *, hidden: bool = False) -> str:
     """Return a value as an error may show it: in YAML's words, short, and never a secret."""
-    if hidden or (isinstance(value, str) and looks_secret(value)):
+    if hidden or (isinstance(value, str) and may_be_secret(value)):
         return "the value (not shown)"
     if value is None:
         return "null"

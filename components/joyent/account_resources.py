@@ -51,7 +51,7 @@ class Kind(Protocol):
 
     def make(self, session: Session, inputs: Body) -> tuple[str, Body]: ...
 
-    def look(self, session: Session, id_: str, props: Body) -> Body: ...
+    def fetch(self, session: Session, id_: str, props: Body) -> Body: ...
 
     def live(self, inputs: Body, body: Body) -> Body:
         """Return the inputs that CloudAPI shows, in the words of `inputs` where they mean the same."""
@@ -113,7 +113,7 @@ class ThingProvider(JoyentProvider):
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
         try:
-            body = self.kind.look(self.session_for(props), id_, props)
+            body = self.kind.fetch(self.session_for(props), id_, props)
         except NotFoundError:
             return ReadResult("", {})
         inputs = self._inputs(props)

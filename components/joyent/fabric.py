@@ -84,7 +84,7 @@ class _Vlans:
 
     def find(self, session: Session, inputs: Body) -> tuple[str, Body] | None:
         try:
-            body = self.look(session, str(inputs["vlan_id"]), inputs)
+            body = self.fetch(session, str(inputs["vlan_id"]), inputs)
         except NotFoundError:
             return None
         if body["name"] != inputs["vlan_name"]:
@@ -97,7 +97,7 @@ class _Vlans:
         body = session.api.post(_VLANS, {"vlan_id": inputs["vlan_id"], **_vlan(inputs)})
         return str(body["vlan_id"]), body
 
-    def look(self, session: Session, id_: str, props: Body) -> Body:
+    def fetch(self, session: Session, id_: str, props: Body) -> Body:
         body: Body = session.api.get(f"{_VLANS}/{id_}")
         return body
 
@@ -162,7 +162,7 @@ class _Networks:
         )
         return str(body["id"]), body
 
-    def look(self, session: Session, id_: str, props: Body) -> Body:
+    def fetch(self, session: Session, id_: str, props: Body) -> Body:
         body: Body = session.api.get(f"{_path(props)}/{id_}")
         return body
 

@@ -75,7 +75,7 @@ class _Rules:
         body = session.api.post("/fwrules", chosen(inputs, _SENT))
         return str(body["id"]), body
 
-    def look(self, session: Session, id_: str, props: Body) -> Body:
+    def fetch(self, session: Session, id_: str, props: Body) -> Body:
         body: Body = session.api.get(f"/fwrules/{id_}")
         return body
 

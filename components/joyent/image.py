@@ -91,7 +91,7 @@ class _Images:
         try:
             return wait_until(
                 f"image {inputs['image_name']} ({body['id']})",
-                lambda: found if (found := self.look(session, body["id"], inputs))["state"] != "creating" else None,
+                lambda: found if (found := self.fetch(session, body["id"], inputs))["state"] != "creating" else None,
                 timeout=float(inputs["timeout"]),
                 sleep=session.sleep,
             )
@@ -99,7 +99,7 @@ class _Images:
             engine.say(f"image {body['id']} is asked for but not awaited: {fault}")
             return body
 
-    def look(self, session: Session, id_: str, props: Body) -> Body:
+    def fetch(self, session: Session, id_: str, props: Body) -> Body:
         body: Body = session.api.get(f"/images/{id_}")
         if body.get("state") == "destroyed":
             raise NotFoundError(f"image {id_}: is destroyed. Run `pulumi up --refresh` to make it again.")
@@ -120,7 +120,7 @@ class _Images:
 
     def change(self, session: Session, id_: str, inputs: Body, changed: Iterable[str]) -> Body:
         manifest = _manifest(inputs)
-        tags = (self.look(session, id_, inputs).get("tags") or {}) if "tags" in manifest else {}
+        tags = (self.fetch(session, id_, inputs).get("tags") or {}) if "tags" in manifest else {}
         if tags:
             # An image's tags are replaced as a whole, so tags of others are kept.
             manifest["tags"] = {**tags, **manifest["tags"]}

@@ -53,7 +53,7 @@ class _Keys:
         Under the same name it is the one that we would make; under another name it belongs to others.
         """
         try:
-            body = self.look(session, md5_of(_blob(inputs["key"])), inputs)
+            body = self.fetch(session, md5_of(_blob(inputs["key"])), inputs)
         except NotFoundError:
             return None
         if body["name"] != inputs["key_name"]:
@@ -67,7 +67,7 @@ class _Keys:
         body = session.api.post("/keys", {"name": inputs["key_name"], "key": inputs["key"].strip()})
         return str(body["fingerprint"]), body
 
-    def look(self, session: Session, id_: str, props: Body) -> Body:
+    def fetch(self, session: Session, id_: str, props: Body) -> Body:
         body: Body = session.api.get(f"/keys/{quote(id_, safe='')}")
         return body
 

@@ -63,7 +63,7 @@ class _Snapshots:
 
     def find(self, session: Session, inputs: Body) -> tuple[str, Body] | None:
         try:
-            body = self.look(session, "", inputs)
+            body = self.fetch(session, "", inputs)
         except NotFoundError:
             return None
         if body["state"] == "failed":
@@ -87,7 +87,7 @@ class _Snapshots:
         try:
             body = wait_until(
                 f"snapshot {_id(inputs)}",
-                lambda: found if (found := self.look(session, "", inputs))["state"] in ("created", "failed") else None,
+                lambda: found if (found := self.fetch(session, "", inputs))["state"] in ("created", "failed") else None,
                 timeout=float(inputs["timeout"]),
                 sleep=session.sleep,
             )
@@ -102,7 +102,7 @@ class _Snapshots:
         tags = session.api.get_tags(inputs["machine"])
         return bool(tags.get(snapshot_tag(inputs["snapshot_name"])) == inputs["mark"])
 
-    def look(self, session: Session, id_: str, props: Body) -> Body:
+    def fetch(self, session: Session, id_: str, props: Body) -> Body:
         body: Body = session.api.get(_path(props))
         if body["state"] == "deleted":
             # CloudAPI continues to show a snapshot that was removed.
@@ -119,7 +119,7 @@ class _Snapshots:
         return {"state": body["state"]}
 
     def change(self, session: Session, id_: str, inputs: Body, changed: Iterable[str]) -> Body:
-        return self.look(session, id_, inputs)
+        return self.fetch(session, id_, inputs)
 
     def remove(self, session: Session, id_: str, props: Body) -> None:
         session.api.delete(_path(props))
@@ -128,7 +128,7 @@ class _Snapshots:
 
         def gone() -> bool | None:
             try:
-                self.look(session, id_, props)
+                self.fetch(session, id_, props)
             except NotFoundError:
                 return True
             return None

@@ -65,7 +65,7 @@ def _ec2(call: Call, account: str, region: str, tags_of: TagsOf) -> list[Need]:
 
     ids = [*call.members("InstanceId"), *call.members("ResourceId")]
     ids += [value for name in ("InstanceId", "GroupId", "VolumeId", "SubnetId") if (value := call.get(name))]
-    request_tags = _asked_tags(call.groups("Tag")) if call.action in ("CreateTags", "DeleteTags") else ()
+    request_tags = _request_tags(call.groups("Tag")) if call.action in ("CreateTags", "DeleteTags") else ()
     found = []
     for each in dict.fromkeys(ids):
         tags = tags_of(each)
@@ -77,7 +77,7 @@ def _ec2(call: Call, account: str, region: str, tags_of: TagsOf) -> list[Need]:
 
 def _launch(call: Call, account: str, region: str) -> list[Need]:
     specified = call.groups("TagSpecification")
-    tags = [_asked_tags(_tags_within(each)) for each in specified.values()]
+    tags = [_request_tags(_tags_within(each)) for each in specified.values()]
     request_tags = tags[0] if tags else ()
     mine = f"arn:aws:ec2:{region}:{account}"
     resources = [f"{mine}:instance/*", f"{mine}:network-interface/*", f"{mine}:volume/*"]
@@ -107,7 +107,7 @@ def _tags_within(fields: dict[str, str]) -> dict[int, dict[str, str]]:
     return found
 
 
-def _asked_tags(tags: dict[int, dict[str, str]]) -> tuple[tuple[str, Value], ...]:
+def _request_tags(tags: dict[int, dict[str, str]]) -> tuple[tuple[str, Value], ...]:
     keys = {each.get("Key", ""): each.get("Value", "") for each in tags.values()}
     return (*((f"aws:RequestTag/{key}", value) for key, value in keys.items()), ("aws:TagKeys", tuple(keys)))
 

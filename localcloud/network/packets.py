@@ -160,7 +160,7 @@ class Gatekeeper:
     def start(self) -> None:
         """Returns when the rules of this moment are in force. Raises NamespaceError where the kernel refuses them."""
         self._namespace.see_bridged_packets()
-        self.look()
+        self.update()
         self._thread.start()
 
     def stop(self) -> None:
@@ -168,7 +168,7 @@ class Gatekeeper:
         if self._thread.is_alive():
             self._thread.join(10)
 
-    def look(self) -> None:
+    def update(self) -> None:
         wanted = ruleset(self._gates(), self._closed)
         if wanted != self._written:
             self._namespace.filter(_TABLE, wanted)
@@ -177,7 +177,7 @@ class Gatekeeper:
     def _run(self) -> None:
         while not self._stop.wait(EVERY):
             try:
-                self.look()
+                self.update()
             except NamespaceError:
                 # The old rules stay in force. A namespace that is being removed refuses new ones too.
                 if not self._stop.is_set():

@@ -355,7 +355,7 @@ class Agent:
     def _attend(self, membership: Membership) -> None:
         drain = self._drains()
         self._answer_in_time(membership)
-        healthy = membership.health.look()
+        healthy = membership.health.run_checks()
         if drain:
             self._drain(membership)
         elif healthy:

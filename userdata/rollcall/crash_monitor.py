@@ -31,7 +31,7 @@ from rollcall.crash_transitions import (
     Leaving,
     OwnerFound,
     Patience,
-    PatienceAsked,
+    PatienceRequested,
     Probed,
     ReadChallenges,
     Removed,
@@ -147,7 +147,7 @@ class CrashMonitor:
         registry = self._registry
         if isinstance(action, AskToWait):
             registry.challenge(me, True, self._patience())
-            return PatienceAsked(now=self._clock(), size=registry.size)
+            return PatienceRequested(now=self._clock(), size=registry.size)
         if isinstance(action, ReadChallenges):
             others = [by for by in registry.challengers(me) if not by.startswith(_LATE)]
             for by in others:

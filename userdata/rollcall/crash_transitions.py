@@ -235,7 +235,7 @@ class Compared:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PatienceAsked:
+class PatienceRequested:
     """The others have been asked to wait."""
 
     now: float
@@ -252,7 +252,7 @@ class Leaving:
     """This machine leaves the set."""
 
 
-SightEvent = ChallengesQueried | Compared | PatienceAsked | Answered | Leaving
+SightEvent = ChallengesQueried | Compared | PatienceRequested | Answered | Leaving
 
 
 @dataclass(frozen=True)
@@ -286,7 +286,7 @@ def step_sight(sight: Sight, event: SightEvent) -> tuple[Sight, SightAction | No
         return _after_query(sight, event)
     if isinstance(event, Compared):
         return _after_comparison(sight, event), None
-    if isinstance(event, PatienceAsked):
+    if isinstance(event, PatienceRequested):
         return _read(replace(sight, late=True), event.now, event.size)
     if isinstance(event, Leaving):
         return sight, StopAsking() if sight.late else None

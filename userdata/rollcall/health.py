@@ -54,7 +54,7 @@ class Health:
         self.healthy: bool | None = None
         self.why = ""
 
-    def look(self) -> bool:
+    def run_checks(self) -> bool:
         """Run the check once. Return whether the workload is known to be healthy."""
         self.why = self._check()
         good = not self.why

@@ -108,7 +108,7 @@ class Ec2Api:
             for instance in made:
                 # moto ignores it at launch.
                 instance.disable_api_termination = call.get("DisableApiTermination") == "true"
-                if ipv6.asked_for(call):
+                if ipv6.requested_addresses(call):
                     self._ipv6.give(instance)
             self._power.launch(made)
             return self._as_launched(reply, made)

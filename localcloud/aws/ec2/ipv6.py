@@ -67,7 +67,7 @@ def check_block(call: Call, store: Any) -> None:
         raise AwsError("InvalidSubnet.Conflict", f"The CIDR '{text}' conflicts with another subnet")
 
 
-def asked_for(call: Call) -> int:
+def requested_addresses(call: Call) -> int:
     """How many IPv6 addresses each instance of a launch gets."""
     text = call.get("Ipv6AddressCount") or call.groups("NetworkInterface").get(1, {}).get("Ipv6AddressCount") or "0"
     if not text.isdecimal() or int(text) > 1:
@@ -77,7 +77,7 @@ def asked_for(call: Call) -> int:
 
 def check_count(call: Call, subnet: Any) -> None:
     """Raise AwsError if a launch asks for addresses that its subnet does not have."""
-    if asked_for(call) and not blocks_of(subnet):
+    if requested_addresses(call) and not blocks_of(subnet):
         raise AwsError(
             "InvalidParameterValue", f"The subnet {subnet.id} does not have an IPv6 CIDR block associated with it"
         )

@@ -147,7 +147,7 @@ LOOKS: list[tuple[str, int, int, str, str]] = [
 def test_looks(rise: int, fall: int, says: str, expected: str) -> None:
     said = iter(says)
     watched = Health(lambda: "" if next(said) == "1" else "bad", rise, fall)
-    assert "".join(str(int(watched.look())) for _ in says) == expected
+    assert "".join(str(int(watched.run_checks())) for _ in says) == expected
 
 
 def _say(door: socket.socket, text: bytes) -> None:

@@ -16,8 +16,8 @@ class Handler(socketserver.StreamRequestHandler):
 
     def handle(self) -> None:
         while line := self.rfile.readline(LONGEST):
-            said = line.strip().decode(errors="replace")
-            self.wfile.write(f"{INSTANCE} theService heard: {said}\n".encode())
+            text = line.strip().decode(errors="replace")
+            self.wfile.write(f"{INSTANCE} theService heard: {text}\n".encode())
 
 
 class Server(socketserver.ThreadingTCPServer):

@@ -1,0 +1,115 @@
+"""Names in code use the field's terms: no function, parameter, variable or attribute has a word that readers had to read twice.
+
+docs/glossary.md and the tables below have the words to use instead. `PLAIN` are uses of such a word that are the field's own.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("components", "userdata", "localcloud")
+# The bytes of these files are the key of a cache: a change of a name would rebuild the engine or the machines' image.
+CACHED = ("localcloud/engine/", "localcloud/machines/image/")
+AVOIDED = {
+    "told": "settings, or what was given",
+    "said": "message, output, error or document",
+    "whose": "owner",
+    "look": "snapshot, or look_up",
+    "looks": "snapshots",
+    "stands": "exists",
+    "standing": "existing",
+    "held": "stored or cached",
+    "asked": "request, query, or the parameter",
+    "entry": "record or member",
+    "entries": "records or members",
+    "nobody": "no machine",
+    "somebody": "a machine",
+    "anew": "again",
+    "mend": "fix",
+    "mended": "fixed",
+}
+PLAIN = {
+    "look_up": "the DNS term: to look a name up",
+    "_look_up": "the DNS term: to look a name up",
+}
+
+
+def words_of(name: str) -> list[str]:
+    """Return the words of a name, in `snake_case`, `CAPITALS` or `CamelCase`."""
+    return [each.lower() for each in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
+
+
+def names_in(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yield the line and the name of all that a module defines: classes, functions, parameters, variables, attributes, import aliases."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.lineno, node.name
+        elif isinstance(node, ast.arg):
+            yield node.lineno, node.arg
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.attr
+        elif isinstance(node, ast.alias) and node.asname:
+            yield node.lineno, node.asname
+
+
+def avoided(tree: ast.AST) -> list[tuple[int, str, str]]:
+    """Return the line of each name with an avoided word, the name, and what to write instead."""
+    return [
+        (line, name, AVOIDED[word])
+        for line, name in names_in(tree)
+        for word in words_of(name)
+        if word in AVOIDED and name not in PLAIN
+    ]
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_no_name_has_a_word_that_is_read_twice(folder: str) -> None:
+    files = [
+        each.relative_to(ROOT)
+        for each in sorted((ROOT / folder).rglob("*.py"))
+        if not str(each.relative_to(ROOT)).startswith(CACHED)
+    ]
+    assert len(files) > 20
+    found = [
+        f"{path}:{line}: {name}: write {instead}"
+        for path in files
+        for line, name, instead in avoided(ast.parse((ROOT / path).read_text()))
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def told(): ...",
+        "def f(told): ...",
+        "def f(*, is_told=1): ...",
+        "class ToldOnce: ...",
+        "MOST_ENTRIES = 3",
+        "for said in (): ...",
+        "[whose for whose in ()]",
+        "self._held = 1",
+        "import x as look",
+        "if (asked := 1): ...",
+    ],
+)
+def test_each_kind_of_name_is_noticed(source: str) -> None:
+    assert avoided(ast.parse(source)) != []
+
+
+@pytest.mark.parametrize("source", ["def look_up(): ...", "retold = folder = 1", "print(told)", "f(told=1)"])
+def test_other_names_and_uses_are_not_noticed(source: str) -> None:
+    assert avoided(ast.parse(source)) == []
+
+
+def test_each_exception_is_still_used() -> None:
+    trees = [ast.parse(each.read_text()) for folder in FOLDERS for each in sorted((ROOT / folder).rglob("*.py"))]
+    assert PLAIN.keys() <= {name for tree in trees for _, name in names_in(tree)}
