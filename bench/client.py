@@ -44,13 +44,13 @@ class Recalling(Authority):
     known: dict[tuple[bytes, bool], bytes]
 
     def answer(self, wire: bytes, *, over_tcp: bool = False) -> bytes | None:
-        asked = (wire[2:], over_tcp)
-        if asked not in self.known:
-            self.known[asked] = (super().answer(wire, over_tcp=over_tcp) or b"")[2:]
-        return wire[:2] + self.known[asked]
+        query = (wire[2:], over_tcp)
+        if query not in self.known:
+            self.known[query] = (super().answer(wire, over_tcp=over_tcp) or b"")[2:]
+        return wire[:2] + self.known[query]
 
 
-def serve(machines: int, told: Connection) -> None:
+def serve(machines: int, connection: Connection) -> None:
     """Run the name server, until it is ended."""
     zone = Zone()
     zone.service("v1")
@@ -59,7 +59,7 @@ def serve(machines: int, told: Connection) -> None:
     authority.known = {}
     udp, tcp = bound_pair("127.0.0.1")
     Listener(authority, [udp], [tcp]).start()
-    told.send(udp.getsockname()[1])
+    connection.send(udp.getsockname()[1])
     threading.Event().wait()
 
 
@@ -80,21 +80,21 @@ def measured(machines: int) -> list[Row]:
         port: int = ours_end.recv()
         bare = dns.resolver.Resolver(configure=False)
         bare.nameservers, bare.port = ["127.0.0.1"], port
-        kept = Client(f"127.0.0.1:{port}")
+        with_cache = Client(f"127.0.0.1:{port}")
 
         def first() -> object:
             client = Client(f"127.0.0.1:{port}")
             return next(client.discover("theService", ZONE, "v1").order())
 
         def cached() -> object:
-            return next(kept.discover("theService", ZONE, "v1").order())
+            return next(with_cache.discover("theService", ZONE, "v1").order())
 
         def peer() -> object:
             return bare.resolve(f"v1.{SERVICE}", "SRV")
 
         for action in (first, cached, peer):
             each(action)
-        assert len(list(kept.discover("theService", ZONE, "v1").order())) == machines
+        assert len(list(with_cache.discover("theService", ZONE, "v1").order())) == machines
         found = in_turn(
             {"first": lambda: each(first), "cached": lambda: each(cached), "peer": lambda: each(peer)}, ROUNDS
         )

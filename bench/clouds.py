@@ -55,7 +55,7 @@ CONSUL_DNS_NAME = "the-service.service.consul"
 
 @dataclass
 class Clouds:
-    """Cloudflare with one zone, Route53 with another, a name server over both. `asked` counts the API calls."""
+    """Cloudflare with one zone, Route53 with another, a name server over both. `requests` counts the API calls."""
 
     cloudflare: Cloudflare
     aws: aws_cloud.Cloud
@@ -63,7 +63,7 @@ class Clouds:
     hosted_zone: str
     dns_port: int
     environ: dict[str, str]
-    asked: Counter[str] = field(default_factory=Counter)
+    requests: Counter[str] = field(default_factory=Counter)
 
     def site_join(self, port: int, proxied: bool = False) -> CloudflareJoin:
         return CloudflareJoin(
@@ -87,11 +87,11 @@ class Clouds:
 
 @contextlib.contextmanager
 def clouds() -> Iterator[Clouds]:
-    asked: Counter[str] = Counter()
+    requests: Counter[str] = Counter()
     flare = Cloudflare(operator_token=OPERATOR, edge_addresses=EDGES)
 
     def counted(environ: Any, start_response: Any) -> Iterable[bytes]:
-        asked[f"cloudflare {environ['REQUEST_METHOD']}"] += 1
+        requests[f"cloudflare {environ['REQUEST_METHOD']}"] += 1
         return flare.app(environ, start_response)
 
     zone = flare.add_zone(SITE)
@@ -104,7 +104,7 @@ def clouds() -> Iterator[Clouds]:
         between = listen("127.0.0.1")
 
         def passed(environ: Any, start_response: Any) -> Iterable[bytes]:
-            asked[f"route53 {environ['REQUEST_METHOD']}"] += 1
+            requests[f"route53 {environ['REQUEST_METHOD']}"] += 1
             return inner(environ, start_response)
 
         second = Server(passed, [between])
@@ -119,7 +119,7 @@ def clouds() -> Iterator[Clouds]:
             "AWS_EC2_METADATA_DISABLED": "true",
         }
         try:
-            yield Clouds(flare, aws, zone, hosted, udp.getsockname()[1], environ, asked)
+            yield Clouds(flare, aws, zone, hosted, udp.getsockname()[1], environ, requests)
         finally:
             names.stop()
             second.stop()
@@ -171,7 +171,7 @@ def agent(clouds: Clouds, joins: tuple[Join, ...], number: int = 0) -> Iterator[
     """Run our agent as on a machine, with settings from a file and the local name server."""
     with tempfile.TemporaryDirectory(prefix="rollcall-bench-") as scratch:
         settings = Path(scratch) / "rollcall.json"
-        settings.write_text(json.dumps(told(joins, number)))
+        settings.write_text(json.dumps(machine_settings(joins, number)))
         process = subprocess.Popen(
             [sys.executable, str(HERE / "agent_alone.py"), str(settings), str(clouds.dns_port)],
             env={**os.environ, **clouds.environ, "PYTHONPATH": str(HERE.parent / "userdata")},
@@ -184,7 +184,7 @@ def agent(clouds: Clouds, joins: tuple[Join, ...], number: int = 0) -> Iterator[
             process.wait(60)
 
 
-def told(joins: tuple[Join, ...], number: int) -> dict[str, object]:
+def machine_settings(joins: tuple[Join, ...], number: int) -> dict[str, object]:
     """Return the content of the settings file of the machine with this number."""
     keys = {
         STACK: "local",
@@ -233,7 +233,7 @@ class ConsulAgent:
     def deregister(self) -> None:
         self.put("service/deregister/one")
 
-    def stands(self) -> bool:
+    def is_registered(self) -> bool:
         return bool(answers(self.dns_port, CONSUL_DNS_NAME, "SRV"))
 
 

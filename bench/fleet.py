@@ -96,13 +96,13 @@ class Registrar(threading.Thread):
         self._stack = stack
         self._triton = Triton.from_environment(stack.env)
         self._route53: Any = stack.aws("route53")
-        self._standing: dict[Owner, str] = {}
+        self._registered: dict[Owner, str] = {}
         self._done = threading.Event()
 
     def run(self) -> None:
         while not self._done.wait(2.0):
             try:
-                self._look()
+                self._compare()
             except Exception as failed:  # noqa: BLE001 - it is printed, and the roll call will name the missing machines
                 print(f"registrar: {failed!r}", file=sys.stderr)
 
@@ -110,28 +110,28 @@ class Registrar(threading.Thread):
         self._done.set()
         self.join()
 
-    def _look(self) -> None:
+    def _compare(self) -> None:
         wanted = dict(self._machines())
-        came = {owner: at for owner, at in wanted.items() if owner not in self._standing}
-        left = {owner: at for owner, at in self._standing.items() if owner not in wanted}
+        came = {owner: at for owner, at in wanted.items() if owner not in self._registered}
+        left = {owner: at for owner, at in self._registered.items() if owner not in wanted}
         if came or left:
             self._change(came, left, wanted)
-            self._standing = wanted
+            self._registered = wanted
 
     def _machines(self) -> Iterator[tuple[Owner, str]]:
         filters = [{"Name": "instance-state-name", "Values": ["running"]}]
         for page in self._stack.ec2.get_paginator("describe_instances").paginate(Filters=filters):
             for each in (machine for found in page["Reservations"] for machine in found["Instances"]):
-                told = {tag["Key"]: tag["Value"] for tag in each["Tags"]}
-                if told.get(DRAIN) != "true" and "PublicIpAddress" in each:
-                    yield self._owner(told, each["InstanceId"]), each["PublicIpAddress"]
+                tags = {tag["Key"]: tag["Value"] for tag in each["Tags"]}
+                if tags.get(DRAIN) != "true" and "PublicIpAddress" in each:
+                    yield self._owner(tags, each["InstanceId"]), each["PublicIpAddress"]
         for machine in self._triton.list_machines():
-            told = {**machine.tags, **machine.metadata}
-            if machine.state == "running" and told.get(DRAIN) != "true" and machine.ips:
-                yield self._owner(told, machine.id), machine.ips[0]
+            tags = {**machine.tags, **machine.metadata}
+            if machine.state == "running" and tags.get(DRAIN) != "true" and machine.ips:
+                yield self._owner(tags, machine.id), machine.ips[0]
 
-    def _owner(self, told: dict[str, Any], instance: str) -> Owner:
-        return Owner("local", told[FLEET], told[MACHINE], told[GENERATION], instance)
+    def _owner(self, tags: dict[str, Any], instance: str) -> Owner:
+        return Owner("local", tags[FLEET], tags[MACHINE], tags[GENERATION], instance)
 
     def _change(self, came: dict[Owner, str], left: dict[Owner, str], wanted: dict[Owner, str]) -> None:
         zone = next(each["Id"] for each in self._route53.list_hosted_zones()["HostedZones"])
@@ -143,7 +143,7 @@ class Registrar(threading.Thread):
                 *(f"10 10 4218 {host_name(owner.generation, 'unilans.net')}." for owner in of),
                 ttl=5,
             )
-            for action, of in (("DELETE", self._standing), ("CREATE", wanted))
+            for action, of in (("DELETE", self._registered), ("CREATE", wanted))
             if of
         ]
         # A host is written before the set names it, and removed after the set no longer does.

@@ -97,16 +97,16 @@ def real() -> Row:
     """Measure the same code with real threads and real HTTP."""
     with running(route53_limits=HARSH) as cloud:
         zone = cloud.aws.add_zone("unilans.net")
-        told = Route53Join(zone=zone, domain="unilans.net", service="_s._tcp", incarnation="v1", port=4218)
+        membership = Route53Join(zone=zone, domain="unilans.net", service="_s._tcp", incarnation="v1", port=4218)
 
-        def look(name: str) -> frozenset[str]:
+        def resolve(name: str) -> frozenset[str]:
             found = cloud.aws.lookup("unilans.net", name) or ()
             return frozenset(value.split(" ")[3].rstrip(".") for each in found for value in each.values)
 
         def join(index: int) -> None:
             owner = Owner("local", "api", str(index), f"{index:06x}", f"i-{index:017x}")
             store = Route53Store(zone, cloud.route53())
-            registry = Route53Registry(told, store, dice=random.Random(index), lookup=look)  # noqa: S311
+            registry = Route53Registry(membership, store, dice=random.Random(index), lookup=resolve)  # noqa: S311
             retried(lambda: registry.join(owner, f"198.18.0.{index}"), 300)
 
         threads = [threading.Thread(target=join, args=(index,)) for index in range(REAL)]
@@ -115,16 +115,16 @@ def real() -> Row:
             thread.start()
         for thread in threads:
             thread.join()
-        took, standing = time.monotonic() - began, len(look(set_name(told)))
+        took, registered = time.monotonic() - began, len(resolve(set_name(membership)))
     virtual = mean(Contest(seed=seed, agents=REAL, leaving=0, limits=HARSH, faults=0.0).run().seconds for seed in SEEDS)
     return Row(
         question=f"{REAL} joins at once in real time, with threads, boto3 and HTTP, 5 a second",
-        ours=f"{took:.1f} s, {REAL - standing} lost",
+        ours=f"{took:.1f} s, {REAL - registered} lost",
         other=f"the virtual clock: {virtual:.1f} s",
         ratio=took / virtual,
         n="1",
         goal="0 lost",
-        met=standing == REAL,
+        met=registered == REAL,
     )
 
 

@@ -62,9 +62,9 @@ class Waiting(Resource):
         super().__init__(WaitingProvider(), name, {{"name": name, "image": image}})
 
 
-told = json.loads(os.environ["TRIAL"])
-for index in range(told["count"]):
-    Waiting(f"web-{{index}}", told["image"])
+settings = json.loads(os.environ["TRIAL"])
+for index in range(settings["count"]):
+    Waiting(f"web-{{index}}", settings["image"])
 """
 
 
@@ -158,7 +158,7 @@ def main() -> int:
         for side in list(SIDES)[:: -1 if at % 2 else 1]:
             found[side].append(timed(side, COUNT))
     usual = {side: statistics.median(took for took, _ in each) for side, each in found.items()}
-    calls = {side: statistics.median(asked for _, asked in each) for side, each in found.items()}
+    calls = {side: statistics.median(requests for _, requests in each) for side, each in found.items()}
     names = {"waiting": "each create waits, four at a time", "ten": "ten threads ask every 3 s, as Terraform does"}
     for side, name in names.items():
         rows.append(

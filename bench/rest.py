@@ -30,7 +30,7 @@ from bench.clouds import (  # noqa: E402
     clouds,
     consul_agent,
     free_port,
-    told,
+    machine_settings,
     until,
 )
 from bench.rows import Row, report  # noqa: E402
@@ -66,14 +66,14 @@ def idle() -> list[Row]:
         ours = [stack.enter_context(agent(local, joins, number)).pid for number in range(AGENTS)]
         consul.register(port)
         until(lambda: len(local.answers(HOST, "A")) == len(local.answers(SERVICE, "SRV")) == AGENTS, 60)
-        until(consul.stands, 30)
+        until(consul.is_registered, 30)
         time.sleep(10)
         pids = [*ours, consul.process.pid]
         before = [cpu(each) for each in pids]
         time.sleep(SECONDS)
         spent = [(cpu(each) - was) / SECONDS * 100 for each, was in zip(pids, before, strict=True)]
-        held = [memory(each) for each in pids]
-    mine, theirs = statistics.median(held[:-1]), held[-1]
+        memories = [memory(each) for each in pids]
+    mine, theirs = statistics.median(memories[:-1]), memories[-1]
     busy, consuls = statistics.median(spent[:-1]), spent[-1]
     return [
         Row(
@@ -102,33 +102,33 @@ def calls(local: Clouds, join: Join, names: tuple[str, str]) -> dict[str, float]
         agents = []
         for number in range(AGENTS):
             settings = Path(scratch) / f"{number}.json"
-            settings.write_text(json.dumps(told((join,), number)))
+            settings.write_text(json.dumps(machine_settings((join,), number)))
             agents.append(
                 Agent(
                     File(settings),
                     status_file=settings.with_suffix(".status"),
                     clock=lambda: now[0],
-                    look_up=lambda name: _looked_up(local, name),
+                    look_up=lambda name: _resolved(local, name),
                     reach=lambda *_: True,
                 )
             )
         for each in agents:
             each.tick()
-        standing = local.answers(*names)
-        assert len(standing) >= min(AGENTS, 2), standing
-        local.asked.clear()
+        registered = local.answers(*names)
+        assert len(registered) >= min(AGENTS, 2), registered
+        local.requests.clear()
         while now[0] < 1000.0 + HOUR:
             now[0] += TICK
             for each in agents:
                 each.tick()
-        asked = {what: count / AGENTS for what, count in local.asked.items()}
+        per_agent = {what: count / AGENTS for what, count in local.requests.items()}
         for each in agents:
             each.leave()
             each.remove_hosts()
-    return asked
+    return per_agent
 
 
-def _looked_up(local: Clouds, name: str) -> frozenset[str]:
+def _resolved(local: Clouds, name: str) -> frozenset[str]:
     rtype = "SRV" if "._" in name else "TXT" if ".c.rc." in name else "A"
     return frozenset(each.split()[-1].rstrip(".").lower() for each in local.answers(name, rtype))
 
@@ -150,9 +150,9 @@ def hour() -> list[Row]:
                 # One confirmation reads the host's place and the set.
                 ("a service", local.service_join(port), (SERVICE, "SRV"), 2 * plain),
             ):
-                asked = calls(local, join, names)
-                each = sum(asked.values())
-                listed = ", ".join(f"{count:.1f} {kind}" for kind, count in sorted(asked.items()))
+                requests = calls(local, join, names)
+                each = sum(requests.values())
+                listed = ", ".join(f"{count:.1f} {kind}" for kind, count in sorted(requests.items()))
                 rows.append(
                     Row(
                         question=f"API calls an hour of an idle agent in {what}",

@@ -40,12 +40,12 @@ def report(name: str, rows: Sequence[Row], machine: Mapping[str, str] | None = N
     Return the exit code for `main`: 0 where every goal is met.
     """
     RESULTS.mkdir(parents=True, exist_ok=True)
-    held = {
+    content = {
         "machine": machine or here(),
         "repeat": "make soak" if name == "soak" else f"make bench-{name}",
         "rows": [asdict(row) for row in rows],
     }
-    (RESULTS / f"{name}.json").write_text(json.dumps(held, indent=1) + "\n")
+    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
     for row in rows:
         beside = f"; {row.other}" if row.other else ""
         ratio = f"; {row.ratio:.3g} x" if row.ratio is not None else ""

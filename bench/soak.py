@@ -55,7 +55,7 @@ LOG = ROOT / ".rollcall" / "soak.log"
 # A crash is found by two failed probes, a challenge of 24 s and a little more.
 GONE_WITHIN, BACK_WITHIN = 75.0, 120.0
 # An agent reports it when it next reads DNS, which waits up to 8 s for a silent server.
-SAID_WITHIN = 60.0
+REPORTED_WITHIN = 60.0
 # An agent that is absent for less than 30 s loses nothing. To stop and to start it takes some of that on a busy computer.
 ABSENT_S = (0, 0, 15)
 # An agent reads its records every 7 s. After it changes them, it lets the name servers catch up for 15 s.
@@ -89,41 +89,43 @@ class Frugal(InStep):
         self._zone = self._zone or super().zone()
         return self._zone
 
-    def asked(self) -> str:
+    def most_requests(self) -> str:
         """Return the most requests to Cloudflare in five minutes, for each kind of client."""
         clients = {
             "all": lambda _: True,
             "the machines": is_machine,
-            "the engine and the checks": lambda who: not is_machine(who),
+            "the engine and the checks": lambda caller: not is_machine(caller),
         }
-        most = {whose: most_in(requests_of(self.sandbox, CLOUDFLARE, who), 300) for whose, who in clients.items()}
-        return ", ".join(f"{whose} {count}" for whose, count in most.items())
+        most = {
+            client: most_in(requests_of(self.sandbox, CLOUDFLARE, caller), 300) for client, caller in clients.items()
+        }
+        return ", ".join(f"{client} {count}" for client, count in most.items())
 
 
 class Soak:
     def __init__(self, stack: InStep, config: Path, dice: random.Random) -> None:
         self.stack, self.config, self.dice = stack, config, dice
-        self.told = {"aws": 2, "joyent": 2, "ttl": 60, "size": "t3.micro"}
+        self.settings = {"aws": 2, "joyent": 2, "ttl": 60, "size": "t3.micro"}
         self.rough: list[tuple[float, float]] = []
         self.edits = 0
         self.took: dict[str, list[float]] = {}
         # A thread that edits foreign records, or has the APIs fail, takes this lock, so that the watcher does not read in between.
         self.editing = threading.Lock()
-        self.foreign, self.looks, self.changed = "", 0, ""
+        self.foreign, self.comparisons, self.changed = "", 0, ""
 
     # The operations. Each returns what it did, in words; the stack settles after it.
 
     def scale(self) -> str:
-        self.told.update(aws=self.dice.randint(1, MOST), joyent=self.dice.randint(1, MOST))
-        return f"{self.told['aws']} and {self.told['joyent']} machines"
+        self.settings.update(aws=self.dice.randint(1, MOST), joyent=self.dice.randint(1, MOST))
+        return f"{self.settings['aws']} and {self.settings['joyent']} machines"
 
     def replace(self) -> str:
-        self.told["size"] = "t3.small" if self.told["size"] == "t3.micro" else "t3.micro"
-        return f"every EC2 machine replaced by a {self.told['size']}"
+        self.settings["size"] = "t3.small" if self.settings["size"] == "t3.micro" else "t3.micro"
+        return f"every EC2 machine replaced by a {self.settings['size']}"
 
     def change_in_place(self) -> str:
-        self.told["ttl"] = self.dice.choice([each for each in (60, 120, 300) if each != self.told["ttl"]])
-        return f"TTL {self.told['ttl']}"
+        self.settings["ttl"] = self.dice.choice([each for each in (60, 120, 300) if each != self.settings["ttl"]])
+        return f"TTL {self.settings['ttl']}"
 
     def stop(self) -> str:
         with self._may_fail(unless=2):
@@ -132,7 +134,7 @@ class Soak:
                 self.stack.ec2.stop_instances(InstanceIds=[one])
             else:
                 self.stack.triton("instance", "stop", "-w", one)
-            self._wait("its entries are gone", lambda: not self._stands(one), 60)
+            self._wait("its DNS records are gone", lambda: not self._is_in_dns(one), 60)
         return f"{one} was stopped by its cloud"
 
     def crash(self) -> str:
@@ -141,7 +143,7 @@ class Soak:
         with self._may_fail():
             self.stack.sandbox.localcloud("crash", one, capture=True)
             if not alone:
-                self._wait("a crashed machine's entries are gone", lambda: not self._stands(one), GONE_WITHIN)
+                self._wait("a crashed machine's DNS records are gone", lambda: not self._is_in_dns(one), GONE_WITHIN)
         return f"{one} lost its power"
 
     def hang(self) -> str:
@@ -151,10 +153,12 @@ class Soak:
             self.stack.sandbox.localcloud("freeze", one, capture=True)
             try:
                 if not alone:
-                    self._wait("a hanging machine's entries are gone", lambda: not self._stands(one), GONE_WITHIN)
+                    self._wait(
+                        "a hanging machine's DNS records are gone", lambda: not self._is_in_dns(one), GONE_WITHIN
+                    )
             finally:
                 self.stack.sandbox.localcloud("thaw", one, capture=True)
-            self._wait("it is back", lambda: self._stands(one), BACK_WITHIN)
+            self._wait("it is back", lambda: self._is_in_dns(one), BACK_WITHIN)
         return f"{one} hung for a while"
 
     def partition(self) -> str:
@@ -169,15 +173,15 @@ class Soak:
 
     def api_down(self) -> str:
         which = self.dice.choice(("cloudflare", "route53"))
-        before = self._stood()
+        before = self._in_dns()
         seconds = self.dice.choice((10, 30))
         with self.editing:
             self.stack.sandbox.localcloud("fault", which, "status=503", capture=True)
             try:
                 end = time.monotonic() + seconds
                 while time.monotonic() < end:
-                    if self._stood() != before:
-                        raise BrokenError(f"{which} failed, and entries went")
+                    if self._in_dns() != before:
+                        raise BrokenError(f"{which} failed, and DNS records disappeared")
                     time.sleep(1)
             finally:
                 self.stack.sandbox.localcloud("fault", "--clear", which, capture=True)
@@ -193,9 +197,9 @@ class Soak:
             self._wait(
                 f"every agent names a name server that is {how}",
                 lambda: all(map(self._names(where), self._machines())),
-                SAID_WITHIN,
+                REPORTED_WITHIN,
             )
-            self._stay(before, 30, f"the name server {where} was {how}, and entries went")
+            self._stay(before, 30, f"the name server {where} was {how}, and DNS records disappeared")
             crashed = f", and {self.crash()}" if self.dice.randrange(2) else ""
         finally:
             self.stack.sandbox.localcloud("fault", "--clear", "dns", capture=True)
@@ -205,12 +209,12 @@ class Soak:
         one = self._one()
         before = self.stack.owners()
         self.stack.inside(one, "systemctl", "kill", "--signal=KILL", "rollcall")
-        self._stay(before, 5, "an agent was killed, and its entries went")
+        self._stay(before, 5, "an agent was killed, and its DNS records disappeared")
         return f"the agent of {one} was killed"
 
     def agent_restarted(self) -> str:
         one, absent = self._one(), self.dice.choice(ABSENT_S)
-        before, broken = self._stood(), "an agent was restarted and stopped for a moment, and entries went"
+        before, broken = self._in_dns(), "an agent was restarted and stopped for a moment, and DNS records disappeared"
         for words in (("restart",), ("kill", "--signal=TERM"), ("stop",)):
             self.stack.inside(one, "systemctl", *words, "rollcall")
         self._stay_answered(before, absent, broken)
@@ -248,7 +252,7 @@ class Soak:
         """Copy a mark to all records, as a tool does that keeps one comment for a record set."""
         records = [each for each in self.stack.zone_records() if each["name"] == HOST]
         before = {each["content"]: each["comment"] for each in records}
-        mark, stood = self.dice.choice(sorted(before.values())), self._stood()
+        mark, stood = self.dice.choice(sorted(before.values())), self._in_dns()
         for each in records:
             self._comment(each["id"], mark)
         one = Owner.parse(mark)
@@ -260,8 +264,8 @@ class Soak:
         self.stack.inside(one.instance, "systemctl", "restart", "rollcall")
 
         def own() -> bool:
-            if self._stood()[0] != stood[0]:
-                raise BrokenError("a mark was copied, and entries went")
+            if self._in_dns()[0] != stood[0]:
+                raise BrokenError("a mark was copied, and DNS records disappeared")
             return {
                 each["content"]: each["comment"] for each in self.stack.zone_records() if each["name"] == HOST
             } == before
@@ -275,12 +279,12 @@ class Soak:
         def gone() -> bool:
             now = {*self.stack.answers()}
             if not now >= others:
-                raise BrokenError(f"{one} left, whose mark was copied, and took {sorted(others - now)} along")
+                raise BrokenError(f"{one} left, although its mark was copied, and took {sorted(others - now)} along")
             return now == others
 
         self.stack.inside(one, "rollcall", "leave")
         try:
-            self._wait("one has left whose mark was copied", gone, NOTICED_WITHIN)
+            self._wait("the machine with a copied mark has left", gone, NOTICED_WITHIN)
             self._stay_answered_by(others, NOTICED_WITHIN)
         finally:
             self.stack.inside(one, "rollcall", "join")
@@ -288,8 +292,8 @@ class Soak:
 
     def all_unhealthy(self) -> str:
         """Let a dependency of all workloads fail for six seconds, or for longer than a health check tolerates."""
-        seconds, before = self.dice.choice((6.0, 30.0)), self._stood()
-        broken = "all workloads failed, and entries went"
+        seconds, before = self.dice.choice((6.0, 30.0)), self._in_dns()
+        broken = "all workloads failed, and DNS records disappeared"
         with self._may_fail():
             began = time.monotonic()
             self._everywhere("stop")
@@ -333,7 +337,7 @@ class Soak:
         """Check that the answers stay the same. Where they are not known, check that there is an answer."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            now = self._stood()
+            now = self._in_dns()
             if not all(now) or (before is not None and now != before):
                 raise BrokenError(f"{broken}: {before} is now {now}")
             time.sleep(0.2)
@@ -357,13 +361,13 @@ class Soak:
 
     def settle(self) -> None:
         """Run `up`, then check promises 1 and 3: all sides name the same machines, and a preview changes nothing."""
-        self.config.write_text(CONFIG.format(**self.told))
+        self.config.write_text(CONFIG.format(**self.settings))
         with self.editing:
             # The records that Pulumi writes are foreign to the machines, and may change now.
             self.stack.sandbox.lay_out()
             self.stack.up()
             self.foreign = self._static()
-        wanted = self.told["aws"] + self.told["joyent"]  # type: ignore[operator]
+        wanted = self.settings["aws"] + self.settings["joyent"]  # type: ignore[operator]
         self._wait("all are in step", self._in_step, BACK_WITHIN)
         if len(self.stack.in_state()) != wanted:
             raise BrokenError(f"{len(self.stack.in_state())} machines in the state, {wanted} were asked for")
@@ -394,7 +398,7 @@ class Soak:
             while not stop.wait(5.0):
                 with self.editing:
                     now = foreign_bytes(self.stack)
-                    self.looks += 1
+                    self.comparisons += 1
                     if now != self.foreign and not self.changed:
                         self.changed = f"foreign bytes changed from {self.foreign} to {now}"
         finally:
@@ -414,10 +418,10 @@ class Soak:
     def _one(self) -> str:
         return self.dice.choice(sorted(self.stack.in_state()))
 
-    def _stands(self, instance: str) -> bool:
+    def _is_in_dns(self, instance: str) -> bool:
         return any(instance in each for each in self.stack.owners().values())
 
-    def _stood(self) -> tuple[list[str], list[str]]:
+    def _in_dns(self) -> tuple[list[str], list[str]]:
         """Return the present answers, by DNS: an API that fails cannot be asked."""
         return self.stack.answers(), self.stack.dig(SERVICE, "SRV")
 
@@ -476,22 +480,22 @@ def soaked(stack: InStep, config: Path, dice: random.Random) -> tuple[Soak, Coun
         witness.join(30)
     if not broken:
         stack.sandbox.pulumi("destroy", "--yes", "--skip-preview", "--stack", "local", capture=True)
-        left = {side: who for side, who in stack.owners().items() if who}
+        left = {side: owners for side, owners in stack.owners().items() if owners}
         if left or stack.tagged():
-            broken = f"after destroy: entries {left}, machines {stack.tagged()}"
+            broken = f"after destroy: DNS records {left}, machines {stack.tagged()}"
     return soak, done, probers, broken
 
 
-def is_instance(said: str) -> bool:
-    return said.startswith("i-") or len(said) == 36
+def is_instance(text: str) -> bool:
+    return text.startswith("i-") or len(text) == 36
 
 
 def unexpected(soak: Soak, probers: dict[str, Prober]) -> str:
     """Return failed visits and calls at times when nothing may fail."""
     for kind, prober in probers.items():
         failed = [
-            (at, said)
-            for at, said in prober.failures(is_instance)
+            (at, text)
+            for at, text in prober.failures(is_instance)
             if not any(began <= at <= end for began, end in soak.rough)
         ]
         if failed:
@@ -512,15 +516,15 @@ def main() -> int:
         with sandboxed("soak", config) as sandbox:
             stack = Frugal(sandbox)
             soak, done, probers, broken = soaked(stack, config, random.Random(SEED))  # noqa: S311
-            print(f"most requests to Cloudflare in 300 s: {stack.asked()}", file=sys.stderr)
+            print(f"most requests to Cloudflare in 300 s: {stack.most_requests()}", file=sys.stderr)
         took = time.monotonic() - began
-    asked = ", ".join(
+    request_counts = ", ".join(
         f"{len(each.answers)} {kind}, {len(each.failures(is_instance))} failed" for kind, each in probers.items()
     )
     waited = "; ".join(f"{what}: {max(took):.0f} s at most ({len(took)})" for what, took in sorted(soak.took.items()))
     print(f"waited for {waited}", file=sys.stderr)
     counted = ", ".join(f"{count} {what}" for what, count in done.most_common())
-    gone = max(soak.took.get("a crashed machine's entries are gone", [0.0]))
+    gone = max(soak.took.get("a crashed machine's DNS records are gone", [0.0]))
     return report(
         "soak",
         [
@@ -530,7 +534,7 @@ def main() -> int:
                 n=f"{done.total()} operations",
                 goal="none",
                 met=not broken,
-                why=f"{counted}. {soak.looks} looks at foreign bytes. {asked}, all of"
+                why=f"{counted}. {soak.comparisons} comparisons of foreign bytes. {request_counts}, all of"
                 f" them after a crash, a hang, a cut or a failed workload. A crash was cleaned up after {gone:.0f} s at the latest."
                 if not broken
                 else f"{broken}; after {counted}",

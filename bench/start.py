@@ -118,7 +118,7 @@ def ups() -> list[Row]:
         if cold:
             env["XDG_CACHE_HOME"] = str(Path(scratch) / "cache")
         try:
-            first = "cold: engine, .venv and image made anew" if cold else "of a new clone, caches there"
+            first = "cold: engine, .venv and image built again" if cold else "of a new clone, caches there"
             rows.append(parts(first, timed(["make", "up"], clone, env), COLD_GOAL, clone))
             rows.append(parts("again at once", timed(["make", "up"], clone, env), WARM_GOAL, clone))
             rows += memory(clone)

@@ -80,12 +80,12 @@ class Load:
                 sender.join()
 
     def _one(self, due: float) -> None:
-        said = visit(self.url)
-        self.seen.append((due, time.monotonic() - due, said))
+        text = visit(self.url)
+        self.seen.append((due, time.monotonic() - due, text))
 
     @property
     def failed(self) -> list[tuple[float, str]]:
-        return [(at, said) for at, _, said in self.seen if not said.startswith("served by ")]
+        return [(at, text) for at, _, text in self.seen if not text.startswith("served by ")]
 
     def quantile(self, part: float) -> float:
         times = sorted(took for _, took, _ in self.seen)
@@ -186,7 +186,7 @@ def measured(storm: Storm) -> list[Row]:
     at = f"{rate:.0f} requests a second, {SHARE:.0%} of a ceiling of {most:.0f}"
     if rate == MOST:
         at = f"{rate:.0f} requests a second, the bound; the ceiling is {most:.0f}"
-    reasons = Counter(said for _, said in graceful.failed)
+    reasons = Counter(text for _, text in graceful.failed)
     lasted = crash.failed[-1][0] - crash.failed[0][0] if crash.failed else 0.0
     return [
         Row(
@@ -196,7 +196,7 @@ def measured(storm: Storm) -> list[Row]:
             n=f"{len(graceful.seen)} requests",
             goal="0",
             met=not graceful.failed,
-            why=", ".join(f"{count} {said}" for said, count in reasons.items()),
+            why=", ".join(f"{count} {text}" for text, count in reasons.items()),
         ),
         Row(
             question="the 99th of a hundred requests meanwhile",
@@ -213,7 +213,7 @@ def measured(storm: Storm) -> list[Row]:
             question="failed requests after a power cut",
             ours=f"{len(crash.failed)} of {len(crash.seen)}, over {lasted:.1f} s; the entry was gone after {took:.1f} s",
             n=f"{len(crash.seen)} requests",
-            why=", ".join(f"{count} {said}" for said, count in Counter(said for _, said in crash.failed).items()),
+            why=", ".join(f"{count} {text}" for text, count in Counter(text for _, text in crash.failed).items()),
         ),
     ]
 

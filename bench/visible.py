@@ -38,7 +38,7 @@ from rollcall.settings import Join  # noqa: E402
 ROUNDS = int(os.environ.get("ROUNDS", "12"))
 GOAL = 1.0
 WHY = {
-    "healthy to answered": "an agent that has not joined looks at its workload twice a second",
+    "healthy to answered": "an agent that has not joined checks its workload twice a second",
     "leave to gone": "Consul's agent is itself the name server that is asked. Our agent calls the API of a cloud, which takes several"
     " requests",
 }
@@ -48,9 +48,9 @@ DICE = random.Random(7)  # noqa: S311
 
 def ours(local: Clouds, kind: str) -> Pair:
     port = free_port()
-    told: Join = local.site_join(port) if kind == "site" else local.service_join(port)
+    join: Join = local.site_join(port) if kind == "site" else local.service_join(port)
     name, rtype = (HOST, "A") if kind == "site" else (SERVICE, "SRV")
-    with agent(local, (told,)) as process:
+    with agent(local, (join,)) as process:
         time.sleep(2.0 + 2.0 * DICE.random())
         assert not local.answers(name, rtype)
         workload = Workload(port)
@@ -69,14 +69,14 @@ def theirs(consul: ConsulAgent) -> Pair:
     port = free_port()
     consul.register(port)
     time.sleep(2.0 + 2.0 * DICE.random())
-    assert not consul.stands()
+    assert not consul.is_registered()
     workload = Workload(port)
     try:
-        seen = until(consul.stands, 30)
+        seen = until(consul.is_registered, 30)
         time.sleep(0.5)
         began = time.monotonic()
         consul.deregister()
-        until(lambda: not consul.stands(), 30)
+        until(lambda: not consul.is_registered(), 30)
         gone = time.monotonic() - began
     finally:
         workload.close()
