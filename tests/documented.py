@@ -48,7 +48,7 @@ RUN_ELSEWHERE = {
         test="tests/integration/test_crashes.py::test_a_command_runs_on_a_machine_that_is_named", by='localcloud("exec"'
     ),
     "lc partition": Elsewhere(
-        test="tests/integration/test_crashes.py::test_clouds_that_are_cut_off_from_each_other_remove_nobody",
+        test="tests/integration/test_crashes.py::test_clouds_that_are_cut_off_from_each_other_remove_no_machine",
         by='localcloud("partition"',
     ),
     "lc run": Elsewhere(

@@ -70,7 +70,7 @@ def test_where_none_can_be_asked_members_are_seen_by_the_resolver_and_challenges
     assert f"The resolvers {resolver} are asked instead; their caches may be" in view.notes[0]
 
 
-def test_where_nobody_answers_nothing_is_known(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_nothing_answers_nothing_is_known(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     view = asking(monkeypatch, network.name_server("dns drop"), resolvers=(network.resolver("dns refused"),))
     assert view.any_of(HOST, ZONE) is None and view.all_of(CHALLENGE, ZONE) is None
     assert "none of its name servers can be asked from here" in view.notes[0]

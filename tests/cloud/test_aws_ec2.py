@@ -133,7 +133,7 @@ class TestLaunch:
         assert {each["PublicIpAddress"] for each in seen} == {"198.51.100.10", "198.51.100.11", "198.51.100.12"}
         assert len({each["PrivateIpAddress"] for each in seen}) == 3
 
-    def test_the_root_volume_is_the_images_unless_told(self, cloud: Cloud) -> None:
+    def test_the_root_volume_is_the_images_by_default(self, cloud: Cloud) -> None:
         options = [{"DeviceName": "/dev/xvda", "Ebs": {"Encrypted": True, "VolumeType": "gp3"}}]
         seen = cloud.describe(cloud.run(BlockDeviceMappings=options)[0])
         assert [each["DeviceName"] for each in seen["BlockDeviceMappings"]] == ["/dev/xvda"] == [seen["RootDeviceName"]]

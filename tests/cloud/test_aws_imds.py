@@ -151,7 +151,7 @@ class TestTree:
         ):
             assert cloud.metadata(FIRST, path)[0] == 404, path
 
-    def test_a_machine_of_nobody_is_told_nothing(self, cloud: Cloud) -> None:
+    def test_a_machine_without_an_owner_gets_no_settings(self, cloud: Cloud) -> None:
         cloud.run()
         assert get(cloud, "/latest/meta-data/", "198.51.100.77")[0] == 404
 

@@ -172,7 +172,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
 }  # fmt: skip
 
 
-def test_nobody_is_asked_for_a_code(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_user_is_asked_for_a_code(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("getpass.getpass", lambda *_: pytest.fail("asked at the terminal"))
     with pytest.raises(BotoCoreError, match="an MFA code"):
         ours({"profile": "by-code", **scene.files}).identity()
@@ -215,7 +215,7 @@ def test_what_limits_a_session_limits_it_on_both_sides(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("words", ["15m", "1h30m", "5400s"])
-def test_a_session_lasts_as_long_as_is_told(scene: Scene, words: str) -> None:
+def test_a_session_lasts_as_long_as_configured(scene: Scene, words: str) -> None:
     session = ours({"assumeRoles": [role(scene.open, duration=words)]})
     session.identity()
     issued = scene.world.target._identities._sessions._issued.values()

@@ -21,7 +21,7 @@ def cloud() -> Iterator[Cloud]:
         yield made
 
 
-def test_a_secure_string_is_told_only_when_asked_for_decrypted(
+def test_a_secure_string_is_reported_only_when_asked_for_decrypted(
     cloud: Cloud, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     ssm = cloud.client("ssm")

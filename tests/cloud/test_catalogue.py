@@ -90,7 +90,7 @@ def test_as_json_and_without_a_cloud(monkeypatch: pytest.MonkeyPatch, capsys: py
     "words",
     [["aws", "size"], ["--region", "r", "aws", "size"], ["aws", "--region", "r", "size"], ["aws", "size", "--json"]],
 )
-def test_words_stand_on_both_sides_of_options(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+def test_words_are_on_both_sides_of_options(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
     asked: list[list[str]] = []
     monkeypatch.setattr(catalogue, "list_offers", lambda *_: ([Offer(cloud="aws", kind="size", name="t3.micro")], []))
 

@@ -130,7 +130,7 @@ def test_x_date_takes_the_place_of_the_date(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("off", [-301, 301])
-def test_a_skewed_clock_is_told_before_the_key_is_looked_up(lab: Lab, off: float) -> None:
+def test_a_skewed_clock_is_reported_before_the_key_is_looked_up(lab: Lab, off: float) -> None:
     signer = Signer(RSA_KEY, "/rollcall/keys/none", clock=lambda: time.time() + off)
     said = lab.refused("GET", "/packages", None, 400, "InvalidHeader", signer=signer)
     assert "clock skew of" in said["message"]
@@ -212,7 +212,7 @@ def test_accept_version_is_a_range(lab: Lab, wanted: str, given: str) -> None:
 
 
 @pytest.mark.parametrize("wanted", ["~6.5", "10", ">9", "nonsense"])
-def test_a_version_that_is_not_offered_is_told(lab: Lab, wanted: str) -> None:
+def test_a_version_that_is_not_offered_is_reported(lab: Lab, wanted: str) -> None:
     lab.refused("GET", "/packages", None, 400, "InvalidVersion", headers={"Accept-Version": wanted})
 
 
@@ -250,7 +250,7 @@ def test_damaged_bodies_are_refused(lab: Lab) -> None:
     lab.refused("GET", "/packages", None, 406, "WrongAccept", headers={"Accept": "application/xml"})
 
 
-def test_unknown_paths_and_methods_are_told(lab: Lab) -> None:
+def test_unknown_paths_and_methods_are_reported(lab: Lab) -> None:
     lab.refused("GET", "/nothing", None, 404, "ResourceNotFound")
     lab.refused("DELETE", "/packages", None, 405, "MethodNotAllowed")
 

@@ -165,7 +165,7 @@ def test_other_kinds_of_keys(program: Path, tmp_path: Path, lab: Lab, key: Priva
     assert Triton(program, tmp_path, lab, key).json("account", "get", "-j")["login"] == "rollcall"
 
 
-def test_a_failed_machine_and_a_wrong_key_are_told(triton: Triton) -> None:
+def test_a_failed_machine_and_a_wrong_key_are_reported(triton: Triton) -> None:
     triton.lab.faults.add("cloudapi failed-provisioning times=1")
     failed = triton("create", "-w", "--name=web-1", "debian-12", "g1.nano", check=False)
     assert failed.returncode != 0

@@ -197,7 +197,7 @@ class TestBesideOthers:
         with refused(400, code):
             lab.record(**second)
 
-    def test_a_cname_may_stand_beside_text_as_cloudflare_has_it(self, lab: Lab) -> None:
+    def test_a_cname_may_be_beside_text_as_cloudflare_has_it(self, lab: Lab) -> None:
         lab.record(type="CNAME", content="a.example.com")
         assert lab.record(type="TXT", content="x").type == "TXT"
 
@@ -364,7 +364,7 @@ class TestList:
         through_pages = [each.id for each in lab.api.dns.records.list(zone_id=lab.zone, per_page=3)]
         assert len(through_pages) == len(set(through_pages)) == 4
 
-    def test_a_hundred_come_unless_told(self, lab: Lab) -> None:
+    def test_a_hundred_come_by_default(self, lab: Lab) -> None:
         assert lab.raw("GET", f"/zones/{lab.zone}/dns_records").json()["result_info"]["per_page"] == 100
 
     @pytest.mark.parametrize("query", ["per_page=0", "page=0", "per_page=x", "order=age", "match=none", "direction=up"])

@@ -331,7 +331,7 @@ class TestRateLimit:
         lab.clock.now += 1
         assert lab.raw("GET", "/zones").status_code == 200
 
-    def test_a_window_that_ends_starts_anew(self, lab: Lab) -> None:
+    def test_a_window_that_ends_starts_again(self, lab: Lab) -> None:
         for _ in range(4):
             for _ in range(4):
                 assert lab.raw("GET", "/zones").status_code == 200

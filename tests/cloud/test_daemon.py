@@ -338,7 +338,7 @@ class TestLife:
         assert "IsADirectoryError" in done.stderr
         (local.state / "control.sock").rmdir()
 
-    def test_a_relative_state_folder_is_below_where_the_user_stands(
+    def test_a_relative_state_folder_is_below_the_working_folder_of_the_user(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, local: Local
     ) -> None:
         written = local.start()

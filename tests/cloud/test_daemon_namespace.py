@@ -145,7 +145,7 @@ class TestLife:
         assert written["namespace"] not in namespaces()
         assert clouds.left() == []
 
-    def test_a_start_after_a_kill_makes_the_namespace_anew(self, clouds: Inside) -> None:
+    def test_a_start_after_a_kill_makes_the_namespace_again(self, clouds: Inside) -> None:
         first = clouds.start()
         os.kill(first["pid"], signal.SIGKILL)
         until(lambda: not runs(first))

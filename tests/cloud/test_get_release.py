@@ -208,12 +208,12 @@ class TestFetch:
         finally:
             ec2.associate_iam_instance_profile(InstanceId=store.instance, IamInstanceProfile={"Name": store.profile})
 
-    def test_a_store_that_nobody_answers_for_is_a_reason(self, machine: Machine) -> None:
+    def test_a_store_that_nothing_answers_for_is_a_reason(self, machine: Machine) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
         machine.is_refused("reason=store-unreachable", f"http://127.0.0.1:{port}")
 
-    def test_metadata_that_nobody_answers_is_a_reason(self, machine: Machine, store: Store) -> None:
+    def test_metadata_that_nothing_answers_is_a_reason(self, machine: Machine, store: Store) -> None:
         machine.calls()
         dead = {**store.environment(), "AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:1"}
         done = machine.unit(**dead)
@@ -321,7 +321,7 @@ class TestUnsafe:
         ],
         ids=lambda unsafe: unsafe if isinstance(unsafe, str) else f"{unsafe.name} of type {unsafe.type.decode()}",
     )
-    def test_an_entry_that_leads_elsewhere_or_is_no_file_is_refused(
+    def test_a_member_that_leads_elsewhere_or_is_no_file_is_refused(
         self, program: ModuleType, tmp_path: Path, unsafe: tarfile.TarInfo | str
     ) -> None:
         with pytest.raises(program.ReleaseError, match=r"^reason=unsafe-release "):

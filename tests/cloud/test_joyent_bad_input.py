@@ -258,7 +258,7 @@ def test_a_data_centre_without_room(lab: Lab) -> None:
     )
 
 
-def test_a_url_where_nobody_answers() -> None:
+def test_a_url_where_nothing_answers() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     told = Credentials(url=url, account="rollcall", key_material=pem(RSA_KEY))

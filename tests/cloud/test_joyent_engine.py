@@ -50,7 +50,7 @@ def test_no_secret_and_no_userdata_is_in_the_backend(shared: Stack) -> None:
         assert len(json.dumps([machine["inputs"], machine["outputs"]])) < 4096
 
 
-def test_drift_shows_in_a_preview_and_is_mended(shared: Stack) -> None:
+def test_drift_shows_in_a_preview_and_is_fixed(shared: Stack) -> None:
     first, second = sorted(shared.machines(), key=lambda each: each.name)
     shared.client.act(first.id, "stop")
     shared.client.merge_metadata(second.id, {"round": "by hand"})

@@ -82,7 +82,7 @@ def test_each_kind_of_key_is_let_in(url: str, kind: str) -> None:
     assert client(url, KEYS[kind]).get_account()["login"] == "rollcall"
 
 
-def test_a_key_that_the_account_does_not_have_is_told_with_the_mend(url: str) -> None:
+def test_a_key_that_the_account_does_not_have_is_reported_with_the_fix(url: str) -> None:
     with pytest.raises(AuthenticationError, match="public key of TRITON_KEY_ID"):
         client(url, ed25519.Ed25519PrivateKey.generate()).get_account()
 
@@ -194,7 +194,7 @@ def test_a_protected_machine_is_kept(machine: Thing) -> None:
         machine.delete()
 
 
-def test_a_name_that_is_taken_is_told_with_its_holder(machine: Thing, session: Session) -> None:
+def test_a_name_that_is_taken_is_reported_with_its_holder(machine: Thing, session: Session) -> None:
     with pytest.raises(FatalError, match=f"taken by machine {machine.id}"):
         Thing(Hurried(session.api), MachineProvider()).create({**MACHINE, "mark": "p/s/other"})
 
@@ -248,7 +248,7 @@ def test_a_snapshot_is_taken_and_removed(machine: Thing, session: Session) -> No
     assert thing.provider.read(thing.id, thing.state).id == ""
 
 
-def test_a_snapshot_of_a_killed_run_is_taken_up_and_somebody_elses_is_not(machine: Thing, session: Session) -> None:
+def test_a_snapshot_of_a_killed_run_is_taken_up_and_another_owners_is_not(machine: Thing, session: Session) -> None:
     declared = {
         "machine": machine.id,
         "snapshot_name": "before",

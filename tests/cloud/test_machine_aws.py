@@ -80,7 +80,7 @@ def test_a_role_that_may_not_is_refused_by_name(cloud: Cloud, metadata: Scripted
     api.close()
 
 
-def test_a_clock_that_is_wrong_is_said(cloud: Cloud, metadata: Scripted) -> None:
+def test_a_clock_that_is_wrong_is_reported(cloud: Cloud, metadata: Scripted) -> None:
     zone = cloud.aws.add_zone("unilans.net")
     api = cloud.route53()
     cloud.clock.ahead = 3600

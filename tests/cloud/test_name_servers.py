@@ -70,7 +70,7 @@ def test_the_configured_resolvers_answer_where_no_name_server_can_be_asked(
     assert registries.split() == []
 
 
-def test_a_split_horizon_is_told_with_what_each_sees(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_split_horizon_is_reported_with_what_each_sees(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     own = network.resolver(zone=Hosts(("10.0.0.10",)))
     name_server = network.name_server()
     view = asking(monkeypatch, name_server, resolvers=(own,))

@@ -739,7 +739,7 @@ def test_a_record_that_cannot_be_is_refused_by_its_input(lab: Lab, name: str) ->
     assert not [key for key, why in expected.items() if why not in found[key]], found
 
 
-def test_an_id_that_is_none_is_said_so(lab: Lab) -> None:
+def test_an_id_that_is_none_is_reported(lab: Lab) -> None:
     with pytest.raises(RefusedError, match="expected ZONEID_RECORDNAME_TYPE_SET-IDENTIFIER"):
         lab.host.imported(TOKEN, "Z1_unilans.net")
 
@@ -764,7 +764,7 @@ def test_a_zone_is_found_by_name_and_by_id(lab: Lab) -> None:
     assert by_name["primaryNameServer"] in by_name["nameServers"]
 
 
-def test_no_zone_and_several_zones_are_told_apart(lab: Lab) -> None:
+def test_no_zone_and_several_zones_are_distinguished(lab: Lab) -> None:
     with pytest.raises(RefusedError, match="no matching Route 53 Hosted Zone found"):
         lab.host.invoke(ZONES, name="unilans.org")
     with pytest.raises(RefusedError, match="no matching Route 53 Hosted Zone found"):

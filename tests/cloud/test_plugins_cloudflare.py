@@ -273,7 +273,7 @@ def test_a_certificate_is_asked_for_read_and_revoked(lab: Lab) -> None:
         lab.host.delete(made)
 
 
-def test_a_certificates_validity_is_fifteen_years_unless_told(lab: Lab) -> None:
+def test_a_certificates_validity_is_fifteen_years_by_default(lab: Lab) -> None:
     csr = request_of(ec.generate_private_key(ec.SECP256R1()))
     made = lab.host.create(CERTIFICATE, {"csr": csr, "hostnames": [ZONE], "requestType": "origin-ecc"})
     assert made.inputs["requestedValidity"] == 5475
@@ -314,7 +314,7 @@ def test_resources_come_back_without_spaces_as_the_real_plugin_has_them(lab: Lab
         assert lab.host.diff(read, {"name": "machines", "policies": [given]}).changes == changes
 
 
-def test_an_expired_token_is_made_anew(lab: Lab) -> None:
+def test_an_expired_token_is_made_again(lab: Lab) -> None:
     until = datetime.fromtimestamp(lab.clock.now + 60, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     made = lab.host.create(TOKEN, {"name": "machines", "policies": [lab.policy("DNS Write")], "expiresOn": until})
     assert lab.host.refresh(made) is not None
@@ -427,7 +427,7 @@ def test_a_function_finds_what_is_there(lab: Lab, token: str) -> None:
     assert right(lab, found), found
 
 
-def test_no_zone_and_an_unknown_id_are_said_so(lab: Lab) -> None:
+def test_no_zone_and_an_unknown_id_are_reported(lab: Lab) -> None:
     with pytest.raises(RefusedError, match="0 zones fit the filter"):
         lab.host.invoke("cloudflare:index/getZone:getZone", filter={"name": "none.example"})
     with pytest.raises(RefusedError, match="is not there any more"):

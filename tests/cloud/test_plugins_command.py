@@ -173,7 +173,7 @@ def test_without_a_key_ssh_finds_its_own(host: Host, ssh: Ssh) -> None:
     assert ssh.calls[0]["told"][-2] == "root@192.0.2.1"
 
 
-def test_a_host_that_does_not_answer_is_tried_as_often_as_told(host: Host, ssh: Ssh) -> None:
+def test_a_host_that_does_not_answer_is_tried_as_often_as_configured(host: Host, ssh: Ssh) -> None:
     with pytest.raises(RefusedError, match="create ended with 255: ssh: connect to host down"):
         host.create(REMOTE, {"create": "true", "connection": {"host": "down", "dialErrorLimit": 3}})
     assert len(ssh.calls) == 3

@@ -64,7 +64,7 @@ def test_throttling_and_outages_are_no_fault_of_the_credentials(
     assert re.search(said, found) and "Give" not in found and "Export" not in found
 
 
-def test_a_wrong_clock_is_said_as_that(aws: Cloud) -> None:
+def test_a_wrong_clock_is_reported_as_that(aws: Cloud) -> None:
     aws.clock.ahead = 400.0
     (found,) = credentials.aws_faults(settings())
     assert found.startswith(

@@ -255,7 +255,7 @@ class TestNotTheTokensFault:
             ((403, {}), "is not Cloudflare's API (HTTP 403)"),
         ],
     )
-    def test_what_stays_is_said_as_what_it_is(
+    def test_what_stays_is_reported_as_what_it_is(
         self, lab: Lab, monkeypatch: pytest.MonkeyPatch, reply: tuple[int, dict[str, str]], said: str
     ) -> None:
         Outage(lab, monkeypatch, (-reply[0], reply[1], b"<html>"))
@@ -279,7 +279,7 @@ class TestTheTokensFault:
         said = "CLOUDFLARE_API_TOKEN: Cloudflare does not accept it (HTTP 401): Invalid API Token (1000). Give a valid token."
         assert cloudflare_fault(PLAIN) == said
 
-    def test_what_is_no_token_at_all_is_said_so(self, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_what_is_no_token_at_all_is_reported(self, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("CLOUDFLARE_API_TOKEN", "short")
         said = str(cloudflare_fault(PLAIN))
         assert said.startswith(

@@ -51,7 +51,7 @@ def test_a_zone_that_is_not_there_is_named_unless_it_is_to_be_made(cloud: Cloud)
     assert zone_fault(cloud.client("route53"), directory(create=True)) is None
 
 
-def test_what_the_zones_soa_costs_is_said_until_it_is_changed(cloud: Cloud) -> None:
+def test_what_the_zones_soa_costs_is_reported_until_it_is_changed(cloud: Cloud) -> None:
     route53, zone = cloud.client("route53"), cloud.aws.add_zone("unilans.net")
     (said,) = soa.warnings(directory(), route53_zones.sets_of(route53, zone))
     assert "by the SOA of unilans.net resolvers remember for 900 s" in said

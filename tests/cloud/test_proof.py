@@ -113,7 +113,7 @@ class TestOnEc2:
         theirs.create_tags(Resources=[database], Tags=[{"Key": name, "Value": value} for name, value in forged.items()])
         assert doubts(database) == "it is in no security group of the fleet's"
 
-    def test_where_the_proof_may_not_be_read_it_is_not_and_the_code_is_said(
+    def test_where_the_proof_may_not_be_read_it_is_not_and_the_code_is_reported(
         self, account: Account, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         made = account.instance(GROUP, ROLE)

@@ -85,7 +85,7 @@ def test_a_fleet_that_turns_ipv6_on_is_replaced(cloud: Cloud) -> None:
     )
 
 
-def test_what_does_not_fit_is_one_fault_with_the_numbers_and_the_mend(cloud: Cloud) -> None:
+def test_what_does_not_fit_is_one_fault_with_the_numbers_and_the_fix(cloud: Cloud) -> None:
     (fault,) = look(cloud, replace(WEB, count=4), API).faults
     assert fault.startswith(
         "rollcall:fleets: 10 vCPUs of standard on-demand instances in us-west-2 would be taken at once"
@@ -104,7 +104,7 @@ def test_a_replacement_of_all_fleets_counts_twice(cloud: Cloud) -> None:
     assert found.notes == ("web: 3 of 3 machines are replaced, successors first: 6 run for a while",)
 
 
-def test_what_a_change_of_userdata_would_take_is_said_before_it_comes(cloud: Cloud) -> None:
+def test_what_a_change_of_userdata_would_take_is_reported_before_it_comes(cloud: Cloud) -> None:
     three = replace(WEB, count=3)
     for index in range(3):
         start(cloud, three, index)
@@ -275,7 +275,7 @@ def test_triton_tells_its_limits_where_its_operator_has_set_any(front: Front) ->
     assert "the quota is 3. Ask Triton's operator for 4" in fault
 
 
-def test_triton_without_the_plugin_tells_nothing_and_a_replacement_is_said(front: Front) -> None:
+def test_triton_without_the_plugin_tells_nothing_and_a_replacement_is_reported(front: Front) -> None:
     lab = Lab(front)
     for index in range(2):
         triton_machine(lab, index, "old debian-12")

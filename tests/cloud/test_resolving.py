@@ -121,7 +121,7 @@ def test_one_that_comes_back_has_its_vote_again(network: Network, monkeypatch: p
     assert view.notes and view.all_of(HOST, "A") == OURS and view.notes == ()
 
 
-def test_a_silent_one_is_not_waited_for_at_every_look(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_one_is_not_waited_for_at_every_check(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     silent, now = network.name_server("dns drop"), [0.0]
     monkeypatch.setenv("ROLLCALL_DNS", f"{network.name_server()},{silent}")
     view = ZoneView(ZONE, clock=lambda: now[0])
@@ -142,7 +142,7 @@ def test_a_silent_one_is_not_waited_for_at_every_look(network: Network, monkeypa
 
 
 class TestWhereNoNameServerCanBeAsked:
-    def test_the_resolvers_are_asked_and_it_is_said_with_their_delay(
+    def test_the_resolvers_are_asked_and_it_is_reported_with_their_delay(
         self, network: Network, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         first, second, resolver = network.name_server("dns drop"), network.name_server("dns drop"), network.resolver()
@@ -277,7 +277,7 @@ class TestTheNameServersOfAZone:
         assert view.all_of(HOST, "A") == OURS and not view.instead
 
 
-def test_the_local_servers_refuse_and_refer_upwards_when_they_are_told() -> None:
+def test_the_local_servers_refuse_and_refer_upwards_when_they_are_reported() -> None:
     query = dns.message.make_query(HOST, "A")
     refused = Authority([Zone()], NAMES, _faults("dns refused")).answer(query.to_wire())
     lame = Authority([Zone()], NAMES, _faults("dns lame")).answer(query.to_wire())

@@ -202,7 +202,9 @@ class TestServices:
         assert membership.remove_hosts(owner(1), {host}, A1)
         assert not server.values(host, "A") and not server.values(host, "TXT")
 
-    def test_machines_that_join_and_leave_at_once_lose_nobody(self, server: DynamicServer, told: Rfc2136Join) -> None:
+    def test_machines_that_join_and_leave_at_once_lose_no_machine(
+        self, server: DynamicServer, told: Rfc2136Join
+    ) -> None:
         stays = f"0 0 1 lb.{ZONE}."
         write(server, SET, "SRV", stays, ttl=30)
         faults: list[Exception] = []
@@ -270,7 +272,7 @@ class TestSites:
         site.leave_set(owner(1), A1)
         assert server.values(HOST, "A") == {FOREIGN} and self.marks(server) == {"something else"}
 
-    def test_an_address_that_is_somebody_else_s_is_refused(self, server: DynamicServer) -> None:
+    def test_an_address_that_is_another_owners_is_refused(self, server: DynamicServer) -> None:
         write(server, HOST, "A", A1)
         with pytest.raises(RefusedError, match="reason=foreign-entry"):
             self.site(server).join(owner(1), A1)
@@ -281,7 +283,7 @@ class TestSites:
         with pytest.raises(RefusedError, match="reason=cname-in-the-way"):
             self.site(server).join(owner(1), A1)
 
-    def test_a_mark_that_somebody_removed_is_written_again(self, server: DynamicServer) -> None:
+    def test_a_mark_that_a_user_removed_is_written_again(self, server: DynamicServer) -> None:
         site = self.site(server)
         site.join(owner(1), A1)
         (marks,) = server.store().at(MARKS)
@@ -300,7 +302,7 @@ class TestSites:
         assert self.site(server, ttl=77).join(owner(1), A1)
         assert server.ttl(HOST, "A") == 77 and server.values(HOST, "A") == {A1, A2}
 
-    def test_the_floor_holds_and_is_said_in_the_mark(self, server: DynamicServer) -> None:
+    def test_the_floor_holds_and_is_reported_in_the_mark(self, server: DynamicServer) -> None:
         for each, address in ((1, A1), (2, A2)):
             self.site(server).join(owner(each), address)
         write(server, f"lb.{ZONE}", "A", FOREIGN)

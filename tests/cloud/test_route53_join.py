@@ -63,7 +63,7 @@ def targets(cloud: Cloud, told: Route53Join) -> list[str]:
 
 
 @pytest.mark.parametrize("count", [40, pytest.param(200, marks=pytest.mark.prove)])
-def test_threads_that_join_and_leave_at_once_lose_nobody(shared: Cloud, told: Route53Join, count: int) -> None:
+def test_threads_that_join_and_leave_at_once_lose_nothing(shared: Cloud, told: Route53Join, count: int) -> None:
     shared.aws.route53.limits = quicker(PRESENT)
     for fault in FAULTS:
         shared.faults.add(fault)
@@ -107,7 +107,7 @@ class TestMembership:
         assert [membership.challenge(owner(1), on) for on in (True, False)] == [False, True]
         assert membership.leave(owner(1)) and targets(shared, told) == []
 
-    def test_a_key_that_is_wrong_is_said_in_one_line_without_the_key(self, told: Route53Join) -> None:
+    def test_a_key_that_is_wrong_is_reported_in_one_line_without_the_key(self, told: Route53Join) -> None:
         key = "AKIAWRONG00000000001 a-secret-that-nobody-may-see"
         with pytest.raises(FatalError, match=r"reason=refused api=route53 code=\w+") as caught:
             RetriedRoute53(told, lambda: key, lambda _: None).join(owner(1), "198.51.100.1")

@@ -60,7 +60,7 @@ def test_its_name_servers_are_the_local_ones_and_its_soa_is_the_primary_s(author
     assert soa.endswith(" 60"), "for so long resolvers remember that a name is not there"
 
 
-def test_a_key_that_the_primary_refuses_is_said_at_once(server: DynamicServer) -> None:
+def test_a_key_that_the_primary_refuses_is_reported_at_once(server: DynamicServer) -> None:
     with pytest.raises(FatalError, match="doing=transfer"):
         Secondaries().add(ZONE, server.where, server.stranger)
 

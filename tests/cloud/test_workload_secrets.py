@@ -77,7 +77,7 @@ def machine(cloud: Cloud) -> Iterator[Ec2]:
 
 
 @pytest.mark.parametrize("fault", ["ssm drop", "ssm status=500", "ssm throttle"])
-def test_an_ssm_that_fails_at_boot_is_said_waited_for_and_used_when_it_is_back(cloud: Cloud, fault: str) -> None:
+def test_an_ssm_that_fails_at_boot_is_reported_waited_for_and_used_when_it_is_back(cloud: Cloud, fault: str) -> None:
     with machine(cloud) as ec2, memory_folder() as folder:
         keeper = Keeper(ec2, folder, PREFIX)
         cloud.faults.add(fault)

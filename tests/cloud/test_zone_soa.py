@@ -68,7 +68,7 @@ def test_the_ttl_is_set_and_put_back_and_the_value_keeps_every_byte(
     assert at(cloud, props, DOMAIN)["SOA"] == before and at(cloud, props, mark_name(DOMAIN)) == {}
 
 
-def test_what_somebody_else_sets_is_a_difference_and_is_set_again(
+def test_what_another_owner_sets_is_a_difference_and_is_set_again(
     cloud: Cloud, provider: ZoneSoaProvider, props: dict[str, Any]
 ) -> None:
     outs: dict[str, Any] = dict(provider.create(props).outs or {})
@@ -82,7 +82,7 @@ def test_what_somebody_else_sets_is_a_difference_and_is_set_again(
     )
 
 
-def test_a_delete_leaves_what_somebody_else_has_set(
+def test_a_delete_leaves_what_another_owner_has_set(
     cloud: Cloud, provider: ZoneSoaProvider, props: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     outs = dict(provider.create(props).outs or {})
@@ -142,7 +142,5 @@ def test_a_mark_names_the_stack_and_what_was_before(values: list[str], owner: tu
 @pytest.mark.parametrize(
     ("create", "key", "managed"), [(True, None, True), (False, None, False), (True, False, False), (False, True, True)]
 )
-def test_a_zone_that_the_stack_made_is_managed_unless_told_otherwise(
-    create: bool, key: bool | None, managed: bool
-) -> None:
+def test_a_zone_that_the_stack_made_is_managed_by_default(create: bool, key: bool | None, managed: bool) -> None:
     assert ServiceDiscoverySettings(zone=DOMAIN, services=(), create=create, manage_soa=key).manages_soa is managed

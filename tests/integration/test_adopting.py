@@ -158,7 +158,7 @@ def test_what_was_made_again_by_hand_is_taken_if_it_says_that_it_is_ours(stack: 
     assert "unchanged" in stack.run("preview", "--expect-no-changes")
 
 
-def test_what_is_somebody_elses_is_refused_by_name_with_the_mend_and_keeps_every_byte(stack: Stack) -> None:
+def test_what_is_another_owners_is_refused_by_name_with_the_fix_and_keeps_every_byte(stack: Stack) -> None:
     (old,) = stack.at_apex()
     stack.forgotten("site-apex", "directory-theService-ptr", "directory-theService-v1-txt")
     stack.call("DELETE", f"/zones/{stack.zone()}/dns_records/{old['id']}")

@@ -98,7 +98,7 @@ def alive() -> Alive:
     return two_clouds(Alive)
 
 
-def test_every_machine_answers_its_watchers_and_nobody_is_challenged(alive: Alive) -> None:
+def test_every_machine_answers_its_watchers_and_no_machine_is_challenged(alive: Alive) -> None:
     # What other files of this stack have crashed was challenged.
     before = {each["id"]: len(alive.log(each)) for each in alive.live}
     time.sleep(20)
@@ -109,7 +109,7 @@ def test_every_machine_answers_its_watchers_and_nobody_is_challenged(alive: Aliv
 
 
 @pytest.mark.parametrize("name", ["web-joyent-1", "web-aws-1"])
-def test_what_stands_at_the_address_of_a_stranger_goes_though_he_relays_each_question(alive: Alive, name: str) -> None:
+def test_what_is_at_the_address_of_a_stranger_goes_though_he_relays_each_question(alive: Alive, name: str) -> None:
     """He accepts each connection, and a live member answers him nothing for an address that it does not have."""
     cloud: Cloud = alive.machine(name)["cloud"]
     member = next(each["addresses"][0] for each in alive.live if each["name"] != alive.machine(name)["name"])
@@ -140,7 +140,7 @@ def test_one_name_server_that_refuses_and_one_that_is_lame_hold_up_no_clean_up(a
 
 
 @pytest.mark.prove
-def test_with_port_53_blocked_but_to_resolvers_each_says_so_and_silence_removes_nobody(alive: Alive) -> None:
+def test_with_port_53_blocked_but_to_resolvers_each_says_so_and_silence_removes_no_machine(alive: Alive) -> None:
     everybody = alive.everybody()
     with alive.dropped(TO_NAME_SERVERS):
         wait_until("all say so", lambda: all(SEES_NO_DNS in alive.watch(each) for each in alive.live), 120)

@@ -186,7 +186,7 @@ def test_no_secret_of_its_machines_is_in_the_state(sheds: Sheds) -> None:
     assert [each for each in secrets if each in state] == []
 
 
-def test_a_preview_shows_an_entry_that_is_gone(sheds: Sheds) -> None:
+def test_a_preview_shows_a_record_that_is_gone(sheds: Sheds) -> None:
     sheds.compute.silent = True
     (record, *_) = sheds.records()
     url = f"{sheds.env['CLOUDFLARE_BASE_URL']}/zones/{sheds.zone()}/dns_records/{record['id']}"

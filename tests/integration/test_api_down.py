@@ -28,7 +28,7 @@ def stack() -> TwoClouds:
 
 
 @pytest.mark.parametrize("seconds", [60, pytest.param(300, marks=pytest.mark.prove)])
-def test_machines_serve_entries_stay_and_all_catches_up(stack: TwoClouds, seconds: int) -> None:
+def test_machines_serve_records_stay_and_all_catches_up(stack: TwoClouds, seconds: int) -> None:
     everybody = stack.assert_in_step()
     late = {stack.machine(name)["id"] for name in ("web-aws-1", "web-joyent-1")}
     _stop(stack, "web-aws-1", "web-joyent-1")

@@ -71,7 +71,7 @@ def directory(zone: str, shards: str = "") -> str:
     return f"rollcall:serviceDiscovery: {{ zone: {zone}, services: {services} }}"
 
 
-def test_zones_that_are_not_in_the_accounts_are_named_with_the_mend(clouds: Sandbox) -> None:
+def test_zones_that_are_not_in_the_accounts_are_named_with_the_fix(clouds: Sandbox) -> None:
     said = refused(
         clouds, SITE.replace("scalability.expert", "scalability.example"), FLEETS, directory("unilans.example")
     )
@@ -172,7 +172,7 @@ def prepared(tmp_path: Path, *steps: str, **env: str) -> subprocess.CompletedPro
     )
 
 
-def test_no_way_to_an_engine_is_said_with_both_mends(tmp_path: Path) -> None:
+def test_no_way_to_an_engine_is_reported_with_both_fixes(tmp_path: Path) -> None:
     tools = tmp_path / "bin"
     tools.mkdir()
     done = prepared(tmp_path, "engine", PATH=str(tools))
@@ -181,7 +181,7 @@ def test_no_way_to_an_engine_is_said_with_both_mends(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("rollcall/engine-*/bin"))
 
 
-def test_a_full_disk_is_said_with_what_is_needed(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_with_what_is_needed(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("mounting a small file system takes root")
     small = tmp_path / "small"

@@ -165,7 +165,7 @@ REPLACING = {"size": 4, "image": 5, "another cloud": 1, "userdata": 5}
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_nobody_is_answered_with_a_dead_address_while(stack: Changing, change: str) -> None:
+def test_no_client_gets_a_dead_address_while(stack: Changing, change: str) -> None:
     before = stack.in_state()
     stack.remember()
     stack.configure(**CHANGES[change])
@@ -206,7 +206,7 @@ def test_after_a_crash_how_long_anybody_is_led_to_the_dead(stack: Changing) -> N
         assert last < (60 if "resolving" in name else 125), failed[-3:]
 
 
-def test_up_mends_the_crash_and_destroy_ends_all(stack: Changing) -> None:
+def test_up_fixes_the_crash_and_destroy_ends_all(stack: Changing) -> None:
     stack.up()
     stack.assert_in_step()
     stack.sandbox.pulumi("destroy", "--yes", "--skip-preview", "--stack", "local", capture=True)

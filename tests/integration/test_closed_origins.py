@@ -131,7 +131,7 @@ def test_the_key_is_on_the_machines_and_nowhere_a_user_of_them_could_read_it(clo
             assert mode in ("600", "400"), (machine["name"], path, mode)
 
 
-def test_a_door_that_somebody_opened_is_a_difference_and_up_closes_it(closed: Closed) -> None:
+def test_a_door_that_a_user_opened_is_a_difference_and_up_closes_it(closed: Closed) -> None:
     (group,) = closed.ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": ["web-aws-group*"]}])[
         "SecurityGroups"
     ]

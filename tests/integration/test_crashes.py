@@ -31,7 +31,7 @@ def crashes() -> Crashes:
     return two_clouds(Crashes)
 
 
-def test_clouds_that_are_cut_off_from_each_other_remove_nobody(crashes: Crashes) -> None:
+def test_clouds_that_are_cut_off_from_each_other_remove_no_machine(crashes: Crashes) -> None:
     everybody = crashes.all_of("web-")
     assert crashes.standing() == (everybody, everybody)
     crashes.sandbox.localcloud("partition")
@@ -68,7 +68,7 @@ def test_a_workload_that_fails_says_which_check_and_how(crashes: Crashes) -> Non
 
 
 @pytest.mark.prove
-def test_clouds_that_are_cut_off_for_three_minutes_remove_nobody(crashes: Crashes) -> None:
+def test_clouds_that_are_cut_off_for_three_minutes_remove_no_machine(crashes: Crashes) -> None:
     everybody = crashes.all_of("web-")
     crashes.sandbox.localcloud("partition")
     end = time.monotonic() + 180

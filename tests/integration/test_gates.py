@@ -115,7 +115,7 @@ def test_a_rule_that_names_its_group_is_about_its_machines_even_on_one_bridge(re
     rented.ec2.revoke_security_group_ingress(GroupId=rented.group, IpPermissions=[rule])
 
 
-def test_a_connection_that_stands_outlives_the_rule_that_let_it_in(rented: Rented) -> None:
+def test_an_open_connection_outlives_the_rule_that_let_it_in(rented: Rented) -> None:
     rule = {**WEB, "IpRanges": ANYONE}
     rented.ec2.authorize_security_group_ingress(GroupId=rented.group, IpPermissions=[rule])
     wait_until("anyone is let in", lambda: rented.reaches(AWS.visitor, rented.one, 80), SOON)

@@ -146,7 +146,7 @@ def test_a_stop_takes_both_and_up_brings_both_back(families: Families) -> None:
     assert now[1] == whole[1] and families.everywhere() == [now, now]
 
 
-def test_a_crash_takes_both_within_75_seconds_and_nobody_else_s(families: Families) -> None:
+def test_a_crash_takes_both_within_75_seconds_and_no_other(families: Families) -> None:
     left = families.of("web-0", "old-")
     families.sandbox.localcloud("crash", families.machine("web-1")["id"])
     took = wait_until("A and AAAA are gone from site and service", lambda: families.everywhere() == [left, left], 75)

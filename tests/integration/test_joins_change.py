@@ -79,7 +79,7 @@ def joining(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Joining]:
         yield joining
 
 
-def test_all_stand_wherever_they_join(joining: Joining) -> None:
+def test_all_are_registered_wherever_they_join(joining: Joining) -> None:
     both = joining.in_state()
     assert len(both) == 2
     assert joining.standing() == {"site": both, V1: both, V2: both, "hosts": both}
@@ -130,7 +130,7 @@ def test_an_agent_that_lost_its_rights_asks_no_more(joining: Joining) -> None:
     assert before and asked() == before
 
 
-def test_fleets_with_other_names_take_over_and_nobody_is_led_to_the_dead(joining: Joining) -> None:
+def test_fleets_with_other_names_take_over_and_no_client_is_led_to_the_dead(joining: Joining) -> None:
     """The RollCalls of the new fleets are made while the machines of the old ones stand and serve, and before theirs go."""
     before = joining.in_state()
     joining.configure("site, theService/v1", name="www")

@@ -100,7 +100,7 @@ def test_a_machine_trusts_the_run_time_ca_with_whatever_it_speaks_tls(room: Room
     assert visits.paths == ["/curl", "/requests", "/urllib", "/by-hash", "/again"]
 
 
-def test_sshd_runs_only_where_somebody_has_a_key(room: Room) -> None:
+def test_sshd_runs_only_where_a_user_has_a_key(room: Room) -> None:
     room.boot(replace(ON_JOYENT, ssh_keys=("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGNvbW1lbnQ operator",)))
     assert until(lambda: room.answers(ON_JOYENT.address, 22))
     room.boot(ON_AWS)

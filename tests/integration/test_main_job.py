@@ -87,7 +87,7 @@ def test_up_after_they_are_back_changes_no_resource(deployed: Deployed) -> None:
     assert "created" not in output and "replaced" not in output, output
 
 
-def test_a_terminated_machine_is_replaced_and_its_entry_is_gone(deployed: Deployed) -> None:
+def test_a_terminated_machine_is_replaced_and_its_record_is_gone(deployed: Deployed) -> None:
     old = deployed.machine("web-aws-1")
     deployed.ec2.terminate_instances(InstanceIds=[old["id"]])
     wait_until("its entry is gone", lambda: len(deployed.records()) == 3, 60)

@@ -72,7 +72,7 @@ def test_what_ran_is_what_is_committed(prod: Prod) -> None:
     assert ran["rollcall:joyent"] == {}
 
 
-def test_every_machine_of_the_state_is_in_dns_and_nobody_else(prod: Prod) -> None:
+def test_every_machine_of_the_state_is_in_dns_and_no_other(prod: Prod) -> None:
     """Promise 1."""
     assert {name: len(prod.ids(name)) for name in FLEETS} == FLEETS
     assert prod.in_state() == prod.ids(*FLEETS)
@@ -156,7 +156,7 @@ def test_a_preview_writes_nothing_and_needs_no_right_to(prod: Prod) -> None:
     assert (prod.in_state(), prod.owners(), prod.zone_records(), prod.record_sets(), len(prod.resources())) == before
 
 
-def test_destroy_leaves_no_entry_and_every_foreign_byte(prod: Prod) -> None:
+def test_destroy_leaves_no_record_and_every_foreign_byte(prod: Prod) -> None:
     """Promise 2. The zone's static records are Pulumi's and go too; what is kept by hand and the name servers' own stay."""
     before = _by_hand(prod)
     assert [len(each) for each in before] == [3, 3]
@@ -171,7 +171,7 @@ def test_nothing_was_asked_of_where_the_real_clouds_are_said_to_be(prod: Prod) -
     assert prod.trap.caught == []
 
 
-def test_a_stack_that_is_not_there_is_said_so(prod: Prod) -> None:
+def test_a_stack_that_is_not_there_is_reported(prod: Prod) -> None:
     with pytest.raises(SandboxError, match=r"Pulumi\.nowhere\.yaml: does not exist"):
         replace(prod.sandbox, stack="nowhere", config=None).lay_out()
 

@@ -113,7 +113,7 @@ def test_5_a_graceful_stop_is_seen_by_nobody(stack: Promised) -> None:
 
 
 @pytest.mark.parametrize(("unit", "fleet"), [("nginx", "web-aws"), ("the-service", "web-joyent")])
-def test_5_a_failed_check_removes_the_entry_while_it_fails(stack: Promised, unit: str, fleet: str) -> None:
+def test_5_a_failed_check_removes_the_record_while_it_fails(stack: Promised, unit: str, fleet: str) -> None:
     machine = stack.machine(f"{fleet}-1")["id"]
     ask, side = (stack.ask_site, "site") if unit == "nginx" else (stack.ask_service, "service")
     # A machine that was started again is in DNS before its boot script has come to its end, which starts the workload.

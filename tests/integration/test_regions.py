@@ -191,7 +191,7 @@ def test_an_orphan_is_found_once_by_whom_it_is_of_or_by_the_keeper_of_its_region
         ("back to both", "away", {}),
     ],
 )
-def test_nobody_is_answered_with_a_dead_address_while_a_fleet_moves_to(
+def test_no_client_gets_a_dead_address_while_a_fleet_moves_to(
     spread: Spread, place: str, fleet: str, told: dict[str, str]
 ) -> None:
     before = spread.in_state()

@@ -205,7 +205,7 @@ def test_both_incarnations_scale_and_stay_apart(services: Services) -> None:
     assert services.call("v2", 60) == services.ids("next")
 
 
-def test_what_somebody_else_put_into_the_set_stays_to_the_byte(services: Services) -> None:
+def test_what_another_owner_put_into_the_set_stays_to_the_byte(services: Services) -> None:
     route53 = services.aws("route53")
     zone = route53.list_hosted_zones()["HostedZones"][0]["Id"]
 

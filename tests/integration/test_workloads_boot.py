@@ -176,7 +176,7 @@ def test_a_site_and_an_app_are_served_and_the_app_reaches_nothing_of_the_agents(
     assert until(lambda: got(":8080/healthz") == "ok" and len(got("/page-39.html")) == 200, 60), machine.log()
 
 
-def test_a_release_in_the_store_that_is_another_s_is_said_and_not_unpacked(
+def test_a_release_in_the_store_that_is_another_s_is_reported_and_not_unpacked(
     room: Room, told: dict[str, Release]
 ) -> None:
     put(CLOUD["aws"], told["www"])

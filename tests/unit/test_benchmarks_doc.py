@@ -28,7 +28,7 @@ def test_every_bench_that_is_run_is_there() -> None:
     assert files == set(benches.BENCHES)
 
 
-def test_a_missed_goal_is_said_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missed_goal_is_reported_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (rows, benches):
         monkeypatch.setattr(module, "RESULTS", tmp_path)
     missed = Row(question="q", ours="3 s", other="1 s", ratio=3.0, n="1", goal="≤ 2 ×", met=False, why="too far away")

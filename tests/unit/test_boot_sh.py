@@ -174,7 +174,7 @@ class TestPackages:
         (asked,) = host.calls()
         assert asked.endswith("install --no-install-recommends nginx") and " -qq -y " in asked
 
-    def test_what_cannot_be_installed_is_said_in_one_line(self, host: Host) -> None:
+    def test_what_cannot_be_installed_is_reported_in_one_line(self, host: Host) -> None:
         (host.home / "no-repository").touch()
         done = host.sourced("need no-such-thing; echo went on")
         assert done.returncode == 1 and done.stdout == ""
@@ -415,7 +415,9 @@ class TestBoot:
             ("aws i-0123", "restart rollcall.service", "reason=agent-not-started"),
         ],
     )
-    def test_what_does_not_start_is_said_in_one_line(self, host: Host, line: str, refuses: str, reason: str) -> None:
+    def test_what_does_not_start_is_reported_in_one_line(
+        self, host: Host, line: str, refuses: str, reason: str
+    ) -> None:
         host.is_(line)
         host.refuses(refuses)
         done = host.boot()

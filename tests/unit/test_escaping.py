@@ -119,12 +119,12 @@ class TestOfAMachine:
 
 class TestOfARecord:
     @pytest.mark.parametrize("owner", [None, Owner("prod", "web", "0", "aaaaaa", "i-00000000000000009")])
-    def test_a_foreign_entry(self, owner: Owner | None) -> None:
+    def test_a_foreign_record(self, owner: Owner | None) -> None:
         drift = find_drift(ROLL, [DnsRecord(key=PLACE, value=EVIL, owner=owner)], [seen()], {})
         (text,) = lines(drift, Kind.FOREIGN)
         assert clean(text) and clean(acknowledgement(drift.findings[0]).value)
 
-    def test_an_entry_that_is_left_over_or_stale(self) -> None:
+    def test_a_record_that_is_left_over_or_stale(self) -> None:
         own = Owner("local", "web", "0", "aaaaaa", MEMBER.instance)
         gone = Owner("local", "web", "7", "bbbbbb", "i-00000000000000007")
         entries = [DnsRecord(key=PLACE, value=EVIL, owner=own), DnsRecord(key=PLACE, value=EVIL, owner=gone)]

@@ -265,7 +265,7 @@ def test_the_sdks_own_words_agree() -> None:
                 assert listed["inputs"][names[key]]["on_change"] == "replaces", (token, key)
 
 
-def test_every_entry_says_where_it_was_looked_up() -> None:
+def test_every_record_says_where_it_was_looked_up() -> None:
     for token, listed in (RESOURCES | FUNCTIONS).items():
         assert re.fullmatch(
             r"https://(registry\.terraform\.io/providers|www\.pulumi\.com/registry)/\S+", listed["source"]
@@ -330,7 +330,7 @@ def test_the_dynamic_resources_and_their_inputs_are_those_that_are_listed(ours: 
 
 
 @pytest.mark.parametrize("of", STATED)
-def test_what_can_be_refused_is_said_with_where_it_is_checked(of: str) -> None:
+def test_what_can_be_refused_is_reported_with_where_it_is_checked(of: str) -> None:
     """An input, a resource or a call that says nothing of refusals fails here; so does a check that is not in the source."""
     told = STATED[of]
     assert told is not None, "say what can be refused and where it is checked, or why that cannot be known"

@@ -29,7 +29,7 @@ EC2_VALUE = re.compile(r"[\w .:/=+@-]{0,256}")
 EC2_IMDS_KEY = re.compile(r"[A-Za-z0-9+=.,_:@-]{1,128}")
 
 
-def test_what_a_machine_is_told_is_read_back() -> None:
+def test_machine_settings_are_read_back() -> None:
     assert MachineSettings.from_keys(as_keys(TOLD)) == TOLD
     assert MachineSettings.from_keys(as_keys(replace(TOLD, drain=True))).drain
 

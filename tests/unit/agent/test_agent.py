@@ -73,7 +73,7 @@ class TestCaches:
 
 
 class TestHealth:
-    def test_it_joins_at_the_first_healthy_look(self, guest: Guest) -> None:
+    def test_it_joins_at_the_first_healthy_check(self, guest: Guest) -> None:
         guest.healthy(False)
         guest.pass_time(20)
         assert guest.standing == {} and guest.dns.count("join") == 0
@@ -81,7 +81,7 @@ class TestHealth:
         guest.pass_time(TICK)
         assert guest.standing == {HOST: ADDRESS}
 
-    def test_it_leaves_at_the_fifth_bad_look_and_joins_again(self, joined: Guest) -> None:
+    def test_it_leaves_at_the_fifth_bad_check_and_joins_again(self, joined: Guest) -> None:
         """What is over within 8 s is no reason."""
         joined.healthy(False)
         joined.pass_time(4 * TICK)
@@ -94,7 +94,7 @@ class TestHealth:
         joined.pass_time(TICK)
         assert joined.standing == {HOST: ADDRESS} and joined.status()["step"] == "registered"
 
-    def test_how_many_looks_it_takes_can_be_told(self, tmp_path: Path) -> None:
+    def test_how_many_checks_it_takes_can_be_told(self, tmp_path: Path) -> None:
         guest = Guest(tmp_path, rise=3, fall=1)
         guest.pass_time(2 * TICK)
         assert guest.standing == {}
@@ -122,7 +122,7 @@ class TestHealth:
 
 
 class TestStanding:
-    def test_what_vanished_from_dns_is_written_again_at_the_next_look(self, joined: Guest) -> None:
+    def test_what_vanished_from_dns_is_written_again_at_the_next_check(self, joined: Guest) -> None:
         joined.dns.standing.clear()
         joined.pass_time(WATCH * MOST + TICK)
         assert joined.standing == {HOST: ADDRESS}
@@ -199,7 +199,7 @@ class TestAddress:
     )
 
     @pytest.mark.parametrize(("known", "told", "stands"), FAMILIES)
-    def test_one_of_each_family_where_it_is_told_so(
+    def test_one_of_each_family_where_it_is_configured_so(
         self, tmp_path: Path, known: tuple[str, ...], told: bool, stands: str
     ) -> None:
         guest = Guest(tmp_path, ipv6=told)
@@ -292,14 +292,14 @@ class TestFaults:
 
 
 class TestLeave:
-    def test_all_entries_go(self, guest: Guest) -> None:
+    def test_all_records_go(self, guest: Guest) -> None:
         guest.tell(joins=(guest.join_of(), guest.join_of("blog.scalability.expert")))
         guest.pass_time(TICK)
         assert len(guest.standing) == 2
         assert guest.agent.leave() is True
         assert guest.standing == {} and guest.status()["step"] == "left"
 
-    def test_another_process_s_entry_goes_too(self, joined: Guest) -> None:
+    def test_another_process_s_record_goes_too(self, joined: Guest) -> None:
         successor = joined.restarted()
         successor.agent.settle()
         assert successor.agent.leave() is True and successor.standing == {}
@@ -339,7 +339,7 @@ class TestLeave:
 
 
 class TestStatus:
-    def test_a_membership_that_stands_does_not_hide_why_another_does_not(self, guest: Guest) -> None:
+    def test_a_membership_that_is_registered_does_not_hide_why_another_does_not(self, guest: Guest) -> None:
         guest.tell(joins=(guest.join_of(), guest.join_of("blog.scalability.expert")))
         guest.dns.faults = [DOWN]
         guest.pass_time(TICK)
@@ -359,11 +359,11 @@ class TestStatus:
         joined.pass_time(6 * TICK)
         assert joined.status()["memberships"] == [{**told, "healthy": False, "error": str(DOWN)}]
 
-    def test_each_step_is_told_to_the_cloud_once(self, joined: Guest) -> None:
+    def test_each_step_is_reported_to_the_cloud_once(self, joined: Guest) -> None:
         joined.pass_time(1200, step=10)
         assert joined.dns.count("join") >= 1 and joined.cloud.said == ["settings read", "registered"]
 
-    def test_no_secret_is_in_the_status_the_log_or_what_the_cloud_is_told(
+    def test_no_secret_is_in_the_status_the_log_or_what_the_cloud_gets(
         self, guest: Guest, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.DEBUG)

@@ -86,7 +86,7 @@ class TestChanges:
         joined.pass_time(2 * REREAD)
         assert joined.dns.calls == []
 
-    def test_a_membership_that_is_told_no_more_is_left(self, joined: Guest) -> None:
+    def test_a_membership_that_is_no_longer_configured_is_left(self, joined: Guest) -> None:
         joined.tell(joins=(joined.join_of(BLOG),))
         joined.pass_time(REREAD + TICK)
         assert joined.standing == {BLOG: ADDRESS}
@@ -102,7 +102,7 @@ class TestChanges:
         joined.pass_time(REREAD + TICK)
         assert joined.dns.count("leave") == 1
 
-    def test_leaving_what_is_told_no_more_is_tried_until_it_is_done(self, joined: Guest) -> None:
+    def test_leaving_what_is_no_longer_configured_is_tried_until_it_is_done(self, joined: Guest) -> None:
         joined.tell(joins=())
         joined.dns.faults = [DOWN, DOWN, DOWN]
         joined.pass_time(REREAD + 3 * LONGEST)
@@ -120,7 +120,7 @@ class TestChanges:
         assert 1 <= asked <= 2 and joined.dns.count("leave") == asked
         assert joined.agent.leave(within=0) is True
 
-    def test_hundreds_that_are_refused_leave_the_account_to_whoever_mends_that(self, guest: Guest) -> None:
+    def test_hundreds_that_are_refused_leave_the_account_to_whoever_fixes_that(self, guest: Guest) -> None:
         guest.dns.faults = [FatalError("reason=refused api=cloudflare status=403")] * 1000
         guest.pass_time(600)
         before = guest.dns.count("join")
@@ -128,14 +128,14 @@ class TestChanges:
         # 300 of them, against 4 calls a second.
         assert guest.dns.count("join") - before < 3600 * 4 / 300 * 2
 
-    def test_what_is_told_no_more_and_not_left_yet_is_left_at_the_end(self, joined: Guest) -> None:
+    def test_what_is_no_longer_configured_and_not_left_yet_is_left_at_the_end(self, joined: Guest) -> None:
         joined.tell(joins=())
         joined.dns.faults = [TransientError("down", after=1000)]
         joined.pass_time(2 * REREAD)
         assert joined.standing == {HOST: ADDRESS}
         assert joined.agent.leave(within=0) is True and joined.standing == {}
 
-    def test_what_is_told_again_before_it_was_left_stands(self, joined: Guest) -> None:
+    def test_what_is_configured_again_before_it_was_left_stays(self, joined: Guest) -> None:
         told = joined.cloud.settings.joins
         joined.tell(joins=())
         joined.dns.faults = [TransientError("down", after=25)]
@@ -199,7 +199,7 @@ class TestMistakes:
             ({"rollcall-generation": "not six hex digits"}, "generation 'not six hex digits'"),
         ],
     )
-    def test_what_cannot_be_used_is_said_in_one_line(self, guest: Guest, extra: dict[str, str], said: str) -> None:
+    def test_what_cannot_be_used_is_reported_in_one_line(self, guest: Guest, extra: dict[str, str], said: str) -> None:
         guest.cloud.extra = extra
         guest.pass_time(6)
         assert guest.standing == {} and guest.status()["step"] == "no settings"
@@ -209,7 +209,7 @@ class TestMistakes:
         assert guest.standing == {HOST: ADDRESS}
 
     @pytest.mark.parametrize("silent", [None, FatalError("reason=no-metadata key=rollcall-fleet")])
-    def test_a_mistake_in_new_settings_does_not_stop_the_looks_at_health(
+    def test_a_mistake_in_new_settings_does_not_stop_the_health_checks(
         self, joined: Guest, silent: FatalError | None
     ) -> None:
         joined.cloud.extra, joined.cloud.silent = {"rollcall-fleet": ""}, silent
@@ -219,7 +219,7 @@ class TestMistakes:
         joined.pass_time(6 * TICK)
         assert joined.standing == {}
 
-    def test_a_mistake_that_is_mended_is_no_more_in_the_status(self, joined: Guest) -> None:
+    def test_a_mistake_that_is_fixed_is_no_more_in_the_status(self, joined: Guest) -> None:
         joined.cloud.extra = {"rollcall-fleet": ""}
         joined.pass_time(2 * REREAD)
         joined.cloud.extra = {}
@@ -227,7 +227,7 @@ class TestMistakes:
         assert (joined.status()["step"], joined.status()["error"]) == ("registered", "")
 
 
-def test_an_entry_names_stack_fleet_machine_generation_and_instance(joined: Guest) -> None:
+def test_a_record_names_stack_fleet_machine_generation_and_instance(joined: Guest) -> None:
     owner, _, _ = joined.dns.standing[f"host={HOST}"]
     assert owner == OWNER and owner.instance == INSTANCE
 

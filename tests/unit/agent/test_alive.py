@@ -214,7 +214,7 @@ def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Net:
 
 
 @pytest.mark.parametrize("told", [SITE, V1])
-def test_members_answer_each_other_and_nobody_is_challenged(net: Net, told: Join) -> None:
+def test_members_answer_each_other_and_no_machine_is_challenged(net: Net, told: Join) -> None:
     for number, address in enumerate((A, B, C, D)):
         net.boot(number, address, told)
     net.run(300)
@@ -222,9 +222,7 @@ def test_members_answer_each_other_and_nobody_is_challenged(net: Net, told: Join
 
 
 @pytest.mark.parametrize("told", [SITE, V1])
-def test_what_stands_at_a_strangers_address_goes_though_he_asks_a_live_member_for_the_answer(
-    net: Net, told: Join
-) -> None:
+def test_what_is_at_a_strangers_address_goes_though_he_asks_a_live_member_for_the_answer(net: Net, told: Join) -> None:
     """A machine failed to leave and its address went to somebody else, who relays each question to all live members."""
     for number, address in enumerate((A, B, C)):
         net.boot(number, address, told)
@@ -313,7 +311,7 @@ def test_where_udp_is_blocked_live_machines_answer_the_challenge_and_a_dead_one_
 
 
 @pytest.mark.parametrize("told", [SITE, V1])
-def test_after_a_rotation_each_machine_reads_the_key_again_and_nobody_goes(net: Net, told: Join) -> None:
+def test_after_a_rotation_each_machine_reads_the_key_again_and_no_machine_goes(net: Net, told: Join) -> None:
     for number, address in enumerate((A, B, C)):
         net.boot(number, address, told)
     net.run(60)
@@ -327,7 +325,7 @@ def test_after_a_rotation_each_machine_reads_the_key_again_and_nobody_goes(net: 
     assert net.put_up == before, "all know the new key"
 
 
-def test_a_machine_without_a_key_watches_nobody_and_says_so(net: Net, tmp_path: Path) -> None:
+def test_a_machine_without_a_key_watches_no_machine_and_says_so(net: Net, tmp_path: Path) -> None:
     for number, address in enumerate((A, B, C)):
         net.boot(number, address, SITE)
     net.machines["0"].settings = replace(net.machines["0"].settings, probe="")
@@ -475,7 +473,7 @@ def test_a_machine_that_was_away_from_dns_for_long_is_not_taken_for_unseen_at_on
     assert monitor.note == ""
 
 
-def test_what_somebody_else_has_in_a_set_is_not_asked_for_by_our_name_servers(net: Net) -> None:
+def test_what_another_owner_has_in_a_set_is_not_asked_for_by_our_name_servers(net: Net) -> None:
     for number, address in enumerate((A, B)):
         net.boot(number, address, V1)
     net.run(20)

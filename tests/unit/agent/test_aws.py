@@ -129,7 +129,7 @@ class TestRoute53:
             (403, "RequestTimeTooSkewed", "x" * 9999, FatalError, "code=RequestTimeTooSkewed message='xxx"),
         ],
     )
-    def test_what_it_refuses_is_said_in_its_own_words(
+    def test_what_it_refuses_is_reported_in_its_own_words(
         self, server: Scripted, status: int, code: str, message: str, kind: type[RollcallError], said: str
     ) -> None:
         fault = refused(server, status, error(code, message))
@@ -152,7 +152,7 @@ class TestRoute53:
             (302, b"", FatalError, "code=302"),
         ],
     )
-    def test_an_error_of_whatever_stands_between_has_its_status(
+    def test_an_error_of_whatever_is_between_has_its_status(
         self, server: Scripted, status: int, body: bytes, kind: type[RollcallError], said: str
     ) -> None:
         fault = refused(server, status, body, Location="https://elsewhere.invalid/")
@@ -310,7 +310,7 @@ class TestInstanceRole:
         role.number = 2
         assert source.renew() and source.current().key_id == "ASIA2"
 
-    def test_an_instance_without_a_role_is_said(self, server: Scripted, source: InstanceRole) -> None:
+    def test_an_instance_without_a_role_is_reported(self, server: Scripted, source: InstanceRole) -> None:
         server.answer = lambda method, *_: (200, {}, b"token") if method == "PUT" else (404, {}, b"")
         with pytest.raises(TransientError, match="reason=no-credentials fix='give the instance its role'"):
             source.current()

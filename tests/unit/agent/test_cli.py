@@ -120,14 +120,14 @@ class TestOnce:
         assert (code, err) == (1, f"rollcall join: reason=workload-unhealthy log={machine.log}\n")
         assert machine.standing() == []
 
-    def test_what_is_in_the_way_is_said_in_one_line(self, machine: Machine) -> None:
+    def test_what_is_in_the_way_is_reported_in_one_line(self, machine: Machine) -> None:
         machine.lab.record(name="www", content=ADDRESS, comment="the old load balancer")
         code, _, err = machine.rollcall("join")
         assert code == 1 and err.count("\n") == 1
         assert err.startswith(f"rollcall join: reason=foreign-entry name={HOST} content={ADDRESS}")
         assert err.endswith(f"log={machine.log}\n") and "the old load balancer" in err
 
-    def test_a_wrong_token_is_said_in_one_line_without_it(self, machine: Machine) -> None:
+    def test_a_wrong_token_is_reported_in_one_line_without_it(self, machine: Machine) -> None:
         machine.secret = "wrong-" + "x" * 40
         machine.describe()
         code, out, err = machine.rollcall("join")
@@ -152,19 +152,19 @@ class TestOnce:
 
 class TestMistakes:
     @pytest.mark.parametrize("command", ["join", "leave", "whoami"])
-    def test_settings_that_lack_something_are_said_in_one_line(self, machine: Machine, command: str) -> None:
+    def test_settings_that_lack_something_are_reported_in_one_line(self, machine: Machine, command: str) -> None:
         machine.write({"keys": {"rollcall-stack": "local"}, "instance": INSTANCE, "addresses": []})
         code, _, err = machine.rollcall(command)
         assert code == 1
         assert err == f"rollcall {command}: the machine's tags or metadata lack rollcall-fleet log={machine.log}\n"
 
-    def test_an_instance_that_dns_could_not_name_is_said_in_one_line(self, machine: Machine) -> None:
+    def test_an_instance_that_dns_could_not_name_is_reported_in_one_line(self, machine: Machine) -> None:
         machine.write({"keys": {"rollcall-stack": "s", "rollcall-fleet": "f"}, "instance": "my host", "addresses": []})
         code, _, err = machine.rollcall("join")
         assert code == 1 and err.startswith("rollcall join: instance 'my host' does not fit") and err.count("\n") == 1
 
     @pytest.mark.parametrize("word", ["cloudflare", "gopher", "ttl=soon"])
-    def test_words_that_are_no_membership_are_said_in_one_line(self, machine: Machine, word: str) -> None:
+    def test_words_that_are_no_membership_are_reported_in_one_line(self, machine: Machine, word: str) -> None:
         code, _, err = machine.rollcall("join", "cloudflare", word)
         assert code == 1 and err.startswith("rollcall join: join") and err.count("\n") == 1
 
@@ -174,7 +174,7 @@ class TestMistakes:
         assert (code, out) == (2, "") and err.startswith("usage: rollcall")
         assert not machine.log.exists()
 
-    def test_a_log_that_cannot_be_written_is_said_and_stops_nothing(self, machine: Machine) -> None:
+    def test_a_log_that_cannot_be_written_is_reported_and_stops_nothing(self, machine: Machine) -> None:
         machine.log.mkdir()
         with machine.start("join") as process:
             _, err = process.communicate(timeout=30)
@@ -185,7 +185,7 @@ class TestMistakes:
 class TestRun:
     @pytest.mark.parametrize("ended_by", [signal.SIGTERM, signal.SIGINT])
     @pytest.mark.parametrize("system", ["running", "stopping"])
-    def test_it_joins_and_where_the_system_stops_it_leaves_at_a_signal_and_systemd_is_told(
+    def test_it_joins_and_where_the_system_stops_it_leaves_at_a_signal_and_systemd_is_reported(
         self, machine: Machine, tmp_path: Path, ended_by: signal.Signals, system: str
     ) -> None:
         machine.systemd_says(system)

@@ -250,7 +250,7 @@ class TestFile:
         with pytest.raises(FatalError, match=f"reason=unreadable-settings file={path}"):
             File(path).instance()
 
-    def test_it_is_read_anew(self, settings: Callable[..., Path]) -> None:
+    def test_it_is_read_again(self, settings: Callable[..., Path]) -> None:
         file = File(settings(keys={"rollcall-drain": "false"}))
         file.keys()
         settings(keys={"rollcall-drain": "true"})
@@ -266,7 +266,7 @@ class TestDetect:
         assert detect(tmp_path, zone.which).name == "joyent"
         assert detect(tmp_path, lambda name: None).name == "aws"
 
-    def test_a_serial_line_on_which_nobody_answers_is_not_triton(self, zone: Zone, tmp_path: Path) -> None:
+    def test_a_serial_line_on_which_nothing_answers_is_not_triton(self, zone: Zone, tmp_path: Path) -> None:
         (tmp_path / "dev").mkdir()
         (tmp_path / "dev/ttyS1").touch()
         zone.down.touch()
@@ -277,7 +277,7 @@ class TestDetect:
         found: Cloud = detect(tmp_path, lambda name: None)
         assert (found.name, found.instance()) == ("file", "m1")
 
-    def test_another_file_stands_before_the_cloud(
+    def test_another_file_is_before_the_cloud(
         self, settings: Callable[..., Path], tmp_path: Path, zone: Zone, server: Scripted, imds: Imds
     ) -> None:
         settings(keys={"a": "b"})

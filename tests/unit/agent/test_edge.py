@@ -64,7 +64,7 @@ def place(tmp_path: Path, server: Scripted, monkeypatch: pytest.MonkeyPatch) -> 
     return made
 
 
-def test_nginx_believes_what_is_published_and_is_told_once(place: Edge) -> None:
+def test_nginx_believes_what_is_published_and_is_reported_once(place: Edge) -> None:
     assert edge.refresh() is True
     assert place.config.read_text() == LINES and place.reloads == 1
     assert edge.refresh() is True

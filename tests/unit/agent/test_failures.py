@@ -296,7 +296,7 @@ class TestTargetsThatFailed:
 
 
 class TestStale:
-    def test_where_no_resolver_answers_what_was_known_is_served_and_said(
+    def test_where_no_resolver_answers_what_was_known_is_served_and_reported(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
         network, clock = Told("192.0.2.1"), Clock()

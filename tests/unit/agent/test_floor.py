@@ -182,7 +182,7 @@ class TestSite:
         assert len(site.records) <= max(min(floor, members), min(healthy, members)) + bool(faults)
         assert len({each.content for each in site.records.values()}) == len(site.records)
 
-    def test_one_that_left_and_cannot_look_again_comes_back_at_the_next_look(self) -> None:
+    def test_one_that_left_and_cannot_look_again_comes_back_at_the_next_check(self) -> None:
         """The reply of the second list is lost; meanwhile the other one has left too."""
         site = site_of(1, 2)
         registry = SiteRegistry(site)

@@ -64,7 +64,7 @@ def test_one_that_is_in_both_incarnations_stays(home: Path) -> None:
     assert watched.joins_in(60) == 2 and watched.joins_in(60) == 0
 
 
-def test_one_that_is_told_so_stays(home: Path) -> None:
+def test_one_that_is_configured_so_stays(home: Path) -> None:
     watched = Watched(home, replace(V1, srv="service"))
     watched.names[SHORT] = {HOST}
     assert watched.joins_in(60) == 1 and watched.joins_in(60) == 0

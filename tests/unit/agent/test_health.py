@@ -40,7 +40,7 @@ class TestHttp:
         check = f"http:{server.port}:/{status}"
         assert check_of(check)() == ("" if good else f"{check} status={status} said=b''")
 
-    def test_the_path_is_the_root_unless_told(self, server: Scripted) -> None:
+    def test_the_path_is_the_root_by_default(self, server: Scripted) -> None:
         assert check_of(f"http:{server.port}")() == check_of(f"http:{server.port}:")() == ""
         assert server.asked == ["GET /", "GET /"]
 
@@ -82,7 +82,7 @@ class TestCommand:
     def test_the_exit_code_says_it(self, path: str, said: str) -> None:
         assert check_of(f"command:{path}")() == said
 
-    def test_the_first_bytes_of_what_it_prints_are_told(self, tmp_path: Path) -> None:
+    def test_the_first_bytes_of_what_it_prints_are_reported(self, tmp_path: Path) -> None:
         program = tmp_path / "check"
         program.write_text(f"#!/bin/sh\necho 'no database \033[2J' >&2; echo {'x' * 200}; exit 3\n")
         program.chmod(0o755)

@@ -67,7 +67,7 @@ def targets(zone: Zone, name: str = SET) -> list[str]:
 
 
 class TestRegistrations:
-    def test_the_first_one_has_the_generation_and_costs_no_look(self, zone: Zone, file: Path) -> None:
+    def test_the_first_one_has_the_generation_and_costs_no_check(self, zone: Zone, file: Path) -> None:
         assert process(zone, labels(file)).join(ONE, A)
         assert hosts(zone) == [HOST] and all(values(zone, each) == (VALUE,) for each in NAMES)
         assert zone.calls == 3

@@ -115,7 +115,7 @@ class TestActivities:
         guest.pass_time(10 + TICK)
         assert guest.standing == {} and guest.status()["step"] == "left"
 
-    def test_a_look_at_others_that_fails_holds_back_neither_joining_nor_leaving(
+    def test_a_snapshot_of_others_that_fails_holds_back_neither_joining_nor_leaving(
         self, guest: Guest, fault: BaseException
     ) -> None:
         def look_up(_: str) -> frozenset[str]:
@@ -316,7 +316,7 @@ def test_metadata_that_hang_leave_two_thirds_of_the_time_for_everything_else(gue
     assert len(hung) * 30 <= 600 / 3 + 30 and ticks >= 180
 
 
-def test_a_fault_of_the_settings_is_told_once_not_at_each_reading(guest: Guest) -> None:
+def test_a_fault_of_the_settings_is_reported_once_not_at_each_reading(guest: Guest) -> None:
     guest.cloud.extra = {"rollcall-fleet": ""}
     guest.pass_time(120)
     assert sum("rollcall-fleet" in each for each in guest.cloud.said) == 1

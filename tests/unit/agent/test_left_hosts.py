@@ -310,7 +310,7 @@ class TestFaults:
         world.run(TICK)
         assert not world.agents[0].memberships[0].error
 
-    def test_a_value_that_somebody_put_back_keeps_the_host(self, world: World) -> None:
+    def test_a_value_that_a_user_put_back_keeps_the_host(self, world: World) -> None:
         """As a tool that restores a zone from its file."""
         before = world.zone.sets[SET, "SRV"]
         drain(world)

@@ -122,7 +122,7 @@ class TestCopied:
         assert five.registries[0].leave(FIVE[2]) is True
         assert set(five.marks()) == {address(at) for at in range(5)} - {address(2)}
 
-    def test_an_old_address_of_its_own_at_which_nobody_answers_goes(self, five: Five) -> None:
+    def test_an_old_address_of_its_own_at_which_nothing_answers_goes(self, five: Five) -> None:
         five.dead.add(address(2))
         assert five.registries[2].join(FIVE[2], "198.51.100.77") is True
         assert address(2) not in five.marks() and five.marks()["198.51.100.77"] == str(FIVE[2])
@@ -158,7 +158,7 @@ CHANGES: list[tuple[str, Callable[[Five], None]]] = [
 
 
 @pytest.mark.parametrize("change", [row[1] for row in CHANGES], ids=[row[0] for row in CHANGES])
-def test_each_part_of_the_record_comes_back_at_the_next_look(five: Five, change: Callable[[Five], None]) -> None:
+def test_each_part_of_the_record_comes_back_at_the_next_check(five: Five, change: Callable[[Five], None]) -> None:
     five.dead.add("198.51.100.99")
     before = [{key: each[key] for key in ("content", "comment", "ttl", "proxied")} for each in five.records()]
     change(five)
@@ -167,13 +167,13 @@ def test_each_part_of_the_record_comes_back_at_the_next_look(five: Five, change:
     assert sorted(map(str, after)) == sorted(map(str, before))
 
 
-def test_a_record_that_a_tool_made_anew_without_a_comment_is_ours_again(five: Five) -> None:
+def test_a_record_that_a_tool_made_again_without_a_comment_is_ours_again(five: Five) -> None:
     five.delete(0)
     five.lab.record(name="www", content=address(0), comment="", ttl=60)
     assert five.join(0) is True and five.marks() == ALL
 
 
-def test_a_record_of_somebody_else_in_its_place_is_refused_and_keeps_every_byte(five: Five) -> None:
+def test_a_record_of_another_owner_in_its_place_is_refused_and_keeps_every_byte(five: Five) -> None:
     five.delete(0)
     five.lab.record(name="www", content=address(0), comment="the old load balancer")
     before = five.records()

@@ -62,7 +62,7 @@ def whole(lab: Lab) -> list[dict[str, Any]]:
 
 
 class TestJoin:
-    def test_an_entry_stands_with_its_owner_and_settings_and_joining_again_changes_nothing(self, lab: Lab) -> None:
+    def test_a_record_is_there_with_its_owner_and_settings_and_joining_again_changes_nothing(self, lab: Lab) -> None:
         mine = registry(lab, ttl=60)
         assert mine.join(OWNER, ADDRESS) is True
         (record,) = before = whole(lab)
@@ -94,7 +94,7 @@ class TestJoin:
         assert registry(lab).join(OWNER, ADDRESS) is True
         assert standing(lab) == [("A", ADDRESS, OWNER)]
 
-    def test_both_families_stand_with_their_owner_and_one_that_changes_is_changed_alone(self, lab: Lab) -> None:
+    def test_both_families_are_with_their_owner_and_one_that_changes_is_changed_alone(self, lab: Lab) -> None:
         mine = registry(lab, ipv6=True)
         assert mine.join(OWNER, ADDRESS, "2001:db8::1") is True
         assert standing(lab) == [("A", ADDRESS, OWNER), ("AAAA", "2001:db8::1", OWNER)]
@@ -115,14 +115,14 @@ class TestJoin:
         assert set(mine.members) == {ADDRESS, "2001:db8::1"}
         assert mine.owner_at(ADDRESS) == mine.owner_at("2001:db8::1") == OWNER
 
-    def test_brothers_stand_side_by_side_and_are_counted(self, lab: Lab) -> None:
+    def test_brothers_are_side_by_side_and_are_counted(self, lab: Lab) -> None:
         mine = registry(lab)
         mine.join(OWNER, ADDRESS)
         registry(lab).join(BROTHER, OTHER_ADDRESS)
         mine.join(OWNER, ADDRESS)
         assert len(standing(lab)) == 2 and mine.size == 2
 
-    def test_the_entry_of_a_dead_machine_whose_address_is_ours_now_is_taken_over(self, lab: Lab) -> None:
+    def test_the_record_of_a_dead_machine_whose_address_is_ours_now_is_taken_over(self, lab: Lab) -> None:
         registry(lab).join(BROTHER, ADDRESS)
         registry(lab).join(OWNER, OTHER_ADDRESS)
         assert registry(lab).join(OWNER, ADDRESS) is True

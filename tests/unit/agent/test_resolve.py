@@ -103,7 +103,7 @@ class TestDiscovery:
             assert hosts(two) == [f"b{at}" for at in range(6 - count)]
             assert {each.port for each in one.order()} == {4218} and {each.port for each in two.order()} == {4219}
 
-    def test_v1_with_nobody_alive_does_not_fall_back_to_v2(self, server: Served, client: Client) -> None:
+    def test_v1_with_no_machine_alive_does_not_fall_back_to_v2(self, server: Served, client: Client) -> None:
         server.zone.drop(V1, "SRV")
         assert refused(TransientError, lambda: found(client)) == f"reason=no-live-machine service={V1}"
 
@@ -147,7 +147,7 @@ class TestDiscovery:
         assert server.asked == [f"{V1.lower()} SRV"]
 
     @pytest.mark.parametrize("name", ["x" * 64, "a" * 300])
-    def test_what_is_no_name_is_said_without_asking(self, server: Served, client: Client, name: str) -> None:
+    def test_what_is_no_name_is_reported_without_asking(self, server: Served, client: Client, name: str) -> None:
         refused(FatalError, lambda: found(client, name))
         refused(FatalError, lambda: client.discover(name, ZONE, "v1"))
         refused(FatalError, lambda: client.discover("theService", f"{name}.{ZONE}", "v1"))
@@ -219,7 +219,7 @@ class TestShards:
         clock.now += 2
         assert hosts(found(client)) == ["a1", "a2", "a4"]
 
-    def test_a_machine_in_two_shards_stands_once(self, server: Served, client: Client) -> None:
+    def test_a_machine_in_two_shards_is_once(self, server: Served, client: Client) -> None:
         server.zone.live("v1-2", "10 10 4218 a1")
         assert hosts(found(client)) == ["a1", "a2", "a3"]
 
@@ -243,7 +243,7 @@ class TestShards:
         server.zone.service("v1-1", "v1-2")
         assert hosts(found(Client(server.address), "")) == ["a1", "a2"]
 
-    def test_all_shards_empty_is_nobody_alive(self, server: Served, client: Client) -> None:
+    def test_all_shards_empty_means_that_no_machine_is_alive(self, server: Served, client: Client) -> None:
         server.zone.drop(f"v1-1.{SERVICE}", "SRV")
         server.zone.drop(f"v1-10.{SERVICE}", "SRV")
         assert refused(TransientError, lambda: found(client)) == f"reason=no-live-machine service={V1}"
@@ -387,7 +387,7 @@ class TestAddresses:
         clock.now += 0.1
         refused(TransientError, lambda: client.ask(host, "A"))
 
-    def test_an_address_of_somebody_who_was_not_asked_about_is_not_believed(self, clock: Clock) -> None:
+    def test_an_address_of_one_who_was_not_asked_about_is_not_believed(self, clock: Clock) -> None:
         reply = answered(V1, "SRV", f"{V1}. 30 IN SRV 1 1 1 a1.rc.{ZONE}.")
         reply.additional.append(rrset("www.bank.example. 30 IN A 127.0.0.6"))
         canned = Canned(reply)
@@ -505,7 +505,7 @@ class TestResolvers:
             with pytest.raises(BlockingIOError):
                 quiet.recv(512)
 
-    def test_the_next_is_asked_at_once_where_nobody_listens(self, server: Served) -> None:
+    def test_the_next_is_asked_at_once_where_nothing_listens(self, server: Served) -> None:
         with refusing(socket.SOCK_DGRAM) as port:
             began = time.monotonic()
             assert hosts(found(Client([f"127.0.0.1:{port}", server.address], timeout=30))) == ["a1", "a2", "a3"]

@@ -133,19 +133,19 @@ class TestHostTtl:
         registry(zone, long, fresh=False).join(ONE, "198.51.100.1")
         assert zone.sets == before
 
-    def test_a_set_of_somebody_else_keeps_its_own(self, zone: Zone) -> None:
+    def test_a_set_of_another_owner_keeps_its_own(self, zone: Zone) -> None:
         theirs = put(zone, HOST, "AAAA", "2001:db8::9")
         registry(zone, replace(TOLD, ttl=5), fresh=False).join(ONE, "198.51.100.1")
         assert zone.sets[HOST, "AAAA"] is theirs
 
 
 class TestJoin:
-    def test_the_first_join_needs_no_look_at_its_host(self, zone: Zone) -> None:
+    def test_the_first_join_needs_no_check_at_its_host(self, zone: Zone) -> None:
         assert registry(zone).join(ONE, "198.51.100.1")
         assert values(zone) == (VALUE,) and values(zone, HOST, "A") == ("198.51.100.1",)
         assert zone.calls == 3, "the host, the set with the hosts, the set"
 
-    def test_a_second_join_changes_nothing_and_costs_two_looks(self, zone: Zone) -> None:
+    def test_a_second_join_changes_nothing_and_costs_two_lookups(self, zone: Zone) -> None:
         registry(zone).join(ONE, "198.51.100.1")
         before, zone.calls = dict(zone.sets), 0
         assert not registry(zone, fresh=False).join(ONE, "198.51.100.1")
@@ -330,7 +330,7 @@ class TestLeave:
         zone.sets[HOST, "TXT"] = replace(text, values=tuple(sorted((*text.values, foreign))))
         assert registry(zone, fresh=False).leave(ONE) and values(zone, HOST, "TXT") == (foreign,)
 
-    def test_a_host_that_stands_in_another_set_stays(self, zone: Zone) -> None:
+    def test_a_host_that_is_in_another_set_stays(self, zone: Zone) -> None:
         second = replace(TOLD, incarnation="v2")
         for told in (TOLD, second):
             registry(zone, told, fresh=False).join(ONE, "198.51.100.1")
@@ -338,7 +338,7 @@ class TestLeave:
         assert values(zone, HOST, "A") == ("198.51.100.1",) and values(zone, SET.replace("v1", "v2")) == (VALUE,)
         assert registry(zone, second, fresh=False).leave(ONE) and zone.sets == {}
 
-    def test_a_join_after_a_leave_registers_anew(self, zone: Zone) -> None:
+    def test_a_join_after_a_leave_registers_again(self, zone: Zone) -> None:
         same = registry(zone)
         same.join(ONE, "198.51.100.1")
         same.leave(ONE)
@@ -351,7 +351,7 @@ class TestChallenge:
         assert [mine.challenge(ONE, on) for on in (True, True, False, False)] == [False, True, True, False]
         assert zone.sets == {}
 
-    def test_the_owner_of_a_target_is_told_by_its_text(self, zone: Zone) -> None:
+    def test_the_owner_of_a_target_is_reported_by_its_text(self, zone: Zone) -> None:
         registry(zone).join(ONE, "198.51.100.1")
         assert registry(zone).owner_at(HOST) == ONE and registry(zone).owner_at(OTHER) is None
 
@@ -375,6 +375,6 @@ def test_a_full_set_helps_no_others_and_still_takes_us() -> None:
     assert len(found) == 400 and VALUE in found
 
 
-def test_a_text_that_names_another_host_joins_nobody() -> None:
+def test_a_text_that_names_another_host_joins_nothing() -> None:
     text = RecordSet(HOST, "TXT", 60, (f'"{ONE}"', f'"joins {SET} {OTHER_VALUE}"'))
     assert hosts_of([text]) == {HOST: {}}

@@ -42,18 +42,18 @@ def put(zone: Zone, name: str, *given: str) -> None:
     zone.sets[name, "SRV"] = replace(before, values=tuple(sorted({*before.values, *given})))
 
 
-def test_the_setting_is_told_in_a_word() -> None:
+def test_the_setting_is_reported_in_a_word() -> None:
     assert parse_join(format_join(BOTH)) == BOTH and "srv=service" in format_join(BOTH)
 
 
 @pytest.mark.parametrize(("srv", "there"), [("", [1, 0, 0]), ("incarnation", [1, 1, 0]), ("service", [1, 1, 1])])
-def test_a_machine_is_at_the_names_that_it_is_told(zone: Zone, srv: str, there: list[int]) -> None:
+def test_a_machine_is_at_the_names_of_its_settings(zone: Zone, srv: str, there: list[int]) -> None:
     assert registry(zone, replace(TOLD, srv=srv), fresh=True).join(ONE, "198.51.100.1")
     assert [len(each) for each in values(zone)] == there
     assert zone.calls == 3, "the host, a look, and one batch for all names"
 
 
-def test_a_second_join_changes_nothing_and_costs_two_looks(zone: Zone) -> None:
+def test_a_second_join_changes_nothing_and_costs_two_lookups(zone: Zone) -> None:
     registry(zone, fresh=True).join(ONE, "198.51.100.1")
     before, zone.calls = dict(zone.sets), 0
     assert not registry(zone).join(ONE, "198.51.100.1")
@@ -82,7 +82,7 @@ def test_what_is_missing_at_one_name_alone_is_put_there(zone: Zone) -> None:
         assert values(zone) == [(VALUE,)] * 3
 
 
-def test_a_value_of_somebody_else_stays_where_it_is_and_goes_nowhere_else(zone: Zone) -> None:
+def test_a_value_of_another_owner_stays_where_it_is_and_goes_nowhere_else(zone: Zone) -> None:
     put(zone, SHORT, BY_HAND)
     put(zone, SET, f"1 {BY_HAND}")
     registry(zone).join(ONE, "198.51.100.1")
@@ -108,7 +108,7 @@ def test_a_set_with_a_routing_policy_stays(zone: Zone) -> None:
 class TestTheServicesName:
     """`_theService._tcp.unilans.net`: whose it is changes with the configuration."""
 
-    def test_a_machine_leaves_it_when_it_is_told_so(self, zone: Zone) -> None:
+    def test_a_machine_leaves_it_when_it_is_configured_so(self, zone: Zone) -> None:
         registry(zone).join(ONE, "198.51.100.1")
         registry(zone).join(TWO, "198.51.100.2")
         told = replace(BOTH, srv="incarnation")
@@ -170,7 +170,7 @@ def test_dead_values_are_dropped_at_all_names(zone: Zone) -> None:
     assert not registry(zone).drop({HOST})
 
 
-def test_who_joins_while_another_mends_a_name_is_not_lost(zone: Zone, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_joins_while_another_fixes_a_name_is_not_lost(zone: Zone, monkeypatch: pytest.MonkeyPatch) -> None:
     """The batch holds the set as it was seen, though only another name is to change."""
     registry(zone).join(ONE, "198.51.100.1")
     del zone.sets[SHORT, "SRV"]

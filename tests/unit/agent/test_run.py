@@ -165,7 +165,7 @@ class TestShuttingDown:
         monkeypatch.setattr("rollcall.agent.time.sleep", agent.events.append)
         assert run(agent) == 0 and agent.events == ["left", *delay, "hosts removed"]
 
-    def test_where_the_entry_could_not_be_removed_nothing_is_waited_for(
+    def test_where_the_record_could_not_be_removed_nothing_is_waited_for(
         self, refreshed: list[str], waited: list[float]
     ) -> None:
         agent = Scripted([None])

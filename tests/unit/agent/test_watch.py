@@ -192,7 +192,7 @@ def test_of_all_but_one_the_last_stays(tmp_path: Path) -> None:
     assert world.standing == {"b1"} and world.challenges == {}
 
 
-def test_clouds_that_are_cut_off_from_each_other_remove_nobody(tmp_path: Path) -> None:
+def test_clouds_that_are_cut_off_from_each_other_remove_no_machine(tmp_path: Path) -> None:
     names = [f"{cloud}{number}" for cloud in "ab" for number in range(4)]
     world = World(tmp_path, *names)
     world.run(20)
@@ -206,7 +206,9 @@ def test_clouds_that_are_cut_off_from_each_other_remove_nobody(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("lag", [10, 20, 40, 60])
-def test_nobody_is_removed_for_a_challenge_that_the_name_servers_do_not_have_yet(tmp_path: Path, lag: float) -> None:
+def test_no_machine_is_removed_for_a_challenge_that_the_name_servers_do_not_have_yet(
+    tmp_path: Path, lag: float
+) -> None:
     """Route53's take up to a minute."""
     world = World(tmp_path, "a1", "a2", "b1", "b2")
     world.lag = lag
@@ -277,7 +279,7 @@ def test_without_the_api_or_dns_nothing_is_removed_and_afterwards_it_is(tmp_path
     assert world.standing == {"a1", "a2"}
 
 
-def test_the_entry_of_another_stack_is_not_challenged(tmp_path: Path) -> None:
+def test_the_record_of_another_stack_is_not_challenged(tmp_path: Path) -> None:
     world = World(tmp_path, "a1", "a2")
     world.zone["b1"] = Owner("staging", "web", "0", "abcdef", "i-00000000000000077")
     world.dead.add("b1")
@@ -300,7 +302,7 @@ def both(*names: str) -> set[str]:
 
 @pytest.mark.parametrize("proxied", [False, True])
 @pytest.mark.parametrize(("victim", "left"), [("a1", both("a2") | {"b1"}), ("b1", both("a1", "a2"))])
-def test_in_a_mixed_set_a_dead_machine_s_addresses_go_and_nobody_else_s(
+def test_in_a_mixed_set_a_dead_machine_s_addresses_go_and_no_other(
     tmp_path: Path, victim: str, left: set[str], proxied: bool
 ) -> None:
     world = World(tmp_path, "a1", "a2", "b1", proxied=proxied, ipv6="a")
@@ -320,7 +322,7 @@ def test_who_has_no_ipv6_never_asks_by_it_and_nobody_asks_itself(tmp_path: Path)
     assert {key for _, key in world.reached} == both("a1", "a2") | {"b1", "b2"}
 
 
-def test_without_a_way_by_ipv6_it_is_asked_now_and_then_and_nobody_is_removed(tmp_path: Path) -> None:
+def test_without_a_way_by_ipv6_it_is_asked_now_and_then_and_no_machine_is_removed(tmp_path: Path) -> None:
     world = World(tmp_path, "a1", "a2", "a3", "b1", ipv6="a")
     world.no_way = True
     world.run(300)
@@ -339,7 +341,7 @@ def test_the_last_machine_stays_with_both_of_its_addresses(tmp_path: Path) -> No
     assert world.standing == both("a1"), "who would remove them"
 
 
-def test_an_ipv6_entry_that_is_left_alone_of_a_dead_machine_goes(tmp_path: Path) -> None:
+def test_an_ipv6_record_that_is_left_alone_of_a_dead_machine_goes(tmp_path: Path) -> None:
     world = World(tmp_path, "a1", "a2", "b1", ipv6="a")
     world.run(20)
     world.dead.add("a1")

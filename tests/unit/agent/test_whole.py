@@ -149,7 +149,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         yield World(home)
 
 
-def test_a_whole_entry_costs_no_api_call(world: World) -> None:
+def test_a_whole_record_costs_no_api_call(world: World) -> None:
     assert {kind for name, kind in world.zone.sets if name == HOST} == {"A", "AAAA", "TXT"}
     world.run(30)
     before = world.zone.calls
@@ -201,7 +201,7 @@ def test_name_servers_that_are_late_make_no_api_busy(world: World, lag: float) -
     assert world.zone.calls - before <= 12
 
 
-def test_name_servers_that_never_show_it_cost_a_look_in_five_minutes(world: World) -> None:
+def test_name_servers_that_never_show_it_cost_a_check_in_five_minutes(world: World) -> None:
     world.run(120)
     world.lag = 1e9
     world.past = [(0.0, {}), *world.past]

@@ -128,7 +128,7 @@ def test_a_store_that_is_down_at_boot_is_waited_for(machine: Machine) -> None:
     assert machine.step(after=30) == START and machine.keeper.faults == {}
 
 
-def test_one_that_may_not_be_read_is_said_as_well(machine: Machine) -> None:
+def test_one_that_may_not_be_read_is_reported_as_well(machine: Machine) -> None:
     machine.store.fault = FatalError("reason=no-metadata key=shop.DATABASE_URL")
     machine.step()
     assert machine.keeper.faults == {"shop": "reason=no-metadata key=shop.DATABASE_URL workload=shop"}

@@ -111,7 +111,7 @@ def test_a_wrong_setting_is_a_fault_that_names_its_key(wrong: Any, right: Any, s
     assert faults(right) == ()
 
 
-def test_all_faults_are_told_at_once() -> None:
+def test_every_fault_is_reported_at_once() -> None:
     assert len(faults({"accessKey": "AKIA", "assumeRole": {}, "endpoints": {}})) == 3
 
 
@@ -174,7 +174,7 @@ def test_every_credential_key_of_the_sdk_is_known_here() -> None:
     assert sdk - indifferent <= {key.removeprefix("aws:") for key in AWS_KEYS}
 
 
-def test_a_roll_call_is_told_every_key() -> None:
+def test_a_roll_call_gets_every_key() -> None:
     class Request:
         config: dict[str, str] = {key: "x" for key in AWS_KEYS}
 

@@ -70,7 +70,7 @@ NOT_THEIRS = ("Give valid ones", "Give them the action")
         (botocore.InvalidRegionError(region_name="x y"), "key: Provided region_name 'x y' doesn't match a supported format"),
     ],
 )  # fmt: skip
-def test_each_failure_is_said_as_what_it_is(error: Exception, said: str) -> None:
+def test_each_failure_is_reported_as_what_it_is(error: Exception, said: str) -> None:
     found = message_of(error, "key")
     assert said in found
     where, _, rest = found.partition(": ")
@@ -79,7 +79,7 @@ def test_each_failure_is_said_as_what_it_is(error: Exception, said: str) -> None
         assert not any(each in found for each in NOT_THEIRS)
 
 
-def test_who_is_unknown_is_told_from_who_may_not_and_from_a_wrong_clock() -> None:
+def test_who_is_unknown_is_distinguished_from_who_may_not_and_from_a_wrong_clock() -> None:
     assert is_unknown(refused("InvalidClientTokenId")) and is_unknown(refused("AuthFailure"))
     assert not is_unknown(refused("SignatureDoesNotMatch", "Signature expired: …")) and not is_unknown(
         refused("Throttling")

@@ -17,7 +17,7 @@ MACHINE = RunningMachine(owner=OWNER, addresses=("198.51.100.10",))
 RECORD = Record(name=HOST, type="A", content="198.51.100.10", ttl=60, zone="z", id="r")
 
 
-def test_the_address_of_a_running_machine_becomes_its_entry() -> None:
+def test_the_address_of_a_running_machine_becomes_its_record() -> None:
     said = verdict(RECORD, "local", [MACHINE])
     assert said is not None and said.becomes == str(OWNER) and "web-0" in said.reason
 

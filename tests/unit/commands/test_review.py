@@ -107,7 +107,7 @@ def test_each_kind_of_difference_is_shown_with_its_fleet_and_its_twin_is_not(kin
         assert ("1 difference was found" in text) == bool(lines)
 
 
-def test_what_somebody_changed_by_hand_is_told_from_what_the_program_changes() -> None:
+def test_what_a_user_changed_by_hand_is_distinguished_from_what_the_program_changes() -> None:
     group = "aws:ec2/securityGroup:SecurityGroup"
     # `y` is what the program asks for by now, so nothing of it is put back.
     ours, theirs = {"description": "a", "x": 1, "y": 1}, {"description": "a", "x": 2, "y": 2}
@@ -154,7 +154,7 @@ def test_a_machine_that_its_cloud_has_no_more_is_found_and_comes_again() -> None
         ("FROM any TO all vms ALLOW udp PORT 22", False),
     ],
 )
-def test_whatever_opens_ssh_to_everybody_stands_under_the_heading(rule: dict[str, Any] | str, opens: bool) -> None:
+def test_whatever_opens_ssh_to_everybody_is_under_the_heading(rule: dict[str, Any] | str, opens: bool) -> None:
     kind, inputs = (
         ("pulumi-python:dynamic/joyent:FirewallRule", {"rule": rule})
         if isinstance(rule, str)
@@ -181,7 +181,7 @@ def test_what_python_takes_for_the_end_of_a_line_is_none_of_the_log_s() -> None:
     assert "\x85" in line and read_log(line).steps
 
 
-def test_what_is_dangerous_stands_under_its_own_heading() -> None:
+def test_what_is_dangerous_is_under_its_own_heading() -> None:
     record = {"name": "www.example.org", "type": "CNAME", "content": "a.example.org"}
     roll = {**EMPTY, "places": [PLACE], "drain_delay": 5, "timeout": 60}
     text = comment(

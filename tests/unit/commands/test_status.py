@@ -79,7 +79,7 @@ def test_in_step_says_so_first_and_then_each_machine_with_address_and_since_when
         ([ENTRY, DnsRecord(key=PLACE, value="192.0.2.1", owner=None)], [SEEN], "web: foreign: 192.0.2.1"),
     ],
 )
-def test_what_differs_stands_first(entries: list[DnsRecord], seen: list[Instance], said: str) -> None:
+def test_what_differs_is_first(entries: list[DnsRecord], seen: list[Instance], said: str) -> None:
     found = fleet(entries, seen)
     assert not found.in_step
     lines = shown([found]).splitlines()
@@ -130,7 +130,7 @@ def test_each_fleet_says_where_it_is() -> None:
     assert "web (joyent)" in shown([replace(found, cloud="joyent", region="")])
 
 
-def test_the_stack_is_the_selected_one_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_stack_is_the_selected_one_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, ...]] = []
 
     def pulumi(*words: str) -> str:
@@ -166,7 +166,7 @@ def test_a_secret_of_the_config_is_used_where_it_can_be_read_and_missed_where_no
         cloudflare_token(config.get)
 
 
-def test_nothing_deployed_is_said_so() -> None:
+def test_nothing_deployed_is_reported() -> None:
     assert shown([]) == "Nothing is deployed: the stack's state has no fleet."
 
 

@@ -63,7 +63,7 @@ def test_each_place_has_one_keeper_and_each_cloud_a_first(
     assert (list(realm.elsewhere), realm.first) == (others, first)
 
 
-def test_a_stack_in_one_place_is_told_nothing_new() -> None:
+def test_a_stack_in_one_place_gets_no_new_setting() -> None:
     told = props("web", {"web": WEST, "here": HERE})
     assert "elsewhere" not in told and Locations.of(told).others == ()
 

@@ -108,7 +108,7 @@ def test_a_value_is_read_as_the_engine_reads_it(tmp_path: Path, written: str, te
     assert (json.loads(found) == json.loads(text)) if text[:1] in "[{" and text else found == text
 
 
-def test_the_projects_defaults_stand_behind_the_stack(tmp_path: Path) -> None:
+def test_the_projects_defaults_yield_to_the_stack(tmp_path: Path) -> None:
     (tmp_path / "Pulumi.yaml").write_text(
         "name: rollcall\nconfig:\n  rollcall:drainDelay: { type: integer, default: 86400 }\n  aws:region: { value: eu-west-1 }\n"
         "  rollcall:safeDeletes: { type: boolean }\n"

@@ -38,7 +38,7 @@ def test_off_its_inputs_are_those_of_before_and_on_they_say_so(place: Place | Se
     assert (place.machine_settings.ipv6, on.machine_settings.ipv6) == (False, True)
 
 
-def test_with_ipv6_a_member_must_stand_by_both_families_and_its_value_once() -> None:
+def test_with_ipv6_a_member_must_be_by_both_families_and_its_value_once() -> None:
     assert [str(each.key) for each in SITE.record_sets] == ["www.scalability.expert A"]
     assert [str(each.key) for each in replace(SITE, ipv6=True).record_sets] == [
         "www.scalability.expert A",

@@ -54,7 +54,7 @@ def test_a_challenge_goes_with_the_machine_and_a_users_text_beside_it_stays(stor
     assert [each.values for each in store.at(challenge.name)] == [('"of a user"',)]
 
 
-def test_a_machine_that_nobody_challenged_needs_no_further_look(store: Route53Store) -> None:
+def test_a_machine_that_was_not_challenged_needs_no_further_check(store: Route53Store) -> None:
     registered(store)
     records = ServiceRecords(place(), store)
     records.dns_records()

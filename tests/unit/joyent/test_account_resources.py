@@ -180,7 +180,7 @@ def test_a_comment_is_no_part_of_a_key(cloud: FakeCloud) -> None:
     assert thing.diff({"key_name": "a", "key": public_key(1) + " me@home"}).changes is False
 
 
-def test_a_vlan_of_somebody_else_is_left_alone(cloud: FakeCloud) -> None:
+def test_a_vlan_of_another_owner_is_left_alone(cloud: FakeCloud) -> None:
     Thing(cloud, VlanProvider).create({"vlan_id": 1, "vlan_name": "theirs"})
     with pytest.raises(FatalError, match="taken by 'theirs'"):
         Thing(cloud, VlanProvider).create({"vlan_id": 1, "vlan_name": "mine"})
@@ -193,7 +193,7 @@ def test_a_network_is_deleted_when_the_last_nic_has_left_it(cloud: FakeCloud) ->
     assert not cloud.things.store("fabrics", "default", "vlans", "100", "networks")
 
 
-def test_a_network_in_use_is_waited_for_within_its_bound_and_the_refusal_is_told(cloud: FakeCloud) -> None:
+def test_a_network_in_use_is_waited_for_within_its_bound_and_the_refusal_is_reported(cloud: FakeCloud) -> None:
     thing = Thing(cloud, FabricNetworkProvider).create(NETWORK)
     cloud.things.networks_in_use = 10_000
     with pytest.raises(WaitTimeoutError, match="network has NICs"):
@@ -221,7 +221,7 @@ def test_a_failed_snapshot_keeps_its_id_and_is_replaced(cloud: FakeCloud) -> Non
     assert thing.diff(SNAPSHOT).replaces == ["wanted"]
 
 
-def test_a_snapshot_that_is_there_is_adopted_only_if_told(cloud: FakeCloud) -> None:
+def test_a_snapshot_that_is_there_is_adopted_only_if_configured(cloud: FakeCloud) -> None:
     Thing(cloud, SnapshotProvider).create(SNAPSHOT)
     with pytest.raises(FatalError, match="Set adopt=True"):
         Thing(cloud, SnapshotProvider).create(SNAPSHOT)
@@ -244,7 +244,7 @@ def test_a_failed_image_keeps_its_id_and_is_replaced(cloud: FakeCloud) -> None:
     assert thing.diff(IMAGE).replaces == ["wanted"]
 
 
-def test_somebody_elses_tags_on_an_image_survive(cloud: FakeCloud) -> None:
+def test_another_owners_tags_on_an_image_survive(cloud: FakeCloud) -> None:
     thing = Thing(cloud, ImageProvider).create(IMAGE)
     stored = cloud.things.store("images")[thing.id]
     stored["tags"]["theirs"] = "kept"

@@ -95,7 +95,7 @@ def test_the_catalogue_is_asked_for_once(cloud: FakeCloud, catalogue: Catalogue)
     assert sorted(cloud.calls) == ["GET /images", "GET /networks", "GET /packages"]
 
 
-def test_what_a_machine_that_stands_was_made_of_may_be_offered_no_more(cloud: FakeCloud) -> None:
+def test_what_an_existing_machine_was_made_of_may_be_offered_no_more(cloud: FakeCloud) -> None:
     """Else nothing of the stack could be changed, not even its number of machines, before all of them were replaced."""
     provider = MachineProvider()
     provider.fixed_session = cloud.session()
@@ -185,7 +185,7 @@ def test_a_name_is_shorter_where_it_is_a_name_in_dns(cloud: FakeCloud, catalogue
     assert faults({**DECLARED, "machine_name": "x" * 63}, catalogue) == []
 
 
-def test_all_faults_are_told_at_once(catalogue: Catalogue) -> None:
+def test_every_fault_is_reported_at_once(catalogue: Catalogue) -> None:
     wrong = {"machine_name": "-", "image": "x", "package": "y", "networks": ["z"], "power": "off"}
     assert {name for name, _ in faults({**DECLARED, **wrong}, catalogue)} == set(wrong)
 

@@ -112,7 +112,7 @@ def test_a_creation_is_repeated_only_if_it_was_not_carried_out(answer: Answer, a
     assert len(answers.asked) == asked
 
 
-def test_every_attempt_is_signed_anew() -> None:
+def test_every_attempt_is_signed_again() -> None:
     answers = Answers((429, {}, {}), OK)
     api(answers).list_networks()
     assert all(request.headers["Authorization"].startswith("Signature ") for request in answers.asked)
@@ -240,7 +240,7 @@ def test_what_passes_is_no_fault_of_the_key_or_the_account(status: int, said: st
         api(Answers((status, {"code": "Said", "message": "so"}, {})), attempts=2).get_account()
 
 
-def test_a_skewed_clock_is_told_by_how_much() -> None:
+def test_a_skewed_clock_is_reported_by_how_much() -> None:
     headers = {"Date": formatdate(time.time() - 1000, usegmt=True)}
     body = {"code": "InvalidHeader", "message": "clock skew of 1000s was greater than 300s"}
     with pytest.raises(AuthenticationError, match=r"Set this machine's clock \(it is \d+ s ahead\)"):
@@ -260,7 +260,7 @@ def test_an_unreachable_url_is_one_message(failure: Exception, said: str) -> Non
         api(Answers(failure), attempts=2).get_account()
 
 
-def test_something_that_is_no_cloudapi_is_told() -> None:
+def test_something_that_is_no_cloudapi_is_reported() -> None:
     with pytest.raises(FatalError, match=r"not JSON. Set TRITON_URL"):
         api(Answers((200, b"<html>", {}))).get_account()
 
@@ -344,7 +344,7 @@ def test_waiting_ends_with_what_was_found() -> None:
     assert clock.slept == [1.0, 1.5]
 
 
-def test_waiting_ends_at_its_bound_after_a_last_look() -> None:
+def test_waiting_ends_at_its_bound_after_a_last_check() -> None:
     clock = Clock()
     probe: Callable[[], None] = lambda: None  # noqa: E731
     with pytest.raises(WaitTimeoutError, match="the thing: not within 10 s"):

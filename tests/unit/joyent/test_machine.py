@@ -166,7 +166,7 @@ class TestInterruption:
         with pytest.raises(LostReplyError):
             engine.create()
 
-    def test_a_name_held_by_somebody_else_is_never_taken(self, engine: Engine) -> None:
+    def test_a_name_held_by_another_owner_is_never_taken(self, engine: Engine) -> None:
         foreign = Engine(engine.cloud).create(mark="other/prod/web-0")
         with pytest.raises(FatalError, match=f"{foreign.id}.*other/prod/web-0.*adopt="):
             engine.create()
@@ -205,7 +205,7 @@ class TestAdopting:
         assert not engine.diff(adopt=other.id).replaces
         assert engine.machine["tags"][MARK_TAG] == MARK
 
-    def test_in_place_differences_are_mended_at_adoption(self, engine: Engine) -> None:
+    def test_in_place_differences_are_fixed_at_adoption(self, engine: Engine) -> None:
         other = Engine(engine.cloud).create(mark="", package="g1.small", tags={"foreign": "kept"})
         settle(engine.cloud)
         engine.create(adopt=other.id)
@@ -264,7 +264,7 @@ class TestRefreshing:
         engine.create().refresh()
         assert engine.diff().changes is False
 
-    def test_three_hundred_machines_cost_one_list_and_one_look_at_the_networks(self, engine: Engine) -> None:
+    def test_three_hundred_machines_cost_one_list_and_one_read_of_the_networks(self, engine: Engine) -> None:
         states = [
             (made.id, made.state)
             for made in (Engine(engine.cloud).create(machine_name=f"m{n}", mark=str(n)) for n in range(300))
@@ -323,7 +323,7 @@ class TestRefreshing:
             ("metadata", "cloudflare", "secret_metadata"), ("metadata", "user-script", "userdata"),
         ],
     )  # fmt: skip
-    def test_what_was_removed_or_overwritten_by_hand_shows_and_is_mended(
+    def test_what_was_removed_or_overwritten_by_hand_shows_and_is_fixed(
         self, engine: Engine, kind: str, key: str, shown: str
     ) -> None:
         engine.create()
@@ -385,7 +385,7 @@ class TestRefreshing:
         assert engine.state["foreign_metadata"] == ["guest"]
         assert "role" not in engine.machine["tags"]
 
-    def test_a_machine_that_nobody_touched_is_refreshed_without_a_difference(self, engine: Engine) -> None:
+    def test_a_machine_that_was_not_touched_is_refreshed_without_a_difference(self, engine: Engine) -> None:
         engine.create()
         settle(engine.cloud)
         before = dict(engine.state)
@@ -515,7 +515,7 @@ class TestDeleting:
         engine.provider.delete(engine.id, engine.state)
         assert f"DELETE /machines/{engine.id}" not in engine.cloud.calls
 
-    def test_a_protected_machine_is_kept_and_the_mend_is_named(self, engine: Engine) -> None:
+    def test_a_protected_machine_is_kept_and_the_fix_is_named(self, engine: Engine) -> None:
         engine.create(deletion_protection=True)
         settle(engine.cloud)
         with pytest.raises(FatalError, match="Set deletion_protection to False"):

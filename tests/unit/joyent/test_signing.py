@@ -209,7 +209,7 @@ def test_a_key_file_and_material_are_read(tmp_path: Path) -> None:
         ({"key_file": "/nowhere/key"}, "/nowhere/key: cannot be read .No such file.*TRITON_KEY_FILE"),
     ],
 )
-def test_a_missing_key_names_the_mend(tmp_path: Path, given: dict[str, str], said: str) -> None:
+def test_a_missing_key_names_the_fix(tmp_path: Path, given: dict[str, str], said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
         find(tmp_path, None, **given)
 

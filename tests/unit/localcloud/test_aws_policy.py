@@ -59,7 +59,7 @@ def test_actions_and_resources_with_wildcards(
     assert decide(statement(**parts), action=action, resource=resource) is decision
 
 
-def test_an_explicit_deny_wins_over_any_allow_wherever_it_stands() -> None:
+def test_an_explicit_deny_wins_over_any_allow_wherever_it_stays() -> None:
     allow, deny = statement(Action="*", Resource="*"), statement("Deny")
     assert decide(allow, deny) is DENIED
     assert decide(deny, allow) is DENIED

@@ -142,11 +142,11 @@ class TestBatches:
         )
         assert apply(ZONE, zone(), [Change("UPSERT", A)]) == {A.key: A}
 
-    def test_all_that_is_wrong_is_said_at_once(self) -> None:
+    def test_all_that_is_wrong_is_reported_at_once(self) -> None:
         said = messages(zone(), Change("DELETE", A), Change("DELETE", SRV))
         assert "type='A'] but it was not found, Tried" in said and "type='SRV'] but it was not found" in said
 
-    def test_a_cname_stands_alone(self) -> None:
+    def test_a_cname_is_alone(self) -> None:
         assert "conflicts with other records" in messages(zone(A), Change("CREATE", CNAME))
         assert "conflicting RRSet of type  CNAME" in messages(zone(CNAME), Change("CREATE", A))
         assert apply(ZONE, zone(A), [Change("DELETE", A), Change("CREATE", CNAME)])[CNAME.key] == CNAME
@@ -162,7 +162,7 @@ class TestBatches:
             own = zone()[ZONE, kind, ""]
             assert said in messages(zone(), Change("DELETE", own))
 
-    def test_a_set_is_named_twice_only_to_be_made_anew(self) -> None:
+    def test_a_set_is_named_twice_only_to_be_made_again(self) -> None:
         for actions in (("UPSERT", "UPSERT"), ("CREATE", "DELETE"), ("CREATE", "CREATE")):
             said = messages(zone(), *(Change(action, A) for action in actions))
             assert said.startswith("The request contains an invalid set of changes for a resource record set 'A www.")

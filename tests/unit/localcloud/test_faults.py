@@ -104,7 +104,7 @@ class TestGrammar:
             ("ec2:/( drop", "'/(' is not a regular expression"),
         ],
     )
-    def test_what_is_no_fault_is_refused_with_the_mend(self, spec: str, said: str) -> None:
+    def test_what_is_no_fault_is_refused_with_the_fix(self, spec: str, said: str) -> None:
         faults = Faults()
         with pytest.raises(FaultError) as refusal:
             faults.add(spec)
@@ -136,7 +136,7 @@ class TestOverHttp:
         assert backend.status() == 429
         assert backend.acted == []
 
-    def test_throttle_is_said_in_the_services_own_way(self) -> None:
+    def test_throttle_is_reported_in_the_services_own_way(self) -> None:
         def slow_down(environ: Any, start_response: Any) -> Iterable[bytes]:
             start_response("400 ThrottlingException", [("Content-Length", "3"), ("Retry-After", "7")])
             return [b"no!"]

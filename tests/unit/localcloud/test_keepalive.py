@@ -136,7 +136,7 @@ def test_a_reply_without_a_body_has_none(
     assert stays_open(client)
 
 
-def test_the_apps_own_server_header_stands_alone_and_its_connection_header_is_not_its_business(
+def test_the_apps_own_server_header_is_alone_and_its_connection_header_is_not_its_business(
     client: http.client.HTTPConnection,
 ) -> None:
     client.request("GET", "/ignore")

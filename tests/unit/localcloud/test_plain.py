@@ -128,7 +128,7 @@ def test_a_configuration_that_cannot_be_read_is_named(shell: Shell) -> None:
     assert (done.returncode, done.stdout) == (1, "") and done.stderr.startswith("rollcall: Pulumi.mine.yaml: ")
 
 
-def test_before_anything_is_deployed_the_way_to_it_is_said(tmp_path: Path) -> None:
+def test_before_anything_is_deployed_the_way_to_it_is_reported(tmp_path: Path) -> None:
     bare = Shell(tmp_path)
     for gone in (False, True):
         if gone:

@@ -110,7 +110,7 @@ class TestSteps:
         code = "import sys; print('building', file=sys.stderr, flush=True); print('/engine/bin')"
         assert prepare.run(a_step(), [sys.executable, "-c", code], fix="") == "/engine/bin"
 
-    def test_what_apt_prints_is_in_the_log_and_what_it_installs_is_said_at_once(
+    def test_what_apt_prints_is_in_the_log_and_what_it_installs_is_reported_at_once(
         self, logs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         apt = tmp_path / "apt-get"
@@ -181,7 +181,7 @@ class TestSteps:
         assert failed.startswith("rollcall: packages: sh -c") and f"{logs}/prepare-packages.log" in rest.pop(0)
         assert rest == ["    dull", "    why"]
 
-    def test_a_step_that_is_interrupted_is_said_so_with_exit_code_130(
+    def test_a_step_that_is_interrupted_is_reported_with_exit_code_130(
         self, logs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         def interrupted(_: Step) -> str:
@@ -462,7 +462,7 @@ class TestCommandLine:
         assert sandbox.main(given[2:]) == 0
         assert called == [("--region", "eu-west-1", "--", *find.split())]
 
-    def test_options_may_stand_behind_the_words(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_options_may_be_behind_the_words(self, monkeypatch: pytest.MonkeyPatch) -> None:
         called = asked_for(monkeypatch)
         assert sandbox.main(["catalogue", "aws", "--json", "--stack", "local", "size"]) == 0
         assert called == [("--json", "--", "aws", "size")]

@@ -41,7 +41,7 @@ def test_a_request_has_the_endpoint_of_its_method_and_path(
 @pytest.mark.parametrize(
     ("method", "path", "allowed"), [("PUT", "/my", ["GET", "POST"]), ("GET", "/my/tags/x", ["DELETE"])]
 )
-def test_another_method_is_told_from_an_unknown_path(method: str, path: str, allowed: list[str]) -> None:
+def test_another_method_is_distinguished_from_an_unknown_path(method: str, path: str, allowed: list[str]) -> None:
     with pytest.raises(WrongMethodError) as wrong:
         ROUTER.match(method, path)
     assert wrong.value.allowed == allowed

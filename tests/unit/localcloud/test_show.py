@@ -55,7 +55,7 @@ class TestFleet:
             "other",
         ]
 
-    def test_where_all_are_the_stacks_nothing_else_is_said(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_where_all_are_the_stacks_nothing_else_is_reported(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert len(self.shown(capsys, machine("a", "local"))) == 2
 
     @pytest.mark.parametrize("state", ["terminated", "deleted"])

@@ -162,7 +162,7 @@ def test_a_bridge_has_the_gateway_first_and_only_ec2s_has_the_metadata_address()
     assert hardware_address("198.51.100.10") == "02:00:c6:33:64:0a"
 
 
-def test_the_hierarchies_of_a_hybrid_host_are_told_apart() -> None:
+def test_the_hierarchies_of_a_hybrid_host_are_distinguished() -> None:
     assert _mounts(HYBRID) == {
         "cpu": Path("/sys/fs/cgroup/cpu,cpuacct"),
         "name=systemd": Path("/sys/fs/cgroup/systemd"),

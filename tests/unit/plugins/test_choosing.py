@@ -90,7 +90,7 @@ def test_a_link_of_an_earlier_version_is_replaced_and_not_followed(tmp_path: Pat
     assert program.read_text() == "the vendor's command" and kinds(home)[folder_of("command")] == "stand-in"
 
 
-def test_all_that_cannot_be_had_are_named_with_the_mend(tmp_path: Path) -> None:
+def test_all_that_cannot_be_had_are_named_with_the_fix(tmp_path: Path) -> None:
     with pytest.raises(PluginsError) as lacking:
         both(tmp_path / "home", tmp_path / "users", "real", "command")
     said = str(lacking.value)

@@ -140,7 +140,7 @@ def made(host: Host) -> Resource:
 
 
 class TestChecking:
-    def test_every_fault_is_told_with_its_property(self, host: Host) -> None:
+    def test_every_fault_is_reported_with_its_property(self, host: Host) -> None:
         found = host.faults(THING, {"colour": "x", "color": "green"})
         assert set(found) == {"colour", "color", "size"}
         assert all(THING in why for why in found.values())

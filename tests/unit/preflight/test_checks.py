@@ -46,7 +46,7 @@ def test_naming_the_stacks_own_place_says_the_same_as_naming_none(
     assert settings(cloud, region).at_home({}).fleets[0].region == region
 
 
-def test_fleets_are_told_apart_by_where_they_are() -> None:
+def test_fleets_are_distinguished_by_where_they_are() -> None:
     fleet = {"size": "t3.micro", "image": "debian-12", "joins": ["site"]}
     fleets = {
         "a": {"cloud": "aws", **fleet},

@@ -63,7 +63,7 @@ def test_machines_that_the_state_drains_over_ssh_are_known_by_their_commands() -
     assert existing_resources.drained_by_ssh(["ssh-0", "ssh-1", "web-0"], state).by_ssh == {"ssh-0"}
 
 
-def test_settings_that_a_site_leaves_behind_when_it_is_proxied_no_more_are_said() -> None:
+def test_settings_that_a_site_leaves_behind_when_it_is_proxied_no_more_are_reported() -> None:
     state = held(site_ssl={"value": "strict"})
     (note,) = existing_resources.settings_left(SITE, state).notes
     assert "always_use_https off" in note and "apex: false" in note
@@ -138,7 +138,7 @@ class TestApex:
             ),
         ],
     )
-    def test_what_is_not_ours_is_refused_with_the_mend(self, other: Record, said: str) -> None:
+    def test_what_is_not_ours_is_refused_with_the_fix(self, other: Record, said: str) -> None:
         found = existing_resources.apex(SITE, "local", [other], EMPTY)
         assert not found.taken and len(found.faults) == 1
         assert said in found.faults[0] and "apex: false" in found.faults[0]
@@ -174,7 +174,7 @@ class TestDirectory:
         }
         assert not found.faults
 
-    def test_where_nothing_stands_nothing_is_said(self) -> None:
+    def test_where_nothing_exists_nothing_is_reported(self) -> None:
         assert existing_resources.directory(DIRECTORY, "Z1", lambda _: {}, EMPTY) == existing_resources.ExistingReport()
 
     @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ class TestDirectory:
             {"ResourceRecords": [], "AliasTarget": {"DNSName": "elsewhere.example."}},
         ],
     )
-    def test_a_byte_that_differs_is_somebody_elses(self, changed: Mapping[str, Any]) -> None:
+    def test_a_byte_that_differs_is_another_owners(self, changed: Mapping[str, Any]) -> None:
         found = existing_resources.directory(DIRECTORY, "Z1", self.sets(**changed), EMPTY)
         (fault,) = found.faults
         assert "_theservice._tcp.unilans.net PTR is there already" in fault and "docs/adopting.md" in fault

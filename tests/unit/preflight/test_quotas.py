@@ -64,7 +64,7 @@ def test_a_quota_that_was_lowered_below_what_runs_is_no_fault_of_who_makes_nothi
     assert over(lowered, [(Births(fleet="web", made=1, replaced=0, there=3), 2.0)], again=[]).faults
 
 
-def test_what_a_replacement_of_everything_would_take_is_said_and_no_fault() -> None:
+def test_what_a_replacement_of_everything_would_take_is_reported_and_no_fault() -> None:
     nothing = Births(fleet="web", made=0, replaced=0, there=3)
     assert over(QUOTA, [(nothing, 2.0)], again=[(WEB, 2.0)]) == Found()
     (warning,) = over(replace(QUOTA, value=11), [(nothing, 2.0)], again=[(WEB, 2.0)]).warnings

@@ -47,7 +47,7 @@ def told(cloud: FakeCloud, settings: FleetSettings) -> Found:
 
 
 @pytest.mark.parametrize("by", ["id", "name"])
-def test_what_is_changed_is_told(cloud: FakeCloud, by: str) -> None:
+def test_what_is_changed_is_reported(cloud: FakeCloud, by: str) -> None:
     id_ = there(cloud, package="g1.small")
     found = told(cloud, fleet(m0=id_ if by == "id" else "old"))
     (note,) = found.notes

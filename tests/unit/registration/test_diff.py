@@ -336,7 +336,7 @@ def test_a_machine_that_has_no_ipv6_address_is_said_to_have_none() -> None:
     assert text == f"web-0 ({ONE.instance}) is not at {PLACE6}"
 
 
-def test_a_stale_entry_is_told_beside_what_the_machine_has_of_its_family() -> None:
+def test_a_stale_record_is_reported_beside_what_the_machine_has_of_its_family() -> None:
     drift = find_drift(BOTH, [ENTRY, replace(ENTRY6, value="2001:db8:1::99")], [SEEN6], {PLACE6: None})
     (text,) = lines(drift, Kind.STALE)
     assert text.endswith("with 2001:db8:1::99, it has 2001:db8:1::10")

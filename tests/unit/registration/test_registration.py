@@ -223,7 +223,7 @@ def by_hand(instance: str = "i-0000000000000beef") -> DnsRecord:
     )
 
 
-def test_an_entry_of_a_machine_made_by_hand_stays_until_its_successor_answers_and_caches_forget_it(
+def test_a_record_of_a_machine_made_by_hand_stays_until_its_successor_answers_and_caches_forget_it(
     world: World,
 ) -> None:
     members = [world.machine(0, registered=False)]
@@ -243,7 +243,7 @@ def test_an_entry_of_a_machine_made_by_hand_stays_until_its_successor_answers_an
     assert 60.0 in world.slept, "a TTL for caches, though the roll call's own time-out is no longer"
 
 
-def test_an_entry_of_a_machine_made_by_hand_stays_if_its_successor_never_answers(world: World) -> None:
+def test_a_record_of_a_machine_made_by_hand_stays_if_its_successor_never_answers(world: World) -> None:
     members = [world.machine(0, running=False, registered=False)]
     world.entries_.append(by_hand())
     with pytest.raises(RollCallError):
@@ -317,7 +317,7 @@ def test_read_shows_drift_in_its_inputs_and_preview_sees_a_difference(world: Wor
     assert RollCallProvider().diff("", drifted.inputs, state).changes
 
 
-def test_a_leaver_is_drained_and_lingers_one_ttl_after_its_entry_is_gone(world: World) -> None:
+def test_a_leaver_is_drained_and_lingers_one_ttl_after_its_record_is_gone(world: World) -> None:
     members = [world.machine(0), world.machine(1)]
     RollCallProvider().update("", props(members), props(members[:1]))
     assert world.seen_[members[1]["instance"]].drained and not world.seen_[members[0]["instance"]].drained
@@ -350,7 +350,7 @@ def test_what_is_not_ours_holds_up_no_fleet_that_leaves_whole(world: World, owne
     assert world.now <= 2 * draining.POLL_S
 
 
-def test_in_destroy_a_fleet_waits_no_longer_than_the_others_stand(world: World) -> None:
+def test_in_destroy_a_fleet_waits_no_longer_than_the_others_exist(world: World) -> None:
     members = [world.machine(0)]
     other = Owner("local", "elsewhere", "0", "cccccc", "i-0000000000000eeee")
     world.entries_.append(DnsRecord(key=PLACE, value="203.0.113.9", owner=other, id="z/other"))
@@ -389,7 +389,7 @@ def test_a_leaver_lingers_from_when_no_name_server_answers_with_it(world: World)
     assert any("name servers to forget web-1" in line for line in world.said)
 
 
-def test_the_entry_of_a_leaver_that_does_not_run_is_removed_for_it(world: World) -> None:
+def test_the_record_of_a_leaver_that_does_not_run_is_removed_for_it(world: World) -> None:
     members = [world.machine(0), world.machine(1, running=False)]
     RollCallProvider().update("", props(members), props(members[:1]))
     assert [entry.value for entry in world.removed] == ["198.51.100.11"]
@@ -411,7 +411,7 @@ def test_one_leaver_that_hangs_takes_no_time_from_the_caches_of_the_others(world
 
 
 @pytest.mark.parametrize("undrain_fails", [False, True])
-def test_leavers_come_back_when_a_cloud_fails_meanwhile_and_that_failure_is_told(
+def test_leavers_come_back_when_a_cloud_fails_meanwhile_and_that_failure_is_reported(
     world: World, monkeypatch: pytest.MonkeyPatch, undrain_fails: bool
 ) -> None:
     members = [world.machine(0), world.machine(1)]
@@ -640,7 +640,7 @@ class TestJoinsNoMore:
         assert self.at_old(world) == [entry]
 
 
-def test_nobody_leaves_before_the_successor_answers(world: World) -> None:
+def test_no_machine_leaves_before_the_successor_answers(world: World) -> None:
     old = world.machine(0)
     new = world.machine(1, generation="bbbbbb", running=False, registered=False)
     with pytest.raises(RollCallError):
@@ -649,7 +649,7 @@ def test_nobody_leaves_before_the_successor_answers(world: World) -> None:
     assert len(world.dns_records()) == 1
 
 
-def test_a_left_over_entry_without_a_machine_is_removed_and_a_foreign_one_kept(world: World) -> None:
+def test_a_left_over_record_without_a_machine_is_removed_and_a_foreign_one_kept(world: World) -> None:
     members = [world.machine(0)]
     ghost = DnsRecord(
         key=PLACE,
@@ -666,7 +666,7 @@ def test_a_left_over_entry_without_a_machine_is_removed_and_a_foreign_one_kept(w
     ]
 
 
-def test_an_acknowledged_foreign_entry_is_no_drift_and_a_new_one_is(world: World) -> None:
+def test_an_acknowledged_foreign_record_is_no_drift_and_a_new_one_is(world: World) -> None:
     members = [world.machine(0)]
     world.entries_.append(DnsRecord(key=PLACE, value="192.0.2.1", owner=None, id="z/f"))
     state = RollCallProvider().create(props(members)).outs
@@ -787,7 +787,7 @@ class TestTwins:
         assert world.ended == world.drained == []
 
 
-def test_a_twin_of_a_member_is_ended_at_once_since_it_stands_in_its_way(world: World) -> None:
+def test_a_twin_of_a_member_is_ended_at_once_since_it_is_in_its_way(world: World) -> None:
     members = [world.machine(0, generation="aaaaaa", registered=False)]
     twin = world.machine(1, generation="aaaaaa", registered=False)
     RollCallProvider().create(props(members))
@@ -812,7 +812,7 @@ def test_many_orphans_are_ended_only_without_the_safety_limit(world: World, safe
     assert world.ended == (orphans if ends else [])
 
 
-def test_many_left_over_entries_are_removed_only_without_the_safety_limit(world: World) -> None:
+def test_many_left_over_records_are_removed_only_without_the_safety_limit(world: World) -> None:
     members = [world.machine(each) for each in range(8)]
     for each in range(8, 13):
         world.machine(each)
@@ -857,7 +857,7 @@ def test_what_a_given_up_fleet_left_is_removed_by_the_next_up(world: World) -> N
     assert [entry.id for entry in world.removed] == ["z/old"]
 
 
-def test_an_entry_of_another_clouds_machine_is_not_judged_by_this_one(world: World) -> None:
+def test_a_record_of_another_clouds_machine_is_not_judged_by_this_one(world: World) -> None:
     """Whether it runs cannot be seen from here; the fleet on its cloud decides."""
     members = [world.machine(0)]
     other = Owner("local", "old", "0", "eeeeee", "00000000-0000-4000-8000-000000000001")
@@ -912,7 +912,7 @@ def test_a_deregistration_waits_for_its_machine_and_removes_its_generation_only(
     assert world.unchallenged == []
 
 
-def test_deregistrations_that_come_together_look_once(world: World) -> None:
+def test_deregistrations_that_come_together_read_once(world: World) -> None:
     for index, generation in enumerate(("aaaaaa", "bbbbbb", "cccccc")):
         world.machine(index, generation=generation, running=False, registered=False)
     for index, generation in enumerate(("aaaaaa", "bbbbbb", "cccccc")):
@@ -920,7 +920,7 @@ def test_deregistrations_that_come_together_look_once(world: World) -> None:
     assert world.looks == 1 and not world.removed and not world.unchallenged
 
 
-def test_what_another_look_shows_of_a_machine_that_ran_then_does_not_count(world: World) -> None:
+def test_what_another_snapshot_shows_of_a_machine_that_ran_then_does_not_count(world: World) -> None:
     world.machine(0, generation="aaaaaa", running=False, registered=False)
     late = world.machine(1, generation="bbbbbb", registered=False)
     DeregistrationProvider().delete("", ASKED)
@@ -939,7 +939,7 @@ def test_what_a_deregistration_removed_is_not_seen_again(world: World) -> None:
     assert world.looks == 4 and len(world.removed) == 2 and not world.entries_
 
 
-def test_what_somebody_else_removed_meanwhile_is_not_removed_again(
+def test_what_another_owner_removed_meanwhile_is_not_removed_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.machine(0, generation="aaaaaa", running=False)
@@ -949,7 +949,7 @@ def test_what_somebody_else_removed_meanwhile_is_not_removed_again(
     assert world.removed == []
 
 
-def test_a_look_serves_for_seconds_only(world: World) -> None:
+def test_a_snapshot_serves_for_seconds_only(world: World) -> None:
     world.machine(0, generation="aaaaaa", running=False, registered=False)
     DeregistrationProvider().delete("", ASKED)
     world.now += providers.SNAPSHOT_AGE_S + 0.1
@@ -964,7 +964,7 @@ def test_a_challenge_goes_though_nothing_else_is_left(world: World) -> None:
     assert world.unchallenged == ["aaaaaa"]
 
 
-def test_refreshes_of_fleets_at_the_same_places_look_once(world: World) -> None:
+def test_refreshes_of_fleets_at_the_same_places_read_once(world: World) -> None:
     members = [world.machine(0), world.machine(1)]
     for fleet in ("web", "api", "old"):
         RollCallProvider().read("", {**props(members), "fleet": fleet, "fleets": ["web", "api", "old"]})
@@ -1031,7 +1031,7 @@ class TestSeveralPlaces:
         world.entries_.append(entry)
         return entry
 
-    def test_a_left_over_entry_of_a_machine_that_runs_in_another_region_stays(
+    def test_a_left_over_record_of_a_machine_that_runs_in_another_region_stays(
         self, world: World, leftover: DnsRecord
     ) -> None:
         world.elsewhere.add(leftover.owner.instance)  # type: ignore[union-attr]
@@ -1142,7 +1142,7 @@ class TestAStackThatWasRenamed:
     def test_a_fleet_without_machines_is_renamed_too(self) -> None:
         assert RollCallProvider().diff("", props([]), props([], stack="live")).changes is True
 
-    def test_another_fleets_entries_of_the_former_name_are_not_foreign_until_it_has_left(self, world: World) -> None:
+    def test_another_fleets_records_of_the_former_name_are_not_foreign_until_it_has_left(self, world: World) -> None:
         owner = Owner("local", "api", "0", "cccccc", "i-0000000000000000c")
         theirs = DnsRecord(key=PLACE, value="198.51.100.80", owner=owner, id="z/api")
         world.entries_.append(theirs)
@@ -1240,7 +1240,7 @@ class TestNameServers:
         }
         return props([world.machine(0)])
 
-    def test_one_without_a_vote_is_said_once_in_an_up_and_in_a_refresh(self, world: World) -> None:
+    def test_one_without_a_vote_is_reported_once_in_an_up_and_in_a_refresh(self, world: World) -> None:
         world.notes = (self.LAME,)
         RollCallProvider().create(self.unanswered(world, 5))
         assert world.said.count(self.LAME) == 1

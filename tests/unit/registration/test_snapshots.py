@@ -49,7 +49,7 @@ def test_its_age_counts_from_when_it_was_begun() -> None:
     assert shared.get("a", slow, 5.0) == 10
 
 
-def test_one_that_does_not_fit_is_taken_anew_and_given_whether_it_fits_or_not() -> None:
+def test_one_that_does_not_fit_is_taken_again_and_given_whether_it_fits_or_not() -> None:
     shared: SnapshotCache[int] = SnapshotCache()
     source = Source()
     assert shared.get("a", source, 5.0) == 1
@@ -126,7 +126,7 @@ def test_threads_that_waited_for_one_that_failed_do_not_try_one_after_the_other(
     assert shared.get("a", Source(), 5.0) == 1
 
 
-def test_what_one_look_could_not_tell_it_tells_nobody() -> None:
+def test_what_one_check_could_not_show_is_not_reported() -> None:
     """Each of those who share it would wait as long as the first for an API that is down."""
 
     class Down:

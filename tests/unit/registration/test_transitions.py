@@ -154,7 +154,7 @@ def test_other_locations_are_asked_only_where_a_record_may_be_removed(found: Sna
 WAITING = snapshot(RECORDS[:3], THERE)
 
 
-def test_progress_is_said_once_and_steps_are_asked_for_every_few_seconds() -> None:
+def test_progress_is_reported_once_and_steps_are_asked_for_every_few_seconds() -> None:
     assert START.wants_steps(0)
     progress, reports = after_actions(CALL, START, WAITING, now=0, steps={MEMBERS[3].instance: "booting"})
     assert reports == (Say(f"web: 3 of 4 answer; waiting for web-3 ({MEMBERS[3].instance}): running, booting"),)

@@ -57,7 +57,7 @@ def test_a_port_that_one_membership_has_for_everybody_is(turned: bool) -> None:
     assert firewall.ingress_rules(both[::-1] if turned else both)[0] == IngressRule(port=443, protocol="tcp")
 
 
-def test_a_security_group_names_both_families_of_the_edge_and_nobody_else() -> None:
+def test_a_security_group_names_both_families_of_the_edge_and_no_other() -> None:
     web, watch = firewall.security_group_rules(firewall.ingress_rules([CLOSED]))
     assert (web["protocol"], web["from_port"], web["to_port"]) == ("tcp", 443, 443)
     assert (web["cidr_blocks"], web["ipv6_cidr_blocks"]) == ([*EDGE.v4], [*EDGE.v6])

@@ -154,7 +154,7 @@ def test_one_that_is_too_large_is_given_up(host: str, tmp_path: Path, monkeypatc
     assert list((tmp_path / "files").iterdir()) == []
 
 
-def test_where_nobody_answers_the_reason_names_the_host(tmp_path: Path) -> None:
+def test_where_nothing_answers_the_reason_names_the_host(tmp_path: Path) -> None:
     with pytest.raises(ReleaseError, match=r"reason=artifact-unreachable .* host=127\.0\.0\.1:1 error=ConnectionError"):
         workloads.unpack_release(release("https://127.0.0.1:1/api", sha256(PROGRAM)), tmp_path)
 
