@@ -74,7 +74,7 @@ class Zone(Protocol):
 
     def joins(self) -> tuple[Join, ...]: ...
 
-    def registry(self, told: Join, labels: HostLabels) -> Registry: ...
+    def registry(self, join: Join, labels: HostLabels) -> Registry: ...
 
     def answers(self, name: str, *types: str) -> frozenset[str]: ...
 
@@ -207,7 +207,7 @@ class World:
             status_file=NOWHERE,
             clock=self.clock,
             look_up=self._look_up,
-            registry_of=lambda told, _: self.zone.registry(told, box.labels),
+            registry_of=lambda join, _: self.zone.registry(join, box.labels),
             reach=lambda key, _: self._reaches(box, key),
             labels=box.labels,
         )
@@ -236,9 +236,9 @@ class World:
 
     def late_leave(self, box: Box) -> None:
         """A leave of a machine of any time, whoever still sends it."""
-        for told in self.zone.joins():
+        for join in self.zone.joins():
             with self.acting(box), contextlib.suppress(RollcallError):
-                self.zone.registry(told, FirstLabels()).leave(box.owner)
+                self.zone.registry(join, FirstLabels()).leave(box.owner)
 
     def pass_time(self, seconds: float) -> None:
         """All agents tick as they do, every two seconds."""

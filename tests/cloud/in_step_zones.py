@@ -106,9 +106,9 @@ class CloudflareZone:
     def joins(self) -> tuple[Join, ...]:
         return (site_join(self.id, HOST),)
 
-    def registry(self, told: Join, labels: HostLabels) -> Registry:
-        assert isinstance(told, CloudflareJoin)
-        return CloudflareRegistry(told, lambda: OPERATOR)
+    def registry(self, join: Join, labels: HostLabels) -> Registry:
+        assert isinstance(join, CloudflareJoin)
+        return CloudflareRegistry(join, lambda: OPERATOR)
 
     def answers(self, name: str, *types: str) -> frozenset[str]:
         found = self.cloud.lookup(SITE, name) or ()
@@ -214,15 +214,15 @@ class Route53Zone:
 
     def places(self) -> list[dict[str, Any]]:
         shared = {"zone": self.id, "domain": DIRECTORY, "service": SERVICE, "port": 4218, "kind": "route53"}
-        told = {"priority": 10, "weight": 20, "ttl": 30, "shard": 0, "shards": 1}
-        return [{**shared, **told, "incarnation": each.incarnation, "srv": each.srv} for each in self._joins]
+        join = {"priority": 10, "weight": 20, "ttl": 30, "shard": 0, "shards": 1}
+        return [{**shared, **join, "incarnation": each.incarnation, "srv": each.srv} for each in self._joins]
 
     def joins(self) -> tuple[Join, ...]:
         return self._joins
 
-    def registry(self, told: Join, labels: HostLabels) -> Registry:
-        assert isinstance(told, Route53Join)
-        return Unretried(told, Route53Store(self.id, self._client), pause=lambda _: None, labels=labels)  # type: ignore[return-value]
+    def registry(self, join: Join, labels: HostLabels) -> Registry:
+        assert isinstance(join, Route53Join)
+        return Unretried(join, Route53Store(self.id, self._client), pause=lambda _: None, labels=labels)  # type: ignore[return-value]
 
     def answers(self, name: str, *types: str) -> frozenset[str]:
         found = self._cloud.aws.lookup(DIRECTORY, name) or ()

@@ -129,11 +129,11 @@ class Stack:
         kill_after: float | None = None,
         check: bool = True,
         timeout: float = 240,
-        **told: Any,
+        **given: Any,
     ) -> str:
         """`pulumi WORDS`; what it printed. With `kill` it is expected to die there; with `kill_after` all of its processes
         are killed after so many seconds, if it is not done before."""
-        environ = {**self.environ, "TRIAL": json.dumps({"count": 2, **told})}
+        environ = {**self.environ, "TRIAL": json.dumps({"count": 2, **given})}
         process = subprocess.Popen(
             ["pulumi", *words, "--non-interactive"],
             cwd=self.folder, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
@@ -160,10 +160,10 @@ class Stack:
     def up(self, *words: str, **options: Any) -> str:
         return self.run("up", "--yes", "--skip-preview", *words, **options)
 
-    def preview(self, **told: Any) -> dict[str, dict[str, Any]]:
+    def preview(self, **given: Any) -> dict[str, dict[str, Any]]:
         """The steps of a preview by the resource's name, those that change nothing left out; of a replacement the one with its
         reasons."""
-        printed = self.run("preview", "--json", **told)
+        printed = self.run("preview", "--json", **given)
         steps = json.loads(printed[printed.index("{") :])["steps"]
         told_of = ("create", "update", "replace", "delete")
         return {each["urn"].rpartition("::")[2]: each for each in steps if each["op"] in told_of}

@@ -62,7 +62,7 @@ def kept(index: int) -> RunningMachine:
     return RunningMachine(owner=owner, addresses=(f"198.51.100.{10 + index}",))
 
 
-def told(
+def result_of(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], machines: Sequence[RunningMachine], *words: str
 ) -> dict[str, Any]:
     monkeypatch.setattr(adopt, "exported", lambda stack: ([ROOT], CONFIG))
@@ -93,9 +93,9 @@ def test_only_the_comments_of_the_stacks_own_change(
     lab.record(name="www", type="AAAA", content="2001:db8::10")
     before = bytes_of(lab)
 
-    dry = told(monkeypatch, capsys, machines)
+    dry = result_of(monkeypatch, capsys, machines)
     assert bytes_of(lab) == before and dry["written"] == []
-    wet = told(monkeypatch, capsys, machines, "--yes")
+    wet = result_of(monkeypatch, capsys, machines, "--yes")
     after = bytes_of(lab)
 
     addresses = {address: str(each.owner) for each in machines for address in each.addresses}
@@ -116,7 +116,7 @@ def test_only_the_comments_of_the_stacks_own_change(
             key: value for key, value in each.items() if key not in moves
         }
     # Once more, there is nothing left to write.
-    assert told(monkeypatch, capsys, machines, "--yes")["written"] == []
+    assert result_of(monkeypatch, capsys, machines, "--yes")["written"] == []
     assert bytes_of(lab) == after
 
 
@@ -148,7 +148,7 @@ def test_values_of_a_services_set_stay_foreign_to_the_byte(
     changes = [{"Action": "CREATE", "ResourceRecordSet": each} for each in (record, host)]
     route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": changes})
     before = route53.list_resource_record_sets(HostedZoneId=zone)["ResourceRecordSets"]
-    found = told(monkeypatch, capsys, [kept(0)], "--yes")
+    found = result_of(monkeypatch, capsys, [kept(0)], "--yes")
     (entry,) = found["records"]
     assert entry["value"] == "1 2 4218 By-Hand.unilans.net." and entry["becomes"] == ""
     assert "names of their own below rc" in entry["reason"]

@@ -95,15 +95,15 @@ def test_a_role_reads_the_parameter_of_the_region_that_its_policy_names(cloud: C
 def test_a_quota_is_of_a_region(cloud: Cloud) -> None:
     for region in REGIONS:
         quotas = cloud.client("service-quotas", region=region)
-        told = quotas.get_service_quota(ServiceCode="ec2", QuotaCode="L-1216C47A")["Quota"]
-        assert region in told["QuotaArn"]
+        given = quotas.get_service_quota(ServiceCode="ec2", QuotaCode="L-1216C47A")["Quota"]
+        assert region in given["QuotaArn"]
 
 
 @pytest.fixture
 def as_operator(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     """boto3 finds the local AWS as it would find the real one."""
-    told = {"ENDPOINT_URL": cloud.url, "ACCESS_KEY_ID": OPERATOR[0], "SECRET_ACCESS_KEY": OPERATOR[1], "REGION": HOME}
-    for name, value in told.items():
+    given = {"ENDPOINT_URL": cloud.url, "ACCESS_KEY_ID": OPERATOR[0], "SECRET_ACCESS_KEY": OPERATOR[1], "REGION": HOME}
+    for name, value in given.items():
         monkeypatch.setenv(f"AWS_{name}", value)
 
 

@@ -65,8 +65,8 @@ def sent(
     request = AWSRequest("GET", f"http://{host}{path}" if host else cloud.url + path)
     S3SigV4Auth(Credentials(*key), "s3", region).add_auth(request)
     given = {**dict(request.headers), **(headers or {}), **({"Host": host} if host else {})}
-    told = {name: value for name, value in given.items() if value}
-    return requests.get(cloud.url + path, headers=told, timeout=10)
+    given_settings = {name: value for name, value in given.items() if value}
+    return requests.get(cloud.url + path, headers=given_settings, timeout=10)
 
 
 def code(reply: requests.Response) -> str:
@@ -263,10 +263,12 @@ class TestBuckets:
         ],
     )
     def test_a_lifecycle_that_says_nothing_is_refused(self, s3: Any, code: str, rule: dict[str, Any]) -> None:
-        told = {"ID": "a", "Status": "Enabled", "Filter": {"Prefix": ""}, **rule}
+        given_settings = {"ID": "a", "Status": "Enabled", "Filter": {"Prefix": ""}, **rule}
         refused(
             code,
-            lambda: s3.put_bucket_lifecycle_configuration(Bucket=BUCKET, LifecycleConfiguration={"Rules": [told]}),
+            lambda: s3.put_bucket_lifecycle_configuration(
+                Bucket=BUCKET, LifecycleConfiguration={"Rules": [given_settings]}
+            ),
             400,
         )
 
@@ -328,8 +330,8 @@ class TestObjects:
         ]
 
     def test_a_body_that_is_not_the_one_that_was_summed_is_refused(self, s3: Any) -> None:
-        for told in ({"ChecksumSHA256": "AAAA"}, {"ContentMD5": "AAAAAAAAAAAAAAAAAAAAAA=="}):
-            refused("BadDigest", lambda told=told: s3.put_object(Bucket=BUCKET, Key="a", Body=b"x", **told), 400)  # type: ignore[misc]
+        for given in ({"ChecksumSHA256": "AAAA"}, {"ContentMD5": "AAAAAAAAAAAAAAAAAAAAAA=="}):
+            refused("BadDigest", lambda given=given: s3.put_object(Bucket=BUCKET, Key="a", Body=b"x", **given), 400)  # type: ignore[misc]
 
     def test_an_object_takes_ten_tags(self, s3: Any) -> None:
         tags = "&".join(f"k{each}=v" for each in range(11))
@@ -390,9 +392,11 @@ def test_s3_control_has_the_same_tags(cloud: Cloud, s3: Any) -> None:
 
 
 def test_tags_may_come_with_a_new_bucket_of_who_may_tag(cloud: Cloud, s3: Any) -> None:
-    told = {**HERE, "Tags": [{"Key": "a", "Value": "1"}]}
-    s3.create_bucket(Bucket="tagged", CreateBucketConfiguration=told)
+    given_settings = {**HERE, "Tags": [{"Key": "a", "Value": "1"}]}
+    s3.create_bucket(Bucket="tagged", CreateBucketConfiguration=given_settings)
     assert s3.get_bucket_tagging(Bucket="tagged")["TagSet"] == [{"Key": "a", "Value": "1"}]
     maker = cloud.client("s3", machine(cloud, allow("s3:CreateBucket")))
-    refused("AccessDenied", lambda: maker.create_bucket(Bucket="another", CreateBucketConfiguration=told), 403)
+    refused(
+        "AccessDenied", lambda: maker.create_bucket(Bucket="another", CreateBucketConfiguration=given_settings), 403
+    )
     maker.create_bucket(Bucket="another", CreateBucketConfiguration=HERE)

@@ -87,17 +87,17 @@ def shell(scene: Scene, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
 
-def config_of(told: Mapping[str, Any]) -> dict[str, str]:
+def config_of(settings: Mapping[str, Any]) -> dict[str, str]:
     """As the engine hands a configuration over: texts as they are, the rest as JSON."""
-    return {f"aws:{key}": value if isinstance(value, str) else json.dumps(value) for key, value in told.items()}
+    return {f"aws:{key}": value if isinstance(value, str) else json.dumps(value) for key, value in settings.items()}
 
 
-def ours(told: Mapping[str, Any]) -> AwsSession:
-    return session_of(config_of(told).get)
+def ours(settings: Mapping[str, Any]) -> AwsSession:
+    return session_of(config_of(settings).get)
 
 
-def role(arn: str, **told: Any) -> dict[str, Any]:
-    return {"roleArn": arn, "sessionName": "rollcall", **told}
+def role(arn: str, **settings: Any) -> dict[str, Any]:
+    return {"roleArn": arn, "sessionName": "rollcall", **settings}
 
 
 CASES: dict[str, tuple[Any, str]] = {
@@ -150,9 +150,9 @@ CASES: dict[str, tuple[Any, str]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_both_are_the_same(scene: Scene, name: str) -> None:
     build, arn = CASES[name]
-    told = build(scene)
-    identity = ours(told).identity()
-    theirs = Api(told).client("sts").get_caller_identity()
+    settings = build(scene)
+    identity = ours(settings).identity()
+    theirs = Api(settings).client("sts").get_caller_identity()
     assert identity.arn.startswith(arn) and theirs["Arn"].startswith(arn)
     assert identity.account == theirs["Account"] == arn.split(":")[4]
 
@@ -181,11 +181,11 @@ def test_no_user_is_asked_for_a_code(scene: Scene, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("name", REFUSED)
 def test_both_refuse_the_same(scene: Scene, name: str) -> None:
     build, said = REFUSED[name]
-    told = build(scene)
+    settings = build(scene)
     with pytest.raises((ClientError, BotoCoreError, ConfigurationError), match=said):
-        ours(told).identity()
+        ours(settings).identity()
     with pytest.raises((ClientError, BotoCoreError, PluginError), match=said):
-        Api(told).client("sts").get_caller_identity()
+        Api(settings).client("sts").get_caller_identity()
 
 
 def test_what_limits_a_session_limits_it_on_both_sides(scene: Scene) -> None:
@@ -196,20 +196,20 @@ def test_what_limits_a_session_limits_it_on_both_sides(scene: Scene) -> None:
         {"policyArns": [managed["Policy"]["Arn"]]},
     ]
     for limit in limits:
-        told = {"assumeRoles": [role(scene.open, **limit)]}
-        for side in (ours(told), Api(told)):
+        settings = {"assumeRoles": [role(scene.open, **limit)]}
+        for side in (ours(settings), Api(settings)):
             assert side.client("ec2").describe_instances()["Reservations"] == []
             with pytest.raises(ClientError, match="no session policy allows the iam:ListRoles"):
                 side.client("iam").list_roles()
     only = allow("route53:*", StringEquals={"aws:PrincipalTag/team": "shop", "aws:SourceIdentity": "ann"})
     last = scene.world.role("last", {"AWS": scene.open}, actions=ALL, policy=only)
     tagged = {"tags": {"team": "shop"}, "transitiveTagKeys": ["team"], "sourceIdentity": "ann"}
-    told = {"assumeRoles": [role(scene.open, **tagged), role(last)]}
-    for side in (ours(told), Api(told)):
+    settings = {"assumeRoles": [role(scene.open, **tagged), role(last)]}
+    for side in (ours(settings), Api(settings)):
         assert side.client("route53").list_hosted_zones()["HostedZones"] == []
-    told["assumeRoles"][0].pop("tags")
-    told["assumeRoles"][0].pop("transitiveTagKeys")
-    for side in (ours(told), Api(told)):
+    settings["assumeRoles"][0].pop("tags")
+    settings["assumeRoles"][0].pop("transitiveTagKeys")
+    for side in (ours(settings), Api(settings)):
         with pytest.raises(ClientError, match="AccessDenied"):
             side.client("route53").list_hosted_zones()
 
@@ -239,9 +239,9 @@ def test_endpoints_of_the_configuration_count_before_the_environments(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    told = {"endpoints": [{"sts": scene.world.url, "servicequotas": scene.world.url}, {"ec2": scene.world.url}]}
-    told["assumeRoles"] = [role(scene.open)]
-    for side in (ours(told), Api(told)):
+    settings = {"endpoints": [{"sts": scene.world.url, "servicequotas": scene.world.url}, {"ec2": scene.world.url}]}
+    settings["assumeRoles"] = [role(scene.open)]
+    for side in (ours(settings), Api(settings)):
         assert side.client("sts").get_caller_identity()["Account"] == TARGET
         assert side.client("ec2").describe_instances()["Reservations"] == []
         assert side.client("service-quotas").meta.endpoint_url == scene.world.url
@@ -249,18 +249,18 @@ def test_endpoints_of_the_configuration_count_before_the_environments(
 
 
 def test_a_proxy_of_the_configuration_is_asked_and_what_goes_past_it_is_not(scene: Scene) -> None:
-    told = {"httpProxy": "http://127.0.0.1:9"}
+    settings = {"httpProxy": "http://127.0.0.1:9"}
     with pytest.raises(BotoCoreError, match=r"[Pp]roxy"):
-        ours(told).identity()
-    assert ours({**told, "noProxy": "localhost,127.0.0.1"}).identity().account == PEOPLE
+        ours(settings).identity()
+    assert ours({**settings, "noProxy": "localhost,127.0.0.1"}).identity().account == PEOPLE
 
 
 def test_roles_are_assumed_once_for_many_clients(scene: Scene) -> None:
-    told = {"assumeRoles": [role(scene.deploy, externalId="shop"), {**role(scene.inner), "sessionName": "once"}]}
+    settings = {"assumeRoles": [role(scene.deploy, externalId="shop"), {**role(scene.inner), "sessionName": "once"}]}
     scene.world.calls()
     for _ in range(3):
         for service in ("ec2", "sts", "route53"):
-            client = ours(told).client(service)
+            client = ours(settings).client(service)
             getattr(
                 client, {"ec2": "describe_instances", "sts": "get_caller_identity"}.get(service, "list_hosted_zones")
             )()
@@ -273,8 +273,8 @@ def test_roles_are_assumed_once_for_many_clients(scene: Scene) -> None:
 def test_no_secret_is_shown(scene: Scene) -> None:
     from components.aws.account_settings import read
 
-    told = {"accessKey": "AKIA", "secretKey": "hush-hush", "token": "quiet"}
-    shown = repr(read(config_of(told).get)) + repr(
+    settings = {"accessKey": "AKIA", "secretKey": "hush-hush", "token": "quiet"}
+    shown = repr(read(config_of(settings).get)) + repr(
         read(config_of({"assumeRoleWithWebIdentity": role(scene.ci, webIdentityToken="jwt")}).get)
     )
     assert not [word for word in ("hush-hush", "quiet", "jwt") if word in shown]

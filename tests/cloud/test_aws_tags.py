@@ -54,14 +54,14 @@ def parameter(cloud: Cloud, tags: Tags) -> Any:
 
 
 def group(cloud: Cloud, tags: Tags) -> Any:
-    told = [{"ResourceType": "security-group", "Tags": pairs(tags)}]
-    cloud.client("ec2").create_security_group(GroupName=f"g{next(_NUMBERS)}", Description="d", TagSpecifications=told)
+    given = [{"ResourceType": "security-group", "Tags": pairs(tags)}]
+    cloud.client("ec2").create_security_group(GroupName=f"g{next(_NUMBERS)}", Description="d", TagSpecifications=given)
 
 
 def launched(cloud: Cloud, kind: str, tags: Tags) -> Any:
-    ec2, told = cloud.client("ec2"), [{"ResourceType": kind, "Tags": pairs(tags)}]
+    ec2, given = cloud.client("ec2"), [{"ResourceType": kind, "Tags": pairs(tags)}]
     made = ec2.run_instances(
-        MinCount=1, MaxCount=1, ImageId=debian(cloud), InstanceType="t3.micro", TagSpecifications=told,
+        MinCount=1, MaxCount=1, ImageId=debian(cloud), InstanceType="t3.micro", TagSpecifications=given,
         MetadataOptions={"InstanceMetadataTags": "enabled"},
     )  # fmt: skip
     ec2.terminate_instances(InstanceIds=[made["Instances"][0]["InstanceId"]])

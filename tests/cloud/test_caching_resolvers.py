@@ -46,12 +46,12 @@ def directory() -> Iterator[Directory]:
     with running(route53_limits=UNLIMITED) as cloud:
         zone = cloud.aws.add_zone(ZONE)
         # A TTL of 0: caches keep no value of the set, so what is seen is of the hosts alone.
-        told = Route53Join(zone=zone, domain=ZONE, service="_theService._tcp", incarnation="v1", port=4218, ttl=0)
+        join = Route53Join(zone=zone, domain=ZONE, service="_theService._tcp", incarnation="v1", port=4218, ttl=0)
         udp, tcp = bound_pair("127.0.0.1")
         listener = Listener(Authority([cloud.aws], {"ns-1.awsdns-01.com": "198.51.100.1"}, Faults()), [udp], [tcp])
         listener.start()
         try:
-            yield Directory(told, Route53Store(zone, cloud.route53()), udp.getsockname()[1])
+            yield Directory(join, Route53Store(zone, cloud.route53()), udp.getsockname()[1])
         finally:
             listener.stop()
 

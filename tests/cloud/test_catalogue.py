@@ -34,8 +34,13 @@ def ec2(cloud: Cloud) -> list[Offer]:
 def triton() -> Iterator[CloudApi]:
     front = Front()
     lab = Lab(front, {"networks": Names(fabrics={"My-Fabric-Network": "192.168.128.0/22"})})
-    told = {"url": lab.url, "account": ACCOUNT, "keyId": lab.fingerprint, "keyMaterial": private_text(RSA_KEY).decode()}
-    yield CloudApi.from_settings(told, environ={})
+    given_settings = {
+        "url": lab.url,
+        "account": ACCOUNT,
+        "keyId": lab.fingerprint,
+        "keyMaterial": private_text(RSA_KEY).decode(),
+    }
+    yield CloudApi.from_settings(given_settings, environ={})
     front.stop()
 
 
@@ -78,8 +83,8 @@ def test_as_json_and_without_a_cloud(monkeypatch: pytest.MonkeyPatch, capsys: py
     entry = Offer(cloud="aws", kind="image", name="debian-12", note="now ami-1")
     monkeypatch.setattr(catalogue, "list_offers", lambda *_: ([entry], ["joyent is left out: no key"]))
     assert catalogue.main(["--json"]) == 0
-    told = capsys.readouterr()
-    assert json.loads(told.out)[0]["name"] == "debian-12" and "joyent is left out" in told.err
+    given_settings = capsys.readouterr()
+    assert json.loads(given_settings.out)[0]["name"] == "debian-12" and "joyent is left out" in given_settings.err
     monkeypatch.setattr(
         catalogue, "list_offers", lambda *_: ([], ["aws is left out: no region", "joyent is left out: no key"])
     )

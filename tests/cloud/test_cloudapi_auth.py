@@ -282,5 +282,5 @@ def test_read_only_mode_refuses_writes_and_says_when_it_may_end(lab: Lab) -> Non
     assert lab.raw("GET", "/machines").status_code == 200
     lab.faults.clear()
     lab.faults.add("cloudapi readonly=30")
-    told = parsedate_to_datetime(lab.raw("POST", "/machines", {}).headers["Retry-After"]).timestamp()
-    assert 25 < told - time.time() <= 31
+    given_settings = parsedate_to_datetime(lab.raw("POST", "/machines", {}).headers["Retry-After"]).timestamp()
+    assert 25 < given_settings - time.time() <= 31

@@ -44,7 +44,7 @@ class Origin:
     def _serve(self, environ: Any, start_response: Any) -> Iterable[bytes]:
         self.asked += 1
         length = int(environ.get("CONTENT_LENGTH") or 0)
-        told = {
+        given = {
             "method": environ["REQUEST_METHOD"],
             "uri": environ["REQUEST_URI"],
             "body": environ["wsgi.input"].read(length).decode(),
@@ -52,7 +52,7 @@ class Origin:
                 key[5:].replace("_", "-").lower(): value for key, value in environ.items() if key[:5] == "HTTP_"
             },
         }
-        body = json.dumps(told).encode()
+        body = json.dumps(given).encode()
         headers = [("Content-Length", str(len(body))), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")]
         headers += [("Server", "origin"), ("Proxy-Authenticate", "Basic"), ("X-Served-By", self.address)]
         start_response("203 Told", headers)
@@ -156,10 +156,10 @@ class TestForwarding:
     def test_a_request_reaches_the_origin_as_it_was_sent(self, lab: Lab) -> None:
         lab.origin()
         reply = ask(f"{lab.edge()}/a%20b/c?d=e%26f", "POST", data="the body", headers={"X-Mine": "1"})
-        told = reply.json()
+        given = reply.json()
         assert reply.status_code == 203
-        assert (told["method"], told["uri"], told["body"]) == ("POST", "/a%20b/c?d=e%26f", "the body")
-        assert (told["headers"]["host"], told["headers"]["x-mine"]) == (HOST, "1")
+        assert (given["method"], given["uri"], given["body"]) == ("POST", "/a%20b/c?d=e%26f", "the body")
+        assert (given["headers"]["host"], given["headers"]["x-mine"]) == (HOST, "1")
 
     def test_the_origin_hears_who_the_visitor_is(self, lab: Lab) -> None:
         lab.origin()
@@ -383,8 +383,8 @@ class TestVisitor:
         visitor = lab.visitor(authority.pem)
         reply = ask(f"{visitor}/a?b=c", headers={"X-One": "1"})
         assert (reply.status_code, reply.headers["X-Rollcall-Over"]) == (203, "tls")
-        told = reply.json()
-        assert (told["uri"], told["headers"]["host"], told["headers"]["x-one"]) == ("/a?b=c", HOST, "1")
+        given = reply.json()
+        assert (given["uri"], given["headers"]["host"], given["headers"]["x-one"]) == ("/a?b=c", HOST, "1")
         assert ask(visitor, "POST", data="x").status_code == 301
         stranger = ask(lab.visitor(Authority(tmp_path / "other").pem))
         assert stranger.status_code == 502 and "SSLCertVerificationError" in stranger.text

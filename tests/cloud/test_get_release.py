@@ -52,7 +52,7 @@ class Store:
         ec2.modify_instance_metadata_options(
             InstanceId=self.instance, HttpTokens="required", InstanceMetadataTags="enabled"
         )
-        self.told(RELEASE.digest)
+        self.write_settings(RELEASE.digest)
         self.address = cloud.hands.machines[self.instance].address
         self._listener = listen("127.0.0.1")
         self._server = Server(self._imds, [self._listener])
@@ -65,7 +65,7 @@ class Store:
     def _imds(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         return imds(self.cloud.aws, {**environ, "REMOTE_ADDR": self.address}, start_response)
 
-    def told(self, digest: str, store: str = f"s3 bucket={BUCKET} region=us-west-2") -> None:
+    def write_settings(self, digest: str, store: str = f"s3 bucket={BUCKET} region=us-west-2") -> None:
         tags = [{"Key": "rollcall-release", "Value": digest}, {"Key": "rollcall-store", "Value": store}]
         self.cloud.client("ec2").create_tags(Resources=[self.instance], Tags=tags)
 
@@ -89,7 +89,7 @@ def shared() -> Iterator[Store]:
 def store(shared: Store) -> Iterator[Store]:
     """With the release in its place, and the machine's settings naming it."""
     shared.holds(RELEASE.packed)
-    shared.told(RELEASE.digest)
+    shared.write_settings(RELEASE.digest)
     yield shared
     shared.cloud.faults.clear()
 
@@ -160,11 +160,11 @@ class TestFetch:
     def test_one_that_may_not_read_and_one_that_is_not_there_look_alike_and_say_so(
         self, machine: Machine, store: Store
     ) -> None:
-        store.told("0" * 64)
+        store.write_settings("0" * 64)
         said = machine.is_refused("reason=release-missing-or-forbidden")
         assert "release=000000000000" in said and "status=403" in said and "code=AccessDenied" in said
         store.holds(RELEASE.packed, OTHER)
-        store.told(RELEASE.digest, f"s3 bucket={OTHER} region=us-west-2")
+        store.write_settings(RELEASE.digest, f"s3 bucket={OTHER} region=us-west-2")
         machine.is_refused("reason=release-missing-or-forbidden")
 
     @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ class TestFetch:
     def test_settings_that_lead_nowhere_are_named(
         self, machine: Machine, store: Store, digest: str, where: str, words: str
     ) -> None:
-        store.told(digest, where)
+        store.write_settings(digest, where)
         machine.is_refused(words)
 
     @pytest.mark.parametrize("status", [404, 429, 500, 503])

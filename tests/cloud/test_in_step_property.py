@@ -390,9 +390,9 @@ class OnRoute53(InStep):
         owner = Owner("prod", "api", str(number), f"0abcd{number}", f"i-0000000{number}")
 
         def act() -> None:
-            for told in self.zone.joins():
+            for given in self.zone.joins():
                 with contextlib.suppress(RollcallError):
-                    registry = self.zone.registry(told, FirstLabels())
+                    registry = self.zone.registry(given, FirstLabels())
                     registry.leave(owner) if leaves else registry.join(owner, f"203.0.113.{10 + number}")
 
         with self._op(fault):

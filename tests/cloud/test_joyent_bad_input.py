@@ -45,8 +45,8 @@ def pem(key: PrivateKey, passphrase: bytes = b"") -> str:
 
 
 def client(url: str, material: str = pem(RSA_KEY), **others: Any) -> Client:
-    told = Credentials(url=url, account="rollcall", key_material=material, **others)
-    return Client(Transport(told, limiter=RateLimiter(burst=10_000), environ={}))
+    given = Credentials(url=url, account="rollcall", key_material=material, **others)
+    return Client(Transport(given, limiter=RateLimiter(burst=10_000), environ={}))
 
 
 def asked(lab: Lab, material: str, **others: str) -> Callable[[], Any]:
@@ -81,20 +81,20 @@ KEYS: tuple[tuple[str, str, dict[str, str], str], ...] = (
 
 @pytest.mark.parametrize(("material", "others", "said"), [each[1:] for each in KEYS], ids=[each[0] for each in KEYS])
 def test_a_wrong_key(lab: Lab, material: str, others: dict[str, str], said: str) -> None:
-    with pytest.raises(CloudApiError) as told:
+    with pytest.raises(CloudApiError) as given:
         asked(lab, material, **others)()
-    assert str(told.value) == said
+    assert str(given.value) == said
 
 
 @pytest.mark.parametrize(("skew", "which"), [(900, "behind"), (-900, "ahead")])
 def test_a_skewed_clock(lab: Lab, skew: int, which: str) -> None:
     lab.faults.add(f"cloudapi skew={skew}")
-    with pytest.raises(CloudApiError) as told:
+    with pytest.raises(CloudApiError) as given:
         client(lab.url).get_account()
     assert re.fullmatch(
         r"GET /rollcall: 400 InvalidHeader: Authorization header invalid: clock skew of (899|90\d)\.?\d*s was greater than 300s\. "
         rf"Set this machine's clock \(it is (899|90\d) s {which}\)\.",
-        str(told.value),
+        str(given.value),
     )
 
 
@@ -230,9 +230,9 @@ def created(lab: Lab, **change: Any) -> Thing:
 
 def test_a_name_that_is_taken(lab: Lab) -> None:
     holder = created(lab).id
-    with pytest.raises(CloudApiError) as told:
+    with pytest.raises(CloudApiError) as given:
         created(lab, mark="p/s/other")
-    assert str(told.value) == (
+    assert str(given.value) == (
         f"machine_name web-0: is taken by machine {holder}, which belongs to p/s/web-0. Choose another machine_name, or set "
         f"adopt='{holder}' to take it over."
     )
@@ -240,9 +240,9 @@ def test_a_name_that_is_taken(lab: Lab) -> None:
 
 def test_a_quota_that_is_reached(lab: Lab) -> None:
     created(lab)
-    with pytest.raises(CloudApiError) as told:
+    with pytest.raises(CloudApiError) as given:
         created(lab, machine_name="web-1", mark="p/s/web-1")
-    assert str(told.value) == (
+    assert str(given.value) == (
         "POST /rollcall/machines: 409 ValidationFailed: Invalid VM parameters: Insufficient capacity in datacenter to provision "
         "machine; quota: The account may have 1 machines. Delete machines that are not needed, or have the account's limit raised."
     )
@@ -250,9 +250,9 @@ def test_a_quota_that_is_reached(lab: Lab) -> None:
 
 def test_a_data_centre_without_room(lab: Lab) -> None:
     lab.faults.add("cloudapi capacity")
-    with pytest.raises(CloudApiError) as told:
+    with pytest.raises(CloudApiError) as given:
         created(lab)
-    assert str(told.value) == (
+    assert str(given.value) == (
         "POST /rollcall/machines: 409 ValidationFailed: Invalid VM parameters: Insufficient capacity in datacenter to provision "
         "machine; ram: No compute resources available. Choose a smaller package, or try again later."
     )
@@ -261,10 +261,10 @@ def test_a_data_centre_without_room(lab: Lab) -> None:
 def test_a_url_where_nothing_answers() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    told = Credentials(url=url, account="rollcall", key_material=pem(RSA_KEY))
+    given = Credentials(url=url, account="rollcall", key_material=pem(RSA_KEY))
     began = time.monotonic()
     with pytest.raises(CloudApiError) as error:
-        Client(Transport(told, environ={})).get_account()
+        Client(Transport(given, environ={})).get_account()
     assert str(error.value) == (
         f"CloudAPI at {url}: cannot be reached ([Errno 111] Connection refused). Check TRITON_URL and the network."
     )
@@ -272,9 +272,9 @@ def test_a_url_where_nothing_answers() -> None:
 
 
 def test_a_url_that_is_none() -> None:
-    with pytest.raises(CloudApiError) as told:
+    with pytest.raises(CloudApiError) as given:
         Credentials.read({"TRITON_URL": "us-central-1.api.example.com", "TRITON_ACCOUNT": "a"})
-    assert str(told.value) == (
+    assert str(given.value) == (
         "TRITON_URL: 'us-central-1.api.example.com' is not the URL of a CloudAPI. Write it as https://us-central-1.api.example.com."
     )
 
@@ -283,9 +283,9 @@ def test_a_url_that_is_no_cloudapi() -> None:
     front = Front()
     front.cloud = type("Web", (), {"app": staticmethod(_page)})()  # type: ignore[assignment]
     try:
-        with pytest.raises(CloudApiError) as told:
+        with pytest.raises(CloudApiError) as given:
             client(front.url).get_account()
-        assert str(told.value) == "GET /rollcall: the answer is not JSON. Set TRITON_URL to the URL of a CloudAPI."
+        assert str(given.value) == "GET /rollcall: the answer is not JSON. Set TRITON_URL to the URL of a CloudAPI."
     finally:
         front.stop()
 
@@ -296,17 +296,17 @@ def _page(_environ: Any, start_response: Any) -> list[bytes]:
 
 
 def test_nothing_configured() -> None:
-    with pytest.raises(CloudApiError) as told:
+    with pytest.raises(CloudApiError) as given:
         Credentials.read({})
     assert (
-        str(told.value)
+        str(given.value)
         == "TRITON_URL: is not set. Set TRITON_URL (config: url) and TRITON_ACCOUNT (config: account) to reach CloudAPI."
     )
 
 
 def test_no_message_shows_a_secret(lab: Lab) -> None:
     secret = pem(rsa.generate_private_key(public_exponent=65537, key_size=2048))
-    with pytest.raises(CloudApiError) as told:
+    with pytest.raises(CloudApiError) as given:
         asked(lab, secret, passphrase="open sesame")()
-    assert "open sesame" not in repr(told.value)
-    assert secret.splitlines()[1] not in repr(told.value)
+    assert "open sesame" not in repr(given.value)
+    assert secret.splitlines()[1] not in repr(given.value)

@@ -315,14 +315,14 @@ def test_nothing_of_it_is_left(here: Place, hand: Hand) -> None:
 
 
 def test_a_real_data_centre_is_asked_for_by_name_and_never_by_accident() -> None:
-    told = {"TRITON_URL": "https://dc.example", "TRITON_ACCOUNT": "a", "TRITON_KEY_ID": "k"}
-    assert wanted(told) is False
-    assert wanted({**told, "ROLLCALL_CONTRACT": "local"}) is False
-    assert wanted({**told, "ROLLCALL_CONTRACT": "real"}) is True
+    given = {"TRITON_URL": "https://dc.example", "TRITON_ACCOUNT": "a", "TRITON_KEY_ID": "k"}
+    assert wanted(given) is False
+    assert wanted({**given, "ROLLCALL_CONTRACT": "local"}) is False
+    assert wanted({**given, "ROLLCALL_CONTRACT": "real"}) is True
     with pytest.raises(ValueError, match="ROLLCALL_CONTRACT=real needs TRITON_URL, TRITON_KEY_ID"):
         wanted({"TRITON_ACCOUNT": "a", "ROLLCALL_CONTRACT": "real"})
     with pytest.raises(ValueError, match="set it to real, or leave it out"):
-        wanted({**told, "ROLLCALL_CONTRACT": "yes"})
+        wanted({**given, "ROLLCALL_CONTRACT": "yes"})
 
 
 @pytest.mark.prove

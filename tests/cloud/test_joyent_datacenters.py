@@ -124,12 +124,12 @@ def test_look_ups_ask_the_data_centre_that_they_name(two: Two, settings: dict[st
 
 
 def test_a_url_in_a_resource_needs_none_in_the_environment() -> None:
-    told = {"TRITON_ACCOUNT": "rollcall", "TRITON_KEY_FILE": "/none"}
-    assert Credentials.read(told, url="https://dc.example/").url == "https://dc.example"
+    given = {"TRITON_ACCOUNT": "rollcall", "TRITON_KEY_FILE": "/none"}
+    assert Credentials.read(given, url="https://dc.example/").url == "https://dc.example"
     with pytest.raises(ConfigurationError, match="Set TRITON_URL"):
-        Credentials.read(told)
+        Credentials.read(given)
     with pytest.raises(ConfigurationError, match="'dc' is not the URL of a CloudAPI"):
-        Credentials.read({**told, "TRITON_URL": "https://dc.example"}).at("dc")
+        Credentials.read({**given, "TRITON_URL": "https://dc.example"}).at("dc")
 
 
 def test_a_move_is_compared_with_nothing_of_the_old_catalogue() -> None:
@@ -143,18 +143,18 @@ def test_a_move_is_compared_with_nothing_of_the_old_catalogue() -> None:
 
 def fleets(**regions: str | None) -> Settings:
     fleet = {"cloud": "joyent", "size": "g1.nano", "image": "debian-12", "joins": ["site"]}
-    told = {name: {**fleet, **({"region": region} if region else {})} for name, region in regions.items()}
-    return read("prod", {"site": {"zone": "scalability.expert"}, "fleets": told})
+    given = {name: {**fleet, **({"region": region} if region else {})} for name, region in regions.items()}
+    return read("prod", {"site": {"zone": "scalability.expert"}, "fleets": given})
 
 
 def test_a_fleets_data_centre_is_checked_beforehand_and_the_configured_one_needs_no_name(
     two: Two, settings: dict[str, str]
 ) -> None:
-    told = fleets(a=None, b="local-1", c="there", d="nowhere")
-    (fault,) = credentials.joyent_faults(told)
+    given = fleets(a=None, b="local-1", c="there", d="nowhere")
+    (fault,) = credentials.joyent_faults(given)
     assert fault.startswith("rollcall:fleets.d.region: data centre 'nowhere': does not exist. Name one of local-1 (")
     assert "Name one of local-1 " in fault and fault.endswith(f"there ({two.url}).")
-    found = checks.located(told)
+    found = checks.located(given)
     assert [each.region for each in found.fleets] == [None, None, "there", "nowhere"]
     assert credentials.joyent_faults(checks.located(fleets(a="local-1", c="there"))) == []
     assert lookups.get_datacenter(settings=settings).name == "local-1"

@@ -68,8 +68,8 @@ def url() -> Iterator[str]:
 
 
 def client(url: str, key: Any = KEYS["ed25519"], **others: Any) -> Client:
-    told = Credentials(url=url, account="rollcall", key_material=pem(key), **others)
-    return Client(Transport(told, limiter=RateLimiter(burst=10_000), environ={}))
+    given = Credentials(url=url, account="rollcall", key_material=pem(key), **others)
+    return Client(Transport(given, limiter=RateLimiter(burst=10_000), environ={}))
 
 
 @pytest.fixture
@@ -288,8 +288,8 @@ def test_an_image_is_made_from_a_stopped_machine_and_used(machine: Thing, sessio
 
 def test_keys_are_read_from_a_file_that_the_environment_names(url: str, tmp_path: Path) -> None:
     (tmp_path / "key").write_text(pem(KEYS["rsa"]))
-    told = {"TRITON_URL": url, "SDC_ACCOUNT": "rollcall", "TRITON_KEY_FILE": str(tmp_path / "key")}
-    assert Client.from_environment(told).get_account()["login"] == "rollcall"
+    given = {"TRITON_URL": url, "SDC_ACCOUNT": "rollcall", "TRITON_KEY_FILE": str(tmp_path / "key")}
+    assert Client.from_environment(given).get_account()["login"] == "rollcall"
 
 
 def test_three_hundred_unchanged_machines_are_read_with_five_calls_at_most() -> None:

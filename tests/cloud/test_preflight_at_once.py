@@ -79,8 +79,8 @@ def faults(
     monkeypatch.setattr(pulumi, "get_stack", lambda: "local")
     monkeypatch.setattr(pulumi.runtime, "is_dry_run", lambda: False)
 
-    def found(told: dict[str, Any]) -> list[str]:
-        texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in told.items()}
+    def found(settings: dict[str, Any]) -> list[str]:
+        texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in settings.items()}
         token = pulumi.runtime.config.CONFIG.set(texts)
         try:
             checks.checked("local")

@@ -81,8 +81,8 @@ def test_a_wrong_key_is_still_a_wrong_key(aws: Cloud, monkeypatch: pytest.Monkey
 
 
 def test_a_region_that_throttles_is_not_told_to_be_enabled(aws: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = settings(region="eu-west-1")
-    fleets = told.by_region("aws")["eu-west-1"]
+    given = settings(region="eu-west-1")
+    fleets = given.by_region("aws")["eu-west-1"]
     aws.faults.add("sts throttle")
     (found,) = credentials.region_faults("eu-west-1", fleets)
     assert (

@@ -23,7 +23,7 @@ SETS = [f"v1.{SERVICE}", f"v2-1.{SERVICE}", f"v2-2.{SERVICE}"]
 
 
 def settings(host: str = "www", *, count: int = 1, enumerate: bool = True) -> Settings:
-    told = {
+    machine_settings = {
         "site": {"zone": ZONE, "host": host},
         "serviceDiscovery": {
             "zone": HOSTED,
@@ -34,7 +34,7 @@ def settings(host: str = "www", *, count: int = 1, enumerate: bool = True) -> Se
             "web": {"cloud": "aws", "count": count, "size": "t3.micro", "image": "debian-12", "joins": ["site"]},
         },
     }
-    return read("local", told)
+    return read("local", machine_settings)
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +79,8 @@ def put(cloud: Cloud, zone: str, name: str, kind: str, *values: str, **more: Any
     cloud.client("route53").change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": [change]})
 
 
-def faults(told: Settings | None = None) -> tuple[str, ...]:
-    return checks.existing_found(told or settings()).faults
+def faults(machine_settings: Settings | None = None) -> tuple[str, ...]:
+    return checks.existing_found(machine_settings or settings()).faults
 
 
 class TestSite:

@@ -38,9 +38,9 @@ def lab(front: Front, monkeypatch: pytest.MonkeyPatch) -> Lab:
 
 
 def given(monkeypatch: pytest.MonkeyPatch, token: str) -> None:
-    told = {"rollcall:machineToken": token} if token else {}
-    monkeypatch.setattr(pulumi.runtime, "get_config", told.get)
-    monkeypatch.setattr(pulumi.runtime, "is_config_secret", lambda key: key in told)
+    given_settings = {"rollcall:machineToken": token} if token else {}
+    monkeypatch.setattr(pulumi.runtime, "get_config", given_settings.get)
+    monkeypatch.setattr(pulumi.runtime, "is_config_secret", lambda key: key in given_settings)
 
 
 def operator(lab: Lab, monkeypatch: pytest.MonkeyPatch, zone: tuple[str, ...], user: tuple[str, ...] = USER) -> None:

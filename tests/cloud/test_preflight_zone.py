@@ -95,12 +95,12 @@ def test_an_id_that_is_not_there_or_of_another_zone_is_named(cloud: Cloud) -> No
 def test_machines_in_a_zone_that_is_to_be_made_are_refused_with_the_steps(cloud: Cloud, count: int, joins: str) -> None:
     fleet = {"cloud": "aws", "count": count, "size": "t3.micro", "image": "debian-12", "joins": [joins]}
     services = {"theService": {"port": 4218, "incarnations": {"v1": {}}}}
-    told = {
+    given = {
         "site": {"zone": "scalability.expert"},
         "serviceDiscovery": {"zone": "unilans.net", "create": True, "services": services},
         "fleets": {"web": fleet},
     }
-    settings, route53 = read("local", told), cloud.client("route53")
+    settings, route53 = read("local", given), cloud.client("route53")
     assert settings.service_discovery is not None
     said = directory_fault(route53, settings, settings.service_discovery)
     if count and joins != "site":

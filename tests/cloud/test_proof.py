@@ -47,8 +47,8 @@ class Account:
         if profile:
             options["IamInstanceProfile"] = {"Name": self.profile(profile)}
         (made,) = self.cloud.run(**options)
-        told = {**TAGS, **tags}
-        self.ec2.create_tags(Resources=[made], Tags=[{"Key": key, "Value": value} for key, value in told.items()])
+        given = {**TAGS, **tags}
+        self.ec2.create_tags(Resources=[made], Tags=[{"Key": key, "Value": value} for key, value in given.items()])
         return made
 
 
@@ -148,8 +148,8 @@ class TestOnTriton:
         front.stop()
 
     def doubts(self, lab: Lab, metadata: dict[str, str], **tags: str) -> str:
-        told = {**{f"tag.{key}": value for key, value in {**TAGS, **tags}.items()}}
-        made = lab.running(**told, **{f"metadata.{key}": value for key, value in metadata.items()})["id"]
+        given = {**{f"tag.{key}": value for key, value in {**TAGS, **tags}.items()}}
+        made = lab.running(**given, **{f"metadata.{key}": value for key, value in metadata.items()})["id"]
         view = object.__new__(TritonView)
         view._api = Listing(lab)  # type: ignore[assignment]
         (seen,) = (each for each in view.machines("local") if each.instance == made)

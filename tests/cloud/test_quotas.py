@@ -37,12 +37,14 @@ def look(cloud: Cloud, *fleets: FleetSettings, stack: str = "local") -> Found:
     return check_ec2(fleets or (WEB,), stack, "us-west-2", cloud.client)
 
 
-def start(cloud: Cloud, told: FleetSettings, index: int, *, stack: str = "local", of: str | None = None) -> str:
+def start(cloud: Cloud, settings: FleetSettings, index: int, *, stack: str = "local", of: str | None = None) -> str:
     """A machine of a fleet as the program makes it, of another version if `of` says so."""
-    keys = {"rollcall-stack": stack, "rollcall-fleet": told.name, "rollcall-machine": str(index)}
-    tags = [{"Key": key, "Value": value} for key, value in {**keys, "rollcall-version": of or version(told)}.items()]
+    keys = {"rollcall-stack": stack, "rollcall-fleet": settings.name, "rollcall-machine": str(index)}
+    tags = [
+        {"Key": key, "Value": value} for key, value in {**keys, "rollcall-version": of or version(settings)}.items()
+    ]
     made = cloud.client("ec2").run_instances(
-        MinCount=1, MaxCount=1, ImageId=debian(cloud), InstanceType=told.size,
+        MinCount=1, MaxCount=1, ImageId=debian(cloud), InstanceType=settings.size,
         TagSpecifications=[{"ResourceType": "instance", "Tags": tags}],
     )  # fmt: skip
     return str(made["Instances"][0]["InstanceId"])
@@ -56,8 +58,8 @@ def test_what_fits_also_while_everything_is_replaced_is_no_fault(cloud: Cloud) -
 
 
 def test_ipv6_without_a_cidr_in_the_usable_zones_is_a_fault_with_the_commands(cloud: Cloud) -> None:
-    told, ec2 = replace(WEB, ipv6=True), cloud.client("ec2")
-    (fault,) = look(cloud, told).faults
+    settings, ec2 = replace(WEB, ipv6=True), cloud.client("ec2")
+    (fault,) = look(cloud, settings).faults
     vpc = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"][0]["VpcId"]
     assert fault.startswith(
         "rollcall:fleets.web.ipv6: is on, and no default subnet of us-west-2 in a zone with t3.micro"
@@ -69,10 +71,10 @@ def test_ipv6_without_a_cidr_in_the_usable_zones_is_a_fault_with_the_commands(cl
     assert look(cloud) == Found(), "who does not ask for it needs none"
     made = ec2.associate_vpc_cidr_block(VpcId=vpc, AmazonProvidedIpv6CidrBlock=True)["Ipv6CidrBlockAssociation"]
     subnet = re.search(r"--subnet-id (subnet-\w+) ", fault)
-    assert subnet and look(cloud, told).faults, "the VPC's alone is not enough"
+    assert subnet and look(cloud, settings).faults, "the VPC's alone is not enough"
     block = made["Ipv6CidrBlock"].replace("/56", "/64")
     ec2.associate_subnet_cidr_block(SubnetId=subnet[1], Ipv6CidrBlock=block)
-    assert look(cloud, told) == Found()
+    assert look(cloud, settings) == Found()
 
 
 def test_a_fleet_that_turns_ipv6_on_is_replaced(cloud: Cloud) -> None:
@@ -137,18 +139,18 @@ def test_a_size_that_ec2_has_not_names_its_fleet(cloud: Cloud) -> None:
 
 
 def test_a_key_pair_that_the_region_has_not_is_a_fault_where_a_machine_is_to_be_made(cloud: Cloud) -> None:
-    told = replace(WEB, ssh=SshSettings(user="admin", key_name="operators", sources=("203.0.113.0/24",)))
-    (fault,) = look(cloud, told, API).faults
+    settings = replace(WEB, ssh=SshSettings(user="admin", key_name="operators", sources=("203.0.113.0/24",)))
+    (fault,) = look(cloud, settings, API).faults
     assert fault.startswith("rollcall:fleets.web.ssh.keyName: EC2 has no key pair 'operators' in us-west-2")
     assert "aws ec2 import-key-pair --key-name operators" in fault and "--region us-west-2" in fault
     cloud.client("ec2").create_key_pair(KeyName="operators-2")
-    assert look(cloud, told).faults, "another one of a like name is another one"
+    assert look(cloud, settings).faults, "another one of a like name is another one"
     cloud.client("ec2").create_key_pair(KeyName="operators")
-    assert look(cloud, told) == Found()
+    assert look(cloud, settings) == Found()
     for index in range(2):
-        start(cloud, told, index)
+        start(cloud, settings, index)
     cloud.client("ec2").delete_key_pair(KeyName="operators")
-    assert look(cloud, told) == Found(), "nothing is made, so nobody asks for it"
+    assert look(cloud, settings) == Found(), "nothing is made, so nobody asks for it"
 
 
 @pytest.mark.parametrize(
@@ -162,16 +164,16 @@ def test_a_key_pair_that_the_region_has_not_is_a_fault_where_a_machine_is_to_be_
 def test_an_image_that_no_machine_can_be_made_from_is_a_fault_where_one_is_to_be_made(
     cloud: Cloud, change: dict[str, str], said: str
 ) -> None:
-    told = replace(WEB, **change)  # type: ignore[arg-type]
-    (fault,) = look(cloud, told, API).faults
+    settings = replace(WEB, **change)  # type: ignore[arg-type]
+    (fault,) = look(cloud, settings, API).faults
     assert fault.startswith("rollcall:fleets.web.image: ") and said in fault
     if "size" in change:
         with pytest.raises(ClientError, match="does not match the architecture"):
-            start(cloud, told, 0)
+            start(cloud, settings, 0)
     else:
         for index in range(2):
-            start(cloud, WEB, index, of=version(told))
-        assert look(cloud, told).faults == (), "nothing is made"
+            start(cloud, WEB, index, of=version(settings))
+        assert look(cloud, settings).faults == (), "nothing is made"
 
 
 def told_command(fault: str) -> list[str]:

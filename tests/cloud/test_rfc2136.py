@@ -173,21 +173,23 @@ def test_a_key_without_an_algorithm_is_that_of_nsupdate() -> None:
 
 
 @pytest.fixture
-def told(server: DynamicServer) -> Rfc2136Join:
+def settings(server: DynamicServer) -> Rfc2136Join:
     return Rfc2136Join(
         domain=ZONE, service="_theService._tcp", incarnation="v1", port=4218, key="tsig", server=server.where
     )
 
 
 class TestServices:
-    def registry(self, server: DynamicServer, told: Rfc2136Join, fresh: bool = True) -> Route53Registry:
-        return Route53Registry(told, server.store(server.machines), fresh, pause=lambda _: None, labels=KeptLabels())
+    def registry(self, server: DynamicServer, settings: Rfc2136Join, fresh: bool = True) -> Route53Registry:
+        return Route53Registry(
+            settings, server.store(server.machines), fresh, pause=lambda _: None, labels=KeptLabels()
+        )
 
     def member(self, number: int) -> str:
         return f"10 10 4218 {number:06x}.rc.{ZONE}."
 
-    def test_it_joins_is_challenged_and_leaves(self, server: DynamicServer, told: Rfc2136Join) -> None:
-        membership = RetriedRfc2136(told, lambda: server.machines, lambda _: None)
+    def test_it_joins_is_challenged_and_leaves(self, server: DynamicServer, settings: Rfc2136Join) -> None:
+        membership = RetriedRfc2136(settings, lambda: server.machines, lambda _: None)
         assert membership.join(owner(1), A1) and not membership.join(owner(1), A1)
         host = f"000001.rc.{ZONE}"
         assert server.values(SET, "SRV") == {self.member(1)} and server.values(host, "A") == {A1}
@@ -203,14 +205,14 @@ class TestServices:
         assert not server.values(host, "A") and not server.values(host, "TXT")
 
     def test_machines_that_join_and_leave_at_once_lose_no_machine(
-        self, server: DynamicServer, told: Rfc2136Join
+        self, server: DynamicServer, settings: Rfc2136Join
     ) -> None:
         stays = f"0 0 1 lb.{ZONE}."
         write(server, SET, "SRV", stays, ttl=30)
         faults: list[Exception] = []
 
         def take_part(number: int) -> None:
-            membership = RetriedRfc2136(told, lambda: server.machines, lambda _: None)
+            membership = RetriedRfc2136(settings, lambda: server.machines, lambda _: None)
             try:
                 membership.join(owner(number), f"198.51.100.{number}")
                 if number % 3 == 0:
@@ -226,24 +228,24 @@ class TestServices:
         assert not faults
         assert server.values(SET, "SRV") == {stays, *(self.member(each) for each in range(1, 13) if each % 3)}
 
-    def test_a_peer_removes_what_a_crash_left(self, server: DynamicServer, told: Rfc2136Join) -> None:
+    def test_a_peer_removes_what_a_crash_left(self, server: DynamicServer, settings: Rfc2136Join) -> None:
         for each in (1, 2):
-            self.registry(server, told).join(owner(each), f"198.51.100.{each}")
-        assert self.registry(server, told, False).leave(owner(1))
+            self.registry(server, settings).join(owner(each), f"198.51.100.{each}")
+        assert self.registry(server, settings, False).leave(owner(1))
         assert server.values(SET, "SRV") == {self.member(2)} and not server.values(f"000001.rc.{ZONE}", "TXT")
 
-    def test_the_floor_holds(self, server: DynamicServer, told: Rfc2136Join) -> None:
+    def test_the_floor_holds(self, server: DynamicServer, settings: Rfc2136Join) -> None:
         for each in (1, 2):
-            self.registry(server, told).join(owner(each), f"198.51.100.{each}")
-        assert "others=1 floor=2" in self.registry(server, told, False).leave_unhealthy(owner(1), 2)
-        assert self.registry(server, told, False).leave_unhealthy(owner(1), 1) == ""
+            self.registry(server, settings).join(owner(each), f"198.51.100.{each}")
+        assert "others=1 floor=2" in self.registry(server, settings, False).leave_unhealthy(owner(1), 2)
+        assert self.registry(server, settings, False).leave_unhealthy(owner(1), 1) == ""
         assert server.values(SET, "SRV") == {self.member(2)}
 
 
 class TestSites:
-    def site(self, server: DynamicServer, **told: object) -> Rfc2136Site:
+    def site(self, server: DynamicServer, **settings: object) -> Rfc2136Site:
         join = Rfc2136SiteJoin(server=server.where, host=HOST, key="tsig")
-        return Rfc2136Site(replace(join, **told), lambda: server.machines, pause=lambda _: None)  # type: ignore[arg-type]
+        return Rfc2136Site(replace(join, **settings), lambda: server.machines, pause=lambda _: None)  # type: ignore[arg-type]
 
     def marks(self, server: DynamicServer) -> set[str]:
         return {each.strip('"') for each in server.values(MARKS, "TXT")}

@@ -106,8 +106,8 @@ class TestStaticRecords:
 
     def props(self, server: DynamicServer, **changed: Any) -> dict[str, Any]:
         name, values = f"_theservice._tcp.{ZONE}", [f"v1._theService._tcp.{ZONE}."]
-        told = {"server": server.where, "domain": ZONE, "name": name, "type": "PTR", "ttl": 300.0, "values": values}
-        return {**told, **changed}
+        given = {"server": server.where, "domain": ZONE, "name": name, "type": "PTR", "ttl": 300.0, "values": values}
+        return {**given, **changed}
 
     def test_it_is_made_changed_and_removed(self, server: DynamicServer) -> None:
         provider, old = self.provider(server), self.props(server)

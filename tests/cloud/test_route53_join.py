@@ -35,7 +35,7 @@ def shared() -> Iterator[Cloud]:
 
 
 @pytest.fixture
-def told(shared: Cloud) -> Iterator[Route53Join]:
+def join(shared: Cloud) -> Iterator[Route53Join]:
     domain = f"z{next(ZONES)}.unilans.net"
     yield Route53Join(zone=shared.aws.add_zone(domain), domain=domain, service="_s._tcp", incarnation="v1", port=4218)
     shared.faults.clear()
@@ -57,13 +57,13 @@ def owner(index: int) -> Owner:
     return Owner("local", "api", str(index), f"{index:06x}", f"i-{index:017x}")
 
 
-def targets(cloud: Cloud, told: Route53Join) -> list[str]:
-    found = cloud.aws.lookup(told.domain, set_name(told)) or ()
+def targets(cloud: Cloud, join: Route53Join) -> list[str]:
+    found = cloud.aws.lookup(join.domain, set_name(join)) or ()
     return sorted(value.split(" ")[3].rstrip(".") for each in found for value in each.values)
 
 
 @pytest.mark.parametrize("count", [40, pytest.param(200, marks=pytest.mark.prove)])
-def test_threads_that_join_and_leave_at_once_lose_nothing(shared: Cloud, told: Route53Join, count: int) -> None:
+def test_threads_that_join_and_leave_at_once_lose_nothing(shared: Cloud, join: Route53Join, count: int) -> None:
     shared.aws.route53.limits = quicker(PRESENT)
     for fault in FAULTS:
         shared.faults.add(fault)
@@ -71,9 +71,9 @@ def test_threads_that_join_and_leave_at_once_lose_nothing(shared: Cloud, told: R
 
     def act(index: int) -> None:
         try:
-            store = Route53Store(told.zone, shared.route53())
-            look = lambda _: frozenset(targets(shared, told))  # noqa: E731
-            registry = Route53Registry(told, store, pause=pause, dice=random.Random(index), lookup=look)  # noqa: S311
+            store = Route53Store(join.zone, shared.route53())
+            look = lambda _: frozenset(targets(shared, join))  # noqa: E731
+            registry = Route53Registry(join, store, pause=pause, dice=random.Random(index), lookup=look)  # noqa: S311
             retried(lambda: registry.join(owner(index), f"198.18.0.{index}"), 300, pause)
             if index % 3 == 0:
                 retried(lambda: registry.leave(owner(index)), 300, pause)
@@ -86,7 +86,7 @@ def test_threads_that_join_and_leave_at_once_lose_nothing(shared: Cloud, told: R
     for thread in threads:
         thread.join()
     assert not failed
-    assert targets(shared, told) == sorted(f"{each:06x}.rc.{told.domain}" for each in range(count) if each % 3)
+    assert targets(shared, join) == sorted(f"{each:06x}.rc.{join.domain}" for each in range(count) if each % 3)
 
 
 @pytest.fixture
@@ -98,17 +98,17 @@ def endpoint(shared: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
 class TestMembership:
     """As an agent has it."""
 
-    def test_it_joins_is_challenged_and_leaves(self, shared: Cloud, told: Route53Join) -> None:
-        membership = RetriedRoute53(told, lambda: " ".join(OPERATOR), lambda _: None)
-        host = f"000001.rc.{told.domain}"
-        assert membership.join(owner(1), "198.51.100.1") and targets(shared, told) == [host]
+    def test_it_joins_is_challenged_and_leaves(self, shared: Cloud, join: Route53Join) -> None:
+        membership = RetriedRoute53(join, lambda: " ".join(OPERATOR), lambda _: None)
+        host = f"000001.rc.{join.domain}"
+        assert membership.join(owner(1), "198.51.100.1") and targets(shared, join) == [host]
         assert not membership.join(owner(1), "198.51.100.1")
-        assert membership.owner_at(host) == owner(1) and membership.owner_at(f"000002.rc.{told.domain}") is None
+        assert membership.owner_at(host) == owner(1) and membership.owner_at(f"000002.rc.{join.domain}") is None
         assert [membership.challenge(owner(1), on) for on in (True, False)] == [False, True]
-        assert membership.leave(owner(1)) and targets(shared, told) == []
+        assert membership.leave(owner(1)) and targets(shared, join) == []
 
-    def test_a_key_that_is_wrong_is_reported_in_one_line_without_the_key(self, told: Route53Join) -> None:
+    def test_a_key_that_is_wrong_is_reported_in_one_line_without_the_key(self, join: Route53Join) -> None:
         key = "AKIAWRONG00000000001 a-secret-that-nobody-may-see"
         with pytest.raises(FatalError, match=r"reason=refused api=route53 code=\w+") as caught:
-            RetriedRoute53(told, lambda: key, lambda _: None).join(owner(1), "198.51.100.1")
+            RetriedRoute53(join, lambda: key, lambda _: None).join(owner(1), "198.51.100.1")
         assert "a-secret" not in str(caught.value) and "\n" not in str(caught.value)

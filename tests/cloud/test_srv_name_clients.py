@@ -101,12 +101,12 @@ CLIENTS: dict[str, Callable[[Path], list[str]]] = {
 class Service:
     """A service in a zone that a name server on loopback answers for."""
 
-    told: Route53Join
+    membership: Route53Join
     store: Route53Store
     port: int
 
     def registry(self) -> Route53Registry:
-        return Route53Registry(self.told, self.store, False, pause=lambda _: None)
+        return Route53Registry(self.membership, self.store, False, pause=lambda _: None)
 
     def join(self, number: int) -> None:
         self.registry().join(owner(number), f"198.51.100.{number}")
@@ -124,14 +124,14 @@ def owner(number: int) -> Owner:
 def service() -> Iterator[Service]:
     with running(route53_limits=UNLIMITED) as cloud:
         zone = cloud.aws.add_zone(ZONE)
-        told = Route53Join(
+        membership = Route53Join(
             zone=zone, domain=ZONE, service="_theService._tcp", incarnation="v1", port=4218, srv="service"
         )
         udp, tcp = bound_pair("127.0.0.1")
         listener = Listener(Authority([cloud.aws], SERVERS, Faults()), [udp], [tcp])
         listener.start()
         try:
-            yield Service(told, Route53Store(zone, cloud.route53()), udp.getsockname()[1])
+            yield Service(membership, Route53Store(zone, cloud.route53()), udp.getsockname()[1])
         finally:
             listener.stop()
 

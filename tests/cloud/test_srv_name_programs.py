@@ -56,8 +56,8 @@ scrape_configs:
 class Directory:
     """A service in a zone, and a name server for it on an address of loopback of its own, at port 53."""
 
-    def __init__(self, told: Route53Join, store: Route53Store, server: str) -> None:
-        self.server, self._told, self._store = server, told, store
+    def __init__(self, membership: Route53Join, store: Route53Store, server: str) -> None:
+        self.server, self._told, self._store = server, membership, store
         self._labels: dict[int, KeptLabels] = {}
 
     def join(self, number: int) -> str:
@@ -83,7 +83,7 @@ def directory() -> Iterator[Directory]:
     server = f"127.{random.randrange(1, 250)}.{random.randrange(250)}.{random.randrange(1, 250)}"  # noqa: S311
     with running(route53_limits=UNLIMITED) as cloud, contextlib.ExitStack() as stack:
         zone = cloud.aws.add_zone(ZONE)
-        told = Route53Join(
+        membership = Route53Join(
             zone=zone, domain=ZONE, service="_theService._tcp", incarnation="v1", port=4218, ttl=1, srv="service"
         )
         udp = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
@@ -94,7 +94,7 @@ def directory() -> Iterator[Directory]:
         listener = Listener(Authority([cloud.aws], {"ns-1.awsdns-01.com": "198.51.100.1"}, Faults()), [udp], [tcp])
         listener.start()
         stack.callback(listener.stop)
-        yield Directory(told, Route53Store(zone, cloud.route53()), server)
+        yield Directory(membership, Route53Store(zone, cloud.route53()), server)
 
 
 @contextlib.contextmanager

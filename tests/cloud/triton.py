@@ -21,10 +21,10 @@ def triton(env: Mapping[str, str], *words: str, timeout: float = 120.0) -> str:
         keys.mkdir(mode=0o700)
         shutil.copy(env["TRITON_KEY_FILE"], keys / "id_rsa")
         shutil.copy(f"{env['TRITON_KEY_FILE']}.pub", keys / "id_rsa.pub")
-        told = {name: env[name] for name in ("TRITON_URL", "TRITON_ACCOUNT", "TRITON_KEY_ID")}
+        given = {name: env[name] for name in ("TRITON_URL", "TRITON_ACCOUNT", "TRITON_KEY_ID")}
         done = subprocess.run(
             ["node", str(program), *words],
-            env={"HOME": home, "PATH": os.environ["PATH"], **told},
+            env={"HOME": home, "PATH": os.environ["PATH"], **given},
             capture_output=True,
             text=True,
             timeout=timeout,

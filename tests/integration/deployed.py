@@ -31,9 +31,9 @@ class Deployed:
         self.http.trust_env = False
         self.ec2: Any = self.aws("ec2")
 
-    def aws(self, service: str, told: Mapping[str, str] | None = None) -> Any:
+    def aws(self, service: str, settings: Mapping[str, str] | None = None) -> Any:
         """boto3's client of an AWS service: the operator's, unless `told` has other credentials or another region."""
-        env = {**self.env, **(told or {})}
+        env = {**self.env, **(settings or {})}
         key = (service, env["AWS_REGION"], env["AWS_ACCESS_KEY_ID"])
         if key not in self._clients:
             self._clients[key] = self._client(service, env)

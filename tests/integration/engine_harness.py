@@ -38,7 +38,7 @@ class Trial:
         log = self.folder / "log"
         return log.read_text().split() if log.exists() else []
 
-    def run(self, *words: str, check: bool = True, **told: Any) -> str:
+    def run(self, *words: str, check: bool = True, **given: Any) -> str:
         """`pulumi WORDS`; what it printed."""
         usual = {
             "txt": "path=/",
@@ -49,7 +49,7 @@ class Trial:
         }
         process = subprocess.Popen(
             ["pulumi", *words, "--non-interactive"],
-            cwd=self.folder / "program", env={**self.environ, "TRIAL": json.dumps({**usual, **told})},
+            cwd=self.folder / "program", env={**self.environ, "TRIAL": json.dumps({**usual, **given})},
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         )  # fmt: skip
         try:
@@ -60,8 +60,8 @@ class Trial:
         assert (process.returncode == 0) == check, printed
         return printed
 
-    def up(self, **told: Any) -> str:
-        return self.run("up", "--yes", "--skip-preview", **told)
+    def up(self, **given: Any) -> str:
+        return self.run("up", "--yes", "--skip-preview", **given)
 
     def resources(self) -> dict[str, dict[str, Any]]:
         """What is in the state, by name; secrets are encrypted there."""

@@ -69,12 +69,12 @@ class Hands(Ticking):
             if guest.drained:
                 self.drained.add(instance)
             wanted = () if guest.drained or guest.owner.fleet in self.mute else guest.joins
-            for told in [each for each in guest.registries if each not in wanted]:
-                self._ask(guest.registries.pop(told).leave, guest.owner)
-            for told in [each for each in wanted if each not in guest.registries]:
-                registry = self._registry(told)
+            for join in [each for each in guest.registries if each not in wanted]:
+                self._ask(guest.registries.pop(join).leave, guest.owner)
+            for join in [each for each in wanted if each not in guest.registries]:
+                registry = self._registry(join)
                 if self._ask(registry.join, guest.owner, *guest.addresses):
-                    guest.registries[told] = registry
+                    guest.registries[join] = registry
         self._joined = found
 
     def _ask(self, act: Any, *given: Any) -> bool:
@@ -85,14 +85,14 @@ class Hands(Ticking):
             return False
         return True
 
-    def _registry(self, told: Join) -> CloudflareRegistry | Route53Registry:
-        if isinstance(told, CloudflareJoin):
-            return CloudflareRegistry(told, lambda: self._deployed.env["CLOUDFLARE_API_TOKEN"])
-        assert isinstance(told, Route53Join)
-        return Route53Registry(told, Route53Store(told.zone, BotoRoute53(self._route53)), pause=lambda _: None)
+    def _registry(self, join: Join) -> CloudflareRegistry | Route53Registry:
+        if isinstance(join, CloudflareJoin):
+            return CloudflareRegistry(join, lambda: self._deployed.env["CLOUDFLARE_API_TOKEN"])
+        assert isinstance(join, Route53Join)
+        return Route53Registry(join, Route53Store(join.zone, BotoRoute53(self._route53)), pause=lambda _: None)
 
 
-def _guest(told: Mapping[str, str], instance: str, address: str) -> Guest:
-    settings = MachineSettings.from_keys(told, instance)
+def _guest(join: Mapping[str, str], instance: str, address: str) -> Guest:
+    settings = MachineSettings.from_keys(join, instance)
     owner = Owner(settings.stack, settings.fleet, settings.machine, settings.generation, instance)
     return Guest(owner, settings.joins, (address,), settings.drain)

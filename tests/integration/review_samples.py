@@ -73,9 +73,9 @@ def previewed(deployed: Deployed, change: Change) -> str:
     change.write(sandbox.work / "Pulumi.local.yaml")
     log = sandbox.state / "events.json"
     log.unlink(missing_ok=True)
-    told = {"PULUMI_DEBUG_COMMANDS": "true"}
+    given = {"PULUMI_DEBUG_COMMANDS": "true"}
     words = ("preview", "--stack", "local", "--event-log", str(log))
-    done = sandbox.pulumi(*words, capture=True, check=False, extra=told)
+    done = sandbox.pulumi(*words, capture=True, check=False, extra=given)
     assert log.exists(), done.stdout + done.stderr
     return log.read_text()
 
@@ -179,7 +179,7 @@ def drift(deployed: Deployed) -> None:
     ask("POST", name=HOST, type="A", content="203.0.113.240", ttl=60, comment=str(gone))
     ask("POST", name=HOST, type="A", content=STRANGER, ttl=60, comment="the old load balancer")
     twin = deployed.ec2.describe_instances(InstanceIds=[Owner.parse(ours["web-aws-0"]["comment"]).instance])  # type: ignore[union-attr]
-    told = twin["Reservations"][0]["Instances"][0]
+    given = twin["Reservations"][0]["Instances"][0]
     tags = {
         "rollcall-stack": "local",
         "rollcall-fleet": "web-aws",
@@ -187,7 +187,7 @@ def drift(deployed: Deployed) -> None:
         "rollcall-generation": "0ff5e7",
     }
     deployed.ec2.run_instances(
-        ImageId=told["ImageId"], InstanceType="t3.micro", MinCount=1, MaxCount=1, SubnetId=told["SubnetId"],
+        ImageId=given["ImageId"], InstanceType="t3.micro", MinCount=1, MaxCount=1, SubnetId=given["SubnetId"],
         TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}],
     )  # fmt: skip
     groups = deployed.ec2.describe_security_groups()["SecurityGroups"]

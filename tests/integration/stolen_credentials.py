@@ -73,13 +73,13 @@ def tried_at_aws(
 ) -> dict[str, str]:
     """`yes`, or the error's code, for each thing that the credentials are used for, from elsewhere: secrets of the `fleet` that
     they are of and of an `other`, `instance` and `role` of the first, and its own and another of the hosted `zones`."""
-    told = {
+    given = {
         "AWS_ACCESS_KEY_ID": stolen["AccessKeyId"],
         "AWS_SECRET_ACCESS_KEY": stolen["SecretAccessKey"],
         "AWS_SESSION_TOKEN": stolen["Token"],
     }
-    ssm, ec2, iam, route53, sts = (deployed.aws(name, told) for name in ("ssm", "ec2", "iam", "route53", "sts"))
-    s3 = deployed.aws("s3", told)
+    ssm, ec2, iam, route53, sts = (deployed.aws(name, given) for name in ("ssm", "ec2", "iam", "route53", "sts"))
+    s3 = deployed.aws("s3", given)
     (bucket,) = [each["Name"] for each in deployed.aws("s3").list_buckets()["Buckets"]]
     (held,) = deployed.aws("s3").list_objects_v2(Bucket=bucket)["Contents"]
     image = deployed.ec2.describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"][0]["ImageId"]

@@ -64,9 +64,9 @@ class Stack(Deployed):
         found = self.call("GET", f"/zones/{self.zone()}/dns_records?per_page=500")
         return [each for each in found if each["name"] == APEX and each["type"] in ("A", "AAAA", "CNAME")]
 
-    def by_hand(self, **told: Any) -> str:
+    def by_hand(self, **given: Any) -> str:
         """A record at the apex; its id."""
-        record = {"name": APEX, "type": "CNAME", "content": HOST, "ttl": 1, "proxied": True, **told}
+        record = {"name": APEX, "type": "CNAME", "content": HOST, "ttl": 1, "proxied": True, **given}
         return str(self.call("POST", f"/zones/{self.zone()}/dns_records", record)["id"])
 
     @property

@@ -87,8 +87,8 @@ class Sheds(InStep):
         Deployed.__init__(self, sandbox, "")
 
     def pulumi(self, *words: str, check: bool = True) -> str:
-        told = {"SHED_URL": self.compute.url}
-        done = self.sandbox.pulumi(*words, "--stack", "local", capture=True, check=check, extra=told)
+        join = {"SHED_URL": self.compute.url}
+        done = self.sandbox.pulumi(*words, "--stack", "local", capture=True, check=check, extra=join)
         return done.stdout + done.stderr
 
     def configure(self, count: int, size: str = "small", timeout: int = 120) -> None:
@@ -115,14 +115,14 @@ class Registries:
     def __init__(self, env: Mapping[str, str]) -> None:
         self._env = env
 
-    def __call__(self, told: Join, secret: Callable[[str], str]) -> Registry:
-        if isinstance(told, CloudflareJoin):
-            site = CloudflareRegistry(told, lambda: secret(told.token))
-            site._open = lambda: CloudflareStore(secret(told.token), self._env["CLOUDFLARE_BASE_URL"])  # type: ignore[method-assign]
+    def __call__(self, join: Join, secret: Callable[[str], str]) -> Registry:
+        if isinstance(join, CloudflareJoin):
+            site = CloudflareRegistry(join, lambda: secret(join.token))
+            site._open = lambda: CloudflareStore(secret(join.token), self._env["CLOUDFLARE_BASE_URL"])  # type: ignore[method-assign]
             return site
-        assert isinstance(told, ServiceJoin)
-        api = Route53Client(AccessKey(secret(told.key)), url=self._env["AWS_ENDPOINT_URL"])
-        made = Route53Registry(told, Route53Store(told.zone, api))
+        assert isinstance(join, ServiceJoin)
+        api = Route53Client(AccessKey(secret(join.key)), url=self._env["AWS_ENDPOINT_URL"])
+        made = Route53Registry(join, Route53Store(join.zone, api))
         made.members = ()  # type: ignore[attr-defined]
         return made  # type: ignore[return-value]
 
@@ -180,7 +180,7 @@ def test_up_ends_when_every_machine_answers(sheds: Sheds) -> None:
 
 
 def test_no_secret_of_its_machines_is_in_the_state(sheds: Sheds) -> None:
-    secrets = {value for each in sheds.compute.machines.values() for value in each.told["secrets"].values()}
+    secrets = {value for each in sheds.compute.machines.values() for value in each.given_settings["secrets"].values()}
     state = sheds.pulumi("stack", "export")
     assert len(secrets) == 3 and "shed-0000" in state
     assert [each for each in secrets if each in state] == []

@@ -161,11 +161,11 @@ def test_a_second_make_of_the_same_checkout_is_refused_by_process_id(clouds: San
 
 def prepared(tmp_path: Path, *steps: str, **env: str) -> subprocess.CompletedProcess[str]:
     only = [word for step in steps for word in ("--only", step)]
-    told = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1", **env}
+    given = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1", **env}
     return subprocess.run(
         [sys.executable, "-m", "localcloud.runtime.prepare", *only],
         cwd=ROOT,
-        env=told,
+        env=given,
         capture_output=True,
         text=True,
         check=False,

@@ -116,8 +116,8 @@ class Guest:
             )
             room.imds.user_data[self.machine.address] = script.encode() or userdata.gzipped()
             store = f"s3 bucket={BUCKET} region=us-west-2"
-            told = {"rollcall-release": userdata.release().digest, "rollcall-store": store}
-            room.imds.tags[self.machine.address] = {**KEYS, **told}
+            given = {"rollcall-release": userdata.release().digest, "rollcall-store": store}
+            room.imds.tags[self.machine.address] = {**KEYS, **given}
         else:
             uuid = f"{number:08d}-0000-4000-8000-000000000000"
             self.machine = replace(ON_JOYENT, id=uuid, address=f"203.0.113.{number}", image=image, name=f"web-{number}")

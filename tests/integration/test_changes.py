@@ -50,11 +50,11 @@ FIRST: dict[str, Any] = {
 
 class Changing(InStep):
     config: Path
-    told: dict[str, Any]
+    settings: dict[str, Any]
 
     def configure(self, **changed: Any) -> None:
-        self.told = {**self.told, **changed}
-        self.config.write_text(CONFIG.format(**self.told))
+        self.settings = {**self.settings, **changed}
+        self.config.write_text(CONFIG.format(**self.settings))
         self.sandbox.write_config()
 
     def change_the_userdata(self) -> None:
@@ -146,7 +146,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Changing]:
     config = config_file(tmp_path_factory.mktemp("changes"), CONFIG.format(**FIRST))
     with sandboxed("changes", config) as sandbox:
         stack = Changing(sandbox)
-        stack.config, stack.told = config, dict(FIRST)
+        stack.config, stack.settings = config, dict(FIRST)
         stack.output = stack.up()
         stack.assert_in_step()
         yield stack

@@ -59,8 +59,10 @@ class Shop:
 
     def configure(self, fleets: dict[str, Any], **aws: Any) -> None:
         salt = [line for line in self.file.read_text().splitlines() if line.startswith("encryptionsalt")]
-        told = {**BASE, "rollcall:fleets": fleets, **{f"aws:{key}": value for key, value in aws.items()}}
-        self.file.write_text(yaml.safe_dump({"config": told}, sort_keys=False) + "".join(f"{line}\n" for line in salt))
+        given_settings = {**BASE, "rollcall:fleets": fleets, **{f"aws:{key}": value for key, value in aws.items()}}
+        self.file.write_text(
+            yaml.safe_dump({"config": given_settings}, sort_keys=False) + "".join(f"{line}\n" for line in salt)
+        )
 
     def pulumi(self, *words: str, **env: str) -> tuple[int, str]:
         done = self.sandbox.pulumi(*words, "--stack", "local", capture=True, check=False, extra={**self.shell, **env})
@@ -246,9 +248,9 @@ def test_a_key_in_the_configuration_is_used_and_is_nowhere_in_plain_text(shop: S
 def test_cloudflares_configuration_counts_before_the_environment_on_both_sides(shop: Shop) -> None:
     environ = shop.sandbox.environment()
     site = {"web": {**FLEET, "cloud": "joyent", "size": "g1.micro", "count": 0, "joins": ["site"]}}
-    told = {"rollcall:site": {"zone": "scalability.expert", "ttl": 60}, "rollcall:fleets": site}
+    given_settings = {"rollcall:site": {"zone": "scalability.expert", "ttl": 60}, "rollcall:fleets": site}
     salt = [line for line in shop.file.read_text().splitlines() if line.startswith("encryptionsalt")]
-    shop.file.write_text(yaml.safe_dump({"config": told}) + "".join(f"{line}\n" for line in salt))
+    shop.file.write_text(yaml.safe_dump({"config": given_settings}) + "".join(f"{line}\n" for line in salt))
 
     def set_secret(value: str) -> None:
         subprocess.run(

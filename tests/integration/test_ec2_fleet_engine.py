@@ -87,8 +87,8 @@ def test_a_fleet_keeps_its_image_until_it_is_told_to_renew_it(trial: Trial) -> N
     assert (set(before) < set(machines(trial)), images(trial)) == (True, [first] * 3)
 
     # New userdata replaces every machine, with the image that the fleet has.
-    told = "web: 2 of 3 machines are replaced, successors first: 5 run for a while"
-    assert told in trial.run("preview", sources="two")
+    given = "web: 2 of 3 machines are replaced, successors first: 5 run for a while"
+    assert given in trial.run("preview", sources="two")
     trial.up(sources="two")
     after = machines(trial)
     assert (set(before) & set(after), images(trial)) == (set(), [first] * 2)

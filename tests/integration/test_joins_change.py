@@ -70,8 +70,8 @@ class Joining(InStep):
 
 @pytest.fixture(scope="module")
 def joining(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Joining]:
-    told = CONFIG.format(joins=EVERYWHERE, name="web", ssh=", ssh: {}")
-    config = config_file(tmp_path_factory.mktemp("joins"), told)
+    given = CONFIG.format(joins=EVERYWHERE, name="web", ssh=", ssh: {}")
+    config = config_file(tmp_path_factory.mktemp("joins"), given)
     with sandboxed("joins", config) as sandbox:
         joining = Joining(sandbox)
         joining.config = config

@@ -133,8 +133,8 @@ def test_destroy_drains_by_ssh_too_and_a_dead_machine_holds_up_nothing(deployed:
     exits, client = tmp_path / "exits", tmp_path / "ssh"
     client.write_text(f'#!/bin/sh\n{deployed.env["ROLLCALL_SSH"]} "$@"; code=$?\necho $code >>{exits}; exit $code\n')
     client.chmod(0o755)
-    told = {"ROLLCALL_SSH": str(client)}
-    deployed.sandbox.pulumi("destroy", "--yes", "--skip-preview", "--stack", "local", capture=True, extra=told)
+    given = {"ROLLCALL_SSH": str(client)}
+    deployed.sandbox.pulumi("destroy", "--yes", "--skip-preview", "--stack", "local", capture=True, extra=given)
     assert deployed.records() == []
     # 0: the agent's unit was stopped, 255: nobody there.
     assert sorted(exits.read_text().split()) == ["0", "255"]

@@ -65,9 +65,9 @@ def test_networks_that_cannot_be_used_are_named_and_nothing_is_made(clouds: Sand
     }
     others = "".join(OTHER.format(name=name, networks=networks) for name, (networks, _) in wrong.items())
     code, printed = run(clouds, "up", "--yes", others=others)
-    told = printed.replace("the data centre local-1 ", "")
+    given = printed.replace("the data centre local-1 ", "")
     for name, (_, said) in wrong.items():
-        assert code and f"rollcall:fleets.{name}.networks: {said}" in told, printed
+        assert code and f"rollcall:fleets.{name}.networks: {said}" in given, printed
     assert made(clouds) == []
 
 

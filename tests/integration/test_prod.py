@@ -46,11 +46,11 @@ class Prod(InStep):
 @pytest.fixture(scope="module")
 def prod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prod]:
     trap = Trap()
-    told = yaml.safe_load(COMMITTED.read_text())
-    told["config"].update(trap.config())
-    told.update(secretsprovider="awskms://alias/production", encryptedkey="abc")
+    given = yaml.safe_load(COMMITTED.read_text())
+    given["config"].update(trap.config())
+    given.update(secretsprovider="awskms://alias/production", encryptedkey="abc")
     config = tmp_path_factory.mktemp("prod") / "Pulumi.prod.yaml"
-    config.write_text(yaml.safe_dump(told))
+    config.write_text(yaml.safe_dump(given))
     with sandboxed("beside") as beside, pytest.MonkeyPatch.context() as patch:
         for name, value in trap.environment().items():
             patch.setenv(name, value)
@@ -107,9 +107,9 @@ def test_status_says_in_step_with_exit_code_0(prod: Prod, capfd: pytest.CaptureF
         (line,) = [line for line in said.splitlines() if each["id"] in line]
         assert each["addresses"][0] in line and "running" in line, line
     assert commands.status(prod.sandbox, "--json") == 0
-    told = json.loads(capfd.readouterr().out)
-    assert told["in_step"] is True
-    assert {each["fleet"]: len(each["machines"]) for each in told["fleets"]} == FLEETS
+    given = json.loads(capfd.readouterr().out)
+    assert given["in_step"] is True
+    assert {each["fleet"]: len(each["machines"]) for each in given["fleets"]} == FLEETS
 
 
 def test_status_shows_a_difference_first_with_exit_code_1(prod: Prod, capfd: pytest.CaptureFixture[str]) -> None:
@@ -136,15 +136,15 @@ def test_up_again_changes_nothing(prod: Prod) -> None:
 def test_a_preview_writes_nothing_and_needs_no_right_to(prod: Prod) -> None:
     """With a token and a key that only look. AWS's other services take all by POST: whatever that key may not do is refused, so
     nothing may be. Triton has no such key here; its requests show."""
-    told = reading_only(prod)
+    given = reading_only(prod)
     with pytest.raises(ClientError, match="UnauthorizedOperation"):
-        prod.aws("ec2", told).create_tags(
+        prod.aws("ec2", given).create_tags(
             Resources=[prod.machine("web-aws-0")["id"]], Tags=[{"Key": "a", "Value": "b"}]
         )
     before = (prod.in_state(), prod.owners(), prod.zone_records(), prod.record_sets(), len(prod.resources()))
     since = time.time()
     done = prod.sandbox.pulumi(
-        "preview", "--diff", "--stack", "prod", "--expect-no-changes", capture=True, check=False, extra=told
+        "preview", "--diff", "--stack", "prod", "--expect-no-changes", capture=True, check=False, extra=given
     )
     assert done.returncode == 0, done.stdout + done.stderr
     ours = [each for each in requests_of(prod.sandbox, "/", lambda who: not is_machine(who)) if each.at >= since]

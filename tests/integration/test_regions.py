@@ -80,13 +80,13 @@ class Spread(InStep):
 
     def cloudapi(self, datacenter: str) -> Any:
         settings = Credentials.read(self.env)
-        told = {
+        machine_settings = {
             "url": settings.url,
             "account": settings.account,
             "keyId": settings.key_id,
             "keyFile": settings.key_file,
         }
-        return session_of(told, datacenter).api
+        return session_of(machine_settings, datacenter).api
 
     def status(self) -> tuple[int, dict[str, Any]]:
         """`rollcall status --json`: its exit code and what it prints."""
@@ -136,9 +136,9 @@ def test_a_machine_knows_its_own_region_and_asks_its_parameter_store(spread: Spr
 
 
 def test_state_clouds_and_dns_are_in_step_and_a_preview_shows_nothing(spread: Spread) -> None:
-    code, told = spread.status()
-    assert (code, told["in_step"]) == (0, True), told
-    regions = {each["fleet"]: (each["cloud"], each["region"]) for each in told["fleets"]}
+    code, machine_settings = spread.status()
+    assert (code, machine_settings["in_step"]) == (0, True), machine_settings
+    regions = {each["fleet"]: (each["cloud"], each["region"]) for each in machine_settings["fleets"]}
     assert regions == {
         "home": ("aws", HOME), "away": ("aws", AWAY), "here": ("joyent", ""), "there": ("joyent", THERE),
     }  # fmt: skip
@@ -165,8 +165,8 @@ def test_an_orphan_is_found_once_by_whom_it_is_of_or_by_the_keeper_of_its_region
         made[fleet] = launched["Instances"][0]["InstanceId"]
     found = spread.differences()
     assert len(found.pop("away")) == 2 and not any(found.values()), found
-    code, told = spread.status()
-    shown = next(each["differences"]["unproven"] for each in told["fleets"] if each["fleet"] == "away")
+    code, machine_settings = spread.status()
+    shown = next(each["differences"]["unproven"] for each in machine_settings["fleets"] if each["fleet"] == "away")
     assert code == 1
     assert [line.split()[0] for line in shown] == [made["away"], made["given-up"]], "sorted by their fleets"
     diff = spread.sandbox.pulumi("preview", "--diff", "--stack", "local", capture=True).stdout
@@ -184,7 +184,7 @@ def test_an_orphan_is_found_once_by_whom_it_is_of_or_by_the_keeper_of_its_region
 
 
 @pytest.mark.parametrize(
-    ("place", "fleet", "told"),
+    ("place", "fleet", "machine_settings"),
     [
         ("another region", "away", {"region": HOME}),
         ("another data centre", "there", {"region": HOME, "datacenter": HERE}),
@@ -192,11 +192,11 @@ def test_an_orphan_is_found_once_by_whom_it_is_of_or_by_the_keeper_of_its_region
     ],
 )
 def test_no_client_gets_a_dead_address_while_a_fleet_moves_to(
-    spread: Spread, place: str, fleet: str, told: dict[str, str]
+    spread: Spread, place: str, fleet: str, machine_settings: dict[str, str]
 ) -> None:
     before = spread.in_state()
     known = set(before)
-    spread.configure(**told)
+    spread.configure(**machine_settings)
     probers = {"site": Prober(spread.ask_site, 0.2), "service": Prober(spread.ask_service, 0.2)}
     with probers["site"].running(), probers["service"].running():
         wait_until("clients are at work", lambda: all(len(each.answers) > 10 for each in probers.values()), 20)
@@ -214,7 +214,7 @@ def test_no_client_gets_a_dead_address_while_a_fleet_moves_to(
         f"\n{fleet} to {place}: up took {took:.0f} s; asked {counts}; failed { {k: len(v) for k, v in failed.items()} }"
     )
     assert failed == {"site": [], "service": []}
-    where = {"region": AWAY, "datacenter": THERE, **told}
+    where = {"region": AWAY, "datacenter": THERE, **machine_settings}
     assert spread.places() == {"home": HOME, "away": where["region"], "here": HERE, "there": where["datacenter"]}
     assert "unchanged" in (shown := spread.up("--expect-no-changes")), shown
 

@@ -147,8 +147,8 @@ def test_each_region_with_fleets_has_a_bucket_and_a_fleet_that_moves_takes_its_o
     assert abroad.head_bucket(Bucket=there)["BucketRegion"] == AWAY
     assert stores.objects(there, AWAY) == {key_of(digest("one"))}
     found = trial.aws.client("ec2", region=AWAY).describe_instances()["Reservations"]
-    told = {tag["Value"] for each in found for tag in each["Instances"][0]["Tags"] if tag["Key"] == "rollcall-store"}
-    assert told == {f"s3 bucket={there} region={AWAY}"}
+    given = {tag["Value"] for each in found for tag in each["Instances"][0]["Tags"] if tag["Key"] == "rollcall-store"}
+    assert given == {f"s3 bucket={there} region={AWAY}"}
     stores.log.clear()
     trial.up(regions={"home": None})
     assert len(stores.buckets()) == 1 and there not in stores.buckets()

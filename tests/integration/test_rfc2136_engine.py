@@ -46,12 +46,12 @@ class Dynamic(Deployed):
     before: tuple[Any, ...]
 
     def pulumi(self, *words: str, check: bool = True) -> str:
-        told = {
+        given = {
             "ROLLCALL_TSIG_KEY": self.server.operator,
             "ROLLCALL_MACHINE_TSIG_KEY": self.server.machines,
             "ROLLCALL_UPDATE_SERVER": self.server.where.replace("@", ":"),
         }
-        done = self.sandbox.pulumi(*words, "--stack", "local", capture=True, check=check, extra=told)
+        done = self.sandbox.pulumi(*words, "--stack", "local", capture=True, check=check, extra=given)
         return done.stdout + done.stderr
 
     def configure(self, count: int) -> None:

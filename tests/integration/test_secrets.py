@@ -78,10 +78,10 @@ class Searched(ClosedSite):
             instance = each["id"]
             yield f"journal and logs of {instance}", base64.b64decode(self.inside(instance, "sh", "-c", PACKED))
             if instance.startswith("i-"):
-                told = self.ec2.describe_instance_attribute(InstanceId=instance, Attribute="userData")["UserData"][
+                given = self.ec2.describe_instance_attribute(InstanceId=instance, Attribute="userData")["UserData"][
                     "Value"
                 ]
-                yield f"userdata of {instance}", gzip.decompress(base64.b64decode(told))
+                yield f"userdata of {instance}", gzip.decompress(base64.b64decode(given))
             else:
                 yield f"userdata of {instance}", self.inside(instance, "mdata-get", "user-script").encode()
 

@@ -231,9 +231,9 @@ def test_a_machine_that_rollcall_did_not_make_joins_with_the_same_userdata(servi
     """As of an Auto Scaling group: every machine is told the same, and names itself by its instance id."""
     model = services.ec2.describe_instances(InstanceIds=[services.machine("api-0")["id"]])
     like = model["Reservations"][0]["Instances"][0]
-    told = {tag["Key"]: tag["Value"] for tag in like["Tags"]}
+    given = {tag["Key"]: tag["Value"] for tag in like["Tags"]}
     kept = ("rollcall-join-0", "rollcall-workloads", "rollcall-release", "rollcall-store")
-    tags = {"rollcall-stack": "by-hand", "rollcall-fleet": "asg", **{key: told[key] for key in kept}}
+    tags = {"rollcall-stack": "by-hand", "rollcall-fleet": "asg", **{key: given[key] for key in kept}}
     made = services.ec2.run_instances(
         ImageId=like["ImageId"],
         InstanceType="t3.micro",

@@ -91,7 +91,7 @@ class Shop(Searched):
         except OSError:
             return ""
 
-    def told(self) -> dict[str, str]:
+    def machine_settings(self) -> dict[str, str]:
         """The machine setting of each EC2 machine, by the machine's id."""
         reservations = self.ec2.describe_instances()["Reservations"]
         return {
@@ -177,10 +177,10 @@ def test_another_value_restarts_one_machine_after_the_other(shop: Shop) -> None:
 
 
 def test_a_rotation_is_another_revision_of_the_same_value(shop: Shop) -> None:
-    before, machines = shop.told(), shop.in_state()
+    before, machines = shop.machine_settings(), shop.in_state()
     shop.set_up(SECOND, rotate="2026-11")
     shop.output += shop.said("up")
-    after = shop.told()
+    after = shop.machine_settings()
     assert shop.in_state() == machines and len(after) == 2 and after.keys() == before.keys()
     assert all(after[each].split()[0] != before[each].split()[0] for each in after), (before, after)
     assert [json.dumps(each.split()[1:]) for each in after.values()] == [

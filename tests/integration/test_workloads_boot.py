@@ -123,7 +123,7 @@ def without_faults() -> Iterator[None]:
 
 
 @pytest.fixture
-def told(packed: dict[str, Release], monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Release]]:
+def settings(packed: dict[str, Release], monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Release]]:
     """What the machines of this test are told besides: two workloads and their digests."""
     keys = {"rollcall-workloads": "www shop"}
     keys.update({f"rollcall-workload-{name}": release.digest for name, release in packed.items()})
@@ -141,11 +141,11 @@ def guest(room: Room, cloud: str, packed: dict[str, Release]) -> Guest:
 
 @pytest.mark.parametrize("cloud", ["aws", "joyent"])
 def test_a_site_and_an_app_are_served_and_the_app_reaches_nothing_of_the_agents(
-    room: Room, told: dict[str, Release], cloud: str, tmp_path: Path
+    room: Room, settings: dict[str, Release], cloud: str, tmp_path: Path
 ) -> None:
-    for release in told.values():
+    for release in settings.values():
         put(CLOUD["aws"], release)
-    machine = guest(room, cloud, told)
+    machine = guest(room, cloud, settings)
     machine.says("settings read", 60)
 
     def got(url: str) -> str:
@@ -177,15 +177,17 @@ def test_a_site_and_an_app_are_served_and_the_app_reaches_nothing_of_the_agents(
 
 
 def test_a_release_in_the_store_that_is_another_s_is_reported_and_not_unpacked(
-    room: Room, told: dict[str, Release]
+    room: Room, settings: dict[str, Release]
 ) -> None:
-    put(CLOUD["aws"], told["www"])
-    put(CLOUD["aws"], told["shop"], told["www"].packed)
-    machine = guest(room, "aws", told)
-    machine.says(f"reason=another-release release={told['shop'].digest[:12]} found={told['www'].digest[:12]}", 60)
+    put(CLOUD["aws"], settings["www"])
+    put(CLOUD["aws"], settings["shop"], settings["www"].packed)
+    machine = guest(room, "aws", settings)
+    machine.says(
+        f"reason=another-release release={settings['shop'].digest[:12]} found={settings['www'].digest[:12]}", 60
+    )
     assert "workload=shop" in machine.shown()
     assert machine.run("ls -A /opt/rollcall/workloads/shop 2>/dev/null || true") == ""
-    put(CLOUD["aws"], told["shop"])
+    put(CLOUD["aws"], settings["shop"])
     assert until(lambda: "ok" in machine.run("curl -s http://127.0.0.1:8080/ || true"), 60), machine.log()
 
 
@@ -212,12 +214,12 @@ class Secretive:
 
     def rotate(self, value: str, revision: str) -> None:
         self.value = value
-        told = {SECRET: f"revision={revision} turn=0 prefix={PREFIX[self.cloud]}"}
+        settings = {SECRET: f"revision={revision} turn=0 prefix={PREFIX[self.cloud]}"}
         if self.cloud == "aws":
             CLOUD["aws"].client("ssm").put_parameter(Name=PARAMETER, Value=value, Overwrite=True)
-            self.room.imds.tags[self.guest.machine.address].update(told)
+            self.room.imds.tags[self.guest.machine.address].update(settings)
         else:
-            self.guest.metadata.values.update({"shop.DATABASE_URL": value, **told})
+            self.guest.metadata.values.update({"shop.DATABASE_URL": value, **settings})
 
     def answered(self) -> str:
         return self.guest.run("curl -sS --max-time 5 http://127.0.0.1:8080/secret 2>/dev/null || true")

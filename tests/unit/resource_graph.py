@@ -115,9 +115,9 @@ def graph(cloud: Cloud) -> dict[str, dict[str, Any]]:
                 inputs[moving] = f"<{moving}>"
         if str(inputs.get("key", "")).startswith("releases/"):
             inputs["key"] = "releases/<digest>.tar.bz2"
-        for told in (inputs.get("tags", {}), inputs.get("metadata", {})):
+        for given in (inputs.get("tags", {}), inputs.get("metadata", {})):
             prefixes = ("rollcall-version", "rollcall-release", "rollcall-workload-")
-            told.update({name: f"<{name[9:]}>" for name in told if name.startswith(prefixes)})
+            given.update({name: f"<{name[9:]}>" for name in given if name.startswith(prefixes)})
     return found
 
 

@@ -310,10 +310,10 @@ def another() -> str:
     found = io.BytesIO()
     with tarfile.open(fileobj=found, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for name, data in userdata.files().items():
-            told = b"# Another agent.\n" + data if name == "rollcall/agent.py" else data
+            given_settings = b"# Another agent.\n" + data if name == "rollcall/agent.py" else data
             entry = tarfile.TarInfo(name)
-            entry.size = len(told)
-            archive.addfile(entry, io.BytesIO(told))
+            entry.size = len(given_settings)
+            archive.addfile(entry, io.BytesIO(given_settings))
     tar = found.getvalue()
     packed = base64.b85encode(bz2.compress(tar)).decode()
     return f"{userdata.boot_script()}{hashlib.sha256(tar).hexdigest()}\n{packed}\n"

@@ -107,8 +107,8 @@ class TestOfAMachine:
 
     def test_its_tags_and_why_it_stopped_on_ec2(self) -> None:
         tags = [{"Key": key, "Value": EVIL} for key in (FLEET, MACHINE, GENERATION)]
-        told = {"InstanceId": "i-1", "State": {"Name": "stopped"}, "StateReason": {"Message": EVIL}, "Tags": tags}
-        found = ec2_instance(told)
+        given = {"InstanceId": "i-1", "State": {"Name": "stopped"}, "StateReason": {"Message": EVIL}, "Tags": tags}
+        found = ec2_instance(given)
         assert all(clean(each) for each in (found.note, found.fleet, found.machine, found.generation))
 
     def test_an_orphans_line(self) -> None:
@@ -132,8 +132,8 @@ class TestOfARecord:
         assert clean(lines(found, Kind.LEFTOVER)[0]) and clean(lines(found, Kind.STALE)[0])
 
     def test_that_is_to_be_adopted(self) -> None:
-        told = adopt.verdict(Record(name="www", type="TXT", content=EVIL, comment=EVIL, zone="z", id="1"), "local", [])
-        assert told is not None and clean(adopt.shown([told], False), lines=True)
+        given = adopt.verdict(Record(name="www", type="TXT", content=EVIL, comment=EVIL, zone="z", id="1"), "local", [])
+        assert given is not None and clean(adopt.shown([given], False), lines=True)
 
 
 @pytest.mark.parametrize(("code", "said"), [(0, ""), (1, "did not leave by SSH (1: ")])
@@ -142,9 +142,9 @@ def test_what_a_machine_prints_over_ssh(tmp_path: Path, code: int, said: str) ->
     (tmp_path / "printed").write_text(EVIL.replace("\n", " "))
     client.write_text(f"#!/bin/sh\ncat {tmp_path}/printed; cat {tmp_path}/printed >&2; exit {code}\n")
     client.chmod(0o755)
-    told = {"ROLLCALL_TO": "admin@198.51.100.10", "ROLLCALL_LEAVE": "true", "ROLLCALL_SSH": str(client)}
+    given = {"ROLLCALL_TO": "admin@198.51.100.10", "ROLLCALL_LEAVE": "true", "ROLLCALL_SSH": str(client)}
     done = subprocess.run(
-        ["sh", "-c", ssh_drain._SCRIPT], env={**os.environ, **told}, capture_output=True, text=True, check=True
+        ["sh", "-c", ssh_drain._SCRIPT], env={**os.environ, **given}, capture_output=True, text=True, check=True
     )
     assert said in done.stdout and bool(done.stdout) is bool(code) and done.stderr == ""
     assert clean(done.stdout, lines=True) and len(done.stdout.splitlines()) == (1 if code else 0)
@@ -186,8 +186,8 @@ class TestWhereItIsPrinted:
         assert clean(code(EVIL))
 
     def test_the_end_of_make_up(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-        told = {"cloud": "aws", "name": EVIL, "id": EVIL, "state": EVIL, "addresses": [EVIL], "tags": {STACK: EVIL}}
-        show.fleet([told], "local")
+        given = {"cloud": "aws", "name": EVIL, "id": EVIL, "state": EVIL, "addresses": [EVIL], "tags": {STACK: EVIL}}
+        show.fleet([given], "local")
         done = subprocess.CompletedProcess([], 1, "answered: a\x1b[2J\u202e\n", EVIL)
         faults = show._calls(f"v1{EVIL}", done)
         visit = show.Visit(by=EVIL, fault=EVIL)

@@ -238,7 +238,7 @@ def test_a_stand_in_moves_and_takes_what_its_provider_does() -> None:
     plugin = import_module("localcloud.plugins.aws").PLUGIN
     listed = RESOURCES[f"{_PROVIDER}aws"]["inputs"]
     assert set(listed) <= set(plugin.settings)
-    assert {path for path, told in listed.items() if told["on_change"] == "replaces"} == set(plugin.moving)
+    assert {path for path, settings in listed.items() if settings["on_change"] == "replaces"} == set(plugin.moving)
 
 
 @pytest.mark.parametrize("token", [each for each in RESOURCES if not each.startswith(_PROVIDER)])
@@ -246,13 +246,13 @@ def test_the_stand_ins_replace_take_and_refuse_as_listed(token: str) -> None:
     types = {
         each.token: each for name in STAND_INS for each in import_module(f"localcloud.plugins.{name}").PLUGIN.types
     }
-    for path, told in RESOURCES[token]["inputs"].items():
-        assert told["on_change"] in ("in place", "replaces", "restarts"), path
+    for path, settings in RESOURCES[token]["inputs"].items():
+        assert settings["on_change"] in ("in place", "replaces", "restarts"), path
         if "." in path:
             continue
         spec = types[token].inputs[path]
-        assert spec.replaces == (told["on_change"] == "replaces"), path
-        assert not spec.choices or set(spec.choices) == set(told["values"]), path
+        assert spec.replaces == (settings["on_change"] == "replaces"), path
+        assert not spec.choices or set(spec.choices) == set(settings["values"]), path
 
 
 def test_the_sdks_own_words_agree() -> None:
@@ -260,8 +260,8 @@ def test_the_sdks_own_words_agree() -> None:
     for token, listed in RESOURCES.items():
         names = input_type_py_to_pulumi_names(arguments(token))
         text = inspect.getdoc(arguments(token).__init__) or ""
-        for key, told in re.findall(r":param [^:]*\b(\w+): (.*?)(?=\n:param|\Z)", text, re.DOTALL):
-            if re.search(r"(?i)forces (?:a )?new|must be replaced", told) and names.get(key) in listed["inputs"]:
+        for key, settings in re.findall(r":param [^:]*\b(\w+): (.*?)(?=\n:param|\Z)", text, re.DOTALL):
+            if re.search(r"(?i)forces (?:a )?new|must be replaced", settings) and names.get(key) in listed["inputs"]:
                 assert listed["inputs"][names[key]]["on_change"] == "replaces", (token, key)
 
 
@@ -271,8 +271,8 @@ def test_every_record_says_where_it_was_looked_up() -> None:
             r"https://(registry\.terraform\.io/providers|www\.pulumi\.com/registry)/\S+", listed["source"]
         ), token
         assert set(listed) <= {"source", "note", "refused", "inputs"}, token
-        for told in listed["inputs"].values():
-            assert set(told) <= {"on_change", "values", "note", "refused"}, token
+        for settings in listed["inputs"].values():
+            assert set(settings) <= {"on_change", "values", "note", "refused"}, token
 
 
 # What can be refused, and where that is checked before anything is made.
@@ -297,18 +297,18 @@ def ours(graphs: Graphs) -> Values:
 
 def stated() -> Iterator[tuple[str, Any]]:
     """Whatever the list says of refusals, and of what."""
-    for token, told in (RESOURCES | FUNCTIONS).items():
+    for token, settings in (RESOURCES | FUNCTIONS).items():
         # Of a function that only looks something up by its inputs there is no more to say.
-        yield token, told.get("refused", {} if token in FUNCTIONS and told["inputs"] else None)
-        for path, each in told["inputs"].items():
+        yield token, settings.get("refused", {} if token in FUNCTIONS and settings["inputs"] else None)
+        for path, each in settings["inputs"].items():
             yield f"{token} {path}", each.get("refused")
-    for api, told in APIS.items():
-        yield api, told.get("refused")
-    for call, told in CALLS.items():
-        yield call, told or None
+    for api, settings in APIS.items():
+        yield api, settings.get("refused")
+    for call, settings in CALLS.items():
+        yield call, settings or None
     for token, inputs in DYNAMIC.items():
-        for key, told in inputs.items():
-            yield f"{token} {key}", told
+        for key, settings in inputs.items():
+            yield f"{token} {key}", settings
 
 
 STATED = dict(stated())
@@ -317,9 +317,9 @@ STATED = dict(stated())
 def test_the_calls_that_are_made_are_those_that_are_listed() -> None:
     assert set(CALLS) == set(calls())
     assert set(APIS) == {each.partition(" ")[0] for each in CALLS}
-    for told in APIS.values():
+    for settings in APIS.values():
         assert re.fullmatch(
-            r"https://(docs\.aws\.amazon\.com|developers\.cloudflare\.com|github\.com)/\S+", told["source"]
+            r"https://(docs\.aws\.amazon\.com|developers\.cloudflare\.com|github\.com)/\S+", settings["source"]
         )
 
 
@@ -332,12 +332,12 @@ def test_the_dynamic_resources_and_their_inputs_are_those_that_are_listed(ours: 
 @pytest.mark.parametrize("of", STATED)
 def test_what_can_be_refused_is_reported_with_where_it_is_checked(of: str) -> None:
     """An input, a resource or a call that says nothing of refusals fails here; so does a check that is not in the source."""
-    told = STATED[of]
-    assert told is not None, "say what can be refused and where it is checked, or why that cannot be known"
-    if isinstance(told, str):
-        assert " " in of and told in (_CONSTANT, _MADE, _FOUND), told
+    settings = STATED[of]
+    assert settings is not None, "say what can be refused and where it is checked, or why that cannot be known"
+    if isinstance(settings, str):
+        assert " " in of and settings in (_CONSTANT, _MADE, _FOUND), settings
         return
-    for what, where in told.items():
+    for what, where in settings.items():
         assert what and not what.endswith("."), what
         if where.startswith(_LATER):
             assert len(where) > len(_LATER) + 10, where
@@ -369,14 +369,14 @@ def _name_of(statement: ast.stmt) -> str:
 def test_what_is_said_to_be_constant_is_so_in_every_configuration(made: Values, called: Values, token: str) -> None:
     listed, values = (RESOURCES, made) if token in RESOURCES else (FUNCTIONS, called)
     given = used(values, token)
-    for path, told in listed[token]["inputs"].items():
+    for path, settings in listed[token]["inputs"].items():
         here = {json.dumps(value, sort_keys=True) for where, value, _ in given if where == path}
-        if told.get("refused") == _CONSTANT:
+        if settings.get("refused") == _CONSTANT:
             # One that has parts is constant in its parts, which are listed; a few of a fixed set are so as well.
             parts = [each for each in listed[token]["inputs"] if each.startswith(f"{path}.")]
-            fixed = {json.dumps(value) for value in told.get("values", ())}
+            fixed = {json.dumps(value) for value in settings.get("values", ())}
             assert parts or len(here) == 1 or here <= fixed or not _varies(here), (path, here)
-        if told.get("refused") in (_MADE, _FOUND) and not path.endswith(("Groups", "filters")):
+        if settings.get("refused") in (_MADE, _FOUND) and not path.endswith(("Groups", "filters")):
             assert all(_ANSWERS.search(text.strip('"[]')) for text in here), (path, here)
 
 
@@ -414,42 +414,42 @@ def rendered() -> str:
     ]
     for title, listed in (("Resources", RESOURCES), ("Functions", FUNCTIONS)):
         lines += ["", f"## {title}"]
-        for token, told in listed.items():
-            lines += described(token, told)
+        for token, settings in listed.items():
+            lines += described(token, settings)
     lines += ["", "## Our own dynamic resources"]
     for token, inputs in DYNAMIC.items():
         lines += ["", f"### `{token}`", "", "| input | what can be refused, and where it is checked |", "|---|---|"]
-        lines += [f"| `{key}` | {refusals(told)} |" for key, told in inputs.items()]
+        lines += [f"| `{key}` | {refusals(settings)} |" for key, settings in inputs.items()]
     lines += ["", "## Calls of the APIs", "", "What an API may refuse of any call:"]
-    for api, told in APIS.items():
-        lines += ["", f"- [{api}]({told['source']}): {refusals(told['refused'])}"]
+    for api, settings in APIS.items():
+        lines += ["", f"- [{api}]({settings['source']}): {refusals(settings['refused'])}"]
     lines += ["", "| call | what can be refused besides, and where it is checked |", "|---|---|"]
-    lines += [f"| `{call}` | {refusals(told)} |" for call, told in CALLS.items()]
+    lines += [f"| `{call}` | {refusals(settings)} |" for call, settings in CALLS.items()]
     return "\n".join(lines) + "\n"
 
 
-def refusals(told: Any) -> str:
+def refusals(settings: Any) -> str:
     """What can be refused, each with the function that checks it, or why none does."""
-    if isinstance(told, str):
-        return told
-    shown = (f"{what} ({where if where.startswith(_LATER) else f'`{where}`'})" for what, where in told.items())
+    if isinstance(settings, str):
+        return settings
+    shown = (f"{what} ({where if where.startswith(_LATER) else f'`{where}`'})" for what, where in settings.items())
     return "; ".join(shown) or "nothing besides"
 
 
-def described(token: str, told: Mapping[str, Any]) -> Iterator[str]:
+def described(token: str, settings: Mapping[str, Any]) -> Iterator[str]:
     """A type or a function: where it was looked up, and a row for each input."""
     module, name = home(token)
     is_resource = token in RESOURCES
     yield from ("", f"### `{token}`", "")
-    yield f"`{module.__name__}.{name if is_resource else snake(name)}`, [{module.__name__.split('.')[0][7:]}]({told['source']})"
-    if told.get("note"):
-        yield from ("", " ".join(told["note"].split()))
-    if told.get("refused"):
-        yield from ("", f"What can be refused: {refusals(told['refused'])}.")
+    yield f"`{module.__name__}.{name if is_resource else snake(name)}`, [{module.__name__.split('.')[0][7:]}]({settings['source']})"
+    if settings.get("note"):
+        yield from ("", " ".join(settings["note"].split()))
+    if settings.get("refused"):
+        yield from ("", f"What can be refused: {refusals(settings['refused'])}.")
     heads = ["input", *(["a change"] if is_resource else []), "values", "note", "what can be refused"]
-    if told["inputs"]:
+    if settings["inputs"]:
         yield from ("", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|")
-    for path, each in told["inputs"].items():
+    for path, each in settings["inputs"].items():
         values = ", ".join(f"`{value}`" for value in each.get("values", ()))
         cells = [f"`{path}`", *([each["on_change"]] if is_resource else []), values, each.get("note", "")]
         yield f"| {' | '.join(map(str, [*cells, refusals(each['refused'])]))} |"

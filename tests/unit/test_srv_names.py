@@ -33,7 +33,7 @@ ONE, TWO = (
 
 
 def settings(incarnations: dict[str, Any], **service: Any) -> Settings:
-    told = {"port": 4218, "incarnations": incarnations, **service}
+    given = {"port": 4218, "incarnations": incarnations, **service}
     web = {
         "cloud": "aws",
         "count": 1,
@@ -41,7 +41,7 @@ def settings(incarnations: dict[str, Any], **service: Any) -> Settings:
         "image": "debian-12",
         "joins": [f"s/{next(iter(incarnations))}"],
     }
-    return read("local", {"serviceDiscovery": {"zone": ZONE, "services": {"s": told}}, "fleets": {"web": web}})
+    return read("local", {"serviceDiscovery": {"zone": ZONE, "services": {"s": given}}, "fleets": {"web": web}})
 
 
 def srv(incarnations: dict[str, Any], **service: Any) -> dict[str, str]:

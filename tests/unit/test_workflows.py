@@ -25,7 +25,7 @@ ACTIONLINT = "1.7.12"
 TOOLS = {"gh", "head", "cat", "echo", "pulumi", "python", "exit", "if", "then", "else", "fi", "id", "mine", "{", "}"}
 
 
-def told(name: str) -> dict[Any, Any]:
+def parsed(name: str) -> dict[Any, Any]:
     found: dict[Any, Any] = yaml.safe_load((ROOT / ".github" / "workflows" / f"{name}.yml").read_text())
     return found
 
@@ -51,7 +51,7 @@ def test_there_are_three_workflows() -> None:
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_a_workflow_may_do_nothing_and_each_job_only_what_it_needs(path: Path) -> None:
-    workflow = told(path.stem)
+    workflow = parsed(path.stem)
     assert workflow["permissions"] == {}
     allowed = {"contents": "read", "id-token": "write"}
     for name, job in jobs(workflow).items():
@@ -60,34 +60,34 @@ def test_a_workflow_may_do_nothing_and_each_job_only_what_it_needs(path: Path) -
 
 
 def test_what_runs_a_pull_requests_code_cannot_write_to_it_and_what_writes_runs_none_of_it() -> None:
-    found = jobs(told("preview"))
+    found = jobs(parsed("preview"))
     assert "pull-requests" not in found["preview"]["permissions"]
     assert not [step for step in found["comment"]["steps"] if "checkout" in step.get("uses", "")]
     assert "secrets." not in yaml.safe_dump(found["comment"])
     # `pull_request_target` would run a stranger's code with our secrets. YAML reads the key `on` as a boolean.
-    assert list(told("preview")[True]) == ["pull_request"]
+    assert list(parsed("preview")[True]) == ["pull_request"]
     assert "head.repo.full_name == github.repository" in found["preview"]["if"]
 
 
 def test_two_deployments_never_run_at_once_and_wait_for_their_environment() -> None:
-    deploy = told("deploy")
+    deploy = parsed("deploy")
     assert deploy["concurrency"] == {"group": "deploy", "cancel-in-progress": False}
     assert {job["environment"] for job in jobs(deploy).values()} == {"production"}
     for name in ("preview", "drift"):
-        assert told(name)["concurrency"]["group"] != "deploy"
-        assert {job.get("environment", "preview") for job in jobs(told(name)).values()} == {"preview"}
+        assert parsed(name)["concurrency"]["group"] != "deploy"
+        assert {job.get("environment", "preview") for job in jobs(parsed(name)).values()} == {"preview"}
 
 
 def test_the_drift_check_fails_on_any_difference_and_shows_it() -> None:
-    (job,) = jobs(told("drift")).values()
+    (job,) = jobs(parsed("drift")).values()
     looking, saying = job["steps"][-2:]
     assert "--expect-no-changes" in looking["run"] and "continue-on-error" not in looking
     assert saying["if"] == "always()" and "GITHUB_STEP_SUMMARY" in saying["run"]
-    assert "schedule" in told("drift")[True]
+    assert "schedule" in parsed("drift")[True]
 
 
 def test_the_comment_is_found_again_by_its_mark() -> None:
-    found = jobs(told("preview"))
+    found = jobs(parsed("preview"))
     assert found["comment"]["env"]["MARK"] == marker(found["preview"]["env"]["STACK"])
     script = found["comment"]["steps"][-1]["run"]
     assert "startswith(env.MARK)" in script and "PATCH" in script
@@ -129,7 +129,7 @@ def test_every_command_exists() -> None:
             )
             commands += 1
     stacks = {
-        job["env"]["STACK"] for each in WORKFLOWS for job in jobs(told(each.stem)).values() if "STACK" in job["env"]
+        job["env"]["STACK"] for each in WORKFLOWS for job in jobs(parsed(each.stem)).values() if "STACK" in job["env"]
     }
     assert commands > 15 and all((ROOT / f"Pulumi.{stack}.yaml").exists() for stack in stacks) and stacks
 

@@ -19,8 +19,8 @@ class Shed:
 
     @classmethod
     def here(cls, root: Path, which: Callable[[str], str | None], url: str) -> Shed | None:
-        told = root / "run/shed/metadata"
-        return cls(told.read_text().strip()) if told.exists() else None
+        given = root / "run/shed/metadata"
+        return cls(given.read_text().strip()) if given.exists() else None
 
     def __init__(self, url: str) -> None:
         self._url = url

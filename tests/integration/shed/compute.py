@@ -21,13 +21,13 @@ class Machine:
 
     id: str
     address: str
-    told: dict[str, Any]
+    given_settings: dict[str, Any]
     note: str = ""
     agent: Agent | None = None
 
     def shown(self) -> dict[str, Any]:
         """What the operator sees: no secret."""
-        kept = {key: self.told[key] for key in ("name", "size", "image", "labels")}
+        kept = {key: self.given_settings[key] for key in ("name", "size", "image", "labels")}
         return {**kept, "id": self.id, "addresses": [self.address], "state": self.state, "note": self.note}
 
     @property
@@ -112,9 +112,11 @@ class Compute:
         with self._lock:
             if which not in self.machines:
                 return None
-            told = self.machines[which].told
+            given_settings = self.machines[which].given_settings
             for key, given in sent.items():
-                told[key] = {name: value for name, value in {**told[key], **given}.items() if value is not None}
+                given_settings[key] = {
+                    name: value for name, value in {**given_settings[key], **given}.items() if value is not None
+                }
             return self.machines[which].shown()
 
     def _delete_machines(self, which: str, _: dict[str, Any], __: dict[str, str]) -> Any:
@@ -128,7 +130,7 @@ class Compute:
     def _get_guest(self, which: str, _: dict[str, Any], __: dict[str, str]) -> Any:
         with self._lock:
             found = self.machines.get(which)
-            return found and {**found.shown(), "secrets": found.told["secrets"]}
+            return found and {**found.shown(), "secrets": found.given_settings["secrets"]}
 
     def _put_guest(self, which: str, sent: dict[str, Any], _: dict[str, str]) -> Any:
         with self._lock:

@@ -23,8 +23,8 @@ class MachineProvider(ResourceProvider):  # type: ignore[misc]
     serialize_as_secret_always = False
 
     def create(self, props: dict[str, Any]) -> CreateResult:
-        told = {key: props[key] for key in ("name", "size", "image", "labels", "secrets")}
-        made = ask("POST", "/machines", json={**told, "userdata": userdata.build()})
+        given = {key: props[key] for key in ("name", "size", "image", "labels", "secrets")}
+        made = ask("POST", "/machines", json={**given, "userdata": userdata.build()})
         return CreateResult(made["id"], {**props, "address": made["addresses"][0]})
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:

@@ -240,7 +240,7 @@ class Contest:
         self._back, self._spread, self._srv = back, spread, srv
         self._fresh: dict[int, bool | str] = {}
 
-    def told(self, index: int) -> Route53Join:
+    def membership_of(self, index: int) -> Route53Join:
         incarnation = "v1" if self._shards == 1 else f"v1-{index % self._shards + 1}"
         return Route53Join(
             zone="Z", domain=DOMAIN, service="_s._tcp", incarnation=incarnation, port=4218, srv=self._srv
@@ -297,7 +297,9 @@ class Contest:
     def _process(self, index: int, action: Callable[[Route53Registry], bool], within: float) -> str:
         """Why it failed, or nothing."""
         sleep, dice = self.scheduler.sleep, random.Random(self.scheduler.dice.random())  # noqa: S311
-        registry = Route53Registry(self.told(index), self.zone, self._fresh.get(index, True), sleep, dice, self.look)
+        registry = Route53Registry(
+            self.membership_of(index), self.zone, self._fresh.get(index, True), sleep, dice, self.look
+        )
         try:
             retried(lambda: action(registry), within, sleep)
         except TransientError as fault:
@@ -307,7 +309,10 @@ class Contest:
         return ""
 
     def _article(self, index: int) -> None:
-        name, value = f"{self.told(index).incarnation}._s._tcp.{DOMAIN}", f"10 10 4218 {index:06x}.rc.{DOMAIN}."
+        name, value = (
+            f"{self.membership_of(index).incarnation}._s._tcp.{DOMAIN}",
+            f"10 10 4218 {index:06x}.rc.{DOMAIN}.",
+        )
 
         def join() -> None:
             present = next(iter(self.zone.at(name)), RecordSet(name, "SRV", 30, ()))
@@ -316,7 +321,7 @@ class Contest:
         retried(join, 1e9, self.scheduler.sleep)
 
     def _outcome(self) -> Outcome:
-        ours = {set_name(self.told(index)) for index in range(self._agents)}
+        ours = {set_name(self.membership_of(index)) for index in range(self._agents)}
         values = [value for (name, _), each in self.zone.sets.items() if name in ours for value in each.values]
         hosts = {name.partition(".")[0] for (name, kind) in self.zone.sets if kind == "A"}
         wanted = {f"{index:06x}" for index in range(self._agents) if not self._back <= index < self._leaving}

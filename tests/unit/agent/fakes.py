@@ -112,8 +112,8 @@ class FakeDns:
         self._answers: frozenset[str] | str | None = ""
         self._clock = clock
 
-    def registry(self, told: Join, secret: Callable[[str], str]) -> FakeRegistry:
-        return FakeRegistry(self, told, secret)
+    def registry(self, membership: Join, secret: Callable[[str], str]) -> FakeRegistry:
+        return FakeRegistry(self, membership, secret)
 
     def look_up(self, name: str) -> frozenset[str] | None:
         """What name servers say: the truth, unless `answers` was told."""
@@ -145,9 +145,9 @@ class FakeDns:
 
 
 class FakeRegistry:
-    def __init__(self, dns: FakeDns, told: Join, secret: Callable[[str], str]) -> None:
-        self._dns, self._told, self._secret = dns, told, secret
-        self._place, self.size = describe(told), dns.size
+    def __init__(self, dns: FakeDns, membership: Join, secret: Callable[[str], str]) -> None:
+        self._dns, self._told, self._secret = dns, membership, secret
+        self._place, self.size = describe(membership), dns.size
         self.members: tuple[str, ...] = ()
         self.generations: dict[str, str] = {}
         self.left_hosts: frozenset[str] = frozenset()
@@ -207,14 +207,14 @@ class FakeRegistry:
 class Guest:
     """An agent on a machine whose workload is healthy when the test says so, on the test's clock."""
 
-    def __init__(self, home: Path, **told: Any) -> None:
+    def __init__(self, home: Path, **membership: Any) -> None:
         self._check = home / "check"
         self.healthy(True)
         self.clock = Clock()
         self.dns = FakeDns(self.clock)
         self.cloud = FakeCloud(
             MachineSettings(
-                stack="local", fleet="web-aws", machine="0", generation="ab12cd", joins=(self.join_of(**told),)
+                stack="local", fleet="web-aws", machine="0", generation="ab12cd", joins=(self.join_of(**membership),)
             )
         )
         self.status_file = home / "run" / "status.json"
@@ -236,9 +236,9 @@ class Guest:
         self.dns.calls.clear()
         return self
 
-    def join_of(self, host: str = HOST, **told: Any) -> CloudflareJoin:
+    def join_of(self, host: str = HOST, **membership: Any) -> CloudflareJoin:
         return CloudflareJoin(
-            **{"zone": "a" * 32, "host": host, "token": TOKEN_NAME, "check": f"command:{self._check}", **told}
+            **{"zone": "a" * 32, "host": host, "token": TOKEN_NAME, "check": f"command:{self._check}", **membership}
         )
 
     def healthy(self, is_healthy: bool) -> None:

@@ -198,11 +198,11 @@ class TestAddress:
         ((IPV6, ADDRESS), True, f"{ADDRESS} {IPV6}"),
     )
 
-    @pytest.mark.parametrize(("known", "told", "stands"), FAMILIES)
+    @pytest.mark.parametrize(("known", "given", "stands"), FAMILIES)
     def test_one_of_each_family_where_it_is_configured_so(
-        self, tmp_path: Path, known: tuple[str, ...], told: bool, stands: str
+        self, tmp_path: Path, known: tuple[str, ...], given: bool, stands: str
     ) -> None:
-        guest = Guest(tmp_path, ipv6=told)
+        guest = Guest(tmp_path, ipv6=given)
         guest.cloud.known = known
         guest.pass_time(TICK)
         assert guest.standing == {HOST: stands} and guest.status()["step"] == "registered"
@@ -351,13 +351,13 @@ class TestStatus:
     def test_it_says_how_far_each_membership_has_come(self, joined: Guest) -> None:
         shown = joined.status()
         assert abs(shown.pop("since") - time.time()) < 60
-        told = {"join": f"host={HOST}", "joined": True, "healthy": True, "error": ""}
+        given = {"join": f"host={HOST}", "joined": True, "healthy": True, "error": ""}
         assert shown.pop("watch").startswith("no member is watched: rollcall-probe is not set")
-        assert shown == {"step": "registered", "error": "", "secrets": "", "memberships": [told]}
+        assert shown == {"step": "registered", "error": "", "secrets": "", "memberships": [given]}
         joined.dns.broken = DOWN
         joined.healthy(False)
         joined.pass_time(6 * TICK)
-        assert joined.status()["memberships"] == [{**told, "healthy": False, "error": str(DOWN)}]
+        assert joined.status()["memberships"] == [{**given, "healthy": False, "error": str(DOWN)}]
 
     def test_each_step_is_reported_to_the_cloud_once(self, joined: Guest) -> None:
         joined.pass_time(1200, step=10)

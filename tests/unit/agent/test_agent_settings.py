@@ -78,8 +78,8 @@ class TestChanges:
         joined.tell(joins=(joined.join_of(**changed),))
         joined.pass_time(REREAD + 2 * TICK)
         assert joined.standing == {HOST: ADDRESS} and joined.dns.count("leave") == 0
-        (_, _, told) = joined.dns.standing[f"host={HOST}"]
-        assert isinstance(told, CloudflareJoin) and all(getattr(told, key) == value for key, value in changed.items())
+        (_, _, given) = joined.dns.standing[f"host={HOST}"]
+        assert isinstance(given, CloudflareJoin) and all(getattr(given, key) == value for key, value in changed.items())
 
     def test_the_same_settings_change_nothing(self, joined: Guest) -> None:
         joined.tell(joins=(joined.join_of(),))
@@ -136,11 +136,11 @@ class TestChanges:
         assert joined.agent.leave(within=0) is True and joined.standing == {}
 
     def test_what_is_configured_again_before_it_was_left_stays(self, joined: Guest) -> None:
-        told = joined.cloud.settings.joins
+        given = joined.cloud.settings.joins
         joined.tell(joins=())
         joined.dns.faults = [TransientError("down", after=25)]
         joined.pass_time(REREAD + TICK)
-        joined.tell(joins=told)
+        joined.tell(joins=given)
         joined.pass_time(60)
         assert joined.standing == {HOST: ADDRESS}
 

@@ -81,7 +81,7 @@ class Net:
             status_file=self.home / f"{name}.json",
             clock=self.clock,
             answers=NetAnswers(self, name),  # type: ignore[arg-type]
-            registry_of=lambda told, _: NetRegistry(self, told),
+            registry_of=lambda machine_settings, _: NetRegistry(self, machine_settings),
         )
         return name
 
@@ -115,12 +115,12 @@ class Net:
                     agent.tick()
             self.clock.now += TICK
 
-    def standing(self, told: Join) -> set[str]:
-        return set(self.records.get(place(told), ()))
+    def standing(self, machine_settings: Join) -> set[str]:
+        return set(self.records.get(place(machine_settings), ()))
 
 
-def place(told: Join) -> str:
-    return told.name
+def place(machine_settings: Join) -> str:
+    return machine_settings.name
 
 
 class NetAnswers:
@@ -147,8 +147,8 @@ class NetAnswers:
 
 
 class NetRegistry:
-    def __init__(self, net: Net, told: Join) -> None:
-        self._net, self._told = net, told
+    def __init__(self, net: Net, machine_settings: Join) -> None:
+        self._net, self._told = net, machine_settings
         self.size = 0
         self.members: tuple[str, ...] = ()
         self.generations: dict[str, str] = {}
@@ -213,36 +213,40 @@ def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Net:
     return made
 
 
-@pytest.mark.parametrize("told", [SITE, V1])
-def test_members_answer_each_other_and_no_machine_is_challenged(net: Net, told: Join) -> None:
+@pytest.mark.parametrize("machine_settings", [SITE, V1])
+def test_members_answer_each_other_and_no_machine_is_challenged(net: Net, machine_settings: Join) -> None:
     for number, address in enumerate((A, B, C, D)):
-        net.boot(number, address, told)
+        net.boot(number, address, machine_settings)
     net.run(300)
-    assert len(net.standing(told)) == 4 and net.put_up == 0
+    assert len(net.standing(machine_settings)) == 4 and net.put_up == 0
 
 
-@pytest.mark.parametrize("told", [SITE, V1])
-def test_what_is_at_a_strangers_address_goes_though_he_asks_a_live_member_for_the_answer(net: Net, told: Join) -> None:
+@pytest.mark.parametrize("machine_settings", [SITE, V1])
+def test_what_is_at_a_strangers_address_goes_though_he_asks_a_live_member_for_the_answer(
+    net: Net, machine_settings: Join
+) -> None:
     """A machine failed to leave and its address went to somebody else, who relays each question to all live members."""
     for number, address in enumerate((A, B, C)):
-        net.boot(number, address, told)
+        net.boot(number, address, machine_settings)
     net.run(40)
     net.off.add("1")
     net.strangers = frozenset({B})
     net.run(60)
-    assert net.relayed and len(net.standing(told)) == 2 and net.challenges == {}
+    assert net.relayed and len(net.standing(machine_settings)) == 2 and net.challenges == {}
 
 
-@pytest.mark.parametrize("told", [SITE, V1])
-def test_an_address_that_went_to_a_machine_of_the_same_stack_which_is_no_member(net: Net, told: Join) -> None:
+@pytest.mark.parametrize("machine_settings", [SITE, V1])
+def test_an_address_that_went_to_a_machine_of_the_same_stack_which_is_no_member(
+    net: Net, machine_settings: Join
+) -> None:
     """Of another fleet: it lives, has the key, and is not what the record names."""
     for number, address in enumerate((A, B, C)):
-        net.boot(number, address, told)
+        net.boot(number, address, machine_settings)
     net.run(40)
     net.off.add("1")
     net.boot(9, B, OTHER_SITE)
     net.run(60)
-    assert len(net.standing(told)) == 2 and net.standing(OTHER_SITE) == {B}
+    assert len(net.standing(machine_settings)) == 2 and net.standing(OTHER_SITE) == {B}
 
 
 def test_an_address_that_went_to_another_generation_which_cannot_become_healthy(net: Net) -> None:
@@ -298,28 +302,32 @@ def test_two_incarnations_and_two_sites_on_one_machine_are_each_watched(net: Net
     assert [len(net.standing(each)) for each in (SITE, OTHER_SITE, V1, V2)] == [2] * 4
 
 
-@pytest.mark.parametrize("told", [SITE, V1])
-def test_where_udp_is_blocked_live_machines_answer_the_challenge_and_a_dead_one_goes(net: Net, told: Join) -> None:
+@pytest.mark.parametrize("machine_settings", [SITE, V1])
+def test_where_udp_is_blocked_live_machines_answer_the_challenge_and_a_dead_one_goes(
+    net: Net, machine_settings: Join
+) -> None:
     net.udp_blocked = True
     for number, address in enumerate((A, B, C)):
-        net.boot(number, address, told)
+        net.boot(number, address, machine_settings)
     net.run(600)
-    assert len(net.standing(told)) == 3 and 0 < net.put_up <= 6 * 7
+    assert len(net.standing(machine_settings)) == 3 and 0 < net.put_up <= 6 * 7
     net.off.add("1")
     net.run(240)
-    assert len(net.standing(told)) == 2
+    assert len(net.standing(machine_settings)) == 2
 
 
-@pytest.mark.parametrize("told", [SITE, V1])
-def test_after_a_rotation_each_machine_reads_the_key_again_and_no_machine_goes(net: Net, told: Join) -> None:
+@pytest.mark.parametrize("machine_settings", [SITE, V1])
+def test_after_a_rotation_each_machine_reads_the_key_again_and_no_machine_goes(
+    net: Net, machine_settings: Join
+) -> None:
     for number, address in enumerate((A, B, C)):
-        net.boot(number, address, told)
+        net.boot(number, address, machine_settings)
     net.run(60)
     for machine in net.machines.values():
         machine.secrets["probe-key"] = "another"
-    net.boot(3, D, told, key="another")
+    net.boot(3, D, machine_settings, key="another")
     net.run(200)
-    assert len(net.standing(told)) == 4
+    assert len(net.standing(machine_settings)) == 4
     before = net.put_up
     net.run(600)
     assert net.put_up == before, "all know the new key"
@@ -374,22 +382,22 @@ BLIND = ["no_name_server", "no_dns", "own_view"]
 
 
 @pytest.mark.parametrize("kind", BLIND)
-@pytest.mark.parametrize("told", [SITE, V1])
+@pytest.mark.parametrize("machine_settings", [SITE, V1])
 def test_a_machine_that_cannot_see_challenges_says_so_and_is_not_removed_by_silence(
-    net: Net, told: Join, kind: str
+    net: Net, machine_settings: Join, kind: str
 ) -> None:
     for number, address in enumerate((A, B, C)):
-        net.boot(number, address, told)
+        net.boot(number, address, machine_settings)
     setattr(net, kind, frozenset({"1"}))
     net.run(150)
     net.udp_blocked = True
     net.run(1800)
-    assert len(net.standing(told)) == 3 and net.put_up
+    assert len(net.standing(machine_settings)) == 3 and net.put_up
     said = status(net, "1")
     assert "challenges are looked for by the API, and the others wait 300 s for an answer" in said
     assert ("a split horizon?" in said) == (kind == "own_view")
     if kind == "own_view":
-        assert ("10.0.0.10" if told is SITE else "lb.example.org") in said
+        assert ("10.0.0.10" if machine_settings is SITE else "lb.example.org") in said
     assert net.reads < 1800 / 60 * 3 * 2, "no more than now and then"
 
 

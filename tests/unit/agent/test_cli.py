@@ -195,7 +195,7 @@ class TestRun:
             systemd.bind(str(tmp_path / "notify"))
             with machine.start("run", NOTIFY_SOCKET=str(tmp_path / "notify")) as process:
                 try:
-                    told = [systemd.recv(300).decode(), systemd.recv(300).decode()]
+                    membership = [systemd.recv(300).decode(), systemd.recv(300).decode()]
                     assert machine.standing() == [(ADDRESS, OWNER)]
                     code, out, _ = machine.rollcall("status")
                     assert code == 0 and json.loads(out)["step"] == "registered"
@@ -204,10 +204,10 @@ class TestRun:
                     out, _ = process.communicate(timeout=30)
                 finally:
                     process.kill()
-            while told[-1] != "STOPPING=1":
-                told.append(systemd.recv(300).decode())
+            while membership[-1] != "STOPPING=1":
+                membership.append(systemd.recv(300).decode())
         assert (process.returncode, machine.standing()) == (0, [] if leaves else [(ADDRESS, OWNER)])
-        assert list(dict.fromkeys(told)) == ["READY=1", "STATUS=registered ", "STOPPING=1"]
+        assert list(dict.fromkeys(membership)) == ["READY=1", "STATUS=registered ", "STOPPING=1"]
         assert time.monotonic() - began < 20, "it waited for its next tick"
         assert ("waiting for caches: seconds=0" in machine.log.read_text()) == leaves
         assert json.loads(machine.status.read_text())["step"] == ("left" if leaves else "registered")

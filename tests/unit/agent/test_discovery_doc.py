@@ -47,13 +47,13 @@ def test_there_is_something_to_run() -> None:
 @pytest.mark.parametrize(("command", "printed"), shown())
 def test_a_command_prints_what_is_shown(server: Served, command: str, printed: str) -> None:
     tool, *words = shlex.split(command)
-    told = {
+    given = {
         "dig": ["dig", "@127.0.0.1", "-p", str(server.port), "+tries=1", "+time=5"],
         "rollcall": [sys.executable, "-m", "rollcall"],
     }[tool]
     behind = ["--resolver", server.address] if tool == "rollcall" else []
     done = subprocess.run(
-        [*told, *words, *behind], cwd=ROOT / "userdata", capture_output=True, text=True, timeout=60, check=False
+        [*given, *words, *behind], cwd=ROOT / "userdata", capture_output=True, text=True, timeout=60, check=False
     )
     assert done.stdout + done.stderr == printed
 

@@ -467,10 +467,10 @@ class TestAgent:
         assert guest.status()["step"] == "workload unhealthy", "the fake counts the smaller one"
 
 
-@pytest.mark.parametrize("told", [replace(SITE, floor=3, floor6=2), replace(SERVICE, floor=7), SITE, SERVICE])
-def test_the_floor_travels_in_the_settings(told: CloudflareJoin | Route53Join) -> None:
-    assert parse_join(format_join(told)) == told
-    assert ("floor" in format_join(told)) is (max(told.floors.values()) > 1)
+@pytest.mark.parametrize("membership", [replace(SITE, floor=3, floor6=2), replace(SERVICE, floor=7), SITE, SERVICE])
+def test_the_floor_travels_in_the_settings(membership: CloudflareJoin | Route53Join) -> None:
+    assert parse_join(format_join(membership)) == membership
+    assert ("floor" in format_join(membership)) is (max(membership.floors.values()) > 1)
 
 
 def test_a_mark_says_whether_its_machine_is_kept_and_by_whom_it_is() -> None:

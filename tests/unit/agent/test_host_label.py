@@ -53,9 +53,9 @@ def labels(file: Path | None, seed: int = 1) -> KeptLabels:
     return KeptLabels(file, random.Random(seed))  # noqa: S311
 
 
-def process(zone: Zone, kept: KeptLabels | None, told: Route53Join = BOTH) -> Route53Registry:
+def process(zone: Zone, kept: KeptLabels | None, join: Route53Join = BOTH) -> Route53Registry:
     """The agent's registry after a start of the machine."""
-    return Route53Registry(told, zone, True, zone.scheduler.sleep, random.Random(1), labels=kept)  # noqa: S311
+    return Route53Registry(join, zone, True, zone.scheduler.sleep, random.Random(1), labels=kept)  # noqa: S311
 
 
 def hosts(zone: Zone) -> list[str]:
@@ -172,13 +172,13 @@ class TestRegistrations:
         registry = process(zone, labels(file), TOLD)
         registry.join(ONE, A)
         leave_wholly(registry, ONE, A)
-        for told in (TOLD, SECOND):
-            process(zone, labels(file), told).join(ONE, A)
+        for join in (TOLD, SECOND):
+            process(zone, labels(file), join).join(ONE, A)
         (former,) = hosts(zone)
         foreign = put(zone, former, "AAAA", "2001:db8::99")
         file.unlink()
         kept = labels(file)
-        first, second = (process(zone, kept, told) for told in (TOLD, SECOND))
+        first, second = (process(zone, kept, join) for join in (TOLD, SECOND))
         first.join(ONE, A)
         assert targets(zone) == [HOST] and first.left_hosts == {former}
         first.remove_hosts(ONE, first.left_hosts, A)

@@ -74,7 +74,7 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> dict[str, BaseException]:
 def guest(tmp_path: Path, faults: dict[str, BaseException]) -> Guest:
     """An agent of one membership that has joined."""
     made = Guest(tmp_path)
-    made.dns.registry = lambda told, secret: Faulty(made.dns, told, secret)  # type: ignore[method-assign]
+    made.dns.registry = lambda membership, secret: Faulty(made.dns, membership, secret)  # type: ignore[method-assign]
     made.restarted()
     made.pass_time(TICK)
     assert made.standing == {HOST: ADDRESS}

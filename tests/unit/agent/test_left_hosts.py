@@ -32,8 +32,8 @@ T = TypeVar("T")
 
 
 class Registry(test_whole.Registry):
-    def __init__(self, told: Route53Join, world: World, labels: HostLabels) -> None:
-        super().__init__(told, world.zone)
+    def __init__(self, join: Route53Join, world: World, labels: HostLabels) -> None:
+        super().__init__(join, world.zone)
         self._world, self._labels = world, labels
 
     def _ask(self, act: Callable[[Route53Registry], T]) -> T:
@@ -94,7 +94,7 @@ class World(test_whole.World):
             status_file=self.home / str(index) / "status.json",
             clock=self.clock,
             look_up=self.look_up,
-            registry_of=lambda told, _: Registry(told, self, self.labels[index]),  # type: ignore[arg-type]
+            registry_of=lambda join, _: Registry(join, self, self.labels[index]),  # type: ignore[arg-type]
             reach=lambda *_: True,
             labels=self.labels[index],
         )

@@ -43,9 +43,9 @@ def front() -> Iterator[Front]:
 class Five:
     """Five machines at a host, each with its registry; those in `dead` answer nobody."""
 
-    def __init__(self, lab: Lab, **told: Any) -> None:
+    def __init__(self, lab: Lab, **given: Any) -> None:
         self.lab, self.dead = lab, set[str]()
-        join = CloudflareJoin(**{"zone": lab.zone, "host": HOST, "token": "t", "ttl": 60, **told})
+        join = CloudflareJoin(**{"zone": lab.zone, "host": HOST, "token": "t", "ttl": 60, **given})
         self.registries = [CloudflareRegistry(join, lambda: OPERATOR) for _ in FIVE]
         for at, each in enumerate(self.registries):
             each.lives = lambda address, _: address not in self.dead

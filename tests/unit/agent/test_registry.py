@@ -44,8 +44,8 @@ class Tokens:
         return self.token
 
 
-def registry(lab: Lab, token: Tokens | None = None, **told: Any) -> CloudflareRegistry:
-    join = CloudflareJoin(**{"zone": lab.zone, "host": HOST, "token": "unused", **told})
+def registry(lab: Lab, token: Tokens | None = None, **given: Any) -> CloudflareRegistry:
+    join = CloudflareJoin(**{"zone": lab.zone, "host": HOST, "token": "unused", **given})
     return CloudflareRegistry(join, token or Tokens())
 
 

@@ -35,8 +35,8 @@ def zone() -> Zone:
     return Zone(scheduler, Throttle(UNLIMITED, lambda: scheduler.now))
 
 
-def registry(zone: Zone, told: Route53Join = TOLD, *, fresh: bool = True) -> Route53Registry:
-    return Route53Registry(told, zone, fresh, zone.scheduler.sleep)
+def registry(zone: Zone, join: Route53Join = TOLD, *, fresh: bool = True) -> Route53Registry:
+    return Route53Registry(join, zone, fresh, zone.scheduler.sleep)
 
 
 def leave_wholly(registry: Route53Registry, owner: Owner, *addresses: str) -> bool:
@@ -126,8 +126,8 @@ class TestHostTtl:
 
     def test_of_several_services_the_shortest_counts_whoever_looks_last(self, zone: Zone) -> None:
         short, long = replace(TOLD, ttl=5), replace(TOLD, incarnation="v2", ttl=300)
-        for told in (short, long, short, long):
-            registry(zone, told, fresh=False).join(ONE, "198.51.100.1")
+        for join in (short, long, short, long):
+            registry(zone, join, fresh=False).join(ONE, "198.51.100.1")
             assert self.ttls(zone) == {5}
         before = dict(zone.sets)
         registry(zone, long, fresh=False).join(ONE, "198.51.100.1")
@@ -160,8 +160,8 @@ class TestJoin:
     def test_a_new_setting_replaces_our_value_and_no_other(self, zone: Zone, change: dict[str, int]) -> None:
         registry(zone).join(ONE, "198.51.100.1")
         registry(zone).join(TWO, "198.51.100.2")
-        told = replace(TOLD, **change)  # type: ignore[arg-type]
-        assert registry(zone, told, fresh=False).join(ONE, "198.51.100.1")
+        join = replace(TOLD, **change)  # type: ignore[arg-type]
+        assert registry(zone, join, fresh=False).join(ONE, "198.51.100.1")
         assert OTHER_VALUE in values(zone) and VALUE not in values(zone) and len(values(zone)) == 2
 
     def test_a_new_ttl_counts(self, zone: Zone) -> None:
@@ -332,8 +332,8 @@ class TestLeave:
 
     def test_a_host_that_is_in_another_set_stays(self, zone: Zone) -> None:
         second = replace(TOLD, incarnation="v2")
-        for told in (TOLD, second):
-            registry(zone, told, fresh=False).join(ONE, "198.51.100.1")
+        for join in (TOLD, second):
+            registry(zone, join, fresh=False).join(ONE, "198.51.100.1")
         assert registry(zone, fresh=False).leave(ONE) and values(zone) == ()
         assert values(zone, HOST, "A") == ("198.51.100.1",) and values(zone, SET.replace("v1", "v2")) == (VALUE,)
         assert registry(zone, second, fresh=False).leave(ONE) and zone.sets == {}

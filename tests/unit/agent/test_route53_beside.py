@@ -36,12 +36,12 @@ def store(cloud: Cloud, zone: str) -> Route53Store:
     return Route53Store(zone, cloud.route53())
 
 
-def told(zone: str) -> Route53Join:
+def membership_of(zone: str) -> Route53Join:
     return Route53Join(zone=zone, domain=ZONE, service="_theService._tcp", incarnation="v1", port=4218)
 
 
 def registry(zone: str, store: Route53Store) -> Route53Registry:
-    return Route53Registry(told(zone), store, fresh=False, pause=lambda _: None)
+    return Route53Registry(membership_of(zone), store, fresh=False, pause=lambda _: None)
 
 
 def beside(store: Route53Store, name: str, kind: str, value: str) -> None:
@@ -56,7 +56,7 @@ def foreign(store: Route53Store) -> list[tuple[str, str, Any]]:
 
 
 def test_a_challenge_goes_without_what_a_user_has_at_its_name(zone: str, store: Route53Store) -> None:
-    mine, name = registry(zone, store), challenge_name(OWNER, told(zone))
+    mine, name = registry(zone, store), challenge_name(OWNER, membership_of(zone))
     beside(store, name, "A", "192.0.2.7")
     beside(store, name, "TXT", '"of a user"')
     before = foreign(store)

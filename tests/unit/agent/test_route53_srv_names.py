@@ -28,8 +28,8 @@ def zone() -> Zone:
     return Zone(scheduler, Throttle(UNLIMITED, lambda: scheduler.now))
 
 
-def registry(zone: Zone, told: Route53Join = BOTH, *, fresh: bool = False) -> Route53Registry:
-    return Route53Registry(told, zone, fresh, zone.scheduler.sleep)
+def registry(zone: Zone, join: Route53Join = BOTH, *, fresh: bool = False) -> Route53Registry:
+    return Route53Registry(join, zone, fresh, zone.scheduler.sleep)
 
 
 def values(zone: Zone) -> list[tuple[str, ...]]:
@@ -111,11 +111,11 @@ class TestTheServicesName:
     def test_a_machine_leaves_it_when_it_is_configured_so(self, zone: Zone) -> None:
         registry(zone).join(ONE, "198.51.100.1")
         registry(zone).join(TWO, "198.51.100.2")
-        told = replace(BOTH, srv="incarnation")
-        assert registry(zone, told).join(ONE, "198.51.100.1")
+        join = replace(BOTH, srv="incarnation")
+        assert registry(zone, join).join(ONE, "198.51.100.1")
         both = tuple(sorted((VALUE, OTHER_VALUE)))
         assert values(zone) == [both, both, ()], "who writes takes the others' along, which are told the same"
-        assert not registry(zone, told).join(TWO, "198.51.100.2")
+        assert not registry(zone, join).join(TWO, "198.51.100.2")
 
     def test_another_incarnation_takes_it_over_and_nobody_touches_it_there(self, zone: Zone) -> None:
         registry(zone).join(ONE, "198.51.100.1")
@@ -253,14 +253,14 @@ class TestTwoIncarnationsOfAMachine:
     @pytest.fixture(autouse=True)
     def both(self, zone: Zone) -> None:
         for owner, address in ((ONE, "198.51.100.1"), (TWO, "198.51.100.2")):
-            for told in (BOTH, self.V2):
-                registry(zone, told).join(owner, address)
+            for join in (BOTH, self.V2):
+                registry(zone, join).join(owner, address)
 
     def test_joins_of_the_one_leave_the_name_of_the_other_as_it_is(self, zone: Zone) -> None:
         assert values(zone) == [(VALUE, OTHER_VALUE)] * 3
         before = dict(zone.sets)
-        for told in (self.V2, BOTH):
-            assert not registry(zone, told).join(ONE, "198.51.100.1") and zone.sets == before
+        for join in (self.V2, BOTH):
+            assert not registry(zone, join).join(ONE, "198.51.100.1") and zone.sets == before
 
     def test_so_do_leaves(self, zone: Zone) -> None:
         registry(zone, self.V2).leave(ONE)

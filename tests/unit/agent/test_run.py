@@ -26,8 +26,8 @@ class Scripted:
     workloads = ("site",)
     status = agents.Status()
 
-    def __init__(self, told: list[CloudflareJoin | None]) -> None:
-        self._told = iter(told)
+    def __init__(self, join: list[CloudflareJoin | None]) -> None:
+        self._told = iter(join)
         self.site: CloudflareJoin | None = None
         self.left = self.interrupted = 0
         self.memberships: list[Any] = []
@@ -123,7 +123,7 @@ def test_a_machine_that_starts_looks_four_times_as_often_until_it_has_joined_all
 
     monkeypatch.setattr(agents.threading, "Event", Stop)  # type: ignore[attr-defined]
     agent = Scripted([SITE] * 4)
-    site, service = (SimpleNamespace(joined=False, told=SITE) for _ in range(2))
+    site, service = (SimpleNamespace(joined=False, join=SITE) for _ in range(2))
     agent.memberships = [site, service]
     steps: Iterator[Callable[[], None]] = iter(
         [lambda: None, lambda: setattr(site, "joined", True), lambda: setattr(service, "joined", True)]

@@ -35,8 +35,8 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 def signed(
     method: str, url: str, headers: Mapping[str, str] | None = None, body: bytes = b"", key: Credentials = KEY
 ) -> str:
-    told = {"method": method, "url": url, "body": body, "service": "service", "region": "us-east-1"}
-    return signature_headers(key, headers=headers or {}, now=NOW, **told)["Authorization"]  # type: ignore[arg-type]
+    given = {"method": method, "url": url, "body": body, "service": "service", "region": "us-east-1"}
+    return signature_headers(key, headers=headers or {}, now=NOW, **given)["Authorization"]  # type: ignore[arg-type]
 
 
 # Names and signatures of https://github.com/awslabs/aws-c-auth/tree/main/tests/aws-signing-test-suite/v4

@@ -72,6 +72,8 @@ def test_any_text_from_the_wire_reads_and_keeps_the_rules(strings: list[bytes]) 
         st.none() | st.text("a= \u00e9\u20ac\U0001f600", max_size=50),
     )
 )
-def test_what_is_written_is_read_again(told: dict[str, str | None]) -> None:
-    strings = [key.encode() + (b"" if value is None else b"=" + value.encode()) for key, value in told.items()]
-    assert pairs([record(*strings)] if strings else []) == told
+def test_what_is_written_is_read_again(machine_settings: dict[str, str | None]) -> None:
+    strings = [
+        key.encode() + (b"" if value is None else b"=" + value.encode()) for key, value in machine_settings.items()
+    ]
+    assert pairs([record(*strings)] if strings else []) == machine_settings

@@ -52,16 +52,16 @@ class World:
         self.reached: set[tuple[str, str]] = set()
         self.told = CloudflareJoin(zone="z", host=HOST, token="t", proxied=proxied, check="command:/bin/true")
         for number, name in enumerate(names):
-            told = replace(self.told, ipv6=name[0] in ipv6)
+            membership = replace(self.told, ipv6=name[0] in ipv6)
             settings = MachineSettings(
-                stack="local", fleet="web", machine=str(number), generation=f"{number:06x}", joins=(told,)
+                stack="local", fleet="web", machine=str(number), generation=f"{number:06x}", joins=(membership,)
             )
             self.agents[name] = Agent(
                 Machine(settings, name),
                 status_file=home / f"{name}.json",
                 clock=self.clock,
                 look_up=self.look_up,
-                registry_of=lambda told, _: WorldRegistry(self, told),
+                registry_of=lambda membership, _: WorldRegistry(self, membership),
                 reach=self.reach_from(name),
             )
 
@@ -105,13 +105,13 @@ class Machine(FakeCloud):
         return f"i-{int(self.settings.machine):017x}"
 
     def addresses(self) -> tuple[str, ...]:
-        (told,) = self.settings.joins
-        return (self._name, f"{self._name}:6") if told.ipv6 else (self._name,)
+        (membership,) = self.settings.joins
+        return (self._name, f"{self._name}:6") if membership.ipv6 else (self._name,)
 
 
 class WorldRegistry:
-    def __init__(self, world: World, told: Join) -> None:
-        self._world, self._told = world, told
+    def __init__(self, world: World, membership: Join) -> None:
+        self._world, self._told = world, membership
         self.size = 0
         self.members: tuple[str, ...] = ()
         self.generations: dict[str, str] = {}

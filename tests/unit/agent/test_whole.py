@@ -33,8 +33,8 @@ WITHIN_S = 2 * WATCH + 2 * TICK
 class Registry:
     """As the agent has it: each call is made by another Route53Registry, which knows no more than `fresh`."""
 
-    def __init__(self, told: Route53Join, zone: Zone) -> None:
-        self._told, self._zone = told, zone
+    def __init__(self, machine_settings: Route53Join, zone: Zone) -> None:
+        self._told, self._zone = machine_settings, zone
         self._fresh: bool | str = True
         self.size = 0
         self.members: tuple[str, ...] = ()
@@ -107,7 +107,7 @@ class World:
             clock=self.clock,
             look_up=self.look_up,
             ttls=self.ttls,
-            registry_of=lambda told, _: Registry(told, self.zone),  # type: ignore[arg-type]
+            registry_of=lambda machine_settings, _: Registry(machine_settings, self.zone),  # type: ignore[arg-type]
             reach=lambda *_: True,
         )
 

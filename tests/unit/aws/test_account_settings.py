@@ -22,20 +22,20 @@ NOTHING: dict[str, str] = {}
 ARN = "arn:aws:iam::123456789012:role/deploy"
 
 
-def config(told: Mapping[str, Any]) -> dict[str, str]:
-    return {f"aws:{key}": value if isinstance(value, str) else json.dumps(value) for key, value in told.items()}
+def config(settings: Mapping[str, Any]) -> dict[str, str]:
+    return {f"aws:{key}": value if isinstance(value, str) else json.dumps(value) for key, value in settings.items()}
 
 
-def faults(told: Mapping[str, Any]) -> tuple[str, ...]:
+def faults(settings: Mapping[str, Any]) -> tuple[str, ...]:
     try:
-        read(config(told).get)
+        read(config(settings).get)
     except ConfigurationError as wrong:
         return wrong.faults
     return ()
 
 
 def test_every_option_of_a_role_is_read() -> None:
-    told = {
+    settings = {
         "roleArn": ARN,
         "sessionName": "rollcall",
         "externalId": "shop",
@@ -46,13 +46,13 @@ def test_every_option_of_a_role_is_read() -> None:
         "transitiveTagKeys": ["team"],
         "sourceIdentity": "ann",
     }
-    assert read(config({"assumeRoles": [told, {"roleArn": ARN}]}).get).roles == (
+    assert read(config({"assumeRoles": [settings, {"roleArn": ARN}]}).get).roles == (
         AssumedRole(
             arn=ARN,
             session_name="rollcall",
             external_id="shop",
             duration=5400,
-            policy=told["policy"],  # type: ignore[arg-type]
+            policy=settings["policy"],  # type: ignore[arg-type]
             policy_arns=("arn:aws:iam::aws:policy/ReadOnlyAccess",),
             tags={"team": "shop"},
             transitive_tag_keys=("team",),
@@ -60,7 +60,7 @@ def test_every_option_of_a_role_is_read() -> None:
         ),
         AssumedRole(arn=ARN),
     )
-    assert set(told) == {
+    assert set(settings) == {
         camel(name) for name in pulumi_aws.ProviderAssumeRoleArgs.__init__.__annotations__ if name != "return"
     }
 
@@ -118,17 +118,17 @@ def test_every_fault_is_reported_at_once() -> None:
 def test_files_are_expanded_as_the_provider_expands_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/ann")
     monkeypatch.setenv("TEAM", "shop")
-    told = read(config({"sharedConfigFiles": ["~/.aws/$TEAM"], "customCaBundle": "~/ca.pem"}).get)
-    assert (told.config_file, told.ca_bundle) == ("/home/ann/.aws/shop", "/home/ann/ca.pem")
+    settings = read(config({"sharedConfigFiles": ["~/.aws/$TEAM"], "customCaBundle": "~/ca.pem"}).get)
+    assert (settings.config_file, settings.ca_bundle) == ("/home/ann/.aws/shop", "/home/ann/ca.pem")
 
 
 def test_secrets_in_plain_text_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     token = {"roleArn": ARN, "webIdentityToken": "x"}
-    told = {
+    settings = {
         **config({"accessKey": "AKIA", "secretKey": "x", "token": "y", "assumeRoleWithWebIdentity": token}),
         "cloudflare:apiToken": "z",
     }
-    monkeypatch.setattr(checks, "config", told.get)
+    monkeypatch.setattr(checks, "config", settings.get)
     monkeypatch.setattr(checks, "is_secret", lambda _: True)
     assert checks.plain_secrets() == []
     monkeypatch.setattr(checks, "is_secret", lambda _: False)

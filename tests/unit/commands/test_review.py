@@ -35,8 +35,8 @@ EMPTY: dict[str, Any] = {key: [] for key in (kind.value for kind in Kind)}
 def event(
     op: str, type_: str, name: str, *, old: Any = None, new: Any = None, kind: str = "resourcePreEvent", **more: Any
 ) -> str:
-    def state(told: Any) -> Any:
-        return None if told is None else {"parent": FLEET, "inputs": told, "outputs": told, **more.get("both", {})}
+    def state(given: Any) -> Any:
+        return None if given is None else {"parent": FLEET, "inputs": given, "outputs": given, **more.get("both", {})}
 
     metadata = {
         "op": op,

@@ -384,11 +384,11 @@ class TestCommand:
 
 def test_the_value_of_a_secret_key_is_in_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
     """`pulumi config --show-secrets` has it in plain text, so that credentials can be read."""
-    told = {
+    given = {
         "rollcall:fleets": {"value": '{"web": {"cloud": "hunter2"}}', "secret": True},
         "rollcall:drainDelay": {"value": "hunter3", "secret": False},
     }
-    monkeypatch.setattr(status, "_pulumi", lambda *_: json.dumps(told))
+    monkeypatch.setattr(status, "_pulumi", lambda *_: json.dumps(given))
     with pytest.raises(ConfigurationError) as refused:
         status.declared("prod", status.configuration("prod"))
     assert "rollcall:fleets.web.cloud: the value (not shown) is not one of aws, joyent" in str(refused.value)

@@ -56,16 +56,16 @@ SPREAD = {"web": WEST, "api": WEST, "web-eu": EU, "api-eu": EU, "here": HERE, "t
 def test_each_place_has_one_keeper_and_each_cloud_a_first(
     fleet: str, peers: list[str], keeper: bool, others: list[Location], first: bool
 ) -> None:
-    told = props(fleet, SPREAD)
-    assert told["peers"] == peers
-    assert is_keeper(told) is keeper
-    realm = Locations.of(told)
+    given = props(fleet, SPREAD)
+    assert given["peers"] == peers
+    assert is_keeper(given) is keeper
+    realm = Locations.of(given)
     assert (list(realm.elsewhere), realm.first) == (others, first)
 
 
 def test_a_stack_in_one_place_gets_no_new_setting() -> None:
-    told = props("web", {"web": WEST, "here": HERE})
-    assert "elsewhere" not in told and Locations.of(told).others == ()
+    given = props("web", {"web": WEST, "here": HERE})
+    assert "elsewhere" not in given and Locations.of(given).others == ()
 
 
 OLD = {"web": WEST, "api": WEST, "web-eu": EU}

@@ -17,12 +17,12 @@ FLEET = {"cloud": "joyent", "size": "g1.micro", "image": "debian-12", "joins": [
 
 
 def faults(site: dict[str, Any] | None = None, serviceDiscovery: dict[str, Any] | None = None) -> tuple[str, ...]:
-    told = {
+    given = {
         "site": {**SITE, **(site or {})},
         "serviceDiscovery": {**SITE, "services": SERVICES, **(serviceDiscovery or {})},
     }
     try:
-        read("local", {**told, "fleets": {"web": FLEET}})
+        read("local", {**given, "fleets": {"web": FLEET}})
     except ConfigurationError as error:
         return error.faults
     return ()
@@ -74,7 +74,7 @@ def test_what_is_route53_s_is_an_error_of_a_directory(changed: dict[str, Any], k
 
 
 @pytest.mark.parametrize(
-    ("server", "told"),
+    ("server", "given"),
     [
         ("192.0.2.53", "192.0.2.53@53"),
         ("192.0.2.53:5353", "192.0.2.53@5353"),
@@ -82,9 +82,9 @@ def test_what_is_route53_s_is_an_error_of_a_directory(changed: dict[str, Any], k
         ("[2001:db8::53]:5353", "2001:db8::53@5353"),
     ],
 )
-def test_a_server_s_address_fits_a_tag_of_ec2(server: str, told: str) -> None:
-    assert at_port(server) == told
-    join = Rfc2136SiteJoin(server=told, host="www.example.org", key="tsig-key")
+def test_a_server_s_address_fits_a_tag_of_ec2(server: str, given: str) -> None:
+    assert at_port(server) == given
+    join = Rfc2136SiteJoin(server=given, host="www.example.org", key="tsig-key")
     assert parse_join(format_join(join)) == join
 
 

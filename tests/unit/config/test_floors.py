@@ -47,7 +47,7 @@ def test_the_floor_is_three_in_ten_rounded_up_or_what_is_asked_for(wanted: int, 
     assert floors.floor(wanted, least) == found
 
 
-def told(*fleets: tuple[int, list[str], bool], **more: Any) -> Settings:
+def settings_of(*fleets: tuple[int, list[str], bool], **more: Any) -> Settings:
     config = copy.deepcopy(GOOD)
     config["fleets"] = {
         f"web-{at}": {
@@ -65,15 +65,15 @@ def told(*fleets: tuple[int, list[str], bool], **more: Any) -> Settings:
 
 
 def test_all_clouds_and_fleets_of_a_record_set_count_together() -> None:
-    settings = told((4, ["site"], True), (6, ["site", "theService/v1"], False), (9, ["theService/v1"], False))
+    settings = settings_of((4, ["site"], True), (6, ["site", "theService/v1"], False), (9, ["theService/v1"], False))
     assert floors.of_site(settings) == (3, 2)
     assert floors.of_service(settings, "theService/v1", 1, 1, 0) == 5
-    assert floors.of_site(told((4, ["site"], True), (6, ["site"], False), minRegistered=5)) == (5, 4)
+    assert floors.of_site(settings_of((4, ["site"], True), (6, ["site"], False), minRegistered=5)) == (5, 4)
 
 
 @pytest.mark.parametrize(("shard", "found"), [(0, 2), (1, 1), (2, 1)])
 def test_each_shard_has_its_own_floor(shard: int, found: int) -> None:
-    settings = told((4, ["theService/v1"], False), (5, ["theService/v1"], False))
+    settings = settings_of((4, ["theService/v1"], False), (5, ["theService/v1"], False))
     assert floors.of_service(settings, "theService/v1", 1, 3, shard) == found
 
 

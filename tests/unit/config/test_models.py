@@ -64,9 +64,9 @@ def faults(config: dict[str, Any], stack: str = "local") -> tuple[str, ...]:
 
 @pytest.mark.parametrize(("key", "id_"), [("site", "0" * 32), ("serviceDiscovery", "Z0123456789ABCDEFGHIJ")])
 def test_a_zone_that_is_to_be_made_has_no_id_yet(key: str, id_: str) -> None:
-    told = {**GOOD, key: {**GOOD[key], "zoneId": id_}}
-    assert faults(told) == ()
-    (fault,) = faults({**told, key: {**told[key], "create": True}})
+    given = {**GOOD, key: {**GOOD[key], "zoneId": id_}}
+    assert faults(given) == ()
+    (fault,) = faults({**given, key: {**given[key], "create": True}})
     assert (
         f"rollcall:{key}.zoneId: names a zone that exists, and create: true makes another. Keep one of the two."
         in fault

@@ -258,8 +258,8 @@ def test_the_value_of_a_secret_key_is_in_no_message_and_no_traceback(path: str, 
     key = path.partition("/")[0]
     with pytest.raises(ConfigurationError) as refused:
         read("local", changed(path, value), (key,))
-    told = "".join(traceback.format_exception(refused.value)) + str(refused.value) + repr(refused.value.args)
-    assert SECRET not in told and refused.value.__cause__ is None and refused.value.__context__ is None
+    given_settings = "".join(traceback.format_exception(refused.value)) + str(refused.value) + repr(refused.value.args)
+    assert SECRET not in given_settings and refused.value.__cause__ is None and refused.value.__context__ is None
     if not isinstance(value, dict) and "xx" not in str(value):
         assert SECRET in str(faults(changed(path, value))), "the message shows what is no secret"
 

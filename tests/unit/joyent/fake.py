@@ -77,8 +77,10 @@ class FakeCloud(BaseAdapter):
     # Wiring
 
     def session(self) -> Session:
-        told = Credentials(url="http://cloudapi.test", account="rollcall", key_material=PEM)
-        transport = Transport(told, limiter=RateLimiter(burst=10_000), sleep=lambda _: None, environ={}, adapter=self)
+        given_settings = Credentials(url="http://cloudapi.test", account="rollcall", key_material=PEM)
+        transport = Transport(
+            given_settings, limiter=RateLimiter(burst=10_000), sleep=lambda _: None, environ={}, adapter=self
+        )
         return Hurried(CloudApi(transport), longest=0.0)
 
     def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:

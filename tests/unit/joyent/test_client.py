@@ -71,8 +71,8 @@ class Answers(BaseAdapter):
 
 def api(answers: BaseAdapter, clock: Clock | None = None, **options: Any) -> CloudApi:
     clock = clock or Clock()
-    told = Credentials(url="http://cloudapi.test", account="rollcall", key_material=PEM)
-    return CloudApi(Transport(told, sleep=clock.sleep, clock=clock, environ={}, adapter=answers, **options))
+    given = Credentials(url="http://cloudapi.test", account="rollcall", key_material=PEM)
+    return CloudApi(Transport(given, sleep=clock.sleep, clock=clock, environ={}, adapter=answers, **options))
 
 
 OK: Answer = (200, [], {})
@@ -293,16 +293,16 @@ ENVIRONMENT = {"TRITON_URL": "https://a.example/", "TRITON_ACCOUNT": "me", "TRIT
 
 def test_triton_names_come_before_sdc_names() -> None:
     sdc = {"SDC_URL": "https://old.example", "SDC_ACCOUNT": "old", "SDC_USER": "bob", "SDC_KEY_ID": "o"}
-    told = Credentials.read({**ENVIRONMENT, **sdc})
-    assert (told.url, told.account, told.user, told.key_id) == ("https://a.example", "me", "bob", "k")
+    given = Credentials.read({**ENVIRONMENT, **sdc})
+    assert (given.url, given.account, given.user, given.key_id) == ("https://a.example", "me", "bob", "k")
     assert Credentials.read(sdc).account == "old"
 
 
 def test_the_environment_comes_before_the_settings() -> None:
     settings = {"url": "https://s.example", "account": "s", "user": "u", "keyId": "sk", "keyFile": "/f"}
     assert Credentials.read({}, settings).key_file == "/f"
-    told = Credentials.read(ENVIRONMENT, settings)
-    assert (told.account, told.user, told.key_id, told.key_file) == ("me", "u", "k", "")
+    given = Credentials.read(ENVIRONMENT, settings)
+    assert (given.account, given.user, given.key_id, given.key_file) == ("me", "u", "k", "")
 
 
 def test_everything_that_lacks_is_named_at_once() -> None:
@@ -333,9 +333,9 @@ def test_a_truth_that_is_none_is_refused() -> None:
 
 
 def test_secrets_are_not_shown() -> None:
-    told = Credentials.read({**ENVIRONMENT, "TRITON_KEY_MATERIAL": PEM, "TRITON_KEY_PASSPHRASE": "sesame"})
-    assert "PRIVATE" not in repr(told)
-    assert "sesame" not in repr(told)
+    given = Credentials.read({**ENVIRONMENT, "TRITON_KEY_MATERIAL": PEM, "TRITON_KEY_PASSPHRASE": "sesame"})
+    assert "PRIVATE" not in repr(given)
+    assert "sesame" not in repr(given)
 
 
 def test_waiting_ends_with_what_was_found() -> None:

@@ -180,8 +180,8 @@ def test_a_signer_does_not_show_its_key() -> None:
 
 
 def find(tmp_path: Path, environ: dict[str, str] | None = None, /, **given: str) -> fingerprints.Signer:
-    told = {"key_id": "", "key_file": "", "key_material": "", "passphrase": "", **given}
-    return find_signer(**told, environ=environ or {}, home=tmp_path)
+    given_settings = {"key_id": "", "key_file": "", "key_material": "", "passphrase": "", **given}
+    return find_signer(**given_settings, environ=environ or {}, home=tmp_path)
 
 
 def test_a_key_is_found_in_ssh_by_its_fingerprint(tmp_path: Path) -> None:

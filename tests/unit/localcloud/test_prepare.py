@@ -175,9 +175,9 @@ class TestSteps:
         monkeypatch.setattr(prepare, "STEPS", (("machine", lambda _: "ok"), ("packages", fails)))
         monkeypatch.setattr(sys, "argv", ["prepare"])
         assert prepare.main() == 1
-        told = capfd.readouterr()
-        done, failed, *rest = told.err.splitlines()
-        assert done.split() == ["==>", "machine", "0.0", "s", "ok"] and told.out == ""
+        given_settings = capfd.readouterr()
+        done, failed, *rest = given_settings.err.splitlines()
+        assert done.split() == ["==>", "machine", "0.0", "s", "ok"] and given_settings.out == ""
         assert failed.startswith("rollcall: packages: sh -c") and f"{logs}/prepare-packages.log" in rest.pop(0)
         assert rest == ["    dull", "    why"]
 
@@ -232,7 +232,7 @@ class Printed(Sandbox):
     """A sandbox whose local clouds print these lines."""
 
     folder: Path
-    told: dict[str, str]
+    given_settings: dict[str, str]
 
     @property
     def state(self) -> Path:
@@ -240,7 +240,7 @@ class Printed(Sandbox):
 
     def ask(self, command: str, **values: object) -> dict[str, str]:
         assert (command, values) == ("env", {})
-        return dict(self.told)
+        return dict(self.given_settings)
 
 
 class Stopped(Sandbox):
@@ -269,7 +269,7 @@ def printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Printed:
 
 
 def say(made: Printed, **changed: str) -> None:
-    object.__setattr__(made, "told", {**GOOD, **changed})
+    object.__setattr__(made, "given_settings", {**GOOD, **changed})
 
 
 class TestRehearsal:

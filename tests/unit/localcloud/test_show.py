@@ -100,8 +100,8 @@ class TestServices:
         first = stands(server, "theService", "tcp", v1=[f"10 10 4218 a.rc.{ZONE}."], v2=[f"10 10 4218 b.rc.{ZONE}."])
         second = stands(server, "stage", "tcp", blue=[f"20 5 4218 d.rc.{ZONE}.", f"10 5 4218 c.rc.{ZONE}."])
         sample = Called()
-        told = {"zone": ZONE, "services": {"theService": first, "stage": second}}
-        assert show.services(told, server.address, sample) == []
+        given = {"zone": ZONE, "services": {"theService": first, "stage": second}}
+        assert show.services(given, server.address, sample) == []
         out = capsys.readouterr().out
         assert [line.strip() for line in out.splitlines() if " SRV " in line] == [
             f"blue.{second} SRV 10 5 4218 c.rc.{ZONE}.",

@@ -36,16 +36,16 @@ TABLE: list[tuple[str, Any, Any]] = [
 
 @pytest.mark.parametrize(("key", "value", "stays"), TABLE, ids=[f"{row[0]}={row[1]!r}"[:50] for row in TABLE])
 def test_what_stays_of(key: str, value: Any, stays: Any) -> None:
-    told, left = sandboxed(yaml.safe_dump({"config": {key: value}}))
-    assert told == {"config": {} if stays is None else {key: stays}}
+    given, left = sandboxed(yaml.safe_dump({"config": {key: value}}))
+    assert given == {"config": {} if stays is None else {key: stays}}
     assert bool(left) == (stays != value)
     assert all(key in each for each in left)
 
 
 def test_the_stacks_own_secrets_provider_stays_out() -> None:
     text = "secretsprovider: awskms://alias/pulumi\nencryptedkey: abc\nencryptionsalt: v1:x\nconfig: {aws:region: us-west-2}\n"
-    told, left = sandboxed(text)
-    assert told == {"config": {"aws:region": "us-west-2"}}
+    given, left = sandboxed(text)
+    assert given == {"config": {"aws:region": "us-west-2"}}
     assert left == ["encryptedkey", "encryptionsalt", "secretsprovider"]
 
 
@@ -70,17 +70,17 @@ def test_an_empty_file_is_an_empty_configuration() -> None:
 @pytest.mark.parametrize("stack", ["local", "prod", "staging"])
 def test_every_stack_of_the_project_is_whole_and_rehearsed_as_it_is_written(stack: str) -> None:
     text = (ROOT / f"Pulumi.{stack}.yaml").read_text()
-    told, left = sandboxed(text)
-    assert (told, left) == ({"config": yaml.safe_load(text)["config"]}, [])
-    ours = {key.partition(":")[2]: value for key, value in told["config"].items() if key.startswith("rollcall:")}
+    given, left = sandboxed(text)
+    assert (given, left) == ({"config": yaml.safe_load(text)["config"]}, [])
+    ours = {key.partition(":")[2]: value for key, value in given["config"].items() if key.startswith("rollcall:")}
     assert read(stack, ours).fleets
 
 
 def test_production_has_protection_and_acceleration_on_and_the_default_has_them_off() -> None:
     stacks = {name: yaml.safe_load((ROOT / f"Pulumi.{name}.yaml").read_text())["config"] for name in ("local", "prod")}
     sites = {
-        name: read(name, {key[9:]: value for key, value in told.items() if key.startswith("rollcall:")}).site
-        for name, told in stacks.items()
+        name: read(name, {key[9:]: value for key, value in given.items() if key.startswith("rollcall:")}).site
+        for name, given in stacks.items()
     }
     prod, local = sites["prod"], sites["local"]
     assert prod is not None and (prod.proxied, prod.protection, prod.acceleration) == (True, "high", True)

@@ -23,16 +23,18 @@ def step(
     return {kind: {"metadata": metadata, **({"planning": True} if planning else {})}}
 
 
-def planned(op: str, *names: str, **told: Any) -> list[dict[str, Any]]:
-    return [step(kind, op, name, True, **told) for name in names for kind in ("resourcePreEvent", "resOutputsEvent")]
+def planned(op: str, *names: str, **lines_of: Any) -> list[dict[str, Any]]:
+    return [
+        step(kind, op, name, True, **lines_of) for name in names for kind in ("resourcePreEvent", "resOutputsEvent")
+    ]
 
 
-def begun(op: str, *names: str, **told: Any) -> list[dict[str, Any]]:
-    return [step("resourcePreEvent", op, name, **told) for name in names]
+def begun(op: str, *names: str, **lines_of: Any) -> list[dict[str, Any]]:
+    return [step("resourcePreEvent", op, name, **lines_of) for name in names]
 
 
-def ended(op: str, *names: str, **told: Any) -> list[dict[str, Any]]:
-    return [step("resOutputsEvent", op, name, **told) for name in names]
+def ended(op: str, *names: str, **lines_of: Any) -> list[dict[str, Any]]:
+    return [step("resOutputsEvent", op, name, **lines_of) for name in names]
 
 
 def failed(op: str, name: str) -> list[dict[str, Any]]:
@@ -48,30 +50,30 @@ def said(text: str, severity: str = "info", name: str = "", **more: Any) -> list
     return [{"diagnosticEvent": {"message": text, "severity": severity, "color": "never", **urn, **more}}]
 
 
-def told(update: Update, *events: list[dict[str, Any]]) -> list[str]:
+def lines_of(update: Update, *events: list[dict[str, Any]]) -> list[str]:
     return [line for each in events for event in each for line in update.add(event)]
 
 
 class TestHeadline:
     def test_it_counts_what_is_found_then_what_is_made_of_it(self) -> None:
         update = Update()
-        told(update, planned("create", "a", "b"))
+        lines_of(update, planned("create", "a", "b"))
         assert update.headline() == "finding out what changes: 2 so far"
-        told(update, planned("create", "c"), summary(preview=True, create=3), begun("create", "a", "b"))
+        lines_of(update, planned("create", "c"), summary(preview=True, create=3), begun("create", "a", "b"))
         assert update.headline() == "creating 0 of 3: a (Instance), b (Instance)"
-        told(update, ended("create", "a"))
+        lines_of(update, ended("create", "a"))
         assert update.headline() == "creating 1 of 3: b (Instance)"
-        told(update, ended("create", "b"), begun("create", "c"), ended("create", "c"))
+        lines_of(update, ended("create", "b"), begun("create", "c"), ended("create", "c"))
         assert update.headline() == "creating 3 of 3"
 
     def test_of_many_under_way_the_oldest_are_named(self) -> None:
         update = Update()
-        told(update, planned("delete", *"abcdef"), begun("delete", *"abcde"))
+        lines_of(update, planned("delete", *"abcdef"), begun("delete", *"abcde"))
         assert update.headline() == "deleting 0 of 6: a (Instance), b (Instance), c (Instance) and 2 more"
 
     def test_several_operations_are_changes_and_a_replacement_is_its_two_halves(self) -> None:
         update = Update()
-        told(
+        lines_of(
             update,
             planned("create-replacement", "a"),
             planned("replace", "a"),
@@ -79,20 +81,22 @@ class TestHeadline:
             begun("create-replacement", "a"),
         )
         assert update.headline() == "replacing 0 of 2: a (Instance)"
-        told(update, planned("update", "b"))
+        lines_of(update, planned("update", "b"))
         assert update.headline() == "changing 0 of 3: a (Instance)"
 
     def test_reading_what_is_there_is_counted_against_what_the_preview_read(self) -> None:
         update = Update()
-        told(update, planned("refresh", "a", "b", "c"))
+        lines_of(update, planned("refresh", "a", "b", "c"))
         assert update.headline() == "reading resources: 3"
-        told(update, planned("same", "a"), summary(preview=True, same=3), begun("refresh", "a"), ended("refresh", "a"))
+        lines_of(
+            update, planned("same", "a"), summary(preview=True, same=3), begun("refresh", "a"), ended("refresh", "a")
+        )
         assert update.headline() == "reading resources: 1 of 3"
 
     def test_a_component_is_there_as_soon_as_it_is_known(self) -> None:
         update = Update()
         fleet: dict[str, Any] = {"type": "rollcall:index:Ec2Fleet"}
-        told(update, planned("create", "web", **fleet), planned("create", "a"), begun("create", "web", **fleet))
+        lines_of(update, planned("create", "web", **fleet), planned("create", "a"), begun("create", "web", **fleet))
         assert update.headline() == "creating 1 of 2"
 
     @pytest.mark.parametrize("name", ["default", "default_7_51_1"])
@@ -100,12 +104,12 @@ class TestHeadline:
     def test_the_engines_own_providers_do_not_count(self, package: str, name: str) -> None:
         update = Update()
         mine: dict[str, Any] = {"type": f"pulumi:providers:{package}"}
-        told(update, planned("create", name, **mine), planned("create", "eu-west-1", **mine))
+        lines_of(update, planned("create", name, **mine), planned("create", "eu-west-1", **mine))
         assert update.headline() == "finding out what changes: 1 so far"
 
     def test_what_failed_is_counted_apart(self) -> None:
         update = Update()
-        told(update, planned("create", "a", "b"), begun("create", "a", "b"), failed("create", "a"))
+        lines_of(update, planned("create", "a", "b"), begun("create", "a", "b"), failed("create", "a"))
         assert update.headline() == "creating 0 of 2, 1 failed: b (Instance)"
 
 
@@ -113,14 +117,16 @@ class TestMessages:
     def test_each_message_is_shown_once_in_preview_and_update(self) -> None:
         update = Update()
         one, two = "web: 0 of 2 answer; waiting for web-0\n\n", "web: 1 of 2 answer; waiting for web-1\n\n"
-        lines = told(update, said(one), said(one), summary(preview=True), said(two), said(one), said(two))
+        lines = lines_of(update, said(one), said(one), summary(preview=True), said(two), said(one), said(two))
         assert lines == [f"    {one.strip()}", f"    {two.strip()}"]
         assert not update.failed
 
     def test_an_error_is_whole_with_the_name_of_its_resource(self) -> None:
         update = Update()
         text = "web: the roll call was not answered, and nothing changed for 300 s:\n  - web-0 is not at www A\n  Look into its log.\n"
-        lines = told(update, said(text, "error", "web", prefix="error: "), said(text, "error", "web", prefix="error: "))
+        lines = lines_of(
+            update, said(text, "error", "web", prefix="error: "), said(text, "error", "web", prefix="error: ")
+        )
         assert lines == [
             "    error: web: web: the roll call was not answered, and nothing changed for 300 s:",
             "        - web-0 is not at www A",
@@ -129,12 +135,12 @@ class TestMessages:
         assert update.failed
 
     def test_two_resources_with_the_same_error_are_both_named(self) -> None:
-        lines = told(Update(), said("no quota", "error", "a"), said("no quota", "error", "b"))
+        lines = lines_of(Update(), said("no quota", "error", "a"), said("no quota", "error", "b"))
         assert lines == ["    error: a: no quota", "    error: b: no quota"]
 
     def test_a_warning_says_that_it_is_one_and_fails_nothing(self) -> None:
         update = Update()
-        assert told(update, said("\x1b[33mold\x1b[0m <{%fg 3%}>thing<{%reset%}>", "warning")) == [
+        assert lines_of(update, said("\x1b[33mold\x1b[0m <{%fg 3%}>thing<{%reset%}>", "warning")) == [
             "    warning: old thing"
         ]
         assert not update.failed
@@ -145,15 +151,15 @@ class TestMessages:
         ids=["debug", "passing", "empty"],
     )
     def test_noise_is_not_shown(self, event: list[dict[str, Any]]) -> None:
-        assert told(Update(), event) == []
+        assert lines_of(Update(), event) == []
 
 
 class TestCounts:
     def test_they_are_the_engines_of_the_update_and_not_of_its_preview(self) -> None:
         update = Update()
-        told(update, summary(preview=True, create=3))
+        lines_of(update, summary(preview=True, create=3))
         assert update.counts() == "3 to create"
-        told(update, summary(same=40, create=2, replace=1, update=5, delete=4, read=7))
+        lines_of(update, summary(same=40, create=2, replace=1, update=5, delete=4, read=7))
         assert update.counts() == "2 created, 4 deleted, 1 replaced, 5 updated, 40 unchanged"
 
     def test_without_any_it_is_nothing(self) -> None:
@@ -197,7 +203,7 @@ class TestEvents:
         events = Events(path)
         self.written(path, "", "no json", "[1]", '{"a": 1}')
         (only,) = events.new()
-        assert told(Update(), [dict(only)], [{"resourcePreEvent": {}}, {"diagnosticEvent": {}}]) == []
+        assert lines_of(Update(), [dict(only)], [{"resourcePreEvent": {}}, {"diagnosticEvent": {}}]) == []
         events.close()
 
 

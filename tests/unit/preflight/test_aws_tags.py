@@ -22,16 +22,18 @@ JOINS = ["site", *(f"theService/v{each}" for each in range(1, 10))]
 
 
 def settings(fleet: Mapping[str, Any] = EC2, *, create: bool = False) -> Settings:
-    told = {
+    machine_settings = {
         "site": {"zone": "scalability.expert"},
         "serviceDiscovery": {"zone": "unilans.net", "create": create, "services": SERVICE},
         "fleets": {"web": fleet},
     }
-    return read("local", told)
+    return read("local", machine_settings)
 
 
-def found(tags: Mapping[str, Any], told: Settings | None = None, environ: Mapping[str, str] | None = None) -> list[str]:
-    return faults(told or settings(), MARKS, json.dumps({"tags": tags}), environ or {})
+def found(
+    tags: Mapping[str, Any], machine_settings: Settings | None = None, environ: Mapping[str, str] | None = None
+) -> list[str]:
+    return faults(machine_settings or settings(), MARKS, json.dumps({"tags": tags}), environ or {})
 
 
 IN_METADATA = (
@@ -91,7 +93,7 @@ def test_what_rollcall_sets_alike_may_be_said_again() -> None:
 
 @pytest.mark.parametrize("over", [0, 1])
 def test_the_tags_of_a_machine_are_counted_with_ours_and_the_one_that_asks_it_to_leave(over: int) -> None:
-    told = settings({**EC2, "joins": JOINS})
+    machine_settings = settings({**EC2, "joins": JOINS})
     tags = {f"k{each}": "" for each in range(50 - 23 + over)}
     wanted = (
         [
@@ -100,7 +102,7 @@ def test_the_tags_of_a_machine_are_counted_with_ours_and_the_one_that_asks_it_to
         if over
         else []
     )
-    assert found(tags, told) == wanted
+    assert found(tags, machine_settings) == wanted
 
 
 def test_a_zone_that_is_to_be_made_takes_ten() -> None:
@@ -132,8 +134,8 @@ def test_another_form_is_a_fault_with_the_form(config: str) -> None:
 
 
 def test_a_long_image_and_renew_make_a_tag_that_is_too_long() -> None:
-    told = settings({**EC2, "imageRefresh": "r" * 240})
-    (fault,) = faults(told, MARKS, None, {})
+    machine_settings = settings({**EC2, "imageRefresh": "r" * 240})
+    (fault,) = faults(machine_settings, MARKS, None, {})
     assert fault.startswith(
         "rollcall:fleets.web.imageRefresh: image and imageRefresh make a tag rollcall-version of 259 characters"
     )
@@ -159,7 +161,7 @@ def test_the_kinds_and_our_keys_are_those_of_the_program(graphs: Graphs) -> None
         "all": {**EC2, "joins": ["site", "theService/v1"]},
         "far": {**TRITON, "joins": ["site", "theService/v2"]},
     }
-    told = read(
+    machine_settings = read(
         "local",
         {
             "site": {"zone": "scalability.expert"},
@@ -167,4 +169,4 @@ def test_the_kinds_and_our_keys_are_those_of_the_program(graphs: Graphs) -> None
             "fleets": fleets,
         },
     )
-    assert {kind.name: set(kind.ours) - {DRAIN} for kind in kinds_of(told, tuple(MARKS))} == made
+    assert {kind.name: set(kind.ours) - {DRAIN} for kind in kinds_of(machine_settings, tuple(MARKS))} == made

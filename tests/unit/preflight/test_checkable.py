@@ -30,8 +30,8 @@ def changed(at: str, value: Any) -> dict[str, Any]:
     return whole
 
 
-def asked(told: dict[str, Any]) -> str:
-    settings, faults = read_whole("local", told)
+def asked(machine_settings: dict[str, Any]) -> str:
+    settings, faults = read_whole("local", machine_settings)
     assert faults
     rest = part(settings, faults)
     site = ["site"] if rest.site else []

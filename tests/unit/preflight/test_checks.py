@@ -19,11 +19,11 @@ OWN = {"aws": "us-west-2", "joyent": "us-central-1"}
 
 def settings(cloud: str, region: str | None) -> Settings:
     fleet = {"cloud": cloud, "size": "t3.micro", "image": "debian-12", "joins": ["site"]}
-    told = {
+    given = {
         "site": {"zone": "scalability.expert"},
         "fleets": {"web": {**fleet, **({"region": region} if region else {})}},
     }
-    return read("prod", told)
+    return read("prod", given)
 
 
 @pytest.mark.parametrize(
@@ -54,9 +54,9 @@ def test_fleets_are_distinguished_by_where_they_are() -> None:
         "c": {"cloud": "joyent", "region": "eu-west-1", **fleet},
         "d": {"cloud": "aws", "region": "eu-west-1", **fleet},
     }
-    told = read("prod", {"site": {"zone": "scalability.expert"}, "fleets": fleets})
+    given = read("prod", {"site": {"zone": "scalability.expert"}, "fleets": fleets})
     found = {
-        cloud: {region: [each.name for each in fleets] for region, fleets in told.by_region(cloud).items()}
+        cloud: {region: [each.name for each in fleets] for region, fleets in given.by_region(cloud).items()}
         for cloud in ("aws", "joyent")
     }
     assert found == {"aws": {"": ["a"], "eu-west-1": ["b", "d"]}, "joyent": {"eu-west-1": ["c"]}}
@@ -104,10 +104,10 @@ def test_a_provider_in_another_account_is_a_fault_that_names_the_key_and_both(
 
 
 def test_the_program_shows_no_value_of_a_secret_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = {"rollcall:site": '{"zone": "hunter2"}', "rollcall:drainDelay": "hunter3", "rollcall:fleets": "hunter4"}
-    monkeypatch.setattr(checks, "config", told.get)
+    given = {"rollcall:site": '{"zone": "hunter2"}', "rollcall:drainDelay": "hunter3", "rollcall:fleets": "hunter4"}
+    monkeypatch.setattr(checks, "config", given.get)
     monkeypatch.setattr(checks, "is_secret", lambda key: key != "rollcall:drainDelay")
-    monkeypatch.setattr(checks, "config_keys", lambda: sorted(told))
+    monkeypatch.setattr(checks, "config_keys", lambda: sorted(given))
     with pytest.raises(ConfigurationError) as refused:
         checks.configured("local")
     assert str(refused.value).count("the value (not shown) is not") == 2

@@ -19,12 +19,12 @@ def settings(**fleet: object) -> Settings:
         "theService": {"port": 4218, "incarnations": {"v1": {}, "v2": {"shards": 2}}},
         "other": {"port": 80, "protocol": "udp", "check": "tcp:80", "incarnations": {"a": {}}},
     }
-    told = {
+    join = {
         "site": {"zone": "scalability.expert"},
         "serviceDiscovery": {"zone": ZONE, "services": services},
         "fleets": {"web": {**web, **fleet}},
     }
-    return read("local", told)
+    return read("local", join)
 
 
 def test_every_static_record_and_every_set_of_machines_is_looked_for() -> None:
@@ -44,11 +44,11 @@ def test_every_static_record_and_every_set_of_machines_is_looked_for() -> None:
 
 
 def test_the_names_of_challenges_are_looked_for_above_them() -> None:
-    told = settings()
-    assert told.service_discovery is not None and told.site is not None
-    at_site = challenge_name(OWNER, CloudflareJoin(zone="z", host=told.site.fqdn, token="t"))
+    join = settings()
+    assert join.service_discovery is not None and join.site is not None
+    at_site = challenge_name(OWNER, CloudflareJoin(zone="z", host=join.site.fqdn, token="t"))
     in_zone = challenge_name(OWNER, Route53Join(zone="Z", domain=ZONE, service="s", incarnation="v1", port=1))
-    names = [each.name for each in (*of_site(told), *of_directory(told.service_discovery)) if not each.types]
+    names = [each.name for each in (*of_site(join), *of_directory(join.service_discovery)) if not each.types]
     assert any(at_site == f"{OWNER.generation}.{each}" for each in names) and CHALLENGES in at_site
     assert any(in_zone == f"{OWNER.generation}.{each}" for each in names)
 

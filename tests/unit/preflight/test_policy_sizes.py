@@ -27,7 +27,7 @@ def settings(cloud: str, shards: int, joins: list[str] | None = None, **more: An
 @pytest.mark.parametrize("config", CONFIGS)
 def test_the_text_is_the_one_that_the_program_writes(graphs: Graphs, config: str) -> None:
     """Of every fleet of every configuration, with the ARNs of the mocks in the places of AWS's."""
-    told, made = read("local", CONFIGS[config]), graphs[config]["graph"]
+    given, made = read("local", CONFIGS[config]), graphs[config]["graph"]
     written: dict[str, str] = {}
     for name, inputs in made.items():
         token, _, resource = name.partition("::")
@@ -37,10 +37,10 @@ def test_the_text_is_the_one_that_the_program_writes(graphs: Graphs, config: str
     arn = "arn:directory-zone" if directory.get("create") else "arn:aws:route53:::hostedzone/Z1"
 
     def measured(name: str) -> str:
-        fleet = next(each for each in told.fleets if each.name == name or f"{each.name}-{each.region}" == name)
+        fleet = next(each for each in given.fleets if each.name == name or f"{each.name}-{each.region}" == name)
         region = f"-{fleet.region}" if fleet.region else ""
         objects = f"arn:rollcall-releases{region}/releases/*"
-        return document(told, fleet, arn, lambda short: f"arn:{name}-{short}", objects)
+        return document(given, fleet, arn, lambda short: f"arn:{name}-{short}", objects)
 
     assert {name: measured(name) for name in written} == written
 
@@ -55,27 +55,27 @@ def test_a_policy_that_does_not_fit_is_a_fault_with_what_to_do(cloud: str, whose
 
 
 def test_the_limit_itself_fits_and_blanks_are_not_counted() -> None:
-    told, most = settings("joyent", 18), MOST["user"]
-    text = document(told, told.fleets[0], "arn:aws:route53:::hostedzone/", str, "")
+    given, most = settings("joyent", 18), MOST["user"]
+    text = document(given, given.fleets[0], "arn:aws:route53:::hostedzone/", str, "")
     room = most - len_of(text)
     # The zone's ARN is in each of the three statements.
     at_limit, over = "Z" * (room // 3), "Z" * (room // 3 + 1)
-    assert faults(told, zone=at_limit, region="") == [] and len(faults(told, zone=over, region="")) == 1
+    assert faults(given, zone=at_limit, region="") == [] and len(faults(given, zone=over, region="")) == 1
     assert len_of(json.dumps(json.loads(text), indent=9)) == len_of(text) < len(text)
 
 
 def test_arns_of_other_partitions_are_longer() -> None:
-    told = settings("joyent", 18)
-    room = MOST["user"] - len_of(document(told, told.fleets[0], "arn:aws:route53:::hostedzone/", str, ""))
+    given = settings("joyent", 18)
+    room = MOST["user"] - len_of(document(given, given.fleets[0], "arn:aws:route53:::hostedzone/", str, ""))
     at_limit = "Z" * (room // 3)
-    assert faults(told, zone=at_limit, region="us-west-2") == []
-    assert faults(told, zone=at_limit, region="us-gov-west-1") and faults(told, zone=at_limit, region="cn-north-1")
+    assert faults(given, zone=at_limit, region="us-west-2") == []
+    assert faults(given, zone=at_limit, region="us-gov-west-1") and faults(given, zone=at_limit, region="cn-north-1")
 
 
 def test_a_zone_that_is_to_be_made_counts_with_the_longest_id() -> None:
-    told = settings("joyent", 18)
-    length = len_of(document(told, told.fleets[0], f"arn:aws:route53:::hostedzone/{'Z' * 32}", str, ""))
-    assert bool(faults(told, zone="", region="")) == (length > MOST["user"])
+    given = settings("joyent", 18)
+    length = len_of(document(given, given.fleets[0], f"arn:aws:route53:::hostedzone/{'Z' * 32}", str, ""))
+    assert bool(faults(given, zone="", region="")) == (length > MOST["user"])
 
 
 @pytest.mark.parametrize("joins", [["site"], ["site", "theService/v1"]])

@@ -92,8 +92,8 @@ def test_a_machine_is_of_its_fleet_until_what_replaces_it_changes(change: dict[s
 
 def test_writing_down_the_image_that_runs_is_no_change() -> None:
     ami = "ami-0123456789abcdef0"
-    told = replace(WEB, image=ami)
-    assert is_of(version(WEB), told, ami) and not is_of(version(WEB), told, "ami-0123456789abcdef1")
+    given = replace(WEB, image=ami)
+    assert is_of(version(WEB), given, ami) and not is_of(version(WEB), given, "ami-0123456789abcdef1")
     assert not is_of("", WEB)
 
 

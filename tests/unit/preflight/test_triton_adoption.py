@@ -41,7 +41,7 @@ def there(cloud: FakeCloud, **changed: Any) -> str:
     return made.id
 
 
-def told(cloud: FakeCloud, settings: FleetSettings) -> Found:
+def result_of(cloud: FakeCloud, settings: FleetSettings) -> Found:
     session: Session = cloud.session()
     return compare(settings, BY, session.api.list_machines(), session.catalogue)
 
@@ -49,7 +49,7 @@ def told(cloud: FakeCloud, settings: FleetSettings) -> Found:
 @pytest.mark.parametrize("by", ["id", "name"])
 def test_what_is_changed_is_reported(cloud: FakeCloud, by: str) -> None:
     id_ = there(cloud, package="g1.small")
-    found = told(cloud, fleet(m0=id_ if by == "id" else "old"))
+    found = result_of(cloud, fleet(m0=id_ if by == "id" else "old"))
     (note,) = found.notes
     assert not found.faults and note.startswith(f"web-0: old ({id_}) is adopted; it is called web-0-GENERATION")
     assert "its size goes from g1.small to g1.nano" in note and "networks go" not in note
@@ -69,28 +69,28 @@ def test_what_is_changed_is_reported(cloud: FakeCloud, by: str) -> None:
 )
 def test_what_is_anothers_or_takes_another_machine_is_refused(cloud: FakeCloud, changed: Any, said: str) -> None:
     id_ = there(cloud, **changed)
-    found = told(cloud, fleet(m1=id_))
+    found = result_of(cloud, fleet(m1=id_))
     (fault,) = found.faults
     assert not found.notes and fault.startswith("rollcall:fleets.web.adopt.1: ") and said in fault
 
 
 def test_a_machine_of_another_program_is_refused(cloud: FakeCloud) -> None:
     id_ = Engine(cloud).create(mark="other/prod/web-0").id
-    (fault,) = told(cloud, fleet(m0=id_)).faults
+    (fault,) = result_of(cloud, fleet(m0=id_)).faults
     assert "belongs to other/prod/web-0" in fault
 
 
 def test_what_is_not_there_or_there_twice_is_refused(cloud: FakeCloud) -> None:
-    (fault,) = told(cloud, fleet(m0="nobody")).faults
+    (fault,) = result_of(cloud, fleet(m0="nobody")).faults
     assert "'nobody' is not a machine" in fault
-    (fault,) = told(cloud, fleet(m0=str(uuid.uuid4()))).faults
+    (fault,) = result_of(cloud, fleet(m0=str(uuid.uuid4()))).faults
     assert "is not a machine" in fault
 
 
 def test_what_was_adopted_before_is_nothing_to_tell_of(cloud: FakeCloud) -> None:
     there(cloud, tags={"rollcall-stack": "local", "rollcall-fleet": "web", "rollcall-machine": "0"})
-    assert told(cloud, fleet(m0="gone-by-that-name")) == Found()
-    assert told(cloud, fleet(m1="old")).faults
+    assert result_of(cloud, fleet(m0="gone-by-that-name")) == Found()
+    assert result_of(cloud, fleet(m1="old")).faults
 
 
 @pytest.mark.parametrize(
@@ -104,6 +104,6 @@ def test_what_was_adopted_before_is_nothing_to_tell_of(cloud: FakeCloud) -> None
     ],
 )
 def test_a_mistake_in_the_configuration_is_named(cloud: str, adopt: Any, said: str) -> None:
-    told = {"cloud": cloud, "count": 2, "size": "s", "image": "debian-12", "joins": ["site"], "adopt": adopt}
+    result_of = {"cloud": cloud, "count": 2, "size": "s", "image": "debian-12", "joins": ["site"], "adopt": adopt}
     with pytest.raises(ConfigurationError, match=said):
-        read("local", {"site": {"zone": "scalability.expert"}, "fleets": {"web": told}})
+        read("local", {"site": {"zone": "scalability.expert"}, "fleets": {"web": result_of}})

@@ -531,8 +531,8 @@ class TestLeftHosts:
         member = world.machine(1, running=False, registered=False)
         host = self.host(world, member)
         asked = {"stack": "local", "fleet": "web", "machine": "1", "places": PLACES}
-        told = {**asked, "generation": member["generation"], "cloud": {"cloud": "aws", "region": "us-west-2"}}
-        DeregistrationProvider().delete("", told)
+        given = {**asked, "generation": member["generation"], "cloud": {"cloud": "aws", "region": "us-west-2"}}
+        DeregistrationProvider().delete("", given)
         assert world.removed == [host]
 
     @pytest.mark.parametrize(("agent_s", "drain_delay", "ends"), [(12, 30, 12), (1000, 20, 30), (1000, 0, 10)])
@@ -549,8 +549,8 @@ class TestLeftHosts:
                 world.entries_ = [each for each in world.entries_ if each != host]
 
         monkeypatch.setattr(world, "sleep", passes)
-        told = {"drain_delay": drain_delay}
-        RollCallProvider().update("", props(members, places=[*PLACES, self.SERVICE], **told), props(members, **told))
+        given = {"drain_delay": drain_delay}
+        RollCallProvider().update("", props(members, places=[*PLACES, self.SERVICE], **given), props(members, **given))
         assert ends <= world.now <= ends + 2 and host not in world.entries_
         assert world.removed == ([] if agent_s == ends else [host]) and world.taken_out == []
 
@@ -578,8 +578,8 @@ class TestJoinsNoMore:
         others = self.stand(world, world.machine(2), fleet="api")
         world.seen_[others.owner.instance] = replace(world.seen_[others.owner.instance], fleet="api")  # type: ignore[union-attr]
         world.entries_ = [each for each in world.entries_ if each.key == self.OLD or each.owner.machine != "2"]  # type: ignore[union-attr]
-        told = {"fleets": ["api", "web"]}
-        RollCallProvider().update("", props(members, places=self.BOTH, **told), props(members, **told))
+        given = {"fleets": ["api", "web"]}
+        RollCallProvider().update("", props(members, places=self.BOTH, **given), props(members, **given))
         assert world.taken_out == gone and world.removed == [] and self.at_old(world) == [others]
         assert draining.DROP_LIMIT_S <= world.now < draining.DROP_LIMIT_S + 5
         assert not any(world.seen_[each["instance"]].drained for each in members)
@@ -709,9 +709,9 @@ class TestAMachineThatOnlyItsTagsSayToBeOurs:
     ) -> None:
         members = [world.machine(each) for each in range(10)]
         instance = self.tagged(world, **tags)
-        told = props(members, safe_deletes=safe_deletes, peers=["web"])
-        (shown,) = RollCallProvider().read("", told).outs["unproven"]
-        RollCallProvider().update("", told, told)
+        given = props(members, safe_deletes=safe_deletes, peers=["web"])
+        (shown,) = RollCallProvider().read("", given).outs["unproven"]
+        RollCallProvider().update("", given, given)
         assert world.ended == world.drained == []
         (said,) = (each for each in world.said if instance in each)
         assert said == f"web: {shown}"
@@ -1067,7 +1067,7 @@ class TestSeveralPlaces:
         monkeypatch.setattr(
             providers,
             "registries_of",
-            lambda told, _: _In(world, told["cloud"]["region"], told.get("former", []), drained),
+            lambda given, _: _In(world, given["cloud"]["region"], given.get("former", []), drained),
         )
         moved = props([new], fleets=["far", "web"], peers=["far", "web"], cloud=self.EU)
         made = RollCallProvider().update("", props([old], **self.TOLD), moved)
@@ -1257,19 +1257,19 @@ class TestNameServers:
 
     @pytest.mark.parametrize(("delay", "answers"), [(300.0, True), (0.0, False)])
     def test_a_cache_has_its_ttl_beside_the_time_out(self, world: World, delay: float, answers: bool) -> None:
-        told, world.delay = self.unanswered(world, 200), delay
+        given, world.delay = self.unanswered(world, 200), delay
         if answers:
-            RollCallProvider().create(told)
+            RollCallProvider().create(given)
             assert 200 <= world.now < 205
         else:
             with pytest.raises(RollCallError, match="nothing changed for 60 s"):
-                RollCallProvider().create(told)
+                RollCallProvider().create(given)
 
     def test_a_machine_that_does_not_register_gets_no_more_time(self, world: World) -> None:
-        told, world.delay = props([world.machine(0, registered=False)]), 300.0
+        given, world.delay = props([world.machine(0, registered=False)]), 300.0
         world.stuck = {"i-00000000000000000"}
         with pytest.raises(RollCallError, match="nothing changed for 60 s"):
-            RollCallProvider().create(told)
+            RollCallProvider().create(given)
 
     def test_caches_have_their_ttl_to_forget_one_that_leaves(
         self, world: World, monkeypatch: pytest.MonkeyPatch

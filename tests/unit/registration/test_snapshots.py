@@ -137,17 +137,17 @@ def test_what_one_check_could_not_show_is_not_reported() -> None:
             time.sleep(0.05)
             raise TransientError("reason=unreachable api=route53")
 
-    down, told = Down(), []
+    down, given = Down(), []
     look = DnsSnapshot(down)  # type: ignore[arg-type]
 
     def ask() -> None:
         with pytest.raises(TransientError, match="unreachable"):
             look.answers()
-        told.append(1)
+        given.append(1)
 
     threads = [threading.Thread(target=ask) for _ in range(4)]
     for each in threads:
         each.start()
     for each in threads:
         each.join()
-    assert len(told) == 4 and down.asked == 1
+    assert len(given) == 4 and down.asked == 1

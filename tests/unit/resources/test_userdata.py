@@ -256,10 +256,10 @@ def landed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def rollcall(landed: Path, *said: str, by: str = sys.executable, **told: str) -> subprocess.CompletedProcess[str]:
+def rollcall(landed: Path, *said: str, by: str = sys.executable, **given: str) -> subprocess.CompletedProcess[str]:
     """`python3 -m rollcall …` as the units call it, without what is of this checkout."""
     libraries = Path(requests.__file__).parent.parent
-    env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{landed}:{libraries}", **told}
+    env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{landed}:{libraries}", **given}
     program = [by, "-S", "-B", "-m", "rollcall", *said]
     return subprocess.run(program, env=env, capture_output=True, text=True, timeout=60, check=False)
 
@@ -318,10 +318,10 @@ class TestTriton:
     ) -> None:
         fleet = {"size": "s", "image": "debian-12", "joins": ["site"]}
         fleets = {f"web-{cloud}": {**fleet, "cloud": cloud} for cloud in clouds}
-        told = read("local", {"site": {"zone": "s.example"}, "fleets": fleets})
-        assert size_faults(told) == []
+        given = read("local", {"site": {"zone": "s.example"}, "fleets": fleets})
+        assert size_faults(given) == []
         monkeypatch.setattr(userdata, "LIMIT", 100)
         monkeypatch.setattr(userdata, "_SETTINGS_ROOM", 90_000)
-        found = size_faults(told)
+        found = size_faults(given)
         assert len(found) == len(clouds)
         assert ("EC2" in "".join(found), "CloudAPI" in "".join(found)) == ("aws" in clouds, "joyent" in clouds)

@@ -18,7 +18,7 @@ def graph(graphs: Graphs) -> dict[str, dict[str, Any]]:
     return found
 
 
-def told(graphs: Graphs, machine: str) -> Secrets:
+def secrets_given_to(graphs: Graphs, machine: str) -> Secrets:
     kinds = ("aws:ec2/instance:Instance", "pulumi-python:dynamic/joyent:Machine")
     (found,) = [graph(graphs)[name] for kind in kinds if (name := f"{kind}::{machine}") in graph(graphs)]
     return parse_secrets(SETTING, (found.get("metadata") or found["tags"])[SETTING])
@@ -58,7 +58,7 @@ def test_a_role_reads_the_secrets_of_its_own_fleets_workloads_and_no_others(grap
 
 
 def test_machines_of_all_fleets_take_their_turns(graphs: Graphs) -> None:
-    found = {name: told(graphs, name) for name in ("shops-0", "there-0", "shops-1", "there-1")}
+    found = {name: secrets_given_to(graphs, name) for name in ("shops-0", "there-0", "shops-1", "there-1")}
     assert [each.turn for each in found.values()] == [0, 1, 2, 3]
     assert len({each.revision for each in found.values()}) == 1
     assert found["shops-0"].prefix == "/rollcall/local/shops/shop." and found["there-1"].prefix == "shop."

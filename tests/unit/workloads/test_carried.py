@@ -17,12 +17,12 @@ def test_files_that_do_not_fit_are_an_error_with_what_is_left(tmp_path: Path, mo
     (tmp_path / "www/a").write_bytes(os.urandom(3000))
     monkeypatch.setattr(checks, "project_folder", lambda: tmp_path)
     fleet = {"cloud": "joyent", "size": "g1.micro", "image": "debian-12", "joins": ["site"], "runs": ["www"]}
-    told = {
+    given = {
         "site": {"zone": "s.example"},
         "workloads": {"www": {"files": "www", "nginx": {}}},
         "fleets": {"web": fleet},
     }
-    settings, faults = definitions.packed(read("local", told), tmp_path)
+    settings, faults = definitions.packed(read("local", given), tmp_path)
     assert faults == [] and checks.carried_faults(settings, 10_000) == []
     (found,) = checks.carried_faults(settings, 2000)
     assert found.startswith("rollcall:fleets.web.runs: www take ") and "2000 are left of the request" in found
@@ -31,12 +31,12 @@ def test_files_that_do_not_fit_are_an_error_with_what_is_left(tmp_path: Path, mo
 
 def test_a_folder_that_is_not_there_is_an_error_of_its_key(tmp_path: Path) -> None:
     fleet = {"cloud": "aws", "size": "t3.micro", "image": "debian-12", "joins": ["site"], "runs": ["www"]}
-    told = {
+    given = {
         "site": {"zone": "s.example"},
         "workloads": {"www": {"files": "www", "nginx": {}}},
         "fleets": {"web": fleet},
     }
-    _, faults = definitions.packed(read("local", told), tmp_path)
+    _, faults = definitions.packed(read("local", given), tmp_path)
     assert faults == [
         "rollcall:workloads.www.files: www is not a folder. Name one that is there, relative to the project's folder."
     ]
@@ -46,13 +46,13 @@ def test_secrets_take_room_beside_the_files(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(checks, "project_folder", lambda: tmp_path)
     fleet = {"cloud": "joyent", "size": "g1.micro", "image": "debian-12", "joins": ["site"], "runs": ["shop"]}
     shop: dict[str, object] = {"run": "python3 -m shop"}
-    told = {"site": {"zone": "s.example"}, "workloads": {"shop": shop}, "fleets": {"web": fleet}}
-    settings, _ = definitions.packed(read("local", told), tmp_path)
+    given = {"site": {"zone": "s.example"}, "workloads": {"shop": shop}, "fleets": {"web": fleet}}
+    settings, _ = definitions.packed(read("local", given), tmp_path)
     assert checks.carried_faults(settings, 1000) == []
     shop["secrets"] = {"DATABASE_URL": "v" * 1000}
-    settings, _ = definitions.packed(read("local", told), tmp_path)
+    settings, _ = definitions.packed(read("local", given), tmp_path)
     (found,) = checks.carried_faults(settings, 1000)
     assert "1000 are left of the request" in found and "vvv" not in found
     # EC2 has them in SSM.
     fleet["cloud"] = "aws"
-    assert checks.carried_faults(definitions.packed(read("local", told), tmp_path)[0], 0) == []
+    assert checks.carried_faults(definitions.packed(read("local", given), tmp_path)[0], 0) == []

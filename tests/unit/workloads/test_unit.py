@@ -9,8 +9,8 @@ from components.workloads.definitions import definition, release_of
 from rollcall.workloads import unit
 
 
-def lines(told: dict[str, Any]) -> list[str]:
-    return unit("shop", told, "i-1").splitlines()
+def lines(settings: dict[str, Any]) -> list[str]:
+    return unit("shop", settings, "i-1").splitlines()
 
 
 def shop(**more: Any) -> WorkloadSettings:
@@ -24,8 +24,8 @@ def secrets(**values: str) -> dict[str, Any]:
 
 
 def test_a_secret_is_a_credential_and_the_agent_starts_the_unit() -> None:
-    told = definition(shop(secrets=secrets(DATABASE_URL="hush-hush", API_KEY="hush-too")))
-    found = lines(told)
+    settings = definition(shop(secrets=secrets(DATABASE_URL="hush-hush", API_KEY="hush-too")))
+    found = lines(settings)
     assert [each for each in found if each.startswith("LoadCredential=")] == [
         "LoadCredential=API_KEY:/run/rollcall/secrets/shop/API_KEY",
         "LoadCredential=DATABASE_URL:/run/rollcall/secrets/shop/DATABASE_URL",
