@@ -403,7 +403,7 @@ class Soak:
                         self.changed = f"foreign bytes changed from {self.foreign} to {now}"
         finally:
             if not stop.is_set():
-                self.changed = self.changed or "the witness of foreign bytes could not look, see above"
+                self.changed = self.changed or "the witness of foreign bytes could not read them, see above"
 
     @contextlib.contextmanager
     def _may_fail(self, unless: int = 0) -> Iterator[None]:
@@ -472,7 +472,7 @@ def soaked(stack: InStep, config: Path, dice: random.Random) -> tuple[Soak, Coun
             except (BrokenError, SandboxError, AssertionError) as fault:
                 broken = str(fault)
             except (OSError, ValueError, subprocess.SubprocessError, DNSException, ClientError, BotoCoreError) as fault:
-                broken = f"the check could not look: {type(fault).__name__} {fault}"
+                broken = f"the check could not read the state: {type(fault).__name__} {fault}"
             done[name] += 1
             line |= {"seconds": round(time.monotonic() - began, 1), "machines": len(stack.in_state()), "broken": broken}
             print(json.dumps(line), file=log, flush=True)

@@ -153,7 +153,7 @@ class _Core(botocore.session.Session):
 
 def _no_code(_prompt: str) -> str:
     """Refuse to ask for an MFA code, as the provider does."""
-    raise PartialCredentialsError(provider="assume-role", cred_var="an MFA code, for which nobody is asked here")
+    raise PartialCredentialsError(provider="assume-role", cred_var="an MFA code, which this program cannot ask for")
 
 
 class _Given:

@@ -195,7 +195,7 @@ def _hosted_zone(directory: ServiceDiscoverySettings, config: Mapping[str, str])
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="rollcall adopt", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--stack", default="", help="the selected one unless told")
+    parser.add_argument("--stack", default="", help="default: the selected stack")
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.add_argument("--yes", action="store_true", help="write the marks")
     chosen = parser.parse_args(arguments)

@@ -104,7 +104,7 @@ def of_triton(api: Any) -> list[Offer]:
 
 
 def chosen(offers: Iterable[Offer], words: Sequence[str]) -> list[Offer]:
-    """Return the entries with every word in their line, sorted."""
+    """Return the offers with every word in their line, sorted."""
     return sorted(each for each in offers if all(word.lower() in str(each).lower() for word in words))
 
 
@@ -151,7 +151,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("words", nargs="*", metavar="WORD", help="show lines with all of these, as: aws size t3")
     parser.add_argument("--region", default="", metavar="NAME", help="an AWS region, or a data centre of Triton")
     parser.add_argument("--json", action="store_true", help="for programs")
-    parser.add_argument("--stack", default="", help="whose configuration counts; the selected one's unless told")
+    parser.add_argument(
+        "--stack", default="", help="the stack with the configuration to use; default: the selected stack"
+    )
     # Words may be on both sides of an option.
     options = parser.parse_intermixed_args(arguments)
     config, without = _configuration(options.stack)

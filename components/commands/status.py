@@ -356,7 +356,7 @@ def _pulumi(*words: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="rollcall status", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--stack", default="", help="the selected one unless told")
+    parser.add_argument("--stack", default="", help="default: the selected stack")
     parser.add_argument("--json", action="store_true", help="for programs")
     chosen = parser.parse_args(arguments)
 

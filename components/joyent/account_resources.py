@@ -35,7 +35,7 @@ class ThingField:
 
 
 class Kind(Protocol):
-    """One kind of resource. `look`, `change` and `remove` raise NotFoundError when it is gone."""
+    """One kind of resource. `fetch`, `change` and `remove` raise NotFoundError when it is gone."""
 
     @property
     def fields(self) -> tuple[ThingField, ...]: ...

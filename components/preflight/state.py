@@ -50,7 +50,8 @@ def prior_state() -> PriorState | None:
         reply: Any = get_monitor().Invoke(resource_pb2.ResourceInvokeRequest(tok=_READ, args=request))  # type: ignore[union-attr]
     except grpc.RpcError as refused:
         pulumi.warn(
-            f"the stack's own state cannot be looked up ({refused}); what stands already is not told from what is ours"
+            f"the stack's own state cannot be looked up ({refused}); resources that exist already cannot be "
+            "distinguished from those of this stack"
         )
         return None
     found = getattr(reply, "return").fields.get("outputs")

@@ -128,7 +128,7 @@ def withdraw(
         if staying:
             left_at = 0.0
             if now - since > DRAIN_LIMIT_S:
-                engine.say(f"{names} comes back though it joins that no more: look at its agent", warning=True)
+                engine.say(f"{names} comes back though it no longer joins that: check its agent", warning=True)
                 return
             if now - since >= DROP_LIMIT_S:
                 registries.take_out(staying)

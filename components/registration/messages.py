@@ -75,7 +75,7 @@ _DESCRIBED = {
 
 
 def _name(member: Member | None) -> str:
-    return describe(member) if member else "nobody"
+    return describe(member) if member else "an unknown machine"
 
 
 def progress(desired: DesiredState, drift: Drift, instances: Sequence[Instance], steps: Mapping[str, str]) -> str:

@@ -142,9 +142,7 @@ class _RollCall:
         for owner in sorted({each.owner for each in removed if each.owner is not None}):
             self._registries.unchallenge(owner)
         for each in removed:
-            self._engine.say(
-                f"{self._desired.fleet}: removed {each.value} from {each.key}, nobody's machine runs there"
-            )
+            self._engine.say(f"{self._desired.fleet}: removed {each.value} from {each.key}, no machine runs there")
 
     def _end(self, action: EndMachines) -> None:
         """Drain machines like all others that leave, then end them."""

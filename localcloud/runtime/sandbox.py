@@ -549,11 +549,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("command", choices=COMMANDS)
     parser.add_argument("--stack", default="local")
-    parser.add_argument("--instance", help="which local clouds; each stack has its own unless told")
+    parser.add_argument("--instance", help="which local clouds; default: those of the stack")
     parser.add_argument(
         "--plugins",
         default="",
-        help="stand-in, real, or a comma-separated list of those to take real; those that the stack is up with unless told",
+        help="stand-in, real, or a comma-separated list of those to take real; default: those that the stack is up with",
     )
     parser.add_argument("--json", action="store_true", help="status and catalogue as JSON")
     parser.add_argument("--region", default="", help="the catalogue of this AWS region or data centre")

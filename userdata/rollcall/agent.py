@@ -751,7 +751,7 @@ class Agent:
             try:
                 self.cloud.tell(f"{step}{': ' + details if details else ''}")
             except Exception as fault:  # noqa: BLE001 - the agent continues when it cannot report its status
-                log.debug("status not told: %s", as_error(fault))
+                log.debug("status not reported: %s", as_error(fault))
 
     def _tell(self) -> None:
         shown = {"step": self.status.step, "error": self.status.error, "since": self.status.since}
@@ -959,7 +959,7 @@ def notify(line: str) -> None:
         try:
             channel.sendto(line.encode(), "\0" + address[1:] if address.startswith("@") else address)
         except OSError as failed:
-            log.debug("systemd was not told: %s", failed)
+            log.debug("systemd was not notified: %s", failed)
 
 
 def _confirm_after(membership: Membership) -> float:

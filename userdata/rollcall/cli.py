@@ -25,8 +25,8 @@ LABELS_FILE = Path("/var/lib/rollcall/host-labels.json")
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="rollcall", description="Registers this machine in DNS.")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("run", help="join when healthy, leave when not, when told to drain, and when the system stops")
-    words = "what, if not what it was told: `route53 zone=… domain=… service=… incarnation=… port=…`"
+    commands.add_parser("run", help="join when healthy; leave when unhealthy, when drained, and when the system stops")
+    words = "the membership; default: those in the machine's settings: `route53 zone=… domain=… service=… incarnation=… port=…`"
     commands.add_parser("join", help="once, and let the agent join").add_argument("membership", nargs="*", help=words)
     leave = commands.add_parser("leave", help="once, and keep the agent out of DNS until `rollcall join` or a reboot")
     leave.add_argument("membership", nargs="*", help=words)

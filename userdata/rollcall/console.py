@@ -9,7 +9,7 @@ from pathlib import Path
 
 ABOUT_A_STACK = {
     "status": "state, clouds and DNS of the stack side by side, differences first; fails when there are any",
-    "adopt": "DNS entries made by hand for the stack's machines; with --yes they become the machines' own",
+    "adopt": "find DNS records made by hand for the stack's machines; with --yes they become the machines' own",
     "check": "the errors of a stack's configuration, all at once; without the engine and without a network",
     "catalogue": "the images and sizes that a fleet may name, of both clouds",
 }

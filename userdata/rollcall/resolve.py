@@ -581,7 +581,9 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--incarnation", default="", help="as v1; needed where there are several and the name has none")
     parser.add_argument("--protocol", default="tcp", help="unless the name has it")
-    parser.add_argument("--resolver", action="append", default=[], help="HOST or HOST:PORT; the system's unless told")
+    parser.add_argument(
+        "--resolver", action="append", default=[], help="HOST or HOST:PORT; default: the resolvers of the system"
+    )
     parser.add_argument("--browse", action="store_true", help="the incarnations, or a domain's services")
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args(arguments)

@@ -146,7 +146,7 @@ class ZoneView:
         }
         lines = [f"{'resolver ' if each in self.resolvers else ''}{each} {reply}" for each, reply in here.items()]
         lines += [f"{name_server} {problem}" for name_server, problem in sorted(found.faults.items())]
-        return f"{name} {rtype}: {'; '.join(lines) or 'nobody can be asked'}"
+        return f"{name} {rtype}: {'; '.join(lines) or 'no server can be asked'}"
 
     def split(self, name: str, rtype: str) -> str:
         """Return what the name servers and the resolvers answer, as one line; empty if they agree."""

@@ -612,7 +612,7 @@ class TestJoinsNoMore:
 
         monkeypatch.setattr(world, "take_out", comes_back)
         RollCallProvider().update("", props(members, places=self.BOTH), props(members))
-        assert world.now <= draining.DRAIN_LIMIT_S + 2 and "look at its agent" in world.said[-1]
+        assert world.now <= draining.DRAIN_LIMIT_S + 2 and "check its agent" in world.said[-1]
 
     def test_a_zone_that_cannot_be_looked_at_is_told_and_holds_up_nothing(
         self, world: World, monkeypatch: pytest.MonkeyPatch
