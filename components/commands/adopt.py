@@ -179,7 +179,7 @@ def shown(verdicts: Sequence[Verdict], written: bool) -> str:
     """Return the text for people: which record will belong to which machine, then which stay foreign and why."""
     ours, foreign = ([each for each in verdicts if bool(each.becomes) is wanted] for wanted in (True, False))
     if not verdicts:
-        return "Every entry is of a machine of this stack; there is nothing to adopt."
+        return "Every DNS record belongs to a machine of this stack, so there is nothing to adopt."
     head = "Marked as the stack's" if written else "Would become the stack's (--yes writes the mark as the comment)"
     lines = [head, *(f"  {each.key} {each.value}: {each.reason}" for each in ours)] if ours else []
     rest = ["Stay foreign", *(f"  {each.key} {each.value}: {each.reason}" for each in foreign)] if foreign else []
