@@ -219,11 +219,11 @@ class ServiceRecords:
 
         All records of an owner are removed together, hosts too, since its machine is dead or gone. So is a dead value.
         """
-        registry = Route53Registry(self._place.machine_settings, self._store, fresh=False)
+        registry = Route53Registry(self._place.machine_settings, self._store)
         self._remove(records, registry, registry.leave)
 
     def take_out(self, records: Iterable[DnsRecord]) -> None:
-        registry = Route53Registry(self._place.machine_settings, self._store, fresh=False)
+        registry = Route53Registry(self._place.machine_settings, self._store)
         self._remove(records, registry, registry.leave_set)
 
     def _remove(

@@ -22,6 +22,7 @@ from rollcall.route53 import Route53Registry, Route53Store
 from rollcall.settings import Route53Join
 from tests.caches import CACHES, cache_of
 from tests.cloud.aws_cloud import running
+from tests.unit.agent.contention import UNKNOWN
 
 pytestmark = [pytest.mark.clouds, pytest.mark.prove]
 ZONE = "unilans.net"
@@ -38,7 +39,7 @@ class Directory:
     port: int
 
     def registry(self, labels: HostLabels) -> Route53Registry:
-        return Route53Registry(self.machine_settings, self.store, False, pause=lambda _: None, labels=labels)
+        return Route53Registry(self.machine_settings, self.store, UNKNOWN, pause=lambda _: None, labels=labels)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +96,7 @@ def test_whoever_has_a_value_in_a_cache_finds_its_host(
     directory: Directory, tmp_path: Path, cache: str, at_once: bool
 ) -> None:
     """Where the hosts go at once with the values, as after a crash, callers behind the cache meet none."""
-    one = Route53Registry(replace(directory.machine_settings, ttl=30), directory.store, False, pause=lambda _: None)
+    one = Route53Registry(replace(directory.machine_settings, ttl=30), directory.store, UNKNOWN, pause=lambda _: None)
     one.join(ONE, A)
     with cache_of(cache, tmp_path, ZONE, ("127.0.0.1", directory.port)) as port:
         assert [each.split()[3] for each in asked(port, SET, "SRV")] == [f"{ONE.generation}.rc.{ZONE}."]

@@ -23,7 +23,9 @@ from rollcall.rfc2136 import MarkedAddresses, RetriedRfc2136, Rfc2136Site, Rfc21
 from rollcall.route53 import RecordSet, Route53Registry
 from rollcall.route53api import ConflictError
 from rollcall.settings import Rfc2136Join, Rfc2136SiteJoin
+from rollcall.srv_transitions import Writer
 from tests.dynamic_zone import SERVERS, DynamicServer, running, write
+from tests.unit.agent.contention import UNKNOWN
 
 pytestmark = pytest.mark.clouds
 ZONE = "example.org"
@@ -182,7 +184,11 @@ def settings(server: DynamicServer) -> Rfc2136Join:
 class TestServices:
     def registry(self, server: DynamicServer, settings: Rfc2136Join, fresh: bool = True) -> Route53Registry:
         return Route53Registry(
-            settings, server.store(server.machines), fresh, pause=lambda _: None, labels=KeptLabels()
+            settings,
+            server.store(server.machines),
+            Writer() if fresh else UNKNOWN,
+            pause=lambda _: None,
+            labels=KeptLabels(),
         )
 
     def member(self, number: int) -> str:

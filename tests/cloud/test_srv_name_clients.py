@@ -17,6 +17,7 @@ from rollcall.ownership import Owner
 from rollcall.route53 import Route53Registry, Route53Store
 from rollcall.settings import Route53Join
 from tests.cloud.aws_cloud import running
+from tests.unit.agent.contention import UNKNOWN
 
 pytestmark = pytest.mark.clouds
 ZONE = "unilans.net"
@@ -106,7 +107,7 @@ class Service:
     port: int
 
     def registry(self) -> Route53Registry:
-        return Route53Registry(self.membership, self.store, False, pause=lambda _: None)
+        return Route53Registry(self.membership, self.store, UNKNOWN, pause=lambda _: None)
 
     def join(self, number: int) -> None:
         self.registry().join(owner(number), f"198.51.100.{number}")

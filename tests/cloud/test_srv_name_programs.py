@@ -23,6 +23,7 @@ from rollcall.route53 import Route53Registry, Route53Store
 from rollcall.settings import Route53Join
 from tests.cloud.aws_cloud import running
 from tests.programs import program
+from tests.unit.agent.contention import UNKNOWN
 
 pytestmark = [pytest.mark.clouds, pytest.mark.prove]
 ZONE = "unilans.net"
@@ -71,7 +72,7 @@ class Directory:
 
     def _registry(self, number: int) -> Route53Registry:
         labels = self._labels.setdefault(number, KeptLabels(dice=random.Random(number)))  # noqa: S311
-        return Route53Registry(self._told, self._store, False, pause=lambda _: None, labels=labels)
+        return Route53Registry(self._told, self._store, UNKNOWN, pause=lambda _: None, labels=labels)
 
 
 def owner_of(number: int) -> Owner:

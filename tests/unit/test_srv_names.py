@@ -20,6 +20,7 @@ from localcloud.aws.route53 import UNLIMITED
 from rollcall.ownership import Owner
 from rollcall.route53 import Route53Registry, Route53Store
 from tests.cloud.aws_cloud import Cloud, running
+from tests.unit.agent.contention import UNKNOWN
 
 ZONE = "unilans.net"
 SET, LONG, SHORT = f"v1._s._tcp.{ZONE}", f"_s._tcp.v1.{ZONE}", f"_s._tcp.{ZONE}"
@@ -104,7 +105,9 @@ class TestWhatARollCallFinds:
         cloud.aws.route53.store.remove_zone(self.zone)
 
     def registry(self, place: ServicePlace = PLACE) -> Route53Registry:
-        return Route53Registry(replace(place, zone=self.zone).machine_settings, self.store, False, pause=lambda _: None)
+        return Route53Registry(
+            replace(place, zone=self.zone).machine_settings, self.store, UNKNOWN, pause=lambda _: None
+        )
 
     def found(self, *members: Member, place: ServicePlace = PLACE, without: str = "") -> Any:
         """What differs where these are the members; name servers answer with what is listed, but for one name."""

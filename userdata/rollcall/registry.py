@@ -19,6 +19,7 @@ from rollcall.retrying import retried
 from rollcall.route53 import Route53Registry, Route53Store, Store
 from rollcall.route53api import Route53Client
 from rollcall.settings import CloudflareJoin, ServiceJoin, challenge_name, record_type
+from rollcall.srv_transitions import Writer
 
 # systemd gives a stop 30 s. The agent repeats what fails within these limits.
 _WITHIN = 12.0
@@ -257,7 +258,7 @@ class RetriedService:
         self._key = key
         self._lookup = lookup or name_servers_answer(join.domain)
         self._labels = labels or KeptLabels()
-        self._fresh: bool | str = True
+        self._writer = Writer()
         self._within = _WITHIN
         self._running: _Outcomes | None = None
         self.lives: Callable[[str, bool], bool] = lambda *_: False
@@ -302,7 +303,7 @@ class RetriedService:
 
     def _with_registry(self, act: Callable[[Route53Registry], T]) -> T:
         store, close = self._open()
-        registry = Route53Registry(self._join, store, self._fresh, lookup=self._lookup, labels=self._labels)
+        registry = Route53Registry(self._join, store, self._writer, lookup=self._lookup, labels=self._labels)
         # While calls fail, send one request for each try of the agent: an outage must not use up the account's request rate.
         within, self._within = self._within, 0.0
         outcomes = self._running = _Outcomes()
@@ -316,7 +317,7 @@ class RetriedService:
         finally:
             self._running = None
             close()
-            self._fresh, self.left_hosts = registry.fresh, registry.left_hosts
+            self._writer, self.left_hosts = registry.writer, registry.left_hosts
         self._within = _WITHIN
         return result
 

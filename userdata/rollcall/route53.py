@@ -23,6 +23,37 @@ from rollcall.host_label import FirstLabels, HostLabels, generation_of
 from rollcall.ownership import Owner
 from rollcall.route53api import ConflictError, Route53Api
 from rollcall.settings import HOSTS_LABEL, ServiceJoin, challenge_name, record_type
+from rollcall.srv_transitions import (
+    PATIENCE,
+    Action,
+    AskDns,
+    Decided,
+    Done,
+    Event,
+    Failed,
+    FindFormer,
+    FormerFound,
+    HostsRemoved,
+    HostWritten,
+    Join,
+    Leave,
+    LeaveIfEnough,
+    LeaveUnhealthy,
+    Mark,
+    Marked,
+    NotShown,
+    Raise,
+    RemoveHosts,
+    SetFound,
+    SetWritten,
+    Shown,
+    Tidied,
+    WriteHost,
+    Writer,
+    WriteSet,
+    next_call,
+    step,
+)
 
 LABEL = HOSTS_LABEL
 MOST_VALUES = 400
@@ -30,7 +61,6 @@ MOST_VALUES = 400
 # https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/DNSLimitations.html#limits-api-requests-changeresourcerecordsets
 _BATCH_VALUES, _BATCH_CHARACTERS = 1000, 32_000
 _CHALLENGE_TTL_S = 60
-_TRIES, _ROUNDS, _PATIENCE = 25, 6, 8
 # `kept`: the machine is unhealthy, and is in the set only because too few others are.
 _JOINS, _LEAVES, _KEPT, _AT = "joins", "leaves", "kept", "at"
 _MEMBERS = (_JOINS, _KEPT)
@@ -122,17 +152,16 @@ class Route53Store:
 class Route53Registry:
     """One membership.
 
-    `fresh` says what this machine has in the zone. True: nothing, as far as is known. The addresses: its host with these addresses, but
-    perhaps no SRV value. False: not known. `pause` sleeps. `lookup` asks DNS for the targets of the record set. `labels` are the labels of
-    this machine's hosts. `left_hosts` are its hosts that are no longer in a record set, as the last call found or caused it. Callers may
-    know them from caches, so they stay until `remove_hosts` (docs/decisions/0014).
+    `writer` is what this machine remembers from earlier calls; the next call needs it. `pause` sleeps. `lookup` asks DNS for the targets of
+    the record set. `labels` are the labels of this machine's hosts. `left_hosts` are its hosts that are no longer in a record set, as the
+    last call found or caused it. Callers may know them from caches, so they stay until `remove_hosts` (docs/decisions/0014).
     """
 
     def __init__(
         self,
         join: ServiceJoin,
         store: Store,
-        fresh: bool | str = True,
+        writer: Writer = Writer(),  # noqa: B008 - frozen
         pause: Callable[[float], None] = time.sleep,
         dice: random.Random | None = None,
         lookup: Callable[[str], frozenset[str] | None] = lambda _: None,
@@ -141,96 +170,91 @@ class Route53Registry:
         self._join = join
         self._store = store
         self._labels = labels or FirstLabels()
-        self.fresh = fresh
-        self._registered = fresh
-        self._alone = fresh is True
+        self.writer = next_call(writer)
         self._lookup = lookup
-        self._helped: set[str] = set()
-        self._removed_hosts: dict[str, list[RecordSet]] = {}
+        self._marked: dict[str, list[RecordSet]] = {}
+        self._unneeded: tuple[list[RecordSet], list[RecordSet]] = ([], [])
         self.left_hosts: frozenset[str] = frozenset()
-        self._wrote: tuple[str, ...] = ()
         self._pause = pause
         self._dice = dice or random.Random()  # noqa: S311
         self._set = set_name(join)
         self._names = srv_names(join)
 
+    def _run(self, event: Event, do: Callable[[Action], Event]) -> bool:
+        """Follow the state machine until the call ends. Return whether anything changed."""
+        while True:
+            self.writer, action = step(self.writer, event)
+            if isinstance(action, Done):
+                return action.changed
+            if isinstance(action, Raise):
+                raise action.fault
+            if isinstance(action, AskDns | WriteSet | LeaveIfEnough) and action.pause is not None:
+                self._pause(self._dice.uniform(*action.pause))
+            try:
+                event = do(action)
+            except TransientError as fault:
+                event = Failed(fault, isinstance(fault, ConflictError))
+
     def join(self, owner: Owner, *addresses: str, kept: bool = False) -> bool:
         """Write the machine's host, then its value in the record set. Return whether anything changed.
 
         The host comes first, so that no value ever leads to a missing name. The value comes with those of all registered hosts that the
-        record set lacks. A machine that adds others reads again: they may have left in the meantime (they read after they have said so, we
-        write after we have read), and more may have come. So when many machines join at once, a few write, and the others see the result
-        in DNS, which costs no API call.
+        record set lacks. When many machines join at once, a few write, and the others see the result in DNS, which costs no API call.
         """
-        changed = False
-        if self.fresh is True and self._labels.is_used(owner, self._join.domain):
-            # An earlier process registered this machine, and its records may still be there.
-            self.left_hosts |= {name for name, here in self._own_hosts(owner).items() if owner_of(here)}
-            self.fresh = self._registered = self._alone = False
-        # If the first try fails, this machine is probably one of many that join.
-        alone, self._alone, self._removed_hosts = self._alone, False, {}
-        noted = " ".join(addresses)
-        if self._registered != noted:
-            changed = self._register(owner, addresses, _KEPT if kept else _JOINS)
-            self._registered, self.fresh = noted, self.fresh and noted
-        host = self.host(owner)
-        self.left_hosts -= {host}
-        if self.fresh and not alone:
-            # Another machine may have written our value, or will do so. The longer DNS does not show it, the more probable it is that we
-            # write the values of all machines that wait.
-            for attempt in range(_PATIENCE):
-                if host in (self._lookup(self._set) or ()):
-                    self.fresh = False
-                    return True
-                if self._dice.randrange(_PATIENCE) < attempt:
-                    break
-                self._pause(self._dice.uniform(0.5, 1.5))
-        changed |= self._put(host, owner, addresses, [srv_value(self._join, host)])
-        self.fresh = False
-        return changed
+        noted, word = " ".join(addresses), _KEPT if kept else _JOINS
 
-    def _put(self, host: str, owner: Owner, addresses: tuple[str, ...], wanted: list[str]) -> bool:
-        """Write `wanted` as the values of our host, and repeat this as long as it adds other hosts. Return whether anything changed."""
-        changed = False
-        for attempt in range(_TRIES):
-            try:
-                changed |= self._put_once(host, owner, addresses, wanted, attempt < _ROUNDS)
-            except TransientError:
-                if not self._helped:
-                    raise
-            if not self._helped:
-                break
-            self._pause(self._dice.uniform(0, attempt / 2))
-        self._helped = set()
-        return changed
+        def do(action: Action) -> Event:
+            if isinstance(action, FindFormer):
+                self.left_hosts |= {name for name, here in self._own_hosts(owner).items() if owner_of(here)}
+                return FormerFound(noted)
+            if isinstance(action, WriteHost):
+                changed = (self._create if action.create else self._register)(owner, addresses, word)
+                return HostWritten(noted, changed)
+            host = self.host(owner)
+            self.left_hosts -= {host}
+            if isinstance(action, AskDns):
+                shown = host in (self._lookup(self._set) or ())
+                return Shown() if shown else NotShown(self._dice.randrange(PATIENCE))
+            return self._write_or_tidy(action, owner, addresses, host, [srv_value(self._join, host)])
 
-    def _put_once(self, host: str, owner: Owner, addresses: tuple[str, ...], wanted: list[str], helps: bool) -> bool:
-        """Take one snapshot of the record sets and the hosts, and write what follows from it."""
+        return self._run(Join(noted, self._labels.is_used(owner, self._join.domain)), do)
+
+    def _write_or_tidy(
+        self, action: Action, owner: Owner, addresses: tuple[str, ...], host: str, wanted: list[str]
+    ) -> Event:
+        if isinstance(action, WriteSet):
+            return self._put(host, owner, addresses, wanted, action.adds)
+        dead, former = self._unneeded
+        with contextlib.suppress(ConflictError):
+            self._store.change(*_cleared(dead))
+            self._give_up(former)
+        return Tidied()
+
+    def _put(self, host: str, owner: Owner, addresses: tuple[str, ...], wanted: list[str], adds: bool) -> Event:
+        """Take one snapshot of the record sets and the hosts, and write what follows from it. `wanted` are the values of our host."""
         sets: list[RecordSet] = []
+        added = self.writer.added
         for page in self._store.under(*self._read_names()):
             sets += page
             current = self._current(sets)
-            if not self._helped and self._is_there(sets, host, wanted):
-                return False
+            if not added and self._is_there(sets, host, wanted):
+                return SetFound()
         dead = _dead_with(addresses, sets, owner)
         former = _former(sets, owner, host) if wanted else []
         # Note them before anything is written: after a failure the next call would not find them again.
         self.left_hosts |= {each.name for each in former}
         hosts = hosts_of(each for each in sets if each not in dead and each not in former)
         # If another machine wrote after us, it continues to add the others.
-        helps &= not self._helped or current.values == self._wrote
+        adds &= not added or current.values == self.writer.values
         # A machine that is unhealthy now decides itself whether it may leave.
-        left = self._helped - self._members_by_mark(sets)
-        leaving = {each.get(self._set) for each in hosts_of(sets, _LEAVES).values()} if helps else set()
+        left = added - self._members_by_mark(sets)
+        leaving = {each.get(self._set) for each in hosts_of(sets, _LEAVES).values()} if adds else set()
         staying = [each for each in current.values if _target(each) not in left and each not in leaving]
-        others = {each: hosts[each][self._set] for each in hosts if helps and self._set in hosts[each]}
+        others = {each: hosts[each][self._set] for each in hosts if adds and self._set in hosts[each]}
         values = joined(staying, self._join.domain, hosts, others, host, wanted)
         changed = self._write(sets, current, values, hosts, host)
-        self._wrote, self._helped = values, {_target(each) for each in {*values} - {*current.values}} - {host}
-        with contextlib.suppress(ConflictError):
-            self._store.change(*_cleared(dead))
-            self._give_up(former)
-        return changed
+        self._unneeded = dead, former
+        return SetWritten(values, frozenset(map(_target, {*values} - {*current.values})) - {host}, changed)
 
     def _give_up(self, former: list[RecordSet]) -> None:
         """Mark this machine's hosts of earlier registrations as leaving. Remove those without an address, which serve no caller."""
@@ -272,35 +296,30 @@ class Route53Registry:
 
         The address of a dead machine serves no caller, and may soon belong to another machine.
         """
-        changed = self._leave_sets(owner)
-        for host, sets in [*self._removed_hosts.items()]:
-            changed |= self._clear(sets, host)
-        self._removed_hosts = {}
-        return changed
+        return self._leave(owner, Leave(removes_hosts=True))
 
     def leave_set(self, owner: Owner) -> bool:
         """Remove the values only. Return whether there were any.
 
         The TXT of each host then says that it leaves, and the host is in `left_hosts`.
         """
-        changed = self._leave_sets(owner)
-        self.left_hosts = frozenset(host for host, sets in self._removed_hosts.items() if owner_of(sets))
-        self._removed_hosts = {}
+        changed = self._leave(owner, Leave(removes_hosts=False))
+        self.left_hosts = frozenset(host for host, marked in self._marked.items() if owner_of(marked))
         return changed
 
-    def _leave_sets(self, owner: Owner) -> bool:
-        """Mark the hosts as leaving, then remove their values.
+    def _leave(self, owner: Owner, event: Leave) -> bool:
+        def do(action: Action) -> Event:
+            if isinstance(action, Mark):
+                self._marked = {
+                    host: self._write_word(present, _LEAVES) for host, present in self._own_hosts(owner).items()
+                }
+                return Marked(tuple(self._marked))
+            if isinstance(action, RemoveHosts):
+                return HostsRemoved(sum(self._clear(self._marked[host], host) for host in action.hosts) > 0)
+            # The next machine that writes the record set may remove our values before us.
+            return self._write_or_tidy(action, owner, (), action.host if isinstance(action, WriteSet) else "", [])
 
-        The mark comes first, because a machine that adds missing hosts would write our values again. The next machine that writes the
-        record set may remove our values before us.
-        """
-        self._registered = self.fresh = False
-        for host, present in ({} if self._removed_hosts else self._own_hosts(owner)).items():
-            self._removed_hosts[host] = self._write_word(present, _LEAVES)
-        changed = False
-        for host in [*self._removed_hosts]:
-            changed |= self._put(host, owner, (), [])
-        return changed
+        return self._run(event, do)
 
     def remove_hosts(self, owner: Owner, hosts: Collection[str], *addresses: str) -> bool:
         """Remove those of `hosts` that are no longer in a record set, by their TXT and by the sets. Return whether there were any.
@@ -349,13 +368,15 @@ class Route53Registry:
         Return why the machine stays, or an empty text when it has left. The set changes by compare-and-swap, so a leave never causes fewer
         machines. First the machine's TXT says that it is unhealthy. After that no other machine writes or removes its value.
         """
-        self._registered = self.fresh = False
-        for _ in range(_TRIES):
-            try:
-                return self._leave_unhealthy(owner, floor)
-            except ConflictError:
-                self._pause(self._dice.uniform(0, 0.5))
-        raise ConflictError(f"reason=contended name={self._set}")
+        why = ""
+
+        def do(action: Action) -> Event:
+            nonlocal why
+            why = self._leave_unhealthy(owner, floor)
+            return Decided()
+
+        self._run(LeaveUnhealthy(), do)
+        return why
 
     def _leave_unhealthy(self, owner: Owner, floor: int) -> str:
         self.left_hosts = frozenset()
@@ -403,11 +424,7 @@ class Route53Registry:
         """Remove a host that is no longer in a record set. Return whether there was one."""
         if not owner_of(sets) or _sets_of(sets, host):
             return False
-        try:
-            self._store.change(*_cleared(sets))
-        except ConflictError:
-            self._removed_hosts = {}
-            raise
+        self._store.change(*_cleared(sets))
         return True
 
     def owner_at(self, key: str) -> Owner | None:
@@ -427,16 +444,14 @@ class Route53Registry:
         """Return the `by` of each challenge for this machine."""
         return challengers_at(self._store, challenge_name(owner, self._join), owner)
 
-    def _register(self, owner: Owner, addresses: tuple[str, ...], word: str = _JOINS) -> bool:
-        """Write our A, AAAA and TXT. Return whether anything changed. A machine's first join reads nothing before it writes."""
-        if self.fresh:
-            try:
-                self._store.change([], [each for each in self._host_sets(owner, addresses, word) if each.values])
-            except ConflictError:
-                self.fresh = False
-            else:
-                self._labels.use(owner, self._join.domain)
-                return True
+    def _create(self, owner: Owner, addresses: tuple[str, ...], word: str) -> bool:
+        """Create our A, AAAA and TXT without a read. Raises ConflictError if there are any."""
+        self._store.change([], [each for each in self._host_sets(owner, addresses, word) if each.values])
+        self._labels.use(owner, self._join.domain)
+        return True
+
+    def _register(self, owner: Owner, addresses: tuple[str, ...], word: str) -> bool:
+        """Write our A, AAAA and TXT. Return whether anything changed."""
         present = self._present(owner, addresses)
         wanted = _statement(self._join, self.host(owner), word)
         changes = _host_changes(present, self._host_sets(owner, addresses, word), owner, self._set, wanted)

@@ -22,8 +22,11 @@ from rollcall.retrying import retried
 from rollcall.route53 import RecordSet, Route53Registry, begins, set_name
 from rollcall.route53api import ConflictError
 from rollcall.settings import Route53Join
+from rollcall.srv_transitions import Host, Writer
 
 DOMAIN = "unilans.net"
+# A machine that knows nothing of its records, as after a restart.
+UNKNOWN = Writer(host=Host.UNKNOWN)
 LATENCY = (0.02, 0.12)
 # Seconds until a name server answers with a change (docs.aws.amazon.com says 60 s at the most, and most within few), and how many
 # servers a zone has, each with a delay of its own.
@@ -238,7 +241,7 @@ class Contest:
         self.zone = Zone(self.scheduler, Throttle(limits, lambda: self.scheduler.now), faults)
         self._agents, self._leaving, self._shards = agents, leaving, shards
         self._back, self._spread, self._srv = back, spread, srv
-        self._fresh: dict[int, bool | str] = {}
+        self._writers: dict[int, Writer] = {}
 
     def membership_of(self, index: int) -> Route53Join:
         incarnation = "v1" if self._shards == 1 else f"v1-{index % self._shards + 1}"
@@ -287,7 +290,7 @@ class Contest:
             self._kept(index, lambda registry: registry.join(owner, address))
 
     def _kept(self, index: int, action: Callable[[Route53Registry], bool]) -> None:
-        """As an agent does it: in processes that know no more of each other than `fresh`."""
+        """As an agent does it: in processes that know no more of each other than `writer`."""
         within, pause = WITHIN, 0.0
         while fault := self._process(index, action, within):
             within = WITHIN if "Throttling" in fault or "contended" in fault else 0.0
@@ -298,14 +301,14 @@ class Contest:
         """Why it failed, or nothing."""
         sleep, dice = self.scheduler.sleep, random.Random(self.scheduler.dice.random())  # noqa: S311
         registry = Route53Registry(
-            self.membership_of(index), self.zone, self._fresh.get(index, True), sleep, dice, self.look
+            self.membership_of(index), self.zone, self._writers.get(index, Writer()), sleep, dice, self.look
         )
         try:
             retried(lambda: action(registry), within, sleep)
         except TransientError as fault:
             return str(fault)
         finally:
-            self._fresh[index] = registry.fresh
+            self._writers[index] = registry.writer
         return ""
 
     def _article(self, index: int) -> None:

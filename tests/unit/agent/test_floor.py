@@ -26,7 +26,7 @@ from rollcall.registry import AT_ONCE, CloudflareRegistry
 from rollcall.retrying import retried
 from rollcall.route53 import RecordSet, Route53Registry, is_leaving
 from rollcall.settings import CloudflareJoin, Route53Join, format_join, parse_join
-from tests.unit.agent.contention import DOMAIN, Scheduler, Zone
+from tests.unit.agent.contention import DOMAIN, UNKNOWN, Scheduler, Zone
 from tests.unit.agent.fakes import ADDRESS, HOST, OWNER, Guest, memory_folder, runs_well
 
 SITE = CloudflareJoin(zone="z" * 32, host=HOST, token="t")
@@ -283,7 +283,7 @@ def members_of(zone: Zone) -> int:
 
 
 def registry_of(zone: Zone) -> Route53Registry:
-    return Route53Registry(SERVICE, zone, False, zone.scheduler.sleep, random.Random(zone.scheduler.dice.random()))  # noqa: S311
+    return Route53Registry(SERVICE, zone, UNKNOWN, zone.scheduler.sleep, random.Random(zone.scheduler.dice.random()))  # noqa: S311
 
 
 def leave_service(zone: Zone, index: int, floor: int, seconds: float) -> None:
@@ -368,7 +368,7 @@ class TestService:
         zone = hosted(1, 2)
         zone.scheduler.sleep = lambda seconds: None  # type: ignore[method-assign]
         other = replace(SERVICE, incarnation="v2", port=4219)
-        second = Route53Registry(other, zone, False, zone.scheduler.sleep)
+        second = Route53Registry(other, zone, UNKNOWN, zone.scheduler.sleep)
         second.join(owner(0), "198.51.100.0")
         before = zone.sets[f"v2._s._tcp.{DOMAIN}", "SRV"]
         assert registry_of(zone).leave_unhealthy(owner(0), 1) == ""

@@ -16,6 +16,7 @@ from localcloud.aws.route53.pace import Throttle
 from rollcall.host_label import FirstLabels, KeptLabels, first_host, generation_of
 from rollcall.route53 import Route53Registry
 from rollcall.settings import Route53Join
+from rollcall.srv_transitions import Writer
 from tests.unit.agent.contention import DOMAIN, Zone
 from tests.unit.agent.test_route53 import (
     HOST,
@@ -55,7 +56,7 @@ def labels(file: Path | None, seed: int = 1) -> KeptLabels:
 
 def process(zone: Zone, kept: KeptLabels | None, join: Route53Join = BOTH) -> Route53Registry:
     """The agent's registry after a start of the machine."""
-    return Route53Registry(join, zone, True, zone.scheduler.sleep, random.Random(1), labels=kept)  # noqa: S311
+    return Route53Registry(join, zone, Writer(), zone.scheduler.sleep, random.Random(1), labels=kept)  # noqa: S311
 
 
 def hosts(zone: Zone) -> list[str]:

@@ -40,11 +40,11 @@ class Registry(test_whole.Registry):
         if self._world.fault is not None:
             raise self._world.fault
         store: Any = Failing(self._world)
-        one = Route53Registry(self._told, store, self._fresh, self._zone.scheduler.sleep, labels=self._labels)
+        one = Route53Registry(self._told, store, self._writer, self._zone.scheduler.sleep, labels=self._labels)
         try:
             return act(one)
         finally:
-            self._fresh, self.left_hosts = one.fresh, getattr(one, "left_hosts", frozenset())
+            self._writer, self.left_hosts = one.writer, getattr(one, "left_hosts", frozenset())
 
 
 class Failing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
@@ -11,8 +12,10 @@ from localcloud.aws.route53.pace import Throttle
 from rollcall.errors import RefusedError, TransientError
 from rollcall.ownership import Owner
 from rollcall.route53 import RecordSet, Route53Registry, hosts_of, is_dead, joined
+from rollcall.route53api import ConflictError
 from rollcall.settings import Route53Join
-from tests.unit.agent.contention import DOMAIN, Scheduler, Zone
+from rollcall.srv_transitions import Writer
+from tests.unit.agent.contention import DOMAIN, UNKNOWN, Scheduler, Zone
 
 TOLD = Route53Join(zone="Z", domain=DOMAIN, service="_theService._tcp", incarnation="v1", port=4218)
 SET = f"v1._theservice._tcp.{DOMAIN}"
@@ -36,7 +39,7 @@ def zone() -> Zone:
 
 
 def registry(zone: Zone, join: Route53Join = TOLD, *, fresh: bool = True) -> Route53Registry:
-    return Route53Registry(join, zone, fresh, zone.scheduler.sleep)
+    return Route53Registry(join, zone, Writer() if fresh else UNKNOWN, zone.scheduler.sleep)
 
 
 def leave_wholly(registry: Route53Registry, owner: Owner, *addresses: str) -> bool:
@@ -313,6 +316,31 @@ class TestLeave:
         zone.calls, before = 0, values(zone)
         assert first.leave(ONE) and values(zone) == before
         assert (HOST, "TXT") not in zone.sets and zone.calls == 2, "a look, and its host; what it said stands"
+
+    def test_a_conflict_at_the_mark_of_one_host_leaves_no_value_of_another(
+        self, zone: Zone, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The machine has two hosts, because an earlier process lost the name of the first one. Each has a value in the record set."""
+        registry(zone).join(ONE, "198.51.100.1")
+        second = f"aaaaaa-x.rc.{DOMAIN}"
+        text = zone.sets[HOST, "TXT"]
+        put(zone, second, "A", "198.51.100.1")
+        put(zone, second, "TXT", *(each.replace(HOST, second) for each in text.values))
+        put(zone, SET, "SRV", VALUE, f"10 10 4218 {second}.")
+        change, leaving, done = zone.change, registry(zone, fresh=False), 0
+
+        def conflicts_once(deletes: Iterable[RecordSet], creates: Iterable[RecordSet]) -> None:
+            nonlocal done
+            done += 1
+            if done == 2:
+                raise ConflictError("reason=contended")
+            change(deletes, creates)
+
+        monkeypatch.setattr(zone, "change", conflicts_once)
+        with pytest.raises(ConflictError):
+            leaving.leave_set(ONE)
+        assert leaving.leave_set(ONE)
+        assert values(zone) == () and leaving.left_hosts == {HOST, second}
 
     def test_who_said_so_and_joins_again_is_taken_out_by_nobody(self, zone: Zone) -> None:
         registry(zone).join(ONE, "198.51.100.1")

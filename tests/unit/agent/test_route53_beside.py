@@ -12,6 +12,7 @@ from localcloud.aws.route53 import UNLIMITED
 from rollcall.route53 import RecordSet, Route53Registry, Route53Store, host_name
 from rollcall.settings import Route53Join, challenge_name
 from tests.cloud.aws_cloud import Cloud, running
+from tests.unit.agent.contention import UNKNOWN
 from tests.unit.agent.fakes import ADDRESS, OTHER_ADDRESS, OWNER
 
 pytestmark = pytest.mark.clouds
@@ -41,7 +42,7 @@ def membership_of(zone: str) -> Route53Join:
 
 
 def registry(zone: str, store: Route53Store) -> Route53Registry:
-    return Route53Registry(membership_of(zone), store, fresh=False, pause=lambda _: None)
+    return Route53Registry(membership_of(zone), store, UNKNOWN, pause=lambda _: None)
 
 
 def beside(store: Route53Store, name: str, kind: str, value: str) -> None:

@@ -12,8 +12,9 @@ from rollcall.errors import TransientError
 from rollcall.ownership import Owner
 from rollcall.route53 import RecordSet, Route53Registry, Route53Store, own_records
 from rollcall.settings import Route53Join, format_join, parse_join
+from rollcall.srv_transitions import Writer
 from tests.cloud.aws_cloud import running
-from tests.unit.agent.contention import DOMAIN, Contest, Zone
+from tests.unit.agent.contention import DOMAIN, UNKNOWN, Contest, Zone
 from tests.unit.agent.test_route53 import HOST, ONE, OTHER, OTHER_VALUE, SET, TOLD, TWO, VALUE, Still
 
 BOTH = replace(TOLD, srv="service")
@@ -29,7 +30,7 @@ def zone() -> Zone:
 
 
 def registry(zone: Zone, join: Route53Join = BOTH, *, fresh: bool = False) -> Route53Registry:
-    return Route53Registry(join, zone, fresh, zone.scheduler.sleep)
+    return Route53Registry(join, zone, Writer() if fresh else UNKNOWN, zone.scheduler.sleep)
 
 
 def values(zone: Zone) -> list[tuple[str, ...]]:
@@ -237,10 +238,10 @@ def test_all_names_are_read_and_written_in_a_zone_of_several_pages() -> None:
             made = [RecordSet(f"x{each:03}.{place}{DOMAIN}", "A", 60, (f"192.0.2.{at}",)) for each in range(310)]
             store.change([], made[:155])
             store.change([], made[155:])
-        machine = Route53Registry(replace(BOTH, zone=zone), store, False, pause=lambda _: None)
+        machine = Route53Registry(replace(BOTH, zone=zone), store, UNKNOWN, pause=lambda _: None)
         assert machine.join(ONE, "198.51.100.1") and not machine.join(ONE, "198.51.100.1")
         assert [store.at(name)[0].values for name in NAMES] == [(VALUE,)] * 3
-        Route53Registry(replace(BOTH, zone=zone), store, False, pause=lambda _: None).join(TWO, "198.51.100.2")
+        Route53Registry(replace(BOTH, zone=zone), store, UNKNOWN, pause=lambda _: None).join(TWO, "198.51.100.2")
         assert machine.leave(ONE)
         assert [store.at(name)[0].values for name in NAMES] == [(OTHER_VALUE,)] * 3
 

@@ -15,6 +15,7 @@ from rollcall.agent import CONFIRM, TICK, WATCH, Agent
 from rollcall.ownership import Owner
 from rollcall.route53 import Route53Registry
 from rollcall.settings import MachineSettings, Route53Join
+from rollcall.srv_transitions import Writer
 from rollcall.zoneview import Reply, ZoneView
 from tests.unit.agent.contention import DOMAIN, Zone, targets_of
 from tests.unit.agent.fakes import Clock, FakeCloud, memory_folder, runs_well
@@ -31,11 +32,11 @@ WITHIN_S = 2 * WATCH + 2 * TICK
 
 
 class Registry:
-    """As the agent has it: each call is made by another Route53Registry, which knows no more than `fresh`."""
+    """As the agent has it: each call is made by another Route53Registry, which knows no more than `writer`."""
 
     def __init__(self, machine_settings: Route53Join, zone: Zone) -> None:
         self._told, self._zone = machine_settings, zone
-        self._fresh: bool | str = True
+        self._writer = Writer()
         self.size = 0
         self.members: tuple[str, ...] = ()
         self.generations: dict[str, str] = {}
@@ -70,11 +71,11 @@ class Registry:
         pass
 
     def _ask(self, act: Callable[[Route53Registry], T]) -> T:
-        one = Route53Registry(self._told, self._zone, self._fresh, self._zone.scheduler.sleep)
+        one = Route53Registry(self._told, self._zone, self._writer, self._zone.scheduler.sleep)
         try:
             return act(one)
         finally:
-            self._fresh, self.left_hosts = one.fresh, one.left_hosts
+            self._writer, self.left_hosts = one.writer, one.left_hosts
 
 
 class World:
