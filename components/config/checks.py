@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from components.config import floors, workload_checks
 from components.config.errors import Faults, at, may_be_secret, shown
-from components.config.joins import site_join
+from components.config.joins import service_join, site_join
 from components.config.models import (
     EC2_IMAGES,
     FLEET_NAME,
@@ -387,22 +387,10 @@ def _service_join(
     kind: Callable[..., ServiceJoin] = partial(Route53Join, zone="Z" * 32, key="" if home else "route53-key")
     if directory.is_dynamic:
         kind = partial(Rfc2136Join, server=at_port(directory.server or ""), key=f"{home}tsig-key")
+    join = f"{service.name}/{incarnation.name}"
+    floor = floors.of_service(settings, join, service.min_registered, incarnation.shards, 0)
     return format_join(
-        kind(
-            domain=directory.zone,
-            service=service.label,
-            incarnation=incarnation.sets[-1],
-            port=service.port,
-            priority=fleet.priority,
-            weight=fleet.weight,
-            ttl=service.ttl,
-            ipv6=fleet.ipv6,
-            floor=floors.of_service(
-                settings, f"{service.name}/{incarnation.name}", service.min_registered, incarnation.shards, 0
-            ),
-            srv=service.srv(incarnation),
-            **asdict(service.health),
-        )
+        service_join(kind, fleet, directory, service, incarnation, shard=incarnation.shards - 1, floor=floor)
     )
 
 

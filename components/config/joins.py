@@ -1,4 +1,4 @@
-"""Make the settings with which machines join the site, from the configuration. `checks.py` measures them, and machines get them."""
+"""Make the settings with which machines join a site or a service. `checks.py` measures them, and machines get them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, TypeVar
 
-from components.config.models import SiteSettings
-from rollcall.settings import SiteJoin
+from components.config.models import (
+    FleetSettings,
+    IncarnationSettings,
+    ServiceDiscoverySettings,
+    ServiceSettings,
+    SiteSettings,
+)
 
-J = TypeVar("J", bound=SiteJoin)
+J = TypeVar("J")
 
 
 def site_join(kind: Callable[..., J], site: SiteSettings, *, ipv6: bool, floors: tuple[int, int], **own: Any) -> J:
@@ -28,3 +33,41 @@ def site_join(kind: Callable[..., J], site: SiteSettings, *, ipv6: bool, floors:
         **asdict(site.health),
         **own,
     )
+
+
+def service_join(
+    kind: Callable[..., J],
+    fleet: FleetSettings,
+    directory: ServiceDiscoverySettings,
+    service: ServiceSettings,
+    incarnation: IncarnationSettings,
+    *,
+    shard: int,
+    floor: int,
+    **own: Any,
+) -> J:
+    """Return the settings of a provider's `kind`. `own` is what only `kind` has."""
+    return kind(
+        **service_place(fleet, directory, service, incarnation, shard), floor=floor, **asdict(service.health), **own
+    )
+
+
+def service_place(
+    fleet: FleetSettings,
+    directory: ServiceDiscoverySettings,
+    service: ServiceSettings,
+    incarnation: IncarnationSettings,
+    shard: int,
+) -> dict[str, Any]:
+    """Return which of these settings say what a member has in DNS."""
+    return {
+        "domain": directory.zone,
+        "service": service.label,
+        "incarnation": incarnation.sets[shard],
+        "port": service.port,
+        "priority": fleet.priority,
+        "weight": fleet.weight,
+        "ttl": service.ttl,
+        "ipv6": fleet.ipv6,
+        "srv": service.srv(incarnation),
+    }

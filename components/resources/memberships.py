@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pulumi
 
-from components.config.joins import site_join
+from components.config.joins import service_join, service_place, site_join
 from components.config.models import (
     SITE_JOIN,
     FleetSettings,
@@ -89,26 +90,21 @@ def service_membership(
     def place(known: str, shard: int) -> ServicePlace:
         return kind(
             zone=known,
-            domain=directory.zone,
-            service=service.label,
-            incarnation=incarnation.sets[shard],
-            port=service.port,
-            priority=fleet.priority,
-            weight=fleet.weight,
-            ttl=service.ttl,
             shard=shard,
             shards=incarnation.shards,
-            ipv6=fleet.ipv6,
-            srv=service.srv(incarnation),
+            **service_place(fleet, directory, service, incarnation, shard),
         )
 
     def words(index: int) -> pulumi.Output[str]:
-        health, shard = asdict(service.health), index % incarnation.shards
+        shard = index % incarnation.shards
         fewest = floor(service, incarnation, shard)
 
         def formatted(known: list[str]) -> str:
             zone_id, name = known
-            return format_join(replace(place(zone_id, shard).machine_settings, key=name, floor=fewest, **health))
+            here = partial(replace, place(zone_id, shard).machine_settings)
+            return format_join(
+                service_join(here, fleet, directory, service, incarnation, shard=shard, floor=fewest, key=name)
+            )
 
         return pulumi.Output.all(zone, key).apply(formatted)
 
