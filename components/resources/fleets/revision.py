@@ -23,6 +23,7 @@ VERSION = "rollcall-version"
 class Part:
     """A part of a machine that cannot change in place.
 
+    - `key` is its name in the revision. It never changes.
     - `name` is what people call it.
     - `values` are its values for a fleet. Other values replace the machines; None: the part never replaces one.
     - `tagged`: the machines' revision contains it.
@@ -31,6 +32,7 @@ class Part:
       instance when one changes, although the part is the same.
     """
 
+    key: str
     name: str
     values: Callable[[FleetSettings], Sequence[str]] | None
     tagged: bool = True
@@ -43,28 +45,40 @@ def image_words(fleet: FleetSettings) -> str:
     return f"{fleet.image} {fleet.image_refresh}".strip()
 
 
-IMAGE = Part(name="its image's name", values=lambda fleet: [image_words(fleet)], tagged=False, ignored=("ami",))
+IMAGE = Part(
+    key="image", name="its image's name", values=lambda fleet: [image_words(fleet)], tagged=False, ignored=("ami",)
+)
 PARTS = (
     # Compressed bytes differ between versions of zlib, so the value is the hash of the sources.
-    Part(name="its release or boot script", values=lambda _: [userdata.sources_hash()], ignored=("userDataBase64",)),
+    Part(
+        key="release",
+        name="its release or boot script",
+        values=lambda _: [userdata.sources_hash()],
+        ignored=("userDataBase64",),
+    ),
     # The revision has the image in plain words, so that an AMI's id can be compared with them.
     IMAGE,
-    Part(name="its size", values=lambda fleet: [fleet.size], shown=True),
+    Part(key="size", name="its size", values=lambda fleet: [fleet.size], shown=True),
     # EC2 gives a machine its key pair when it is created, and never again.
     Part(
+        key="key-pair",
         name="its key pair",
         values=lambda fleet: [fleet.ssh.key_name] if fleet.ssh and fleet.ssh.key_name else [],
         shown=True,
     ),
     # The stack's region has no value here, so to name it replaces nothing. A machine in another region is not found by its tag.
-    Part(name="its region", values=lambda fleet: [fleet.region] if fleet.region else [], tagged=False),
+    Part(key="region", name="its region", values=lambda fleet: [fleet.region] if fleet.region else [], tagged=False),
     # A machine that was created without IPv6 may be in a subnet that has none.
-    Part(name="IPv6", values=lambda fleet: ["ipv6"] if fleet.ipv6 else [], shown=True),
-    Part(name="its workloads", values=lambda fleet: [f"{name} {digest}" for name, digest in fleet.digests.items()]),
+    Part(key="ipv6", name="IPv6", values=lambda fleet: ["ipv6"] if fleet.ipv6 else [], shown=True),
+    Part(
+        key="workloads",
+        name="its workloads",
+        values=lambda fleet: [f"{name} {digest}" for name, digest in fleet.digests.items()],
+    ),
     # The cloud adds and removes zones.
-    Part(name="its subnet", values=None, tagged=False, ignored=("subnetId",)),
+    Part(key="subnet", name="its subnet", values=None, tagged=False, ignored=("subnetId",)),
     # A stopped instance has no public address, which the provider reads as an input.
-    Part(name="its public address", values=None, tagged=False, ignored=("associatePublicIpAddress",)),
+    Part(key="address", name="its public address", values=None, tagged=False, ignored=("associatePublicIpAddress",)),
 )
 EC2_IGNORED = [name for part in PARTS for name in part.ignored]
 
@@ -82,9 +96,11 @@ def replacement_trigger(fleet: FleetSettings, image: Any) -> list[Any]:
 def version(fleet: FleetSettings) -> str:
     """Return the revision that each machine of a fleet is tagged with: a hash of its parts, then the image in the configuration's words.
 
-    A machine with another revision will be replaced.
+    A machine with another revision will be replaced. A part without a value is not in the hash, so that a release with
+    another part replaces nothing by itself.
     """
-    parts = [value for part in PARTS if part.tagged and part.values for value in (part.name, *part.values(fleet))]
+    found = ((part.key, part.values(fleet)) for part in PARTS if part.tagged and part.values)
+    parts = [value for key, values in found if values for value in (key, *values)]
     return f"{hashlib.sha256(' '.join(parts).encode()).hexdigest()[:8]} {image_words(fleet)}"
 
 

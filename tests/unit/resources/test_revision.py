@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from components.config.models import FleetSettings, SshSettings
+from components.resources.fleets import revision
 from components.resources.fleets.revision import (
     EC2_IGNORED,
+    Part,
     image_words,
     is_of,
     replacement_trigger,
@@ -47,6 +49,28 @@ def test_other_sources_replace_the_machines(monkeypatch: pytest.MonkeyPatch) -> 
     before = version(WEB), replacement_trigger(WEB, "")
     monkeypatch.setattr("components.resources.userdata.sources_hash", lambda: "another")
     assert version(WEB) != before[0] and replacement_trigger(WEB, "") != before[1]
+
+
+def test_a_new_part_without_a_value_leaves_every_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the first preview with a new release would count all machines as replaced."""
+    before = version(WEB), replacement_trigger(WEB, "")
+    monkeypatch.setattr(revision, "PARTS", (*revision.PARTS, Part(key="disk", name="its disk", values=lambda _: [])))
+    assert (version(WEB), replacement_trigger(WEB, "")) == before
+    monkeypatch.setattr(
+        revision, "PARTS", (*revision.PARTS, Part(key="disk", name="its disk", values=lambda _: ["50"]))
+    )
+    assert version(WEB) != before[0] and replacement_trigger(WEB, "") != before[1]
+
+
+def test_other_words_for_a_part_leave_every_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = version(WEB)
+    monkeypatch.setattr(revision, "PARTS", tuple(replace(each, name=each.name.upper()) for each in revision.PARTS))
+    assert version(WEB) == before
+
+
+def test_equal_values_of_two_parts_are_two_revisions() -> None:
+    keyed = replace(WEB, ssh=SshSettings(user="admin", key_name="ipv6"))
+    assert version(keyed) != version(replace(WEB, ipv6=True))
 
 
 def test_the_image_that_a_fleet_keeps_is_its_trigger_in_place_of_the_words() -> None:
