@@ -3,8 +3,9 @@
     rollcall adopt [--stack prod] [--json] [--yes]        (the same as python -m components.commands.adopt; default: the selected stack)
 
 Lists every record at the site's host and in the services' sets that no machine of the stack wrote: the machine that it
-would belong to, or why it stays foreign. With --yes, the mark of this machine is written as the record's comment, and
-nothing else. Needs what `rollcall status` needs.
+would belong to, or why it stays foreign. With --yes, the mark of this machine is written: at Cloudflare as the record's
+comment, in a zone with dynamic updates as a TXT below the host. Nothing else is changed. Needs what `rollcall status`
+needs.
 
 Exit code 0: listed, or written; 1: a record changed meanwhile and was left as it was; 2: it could not be found out
 (why, on stderr).
@@ -17,21 +18,24 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from components.aws import api_errors
 from components.aws.region import own_region
+from components.commands import site_marks
+from components.commands.site_marks import SiteMarks
 from components.commands.status import StatusError, exported, program
 from components.compute.registry import view_of
 from components.config.errors import ConfigurationError
 from components.config.models import ServiceDiscoverySettings, Settings
+from components.config.servers import at_port
 from components.dns.cloudflare import ADDRESS_TYPES
-from components.dns.cloudflare_access import cloudflare_token, cloudflare_url
-from components.dns.route53 import ServicePlace, ServiceRecords
+from components.dns.rfc2136 import DynamicServicePlace, required_tsig_key
+from components.dns.route53 import ServicePlace
 from components.joyent.errors import CloudApiError
 from components.model import BY_HAND, RecordKey
 from components.preflight import zone_names
-from components.preflight.zone_store import ZoneStore
 from components.resources.tags import named
 from rollcall.cloudflare import Record
 from rollcall.errors import RollcallError
@@ -39,6 +43,7 @@ from rollcall.escaping import escaped, escaped_lines
 from rollcall.ownership import Owner
 from rollcall.route53 import LABEL
 from rollcall.settings import GENERATION
+from rollcall.zoneview import ZoneView
 
 _MACHINES = {
     "aws:ec2/instance:Instance": ("aws", "Ec2Fleet"),
@@ -134,21 +139,20 @@ def running(
 def in_services(
     settings: Settings,
     stack: str,
-    zone_of: Callable[[ServiceDiscoverySettings], str | None],
-    config: Mapping[str, str] | None = None,
+    config: Mapping[str, str],
 ) -> list[Verdict]:
     """Return the records in the services' sets that no machine of the stack wrote: they stay foreign."""
     directory, found = settings.service_discovery, []
-    zone = zone_of(directory) if directory is not None else None
-    if directory is None or zone is None:
+    kind = _PLACES[directory.provider](directory, config) if directory is not None else None
+    if directory is None or kind is None:
         return []
     for service in directory.services:
         for name in (each for incarnation in service.incarnations for each in incarnation.sets):
-            place = ServicePlace(
-                zone=zone, domain=directory.zone, service=service.label, incarnation=name,
+            place = kind(
+                domain=directory.zone, service=service.label, incarnation=name,
                 port=service.port, priority=0, weight=0, ttl=service.ttl,
             )  # fmt: skip
-            for record in ServiceRecords(place, config=config).dns_records():
+            for record in place.records(ZoneView(place.domain), config).dns_records():
                 if (
                     record.key != place.record_sets[0].key
                     or record.dead
@@ -160,19 +164,10 @@ def in_services(
     return found
 
 
-def write(store: ZoneStore, records: Iterable[Record], marks: Mapping[str, str]) -> dict[str, str]:
-    """Write the marks, by a record's id, as comments.
-
-    Returns the records that changed between reading and writing, by id: their comments are restored.
-    """
-    left = {}
-    for record in (each for each in records if each.id in marks):
-        store.comment(record, marks[record.id])
-        now = next((each for each in store.list(record.zone, record.name) if each.id == record.id), None)
-        if now is not None and (now.type, now.content) != (record.type, record.content):
-            store.comment(record, record.comment)
-            left[record.id] = f"{record.name} {record.type} {record.content} is {now.content} now"
-    return left
+def write(site: SiteMarks, records: Iterable[Record], marks: Mapping[str, str]) -> dict[str, str]:
+    """Write the marks, by a record's id. Return the records that changed after they were listed, by id: they stay as they are."""
+    left = {each.id: site.mark(each, marks[each.id]) for each in records if each.id in marks}
+    return {record: now for record, now in left.items() if now}
 
 
 def shown(verdicts: Sequence[Verdict], written: bool) -> str:
@@ -180,17 +175,30 @@ def shown(verdicts: Sequence[Verdict], written: bool) -> str:
     ours, foreign = ([each for each in verdicts if bool(each.becomes) is wanted] for wanted in (True, False))
     if not verdicts:
         return "Every DNS record belongs to a machine of this stack, so there is nothing to adopt."
-    head = "Marked as the stack's" if written else "Would become the stack's (--yes writes the mark as the comment)"
+    head = "Marked as the stack's" if written else "Would become the stack's (--yes writes the mark)"
     lines = [head, *(f"  {each.key} {each.value}: {each.reason}" for each in ours)] if ours else []
     rest = ["Stay foreign", *(f"  {each.key} {each.value}: {each.reason}" for each in foreign)] if foreign else []
     return "\n".join(map(escaped, [*lines, *rest]))
 
 
-def _hosted_zone(directory: ServiceDiscoverySettings, config: Mapping[str, str]) -> str | None:
+def _of_route53(directory: ServiceDiscoverySettings, config: Mapping[str, str]) -> Callable[..., ServicePlace] | None:
     from components.aws.session import session_of
     from components.dns.route53_zones import hosted_zone
 
-    return hosted_zone(session_of(config.get).client("route53"), directory)
+    zone = hosted_zone(session_of(config.get).client("route53"), directory)
+    return None if zone is None else partial(ServicePlace, zone=zone)
+
+
+def _of_dynamic(directory: ServiceDiscoverySettings, config: Mapping[str, str]) -> Callable[..., ServicePlace]:
+    required_tsig_key(config.get, directory.zone)
+    return partial(DynamicServicePlace, server=at_port(directory.server or ""))
+
+
+# The record sets of a service, by the `provider` of the configuration. None: the credentials show no such zone.
+_PLACES: dict[str, Callable[[ServiceDiscoverySettings, Mapping[str, str]], Callable[..., ServicePlace] | None]] = {
+    "route53": _of_route53,
+    "rfc2136": _of_dynamic,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -217,22 +225,20 @@ def _adopt(chosen: argparse.Namespace) -> int:
             "state: it has no resource. Run `pulumi up` first: `adopt` gives records to machines of the state."
         )
     stack = named(*reversed(_stack_of(str(resources[0]["urn"]))))
-    # A record without a mark at Cloudflare is not adopted (docs/rfc2136.md).
-    settings = program(stack, config, zone_names.ids_from_apis(config.get)).without_dynamic_zones()
+    settings = program(stack, config, zone_names.ids_from_apis(config.get))
     records: tuple[Record, ...] = ()
     marks: dict[str, str] = {}
-    verdicts = in_services(settings, stack, lambda directory: _hosted_zone(directory, config), config)
-    store = ZoneStore(cloudflare_token(config.get), cloudflare_url(config.get))
-    zone = store.zone(settings.site) if settings.site is not None else None
-    if settings.site is not None and zone is not None:
+    verdicts = in_services(settings, stack, config)
+    site = site_marks.marks_of(settings.site, config) if settings.site is not None else None
+    if site is not None:
         machines = running(found, config, {each.name: each.region or "" for each in settings.fleets})
-        records = store.list(zone, settings.site.fqdn)
+        records = site.list()
         for record in records:
             proposed = verdict(record, stack, machines)
             if proposed is not None:
                 verdicts.append(proposed)
                 marks.update({record.id: proposed.becomes} if proposed.becomes else {})
-    left = write(store, records, marks) if chosen.yes else {}
+    left = write(site, records, marks) if chosen.yes and site is not None else {}
     verdicts.sort()
     if chosen.json:
         written = [] if not chosen.yes else sorted(marks.values())

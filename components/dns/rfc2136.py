@@ -16,7 +16,9 @@ from components.dns.cloudflare import SiteRecords
 from components.dns.route53 import ServicePlace, ServiceRecords
 from components.model import ExpectedRecordSet, RecordKey
 from rollcall.cloudflare import Record
+from rollcall.errors import FatalError
 from rollcall.ownership import Owner
+from rollcall.route53api import ConflictError
 from rollcall.settings import Rfc2136Join, Rfc2136SiteJoin
 from rollcall.zoneview import ZoneView
 
@@ -38,6 +40,22 @@ def tsig_key(config: Get) -> str:
     `config` gives a key's value.
     """
     return config(TSIG_KEY) or os.environ.get(_VARIABLE) or ""
+
+
+def required_tsig_key(config: Get, domain: str) -> str:
+    """Return the program's key. Raises FatalError if there is none. `domain` is a zone that is changed with it."""
+    found = tsig_key(config)
+    if not found:
+        raise FatalError(missing_tsig_key(domain))
+    return found
+
+
+def missing_tsig_key(domain: str) -> str:
+    """Return the message for a stack without the key. `domain` is a zone that is changed with it."""
+    return (
+        f"{TSIG_KEY}: is missing, and {domain} is changed with it. `pulumi config set --secret {TSIG_KEY}` with "
+        f"hmac-sha256:NAME:BASE64, or set {_VARIABLE}."
+    )
 
 
 def machine_tsig_key(config: Get) -> str:
@@ -135,6 +153,25 @@ class SiteStore:
             for each in self._store.zone.at(name, ("TXT",))
             for value in each.values
         )
+
+    def mark(self, record: Record, text: str) -> None:
+        """Write the mark of a listed address without one, and change nothing else.
+
+        Raises ConflictError if the address is gone or has a mark by now.
+        """
+        from rollcall.rfc2136 import MARK_TTL_S, mark_name
+        from rollcall.route53 import RecordSet
+
+        name = mark_name(self._host)
+        addresses = [each for each in self._store.zone.at(self._host, (record.type,)) if record.content in each.values]
+        texts = self._store.zone.at(name, ("TXT",))
+        marked = any(each.startswith(f'"{record.content} ') for text in texts for each in text.values)
+        if not addresses or marked:
+            raise ConflictError("reason=contended")
+        old = texts[0] if texts else RecordSet(name, "TXT", MARK_TTL_S, ())
+        new = replace(old, values=tuple(sorted((*old.values, f'"{record.content} {text}"'))))
+        # The addresses are a condition of the update: they are deleted and created as they are.
+        self._store.change([*addresses, *texts], [*addresses, new])
 
     def delete(self, zone: str, record: str) -> None:
         """Delete a record. It is not an error if it is gone already, or has another mark by now."""

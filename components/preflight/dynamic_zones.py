@@ -17,8 +17,8 @@ from components.config.models import Settings
 from components.config.servers import at_port
 from components.dns.rfc2136 import (
     MACHINE_TSIG_KEY,
-    TSIG_KEY,
     machine_tsig_key,
+    missing_tsig_key,
     store_of,
     tsig_key,
     tsig_key_from,
@@ -73,10 +73,7 @@ def faults(settings: Settings, config: Get) -> list[str]:
     if not zones:
         return []
     if not tsig_key(config):
-        return [
-            f"{TSIG_KEY}: is missing, and {zones[0].domain} is changed with it. `pulumi config set --secret {TSIG_KEY}` with "
-            "hmac-sha256:NAME:BASE64, or set ROLLCALL_TSIG_KEY."
-        ]
+        return [missing_tsig_key(zones[0].domain)]
     return [fault for zone in zones for fault in _faults(zone, config)]
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from components.commands import adopt
 from components.commands.adopt import RunningMachine
+from components.commands.site_marks import CloudflareSiteMarks
 from components.preflight.zone_store import ZoneStore
 from localcloud.aws.route53 import UNLIMITED
 from rollcall.ownership import Owner
@@ -123,11 +124,12 @@ def test_only_the_comments_of_the_stacks_own_change(
 def test_a_record_that_changed_meanwhile_keeps_its_comment(lab: Lab) -> None:
     lab.record(content="198.51.100.10", comment="")
     store = ZoneStore(OPERATOR)
-    seen = store.list(lab.zone, HOST)
+    marks = CloudflareSiteMarks(store, lab.zone, HOST)
+    seen = marks.list()
     lab.api.dns.records.edit(
         zone_id=lab.zone, dns_record_id=seen[0].id, name=HOST, type="A", ttl=60, content="192.0.2.1"
     )  # type: ignore[call-overload]
-    left = adopt.write(store, seen, {seen[0].id: str(kept(0).owner)})
+    left = adopt.write(marks, seen, {seen[0].id: str(kept(0).owner)})
     assert list(left.values()) == [f"{HOST} A 198.51.100.10 is 192.0.2.1 now"]
     (now,) = bytes_of(lab).values()
     assert (now["content"], now["comment"] or "") == ("192.0.2.1", "")

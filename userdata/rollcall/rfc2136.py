@@ -44,7 +44,7 @@ from rollcall.settings import HOSTS_LABEL, Rfc2136Join, Rfc2136SiteJoin, challen
 
 _TIMEOUT_S, _TRANSFER_S = 5.0, 20.0
 _TRIES = 25
-_MARK_TTL_S = 60
+MARK_TTL_S = 60
 _TYPES = ("A", "AAAA", "TXT", "SRV", "CNAME")
 # A prerequisite was not met (RFC 2136 section 2.2).
 _CONFLICTS = (dns.rcode.YXDOMAIN, dns.rcode.YXRRSET, dns.rcode.NXRRSET, dns.rcode.NXDOMAIN)
@@ -406,7 +406,7 @@ class MarkedAddresses:
         for address, mark in sorted(marks - wanted):
             update.delete(_absolute(mark_name(self._host)), "TXT", f'"{address} {mark}"')
         for address, mark in sorted(wanted - marks):
-            update.add(_absolute(mark_name(self._host)), _MARK_TTL_S, "TXT", f'"{address} {mark}"')
+            update.add(_absolute(mark_name(self._host)), MARK_TTL_S, "TXT", f'"{address} {mark}"')
         if not news and wanted == marks:
             return False
         self._zone.send(update)
