@@ -10,7 +10,7 @@ import pytest
 from localcloud.dns.data import RecordSet
 from rollcall import zoneview
 from rollcall.answers import Answers, name_servers_answer, types_of
-from tests.cloud.test_resolving import HOST, OTHER, OURS, ZONE, Network, Zone
+from tests.cloud.test_zoneview import HOST, OTHER, OURS, ZONE, Network, Zone
 
 pytestmark = pytest.mark.clouds
 CHALLENGE = f"ab12cd.c.rc.{HOST}"

@@ -13,8 +13,8 @@ from components.model import DnsRecord, RecordKey
 from components.registration.inventory import Registries
 from rollcall import zoneview as resolving
 from rollcall.cloudflare import Record
-from tests.cloud.test_resolving import HOST, ZONE, Network, asking
-from tests.cloud.test_resolving import Zone as Hosts
+from tests.cloud.test_zoneview import HOST, ZONE, Network, asking
+from tests.cloud.test_zoneview import Zone as Hosts
 
 pytestmark = pytest.mark.clouds
 PLACE = Place(zone="z", domain=ZONE, host=HOST, ttl=60, proxied=False)
