@@ -33,6 +33,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "userdata")]
 
 from bench.rows import Row, in_turn, median_ratio, report  # noqa: E402
 from components.joyent.client import CloudApi as Triton  # noqa: E402
+from components.resources import userdata  # noqa: E402
 from localcloud.runtime.sandbox import Sandbox  # noqa: E402
 from rollcall.ownership import Owner  # noqa: E402
 from rollcall.route53 import host_name  # noqa: E402
@@ -206,17 +207,19 @@ def plain(sandbox: Sandbox, dynamic: int, others: int, extra: dict[str, str]) ->
         shutil.rmtree(folder, ignore_errors=True)
 
 
+# An instance has its user data in the state twice: as the input, and as the provider reads them.
+USER_DATA_KB = round(len(userdata.gzipped_base64()) / 1000)
 PREVIEW_WHY = (
     "a preview of Rollcall first asks both clouds, DNS and the quotas of the accounts. For this it starts boto3 in two processes,"
     " and imports the EC2 part of the SDK. With 3 machines, this takes most of the time. Then the SDK and the engine work longer for"
     " a resource with more inputs, outputs and dependencies. A plain resource has almost no input and no dependency. The user data of"
-    " an EC2 instance have 22 KB, and the engine writes them into its log each time that it passes the instance on"
+    f" an EC2 instance have {USER_DATA_KB} KB, and the engine writes them into its log each time that it passes the instance on"
 )
 FILE_WHY = (
     "the engine writes the whole state twice for each resource. So if the state is in a file or a bucket (here: a compressed file),"
-    " its work grows with the square of the number of resources, also for plain resources. An EC2 instance has 49 KB in the state. 43"
-    " KB of these are the user data, which are there twice: as the input, and as the provider reads them. With a journal, the engine"
-    " does not write the whole state"
+    f" its work grows with the square of the number of resources, also for plain resources. {2 * USER_DATA_KB} KB of an EC2 instance in"
+    " the state are the user data, which are there twice: as the input, and as the provider reads them. With a journal, the engine does"
+    " not write the whole state"
 )
 JOURNAL_WHY = (
     "CloudAPI accepts 30 calls at once, and then ten a second. A Triton machine needs one call to create it, and three to drain, stop"
