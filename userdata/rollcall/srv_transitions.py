@@ -7,7 +7,7 @@ are in conflict. A machine that writes it therefore writes the values of all mac
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import Enum
+from enum import Enum, auto
 
 from rollcall.errors import TransientError
 
@@ -22,22 +22,28 @@ Pause = tuple[float, float] | None
 class Host(Enum):
     """What a machine knows of its host's records."""
 
-    ABSENT = "they are not there, so they can be created without a read"
-    WRITTEN = "this machine created them, and perhaps no SRV value leads to them yet"
-    UNKNOWN = "they must be read before they are written"
+    # They are not there, so they can be created without a read.
+    ABSENT = auto()
+    # This machine created them, and perhaps no SRV value leads to them yet.
+    WRITTEN = auto()
+    # They must be read before they are written.
+    UNKNOWN = auto()
 
 
 class Phase(Enum):
     """What was asked for last."""
 
-    IDLE = "nothing"
-    FORMER = "find the hosts of earlier registrations"
-    HOST = "write the host"
-    WAITING = "ask DNS for the value that another machine may write"
-    RECORD_SET = "write the record set"
-    MARKS = "say at the hosts that they leave"
-    REMOVAL = "remove the hosts"
-    UNHEALTHY = "leave if enough others stay"
+    IDLE = auto()
+    # Find the hosts of earlier registrations.
+    FORMER = auto()
+    HOST = auto()
+    # Ask DNS for the value that another machine may write.
+    WAITING = auto()
+    RECORD_SET = auto()
+    # Say at the hosts that they leave.
+    MARKS = auto()
+    REMOVAL = auto()
+    UNHEALTHY = auto()
 
 
 @dataclass(frozen=True, kw_only=True)
