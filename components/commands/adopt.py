@@ -241,7 +241,7 @@ def _adopt(chosen: argparse.Namespace) -> int:
     left = write(site, records, marks) if chosen.yes and site is not None else {}
     verdicts.sort()
     if chosen.json:
-        written = [] if not chosen.yes else sorted(marks.values())
+        written = sorted(mark for record, mark in marks.items() if record not in left) if chosen.yes else []
         print(
             json.dumps(
                 {"stack": stack, "records": [asdict(each) for each in verdicts], "written": written, "left": left}

@@ -126,6 +126,20 @@ def test_an_address_that_changed_meanwhile_gets_no_mark(server: DynamicServer, c
     assert marks.mark(seen, str(MACHINES[0].owner)) and sets(server) == before
 
 
+def test_what_changed_meanwhile_is_not_reported_as_written(
+    server: DynamicServer, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(server, HOST, "A", "198.51.100.10", "198.51.100.11", ttl=120)
+    mark = DynamicSiteMarks.mark
+    monkeypatch.setattr(
+        DynamicSiteMarks,
+        "mark",
+        lambda site, record, text: "changed" if record.content.endswith("10") else mark(site, record, text),
+    )
+    found = run("--yes", code=1)
+    assert found["written"] == [str(MACHINES[1].owner)] and [*found["left"].values()] == ["changed"]
+
+
 def test_values_of_a_services_set_stay_foreign(server: DynamicServer, run: Any) -> None:
     write(server, SET, "SRV", f"1 2 4218 by-hand.{ZONE}.")
     before = sets(server)
