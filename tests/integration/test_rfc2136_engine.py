@@ -1,4 +1,4 @@
-"""A site and a service in a zone of BIND: deployed with the real engine, on machines that boot.
+"""A site and a service in a zone of BIND, and of Knot: deployed with the real engine, on machines that boot.
 
 The name server runs on loopback. The local clouds' name servers are its secondaries, and machines reach it through a relay.
 """
@@ -79,10 +79,10 @@ class Dynamic(Deployed):
         return tuple(sorted(each for each in self.server.client().sets() if each.type != "SOA"))
 
 
-@pytest.fixture(scope="module")
-def zone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dynamic]:
-    home = tmp_path_factory.mktemp("bind")
-    with running("named", home, ZONE) as server:
+@pytest.fixture(scope="module", params=["named", pytest.param("knotd", marks=pytest.mark.prove)])
+def zone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dynamic]:
+    home = tmp_path_factory.mktemp(request.param)
+    with running(request.param, home, ZONE) as server:
         inside = f"203.0.113.1:{server.port}"
         config = config_file(home, CONFIG.format(zone=ZONE, server=inside, count=2))
         with sandboxed("rfc2136", config) as sandbox:
