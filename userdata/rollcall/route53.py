@@ -497,9 +497,11 @@ class Route53Registry:
     ) -> bool:
         """Write `values` into the record set and those of the other names, by compare-and-swap. Return whether anything changed.
 
-        Raises ConflictError when another machine was first.
+        Raises ConflictError when another machine was first. A machine that leaves may have settings from before the last change. So it
+        changes no TTL.
         """
-        wanted = replace(current, ttl=self._join.ttl, values=values)
+        ttl = self._join.ttl if ours in map(_target, values) or not current.values else current.ttl
+        wanted = replace(current, ttl=ttl, values=values)
         others = self._others(present, current, wanted, hosts, ours)
         if _differ(current, wanted):
             _check(present, wanted)
@@ -513,14 +515,20 @@ class Route53Registry:
     ) -> list[tuple[RecordSet, RecordSet]]:
         """Return the changes of the record sets of the other names.
 
-        They get the members of our record set, and keep the values that Rollcall did not write.
+        They get the members of our record set, and keep the values that Rollcall did not write. A machine that leaves writes there only
+        what it changes in our record set, because its settings may be from before the last change.
         """
         members = [each for each in wanted.values if self._is_ours(each)]
         known = {ours, *map(_target, members), *map(_target, filter(self._is_ours, current.values))}
-        # If a host is in another incarnation too, the machines of that incarnation write it at the service's name.
-        elsewhere = {each for each in self._elsewhere(present) if each in hosts}
         # If a user deleted our record set, a member that its machine does not write again yet keeps its value here.
         stay = self._members_by_mark(present) - known
+        joins = ours in map(_target, members)
+        if not joins:
+            members = [each for each in members if each not in current.values]
+            known = {ours, *map(_target, {*current.values} ^ {*wanted.values})}
+            stay = {*hosts} - known
+        # If a host is in another incarnation too, the machines of that incarnation write it at the service's name.
+        elsewhere = {each for each in self._elsewhere(present) if each in hosts}
         found = []
         for name, on in self._names.items():
             old = self._current(present, name)
@@ -530,7 +538,8 @@ class Route53Registry:
                 for each in old.values
                 if _target(each) not in leave and (_target(each) in stay or not self._is_gone(name, each, hosts))
             ]
-            new = replace(old, ttl=self._join.ttl if on else old.ttl, values=tuple(sorted(staying + members * on)))
+            ttl = self._join.ttl if on and (joins or not old.values) else old.ttl
+            new = replace(old, ttl=ttl, values=tuple(sorted(staying + members * on)))
             # A foreign record at another name does not stop a machine from joining its set. The roll call reports what is missing.
             with contextlib.suppress(RefusedError):
                 if _differ(old, new):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -134,6 +135,51 @@ class TestTheServicesName:
         put(zone, SHORT, f"10 10 4218 cccccc.rc.{DOMAIN}.")
         registry(zone).join(ONE, "198.51.100.1")
         assert values(zone) == [(VALUE,)] * 3
+
+
+class TestAMachineThatLeaves:
+    """It may have settings from before the last change, because `up` replaces it. So it changes other machines nowhere."""
+
+    @pytest.fixture(params=["leave", "leave_set", "leave_unhealthy"])
+    def leaves(self, zone: Zone, request: pytest.FixtureRequest) -> Callable[[Route53Join], None]:
+        """ONE leaves as a shutdown, a drain or an unhealthy machine does it, once more than it has to."""
+
+        def act(told: Route53Join) -> None:
+            for _ in range(2):
+                if request.param == "leave_unhealthy":
+                    assert registry(zone, told).leave_unhealthy(ONE, 0) == ""
+                else:
+                    getattr(registry(zone, told), request.param)(ONE)
+
+        return act
+
+    def test_it_brings_no_machine_to_a_name_of_before(self, zone: Zone, leaves: Callable[[Route53Join], None]) -> None:
+        registry(zone, replace(BOTH, srv="incarnation")).join(TWO, "198.51.100.2")
+        registry(zone).join(ONE, "198.51.100.1")
+        zone.sets[SHORT, "SRV"] = RecordSet(SHORT, "SRV", 30, tuple(sorted((VALUE, BY_HAND))))
+        leaves(BOTH)
+        assert values(zone) == [(OTHER_VALUE,), (OTHER_VALUE,), (BY_HAND,)]
+
+    def test_it_takes_no_machine_from_a_name_of_today(self, zone: Zone, leaves: Callable[[Route53Join], None]) -> None:
+        old = replace(BOTH, srv="incarnation")
+        registry(zone, old).join(ONE, "198.51.100.1")
+        registry(zone).join(TWO, "198.51.100.2")
+        leaves(old)
+        assert values(zone) == [(OTHER_VALUE,)] * 3
+
+    def test_it_changes_no_ttl(self, zone: Zone, leaves: Callable[[Route53Join], None]) -> None:
+        registry(zone).join(ONE, "198.51.100.1")
+        registry(zone, replace(BOTH, ttl=5)).join(TWO, "198.51.100.2")
+        leaves(BOTH)
+        assert {zone.sets[name, "SRV"].ttl for name in NAMES} == {5} and values(zone) == [(OTHER_VALUE,)] * 3
+
+    def test_a_machine_that_it_adds_is_added_at_all_names(self, zone: Zone) -> None:
+        for owner, address in ((ONE, "198.51.100.1"), (TWO, "198.51.100.2")):
+            registry(zone).join(owner, address)
+        for name in NAMES:
+            zone.sets[name, "SRV"] = replace(zone.sets[name, "SRV"], values=(VALUE,))
+        registry(zone).leave(ONE)
+        assert values(zone) == [(OTHER_VALUE,)] * 3
 
 
 def test_an_unhealthy_machine_goes_from_all_names_or_from_none(zone: Zone) -> None:
