@@ -228,9 +228,11 @@ class World:
         with self.acting(box):
             clean = agent.leave(within=0.0)
         if clean:
-            self.pass_time(min(agent.cached_s, STOP_DELAY_LIMIT_S))
+            end = self.clock.now + STOP_DELAY_LIMIT_S
             # One that had left before ends at once.
-            box.ends = not agent.cached_s
+            box.ends = not agent.cached_for()
+            while self.clock.now < end and agent.cached_for():
+                self.pass_time(TICK)
             with self.acting(box):
                 agent.remove_hosts(within=0.0)
 

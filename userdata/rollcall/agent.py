@@ -61,6 +61,10 @@ LEFT_BY_HAND = "reason=left-by-hand fix='rollcall join'"
 # (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/TroubleshootingInstancesShuttingDown.html), and only then does EC2 force it.
 STOP_DELAY_LIMIT_S = 30.0
 HOSTS_WITHIN = 5.0
+ASK_AGAIN_S = 1.0
+# A resolver that counts whole seconds keeps an answer up to a second longer than its TTL. Unbound does: msg_cache_lookup in
+# https://github.com/NLnetLabs/unbound/blob/master/services/cache/dns.c
+CACHE_CLOCK_S = 1.0
 EDGE_DAILY, EDGE_AGAIN = 86400.0, 60.0
 log = logging.getLogger("rollcall")
 
@@ -84,7 +88,7 @@ class Membership:
     next_try: float = 0.0
     # Whether the last leave removed something from DNS. Caches may then still lead callers to this machine.
     just_left: bool = False
-    # The machine's hosts that are no longer in a record set, and since when no name server answers with them.
+    # The machine's hosts that are no longer in a record set, and since when no name server answers with what has left.
     left_hosts: frozenset[str] = frozenset()
     unanswered_since: float | None = None
     # The addresses that this machine has registered. For each other address with its ownership mark: since when no member answers there.
@@ -233,11 +237,21 @@ class Agent:
         """Read the machine's identity and settings, for a command that runs once. Raises RollcallError, ValueError."""
         self._read()
 
-    @property
-    def cached_s(self) -> float:
-        """Seconds for which resolvers may still lead callers to this machine after it leaves, or after it has just left."""
-        led_here = (each for each in (*self.memberships, *self._dropped) if each.joined or each.just_left)
-        return max((each.join.cached_s for each in led_here), default=0.0)
+    def cached_for(self) -> float:
+        """Return for how many seconds resolvers may still lead callers to this machine after it leaves, or after it has just left.
+
+        The time begins when no name server answers with the machine any more. Until then each call asks them.
+        """
+        return max(map(self._cached_for, (*self.memberships, *self._dropped)), default=0.0)
+
+    def _cached_for(self, membership: Membership) -> float:
+        if not membership.join.cached_s or not (membership.joined or membership.just_left):
+            return 0.0
+        if not membership.joined and membership.unanswered_since is None:
+            self._note_answer(membership)
+        now = self._clock()
+        since = now if membership.unanswered_since is None else membership.unanswered_since
+        return max(since + membership.join.cached_s + CACHE_CLOCK_S - now, 0.0)
 
     @property
     def left_hosts(self) -> frozenset[str]:
@@ -485,6 +499,7 @@ class Agent:
         if self._owner is not None:
             changed = membership.registry.leave_set(self._owner, *self._own(membership))
             membership.just_left = changed or membership.joined
+            membership.unanswered_since = None if membership.just_left else membership.unanswered_since
             self._keep_hosts(membership)
             if changed:
                 log.info("left: %s", describe(membership.join))
@@ -510,19 +525,25 @@ class Agent:
 
     def _release(self, membership: Membership) -> None:
         """Remove hosts that have left, after no name server has answered with them for as long as a cache may keep that answer."""
-        left, join = membership.left_hosts, membership.join
+        self._note_answer(membership)
+        left = membership.left_hosts
+        if all(self._is_forgotten(each) for each in (*self.memberships, *self._dropped) if each.left_hosts & left):
+            # The host of several services is removed when caches have forgotten it for all of them.
+            self._remove_hosts(membership)
+
+    def _note_answer(self, membership: Membership) -> None:
+        """Note since when no name server answers with what has left the record set."""
+        join = membership.join
+        left = membership.left_hosts if join.HAS_HOSTS else {*self._own(membership)}
         if left & {*(self._any_answer(join.name, join) or ())}:
             membership.unanswered_since = None
         elif membership.unanswered_since is None:
             membership.unanswered_since = self._clock()
-        elif all(self._is_forgotten(each) for each in (*self.memberships, *self._dropped) if each.left_hosts & left):
-            # The host of several services is removed when caches have forgotten it for all of them.
-            self._remove_hosts(membership)
 
     def _is_forgotten(self, membership: Membership) -> bool:
         """Return whether all cached answers that lead to the hosts that have left have expired."""
         since = membership.unanswered_since
-        return since is not None and self._clock() >= since + membership.join.cached_s
+        return since is not None and self._clock() >= since + membership.join.cached_s + CACHE_CLOCK_S
 
     def _remove_hosts(self, membership: Membership) -> None:
         assert self._owner is not None
@@ -808,10 +829,11 @@ def finish_leaving(agent: Agent, *, at_shutdown: bool) -> bool:
 
     The workload continues to serve meanwhile, so at a shutdown the wait has a limit.
     """
-    delay = min(agent.cached_s, STOP_DELAY_LIMIT_S) if at_shutdown else agent.cached_s
-    if delay:
-        log.info("waiting for caches: seconds=%.0f", delay)
-        time.sleep(delay)
+    end = time.monotonic() + (STOP_DELAY_LIMIT_S if at_shutdown else float("inf"))
+    if (delay := agent.cached_for()) > 0:
+        log.info("waiting for caches: seconds=%.0f", min(delay, end - time.monotonic()))
+    while (delay := min(agent.cached_for(), end - time.monotonic())) > 0:
+        time.sleep(min(delay, ASK_AGAIN_S))
     return agent.remove_hosts()
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rollcall import retrying
-from rollcall.agent import EACH_MEMBER, LONGEST, REREAD, TICK, WATCH
+from rollcall.agent import CACHE_CLOCK_S, EACH_MEMBER, LONGEST, REREAD, TICK, WATCH
 from rollcall.errors import FatalError, TransientError
 from tests.unit.agent.fakes import (
     ADDRESS,
@@ -55,21 +55,39 @@ class TestCaches:
 
     def test_it_is_the_longest_ttl_of_what_the_machine_stood_in(self, guest: Guest) -> None:
         guest.tell(joins=(guest.join_of(ttl=60), guest.join_of(host="b.a.example", ttl=90)))
-        assert guest.agent.cached_s == 0.0
+        assert guest.agent.cached_for() == 0.0
         guest.pass_time(TICK)
-        assert guest.agent.cached_s == 90.0
+        assert guest.agent.cached_for() == 90.0 + CACHE_CLOCK_S
         guest.agent.leave()
-        assert guest.agent.cached_s == 90.0
+        assert guest.agent.cached_for() == 90.0 + CACHE_CLOCK_S
         guest.agent.leave()
-        assert guest.agent.cached_s == 0.0, "it had left before"
+        assert guest.agent.cached_for() == 0.0, "it had left before"
 
-    @pytest.mark.parametrize(("ttl", "proxied", "seconds"), [(1, False, 300.0), (1, True, 0.0), (60, True, 0.0)])
+    def test_it_begins_when_no_name_server_answers_with_the_address(self, guest: Guest) -> None:
+        guest.tell(joins=(guest.join_of(ttl=60),))
+        guest.pass_time(TICK)
+        answered = dict(guest.standing)
+        guest.agent.leave()
+        guest.agent._look_up = lambda name: frozenset({answered[name]})
+        for _ in range(2):
+            assert guest.agent.cached_for() == 60.0 + CACHE_CLOCK_S
+            guest.clock.now += 5
+        guest.agent._look_up = lambda _: frozenset()
+        assert guest.agent.cached_for() == 60.0 + CACHE_CLOCK_S
+        guest.clock.now += 5
+        assert guest.agent.cached_for() == 55.0 + CACHE_CLOCK_S
+        guest.clock.now += 90
+        assert guest.agent.cached_for() == 0.0
+
+    @pytest.mark.parametrize(
+        ("ttl", "proxied", "seconds"), [(1, False, 300.0 + CACHE_CLOCK_S), (1, True, 0.0), (60, True, 0.0)]
+    )
     def test_an_automatic_ttl_is_cloudflares_and_behind_the_edge_nothing_is_cached(
         self, guest: Guest, ttl: int, proxied: bool, seconds: float
     ) -> None:
         guest.tell(joins=(guest.join_of(ttl=ttl, proxied=proxied),))
         guest.pass_time(TICK)
-        assert guest.agent.cached_s == seconds
+        assert guest.agent.cached_for() == seconds
 
 
 class TestHealth:

@@ -19,7 +19,7 @@ from rollcall.route53 import Route53Registry
 from rollcall.settings import MachineSettings, Route53Join
 from tests.unit.agent import test_whole
 from tests.unit.agent.contention import DOMAIN, targets_of
-from tests.unit.agent.fakes import FakeCloud, memory_folder, runs_well
+from tests.unit.agent.fakes import Clock, FakeCloud, memory_folder, runs_well
 
 TTL, LONG_TTL = 30, 50
 V1 = replace(test_whole.TOLD, ttl=TTL, srv="service")
@@ -345,35 +345,45 @@ class TestByHand:
     """`rollcall leave` on a machine, and `rollcall leave --at-shutdown` in the place of an agent that is not there."""
 
     @pytest.fixture
-    def done(self, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-        found: list[Any] = []
-        monkeypatch.setattr("rollcall.agent.time.sleep", found.append)
-        return found
+    def clock(self, monkeypatch: pytest.MonkeyPatch) -> Clock:
+        clock = Clock()
 
-    def left(self, done: list[Any], hosts: frozenset[str] = frozenset({HOST}), cached_s: float = 300.0) -> Any:
+        def sleep(seconds: float) -> None:
+            clock.now += seconds
+
+        monkeypatch.setattr(agents, "time", SimpleNamespace(monotonic=clock, sleep=sleep))
+        return clock
+
+    def left(self, clock: Clock, hosts: frozenset[str] = frozenset({HOST}), cached_s: float = 300.0) -> Any:
+        """An agent that left a moment ago; `removed` is after how many seconds it removed its hosts."""
+        began, made = clock.now, SimpleNamespace(left_hosts=hosts, removed=None)
+
         def remove_hosts() -> bool:
-            done.append("removed")
+            made.removed = clock.now - began
             return True
 
-        return SimpleNamespace(left_hosts=hosts, cached_s=cached_s, remove_hosts=remove_hosts)
+        made.cached_for, made.remove_hosts = lambda: max(began + cached_s - clock.now, 0.0), remove_hosts
+        return made
 
     @pytest.mark.parametrize("runs", [True, False])
     @pytest.mark.parametrize("agent_knows", [True, False])
     def test_the_hosts_are_left_to_an_agent_that_runs(
-        self, done: list[Any], monkeypatch: pytest.MonkeyPatch, runs: bool, agent_knows: bool
+        self, clock: Clock, monkeypatch: pytest.MonkeyPatch, runs: bool, agent_knows: bool
     ) -> None:
         """It does not know of a membership that was given by hand."""
         monkeypatch.setattr(cli, "agent_is_running", lambda: runs)
-        assert cli._remove_hosts(self.left(done), lasting=True, agent_knows=agent_knows)
-        assert done == ([] if runs and agent_knows else [300.0, "removed"])
+        left = self.left(clock)
+        assert cli._remove_hosts(left, lasting=True, agent_knows=agent_knows)
+        assert left.removed == (None if runs and agent_knows else pytest.approx(300))
 
-    def test_without_hosts_nothing_is_waited_for(self, done: list[Any]) -> None:
-        assert cli._remove_hosts(self.left(done, frozenset()), lasting=True, agent_knows=False) and done == []
+    def test_without_hosts_nothing_is_waited_for(self, clock: Clock) -> None:
+        left = self.left(clock, frozenset())
+        assert cli._remove_hosts(left, lasting=True, agent_knows=False) and left.removed is None
 
-    @pytest.mark.parametrize(("cached_s", "waits"), [(300.0, [agents.STOP_DELAY_LIMIT_S]), (5.0, [5.0]), (0.0, [])])
-    def test_at_a_shutdown_the_wait_has_a_limit(self, done: list[Any], cached_s: float, waits: list[float]) -> None:
-        left = self.left(done, cached_s=cached_s)
-        assert cli._remove_hosts(left, lasting=False, agent_knows=True) and done == [*waits, "removed"]
+    @pytest.mark.parametrize(("cached_s", "waits"), [(300.0, agents.STOP_DELAY_LIMIT_S), (5.0, 5.0), (0.0, 0.0)])
+    def test_at_a_shutdown_the_wait_has_a_limit(self, clock: Clock, cached_s: float, waits: float) -> None:
+        left = self.left(clock, cached_s=cached_s)
+        assert cli._remove_hosts(left, lasting=False, agent_knows=True) and left.removed == pytest.approx(waits)
 
     @pytest.mark.parametrize(("says", "runs"), [("active", True), ("inactive", False), ("failed", False), ("", False)])
     def test_systemd_knows_whether_the_agent_runs(
@@ -399,16 +409,67 @@ class TestByHand:
 
 
 class TestShutdown:
-    def test_hosts_go_at_the_end_of_the_delay(self, world: World) -> None:
-        (agent, _) = world.agents
+    """`finish_leaving` as the system stops: the workload ends when it returns."""
+
+    def finish(self, world: World, agent: Agent, monkeypatch: pytest.MonkeyPatch) -> float:
+        """Leave and wait; after how many seconds that was done. Name servers and the other machine go on meanwhile."""
+        world.agents.remove(agent)
+        began = world.clock.now
+
+        def sleep(seconds: float) -> None:
+            for other in world.agents:
+                other.tick()
+            world.clock.now += seconds
+            world.past = [*world.past[-200:], (world.clock.now, dict(world.zone.sets))]
+            world.look()
+
+        monkeypatch.setattr(agents, "time", SimpleNamespace(monotonic=world.clock, sleep=sleep))
         assert agent.leave(within=0.0) and not world.targets() and world.hosts() == [HOST]
-        assert agent.cached_s == TTL and agent.left_hosts == {HOST}
-        assert agent.remove_hosts(within=0.0) and not world.hosts() and not agent.left_hosts
+        world.past = [*world.past, (world.clock.now, dict(world.zone.sets))]
+        assert agents.finish_leaving(agent, at_shutdown=True) and not world.hosts() and not agent.left_hosts
+        return world.clock.now - began
+
+    @pytest.mark.parametrize("lag", [0.0, 4.0, 12.5])
+    def test_it_serves_for_the_ttl_after_name_servers_have_stopped_to_answer_with_it(
+        self, make: Callable[..., World], monkeypatch: pytest.MonkeyPatch, lag: float
+    ) -> None:
+        """A resolver may have asked a moment before, and unbound keeps an answer up to a second longer than its TTL."""
+        world = make(replace(V1, ttl=5))
+        world.run(30)
+        world.lag = lag
+        took = self.finish(world, world.agents[0], monkeypatch)
+        assert lag + 5 + agents.CACHE_CLOCK_S <= took <= lag + 5 + agents.CACHE_CLOCK_S + agents.ASK_AGAIN_S
+
+    @pytest.mark.parametrize("ttl", [5, 300])
+    def test_it_serves_for_no_longer_than_the_limit(
+        self, make: Callable[..., World], monkeypatch: pytest.MonkeyPatch, ttl: int
+    ) -> None:
+        world = make(replace(V1, ttl=ttl))
+        world.run(60)
+        world.lag = agents.STOP_DELAY_LIMIT_S + 10.0
+        monkeypatch.setattr(world, "look", lambda: None)
+        assert self.finish(world, world.agents[0], monkeypatch) == pytest.approx(agents.STOP_DELAY_LIMIT_S)
+
+    def test_name_servers_that_do_not_answer_are_not_waited_for(
+        self, make: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        world = make(replace(V1, ttl=5))
+        world.run(30)
+        agent = world.agents[0]
+        agent._look_up = lambda _: None
+        assert self.finish(world, agent, monkeypatch) == pytest.approx(5 + agents.CACHE_CLOCK_S)
+
+    def test_the_host_stays_for_the_longest_ttl_of_its_services(
+        self, make: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        world = make(replace(V1, ttl=5), replace(V2, ttl=9))
+        world.run(30)
+        assert self.finish(world, world.agents[0], monkeypatch) == pytest.approx(9 + agents.CACHE_CLOCK_S, abs=1)
 
     def test_one_that_was_drained_before_ends_without_a_delay(self, world: World) -> None:
         drain(world)
         world.until(lambda: not world.targets(), REREAD + SLACK_S)
         (agent, _) = world.agents
-        assert agent.leave(within=0.0) and agent.cached_s == 0.0
+        assert agent.leave(within=0.0) and agent.cached_for() == 0.0
         world.cached.clear()
         assert agent.remove_hosts(within=0.0) and not world.hosts()

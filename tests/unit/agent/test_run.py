@@ -32,6 +32,7 @@ class Scripted:
         self.left = self.interrupted = 0
         self.memberships: list[Any] = []
         self.cached_s = 0.0
+        self.served = 0.0
         self.leaves = True
         self.events: list[Any] = []
 
@@ -52,8 +53,14 @@ class Scripted:
         self.events.append("left")
         return self.leaves
 
+    def cached_for(self) -> float:
+        return max(self.cached_s - self.served, 0.0)
+
+    def sleep(self, seconds: float) -> None:
+        self.served += seconds
+
     def remove_hosts(self) -> bool:
-        self.events.append("hosts removed")
+        self.events.append(f"hosts removed after {self.served:.0f} s")
         return True
 
 
@@ -151,19 +158,20 @@ class TestShuttingDown:
         monkeypatch.setattr(agents, "system_is_stopping", lambda: True)
         return found
 
-    @pytest.mark.parametrize(("cached", "delay"), [(5.0, [5.0]), (300.0, [agents.STOP_DELAY_LIMIT_S]), (0.0, [])])
+    @pytest.mark.parametrize(("cached", "delay"), [(5.0, 5.0), (300.0, agents.STOP_DELAY_LIMIT_S), (0.0, 0.0)])
     def test_caches_are_waited_for_once_the_machine_has_left_and_then_its_hosts_go(
         self,
         refreshed: list[str],
         waited: list[float],
         monkeypatch: pytest.MonkeyPatch,
         cached: float,
-        delay: list[float],
+        delay: float,
     ) -> None:
         agent = Scripted([None])
         agent.cached_s = cached
-        monkeypatch.setattr("rollcall.agent.time.sleep", agent.events.append)
-        assert run(agent) == 0 and agent.events == ["left", *delay, "hosts removed"]
+        monkeypatch.setattr("rollcall.agent.time.sleep", agent.sleep)
+        monkeypatch.setattr("rollcall.agent.time.monotonic", lambda: agent.served)
+        assert run(agent) == 0 and agent.events == ["left", f"hosts removed after {delay:.0f} s"]
 
     def test_where_the_record_could_not_be_removed_nothing_is_waited_for(
         self, refreshed: list[str], waited: list[float]
