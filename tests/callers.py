@@ -40,6 +40,7 @@ resolvers cache
   timeout resolve 1s
   timeout retry 1s
   hold valid 1s
+  hold nx 0s
 listen service
   bind 127.0.0.1:{port}
   server-template machine 10 {name} resolvers cache resolve-prefer ipv4 init-addr none check inter 1s

@@ -29,6 +29,8 @@ ZONE, SERVICE = "unilans.net", "_theService._tcp.unilans.net"
 # A value of the set may be kept for so long, and the SOA of a zone that the stack makes lets caches remember for a minute that a name is
 # not there.
 TTL_S, NEGATIVE_S = 5.0, 60.0
+# A cache may have the PTR set from before the incarnation came.
+KNOWS_NONE = ("no SRV value", "reason=no-live-machine", "reason=no-such-incarnation")
 CONFIG = """\
 config:
   aws:region: us-west-2
@@ -103,6 +105,13 @@ def failed(prober: Prober, machines: set[str]) -> dict[str, int]:
     for _, said in prober.failures(machines.__contains__):
         found[said] = found.get(said, 0) + 1
     return found
+
+
+def led_astray(prober: Prober, machine: str, began: float) -> list[tuple[float, str]]:
+    """The calls since `began`, by their seconds, of a client that was led to a machine that was off. A client that knows of no machine
+    says so at once; HAProxy hangs up."""
+    calls = [each for each in prober.failures({machine}.__contains__) if each[0] >= began]
+    return [(round(at - began, 1), said) for at, said in calls if said not in (*KNOWS_NONE, "hung up")]
 
 
 def report(row: str, seconds: Mapping[str, float], probers: Mapping[str, Prober], machines: set[str]) -> None:
@@ -215,12 +224,18 @@ def test_a_one_machine_incarnation_that_was_away(stack: Cached) -> None:
     machine = stack.machine("next-0")["id"]
     with stack.called("v2", set()) as probers:
         wait_until("it is called", lambda: all(machine in answered(each) for each in probers.values()), 75)
-        stack.triton("instance", "stop", "-w", machine)
+        stack.triton("instance", "stop", machine)
+        wait_until("it is out of the zone", lambda: not stack.listed("v2", machine), 30)
+        left = time.time()
+        wait_until("it is off", lambda: stack.machine("next-0")["state"] == "stopped", 60)
+        served = time.time() - left
         time.sleep(TTL_S + 2)
         stack.triton("instance", "start", "-w", machine)
         wait_until("it is in the zone", lambda: stack.listed("v2", machine), 60)
         again = called_again(probers, machine, time.time(), NEGATIVE_S + 15)
-    report("a one-machine incarnation restarted, called again", again, probers, {machine})
+    report(f"a one-machine incarnation restarted (off after {served:.1f} s), called again", again, probers, {machine})
+    astray = {name: calls for name, each in probers.items() if (calls := led_astray(each, machine, left))}
+    assert not astray, f"by seconds since it was out of the zone: {astray}"
     assert max(again.values()) < NEGATIVE_S + 10
     client = Client([f"127.0.0.1:{stack.callers.ports['unbound']}"])
     found = stack.callers.namespace.run(lambda: client.discover("theService", ZONE, "v2").targets)

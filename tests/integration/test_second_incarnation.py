@@ -22,7 +22,7 @@ config:
   rollcall:drainDelay: 5
   rollcall:serviceDiscovery: {{ zone: unilans.net, services: {{ theService: {{ port: 4218, ttl: 5, incarnations: {{ v1: {{}}{v2} }} }} }} }}
   rollcall:fleets:
-    api: {{ cloud: aws, count: 2, size: {size}, image: debian-12, timeout: 60, joins: [theService/v1] }}
+    api: {{ cloud: aws, count: 2, size: {size}, image: debian-12, timeout: 150, joins: [theService/v1] }}
     {next}
 """
 NEXT = "next: { cloud: joyent, count: 1, size: g1.micro, image: debian-12, joins: [theService/v2] }"
