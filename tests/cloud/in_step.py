@@ -406,9 +406,10 @@ class World:
         return self._answers(box) and any(box.address in entry for entry in there)
 
     def _answers(self, box: Box) -> bool:
-        """It lives, and says so to whoever probes or challenges it. Without its agent it answers no challenge, as of one who is cut off."""
-        reached = box.agent is not None or all(each.reachable for each in self.boxes if each.powered)
-        return box.serving and reached
+        """It lives, and says so to whoever probes or challenges it. To one that is cut off its agent says so, as soon as it has looked for
+        challenges."""
+        reached = all(each.reachable for each in self.boxes if each.powered)
+        return box.serving and (reached or _has_looked(box.agent))
 
     def _check_twice(self, now: Standing) -> None:
         """An agent whose mark is at an address of before waits, in case the mark was copied to another machine's record."""
@@ -484,6 +485,12 @@ class World:
 
     def _generation(self) -> str:
         return f"{0xABC000 + next(self._numbers):06x}"
+
+
+def _has_looked(agent: Agent | None) -> bool:
+    """An agent that has just started, or that the API fails, may look for a challenge later than its challenger waits."""
+    memberships = agent.memberships if agent else []
+    return bool(memberships) and all(each.monitor and not each.answering.error for each in memberships)
 
 
 def _targets(standing: Standing) -> set[str]:

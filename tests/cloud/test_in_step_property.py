@@ -443,6 +443,32 @@ def proven(machine: type[InStep], make: Callable[[], Zone], least: int, always_t
     assert machine.done >= least, machine.done
 
 
+@pytest.mark.parametrize("absent", ["crash", "agent"])
+def test_a_machine_that_starts_as_its_time_to_answer_ends_may_be_removed(
+    route53: Callable[[], Zone], absent: str
+) -> None:
+    """A random draw: it is cut off, and its challenger acts before its agent has looked for challenges for the first time."""
+    removed = 0
+    for seconds in range(28, 38, 2):
+        machine = type("OnRoute53", (OnRoute53,), {"make_zone": staticmethod(route53), "seen": Counter()})()
+        try:
+            machine.three_machines(list(OURS[:3]))
+            machine.time_passes(seconds=20, fault="", times=1)
+            machine.cut_off_or_mend(pick=0)
+            machine.crash(pick=0) if absent == "crash" else machine.kill_the_agent(pick=0, again=False)
+            machine.time_passes(seconds=seconds, fault="", times=1)
+            machine.start(pick=0, address=OURS[2]) if absent == "crash" else machine.kill_the_agent(pick=0, again=True)
+            before = machine.world.seen["removals by others"]
+            machine.time_passes(seconds=2, fault="", times=1)
+            removed += machine.world.seen["removals by others"] - before
+            # It comes back, under a new host where its former one is gone.
+            machine.time_passes(seconds=30, fault="", times=1)
+            assert machine.world.judged.entries.keys() >= {box.owner for box in machine.world.boxes}
+        finally:
+            machine.teardown()
+    assert removed, "the moment was met"
+
+
 @pytest.mark.parametrize("least", [1_000, pytest.param(6_000, marks=pytest.mark.prove)])
 def test_cloudflare_and_the_state_stay_in_step(cloudflare: Callable[[], Zone], least: int) -> None:
     proven(OnCloudflare, cloudflare, least)
