@@ -469,6 +469,24 @@ def test_a_machine_that_starts_as_its_time_to_answer_ends_may_be_removed(
     assert removed, "the moment was met"
 
 
+@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("mark", [("TXT", f'"{OTHER}"'), ("A", "192.0.2.7")], ids=["another stack", "a user"])
+def test_a_value_that_leads_to_a_host_of_another_writer_stays(
+    route53: Callable[[], Zone], name: str, mark: tuple[str, str]
+) -> None:
+    """A machine that joins writes all names of its incarnation."""
+    machine = type("OnRoute53", (OnRoute53,), {"make_zone": staticmethod(route53), "seen": Counter()})()
+    try:
+        machine.three_machines(list(OURS[:3]))
+        machine.user_adds(name=f"user.{RC}", value=mark, ttl=60)
+        machine.user_adds(name=name, value=("SRV", f"10 20 4218 User.{RC}."), ttl=60)
+        machine.ask_for_a_machine(name="3", address=OURS[5])
+        machine.time_passes(seconds=10, fault="", times=1)
+        assert {box.owner for box in machine.world.boxes} <= machine.world.judged.entries.keys()
+    finally:
+        machine.teardown()
+
+
 @pytest.mark.parametrize("least", [1_000, pytest.param(6_000, marks=pytest.mark.prove)])
 def test_cloudflare_and_the_state_stay_in_step(cloudflare: Callable[[], Zone], least: int) -> None:
     proven(OnCloudflare, cloudflare, least)

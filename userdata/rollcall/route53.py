@@ -247,7 +247,7 @@ class Route53Registry:
         # If another machine wrote after us, it continues to add the others.
         adds &= not added or current.values == self.writer.values
         # A machine that is unhealthy now decides itself whether it may leave.
-        left = added - self._members_by_mark(sets)
+        left = added - self._named(sets, *_MEMBERS)
         leaving = {each.get(self._set) for each in hosts_of(sets, _LEAVES).values()} if adds else set()
         staying = [each for each in current.values if _target(each) not in left and each not in leaving]
         others = {each: hosts[each][self._set] for each in hosts if adds and self._set in hosts[each]}
@@ -518,15 +518,17 @@ class Route53Registry:
         They get the members of our record set, and keep the values that Rollcall did not write. A machine that leaves writes there only
         what it changes in our record set, because its settings may be from before the last change.
         """
-        members = [each for each in wanted.values if self._is_ours(each)]
-        known = {ours, *map(_target, members), *map(_target, filter(self._is_ours, current.values))}
-        # If a user deleted our record set, a member that its machine does not write again yet keeps its value here.
-        stay = self._members_by_mark(present) - known
+        leaving, named = self._named(present, _LEAVES), self._named(present, *_MEMBERS, _LEAVES)
+        # A host that exists and whose TXT does not name our record set belongs to another writer.
+        theirs = {*hosts} - named
+        members = [each for each in wanted.values if self._is_ours(each) and _target(each) not in theirs]
+        known = {ours, *map(_target, {*members, *filter(self._is_ours, current.values)})} - theirs
         joins = ours in map(_target, members)
         if not joins:
             members = [each for each in members if each not in current.values]
             known = {ours, *map(_target, {*current.values} ^ {*wanted.values})}
-            stay = {*hosts} - known
+        # A member stays that our record set lacks, because a user may have deleted that set.
+        stay = {*hosts} - known - leaving
         # If a host is in another incarnation too, the machines of that incarnation write it at the service's name.
         elsewhere = {each for each in self._elsewhere(present) if each in hosts}
         found = []
@@ -547,9 +549,10 @@ class Route53Registry:
                     found.append((old, new))
         return found
 
-    def _members_by_mark(self, present: Iterable[RecordSet]) -> set[str]:
-        """Return the hosts whose TXT says that they are in our record set."""
-        return {host for host, names in _memberships(present) if self._set in names}
+    def _named(self, present: Iterable[RecordSet], *words: str) -> set[str]:
+        """Return the hosts whose TXT says one of these words about our record set."""
+        here = list(present)
+        return {host for word in words for host, names in hosts_of(here, word).items() if self._set in names}
 
     def _elsewhere(self, present: Iterable[RecordSet]) -> set[str]:
         """Return the hosts that are in the record set of another incarnation of the service."""

@@ -93,6 +93,23 @@ def test_a_value_of_another_owner_stays_where_it_is_and_goes_nowhere_else(zone: 
     assert values(zone) == [(f"1 {BY_HAND}",), (), (BY_HAND,)]
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("mark", ["", '"rollcall/1 prod web 0 0abcde i-0fffffff"'])
+def test_a_value_that_leads_to_a_host_of_another_writer_stays_where_it_is(zone: Zone, name: str, mark: str) -> None:
+    """Only Rollcall writes hosts below its label, but this host is not a machine of this stack."""
+    host = f"user.rc.{DOMAIN}"
+    by_hand = f"10 20 4218 User.rc.{DOMAIN}."
+    zone.sets[host, "A"] = RecordSet(host, "A", 60, ("192.0.2.7",))
+    if mark:
+        zone.sets[host, "TXT"] = RecordSet(host, "TXT", 60, (mark,))
+    put(zone, name, by_hand)
+    for act in ("join", "join", "leave"):
+        owner, address = (TWO, "198.51.100.2") if act == "leave" else (ONE, "198.51.100.1")
+        getattr(registry(zone), act)(*((owner,) if act == "leave" else (owner, address)))
+        registry(zone).join(TWO, "198.51.100.2")
+        assert [by_hand in each for each in values(zone)] == [each == name for each in NAMES], act
+
+
 @pytest.mark.parametrize("name", [LONG, SHORT])
 def test_a_cname_at_one_of_them_keeps_nobody_from_the_others(zone: Zone, name: str) -> None:
     alias = zone.sets[name, "CNAME"] = RecordSet(name, "CNAME", 60, ("elsewhere.example.",))
