@@ -49,6 +49,11 @@ def program(name: str) -> Program:
     return Program(str(path), {**os.environ, "LD_LIBRARY_PATH": libraries})
 
 
+def crates(package: str) -> Path:
+    """Return the folder with the source of a Rust library of Debian, and of what it needs. Raises NoProgramError where it cannot be had."""
+    return _unpacked(package) / "usr/share/cargo/registry"
+
+
 def _unpacked(package: str) -> Path:
     """The files of a package, and of what it needs that this machine lacks."""
     place = cache() / "programs"

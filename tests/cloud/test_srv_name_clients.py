@@ -13,10 +13,12 @@ import pytest
 from localcloud.aws.route53 import UNLIMITED
 from localcloud.dns.server import Authority, Listener, bound_pair
 from localcloud.network.faults import Faults
+from localcloud.runtime.prepare import cache
 from rollcall.ownership import Owner
 from rollcall.route53 import Route53Registry, Route53Store
 from rollcall.settings import Route53Join
 from tests.cloud.aws_cloud import running
+from tests.programs import crates
 from tests.unit.agent.contention import UNKNOWN
 
 pytestmark = pytest.mark.clouds
@@ -74,6 +76,43 @@ public class Ask {
 """
 
 
+# Hickory, by the name that it had until 2023 and has in Debian 12.
+CARGO = """[package]
+name = "ask"
+version = "0.1.0"
+edition = "2021"
+
+[dependencies]
+trust-dns-resolver = { version = "0.22", default-features = false, features = ["tokio-runtime"] }
+"""
+CARGO_CONFIG = """[source.crates-io]
+replace-with = "debian"
+[source.debian]
+directory = "{crates}"
+[net]
+offline = true
+"""
+RUST = """use std::net::SocketAddr;
+use trust_dns_resolver::config::{NameServerConfig, Protocol, ResolverConfig, ResolverOpts};
+use trust_dns_resolver::Resolver;
+
+fn main() {
+    let words: Vec<String> = std::env::args().collect();
+    let server: SocketAddr = format!("127.0.0.1:{}", words[2]).parse().unwrap();
+    let mut config = ResolverConfig::new();
+    for protocol in [Protocol::Udp, Protocol::Tcp] {
+        config.add_name_server(NameServerConfig::new(server, protocol));
+    }
+    let asked = Resolver::new(config, ResolverOpts::default()).unwrap();
+    if let Ok(found) = asked.srv_lookup(format!("{}.", words[1])) {
+        for each in found.iter() {
+            println!("{}:{}", each.target().to_utf8().trim_end_matches('.'), each.port());
+        }
+    }
+}
+"""
+
+
 def node(home: Path) -> list[str]:
     (home / "ask.js").write_text(NODE)
     return ["node", str(home / "ask.js")]
@@ -90,12 +129,30 @@ def java(home: Path) -> list[str]:
     return ["java", str(home / "Ask.java")]
 
 
+def hickory(home: Path) -> list[str]:
+    """Its build takes minutes, so it is kept in the cache of this computer."""
+    for name, text in {
+        "Cargo.toml": CARGO,
+        ".cargo/config.toml": CARGO_CONFIG.format(crates=crates("librust-trust-dns-resolver-dev")),
+        "src/main.rs": RUST,
+    }.items():
+        (home / name).parent.mkdir(exist_ok=True)
+        (home / name).write_text(text)
+    target = cache() / "programs" / "hickory-target"
+    words = ["cargo", "build", "--quiet", "--release", "--target-dir", str(target)]
+    subprocess.run(words, cwd=home, check=True, timeout=1200)
+    return [str(shutil.copy(target / "release/ask", home / "ask"))]
+
+
 CLIENTS: dict[str, Callable[[Path], list[str]]] = {
     "dig": lambda _: ["sh", "-c", DIG, "sh"],
     "node": node,
     "go": go,
     "java": java,
+    "hickory": hickory,
 }
+# By the client: the program of this machine that runs or builds it, if that has another name.
+NEEDS = {"hickory": "cargo"}
 
 
 @dataclass
@@ -138,12 +195,14 @@ def service() -> Iterator[Service]:
 
 
 @pytest.mark.parametrize("name", [f"_theService._tcp.v1.{ZONE}", f"_theService._tcp.{ZONE}"])
-@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize(
+    "client", [*(each for each in CLIENTS if each != "hickory"), pytest.param("hickory", marks=pytest.mark.prove)]
+)
 def test_a_client_sees_the_members_as_they_come_and_go(
     service: Service, tmp_path: Path, client: str, name: str
 ) -> None:
-    if shutil.which(client) is None:
-        pytest.skip(f"no {client} on this machine")
+    if shutil.which(NEEDS.get(client, client)) is None:
+        pytest.skip(f"no {NEEDS.get(client, client)} on this machine")
     command = CLIENTS[client](tmp_path)
 
     def members(*numbers: int) -> list[str]:
