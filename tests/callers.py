@@ -139,17 +139,20 @@ class Callers:
     @contextlib.contextmanager
     def rollcall(self, incarnation: str, cache: int) -> Iterator[Prober]:
         client = Client([f"127.0.0.1:{cache}"])
+        with Prober(lambda: self.called_by(client, incarnation), EVERY_S).running() as prober:
+            yield prober
+
+    def called_by(self, client: Client, incarnation: str) -> str:
+        """One call of our client."""
 
         def ask() -> str:
-            with contextlib.closing(
-                client.discover("theService", ZONE, incarnation).connect(timeout=CALL_LIMIT_S)
-            ) as call:
+            found = client.discover("theService", ZONE, incarnation)
+            with contextlib.closing(found.connect(timeout=CALL_LIMIT_S)) as call:
                 call.settimeout(CALL_LIMIT_S)
                 call.sendall(b"hello\n")
                 return call.makefile("rb").readline().split(b" ")[0].decode() or "hung up"
 
-        with Prober(lambda: self._inside(ask), EVERY_S).running() as prober:
-            yield prober
+        return self._inside(ask)
 
     @contextlib.contextmanager
     def haproxy(self, incarnation: str, cache: int) -> Iterator[Prober]:

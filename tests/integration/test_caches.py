@@ -10,6 +10,7 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import dns.message
@@ -29,6 +30,7 @@ ZONE, SERVICE = "unilans.net", "_theService._tcp.unilans.net"
 # A value of the set may be kept for so long, and the SOA of a zone that the stack makes lets caches remember for a minute that a name is
 # not there.
 TTL_S, NEGATIVE_S = 5.0, 60.0
+THREADS_S = 75.0
 # A cache may have the PTR set from before the incarnation came.
 KNOWS_NONE = ("no SRV value", "reason=no-live-machine", "reason=no-such-incarnation")
 CONFIG = """\
@@ -179,6 +181,42 @@ def test_a_crash_and_a_restart(stack: Cached) -> None:
         again = called_again(probers, machine, time.time(), 30)
     report(f"a crash (out after {gone:.0f} s) and a restart, called again", again, probers, machines)
     assert stack.listed("v1", machine) != before and max(again.values()) < TTL_S + 5
+
+
+def test_eight_threads_for_75_seconds_with_a_crash_and_a_restart(stack: Cached) -> None:
+    """No call of a process takes a second once one of them knows that the machine does not accept."""
+    machine, port = stack.machine("api-1")["id"], stack.callers.ports["unbound"]
+    calls: list[tuple[float, float, str]] = []
+    over = time.monotonic() + THREADS_S
+
+    def work() -> None:
+        client = Client([f"127.0.0.1:{port}"])
+        while (began := time.monotonic()) < over:
+            said = stack.callers.called_by(client, "v1")
+            calls.append((began, time.monotonic(), said))
+            time.sleep(0.05)
+
+    with ThreadPoolExecutor(8) as pool:
+        threads = [pool.submit(work) for _ in range(8)]
+        time.sleep(5)
+        stack.sandbox.localcloud("crash", machine)
+        crashed = time.monotonic()
+        time.sleep(25)
+        stack.start(machine)
+        for each in threads:
+            each.result()
+    known = min((end for began, end, _ in calls if end > crashed and end - began > 1), default=crashed)
+    waited = sum(end - began for began, end, _ in calls if end - began > 0.2)
+    late = max(end - max(began, known) for began, end, _ in calls if end > known)
+    failed_calls = [said for _, _, said in calls if said not in stack.tagged()]
+    used = [end - crashed for began, end, said in calls if said == machine and began > crashed]
+    print(
+        f"\n8 threads for {THREADS_S:.0f} s: {len(calls)} calls, {len(failed_calls)} failed ({set(failed_calls)}); they waited"
+        f" {waited:.1f} of {8 * THREADS_S:.0f} s; the longest call after the failure was known took {late:.2f} s; the machine"
+        f" answered again {min(used):.0f} s after its crash",
+        end="",
+    )
+    assert late < 1 and len(failed_calls) <= 8 and min(used) > 25
 
 
 def test_a_new_address(stack: Cached) -> None:
