@@ -261,11 +261,29 @@ class _Objects:
         documents.check_tags(tags, _OBJECT_TAGS)
         if len(self._key.encode()) > 1024:
             raise AwsError("KeyTooLongError", "Your key is too long", 400)
+        self._meets_conditions()
         headers = {name: call.headers[name] for name in _STORED_HEADERS if call.headers.get(name)}
         headers |= {name: value for name, value in call.headers.items() if name.startswith("x-amz-meta-")}
         sums = _checked_sums(call)
         made = self._bucket.put(self._key, call.body, {**headers, **sums}, tags)
         return Reply(headers={"ETag": made.etag, **sums, **_encrypted(), **self._numbered(made)})
+
+    def _meets_conditions(self) -> None:
+        """Refuse a write if its condition is not met.
+
+        https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+        """
+        found = self._bucket.current(self._key)
+        is_there = found is not None and found.data is not None
+        absent, etag = (self._call.headers.get(name, "") for name in ("if-none-match", "if-match"))
+        if absent not in ("", "*"):
+            raise AwsError("NotImplemented", "A header you provided implies functionality that is not implemented", 501)
+        if etag:
+            self._needs("GetObject")
+        if etag and not is_there:
+            raise AwsError("NoSuchKey", "The specified key does not exist.", 404)
+        if (absent and is_there) or (etag and found is not None and found.etag.strip('"') != etag.strip('"')):
+            raise AwsError("PreconditionFailed", "At least one of the pre-conditions you specified did not hold", 412)
 
     def _delete(self) -> Reply:
         removed = self.remove(self._version)
