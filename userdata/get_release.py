@@ -292,15 +292,19 @@ def place(home: Path, digest: str, write: Callable[[Path], None]) -> None:
 
 
 def switch(home: Path, digest: str) -> bool:
-    """Point `current` at this release. Return whether it has changed."""
+    """Point `current` at this release. Return whether it has changed. Then only this release and the former one stay on the disk."""
     link, target, fresh = home / "current", f"releases/{digest}", home / ".current.new"
-    if link.is_symlink() and link.readlink() == Path(target):
+    former = link.readlink().name if link.is_symlink() else ""
+    if former == digest:
         return False
     with contextlib.suppress(FileNotFoundError):
         fresh.unlink()
     fresh.symlink_to(target)
     fresh.replace(link)
     sync(home)
+    for each in (home / "releases").iterdir():
+        if each.name not in (digest, former):
+            shutil.rmtree(each, ignore_errors=True)
     return True
 
 

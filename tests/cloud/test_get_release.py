@@ -9,6 +9,7 @@ import importlib.util
 import io
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -393,6 +394,19 @@ class TestPowerCut:
             assert (home / "current/rollcall/a.py").read_bytes() == b"new"
             assert {each.name for each in (home / "releases").iterdir()} == {"a" * 64, "b" * 64}
             assert {each.name for each in home.iterdir()} == {"releases", "current"}
+
+    def test_the_release_and_the_former_one_stay_on_the_disk_and_no_other(
+        self, program: ModuleType, tmp_path: Path
+    ) -> None:
+        home = tmp_path / "home"
+        for digest, kept in (("a", "a"), ("b", "ab"), ("b", "ab"), ("c", "bc"), ("b", "bc"), ("d", "bd")):
+            if not program.is_there(home, digest * 64):
+                program.unpack(home, digest * 64, tar_of("rollcall/a.py"))
+            (home / "releases/.e.partial").mkdir()
+            assert program.switch(home, digest * 64) == (not (home / "releases/.e.partial").exists())
+            shutil.rmtree(home / "releases/.e.partial", ignore_errors=True)
+            assert {each.name[0] for each in (home / "releases").iterdir()} == {*kept}
+        assert (home / "current").readlink() == Path("releases") / ("d" * 64)
 
     def test_all_of_a_release_is_on_the_disk_before_it_has_its_name_and_its_name_before_the_link_leads_there(
         self, program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
