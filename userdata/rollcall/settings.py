@@ -24,6 +24,12 @@ WORKLOAD = "rollcall-workload-"
 SECRETS = "rollcall-secrets-"
 RELEASE = "rollcall-release"
 STORE = "rollcall-store"
+# The major number of the settings' format; without it, 1. The program adds keys and words that an agent may ignore. It raises the number
+# for a change that an agent must not ignore (docs/decisions/0017).
+FORMAT = "rollcall-format"
+SETTINGS_FORMAT = 1
+# The same for a workload's definition. 2 has `unit`, `before` and `checks`: an agent that ignored them would start something else.
+DEFINITION_FORMAT = 2
 DRAIN = "rollcall-drain"
 STATUS = "rollcall-status"
 PROBE = "rollcall-probe"
@@ -376,11 +382,12 @@ class MachineSettings:
 
     @classmethod
     def from_keys(cls, keys: Mapping[str, str], instance: str = "") -> MachineSettings:
-        """Read the table. Ignore keys that are not Rollcall's. Raises SettingsError, which names the wrong key.
+        """Read the table. Ignore keys that this agent does not know. Raises SettingsError, which names the wrong key.
 
         All machines of an Auto Scaling group, which Rollcall did not make, have the same settings. So such a machine gets its generation
         and its name from its `instance` id.
         """
+        check_format(keys.get(FORMAT, "1"), SETTINGS_FORMAT, FORMAT)
         if instance:
             own = hashlib.sha256(instance.encode()).hexdigest()[:6]
             keys = {GENERATION: own, MACHINE: own, **keys}
@@ -398,6 +405,14 @@ class MachineSettings:
             drain=keys.get(DRAIN, "").lower() == "true",
             probe=keys.get(PROBE, ""),
             secrets=tuple(parse_secrets(key, keys[key]) for key in sorted(keys) if key.startswith(SECRETS)),
+        )
+
+
+def check_format(found: str, known: int, where: str) -> None:
+    """Raise SettingsError if a format is newer than the `known` one."""
+    if not found.isdecimal() or int(found) > known:
+        raise SettingsError(
+            f"{where}: has format {found!r}, and this agent reads {known}. Replace the machine by `pulumi up`"
         )
 
 
@@ -428,7 +443,10 @@ def format_join(join: Join) -> str:
 
 
 def parse_join(text: str, key: str = "join") -> Join:
-    """Return the membership that `format_join` wrote. Raises SettingsError, which names `key` and the wrong word."""
+    """Return the membership that `format_join` wrote, without words that this agent does not know.
+
+    Raises SettingsError, which names `key` and the wrong word.
+    """
     kind, *words = text.split() or [""]
     if kind not in KINDS:
         raise SettingsError(f"{key}: {kind!r} is none of {', '.join(KINDS)}")
@@ -437,9 +455,10 @@ def parse_join(text: str, key: str = "join") -> Join:
     values: dict[str, str | int | bool] = {}
     for word in words:
         name, equals, value = word.partition("=")
-        if not equals or name not in known:
-            raise SettingsError(f"{key}: {word!r} is none of {', '.join(known)} with =VALUE")
-        values[name] = _typed(value, known[name], f"{key}: {name}")
+        if not equals:
+            raise SettingsError(f"{key}: {word!r} is not NAME=VALUE")
+        if name in known:
+            values[name] = _typed(value, known[name], f"{key}: {name}")
     try:
         return KINDS[kind](**values)  # type: ignore[arg-type]
     except TypeError as lacking:

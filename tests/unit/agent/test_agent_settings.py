@@ -195,6 +195,7 @@ class TestMistakes:
             ({"rollcall-fleet": ""}, "lack rollcall-fleet"),
             ({"rollcall-join-0": "cloudflare zone=a host=b token=c ttl=soon"}, "ttl must be a whole number"),
             ({"rollcall-join-0": "gopher zone=a"}, "'gopher' is none of"),
+            ({"rollcall-format": "2"}, "rollcall-format: has format '2', and this agent reads 1. Replace the machine"),
             ({"rollcall-join-0": "cloudflare zone=a host=b token=c check=udp:53"}, "unknown-check"),
             ({"rollcall-generation": "not six hex digits"}, "generation 'not six hex digits'"),
         ],
@@ -218,6 +219,11 @@ class TestMistakes:
         joined.healthy(False)
         joined.pass_time(6 * TICK)
         assert joined.standing == {}
+
+    def test_settings_of_a_newer_format_leave_a_machine_with_those_that_it_has(self, joined: Guest) -> None:
+        joined.cloud.extra = {"rollcall-format": "2", "rollcall-join-0": "cloudflare zone=a host=b token=c"}
+        joined.pass_time(2 * REREAD)
+        assert joined.standing == {HOST: ADDRESS} and "has format '2'" in joined.status()["error"]
 
     def test_a_mistake_that_is_fixed_is_no_more_in_the_status(self, joined: Guest) -> None:
         joined.cloud.extra = {"rollcall-fleet": ""}
