@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, GetCore
 from pydantic.alias_generators import to_camel
 from pydantic_core import CoreSchema, core_schema
 
-from components.config.rules import ByName, Form, OneOf, refused
+from components.config.rules import ByName, Form, OneOf, OneOrMore, refused
 from rollcall.settings import FALL, HOSTS_LABEL
 
 # The clouds are defined in components/compute/base.py and fleets.py.
@@ -114,6 +114,11 @@ _RUN = Form(
     "is not a command on one line",
     "Write it as ./start --port 8080 (a file of the workload) or python3 -m shop (a program of the system)",
 )
+_UNIT = Form(
+    r"(?!(?:.*/)?\.\.?/)(?:[A-Za-z0-9._-]+/)*[A-Za-z0-9_.-]+\.service",
+    "is not a unit file of the workload",
+    "Write its path below the files, as deploy/shop.service; no template (`@`), socket or timer",
+)
 _RUN_AS = Form(
     r"(?!root$)[a-z_][a-z0-9_-]{0,31}",
     "is not the name of a user that a workload may run as",
@@ -126,6 +131,11 @@ _FOLDER = Form(
 )
 _HTTP_CHECK = Form(rf":{_PORT}/[^\s:]*", "is not a port and a path", "Write it as :8080/healthz")
 _TCP_CHECK = Form(rf":{_PORT}", "is not a port", "Write it as :8080")
+_COMMAND_CHECK = Form(
+    r"(?:\./|/)[A-Za-z0-9_./-]+(?: [A-Za-z0-9_.,:=/@+-]+)*",
+    "is not a command of plain words",
+    "Write it as ./healthy --quick, and put what needs quotes or variables into a script",
+)
 _MEMORY = Form(r"[1-9][0-9]{0,8}[KMG]", "is not a size", "Write it as 512M, with K, M or G as systemd has them")
 _CPU = Form(r"[1-9][0-9]{0,5}%", "is not a share of a processor", "Write it as 50%, or 200% for two processors")
 _USER = Form(r"(?:[a-z_][a-z0-9_-]{0,31})?", "is not the name of a user", "Write it as admin")
@@ -692,6 +702,9 @@ class NginxSettings(Section):
 class CheckSettings(Section):
     """When a workload is healthy."""
 
+    EVERY_S: ClassVar[int] = 5
+    TIMEOUT_S: ClassVar[int] = 3
+
     http: Annotated[
         str | None,
         _HTTP_CHECK,
@@ -704,6 +717,34 @@ class CheckSettings(Section):
         str | None,
         _TCP_CHECK,
         Field(description="a port that accepts connections, for example `:5432`", examples=[":5432"]),
+    ] = None
+    command: Annotated[
+        str | None,
+        _COMMAND_CHECK,
+        Field(
+            description="a command that exits with 0, as the workload's user and confined as the workload, for example `./healthy --quick`",
+            examples=["./healthy --quick"],
+        ),
+    ] = None
+    timeout: Annotated[
+        int | None,
+        Field(
+            strict=True,
+            ge=1,
+            le=60,
+            description="how long an answer may take; over 10 seconds only for a command",
+            json_schema_extra={**_SECONDS, "shown": "`3`"},
+        ),
+    ] = None
+    interval: Annotated[
+        int | None,
+        Field(
+            strict=True,
+            ge=2,
+            le=300,
+            description="how long to wait between two runs of a command; the other checks are made each 2 seconds",
+            json_schema_extra={**_SECONDS, "shown": "`5`"},
+        ),
     ] = None
     grace: Annotated[
         int | None,
@@ -718,9 +759,35 @@ class CheckSettings(Section):
 
     @property
     def words(self) -> str:
-        """Return the check as machine settings have it: `http:8080:/healthz`."""
+        """Return the check as machines have it: `http:8080:/healthz`."""
+        if self.command:
+            return f"command:{self.command}"
         port, slash, path = (self.http or self.tcp or "")[1:].partition("/")
         return f"http:{port}:{slash}{path}" if self.http else f"tcp:{port}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BeforeSettings(Section):
+    """A command that runs once for a release."""
+
+    run: Annotated[
+        str,
+        _RUN,
+        Field(
+            description="the command, as `run` of the workload, and with the same user, environment, secrets and confinement",
+            examples=["./migrate"],
+        ),
+    ]
+    timeout: Annotated[
+        int,
+        Field(
+            strict=True,
+            ge=10,
+            le=7200,
+            description="how long it may take; then it has failed. If its machine crashes, another one runs it again a minute after this",
+            json_schema_extra=_SECONDS,
+        ),
+    ] = 180
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -773,6 +840,22 @@ class WorkloadSettings(Section):
             examples=["./start"],
         ),
     ] = None
+    unit: Annotated[
+        str | None,
+        _UNIT,
+        Field(
+            description="in place of `run`: a systemd unit file among its files, for what `run` cannot say"
+            " ([a systemd unit](workloads.md#a-systemd-unit))",
+            examples=["deploy/shop.service"],
+        ),
+    ] = None
+    before: Annotated[
+        BeforeSettings | None,
+        Field(
+            description="a command that runs once for each release, on one of all machines, before the release starts on any:"
+            " `{run: ./migrate, timeout: 180}`; EC2 only ([before a release](workloads.md#before-a-release))"
+        ),
+    ] = None
     user: Annotated[
         str | None,
         _RUN_AS,
@@ -811,14 +894,29 @@ class WorkloadSettings(Section):
     ] = CONFINEMENTS[0]
     nginx: Annotated[
         NginxSettings | None,
-        Field(description="in place of `run`: nginx serves the files as a static site, `{root: public}`"),
+        Field(description="in place of `run` and `unit`: nginx serves the files as a static site, `{root: public}`"),
     ] = None
     check: Annotated[
-        CheckSettings | None,
+        tuple[CheckSettings, ...],
+        Field(max_length=10),
+        OneOrMore(),
         Field(
-            description="the check of the workload: `{http: ':8080/healthz', grace: 60}`. Joins that have no check use it"
+            description="the check of the workload: `{http: ':8080/healthz', grace: 60}`, or a list of such checks that must all be good."
+            " Joins that have no check use it"
         ),
-    ] = None
+    ] = ()
+
+    @property
+    def check_words(self) -> str | None:
+        """Return the check as machine settings have it. One that is more than an address is in the definition: `workload:NAME`."""
+        if not self.check:
+            return None
+        return self.check[0].words if self.has_plain_check else f"workload:{self.name}"
+
+    @property
+    def has_plain_check(self) -> bool:
+        """Return whether its only check is an address without a timeout."""
+        return len(self.check) == 1 and self.check[0].command is None and self.check[0].timeout is None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -911,7 +1009,7 @@ class Settings(Section):
 
     def checked_by(self, fleet: FleetSettings) -> str | None:
         """Return the check of a fleet's workloads, for joins without a separate check."""
-        return next((each.check.words for each in self.workloads_of(fleet) if each.check), None)
+        return next((each.check_words for each in self.workloads_of(fleet) if each.check), None)
 
     def site_of(self, fleet: FleetSettings) -> SiteSettings | None:
         """Return the site with the check that a fleet's machines use for it."""

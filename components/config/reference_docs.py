@@ -34,6 +34,7 @@ _TABLES = {
     "incarnations": "IncarnationSettings",
     "workloads": "WorkloadSettings",
     "nginx": "NginxSettings",
+    "before": "BeforeSettings",
     "check": "CheckSettings",
     "joyent": "JoyentSettings",
 }

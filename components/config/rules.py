@@ -69,5 +69,20 @@ class ByName:
         return core_schema.no_info_after_validator_function(_with_names, named)
 
 
+class OneOrMore:
+    """Read a mapping as a tuple of one item, and a list of mappings as a tuple of items."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        return core_schema.no_info_before_validator_function(_as_list, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        found = handler(schema)
+        return {"anyOf": [found, found["items"]]}
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, dict) else value
+
+
 def _with_names(found: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(replace(item, name=name) for name, item in found.items())

@@ -16,6 +16,9 @@ _SECRET_NAME = r"(?!.*_pw$)[A-Za-z_][A-Za-z0-9_]{0,63}"
 # A standard parameter, which costs nothing: https://docs.aws.amazon.com/systems-manager/latest/userguide/parameter-store-advanced-parameters.html
 # No parameter's value holds `{{}}`: https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_PutParameter.html
 MOST_SECRET_BYTES = 4096
+MOST_WAIT_S = 10
+# A machine has to boot before its hook.
+HOOK_MARGIN_S = 60
 
 
 class Add(Protocol):
@@ -31,6 +34,7 @@ def check(settings: Settings, faults: Faults, add: Add) -> None:
     for workload in settings.workloads:
         if not _is_faulty(faults, workload.name):
             _workload(at(_WORKLOADS, workload.name), workload, add)
+    _hooks(settings, faults, add)
     for fleet in settings.fleets:
         if not any(_is_faulty(faults, name) for name in fleet.runs):
             _runs(settings, fleet, add)
@@ -59,8 +63,7 @@ def _workload(key: str, definition: WorkloadSettings, add: Add) -> None:
             add(where, "looks like a secret", "Move it to secrets: the environment is in the state and on the disk")
     for name, secret in definition.secrets.items():
         _secret(at(key, "secrets", name), name, secret.get_secret_value(), add)
-    if definition.check is not None and (definition.check.http is None) == (definition.check.tcp is None):
-        add(f"{key}.check", "has not one of http and tcp", "Write one, as {http: ':8080/healthz'}")
+    _checks(f"{key}.check", definition, add)
 
 
 def _secret(where: str, name: str, value: str, add: Add) -> None:
@@ -90,18 +93,22 @@ def _source(key: str, definition: WorkloadSettings, add: Add) -> None:
 
 
 def _kind(key: str, definition: WorkloadSettings, add: Add) -> None:
-    if definition.run is not None and definition.nginx is not None:
-        add(f"{key}.nginx", "is there beside run", "Keep one of the two")
-    if definition.run is None and definition.nginx is None:
-        add(key, "has neither run nor nginx", "Set one, as run: ./start or nginx: {root: public}")
+    kinds = [name for name in ("run", "unit", "nginx") if getattr(definition, name) is not None]
+    if len(kinds) > 1:
+        add(f"{key}.{kinds[1]}", f"is there beside {kinds[0]}", "Keep one of the two")
+    if not kinds:
+        add(key, "has neither run nor unit nor nginx", "Set one, as run: ./start or nginx: {root: public}")
     sourced = definition.files is not None or definition.artifact is not None
     if definition.nginx is not None and not sourced:
         add(f"{key}.files", "is missing", "Name the folder of the site, as workloads/www")
+    if definition.unit is not None and not sourced:
+        add(f"{key}.files", "is missing", "Name the folder with the unit file, as ../shop/dist")
     if definition.run is not None and definition.run.startswith("./") and not sourced:
         add(f"{key}.files", "is missing", "Name the folder with this program, or run one of a package")
     if definition.nginx is None:
         return
     run_only = {
+        "before": definition.before,
         "env": definition.env,
         "secrets": definition.secrets,
         "user": definition.user,
@@ -110,9 +117,62 @@ def _kind(key: str, definition: WorkloadSettings, add: Add) -> None:
     }
     for name, value in run_only.items():
         if value:
-            add(f"{key}.{name}", "is for a workload with run", "Take it out")
-    if definition.check is not None and definition.check.grace is not None:
-        add(f"{key}.check.grace", "is for a workload with run", "Take it out")
+            add(f"{key}.{name}", "is for a workload with run or unit", "Take it out")
+
+
+def _checks(key: str, definition: WorkloadSettings, add: Add) -> None:
+    """Add the errors of a workload's checks. A check that the agent makes itself keeps it from everything else meanwhile."""
+    for number, check in enumerate(definition.check):
+        where = key if len(definition.check) == 1 else f"{key}[{number}]"
+        if [check.http, check.tcp, check.command].count(None) != 2:
+            add(where, "has not one of http, tcp and command", "Write one, as {http: ':8080/healthz'}")
+        if check.command is None and check.interval is not None:
+            add(f"{where}.interval", "is for a command", "Take it out: other checks are made each 2 seconds")
+        if definition.nginx is not None and check.grace is not None:
+            add(f"{where}.grace", "is for a workload with run or unit", "Take it out")
+        if definition.nginx is not None and check.command is not None:
+            add(f"{where}.command", "is for a workload with run or unit", "Use http or tcp")
+    waits = sum(each.timeout or each.TIMEOUT_S for each in definition.check if each.command is None)
+    if waits > MOST_WAIT_S and any(each.timeout for each in definition.check if each.command is None):
+        add(
+            key,
+            f"may take {waits} seconds for http and tcp together",
+            f"Set timeouts that add up to {MOST_WAIT_S} at the most",
+        )
+    elif waits > MOST_WAIT_S:
+        add(
+            key,
+            f"may take {waits} seconds for http and tcp together",
+            "Set a timeout of 1 for each, or make fewer checks",
+        )
+
+
+def _hooks(settings: Settings, faults: Faults, add: Add) -> None:
+    """Refuse a hook that machines could not claim: each region has a bucket, and a Triton machine has none."""
+    hooked = {
+        each.name: each.before for each in settings.workloads if each.before and not _is_faulty(faults, each.name)
+    }
+    regions: dict[str, FleetSettings] = {}
+    for fleet in settings.fleets:
+        key = f"{at(_FLEETS, fleet.name)}.runs"
+        for name in fleet.runs:
+            if name not in hooked:
+                continue
+            first = regions.setdefault(name, fleet)
+            if fleet.cloud != "aws":
+                problem = f"has {name}, whose `before` needs a bucket, and machines on {fleet.cloud} have none"
+                add(
+                    key,
+                    problem,
+                    "Let fleets on aws run it, or run the command before `pulumi up` and take `before` out",
+                )
+            elif (fleet.region, fleet.cloud) != (first.region, first.cloud):
+                problem = f"has {name}, whose `before` runs once, and fleet {first.name} runs it in another region"
+                add(key, problem, "Let fleets of one region run it")
+            least = hooked[name].timeout + HOOK_MARGIN_S
+            if fleet.timeout < least:
+                problem = f"is {fleet.timeout}, and the hook of {name} may take {hooked[name].timeout} seconds without progress"
+                add(f"{at(_FLEETS, fleet.name)}.timeout", problem, f"Set it to {least} or more")
 
 
 def _runs(settings: Settings, fleet: FleetSettings, add: Add) -> None:
@@ -133,7 +193,7 @@ def _runs(settings: Settings, fleet: FleetSettings, add: Add) -> None:
     if site is not None and site.proxied and SITE_JOIN in fleet.joins and not served:
         problem = "has no workload with nginx, which serves a proxied site's TLS"
         add(key, problem, "Add one, or set rollcall:site.proxied to false")
-    checks = {each.check.words for each in own if each.check is not None}
+    checks = {each.check_words for each in own if each.check}
     if len(checks) > 1 and _needs_check(settings, fleet):
         add(key, "has workloads with several checks", "Set check of the site and of the services that it joins")
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from components.config.models import SITE_JOIN, FleetSettings, Settings
 from components.resources import memberships, workload_secrets
 from components.resources.dns_credentials import ORIGIN, PROBE_KEY, TOKEN, join_statements, policy_document
-from components.resources.releases import FOLDER
+from components.resources.releases import FOLDER, claims_of
 from components.resources.zones import TSIG
 
 # Characters without blanks, in all inline policies of one role or user.
@@ -67,7 +67,11 @@ def document(
         secrets += workload_secrets.names_of(settings.workloads_of(fleet))
     sets, directory = _sets(settings, fleet), settings.service_discovery
     joins = [join_statements(zone_arn, directory.zone, sets)] if sets and directory is not None else []
-    return policy_document([parameter(each) for each in secrets], joins, objects if fleet.cloud == "aws" else "")
+    if fleet.cloud != "aws":
+        return policy_document([], joins)
+    bucket = objects.partition("/")[0]
+    claims = [claims_of(bucket, each.name) for each in settings.workloads_of(fleet) if each.before is not None]
+    return policy_document([parameter(each) for each in secrets], joins, objects, claims)
 
 
 def _secrets(settings: Settings, fleet: FleetSettings) -> list[str]:

@@ -128,8 +128,14 @@ class Deployment:
         provider: aws.Provider | None,
     ) -> InstanceRole:
         """Create the role of a fleet's instances."""
+        hooked = [each.name for each in self._settings.workloads_of(fleet) if each.before is not None]
         args = InstanceRoleArgs(
-            secrets=secrets, grants=grants, objects=store.objects, region=fleet.region, provider=provider
+            secrets=secrets,
+            grants=grants,
+            objects=store.objects,
+            claims=[store.claims(name) for name in hooked],
+            region=fleet.region,
+            provider=provider,
         )
         return InstanceRole(fleet.name, args)
 

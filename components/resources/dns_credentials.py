@@ -128,13 +128,15 @@ class InstanceRoleArgs:
     """The inputs of an InstanceRole.
 
     `secrets` are the values that machines with this role may read, by a short name. `grants` are what they may join.
-    `objects` is the ARN of what they may get from the release store. `region` is the region of the machines and
+    `objects` is the ARN of what they may get from the release store, and `claims` are those of what they may also write.
+    `region` is the region of the machines and
     `provider` its provider, if it is not the stack's region.
     """
 
     secrets: dict[str, pulumi.Output[str]] = field(default_factory=dict)
     grants: Sequence[Grant] = ()
     objects: pulumi.Input[str] = ""
+    claims: Sequence[pulumi.Input[str]] = ()
     region: str | None = None
     provider: pulumi.ProviderResource | None = None
 
@@ -179,7 +181,11 @@ class InstanceRole(pulumi.ComponentResource):
         )
         arns = [parameter.arn for parameter in parameters.values()]
         policy = aws.iam.RolePolicy(
-            f"{name}-policy", name=POLICY, role=role.name, policy=_policy(arns, args.grants, args.objects), opts=mine
+            f"{name}-policy",
+            name=POLICY,
+            role=role.name,
+            policy=_policy(arns, args.grants, args.objects, args.claims),
+            opts=mine,
         )
         profile = aws.iam.InstanceProfile(f"{name}-profile", role=role.name, opts=mine)
         self.profile = profile.name
@@ -214,18 +220,28 @@ class IamUser(pulumi.ComponentResource):
 
 
 def _policy(
-    parameters: Sequence[pulumi.Output[str]], grants: Sequence[Grant], objects: pulumi.Input[str] = ""
+    parameters: Sequence[pulumi.Output[str]],
+    grants: Sequence[Grant],
+    objects: pulumi.Input[str] = "",
+    claims: Sequence[pulumi.Input[str]] = (),
 ) -> pulumi.Output[str]:
     found = pulumi.Output.all(*parameters)
     joins = pulumi.Output.all(*(grant.statements() for grant in grants))
-    return pulumi.Output.all(found, joins, objects).apply(lambda all_of: policy_document(*all_of))
+    written = pulumi.Output.all(*claims)
+    return pulumi.Output.all(found, joins, objects, written).apply(lambda all_of: policy_document(*all_of))
 
 
-def policy_document(parameters: list[str], joins: Sequence[list[dict[str, object]]], objects: str = "") -> str:
-    """Return a policy that allows to read these SSM parameters and S3 objects (ARNs), with all statements of `joins`."""
+def policy_document(
+    parameters: list[str], joins: Sequence[list[dict[str, object]]], objects: str = "", claims: Sequence[str] = ()
+) -> str:
+    """Return a policy that allows to read these SSM parameters and S3 objects (ARNs), with all statements of `joins`.
+
+    `claims` are ARNs of objects that it allows to write too.
+    """
     statements = [
         *read_statements(parameters),
         *get_statements(objects),
+        *claim_statements(claims),
         *(each for listed in joins for each in listed),
     ]
     return json.dumps({"Version": "2012-10-17", "Statement": statements}, sort_keys=True)
@@ -244,6 +260,17 @@ def get_statements(objects: str) -> list[dict[str, object]]:
     if not objects:
         return []
     return [{"Sid": "GetReleases", "Effect": "Allow", "Action": "s3:GetObject", "Resource": objects}]
+
+
+def claim_statements(claims: Sequence[str]) -> list[dict[str, object]]:
+    """Return statements that let a machine write and read the claims with these ARNs (docs/decisions/0016).
+
+    A conditional write needs both: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+    """
+    if not claims:
+        return []
+    actions = ["s3:GetObject", "s3:PutObject"]
+    return [{"Sid": "ClaimHooks", "Effect": "Allow", "Action": actions, "Resource": sorted(claims)}]
 
 
 def join_statements(zone_arn: str, domain: str, sets: Sequence[str]) -> list[dict[str, object]]:

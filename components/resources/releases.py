@@ -1,6 +1,7 @@
 """Create the stack's release stores: one private bucket for each region with EC2 fleets, with the release that machines boot with.
 
-A machine reads it with its instance role, which may get these objects and do nothing else with the bucket. The object's
+A machine reads it with its instance role, which may get these objects, write the claims of its workloads' hooks, and do
+nothing else with the bucket. The object's
 key is the release's digest, so another release is another object. The engine creates it before the machines that name
 it, and deletes the old one after the machines that named the old one. Everything in a bucket is public in the
 repository or built from it, and none of it is secret.
@@ -21,7 +22,7 @@ from components.resources import aws_sdk as aws
 from components.resources.userdata import release
 from components.workloads.release import Release
 
-FOLDER = "releases"
+FOLDER, CLAIMS = "releases", "before"
 # For how many days a bucket keeps what another client's change replaced, and the parts of an upload that broke off. An
 # object that the stack deletes is deleted with all of its versions.
 _KEEP_DAYS, _UPLOAD_DAYS = 30, 1
@@ -112,8 +113,18 @@ class ReleaseStore(pulumi.ComponentResource):
         ]
         self.setting = bucket.id.apply(lambda made: f"s3 bucket={made} region={args.region}")
         self.objects = bucket.arn.apply(lambda arn: f"{arn}/{FOLDER}/*")
+        self._arn = bucket.arn
         self.made: list[pulumi.Resource] = [*companions, *objects]
         self.register_outputs({"setting": self.setting})
+
+    def claims(self, workload: str) -> pulumi.Output[str]:
+        """Return the ARN of the claims of a workload's hooks, one for each release (docs/decisions/0016)."""
+        return self._arn.apply(lambda arn: claims_of(arn, workload))
+
+
+def claims_of(bucket: str, workload: str) -> str:
+    """Return the ARN of a workload's claims in the bucket with this ARN, as userdata/rollcall/before.py names them."""
+    return f"{bucket}/{CLAIMS}/{workload}/*"
 
 
 def key_of(digest: str) -> str:

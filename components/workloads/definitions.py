@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import functools
+import io
 import json
+import tarfile
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from components.config.errors import at
-from components.config.models import CONFINEMENTS, Settings, WorkloadSettings
-from components.workloads.packing import PackingError, pack
+from components.config.models import CONFINEMENTS, CheckSettings, Settings, WorkloadSettings
+from components.workloads.packing import FILES, PackingError, pack
 from components.workloads.release import Release
+from rollcall.settings import DEFINITION_FORMAT
+from rollcall.unit_files import UnitFileError, read_unit
 
 _WORKLOADS = "rollcall:workloads"
+_NEW_KEYS = {"unit", "before", "checks"}
 
 
 def project_folder() -> Path:
@@ -29,13 +34,17 @@ def definition(workload: WorkloadSettings) -> dict[str, Any]:
 
     A key that is not set is left out.
     """
-    check = workload.check
+    graces = [each.grace for each in workload.check if each.grace is not None]
     found = {
         "name": workload.name,
         "artifact": workload.artifact,
         "sha256": workload.sha256,
         "packages": list(workload.packages),
         "run": workload.run,
+        "unit": workload.unit,
+        "before": {"run": workload.before.run, "timeout": workload.before.timeout}
+        if workload.before is not None
+        else None,
         "user": workload.user,
         "env": dict(workload.env),
         # Only the names of the secrets: another value does not make another release.
@@ -44,10 +53,23 @@ def definition(workload: WorkloadSettings) -> dict[str, Any]:
         "cpu": workload.cpu,
         "confinement": workload.confinement if workload.confinement != CONFINEMENTS[0] else None,
         "nginx": {"root": workload.nginx.root} if workload.nginx is not None else None,
-        "check": check.words if check is not None else None,
-        "grace": check.grace if check is not None else None,
+        "check": workload.check[0].words if workload.has_plain_check else None,
+        "grace": max(graces, default=None),
+        "checks": [] if workload.has_plain_check else [_check(each) for each in workload.check],
     }
-    return {key: value for key, value in found.items() if value not in (None, [], {})}
+    used = {key: value for key, value in found.items() if value not in (None, [], {})}
+    # Others keep the format that every agent reads.
+    return {**used, "format": DEFINITION_FORMAT} if used.keys() & _NEW_KEYS else used
+
+
+def _check(check: CheckSettings) -> dict[str, Any]:
+    found = {
+        "check": check.words,
+        "timeout": check.timeout or check.TIMEOUT_S,
+        "interval": (check.interval or check.EVERY_S) if check.command else None,
+        "grace": check.grace,
+    }
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def release_of(workload: WorkloadSettings, root: Path) -> Release:
@@ -84,11 +106,33 @@ def packed(settings: Settings, root: Path) -> tuple[Settings, list[str]]:
             digests[each.name] = release_of(each, root).digest
         except PackingError as wrong:
             faults.append(f"{at(_WORKLOADS, each.name)}.files: {each.files} {wrong}.")
+        else:
+            faults += _unit_faults(each, release_of(each, root))
     fleets = (
         replace(fleet, digests={name: digests[name] for name in fleet.runs if name in digests})
         for fleet in settings.fleets
     )
     return replace(settings, fleets=tuple(fleets)), faults
+
+
+def _unit_faults(workload: WorkloadSettings, release: Release) -> list[str]:
+    """Return why a workload's unit file is refused. A machine checks that of an artifact, when it has the artifact."""
+    if workload.unit is None or workload.files is None:
+        return []
+    where = f"{at(_WORKLOADS, workload.name)}.unit: {workload.unit}"
+    try:
+        with tarfile.open(fileobj=io.BytesIO(release.tar)) as archive:
+            file = archive.extractfile(f"{FILES}/{workload.unit}")
+            read_unit(file.read().decode() if file else "")
+    except KeyError:
+        return [
+            f"{where} is not among the packed files of {workload.files}. Name a file that is there and not excluded."
+        ]
+    except UnicodeDecodeError:
+        return [f"{where} is not text in UTF-8. Write it anew."]
+    except UnitFileError as wrong:
+        return [f"{where} {wrong}."]
+    return []
 
 
 def releases_of(settings: Settings, names: Iterable[str], root: Path) -> list[Release]:

@@ -68,6 +68,8 @@ NUMBERS = itertools.count(30)
 BUCKET = "rollcall-releases-1a2b3c4"
 # A secret of a workload (tests/integration/test_workloads_boot.py).
 PARAMETER = "/rollcall/local/web/shop.DATABASE_URL"
+# The claims of a workload's hooks, there too.
+HOOKS = releases.claims_of(f"arn:aws:s3:::{BUCKET}", "shop")
 CLOUD: dict[str, Cloud] = {}
 AGENT = userdata.HOME / "rollcall/agent.py"
 
@@ -97,7 +99,7 @@ def stored(cloud: Cloud) -> dict[str, str]:
     ssm = cloud.client("ssm")
     ssm.put_parameter(Name=PARAMETER, Type="SecureString", Value="a-secret-of-the-shop")
     parameter = ssm.get_parameter(Name=PARAMETER)["Parameter"]["ARN"]
-    policy = json.loads(policy_document([parameter], [], f"arn:aws:s3:::{BUCKET}/{releases.FOLDER}/*"))
+    policy = json.loads(policy_document([parameter], [], f"arn:aws:s3:::{BUCKET}/{releases.FOLDER}/*", [HOOKS]))
     (instance,) = cloud.run(IamInstanceProfile={"Name": cloud.role("machines", policy)})
     key, secret, token = cloud.credentials(instance)
     expires = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 6 * 3600))

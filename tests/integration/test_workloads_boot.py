@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
-from components.config.models import CheckSettings, NginxSettings, WorkloadSettings
+from components.config.models import BeforeSettings, CheckSettings, NginxSettings, WorkloadSettings
 from components.resources import releases, userdata
 from components.workloads.definitions import release_of
 from components.workloads.release import Release
@@ -86,13 +87,43 @@ SHOP = WorkloadSettings(
     files="shop",
     run="./start",
     env={"PORT": "8080", "GREETING": 'it\'s 100% "ours" \\ $HOME'},
-    check=CheckSettings(http=":8080/healthz", grace=60),
+    check=(CheckSettings(http=":8080/healthz", grace=60),),
     memory="256M",
     cpu="50%",
 )
 VAULT = WorkloadSettings(
     name="shop", files="shop", run="./start", env={"PORT": "8080"}, secrets={"DATABASE_URL": SecretStr("not-packed")}
 )
+# A unit file of the operator's: it says itself when it has started, and has a step before.
+UNIT = """[Unit]
+Description=The shop of a vendor
+[Service]
+Type=notify
+NoNewPrivileges=no
+ExecStartPre=/bin/sh -c 'date >$STATE_DIRECTORY/prepared'
+ExecStart=./start
+LimitNOFILE=4242
+[Install]
+WantedBy=multi-user.target
+"""
+NOTIFY = """import socket
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+    channel.connect(os.environ["NOTIFY_SOCKET"])
+    channel.send(b"READY=1")
+"""
+HEALTHY = """#!/bin/sh
+test -e /opt/rollcall/releases && echo 'it sees the agent' && exit 9
+cat "$STATE_DIRECTORY/prepared" >/dev/null || exit 8
+test -e "$STATE_DIRECTORY/ready" && exit 0
+echo 'in the middle of it'
+echo "no database for port $PORT"
+exit 3
+"""
+SITE = f"cloudflare zone={'0' * 32} host=www.scalability.expert token=absent check=workload:shop"
+# Something of the image that lets each service reach the metadata service: allowed addresses come before denied ones.
+UNCONFINED = """mkdir -p /etc/systemd/system/service.d
+printf '[Service]\\nIPAddressAllow=169.254.169.254\\n' >/etc/systemd/system/service.d/image.conf
+"""
 TOKEN = (
     "curl -s -o /dev/null -w '%{http_code}' --max-time 3 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' "
     "http://169.254.169.254/latest/api/token"
@@ -191,6 +222,70 @@ def test_a_release_in_the_store_that_is_another_s_is_reported_and_not_unpacked(
     assert until(lambda: "ok" in machine.run("curl -s http://127.0.0.1:8080/ || true"), 60), machine.log()
 
 
+def told_of(monkeypatch: pytest.MonkeyPatch, release: Release, **more: str) -> None:
+    """Give machines the settings of one workload, `shop`."""
+    keys = {"rollcall-workloads": "shop", "rollcall-workload-shop": release.digest, **more}
+    monkeypatch.setattr(test_boot, "KEYS", {**test_boot.KEYS, **keys})
+
+
+def test_an_operator_s_unit_and_its_checks_run_confined_as_any_other(
+    room: Room, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop/shop.service").write_text(UNIT)
+    (tmp_path / "shop/start").write_text(APP.replace("FORBIDDEN =", f"{NOTIFY}FORBIDDEN ="))
+    (tmp_path / "shop/start").chmod(0o755)
+    (tmp_path / "shop/healthy").write_text(HEALTHY)
+    (tmp_path / "shop/healthy").chmod(0o755)
+    checks = CheckSettings(http=":8080/healthz", grace=60), CheckSettings(command="./healthy --quick", interval=2)
+    release = release_of(replace(SHOP, run=None, unit="shop.service", check=checks), tmp_path)
+    told_of(monkeypatch, release, **{"rollcall-join-0": SITE})
+    machine = guest(room, "joyent", {"shop": release})
+    machine.says("workload", 60)
+    shown = "systemctl show -P Type -P LimitNOFILE -P ActiveState -P Description workload-shop"
+    assert until(lambda: "active" in machine.run(shown).split("\n"), 30), machine.run("journalctl -u workload-shop")
+    assert sorted(machine.run(shown).split("\n")) == ["4242", "The shop of a vendor", "active", "notify"]
+
+    def got(url: str) -> str:
+        return machine.run(f"curl -sS --max-time 5 http://127.0.0.1:8080{url} || true")
+
+    greeting, other_user, no_new_privileges, capabilities, _ = got("/who").split("|")
+    assert (greeting, other_user, no_new_privileges) == (SHOP.env["GREETING"], "True", "1")
+    assert int(capabilities, 16) == 1 << 10 and got("/forbidden") == got("/write") == got("/metadata") == ""
+    # Its second check runs as its user, as confined as it is. The last line of a bad one is the reason.
+    # (The machine has no token either, so the agent says that it cannot leave, too.)
+    why = "workload unhealthy: command:./healthy --quick status=3 said='no database for port 8080'"
+    assert until(lambda: why in machine.run("journalctl -u rollcall -o cat --no-pager"), 60), machine.log()
+    assert machine.run("stat -c %a-%U /run/rollcall/checks") == "700-root"
+    machine.run("touch /var/lib/workload-shop/ready")
+    assert until(lambda: '"healthy": true' in machine.run("cat /run/rollcall/status.json"), 30), machine.log()
+    assert machine.run("ls /var/lib/workload-shop/").split() == ["prepared", "ready", "x"]
+    assert "check-workload-shop" not in machine.run("journalctl --no-pager -o cat")
+
+
+def test_a_machine_that_does_not_confine_refuses_a_workload_that_does_not_accept_this(
+    room: Room, packed: dict[str, Release], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop/start").write_text(APP)
+    (tmp_path / "shop/start").chmod(0o755)
+    accepting = release_of(replace(SHOP, confinement="best-effort"), tmp_path)
+    for release in (packed["shop"], accepting):
+        put(CLOUD["aws"], release)
+    told_of(monkeypatch, packed["shop"])
+    script = userdata.boot_script().replace("set -u\n", f"{UNCONFINED}set -u\n", 1)
+    machine = Guest(room, "aws", "debian-12", script)
+    machine.says("reason=not-confined lacks=metadata fix='confinement: best-effort' workload=shop", 60)
+    assert machine.run("systemctl is-active workload-shop rollcall || true").split() == ["inactive"] * 2
+    assert machine.run("ls /etc/systemd/system/workload-* 2>/dev/null || true") == ""
+    # The same machine runs one that accepts it.
+    room.imds.tags[machine.machine.address]["rollcall-workload-shop"] = accepting.digest
+    machine.says("settings read", 60)
+    assert until(lambda: machine.run(HEALTHZ) == "ok", 30), machine.log()
+    assert machine.run("curl -sS http://127.0.0.1:8080/imds") == "reached"
+    assert "reason=not-confined lacks=metadata workload=shop said='best-effort'" in machine.log()
+
+
 class Secretive:
     """A machine that runs an app with a secret. Its cloud's store has the secret from `unavailable(False)` on."""
 
@@ -272,3 +367,72 @@ def test_an_app_waits_for_its_secret_has_it_as_a_credential_and_gets_another_one
     assert until(lambda: machine.answered() == "another-secret-of-it", 60), guest.log()
     said = guest.run("journalctl -a --no-pager -o cat; cat /var/log/rollcall.log")
     assert not any(each in said for each in (first, "another-secret-of-it"))
+
+
+MIGRATE = """#!/bin/sh
+echo "migrating with $(cat "$CREDENTIALS_DIRECTORY/DATABASE_URL" | wc -c) bytes"
+test -e /opt/rollcall/releases && echo 'it sees the agent'
+echo run >>"$STATE_DIRECTORY/runs"
+sleep 5
+VERDICT
+"""
+HEALTHZ = "curl -sS --max-time 5 http://127.0.0.1:8080/healthz 2>/dev/null || true"
+RUNS = "cat /var/lib/workload-shop/runs 2>/dev/null | wc -l"
+
+
+@pytest.fixture
+def migrating(
+    room: Room, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], tuple[Release, list[Guest]]]:
+    """Boot two machines of one release of an app with a secret and a hook that ends with this command."""
+
+    def boot(verdict: str) -> tuple[Release, list[Guest]]:
+        (tmp_path / "shop").mkdir()
+        for name, text in (("start", APP), ("migrate", MIGRATE.replace("VERDICT", verdict))):
+            (tmp_path / "shop" / name).write_text(text)
+            (tmp_path / "shop" / name).chmod(0o755)
+        release = release_of(replace(VAULT, before=BeforeSettings(run="./migrate", timeout=30)), tmp_path)
+        put(CLOUD["aws"], release)
+        told_of(monkeypatch, release, **{SECRET: f"revision=r1 turn=0 prefix={PREFIX['aws']}"})
+        return release, [guest(room, "aws", {"shop": release}) for _ in range(2)]
+
+    return boot
+
+
+def test_a_hook_runs_on_one_of_two_machines_and_then_both_start(
+    migrating: Callable[[str], tuple[Release, list[Guest]]],
+) -> None:
+    release, machines = migrating("exit 0")
+    for machine in machines:
+        assert until(lambda machine=machine: machine.run(HEALTHZ) == "ok", 90), machine.log()  # type: ignore[misc]
+    assert sorted(machine.run(RUNS) for machine in machines) == ["0", "1"]
+    said = " ".join(machine.run("journalctl -u before-workload-shop -o cat --no-pager || true") for machine in machines)
+    assert said.count("migrating with") == 1 and "it sees the agent" not in said
+    assert machines[0].run("ls /var/lib/rollcall/before") == f"shop-{release.digest}"
+    # After a boot without the store they start, and nothing runs again.
+    CLOUD["aws"].faults.add("s3 status=503")
+    for machine in machines:
+        machine.room.hypervisor.reboot(machine.machine.id)
+    for machine in machines:
+        machine.heard.wait("running", "running")
+        assert until(lambda machine=machine: machine.run(HEALTHZ) == "ok", 90), machine.log()  # type: ignore[misc]
+    assert sorted(machine.run(RUNS) for machine in machines) == ["0", "1"]
+
+
+def test_a_hook_that_fails_starts_the_release_nowhere_until_its_claim_is_deleted(
+    migrating: Callable[[str], tuple[Release, list[Guest]]],
+) -> None:
+    release, machines = migrating('echo "no such table: orders"; test -e "$STATE_DIRECTORY/orders"')
+    why = "status=1 said='migrating with 20 bytes / no such table: orders' fix='aws s3 rm s3://"
+    for machine in machines:
+        machine.says("reason=before-failed workload=shop machine=i-", 90)
+        assert why in machine.shown()
+        assert machine.run("systemctl is-active workload-shop || true") == "inactive"
+    assert sorted(machine.run(RUNS) for machine in machines) == ["0", "1"]
+    # The operator corrects what was wrong, and follows the message.
+    for machine in machines:
+        machine.run("mkdir -p /var/lib/private/workload-shop; touch /var/lib/private/workload-shop/orders")
+    CLOUD["aws"].client("s3").delete_object(Bucket=BUCKET, Key=f"{releases.CLAIMS}/shop/{release.digest}")
+    for machine in machines:
+        assert until(lambda machine=machine: machine.run(HEALTHZ) == "ok", 60), machine.log()  # type: ignore[misc]
+    assert sum(int(machine.run(RUNS)) for machine in machines) == 2

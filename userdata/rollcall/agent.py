@@ -21,11 +21,12 @@ from pathlib import Path
 from rollcall import edge, probe
 from rollcall.answers import Answers
 from rollcall.backoff import PATIENCE, Backoff, as_error
+from rollcall.before import Hooks, hooked
 from rollcall.clouds import Cloud, detect
 from rollcall.crash_monitor import CrashMonitor
 from rollcall.errors import FatalError, TransientError
 from rollcall.files import write_whole
-from rollcall.health import Health, check_of
+from rollcall.health import Health, all_of, check_of
 from rollcall.host_label import HostLabels, KeptLabels
 from rollcall.ownership import Owner
 from rollcall.probe import Subject
@@ -912,7 +913,8 @@ class _Loop:
             self._socket, self._socket_due = open_probe_socket(self._agent), time.monotonic() + LONGEST
 
     def _keep_secrets(self) -> None:
-        if self._agent.secrets and not (self._keeper and self._keeper.is_alive()):
+        wanted = self._agent.secrets or hooked(self._agent.workloads)
+        if wanted and not (self._keeper and self._keeper.is_alive()):
             self._keeper = threading.Thread(target=keep_secrets, args=(self._agent,), daemon=True)
             self._keeper.start()
 
@@ -937,16 +939,17 @@ def open_probe_socket(agent: Agent) -> socket.socket | None:
 
 
 def keep_secrets(agent: Agent) -> None:
-    """Give the workloads their secrets, for as long as the agent runs.
+    """Give the workloads their secrets and run their hooks, for as long as the agent runs.
 
     This runs in a thread, because a cloud's store may not answer for half a minute. It has a separate `Cloud`, because that class is not
     thread-safe.
     """
     try:
-        keeper = WorkloadSecrets(detect(), agent.others)
+        cloud = detect()
+        keeper = WorkloadSecrets(cloud, agent.others, before=Hooks(cloud.keys, cloud.instance).waits)
         agent.secret_faults = lambda: keeper.faults
         while True:
-            keeper.step(agent.secrets)
+            keeper.step((*agent.secrets, *hooked(agent.workloads)))
             time.sleep(STEP_S)
     except Exception as fault:  # noqa: BLE001 - the next turn tries again
         log.error("step=keep_secrets %s", as_error(fault))
@@ -954,8 +957,7 @@ def keep_secrets(agent: Agent) -> None:
 
 
 def health_of(join: Join) -> Health:
-    checks = [check_of(each) for each in join.checks if each]
-    return Health(lambda: next((why for check in checks if (why := check())), ""), join.rise, join.fall)
+    return Health(all_of(check_of(each) for each in join.checks if each), join.rise, join.fall)
 
 
 def describe(join: Join) -> str:

@@ -1,36 +1,51 @@
-"""Check whether the workload is healthy: `http:PORT:PATH` (2xx or 3xx), `tcp:PORT` (accepts), `command:PATH` (exits with 0)."""
+"""Check whether the workload is healthy: `http:PORT:PATH` (2xx or 3xx), `tcp:PORT` (accepts), `command:PATH` (exits with 0).
+
+`workload:NAME` is short for all checks in the definition of a workload.
+"""
 
 from __future__ import annotations
 
 import http.client
+import json
 import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
-from rollcall.errors import FatalError
+from rollcall.command_checks import CommandCheck, unit_of
+from rollcall.errors import FatalError, TransientError
 from rollcall.settings import FALL
+from rollcall.wait_healthy import checks_of
 
 TIMEOUT = 3.0
 RISE = 1
+WORKLOADS = Path("/opt/rollcall/workloads")
+Check = Callable[[], "str | None"]
 
 
-def check_of(text: str) -> Callable[[], str]:
-    """Return the check that `text` describes.
+def check_of(text: str, timeout: float | None = None) -> Check:
+    """Return the check that `text` describes. An answer of http and tcp may take `timeout` seconds.
 
-    The check returns "" for a healthy workload, otherwise which check failed and how. Raises FatalError, which names what is wrong with
-    `text`.
+    The check returns "" for a healthy workload, otherwise which check failed and how. It returns None if there is nothing new since the
+    last call. Raises FatalError, which names what is wrong with `text`.
     """
     kind, _, rest = text.partition(":")
     port, _, path = rest.partition(":")
-    check: Callable[[], str]
+    check: Check
+    if kind == "workload" and rest:
+        return all_of(_workload(rest))
     if kind == "command" and rest.startswith("/"):
         check = lambda: _command(rest)  # noqa: E731
     elif kind in ("http", "tcp") and port.isdecimal() and 0 < int(port) < 65536:
-        check = (lambda: _http(int(port), path or "/")) if kind == "http" else (lambda: _tcp(int(port)))
+        check = (
+            (lambda: _http(int(port), path or "/", timeout or TIMEOUT))
+            if kind == "http"
+            else (lambda: _tcp(int(port), timeout or TIMEOUT))
+        )
     else:
         raise FatalError(f"reason=unknown-check check={text!r}")
 
-    def named() -> str:
+    def named() -> str | None:
         try:
             problem = check()
         except Exception as failed:  # noqa: BLE001 - a check that raises anything has failed
@@ -40,6 +55,41 @@ def check_of(text: str) -> Callable[[], str]:
     return named
 
 
+def all_of(checks: Iterable[Check]) -> Check:
+    """Return a check that is good if all of these are."""
+    each = [*checks]
+
+    def check() -> str | None:
+        is_new = True
+        for one in each:
+            why = one()
+            if why:
+                return why
+            is_new &= why is not None
+        return "" if is_new else None
+
+    return check
+
+
+def _workload(name: str) -> list[Check]:
+    """Return the checks in the definition of a workload."""
+    try:
+        definition = json.loads((WORKLOADS / name / "current/workload.json").read_text())
+    except FileNotFoundError as missing:
+        raise TransientError(f"reason=check-before-workload workload={name}") from missing
+    return [
+        CommandCheck(
+            unit_of(name, number),
+            each["check"].partition(":")[2],
+            interval=each["interval"],
+            timeout=each["timeout"],
+        )
+        if each["check"].startswith("command:")
+        else check_of(each["check"], each.get("timeout"))
+        for number, each in enumerate(checks_of(definition))
+    ]
+
+
 class Health:
     """The health of a workload, by a row of checks.
 
@@ -47,7 +97,7 @@ class Health:
     fault that the last check found.
     """
 
-    def __init__(self, check: Callable[[], str], rise: int = RISE, fall: int = FALL) -> None:
+    def __init__(self, check: Check, rise: int = RISE, fall: int = FALL) -> None:
         self._check, self._rise, self._fall = check, rise, fall
         self._row = 0
         self._last = False
@@ -55,9 +105,12 @@ class Health:
         self.why = ""
 
     def run_checks(self) -> bool:
-        """Run the check once. Return whether the workload is known to be healthy."""
-        self.why = self._check()
-        good = not self.why
+        """Run the check once. Return whether the workload is known to be healthy. If there is nothing new, nothing changes."""
+        why = self._check()
+        if why is None:
+            return bool(self.healthy)
+        self.why = why
+        good = not why
         self._row = self._row + 1 if good == self._last else 1
         self._last = good
         if self._row >= (self._rise if good else self._fall):
@@ -65,8 +118,8 @@ class Health:
         return bool(self.healthy)
 
 
-def _http(port: int, path: str) -> str:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
+def _http(port: int, path: str, timeout: float) -> str:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
         connection.request("GET", path, headers={"User-Agent": "rollcall-health"})
         reply = connection.getresponse()
@@ -75,8 +128,8 @@ def _http(port: int, path: str) -> str:
         connection.close()
 
 
-def _tcp(port: int) -> str:
-    socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT).close()
+def _tcp(port: int, timeout: float) -> str:
+    socket.create_connection(("127.0.0.1", port), timeout=timeout).close()
     return ""
 
 

@@ -1,4 +1,6 @@
-"""Give workloads their secrets, and start the workloads that have secrets. A thread of the agent does this (docs/workloads.md, "Secrets").
+"""Give workloads their secrets, and start the workloads that have secrets or a `before` hook (docs/workloads.md, "Secrets").
+
+A thread of the agent does this.
 
 The agent writes a secret from the machine's cloud into a file below /run, which is in memory and for root only. systemd passes it on to the
 workload's credentials (`LoadCredential=`). It is never on a disk, so each boot fetches it again. A workload starts when it has all of its
@@ -45,6 +47,7 @@ class _State:
     revision: str
     since: float
     others: int = 0
+    put: bool = False
     again: float | None = None
     tries: Backoff = field(default_factory=lambda: Backoff(LONGEST_PAUSE_S))
 
@@ -53,7 +56,8 @@ class WorkloadSecrets:
     """Keep the secrets of this machine's workloads in line with its settings.
 
     `others` returns how many other machines are where this one has joined; None where it has not joined, and so may restart. `faults` has
-    the reason for each workload that waits. `systemctl` runs it with these words.
+    the reason for each workload that waits. `systemctl` runs it with these words. `before` gets a workload, its definition and its release,
+    and returns why it may not start yet.
     """
 
     def __init__(
@@ -66,10 +70,11 @@ class WorkloadSecrets:
         clock: Callable[[], float] = time.monotonic,
         systemctl: Callable[[Sequence[str]], None] | None = None,
         mounts: Path = Path("/proc/mounts"),
+        before: Callable[[str, Mapping[str, Any], str], str] = lambda *_: "",
     ) -> None:
         self._cloud, self._others, self._clock = cloud, others, clock
         self._home, self._definitions, self._mounts = home, definitions, mounts
-        self._systemctl = systemctl or _systemctl
+        self._systemctl, self._before = systemctl or _systemctl, before
         self._states: dict[str, _State] = {}
         self.faults: dict[str, str] = {}
 
@@ -114,7 +119,11 @@ class WorkloadSecrets:
             due, waits = self._turn(wanted, state, definition, now)
             if not due:
                 return waits
-        self._put(wanted.workload, self._fetched(wanted, definition))
+        if not state.put:
+            self._put(wanted.workload, self._fetched(wanted, definition))
+            state.put = True
+        if applied is None and (waits := self._before(wanted.workload, definition, self._release(wanted.workload))):
+            return waits
         self._start(wanted.workload, "start" if applied is None else "restart")
         write_whole(file, wanted.revision)
         state.again = now + AGAIN_S
@@ -154,6 +163,9 @@ class WorkloadSecrets:
         except FileNotFoundError as missing:
             raise TransientError(f"reason=secrets-before-workload workload={workload}") from missing
         return found
+
+    def _release(self, workload: str) -> str:
+        return (self._definitions / workload / "current").resolve().name
 
     def _fetched(self, wanted: Secrets, definition: Mapping[str, Any]) -> dict[str, str]:
         """Return the values of all secrets of a workload, without line breaks at the end, which Triton's tools do not preserve."""

@@ -5,7 +5,7 @@
 The release of a workload is a tar, named by its SHA-256, with its definition (`workload.json`) and its files (below `files/`).
 get_release.py gets it from the store of this cloud, or from the end of the boot script. This program prints one line:
 
-- `unit`, `nginx`, or `secret`: a unit that the agent starts once it has the workload's secrets
+- `unit`, `nginx`, or `secret`: a unit that the agent starts once it has the workload's secrets and its hook has succeeded
 - `changed` or `same`
 - the root of the site or `-`
 - the packages that it needs
@@ -19,7 +19,6 @@ import hashlib
 import io
 import json
 import re
-import shlex
 import subprocess
 import sys
 import tarfile
@@ -38,12 +37,11 @@ from rollcall.clouds import Ec2, detect
 from rollcall.errors import RollcallError
 from rollcall.files import write_whole
 from rollcall.safe_paths import is_inside, link_stays
-from rollcall.settings import WORKLOAD
-from rollcall.workload_secrets import HOME as SECRETS
+from rollcall.settings import DEFINITION_FORMAT, WORKLOAD, check_format
+from rollcall.unit_files import UnitFile, UnitFileError, read_unit
+from rollcall.workload_units import DEFINITION, WAIT, agent_starts, units
 
-DEFINITION, FILES = "workload.json", "files"
-# The program, beside the releases, that waits for the check when the workload starts.
-WAIT = "wait_healthy.py"
+FILES = "files"
 PACKED_LIMIT, UNPACKED_LIMIT = 8 << 20, 64 << 20
 ARTIFACT_LIMIT, ARTIFACT_UNPACKED_LIMIT, MOST_MEMBERS = 512 << 20, 1 << 30, 50_000
 ARTIFACT_S, TIMEOUT_S = 600.0, 30.0
@@ -76,16 +74,18 @@ def set_up(name: str, script: str, root: str, instance: str) -> str:
         packed = get_release.source_of(script).packed(digest, PACKED_LIMIT)
         tar = get_release.checked(packed, digest, UNPACKED_LIMIT)
         get_release.place(home, digest, lambda partial: unpack_release(tar, partial))
+    definition = json.loads((home / "releases" / digest / DEFINITION).read_text())
+    check_format(str(definition.get("format", 1)), DEFINITION_FORMAT, f"workload={name}")
     changed = get_release.switch(home, digest)
-    definition = json.loads((home / "current" / DEFINITION).read_text())
     confine(name, definition, str(home), is_ec2=cloud.name == Ec2.name)
     packages = " ".join(definition.get("packages", ()))
     if "nginx" in definition:
         at = PurePosixPath(f"/opt/rollcall/workloads/{name}/current/{FILES}") / definition["nginx"]["root"]
         return f"nginx {'changed' if changed else 'same'} {at} nginx {packages}".rstrip()
     replaced(home / WAIT, Path(__file__).with_name(WAIT).read_text())
-    changed |= replaced(Path(f"{root}/etc/systemd/system/workload-{name}.service"), unit(name, definition, instance))
-    kind = "secret" if definition.get("secrets") else "unit"
+    for file, text in units(name, definition, instance, own_unit(definition, home / "current" / FILES)).items():
+        changed |= replaced(Path(f"{root}/etc/systemd/system/{file}"), text)
+    kind = "secret" if agent_starts(definition) else "unit"
     return f"{kind} {'changed' if changed else 'same'} - {packages}".rstrip()
 
 
@@ -99,6 +99,19 @@ def confine(name: str, definition: dict[str, Any], home: str, *, is_ec2: bool) -
         confinement.stop("nginx" if "nginx" in definition else f"workload-{name}")
         raise ReleaseError(f"reason=not-confined lacks={lacks} fix='confinement: best-effort'")
     print(f"reason=not-confined lacks={lacks} workload={name} said='best-effort'", file=sys.stderr)
+
+
+def own_unit(definition: dict[str, Any], files: Path) -> UnitFile | None:
+    """Return the workload's own unit file, if it has one."""
+    path = definition.get("unit")
+    if path is None:
+        return None
+    try:
+        return read_unit((files / path).read_text())
+    except FileNotFoundError as missing:
+        raise ReleaseError(f"reason=unit-missing unit={path}") from missing
+    except UnitFileError as wrong:
+        raise ReleaseError(f"reason=unit-refused unit={path} said={str(wrong)[:300]!r}") from wrong
 
 
 def unpack_release(tar: bytes, to: Path) -> None:
@@ -184,67 +197,6 @@ def _members(archive: tarfile.TarFile) -> Iterator[tuple[str, tarfile.TarInfo]]:
         if member.issym() and not link_stays(path, member.linkname):
             raise ReleaseError(f"reason=unsafe-release member={member.name!r} said='its link leads elsewhere'")
         yield path, member
-
-
-# How it runs.
-
-
-def unit(name: str, definition: dict[str, Any], instance: str) -> str:
-    """Return the systemd unit of a workload (https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html)."""
-    home = f"/opt/rollcall/workloads/{name}"
-    env = {"ROLLCALL_INSTANCE": instance, **definition.get("env", {})}
-    check, grace = definition.get("check"), definition.get("grace")
-    started = (
-        f"ExecStartPost=/usr/bin/python3 {home}/{WAIT} {_escaped(check)} {grace}\nTimeoutStartSec={grace + 30}\n"
-        if check and grace
-        else ""
-    )
-    lines = "".join(f"Environment={_quoted(f'{key}={value}')}\n" for key, value in sorted(env.items()))
-    limits = {"MemoryMax": definition.get("memory"), "CPUQuota": definition.get("cpu")}
-    lines += "".join(f"{key}={value}\n" for key, value in limits.items() if value)
-    # The agent writes these files to memory (workload_secrets.py): https://systemd.io/CREDENTIALS/
-    lines += "".join(f"LoadCredential={each}:{SECRETS}/{name}/{each}\n" for each in definition.get("secrets", ()))
-    # At boot the agent starts a workload with secrets, when it has fetched them.
-    install = "" if definition.get("secrets") else "\n[Install]\nWantedBy=multi-user.target\n"
-    return f"""[Unit]
-Description=Rollcall: the workload {name}
-After=network-online.target
-Wants=network-online.target
-# Stopping runs in the reverse order: the machine leaves DNS first.
-Before=rollcall.service rollcall-leave.service
-StartLimitIntervalSec=0
-
-[Service]
-Type=exec
-WorkingDirectory={home}/current/{FILES}
-ExecStart={_command(definition["run"], f"{home}/current/{FILES}")}
-{started}{lines}Restart=always
-RestartSec=1
-{f"User={definition['user']}" if definition.get("user") else "DynamicUser=yes"}
-StateDirectory=workload-{name}
-UMask=0077
-CapabilityBoundingSet=CAP_NET_BIND_SERVICE
-AmbientCapabilities=CAP_NET_BIND_SERVICE
-ProtectSystem=strict
-InaccessiblePaths=-/etc/nginx/rollcall-origin.pem
-{confinement.lines(home)}{install}"""
-
-
-def _command(run: str, files: str) -> str:
-    """Return a command for ExecStart. `./start` is a file of the workload. systemd replaces `${NAME}` by the value from env."""
-    return (
-        (f"{files}/{run.removeprefix('./')}" if run.startswith("./") else run)
-        .replace("%", "%%")
-        .replace(" ; ", " \\; ")
-    )
-
-
-def _escaped(text: str) -> str:
-    return shlex.quote(text).replace("%", "%%").replace("$", "$$")
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%") + '"'
 
 
 def replaced(file: Path, text: str) -> bool:

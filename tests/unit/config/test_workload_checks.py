@@ -61,7 +61,7 @@ def test_what_the_manual_shows_is_read() -> None:
     (fleet,) = settings.fleets
     assert [each.name for each in settings.workloads_of(fleet)] == ["shop", "www"]
     www, shop, api = settings.workloads
-    assert www.nginx and www.nginx.root == "public" and shop.check and shop.check.words == "http:8080:/healthz"
+    assert www.nginx and www.nginx.root == "public" and shop.check_words == "http:8080:/healthz"
     assert (api.sha256, api.user, dict(api.env)) == (SHA, None, {})
 
 
@@ -73,8 +73,13 @@ W, F = "rollcall:workloads", "rollcall:fleets.shop.runs"
     [
         ("workloads/Shop!", {"run": "python3"}, f'{W}["Shop!"]: is not the name of a workload. Use 1 to 30 of'),
         ("workloads/site", {"run": "python3"}, f"{W}.site: is the name of a sample. Rename it."),
-        ("workloads/shop/run", None, f"{W}.shop: has neither run nor nginx. Set one, as run: ./start"),
+        ("workloads/shop/run", None, f"{W}.shop: has neither run nor unit nor nginx. Set one, as run: ./start"),
         ("workloads/www/run", "python3", f"{W}.www.nginx: is there beside run. Keep one of the two."),
+        ("workloads/shop/unit", "shop.service", f"{W}.shop.unit: is there beside run. Keep one of the two."),
+        ("workloads/shop/unit", "shop@.service", f"{W}.shop.unit: 'shop@.service' is not a unit file of the workload."),
+        ("workloads/shop/unit", "shop.socket", f"{W}.shop.unit: 'shop.socket' is not a unit file of the workload."),
+        ("workloads/shop/unit", "../shop.service", f"{W}.shop.unit: '../shop.service' is not a unit file of"),
+        ("workloads/x", {"unit": "shop.service"}, f"{W}.x.files: is missing. Name the folder with the unit file"),
         ("workloads/www/files", None, f"{W}.www.files: is missing. Name the folder of the site"),
         ("workloads/shop/files", "", f"{W}.shop.files: is empty. Name a folder"),
         ("workloads/api/files", "x", f"{W}.api.artifact: is there beside files. Keep one of the two."),
@@ -103,11 +108,45 @@ W, F = "rollcall:workloads", "rollcall:fleets.shop.runs"
             {"A": "AKIAABCDEFGHIJKLMNOP"},
             f"{W}.shop.env.A: looks like a secret. Move it to secrets",
         ),
-        ("workloads/shop/check", {"grace": 5}, f"{W}.shop.check: has not one of http and tcp."),
+        ("workloads/shop/check", {"grace": 5}, f"{W}.shop.check: has not one of http, tcp and command."),
+        ("workloads/shop/check", [{"tcp": ":80"}, {}], f"{W}.shop.check[1]: has not one of http, tcp and command."),
+        (
+            "workloads/shop/check",
+            [{"tcp": ":80", "command": "./x"}, {"tcp": ":1"}],
+            f"{W}.shop.check[0]: has not one of",
+        ),
+        ("workloads/shop/check", {"tcp": ":80", "interval": 5}, f"{W}.shop.check.interval: is for a command."),
+        (
+            "workloads/shop/check",
+            {"command": "./x; rm"},
+            "is not a command of plain words. Write it as ./healthy --quick",
+        ),
+        ("workloads/shop/check", {"command": "./x $HOME"}, "is not a command of plain words."),
+        ("workloads/shop/check", {"command": "+/x"}, "is not a command of plain words."),
+        ("workloads/shop/check", {"command": "./x", "interval": 1}, ".interval: 1 is out of range (2 to 300 seconds)."),
+        ("workloads/shop/check", "http:80:/", f"{W}.shop.check: 'http:80:/' is not a list."),
+        (
+            "workloads/shop/check",
+            [{"tcp": f":{port}"} for port in range(1, 5)],
+            f"{W}.shop.check: may take 12 seconds for http and tcp together. Set a timeout of 1 for each",
+        ),
+        (
+            "workloads/shop/check",
+            {"http": ":80/", "timeout": 11},
+            f"{W}.shop.check: may take 11 seconds for http and tcp together. Set timeouts that add up to 10",
+        ),
+        ("workloads/www/before", {"run": "./x"}, f"{W}.www.before: is for a workload with run or unit."),
+        ("workloads/shop/before", {"timeout": 10}, f"{W}.shop.before.run: is missing. Set it, as ./migrate."),
+        ("workloads/shop/before", {"run": "./x", "timeout": 9}, "timeout: 9 is out of range (10 to 7200 seconds)."),
+        ("workloads/www/check", {"command": "./x"}, f"{W}.www.check.command: is for a workload with run or unit."),
         ("workloads/shop/check", {"http": "8080/healthz"}, "is not a port and a path. Write it as :8080/healthz."),
         ("workloads/shop/check", {"tcp": ":70000"}, "is not a port. Write it as :8080."),
-        ("workloads/www/env", {"A": "x"}, f"{W}.www.env: is for a workload with run."),
-        ("workloads/www/check", {"tcp": ":80", "grace": 5}, f"{W}.www.check.grace: is for a workload with run."),
+        ("workloads/www/env", {"A": "x"}, f"{W}.www.env: is for a workload with run or unit."),
+        (
+            "workloads/www/check",
+            {"tcp": ":80", "grace": 5},
+            f"{W}.www.check.grace: is for a workload with run or unit.",
+        ),
         (
             "fleets/shop/runs",
             ["shoop"],
@@ -174,7 +213,7 @@ def test_a_limit_has_the_form_that_systemd_takes(key: str, value: str, fault: st
 
 def test_a_site_has_no_secrets() -> None:
     (found,) = faults(changed("workloads/www/secrets", {"X": "v"}))
-    assert found.startswith(f"{W}.www.secrets: is for a workload with run.")
+    assert found.startswith(f"{W}.www.secrets: is for a workload with run or unit.")
 
 
 def test_no_text_of_the_settings_has_a_secret() -> None:
@@ -197,6 +236,50 @@ def test_the_check_of_a_workload_is_that_of_each_join_that_has_none() -> None:
     site, directory = settings.site_of(fleet), settings.service_discovery_of(fleet)
     assert site and directory and site.health.check == "http:80:/"
     assert [each.health.check for each in directory.services] == ["tcp:4218"]
+
+
+@pytest.mark.parametrize(
+    ("check", "words"),
+    [
+        ({"http": ":80/x"}, "http:80:/x"),
+        ([{"tcp": ":80", "grace": 5}], "tcp:80"),
+        ({"tcp": ":80", "timeout": 1}, "workload:shop"),
+        ({"command": "./healthy --quick", "timeout": 60}, "workload:shop"),
+        ([{"http": ":80/"}, {"tcp": ":81"}, {"command": "/usr/bin/pg_isready"}], "workload:shop"),
+    ],
+)
+def test_a_join_has_all_checks_of_the_workload(check: object, words: str) -> None:
+    config = changed("workloads/shop/check", check)
+    assert faults(config) == ()
+    settings = read("local", config)
+    (fleet,) = settings.fleets
+    site = settings.site_of(fleet)
+    assert site and site.health.check == words
+
+
+def test_a_roll_call_waits_longer_than_a_hook_may_take() -> None:
+    config = changed("workloads/shop/before", {"run": "./migrate", "timeout": 600})
+    assert faults(config) == (
+        "rollcall:fleets.shop.timeout: is 300, and the hook of shop may take 600 seconds without progress."
+        " Set it to 660 or more.",
+    )
+    config["fleets"]["shop"]["timeout"] = 660
+    assert faults(config) == ()
+
+
+def test_a_hook_needs_one_bucket_for_all_machines() -> None:
+    config = changed("workloads/shop/before", {"run": "./migrate"})
+    assert faults(config) == ()
+    config["fleets"]["more"] = {**config["fleets"]["shop"], "region": "eu-west-1"}
+    assert faults(config) == (
+        "rollcall:fleets.more.runs: has shop, whose `before` runs once, and fleet shop runs it in another region."
+        " Let fleets of one region run it.",
+    )
+    config["fleets"]["more"] = {**config["fleets"]["shop"], "cloud": "joyent"}
+    (found,) = faults(config)
+    assert found.startswith(
+        "rollcall:fleets.more.runs: has shop, whose `before` needs a bucket, and machines on joyent"
+    )
 
 
 def test_several_checks_leave_open_which_one_a_join_has() -> None:

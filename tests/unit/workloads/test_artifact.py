@@ -18,7 +18,7 @@ from typing import ClassVar
 import pytest
 
 from get_release import ReleaseError
-from rollcall import workloads
+from rollcall import workload_units, workloads
 from tests.integration.cloud_stubs import self_signed
 
 PROGRAM = b"#!/bin/sh\necho served\n" * 400
@@ -100,7 +100,7 @@ def release(url: str, sha256: str) -> bytes:
     text = json.dumps({"artifact": url, "sha256": sha256, "run": "./api"}).encode()
     found = io.BytesIO()
     with tarfile.open(fileobj=found, mode="w") as archive:
-        entry = tarfile.TarInfo(workloads.DEFINITION)
+        entry = tarfile.TarInfo(workload_units.DEFINITION)
         entry.size = len(text)
         archive.addfile(entry, io.BytesIO(text))
     return found.getvalue()

@@ -19,7 +19,7 @@ from components.workloads import packing
 from components.workloads.packing import PackingError, pack
 from components.workloads.release import Release
 from get_release import ReleaseError
-from rollcall import workloads
+from rollcall import workload_units, workloads
 from rollcall.safe_paths import is_inside, link_stays
 from tests.unit.builders import VERSIONS, python
 
@@ -124,7 +124,7 @@ def test_too_much_is_refused_with_what_to_do(folder: Path, monkeypatch: pytest.M
 
 
 def test_who_unpacks_takes_what_was_packed() -> None:
-    assert (workloads.PACKED_LIMIT, workloads.UNPACKED_LIMIT, workloads.MOST_MEMBERS, workloads.DEFINITION) == (
+    assert (workloads.PACKED_LIMIT, workloads.UNPACKED_LIMIT, workloads.MOST_MEMBERS, workload_units.DEFINITION) == (
         packing.PACKED_LIMIT,
         packing.UNPACKED_LIMIT,
         packing.MOST_MEMBERS,

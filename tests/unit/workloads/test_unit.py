@@ -1,16 +1,23 @@
-"""rollcall.workloads.unit: the systemd unit of a workload."""
+"""rollcall.workload_units: the systemd unit of a workload."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-from components.config.models import WorkloadSettings
+import pytest
+
+from components.config.models import BeforeSettings, CheckSettings, WorkloadSettings
 from components.workloads.definitions import definition, release_of
-from rollcall.workloads import unit
+from rollcall import workloads
+from rollcall.settings import DEFINITION_FORMAT
+from rollcall.workload_units import units
 
 
 def lines(settings: dict[str, Any]) -> list[str]:
-    return unit("shop", settings, "i-1").splitlines()
+    return units("shop", settings, "i-1")["workload-shop.service"].splitlines()
 
 
 def shop(**more: Any) -> WorkloadSettings:
@@ -60,3 +67,32 @@ def test_another_value_is_the_same_release_and_another_secret_is_another(tmp_pat
     assert one.digest != release_of(shop(secrets=secrets(B="hush-hush")), tmp_path).digest
     # Those of before this key was there keep their digest.
     assert "secrets" not in definition(shop())
+
+
+def test_only_what_an_older_agent_must_not_ignore_has_a_newer_format() -> None:
+    assert "format" not in definition(shop(env={"A": "b"}, check=(CheckSettings(http=":80/", grace=5),)))
+    for more in (
+        {"before": BeforeSettings(run="./migrate")},
+        {"check": (CheckSettings(command="./healthy"),)},
+        {"check": (CheckSettings(tcp=":1"), CheckSettings(tcp=":2"))},
+    ):
+        assert definition(shop(**more))["format"] == DEFINITION_FORMAT
+    assert definition(WorkloadSettings(name="shop", unit="x.service"))["format"] == DEFINITION_FORMAT
+
+
+@pytest.mark.parametrize(("form", "refused"), [(1, False), (2, False), (3, True)])
+def test_a_machine_refuses_a_definition_of_a_newer_format(
+    form: int, refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    digest = "d" * 64
+    home = tmp_path / "opt/rollcall/workloads/shop"
+    (home / f"releases/{digest}/files").mkdir(parents=True)
+    text = json.dumps({"name": "shop", "run": "./start", "format": form, "colour": "red"})
+    (home / f"releases/{digest}/workload.json").write_text(text)
+    cloud = SimpleNamespace(name="aws", keys=lambda: {"rollcall-workload-shop": digest})
+    monkeypatch.setattr(workloads, "detect", lambda: cloud)
+    monkeypatch.setattr(workloads, "confine", lambda *_, **__: None)
+    assert workloads.main(["shop", "", str(tmp_path), "i-1"]) == int(refused)
+    assert (tmp_path / "etc/systemd/system/workload-shop.service").exists() != refused
+    assert (home / "current").exists() != refused
+    assert ("workload=shop: has format '3', and this agent reads 2" in capsys.readouterr().err) == refused
