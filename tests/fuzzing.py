@@ -10,6 +10,7 @@ import contextlib
 import copy
 import json
 import random
+import re
 import struct
 import time
 from collections.abc import Callable
@@ -31,6 +32,7 @@ from rollcall.cloudflare import CloudflareStore
 from rollcall.errors import RollcallError
 from rollcall.ownership import Owner
 from rollcall.settings import MachineSettings, SettingsError
+from rollcall.unit_files import UnitFileError, read_unit
 
 Target = Callable[[random.Random], None]
 TEXTS = (
@@ -340,7 +342,47 @@ def metadata(dice: random.Random) -> None:
         assert str(fault)
 
 
+UNIT = """[Unit]
+After=network-online.target
+[Service]
+Type=notify
+ExecStartPre=-./prepare \\
+  --all
+ExecStart=./start --port ${PORT}
+Environment=A=b
+[Install]
+WantedBy=multi-user.target
+"""
+# What leads out of a workload's confinement.
+ESCAPES = (
+    "+", "!", "|", " ; +/bin/sh", "\\\n", "\\ ", "\r", "\x0b", "\u2028", "\x85", "\nUser=root", "\nBindPaths=/",
+    "\n[Service]\nIPAddressAllow=any", '"+/bin/sh"', "\\x2b/bin/sh", "\nExecStart=", "#", ";", "%",
+)  # fmt: skip
+ONE_LINE = re.compile(r"[A-Za-z]+=[^\x00-\x08\x0a-\x1f]*(?<!\\)")
+PLAIN_COMMAND = re.compile(r"(?:[-@:]*(?:\./|/)?[A-Za-z0-9_][^\s\"'\\]*(?:\s.*)?)?")
+
+
+def unit_files(dice: random.Random) -> None:
+    """An operator's unit file gives whole lines, and commands without other rights, or is refused by a message."""
+    text = UNIT
+    for _ in range(dice.randrange(1, 5)):
+        at = dice.randrange(len(text) + 1)
+        text = text[:at] + dice.choice(ESCAPES) + text[at:] if dice.randrange(2) else mutated_text(text, dice)
+    try:
+        found = read_unit(text)
+    except UnitFileError as refused:
+        assert str(refused)
+        return
+    assert found.user != "root"
+    for line in (*found.unit, *found.service):
+        assert ONE_LINE.fullmatch(line), line
+        key, _, value = line.partition("=")
+        assert key not in ("User", "BindPaths", "IPAddressAllow"), line
+        assert not key.startswith("Exec") or (PLAIN_COMMAND.fullmatch(value) and " ; " not in f"{value} "), line
+
+
 TARGETS: dict[str, Target] = {
+    "unit-files": unit_files,
     "ownership": ownership,
     "txt": txt,
     "dns-answers": dns_answers,
