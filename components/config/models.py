@@ -961,6 +961,16 @@ class Settings(Section):
             json_schema_extra=_SECONDS,
         ),
     ] = 86400
+    keep_releases: Annotated[
+        int,
+        Field(
+            strict=True,
+            ge=2,
+            le=100,
+            description="how many releases of the agent and of each workload stay in a bucket of the stack; those that fleets name"
+            " always do",
+        ),
+    ] = 5
     safe_deletes: Annotated[
         bool,
         Field(strict=True, description="refuse to remove many leftover records or to end many machines at once"),
@@ -1053,6 +1063,7 @@ KEYS = (
     "workloads",
     "joyent",
     "drainDelay",
+    "keepReleases",
     "safeDeletes",
     "rotationTrigger",
     "resolvers",

@@ -44,7 +44,7 @@ class Deployment:
         self._probe_key = ProbeKey("probe-key", settings.rotation_trigger)
         # The providers of regions other than the stack's region.
         self._providers = ec2_lookups.providers(settings.fleets)
-        self._stores = releases.stores(settings.fleets, self._providers, self._release_of)
+        self._stores = releases.stores(settings.fleets, self._providers, self._release_of, settings.keep_releases)
         self.fleets = [self._fleet(each) for each in settings.fleets]
         call_rolls(self.fleets, existing.fleets, existing.uncounted)
 

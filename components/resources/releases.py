@@ -3,7 +3,7 @@
 A machine reads it with its instance role, which may get these objects, write the claims of its workloads' hooks, and do
 nothing else with the bucket. The object's
 key is the release's digest, so another release is another object. The engine creates it before the machines that name
-it, and deletes the old one after the machines that named the old one. Everything in a bucket is public in the
+it. Former ones stay (components/resources/kept_releases.py). Everything in a bucket is public in the
 repository or built from it, and none of it is secret.
 """
 
@@ -19,6 +19,7 @@ import pulumi
 from components.aws.region import own_region
 from components.config.models import FleetSettings
 from components.resources import aws_sdk as aws
+from components.resources.kept_releases import KeptReleases
 from components.resources.userdata import release
 from components.workloads.release import Release
 
@@ -32,13 +33,14 @@ _KEEP_DAYS, _UPLOAD_DAYS = 30, 1
 class ReleaseStoreArgs:
     """The inputs of a ReleaseStore.
 
-    `workloads` are the operator's releases, by their names. `region` is the bucket's region, and `provider` its
-    provider, if it is not the stack's region.
+    `workloads` are the operator's releases, by their names. Of each kind `keep` stay in the store. `region` is the
+    bucket's region, and `provider` its provider, if it is not the stack's region.
     """
 
     release: Release
     region: str
     workloads: Mapping[str, Release] = field(default_factory=dict)
+    keep: int = 5
     provider: pulumi.ProviderResource | None = None
 
 
@@ -107,10 +109,20 @@ class ReleaseStore(pulumi.ComponentResource):
                 content_type="application/x-tar",
                 # An object takes ten tags, and the provider would give it all of `aws:defaultTags`.
                 override_provider={"default_tags": {"tags": {}}},
-                opts=pulumi.ResourceOptions.merge(mine, pulumi.ResourceOptions(depends_on=companions)),
+                opts=pulumi.ResourceOptions.merge(
+                    mine, pulumi.ResourceOptions(depends_on=companions, retain_on_delete=True)
+                ),
             )
             for title, release in named.items()
         ]
+        KeptReleases(
+            f"{name}-kept",
+            bucket=bucket.id,
+            region=args.region,
+            named={title: key_of(release.digest) for title, release in named.items()},
+            keep=args.keep,
+            opts=pulumi.ResourceOptions(parent=self, depends_on=objects),
+        )
         self.setting = bucket.id.apply(lambda made: f"s3 bucket={made} region={args.region}")
         self.objects = bucket.arn.apply(lambda arn: f"{arn}/{FOLDER}/*")
         self._arn = bucket.arn
@@ -152,10 +164,11 @@ def stores(
     fleets: Iterable[FleetSettings],
     providers: Mapping[str | None, pulumi.ProviderResource],
     release_of: Callable[[str], Release],
+    keep: int = 5,
 ) -> dict[str | None, ReleaseStore]:
     """Create a store for each region that EC2 fleets are in, by the region as fleets name it. Return None where no fleet is on EC2.
 
-    `release_of` returns the release of a workload.
+    `release_of` returns the release of a workload. `keep` releases of each workload stay in its store.
     """
     run: dict[str, set[str]] = {}
     for each in fleets:
@@ -169,6 +182,7 @@ def stores(
                 region=region or own_region(pulumi.runtime.get_config),
                 provider=providers.get(region or None),
                 workloads={name: release_of(name) for name in sorted(run[region])},
+                keep=keep,
             ),
         )
         for region in sorted(run)

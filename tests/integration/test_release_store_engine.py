@@ -40,7 +40,7 @@ fleets = [
     for name, region in told["regions"].items()
 ]
 providers = ec2_lookups.providers(fleets)
-stores = releases.stores(fleets, providers, lambda _: made)
+stores = releases.stores(fleets, providers, lambda _: made, keep=2)
 called = []
 for each in fleets:
     store, provider = stores[each.region], providers.get(each.region)
@@ -97,7 +97,7 @@ def stores(tmp_path: Path) -> Iterator[Stores]:
         yield Stores(made)
 
 
-def test_a_bucket_is_private_and_a_release_goes_after_the_last_machine_that_names_it(stores: Stores) -> None:
+def test_a_bucket_is_private_and_keeps_the_last_two_releases(stores: Stores) -> None:
     trial = stores.trial
     trial.up()
     (bucket,) = stores.buckets()
@@ -117,11 +117,20 @@ def test_a_bucket_is_private_and_a_release_goes_after_the_last_machine_that_name
 
     stores.log.clear()
     trial.up(release="two")
-    assert stores.objects(bucket) == {key_of(digest("two"))} and stores.named() == {digest("two")}
-    put, *deleted = [(method, found[:64], named) for method, found, named in stores.log]
-    assert put == ("PUT", digest("two"), {digest("one")}), "the new one is there before a machine names it"
-    assert {found for _, found, _ in deleted} == {digest("one")}
-    assert all(named == {digest("two")} for *_, named in deleted), "the old one goes when no machine names it any more"
+    assert stores.objects(bucket) == {key_of(digest(each)) for each in ("one", "two")}
+    assert stores.named() == {digest("two")}
+    assert stores.log == [("PUT", digest("two"), {digest("one")})], "the new one is there before a machine names it"
+    # The third takes the place of the first, which no machine names.
+    stores.log.clear()
+    trial.up(release="three")
+    assert stores.objects(bucket) == {key_of(digest(each)) for each in ("two", "three")}
+    put, *deleted = stores.log
+    assert put == ("PUT", digest("three"), {digest("two")})
+    assert deleted and {found for _, found, _ in deleted} == {digest("one")}
+    # Back to a former one: it is still there, and stays.
+    trial.up(release="two")
+    assert stores.objects(bucket) == {key_of(digest(each)) for each in ("two", "three")}
+    assert "unchanged" in trial.run("preview", "--expect-no-changes", release="two")
 
     # Somebody deletes the object, or opens the bucket: a difference, and `up` puts it right.
     s3.delete_object(Bucket=bucket, Key=key_of(digest("two")))

@@ -115,6 +115,8 @@ def graph(cloud: Cloud) -> dict[str, dict[str, Any]]:
                 inputs[moving] = f"<{moving}>"
         if str(inputs.get("key", "")).startswith("releases/"):
             inputs["key"] = "releases/<digest>.tar.bz2"
+        if isinstance(inputs.get("named"), dict):
+            inputs["named"] = dict.fromkeys(inputs["named"], "releases/<digest>.tar.bz2")
         for given in (inputs.get("tags", {}), inputs.get("metadata", {})):
             prefixes = ("rollcall-version", "rollcall-release", "rollcall-workload-")
             given.update({name: f"<{name[9:]}>" for name in given if name.startswith(prefixes)})

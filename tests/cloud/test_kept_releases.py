@@ -1,0 +1,94 @@
+"""components.resources.kept_releases: which releases stay, and what is deleted of the local S3."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from components.resources.kept_releases import KeptReleasesError, KeptReleasesProvider, after
+from tests.cloud.aws_cloud import Cloud, point_shell_at, running
+
+pytestmark = pytest.mark.clouds
+BUCKET = "rollcall-releases-1a2b3c4"
+
+
+@pytest.mark.parametrize(
+    ("history", "named", "kept", "old"),
+    [
+        ({}, {"shop": "a"}, {"shop": ["a"]}, []),
+        ({"shop": ["b", "a"]}, {"shop": "c"}, {"shop": ["c", "b", "a"]}, []),
+        ({"shop": ["c", "b", "a"]}, {"shop": "d"}, {"shop": ["d", "c", "b"]}, ["a"]),
+        # Back to a former one: nothing is lost.
+        ({"shop": ["c", "b", "a"]}, {"shop": "a"}, {"shop": ["a", "c", "b"]}, []),
+        ({"shop": ["a"]}, {"shop": "a"}, {"shop": ["a"]}, []),
+        # Each workload has its own: one that changes daily takes nothing from one that seldom does.
+        (
+            {"shop": ["c", "b", "a"], "www": ["x"]},
+            {"shop": "d", "www": "y"},
+            {"shop": ["d", "c", "b"], "www": ["y", "x"]},
+            ["a"],
+        ),
+        # One that no fleet runs any more keeps its last ones, in case it comes back.
+        ({"shop": ["b", "a"], "www": ["x"]}, {"shop": "c"}, {"shop": ["c", "b", "a"], "www": ["x"]}, []),
+        # The same release under another name is not deleted.
+        ({"old": ["d", "c", "b", "a"]}, {"new": "a"}, {"old": ["d", "c", "b"], "new": ["a"]}, []),
+    ],
+)
+def test_of_each_kind_the_newest_three_stay_and_what_is_named(
+    history: dict[str, list[str]], named: dict[str, str], kept: dict[str, list[str]], old: list[str]
+) -> None:
+    assert after(history, named, 3) == (kept, old)
+
+
+def test_a_smaller_number_deletes_at_once() -> None:
+    assert after({"shop": ["d", "c", "b", "a"]}, {"shop": "d"}, 2) == ({"shop": ["d", "c"]}, ["a", "b"])
+
+
+@pytest.fixture
+def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
+    with running() as made:
+        point_shell_at(made, monkeypatch)
+        s3 = made.client("s3")
+        s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "us-west-2"})
+        s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+        yield made
+
+
+def keys(cloud: Cloud) -> set[str]:
+    found = cloud.client("s3").list_object_versions(Bucket=BUCKET)
+    return {each["Key"] for each in (*found.get("Versions", ()), *found.get("DeleteMarkers", ()))}
+
+
+def props(key: str, keep: int = 2) -> dict[str, Any]:
+    return {"bucket": BUCKET, "region": "us-west-2", "named": {"shop": key}, "keep": keep, "history": None}
+
+
+def test_what_is_too_old_is_deleted_with_all_its_versions_and_nothing_else_is(cloud: Cloud) -> None:
+    s3, provider = cloud.client("s3"), KeptReleasesProvider()
+    provider.config = {"aws:region": "us-west-2"}
+    for key in ("releases/a", "releases/ab", "releases/b", "before/shop/a", "by-hand"):
+        for body in (b"1", b"2"):
+            s3.put_object(Bucket=BUCKET, Key=key, Body=body)
+    s3.delete_object(Bucket=BUCKET, Key="releases/a")
+    state = provider.create(props("releases/a")).outs
+    assert state and state["history"] == {"shop": ["releases/a"]}
+    for key in ("releases/b", "releases/c"):
+        assert provider.diff("", state, props(key)).changes and not provider.diff("", state, props(key)).replaces
+        state = provider.update("", state, props(key)).outs
+    assert state and state["history"] == {"shop": ["releases/c", "releases/b"]}
+    assert keys(cloud) == {"releases/ab", "releases/b", "before/shop/a", "by-hand"}
+    assert not provider.diff("", state, {**props("releases/c"), "keep": 2.0}).changes
+    # What somebody has deleted already is no fault.
+    state = provider.update("", state, props("releases/d")).outs
+    state = provider.update("", state or {}, props("releases/e")).outs
+    assert state and keys(cloud) == {"releases/ab", "before/shop/a", "by-hand"}
+
+
+def test_a_refusal_names_the_object_and_leaves_the_history_as_it_was(cloud: Cloud) -> None:
+    provider = KeptReleasesProvider()
+    provider.config = {"aws:region": "us-west-2"}
+    state = {**props("releases/b"), "bucket": "rollcall-absent-1", "history": {"shop": ["releases/b", "releases/a"]}}
+    with pytest.raises(KeptReleasesError, match=r"^rollcall:keepReleases: releases/a of the bucket rollcall-absent-1"):
+        provider.update("", state, {**props("releases/c"), "bucket": "rollcall-absent-1"})
