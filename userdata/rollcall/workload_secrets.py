@@ -36,7 +36,8 @@ SETTLE_S = 8.0
 # A store may still return an old value for a moment. So the secrets are read once more so long after a change.
 AGAIN_S = 60.0
 _SYSTEMCTL_S = 60.0
-_REVISION = ".revision"
+# The file with the revision that a workload has. Without it the agent starts the workload, and runs its hook before.
+REVISION = ".revision"
 log = logging.getLogger("rollcall")
 
 
@@ -108,7 +109,7 @@ class WorkloadSecrets:
 
     def _step(self, wanted: Secrets, state: _State, now: float) -> str:
         """Take the secrets if they are due. Return why a restart waits for others, or an empty text."""
-        file = self._home / wanted.workload / _REVISION
+        file = self._home / wanted.workload / REVISION
         applied = file.read_text() if file.is_file() else None
         if applied == wanted.revision:
             if state.again is not None and now >= state.again:
@@ -187,7 +188,7 @@ class WorkloadSecrets:
                 write_whole(file, value, 0o600)
                 changed = True
         for old in folder.iterdir():
-            if old.name not in (*values, _REVISION):
+            if old.name not in (*values, REVISION):
                 shutil.rmtree(old) if old.is_dir() else old.unlink()
         return changed
 

@@ -39,6 +39,8 @@ from rollcall.files import write_whole
 from rollcall.safe_paths import is_inside, link_stays
 from rollcall.settings import DEFINITION_FORMAT, WORKLOAD, check_format
 from rollcall.unit_files import UnitFile, UnitFileError, read_unit
+from rollcall.workload_secrets import HOME as SECRETS
+from rollcall.workload_secrets import REVISION
 from rollcall.workload_units import DEFINITION, WAIT, agent_starts, units
 
 FILES = "files"
@@ -86,6 +88,11 @@ def set_up(name: str, script: str, root: str, instance: str) -> str:
     for file, text in units(name, definition, instance, own_unit(definition, home / "current" / FILES)).items():
         changed |= replaced(Path(f"{root}/etc/systemd/system/{file}"), text)
     kind = "secret" if agent_starts(definition) else "unit"
+    if changed and "before" in definition:
+        # The former release runs. The agent starts this one when its hook has succeeded.
+        confinement.stop(f"workload-{name}")
+        (Path(f"{root}{SECRETS}") / name / REVISION).unlink(missing_ok=True)
+        changed = False
     return f"{kind} {'changed' if changed else 'same'} - {packages}".rstrip()
 
 

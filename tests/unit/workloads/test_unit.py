@@ -96,3 +96,28 @@ def test_a_machine_refuses_a_definition_of_a_newer_format(
     assert (tmp_path / "etc/systemd/system/workload-shop.service").exists() != refused
     assert (home / "current").exists() != refused
     assert ("workload=shop: has format '3', and this agent reads 2" in capsys.readouterr().err) == refused
+
+
+def test_a_new_release_with_a_hook_is_started_by_the_agent_and_the_former_one_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "opt/rollcall/workloads/shop"
+    revision = tmp_path / "run/rollcall/secrets/shop/.revision"
+    stopped: list[str] = []
+    monkeypatch.setattr(workloads, "confine", lambda *_, **__: None)
+    monkeypatch.setattr(workloads.confinement, "stop", stopped.append)
+    for digest, hook, line in (("a", {}, "unit changed -"), ("b", {"timeout": 9, "run": "./m"}, "secret same -")):
+        (home / f"releases/{digest * 64}/files").mkdir(parents=True)
+        text = json.dumps({"run": "./start", **({"before": hook} if hook else {})})
+        (home / f"releases/{digest * 64}/workload.json").write_text(text)
+        revision.parent.mkdir(parents=True, exist_ok=True)
+        revision.write_text("r1")
+        cloud = SimpleNamespace(name="aws", keys=lambda digest=digest: {"rollcall-workload-shop": digest * 64})
+        monkeypatch.setattr(workloads, "detect", lambda cloud=cloud: cloud)
+        assert workloads.main(["shop", "", str(tmp_path), "i-1"]) == 0
+        assert capsys.readouterr().out == f"{line}\n"
+        assert (stopped, revision.exists()) == (([], True) if not hook else (["workload-shop"], False))
+    # The next boot changes nothing.
+    revision.write_text("r2")
+    workloads.main(["shop", "", str(tmp_path), "i-1"])
+    assert stopped == ["workload-shop"] and revision.exists()
