@@ -160,14 +160,16 @@ def _hooks(settings: Settings, faults: Faults, add: Add) -> None:
                 continue
             first = regions.setdefault(name, fleet)
             if fleet.cloud != "aws":
-                problem = f"has {name}, whose `before` needs a bucket, and machines on {fleet.cloud} have none"
+                problem = f"has {name}. The `before` of {name} needs a bucket, and machines on {fleet.cloud} have none"
                 add(
                     key,
                     problem,
                     "Let fleets on aws run it, or run the command before `pulumi up` and take `before` out",
                 )
             elif (fleet.region, fleet.cloud) != (first.region, first.cloud):
-                problem = f"has {name}, whose `before` runs once, and fleet {first.name} runs it in another region"
+                problem = (
+                    f"has {name}. The `before` of {name} runs once, and fleet {first.name} runs it in another region"
+                )
                 add(key, problem, "Let fleets of one region run it")
             least = hooked[name].timeout + HOOK_MARGIN_S
             if fleet.timeout < least:

@@ -129,7 +129,7 @@ def _unit_faults(workload: WorkloadSettings, release: Release) -> list[str]:
             f"{where} is not among the packed files of {workload.files}. Name a file that is there and not excluded."
         ]
     except UnicodeDecodeError:
-        return [f"{where} is not text in UTF-8. Write it anew."]
+        return [f"{where} is not text in UTF-8. Save it as UTF-8."]
     except UnitFileError as wrong:
         return [f"{where} {wrong}."]
     return []

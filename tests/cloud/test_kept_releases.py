@@ -80,7 +80,7 @@ def test_what_is_too_old_is_deleted_with_all_its_versions_and_nothing_else_is(cl
     assert state and state["history"] == {"shop": ["releases/c", "releases/b"]}
     assert keys(cloud) == {"releases/ab", "releases/b", "before/shop/a", "by-hand"}
     assert not provider.diff("", state, {**props("releases/c"), "keep": 2.0}).changes
-    # What somebody has deleted already is no fault.
+    # An object that was deleted by hand is not an error.
     state = provider.update("", state, props("releases/d")).outs
     state = provider.update("", state or {}, props("releases/e")).outs
     assert state and keys(cloud) == {"releases/ab", "before/shop/a", "by-hand"}

@@ -24,7 +24,7 @@ from rollcall.imds import InstanceMetadata
 from rollcall.settings import Secrets
 
 DEFINITIONS = Path("/opt/rollcall/workloads")
-MARKS = Path("/var/lib/rollcall/before")
+DONE = Path("/var/lib/rollcall/before")
 # A hook ends after its timeout. So a claim that is the same for this much longer belongs to a machine that has crashed.
 MARGIN_S = 60.0
 ASK_S = 10.0
@@ -126,13 +126,13 @@ class Hook:
         claims: Claims,
         machine: str,
         *,
-        marks: Path = MARKS,
+        done: Path = DONE,
         clock: Callable[[], float] = time.monotonic,
         run: Run | None = None,
     ) -> None:
         self.digest = digest
         self._workload, self._timeout, self._claims, self._machine = workload, timeout, claims, machine
-        self._key, self._mark = f"before/{workload}/{digest}", marks / f"{workload}-{digest}"
+        self._key, self._done_file = f"before/{workload}/{digest}", done / f"{workload}-{digest}"
         self._clock, self._run = clock, run or _run
         self._thread: threading.Thread | None = None
         # The claim of this machine, and how its run ended: an empty text is success.
@@ -142,7 +142,7 @@ class Hook:
         self._seen, self._since, self._next, self._waits = "", 0.0, 0.0, ""
 
     def step(self) -> str:
-        if self._mark.is_file():
+        if self._done_file.is_file():
             return ""
         if self._thread is not None and self._thread.is_alive():
             return f"reason=before-runs workload={self._workload}"
@@ -225,7 +225,7 @@ class Hook:
         return self._done() if mine and not ended else f"reason=before-ended workload={self._workload} {ended}"
 
     def _done(self) -> str:
-        write_whole(self._mark, "")
+        write_whole(self._done_file, "")
         return ""
 
     def _claim(self, state: str, said: str = "") -> str:

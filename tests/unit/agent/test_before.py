@@ -56,7 +56,7 @@ class Machine:
     """A machine with a hook: its systemd, its disk and its clock. `go` lets the unit end."""
 
     def __init__(self, name: str, store: Store, root: Path) -> None:
-        self.name, self.store, self.marks = name, store, root / name
+        self.name, self.store, self.done = name, store, root / name
         self.now, self.runs, self.fails = 0.0, 0, False
         self.go, self.state = threading.Event(), "inactive"
         self.said = ["one", "two", "no such table\033[2J"]
@@ -65,7 +65,7 @@ class Machine:
     def restart(self) -> None:
         """Start the agent again."""
         self.hook = Hook(
-            "shop", DIGEST, 100, self.store, self.name, marks=self.marks, clock=lambda: self.now, run=self._systemd
+            "shop", DIGEST, 100, self.store, self.name, done=self.done, clock=lambda: self.now, run=self._systemd
         )
 
     def step(self, seconds: float = 10) -> str:

@@ -272,13 +272,13 @@ def test_a_hook_needs_one_bucket_for_all_machines() -> None:
     assert faults(config) == ()
     config["fleets"]["more"] = {**config["fleets"]["shop"], "region": "eu-west-1"}
     assert faults(config) == (
-        "rollcall:fleets.more.runs: has shop, whose `before` runs once, and fleet shop runs it in another region."
+        "rollcall:fleets.more.runs: has shop. The `before` of shop runs once, and fleet shop runs it in another region."
         " Let fleets of one region run it.",
     )
     config["fleets"]["more"] = {**config["fleets"]["shop"], "cloud": "joyent"}
     (found,) = faults(config)
     assert found.startswith(
-        "rollcall:fleets.more.runs: has shop, whose `before` needs a bucket, and machines on joyent"
+        "rollcall:fleets.more.runs: has shop. The `before` of shop needs a bucket, and machines on joyent"
     )
 
 
