@@ -105,7 +105,7 @@ def test_a_new_release_with_a_hook_is_started_by_the_agent_and_the_former_one_st
     revision = tmp_path / "run/rollcall/secrets/shop/.revision"
     stopped: list[str] = []
     monkeypatch.setattr(workloads, "confine", lambda *_, **__: None)
-    monkeypatch.setattr(workloads.confinement, "stop", stopped.append)
+    monkeypatch.setattr("rollcall.confinement.stop", stopped.append)
     for digest, hook, line in (("a", {}, "unit changed -"), ("b", {"timeout": 9, "run": "./m"}, "secret same -")):
         (home / f"releases/{digest * 64}/files").mkdir(parents=True)
         text = json.dumps({"run": "./start", **({"before": hook} if hook else {})})
