@@ -164,9 +164,9 @@ class Hook:
             return self._done()
         machine = str(claim.get("machine"))[:80]
         if claim.get("state") == "failed":
-            said = str(claim.get("said"))[:500]
+            result = str(claim.get("said"))[:500]
             fix = f"aws s3 rm {self._claims.where}/{self._key}"
-            return f"reason=before-failed workload={self._workload} machine={machine} {said} fix='{fix}'"
+            return f"reason=before-failed workload={self._workload} machine={machine} {result} fix='{fix}'"
         if machine == self._machine:
             # The agent was restarted. Its run may go on, may have ended, or has ended with the machine.
             return self._begin(text, again=True)
@@ -207,13 +207,13 @@ class Hook:
         kind = found.get("Result", "")
         status = f"status={found.get('ExecMainStatus', '')}" if kind == "exit-code" else f"result={kind}"
         self._run(["journalctl", "--sync"], limit)
-        asked = ["journalctl", "--output=cat", f"--lines={_LINES}", f"_SYSTEMD_UNIT={unit}", "_TRANSPORT=stdout"]
-        lines = self._run(asked, limit).stdout.splitlines()[-_LINES:]
+        words = ["journalctl", "--output=cat", f"--lines={_LINES}", f"_SYSTEMD_UNIT={unit}", "_TRANSPORT=stdout"]
+        lines = self._run(words, limit).stdout.splitlines()[-_LINES:]
         return f"{status} said={' / '.join(line.strip()[:_LINE_CHARS] for line in lines)!a}"
 
     def _shown(self, unit: str) -> dict[str, str]:
-        asked = ["systemctl", "show", "--property=ActiveState,Result,ExecMainStatus", unit]
-        return dict(line.partition("=")[::2] for line in self._run(asked, _SYSTEMD_S).stdout.splitlines())
+        words = ["systemctl", "show", "--property=ActiveState,Result,ExecMainStatus", unit]
+        return dict(line.partition("=")[::2] for line in self._run(words, _SYSTEMD_S).stdout.splitlines())
 
     def _report(self) -> str:
         """Write to the claim how the run has ended. If another machine has taken the claim meanwhile, its result counts."""
@@ -228,9 +228,9 @@ class Hook:
         write_whole(self._done_file, "")
         return ""
 
-    def _claim(self, state: str, said: str = "") -> str:
+    def _claim(self, state: str, result: str = "") -> str:
         """Return a claim. No two have the same text, so a machine that asks again sees whether it was changed."""
-        return json.dumps({"state": state, "machine": self._machine, "said": said, "try": os.urandom(8).hex()})
+        return json.dumps({"state": state, "machine": self._machine, "said": result, "try": os.urandom(8).hex()})
 
 
 class Hooks:
