@@ -26,10 +26,17 @@ from rollcall.escaping import escaped_lines
 _SECRETS = (
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
+    "CLOUDFLARE_API_KEY",
     "CLOUDFLARE_API_TOKEN",
+    "CLOUDFLARE_API_USER_SERVICE_KEY",
     "PULUMI_ACCESS_TOKEN",
     "PULUMI_CONFIG_PASSPHRASE",
+    "ROLLCALL_MACHINE_TSIG_KEY",
+    "ROLLCALL_TSIG_KEY",
+    "SDC_KEY_MATERIAL",
+    "SDC_KEY_PASSPHRASE",
     "TRITON_KEY_MATERIAL",
+    "TRITON_KEY_PASSPHRASE",
     "GH_TOKEN",
     "GITHUB_TOKEN",
 )
@@ -57,7 +64,8 @@ def previewed(stack: str) -> str:
 def without_secrets(text: str, environ: Mapping[str, str]) -> str:
     for name in _SECRETS:
         value = environ.get(name, "")
-        for each in {value, *value.splitlines()}:
+        # A TSIG key is `ALGORITHM:NAME:SECRET`.
+        for each in {value, *value.splitlines(), value.rpartition(":")[2]}:
             if len(each) >= _SHORTEST:
                 text = text.replace(each, SECRET)
     return text

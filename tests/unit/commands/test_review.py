@@ -16,6 +16,7 @@ from components.commands.review.events import SECRET, plain
 from components.commands.review.findings import code, findings_of
 from components.registration.diff import Kind
 
+_VARIABLE = re.compile(r'"([A-Z][A-Z0-9_]*(?:TOKEN|SECRET|KEY|PASSPHRASE|PASSWORD|MATERIAL)[A-Z_]*)"')
 STACK = "urn:pulumi:prod::rollcall::pulumi:pulumi:Stack::rollcall-prod"
 FLEET = "urn:pulumi:prod::rollcall::rollcall:index:Ec2Fleet::web"
 INSTANCE = "aws:ec2/instance:Instance"
@@ -211,9 +212,28 @@ def test_no_secret_is_shown_whatever_marks_it() -> None:
     assert plain({"a": SECRET_MARK}) == {"a": SECRET}
 
 
+def secret_variables() -> set[str]:
+    """Every environment variable with a secret that some module of the program names."""
+    named: set[str] = set()
+    for path in (Path(__file__).parents[3] / "components").rglob("*.py"):
+        named |= set(_VARIABLE.findall(path.read_text()))
+    # Those of CloudAPI are put together from a prefix.
+    forms = {each for each in named if each.startswith("KEY_")}
+    return named - forms - {"AWS_ACCESS_KEY_ID"} | {
+        f"{prefix}_{each}" for prefix in ("TRITON", "SDC") for each in forms
+    }
+
+
 def test_a_secret_of_the_environment_is_taken_out_of_an_error() -> None:
     assert without_secrets("failed with abcdefghij", {"CLOUDFLARE_API_TOKEN": "abcdefghij"}) == f"failed with {SECRET}"
     assert without_secrets("ab", {"CLOUDFLARE_API_TOKEN": "a"}) == "ab"
+
+
+@pytest.mark.parametrize("variable", sorted(secret_variables()))
+def test_every_secret_that_the_program_reads_from_the_environment_is_taken_out(variable: str) -> None:
+    """A TSIG key is also taken out where an error repeats its last part only, which is the secret."""
+    assert without_secrets("bad abcdefghij", {variable: "abcdefghij"}) == f"bad {SECRET}"
+    assert "abcdefghij" not in without_secrets("bad abcdefghij=", {variable: "hmac-sha256:rollcall:abcdefghij="})
 
 
 def test_what_a_stranger_wrote_into_dns_does_not_come_alive() -> None:
