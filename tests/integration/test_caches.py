@@ -208,7 +208,8 @@ def test_eight_threads_for_75_seconds_with_a_crash_and_a_restart(stack: Cached) 
     known = min((end for began, end, _ in calls if end > crashed and end - began > 1), default=crashed)
     waited = sum(end - began for began, end, _ in calls if end - began > 0.2)
     late = max(end - max(began, known) for began, end, _ in calls if end > known)
-    failed_calls = [said for _, _, said in calls if said not in stack.tagged()]
+    machines = stack.tagged()
+    failed_calls = [said for _, _, said in calls if said not in machines]
     used = [end - crashed for began, end, said in calls if said == machine and began > crashed]
     print(
         f"\n8 threads for {THREADS_S:.0f} s: {len(calls)} calls, {len(failed_calls)} failed ({set(failed_calls)}); they waited"
