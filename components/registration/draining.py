@@ -34,7 +34,8 @@ def drain_members(
     stood: set[DnsRecord] = set()
     noted: set[str] = set()
     while True:
-        there = owned(registries.dns_records(), stack, leaving)
+        listed = registries.dns_records()
+        there = owned(listed, stack, leaving)
         # The host of a machine that has left its sets serves callers with a cached value, until its agent or its Deregistration removes it.
         staying = [record for record in there if not record.leaving]
         stood.update(staying)
@@ -43,7 +44,10 @@ def drain_members(
         dead = [record for record in there if record.owner is not None and record.owner.instance not in running]
         dead = [record for record in dead if not is_of_another(record, machines)]
         registries.remove(dead)
-        still = [] if staying else registries.still_answered(stood)
+        # The member of a twin has the same target. When it has taken the value over, DNS answers with it and always will.
+        kept = {(each.key, each.value) for each in listed}
+        left = [each for each in stood if (each.key, each.value) not in kept]
+        still = [] if staying else registries.still_answered(left)
         say_once(registries.notes, noted, engine)
         if not staying and not still:
             break

@@ -794,6 +794,20 @@ def test_a_twin_of_a_member_is_ended_at_once_since_it_is_in_its_way(world: World
     assert world.ended == [twin["instance"]]
 
 
+@pytest.mark.parametrize("taken_over", [True, False])
+def test_a_value_that_a_member_takes_over_from_its_twin_is_not_waited_for(world: World, taken_over: bool) -> None:
+    """Both have the generation, and so the same target in the record set of a service: DNS answers with it all the time."""
+    members = [world.machine(0, registered=False)]
+    twin = world.machine(1)["instance"]
+    member, (value,) = members[0]["instance"], world.seen_[twin].addresses
+    world.answered_until[value] = 40.0
+    if taken_over:
+        world.seen_[member] = replace(world.seen_[member], addresses=(value,))
+    RollCallProvider().create(props(members))
+    assert world.ended == [twin]
+    assert (world.now >= 40.0 + 30.0) is not taken_over, world.said
+
+
 def test_a_machine_that_leaves_in_this_update_is_no_orphan(world: World) -> None:
     members = [world.machine(0), world.machine(1)]
     RollCallProvider().update("", props(members), props(members[:1]))
