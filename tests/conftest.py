@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from tests import outside, warm
+from tests import outside, timing, warm
 from tests.groups import LONG, SHARED, group_of
 
 # The vendors' SDKs and moto are millions of objects that stay. Looked through at Python's usual pace, they take a fourth of
@@ -30,6 +30,7 @@ class ByGroup(LoadScopeScheduling):  # type: ignore[misc]
 
 def pytest_configure(config: pytest.Config) -> None:
     warm.use_in_tests(config)
+    timing.use_in_tests(config)
 
 
 def pytest_unconfigure() -> None:

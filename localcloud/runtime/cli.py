@@ -59,6 +59,9 @@ def _parser() -> argparse.ArgumentParser:
             help="prepare no process for the stand-ins of an engine that comes later",
         )
         command.add_argument("--delay", type=float, default=0.0, help="seconds until a machine that is not booted runs")
+        command.add_argument(
+            "--timers", default="", help="times of the agents on the machines, as `stop-delay=5 watch=3`"
+        )
     commands.add_parser("stop", help="stop everything; nothing is left")
     status = commands.add_parser("status", help="exit code 0 when the local clouds run")
     status.add_argument("--json", action="store_true")
@@ -105,6 +108,7 @@ def _serve(state: Path, chosen: Any) -> int:
                 machines=not chosen.no_machines,
                 delay=chosen.delay,
                 plugins=not chosen.no_plugins,
+                timers=chosen.timers,
             )
         )
     except (DaemonError, HypervisorError, NamespaceError) as wrong:
@@ -126,7 +130,7 @@ def _start(state: Path, chosen: Any) -> int:
     words = [sys.executable, "-m", "localcloud", "--instance", chosen.instance, "--state", str(state), "serve"]
     words += ["--no-machines"] if chosen.no_machines else []
     words += ["--no-plugins"] if chosen.no_plugins else []
-    words += ["--delay", str(chosen.delay)]
+    words += ["--delay", str(chosen.delay), "--timers", chosen.timers]
     with log.open("ab") as file:
         daemon = subprocess.Popen(
             words,

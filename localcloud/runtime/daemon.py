@@ -79,7 +79,7 @@ class Options:
 
     With `machines` off nothing boots: a machine is running `delay` seconds after the request. It gets an address of MANY, so that there may
     be thousands, and the address is not on any interface. With `plugins` off the daemon prepares no process for the stand-ins: each one
-    imports what it needs, or another program prepares the process.
+    imports what it needs, or another program prepares the process. `timers` shortens times of the agents (rollcall.timers).
     """
 
     instance: str
@@ -87,6 +87,7 @@ class Options:
     machines: bool = True
     delay: float = 0.0
     plugins: bool = True
+    timers: str = ""
 
 
 class Daemon:
@@ -177,6 +178,7 @@ class Daemon:
             machines=self.options.state / "machines",
             guest_metadata=lambda machine: Guest(self._home_of(machine), machine),
             ca_pem=ca_pem,
+            timers=self.options.timers,
         )
         self._closers.append(made.close)
         return made

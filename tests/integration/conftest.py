@@ -7,13 +7,14 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from localcloud.runtime.sandbox import Sandbox, say
-from tests import warm
+from tests import timing, warm
 from tests.groups import group_of
 from tests.patience import Deadline
 
@@ -31,7 +32,19 @@ def wait_until(what: str, true: Callable[[], object], seconds: float, every: flo
     return time.monotonic() - began
 
 
-class Warmed(Sandbox):
+@dataclass(frozen=True, kw_only=True)
+class Timed(Sandbox):
+    """A sandbox whose agents have other times than those of users' machines, where a test says so (rollcall.timers)."""
+
+    timers: str = ""
+
+    def localcloud(self, *words: str, capture: bool = False) -> str:
+        if words[0] == "start" and self.timers:
+            words = (*words, "--timers", self.timers)
+        return super().localcloud(*words, capture=capture)
+
+
+class Warmed(Timed):
     """A sandbox whose engine, with its stand-ins, finds the tests' own Python (tests/warm.py)."""
 
     def localcloud(self, *words: str, capture: bool = False) -> str:
@@ -54,12 +67,19 @@ class Warmed(Sandbox):
 
 @contextmanager
 def sandboxed(
-    name: str, config: Path | None = None, *, machines: bool = True, stack: str = "local", warmed: bool = True
+    name: str,
+    config: Path | None = None,
+    *,
+    machines: bool = True,
+    stack: str = "local",
+    warmed: bool = True,
+    timers: str = timing.SHORT_STOP,
 ) -> Iterator[Sandbox]:
     """Local clouds named after this test run, stopped at the end whatever happened. The engine's Python is one that has imported
-    the program already; with `warmed=False` the usual one."""
-    kind = Warmed if warmed else Sandbox
-    sandbox = kind(stack=stack, instance=f"{name}-{os.getpid()}", config=config, machines=machines)
+    the program already; with `warmed=False` the usual one. `timers` are those of agents, except in `make prove`."""
+    kind = Warmed if warmed else Timed
+    instance, times = f"{name}-{os.getpid()}", timing.timers(timers)
+    sandbox = kind(stack=stack, instance=instance, config=config, machines=machines, timers=times)
     try:
         sandbox.start()
         sandbox.lay_out()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +17,7 @@ from localcloud.runtime.sandbox import Sandbox
 from tests.integration.conftest import sandboxed
 from tests.integration.instep import SERVICE, InStep
 from tests.integration.log_inspection import Arguments, Logs, config_file
+from tests.timing import SHORT_STOP
 
 T = TypeVar("T")
 S = TypeVar("S", bound="TwoClouds")
@@ -65,25 +67,30 @@ class TwoClouds(InStep):
         self.config.write_text(TWO_CLOUDS.format(count=count, timeout=timeout))
         self.sandbox.write_config()
 
+    def everywhere(self, *words: str) -> None:
+        """Run a command on all machines at the same moment."""
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda each: self.inside(each["id"], *words), self.machines("web-")))
+
     def standing(self) -> tuple[set[str], set[str]]:
         """The addresses at the site, and those of the hosts in the service's set."""
         hosts = [value.split()[3] for value in self.dig(SERVICE, "SRV")]
         return set(self.answers()), {address for host in hosts for address in self.dig(host, "A")}
 
 
-def two_clouds(kind: type[S]) -> S:
-    """Return the stack `two clouds` as a test file's own class sees it."""
-    sandbox, config, output = shared("two clouds", _two_clouds)
+def two_clouds(kind: type[S], timers: str = SHORT_STOP) -> S:
+    """Return the stack `two clouds` as a test file's own class sees it. `timers` are the same in all files of a group."""
+    sandbox, config, output = shared("two clouds", lambda: _two_clouds(timers))
     seen = kind(sandbox, output)
     seen.config = config
     return seen
 
 
 @contextlib.contextmanager
-def _two_clouds() -> Iterator[tuple[Sandbox, Path, str]]:
+def _two_clouds(timers: str) -> Iterator[tuple[Sandbox, Path, str]]:
     with TemporaryDirectory() as folder:
         config = config_file(Path(folder), TWO_CLOUDS.format(count=2, timeout=90))
-        with sandboxed("two-clouds", config) as sandbox:
+        with sandboxed("two-clouds", config, timers=timers) as sandbox:
             deployed = InStep(sandbox)
             output = deployed.up()
             # Promise 1, at the moment at which `up` has succeeded.

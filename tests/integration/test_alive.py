@@ -18,6 +18,7 @@ from localcloud.dns.data import RecordSet
 from localcloud.dns.server import Authority, Listener, Resolver, bound_pair
 from localcloud.network.namespace import NETWORKS, Cloud, Namespace
 from rollcall import probe
+from tests import timing
 from tests.integration import stranger
 from tests.integration.conftest import wait_until
 from tests.integration.shared_stacks import TwoClouds, two_clouds
@@ -95,13 +96,14 @@ class Alive(TwoClouds):
 
 @pytest.fixture(scope="module")
 def alive() -> Alive:
-    return two_clouds(Alive)
+    return two_clouds(Alive, timing.QUICK_CHALLENGES)
 
 
 def test_every_machine_answers_its_watchers_and_no_machine_is_challenged(alive: Alive) -> None:
     # What other files of this stack have crashed was challenged.
     before = {each["id"]: len(alive.log(each)) for each in alive.live}
-    time.sleep(20)
+    # Several probes of each machine.
+    time.sleep(timing.seconds(short=9, usual=20))
     for each in alive.live:
         assert alive.watch(each) == ""
         since = alive.log(each)[before[each["id"]] :]
@@ -122,7 +124,8 @@ def test_what_is_at_the_address_of_a_stranger_goes_though_he_relays_each_questio
 def test_where_udp_4217_is_dropped_every_machine_answers_its_challenge_and_a_crash_is_found(alive: Alive) -> None:
     everybody = alive.everybody()
     with alive.dropped(PROBES):
-        end = time.monotonic() + 90
+        # More than twice the time after which a silent machine is removed.
+        end = time.monotonic() + timing.seconds(short=55, usual=90)
         while time.monotonic() < end:
             assert alive.standing() == (everybody, everybody)
             time.sleep(1)

@@ -35,6 +35,7 @@ from rollcall.registry import AT_ONCE, Registry
 from rollcall.retrying import retried
 from rollcall.route53 import host_name, own_records, srv_names
 from rollcall.settings import PROBE, Join, MachineSettings, Secrets, ServiceJoin
+from rollcall.timers import seconds
 from rollcall.workload_secrets import STEP_S, WorkloadSecrets
 
 TICK = 2.0
@@ -50,7 +51,7 @@ LEAVE_WITHIN = 20.0
 LONGEST = 30.0
 # No activity waits longer than this for its next try, whatever an API asks for (docs/agents.md).
 MAX_WAIT_S = LONGEST * PATIENCE
-WATCH = 7.0
+WATCH = seconds("watch", 7.0)
 SYSTEMD_TIMEOUT_S = 5.0
 UNHEALTHY, STAYS = "workload unhealthy", "kept although unhealthy"
 # The status shows this after `rollcall leave`, until `rollcall join` is run.
@@ -60,7 +61,7 @@ LEFT_BY_HAND = "reason=left-by-hand fix='rollcall join'"
 # machine, because CloudAPI's stop gives vmadm no other time (https://smartos.org/man/8/vmadm, "stop"). EC2 documents no number: a shutdown
 # that scripts delay lasts "longer than a few minutes"
 # (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/TroubleshootingInstancesShuttingDown.html), and only then does EC2 force it.
-STOP_DELAY_LIMIT_S = 30.0
+STOP_DELAY_LIMIT_S = seconds("stop-delay", 30.0)
 HOSTS_WITHIN = 5.0
 ASK_AGAIN_S = 1.0
 # A resolver that counts whole seconds keeps an answer up to a second longer than its TTL. Unbound does: msg_cache_lookup in
@@ -481,7 +482,7 @@ class Agent:
             log.info("registered: %s address=%s", describe(membership.join), ",".join(addresses))
         # The API has the record and DNS does not: DNS is late. To ask the API again soon would not help.
         late = membership.vanished and not changed
-        first = membership.join.PROPAGATION_S if changed else 0.0
+        first = seconds("propagation", membership.join.PROPAGATION_S) if changed else 0.0
         membership.late = min(max(2 * membership.late, FIRST_LATE_S), CONFIRM / 2) if late else first
         membership.next_lookup = now + membership.late
         membership.joined, membership.addresses, membership.vanished = True, addresses, False

@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from rollcall.ownership import Owner
+from rollcall.timers import seconds
 
 # Together with the two failed probes before it, this lets an agent be absent for 30 s without being removed.
-ANSWER_WITHIN_S = 24.0
+ANSWER_WITHIN_S = seconds("answer-within", 24.0)
 # Route53 updates its name servers within a minute.
 PROPAGATION_LIMIT_S = 60.0
 # A machine that cannot see a challenge in DNS asks the others to wait for LATE_S, and reads the API at least every READ_LATEST_S.

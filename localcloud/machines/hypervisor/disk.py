@@ -16,6 +16,7 @@ from localcloud.machines.compute import Machine
 from localcloud.machines.image import USUAL, Image, ImageError, release_of
 from localcloud.machines.image.build import ensure
 from localcloud.network.namespace import NETWORKS, Cloud, hardware_address
+from rollcall.timers import VARIABLE
 
 _log = logging.getLogger(__name__)
 # Where the daemon serves the usual image's package repository to the machines of both clouds; below it those of other releases.
@@ -115,7 +116,7 @@ def host_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-.")[:63].rstrip("-.")
 
 
-def cloud_files(cloud: Cloud, release: str = USUAL) -> dict[str, str]:
+def cloud_files(cloud: Cloud, release: str = USUAL, timers: str = "") -> dict[str, str]:
     """What all machines of a cloud and a release have in common beyond the image: path -> content."""
     gateway = NETWORKS[cloud].gateway
     repository = REPOSITORY if release == USUAL else f"{REPOSITORY}{release}/"
@@ -123,6 +124,8 @@ def cloud_files(cloud: Cloud, release: str = USUAL) -> dict[str, str]:
         "etc/resolv.conf": f"nameserver {gateway}\noptions timeout:2 attempts:3\n",
         "etc/apt/sources.list.d/local.list": f"deb [trusted=yes] {repository} ./\n",
     }
+    if timers:
+        files["etc/systemd/system.conf.d/timers.conf"] = f'[Manager]\nDefaultEnvironment="{VARIABLE}={timers}"\n'
     if cloud == "joyent":
         files["etc/cloud/cloud-init.disabled"] = "Joyent machines run their user-script instead.\n"
     return files
@@ -134,10 +137,11 @@ class Layers:
     `image` is that of the usual release. Another one is built when the first machine wants it, which then waits for it.
     """
 
-    def __init__(self, folder: Path, image: Image, ca_pem: str) -> None:
+    def __init__(self, folder: Path, image: Image, ca_pem: str, timers: str = "") -> None:
         self._folder = folder
         self._usual = image
         self._ca_pem = ca_pem
+        self._timers = timers
         self._lock = threading.Lock()
         shutil.rmtree(folder, ignore_errors=True)
         for cloud in NETWORKS:
@@ -163,7 +167,7 @@ class Layers:
         layer = self._folder / (cloud if release == USUAL else f"{cloud}-{release}")
         with self._lock:
             if not layer.exists():
-                _write(layer, cloud_files(cloud, release) | _trust(image, self._ca_pem))
+                _write(layer, cloud_files(cloud, release, self._timers) | _trust(image, self._ca_pem))
         return layer
 
     def remove(self) -> None:

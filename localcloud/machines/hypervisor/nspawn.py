@@ -52,7 +52,8 @@ class NspawnHypervisor(Hypervisor):
     """Boots machines. The namespace and the image must exist; raises HypervisorError where no machine can run.
 
     `machines` is this instance's own directory: whatever an earlier process left there is killed and removed.
-    `guest_metadata` is asked at each request of a Joyent guest. No more than `boots_at_once` machines boot at a time.
+    `guest_metadata` is asked at each request of a Joyent guest. No more than `boots_at_once` machines boot at a time. `timers` is in the
+    environment of every agent (rollcall.timers).
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class NspawnHypervisor(Hypervisor):
         guest_metadata: Callable[[str], MetadataSide | None],
         ca_pem: str = "",
         boots_at_once: int = 4,
+        timers: str = "",
     ) -> None:
         check_host()
         cleanup(machines)
@@ -73,7 +75,7 @@ class NspawnHypervisor(Hypervisor):
         self._namespace = namespace
         self._folder = machines.resolve()
         self._guest_metadata = guest_metadata
-        self._layers = Layers(self._folder / _LAYERS, image, ca_pem)
+        self._layers = Layers(self._folder / _LAYERS, image, ca_pem, timers)
         self._lock = threading.Lock()
         self._machines: dict[str, MachinePower] = {}
         self._observers: dict[str, Observer] = {}
