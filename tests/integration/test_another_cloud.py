@@ -21,8 +21,9 @@ from rollcall.agent import Agent
 from rollcall.aws import AccessKey
 from rollcall.cloudflare import CloudflareStore
 from rollcall.health import Health
-from rollcall.registry import CloudflareRegistry, Registry
-from rollcall.route53 import Route53Registry, Route53Store
+from rollcall.host_label import HostLabels, KeptLabels
+from rollcall.registry import CloudflareRegistry, Registry, RetriedRoute53
+from rollcall.route53 import Route53Store
 from rollcall.route53api import Route53Client
 from rollcall.settings import CloudflareJoin, Join, ServiceJoin
 from tests.integration.conftest import sandboxed, wait_until
@@ -109,11 +110,10 @@ class Sheds(InStep):
 
 class Registries:
     """As the agent makes them, but for where the APIs are: these know it by themselves, since the environment of this process, by
-    which an agent is led to the local clouds, is without them while a stack is laid out. No look at the host's
-    resolver."""
+    which an agent is led to the local clouds, is without them while a stack is laid out. The host's resolver is not asked."""
 
-    def __init__(self, env: Mapping[str, str]) -> None:
-        self._env = env
+    def __init__(self, env: Mapping[str, str], labels: HostLabels) -> None:
+        self._env, self._labels = env, labels
 
     def __call__(self, join: Join, secret: Callable[[str], str]) -> Registry:
         if isinstance(join, CloudflareJoin):
@@ -121,10 +121,13 @@ class Registries:
             site._open = lambda: CloudflareStore(secret(join.token), self._env["CLOUDFLARE_BASE_URL"])  # type: ignore[method-assign]
             return site
         assert isinstance(join, ServiceJoin)
-        api = Route53Client(AccessKey(secret(join.key)), url=self._env["AWS_ENDPOINT_URL"])
-        made = Route53Registry(join, Route53Store(join.zone, api))
-        made.members = ()  # type: ignore[attr-defined]
-        return made  # type: ignore[return-value]
+        service = RetriedRoute53(join, lambda: secret(join.key), lambda _: None, self._labels)
+        service._open = lambda: self._store(join, secret(join.key))  # type: ignore[method-assign]
+        return service
+
+    def _store(self, join: ServiceJoin, key: str) -> tuple[Route53Store, Callable[[], None]]:
+        api = Route53Client(AccessKey(key), url=self._env["AWS_ENDPOINT_URL"])
+        return Route53Store(join.zone, api), api.close
 
 
 @pytest.fixture(scope="module")
@@ -141,14 +144,14 @@ def sheds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sheds]:
         patch.setattr(agents, "REREAD", 1.0)
         patch.setattr(agents, "WATCH", 1.0)
 
-        registries = Registries(deployed.env)
-
         def look_up(name: str) -> frozenset[str] | None:
             """Nobody is challenged, and nothing follows from what services are said to have."""
             return None if "._" in name else frozenset() if ".c.rc." in name else frozenset(deployed.answers())
 
         def agent(root: Path) -> Agent:
-            return agent_of(root, look_up=look_up, reach=lambda *_: True, registry_of=registries)
+            labels = KeptLabels()
+            registries = Registries(deployed.env, labels)
+            return agent_of(root, look_up=look_up, reach=lambda *_: True, registry_of=registries, labels=labels)
 
         with Compute(folder / "machines", agent) as compute:
             deployed.compute = compute
@@ -187,7 +190,7 @@ def test_no_secret_of_its_machines_is_in_the_state(sheds: Sheds) -> None:
 
 
 def test_a_preview_shows_a_record_that_is_gone(sheds: Sheds) -> None:
-    sheds.compute.silent = True
+    sheds.compute.silence()
     (record, *_) = sheds.records()
     url = f"{sheds.env['CLOUDFLARE_BASE_URL']}/zones/{sheds.zone()}/dns_records/{record['id']}"
     token = {"Authorization": f"Bearer {sheds.env['CLOUDFLARE_API_TOKEN']}"}

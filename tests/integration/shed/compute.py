@@ -50,6 +50,7 @@ class Compute:
         self.machines: dict[str, Machine] = {}
         self.ended: list[str] = []
         self.silent = False
+        self._turn = threading.Lock()
         self.broken: list[BaseException] = []
 
     def __enter__(self) -> Compute:
@@ -67,14 +68,23 @@ class Compute:
     def _tick(self) -> None:
         """What systemd and the clock do on each machine."""
         while not self._over.wait(0.2):
-            with self._lock:
-                running = [each.agent for each in self.machines.values() if each.agent and not self.silent]
             try:
-                for each in running:
-                    each.tick()
+                with self._turn:
+                    self._tick_once()
             except BaseException as broken:  # noqa: BLE001 - the test raises it
                 self.broken.append(broken)
                 return
+
+    def _tick_once(self) -> None:
+        with self._lock:
+            running = [each.agent for each in self.machines.values() if each.agent and not self.silent]
+        for each in running:
+            each.tick()
+
+    def silence(self) -> None:
+        """Let no agent do anything from now on, after those that are at work have finished."""
+        with self._turn:
+            self.silent = True
 
     def _serve(self, environ: Mapping[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         length = int(environ.get("CONTENT_LENGTH") or 0)
