@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from typing import TYPE_CHECKING, ClassVar, TypeVar, get_type_hints
 
 from rollcall.ownership import Owner
@@ -450,8 +451,7 @@ def parse_join(text: str, key: str = "join") -> Join:
     kind, *words = text.split() or [""]
     if kind not in KINDS:
         raise SettingsError(f"{key}: {kind!r} is none of {', '.join(KINDS)}")
-    hints = get_type_hints(KINDS[kind])
-    known = {each.name: hints[each.name] for each in fields(KINDS[kind])}  # type: ignore[arg-type]
+    known = _types_of(kind)
     values: dict[str, str | int | bool] = {}
     for word in words:
         name, equals, value = word.partition("=")
@@ -463,6 +463,13 @@ def parse_join(text: str, key: str = "join") -> Join:
         return KINDS[kind](**values)  # type: ignore[arg-type]
     except TypeError as lacking:
         raise SettingsError(f"{key}: {lacking}") from lacking
+
+
+@cache
+def _types_of(kind: str) -> Mapping[str, type]:
+    """Return the words of a membership of this kind, with their types. An agent asks every ten seconds."""
+    hints = get_type_hints(KINDS[kind])
+    return {each.name: hints[each.name] for each in fields(KINDS[kind])}  # type: ignore[arg-type]
 
 
 def parse_secrets(key: str, text: str) -> Secrets:
