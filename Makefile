@@ -38,11 +38,11 @@ catalogue: ## the images and sizes of both clouds that a fleet may name (FIND="a
 env: ## export lines that point any client, and plain pulumi, at the running local clouds: eval "`make -s env`"
 	@$(PY) -m localcloud.runtime.sandbox env --stack $(STACK)
 
-# Four workers, since a test of booted machines works a third of its time and waits for the rest; each with whole files (tests/conftest.py
+# Six workers for two processors, since a test of booted machines waits most of its time; each with whole files (tests/conftest.py
 # has their order). Bytecode is kept, whatever the caller's environment says of it: to compile all that is imported takes each worker
 # longer than the imports.
 test test-fast: export PYTHONDONTWRITEBYTECODE :=
-WORKERS ?= 4
+WORKERS ?= 6
 PYTEST = $(PY) -m pytest -n $(WORKERS) --dist loadfile
 
 test-fast: prepare ## what needs no machine and no engine: unit tests and local clouds (3 minutes)
@@ -51,8 +51,11 @@ test-fast: prepare ## what needs no machine and no engine: unit tests and local 
 test: prepare check ## all tests but those of `prove`: unit, local clouds, booted machines, the real engine
 	@$(PYTEST) -m "not prove"
 
-prove: prepare ## every slow row of the issues' tables (an hour)
+# What `make test` shows with shorter times of the agents (tests/timing.py), with those of users.
+SHORTENED = $(addprefix tests/integration/test_,crashes.py agents.py alive.py)
+prove: prepare ## every slow row of the issues' tables, and the usual times of agents (an hour and a quarter)
 	@$(PY) -m pytest -m prove -s
+	@ROLLCALL_USUAL_TIMERS=1 $(PY) -m pytest -m "not prove" $(SHORTENED)
 
 bench: prepare ## every bench, one after the other (40 minutes), and docs/benchmarks.md made from them
 	@$(PY) -m bench

@@ -11,7 +11,7 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 from tests import outside, timing, warm
-from tests.groups import LONG, SHARED, group_of
+from tests.groups import LONGEST, SHARED, group_of
 
 # The vendors' SDKs and moto are millions of objects that stay. Looked through at Python's usual pace, they take a fourth of
 # the tests' time. What is left of a test is found all the same: pytest collects at the end.
@@ -45,16 +45,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByGroup:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put shared stacks first, then files that boot machines, then those that run the engine, the larger ones of each kind first; then
-    the rest in the order of its folders, which has the short ones last. Raises UsageError for a name that no other worker has."""
+    """Put the longest groups first, then files that boot machines, then those that run the engine, the larger ones of each kind first;
+    then the rest in the order of its folders, which has the short ones last. Raises UsageError for a name that no other worker has."""
     if changing := [item.nodeid for item in items if _ADDRESS.search(item.nodeid)]:
         raise pytest.UsageError(f"{changing[0]}: its name has an object's address in it. Give its parameters ids.")
     sizes = Counter(group_of(item.nodeid) for item in items)
     kinds: dict[str, int] = {}
+    order = {group: at for at, group in enumerate(LONGEST)}
     for item in items:
         group = group_of(item.nodeid)
         marks = [each for each in ("machines", "engine") if item.get_closest_marker(each)]
-        kind = 0 if group in SHARED.values() else 1 if "machines" in marks else 2 if marks or group in LONG else 3
+        kind = 0 if group in order else 1 if "machines" in marks else 2 if marks else 3
         kinds[group] = min(kind, kinds.get(group, kind))
     places = [*SHARED]
 
@@ -62,7 +63,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         group, file = group_of(item.nodeid), item.nodeid.partition("::")[0]
         if kinds[group] == 3:
             return 3, 0, "", 0
-        return kinds[group], -sizes[group], group, places.index(file) if file in SHARED else 0
+        return kinds[group], order.get(group, -sizes[group]), group, places.index(file) if file in SHARED else 0
 
     items.sort(key=rank)
 

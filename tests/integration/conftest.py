@@ -19,16 +19,16 @@ from tests.groups import group_of
 from tests.patience import Deadline
 
 
-def wait_until(what: str, true: Callable[[], object], seconds: float, every: float = 0.25) -> float:
+def wait_until(what: str, true: Callable[[], object], seconds: float, every: float | None = None) -> float:
     """Poll until `true()` holds; the seconds it took. Fails the test after `seconds` with what was waited for; time in which
-    processes waited for a processor does not count (tests.patience)."""
+    processes waited for a processor does not count (tests.patience). Without `every` the polls are rarer the longer it takes."""
     began, deadline = time.monotonic(), Deadline(seconds)
     while not true():
         if deadline.passed:
             pytest.fail(
                 f"not within {seconds:.0f} s (in fact {time.monotonic() - began:.0f} s, on a busy computer): {what}"
             )
-        time.sleep(every)
+        time.sleep(every or min(max((time.monotonic() - began) / 20, 0.25), 1.0))
     return time.monotonic() - began
 
 

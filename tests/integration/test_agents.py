@@ -54,6 +54,10 @@ class Agents(TwoClouds):
     def marks(self) -> dict[str, str]:
         return {each["content"]: each["comment"] or "" for each in self.site_records()}
 
+    def kept(self) -> list[str]:
+        """The marks of unhealthy machines that stay."""
+        return [each for each in self.marks().values() if each.endswith(KEPT)]
+
     def ttls(self) -> set[int]:
         return {each["ttl"] for each in self.site_records()}
 
@@ -89,7 +93,7 @@ def looked_at(look: Callable[[], tuple[set[str], set[str]]]) -> Iterator[list[tu
     def watch() -> None:
         while not ended:
             seen.append(look())
-            time.sleep(0.1)
+            time.sleep(0.2)
 
     with ThreadPoolExecutor(1) as pool:
         done = pool.submit(watch)
@@ -220,11 +224,12 @@ def test_all_unhealthy_for_longer_leave_a_floor_which_up_and_status_name(agents:
         wait_until(
             "those above the floor have left", lambda: [len(each) for each in agents.standing()] == [FLOOR] * 2, 90
         )
-        # Each of those that stay asks several times more whether it may leave.
+        wait_until("those that stay say so", lambda: len(agents.kept()) == FLOOR, SECONDS)
+        # Each of them asks several times more whether it may leave.
         time.sleep(timing.seconds(short=9, usual=20))
     assert all(len(site) >= FLOOR and len(service) >= FLOOR for site, service in seen)
     assert [len(each) for each in agents.standing()] == [FLOOR] * 2
-    kept = [each for each in agents.marks().values() if each.endswith(KEPT)]
+    kept = agents.kept()
     assert len(kept) == FLOOR and all(Owner.parse(each) for each in kept)
     agents.configure(timeout=12)
     try:
@@ -235,7 +240,7 @@ def test_all_unhealthy_for_longer_leave_a_floor_which_up_and_status_name(agents:
         agents.configure()
     agents.everywhere("systemctl", "start", "nginx", "the-service")
     wait_until("all are back", lambda: agents.standing() == (everybody, everybody), 60)
-    wait_until("nobody is kept", lambda: not any(each.endswith(KEPT) for each in agents.marks().values()), SECONDS)
+    wait_until("nobody is kept", lambda: not agents.kept(), SECONDS)
 
 
 def test_one_that_is_healthy_again_lets_an_unhealthy_one_go(agents: Agents) -> None:

@@ -1,7 +1,7 @@
 """What a crash, a hang, a lost cloud and a cut between the clouds do to DNS, with nobody at the keyboard.
 
-The tests of this file share the stack `two clouds` (tests/groups.py) and run in the order in which they stand. Its `destroy`, which
-leaves no challenge and no entry, is in test_promises.py.
+The tests of this file share the stack `two clouds` (tests/groups.py) and run in the order in which they stand. That a `destroy` leaves
+no challenge and no entry of crashed machines is in test_promises.py.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import pytest
 
 from tests.integration.conftest import wait_until
 from tests.integration.shared_stacks import TwoClouds, two_clouds
+from tests.timing import WATCHFUL
 
 pytestmark = [pytest.mark.machines, pytest.mark.engine]
 WITHIN = 60.0
@@ -28,7 +29,7 @@ class Crashes(TwoClouds):
 
 @pytest.fixture(scope="module")
 def crashes() -> Crashes:
-    return two_clouds(Crashes)
+    return two_clouds(Crashes, WATCHFUL)
 
 
 def test_clouds_that_are_cut_off_from_each_other_remove_no_machine(crashes: Crashes) -> None:

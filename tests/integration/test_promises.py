@@ -59,8 +59,7 @@ class Promised(TwoClouds):
 
     def agents(self, number: str) -> None:
         """Send every agent a signal."""
-        for each in self.machines("web-"):
-            self.inside(each["id"], "systemctl", "kill", f"--signal={number}", "rollcall")
+        self.everywhere("systemctl", "kill", f"--signal={number}", "rollcall")
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +82,7 @@ def test_4_one_writer_for_each_record(stack: Promised) -> None:
     written = {each["outputs"]["type"] for each in resources if each["type"] == "aws:route53/record:Record"}
     assert written == {"PTR", "TXT"}
     # Every agent changes what it has: by leaving, and by joining again. Stopping the second unit stops the agent too, and leaves.
-    for each in stack.machines("web-"):
-        stack.inside(each["id"], "systemctl", "restart", "rollcall-leave")
+    stack.everywhere("systemctl", "restart", "rollcall-leave")
     wait_until("all are back", lambda: len(stack.answers()) == 4 and len(stack.dig(SERVICE, "SRV")) == 4, 30)
     assert foreign_bytes(stack) == static
     ours = {each["id"] for each in resources if each["type"] == "cloudflare:index/dnsRecord:DnsRecord"}

@@ -166,7 +166,7 @@ def test_another_value_restarts_one_machine_after_the_other(shop: Shop) -> None:
                 new.setdefault(name, time.monotonic())
         return len(new) == 4
 
-    wait_until("all have the new value", all_have_it, 240)
+    wait_until("all have the new value", all_have_it, 240, every=0.25)
     times = sorted(new.values())
     assert min(later - one for one, later in itertools.pairwise(times)) > 10, new
     assert max(failing) <= 1, failing
