@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -312,7 +313,12 @@ class TestLife:
 
     def test_a_stop_ends_a_daemon_that_is_just_starting(self, local: Local) -> None:
         command = [sys.executable, "-m", "localcloud", "--state", str(local.state), "serve", "--no-machines"]
-        with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as daemon:
+        with (
+            subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as daemon,
+            contextlib.ExitStack() as ended,
+        ):
+            # Where something fails below, the test must not wait for a daemon that goes on.
+            ended.callback(daemon.kill)
             lock = local.state / "daemon.lock"
             until(lambda: lock.exists() and lock.read_text() == str(daemon.pid))
             assert not (local.state / "daemon.json").exists()
