@@ -15,12 +15,12 @@ SAY = "from rollcall import agent, crash_transitions as c; print(agent.WATCH, ag
 
 
 @pytest.mark.parametrize(
-    ("told", "found"), [("", 7.0), ("watch=3", 3.0), ("stop-delay=4 watch=2.5", 2.5), ("rewatch=1 stop-delay=4", 7.0)]
+    ("timers", "found"), [("", 7.0), ("watch=3", 3.0), ("stop-delay=4 watch=2.5", 2.5), ("rewatch=1 stop-delay=4", 7.0)]
 )
 def test_a_time_is_the_usual_one_unless_the_environment_names_it(
-    monkeypatch: pytest.MonkeyPatch, told: str, found: float
+    monkeypatch: pytest.MonkeyPatch, timers: str, found: float
 ) -> None:
-    monkeypatch.setenv(VARIABLE, told)
+    monkeypatch.setenv(VARIABLE, timers)
     assert seconds("watch", 7.0) == found
 
 
@@ -29,18 +29,18 @@ def test_without_the_variable_it_is_the_usual_one(monkeypatch: pytest.MonkeyPatc
     assert seconds("watch", 7.0) == 7.0
 
 
-@pytest.mark.parametrize("told", ["watch=", "watch", "watch=soon"])
-def test_what_is_no_number_is_an_error(monkeypatch: pytest.MonkeyPatch, told: str) -> None:
-    monkeypatch.setenv(VARIABLE, told)
+@pytest.mark.parametrize("timers", ["watch=", "watch", "watch=soon"])
+def test_a_value_that_is_not_a_number_is_an_error(monkeypatch: pytest.MonkeyPatch, timers: str) -> None:
+    monkeypatch.setenv(VARIABLE, timers)
     with pytest.raises(ValueError, match="could not convert"):
         seconds("watch", 7.0)
 
 
 @pytest.mark.parametrize(
-    ("told", "printed"), [({}, "7.0 30.0 24.0"), ({VARIABLE: "watch=3 stop-delay=4 answer-within=16"}, "3.0 4.0 16.0")]
+    ("added", "printed"), [({}, "7.0 30.0 24.0"), ({VARIABLE: "watch=3 stop-delay=4 answer-within=16"}, "3.0 4.0 16.0")]
 )
-def test_an_agent_has_them(told: dict[str, str], printed: str) -> None:
-    env = {"PYTHONPATH": str(ROOT / "userdata"), **told}
+def test_an_agent_has_them(added: dict[str, str], printed: str) -> None:
+    env = {"PYTHONPATH": str(ROOT / "userdata"), **added}
     done = subprocess.run([sys.executable, "-c", SAY], env=env, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == printed
 
