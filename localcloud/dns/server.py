@@ -8,6 +8,7 @@ API hosts, and answers NXDOMAIN for all other names.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import logging
 import random
@@ -24,6 +25,7 @@ import dns.message
 import dns.name
 import dns.opcode
 import dns.rcode
+import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
@@ -66,6 +68,11 @@ class Authority:
         self._faults = faults
         # One counter for each name: with a common counter, the values of two names that are asked for alternately would not rotate.
         self._turns: defaultdict[str, itertools.count[int]] = defaultdict(itertools.count)
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether an answer may take its time, because of a fault."""
+        return bool(self._faults and self._faults.active())
 
     def answer(self, wire: bytes, *, over_tcp: bool = False) -> bytes | None:
         """Return the reply to a query; None if a fault drops it, or it is not a query."""
@@ -251,10 +258,11 @@ class Authority:
         elif records.type in ("A", "AAAA") and len(values) > 1:
             start = next(self._turns[records.name]) % len(values)
             values = values[start:] + values[:start]
-        # Names in values may lack the final dot, whatever the type; in presentation format that would make them relative.
-        return dns.rrset.from_text_list(
-            name, records.ttl, dns.rdataclass.IN, records.type, values, origin=dns.name.root, relativize=False
-        )
+        made = dns.rrset.RRset(name, dns.rdataclass.IN, dns.rdatatype.from_text(records.type))
+        made.update_ttl(records.ttl)
+        for each in values:
+            made.add(_parsed(made.rdtype, each))
+        return made
 
     def _fitted(self, reply: dns.message.Message, query: dns.message.Message, over_tcp: bool) -> bytes:
         """Return a reply that fits. If the answer does not fit, it is truncated. Additional records are left out (RFC 2181 section 9)."""
@@ -310,6 +318,15 @@ class Resolver(Authority):
             reply.answer.append(self._rrset(shown, RecordSet(qname, "A", 60, (address,))))
 
 
+@functools.lru_cache(8192)
+def _parsed(rdtype: dns.rdatatype.RdataType, value: str) -> dns.rdata.Rdata:
+    """Return a value in presentation format as dnspython has it. Name servers send the same values again and again.
+
+    Names in values may lack the final dot, whatever the type; in presentation format that would make them relative.
+    """
+    return dns.rdata.from_text(dns.rdataclass.IN, rdtype, value, origin=dns.name.root, relativize=False)
+
+
 class Listener:
     """Serve an Authority on UDP and TCP sockets that are bound already."""
 
@@ -340,10 +357,18 @@ class Listener:
         while not self._ended.is_set():
             with contextlib.suppress(TimeoutError, ConnectionError):
                 wire, client = made.recvfrom(4096)
-                threading.Thread(target=self._reply, args=(made, wire, client), daemon=True).start()
+                # A thread for each query would take longer than the answer.
+                if self._authority.may_wait:
+                    threading.Thread(target=self._reply, args=(made, wire, client), daemon=True).start()
+                else:
+                    self._reply(made, wire, client)
 
     def _reply(self, made: socket.socket, wire: bytes, client: tuple[str, int]) -> None:
-        reply = self._authority.answer(wire)
+        try:
+            reply = self._authority.answer(wire)
+        except Exception:  # noqa: BLE001 - other queries are answered all the same
+            _log.exception("no answer to a query")
+            return
         if reply is not None:
             with contextlib.suppress(OSError):
                 made.sendto(reply, client)

@@ -153,6 +153,7 @@ class Gatekeeper:
 
     def __init__(self, namespace: Namespace, gates: Callable[[], Iterable[Gate]], closed: Sequence[str] = ()) -> None:
         self._namespace, self._gates, self._closed = namespace, gates, closed
+        self._known: tuple[Gate, ...] | None = None
         self._written = ""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="gatekeeper", daemon=True)
@@ -169,10 +170,13 @@ class Gatekeeper:
             self._thread.join(10)
 
     def update(self) -> None:
-        wanted = ruleset(self._gates(), self._closed)
+        gates = tuple(self._gates())
+        if gates == self._known:
+            return
+        wanted = ruleset(gates, self._closed)
         if wanted != self._written:
             self._namespace.filter(_TABLE, wanted)
-            self._written = wanted
+        self._known, self._written = gates, wanted
 
     def _run(self) -> None:
         while not self._stop.wait(EVERY):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from localcloud.network.namespace import Namespace, name_for
+from localcloud.network import packets
+from localcloud.network.namespace import Namespace, NamespaceError, name_for
 from localcloud.network.packets import Gate, Line, ruleset
 
 WEB = Line(allow=True, protocol="tcp", numbers=((80, 80), (8000, 8010)))
@@ -107,3 +109,38 @@ def test_the_kernel_takes_every_row(tmp_path: Path) -> None:
             assert shown.count("chain to_") == text.count("chain to_")
     finally:
         namespace.destroy()
+
+
+class Recorded:
+    """A namespace that notes which rules it was given."""
+
+    def __init__(self) -> None:
+        self.filters: list[str] = []
+        self.refuses = False
+
+    def filter(self, table: str, text: str) -> None:
+        if self.refuses:
+            raise NamespaceError("refused")
+        self.filters.append(text)
+
+
+def test_rules_are_made_again_only_after_a_gate_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[list[Gate]] = []
+
+    def counted(gates: Iterable[Gate], closed: Sequence[str] = ()) -> str:
+        made.append([*gates])
+        return ruleset(made[-1], closed)
+
+    monkeypatch.setattr(packets, "ruleset", counted)
+    gates, namespace = [GATE], Recorded()
+    keeper = packets.Gatekeeper(namespace, lambda: iter(gates))  # type: ignore[arg-type]
+    keeper.update()
+    keeper.update()
+    assert len(made) == len(namespace.filters) == 1
+    gates.append(replace(GATE, machine="i-2", addresses=("198.51.100.11",)))
+    namespace.refuses = True
+    with pytest.raises(NamespaceError):
+        keeper.update()
+    namespace.refuses = False
+    keeper.update()
+    assert len(made) == 3 and "198.51.100.11" in namespace.filters[1], "rules that were refused are tried again"
