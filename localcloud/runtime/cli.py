@@ -25,6 +25,8 @@ from localcloud.runtime.control import ControlError, ask
 ROOT = Path(__file__).resolve().parents[2]
 RESOLVER = NETWORKS["aws"].gateway
 READY_WITHIN, GONE_WITHIN = 60.0, 60.0
+# The variable that names the local clouds that a command is for, if no option does.
+INSTANCE = "LOCALCLOUD_INSTANCE"
 # No other variable of the caller's environment is used: a profile, a proxy or an endpoint in it would lead to real clouds.
 PASSED_ON = ("PATH", "HOME", "LANG", "TERM", "TMPDIR", "XDG_CACHE_HOME", "NO_COLOR")
 
@@ -44,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="localcloud", description=__doc__)
-    parser.add_argument("--instance", default=os.environ.get("LOCALCLOUD_INSTANCE", "local"))
+    parser.add_argument("--instance", default=os.environ.get(INSTANCE, "local"))
     parser.add_argument("--state", type=Path)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (
@@ -85,6 +87,9 @@ def _parser() -> argparse.ArgumentParser:
     fault.add_argument("spec", nargs="*", help="SERVICE[:METHOD][:PATH] ACTION[=VALUE] [times=N] [for=S] [p=P]")
     fault.add_argument("--clear", nargs="?", const="", metavar="SERVICE")
     fault.add_argument("--list", action="store_true")
+    publish = commands.add_parser("publish", help="serve a file to machines at an https address of a server of yours")
+    publish.add_argument("url", help="as https://releases.example.com/api-1")
+    publish.add_argument("file", type=Path)
     commands.add_parser("partition", help="cut the clouds off from each other")
     commands.add_parser("isolate", help="cut one cloud off from everything").add_argument(
         "cloud", choices=["aws", "joyent"]
@@ -282,6 +287,13 @@ def _fault(state: Path, chosen: Any) -> int:
     return 0
 
 
+def _publish(state: Path, chosen: Any) -> int:
+    """Print what the stack file says about the file."""
+    digest = ask(state / "control.sock", "publish", url=chosen.url, file=str(chosen.file.absolute()))
+    print(f"artifact: {chosen.url}\nsha256: {digest}")
+    return 0
+
+
 def _network(state: Path, chosen: Any) -> int:
     ask(state / "control.sock", chosen.command, cloud=getattr(chosen, "cloud", None))
     return 0
@@ -301,6 +313,7 @@ COMMANDS = {
     "exec": _exec,
     "run": _run,
     "fault": _fault,
+    "publish": _publish,
     "partition": _network,
     "isolate": _network,
     "heal": _network,

@@ -30,7 +30,7 @@ import yaml
 from localcloud.aws.catalogue import REGIONS
 from localcloud.runtime import plain
 from localcloud.runtime import show as shown
-from localcloud.runtime.cli import PASSED_ON, RESOLVER
+from localcloud.runtime.cli import INSTANCE, PASSED_ON, RESOLVER
 from localcloud.runtime.control import ControlError, ask
 from localcloud.runtime.prepare import ROOT, VENV, cache, callers_path
 from localcloud.runtime.progress import Step, log_named
@@ -469,7 +469,8 @@ def env(sandbox: Sandbox) -> None:
     found = sandbox.environment()
     engine = Path(found["PATH"].partition(os.pathsep)[0]) / "pulumi"
     command = plain.write_command(sandbox.state, VENV / "bin" / "python", engine)
-    for name, value in sorted({**found, "PATH": f"{command}{os.pathsep}{found['PATH']}"}.items()):
+    found |= {"PATH": f"{command}{os.pathsep}{found['PATH']}", INSTANCE: sandbox.instance}
+    for name, value in sorted(found.items()):
         print(f"export {name}={shlex.quote(value)}")
 
 

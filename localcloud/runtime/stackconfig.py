@@ -6,7 +6,7 @@ and a secret that only the stack's own secrets provider can open is of no use he
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +55,48 @@ def _without_secrets(value: Any) -> Any:
     return {key: item for key, item in found.items() if item is not None or value[key] is None}
 
 
+def _secrets_in(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield the path and the value of each encrypted value."""
+    if not isinstance(value, Mapping):
+        return
+    if set(value) == {"secure"}:
+        yield path, value
+        return
+    for key, item in value.items():
+        yield from _secrets_in(item, (*path, str(key)))
+
+
+def _keep_secret(config: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    """Put an encrypted value back, if the configuration still has what it belongs to."""
+    *folders, last = path
+    at: Any = config
+    for each in folders:
+        if each == "secrets" and isinstance(at, dict):
+            at.setdefault(each, {})
+        if not isinstance(at, Mapping) or each not in at:
+            return
+        at = at[each]
+    if isinstance(at, dict):
+        at.setdefault(last, value)
+
+
+def _name_folders(config: Mapping[str, Any], folder: Path) -> None:
+    """Make each workload's `files` absolute: they are relative to the project, and the sandbox's project is in another folder."""
+    workloads = config.get(f"{_OURS}workloads")
+    for each in workloads.values() if isinstance(workloads, Mapping) else ():
+        if isinstance(each, dict) and isinstance(each.get("files"), str) and each["files"]:
+            each["files"] = str(folder / each["files"])
+
+
 def copy(source: Path, target: Path) -> list[str]:
-    """Write the sandbox's copy of a `Pulumi.<stack>.yaml`; the keys that it leaves out. What the engine has added to the copy
-    since, the salt of its secrets, stays. Raises ValueError where `source` is no configuration, or has a key twice: the copy would have
-    the last one only, and the program that is sandboxed could not say so."""
-    before = target.read_text().splitlines() if target.exists() else ()
-    salt = [line for line in before if line.startswith("encryptionsalt:")]
+    """Write the sandbox's copy of a `Pulumi.<stack>.yaml`. Return the keys that it leaves out.
+
+    The secrets that `pulumi config set --secret` has put into the copy stay, with the engine's salt for them, because a reader who then
+    changes the source would have to set them again. Raises ValueError where `source` is no configuration, or has a key twice: the copy
+    would have the last one only, and the program that is sandboxed could not say so.
+    """
+    before = target.read_text() if target.exists() else ""
+    salt = [line for line in before.splitlines() if line.startswith("encryptionsalt:")]
     text = source.read_text()
     if doubled := duplicates(text, source.name):
         raise ValueError(f"{source.name}: has a key twice. {' '.join(doubled)}")
@@ -68,6 +104,10 @@ def copy(source: Path, target: Path) -> list[str]:
         config, left = sandboxed(text)
     except (ValueError, yaml.YAMLError) as wrong:
         raise ValueError(f"{source.name}: {wrong}.") from wrong
+    _name_folders(config["config"], source.parent.absolute())
+    for path, value in _secrets_in((yaml.safe_load(before) or {}).get("config") or {}):
+        if path[0].startswith(_OURS):
+            _keep_secret(config["config"], path, value)
     fresh = target.with_suffix(".new")
     fresh.write_text(yaml.safe_dump(config, sort_keys=False) + "".join(f"{line}\n" for line in salt))
     fresh.rename(target)

@@ -63,6 +63,50 @@ def test_a_key_that_is_there_twice_is_refused_and_not_copied(tmp_path: Path) -> 
     assert not target.exists()
 
 
+WORKLOADS = """\
+config:
+  rollcall:workloads:
+    shop: { files: ../shop, run: ./start, secrets: { KEY: { secure: v1:of-the-real-stack } } }
+    api: { files: /srv/api, run: ./api }
+    db: { run: /usr/bin/db }
+"""
+
+
+def test_files_of_workloads_are_found_from_another_folder(tmp_path: Path) -> None:
+    (tmp_path / "project").mkdir()
+    source, target = tmp_path / "project/Pulumi.mine.yaml", tmp_path / "copy.yaml"
+    source.write_text(WORKLOADS)
+    copy(source, target)
+    copied = yaml.safe_load(target.read_text())["config"]["rollcall:workloads"]
+    assert {name: each.get("files") for name, each in copied.items()} == {
+        "shop": f"{tmp_path}/project/../shop",
+        "api": "/srv/api",
+        "db": None,
+    }
+
+
+def test_secrets_that_were_set_in_the_copy_stay_while_what_they_belong_to_is_there(tmp_path: Path) -> None:
+    source, target = tmp_path / "Pulumi.mine.yaml", tmp_path / "copy.yaml"
+    source.write_text(WORKLOADS)
+    copy(source, target)
+    changed = yaml.safe_load(target.read_text())
+    workloads = changed["config"]["rollcall:workloads"]
+    workloads["shop"]["secrets"] = {"KEY": {"secure": "v1:local"}}
+    workloads["db"]["secrets"] = {"PASSWORD": {"secure": "v1:local"}}
+    workloads["api"]["secrets"] = {"TOKEN": {"secure": "v1:local"}}
+    changed["config"] |= {"rollcall:machineToken": {"secure": "v1:local"}, "cloudflare:apiToken": {"secure": "v1:x"}}
+    target.write_text(yaml.safe_dump(changed) + "encryptionsalt: v1:salt\n")
+    source.write_text(WORKLOADS.replace("    api: { files: /srv/api, run: ./api }\n", "").replace("./start", "./other"))
+    copy(source, target)
+    found = yaml.safe_load(target.read_text())
+    told, local = found["config"], {"secure": "v1:local"}
+    assert told["rollcall:workloads"]["shop"]["secrets"] == {"KEY": local}
+    assert told["rollcall:workloads"]["shop"]["run"] == "./other"
+    assert told["rollcall:workloads"]["db"]["secrets"] == {"PASSWORD": local}
+    assert "api" not in told["rollcall:workloads"] and "cloudflare:apiToken" not in told
+    assert told["rollcall:machineToken"] == local and found["encryptionsalt"] == "v1:salt"
+
+
 def test_an_empty_file_is_an_empty_configuration() -> None:
     assert sandboxed("") == ({"config": {}}, [])
 
