@@ -302,6 +302,10 @@ class Resolver(Authority):
         super().__init__(sources, name_servers, faults)
         self._hosts = {**hosts, **name_servers}
 
+    def add_host(self, name: str, address: str) -> None:
+        """Answer for this name with an address inside the namespace, unless a zone has it."""
+        self._hosts.setdefault(name, address)
+
     def _refer(self, reply: dns.message.Message, cut: RecordSet, chain: int) -> None:
         """Fail for a delegated zone: its servers are not in the sandbox, so they cannot be asked."""
         reply.set_rcode(dns.rcode.SERVFAIL)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from localcloud.network.faults import FaultError, Faults
 from localcloud.network.namespace import Namespace
 from localcloud.runtime import listing
+from localcloud.runtime.published import PublishError
 
 if TYPE_CHECKING:
     from localcloud.aws import Aws
@@ -40,6 +41,8 @@ class Controlled(Protocol):
     def environment(self) -> dict[str, str]: ...
 
     def follow(self, zone: str, server: str, key: str) -> str: ...
+
+    def publish(self, url: str, file: Path) -> str: ...
 
 
 class ControlServer:
@@ -72,6 +75,7 @@ class ControlServer:
             "clear": lambda request: daemon.faults.clear(request.get("service")),
             "faults": lambda _: daemon.faults.active(),
             "secondary": lambda request: daemon.follow(request["zone"], request["server"], request["key"]),
+            "publish": lambda request: daemon.publish(request["url"], Path(request["file"])),
             "partition": lambda _: daemon.namespace.partition(),
             "isolate": lambda request: daemon.namespace.isolate(request["cloud"]),
             "heal": lambda _: daemon.namespace.heal(),
@@ -109,7 +113,7 @@ class ControlServer:
                         f"{request.get('command')!r}: is not a command. Choose one that `localcloud --help` lists."
                     )
                 reply: dict[str, Any] = {"ok": self._commands[request["command"]](request)}
-            except (ControlError, FaultError) as wrong:
+            except (ControlError, FaultError, PublishError) as wrong:
                 reply = {"error": str(wrong)}
             except Exception as broken:  # noqa: BLE001 - the client gets the error, and the daemon continues
                 reply = {"error": f"{type(broken).__name__}: {broken}"}

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from localcloud.aws.catalogue import HOME
 from localcloud.dns.secondary import Relay, Secondaries
@@ -39,6 +40,7 @@ from localcloud.plugins.preloaded import Preloaded
 from localcloud.runtime.fronts import Guest, by_host, imds, repositories
 from localcloud.runtime.fronts import files as files
 from localcloud.runtime.keys import Keys
+from localcloud.runtime.published import Published, PublishError
 from rollcall.ownership import PREFIX
 
 if TYPE_CHECKING:
@@ -101,6 +103,10 @@ class Daemon:
         self._keys = Keys(options.state / "keys")
         self._closers: list[Callable[[], object]] = []
         self._servers: list[Server] = []
+        self._fronts: dict[str, WSGIApp] = {}
+        self._own_hosts: set[str] = set()
+        self._published = Published(options.state / "published")
+        self._resolver: Resolver | None = None
         self._ports: dict[str, int] = {}
         self.hypervisor: Hypervisor | None = None
         self._ca_file = options.state / "keys" / "ca.pem"
@@ -227,9 +233,9 @@ class Daemon:
         if not self.options.machines:
             return
         inside = NETWORKS["aws"].gateway
-        fronts = {"api.cloudflare.com": apis["cloudflare"], "amazonaws.com": apis["aws"]}
-        fronts.update(dict.fromkeys(CLOUDAPI_HOSTS, apis["cloudapi"]))
-        self._serve("", by_host(fronts), [self.namespace.listen(inside, 443)], ca.context())
+        self._fronts.update({"api.cloudflare.com": apis["cloudflare"], "amazonaws.com": apis["aws"]})
+        self._fronts.update(dict.fromkeys(CLOUDAPI_HOSTS, apis["cloudapi"]))
+        self._serve("", by_host(self._fronts), [self.namespace.listen(inside, 443)], ca.context())
         self._serve("", functools.partial(imds, self.aws), [self.namespace.listen(IMDS, 80)])
         self._serve("", repositories(), [self.namespace.listen(inside, 80)])
 
@@ -267,7 +273,7 @@ class Daemon:
         if self.options.machines:
             wild = ("*.amazonaws.com", "*.debian.org", *(f"*.{each}" for each in CLOUDAPI_HOSTS))
             hosts = dict.fromkeys(("api.cloudflare.com", *wild), gateways[0])
-            resolver = Resolver(sources, servers, hosts, self.faults)
+            self._resolver = resolver = Resolver(sources, servers, hosts, self.faults)
             pairs = [self.namespace.run(functools.partial(bound_pair, each, 53)) for each in gateways]
             self._listen_dns(resolver, [each[0] for each in pairs], [each[1] for each in pairs])
             for where in addresses:
@@ -285,6 +291,22 @@ class Daemon:
         relay.start()
         self._closers.append(relay.stop)
         return f"{inside}@{port}"
+
+    def publish(self, url: str, file: Path) -> str:
+        """Serve a file to machines at an https address that is not on this machine. Return its SHA-256.
+
+        Raises PublishError, also for a host of one of the clouds.
+        """
+        if self._resolver is None:
+            raise PublishError("network: there is none for machines. Start the local clouds without --no-machines.")
+        host = (urlsplit(url).hostname or "").lower()
+        if any(host == each or host.endswith(f".{each}") for each in self._fronts if each not in self._own_hosts):
+            raise PublishError(f"{url}: is a host of one of the clouds. Choose the address of another web server.")
+        host, digest = self._published.add(url, file)
+        self._own_hosts.add(host)
+        self._fronts[host] = self._published.app
+        self._resolver.add_host(host, NETWORKS["aws"].gateway)
+        return digest
 
     def _listen_dns(self, authority: Authority, udp: list[socket.socket], tcp: list[socket.socket]) -> None:
         listener = Listener(authority, udp, tcp)

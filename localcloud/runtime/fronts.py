@@ -39,7 +39,8 @@ def by_host(apps: dict[str, WSGIApp]) -> WSGIApp:
 
     def choose(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         host = environ.get("HTTP_HOST", "").partition(":")[0].lower()
-        app = next((app for name, app in apps.items() if host == name or host.endswith(f".{name}")), None)
+        # A copy, because files may be published meanwhile (localcloud/runtime/published.py).
+        app = next((app for name, app in tuple(apps.items()) if host == name or host.endswith(f".{name}")), None)
         if app is None:
             start_response("421 Misdirected Request", [("Content-Length", "0")])
             return [b""]

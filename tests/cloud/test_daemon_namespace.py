@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -78,6 +79,39 @@ def test_the_vendors_hosts_are_found_and_answer_as_their_apis_do(clouds: Inside)
 
 def test_what_no_cloud_serves_does_not_exist_inside(clouds: Inside) -> None:
     assert clouds.dig("www.example.com") == []
+
+
+def test_a_published_file_is_at_its_address_and_what_is_not_published_is_not(clouds: Inside, tmp_path: Path) -> None:
+    file, url = tmp_path / "api", "https://releases.shop.example/v1/api-1"
+    file.write_bytes(b"program")
+    digest = hashlib.sha256(b"program").hexdigest()
+    assert clouds.dig("releases.shop.example") == []
+    assert clouds("publish", url, str(file)) == f"artifact: {url}\nsha256: {digest}\n"
+    file.write_bytes(b"another program")
+    for server in ("198.51.100.1", "203.0.113.1"):
+        assert clouds.dig("releases.shop.example", server) == ["198.51.100.1"]
+    assert clouds.curl(url) == (200, "program")
+    assert clouds.curl("https://releases.shop.example/v1/api-2")[0] == 404
+    clouds("publish", url, str(file))
+    assert clouds.curl(url) == (200, "another program")
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://releases.shop.example/api", "is not the https address of a file"),
+        ("https://releases.shop.example/", "is not the https address of a file"),
+        ("https://b.s3.us-west-2.amazonaws.com/api", "is a host of one of the clouds"),
+    ],
+)
+def test_what_cannot_be_published_is_said(clouds: Inside, url: str, said: str) -> None:
+    assert clouds.refused("publish", url, __file__).startswith(f"localcloud: {url}: {said}. ")
+
+
+def test_a_file_that_is_not_there_cannot_be_published(clouds: Inside) -> None:
+    assert clouds.refused("publish", "https://r.example/a", "/no/file") == (
+        "localcloud: /no/file: cannot be read (No such file or directory). Name a file."
+    )
 
 
 def test_each_host_shows_a_certificate_of_its_own(clouds: Inside) -> None:
