@@ -8,7 +8,7 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -41,6 +41,8 @@ class Controlled(Protocol):
     def environment(self) -> dict[str, str]: ...
 
     def follow(self, zone: str, server: str, key: str) -> str: ...
+
+    def have_zones(self, cloudflare: Sequence[str], route53: Sequence[str]) -> list[str]: ...
 
     def publish(self, url: str, file: Path) -> str: ...
 
@@ -75,6 +77,7 @@ class ControlServer:
             "clear": lambda request: daemon.faults.clear(request.get("service")),
             "faults": lambda _: daemon.faults.active(),
             "secondary": lambda request: daemon.follow(request["zone"], request["server"], request["key"]),
+            "zones": lambda request: daemon.have_zones(request["cloudflare"], request["route53"]),
             "publish": lambda request: daemon.publish(request["url"], Path(request["file"])),
             "partition": lambda _: daemon.namespace.partition(),
             "isolate": lambda request: daemon.namespace.isolate(request["cloud"]),

@@ -19,7 +19,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -237,7 +237,7 @@ class Daemon:
         self._fronts.update(dict.fromkeys(CLOUDAPI_HOSTS, apis["cloudapi"]))
         self._serve("", by_host(self._fronts), [self.namespace.listen(inside, 443)], ca.context())
         self._serve("", functools.partial(imds, self.aws), [self.namespace.listen(IMDS, 80)])
-        self._serve("", repositories(), [self.namespace.listen(inside, 80)])
+        self._serve("", repositories(self.options.state / "packages"), [self.namespace.listen(inside, 80)])
 
     def _name_datacenters(self) -> None:
         """Let each data centre list the others, by the address at which a client on the host reaches it."""
@@ -291,6 +291,16 @@ class Daemon:
         relay.start()
         self._closers.append(relay.stop)
         return f"{inside}@{port}"
+
+    def have_zones(self, cloudflare: Sequence[str], route53: Sequence[str]) -> list[str]:
+        """Create zones that the operator has and the local clouds lack. Return their names."""
+        at_cloudflare = [each for each in cloudflare if each not in self.cloudflare.zones()]
+        at_route53 = [each for each in route53 if each not in self.aws.zones()]
+        for name in at_cloudflare:
+            self.cloudflare.add_zone(name)
+        for name in at_route53:
+            self.aws.add_zone(name)
+        return [*at_cloudflare, *at_route53]
 
     def publish(self, url: str, file: Path) -> str:
         """Serve a file to machines at an https address that is not on this machine. Return its SHA-256.

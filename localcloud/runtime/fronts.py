@@ -76,12 +76,19 @@ def files(folder: Path) -> WSGIApp:
     return serve
 
 
-def repositories() -> WSGIApp:
-    """The package repositories of all images: that of the usual release, and the others' below their names."""
+def repositories(offered: Path | None = None) -> WSGIApp:
+    """The package repositories of all images: that of the usual release, and the others' below their names.
+
+    `offered` may have a folder that is named after a release: then its machines get that repository in place of the image's
+    (localcloud/machines/packages.py).
+    """
     apps = {release: files(current(release).repository) for release in SUITES}
 
     def serve(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         first = environ.get("PATH_INFO", "/").lstrip("/").partition("/")[0]
-        return apps.get(first, apps[USUAL])(environ, start_response)
+        release = first if first in apps else USUAL
+        if offered is not None and (offered / release).is_dir():
+            return files(offered / release)(environ, start_response)
+        return apps[release](environ, start_response)
 
     return serve

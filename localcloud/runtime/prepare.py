@@ -26,6 +26,7 @@ from localcloud.runtime.progress import Step, last_line, log_named, logged
 
 ROOT = Path(__file__).resolve().parents[2]
 VENV = ROOT / ".venv"
+STAMP = "rollcall-requirements"
 LOGS = ROOT / ".rollcall" / "logs"
 # What the local clouds call on the host, by the Debian package that brings it.
 PACKAGES = {
@@ -99,11 +100,15 @@ def _venv_package() -> set[str]:
     return {"python3-venv"}
 
 
-def make_venv(step: Step) -> str:
+def wanted_packages() -> str:
+    """Return a hash of what determines the content of .venv, which is in the file STAMP of a complete one."""
     # Only the part of pyproject.toml before the settings of the checks affects what is installed.
     package = (ROOT / "pyproject.toml").read_text().partition("[tool.ruff]")[0]
-    wanted = hashlib.sha256((ROOT / "requirements-dev.txt").read_bytes() + package.encode()).hexdigest()
-    stamp = VENV / "rollcall-requirements"
+    return hashlib.sha256((ROOT / "requirements-dev.txt").read_bytes() + package.encode()).hexdigest()
+
+
+def make_venv(step: Step) -> str:
+    wanted, stamp = wanted_packages(), VENV / STAMP
     if stamp.exists() and stamp.read_text() == wanted and (VENV / "bin" / "python").exists():
         return "up to date"
     if VENV.exists():

@@ -36,7 +36,9 @@ class Published:
         parts = urlsplit(url)
         host = (parts.hostname or "").lower()
         if parts.scheme != "https" or "." not in host or parts.port not in (None, 443) or parts.path in ("", "/"):
-            raise PublishError(f"{url}: is not the https address of a file. Write it as https://releases.example.com/api-1.")
+            raise PublishError(
+                f"{url}: is not the https address of a file. Write it as https://releases.example.com/api-1."
+            )
         try:
             with file.open("rb") as opened:
                 digest = hashlib.file_digest(opened, "sha256").hexdigest()

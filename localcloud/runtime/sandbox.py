@@ -28,13 +28,14 @@ from urllib.parse import urlsplit
 import yaml
 
 from localcloud.aws.catalogue import REGIONS
-from localcloud.runtime import plain
+from localcloud.runtime import named, plain
 from localcloud.runtime import show as shown
 from localcloud.runtime.cli import INSTANCE, PASSED_ON, RESOLVER
 from localcloud.runtime.control import ControlError, ask
 from localcloud.runtime.prepare import ROOT, VENV, cache, callers_path
 from localcloud.runtime.progress import Step, log_named
 from localcloud.runtime.show import GONE, addresses, visit
+from localcloud.runtime.stackconfig import sandboxed
 from localcloud.runtime.updates import Events, Update, changes
 
 __all__ = ["GONE", "Sandbox", "SandboxError", "addresses", "visit"]
@@ -189,6 +190,35 @@ class Sandbox:
             fix = "Correct the errors above" if done.failed else "Read its log"
             raise SandboxError(f"pulumi {verb}: failed with exit code {code}. {fix}.\n{hint}")
         return done
+
+    def configuration(self) -> Mapping[str, Any]:
+        """Return the stack's configuration, for what it names. It is empty if it cannot be read: the next step reports that."""
+        source = self.config or ROOT / f"Pulumi.{self.stack}.yaml"
+        with contextlib.suppress(OSError, ValueError, yaml.YAMLError):
+            found: dict[str, Any] = sandboxed(source.read_text())[0]["config"]
+            return found
+        return {}
+
+    def bring_zones(self) -> None:
+        """Create the zones that the stack uses: for real, its operator has them before the first `up`."""
+        for each in self.ask("zones", **named.zones(self.configuration())):
+            say(f"zone {each}: created on the local clouds, empty")
+
+    def bring_packages(self, step: Step) -> str:
+        """Fetch the Debian packages that workloads name. Return which. Raises SandboxError if one cannot be fetched."""
+        from localcloud.machines import packages
+        from localcloud.machines.image import ImageError
+        from localcloud.machines.image.build import ensure
+
+        wanted = named.packages(self.configuration()) if self.machines else {}
+        for release, names in wanted.items():
+            step.begin(f"fetching {', '.join(names)} for {release}, some seconds the first time")
+            try:
+                ensure(lambda text: step.line(f"==> {text}"), release)
+                packages.offer(self.state / "packages", release, names)
+            except ImageError as lacking:
+                raise SandboxError(str(lacking)) from lacking
+        return ", ".join(sorted({each for names in wanted.values() for each in names}))
 
     def engines_environment(self) -> dict[str, str]:
         """The engine's environment: nothing of the caller's that leads elsewhere."""
@@ -423,6 +453,10 @@ def up(sandbox: Sandbox) -> None:
         sandbox.install_plugins()
         with _timed("local clouds", times) as step:
             step.end("running" if sandbox.start() else "started")
+        sandbox.bring_zones()
+        if named.packages(sandbox.configuration()):
+            with _timed("packages", times) as step:
+                step.end(sandbox.bring_packages(step))
         with _timed("pulumi up", times) as step:
             step.begin("deploying the stack, about a minute the first time")
             step.end(sandbox.watched(step, "up", "--yes").counts())
@@ -455,6 +489,7 @@ def preview(sandbox: Sandbox) -> None:
     with sandbox.alone():
         sandbox.install_plugins()
         sandbox.start()
+        sandbox.bring_zones()
         with _timed("pulumi preview") as step:
             step.begin("finding out what would change, about 10 seconds")
             done = sandbox.watched(step, "preview", "--diff")

@@ -204,6 +204,15 @@ class TestRunning:
             reply = dns.query.udp(dns.message.make_query(zone, "TXT"), host, port=int(port), timeout=5)
             assert reply.answer, zone
 
+    def test_the_operators_zones_are_created_once(self, running: Local) -> None:
+        control = running.state / "control.sock"
+        wanted: dict[str, Any] = {"cloudflare": ["shop.example", "scalability.expert"], "route53": ["i.shop.example", "unilans.net"]}
+        assert ask(control, "zones", **wanted) == ["shop.example", "i.shop.example"]
+        assert ask(control, "zones", **wanted) == []
+        host, port = running.environment()["ROLLCALL_DNS"].split(":")
+        for zone in ("shop.example", "i.shop.example"):
+            assert dns.query.udp(dns.message.make_query(zone, "NS"), host, port=int(port), timeout=5).answer, zone
+
     def test_the_site_says_that_no_machine_is_registered(self, running: Local) -> None:
         reply = requests.get(running.environment()["ROLLCALL_SITE_URL"], timeout=10)
         assert (reply.status_code, reply.text) == (502, f"{SITE} resolves to nothing: no machine is registered\n")
@@ -212,7 +221,7 @@ class TestRunning:
         """Whatever `host` the stack has: 502 names it, and in the end the articles' site again."""
         found = running.environment()
         api, token = found["CLOUDFLARE_BASE_URL"], {"Authorization": f"Bearer {found['CLOUDFLARE_API_TOKEN']}"}
-        (zone,) = requests.get(f"{api}/zones", headers=token, timeout=10).json()["result"]
+        (zone,) = requests.get(f"{api}/zones?name=scalability.expert", headers=token, timeout=10).json()["result"]
         # By IPv6 alone, which the visitor does not ask for: so it says which host it was asked for.
         record = {"type": "AAAA", "name": "shop", "content": "2001:db8::9", "ttl": 60}
         for comment, host in (
@@ -442,3 +451,9 @@ class TestApps:
         assert self.get(app, PATH_INFO="/./Packages") == ("200", b"debian-12")
         assert self.get(app, PATH_INFO="/debian-13/./Packages") == ("200", b"debian-13")
         assert self.get(app, PATH_INFO="/debian-13/a.deb") == ("404", b"")
+        offered = tmp_path / "offered"
+        (offered / "debian-13").mkdir(parents=True)
+        (offered / "debian-13" / "Packages").write_text("more")
+        app = repositories(offered)
+        assert self.get(app, PATH_INFO="/./Packages") == ("200", b"debian-12")
+        assert self.get(app, PATH_INFO="/debian-13/./Packages") == ("200", b"more")
