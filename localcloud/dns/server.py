@@ -301,10 +301,15 @@ class Resolver(Authority):
     ) -> None:
         super().__init__(sources, name_servers, faults)
         self._hosts = {**hosts, **name_servers}
+        self._added: set[str] = set()
 
     def add_host(self, name: str, address: str) -> None:
-        """Answer for this name with an address inside the namespace, unless a zone has it."""
-        self._hosts.setdefault(name, address)
+        """Answer for this name with an address inside the namespace, whatever its zone has."""
+        self._hosts[name] = address
+        self._added.add(name)
+
+    def _zone_of(self, name: str) -> tuple[str, ZoneSource] | None:
+        return None if name in self._added else super()._zone_of(name)
 
     def _refer(self, reply: dns.message.Message, cut: RecordSet, chain: int) -> None:
         """Fail for a delegated zone: its servers are not in the sandbox, so they cannot be asked."""
