@@ -15,6 +15,7 @@ from components.config.models import BeforeSettings, CheckSettings, NginxSetting
 from components.resources import releases, userdata
 from components.workloads.definitions import release_of
 from components.workloads.release import Release
+from localcloud.machines.image.build import ensure
 from tests.cloud.aws_cloud import Cloud
 from tests.integration import test_boot
 from tests.integration.machine_room import Room, until
@@ -166,18 +167,23 @@ def put(cloud: Cloud, release: Release, body: bytes | None = None) -> None:
     cloud.client("s3").put_object(Bucket=BUCKET, Key=releases.key_of(release.digest), Body=body or release.packed)
 
 
-def guest(room: Room, cloud: str, packed: dict[str, Release]) -> Guest:
-    return Guest(room, cloud, "debian-12", userdata.build(tuple(packed.values())) if cloud == "joyent" else "")
+def guest(room: Room, cloud: str, packed: dict[str, Release], image: str = "debian-12") -> Guest:
+    return Guest(room, cloud, image, userdata.build(tuple(packed.values())) if cloud == "joyent" else "")
 
 
-@pytest.mark.parametrize("cloud", ["aws", "joyent"])
+@pytest.mark.parametrize(
+    ("cloud", "image"), [("aws", "debian-12"), ("joyent", "debian-12"), ("aws", "debian-13"), ("joyent", "debian-13")]
+)
 def test_a_site_and_an_app_are_served_and_the_app_reaches_nothing_of_the_agents(
-    room: Room, settings: dict[str, Release], cloud: str, tmp_path: Path
+    room: Room, settings: dict[str, Release], cloud: str, image: str
 ) -> None:
+    if image == "debian-13":
+        ensure(release=image)
     for release in settings.values():
         put(CLOUD["aws"], release)
-    machine = guest(room, cloud, settings)
+    machine = guest(room, cloud, settings, image)
     machine.says("settings read", 60)
+    assert machine.run(". /etc/os-release; echo $VERSION_ID") == image.removeprefix("debian-")
 
     def got(url: str) -> str:
         return machine.run(f"curl -sS --max-time 5 http://127.0.0.1{url} || true")
