@@ -206,7 +206,10 @@ class TestRunning:
 
     def test_the_operators_zones_are_created_once(self, running: Local) -> None:
         control = running.state / "control.sock"
-        wanted: dict[str, Any] = {"cloudflare": ["shop.example", "scalability.expert"], "route53": ["i.shop.example", "unilans.net"]}
+        wanted: dict[str, Any] = {
+            "cloudflare": ["shop.example", "scalability.expert"],
+            "route53": ["i.shop.example", "unilans.net"],
+        }
         assert ask(control, "zones", **wanted) == ["shop.example", "i.shop.example"]
         assert ask(control, "zones", **wanted) == []
         host, port = running.environment()["ROLLCALL_DNS"].split(":")

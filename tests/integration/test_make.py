@@ -171,7 +171,7 @@ def test_the_catalogue_takes_words_as_help_gives_them(made: Made) -> None:
 @pytest.mark.parametrize("document", ["README.md", "docs/rehearsal.md"])
 def test_the_commands_of_a_document_run_as_they_are_written(made: Made, document: str) -> None:
     """Each shell block is one script; tests/documented.py has what is left out, and why."""
-    env = {**made.shell(), "STACK": made.sandbox.instance, "LOCALCLOUD_INSTANCE": made.sandbox.instance}
+    env = {**made.shell(), "STACK": made.sandbox.instance}
     scripts = [documented.to_run(each) for each in documented.blocks(ROOT / document)]
     try:
         for script in scripts:
