@@ -182,7 +182,7 @@ def tar(*entries: tuple[str, Any], size: int = 0) -> bytes:
     ],
 )
 def test_a_tar_that_leads_elsewhere_is_refused(tmp_path: Path, name: str, kind: Any, said: str) -> None:
-    with pytest.raises(ReleaseError, match=rf"reason=unsafe-release entry='{name}' said='{said}'"):
+    with pytest.raises(ReleaseError, match=rf"reason=unsafe-release member='{name}' said='{said}'"):
         workloads.unpack(io.BytesIO(tar((name, kind))), tmp_path / "there", 1000)
     assert not (tmp_path / "there").exists()
 
@@ -197,7 +197,7 @@ def test_no_file_is_written_through_a_link(tmp_path: Path) -> None:
 
 def test_an_unpacked_size_is_bounded(tmp_path: Path) -> None:
     made = tar(("a", tarfile.REGTYPE), ("b", tarfile.REGTYPE), size=600)
-    with pytest.raises(ReleaseError, match="reason=release-too-large entries=2 bytes=1200 limit=1000"):
+    with pytest.raises(ReleaseError, match="reason=release-too-large members=2 bytes=1200 limit=1000"):
         workloads.unpack(io.BytesIO(made), tmp_path, 1000)
 
 
